@@ -1,0 +1,180 @@
+//! Rows as a source file gives them: expression in CSR form beside their annotations.
+
+use ::arrow::array::RecordBatch;
+
+use crate::{ByteSize, ids::CellIndex};
+
+/// Some rows of a source, in the source's order.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The first row's place in the source.
+    pub first: CellIndex,
+    /// Expression, one row a cell.
+    pub expression: CsrRows,
+    /// Annotations (`obs`), one row a cell; the first column, `cell`, is the cell's name.
+    pub obs: RecordBatch,
+}
+
+impl ByteSize for Chunk {
+    fn byte_size(&self) -> usize {
+        self.expression.byte_size() + self.obs.get_array_memory_size()
+    }
+}
+
+/// Rows of a sparse matrix: in each row the genes ascend, none comes twice, and no value is zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CsrRows {
+    row_pointers: Vec<u32>,
+    genes: Vec<u32>,
+    values: Vec<f32>,
+}
+
+/// Why rows can't be taken.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadRows {
+    /// The row pointers don't ascend from zero to the number of entries.
+    #[error("row pointers don't ascend from 0 to the number of entries (at row {row})")]
+    Pointers {
+        /// The row, counted from the first of these rows.
+        row: usize,
+    },
+    /// A gene index lies beyond the last gene.
+    #[error("gene index {gene} at row {row}, but there are {genes} genes")]
+    Gene {
+        /// The row, counted from the first of these rows.
+        row: usize,
+        /// The index.
+        gene: u32,
+        /// How many genes there are.
+        genes: u32,
+    },
+}
+
+impl CsrRows {
+    /// Takes rows as they were found: sorts genes within a row, adds duplicates up, drops explicit zeros.
+    ///
+    /// # Errors
+    /// Row pointers that don't ascend, or a gene beyond `gene_count`.
+    pub fn canonical(
+        row_pointers: Vec<u32>,
+        mut genes: Vec<u32>,
+        mut values: Vec<f32>,
+        gene_count: u32,
+    ) -> Result<Self, BadRows> {
+        let entries = genes.len();
+        let starts_at_zero = row_pointers.first() == Some(&0);
+        let ends = row_pointers.last().is_some_and(|last| *last as usize == entries) && values.len() == entries;
+        if !starts_at_zero || !ends {
+            return Err(BadRows::Pointers { row: row_pointers.len().saturating_sub(1) });
+        }
+        if let Some(row) = row_pointers.windows(2).position(|pair| pair[1] < pair[0]) {
+            return Err(BadRows::Pointers { row });
+        }
+        if let Some(at) = genes.iter().position(|gene| gene_count <= *gene) {
+            let row = row_pointers.partition_point(|pointer| *pointer as usize <= at) - 1;
+            return Err(BadRows::Gene { row, gene: genes[at], genes: gene_count });
+        }
+        if is_canonical(&row_pointers, &genes, &values) {
+            return Ok(Self { row_pointers, genes, values });
+        }
+        let mut pointers = vec![0];
+        let mut kept = 0;
+        let mut row_entries: Vec<(u32, f32)> = Vec::new();
+        for pair in row_pointers.windows(2) {
+            let row = pair[0] as usize..pair[1] as usize;
+            row_entries.clear();
+            row_entries.extend(genes[row.clone()].iter().copied().zip(values[row].iter().copied()));
+            row_entries.sort_by_key(|(gene, _)| *gene);
+            let row_start = kept;
+            for (gene, value) in row_entries.drain(..) {
+                if row_start < kept && genes[kept - 1] == gene {
+                    values[kept - 1] += value;
+                } else {
+                    (genes[kept], values[kept]) = (gene, value);
+                    kept += 1;
+                }
+            }
+            // Zeros go last, since duplicates may cancel out.
+            let mut written = row_start;
+            for at in row_start..kept {
+                if values[at] != 0.0 {
+                    (genes[written], values[written]) = (genes[at], values[at]);
+                    written += 1;
+                }
+            }
+            kept = written;
+            pointers.push(u32::try_from(kept).map_err(|_| BadRows::Pointers { row: pointers.len() - 1 })?);
+        }
+        genes.truncate(kept);
+        values.truncate(kept);
+        Ok(Self { row_pointers: pointers, genes, values })
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.row_pointers.len().saturating_sub(1)
+    }
+
+    /// Where each row starts among the entries, and where the last one ends: `rows + 1` numbers.
+    #[must_use]
+    pub fn row_pointers(&self) -> &[u32] {
+        &self.row_pointers
+    }
+
+    /// The gene of each entry.
+    #[must_use]
+    pub fn genes(&self) -> &[u32] {
+        &self.genes
+    }
+
+    /// The value of each entry.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Genes and values of one row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
+        let entries = self.row_pointers[row] as usize..self.row_pointers[row + 1] as usize;
+        (&self.genes[entries.clone()], &self.values[entries])
+    }
+}
+
+fn is_canonical(row_pointers: &[u32], genes: &[u32], values: &[f32]) -> bool {
+    row_pointers.windows(2).all(|pair| genes[pair[0] as usize..pair[1] as usize].is_sorted_by(|a, b| a < b))
+        && values.iter().all(|value| *value != 0.0)
+}
+
+impl ByteSize for CsrRows {
+    fn byte_size(&self) -> usize {
+        self.row_pointers.byte_size() + self.genes.byte_size() + self.values.byte_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsorted_duplicate_and_zero_entries_become_one_canonical_row() {
+        let rows = CsrRows::canonical(vec![0, 5, 5, 6], vec![3, 1, 3, 2, 0, 7], vec![1.0, 2.0, 4.0, 0.0, 9.0, 1.0], 8);
+        let rows = rows.expect("the rows are in range");
+        assert_eq!(rows.row_pointers(), [0, 3, 3, 4]);
+        assert_eq!(rows.row(0), (&[0, 1, 3][..], &[9.0, 2.0, 5.0][..]));
+        assert_eq!(rows.row(2), (&[7][..], &[1.0][..]));
+    }
+
+    #[test]
+    fn a_gene_beyond_the_last_is_named_with_its_row() {
+        let error = CsrRows::canonical(vec![0, 1, 2], vec![0, 9], vec![1.0, 1.0], 4).expect_err("9 is beyond 4");
+        assert_eq!(error, BadRows::Gene { row: 1, gene: 9, genes: 4 });
+    }
+
+    #[test]
+    fn row_pointers_that_fall_are_refused() {
+        let error = CsrRows::canonical(vec![0, 2, 1, 2], vec![0, 1], vec![1.0, 1.0], 4).expect_err("2 falls to 1");
+        assert_eq!(error, BadRows::Pointers { row: 1 });
+    }
+}

@@ -1,0 +1,452 @@
+//! Perturbations, doses and covariates, and the codes they become.
+//!
+//! A *condition* is a set of (perturbation, dose); a *combination* is a condition without its doses, the class that the
+//! adversary guesses; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with `0.5+1` are one condition: every
+//! dose belongs to the perturbation at its own position. A name is kept as it was first seen.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CombinationId, ConditionId, PerturbationId};
+
+/// How labels are read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelRules {
+    /// What joins perturbations in a label, and doses in a dose label: `+`.
+    pub delimiter: String,
+    /// Labels that mean control; the first one is the name that control goes by.
+    pub controls: Vec<String>,
+}
+
+impl LabelRules {
+    /// Whether a whole label, or one part of it, means control.
+    #[must_use]
+    pub fn is_control(&self, label: &str) -> bool {
+        self.controls.iter().any(|control| control == label)
+    }
+}
+
+/// A set of perturbations without their doses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Combination {
+    /// Its name, as first seen.
+    pub name: String,
+    /// Its perturbations, in the name's order; none for control.
+    pub perturbations: Vec<PerturbationId>,
+}
+
+/// A set of perturbations with their doses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Which perturbations.
+    pub combination: CombinationId,
+    /// The dose of each, aligned with the combination's perturbations.
+    pub doses: Vec<f64>,
+}
+
+/// Why a label or its doses can't be understood.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadLabel {
+    /// No label at all.
+    #[error("the label is empty")]
+    Empty,
+    /// `A++B`, or a label that ends in the delimiter.
+    #[error("`{label}` has an empty part between its `{delimiter}`")]
+    EmptyPart {
+        /// The label.
+        label: String,
+        /// What splits it.
+        delimiter: String,
+    },
+    /// Not as many doses as perturbations.
+    #[error("`{label}` has {perturbations} perturbation(s), but its dose `{doses}` has {found} part(s)")]
+    DoseCount {
+        /// The label.
+        label: String,
+        /// The dose label.
+        doses: String,
+        /// How many perturbations.
+        perturbations: usize,
+        /// How many doses.
+        found: usize,
+    },
+    /// A dose that is no number, negative or not finite.
+    #[error("dose `{dose}` of `{label}` is not a number from 0 upwards")]
+    Dose {
+        /// The label.
+        label: String,
+        /// The dose.
+        dose: String,
+    },
+    /// One perturbation twice, at different doses.
+    #[error("`{label}` names `{perturbation}` twice, at different doses (`{doses}`)")]
+    Twice {
+        /// The label.
+        label: String,
+        /// The perturbation.
+        perturbation: String,
+        /// The dose label.
+        doses: String,
+    },
+}
+
+/// Every condition of an atlas, each one parsed once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct ConditionTable {
+    rules: LabelRules,
+    perturbations: Vec<String>,
+    combinations: Vec<Combination>,
+    conditions: Vec<Condition>,
+    perturbation_ids: HashMap<String, PerturbationId>,
+    combination_ids: HashMap<Vec<PerturbationId>, CombinationId>,
+    condition_ids: HashMap<(CombinationId, Vec<u64>), ConditionId>,
+}
+
+/// Control, first in every table.
+pub const CONTROL: ConditionId = ConditionId(0);
+
+impl ConditionTable {
+    /// A table that knows control only.
+    #[must_use]
+    pub fn new(rules: LabelRules) -> Self {
+        let name = rules.controls.first().cloned().unwrap_or_else(|| "control".into());
+        let control = Combination { name, perturbations: Vec::new() };
+        Self {
+            rules,
+            perturbations: Vec::new(),
+            combinations: vec![control],
+            conditions: vec![Condition { combination: CombinationId(0), doses: Vec::new() }],
+            perturbation_ids: HashMap::new(),
+            combination_ids: HashMap::from([(Vec::new(), CombinationId(0))]),
+            condition_ids: HashMap::from([((CombinationId(0), Vec::new()), CONTROL)]),
+        }
+    }
+
+    /// How labels are read.
+    #[must_use]
+    pub fn rules(&self) -> &LabelRules {
+        &self.rules
+    }
+
+    /// The names of the perturbations, by their ids.
+    #[must_use]
+    pub fn perturbations(&self) -> &[String] {
+        &self.perturbations
+    }
+
+    /// The combinations, by their ids; the first is control.
+    #[must_use]
+    pub fn combinations(&self) -> &[Combination] {
+        &self.combinations
+    }
+
+    /// The conditions, by their ids; the first is control.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    /// One condition.
+    #[must_use]
+    pub fn condition(&self, id: ConditionId) -> &Condition {
+        &self.conditions[id.index()]
+    }
+
+    /// The combination of a condition.
+    #[must_use]
+    pub fn combination_of(&self, id: ConditionId) -> &Combination {
+        &self.combinations[self.condition(id).combination.index()]
+    }
+
+    /// A condition's name, without doses.
+    #[must_use]
+    pub fn name(&self, id: ConditionId) -> &str {
+        &self.combination_of(id).name
+    }
+
+    /// A condition's doses as a label aligned with its name; control's is `1`.
+    #[must_use]
+    pub fn dose_label(&self, id: ConditionId) -> String {
+        dose_label(&self.condition(id).doses, &self.rules.delimiter)
+    }
+
+    /// Perturbations and doses of a condition.
+    pub fn parts(&self, id: ConditionId) -> impl Iterator<Item = (PerturbationId, f64)> + '_ {
+        self.combination_of(id).perturbations.iter().copied().zip(self.condition(id).doses.iter().copied())
+    }
+
+    /// The id of a perturbation.
+    #[must_use]
+    pub fn perturbation(&self, name: &str) -> Option<PerturbationId> {
+        self.perturbation_ids.get(name).copied()
+    }
+
+    /// The condition that a label and its doses mean, entered into the table if it is new.
+    ///
+    /// Parts that mean control are dropped from a combination: `A+ctrl` is `A`. Without doses every dose is 1. A
+    /// control's dose is not looked at.
+    ///
+    /// # Errors
+    /// Labels and doses that don't fit together.
+    pub fn intern(&mut self, label: &str, doses: Option<&str>) -> Result<ConditionId, BadLabel> {
+        let parts = parse(label, doses, &self.rules)?;
+        let mut named: Vec<(PerturbationId, f64)> = Vec::with_capacity(parts.len());
+        for (name, dose) in parts {
+            named.push((self.intern_perturbation(&name), dose));
+        }
+        Ok(self.intern_parts(&named))
+    }
+
+    /// The condition that a label and its doses mean, if the table knows it.
+    ///
+    /// # Errors
+    /// Labels and doses that don't fit together.
+    pub fn find(&self, label: &str, doses: Option<&str>) -> Result<Option<ConditionId>, BadLabel> {
+        let mut named = Vec::new();
+        for (name, dose) in parse(label, doses, &self.rules)? {
+            let Some(id) = self.perturbation(&name) else { return Ok(None) };
+            named.push((id, dose));
+        }
+        named.sort_by_key(|(id, _)| *id);
+        let key: Vec<PerturbationId> = named.iter().map(|(id, _)| *id).collect();
+        let Some(combination) = self.combination_ids.get(&key) else { return Ok(None) };
+        let doses = align(&self.combinations[combination.index()], &named);
+        Ok(self.condition_ids.get(&(*combination, bits(&doses))).copied())
+    }
+
+    fn intern_perturbation(&mut self, name: &str) -> PerturbationId {
+        let next = PerturbationId::at(self.perturbations.len());
+        if let Some(id) = self.perturbation_ids.get(name) {
+            return *id;
+        }
+        self.perturbations.push(name.to_owned());
+        self.perturbation_ids.insert(name.to_owned(), next);
+        next
+    }
+
+    /// The condition of these perturbations and doses, entered into the table if it is new; no perturbation comes twice.
+    pub fn intern_parts(&mut self, parts: &[(PerturbationId, f64)]) -> ConditionId {
+        let mut key: Vec<PerturbationId> = parts.iter().map(|(id, _)| *id).collect();
+        key.sort_unstable();
+        let combination = match self.combination_ids.get(&key) {
+            Some(id) => *id,
+            None => {
+                let id = CombinationId::at(self.combinations.len());
+                let perturbations: Vec<PerturbationId> = parts.iter().map(|(id, _)| *id).collect();
+                let names: Vec<&str> = perturbations.iter().map(|id| self.perturbations[id.index()].as_str()).collect();
+                self.combinations.push(Combination { name: names.join(&self.rules.delimiter), perturbations });
+                self.combination_ids.insert(key, id);
+                id
+            }
+        };
+        let doses = align(&self.combinations[combination.index()], parts);
+        let next = ConditionId::at(self.conditions.len());
+        let id = *self.condition_ids.entry((combination, bits(&doses))).or_insert(next);
+        if id == next {
+            self.conditions.push(Condition { combination, doses });
+        }
+        id
+    }
+}
+
+/// Doses as a label: `1+0.5`; `1` for control.
+#[must_use]
+pub fn dose_label(doses: &[f64], delimiter: &str) -> String {
+    match doses {
+        [] => "1".into(),
+        doses => doses.iter().map(f64::to_string).collect::<Vec<_>>().join(delimiter),
+    }
+}
+
+/// Perturbation names and doses of a label, in the label's order; none for control.
+///
+/// # Errors
+/// Labels and doses that don't fit together.
+pub fn parse<'a>(
+    label: &'a str,
+    doses: Option<&str>,
+    rules: &LabelRules,
+) -> Result<Vec<(Cow<'a, str>, f64)>, BadLabel> {
+    if label.is_empty() {
+        return Err(BadLabel::Empty);
+    }
+    if rules.is_control(label) {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = label.split(&rules.delimiter).collect();
+    if names.iter().any(|name| name.is_empty()) {
+        return Err(BadLabel::EmptyPart { label: label.into(), delimiter: rules.delimiter.clone() });
+    }
+    let all_control = names.iter().all(|name| rules.is_control(name));
+    let amounts = match doses {
+        _ if all_control => vec![1.0; names.len()],
+        None => vec![1.0; names.len()],
+        Some(text) => parse_doses(label, text, names.len(), rules)?,
+    };
+    let mut parts: Vec<(Cow<'a, str>, f64)> = Vec::with_capacity(names.len());
+    for (name, dose) in names.into_iter().zip(amounts).filter(|(name, _)| !rules.is_control(name)) {
+        match parts.iter().find(|(other, _)| other == name) {
+            None => parts.push((name.into(), dose)),
+            Some((_, same)) if *same == dose => {}
+            Some(_) => {
+                let doses = doses.unwrap_or_default().into();
+                return Err(BadLabel::Twice { label: label.into(), perturbation: name.into(), doses });
+            }
+        }
+    }
+    Ok(parts)
+}
+
+fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules) -> Result<Vec<f64>, BadLabel> {
+    // A plus sign also stands in exponents (`1e+3`), so a single dose is tried whole first.
+    if perturbations == 1
+        && let Ok(dose) = text.trim().parse::<f64>()
+    {
+        return Ok(vec![check_dose(label, text, dose)?]);
+    }
+    let parts: Vec<&str> = text.split(&rules.delimiter).collect();
+    if parts.len() != perturbations {
+        return Err(BadLabel::DoseCount { label: label.into(), doses: text.into(), perturbations, found: parts.len() });
+    }
+    let bad = |dose: &str| BadLabel::Dose { label: label.into(), dose: dose.into() };
+    parts.into_iter().map(|part| check_dose(label, part, part.trim().parse().map_err(|_| bad(part))?)).collect()
+}
+
+fn check_dose(label: &str, text: &str, dose: f64) -> Result<f64, BadLabel> {
+    // Adding zero turns -0 into 0, so that both are one dose.
+    let dose = dose + 0.0;
+    if dose.is_finite() && 0.0 <= dose {
+        Ok(dose)
+    } else {
+        Err(BadLabel::Dose { label: label.into(), dose: text.into() })
+    }
+}
+
+fn align(combination: &Combination, parts: &[(PerturbationId, f64)]) -> Vec<f64> {
+    let dose_of = |wanted: &PerturbationId| parts.iter().find(|(id, _)| id == wanted).map_or(1.0, |(_, dose)| *dose);
+    combination.perturbations.iter().map(dose_of).collect()
+}
+
+fn bits(doses: &[f64]) -> Vec<u64> {
+    doses.iter().map(|dose| dose.to_bits()).collect()
+}
+
+/// The table as it is stored: the look-ups are rebuilt from it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Stored {
+    rules: LabelRules,
+    perturbations: Vec<String>,
+    combinations: Vec<Combination>,
+    conditions: Vec<Condition>,
+}
+
+impl From<ConditionTable> for Stored {
+    fn from(table: ConditionTable) -> Self {
+        let ConditionTable { rules, perturbations, combinations, conditions, .. } = table;
+        Self { rules, perturbations, combinations, conditions }
+    }
+}
+
+impl TryFrom<Stored> for ConditionTable {
+    type Error = String;
+
+    fn try_from(stored: Stored) -> Result<Self, String> {
+        let mut table = Self::new(stored.rules);
+        for name in &stored.perturbations {
+            table.intern_perturbation(name);
+        }
+        if table.perturbations != stored.perturbations {
+            return Err("a perturbation comes twice".into());
+        }
+        for condition in &stored.conditions {
+            let combination =
+                stored.combinations.get(condition.combination.index()).ok_or("a condition names no combination")?;
+            if combination.perturbations.len() != condition.doses.len()
+                || combination.perturbations.iter().any(|id| table.perturbations.len() <= id.index())
+            {
+                return Err(format!("condition `{}` does not fit its perturbations", combination.name));
+            }
+            let parts: Vec<_> =
+                combination.perturbations.iter().copied().zip(condition.doses.iter().copied()).collect();
+            table.intern_parts(&parts);
+        }
+        if table.conditions != stored.conditions || table.combinations != stored.combinations {
+            return Err("conditions come twice or out of order".into());
+        }
+        Ok(table)
+    }
+}
+
+/// The values of one covariate (cell type, donor, batch), coded in the order they were first seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Covariate {
+    /// Its column in `obs`.
+    pub name: String,
+    /// Its values, by their codes.
+    pub values: Vec<String>,
+}
+
+impl Covariate {
+    /// The code of a value.
+    #[must_use]
+    pub fn code(&self, value: &str) -> Option<u32> {
+        self.values.iter().position(|known| known == value).and_then(|code| u32::try_from(code).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> ConditionTable {
+        ConditionTable::new(LabelRules { delimiter: "+".into(), controls: vec!["ctrl".into(), "non-targeting".into()] })
+    }
+
+    #[test]
+    fn the_order_of_a_label_changes_nothing_and_each_dose_keeps_its_perturbation() {
+        let mut table = table();
+        let first = table.intern("B+A", Some("0.5+1")).expect("a good label");
+        assert_eq!(table.intern("A+B", Some("1+0.5")), Ok(first));
+        assert_ne!(table.intern("A+B", Some("0.5+1")), Ok(first));
+        assert_eq!((table.name(first), table.dose_label(first).as_str()), ("B+A", "0.5+1"));
+    }
+
+    #[test]
+    fn every_control_is_one_condition_whatever_its_dose() {
+        let mut table = table();
+        for (label, dose) in
+            [("ctrl", None), ("non-targeting", Some("0")), ("ctrl+ctrl", Some("1+1")), ("ctrl", Some("nan"))]
+        {
+            assert_eq!(table.intern(label, dose), Ok(CONTROL));
+        }
+    }
+
+    #[test]
+    fn control_within_a_combination_is_dropped_with_its_dose() {
+        let mut table = table();
+        let alone = table.intern("A", Some("0.3")).expect("a good label");
+        assert_eq!(table.intern("A+ctrl", Some("0.3+1")), Ok(alone));
+    }
+
+    #[test]
+    fn doses_that_do_not_match_their_perturbations_are_refused() {
+        let mut table = table();
+        let error = table.intern("A+B", Some("1")).expect_err("one dose for two");
+        assert_eq!(error.to_string(), "`A+B` has 2 perturbation(s), but its dose `1` has 1 part(s)");
+        assert!(matches!(table.intern("A", Some("-1")), Err(BadLabel::Dose { .. })));
+        assert!(matches!(table.intern("A", Some("high")), Err(BadLabel::Dose { .. })));
+        assert!(matches!(table.intern("A++B", None), Err(BadLabel::EmptyPart { .. })));
+        assert!(matches!(table.intern("A+A", Some("1+2")), Err(BadLabel::Twice { .. })));
+    }
+
+    #[test]
+    fn a_table_survives_being_stored() {
+        let mut table = table();
+        let id = table.intern("B+A", Some("0.5+1000")).expect("a good label");
+        let text = serde_json::to_string(&table).expect("a table is JSON");
+        let back: ConditionTable = serde_json::from_str(&text).expect("it reads back");
+        assert_eq!(back.find("A+B", Some("1000+0.5")), Ok(Some(id)));
+    }
+}

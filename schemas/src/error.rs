@@ -1,0 +1,218 @@
+//! What a user is told when something is wrong: where, what, and what would mend it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A result whose error can be shown to a user.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong on the way from a file to a prediction.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request that makes no sense, whatever the data.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong with it.
+        message: String,
+        /// What would mend it.
+        hint: String,
+    },
+    /// Data that can't be taken as it is.
+    #[error("{place}: {message}")]
+    Data {
+        /// File, column, row: as much as is known.
+        place: String,
+        /// What is wrong there.
+        message: String,
+        /// What would mend it.
+        hint: String,
+    },
+    /// A name that nothing here bears.
+    #[error("unknown {kind} `{name}`{}", among(.nearest))]
+    Unknown {
+        /// What it should have named: `perturbation`, `column`, ...
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The nearest names there are.
+        nearest: Vec<String>,
+    },
+    /// A file that is not there.
+    #[error("{}: no such {kind}", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What it should have been.
+        kind: &'static str,
+    },
+    /// A file of ours that is not as it was written.
+    #[error("{}: damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which part, and how it shows.
+        what: String,
+    },
+    /// Something that the operating system refused.
+    #[error("can't {action} {}", path.display())]
+    Io {
+        /// `read`, `write`, `create`, ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The run was asked to stop, and can be taken up again.
+    #[error("stopped on request")]
+    Stopped {
+        /// How to take it up again.
+        resume: String,
+    },
+    /// Training that has left the numbers.
+    #[error("{what} is not finite at epoch {epoch}, batch {batch}")]
+    Diverged {
+        /// Which quantity.
+        what: String,
+        /// The epoch, from 0.
+        epoch: u32,
+        /// The batch of that epoch, from 0.
+        batch: u64,
+    },
+    /// A promise that this program broke to itself.
+    #[error("internal error: {0}")]
+    Bug(String),
+}
+
+/// The documented exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// A request that makes no sense.
+    Usage = 2,
+    /// No space left on a device.
+    NoSpace = 28,
+    /// Bad data, or an unknown name.
+    Data = 65,
+    /// An input that is missing.
+    MissingInput = 66,
+    /// A bug.
+    Bug = 70,
+    /// An output that can't be created.
+    CantCreate = 73,
+    /// An input or output error.
+    Io = 74,
+    /// Stopped by a signal, with a state that can be resumed.
+    Stopped = 75,
+}
+
+impl Error {
+    /// Data that can't be taken as it is.
+    pub fn data(place: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Data { place: place.into(), message: message.into(), hint: hint.into() }
+    }
+
+    /// A request that makes no sense.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: hint.into() }
+    }
+
+    /// A damaged file of ours.
+    pub fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.into(), what: what.into() }
+    }
+
+    /// Turns an I/O error into one that names its file; for `map_err`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            let path = path.as_ref().to_path_buf();
+            match source.kind() {
+                io::ErrorKind::NotFound if action != "create" => Self::Missing { path, kind: "file or folder" },
+                _ => Self::Io { action, path, source },
+            }
+        }
+    }
+
+    /// An unknown name, with those of `known` that come nearest to it.
+    pub fn unknown<'a>(kind: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Unknown { kind, name: name.to_owned(), nearest: nearest(name, known) }
+    }
+
+    /// The exit code that the command line ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage { .. } => ExitCode::Usage,
+            Self::Data { .. } | Self::Unknown { .. } | Self::Damaged { .. } | Self::Diverged { .. } => ExitCode::Data,
+            Self::Missing { .. } => ExitCode::MissingInput,
+            Self::Io { source, .. } if is_out_of_space(source) => ExitCode::NoSpace,
+            Self::Io { action: "create", .. } => ExitCode::CantCreate,
+            Self::Io { .. } => ExitCode::Io,
+            Self::Stopped { .. } => ExitCode::Stopped,
+            Self::Bug(_) => ExitCode::Bug,
+        }
+    }
+
+    /// What would mend it, where that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage { hint, .. } | Self::Data { hint, .. } => hint.clone(),
+            Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the names there are".into(),
+            Self::Missing { .. } => "check the path".into(),
+            Self::Damaged { .. } => {
+                "restore the file from a copy, or make it anew; `perturbine verify` lists every damaged block".into()
+            }
+            Self::Io { source, .. } if is_out_of_space(source) => {
+                "free some space, then run the same command again".into()
+            }
+            Self::Io { .. } => return None,
+            Self::Stopped { resume } => resume.clone(),
+            Self::Diverged { .. } => {
+                "lower train.lr, or set train.gradient_clip_value; the last good checkpoint is kept".into()
+            }
+            Self::Bug(_) => "please report it with the command that led here".into(),
+        };
+        (!hint.is_empty()).then_some(hint)
+    }
+}
+
+fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The names that come nearest to `name`, best first, at most five.
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let wanted = name.to_lowercase();
+    let mut scored: Vec<(f64, &str)> =
+        known.into_iter().map(|other| (strsim::jaro_winkler(&wanted, &other.to_lowercase()), other)).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
+}
+
+fn among(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        names => format!("; the nearest known: {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_nearest_ones() {
+        let error = Error::unknown("perturbation", "klf1", ["MAP2K6", "KLF1", "KLF2"]);
+        assert_eq!(error.to_string(), "unknown perturbation `klf1`; the nearest known: KLF1, KLF2, MAP2K6");
+        assert_eq!(error.exit_code(), ExitCode::Data);
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_exit_code() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(Error::io("write", "out.parquet")(full).exit_code(), ExitCode::NoSpace);
+    }
+}

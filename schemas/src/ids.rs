@@ -1,0 +1,65 @@
+//! Numbers that mean different things have different types.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($repr:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $repr);
+
+        impl $name {
+            /// The place in a table that this number names.
+            ///
+            /// # Panics
+            /// On a machine whose addresses are too short for the number.
+            #[must_use]
+            #[expect(clippy::expect_used, reason = "a table that is in memory has indices that fit its addresses")]
+            pub fn index(self) -> usize {
+                usize::try_from(self.0).expect("an index into memory fits a usize")
+            }
+
+            /// The number of the place `index`.
+            ///
+            /// # Panics
+            /// If a table outgrows the number's type.
+            #[must_use]
+            #[expect(clippy::expect_used, reason = "ids are handed out by tables that refuse to outgrow them")]
+            pub fn at(index: usize) -> Self {
+                Self(index.try_into().expect("a table has no more rows than its ids can count"))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// A row of an atlas.
+    CellIndex(u64)
+}
+id! {
+    /// A column of an atlas.
+    GeneId(u32)
+}
+id! {
+    /// A single perturbation (a gene, a drug) of an atlas; control is not one.
+    PerturbationId(u32)
+}
+id! {
+    /// A set of perturbations without their doses; 0 is control, the empty set.
+    CombinationId(u32)
+}
+id! {
+    /// A set of perturbations with their doses; 0 is control.
+    ConditionId(u32)
+}
+id! {
+    /// Rows that are stored together.
+    BlockIndex(u32)
+}

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Lays out what a build needs and no package manager of Rust's brings: libtorch and a new enough CMake.
+
+    python3 scripts/setup.py [--cuda]
+
+Everything comes as wheels through pip and lands in .libtorch/ beside this repository's Cargo.toml:
+
+    .libtorch/torch/{include,lib}       headers and libraries out of the torch wheel
+    .libtorch/nvidia/...                the CUDA runtime that libtorch_cpu.so is linked against
+    .libtorch/link/{include,lib}        what the linker is shown (see `lay_out_link`)
+    .libtorch/cmake/                    builds HDF5, which wants CMake 3.26 or newer
+    .libtorch/complete                  names what is there; written last, so that a second run does nothing
+
+The C++ libraries don't depend on a Python version, so one wheel serves every Python that runs this script.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+TORCH = "2.11.0"
+BASE = [f"torch=={TORCH}", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85", "cmake==4.4.4"]
+PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+CPU_LIBRARIES = {
+    "torch/lib/libtorch_cpu.so",
+    "torch/lib/libc10.so",
+    "torch/lib/libgomp.so.1",
+    "nvidia/cu13/lib/libcudart.so.13",
+    "nvidia/cu13/lib/libcupti.so.13",
+}
+HOME = Path(__file__).resolve().parent.parent / ".libtorch"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fetch libtorch and CMake into .libtorch/.")
+    parser.add_argument("--cuda", action="store_true", help="bring the CUDA libraries as well (about 4 GB)")
+    cuda = parser.parse_args().cuda
+    marker, wanted = HOME / "complete", f"torch {TORCH} {'cuda' if cuda else 'cpu'}\n"
+    if marker.exists() and marker.read_text() in (wanted, f"torch {TORCH} cuda\n"):
+        return
+    check_host()
+    print(f"fetching libtorch {TORCH}{' with CUDA' if cuda else ''} into {HOME.name}/ (once)", file=sys.stderr, flush=True)
+    HOME.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=HOME, prefix="wheels-") as wheels:
+        download(Path(wheels), cuda)
+        for wheel in sorted(Path(wheels).glob("*.whl")):
+            unpack(wheel, cuda)
+    lay_out_link()
+    marker.write_text(wanted)
+
+
+def check_host() -> None:
+    if sys.version_info < (3, 9):
+        sys.exit("setup: Python 3.9 or newer is needed; this is " + sys.version.split()[0])
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+        sys.exit("setup: pip is missing; install it (Debian: apt install python3-pip) and run this again")
+    if not any(shutil.which(tool) for tool in ("c++", "g++", "clang++")):
+        sys.exit("setup: a C++ compiler is missing; install one (Debian: apt install g++) and run this again")
+    if shutil.which("cargo") is None:
+        sys.exit("setup: cargo is missing; install Rust 1.95 or newer from your distribution or rustup, and run this again")
+
+
+def download(wheels: Path, cuda: bool) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+    target = ["--python-version", "3.11", "--implementation", "cp"]
+    for platform in PLATFORMS:
+        target += ["--platform", platform]
+    try:
+        subprocess.run([*pip, *target, "--no-deps", "-d", str(wheels), *BASE], check=True)
+        if cuda:
+            subprocess.run([*pip, *target, "-d", str(wheels), f"torch=={TORCH}"], check=True)
+    except subprocess.CalledProcessError:
+        sys.exit("setup: pip could not download libtorch; its message is above")
+
+
+def unpack(wheel: Path, cuda: bool) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith("/") or not is_wanted(name, cuda):
+                continue
+            out = HOME / name
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, open(out, "wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            if "/bin/" in name:
+                out.chmod(0o755)
+
+
+def is_wanted(name: str, cuda: bool) -> bool:
+    if name.startswith(("torch/include/", "cmake/data/")) or name in CPU_LIBRARIES:
+        return True
+    return cuda and name.startswith(("torch/lib/", "nvidia/")) and ".so" in name
+
+
+def lay_out_link() -> None:
+    """Shows the linker a libtorch without CUDA.
+
+    The wheel's own libtorch.so needs libtorch_cuda.so, so a program linked against it would not start on a machine
+    without CUDA. Linking against libtorch_cpu.so under that name gives one binary for both: CUDA is loaded at run time.
+    """
+    link = HOME / "link"
+    (link / "lib").mkdir(parents=True, exist_ok=True)
+    for name, target in {
+        "libtorch.so": "libtorch_cpu.so",
+        "libtorch_cpu.so": "libtorch_cpu.so",
+        "libc10.so": "libc10.so",
+        "libgomp.so.1": "libgomp.so.1",
+    }.items():
+        replace_link(link / "lib" / name, f"../../torch/lib/{target}")
+    replace_link(link / "include", "../torch/include")
+    (link / "build-version").write_text(TORCH + "\n")
+
+
+def replace_link(path: Path, target: str) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+if __name__ == "__main__":
+    main()

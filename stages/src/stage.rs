@@ -1,0 +1,59 @@
+//! The contract that every stage keeps.
+//!
+//! A stage owns no thread and no channel, and can't tell who drives it: a test drives it with a closure.
+
+use std::ops::ControlFlow;
+
+/// Any error, ready to cross a thread.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Turns a stream of `In` into a stream of `Out`, in order, on one thread.
+pub trait Stage: Send + 'static {
+    /// What arrives.
+    type In;
+    /// What leaves.
+    type Out;
+
+    /// Takes one item and emits any number.
+    ///
+    /// # Errors
+    /// Whatever makes the rest of the stream pointless.
+    fn push(&mut self, item: Self::In, emit: &mut dyn FnMut(Self::Out)) -> Result<(), BoxError>;
+
+    /// Emits whatever is still held; called once, and only after a complete stream.
+    ///
+    /// # Errors
+    /// Whatever makes what was emitted so far incomplete.
+    fn finish(&mut self, emit: &mut dyn FnMut(Self::Out)) -> Result<(), BoxError> {
+        let _ = emit;
+        Ok(())
+    }
+}
+
+/// Ends a stream, on the caller's thread, and says what came of it.
+pub trait Sink: Sized {
+    /// What arrives.
+    type In;
+    /// What came of it.
+    type Summary;
+
+    /// Takes one item; `Break` asks for no more, and counts as a complete stream.
+    ///
+    /// # Errors
+    /// Whatever makes the rest of the stream pointless.
+    fn push(&mut self, item: Self::In) -> Result<ControlFlow<()>, BoxError>;
+
+    /// Commits; called once, and only when the stream was complete.
+    ///
+    /// # Errors
+    /// What kept it from committing.
+    fn finish(self) -> Result<Self::Summary, BoxError>;
+
+    /// The run was stopped on request: records a position to resume from, if it can, and publishes nothing.
+    ///
+    /// # Errors
+    /// What kept it from recording its position.
+    fn suspend(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
