@@ -9,13 +9,13 @@
 //! 5. [`arrow`]: the tables that go in and out;
 //! 6. [`config`]: what a user writes; [`error`]: what a user is told.
 
-//ARROW
-//ATLAS
-//BATCH
+pub mod arrow;
+pub mod atlas;
+pub mod batch;
 pub mod bytes;
 pub mod chunk;
 pub mod conditions;
-//CONFIG
+pub mod config;
 pub mod error;
 pub mod ids;
 

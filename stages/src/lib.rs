@@ -1,7 +1,27 @@
 //! The verbs of Perturbine: what is done to the data, one file a verb.
 //!
-//! A stage owns no thread and no channel (see [`stage`]); `pipeline` decides who follows whom and on which threads.
+//! A stage owns no thread and no channel (see [`stage`]); `pipeline` decides who follows whom and on which threads. In the
+//! order in which data walks:
+//!
+//! 1. [`ingest`] turns files into an [`atlas`]; [`split`] says which of its cells train;
+//! 2. [`order`] decides which cells make a batch, [`read`] pins their blocks, [`encode`] codes their labels for a model's
+//!    [`vocabulary`], [`batch`] gathers their expression;
+//! 3. [`write`] and [`disk`] put tables and files where they are whole or not there.
 
+pub mod atlas;
+pub mod batch;
+pub mod block;
+pub mod disk;
+pub mod encode;
+pub mod groups;
+pub mod ingest;
+mod mmap;
+pub mod order;
+pub mod read;
+pub mod recycle;
+pub mod split;
 pub mod stage;
+pub mod vocabulary;
+pub mod write;
 
 pub use stage::{BoxError, Sink, Stage};

@@ -1,0 +1,353 @@
+//! An atlas on disk, to the byte.
+//!
+//! An atlas is a folder. All numbers are little-endian.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `manifest.json` | [`Manifest`]: sizes, types, label rules, covariate values, provenance, and the checksum of every other file; written last, by rename |
+//! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes |
+//! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
+//! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
+//! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
+//! | `genes.parquet` | `var`; the first column, `gene`, is the gene's name |
+//! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: a row a condition |
+//! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells train, validate, or are held out; no part of the atlas's checksum |
+//!
+//! A *block* holds the rows of [`Manifest::block_rows`] successive cells (the last one may hold fewer) as CSR. Raw or
+//! unpacked, its bytes are three arrays, each starting at a multiple of 8 bytes ([`BlockLayout`]):
+//!
+//! ```text
+//! row pointers  u32 × (rows + 1)   where each row starts among the block's entries
+//! genes         u16 or u32 × n     ascending in each row; the width is the atlas's
+//! values        u8, u16, u32 or f32 × n; the width is the block's own: the narrowest that holds its values
+//! ```
+//!
+//! A packed block is those bytes as one zstd frame. A block's checksum is XXH3-64 of the bytes as they lie on disk.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::{ConditionTable, Covariate};
+
+/// The layout that this version writes; readers refuse any other.
+pub const FORMAT_VERSION: u32 = 1;
+/// Cells of a block.
+pub const BLOCK_ROWS: u32 = 32;
+/// Blocks start at multiples of this many bytes.
+pub const BLOCK_ALIGNMENT: u64 = 64;
+/// Bytes of a [`BlockEntry`].
+pub const BLOCK_ENTRY_BYTES: usize = 40;
+
+/// File names within an atlas.
+pub mod files {
+    /// Written last.
+    pub const MANIFEST: &str = "manifest.json";
+    /// The blocks.
+    pub const MATRIX: &str = "matrix.bin";
+    /// Where each block lies.
+    pub const BLOCKS: &str = "blocks.bin";
+    /// Condition id and covariate codes of every cell.
+    pub const LABELS: &str = "labels.bin";
+    /// Annotations of the cells.
+    pub const CELLS: &str = "cells.parquet";
+    /// Annotations of the genes.
+    pub const GENES: &str = "genes.parquet";
+    /// The conditions.
+    pub const CONDITIONS: &str = "conditions.parquet";
+    /// Folder of the splits.
+    pub const SPLITS: &str = "splits";
+}
+
+/// What the values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueKind {
+    /// Non-negative integers.
+    Counts,
+    /// Anything else: normalised, scaled, logarithms.
+    Continuous,
+}
+
+impl std::fmt::Display for ValueKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Counts => "counts",
+            Self::Continuous => "continuous",
+        })
+    }
+}
+
+/// How gene ids are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GeneWidth {
+    /// Up to 65,536 genes.
+    U16,
+    /// More.
+    U32,
+}
+
+impl GeneWidth {
+    /// The narrowest width for so many genes.
+    #[must_use]
+    pub fn for_genes(genes: u32) -> Self {
+        if genes <= 1 << 16 { Self::U16 } else { Self::U32 }
+    }
+
+    /// Bytes of one id.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U16 => 2,
+            Self::U32 => 4,
+        }
+    }
+}
+
+/// How values are stored; a later one holds whatever an earlier one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueWidth {
+    /// Counts up to 255.
+    U8,
+    /// Counts up to 65,535.
+    U16,
+    /// Larger counts.
+    U32,
+    /// Anything else.
+    F32,
+}
+
+impl ValueWidth {
+    /// Bytes of one value.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 | Self::F32 => 4,
+        }
+    }
+
+    /// The number that stands for it in a [`BlockEntry`].
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::U8 => 0,
+            Self::U16 => 1,
+            Self::U32 => 2,
+            Self::F32 => 3,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::U8, Self::U16, Self::U32, Self::F32].into_iter().find(|width| width.code() == code)
+    }
+}
+
+/// How a block's bytes lie on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// As they are, for the memory map.
+    Raw,
+    /// One zstd frame.
+    Zstd,
+}
+
+/// Where a block lies and what is in it: a row of `blocks.bin`.
+///
+/// ```text
+/// offset u64 | bytes u64 | checksum u64 | entries u32 | rows u16 | value width u8 | codec u8 | unused 8 bytes, zero
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockEntry {
+    /// Where it starts in `matrix.bin`.
+    pub offset: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// XXH3-64 of those bytes.
+    pub checksum: u64,
+    /// Non-zeros.
+    pub entries: u32,
+    /// Cells.
+    pub rows: u16,
+    /// How its values are stored.
+    pub value_width: ValueWidth,
+    /// How its bytes lie on disk.
+    pub codec: Codec,
+}
+
+impl BlockEntry {
+    /// As it lies in `blocks.bin`.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; BLOCK_ENTRY_BYTES] {
+        let mut bytes = [0; BLOCK_ENTRY_BYTES];
+        bytes[0..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.entries.to_le_bytes());
+        bytes[28..30].copy_from_slice(&self.rows.to_le_bytes());
+        bytes[30] = self.value_width.code();
+        bytes[31] = u8::from(self.codec == Codec::Zstd);
+        bytes
+    }
+
+    /// Reads a row of `blocks.bin`; `None` if it names a width or codec that there is not.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; BLOCK_ENTRY_BYTES]) -> Option<Self> {
+        let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        Some(Self {
+            offset: u64_at(0),
+            bytes: u64_at(8),
+            checksum: u64_at(16),
+            entries: u32::from_le_bytes(std::array::from_fn(|i| bytes[24 + i])),
+            rows: u16::from_le_bytes([bytes[28], bytes[29]]),
+            value_width: ValueWidth::from_code(bytes[30])?,
+            codec: match bytes[31] {
+                0 => Codec::Raw,
+                1 => Codec::Zstd,
+                _ => return None,
+            },
+        })
+    }
+
+    /// Where the arrays lie within the block's unpacked bytes.
+    #[must_use]
+    pub fn layout(&self, genes: GeneWidth) -> BlockLayout {
+        BlockLayout::new(usize::from(self.rows), self.entries as usize, genes, self.value_width)
+    }
+}
+
+/// Where a block's three arrays start, and how many bytes it takes unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLayout {
+    /// Start of the gene ids; the row pointers start at 0.
+    pub genes: usize,
+    /// Start of the values.
+    pub values: usize,
+    /// Bytes in all.
+    pub bytes: usize,
+}
+
+impl BlockLayout {
+    /// The layout of a block with so many rows and entries.
+    #[must_use]
+    pub fn new(rows: usize, entries: usize, gene_width: GeneWidth, value_width: ValueWidth) -> Self {
+        let genes = (4 * (rows + 1)).next_multiple_of(8);
+        let values = (genes + entries * gene_width.bytes()).next_multiple_of(8);
+        Self { genes, values, bytes: (values + entries * value_width.bytes()).next_multiple_of(8) }
+    }
+}
+
+/// A file of the atlas as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its length.
+    pub bytes: u64,
+    /// XXH3-64 of its bytes, as 16 hexadecimal digits; `matrix.bin` has none, its blocks have their own.
+    pub checksum: Option<String>,
+}
+
+/// Where the cells came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// File name.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Which matrix of it: `X`, `raw/X` or `layers/NAME`.
+    pub matrix: String,
+}
+
+/// Which columns of `obs` became labels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Keys {
+    /// The perturbation column; none makes an unlabelled atlas.
+    pub perturbation: Option<String>,
+    /// The dose column.
+    pub dose: Option<String>,
+    /// Which of the covariates is the batch.
+    pub batch: Option<String>,
+}
+
+/// `manifest.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`] at the time of writing.
+    pub format: u32,
+    /// Cells.
+    pub cells: u64,
+    /// Genes.
+    pub genes: u32,
+    /// Non-zeros.
+    pub nonzeros: u64,
+    /// What the values are.
+    pub values: ValueKind,
+    /// How gene ids are stored.
+    pub gene_width: GeneWidth,
+    /// The widest value of any block.
+    pub value_width: ValueWidth,
+    /// How blocks lie on disk.
+    pub codec: Codec,
+    /// Cells of every block but the last.
+    pub block_rows: u32,
+    /// Which columns became labels.
+    pub keys: Keys,
+    /// The conditions and how labels are read.
+    pub conditions: ConditionTable,
+    /// The covariates, batch last.
+    pub covariates: Vec<Covariate>,
+    /// Where the cells came from.
+    pub sources: Vec<Source>,
+    /// The program that wrote it.
+    pub written_by: String,
+    /// Every file but this one and the splits.
+    pub files: BTreeMap<String, FileEntry>,
+    /// XXH3-64 over everything above, as 16 hexadecimal digits: what models and predictions remember an atlas by.
+    #[serde(default)]
+    pub checksum: String,
+}
+
+impl Manifest {
+    /// How many blocks there are.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.cells.div_ceil(u64::from(self.block_rows))
+    }
+
+    /// The manifest as text without its checksum: what the checksum is taken of.
+    ///
+    /// # Errors
+    /// If serde can't write it.
+    pub fn checked_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&Self { checksum: String::new(), ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_entry_reads_back_as_it_was_written() {
+        let entry = BlockEntry {
+            offset: 1 << 40,
+            bytes: 12_345,
+            checksum: 0xfeed_beef,
+            entries: 4_000_000_000,
+            rows: 32,
+            value_width: ValueWidth::F32,
+            codec: Codec::Zstd,
+        };
+        assert_eq!(BlockEntry::from_bytes(&entry.to_bytes()), Some(entry));
+    }
+
+    #[test]
+    fn arrays_of_a_block_start_at_multiples_of_eight() {
+        let layout = BlockLayout::new(3, 5, GeneWidth::U16, ValueWidth::U8);
+        assert_eq!(layout, BlockLayout { genes: 16, values: 32, bytes: 40 });
+    }
+}

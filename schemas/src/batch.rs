@@ -1,0 +1,168 @@
+//! A minibatch as a model sees it: expression in CSR form in the narrow types it is stored in, and its labels.
+//!
+//! Making it dense belongs to the device that computes on it.
+
+use sprs::CsMatI;
+
+use crate::{ByteSize, ids::CellIndex};
+
+/// What a batch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// To learn from.
+    Train,
+    /// To judge what was learned.
+    Valid,
+    /// To predict from.
+    Source,
+}
+
+/// Which cells make a batch, and its place in the order: what is known before anything is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// The batch of that epoch and role, from 0.
+    pub index: u64,
+    /// What it is for.
+    pub role: Role,
+    /// Whether it is the last of its epoch and role.
+    pub last: bool,
+    /// Counts windows of blocks from the start of the order: blocks of an earlier window are not needed any more.
+    pub window: u64,
+    /// Its cells.
+    pub cells: Vec<CellIndex>,
+}
+
+impl ByteSize for BatchPlan {
+    fn byte_size(&self) -> usize {
+        self.cells.byte_size()
+    }
+}
+
+/// Gene ids in the width of their atlas.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Genes {
+    /// Up to 65,536 genes.
+    U16(Vec<u16>),
+    /// More.
+    U32(Vec<u32>),
+}
+
+/// Values in the widest width of their atlas.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Counts up to 255.
+    U8(Vec<u8>),
+    /// Counts up to 65,535.
+    U16(Vec<u16>),
+    /// Larger counts.
+    U32(Vec<u32>),
+    /// Anything else.
+    F32(Vec<f32>),
+}
+
+/// Rows of expression, CSR.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expression {
+    /// Where each row starts among the entries: rows + 1 numbers.
+    pub row_pointers: Vec<u32>,
+    /// The gene of each entry, ascending in each row.
+    pub genes: Genes,
+    /// The value of each entry.
+    pub values: Values,
+}
+
+impl Expression {
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.row_pointers.len().saturating_sub(1)
+    }
+
+    /// Calls `f` with row, gene and value of every entry.
+    pub fn for_each(&self, mut f: impl FnMut(usize, usize, f32)) {
+        match &self.genes {
+            Genes::U16(genes) => self.for_each_of(genes, &mut f),
+            Genes::U32(genes) => self.for_each_of(genes, &mut f),
+        }
+    }
+
+    fn for_each_of<G: Copy + Into<u32>>(&self, genes: &[G], f: &mut impl FnMut(usize, usize, f32)) {
+        match &self.values {
+            Values::U8(values) => self.walk(genes, values, |v| f32::from(v), f),
+            Values::U16(values) => self.walk(genes, values, |v| f32::from(v), f),
+            Values::U32(values) => self.walk(genes, values, count_to_f32, f),
+            Values::F32(values) => self.walk(genes, values, |v| v, f),
+        }
+    }
+
+    fn walk<G: Copy + Into<u32>, V: Copy>(
+        &self,
+        genes: &[G],
+        values: &[V],
+        to_f32: impl Fn(V) -> f32,
+        f: &mut impl FnMut(usize, usize, f32),
+    ) {
+        for (row, pair) in self.row_pointers.windows(2).enumerate() {
+            let entries = pair[0] as usize..pair[1] as usize;
+            for (gene, value) in genes[entries.clone()].iter().zip(&values[entries]) {
+                let gene: u32 = (*gene).into();
+                f(row, gene as usize, to_f32(*value));
+            }
+        }
+    }
+
+    /// The rows as one dense, row-major matrix of `genes` columns, written over `out`.
+    pub fn write_dense(&self, genes: usize, out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(self.rows() * genes, 0.0);
+        self.for_each(|row, gene, value| out[row * genes + gene] = value);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^24 are refused at ingest")]
+fn count_to_f32(count: u32) -> f32 {
+    count as f32
+}
+
+impl ByteSize for Expression {
+    fn byte_size(&self) -> usize {
+        let genes = match &self.genes {
+            Genes::U16(genes) => genes.byte_size(),
+            Genes::U32(genes) => genes.byte_size(),
+        };
+        let values = match &self.values {
+            Values::U8(values) => values.byte_size(),
+            Values::U16(values) => values.byte_size(),
+            Values::U32(values) => values.byte_size(),
+            Values::F32(values) => values.byte_size(),
+        };
+        self.row_pointers.byte_size() + genes + values
+    }
+}
+
+/// What was done to the cells of a batch, and what else is known of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// Perturbations × doses, CSR: one row a cell, one column an entry of the model's vocabulary, values are doses.
+    ///
+    /// Control is an entry like any other, at dose 1; padding (column 0) never appears.
+    pub perturbations: CsMatI<f32, u32>,
+    /// The adversary's class of each cell: its combination, without doses.
+    pub combinations: Vec<u32>,
+    /// Per covariate, the code of each cell.
+    pub covariates: Vec<Vec<u32>>,
+    /// The group of each cell: its combination and doses within its covariate combination; metrics are taken by group.
+    pub groups: Vec<u32>,
+}
+
+impl ByteSize for Labels {
+    fn byte_size(&self) -> usize {
+        8 * self.perturbations.nnz()
+            + 4 * self.perturbations.rows()
+            + self.combinations.byte_size()
+            + self.groups.byte_size()
+            + self.covariates.iter().map(ByteSize::byte_size).sum::<usize>()
+    }
+}

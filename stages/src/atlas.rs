@@ -1,0 +1,385 @@
+//! An atlas that is open for reading.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arrow::array::AsArray;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use schemas::{
+    Error, Result,
+    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, FORMAT_VERSION, Manifest, files},
+    ids::{BlockIndex, CellIndex, ConditionId},
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    block::{Block, Bytes},
+    disk::{checksum_of, hex},
+    mmap,
+};
+
+/// How the matrix is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Through a memory map: nothing is copied before the batch.
+    #[default]
+    Map,
+    /// By plain reads, for file systems where maps are slow or unsafe.
+    Read,
+}
+
+/// An open atlas; clones share it.
+#[derive(Clone, Debug)]
+pub struct Atlas(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    manifest: Manifest,
+    genes: Vec<String>,
+    blocks: memmap2::Mmap,
+    labels: Option<memmap2::Mmap>,
+    matrix: Matrix,
+    checked: Vec<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Matrix {
+    Empty,
+    Map(memmap2::Mmap),
+    Read(File),
+}
+
+/// Damage that `verify` found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// The block, where it has blocks.
+    pub block: Option<u64>,
+    /// How it shows.
+    pub what: String,
+}
+
+impl Atlas {
+    /// Opens an atlas and checks everything but the blocks, which are checked when they are first read.
+    ///
+    /// # Errors
+    /// A folder that is no atlas, of another format version, or not as it was written.
+    pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let manifest = read_manifest(&path)?;
+        for (name, entry) in &manifest.files {
+            let file = path.join(name);
+            let length = std::fs::metadata(&file)
+                .map_err(|_| Error::damaged(&file, "the manifest names it, but it is not there"))?
+                .len();
+            if length != entry.bytes {
+                return Err(Error::damaged(&file, format!("it has {length} bytes; the manifest says {}", entry.bytes)));
+            }
+        }
+        for name in [files::BLOCKS, files::LABELS, files::GENES] {
+            check_file(&path, name, &manifest)?;
+        }
+        let records = |name: &str, bytes: u64, count: u64| match count.checked_mul(bytes) {
+            Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),
+            _ => Err(Error::damaged(path.join(name), format!("it does not hold {count} records of {bytes} bytes"))),
+        };
+        if manifest.block_rows == 0 {
+            return Err(Error::damaged(path.join(files::MANIFEST), "blocks of no rows"));
+        }
+        records(files::BLOCKS, BLOCK_ENTRY_BYTES as u64, manifest.blocks())?;
+        records(files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)?;
+        let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
+        let matrix_path = path.join(files::MATRIX);
+        let matrix_bytes = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
+        let matrix = match access {
+            _ if matrix_bytes == 0 => Matrix::Empty,
+            Access::Map => Matrix::Map(mmap::map(&matrix_path)?),
+            Access::Read => Matrix::Read(File::open(&matrix_path).map_err(Error::io("open", &matrix_path))?),
+        };
+        let blocks = mmap::map(&path.join(files::BLOCKS))?;
+        let labels = Some(mmap::map(&path.join(files::LABELS))?);
+        let words =
+            usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
+        let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, matrix, checked }));
+        atlas.check_labels()?;
+        Ok(atlas)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
+    /// How many cells it has.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.0.manifest.cells
+    }
+
+    /// The names of its genes, in the order of its columns.
+    #[must_use]
+    pub fn genes(&self) -> &[String] {
+        &self.0.genes
+    }
+
+    /// The condition of a cell.
+    #[must_use]
+    pub fn condition(&self, cell: CellIndex) -> ConditionId {
+        ConditionId(self.codes(cell)[0])
+    }
+
+    /// The covariate codes of a cell.
+    #[must_use]
+    pub fn covariates(&self, cell: CellIndex) -> &[u32] {
+        &self.codes(cell)[1..]
+    }
+
+    /// The condition id of a cell, then its covariate codes.
+    #[must_use]
+    pub fn codes(&self, cell: CellIndex) -> &[u32] {
+        let width = 1 + self.0.manifest.covariates.len();
+        let labels: &[u32] = self.0.labels.as_deref().map_or(&[], bytemuck::cast_slice);
+        &labels[cell.index() * width..(cell.index() + 1) * width]
+    }
+
+    /// Where a block lies and what is in it.
+    ///
+    /// # Errors
+    /// An entry that can't be one.
+    pub fn entry(&self, block: BlockIndex) -> Result<BlockEntry> {
+        let start = block.index() * BLOCK_ENTRY_BYTES;
+        let bytes: Option<&[u8; BLOCK_ENTRY_BYTES]> =
+            self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).and_then(|bytes| bytes.try_into().ok());
+        let entry =
+            bytes.and_then(BlockEntry::from_bytes).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+        let manifest = &self.0.manifest;
+        let first = u64::from(block.0) * u64::from(manifest.block_rows);
+        let rows = (manifest.cells - first.min(manifest.cells)).min(u64::from(manifest.block_rows));
+        let layout = entry.layout(manifest.gene_width);
+        let matrix = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
+        let ends = entry.offset.checked_add(entry.bytes);
+        let fits = u64::from(entry.rows) == rows
+            && entry.offset.is_multiple_of(BLOCK_ALIGNMENT)
+            && ends.is_some_and(|end| end <= matrix)
+            && (entry.codec == Codec::Zstd || entry.bytes == layout.bytes as u64);
+        if fits { Ok(entry) } else { Err(self.bad_block(block, "its entry does not fit the matrix")) }
+    }
+
+    /// Reads a block; it is checked the first time.
+    ///
+    /// # Errors
+    /// A block that is not as it was written, a disk that can't be read.
+    pub fn block(&self, block: BlockIndex) -> Result<Block> {
+        let entry = self.entry(block)?;
+        let layout = entry.layout(self.0.manifest.gene_width);
+        let start =
+            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
+        let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
+        match &self.0.matrix {
+            Matrix::Empty => Err(self.bad_block(block, "the matrix is empty")),
+            Matrix::Map(map) => {
+                let on_disk = &map[start..start + length];
+                let first_time = !self.was_checked(block);
+                if first_time {
+                    self.check_sum(block, &entry, on_disk)?;
+                }
+                let bytes = match entry.codec {
+                    Codec::Raw => Bytes::Mapped { atlas: self.clone(), start, length },
+                    Codec::Zstd => Bytes::Owned(self.unpack(block, on_disk, layout.bytes)?),
+                };
+                let read = Block::new(bytes, entry, self.0.manifest.gene_width);
+                if first_time {
+                    self.check_rows(block, &read)?;
+                    self.mark_checked(block);
+                }
+                Ok(read)
+            }
+            Matrix::Read(file) => {
+                let mut on_disk = vec![0_u64; length.div_ceil(8)];
+                let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut on_disk)[..length];
+                file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", self.path().join(files::MATRIX)))?;
+                self.check_sum(block, &entry, bytes)?;
+                let unpacked = match entry.codec {
+                    Codec::Raw => on_disk,
+                    Codec::Zstd => self.unpack(block, bytes, layout.bytes)?,
+                };
+                let read = Block::new(Bytes::Owned(unpacked), entry, self.0.manifest.gene_width);
+                self.check_rows(block, &read)?;
+                Ok(read)
+            }
+        }
+    }
+
+    pub(crate) fn mapped(&self, start: usize, length: usize) -> &[u8] {
+        match &self.0.matrix {
+            Matrix::Map(map) => &map[start..start + length],
+            Matrix::Empty | Matrix::Read(_) => &[],
+        }
+    }
+
+    /// Checks every file and every block.
+    ///
+    /// # Errors
+    /// A disk that can't be read.
+    pub fn verify(&self) -> Result<Vec<Damage>> {
+        let mut damages = Vec::new();
+        for (name, entry) in &self.0.manifest.files {
+            if entry.checksum.is_some() && checksum_of(&self.path().join(name))? != *entry {
+                damages.push(Damage {
+                    file: name.clone(),
+                    block: None,
+                    what: "its checksum is not the manifest's".into(),
+                });
+            }
+        }
+        for block in 0..self.0.manifest.blocks() {
+            let index = BlockIndex(u32::try_from(block).map_err(|_| Error::damaged(self.path(), "too many blocks"))?);
+            match self.block(index) {
+                Ok(_) => {}
+                Err(Error::Damaged { what, .. }) => {
+                    damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(damages)
+    }
+
+    /// Reads the annotations of the cells, batch by batch; only the named columns, in the file's order.
+    ///
+    /// # Errors
+    /// A file that can't be read, columns that are not there.
+    pub fn obs(&self, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
+        let path = self.path().join(files::CELLS);
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let bad = |error: parquet::errors::ParquetError| Error::damaged(&path, error.to_string());
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
+        for name in columns {
+            if builder.schema().field_with_name(name).is_err() {
+                let known: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+                return Err(Error::unknown("obs column", name, known.iter().map(String::as_str)));
+            }
+        }
+        let mask = parquet::arrow::ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        builder.with_projection(mask).with_batch_size(8192).build().map_err(bad)
+    }
+
+    fn check_labels(&self) -> Result<()> {
+        let manifest = &self.0.manifest;
+        let conditions = manifest.conditions.conditions().len();
+        let path = || self.path().join(files::LABELS);
+        for cell in (0..manifest.cells).map(CellIndex) {
+            let codes = self.codes(cell);
+            let fits = (codes[0] as usize) < conditions
+                && codes[1..]
+                    .iter()
+                    .zip(&manifest.covariates)
+                    .all(|(code, covariate)| (*code as usize) < covariate.values.len());
+            if !fits {
+                return Err(Error::damaged(path(), format!("cell {cell} has a code that the manifest does not know")));
+            }
+        }
+        Ok(())
+    }
+
+    fn unpack(&self, block: BlockIndex, on_disk: &[u8], bytes: usize) -> Result<Vec<u64>> {
+        let mut unpacked = vec![0_u64; bytes.div_ceil(8)];
+        let out = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut unpacked)[..bytes];
+        match zstd::bulk::decompress_to_buffer(on_disk, out) {
+            Ok(written) if written == bytes => Ok(unpacked),
+            _ => Err(self.bad_block(block, "it can't be decompressed")),
+        }
+    }
+
+    fn check_sum(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<()> {
+        let found = xxh3_64(on_disk);
+        if found == entry.checksum {
+            return Ok(());
+        }
+        Err(self.bad_block(block, &format!("its checksum is {}, not {}", hex(found), hex(entry.checksum))))
+    }
+
+    fn check_rows(&self, index: BlockIndex, block: &Block) -> Result<()> {
+        block.check(self.0.manifest.genes).map_err(|what| self.bad_block(index, &what))
+    }
+
+    fn bad_block(&self, block: BlockIndex, what: &str) -> Error {
+        Error::damaged(self.path().join(files::MATRIX), format!("block {block}: {what}"))
+    }
+
+    fn was_checked(&self, block: BlockIndex) -> bool {
+        self.0.checked[block.index() / 64].load(Ordering::Relaxed) & (1 << (block.0 % 64)) != 0
+    }
+
+    fn mark_checked(&self, block: BlockIndex) {
+        self.0.checked[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest> {
+    if !folder.exists() {
+        return Err(Error::Missing { path: folder.into(), kind: "atlas" });
+    }
+    let path = folder.join(files::MANIFEST);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|_| Error::damaged(folder, "it is no atlas: manifest.json is missing or unreadable"))?;
+    let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| value.get("format")?.as_u64());
+    if format.is_some_and(|format| format != u64::from(FORMAT_VERSION)) {
+        let message =
+            format!("the atlas has format {}; this version reads {FORMAT_VERSION}", format.unwrap_or_default());
+        return Err(Error::data(path.display().to_string(), message, "ingest the source again with this version"));
+    }
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    let checked = manifest.checked_text().map_err(|error| Error::damaged(&path, error.to_string()))?;
+    if hex(xxh3_64(checked.as_bytes())) != manifest.checksum {
+        return Err(Error::damaged(&path, "its checksum does not match its content"));
+    }
+    if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
+        return Err(Error::damaged(&path, format!("it names a file outside the atlas: `{name}`")));
+    }
+    Ok(manifest)
+}
+
+fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Result<()> {
+    let path = folder.join(name);
+    match manifest.files.get(name) {
+        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}"))),
+        Some(entry) if checksum_of(&path)? != *entry => Err(Error::damaged(path, "its checksum is not the manifest's")),
+        Some(_) => Ok(()),
+    }
+}
+
+fn read_gene_names(path: &Path, genes: u32) -> Result<Vec<String>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let bad = |what: String| Error::damaged(path, what);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+    let mut names = Vec::new();
+    for batch in reader.map_err(|error| bad(error.to_string()))? {
+        let batch = batch.map_err(|error| bad(error.to_string()))?;
+        let column = batch.columns().first().and_then(|column| column.as_string_opt::<i32>().cloned());
+        let column = column.ok_or_else(|| bad("its first column holds no names".into()))?;
+        names.extend(column.iter().map(|name| name.unwrap_or_default().to_owned()));
+    }
+    if names.len() == genes as usize {
+        Ok(names)
+    } else {
+        Err(bad(format!("it names {} genes; the manifest says {genes}", names.len())))
+    }
+}

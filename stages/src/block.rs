@@ -1,0 +1,136 @@
+//! A block of cells, unpacked: three arrays behind plain slices.
+
+use schemas::{
+    atlas::{BlockEntry, BlockLayout, GeneWidth, ValueWidth},
+    ids::BlockIndex,
+};
+
+use crate::atlas::Atlas;
+
+/// A block that can be read.
+#[derive(Debug)]
+pub struct Block {
+    bytes: Bytes,
+    entry: BlockEntry,
+    layout: BlockLayout,
+    gene_width: GeneWidth,
+}
+
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    /// In the memory map of an atlas.
+    Mapped { atlas: Atlas, start: usize, length: usize },
+    /// Unpacked; words, so that every array is aligned.
+    Owned(Vec<u64>),
+}
+
+/// The gene ids of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GeneSlice<'a> {
+    /// Up to 65,536 genes.
+    U16(&'a [u16]),
+    /// More.
+    U32(&'a [u32]),
+}
+
+/// The values of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ValueSlice<'a> {
+    /// Counts up to 255.
+    U8(&'a [u8]),
+    /// Counts up to 65,535.
+    U16(&'a [u16]),
+    /// Larger counts.
+    U32(&'a [u32]),
+    /// Anything else.
+    F32(&'a [f32]),
+}
+
+impl Block {
+    pub(crate) fn new(bytes: Bytes, entry: BlockEntry, gene_width: GeneWidth) -> Self {
+        Self { bytes, layout: entry.layout(gene_width), entry, gene_width }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped { atlas, start, length } => atlas.mapped(*start, *length),
+            Bytes::Owned(words) => bytemuck::cast_slice(words),
+        }
+    }
+
+    /// Bytes of memory that the block holds; none where it is mapped.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        match &self.bytes {
+            Bytes::Mapped { .. } => 0,
+            Bytes::Owned(words) => 8 * words.len(),
+        }
+    }
+
+    /// Where each row starts among the entries: rows + 1 numbers.
+    #[must_use]
+    pub fn row_pointers(&self) -> &[u32] {
+        bytemuck::cast_slice(&self.bytes()[..4 * (usize::from(self.entry.rows) + 1)])
+    }
+
+    /// Genes and values of one row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> (GeneSlice<'_>, ValueSlice<'_>) {
+        let pointers = self.row_pointers();
+        self.entries(pointers[row] as usize..pointers[row + 1] as usize)
+    }
+
+    /// How many entries a row has.
+    #[must_use]
+    pub fn row_entries(&self, row: usize) -> usize {
+        let pointers = self.row_pointers();
+        (pointers[row + 1] - pointers[row]) as usize
+    }
+
+    fn entries(&self, entries: std::ops::Range<usize>) -> (GeneSlice<'_>, ValueSlice<'_>) {
+        let part =
+            |start: usize, width: usize| &self.bytes()[start + width * entries.start..start + width * entries.end];
+        let genes = part(self.layout.genes, self.gene_width.bytes());
+        let values = part(self.layout.values, self.entry.value_width.bytes());
+        let genes = match self.gene_width {
+            GeneWidth::U16 => GeneSlice::U16(bytemuck::cast_slice(genes)),
+            GeneWidth::U32 => GeneSlice::U32(bytemuck::cast_slice(genes)),
+        };
+        let values = match self.entry.value_width {
+            ValueWidth::U8 => ValueSlice::U8(values),
+            ValueWidth::U16 => ValueSlice::U16(bytemuck::cast_slice(values)),
+            ValueWidth::U32 => ValueSlice::U32(bytemuck::cast_slice(values)),
+            ValueWidth::F32 => ValueSlice::F32(bytemuck::cast_slice(values)),
+        };
+        (genes, values)
+    }
+
+    /// Checks what reading relies on: row pointers that ascend to the number of entries, genes that there are.
+    pub(crate) fn check(&self, genes: u32) -> Result<(), String> {
+        let pointers = self.row_pointers();
+        let entries = self.entry.entries;
+        if pointers.first() != Some(&0) || pointers.last() != Some(&entries) || !pointers.is_sorted() {
+            return Err("its row pointers don't ascend from 0 to its number of entries".into());
+        }
+        let (ids, _) = self.entries(0..entries as usize);
+        let largest = match ids {
+            GeneSlice::U16(ids) => ids.iter().max().map(|id| u32::from(*id)),
+            GeneSlice::U32(ids) => ids.iter().max().copied(),
+        };
+        match largest {
+            Some(largest) if genes <= largest => Err(format!("it names gene {largest}, but there are {genes}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The block that a cell lies in, and its row there.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an atlas that has more than 2^32 blocks is refused when it is opened; a row is below the block's rows"
+)]
+pub fn place(cell: schemas::ids::CellIndex, block_rows: u32) -> (BlockIndex, usize) {
+    let rows = u64::from(block_rows);
+    (BlockIndex((cell.0 / rows) as u32), (cell.0 % rows) as usize)
+}

@@ -1,0 +1,116 @@
+//! Labels become codes: for every batch a CSR matrix of perturbations × doses, classes and covariates.
+
+use schemas::{ByteSize, Error, Result, batch::Labels, ids::ConditionId};
+use sprs::CsMatI;
+
+use crate::{BoxError, atlas::Atlas, groups::Groups, read::PinnedPlan, vocabulary::Vocabulary};
+
+/// A code for what a model has no place for; the adversary never learns from such cells.
+pub const UNKNOWN: u32 = u32::MAX;
+
+/// Encodes the labels of an atlas for a model.
+#[derive(Debug)]
+pub struct Encoder {
+    atlas: Atlas,
+    groups: Groups,
+    vocabulary_size: usize,
+    /// Codes and doses of each condition; none where one of them is unknown.
+    parts: Vec<Option<Vec<(u32, f64)>>>,
+    /// The adversary's class of each condition.
+    classes: Vec<u32>,
+    /// Per covariate, the model's code of each of the atlas's codes.
+    covariates: Vec<Vec<u32>>,
+}
+
+/// A plan whose labels are encoded.
+#[derive(Debug)]
+pub struct EncodedPlan {
+    /// Where its rows are.
+    pub pinned: PinnedPlan,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+impl ByteSize for EncodedPlan {
+    fn byte_size(&self) -> usize {
+        self.pinned.byte_size() + self.labels.byte_size()
+    }
+}
+
+impl Encoder {
+    /// An encoder from an atlas's labels to a model's codes.
+    ///
+    /// # Errors
+    /// A covariate of the model that the atlas does not have.
+    pub fn new(atlas: &Atlas, groups: Groups, vocabulary: &Vocabulary) -> Result<Self> {
+        let manifest = atlas.manifest();
+        let table = &manifest.conditions;
+        let ids = || (0..table.conditions().len()).map(ConditionId::at);
+        let class_of = |id: ConditionId| {
+            vocabulary.combinations.iter().position(|name| name == table.name(id)).and_then(|at| u32::try_from(at).ok())
+        };
+        let mut covariates = Vec::new();
+        for (at, covariate) in vocabulary.covariates.iter().enumerate() {
+            if manifest.covariates.get(at).map(|known| &known.name) != Some(&covariate.name) {
+                return Err(Error::unknown(
+                    "covariate",
+                    &covariate.name,
+                    manifest.covariates.iter().map(|known| known.name.as_str()),
+                ));
+            }
+            covariates.push(
+                manifest.covariates[at].values.iter().map(|value| covariate.code(value).unwrap_or(UNKNOWN)).collect(),
+            );
+        }
+        Ok(Self {
+            groups,
+            vocabulary_size: vocabulary.perturbations.len(),
+            parts: ids().map(|id| vocabulary.parts(atlas, id)).collect(),
+            classes: ids().map(|id| class_of(id).unwrap_or(UNKNOWN)).collect(),
+            covariates,
+            atlas: atlas.clone(),
+        })
+    }
+
+    /// Encodes the labels of a plan's cells.
+    ///
+    /// # Errors
+    /// A cell whose perturbation the model has no place for.
+    pub fn encode(&self, pinned: PinnedPlan) -> Result<EncodedPlan, BoxError> {
+        let cells = &pinned.plan.cells;
+        let (mut pointers, mut codes, mut doses) = (vec![0_u32], Vec::new(), Vec::new());
+        let mut labels = Vec::with_capacity(cells.len());
+        let mut covariates = vec![Vec::with_capacity(cells.len()); self.covariates.len()];
+        let mut groups = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let record = self.atlas.codes(*cell);
+            let condition = ConditionId(record[0]);
+            let parts = self.parts[condition.index()].as_ref().ok_or_else(|| {
+                let name = self.atlas.manifest().conditions.name(condition);
+                Error::data(
+                    format!("cell {cell}"),
+                    format!("condition `{name}` holds a perturbation that the model was not trained on"),
+                    "",
+                )
+            })?;
+            for (code, dose) in parts {
+                codes.push(*code);
+                doses.push(narrow(*dose));
+            }
+            pointers.push(u32::try_from(codes.len())?);
+            labels.push(self.classes[condition.index()]);
+            for (covariate, out) in covariates.iter_mut().enumerate() {
+                out.push(self.covariates[covariate][record[1 + covariate] as usize]);
+            }
+            groups.push(self.groups.find(record).and_then(|group| u32::try_from(group).ok()).unwrap_or(UNKNOWN));
+        }
+        let perturbations = CsMatI::try_new((cells.len(), self.vocabulary_size), pointers, codes, doses)
+            .map_err(|(_, _, _, error)| error)?;
+        Ok(EncodedPlan { pinned, labels: Labels { perturbations, combinations: labels, covariates, groups } })
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the model computes in f32, and a dose that large is no dose")]
+fn narrow(dose: f64) -> f32 {
+    dose as f32
+}

@@ -1,0 +1,201 @@
+//! Cells that share condition and covariates: found by one pass over the labels.
+
+use std::{collections::HashMap, fmt};
+
+use schemas::{
+    Error, Result,
+    conditions::CONTROL,
+    ids::{CellIndex, ConditionId},
+};
+
+use crate::{
+    atlas::Atlas,
+    split::{Part, Split},
+};
+
+/// Cells of one condition and covariate combination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Their condition.
+    pub condition: ConditionId,
+    /// Their covariate codes.
+    pub covariates: Vec<u32>,
+    /// How many train, validate and are held out.
+    pub cells: [u64; 3],
+}
+
+impl Group {
+    /// How many cells there are for a part.
+    #[must_use]
+    pub fn cells_for(&self, part: Part) -> u64 {
+        self.cells[part as usize]
+    }
+}
+
+/// All groups of an atlas, in the order of their first cells.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    groups: Vec<Group>,
+    by_codes: HashMap<Vec<u32>, usize>,
+}
+
+impl Groups {
+    /// Finds the groups; without a split every cell trains.
+    #[must_use]
+    pub fn of(atlas: &Atlas, split: Option<&Split>) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut by_codes: HashMap<Vec<u32>, usize> = HashMap::new();
+        for cell in (0..atlas.cells()).map(CellIndex) {
+            let codes = atlas.codes(cell);
+            let at = match by_codes.get(codes) {
+                Some(at) => *at,
+                None => {
+                    by_codes.insert(codes.to_vec(), groups.len());
+                    groups.push(Group {
+                        condition: ConditionId(codes[0]),
+                        covariates: codes[1..].to_vec(),
+                        cells: [0; 3],
+                    });
+                    groups.len() - 1
+                }
+            };
+            let part = split.map_or(Part::Train, |split| split.part(cell));
+            groups[at].cells[part as usize] += 1;
+        }
+        Self { groups, by_codes }
+    }
+
+    /// The groups.
+    #[must_use]
+    pub fn all(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The group of a cell's codes.
+    #[must_use]
+    pub fn find(&self, codes: &[u32]) -> Option<usize> {
+        self.by_codes.get(codes).copied()
+    }
+
+    /// The distinct covariate combinations, in the order of their first cells.
+    #[must_use]
+    pub fn contexts(&self) -> Vec<Vec<u32>> {
+        let mut seen = std::collections::HashSet::new();
+        self.groups
+            .iter()
+            .filter(|group| seen.insert(&group.covariates))
+            .map(|group| group.covariates.clone())
+            .collect()
+    }
+}
+
+/// `condition=A+B,dose=1+0.5,cell_type=T`: which cells are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector(pub Vec<(String, String)>);
+
+impl Selector {
+    /// Reads `key=value,...`.
+    ///
+    /// # Errors
+    /// A part without `=`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let hint = "write it as 'condition=A+B,cell_type=T'";
+        let pairs = text.split(',').map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => {
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            }
+            _ => Err(Error::usage(format!("`{pair}` in `{text}` is no key=value"), hint)),
+        });
+        Ok(Self(pairs.collect::<Result<_>>()?))
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Turns the selector into a test of a cell's codes.
+    ///
+    /// # Errors
+    /// Keys and values that the atlas does not know.
+    pub fn on(&self, atlas: &Atlas) -> Result<impl Fn(&[u32]) -> bool + use<>> {
+        let named = Named::resolve(self, atlas)?;
+        Ok(move |codes: &[u32]| {
+            named.conditions.as_ref().is_none_or(|conditions| conditions.contains(&ConditionId(codes[0])))
+                && named.covariates.iter().all(|(at, code)| codes[1 + at] == *code)
+        })
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        f.write_str(&pairs.join(","))
+    }
+}
+
+struct Named {
+    conditions: Option<Vec<ConditionId>>,
+    covariates: Vec<(usize, u32)>,
+}
+
+impl Named {
+    fn resolve(selector: &Selector, atlas: &Atlas) -> Result<Self> {
+        let manifest = atlas.manifest();
+        let keys = &manifest.keys;
+        let mut named = Self { conditions: None, covariates: Vec::new() };
+        let mut label = None;
+        let mut dose = None;
+        for (key, value) in &selector.0 {
+            if let Some(at) = manifest.covariates.iter().position(|covariate| covariate.name == *key) {
+                let covariate = &manifest.covariates[at];
+                let code = covariate.code(value).ok_or_else(|| {
+                    Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str))
+                })?;
+                named.covariates.push((at, code));
+            } else if key == "condition" || keys.perturbation.as_deref() == Some(key) {
+                label = Some(value.as_str());
+            } else if key == "dose" || keys.dose.as_deref() == Some(key) {
+                dose = Some(value.as_str());
+            } else {
+                let known =
+                    manifest.covariates.iter().map(|covariate| covariate.name.as_str()).chain(["condition", "dose"]);
+                return Err(Error::unknown("key", key, known));
+            }
+        }
+        if label.is_some() || dose.is_some() {
+            named.conditions = Some(conditions_named(atlas, label, dose)?);
+        }
+        Ok(named)
+    }
+}
+
+/// The conditions of an atlas that bear a label and a dose label; any where one is not given.
+fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> Result<Vec<ConditionId>> {
+    let table = &atlas.manifest().conditions;
+    let all = || (0..table.conditions().len()).map(ConditionId::at);
+    let of_dose = |id: &ConditionId| dose.is_none_or(|dose| *id != CONTROL && table.dose_label(*id) == dose);
+    let Some(label) = label else { return Ok(all().filter(of_dose).collect()) };
+    let parts =
+        schemas::conditions::parse(label, dose, table.rules()).map_err(|error| Error::usage(error.to_string(), ""))?;
+    let mut wanted = Vec::new();
+    for (name, _) in &parts {
+        let id = table
+            .perturbation(name)
+            .ok_or_else(|| Error::unknown("condition", name, table.perturbations().iter().map(String::as_str)))?;
+        wanted.push(id);
+    }
+    wanted.sort_unstable();
+    if let (Some(_), false) = (dose, parts.is_empty()) {
+        let found = table.find(label, dose).map_err(|error| Error::usage(error.to_string(), ""))?;
+        return Ok(found.into_iter().collect());
+    }
+    Ok(all()
+        .filter(|id| {
+            let mut perturbations = table.combination_of(*id).perturbations.clone();
+            perturbations.sort_unstable();
+            perturbations == wanted
+        })
+        .collect())
+}

@@ -1,0 +1,225 @@
+//! Which cells, in which order: a pure function of (seed, epoch, position).
+//!
+//! Blocks are drawn in random order into windows, and cells are shuffled within a window, so that a file that is sorted by
+//! condition is read in long runs and yet gives mixed batches. Nothing is read here but which part of the split each cell
+//! belongs to; to resume is to start at a position. Worker counts, prefetching and the kind of access change nothing.
+
+use std::sync::Arc;
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use schemas::{
+    batch::{BatchPlan, Role},
+    ids::{BlockIndex, CellIndex},
+};
+
+use crate::{
+    atlas::Atlas,
+    split::{Part, Split},
+};
+
+/// A last batch of fewer cells is left out of training: batch norm has no variance of one cell.
+const FEWEST_TRAINING_CELLS: usize = 2;
+
+/// How batches are drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderSettings {
+    /// Decides every shuffle.
+    pub seed: u64,
+    /// Cells of a batch.
+    pub batch_size: usize,
+    /// Cells that are shuffled together.
+    pub window: usize,
+}
+
+/// The cells of one part of a split, as batches.
+#[derive(Clone, Debug)]
+pub struct Order {
+    settings: OrderSettings,
+    split: Arc<Split>,
+    part: Part,
+    cells: u64,
+    block_rows: u64,
+    /// Blocks that hold cells of the part, and how many.
+    blocks: Vec<(BlockIndex, u32)>,
+}
+
+impl Order {
+    /// The order of a part's cells: shuffled for training, as they lie for anything else.
+    #[must_use]
+    pub fn new(atlas: &Atlas, split: Arc<Split>, part: Part, settings: OrderSettings) -> Self {
+        let block_rows = u64::from(atlas.manifest().block_rows);
+        let mut order = Self { settings, split, part, cells: atlas.cells(), block_rows, blocks: Vec::new() };
+        for block in (0..usize::try_from(atlas.manifest().blocks()).unwrap_or(usize::MAX)).map(BlockIndex::at) {
+            let count = order.cells_in(block).count();
+            if 0 < count {
+                order.blocks.push((block, u32::try_from(count).unwrap_or(u32::MAX)));
+            }
+        }
+        order
+    }
+
+    /// How many cells the part has.
+    #[must_use]
+    pub fn cell_count(&self) -> u64 {
+        self.blocks.iter().map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    /// How many batches an epoch has.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        let size = self.settings.batch_size as u64;
+        let (whole, rest) = (self.cell_count() / size, self.cell_count() % size);
+        let keeps_rest = if self.part == Part::Train { FEWEST_TRAINING_CELLS as u64 } else { 1 };
+        whole + u64::from(keeps_rest <= rest)
+    }
+
+    fn cells_in(&self, block: BlockIndex) -> impl Iterator<Item = CellIndex> + '_ {
+        let first = u64::from(block.0) * self.block_rows;
+        (first..self.cells.min(first + self.block_rows))
+            .map(CellIndex)
+            .filter(|cell| self.split.part(*cell) == self.part)
+    }
+
+    /// The batches of an epoch, from a position on.
+    #[must_use]
+    pub fn epoch(self: &Arc<Self>, epoch: u32, position: u64) -> Epoch {
+        let mut blocks = self.blocks.clone();
+        if self.part == Part::Train {
+            blocks.shuffle(&mut self.random(epoch, 0));
+        }
+        let mut walk = Epoch { order: Arc::clone(self), epoch, blocks, window: 0, cells: Vec::new(), next: position };
+        walk.skip_cells(position * self.settings.batch_size as u64);
+        walk
+    }
+
+    fn blocks_per_window(&self) -> usize {
+        (self.settings.window / usize::try_from(self.block_rows).unwrap_or(1)).max(1)
+    }
+
+    /// A generator for one shuffle: stream 0 is the epoch's blocks, the others are its windows.
+    fn random(&self, epoch: u32, stream: u64) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed);
+        random.set_stream((u64::from(epoch) << 32) ^ stream);
+        random
+    }
+}
+
+/// A walk through one epoch.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    order: Arc<Order>,
+    epoch: u32,
+    blocks: Vec<(BlockIndex, u32)>,
+    /// The next window to open.
+    window: usize,
+    /// Cells of open windows that no batch has taken, the next one last.
+    cells: Vec<CellIndex>,
+    next: u64,
+}
+
+impl Epoch {
+    fn windows(&self) -> usize {
+        self.blocks.len().div_ceil(self.order.blocks_per_window())
+    }
+
+    fn window_blocks(&self, window: usize) -> &[(BlockIndex, u32)] {
+        let size = self.order.blocks_per_window();
+        &self.blocks[window * size..self.blocks.len().min((window + 1) * size)]
+    }
+
+    fn skip_cells(&mut self, mut cells: u64) {
+        while self.window < self.windows() {
+            let held: u64 = self.window_blocks(self.window).iter().map(|(_, count)| u64::from(*count)).sum();
+            if cells < held {
+                break;
+            }
+            cells -= held;
+            self.window += 1;
+        }
+        if 0 < cells && self.window < self.windows() {
+            self.open_window();
+            let left = self.cells.len() - usize::try_from(cells).unwrap_or(usize::MAX).min(self.cells.len());
+            self.cells.truncate(left);
+        }
+    }
+
+    fn open_window(&mut self) {
+        let mut opened: Vec<CellIndex> =
+            self.window_blocks(self.window).iter().flat_map(|(block, _)| self.order.cells_in(*block)).collect();
+        if self.order.part == Part::Train {
+            opened.shuffle(&mut self.order.random(self.epoch, 1 + self.window as u64));
+        }
+        opened.reverse();
+        // What is left of the window before goes first.
+        opened.append(&mut self.cells);
+        self.cells = opened;
+        self.window += 1;
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = BatchPlan;
+
+    fn next(&mut self) -> Option<BatchPlan> {
+        let batches = self.order.batches();
+        if batches <= self.next {
+            return None;
+        }
+        let size = self.order.settings.batch_size;
+        while self.cells.len() < size && self.window < self.windows() {
+            self.open_window();
+        }
+        let left = self.cells.len().saturating_sub(size);
+        let mut cells = self.cells.split_off(left);
+        cells.reverse();
+        let index = self.next;
+        self.next += 1;
+        let role = match self.order.part {
+            Part::Train => Role::Train,
+            Part::Valid => Role::Valid,
+            Part::Ood => Role::Source,
+        };
+        let window = u64::from(self.epoch) * (self.windows() as u64 + 1) + self.window as u64;
+        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, window, cells })
+    }
+}
+
+/// Where a training run stands: the next batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// The epoch.
+    pub epoch: u32,
+    /// Its next training batch.
+    pub batch: u64,
+}
+
+/// Epochs of training batches, each `check_every`th followed by the validation batches.
+#[derive(Clone, Debug)]
+pub struct TrainingOrder {
+    /// The training cells.
+    pub train: Arc<Order>,
+    /// The validation cells.
+    pub valid: Arc<Order>,
+    /// Epochs between two looks at the validation cells.
+    pub check_every: u32,
+    /// Epochs in all.
+    pub epochs: u32,
+}
+
+impl TrainingOrder {
+    /// Whether an epoch ends with a look at the validation cells; the last one always does.
+    #[must_use]
+    pub fn checks(&self, epoch: u32) -> bool {
+        0 < self.valid.cell_count() && ((epoch + 1).is_multiple_of(self.check_every) || epoch + 1 == self.epochs)
+    }
+
+    /// All plans from a position on.
+    pub fn plans(self, from: Position) -> impl Iterator<Item = BatchPlan> + Send {
+        (from.epoch..self.epochs).flat_map(move |epoch| {
+            let start = if epoch == from.epoch { from.batch } else { 0 };
+            let valid = self.checks(epoch).then(|| self.valid.epoch(epoch, 0));
+            self.train.epoch(epoch, start).chain(valid.into_iter().flatten())
+        })
+    }
+}

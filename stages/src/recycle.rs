@@ -1,0 +1,85 @@
+//! Buffers that are used again: filling fresh memory costs more than filling it again.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use schemas::ByteSize;
+
+/// Buffers at rest.
+#[derive(Debug)]
+pub struct Pool<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for Pool<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Pool<T> {
+    /// A buffer that was used before, or a new one.
+    pub fn take(&self, new: impl FnOnce() -> T) -> Pooled<T> {
+        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Pooled { value: Some(used.unwrap_or_else(new)), pool: self.clone() }
+    }
+}
+
+/// A buffer that goes back to its pool when it is dropped.
+#[derive(Debug)]
+pub struct Pooled<T> {
+    // Empty only while it is dropped.
+    value: Option<T>,
+    pool: Pool<T>,
+}
+
+impl<T> Deref for Pooled<T> {
+    type Target = T;
+
+    #[expect(clippy::expect_used, reason = "the value leaves only in drop")]
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("a buffer that is not dropped is there")
+    }
+}
+
+impl<T> DerefMut for Pooled<T> {
+    #[expect(clippy::expect_used, reason = "the value leaves only in drop")]
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("a buffer that is not dropped is there")
+    }
+}
+
+impl<T> Drop for Pooled<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+        }
+    }
+}
+
+impl<T: ByteSize> ByteSize for Pooled<T> {
+    fn byte_size(&self) -> usize {
+        (**self).byte_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again() {
+        let pool = Pool::default();
+        let mut first = pool.take(Vec::<u8>::new);
+        first.extend([1, 2, 3]);
+        let address = first.as_ptr();
+        drop(first);
+        assert_eq!(pool.take(Vec::new).as_ptr(), address);
+    }
+}

@@ -1,0 +1,328 @@
+//! Which cells train, which validate, which are held out.
+
+use std::{collections::HashMap, fs::File, path::PathBuf, sync::Arc};
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use schemas::{
+    Error, Result,
+    arrow::splits_schema,
+    atlas::files,
+    conditions::{CONTROL, ConditionTable},
+    ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
+};
+
+use crate::{atlas::Atlas, groups::Selector, write::ParquetFile};
+
+/// What a cell is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// To learn from.
+    Train,
+    /// To choose the best epoch by.
+    Valid,
+    /// Held out; only `evaluate` looks at it.
+    Ood,
+}
+
+impl Part {
+    /// Its name in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Valid => "valid",
+            Self::Ood => "ood",
+        }
+    }
+}
+
+/// A part for every cell, in the atlas's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    name: String,
+    parts: Vec<Part>,
+}
+
+/// How a split is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scheme {
+    /// Hold out the cells that any of these selects.
+    HoldOut(Vec<Selector>),
+    /// Hold out this share of the cells.
+    Random(f64),
+    /// Hold out the perturbed cells of one value of a covariate, drawn by the seed.
+    LeaveOut(String),
+    /// Hold out this share of the combinations of two or more.
+    Combinations(f64),
+    /// Hold out every condition that contains one of this share of the perturbations.
+    Perturbations(f64),
+    /// Hold out nothing.
+    Nothing,
+}
+
+impl Scheme {
+    /// Reads `random:F`, `leave-out:KEY`, `combos:F` or `perturbations:F`.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let hint = "write random:0.2, leave-out:cell_type, combos:0.3 or perturbations:0.1";
+        let bad = || Error::usage(format!("`{text}` is no scheme"), hint);
+        let (name, value) = text.split_once(':').ok_or_else(bad)?;
+        let share = || match value.parse() {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+            _ => Err(Error::usage(format!("`{value}` is no share from 0 to 1"), hint)),
+        };
+        match name {
+            "random" => share().map(Self::Random),
+            "combos" => share().map(Self::Combinations),
+            "perturbations" => share().map(Self::Perturbations),
+            "leave-out" if !value.is_empty() => Ok(Self::LeaveOut(value.into())),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl Split {
+    /// Makes a split: cells are held out by the scheme, and of the rest a share is for validation, drawn by the seed.
+    ///
+    /// # Errors
+    /// Names that the atlas does not know; a split that leaves nothing to train on.
+    pub fn make(atlas: &Atlas, name: &str, scheme: &Scheme, valid: f64, seed: u64) -> Result<Self> {
+        if !(0.0..1.0).contains(&valid) {
+            return Err(Error::usage(
+                format!("a validation share of {valid}"),
+                "give a number from 0 up to, but not, 1",
+            ));
+        }
+        let held_out = held_out(atlas, scheme, seed)?;
+        let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5011_7a11);
+        let mut parts = Vec::new();
+        for cell in (0..atlas.cells()).map(CellIndex) {
+            let draw: f64 = random.random();
+            parts.push(match held_out(cell) {
+                true => Part::Ood,
+                false if draw < valid => Part::Valid,
+                false => Part::Train,
+            });
+        }
+        let split = Self { name: name.to_owned(), parts };
+        split.check()?;
+        Ok(split)
+    }
+
+    /// Takes the parts from a column of `obs`, where `test` means `valid`, the original's habit; says whether it did.
+    ///
+    /// # Errors
+    /// A column that is not there, values that name no part.
+    pub fn from_obs(atlas: &Atlas, name: &str, column: &str) -> Result<(Self, bool)> {
+        let mut parts = Vec::new();
+        let mut said_test = false;
+        for batch in atlas.obs(&[column])? {
+            let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+            let values = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8);
+            let values = values.map_err(|error| Error::Bug(error.to_string()))?;
+            for value in values.as_string::<i32>() {
+                said_test |= value == Some("test");
+                let part = value.and_then(part_named).ok_or_else(|| {
+                    let place = format!("{}, obs column `{column}`, row {}", atlas.path().display(), parts.len());
+                    Error::data(
+                        place,
+                        format!("`{}` names no part of a split", value.unwrap_or_default()),
+                        "use train, valid (or test) and ood",
+                    )
+                })?;
+                parts.push(part);
+            }
+        }
+        let split = Self { name: name.to_owned(), parts };
+        split.check()?;
+        Ok((split, said_test))
+    }
+
+    /// Reads a split of an atlas.
+    ///
+    /// # Errors
+    /// A split that there is not, or that is not of this atlas.
+    pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
+        let path = path_of(atlas, name)?;
+        if !path.exists() {
+            return Err(Error::unknown("split", name, Self::names(atlas).iter().map(String::as_str)));
+        }
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let bad = |what: String| Error::damaged(&path, what);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+        let mut parts = Vec::new();
+        for batch in reader.map_err(|error| bad(error.to_string()))? {
+            let batch = batch.map_err(|error| bad(error.to_string()))?;
+            let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
+            for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
+                parts
+                    .push(value.and_then(part_named).ok_or_else(|| bad(format!("row {} names no part", parts.len())))?);
+            }
+        }
+        if parts.len() as u64 != atlas.cells() {
+            return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
+        }
+        Ok(Self { name: name.to_owned(), parts })
+    }
+
+    /// The names of an atlas's splits, sorted.
+    #[must_use]
+    pub fn names(atlas: &Atlas) -> Vec<String> {
+        let Ok(folder) = std::fs::read_dir(atlas.path().join(files::SPLITS)) else { return Vec::new() };
+        let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = file_names
+            .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Writes the split beside its atlas; an older one of the same name is replaced.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
+        let path = path_of(atlas, &self.name)?;
+        let folder = atlas.path().join(files::SPLITS);
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let staged = folder.join(format!(".{}.tmp-{}", self.name, std::process::id()));
+        let mut file = ParquetFile::create(&staged, splits_schema())?;
+        let mut row = 0;
+        for batch in atlas.obs(&["cell"])? {
+            let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+            let parts = &self.parts[row..row + batch.num_rows()];
+            let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
+            let names: Arc<dyn Array> = Arc::clone(batch.column(0));
+            row += batch.num_rows();
+            file.write(
+                &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts)])
+                    .map_err(|error| Error::Bug(error.to_string()))?,
+            )?;
+        }
+        file.finish()?;
+        std::fs::rename(&staged, &path).map_err(Error::io("create", &path))?;
+        Ok(path)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a cell is for.
+    #[must_use]
+    pub fn part(&self, cell: CellIndex) -> Part {
+        self.parts[cell.index()]
+    }
+
+    /// How many cells are for each part: train, valid, ood.
+    #[must_use]
+    pub fn counts(&self) -> HashMap<Part, u64> {
+        let mut counts = HashMap::from([(Part::Train, 0), (Part::Valid, 0), (Part::Ood, 0)]);
+        for part in &self.parts {
+            *counts.entry(*part).or_default() += 1;
+        }
+        counts
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.parts.contains(&Part::Train) {
+            return Ok(());
+        }
+        Err(Error::usage("the split leaves no cell to train on", "hold out less, or lower --valid"))
+    }
+}
+
+fn part_named(name: &str) -> Option<Part> {
+    match name {
+        "train" => Some(Part::Train),
+        "valid" | "test" => Some(Part::Valid),
+        "ood" => Some(Part::Ood),
+        _ => None,
+    }
+}
+
+fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+        return Err(Error::usage(format!("`{name}` can't name a split"), "use letters, digits, - and _"));
+    }
+    Ok(atlas.path().join(files::SPLITS).join(format!("{name}.parquet")))
+}
+
+type HeldOut<'a> = Box<dyn Fn(CellIndex) -> bool + 'a>;
+
+fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<'a>> {
+    let table = &atlas.manifest().conditions;
+    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x0ff_0ff);
+    Ok(match scheme {
+        Scheme::Nothing => Box::new(|_| false),
+        Scheme::HoldOut(selectors) => {
+            let matchers = selectors.iter().map(|selector| selector.on(atlas)).collect::<Result<Vec<_>>>()?;
+            let mut cells = (0..atlas.cells()).map(CellIndex);
+            if !cells.any(|cell| matchers.iter().any(|matches| matches(atlas.codes(cell)))) {
+                let asked: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+                return Err(Error::data(
+                    atlas.path().display().to_string(),
+                    format!("no cell is `{}`", asked.join("` or `")),
+                    "`perturbine inspect` shows how many cells each condition has",
+                ));
+            }
+            Box::new(move |cell| matchers.iter().any(|matches| matches(atlas.codes(cell))))
+        }
+        Scheme::Random(share) => {
+            let share = *share;
+            Box::new(move |cell| {
+                let mut random = ChaCha8Rng::seed_from_u64(seed);
+                random.set_stream(cell.0);
+                random.random::<f64>() < share
+            })
+        }
+        Scheme::LeaveOut(key) => {
+            let covariates = &atlas.manifest().covariates;
+            let at = covariates.iter().position(|covariate| covariate.name == *key);
+            let at = at.ok_or_else(|| {
+                Error::unknown("covariate", key, covariates.iter().map(|covariate| covariate.name.as_str()))
+            })?;
+            let left_out = random.random_range(0..covariates[at].values.len().max(1));
+            Box::new(move |cell| atlas.condition(cell) != CONTROL && atlas.covariates(cell)[at] as usize == left_out)
+        }
+        Scheme::Combinations(share) => {
+            let combinations =
+                table.combinations().iter().enumerate().filter(|(_, combination)| 1 < combination.perturbations.len());
+            let drawn = draw(combinations.map(|(id, _)| CombinationId::at(id)).collect(), *share, &mut random);
+            let held: Vec<bool> = of_each(table, |id| drawn.contains(&table.condition(id).combination));
+            Box::new(move |cell| held[atlas.condition(cell).index()])
+        }
+        Scheme::Perturbations(share) => {
+            let drawn = draw((0..table.perturbations().len()).map(PerturbationId::at).collect(), *share, &mut random);
+            let held: Vec<bool> =
+                of_each(table, |id| table.parts(id).any(|(perturbation, _)| drawn.contains(&perturbation)));
+            Box::new(move |cell| held[atlas.condition(cell).index()])
+        }
+    })
+}
+
+fn of_each(table: &ConditionTable, f: impl Fn(ConditionId) -> bool) -> Vec<bool> {
+    (0..table.conditions().len()).map(|id| f(ConditionId::at(id))).collect()
+}
+
+/// At least one of `all`, if there is one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a table's length fits its length"
+)]
+fn draw<T>(mut all: Vec<T>, share: f64, random: &mut ChaCha8Rng) -> Vec<T> {
+    all.shuffle(random);
+    let drawn = (all.len() as f64 * share).round() as usize;
+    all.truncate(drawn.max(1));
+    all
+}

@@ -1,0 +1,151 @@
+//! What a model has a place for: perturbations, combinations and covariate values, in the original's order.
+
+use std::collections::BTreeSet;
+
+use schemas::{
+    Error, Result,
+    conditions::{CONTROL, Covariate},
+    ids::ConditionId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{atlas::Atlas, groups::Groups, split::Part};
+
+/// Column 0 of every vocabulary, as in the original: its embedding is zero and it is never looked up.
+pub const PADDING: &str = "<PAD>";
+
+/// A model's names and their codes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vocabulary {
+    /// Padding, control, then the perturbations, sorted.
+    pub perturbations: Vec<String>,
+    /// The adversary's classes: combinations that were trained on, sorted.
+    pub combinations: Vec<String>,
+    /// Cells of each class that were trained on.
+    pub combination_cells: Vec<u64>,
+    /// The covariates, batch last; values sorted.
+    pub covariates: Vec<Covariate>,
+    /// Which of the covariates is the batch.
+    pub batch: Option<String>,
+    /// Trained (combination, doses, covariate values) with their cells: how far a prediction extrapolates is told from them.
+    pub trained: Vec<TrainedGroup>,
+}
+
+/// Cells that were trained on together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainedGroup {
+    /// Vocabulary codes of the perturbations, ascending; none for control.
+    pub perturbations: Vec<u32>,
+    /// The dose of each.
+    pub doses: Vec<f64>,
+    /// Covariate values, in the order of the covariates.
+    pub covariates: Vec<String>,
+    /// How many cells.
+    pub cells: u64,
+}
+
+impl Vocabulary {
+    /// The names among an atlas's training cells.
+    ///
+    /// # Errors
+    /// No perturbation column, no control among the training cells, or nothing but control.
+    pub fn of(atlas: &Atlas, groups: &Groups) -> Result<Self> {
+        let manifest = atlas.manifest();
+        let place = atlas.path().display().to_string();
+        if manifest.keys.perturbation.is_none() {
+            return Err(Error::data(
+                place,
+                "the atlas has no perturbation column",
+                "ingest it again with --perturbation KEY",
+            ));
+        }
+        let table = &manifest.conditions;
+        let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(Part::Train)).collect();
+        if !trained.iter().any(|group| group.condition == CONTROL) {
+            let names: Vec<&str> =
+                table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
+            let message = format!(
+                "no training cell is a control (control is `{}`; there are {}, ...)",
+                table.name(CONTROL),
+                names.join(", ")
+            );
+            return Err(Error::data(
+                place,
+                message,
+                "name the control with --control when ingesting, and keep its cells in training",
+            ));
+        }
+        if trained.iter().all(|group| group.condition == CONTROL) {
+            return Err(Error::data(place, "every training cell is a control", "hold out less"));
+        }
+        let used: BTreeSet<&str> = trained
+            .iter()
+            .flat_map(|group| table.parts(group.condition))
+            .map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str())
+            .collect();
+        let mut perturbations = vec![PADDING.to_owned(), table.name(CONTROL).to_owned()];
+        perturbations.extend(used.into_iter().map(str::to_owned));
+        let mut combinations: Vec<(String, u64)> = Vec::new();
+        for group in &trained {
+            let name = table.name(group.condition);
+            match combinations.iter_mut().find(|(known, _)| known == name) {
+                Some((_, cells)) => *cells += group.cells_for(Part::Train),
+                None => combinations.push((name.to_owned(), group.cells_for(Part::Train))),
+            }
+        }
+        combinations.sort();
+        let covariates = manifest.covariates.iter().enumerate().map(|(at, covariate)| {
+            let used: BTreeSet<&String> =
+                trained.iter().map(|group| &covariate.values[group.covariates[at] as usize]).collect();
+            Covariate { name: covariate.name.clone(), values: used.into_iter().cloned().collect() }
+        });
+        let mut vocabulary = Self {
+            covariates: covariates.collect(),
+            batch: manifest.keys.batch.clone(),
+            combination_cells: combinations.iter().map(|(_, cells)| *cells).collect(),
+            combinations: combinations.into_iter().map(|(name, _)| name).collect(),
+            perturbations,
+            trained: Vec::new(),
+        };
+        let groups = trained.iter().filter_map(|group| {
+            let parts = vocabulary.parts(atlas, group.condition)?;
+            let is_control = group.condition == CONTROL;
+            let values = group
+                .covariates
+                .iter()
+                .zip(&manifest.covariates)
+                .map(|(code, covariate)| covariate.values[*code as usize].clone());
+            Some(TrainedGroup {
+                perturbations: if is_control { Vec::new() } else { parts.iter().map(|(code, _)| *code).collect() },
+                doses: if is_control { Vec::new() } else { parts.iter().map(|(_, dose)| *dose).collect() },
+                covariates: values.collect(),
+                cells: group.cells_for(Part::Train),
+            })
+        });
+        vocabulary.trained = groups.collect();
+        Ok(vocabulary)
+    }
+
+    /// The code of a perturbation; control has one too.
+    #[must_use]
+    pub fn perturbation(&self, name: &str) -> Option<u32> {
+        let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
+        u32::try_from(at + 1).ok()
+    }
+
+    /// Codes and doses of a condition of an atlas, by ascending code, as the original orders them; control is its own entry
+    /// at dose 1. `None` if a perturbation was not trained on.
+    #[must_use]
+    pub fn parts(&self, atlas: &Atlas, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
+        if condition == CONTROL {
+            return Some(vec![(1, 1.0)]);
+        }
+        let table = &atlas.manifest().conditions;
+        let mut parts = Vec::new();
+        for (perturbation, dose) in table.parts(condition) {
+            parts.push((self.perturbation(&table.perturbations()[perturbation.index()])?, dose));
+        }
+        parts.sort_by_key(|(code, _)| *code);
+        Some(parts)
+    }
+}

@@ -1,0 +1,129 @@
+//! Parquet: tables written batch by batch, so that none is ever whole in memory.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{
+        ArrayRef, BooleanArray, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt64Array,
+    },
+    datatypes::{DataType, Field, SchemaRef},
+    error::ArrowError,
+};
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    errors::ParquetError,
+    file::properties::WriterProperties,
+};
+use schemas::{Error, Result, arrow::conditions_schema, conditions::ConditionTable, ids::ConditionId};
+
+/// Bytes of encoded values after which a row group is closed.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+/// Rows after which a row group is closed.
+const ROW_GROUP_ROWS: usize = 1 << 16;
+
+/// A Parquet file in the making; it has no footer, and can't be read, before [`ParquetFile::finish`].
+pub struct ParquetFile {
+    writer: ArrowWriter<File>,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for ParquetFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParquetFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl ParquetFile {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// A file that can't be created.
+    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let file = File::create(path).map_err(Error::io("create", path))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .build();
+        let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|error| written(path, error))?;
+        Ok(Self { writer, path: path.to_path_buf() })
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// A disk that is full or broken, rows of another schema.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).map_err(|error| written(&self.path, error))?;
+        if ROW_GROUP_BYTES < self.writer.in_progress_size() {
+            self.writer.flush().map_err(|error| written(&self.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the footer and brings everything to the disk.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn finish(self) -> Result<()> {
+        let file = self.writer.into_inner().map_err(|error| written(&self.path, error))?;
+        file.sync_all().map_err(Error::io("write", &self.path))
+    }
+}
+
+/// Keeps the operating system's own error where there is one, so that a full disk is told from others.
+fn written(path: &Path, error: ParquetError) -> Error {
+    let source = match error {
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(source) => *source,
+            Err(cause) => match cause.downcast::<ArrowError>() {
+                Ok(arrow) => from_arrow(*arrow),
+                Err(cause) => std::io::Error::other(cause),
+            },
+        },
+        other => std::io::Error::other(other),
+    };
+    Error::io("write", path)(source)
+}
+
+fn from_arrow(error: ArrowError) -> std::io::Error {
+    match error {
+        ArrowError::IoError(_, source) => source,
+        other => std::io::Error::other(other),
+    }
+}
+
+/// `conditions.parquet` as one batch.
+///
+/// # Errors
+/// None that data can cause.
+pub fn conditions_batch(table: &ConditionTable, cells_of: &[u64]) -> Result<RecordBatch> {
+    let ids: Vec<ConditionId> = (0..table.conditions().len()).map(ConditionId::at).collect();
+    let names = StringArray::from_iter_values(ids.iter().map(|id| table.name(*id)));
+    let dose_labels = StringArray::from_iter_values(ids.iter().map(|id| table.dose_label(*id)));
+    let mut perturbations =
+        ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, false));
+    let mut doses = ListBuilder::new(Float64Builder::new()).with_field(Field::new_list_field(DataType::Float64, false));
+    for id in &ids {
+        for (perturbation, dose) in table.parts(*id) {
+            perturbations.values().append_value(&table.perturbations()[perturbation.index()]);
+            doses.values().append_value(dose);
+        }
+        perturbations.append(true);
+        doses.append(true);
+    }
+    let control = BooleanArray::from_iter(ids.iter().map(|id| Some(*id == schemas::conditions::CONTROL)));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(names),
+        Arc::new(dose_labels),
+        Arc::new(perturbations.finish()),
+        Arc::new(doses.finish()),
+        Arc::new(control),
+        Arc::new(UInt64Array::from(cells_of.to_vec())),
+    ];
+    RecordBatch::try_new(conditions_schema(), columns).map_err(|error| Error::Bug(error.to_string()))
+}
