@@ -312,7 +312,6 @@ impl Settings {
 
     /// All of it as TOML.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "plain structs of numbers and names always serialise")]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are TOML")
     }

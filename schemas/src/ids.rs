@@ -15,7 +15,6 @@ macro_rules! id {
             /// # Panics
             /// On a machine whose addresses are too short for the number.
             #[must_use]
-            #[expect(clippy::expect_used, reason = "a table that is in memory has indices that fit its addresses")]
             pub fn index(self) -> usize {
                 usize::try_from(self.0).expect("an index into memory fits a usize")
             }
@@ -25,7 +24,6 @@ macro_rules! id {
             /// # Panics
             /// If a table outgrows the number's type.
             #[must_use]
-            #[expect(clippy::expect_used, reason = "ids are handed out by tables that refuse to outgrow them")]
             pub fn at(index: usize) -> Self {
                 Self(index.try_into().expect("a table has no more rows than its ids can count"))
             }

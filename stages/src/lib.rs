@@ -16,6 +16,8 @@ pub mod encode;
 pub mod groups;
 pub mod ingest;
 mod mmap;
+#[cfg(feature = "torch")]
+pub mod model;
 pub mod order;
 pub mod read;
 pub mod recycle;

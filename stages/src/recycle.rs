@@ -42,14 +42,12 @@ pub struct Pooled<T> {
 impl<T> Deref for Pooled<T> {
     type Target = T;
 
-    #[expect(clippy::expect_used, reason = "the value leaves only in drop")]
     fn deref(&self) -> &T {
         self.value.as_ref().expect("a buffer that is not dropped is there")
     }
 }
 
 impl<T> DerefMut for Pooled<T> {
-    #[expect(clippy::expect_used, reason = "the value leaves only in drop")]
     fn deref_mut(&mut self) -> &mut T {
         self.value.as_mut().expect("a buffer that is not dropped is there")
     }

@@ -1,0 +1,132 @@
+//! Linear layers and what follows them.
+
+use schemas::config::Norm;
+use tch::Tensor;
+
+use super::parameters::Parameters;
+
+/// Share of the newest batch in the running statistics of batch norm.
+const BATCH_NORM_MOMENTUM: f64 = 0.01;
+const BATCH_NORM_EPSILON: f64 = 1e-3;
+const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+/// Whether dropout drops and batch norm looks at its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Train,
+    /// It does not: running statistics, no dropout.
+    Eval,
+}
+
+/// `x Wᵀ + b`, drawn evenly from ±1/√inputs.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// A layer from `inputs` to `outputs`; its parameters are `NAME.weight` and `NAME.bias`.
+    pub fn new(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "no layer is 2^52 wide")]
+        let bound = 1.0 / (inputs as f64).sqrt();
+        Self {
+            weight: parameters.uniform(&format!("{name}.weight"), &[outputs, inputs], bound),
+            bias: parameters.uniform(&format!("{name}.bias"), &[outputs], bound),
+        }
+    }
+
+    /// `x Wᵀ + b` of a `[cells, inputs]` tensor.
+    #[must_use]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// Hidden layers: linear, batch norm, layer norm, ReLU, dropout, in this order, each where it is on.
+#[derive(Debug)]
+pub struct HiddenLayers {
+    layers: Vec<(Linear, Option<BatchNorm>)>,
+    width: i64,
+    layer_norm: bool,
+    dropout: f64,
+}
+
+/// How hidden layers are made.
+#[derive(Clone, Copy, Debug)]
+pub struct HiddenShape {
+    /// Number of layers.
+    pub layers: u32,
+    /// Width of each.
+    pub width: u32,
+    /// What follows the linear part.
+    pub norm: Norm,
+    /// Share of activations that training drops.
+    pub dropout: f64,
+}
+
+impl HiddenLayers {
+    /// Layers from `inputs` on; their parameters are `NAME.fc_layers.Layer I.0.*` (linear) and `.1.*` (batch norm).
+    pub fn new(parameters: &mut Parameters, name: &str, inputs: i64, shape: HiddenShape) -> Self {
+        let width = i64::from(shape.width);
+        let layers = (0..shape.layers).map(|index| {
+            let name = format!("{name}.fc_layers.Layer {index}");
+            let linear = Linear::new(parameters, &format!("{name}.0"), if index == 0 { inputs } else { width }, width);
+            (linear, shape.norm.batch().then(|| BatchNorm::new(parameters, &format!("{name}.1"), width)))
+        });
+        Self { layers: layers.collect(), width, layer_norm: shape.norm.layer(), dropout: shape.dropout }
+    }
+
+    /// The last layer's activations, `[cells, width]`.
+    #[must_use]
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let mut x = x.shallow_clone();
+        for (linear, norm) in &self.layers {
+            x = linear.forward(&x);
+            if let Some(norm) = norm {
+                x = norm.forward(&x, mode);
+            }
+            if self.layer_norm {
+                x = x.layer_norm([self.width], None::<&Tensor>, None::<&Tensor>, LAYER_NORM_EPSILON, true);
+            }
+            x = x.relu();
+            if 0.0 < self.dropout && mode == Mode::Train {
+                x = x.dropout(self.dropout, true);
+            }
+        }
+        x
+    }
+}
+
+#[derive(Debug)]
+struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+impl BatchNorm {
+    fn new(parameters: &mut Parameters, name: &str, width: i64) -> Self {
+        Self {
+            weight: parameters.constant(&format!("{name}.weight"), &[width], 1.0),
+            bias: parameters.constant(&format!("{name}.bias"), &[width], 0.0),
+            running_mean: parameters.statistic(&format!("{name}.running_mean"), &[width], 0.0),
+            running_var: parameters.statistic(&format!("{name}.running_var"), &[width], 1.0),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        x.batch_norm(
+            Some(&self.weight),
+            Some(&self.bias),
+            Some(&self.running_mean),
+            Some(&self.running_var),
+            mode == Mode::Train,
+            BATCH_NORM_MOMENTUM,
+            BATCH_NORM_EPSILON,
+            true,
+        )
+    }
+}

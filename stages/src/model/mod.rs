@@ -1,0 +1,23 @@
+//! The CPA network, its losses, its adversaries and their optimisers, on libtorch.
+//!
+//! Lotfollahi et al. 2023 (Molecular Systems Biology 19:e11517), as the package cpa-tools 0.8.8 computes it. A cell's
+//! expression is encoded into a *basal* latent that adversaries keep free of what was done to the cell; the embeddings of
+//! its perturbations (scaled by dose) and of its covariates are added, and the sum is decoded:
+//!
+//! ```text
+//! z = encoder(x) + Σ f(dose) · E[perturbation] + Σ E[covariate value]        decoder(z) → mean (and spread) of every gene
+//! ```
+//!
+//! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
+//! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`input`] how a batch becomes tensors. Operations on
+//! tensors panic on shapes that don't fit, which only a bug in here can bring about.
+
+pub mod adversary;
+pub mod input;
+pub mod layers;
+pub mod losses;
+pub mod network;
+pub mod optimiser;
+pub mod parameters;
+pub mod schedule;
+pub mod step;

@@ -1,0 +1,124 @@
+//! Adam, with weight decay added to the gradient (L2), as the original uses it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use schemas::{Error, Result};
+use tch::Tensor;
+
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// Adam over some named parameters.
+#[derive(Debug)]
+pub struct Adam {
+    name: &'static str,
+    weight_decay: f64,
+    clip: f64,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    parameter: Tensor,
+    first: Tensor,
+    second: Tensor,
+    steps: i32,
+}
+
+impl Adam {
+    /// An optimiser; `name` tells its state from others', `clip` bounds the norm of all its gradients together (0: no bound).
+    #[must_use]
+    pub fn new<'a>(
+        name: &'static str,
+        parameters: impl Iterator<Item = (&'a String, &'a Tensor)>,
+        weight_decay: f64,
+        clip: f64,
+    ) -> Self {
+        let slots = parameters.map(|(name, parameter)| Slot {
+            name: name.clone(),
+            parameter: parameter.shallow_clone(),
+            first: parameter.detach().zeros_like(),
+            second: parameter.detach().zeros_like(),
+            steps: 0,
+        });
+        Self { name, weight_decay, clip, slots: slots.collect() }
+    }
+
+    /// The parameters, in the order in which [`Adam::step`] takes their gradients.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<&Tensor> {
+        self.slots.iter().map(|slot| &slot.parameter).collect()
+    }
+
+    /// One step. An undefined gradient leaves its parameter, and its count of steps, as they are.
+    pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) {
+        let _no_grad = tch::no_grad_guard();
+        let scale = self.clip_scale(gradients);
+        for (slot, gradient) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
+            let mut gradient = match &scale {
+                Some(scale) => gradient * scale,
+                None => gradient.shallow_clone(),
+            };
+            if self.weight_decay != 0.0 {
+                gradient = gradient + &slot.parameter * self.weight_decay;
+            }
+            slot.steps += 1;
+            let _ = slot.first.lerp_(&gradient, 1.0 - BETA_1);
+            let _ = slot.second.lerp_(&gradient.square(), 1.0 - BETA_2);
+            let first_scale = learning_rate / (1.0 - BETA_1.powi(slot.steps));
+            let second_scale = (1.0 - BETA_2.powi(slot.steps)).sqrt();
+            let _ =
+                slot.parameter.addcdiv_(&(&slot.first * -first_scale), &(slot.second.sqrt() / second_scale + EPSILON));
+        }
+    }
+
+    /// `min(1, clip / (norm + 1e-6))`, kept on the device.
+    fn clip_scale(&self, gradients: &[Tensor]) -> Option<Tensor> {
+        if self.clip == 0.0 {
+            return None;
+        }
+        let squares = gradients
+            .iter()
+            .filter(|gradient| gradient.defined())
+            .map(|gradient| gradient.square().sum(gradient.kind()));
+        let norm = squares.reduce(|a, b| a + b)?.sqrt();
+        Some(((norm + 1e-6).reciprocal() * self.clip).clamp_max(1.0))
+    }
+
+    /// Everything a resumed run needs, by name.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let mut state = BTreeMap::new();
+        for slot in &self.slots {
+            let key = |part: &str| format!("{}.{part}.{}", self.name, slot.name);
+            state.insert(key("first"), slot.first.copy());
+            state.insert(key("second"), slot.second.copy());
+            state.insert(key("steps"), Tensor::from(i64::from(slot.steps)));
+        }
+        state
+    }
+
+    /// Takes a state up again.
+    ///
+    /// # Errors
+    /// A state that lacks a parameter or has another shape.
+    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
+        for slot in &mut self.slots {
+            let get = |part: &str| {
+                let key = format!("{}.{part}.{}", self.name, slot.name);
+                state.get(&key).ok_or_else(|| Error::damaged(path, format!("tensor `{key}` is missing")))
+            };
+            let (first, second, steps) = (get("first")?, get("second")?, get("steps")?);
+            if first.size() != slot.first.size() || second.size() != slot.second.size() {
+                return Err(Error::damaged(path, format!("the state of `{}` has another shape", slot.name)));
+            }
+            slot.first.copy_(first);
+            slot.second.copy_(second);
+            slot.steps = i32::try_from(steps.int64_value(&[]))
+                .map_err(|_| Error::damaged(path, "a count of steps is too large"))?;
+        }
+        Ok(())
+    }
+}
