@@ -27,7 +27,7 @@ pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     let (mean_a, mean_b) = (mean(a), mean(b));
     let shared: f64 = a.iter().zip(b).map(|(a, b)| (a - mean_a) * (b - mean_b)).sum();
     // Rounding must not take a perfect correlation beyond 1.
-    defined(shared / (total_a.sqrt() * total_b.sqrt())).map(|correlation| correlation.clamp(-1.0, 1.0))
+    defined(shared / (total_a * total_b).sqrt()).map(|correlation| correlation.clamp(-1.0, 1.0))
 }
 
 /// The mean squared difference. Undefined without genes.
