@@ -24,11 +24,14 @@ pub(super) fn training_curves(history: &[HistoryRow]) -> String {
             curves.entry(rows.to_owned()).or_default().push((f64::from(row.epoch), *value));
         }
     }
+    let mut panels: Vec<(String, Curves)> = panels.into_iter().collect();
+    // What is measured on both kinds of rows tells most, so it comes first.
+    panels.sort_by_key(|(_, curves)| std::cmp::Reverse(curves.len()));
     panels.iter().filter_map(|(name, curves)| curve_panel(name, curves)).collect()
 }
 
 fn curve_panel(name: &str, curves: &Curves) -> Option<String> {
-    let (left, right, top, bottom) = (52.0, 314.0, 8.0, 138.0);
+    let (left, right, top, bottom) = (52.0, 306.0, 8.0, 138.0);
     let points = || curves.values().flatten();
     let x = Axis::holding(points().map(|(epoch, _)| *epoch), (left, right))?;
     let y = Axis::holding(points().map(|(_, value)| *value), (bottom, top))?;
@@ -56,6 +59,7 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
     let x = Axis::holding(truth.iter().chain(&predicted).copied(), (left, right))?;
     let y = x.on((bottom, top));
     let mut body = vertical_axis(&y, (left, right)) + &horizontal_axis(&x, (top, bottom), "real mean");
+    body += &label_at(left + 6.0, top + 12.0, "start", "predicted mean");
     body += &format!(r#"<path class="diagonal" d="M{left} {bottom}L{right} {top}"/>"#);
     // One path for all genes: a circle each would make a page of tens of megabytes.
     let dots = truth.iter().zip(&predicted).filter(|(truth, predicted)| truth.is_finite() && predicted.is_finite());
@@ -82,8 +86,9 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
             labels += &label_at(label_x, at_y + 3.5, anchor, name);
         }
     }
+    body += &format!(r#"<g class="names">{labels}</g>"#);
     let r2 = metrics::r2(&truth, &predicted).map_or("undefined".into(), |r2| format!("{r2:.3}"));
-    let svg = picture((380.0, 356.0), &format!("predicted against real means, {}", scatter.title), &(body + &labels));
+    let svg = picture((380.0, 356.0), &format!("predicted against real means, {}", scatter.title), &body);
     let title = escape(&scatter.title);
     Some(format!(r#"<figure><figcaption><b>{title}</b><span>R² {r2}</span></figcaption>{svg}</figure>"#))
 }
@@ -125,7 +130,7 @@ fn dot_panel(evaluation: &Evaluation, score: usize, title: &str, best: Option<f6
     let values = rows.iter().flat_map(|row| row.conditions.iter().chain([&row.mean])).filter_map(of);
     // A score that ends at 1 has no lower end: far below, a point says enough by lying on the edge.
     let axis = match best {
-        Some(best) => Axis::holding(values.map(|value| value.max(-1.0)).chain([0.0, best]), (left, right))?,
+        Some(best) => Axis::holding(values.map(|value| value.max(-1.0)).chain([best]), (left, right))?,
         None => Axis::holding(values.chain([0.0]), (left, right))?,
     };
     let mut body = horizontal_axis(&axis, (top, bottom), if best.is_some() { "better →" } else { "← better" });

@@ -19,7 +19,7 @@ pub fn page(input: &ReportInput) -> String {
         section(
             "Predicted against real means",
             "A dot is a gene. The genes that changed most are named; a line leads to each from where its control would put it.",
-            &charts("charts large", &scatters),
+            &charts("charts pairs", &scatters),
         ),
         section("Training", "", &charts("charts", &training_curves(&input.history))),
         section(
@@ -73,7 +73,7 @@ fn scores(evaluation: &Evaluation) -> String {
     });
     let body = format!(
         "{}<h3>Pearson correlation of the change, by condition</h3>{correlation}{}",
-        charts("charts large", &score_dots(evaluation)),
+        charts("charts pairs", &score_dots(evaluation)),
         more.concat()
     );
     section("Model and baselines", &note, &body)
@@ -82,7 +82,7 @@ fn scores(evaluation: &Evaluation) -> String {
 /// A row for each condition: the model's score beside those of the baselines.
 fn condition_table(evaluation: &Evaluation, score: usize) -> String {
     let mut header: Vec<(&str, &str)> =
-        vec![("", "condition"), ("", "dose"), ("", "cells of"), ("", "split"), ("number", "cells")];
+        vec![("", "condition"), ("", "dose"), ("", "covariates"), ("", "split"), ("number", "cells")];
     header.extend([("number", "genes changed"), ("number", "model")]);
     header.extend(Baseline::ALL.map(|baseline| ("number", baseline.name())));
     header.push(("number", "ceiling"));

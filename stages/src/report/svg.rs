@@ -1,7 +1,7 @@
 //! The little SVG that charts need: axes with round ticks, and elements placed by their values.
 
-/// The ticks that an axis aims at.
-const TICKS: f64 = 4.0;
+/// How many steps an axis may have at most, before its ends are rounded outwards.
+const STEPS: f64 = 5.0;
 
 /// Text with everything that HTML reads as markup replaced.
 pub(super) fn escape(text: &str) -> String {
@@ -50,7 +50,7 @@ impl Axis {
             let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
             (low, high) = (low - room, high + room);
         }
-        let rough = (high - low) / TICKS;
+        let rough = (high - low) / STEPS;
         let magnitude = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0].map(|n| n * magnitude).into_iter().find(|step| rough <= *step);
         let step = step.unwrap_or(10.0 * magnitude);
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_hold_every_value() {
-        assert_eq!(labels(&[0.03, 0.97]), ["0.0", "0.5", "1.0"]);
+        assert_eq!(labels(&[0.03, 0.97]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(&[-1.0, 1.0]), ["-1.0", "-0.5", "0.0", "0.5", "1.0"]);
-        assert_eq!(labels(&[1234.0, 5678.0]), ["0", "2000", "4000", "6000"]);
-        assert_eq!(labels(&[0.0, 30.0]), ["0", "10", "20", "30"]);
+        assert_eq!(labels(&[1234.0, 5678.0]), ["1000", "2000", "3000", "4000", "5000", "6000"]);
+        assert_eq!(labels(&[0.0, 24.0]), ["0", "5", "10", "15", "20", "25"]);
     }
 
     #[test]
