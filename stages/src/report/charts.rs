@@ -66,9 +66,9 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
     let dots: String =
         dots.map(|(truth, predicted)| format!("M{:.1} {:.1}h0", x.at(*truth), y.at(*predicted))).collect();
     body += &format!(r#"<path class="dots" d="{dots}"/>"#);
-    let mut placed: Vec<(f64, f64, f64)> = Vec::new();
-    let mut labels = String::new();
     let finite = |values: &[f64], gene: usize| values.get(gene).copied().filter(|value| value.is_finite());
+    let mut named: Vec<(&str, (f64, f64))> = Vec::new();
+    let mut marks = String::new();
     for gene in scatter.top.iter().copied() {
         let Some(((name, truth), predicted)) =
             scatter.genes.get(gene).zip(finite(&truth, gene)).zip(finite(&predicted, gene))
@@ -79,36 +79,38 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
         if let Some(control) = finite(&control, gene) {
             body += &format!(r#"<path class="move" d="M{at_x:.1} {:.1}V{at_y:.1}"/>"#, y.at(control));
         }
-        let told = format!("{name}: real {}, predicted {}", short(truth), short(predicted));
-        let told = escape(&told);
-        body += &format!(r#"<circle class="model" cx="{at_x:.1}" cy="{at_y:.1}" r="3"><title>{told}</title></circle>"#);
-        if let Some((label_x, anchor)) = room_for_label(name, (at_x, at_y), right, &mut placed) {
-            labels += &label_at(label_x, at_y + 3.5, anchor, name);
-        }
+        let told = escape(&format!("{name}: real {}, predicted {}", short(truth), short(predicted)));
+        marks +=
+            &format!(r#"<circle class="model" cx="{at_x:.1}" cy="{at_y:.1}" r="3"><title>{told}</title></circle>"#);
+        named.push((name, (at_x, at_y)));
     }
-    body += &format!(r#"<g class="names">{labels}</g>"#);
+    // The marks go last, so that no name covers one.
+    body += &format!(r#"<g class="names">{}</g>{marks}"#, names(&named, right + 4.0));
     let r2 = metrics::r2(&truth, &predicted).map_or("undefined".into(), |r2| format!("{r2:.3}"));
     let svg = picture((380.0, 356.0), &format!("predicted against real means, {}", scatter.title), &body);
     let title = escape(&scatter.title);
     Some(format!(r#"<figure><figcaption><b>{title}</b><span>R² {r2}</span></figcaption>{svg}</figure>"#))
 }
 
-/// Where a name fits beside its point without covering an earlier one, and which end of it that is.
-fn room_for_label(
-    name: &str,
-    (x, y): (f64, f64),
-    right: f64,
-    placed: &mut Vec<(f64, f64, f64)>,
-) -> Option<(f64, &'static str)> {
-    let width = 6.2 * name.chars().count() as f64;
-    let sides = [(x + 6.0, x + 6.0, "start"), (x - 6.0 - width, x - 6.0, "end")];
-    let (start, at, anchor) = sides.into_iter().find(|(start, ..)| {
-        let covers =
-            |(from, to, line): &(f64, f64, f64)| (line - y).abs() < 11.0 && *from < start + width && *start < *to;
-        0.0 <= *start && start + width <= right + 6.0 && !placed.iter().any(covers)
-    })?;
-    placed.push((start, start + width, y));
-    Some((at, anchor))
+/// Names beside their points, to the right or else to the left, as far as they fit between points and earlier names.
+fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
+    /// From, to, and the height of its middle.
+    type Taken = (f64, f64, f64);
+    let mut taken: Vec<Taken> = named.iter().map(|(_, (x, y))| (x - 4.0, x + 4.0, *y)).collect();
+    let mut labels = String::new();
+    for (name, (x, y)) in named {
+        let width = 7.0 * name.chars().count() as f64;
+        let fits = |start: f64| {
+            let covers = |(from, to, middle): &Taken| (middle - y).abs() < 11.0 && *from < start + width && start < *to;
+            0.0 <= start && start + width <= right && !taken.iter().any(covers)
+        };
+        let sides = [(x + 6.0, x + 6.0, "start"), (x - 6.0 - width, x - 6.0, "end")];
+        if let Some((start, at, anchor)) = sides.into_iter().find(|(start, ..)| fits(*start)) {
+            taken.push((start, start + width, *y));
+            labels += &label_at(at, y + 3.5, anchor, name);
+        }
+    }
+    labels
 }
 
 /// For each score a row for the model, each baseline and the ceiling: the mean large, every condition faint.
@@ -123,7 +125,7 @@ pub(super) fn score_dots(evaluation: &Evaluation) -> String {
 }
 
 fn dot_panel(evaluation: &Evaluation, score: usize, title: &str, best: Option<f64>) -> Option<String> {
-    let (left, right, top, row_height) = (112.0, 330.0, 4.0, 22.0);
+    let (left, right, top, row_height) = (116.0, 330.0, 4.0, 22.0);
     let rows = dot_rows(evaluation);
     let bottom = top + row_height * rows.len() as f64;
     let of = |scores: &Scores| scores.values()[score];

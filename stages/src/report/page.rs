@@ -18,7 +18,8 @@ pub fn page(input: &ReportInput) -> String {
         input.evaluation.as_ref().map(scores).unwrap_or_default(),
         section(
             "Predicted against real means",
-            "A dot is a gene. The genes that changed most are named; a line leads to each from where its control would put it.",
+            "A dot is a gene. The genes that changed most are marked, and named where there is room; a line leads \
+             to each from where its control would put it.",
             &charts("charts pairs", &scatters),
         ),
         section("Training", "", &charts("charts", &training_curves(&input.history))),

@@ -189,7 +189,3 @@ fn numbers_that_are_not_finite_do_not_reach_a_picture() {
     let html = page(&input);
     assert!(!html.contains("NaN") && !html.contains("inf"), "a picture holds a number that is none");
 }
-#[test]
-fn zz_write() {
-    std::fs::write("/tmp/report.html", page(&sample())).unwrap();
-}
