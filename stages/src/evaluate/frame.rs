@@ -59,7 +59,7 @@ pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
 
 /// Draws every row and column of a table as aligned text, numbers to the right.
 ///
-/// polars' own drawing leaves out the middle of anything longer than eight, which is where a reader may look for a name.
+/// polars' own drawing leaves out the middle of anything longer than eight, where a reader may look for a name.
 #[must_use]
 pub fn draw(frame: &DataFrame) -> String {
     let columns: Vec<(bool, Vec<String>)> = frame.columns().iter().map(cells).collect();

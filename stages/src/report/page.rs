@@ -59,8 +59,8 @@ fn scores(evaluation: &Evaluation) -> String {
         return String::new();
     }
     let note = format!(
-        "Scale: {}. A large dot is the mean over the judged conditions, a faint dot one of them; the ceiling is half of \
-         the real cells judged against the other half.",
+        "Scale: {}. A large dot is the mean over the judged conditions, a faint dot one of them; the ceiling is half \
+         of the real cells judged against the other half.",
         evaluation.scale
     );
     let correlation = condition_table(evaluation, 4);

@@ -1,8 +1,8 @@
 //! What a model has to beat: predictions that need no network, made from the mean profiles of the training cells.
 //!
-//! The same arithmetic serves every scale (means of log1p values, pseudobulk, plain values): profiles in, a profile out.
-//! A *context* is a combination of covariate values; a *shift* is a perturbed profile minus the control profile of its own
-//! context. Where a condition was trained at other doses only, the nearest ones stand for those asked for.
+//! The same arithmetic serves every scale (means of log1p values, pseudobulk, plain values): profiles in, a profile
+//! out. A *context* is a combination of covariate values; a *shift* is a perturbed profile minus the control profile of
+//! its own context. Where a condition was trained at other doses only, the nearest ones stand for those asked for.
 
 mod linear;
 mod solve;
@@ -52,7 +52,8 @@ pub struct Target<'a> {
 pub enum Baseline {
     /// Nothing changes.
     Control,
-    /// The mean of the perturbed training profiles of the context (of all contexts, if it has none), all counting the same.
+    /// The mean of the perturbed training profiles of the context (of all contexts, if it has none), all counting the
+    /// same.
     PerturbedMean,
     /// The start and the shift of each single perturbation: the one seen in the context, otherwise the mean of those
     /// seen in other contexts. Undefined for a perturbation that was never seen alone: a share of a combination's shift

@@ -8,7 +8,7 @@ pub(super) struct Cholesky {
 }
 
 impl Cholesky {
-    /// Factorises a matrix, given by its entries at (row, column) with column ≤ row; none if it is not positive definite.
+    /// Factorises a matrix, given by its entries at (row, column) with column ≤ row; none if not positive definite.
     pub(super) fn new(size: usize, entry: impl Fn(usize, usize) -> f64) -> Option<Self> {
         let mut lower = vec![0.0; size * size];
         for row in 0..size {
