@@ -1,7 +1,8 @@
 //! One HTML page about a model: how it trained, what it predicts, and how that compares.
 //!
 //! The page needs nothing but itself: pictures are inline SVG, there are no scripts, and it follows the reader's light
-//! or dark colours. [`page`] turns plain structs into text; reading files and computing numbers is the caller's business.
+//! or dark colours. [`page`] turns plain structs into text; reading files and computing numbers is the caller's
+//! business.
 
 mod charts;
 mod page;

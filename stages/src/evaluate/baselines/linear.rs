@@ -1,6 +1,6 @@
 //! Ridge regression: on the control profile across contexts, and on the doses given within one.
 
-use super::{Part, dose_distance, solve::Cholesky, weighted_mean};
+use super::{PerturbationDose, dose_distance, solve::Cholesky, weighted_mean};
 use crate::evaluate::metrics::difference;
 
 /// How strongly the shift is held to its mean over contexts; chosen on real data of few contexts.
@@ -37,7 +37,7 @@ pub(super) fn control_ridge(seen: &[(&[f64], &[f64])], control: &[f64]) -> Optio
 /// that a prediction is a list of weights on the profiles.
 pub(super) struct DoseRidge {
     /// The columns of A.
-    doses: Vec<Part>,
+    doses: Vec<PerturbationDose>,
     /// The non-zero columns of each row of A.
     given: Vec<Vec<usize>>,
     factor: Cholesky,
@@ -45,9 +45,9 @@ pub(super) struct DoseRidge {
 
 impl DoseRidge {
     /// Takes what each perturbed profile of the context was given.
-    pub(super) fn new<'a>(profiles: impl Iterator<Item = &'a [Part]>) -> Option<Self> {
-        let mut doses: Vec<Part> = Vec::new();
-        let mut column = |part: &Part| {
+    pub(super) fn new<'a>(profiles: impl Iterator<Item = &'a [PerturbationDose]>) -> Option<Self> {
+        let mut doses: Vec<PerturbationDose> = Vec::new();
+        let mut column = |part: &PerturbationDose| {
             doses.iter().position(|known| known == part).unwrap_or_else(|| {
                 doses.push(*part);
                 doses.len() - 1
@@ -67,7 +67,7 @@ impl DoseRidge {
     }
 
     /// How much the shift of each profile counts for a target; none if one of its perturbations was never seen.
-    pub(super) fn weights(&self, parts: &[Part]) -> Option<Vec<f64>> {
+    pub(super) fn weights(&self, parts: &[PerturbationDose]) -> Option<Vec<f64>> {
         let mut wanted = vec![0.0; self.doses.len()];
         for part in parts {
             wanted[self.nearest(part)?] = 1.0;
@@ -76,7 +76,7 @@ impl DoseRidge {
         Some(self.given.iter().map(|columns| columns.iter().map(|column| coefficients[*column]).sum()).collect())
     }
 
-    fn nearest(&self, wanted: &Part) -> Option<usize> {
+    fn nearest(&self, wanted: &PerturbationDose) -> Option<usize> {
         let mut nearest = None;
         for (column, known) in self.doses.iter().enumerate().filter(|(_, known)| known.0 == wanted.0) {
             let distance = dose_distance(&[*known], &[*wanted]);

@@ -21,13 +21,13 @@ use linear::{DoseRidge, control_ridge};
 const SIMILARITY_SHARPNESS: f64 = 20.0;
 
 /// A perturbation and its dose.
-pub type Part = (PerturbationId, f64);
+pub type PerturbationDose = (PerturbationId, f64);
 
 /// The mean of the training cells of one condition in one context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// What the cells were given, in any order; nothing for control.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PerturbationDose>,
     /// Which combination of covariate values they have.
     pub context: usize,
     /// How many cells.
@@ -40,7 +40,7 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// What the cells are given, in any order; nothing for control.
-    pub parts: &'a [Part],
+    pub parts: &'a [PerturbationDose],
     /// Which combination of covariate values they have; it need not have been trained.
     pub context: usize,
     /// The mean of the control cells to start from.
@@ -189,7 +189,7 @@ impl TrainingProfiles {
     }
 
     /// In each context that saw this combination and has controls: its shift at the nearest doses.
-    fn shifts(&self, parts: &[Part]) -> BTreeMap<usize, Vec<f64>> {
+    fn shifts(&self, parts: &[PerturbationDose]) -> BTreeMap<usize, Vec<f64>> {
         let mut nearest: BTreeMap<usize, &Profile> = BTreeMap::new();
         for index in self.combinations.get(&perturbations(parts)).into_iter().flatten() {
             let profile = &self.profiles[*index];
@@ -209,13 +209,13 @@ impl TrainingProfiles {
     }
 }
 
-fn perturbations(parts: &[Part]) -> Vec<PerturbationId> {
+fn perturbations(parts: &[PerturbationDose]) -> Vec<PerturbationId> {
     parts.iter().map(|(perturbation, _)| *perturbation).collect()
 }
 
 /// How far two conditions of one combination are apart in dose: first by factors, then by amounts, so that a dose of 0,
 /// which no factor reaches, still has a nearest one.
-fn dose_distance(a: &[Part], b: &[Part]) -> (f64, f64) {
+fn dose_distance(a: &[PerturbationDose], b: &[PerturbationDose]) -> (f64, f64) {
     let doses = || a.iter().zip(b).map(|((_, a), (_, b))| (*a, *b)).filter(|(a, b)| a != b);
     (doses().map(|(a, b)| (a.ln() - b.ln()).abs()).sum(), doses().map(|(a, b)| (a - b).abs()).sum())
 }

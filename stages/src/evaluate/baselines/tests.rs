@@ -6,7 +6,7 @@ const A: PerturbationId = PerturbationId(0);
 const B: PerturbationId = PerturbationId(1);
 const C: PerturbationId = PerturbationId(2);
 
-fn profile(parts: &[Part], context: usize, mean: &[f64]) -> Profile {
+fn profile(parts: &[PerturbationDose], context: usize, mean: &[f64]) -> Profile {
     Profile { parts: parts.into(), context, cells: 10, mean: mean.into() }
 }
 
