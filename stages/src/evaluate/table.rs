@@ -1,0 +1,277 @@
+//! All conditions of an evaluation, as `evaluate --json` gives them.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{baselines::Baseline, scores::Scores};
+
+/// How far two correlations may be apart and still count as level.
+const LEVEL: f64 = 0.02;
+
+/// The split whose rows nothing was learned, selected or stopped on.
+const HELD_OUT: &str = "ood";
+
+/// What the numbers of a profile are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// Means over cells of log1p of counts.
+    Log1p,
+    /// log1p of means over cells of counts scaled to a common sum.
+    Pseudobulk,
+    /// Means over cells of the atlas's own continuous values.
+    Values,
+}
+
+/// One score of each kind for every baseline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BaselineScores {
+    /// No change.
+    pub control: Scores,
+    /// The mean of the perturbed training profiles.
+    pub perturbed_mean: Scores,
+    /// The sum of the single shifts.
+    pub additive: Scores,
+    /// The sum of the single shifts, weighted by the likeness of the controls.
+    pub additive_similar: Scores,
+    /// Ridge regression.
+    pub linear: Scores,
+}
+
+/// One condition in one combination of covariate values, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConditionScores {
+    /// Its name, as first seen.
+    pub condition: String,
+    /// Its doses, aligned with the name.
+    pub dose: String,
+    /// The covariates' values, by the covariates' names.
+    pub covariates: BTreeMap<String, String>,
+    /// Which rows were judged: `train`, `valid` or `ood`.
+    pub split: String,
+    /// How many of them.
+    pub cells: u64,
+    /// The model's scores.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// How many genes differ between the real cells and their controls.
+    pub n_de: Option<usize>,
+    /// The Euclidean length of the real change.
+    pub effect_size: Option<f64>,
+    /// Half of the real cells, judged as a prediction of the other half.
+    pub ceiling: Scores,
+    /// The baselines' scores.
+    pub baselines: BaselineScores,
+    /// For a baseline and a score: the low end, middle and high end of the model's lead.
+    pub versus: BTreeMap<String, BTreeMap<String, [f64; 3]>>,
+}
+
+/// An evaluation, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// What the numbers of the profiles are.
+    pub scale: Scale,
+    /// What came out, in one sentence.
+    pub summary: String,
+    /// Every condition.
+    pub conditions: Vec<ConditionScores>,
+    /// The model's mean scores over the [judged](Evaluation::judged) conditions.
+    pub mean: Scores,
+    /// The model's median scores over the judged conditions.
+    pub median: Scores,
+    /// The baselines' mean scores over the judged conditions.
+    pub baselines: BaselineScores,
+}
+
+impl fmt::Display for Scale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Log1p => "log1p",
+            Self::Pseudobulk => "pseudobulk",
+            Self::Values => "values",
+        })
+    }
+}
+
+impl BaselineScores {
+    /// Scores each baseline by itself.
+    #[must_use]
+    pub fn of(mut score: impl FnMut(Baseline) -> Scores) -> Self {
+        Self {
+            control: score(Baseline::Control),
+            perturbed_mean: score(Baseline::PerturbedMean),
+            additive: score(Baseline::Additive),
+            additive_similar: score(Baseline::AdditiveSimilar),
+            linear: score(Baseline::Linear),
+        }
+    }
+
+    /// The scores of one baseline.
+    #[must_use]
+    pub fn get(&self, baseline: Baseline) -> &Scores {
+        match baseline {
+            Baseline::Control => &self.control,
+            Baseline::PerturbedMean => &self.perturbed_mean,
+            Baseline::Additive => &self.additive,
+            Baseline::AdditiveSimilar => &self.additive_similar,
+            Baseline::Linear => &self.linear,
+        }
+    }
+}
+
+impl Evaluation {
+    /// Sums the conditions up.
+    #[must_use]
+    pub fn new(scale: Scale, conditions: Vec<ConditionScores>) -> Self {
+        let unsummed = Self {
+            scale,
+            summary: String::new(),
+            conditions,
+            mean: Scores::default(),
+            median: Scores::default(),
+            baselines: BaselineScores::default(),
+        };
+        let judged = || unsummed.judged().map(|condition| &condition.scores);
+        let (mean, median) = (Scores::mean(judged()), Scores::median(judged()));
+        let baselines = BaselineScores::of(|baseline| {
+            Scores::mean(unsummed.judged().map(|condition| condition.baselines.get(baseline)))
+        });
+        let summary = unsummed.summarise(&mean, &baselines.additive);
+        Self { summary, mean, median, baselines, ..unsummed }
+    }
+
+    /// The conditions that count: the held-out ones, or all of them if nothing was held out.
+    pub fn judged(&self) -> impl Iterator<Item = &ConditionScores> {
+        let held_out = self.holds_out();
+        self.conditions.iter().filter(move |condition| !held_out || condition.split == HELD_OUT)
+    }
+
+    /// The mean of the ceilings over the judged conditions.
+    #[must_use]
+    pub fn ceiling(&self) -> Scores {
+        Scores::mean(self.judged().map(|condition| &condition.ceiling))
+    }
+
+    fn holds_out(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.split == HELD_OUT)
+    }
+
+    fn summarise(&self, mean: &Scores, additive: &Scores) -> String {
+        let count = self.judged().count();
+        if count == 0 {
+            return "no condition to judge".into();
+        }
+        let leads: Vec<f64> = self.judged().filter_map(lead_over_additive).collect();
+        let verdicts = [
+            ("better than additive", leads.iter().filter(|lead| LEVEL < **lead).count()),
+            ("level with additive", leads.iter().filter(|lead| lead.abs() <= LEVEL).count()),
+            ("worse than additive", leads.iter().filter(|lead| **lead < -LEVEL).count()),
+            ("not comparable", count - leads.len()),
+        ];
+        let verdicts: Vec<String> =
+            verdicts.iter().filter(|(_, n)| 0 < *n).map(|(verdict, n)| format!("{verdict} on {n}")).collect();
+        let held_out = if self.holds_out() { "held-out " } else { "" };
+        let conditions = if count == 1 { "condition" } else { "conditions" };
+        let of = format!("{} of {count} {held_out}{conditions}", verdicts.join(", "));
+        let r2 = match (mean.r2_mean, additive.r2_mean) {
+            (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
+            (Some(model), None) => format!("; mean R² {model:.3}"),
+            _ => String::new(),
+        };
+        let caveat = if self.holds_out() { "" } else { "; nothing was held out" };
+        format!("{of} (Pearson correlation of the change; level is within {LEVEL}){r2}{caveat}")
+    }
+}
+
+/// By how much the model's correlation of the change exceeds that of `additive`.
+fn lead_over_additive(condition: &ConditionScores) -> Option<f64> {
+    Some(condition.scores.pearson_delta? - condition.baselines.additive.pearson_delta?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(crate) fn condition(split: &str, model: Option<f64>, additive: Option<f64>) -> ConditionScores {
+        let scores = |pearson_delta| Scores { r2_mean: Some(0.5), pearson_delta, ..Scores::default() };
+        ConditionScores {
+            condition: "A+B".into(),
+            dose: "1+1".into(),
+            covariates: BTreeMap::from([("cell_type".into(), "K562".into())]),
+            split: split.into(),
+            cells: 7,
+            scores: scores(model),
+            n_de: Some(3),
+            effect_size: Some(1.5),
+            ceiling: Scores::default(),
+            baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
+            versus: BTreeMap::new(),
+        }
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        let mut keys: Vec<&str> =
+            value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn json_has_the_keys_of_the_interface_and_null_for_what_is_undefined() {
+        let evaluation = Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), None)]);
+        let json = serde_json::to_value(&evaluation).expect("an evaluation is JSON");
+        assert_eq!(keys(&json), ["baselines", "conditions", "mean", "median", "scale", "summary"]);
+        assert_eq!(json["scale"], "log1p");
+        let mut expected = Scores::NAMES.to_vec();
+        expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
+        expected.extend(["ceiling", "baselines", "versus"]);
+        expected.sort_unstable();
+        let first = &json["conditions"][0];
+        assert_eq!(keys(first), expected);
+        assert_eq!(first["covariates"], json!({"cell_type": "K562"}));
+        assert_eq!((&first["pearson_delta"], &first["r2_var"]), (&json!(0.9), &Value::Null));
+        assert_eq!(first["versus"], json!({}));
+        let mut baselines = Baseline::ALL.map(Baseline::name);
+        baselines.sort_unstable();
+        assert_eq!(keys(&first["baselines"]), baselines);
+        assert_eq!(keys(&json["baselines"]), baselines);
+        let back: Evaluation = serde_json::from_value(json).expect("it reads back");
+        assert_eq!(back, evaluation);
+    }
+
+    #[test]
+    fn the_summary_counts_wins_draws_and_losses_against_additive() {
+        let conditions = vec![
+            condition("ood", Some(0.95), Some(0.90)),
+            condition("ood", Some(0.91), Some(0.90)),
+            condition("ood", Some(0.80), Some(0.90)),
+            condition("ood", Some(0.80), None),
+        ];
+        assert_eq!(
+            Evaluation::new(Scale::Log1p, conditions).summary,
+            "better than additive on 1, level with additive on 1, worse than additive on 1, not comparable on 1 \
+             of 4 held-out conditions (Pearson correlation of the change; level is within 0.02); \
+             mean R² 0.500, additive's 0.500",
+        );
+    }
+
+    #[test]
+    fn only_held_out_conditions_count_where_there_are_any() {
+        let held_out = condition("ood", Some(0.5), Some(0.5));
+        let seen = condition("valid", Some(0.9), Some(0.5));
+        let evaluation = Evaluation::new(Scale::Values, vec![held_out, seen.clone()]);
+        assert_eq!(evaluation.mean.pearson_delta, Some(0.5));
+        let evaluation = Evaluation::new(Scale::Values, vec![seen]);
+        assert_eq!(evaluation.mean.pearson_delta, Some(0.9));
+        assert!(evaluation.summary.ends_with("nothing was held out"), "{}", evaluation.summary);
+    }
+
+    #[test]
+    fn without_conditions_there_is_nothing_to_judge() {
+        let evaluation = Evaluation::new(Scale::Values, Vec::new());
+        assert_eq!((evaluation.summary.as_str(), evaluation.mean), ("no condition to judge", Scores::default()));
+    }
+}

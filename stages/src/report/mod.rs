@@ -1,0 +1,67 @@
+//! One HTML page about a model: how it trained, what it predicts, and how that compares.
+//!
+//! The page needs nothing but itself: pictures are inline SVG, there are no scripts, and it follows the reader's light
+//! or dark colours. [`page`] turns plain structs into text; reading files and computing numbers is the caller's
+//! business.
+
+mod charts;
+mod page;
+mod svg;
+
+use std::collections::BTreeMap;
+
+pub use page::page;
+
+use crate::evaluate::Evaluation;
+
+/// Everything that a page shows; an empty part leaves its section out.
+#[derive(Clone, Debug, Default)]
+pub struct ReportInput {
+    /// The page's title.
+    pub title: String,
+    /// What the model is: names and values, in the order to show them.
+    pub model_card: Vec<(String, String)>,
+    /// How training went, epoch by epoch.
+    pub history: Vec<HistoryRow>,
+    /// How good the predictions are.
+    pub evaluation: Option<Evaluation>,
+    /// Predicted against real means, one picture each.
+    pub scatters: Vec<Scatter>,
+    /// What each edge of the pipeline measured.
+    pub pipeline: Table,
+}
+
+/// One epoch of training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistoryRow {
+    /// The epoch.
+    pub epoch: u32,
+    /// Its measurements; `train.NAME` and `valid.NAME` share a picture.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// The mean of each gene in real and in predicted cells; every list but `top` has one entry a gene.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scatter {
+    /// Which condition, in which cells.
+    pub title: String,
+    /// The names of the genes.
+    pub genes: Vec<String>,
+    /// The means of the real cells.
+    pub truth: Vec<f32>,
+    /// The means predicted for them.
+    pub predicted: Vec<f32>,
+    /// The means of the controls that the prediction started from.
+    pub control: Vec<f32>,
+    /// The genes to name, most changed first.
+    pub top: Vec<usize>,
+}
+
+/// Rows of text under a header.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// The header.
+    pub columns: Vec<String>,
+    /// The rows, each as long as the header.
+    pub rows: Vec<Vec<String>>,
+}

@@ -1,0 +1,180 @@
+//! The little SVG that charts need: axes with round ticks, and elements placed by their values.
+
+/// How many steps an axis may have at most, before its ends are rounded outwards.
+const STEPS: f64 = 5.0;
+
+/// Text with everything that HTML reads as markup replaced.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A number with three significant digits or so, short enough for a chart.
+pub(super) fn short(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-3..1e6).contains(&size) {
+        return format!("{value:.1e}");
+    }
+    let decimals = [(100.0, 0), (10.0, 1), (1.0, 2)].iter().find(|(from, _)| *from <= size).map_or(3, |(_, n)| *n);
+    format!("{value:.decimals$}")
+}
+
+/// A stretch of values on a stretch of pixels, both ends of which are ticks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+    pixels: (f64, f64),
+}
+
+impl Axis {
+    /// An axis that holds all the finite values; none if there is no such value.
+    pub(super) fn holding(values: impl Iterator<Item = f64>, pixels: (f64, f64)) -> Option<Self> {
+        let range = values.filter(|value| value.is_finite()).fold(None, |range: Option<(f64, f64)>, value| {
+            Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+        });
+        let (mut low, mut high) = range?;
+        if low == high {
+            // Room around a single value, however large it is.
+            let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
+            (low, high) = (low - room, high + room);
+        }
+        let rough = (high - low) / STEPS;
+        let magnitude = 10_f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0].map(|n| n * magnitude).into_iter().find(|step| rough <= *step);
+        let step = step.unwrap_or(10.0 * magnitude);
+        Some(Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, step, pixels })
+    }
+
+    /// Where a value lies; what is beyond an end lies on it.
+    pub(super) fn at(&self, value: f64) -> f64 {
+        let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+        self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
+    }
+
+    /// The same values on other pixels.
+    pub(super) fn on(self, pixels: (f64, f64)) -> Self {
+        Self { pixels, ..self }
+    }
+
+    /// The axis's own pixels.
+    pub(super) fn pixels(&self) -> (f64, f64) {
+        self.pixels
+    }
+
+    /// The first value.
+    pub(super) fn low(&self) -> f64 {
+        self.low
+    }
+
+    /// The last value.
+    pub(super) fn high(&self) -> f64 {
+        self.high
+    }
+
+    /// Round values from one end to the other, and how to write them.
+    pub(super) fn ticks(&self) -> Vec<(f64, String)> {
+        let decimals = (0..9).find(|places| is_whole(self.step * 10_f64.powi(*places))).unwrap_or(9);
+        let decimals = usize::try_from(decimals).unwrap_or_default();
+        let mut ticks = Vec::new();
+        let mut index = 0.0;
+        while self.low + index * self.step <= self.high + self.step / 2.0 {
+            // Adding zero keeps a tick at 0 from being written as -0.
+            let value = (self.low / self.step + index).round() * self.step + 0.0;
+            ticks.push((value, format!("{value:.decimals$}")));
+            index += 1.0;
+        }
+        ticks
+    }
+}
+
+fn is_whole(value: f64) -> bool {
+    (value - value.round()).abs() < 1e-6 && 0.5 < value
+}
+
+/// An axis along the bottom, with a grid line and a number for each tick and a name below.
+pub(super) fn horizontal_axis(axis: &Axis, (top, bottom): (f64, f64), name: &str) -> String {
+    let mut svg = String::new();
+    for (value, label) in axis.ticks() {
+        let x = axis.at(value);
+        svg += &format!(r#"<path class="grid" d="M{x:.1} {top:.1}V{bottom:.1}"/>"#);
+        svg += &label_at(x, bottom + 14.0, "middle", &label);
+    }
+    let (left, right) = axis.pixels();
+    svg + &label_at(f64::midpoint(left, right), bottom + 29.0, "middle", name)
+}
+
+/// An axis along the left side, with a grid line and a number for each tick.
+pub(super) fn vertical_axis(axis: &Axis, (left, right): (f64, f64)) -> String {
+    let mut svg = String::new();
+    for (value, label) in axis.ticks() {
+        let y = axis.at(value);
+        svg += &format!(r#"<path class="grid" d="M{left:.1} {y:.1}H{right:.1}"/>"#);
+        svg += &label_at(left - 6.0, y + 3.5, "end", &label);
+    }
+    svg
+}
+
+/// Small text; `anchor` is `start`, `middle` or `end`.
+pub(super) fn label_at(x: f64, y: f64, anchor: &str, text: &str) -> String {
+    format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#, escape(text))
+}
+
+/// A whole picture, with what a screen reader says of it.
+pub(super) fn picture((width, height): (f64, f64), description: &str, body: &str) -> String {
+    let description = escape(description);
+    format!(r#"<svg viewBox="0 0 {width} {height}" role="img" aria-label="{description}">{body}</svg>"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(values: &[f64]) -> Vec<String> {
+        let axis = Axis::holding(values.iter().copied(), (0.0, 100.0)).expect("there are values");
+        axis.ticks().into_iter().map(|(_, label)| label).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_hold_every_value() {
+        assert_eq!(labels(&[0.03, 0.97]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&[-1.0, 1.0]), ["-1.0", "-0.5", "0.0", "0.5", "1.0"]);
+        assert_eq!(labels(&[1234.0, 5678.0]), ["1000", "2000", "3000", "4000", "5000", "6000"]);
+        assert_eq!(labels(&[0.0, 24.0]), ["0", "5", "10", "15", "20", "25"]);
+    }
+
+    #[test]
+    fn one_value_and_nothing_finite_are_no_trouble() {
+        assert!(2 <= labels(&[3.0]).len());
+        assert!(2 <= labels(&[0.0]).len());
+        assert!(Axis::holding([f64::NAN, f64::INFINITY].into_iter(), (0.0, 1.0)).is_none());
+    }
+
+    #[test]
+    fn values_beyond_an_axis_lie_on_its_ends() {
+        let axis = Axis::holding([0.0, 1.0].into_iter(), (10.0, 110.0)).expect("there are values");
+        assert_eq!((axis.at(-5.0), axis.at(0.5), axis.at(9.0)), (10.0, 60.0, 110.0));
+    }
+
+    #[test]
+    fn markup_in_text_is_disarmed() {
+        assert_eq!(escape(r#"<a href="x">&'"#), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+    }
+
+    #[test]
+    fn numbers_keep_about_three_digits() {
+        assert_eq!([0.1234, 1.234, 12.34, 1234.0, 0.0].map(short), ["0.123", "1.23", "12.3", "1234", "0.000"]);
+        assert_eq!([1.5e-5, -2.0e7].map(short), ["1.5e-5", "-2.0e7"]);
+    }
+}
