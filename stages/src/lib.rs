@@ -11,6 +11,8 @@
 pub mod atlas;
 pub mod batch;
 pub mod block;
+#[cfg(feature = "torch")]
+pub mod checkpoint;
 pub mod disk;
 pub mod encode;
 pub mod evaluate;
@@ -20,11 +22,21 @@ mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
 pub mod order;
+#[cfg(feature = "torch")]
+pub mod predict;
+#[cfg(feature = "torch")]
+pub mod query;
 pub mod read;
 pub mod recycle;
 pub mod report;
+#[cfg(feature = "torch")]
+pub mod saved;
 pub mod split;
 pub mod stage;
+#[cfg(feature = "torch")]
+pub mod train;
+#[cfg(feature = "torch")]
+pub mod validation;
 pub mod vocabulary;
 pub mod write;
 

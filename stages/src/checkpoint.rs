@@ -1,0 +1,153 @@
+//! Checkpoints: everything that a stopped run needs to go on as if it had not been stopped.
+//!
+//! A checkpoint is a folder `checkpoint/EPOCH-BATCH/` that appears by rename: `state.safetensors` (weights, optimisers, the
+//! best weights so far under `best.`) and `state.json` (position, sums, and the checksum of the former). The newest one
+//! that is whole is taken up.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use schemas::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::{
+    disk::{StagedFolder, checksum_of, write_atomically},
+    model::parameters::{read_safetensors, write_safetensors},
+    order::Position,
+};
+
+const WEIGHTS: &str = "state.safetensors";
+const STATE: &str = "state.json";
+const BEST_PREFIX: &str = "best.";
+/// Older checkpoints are kept in case the newest turns out damaged.
+const KEPT: usize = 2;
+
+/// The best epoch so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The epoch.
+    pub epoch: u32,
+    /// What was measured on its `valid` rows.
+    pub value: f64,
+}
+
+/// The part of a training run's state that is no tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The next batch.
+    pub position: Position,
+    /// Sums of the epoch under way.
+    pub sums: BTreeMap<String, (f64, u64)>,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+    /// Looks at the `valid` rows since then.
+    pub stale: u32,
+    /// Lines of `history.jsonl` that were written.
+    pub history_lines: u64,
+    /// Cells that were trained on, and the seconds that took.
+    pub trained: (u64, f64),
+    /// Whether training ended, early or not.
+    pub ended: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    progress: Progress,
+    weights_checksum: Option<String>,
+}
+
+/// A checkpoint that was read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Where the run stood.
+    pub progress: Progress,
+    /// Weights and optimisers, by name.
+    pub state: BTreeMap<String, Tensor>,
+    /// The best weights so far, by name; empty where there are none.
+    pub best: BTreeMap<String, Tensor>,
+}
+
+/// Writes a checkpoint, then removes older ones.
+///
+/// # Errors
+/// A disk that is full or broken; the older checkpoints are still there then.
+pub fn write(
+    folder: &Path,
+    progress: &Progress,
+    mut state: BTreeMap<String, Tensor>,
+    best: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let target = folder.join(format!("{:06}-{:09}", progress.position.epoch, progress.position.batch));
+    if target.exists() {
+        fs::remove_dir_all(&target).map_err(Error::io("remove", &target))?;
+    }
+    let staged = StagedFolder::create(&target)?;
+    state.extend(best.iter().map(|(name, tensor)| (format!("{BEST_PREFIX}{name}"), tensor.shallow_clone())));
+    write_safetensors(&state, &staged.file(WEIGHTS))?;
+    let stored = Stored { progress: progress.clone(), weights_checksum: checksum_of(&staged.file(WEIGHTS))?.checksum };
+    let text = serde_json::to_vec_pretty(&stored).map_err(|error| Error::Bug(error.to_string()))?;
+    write_atomically(&staged.file(STATE), &text)?;
+    staged.commit()?;
+    for old in found(folder)?.into_iter().rev().skip(KEPT) {
+        fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+    }
+    Ok(())
+}
+
+/// The newest whole checkpoint, if there is one; damaged ones are passed over.
+///
+/// # Errors
+/// A folder that can't be read; no whole checkpoint among damaged ones.
+pub fn newest(folder: &Path) -> Result<Option<Checkpoint>> {
+    let mut last_error = None;
+    for path in found(folder)?.into_iter().rev() {
+        match read(&path) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(error) => {
+                tracing::warn!("checkpoint passed over: {error}");
+                last_error.get_or_insert(error);
+            }
+        }
+    }
+    last_error.map_or(Ok(None), Err)
+}
+
+/// Checks every checkpoint of a folder; names those that are damaged.
+///
+/// # Errors
+/// A folder that can't be read.
+pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, Error)>> {
+    Ok(found(folder)?.into_iter().filter_map(|path| read(&path).err().map(|error| (path, error))).collect())
+}
+
+fn read(path: &Path) -> Result<Checkpoint> {
+    let (weights, state) = (path.join(WEIGHTS), path.join(STATE));
+    let text = fs::read_to_string(&state).map_err(Error::io("read", &state))?;
+    let stored: Stored = serde_json::from_str(&text).map_err(|error| Error::damaged(&state, error.to_string()))?;
+    if checksum_of(&weights)?.checksum != stored.weights_checksum {
+        return Err(Error::damaged(weights, "its checksum is not the one in state.json"));
+    }
+    let (best, state) = read_safetensors(&weights)?
+        .into_iter()
+        .partition::<BTreeMap<_, _>, _>(|(name, _)| name.starts_with(BEST_PREFIX));
+    let best = best.into_iter().map(|(name, tensor)| (name[BEST_PREFIX.len()..].to_owned(), tensor)).collect();
+    Ok(Checkpoint { path: path.into(), progress: stored.progress, state, best })
+}
+
+/// Checkpoints, oldest first.
+fn found(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let is_checkpoint = |path: &PathBuf| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.'));
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_checkpoint).collect();
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,155 @@
+//! A trained model on disk: a folder with its weights, and everything that is needed to use them.
+//!
+//! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`Card`], written last),
+//! `config.toml`, `history.jsonl`, `split.parquet` (the split it was trained with) and `checkpoint/`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use schemas::{
+    Error, Result,
+    atlas::ValueKind,
+    conditions::LabelRules,
+    config::{Plan, Settings},
+};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::{
+    checkpoint::Best,
+    disk::{checksum_of, write_atomically},
+    model::{
+        network::Network,
+        parameters::{read_safetensors, write_safetensors},
+    },
+    vocabulary::Vocabulary,
+};
+
+/// The layout that this version writes; readers refuse any other.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// File names within a model's folder.
+pub mod files {
+    /// The weights.
+    pub const WEIGHTS: &str = "model.safetensors";
+    /// The card; a folder without it holds a run that has not ended.
+    pub const CARD: &str = "model.json";
+    /// All settings.
+    pub const CONFIG: &str = "config.toml";
+    /// A line an epoch.
+    pub const HISTORY: &str = "history.jsonl";
+    /// The split it was trained with.
+    pub const SPLIT: &str = "split.parquet";
+    /// Folder of the checkpoints.
+    pub const CHECKPOINTS: &str = "checkpoint";
+}
+
+/// `model.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// [`FORMAT_VERSION`] at the time of writing.
+    pub format: u32,
+    /// The program that wrote it.
+    pub written_by: String,
+    /// All settings; `recon_loss` is decided.
+    pub config: Settings,
+    /// What it has a place for.
+    pub vocabulary: Vocabulary,
+    /// How labels are read.
+    pub rules: LabelRules,
+    /// Names of its genes, in the order of its outputs.
+    pub genes: Vec<String>,
+    /// What the values are.
+    pub values: ValueKind,
+    /// Checksum of the atlas it was trained on.
+    pub atlas: String,
+    /// Name of the split it was trained with.
+    pub split: String,
+    /// Epochs that were trained.
+    pub epochs: u32,
+    /// The epoch whose weights these are; none where no row was `valid`.
+    pub best: Option<Best>,
+    /// XXH3-64 of the weights file: what predictions remember a model by.
+    pub weights: String,
+}
+
+/// A model that can predict.
+#[derive(Debug)]
+pub struct Model {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is.
+    pub card: Card,
+    /// The network, with its weights.
+    pub network: Network,
+}
+
+impl Model {
+    /// Loads a model onto a device.
+    ///
+    /// # Errors
+    /// A folder that is no model, of another format version, or not as it was written.
+    pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let card = read_card(&path)?;
+        let plan = card.config.clone().check(card.values)?;
+        let weights_path = path.join(files::WEIGHTS);
+        if checksum_of(&weights_path)?.checksum.as_deref() != Some(&card.weights) {
+            return Err(Error::damaged(weights_path, "its checksum is not the one in model.json"));
+        }
+        let genes = u32::try_from(card.genes.len()).map_err(|_| Error::damaged(&path, "too many genes"))?;
+        let mut network = Network::new(&plan.model, genes, &card.vocabulary, Kind::Float, device);
+        network.parameters.restore(&read_safetensors(&weights_path)?, &weights_path)?;
+        Ok(Self { path, card, network })
+    }
+
+    /// The same model, loaded again: tensors can't be shared between threads.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn again(&self) -> Result<Self> {
+        Self::load(&self.path, self.network.parameters.device())
+    }
+}
+
+/// Reads what a model is, without its weights.
+///
+/// # Errors
+/// A folder that is no model, or of another format version.
+pub fn read_card(folder: &Path) -> Result<Card> {
+    if !folder.exists() {
+        return Err(Error::Missing { path: folder.into(), kind: "model" });
+    }
+    let path = folder.join(files::CARD);
+    let text = fs::read_to_string(&path).map_err(|_| match folder.join(files::CHECKPOINTS).exists() {
+        true => Error::data(
+            folder.display().to_string(),
+            "its training has not ended",
+            "finish it: run the same train command with --resume",
+        ),
+        false => Error::damaged(folder, "it is no model: model.json is missing or unreadable"),
+    })?;
+    let card: Card = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    if card.format != FORMAT_VERSION {
+        let message = format!("the model has format {}; this version reads {FORMAT_VERSION}", card.format);
+        return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
+    }
+    Ok(card)
+}
+
+/// Writes weights, settings and card; the card last.
+///
+/// # Errors
+/// A disk that is full or broken.
+pub fn write(folder: &Path, network: &Network, plan: &Plan, mut card: Card) -> Result<Card> {
+    let weights = folder.join(files::WEIGHTS);
+    write_safetensors(&network.parameters.snapshot(), &weights)?;
+    card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();
+    write_atomically(&folder.join(files::CONFIG), plan.to_toml().as_bytes())?;
+    let text = serde_json::to_vec_pretty(&card).map_err(|error| Error::Bug(error.to_string()))?;
+    write_atomically(&folder.join(files::CARD), &text)?;
+    Ok(card)
+}

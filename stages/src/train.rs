@@ -1,0 +1,368 @@
+//! The end of training's road: batches go in, a model comes out.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use schemas::{
+    Error, Result,
+    batch::Role,
+    config::{Monitor, Plan},
+};
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    BoxError, Sink,
+    batch::Batch,
+    checkpoint::{self, Best, Progress},
+    groups::Groups,
+    model::{
+        input::Input,
+        schedule::Schedule,
+        step::{Learner, StepLosses},
+    },
+    order::{Position, TrainingOrder},
+    saved::{self, Card, files},
+    validation::{Scores, Validation},
+};
+
+/// Time between two checkpoints, both at ends of epochs.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// On a device, losses are brought to the host, and looked at, once in so many batches.
+const LOOK_EVERY: u64 = 64;
+
+/// What a training run is made of, beside its data.
+#[derive(Debug)]
+pub struct TrainerSettings {
+    /// The checked settings.
+    pub plan: Plan,
+    /// What will be written to `model.json`; weights, epochs and best epoch are filled in.
+    pub card: Card,
+    /// The model's folder; it exists.
+    pub folder: PathBuf,
+    /// Where the network computes.
+    pub device: Device,
+}
+
+/// A finished epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EpochReport {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// Everything that was measured, by name: `train.recon`, `valid.r2_mean`, `cells_per_second`, ...
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
+}
+
+/// What came of a training run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The model's card.
+    pub card: Card,
+    /// Where the model lies.
+    pub folder: PathBuf,
+    /// Training cells a second, over all epochs; validation and waiting included.
+    pub cells_per_second: f64,
+    /// Share of the time in which no batch was there.
+    pub waited_for_data: f64,
+    /// What the best epoch was chosen by.
+    pub monitor: Monitor,
+}
+
+/// Is told of every epoch.
+pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
+
+/// Trains a model.
+pub struct Trainer {
+    settings: TrainerSettings,
+    order: TrainingOrder,
+    learner: Learner,
+    validation: Validation,
+    progress: Progress,
+    best: BTreeMap<String, Tensor>,
+    sums: Sums,
+    on_epoch: OnEpoch,
+    last_checkpoint: Instant,
+    epoch_started: Instant,
+    batch_ended: Instant,
+    waited: Duration,
+    epoch_waited: Duration,
+    epoch_cells: u64,
+    busy: Duration,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trainer")
+            .field("settings", &self.settings)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// A trainer; with `resume` it takes up the newest checkpoint of the folder, if there is one.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit, a folder that can't be written to.
+    pub fn new(
+        settings: TrainerSettings,
+        order: TrainingOrder,
+        groups: &Groups,
+        resume: bool,
+        on_epoch: OnEpoch,
+    ) -> Result<Self> {
+        let TrainerSettings { plan, card, folder, device } = &settings;
+        let genes = u32::try_from(card.genes.len())
+            .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
+        let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
+        let validation = Validation::new(groups, plan.model.recon_loss, i64::from(genes), *device);
+        let mut progress = Progress {
+            position: Position::default(),
+            sums: BTreeMap::new(),
+            best: None,
+            stale: 0,
+            history_lines: 0,
+            trained: (0, 0.0),
+            ended: false,
+        };
+        let mut best = BTreeMap::new();
+        let checkpoint = if resume { checkpoint::newest(&folder.join(files::CHECKPOINTS))? } else { None };
+        if let Some(checkpoint) = checkpoint {
+            learner.restore(&checkpoint.state, &checkpoint.path)?;
+            (progress, best) = (checkpoint.progress, checkpoint.best);
+        }
+        truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
+        let now = Instant::now();
+        Ok(Self {
+            sums: Sums { sums: progress.sums.clone(), unread: BTreeMap::new() },
+            settings,
+            order,
+            learner,
+            validation,
+            progress,
+            best,
+            on_epoch,
+            last_checkpoint: now,
+            epoch_started: now,
+            batch_ended: now,
+            waited: Duration::ZERO,
+            epoch_waited: Duration::ZERO,
+            epoch_cells: 0,
+            busy: Duration::ZERO,
+        })
+    }
+
+    /// The next batch that it wants; none where the run it resumes had ended.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        (!self.progress.ended).then_some(self.progress.position)
+    }
+
+    fn train(&mut self, batch: &Batch, input: &Input) -> Result<()> {
+        let (epoch, index) = (batch.plan.epoch, batch.plan.index);
+        // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
+        tch::manual_seed(seed_at(self.settings.plan.seed, epoch, index));
+        let schedule = Schedule::at(&self.settings.plan, epoch);
+        let losses = self.learner.step(input, index, schedule);
+        self.sums.add(losses);
+        if self.settings.device == Device::Cpu || index.is_multiple_of(LOOK_EVERY) || batch.plan.last {
+            self.sums.read(epoch, index)?;
+        }
+        self.epoch_cells += batch.plan.cells.len() as u64;
+        self.progress.position = Position { epoch, batch: index + 1 };
+        Ok(())
+    }
+
+    fn end_epoch(&mut self, epoch: u32, scores: Option<Scores>) -> Result<ControlFlow<()>> {
+        let mut values: BTreeMap<String, f64> =
+            self.sums.means().map(|(name, mean)| (format!("train.{name}"), mean)).collect();
+        if let Some(Scores { recon, r2_mean }) = scores {
+            values.insert("valid.recon".into(), recon);
+            values.insert("valid.r2_mean".into(), r2_mean);
+        }
+        let seconds = self.epoch_started.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+        let rate = self.epoch_cells as f64 / seconds.max(1e-9);
+        values.insert("cells_per_second".into(), rate);
+        values.insert("seconds".into(), seconds);
+        values.insert("wait.data".into(), self.epoch_waited.as_secs_f64() / seconds.max(1e-9));
+        let report = EpochReport { epoch, values };
+        append_line(&self.settings.folder.join(files::HISTORY), &report)?;
+        (self.on_epoch)(&report);
+
+        self.progress.history_lines += 1;
+        self.progress.trained.0 += self.epoch_cells;
+        self.progress.trained.1 += seconds;
+        self.progress.position = Position { epoch: epoch + 1, batch: 0 };
+        self.sums = Sums::default();
+        (self.epoch_cells, self.epoch_waited, self.epoch_started) = (0, Duration::ZERO, Instant::now());
+        let patience = self.settings.plan.train.early_stopping_patience;
+        if let Some(scores) = scores {
+            self.judge(epoch, scores);
+        }
+        let ends = self.order.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
+        self.progress.ended = ends;
+        if CHECKPOINT_EVERY <= self.last_checkpoint.elapsed() {
+            self.checkpoint()?;
+        }
+        Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn judge(&mut self, epoch: u32, scores: Scores) {
+        let monitor = self.settings.plan.train.monitor;
+        let value = match monitor {
+            Monitor::R2Mean => scores.r2_mean,
+            Monitor::Recon => scores.recon,
+        };
+        if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
+            self.progress.best = Some(Best { epoch, value });
+            self.progress.stale = 0;
+            self.best = self.learner.network.parameters.snapshot();
+        } else {
+            self.progress.stale += 1;
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        self.sums.read(self.progress.position.epoch, self.progress.position.batch)?;
+        self.progress.sums = self.sums.sums.clone();
+        checkpoint::write(
+            &self.settings.folder.join(files::CHECKPOINTS),
+            &self.progress,
+            self.learner.state(),
+            &self.best,
+        )?;
+        self.last_checkpoint = Instant::now();
+        Ok(())
+    }
+}
+
+impl Sink for Trainer {
+    type In = Batch;
+    type Summary = Trained;
+
+    fn push(&mut self, batch: Batch) -> Result<ControlFlow<()>, BoxError> {
+        let started = Instant::now();
+        let waited = started - self.batch_ended;
+        self.waited += waited;
+        self.epoch_waited += waited;
+        let genes = self.learner.network.genes();
+        let input = Input::new(&batch, genes, Kind::Float, self.settings.device);
+        let epoch = batch.plan.epoch;
+        let flow = match batch.plan.role {
+            Role::Train => {
+                self.train(&batch, &input)?;
+                if batch.plan.last && !self.order.checks(epoch) {
+                    self.end_epoch(epoch, None)?
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+            Role::Valid | Role::Source => {
+                self.validation.add(&self.learner.network, &batch, &input);
+                if batch.plan.last {
+                    let scores = self.validation.take();
+                    self.end_epoch(epoch, Some(scores))?
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+        };
+        self.batch_ended = Instant::now();
+        self.busy += self.batch_ended - started;
+        Ok(flow)
+    }
+
+    fn finish(mut self) -> Result<Trained, BoxError> {
+        self.progress.ended = true;
+        self.checkpoint()?;
+        let TrainerSettings { plan, card, folder, .. } = &self.settings;
+        if !self.best.is_empty() {
+            self.learner.network.parameters.restore(&self.best, &folder.join(files::CHECKPOINTS))?;
+        }
+        let card = Card { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
+        let card = saved::write(folder, &self.learner.network, plan, card)?;
+        let (cells, seconds) = self.progress.trained;
+        let all = (self.waited + self.busy).as_secs_f64();
+        Ok(Trained {
+            card,
+            folder: folder.clone(),
+            #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+            cells_per_second: cells as f64 / seconds.max(1e-9),
+            waited_for_data: self.waited.as_secs_f64() / all.max(1e-9),
+            monitor: plan.train.monitor,
+        })
+    }
+
+    fn suspend(mut self) -> Result<(), BoxError> {
+        Ok(self.checkpoint()?)
+    }
+}
+
+/// Sums of losses; those that are still on the device are read now and then.
+#[derive(Debug, Default)]
+struct Sums {
+    sums: BTreeMap<String, (f64, u64)>,
+    unread: BTreeMap<&'static str, (Tensor, u64)>,
+}
+
+impl Sums {
+    fn add(&mut self, losses: StepLosses) {
+        let StepLosses { recon, adversary, penalty, accuracy } = losses;
+        for (name, loss) in [("recon", recon), ("adversary", adversary), ("penalty", penalty), ("accuracy", accuracy)] {
+            let Some(loss) = loss else { continue };
+            match self.unread.remove(name) {
+                Some((sum, count)) => self.unread.insert(name, (sum + loss, count + 1)),
+                None => self.unread.insert(name, (loss, 1)),
+            };
+        }
+    }
+
+    fn read(&mut self, epoch: u32, batch: u64) -> Result<()> {
+        for (name, (sum, count)) in std::mem::take(&mut self.unread) {
+            let sum = sum.double_value(&[]);
+            if !sum.is_finite() {
+                return Err(Error::Diverged { what: format!("the loss `{name}`"), epoch, batch });
+            }
+            let known = self.sums.entry(name.to_owned()).or_default();
+            known.0 += sum;
+            known.1 += count;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
+    fn means(&self) -> impl Iterator<Item = (&String, f64)> {
+        self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
+    }
+}
+
+fn seed_at(seed: u64, epoch: u32, batch: u64) -> i64 {
+    let mixed = seed ^ (u64::from(epoch) << 40) ^ batch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    i64::from_ne_bytes(mixed.to_ne_bytes())
+}
+
+fn append_line(path: &Path, report: &EpochReport) -> Result<()> {
+    let mut line = serde_json::to_vec(report).map_err(|error| Error::Bug(error.to_string()))?;
+    line.push(b'\n');
+    let mut file = fs::File::options().create(true).append(true).open(path).map_err(Error::io("create", path))?;
+    file.write_all(&line).map_err(Error::io("write", path))
+}
+
+/// Lines after the checkpoint's were written by a run that did not get to its next one.
+fn truncate_history(path: &Path, lines: u64) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let kept: String =
+        text.lines().take(usize::try_from(lines).unwrap_or(usize::MAX)).map(|line| format!("{line}\n")).collect();
+    crate::disk::write_atomically(path, kept.as_bytes())
+}
