@@ -1,0 +1,182 @@
+//! A pipeline described: nothing runs, and no thread exists, until [`Pipeline::run`] or [`Pipeline::stream`].
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use schemas::ByteSize;
+use stages::{BoxError, Sink, Stage};
+
+use super::{
+    crew::Crew,
+    edge::{End, Receiver, Sender},
+    error::Error,
+    halt::Stop,
+    ordered::OrderedMap,
+    plan::{Capacity, Node, Plan},
+    stream::{Run, Stream},
+};
+
+/// A pipeline whose open end yields `T`.
+#[must_use = "a pipeline does nothing until it is run"]
+pub struct Pipeline<T: Send + 'static> {
+    /// With the capacity of the edge behind each.
+    nodes: Vec<(Node, Capacity)>,
+    /// Of the edges to come.
+    capacity: Capacity,
+    stop: Stop,
+    open: Open<T>,
+}
+
+/// Starts the threads so far, and hands over their output.
+type Open<T> = Box<dyn FnOnce(&mut Crew) -> Receiver<T> + Send>;
+
+/// What receives from a pipeline that is read as an iterator.
+const CALLER: &str = "caller";
+
+impl<T: ByteSize + Send + 'static> Pipeline<T> {
+    /// Starts from any fallible iterator; a [`Stream`] is one.
+    ///
+    /// The iterator is driven on a thread of its own, and its first error ends the run. `capacity` is that of every edge,
+    /// up to the next call of [`Pipeline::capacity`].
+    pub fn from_source<I, E>(name: &'static str, capacity: Capacity, source: I) -> Self
+    where
+        I: IntoIterator<Item = Result<T, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let node = Node::single(name);
+        let capacity_behind = capacity.behind(node.workers);
+        let open = move |crew: &mut Crew| {
+            let (output, receiver) = crew.edge(capacity_behind);
+            crew.spawn(name, move || pump(source, &output));
+            receiver
+        };
+        Self { nodes: vec![(node, capacity_behind)], capacity, stop: Stop::default(), open: Box::new(open) }
+    }
+
+    /// Sets the capacity of the edges behind the stages that are added from here on.
+    pub fn capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// Lets `stop` stop the run. Nested pipelines should share one.
+    pub fn with_stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Applies `f` on `workers` threads; results leave in the order of their inputs.
+    ///
+    /// The edge behind holds one item for each worker at least. Inputs being worked on, and results until they are
+    /// received, count against it.
+    pub fn map<U: ByteSize + Send + 'static>(
+        self,
+        name: &'static str,
+        workers: NonZeroUsize,
+        f: impl Fn(T) -> Result<U, BoxError> + Send + Sync + 'static,
+    ) -> Pipeline<U> {
+        self.followed_by(Node { name, workers }, move |crew, input, output| {
+            let map = Arc::new(OrderedMap::new(input, output, f));
+            for _ in 0..workers.get() {
+                let map = Arc::clone(&map);
+                crew.spawn(name, move || map.work());
+            }
+        })
+    }
+
+    /// Adds a stage that keeps state, on a thread of its own.
+    pub fn then<S>(self, name: &'static str, stage: S) -> Pipeline<S::Out>
+    where
+        S: Stage<In = T>,
+        S::Out: ByteSize + Send + 'static,
+    {
+        self.followed_by(Node::single(name), move |crew, input, output| {
+            crew.spawn(name, move || drive(stage, input, &output));
+        })
+    }
+
+    fn followed_by<U: Send + 'static>(
+        self,
+        node: Node,
+        start: impl FnOnce(&mut Crew, Receiver<T>, Sender<U>) + Send + 'static,
+    ) -> Pipeline<U> {
+        let Self { mut nodes, capacity, stop, open: upstream } = self;
+        let capacity_behind = capacity.behind(node.workers);
+        nodes.push((node, capacity_behind));
+        let open = move |crew: &mut Crew| {
+            let input = upstream(crew);
+            let (output, receiver) = crew.edge(capacity_behind);
+            start(crew, input, output);
+            receiver
+        };
+        Pipeline { nodes, capacity, stop, open: Box::new(open) }
+    }
+
+    /// The graph as it would run into a sink of this name.
+    #[must_use]
+    pub fn plan(&self, sink: &'static str) -> Plan {
+        let nodes = self.nodes.iter().map(|(node, _)| *node).chain([Node::single(sink)]).collect();
+        Plan::new(nodes, self.nodes.iter().map(|(_, capacity)| *capacity))
+    }
+
+    /// Runs to the end, with the sink on the calling thread.
+    ///
+    /// A sink finishes when the stream was complete or when it asked for no more, suspends when the run was stopped, and is
+    /// dropped when anything failed. Once it has asked for no more, failures in what was read ahead of it count for nothing.
+    ///
+    /// # Errors
+    /// The first failure of the run, be it a stage's or the sink's.
+    pub fn run<S: Sink<In = T>>(self, name: &'static str, sink: S) -> Result<Run<S::Summary>, Error> {
+        self.stream_to(name).into_sink(name, sink)
+    }
+
+    /// Runs as an iterator; dropping it ends the run.
+    pub fn stream(self) -> Stream<T> {
+        self.stream_to(CALLER)
+    }
+
+    fn stream_to(self, sink: &'static str) -> Stream<T> {
+        let plan = self.plan(sink);
+        let mut crew = Crew::new(&self.stop);
+        let output = (self.open)(&mut crew);
+        Stream::new(output, crew, self.stop, plan)
+    }
+}
+
+/// The life of a source.
+fn pump<T, E>(source: impl IntoIterator<Item = Result<T, E>>, output: &Sender<T>) -> Result<(), BoxError>
+where
+    T: ByteSize + Send + 'static,
+    E: Into<BoxError>,
+{
+    for item in source {
+        if output.send(item.map_err(Into::into)?).is_err() {
+            return Ok(());
+        }
+    }
+    output.end(End::Complete);
+    Ok(())
+}
+
+/// The life of a stage.
+fn drive<S>(mut stage: S, mut input: Receiver<S::In>, output: &Sender<S::Out>) -> Result<(), BoxError>
+where
+    S: Stage,
+    S::In: Send + 'static,
+    S::Out: ByteSize + Send + 'static,
+{
+    let mut emit = |item| {
+        // A closed edge means that the run is ending: the next `recv` says so.
+        let _ = output.send(item);
+    };
+    let end = loop {
+        match input.recv() {
+            Ok(item) => stage.push(item, &mut emit)?,
+            Err(end) => break end,
+        }
+    };
+    if end == End::Complete {
+        stage.finish(&mut emit)?;
+    }
+    output.end(end);
+    Ok(())
+}

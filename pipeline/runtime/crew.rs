@@ -1,0 +1,122 @@
+//! The crew: the threads of one run, which end together and are joined together.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread::{Builder, JoinHandle},
+};
+
+use stages::BoxError;
+use tracing::{dispatcher, info_span};
+
+use super::{
+    edge::{End, Receiver, Sender, edge},
+    error::Error,
+    gate::{Gate, Measured},
+    halt::{Close, Halt, Stop},
+    plan::Capacity,
+};
+
+/// Named threads and the edges between them; dropping the crew ends the run and joins them.
+pub(super) struct Crew {
+    threads: Vec<JoinHandle<()>>,
+    gates: Vec<Arc<Gate>>,
+    ending: Arc<Ending>,
+}
+
+/// How the run ends: whoever raises the halt first decides, and what fails in its wake is an echo.
+#[derive(Default)]
+struct Ending {
+    halt: Arc<Halt>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Crew {
+    /// A crew that ends when `stop` is requested.
+    pub(super) fn new(stop: &Stop) -> Self {
+        let ending = Arc::new(Ending::default());
+        stop.watch(&ending.halt);
+        Self { threads: Vec::new(), gates: Vec::new(), ending }
+    }
+
+    /// Opens an edge that closes when the run is halted.
+    pub(super) fn edge<T: Send + 'static>(&mut self, capacity: Capacity) -> (Sender<T>, Receiver<T>) {
+        let (sender, receiver) = edge(capacity);
+        let closes: Weak<dyn Close> = Arc::downgrade(sender.shared()) as _;
+        self.ending.halt.watch(closes);
+        self.gates.push(Arc::clone(sender.gate()));
+        (sender, receiver)
+    }
+
+    /// Starts a thread named after its stage, within the caller's tracing span.
+    pub(super) fn spawn(&mut self, stage: &'static str, work: impl FnOnce() -> Result<(), BoxError> + Send + 'static) {
+        let ending = Arc::clone(&self.ending);
+        let span = info_span!("stage", name = stage);
+        let dispatch = dispatcher::get_default(Clone::clone);
+        let body = move || {
+            let outcome = dispatcher::with_default(&dispatch, || span.in_scope(|| guarded(stage, work)));
+            if let Err(error) = outcome {
+                ending.fail(error);
+            }
+        };
+        match Builder::new().name(stage.to_owned()).spawn(body) {
+            Ok(thread) => self.threads.push(thread),
+            Err(refused) => self.ending.fail(Error::at(stage, refused.into())),
+        }
+    }
+
+    /// Ends the run, whatever it is doing.
+    pub(super) fn halt(&self) {
+        self.ending.halt.raise(End::Stopped);
+    }
+
+    /// Waits for every thread to end, and takes the failure that ended them, if one did.
+    pub(super) fn join(&mut self) -> Option<Error> {
+        for thread in self.threads.drain(..) {
+            // Panics were caught where they happened.
+            let _ = thread.join();
+        }
+        self.ending.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What each edge has measured so far, from the source on.
+    pub(super) fn measured(&self) -> impl Iterator<Item = Measured> {
+        self.gates.iter().map(|gate| gate.measured())
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.halt();
+        self.join();
+    }
+}
+
+impl Ending {
+    fn fail(&self, error: Error) {
+        if matches!(error, Error::Stopped) {
+            self.halt.raise(End::Stopped);
+        } else if self.halt.raise(End::Cut) {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+}
+
+/// Does the work of a stage, whose errors and panics become the stage's failure.
+pub(super) fn guarded<R>(stage: &'static str, work: impl FnOnce() -> Result<R, BoxError>) -> Result<R, Error> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome.map_err(|cause| Error::at(stage, cause)),
+        Err(panic) => {
+            let bug = schemas::Error::Bug(format!("panicked: {}", message(&*panic)));
+            Err(Error::at(stage, bug.into()))
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return text;
+    }
+    panic.downcast_ref::<String>().map_or("no message", String::as_str)
+}

@@ -1,0 +1,149 @@
+//! An edge: a bounded channel behind a [gate](super::gate), and the three ways in which a stream ends.
+//!
+//! The gate does all the waiting for room, in items and in bytes; the channel carries what the gate let through, and has a
+//! slot for each, so that putting something into it never blocks. The end of a stream travels as a message behind the last
+//! item. It is said, never implied: a sender that is dropped without a word (an error, a panic) says *cut*.
+//!
+//! Only two things travel against the stream: the edge is full, and the receiver is gone. A third comes from outside:
+//! [`Close`] ends an edge for both sides at once. What is queued then is dropped.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use schemas::ByteSize;
+use serde::Serialize;
+
+use super::{
+    gate::{Closed, Gate, Permit},
+    halt::Close,
+    plan::Capacity,
+    primitives::{Inlet, Native, Outlet, Primitives},
+};
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Everything there was has passed.
+    Complete,
+    /// Somebody asked for it.
+    Stopped,
+    /// An error or a panic.
+    Cut,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete",
+            Self::Stopped => "stopped",
+            Self::Cut => "cut",
+        })
+    }
+}
+
+/// The upstream side of an edge; dropping it cuts the stream, unless its end was said.
+pub(super) struct Sender<T: Send + 'static, P: Primitives = Native>(Arc<Shared<T, P>>);
+
+/// The downstream side of an edge; dropping it closes the edge.
+pub(super) struct Receiver<T: Send + 'static, P: Primitives = Native> {
+    shared: Arc<Shared<T, P>>,
+    inlet: P::Inlet<Message<T>>,
+    end: Option<End>,
+}
+
+/// What both sides, and whoever may close the edge, have in common.
+pub(super) struct Shared<T: Send + 'static, P: Primitives> {
+    gate: Arc<Gate<P>>,
+    outlet: P::Outlet<Message<T>>,
+}
+
+enum Message<T> {
+    /// An item, and the bytes the gate holds for it.
+    Item(T, usize),
+    End(End),
+}
+
+/// Beside the items: the end that a sender says, the *cut* of its being dropped, the end that a close brings.
+const SLOTS_FOR_ENDS: usize = 3;
+
+/// Opens an edge.
+pub(super) fn edge<T: Send + 'static, P: Primitives>(capacity: Capacity) -> (Sender<T, P>, Receiver<T, P>) {
+    // The gate lets one item pass whatever the capacity.
+    let (outlet, inlet) = P::channel(capacity.items.max(1) + SLOTS_FOR_ENDS);
+    let shared = Arc::new(Shared { gate: Arc::new(Gate::new(capacity)), outlet });
+    (Sender(Arc::clone(&shared)), Receiver { shared, inlet, end: None })
+}
+
+impl<T: Send + 'static, P: Primitives> Sender<T, P> {
+    /// Waits for room, then hands the item over.
+    pub(super) fn send(&self, item: T) -> Result<(), Closed>
+    where
+        T: ByteSize,
+    {
+        let permit = self.0.gate.admit(item.byte_size())?;
+        self.put(item, permit);
+        Ok(())
+    }
+
+    /// Hands over an item that has passed the gate; permits must come in the order of their places.
+    pub(super) fn put(&self, item: T, permit: Permit) {
+        self.0.outlet.put(Message::Item(item, permit.bytes()));
+    }
+
+    /// Says how the stream ended. Once; the receiver listens to the first end only.
+    pub(super) fn end(&self, end: End) {
+        self.0.outlet.put(Message::End(end));
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate<P>> {
+        &self.0.gate
+    }
+
+    /// What closes the edge from outside.
+    pub(super) fn shared(&self) -> &Arc<Shared<T, P>> {
+        &self.0
+    }
+}
+
+impl<T: Send + 'static, P: Primitives> Drop for Sender<T, P> {
+    fn drop(&mut self) {
+        self.end(End::Cut);
+    }
+}
+
+impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
+    /// Waits for an item, or for the end; then answers that end ever after.
+    pub(super) fn recv(&mut self) -> Result<T, End> {
+        if let Some(end) = self.end {
+            return Err(end);
+        }
+        let started = Instant::now();
+        let message = self.inlet.take().unwrap_or(Message::End(End::Cut));
+        let waited = started.elapsed();
+        let gate = &self.shared.gate;
+        let end = match message {
+            Message::Item(item, bytes) => match gate.take(Some(bytes), waited) {
+                None => return Ok(item),
+                Some(closed) => closed,
+            },
+            Message::End(end) => gate.take(None, waited).unwrap_or(end),
+        };
+        self.end = Some(end);
+        Err(end)
+    }
+}
+
+impl<T: Send + 'static, P: Primitives> Drop for Receiver<T, P> {
+    fn drop(&mut self) {
+        self.shared.gate.close(End::Cut);
+    }
+}
+
+impl<T: Send + 'static, P: Primitives> Close for Shared<T, P> {
+    fn close(&self, end: End) {
+        if self.gate.close(end) {
+            // Wakes a receiver that waits; one that is busy sees the closed gate when it comes back.
+            self.outlet.put(Message::End(end));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What comes of a run that did not complete.
+
+use stages::BoxError;
+
+/// Why a run ended without having completed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The first failure of the run.
+    #[error("stage `{stage}` failed")]
+    Failed {
+        /// The name that the stage was given when the pipeline was built.
+        stage: &'static str,
+        /// What went wrong there; for a panic, [`schemas::Error::Bug`] with its message.
+        #[source]
+        cause: BoxError,
+    },
+    /// The run was asked to stop.
+    #[error("stopped on request")]
+    Stopped,
+}
+
+impl Error {
+    /// A failure of `stage`; or a stop, where a stop is what lies beneath: an inner pipeline that was stopped stops the
+    /// outer one.
+    pub(super) fn at(stage: &'static str, cause: BoxError) -> Self {
+        let mut beneath: Option<&(dyn std::error::Error + 'static)> = Some(&*cause);
+        while let Some(error) = beneath {
+            if let Some(Self::Stopped) = error.downcast_ref() {
+                return Self::Stopped;
+            }
+            beneath = error.source();
+        }
+        Self::Failed { stage, cause }
+    }
+
+    /// The stage that failed.
+    #[must_use]
+    pub fn stage(&self) -> Option<&'static str> {
+        match self {
+            Self::Failed { stage, .. } => Some(stage),
+            Self::Stopped => None,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The gate of an edge: who may pass, so that an edge never holds more than its [`Capacity`].
+//!
+//! Everything that passes has a *place* in line, counted from 0, and is held from the moment the gate admits it until the
+//! receiver takes it. Two kinds of senders pass:
+//!
+//! - one that has its item ready is [admitted](Gate::admit) with the item's bytes;
+//! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a result as
+//!   heavy as the latest one, and [settles](Gate::settle) for what the result weighs. What a map holds in flight so counts
+//!   against its edge.
+//!
+//! # Why nobody waits for ever
+//!
+//! One rule lets through whatever fits, and **the oldest thing held, fitting or not**. The oldest is the one whose place
+//! the receiver takes next. It never waits at the gate: were it made to wait for room that younger ones hold, and the
+//! receiver for it, nothing would move again. Places are given in the order of the inputs, one at a time, so the oldest has
+//! its place before any younger one, is either being computed (which ends) or passes, and then lies first in the channel,
+//! ready for the receiver. Along a line of edges the last receiver is the caller, who waits for nobody; so each receiver
+//! comes back for the next item, and by induction towards the source each sender finds room.
+//!
+//! # What is held
+//!
+//! Whatever is not the oldest passes only if all that is held then fits. The sum therefore exceeds the capacity by at most
+//! one item: an edge whose capacity is smaller than an item holds that item alone, and a map's edge holds at most its
+//! capacity and one result that turned out heavier than its reservation. Not counted is what threads have in hand: a
+//! finished result that waits to settle, the item that a stage works on, the one that a sender waits to pass.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    edge::End,
+    plan::Capacity,
+    primitives::{Monitor, Native, Primitives},
+};
+
+/// The edge is closed; nothing sent into it will be received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed;
+
+/// A place in line, and the bytes that are held for it.
+#[derive(Debug)]
+#[must_use = "a place that is given up blocks everything behind it"]
+pub(super) struct Permit {
+    place: u64,
+    bytes: usize,
+}
+
+/// What an edge has measured so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measured {
+    /// Items that were received.
+    pub(super) items: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// Most bytes ever held at once.
+    pub(super) peak_bytes: usize,
+    /// How long senders waited at the gate, all of them together.
+    pub(super) waited_for_room: Duration,
+    /// How long the receiver waited for an item.
+    pub(super) waited_for_items: Duration,
+}
+
+/// Lets items onto an edge while there is room.
+pub(super) struct Gate<P: Primitives = Native> {
+    capacity: Capacity,
+    books: P::Monitor<Books>,
+}
+
+#[derive(Default)]
+struct Books {
+    /// Places given so far: the next one to give.
+    admitted: u64,
+    /// Items received so far: the place of the oldest thing held.
+    taken: u64,
+    held_bytes: usize,
+    /// Bytes of the result that settled last: the best guess for the next.
+    latest: usize,
+    closed: Option<End>,
+    measured: Measured,
+}
+
+impl Permit {
+    pub(super) fn place(&self) -> u64 {
+        self.place
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<P: Primitives> Gate<P> {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self { capacity, books: P::Monitor::new(Books::default()) }
+    }
+
+    /// Waits for room for an item that is ready.
+    pub(super) fn admit(&self, bytes: usize) -> Result<Permit, Closed> {
+        self.enter(|_| bytes)
+    }
+
+    /// Waits for room for an input of this many bytes and for the result that will come of it.
+    ///
+    /// Only one thread at a time may call this, so that places are given in the order of the inputs.
+    pub(super) fn reserve(&self, input_bytes: usize) -> Result<Permit, Closed> {
+        self.enter(|books| input_bytes.saturating_add(books.latest))
+    }
+
+    fn enter(&self, weigh: impl Fn(&Books) -> usize) -> Result<Permit, Closed> {
+        let started = Instant::now();
+        self.books.update_when(
+            |books| books.closed.is_some() || books.has_room_for(weigh(books), self.capacity),
+            |books| {
+                books.measured.waited_for_room += started.elapsed();
+                if books.closed.is_some() {
+                    return Err(Closed);
+                }
+                let permit = Permit { place: books.admitted, bytes: weigh(books) };
+                books.admitted += 1;
+                books.hold(permit.bytes);
+                Ok(permit)
+            },
+        )
+    }
+
+    /// Exchanges a reservation for what the result weighs; waits for room if that is more.
+    pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
+        let Permit { place, bytes: reserved } = reserved;
+        let fits = |books: &Books| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
+        let started = Instant::now();
+        self.books.update_when(
+            |books| books.closed.is_some() || bytes <= reserved || books.taken == place || fits(books),
+            |books| {
+                books.measured.waited_for_room += started.elapsed();
+                if books.closed.is_some() {
+                    return Err(Closed);
+                }
+                books.held_bytes -= reserved;
+                books.hold(bytes);
+                books.latest = bytes;
+                Ok(Permit { place, bytes })
+            },
+        )
+    }
+
+    /// The receiver took an item of so many bytes (`None`: it came upon the end), having waited this long. Answers how the
+    /// edge was closed, if it was.
+    pub(super) fn take(&self, bytes: Option<usize>, waited: Duration) -> Option<End> {
+        self.books.update(|books| {
+            books.measured.waited_for_items += waited;
+            if let Some(bytes) = bytes {
+                books.taken += 1;
+                books.held_bytes -= bytes;
+                books.measured.items += 1;
+                books.measured.bytes += bytes as u64;
+            }
+            books.closed
+        })
+    }
+
+    /// Lets nobody through any more, and frees those who wait; answers whether the gate was open.
+    pub(super) fn close(&self, end: End) -> bool {
+        self.books.update(|books| {
+            let was_open = books.closed.is_none();
+            books.closed.get_or_insert(end);
+            was_open
+        })
+    }
+
+    /// How many places were given.
+    pub(super) fn admitted(&self) -> u64 {
+        self.books.update(|books| books.admitted)
+    }
+
+    /// What was measured so far.
+    pub(super) fn measured(&self) -> Measured {
+        self.books.update(|books| books.measured)
+    }
+}
+
+impl Books {
+    /// Whether the next place may be given to something this heavy.
+    fn has_room_for(&self, bytes: usize, capacity: Capacity) -> bool {
+        let held = self.admitted - self.taken;
+        // With nothing else held, the next place is the oldest.
+        held == 0 || (held < capacity.items as u64 && self.held_bytes.saturating_add(bytes) <= capacity.bytes)
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        self.measured.peak_bytes = self.measured.peak_bytes.max(self.held_bytes);
+    }
+}

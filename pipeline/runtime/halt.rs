@@ -1,0 +1,110 @@
+//! How a request to stop, or a failure, reaches every edge at once.
+//!
+//! A [`Halt`] is raised once, and closes all that watch it: the halt of a run closes the run's edges, so that no thread is
+//! left waiting; a [`Stop`] closes the halts of the runs that were given it.
+
+use std::{
+    fmt, mem,
+    sync::{Arc, Weak},
+};
+
+use super::{
+    edge::End,
+    primitives::{Monitor, Native, Primitives},
+};
+
+/// Something that can be ended from outside.
+pub(super) trait Close: Send + Sync {
+    /// Ends it; only the first call counts.
+    fn close(&self, end: End);
+}
+
+/// Ends everything that watches it, once.
+pub(super) struct Halt<P: Primitives = Native>(P::Monitor<State>);
+
+#[derive(Default)]
+struct State {
+    raised: Option<End>,
+    watchers: Vec<Weak<dyn Close>>,
+}
+
+impl<P: Primitives> Default for Halt<P> {
+    fn default() -> Self {
+        Self(P::Monitor::new(State::default()))
+    }
+}
+
+impl<P: Primitives> Halt<P> {
+    /// Closes every watcher; answers whether it was the first to do so.
+    pub(super) fn raise(&self, end: End) -> bool {
+        let watchers = self.0.update(|state| {
+            if state.raised.is_some() {
+                return None;
+            }
+            state.raised = Some(end);
+            Some(mem::take(&mut state.watchers))
+        });
+        let Some(watchers) = watchers else { return false };
+        for watcher in watchers.iter().filter_map(Weak::upgrade) {
+            watcher.close(end);
+        }
+        true
+    }
+
+    /// Closes `watcher` when raised: now, if it has been already.
+    pub(super) fn watch(&self, watcher: Weak<dyn Close>) {
+        let raised = self.0.update(|state| {
+            if state.raised.is_none() {
+                // A stop may outlive many runs.
+                state.watchers.retain(|watcher| watcher.strong_count() > 0);
+                state.watchers.push(Weak::clone(&watcher));
+            }
+            state.raised
+        });
+        if let (Some(end), Some(watcher)) = (raised, watcher.upgrade()) {
+            watcher.close(end);
+        }
+    }
+
+    /// How it was raised, if it was.
+    pub(super) fn raised(&self) -> Option<End> {
+        self.0.update(|state| state.raised)
+    }
+}
+
+impl<P: Primitives> Close for Halt<P> {
+    fn close(&self, end: End) {
+        self.raise(end);
+    }
+}
+
+/// A handle by which a caller (or Ctrl-C) asks runs to stop; clones ask the same runs.
+///
+/// A stopped run drops what is queued, lets its sink finish the item in hand and [suspend](stages::Sink::suspend), and joins
+/// its threads. Asking takes locks, so that a signal handler must leave it to a thread.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<Halt>);
+
+impl Stop {
+    /// Asks every run that was given this handle to stop, now and later.
+    pub fn request(&self) {
+        self.0.raise(End::Stopped);
+    }
+
+    /// Whether it was asked.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.0.raised().is_some()
+    }
+
+    pub(super) fn watch(&self, run: &Arc<Halt>) {
+        let run: Weak<Halt> = Arc::downgrade(run);
+        self.0.watch(run);
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stop").field("requested", &self.requested()).finish()
+    }
+}

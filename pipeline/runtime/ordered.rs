@@ -1,0 +1,96 @@
+//! A map on many threads that keeps order.
+//!
+//! Any idle worker takes the next input and, before anyone else may, reserves its place on the output edge: so places are
+//! in the order of the inputs. A finished result settles for what it weighs (see [`gate`](super::gate)) and waits in line
+//! until all before it have gone. The end takes the last place: it leaves after every result, and never if one is missing.
+
+use std::collections::BTreeMap;
+
+use schemas::ByteSize;
+use stages::BoxError;
+
+use super::{
+    edge::{End, Receiver, Sender},
+    gate::Permit,
+    primitives::{Monitor, Native, Primitives},
+};
+
+/// What the workers of one map share.
+pub(super) struct OrderedMap<T, U, F, P = Native>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    P: Primitives,
+{
+    f: F,
+    /// `None` once its end has come.
+    input: P::Monitor<Option<Receiver<T, P>>>,
+    output: Sender<U, P>,
+    line: P::Monitor<Line<U>>,
+}
+
+/// Results that wait for those before them, by their places.
+struct Line<U> {
+    next: u64,
+    waiting: BTreeMap<u64, Leaving<U>>,
+}
+
+enum Leaving<U> {
+    Item(U, Permit),
+    End(End),
+}
+
+impl<T, U, F, P> OrderedMap<T, U, F, P>
+where
+    T: ByteSize + Send + 'static,
+    U: ByteSize + Send + 'static,
+    F: Fn(T) -> Result<U, BoxError>,
+    P: Primitives,
+{
+    pub(super) fn new(input: Receiver<T, P>, output: Sender<U, P>, f: F) -> Self {
+        Self {
+            f,
+            input: P::Monitor::new(Some(input)),
+            output,
+            line: P::Monitor::new(Line { next: 0, waiting: BTreeMap::new() }),
+        }
+    }
+
+    /// The life of one worker: until the input ends, the output is closed, or `f` fails.
+    pub(super) fn work(&self) -> Result<(), BoxError> {
+        while let Some((item, reserved)) = self.next_input() {
+            let result = (self.f)(item)?;
+            let Ok(permit) = self.output.gate().settle(reserved, result.byte_size()) else { break };
+            self.leave(permit.place(), Leaving::Item(result, permit));
+        }
+        Ok(())
+    }
+
+    fn next_input(&self) -> Option<(T, Permit)> {
+        self.input.update(|input| match input.as_mut()?.recv() {
+            Ok(item) => {
+                let reserved = self.output.gate().reserve(item.byte_size()).ok()?;
+                Some((item, reserved))
+            }
+            Err(end) => {
+                *input = None;
+                self.leave(self.output.gate().admitted(), Leaving::End(end));
+                None
+            }
+        })
+    }
+
+    /// Sends whatever is next in line, once that is here.
+    fn leave(&self, place: u64, leaving: Leaving<U>) {
+        self.line.update(|line| {
+            line.waiting.insert(place, leaving);
+            while let Some(leaving) = line.waiting.remove(&line.next) {
+                line.next += 1;
+                match leaving {
+                    Leaving::Item(item, permit) => self.output.put(item, permit),
+                    Leaving::End(end) => self.output.end(end),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! What the runtime blocks on, named so that a model checker can stand in for the operating system.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// A family of blocking primitives: [`Native`] in a program, a scheduler that tries every interleaving in the model tests.
+pub(super) trait Primitives: 'static {
+    /// A value that threads change, and whose changes they wait for.
+    type Monitor<S: Send + 'static>: Monitor<S> + 'static;
+    /// The sending end of a channel.
+    type Outlet<T: Send + 'static>: Outlet<T> + 'static;
+    /// The receiving end of a channel.
+    type Inlet<T: Send + 'static>: Inlet<T> + 'static;
+
+    /// Opens a channel with a fixed number of slots.
+    fn channel<T: Send + 'static>(slots: usize) -> (Self::Outlet<T>, Self::Inlet<T>);
+}
+
+/// A value that threads change, and whose changes they wait for.
+pub(super) trait Monitor<S>: Send + Sync {
+    /// Guards `state`.
+    fn new(state: S) -> Self;
+
+    /// Changes the state once it is `ready`, and wakes those who wait for a change.
+    fn update_when<R>(&self, ready: impl Fn(&S) -> bool, change: impl FnOnce(&mut S) -> R) -> R;
+
+    /// Changes the state at once, and wakes those who wait for a change.
+    fn update<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
+        self.update_when(|_| true, change)
+    }
+}
+
+/// The sending end of a channel.
+pub(super) trait Outlet<T>: Send + Sync {
+    /// Never blocks: the caller has seen to it that a slot is free. A value that nobody can receive any more is dropped.
+    fn put(&self, value: T);
+}
+
+/// The receiving end of a channel.
+pub(super) trait Inlet<T>: Send {
+    /// Waits for a value; `None` once every sender is gone and the channel is empty.
+    fn take(&self) -> Option<T>;
+}
+
+/// The operating system's locks, and crossbeam's channels.
+pub(super) struct Native;
+
+impl Primitives for Native {
+    type Monitor<S: Send + 'static> = NativeMonitor<S>;
+    type Outlet<T: Send + 'static> = Sender<T>;
+    type Inlet<T: Send + 'static> = Receiver<T>;
+
+    fn channel<T: Send + 'static>(slots: usize) -> (Sender<T>, Receiver<T>) {
+        bounded(slots)
+    }
+}
+
+/// A lock and the condition that its state has changed.
+pub(super) struct NativeMonitor<S> {
+    watched: Mutex<Watched<S>>,
+    changed: Condvar,
+}
+
+/// Counting who waits spares the system call that wakes nobody.
+struct Watched<S> {
+    state: S,
+    waiting: usize,
+}
+
+impl<S: Send> Monitor<S> for NativeMonitor<S> {
+    fn new(state: S) -> Self {
+        Self { watched: Mutex::new(Watched { state, waiting: 0 }), changed: Condvar::new() }
+    }
+
+    fn update_when<R>(&self, ready: impl Fn(&S) -> bool, change: impl FnOnce(&mut S) -> R) -> R {
+        // A change that panicked is the failure of its stage, and ends the run: what it left behind is never committed.
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        while !ready(&watched.state) {
+            watched.waiting += 1;
+            watched = self.changed.wait(watched).unwrap_or_else(PoisonError::into_inner);
+            watched.waiting -= 1;
+        }
+        let result = change(&mut watched.state);
+        if watched.waiting > 0 {
+            self.changed.notify_all();
+        }
+        result
+    }
+}
+
+impl<T: Send> Outlet<T> for Sender<T> {
+    fn put(&self, value: T) {
+        let refused = self.try_send(value).err();
+        debug_assert!(!refused.is_some_and(|error| error.is_full()), "a slot was promised");
+    }
+}
+
+impl<T: Send> Inlet<T> for Receiver<T> {
+    fn take(&self) -> Option<T> {
+        self.recv().ok()
+    }
+}

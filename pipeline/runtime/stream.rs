@@ -1,0 +1,147 @@
+//! A pipeline that runs: read as an iterator, or into a sink.
+
+use std::{iter::FusedIterator, ops::ControlFlow, time::Instant};
+
+use stages::Sink;
+use tracing::info_span;
+
+use super::{
+    crew::{Crew, guarded},
+    edge::{End, Receiver},
+    error::Error,
+    halt::Stop,
+    plan::Plan,
+    report::Report,
+};
+
+/// A running pipeline, read as an iterator; dropping it ends the run and joins its threads.
+///
+/// After the last item of a complete stream comes `None`. A stream that failed, or was stopped, yields its [`Error`] before
+/// the `None`, so that it can't be taken for a complete one: not by a loop, and not by a pipeline that it is the source of.
+#[must_use = "a stream that is dropped ends its run"]
+pub struct Stream<T: Send + 'static> {
+    /// `None` once the end has come.
+    output: Option<Receiver<T>>,
+    crew: Crew,
+    stop: Stop,
+    plan: Plan,
+    started: Instant,
+    end: Option<End>,
+}
+
+/// What came of a run that did not fail.
+#[derive(Clone, Debug)]
+pub struct Run<S> {
+    /// Whether it completed.
+    pub outcome: Outcome<S>,
+    /// What was measured on the way.
+    pub report: Report,
+}
+
+/// Whether a run completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<S> {
+    /// It did; the sink committed, and made this summary.
+    Complete(S),
+    /// It was asked to stop; the sink has suspended.
+    Stopped,
+}
+
+impl<S> Outcome<S> {
+    /// The summary of a run that completed.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] for one that was stopped.
+    pub fn complete(self) -> Result<S, Error> {
+        match self {
+            Self::Complete(summary) => Ok(summary),
+            Self::Stopped => Err(Error::Stopped),
+        }
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    pub(super) fn new(output: Receiver<T>, crew: Crew, stop: Stop, plan: Plan) -> Self {
+        Self { output: Some(output), crew, stop, plan, started: Instant::now(), end: None }
+    }
+
+    /// A handle that asks this run to stop.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// How the stream ended, once it has.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// What was measured so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::new(&self.plan, self.crew.measured(), self.started.elapsed())
+    }
+
+    /// Drives a sink to the end of the stream.
+    pub(super) fn into_sink<S: Sink<In = T>>(
+        mut self,
+        name: &'static str,
+        mut sink: S,
+    ) -> Result<Run<S::Summary>, Error> {
+        let _span = info_span!("stage", name).entered();
+        let stopped = loop {
+            let item = match self.next() {
+                None => break false,
+                Some(Err(Error::Stopped)) => break true,
+                Some(item) => item?,
+            };
+            match guarded(name, || sink.push(item)) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => break false,
+                Err(error) => return Err(self.end_early().unwrap_or(error)),
+            }
+        };
+        // Upstream lets go of its memory and files before the sink commits.
+        self.end_early();
+        let outcome = if stopped {
+            guarded(name, || sink.suspend())?;
+            Outcome::Stopped
+        } else {
+            Outcome::Complete(guarded(name, || sink.finish())?)
+        };
+        Ok(Run { outcome, report: self.report() })
+    }
+
+    /// Ends the run and joins its threads; answers the failure that had ended it before.
+    fn end_early(&mut self) -> Option<Error> {
+        self.crew.halt();
+        self.output = None;
+        self.crew.join()
+    }
+}
+
+impl<T: Send + 'static> Iterator for Stream<T> {
+    type Item = Result<T, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = match self.output.as_mut()?.recv() {
+            Ok(item) => return Some(Ok(item)),
+            Err(end) => end,
+        };
+        self.output = None;
+        // Every thread ends by itself now: its stream has ended, or its edges are closed.
+        let failure = self.crew.join();
+        self.end = Some(if failure.is_some() { End::Cut } else { end });
+        match (failure, end) {
+            (Some(error), _) => Some(Err(error)),
+            (None, End::Complete) => None,
+            (None, End::Stopped) => Some(Err(Error::Stopped)),
+            (None, End::Cut) => {
+                Some(Err(Error::at("runtime", schemas::Error::Bug("a stream was cut for no reason".into()).into())))
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> FusedIterator for Stream<T> {}
