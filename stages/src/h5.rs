@@ -72,7 +72,9 @@ fn frames(error: &hdf5_metno::Error) -> String {
 
 /// libhdf5 tells of a full disk in words only.
 fn says_no_space(text: &str) -> bool {
-    ["errno = 28,", "No space left on device", "errno = 122,", "Disk quota exceeded"].iter().any(|sign| text.contains(sign))
+    ["errno = 28,", "No space left on device", "errno = 122,", "Disk quota exceeded"]
+        .iter()
+        .any(|sign| text.contains(sign))
 }
 
 #[cfg(test)]
@@ -85,7 +87,8 @@ mod tests {
                     error message = 'No space left on device'";
         let error = Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal(text.to_owned()));
         assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
-        let other = Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()));
+        let other =
+            Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()));
         assert_eq!(other.exit_code(), schemas::error::ExitCode::Io);
     }
 

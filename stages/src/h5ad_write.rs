@@ -110,7 +110,8 @@ impl H5adWriter {
     pub fn append(&mut self, chunk: &Chunk) -> Result<()> {
         let rows = &chunk.expression;
         if rows.rows() != chunk.obs.num_rows() {
-            let message = format!("a chunk has {} rows of expression, but {} of obs", rows.rows(), chunk.obs.num_rows());
+            let message =
+                format!("a chunk has {} rows of expression, but {} of obs", rows.rows(), chunk.obs.num_rows());
             return Err(Error::Bug(message));
         }
         let before = self.data.len() as u64;

@@ -94,7 +94,11 @@ impl ObsFrame {
         for (name, column) in &mut self.columns {
             let place = place.child(name);
             let Some(values) = obs.column_by_name(name) else {
-                return Err(Error::unknown("column", name, obs.schema().fields().iter().map(|field| field.name().as_str())));
+                return Err(Error::unknown(
+                    "column",
+                    name,
+                    obs.schema().fields().iter().map(|field| field.name().as_str()),
+                ));
             };
             let wanted = column.data_type();
             let values = compute::cast(values, &wanted).map_err(|error| place.error(error.to_string(), ""))?;
@@ -176,6 +180,8 @@ fn present<'a>(texts: &'a StringArray, place: &Place) -> Result<impl Iterator<It
 fn refuse_nulls(values: &dyn Array, place: &Place) -> Result<()> {
     match values.null_count() {
         0 => Ok(()),
-        missing => Err(place.error(format!("{missing} values are missing"), "store the column as categories or numbers")),
+        missing => {
+            Err(place.error(format!("{missing} values are missing"), "store the column as categories or numbers"))
+        }
     }
 }

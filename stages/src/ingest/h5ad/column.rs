@@ -74,7 +74,8 @@ impl Column {
                 let numbers = codes.integers(rows)?;
                 let known = i64::try_from(categories.len()).unwrap_or(i64::MAX);
                 if let Some(row) = numbers.iter().position(|code| known <= *code) {
-                    let message = format!("code {} at row {}, but there are {known} categories", numbers[row], first + row);
+                    let message =
+                        format!("code {} at row {}, but there are {known} categories", numbers[row], first + row);
                     return Err(codes.place().error(message, "the file is damaged; write it again"));
                 }
                 // A missing value has the code -1.

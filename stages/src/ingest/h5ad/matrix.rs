@@ -144,7 +144,8 @@ impl Csr {
             place.error(format!("gene index {} at row {row} is negative", indices[at]), "write the file again")
         })?;
         let values = read_slice::<f32>(&self.data, begin..end, &self.place.child("data"))?;
-        let pointers = bounds[..=rows].iter().map(|bound| entry_count(bound - begin, &self.place)).collect::<Result<_>>()?;
+        let pointers =
+            bounds[..=rows].iter().map(|bound| entry_count(bound - begin, &self.place)).collect::<Result<_>>()?;
         canonical(pointers, genes, values, self.genes, first, &self.place)
     }
 
@@ -186,8 +187,10 @@ impl Dense {
         if width == 0 {
             return canonical(vec![0; rows + 1], Vec::new(), Vec::new(), 0, first, &self.place);
         }
-        let values =
-            self.data.read_slice_2d::<f32, _>((start..start + rows, ..)).map_err(|error| self.place.unreadable(error))?;
+        let values = self
+            .data
+            .read_slice_2d::<f32, _>((start..start + rows, ..))
+            .map_err(|error| self.place.unreadable(error))?;
         let mut pointers = vec![0];
         let (mut genes, mut kept) = (Vec::new(), Vec::new());
         for row in values.rows() {
@@ -249,4 +252,3 @@ fn unknown_encoding(place: &Place, found: &str) -> schemas::Error {
         "CSR matrices and dense arrays can be read; convert it in Python, then `adata.write_h5ad(...)`",
     )
 }
-

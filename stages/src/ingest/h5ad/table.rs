@@ -35,7 +35,9 @@ impl Table {
         };
         let index_place = place.child(&index);
         let Some(index_column) = Column::open(&frame, &index, &index_place)? else {
-            return Err(index_place.error("the index is of an unknown kind", "make it text: `adata.obs_names.astype(str)`"));
+            return Err(
+                index_place.error("the index is of an unknown kind", "make it text: `adata.obs_names.astype(str)`")
+            );
         };
         let mut fields = vec![Field::new(index_name, DataType::Utf8, true)];
         let mut columns = vec![index_column];
