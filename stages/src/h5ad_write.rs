@@ -144,9 +144,10 @@ impl H5adWriter {
     /// A full disk, or a target that can't be replaced.
     pub fn finish(self) -> Result<()> {
         let Self { file, place, genes, cells, obs, temporary, target, row_pointers, indices, data } = self;
+        let shape = [cells, genes as u64].map(u64::cast_signed);
         let complete = || -> hdf5_metno::Result<()> {
             obs.finish()?;
-            file.group("X")?.new_attr_builder().with_data(&[cells, genes as u64]).create("shape")?;
+            file.group("X")?.new_attr_builder().with_data(&shape).create("shape")?;
             drop((row_pointers, indices, data));
             file.flush()?;
             file.close()
