@@ -17,6 +17,10 @@ pub mod disk;
 pub mod encode;
 pub mod evaluate;
 pub mod groups;
+#[cfg(feature = "hdf5")]
+mod h5;
+#[cfg(feature = "hdf5")]
+pub mod h5ad_write;
 pub mod ingest;
 mod mmap;
 #[cfg(feature = "torch")]
@@ -31,6 +35,7 @@ pub mod recycle;
 pub mod report;
 #[cfg(feature = "torch")]
 pub mod saved;
+pub mod simulate;
 pub mod split;
 pub mod stage;
 #[cfg(feature = "torch")]

@@ -1,0 +1,100 @@
+//! What the readers and writers of HDF5 share: places in a file, and errors that name them.
+
+use std::{io, path::Path, sync::Arc};
+
+use schemas::{Error, Result};
+
+/// An object of an HDF5 file, as errors name it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    file: Arc<Path>,
+    object: String,
+}
+
+impl Place {
+    /// The file itself.
+    pub(crate) fn root(file: &Path) -> Self {
+        Self { file: file.into(), object: String::new() }
+    }
+
+    /// A member of this group.
+    pub(crate) fn child(&self, name: &str) -> Self {
+        Self { file: Arc::clone(&self.file), object: format!("{}/{name}", self.object) }
+    }
+
+    /// An error about this object.
+    pub(crate) fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Error {
+        Error::data(self.to_string(), message, hint)
+    }
+
+    /// Turns an error of libhdf5 into one that names this object; for `map_err`.
+    pub(crate) fn unreadable(&self, error: hdf5_metno::Error) -> Error {
+        self.error(
+            format!("can't be read ({error})"),
+            "the file may be damaged or cut short; restore it from a copy, or write it again",
+        )
+    }
+
+    /// Turns a failed write of libhdf5 into one that names this file; for `map_err`.
+    pub(crate) fn unwritable(&self, error: hdf5_metno::Error) -> Error {
+        let text = frames(&error);
+        let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
+        Error::Io { action: "write", path: self.file.to_path_buf(), source }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.object.strip_prefix('/') {
+            None => self.file.display().fmt(f),
+            Some(object) => write!(f, "{}: {object}", self.file.display()),
+        }
+    }
+}
+
+/// Keeps libhdf5 from printing its error stack; errors are returned instead.
+pub(crate) fn silence() {
+    hdf5_metno::silence_errors(true);
+}
+
+/// A range of rows as HDF5 counts them.
+pub(crate) fn index(rows: u64) -> Result<usize> {
+    usize::try_from(rows).map_err(|_| Error::Bug(format!("row {rows} does not fit this machine's addresses")))
+}
+
+/// Every line of the error stack: the cause is in an inner one.
+fn frames(error: &hdf5_metno::Error) -> String {
+    match error.stack() {
+        None => error.to_string(),
+        Some(stack) => stack.iter().map(|frame| frame.desc().to_owned()).collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// libhdf5 tells of a full disk in words only.
+fn says_no_space(text: &str) -> bool {
+    ["errno = 28,", "No space left on device", "errno = 122,", "Disk quota exceeded"]
+        .iter()
+        .any(|sign| text.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_by_its_words() {
+        let text = "file write failed: time = Sat Nov 21 12:00:00 2026\n, filename = 'a', file descriptor = 3, errno = 28, \
+                    error message = 'No space left on device'";
+        let error = Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal(text.to_owned()));
+        assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
+        let other =
+            Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()));
+        assert_eq!(other.exit_code(), schemas::error::ExitCode::Io);
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_the_object_in_it() {
+        let place = Place::root(Path::new("a.h5ad")).child("X").child("indptr");
+        assert_eq!(place.error("falls", "").to_string(), "a.h5ad: X/indptr: falls");
+    }
+}

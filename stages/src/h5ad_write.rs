@@ -1,0 +1,205 @@
+//! Writes `.h5ad` files that anndata and scanpy open, row by row.
+//!
+//! The file grows under a hidden name beside its target and takes its name when it is finished: what bears the name is whole.
+//! Layout and attributes follow anndata's on-disk format (root `anndata` 0.1.0, `csr_matrix` 0.1.0, `dataframe` 0.2.0,
+//! `categorical` 0.2.0, `string-array` 0.2.0).
+
+mod frame;
+mod vector;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use hdf5_metno::File;
+use schemas::{Error, Result, chunk::Chunk};
+
+use self::{
+    frame::{ObsFrame, write_var},
+    vector::{Encoding, Vector, encode},
+};
+use crate::h5::{self, Place};
+
+/// Entries of the matrix that are compressed together: half a MiB, which fits every reader's cache.
+const MATRIX_CHUNK: usize = 128 << 10;
+
+/// Rows of `obs` that are compressed together.
+const ROW_CHUNK: usize = 16 << 10;
+
+/// How a column of `obs` is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum H5adKind {
+    /// Text that repeats (`Utf8`): codes and category names; null is a missing value.
+    Category,
+    /// Text that does not (`Utf8`); there is no null.
+    Text,
+    /// Whole numbers (any integer type); there is no null.
+    Integer,
+    /// Numbers (any number type); null becomes NaN.
+    Number,
+}
+
+/// A column of `obs` beside the cells' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct H5adColumn {
+    /// Its name, in the chunks and in the file.
+    pub name: String,
+    /// How it is stored.
+    pub kind: H5adKind,
+}
+
+/// How a file is stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct H5adWriteOptions {
+    /// The gzip level, 0 to 9; uncompressed without one.
+    pub gzip: Option<u8>,
+}
+
+/// A file that is being written; dropped without [`finish`](Self::finish) it leaves nothing behind.
+#[derive(Debug)]
+pub struct H5adWriter {
+    file: File,
+    place: Place,
+    genes: usize,
+    cells: u64,
+    row_pointers: Vector,
+    indices: Vector,
+    data: Vector,
+    obs: ObsFrame,
+    temporary: Temporary,
+    target: PathBuf,
+}
+
+impl H5adWriter {
+    /// Begins a file with these genes and these columns of `obs`.
+    ///
+    /// # Errors
+    /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
+    pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
+        h5::silence();
+        check(columns, options)?;
+        let temporary = Temporary::beside(path)?;
+        let place = Place::root(&temporary.0);
+        let begin = || -> hdf5_metno::Result<_> {
+            let file = File::create(&temporary.0)?;
+            encode(&file, Encoding::Anndata)?;
+            for name in ["layers", "obsm", "obsp", "uns", "varm", "varp"] {
+                encode(&*file.create_group(name)?, Encoding::Dict)?;
+            }
+            write_var(&file, genes, options.gzip)?;
+            let matrix = file.create_group("X")?;
+            encode(&*matrix, Encoding::CsrMatrix)?;
+            let data = Vector::create::<f32>(&matrix, "data", MATRIX_CHUNK, options.gzip)?;
+            let indices = Vector::create::<i32>(&matrix, "indices", MATRIX_CHUNK, options.gzip)?;
+            let mut row_pointers = Vector::create::<i64>(&matrix, "indptr", ROW_CHUNK, options.gzip)?;
+            row_pointers.append(&[0_i64])?;
+            let obs = ObsFrame::create(&file, columns, ROW_CHUNK, options.gzip)?;
+            Ok((file, data, indices, row_pointers, obs))
+        };
+        let (file, data, indices, row_pointers, obs) = begin().map_err(|error| place.unwritable(error))?;
+        let genes = genes.len();
+        let target = path.to_path_buf();
+        Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, temporary, target })
+    }
+
+    /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were asked for.
+    ///
+    /// # Errors
+    /// A column that is missing, of another type, or has a null where there is none; a full disk.
+    pub fn append(&mut self, chunk: &Chunk) -> Result<()> {
+        let rows = &chunk.expression;
+        if rows.rows() != chunk.obs.num_rows() {
+            let message =
+                format!("a chunk has {} rows of expression, but {} of obs", rows.rows(), chunk.obs.num_rows());
+            return Err(Error::Bug(message));
+        }
+        let before = self.data.len() as u64;
+        let signed = |number: u64| i64::try_from(number).map_err(|_| Error::Bug(format!("{number} entries")));
+        let pointers = rows.row_pointers().iter().skip(1).map(|end| signed(before + u64::from(*end)));
+        let pointers = pointers.collect::<Result<Vec<i64>>>()?;
+        let indices = rows.genes().iter().map(|gene| match i32::try_from(*gene) {
+            Ok(index) if (*gene as usize) < self.genes => Ok(index),
+            _ => Err(Error::Bug(format!("gene {gene} of {} is to be written", self.genes))),
+        });
+        let indices = indices.collect::<Result<Vec<i32>>>()?;
+        let failed = |error| self.place.unwritable(error);
+        self.data.append(rows.values()).map_err(failed)?;
+        self.indices.append(&indices).map_err(failed)?;
+        self.row_pointers.append(&pointers).map_err(failed)?;
+        self.obs.append(&chunk.obs, &self.place)?;
+        self.cells += rows.rows() as u64;
+        Ok(())
+    }
+
+    /// How many rows were added so far.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.cells
+    }
+
+    /// Completes the file and gives it its name.
+    ///
+    /// # Errors
+    /// A full disk, or a target that can't be replaced.
+    pub fn finish(self) -> Result<()> {
+        let Self { file, place, genes, cells, obs, temporary, target, row_pointers, indices, data } = self;
+        let shape = [cells, genes as u64].map(u64::cast_signed);
+        let complete = || -> hdf5_metno::Result<()> {
+            obs.finish()?;
+            file.group("X")?.new_attr_builder().with_data(&shape).create("shape")?;
+            drop((row_pointers, indices, data));
+            file.flush()?;
+            file.close()
+        };
+        complete().map_err(|error| place.unwritable(error))?;
+        temporary.rename(&target)
+    }
+}
+
+fn check(columns: &[H5adColumn], options: H5adWriteOptions) -> Result<()> {
+    if options.gzip.is_some_and(|level| 9 < level) {
+        return Err(Error::usage("a gzip level is a number from 0 to 9", "1 is quick, 9 is small"));
+    }
+    for (at, column) in columns.iter().enumerate() {
+        let name = column.name.as_str();
+        let taken = name == frame::INDEX || columns[..at].iter().any(|before| before.name == name);
+        if taken || name.is_empty() || name == "." || name.contains(['/', '\0']) {
+            let message = format!("`{name}` can't be the name of a column in an .h5ad file, or is there twice");
+            return Err(Error::usage(message, "give the column another name"));
+        }
+    }
+    Ok(())
+}
+
+/// A hidden file beside its target that goes away unless it is renamed.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(target: &Path) -> Result<Self> {
+        let Some(name) = target.file_name() else {
+            return Err(Error::usage(format!("{} names no file", target.display()), "give a path like out.h5ad"));
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".tmp-{}", std::process::id()));
+        let path = target.with_file_name(hidden);
+        // Made here, since libhdf5 does not say why it can't make a file.
+        fs::File::create(&path).map_err(Error::io("create", &path))?;
+        Ok(Self(path))
+    }
+
+    fn rename(self, target: &Path) -> Result<()> {
+        let sync = || -> io::Result<()> { fs::File::open(&self.0)?.sync_all() };
+        sync().map_err(Error::io("write", &self.0))?;
+        fs::rename(&self.0, target).map_err(Error::io("create", target))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename there is nothing left to remove, and no one to tell if removing fails.
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,165 @@
+//! One-dimensional datasets of any type as Arrow arrays, and attributes as text.
+
+use std::{ops::Range, sync::Arc};
+
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray};
+use arrow::datatypes::DataType;
+use hdf5_metno::{
+    Container, Dataset, H5Type, Location,
+    types::{FixedAscii, FixedUnicode, FloatSize, TypeDescriptor, VarLenAscii, VarLenUnicode},
+};
+use schemas::Result;
+
+use crate::h5::Place;
+
+/// A vector of values of a known type.
+#[derive(Debug)]
+pub(super) struct Values {
+    dataset: Dataset,
+    kind: Kind,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Integer,
+    Float32,
+    Float64,
+    Flag,
+    Text(Text),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    Ascii,
+    Unicode,
+    FixedAscii(usize),
+    FixedUnicode(usize),
+}
+
+/// The longest text of a fixed-length column; longer ones are left out like any unknown kind.
+const LONGEST_FIXED_TEXT: usize = 4096;
+
+impl Values {
+    /// A vector, unless its type is unknown here.
+    pub(super) fn open(dataset: Dataset, place: Place) -> Option<Self> {
+        if dataset.ndim() != 1 {
+            return None;
+        }
+        let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
+            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => Kind::Integer,
+            TypeDescriptor::Float(FloatSize::U4) => Kind::Float32,
+            TypeDescriptor::Float(FloatSize::U8) => Kind::Float64,
+            TypeDescriptor::Boolean => Kind::Flag,
+            descriptor => Kind::Text(text_kind(&descriptor)?),
+        };
+        Some(Self { dataset, kind, place })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.dataset.size()
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) fn data_type(&self) -> DataType {
+        match self.kind {
+            Kind::Integer => DataType::Int64,
+            Kind::Float32 => DataType::Float32,
+            Kind::Float64 => DataType::Float64,
+            Kind::Flag => DataType::Boolean,
+            Kind::Text(_) => DataType::Utf8,
+        }
+    }
+
+    pub(super) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+        Ok(match self.kind {
+            Kind::Integer => Arc::new(Int64Array::from(self.integers(rows)?)),
+            Kind::Float32 => Arc::new(Float32Array::from(read_slice::<f32>(&self.dataset, rows, &self.place)?)),
+            Kind::Float64 => Arc::new(Float64Array::from(read_slice::<f64>(&self.dataset, rows, &self.place)?)),
+            Kind::Flag => Arc::new(self.flags(rows)?),
+            Kind::Text(kind) => Arc::new(self.text(kind, rows)?),
+        })
+    }
+
+    /// Whole numbers, as codes of categories are.
+    pub(super) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
+        read_slice(&self.dataset, rows, &self.place)
+    }
+
+    /// Flags, as masks are: every number but 0 is true.
+    pub(super) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
+        // Read as numbers, since a damaged file may hold a byte that is neither false nor true.
+        let bytes = read_slice::<i8>(&self.dataset, rows, &self.place)?;
+        Ok(bytes.into_iter().map(|byte| Some(byte != 0)).collect())
+    }
+
+    fn text(&self, kind: Text, rows: Range<usize>) -> Result<StringArray> {
+        match kind {
+            Text::Ascii => self.strings::<VarLenAscii>(rows),
+            Text::Unicode => self.strings::<VarLenUnicode>(rows),
+            // libhdf5 widens fixed-length text to the length that is asked for, and that must be known beforehand.
+            Text::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
+            Text::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
+            Text::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),
+            Text::FixedUnicode(_) => self.strings::<FixedUnicode<LONGEST_FIXED_TEXT>>(rows),
+        }
+    }
+
+    fn strings<T: H5Type + AsRef<[u8]>>(&self, rows: Range<usize>) -> Result<StringArray> {
+        let first = rows.start;
+        let strings = read_slice::<T>(&self.dataset, rows, &self.place)?;
+        let texts = strings.iter().enumerate().map(|(row, bytes)| {
+            std::str::from_utf8(bytes.as_ref()).map(Some).map_err(|_| {
+                let row = first + row;
+                self.place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
+            })
+        });
+        texts.collect()
+    }
+}
+
+/// Some rows of a vector; `T` takes whatever number type is stored.
+pub(super) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = dataset.read_slice_1d::<T, _>(rows).map_err(|error| place.unreadable(error))?;
+    Ok(values.into_raw_vec_and_offset().0)
+}
+
+/// An attribute that is one text.
+pub(super) fn text_attribute(of: &Location, name: &str) -> Option<String> {
+    text_list_attribute(of, name)?.into_iter().next()
+}
+
+/// An attribute that is a list of texts; an empty list may have any type.
+pub(super) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
+    let attribute = of.attr(name).ok()?;
+    if attribute.size() == 0 {
+        return Some(Vec::new());
+    }
+    match text_kind(&attribute.dtype().ok()?.to_descriptor().ok()?)? {
+        Text::Ascii => texts::<VarLenAscii>(&attribute),
+        Text::Unicode => texts::<VarLenUnicode>(&attribute),
+        Text::FixedAscii(_) => texts::<FixedAscii<LONGEST_FIXED_TEXT>>(&attribute),
+        Text::FixedUnicode(_) => texts::<FixedUnicode<LONGEST_FIXED_TEXT>>(&attribute),
+    }
+}
+
+fn texts<T: H5Type + AsRef<[u8]>>(attribute: &Container) -> Option<Vec<String>> {
+    let texts = attribute.read_raw::<T>().ok()?;
+    texts.iter().map(|text| String::from_utf8(text.as_ref().to_vec()).ok()).collect()
+}
+
+fn text_kind(descriptor: &TypeDescriptor) -> Option<Text> {
+    match *descriptor {
+        TypeDescriptor::VarLenAscii => Some(Text::Ascii),
+        TypeDescriptor::VarLenUnicode => Some(Text::Unicode),
+        TypeDescriptor::FixedAscii(length) if length <= LONGEST_FIXED_TEXT => Some(Text::FixedAscii(length)),
+        TypeDescriptor::FixedUnicode(length) if length <= LONGEST_FIXED_TEXT => Some(Text::FixedUnicode(length)),
+        _ => None,
+    }
+}

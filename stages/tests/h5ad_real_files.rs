@@ -1,0 +1,255 @@
+//! Files that other programs wrote are read as anndata itself reads them.
+#![cfg(feature = "hdf5")]
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, AsArray};
+use schemas::chunk::Chunk;
+use stages::ingest::h5ad::{H5adOptions, H5adReader};
+
+/// What anndata 0.12 reads of a file: its shape, the sum and the number of its non-zero values, its columns of `obs`.
+struct Expected {
+    file: &'static str,
+    shape: (u64, u64),
+    sum: f64,
+    nonzeros: usize,
+    obs: &'static [&'static str],
+}
+
+const fn expected(
+    file: &'static str,
+    shape: (u64, u64),
+    sum: f64,
+    nonzeros: usize,
+    obs: &'static [&'static str],
+) -> Expected {
+    Expected { file, shape, sum, nonzeros, obs }
+}
+
+const READABLE: &[Expected] = &[
+    expected(
+        "data/kang_pbmc/kang_pbmc_counts.h5ad",
+        (1556, 1267),
+        2_338_396.0,
+        585_251,
+        &["cell_type", "sample_id", "condition", "donor"],
+    ),
+    expected(
+        "data/norman_mcfaline/norman_mcfaline.h5ad",
+        (5391, 500),
+        365_114.068_263_649_94,
+        190_395,
+        &[
+            "ncounts",
+            "ngenes",
+            "condition",
+            "perturbation",
+            "perturbation_type",
+            "dataset",
+            "cell_type",
+            "treatment",
+            "dose",
+            "perturbation_raw",
+            "condition_cell_type",
+        ],
+    ),
+    expected(
+        "formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad",
+        (30, 20),
+        285.0,
+        228,
+        &["obs_cat", "cat_ordered", "int64", "float64", "uint8"],
+    ),
+    expected(
+        "formats/h5ad_archives/anndata/tests/data/archives/v0.7.8/adata.h5ad",
+        (30, 20),
+        302.0,
+        239,
+        &["obs_cat", "cat_ordered", "int64", "float64", "uint8"],
+    ),
+    expected(
+        "formats/h5ad_archives/anndataR/inst/extdata/example.h5ad",
+        (50, 100),
+        4791.224_940_657_616,
+        4317,
+        &[
+            "Float",
+            "FloatNA",
+            "Int",
+            "IntNA",
+            "Bool",
+            "BoolNA",
+            "n_genes_by_counts",
+            "log1p_n_genes_by_counts",
+            "total_counts",
+            "log1p_total_counts",
+            "leiden",
+        ],
+    ),
+    expected("formats/h5ad_archives/cellxgene/tiny.h5ad", (3, 4), 12.0, 12, &["string_category", "float_category"]),
+    expected("formats/h5ad_archives/muon/test_rna.h5ad", (1000, 45), 63_338.0, 14_512, &[]),
+    expected(
+        "formats/h5ad_archives/pertpy/pertpy_smillie.h5ad",
+        (133, 51),
+        365_492.0,
+        4328,
+        &["Sample", "Subject", "Location", "Health", "Replicate"],
+    ),
+    expected(
+        "formats/h5ad_archives/scvi-tools/brainlarge_dataset_test.h5ad",
+        (70, 720),
+        38_735.0,
+        15_274,
+        &[
+            "labels",
+            "batch",
+            "n_counts",
+            "n_genes",
+            "_scvi_batch",
+            "_scvi_labels",
+            "_scvi_local_l_mean",
+            "_scvi_local_l_var",
+        ],
+    ),
+    expected(
+        "formats/h5ad_archives/scvi-tools/pbmc_10k_protein_v3.h5ad",
+        (200, 16_727),
+        909_531.0,
+        317_760,
+        &["n_genes", "percent_mito", "n_counts"],
+    ),
+    expected(
+        "formats/h5ad_archives/tiledbsoma/pbmc-small.h5ad",
+        (80, 20),
+        0.0,
+        1600,
+        &["orig.ident", "nCount_RNA", "nFeature_RNA", "RNA_snn_res.0.8", "letter.idents", "groups", "RNA_snn_res.1"],
+    ),
+    expected("formats/h5ad_archives/tiledbsoma/subset_100_100.h5ad", (100, 100), 14.0, 13, &[]),
+    expected(
+        "formats/h5ad_archives/tiledbsoma/x-empty.h5ad",
+        (2638, 1838),
+        0.0,
+        0,
+        &["n_genes", "percent_mito", "n_counts", "louvain"],
+    ),
+    expected(
+        "formats/h5ad_archives/zellkonverter/inst/extdata/example_anndata.h5ad",
+        (200, 459),
+        144_277.426_755_785_94,
+        53_667,
+        &["louvain"],
+    ),
+    expected(
+        "formats/h5ad_archives/zellkonverter/inst/extdata/krumsiek11.h5ad",
+        (640, 11),
+        2016.520_801_273_123_7,
+        7018,
+        &["cell_type"],
+    ),
+    expected(
+        "formats/h5ad_archives/zellkonverter/inst/extdata/krumsiek11_augmented_v0-8.h5ad",
+        (640, 11),
+        2016.520_801_273_123_7,
+        7018,
+        &["cell_type", "dummy_num", "dummy_num2", "dummy_int", "dummy_int2", "dummy_bool", "dummy_bool2"],
+    ),
+];
+
+/// A file of the shared material, unless that is not here.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn shared(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(file);
+    if !path.exists() {
+        eprintln!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn open(path: &Path) -> H5adReader {
+    H5adReader::open(path, &H5adOptions { rows_per_chunk: 64, ..H5adOptions::default() })
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn chunks(reader: H5adReader) -> Vec<Chunk> {
+    reader.chunks().map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
+}
+
+#[test]
+fn every_csr_or_dense_file_is_read_as_anndata_reads_it() {
+    for expected in READABLE {
+        let Some(path) = shared(expected.file) else { continue };
+        let reader = open(&path);
+        let file = expected.file;
+        assert_eq!((reader.cells(), reader.genes()), expected.shape, "{file}");
+        let obs_schema = reader.obs_schema();
+        let columns: Vec<&str> = obs_schema.fields().iter().skip(1).map(|field| field.name().as_str()).collect();
+        assert_eq!(columns, expected.obs, "{file}");
+        assert_eq!(reader.var().num_rows() as u64, expected.shape.1, "{file}");
+        let (mut sum, mut nonzeros, mut rows) = (0.0, 0, 0);
+        for chunk in chunks(reader) {
+            assert_eq!(chunk.first.0, rows, "{file}");
+            assert_eq!(chunk.obs.num_rows(), chunk.expression.rows(), "{file}");
+            rows += chunk.expression.rows() as u64;
+            sum += chunk.expression.values().iter().map(|value| f64::from(*value)).sum::<f64>();
+            nonzeros += chunk.expression.values().len();
+        }
+        assert_eq!(rows, expected.shape.0, "{file}");
+        assert_eq!(nonzeros, expected.nonzeros, "{file}");
+        assert!((sum - expected.sum).abs() <= 1e-6 * expected.sum.abs().max(10.0), "{file}: {sum}");
+    }
+}
+
+#[test]
+fn columns_are_read_as_anndata_reads_them() {
+    let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad") else { return };
+    let first = chunks(open(&path)).swap_remove(0);
+    let text = |chunk: &Chunk, name: &str| {
+        let column = chunk.obs.column_by_name(name).expect("the column is there");
+        column.as_string::<i32>().value(0).to_owned()
+    };
+    let numbers = first.obs.column_by_name("int64").expect("the column is there");
+    assert_eq!(numbers.as_primitive::<arrow::datatypes::Int64Type>().value(0), -29);
+    assert_eq!([text(&first, "cell"), text(&first, "obs_cat"), text(&first, "cat_ordered")], ["cell0", "S", "w"]);
+
+    let Some(path) = shared("formats/h5ad_archives/anndataR/inst/extdata/example.h5ad") else { return };
+    let reader = open(&path);
+    assert_eq!(reader.var().column(0).as_string::<i32>().value(0), "Gene000");
+    let first = chunks(reader).swap_remove(0);
+    let nulls = |name: &str| first.obs.column_by_name(name).expect("the column is there").null_count();
+    assert_eq!([nulls("Int"), nulls("Bool")], [0, 0]);
+    assert!(0 < nulls("IntNA") && 0 < nulls("BoolNA"));
+}
+
+#[test]
+fn raw_and_layers_can_be_chosen() {
+    let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad") else { return };
+    let raw = H5adReader::open(&path, &H5adOptions { raw: true, ..H5adOptions::default() }).expect("raw is there");
+    assert_eq!((raw.cells(), raw.genes(), raw.var().num_rows()), (30, 40, 40));
+    let layer = |name: &str| H5adReader::open(&path, &H5adOptions { layer: Some(name.into()), ..H5adOptions::default() });
+    assert_eq!(layer("sparse").expect("the layer is there").genes(), 20);
+    let error = layer("dens").expect_err("there is no such layer");
+    assert_eq!(error.to_string(), "unknown layer `dens`; the nearest known: dense, sparse");
+}
+
+#[test]
+fn every_other_file_is_refused_with_a_reason() {
+    for (file, reason) in [
+        ("formats/h5ad_archives/anndata/tests/data/archives/v0.11.4/adata.h5ad", "X: there is no such matrix"),
+        ("formats/h5ad_archives/tiledbsoma/x-none.h5ad", "X: there is no such matrix"),
+        ("formats/h5ad_archives/tiledbsoma/xnone.h5ad", "X: there is no such matrix"),
+        ("formats/h5ad_archives/pertpy/pertpy_sc_sim.h5ad", "X: is stored by columns (CSC)"),
+        ("formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad", "obs: is stored as one compound table"),
+        ("formats/h5ad_archives/cellxgene/nan.h5ad", "obs: is stored as one compound table"),
+        ("formats/h5ad_archives/scvi-tools/TM_droplet_mat.h5ad", "obs: is stored as one compound table"),
+        ("formats/h5ad_archives/tiledbsoma/bruce-spatial.h5ad", "obs: is stored as one compound table"),
+        ("formats/h5ad_archives/scvi-tools/brain_large.h5", "X: there is no such matrix"),
+        ("formats/h5ad_archives/muon/test_rna_atac.h5mu", "X: there is no such matrix"),
+    ] {
+        let Some(path) = shared(file) else { continue };
+        let error = H5adReader::open(&path, &H5adOptions::default()).expect_err(file);
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(error.hint().is_some(), "{file} is refused without a hint");
+    }
+}
