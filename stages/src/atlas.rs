@@ -73,7 +73,15 @@ impl Atlas {
     ///
     /// # Errors
     /// A folder that is no atlas, of another format version, or not as it was written.
-    pub fn open(path: impl AsRef<Path>, access: Access) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Access::default())
+    }
+
+    /// Opens an atlas as [`Atlas::open`] does, to be read in a certain way.
+    ///
+    /// # Errors
+    /// As for [`Atlas::open`].
+    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let manifest = read_manifest(&path)?;
         for (name, entry) in &manifest.files {

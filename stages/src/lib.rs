@@ -22,12 +22,15 @@ mod h5;
 #[cfg(feature = "hdf5")]
 pub mod h5ad_write;
 pub mod ingest;
+pub mod judge;
 mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
 pub mod order;
 #[cfg(feature = "torch")]
 pub mod predict;
+pub mod profiles;
+pub mod publish;
 #[cfg(feature = "torch")]
 pub mod query;
 pub mod read;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     atlas::Atlas,
     groups::{Groups, Selector},
+    profiles::first_half,
     saved::Card,
     split::{Part, Split},
     vocabulary::Vocabulary,
@@ -214,6 +215,73 @@ impl Jobs {
         }
         let jobs = resolver.jobs(query.no_control)?;
         Ok(Self { jobs, skipped: resolver.skipped, is_source, cells_per_condition: query.cells_per_condition })
+    }
+
+    /// What an evaluation asks: every condition of the `judged` part, and control beside it, predicted from the controls
+    /// of the first half. With each target comes its group; control's is none. Conditions that can't be predicted are
+    /// skipped.
+    #[must_use]
+    pub fn to_judge(
+        card: &Card,
+        atlas: &Atlas,
+        groups: &Groups,
+        split: std::sync::Arc<Split>,
+        judged: Part,
+    ) -> (Self, Vec<Vec<Option<usize>>>) {
+        let source_atlas = atlas.clone();
+        let is_source: IsSource = std::sync::Arc::new(move |cell| {
+            source_atlas.condition(cell) == CONTROL && split.part(cell) == Part::Train && first_half(cell)
+        });
+        let mut resolver = Resolver {
+            card,
+            atlas,
+            sources: Sources::count(atlas, &is_source),
+            wanted: Vec::new(),
+            skipped: Vec::new(),
+        };
+        let table = &atlas.manifest().conditions;
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut groups_of: Vec<Vec<Option<usize>>> = Vec::new();
+        for (at, group) in groups
+            .all()
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| 0 < group.cells_for(judged) && group.condition != CONTROL)
+        {
+            let (name, dose, covariates) =
+                (table.name(group.condition), table.dose_label(group.condition), resolver.values(&group.covariates));
+            let source_cells = resolver
+                .sources
+                .contexts
+                .iter()
+                .find(|(context, _)| *context == group.covariates)
+                .map_or(0, |(_, cells)| *cells);
+            let (target, control) = match (
+                resolver.target(name, Some(&dose), covariates.clone()),
+                resolver.target(&card.rules.controls[0], None, covariates.clone()),
+            ) {
+                _ if source_cells == 0 => {
+                    resolver.skip(name, &covariates, "no training controls with these covariates".into());
+                    continue;
+                }
+                (Ok(target), Ok(control)) => (target, control),
+                (Err(error), _) | (_, Err(error)) => {
+                    resolver.skip(name, &covariates, error.to_string());
+                    continue;
+                }
+            };
+            let open =
+                jobs.iter().position(|job| job.context == group.covariates && job.targets.len() < TARGETS_PER_JOB);
+            let job = open.unwrap_or_else(|| {
+                jobs.push(Job { context: group.covariates.clone(), source_cells, targets: vec![control] });
+                groups_of.push(vec![None]);
+                jobs.len() - 1
+            });
+            jobs[job].targets.push(target);
+            groups_of[job].push(Some(at));
+        }
+        let skipped = resolver.skipped;
+        (Self { jobs, skipped, is_source, cells_per_condition: None }, groups_of)
     }
 
     /// How many predictions there are.

@@ -106,12 +106,17 @@ impl Model {
         Ok(Self { path, card, network })
     }
 
-    /// The same model, loaded again: tensors can't be shared between threads.
+    /// The same model once more: tensors can't be shared between threads.
     ///
     /// # Errors
-    /// As for [`Model::load`].
+    /// None that data can cause.
     pub fn again(&self) -> Result<Self> {
-        Self::load(&self.path, self.network.parameters.device())
+        let plan = self.card.config.clone().check(self.card.values)?;
+        let genes = u32::try_from(self.card.genes.len()).map_err(|_| Error::Bug("too many genes".into()))?;
+        let mut network =
+            Network::new(&plan.model, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
+        network.parameters.restore(&self.network.parameters.snapshot(), &self.path)?;
+        Ok(Self { path: self.path.clone(), card: self.card.clone(), network })
     }
 }
 

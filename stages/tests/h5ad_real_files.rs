@@ -227,7 +227,8 @@ fn raw_and_layers_can_be_chosen() {
     let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad") else { return };
     let raw = H5adReader::open(&path, &H5adOptions { raw: true, ..H5adOptions::default() }).expect("raw is there");
     assert_eq!((raw.cells(), raw.genes(), raw.var().num_rows()), (30, 40, 40));
-    let layer = |name: &str| H5adReader::open(&path, &H5adOptions { layer: Some(name.into()), ..H5adOptions::default() });
+    let layer =
+        |name: &str| H5adReader::open(&path, &H5adOptions { layer: Some(name.into()), ..H5adOptions::default() });
     assert_eq!(layer("sparse").expect("the layer is there").genes(), 20);
     let error = layer("dens").expect_err("there is no such layer");
     assert_eq!(error.to_string(), "unknown layer `dens`; the nearest known: dense, sparse");

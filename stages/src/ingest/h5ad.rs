@@ -10,7 +10,10 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::SchemaRef,
+};
 use hdf5_metno::{File, Group};
 use schemas::{Error, Result, chunk::Chunk, ids::CellIndex};
 
@@ -109,6 +112,25 @@ impl H5adReader {
     #[must_use]
     pub fn obs_schema(&self) -> SchemaRef {
         self.obs.schema()
+    }
+
+    /// One column of `obs`, in slices of `rows_per_chunk` rows, as text; a missing value is null.
+    ///
+    /// # Errors
+    /// A column that is not there, or can't be read.
+    pub fn obs_column<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Result<ArrayRef>> + 'a {
+        let rows = self.cells();
+        let unknown = move || {
+            let schema = self.obs_schema();
+            let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            Error::unknown("obs column", name, known)
+        };
+        (0..rows).step_by(self.rows_per_chunk).map(move |first| {
+            let slice = h5::index(first)?..h5::index(rows.min(first + self.rows_per_chunk as u64))?;
+            let column = self.obs.read_column(name, slice).unwrap_or_else(|| Err(unknown()))?;
+            arrow::compute::cast(&column, &arrow::datatypes::DataType::Utf8)
+                .map_err(|error| Error::Bug(error.to_string()))
+        })
     }
 
     /// All rows in the file's order. The stream ends after the first error.

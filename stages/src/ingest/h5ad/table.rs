@@ -74,6 +74,12 @@ impl Table {
         Err(self.place.error(message, "the file does not fit together; write it again with anndata"))
     }
 
+    /// Some rows of one column; none where there is no such column.
+    pub(super) fn read_column(&self, name: &str, rows: Range<usize>) -> Option<Result<ArrayRef>> {
+        let (at, _) = self.schema.column_with_name(name)?;
+        Some(self.columns[at].read(rows))
+    }
+
     /// Some rows, all columns.
     pub(super) fn read(&self, rows: Range<usize>) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
