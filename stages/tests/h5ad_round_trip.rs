@@ -33,7 +33,8 @@ fn simulator() -> Simulator {
 fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
     let simulator = simulator();
     let columns = ["condition", "dose", "cell_type", "batch"].map(|name| column(name, H5adKind::Category));
-    let mut writer = H5adWriter::create(path, simulator.genes(), &columns, H5adWriteOptions { gzip }).expect("it begins");
+    let mut writer =
+        H5adWriter::create(path, simulator.genes(), &columns, H5adWriteOptions { gzip }).expect("it begins");
     for range in [0..100, 100..300] {
         writer.append(&simulator.chunk(range).expect("the cells are there")).expect("it fits");
     }
@@ -147,8 +148,7 @@ fn an_unfinished_file_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("atlas.h5ad");
     let simulator = simulator();
-    let mut writer =
-        H5adWriter::create(&path, simulator.genes(), &[], H5adWriteOptions::default()).expect("it begins");
+    let mut writer = H5adWriter::create(&path, simulator.genes(), &[], H5adWriteOptions::default()).expect("it begins");
     writer.append(&simulator.chunk(0..10).expect("the cells are there")).expect("it fits");
     assert!(!path.exists(), "the name is given when the file is whole");
     drop(writer);
@@ -203,7 +203,10 @@ fn damage_is_named_with_its_object_and_row() {
         })
     };
     assert!(pointers(|values| values[7] = values[6] - 1).starts_with("X/indptr: at row 6: row pointers fall from"));
-    assert!(pointers(|values| values[300] = 1 << 40).contains("X/indptr: at row 300: row pointer 1099511627776 lies outside"));
+    assert!(
+        pointers(|values| values[300] = 1 << 40)
+            .contains("X/indptr: at row 300: row pointer 1099511627776 lies outside")
+    );
     assert_eq!(pointers(|values| values[0] = 1), "X/indptr: at row 0: the first row pointer is 1, not 0");
     assert_eq!(pointers(|values| values.truncate(300)), "X/indptr: has 300 row pointers, but 300 rows need 301");
 
@@ -276,7 +279,7 @@ fn dense<T: H5Type + Copy>(folder: &Path, values: [T; 3]) -> Vec<f32> {
     let file = File::open_rw(&path).expect("it opens");
     file.unlink("X").expect("it was there");
     let zero = values[0];
-    let mut rows = vec![[zero; 50]; 300];
+    let mut rows = [[zero; 50]; 300];
     (rows[0][3], rows[299][49]) = (values[1], values[2]);
     let matrix = file.new_dataset::<T>().shape((300, 50)).create("X").expect("it is made");
     for (at, row) in rows.iter().enumerate() {
