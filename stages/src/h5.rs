@@ -2,7 +2,15 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use hdf5_metno::file::{FileAccessBuilder, FileBuilder, MetadataCacheConfig};
 use schemas::{Error, Result};
+
+/// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
+const CHUNK_CACHE_BYTES: usize = 1 << 20;
+const CHUNK_CACHE_SLOTS: usize = 521;
+
+/// What libhdf5 may keep of a file's structure, texts included; left alone it grows to 32 MiB.
+const METADATA_CACHE_BYTES: usize = 4 << 20;
 
 /// An object of an HDF5 file, as errors name it.
 #[derive(Clone, Debug)]
@@ -52,9 +60,20 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Keeps libhdf5 from printing its error stack; errors are returned instead.
-pub(crate) fn silence() {
+/// Opens or creates files whose memory does not grow with them, and keeps libhdf5 from printing its errors.
+pub(crate) fn files() -> FileBuilder {
     hdf5_metno::silence_errors(true);
+    let mut files = FileBuilder::new();
+    files.with_fapl(|access: &mut FileAccessBuilder| {
+        let bounded = MetadataCacheConfig {
+            initial_size: METADATA_CACHE_BYTES / 4,
+            min_size: METADATA_CACHE_BYTES / 4,
+            max_size: METADATA_CACHE_BYTES,
+            ..MetadataCacheConfig::default()
+        };
+        access.chunk_cache(CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 0.75).mdc_config(&bounded)
+    });
+    files
 }
 
 /// A range of rows as HDF5 counts them.

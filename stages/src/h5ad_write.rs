@@ -77,19 +77,18 @@ impl H5adWriter {
     /// # Errors
     /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
     pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
-        h5::silence();
         check(columns, options)?;
         let temporary = Temporary::beside(path)?;
         let place = Place::root(&temporary.0);
         let begin = || -> hdf5_metno::Result<_> {
-            let file = File::create(&temporary.0)?;
+            let file = h5::files().create(&temporary.0)?;
             encode(&file, Encoding::Anndata)?;
             for name in ["layers", "obsm", "obsp", "uns", "varm", "varp"] {
                 encode(&*file.create_group(name)?, Encoding::Dict)?;
             }
             write_var(&file, genes, options.gzip)?;
             let matrix = file.create_group("X")?;
-            encode(&*matrix, Encoding::CsrMatrix)?;
+            encode(&matrix, Encoding::CsrMatrix)?;
             let data = Vector::create::<f32>(&matrix, "data", MATRIX_CHUNK, options.gzip)?;
             let indices = Vector::create::<i32>(&matrix, "indices", MATRIX_CHUNK, options.gzip)?;
             let mut row_pointers = Vector::create::<i64>(&matrix, "indptr", ROW_CHUNK, options.gzip)?;

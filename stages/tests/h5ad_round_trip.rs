@@ -279,7 +279,7 @@ fn dense<T: H5Type + Copy>(folder: &Path, values: [T; 3]) -> Vec<f32> {
     let file = File::open_rw(&path).expect("it opens");
     file.unlink("X").expect("it was there");
     let zero = values[0];
-    let mut rows = vec![[zero; 50]; 300];
+    let mut rows = [[zero; 50]; 300];
     (rows[0][3], rows[299][49]) = (values[1], values[2]);
     let matrix = file.new_dataset::<T>().shape((300, 50)).create("X").expect("it is made");
     for (at, row) in rows.iter().enumerate() {

@@ -8,7 +8,7 @@ mod matrix;
 mod table;
 mod values;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -22,10 +22,6 @@ use crate::h5::{self, Place};
 
 /// More genes than any file has; what says otherwise is damaged, and must not make us allocate.
 const MOST_GENES: u64 = 1 << 27;
-
-/// What libhdf5 keeps of each dataset beyond a read: one chunk as h5py makes them, so that no column is kept whole.
-const CACHE_BYTES: usize = 1 << 20;
-const CACHE_SLOTS: usize = 521;
 
 /// What of a file is read, and how much at once.
 #[derive(Clone, Debug)]
@@ -60,14 +56,12 @@ impl H5adReader {
     /// A file that is missing, no HDF5 file or cut short; no matrix, a matrix in CSC form or of unknown encoding; an unknown
     /// layer; shapes that disagree. The error names the object and what would mend it.
     pub fn open(path: &Path, options: &H5adOptions) -> Result<Self> {
-        h5::silence();
         let place = Place::root(path);
         let file = open_file(path, &place)?;
-        let (group, matrix_name, matrix_place, var_group) = choose(&file, path, &place, options)?;
-        let matrix = Matrix::open(&group, &matrix_name, matrix_place)?;
+        let chosen = choose(&file, path, &place, options)?;
+        let matrix = Matrix::open(&chosen.group, &chosen.name, chosen.place)?;
         let obs = Table::open(&file, "obs", "cell", &place)?;
-        let (var_group, var_place) = var_group;
-        let var = Table::open(&var_group, "var", "gene", &var_place)?;
+        let var = Table::open(&chosen.var_group, "var", "gene", &chosen.var_place)?;
         let (cells, genes) = (matrix.rows(), matrix.genes());
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
@@ -174,8 +168,7 @@ impl Iterator for H5adChunks {
 fn open_file(path: &Path, place: &Place) -> Result<File> {
     // Asked first, since libhdf5 gives one and the same error for every file that it can't open.
     std::fs::File::open(path).map_err(Error::io("read", path))?;
-    let opened = File::with_options().with_fapl(|access| access.chunk_cache(CACHE_SLOTS, CACHE_BYTES, 0.75)).open(path);
-    opened.map_err(|error| {
+    h5::files().open(path).map_err(|error| {
         place.error(
             format!("is no HDF5 file, or is cut short ({error})"),
             "an .h5ad file is expected; if it was downloaded, download it again",
@@ -183,27 +176,44 @@ fn open_file(path: &Path, place: &Place) -> Result<File> {
     })
 }
 
-type Chosen = (Group, String, Place, (Group, Place));
+/// A matrix of a file, and the group whose `var` names its genes.
+struct Chosen {
+    group: Group,
+    name: String,
+    place: Place,
+    var_group: Group,
+    var_place: Place,
+}
 
-/// Which matrix to read, and the group whose `var` names its genes.
-fn choose(file: &File, path: &Path, place: &Place, options: &H5adOptions) -> Result<Chosen> {
-    let whole = || (Group::clone(file), place.clone());
+fn choose(file: &File, path: &Path, root: &Place, options: &H5adOptions) -> Result<Chosen> {
+    let beside_var = |group: Group, name: &str, place: Place| Chosen {
+        group,
+        name: name.to_owned(),
+        place,
+        var_group: Group::clone(file),
+        var_place: root.clone(),
+    };
     match (&options.layer, options.raw) {
         (Some(_), true) => Err(Error::usage("a layer and raw were both asked for", "choose one of them")),
-        (None, false) => Ok((Group::clone(file), "X".into(), place.child("X"), whole())),
+        (None, false) => Ok(beside_var(Group::clone(file), "X", root.child("X"))),
         (None, true) => {
-            let Ok(raw) = file.group("raw") else {
-                return Err(Error::Missing { path: PathBuf::from(path), kind: "`raw` in this file" });
-            };
-            let raw_place = place.child("raw");
-            Ok((raw.clone(), "X".into(), raw_place.child("X"), (raw, raw_place)))
+            let missing = |_| Error::Missing { path: path.to_path_buf(), kind: "`raw` in this file" };
+            let raw = file.group("raw").map_err(missing)?;
+            let place = root.child("raw");
+            Ok(Chosen {
+                group: raw.clone(),
+                name: "X".to_owned(),
+                place: place.child("X"),
+                var_group: raw,
+                var_place: place,
+            })
         }
         (Some(layer), false) => {
             let layers = file.group("layers").ok();
             let names = layers.as_ref().and_then(|layers| layers.member_names().ok()).unwrap_or_default();
             match layers {
                 Some(layers) if names.contains(layer) => {
-                    Ok((layers, layer.clone(), place.child("layers").child(layer), whole()))
+                    Ok(beside_var(layers, layer, root.child("layers").child(layer)))
                 }
                 _ => Err(Error::unknown("layer", layer, names.iter().map(String::as_str))),
             }
