@@ -1,5 +1,45 @@
 //! Perturbine: out-of-core training of the Compositional Perturbation Autoencoder, and its predictions as a stream.
+//!
+//! An atlas on disk flows through stages joined by bounded channels into a CPA network, and what the network says flows
+//! into Parquet, or to you:
+//!
+//! ```no_run
+//! # #[cfg(feature = "torch")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use perturbine::{Atlas, Query, Request, Settings};
+//!
+//! let atlas = Atlas::open("kang.atlas")?;
+//! let model = perturbine::train(&atlas, &Settings::default())?;
+//! let query = Query { to: Request::parse("condition=stim")?, ..Query::default() };
+//! for batch in perturbine::predict(&atlas, &model, &query)?.stream() {
+//!     println!("{} predictions", batch?.num_rows());
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "torch"))]
+//! # fn main() {}
+//! ```
+//!
+//! `schemas` are the nouns, `stages` are the verbs, and this crate is the sentence: [`flows`] says which stage follows
+//! which, [`runtime`] on which threads and within which memory. The command line does nothing that is not public here.
 
+pub mod flows;
+pub mod memory;
 pub mod runtime;
 
+pub use schemas::{self, Error, Result, config::Settings};
+pub use stages::{self, atlas::Atlas};
+
+pub use flows::Resources;
+#[cfg(feature = "torch")]
+pub use flows::{
+    judging::evaluate,
+    predicting::{Prediction, predict},
+    training::{Training, train},
+};
 pub use runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop, Stream};
+#[cfg(feature = "torch")]
+pub use stages::{
+    query::{Query, Request},
+    saved::Model,
+};

@@ -1,6 +1,11 @@
 //! Which cells train, which validate, which are held out.
 
-use std::{collections::HashMap, fs::File, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -152,8 +157,16 @@ impl Split {
         if !path.exists() {
             return Err(Error::unknown("split", name, Self::names(atlas).iter().map(String::as_str)));
         }
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        let bad = |what: String| Error::damaged(&path, what);
+        Self::read_file(atlas, name, &path)
+    }
+
+    /// Reads a split of an atlas from a file of its own.
+    ///
+    /// # Errors
+    /// A file that is no split of this atlas.
+    pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let bad = |what: String| Error::damaged(path, what);
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
         let mut parts = Vec::new();
         for batch in reader.map_err(|error| bad(error.to_string()))? {
@@ -191,7 +204,16 @@ impl Split {
         let path = path_of(atlas, &self.name)?;
         let folder = atlas.path().join(files::SPLITS);
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let staged = folder.join(format!(".{}.tmp-{}", self.name, std::process::id()));
+        self.write_to(atlas, &path)?;
+        Ok(path)
+    }
+
+    /// Writes the split into a file of its own; an older one is replaced.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
+        let staged = path.with_file_name(format!(".{}.tmp-{}", self.name, std::process::id()));
         let mut file = ParquetFile::create(&staged, splits_schema())?;
         let mut row = 0;
         for batch in atlas.obs(&["cell"])? {
@@ -206,8 +228,7 @@ impl Split {
             )?;
         }
         file.finish()?;
-        std::fs::rename(&staged, &path).map_err(Error::io("create", &path))?;
-        Ok(path)
+        std::fs::rename(&staged, path).map_err(Error::io("create", path))
     }
 
     /// Its name.

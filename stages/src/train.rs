@@ -14,7 +14,7 @@ use schemas::{
     batch::Role,
     config::{Monitor, Plan},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -51,7 +51,7 @@ pub struct TrainerSettings {
 }
 
 /// A finished epoch.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// The epoch, from 0.
     pub epoch: u32,

@@ -41,7 +41,7 @@ pub struct HistoryRow {
 }
 
 /// The mean of each gene in real and in predicted cells; every list but `top` has one entry a gene.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Scatter {
     /// Which condition, in which cells.
     pub title: String,

@@ -1,0 +1,433 @@
+//! What can be asked, and how.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use perturbine::{Error, Resources, Result, Stop};
+use stages::atlas::Access;
+
+/// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
+#[derive(Debug, Parser)]
+#[command(name = "perturbine", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Print results as one JSON object
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress and no notes
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+    /// Tell more; repeat for still more
+    #[arg(short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Worker threads of each parallel stage [default: all cores]
+    #[arg(long, global = true)]
+    threads: Option<NonZeroUsize>,
+    /// Bytes that may wait between stages, as in 512MiB or 2GiB
+    #[arg(long, global = true, default_value = "256MiB")]
+    memory: String,
+    /// How the matrix is read
+    #[arg(long, global = true, value_enum, default_value = "map")]
+    access: AccessArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AccessArg {
+    /// Through a memory map
+    Map,
+    /// By plain reads
+    Read,
+}
+
+impl Global {
+    pub(super) fn resources(&self, stop: Stop) -> Result<Resources> {
+        let defaults = Resources::default();
+        Ok(Resources { threads: self.threads.unwrap_or(defaults.threads), memory: parse_bytes(&self.memory)?, stop })
+    }
+
+    pub(super) fn access(&self) -> Access {
+        match self.access {
+            AccessArg::Map => Access::Map,
+            AccessArg::Read => Access::Read,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a realistic synthetic atlas with known truth
+    #[cfg(feature = "hdf5")]
+    Simulate(SimulateArgs),
+    /// Turn a file into an atlas
+    #[cfg(feature = "hdf5")]
+    Ingest(IngestArgs),
+    /// Say which cells train, which validate, which are held out
+    Split(SplitArgs),
+    /// Show what is in an atlas, a data file or a model
+    Inspect(InspectArgs),
+    /// Check every checksum
+    Verify(VerifyArgs),
+    /// Show the graph and its memory without running it
+    #[cfg(feature = "torch")]
+    Explain(ExplainArgs),
+    /// Train a model
+    #[cfg(feature = "torch")]
+    Train(TrainArgs),
+    /// Predict cells under other conditions
+    #[cfg(feature = "torch")]
+    Predict(PredictArgs),
+    /// Compare predictions with held-out cells and with baselines
+    #[cfg(feature = "torch")]
+    Evaluate(EvaluateArgs),
+    /// Write a page about a model
+    #[cfg(feature = "torch")]
+    Report(ReportArgs),
+}
+
+#[cfg(feature = "hdf5")]
+#[derive(Args, Debug)]
+pub(crate) struct SimulateArgs {
+    /// How many cells
+    #[arg(long, default_value_t = 20_000)]
+    pub(super) cells: u64,
+    /// How many genes
+    #[arg(long, default_value_t = 2_000)]
+    pub(super) genes: u32,
+    /// How many conditions besides control: single perturbations and combinations
+    #[arg(long, default_value_t = 40)]
+    pub(super) conditions: u32,
+    /// How many of them are combinations of two [default: three in ten]
+    #[arg(long)]
+    pub(super) combos: Option<u32>,
+    /// How many cell types
+    #[arg(long, default_value_t = 3)]
+    pub(super) cell_types: u32,
+    /// How many dose levels
+    #[arg(long, default_value_t = 1)]
+    pub(super) doses: u32,
+    /// How many batches
+    #[arg(long, default_value_t = 2)]
+    pub(super) batches: u32,
+    /// Expected share of non-zero counts
+    #[arg(long, default_value_t = 0.1)]
+    pub(super) density: f64,
+    /// Whether cells come sorted by condition, as in real files
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) sorted: bool,
+    /// Compress the file with gzip, at this level
+    #[arg(long)]
+    pub(super) gzip: Option<u8>,
+    /// Two equal seeds make two equal atlases
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// The .h5ad file to write; the truth goes beside it as FILE.truth.parquet
+    #[arg(long)]
+    pub(super) out: PathBuf,
+}
+
+/// Which columns of obs are labels; what is left out is guessed and told
+#[cfg(feature = "hdf5")]
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeyArgs {
+    /// Column of the perturbation [default: condition, perturbation or cond_harm]
+    #[arg(long, value_name = "KEY")]
+    pub(super) perturbation: Option<String>,
+    /// Label of unperturbed cells; repeats, and `*` stands for any text [default: ctrl, control, DMSO or non-targeting]
+    #[arg(long, value_name = "NAME")]
+    pub(super) control: Vec<String>,
+    /// Column of the dose [default: dose_val, dose or dose_value]
+    #[arg(long, value_name = "KEY")]
+    pub(super) dose: Option<String>,
+    /// Covariate columns, separated by commas; empty for none [default: cell_type or cell_line]
+    #[arg(long, value_name = "a,b")]
+    pub(super) covariates: Option<String>,
+    /// Column of the batch, a covariate too
+    #[arg(long, value_name = "KEY")]
+    pub(super) batch: Option<String>,
+    /// What joins perturbations in a label [default: +]
+    #[arg(long)]
+    pub(super) delimiter: Option<String>,
+    /// Layer to take instead of X
+    #[arg(long)]
+    pub(super) layer: Option<String>,
+    /// Take raw/X instead of X
+    #[arg(long)]
+    pub(super) raw: bool,
+    /// What the values are taken for
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) values: ValuesArg,
+    /// Keep blocks small with zstd instead of ready for the memory map
+    #[arg(long)]
+    pub(super) compress: bool,
+}
+
+#[cfg(feature = "hdf5")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ValuesArg {
+    /// Counts where all are non-negative integers, else continuous
+    Auto,
+    /// Counts, or an error
+    Counts,
+    /// Continuous values, normalised as the original expects them
+    Log1p,
+}
+
+#[cfg(feature = "hdf5")]
+#[derive(Args, Debug)]
+pub(crate) struct IngestArgs {
+    /// The .h5ad file
+    pub(super) input: PathBuf,
+    /// The atlas to write: a folder
+    #[arg(long, value_name = "NAME.atlas")]
+    pub(super) out: PathBuf,
+    /// Column whose values train, valid (or test) and ood become a split of that name
+    #[arg(long, value_name = "KEY")]
+    pub(super) split: Option<String>,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SplitArgs {
+    /// The atlas
+    pub(super) atlas: PathBuf,
+    /// The split's name
+    #[arg(long)]
+    pub(super) name: String,
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
+    #[arg(long, value_name = "key=value,...", conflicts_with_all = ["scheme", "from_obs"])]
+    pub(super) hold_out: Vec<String>,
+    /// How to draw held-out cells: random:F, leave-out:KEY, combos:F or perturbations:F
+    #[arg(long, conflicts_with = "from_obs")]
+    pub(super) scheme: Option<String>,
+    /// Column of obs to take the parts from, where `test` means valid
+    #[arg(long, value_name = "KEY")]
+    pub(super) from_obs: Option<String>,
+    /// Share of the other cells that is for validation
+    #[arg(long, default_value_t = 0.15)]
+    pub(super) valid: f64,
+    /// Decides every draw
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// An atlas, a data file or a model
+    pub(super) path: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Atlases, models or prediction sets
+    #[arg(required = true)]
+    pub(super) paths: Vec<PathBuf>,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    #[command(subcommand)]
+    pub(super) what: Explained,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Explained {
+    /// A training run
+    Train(TrainArgs),
+    /// A prediction
+    Predict(PredictArgs),
+}
+
+#[cfg(feature = "torch")]
+#[derive(Args, Debug)]
+pub(crate) struct TrainArgs {
+    /// The atlas, or an .h5ad file that is ingested beside itself first
+    pub(super) atlas: PathBuf,
+    /// The model to write: a folder
+    #[arg(long, value_name = "MODEL")]
+    pub(super) out: PathBuf,
+    /// A split of the atlas [default: 15% random cells validate, none is held out]
+    #[arg(long, value_name = "NAME", conflicts_with = "hold_out")]
+    pub(super) split: Option<String>,
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
+    #[arg(long, value_name = "key=value,...")]
+    pub(super) hold_out: Vec<String>,
+    /// Where the settings start from
+    #[arg(long, default_value = "cpa")]
+    pub(super) preset: String,
+    /// Settings to lay over the preset
+    #[arg(long, value_name = "FILE.toml")]
+    pub(super) config: Option<PathBuf>,
+    /// One setting, as in model.n_latent=64; repeats
+    #[arg(long = "set", value_name = "section.key=value")]
+    pub(super) set: Vec<String>,
+    /// Epochs at most
+    #[arg(long)]
+    pub(super) epochs: Option<u32>,
+    /// Cells of a batch
+    #[arg(long)]
+    pub(super) batch_size: Option<u32>,
+    /// Seed of the split, the order, the weights and the dropout
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Where the network computes: auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub(super) device: String,
+    /// Take up the newest checkpoint of the model's folder
+    #[arg(long)]
+    pub(super) resume: bool,
+    #[cfg(feature = "hdf5")]
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Args, Debug)]
+pub(crate) struct PredictArgs {
+    /// The model
+    pub(super) model: PathBuf,
+    /// The atlas whose cells to start from
+    pub(super) atlas: PathBuf,
+    /// A folder of Parquet files, or one file where the name ends in .parquet
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+    /// Conditions to go to: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all; repeats
+    /// [default: ood where the model holds cells out, else observed]
+    #[arg(long)]
+    pub(super) to: Vec<String>,
+    /// Cells to start from, as in 'condition=ctrl,cell_type=B' [default: the controls of each covariate combination]
+    #[arg(long)]
+    pub(super) from: Option<String>,
+    /// What to predict
+    #[arg(long, value_enum, default_value = "means")]
+    pub(super) output: OutputArg,
+    /// One row a condition, or one row a condition and gene
+    #[arg(long, value_enum, default_value = "wide")]
+    pub(super) layout: LayoutArg,
+    /// What to do with names the model was not trained on
+    #[arg(long, value_enum, default_value = "error")]
+    pub(super) unseen: OnUnknownArg,
+    /// What to do with covariates that no source cell has
+    #[arg(long, value_enum, default_value = "error")]
+    pub(super) no_control: OnUnknownArg,
+    /// Source cells of each covariate combination at most
+    #[arg(long)]
+    pub(super) cells_per_condition: Option<u64>,
+    /// The split that `ood` means [default: the model's own]
+    #[arg(long)]
+    pub(super) split: Option<String>,
+    /// Say what would be predicted, and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Where the network computes: auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub(super) device: String,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OutputArg {
+    /// Mean and variance of each condition
+    Means,
+    /// Every cell
+    Cells,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LayoutArg {
+    /// A row a condition
+    Wide,
+    /// A row a condition and gene
+    Long,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OnUnknownArg {
+    /// Refuse
+    Error,
+    /// Skip, and say so
+    Skip,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArgs {
+    /// The model
+    pub(super) model: PathBuf,
+    /// The atlas that holds the held-out cells
+    pub(super) atlas: PathBuf,
+    /// The split that says what is held out [default: the model's own]
+    #[arg(long)]
+    pub(super) split: Option<String>,
+    /// The scale: log1p or pseudobulk for counts, values for anything else [default: log1p or values]
+    #[arg(long, value_enum)]
+    pub(super) scale: Option<ScaleArg>,
+    /// Predicted change added to the real controls' mean, or the output as it comes
+    #[arg(long, value_enum, default_value = "anchored")]
+    pub(super) readout: ReadoutArg,
+    /// Where the network computes: auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub(super) device: String,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ScaleArg {
+    /// Means of log(1 + counts)
+    Log1p,
+    /// log(1 + means of scaled counts)
+    Pseudobulk,
+    /// Means of the values
+    Values,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ReadoutArg {
+    /// Real controls plus predicted change
+    Anchored,
+    /// As it comes
+    Raw,
+}
+
+#[cfg(feature = "torch")]
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// The model
+    pub(super) model: PathBuf,
+    /// The page to write
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) out: PathBuf,
+}
+
+fn parse_bytes(text: &str) -> Result<usize> {
+    let bad = || Error::usage(format!("`{text}` is no amount of memory"), "write 512MiB or 2GiB");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: usize = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(bad()),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(bad)?;
+    if bytes < 1 << 20 {
+        return Err(Error::usage(format!("{text} is too little memory to move a batch"), "give 1MiB at least"));
+    }
+    Ok(bytes)
+}

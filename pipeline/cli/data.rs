@@ -1,0 +1,205 @@
+//! Commands about data: simulate, ingest, split, verify.
+
+use std::path::Path;
+
+use perturbine::{Atlas, Error, Result};
+use serde_json::json;
+use stages::{
+    groups::Selector,
+    split::{Part, Scheme, Split},
+};
+
+use super::{
+    Context,
+    args::{SplitArgs, VerifyArgs},
+};
+#[cfg(feature = "hdf5")]
+use super::{
+    args::{IngestArgs, KeyArgs, SimulateArgs, ValuesArg},
+    show::bytes,
+};
+
+#[cfg(feature = "hdf5")]
+pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
+    use stages::simulate::{SimulateSettings, Simulator};
+    let settings = SimulateSettings {
+        cells: args.cells,
+        genes: args.genes,
+        conditions: args.conditions,
+        combos: args.combos.unwrap_or(args.conditions * 3 / 10),
+        cell_types: args.cell_types,
+        doses: args.doses,
+        density: args.density,
+        batches: args.batches,
+        sorted: args.sorted,
+        seed: args.seed,
+    };
+    let simulator = Simulator::new(settings)?;
+    let truth = perturbine::flows::simulate(&simulator, &args.out, args.gzip, &context.resources)?;
+    let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out, "truth": truth });
+    context.show.result(&result, || {
+        format!(
+            "{} cells × {} genes in {}, their truth in {}",
+            args.cells,
+            args.genes,
+            args.out.display(),
+            truth.display()
+        )
+    })
+}
+
+#[cfg(feature = "hdf5")]
+pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
+    let manifest = ingest_file(&args.input, &args.out, &args.keys, context)?;
+    if let Some(column) = &args.split {
+        import_split(&args.out, column, context)?;
+    }
+    let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
+    context.show.result(&result, || {
+        let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
+        format!(
+            "{} cells × {} genes, {} non-zero {} in {} ({})",
+            manifest.cells,
+            manifest.genes,
+            manifest.nonzeros,
+            manifest.values,
+            args.out.display(),
+            bytes(size)
+        )
+    })
+}
+
+/// Ingests a file and tells what was guessed.
+#[cfg(feature = "hdf5")]
+pub(super) fn ingest_file(
+    input: &Path,
+    out: &Path,
+    keys: &KeyArgs,
+    context: &Context,
+) -> Result<schemas::atlas::Manifest> {
+    use perturbine::flows::{IngestOptions, ingest};
+    use schemas::atlas::Codec;
+    use stages::ingest::{h5ad::H5adOptions, keys::AskedKeys, store::ValuesAs};
+    let options = IngestOptions {
+        keys: AskedKeys {
+            perturbation: keys.perturbation.clone(),
+            controls: keys.control.clone(),
+            dose: keys.dose.clone(),
+            covariates: keys.covariates.as_ref().map(|list| {
+                list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+            }),
+            batch: keys.batch.clone(),
+            delimiter: keys.delimiter.clone(),
+        },
+        h5ad: H5adOptions { layer: keys.layer.clone(), raw: keys.raw, ..H5adOptions::default() },
+        codec: if keys.compress { Codec::Zstd } else { Codec::Raw },
+        values: match keys.values {
+            ValuesArg::Auto => ValuesAs::Auto,
+            ValuesArg::Counts => ValuesAs::Counts,
+            ValuesArg::Log1p => ValuesAs::Continuous,
+        },
+    };
+    let ingested = ingest(input, out, &options, &context.resources)?;
+    if !ingested.guessed.is_empty() {
+        context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
+    }
+    context.show.note(&format!("the values are {}", ingested.manifest.values));
+    Ok(ingested.manifest)
+}
+
+/// Makes a split of a column of `obs`, and tells where `test` was taken for `valid`.
+pub(super) fn import_split(atlas: &Path, column: &str, context: &Context) -> Result<()> {
+    let atlas = context.open(atlas)?;
+    let (split, said_test) = Split::from_obs(&atlas, column, column)?;
+    split.write(&atlas)?;
+    if said_test {
+        context.show.note(&format!("split `{column}`: cells that say `test` are valid, the original's habit"));
+    }
+    Ok(())
+}
+
+pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
+    let atlas = context.open(&args.atlas)?;
+    let split = match (&args.from_obs, &args.scheme) {
+        (Some(column), _) => {
+            let (split, said_test) = Split::from_obs(&atlas, &args.name, column)?;
+            if said_test {
+                context.show.note("cells that say `test` are valid, the original's habit");
+            }
+            split
+        }
+        (None, Some(scheme)) => Split::make(&atlas, &args.name, &Scheme::parse(scheme)?, args.valid, args.seed)?,
+        (None, None) => held_out(&atlas, &args.name, &args.hold_out, args.valid, args.seed)?,
+    };
+    let path = split.write(&atlas)?;
+    let result = json!({ "name": args.name, "file": path, "cells": counts(&split) });
+    context.show.result(&result, || {
+        let counts = split.counts();
+        let of = |part| counts[&part];
+        format!("{}: {} train, {} valid, {} ood", args.name, of(Part::Train), of(Part::Valid), of(Part::Ood))
+    })
+}
+
+/// A split that holds out what selectors say, or nothing.
+pub(super) fn held_out(atlas: &Atlas, name: &str, selectors: &[String], valid: f64, seed: u64) -> Result<Split> {
+    let scheme = match selectors {
+        [] => Scheme::Nothing,
+        selectors => Scheme::HoldOut(selectors.iter().map(|text| Selector::parse(text)).collect::<Result<_>>()?),
+    };
+    Split::make(atlas, name, &scheme, valid, seed)
+}
+
+pub(super) fn counts(split: &Split) -> serde_json::Value {
+    let counts = split.counts();
+    json!({ "train": counts[&Part::Train], "valid": counts[&Part::Valid], "ood": counts[&Part::Ood] })
+}
+
+pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
+    let mut damages: Vec<serde_json::Value> = Vec::new();
+    let mut lines = Vec::new();
+    for path in &args.paths {
+        let found = verify_one(path, context)?;
+        lines.push(format!(
+            "{}: {}",
+            path.display(),
+            if found.is_empty() { "whole".to_owned() } else { format!("{} damaged", found.len()) }
+        ));
+        for (file, block, what) in found {
+            let of_block = block.map(|block| format!(", block {block}")).unwrap_or_default();
+            lines.push(format!("  {file}{of_block}: {what}"));
+            damages.push(json!({ "path": path, "file": file, "block": block, "what": what }));
+        }
+    }
+    context.show.result(&json!({ "damaged": damages }), || lines.join("\n"))?;
+    if damages.is_empty() {
+        return Ok(());
+    }
+    let paths: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
+    Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
+}
+
+type Found = Vec<(String, Option<u64>, String)>;
+
+fn verify_one(path: &Path, context: &Context) -> Result<Found> {
+    if path.join(stages::publish::MANIFEST).exists() {
+        let found = stages::publish::verify(path)?;
+        return Ok(found.into_iter().map(|(file, what)| (file, None, what)).collect());
+    }
+    #[cfg(feature = "torch")]
+    if path.join(stages::saved::files::CARD).exists() || path.join(stages::saved::files::CHECKPOINTS).exists() {
+        use stages::{checkpoint, saved};
+        let mut found: Found = Vec::new();
+        if let Err(error) = saved::Model::load(path, tch::Device::Cpu) {
+            found.push((saved::files::CARD.into(), None, error.to_string()));
+        }
+        for (checkpoint, error) in checkpoint::verify(&path.join(saved::files::CHECKPOINTS))? {
+            found.push((checkpoint.display().to_string(), None, error.to_string()));
+        }
+        return Ok(found);
+    }
+    match context.open(path) {
+        Ok(atlas) => Ok(atlas.verify()?.into_iter().map(|damage| (damage.file, damage.block, damage.what)).collect()),
+        Err(Error::Damaged { path: file, what }) => Ok(vec![(file.display().to_string(), None, what)]),
+        Err(error) => Err(error),
+    }
+}

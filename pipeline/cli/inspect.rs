@@ -1,0 +1,245 @@
+//! `inspect`: what is in an atlas, a data file or a model.
+
+use std::path::Path;
+
+use perturbine::{Atlas, Error, Result};
+use polars::prelude::{Column, DataFrame};
+use schemas::{
+    conditions::{CONTROL, ConditionTable, Covariate},
+    ids::ConditionId,
+};
+use serde_json::{Map, Value, json};
+use stages::{evaluate::frame::draw, groups::Groups, split::Split};
+
+use super::{Context, args::InspectArgs, data::counts};
+
+/// Conditions that the text shows; JSON shows all.
+const SHOWN_CONDITIONS: usize = 40;
+
+pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
+    let value = value_of(&args.path, context)?;
+    context.show.result(&value, || text(&args.path, &value))
+}
+
+fn value_of(path: &Path, context: &Context) -> Result<Value> {
+    if !path.exists() {
+        return Err(Error::Missing { path: path.into(), kind: "file or folder" });
+    }
+    #[cfg(feature = "torch")]
+    if path.join(stages::saved::files::CARD).exists() {
+        return model_value(path);
+    }
+    if path.is_dir() {
+        return atlas_value(&context.open(path)?);
+    }
+    #[cfg(feature = "hdf5")]
+    return file_value(path);
+    #[cfg(not(feature = "hdf5"))]
+    Err(Error::usage(
+        format!("{} is no atlas and no model", path.display()),
+        "this build reads no .h5ad files: build it with the feature hdf5",
+    ))
+}
+
+/// An atlas as JSON.
+pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
+    let manifest = atlas.manifest();
+    let groups = Groups::of(atlas, None);
+    let mut cells_of = vec![0; manifest.conditions.conditions().len()];
+    let mut covariate_cells: Vec<Vec<u64>> =
+        manifest.covariates.iter().map(|covariate| vec![0; covariate.values.len()]).collect();
+    for group in groups.all() {
+        let cells: u64 = group.cells.iter().sum();
+        cells_of[group.condition.index()] += cells;
+        for (counts, code) in covariate_cells.iter_mut().zip(&group.covariates) {
+            counts[*code as usize] += cells;
+        }
+    }
+    let mut splits = Map::new();
+    for name in Split::names(atlas) {
+        splits.insert(name.clone(), counts(&Split::read(atlas, &name)?));
+    }
+    let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
+    Ok(json!({
+        "kind": "atlas",
+        "format": manifest.format,
+        "cells": manifest.cells,
+        "genes": manifest.genes,
+        "nonzeros": manifest.nonzeros,
+        "values": manifest.values,
+        "bytes": bytes,
+        "conditions": conditions_value(&manifest.conditions, &cells_of),
+        "covariates": covariates_value(&manifest.covariates, &covariate_cells),
+        "splits": splits,
+        "checksum": manifest.checksum,
+        "codec": manifest.codec,
+        "keys": manifest.keys,
+        "sources": manifest.sources,
+    }))
+}
+
+/// A data file as JSON: one pass over it.
+#[cfg(feature = "hdf5")]
+fn file_value(path: &Path) -> Result<Value> {
+    use stages::ingest::{
+        h5ad::{H5adOptions, H5adReader},
+        keys::{AskedKeys, resolve},
+        label::Labeller,
+    };
+    let reader = H5adReader::open(path, &H5adOptions::default())?;
+    let file = path.display().to_string();
+    let (cells, genes) = (reader.cells(), reader.genes());
+    // Columns that can't be settled are no reason not to show the rest.
+    let mut labeller = match resolve(&file, &reader, &AskedKeys::default()) {
+        Ok(keys) => Some(Labeller::new(file, keys.columns, keys.rules)),
+        Err(error) => {
+            tracing::warn!("labels are left out: {error}");
+            None
+        }
+    };
+    let covariate_names: Vec<String> = reader.obs_schema().fields().iter().map(|field| field.name().clone()).collect();
+    let mut nonzeros = 0_u64;
+    let mut are_counts = true;
+    let mut covariate_cells: Vec<Vec<u64>> = Vec::new();
+    for chunk in reader.chunks() {
+        let chunk = chunk?;
+        nonzeros += chunk.expression.values().len() as u64;
+        are_counts &= chunk.expression.values().iter().all(|value| 0.0 <= *value && value.fract() == 0.0);
+        let Some(coded) = labeller.as_mut().map(|labeller| labeller.codes(chunk.first.0, &chunk.obs)) else { continue };
+        match coded {
+            Ok(codes) => {
+                let width = codes.len().checked_div(chunk.obs.num_rows()).unwrap_or(1);
+                covariate_cells.resize(width.saturating_sub(1), Vec::new());
+                for record in codes.chunks(width.max(1)) {
+                    for (counts, code) in covariate_cells.iter_mut().zip(&record[1..]) {
+                        let at = *code as usize;
+                        counts.resize(counts.len().max(at + 1), 0);
+                        counts[at] += 1;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!("labels are left out: {error}");
+                labeller = None;
+            }
+        }
+    }
+    let (conditions, covariates) = match labeller {
+        Some(labeller) => {
+            let (table, cells_of, covariates) = labeller.finish();
+            (conditions_value(&table, &cells_of), covariates_value(&covariates, &covariate_cells))
+        }
+        None => (json!([]), json!({})),
+    };
+    Ok(json!({
+        "kind": "h5ad",
+        "format": 1,
+        "cells": cells,
+        "genes": genes,
+        "nonzeros": nonzeros,
+        "values": if are_counts { "counts" } else { "continuous" },
+        "bytes": std::fs::metadata(path).map_err(Error::io("read", path))?.len(),
+        "conditions": conditions,
+        "covariates": covariates,
+        "splits": {},
+        "checksum": Value::Null,
+        "obs": covariate_names,
+    }))
+}
+
+#[cfg(feature = "torch")]
+fn model_value(path: &Path) -> Result<Value> {
+    let card = stages::saved::read_card(path)?;
+    let mut value = serde_json::to_value(&card).map_err(|error| Error::Bug(error.to_string()))?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("kind".into(), "model".into());
+        map.insert("cells".into(), card.vocabulary.combination_cells.iter().sum::<u64>().into());
+        map.insert("genes".into(), card.genes.len().into());
+        map.insert("gene_names".into(), card.genes.into());
+    }
+    Ok(value)
+}
+
+fn conditions_value(table: &ConditionTable, cells_of: &[u64]) -> Value {
+    let all = cells_of.iter().enumerate().map(|(at, cells)| (ConditionId::at(at), *cells));
+    let there = all.filter(|(_, cells)| 0 < *cells).map(|(id, cells)| {
+        let perturbations: Vec<&str> =
+            table.parts(id).map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str()).collect();
+        json!({
+            "name": table.name(id),
+            "perturbations": perturbations,
+            "doses": table.condition(id).doses,
+            "cells": cells,
+            "control": id == CONTROL,
+        })
+    });
+    there.collect()
+}
+
+fn covariates_value(covariates: &[Covariate], cells: &[Vec<u64>]) -> Value {
+    let named = covariates.iter().zip(cells).map(|(covariate, cells)| {
+        let counts: Map<String, Value> =
+            covariate.values.iter().zip(cells).map(|(value, cells)| (value.clone(), (*cells).into())).collect();
+        (covariate.name.clone(), Value::Object(counts))
+    });
+    Value::Object(named.collect())
+}
+
+fn text(path: &Path, value: &Value) -> String {
+    let kind = value["kind"].as_str().unwrap_or_default();
+    if kind == "model" {
+        return format!(
+            "{}: a model of {} genes, trained for {} epochs (best: {}) on atlas {}, split `{}`\nperturbations: {}\ncombinations: {}",
+            path.display(),
+            value["genes"],
+            value["epochs"],
+            value["best"],
+            value["atlas"].as_str().unwrap_or_default(),
+            value["split"].as_str().unwrap_or_default(),
+            value["vocabulary"]["perturbations"].as_array().map_or(0, Vec::len),
+            value["vocabulary"]["combinations"].as_array().map_or(0, Vec::len),
+        );
+    }
+    let mut lines = vec![format!(
+        "{}: {kind} of {} cells × {} genes, {} non-zero {}",
+        path.display(),
+        value["cells"],
+        value["genes"],
+        value["nonzeros"],
+        value["values"].as_str().unwrap_or_default(),
+    )];
+    for (name, values) in value["covariates"].as_object().into_iter().flatten() {
+        let shown: Vec<String> =
+            values.as_object().into_iter().flatten().map(|(value, cells)| format!("{value} {cells}")).collect();
+        lines.push(format!("{name}: {}", shown.join(", ")));
+    }
+    for (name, parts) in value["splits"].as_object().into_iter().flatten() {
+        lines.push(format!("split {name}: train {}, valid {}, ood {}", parts["train"], parts["valid"], parts["ood"]));
+    }
+    let conditions = value["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(table) = conditions_table(&conditions[..conditions.len().min(SHOWN_CONDITIONS)]) {
+        lines.push(draw(&table));
+    }
+    if SHOWN_CONDITIONS < conditions.len() {
+        lines.push(format!("and {} more conditions (--json shows all)", conditions.len() - SHOWN_CONDITIONS));
+    }
+    lines.join("\n")
+}
+
+fn conditions_table(conditions: &[Value]) -> Option<DataFrame> {
+    let texts = |of: &dyn Fn(&Value) -> String| conditions.iter().map(of).collect::<Vec<String>>();
+    let doses = |condition: &Value| {
+        let doses = condition["doses"].as_array().map(Vec::as_slice).unwrap_or_default();
+        doses.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")
+    };
+    let columns = vec![
+        Column::new("condition".into(), texts(&|condition| condition["name"].as_str().unwrap_or_default().to_owned())),
+        Column::new("dose".into(), texts(&doses)),
+        Column::new("cells".into(), conditions.iter().map(|condition| condition["cells"].as_u64()).collect::<Vec<_>>()),
+        Column::new(
+            "control".into(),
+            conditions.iter().map(|condition| condition["control"].as_bool()).collect::<Vec<_>>(),
+        ),
+    ];
+    DataFrame::new(conditions.len(), columns).ok()
+}

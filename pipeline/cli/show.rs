@@ -1,0 +1,59 @@
+//! What a user sees: progress on stderr, results on stdout.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use perturbine::{Error, Result};
+use serde::Serialize;
+
+/// How to show things.
+pub(super) struct Show {
+    /// Results as one JSON object.
+    pub(super) json: bool,
+    /// No progress, no notes.
+    pub(super) quiet: bool,
+}
+
+impl Show {
+    /// Prints a result: as JSON where that was asked for, else as text.
+    pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?);
+        } else {
+            println!("{}", text().trim_end());
+        }
+        Ok(())
+    }
+
+    /// Tells something that is no result.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A bar on a terminal; elsewhere nothing is drawn.
+    pub(super) fn bar(&self, steps: u64, unit: &str) -> ProgressBar {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(steps), target);
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{elapsed}} left {{eta}} {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(500));
+        bar
+    }
+}
+
+/// Bytes as people say them.
+pub(super) fn bytes(count: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while 1024.0 <= value && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}

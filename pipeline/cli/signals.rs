@@ -1,0 +1,24 @@
+//! Ctrl-C and SIGTERM ask the run to stop; a second one ends the process.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use perturbine::Stop;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Asks `stop` to stop at the first signal.
+pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
+    let asked_before = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal arms the second handler, which ends the process at the next one.
+        signal_hook::flag::register_conditional_shutdown(signal, 75, Arc::clone(&asked_before))?;
+        signal_hook::flag::register(signal, Arc::clone(&asked_before))?;
+    }
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let stop = stop.clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            stop.request();
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! `order → read → encode → batch → predict`, and from there to the caller or into Parquet files.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{
+    Error, Result,
+    arrow::{ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, long_means_schema, means_schema},
+    atlas::ValueKind,
+    batch::{BatchPlan, Role},
+};
+use stages::{
+    atlas::Atlas,
+    encode::Encoder,
+    groups::Groups,
+    predict::{PredictCells, PredictMeans, Readout, TargetMeans, batch_size, long_means_rows, means_rows},
+    query::{Jobs, Query},
+    saved::Model,
+    split::Split,
+};
+
+use super::{Resources, batches};
+use crate::runtime::Pipeline;
+
+/// What predictions look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// A row a condition, lists of one number a gene.
+    #[default]
+    WideMeans,
+    /// A row a condition and gene.
+    LongMeans,
+    /// A row a source cell and condition.
+    Cells,
+}
+
+/// Predictions that are ready to start.
+#[derive(Debug)]
+pub struct Prediction {
+    atlas: Atlas,
+    model: Model,
+    jobs: Jobs,
+    resources: Resources,
+}
+
+impl Prediction {
+    /// Resolves a query against a model and an atlas; `split` says what is held out.
+    ///
+    /// # Errors
+    /// Names that the model does not know, genes that are not the model's, targets without source cells.
+    pub fn prepare(
+        atlas: &Atlas,
+        model: &Model,
+        query: &Query,
+        split: Option<&Split>,
+        resources: Resources,
+    ) -> Result<Self> {
+        let jobs = Jobs::resolve(query, &model.card, atlas, split)?;
+        Ok(Self { atlas: atlas.clone(), model: model.again()?, jobs, resources })
+    }
+
+    /// What will be predicted, and what will be skipped.
+    #[must_use]
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// The table that will come out.
+    #[must_use]
+    pub fn schema(&self, output: Output) -> SchemaRef {
+        let card = &self.model.card;
+        let covariates: Vec<String> =
+            card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone()).collect();
+        let scale = match card.values {
+            ValueKind::Counts => "counts",
+            ValueKind::Continuous => "values",
+        };
+        let genes_text = serde_json::Value::from(card.genes.clone()).to_string();
+        let metadata = HashMap::from([
+            (GENES_KEY.to_owned(), genes_text),
+            (SCALE_KEY.to_owned(), scale.to_owned()),
+            (MODEL_KEY.to_owned(), card.weights.clone()),
+            (ATLAS_KEY.to_owned(), self.atlas.manifest().checksum.clone()),
+        ]);
+        let genes = i32::try_from(card.genes.len()).unwrap_or(i32::MAX);
+        match output {
+            Output::WideMeans => means_schema(&covariates, genes, metadata),
+            Output::LongMeans => long_means_schema(&covariates, metadata),
+            Output::Cells => cells_schema(&covariates, genes, metadata),
+        }
+    }
+
+    /// The road to record batches.
+    ///
+    /// # Errors
+    /// None that [`Prediction::prepare`] did not find.
+    pub fn pipeline(self, output: Output) -> Result<Pipeline<RecordBatch>> {
+        let schema = self.schema(output);
+        let jobs = Arc::new(self.jobs.jobs.clone());
+        let Self { atlas, model, resources, jobs: resolved } = self;
+        let source = source_batches(&atlas, &model, &resolved, &resources)?;
+        Ok(match output {
+            Output::Cells => source.then("predict", PredictCells::new(model, jobs, atlas, schema)),
+            Output::WideMeans | Output::LongMeans => {
+                let genes = model.card.genes.clone();
+                let predict = PredictMeans::new(model, Arc::clone(&jobs), Readout::Expected);
+                source.then("predict", predict).map("rows", std::num::NonZeroUsize::MIN, move |means: TargetMeans| {
+                    let target = &jobs[means.job].targets[means.target];
+                    if output == Output::LongMeans {
+                        long_means_rows(&schema, &genes, target, &means)
+                    } else {
+                        means_rows(&schema, target, &means)
+                    }
+                })
+            }
+        })
+    }
+}
+
+/// Batches of the source cells of every job; the batches of job `j` bear epoch `j`.
+pub(super) fn source_batches(
+    atlas: &Atlas,
+    model: &Model,
+    jobs: &Jobs,
+    resources: &Resources,
+) -> Result<Pipeline<stages::batch::Batch>> {
+    let encoder = Encoder::new(atlas, Groups::of(atlas, None), &model.card.vocabulary)?;
+    let size = batch_size(usize::try_from(model.card.config.train.batch_size).unwrap_or(usize::MAX));
+    let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
+    let plans = (0..jobs.jobs.len()).flat_map(move |job| {
+        let mut cells = plan_jobs.source_cells(job, &plan_atlas).peekable();
+        let epoch = u32::try_from(job).unwrap_or(u32::MAX);
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            let taken: Vec<_> = cells.by_ref().take(size).collect();
+            let plan = BatchPlan {
+                epoch,
+                index,
+                role: Role::Source,
+                last: cells.peek().is_none(),
+                window: u64::from(epoch),
+                cells: taken,
+            };
+            index += 1;
+            (!plan.cells.is_empty()).then_some(plan)
+        })
+    });
+    Ok(batches(atlas, plans, encoder, resources))
+}
+
+/// Predicts means as a pipeline of record batches: the short way for programs.
+///
+/// # Errors
+/// As for [`Prediction::prepare`].
+pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<RecordBatch>> {
+    Prediction::prepare(atlas, model, query, None, Resources::default())?.pipeline(Output::WideMeans)
+}
+
+/// The split a model was trained with, if the atlas is the one it was trained on.
+///
+/// # Errors
+/// A split file that is damaged.
+pub fn own_split(model: &Model, atlas: &Atlas) -> Result<Option<Split>> {
+    let path = model.path.join(stages::saved::files::SPLIT);
+    if model.card.atlas != atlas.manifest().checksum || !path.exists() {
+        return Ok(None);
+    }
+    Split::read_file(atlas, &model.card.split, &path).map(Some)
+}
+
+/// The split that `--split` names, or the model's own.
+///
+/// # Errors
+/// A split that there is not; an atlas that the model was not trained on, without a split named.
+pub fn split_for(model: &Model, atlas: &Atlas, named: Option<&str>) -> Result<Split> {
+    match named {
+        Some(name) => Split::read(atlas, name),
+        None => own_split(model, atlas)?.ok_or_else(|| {
+            Error::usage("the model was not trained on this atlas", "name a split of the atlas with --split")
+        }),
+    }
+}

@@ -1,0 +1,191 @@
+//! `order → read → encode → batch → train`.
+
+use std::{path::Path, sync::Arc};
+
+use schemas::{Error, Result, config::Settings};
+use stages::{
+    atlas::Atlas,
+    disk::write_atomically,
+    encode::Encoder,
+    groups::Groups,
+    order::{Order, OrderSettings, Position, TrainingOrder},
+    saved::{self, Card, Model, files},
+    split::{Part, Split},
+    train::{OnEpoch, Trained, Trainer, TrainerSettings},
+    vocabulary::Vocabulary,
+};
+use tch::Device;
+
+use super::{Resources, batches, completed};
+use crate::runtime::{Pipeline, Plan as Graph, Report};
+
+/// The file in a model's folder that holds what its pipeline measured.
+pub const PIPELINE_REPORT: &str = "pipeline.json";
+
+/// A training run that is ready to start.
+#[derive(Debug)]
+pub struct Training {
+    atlas: Atlas,
+    split: Arc<Split>,
+    groups: Groups,
+    order: TrainingOrder,
+    settings: TrainerSettings,
+    resources: Resources,
+}
+
+impl Training {
+    /// Checks settings and data against each other; writes nothing yet.
+    ///
+    /// # Errors
+    /// Settings out of range, data without control or perturbations.
+    pub fn prepare(
+        atlas: &Atlas,
+        split: Split,
+        settings: &Settings,
+        folder: &Path,
+        device: Device,
+        resources: Resources,
+    ) -> Result<Self> {
+        let manifest = atlas.manifest();
+        let plan = settings.clone().check(manifest.values)?;
+        let split = Arc::new(split);
+        let groups = Groups::of(atlas, Some(&split));
+        let vocabulary = Vocabulary::of(atlas, &groups)?;
+        let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        let order =
+            OrderSettings { seed: plan.seed, batch_size: size(plan.train.batch_size), window: size(plan.train.window) };
+        let train = Arc::new(Order::new(atlas, Arc::clone(&split), Part::Train, order));
+        let valid = Arc::new(Order::new(atlas, Arc::clone(&split), Part::Valid, order));
+        if train.batches() == 0 {
+            return Err(Error::data(
+                atlas.path().display().to_string(),
+                "one training cell makes no batch",
+                "hold out less",
+            ));
+        }
+        let epochs = plan.epochs(train.cell_count());
+        let order = TrainingOrder { train, valid, check_every: plan.train.check_val_every_n_epoch, epochs };
+        let card = Card {
+            format: saved::FORMAT_VERSION,
+            written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
+            config: Settings::clone(&plan),
+            vocabulary,
+            rules: manifest.conditions.rules().clone(),
+            genes: atlas.genes().to_vec(),
+            values: manifest.values,
+            atlas: manifest.checksum.clone(),
+            split: split.name().to_owned(),
+            epochs: 0,
+            best: None,
+            weights: String::new(),
+        };
+        let settings = TrainerSettings { plan, card, folder: folder.to_path_buf(), device };
+        Ok(Self { atlas: atlas.clone(), split, groups, order, settings, resources })
+    }
+
+    /// How many epochs it will train at most.
+    #[must_use]
+    pub fn epochs(&self) -> u32 {
+        self.order.epochs
+    }
+
+    /// How many cells an epoch trains on.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.order.train.cell_count()
+    }
+
+    /// What the model will have a place for, and the checked settings.
+    #[must_use]
+    pub fn card(&self) -> &Card {
+        &self.settings.card
+    }
+
+    /// The graph that will run.
+    ///
+    /// # Errors
+    /// None that [`Training::prepare`] did not find.
+    pub fn graph(&self) -> Result<Graph> {
+        Ok(self.road(Position::default())?.plan("train"))
+    }
+
+    fn road(&self, from: Position) -> Result<Pipeline<stages::batch::Batch>> {
+        let encoder = Encoder::new(&self.atlas, self.groups.clone(), &self.settings.card.vocabulary)?;
+        Ok(batches(&self.atlas, self.order.clone().plans(from), encoder, &self.resources))
+    }
+
+    /// Trains; with `resume` from where the folder's newest checkpoint left off.
+    ///
+    /// # Errors
+    /// A folder that holds a model already, a run that failed or was stopped; a stopped one can be resumed.
+    pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
+        let folder = self.settings.folder.clone();
+        self.prepare_folder(&folder, resume)?;
+        let trainer = Trainer::new(
+            TrainerSettings {
+                plan: self.settings.plan.clone(),
+                card: self.settings.card.clone(),
+                folder: folder.clone(),
+                device: self.settings.device,
+            },
+            self.order.clone(),
+            &self.groups,
+            resume,
+            on_epoch,
+        )?;
+        // A run that had ended is only finished anew: no plan comes after its last epoch.
+        let from = trainer.position().unwrap_or(Position { epoch: self.order.epochs, batch: 0 });
+        let run = self.road(from)?.run("train", trainer);
+        let (trained, report) = completed(run, "run the same train command with --resume")?;
+        let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
+        write_atomically(&folder.join(PIPELINE_REPORT), &text)?;
+        Ok((trained, report))
+    }
+
+    fn prepare_folder(&self, folder: &Path, resume: bool) -> Result<()> {
+        let begun = folder.join(files::CHECKPOINTS).exists();
+        if !resume && folder.exists() && folder.read_dir().map_err(Error::io("read", folder))?.next().is_some() {
+            let hint = match (folder.join(files::CARD).exists(), begun) {
+                (false, true) => "resume it with --resume, remove the folder, or choose another name",
+                _ => "remove the folder first, or choose another name",
+            };
+            return Err(Error::usage(format!("{} exists already", folder.display()), hint));
+        }
+        std::fs::create_dir_all(folder.join(files::CHECKPOINTS)).map_err(Error::io("create", folder))?;
+        let config = folder.join(files::CONFIG);
+        if resume && config.exists() {
+            let before = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+            if before != self.settings.plan.to_toml() {
+                return Err(Error::usage(
+                    format!("the settings differ from those of the run in {}", folder.display()),
+                    "resume with the same settings and flags, or train into another folder",
+                ));
+            }
+        }
+        write_atomically(&config, self.settings.plan.to_toml().as_bytes())?;
+        self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
+    }
+}
+
+/// Trains a model on an atlas with a random validation split, in a temporary folder: the short way for programs.
+///
+/// # Errors
+/// As for [`Training::prepare`] and [`Training::run`].
+pub fn train(atlas: &Atlas, settings: &Settings) -> Result<Model> {
+    let split = Split::make(atlas, "random", &stages::split::Scheme::Nothing, settings.train.valid, settings.seed)?;
+    let parent = std::env::temp_dir().join(format!("perturbine-{}-{}", std::process::id(), settings.seed));
+    let folder = TemporaryFolder(parent);
+    let training = Training::prepare(atlas, split, settings, &folder.0, Device::Cpu, Resources::default())?;
+    let (trained, _) = training.run(false, Box::new(|_| {}))?;
+    Model::load(&trained.folder, Device::Cpu)
+}
+
+struct TemporaryFolder(std::path::PathBuf);
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!("could not remove {}: {error}", self.0.display());
+        }
+    }
+}
