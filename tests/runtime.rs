@@ -363,27 +363,6 @@ fn a_sink_that_panics_fails_the_run() {
     assert!(cause.contains("no such column"), "{cause}");
 }
 
-#[test]
-fn a_failure_in_the_wake_of_another_is_not_reported() {
-    let (failed, after) = mpsc::channel::<()>();
-    let after = Mutex::new(after);
-    let first = move |item: Item| {
-        let _held_until_the_failure_is_out = &failed;
-        if item.number == 0 { Ok(item) } else { Err("the first".into()) }
-    };
-    let second = move |item: Item| {
-        // Returns once the first stage is gone, and its failure with it.
-        let _ = after.lock().unwrap().recv();
-        thread::sleep(Duration::from_millis(20));
-        Err::<Item, BoxError>(format!("an echo, of item {}", item.number).into())
-    };
-    let outcome = read(9)
-        .map("first", workers(1), first)
-        .map("second", workers(1), second)
-        .run("collect", collect(&Diary::default(), go_on));
-    assert_eq!(failure(outcome), ("first", "the first".into()));
-}
-
 // 5. A sink may end a run early, a caller may stop it; every thread is joined.
 
 #[test]
@@ -600,4 +579,53 @@ fn threads_bear_the_names_of_their_stages() {
     };
     let stream = read(4).map("encode", workers(2), named("encode")).map("batch", workers(1), named("batch")).stream();
     assert_eq!(stream.map(Result::unwrap).count(), 4);
+}
+
+/// Notes which stage each span is of, and on which thread it is entered.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Entered>>);
+
+#[derive(Default)]
+struct Entered {
+    stages: Vec<String>,
+    threads: Vec<(String, Option<String>)>,
+}
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.name() == "stage"
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let mut entered = self.0.lock().unwrap();
+        span.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            entered.stages.push(format!("{value:?}"));
+        });
+        tracing::span::Id::from_u64(entered.stages.len() as u64)
+    }
+
+    fn enter(&self, span: &tracing::span::Id) {
+        let mut entered = self.0.lock().unwrap();
+        let stage = entered.stages[usize::try_from(span.into_u64()).unwrap() - 1].clone();
+        entered.threads.push((stage, thread::current().name().map(str::to_owned)));
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn each_stage_runs_in_a_span_that_bears_its_name() {
+    let spans = Spans::default();
+    tracing::subscriber::with_default(spans.clone(), || {
+        read(4).map("encode", workers(1), Ok).run("collect", collect(&Diary::default(), go_on)).unwrap();
+    });
+    let mut threads = spans.0.lock().unwrap().threads.clone();
+    threads.sort();
+    let stages: Vec<&str> = threads.iter().map(|(stage, _)| stage.as_str()).collect();
+    assert_eq!(stages, ["\"collect\"", "\"encode\"", "\"read\""]);
+    assert_eq!(threads[1].1.as_deref(), Some("encode"));
+    assert_eq!(threads[2].1.as_deref(), Some("read"));
 }
