@@ -71,6 +71,11 @@ impl Crew {
         self.ending.halt.raise(End::Stopped);
     }
 
+    /// What has ended the run before its time, if anything has.
+    pub(super) fn halted(&self) -> Option<End> {
+        self.ending.halt.raised()
+    }
+
     /// Waits for every thread to end, and takes the failure that ended them, if one did.
     pub(super) fn join(&mut self) -> Option<Error> {
         for thread in self.threads.drain(..) {
