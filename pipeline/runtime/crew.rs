@@ -71,6 +71,11 @@ impl Crew {
         self.ending.halt.raise(End::Stopped);
     }
 
+    /// What has ended the run before its time, if anything has.
+    pub(super) fn halted(&self) -> Option<End> {
+        self.ending.halt.raised()
+    }
+
     /// Waits for every thread to end, and takes the failure that ended them, if one did.
     pub(super) fn join(&mut self) -> Option<Error> {
         for thread in self.threads.drain(..) {
@@ -119,4 +124,32 @@ fn message(panic: &(dyn Any + Send)) -> &str {
         return text;
     }
     panic.downcast_ref::<String>().map_or("no message", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_in_the_wake_of_another_is_not_reported() {
+        let mut crew = Crew::new(&Stop::default());
+        crew.spawn("encode", || Err("bad row".into()));
+        while crew.ending.halt.raised().is_none() {
+            thread::yield_now();
+        }
+        crew.spawn("write", || Err("an echo".into()));
+        let failure = crew.join().expect("the first failure");
+        assert_eq!(failure.stage(), Some("encode"));
+    }
+
+    #[test]
+    fn a_failure_in_the_wake_of_a_stop_is_not_reported() {
+        let stop = Stop::default();
+        let mut crew = Crew::new(&stop);
+        stop.request();
+        crew.spawn("read", || Err("the socket was closed".into()));
+        assert!(crew.join().is_none());
+    }
 }

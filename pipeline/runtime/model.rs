@@ -1,6 +1,8 @@
 //! The promises of gate, edge, map and halt, under many schedules of their threads: a checker stands in for the operating
 //! system, decides who runs next at every lock, wait and channel, and fails a schedule in which nobody can.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+
 use std::sync::{Arc, PoisonError, Weak};
 
 use shuttle::{

@@ -132,16 +132,23 @@ impl<T: Send + 'static> Iterator for Stream<T> {
         self.output = None;
         // Every thread ends by itself now: its stream has ended, or its edges are closed.
         let failure = self.crew.join();
-        self.end = Some(if failure.is_some() { End::Cut } else { end });
-        match (failure, end) {
-            (Some(error), _) => Some(Err(error)),
-            (None, End::Complete) => None,
-            (None, End::Stopped) => Some(Err(Error::Stopped)),
-            (None, End::Cut) => {
-                Some(Err(Error::at("runtime", schemas::Error::Bug("a stream was cut for no reason".into()).into())))
-            }
+        // A thread that leaves lets go of its edge, which says *cut*, before the crew knows why it left: once all have
+        // left, the crew knows better than the last message.
+        let end = match (end, &failure) {
+            (End::Complete, None) => End::Complete,
+            _ => self.crew.halted().unwrap_or(End::Cut),
+        };
+        self.end = Some(end);
+        match end {
+            End::Complete => None,
+            End::Stopped => Some(Err(Error::Stopped)),
+            End::Cut => Some(Err(failure.unwrap_or_else(cut_without_cause))),
         }
     }
 }
 
 impl<T: Send + 'static> FusedIterator for Stream<T> {}
+
+fn cut_without_cause() -> Error {
+    Error::at("runtime", schemas::Error::Bug("a stream was cut, and no stage has failed".into()).into())
+}

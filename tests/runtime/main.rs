@@ -1,0 +1,13 @@
+//! The promises that the runtime makes, one module each.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
+
+mod budget;
+mod end;
+mod failure;
+mod nest;
+mod order;
+mod report;
+mod stop;
+mod support;
