@@ -125,9 +125,9 @@ impl Adversaries {
     }
 }
 
-/// A class weighs n / n_class − 1.
-#[expect(clippy::cast_precision_loss, reason = "weights need no more than 52 bits of a count")]
-fn class_weights(cells: &[u64]) -> Vec<f64> {
+/// A class weighs n / n_class − 1, in single precision as in the original.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights need no more bits")]
+fn class_weights(cells: &[u64]) -> Vec<f32> {
     let all: u64 = cells.iter().sum();
-    cells.iter().map(|cells| all as f64 / (*cells).max(1) as f64 - 1.0).collect()
+    cells.iter().map(|cells| (all as f64 / (*cells).max(1) as f64 - 1.0) as f32).collect()
 }
