@@ -23,6 +23,9 @@ pub mod predicting;
 #[cfg(feature = "torch")]
 pub mod training;
 
+/// Edges of the longest road: order, read, encode, batch, predict, rows, write.
+const MOST_EDGES: usize = 6;
+
 /// What a run may use.
 #[derive(Clone, Debug)]
 pub struct Resources {
@@ -42,9 +45,9 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// Edges of a road, each with the same share of the memory.
-    fn edges(&self, count: usize) -> Capacity {
-        Capacity { items: 4 * self.threads.get(), bytes: self.memory / count }
+    /// One edge of a road: no road has more than [`MOST_EDGES`], so together they stay within the memory.
+    fn edge(&self) -> Capacity {
+        Capacity { items: 4 * self.threads.get(), bytes: self.memory / MOST_EDGES }
     }
 }
 
@@ -55,7 +58,7 @@ where
     I::IntoIter: Send,
 {
     let gatherer = Gatherer::new(atlas);
-    Pipeline::from_source("order", resources.edges(4), Plans(plans))
+    Pipeline::from_source("order", resources.edge(), Plans(plans))
         .with_stop(resources.stop.clone())
         .then("read", Read::new(atlas.clone()))
         .map("encode", resources.threads, move |pinned| encoder.encode(pinned))
@@ -69,7 +72,7 @@ where
     I::IntoIter: Send,
 {
     let gatherer = Gatherer::new(atlas);
-    Pipeline::from_source("order", resources.edges(3), Plans(plans))
+    Pipeline::from_source("order", resources.edge(), Plans(plans))
         .with_stop(resources.stop.clone())
         .then("read", Read::new(atlas.clone()))
         .map("batch", resources.threads, move |pinned| {
@@ -129,6 +132,7 @@ mod h5ad {
     };
     use stages::{
         Sink,
+        disk::StagedFile,
         h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
         ingest::{
             h5ad::{H5adOptions, H5adReader},
@@ -203,7 +207,7 @@ mod h5ad {
         };
         let store = Store::create(out, store, Labeller::new(file, keys.columns, keys.rules))?;
         let (width, codec) = (GeneWidth::for_genes(genes), options.codec);
-        let run = Pipeline::from_source("read", resources.edges(3), reader.chunks())
+        let run = Pipeline::from_source("read", resources.edge(), reader.chunks())
             .with_stop(resources.stop.clone())
             .then("cut", CutSlabs::default())
             .map("pack", resources.threads, move |slab| pack(&slab, width, codec))
@@ -223,7 +227,7 @@ mod h5ad {
         let source = simulator.clone();
         let run = Pipeline::from_source(
             "order",
-            resources.edges(2),
+            resources.edge(),
             simulator.chunks().map(|range| Ok::<_, Error>(CellRange(range))),
         )
         .with_stop(resources.stop.clone())
@@ -232,13 +236,13 @@ mod h5ad {
         completed(run, "run the same command again: nothing was written")?;
 
         let truth = out.with_extension("truth.parquet");
-        let hidden = truth.with_file_name(format!(".{}.tmp", truth.file_name().unwrap_or_default().to_string_lossy()));
-        let mut file = ParquetFile::create(&hidden, simulator.truth_schema())?;
+        let staged = StagedFile::beside(&truth)?;
+        let mut file = ParquetFile::create(staged.path(), simulator.truth_schema())?;
         for batch in simulator.truth() {
             file.write(&batch?)?;
         }
         file.finish()?;
-        std::fs::rename(&hidden, &truth).map_err(Error::io("create", &truth))?;
+        staged.commit()?;
         Ok(truth)
     }
 

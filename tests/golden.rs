@@ -21,7 +21,7 @@ use stages::{
         input::{Cells, Input},
         layers::Mode,
         losses::reconstruction,
-        network::{Output, library},
+        network::Output,
         schedule::Schedule,
         step::Learner,
     },
@@ -86,7 +86,7 @@ impl Case {
     fn check_forward(&mut self, plan: &Plan, input: &Input) {
         let learner = self.learner(plan);
         let latent = learner.network.latent(input, Mode::Train);
-        let output = learner.network.decode(&latent.after(), &library(&input.cells), Mode::Train);
+        let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
         self.equal("fwd/z_basal", &latent.basal);
         self.equal("fwd/z_pert", &latent.perturbation);
         self.equal("fwd/z_covs", &latent.covariates);
@@ -119,7 +119,7 @@ impl Case {
     fn check_eval(&mut self, plan: &Plan, input: &Input) {
         let learner = self.learner(plan);
         let latent = learner.network.latent(input, Mode::Eval);
-        let output = learner.network.decode(&latent.after(), &library(&input.cells), Mode::Eval);
+        let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Eval);
         if self.arrays.contains_key("eval/px_z") {
             self.equal("eval/z_basal", &latent.basal);
             self.equal("eval/px_z", output.mean());
@@ -238,12 +238,9 @@ impl Case {
     }
 
     fn input(&self) -> Input {
-        let dense = self.arrays["batch/X"].to_kind(self.kind);
-        let flat = dense.view([-1]);
-        let places = flat.nonzero().view([-1]);
         let codes = |key: &str| self.arrays[&format!("batch/{key}")].to_kind(Kind::Int64);
         Input {
-            cells: Cells { values: flat.index_select(0, &places), places, dense },
+            cells: Cells::from_dense(&self.arrays["batch/X"].to_kind(self.kind)),
             perturbations: codes("perts"),
             doses: self.arrays["batch/perts_doses"].to_kind(self.kind),
             covariates: ["cell_type", "batch"].map(|key| codes(key).view([-1])).into(),

@@ -1,6 +1,9 @@
 //! What can be asked, and how.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
@@ -169,6 +172,39 @@ pub(crate) struct KeyArgs {
 }
 
 #[cfg(feature = "hdf5")]
+impl KeyArgs {
+    /// The first flag that was given and that an atlas was not made with.
+    #[cfg(feature = "torch")]
+    pub(super) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
+        let keys = &manifest.keys;
+        let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
+        let matrix = match (&self.layer, self.raw) {
+            (Some(layer), _) => format!("layers/{layer}"),
+            (None, true) => "raw/X".into(),
+            (None, false) => "X".into(),
+        };
+        let delimiter = Some(manifest.conditions.rules().delimiter.clone());
+        let covariates: Vec<&str> = manifest.covariates.iter().map(|covariate| covariate.name.as_str()).collect();
+        let asked_covariate = |name: &str| covariates.contains(&name.trim()) || name.is_empty();
+        let plain = |control: &&String| !control.contains('*');
+        [
+            (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
+            (differs(&self.dose, &keys.dose), "--dose"),
+            (differs(&self.batch, &keys.batch), "--batch"),
+            (differs(&self.delimiter, &delimiter), "--delimiter"),
+            (self.covariates.as_ref().is_some_and(|list| !list.split(',').all(asked_covariate)), "--covariates"),
+            (
+                self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
+                "--control",
+            ),
+            (manifest.sources.iter().any(|source| source.matrix != matrix), "--layer or --raw"),
+        ]
+        .into_iter()
+        .find_map(|(differs, flag)| differs.then_some(flag))
+    }
+}
+
+#[cfg(feature = "hdf5")]
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ValuesArg {
     /// Counts where all are non-negative integers, else continuous
@@ -321,7 +357,7 @@ pub(crate) struct PredictArgs {
     pub(super) no_control: OnUnknownArg,
     /// Source cells of each covariate combination at most
     #[arg(long)]
-    pub(super) cells_per_condition: Option<u64>,
+    pub(super) cells_per_condition: Option<NonZeroU64>,
     /// The split that `ood` means [default: the model's own]
     #[arg(long)]
     pub(super) split: Option<String>,

@@ -189,13 +189,20 @@ fn verify_one(path: &Path, context: &Context) -> Result<Found> {
     if path.join(stages::saved::files::CARD).exists() || path.join(stages::saved::files::CHECKPOINTS).exists() {
         use stages::{checkpoint, saved};
         let mut found: Found = Vec::new();
-        if let Err(error) = saved::Model::load(path, tch::Device::Cpu) {
+        // A run that was stopped has no card yet.
+        if path.join(saved::files::CARD).exists()
+            && let Err(error) = saved::Model::load(path, tch::Device::Cpu)
+        {
             found.push((saved::files::CARD.into(), None, error.to_string()));
         }
         for (checkpoint, error) in checkpoint::verify(&path.join(saved::files::CHECKPOINTS))? {
             found.push((checkpoint.display().to_string(), None, error.to_string()));
         }
         return Ok(found);
+    }
+    if path.is_file() {
+        let hint = "verify the folder of an atlas, a model or a prediction set";
+        return Err(Error::usage(format!("{} is a single file and has no checksums beside it", path.display()), hint));
     }
     match context.open(path) {
         Ok(atlas) => Ok(atlas.verify()?.into_iter().map(|damage| (damage.file, damage.block, damage.what)).collect()),

@@ -51,20 +51,20 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     let (trained, report) = training.run(args.resume, on_epoch)?;
     let card = &trained.card;
     let selection =
-        card.best.map(|best| json!({ "metric": trained.monitor.name(), "value": best.value, "split": "valid" }));
+        card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
     let result = json!({
         "epochs": card.epochs,
         "best_epoch": card.best.map(|best| best.epoch),
         "cells_per_second": trained.cells_per_second,
         "peak_memory_bytes": peak.bytes(),
-        "wait_fraction": { "data": trained.waited_for_data, "sink": 0.0 },
+        "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
         "selection": selection,
         "model": trained.folder,
         "slow_stage": report.slow_stage(),
     });
     context.show.result(&result, || {
         let best = card.best.map_or("the last epoch's weights are kept".to_owned(), |best| {
-            format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, trained.monitor.name(), best.value)
+            format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, best.monitor.name(), best.value)
         });
         format!(
             "trained {} epochs at {:.0} cells/s; {best}; model in {} (peak memory {})",
@@ -113,6 +113,10 @@ fn atlas_of(args: &TrainArgs, context: &Context) -> Result<Atlas> {
             let message = format!("{} was made from another version of {}", cache.display(), args.atlas.display());
             return Err(Error::usage(message, "remove the atlas, and it is made anew"));
         }
+        if let Some(flag) = args.keys.disagrees_with(atlas.manifest()) {
+            let message = format!("{} was made with another {flag}", cache.display());
+            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
+        }
         context.show.note(&format!("using {}", cache.display()));
         return Ok(atlas);
     }
@@ -140,8 +144,9 @@ fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
     let lines = !show.quiet && bar.is_hidden();
     Box::new(move |report: &EpochReport| {
         let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
-        let told =
-            ["train.recon", "valid.recon", "valid.r2_mean", "train.accuracy"].iter().filter_map(|name| value(name));
+        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.accuracy"]
+            .iter()
+            .filter_map(|name| value(name));
         let told = told.collect::<Vec<_>>().join("  ");
         bar.set_position(u64::from(report.epoch) + 1);
         if lines && report.values.contains_key("valid.recon") {
@@ -155,7 +160,7 @@ pub(super) fn predict(args: PredictArgs, context: &Context) -> Result<()> {
     let output = output_of(&args);
     let prediction = prepare_prediction(&args, context)?;
     let skipped = prediction.jobs().skipped.clone();
-    let source_cells: u64 = prediction.jobs().jobs.iter().map(|job| job.source_cells * job.targets.len() as u64).sum();
+    let source_cells = prediction.jobs().predicted_cells();
     for skipped in &skipped {
         context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
     }
@@ -217,12 +222,6 @@ fn prepare_prediction(args: &PredictArgs, context: &Context) -> Result<Predictio
         let holds_out = split.as_ref().is_some_and(|split| 0 < split.counts()[&Part::Ood]);
         to.push(if holds_out { Request::Ood } else { Request::Observed });
     }
-    if to.contains(&Request::Ood) && split.is_none() {
-        return Err(Error::usage(
-            "what is held out is not known: the model was not trained on this atlas",
-            "name a split with --split",
-        ));
-    }
     let query = Query {
         to,
         from: args.from.as_deref().map(Selector::parse).transpose()?,
@@ -260,7 +259,9 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     let evaluation = &judged.judgement.evaluation;
     let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters });
     let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
-    stages::disk::write_atomically(&args.model.join(EVALUATION), &kept)?;
+    if let Err(error) = stages::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
+        context.show.note(&format!("the report will not have this evaluation: {error}"));
+    }
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let (conditions, means) =
         (frame::conditions(evaluation).map_err(not_a_table)?, frame::means(evaluation).map_err(not_a_table)?);

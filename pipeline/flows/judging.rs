@@ -21,7 +21,7 @@ use stages::{
     split::{Part, Split},
 };
 
-use super::{Resources, completed, predicting::source_batches, rows};
+use super::{Resources, completed, predicting::source_rows, rows};
 
 /// Cells of a batch when nothing but sums is wanted.
 const PROFILE_BATCH: u64 = 512;
@@ -83,18 +83,18 @@ pub fn evaluate(
     let groups = Arc::new(Groups::of(atlas, Some(&split)));
     let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
     let again = "run the same command again";
-    let (profiles, _): (Vec<Option<GroupProfiles>>, _) =
+    let (profiles, _): (Vec<GroupProfiles>, _) =
         completed(rows(atlas, all_cells(atlas), resources).run("profiles", sink), again)?;
 
-    let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged);
+    let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
     let readout = match scale {
         Scale::Log1p => Readout::Log1p,
         Scale::Pseudobulk => Readout::Scaled(TARGET_SUM),
         Scale::Values => Readout::Expected,
     };
-    let predict = PredictMeans::new(model.again()?, Arc::new(jobs.jobs.clone()), readout);
+    let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), readout);
     let sink = Collect { groups_of, scale, control: Vec::new(), profiles: HashMap::new() };
-    let run = source_batches(atlas, model, &jobs, resources)?.then("predict", predict).run("collect", sink);
+    let run = source_rows(atlas, &jobs, resources).then("predict", predict).run("collect", sink);
     let (predictions, _) = completed(run, again)?;
     let judgement = judge(atlas, &groups, judged, scale, options.anchor, &profiles, &predictions);
     Ok(Judged { judgement, skipped: jobs.skipped })

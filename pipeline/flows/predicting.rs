@@ -11,15 +11,14 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
-    encode::Encoder,
-    groups::Groups,
     predict::{PredictCells, PredictMeans, Readout, TargetMeans, batch_size, long_means_rows, means_rows},
-    query::{Jobs, Query},
+    profiles::Rows,
+    query::{Jobs, Query, Request},
     saved::Model,
     split::Split,
 };
 
-use super::{Resources, batches};
+use super::{Resources, rows};
 use crate::runtime::Pipeline;
 
 /// What predictions look like.
@@ -55,6 +54,12 @@ impl Prediction {
         split: Option<&Split>,
         resources: Resources,
     ) -> Result<Self> {
+        if query.to.contains(&Request::Ood) && split.is_none() {
+            return Err(Error::usage(
+                "what is held out is not known: the model was not trained on this atlas",
+                "name a split of the atlas with --split",
+            ));
+        }
         let jobs = Jobs::resolve(query, &model.card, atlas, split)?;
         Ok(Self { atlas: atlas.clone(), model: model.again()?, jobs, resources })
     }
@@ -96,9 +101,9 @@ impl Prediction {
     /// None that [`Prediction::prepare`] did not find.
     pub fn pipeline(self, output: Output) -> Result<Pipeline<RecordBatch>> {
         let schema = self.schema(output);
-        let jobs = Arc::new(self.jobs.jobs.clone());
+        let jobs = Arc::clone(&self.jobs.jobs);
         let Self { atlas, model, resources, jobs: resolved } = self;
-        let source = source_batches(&atlas, &model, &resolved, &resources)?;
+        let source = source_rows(&atlas, &resolved, &resources);
         Ok(match output {
             Output::Cells => source.then("predict", PredictCells::new(model, jobs, atlas, schema)),
             Output::WideMeans | Output::LongMeans => {
@@ -117,35 +122,25 @@ impl Prediction {
     }
 }
 
-/// Batches of the source cells of every job; the batches of job `j` bear epoch `j`.
-pub(super) fn source_batches(
-    atlas: &Atlas,
-    model: &Model,
-    jobs: &Jobs,
-    resources: &Resources,
-) -> Result<Pipeline<stages::batch::Batch>> {
-    let encoder = Encoder::new(atlas, Groups::of(atlas, None), &model.card.vocabulary)?;
-    let size = batch_size(usize::try_from(model.card.config.train.batch_size).unwrap_or(usize::MAX));
+/// The source cells of every job; the batches of job `j` bear epoch `j`.
+pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
     let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
     let plans = (0..jobs.jobs.len()).flat_map(move |job| {
+        let size = batch_size(plan_jobs.jobs[job].targets.len());
         let mut cells = plan_jobs.source_cells(job, &plan_atlas).peekable();
         let epoch = u32::try_from(job).unwrap_or(u32::MAX);
         let mut index = 0;
         std::iter::from_fn(move || {
             let taken: Vec<_> = cells.by_ref().take(size).collect();
-            let plan = BatchPlan {
-                epoch,
-                index,
-                role: Role::Source,
-                last: cells.peek().is_none(),
-                window: u64::from(epoch),
-                cells: taken,
-            };
+            // Source cells ascend, so that no block of an earlier batch is needed again, but for the one they share.
+            let window = (u64::from(epoch) << 32) | index;
+            let plan =
+                BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), window, cells: taken };
             index += 1;
             (!plan.cells.is_empty()).then_some(plan)
         })
     });
-    Ok(batches(atlas, plans, encoder, resources))
+    rows(atlas, plans, resources)
 }
 
 /// Predicts means as a pipeline of record batches: the short way for programs.
@@ -153,7 +148,8 @@ pub(super) fn source_batches(
 /// # Errors
 /// As for [`Prediction::prepare`].
 pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<RecordBatch>> {
-    Prediction::prepare(atlas, model, query, None, Resources::default())?.pipeline(Output::WideMeans)
+    let split = own_split(model, atlas)?;
+    Prediction::prepare(atlas, model, query, split.as_ref(), Resources::default())?.pipeline(Output::WideMeans)
 }
 
 /// The split a model was trained with, if the atlas is the one it was trained on.

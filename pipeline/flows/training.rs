@@ -5,12 +5,12 @@ use std::{path::Path, sync::Arc};
 use schemas::{Error, Result, config::Settings};
 use stages::{
     atlas::Atlas,
-    disk::write_atomically,
+    disk::{ScratchFolder, write_atomically},
     encode::Encoder,
     groups::Groups,
-    order::{Order, OrderSettings, Position, TrainingOrder},
+    order::{Order, OrderSettings, Position, TrainingOrder, Wanted},
     saved::{self, Card, Model, files},
-    split::{Part, Split},
+    split::{Part, Scheme, Split},
     train::{OnEpoch, Trained, Trainer, TrainerSettings},
     vocabulary::Vocabulary,
 };
@@ -55,7 +55,18 @@ impl Training {
         let order =
             OrderSettings { seed: plan.seed, batch_size: size(plan.train.batch_size), window: size(plan.train.window) };
         let train = Arc::new(Order::new(atlas, Arc::clone(&split), Part::Train, order));
-        let valid = Arc::new(Order::new(atlas, Arc::clone(&split), Part::Valid, order));
+        let valid = Arc::new(Order::of_cells(
+            atlas,
+            Part::Valid,
+            order,
+            known_valid_cells(atlas, &split, &groups, &vocabulary),
+        ));
+        let unknown = split.counts()[&Part::Valid] - valid.cell_count();
+        if 0 < unknown {
+            tracing::warn!(
+                "{unknown} valid cells are left out: no training cell shares their perturbations and covariates"
+            );
+        }
         if train.batches() == 0 {
             return Err(Error::data(
                 atlas.path().display().to_string(),
@@ -122,6 +133,7 @@ impl Training {
         let folder = self.settings.folder.clone();
         self.prepare_folder(&folder, resume)?;
         let trainer = Trainer::new(
+            &self.atlas,
             TrainerSettings {
                 plan: self.settings.plan.clone(),
                 card: self.settings.card.clone(),
@@ -162,30 +174,39 @@ impl Training {
                 ));
             }
         }
+        let kept = folder.join(files::SPLIT);
+        if resume && kept.exists() && Split::read_file(&self.atlas, self.split.name(), &kept)? != *self.split {
+            return Err(Error::usage(
+                format!("the split differs from that of the run in {}", folder.display()),
+                "resume with the same atlas, --split, --hold-out and --seed, or train into another folder",
+            ));
+        }
         write_atomically(&config, self.settings.plan.to_toml().as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
 }
 
-/// Trains a model on an atlas with a random validation split, in a temporary folder: the short way for programs.
+/// Valid cells that the model has a place for: a perturbation or covariate value none of whose cells trains has none.
+fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabulary: &Vocabulary) -> Wanted {
+    let known: Vec<bool> = groups.all().iter().map(|group| vocabulary.knows(atlas, group)).collect();
+    if known.iter().all(|known| *known) {
+        let split = Arc::clone(split);
+        return Arc::new(move |cell| split.part(cell) == Part::Valid);
+    }
+    let (atlas, split, groups) = (atlas.clone(), Arc::clone(split), groups.clone());
+    Arc::new(move |cell| {
+        split.part(cell) == Part::Valid && groups.find(atlas.codes(cell)).is_some_and(|group| known[group])
+    })
+}
+
+/// Trains a model on an atlas with a random validation split: the short way for programs. The model's files are temporary.
 ///
 /// # Errors
 /// As for [`Training::prepare`] and [`Training::run`].
 pub fn train(atlas: &Atlas, settings: &Settings) -> Result<Model> {
-    let split = Split::make(atlas, "random", &stages::split::Scheme::Nothing, settings.train.valid, settings.seed)?;
-    let parent = std::env::temp_dir().join(format!("perturbine-{}-{}", std::process::id(), settings.seed));
-    let folder = TemporaryFolder(parent);
-    let training = Training::prepare(atlas, split, settings, &folder.0, Device::Cpu, Resources::default())?;
+    let split = Split::make(atlas, "random", &Scheme::Nothing, settings.train.valid, settings.seed)?;
+    let scratch = ScratchFolder::create()?;
+    let training = Training::prepare(atlas, split, settings, scratch.path(), Device::Cpu, Resources::default())?;
     let (trained, _) = training.run(false, Box::new(|_| {}))?;
-    Model::load(&trained.folder, Device::Cpu)
-}
-
-struct TemporaryFolder(std::path::PathBuf);
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!("could not remove {}: {error}", self.0.display());
-        }
-    }
+    Ok(Model::load(&trained.folder, Device::Cpu)?.keeping(scratch))
 }

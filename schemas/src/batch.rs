@@ -112,17 +112,12 @@ impl Expression {
             }
         }
     }
-
-    /// The rows as one dense, row-major matrix of `genes` columns, written over `out`.
-    pub fn write_dense(&self, genes: usize, out: &mut Vec<f32>) {
-        out.clear();
-        out.resize(self.rows() * genes, 0.0);
-        self.for_each(|row, gene, value| out[row * genes + gene] = value);
-    }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^24 are refused at ingest")]
-fn count_to_f32(count: u32) -> f32 {
+/// A stored count as the models' number.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "larger counts than 2^24 are stored as f32 from the start")]
+pub fn count_to_f32(count: u32) -> f32 {
     count as f32
 }
 

@@ -120,7 +120,7 @@ pub struct ModelSettings {
 impl Default for ModelSettings {
     fn default() -> Self {
         Self {
-            n_latent: 64,
+            n_latent: 128,
             recon_loss: ReconLoss::Auto,
             doser_type: Doser::LogSigm,
             n_hidden_encoder: 256,
@@ -179,8 +179,11 @@ impl Default for AdversarySettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Monitor {
-    /// Mean over conditions of the R² of their mean profiles; larger is better.
+    /// Mean over conditions of the correlation between the change that is predicted for controls and the real change;
+    /// larger is better. Where no condition has enough `valid` cells, `recon` stands in.
     #[default]
+    PearsonDelta,
+    /// Mean over conditions of the R² of their mean profiles; larger is better.
     R2Mean,
     /// Reconstruction loss; smaller is better.
     Recon,
@@ -191,6 +194,7 @@ impl Monitor {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::PearsonDelta => "pearson_delta",
             Self::R2Mean => "r2_mean",
             Self::Recon => "recon",
         }
@@ -200,7 +204,7 @@ impl Monitor {
     #[must_use]
     pub fn is_better(self, value: f64, best: f64) -> bool {
         match self {
-            Self::R2Mean => best < value,
+            Self::PearsonDelta | Self::R2Mean => best < value,
             Self::Recon => value < best,
         }
     }
@@ -236,7 +240,7 @@ pub struct TrainSettings {
     pub check_val_every_n_epoch: u32,
     /// Looks without an improvement that end the training; 0: it never ends early.
     pub early_stopping_patience: u32,
-    /// What is looked at: `r2_mean` or `recon`.
+    /// What is looked at: `pearson_delta`, `r2_mean` or `recon`.
     pub monitor: Monitor,
     /// Share of the cells that are `valid` where no split is given.
     pub valid: f64,
@@ -250,7 +254,7 @@ impl Default for TrainSettings {
     fn default() -> Self {
         Self {
             epochs: 0,
-            batch_size: 512,
+            batch_size: 128,
             lr: 5e-4,
             wd: 1e-6,
             doser_lr: 3e-4,
@@ -262,7 +266,7 @@ impl Default for TrainSettings {
             gradient_clip_value: 0.0,
             check_val_every_n_epoch: 5,
             early_stopping_patience: 10,
-            monitor: Monitor::R2Mean,
+            monitor: Monitor::default(),
             valid: 0.15,
             window: 65_536,
             decoder_on_every_batch: false,
@@ -347,6 +351,12 @@ impl Settings {
         for (name, value) in positive {
             ensure(0 < value, name, value, "at least 1")?;
         }
+        ensure(
+            adversary.adv_steps != 1,
+            "adversary.adv_steps",
+            1,
+            "0 (both sides learn from every batch) or 2 and more",
+        )?;
         ensure(2 <= train.batch_size, "train.batch_size", train.batch_size, "at least 2")?;
         let shares = [
             ("model.dropout_rate_encoder", model.dropout_rate_encoder),

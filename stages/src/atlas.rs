@@ -45,7 +45,7 @@ struct Inner {
     manifest: Manifest,
     genes: Vec<String>,
     blocks: memmap2::Mmap,
-    labels: Option<memmap2::Mmap>,
+    labels: memmap2::Mmap,
     matrix: Matrix,
     checked: Vec<AtomicU64>,
 }
@@ -100,8 +100,8 @@ impl Atlas {
             Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),
             _ => Err(Error::damaged(path.join(name), format!("it does not hold {count} records of {bytes} bytes"))),
         };
-        if manifest.block_rows == 0 {
-            return Err(Error::damaged(path.join(files::MANIFEST), "blocks of no rows"));
+        if manifest.block_rows == 0 || u32::try_from(manifest.blocks()).is_err() {
+            return Err(Error::damaged(path.join(files::MANIFEST), "blocks of no rows, or more than 2^32 blocks"));
         }
         records(files::BLOCKS, BLOCK_ENTRY_BYTES as u64, manifest.blocks())?;
         records(files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)?;
@@ -114,7 +114,7 @@ impl Atlas {
             Access::Read => Matrix::Read(File::open(&matrix_path).map_err(Error::io("open", &matrix_path))?),
         };
         let blocks = mmap::map(&path.join(files::BLOCKS))?;
-        let labels = Some(mmap::map(&path.join(files::LABELS))?);
+        let labels = mmap::map(&path.join(files::LABELS))?;
         let words =
             usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
@@ -159,11 +159,18 @@ impl Atlas {
         &self.codes(cell)[1..]
     }
 
+    /// The covariate values that codes stand for.
+    #[must_use]
+    pub fn covariate_values(&self, codes: &[u32]) -> Vec<String> {
+        let covariates = &self.0.manifest.covariates;
+        codes.iter().zip(covariates).map(|(code, covariate)| covariate.values[*code as usize].clone()).collect()
+    }
+
     /// The condition id of a cell, then its covariate codes.
     #[must_use]
     pub fn codes(&self, cell: CellIndex) -> &[u32] {
         let width = 1 + self.0.manifest.covariates.len();
-        let labels: &[u32] = self.0.labels.as_deref().map_or(&[], bytemuck::cast_slice);
+        let labels: &[u32] = bytemuck::cast_slice(&self.0.labels);
         &labels[cell.index() * width..(cell.index() + 1) * width]
     }
 

@@ -3,7 +3,7 @@
 use schemas::{
     ByteSize,
     atlas::{GeneWidth, ValueWidth},
-    batch::{BatchPlan, Expression, Genes, Labels, Values},
+    batch::{BatchPlan, Expression, Genes, Labels, Values, count_to_f32},
 };
 
 use crate::{
@@ -134,9 +134,4 @@ fn append_values(out: &mut Values, row: ValueSlice<'_>) -> Result<(), BoxError> 
         _ => return Err("a block's values are wider than its atlas's".into()),
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^24 are stored as f32 from the start")]
-fn count_to_f32(count: u32) -> f32 {
-    count as f32
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use schemas::{Error, Result};
+use schemas::{Error, Result, config::Monitor};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -31,6 +31,8 @@ const KEPT: usize = 2;
 pub struct Best {
     /// The epoch.
     pub epoch: u32,
+    /// What it was chosen by.
+    pub monitor: Monitor,
     /// What was measured on its `valid` rows.
     pub value: f64,
 }

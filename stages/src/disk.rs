@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use schemas::{Error, Result, atlas::FileEntry};
@@ -28,7 +29,11 @@ impl StagedFolder {
             return Err(Error::usage(format!("{} exists already", target.display()), hint));
         }
         let staged = hidden_sibling(target)?;
-        fs::create_dir_all(&staged).map_err(Error::io("create", &staged))?;
+        // A process that was killed may have left a folder under the number that is now ours.
+        if staged.exists() {
+            fs::remove_dir_all(&staged).map_err(Error::io("remove", &staged))?;
+        }
+        fs::create_dir(&staged).map_err(Error::io("create", &staged))?;
         Ok(Self { staged, target: target.to_path_buf(), committed: false })
     }
 
@@ -65,59 +70,92 @@ impl Drop for StagedFolder {
 /// # Errors
 /// A file that can't be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut staged = StagedFile::create(path)?;
-    staged.write_all(bytes).map_err(Error::io("write", path))?;
+    let staged = StagedFile::beside(path)?;
+    let mut file = File::create(staged.path()).map_err(Error::io("create", path))?;
+    file.write_all(bytes).map_err(Error::io("write", path))?;
     staged.commit()
 }
 
-/// A file in the making; dropped without [`StagedFile::commit`], it leaves nothing behind.
+/// A hidden name for a file in the making; dropped without [`StagedFile::commit`], the file is removed.
 #[derive(Debug)]
 pub struct StagedFile {
-    file: File,
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
 }
 
 impl StagedFile {
-    /// Starts a file that will become, or replace, `target`.
+    /// A hidden name beside `target`, which it will become or replace.
     ///
     /// # Errors
-    /// A parent that can't be written to.
-    pub fn create(target: &Path) -> Result<Self> {
-        let staged = hidden_sibling(target)?;
-        let file = File::create(&staged).map_err(Error::io("create", &staged))?;
-        Ok(Self { file, staged, target: target.to_path_buf(), committed: false })
+    /// A parent that can't be created.
+    pub fn beside(target: &Path) -> Result<Self> {
+        Ok(Self { staged: hidden_sibling(target)?, target: target.to_path_buf(), committed: false })
     }
 
-    /// Makes the file visible under its name.
+    /// Where to write the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.staged
+    }
+
+    /// Brings the file to the disk and makes it visible under its name.
     ///
     /// # Errors
     /// Bytes that did not reach the disk, or a rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
-        self.file.sync_all().map_err(Error::io("write", &self.target))?;
+        File::open(&self.staged).and_then(|file| file.sync_all()).map_err(Error::io("write", &self.target))?;
         fs::rename(&self.staged, &self.target).map_err(Error::io("create", &self.target))?;
         self.committed = true;
         sync_folder(parent_of(&self.target))
     }
 }
 
-impl Write for StagedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.committed
+            && self.staged.exists()
             && let Err(error) = fs::remove_file(&self.staged)
         {
             tracing::warn!("could not remove {}: {error}", self.staged.display());
+        }
+    }
+}
+
+/// A folder for files that nobody is to keep; it goes with its last owner.
+#[derive(Debug)]
+pub struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    /// A new, empty folder among the system's temporary ones.
+    ///
+    /// # Errors
+    /// A folder that can't be created.
+    pub fn create() -> Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let parent = std::env::temp_dir();
+        loop {
+            let name = format!("perturbine-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let path = parent.join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("create", path)(error)),
+            }
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!("could not remove {}: {error}", self.0.display());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt};
 
 use schemas::{
     Error, Result,
+    atlas::{Keys, Manifest},
     conditions::CONTROL,
     ids::{CellIndex, ConditionId},
 };
@@ -120,10 +121,21 @@ impl Selector {
     /// # Errors
     /// Keys and values that the atlas does not know.
     pub fn on(&self, atlas: &Atlas) -> Result<impl Fn(&[u32]) -> bool + use<>> {
-        let named = Named::resolve(self, atlas)?;
+        let named = self.named(atlas.manifest())?;
+        let mut covariates = Vec::new();
+        for (at, value) in named.covariates {
+            let covariate = &atlas.manifest().covariates[at];
+            let known = || covariate.values.iter().map(String::as_str);
+            covariates
+                .push((at, covariate.code(value).ok_or_else(|| Error::unknown("covariate value", value, known()))?));
+        }
+        let conditions = match (named.condition, named.dose) {
+            (None, None) => None,
+            (label, dose) => Some(conditions_named(atlas, label, dose)?),
+        };
         Ok(move |codes: &[u32]| {
-            named.conditions.as_ref().is_none_or(|conditions| conditions.contains(&ConditionId(codes[0])))
-                && named.covariates.iter().all(|(at, code)| codes[1 + at] == *code)
+            conditions.as_ref().is_none_or(|conditions| conditions.contains(&ConditionId(codes[0])))
+                && covariates.iter().all(|(at, code)| codes[1 + at] == *code)
         })
     }
 }
@@ -135,37 +147,37 @@ impl fmt::Display for Selector {
     }
 }
 
-struct Named {
-    conditions: Option<Vec<ConditionId>>,
-    covariates: Vec<(usize, u32)>,
+/// A selector's parts, each in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named<'a> {
+    /// The condition's name.
+    pub condition: Option<&'a str>,
+    /// Its dose.
+    pub dose: Option<&'a str>,
+    /// Covariates by their place in the atlas, and their values.
+    pub covariates: Vec<(usize, &'a str)>,
 }
 
-impl Named {
-    fn resolve(selector: &Selector, atlas: &Atlas) -> Result<Self> {
-        let manifest = atlas.manifest();
-        let keys = &manifest.keys;
-        let mut named = Self { conditions: None, covariates: Vec::new() };
-        let mut label = None;
-        let mut dose = None;
-        for (key, value) in &selector.0 {
+impl Selector {
+    /// Puts every key in its place: the perturbation column and `condition` mean the same, as do the dose column and `dose`.
+    ///
+    /// # Errors
+    /// Keys that the atlas does not know.
+    pub fn named(&self, manifest: &Manifest) -> Result<Named<'_>> {
+        let Keys { perturbation, dose, .. } = &manifest.keys;
+        let mut named = Named { condition: None, dose: None, covariates: Vec::new() };
+        for (key, value) in &self.0 {
             if let Some(at) = manifest.covariates.iter().position(|covariate| covariate.name == *key) {
-                let covariate = &manifest.covariates[at];
-                let code = covariate.code(value).ok_or_else(|| {
-                    Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str))
-                })?;
-                named.covariates.push((at, code));
-            } else if key == "condition" || keys.perturbation.as_deref() == Some(key) {
-                label = Some(value.as_str());
-            } else if key == "dose" || keys.dose.as_deref() == Some(key) {
-                dose = Some(value.as_str());
+                named.covariates.push((at, value));
+            } else if key == "condition" || perturbation.as_deref() == Some(key) {
+                named.condition = Some(value);
+            } else if key == "dose" || dose.as_deref() == Some(key) {
+                named.dose = Some(value);
             } else {
                 let known =
                     manifest.covariates.iter().map(|covariate| covariate.name.as_str()).chain(["condition", "dose"]);
                 return Err(Error::unknown("key", key, known));
             }
-        }
-        if label.is_some() || dose.is_some() {
-            named.conditions = Some(conditions_named(atlas, label, dose)?);
         }
         Ok(named)
     }
@@ -175,7 +187,14 @@ impl Named {
 fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> Result<Vec<ConditionId>> {
     let table = &atlas.manifest().conditions;
     let all = || (0..table.conditions().len()).map(ConditionId::at);
-    let of_dose = |id: &ConditionId| dose.is_none_or(|dose| *id != CONTROL && table.dose_label(*id) == dose);
+    // Doses are compared as numbers: 1, 1.0 and 1e0 are one dose.
+    let numbers = |text: &str| {
+        text.split(&table.rules().delimiter).map(|dose| dose.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>()
+    };
+    let wanted_doses = dose.and_then(numbers);
+    let of_dose = |id: &ConditionId| {
+        dose.is_none() || (*id != CONTROL && wanted_doses.as_ref() == Some(&table.condition(*id).doses))
+    };
     let Some(label) = label else { return Ok(all().filter(of_dose).collect()) };
     let parts =
         schemas::conditions::parse(label, dose, table.rules()).map_err(|error| Error::usage(error.to_string(), ""))?;

@@ -63,7 +63,7 @@ pub fn judge(
     judged: Part,
     scale: Scale,
     anchor: Anchor,
-    profiles: &[Option<GroupProfiles>],
+    profiles: &[GroupProfiles],
     predictions: &HashMap<usize, ModelProfiles>,
 ) -> Judgement {
     let judge = Judge::new(atlas, groups, scale, profiles);
@@ -85,7 +85,7 @@ struct Judge<'a> {
     atlas: &'a Atlas,
     groups: &'a Groups,
     scale: Scale,
-    profiles: &'a [Option<GroupProfiles>],
+    profiles: &'a [GroupProfiles],
     contexts: HashMap<&'a [u32], usize>,
     /// The control group of each context.
     controls: HashMap<&'a [u32], &'a GroupProfiles>,
@@ -93,7 +93,7 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(atlas: &'a Atlas, groups: &'a Groups, scale: Scale, profiles: &'a [Option<GroupProfiles>]) -> Self {
+    fn new(atlas: &'a Atlas, groups: &'a Groups, scale: Scale, profiles: &'a [GroupProfiles]) -> Self {
         let table = &atlas.manifest().conditions;
         let mut contexts: HashMap<&[u32], usize> = HashMap::new();
         let mut controls = HashMap::new();
@@ -101,12 +101,11 @@ impl<'a> Judge<'a> {
         for (group, profile) in groups.all().iter().zip(profiles) {
             let next = contexts.len();
             let context = *contexts.entry(&group.covariates).or_insert(next);
-            let Some(profile) = profile else { continue };
             if group.condition == CONTROL {
                 controls.insert(group.covariates.as_slice(), profile);
             }
-            if 0 < profile.training.cells() {
-                let MeanProfile { cells, mean, .. } = on_scale(&profile.training, scale);
+            if let Some(moments) = &profile.training {
+                let MeanProfile { cells, mean, .. } = on_scale(moments, scale);
                 training.push(Profile { parts: table.parts(group.condition).collect(), context, cells, mean });
             }
         }
@@ -122,16 +121,11 @@ impl<'a> Judge<'a> {
     ) -> Option<(ConditionScores, Scatter)> {
         let group = &self.groups.all()[at];
         let table = &self.atlas.manifest().conditions;
-        let halves = &self.profiles[at].as_ref()?.halves;
-        let mut all = halves[0].clone();
-        all.merge(&halves[1]);
-        let truth = on_scale(&all, self.scale);
+        let [first, second] = &self.profiles[at].halves;
+        let truth = on_scale(&merged(first.as_ref(), second.as_ref())?, self.scale);
         let control = self.controls.get(group.covariates.as_slice())?;
-        if truth.cells == 0 || control.reference.cells() == 0 || control.training.cells() == 0 {
-            return None;
-        }
-        let reference = on_scale(&control.reference, self.scale);
-        let source = on_scale(&control.training, self.scale);
+        let reference = on_scale(control.reference.as_ref()?, self.scale);
+        let source = on_scale(control.training.as_ref()?, self.scale);
         let top_train = self.top_train(group);
         let comparison =
             Comparison { truth: &truth, reference: &reference, source: &source.mean, top_train: top_train.as_deref() };
@@ -151,18 +145,13 @@ impl<'a> Judge<'a> {
             let predicted = self.training.predict(baseline, target());
             predicted.map_or_else(Scores::default, |mean| comparison.score(&Predicted { mean, variance: None }))
         };
-        let ceiling = {
-            let [first, second] = [0, 1].map(|half| on_scale(&halves[half], self.scale));
-            let comparison = Comparison {
-                truth: &first,
-                reference: &reference,
-                source: &source.mean,
-                top_train: top_train.as_deref(),
-            };
-            match (first.cells, second.cells) {
-                (0, _) | (_, 0) => Scores::default(),
-                _ => comparison.score(&Predicted { variance: second.variance_unbiased(), mean: second.mean }),
+        let ceiling = match (first, second) {
+            (Some(first), Some(second)) => {
+                let (truth, second) = (on_scale(first, self.scale), on_scale(second, self.scale));
+                let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean };
+                Comparison { truth: &truth, ..comparison }.score(&prediction)
             }
+            _ => Scores::default(),
         };
         let title = self.title(group);
         let f32s = |values: &[f64]| values.iter().map(|value| narrow(*value)).collect();
@@ -190,33 +179,39 @@ impl<'a> Judge<'a> {
         Some((judged, scatter))
     }
 
-    /// The genes that change most between training cells that hold any of the condition's perturbations and training
-    /// controls: a choice that no held-out cell has a part in.
+    /// The genes that change most, by the same score as among held-out cells, between training cells that hold any of the
+    /// condition's perturbations and the training controls beside them, averaged over covariate combinations: a choice that
+    /// no held-out cell has a part in.
     fn top_train(&self, group: &Group) -> Option<Vec<usize>> {
         let table = &self.atlas.manifest().conditions;
         let wanted: Vec<_> = table.parts(group.condition).map(|(perturbation, _)| perturbation).collect();
         let genes = self.atlas.genes().len();
-        let (mut perturbed, mut control) = (Moments::new(genes), Moments::new(genes));
+        let (mut change, mut noise, mut pairs) = (vec![0.0; genes], vec![0.0; genes], 0);
         for (other, profile) in self.groups.all().iter().zip(self.profiles) {
-            let Some(profile) = profile else { continue };
-            if other.condition == CONTROL {
-                control.merge(&profile.training);
-            } else if table.parts(other.condition).any(|(perturbation, _)| wanted.contains(&perturbation)) {
-                perturbed.merge(&profile.training);
+            let holds = table.parts(other.condition).any(|(perturbation, _)| wanted.contains(&perturbation));
+            let control = self.controls.get(other.covariates.as_slice()).and_then(|control| control.training.as_ref());
+            let (Some(perturbed), Some(control), true) = (&profile.training, control, holds) else { continue };
+            let (perturbed, control) = (on_scale(perturbed, self.scale), on_scale(control, self.scale));
+            for gene in 0..genes {
+                change[gene] += perturbed.mean[gene] - control.mean[gene];
+                noise[gene] +=
+                    perturbed.variance[gene] / count(perturbed.cells) + control.variance[gene] / count(control.cells);
             }
+            pairs += 1;
         }
-        let both = 0 < perturbed.cells() && 0 < control.cells();
-        both.then(|| top_genes(&on_scale(&perturbed, self.scale), &on_scale(&control, self.scale), TOP_GENES))
+        let score = |gene: usize| {
+            let pairs = f64::from(pairs);
+            (change[gene] / pairs).abs() / (noise[gene] / (pairs * pairs) + 1e-9).sqrt()
+        };
+        let mut order: Vec<usize> = (0..genes).collect();
+        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
+        order.truncate(TOP_GENES);
+        (0 < pairs).then_some(order)
     }
 
     fn covariates(&self, group: &Group) -> BTreeMap<String, String> {
-        let covariates = &self.atlas.manifest().covariates;
-        group
-            .covariates
-            .iter()
-            .zip(covariates)
-            .map(|(code, covariate)| (covariate.name.clone(), covariate.values[*code as usize].clone()))
-            .collect()
+        let names = self.atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone());
+        names.zip(self.atlas.covariate_values(&group.covariates)).collect()
     }
 
     fn title(&self, group: &Group) -> String {
@@ -245,6 +240,19 @@ pub fn on_scale(moments: &Moments, scale: Scale) -> MeanProfile {
         }
     }
     profile
+}
+
+fn merged(first: Option<&Moments>, second: Option<&Moments>) -> Option<Moments> {
+    let mut all = first.or(second)?.clone();
+    if let (Some(_), Some(second)) = (first, second) {
+        all.merge(second);
+    }
+    Some(all)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a noise needs no more than 52 bits of a count")]
+fn count(cells: u64) -> f64 {
+    cells as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a picture needs no more than f32")]

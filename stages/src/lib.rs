@@ -13,6 +13,8 @@ pub mod batch;
 pub mod block;
 #[cfg(feature = "torch")]
 pub mod checkpoint;
+#[cfg(feature = "torch")]
+pub mod counterfactual;
 pub mod disk;
 pub mod encode;
 pub mod evaluate;

@@ -32,24 +32,39 @@ pub struct OrderSettings {
     pub window: usize,
 }
 
+/// Whether a cell has a place in an order.
+pub type Wanted = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
+
 /// The cells of one part of a split, as batches.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Order {
     settings: OrderSettings,
-    split: Arc<Split>,
     part: Part,
+    wanted: Wanted,
     cells: u64,
     block_rows: u64,
     /// Blocks that hold cells of the part, and how many.
     blocks: Vec<(BlockIndex, u32)>,
 }
 
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order").field("settings", &self.settings).field("part", &self.part).finish_non_exhaustive()
+    }
+}
+
 impl Order {
     /// The order of a part's cells: shuffled for training, as they lie for anything else.
     #[must_use]
     pub fn new(atlas: &Atlas, split: Arc<Split>, part: Part, settings: OrderSettings) -> Self {
+        Self::of_cells(atlas, part, settings, Arc::new(move |cell| split.part(cell) == part))
+    }
+
+    /// The order of those cells of a part that are wanted.
+    #[must_use]
+    pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
-        let mut order = Self { settings, split, part, cells: atlas.cells(), block_rows, blocks: Vec::new() };
+        let mut order = Self { settings, part, wanted, cells: atlas.cells(), block_rows, blocks: Vec::new() };
         for block in (0..usize::try_from(atlas.manifest().blocks()).unwrap_or(usize::MAX)).map(BlockIndex::at) {
             let count = order.cells_in(block).count();
             if 0 < count {
@@ -76,9 +91,7 @@ impl Order {
 
     fn cells_in(&self, block: BlockIndex) -> impl Iterator<Item = CellIndex> + '_ {
         let first = u64::from(block.0) * self.block_rows;
-        (first..self.cells.min(first + self.block_rows))
-            .map(CellIndex)
-            .filter(|cell| self.split.part(*cell) == self.part)
+        (first..self.cells.min(first + self.block_rows)).map(CellIndex).filter(|cell| (self.wanted)(*cell))
     }
 
     /// The batches of an epoch, from a position on.

@@ -12,18 +12,22 @@ use tch::{Kind, Tensor};
 use crate::{
     BoxError, Stage,
     atlas::Atlas,
-    batch::Batch,
     model::{
-        input::Input,
+        input::{Cells, pad},
         layers::Mode,
-        network::{Network, Output, library},
+        network::{Network, Output},
     },
+    profiles::Rows,
     query::{Job, Target},
     saved::Model,
 };
 
-/// Decoded cells at a time: a bound on the dense tensors that live together.
-const DECODED_CELLS: usize = 1024;
+/// Cells decoded in one push, over all targets: what a request to stop waits for.
+const DECODED_CELLS: usize = 1 << 16;
+/// Cells of a batch at most: a bound on the dense tensors that live together.
+const MOST_CELLS: usize = 1024;
+/// And at least: smaller matrix products waste the processor.
+const FEWEST_CELLS: usize = 32;
 
 /// What is averaged over cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,12 +90,12 @@ impl PredictMeans {
         Self { model, jobs, readout, sums: None }
     }
 
-    fn add(&mut self, batch: &Batch) {
+    fn add(&mut self, batch: &Rows) {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let (kind, device) = (network.parameters.kind(), network.parameters.device());
         let job = &self.jobs[batch.plan.epoch as usize];
-        let input = Input::new(batch, network.genes(), kind, device);
+        let cells = Cells::new(&batch.expression, network.genes(), kind, device);
         let targets = i64::try_from(job.targets.len()).unwrap_or(i64::MAX);
         let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, device));
         let wide = [targets, network.genes()];
@@ -104,14 +108,13 @@ impl PredictMeans {
         });
         sums.cells += batch.plan.cells.len() as u64;
         let over_cells = |x: &Tensor| x.sum_dim_intlist([0_i64].as_slice(), false, kind).to_kind(Kind::Double);
-        let library = library(&input.cells);
-        sums.control += over_cells(&on_readout(&input.cells.dense, &library, self.readout));
-        let basal = network.encode(&input.cells, Mode::Eval);
+        sums.control += over_cells(&on_readout(&cells.dense(), &cells.library, self.readout));
+        let basal = network.encode(&cells, Mode::Eval);
         for (row, target) in job.targets.iter().enumerate() {
             let row = i64::try_from(row).unwrap_or(i64::MAX);
             let added = added_latent(network, target);
-            let output = network.decode(&(&basal + added), &library, Mode::Eval);
-            let x = on_readout(output.mean(), &library, self.readout);
+            let output = network.decode(&(&basal + added), &cells.library, Mode::Eval);
+            let x = on_readout(output.mean(), &cells.library, self.readout);
             let mut first = sums.first.get(row);
             first += over_cells(&x);
             let mut second = sums.second.get(row);
@@ -146,10 +149,10 @@ impl PredictMeans {
 }
 
 impl Stage for PredictMeans {
-    type In = Batch;
+    type In = Rows;
     type Out = TargetMeans;
 
-    fn push(&mut self, batch: Batch, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
         self.add(&batch);
         if batch.plan.last {
             self.emit(batch.plan.epoch as usize, emit)?;
@@ -188,7 +191,7 @@ impl PredictCells {
         cells.iter().map(|cell| names.get(*cell)).collect()
     }
 
-    fn rows(&self, batch: &Batch, names: &[String], target: &Target, mean: &Tensor) -> Result<RecordBatch, BoxError> {
+    fn rows(&self, batch: &Rows, names: &[String], target: &Target, mean: &Tensor) -> Result<RecordBatch, BoxError> {
         let table = &self.atlas.manifest().conditions;
         let rows = batch.plan.cells.len();
         let mut columns: Vec<ArrayRef> = vec![
@@ -204,36 +207,34 @@ impl PredictCells {
 }
 
 impl Stage for PredictCells {
-    type In = Batch;
+    type In = Rows;
     type Out = RecordBatch;
 
-    fn push(&mut self, batch: Batch, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
         let names = self.names_of(batch.plan.epoch, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
-        let input = Input::new(&batch, network.genes(), network.parameters.kind(), network.parameters.device());
-        let (basal, library) = (network.encode(&input.cells, Mode::Eval), library(&input.cells));
+        let cells =
+            Cells::new(&batch.expression, network.genes(), network.parameters.kind(), network.parameters.device());
+        let basal = network.encode(&cells, Mode::Eval);
         for target in &self.jobs[batch.plan.epoch as usize].targets {
-            let output = network.decode(&(&basal + added_latent(network, target)), &library, Mode::Eval);
+            let output = network.decode(&(&basal + added_latent(network, target)), &cells.library, Mode::Eval);
             emit(self.rows(&batch, &names, target, output.mean())?);
         }
         Ok(())
     }
 }
 
-/// Batches of source cells that fit a predictor's memory, whatever was asked for.
+/// Source cells of a batch, for so many targets.
 #[must_use]
-pub fn batch_size(asked: usize) -> usize {
-    asked.clamp(1, DECODED_CELLS)
+pub fn batch_size(targets: usize) -> usize {
+    (DECODED_CELLS / targets.max(1)).clamp(FEWEST_CELLS, MOST_CELLS)
 }
 
 /// What a target's perturbations and covariates add to a latent, `[1, latent]`.
 fn added_latent(network: &Network, target: &Target) -> Tensor {
     let (kind, device) = (network.parameters.kind(), network.parameters.device());
-    let codes: Vec<i64> = target.parts.iter().map(|(code, _)| i64::from(*code)).collect();
-    let doses: Vec<f64> = target.parts.iter().map(|(_, dose)| *dose).collect();
-    let codes = Tensor::from_slice(&codes).unsqueeze(0).to_device(device);
-    let doses = Tensor::from_slice(&doses).unsqueeze(0).to_kind(kind).to_device(device);
+    let (codes, doses) = pad(std::slice::from_ref(&target.parts), kind, device);
     let covariates: Vec<Tensor> =
         target.covariate_codes.iter().map(|code| Tensor::from_slice(&[i64::from(*code)]).to_device(device)).collect();
     network.perturbation_latent(&codes, &doses) + network.covariate_latent(&covariates, 1)

@@ -53,15 +53,15 @@ impl Use {
     }
 }
 
-/// The profiles of one group of the atlas.
-#[derive(Clone, Debug)]
+/// The profiles of one group of the atlas; what no cell was for is none.
+#[derive(Clone, Debug, Default)]
 pub struct GroupProfiles {
     /// Training cells; of controls, the first half.
-    pub training: Moments,
+    pub training: Option<Moments>,
     /// Controls of the second half.
-    pub reference: Moments,
+    pub reference: Option<Moments>,
     /// Judged cells of either half.
-    pub halves: [Moments; 2],
+    pub halves: [Option<Moments>; 2],
 }
 
 /// Rows of expression with their cells.
@@ -88,7 +88,7 @@ pub struct SumProfiles {
     judged: Part,
     scale: Scale,
     target_sum: f64,
-    profiles: Vec<Option<GroupProfiles>>,
+    profiles: Vec<GroupProfiles>,
 }
 
 impl SumProfiles {
@@ -102,7 +102,7 @@ impl SumProfiles {
         scale: Scale,
         target_sum: f64,
     ) -> Self {
-        let profiles = vec![None; groups.all().len()];
+        let profiles = vec![GroupProfiles::default(); groups.all().len()];
         Self { atlas: atlas.clone(), split, groups, judged, scale, target_sum, profiles }
     }
 
@@ -126,17 +126,14 @@ impl SumProfiles {
                 }
                 Scale::Values => {}
             }
-            let profiles = self.profiles[group].get_or_insert_with(|| GroupProfiles {
-                training: Moments::new(genes),
-                reference: Moments::new(genes),
-                halves: [Moments::new(genes), Moments::new(genes)],
-            });
+            let profiles = &mut self.profiles[group];
             let moments = match used {
                 Use::Training => &mut profiles.training,
                 Use::Reference => &mut profiles.reference,
                 Use::FirstHalf => &mut profiles.halves[0],
                 Use::SecondHalf | Use::Nothing => &mut profiles.halves[1],
             };
+            let moments = moments.get_or_insert_with(|| Moments::new(genes));
             moments.push_sparse(&ids, values);
         }
     }
@@ -144,7 +141,7 @@ impl SumProfiles {
 
 impl Sink for SumProfiles {
     type In = Rows;
-    type Summary = Vec<Option<GroupProfiles>>;
+    type Summary = Vec<GroupProfiles>;
 
     fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
         self.add(&rows);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BoxError, Sink,
-    disk::{StagedFolder, checksum_of, write_atomically},
+    disk::{StagedFile, StagedFolder, checksum_of, write_atomically},
     write::ParquetFile,
 };
 
@@ -54,7 +54,6 @@ pub struct PublishedFile {
 /// Writes a folder of Parquet files, or one file where the name ends in `.parquet`.
 #[derive(Debug)]
 pub struct Publish {
-    target: PathBuf,
     staged: Staged,
     schema: SchemaRef,
     open: Option<(ParquetFile, PathBuf, u64, u64)>,
@@ -64,21 +63,7 @@ pub struct Publish {
 #[derive(Debug)]
 enum Staged {
     Folder(StagedFolder),
-    File(HiddenFile),
-}
-
-/// A hidden file that is removed when it was not renamed.
-#[derive(Debug)]
-struct HiddenFile(PathBuf);
-
-impl Drop for HiddenFile {
-    fn drop(&mut self) {
-        if self.0.exists()
-            && let Err(error) = fs::remove_file(&self.0)
-        {
-            tracing::warn!("could not remove {}: {error}", self.0.display());
-        }
-    }
+    File(StagedFile),
 }
 
 impl Publish {
@@ -94,16 +79,11 @@ impl Publish {
                     "remove it first, or choose another name",
                 ));
             }
-            let name = target.file_name().unwrap_or_default().to_string_lossy();
-            let hidden = target.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
-            if let Some(parent) = hidden.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-            }
-            Staged::File(HiddenFile(hidden))
+            Staged::File(StagedFile::beside(target)?)
         } else {
             Staged::Folder(StagedFolder::create(target)?)
         };
-        Ok(Self { target: target.to_path_buf(), staged, schema, open: None, files: Vec::new() })
+        Ok(Self { staged, schema, open: None, files: Vec::new() })
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -111,9 +91,8 @@ impl Publish {
             Some(open) => open,
             None => {
                 let path = match &self.staged {
-                    // Until the folder is renamed, no name in it says Parquet to a reader that looks for some.
                     Staged::Folder(folder) => folder.file(&format!("part-{:05}.parquet", self.files.len())),
-                    Staged::File(hidden) => hidden.0.clone(),
+                    Staged::File(staged) => staged.path().to_path_buf(),
                 };
                 (ParquetFile::create(&path, self.schema.clone())?, path, 0, 0)
             }
@@ -149,7 +128,7 @@ impl Publish {
                 write_atomically(&folder.file(MANIFEST), &text)?;
                 folder.commit()?;
             }
-            Staged::File(hidden) => fs::rename(&hidden.0, &self.target).map_err(Error::io("create", &self.target))?,
+            Staged::File(staged) => staged.commit()?,
         }
         Ok(published)
     }

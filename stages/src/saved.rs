@@ -6,6 +6,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use schemas::{
@@ -19,7 +20,7 @@ use tch::{Device, Kind};
 
 use crate::{
     checkpoint::Best,
-    disk::{checksum_of, write_atomically},
+    disk::{ScratchFolder, checksum_of, write_atomically},
     model::{
         network::Network,
         parameters::{read_safetensors, write_safetensors},
@@ -85,6 +86,7 @@ pub struct Model {
     pub card: Card,
     /// The network, with its weights.
     pub network: Network,
+    scratch: Option<Arc<ScratchFolder>>,
 }
 
 impl Model {
@@ -103,7 +105,13 @@ impl Model {
         let genes = u32::try_from(card.genes.len()).map_err(|_| Error::damaged(&path, "too many genes"))?;
         let mut network = Network::new(&plan.model, genes, &card.vocabulary, Kind::Float, device);
         network.parameters.restore(&read_safetensors(&weights_path)?, &weights_path)?;
-        Ok(Self { path, card, network })
+        Ok(Self { path, card, network, scratch: None })
+    }
+
+    /// The model as the owner of the temporary folder that it lies in.
+    #[must_use]
+    pub fn keeping(self, scratch: ScratchFolder) -> Self {
+        Self { scratch: Some(Arc::new(scratch)), ..self }
     }
 
     /// The same model once more: tensors can't be shared between threads.
@@ -116,7 +124,7 @@ impl Model {
         let mut network =
             Network::new(&plan.model, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
         network.parameters.restore(&self.network.parameters.snapshot(), &self.path)?;
-        Ok(Self { path: self.path.clone(), card: self.card.clone(), network })
+        Ok(Self { path: self.path.clone(), card: self.card.clone(), network, scratch: self.scratch.clone() })
     }
 }
 

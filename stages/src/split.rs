@@ -19,7 +19,7 @@ use schemas::{
     ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
 };
 
-use crate::{atlas::Atlas, groups::Selector, write::ParquetFile};
+use crate::{atlas::Atlas, disk::StagedFile, groups::Selector, write::ParquetFile};
 
 /// What a cell is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,6 +116,12 @@ impl Split {
         }
         let split = Self { name: name.to_owned(), parts };
         split.check()?;
+        if *scheme != Scheme::Nothing && !split.parts.contains(&Part::Ood) {
+            return Err(Error::usage(
+                "the scheme holds nothing out",
+                "hold out a larger share, or check that the atlas has such conditions",
+            ));
+        }
         Ok(split)
     }
 
@@ -213,8 +219,8 @@ impl Split {
     /// # Errors
     /// A disk that is full or broken.
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
-        let staged = path.with_file_name(format!(".{}.tmp-{}", self.name, std::process::id()));
-        let mut file = ParquetFile::create(&staged, splits_schema())?;
+        let staged = StagedFile::beside(path)?;
+        let mut file = ParquetFile::create(staged.path(), splits_schema())?;
         let mut row = 0;
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
@@ -228,7 +234,7 @@ impl Split {
             )?;
         }
         file.finish()?;
-        std::fs::rename(&staged, path).map_err(Error::io("create", path))
+        staged.commit()
     }
 
     /// Its name.
@@ -286,14 +292,12 @@ fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<
         Scheme::Nothing => Box::new(|_| false),
         Scheme::HoldOut(selectors) => {
             let matchers = selectors.iter().map(|selector| selector.on(atlas)).collect::<Result<Vec<_>>>()?;
-            let mut cells = (0..atlas.cells()).map(CellIndex);
-            if !cells.any(|cell| matchers.iter().any(|matches| matches(atlas.codes(cell)))) {
-                let asked: Vec<String> = selectors.iter().map(ToString::to_string).collect();
-                return Err(Error::data(
-                    atlas.path().display().to_string(),
-                    format!("no cell is `{}`", asked.join("` or `")),
-                    "`perturbine inspect` shows how many cells each condition has",
-                ));
+            for (selector, matches) in selectors.iter().zip(&matchers) {
+                if !(0..atlas.cells()).map(CellIndex).any(|cell| matches(atlas.codes(cell))) {
+                    let place = atlas.path().display().to_string();
+                    let hint = "`perturbine inspect` shows how many cells each condition has";
+                    return Err(Error::data(place, format!("no cell is `{selector}`"), hint));
+                }
             }
             Box::new(move |cell| matchers.iter().any(|matches| matches(atlas.codes(cell))))
         }

@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     BoxError, Sink,
+    atlas::Atlas,
     batch::Batch,
     checkpoint::{self, Best, Progress},
     groups::Groups,
@@ -71,8 +72,8 @@ pub struct Trained {
     pub cells_per_second: f64,
     /// Share of the time in which no batch was there.
     pub waited_for_data: f64,
-    /// What the best epoch was chosen by.
-    pub monitor: Monitor,
+    /// Share of the time in which checkpoints and history were written.
+    pub waited_for_disk: f64,
 }
 
 /// Is told of every epoch.
@@ -95,6 +96,7 @@ pub struct Trainer {
     epoch_waited: Duration,
     epoch_cells: u64,
     busy: Duration,
+    writing: Duration,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -112,6 +114,7 @@ impl Trainer {
     /// # Errors
     /// A checkpoint that does not fit, a folder that can't be written to.
     pub fn new(
+        atlas: &Atlas,
         settings: TrainerSettings,
         order: TrainingOrder,
         groups: &Groups,
@@ -122,7 +125,8 @@ impl Trainer {
         let genes = u32::try_from(card.genes.len())
             .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
         let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
-        let validation = Validation::new(groups, plan.model.recon_loss, i64::from(genes), *device);
+        let validation =
+            Validation::new(atlas, groups, &card.vocabulary, plan.model.recon_loss, i64::from(genes), *device);
         let mut progress = Progress {
             position: Position::default(),
             sums: BTreeMap::new(),
@@ -156,6 +160,7 @@ impl Trainer {
             epoch_waited: Duration::ZERO,
             epoch_cells: 0,
             busy: Duration::ZERO,
+            writing: Duration::ZERO,
         })
     }
 
@@ -170,7 +175,8 @@ impl Trainer {
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
         tch::manual_seed(seed_at(self.settings.plan.seed, epoch, index));
         let schedule = Schedule::at(&self.settings.plan, epoch);
-        let losses = self.learner.step(input, index, schedule);
+        let step = u64::from(epoch) * self.order.train.batches() + index;
+        let losses = self.learner.step(input, step, schedule);
         self.sums.add(losses);
         if self.settings.device == Device::Cpu || index.is_multiple_of(LOOK_EVERY) || batch.plan.last {
             self.sums.read(epoch, index)?;
@@ -183,9 +189,10 @@ impl Trainer {
     fn end_epoch(&mut self, epoch: u32, scores: Option<Scores>) -> Result<ControlFlow<()>> {
         let mut values: BTreeMap<String, f64> =
             self.sums.means().map(|(name, mean)| (format!("train.{name}"), mean)).collect();
-        if let Some(Scores { recon, r2_mean }) = scores {
+        if let Some(Scores { recon, r2_mean, pearson_delta }) = scores {
             values.insert("valid.recon".into(), recon);
-            values.insert("valid.r2_mean".into(), r2_mean);
+            values.extend(r2_mean.map(|value| ("valid.r2_mean".to_owned(), value)));
+            values.extend(pearson_delta.map(|value| ("valid.pearson_delta".to_owned(), value)));
         }
         let seconds = self.epoch_started.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
@@ -194,7 +201,9 @@ impl Trainer {
         values.insert("seconds".into(), seconds);
         values.insert("wait.data".into(), self.epoch_waited.as_secs_f64() / seconds.max(1e-9));
         let report = EpochReport { epoch, values };
+        let started = Instant::now();
         append_line(&self.settings.folder.join(files::HISTORY), &report)?;
+        self.writing += started.elapsed();
         (self.on_epoch)(&report);
 
         self.progress.history_lines += 1;
@@ -205,7 +214,7 @@ impl Trainer {
         (self.epoch_cells, self.epoch_waited, self.epoch_started) = (0, Duration::ZERO, Instant::now());
         let patience = self.settings.plan.train.early_stopping_patience;
         if let Some(scores) = scores {
-            self.judge(epoch, scores);
+            self.judge(epoch, scores)?;
         }
         let ends = self.order.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
@@ -215,24 +224,38 @@ impl Trainer {
         Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    fn judge(&mut self, epoch: u32, scores: Scores) {
-        let monitor = self.settings.plan.train.monitor;
-        let value = match monitor {
-            Monitor::R2Mean => scores.r2_mean,
-            Monitor::Recon => scores.recon,
+    /// Keeps the weights if they are the best so far. While the adversaries have not come to their full weight, the basal
+    /// latent may still know what was done to a cell, so those epochs are not candidates.
+    fn judge(&mut self, epoch: u32, scores: Scores) -> Result<()> {
+        let train = &self.settings.plan.train;
+        let last = epoch + 1 == self.order.epochs;
+        if epoch < train.n_epochs_pretrain_ae + train.n_epochs_adv_warmup && !last {
+            return Ok(());
+        }
+        let (monitor, value) = match train.monitor {
+            Monitor::PearsonDelta => (Monitor::PearsonDelta, scores.pearson_delta),
+            Monitor::R2Mean => (Monitor::R2Mean, scores.r2_mean),
+            Monitor::Recon => (Monitor::Recon, Some(scores.recon)),
         };
+        // Which scores there are depends on the cells alone, so all epochs of a run fall back alike.
+        let (monitor, value) = value.map_or((Monitor::Recon, scores.recon), |value| (monitor, value));
+        if !value.is_finite() {
+            return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });
+        }
         if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
-            self.progress.best = Some(Best { epoch, value });
+            self.progress.best = Some(Best { epoch, monitor, value });
             self.progress.stale = 0;
             self.best = self.learner.network.parameters.snapshot();
         } else {
             self.progress.stale += 1;
         }
+        Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<()> {
         self.sums.read(self.progress.position.epoch, self.progress.position.batch)?;
         self.progress.sums = self.sums.sums.clone();
+        let started = Instant::now();
         checkpoint::write(
             &self.settings.folder.join(files::CHECKPOINTS),
             &self.progress,
@@ -240,6 +263,7 @@ impl Trainer {
             &self.best,
         )?;
         self.last_checkpoint = Instant::now();
+        self.writing += started.elapsed();
         Ok(())
     }
 }
@@ -297,7 +321,7 @@ impl Sink for Trainer {
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
             cells_per_second: cells as f64 / seconds.max(1e-9),
             waited_for_data: self.waited.as_secs_f64() / all.max(1e-9),
-            monitor: plan.train.monitor,
+            waited_for_disk: self.writing.as_secs_f64() / all.max(1e-9),
         })
     }
 

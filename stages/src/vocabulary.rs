@@ -9,7 +9,11 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{atlas::Atlas, groups::Groups, split::Part};
+use crate::{
+    atlas::Atlas,
+    groups::{Group, Groups},
+    split::Part,
+};
 
 /// Column 0 of every vocabulary, as in the original: its embedding is zero and it is never looked up.
 pub const PADDING: &str = "<PAD>";
@@ -110,15 +114,10 @@ impl Vocabulary {
         let groups = trained.iter().filter_map(|group| {
             let parts = vocabulary.parts(atlas, group.condition)?;
             let is_control = group.condition == CONTROL;
-            let values = group
-                .covariates
-                .iter()
-                .zip(&manifest.covariates)
-                .map(|(code, covariate)| covariate.values[*code as usize].clone());
             Some(TrainedGroup {
                 perturbations: if is_control { Vec::new() } else { parts.iter().map(|(code, _)| *code).collect() },
                 doses: if is_control { Vec::new() } else { parts.iter().map(|(_, dose)| *dose).collect() },
-                covariates: values.collect(),
+                covariates: atlas.covariate_values(&group.covariates),
                 cells: group.cells_for(Part::Train),
             })
         });
@@ -131,6 +130,14 @@ impl Vocabulary {
     pub fn perturbation(&self, name: &str) -> Option<u32> {
         let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
         u32::try_from(at + 1).ok()
+    }
+
+    /// Whether the model has a place for a group's condition and covariates.
+    #[must_use]
+    pub fn knows(&self, atlas: &Atlas, group: &Group) -> bool {
+        let covariates = atlas.covariate_values(&group.covariates);
+        let known = covariates.iter().zip(&self.covariates).all(|(value, covariate)| covariate.code(value).is_some());
+        known && self.parts(atlas, group.condition).is_some()
     }
 
     /// Codes and doses of a condition of an atlas, by ascending code, as the original orders them; control is its own entry

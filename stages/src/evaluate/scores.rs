@@ -37,7 +37,7 @@ pub struct Predicted {
 ///
 /// The controls are in two disjoint halves: predictions start from one and the real change is taken against the other,
 /// so that the noise of one control mean can't make both changes look alike.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Comparison<'a> {
     /// The real cells.
     pub truth: &'a Group,

@@ -112,16 +112,16 @@ impl H5adReader {
     ///
     /// # Errors
     /// A column that is not there, or can't be read.
-    pub fn obs_column<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Result<ArrayRef>> + 'a {
+    pub fn obs_column(&self, name: String) -> impl Iterator<Item = Result<ArrayRef>> + '_ {
         let rows = self.cells();
-        let unknown = move || {
+        let unknown = |name: &str| {
             let schema = self.obs_schema();
             let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
             Error::unknown("obs column", name, known)
         };
         (0..rows).step_by(self.rows_per_chunk).map(move |first| {
             let slice = h5::index(first)?..h5::index(rows.min(first + self.rows_per_chunk as u64))?;
-            let column = self.obs.read_column(name, slice).unwrap_or_else(|| Err(unknown()))?;
+            let column = self.obs.read_column(&name, slice).unwrap_or_else(|| Err(unknown(&name)))?;
             arrow::compute::cast(&column, &arrow::datatypes::DataType::Utf8)
                 .map_err(|error| Error::Bug(error.to_string()))
         })

@@ -22,7 +22,7 @@ pub struct AskedKeys {
     pub perturbation: Option<String>,
     /// Labels that mean control; `*` stands for any text.
     pub controls: Vec<String>,
-    /// The dose column.
+    /// The dose column; an empty name says that there is none.
     pub dose: Option<String>,
     /// Covariates; an empty list says that there are none.
     pub covariates: Option<Vec<String>>,
@@ -62,9 +62,7 @@ impl Columns for super::h5ad::H5adReader {
     }
 
     fn read(&self, name: &str) -> impl Iterator<Item = Result<ArrayRef>> {
-        self.obs_column(&self.obs_schema().field_with_name(name).map(|field| field.name().clone()).unwrap_or_default())
-            .collect::<Vec<_>>()
-            .into_iter()
+        self.obs_column(name.to_owned())
     }
 }
 
@@ -74,6 +72,8 @@ impl Columns for super::h5ad::H5adReader {
 /// Columns that are not there, candidates that differ, a control that no cell has.
 pub fn resolve(file: &str, table: &impl Columns, asked: &AskedKeys) -> Result<ResolvedKeys> {
     let names = table.names();
+    let no_dose = asked.dose.as_deref() == Some("");
+    let asked = &AskedKeys { dose: asked.dose.clone().filter(|name| !name.is_empty()), ..asked.clone() };
     for name in
         [&asked.perturbation, &asked.dose, &asked.batch].into_iter().flatten().chain(asked.covariates.iter().flatten())
     {
@@ -87,7 +87,11 @@ pub fn resolve(file: &str, table: &impl Columns, asked: &AskedKeys) -> Result<Re
         None => guess(file, table, flag, habits, &mut guessed),
     };
     let perturbation = settle(&asked.perturbation, "--perturbation", &PERTURBATION_HABITS)?;
-    let dose = if perturbation.is_some() { settle(&asked.dose, "--dose", &DOSE_HABITS)? } else { asked.dose.clone() };
+    let dose = if perturbation.is_some() && !no_dose {
+        settle(&asked.dose, "--dose", &DOSE_HABITS)?
+    } else {
+        asked.dose.clone()
+    };
     let mut covariates = match &asked.covariates {
         Some(covariates) => covariates.clone(),
         None => settle(&None, "--covariates", &COVARIATE_HABITS)?.into_iter().collect(),

@@ -1,19 +1,23 @@
-//! A batch becomes tensors: copied to the device as CSR in its narrow types, made dense there.
+//! A batch becomes tensors: copied to the device as CSR in its narrow types, made dense there where it must be.
 
 use schemas::batch::{Expression, Genes, Labels, Values};
 use tch::{Device, Kind, Tensor};
 
 use crate::batch::Batch;
 
-/// Rows of expression on a device, dense and sparse at once.
+/// Rows of expression on a device, by their non-zeros.
 #[derive(Debug)]
 pub struct Cells {
-    /// `[cells, genes]`.
-    pub dense: Tensor,
-    /// Where the non-zeros stand in the flattened dense tensor, `[non-zeros]`, int64.
+    /// How many rows and columns the dense matrix would have.
+    pub shape: [i64; 2],
+    /// Where the non-zeros stand in the flattened dense matrix, `[non-zeros]`, int64.
     pub places: Tensor,
+    /// The gene of each non-zero, `[non-zeros]`, int64.
+    pub genes: Tensor,
     /// The non-zeros, `[non-zeros]`.
     pub values: Tensor,
+    /// Each cell's sum over genes, `[cells, 1]`.
+    pub library: Tensor,
 }
 
 /// What a model sees of a batch.
@@ -52,73 +56,77 @@ impl Cells {
     #[must_use]
     pub fn new(expression: &Expression, genes: i64, kind: Kind, device: Device) -> Self {
         let rows = i64::try_from(expression.rows()).unwrap_or(i64::MAX);
-        let places = if device == Device::Cpu {
-            places_on_host(expression, genes)
-        } else {
-            places_on_device(expression, genes, device)
-        };
+        let ids = gene_ids(&expression.genes, device);
         let values = values_tensor(&expression.values, device).to_kind(kind);
-        let dense = Tensor::zeros([rows * genes], (kind, device)).scatter_(0, &places, &values).view([rows, genes]);
-        Self { dense, places, values }
+        let row_of = row_of_each(expression, device);
+        let library = Tensor::zeros([rows], (kind, device)).index_add_(0, &row_of, &values).unsqueeze(-1);
+        Self { shape: [rows, genes], places: row_of * genes + &ids, genes: ids, values, library }
     }
-}
 
-/// One pass over the entries: on a CPU cheaper than the operators that compute the same.
-fn places_on_host(expression: &Expression, genes: i64) -> Tensor {
-    fn walk<G: Copy + Into<i64>>(pointers: &[u32], ids: &[G], genes: i64) -> Vec<i64> {
-        let mut places = Vec::with_capacity(ids.len());
-        let mut start = 0;
-        for pair in pointers.windows(2) {
-            places.extend(ids[pair[0] as usize..pair[1] as usize].iter().map(|gene| start + (*gene).into()));
-            start += genes;
+    /// The rows of a dense matrix `[cells, genes]`.
+    #[must_use]
+    pub fn from_dense(dense: &Tensor) -> Self {
+        let genes = dense.size()[1];
+        let flat = dense.reshape([-1]);
+        let places = flat.nonzero().view([-1]);
+        Self {
+            shape: [dense.size()[0], genes],
+            genes: places.remainder(genes),
+            values: flat.index_select(0, &places),
+            library: dense.sum_dim_intlist([1_i64].as_slice(), true, dense.kind()),
+            places,
         }
-        places
     }
-    Tensor::from_slice(&match &expression.genes {
-        Genes::U16(ids) => walk(&expression.row_pointers, ids, genes),
-        Genes::U32(ids) => walk(&expression.row_pointers, ids, genes),
-    })
+
+    /// The dense matrix, `[cells, genes]`.
+    #[must_use]
+    pub fn dense(&self) -> Tensor {
+        self.scattered(&self.values)
+    }
+
+    /// The dense matrix of log(1 + value), `[cells, genes]`: zero where the value is.
+    #[must_use]
+    pub fn log1p(&self) -> Tensor {
+        self.scattered(&self.values.log1p())
+    }
+
+    fn scattered(&self, values: &Tensor) -> Tensor {
+        let mut dense = Tensor::zeros([self.shape[0] * self.shape[1]], (values.kind(), values.device()));
+        let _ = dense.scatter_(0, &self.places, values);
+        dense.view(self.shape)
+    }
 }
 
-/// The same on a device, from the narrow types as they are.
-fn places_on_device(expression: &Expression, genes: i64, device: Device) -> Tensor {
-    let ids = match &expression.genes {
-        // libtorch has no arithmetic on u16 and u32: the bits travel as signed numbers.
-        Genes::U16(ids) => Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(ids))
-            .to_device(device)
-            .to_kind(Kind::Int64)
-            .bitwise_and(0xffff),
-        Genes::U32(ids) => Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(ids))
-            .to_device(device)
-            .to_kind(Kind::Int64)
-            .bitwise_and(0xffff_ffff),
-    };
-    let pointers = Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(&expression.row_pointers))
-        .to_device(device)
-        .to_kind(Kind::Int64);
-    let rows = pointers.size()[0] - 1;
-    let lengths = pointers.narrow(0, 1, rows) - pointers.narrow(0, 0, rows);
-    let starts = Tensor::arange(rows, (Kind::Int64, device)) * genes;
-    ids + starts.repeat_interleave_self_tensor(
-        &lengths,
-        0,
-        i64::try_from(expression.row_pointers.last().copied().unwrap_or(0)).ok(),
-    )
+/// libtorch has no arithmetic on u16 and u32: the bits travel as signed numbers of the same width, and are widened on the
+/// device.
+fn gene_ids(genes: &Genes, device: Device) -> Tensor {
+    match genes {
+        Genes::U16(ids) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(ids)), 0xffff, device),
+        Genes::U32(ids) => widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(ids)), 0xffff_ffff, device),
+    }
 }
 
 fn values_tensor(values: &Values, device: Device) -> Tensor {
     match values {
         Values::U8(values) => Tensor::from_slice(values).to_device(device),
-        Values::U16(values) => Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(values))
-            .to_device(device)
-            .to_kind(Kind::Int64)
-            .bitwise_and(0xffff),
-        Values::U32(values) => Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(values))
-            .to_device(device)
-            .to_kind(Kind::Int64)
-            .bitwise_and(0xffff_ffff),
+        Values::U16(values) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(values)), 0xffff, device),
+        Values::U32(values) => {
+            widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(values)), 0xffff_ffff, device)
+        }
         Values::F32(values) => Tensor::from_slice(values).to_device(device),
     }
+}
+
+fn widened(bits: Tensor, mask: i64, device: Device) -> Tensor {
+    bits.to_device(device).to_kind(Kind::Int64).bitwise_and(mask)
+}
+
+/// The row of each non-zero, `[non-zeros]`, int64.
+fn row_of_each(expression: &Expression, device: Device) -> Tensor {
+    let pointers = &expression.row_pointers;
+    let entries = i64::from(pointers.last().copied().unwrap_or(0));
+    let lengths: Vec<i64> = pointers.windows(2).map(|pair| i64::from(pair[1] - pair[0])).collect();
+    Tensor::repeat_interleave(&Tensor::from_slice(&lengths).to_device(device), entries)
 }
 
 fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
@@ -129,19 +137,27 @@ fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
 /// The perturbation CSR as two padded tensors, as wide as the largest combination of the batch.
 fn padded(labels: &Labels, kind: Kind, device: Device) -> (Tensor, Tensor) {
     let matrix = &labels.perturbations;
-    let width = matrix.outer_iterator().map(|row| row.nnz()).max().unwrap_or(0).max(1);
-    let mut codes = vec![0_i64; matrix.rows() * width];
-    let mut doses = vec![0_f32; matrix.rows() * width];
-    for (cell, row) in matrix.outer_iterator().enumerate() {
-        for (at, (code, dose)) in row.iter().enumerate() {
-            codes[cell * width + at] = i64::try_from(code).unwrap_or(0);
-            doses[cell * width + at] = *dose;
+    let rows = matrix
+        .outer_iterator()
+        .map(|row| row.iter().map(|(code, dose)| (u32::try_from(code).unwrap_or(0), f64::from(*dose))).collect());
+    pad(&rows.collect::<Vec<_>>(), kind, device)
+}
+
+/// Rows of codes and doses as two tensors `[rows, longest row]`, padded with 0.
+#[must_use]
+pub fn pad(rows: &[Vec<(u32, f64)>], kind: Kind, device: Device) -> (Tensor, Tensor) {
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let mut codes = vec![0_i64; rows.len() * width];
+    let mut doses = vec![0.0_f64; rows.len() * width];
+    for (row, parts) in rows.iter().enumerate() {
+        for (at, (code, dose)) in parts.iter().enumerate() {
+            (codes[row * width + at], doses[row * width + at]) = (i64::from(*code), *dose);
         }
     }
-    let shape = [i64::try_from(matrix.rows()).unwrap_or(i64::MAX), i64::try_from(width).unwrap_or(i64::MAX)];
+    let shape = [rows.len(), width].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
     (
         Tensor::from_slice(&codes).view(shape).to_device(device),
-        Tensor::from_slice(&doses).view(shape).to_device(device).to_kind(kind),
+        Tensor::from_slice(&doses).view(shape).to_kind(kind).to_device(device),
     )
 }
 
@@ -150,16 +166,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_device_finds_the_same_places_as_the_host() {
+    fn rows_in_narrow_types_become_the_dense_matrix_they_stand_for() {
         let expression = Expression {
             row_pointers: vec![0, 2, 2, 5],
             genes: Genes::U16(vec![1, 40_000, 0, 2, 65_535]),
             values: Values::U16(vec![1, 2, 3, 40_000, 5]),
         };
-        let host = places_on_host(&expression, 65_536);
-        assert_eq!(host, places_on_device(&expression, 65_536, Device::Cpu));
         let cells = Cells::new(&expression, 65_536, Kind::Double, Device::Cpu);
-        assert_eq!(cells.dense.double_value(&[2, 2]), 40_000.0);
-        assert_eq!(cells.dense.sum(Kind::Double).double_value(&[]), 40_011.0);
+        let dense = cells.dense();
+        assert_eq!(
+            [[0, 1], [0, 40_000], [2, 0], [2, 2], [2, 65_535]].map(|at| dense.double_value(&at)),
+            [1.0, 2.0, 3.0, 40_000.0, 5.0]
+        );
+        assert_eq!(Vec::<f64>::try_from(cells.library.view([-1])).expect("numbers"), [3.0, 0.0, 40_008.0]);
+        let back = Cells::from_dense(&dense);
+        assert_eq!((back.places, back.genes, back.values), (cells.places, cells.genes, cells.values));
     }
 }

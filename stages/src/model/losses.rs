@@ -10,10 +10,10 @@ use super::{
 /// Negative log-likelihood of the cells: summed over genes, averaged over cells.
 #[must_use]
 pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
-    let count = cells.dense.size()[0];
+    let count = cells.shape[0];
     let total = match output {
         Output::NegativeBinomial { mean, theta } => negative_binomial(mean, theta, cells),
-        Output::Normal { mean, variance } => normal(mean, variance, &cells.dense),
+        Output::Normal { mean, variance } => normal(mean, variance, &cells.dense()),
     };
     total / -count
 }
@@ -27,16 +27,14 @@ pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
 /// Whatever x multiplies, and the gamma terms, vanish where x is zero, so they are computed on the non-zeros alone.
 fn negative_binomial(mean: &Tensor, theta: &Tensor, cells: &Cells) -> Tensor {
     let kind = mean.kind();
-    let genes = mean.size()[1];
     let log_sum = (mean + (theta + EPSILON)).log();
     let everywhere = (theta + EPSILON).log().dot(theta) * mean.size()[0]
         - log_sum.sum_dim_intlist([0_i64].as_slice(), false, kind).dot(theta);
     let x = &cells.values;
     let at = |dense: &Tensor| dense.view([-1]).index_select(0, &cells.places);
-    let theta_at = theta.index_select(0, &cells.places.remainder(genes));
-    let non_zeros = x * ((at(mean) + EPSILON).log() - at(&log_sum)) + (x + &theta_at).lgamma()
-        - theta_at.lgamma()
-        - (x + 1.0).lgamma();
+    let of_gene = |gene: &Tensor| gene.index_select(0, &cells.genes);
+    let gammas = (x + of_gene(theta)).lgamma() - of_gene(&theta.lgamma()) - (x + 1.0).lgamma();
+    let non_zeros = x * ((at(mean) + EPSILON).log() - at(&log_sum)) + gammas;
     everywhere + non_zeros.sum(kind)
 }
 

@@ -168,15 +168,8 @@ impl Network {
     #[must_use]
     pub fn encode(&self, cells: &Cells, mode: Mode) -> Tensor {
         let x = match self.decoder {
-            // log(1 + x) of the non-zeros is log(1 + x) of all.
-            Decoder::NegativeBinomial { .. } => {
-                let flat = Tensor::zeros(
-                    [cells.dense.size()[0] * self.genes],
-                    (self.parameters.kind(), self.parameters.device()),
-                );
-                flat.scatter(0, &cells.places, &cells.values.log1p()).view([-1, self.genes])
-            }
-            Decoder::Normal { .. } => cells.dense.shallow_clone(),
+            Decoder::NegativeBinomial { .. } => cells.log1p(),
+            Decoder::Normal { .. } => cells.dense(),
         };
         self.to_latent.forward(&self.encoder.forward(&x, mode))
     }
@@ -213,7 +206,7 @@ impl Network {
         Latent {
             basal: self.encode(&input.cells, mode),
             perturbation: self.perturbation_latent(&input.perturbations, &input.doses),
-            covariates: self.covariate_latent(&input.covariates, input.cells.dense.size()[0]),
+            covariates: self.covariate_latent(&input.covariates, input.cells.shape[0]),
         }
     }
 
@@ -236,10 +229,13 @@ impl Network {
     }
 }
 
-/// Each cell's sum over genes, `[cells, 1]`.
+/// Means on the scale that profiles are compared on: log(1 + counts), or the values themselves.
 #[must_use]
-pub fn library(cells: &Cells) -> Tensor {
-    cells.dense.sum_dim_intlist([1_i64].as_slice(), true, cells.dense.kind())
+pub fn on_comparison_scale(output: &Output) -> Tensor {
+    match output {
+        Output::NegativeBinomial { mean, .. } => mean.log1p(),
+        Output::Normal { mean, .. } => mean.shallow_clone(),
+    }
 }
 
 fn size(length: usize) -> i64 {

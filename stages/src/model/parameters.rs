@@ -1,9 +1,11 @@
 //! Parameters by name, as in the original's state dict.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use schemas::{Error, Result};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::disk::StagedFile;
 
 /// Tensors that are learned, and the running statistics beside them.
 #[derive(Debug)]
@@ -107,13 +109,28 @@ impl Parameters {
 /// # Errors
 /// A disk that is full or broken.
 pub fn write_safetensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
-    let staged = path.with_extension("safetensors.tmp");
-    let list: Vec<(&String, Tensor)> =
-        tensors.iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu).contiguous())).collect();
-    Tensor::write_safetensors(&list, &staged)
-        .map_err(|error| Error::io("write", path)(std::io::Error::other(error)))?;
-    std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(Error::io("write", path))?;
-    std::fs::rename(&staged, path).map_err(Error::io("create", path))
+    let staged = StagedFile::beside(path)?;
+    let to_list = |(name, tensor): (_, &Tensor)| (name, tensor.to_device(Device::Cpu).contiguous());
+    let list: Vec<(&String, Tensor)> = tensors.iter().map(to_list).collect();
+    Tensor::write_safetensors(&list, staged.path())
+        .map_err(|error| Error::io("write", path)(io_error_within(error)))?;
+    staged.commit()
+}
+
+/// The operating system's own error within another, so that a full disk is told from others.
+fn io_error_within(error: TchError) -> io::Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(deeper) = cause {
+        if let Some(code) = deeper.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return io::Error::from_raw_os_error(code);
+        }
+        cause = deeper.source();
+    }
+    // Errors that only keep the text of the one beneath.
+    if error.to_string().contains("No space left on device") {
+        return io::ErrorKind::StorageFull.into();
+    }
+    io::Error::other(error)
 }
 
 /// Reads all tensors of a safetensors file.

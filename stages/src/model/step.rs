@@ -6,12 +6,7 @@ use schemas::{Result, config::Plan};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    adversary::Adversaries,
-    input::Input,
-    layers::Mode,
-    losses::reconstruction,
-    network::{Network, library},
-    optimiser::Adam,
+    adversary::Adversaries, input::Input, layers::Mode, losses::reconstruction, network::Network, optimiser::Adam,
     schedule::Schedule,
 };
 use crate::vocabulary::Vocabulary;
@@ -76,7 +71,7 @@ impl Learner {
         }
     }
 
-    /// Learns from a batch, the `index`th of its epoch.
+    /// Learns from a batch, the `index`th of the run.
     ///
     /// Before the adversaries start, and with `adv_steps = 0`, both sides learn from every batch; otherwise the autoencoder
     /// learns from one of `adv_steps` batches and the adversaries from the others.
@@ -101,7 +96,7 @@ impl Learner {
     fn autoencoder_step(&mut self, input: &Input, learns: bool, schedule: Schedule, losses: &mut StepLosses) -> Tensor {
         let _grad = (!learns).then(tch::no_grad_guard);
         let latent = self.network.latent(input, Mode::Train);
-        let output = self.network.decode(&latent.after(), &library(&input.cells), Mode::Train);
+        let output = self.network.decode(&latent.after(), &input.cells.library, Mode::Train);
         let recon = reconstruction(&output, &input.cells);
         losses.recon = Some(recon.detach());
         let basal = latent.basal.detach();

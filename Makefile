@@ -1,0 +1,38 @@
+# make demo: the main job on a simulated atlas.   make test: every test.   Both set up what they need first.
+
+SHELL := /bin/bash
+CUDA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo 1 || echo 0)
+CARGO ?= cargo
+DEMO ?= demo
+
+.PHONY: help setup build demo test lint bench clean
+
+help:
+	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
+	@echo "make test    every test, example and doc-test"
+	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 brings the CUDA libraries as well)"
+	@echo "make lint    rustfmt and clippy, warnings denied"
+	@echo "make bench   the benches behind benches/RESULTS.md"
+
+setup:
+	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.9 or newer with pip"; exit 1; }
+	@python3 scripts/setup.py $(if $(filter 1,$(CUDA)),--cuda)
+
+build: setup
+	$(CARGO) build --release --locked
+
+demo: build
+	@bash scripts/demo.sh target/release/perturbine $(DEMO)
+
+test: setup
+	$(CARGO) test --workspace --locked
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+bench: setup
+	$(CARGO) bench --locked
+
+clean:
+	rm -rf target $(DEMO)

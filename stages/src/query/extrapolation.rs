@@ -1,0 +1,112 @@
+//! How far a prediction goes beyond what was trained on.
+
+use std::collections::HashSet;
+
+use crate::vocabulary::Vocabulary;
+
+/// How far a prediction goes beyond what was trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extrapolation {
+    /// Condition, doses and covariates were trained on together.
+    Seen,
+    /// The combination was trained on in these covariates, at other doses.
+    Dose,
+    /// Its perturbations were trained on, but not together.
+    Combination,
+    /// Everything was trained on, but not this condition in these covariates.
+    CovariateCombination,
+    /// These covariate values were never trained on together.
+    Covariate,
+}
+
+impl Extrapolation {
+    /// Its name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seen => "seen",
+            Self::Dose => "dose",
+            Self::Combination => "combination",
+            Self::CovariateCombination => "covariate_combination",
+            Self::Covariate => "covariate",
+        }
+    }
+}
+
+/// What was trained on, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Trained {
+    /// Perturbation codes, the bits of their doses, covariate values.
+    groups: HashSet<(Vec<u32>, Vec<u64>, Vec<String>)>,
+    /// Perturbation codes and covariate values.
+    combinations_here: HashSet<(Vec<u32>, Vec<String>)>,
+    combinations: HashSet<Vec<u32>>,
+    contexts: HashSet<Vec<String>>,
+}
+
+impl Trained {
+    pub(super) fn new(vocabulary: &Vocabulary) -> Self {
+        let all = || vocabulary.trained.iter();
+        Self {
+            groups: all()
+                .map(|group| (group.perturbations.clone(), bits(&group.doses), group.covariates.clone()))
+                .collect(),
+            combinations_here: all().map(|group| (group.perturbations.clone(), group.covariates.clone())).collect(),
+            combinations: all().map(|group| group.perturbations.clone()).collect(),
+            contexts: all().map(|group| group.covariates.clone()).collect(),
+        }
+    }
+
+    /// How far perturbations at doses, by ascending code, go in covariates.
+    pub(super) fn distance(&self, parts: &[(u32, f64)], covariates: &[String]) -> Extrapolation {
+        let (codes, doses): (Vec<u32>, Vec<f64>) = parts.iter().copied().unzip();
+        let covariates = covariates.to_vec();
+        if self.groups.contains(&(codes.clone(), bits(&doses), covariates.clone())) {
+            Extrapolation::Seen
+        } else if !self.contexts.contains(&covariates) {
+            Extrapolation::Covariate
+        } else if self.combinations_here.contains(&(codes.clone(), covariates)) {
+            Extrapolation::Dose
+        } else if self.combinations.contains(&codes) {
+            Extrapolation::CovariateCombination
+        } else {
+            Extrapolation::Combination
+        }
+    }
+}
+
+fn bits(doses: &[f64]) -> Vec<u64> {
+    doses.iter().map(|dose| dose.to_bits()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::TrainedGroup;
+
+    #[test]
+    fn the_distance_tells_what_is_new() {
+        let group = |perturbations: &[u32], doses: &[f64], covariate: &str| TrainedGroup {
+            perturbations: perturbations.into(),
+            doses: doses.into(),
+            covariates: vec![covariate.into()],
+            cells: 10,
+        };
+        let vocabulary = Vocabulary {
+            perturbations: Vec::new(),
+            combinations: Vec::new(),
+            combination_cells: Vec::new(),
+            covariates: Vec::new(),
+            batch: None,
+            trained: vec![group(&[2], &[1.0], "T"), group(&[3], &[1.0], "B"), group(&[], &[], "B")],
+        };
+        let trained = Trained::new(&vocabulary);
+        let at = |parts: &[(u32, f64)], covariate: &str| trained.distance(parts, &[covariate.into()]);
+        assert_eq!(at(&[(2, 1.0)], "T"), Extrapolation::Seen);
+        assert_eq!(at(&[(2, 0.5)], "T"), Extrapolation::Dose);
+        assert_eq!(at(&[(2, 1.0)], "B"), Extrapolation::CovariateCombination);
+        assert_eq!(at(&[(2, 1.0), (3, 1.0)], "T"), Extrapolation::Combination);
+        assert_eq!(at(&[(2, 1.0)], "NK"), Extrapolation::Covariate);
+        assert_eq!(at(&[], "B"), Extrapolation::Seen);
+    }
+}

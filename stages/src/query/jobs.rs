@@ -1,0 +1,190 @@
+//! Predictions in terms of a model and an atlas: what to predict, and from which cells.
+
+use std::sync::Arc;
+
+use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
+
+use super::{Extrapolation, OnUnknown, Query, Skipped, resolve::Resolver};
+use crate::{
+    atlas::Atlas,
+    groups::Groups,
+    profiles::first_half,
+    saved::Card,
+    split::{Part, Split},
+};
+
+/// Targets that are predicted together: bounds the sums that a predictor holds.
+pub(super) const TARGETS_PER_JOB: usize = 256;
+
+/// One prediction: a condition at doses, in a covariate combination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The condition's name.
+    pub condition: String,
+    /// Its doses, aligned with the name.
+    pub dose: String,
+    /// Codes of its perturbations in the model's vocabulary, and their doses; control is its own entry.
+    pub parts: Vec<(u32, f64)>,
+    /// The value of every covariate.
+    pub covariates: Vec<String>,
+    /// The model's codes of them.
+    pub covariate_codes: Vec<u32>,
+    /// How far it goes.
+    pub extrapolation: Extrapolation,
+}
+
+/// Source cells, and the targets that are predicted from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// The source cells' covariate codes in the atlas.
+    pub context: Vec<u32>,
+    /// How many source cells there are.
+    pub source_cells: u64,
+    /// What to predict.
+    pub targets: Vec<Target>,
+}
+
+/// Decides which cells predictions start from.
+pub type IsSource = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
+
+/// A query in terms of a model and an atlas.
+#[derive(Clone)]
+pub struct Jobs {
+    /// What to run, one after the other.
+    pub jobs: Arc<Vec<Job>>,
+    /// What is not run.
+    pub skipped: Vec<Skipped>,
+    is_source: IsSource,
+    most_cells: u64,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("jobs", &self.jobs).field("skipped", &self.skipped).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Resolves a query; `split` says what is held out.
+    ///
+    /// # Errors
+    /// Names that the model or the atlas does not know, covariates without source cells, unless they are to be skipped.
+    pub fn resolve(query: &Query, card: &Card, atlas: &Atlas, split: Option<&Split>) -> Result<Self> {
+        check_genes(card, atlas)?;
+        check_covariates(card, atlas)?;
+        let matches = query.from.as_ref().map(|selector| selector.on(atlas)).transpose()?;
+        let source_atlas = atlas.clone();
+        let is_source: IsSource = match matches {
+            Some(matches) => Arc::new(move |cell| matches(source_atlas.codes(cell))),
+            None => Arc::new(move |cell| source_atlas.condition(cell) == CONTROL),
+        };
+        let mut resolver = Resolver::new(card, atlas, &is_source);
+        let groups = Groups::of(atlas, split);
+        for request in &query.to {
+            resolver.add(request, query, &groups)?;
+        }
+        let (jobs, skipped) = resolver.finish(query.no_control)?;
+        let most_cells = query.cells_per_condition.map_or(u64::MAX, u64::from);
+        Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells })
+    }
+
+    /// What an evaluation asks: every condition of the `judged` part, and control beside it, predicted from the training
+    /// controls of the first half. With each target comes its group; control's is none. Conditions that can't be predicted
+    /// are skipped.
+    ///
+    /// # Errors
+    /// An atlas whose genes or covariates are not the model's.
+    pub fn to_judge(
+        card: &Card,
+        atlas: &Atlas,
+        groups: &Groups,
+        split: Arc<Split>,
+        judged: Part,
+    ) -> Result<(Self, Vec<Vec<Option<usize>>>)> {
+        check_genes(card, atlas)?;
+        check_covariates(card, atlas)?;
+        let source_atlas = atlas.clone();
+        let is_source: IsSource = Arc::new(move |cell| {
+            source_atlas.condition(cell) == CONTROL && split.part(cell) == Part::Train && first_half(cell)
+        });
+        let mut resolver = Resolver::new(card, atlas, &is_source);
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut groups_of: Vec<Vec<Option<usize>>> = Vec::new();
+        let is_judged = |at: &usize| 0 < groups.all()[*at].cells_for(judged) && groups.all()[*at].condition != CONTROL;
+        for at in (0..groups.all().len()).filter(is_judged) {
+            let group = &groups.all()[at];
+            let Some((source_cells, control, target)) = resolver.judged(group) else { continue };
+            let has_room = |job: &Job| job.context == group.covariates && job.targets.len() < TARGETS_PER_JOB;
+            let job = jobs.iter().position(has_room).unwrap_or_else(|| {
+                jobs.push(Job { context: group.covariates.clone(), source_cells, targets: vec![control] });
+                groups_of.push(vec![None]);
+                jobs.len() - 1
+            });
+            jobs[job].targets.push(target);
+            groups_of[job].push(Some(at));
+        }
+        let (_, skipped) = resolver.finish(OnUnknown::Skip)?;
+        Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX }, groups_of))
+    }
+
+    /// How many predictions there are.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.jobs.iter().map(|job| job.targets.len()).sum()
+    }
+
+    /// How many cells will be predicted, each one counted for every target.
+    #[must_use]
+    pub fn predicted_cells(&self) -> u64 {
+        self.jobs.iter().map(|job| job.source_cells.min(self.most_cells) * job.targets.len() as u64).sum()
+    }
+
+    /// The source cells of a job, ascending; where there are too many, evenly spread ones.
+    pub fn source_cells(&self, job: usize, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
+        let Job { context, source_cells, .. } = &self.jobs[job];
+        let (context, all, wanted) =
+            (context.clone(), u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
+        let (atlas, is_source) = (atlas.clone(), Arc::clone(&self.is_source));
+        let of_job = (0..atlas.cells())
+            .map(CellIndex)
+            .filter(move |cell| atlas.covariates(*cell) == context && is_source(*cell));
+        // The n-th cell is taken whenever n·wanted/all steps over an integer.
+        let taken = move |n: &usize| (*n as u128 * wanted) / all != ((*n as u128 + 1) * wanted) / all;
+        of_job.enumerate().filter(move |(n, _)| taken(n)).map(|(_, cell)| cell)
+    }
+}
+
+/// Genes must be the model's, in its order.
+fn check_genes(card: &Card, atlas: &Atlas) -> Result<()> {
+    if card.genes == atlas.genes() {
+        return Ok(());
+    }
+    let place = atlas.path().display().to_string();
+    let first = card.genes.iter().zip(atlas.genes()).position(|(model, atlas)| model != atlas);
+    let message = match first {
+        Some(at) => format!("gene {at} is `{}`, but the model's is `{}`", atlas.genes()[at], card.genes[at]),
+        None => format!("it has {} genes, but the model has {}", atlas.genes().len(), card.genes.len()),
+    };
+    Err(Error::data(
+        place,
+        message,
+        "predict on the atlas the model was trained on, or one with the same genes in the same order",
+    ))
+}
+
+/// Covariates must be the model's, in its order: their codes are compared by place.
+fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
+    let names = |covariates: &[schemas::conditions::Covariate]| {
+        covariates.iter().map(|covariate| covariate.name.clone()).collect::<Vec<_>>()
+    };
+    let (model, here) = (names(&card.vocabulary.covariates), names(&atlas.manifest().covariates));
+    if model == here {
+        return Ok(());
+    }
+    let message = format!("its covariates are {}, but the model's are {}", here.join(", "), model.join(", "));
+    Err(Error::data(
+        atlas.path().display().to_string(),
+        message,
+        "ingest it again with the model's --covariates and --batch",
+    ))
+}

@@ -1,0 +1,126 @@
+//! Names become a model's codes.
+
+use std::collections::HashMap;
+
+use schemas::{
+    Error, Result,
+    conditions::{dose_label, parse},
+};
+
+use super::{Target, extrapolation::Trained};
+use crate::{atlas::Atlas, saved::Card};
+
+/// A model's names, ready to be looked up.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    card: &'a Card,
+    codes: HashMap<&'a str, u32>,
+    /// The order in which a combination's perturbations are written, by its sorted codes: as first seen.
+    spelled: HashMap<Vec<u32>, Vec<u32>>,
+    /// Doses that a combination was trained at, by its sorted codes, in the same order.
+    doses: HashMap<Vec<u32>, Vec<Vec<f64>>>,
+    trained: Trained,
+}
+
+/// A condition in a model's codes, in the order in which it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Coded {
+    codes: Vec<u32>,
+    doses: Option<Vec<f64>>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(card: &'a Card, atlas: &Atlas) -> Self {
+        let vocabulary = &card.vocabulary;
+        let codes: HashMap<&str, u32> =
+            (1_u32..).zip(&vocabulary.perturbations[1..]).map(|(code, name)| (name.as_str(), code)).collect();
+        let mut spelled = HashMap::new();
+        let of_atlas = atlas.manifest().conditions.combinations().iter().map(|combination| combination.name.as_str());
+        for name in of_atlas.chain(vocabulary.combinations.iter().map(String::as_str)) {
+            let order: Option<Vec<u32>> =
+                name.split(&card.rules.delimiter).map(|part| codes.get(part).copied()).collect();
+            if let Some(order) = order {
+                spelled.entry(sorted(&order)).or_insert(order);
+            }
+        }
+        let mut doses: HashMap<Vec<u32>, Vec<Vec<f64>>> = HashMap::new();
+        for group in &vocabulary.trained {
+            let known = doses.entry(group.perturbations.clone()).or_default();
+            if !known.contains(&group.doses) {
+                known.push(group.doses.clone());
+            }
+        }
+        Self { card, codes, spelled, doses, trained: Trained::new(vocabulary) }
+    }
+
+    /// Reads a condition's name and, where it is given, its dose.
+    ///
+    /// # Errors
+    /// Text that can't be read, perturbations that were not trained on.
+    pub(super) fn read(&self, condition: &str, dose: Option<&str>) -> Result<Coded> {
+        let hint = "write --to 'condition=A+B,dose=1+0.5', a dose for each perturbation at its own place";
+        let named = parse(condition, dose, &self.card.rules).map_err(|error| Error::usage(error.to_string(), hint))?;
+        let mut parts: Vec<(u32, f64)> = Vec::new();
+        for (name, dose) in &named {
+            let known = || self.card.vocabulary.perturbations.iter().skip(2).map(String::as_str);
+            let code = self.codes.get(name.as_ref()).filter(|code| 1 < **code);
+            parts.push((*code.ok_or_else(|| Error::unknown("perturbation", name, known()))?, *dose));
+        }
+        let typed: Vec<u32> = parts.iter().map(|(code, _)| *code).collect();
+        let codes = self.spelled.get(&sorted(&typed)).cloned().unwrap_or(typed);
+        let dose_of = |code: &u32| parts.iter().find(|(known, _)| known == code).map_or(1.0, |(_, dose)| *dose);
+        Ok(Coded { doses: dose.map(|_| codes.iter().map(dose_of).collect()), codes })
+    }
+
+    /// The condition at the dose that was read; without one at every dose that it was trained at, or at 1.
+    pub(super) fn at_doses(&self, coded: &Coded) -> Vec<Coded> {
+        if coded.doses.is_some() {
+            return vec![coded.clone()];
+        }
+        let key = sorted(&coded.codes);
+        let in_order = |doses: &Vec<f64>| {
+            let dose_of = |code: &u32| key.iter().position(|known| known == code).map_or(1.0, |at| doses[at]);
+            Coded { codes: coded.codes.clone(), doses: Some(coded.codes.iter().map(dose_of).collect()) }
+        };
+        match self.doses.get(&key) {
+            Some(trained) => trained.iter().map(in_order).collect(),
+            None => vec![Coded { doses: Some(vec![1.0; coded.codes.len()]), codes: coded.codes.clone() }],
+        }
+    }
+
+    /// A condition at its doses, in covariates.
+    ///
+    /// # Errors
+    /// Covariate values that were not trained on.
+    pub(super) fn target(&self, coded: &Coded, covariates: Vec<String>) -> Result<Target> {
+        let Self { card, .. } = self;
+        let mut covariate_codes = Vec::new();
+        for (value, covariate) in covariates.iter().zip(&card.vocabulary.covariates) {
+            let known = || covariate.values.iter().map(String::as_str);
+            covariate_codes
+                .push(covariate.code(value).ok_or_else(|| Error::unknown("covariate value", value, known()))?);
+        }
+        let doses = coded.doses.clone().unwrap_or_else(|| vec![1.0; coded.codes.len()]);
+        let written: Vec<&str> =
+            coded.codes.iter().map(|code| card.vocabulary.perturbations[*code as usize].as_str()).collect();
+        let condition = if written.is_empty() {
+            card.vocabulary.perturbations[1].clone()
+        } else {
+            written.join(&card.rules.delimiter)
+        };
+        let dose = dose_label(&doses, &card.rules.delimiter);
+        let mut parts: Vec<(u32, f64)> = coded.codes.iter().copied().zip(doses).collect();
+        parts.sort_by_key(|(code, _)| *code);
+        let extrapolation = self.trained.distance(&parts, &covariates);
+        if parts.is_empty() {
+            parts.push((1, 1.0));
+        }
+        Ok(Target { condition, dose, parts, covariates, covariate_codes, extrapolation })
+    }
+}
+
+fn sorted(codes: &[u32]) -> Vec<u32> {
+    let mut sorted = codes.to_vec();
+    sorted.sort_unstable();
+    sorted
+}
