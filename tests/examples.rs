@@ -4,7 +4,9 @@ use std::{path::Path, process::Command};
 
 fn run(name: &str) -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_perturbine")).with_file_name("examples").join(name);
-    let output = Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}; `cargo test` without --test builds the examples", path.display()));
+    let output = Command::new(&path)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` without --test builds the examples", path.display()));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{name} failed:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
     text

@@ -278,9 +278,9 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Explained {
     /// A training run
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// A prediction
-    Predict(PredictArgs),
+    Predict(Box<PredictArgs>),
 }
 
 #[cfg(feature = "torch")]

@@ -75,6 +75,7 @@ impl Training {
             ));
         }
         let epochs = plan.epochs(train.cell_count());
+        let plan = plan.fitted_to(epochs);
         let order = TrainingOrder { train, valid, check_every: plan.train.check_val_every_n_epoch, epochs };
         let card = Card {
             format: saved::FORMAT_VERSION,

@@ -90,8 +90,8 @@ impl Expression {
 
     fn for_each_of<G: Copy + Into<u32>>(&self, genes: &[G], f: &mut impl FnMut(usize, usize, f32)) {
         match &self.values {
-            Values::U8(values) => self.walk(genes, values, |v| f32::from(v), f),
-            Values::U16(values) => self.walk(genes, values, |v| f32::from(v), f),
+            Values::U8(values) => self.walk(genes, values, f32::from, f),
+            Values::U16(values) => self.walk(genes, values, f32::from, f),
             Values::U32(values) => self.walk(genes, values, count_to_f32, f),
             Values::F32(values) => self.walk(genes, values, |v| v, f),
         }

@@ -27,7 +27,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// The original's architecture and training.
+    /// The original's architecture and training, sized as in its published Kang example, with a learning rate that suits it.
     #[default]
     Cpa,
 }
@@ -120,17 +120,17 @@ pub struct ModelSettings {
 impl Default for ModelSettings {
     fn default() -> Self {
         Self {
-            n_latent: 128,
+            n_latent: 64,
             recon_loss: ReconLoss::Auto,
             doser_type: Doser::LogSigm,
-            n_hidden_encoder: 256,
-            n_layers_encoder: 3,
+            n_hidden_encoder: 128,
+            n_layers_encoder: 2,
             norm_encoder: Norm::Batch,
             dropout_rate_encoder: 0.0,
-            n_hidden_decoder: 256,
-            n_layers_decoder: 3,
-            norm_decoder: Norm::Batch,
-            dropout_rate_decoder: 0.0,
+            n_hidden_decoder: 512,
+            n_layers_decoder: 2,
+            norm_decoder: Norm::Layer,
+            dropout_rate_decoder: 0.1,
         }
     }
 }
@@ -165,11 +165,11 @@ impl Default for AdversarySettings {
             n_hidden_adv: 64,
             n_layers_adv: 3,
             norm_adv: Norm::Batch,
-            dropout_rate_adv: 0.1,
-            reg_adv: 1.0,
-            pen_adv: 1.0,
-            adv_steps: 3,
-            adv_lr: 3e-4,
+            dropout_rate_adv: 0.3,
+            reg_adv: 20.0,
+            pen_adv: 5.0,
+            adv_steps: 0,
+            adv_lr: 1e-3,
             adv_wd: 4e-7,
         }
     }
@@ -255,15 +255,15 @@ impl Default for TrainSettings {
         Self {
             epochs: 0,
             batch_size: 128,
-            lr: 5e-4,
-            wd: 1e-6,
+            lr: 1e-3,
+            wd: 4e-7,
             doser_lr: 3e-4,
             doser_wd: 4e-7,
-            step_size_lr: 45,
+            step_size_lr: 0,
             lr_decay: 0.9,
             n_epochs_pretrain_ae: 0,
-            n_epochs_adv_warmup: 0,
-            gradient_clip_value: 0.0,
+            n_epochs_adv_warmup: 50,
+            gradient_clip_value: 1.0,
             check_val_every_n_epoch: 5,
             early_stopping_patience: 10,
             monitor: Monitor::default(),
@@ -414,6 +414,23 @@ impl std::ops::Deref for Plan {
 }
 
 impl Plan {
+    /// The plan of a run of so many epochs: pretraining and warm-up shrink to half of them together, so that the other half
+    /// is trained at the adversaries' full weight.
+    #[must_use]
+    pub fn fitted_to(mut self, epochs: u32) -> Self {
+        let train = &mut self.0.train;
+        let both = train.n_epochs_pretrain_ae + train.n_epochs_adv_warmup;
+        if epochs / 2 < both {
+            let shrunk = |wanted: u32| {
+                u32::try_from(u64::from(wanted) * u64::from(epochs / 2) / u64::from(both)).unwrap_or(wanted)
+            };
+            (train.n_epochs_pretrain_ae, train.n_epochs_adv_warmup) =
+                (shrunk(train.n_epochs_pretrain_ae), shrunk(train.n_epochs_adv_warmup));
+        }
+        train.epochs = epochs;
+        self
+    }
+
     /// Epochs at most, for so many training cells: the original's `min(round(20000 / cells * 400), 400)`, at least 1.
     #[must_use]
     pub fn epochs(&self, cells: u64) -> u32 {
@@ -454,6 +471,18 @@ mod tests {
         let back =
             Settings::layered(Preset::Cpa, Some(("config.toml", &settings.to_toml())), &[]).expect("its own text");
         assert_eq!(back, settings);
+    }
+
+    #[test]
+    fn half_of_a_short_run_is_left_for_training_at_full_weight() {
+        let assignments = ["train.n_epochs_pretrain_ae=30".to_owned(), "train.n_epochs_adv_warmup=50".to_owned()];
+        let settings = Settings::layered(Preset::Cpa, None, &assignments).expect("good settings");
+        let plan = settings.check(ValueKind::Counts).expect("a good plan");
+        let warm = |epochs| {
+            let train = plan.clone().fitted_to(epochs).train.clone();
+            (train.n_epochs_pretrain_ae, train.n_epochs_adv_warmup)
+        };
+        assert_eq!([200, 80, 8, 1].map(warm), [(30, 50), (15, 25), (1, 2), (0, 0)]);
     }
 
     #[test]

@@ -79,13 +79,11 @@ impl Cells {
     }
 
     /// The dense matrix, `[cells, genes]`.
-    #[must_use]
     pub fn dense(&self) -> Tensor {
         self.scattered(&self.values)
     }
 
     /// The dense matrix of log(1 + value), `[cells, genes]`: zero where the value is.
-    #[must_use]
     pub fn log1p(&self) -> Tensor {
         self.scattered(&self.values.log1p())
     }
@@ -144,7 +142,6 @@ fn padded(labels: &Labels, kind: Kind, device: Device) -> (Tensor, Tensor) {
 }
 
 /// Rows of codes and doses as two tensors `[rows, longest row]`, padded with 0.
-#[must_use]
 pub fn pad(rows: &[Vec<(u32, f64)>], kind: Kind, device: Device) -> (Tensor, Tensor) {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
     let mut codes = vec![0_i64; rows.len() * width];

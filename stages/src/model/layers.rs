@@ -38,7 +38,6 @@ impl Linear {
     }
 
     /// `x Wᵀ + b` of a `[cells, inputs]` tensor.
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }
@@ -79,7 +78,6 @@ impl HiddenLayers {
     }
 
     /// The last layer's activations, `[cells, width]`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let mut x = x.shallow_clone();
         for (linear, norm) in &self.layers {

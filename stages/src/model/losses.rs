@@ -8,7 +8,6 @@ use super::{
 };
 
 /// Negative log-likelihood of the cells: summed over genes, averaged over cells.
-#[must_use]
 pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
     let count = cells.shape[0];
     let total = match output {
@@ -46,13 +45,11 @@ fn normal(mean: &Tensor, variance: &Tensor, x: &Tensor) -> Tensor {
 
 /// Cross-entropy of logits `[cells, classes]` with classes `[cells]`, weighted by class where weights are given:
 /// `Σ w nll / Σ w`.
-#[must_use]
 pub fn cross_entropy(logits: &Tensor, classes: &Tensor, weights: Option<&Tensor>) -> Tensor {
     logits.cross_entropy_loss(classes, weights, Reduction::Mean, -100, 0.0)
 }
 
 /// The share of cells whose largest logit is their class's.
-#[must_use]
 pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Tensor {
     logits.argmax(-1, false).eq_tensor(classes).to_kind(Kind::Float).mean(Kind::Float)
 }

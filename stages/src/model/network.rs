@@ -42,7 +42,6 @@ pub struct Latent {
 
 impl Latent {
     /// What is decoded: the sum.
-    #[must_use]
     pub fn after(&self) -> Tensor {
         &self.basal + &self.perturbation + &self.covariates
     }
@@ -69,7 +68,6 @@ pub enum Output {
 
 impl Output {
     /// Expected values, `[cells, genes]`.
-    #[must_use]
     pub fn mean(&self) -> &Tensor {
         match self {
             Self::NegativeBinomial { mean, .. } | Self::Normal { mean, .. } => mean,
@@ -77,7 +75,6 @@ impl Output {
     }
 
     /// Variance of a value around its mean, `[cells, genes]`.
-    #[must_use]
     pub fn variance(&self) -> Tensor {
         match self {
             Self::NegativeBinomial { mean, theta } => mean + mean.square() / theta,
@@ -165,7 +162,6 @@ impl Network {
     }
 
     /// The basal latent of cells, `[cells, latent]`.
-    #[must_use]
     pub fn encode(&self, cells: &Cells, mode: Mode) -> Tensor {
         let x = match self.decoder {
             Decoder::NegativeBinomial { .. } => cells.log1p(),
@@ -175,7 +171,6 @@ impl Network {
     }
 
     /// What perturbations (`[cells, n]`, codes padded with 0) at doses add to the latent, `[cells, latent]`.
-    #[must_use]
     pub fn perturbation_latent(&self, codes: &Tensor, doses: &Tensor) -> Tensor {
         let PerturbationNetwork { embedding, beta, bias } = &self.perturbations;
         let scaled = match self.doser {
@@ -193,7 +188,6 @@ impl Network {
     }
 
     /// What covariates add to the latent, `[cells, latent]`.
-    #[must_use]
     pub fn covariate_latent(&self, codes: &[Tensor], cells: i64) -> Tensor {
         let latent = self.perturbations.embedding.size()[1];
         let zero = Tensor::zeros([cells, latent], (self.parameters.kind(), self.parameters.device()));
@@ -230,7 +224,6 @@ impl Network {
 }
 
 /// Means on the scale that profiles are compared on: log(1 + counts), or the values themselves.
-#[must_use]
 pub fn on_comparison_scale(output: &Output) -> Tensor {
     match output {
         Output::NegativeBinomial { mean, .. } => mean.log1p(),

@@ -62,7 +62,7 @@ impl Adam {
                 None => gradient.shallow_clone(),
             };
             if self.weight_decay != 0.0 {
-                gradient = gradient + &slot.parameter * self.weight_decay;
+                gradient = &gradient + &slot.parameter * self.weight_decay;
             }
             slot.steps += 1;
             let _ = slot.first.lerp_(&gradient, 1.0 - BETA_1);

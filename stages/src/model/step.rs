@@ -103,13 +103,14 @@ impl Learner {
         if !learns {
             return basal;
         }
-        let mut total = recon;
-        if schedule.adversarial && self.adversaries.any() {
+        let total = if schedule.adversarial && self.adversaries.any() {
             let verdict = self.adversaries.judge(&latent.basal, input, false);
             losses.adversary = Some(verdict.loss.detach());
             losses.accuracy = Some(verdict.accuracy);
-            total = total - verdict.loss * schedule.adversary_weight;
-        }
+            recon - verdict.loss * schedule.adversary_weight
+        } else {
+            recon
+        };
         let mut parameters = self.autoencoder_adam.parameters();
         let autoencoder_count = parameters.len();
         parameters.extend(self.doser_adam.parameters());
@@ -124,11 +125,13 @@ impl Learner {
         let verdict = self.adversaries.judge(basal, input, true);
         losses.adversary = Some(verdict.loss.detach());
         losses.accuracy = Some(verdict.accuracy);
-        let mut total = verdict.loss;
-        if let Some(penalty) = verdict.penalty {
-            losses.penalty = Some(penalty.detach());
-            total = total + penalty * self.plan.adversary.pen_adv;
-        }
+        let total = match verdict.penalty {
+            Some(penalty) => {
+                losses.penalty = Some(penalty.detach());
+                verdict.loss + penalty * self.plan.adversary.pen_adv
+            }
+            None => verdict.loss,
+        };
         let gradients = Tensor::run_backward(&[total], &self.adversary_adam.parameters(), false, false);
         self.adversary_adam.step(&gradients, self.plan.adversary.adv_lr * schedule.rate);
     }

@@ -20,6 +20,9 @@ use crate::{
     split::Part,
 };
 
+/// What makes two requests one: the source's covariates, codes and bits of the doses, the target's covariates.
+type Asked = (Vec<u32>, Vec<(u32, u64)>, Vec<u32>);
+
 /// Collects targets.
 pub(super) struct Resolver<'a> {
     card: &'a Card,
@@ -29,7 +32,7 @@ pub(super) struct Resolver<'a> {
     contexts: Vec<(Vec<u32>, u64)>,
     context_at: HashMap<Vec<u32>, usize>,
     wanted: Vec<(Vec<u32>, Target)>,
-    seen: HashSet<(Vec<u32>, Vec<(u32, u64)>, Vec<u32>)>,
+    seen: HashSet<Asked>,
     skipped: Vec<Skipped>,
 }
 
