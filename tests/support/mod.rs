@@ -31,6 +31,10 @@ pub const TINY: &str = "--set model.n_latent=8 --set model.n_hidden_encoder=16 -
     --set model.n_hidden_decoder=16 --set model.n_layers_decoder=1 --set adversary.n_hidden_adv=8 \
     --set adversary.n_layers_adv=1 --set train.check_val_every_n_epoch=1 --batch-size 64 --seed 1 --device cpu";
 
+/// The atlas of [`simulator`], as a command.
+pub const SIMULATE: &str = "simulate --cells 600 --genes 60 --conditions 6 --combos 2 --cell-types 2 --doses 2 \
+    --density 0.3 --out s.h5ad";
+
 /// A folder in which commands are run; it goes away with the value.
 pub struct Home(tempfile::TempDir);
 
@@ -44,6 +48,21 @@ pub struct Ran {
 impl Home {
     pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A folder with a simulated file, `s.h5ad`, and its atlas, `s.atlas`.
+    pub fn with_atlas() -> Self {
+        let home = Self::new();
+        home.json(SIMULATE);
+        home.json("ingest s.h5ad --out s.atlas");
+        home
+    }
+
+    /// A folder with an atlas and a model, `m`, that has seen none of these cells.
+    pub fn with_model(hold_out: &str) -> Self {
+        let home = Self::with_atlas();
+        home.json(&format!("train s.atlas --out m --hold-out {hold_out} --epochs 2 {TINY}"));
+        home
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -119,7 +138,7 @@ impl Home {
     }
 }
 
-/// Cells of two types under two drugs and their combinations, each at two doses.
+/// Cells of two types under four perturbations and two combinations of them, each at two doses.
 pub fn simulator(cells: u64, sorted: bool) -> Simulator {
     let settings = SimulateSettings {
         cells,
