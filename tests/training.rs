@@ -15,6 +15,7 @@ use std::{
 use schemas::{
     atlas::Codec,
     chunk::{Chunk, CsrRows},
+    ids::CellIndex,
 };
 use serde_json::Value;
 use stages::{
@@ -89,9 +90,9 @@ fn nothing_that_is_held_out_is_seen_in_training() {
     let split = format!("--name held --hold-out condition={name} --hold-out condition=ctrl,cell_type=type_1");
     home.json(&format!("split a.atlas {split}"));
     let held = Split::read(&atlas, "held").unwrap();
-    let is = |part: Part| move |row: usize| held.clone().part(schemas::ids::CellIndex(row as u64)) == part;
     let changed = |name: &str, part: Part| -> Atlas {
-        store(&[with_other_values(&chunk, is(part))], simulator.genes(), &home.path(name), Codec::Raw)
+        let is_changed = |row: usize| held.part(CellIndex(row as u64)) == part;
+        store(&[with_other_values(&chunk, is_changed)], simulator.genes(), &home.path(name), Codec::Raw)
     };
     let (ood, valid) = (changed("ood.atlas", Part::Ood), changed("valid.atlas", Part::Valid));
     assert_ne!(ood.manifest().checksum, atlas.manifest().checksum);
