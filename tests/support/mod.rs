@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "no test needs all of it")]
 
 use std::{
+    collections::BTreeSet,
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -99,24 +101,26 @@ impl Home {
         assert_eq!(found, code, "perturbine {line}\n{stderr}");
         assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "perturbine {line}\n{stderr}");
         assert_eq!(stdout, "", "perturbine {line}: results of a command that failed");
-        assert_eq!(self.listing(), before, "perturbine {line}: left something behind");
+        let after = self.listing();
+        let left: Vec<_> = after.symmetric_difference(&before).collect();
+        assert!(left.is_empty(), "perturbine {line}: left behind, removed or changed {left:?}");
         stderr
     }
 
     /// Everything in the folder, hidden files too, with lengths.
-    pub fn listing(&self) -> Vec<(PathBuf, u64)> {
-        fn walk(folder: &Path, found: &mut Vec<(PathBuf, u64)>) {
+    pub fn listing(&self) -> BTreeSet<(PathBuf, u64)> {
+        fn walk(folder: &Path, root: &Path, found: &mut BTreeSet<(PathBuf, u64)>) {
             for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-                let metadata = entry.metadata().unwrap();
-                found.push((entry.path(), if metadata.is_dir() { 0 } else { metadata.len() }));
+                let (metadata, path) = (entry.metadata().unwrap(), entry.path());
+                let name = path.strip_prefix(root).unwrap().to_path_buf();
+                found.insert((name, if metadata.is_dir() { 0 } else { metadata.len() }));
                 if metadata.is_dir() {
-                    walk(&entry.path(), found);
+                    walk(&path, root, found);
                 }
             }
         }
-        let mut found = Vec::new();
-        walk(self.0.path(), &mut found);
-        found.sort();
+        let mut found = BTreeSet::new();
+        walk(self.0.path(), self.0.path(), &mut found);
         found
     }
 
@@ -135,6 +139,20 @@ impl Home {
         let to = self.path(name);
         copy(from, &to);
         to
+    }
+}
+
+/// Tells what was not tested, and why, past the test harness that keeps the output of tests that pass.
+pub fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+}
+
+/// Checks that an error message has these parts.
+#[track_caller]
+pub fn says(told: &str, parts: &[&str]) {
+    let (_, message) = told.split_once("error: ").unwrap_or_else(|| panic!("there is no error in: {told}"));
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
     }
 }
 
