@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::AsArray;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use perturbine::{Resources, flows};
 use proptest::prelude::*;
 use schemas::{
@@ -30,7 +30,7 @@ use stages::{
     vocabulary::Vocabulary,
 };
 
-use self::support::{Home, atlas};
+use self::support::{Home, atlas, simulator, store};
 
 const ORDER: OrderSettings = OrderSettings { seed: 7, batch_size: 50, window: 200 };
 
@@ -317,4 +317,29 @@ fn a_split_is_read_back_as_it_was_made_and_changes_no_checksum() {
     assert_eq!(Split::read(&again, "random").unwrap(), *split);
     assert_eq!(again.manifest().checksum, atlas.manifest().checksum);
     assert!(again.verify().unwrap().is_empty());
+}
+
+#[test]
+fn a_split_comes_out_of_a_column_where_test_means_valid() {
+    let home = Home::new();
+    let simulator = simulator(300, true);
+    let mut chunk = simulator.chunk(0..300).unwrap();
+    let parts: StringArray = (0..300).map(|cell| Some(["train", "test", "ood"][cell % 3])).collect();
+    let mut columns: Vec<(String, ArrayRef)> = chunk
+        .obs
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .zip(chunk.obs.columns().to_vec())
+        .collect();
+    columns.push(("assigned".into(), Arc::new(parts)));
+    chunk.obs = RecordBatch::try_from_iter(columns).unwrap();
+    let atlas = store(&[chunk], simulator.genes(), &home.path("a.atlas"), Codec::Raw);
+    let (split, said_test) = Split::from_obs(&atlas, "mine", "assigned").unwrap();
+    assert!(said_test, "it is told that test was taken for valid");
+    for cell in 0..300 {
+        let part = [Part::Train, Part::Valid, Part::Ood][cell % 3];
+        assert_eq!(split.part(CellIndex::at(cell)), part);
+    }
 }

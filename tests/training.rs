@@ -66,6 +66,17 @@ fn neither_workers_nor_blocks_nor_the_way_of_reading_change_a_weight() {
     assert!(weights(&home, "other") != weights(&home, "m"), "another seed, another model");
 }
 
+#[test]
+fn the_same_command_makes_the_same_model_whatever_the_threads_of_libtorch_do() {
+    let home = Home::with_atlas();
+    for model in ["a", "b"] {
+        let mut train = home.command(&format!("train s.atlas --out {model} --epochs 1 {TINY}"));
+        assert!(train.env("OMP_NUM_THREADS", "2").output().unwrap().status.success());
+    }
+    assert!(weights(&home, "a") == weights(&home, "b"));
+    assert_eq!(history(&home, "a"), history(&home, "b"));
+}
+
 /// The same cells, but those that `changed` names have other genes and counts.
 fn with_other_values(chunk: &Chunk, changed: impl Fn(usize) -> bool) -> Chunk {
     let rows = &chunk.expression;
