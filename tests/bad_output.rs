@@ -1,4 +1,4 @@
-//! What can't be written is refused with the documented exit code, and leaves nothing behind.
+//! What can't be written to its end is refused or stopped with the documented exit code, and leaves nothing behind.
 
 #![cfg(all(feature = "torch", feature = "hdf5"))]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
@@ -6,7 +6,11 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use self::support::{Home, TINY, says, skipped};
 
@@ -109,4 +113,28 @@ fn a_disk_that_is_full_when_a_model_is_kept() {
     let home = Home::with_atlas();
     let line = format!("train s.atlas --out full/n --epochs 1 {TINY} --set model.n_hidden_encoder=256");
     refused_on_a_full_disk(&home, &[&line]);
+}
+
+#[test]
+fn a_command_that_is_stopped_leaves_nothing_behind() {
+    let home = Home::new();
+    home.json("simulate --cells 100000 --genes 300 --conditions 6 --out big.h5ad");
+    for (line, hidden) in [
+        ("simulate --cells 9000000 --genes 300 --conditions 6 --out more.h5ad", ".more.h5ad.tmp-"),
+        ("--threads 1 ingest big.h5ad --out a.atlas", ".a.atlas.tmp-"),
+    ] {
+        let before = home.listing();
+        let mut run = home.command(line).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = || home.listing().iter().any(|(path, _)| path.to_string_lossy().starts_with(hidden));
+        while !begun() {
+            assert!(run.try_wait().unwrap().is_none(), "{line} ended before it could be stopped");
+        }
+        assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+        let asked = Instant::now();
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{line}");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{line} took {:?} to stop", asked.elapsed());
+        says(&String::from_utf8(output.stderr).unwrap(), &["stopped on request", "hint: "]);
+        assert_eq!(home.listing(), before, "{line}");
+    }
 }

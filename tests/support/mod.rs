@@ -110,8 +110,9 @@ impl Home {
     /// Everything in the folder, hidden files too, with lengths.
     pub fn listing(&self) -> BTreeSet<(PathBuf, u64)> {
         fn walk(folder: &Path, root: &Path, found: &mut BTreeSet<(PathBuf, u64)>) {
-            for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-                let (metadata, path) = (entry.metadata().unwrap(), entry.path());
+            for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+                // A command that runs may rename or remove a file meanwhile.
+                let (Ok(metadata), path) = (entry.metadata(), entry.path()) else { continue };
                 let name = path.strip_prefix(root).unwrap().to_path_buf();
                 found.insert((name, if metadata.is_dir() { 0 } else { metadata.len() }));
                 if metadata.is_dir() {
