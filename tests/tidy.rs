@@ -1,0 +1,253 @@
+//! What the architecture promises of the sources, held by reading them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
+
+mod support {
+    pub mod source;
+}
+
+use std::collections::BTreeSet;
+
+use schemas::{Error, error::ExitCode};
+
+use self::support::source::{Source, files, names, repository, sources, words};
+
+/// Lines that break a rule, as `path:line: code`.
+fn offences<'a>(
+    sources: &'a [Source],
+    code: impl Fn(&'a Source) -> Vec<String>,
+    breaks: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let lines = sources.iter().flat_map(|file| {
+        code(file)
+            .into_iter()
+            .enumerate()
+            .map(|(at, line)| (format!("{}:{}: {}", file.path, at + 1, line.trim()), line))
+    });
+    lines.filter(|(_, line)| breaks(line)).map(|(place, _)| place).collect()
+}
+
+#[track_caller]
+fn none(rule: &str, offences: &[String]) {
+    assert!(offences.is_empty(), "{rule}:\n  {}", offences.join("\n  "));
+}
+
+fn mentions(line: &str, forbidden: &[&str]) -> bool {
+    names(line).iter().any(|name| forbidden.contains(name))
+}
+
+#[test]
+fn schemas_import_neither_stages_nor_the_pipeline() {
+    let found = offences(&sources(&["schemas"]), Source::code, |line| mentions(line, &["stages", "perturbine"]));
+    none("schemas are the nouns: they know no verb", &found);
+}
+
+#[test]
+fn stages_do_not_import_the_pipeline() {
+    let found = offences(&sources(&["stages"]), Source::code, |line| mentions(line, &["perturbine"]));
+    none("stages can't tell who drives them", &found);
+}
+
+#[test]
+fn schemas_start_no_thread_and_know_no_libtorch() {
+    let found = offences(&sources(&["schemas"]), Source::code, |line| {
+        mentions(line, &["thread", "tch", "torch_sys", "crossbeam_channel", "mpsc"])
+    });
+    none("a noun does nothing", &found);
+    let manifest = manifest("schemas/Cargo.toml");
+    let dependencies: Vec<&String> = manifest["dependencies"].as_table().unwrap().keys().collect();
+    for foreign in ["tch", "torch-sys", "crossbeam-channel", "stages"] {
+        assert!(!dependencies.iter().any(|name| *name == foreign), "schemas depend on {foreign}");
+    }
+}
+
+#[test]
+fn a_stage_owns_no_thread_and_no_channel() {
+    let found = offences(&sources(&["stages"]), Source::product_code, |line| {
+        mentions(line, &["thread", "mpsc", "crossbeam_channel", "rayon", "tokio", "async"])
+    });
+    none("threads and channels belong to pipeline/runtime", &found);
+}
+
+#[test]
+fn the_runtime_does_not_know_what_a_cell_is() {
+    let subject = ["cell", "cells", "gene", "genes", "atlas", "batch", "batches", "condition", "perturbation", "dose"];
+    let found = offences(&sources(&["pipeline/runtime"]), Source::product_code, |line| {
+        // `std::cell` and its types are no cells.
+        let line = ["std::cell", "OnceCell", "RefCell", "UnsafeCell"]
+            .iter()
+            .fold(line.to_owned(), |l, std| l.replace(std, ""));
+        words(&line).iter().any(|word| subject.contains(&word.as_str()))
+    });
+    none("values move, and say how many bytes they keep alive", &found);
+}
+
+#[test]
+fn only_flows_say_which_stage_follows_which() {
+    let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
+        .into_iter()
+        .filter(|file| !file.path.starts_with("pipeline/flows") && !file.path.starts_with("pipeline/runtime/"))
+        .collect();
+    // A name comes first in every call that adds to a pipeline; strings are empty here, and calls may break their lines.
+    let joins = ["Pipeline::from_source(", ".then(\"\"", ".map(\"\"", ".run(\"\""];
+    let mut found = Vec::new();
+    for file in &elsewhere {
+        let code: String = file.product_code().join("\n").split_whitespace().collect();
+        found.extend(joins.iter().filter(|join| code.contains(**join)).map(|join| format!("{}: {join}..", file.path)));
+    }
+    none("the order of stages is told in pipeline/flows.rs and pipeline/flows/", &found);
+}
+
+#[test]
+fn what_is_unsafe_lives_in_four_files_and_says_why_it_is_sound() {
+    let sources = sources(&["schemas", "stages", "pipeline"]);
+    let mut unsafe_files = BTreeSet::new();
+    for file in &sources {
+        let text: Vec<&str> = file.text.lines().collect();
+        for (at, _) in file.product_code().iter().enumerate().filter(|(_, line)| mentions(line, &["unsafe"])) {
+            unsafe_files.insert(&file.path);
+            let above = text[..at].iter().rev().take_while(|line| line.trim_start().starts_with("//"));
+            let says_why = text[at].contains("SAFETY:") || above.into_iter().any(|line| line.contains("SAFETY:"));
+            assert!(says_why, "{}:{}: an unsafe block without a SAFETY comment right above", file.path, at + 1);
+        }
+    }
+    assert!(unsafe_files.len() <= 4, "unsafe code in more than four files: {unsafe_files:?}");
+}
+
+#[test]
+fn no_file_is_long_without_a_reason() {
+    let all = sources(&["schemas", "stages", "pipeline", "tests", "examples", "benches"]);
+    let long = all.iter().filter(|file| 400 < file.text.lines().count() && !file.docs().contains("long because"));
+    let found: Vec<String> = long.map(|file| format!("{}: {} lines", file.path, file.text.lines().count())).collect();
+    none("a file has 400 lines at most, or its docs tell that it is `long because` ..", &found);
+}
+
+#[test]
+fn an_example_is_short() {
+    let long = sources(&["examples"]).into_iter().filter(|file| 80 <= file.text.lines().count());
+    none("an example has fewer than 80 lines", &long.map(|file| file.path).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let all = sources(&["schemas", "stages", "pipeline", "tests", "examples", "benches"]);
+    let mut found =
+        offences(&all, Source::code, |line| ["todo!", "unimplemented!", "dbg!"].iter().any(|call| line.contains(call)));
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    for file in files().iter().filter(|file| file.path != "Cargo.lock") {
+        let marked =
+            file.text.lines().enumerate().filter(|(_, line)| names(line).iter().any(|name| marks.contains(name)));
+        found.extend(marked.map(|(at, line)| format!("{}:{}: {}", file.path, at + 1, line.trim())));
+    }
+    none("work that is left belongs to the issues", &found);
+}
+
+#[test]
+fn no_code_is_commented_out() {
+    let is_code = |line: &str| {
+        let Some(comment) = line.trim_start().strip_prefix("// ") else { return false };
+        let ends = [";", "{", "}", "},", ");"].iter().any(|end| comment.trim_end().ends_with(end));
+        ends && ["(", " = ", "::", "=>"].iter().any(|sign| comment.contains(sign))
+    };
+    let all = sources(&["schemas", "stages", "pipeline", "tests", "examples", "benches"]);
+    let text = |file: &Source| file.text.lines().map(str::to_owned).collect();
+    none("git remembers what was there", &offences(&all, text, is_code));
+}
+
+#[test]
+fn nothing_tells_where_it_was_written() {
+    let homes = ["home", "root", "Users", "work", "mnt"].map(|name| format!("/{name}/"));
+    let hosts = [
+        "github.com",
+        "keepachangelog.com",
+        "semver.org",
+        "www.w3.org",
+        "doi.org",
+        "docs.rs",
+        "crates.io",
+        "localhost",
+        "127.0.0.1",
+    ];
+    let mut found = Vec::new();
+    for file in files().iter().filter(|file| file.path != "Cargo.lock") {
+        for (at, line) in file.text.lines().enumerate() {
+            let starts = |path: &String| {
+                line.match_indices(path.as_str()).any(|(at, _)| {
+                    // `target/work/` is relative: what stands before an absolute path is no name.
+                    !line[..at].ends_with(|before: char| before.is_alphanumeric() || "._-}*)".contains(before))
+                })
+            };
+            let foreign_host = line.split("://").skip(1).any(|rest| {
+                let host: String = rest.chars().take_while(|c| c.is_alphanumeric() || ".-".contains(*c)).collect();
+                host.contains('.') && !hosts.contains(&host.as_str())
+            });
+            if homes.iter().any(starts) || foreign_host {
+                found.push(format!("{}:{}: {}", file.path, at + 1, line.trim()));
+            }
+        }
+    }
+    none("paths are relative, hosts are public", &found);
+}
+
+fn manifest(path: &str) -> toml::Table {
+    std::fs::read_to_string(repository().join(path)).unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_member_keeps_the_lints_of_the_workspace() {
+    let root = manifest("Cargo.toml");
+    let members = root["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
+    let manifests = members.map(|member| format!("{member}/Cargo.toml")).chain(["Cargo.toml".to_owned()]);
+    for path in manifests {
+        let lints = manifest(&path).get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+        assert_eq!(lints, Some(true), "{path} does not say [lints] workspace = true");
+    }
+    let lints = &root["workspace"]["lints"];
+    for lint in ["missing_docs", "unreachable_pub", "unsafe_code"] {
+        assert_eq!(lints["rust"][lint].as_str(), Some("deny"), "{lint}");
+    }
+    let clippy = ["allow_attributes_without_reason", "cast_possible_truncation", "dbg_macro", "print_stderr"];
+    for lint in clippy.into_iter().chain(["print_stdout", "todo", "unwrap_used"]) {
+        assert_eq!(lints["clippy"][lint].as_str(), Some("deny"), "{lint}");
+    }
+    assert_eq!(lints["clippy"]["all"]["level"].as_str(), Some("deny"));
+}
+
+#[test]
+fn libraries_print_nothing() {
+    let all = sources(&["schemas", "stages", "pipeline"]);
+    let lifted = all
+        .iter()
+        .filter(|file| file.product_code().iter().any(|line| mentions(line, &["print_stdout", "print_stderr"])));
+    let lifted: Vec<&str> = lifted.map(|file| file.path.as_str()).collect();
+    assert_eq!(lifted, ["pipeline/main.rs"], "only the command line writes to stdout and stderr");
+}
+
+#[test]
+fn there_is_no_src_at_the_root() {
+    assert!(!repository().join("src").exists(), "the root package lives in pipeline/");
+}
+
+#[test]
+fn exit_codes_are_those_that_scripts_rely_on() {
+    let codes = [
+        (ExitCode::Usage, 2),
+        (ExitCode::NoSpace, 28),
+        (ExitCode::Data, 65),
+        (ExitCode::MissingInput, 66),
+        (ExitCode::Bug, 70),
+        (ExitCode::CantCreate, 73),
+        (ExitCode::Io, 74),
+        (ExitCode::Stopped, 75),
+    ];
+    for (code, number) in codes {
+        assert_eq!(code as u8, number, "{code:?}");
+    }
+    let refused = std::io::ErrorKind::PermissionDenied;
+    assert_eq!(Error::io("create", "out")(refused.into()).exit_code(), ExitCode::CantCreate);
+    assert_eq!(Error::io("read", "in")(refused.into()).exit_code(), ExitCode::Io);
+    assert_eq!(Error::io("open", "in")(std::io::ErrorKind::NotFound.into()).exit_code(), ExitCode::MissingInput);
+    assert_eq!(Error::unknown("key", "a", []).exit_code(), ExitCode::Data);
+    assert_eq!(Error::damaged("a", "cut short").exit_code(), ExitCode::Data);
+}
