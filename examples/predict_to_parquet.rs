@@ -7,11 +7,10 @@
 
 use perturbine::{
     Atlas, Prediction, Query, Request, Resources, Settings,
-    flows::{IngestOptions, completed, ingest, predicting::Output, simulate},
+    flows::{IngestOptions, ingest, predicting::Output, simulate},
     schemas::config::Preset,
     stages::{
         disk::ScratchFolder,
-        publish::Publish,
         simulate::{SimulateSettings, Simulator},
     },
 };
@@ -33,10 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} conditions from {} predicted cells", prediction.jobs().targets(), prediction.jobs().predicted_cells());
 
     // The folder is there when it is complete, and not before.
-    let sink = Publish::create(&at("predictions"), prediction.schema(Output::WideMeans))?;
-    let run = prediction.pipeline(Output::WideMeans)?.run("write", sink);
-    let (published, report) = completed(run, "run it again")?;
+    let written = prediction.write(Output::WideMeans, &at("predictions"))?;
+    let published = written.published;
     println!("{} rows in {} file(s), {} bytes", published.rows, published.files.len(), published.bytes());
-    println!("{report}");
+    println!("{}", written.report);
     Ok(())
 }

@@ -221,6 +221,15 @@ mod h5ad {
     /// # Errors
     /// A target that can't be written; nothing is left behind then.
     pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: &Resources) -> Result<PathBuf> {
+        let truth = out.with_extension("truth.parquet");
+        for path in [out, truth.as_path()] {
+            if path.exists() {
+                return Err(Error::usage(
+                    format!("{} exists already", path.display()),
+                    "remove it first, or choose another name",
+                ));
+            }
+        }
         let category = |name: &str| H5adColumn { name: name.into(), kind: H5adKind::Category };
         let columns = ["condition", "dose", "cell_type", "batch"].map(category);
         let writer = H5adWriter::create(out, simulator.genes(), &columns, H5adWriteOptions { gzip })?;
@@ -235,7 +244,6 @@ mod h5ad {
         .run("write", Append(writer));
         completed(run, "run the same command again: nothing was written")?;
 
-        let truth = out.with_extension("truth.parquet");
         let staged = StagedFile::beside(&truth)?;
         let mut file = ParquetFile::create(staged.path(), simulator.truth_schema())?;
         for batch in simulator.truth() {

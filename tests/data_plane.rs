@@ -194,7 +194,7 @@ fn a_batch_holds_the_rows_and_labels_of_the_source() {
     let vocabulary = Vocabulary::of(&atlas, &Groups::of(&atlas, Some(&random_split(&atlas)))).unwrap();
     for (plan, labels, expression) in batches(&atlas, 2) {
         let mut found = Vec::new();
-        expression.write_dense(60, &mut found);
+        support::write_dense(&expression, 60, &mut found);
         assert_eq!(found, dense(&chunk, &plan.cells, 60));
         for (row, cell) in plan.cells.iter().map(|cell| cell.index()).enumerate() {
             assert_eq!(vocabulary.combinations[labels.combinations[row] as usize], conditions.value(cell));
@@ -226,7 +226,7 @@ proptest! {
         let resources = Resources { threads: NonZeroUsize::new(threads).unwrap(), ..Resources::default() };
         let rows = flows::rows(&atlas, vec![plan.clone()], &resources).stream().next().unwrap().unwrap();
         let mut found = Vec::new();
-        rows.expression.write_dense(60, &mut found);
+        support::write_dense(&rows.expression, 60, &mut found);
         prop_assert_eq!(found, dense(&chunk, &plan.cells, 60));
     }
 }

@@ -1,9 +1,9 @@
 //! What can be asked, and how.
 
-use std::{
-    num::{NonZeroU64, NonZeroUsize},
-    path::PathBuf,
-};
+#[cfg(feature = "torch")]
+pub(super) mod model;
+
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
@@ -79,19 +79,19 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Show the graph and its memory without running it
     #[cfg(feature = "torch")]
-    Explain(ExplainArgs),
+    Explain(model::ExplainArgs),
     /// Train a model
     #[cfg(feature = "torch")]
-    Train(TrainArgs),
+    Train(model::TrainArgs),
     /// Predict cells under other conditions
     #[cfg(feature = "torch")]
-    Predict(PredictArgs),
+    Predict(model::PredictArgs),
     /// Compare predictions with held-out cells and with baselines
     #[cfg(feature = "torch")]
-    Evaluate(EvaluateArgs),
+    Evaluate(model::EvaluateArgs),
     /// Write a page about a model
     #[cfg(feature = "torch")]
-    Report(ReportArgs),
+    Report(model::ReportArgs),
 }
 
 #[cfg(feature = "hdf5")]
@@ -265,186 +265,6 @@ pub(crate) struct VerifyArgs {
     /// Atlases, models or prediction sets
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Args, Debug)]
-pub(crate) struct ExplainArgs {
-    #[command(subcommand)]
-    pub(super) what: Explained,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Debug, Subcommand)]
-pub(crate) enum Explained {
-    /// A training run
-    Train(Box<TrainArgs>),
-    /// A prediction
-    Predict(Box<PredictArgs>),
-}
-
-#[cfg(feature = "torch")]
-#[derive(Args, Debug)]
-pub(crate) struct TrainArgs {
-    /// The atlas, or an .h5ad file that is ingested beside itself first
-    pub(super) atlas: PathBuf,
-    /// The model to write: a folder
-    #[arg(long, value_name = "MODEL")]
-    pub(super) out: PathBuf,
-    /// A split of the atlas [default: 15% random cells validate, none is held out]
-    #[arg(long, value_name = "NAME", conflicts_with = "hold_out")]
-    pub(super) split: Option<String>,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
-    #[arg(long, value_name = "key=value,...")]
-    pub(super) hold_out: Vec<String>,
-    /// Where the settings start from
-    #[arg(long, default_value = "cpa")]
-    pub(super) preset: String,
-    /// Settings to lay over the preset
-    #[arg(long, value_name = "FILE.toml")]
-    pub(super) config: Option<PathBuf>,
-    /// One setting, as in model.n_latent=64; repeats
-    #[arg(long = "set", value_name = "section.key=value")]
-    pub(super) set: Vec<String>,
-    /// Epochs at most
-    #[arg(long)]
-    pub(super) epochs: Option<u32>,
-    /// Cells of a batch
-    #[arg(long)]
-    pub(super) batch_size: Option<u32>,
-    /// Seed of the split, the order, the weights and the dropout
-    #[arg(long)]
-    pub(super) seed: Option<u64>,
-    /// Where the network computes: auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub(super) device: String,
-    /// Take up the newest checkpoint of the model's folder
-    #[arg(long)]
-    pub(super) resume: bool,
-    #[cfg(feature = "hdf5")]
-    #[command(flatten)]
-    pub(super) keys: KeyArgs,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Args, Debug)]
-pub(crate) struct PredictArgs {
-    /// The model
-    pub(super) model: PathBuf,
-    /// The atlas whose cells to start from
-    pub(super) atlas: PathBuf,
-    /// A folder of Parquet files, or one file where the name ends in .parquet
-    #[arg(long)]
-    pub(super) out: Option<PathBuf>,
-    /// Conditions to go to: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all; repeats
-    /// [default: ood where the model holds cells out, else observed]
-    #[arg(long)]
-    pub(super) to: Vec<String>,
-    /// Cells to start from, as in 'condition=ctrl,cell_type=B' [default: the controls of each covariate combination]
-    #[arg(long)]
-    pub(super) from: Option<String>,
-    /// What to predict
-    #[arg(long, value_enum, default_value = "means")]
-    pub(super) output: OutputArg,
-    /// One row a condition, or one row a condition and gene
-    #[arg(long, value_enum, default_value = "wide")]
-    pub(super) layout: LayoutArg,
-    /// What to do with names the model was not trained on
-    #[arg(long, value_enum, default_value = "error")]
-    pub(super) unseen: OnUnknownArg,
-    /// What to do with covariates that no source cell has
-    #[arg(long, value_enum, default_value = "error")]
-    pub(super) no_control: OnUnknownArg,
-    /// Source cells of each covariate combination at most
-    #[arg(long)]
-    pub(super) cells_per_condition: Option<NonZeroU64>,
-    /// The split that `ood` means [default: the model's own]
-    #[arg(long)]
-    pub(super) split: Option<String>,
-    /// Say what would be predicted, and write nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Where the network computes: auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub(super) device: String,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum OutputArg {
-    /// Mean and variance of each condition
-    Means,
-    /// Every cell
-    Cells,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum LayoutArg {
-    /// A row a condition
-    Wide,
-    /// A row a condition and gene
-    Long,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum OnUnknownArg {
-    /// Refuse
-    Error,
-    /// Skip, and say so
-    Skip,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Args, Debug)]
-pub(crate) struct EvaluateArgs {
-    /// The model
-    pub(super) model: PathBuf,
-    /// The atlas that holds the held-out cells
-    pub(super) atlas: PathBuf,
-    /// The split that says what is held out [default: the model's own]
-    #[arg(long)]
-    pub(super) split: Option<String>,
-    /// The scale: log1p or pseudobulk for counts, values for anything else [default: log1p or values]
-    #[arg(long, value_enum)]
-    pub(super) scale: Option<ScaleArg>,
-    /// Predicted change added to the real controls' mean, or the output as it comes
-    #[arg(long, value_enum, default_value = "anchored")]
-    pub(super) readout: ReadoutArg,
-    /// Where the network computes: auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub(super) device: String,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum ScaleArg {
-    /// Means of log(1 + counts)
-    Log1p,
-    /// log(1 + means of scaled counts)
-    Pseudobulk,
-    /// Means of the values
-    Values,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum ReadoutArg {
-    /// Real controls plus predicted change
-    Anchored,
-    /// As it comes
-    Raw,
-}
-
-#[cfg(feature = "torch")]
-#[derive(Args, Debug)]
-pub(crate) struct ReportArgs {
-    /// The model
-    pub(super) model: PathBuf,
-    /// The page to write
-    #[arg(long, value_name = "FILE.html")]
-    pub(super) out: PathBuf,
 }
 
 fn parse_bytes(text: &str) -> Result<usize> {

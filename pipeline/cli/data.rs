@@ -200,9 +200,9 @@ fn verify_one(path: &Path, context: &Context) -> Result<Found> {
         }
         return Ok(found);
     }
-    if path.is_file() {
-        let hint = "verify the folder of an atlas, a model or a prediction set";
-        return Err(Error::usage(format!("{} is a single file and has no checksums beside it", path.display()), hint));
+    if path.extension().is_some_and(|extension| extension == "parquet") {
+        let what = stages::publish::verify_file(path)?;
+        return Ok(what.map(|what| (path.display().to_string(), None, what)).into_iter().collect());
     }
     match context.open(path) {
         Ok(atlas) => Ok(atlas.verify()?.into_iter().map(|damage| (damage.file, damage.block, damage.what)).collect()),

@@ -2,12 +2,22 @@
 
 pub(crate) mod args;
 mod data;
+#[cfg(feature = "torch")]
+mod device;
+#[cfg(feature = "torch")]
+mod evaluate;
 pub(crate) mod events;
+#[cfg(feature = "torch")]
+mod explain;
 mod inspect;
 #[cfg(feature = "torch")]
-mod model;
+mod predict;
+#[cfg(feature = "torch")]
+mod report;
 mod show;
 pub(crate) mod signals;
+#[cfg(feature = "torch")]
+mod train;
 
 use perturbine::{Resources, Result, Stop};
 
@@ -21,6 +31,9 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
     let resources = cli.global.resources(stop)?;
     let show = Show { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
+    // libtorch's own threads are bounded as the stages' are; results depend on their number in the last bits.
+    #[cfg(feature = "torch")]
+    tch::set_num_threads(i32::try_from(resources.threads.get()).unwrap_or(i32::MAX));
     let context = Context { resources, show, access };
     match cli.command {
         #[cfg(feature = "hdf5")]
@@ -31,15 +44,15 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         Command::Inspect(args) => inspect::inspect(&args, &context),
         Command::Verify(args) => data::verify(&args, &context),
         #[cfg(feature = "torch")]
-        Command::Explain(args) => model::explain(args, &context),
+        Command::Explain(args) => explain::explain(args, &context),
         #[cfg(feature = "torch")]
-        Command::Train(args) => model::train(args, &context),
+        Command::Train(args) => train::train(args, &context),
         #[cfg(feature = "torch")]
-        Command::Predict(args) => model::predict(args, &context),
+        Command::Predict(args) => predict::predict(args, &context),
         #[cfg(feature = "torch")]
-        Command::Evaluate(args) => model::evaluate(args, &context),
+        Command::Evaluate(args) => evaluate::evaluate(args, &context),
         #[cfg(feature = "torch")]
-        Command::Report(args) => model::report(&args, &context),
+        Command::Report(args) => report::report(&args, &context),
     }
 }
 

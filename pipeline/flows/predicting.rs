@@ -1,6 +1,6 @@
 //! `order → read → encode → batch → predict`, and from there to the caller or into Parquet files.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
@@ -13,13 +13,14 @@ use stages::{
     atlas::Atlas,
     predict::{PredictCells, PredictMeans, Readout, TargetMeans, batch_size, long_means_rows, means_rows},
     profiles::Rows,
+    publish::{Publish, Published},
     query::{Jobs, Query, Request},
     saved::Model,
     split::Split,
 };
 
-use super::{Resources, rows};
-use crate::runtime::Pipeline;
+use super::{Resources, completed, rows};
+use crate::runtime::{Pipeline, Report};
 
 /// What predictions look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,12 @@ impl Prediction {
             ));
         }
         let jobs = Jobs::resolve(query, &model.card, atlas, split)?;
+        if jobs.targets() == 0 && jobs.skipped.is_empty() {
+            return Err(Error::usage(
+                "the query asks for nothing",
+                "nothing is held out, missing or observed that it could mean",
+            ));
+        }
         Ok(Self { atlas: atlas.clone(), model: model.again()?, jobs, resources })
     }
 
@@ -119,6 +126,28 @@ impl Prediction {
                 })
             }
         })
+    }
+}
+
+/// What came of predictions that were written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The files.
+    pub published: Published,
+    /// What the pipeline measured.
+    pub report: Report,
+}
+
+impl Prediction {
+    /// Writes the predictions: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+    ///
+    /// # Errors
+    /// A target that exists or can't be written, data that can't be read; nothing is visible then.
+    pub fn write(self, output: Output, out: &Path) -> Result<Written> {
+        let sink = Publish::create(out, self.schema(output))?;
+        let run = self.pipeline(output)?.run("write", sink);
+        let (published, report) = completed(run, "run the same command again: nothing was written")?;
+        Ok(Written { published, report })
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
-use schemas::{Error, Result, config::Settings};
+use schemas::{
+    Error, Result,
+    config::{Doser, Settings},
+};
 use stages::{
     atlas::Atlas,
+    batch::Batch,
+    checkpoint,
     disk::{ScratchFolder, write_atomically},
     encode::Encoder,
     groups::Groups,
@@ -47,10 +52,14 @@ impl Training {
         resources: Resources,
     ) -> Result<Self> {
         let manifest = atlas.manifest();
-        let plan = settings.clone().check(manifest.values)?;
         let split = Arc::new(split);
         let groups = Groups::of(atlas, Some(&split));
         let vocabulary = Vocabulary::of(atlas, &groups)?;
+        let mut settings = settings.clone();
+        if settings.model.doser_type == Doser::Auto {
+            settings.model.doser_type = if vocabulary.has_doses() { Doser::LogSigm } else { Doser::Linear };
+        }
+        let plan = settings.check(manifest.values)?;
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let order =
             OrderSettings { seed: plan.seed, batch_size: size(plan.train.batch_size), window: size(plan.train.window) };
@@ -118,12 +127,29 @@ impl Training {
     /// # Errors
     /// None that [`Training::prepare`] did not find.
     pub fn graph(&self) -> Result<Graph> {
-        Ok(self.road(Position::default())?.plan("train"))
+        let (order, from) = (self.order.clone(), Position::default());
+        let road = road(&self.atlas, self.groups.clone(), &self.settings.card, order, from, &self.resources)?;
+        Ok(road.plan("train"))
     }
 
-    fn road(&self, from: Position) -> Result<Pipeline<stages::batch::Batch>> {
-        let encoder = Encoder::new(&self.atlas, self.groups.clone(), &self.settings.card.vocabulary)?;
-        Ok(batches(&self.atlas, self.order.clone().plans(from), encoder, &self.resources))
+    /// Refuses a folder that holds something else already.
+    ///
+    /// # Errors
+    /// A file, or a folder with another run's files.
+    pub fn check_folder(&self, resume: bool) -> Result<()> {
+        let folder = &self.settings.folder;
+        if folder.is_file() {
+            return Err(Error::usage(format!("{} is a file", folder.display()), "name a folder with --out"));
+        }
+        if !resume && folder.exists() && folder.read_dir().map_err(Error::io("read", folder))?.next().is_some() {
+            let begun = folder.join(files::CHECKPOINTS).exists() && !folder.join(files::CARD).exists();
+            let hint = match begun {
+                true => "resume it with --resume, remove the folder, or choose another name",
+                false => "remove the folder first, or choose another name",
+            };
+            return Err(Error::usage(format!("{} exists already", folder.display()), hint));
+        }
+        Ok(())
     }
 
     /// Trains; with `resume` from where the folder's newest checkpoint left off.
@@ -132,23 +158,23 @@ impl Training {
     /// A folder that holds a model already, a run that failed or was stopped; a stopped one can be resumed.
     pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
         let folder = self.settings.folder.clone();
-        self.prepare_folder(&folder, resume)?;
-        let trainer = Trainer::new(
-            &self.atlas,
-            TrainerSettings {
-                plan: self.settings.plan.clone(),
-                card: self.settings.card.clone(),
-                folder: folder.clone(),
-                device: self.settings.device,
-            },
-            self.order.clone(),
-            &self.groups,
-            resume,
-            on_epoch,
-        )?;
+        let begun_before = folder.exists();
+        let trained = self.run_in(&folder, resume, on_epoch);
+        let nothing_kept = || checkpoint::newest(&folder.join(files::CHECKPOINTS)).is_ok_and(|newest| newest.is_none());
+        if trained.is_err() && !begun_before && folder.exists() && nothing_kept() {
+            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        }
+        trained
+    }
+
+    fn run_in(self, folder: &Path, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
+        self.prepare_folder(folder, resume)?;
+        let Self { atlas, groups, order, settings, resources, .. } = self;
+        let card = settings.card.clone();
+        let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
         // A run that had ended is only finished anew: no plan comes after its last epoch.
-        let from = trainer.position().unwrap_or(Position { epoch: self.order.epochs, batch: 0 });
-        let run = self.road(from)?.run("train", trainer);
+        let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
+        let run = road(&atlas, groups, &card, order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&folder.join(PIPELINE_REPORT), &text)?;
@@ -156,14 +182,7 @@ impl Training {
     }
 
     fn prepare_folder(&self, folder: &Path, resume: bool) -> Result<()> {
-        let begun = folder.join(files::CHECKPOINTS).exists();
-        if !resume && folder.exists() && folder.read_dir().map_err(Error::io("read", folder))?.next().is_some() {
-            let hint = match (folder.join(files::CARD).exists(), begun) {
-                (false, true) => "resume it with --resume, remove the folder, or choose another name",
-                _ => "remove the folder first, or choose another name",
-            };
-            return Err(Error::usage(format!("{} exists already", folder.display()), hint));
-        }
+        self.check_folder(resume)?;
         std::fs::create_dir_all(folder.join(files::CHECKPOINTS)).map_err(Error::io("create", folder))?;
         let config = folder.join(files::CONFIG);
         if resume && config.exists() {
@@ -185,6 +204,18 @@ impl Training {
         write_atomically(&config, self.settings.plan.to_toml().as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
+}
+
+fn road(
+    atlas: &Atlas,
+    groups: Groups,
+    card: &Card,
+    order: TrainingOrder,
+    from: Position,
+    resources: &Resources,
+) -> Result<Pipeline<Batch>> {
+    let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
+    Ok(batches(atlas, order.plans(from), encoder, resources))
 }
 
 /// Valid cells that the model has a place for: a perturbation or covariate value none of whose cells trains has none.

@@ -49,12 +49,14 @@ pub enum ReconLoss {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Doser {
+    /// `linear` where every trained dose is 1, `logsigm` where doses differ.
+    #[default]
+    Auto,
     /// By the dose itself.
     Linear,
     /// By a sigmoid of the dose with a slope and an offset a perturbation, 0 at dose 0.
     Sigm,
     /// The same of log(1 + dose).
-    #[default]
     LogSigm,
 }
 
@@ -97,7 +99,7 @@ pub struct ModelSettings {
     pub n_latent: u32,
     /// Reconstruction loss: `auto`, `nb` or `gauss`.
     pub recon_loss: ReconLoss,
-    /// Dose response: `linear`, `sigm` or `logsigm`.
+    /// Dose response: `auto`, `linear`, `sigm` or `logsigm`.
     pub doser_type: Doser,
     /// Width of the encoder's hidden layers.
     pub n_hidden_encoder: u32,
@@ -122,7 +124,7 @@ impl Default for ModelSettings {
         Self {
             n_latent: 64,
             recon_loss: ReconLoss::Auto,
-            doser_type: Doser::LogSigm,
+            doser_type: Doser::Auto,
             n_hidden_encoder: 128,
             n_layers_encoder: 2,
             norm_encoder: Norm::Batch,
@@ -442,54 +444,4 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn assignments_win_over_the_file_and_the_file_over_the_preset() {
-        let file = "seed = 3\n[model]\nn_latent = 8\nn_layers_encoder = 2";
-        let settings = Settings::layered(
-            Preset::Cpa,
-            Some(("a.toml", file)),
-            &["model.n_latent=16".into(), "model.doser_type=linear".into()],
-        );
-        let settings = settings.expect("good settings");
-        assert_eq!((settings.seed, settings.model.n_latent, settings.model.n_layers_encoder), (3, 16, 2));
-        assert_eq!(settings.model.doser_type, Doser::Linear);
-        assert_eq!(settings.train, TrainSettings::default());
-    }
-
-    #[test]
-    fn a_key_that_there_is_not_is_refused_by_name() {
-        let error = Settings::layered(Preset::Cpa, None, &["model.n_latnet=16".into()]).expect_err("a misspelt key");
-        assert!(error.to_string().contains("n_latnet"), "{error}");
-    }
-
-    #[test]
-    fn settings_read_back_from_their_own_text() {
-        let settings = Settings::layered(Preset::Cpa, None, &["train.lr=0.25".into()]).expect("good settings");
-        let back =
-            Settings::layered(Preset::Cpa, Some(("config.toml", &settings.to_toml())), &[]).expect("its own text");
-        assert_eq!(back, settings);
-    }
-
-    #[test]
-    fn half_of_a_short_run_is_left_for_training_at_full_weight() {
-        let assignments = ["train.n_epochs_pretrain_ae=30".to_owned(), "train.n_epochs_adv_warmup=50".to_owned()];
-        let settings = Settings::layered(Preset::Cpa, None, &assignments).expect("good settings");
-        let plan = settings.check(ValueKind::Counts).expect("a good plan");
-        let warm = |epochs| {
-            let train = plan.clone().fitted_to(epochs).train.clone();
-            (train.n_epochs_pretrain_ae, train.n_epochs_adv_warmup)
-        };
-        assert_eq!([200, 80, 8, 1].map(warm), [(30, 50), (15, 25), (1, 2), (0, 0)]);
-    }
-
-    #[test]
-    fn the_negative_binomial_is_for_counts_only() {
-        let mut settings = Settings::default();
-        settings.model.recon_loss = ReconLoss::Nb;
-        assert!(settings.clone().check(ValueKind::Continuous).is_err());
-        assert!(settings.check(ValueKind::Counts).is_ok());
-    }
-}
+mod tests;

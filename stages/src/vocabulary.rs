@@ -132,6 +132,12 @@ impl Vocabulary {
         u32::try_from(at + 1).ok()
     }
 
+    /// Whether any cell was trained on at another dose than 1.
+    #[must_use]
+    pub fn has_doses(&self) -> bool {
+        self.trained.iter().flat_map(|group| &group.doses).any(|dose| *dose != 1.0)
+    }
+
     /// Whether the model has a place for a group's condition and covariates.
     #[must_use]
     pub fn knows(&self, atlas: &Atlas, group: &Group) -> bool {

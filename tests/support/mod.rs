@@ -211,3 +211,10 @@ pub fn atlas(home: &Home, name: &str, cells: u64, sorted: bool, codec: Codec) ->
     let chunk = simulator.chunk(0..cells).unwrap();
     (store(std::slice::from_ref(&chunk), simulator.genes(), &home.path(name), codec), chunk)
 }
+
+/// Rows as one dense, row-major matrix of `genes` columns, written over `out`: the naive way.
+pub fn write_dense(rows: &schemas::batch::Expression, genes: usize, out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(rows.rows() * genes, 0.0);
+    rows.for_each(|row, gene, value| out[row * genes + gene] = value);
+}

@@ -175,8 +175,8 @@ impl Network {
         let PerturbationNetwork { embedding, beta, bias } = &self.perturbations;
         let scaled = match self.doser {
             Doser::Linear => doses.shallow_clone(),
-            Doser::Sigm | Doser::LogSigm => {
-                let doses = if self.doser == Doser::LogSigm { doses.log1p() } else { doses.shallow_clone() };
+            Doser::Sigm | Doser::LogSigm | Doser::Auto => {
+                let doses = if self.doser == Doser::Sigm { doses.shallow_clone() } else { doses.log1p() };
                 let look_up = |table: &Tensor| table.view([-1]).index_select(0, &codes.view([-1])).view_as(codes);
                 let (beta, bias) = (look_up(beta), look_up(bias));
                 (doses * beta + &bias).sigmoid() - bias.sigmoid()

@@ -1,0 +1,134 @@
+//! `train`.
+
+use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
+use schemas::config::Preset;
+use serde_json::json;
+use stages::{
+    split::Split,
+    train::{EpochReport, OnEpoch},
+};
+
+use super::{
+    Context,
+    args::model::TrainArgs,
+    device::device,
+    show::{Show, bytes},
+};
+
+pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
+    let training = prepare_training(&args, context)?;
+    training.check_folder(args.resume)?;
+    context.show.note(&format!(
+        "training on {} cells for at most {} epochs; `perturbine explain train` shows the plan",
+        training.cells(),
+        training.epochs()
+    ));
+    let peak = PeakMemory::watch();
+    let on_epoch = epoch_bar(&context.show, training.epochs());
+    let (trained, report) = training.run(args.resume, on_epoch)?;
+    let card = &trained.card;
+    let selection =
+        card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
+    let result = json!({
+        "epochs": card.epochs,
+        "best_epoch": card.best.map(|best| best.epoch),
+        "cells_per_second": trained.cells_per_second,
+        "peak_memory_bytes": peak.bytes(),
+        "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
+        "selection": selection,
+        "model": trained.folder,
+        "slow_stage": report.slow_stage(),
+    });
+    context.show.result(&result, || {
+        let best = card.best.map_or("the last epoch's weights are kept".to_owned(), |best| {
+            format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, best.monitor.name(), best.value)
+        });
+        format!(
+            "trained {} epochs at {:.0} cells/s; {best}; model in {} (peak memory {})",
+            card.epochs,
+            trained.cells_per_second,
+            trained.folder.display(),
+            bytes(result["peak_memory_bytes"].as_u64().unwrap_or(0))
+        )
+    })
+}
+
+pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
+    let settings = settings(args)?;
+    let atlas = atlas_of(args, context)?;
+    let split = split_of(args, &atlas, &settings, context)?;
+    Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())
+}
+
+fn settings(args: &TrainArgs) -> Result<Settings> {
+    let preset = match args.preset.as_str() {
+        "cpa" => Preset::Cpa,
+        other => return Err(Error::unknown("preset", other, ["cpa"])),
+    };
+    let text =
+        args.config.as_ref().map(|path| std::fs::read_to_string(path).map_err(Error::io("read", path))).transpose()?;
+    let path = args.config.as_ref().map(|path| path.display().to_string());
+    let mut assignments = args.set.clone();
+    assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
+    assignments.extend(args.batch_size.map(|size| format!("train.batch_size={size}")));
+    assignments.extend(args.seed.map(|seed| format!("seed={seed}")));
+    Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)
+}
+
+/// The atlas; an `.h5ad` file is ingested beside itself, once.
+fn atlas_of(args: &TrainArgs, context: &Context) -> Result<Atlas> {
+    #[cfg(feature = "hdf5")]
+    if args.atlas.is_file() {
+        let cache = args.atlas.with_extension("atlas");
+        if !cache.exists() {
+            context.show.note(&format!("ingesting {} into {}", args.atlas.display(), cache.display()));
+            super::data::ingest_file(&args.atlas, &cache, &args.keys, context)?;
+        }
+        let atlas = context.open(&cache)?;
+        let length = std::fs::metadata(&args.atlas).map_err(Error::io("read", &args.atlas))?.len();
+        if atlas.manifest().sources.iter().all(|source| source.bytes != length) {
+            let message = format!("{} was made from another version of {}", cache.display(), args.atlas.display());
+            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
+        }
+        if let Some(flag) = args.keys.disagrees_with(atlas.manifest()) {
+            let message = format!("{} was made with another {flag}", cache.display());
+            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
+        }
+        context.show.note(&format!("using {}", cache.display()));
+        return Ok(atlas);
+    }
+    context.open(&args.atlas)
+}
+
+fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Context) -> Result<Split> {
+    match &args.split {
+        Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
+        Some(name) if args.atlas.is_file() => {
+            super::data::import_split(atlas.path(), name, context)?;
+            Split::read(atlas, name)
+        }
+        Some(name) => Split::read(atlas, name),
+        None => {
+            let name = if args.hold_out.is_empty() { "random" } else { "hold-out" };
+            super::data::held_out(atlas, name, &args.hold_out, settings.train.valid, settings.seed)
+        }
+    }
+}
+
+/// A bar on a terminal, a line an epoch that was validated elsewhere.
+fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
+    let bar = show.bar(u64::from(epochs), "epochs");
+    let lines = !show.quiet && bar.is_hidden();
+    Box::new(move |report: &EpochReport| {
+        let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
+        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.accuracy"]
+            .iter()
+            .filter_map(|name| value(name));
+        let told = told.collect::<Vec<_>>().join("  ");
+        bar.set_position(u64::from(report.epoch) + 1);
+        if lines && report.values.contains_key("valid.recon") {
+            eprintln!("epoch {}  {told}", report.epoch);
+        }
+        bar.set_message(told);
+    })
+}

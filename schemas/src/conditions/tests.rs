@@ -1,0 +1,51 @@
+use super::*;
+
+fn table() -> ConditionTable {
+    ConditionTable::new(LabelRules { delimiter: "+".into(), controls: vec!["ctrl".into(), "non-targeting".into()] })
+}
+
+#[test]
+fn the_order_of_a_label_changes_nothing_and_each_dose_keeps_its_perturbation() {
+    let mut table = table();
+    let first = table.intern("B+A", Some("0.5+1")).expect("a good label");
+    assert_eq!(table.intern("A+B", Some("1+0.5")), Ok(first));
+    assert_ne!(table.intern("A+B", Some("0.5+1")), Ok(first));
+    assert_eq!((table.name(first), table.dose_label(first).as_str()), ("B+A", "0.5+1"));
+}
+
+#[test]
+fn every_control_is_one_condition_whatever_its_dose() {
+    let mut table = table();
+    for (label, dose) in
+        [("ctrl", None), ("non-targeting", Some("0")), ("ctrl+ctrl", Some("1+1")), ("ctrl", Some("nan"))]
+    {
+        assert_eq!(table.intern(label, dose), Ok(CONTROL));
+    }
+}
+
+#[test]
+fn control_within_a_combination_is_dropped_with_its_dose() {
+    let mut table = table();
+    let alone = table.intern("A", Some("0.3")).expect("a good label");
+    assert_eq!(table.intern("A+ctrl", Some("0.3+1")), Ok(alone));
+}
+
+#[test]
+fn doses_that_do_not_match_their_perturbations_are_refused() {
+    let mut table = table();
+    let error = table.intern("A+B", Some("1")).expect_err("one dose for two");
+    assert_eq!(error.to_string(), "`A+B` has 2 perturbation(s), but its dose `1` has 1 part(s)");
+    assert!(matches!(table.intern("A", Some("-1")), Err(BadLabel::Dose { .. })));
+    assert!(matches!(table.intern("A", Some("high")), Err(BadLabel::Dose { .. })));
+    assert!(matches!(table.intern("A++B", None), Err(BadLabel::EmptyPart { .. })));
+    assert!(matches!(table.intern("A+A", Some("1+2")), Err(BadLabel::Twice { .. })));
+}
+
+#[test]
+fn a_table_survives_being_stored() {
+    let mut table = table();
+    let id = table.intern("B+A", Some("0.5+1000")).expect("a good label");
+    let text = serde_json::to_string(&table).expect("a table is JSON");
+    let back: ConditionTable = serde_json::from_str(&text).expect("it reads back");
+    assert_eq!(back.find("A+B", Some("1000+0.5")), Ok(Some(id)));
+}
