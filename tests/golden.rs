@@ -275,6 +275,8 @@ impl Case {
         m.n_hidden_encoder = count(&model["n_hidden_encoder"], 256);
         m.n_layers_encoder = count(&model["n_layers_encoder"], 3);
         m.norm_encoder = norm(&model["use_batch_norm_encoder"], &model["use_layer_norm_encoder"], true);
+        m.dropout_rate_encoder = number(&model["dropout_rate_encoder"], 0.0);
+        m.dropout_rate_decoder = number(&model["dropout_rate_decoder"], 0.0);
         m.n_hidden_decoder = count(&model["n_hidden_decoder"], 256);
         m.n_layers_decoder = count(&model["n_layers_decoder"], 3);
         m.norm_decoder = norm(&model["use_batch_norm_decoder"], &model["use_layer_norm_decoder"], true);
@@ -297,6 +299,8 @@ impl Case {
         t.doser_lr = number(&plan["doser_lr"], 3e-4);
         t.doser_wd = number(&plan["doser_wd"], 4e-7);
         t.n_epochs_pretrain_ae = count(&plan["n_epochs_pretrain_ae"], 0);
+        t.n_epochs_adv_warmup = count(&plan["n_epochs_adv_warmup"], 0);
+        t.step_size_lr = 0;
         t.gradient_clip_value =
             if plan["do_clip_grad"] == true { number(&plan["gradient_clip_value"], 3.0) } else { 0.0 };
         t.decoder_on_every_batch = true;

@@ -166,6 +166,7 @@ fn nothing_tells_where_it_was_written() {
         "doi.org",
         "docs.rs",
         "crates.io",
+        "www.apache.org",
         "localhost",
         "127.0.0.1",
     ];

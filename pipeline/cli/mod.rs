@@ -31,9 +31,10 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
     let resources = cli.global.resources(stop)?;
     let show = Show { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
-    // libtorch's own threads are bounded as the stages' are; results depend on their number in the last bits.
+    // libtorch's threads are bounded as the stages' are. The last bits of a result depend on how many there are, so a bound
+    // that the environment set (OMP_NUM_THREADS) stays.
     #[cfg(feature = "torch")]
-    tch::set_num_threads(i32::try_from(resources.threads.get()).unwrap_or(i32::MAX));
+    tch::set_num_threads(tch::get_num_threads().min(i32::try_from(resources.threads.get()).unwrap_or(i32::MAX)));
     let context = Context { resources, show, access };
     match cli.command {
         #[cfg(feature = "hdf5")]

@@ -1,7 +1,8 @@
 //! What a user writes (`Settings`), and what is left once it was checked (`Plan`).
 //!
 //! Settings are built in layers: a preset, then a file, then single `section.key=value` assignments. Names are the
-//! original's wherever it has one.
+//! original's wherever it has one. It is long because every
+//! setting is told where it is declared.
 
 use serde::{Deserialize, Serialize};
 
@@ -263,7 +264,7 @@ impl Default for TrainSettings {
             doser_wd: 4e-7,
             step_size_lr: 0,
             lr_decay: 0.9,
-            n_epochs_pretrain_ae: 0,
+            n_epochs_pretrain_ae: 30,
             n_epochs_adv_warmup: 50,
             gradient_clip_value: 1.0,
             check_val_every_n_epoch: 5,

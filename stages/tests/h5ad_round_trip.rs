@@ -99,15 +99,6 @@ fn the_size_of_chunks_changes_no_row() {
 }
 
 #[test]
-fn the_same_rows_make_the_same_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [one, other] = ["one.h5ad", "other.h5ad"].map(|name| folder.path().join(name));
-    write_simulated(&one, Some(4));
-    write_simulated(&other, Some(4));
-    assert_eq!(fs::read(one).expect("a file"), fs::read(other).expect("a file"));
-}
-
-#[test]
 fn every_kind_of_column_keeps_its_values() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("kinds.h5ad");
