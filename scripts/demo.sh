@@ -18,7 +18,7 @@ mkdir -p "$folder"
 run simulate --cells 20000 --genes 2000 --conditions 40 --combos 12 --cell-types 3 --out "$folder/demo.h5ad"
 run ingest "$folder/demo.h5ad" --out "$folder/demo.atlas" --batch batch
 run split "$folder/demo.atlas" --name combos --scheme combos:0.25
-run train "$folder/demo.atlas" --split combos --out "$folder/model" --epochs 40
+run train "$folder/demo.atlas" --split combos --out "$folder/model" --epochs 30 --batch-size 256
 run predict "$folder/model" "$folder/demo.atlas" --to ood --out "$folder/predictions"
 run evaluate "$folder/model" "$folder/demo.atlas"
 run report "$folder/model" --out "$folder/report.html"

@@ -24,7 +24,8 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
             let targets = prediction.jobs().jobs.iter().map(|job| job.targets.len()).max().unwrap_or(0);
             let genes = stages::saved::read_card(&args.model)?.genes.len();
             let sums = 3 * 8 * targets * genes;
-            let decoded = 12 * 4 * 1024 * genes;
+            // Measured: some twelve dense tensors of a batch live together.
+            let decoded = 12 * 4 * stages::predict::batch_size(targets) * genes;
             (prediction.pipeline(output_of(args))?.plan("write"), sums + decoded)
         }
     };

@@ -1,5 +1,7 @@
 //! One file a kind of command; [`args`] says what can be asked.
 
+#[cfg(feature = "hdf5")]
+mod allocator;
 pub(crate) mod args;
 mod data;
 #[cfg(feature = "torch")]
@@ -40,7 +42,10 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         #[cfg(feature = "hdf5")]
         Command::Simulate(args) => data::simulate(args, &context),
         #[cfg(feature = "hdf5")]
-        Command::Ingest(args) => data::ingest(args, &context),
+        Command::Ingest(args) => {
+            allocator::give_back_freed_memory();
+            data::ingest(args, &context)
+        }
         Command::Split(args) => data::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
         Command::Verify(args) => data::verify(&args, &context),

@@ -71,7 +71,9 @@ pub(crate) fn files() -> FileBuilder {
             max_size: METADATA_CACHE_BYTES,
             ..MetadataCacheConfig::default()
         };
-        access.chunk_cache(CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 0.75).mdc_config(&bounded)
+        // Nobody changes a file that we read, and nobody sees one that we write: a lock would only keep readers on network
+        // file systems, and readers beside each other, out.
+        access.chunk_cache(CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 0.75).mdc_config(&bounded).file_locking(false)
     });
     files
 }

@@ -25,7 +25,7 @@ use crate::{
 /// Cells decoded in one push, over all targets: what a request to stop waits for.
 const DECODED_CELLS: usize = 1 << 16;
 /// Cells of a batch at most: a bound on the dense tensors that live together.
-const MOST_CELLS: usize = 1024;
+const MOST_CELLS: usize = 256;
 /// And at least: smaller matrix products waste the processor.
 const FEWEST_CELLS: usize = 32;
 

@@ -36,7 +36,7 @@ pub struct H5adOptions {
 
 impl Default for H5adOptions {
     fn default() -> Self {
-        Self { layer: None, raw: false, rows_per_chunk: 2048 }
+        Self { layer: None, raw: false, rows_per_chunk: 1024 }
     }
 }
 

@@ -5,8 +5,8 @@ use schemas::{ByteSize, atlas::BLOCK_ROWS, chunk::Chunk, ids::CellIndex};
 
 use crate::{BoxError, Stage};
 
-/// Cells of a slab: 64 blocks.
-const SLAB_ROWS: usize = 64 * BLOCK_ROWS as usize;
+/// Cells of a slab: 32 blocks.
+const SLAB_ROWS: usize = 32 * BLOCK_ROWS as usize;
 
 /// Successive cells, a whole number of blocks (but for the last slab).
 #[derive(Clone, Debug)]
@@ -138,11 +138,11 @@ mod tests {
         }
         stage.finish(&mut |slab| slabs.push(slab)).expect("finished");
         let rows: Vec<usize> = slabs.iter().map(|slab| slab.obs.num_rows()).collect();
-        assert_eq!(rows, [2048, 2048, 2048, 1605]);
-        assert_eq!(slabs[3].first, CellIndex(6144));
-        assert_eq!(slabs[2].row_pointers.last(), Some(&2048));
-        // Row 904 of the third slab is the first row of the second chunk.
-        let at = slabs[2].row_pointers[904];
-        assert_eq!((slabs[2].genes[at], slabs[2].values[at]), (0, 1.0));
+        assert_eq!(rows, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 581]);
+        assert_eq!(slabs[3].first, CellIndex(3072));
+        assert_eq!(slabs[2].row_pointers.last(), Some(&1024));
+        // Row 904 of the fifth slab is the first row of the second chunk.
+        let at = slabs[4].row_pointers[904];
+        assert_eq!((slabs[4].genes[at], slabs[4].values[at]), (0, 1.0));
     }
 }
