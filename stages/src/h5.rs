@@ -2,7 +2,10 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use hdf5_metno::file::{FileAccessBuilder, FileBuilder, MetadataCacheConfig};
+use hdf5_metno::{
+    File,
+    file::{FileAccessBuilder, FileBuilder, MetadataCacheConfig},
+};
 use schemas::{Error, Result};
 
 /// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
@@ -60,8 +63,19 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Opens or creates files whose memory does not grow with them, and keeps libhdf5 from printing its errors.
-pub(crate) fn files() -> FileBuilder {
+/// Opens a file for reading. Nobody changes it meanwhile, so no lock is asked for: locks keep readers on network file systems
+/// out. A file that this process has open with a lock can be opened with one only.
+pub(crate) fn open(path: &Path) -> hdf5_metno::Result<File> {
+    files(false).open(path).or_else(|_| files(true).open(path))
+}
+
+/// Begins a file, which no one else knows of yet.
+pub(crate) fn create(path: &Path) -> hdf5_metno::Result<File> {
+    files(true).create(path)
+}
+
+/// With caches that are bounded, and nothing printed to stderr.
+fn files(locked: bool) -> FileBuilder {
     hdf5_metno::silence_errors(true);
     let mut files = FileBuilder::new();
     files.with_fapl(|access: &mut FileAccessBuilder| {
@@ -71,9 +85,7 @@ pub(crate) fn files() -> FileBuilder {
             max_size: METADATA_CACHE_BYTES,
             ..MetadataCacheConfig::default()
         };
-        // Nobody changes a file that we read, and nobody sees one that we write: a lock would only keep readers on network
-        // file systems, and readers beside each other, out.
-        access.chunk_cache(CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 0.75).mdc_config(&bounded).file_locking(false)
+        access.chunk_cache(CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 0.75).mdc_config(&bounded).file_locking(locked)
     });
     files
 }

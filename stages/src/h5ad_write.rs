@@ -81,7 +81,7 @@ impl H5adWriter {
         let temporary = Temporary::beside(path)?;
         let place = Place::root(&temporary.0);
         let begin = || -> hdf5_metno::Result<_> {
-            let file = h5::files().create(&temporary.0)?;
+            let file = h5::create(&temporary.0)?;
             encode(&file, Encoding::Anndata)?;
             for name in ["layers", "obsm", "obsp", "uns", "varm", "varp"] {
                 encode(&*file.create_group(name)?, Encoding::Dict)?;

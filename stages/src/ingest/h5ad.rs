@@ -168,7 +168,7 @@ impl Iterator for H5adChunks {
 fn open_file(path: &Path, place: &Place) -> Result<File> {
     // Asked first, since libhdf5 gives one and the same error for every file that it can't open.
     std::fs::File::open(path).map_err(Error::io("read", path))?;
-    h5::files().open(path).map_err(|error| {
+    h5::open(path).map_err(|error| {
         place.error(
             format!("is no HDF5 file, or is cut short ({error})"),
             "an .h5ad file is expected; if it was downloaded, download it again",
