@@ -24,7 +24,7 @@ use schemas::{Error, Result, arrow::conditions_schema, conditions::ConditionTabl
 /// Bytes of encoded values after which a row group is closed.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Rows after which a row group is closed.
-const ROW_GROUP_ROWS: usize = 1 << 16;
+const ROW_GROUP_ROWS: usize = 1 << 14;
 
 /// A Parquet file in the making; it has no footer, and can't be read, before [`ParquetFile::finish`].
 pub struct ParquetFile {
