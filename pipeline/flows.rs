@@ -47,7 +47,7 @@ impl Default for Resources {
 impl Resources {
     /// One edge of a road: no road has more than [`MOST_EDGES`], so together they stay within the memory.
     fn edge(&self) -> Capacity {
-        Capacity { items: 2 * self.threads.get(), bytes: self.memory / MOST_EDGES }
+        Capacity { items: 1 + self.threads.get(), bytes: self.memory / MOST_EDGES }
     }
 }
 
