@@ -175,7 +175,7 @@ fn nothing_tells_where_it_was_written() {
         for (at, line) in file.text.lines().enumerate() {
             let starts = |path: &String| {
                 line.match_indices(path.as_str()).any(|(at, _)| {
-                    // `target/work/` is relative: what stands before an absolute path is no name.
+                    // Inside a relative path a name stands before the slash; before an absolute one there is none.
                     !line[..at].ends_with(|before: char| before.is_alphanumeric() || "._-}*)".contains(before))
                 })
             };
