@@ -9,11 +9,16 @@ use std::{sync::Arc, time::Instant};
 
 use perturbine::{
     Atlas, Resources,
-    flows::{IngestOptions, batches, ingest, simulate},
+    flows::{
+        batches,
+        ingesting::{IngestOptions, ingest},
+        simulate,
+    },
     stages::{
         disk::ScratchFolder,
         encode::Encoder,
         groups::Groups,
+        ingest::format::{Choice, open},
         order::{Order, OrderSettings},
         simulate::{SimulateSettings, Simulator},
         split::{Part, Scheme, Split},
@@ -33,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = SimulateSettings { cells: u64::from(cells), genes, ..SimulateSettings::default() };
     simulate(&Simulator::new(settings)?, &at("bench.h5ad"), None, &resources)?;
     let started = Instant::now();
-    ingest(&at("bench.h5ad"), &at("bench.atlas"), &IngestOptions::default(), &resources)?;
+    ingest(open(&at("bench.h5ad"), &Choice::default())?, &at("bench.atlas"), &IngestOptions::default(), &resources)?;
     println!("ingest: {:.0} cells/s", f64::from(cells) / started.elapsed().as_secs_f64());
 
     let atlas = Atlas::open(at("bench.atlas"))?;

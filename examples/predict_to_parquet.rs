@@ -7,10 +7,15 @@
 
 use perturbine::{
     Atlas, Prediction, Query, Request, Resources, Settings,
-    flows::{IngestOptions, ingest, predicting::Output, simulate},
+    flows::{
+        ingesting::{IngestOptions, ingest},
+        predicting::Output,
+        simulate,
+    },
     schemas::config::Preset,
     stages::{
         disk::ScratchFolder,
+        ingest::format::{Choice, open},
         simulate::{SimulateSettings, Simulator},
     },
 };
@@ -21,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let resources = Resources::default();
     let settings = SimulateSettings { cells: 1200, genes: 80, conditions: 6, combos: 2, ..SimulateSettings::default() };
     simulate(&Simulator::new(settings)?, &at("tiny.h5ad"), None, &resources)?;
-    ingest(&at("tiny.h5ad"), &at("tiny.atlas"), &IngestOptions::default(), &resources)?;
+    ingest(open(&at("tiny.h5ad"), &Choice::default())?, &at("tiny.atlas"), &IngestOptions::default(), &resources)?;
     let atlas = Atlas::open(at("tiny.atlas"))?;
     let small = ["model.n_hidden_encoder=32", "model.n_hidden_decoder=32", "model.n_latent=8", "train.epochs=2"];
     let model = perturbine::train(&atlas, &Settings::layered(Preset::Cpa, None, &small.map(String::from))?)?;

@@ -8,13 +8,14 @@
 use perturbine::{
     Atlas, Resources, Training,
     flows::{
-        IngestOptions, ingest,
+        ingesting::{IngestOptions, ingest},
         judging::{JudgeOptions, evaluate},
         simulate,
     },
     schemas::config::{Preset, Settings},
     stages::{
         disk::ScratchFolder,
+        ingest::format::{Choice, open},
         judge::Anchor,
         saved::Model,
         simulate::{SimulateSettings, Simulator},
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // An atlas of 1,200 cells: a file, then what training reads.
     let settings = SimulateSettings { cells: 1200, genes: 80, conditions: 6, combos: 2, ..SimulateSettings::default() };
     simulate(&Simulator::new(settings)?, &at("tiny.h5ad"), None, &resources)?;
-    ingest(&at("tiny.h5ad"), &at("tiny.atlas"), &IngestOptions::default(), &resources)?;
+    ingest(open(&at("tiny.h5ad"), &Choice::default())?, &at("tiny.atlas"), &IngestOptions::default(), &resources)?;
     let atlas = Atlas::open(at("tiny.atlas"))?;
 
     // One of the two combinations is held out: nothing is learned from it, nothing is chosen by it.

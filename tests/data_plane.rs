@@ -12,14 +12,17 @@ use std::{
 };
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
-use perturbine::{Resources, flows};
+use perturbine::{
+    Resources,
+    flows::{self, ingesting::IngestOptions},
+};
 use proptest::prelude::*;
 use schemas::{
     atlas::Codec,
     batch::{BatchPlan, Expression, Labels, Role},
     chunk::Chunk,
     conditions::CONTROL,
-    ids::CellIndex,
+    ids::{CellIndex, RowIndex},
 };
 use stages::{
     atlas::{Access, Atlas},
@@ -216,11 +219,15 @@ proptest! {
         cells in prop::collection::vec(0_u64..333, 1..80),
         window in 0_u64..3,
         compress: bool,
+        shuffle: Option<u64>,
         threads in 1_usize..4,
     ) {
         let home = Home::new();
         let codec = if compress { Codec::Zstd } else { Codec::Raw };
-        let (atlas, chunk) = atlas(&home, "a.atlas", 333, false, codec);
+        let simulator = support::simulator(333, false);
+        let chunk = simulator.chunk(0..333).unwrap();
+        let options = IngestOptions { codec, shuffle, ..IngestOptions::default() };
+        let atlas = support::ingest_chunk(&chunk, simulator.genes(), &home.path("a.atlas"), &options);
         let cells: Vec<CellIndex> = cells.into_iter().map(CellIndex).collect();
         let plan = BatchPlan { epoch: 0, index: 0, role: Role::Source, last: true, window, cells };
         let resources = Resources { threads: NonZeroUsize::new(threads).unwrap(), ..Resources::default() };
@@ -232,6 +239,26 @@ proptest! {
 }
 
 /// The conditions and cell types of a part, and how many of each.
+#[test]
+fn a_shuffle_is_a_permutation_that_its_seed_decides() {
+    let home = Home::new();
+    let simulator = support::simulator(3000, true);
+    let chunk = simulator.chunk(0..3000).unwrap();
+    let shuffled = |name: &str, seed| {
+        let options = IngestOptions { shuffle: Some(seed), ..IngestOptions::default() };
+        let atlas = support::ingest_chunk(&chunk, simulator.genes(), &home.path(name), &options);
+        (0..3000).map(|row| atlas.cell(RowIndex(row))).collect::<Vec<CellIndex>>()
+    };
+    let order = shuffled("a.atlas", 1);
+    assert!(order.iter().copied().collect::<BTreeSet<_>>().into_iter().eq((0..3000).map(CellIndex)));
+    assert_eq!(shuffled("b.atlas", 1), order, "the same seed");
+    assert_ne!(shuffled("c.atlas", 2), order, "another seed");
+    // Each tenth of the rows holds cells of each tenth of the source: 30 expected, and a standard deviation of 5.
+    let mut counts = [[0_u32; 10]; 10];
+    order.iter().enumerate().for_each(|(row, cell)| counts[row / 300][cell.index() / 300] += 1);
+    assert!(counts.as_flattened().iter().all(|count| (8..=56).contains(count)), "{counts:?}");
+}
+
 fn labels_of(atlas: &Atlas, split: &Split, part: Part) -> BTreeMap<(String, String), usize> {
     let mut found = BTreeMap::new();
     for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| split.part(*cell) == part) {
@@ -335,7 +362,7 @@ fn a_split_comes_out_of_a_column_where_test_means_valid() {
         .collect();
     columns.push(("assigned".into(), Arc::new(parts)));
     chunk.obs = RecordBatch::try_from_iter(columns).unwrap();
-    let atlas = store(&[chunk], simulator.genes(), &home.path("a.atlas"), Codec::Raw);
+    let atlas = store(&chunk, simulator.genes(), &home.path("a.atlas"), Codec::Raw);
     let (split, said_test) = Split::from_obs(&atlas, "mine", "assigned").unwrap();
     assert!(said_test, "it is told that test was taken for valid");
     for cell in 0..300 {

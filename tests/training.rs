@@ -96,14 +96,14 @@ fn nothing_that_is_held_out_is_seen_in_training() {
     let home = Home::new();
     let simulator = simulator(600, true);
     let chunk = simulator.chunk(0..600).unwrap();
-    let atlas = store(std::slice::from_ref(&chunk), simulator.genes(), &home.path("a.atlas"), Codec::Raw);
+    let atlas = store(&chunk, simulator.genes(), &home.path("a.atlas"), Codec::Raw);
     let name = atlas.manifest().conditions.combinations().last().unwrap().name.clone();
     let split = format!("--name held --hold-out condition={name} --hold-out condition=ctrl,cell_type=type_1");
     home.json(&format!("split a.atlas {split}"));
     let held = Split::read(&atlas, "held").unwrap();
     let changed = |name: &str, part: Part| -> Atlas {
         let is_changed = |row: usize| held.part(CellIndex(row as u64)) == part;
-        store(&[with_other_values(&chunk, is_changed)], simulator.genes(), &home.path(name), Codec::Raw)
+        store(&with_other_values(&chunk, is_changed), simulator.genes(), &home.path(name), Codec::Raw)
     };
     let (ood, valid) = (changed("ood.atlas", Part::Ood), changed("valid.atlas", Part::Valid));
     assert_ne!(ood.manifest().checksum, atlas.manifest().checksum);

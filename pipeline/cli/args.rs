@@ -166,9 +166,18 @@ pub(crate) struct KeyArgs {
     /// What the values are taken for
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) values: ValuesArg,
+    /// What is done about NaN, infinite, negative or broken counts
+    #[arg(long, value_enum, default_value = "error")]
+    pub(super) on_bad_values: OnBadValuesArg,
     /// Keep blocks small with zstd instead of ready for the memory map
     #[arg(long)]
     pub(super) compress: bool,
+    /// Keep rows in the order of the source
+    #[arg(long)]
+    pub(super) no_shuffle: bool,
+    /// Decides the order of the rows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) shuffle_seed: u64,
 }
 
 #[cfg(feature = "hdf5")]
@@ -213,6 +222,17 @@ pub(super) enum ValuesArg {
     Counts,
     /// Continuous values, normalised as the original expects them
     Log1p,
+}
+
+#[cfg(feature = "hdf5")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OnBadValuesArg {
+    /// Name the first ones, and write nothing
+    Error,
+    /// Leave their cells out
+    Drop,
+    /// Take the nearest value that can be; what is not finite becomes 0
+    Clip,
 }
 
 #[cfg(feature = "hdf5")]

@@ -15,7 +15,7 @@ use super::{
 };
 #[cfg(feature = "hdf5")]
 use super::{
-    args::{IngestArgs, KeyArgs, SimulateArgs, ValuesArg},
+    args::{IngestArgs, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg},
     show::bytes,
 };
 
@@ -77,9 +77,14 @@ pub(super) fn ingest_file(
     keys: &KeyArgs,
     context: &Context,
 ) -> Result<schemas::atlas::Manifest> {
-    use perturbine::flows::{IngestOptions, ingest};
+    use perturbine::flows::ingesting::{IngestOptions, ingest};
     use schemas::atlas::Codec;
-    use stages::ingest::{h5ad::H5adOptions, keys::AskedKeys, store::ValuesAs};
+    use stages::ingest::{
+        census::{OnBadValues, ValuesAs},
+        format::{Choice, open},
+        keys::AskedKeys,
+    };
+    let source = open(input, &Choice { layer: keys.layer.clone(), raw: keys.raw })?;
     let options = IngestOptions {
         keys: AskedKeys {
             perturbation: keys.perturbation.clone(),
@@ -91,15 +96,20 @@ pub(super) fn ingest_file(
             batch: keys.batch.clone(),
             delimiter: keys.delimiter.clone(),
         },
-        h5ad: H5adOptions { layer: keys.layer.clone(), raw: keys.raw, ..H5adOptions::default() },
         codec: if keys.compress { Codec::Zstd } else { Codec::Raw },
         values: match keys.values {
             ValuesArg::Auto => ValuesAs::Auto,
             ValuesArg::Counts => ValuesAs::Counts,
             ValuesArg::Log1p => ValuesAs::Continuous,
         },
+        on_bad_values: match keys.on_bad_values {
+            OnBadValuesArg::Error => OnBadValues::Error,
+            OnBadValuesArg::Drop => OnBadValues::Drop,
+            OnBadValuesArg::Clip => OnBadValues::Clip,
+        },
+        shuffle: (!keys.no_shuffle).then_some(keys.shuffle_seed),
     };
-    let ingested = ingest(input, out, &options, &context.resources)?;
+    let ingested = ingest(source, out, &options, &context.resources)?;
     if !ingested.guessed.is_empty() {
         context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
     }

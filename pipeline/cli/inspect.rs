@@ -82,30 +82,36 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 #[cfg(feature = "hdf5")]
 fn file_value(path: &Path) -> Result<Value> {
     use stages::ingest::{
-        h5ad::{H5adOptions, H5adReader},
+        format::{Choice, open},
         keys::{AskedKeys, resolve},
         label::Labeller,
+        source::chunks,
     };
-    let reader = H5adReader::open(path, &H5adOptions::default())?;
+    let source = open(path, &Choice::default())?;
     let file = path.display().to_string();
-    let (cells, genes) = (reader.cells(), reader.genes());
+    let (cells, genes) = (source.cells(), source.var().num_rows());
     // Columns that can't be settled are no reason not to show the rest.
-    let mut labeller = match resolve(&file, &reader, &AskedKeys::default()) {
+    let mut labeller = match resolve(&*source, &AskedKeys::default()) {
         Ok(keys) => Some(Labeller::new(file, keys.columns, keys.rules)),
         Err(error) => {
             tracing::warn!("labels are left out: {error}");
             None
         }
     };
-    let covariate_names: Vec<String> = reader.obs_schema().fields().iter().map(|field| field.name().clone()).collect();
+    let covariate_names: Vec<String> = source.obs_schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut nonzeros = 0_u64;
     let mut are_counts = true;
     let mut covariate_cells: Vec<Vec<u64>> = Vec::new();
-    for chunk in reader.chunks() {
+    for chunk in chunks(source) {
         let chunk = chunk?;
         nonzeros += chunk.expression.values().len() as u64;
         are_counts &= chunk.expression.values().iter().all(|value| 0.0 <= *value && value.fract() == 0.0);
-        let Some(coded) = labeller.as_mut().map(|labeller| labeller.codes(chunk.first.0, &chunk.obs)) else { continue };
+        let Some(coded) = labeller.as_mut().map(|labeller| {
+            labeller
+                .codes(&(chunk.first.0..chunk.first.0 + chunk.obs.num_rows() as u64).collect::<Vec<u64>>(), &chunk.obs)
+        }) else {
+            continue;
+        };
         match coded {
             Ok(codes) => {
                 let width = codes.len().checked_div(chunk.obs.num_rows()).unwrap_or(1);

@@ -6,7 +6,7 @@ use schemas::{
     Error, Result,
     atlas::ValueKind,
     batch::{BatchPlan, Role},
-    ids::CellIndex,
+    ids::RowIndex,
 };
 use stages::{
     BoxError, Sink,
@@ -100,15 +100,18 @@ pub fn evaluate(
     Ok(Judged { judgement, skipped: jobs.skipped })
 }
 
+/// All cells, as the matrix has them: every block is read once.
 fn all_cells(atlas: &Atlas) -> impl Iterator<Item = BatchPlan> + Send + use<> {
-    let cells = atlas.cells();
+    let (atlas, cells) = (atlas.clone(), atlas.cells());
     (0..cells.div_ceil(PROFILE_BATCH)).map(move |index| BatchPlan {
         epoch: 0,
         index,
         role: Role::Source,
         last: (index + 1) * PROFILE_BATCH >= cells,
         window: index,
-        cells: (index * PROFILE_BATCH..cells.min((index + 1) * PROFILE_BATCH)).map(CellIndex).collect(),
+        cells: (index * PROFILE_BATCH..cells.min((index + 1) * PROFILE_BATCH))
+            .map(|row| atlas.cell(RowIndex(row)))
+            .collect(),
     })
 }
 

@@ -8,13 +8,18 @@
 //! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes |
 //! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
 //! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
+//! | `rows.bin` | where the matrix is shuffled: a u64 a cell, the row of the matrix that holds it |
+//! | `order.bin` | where the matrix is shuffled: a u64 a row, the cell that it holds; the inverse of `rows.bin` |
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
 //! | `genes.parquet` | `var`; the first column, `gene`, is the gene's name |
 //! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: a row a condition |
 //! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells train, validate, or are held out; no part of the atlas's checksum |
 //!
-//! A *block* holds the rows of [`Manifest::block_rows`] successive cells (the last one may hold fewer) as CSR. Raw or
-//! unpacked, its bytes are three arrays, each starting at a multiple of 8 bytes ([`BlockLayout`]):
+//! *Cells* are numbered as the source has them; *rows* are numbered as the matrix holds them. They are the same unless the
+//! matrix is shuffled ([`Manifest::order`]).
+//!
+//! A *block* holds [`Manifest::block_rows`] successive rows (the last one may hold fewer) as CSR. Raw or unpacked, its
+//! bytes are three arrays, each starting at a multiple of 8 bytes ([`BlockLayout`]):
 //!
 //! ```text
 //! row pointers  u32 × (rows + 1)   where each row starts among the block's entries
@@ -22,7 +27,16 @@
 //! values        u8, u16, u32 or f32 × n; the width is the block's own: the narrowest that holds its values
 //! ```
 //!
-//! A packed block is those bytes as one zstd frame. A block's checksum is XXH3-64 of the bytes as they lie on disk.
+//! A packed block is one zstd frame of these bytes, one array after another:
+//!
+//! ```text
+//! row lengths   u32 × rows
+//! gaps          u8 × n   the ids that were stepped over since the gene before, in its row; 255 says: see the wide gaps
+//! wide gaps     u32 for each 255 among the gaps
+//! values        as above, up to the end of the block's unpacked bytes
+//! ```
+//!
+//! A block's checksum is XXH3-64 of the bytes as they lie on disk.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +46,7 @@ use crate::conditions::{ConditionTable, Covariate};
 
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
-/// Cells of a block.
+/// Rows of a block.
 pub const BLOCK_ROWS: u32 = 32;
 /// Blocks start at multiples of this many bytes.
 pub const BLOCK_ALIGNMENT: u64 = 64;
@@ -49,6 +63,10 @@ pub mod files {
     pub const BLOCKS: &str = "blocks.bin";
     /// Condition id and covariate codes of every cell.
     pub const LABELS: &str = "labels.bin";
+    /// The row of every cell.
+    pub const ROWS: &str = "rows.bin";
+    /// The cell of every row.
+    pub const ORDER: &str = "order.bin";
     /// Annotations of the cells.
     pub const CELLS: &str = "cells.parquet";
     /// Annotations of the genes.
@@ -141,7 +159,9 @@ impl ValueWidth {
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    /// The width that a number stands for.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
         [Self::U8, Self::U16, Self::U32, Self::F32].into_iter().find(|width| width.code() == code)
     }
 }
@@ -152,7 +172,7 @@ impl ValueWidth {
 pub enum Codec {
     /// As they are, for the memory map.
     Raw,
-    /// One zstd frame.
+    /// Genes as gaps, in one zstd frame.
     Zstd,
 }
 
@@ -171,7 +191,7 @@ pub struct BlockEntry {
     pub checksum: u64,
     /// Non-zeros.
     pub entries: u32,
-    /// Cells.
+    /// Rows.
     pub rows: u16,
     /// How its values are stored.
     pub value_width: ValueWidth,
@@ -250,15 +270,34 @@ pub struct FileEntry {
     pub checksum: Option<String>,
 }
 
-/// Where the cells came from.
+/// Where cells came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Source {
+pub struct Origin {
     /// File name.
     pub path: String,
-    /// Its length.
+    /// Its length; of a folder, that of its files.
     pub bytes: u64,
-    /// Which matrix of it: `X`, `raw/X` or `layers/NAME`.
+    /// Which matrix of it, where a format can hold several: `X`, `raw/X` or `layers/NAME`.
     pub matrix: String,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.matrix.as_str() {
+            "" => self.path.fmt(f),
+            matrix => write!(f, "{}, {matrix}", self.path),
+        }
+    }
+}
+
+/// How the rows of the matrix lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowOrder {
+    /// As the source has its cells.
+    Source,
+    /// As one uniform random permutation of the cells has them.
+    Shuffled,
 }
 
 /// Which columns of `obs` became labels.
@@ -292,8 +331,10 @@ pub struct Manifest {
     pub value_width: ValueWidth,
     /// How blocks lie on disk.
     pub codec: Codec,
-    /// Cells of every block but the last.
+    /// Rows of every block but the last.
     pub block_rows: u32,
+    /// How the rows lie.
+    pub order: RowOrder,
     /// Which columns became labels.
     pub keys: Keys,
     /// The conditions and how labels are read.
@@ -301,7 +342,7 @@ pub struct Manifest {
     /// The covariates, batch last.
     pub covariates: Vec<Covariate>,
     /// Where the cells came from.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Origin>,
     /// The program that wrote it.
     pub written_by: String,
     /// Every file but this one and the splits.

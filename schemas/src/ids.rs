@@ -38,8 +38,12 @@ macro_rules! id {
 }
 
 id! {
-    /// A row of an atlas.
+    /// A cell of an atlas, counted as its source has them.
     CellIndex(u64)
+}
+id! {
+    /// A row of an atlas's matrix.
+    RowIndex(u64)
 }
 id! {
     /// A column of an atlas.

@@ -14,15 +14,15 @@ use arrow::array::AsArray;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use schemas::{
     Error, Result,
-    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, FORMAT_VERSION, Manifest, files},
-    ids::{BlockIndex, CellIndex, ConditionId},
+    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, FORMAT_VERSION, Manifest, RowOrder, files},
+    ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     block::{Block, Bytes},
     disk::{checksum_of, hex},
-    mmap,
+    mmap, packed,
 };
 
 /// How the matrix is read.
@@ -46,8 +46,16 @@ struct Inner {
     genes: Vec<String>,
     blocks: memmap2::Mmap,
     labels: memmap2::Mmap,
+    shuffled: Option<Shuffled>,
     matrix: Matrix,
     checked: Vec<AtomicU64>,
+}
+
+/// Which row holds which cell, both ways.
+#[derive(Debug)]
+struct Shuffled {
+    rows: memmap2::Mmap,
+    order: memmap2::Mmap,
 }
 
 #[derive(Debug)]
@@ -105,6 +113,19 @@ impl Atlas {
         }
         records(files::BLOCKS, BLOCK_ENTRY_BYTES as u64, manifest.blocks())?;
         records(files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)?;
+        let shuffled = match manifest.order {
+            RowOrder::Source => None,
+            RowOrder::Shuffled => {
+                for name in [files::ROWS, files::ORDER] {
+                    check_file(&path, name, &manifest)?;
+                    records(name, 8, manifest.cells)?;
+                }
+                let shuffled =
+                    Shuffled { rows: mmap::map(&path.join(files::ROWS))?, order: mmap::map(&path.join(files::ORDER))? };
+                shuffled.check(&path)?;
+                Some(shuffled)
+            }
+        };
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
         let matrix_path = path.join(files::MATRIX);
         let matrix_bytes = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
@@ -118,7 +139,7 @@ impl Atlas {
         let words =
             usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, matrix, checked }));
+        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, checked }));
         atlas.check_labels()?;
         Ok(atlas)
     }
@@ -145,6 +166,24 @@ impl Atlas {
     #[must_use]
     pub fn genes(&self) -> &[String] {
         &self.0.genes
+    }
+
+    /// The row that holds a cell.
+    #[must_use]
+    pub fn row(&self, cell: CellIndex) -> RowIndex {
+        match &self.0.shuffled {
+            None => RowIndex(cell.0),
+            Some(shuffled) => RowIndex(shuffled.rows()[cell.index()]),
+        }
+    }
+
+    /// The cell that a row holds.
+    #[must_use]
+    pub fn cell(&self, row: RowIndex) -> CellIndex {
+        match &self.0.shuffled {
+            None => CellIndex(row.0),
+            Some(shuffled) => CellIndex(shuffled.order()[row.index()]),
+        }
     }
 
     /// The condition of a cell.
@@ -203,7 +242,6 @@ impl Atlas {
     /// A block that is not as it was written, a disk that can't be read.
     pub fn block(&self, block: BlockIndex) -> Result<Block> {
         let entry = self.entry(block)?;
-        let layout = entry.layout(self.0.manifest.gene_width);
         let start =
             usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
         let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
@@ -217,7 +255,7 @@ impl Atlas {
                 }
                 let bytes = match entry.codec {
                     Codec::Raw => Bytes::Mapped { atlas: self.clone(), start, length },
-                    Codec::Zstd => Bytes::Owned(self.unpack(block, on_disk, layout.bytes)?),
+                    Codec::Zstd => Bytes::Owned(self.unpack(block, &entry, on_disk)?),
                 };
                 let read = Block::new(bytes, entry, self.0.manifest.gene_width);
                 if first_time {
@@ -233,7 +271,7 @@ impl Atlas {
                 self.check_sum(block, &entry, bytes)?;
                 let unpacked = match entry.codec {
                     Codec::Raw => on_disk,
-                    Codec::Zstd => self.unpack(block, bytes, layout.bytes)?,
+                    Codec::Zstd => self.unpack(block, &entry, bytes)?,
                 };
                 let read = Block::new(Bytes::Owned(unpacked), entry, self.0.manifest.gene_width);
                 self.check_rows(block, &read)?;
@@ -314,13 +352,10 @@ impl Atlas {
         Ok(())
     }
 
-    fn unpack(&self, block: BlockIndex, on_disk: &[u8], bytes: usize) -> Result<Vec<u64>> {
-        let mut unpacked = vec![0_u64; bytes.div_ceil(8)];
-        let out = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut unpacked)[..bytes];
-        match zstd::bulk::decompress_to_buffer(on_disk, out) {
-            Ok(written) if written == bytes => Ok(unpacked),
-            _ => Err(self.bad_block(block, "it can't be decompressed")),
-        }
+    fn unpack(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<Vec<u64>> {
+        let width = self.0.manifest.gene_width;
+        packed::unpack(on_disk, &entry.layout(width), entry.rows.into(), entry.entries as usize, width)
+            .ok_or_else(|| self.bad_block(block, "it can't be unpacked"))
     }
 
     fn check_sum(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<()> {
@@ -345,6 +380,28 @@ impl Atlas {
 
     fn mark_checked(&self, block: BlockIndex) {
         self.0.checked[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
+    }
+}
+
+impl Shuffled {
+    fn rows(&self) -> &[u64] {
+        bytemuck::cast_slice(&self.rows)
+    }
+
+    fn order(&self) -> &[u64] {
+        bytemuck::cast_slice(&self.order)
+    }
+
+    /// Checks what reading relies on: that each is the inverse of the other.
+    fn check(&self, path: &Path) -> Result<()> {
+        let (rows, order) = (self.rows(), self.order());
+        let inverse = |(row, cell): (u64, &u64)| {
+            usize::try_from(*cell).ok().and_then(|cell| rows.get(cell)).is_some_and(|back| *back == row)
+        };
+        match (0..).zip(order).all(inverse) {
+            true => Ok(()),
+            false => Err(Error::damaged(path.join(files::ORDER), "it is not the inverse of rows.bin")),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use schemas::{
     atlas::{BlockEntry, BlockLayout, GeneWidth, ValueWidth},
-    ids::BlockIndex,
+    ids::{BlockIndex, RowIndex},
 };
 
 use crate::atlas::Atlas;
@@ -124,13 +124,13 @@ impl Block {
     }
 }
 
-/// The block that a cell lies in, and its row there.
+/// The block that a row lies in, and its place there.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "an atlas that has more than 2^32 blocks is refused when it is opened; a row is below the block's rows"
+    reason = "an atlas that has more than 2^32 blocks is refused when it is opened; a place is below the block's rows"
 )]
-pub fn place(cell: schemas::ids::CellIndex, block_rows: u32) -> (BlockIndex, usize) {
+pub fn place(row: RowIndex, block_rows: u32) -> (BlockIndex, usize) {
     let rows = u64::from(block_rows);
-    (BlockIndex((cell.0 / rows) as u32), (cell.0 % rows) as usize)
+    (BlockIndex((row.0 / rows) as u32), (row.0 % rows) as usize)
 }

@@ -29,6 +29,7 @@ mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
 pub mod order;
+mod packed;
 #[cfg(feature = "torch")]
 pub mod predict;
 pub mod profiles;

@@ -1,7 +1,10 @@
 //! The memory map: a file as a slice.
 #![expect(unsafe_code, reason = "mapping a file is unsafe by nature; the contract below confines it")]
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use schemas::{Error, Result};
 
@@ -17,4 +20,47 @@ pub(crate) fn map(path: &Path) -> Result<memmap2::Mmap> {
     // rewrites or truncates the file meanwhile; the files of an atlas are immutable once they are visible, and lengths are
     // checked against the manifest before the first access.
     unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))
+}
+
+/// A file of numbers that are written in any order: a `u64` each, all zero at first. They are the kernel's to write out, and
+/// count as no memory of this process's own.
+#[derive(Debug)]
+pub(crate) struct Table {
+    map: Option<memmap2::MmapMut>,
+    file: File,
+    path: PathBuf,
+}
+
+impl Table {
+    /// Creates the file, with so many numbers.
+    ///
+    /// # Errors
+    /// A file that can't be created, or a disk without room for it.
+    pub(crate) fn create(path: &Path, numbers: u64) -> Result<Self> {
+        let file =
+            File::options().read(true).write(true).create_new(true).open(path).map_err(Error::io("create", path))?;
+        file.set_len(8 * numbers).map_err(Error::io("write", path))?;
+        // SAFETY: the file was just created under a name that nobody else knows, so nobody else changes it.
+        let map = match numbers {
+            0 => None,
+            _ => Some(unsafe { memmap2::MmapMut::map_mut(&file) }.map_err(Error::io("map", path))?),
+        };
+        Ok(Self { map, file, path: path.to_path_buf() })
+    }
+
+    /// The numbers, in the byte order of this machine, which is little-endian.
+    pub(crate) fn numbers(&mut self) -> &mut [u64] {
+        self.map.as_mut().map_or(&mut [], |map| bytemuck::cast_slice_mut(&mut *map))
+    }
+
+    /// Brings everything to the disk.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub(crate) fn finish(self) -> Result<()> {
+        if let Some(map) = self.map {
+            map.flush().map_err(Error::io("write", &self.path))?;
+        }
+        self.file.sync_all().map_err(Error::io("write", &self.path))
+    }
 }

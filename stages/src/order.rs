@@ -10,7 +10,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use schemas::{
     batch::{BatchPlan, Role},
-    ids::{BlockIndex, CellIndex},
+    ids::{BlockIndex, CellIndex, RowIndex},
 };
 
 use crate::{
@@ -41,7 +41,7 @@ pub struct Order {
     settings: OrderSettings,
     part: Part,
     wanted: Wanted,
-    cells: u64,
+    atlas: Atlas,
     block_rows: u64,
     /// Blocks that hold cells of the part, and how many.
     blocks: Vec<(BlockIndex, u32)>,
@@ -64,7 +64,7 @@ impl Order {
     #[must_use]
     pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
-        let mut order = Self { settings, part, wanted, cells: atlas.cells(), block_rows, blocks: Vec::new() };
+        let mut order = Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new() };
         for block in (0..usize::try_from(atlas.manifest().blocks()).unwrap_or(usize::MAX)).map(BlockIndex::at) {
             let count = order.cells_in(block).count();
             if 0 < count {
@@ -91,7 +91,8 @@ impl Order {
 
     fn cells_in(&self, block: BlockIndex) -> impl Iterator<Item = CellIndex> + '_ {
         let first = u64::from(block.0) * self.block_rows;
-        (first..self.cells.min(first + self.block_rows)).map(CellIndex).filter(|cell| (self.wanted)(*cell))
+        let rows = (first..self.atlas.cells().min(first + self.block_rows)).map(RowIndex);
+        rows.map(|row| self.atlas.cell(row)).filter(|cell| (self.wanted)(*cell))
     }
 
     /// The batches of an epoch, from a position on.

@@ -90,7 +90,7 @@ impl Stage for Read {
         let block_rows = self.atlas.manifest().block_rows;
         let mut rows = Vec::with_capacity(plan.cells.len());
         for cell in &plan.cells {
-            let (block, row) = place(*cell, block_rows);
+            let (block, row) = place(self.atlas.row(*cell), block_rows);
             rows.push((self.pin(block), u32::try_from(row)?));
         }
         emit(PinnedPlan { plan, rows });

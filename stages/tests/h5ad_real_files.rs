@@ -1,11 +1,18 @@
 //! Files that other programs wrote are read as anndata itself reads them.
 #![cfg(feature = "hdf5")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::array::{Array, AsArray};
 use schemas::chunk::Chunk;
-use stages::ingest::h5ad::{H5adOptions, H5adReader};
+use stages::ingest::{
+    format::{self, Choice},
+    h5ad::H5adReader,
+    source::{self, Source},
+};
 
 /// What anndata 0.12 reads of a file: its shape, the sum and the number of its non-zero values, its columns of `obs`.
 struct Expected {
@@ -167,13 +174,12 @@ fn shared(file: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn open(path: &Path) -> H5adReader {
-    H5adReader::open(path, &H5adOptions { rows_per_chunk: 64, ..H5adOptions::default() })
-        .unwrap_or_else(|error| panic!("{error}"))
+fn open(path: &Path) -> Arc<dyn Source> {
+    format::open(path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn chunks(reader: H5adReader) -> Vec<Chunk> {
-    reader.chunks().map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
+fn chunks(source: Arc<dyn Source>) -> Vec<Chunk> {
+    source::chunks(source).map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
 #[test]
@@ -182,7 +188,7 @@ fn every_csr_or_dense_file_is_read_as_anndata_reads_it() {
         let Some(path) = shared(expected.file) else { continue };
         let reader = open(&path);
         let file = expected.file;
-        assert_eq!((reader.cells(), reader.genes()), expected.shape, "{file}");
+        assert_eq!((reader.cells(), reader.var().num_rows() as u64), expected.shape, "{file}");
         let obs_schema = reader.obs_schema();
         let columns: Vec<&str> = obs_schema.fields().iter().skip(1).map(|field| field.name().as_str()).collect();
         assert_eq!(columns, expected.obs, "{file}");
@@ -225,11 +231,10 @@ fn columns_are_read_as_anndata_reads_them() {
 #[test]
 fn raw_and_layers_can_be_chosen() {
     let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad") else { return };
-    let raw = H5adReader::open(&path, &H5adOptions { raw: true, ..H5adOptions::default() }).expect("raw is there");
-    assert_eq!((raw.cells(), raw.genes(), raw.var().num_rows()), (30, 40, 40));
-    let layer =
-        |name: &str| H5adReader::open(&path, &H5adOptions { layer: Some(name.into()), ..H5adOptions::default() });
-    assert_eq!(layer("sparse").expect("the layer is there").genes(), 20);
+    let raw = H5adReader::open(&path, &Choice { raw: true, ..Choice::default() }).expect("raw is there");
+    assert_eq!((raw.cells(), raw.var().num_rows()), (30, 40));
+    let layer = |name: &str| H5adReader::open(&path, &Choice { layer: Some(name.into()), ..Choice::default() });
+    assert_eq!(layer("sparse").expect("the layer is there").var().num_rows(), 20);
     let error = layer("spars").expect_err("there is no such layer");
     assert_eq!(error.to_string(), "unknown layer `spars`; the nearest known: sparse, array");
 }
@@ -249,7 +254,7 @@ fn every_other_file_is_refused_with_a_reason() {
         ("formats/h5ad_archives/muon/test_rna_atac.h5mu", "X: there is no such matrix"),
     ] {
         let Some(path) = shared(file) else { continue };
-        let error = H5adReader::open(&path, &H5adOptions::default()).expect_err(file);
+        let error = H5adReader::open(&path, &Choice::default()).expect_err(file);
         assert!(error.to_string().contains(reason), "{error}");
         assert!(error.hint().is_some(), "{file} is refused without a hint");
     }

@@ -16,7 +16,11 @@ use schemas::{
 };
 use stages::{
     h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
-    ingest::h5ad::{H5adOptions, H5adReader},
+    ingest::{
+        format::Choice,
+        h5ad::H5adReader,
+        source::{Source, chunks},
+    },
     simulate::{SimulateSettings, Simulator},
 };
 
@@ -43,17 +47,16 @@ fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
     simulator.chunk(0..300).expect("the cells are there")
 }
 
-fn read_all(path: &Path, rows_per_chunk: usize) -> Vec<Chunk> {
-    let options = H5adOptions { rows_per_chunk, ..H5adOptions::default() };
-    let reader = H5adReader::open(path, &options).unwrap_or_else(|error| panic!("{error}"));
-    reader.chunks().map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
+fn read_all(path: &Path) -> Vec<Chunk> {
+    let reader = H5adReader::open(path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
+    chunks(Arc::new(reader)).map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
 fn first_error(path: &Path) -> Error {
-    match H5adReader::open(path, &H5adOptions::default()) {
+    match H5adReader::open(path, &Choice::default()) {
         Err(error) => error,
         Ok(reader) => {
-            let mut results = reader.chunks();
+            let mut results = chunks(Arc::new(reader));
             let error = results.find_map(Result::err).expect("the file is bad");
             assert!(results.next().is_none(), "the stream goes on after an error");
             error
@@ -67,12 +70,12 @@ fn what_is_written_is_read_back() {
     for gzip in [None, Some(4)] {
         let path = folder.path().join("atlas.h5ad");
         let written = write_simulated(&path, gzip);
-        let [read] = read_all(&path, 1000).try_into().expect("one chunk");
+        let [read] = read_all(&path).try_into().expect("one chunk");
         assert_eq!(read.expression, written.expression);
         for (name, column) in ["cell", "condition", "dose", "cell_type", "batch"].iter().zip(written.obs.columns()) {
             assert_eq!(read.obs.column_by_name(name), Some(column), "{name}");
         }
-        let reader = H5adReader::open(&path, &H5adOptions::default()).expect("it opens");
+        let reader = H5adReader::open(&path, &Choice::default()).expect("it opens");
         assert_eq!(reader.nonzeros(), Some(written.expression.values().len() as u64));
         assert_eq!(reader.var().column(0).as_string::<i32>().value(49), "G00050");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "something is left behind");
@@ -80,21 +83,20 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn the_size_of_chunks_changes_no_row() {
+fn any_range_of_cells_can_be_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("atlas.h5ad");
     let written = write_simulated(&path, Some(1));
-    for rows_per_chunk in [1, 7, 299, 300] {
-        let chunks = read_all(&path, rows_per_chunk);
-        assert_eq!(chunks.len(), 300_usize.div_ceil(rows_per_chunk));
-        for chunk in chunks {
-            let first = usize::try_from(chunk.first.0).expect("a small number");
-            for row in 0..chunk.expression.rows() {
-                assert_eq!(chunk.expression.row(row), written.expression.row(first + row));
-            }
-            let cells = written.obs.column(0).slice(first, chunk.obs.num_rows());
-            assert_eq!(chunk.obs.column(0), &cells);
+    let reader = H5adReader::open(&path, &Choice::default()).expect("it opens");
+    for range in [0..1, 7..300, 0..300, 299..300, 12..12] {
+        let rows = usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small");
+        let read = reader.expression(range.clone(), CsrRows::default()).expect("a range of the file");
+        assert_eq!(read.rows(), rows.len());
+        for row in 0..read.rows() {
+            assert_eq!(read.row(row), written.expression.row(rows.start + row));
         }
+        let obs = reader.obs(range, &[0]).expect("a range of the file");
+        assert_eq!(obs.column(0), &written.obs.column(0).slice(rows.start, rows.len()));
     }
 }
 
@@ -123,7 +125,7 @@ fn every_kind_of_column_keeps_its_values() {
     writer.append(&chunk).expect("it fits");
     writer.finish().expect("it ends");
 
-    let [read] = read_all(&path, 10).try_into().expect("one chunk");
+    let [read] = read_all(&path).try_into().expect("one chunk");
     let value = |name: &str| read.obs.column_by_name(name).expect("the column is there").clone();
     assert_eq!(&value("label"), &columns[0].2);
     assert_eq!(&value("note"), &columns[1].2);
@@ -259,7 +261,7 @@ fn a_column_of_an_unknown_kind_is_left_out() {
     file.unlink("obs/batch").expect("it was there");
     file.create_group("obs/batch").expect("it is made");
     file.close().expect("it closes");
-    let [read] = read_all(&path, 1000).try_into().expect("one chunk");
+    let [read] = read_all(&path).try_into().expect("one chunk");
     assert!(read.obs.column_by_name("batch").is_none() && read.obs.column_by_name("dose").is_some());
 }
 
@@ -277,10 +279,9 @@ fn dense<T: H5Type + Copy>(folder: &Path, values: [T; 3]) -> Vec<f32> {
         matrix.write_slice(row, (at, ..)).expect("it is written");
     }
     file.close().expect("it closes");
-    let chunks = read_all(&path, 128);
-    assert_eq!(chunks.iter().map(|chunk| chunk.expression.values().len()).collect::<Vec<_>>(), [1, 0, 1]);
-    assert_eq!((chunks[0].expression.row(0).0, chunks[2].expression.row(43).0), (&[3][..], &[49][..]));
-    chunks.iter().flat_map(|chunk| chunk.expression.values().to_vec()).collect()
+    let [read] = read_all(&path).try_into().expect("one chunk");
+    assert_eq!((read.expression.row(0).0, read.expression.row(299).0), (&[3][..], &[49][..]));
+    read.expression.values().to_vec()
 }
 
 #[test]

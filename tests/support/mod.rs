@@ -10,21 +10,15 @@ use std::{
     process::{Command, Output},
 };
 
-use schemas::{
-    atlas::{Codec, GeneWidth, Keys, Source},
-    chunk::Chunk,
-    conditions::LabelRules,
+use perturbine::{
+    Resources,
+    flows::ingesting::{IngestOptions, ingest},
 };
+use schemas::{atlas::Codec, chunk::Chunk};
 use serde_json::Value;
 use stages::{
-    Sink, Stage,
     atlas::Atlas,
-    ingest::{
-        label::{LabelColumns, Labeller},
-        pack::pack,
-        slab::CutSlabs,
-        store::{Store, StoreOptions, ValuesAs},
-    },
+    ingest::memory::Table,
     simulate::{SimulateSettings, Simulator},
 };
 
@@ -173,35 +167,17 @@ pub fn simulator(cells: u64, sorted: bool) -> Simulator {
     Simulator::new(settings).unwrap()
 }
 
-/// Rows as an atlas, by the stages of an ingest driven by hand.
-pub fn store(chunks: &[Chunk], genes: &[String], out: &Path, codec: Codec) -> Atlas {
-    let strings = |values: Vec<&str>| std::sync::Arc::new(arrow::array::StringArray::from(values)) as _;
-    let names = strings(genes.iter().map(String::as_str).collect());
-    let options = StoreOptions {
-        source: Source { path: "test.h5ad".into(), bytes: 0, matrix: "X".into() },
-        var: arrow::array::RecordBatch::try_from_iter([("gene", names)]).unwrap(),
-        obs_schema: chunks[0].obs.schema(),
-        keys: Keys { perturbation: Some("condition".into()), dose: Some("dose".into()), batch: None },
-        codec,
-        values: ValuesAs::Auto,
-    };
-    let columns = LabelColumns {
-        perturbation: Some("condition".into()),
-        dose: Some("dose".into()),
-        covariates: vec!["cell_type".into()],
-    };
-    let rules = LabelRules { delimiter: "+".into(), controls: vec!["ctrl".into()] };
-    let mut store = Store::create(out, options, Labeller::new("test.h5ad".into(), columns, rules)).unwrap();
-    let (mut cut, mut slabs) = (CutSlabs::default(), Vec::new());
-    for chunk in chunks {
-        cut.push(chunk.clone(), &mut |slab| slabs.push(slab)).unwrap();
-    }
-    cut.finish(&mut |slab| slabs.push(slab)).unwrap();
-    let width = GeneWidth::for_genes(u32::try_from(genes.len()).unwrap());
-    for slab in slabs {
-        let _ = store.push(pack(&slab, width, codec).unwrap()).unwrap();
-    }
-    store.finish().unwrap();
+/// Rows as an atlas, as they lie.
+pub fn store(chunk: &Chunk, genes: &[String], out: &Path, codec: Codec) -> Atlas {
+    ingest_chunk(chunk, genes, out, &IngestOptions { codec, shuffle: None, ..IngestOptions::default() })
+}
+
+/// Rows as an atlas.
+pub fn ingest_chunk(chunk: &Chunk, genes: &[String], out: &Path, options: &IngestOptions) -> Atlas {
+    let names = std::sync::Arc::new(arrow::array::StringArray::from_iter_values(genes)) as _;
+    let var = arrow::array::RecordBatch::try_from_iter([("gene", names)]).unwrap();
+    let source = Table::new("test.h5ad", chunk.obs.clone(), var, chunk.expression.clone()).unwrap();
+    ingest(std::sync::Arc::new(source), out, options, &Resources::default()).unwrap();
     Atlas::open(out).unwrap()
 }
 
@@ -209,7 +185,7 @@ pub fn store(chunks: &[Chunk], genes: &[String], out: &Path, codec: Codec) -> At
 pub fn atlas(home: &Home, name: &str, cells: u64, sorted: bool, codec: Codec) -> (Atlas, Chunk) {
     let simulator = simulator(cells, sorted);
     let chunk = simulator.chunk(0..cells).unwrap();
-    (store(std::slice::from_ref(&chunk), simulator.genes(), &home.path(name), codec), chunk)
+    (store(&chunk, simulator.genes(), &home.path(name), codec), chunk)
 }
 
 /// Rows as one dense, row-major matrix of `genes` columns, written over `out`: the naive way.

@@ -8,45 +8,26 @@ mod matrix;
 mod table;
 mod values;
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
-use arrow::{
-    array::{ArrayRef, RecordBatch},
-    datatypes::SchemaRef,
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use hdf5_metno::{File, Group};
-use schemas::{Error, Result, chunk::Chunk, ids::CellIndex};
+use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
 
 use self::{matrix::Matrix, table::Table};
+use super::{format::Choice, source::Source};
 use crate::h5::{self, Place};
 
 /// More genes than any file has; what says otherwise is damaged, and must not make us allocate.
 const MOST_GENES: u64 = 1 << 27;
 
-/// What of a file is read, and how much at once.
-#[derive(Clone, Debug)]
-pub struct H5adOptions {
-    /// A layer to take instead of `X`.
-    pub layer: Option<String>,
-    /// Whether to take `raw/X` (and `raw/var`) instead of `X`.
-    pub raw: bool,
-    /// At most so many cells a chunk; cells with many genes come in smaller chunks.
-    pub rows_per_chunk: usize,
-}
-
-impl Default for H5adOptions {
-    fn default() -> Self {
-        Self { layer: None, raw: false, rows_per_chunk: 1024 }
-    }
-}
-
 /// An open `.h5ad` file, whose shape and columns have been checked.
 #[derive(Debug)]
 pub struct H5adReader {
+    origin: Origin,
     matrix: Matrix,
     obs: Table,
     var: RecordBatch,
-    rows_per_chunk: usize,
 }
 
 impl H5adReader {
@@ -55,10 +36,10 @@ impl H5adReader {
     /// # Errors
     /// A file that is missing, no HDF5 file or cut short; no matrix, a matrix in CSC form or of unknown encoding; an unknown
     /// layer; shapes that disagree. The error names the object and what would mend it.
-    pub fn open(path: &Path, options: &H5adOptions) -> Result<Self> {
+    pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let place = Place::root(path);
         let file = open_file(path, &place)?;
-        let chosen = choose(&file, path, &place, options)?;
+        let chosen = choose(&file, path, &place, choice)?;
         let matrix = Matrix::open(&chosen.group, &chosen.name, chosen.place)?;
         let obs = Table::open(&file, "obs", "cell", &place)?;
         let var = Table::open(&chosen.var_group, "var", "gene", &chosen.var_place)?;
@@ -68,100 +49,47 @@ impl H5adReader {
         if MOST_GENES < genes {
             return Err(place.error(format!("{genes} genes are more than can be"), "check how the file was written"));
         }
-        let var = var.read(0..h5::index(genes)?)?;
-        Ok(Self { matrix, obs, var, rows_per_chunk: options.rows_per_chunk.max(1) })
+        let var = var.read_all(0..h5::index(genes)?)?;
+        let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { origin: Origin { path: name, bytes, matrix: choice.matrix() }, matrix, obs, var })
+    }
+}
+
+/// A column of `var` that is itself called `gene` comes as `var_gene`, one of `obs` that is called `cell` as `obs_cell`.
+/// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64`, others `Float32` or `Float64`, flags
+/// `Boolean`. Columns of an unknown kind are left out, with a warning.
+impl Source for H5adReader {
+    fn origin(&self) -> &Origin {
+        &self.origin
     }
 
-    /// How many cells there are.
-    #[must_use]
-    pub fn cells(&self) -> u64 {
+    fn cells(&self) -> u64 {
         self.matrix.rows()
     }
 
-    /// How many genes there are.
-    #[must_use]
-    pub fn genes(&self) -> u64 {
-        self.matrix.genes()
-    }
-
-    /// How many values are stored, where that can be told without reading them all (a dense matrix can't).
-    #[must_use]
-    pub fn nonzeros(&self) -> Option<u64> {
+    fn nonzeros(&self) -> Option<u64> {
         self.matrix.nonzeros()
     }
 
-    /// What is known of each gene; the first column, `gene`, is its name in the index of `var`.
-    ///
-    /// A column of `var` that is itself called `gene` comes as `var_gene`.
-    #[must_use]
-    pub fn var(&self) -> &RecordBatch {
+    fn var(&self) -> &RecordBatch {
         &self.var
     }
 
-    /// The columns of each chunk's `obs`: `cell`, the name in the index, then the others in the file's order.
-    ///
-    /// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64`, others `Float32` or `Float64`, flags
-    /// `Boolean`. Columns of an unknown kind are left out, with a warning. A column that is itself called `cell` comes as
-    /// `obs_cell`.
-    #[must_use]
-    pub fn obs_schema(&self) -> SchemaRef {
+    fn obs_schema(&self) -> SchemaRef {
         self.obs.schema()
     }
 
-    /// One column of `obs`, in slices of `rows_per_chunk` rows, as text; a missing value is null.
-    ///
-    /// # Errors
-    /// A column that is not there, or can't be read.
-    pub fn obs_column(&self, name: String) -> impl Iterator<Item = Result<ArrayRef>> + '_ {
-        let rows = self.cells();
-        let unknown = |name: &str| {
-            let schema = self.obs_schema();
-            let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            Error::unknown("obs column", name, known)
-        };
-        (0..rows).step_by(self.rows_per_chunk).map(move |first| {
-            let slice = h5::index(first)?..h5::index(rows.min(first + self.rows_per_chunk as u64))?;
-            let column = self.obs.read_column(&name, slice).unwrap_or_else(|| Err(unknown(&name)))?;
-            arrow::compute::cast(&column, &arrow::datatypes::DataType::Utf8)
-                .map_err(|error| Error::Bug(error.to_string()))
-        })
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        self.obs.read(h5::index(cells.start)?..h5::index(cells.end)?, columns)
     }
 
-    /// All rows in the file's order. The stream ends after the first error.
-    #[must_use]
-    pub fn chunks(self) -> H5adChunks {
-        H5adChunks { reader: self, next: 0 }
+    fn piece_end(&self, first: u64) -> Result<u64> {
+        self.matrix.piece_end(first)
     }
 
-    fn chunk(&self, first: u64) -> Result<Chunk> {
-        let expression = self.matrix.read(first, self.rows_per_chunk)?;
-        let start = h5::index(first)?;
-        let obs = self.obs.read(start..start + expression.rows())?;
-        Ok(Chunk { first: CellIndex(first), expression, obs })
-    }
-}
-
-/// The rows of a file, chunk by chunk.
-#[derive(Debug)]
-pub struct H5adChunks {
-    reader: H5adReader,
-    next: u64,
-}
-
-impl Iterator for H5adChunks {
-    type Item = Result<Chunk>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let cells = self.reader.cells();
-        if cells <= self.next {
-            return None;
-        }
-        let chunk = self.reader.chunk(self.next);
-        self.next = match &chunk {
-            Ok(chunk) => self.next + chunk.expression.rows() as u64,
-            Err(_) => cells,
-        };
-        Some(chunk)
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        self.matrix.read(cells, spare)
     }
 }
 
@@ -185,7 +113,7 @@ struct Chosen {
     var_place: Place,
 }
 
-fn choose(file: &File, path: &Path, root: &Place, options: &H5adOptions) -> Result<Chosen> {
+fn choose(file: &File, path: &Path, root: &Place, choice: &Choice) -> Result<Chosen> {
     let beside_var = |group: Group, name: &str, place: Place| Chosen {
         group,
         name: name.to_owned(),
@@ -193,7 +121,7 @@ fn choose(file: &File, path: &Path, root: &Place, options: &H5adOptions) -> Resu
         var_group: Group::clone(file),
         var_place: root.clone(),
     };
-    match (&options.layer, options.raw) {
+    match (&choice.layer, choice.raw) {
         (Some(_), true) => Err(Error::usage("a layer and raw were both asked for", "choose one of them")),
         (None, false) => Ok(beside_var(Group::clone(file), "X", root.child("X"))),
         (None, true) => {

@@ -5,10 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::AsArray;
 use schemas::{Error, Result, conditions::LabelRules};
 
-use super::label::LabelColumns;
+use super::{
+    label::LabelColumns,
+    source::{Source, obs_column},
+};
 
 const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"];
 const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
@@ -43,35 +46,12 @@ pub struct ResolvedKeys {
     pub guessed: Vec<String>,
 }
 
-/// A table whose columns can be read slice by slice.
-pub trait Columns {
-    /// The names of the columns.
-    fn names(&self) -> Vec<String>;
-
-    /// One column as text.
-    ///
-    /// # Errors
-    /// A column that can't be read.
-    fn read(&self, name: &str) -> impl Iterator<Item = Result<ArrayRef>>;
-}
-
-#[cfg(feature = "hdf5")]
-impl Columns for super::h5ad::H5adReader {
-    fn names(&self) -> Vec<String> {
-        self.obs_schema().fields().iter().map(|field| field.name().clone()).collect()
-    }
-
-    fn read(&self, name: &str) -> impl Iterator<Item = Result<ArrayRef>> {
-        self.obs_column(name.to_owned())
-    }
-}
-
 /// Settles which columns are labels.
 ///
 /// # Errors
 /// Columns that are not there, candidates that differ, a control that no cell has.
-pub fn resolve(file: &str, table: &impl Columns, asked: &AskedKeys) -> Result<ResolvedKeys> {
-    let names = table.names();
+pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
+    let names = names(source);
     let no_dose = asked.dose.as_deref() == Some("");
     let asked = &AskedKeys { dose: asked.dose.clone().filter(|name| !name.is_empty()), ..asked.clone() };
     for name in
@@ -84,7 +64,7 @@ pub fn resolve(file: &str, table: &impl Columns, asked: &AskedKeys) -> Result<Re
     let mut guessed = Vec::new();
     let mut settle = |said: &Option<String>, flag: &str, habits: &[&str]| match said {
         Some(name) => Ok(Some(name.clone())),
-        None => guess(file, table, flag, habits, &mut guessed),
+        None => guess(source, flag, habits, &mut guessed),
     };
     let perturbation = settle(&asked.perturbation, "--perturbation", &PERTURBATION_HABITS)?;
     let dose = if perturbation.is_some() && !no_dose {
@@ -101,7 +81,7 @@ pub fn resolve(file: &str, table: &impl Columns, asked: &AskedKeys) -> Result<Re
     covariates.extend(asked.batch.clone());
     let controls = match &perturbation {
         None => Vec::new(),
-        Some(column) => controls(file, table, column, &asked.controls, &mut guessed)?,
+        Some(column) => controls(source, column, &asked.controls, &mut guessed)?,
     };
     Ok(ResolvedKeys {
         columns: LabelColumns { perturbation, dose, covariates },
@@ -110,28 +90,30 @@ pub fn resolve(file: &str, table: &impl Columns, asked: &AskedKeys) -> Result<Re
     })
 }
 
-fn guess(
-    file: &str,
-    table: &impl Columns,
-    flag: &str,
-    habits: &[&str],
-    guessed: &mut Vec<String>,
-) -> Result<Option<String>> {
-    let names = table.names();
+fn names(source: &dyn Source) -> Vec<String> {
+    source.obs_schema().fields().iter().map(|field| field.name().clone()).collect()
+}
+
+fn guess(source: &dyn Source, flag: &str, habits: &[&str], guessed: &mut Vec<String>) -> Result<Option<String>> {
+    let names = names(source);
     let found: Vec<&str> = habits.iter().copied().filter(|habit| names.iter().any(|name| name == habit)).collect();
     let Some((first, others)) = found.split_first() else { return Ok(None) };
     for other in others {
-        if !same(table, first, other)? {
+        if !same(source, first, other)? {
             let message = format!("the columns {} differ, and each could be meant by {flag}", found.join(", "));
-            return Err(Error::data(format!("{file}, obs"), message, format!("say which one with {flag}")));
+            return Err(Error::data(
+                format!("{}, obs", source.origin().path),
+                message,
+                format!("say which one with {flag}"),
+            ));
         }
     }
     guessed.push(format!("{flag} {first}"));
     Ok(Some((*first).to_owned()))
 }
 
-fn same(table: &impl Columns, a: &str, b: &str) -> Result<bool> {
-    for (a, b) in table.read(a).zip(table.read(b)) {
+fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
+    for (a, b) in obs_column(source, a)?.zip(obs_column(source, b)?) {
         if a?.as_string::<i32>() != b?.as_string::<i32>() {
             return Ok(false);
         }
@@ -140,22 +122,16 @@ fn same(table: &impl Columns, a: &str, b: &str) -> Result<bool> {
 }
 
 /// The labels that mean control, the one that names it first.
-fn controls(
-    file: &str,
-    table: &impl Columns,
-    column: &str,
-    asked: &[String],
-    guessed: &mut Vec<String>,
-) -> Result<Vec<String>> {
+fn controls(source: &dyn Source, column: &str, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
     let mut labels: BTreeSet<String> = BTreeSet::new();
-    for values in table.read(column) {
+    for values in obs_column(source, column)? {
         for label in values?.as_string::<i32>().iter().flatten() {
             if !labels.contains(label) {
                 labels.insert(label.to_owned());
             }
         }
     }
-    let place = format!("{file}, obs column `{column}`");
+    let place = format!("{}, obs column `{column}`", source.origin().path);
     if asked.is_empty() {
         let found: Vec<&str> = CONTROL_HABITS.iter().copied().filter(|habit| labels.contains(*habit)).collect();
         return match found.as_slice() {
@@ -196,31 +172,14 @@ fn fits(pattern: &str, label: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::StringArray;
-
     use super::*;
-
-    struct Table(Vec<(&'static str, Vec<&'static str>)>);
-
-    impl Columns for Table {
-        fn names(&self) -> Vec<String> {
-            self.0.iter().map(|(name, _)| (*name).to_owned()).collect()
-        }
-
-        fn read(&self, name: &str) -> impl Iterator<Item = Result<ArrayRef>> {
-            let column =
-                self.0.iter().find(|(known, _)| *known == name).map(|(_, values)| values.clone()).unwrap_or_default();
-            std::iter::once(Ok(Arc::new(StringArray::from(column)) as ArrayRef))
-        }
-    }
+    use crate::ingest::memory::Table;
 
     #[test]
     fn the_habits_of_the_field_are_guessed_and_told() {
         let table =
-            Table(vec![("cell_type", vec!["T", "B"]), ("dose", vec!["1", "1"]), ("condition", vec!["A", "ctrl"])]);
-        let keys = resolve("a.h5ad", &table, &AskedKeys::default()).expect("a plain table");
+            Table::of_obs(&[("cell_type", vec!["T", "B"]), ("dose", vec!["1", "1"]), ("condition", vec!["A", "ctrl"])]);
+        let keys = resolve(&table, &AskedKeys::default()).expect("a plain table");
         assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
         assert_eq!(
             (keys.columns.dose.as_deref(), keys.columns.covariates),
@@ -235,32 +194,32 @@ mod tests {
 
     #[test]
     fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
-        let differ = Table(vec![("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
-        let error = resolve("a.h5ad", &differ, &AskedKeys::default()).expect_err("ambiguous");
+        let differ = Table::of_obs(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
+        let error = resolve(&differ, &AskedKeys::default()).expect_err("ambiguous");
         assert!(error.to_string().contains("the columns condition, perturbation differ"), "{error}");
-        let equal = Table(vec![("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
-        assert!(resolve("a.h5ad", &equal, &AskedKeys::default()).is_ok());
+        let equal = Table::of_obs(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
+        assert!(resolve(&equal, &AskedKeys::default()).is_ok());
     }
 
     #[test]
     fn every_label_that_fits_a_pattern_is_a_control() {
-        let table = Table(vec![("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
+        let table = Table::of_obs(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
         let asked = AskedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..AskedKeys::default() };
-        let keys = resolve("a.h5ad", &table, &asked).expect("known controls");
+        let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
     }
 
     #[test]
     fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
-        let table = Table(vec![("condition", vec!["control", "A"])]);
+        let table = Table::of_obs(&[("condition", vec!["control", "A"])]);
         let asked = AskedKeys { controls: vec!["contrl".into()], ..AskedKeys::default() };
-        let error = resolve("a.h5ad", &table, &asked).expect_err("unknown");
+        let error = resolve(&table, &asked).expect_err("unknown");
         assert!(error.to_string().starts_with("unknown control `contrl`; the nearest known: control"), "{error}");
     }
 
     #[test]
     fn a_table_without_perturbations_makes_an_unlabelled_atlas() {
-        let keys = resolve("a.h5ad", &Table(vec![("donor", vec!["d1"])]), &AskedKeys::default()).expect("fine");
+        let keys = resolve(&Table::of_obs(&[("donor", vec!["d1"])]), &AskedKeys::default()).expect("fine");
         assert_eq!((keys.columns, keys.rules.controls), (LabelColumns::default(), Vec::new()));
     }
 }

@@ -53,25 +53,26 @@ impl Labeller {
         }
     }
 
-    /// The codes of some cells, a record a cell: its condition id, then its covariate codes.
+    /// The codes of some cells, a record a cell: its condition id, then its covariate codes. `cells` says where each
+    /// stands in the file.
     ///
     /// # Errors
     /// A column that is not there, a missing or unreadable label, doses that don't fit.
-    pub fn codes(&mut self, first: u64, obs: &RecordBatch) -> Result<Vec<u32>> {
+    pub fn codes(&mut self, cells: &[u64], obs: &RecordBatch) -> Result<Vec<u32>> {
         let labels = self.columns.perturbation.clone().map(|name| self.column(obs, &name)).transpose()?;
         let doses = self.columns.dose.clone().map(|name| self.column(obs, &name)).transpose()?;
         let covariates: Vec<ArrayRef> =
             self.columns.covariates.clone().iter().map(|name| self.column(obs, name)).collect::<Result<_>>()?;
         let mut codes = Vec::with_capacity(obs.num_rows() * (1 + covariates.len()));
-        for row in 0..obs.num_rows() {
+        for (row, cell) in cells.iter().enumerate() {
             let condition = match &labels {
-                Some(labels) => self.condition(first, row, labels, doses.as_ref())?,
+                Some(labels) => self.condition(*cell, row, labels, doses.as_ref())?,
                 None => schemas::conditions::CONTROL,
             };
             self.cells_of[condition.index()] += 1;
             codes.push(condition.0);
             for (covariate, values) in covariates.iter().enumerate() {
-                codes.push(self.covariate(first, row, covariate, values)?);
+                codes.push(self.covariate(*cell, row, covariate, values)?);
             }
         }
         Ok(codes)
@@ -98,23 +99,17 @@ impl Labeller {
         cast(column, &DataType::Utf8).map_err(not_text)
     }
 
-    fn condition(
-        &mut self,
-        first: u64,
-        row: usize,
-        labels: &ArrayRef,
-        doses: Option<&ArrayRef>,
-    ) -> Result<ConditionId> {
+    fn condition(&mut self, cell: u64, row: usize, labels: &ArrayRef, doses: Option<&ArrayRef>) -> Result<ConditionId> {
         let label = labels.as_string::<i32>();
         let name = self.columns.perturbation.as_deref().unwrap_or_default();
         if label.is_null(row) {
-            return Err(self.missing(name, first + row as u64));
+            return Err(self.missing(name, cell));
         }
         let label = label.value(row);
         let is_control = self.conditions.rules().is_control(label);
         let dose = match doses.map(|doses| doses.as_string::<i32>()) {
             Some(doses) if doses.is_null(row) && !is_control => {
-                return Err(self.missing(self.columns.dose.as_deref().unwrap_or_default(), first + row as u64));
+                return Err(self.missing(self.columns.dose.as_deref().unwrap_or_default(), cell));
             }
             Some(doses) if !is_control => Some(doses.value(row)),
             _ => None,
@@ -123,7 +118,7 @@ impl Labeller {
             return Ok(*id);
         }
         let id = self.conditions.intern(label, dose).map_err(|error| {
-            let place = format!("{}, obs column `{name}`, row {}", self.file, first + row as u64);
+            let place = format!("{}, obs column `{name}`, row {}", self.file, cell);
             let hint = format!("each dose stands at its perturbation's place, joined by `{}`; name another dose column with --dose, another delimiter with --delimiter", self.conditions.rules().delimiter);
             Error::data(place, error.to_string(), hint)
         })?;
@@ -132,10 +127,10 @@ impl Labeller {
         Ok(id)
     }
 
-    fn covariate(&mut self, first: u64, row: usize, covariate: usize, values: &ArrayRef) -> Result<u32> {
+    fn covariate(&mut self, cell: u64, row: usize, covariate: usize, values: &ArrayRef) -> Result<u32> {
         let values = values.as_string::<i32>();
         if values.is_null(row) {
-            return Err(self.missing(&self.columns.covariates[covariate], first + row as u64));
+            return Err(self.missing(&self.columns.covariates[covariate], cell));
         }
         let value = values.value(row);
         if let Some(code) = self.seen_values[covariate].get(value) {
@@ -189,15 +184,15 @@ mod tests {
     fn doses_may_be_numbers_or_strings() {
         let mut labeller = labeller(&[]);
         let numbers = obs(&[Some("A"), Some("ctrl")], Arc::new(Float64Array::from(vec![0.5, 0.0])));
-        assert_eq!(labeller.codes(0, &numbers).expect("good labels"), [1, 0]);
+        assert_eq!(labeller.codes(&[0, 1], &numbers).expect("good labels"), [1, 0]);
         let strings = obs(&[Some("A"), Some("A")], Arc::new(StringArray::from(vec!["0.5", "1"])));
-        assert_eq!(labeller.codes(2, &strings).expect("good labels"), [1, 2]);
+        assert_eq!(labeller.codes(&[2, 3], &strings).expect("good labels"), [1, 2]);
     }
 
     #[test]
     fn a_missing_label_is_named_by_column_and_row() {
         let error = labeller(&[])
-            .codes(40, &obs(&[Some("A"), None], Arc::new(Float64Array::from(vec![1.0, 1.0]))))
+            .codes(&[40, 41], &obs(&[Some("A"), None], Arc::new(Float64Array::from(vec![1.0, 1.0]))))
             .expect_err("null");
         assert_eq!(error.to_string(), "a.h5ad, obs column `condition`, row 41: the value is missing");
     }
@@ -205,7 +200,7 @@ mod tests {
     #[test]
     fn a_column_that_is_not_there_is_refused_with_the_nearest_ones() {
         let error = labeller(&["dse"])
-            .codes(0, &obs(&[Some("A")], Arc::new(Float64Array::from(vec![1.0]))))
+            .codes(&[0], &obs(&[Some("A")], Arc::new(Float64Array::from(vec![1.0]))))
             .expect_err("unknown");
         assert!(error.to_string().starts_with("unknown obs column `dse`; the nearest known: dose"), "{error}");
     }

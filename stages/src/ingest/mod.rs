@@ -1,12 +1,21 @@
 //! From files to an atlas, one file a step.
 //!
-//! A reader of a format (one file a format: `h5ad`) yields chunks of rows; [`keys`] settles which columns are labels; rows are cut into [`slab`]s, [`pack`]ed into
-//! blocks, [`label`]led and [`store`]d.
+//! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
+//! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
+//! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
+pub mod annotate;
+pub mod census;
+pub mod format;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod keys;
 pub mod label;
+pub mod memory;
 pub mod pack;
+pub mod piece;
+pub mod records;
 pub mod slab;
+pub mod source;
+pub mod spill;
 pub mod store;

@@ -1,236 +1,274 @@
-//! The end of ingest: packed slabs become an atlas, visible only when it is whole.
+//! The end of ingest: blocks become the matrix of an atlas, and all that was found becomes its manifest.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fs::File,
+    io::{BufWriter, Write},
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::array::{AsArray, RecordBatch};
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, Source, ValueKind, ValueWidth, files,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, Origin, RowOrder, ValueKind,
+        ValueWidth, files,
     },
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    label::Labeller,
-    pack::{BadValue, PackedSlab, ValueCensus},
+    annotate::Annotated,
+    census::{BadValue, ValueCensus, ValuesAs},
+    pack::PackedSlab,
 };
 use crate::{
     BoxError, Sink,
     disk::{HashedFile, StagedFolder, checksum_of, hex, write_atomically},
+    mmap,
     write::{ParquetFile, conditions_batch},
 };
 
-/// What values are to be taken for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ValuesAs {
-    /// Counts where all are non-negative integers, else continuous; negative integers alone are refused.
-    #[default]
-    Auto,
-    /// Counts, or an error.
-    Counts,
-    /// Continuous, whatever they are.
-    Continuous,
+/// Bytes of blocks that are written at once.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+/// The matrix as it was written.
+#[derive(Debug)]
+pub struct MatrixFiles {
+    nonzeros: u64,
+    value_width: ValueWidth,
+    order: RowOrder,
+    codec: Codec,
+    written: BTreeMap<String, FileEntry>,
 }
 
-/// What an atlas is made from, as far as the rows don't say.
+/// Writes `matrix.bin` and `blocks.bin`, and where rows are shuffled `rows.bin` and `order.bin`.
 #[derive(Debug)]
-pub struct StoreOptions {
+pub struct StoreMatrix {
+    path: PathBuf,
+    matrix: BufWriter<File>,
+    bytes: u64,
+    blocks: HashedFile,
+    shuffled: Option<ShuffledOrder>,
+    files: MatrixFiles,
+}
+
+/// Which row holds which cell, both ways.
+#[derive(Debug)]
+struct ShuffledOrder {
+    order: HashedFile,
+    rows: mmap::Table,
+    rows_path: PathBuf,
+    next: u64,
+}
+
+impl StoreMatrix {
+    /// Starts the files in the folder; shuffled rows are those of so many cells.
+    ///
+    /// # Errors
+    /// Files that can't be created.
+    pub fn create(folder: &StagedFolder, codec: Codec, shuffled_cells: Option<u64>) -> Result<Self> {
+        let path = folder.file(files::MATRIX);
+        let matrix = File::create(&path).map_err(Error::io("create", &path))?;
+        let shuffled = match shuffled_cells {
+            None => None,
+            Some(cells) => {
+                let rows_path = folder.file(files::ROWS);
+                let order = HashedFile::create(folder.file(files::ORDER))?;
+                Some(ShuffledOrder { order, rows: mmap::Table::create(&rows_path, cells)?, rows_path, next: 0 })
+            }
+        };
+        let order = if shuffled.is_some() { RowOrder::Shuffled } else { RowOrder::Source };
+        Ok(Self {
+            path,
+            matrix: BufWriter::with_capacity(WRITTEN_AT_ONCE, matrix),
+            bytes: 0,
+            blocks: HashedFile::create(folder.file(files::BLOCKS))?,
+            shuffled,
+            files: MatrixFiles { nonzeros: 0, value_width: ValueWidth::U8, order, codec, written: BTreeMap::new() },
+        })
+    }
+
+    fn take(&mut self, slab: &PackedSlab) -> Result<()> {
+        self.matrix.write_all(&slab.bytes).map_err(Error::io("write", &self.path))?;
+        for block in &slab.blocks {
+            self.files.nonzeros += u64::from(block.entries);
+            self.files.value_width = self.files.value_width.max(block.value_width);
+            let mut entry = *block;
+            entry.offset += self.bytes;
+            self.blocks.append(&entry.to_bytes())?;
+        }
+        self.bytes += slab.bytes.len() as u64;
+        if let Some(ShuffledOrder { order, rows, next, .. }) = &mut self.shuffled {
+            let row_of = rows.numbers();
+            for cell in &slab.cells {
+                row_of[cell.index()] = *next;
+                *next += 1;
+                order.append(&cell.0.to_le_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<MatrixFiles> {
+        self.matrix.flush().map_err(Error::io("write", &self.path))?;
+        self.matrix.get_ref().sync_all().map_err(Error::io("write", &self.path))?;
+        let written = &mut self.files.written;
+        // Its blocks have a checksum each, so that one can be checked without reading the others.
+        written.insert(files::MATRIX.into(), FileEntry { bytes: self.bytes, checksum: None });
+        written.insert(files::BLOCKS.into(), self.blocks.finish()?);
+        if let Some(ShuffledOrder { order, rows, rows_path, .. }) = self.shuffled {
+            written.insert(files::ORDER.into(), order.finish()?);
+            rows.finish()?;
+            written.insert(files::ROWS.into(), checksum_of(&rows_path)?);
+        }
+        Ok(self.files)
+    }
+}
+
+impl Sink for StoreMatrix {
+    type In = PackedSlab;
+    type Summary = MatrixFiles;
+
+    fn push(&mut self, slab: PackedSlab) -> Result<ControlFlow<()>, BoxError> {
+        self.take(&slab)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<MatrixFiles, BoxError> {
+        Ok(self.end()?)
+    }
+}
+
+/// What an atlas is made from, as far as its cells don't say.
+#[derive(Debug)]
+pub struct AtlasFacts {
     /// Where it came from.
-    pub source: Source,
+    pub origins: Vec<Origin>,
     /// `var`; the first column is the gene's name.
     pub var: RecordBatch,
-    /// The columns of `obs`.
-    pub obs_schema: SchemaRef,
     /// Which columns are labels.
     pub keys: Keys,
-    /// Raw or zstd blocks.
-    pub codec: Codec,
     /// What values are taken for.
     pub values: ValuesAs,
 }
 
-/// Writes an atlas.
-#[derive(Debug)]
-pub struct Store {
-    folder: StagedFolder,
-    target: PathBuf,
-    options: StoreOptions,
-    labeller: Labeller,
-    matrix: HashedFile,
-    blocks: HashedFile,
-    labels: HashedFile,
-    cells: ParquetFile,
-    census: ValueCensus,
-    cell_count: u64,
-    nonzeros: u64,
-    value_width: ValueWidth,
-}
+/// Makes the folder an atlas, and visible.
+///
+/// # Errors
+/// No cells, a disk that is full or broken.
+pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, matrix: MatrixFiles) -> Result<Manifest> {
+    let values = facts.value_kind(&annotated.census)?;
+    let names = gene_names(&facts.var);
+    report_duplicate_genes(&names);
+    let genes =
+        u32::try_from(names.len()).map_err(|_| Error::data(facts.place(), "there are more than 2^32 genes", ""))?;
 
-impl Store {
-    /// Starts an atlas that will be `target`.
-    ///
-    /// # Errors
-    /// A target that exists or can't be created.
-    pub fn create(target: &Path, options: StoreOptions, labeller: Labeller) -> Result<Self> {
-        let folder = StagedFolder::create(target)?;
-        Ok(Self {
-            matrix: HashedFile::create(folder.file(files::MATRIX))?,
-            blocks: HashedFile::create(folder.file(files::BLOCKS))?,
-            labels: HashedFile::create(folder.file(files::LABELS))?,
-            cells: ParquetFile::create(&folder.file(files::CELLS), options.obs_schema.clone())?,
-            target: target.to_path_buf(),
-            folder,
-            options,
-            labeller,
-            census: ValueCensus::default(),
-            cell_count: 0,
-            nonzeros: 0,
-            value_width: ValueWidth::U8,
-        })
+    let mut written = matrix.written;
+    written.insert(files::LABELS.into(), annotated.labels);
+    for (name, table) in
+        [(files::GENES, facts.var), (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?)]
+    {
+        let mut file = ParquetFile::create(&folder.file(name), table.schema())?;
+        file.write(&table)?;
+        file.finish()?;
+    }
+    for name in [files::CELLS, files::GENES, files::CONDITIONS] {
+        written.insert(name.into(), checksum_of(&folder.file(name))?);
     }
 
-    fn take(&mut self, slab: PackedSlab) -> Result<()> {
-        let shift = self.matrix.bytes();
-        self.matrix.append(&slab.bytes)?;
-        for block in &slab.blocks {
-            self.nonzeros += u64::from(block.entries);
-            self.value_width = self.value_width.max(block.value_width);
-            let mut entry = *block;
-            entry.offset += shift;
-            self.blocks.append(&entry.to_bytes())?;
+    let mut manifest = Manifest {
+        format: FORMAT_VERSION,
+        cells: annotated.cells,
+        genes,
+        nonzeros: matrix.nonzeros,
+        values,
+        gene_width: GeneWidth::for_genes(genes),
+        value_width: matrix.value_width,
+        codec: matrix.codec,
+        block_rows: BLOCK_ROWS,
+        order: matrix.order,
+        keys: facts.keys,
+        conditions: annotated.conditions,
+        covariates: annotated.covariates,
+        sources: facts.origins,
+        written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
+        files: written,
+        checksum: String::new(),
+    };
+    let not_json = |error: serde_json::Error| Error::Bug(error.to_string());
+    manifest.checksum = hex(xxh3_64(manifest.checked_text().map_err(not_json)?.as_bytes()));
+    let text = serde_json::to_vec_pretty(&manifest).map_err(not_json)?;
+    write_atomically(&folder.file(files::MANIFEST), &text)?;
+    folder.commit()?;
+    Ok(manifest)
+}
+
+impl AtlasFacts {
+    fn place(&self) -> String {
+        let origins: Vec<String> = self.origins.iter().map(ToString::to_string).collect();
+        origins.join("; ")
+    }
+
+    /// Refuses a source without cells, and values that can't be taken.
+    ///
+    /// # Errors
+    /// Either; the first bad values are named.
+    pub fn check(&self, annotated: &Annotated) -> Result<()> {
+        if annotated.cells == 0 {
+            return Err(Error::data(self.place(), "there are no cells", "check the file, or the filter"));
         }
-        let codes = self.labeller.codes(slab.first.0, &slab.obs)?;
-        self.labels.append(bytemuck::cast_slice(&codes))?;
-        self.cells.write(&slab.obs)?;
-        self.cell_count += slab.obs.num_rows() as u64;
-        self.census.merge(slab.census);
-        Ok(())
+        self.value_kind(&annotated.census).map(drop)
     }
 
     /// Decides what the values are.
-    fn value_kind(&self) -> Result<ValueKind> {
-        let census = &self.census;
-        let names = gene_names(&self.options.var);
+    fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
+        let names = gene_names(&self.var);
         let refuse = |what: &str, seen: &[BadValue], count: u64, hint: &str| {
             let places: Vec<String> = seen
                 .iter()
                 .map(|bad| format!("cell {}, gene `{}`: {}", bad.cell, names[bad.gene as usize], bad.value))
                 .collect();
-            let place = format!("{}, {}", self.options.source.path, self.options.source.matrix);
-            Err(Error::data(place, format!("{count} {what} ({})", places.join("; ")), hint))
+            Err(Error::data(self.place(), format!("{count} {what} ({})", places.join("; ")), hint))
         };
         if 0 < census.not_finite_count {
             return refuse(
                 "values are NaN or infinite",
                 &census.not_finite,
                 census.not_finite_count,
-                "clean the matrix before ingesting",
+                "--on-bad-values clip makes them 0, --on-bad-values drop leaves their cells out",
             );
         }
-        let continuous = self.value_width == ValueWidth::F32;
-        match self.options.values {
+        let (negative, fractions) = (census.negative_count, census.fraction_count);
+        match self.values {
             ValuesAs::Continuous => Ok(ValueKind::Continuous),
-            ValuesAs::Counts if 0 < census.negative_count => refuse(
+            ValuesAs::Counts if 0 < negative => refuse(
                 "counts are negative",
                 &census.negative,
-                census.negative_count,
-                "name the layer that holds raw counts with --layer",
+                negative,
+                "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0",
             ),
-            ValuesAs::Counts if let Some(seen) = census.fraction => refuse(
-                "or more values are no counts",
-                &[seen],
-                1,
+            ValuesAs::Counts if 0 < fractions => refuse(
+                "values are no counts",
+                &census.fractions,
+                fractions,
                 "name the layer that holds raw counts with --layer, or say --values log1p",
             ),
-            ValuesAs::Auto if 0 < census.negative_count && census.fraction.is_none() => refuse(
+            ValuesAs::Auto if 0 < negative && fractions == 0 => refuse(
                 "counts are negative",
                 &census.negative,
-                census.negative_count,
+                negative,
                 "name the layer that holds raw counts with --layer; for values that are no counts say --values log1p",
             ),
-            ValuesAs::Auto | ValuesAs::Counts => Ok(if continuous { ValueKind::Continuous } else { ValueKind::Counts }),
+            ValuesAs::Auto | ValuesAs::Counts if 0 < negative + fractions => Ok(ValueKind::Continuous),
+            ValuesAs::Auto | ValuesAs::Counts => Ok(ValueKind::Counts),
         }
-    }
-
-    fn commit(self) -> Result<Manifest> {
-        if self.cell_count == 0 {
-            return Err(Error::data(self.options.source.path, "there are no cells", "check the file, or the filter"));
-        }
-        let values = self.value_kind()?;
-        let names = gene_names(&self.options.var);
-        report_duplicate_genes(&names);
-        let genes = u32::try_from(names.len())
-            .map_err(|_| Error::data(&self.options.source.path, "there are more than 2^32 genes", ""))?;
-        let (conditions, cells_of, covariates) = self.labeller.finish();
-
-        let mut written: BTreeMap<String, FileEntry> = BTreeMap::new();
-        // Its blocks have a checksum each, so that one can be checked without reading the others.
-        let matrix = FileEntry { checksum: None, ..self.matrix.finish()? };
-        written.insert(files::MATRIX.into(), matrix);
-        written.insert(files::BLOCKS.into(), self.blocks.finish()?);
-        written.insert(files::LABELS.into(), self.labels.finish()?);
-        self.cells.finish()?;
-        let mut file = ParquetFile::create(&self.folder.file(files::GENES), self.options.var.schema())?;
-        file.write(&self.options.var)?;
-        file.finish()?;
-        let table = conditions_batch(&conditions, &cells_of)?;
-        let mut file = ParquetFile::create(&self.folder.file(files::CONDITIONS), table.schema())?;
-        file.write(&table)?;
-        file.finish()?;
-        for name in [files::CELLS, files::GENES, files::CONDITIONS] {
-            written.insert(name.into(), checksum_of(&self.folder.file(name))?);
-        }
-
-        let mut manifest = Manifest {
-            format: FORMAT_VERSION,
-            cells: self.cell_count,
-            genes,
-            nonzeros: self.nonzeros,
-            values,
-            gene_width: GeneWidth::for_genes(genes),
-            value_width: self.value_width,
-            codec: self.options.codec,
-            block_rows: BLOCK_ROWS,
-            keys: self.options.keys,
-            conditions,
-            covariates,
-            sources: vec![self.options.source],
-            written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
-            files: written,
-            checksum: String::new(),
-        };
-        let not_json = |error: serde_json::Error| Error::Bug(error.to_string());
-        manifest.checksum = hex(xxh3_64(manifest.checked_text().map_err(not_json)?.as_bytes()));
-        let text = serde_json::to_vec_pretty(&manifest).map_err(not_json)?;
-        write_atomically(&self.folder.file(files::MANIFEST), &text)?;
-        self.folder.commit()?;
-        tracing::info!("{} holds {} cells", self.target.display(), manifest.cells);
-        Ok(manifest)
-    }
-}
-
-impl Sink for Store {
-    type In = PackedSlab;
-    type Summary = Manifest;
-
-    fn push(&mut self, slab: PackedSlab) -> Result<ControlFlow<()>, BoxError> {
-        self.take(slab)?;
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn finish(self) -> Result<Manifest, BoxError> {
-        Ok(self.commit()?)
     }
 }
 
 /// The first column of `var`.
 fn gene_names(var: &RecordBatch) -> Vec<String> {
-    use arrow::array::AsArray;
     var.column(0).as_string::<i32>().iter().map(|name| name.unwrap_or_default().to_owned()).collect()
 }
 

@@ -1,16 +1,21 @@
 //! The expression matrix of a file: CSR or dense, any number type, read by rows.
 
+use std::ops::Range;
+
 use hdf5_metno::{Dataset, Group, LocationType};
 use schemas::{
     Result,
     chunk::{BadRows, CsrRows},
 };
 
-use super::values::{read_slice, text_attribute};
+use super::{
+    super::source::{PIECE_CELLS, PIECE_ENTRIES},
+    values::{read_slice, text_attribute},
+};
 use crate::h5::{self, Place};
 
-/// The most entries that are read at once, so that heavy rows make smaller chunks and not more memory.
-const MOST_ENTRIES: usize = 4 << 20;
+/// A row has at most so many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
+const MOST_REPEATS: usize = 4;
 
 /// A matrix whose shape and members have been checked.
 #[derive(Debug)]
@@ -77,11 +82,22 @@ impl Matrix {
         }
     }
 
-    /// Reads at least one and at most `most_rows` rows from `first` on.
-    pub(super) fn read(&self, first: u64, most_rows: usize) -> Result<CsrRows> {
+    /// Where the piece that starts at a row ends.
+    pub(super) fn piece_end(&self, first: u64) -> Result<u64> {
         match self {
-            Self::Csr(csr) => csr.read(first, most_rows),
-            Self::Dense(dense) => dense.read(first, most_rows),
+            Self::Csr(csr) => csr.piece_end(first),
+            Self::Dense(dense) => {
+                let cells = PIECE_ENTRIES / u64::from(dense.genes.max(1));
+                Ok(dense.rows.min(first + cells.clamp(1, PIECE_CELLS)))
+            }
+        }
+    }
+
+    /// Reads some rows.
+    pub(super) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        match self {
+            Self::Csr(csr) => csr.read(rows, spare),
+            Self::Dense(dense) => dense.read(rows, spare),
         }
     }
 }
@@ -122,30 +138,40 @@ impl Csr {
         Ok(Self { place, rows, genes, row_pointers, indices, data })
     }
 
-    fn read(&self, first: u64, most_rows: usize) -> Result<CsrRows> {
+    fn piece_end(&self, first: u64) -> Result<u64> {
         let start = h5::index(first)?;
-        let rows = most_rows.min(h5::index(self.rows - first)?);
+        let rows = h5::index((self.rows - first).min(PIECE_CELLS))?;
         let bounds = self.bounds(start, rows)?;
-        let fitting = bounds.partition_point(|bound| bound - bounds[0] <= MOST_ENTRIES);
-        // A single row may be heavier than that, if the genes are that many.
-        let rows = (fitting - 1).max(1);
-        let (begin, end) = (bounds[0], bounds[rows]);
-        if MOST_ENTRIES.max(self.genes as usize) < end - begin {
-            let message = format!("row {first} has {} entries for {} genes", end - begin, self.genes);
+        let fitting = bounds.partition_point(|bound| (bound - bounds[0]) as u64 <= PIECE_ENTRIES);
+        Ok(first + (fitting as u64 - 1).max(1))
+    }
+
+    fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let (first, start) = (rows.start, h5::index(rows.start)?);
+        let bounds = self.bounds(start, h5::index(rows.end - rows.start)?)?;
+        // The genes of a row are told apart by their ids, so that more entries than genes can't be.
+        if let Some(row) =
+            bounds.windows(2).position(|pair| MOST_REPEATS * self.genes as usize + 1024 < pair[1] - pair[0])
+        {
+            let message =
+                format!("row {} has {} entries for {} genes", start + row, bounds[row + 1] - bounds[row], self.genes);
             return Err(self.place.child("indptr").error(message, "the file is damaged; write it again"));
         }
+        let (begin, end) = (bounds[0], bounds[bounds.len() - 1]);
+        let (mut pointers, mut genes, mut values) = spare.into_parts();
         let place = self.place.child("indices");
         // What does not fit is clipped to the ends of the range by libhdf5, and so is found below: all genes fit an i32.
         let indices: Vec<i32> = read_slice(&self.indices, begin..end, &place)?;
-        let genes = indices.iter().map(|index| u32::try_from(*index)).collect::<std::result::Result<Vec<u32>, _>>();
-        let genes = genes.map_err(|_| {
-            let at = indices.iter().position(|index| *index < 0).unwrap_or_default();
-            let row = start + bounds.partition_point(|bound| *bound <= begin + at) - 1;
-            place.error(format!("gene index {} at row {row} is negative", indices[at]), "write the file again")
-        })?;
-        let values = read_slice::<f32>(&self.data, begin..end, &self.place.child("data"))?;
-        let pointers =
-            bounds[..=rows].iter().map(|bound| entry_count(bound - begin, &self.place)).collect::<Result<_>>()?;
+        for (at, index) in indices.iter().enumerate() {
+            genes.push(u32::try_from(*index).map_err(|_| {
+                let row = start + bounds.partition_point(|bound| *bound <= begin + at) - 1;
+                place.error(format!("gene index {index} at row {row} is negative"), "write the file again")
+            })?);
+        }
+        values.extend(read_slice::<f32>(&self.data, begin..end, &self.place.child("data"))?);
+        for bound in &bounds {
+            pointers.push(entry_count(bound - begin, &self.place)?);
+        }
         canonical(pointers, genes, values, self.genes, first, &self.place)
     }
 
@@ -180,19 +206,18 @@ impl Dense {
         Ok(Self { rows: rows as u64, genes: gene_count(genes as u64, &place)?, place, data })
     }
 
-    fn read(&self, first: u64, most_rows: usize) -> Result<CsrRows> {
-        let start = h5::index(first)?;
-        let width = self.genes as usize;
-        let rows = (MOST_ENTRIES / width.max(1)).clamp(1, most_rows).min(h5::index(self.rows - first)?);
-        if width == 0 {
-            return canonical(vec![0; rows + 1], Vec::new(), Vec::new(), 0, first, &self.place);
+    fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let first = rows.start;
+        let (mut pointers, mut genes, mut kept) = spare.into_parts();
+        pointers.push(0);
+        if self.genes == 0 {
+            pointers.resize(h5::index(rows.end - rows.start)? + 1, 0);
+            return canonical(pointers, genes, kept, 0, first, &self.place);
         }
         let values = self
             .data
-            .read_slice_2d::<f32, _>((start..start + rows, ..))
+            .read_slice_2d::<f32, _>((h5::index(rows.start)?..h5::index(rows.end)?, ..))
             .map_err(|error| self.place.unreadable(error))?;
-        let mut pointers = vec![0];
-        let (mut genes, mut kept) = (Vec::new(), Vec::new());
         for row in values.rows() {
             for (gene, value) in (0_u32..).zip(row).filter(|(_, value)| **value != 0.0) {
                 genes.push(gene);

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, RecordBatch},
+    array::{ArrayRef, RecordBatch, RecordBatchOptions},
     compute,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
@@ -74,20 +74,24 @@ impl Table {
         Err(self.place.error(message, "the file does not fit together; write it again with anndata"))
     }
 
-    /// Some rows of one column; none where there is no such column.
-    pub(super) fn read_column(&self, name: &str, rows: Range<usize>) -> Option<Result<ArrayRef>> {
-        let (at, _) = self.schema.column_with_name(name)?;
-        Some(self.columns[at].read(rows))
+    /// Some rows of all columns.
+    pub(super) fn read_all(&self, rows: Range<usize>) -> Result<RecordBatch> {
+        let columns: Vec<usize> = (0..self.columns.len()).collect();
+        self.read(rows, &columns)
     }
 
-    /// Some rows, all columns.
-    pub(super) fn read(&self, rows: Range<usize>) -> Result<RecordBatch> {
+    /// Some rows of some columns.
+    pub(super) fn read(&self, rows: Range<usize>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
-        let mut columns: Vec<ArrayRef> =
-            self.columns.iter().map(|column| column.read(rows.clone())).collect::<Result<_>>()?;
-        // An index of numbers is text, as it is in pandas.
-        columns[0] = compute::cast(&columns[0], &DataType::Utf8).map_err(bug)?;
-        RecordBatch::try_new(self.schema(), columns).map_err(bug)
+        let schema = Arc::new(self.schema.project(columns).map_err(bug)?);
+        let arrays = columns.iter().zip(schema.fields()).map(|(column, field)| {
+            let array = self.columns[*column].read(rows.clone())?;
+            // An index of numbers is text, as it is in pandas.
+            compute::cast(&array, field.data_type()).map_err(bug)
+        });
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
+        let rows = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(schema, arrays, &rows).map_err(bug)
     }
 }
 

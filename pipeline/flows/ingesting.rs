@@ -1,0 +1,133 @@
+//! `source → read → annotate → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
+
+use std::{path::Path, sync::Arc};
+
+use schemas::{
+    Error, Result,
+    atlas::{Codec, GeneWidth, Keys, Manifest, files},
+};
+use stages::{
+    disk::StagedFolder,
+    ingest::{
+        annotate::{Annotate, Rows},
+        census::{OnBadValues, ValuesAs},
+        keys::{AskedKeys, resolve},
+        label::Labeller,
+        pack::pack,
+        piece::PieceReader,
+        slab::CutSlabs,
+        source::{Pieces, Source},
+        spill::{Spill, estimated_bytes},
+        store::{AtlasFacts, MatrixFiles, StoreMatrix, publish},
+    },
+};
+
+use super::{Pipeline, Resources, completed};
+
+/// How cells become an atlas.
+#[derive(Clone, Debug)]
+pub struct IngestOptions {
+    /// Which columns are labels, as far as the user said.
+    pub keys: AskedKeys,
+    /// Raw or zstd blocks.
+    pub codec: Codec,
+    /// What the values are taken for.
+    pub values: ValuesAs,
+    /// What is done about values that can't be taken.
+    pub on_bad_values: OnBadValues,
+    /// Decides how rows are shuffled; none keeps them as the source has them.
+    pub shuffle: Option<u64>,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            keys: AskedKeys::default(),
+            codec: Codec::Raw,
+            values: ValuesAs::Auto,
+            on_bad_values: OnBadValues::Error,
+            shuffle: Some(0),
+        }
+    }
+}
+
+/// What came of an ingest.
+#[derive(Debug)]
+pub struct Ingested {
+    /// The atlas's manifest.
+    pub manifest: Manifest,
+    /// What was guessed of the labels, as the flags that say so.
+    pub guessed: Vec<String>,
+}
+
+/// What a stopped ingest leaves to do.
+const AGAIN: &str = "run the same ingest again: nothing was written";
+
+/// Makes an atlas of a source's cells.
+///
+/// # Errors
+/// A source that can't be read or understood, a target that can't be written; nothing is left behind then.
+pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, resources: &Resources) -> Result<Ingested> {
+    let keys = resolve(&*source, &options.keys)?;
+    let file = source.origin().path.clone();
+    let genes = u32::try_from(source.var().num_rows())
+        .map_err(|_| Error::data(&file, "there are more than 2^32 genes", "check how the file was written"))?;
+    let width = GeneWidth::for_genes(genes);
+    let facts = AtlasFacts {
+        origins: vec![source.origin().clone()],
+        var: source.var().clone(),
+        keys: Keys {
+            perturbation: keys.columns.perturbation.clone(),
+            dose: keys.columns.dose.clone(),
+            batch: options.keys.batch.clone(),
+        },
+        values: options.values,
+    };
+    let folder = StagedFolder::create(out)?;
+    let labeller = Labeller::new(file, keys.columns, keys.rules);
+    let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller)?;
+    let annotated = || findings.take().ok_or_else(|| Error::Bug("the annotations did not end".into()));
+    let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, None);
+    let rows = Pipeline::from_source("source", resources.edge(), Pieces::new(Arc::clone(&source)))
+        .with_stop(resources.stop.clone())
+        .map("read", resources.threads, move |piece| Ok(reader.read(piece.0)?))
+        .then("annotate", annotate);
+
+    let (annotated, matrix) = match options.shuffle {
+        None => {
+            let store = StoreMatrix::create(&folder, options.codec, None)?;
+            let matrix = stored(rows, store, width, options.codec, resources)?;
+            (annotated()?, matrix)
+        }
+        Some(seed) => {
+            let entries = source.nonzeros().unwrap_or(source.cells() * u64::from(genes) / 8);
+            let bytes = estimated_bytes(source.cells(), entries, width);
+            let spill = Spill::create(folder.file(files::MATRIX), width, bytes, seed)?;
+            let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;
+            let annotated = annotated()?;
+            facts.check(&annotated)?;
+            let rows = Pipeline::from_source("buckets", resources.edge(), spilled.buckets())
+                .with_stop(resources.stop.clone())
+                .map("shuffle", resources.threads, |bucket| Ok(bucket.shuffled()?));
+            let store = StoreMatrix::create(&folder, options.codec, Some(annotated.cells))?;
+            (annotated, stored(rows, store, width, options.codec, resources)?)
+        }
+    };
+    facts.check(&annotated)?;
+    let manifest = publish(folder, facts, annotated, matrix)?;
+    Ok(Ingested { manifest, guessed: keys.guessed })
+}
+
+fn stored(
+    rows: Pipeline<Rows>,
+    store: StoreMatrix,
+    width: GeneWidth,
+    codec: Codec,
+    resources: &Resources,
+) -> Result<MatrixFiles> {
+    let run = rows
+        .then("cut", CutSlabs::default())
+        .map("pack", resources.threads, move |slab| pack(&slab, width, codec))
+        .run("store", store);
+    Ok(completed(run, AGAIN)?.0)
+}

@@ -1,0 +1,79 @@
+//! `order → simulate → write`.
+
+use std::{
+    ops::{ControlFlow, Range},
+    path::{Path, PathBuf},
+};
+
+use schemas::{ByteSize, Error, Result, chunk::Chunk};
+use stages::{
+    BoxError, Sink,
+    disk::StagedFile,
+    h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
+    simulate::Simulator,
+    write::ParquetFile,
+};
+
+use super::{Pipeline, Resources, completed};
+
+/// Cell ranges → cells → `.h5ad`; the true mean of every condition goes into `FILE.truth.parquet`.
+///
+/// # Errors
+/// A target that can't be written; nothing is left behind then.
+pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: &Resources) -> Result<PathBuf> {
+    let truth = out.with_extension("truth.parquet");
+    for path in [out, truth.as_path()] {
+        if path.exists() {
+            return Err(Error::usage(
+                format!("{} exists already", path.display()),
+                "remove it first, or choose another name",
+            ));
+        }
+    }
+    let category = |name: &str| H5adColumn { name: name.into(), kind: H5adKind::Category };
+    let columns = ["condition", "dose", "cell_type", "batch"].map(category);
+    let writer = H5adWriter::create(out, simulator.genes(), &columns, H5adWriteOptions { gzip })?;
+    let source = simulator.clone();
+    let run = Pipeline::from_source(
+        "order",
+        resources.edge(),
+        simulator.chunks().map(|range| Ok::<_, Error>(CellRange(range))),
+    )
+    .with_stop(resources.stop.clone())
+    .map("simulate", resources.threads, move |CellRange(range)| Ok(source.chunk(range)?))
+    .run("write", Append(writer));
+    completed(run, "run the same command again: nothing was written")?;
+
+    let staged = StagedFile::beside(&truth)?;
+    let mut file = ParquetFile::create(staged.path(), simulator.truth_schema())?;
+    for batch in simulator.truth() {
+        file.write(&batch?)?;
+    }
+    file.finish()?;
+    staged.commit()?;
+    Ok(truth)
+}
+
+struct CellRange(Range<u64>);
+
+impl ByteSize for CellRange {
+    fn byte_size(&self) -> usize {
+        0
+    }
+}
+
+struct Append(H5adWriter);
+
+impl Sink for Append {
+    type In = Chunk;
+    type Summary = ();
+
+    fn push(&mut self, chunk: Chunk) -> Result<ControlFlow<()>, BoxError> {
+        self.0.append(&chunk)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<(), BoxError> {
+        Ok(self.0.finish()?)
+    }
+}

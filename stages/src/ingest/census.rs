@@ -1,0 +1,121 @@
+//! Values that are no counts, or no numbers: which there are, and what is done about them.
+
+use super::records::LARGEST_COUNT;
+
+/// Bad values that are named one by one.
+pub(crate) const NAMED_BAD_VALUES: usize = 5;
+
+/// What is done about values that can't be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadValues {
+    /// The first ones are named, and nothing is written.
+    #[default]
+    Error,
+    /// Their cells are left out.
+    Drop,
+    /// They become the nearest value that can be taken; what is not finite becomes 0.
+    Clip,
+}
+
+/// What values are to be taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ValuesAs {
+    /// Counts where all are non-negative integers, else continuous; negative integers alone are refused.
+    #[default]
+    Auto,
+    /// Counts, or an error.
+    Counts,
+    /// Continuous, whatever they are.
+    Continuous,
+}
+
+impl ValuesAs {
+    /// Whether a value can be taken.
+    #[must_use]
+    pub fn takes(self, value: f32) -> bool {
+        value.is_finite() && (self != Self::Counts || is_count(value))
+    }
+
+    /// The nearest value that can be taken; 0 for what is not finite.
+    #[must_use]
+    pub fn clip(self, value: f32) -> f32 {
+        match (value.is_finite(), self) {
+            (false, _) => 0.0,
+            (true, Self::Counts) => value.round().clamp(0.0, LARGEST_COUNT),
+            (true, Self::Auto | Self::Continuous) => value,
+        }
+    }
+}
+
+fn is_count(value: f32) -> bool {
+    (0.0..=LARGEST_COUNT).contains(&value) && value.fract() == 0.0
+}
+
+/// A value that can't be taken: where it stands and what it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BadValue {
+    /// The cell, counted as its source has them.
+    pub cell: u64,
+    /// The gene.
+    pub gene: u32,
+    /// The value.
+    pub value: f32,
+}
+
+/// What was seen among values.
+#[derive(Clone, Debug, Default)]
+pub struct ValueCensus {
+    /// The first NaN or infinite values.
+    pub not_finite: Vec<BadValue>,
+    /// How many there are.
+    pub not_finite_count: u64,
+    /// The first negative values.
+    pub negative: Vec<BadValue>,
+    /// How many there are.
+    pub negative_count: u64,
+    /// The first values that are no integers, or too large to be told from their neighbours.
+    pub fractions: Vec<BadValue>,
+    /// How many there are.
+    pub fraction_count: u64,
+    /// How many values were clipped.
+    pub clipped: u64,
+    /// How many cells were left out for their values.
+    pub dropped: u64,
+}
+
+impl ValueCensus {
+    /// Enters a value, unless it is a count.
+    pub fn enter(&mut self, seen: BadValue) {
+        if !seen.value.is_finite() {
+            self.not_finite_count += 1;
+            keep_first(&mut self.not_finite, seen);
+            return;
+        }
+        if seen.value < 0.0 {
+            self.negative_count += 1;
+            keep_first(&mut self.negative, seen);
+        }
+        if seen.value.fract() != 0.0 || LARGEST_COUNT < seen.value {
+            self.fraction_count += 1;
+            keep_first(&mut self.fractions, seen);
+        }
+    }
+
+    /// Adds what was seen in later rows.
+    pub fn merge(&mut self, later: Self) {
+        self.not_finite_count += later.not_finite_count;
+        self.negative_count += later.negative_count;
+        self.fraction_count += later.fraction_count;
+        self.clipped += later.clipped;
+        self.dropped += later.dropped;
+        later.not_finite.into_iter().for_each(|seen| keep_first(&mut self.not_finite, seen));
+        later.negative.into_iter().for_each(|seen| keep_first(&mut self.negative, seen));
+        later.fractions.into_iter().for_each(|seen| keep_first(&mut self.fractions, seen));
+    }
+}
+
+fn keep_first(list: &mut Vec<BadValue>, seen: BadValue) {
+    if list.len() < NAMED_BAD_VALUES {
+        list.push(seen);
+    }
+}

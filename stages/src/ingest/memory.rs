@@ -1,0 +1,111 @@
+//! Cells that a program already holds, as a source.
+
+use std::ops::Range;
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+
+use super::source::{PIECE_CELLS, Source};
+
+/// Cells in memory.
+#[derive(Debug)]
+pub struct Table {
+    origin: Origin,
+    obs: RecordBatch,
+    var: RecordBatch,
+    expression: CsrRows,
+}
+
+impl Table {
+    /// Cells with their annotations and expression; the first column of `obs` is the cell's name, that of `var` the gene's.
+    ///
+    /// # Errors
+    /// Annotations of another number of cells than there are rows.
+    pub fn new(name: &str, obs: RecordBatch, var: RecordBatch, expression: CsrRows) -> Result<Self> {
+        let (cells, rows) = (obs.num_rows(), expression.rows());
+        if cells != rows {
+            return Err(Error::data(
+                name,
+                format!("obs has {cells} rows, but the matrix has {rows}"),
+                "give one row a cell",
+            ));
+        }
+        let bytes = (obs.get_array_memory_size() + schemas::ByteSize::byte_size(&expression)) as u64;
+        Ok(Self { origin: Origin { path: name.to_owned(), bytes, matrix: String::new() }, obs, var, expression })
+    }
+}
+
+impl Source for Table {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn cells(&self) -> u64 {
+        self.obs.num_rows() as u64
+    }
+
+    fn nonzeros(&self) -> Option<u64> {
+        Some(self.expression.genes().len() as u64)
+    }
+
+    fn var(&self) -> &RecordBatch {
+        &self.var
+    }
+
+    fn obs_schema(&self) -> SchemaRef {
+        self.obs.schema()
+    }
+
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        let rows = rows(&cells)?;
+        let obs = self.obs.slice(rows.start, rows.len()).project(columns);
+        obs.map_err(|error| Error::Bug(error.to_string()))
+    }
+
+    fn piece_end(&self, first: u64) -> Result<u64> {
+        Ok((first + PIECE_CELLS).min(self.cells()))
+    }
+
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let (mut pointers, mut genes, mut values) = spare.into_parts();
+        pointers.push(0);
+        for row in rows(&cells)? {
+            let (row_genes, row_values) = self.expression.row(row);
+            genes.extend_from_slice(row_genes);
+            values.extend_from_slice(row_values);
+            pointers
+                .push(u32::try_from(genes.len()).map_err(|_| Error::Bug("a piece of more than 2^32 entries".into()))?);
+        }
+        let gene_count = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        CsrRows::canonical(pointers, genes, values, gene_count)
+            .map_err(|error| Error::data(&self.origin.path, error.to_string(), "give one column a gene"))
+    }
+}
+
+fn rows(cells: &Range<u64>) -> Result<Range<usize>> {
+    match (usize::try_from(cells.start), usize::try_from(cells.end)) {
+        (Ok(start), Ok(end)) => Ok(start..end),
+        _ => Err(Error::Bug("more cells than this machine has addresses".into())),
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    /// Annotations without any gene, for tests.
+    pub(crate) fn of_obs(columns: &[(&str, Vec<&str>)]) -> Self {
+        use std::sync::Arc;
+
+        use arrow::array::{ArrayRef, StringArray};
+        let rows = columns[0].1.len();
+        let columns =
+            columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.clone())) as ArrayRef));
+        let obs = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let var = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(
+            "gene",
+            arrow::datatypes::DataType::Utf8,
+            false,
+        )])));
+        let expression = CsrRows::canonical(vec![0; rows + 1], Vec::new(), Vec::new(), 0).expect("empty rows");
+        Self::new("a.h5ad", obs, var, expression).expect("a row a cell")
+    }
+}

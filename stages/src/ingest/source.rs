@@ -1,0 +1,135 @@
+//! What every format looks like once it is open: cells that can be read in any range, by many threads at once.
+
+use std::{fmt::Debug, ops::Range, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::SchemaRef,
+};
+use schemas::{
+    ByteSize, Error, Result,
+    atlas::Origin,
+    chunk::{Chunk, CsrRows},
+    ids::CellIndex,
+};
+
+/// Cells of a piece, unless their rows are heavy.
+pub const PIECE_CELLS: u64 = 512;
+/// Entries of a piece, unless a single cell has more.
+pub const PIECE_ENTRIES: u64 = 1 << 20;
+
+/// A file or folder of cells whose structure has been checked.
+pub trait Source: Debug + Send + Sync {
+    /// What it is called in errors and in the manifest.
+    fn origin(&self) -> &Origin;
+
+    /// How many cells there are.
+    fn cells(&self) -> u64;
+
+    /// How many values are stored, where that can be told without reading them.
+    fn nonzeros(&self) -> Option<u64>;
+
+    /// What is known of each gene; the first column, `gene`, is its name.
+    fn var(&self) -> &RecordBatch;
+
+    /// The columns of `obs`; the first one, `cell`, is the cell's name.
+    fn obs_schema(&self) -> SchemaRef;
+
+    /// Some cells' annotations: these columns of [`Source::obs_schema`], in this order.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is not as it should be.
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch>;
+
+    /// Where the piece that starts at `first` had best end: after [`PIECE_CELLS`] cells or [`PIECE_ENTRIES`] entries, but
+    /// after one cell at least. Pieces are what worker threads read.
+    ///
+    /// # Errors
+    /// As for [`Source::obs`].
+    fn piece_end(&self, first: u64) -> Result<u64>;
+
+    /// Some cells' expression; the memory of `spare` is used again.
+    ///
+    /// # Errors
+    /// As for [`Source::obs`].
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows>;
+}
+
+/// A source and the column of its `obs` that has a name.
+///
+/// # Errors
+/// A column that is not there.
+pub fn column_index(source: &dyn Source, name: &str) -> Result<usize> {
+    let schema = source.obs_schema();
+    let known = || schema.fields().iter().map(|field| field.name().as_str());
+    schema.index_of(name).map_err(|_| Error::unknown("obs column", name, known()))
+}
+
+/// One column of `obs` from end to end, in slices, as text; a missing value is null.
+///
+/// # Errors
+/// A column that is not there, or can't be read.
+pub fn obs_column<'a>(source: &'a dyn Source, name: &str) -> Result<impl Iterator<Item = Result<ArrayRef>> + use<'a>> {
+    const SLICE: u64 = 1 << 14;
+    let column = column_index(source, name)?;
+    let cells = source.cells();
+    Ok((0..cells.div_ceil(SLICE)).map(move |slice| {
+        let batch = source.obs(slice * SLICE..cells.min((slice + 1) * SLICE), &[column])?;
+        arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8)
+            .map_err(|error| Error::Bug(error.to_string()))
+    }))
+}
+
+/// A range of cells that is read at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece(pub Range<u64>);
+
+impl ByteSize for Piece {
+    fn byte_size(&self) -> usize {
+        0
+    }
+}
+
+/// A source's pieces, in order.
+#[derive(Debug)]
+pub struct Pieces {
+    source: Arc<dyn Source>,
+    next: u64,
+}
+
+impl Pieces {
+    /// All pieces of a source.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source, next: 0 }
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (first, cells) = (self.next, self.source.cells());
+        if cells <= first {
+            return None;
+        }
+        let piece = self.source.piece_end(first).map(|end| Piece(first..end.clamp(first + 1, cells)));
+        self.next = piece.as_ref().map_or(cells, |piece| piece.0.end);
+        Some(piece)
+    }
+}
+
+/// All cells of a source in order, with all that is known of them. The stream ends after the first error.
+pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + Send {
+    let columns: Vec<usize> = (0..source.obs_schema().fields().len()).collect();
+    let mut failed = false;
+    Pieces::new(Arc::clone(&source)).map_while(move |piece| {
+        let chunk = piece.and_then(|Piece(cells)| {
+            let expression = source.expression(cells.clone(), CsrRows::default())?;
+            let obs = source.obs(cells.clone(), &columns)?;
+            Ok(Chunk { first: CellIndex(cells.start), expression, obs })
+        });
+        let ended = std::mem::replace(&mut failed, chunk.is_err());
+        (!ended).then_some(chunk)
+    })
+}
