@@ -40,12 +40,12 @@ impl Table {
         let file =
             File::options().read(true).write(true).create_new(true).open(path).map_err(Error::io("create", path))?;
         file.set_len(8 * numbers).map_err(Error::io("write", path))?;
+        if numbers == 0 {
+            return Ok(Self { map: None, file, path: path.to_path_buf() });
+        }
         // SAFETY: the file was just created under a name that nobody else knows, so nobody else changes it.
-        let map = match numbers {
-            0 => None,
-            _ => Some(unsafe { memmap2::MmapMut::map_mut(&file) }.map_err(Error::io("map", path))?),
-        };
-        Ok(Self { map, file, path: path.to_path_buf() })
+        let map = unsafe { memmap2::MmapMut::map_mut(&file) }.map_err(Error::io("map", path))?;
+        Ok(Self { map: Some(map), file, path: path.to_path_buf() })
     }
 
     /// The numbers, in the byte order of this machine, which is little-endian.
