@@ -68,8 +68,7 @@ pub(crate) enum Command {
     /// Make a realistic synthetic atlas with known truth
     #[cfg(feature = "hdf5")]
     Simulate(SimulateArgs),
-    /// Turn a file into an atlas
-    #[cfg(feature = "hdf5")]
+    /// Turn files into an atlas
     Ingest(IngestArgs),
     /// Say which cells train, which validate, which are held out
     Split(SplitArgs),
@@ -136,7 +135,6 @@ pub(crate) struct SimulateArgs {
 }
 
 /// Which columns of obs are labels; what is left out is guessed and told
-#[cfg(feature = "hdf5")]
 #[derive(Args, Clone, Debug)]
 pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]
@@ -163,6 +161,15 @@ pub(crate) struct KeyArgs {
     /// Take raw/X instead of X
     #[arg(long)]
     pub(super) raw: bool,
+    /// Take the cells with this value of a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeats
+    #[arg(long, value_name = "key=value")]
+    pub(super) filter: Vec<String>,
+    /// Leave out cells with this perturbation label, as in unassigned; repeats, `*` stands for any text, `nan` for none
+    #[arg(long, value_name = "VALUE")]
+    pub(super) drop_label: Vec<String>,
+    /// Leave out conditions of fewer cells
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) min_cells: u64,
     /// What the values are taken for
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) values: ValuesArg,
@@ -180,7 +187,6 @@ pub(crate) struct KeyArgs {
     pub(super) shuffle_seed: u64,
 }
 
-#[cfg(feature = "hdf5")]
 impl KeyArgs {
     /// The first flag that was given and that an atlas was not made with.
     #[cfg(feature = "torch")]
@@ -207,13 +213,13 @@ impl KeyArgs {
                 "--control",
             ),
             (manifest.sources.iter().any(|source| source.matrix != matrix), "--layer or --raw"),
+            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
         ]
         .into_iter()
         .find_map(|(differs, flag)| differs.then_some(flag))
     }
 }
 
-#[cfg(feature = "hdf5")]
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ValuesArg {
     /// Counts where all are non-negative integers, else continuous
@@ -224,7 +230,6 @@ pub(super) enum ValuesArg {
     Log1p,
 }
 
-#[cfg(feature = "hdf5")]
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum OnBadValuesArg {
     /// Name the first ones, and write nothing
@@ -235,19 +240,36 @@ pub(super) enum OnBadValuesArg {
     Clip,
 }
 
-#[cfg(feature = "hdf5")]
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
-    /// The .h5ad file
-    pub(super) input: PathBuf,
+    /// Files or folders of cells; several become one atlas, their cells one after another
+    #[arg(required = true, value_name = "INPUT")]
+    pub(super) inputs: Vec<PathBuf>,
     /// The atlas to write: a folder
     #[arg(long, value_name = "NAME.atlas")]
     pub(super) out: PathBuf,
     /// Column whose values train, valid (or test) and ood become a split of that name
     #[arg(long, value_name = "KEY")]
     pub(super) split: Option<String>,
+    /// Which genes are kept where files have different ones
+    #[arg(long, value_enum, default_value = "inner")]
+    pub(super) join: JoinArg,
+    /// Column of var that tells genes apart when files are joined [default: their names]
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) gene_id: Option<String>,
+    /// Adds a column to obs, named so, that says which file each cell is from; may be named as a covariate or batch
+    #[arg(long, value_name = "KEY")]
+    pub(super) file_key: Option<String>,
     #[command(flatten)]
     pub(super) keys: KeyArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum JoinArg {
+    /// Those that every file has
+    Inner,
+    /// Those that any file has; cells of a file without one have 0
+    Outer,
 }
 
 #[derive(Args, Debug)]

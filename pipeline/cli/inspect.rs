@@ -32,13 +32,7 @@ fn value_of(path: &Path, context: &Context) -> Result<Value> {
     if path.is_dir() {
         return atlas_value(&context.open(path)?);
     }
-    #[cfg(feature = "hdf5")]
-    return file_value(path);
-    #[cfg(not(feature = "hdf5"))]
-    Err(Error::usage(
-        format!("{} is no atlas and no model", path.display()),
-        "this build reads no .h5ad files: build it with the feature hdf5",
-    ))
+    file_value(path)
 }
 
 /// An atlas as JSON.
@@ -79,7 +73,6 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 }
 
 /// A data file as JSON: one pass over it.
-#[cfg(feature = "hdf5")]
 fn file_value(path: &Path) -> Result<Value> {
     use stages::ingest::{
         format::{Choice, open},
@@ -88,11 +81,10 @@ fn file_value(path: &Path) -> Result<Value> {
         source::chunks,
     };
     let source = open(path, &Choice::default())?;
-    let file = path.display().to_string();
     let (cells, genes) = (source.cells(), source.var().num_rows());
     // Columns that can't be settled are no reason not to show the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {
-        Ok(keys) => Some(Labeller::new(file, keys.columns, keys.rules)),
+        Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
         Err(error) => {
             tracing::warn!("labels are left out: {error}");
             None

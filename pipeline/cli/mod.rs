@@ -1,6 +1,5 @@
 //! One file a kind of command; [`args`] says what can be asked.
 
-#[cfg(feature = "hdf5")]
 mod allocator;
 pub(crate) mod args;
 mod data;
@@ -41,7 +40,6 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
     match cli.command {
         #[cfg(feature = "hdf5")]
         Command::Simulate(args) => data::simulate(args, &context),
-        #[cfg(feature = "hdf5")]
         Command::Ingest(args) => {
             allocator::give_back_freed_memory();
             data::ingest(args, &context)

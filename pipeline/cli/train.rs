@@ -4,6 +4,7 @@ use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
 use schemas::config::Preset;
 use serde_json::json;
 use stages::{
+    ingest::format::open,
     split::Split,
     train::{EpochReport, OnEpoch},
 };
@@ -77,12 +78,12 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
 
 /// The atlas; an `.h5ad` file is ingested beside itself, once.
 fn atlas_of(args: &TrainArgs, context: &Context) -> Result<Atlas> {
-    #[cfg(feature = "hdf5")]
     if args.atlas.is_file() {
         let cache = args.atlas.with_extension("atlas");
         if !cache.exists() {
             context.show.note(&format!("ingesting {} into {}", args.atlas.display(), cache.display()));
-            super::data::ingest_file(&args.atlas, &cache, &args.keys, context)?;
+            let source = open(&args.atlas, &args.keys.choice())?;
+            super::data::ingest_source(source, &cache, &args.keys, context)?;
         }
         let atlas = context.open(&cache)?;
         let length = std::fs::metadata(&args.atlas).map_err(Error::io("read", &args.atlas))?.len();

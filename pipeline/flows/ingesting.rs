@@ -4,13 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    atlas::{Codec, GeneWidth, Keys, Manifest, files},
+    atlas::{Codec, GeneWidth, Keys, Manifest, Selection, files},
 };
 use stages::{
     disk::StagedFolder,
     ingest::{
         annotate::{Annotate, Rows},
         census::{OnBadValues, ValuesAs},
+        filter::cell_filter,
         keys::{AskedKeys, resolve},
         label::Labeller,
         pack::pack,
@@ -24,6 +25,16 @@ use stages::{
 
 use super::{Pipeline, Resources, completed};
 
+/// Is told how many cells have been taken in hand, from a thread of the run.
+#[derive(Clone)]
+pub struct OnCells(pub Arc<dyn Fn(u64) + Send + Sync>);
+
+impl std::fmt::Debug for OnCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnCells")
+    }
+}
+
 /// How cells become an atlas.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
@@ -33,8 +44,12 @@ pub struct IngestOptions {
     pub codec: Codec,
     /// What the values are taken for.
     pub values: ValuesAs,
+    /// Which cells are taken.
+    pub selection: Selection,
     /// What is done about values that can't be taken.
     pub on_bad_values: OnBadValues,
+    /// Is told of progress.
+    pub on_cells: Option<OnCells>,
     /// Decides how rows are shuffled; none keeps them as the source has them.
     pub shuffle: Option<u64>,
 }
@@ -45,7 +60,9 @@ impl Default for IngestOptions {
             keys: AskedKeys::default(),
             codec: Codec::Raw,
             values: ValuesAs::Auto,
+            selection: Selection::default(),
             on_bad_values: OnBadValues::Error,
+            on_cells: None,
             shuffle: Some(0),
         }
     }
@@ -74,21 +91,28 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         .map_err(|_| Error::data(&file, "there are more than 2^32 genes", "check how the file was written"))?;
     let width = GeneWidth::for_genes(genes);
     let facts = AtlasFacts {
-        origins: vec![source.origin().clone()],
-        var: source.var().clone(),
+        source: Arc::clone(&source),
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),
             batch: options.keys.batch.clone(),
         },
+        selection: options.selection.clone(),
         values: options.values,
     };
+    let filter = cell_filter(&*source, &options.selection, &keys)?;
     let folder = StagedFolder::create(out)?;
-    let labeller = Labeller::new(file, keys.columns, keys.rules);
-    let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller)?;
+    let labeller = Labeller::new(Arc::clone(&source), keys.columns, keys.rules);
+    let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller, source.cells())?;
     let annotated = || findings.take().ok_or_else(|| Error::Bug("the annotations did not end".into()));
-    let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, None);
-    let rows = Pipeline::from_source("source", resources.edge(), Pieces::new(Arc::clone(&source)))
+    let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, filter);
+    let on_cells = options.on_cells.clone();
+    let pieces = Pieces::new(Arc::clone(&source)).inspect(move |piece| {
+        if let (Some(OnCells(tell)), Ok(piece)) = (&on_cells, piece) {
+            tell(piece.0.end);
+        }
+    });
+    let rows = Pipeline::from_source("source", resources.edge(), pieces)
         .with_stop(resources.stop.clone())
         .map("read", resources.threads, move |piece| Ok(reader.read(piece.0)?))
         .then("annotate", annotate);

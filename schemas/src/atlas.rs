@@ -311,6 +311,17 @@ pub struct Keys {
     pub batch: Option<String>,
 }
 
+/// Which cells of the sources were taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// `key=value` or `key!=value`: a cell is taken if of every key it has one of the values, and none that is ruled out.
+    pub filters: Vec<String>,
+    /// Perturbation labels whose cells were left out; `*` stands for any text, `nan` for a missing label.
+    pub drop_labels: Vec<String>,
+    /// Cells that a condition had to have; control was always kept.
+    pub min_cells: u64,
+}
+
 /// `manifest.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -341,6 +352,8 @@ pub struct Manifest {
     pub conditions: ConditionTable,
     /// The covariates, batch last.
     pub covariates: Vec<Covariate>,
+    /// Which cells were taken.
+    pub selection: Selection,
     /// Where the cells came from.
     pub sources: Vec<Origin>,
     /// The program that wrote it.

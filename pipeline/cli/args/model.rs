@@ -4,7 +4,6 @@ use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-#[cfg(feature = "hdf5")]
 use super::KeyArgs;
 
 #[derive(Args, Debug)]
@@ -58,7 +57,6 @@ pub(crate) struct TrainArgs {
     /// Take up the newest checkpoint of the model's folder
     #[arg(long)]
     pub(in crate::cli) resume: bool,
-    #[cfg(feature = "hdf5")]
     #[command(flatten)]
     pub(in crate::cli) keys: KeyArgs,
 }

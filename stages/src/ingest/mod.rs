@@ -1,14 +1,16 @@
 //! From files to an atlas, one file a step.
 //!
 //! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
-//! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
+//! settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
 //! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
 pub mod annotate;
 pub mod census;
+pub mod filter;
 pub mod format;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+pub mod join;
 pub mod keys;
 pub mod label;
 pub mod memory;

@@ -23,6 +23,16 @@ pub trait Source: Debug + Send + Sync {
     /// What it is called in errors and in the manifest.
     fn origin(&self) -> &Origin;
 
+    /// All the files that it is made of.
+    fn origins(&self) -> Vec<Origin> {
+        vec![self.origin().clone()]
+    }
+
+    /// In which file a cell stands, and in which row there.
+    fn locate(&self, cell: u64) -> (String, u64) {
+        (self.origin().path.clone(), cell)
+    }
+
     /// How many cells there are.
     fn cells(&self) -> u64;
 

@@ -6,13 +6,14 @@ use std::{
     io::{BufWriter, Write},
     ops::ControlFlow,
     path::PathBuf,
+    sync::Arc,
 };
 
 use arrow::array::{AsArray, RecordBatch};
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, Origin, RowOrder, ValueKind,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, RowOrder, Selection, ValueKind,
         ValueWidth, files,
     },
 };
@@ -22,6 +23,7 @@ use super::{
     annotate::Annotated,
     census::{BadValue, ValueCensus, ValuesAs},
     pack::PackedSlab,
+    source::Source,
 };
 use crate::{
     BoxError, Sink,
@@ -145,11 +147,11 @@ impl Sink for StoreMatrix {
 #[derive(Debug)]
 pub struct AtlasFacts {
     /// Where it came from.
-    pub origins: Vec<Origin>,
-    /// `var`; the first column is the gene's name.
-    pub var: RecordBatch,
+    pub source: Arc<dyn Source>,
     /// Which columns are labels.
     pub keys: Keys,
+    /// Which cells are taken.
+    pub selection: Selection,
     /// What values are taken for.
     pub values: ValuesAs,
 }
@@ -160,16 +162,21 @@ pub struct AtlasFacts {
 /// No cells, a disk that is full or broken.
 pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, matrix: MatrixFiles) -> Result<Manifest> {
     let values = facts.value_kind(&annotated.census)?;
-    let names = gene_names(&facts.var);
+    let ValueCensus { clipped, dropped, .. } = annotated.census;
+    if 0 < clipped + dropped {
+        tracing::warn!("{clipped} bad values were clipped, {dropped} cells with bad values were left out");
+    }
+    let names = gene_names(facts.source.var());
     report_duplicate_genes(&names);
     let genes =
         u32::try_from(names.len()).map_err(|_| Error::data(facts.place(), "there are more than 2^32 genes", ""))?;
 
     let mut written = matrix.written;
     written.insert(files::LABELS.into(), annotated.labels);
-    for (name, table) in
-        [(files::GENES, facts.var), (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?)]
-    {
+    for (name, table) in [
+        (files::GENES, facts.source.var().clone()),
+        (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?),
+    ] {
         let mut file = ParquetFile::create(&folder.file(name), table.schema())?;
         file.write(&table)?;
         file.finish()?;
@@ -192,7 +199,8 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
         keys: facts.keys,
         conditions: annotated.conditions,
         covariates: annotated.covariates,
-        sources: facts.origins,
+        selection: facts.selection,
+        sources: facts.source.origins(),
         written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
         files: written,
         checksum: String::new(),
@@ -207,8 +215,7 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
 
 impl AtlasFacts {
     fn place(&self) -> String {
-        let origins: Vec<String> = self.origins.iter().map(ToString::to_string).collect();
-        origins.join("; ")
+        self.source.origin().to_string()
     }
 
     /// Refuses a source without cells, and values that can't be taken.
@@ -224,11 +231,15 @@ impl AtlasFacts {
 
     /// Decides what the values are.
     fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
-        let names = gene_names(&self.var);
+        let names = gene_names(self.source.var());
         let refuse = |what: &str, seen: &[BadValue], count: u64, hint: &str| {
             let places: Vec<String> = seen
                 .iter()
-                .map(|bad| format!("cell {}, gene `{}`: {}", bad.cell, names[bad.gene as usize], bad.value))
+                .map(|bad| {
+                    let (file, row) = self.source.locate(bad.cell);
+                    let of_file = if file == self.source.origin().path { String::new() } else { format!("{file}, ") };
+                    format!("{of_file}cell {row}, gene `{}`: {}", names[bad.gene as usize], bad.value)
+                })
                 .collect();
             Err(Error::data(self.place(), format!("{count} {what} ({})", places.join("; ")), hint))
         };
