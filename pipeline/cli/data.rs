@@ -1,6 +1,9 @@
 //! Commands about data: simulate, ingest, split, verify.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use perturbine::{
     Atlas, Error, Result,
@@ -110,10 +113,16 @@ pub(super) fn ingest_source(
     Ok(ingested.manifest)
 }
 
+/// The program that reads HDF5 files, if it lies beside this one.
+pub(super) fn hdf5_worker() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok()?.with_file_name("perturbine-hdf5");
+    beside.exists().then_some(beside)
+}
+
 impl KeyArgs {
     /// Which matrix of a file.
     pub(super) fn choice(&self) -> Choice {
-        Choice { layer: self.layer.clone(), raw: self.raw }
+        Choice { layer: self.layer.clone(), raw: self.raw, worker: hdf5_worker() }
     }
 
     fn options(&self) -> IngestOptions {

@@ -11,7 +11,7 @@ use schemas::{
 use serde_json::{Map, Value, json};
 use stages::{evaluate::frame::draw, groups::Groups, split::Split};
 
-use super::{Context, args::InspectArgs, data::counts};
+use super::{Context, args::InspectArgs, data::{counts, hdf5_worker}};
 
 /// Conditions that the text shows; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
@@ -80,7 +80,7 @@ fn file_value(path: &Path) -> Result<Value> {
         label::Labeller,
         source::chunks,
     };
-    let source = open(path, &Choice::default())?;
+    let source = open(path, &Choice { worker: hdf5_worker(), ..Choice::default() })?;
     let (cells, genes) = (source.cells(), source.var().num_rows());
     // Columns that can't be settled are no reason not to show the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {

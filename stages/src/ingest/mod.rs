@@ -21,3 +21,4 @@ pub mod slab;
 pub mod source;
 pub mod spill;
 pub mod store;
+pub mod worker;
