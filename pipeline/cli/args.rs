@@ -135,7 +135,7 @@ pub(crate) struct SimulateArgs {
 }
 
 /// Which columns of obs are labels; what is left out is guessed and told
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]
     #[arg(long, value_name = "KEY")]
@@ -220,9 +220,10 @@ impl KeyArgs {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(super) enum ValuesArg {
     /// Counts where all are non-negative integers, else continuous
+    #[default]
     Auto,
     /// Counts, or an error
     Counts,
@@ -230,9 +231,10 @@ pub(super) enum ValuesArg {
     Log1p,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(super) enum OnBadValuesArg {
     /// Name the first ones, and write nothing
+    #[default]
     Error,
     /// Leave their cells out
     Drop,

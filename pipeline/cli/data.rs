@@ -9,7 +9,7 @@ use perturbine::{
     Atlas, Error, Result,
     flows::ingesting::{self, IngestOptions, OnCells},
 };
-use schemas::atlas::{Codec, Selection};
+use schemas::atlas::{Codec, Selection, files};
 use serde_json::json;
 use stages::{
     groups::Selector,
@@ -111,6 +111,12 @@ pub(super) fn ingest_source(
     }
     context.show.note(&format!("the values are {}", ingested.manifest.values));
     Ok(ingested.manifest)
+}
+
+/// Whether a folder is an atlas, be it one that lost its manifest, and not a folder of data.
+pub(super) fn is_atlas(path: &Path) -> bool {
+    [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
+        || path.extension().is_some_and(|extension| extension == "atlas")
 }
 
 /// The program that reads HDF5 files, if it lies beside this one.

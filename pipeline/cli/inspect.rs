@@ -11,7 +11,7 @@ use schemas::{
 use serde_json::{Map, Value, json};
 use stages::{evaluate::frame::draw, groups::Groups, split::Split};
 
-use super::{Context, args::InspectArgs, data::{counts, hdf5_worker}};
+use super::{Context, args::InspectArgs, data::{counts, hdf5_worker, is_atlas}};
 
 /// Conditions that the text shows; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
@@ -29,7 +29,7 @@ fn value_of(path: &Path, context: &Context) -> Result<Value> {
     if path.join(stages::saved::files::CARD).exists() {
         return model_value(path);
     }
-    if path.is_dir() {
+    if path.is_dir() && is_atlas(path) {
         return atlas_value(&context.open(path)?);
     }
     file_value(path)

@@ -2,6 +2,8 @@
 
 mod allocator;
 pub(crate) mod args;
+#[cfg(feature = "torch")]
+mod cache;
 mod data;
 #[cfg(feature = "torch")]
 mod device;

@@ -4,7 +4,6 @@ use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
 use schemas::config::Preset;
 use serde_json::json;
 use stages::{
-    ingest::format::open,
     split::Split,
     train::{EpochReport, OnEpoch},
 };
@@ -56,7 +55,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
 
 pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
     let settings = settings(args)?;
-    let atlas = atlas_of(args, context)?;
+    let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
     Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())
 }
@@ -76,35 +75,10 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
     Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)
 }
 
-/// The atlas; an `.h5ad` file is ingested beside itself, once.
-fn atlas_of(args: &TrainArgs, context: &Context) -> Result<Atlas> {
-    if args.atlas.is_file() {
-        let cache = args.atlas.with_extension("atlas");
-        if !cache.exists() {
-            context.show.note(&format!("ingesting {} into {}", args.atlas.display(), cache.display()));
-            let source = open(&args.atlas, &args.keys.choice())?;
-            super::data::ingest_source(source, &cache, &args.keys, context)?;
-        }
-        let atlas = context.open(&cache)?;
-        let length = std::fs::metadata(&args.atlas).map_err(Error::io("read", &args.atlas))?.len();
-        if atlas.manifest().sources.iter().all(|source| source.bytes != length) {
-            let message = format!("{} was made from another version of {}", cache.display(), args.atlas.display());
-            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
-        }
-        if let Some(flag) = args.keys.disagrees_with(atlas.manifest()) {
-            let message = format!("{} was made with another {flag}", cache.display());
-            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
-        }
-        context.show.note(&format!("using {}", cache.display()));
-        return Ok(atlas);
-    }
-    context.open(&args.atlas)
-}
-
 fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Context) -> Result<Split> {
     match &args.split {
         Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
-        Some(name) if args.atlas.is_file() => {
+        Some(name) if atlas.path() != args.atlas => {
             super::data::import_split(atlas.path(), name, context)?;
             Split::read(atlas, name)
         }
