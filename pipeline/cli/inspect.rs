@@ -82,7 +82,7 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 #[cfg(feature = "hdf5")]
 fn file_value(path: &Path) -> Result<Value> {
     use stages::ingest::{
-        format::{Choice, open},
+        format::{Choice, Format, open},
         keys::{AskedKeys, resolve},
         label::Labeller,
         source::chunks,
@@ -138,7 +138,7 @@ fn file_value(path: &Path) -> Result<Value> {
         None => (json!([]), json!({})),
     };
     Ok(json!({
-        "kind": "h5ad",
+        "kind": Format::of(path)?.name(),
         "format": 1,
         "cells": cells,
         "genes": genes,

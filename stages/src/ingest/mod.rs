@@ -1,6 +1,6 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
+//! A format (one file a format: `h5ad`, `tenx`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
 //! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
 //! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
@@ -9,6 +9,8 @@ pub mod census;
 pub mod format;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+#[cfg(feature = "hdf5")]
+mod hdf5;
 pub mod keys;
 pub mod label;
 pub mod memory;
@@ -19,4 +21,6 @@ pub mod slab;
 pub mod source;
 pub mod spill;
 pub mod store;
+#[cfg(feature = "hdf5")]
+pub mod tenx;
 pub mod transpose;
