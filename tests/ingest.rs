@@ -46,7 +46,10 @@ fn an_error_in_one_of_several_files_names_that_file_and_its_row() {
         set_column(chunk, "dose", "dose", |row, dose| if row == 99 { "high".into() } else { dose.into() });
     });
     says(&home.refused(65, "ingest a.h5ad b.h5ad --out n.atlas"), &["b.h5ad, cell 42", "NaN"]);
-    says(&home.refused(65, "ingest a.h5ad c.h5ad --out n.atlas"), &["c.h5ad, obs column `condition`, row 99", "`high`"]);
+    says(
+        &home.refused(65, "ingest a.h5ad c.h5ad --out n.atlas"),
+        &["c.h5ad, obs column `condition`, row 99", "`high`"],
+    );
 }
 
 #[test]

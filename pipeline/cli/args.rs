@@ -170,6 +170,9 @@ pub(crate) struct KeyArgs {
     /// Leave out conditions of fewer cells
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) min_cells: u64,
+    /// Genome to take of a 10x file
+    #[arg(long, value_name = "NAME")]
+    pub(super) genome: Option<String>,
     /// What the values are taken for
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) values: ValuesArg,
@@ -193,10 +196,12 @@ impl KeyArgs {
     pub(super) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;
         let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
-        let matrix = match (&self.layer, self.raw) {
-            (Some(layer), _) => format!("layers/{layer}"),
-            (None, true) => "raw/X".into(),
-            (None, false) => "X".into(),
+        let layer = self.layer.as_ref().map(|layer| format!("layers/{layer}"));
+        let matrix = layer.or(self.raw.then(|| "raw/X".into())).or(self.genome.clone());
+        let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
+            Some(matrix) => source.matrix != *matrix,
+            // What is taken without being asked for lies at the top of its file.
+            None => source.matrix.contains('/'),
         };
         let delimiter = Some(manifest.conditions.rules().delimiter.clone());
         let covariates: Vec<&str> = manifest.covariates.iter().map(|covariate| covariate.name.as_str()).collect();
@@ -212,7 +217,7 @@ impl KeyArgs {
                 self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
                 "--control",
             ),
-            (manifest.sources.iter().any(|source| source.matrix != matrix), "--layer or --raw"),
+            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
             (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
         ]
         .into_iter()

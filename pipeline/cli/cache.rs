@@ -9,7 +9,11 @@ use perturbine::{Atlas, Error, Result};
 use serde::{Deserialize, Serialize};
 use stages::{disk::write_atomically, ingest::format::open};
 
-use super::{Context, args::KeyArgs, data::{ingest_source, is_atlas}};
+use super::{
+    Context,
+    args::KeyArgs,
+    data::{ingest_source, is_atlas},
+};
 
 /// In an atlas that was made so: what it was made from. An atlas without it is the user's own, and is never replaced.
 const RECORD: &str = "source.json";

@@ -128,7 +128,7 @@ pub(super) fn hdf5_worker() -> Option<PathBuf> {
 impl KeyArgs {
     /// Which matrix of a file.
     pub(super) fn choice(&self) -> Choice {
-        Choice { layer: self.layer.clone(), raw: self.raw, worker: hdf5_worker() }
+        Choice { layer: self.layer.clone(), raw: self.raw, genome: self.genome.clone(), worker: hdf5_worker() }
     }
 
     fn options(&self) -> IngestOptions {

@@ -11,7 +11,11 @@ use schemas::{
 use serde_json::{Map, Value, json};
 use stages::{evaluate::frame::draw, groups::Groups, split::Split};
 
-use super::{Context, args::InspectArgs, data::{counts, hdf5_worker, is_atlas}};
+use super::{
+    Context,
+    args::InspectArgs,
+    data::{counts, hdf5_worker, is_atlas},
+};
 
 /// Conditions that the text shows; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
@@ -81,7 +85,7 @@ fn file_value(path: &Path) -> Result<Value> {
         source::chunks,
     };
     let source = open(path, &Choice { worker: hdf5_worker(), ..Choice::default() })?;
-    let (cells, genes) = (source.cells(), source.var().num_rows());
+    let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
     // Columns that can't be settled are no reason not to show the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {
         Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
@@ -130,7 +134,7 @@ fn file_value(path: &Path) -> Result<Value> {
         None => (json!([]), json!({})),
     };
     Ok(json!({
-        "kind": "h5ad",
+        "kind": kind,
         "format": 1,
         "cells": cells,
         "genes": genes,

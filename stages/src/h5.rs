@@ -65,8 +65,23 @@ impl std::fmt::Display for Place {
 
 /// Opens a file for reading. Nobody changes it meanwhile, so no lock is asked for: locks keep readers on network file systems
 /// out. A file that this process has open with a lock can be opened with one only.
-pub(crate) fn open(path: &Path) -> hdf5_metno::Result<File> {
+fn open(path: &Path) -> hdf5_metno::Result<File> {
     files(false).open(path).or_else(|_| files(true).open(path))
+}
+
+/// Opens a file that a user has named.
+///
+/// # Errors
+/// A file that is missing, that is no HDF5 file, or that is cut short.
+pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
+    // Asked first, since libhdf5 gives one and the same error for every file that it can't open.
+    std::fs::File::open(path).map_err(Error::io("read", path))?;
+    open(path).map_err(|error| {
+        Place::root(path).error(
+            format!("is no HDF5 file, or is cut short ({error})"),
+            "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
+        )
+    })
 }
 
 /// Begins a file, which no one else knows of yet.

@@ -145,6 +145,10 @@ impl Joined {
 }
 
 impl Source for Joined {
+    fn kind(&self) -> &str {
+        "files"
+    }
+
     fn origin(&self) -> &Origin {
         &self.origin
     }

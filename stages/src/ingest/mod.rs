@@ -1,6 +1,6 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
+//! A format (one file a format: `h5ad`, `tenx`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
 //! settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
 //! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
@@ -10,6 +10,8 @@ pub mod filter;
 pub mod format;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+#[cfg(feature = "hdf5")]
+mod hdf5;
 pub mod join;
 pub mod keys;
 pub mod label;
@@ -21,4 +23,7 @@ pub mod slab;
 pub mod source;
 pub mod spill;
 pub mod store;
+#[cfg(feature = "hdf5")]
+pub mod tenx;
+pub mod transpose;
 pub mod worker;

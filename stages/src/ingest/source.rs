@@ -20,6 +20,9 @@ pub const PIECE_ENTRIES: u64 = 1 << 20;
 
 /// A file or folder of cells whose structure has been checked.
 pub trait Source: Debug + Send + Sync {
+    /// The name of its format.
+    fn kind(&self) -> &str;
+
     /// What it is called in errors and in the manifest.
     fn origin(&self) -> &Origin;
 

@@ -27,6 +27,7 @@ use super::{format::Choice, source::Source};
 #[derive(Debug)]
 pub struct RemoteSource {
     path: PathBuf,
+    kind: String,
     origin: Origin,
     cells: u64,
     nonzeros: Option<u64>,
@@ -59,14 +60,18 @@ impl RemoteSource {
         let worker = Mutex::new(worker);
         let choice = Choice { worker: None, ..choice.clone() };
         let frame = ask(&worker, path, &Request::Open { path: path.to_path_buf(), choice })?;
-        let Reply::Opened { origin, cells, nonzeros } = frame.reply else { return Err(unexpected()) };
+        let Reply::Opened { kind, origin, cells, nonzeros } = frame.reply else { return Err(unexpected()) };
         let [var, obs] = frame.payloads.as_slice() else { return Err(unexpected()) };
         let (var, obs) = (wire::table(var)?, wire::table(obs)?.schema());
-        Ok(Self { path: path.to_path_buf(), origin, cells, nonzeros, var, obs, worker })
+        Ok(Self { path: path.to_path_buf(), kind, origin, cells, nonzeros, var, obs, worker })
     }
 }
 
 impl Source for RemoteSource {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
     fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -1,4 +1,4 @@
-//! The expression matrix of a file: CSR or dense, any number type, read by rows.
+//! The expression matrix of a file: CSR, CSC or dense, any number type, read by rows.
 
 use std::ops::Range;
 
@@ -10,7 +10,9 @@ use schemas::{
 
 use super::{
     super::source::{PIECE_CELLS, PIECE_ENTRIES},
-    values::{read_slice, text_attribute},
+    csc::Csc,
+    sparse::{self, Major, Vectors, expect_numbers, gene_count},
+    values::read_slice,
 };
 use crate::h5::{self, Place};
 
@@ -21,11 +23,12 @@ const MOST_REPEATS: usize = 4;
 #[derive(Debug)]
 pub(super) enum Matrix {
     Csr(Csr),
+    Csc(Csc),
     Dense(Dense),
 }
 
 #[derive(Debug)]
-pub(super) struct Csr {
+pub(in crate::ingest) struct Csr {
     place: Place,
     rows: u64,
     genes: u32,
@@ -55,7 +58,13 @@ impl Matrix {
             }
             LocationType::Group => {
                 let group = group.group(name).map_err(|error| place.unreadable(error))?;
-                Csr::open(&group, place).map(Self::Csr)
+                let (rows, genes) = sparse::shape(&group, &place)?;
+                match sparse::encoding(&group).as_deref() {
+                    Some("csr_matrix" | "csr") => Csr::open(&group, place, rows, genes).map(Self::Csr),
+                    Some("csc_matrix" | "csc") => Csc::open(&group, place, rows, genes).map(Self::Csc),
+                    Some(other) => Err(unknown_encoding(&place, other)),
+                    None => Err(unknown_encoding(&place, "a group without an encoding-type")),
+                }
             }
             LocationType::NamedDatatype | LocationType::TypeMap => Err(unknown_encoding(&place, "a datatype")),
         }
@@ -64,6 +73,7 @@ impl Matrix {
     pub(super) fn rows(&self) -> u64 {
         match self {
             Self::Csr(csr) => csr.rows,
+            Self::Csc(csc) => csc.rows(),
             Self::Dense(dense) => dense.rows,
         }
     }
@@ -71,13 +81,15 @@ impl Matrix {
     pub(super) fn genes(&self) -> u64 {
         match self {
             Self::Csr(csr) => csr.genes.into(),
+            Self::Csc(csc) => csc.genes().into(),
             Self::Dense(dense) => dense.genes.into(),
         }
     }
 
     pub(super) fn nonzeros(&self) -> Option<u64> {
         match self {
-            Self::Csr(csr) => Some(csr.data.size() as u64),
+            Self::Csr(csr) => Some(csr.entries()),
+            Self::Csc(csc) => Some(csc.entries()),
             Self::Dense(_) => None,
         }
     }
@@ -86,6 +98,7 @@ impl Matrix {
     pub(super) fn piece_end(&self, first: u64) -> Result<u64> {
         match self {
             Self::Csr(csr) => csr.piece_end(first),
+            Self::Csc(csc) => csc.transposed()?.piece_end(first),
             Self::Dense(dense) => {
                 let cells = PIECE_ENTRIES / u64::from(dense.genes.max(1));
                 Ok(dense.rows.min(first + cells.clamp(1, PIECE_CELLS)))
@@ -97,48 +110,24 @@ impl Matrix {
     pub(super) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         match self {
             Self::Csr(csr) => csr.read(rows, spare),
+            Self::Csc(csc) => csc.transposed()?.expression(rows, spare),
             Self::Dense(dense) => dense.read(rows, spare),
         }
     }
 }
 
 impl Csr {
-    fn open(group: &Group, place: Place) -> Result<Self> {
-        // `h5sparse_format` is what anndata wrote before 0.7.
-        let encoding = text_attribute(group, "encoding-type").or_else(|| text_attribute(group, "h5sparse_format"));
-        match encoding.as_deref() {
-            Some("csr_matrix" | "csr") => {}
-            Some("csc_matrix" | "csc") => {
-                return Err(place.error(
-                    "is stored by columns (CSC), which can't be streamed by cells",
-                    "convert it once in Python: `adata.X = adata.X.tocsr()`, then `adata.write_h5ad(...)`",
-                ));
-            }
-            Some(other) => return Err(unknown_encoding(&place, other)),
-            None => return Err(unknown_encoding(&place, "a group without an encoding-type")),
-        }
-        let (rows, genes) = sparse_shape(group, &place)?;
-        let member = |name: &str| -> Result<Dataset> {
-            let dataset = group.dataset(name).map_err(|error| place.child(name).unreadable(error))?;
-            if dataset.ndim() != 1 {
-                return Err(place.child(name).error("is not a vector", "check how the file was written"));
-            }
-            Ok(dataset)
-        };
-        let (row_pointers, indices, data) = (member("indptr")?, member("indices")?, member("data")?);
-        if row_pointers.size() as u64 != rows + 1 {
-            let found = row_pointers.size();
-            let message = format!("has {found} row pointers, but {rows} rows need {}", rows + 1);
-            return Err(place.child("indptr").error(message, "the file may be cut short; write it again"));
-        }
-        if indices.size() != data.size() {
-            let message = format!("has {} entries, but `data` has {}", indices.size(), data.size());
-            return Err(place.child("indices").error(message, "the file may be cut short; write it again"));
-        }
-        Ok(Self { place, rows, genes, row_pointers, indices, data })
+    /// A matrix whose shape stands elsewhere than in the group of its vectors.
+    pub(in crate::ingest) fn open(group: &Group, place: Place, rows: u64, genes: u32) -> Result<Self> {
+        let Vectors { pointers, indices, data } = Vectors::open(group, &place, Major::Rows, rows)?;
+        Ok(Self { place, rows, genes, row_pointers: pointers, indices, data })
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
+    pub(in crate::ingest) fn entries(&self) -> u64 {
+        self.data.size() as u64
+    }
+
+    pub(in crate::ingest) fn piece_end(&self, first: u64) -> Result<u64> {
         let start = h5::index(first)?;
         let rows = h5::index((self.rows - first).min(PIECE_CELLS))?;
         let bounds = self.bounds(start, rows)?;
@@ -146,7 +135,7 @@ impl Csr {
         Ok(first + (fitting as u64 - 1).max(1))
     }
 
-    fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+    pub(in crate::ingest) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (first, start) = (rows.start, h5::index(rows.start)?);
         let bounds = self.bounds(start, h5::index(rows.end - rows.start)?)?;
         // The genes of a row are told apart by their ids, so that more entries than genes can't be.
@@ -177,22 +166,7 @@ impl Csr {
 
     /// Where each of some rows starts among the entries, and where the last of them ends.
     fn bounds(&self, start: usize, rows: usize) -> Result<Vec<usize>> {
-        let place = self.place.child("indptr");
-        let pointers: Vec<i64> = read_slice(&self.row_pointers, start..start + rows + 1, &place)?;
-        let entries = i64::try_from(self.data.size()).unwrap_or(i64::MAX);
-        let bad = |row: usize, message: String| {
-            Err(place.error(format!("at row {row}: {message}"), "the file may be damaged or cut short; write it again"))
-        };
-        if start == 0 && pointers[0] != 0 {
-            return bad(0, format!("the first row pointer is {}, not 0", pointers[0]));
-        }
-        if let Some(row) = pointers.windows(2).position(|pair| pair[1] < pair[0]) {
-            return bad(start + row, format!("row pointers fall from {} to {}", pointers[row], pointers[row + 1]));
-        }
-        if let Some(row) = pointers.iter().position(|pointer| *pointer < 0 || entries < *pointer) {
-            return bad(start + row, format!("row pointer {} lies outside the {entries} entries", pointers[row]));
-        }
-        pointers.into_iter().map(|pointer| h5::index(pointer.unsigned_abs())).collect()
+        sparse::bounds(&self.row_pointers, start..start + rows, self.data.size(), Major::Rows, &self.place)
     }
 }
 
@@ -203,6 +177,7 @@ impl Dense {
             let message = format!("has {} dimension(s), but a matrix has 2", shape.len());
             return Err(place.error(message, "set adata.X to a matrix of cells by genes"));
         };
+        expect_numbers(&data, &place)?;
         Ok(Self { rows: rows as u64, genes: gene_count(genes as u64, &place)?, place, data })
     }
 
@@ -227,25 +202,6 @@ impl Dense {
         }
         canonical(pointers, genes, kept, self.genes, first, &self.place)
     }
-}
-
-fn sparse_shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
-    let attribute = group.attr("shape").or_else(|_| group.attr("h5sparse_shape"));
-    let shape = attribute.and_then(|attribute| match attribute.size() {
-        2 => attribute.read_raw::<i64>(),
-        _ => Err("the shape of a matrix is 2 numbers".into()),
-    });
-    let shape = shape.map_err(|error| place.child("shape").unreadable(error))?;
-    match (u64::try_from(shape[0]), u64::try_from(shape[1])) {
-        (Ok(rows), Ok(genes)) => Ok((rows, gene_count(genes, place)?)),
-        _ => Err(place.error(format!("has the shape {shape:?}"), "check how the file was written")),
-    }
-}
-
-fn gene_count(genes: u64, place: &Place) -> Result<u32> {
-    i32::try_from(genes).map(i32::unsigned_abs).map_err(|_| {
-        place.error(format!("has {genes} genes, more than can be counted"), "check how the file was written")
-    })
 }
 
 fn entry_count(entries: usize, place: &Place) -> Result<u32> {
@@ -274,6 +230,6 @@ fn canonical(
 fn unknown_encoding(place: &Place, found: &str) -> schemas::Error {
     place.error(
         format!("is {found}, which is no matrix that is known here"),
-        "CSR matrices and dense arrays can be read; convert it in Python, then `adata.write_h5ad(...)`",
+        "CSR and CSC matrices and dense arrays can be read; convert it in Python, then `adata.write_h5ad(...)`",
     )
 }

@@ -14,7 +14,7 @@ use crate::h5::Place;
 
 /// A vector of values of a known type.
 #[derive(Debug)]
-pub(super) struct Values {
+pub(in crate::ingest) struct Values {
     dataset: Dataset,
     kind: Kind,
     place: Place,
@@ -42,7 +42,7 @@ const LONGEST_FIXED_TEXT: usize = 4096;
 
 impl Values {
     /// A vector, unless its type is unknown here.
-    pub(super) fn open(dataset: Dataset, place: Place) -> Option<Self> {
+    pub(in crate::ingest) fn open(dataset: Dataset, place: Place) -> Option<Self> {
         if dataset.ndim() != 1 {
             return None;
         }
@@ -56,15 +56,15 @@ impl Values {
         Some(Self { dataset, kind, place })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ingest) fn len(&self) -> usize {
         self.dataset.size()
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(in crate::ingest) fn place(&self) -> &Place {
         &self.place
     }
 
-    pub(super) fn data_type(&self) -> DataType {
+    pub(in crate::ingest) fn data_type(&self) -> DataType {
         match self.kind {
             Kind::Integer => DataType::Int64,
             Kind::Float32 => DataType::Float32,
@@ -74,7 +74,7 @@ impl Values {
         }
     }
 
-    pub(super) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+    pub(in crate::ingest) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
             Kind::Integer => Arc::new(Int64Array::from(self.integers(rows)?)),
             Kind::Float32 => Arc::new(Float32Array::from(read_slice::<f32>(&self.dataset, rows, &self.place)?)),
@@ -85,12 +85,12 @@ impl Values {
     }
 
     /// Whole numbers, as codes of categories are.
-    pub(super) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
+    pub(in crate::ingest) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
         read_slice(&self.dataset, rows, &self.place)
     }
 
     /// Flags, as masks are: every number but 0 is true.
-    pub(super) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
+    pub(in crate::ingest) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
         // Read as numbers, since a damaged file may hold a byte that is neither false nor true.
         let bytes = read_slice::<i8>(&self.dataset, rows, &self.place)?;
         Ok(bytes.into_iter().map(|byte| Some(byte != 0)).collect())
@@ -122,7 +122,7 @@ impl Values {
 }
 
 /// Some rows of a vector; `T` takes whatever number type is stored.
-pub(super) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
+pub(in crate::ingest) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -131,12 +131,12 @@ pub(super) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place
 }
 
 /// An attribute that is one text.
-pub(super) fn text_attribute(of: &Location, name: &str) -> Option<String> {
+pub(in crate::ingest) fn text_attribute(of: &Location, name: &str) -> Option<String> {
     text_list_attribute(of, name)?.into_iter().next()
 }
 
 /// An attribute that is a list of texts; an empty list may have any type.
-pub(super) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
+pub(in crate::ingest) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
     let attribute = of.attr(name).ok()?;
     if attribute.size() == 0 {
         return Some(Vec::new());

@@ -7,10 +7,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use schemas::{Error, Result, chunk::CsrRows};
 
 use super::wire::{self, Failure, Reply, Request};
-use crate::ingest::{
-    format::open_here,
-    source::Source,
-};
+use crate::ingest::{format::open_here, source::Source};
 
 /// Bytes of memory of its own that the process may have.
 const MOST_MEMORY: u64 = 2 << 30;
@@ -60,8 +57,12 @@ fn answer(
         Request::Open { path, choice } => {
             let source = open.insert(open_here(&path, &choice)?);
             let obs = RecordBatch::new_empty(source.obs_schema());
-            let reply =
-                Reply::Opened { origin: source.origin().clone(), cells: source.cells(), nonzeros: source.nonzeros() };
+            let reply = Reply::Opened {
+                kind: source.kind().to_owned(),
+                origin: source.origin().clone(),
+                cells: source.cells(),
+                nonzeros: source.nonzeros(),
+            };
             (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?])
         }
         Request::Obs { cells, columns } => {

@@ -53,6 +53,8 @@ pub(super) enum Request {
 pub(super) enum Reply {
     /// The file is open; payloads: `var`, and an empty `obs`.
     Opened {
+        /// The name of its format.
+        kind: String,
         /// What it is called.
         origin: Origin,
         /// How many cells.
