@@ -71,7 +71,7 @@ impl Column {
             Self::Flat(flat) => flat.read(rows),
             Self::Categorical { codes, categories } => {
                 let first = rows.start;
-                let numbers = codes.integers(rows)?;
+                let numbers = codes.numbers::<i64>(rows)?;
                 let known = i64::try_from(categories.len()).unwrap_or(i64::MAX);
                 if let Some(row) = numbers.iter().position(|code| known <= *code) {
                     let message =

@@ -10,12 +10,14 @@ use hdf5_metno::{
 };
 use schemas::Result;
 
-use crate::h5::Place;
+use crate::h5::{Number, Numbers, Place};
 
 /// A vector of values of a known type.
 #[derive(Debug)]
 pub(super) struct Values {
     dataset: Dataset,
+    /// Where they are numbers.
+    numbers: Option<Numbers>,
     kind: Kind,
     place: Place,
 }
@@ -53,7 +55,11 @@ impl Values {
             TypeDescriptor::Boolean => Kind::Flag,
             descriptor => Kind::Text(text_kind(&descriptor)?),
         };
-        Some(Self { dataset, kind, place })
+        let numbers = match kind {
+            Kind::Integer | Kind::Float32 | Kind::Float64 => Some(Numbers::open(dataset.clone(), place.clone()).ok()?),
+            Kind::Flag | Kind::Text(_) => None,
+        };
+        Some(Self { dataset, numbers, kind, place })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,17 +82,22 @@ impl Values {
 
     pub(super) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
-            Kind::Integer => Arc::new(Int64Array::from(self.integers(rows)?)),
-            Kind::Float32 => Arc::new(Float32Array::from(read_slice::<f32>(&self.dataset, rows, &self.place)?)),
-            Kind::Float64 => Arc::new(Float64Array::from(read_slice::<f64>(&self.dataset, rows, &self.place)?)),
+            Kind::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
+            Kind::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
+            Kind::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
             Kind::Flag => Arc::new(self.flags(rows)?),
             Kind::Text(kind) => Arc::new(self.text(kind, rows)?),
         })
     }
 
-    /// Whole numbers, as codes of categories are.
-    pub(super) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
-        read_slice(&self.dataset, rows, &self.place)
+    /// Numbers, such as codes of categories are.
+    pub(super) fn numbers<T: Number>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let mut numbers = Vec::with_capacity(rows.len());
+        match &self.numbers {
+            Some(stored) => stored.read(rows.start as u64..rows.end as u64, &mut numbers)?,
+            None => return Err(self.place.error("is no vector of numbers", "check how the file was written")),
+        }
+        Ok(numbers)
     }
 
     /// Flags, as masks are: every number but 0 is true.
