@@ -283,6 +283,18 @@ pub(crate) struct SplitArgs {
 pub(crate) struct InspectArgs {
     /// An atlas, a data file or a model
     pub(super) path: PathBuf,
+    /// Layer of a data file to take instead of X
+    #[cfg(feature = "hdf5")]
+    #[arg(long)]
+    pub(super) layer: Option<String>,
+    /// Take raw/X of a data file instead of X
+    #[cfg(feature = "hdf5")]
+    #[arg(long)]
+    pub(super) raw: bool,
+    /// Genome to take of a 10x file
+    #[cfg(feature = "hdf5")]
+    #[arg(long, value_name = "NAME")]
+    pub(super) genome: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -17,13 +17,14 @@ use super::{Context, args::InspectArgs, data::counts};
 const SHOWN_CONDITIONS: usize = 40;
 
 pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
-    let value = value_of(&args.path, context)?;
+    let value = value_of(args, context)?;
     context.show.result(&value, || text(&args.path, &value))
 }
 
-fn value_of(path: &Path, context: &Context) -> Result<Value> {
+fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
+    let path = &args.path;
     if !path.exists() {
-        return Err(Error::Missing { path: path.into(), kind: "file or folder" });
+        return Err(Error::Missing { path: path.clone(), kind: "file or folder" });
     }
     #[cfg(feature = "torch")]
     if path.join(stages::saved::files::CARD).exists() {
@@ -33,7 +34,7 @@ fn value_of(path: &Path, context: &Context) -> Result<Value> {
         return atlas_value(&context.open(path)?);
     }
     #[cfg(feature = "hdf5")]
-    return file_value(path);
+    return file_value(args);
     #[cfg(not(feature = "hdf5"))]
     Err(Error::usage(
         format!("{} is no atlas and no model", path.display()),
@@ -80,14 +81,16 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 
 /// A data file as JSON: one pass over it.
 #[cfg(feature = "hdf5")]
-fn file_value(path: &Path) -> Result<Value> {
+fn file_value(args: &InspectArgs) -> Result<Value> {
     use stages::ingest::{
         format::{Choice, Format, open},
         keys::{AskedKeys, resolve},
         label::Labeller,
         source::chunks,
     };
-    let source = open(path, &Choice::default())?;
+    let path = &args.path;
+    let choice = Choice { layer: args.layer.clone(), raw: args.raw, genome: args.genome.clone() };
+    let source = open(path, &choice)?;
     let file = path.display().to_string();
     let (cells, genes) = (source.cells(), source.var().num_rows());
     // Columns that can't be settled are no reason not to show the rest.
