@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
-use stages::atlas::Access;
+use stages::{atlas::Access, ingest::format::Choice};
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -134,6 +134,33 @@ pub(crate) struct SimulateArgs {
     pub(super) out: PathBuf,
 }
 
+/// Which matrix of a file or folder of cells
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ChoiceArgs {
+    /// Layer to take instead of X
+    #[arg(long)]
+    layer: Option<String>,
+    /// Take raw/X instead of X
+    #[arg(long)]
+    raw: bool,
+    /// Genome to take of a 10x file
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
+}
+
+impl ChoiceArgs {
+    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
+    pub(super) fn choice(&self) -> Choice {
+        let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
+        Choice {
+            layer: self.layer.clone(),
+            raw: self.raw,
+            genome: self.genome.clone(),
+            worker: worker.filter(|worker| worker.exists()),
+        }
+    }
+}
+
 /// Which columns of obs are labels; what is left out is guessed and told
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
@@ -155,12 +182,8 @@ pub(crate) struct KeyArgs {
     /// What joins perturbations in a label [default: +]
     #[arg(long)]
     pub(super) delimiter: Option<String>,
-    /// Layer to take instead of X
-    #[arg(long)]
-    pub(super) layer: Option<String>,
-    /// Take raw/X instead of X
-    #[arg(long)]
-    pub(super) raw: bool,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
     /// Take the cells with this value of a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeats
     #[arg(long, value_name = "key=value")]
     pub(super) filter: Vec<String>,
@@ -170,9 +193,6 @@ pub(crate) struct KeyArgs {
     /// Leave out conditions of fewer cells
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) min_cells: u64,
-    /// Genome to take of a 10x file
-    #[arg(long, value_name = "NAME")]
-    pub(super) genome: Option<String>,
     /// What the values are taken for
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) values: ValuesArg,
@@ -196,8 +216,9 @@ impl KeyArgs {
     pub(super) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;
         let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
-        let layer = self.layer.as_ref().map(|layer| format!("layers/{layer}"));
-        let matrix = layer.or(self.raw.then(|| "raw/X".into())).or(self.genome.clone());
+        let ChoiceArgs { layer, raw, genome } = &self.choice;
+        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
+        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
         let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
             Some(matrix) => source.matrix != *matrix,
             // What is taken without being asked for lies at the top of its file.
@@ -307,6 +328,8 @@ pub(crate) struct SplitArgs {
 pub(crate) struct InspectArgs {
     /// An atlas, a data file or a model
     pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
 }
 
 #[derive(Args, Debug)]

@@ -68,7 +68,7 @@ impl Context {
 
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>, files: Vec<FileState>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
-        ingest_source(open(path, &flags.choice())?, cache, &flags, self)?;
+        ingest_source(open(path, &flags.choice.choice())?, cache, &flags, self)?;
         let record = Record { files, flags: format!("{flags:?}") };
         let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&cache.join(RECORD), &text)?;

@@ -1,9 +1,6 @@
 //! Commands about data: simulate, ingest, split, verify.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use perturbine::{
     Atlas, Error, Result,
@@ -15,7 +12,7 @@ use stages::{
     groups::Selector,
     ingest::{
         census::{OnBadValues, ValuesAs},
-        format::{Choice, open},
+        format::open,
         join::{GeneJoin, JoinOptions, Joined},
         keys::AskedKeys,
         source::Source,
@@ -62,7 +59,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
 
 pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
     let mut sources: Vec<Arc<dyn Source>> =
-        args.inputs.iter().map(|input| open(input, &args.keys.choice())).collect::<Result<_>>()?;
+        args.inputs.iter().map(|input| open(input, &args.keys.choice.choice())).collect::<Result<_>>()?;
     let source = match (sources.pop(), &args.file_key) {
         (Some(only), None) if sources.is_empty() => only,
         (last, _) => {
@@ -119,18 +116,7 @@ pub(super) fn is_atlas(path: &Path) -> bool {
         || path.extension().is_some_and(|extension| extension == "atlas")
 }
 
-/// The program that reads HDF5 files, if it lies beside this one.
-pub(super) fn hdf5_worker() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok()?.with_file_name("perturbine-hdf5");
-    beside.exists().then_some(beside)
-}
-
 impl KeyArgs {
-    /// Which matrix of a file.
-    pub(super) fn choice(&self) -> Choice {
-        Choice { layer: self.layer.clone(), raw: self.raw, genome: self.genome.clone(), worker: hdf5_worker() }
-    }
-
     fn options(&self) -> IngestOptions {
         let covariates =
             |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();

@@ -14,20 +14,21 @@ use stages::{evaluate::frame::draw, groups::Groups, split::Split};
 use super::{
     Context,
     args::InspectArgs,
-    data::{counts, hdf5_worker, is_atlas},
+    data::{counts, is_atlas},
 };
 
 /// Conditions that the text shows; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
 
 pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
-    let value = value_of(&args.path, context)?;
+    let value = value_of(args, context)?;
     context.show.result(&value, || text(&args.path, &value))
 }
 
-fn value_of(path: &Path, context: &Context) -> Result<Value> {
+fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
+    let path = &args.path;
     if !path.exists() {
-        return Err(Error::Missing { path: path.into(), kind: "file or folder" });
+        return Err(Error::Missing { path: path.clone(), kind: "file or folder" });
     }
     #[cfg(feature = "torch")]
     if path.join(stages::saved::files::CARD).exists() {
@@ -36,7 +37,7 @@ fn value_of(path: &Path, context: &Context) -> Result<Value> {
     if path.is_dir() && is_atlas(path) {
         return atlas_value(&context.open(path)?);
     }
-    file_value(path)
+    file_value(args)
 }
 
 /// An atlas as JSON.
@@ -77,14 +78,15 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 }
 
 /// A data file as JSON: one pass over it.
-fn file_value(path: &Path) -> Result<Value> {
+fn file_value(args: &InspectArgs) -> Result<Value> {
     use stages::ingest::{
-        format::{Choice, open},
+        format::open,
         keys::{AskedKeys, resolve},
         label::Labeller,
         source::chunks,
     };
-    let source = open(path, &Choice { worker: hdf5_worker(), ..Choice::default() })?;
+    let source = open(&args.path, &args.choice.choice())?;
+    let bytes = source.origin().bytes;
     let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
     // Columns that can't be settled are no reason not to show the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {
@@ -140,7 +142,7 @@ fn file_value(path: &Path) -> Result<Value> {
         "genes": genes,
         "nonzeros": nonzeros,
         "values": if are_counts { "counts" } else { "continuous" },
-        "bytes": std::fs::metadata(path).map_err(Error::io("read", path))?.len(),
+        "bytes": bytes,
         "conditions": conditions,
         "covariates": covariates,
         "splits": {},

@@ -1,4 +1,12 @@
-//! What the readers and writers of HDF5 share: places in a file, and errors that name them.
+//! What the readers and writers of HDF5 share: places in a file, errors that name them, and [`Numbers`] read past libhdf5.
+
+mod chunks;
+mod element;
+mod filters;
+mod heap;
+mod lzf;
+mod numbers;
+mod records;
 
 use std::{io, path::Path, sync::Arc};
 
@@ -7,6 +15,13 @@ use hdf5_metno::{
     file::{FileAccessBuilder, FileBuilder, MetadataCacheConfig},
 };
 use schemas::{Error, Result};
+
+pub(crate) use self::{
+    element::Number,
+    heap::Heap,
+    numbers::Numbers,
+    records::{Member, Records},
+};
 
 /// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;

@@ -4,6 +4,7 @@
 //! stays is `var`, and the category names of each categorical column.
 
 mod column;
+mod compound;
 mod csc;
 pub(super) mod matrix;
 pub(super) mod sparse;
@@ -21,7 +22,7 @@ use super::{format::Choice, source::Source};
 use crate::h5::{self, Place};
 
 /// More genes than any file has; what says otherwise is damaged, and must not make us allocate.
-const MOST_GENES: u64 = 1 << 27;
+const MOST_GENES: u64 = 1 << 24;
 
 /// An open `.h5ad` file, whose shape and columns have been checked.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl H5adReader {
         let chosen = choose(&file, path, &place, choice)?;
         let matrix = Matrix::open(&chosen.group, &chosen.name, chosen.place)?;
         let obs = Table::open(&file, "obs", "cell", &place)?;
-        let var = Table::open(&chosen.var_group, "var", "gene", &chosen.var_place)?;
+        let var = Table::open(&chosen.var_group, chosen.var, "gene", &chosen.var_place)?;
         let (cells, genes) = (matrix.rows(), matrix.genes());
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
@@ -109,6 +110,8 @@ struct Chosen {
     name: String,
     place: Place,
     var_group: Group,
+    /// The name of `var` within its group.
+    var: &'static str,
     var_place: Place,
 }
 
@@ -118,12 +121,18 @@ fn choose(file: &File, path: &Path, root: &Place, choice: &Choice) -> Result<Cho
         name: name.to_owned(),
         place,
         var_group: Group::clone(file),
+        var: "var",
         var_place: root.clone(),
     };
     match (&choice.layer, choice.raw) {
         (Some(_), true) => Err(Error::usage("a layer and raw were both asked for", "choose one of them")),
         (None, false) if file.link_exists("X") => Ok(beside_var(Group::clone(file), "X", root.child("X"))),
         (None, false) => Err(root.child("X").error("there is no such matrix", other_matrices(file))),
+        // As anndata kept it before 0.7.
+        (None, true) if file.link_exists("raw.X") => {
+            let chosen = beside_var(Group::clone(file), "raw.X", root.child("raw.X"));
+            Ok(Chosen { var: "raw.var", ..chosen })
+        }
         (None, true) => {
             let missing = |_| Error::Missing { path: path.to_path_buf(), kind: "`raw` in this file" };
             let raw = file.group("raw").map_err(missing)?;
@@ -133,6 +142,7 @@ fn choose(file: &File, path: &Path, root: &Place, choice: &Choice) -> Result<Cho
                 name: "X".to_owned(),
                 place: place.child("X"),
                 var_group: raw,
+                var: "var",
                 var_place: place,
             })
         }

@@ -8,14 +8,13 @@ use schemas::Result;
 use super::{
     super::transpose::{Transposed, Transposer},
     sparse::{Major, Vectors, bounds},
-    values::read_slice,
 };
 use crate::h5::Place;
 
 /// Columns whose pointers are read at once.
-const COLUMNS_AT_ONCE: usize = 1 << 14;
+const COLUMNS_AT_ONCE: u32 = 1 << 14;
 /// Entries that are read at once.
-const ENTRIES_AT_ONCE: usize = 1 << 17;
+const ENTRIES_AT_ONCE: u64 = 1 << 17;
 
 /// A checked matrix by columns.
 #[derive(Debug)]
@@ -26,6 +25,13 @@ pub(super) struct Csc {
     vectors: Vectors,
     /// Made by whoever first asks for a row.
     transposed: Mutex<Option<Arc<Transposed>>>,
+}
+
+/// Entries as they were read, in memory that is used again.
+#[derive(Default)]
+struct Entries {
+    rows: Vec<i64>,
+    values: Vec<f32>,
 }
 
 impl Csc {
@@ -44,7 +50,7 @@ impl Csc {
     }
 
     pub(super) fn entries(&self) -> u64 {
-        self.vectors.data.size() as u64
+        self.vectors.data.rows()
     }
 
     /// The matrix by rows. The first call reads all of it; others wait meanwhile.
@@ -65,35 +71,37 @@ impl Csc {
             self.entries()
         );
         let mut by_rows = Transposer::create(self.rows, self.genes, self.entries())?;
-        let columns = self.genes as usize;
-        for start in (0..columns).step_by(COLUMNS_AT_ONCE) {
-            let end = columns.min(start + COLUMNS_AT_ONCE);
-            let Vectors { pointers, .. } = &self.vectors;
-            let bounds = bounds(pointers, start..end, self.vectors.data.size(), Major::Columns, &self.place)?;
-            self.push_columns(start, &bounds, &mut by_rows)?;
+        let Vectors { pointers, data, .. } = &self.vectors;
+        let (mut first, mut read) = (0, Entries::default());
+        while first < self.genes {
+            let end = self.genes.min(first + COLUMNS_AT_ONCE);
+            let bounds = bounds(pointers, first.into()..end.into(), data.rows(), Major::Columns, &self.place)?;
+            self.push_columns(first, &bounds, &mut read, &mut by_rows)?;
+            first = end;
         }
         by_rows.finish()
     }
 
     /// Pushes the columns from `first` on, whose bounds these are.
-    fn push_columns(&self, first: usize, bounds: &[usize], by_rows: &mut Transposer) -> Result<()> {
-        let (place, last) = (self.place.child("indices"), bounds[bounds.len() - 1]);
-        let mut column = 0;
-        for start in (bounds[0]..last).step_by(ENTRIES_AT_ONCE) {
-            let end = last.min(start + ENTRIES_AT_ONCE);
-            let rows: Vec<i64> = read_slice(&self.vectors.indices, start..end, &place)?;
-            let values: Vec<f32> = read_slice(&self.vectors.data, start..end, &self.place.child("data"))?;
-            for (at, (row, value)) in (start..).zip(rows.into_iter().zip(values)) {
-                // Columns without entries end where they start.
-                while bounds[column + 1] <= at {
-                    column += 1;
-                }
-                let gene = first + column;
-                let row = u64::try_from(row).ok().filter(|row| *row < self.rows).ok_or_else(|| {
+    fn push_columns(&self, first: u32, bounds: &[u64], read: &mut Entries, by_rows: &mut Transposer) -> Result<()> {
+        let (mut at, end) = (bounds[0], bounds[bounds.len() - 1]);
+        // Columns without entries end where they start.
+        let mut ends = (first..).zip(&bounds[1..]).peekable();
+        while at < end {
+            let range = at..end.min(at + ENTRIES_AT_ONCE);
+            read.rows.clear();
+            read.values.clear();
+            self.vectors.indices.read(range.clone(), &mut read.rows)?;
+            self.vectors.data.read(range, &mut read.values)?;
+            for (row, value) in read.rows.iter().zip(&read.values) {
+                while ends.next_if(|(_, end)| **end <= at).is_some() {}
+                let gene = ends.peek().map_or(self.genes, |(gene, _)| *gene);
+                let row = u64::try_from(*row).ok().filter(|row| *row < self.rows).ok_or_else(|| {
                     let message = format!("row index {row} at column {gene}, but there are {} rows", self.rows);
-                    place.error(message, "check how the file was written")
+                    self.place.child("indices").error(message, "check how the file was written")
                 })?;
-                by_rows.push(row, u32::try_from(gene).unwrap_or(u32::MAX), value)?;
+                by_rows.push(row, gene, *value)?;
+                at += 1;
             }
         }
         Ok(())

@@ -5,8 +5,8 @@ use std::ops::Range;
 use hdf5_metno::{Dataset, Group, types::TypeDescriptor};
 use schemas::Result;
 
-use super::values::{read_slice, text_attribute};
-use crate::h5::{self, Place};
+use super::values::text_attribute;
+use crate::h5::{Numbers, Place};
 
 /// By what a sparse matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,31 +45,31 @@ pub(in crate::ingest) fn gene_count(genes: u64, place: &Place) -> Result<u32> {
 /// The three vectors of a sparse matrix.
 #[derive(Debug)]
 pub(super) struct Vectors {
-    pub(super) pointers: Dataset,
-    pub(super) indices: Dataset,
-    pub(super) data: Dataset,
+    pub(super) pointers: Numbers,
+    pub(super) indices: Numbers,
+    pub(super) data: Numbers,
 }
 
 impl Vectors {
     /// Opens the vectors of a matrix with so many rows, or columns, by which it is stored.
     pub(super) fn open(group: &Group, place: &Place, major: Major, lines: u64) -> Result<Self> {
-        let member = |name: &str| -> Result<Dataset> {
+        let member = |name: &str| -> Result<Numbers> {
             let place = place.child(name);
             let dataset = group.dataset(name).map_err(|error| place.unreadable(error))?;
             if dataset.ndim() != 1 {
                 return Err(place.error("is not a vector", "check how the file was written"));
             }
             expect_numbers(&dataset, &place)?;
-            Ok(dataset)
+            Numbers::open(dataset, place)
         };
         let (pointers, indices, data) = (member("indptr")?, member("indices")?, member("data")?);
-        if pointers.size() as u64 != lines.saturating_add(1) {
-            let (found, line) = (pointers.size(), major.line());
+        if pointers.rows() != lines.saturating_add(1) {
+            let (found, line) = (pointers.rows(), major.line());
             let message = format!("has {found} {line} pointers, but {lines} {line}s need {}", lines.saturating_add(1));
             return Err(place.child("indptr").error(message, "the file may be cut short; write it again"));
         }
-        if indices.size() != data.size() {
-            let message = format!("has {} entries, but `data` has {}", indices.size(), data.size());
+        if indices.rows() != data.rows() {
+            let message = format!("has {} entries, but `data` has {}", indices.rows(), data.rows());
             return Err(place.child("indices").error(message, "the file may be cut short; write it again"));
         }
         Ok(Self { pointers, indices, data })
@@ -78,21 +78,24 @@ impl Vectors {
 
 /// Where each of some rows (or columns) starts among the entries, and where the last of them ends; `place` is the matrix.
 pub(super) fn bounds(
-    pointers: &Dataset,
-    lines: Range<usize>,
-    entries: usize,
+    pointers: &Numbers,
+    lines: Range<u64>,
+    entries: u64,
     major: Major,
     place: &Place,
-) -> Result<Vec<usize>> {
+) -> Result<Vec<u64>> {
     let (first, line, place) = (lines.start, major.line(), place.child("indptr"));
-    let pointers: Vec<i64> = read_slice(pointers, first..lines.end + 1, &place)?;
+    let mut read: Vec<i64> = Vec::new();
+    pointers.read(first..lines.end + 1, &mut read)?;
+    let pointers = read;
     let entries = i64::try_from(entries).unwrap_or(i64::MAX);
     let bad = |at: usize, message: String| {
         let hint = "the file may be damaged or cut short; write it again";
-        Err(place.error(format!("at {line} {}: {message}", first + at), hint))
+        Err(place.error(format!("at {line} {}: {message}", first + at as u64), hint))
     };
     if let Some(at) = pointers.iter().position(|pointer| *pointer < 0) {
-        let message = format!("at {line} {}: {line} pointer {} has overflowed 32 bits", first + at, pointers[at]);
+        let message =
+            format!("at {line} {}: {line} pointer {} has overflowed 32 bits", first + at as u64, pointers[at]);
         let hint = "count anew in 64 bits in Python, `lengths = np.diff(X.indptr.view('uint32'))` and \
                     `X.indptr = np.concatenate([[0], np.cumsum(lengths, dtype='int64')])`, then write the file again";
         return Err(place.error(message, hint));
@@ -106,7 +109,7 @@ pub(super) fn bounds(
     if let Some(at) = pointers.iter().position(|pointer| entries < *pointer) {
         return bad(at, format!("{line} pointer {} lies outside the {entries} entries", pointers[at]));
     }
-    pointers.into_iter().map(|pointer| h5::index(pointer.unsigned_abs())).collect()
+    Ok(pointers.into_iter().map(i64::unsigned_abs).collect())
 }
 
 impl Major {

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use hdf5_metno::{
     Container, Dataset, H5Type, Location,
@@ -10,12 +10,14 @@ use hdf5_metno::{
 };
 use schemas::Result;
 
-use crate::h5::Place;
+use crate::h5::{Number, Numbers, Place};
 
 /// A vector of values of a known type.
 #[derive(Debug)]
 pub(in crate::ingest) struct Values {
     dataset: Dataset,
+    /// Where they are numbers.
+    numbers: Option<Numbers>,
     kind: Kind,
     place: Place,
 }
@@ -40,6 +42,9 @@ enum Text {
 /// The longest text of a fixed-length column; longer ones are left out like any unknown kind.
 const LONGEST_FIXED_TEXT: usize = 4096;
 
+/// Bytes of text that are read at once.
+const TEXT_BYTES: usize = 1 << 20;
+
 impl Values {
     /// A vector, unless its type is unknown here.
     pub(in crate::ingest) fn open(dataset: Dataset, place: Place) -> Option<Self> {
@@ -47,13 +52,18 @@ impl Values {
             return None;
         }
         let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
-            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => Kind::Integer,
-            TypeDescriptor::Float(FloatSize::U4) => Kind::Float32,
+            // Values of an enumeration are numbers to anndata too.
+            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => Kind::Integer,
+            TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => Kind::Float32,
             TypeDescriptor::Float(FloatSize::U8) => Kind::Float64,
             TypeDescriptor::Boolean => Kind::Flag,
             descriptor => Kind::Text(text_kind(&descriptor)?),
         };
-        Some(Self { dataset, kind, place })
+        let numbers = match kind {
+            Kind::Integer | Kind::Float32 | Kind::Float64 => Some(Numbers::open(dataset.clone(), place.clone()).ok()?),
+            Kind::Flag | Kind::Text(_) => None,
+        };
+        Some(Self { dataset, numbers, kind, place })
     }
 
     pub(in crate::ingest) fn len(&self) -> usize {
@@ -76,17 +86,22 @@ impl Values {
 
     pub(in crate::ingest) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
-            Kind::Integer => Arc::new(Int64Array::from(self.integers(rows)?)),
-            Kind::Float32 => Arc::new(Float32Array::from(read_slice::<f32>(&self.dataset, rows, &self.place)?)),
-            Kind::Float64 => Arc::new(Float64Array::from(read_slice::<f64>(&self.dataset, rows, &self.place)?)),
+            Kind::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
+            Kind::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
+            Kind::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
             Kind::Flag => Arc::new(self.flags(rows)?),
             Kind::Text(kind) => Arc::new(self.text(kind, rows)?),
         })
     }
 
-    /// Whole numbers, as codes of categories are.
-    pub(in crate::ingest) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
-        read_slice(&self.dataset, rows, &self.place)
+    /// Numbers, such as codes of categories are.
+    pub(in crate::ingest) fn numbers<T: Number>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let mut numbers = Vec::with_capacity(rows.len());
+        match &self.numbers {
+            Some(stored) => stored.read(rows.start as u64..rows.end as u64, &mut numbers)?,
+            None => return Err(self.place.error("is no vector of numbers", "check how the file was written")),
+        }
+        Ok(numbers)
     }
 
     /// Flags, as masks are: every number but 0 is true.
@@ -109,16 +124,27 @@ impl Values {
     }
 
     fn strings<T: H5Type + AsRef<[u8]>>(&self, rows: Range<usize>) -> Result<StringArray> {
-        let first = rows.start;
-        let strings = read_slice::<T>(&self.dataset, rows, &self.place)?;
-        let texts = strings.iter().enumerate().map(|(row, bytes)| {
-            std::str::from_utf8(bytes.as_ref()).map(Some).map_err(|_| {
-                let row = first + row;
-                self.place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
-            })
-        });
-        texts.collect()
+        let mut texts = StringBuilder::new();
+        for start in rows.clone().step_by(TEXT_BYTES / size_of::<T>()) {
+            let slab = start..rows.end.min(start + TEXT_BYTES / size_of::<T>());
+            for (row, bytes) in (start..).zip(read_slice::<T>(&self.dataset, slab, &self.place)?) {
+                append_text(&mut texts, bytes.as_ref(), row, &self.place)?;
+            }
+        }
+        Ok(texts.finish())
     }
+}
+
+/// Appends the text that stands at a row.
+pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &Place) -> Result<()> {
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
+    })?;
+    if i32::try_from(texts.values_slice().len() + text.len()).is_err() {
+        return Err(place.error("holds more than 2 GiB of text", "leave the column out, or make it categorical"));
+    }
+    texts.append_value(text);
+    Ok(())
 }
 
 /// Some rows of a vector; `T` takes whatever number type is stored.
