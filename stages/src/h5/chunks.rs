@@ -155,8 +155,7 @@ impl Chunks {
         }
         let mut work = self.work.take(Workspace::default);
         work.stored.resize(usize::try_from(bytes).map_err(|_| damaged("is too large"))?, 0);
-        file.read_exact_at(&mut work.stored, address)
-            .map_err(|error| damaged(&format!("can't be read ({error})")))?;
+        file.read_exact_at(&mut work.stored, address).map_err(|error| damaged(&format!("can't be read ({error})")))?;
         let mut chunk = self.spare.take(Vec::new);
         self.filters.undo(mask, &mut work, self.bytes, &mut chunk).map_err(damaged)?;
         Ok(chunk)

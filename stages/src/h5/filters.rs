@@ -189,8 +189,10 @@ mod tests {
         for element in [1, 2, 3, 4, 8] {
             let bytes: Vec<u8> = (0..=82).collect();
             let elements = bytes.len() / element;
-            let mut shuffled: Vec<u8> =
-                (0..element).flat_map(|plane| (0..elements).map(move |at| (at, plane))).map(|(at, plane)| bytes[at * element + plane]).collect();
+            let mut shuffled: Vec<u8> = (0..element)
+                .flat_map(|plane| (0..elements).map(move |at| (at, plane)))
+                .map(|(at, plane)| bytes[at * element + plane])
+                .collect();
             shuffled.extend_from_slice(&bytes[elements * element..]);
             let mut out = vec![0; bytes.len()];
             unshuffle(&shuffled, element, &mut out);
