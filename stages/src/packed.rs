@@ -144,3 +144,46 @@ impl Gaps<'_> {
         self.wide.next().is_none().then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use schemas::atlas::ValueWidth;
+
+    use super::*;
+
+    /// A block of rows of genes that ascend by these steps, with values of one byte.
+    fn block(rows: &[Vec<u32>], gene_width: GeneWidth) -> (Vec<u64>, BlockLayout, usize) {
+        let entries = rows.iter().map(Vec::len).sum();
+        let layout = BlockLayout::new(rows.len(), entries, gene_width, ValueWidth::U8);
+        let mut words = vec![0_u64; layout.bytes / 8];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        let mut at = 0;
+        for (row, steps) in rows.iter().enumerate() {
+            let mut next = 0;
+            for step in steps {
+                let gene = (next + step).to_le_bytes();
+                let place = layout.genes + at * gene_width.bytes();
+                bytes[place..place + gene_width.bytes()].copy_from_slice(&gene[..gene_width.bytes()]);
+                bytes[layout.values + at] = 1 + u8::try_from(step % 7).unwrap();
+                (at, next) = (at + 1, next + step + 1);
+            }
+            bytes[4 * (row + 1)..4 * (row + 2)].copy_from_slice(&u32::try_from(at).unwrap().to_le_bytes());
+        }
+        (words, layout, entries)
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_with_narrow_and_wide_gaps_unpack_as_they_were_packed(
+            rows in prop::collection::vec(prop::collection::vec(prop_oneof![4 => 0_u32..20, 1 => 250_u32..3000], 0..20), 1..32),
+            wide_genes in any::<bool>(),
+        ) {
+            let gene_width = if wide_genes { GeneWidth::U32 } else { GeneWidth::U16 };
+            let (words, layout, entries) = block(&rows, gene_width);
+            let mut packed = vec![7, 7, 7];
+            Packer::new().unwrap().pack(bytemuck::cast_slice(&words), &layout, rows.len(), gene_width, &mut packed).unwrap();
+            prop_assert_eq!(unpack(&packed[3..], &layout, rows.len(), entries, gene_width), Some(words));
+        }
+    }
+}
