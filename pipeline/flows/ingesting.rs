@@ -14,7 +14,7 @@ use stages::{
         filter::cell_filter,
         keys::{AskedKeys, resolve},
         label::Labeller,
-        pack::pack,
+        pack::SlabPacker,
         piece::PieceReader,
         slab::CutSlabs,
         source::{Pieces, Source},
@@ -149,9 +149,10 @@ fn stored(
     codec: Codec,
     resources: &Resources,
 ) -> Result<MatrixFiles> {
+    let packer = SlabPacker::new(width, codec);
     let run = rows
         .then("cut", CutSlabs::default())
-        .map("pack", resources.threads, move |slab| pack(&slab, width, codec))
+        .map("pack", resources.threads, move |slab| packer.pack(&slab))
         .run("store", store);
     Ok(completed(run, AGAIN)?.0)
 }
