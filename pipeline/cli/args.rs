@@ -278,6 +278,9 @@ pub(crate) struct SplitArgs {
 pub(crate) struct InspectArgs {
     /// An atlas, a data file or a model
     pub(super) path: PathBuf,
+    /// Show an atlas's statistics: cells, libraries and differential genes of each group
+    #[arg(long)]
+    pub(super) statistics: bool,
 }
 
 #[derive(Args, Debug)]

@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     block::{Block, Bytes},
     disk::{checksum_of, hex},
+    gene_subset::GeneSubset,
     mmap, packed,
 };
 
@@ -35,9 +36,9 @@ pub enum Access {
     Read,
 }
 
-/// An open atlas; clones share it.
+/// An open atlas, seen through all of its genes or some; clones share it.
 #[derive(Clone, Debug)]
-pub struct Atlas(Arc<Inner>);
+pub struct Atlas(Arc<Inner>, Option<Arc<GeneSubset>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -139,7 +140,7 @@ impl Atlas {
         let words =
             usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, checked }));
+        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, checked }), None);
         atlas.check_labels()?;
         Ok(atlas)
     }
@@ -162,10 +163,29 @@ impl Atlas {
         self.0.manifest.cells
     }
 
-    /// The names of its genes, in the order of its columns.
+    /// The names of the genes that are seen, in the order of their columns.
     #[must_use]
     pub fn genes(&self) -> &[String] {
-        &self.0.genes
+        self.1.as_ref().map_or(&self.0.genes, |subset| subset.names())
+    }
+
+    /// The same atlas, seen through these genes alone, in this order.
+    ///
+    /// # Errors
+    /// Names that it does not have.
+    pub fn with_genes(&self, names: &[String]) -> Result<Self> {
+        let all = &self.0.genes;
+        let subset = match all == names {
+            true => None,
+            false => Some(Arc::new(GeneSubset::by_name(names, all, &self.path().display().to_string())?)),
+        };
+        Ok(Self(Arc::clone(&self.0), subset))
+    }
+
+    /// Which genes are seen; none where all are.
+    #[must_use]
+    pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
+        self.1.as_ref()
     }
 
     /// The row that holds a cell.

@@ -1,12 +1,14 @@
 //! From files to an atlas, one file a step.
 //!
 //! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
-//! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
-//! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
+//! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the
+//! [`statistics`] of each group; rows are shuffled by way of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and
+//! [`store`]d.
 
 pub mod annotate;
 pub mod census;
 pub mod format;
+pub mod group_sums;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod keys;
@@ -18,4 +20,6 @@ pub mod records;
 pub mod slab;
 pub mod source;
 pub mod spill;
+pub mod statistics;
 pub mod store;
+pub mod tally;
