@@ -9,7 +9,7 @@ mod support;
 use std::{fs, path::Path};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{AsArray, RecordBatch},
     compute::concat_batches,
     datatypes::{Float32Type, Float64Type, UInt64Type},
 };
@@ -108,7 +108,11 @@ fn check(atlas: &Atlas, chunk: &Chunk, of: impl Fn(f64) -> f64 + Copy) {
         let detected: usize = cells.iter().flatten().filter(|value| **value != 0.0).count();
         near(number(&table, "detected_genes", row), detected as f64 / cells.len() as f64, &what);
 
-        let control = cells_of(atlas, chunk, &["ctrl".into(), "".into(), label[2].clone()]);
+        let is_control = |other: &usize| {
+            let control = table.column_by_name("control").unwrap().as_boolean().value(*other);
+            control && text(&table, "cell_type", *other) == label[2]
+        };
+        let control = cells_of(atlas, chunk, &self::label(&table, (0..table.num_rows()).find(is_control).unwrap()));
         let (means, variances) = (list(&table, "mean", row), list(&table, "variance", row));
         let mut scores: Vec<(f64, String)> = Vec::new();
         for gene in 0..genes.len() {

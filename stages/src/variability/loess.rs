@@ -73,18 +73,18 @@ impl Points {
     /// The weighted quadratic around a place; of a lower degree where the points near it are too few to tell.
     fn fit(&self, place: f64, neighbours: usize) -> Knot {
         let mut near = self.nearest(place, neighbours);
-        let reach = |near: &std::ops::Range<usize>| {
-            (place - self.x[near.start]).abs().max((self.x[near.end - 1] - place).abs())
-        };
-        // Points that all lie at the place have no neighbourhood: it grows until it holds another one.
-        while reach(&near) == 0.0 && near.len() < self.x.len() {
+        let away = |at: usize| (self.x[at] - place).abs();
+        let reach = |near: &std::ops::Range<usize>| away(near.start).max(away(near.end - 1));
+        // Points that are all as far away leave no weight to any: the neighbourhood grows until one of them is nearer.
+        let all_alike = |near: &std::ops::Range<usize>| near.clone().all(|at| away(at) == reach(near));
+        while all_alike(&near) && near.len() < self.x.len() {
             near = self.nearest(place, near.len() + 1);
         }
-        let radius = reach(&near);
+        let (radius, alike) = (reach(&near), all_alike(&near));
         let mut columns: [Vec<f64>; 3] = Default::default();
         let mut target = Vec::with_capacity(near.len());
         for (x, y) in self.x[near.clone()].iter().zip(&self.y[near]) {
-            let away = if radius == 0.0 { 0.0 } else { (x - place) / radius };
+            let away = if alike { 0.0 } else { (x - place) / radius };
             let weight = (1.0 - away.abs().min(1.0).powi(3)).powi(3).sqrt();
             for (column, power) in columns.iter_mut().zip([1.0, away, away * away]) {
                 column.push(weight * power);
@@ -92,7 +92,7 @@ impl Points {
             target.push(weight * y);
         }
         let [value, slope, _] = least_squares(&columns, target);
-        Knot { x: place, value, slope: if radius == 0.0 { 0.0 } else { slope / radius } }
+        Knot { x: place, value, slope: if alike { 0.0 } else { slope / radius } }
     }
 
     /// So many points that lie nearest to a place.
