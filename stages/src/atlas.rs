@@ -10,15 +10,17 @@ use std::{
     },
 };
 
-use arrow::array::AsArray;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use schemas::{
     Error, Result,
-    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, FORMAT_VERSION, Manifest, RowOrder, files},
+    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, Manifest, RowOrder, files},
     ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+mod manifest;
+
+use self::manifest::{check_file, check_records, read_gene_names, read_manifest};
 use crate::{
     block::{Block, Bytes},
     disk::{checksum_of, hex},
@@ -93,33 +95,12 @@ impl Atlas {
     pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let manifest = read_manifest(&path)?;
-        for (name, entry) in &manifest.files {
-            let file = path.join(name);
-            let length = std::fs::metadata(&file)
-                .map_err(|_| Error::damaged(&file, "the manifest names it, but it is not there"))?
-                .len();
-            if length != entry.bytes {
-                return Err(Error::damaged(&file, format!("it has {length} bytes; the manifest says {}", entry.bytes)));
-            }
-        }
-        for name in [files::BLOCKS, files::LABELS, files::GENES] {
-            check_file(&path, name, &manifest)?;
-        }
-        let records = |name: &str, bytes: u64, count: u64| match count.checked_mul(bytes) {
-            Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),
-            _ => Err(Error::damaged(path.join(name), format!("it does not hold {count} records of {bytes} bytes"))),
-        };
-        if manifest.block_rows == 0 || u32::try_from(manifest.blocks()).is_err() {
-            return Err(Error::damaged(path.join(files::MANIFEST), "blocks of no rows, or more than 2^32 blocks"));
-        }
-        records(files::BLOCKS, BLOCK_ENTRY_BYTES as u64, manifest.blocks())?;
-        records(files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)?;
         let shuffled = match manifest.order {
             RowOrder::Source => None,
             RowOrder::Shuffled => {
                 for name in [files::ROWS, files::ORDER] {
                     check_file(&path, name, &manifest)?;
-                    records(name, 8, manifest.cells)?;
+                    check_records(&path, &manifest, name, 8, manifest.cells)?;
                 }
                 let shuffled =
                     Shuffled { rows: mmap::map(&path.join(files::ROWS))?, order: mmap::map(&path.join(files::ORDER))? };
@@ -422,56 +403,5 @@ impl Shuffled {
             true => Ok(()),
             false => Err(Error::damaged(path.join(files::ORDER), "it is not the inverse of rows.bin")),
         }
-    }
-}
-
-fn read_manifest(folder: &Path) -> Result<Manifest> {
-    if !folder.exists() {
-        return Err(Error::Missing { path: folder.into(), kind: "atlas" });
-    }
-    let path = folder.join(files::MANIFEST);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|_| Error::damaged(folder, "it is no atlas: manifest.json is missing or unreadable"))?;
-    let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| value.get("format")?.as_u64());
-    if format.is_some_and(|format| format != u64::from(FORMAT_VERSION)) {
-        let message =
-            format!("the atlas has format {}; this version reads {FORMAT_VERSION}", format.unwrap_or_default());
-        return Err(Error::data(path.display().to_string(), message, "ingest the source again with this version"));
-    }
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
-    let checked = manifest.checked_text().map_err(|error| Error::damaged(&path, error.to_string()))?;
-    if hex(xxh3_64(checked.as_bytes())) != manifest.checksum {
-        return Err(Error::damaged(&path, "its checksum does not match its content"));
-    }
-    if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
-        return Err(Error::damaged(&path, format!("it names a file outside the atlas: `{name}`")));
-    }
-    Ok(manifest)
-}
-
-fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Result<()> {
-    let path = folder.join(name);
-    match manifest.files.get(name) {
-        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}"))),
-        Some(entry) if checksum_of(&path)? != *entry => Err(Error::damaged(path, "its checksum is not the manifest's")),
-        Some(_) => Ok(()),
-    }
-}
-
-fn read_gene_names(path: &Path, genes: u32) -> Result<Vec<String>> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let bad = |what: String| Error::damaged(path, what);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
-    let mut names = Vec::new();
-    for batch in reader.map_err(|error| bad(error.to_string()))? {
-        let batch = batch.map_err(|error| bad(error.to_string()))?;
-        let column = batch.columns().first().and_then(|column| column.as_string_opt::<i32>().cloned());
-        let column = column.ok_or_else(|| bad("its first column holds no names".into()))?;
-        names.extend(column.iter().map(|name| name.unwrap_or_default().to_owned()));
-    }
-    if names.len() == genes as usize {
-        Ok(names)
-    } else {
-        Err(bad(format!("it names {} genes; the manifest says {genes}", names.len())))
     }
 }

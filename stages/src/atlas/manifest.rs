@@ -1,0 +1,97 @@
+//! What the manifest says, and whether the files beside it are what it says.
+
+use std::{fs::File, path::Path};
+
+use arrow::array::AsArray;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use schemas::{
+    Error, Result,
+    atlas::{BLOCK_ENTRY_BYTES, FORMAT_VERSION, Manifest, files},
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::disk::{checksum_of, hex};
+
+/// Reads the manifest, and checks the files that it names as far as every reading relies on them.
+pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
+    if !folder.exists() {
+        return Err(Error::Missing { path: folder.into(), kind: "atlas" });
+    }
+    let path = folder.join(files::MANIFEST);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|_| Error::damaged(folder, "it is no atlas: manifest.json is missing or unreadable"))?;
+    let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| value.get("format")?.as_u64());
+    if format.is_some_and(|format| format != u64::from(FORMAT_VERSION)) {
+        let message =
+            format!("the atlas has format {}; this version reads {FORMAT_VERSION}", format.unwrap_or_default());
+        return Err(Error::data(path.display().to_string(), message, "ingest the source again with this version"));
+    }
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    let checked = manifest.checked_text().map_err(|error| Error::damaged(&path, error.to_string()))?;
+    if hex(xxh3_64(checked.as_bytes())) != manifest.checksum {
+        return Err(Error::damaged(&path, "its checksum does not match its content"));
+    }
+    if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
+        return Err(Error::damaged(&path, format!("it names a file outside the atlas: `{name}`")));
+    }
+    check_sizes(folder, &manifest)?;
+    Ok(manifest)
+}
+
+/// Checks that every file is as long as the manifest says, and that those that reading relies on are as they were written.
+fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
+    for (name, entry) in &manifest.files {
+        let file = folder.join(name);
+        let length = std::fs::metadata(&file)
+            .map_err(|_| Error::damaged(&file, "the manifest names it, but it is not there"))?
+            .len();
+        if length != entry.bytes {
+            return Err(Error::damaged(&file, format!("it has {length} bytes; the manifest says {}", entry.bytes)));
+        }
+    }
+    if manifest.block_rows == 0 || u32::try_from(manifest.blocks()).is_err() {
+        return Err(Error::damaged(folder.join(files::MANIFEST), "blocks of no rows, or more than 2^32 blocks"));
+    }
+    for name in [files::BLOCKS, files::LABELS, files::GENES] {
+        check_file(folder, name, manifest)?;
+    }
+    check_records(folder, manifest, files::BLOCKS, BLOCK_ENTRY_BYTES as u64, manifest.blocks())?;
+    check_records(folder, manifest, files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)
+}
+
+/// Checks that a file holds so many records of so many bytes.
+pub(super) fn check_records(folder: &Path, manifest: &Manifest, name: &str, bytes: u64, count: u64) -> Result<()> {
+    match count.checked_mul(bytes) {
+        Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),
+        _ => Err(Error::damaged(folder.join(name), format!("it does not hold {count} records of {bytes} bytes"))),
+    }
+}
+
+/// Checks a file's checksum.
+pub(super) fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Result<()> {
+    let path = folder.join(name);
+    match manifest.files.get(name) {
+        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}"))),
+        Some(entry) if checksum_of(&path)? != *entry => Err(Error::damaged(path, "its checksum is not the manifest's")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The first column of `genes.parquet`.
+pub(super) fn read_gene_names(path: &Path, genes: u32) -> Result<Vec<String>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let bad = |what: String| Error::damaged(path, what);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+    let mut names = Vec::new();
+    for batch in reader.map_err(|error| bad(error.to_string()))? {
+        let batch = batch.map_err(|error| bad(error.to_string()))?;
+        let column = batch.columns().first().and_then(|column| column.as_string_opt::<i32>().cloned());
+        let column = column.ok_or_else(|| bad("its first column holds no names".into()))?;
+        names.extend(column.iter().map(|name| name.unwrap_or_default().to_owned()));
+    }
+    if names.len() == genes as usize {
+        Ok(names)
+    } else {
+        Err(bad(format!("it names {} genes; the manifest says {genes}", names.len())))
+    }
+}
