@@ -18,6 +18,7 @@ use schemas::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+mod genes;
 mod manifest;
 
 use self::manifest::{check_file, check_records, read_gene_names, read_manifest};
@@ -142,31 +143,6 @@ impl Atlas {
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.0.manifest.cells
-    }
-
-    /// The names of the genes that are seen, in the order of their columns.
-    #[must_use]
-    pub fn genes(&self) -> &[String] {
-        self.1.as_ref().map_or(&self.0.genes, |subset| subset.names())
-    }
-
-    /// The same atlas, seen through these genes alone, in this order.
-    ///
-    /// # Errors
-    /// Names that it does not have.
-    pub fn with_genes(&self, names: &[String]) -> Result<Self> {
-        let all = &self.0.genes;
-        let subset = match all == names {
-            true => None,
-            false => Some(Arc::new(GeneSubset::by_name(names, all, &self.path().display().to_string())?)),
-        };
-        Ok(Self(Arc::clone(&self.0), subset))
-    }
-
-    /// Which genes are seen; none where all are.
-    #[must_use]
-    pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
-        self.1.as_ref()
     }
 
     /// The row that holds a cell.
