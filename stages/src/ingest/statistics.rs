@@ -35,7 +35,7 @@ const DIFFERENTIAL_GENES: usize = 100;
 /// Bytes of lists that are written at once.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
 
-/// Writes the statistics; none where there were too many groups to sum.
+/// Writes the statistics; none where there were too many groups to sum, or no gene.
 ///
 /// Groups come by their covariates, each context's control first.
 ///
@@ -48,7 +48,7 @@ pub fn write(
     annotated: &Annotated,
     values: ValueKind,
 ) -> Result<Option<FileEntry>> {
-    if sums.given_up() {
+    if sums.given_up() || genes.is_empty() {
         return Ok(None);
     }
     let covariates: Vec<String> = annotated.covariates.iter().map(|covariate| covariate.name.clone()).collect();

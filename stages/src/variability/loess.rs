@@ -78,7 +78,7 @@ impl Points {
         // Points that are all as far away leave no weight to any: the neighbourhood grows until one of them is nearer.
         let all_alike = |near: &std::ops::Range<usize>| near.clone().all(|at| away(at) == reach(near));
         while all_alike(&near) && near.len() < self.x.len() {
-            near = self.nearest(place, near.len() + 1);
+            near = self.nearest(place, 2 * near.len());
         }
         let (radius, alike) = (reach(&near), all_alike(&near));
         let mut columns: [Vec<f64>; 3] = Default::default();
