@@ -2,7 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{Error, Result, batch::BatchPlan};
+use schemas::{
+    Error, Result,
+    batch::{BatchPlan, Role},
+    ids::{CellIndex, RowIndex},
+};
 use stages::{
     BoxError,
     atlas::Atlas,
@@ -14,6 +18,8 @@ use stages::{
 
 use crate::runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop};
 
+#[cfg(feature = "torch")]
+pub mod choosing;
 pub mod ingesting;
 #[cfg(feature = "torch")]
 pub mod judging;
@@ -26,6 +32,10 @@ pub mod training;
 
 /// Edges of the longest road: order, read, encode, batch, predict, rows.
 const MOST_EDGES: usize = 6;
+
+/// Rows of the matrix that a batch is drawn from when nothing but sums over cells is wanted.
+#[cfg(feature = "torch")]
+const SUMMED_ROWS: u64 = 512;
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -80,6 +90,20 @@ where
             let expression = gatherer.rows(&pinned)?;
             Ok(Rows { plan: pinned.plan, expression })
         })
+}
+
+/// Some cells, as the matrix has them: every block is read once at most.
+#[cfg(feature = "torch")]
+fn rows_as_stored<F>(atlas: &Atlas, wanted: F) -> impl Iterator<Item = BatchPlan> + Send + use<F>
+where
+    F: Fn(CellIndex) -> bool + Send + 'static,
+{
+    let (atlas, rows) = (atlas.clone(), atlas.cells());
+    (0..rows.div_ceil(SUMMED_ROWS)).map(move |index| {
+        let end = rows.min((index + 1) * SUMMED_ROWS);
+        let cells = (index * SUMMED_ROWS..end).map(|row| atlas.cell(RowIndex(row))).filter(|cell| wanted(*cell));
+        BatchPlan { epoch: 0, index, role: Role::Source, last: end == rows, window: index, cells: cells.collect() }
+    })
 }
 
 /// Plans can't fail; the runtime's sources may.

@@ -330,6 +330,9 @@ pub(crate) struct InspectArgs {
     pub(super) path: PathBuf,
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,
+    /// Show an atlas's statistics: cells, libraries and differential genes of each group
+    #[arg(long)]
+    pub(super) statistics: bool,
 }
 
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use schemas::{
     ids::ConditionId,
 };
 use serde_json::{Map, Value, json};
-use stages::{evaluate::frame::draw, groups::Groups, split::Split};
+use stages::{evaluate::frame::draw, group_statistics::summaries, groups::Groups, split::Split};
 
 use super::{
     Context,
@@ -17,11 +17,17 @@ use super::{
     data::{counts, is_atlas},
 };
 
-/// Conditions that the text shows; JSON shows all.
+/// Conditions, and groups of cells, that the text shows; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
+/// Differential genes of a group that JSON shows, and that the text does.
+const SHOWN_GENES: usize = 20;
+const NAMED_GENES: usize = 5;
 
 pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
-    let value = value_of(args, context)?;
+    let mut value = value_of(args, context)?;
+    if args.statistics {
+        value["statistics"] = statistics_value(&args.path, context)?;
+    }
     context.show.result(&value, || text(&args.path, &value))
 }
 
@@ -75,6 +81,18 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
         "keys": manifest.keys,
         "sources": manifest.sources,
     }))
+}
+
+/// The statistics of an atlas's groups, without the numbers of every gene.
+fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
+    let groups = match path.join(schemas::atlas::files::MANIFEST).exists() {
+        true => summaries(&context.open(path)?, SHOWN_GENES)?,
+        false => return Err(Error::usage("statistics are kept in atlases", "ingest the file, and inspect the atlas")),
+    };
+    if groups.is_none() {
+        context.show.note("the atlas has no statistics: its groups are too many, or an earlier version made it");
+    }
+    serde_json::to_value(groups).map_err(|error| Error::Bug(error.to_string()))
 }
 
 /// A data file as JSON: one pass over it.
@@ -159,6 +177,9 @@ fn model_value(path: &Path) -> Result<Value> {
         map.insert("kind".into(), "model".into());
         map.insert("cells".into(), card.vocabulary.combination_cells.iter().sum::<u64>().into());
         map.insert("genes".into(), card.genes.len().into());
+        if let Some(selection) = map.get_mut("gene_selection") {
+            selection["told"] = card.gene_selection.to_string().into();
+        }
         map.insert("gene_names".into(), card.genes.into());
     }
     Ok(value)
@@ -193,9 +214,10 @@ fn text(path: &Path, value: &Value) -> String {
     let kind = value["kind"].as_str().unwrap_or_default();
     if kind == "model" {
         return format!(
-            "{}: a model of {} genes, trained for {} epochs (best: {}) on atlas {}, split `{}`\nperturbations: {}\ncombinations: {}",
+            "{}: a model of {} genes ({}), trained for {} epochs (best: {}) on atlas {}, split `{}`\nperturbations: {}\ncombinations: {}",
             path.display(),
             value["genes"],
+            value["gene_selection"]["told"].as_str().unwrap_or_default(),
             value["epochs"],
             value["best"],
             value["atlas"].as_str().unwrap_or_default(),
@@ -227,7 +249,38 @@ fn text(path: &Path, value: &Value) -> String {
     if SHOWN_CONDITIONS < conditions.len() {
         lines.push(format!("and {} more conditions (--json shows all)", conditions.len() - SHOWN_CONDITIONS));
     }
+    let groups = value["statistics"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(table) = groups_table(&groups[..groups.len().min(SHOWN_CONDITIONS)]).filter(|_| !groups.is_empty()) {
+        lines.push(draw(&table));
+    }
+    if SHOWN_CONDITIONS < groups.len() {
+        lines.push(format!("and {} more groups (--json shows all)", groups.len() - SHOWN_CONDITIONS));
+    }
     lines.join("\n")
+}
+
+fn groups_table(groups: &[Value]) -> Option<DataFrame> {
+    let texts = |of: &dyn Fn(&Value) -> String| groups.iter().map(of).collect::<Vec<String>>();
+    let text = |name: &'static str| texts(&move |group| group[name].as_str().unwrap_or_default().to_owned());
+    let numbers = |name: &str| groups.iter().map(|group| group[name].as_f64()).collect::<Vec<_>>();
+    let values = |group: &Value| {
+        let values = group["covariates"].as_object().into_iter().flatten();
+        values.filter_map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let genes = |group: &Value| {
+        let genes = group["differential"].as_array().into_iter().flatten().take(NAMED_GENES);
+        genes.filter_map(|gene| gene["gene"].as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let columns = vec![
+        Column::new("condition".into(), text("condition")),
+        Column::new("dose".into(), text("dose")),
+        Column::new("covariates".into(), texts(&values)),
+        Column::new("cells".into(), groups.iter().map(|group| group["cells"].as_u64()).collect::<Vec<_>>()),
+        Column::new("library".into(), numbers("library_mean")),
+        Column::new("detected genes".into(), numbers("detected_genes")),
+        Column::new("differential genes".into(), texts(&genes)),
+    ];
+    DataFrame::new(groups.len(), columns).ok()
 }
 
 fn conditions_table(conditions: &[Value]) -> Option<DataFrame> {

@@ -1,7 +1,7 @@
 //! `train`.
 
 use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
-use schemas::config::Preset;
+use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
     split::Split,
@@ -57,7 +57,12 @@ pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Tr
     let settings = settings(args)?;
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
-    Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())
+    let training =
+        Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())?;
+    if settings.data.genes != GeneChoice::All {
+        context.show.note(&training.card().gene_selection.to_string());
+    }
+    Ok(training)
 }
 
 fn settings(args: &TrainArgs) -> Result<Settings> {
@@ -72,7 +77,14 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
     assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
     assignments.extend(args.batch_size.map(|size| format!("train.batch_size={size}")));
     assignments.extend(args.seed.map(|seed| format!("seed={seed}")));
-    Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)
+    let mut settings = Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)?;
+    if let Some(genes) = &args.genes {
+        settings.data.genes = genes.clone();
+    }
+    if !args.genes_keep.is_empty() {
+        settings.data.genes_keep = args.genes_keep.iter().cloned().map(GenesKept::from).collect();
+    }
+    Ok(settings)
 }
 
 fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Context) -> Result<Split> {

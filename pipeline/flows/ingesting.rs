@@ -1,4 +1,4 @@
-//! `source → read → annotate → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
+//! `source → read → annotate → tally → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,6 +12,7 @@ use stages::{
         annotate::{Annotate, Rows},
         census::{OnBadValues, ValuesAs},
         filter::cell_filter,
+        group_sums::GroupSums,
         keys::{AskedKeys, resolve},
         label::Labeller,
         pack::SlabPacker,
@@ -19,7 +20,9 @@ use stages::{
         slab::CutSlabs,
         source::{Pieces, Source},
         spill::{Spill, estimated_bytes},
-        store::{AtlasFacts, MatrixFiles, StoreMatrix, publish},
+        statistics,
+        store::{AtlasFacts, MatrixFiles, StoreMatrix, gene_names, publish},
+        tally::Tally,
     },
 };
 
@@ -105,6 +108,8 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     let labeller = Labeller::new(Arc::clone(&source), keys.columns, keys.rules);
     let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller, source.cells())?;
     let annotated = || findings.take().ok_or_else(|| Error::Bug("the annotations did not end".into()));
+    let names = gene_names(source.var());
+    let (tally, tallied) = Tally::new(GroupSums::new(folder.file(""), names.len()));
     let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, filter);
     let on_cells = options.on_cells.clone();
     let pieces = Pieces::new(Arc::clone(&source)).inspect(move |piece| {
@@ -115,9 +120,10 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     let rows = Pipeline::from_source("source", resources.edge(), pieces)
         .with_stop(resources.stop.clone())
         .map("read", resources.threads, move |piece| Ok(reader.read(piece.0)?))
-        .then("annotate", annotate);
+        .then("annotate", annotate)
+        .then("tally", tally);
 
-    let (annotated, matrix) = match options.shuffle {
+    let (annotated, mut matrix) = match options.shuffle {
         None => {
             let store = StoreMatrix::create(&folder, options.codec, None)?;
             let matrix = stored(rows, store, width, options.codec, resources)?;
@@ -137,7 +143,11 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             (annotated, stored(rows, store, width, options.codec, resources)?)
         }
     };
-    facts.check(&annotated)?;
+    let values = facts.check(&annotated)?;
+    let sums = tallied.take().ok_or_else(|| Error::Bug("the sums did not end".into()))?;
+    if let Some(entry) = statistics::write(&folder, &sums, &names, &annotated, values)? {
+        matrix.add(files::STATISTICS, entry);
+    }
     let manifest = publish(folder, facts, annotated, matrix)?;
     Ok(Ingested { manifest, guessed: keys.guessed })
 }

@@ -13,6 +13,7 @@
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
 //! | `genes.parquet` | `var`; the first column, `gene`, is the gene's name |
 //! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: a row a condition |
+//! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: a row a group of cells; not there where there are too many groups |
 //! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells train, validate, or are held out; no part of the atlas's checksum |
 //!
 //! *Cells* are numbered as the source has them; *rows* are numbered as the matrix holds them. They are the same unless the
@@ -73,6 +74,8 @@ pub mod files {
     pub const GENES: &str = "genes.parquet";
     /// The conditions.
     pub const CONDITIONS: &str = "conditions.parquet";
+    /// Statistics of each group of cells.
+    pub const STATISTICS: &str = "statistics.parquet";
     /// Folder of the splits.
     pub const SPLITS: &str = "splits";
 }

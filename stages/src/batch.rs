@@ -1,5 +1,7 @@
 //! Gathers expression straight from the blocks into a recycled buffer: one copy.
 
+use std::sync::Arc;
+
 use schemas::{
     ByteSize,
     atlas::{GeneWidth, ValueWidth},
@@ -11,6 +13,7 @@ use crate::{
     atlas::Atlas,
     block::{GeneSlice, ValueSlice},
     encode::EncodedPlan,
+    gene_subset::GeneSubset,
     read::PinnedPlan,
     recycle::{Pool, Pooled},
 };
@@ -37,6 +40,7 @@ impl ByteSize for Batch {
 pub struct Gatherer {
     gene_width: GeneWidth,
     value_width: ValueWidth,
+    subset: Option<Arc<GeneSubset>>,
     pool: Pool<Expression>,
 }
 
@@ -45,7 +49,12 @@ impl Gatherer {
     #[must_use]
     pub fn new(atlas: &Atlas) -> Self {
         let manifest = atlas.manifest();
-        Self { gene_width: manifest.gene_width, value_width: manifest.value_width, pool: Pool::default() }
+        Self {
+            gene_width: manifest.gene_width,
+            value_width: manifest.value_width,
+            subset: atlas.gene_subset().cloned(),
+            pool: Pool::default(),
+        }
     }
 
     /// Gathers the rows of an encoded plan.
@@ -80,6 +89,9 @@ impl Gatherer {
                 _ => return Err("a block's gene ids are not as wide as its atlas's".into()),
             }
             append_values(values, row_values)?;
+        }
+        if let Some(subset) = &self.subset {
+            subset.keep(&mut out);
         }
         Ok(out)
     }

@@ -33,6 +33,15 @@ impl ByteSize for Rows {
     }
 }
 
+/// Rows and their codes, a record a row: the condition id, then the covariate codes.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The rows.
+    pub rows: Rows,
+    /// The codes.
+    pub codes: Vec<u32>,
+}
+
 /// What was found on the way.
 #[derive(Debug)]
 pub struct Annotated {
@@ -97,9 +106,9 @@ impl Annotate {
 
 impl Stage for Annotate {
     type In = ReadPiece;
-    type Out = Rows;
+    type Out = Labelled;
 
-    fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Rows)) -> Result<(), BoxError> {
+    fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
         let (cells, labels, labeller) = self.files.as_mut().ok_or("the stream has ended")?;
         let codes = labeller.codes(&piece.cells, &piece.obs)?;
         labels.append(bytemuck::cast_slice(&codes))?;
@@ -108,11 +117,11 @@ impl Stage for Annotate {
         self.census.merge(piece.census);
         piece.records.number_from(self.cells);
         self.cells += piece.cells.len() as u64;
-        emit(Rows(piece.records));
+        emit(Labelled { rows: Rows(piece.records), codes });
         Ok(())
     }
 
-    fn finish(&mut self, _: &mut dyn FnMut(Rows)) -> Result<(), BoxError> {
+    fn finish(&mut self, _: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
         let (cells, labels, labeller) = self.files.take().ok_or("the stream has ended")?;
         cells.finish()?;
         let (conditions, cells_of, covariates) = labeller.finish();

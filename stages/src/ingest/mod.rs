@@ -1,13 +1,15 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`, `tenx`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
-//! settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
-//! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
+//! A format (one file a format: `h5ad`, `tenx`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
+//! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are
+//! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled by way
+//! of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
 pub mod annotate;
 pub mod census;
 pub mod filter;
 pub mod format;
+pub mod group_sums;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 #[cfg(feature = "hdf5")]
@@ -22,7 +24,9 @@ pub mod records;
 pub mod slab;
 pub mod source;
 pub mod spill;
+pub mod statistics;
 pub mod store;
+pub mod tally;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
 pub mod transpose;

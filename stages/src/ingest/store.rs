@@ -46,6 +46,13 @@ pub struct MatrixFiles {
     written: BTreeMap<String, FileEntry>,
 }
 
+impl MatrixFiles {
+    /// Adds a file that was written beside the matrix.
+    pub fn add(&mut self, name: &str, entry: FileEntry) {
+        self.written.insert(name.into(), entry);
+    }
+}
+
 /// Writes `matrix.bin` and `blocks.bin`, and where rows are shuffled `rows.bin` and `order.bin`.
 #[derive(Debug)]
 pub struct StoreMatrix {
@@ -219,15 +226,15 @@ impl AtlasFacts {
         self.source.origin().to_string()
     }
 
-    /// Refuses a source without cells, and values that can't be taken.
+    /// What the values are; refuses a source without cells, and values that can't be taken.
     ///
     /// # Errors
     /// Either; the first bad values are named.
-    pub fn check(&self, annotated: &Annotated) -> Result<()> {
+    pub fn check(&self, annotated: &Annotated) -> Result<ValueKind> {
         if annotated.cells == 0 {
             return Err(Error::data(self.place(), "there are no cells", "check the file, or the filter"));
         }
-        self.value_kind(&annotated.census).map(drop)
+        self.value_kind(&annotated.census)
     }
 
     /// Decides what the values are.
@@ -280,7 +287,8 @@ impl AtlasFacts {
 }
 
 /// The first column of `var`.
-fn gene_names(var: &RecordBatch) -> Vec<String> {
+#[must_use]
+pub fn gene_names(var: &RecordBatch) -> Vec<String> {
     var.column(0).as_string::<i32>().iter().map(|name| name.unwrap_or_default().to_owned()).collect()
 }
 
