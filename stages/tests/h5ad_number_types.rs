@@ -166,7 +166,8 @@ fn refused(encoding: &'static str, change: impl FnOnce(&mut Vec<i64>, &mut Vec<i
     let source = format::open(&path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
     let error = read(&*source).expect_err("it is bad");
     assert_eq!(error.exit_code(), ExitCode::Data, "{error}");
-    let (_, message) = error.to_string().rsplit_once("h5ad: ").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a place");
+    let (_, message) =
+        error.to_string().rsplit_once("h5ad: ").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a place");
     (message, error.hint().expect("what would mend it"))
 }
 
@@ -184,7 +185,12 @@ fn a_matrix_by_columns_names_what_is_wrong_with_it() {
     let refused = |change: fn(&mut Vec<i64>, &mut Vec<i64>)| refused("csc_matrix", change).0;
     assert_eq!(refused(|_, rows| rows[5] = 5), "X/indices: row index 5 at column 3, but there are 5 rows");
     assert_eq!(refused(|_, rows| rows[0] = -1), "X/indices: row index -1 at column 0, but there are 5 rows");
-    assert_eq!(refused(|pointers, _| pointers[4] = 7), "X/indptr: at column 4: column pointer 7 lies outside the 6 entries");
+    assert_eq!(
+        refused(|pointers, _| pointers[4] = 7),
+        "X/indptr: at column 4: column pointer 7 lies outside the 6 entries"
+    );
     assert_eq!(refused(|pointers, _| pointers[0] = 1), "X/indptr: at column 0: the first column pointer is 1, not 0");
-    assert!(refused(|pointers, _| pointers[2] = 1).starts_with("X/indptr: at column 1: column pointers fall from 2 to 1"));
+    assert!(
+        refused(|pointers, _| pointers[2] = 1).starts_with("X/indptr: at column 1: column pointers fall from 2 to 1")
+    );
 }
