@@ -13,7 +13,7 @@ use stages::{
         census::{OnBadValues, ValuesAs},
         keys::{AskedKeys, resolve},
         label::Labeller,
-        pack::pack,
+        pack::SlabPacker,
         piece::PieceReader,
         slab::CutSlabs,
         source::{Pieces, Source},
@@ -125,9 +125,10 @@ fn stored(
     codec: Codec,
     resources: &Resources,
 ) -> Result<MatrixFiles> {
+    let packer = SlabPacker::new(width, codec);
     let run = rows
         .then("cut", CutSlabs::default())
-        .map("pack", resources.threads, move |slab| pack(&slab, width, codec))
+        .map("pack", resources.threads, move |slab| packer.pack(&slab))
         .run("store", store);
     Ok(completed(run, AGAIN)?.0)
 }

@@ -7,8 +7,14 @@ mod heap;
 mod lzf;
 mod numbers;
 mod records;
+#[cfg(test)]
+mod tests;
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use hdf5_metno::{
     File,
@@ -33,19 +39,35 @@ const METADATA_CACHE_BYTES: usize = 4 << 20;
 /// An object of an HDF5 file, as errors name it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    file: Arc<Path>,
+    file: Arc<OnDisk>,
     object: String,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    path: PathBuf,
+    /// Opened once for all datasets that are read past libhdf5.
+    bytes: OnceLock<Option<Arc<fs::File>>>,
 }
 
 impl Place {
     /// The file itself.
     pub(crate) fn root(file: &Path) -> Self {
-        Self { file: file.into(), object: String::new() }
+        Self { file: Arc::new(OnDisk { path: file.into(), bytes: OnceLock::new() }), object: String::new() }
     }
 
     /// A member of this group.
     pub(crate) fn child(&self, name: &str) -> Self {
         Self { file: Arc::clone(&self.file), object: format!("{}/{name}", self.object) }
+    }
+
+    /// The bytes of the file, if it is the one of that name.
+    fn bytes(&self, name: &str) -> Option<Arc<fs::File>> {
+        let OnDisk { path, bytes } = &*self.file;
+        if path.as_path() != Path::new(name) {
+            return None;
+        }
+        bytes.get_or_init(|| fs::File::open(path).ok().map(Arc::new)).clone()
     }
 
     /// An error about this object.
@@ -65,15 +87,15 @@ impl Place {
     pub(crate) fn unwritable(&self, error: hdf5_metno::Error) -> Error {
         let text = frames(&error);
         let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
-        Error::Io { action: "write", path: self.file.to_path_buf(), source }
+        Error::Io { action: "write", path: self.file.path.clone(), source }
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.object.strip_prefix('/') {
-            None => self.file.display().fmt(f),
-            Some(object) => write!(f, "{}: {object}", self.file.display()),
+            None => self.file.path.display().fmt(f),
+            Some(object) => write!(f, "{}: {object}", self.file.path.display()),
         }
     }
 }
@@ -141,7 +163,7 @@ fn says_no_space(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+mod place_tests {
     use super::*;
 
     #[test]

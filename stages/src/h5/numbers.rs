@@ -4,7 +4,7 @@
 //! reads them then is plain reads and our own filters. Datasets that this does not suit (unusual number types, filters or
 //! layouts, chunks that were never written) are read through libhdf5 all the same.
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 use hdf5_metno::{Dataset, dataset::Layout};
 use schemas::Result;
@@ -23,7 +23,7 @@ const READ_BYTES: u64 = 128 << 10;
 /// A vector (of one column) or a matrix of numbers.
 #[derive(Debug)]
 pub(crate) struct Numbers {
-    place: Place,
+    pub(super) place: Place,
     rows: u64,
     columns: u64,
     way: Way,
@@ -38,7 +38,7 @@ enum Way {
 /// Where the numbers lie.
 #[derive(Debug)]
 struct Direct {
-    file: File,
+    file: Arc<File>,
     element: Element,
     storage: Storage,
 }
@@ -61,7 +61,7 @@ impl Numbers {
     pub(crate) fn open(dataset: Dataset, place: Place) -> Result<Self> {
         let numbers = Self::through_library(dataset, place)?;
         let Way::Library(dataset) = &numbers.way else { return Ok(numbers) };
-        match Direct::open(dataset, numbers.rows, numbers.columns) {
+        match Direct::open(dataset, numbers.rows, numbers.columns, &numbers.place) {
             Some(direct) => Ok(Self { way: Way::Direct(direct), ..numbers }),
             None => Ok(numbers),
         }
@@ -133,7 +133,7 @@ impl Numbers {
 }
 
 impl Direct {
-    fn open(dataset: &Dataset, rows: u64, columns: u64) -> Option<Self> {
+    fn open(dataset: &Dataset, rows: u64, columns: u64, place: &Place) -> Option<Self> {
         let element = Element::of(dataset)?;
         let bytes = rows.checked_mul(columns)?.checked_mul(element.bytes() as u64)?;
         let storage = match dataset.layout() {
@@ -146,7 +146,8 @@ impl Direct {
             Layout::Chunked => Storage::Chunked(Box::new(Chunks::open(dataset, rows, columns, element.bytes())?)),
             Layout::Contiguous | Layout::Compact | Layout::Virtual => return None,
         };
-        Some(Self { file: File::open(dataset.filename()).ok()?, element, storage })
+        // Of a link to another file, that one would be needed.
+        Some(Self { file: place.bytes(&dataset.filename())?, element, storage })
     }
 
     fn read<T: Number>(&self, rows: Range<u64>, columns: u64, place: &Place, out: &mut Vec<T>) -> Result<()> {

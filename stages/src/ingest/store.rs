@@ -27,6 +27,7 @@ use crate::{
     BoxError, Sink,
     disk::{HashedFile, StagedFolder, checksum_of, hex, write_atomically},
     mmap,
+    recycle::Pooled,
     write::{ParquetFile, conditions_batch},
 };
 
@@ -128,10 +129,10 @@ impl StoreMatrix {
 }
 
 impl Sink for StoreMatrix {
-    type In = PackedSlab;
+    type In = Pooled<PackedSlab>;
     type Summary = MatrixFiles;
 
-    fn push(&mut self, slab: PackedSlab) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, slab: Pooled<PackedSlab>) -> Result<ControlFlow<()>, BoxError> {
         self.take(&slab)?;
         Ok(ControlFlow::Continue(()))
     }
