@@ -5,7 +5,10 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use self::support::{Home, says, skipped};
 
@@ -20,7 +23,7 @@ fn shared(folder: &str) -> Option<PathBuf> {
 }
 
 /// What another program reads of each file: its name, and its shape unless there is no matrix.
-fn read_elsewhere(folder: &PathBuf) -> Vec<(String, Option<(u64, u64)>)> {
+fn read_elsewhere(folder: &Path) -> Vec<(String, Option<(u64, u64)>)> {
     let table = fs::read_to_string(folder.join("expected_python.tsv")).unwrap();
     let shape = |detail: &str| {
         let (cells, rest) = detail.strip_prefix('(')?.split_once(", ")?;
