@@ -1,7 +1,7 @@
 //! Tables of compound records, read as the bytes that they are in the file: which members there are is known only when a file
 //! is open, and libhdf5 would have to be told that in advance.
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 use hdf5_metno::{
     Dataset,
@@ -23,7 +23,7 @@ const READ_BYTES: u64 = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Records {
     place: Place,
-    file: File,
+    file: Arc<File>,
     rows: u64,
     record_bytes: usize,
     members: Vec<Member>,
@@ -51,7 +51,9 @@ impl Records {
     /// # Errors
     /// Any other dataset, or one with filters that are not known here.
     pub(crate) fn open(dataset: &Dataset, place: Place) -> Result<Self> {
-        let file = File::open(dataset.filename()).map_err(schemas::Error::io("read", dataset.filename()))?;
+        let Some(file) = place.bytes(&dataset.filename()) else {
+            return Err(place.error("lies in another file", "give that file, or copy the table into this one"));
+        };
         let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor());
         let descriptor = descriptor.map_err(|error| place.unreadable(error))?;
         let (TypeDescriptor::Compound(compound), &[rows]) = (descriptor, dataset.shape().as_slice()) else {
