@@ -147,6 +147,8 @@ impl Gaps<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+
     use proptest::prelude::*;
     use schemas::atlas::ValueWidth;
 

@@ -96,7 +96,6 @@ mod casts {
         clippy::cast_sign_loss,
         reason = "values are worked with as f32, and what no id can be is told apart before it is cast"
     )]
-    #![allow(trivial_numeric_casts, reason = "one cast for all types")]
 
     use super::{Element, Number};
 

@@ -1,4 +1,5 @@
 //! What is read past libhdf5 is what libhdf5 reads.
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::{ops::Range, path::Path};
 
@@ -82,8 +83,7 @@ fn every_type_reads_as_libhdf5_does(shape: &[usize], values: &[i8], stored: &Sto
     let file = super::create(&folder.path().join("a.h5")).unwrap();
     macro_rules! check {
         ($($stored:ty),+) => {$(
-            #[expect(clippy::cast_sign_loss, clippy::allow_attributes, reason = "any bits will do")]
-            #[allow(clippy::cast_lossless, trivial_numeric_casts, unfulfilled_lint_expectations, reason = "one cast for all types")]
+            #[allow(clippy::unnecessary_cast, reason = "one cast for all types")]
             let numbers: Vec<$stored> = values.iter().map(|value| *value as $stored).collect();
             let dataset = write(&file, stringify!($stored), shape, &numbers, stored);
             reads_as_libhdf5_does::<f32>(&dataset, ranges);
