@@ -19,3 +19,4 @@ pub mod slab;
 pub mod source;
 pub mod spill;
 pub mod store;
+pub mod transpose;
