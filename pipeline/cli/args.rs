@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
-use stages::atlas::Access;
+use stages::{atlas::Access, ingest::format::Choice};
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -163,6 +163,8 @@ pub(crate) struct KeyArgs {
     /// Take raw/X instead of X
     #[arg(long)]
     pub(super) raw: bool,
+    #[command(flatten)]
+    pub(super) table: TableArgs,
     /// What the values are taken for
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) values: ValuesArg,
@@ -178,6 +180,29 @@ pub(crate) struct KeyArgs {
     /// Decides the order of the rows
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) shuffle_seed: u64,
+}
+
+/// How a Parquet or Arrow table is told apart
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TableArgs {
+    /// Columns of a wide table that annotate cells, separated by commas; all other numbers are genes [default: dose,
+    /// n_counts and the like, told when they are taken]
+    #[arg(long, value_name = "a,b")]
+    pub(super) obs_columns: Option<String>,
+    /// Parquet table that names the genes which lists hold as numbers [default: gene_metadata.parquet beside them]
+    #[arg(long, value_name = "FILE")]
+    pub(super) genes_table: Option<PathBuf>,
+}
+
+impl TableArgs {
+    /// The choice of a matrix, as far as these flags make it.
+    pub(super) fn choice(&self) -> Choice {
+        let obs_columns = self
+            .obs_columns
+            .as_ref()
+            .map(|list| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect());
+        Choice { obs_columns, genes_table: self.genes_table.clone(), ..Choice::default() }
+    }
 }
 
 #[cfg(feature = "hdf5")]
@@ -238,7 +263,7 @@ pub(super) enum OnBadValuesArg {
 #[cfg(feature = "hdf5")]
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
-    /// The .h5ad file
+    /// The cells: an .h5ad file, a 10x folder, a Matrix Market file, a Parquet or Arrow table or a folder of them
     pub(super) input: PathBuf,
     /// The atlas to write: a folder
     #[arg(long, value_name = "NAME.atlas")]
@@ -276,8 +301,10 @@ pub(crate) struct SplitArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// An atlas, a data file or a model
+    /// An atlas, a data file or folder, or a model
     pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) table: TableArgs,
 }
 
 #[derive(Args, Debug)]

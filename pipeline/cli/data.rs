@@ -84,7 +84,7 @@ pub(super) fn ingest_file(
         format::{Choice, open},
         keys::AskedKeys,
     };
-    let source = open(input, &Choice { layer: keys.layer.clone(), raw: keys.raw })?;
+    let source = open(input, &Choice { layer: keys.layer.clone(), raw: keys.raw, ..keys.table.choice() })?;
     let options = IngestOptions {
         keys: AskedKeys {
             perturbation: keys.perturbation.clone(),

@@ -9,7 +9,17 @@ use schemas::{
     ids::ConditionId,
 };
 use serde_json::{Map, Value, json};
-use stages::{evaluate::frame::draw, groups::Groups, split::Split};
+use stages::{
+    evaluate::frame::draw,
+    groups::Groups,
+    ingest::{
+        format::{Choice, Format, open},
+        keys::{AskedKeys, resolve},
+        label::Labeller,
+        source::chunks,
+    },
+    split::Split,
+};
 
 use super::{Context, args::InspectArgs, data::counts};
 
@@ -17,11 +27,12 @@ use super::{Context, args::InspectArgs, data::counts};
 const SHOWN_CONDITIONS: usize = 40;
 
 pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
-    let value = value_of(&args.path, context)?;
+    let value = value_of(args, context)?;
     context.show.result(&value, || text(&args.path, &value))
 }
 
-fn value_of(path: &Path, context: &Context) -> Result<Value> {
+fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
+    let path = &args.path;
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "file or folder" });
     }
@@ -29,16 +40,11 @@ fn value_of(path: &Path, context: &Context) -> Result<Value> {
     if path.join(stages::saved::files::CARD).exists() {
         return model_value(path);
     }
-    if path.is_dir() {
+    // A folder that holds no cells in any format is an atlas, or something that should have been one.
+    if path.is_dir() && (path.join(schemas::atlas::files::MANIFEST).exists() || Format::of(path).is_err()) {
         return atlas_value(&context.open(path)?);
     }
-    #[cfg(feature = "hdf5")]
-    return file_value(path);
-    #[cfg(not(feature = "hdf5"))]
-    Err(Error::usage(
-        format!("{} is no atlas and no model", path.display()),
-        "this build reads no .h5ad files: build it with the feature hdf5",
-    ))
+    file_value(path, &args.table.choice())
 }
 
 /// An atlas as JSON.
@@ -79,15 +85,9 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 }
 
 /// A data file as JSON: one pass over it.
-#[cfg(feature = "hdf5")]
-fn file_value(path: &Path) -> Result<Value> {
-    use stages::ingest::{
-        format::{Choice, open},
-        keys::{AskedKeys, resolve},
-        label::Labeller,
-        source::chunks,
-    };
-    let source = open(path, &Choice::default())?;
+fn file_value(path: &Path, choice: &Choice) -> Result<Value> {
+    let source = open(path, choice)?;
+    let bytes = source.origin().bytes;
     let file = path.display().to_string();
     let (cells, genes) = (source.cells(), source.var().num_rows());
     // Columns that can't be settled are no reason not to show the rest.
@@ -138,13 +138,13 @@ fn file_value(path: &Path) -> Result<Value> {
         None => (json!([]), json!({})),
     };
     Ok(json!({
-        "kind": "h5ad",
+        "kind": Format::of(path)?.name(),
         "format": 1,
         "cells": cells,
         "genes": genes,
         "nonzeros": nonzeros,
         "values": if are_counts { "counts" } else { "continuous" },
-        "bytes": std::fs::metadata(path).map_err(Error::io("read", path))?.len(),
+        "bytes": bytes,
         "conditions": conditions,
         "covariates": covariates,
         "splits": {},

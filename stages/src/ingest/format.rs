@@ -1,18 +1,25 @@
 //! Which format a file or folder has, and how it is opened.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemas::{Error, Result};
 
-use super::source::Source;
+use super::{mtx, source::Source};
 
-/// Which matrix of a file is taken, where a format can hold several.
+/// Which matrix of a file is taken, where a format can hold several, and how a table is told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// A layer to take instead of `X`.
     pub layer: Option<String>,
     /// Whether to take `raw/X` (and `raw/var`) instead of `X`.
     pub raw: bool,
+    /// The columns of a table that annotate cells; all other numbers are genes. Where none are named, habits decide.
+    pub obs_columns: Option<Vec<String>>,
+    /// A table that names the genes which a table of cells has as numbers.
+    pub genes_table: Option<PathBuf>,
 }
 
 impl Choice {
@@ -27,16 +34,66 @@ impl Choice {
     }
 }
 
+/// The formats that are known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A file that anndata wrote.
+    H5ad,
+    /// A 10x folder, or a Matrix Market file.
+    MatrixMarket,
+}
+
+impl Format {
+    /// What a file or folder is taken for, by its name and its first bytes.
+    ///
+    /// # Errors
+    /// A path that leads nowhere.
+    pub fn of(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::Missing { path: path.into(), kind: "file or folder" });
+        }
+        if mtx::is_one(path)? {
+            return Ok(Self::MatrixMarket);
+        }
+        if path.is_dir() {
+            return Err(Error::data(
+                path.display().to_string(),
+                "the folder holds no cells in a format that is known here",
+                "a 10x folder holds matrix.mtx",
+            ));
+        }
+        Ok(Self::H5ad)
+    }
+
+    /// Its name, as `inspect` tells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H5ad => "h5ad",
+            Self::MatrixMarket => "mtx",
+        }
+    }
+}
+
 /// Opens cells of any format.
 ///
 /// # Errors
 /// A path that leads nowhere, a format that is not known here, a file that is not as it should be.
 pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
-    if !path.exists() {
-        return Err(Error::Missing { path: path.into(), kind: "file or folder" });
+    let format = Format::of(path)?;
+    if format != Format::H5ad && choice.matrix() != "X" {
+        let message = format!("{} holds one matrix only", path.display());
+        return Err(Error::usage(message, "--layer and --raw choose among those of an .h5ad file"));
     }
-    #[cfg(feature = "hdf5")]
-    return Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?));
-    #[cfg(not(feature = "hdf5"))]
-    Err(Error::data(path.display().to_string(), "its format is not known here", "build with the feature `hdf5`"))
+    match format {
+        Format::MatrixMarket => Ok(Arc::new(mtx::MatrixMarket::open(path)?)),
+        #[cfg(feature = "hdf5")]
+        Format::H5ad => Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?)),
+        #[cfg(not(feature = "hdf5"))]
+        Format::H5ad => Err(Error::data(
+            path.display().to_string(),
+            "its format is not known here",
+            "build with the feature `hdf5`",
+        )),
+    }
 }

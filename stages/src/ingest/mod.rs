@@ -1,6 +1,6 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
+//! A format (one file a format: `h5ad`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
 //! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
 //! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
@@ -12,6 +12,7 @@ pub mod h5ad;
 pub mod keys;
 pub mod label;
 pub mod memory;
+pub mod mtx;
 pub mod pack;
 pub mod piece;
 pub mod records;
