@@ -7,7 +7,7 @@ use std::{
 
 use schemas::{Error, Result};
 
-use super::{mtx, source::Source};
+use super::{mtx, source::Source, table};
 
 /// Which matrix of a file is taken, where a format can hold several, and how a table is told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Format {
     H5ad,
     /// A 10x folder, or a Matrix Market file.
     MatrixMarket,
+    /// A Parquet or Arrow table of cells, or a folder of them.
+    Table,
 }
 
 impl Format {
@@ -55,11 +57,14 @@ impl Format {
         if mtx::is_one(path)? {
             return Ok(Self::MatrixMarket);
         }
+        if table::is_one(path)? {
+            return Ok(Self::Table);
+        }
         if path.is_dir() {
             return Err(Error::data(
                 path.display().to_string(),
                 "the folder holds no cells in a format that is known here",
-                "a 10x folder holds matrix.mtx",
+                "a 10x folder holds matrix.mtx, a table of cells is one or several .parquet or .arrow files",
             ));
         }
         Ok(Self::H5ad)
@@ -71,6 +76,7 @@ impl Format {
         match self {
             Self::H5ad => "h5ad",
             Self::MatrixMarket => "mtx",
+            Self::Table => "table",
         }
     }
 }
@@ -87,6 +93,7 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     }
     match format {
         Format::MatrixMarket => Ok(Arc::new(mtx::MatrixMarket::open(path)?)),
+        Format::Table => Ok(Arc::new(table::CellTable::open(path, choice)?)),
         #[cfg(feature = "hdf5")]
         Format::H5ad => Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?)),
         #[cfg(not(feature = "hdf5"))]

@@ -20,4 +20,5 @@ pub mod slab;
 pub mod source;
 pub mod spill;
 pub mod store;
+pub mod table;
 pub mod transpose;
