@@ -146,13 +146,24 @@ pub(crate) struct ChoiceArgs {
     /// Genome to take of a 10x file
     #[arg(long, value_name = "NAME")]
     genome: Option<String>,
+    /// Columns of a wide table that annotate cells, separated by commas; all other numbers are genes [default: dose,
+    /// n_counts and the like, told when they are taken]
+    #[arg(long, value_name = "a,b")]
+    obs_columns: Option<String>,
+    /// Parquet table that names the genes which lists hold as numbers [default: gene_metadata.parquet beside them]
+    #[arg(long, value_name = "FILE")]
+    genes_table: Option<PathBuf>,
 }
 
 impl ChoiceArgs {
     /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
     pub(super) fn choice(&self) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
+        let columns =
+            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         Choice {
+            obs_columns: self.obs_columns.as_ref().map(columns),
+            genes_table: self.genes_table.clone(),
             layer: self.layer.clone(),
             raw: self.raw,
             genome: self.genome.clone(),
@@ -216,7 +227,7 @@ impl KeyArgs {
     pub(super) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;
         let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
-        let ChoiceArgs { layer, raw, genome } = &self.choice;
+        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
         let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
         let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
         let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
@@ -270,7 +281,7 @@ pub(super) enum OnBadValuesArg {
 
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
-    /// Files or folders of cells; several become one atlas, their cells one after another
+    /// Files or folders of cells: .h5ad, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several become one atlas, their cells one after another
     #[arg(required = true, value_name = "INPUT")]
     pub(super) inputs: Vec<PathBuf>,
     /// The atlas to write: a folder
@@ -326,7 +337,7 @@ pub(crate) struct SplitArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// An atlas, a data file or a model
+    /// An atlas, a data file or folder, or a model
     pub(super) path: PathBuf,
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,

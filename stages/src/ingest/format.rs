@@ -10,7 +10,7 @@ use std::{
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{source::Source, worker::RemoteSource};
+use super::{mtx, source::Source, table, worker::RemoteSource};
 
 /// What an HDF5 file begins with, or what follows its user block of 512 bytes, or twice that, or twice that again.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
@@ -26,6 +26,10 @@ pub struct Choice {
     pub raw: bool,
     /// The genome to take of a 10x file that has several.
     pub genome: Option<String>,
+    /// The columns of a table that annotate cells; all other numbers are genes. Where none are named, habits decide.
+    pub obs_columns: Option<Vec<String>>,
+    /// A table that names the genes which a table of cells has as numbers.
+    pub genes_table: Option<PathBuf>,
     /// The program that reads HDF5 files in a process of its own; without one they are read in this process.
     pub worker: Option<PathBuf>,
 }
@@ -49,14 +53,33 @@ pub enum Format {
     H5ad,
     /// An HDF5 file of Cell Ranger or Space Ranger.
     TenX,
+    /// A 10x folder, or a Matrix Market file.
+    MatrixMarket,
+    /// A Parquet or Arrow table of cells, or a folder of them.
+    Table,
 }
 
 impl Format {
     /// What a file or folder is taken for, by what is in it.
     ///
     /// # Errors
-    /// A path that leads nowhere; a format that is not known here.
+    /// A format that is not known here, a file that can't be read.
     pub fn of(path: &Path) -> Result<Self> {
+        if !is_hdf5(path)? {
+            if mtx::is_one(path)? {
+                return Ok(Self::MatrixMarket);
+            }
+            if table::is_one(path)? {
+                return Ok(Self::Table);
+            }
+        }
+        if path.is_dir() {
+            return Err(Error::data(
+                path.display().to_string(),
+                "the folder holds no cells in a format that is known here",
+                "a 10x folder holds matrix.mtx, a table of cells is one or several .parquet or .arrow files",
+            ));
+        }
         #[cfg(feature = "hdf5")]
         return super::hdf5::format_of(path);
         #[cfg(not(feature = "hdf5"))]
@@ -83,15 +106,21 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
 /// # Errors
 /// As for [`open`].
 pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
-    match Format::of(path)? {
+    let format = Format::of(path)?;
+    if matches!(format, Format::MatrixMarket | Format::Table) && choice.matrix() != "X" {
+        let message = format!("{} holds one matrix only", path.display());
+        return Err(Error::usage(message, "--layer and --raw choose among those of an .h5ad file"));
+    }
+    match format {
+        Format::MatrixMarket => Ok(Arc::new(mtx::MatrixMarket::open(path)?)),
+        Format::Table => Ok(Arc::new(table::CellTable::open(path, choice)?)),
         #[cfg(feature = "hdf5")]
         Format::H5ad => Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?)),
         #[cfg(feature = "hdf5")]
         Format::TenX => Ok(Arc::new(super::tenx::TenXReader::open(path, choice)?)),
         #[cfg(not(feature = "hdf5"))]
         Format::H5ad | Format::TenX => {
-            let hint = "build with the feature `hdf5`";
-            Err(Error::data(path.display().to_string(), format!("this build does not read it ({choice:?})"), hint))
+            Err(Error::data(path.display().to_string(), "this build does not read it", "build with the feature `hdf5`"))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`, `tenx`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
+//! A format (one file a format: `h5ad`, `tenx`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
 //! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are
 //! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled by way
 //! of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
@@ -18,6 +18,7 @@ pub mod join;
 pub mod keys;
 pub mod label;
 pub mod memory;
+pub mod mtx;
 pub mod pack;
 pub mod piece;
 pub mod records;
@@ -26,6 +27,7 @@ pub mod source;
 pub mod spill;
 pub mod statistics;
 pub mod store;
+pub mod table;
 pub mod tally;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
