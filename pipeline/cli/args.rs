@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Explain(model::ExplainArgs),
     /// Train a model
     #[cfg(feature = "torch")]
-    Train(model::TrainArgs),
+    Train(Box<model::TrainArgs>),
     /// Predict cells under other conditions
     #[cfg(feature = "torch")]
     Predict(model::PredictArgs),

@@ -52,7 +52,7 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         #[cfg(feature = "torch")]
         Command::Explain(args) => explain::explain(args, &context),
         #[cfg(feature = "torch")]
-        Command::Train(args) => train::train(args, &context),
+        Command::Train(args) => train::train(*args, &context),
         #[cfg(feature = "torch")]
         Command::Predict(args) => predict::predict(args, &context),
         #[cfg(feature = "torch")]
