@@ -1,6 +1,7 @@
 //! An atlas on disk, to the byte.
 //!
-//! An atlas is a folder. All numbers are little-endian.
+//! An atlas is a folder. All numbers are little-endian. This file is long because it is the one place that says where each
+//! byte stands.
 //!
 //! | file | what is in it |
 //! |---|---|
