@@ -16,6 +16,7 @@ pub mod checkpoint;
 #[cfg(feature = "torch")]
 pub mod counterfactual;
 pub mod disk;
+mod element;
 pub mod encode;
 pub mod evaluate;
 pub mod gene_choice;
@@ -28,11 +29,13 @@ mod h5;
 pub mod h5ad_write;
 pub mod ingest;
 pub mod judge;
+mod kept;
 mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
 pub mod order;
 mod packed;
+mod place;
 #[cfg(feature = "torch")]
 pub mod predict;
 pub mod profiles;

@@ -9,13 +9,11 @@ use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 use hdf5_metno::{Dataset, dataset::Layout};
 use schemas::Result;
 
-use super::{
-    Place,
-    chunks::Chunks,
+use super::{Place, chunks::Chunks, element::element_of, index};
+use crate::{
     element::{Element, Number},
-    index,
+    recycle::Pool,
 };
-use crate::recycle::Pool;
 
 /// Bytes that are read at once: few enough to be in the processor's cache still when they are converted.
 const READ_BYTES: u64 = 128 << 10;
@@ -24,6 +22,7 @@ const READ_BYTES: u64 = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Numbers {
     pub(super) place: Place,
+    dimensions: usize,
     rows: u64,
     columns: u64,
     way: Way,
@@ -81,7 +80,17 @@ impl Numbers {
                 return Err(place.error(message, "check how the file was written"));
             }
         };
-        Ok(Self { place, rows, columns, way: Way::Library(dataset) })
+        Ok(Self { place, dimensions: shape.len(), rows, columns, way: Way::Library(dataset) })
+    }
+
+    /// What it is called in errors.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// How many dimensions there are: 1 or 2.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
     }
 
     /// How many rows there are.
@@ -134,7 +143,7 @@ impl Numbers {
 
 impl Direct {
     fn open(dataset: &Dataset, rows: u64, columns: u64, place: &Place) -> Option<Self> {
-        let element = Element::of(dataset)?;
+        let element = element_of(dataset)?;
         let bytes = rows.checked_mul(columns)?.checked_mul(element.bytes() as u64)?;
         let storage = match dataset.layout() {
             // Of a dataset that was never written, or lies in another file, less is stored here.
