@@ -90,7 +90,7 @@ impl Layout {
         let mut entries: Vec<(u32, u32, f32)> = Vec::new();
         for row in 0..count {
             let (row_genes, values) = rows.row(row);
-            entries.extend(row_genes.iter().zip(values).map(|(gene, value)| (row as u32, *gene, *value)));
+            entries.extend(row_genes.iter().zip(values).map(|(gene, value)| (count_of(row), *gene, *value)));
         }
         if self.matrix == Matrix::Dense {
             let mut dense = vec![0.0; count * genes];
@@ -102,8 +102,8 @@ impl Layout {
         self.group(folder, &json!({ "encoding-type": encoding, "encoding-version": "0.1.0", "shape": [count, genes] }));
         let major = |entry: &(u32, u32, f32)| if by_rows { entry.0 } else { entry.1 };
         entries.sort_by_key(major);
-        let lines = if by_rows { count } else { genes } as u32;
-        let pointers = (0..=lines).map(|line| entries.partition_point(|entry| major(entry) < line) as u32);
+        let lines = count_of(if by_rows { count } else { genes });
+        let pointers = (0..=lines).map(|line| count_of(entries.partition_point(|entry| major(entry) < line)));
         let minor = entries.iter().map(|entry| if by_rows { entry.1 } else { entry.0 });
         self.vector(&folder.join("indptr"), &wide(pointers));
         self.vector(&folder.join("indices"), &narrow(minor));
@@ -115,7 +115,7 @@ impl Layout {
     }
 
     fn texts(self, folder: &Path, values: &StringArray) {
-        let with_length = |text: &str| [(text.len() as u32).to_le_bytes().to_vec(), text.as_bytes().to_vec()].concat();
+        let with_length = |text: &str| [count_of(text.len()).to_le_bytes().to_vec(), text.as_bytes().to_vec()].concat();
         let bytes = values.iter().map(|text| with_length(text.unwrap())).collect();
         self.vector(folder, &Values { version_2: "|O", version_3: "string", bytes });
     }
@@ -175,6 +175,10 @@ impl Layout {
     }
 }
 
+fn count_of(things: usize) -> u32 {
+    u32::try_from(things).unwrap()
+}
+
 fn little() -> Value {
     json!({ "name": "bytes", "configuration": { "endian": "little" } })
 }
@@ -207,7 +211,7 @@ fn cut(values: &Values, shape: &[usize], first: &[usize], chunk: &[usize]) -> Op
         if is_inside { values.bytes[flat].clone() } else { vec![0; one] }
     };
     let bytes: Vec<u8> = all.iter().flat_map(value).collect();
-    let head = if is_text { (all.len() as u32).to_le_bytes().to_vec() } else { Vec::new() };
+    let head = if is_text { count_of(all.len()).to_le_bytes().to_vec() } else { Vec::new() };
     bytes.iter().any(|byte| *byte != 0).then(|| [head, bytes].concat())
 }
 
