@@ -217,7 +217,6 @@ proptest! {
     #[test]
     fn any_plan_gathers_the_rows_it_names(
         cells in prop::collection::vec(0_u64..333, 1..80),
-        window in 0_u64..3,
         compress: bool,
         shuffle: Option<u64>,
         threads in 1_usize..4,
@@ -229,7 +228,8 @@ proptest! {
         let options = IngestOptions { codec, shuffle, ..IngestOptions::default() };
         let atlas = support::ingest_chunk(&chunk, simulator.genes(), &home.path("a.atlas"), &options);
         let cells: Vec<CellIndex> = cells.into_iter().map(CellIndex).collect();
-        let plan = BatchPlan { epoch: 0, index: 0, role: Role::Source, last: true, window, cells };
+        let rows = cells.iter().map(|cell| atlas.row(*cell)).collect();
+        let plan = BatchPlan { epoch: 0, index: 0, role: Role::Source, last: true, cells, rows };
         let resources = Resources { threads: NonZeroUsize::new(threads).unwrap(), ..Resources::default() };
         let rows = flows::rows(&atlas, vec![plan.clone()], &resources).stream().next().unwrap().unwrap();
         let mut found = Vec::new();

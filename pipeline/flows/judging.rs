@@ -103,15 +103,17 @@ pub fn evaluate(
 /// All cells, as the matrix has them: every block is read once.
 fn all_cells(atlas: &Atlas) -> impl Iterator<Item = BatchPlan> + Send + use<> {
     let (atlas, cells) = (atlas.clone(), atlas.cells());
-    (0..cells.div_ceil(PROFILE_BATCH)).map(move |index| BatchPlan {
-        epoch: 0,
-        index,
-        role: Role::Source,
-        last: (index + 1) * PROFILE_BATCH >= cells,
-        window: index,
-        cells: (index * PROFILE_BATCH..cells.min((index + 1) * PROFILE_BATCH))
-            .map(|row| atlas.cell(RowIndex(row)))
-            .collect(),
+    (0..cells.div_ceil(PROFILE_BATCH)).map(move |index| {
+        let rows: Vec<RowIndex> =
+            (index * PROFILE_BATCH..cells.min((index + 1) * PROFILE_BATCH)).map(RowIndex).collect();
+        BatchPlan {
+            epoch: 0,
+            index,
+            role: Role::Source,
+            last: (index + 1) * PROFILE_BATCH >= cells,
+            cells: rows.iter().map(|row| atlas.cell(*row)).collect(),
+            rows,
+        }
     })
 }
 

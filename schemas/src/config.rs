@@ -271,7 +271,7 @@ impl Default for TrainSettings {
             early_stopping_patience: 10,
             monitor: Monitor::default(),
             valid: 0.15,
-            window: 65_536,
+            window: 131_072,
             decoder_on_every_batch: false,
         }
     }

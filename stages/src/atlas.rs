@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
@@ -22,7 +23,7 @@ mod manifest;
 
 use self::manifest::{check_file, check_records, read_gene_names, read_manifest};
 use crate::{
-    block::{Block, Bytes},
+    block::{Block, BlockView},
     disk::{checksum_of, hex},
     mmap, packed,
 };
@@ -194,16 +195,18 @@ impl Atlas {
         &labels[cell.index() * width..(cell.index() + 1) * width]
     }
 
+    /// A row of `blocks.bin`, unchecked.
+    fn entry_of(&self, block: BlockIndex) -> Option<BlockEntry> {
+        let start = block.index() * BLOCK_ENTRY_BYTES;
+        BlockEntry::from_bytes(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES)?.try_into().ok()?)
+    }
+
     /// Where a block lies and what is in it.
     ///
     /// # Errors
     /// An entry that can't be one.
     pub fn entry(&self, block: BlockIndex) -> Result<BlockEntry> {
-        let start = block.index() * BLOCK_ENTRY_BYTES;
-        let bytes: Option<&[u8; BLOCK_ENTRY_BYTES]> =
-            self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).and_then(|bytes| bytes.try_into().ok());
-        let entry =
-            bytes.and_then(BlockEntry::from_bytes).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+        let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
         let manifest = &self.0.manifest;
         let first = u64::from(block.0) * u64::from(manifest.block_rows);
         let rows = (manifest.cells - first.min(manifest.cells)).min(u64::from(manifest.block_rows));
@@ -213,59 +216,92 @@ impl Atlas {
         let fits = u64::from(entry.rows) == rows
             && entry.offset.is_multiple_of(BLOCK_ALIGNMENT)
             && ends.is_some_and(|end| end <= matrix)
+            && entry.codec == manifest.codec
             && (entry.codec == Codec::Zstd || entry.bytes == layout.bytes as u64);
         if fits { Ok(entry) } else { Err(self.bad_block(block, "its entry does not fit the matrix")) }
     }
 
-    /// Reads a block; it is checked the first time.
+    /// A block of a raw matrix, in the memory map; it is checked the first time. None where blocks are packed, or read plainly.
+    ///
+    /// # Errors
+    /// A block that is not as it was written.
+    pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
+        let Matrix::Map(map) = &self.0.matrix else { return Ok(None) };
+        if self.0.manifest.codec != Codec::Raw {
+            return Ok(None);
+        }
+        let gene_width = self.0.manifest.gene_width;
+        let view = |entry: BlockEntry, place: Range<usize>| BlockView::new(&map[place], entry, gene_width);
+        if self.was_checked(block) {
+            let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+            return Ok(Some(view(entry, self.place(block, &entry)?)));
+        }
+        let entry = self.entry(block)?;
+        let view = view(entry, self.place(block, &entry)?);
+        self.check_sum(block, &entry, &map[self.place(block, &entry)?])?;
+        self.check_rows(block, &view)?;
+        self.mark_checked(block);
+        Ok(Some(view))
+    }
+
+    /// Whether blocks have to be held in memory to be read: packed ones, and those that are read plainly.
+    #[must_use]
+    pub fn holds_blocks(&self) -> bool {
+        self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, Matrix::Map(_))
+    }
+
+    /// Reads a block into memory; it is checked the first time.
     ///
     /// # Errors
     /// A block that is not as it was written, a disk that can't be read.
     pub fn block(&self, block: BlockIndex) -> Result<Block> {
         let entry = self.entry(block)?;
-        let start =
-            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
-        let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
-        match &self.0.matrix {
-            Matrix::Empty => Err(self.bad_block(block, "the matrix is empty")),
-            Matrix::Map(map) => {
-                let on_disk = &map[start..start + length];
-                let first_time = !self.was_checked(block);
-                if first_time {
-                    self.check_sum(block, &entry, on_disk)?;
-                }
-                let bytes = match entry.codec {
-                    Codec::Raw => Bytes::Mapped { atlas: self.clone(), start, length },
-                    Codec::Zstd => Bytes::Owned(self.unpack(block, &entry, on_disk)?),
-                };
-                let read = Block::new(bytes, entry, self.0.manifest.gene_width);
-                if first_time {
-                    self.check_rows(block, &read)?;
-                    self.mark_checked(block);
-                }
-                Ok(read)
-            }
+        let place = self.place(block, &entry)?;
+        let mut read = Vec::new();
+        let on_disk: &[u8] = match &self.0.matrix {
+            Matrix::Empty => return Err(self.bad_block(block, "the matrix is empty")),
+            Matrix::Map(map) => &map[place.clone()],
             Matrix::Read(file) => {
-                let mut on_disk = vec![0_u64; length.div_ceil(8)];
-                let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut on_disk)[..length];
+                read.resize(place.len().div_ceil(8), 0_u64);
+                let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut read)[..place.len()];
                 file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", self.path().join(files::MATRIX)))?;
-                self.check_sum(block, &entry, bytes)?;
-                let unpacked = match entry.codec {
-                    Codec::Raw => on_disk,
-                    Codec::Zstd => self.unpack(block, &entry, bytes)?,
-                };
-                let read = Block::new(Bytes::Owned(unpacked), entry, self.0.manifest.gene_width);
-                self.check_rows(block, &read)?;
-                Ok(read)
+                bytes
             }
+        };
+        // A map shows the same bytes each time; what is read anew is checked anew.
+        let first_time = matches!(self.0.matrix, Matrix::Read(_)) || !self.was_checked(block);
+        if first_time {
+            self.check_sum(block, &entry, on_disk)?;
+        }
+        let words = match entry.codec {
+            Codec::Zstd => self.unpack(block, &entry, on_disk)?,
+            Codec::Raw if matches!(self.0.matrix, Matrix::Map(_)) => bytemuck::pod_collect_to_vec(on_disk),
+            Codec::Raw => read,
+        };
+        let read = Block::new(words, entry, self.0.manifest.gene_width);
+        if first_time {
+            self.check_rows(block, &read.view())?;
+            self.mark_checked(block);
+        }
+        Ok(read)
+    }
+
+    /// Tells the kernel that a block will be needed. It is advice: nothing comes of a block that can't be found.
+    pub fn will_need(&self, block: BlockIndex) {
+        if let Matrix::Map(map) = &self.0.matrix
+            && let Ok(entry) = self.entry(block)
+            && let Ok(place) = self.place(block, &entry)
+            && let Err(error) = map.advise_range(memmap2::Advice::WillNeed, place.start, place.len())
+        {
+            tracing::debug!("no block is read ahead: {error}");
         }
     }
 
-    pub(crate) fn mapped(&self, start: usize, length: usize) -> &[u8] {
-        match &self.0.matrix {
-            Matrix::Map(map) => &map[start..start + length],
-            Matrix::Empty | Matrix::Read(_) => &[],
-        }
+    fn place(&self, block: BlockIndex, entry: &BlockEntry) -> Result<Range<usize>> {
+        let start =
+            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
+        let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
+        Ok(start..start + length)
     }
 
     /// Checks every file and every block.
@@ -347,7 +383,7 @@ impl Atlas {
         Err(self.bad_block(block, &format!("its checksum is {}, not {}", hex(found), hex(entry.checksum))))
     }
 
-    fn check_rows(&self, index: BlockIndex, block: &Block) -> Result<()> {
+    fn check_rows(&self, index: BlockIndex, block: &BlockView<'_>) -> Result<()> {
         block.check(self.0.manifest.genes).map_err(|what| self.bad_block(index, &what))
     }
 

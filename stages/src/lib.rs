@@ -13,8 +13,10 @@ pub mod batch;
 pub mod block;
 #[cfg(feature = "torch")]
 pub mod checkpoint;
+pub mod codes;
 #[cfg(feature = "torch")]
 pub mod counterfactual;
+pub mod dense;
 pub mod disk;
 pub mod encode;
 pub mod evaluate;
@@ -23,6 +25,7 @@ pub mod groups;
 mod h5;
 #[cfg(feature = "hdf5")]
 pub mod h5ad_write;
+pub mod held;
 pub mod ingest;
 pub mod judge;
 mod mmap;
@@ -41,6 +44,7 @@ pub mod recycle;
 pub mod report;
 #[cfg(feature = "torch")]
 pub mod saved;
+mod simd;
 pub mod simulate;
 pub mod split;
 pub mod stage;

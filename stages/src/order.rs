@@ -194,8 +194,8 @@ impl Iterator for Epoch {
             Part::Valid => Role::Valid,
             Part::Ood => Role::Source,
         };
-        let window = u64::from(self.epoch) * (self.windows() as u64 + 1) + self.window as u64;
-        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, window, cells })
+        let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
+        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, cells, rows })
     }
 }
 
