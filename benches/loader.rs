@@ -132,7 +132,7 @@ impl Run {
         let groups = Groups::of(&atlas, Some(&split));
         let vocabulary = Vocabulary::of(&atlas, &groups)?;
         let window = schemas::config::TrainSettings::default().window;
-        let order = OrderSettings { seed: 0, batch_size: BATCH, window: usize::try_from(window)? };
+        let order = OrderSettings::new(0, BATCH, usize::try_from(window)?);
         let order = Arc::new(Order::new(&atlas, split, Part::Train, order));
         Ok(Self { began, opened, peak, atlas, groups, vocabulary, order })
     }
@@ -220,7 +220,6 @@ impl Run {
     /// The entropy of batches that are drawn without regard to where their cells lie.
     fn entropy_of_random(&self) -> f64 {
         let cells = self.atlas.cells();
-        // A step that shares no factor with the number of cells visits each once, in an order that knows nothing of theirs.
         let mut state = 1_u64;
         let mut draw = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

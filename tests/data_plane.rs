@@ -35,7 +35,7 @@ use stages::{
 
 use self::support::{Home, atlas, simulator, store};
 
-const ORDER: OrderSettings = OrderSettings { seed: 7, batch_size: 50, window: 200 };
+const ORDER: OrderSettings = OrderSettings { seed: 7, batch_size: 50, window: 200, rank: 0, ranks: 1 };
 
 fn random_split(atlas: &Atlas) -> Arc<Split> {
     Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), 0.2, 3).unwrap())
@@ -131,7 +131,7 @@ fn a_file_that_is_sorted_by_condition_gives_mixed_batches() {
     let all: Vec<CellIndex> = cells_of(&atlas, Part::Train).into_iter().collect();
     let sorted = all.chunks(256).map(entropy).sum::<f64>() / all.chunks(256).count() as f64;
     assert!(sorted < 0.5 * entropy(&all), "the file is not sorted: {sorted}");
-    let settings = OrderSettings { seed: 1, batch_size: 256, window: 4096 };
+    let settings = OrderSettings::new(1, 256, 4096);
     let plans = epoch(&order(&atlas, Part::Train, settings), 0);
     let whole: Vec<&BatchPlan> = plans.iter().filter(|plan| plan.cells.len() == 256).collect();
     let mixed = whole.iter().map(|plan| entropy(&plan.cells)).sum::<f64>() / whole.len() as f64;

@@ -1,4 +1,4 @@
-//! `order → read → encode → batch → predict`, and from there to the caller or into Parquet files.
+//! `read → batch → predict`, and from there to the caller or into Parquet files.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 

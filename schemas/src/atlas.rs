@@ -8,6 +8,7 @@
 //! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes |
 //! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
 //! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
+//! | `members.bin` | a u64 a cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells lie together |
 //! | `rows.bin` | where the matrix is shuffled: a u64 a cell, the row of the matrix that holds it |
 //! | `order.bin` | where the matrix is shuffled: a u64 a row, the cell that it holds; the inverse of `rows.bin` |
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
@@ -63,6 +64,8 @@ pub mod files {
     pub const BLOCKS: &str = "blocks.bin";
     /// Condition id and covariate codes of every cell.
     pub const LABELS: &str = "labels.bin";
+    /// All cells, by condition and covariates.
+    pub const MEMBERS: &str = "members.bin";
     /// The row of every cell.
     pub const ROWS: &str = "rows.bin";
     /// The cell of every row.

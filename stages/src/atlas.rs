@@ -20,8 +20,12 @@ use schemas::{
 use xxhash_rust::xxh3::xxh3_64;
 
 mod manifest;
+mod shuffled;
 
-use self::manifest::{check_file, check_records, read_gene_names, read_manifest};
+use self::{
+    manifest::{read_gene_names, read_manifest},
+    shuffled::Shuffled,
+};
 use crate::{
     block::{Block, BlockView},
     disk::{checksum_of, hex},
@@ -52,13 +56,6 @@ struct Inner {
     shuffled: Option<Shuffled>,
     matrix: Matrix,
     checked: Vec<AtomicU64>,
-}
-
-/// Which row holds which cell, both ways.
-#[derive(Debug)]
-struct Shuffled {
-    rows: memmap2::Mmap,
-    order: memmap2::Mmap,
 }
 
 #[derive(Debug)]
@@ -97,16 +94,7 @@ impl Atlas {
         let manifest = read_manifest(&path)?;
         let shuffled = match manifest.order {
             RowOrder::Source => None,
-            RowOrder::Shuffled => {
-                for name in [files::ROWS, files::ORDER] {
-                    check_file(&path, name, &manifest)?;
-                    check_records(&path, &manifest, name, 8, manifest.cells)?;
-                }
-                let shuffled =
-                    Shuffled { rows: mmap::map(&path.join(files::ROWS))?, order: mmap::map(&path.join(files::ORDER))? };
-                shuffled.check(&path)?;
-                Some(shuffled)
-            }
+            RowOrder::Shuffled => Some(Shuffled::open(&path, &manifest)?),
         };
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
         let matrix_path = path.join(files::MATRIX);
@@ -397,27 +385,5 @@ impl Atlas {
 
     fn mark_checked(&self, block: BlockIndex) {
         self.0.checked[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
-    }
-}
-
-impl Shuffled {
-    fn rows(&self) -> &[u64] {
-        bytemuck::cast_slice(&self.rows)
-    }
-
-    fn order(&self) -> &[u64] {
-        bytemuck::cast_slice(&self.order)
-    }
-
-    /// Checks what reading relies on: that each is the inverse of the other.
-    fn check(&self, path: &Path) -> Result<()> {
-        let (rows, order) = (self.rows(), self.order());
-        let inverse = |(row, cell): (u64, &u64)| {
-            usize::try_from(*cell).ok().and_then(|cell| rows.get(cell)).is_some_and(|back| *back == row)
-        };
-        match (0..).zip(order).all(inverse) {
-            true => Ok(()),
-            false => Err(Error::damaged(path.join(files::ORDER), "it is not the inverse of rows.bin")),
-        }
     }
 }

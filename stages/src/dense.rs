@@ -78,7 +78,6 @@ impl Densifier {
             Ok(())
         })?;
         simd::fence();
-        drop(out);
         let conditions = plan.cells.iter().map(|cell| self.atlas.condition(*cell)).collect();
         Ok(DenseBatch { plan, conditions, expression })
     }

@@ -4,7 +4,7 @@
 //! order in which data walks:
 //!
 //! 1. [`ingest`] turns files into an [`atlas`]; [`split`] says which of its cells train;
-//! 2. [`order`] decides which cells make a batch, [`read`] pins their blocks, [`encode`] codes their labels for a model's
+//! 2. [`order`] and [`sample`] decide which cells make a batch, [`read`] asks the disk for them, [`encode`] codes their labels for a model's
 //!    [`vocabulary`], [`batch`] gathers their expression;
 //! 3. [`write`] and [`disk`] put tables and files where they are whole or not there.
 
@@ -28,6 +28,7 @@ pub mod h5ad_write;
 pub mod held;
 pub mod ingest;
 pub mod judge;
+pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
@@ -42,6 +43,7 @@ pub mod query;
 pub mod read;
 pub mod recycle;
 pub mod report;
+pub mod sample;
 #[cfg(feature = "torch")]
 pub mod saved;
 mod simd;

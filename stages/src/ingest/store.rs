@@ -26,7 +26,7 @@ use super::{
 use crate::{
     BoxError, Sink,
     disk::{HashedFile, StagedFolder, checksum_of, hex, write_atomically},
-    mmap,
+    members, mmap,
     write::{ParquetFile, conditions_batch},
 };
 
@@ -167,6 +167,9 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
 
     let mut written = matrix.written;
     written.insert(files::LABELS.into(), annotated.labels);
+    let lists =
+        members::write(&folder.file(files::LABELS), 1 + annotated.covariates.len(), &folder.file(files::MEMBERS))?;
+    written.insert(files::MEMBERS.into(), lists);
     for (name, table) in
         [(files::GENES, facts.var), (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?)]
     {
