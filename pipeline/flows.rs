@@ -2,7 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{Error, Result, batch::BatchPlan};
+use schemas::{
+    Error, Result,
+    batch::{BatchPlan, Role},
+    ids::{CellIndex, RowIndex},
+};
 use stages::{
     BoxError,
     atlas::Atlas,
@@ -15,6 +19,8 @@ use stages::{
 
 use crate::runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop};
 
+#[cfg(feature = "torch")]
+pub mod choosing;
 pub mod ingesting;
 #[cfg(feature = "torch")]
 pub mod judging;
@@ -29,6 +35,10 @@ pub mod training;
 const MOST_EDGES: usize = 6;
 /// Edges of the longest road from an atlas: read, batch, predict, rows, write.
 const MOST_EDGES_BESIDE_BLOCKS: usize = 4;
+
+/// Rows of the matrix that a batch is drawn from when nothing but sums over cells is wanted.
+#[cfg(feature = "torch")]
+const SUMMED_ROWS: u64 = 512;
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -129,6 +139,21 @@ impl<I: Iterator, F: FnOnce() -> I> IntoIterator for Deferred<F> {
     fn into_iter(self) -> I {
         self.0()
     }
+}
+
+/// Some cells, as the matrix has them: every block is read once at most.
+#[cfg(feature = "torch")]
+fn rows_as_stored<F>(atlas: &Atlas, wanted: F) -> impl Iterator<Item = BatchPlan> + Send + use<F>
+where
+    F: Fn(CellIndex) -> bool + Send + 'static,
+{
+    let (atlas, rows) = (atlas.clone(), atlas.cells());
+    (0..rows.div_ceil(SUMMED_ROWS)).map(move |index| {
+        let end = rows.min((index + 1) * SUMMED_ROWS);
+        let held = (index * SUMMED_ROWS..end).map(RowIndex).map(|row| (row, atlas.cell(row)));
+        let (rows_wanted, cells) = held.filter(|(_, cell)| wanted(*cell)).unzip();
+        BatchPlan { epoch: 0, index, role: Role::Source, last: end == rows, rows: rows_wanted, cells }
+    })
 }
 
 /// Plans can't fail; the runtime's sources may.

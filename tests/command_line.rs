@@ -151,7 +151,20 @@ fn a_file_may_be_trained_on_directly() {
     home.json(SIMULATE);
     home.json(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
     assert_eq!(home.json("inspect s.atlas")["cells"], 600, "the atlas is kept beside the file");
-    home.json(&format!("train s.h5ad --out again --epochs 1 {TINY}"));
+    let told = home.run(&format!("train s.h5ad --out again --epochs 1 {TINY}")).stderr;
+    assert!(told.contains("using s.atlas"), "{told}");
+    let told = home.run("predict m s.h5ad --out p").stderr;
+    assert!(told.contains("using s.atlas"), "{told}");
+    let told = home.run(&format!("train s.h5ad --out of_some --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
+    assert!(told.contains("the flags have changed: making s.atlas anew"), "{told}");
+    let cells = home.json("inspect s.atlas")["cells"].as_u64().unwrap();
+    assert!(0 < cells && cells < 600, "{cells} cells");
+    std::fs::remove_file(home.path("s.h5ad")).unwrap();
+    std::fs::remove_file(home.path("s.truth.parquet")).unwrap();
+    home.json(&format!("{SIMULATE} --seed 3"));
+    let told = home.run(&format!("train s.h5ad --out of_others --epochs 1 {TINY}")).stderr;
+    assert!(told.contains("its source has changed"), "{told}");
+    assert_eq!(home.json("inspect s.atlas")["cells"], 600);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
-use stages::atlas::Access;
+use stages::{atlas::Access, ingest::format::Choice};
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -68,8 +68,7 @@ pub(crate) enum Command {
     /// Make a realistic synthetic atlas with known truth
     #[cfg(feature = "hdf5")]
     Simulate(SimulateArgs),
-    /// Turn a file into an atlas
-    #[cfg(feature = "hdf5")]
+    /// Turn files into an atlas
     Ingest(IngestArgs),
     /// Say which cells train, which validate, which are held out
     Split(SplitArgs),
@@ -82,7 +81,7 @@ pub(crate) enum Command {
     Explain(model::ExplainArgs),
     /// Train a model
     #[cfg(feature = "torch")]
-    Train(model::TrainArgs),
+    Train(Box<model::TrainArgs>),
     /// Predict cells under other conditions
     #[cfg(feature = "torch")]
     Predict(model::PredictArgs),
@@ -135,9 +134,46 @@ pub(crate) struct SimulateArgs {
     pub(super) out: PathBuf,
 }
 
+/// Which matrix of a file or folder of cells
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ChoiceArgs {
+    /// Layer to take instead of X
+    #[arg(long)]
+    layer: Option<String>,
+    /// Take raw/X instead of X
+    #[arg(long)]
+    raw: bool,
+    /// Genome to take of a 10x file
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
+    /// Columns of a wide table that annotate cells, separated by commas; all other numbers are genes [default: dose,
+    /// n_counts and the like, told when they are taken]
+    #[arg(long, value_name = "a,b")]
+    obs_columns: Option<String>,
+    /// Parquet table that names the genes which lists hold as numbers [default: gene_metadata.parquet beside them]
+    #[arg(long, value_name = "FILE")]
+    genes_table: Option<PathBuf>,
+}
+
+impl ChoiceArgs {
+    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
+    pub(super) fn choice(&self) -> Choice {
+        let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
+        let columns =
+            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Choice {
+            obs_columns: self.obs_columns.as_ref().map(columns),
+            genes_table: self.genes_table.clone(),
+            layer: self.layer.clone(),
+            raw: self.raw,
+            genome: self.genome.clone(),
+            worker: worker.filter(|worker| worker.exists()),
+        }
+    }
+}
+
 /// Which columns of obs are labels; what is left out is guessed and told
-#[cfg(feature = "hdf5")]
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]
     #[arg(long, value_name = "KEY")]
@@ -157,12 +193,17 @@ pub(crate) struct KeyArgs {
     /// What joins perturbations in a label [default: +]
     #[arg(long)]
     pub(super) delimiter: Option<String>,
-    /// Layer to take instead of X
-    #[arg(long)]
-    pub(super) layer: Option<String>,
-    /// Take raw/X instead of X
-    #[arg(long)]
-    pub(super) raw: bool,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
+    /// Take the cells with this value of a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeats
+    #[arg(long, value_name = "key=value")]
+    pub(super) filter: Vec<String>,
+    /// Leave out cells with this perturbation label, as in unassigned; repeats, `*` stands for any text, `nan` for none
+    #[arg(long, value_name = "VALUE")]
+    pub(super) drop_label: Vec<String>,
+    /// Leave out conditions of fewer cells
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) min_cells: u64,
     /// What the values are taken for
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) values: ValuesArg,
@@ -180,17 +221,19 @@ pub(crate) struct KeyArgs {
     pub(super) shuffle_seed: u64,
 }
 
-#[cfg(feature = "hdf5")]
 impl KeyArgs {
     /// The first flag that was given and that an atlas was not made with.
     #[cfg(feature = "torch")]
     pub(super) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;
         let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
-        let matrix = match (&self.layer, self.raw) {
-            (Some(layer), _) => format!("layers/{layer}"),
-            (None, true) => "raw/X".into(),
-            (None, false) => "X".into(),
+        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
+        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
+        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
+        let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
+            Some(matrix) => source.matrix != *matrix,
+            // What is taken without being asked for lies at the top of its file.
+            None => source.matrix.contains('/'),
         };
         let delimiter = Some(manifest.conditions.rules().delimiter.clone());
         let covariates: Vec<&str> = manifest.covariates.iter().map(|covariate| covariate.name.as_str()).collect();
@@ -206,17 +249,18 @@ impl KeyArgs {
                 self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
                 "--control",
             ),
-            (manifest.sources.iter().any(|source| source.matrix != matrix), "--layer or --raw"),
+            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
+            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
         ]
         .into_iter()
         .find_map(|(differs, flag)| differs.then_some(flag))
     }
 }
 
-#[cfg(feature = "hdf5")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(super) enum ValuesArg {
     /// Counts where all are non-negative integers, else continuous
+    #[default]
     Auto,
     /// Counts, or an error
     Counts,
@@ -224,10 +268,10 @@ pub(super) enum ValuesArg {
     Log1p,
 }
 
-#[cfg(feature = "hdf5")]
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(super) enum OnBadValuesArg {
     /// Name the first ones, and write nothing
+    #[default]
     Error,
     /// Leave their cells out
     Drop,
@@ -235,19 +279,36 @@ pub(super) enum OnBadValuesArg {
     Clip,
 }
 
-#[cfg(feature = "hdf5")]
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
-    /// The .h5ad file
-    pub(super) input: PathBuf,
+    /// Files or folders of cells: .h5ad, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several become one atlas, their cells one after another
+    #[arg(required = true, value_name = "INPUT")]
+    pub(super) inputs: Vec<PathBuf>,
     /// The atlas to write: a folder
     #[arg(long, value_name = "NAME.atlas")]
     pub(super) out: PathBuf,
     /// Column whose values train, valid (or test) and ood become a split of that name
     #[arg(long, value_name = "KEY")]
     pub(super) split: Option<String>,
+    /// Which genes are kept where files have different ones
+    #[arg(long, value_enum, default_value = "inner")]
+    pub(super) join: JoinArg,
+    /// Column of var that tells genes apart when files are joined [default: their names]
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) gene_id: Option<String>,
+    /// Adds a column to obs, named so, that says which file each cell is from; may be named as a covariate or batch
+    #[arg(long, value_name = "KEY")]
+    pub(super) file_key: Option<String>,
     #[command(flatten)]
     pub(super) keys: KeyArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum JoinArg {
+    /// Those that every file has
+    Inner,
+    /// Those that any file has; cells of a file without one have 0
+    Outer,
 }
 
 #[derive(Args, Debug)]
@@ -276,8 +337,13 @@ pub(crate) struct SplitArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// An atlas, a data file or a model
+    /// An atlas, a data file or folder, or a model
     pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
+    /// Show an atlas's statistics: cells, libraries and differential genes of each group
+    #[arg(long)]
+    pub(super) statistics: bool,
 }
 
 #[derive(Args, Debug)]

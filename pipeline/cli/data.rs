@@ -1,21 +1,30 @@
 //! Commands about data: simulate, ingest, split, verify.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use perturbine::{Atlas, Error, Result};
+use perturbine::{
+    Atlas, Error, Result,
+    flows::ingesting::{self, IngestOptions, OnCells},
+};
+use schemas::atlas::{Codec, Selection, files};
 use serde_json::json;
 use stages::{
     groups::Selector,
+    ingest::{
+        census::{OnBadValues, ValuesAs},
+        format::open,
+        join::{GeneJoin, JoinOptions, Joined},
+        keys::AskedKeys,
+        source::Source,
+    },
     split::{Part, Scheme, Split},
 };
 
+#[cfg(feature = "hdf5")]
+use super::args::SimulateArgs;
 use super::{
     Context,
-    args::{SplitArgs, VerifyArgs},
-};
-#[cfg(feature = "hdf5")]
-use super::{
-    args::{IngestArgs, KeyArgs, OnBadValuesArg, SimulateArgs, ValuesArg},
+    args::{IngestArgs, JoinArg, KeyArgs, OnBadValuesArg, SplitArgs, ValuesArg, VerifyArgs},
     show::bytes,
 };
 
@@ -48,9 +57,22 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
     })
 }
 
-#[cfg(feature = "hdf5")]
 pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
-    let manifest = ingest_file(&args.input, &args.out, &args.keys, context)?;
+    let mut sources: Vec<Arc<dyn Source>> =
+        args.inputs.iter().map(|input| open(input, &args.keys.choice.choice())).collect::<Result<_>>()?;
+    let source = match (sources.pop(), &args.file_key) {
+        (Some(only), None) if sources.is_empty() => only,
+        (last, _) => {
+            sources.extend(last);
+            let genes = match args.join {
+                JoinArg::Inner => GeneJoin::Inner,
+                JoinArg::Outer => GeneJoin::Outer,
+            };
+            let options = JoinOptions { genes, gene_id: args.gene_id, file_column: args.file_key };
+            Arc::new(Joined::new(sources, &options)?)
+        }
+    };
+    let manifest = ingest_source(source, &args.out, &args.keys, context)?;
     if let Some(column) = &args.split {
         import_split(&args.out, column, context)?;
     }
@@ -69,52 +91,65 @@ pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
     })
 }
 
-/// Ingests a file and tells what was guessed.
-#[cfg(feature = "hdf5")]
-pub(super) fn ingest_file(
-    input: &Path,
+/// Ingests a source and tells what was guessed.
+pub(super) fn ingest_source(
+    source: Arc<dyn Source>,
     out: &Path,
     keys: &KeyArgs,
     context: &Context,
 ) -> Result<schemas::atlas::Manifest> {
-    use perturbine::flows::ingesting::{IngestOptions, ingest};
-    use schemas::atlas::Codec;
-    use stages::ingest::{
-        census::{OnBadValues, ValuesAs},
-        format::{Choice, open},
-        keys::AskedKeys,
-    };
-    let source = open(input, &Choice { layer: keys.layer.clone(), raw: keys.raw })?;
-    let options = IngestOptions {
-        keys: AskedKeys {
-            perturbation: keys.perturbation.clone(),
-            controls: keys.control.clone(),
-            dose: keys.dose.clone(),
-            covariates: keys.covariates.as_ref().map(|list| {
-                list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-            }),
-            batch: keys.batch.clone(),
-            delimiter: keys.delimiter.clone(),
-        },
-        codec: if keys.compress { Codec::Zstd } else { Codec::Raw },
-        values: match keys.values {
-            ValuesArg::Auto => ValuesAs::Auto,
-            ValuesArg::Counts => ValuesAs::Counts,
-            ValuesArg::Log1p => ValuesAs::Continuous,
-        },
-        on_bad_values: match keys.on_bad_values {
-            OnBadValuesArg::Error => OnBadValues::Error,
-            OnBadValuesArg::Drop => OnBadValues::Drop,
-            OnBadValuesArg::Clip => OnBadValues::Clip,
-        },
-        shuffle: (!keys.no_shuffle).then_some(keys.shuffle_seed),
-    };
-    let ingested = ingest(source, out, &options, &context.resources)?;
+    let bar = context.show.bar(source.cells(), "cells");
+    let drawn = bar.clone();
+    let on_cells = Some(OnCells(Arc::new(move |cells| drawn.set_position(cells))));
+    let ingested = ingesting::ingest(source, out, &IngestOptions { on_cells, ..keys.options() }, &context.resources)?;
+    bar.finish_and_clear();
     if !ingested.guessed.is_empty() {
         context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
     }
     context.show.note(&format!("the values are {}", ingested.manifest.values));
     Ok(ingested.manifest)
+}
+
+/// Whether a folder is an atlas, be it one that lost its manifest, and not a folder of data.
+pub(super) fn is_atlas(path: &Path) -> bool {
+    [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
+        || path.extension().is_some_and(|extension| extension == "atlas")
+}
+
+impl KeyArgs {
+    fn options(&self) -> IngestOptions {
+        let covariates =
+            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        IngestOptions {
+            keys: AskedKeys {
+                perturbation: self.perturbation.clone(),
+                controls: self.control.clone(),
+                dose: self.dose.clone(),
+                covariates: self.covariates.as_ref().map(covariates),
+                batch: self.batch.clone(),
+                delimiter: self.delimiter.clone(),
+            },
+            selection: self.selection(),
+            codec: if self.compress { Codec::Zstd } else { Codec::Raw },
+            values: match self.values {
+                ValuesArg::Auto => ValuesAs::Auto,
+                ValuesArg::Counts => ValuesAs::Counts,
+                ValuesArg::Log1p => ValuesAs::Continuous,
+            },
+            on_bad_values: match self.on_bad_values {
+                OnBadValuesArg::Error => OnBadValues::Error,
+                OnBadValuesArg::Drop => OnBadValues::Drop,
+                OnBadValuesArg::Clip => OnBadValues::Clip,
+            },
+            on_cells: None,
+            shuffle: (!self.no_shuffle).then_some(self.shuffle_seed),
+        }
+    }
+
+    /// Which cells.
+    pub(super) fn selection(&self) -> Selection {
+        Selection { filters: self.filter.clone(), drop_labels: self.drop_label.clone(), min_cells: self.min_cells }
+    }
 }
 
 /// Makes a split of a column of `obs`, and tells where `test` was taken for `valid`.

@@ -22,7 +22,7 @@ use super::{
 };
 
 pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
-    let atlas = context.open(&args.atlas)?;
+    let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let split = split_for(&model, &atlas, args.split.as_deref())?;
     if split.counts()[&Part::Ood] == 0 {

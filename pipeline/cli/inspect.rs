@@ -9,36 +9,41 @@ use schemas::{
     ids::ConditionId,
 };
 use serde_json::{Map, Value, json};
-use stages::{evaluate::frame::draw, groups::Groups, split::Split};
+use stages::{evaluate::frame::draw, group_statistics::summaries, groups::Groups, split::Split};
 
-use super::{Context, args::InspectArgs, data::counts};
+use super::{
+    Context,
+    args::InspectArgs,
+    data::{counts, is_atlas},
+};
 
-/// Conditions that the text shows; JSON shows all.
+/// Conditions, and groups of cells, that the text shows; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
+/// Differential genes of a group that JSON shows, and that the text does.
+const SHOWN_GENES: usize = 20;
+const NAMED_GENES: usize = 5;
 
 pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
-    let value = value_of(&args.path, context)?;
+    let mut value = value_of(args, context)?;
+    if args.statistics {
+        value["statistics"] = statistics_value(&args.path, context)?;
+    }
     context.show.result(&value, || text(&args.path, &value))
 }
 
-fn value_of(path: &Path, context: &Context) -> Result<Value> {
+fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
+    let path = &args.path;
     if !path.exists() {
-        return Err(Error::Missing { path: path.into(), kind: "file or folder" });
+        return Err(Error::Missing { path: path.clone(), kind: "file or folder" });
     }
     #[cfg(feature = "torch")]
     if path.join(stages::saved::files::CARD).exists() {
         return model_value(path);
     }
-    if path.is_dir() {
+    if path.is_dir() && is_atlas(path) {
         return atlas_value(&context.open(path)?);
     }
-    #[cfg(feature = "hdf5")]
-    return file_value(path);
-    #[cfg(not(feature = "hdf5"))]
-    Err(Error::usage(
-        format!("{} is no atlas and no model", path.display()),
-        "this build reads no .h5ad files: build it with the feature hdf5",
-    ))
+    file_value(args)
 }
 
 /// An atlas as JSON.
@@ -78,21 +83,32 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
     }))
 }
 
+/// The statistics of an atlas's groups, without the numbers of every gene.
+fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
+    let groups = match path.join(schemas::atlas::files::MANIFEST).exists() {
+        true => summaries(&context.open(path)?, SHOWN_GENES)?,
+        false => return Err(Error::usage("statistics are kept in atlases", "ingest the file, and inspect the atlas")),
+    };
+    if groups.is_none() {
+        context.show.note("the atlas has no statistics: its groups are too many, or an earlier version made it");
+    }
+    serde_json::to_value(groups).map_err(|error| Error::Bug(error.to_string()))
+}
+
 /// A data file as JSON: one pass over it.
-#[cfg(feature = "hdf5")]
-fn file_value(path: &Path) -> Result<Value> {
+fn file_value(args: &InspectArgs) -> Result<Value> {
     use stages::ingest::{
-        format::{Choice, open},
+        format::open,
         keys::{AskedKeys, resolve},
         label::Labeller,
         source::chunks,
     };
-    let source = open(path, &Choice::default())?;
-    let file = path.display().to_string();
-    let (cells, genes) = (source.cells(), source.var().num_rows());
+    let source = open(&args.path, &args.choice.choice())?;
+    let bytes = source.origin().bytes;
+    let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
     // Columns that can't be settled are no reason not to show the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {
-        Ok(keys) => Some(Labeller::new(file, keys.columns, keys.rules)),
+        Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
         Err(error) => {
             tracing::warn!("labels are left out: {error}");
             None
@@ -138,13 +154,13 @@ fn file_value(path: &Path) -> Result<Value> {
         None => (json!([]), json!({})),
     };
     Ok(json!({
-        "kind": "h5ad",
+        "kind": kind,
         "format": 1,
         "cells": cells,
         "genes": genes,
         "nonzeros": nonzeros,
         "values": if are_counts { "counts" } else { "continuous" },
-        "bytes": std::fs::metadata(path).map_err(Error::io("read", path))?.len(),
+        "bytes": bytes,
         "conditions": conditions,
         "covariates": covariates,
         "splits": {},
@@ -161,6 +177,9 @@ fn model_value(path: &Path) -> Result<Value> {
         map.insert("kind".into(), "model".into());
         map.insert("cells".into(), card.vocabulary.combination_cells.iter().sum::<u64>().into());
         map.insert("genes".into(), card.genes.len().into());
+        if let Some(selection) = map.get_mut("gene_selection") {
+            selection["told"] = card.gene_selection.to_string().into();
+        }
         map.insert("gene_names".into(), card.genes.into());
     }
     Ok(value)
@@ -195,9 +214,10 @@ fn text(path: &Path, value: &Value) -> String {
     let kind = value["kind"].as_str().unwrap_or_default();
     if kind == "model" {
         return format!(
-            "{}: a model of {} genes, trained for {} epochs (best: {}) on atlas {}, split `{}`\nperturbations: {}\ncombinations: {}",
+            "{}: a model of {} genes ({}), trained for {} epochs (best: {}) on atlas {}, split `{}`\nperturbations: {}\ncombinations: {}",
             path.display(),
             value["genes"],
+            value["gene_selection"]["told"].as_str().unwrap_or_default(),
             value["epochs"],
             value["best"],
             value["atlas"].as_str().unwrap_or_default(),
@@ -229,7 +249,38 @@ fn text(path: &Path, value: &Value) -> String {
     if SHOWN_CONDITIONS < conditions.len() {
         lines.push(format!("and {} more conditions (--json shows all)", conditions.len() - SHOWN_CONDITIONS));
     }
+    let groups = value["statistics"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(table) = groups_table(&groups[..groups.len().min(SHOWN_CONDITIONS)]).filter(|_| !groups.is_empty()) {
+        lines.push(draw(&table));
+    }
+    if SHOWN_CONDITIONS < groups.len() {
+        lines.push(format!("and {} more groups (--json shows all)", groups.len() - SHOWN_CONDITIONS));
+    }
     lines.join("\n")
+}
+
+fn groups_table(groups: &[Value]) -> Option<DataFrame> {
+    let texts = |of: &dyn Fn(&Value) -> String| groups.iter().map(of).collect::<Vec<String>>();
+    let text = |name: &'static str| texts(&move |group| group[name].as_str().unwrap_or_default().to_owned());
+    let numbers = |name: &str| groups.iter().map(|group| group[name].as_f64()).collect::<Vec<_>>();
+    let values = |group: &Value| {
+        let values = group["covariates"].as_object().into_iter().flatten();
+        values.filter_map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let genes = |group: &Value| {
+        let genes = group["differential"].as_array().into_iter().flatten().take(NAMED_GENES);
+        genes.filter_map(|gene| gene["gene"].as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let columns = vec![
+        Column::new("condition".into(), text("condition")),
+        Column::new("dose".into(), text("dose")),
+        Column::new("covariates".into(), texts(&values)),
+        Column::new("cells".into(), groups.iter().map(|group| group["cells"].as_u64()).collect::<Vec<_>>()),
+        Column::new("library".into(), numbers("library_mean")),
+        Column::new("detected genes".into(), numbers("detected_genes")),
+        Column::new("differential genes".into(), texts(&genes)),
+    ];
+    DataFrame::new(groups.len(), columns).ok()
 }
 
 fn conditions_table(conditions: &[Value]) -> Option<DataFrame> {

@@ -1,8 +1,9 @@
 //! One file a kind of command; [`args`] says what can be asked.
 
-#[cfg(feature = "hdf5")]
 mod allocator;
 pub(crate) mod args;
+#[cfg(feature = "torch")]
+mod cache;
 mod data;
 #[cfg(feature = "torch")]
 mod device;
@@ -41,7 +42,6 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
     match cli.command {
         #[cfg(feature = "hdf5")]
         Command::Simulate(args) => data::simulate(args, &context),
-        #[cfg(feature = "hdf5")]
         Command::Ingest(args) => {
             allocator::give_back_freed_memory();
             data::ingest(args, &context)
@@ -52,7 +52,7 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         #[cfg(feature = "torch")]
         Command::Explain(args) => explain::explain(args, &context),
         #[cfg(feature = "torch")]
-        Command::Train(args) => train::train(args, &context),
+        Command::Train(args) => train::train(*args, &context),
         #[cfg(feature = "torch")]
         Command::Predict(args) => predict::predict(args, &context),
         #[cfg(feature = "torch")]

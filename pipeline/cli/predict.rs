@@ -65,7 +65,7 @@ pub(super) fn output_of(args: &PredictArgs) -> Output {
 }
 
 pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Result<Prediction> {
-    let atlas = context.open(&args.atlas)?;
+    let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let split = match &args.split {
         Some(name) => Some(Split::read(&atlas, name)?),

@@ -26,7 +26,7 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
     let input = ReportInput {
         title: args.model.display().to_string(),
         model_card: vec![
-            line("genes", card.genes.len().to_string()),
+            line("genes", format!("{} ({})", card.genes.len(), card.gene_selection)),
             line("values", card.values.to_string()),
             line("training cells", card.vocabulary.combination_cells.iter().sum::<u64>().to_string()),
             line("combinations", card.vocabulary.combinations.len().to_string()),

@@ -1,7 +1,7 @@
 //! `train`.
 
 use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
-use schemas::config::Preset;
+use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
     split::Split,
@@ -55,9 +55,14 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
 
 pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
     let settings = settings(args)?;
-    let atlas = atlas_of(args, context)?;
+    let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
-    Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())
+    let training =
+        Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())?;
+    if settings.data.genes != GeneChoice::All {
+        context.show.note(&training.card().gene_selection.to_string());
+    }
+    Ok(training)
 }
 
 fn settings(args: &TrainArgs) -> Result<Settings> {
@@ -72,38 +77,20 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
     assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
     assignments.extend(args.batch_size.map(|size| format!("train.batch_size={size}")));
     assignments.extend(args.seed.map(|seed| format!("seed={seed}")));
-    Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)
-}
-
-/// The atlas; an `.h5ad` file is ingested beside itself, once.
-fn atlas_of(args: &TrainArgs, context: &Context) -> Result<Atlas> {
-    #[cfg(feature = "hdf5")]
-    if args.atlas.is_file() {
-        let cache = args.atlas.with_extension("atlas");
-        if !cache.exists() {
-            context.show.note(&format!("ingesting {} into {}", args.atlas.display(), cache.display()));
-            super::data::ingest_file(&args.atlas, &cache, &args.keys, context)?;
-        }
-        let atlas = context.open(&cache)?;
-        let length = std::fs::metadata(&args.atlas).map_err(Error::io("read", &args.atlas))?.len();
-        if atlas.manifest().sources.iter().all(|source| source.bytes != length) {
-            let message = format!("{} was made from another version of {}", cache.display(), args.atlas.display());
-            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
-        }
-        if let Some(flag) = args.keys.disagrees_with(atlas.manifest()) {
-            let message = format!("{} was made with another {flag}", cache.display());
-            return Err(Error::usage(message, "remove the atlas, and it is made anew"));
-        }
-        context.show.note(&format!("using {}", cache.display()));
-        return Ok(atlas);
+    let mut settings = Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)?;
+    if let Some(genes) = &args.genes {
+        settings.data.genes = genes.clone();
     }
-    context.open(&args.atlas)
+    if !args.genes_keep.is_empty() {
+        settings.data.genes_keep = args.genes_keep.iter().cloned().map(GenesKept::from).collect();
+    }
+    Ok(settings)
 }
 
 fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Context) -> Result<Split> {
     match &args.split {
         Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
-        Some(name) if args.atlas.is_file() => {
+        Some(name) if atlas.path() != args.atlas => {
             super::data::import_split(atlas.path(), name, context)?;
             Split::read(atlas, name)
         }

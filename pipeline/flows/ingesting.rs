@@ -1,28 +1,42 @@
-//! `source → read → annotate → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
+//! `source → read → annotate → tally → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
 
 use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    atlas::{Codec, GeneWidth, Keys, Manifest, files},
+    atlas::{Codec, GeneWidth, Keys, Manifest, Selection, files},
 };
 use stages::{
     disk::StagedFolder,
     ingest::{
         annotate::{Annotate, Rows},
         census::{OnBadValues, ValuesAs},
+        filter::cell_filter,
+        group_sums::GroupSums,
         keys::{AskedKeys, resolve},
         label::Labeller,
-        pack::pack,
+        pack::SlabPacker,
         piece::PieceReader,
         slab::CutSlabs,
         source::{Pieces, Source},
         spill::{Spill, estimated_bytes},
-        store::{AtlasFacts, MatrixFiles, StoreMatrix, publish},
+        statistics,
+        store::{AtlasFacts, MatrixFiles, StoreMatrix, gene_names, publish},
+        tally::Tally,
     },
 };
 
 use super::{Pipeline, Resources, completed};
+
+/// Is told how many cells have been taken in hand, from a thread of the run.
+#[derive(Clone)]
+pub struct OnCells(pub Arc<dyn Fn(u64) + Send + Sync>);
+
+impl std::fmt::Debug for OnCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnCells")
+    }
+}
 
 /// How cells become an atlas.
 #[derive(Clone, Debug)]
@@ -33,8 +47,12 @@ pub struct IngestOptions {
     pub codec: Codec,
     /// What the values are taken for.
     pub values: ValuesAs,
+    /// Which cells are taken.
+    pub selection: Selection,
     /// What is done about values that can't be taken.
     pub on_bad_values: OnBadValues,
+    /// Is told of progress.
+    pub on_cells: Option<OnCells>,
     /// Decides how rows are shuffled; none keeps them as the source has them.
     pub shuffle: Option<u64>,
 }
@@ -45,7 +63,9 @@ impl Default for IngestOptions {
             keys: AskedKeys::default(),
             codec: Codec::Raw,
             values: ValuesAs::Auto,
+            selection: Selection::default(),
             on_bad_values: OnBadValues::Error,
+            on_cells: None,
             shuffle: Some(0),
         }
     }
@@ -74,26 +94,36 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         .map_err(|_| Error::data(&file, "there are more than 2^32 genes", "check how the file was written"))?;
     let width = GeneWidth::for_genes(genes);
     let facts = AtlasFacts {
-        origins: vec![source.origin().clone()],
-        var: source.var().clone(),
+        source: Arc::clone(&source),
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),
             batch: options.keys.batch.clone(),
         },
+        selection: options.selection.clone(),
         values: options.values,
     };
+    let filter = cell_filter(&*source, &options.selection, &keys)?;
     let folder = StagedFolder::create(out)?;
-    let labeller = Labeller::new(file, keys.columns, keys.rules);
-    let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller)?;
+    let labeller = Labeller::new(Arc::clone(&source), keys.columns, keys.rules);
+    let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller, source.cells())?;
     let annotated = || findings.take().ok_or_else(|| Error::Bug("the annotations did not end".into()));
-    let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, None);
-    let rows = Pipeline::from_source("source", resources.edge(), Pieces::new(Arc::clone(&source)))
+    let names = gene_names(source.var());
+    let (tally, tallied) = Tally::new(GroupSums::new(folder.file(""), names.len()));
+    let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, filter);
+    let on_cells = options.on_cells.clone();
+    let pieces = Pieces::new(Arc::clone(&source)).inspect(move |piece| {
+        if let (Some(OnCells(tell)), Ok(piece)) = (&on_cells, piece) {
+            tell(piece.0.end);
+        }
+    });
+    let rows = Pipeline::from_source("source", resources.edge(), pieces)
         .with_stop(resources.stop.clone())
         .map("read", resources.threads, move |piece| Ok(reader.read(piece.0)?))
-        .then("annotate", annotate);
+        .then("annotate", annotate)
+        .then("tally", tally);
 
-    let (annotated, matrix) = match options.shuffle {
+    let (annotated, mut matrix) = match options.shuffle {
         None => {
             let store = StoreMatrix::create(&folder, options.codec, None)?;
             let matrix = stored(rows, store, width, options.codec, resources)?;
@@ -113,7 +143,11 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             (annotated, stored(rows, store, width, options.codec, resources)?)
         }
     };
-    facts.check(&annotated)?;
+    let values = facts.check(&annotated)?;
+    let sums = tallied.take().ok_or_else(|| Error::Bug("the sums did not end".into()))?;
+    if let Some(entry) = statistics::write(&folder, &sums, &names, &annotated, values)? {
+        matrix.add(files::STATISTICS, entry);
+    }
     let manifest = publish(folder, facts, annotated, matrix)?;
     Ok(Ingested { manifest, guessed: keys.guessed })
 }
@@ -125,9 +159,10 @@ fn stored(
     codec: Codec,
     resources: &Resources,
 ) -> Result<MatrixFiles> {
+    let packer = SlabPacker::new(width, codec);
     let run = rows
         .then("cut", CutSlabs::default())
-        .map("pack", resources.threads, move |slab| pack(&slab, width, codec))
+        .map("pack", resources.threads, move |slab| packer.pack(&slab))
         .run("store", store);
     Ok(completed(run, AGAIN)?.0)
 }

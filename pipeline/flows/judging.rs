@@ -2,12 +2,7 @@
 
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
-use schemas::{
-    Error, Result,
-    atlas::ValueKind,
-    batch::{BatchPlan, Role},
-    ids::RowIndex,
-};
+use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     BoxError, Sink,
     atlas::Atlas,
@@ -21,10 +16,8 @@ use stages::{
     split::{Part, Split},
 };
 
-use super::{Resources, completed, predicting::source_rows, rows};
+use super::{Resources, completed, predicting::source_rows, rows, rows_as_stored};
 
-/// Cells of a batch when nothing but sums is wanted.
-const PROFILE_BATCH: u64 = 512;
 /// What each cell's counts are scaled to on the pseudobulk scale.
 const TARGET_SUM: f64 = 1e4;
 
@@ -49,7 +42,7 @@ pub struct Judged {
 /// Judges a model on what a split holds out; where it holds nothing out, on its `valid` rows.
 ///
 /// # Errors
-/// A split without any such row, data that can't be read.
+/// A split without any such row, an atlas that lacks a gene of the model, data that can't be read.
 pub fn evaluate(
     atlas: &Atlas,
     model: &Model,
@@ -57,6 +50,7 @@ pub fn evaluate(
     options: JudgeOptions,
     resources: &Resources,
 ) -> Result<Judged> {
+    let atlas = &atlas.with_genes(&model.card.genes)?;
     let scale = match (options.scale, atlas.manifest().values) {
         (None, ValueKind::Counts) => Scale::Log1p,
         (None, ValueKind::Continuous) => Scale::Values,
@@ -84,7 +78,7 @@ pub fn evaluate(
     let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
     let again = "run the same command again";
     let (profiles, _): (Vec<GroupProfiles>, _) =
-        completed(rows(atlas, all_cells(atlas), resources).run("profiles", sink), again)?;
+        completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), again)?;
 
     let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
     let readout = match scale {
@@ -98,23 +92,6 @@ pub fn evaluate(
     let (predictions, _) = completed(run, again)?;
     let judgement = judge(atlas, &groups, judged, scale, options.anchor, &profiles, &predictions);
     Ok(Judged { judgement, skipped: jobs.skipped })
-}
-
-/// All cells, as the matrix has them: every block is read once.
-fn all_cells(atlas: &Atlas) -> impl Iterator<Item = BatchPlan> + Send + use<> {
-    let (atlas, cells) = (atlas.clone(), atlas.cells());
-    (0..cells.div_ceil(PROFILE_BATCH)).map(move |index| {
-        let rows: Vec<RowIndex> =
-            (index * PROFILE_BATCH..cells.min((index + 1) * PROFILE_BATCH)).map(RowIndex).collect();
-        BatchPlan {
-            epoch: 0,
-            index,
-            role: Role::Source,
-            last: (index + 1) * PROFILE_BATCH >= cells,
-            cells: rows.iter().map(|row| atlas.cell(*row)).collect(),
-            rows,
-        }
-    })
 }
 
 /// Turns predicted means into profiles of the groups they are of; each job's first target is control.

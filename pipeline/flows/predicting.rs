@@ -47,7 +47,7 @@ impl Prediction {
     /// Resolves a query against a model and an atlas; `split` says what is held out.
     ///
     /// # Errors
-    /// Names that the model does not know, genes that are not the model's, targets without source cells.
+    /// Names that the model does not know, genes of the model that the atlas lacks, targets without source cells.
     pub fn prepare(
         atlas: &Atlas,
         model: &Model,
@@ -61,14 +61,15 @@ impl Prediction {
                 "name a split of the atlas with --split",
             ));
         }
-        let jobs = Jobs::resolve(query, &model.card, atlas, split)?;
+        let atlas = atlas.with_genes(&model.card.genes)?;
+        let jobs = Jobs::resolve(query, &model.card, &atlas, split)?;
         if jobs.targets() == 0 && jobs.skipped.is_empty() {
             return Err(Error::usage(
                 "the query asks for nothing",
                 "nothing is held out, missing or observed that it could mean",
             ));
         }
-        Ok(Self { atlas: atlas.clone(), model: model.again()?, jobs, resources })
+        Ok(Self { atlas, model: model.again()?, jobs, resources })
     }
 
     /// What will be predicted, and what will be skipped.

@@ -22,7 +22,7 @@ use stages::{
 };
 use tch::Device;
 
-use super::{Resources, batches, completed};
+use super::{Resources, batches, choosing::choose_genes, completed};
 use crate::runtime::{Pipeline, Plan as Graph, Report};
 
 /// The file in a model's folder that holds what its pipeline measured.
@@ -40,10 +40,10 @@ pub struct Training {
 }
 
 impl Training {
-    /// Checks settings and data against each other; writes nothing yet.
+    /// Checks settings and data against each other, and chooses the genes; writes nothing yet.
     ///
     /// # Errors
-    /// Settings out of range, data without control or perturbations.
+    /// Settings out of range, data without control or perturbations, genes that can't be chosen.
     pub fn prepare(
         atlas: &Atlas,
         split: Split,
@@ -62,6 +62,8 @@ impl Training {
         }
         let plan = settings.check(manifest.values)?;
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
+        let atlas = &atlas;
         let order = OrderSettings::new(plan.seed, size(plan.train.batch_size), size(plan.train.window));
         let sampling = match plan.train.sampling {
             config::Sampling::Uniform => Sampling::Uniform,
@@ -99,6 +101,7 @@ impl Training {
             vocabulary,
             rules: manifest.conditions.rules().clone(),
             genes: atlas.genes().to_vec(),
+            gene_selection,
             values: manifest.values,
             atlas: manifest.checksum.clone(),
             split: split.name().to_owned(),
@@ -207,7 +210,16 @@ impl Training {
                 "resume with the same atlas, --split, --hold-out and --seed, or train into another folder",
             ));
         }
+        let genes = folder.join(files::GENES);
+        let names = self.atlas.genes().join("\n") + "\n";
+        if resume && genes.exists() && std::fs::read_to_string(&genes).map_err(Error::io("read", &genes))? != names {
+            return Err(Error::usage(
+                format!("the genes differ from those of the run in {}", folder.display()),
+                "resume with the same lists of genes, or train into another folder",
+            ));
+        }
         write_atomically(&config, self.settings.plan.to_toml().as_bytes())?;
+        write_atomically(&genes, names.as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
 }

@@ -4,6 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use ::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use crate::atlas::ValueKind;
+
 /// The key of the schema's metadata under which predictions name their genes, as a JSON list.
 pub const GENES_KEY: &str = "genes";
 /// The key that says on which scale the numbers are: `counts`, `values`, ...
@@ -32,11 +34,64 @@ pub fn splits_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, false), Field::new("split", DataType::Utf8, false)]))
 }
 
+/// `statistics.parquet`: a row a group of cells that share condition, dose and covariates; each context's control first.
+///
+/// | column | is |
+/// |---|---|
+/// | `condition`, `dose`, the covariates | what the cells share |
+/// | `control`, `cells` | whether they are controls, and how many |
+/// | `library_mean`, `library_sd`, `library_min`, `library_max` | of the sums of each cell's values (population deviation) |
+/// | `detected_genes` | the mean number of genes with a value |
+/// | `mean`, `variance` | of each gene: of log(1 + count) for counts, of the values else (population variance) |
+/// | `mean_count` | of each gene, for counts only |
+/// | `differential_genes` | up to 100 names: the largest scores against the controls of the same covariates; none without controls |
+/// | `differential_scores` | \|Δ mean\| / √(var_t/n_t + var_c/n_c + 1e-9) of each of them |
+/// | `differential_changes` | Δ mean of each of them |
+///
+/// The genes' names stand in the metadata, as those of predictions do, and the scale: `log1p` or `values`.
+#[must_use]
+pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {
+    let width = i32::try_from(genes.len()).unwrap_or(i32::MAX);
+    let scale = if values == ValueKind::Counts { "log1p" } else { "values" };
+    let names = serde_json::Value::from(genes).to_string();
+    let metadata = HashMap::from([(GENES_KEY.to_owned(), names), (SCALE_KEY.to_owned(), scale.to_owned())]);
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let mut fields = vec![text("condition"), text("dose")];
+    fields.extend(covariates.iter().map(|name| text(name)));
+    fields.push(Field::new("control", DataType::Boolean, false));
+    fields.push(Field::new("cells", DataType::UInt64, false));
+    fields.extend(
+        ["library_mean", "library_sd", "library_min", "library_max", "detected_genes"]
+            .map(|name| Field::new(name, DataType::Float64, false)),
+    );
+    fields.extend(["mean", "variance"].map(|name| per_gene(name, width)));
+    if values == ValueKind::Counts {
+        fields.push(per_gene("mean_count", width));
+    }
+    fields.push(Field::new("differential_genes", DataType::List(Arc::new(name_item())), false));
+    fields.extend(
+        ["differential_scores", "differential_changes"]
+            .map(|name| Field::new(name, DataType::List(Arc::new(list_item())), false)),
+    );
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// An entry of a list of numbers.
+#[must_use]
+pub fn list_item() -> Field {
+    Field::new("item", DataType::Float32, false)
+}
+
+/// An entry of a list of names.
+#[must_use]
+pub fn name_item() -> Field {
+    Field::new("item", DataType::Utf8, false)
+}
+
 /// A list of one number a gene.
 #[must_use]
 pub fn per_gene(name: &str, genes: i32) -> Field {
-    let item = Arc::new(Field::new("item", DataType::Float32, false));
-    Field::new(name, DataType::FixedSizeList(item, genes), false)
+    Field::new(name, DataType::FixedSizeList(Arc::new(list_item()), genes), false)
 }
 
 fn labels(covariates: &[String]) -> Vec<Field> {

@@ -14,6 +14,7 @@
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
 //! | `genes.parquet` | `var`; the first column, `gene`, is the gene's name |
 //! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: a row a condition |
+//! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: a row a group of cells; not there where there are too many groups |
 //! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells train, validate, or are held out; no part of the atlas's checksum |
 //!
 //! *Cells* are numbered as the source has them; *rows* are numbered as the matrix holds them. They are the same unless the
@@ -76,6 +77,8 @@ pub mod files {
     pub const GENES: &str = "genes.parquet";
     /// The conditions.
     pub const CONDITIONS: &str = "conditions.parquet";
+    /// Statistics of each group of cells.
+    pub const STATISTICS: &str = "statistics.parquet";
     /// Folder of the splits.
     pub const SPLITS: &str = "splits";
 }
@@ -314,6 +317,17 @@ pub struct Keys {
     pub batch: Option<String>,
 }
 
+/// Which cells of the sources were taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// `key=value` or `key!=value`: a cell is taken if of every key it has one of the values, and none that is ruled out.
+    pub filters: Vec<String>,
+    /// Perturbation labels whose cells were left out; `*` stands for any text, `nan` for a missing label.
+    pub drop_labels: Vec<String>,
+    /// Cells that a condition had to have; control was always kept.
+    pub min_cells: u64,
+}
+
 /// `manifest.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -344,6 +358,8 @@ pub struct Manifest {
     pub conditions: ConditionTable,
     /// The covariates, batch last.
     pub covariates: Vec<Covariate>,
+    /// Which cells were taken.
+    pub selection: Selection,
     /// Where the cells came from.
     pub sources: Vec<Origin>,
     /// The program that wrote it.

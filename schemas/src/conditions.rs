@@ -13,13 +13,20 @@ use crate::ids::{CombinationId, ConditionId, PerturbationId};
 /// How labels are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelRules {
-    /// What joins perturbations in a label, and doses in a dose label: `+`.
+    /// What joins perturbations in a label, and doses in a dose label: `+`; nothing does where it is empty.
     pub delimiter: String,
     /// Labels that mean control; the first one is the name that control goes by.
     pub controls: Vec<String>,
 }
 
 impl LabelRules {
+    /// The parts of a label or a dose label.
+    #[must_use]
+    pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
+        // Splitting at the empty text would give single letters.
+        if self.delimiter.is_empty() { vec![label] } else { label.split(&*self.delimiter).collect() }
+    }
+
     /// Whether a whole label, or one part of it, means control.
     #[must_use]
     pub fn is_control(&self, label: &str) -> bool {
@@ -275,7 +282,7 @@ pub fn parse<'a>(
     if rules.is_control(label) {
         return Ok(Vec::new());
     }
-    let names: Vec<&str> = label.split(&rules.delimiter).collect();
+    let names: Vec<&str> = rules.parts(label).into_iter().map(str::trim).collect();
     if names.iter().any(|name| name.is_empty()) {
         return Err(BadLabel::EmptyPart { label: label.into(), delimiter: rules.delimiter.clone() });
     }
@@ -306,7 +313,7 @@ fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules
     {
         return Ok(vec![check_dose(label, text, dose)?]);
     }
-    let parts: Vec<&str> = text.split(&rules.delimiter).collect();
+    let parts = rules.parts(text);
     if parts.len() != perturbations {
         return Err(BadLabel::DoseCount { label: label.into(), doses: text.into(), perturbations, found: parts.len() });
     }

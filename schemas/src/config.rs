@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, atlas::ValueKind};
 
+mod data;
+
+pub use self::data::{DataSettings, GeneChoice, GenesKept};
+
 /// Everything that decides what a training run does, apart from its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +22,8 @@ pub struct Settings {
     pub preset: Preset,
     /// Seed of the split, the order, the weights and the dropout.
     pub seed: u64,
+    /// What of the atlas is seen.
+    pub data: DataSettings,
     /// The network.
     pub model: ModelSettings,
     /// The adversaries.

@@ -19,6 +19,7 @@ use schemas::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+mod genes;
 mod manifest;
 mod shuffled;
 
@@ -29,6 +30,7 @@ use self::{
 use crate::{
     block::{Block, BlockView},
     disk::{checksum_of, hex},
+    gene_subset::GeneSubset,
     mmap, packed,
 };
 
@@ -42,9 +44,9 @@ pub enum Access {
     Read,
 }
 
-/// An open atlas; clones share it.
+/// An open atlas, seen through all of its genes or some; clones share it.
 #[derive(Clone, Debug)]
-pub struct Atlas(Arc<Inner>);
+pub struct Atlas(Arc<Inner>, Option<Arc<GeneSubset>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -109,7 +111,7 @@ impl Atlas {
         let words =
             usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, checked }));
+        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, checked }), None);
         atlas.check_labels()?;
         Ok(atlas)
     }
@@ -130,12 +132,6 @@ impl Atlas {
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.0.manifest.cells
-    }
-
-    /// The names of its genes, in the order of its columns.
-    #[must_use]
-    pub fn genes(&self) -> &[String] {
-        &self.0.genes
     }
 
     /// The row that holds a cell.

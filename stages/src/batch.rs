@@ -1,6 +1,6 @@
 //! Gathers expression straight from the blocks into a recycled buffer: one copy.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use schemas::{
     ByteSize, Result,
@@ -13,6 +13,7 @@ use crate::{
     BoxError,
     atlas::Atlas,
     block::{BlockView, GeneSlice, ValueSlice, place},
+    gene_subset::GeneSubset,
     held::HeldBlocks,
     recycle::{Pool, Pooled},
     simd,
@@ -40,6 +41,7 @@ impl ByteSize for Batch {
 pub struct Gatherer {
     atlas: Atlas,
     held: HeldBlocks,
+    subset: Option<Arc<GeneSubset>>,
     pool: Pool<Expression>,
 }
 
@@ -47,7 +49,12 @@ impl Gatherer {
     /// A gatherer that holds blocks, where it has to, up to so many bytes.
     #[must_use]
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
-        Self { atlas: atlas.clone(), held: HeldBlocks::new(atlas.clone(), held_bytes), pool: Pool::default() }
+        Self {
+            atlas: atlas.clone(),
+            held: HeldBlocks::new(atlas.clone(), held_bytes),
+            subset: atlas.gene_subset().cloned(),
+            pool: Pool::default(),
+        }
     }
 
     /// Gathers the rows of a plan whose labels are known.
@@ -81,6 +88,9 @@ impl Gatherer {
             append_values(values, row_values);
             Ok(())
         })?;
+        if let Some(subset) = &self.subset {
+            subset.keep(&mut out);
+        }
         Ok(out)
     }
 

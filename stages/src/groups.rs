@@ -182,7 +182,7 @@ fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> R
     let all = || (0..table.conditions().len()).map(ConditionId::at);
     // Doses are compared as numbers: 1, 1.0 and 1e0 are one dose.
     let numbers = |text: &str| {
-        text.split(&table.rules().delimiter).map(|dose| dose.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>()
+        table.rules().parts(text).into_iter().map(|dose| dose.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>()
     };
     let wanted_doses = dose.and_then(numbers);
     let of_dose = |id: &ConditionId| {

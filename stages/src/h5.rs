@@ -1,12 +1,33 @@
-//! What the readers and writers of HDF5 share: places in a file, and errors that name them.
+//! What the readers and writers of HDF5 share: places in a file, errors that name them, and [`Numbers`] read past libhdf5.
 
-use std::{io, path::Path, sync::Arc};
+mod chunks;
+mod element;
+mod filters;
+mod heap;
+mod lzf;
+mod numbers;
+mod records;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use hdf5_metno::{
     File,
     file::{FileAccessBuilder, FileBuilder, MetadataCacheConfig},
 };
 use schemas::{Error, Result};
+
+pub(crate) use self::{
+    element::Number,
+    heap::Heap,
+    numbers::Numbers,
+    records::{Member, Records},
+};
 
 /// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;
@@ -18,19 +39,35 @@ const METADATA_CACHE_BYTES: usize = 4 << 20;
 /// An object of an HDF5 file, as errors name it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    file: Arc<Path>,
+    file: Arc<OnDisk>,
     object: String,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    path: PathBuf,
+    /// Opened once for all datasets that are read past libhdf5.
+    bytes: OnceLock<Option<Arc<fs::File>>>,
 }
 
 impl Place {
     /// The file itself.
     pub(crate) fn root(file: &Path) -> Self {
-        Self { file: file.into(), object: String::new() }
+        Self { file: Arc::new(OnDisk { path: file.into(), bytes: OnceLock::new() }), object: String::new() }
     }
 
     /// A member of this group.
     pub(crate) fn child(&self, name: &str) -> Self {
         Self { file: Arc::clone(&self.file), object: format!("{}/{name}", self.object) }
+    }
+
+    /// The bytes of the file, if it is the one of that name.
+    fn bytes(&self, name: &str) -> Option<Arc<fs::File>> {
+        let OnDisk { path, bytes } = &*self.file;
+        if path.as_path() != Path::new(name) {
+            return None;
+        }
+        bytes.get_or_init(|| fs::File::open(path).ok().map(Arc::new)).clone()
     }
 
     /// An error about this object.
@@ -50,23 +87,38 @@ impl Place {
     pub(crate) fn unwritable(&self, error: hdf5_metno::Error) -> Error {
         let text = frames(&error);
         let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
-        Error::Io { action: "write", path: self.file.to_path_buf(), source }
+        Error::Io { action: "write", path: self.file.path.clone(), source }
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.object.strip_prefix('/') {
-            None => self.file.display().fmt(f),
-            Some(object) => write!(f, "{}: {object}", self.file.display()),
+            None => self.file.path.display().fmt(f),
+            Some(object) => write!(f, "{}: {object}", self.file.path.display()),
         }
     }
 }
 
 /// Opens a file for reading. Nobody changes it meanwhile, so no lock is asked for: locks keep readers on network file systems
 /// out. A file that this process has open with a lock can be opened with one only.
-pub(crate) fn open(path: &Path) -> hdf5_metno::Result<File> {
+fn open(path: &Path) -> hdf5_metno::Result<File> {
     files(false).open(path).or_else(|_| files(true).open(path))
+}
+
+/// Opens a file that a user has named.
+///
+/// # Errors
+/// A file that is missing, that is no HDF5 file, or that is cut short.
+pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
+    // Asked first, since libhdf5 gives one and the same error for every file that it can't open.
+    std::fs::File::open(path).map_err(Error::io("read", path))?;
+    open(path).map_err(|error| {
+        Place::root(path).error(
+            format!("is no HDF5 file, or is cut short ({error})"),
+            "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
+        )
+    })
 }
 
 /// Begins a file, which no one else knows of yet.
@@ -111,7 +163,7 @@ fn says_no_space(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+mod place_tests {
     use super::*;
 
     #[test]

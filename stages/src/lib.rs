@@ -20,6 +20,9 @@ pub mod dense;
 pub mod disk;
 pub mod encode;
 pub mod evaluate;
+pub mod gene_choice;
+pub mod gene_subset;
+pub mod group_statistics;
 pub mod groups;
 #[cfg(feature = "hdf5")]
 mod h5;
@@ -54,6 +57,7 @@ pub mod stage;
 pub mod train;
 #[cfg(feature = "torch")]
 pub mod validation;
+pub mod variability;
 pub mod vocabulary;
 pub mod write;
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -46,6 +47,29 @@ impl Table {
         // SAFETY: the file was just created under a name that nobody else knows, so nobody else changes it.
         let map = unsafe { memmap2::MmapMut::map_mut(&file) }.map_err(Error::io("map", path))?;
         Ok(Self { map: Some(map), file, path: path.to_path_buf() })
+    }
+
+    /// Creates a file that goes with the table: it has no name from now on. Room on the disk is taken at once.
+    ///
+    /// # Errors
+    /// As for [`Table::create`].
+    pub(crate) fn create_unnamed(path: &Path, numbers: u64) -> Result<Self> {
+        let mut table = Self::create(path, numbers)?;
+        let kept = std::fs::remove_file(path).map_err(Error::io("remove", path));
+        // A page without room behind it would be found out by a signal; what is written is found out by an error.
+        let zeros = std::io::copy(&mut std::io::repeat(0).take(8 * numbers), &mut table.file);
+        zeros.map_err(Error::io("write", path))?;
+        kept.map(|()| table)
+    }
+
+    /// The table as records.
+    pub(crate) fn slice<T: bytemuck::Pod>(&self) -> &[T] {
+        self.map.as_ref().map_or(&[], |map| bytemuck::cast_slice(map))
+    }
+
+    /// The table as records that can be written.
+    pub(crate) fn slice_mut<T: bytemuck::Pod>(&mut self) -> &mut [T] {
+        self.map.as_mut().map_or(&mut [], |map| bytemuck::cast_slice_mut(&mut *map))
     }
 
     /// The numbers, in the byte order of this machine, which is little-endian.

@@ -11,42 +11,75 @@ const ZSTD_LEVEL: i32 = 1;
 /// A gap from here on stands among the wide ones.
 const WIDE_GAP: u8 = u8::MAX;
 
-/// Packs the bytes of a block.
-///
-/// # Errors
-/// Only if zstd refuses to compress.
-pub(crate) fn pack(block: &[u8], layout: &BlockLayout, rows: usize, gene_width: GeneWidth) -> io::Result<Vec<u8>> {
-    let pointers = numbers::<4>(&block[..4 * (rows + 1)]);
-    let entries = pointers.last().copied().unwrap_or(0) as usize;
-    let genes = &block[layout.genes..layout.genes + entries * gene_width.bytes()];
-    let genes: Vec<u32> = match gene_width {
-        GeneWidth::U16 => numbers::<2>(genes),
-        GeneWidth::U32 => numbers::<4>(genes),
-    };
-    let mut plain = Vec::with_capacity(4 * rows + entries + (layout.bytes - layout.values));
-    let (mut gaps, mut wide) = (Vec::with_capacity(entries), Vec::new());
-    for pair in pointers.windows(2) {
-        plain.extend_from_slice(&(pair[1] - pair[0]).to_le_bytes());
-        let mut next = 0;
-        for gene in &genes[pair[0] as usize..pair[1] as usize] {
-            let gap = gene - next;
-            gaps.push(u8::try_from(gap).unwrap_or(WIDE_GAP));
-            if u32::from(WIDE_GAP) <= gap {
-                wide.extend_from_slice(&gap.to_le_bytes());
-            }
-            next = gene + 1;
-        }
-    }
-    plain.extend_from_slice(&gaps);
-    plain.extend_from_slice(&wide);
-    plain.extend_from_slice(&block[layout.values..]);
-    zstd::bulk::compress(&plain, ZSTD_LEVEL)
+/// Packs blocks, in memory that is used again.
+pub(crate) struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+    plain: Vec<u8>,
+    genes: Vec<u32>,
+    wide: Vec<u8>,
 }
 
-/// Little-endian numbers of `N` bytes.
-fn numbers<const N: usize>(bytes: &[u8]) -> Vec<u32> {
-    let wide = |bytes: &[u8; N]| bytes.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
-    bytes.as_chunks::<N>().0.iter().map(wide).collect()
+impl Packer {
+    /// Ready to pack.
+    ///
+    /// # Errors
+    /// Only if zstd gets no memory.
+    pub(crate) fn new() -> io::Result<Self> {
+        let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        Ok(Self { zstd, plain: Vec::new(), genes: Vec::new(), wide: Vec::new() })
+    }
+
+    /// Appends the bytes of a block, packed.
+    ///
+    /// # Errors
+    /// Only if zstd refuses to compress.
+    pub(crate) fn pack(
+        &mut self,
+        block: &[u8],
+        layout: &BlockLayout,
+        rows: usize,
+        gene_width: GeneWidth,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let Self { zstd, plain, genes, wide } = self;
+        let pointers = block[..4 * (rows + 1)].as_chunks::<4>().0;
+        let entries = pointers.last().map_or(0, |last| u32::from_le_bytes(*last)) as usize;
+        let ids = &block[layout.genes..layout.genes + entries * gene_width.bytes()];
+        genes.clear();
+        match gene_width {
+            GeneWidth::U16 => genes.extend(ids.as_chunks::<2>().0.iter().map(|id| u32::from(u16::from_le_bytes(*id)))),
+            GeneWidth::U32 => genes.extend(ids.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id))),
+        }
+        plain.clear();
+        wide.clear();
+        let bounds = pointers.iter().map(|pointer| u32::from_le_bytes(*pointer));
+        plain.extend(bounds.clone().zip(bounds.clone().skip(1)).flat_map(|(start, end)| (end - start).to_le_bytes()));
+        for (start, end) in bounds.clone().zip(bounds.skip(1)) {
+            take_gaps(&genes[start as usize..end as usize], plain, wide);
+        }
+        plain.extend_from_slice(wide);
+        plain.extend_from_slice(&block[layout.values..]);
+        let start = out.len();
+        out.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
+        let written = zstd.compress_to_buffer(plain, &mut out[start..])?;
+        out.truncate(start + written);
+        Ok(())
+    }
+}
+
+/// The gaps of a row; the wide ones, which are few, are looked for only where there are some.
+#[expect(clippy::cast_possible_truncation, reason = "a wide gap is cut down to what stands for it")]
+fn take_gaps(genes: &[u32], gaps: &mut Vec<u8>, wide: &mut Vec<u8>) {
+    let Some(first) = genes.first() else { return };
+    let later = genes.iter().zip(&genes[1..]).map(|(before, gene)| gene - before - 1);
+    gaps.push((*first).min(WIDE_GAP.into()) as u8);
+    gaps.extend(later.clone().map(|gap| gap.min(WIDE_GAP.into()) as u8));
+    if later.clone().fold(*first, u32::max) < WIDE_GAP.into() {
+        return;
+    }
+    for gap in [*first].into_iter().chain(later).filter(|gap| u32::from(WIDE_GAP) <= *gap) {
+        wide.extend_from_slice(&gap.to_le_bytes());
+    }
 }
 
 /// Unpacks a block into zeroed words; `None` if the bytes are no such block.
@@ -109,5 +142,50 @@ impl Gaps<'_> {
             }
         }
         self.wide.next().is_none().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+
+    use proptest::prelude::*;
+    use schemas::atlas::ValueWidth;
+
+    use super::*;
+
+    /// A block of rows of genes that ascend by these steps, with values of one byte.
+    fn block(rows: &[Vec<u32>], gene_width: GeneWidth) -> (Vec<u64>, BlockLayout, usize) {
+        let entries = rows.iter().map(Vec::len).sum();
+        let layout = BlockLayout::new(rows.len(), entries, gene_width, ValueWidth::U8);
+        let mut words = vec![0_u64; layout.bytes / 8];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        let mut at = 0;
+        for (row, steps) in rows.iter().enumerate() {
+            let mut next = 0;
+            for step in steps {
+                let gene = (next + step).to_le_bytes();
+                let place = layout.genes + at * gene_width.bytes();
+                bytes[place..place + gene_width.bytes()].copy_from_slice(&gene[..gene_width.bytes()]);
+                bytes[layout.values + at] = 1 + u8::try_from(step % 7).unwrap();
+                (at, next) = (at + 1, next + step + 1);
+            }
+            bytes[4 * (row + 1)..4 * (row + 2)].copy_from_slice(&u32::try_from(at).unwrap().to_le_bytes());
+        }
+        (words, layout, entries)
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_with_narrow_and_wide_gaps_unpack_as_they_were_packed(
+            rows in prop::collection::vec(prop::collection::vec(prop_oneof![4 => 0_u32..20, 1 => 250_u32..3000], 0..20), 1..32),
+            wide_genes in any::<bool>(),
+        ) {
+            let gene_width = if wide_genes { GeneWidth::U32 } else { GeneWidth::U16 };
+            let (words, layout, entries) = block(&rows, gene_width);
+            let mut packed = vec![7, 7, 7];
+            Packer::new().unwrap().pack(bytemuck::cast_slice(&words), &layout, rows.len(), gene_width, &mut packed).unwrap();
+            prop_assert_eq!(unpack(&packed[3..], &layout, rows.len(), entries, gene_width), Some(words));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A trained model on disk: a folder with its weights, and everything that is needed to use them.
 //!
 //! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`Card`], written last),
-//! `config.toml`, `history.jsonl`, `split.parquet` (the split it was trained with) and `checkpoint/`.
+//! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and `checkpoint/`.
 
 use std::{
     fs,
@@ -21,6 +21,7 @@ use tch::{Device, Kind};
 use crate::{
     checkpoint::Best,
     disk::{ScratchFolder, checksum_of, write_atomically},
+    gene_choice::GeneSelection,
     model::{
         network::Network,
         parameters::{read_safetensors, write_safetensors},
@@ -39,6 +40,8 @@ pub mod files {
     pub const CARD: &str = "model.json";
     /// All settings.
     pub const CONFIG: &str = "config.toml";
+    /// The names of its genes, one a line.
+    pub const GENES: &str = "genes.txt";
     /// A line an epoch.
     pub const HISTORY: &str = "history.jsonl";
     /// The split it was trained with.
@@ -63,6 +66,9 @@ pub struct Card {
     pub rules: LabelRules,
     /// Names of its genes, in the order of its outputs.
     pub genes: Vec<String>,
+    /// How they were chosen.
+    #[serde(default)]
+    pub gene_selection: GeneSelection,
     /// What the values are.
     pub values: ValueKind,
     /// Checksum of the atlas it was trained on.

@@ -15,9 +15,10 @@ use arrow::{
 };
 use parquet::{
     arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     errors::ParquetError,
-    file::properties::WriterProperties,
+    file::properties::{WriterProperties, WriterPropertiesBuilder},
+    schema::types::ColumnPath,
 };
 use schemas::{Error, Result, arrow::conditions_schema, conditions::ConditionTable, ids::ConditionId};
 
@@ -44,11 +45,28 @@ impl ParquetFile {
     /// # Errors
     /// A file that can't be created.
     pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        Self::with(path, schema, properties().build())
+    }
+
+    /// Creates a file most of which is measured numbers: their bytes are set apart by their place in the number, which
+    /// makes them a fifth smaller.
+    ///
+    /// # Errors
+    /// A file that can't be created.
+    pub fn create_of_numbers(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let mut properties = properties();
+        let lists = schema.fields().iter().filter(|field| matches!(field.data_type(), DataType::FixedSizeList(..)));
+        for list in lists {
+            let column = ColumnPath::from(vec![list.name().clone(), "list".into(), "item".into()]);
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT);
+        }
+        Self::with(path, schema, properties.build())
+    }
+
+    fn with(path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
         let file = File::create(path).map_err(Error::io("create", path))?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .build();
         let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|error| written(path, error))?;
         Ok(Self { writer, path: path.to_path_buf() })
     }
@@ -73,6 +91,12 @@ impl ParquetFile {
         let file = self.writer.into_inner().map_err(|error| written(&self.path, error))?;
         file.sync_all().map_err(Error::io("write", &self.path))
     }
+}
+
+fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
 }
 
 /// Keeps the operating system's own error where there is one, so that a full disk is told from others.

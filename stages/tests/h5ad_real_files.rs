@@ -61,6 +61,13 @@ const READABLE: &[Expected] = &[
         ],
     ),
     expected(
+        "formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad",
+        (700, 765),
+        -243.681_057_988_666,
+        535_433,
+        &["bulk_labels", "n_genes", "percent_mito", "n_counts", "S_score", "G2M_score", "phase", "louvain"],
+    ),
+    expected(
         "formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad",
         (30, 20),
         285.0,
@@ -93,8 +100,23 @@ const READABLE: &[Expected] = &[
             "leiden",
         ],
     ),
+    // Its 2556 missing values do not count towards the sum, but are no zeros.
+    expected(
+        "formats/h5ad_archives/cellxgene/nan.h5ad",
+        (100, 100),
+        -108.554_045_503_617_09,
+        10_000,
+        &["n_genes", "percent_mito", "n_counts", "louvain"],
+    ),
     expected("formats/h5ad_archives/cellxgene/tiny.h5ad", (3, 4), 12.0, 12, &["string_category", "float_category"]),
     expected("formats/h5ad_archives/muon/test_rna.h5ad", (1000, 45), 63_338.0, 14_512, &[]),
+    expected(
+        "formats/h5ad_archives/pertpy/pertpy_sc_sim.h5ad",
+        (200, 15_697),
+        146_728.776_707_589_63,
+        87_053,
+        &["label", "cell_type"],
+    ),
     expected(
         "formats/h5ad_archives/pertpy/pertpy_smillie.h5ad",
         (133, 51),
@@ -102,6 +124,7 @@ const READABLE: &[Expected] = &[
         4328,
         &["Sample", "Subject", "Location", "Health", "Replicate"],
     ),
+    expected("formats/h5ad_archives/scvi-tools/TM_droplet_mat.h5ad", (47, 10), 633.0, 470, &[]),
     expected(
         "formats/h5ad_archives/scvi-tools/brainlarge_dataset_test.h5ad",
         (70, 720),
@@ -124,6 +147,23 @@ const READABLE: &[Expected] = &[
         909_531.0,
         317_760,
         &["n_genes", "percent_mito", "n_counts"],
+    ),
+    expected(
+        "formats/h5ad_archives/tiledbsoma/bruce-spatial.h5ad",
+        (6471, 33),
+        1_248_106.0,
+        146_550,
+        &[
+            "CellType",
+            "Region",
+            "Valid",
+            "n_genes_by_counts",
+            "log1p_n_genes_by_counts",
+            "total_counts",
+            "log1p_total_counts",
+            "leiden",
+            "louvain",
+        ],
     ),
     expected(
         "formats/h5ad_archives/tiledbsoma/pbmc-small.h5ad",
@@ -183,7 +223,7 @@ fn chunks(source: Arc<dyn Source>) -> Vec<Chunk> {
 }
 
 #[test]
-fn every_csr_or_dense_file_is_read_as_anndata_reads_it() {
+fn every_file_with_an_x_is_read_as_anndata_reads_it() {
     for expected in READABLE {
         let Some(path) = shared(expected.file) else { continue };
         let reader = open(&path);
@@ -198,7 +238,13 @@ fn every_csr_or_dense_file_is_read_as_anndata_reads_it() {
             assert_eq!(chunk.first.0, rows, "{file}");
             assert_eq!(chunk.obs.num_rows(), chunk.expression.rows(), "{file}");
             rows += chunk.expression.rows() as u64;
-            sum += chunk.expression.values().iter().map(|value| f64::from(*value)).sum::<f64>();
+            sum += chunk
+                .expression
+                .values()
+                .iter()
+                .filter(|value| !value.is_nan())
+                .map(|value| f64::from(*value))
+                .sum::<f64>();
             nonzeros += chunk.expression.values().len();
         }
         assert_eq!(rows, expected.shape.0, "{file}");
@@ -229,6 +275,49 @@ fn columns_are_read_as_anndata_reads_them() {
 }
 
 #[test]
+fn a_data_frame_from_before_anndata_0_7_is_read_with_its_categories() {
+    let columns = |file: &str, names: &[&str]| -> Option<Vec<String>> {
+        let first = chunks(open(&shared(file)?)).swap_remove(0);
+        let value = |name: &&str| {
+            let column = first.obs.column_by_name(name).expect("the column is there");
+            let column = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8).expect("it can be shown");
+            column.as_string::<i32>().value(2).to_owned()
+        };
+        Some(names.iter().map(value).collect())
+    };
+    // Names of a fixed length, and a number beside them.
+    let old = columns(
+        "formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad",
+        &["cell", "bulk_labels", "phase", "louvain", "n_genes", "n_counts"],
+    );
+    if let Some(old) = old {
+        assert_eq!(old, ["AACACGTGGTCTTT-1", "CD56+ NK", "G1", "3", "1228", "3389.0"]);
+    }
+    // Names in the heap of the file.
+    let spatial = columns(
+        "formats/h5ad_archives/tiledbsoma/bruce-spatial.h5ad",
+        &["cell", "CellType", "Region", "Valid", "n_genes_by_counts", "total_counts", "leiden", "louvain"],
+    );
+    if let Some(spatial) = spatial {
+        assert_eq!(spatial, ["3642", "Inhibitory CP", "Layer 4", "1", "29", "405.0", "8", "2"]);
+    }
+    let Some(path) = shared("formats/h5ad_archives/tiledbsoma/bruce-spatial.h5ad") else { return };
+    let reader = open(&path);
+    let text = |column: usize, gene: usize| reader.var().column(column).as_string::<i32>().value(gene).to_owned();
+    assert_eq!([text(0, 0), text(1, 0), text(0, 1), text(1, 1)], ["Gad2", "Cy5", "Slc32a1", "CALFluorRed610"]);
+}
+
+#[test]
+fn raw_of_old_files_is_read_too() {
+    let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad") else { return };
+    let raw = format::open(&path, &Choice { raw: true, ..Choice::default() }).expect("raw is there");
+    assert_eq!((raw.cells(), raw.var().num_rows(), raw.nonzeros()), (700, 765, Some(174_400)));
+    let sum = |chunk: &Chunk| chunk.expression.values().iter().map(|value| f64::from(*value)).sum::<f64>();
+    let sum = chunks(raw).iter().map(sum).sum::<f64>();
+    assert!((sum - 319_044.22).abs() < 0.1, "{sum}");
+}
+
+#[test]
 fn raw_and_layers_can_be_chosen() {
     let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad") else { return };
     let raw = H5adReader::open(&path, &Choice { raw: true, ..Choice::default() }).expect("raw is there");
@@ -241,21 +330,31 @@ fn raw_and_layers_can_be_chosen() {
 
 #[test]
 fn every_other_file_is_refused_with_a_reason() {
-    for (file, reason) in [
-        ("formats/h5ad_archives/anndata/tests/data/archives/v0.11.4/adata.h5ad", "X: there is no such matrix"),
-        ("formats/h5ad_archives/tiledbsoma/x-none.h5ad", "X: there is no such matrix"),
-        ("formats/h5ad_archives/tiledbsoma/xnone.h5ad", "X: there is no such matrix"),
-        ("formats/h5ad_archives/pertpy/pertpy_sc_sim.h5ad", "X: is stored by columns (CSC)"),
-        ("formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad", "obs: is stored as one compound table"),
-        ("formats/h5ad_archives/cellxgene/nan.h5ad", "obs: is stored as one compound table"),
-        ("formats/h5ad_archives/scvi-tools/TM_droplet_mat.h5ad", "obs: is stored as one compound table"),
-        ("formats/h5ad_archives/tiledbsoma/bruce-spatial.h5ad", "obs: is stored as one compound table"),
-        ("formats/h5ad_archives/scvi-tools/brain_large.h5", "X: there is no such matrix"),
-        ("formats/h5ad_archives/muon/test_rna_atac.h5mu", "X: there is no such matrix"),
+    for (file, reason, mend) in [
+        ("anndata/tests/data/archives/v0.11.4/adata.h5ad", "X: there is no such matrix", "set adata.X"),
+        ("tiledbsoma/x-none.h5ad", "X: there is no such matrix", "set adata.X"),
+        ("tiledbsoma/xnone.h5ad", "X: there is no such matrix", "set adata.X"),
+        ("scvi-tools/brain_large.h5", "mm10/gene_names: is missing", "Cell Ranger"),
+        ("muon/test_rna_atac.h5mu", "holds several data sets: atac, rna", "mod['rna'].write_h5ad"),
+        ("anndata/tests/data/excel.xlsx", "is no HDF5 file", ".h5ad"),
+        ("anndata/tests/data/adata.csv", "is no HDF5 file", ".h5ad"),
     ] {
-        let Some(path) = shared(file) else { continue };
-        let error = H5adReader::open(&path, &Choice::default()).expect_err(file);
+        let Some(path) = shared(&format!("formats/h5ad_archives/{file}")) else { continue };
+        let error = format::open(&path, &Choice::default()).expect_err(file);
         assert!(error.to_string().contains(reason), "{error}");
-        assert!(error.hint().is_some(), "{file} is refused without a hint");
+        assert!(error.hint().is_some_and(|hint| hint.contains(mend)), "{file}: {:?}", error.hint());
+    }
+}
+
+#[test]
+fn any_hdf5_file_is_opened_or_refused_in_words() {
+    let Some(folder) = shared("formats/hdf5_jhdf/jhdf/src/test/resources/hdf5") else { return };
+    let files: Vec<PathBuf> =
+        folder.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    assert!(60 < files.len());
+    for path in files {
+        let error = format::open(&path, &Choice::default()).expect_err("none of them holds cells");
+        assert_eq!(error.exit_code(), schemas::error::ExitCode::Data, "{error}");
+        assert!(error.hint().is_some(), "{} is refused without a hint", path.display());
     }
 }

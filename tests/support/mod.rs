@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+#[cfg(feature = "hdf5")]
+pub mod h5ad;
+
 use std::{
     collections::BTreeSet,
     fs,

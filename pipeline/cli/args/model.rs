@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use schemas::config::GeneChoice;
 
-#[cfg(feature = "hdf5")]
 use super::KeyArgs;
 
 #[derive(Args, Debug)]
@@ -34,6 +34,12 @@ pub(crate) struct TrainArgs {
     /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
     #[arg(long, value_name = "key=value,...")]
     pub(in crate::cli) hold_out: Vec<String>,
+    /// How many of the genes that vary most between training cells, or a file that names the genes, one a line [default: all]
+    #[arg(long, value_name = "N|FILE")]
+    pub(in crate::cli) genes: Option<GeneChoice>,
+    /// Genes to add to them: those that are named like a perturbation, or those that a file names; repeats
+    #[arg(long, value_name = "perturbed|FILE")]
+    pub(in crate::cli) genes_keep: Vec<String>,
     /// Where the settings start from
     #[arg(long, default_value = "cpa")]
     pub(in crate::cli) preset: String,
@@ -58,7 +64,6 @@ pub(crate) struct TrainArgs {
     /// Take up the newest checkpoint of the model's folder
     #[arg(long)]
     pub(in crate::cli) resume: bool,
-    #[cfg(feature = "hdf5")]
     #[command(flatten)]
     pub(in crate::cli) keys: KeyArgs,
 }

@@ -28,6 +28,25 @@ fn settings_read_back_from_their_own_text() {
 }
 
 #[test]
+fn genes_are_all_a_number_or_a_file_and_read_back_as_such() {
+    for (assignment, genes) in [
+        ("data.genes=all", GeneChoice::All),
+        ("data.genes=2000", GeneChoice::Variable(2000)),
+        ("data.genes=panel.txt", GeneChoice::Listed("panel.txt".into())),
+    ] {
+        let assignments = [assignment.to_owned(), r#"data.genes_keep=["perturbed", "more.txt"]"#.to_owned()];
+        let settings = Settings::layered(Preset::Cpa, None, &assignments).expect("good settings");
+        assert_eq!(settings.data.genes, genes);
+        assert_eq!(settings.data.genes_keep, [GenesKept::Perturbed, GenesKept::Listed("more.txt".into())]);
+        let back = Settings::layered(Preset::Cpa, Some(("config.toml", &settings.to_toml())), &[]).expect("its text");
+        assert_eq!(back, settings);
+    }
+    for bad in ["data.genes=0", "data.genes=-5", "data.genes=99999999999", "data.genes=true", "data.genes=1.5"] {
+        assert!(Settings::layered(Preset::Cpa, None, &[bad.to_owned()]).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn half_of_a_short_run_is_left_for_training_at_full_weight() {
     let assignments = ["train.n_epochs_pretrain_ae=30".to_owned(), "train.n_epochs_adv_warmup=50".to_owned()];
     let settings = Settings::layered(Preset::Cpa, None, &assignments).expect("good settings");

@@ -10,22 +10,29 @@ const VARIANCE_FLOOR: f64 = 1e-9;
 /// The expected share of false finds among the differential genes.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
-/// The `count` genes that changed most: by |Δ mean| / √(var_t / n_t + var_c / n_c + 1e-9), with population variances;
-/// of equals the earlier gene comes first.
+/// How surely a gene changed: |Δ mean| / √(var_t / n_t + var_c / n_c + 1e-9), with population variances.
+#[must_use]
+pub fn score(perturbed: &Group, control: &Group, gene: usize) -> f64 {
+    let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
+    let error = perturbed.variance[gene] / cells + control.variance[gene] / control_cells + VARIANCE_FLOOR;
+    (perturbed.mean[gene] - control.mean[gene]).abs() / error.sqrt()
+}
+
+/// The `count` genes with the largest [`score`], the largest first; of equals the earlier gene comes first.
 #[must_use]
 pub fn top_genes(perturbed: &Group, control: &Group, count: usize) -> Vec<usize> {
-    let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
-    let strength = |gene: usize| {
-        let error = perturbed.variance[gene] / cells + control.variance[gene] / control_cells + VARIANCE_FLOOR;
-        (perturbed.mean[gene] - control.mean[gene]).abs() / error.sqrt()
-    };
     // What is not a number ranks last, so that one bad gene can't push out the others.
     let mut ranked: Vec<(f64, usize)> = (0..perturbed.mean.len())
-        .map(|gene| (strength(gene), gene))
-        .filter(|(strength, _)| !strength.is_nan())
+        .map(|gene| (score(perturbed, control, gene), gene))
+        .filter(|(score, _)| !score.is_nan())
         .collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    ranked.into_iter().take(count).map(|(_, gene)| gene).collect()
+    let by_score = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    if count < ranked.len() {
+        ranked.select_nth_unstable_by(count, by_score);
+        ranked.truncate(count);
+    }
+    ranked.sort_by(by_score);
+    ranked.into_iter().map(|(_, gene)| gene).collect()
 }
 
 /// How many genes differ between the two groups: Welch's t-test on each, Benjamini and Hochberg's procedure at 0.05.

@@ -2,17 +2,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::SchemaRef,
+};
 use schemas::{
     ByteSize, Result,
     atlas::{FileEntry, files},
     conditions::{ConditionTable, Covariate},
+    ids::ConditionId,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{census::ValueCensus, label::Labeller, piece::ReadPiece, records::Records};
 use crate::{
     BoxError, Stage,
-    disk::{HashedFile, StagedFolder},
+    disk::{HashedFile, StagedFile, StagedFolder},
+    mmap,
     recycle::Pooled,
     write::ParquetFile,
 };
@@ -25,6 +31,15 @@ impl ByteSize for Rows {
     fn byte_size(&self) -> usize {
         self.0.byte_size()
     }
+}
+
+/// Rows and their codes, a record a row: the condition id, then the covariate codes.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The rows.
+    pub rows: Rows,
+    /// The codes.
+    pub codes: Vec<u32>,
 }
 
 /// What was found on the way.
@@ -56,26 +71,31 @@ impl Findings {
     }
 }
 
+/// Labels that tell that it is not known what was done to a cell.
+const UNASSIGNED: [&str; 7] = ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA"];
+
 /// Writes `cells.parquet` and `labels.bin`, and passes the rows on.
 #[derive(Debug)]
 pub struct Annotate {
     files: Option<(ParquetFile, HashedFile, Labeller)>,
+    names: CellNames,
     cells: u64,
     census: ValueCensus,
     findings: Findings,
 }
 
 impl Annotate {
-    /// Starts both files in the folder.
+    /// Starts both files in the folder, for `most_cells` cells at most.
     ///
     /// # Errors
     /// Files that can't be created.
-    pub fn new(folder: &StagedFolder, obs: SchemaRef, labeller: Labeller) -> Result<(Self, Findings)> {
+    pub fn new(folder: &StagedFolder, obs: SchemaRef, labeller: Labeller, most_cells: u64) -> Result<(Self, Findings)> {
         let cells = ParquetFile::create(&folder.file(files::CELLS), obs)?;
         let labels = HashedFile::create(folder.file(files::LABELS))?;
         let findings = Findings::default();
         let stage = Self {
             files: Some((cells, labels, labeller)),
+            names: CellNames::new(folder, most_cells)?,
             cells: 0,
             census: ValueCensus::default(),
             findings: findings.clone(),
@@ -86,27 +106,75 @@ impl Annotate {
 
 impl Stage for Annotate {
     type In = ReadPiece;
-    type Out = Rows;
+    type Out = Labelled;
 
-    fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Rows)) -> Result<(), BoxError> {
+    fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
         let (cells, labels, labeller) = self.files.as_mut().ok_or("the stream has ended")?;
         let codes = labeller.codes(&piece.cells, &piece.obs)?;
         labels.append(bytemuck::cast_slice(&codes))?;
         cells.write(&piece.obs)?;
+        self.names.add(&piece.obs, self.cells);
         self.census.merge(piece.census);
         piece.records.number_from(self.cells);
         self.cells += piece.cells.len() as u64;
-        emit(Rows(piece.records));
+        emit(Labelled { rows: Rows(piece.records), codes });
         Ok(())
     }
 
-    fn finish(&mut self, _: &mut dyn FnMut(Rows)) -> Result<(), BoxError> {
+    fn finish(&mut self, _: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
         let (cells, labels, labeller) = self.files.take().ok_or("the stream has ended")?;
         cells.finish()?;
         let (conditions, cells_of, covariates) = labeller.finish();
         let census = std::mem::take(&mut self.census);
+        let repeated = self.names.repeated(self.cells);
+        if 0 < repeated {
+            tracing::warn!("{repeated} cells have the name of another cell; cells are told apart by position");
+        }
+        if 0 < census.empty_cells {
+            tracing::warn!("{} cells have no expression at all", census.empty_cells);
+        }
+        for (id, cells) in cells_of.iter().enumerate().map(|(id, cells)| (ConditionId::at(id), cells)) {
+            let name = conditions.name(id);
+            if UNASSIGNED.iter().any(|label| label.eq_ignore_ascii_case(name)) && 0 < *cells {
+                tracing::warn!(
+                    "{cells} cells are `{name}`, taken for a perturbation; --drop-label '{name}' leaves them out"
+                );
+            }
+        }
         let found = Annotated { cells: self.cells, labels: labels.finish()?, conditions, cells_of, covariates, census };
         *self.findings.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
+    }
+}
+
+/// A hash of every cell's name, in a file of its own that goes with it.
+#[derive(Debug)]
+struct CellNames {
+    hashes: mmap::Table,
+    _staged: StagedFile,
+}
+
+impl CellNames {
+    fn new(folder: &StagedFolder, most_cells: u64) -> Result<Self> {
+        let staged = StagedFile::beside(&folder.file("names.bin"))?;
+        Ok(Self { hashes: mmap::Table::create(staged.path(), most_cells)?, _staged: staged })
+    }
+
+    fn add(&mut self, obs: &RecordBatch, first: u64) {
+        let Some(names) = obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return };
+        let Ok(first) = usize::try_from(first) else { return };
+        let hashes = &mut self.hashes.numbers()[first..first + names.len()];
+        for (hash, name) in hashes.iter_mut().zip(names) {
+            *hash = xxh3_64(name.unwrap_or_default().as_bytes());
+        }
+    }
+
+    /// How many cells have the name of a cell before them.
+    fn repeated(&mut self, cells: u64) -> usize {
+        let hashes = self.hashes.numbers();
+        let cells = usize::try_from(cells).unwrap_or(usize::MAX).min(hashes.len());
+        let hashes = &mut hashes[..cells];
+        hashes.sort_unstable();
+        hashes.windows(2).filter(|pair| pair[0] == pair[1]).count()
     }
 }

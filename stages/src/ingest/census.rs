@@ -77,6 +77,8 @@ pub struct ValueCensus {
     pub fractions: Vec<BadValue>,
     /// How many there are.
     pub fraction_count: u64,
+    /// How many cells have no values at all.
+    pub empty_cells: u64,
     /// How many values were clipped.
     pub clipped: u64,
     /// How many cells were left out for their values.
@@ -106,6 +108,7 @@ impl ValueCensus {
         self.not_finite_count += later.not_finite_count;
         self.negative_count += later.negative_count;
         self.fraction_count += later.fraction_count;
+        self.empty_cells += later.empty_cells;
         self.clipped += later.clipped;
         self.dropped += later.dropped;
         later.not_finite.into_iter().for_each(|seen| keep_first(&mut self.not_finite, seen));

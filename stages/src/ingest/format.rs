@@ -1,18 +1,37 @@
 //! Which format a file or folder has, and how it is opened.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemas::{Error, Result};
+use serde::{Deserialize, Serialize};
 
-use super::source::Source;
+use super::{mtx, source::Source, table, worker::RemoteSource};
 
-/// Which matrix of a file is taken, where a format can hold several.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an HDF5 file begins with, or what follows its user block of 512 bytes, or twice that, or twice that again.
+const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
+/// Larger user blocks are not looked behind.
+const LARGEST_USER_BLOCK: u64 = 1 << 20;
+
+/// Which matrix of a file is taken, where a format can hold several, and how it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// A layer to take instead of `X`.
     pub layer: Option<String>,
     /// Whether to take `raw/X` (and `raw/var`) instead of `X`.
     pub raw: bool,
+    /// The genome to take of a 10x file that has several.
+    pub genome: Option<String>,
+    /// The columns of a table that annotate cells; all other numbers are genes. Where none are named, habits decide.
+    pub obs_columns: Option<Vec<String>>,
+    /// A table that names the genes which a table of cells has as numbers.
+    pub genes_table: Option<PathBuf>,
+    /// The program that reads HDF5 files in a process of its own; without one they are read in this process.
+    pub worker: Option<PathBuf>,
 }
 
 impl Choice {
@@ -27,7 +46,48 @@ impl Choice {
     }
 }
 
-/// Opens cells of any format.
+/// The formats that are known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A file that anndata wrote, or another program as anndata does.
+    H5ad,
+    /// An HDF5 file of Cell Ranger or Space Ranger.
+    TenX,
+    /// A 10x folder, or a Matrix Market file.
+    MatrixMarket,
+    /// A Parquet or Arrow table of cells, or a folder of them.
+    Table,
+}
+
+impl Format {
+    /// What a file or folder is taken for, by what is in it.
+    ///
+    /// # Errors
+    /// A format that is not known here, a file that can't be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        if !is_hdf5(path)? {
+            if mtx::is_one(path)? {
+                return Ok(Self::MatrixMarket);
+            }
+            if table::is_one(path)? {
+                return Ok(Self::Table);
+            }
+        }
+        if path.is_dir() {
+            return Err(Error::data(
+                path.display().to_string(),
+                "the folder holds no cells in a format that is known here",
+                "a 10x folder holds matrix.mtx, a table of cells is one or several .parquet or .arrow files",
+            ));
+        }
+        #[cfg(feature = "hdf5")]
+        return super::hdf5::format_of(path);
+        #[cfg(not(feature = "hdf5"))]
+        Err(Error::data(path.display().to_string(), "its format is not known here", "build with the feature `hdf5`"))
+    }
+}
+
+/// Opens cells of any format; HDF5 files by way of the worker, where one is named.
 ///
 /// # Errors
 /// A path that leads nowhere, a format that is not known here, a file that is not as it should be.
@@ -35,8 +95,46 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "file or folder" });
     }
-    #[cfg(feature = "hdf5")]
-    return Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?));
-    #[cfg(not(feature = "hdf5"))]
-    Err(Error::data(path.display().to_string(), "its format is not known here", "build with the feature `hdf5`"))
+    match &choice.worker {
+        Some(worker) if is_hdf5(path)? => Ok(Arc::new(RemoteSource::open(worker, path, choice)?)),
+        _ => open_here(path, choice),
+    }
+}
+
+/// Opens cells of any format in this process.
+///
+/// # Errors
+/// As for [`open`].
+pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
+    let format = Format::of(path)?;
+    if matches!(format, Format::MatrixMarket | Format::Table) && choice.matrix() != "X" {
+        let message = format!("{} holds one matrix only", path.display());
+        return Err(Error::usage(message, "--layer and --raw choose among those of an .h5ad file"));
+    }
+    match format {
+        Format::MatrixMarket => Ok(Arc::new(mtx::MatrixMarket::open(path)?)),
+        Format::Table => Ok(Arc::new(table::CellTable::open(path, choice)?)),
+        #[cfg(feature = "hdf5")]
+        Format::H5ad => Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?)),
+        #[cfg(feature = "hdf5")]
+        Format::TenX => Ok(Arc::new(super::tenx::TenXReader::open(path, choice)?)),
+        #[cfg(not(feature = "hdf5"))]
+        Format::H5ad | Format::TenX => {
+            Err(Error::data(path.display().to_string(), "this build does not read it", "build with the feature `hdf5`"))
+        }
+    }
+}
+
+fn is_hdf5(path: &Path) -> Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let mut blocks =
+        std::iter::successors(Some(512), |size| Some(2 * size)).take_while(|size| *size <= LARGEST_USER_BLOCK);
+    let begins = |offset: u64| {
+        let mut found = [0; 8];
+        file.read_exact_at(&mut found, offset).is_ok() && found == *HDF5_SIGNATURE
+    };
+    Ok(begins(0) || blocks.any(begins))
 }

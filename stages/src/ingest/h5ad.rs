@@ -1,12 +1,15 @@
-//! Reads `.h5ad` files, as anndata 0.7 to 0.13 writes them, in chunks of rows.
+//! Reads `.h5ad` files, as anndata 0.5 to 0.13 and others write them, in chunks of rows.
 //!
 //! Nothing that grows with the number of cells is held: row pointers, codes and names are read for one chunk at a time. What
 //! stays is `var`, and the category names of each categorical column.
 
 mod column;
-mod matrix;
+mod compound;
+mod csc;
+pub(super) mod matrix;
+pub(super) mod sparse;
 mod table;
-mod values;
+pub(super) mod values;
 
 use std::{ops::Range, path::Path};
 
@@ -19,7 +22,7 @@ use super::{format::Choice, source::Source};
 use crate::h5::{self, Place};
 
 /// More genes than any file has; what says otherwise is damaged, and must not make us allocate.
-const MOST_GENES: u64 = 1 << 27;
+const MOST_GENES: u64 = 1 << 24;
 
 /// An open `.h5ad` file, whose shape and columns have been checked.
 #[derive(Debug)]
@@ -34,15 +37,19 @@ impl H5adReader {
     /// Opens a file and checks its structure: the matrix is there in a known form, and `obs` and `var` fit it.
     ///
     /// # Errors
-    /// A file that is missing, no HDF5 file or cut short; no matrix, a matrix in CSC form or of unknown encoding; an unknown
-    /// layer; shapes that disagree. The error names the object and what would mend it.
+    /// A file that is missing, no HDF5 file or cut short; no matrix, or one of unknown encoding; an unknown layer; shapes
+    /// that disagree. The error names the object and what would mend it.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let place = Place::root(path);
-        let file = open_file(path, &place)?;
+        let file = h5::open_for_reading(path)?;
+        if let Some(genome) = &choice.genome {
+            let message = format!("{} is no 10x file, of which the genome {genome} could be taken", path.display());
+            return Err(Error::usage(message, "leave --genome out"));
+        }
         let chosen = choose(&file, path, &place, choice)?;
         let matrix = Matrix::open(&chosen.group, &chosen.name, chosen.place)?;
         let obs = Table::open(&file, "obs", "cell", &place)?;
-        let var = Table::open(&chosen.var_group, "var", "gene", &chosen.var_place)?;
+        let var = Table::open(&chosen.var_group, chosen.var, "gene", &chosen.var_place)?;
         let (cells, genes) = (matrix.rows(), matrix.genes());
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
@@ -60,6 +67,10 @@ impl H5adReader {
 /// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64`, others `Float32` or `Float64`, flags
 /// `Boolean`. Columns of an unknown kind are left out, with a warning.
 impl Source for H5adReader {
+    fn kind(&self) -> &str {
+        "h5ad"
+    }
+
     fn origin(&self) -> &Origin {
         &self.origin
     }
@@ -93,23 +104,14 @@ impl Source for H5adReader {
     }
 }
 
-fn open_file(path: &Path, place: &Place) -> Result<File> {
-    // Asked first, since libhdf5 gives one and the same error for every file that it can't open.
-    std::fs::File::open(path).map_err(Error::io("read", path))?;
-    h5::open(path).map_err(|error| {
-        place.error(
-            format!("is no HDF5 file, or is cut short ({error})"),
-            "an .h5ad file is expected; if it was downloaded, download it again",
-        )
-    })
-}
-
 /// A matrix of a file, and the group whose `var` names its genes.
 struct Chosen {
     group: Group,
     name: String,
     place: Place,
     var_group: Group,
+    /// The name of `var` within its group.
+    var: &'static str,
     var_place: Place,
 }
 
@@ -119,11 +121,18 @@ fn choose(file: &File, path: &Path, root: &Place, choice: &Choice) -> Result<Cho
         name: name.to_owned(),
         place,
         var_group: Group::clone(file),
+        var: "var",
         var_place: root.clone(),
     };
     match (&choice.layer, choice.raw) {
         (Some(_), true) => Err(Error::usage("a layer and raw were both asked for", "choose one of them")),
-        (None, false) => Ok(beside_var(Group::clone(file), "X", root.child("X"))),
+        (None, false) if file.link_exists("X") => Ok(beside_var(Group::clone(file), "X", root.child("X"))),
+        (None, false) => Err(root.child("X").error("there is no such matrix", other_matrices(file))),
+        // As anndata kept it before 0.7.
+        (None, true) if file.link_exists("raw.X") => {
+            let chosen = beside_var(Group::clone(file), "raw.X", root.child("raw.X"));
+            Ok(Chosen { var: "raw.var", ..chosen })
+        }
         (None, true) => {
             let missing = |_| Error::Missing { path: path.to_path_buf(), kind: "`raw` in this file" };
             let raw = file.group("raw").map_err(missing)?;
@@ -133,6 +142,7 @@ fn choose(file: &File, path: &Path, root: &Place, choice: &Choice) -> Result<Cho
                 name: "X".to_owned(),
                 place: place.child("X"),
                 var_group: raw,
+                var: "var",
                 var_place: place,
             })
         }
@@ -146,5 +156,18 @@ fn choose(file: &File, path: &Path, root: &Place, choice: &Choice) -> Result<Cho
                 _ => Err(Error::unknown("layer", layer, names.iter().map(String::as_str))),
             }
         }
+    }
+}
+
+/// Which matrices could be taken where there is no `X`.
+fn other_matrices(file: &File) -> String {
+    let layers = file.group("layers").and_then(|layers| layers.member_names()).unwrap_or_default();
+    let mut choices: Vec<String> = layers.into_iter().map(|layer| format!("--layer {layer}")).collect();
+    if file.link_exists("raw") || file.link_exists("raw.X") {
+        choices.push("--raw".into());
+    }
+    match choices.is_empty() {
+        true => "the file has no layer and no `raw` either: set adata.X and write it again".into(),
+        false => format!("take another one: {}", choices.join(", ")),
     }
 }

@@ -164,7 +164,7 @@ fn controls(source: &dyn Source, column: &str, asked: &[String], guessed: &mut V
 }
 
 /// Whether a label fits a pattern in which `*` stands for any text.
-fn fits(pattern: &str, label: &str) -> bool {
+pub(super) fn fits(pattern: &str, label: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == label };
     let Some(rest) = label.strip_prefix(before) else { return false };
     (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| fits(after, &rest[at..]))

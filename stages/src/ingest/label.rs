@@ -1,6 +1,6 @@
 //! Columns of `obs` become codes: each distinct label is parsed once, each cell costs a look-up.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -12,6 +12,8 @@ use schemas::{
     conditions::{ConditionTable, Covariate, LabelRules},
     ids::ConditionId,
 };
+
+use super::source::Source;
 
 /// Which columns of `obs` are labels.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +29,7 @@ pub struct LabelColumns {
 /// Gives cells their codes, in the order they come.
 #[derive(Debug)]
 pub struct Labeller {
-    file: String,
+    source: Arc<dyn Source>,
     columns: LabelColumns,
     conditions: ConditionTable,
     cells_of: Vec<u64>,
@@ -37,13 +39,13 @@ pub struct Labeller {
 }
 
 impl Labeller {
-    /// A labeller for a file's columns.
+    /// A labeller for a source's columns.
     #[must_use]
-    pub fn new(file: String, columns: LabelColumns, rules: LabelRules) -> Self {
+    pub fn new(source: Arc<dyn Source>, columns: LabelColumns, rules: LabelRules) -> Self {
         let covariates: Vec<Covariate> =
             columns.covariates.iter().map(|name| Covariate { name: name.clone(), values: Vec::new() }).collect();
         Self {
-            file,
+            source,
             conditions: ConditionTable::new(rules),
             cells_of: vec![0],
             seen_labels: HashMap::new(),
@@ -91,7 +93,7 @@ impl Labeller {
         };
         let not_text = |_| {
             Error::data(
-                format!("{}, obs column `{name}`", self.file),
+                format!("{}, obs column `{name}`", self.source.origin().path),
                 format!("its type {} can't be read as labels", column.data_type()),
                 "convert it to strings",
             )
@@ -118,7 +120,7 @@ impl Labeller {
             return Ok(*id);
         }
         let id = self.conditions.intern(label, dose).map_err(|error| {
-            let place = format!("{}, obs column `{name}`, row {}", self.file, cell);
+            let place = self.place(name, cell);
             let hint = format!("each dose stands at its perturbation's place, joined by `{}`; name another dose column with --dose, another delimiter with --delimiter", self.conditions.rules().delimiter);
             Error::data(place, error.to_string(), hint)
         })?;
@@ -144,22 +146,29 @@ impl Labeller {
         Ok(code)
     }
 
+    fn place(&self, column: &str, cell: u64) -> String {
+        let (file, row) = self.source.locate(cell);
+        format!("{file}, obs column `{column}`, row {row}")
+    }
+
     fn missing(&self, column: &str, row: u64) -> Error {
-        let place = format!("{}, obs column `{column}`, row {row}", self.file);
-        Error::data(place, "the value is missing", "fill the column or drop these cells before ingesting")
+        Error::data(
+            self.place(column, row),
+            "the value is missing",
+            format!("leave such cells out with --filter '{column}!=nan', or fill the column"),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::{
         array::{Float64Array, StringArray},
         datatypes::{Field, Schema},
     };
 
     use super::*;
+    use crate::ingest::memory::Table;
 
     fn labeller(covariates: &[&str]) -> Labeller {
         let columns = LabelColumns {
@@ -168,7 +177,7 @@ mod tests {
             covariates: covariates.iter().map(|name| (*name).into()).collect(),
         };
         let rules = LabelRules { delimiter: "+".into(), controls: vec!["ctrl".into()] };
-        Labeller::new("a.h5ad".into(), columns, rules)
+        Labeller::new(Arc::new(Table::of_obs(&[("cell", Vec::new())])), columns, rules)
     }
 
     fn obs(conditions: &[Option<&str>], doses: ArrayRef) -> RecordBatch {

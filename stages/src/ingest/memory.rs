@@ -36,6 +36,10 @@ impl Table {
 }
 
 impl Source for Table {
+    fn kind(&self) -> &str {
+        "memory"
+    }
+
     fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -1,21 +1,35 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`]; [`keys`]
-//! settles which columns are labels; cells are [`annotate`]d with the codes of a [`label`]ler; rows are shuffled by way of a
-//! [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
+//! A format (one file a format: `h5ad`, `tenx`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
+//! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are
+//! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled by way
+//! of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
 pub mod annotate;
 pub mod census;
+pub mod filter;
 pub mod format;
+pub mod group_sums;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+#[cfg(feature = "hdf5")]
+mod hdf5;
+pub mod join;
 pub mod keys;
 pub mod label;
 pub mod memory;
+pub mod mtx;
 pub mod pack;
 pub mod piece;
 pub mod records;
 pub mod slab;
 pub mod source;
 pub mod spill;
+pub mod statistics;
 pub mod store;
+pub mod table;
+pub mod tally;
+#[cfg(feature = "hdf5")]
+pub mod tenx;
+pub mod transpose;
+pub mod worker;

@@ -8,10 +8,14 @@ use schemas::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{records::Record, slab::Slab};
-use crate::{BoxError, packed};
+use crate::{
+    BoxError,
+    packed::Packer,
+    recycle::{Pool, Pooled},
+};
 
 /// Blocks as they will lie on disk, one after another.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PackedSlab {
     /// Offsets count from the start of `bytes`.
     pub blocks: Vec<BlockEntry>,
@@ -27,48 +31,88 @@ impl ByteSize for PackedSlab {
     }
 }
 
-/// Packs a slab.
-///
-/// # Errors
-/// Only if zstd refuses to compress.
-pub fn pack(slab: &Slab, gene_width: GeneWidth, codec: Codec) -> Result<PackedSlab, BoxError> {
-    let mut rows: Vec<Record<'_>> = Vec::new();
-    let mut packed = PackedSlab { blocks: Vec::new(), bytes: Vec::new(), cells: Vec::new() };
-    for (cell, record) in slab.rows() {
-        packed.cells.push(cell);
-        rows.push(record);
+/// Packs slabs, on any number of threads.
+#[derive(Clone, Debug)]
+pub struct SlabPacker {
+    gene_width: GeneWidth,
+    codec: Codec,
+    spare: Pool<PackedSlab>,
+    workspaces: Pool<Workspace>,
+}
+
+/// What a slab is packed with.
+#[derive(Default)]
+struct Workspace {
+    unpacked: Vec<u8>,
+    /// Made when it is first needed.
+    packer: Option<Packer>,
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace").field("unpacked", &self.unpacked.len()).finish_non_exhaustive()
     }
-    let mut unpacked = Vec::new();
-    for rows in rows.chunks(BLOCK_ROWS as usize) {
-        let width = rows.iter().map(|row| row.width).max().unwrap_or(ValueWidth::U8);
-        let entries = rows.iter().map(|row| row.entries).sum();
-        let layout = BlockLayout::new(rows.len(), entries, gene_width, width);
-        let offset = packed.bytes.len();
-        match codec {
-            Codec::Raw => {
-                packed.bytes.resize(offset + layout.bytes, 0);
-                lay_out(rows, &layout, width, &mut packed.bytes[offset..])?;
-            }
-            Codec::Zstd => {
-                unpacked.clear();
-                unpacked.resize(layout.bytes, 0);
-                lay_out(rows, &layout, width, &mut unpacked)?;
-                packed.bytes.extend_from_slice(&packed::pack(&unpacked, &layout, rows.len(), gene_width)?);
-            }
+}
+
+impl SlabPacker {
+    /// A packer of raw or zstd blocks.
+    #[must_use]
+    pub fn new(gene_width: GeneWidth, codec: Codec) -> Self {
+        Self { gene_width, codec, spare: Pool::default(), workspaces: Pool::default() }
+    }
+
+    /// Packs a slab.
+    ///
+    /// # Errors
+    /// Only if zstd refuses to compress.
+    pub fn pack(&self, slab: &Slab) -> Result<Pooled<PackedSlab>, BoxError> {
+        let mut packed = self.spare.take(PackedSlab::default);
+        let PackedSlab { blocks, bytes, cells } = &mut *packed;
+        blocks.clear();
+        bytes.clear();
+        cells.clear();
+        let mut rows: Vec<Record<'_>> = Vec::new();
+        for (cell, record) in slab.rows() {
+            cells.push(cell);
+            rows.push(record);
         }
-        let on_disk = &packed.bytes[offset..];
-        packed.blocks.push(BlockEntry {
-            offset: offset as u64,
-            bytes: on_disk.len() as u64,
-            checksum: xxh3_64(on_disk),
-            entries: u32::try_from(entries)?,
-            rows: u16::try_from(rows.len())?,
-            value_width: width,
-            codec,
-        });
-        packed.bytes.resize(packed.bytes.len().next_multiple_of(usize::try_from(BLOCK_ALIGNMENT)?), 0);
+        let mut work = self.workspaces.take(Workspace::default);
+        for rows in rows.chunks(BLOCK_ROWS as usize) {
+            let width = rows.iter().map(|row| row.width).max().unwrap_or(ValueWidth::U8);
+            let entries = rows.iter().map(|row| row.entries).sum();
+            let layout = BlockLayout::new(rows.len(), entries, self.gene_width, width);
+            let offset = bytes.len();
+            match self.codec {
+                Codec::Raw => {
+                    bytes.resize(offset + layout.bytes, 0);
+                    lay_out(rows, &layout, width, &mut bytes[offset..])?;
+                }
+                Codec::Zstd => {
+                    let Workspace { unpacked, packer } = &mut *work;
+                    unpacked.clear();
+                    unpacked.resize(layout.bytes, 0);
+                    lay_out(rows, &layout, width, unpacked)?;
+                    let packer = match packer {
+                        Some(packer) => packer,
+                        none => none.insert(Packer::new()?),
+                    };
+                    packer.pack(unpacked, &layout, rows.len(), self.gene_width, bytes)?;
+                }
+            }
+            let on_disk = &bytes[offset..];
+            blocks.push(BlockEntry {
+                offset: offset as u64,
+                bytes: on_disk.len() as u64,
+                checksum: xxh3_64(on_disk),
+                entries: u32::try_from(entries)?,
+                rows: u16::try_from(rows.len())?,
+                value_width: width,
+                codec: self.codec,
+            });
+            bytes.resize(bytes.len().next_multiple_of(usize::try_from(BLOCK_ALIGNMENT)?), 0);
+        }
+        Ok(packed)
     }
-    Ok(packed)
 }
 
 /// Copies rows into the arrays of a block whose bytes are all zero.

@@ -125,6 +125,7 @@ impl PieceReader {
                 }
             }
         }
+        piece.census.empty_cells += u64::from(genes.is_empty());
         piece.records.push(genes, values, kind);
         piece.cells.push(cell);
     }

@@ -20,8 +20,21 @@ pub const PIECE_ENTRIES: u64 = 1 << 20;
 
 /// A file or folder of cells whose structure has been checked.
 pub trait Source: Debug + Send + Sync {
+    /// The name of its format.
+    fn kind(&self) -> &str;
+
     /// What it is called in errors and in the manifest.
     fn origin(&self) -> &Origin;
+
+    /// All the files that it is made of.
+    fn origins(&self) -> Vec<Origin> {
+        vec![self.origin().clone()]
+    }
+
+    /// In which file a cell stands, and in which row there.
+    fn locate(&self, cell: u64) -> (String, u64) {
+        (self.origin().path.clone(), cell)
+    }
 
     /// How many cells there are.
     fn cells(&self) -> u64;

@@ -7,6 +7,7 @@ use std::{fs::File, io::Write, ops::ControlFlow, os::unix::fs::FileExt, path::Pa
 
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use rustix::fs::{FallocateFlags, fallocate};
 use schemas::{ByteSize, Error, Result, atlas::GeneWidth, ids::CellIndex};
 
 use super::{
@@ -20,11 +21,11 @@ use crate::{
 };
 
 /// Bytes that a bucket should have, so that several fit into memory.
-const BUCKET_BYTES: u64 = 8 << 20;
+const BUCKET_BYTES: u64 = 4 << 20;
 /// The most bytes of a bucket that wait to be written.
 const MOST_WAITING_BYTES: usize = 128 << 10;
 /// The most bytes of all buckets that wait to be written.
-const ALL_WAITING_BYTES: usize = 24 << 20;
+const ALL_WAITING_BYTES: usize = 12 << 20;
 /// Before each record stands its cell, as u64.
 const CELL_BYTES: usize = 8;
 
@@ -168,13 +169,15 @@ impl Bucket {
     pub fn shuffled(self) -> Result<Rows> {
         let Shared { _staged: staged, file, gene_width, seed } = &*self.shared;
         let mut records: Pooled<Records> = self.spare.take(|| Records::new(*gene_width));
-        records.clear();
         let (bytes, spans) = records.parts_mut();
+        spans.clear();
+        // What stands there is written over, all of it.
         bytes.resize(self.extents.iter().map(|extent| extent.bytes).sum(), 0);
         let mut start = 0;
         for Extent { offset, bytes: length } in &self.extents {
             let into = &mut bytes[start..start + length];
             file.read_exact_at(into, *offset).map_err(Error::io("read", staged.path()))?;
+            give_back(file, *offset, *length);
             start += length;
         }
         let mut at = 0;
@@ -189,6 +192,15 @@ impl Bucket {
         random.set_stream(1 + self.index);
         spans.shuffle(&mut random);
         Ok(Rows(records))
+    }
+}
+
+/// Gives the room of bytes that were read back to the disk, and their pages to what is written meanwhile.
+fn give_back(file: &File, offset: u64, length: usize) {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    // A file system that can't is no worse off than without: the file is removed at the end.
+    if let Err(error) = fallocate(file, hole, offset, length as u64) {
+        tracing::debug!("the room of a bucket is kept until the end: {error}");
     }
 }
 

@@ -6,13 +6,14 @@ use std::{
     io::{BufWriter, Write},
     ops::ControlFlow,
     path::PathBuf,
+    sync::Arc,
 };
 
 use arrow::array::{AsArray, RecordBatch};
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, Origin, RowOrder, ValueKind,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, RowOrder, Selection, ValueKind,
         ValueWidth, files,
     },
 };
@@ -22,11 +23,13 @@ use super::{
     annotate::Annotated,
     census::{BadValue, ValueCensus, ValuesAs},
     pack::PackedSlab,
+    source::Source,
 };
 use crate::{
     BoxError, Sink,
     disk::{HashedFile, StagedFolder, checksum_of, hex, write_atomically},
     members, mmap,
+    recycle::Pooled,
     write::{ParquetFile, conditions_batch},
 };
 
@@ -41,6 +44,13 @@ pub struct MatrixFiles {
     order: RowOrder,
     codec: Codec,
     written: BTreeMap<String, FileEntry>,
+}
+
+impl MatrixFiles {
+    /// Adds a file that was written beside the matrix.
+    pub fn add(&mut self, name: &str, entry: FileEntry) {
+        self.written.insert(name.into(), entry);
+    }
 }
 
 /// Writes `matrix.bin` and `blocks.bin`, and where rows are shuffled `rows.bin` and `order.bin`.
@@ -128,10 +138,10 @@ impl StoreMatrix {
 }
 
 impl Sink for StoreMatrix {
-    type In = PackedSlab;
+    type In = Pooled<PackedSlab>;
     type Summary = MatrixFiles;
 
-    fn push(&mut self, slab: PackedSlab) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, slab: Pooled<PackedSlab>) -> Result<ControlFlow<()>, BoxError> {
         self.take(&slab)?;
         Ok(ControlFlow::Continue(()))
     }
@@ -145,11 +155,11 @@ impl Sink for StoreMatrix {
 #[derive(Debug)]
 pub struct AtlasFacts {
     /// Where it came from.
-    pub origins: Vec<Origin>,
-    /// `var`; the first column is the gene's name.
-    pub var: RecordBatch,
+    pub source: Arc<dyn Source>,
     /// Which columns are labels.
     pub keys: Keys,
+    /// Which cells are taken.
+    pub selection: Selection,
     /// What values are taken for.
     pub values: ValuesAs,
 }
@@ -160,7 +170,11 @@ pub struct AtlasFacts {
 /// No cells, a disk that is full or broken.
 pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, matrix: MatrixFiles) -> Result<Manifest> {
     let values = facts.value_kind(&annotated.census)?;
-    let names = gene_names(&facts.var);
+    let ValueCensus { clipped, dropped, .. } = annotated.census;
+    if 0 < clipped + dropped {
+        tracing::warn!("{clipped} bad values were clipped, {dropped} cells with bad values were left out");
+    }
+    let names = gene_names(facts.source.var());
     report_duplicate_genes(&names);
     let genes =
         u32::try_from(names.len()).map_err(|_| Error::data(facts.place(), "there are more than 2^32 genes", ""))?;
@@ -170,9 +184,10 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
     let lists =
         members::write(&folder.file(files::LABELS), 1 + annotated.covariates.len(), &folder.file(files::MEMBERS))?;
     written.insert(files::MEMBERS.into(), lists);
-    for (name, table) in
-        [(files::GENES, facts.var), (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?)]
-    {
+    for (name, table) in [
+        (files::GENES, facts.source.var().clone()),
+        (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?),
+    ] {
         let mut file = ParquetFile::create(&folder.file(name), table.schema())?;
         file.write(&table)?;
         file.finish()?;
@@ -195,7 +210,8 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
         keys: facts.keys,
         conditions: annotated.conditions,
         covariates: annotated.covariates,
-        sources: facts.origins,
+        selection: facts.selection,
+        sources: facts.source.origins(),
         written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
         files: written,
         checksum: String::new(),
@@ -210,28 +226,31 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
 
 impl AtlasFacts {
     fn place(&self) -> String {
-        let origins: Vec<String> = self.origins.iter().map(ToString::to_string).collect();
-        origins.join("; ")
+        self.source.origin().to_string()
     }
 
-    /// Refuses a source without cells, and values that can't be taken.
+    /// What the values are; refuses a source without cells, and values that can't be taken.
     ///
     /// # Errors
     /// Either; the first bad values are named.
-    pub fn check(&self, annotated: &Annotated) -> Result<()> {
+    pub fn check(&self, annotated: &Annotated) -> Result<ValueKind> {
         if annotated.cells == 0 {
             return Err(Error::data(self.place(), "there are no cells", "check the file, or the filter"));
         }
-        self.value_kind(&annotated.census).map(drop)
+        self.value_kind(&annotated.census)
     }
 
     /// Decides what the values are.
     fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
-        let names = gene_names(&self.var);
+        let names = gene_names(self.source.var());
         let refuse = |what: &str, seen: &[BadValue], count: u64, hint: &str| {
             let places: Vec<String> = seen
                 .iter()
-                .map(|bad| format!("cell {}, gene `{}`: {}", bad.cell, names[bad.gene as usize], bad.value))
+                .map(|bad| {
+                    let (file, row) = self.source.locate(bad.cell);
+                    let of_file = if file == self.source.origin().path { String::new() } else { format!("{file}, ") };
+                    format!("{of_file}cell {row}, gene `{}`: {}", names[bad.gene as usize], bad.value)
+                })
                 .collect();
             Err(Error::data(self.place(), format!("{count} {what} ({})", places.join("; ")), hint))
         };
@@ -271,7 +290,8 @@ impl AtlasFacts {
 }
 
 /// The first column of `var`.
-fn gene_names(var: &RecordBatch) -> Vec<String> {
+#[must_use]
+pub fn gene_names(var: &RecordBatch) -> Vec<String> {
     var.column(0).as_string::<i32>().iter().map(|name| name.unwrap_or_default().to_owned()).collect()
 }
 

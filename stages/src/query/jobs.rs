@@ -70,7 +70,6 @@ impl Jobs {
     /// # Errors
     /// Names that the model or the atlas does not know, covariates without source cells, unless they are to be skipped.
     pub fn resolve(query: &Query, card: &Card, atlas: &Atlas, split: Option<&Split>) -> Result<Self> {
-        check_genes(card, atlas)?;
         check_covariates(card, atlas)?;
         let matches = query.from.as_ref().map(|selector| selector.on(atlas)).transpose()?;
         let source_atlas = atlas.clone();
@@ -93,7 +92,7 @@ impl Jobs {
     /// are skipped.
     ///
     /// # Errors
-    /// An atlas whose genes or covariates are not the model's.
+    /// An atlas whose covariates are not the model's.
     pub fn to_judge(
         card: &Card,
         atlas: &Atlas,
@@ -101,7 +100,6 @@ impl Jobs {
         split: Arc<Split>,
         judged: Part,
     ) -> Result<(Self, Vec<Vec<Option<usize>>>)> {
-        check_genes(card, atlas)?;
         check_covariates(card, atlas)?;
         let source_atlas = atlas.clone();
         let is_source: IsSource = Arc::new(move |cell| {
@@ -152,24 +150,6 @@ impl Jobs {
         let taken = move |n: &usize| (*n as u128 * wanted) / all != ((*n as u128 + 1) * wanted) / all;
         of_job.enumerate().filter(move |(n, _)| taken(n)).map(|(_, cell)| cell)
     }
-}
-
-/// Genes must be the model's, in its order.
-fn check_genes(card: &Card, atlas: &Atlas) -> Result<()> {
-    if card.genes == atlas.genes() {
-        return Ok(());
-    }
-    let place = atlas.path().display().to_string();
-    let first = card.genes.iter().zip(atlas.genes()).position(|(model, atlas)| model != atlas);
-    let message = match first {
-        Some(at) => format!("gene {at} is `{}`, but the model's is `{}`", atlas.genes()[at], card.genes[at]),
-        None => format!("it has {} genes, but the model has {}", atlas.genes().len(), card.genes.len()),
-    };
-    Err(Error::data(
-        place,
-        message,
-        "predict on the atlas the model was trained on, or one with the same genes in the same order",
-    ))
 }
 
 /// Covariates must be the model's, in its order: their codes are compared by place.

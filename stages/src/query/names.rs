@@ -38,7 +38,7 @@ impl<'a> Names<'a> {
         let of_atlas = atlas.manifest().conditions.combinations().iter().map(|combination| combination.name.as_str());
         for name in of_atlas.chain(vocabulary.combinations.iter().map(String::as_str)) {
             let order: Option<Vec<u32>> =
-                name.split(&card.rules.delimiter).map(|part| codes.get(part).copied()).collect();
+                card.rules.parts(name).into_iter().map(|part| codes.get(part.trim()).copied()).collect();
             if let Some(order) = order {
                 spelled.entry(sorted(&order)).or_insert(order);
             }

@@ -10,17 +10,22 @@ use arrow::{
 use hdf5_metno::{Dataset, Group, LocationType, ObjectReference1, ReferencedObject};
 use schemas::{Error, Result};
 
-use super::values::{Values, text_attribute};
+use super::{
+    compound::Field,
+    values::{Values, text_attribute},
+};
 use crate::h5::Place;
 
 /// More categories than any column has; what says otherwise is damaged, and must not make us allocate.
-const MOST_CATEGORIES: usize = 1 << 27;
+pub(super) const MOST_CATEGORIES: usize = 1 << 24;
 
 /// A column that is read by slices; of a categorical one the category names are held.
 #[derive(Debug)]
 pub(super) enum Column {
     Flat(Flat),
     Categorical { codes: Values, categories: ArrayRef },
+    Field(Field),
+    CodedField { codes: Field, categories: ArrayRef },
 }
 
 /// A column whose values stand in the file row by row.
@@ -52,38 +57,46 @@ impl Column {
         categorical(dataset(&group, "codes", place)?, categories, place)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> Result<usize> {
         match self {
-            Self::Flat(flat) => flat.values.len(),
-            Self::Categorical { codes, .. } => codes.len(),
+            Self::Flat(flat) => Ok(flat.values.len()),
+            Self::Categorical { codes, .. } => Ok(codes.len()),
+            Self::Field(field) | Self::CodedField { codes: field, .. } => field.len(),
         }
     }
 
     pub(super) fn data_type(&self) -> DataType {
         match self {
             Self::Flat(flat) => flat.values.data_type(),
-            Self::Categorical { categories, .. } => categories.data_type().clone(),
+            Self::Categorical { categories, .. } | Self::CodedField { categories, .. } => {
+                categories.data_type().clone()
+            }
+            Self::Field(field) => field.data_type(),
         }
     }
 
     pub(super) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+        let first = rows.start;
         match self {
             Self::Flat(flat) => flat.read(rows),
             Self::Categorical { codes, categories } => {
-                let first = rows.start;
-                let numbers = codes.integers(rows)?;
-                let known = i64::try_from(categories.len()).unwrap_or(i64::MAX);
-                if let Some(row) = numbers.iter().position(|code| known <= *code) {
-                    let message =
-                        format!("code {} at row {}, but there are {known} categories", numbers[row], first + row);
-                    return Err(codes.place().error(message, "the file is damaged; write it again"));
-                }
-                // A missing value has the code -1.
-                let codes: Int64Array = numbers.into_iter().map(|code| (0 <= code).then_some(code)).collect();
-                compute::take(categories, &codes, None).map_err(|error| Error::Bug(error.to_string()))
+                named(codes.numbers::<i64>(rows)?, categories, first, codes.place())
             }
+            Self::Field(field) => field.read(rows),
+            Self::CodedField { codes, categories } => named(codes.integers(rows)?, categories, first, codes.place()),
         }
     }
+}
+
+/// The names of codes that stand from row `first` on; a missing value has the code -1.
+fn named(codes: Vec<i64>, categories: &ArrayRef, first: usize, place: &Place) -> Result<ArrayRef> {
+    let known = i64::try_from(categories.len()).unwrap_or(i64::MAX);
+    if let Some(row) = codes.iter().position(|code| known <= *code) {
+        let message = format!("code {} at row {}, but there are {known} categories", codes[row], first + row);
+        return Err(place.error(message, "the file is damaged; write it again"));
+    }
+    let codes: Int64Array = codes.into_iter().map(|code| (0 <= code).then_some(code)).collect();
+    compute::take(categories, &codes, None).map_err(|error| Error::Bug(error.to_string()))
 }
 
 impl Flat {

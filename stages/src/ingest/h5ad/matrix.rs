@@ -1,4 +1,4 @@
-//! The expression matrix of a file: CSR or dense, any number type, read by rows.
+//! The expression matrix of a file: CSR, CSC or dense, any number type, read by rows.
 
 use std::ops::Range;
 
@@ -10,36 +10,41 @@ use schemas::{
 
 use super::{
     super::source::{PIECE_CELLS, PIECE_ENTRIES},
-    values::{read_slice, text_attribute},
+    csc::Csc,
+    sparse::{self, Major, Vectors, expect_numbers, gene_count},
 };
-use crate::h5::{self, Place};
+use crate::{
+    h5::{self, Numbers, Place},
+    recycle::Pool,
+};
 
 /// A row has at most so many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
-const MOST_REPEATS: usize = 4;
+const MOST_REPEATS: u64 = 4;
 
 /// A matrix whose shape and members have been checked.
 #[derive(Debug)]
 pub(super) enum Matrix {
     Csr(Csr),
+    Csc(Csc),
     Dense(Dense),
 }
 
 #[derive(Debug)]
-pub(super) struct Csr {
+pub(in crate::ingest) struct Csr {
     place: Place,
     rows: u64,
     genes: u32,
-    row_pointers: Dataset,
-    indices: Dataset,
-    data: Dataset,
+    row_pointers: Numbers,
+    indices: Numbers,
+    data: Numbers,
 }
 
 #[derive(Debug)]
 pub(super) struct Dense {
     place: Place,
-    rows: u64,
     genes: u32,
-    data: Dataset,
+    data: Numbers,
+    spare: Pool<Vec<f32>>,
 }
 
 impl Matrix {
@@ -55,7 +60,17 @@ impl Matrix {
             }
             LocationType::Group => {
                 let group = group.group(name).map_err(|error| place.unreadable(error))?;
-                Csr::open(&group, place).map(Self::Csr)
+                let by_rows = match sparse::encoding(&group).as_deref() {
+                    Some("csr_matrix" | "csr") => true,
+                    Some("csc_matrix" | "csc") => false,
+                    Some(other) => return Err(unknown_encoding(&place, other)),
+                    None => return Err(unknown_encoding(&place, "a group without an encoding-type")),
+                };
+                let (rows, genes) = sparse::shape(&group, &place)?;
+                match by_rows {
+                    true => Csr::open(&group, place, rows, genes).map(Self::Csr),
+                    false => Csc::open(&group, place, rows, genes).map(Self::Csc),
+                }
             }
             LocationType::NamedDatatype | LocationType::TypeMap => Err(unknown_encoding(&place, "a datatype")),
         }
@@ -64,20 +79,23 @@ impl Matrix {
     pub(super) fn rows(&self) -> u64 {
         match self {
             Self::Csr(csr) => csr.rows,
-            Self::Dense(dense) => dense.rows,
+            Self::Csc(csc) => csc.rows(),
+            Self::Dense(dense) => dense.data.rows(),
         }
     }
 
     pub(super) fn genes(&self) -> u64 {
         match self {
             Self::Csr(csr) => csr.genes.into(),
+            Self::Csc(csc) => csc.genes().into(),
             Self::Dense(dense) => dense.genes.into(),
         }
     }
 
     pub(super) fn nonzeros(&self) -> Option<u64> {
         match self {
-            Self::Csr(csr) => Some(csr.data.size() as u64),
+            Self::Csr(csr) => Some(csr.entries()),
+            Self::Csc(csc) => Some(csc.entries()),
             Self::Dense(_) => None,
         }
     }
@@ -86,9 +104,10 @@ impl Matrix {
     pub(super) fn piece_end(&self, first: u64) -> Result<u64> {
         match self {
             Self::Csr(csr) => csr.piece_end(first),
+            Self::Csc(csc) => csc.transposed()?.piece_end(first),
             Self::Dense(dense) => {
                 let cells = PIECE_ENTRIES / u64::from(dense.genes.max(1));
-                Ok(dense.rows.min(first + cells.clamp(1, PIECE_CELLS)))
+                Ok(dense.data.rows().min(first + cells.clamp(1, PIECE_CELLS)))
             }
         }
     }
@@ -97,183 +116,119 @@ impl Matrix {
     pub(super) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         match self {
             Self::Csr(csr) => csr.read(rows, spare),
+            Self::Csc(csc) => csc.transposed()?.expression(rows, spare),
             Self::Dense(dense) => dense.read(rows, spare),
         }
     }
 }
 
 impl Csr {
-    fn open(group: &Group, place: Place) -> Result<Self> {
-        // `h5sparse_format` is what anndata wrote before 0.7.
-        let encoding = text_attribute(group, "encoding-type").or_else(|| text_attribute(group, "h5sparse_format"));
-        match encoding.as_deref() {
-            Some("csr_matrix" | "csr") => {}
-            Some("csc_matrix" | "csc") => {
-                return Err(place.error(
-                    "is stored by columns (CSC), which can't be streamed by cells",
-                    "convert it once in Python: `adata.X = adata.X.tocsr()`, then `adata.write_h5ad(...)`",
-                ));
-            }
-            Some(other) => return Err(unknown_encoding(&place, other)),
-            None => return Err(unknown_encoding(&place, "a group without an encoding-type")),
-        }
-        let (rows, genes) = sparse_shape(group, &place)?;
-        let member = |name: &str| -> Result<Dataset> {
-            let dataset = group.dataset(name).map_err(|error| place.child(name).unreadable(error))?;
-            if dataset.ndim() != 1 {
-                return Err(place.child(name).error("is not a vector", "check how the file was written"));
-            }
-            Ok(dataset)
-        };
-        let (row_pointers, indices, data) = (member("indptr")?, member("indices")?, member("data")?);
-        if row_pointers.size() as u64 != rows + 1 {
-            let found = row_pointers.size();
-            let message = format!("has {found} row pointers, but {rows} rows need {}", rows + 1);
-            return Err(place.child("indptr").error(message, "the file may be cut short; write it again"));
-        }
-        if indices.size() != data.size() {
-            let message = format!("has {} entries, but `data` has {}", indices.size(), data.size());
-            return Err(place.child("indices").error(message, "the file may be cut short; write it again"));
-        }
-        Ok(Self { place, rows, genes, row_pointers, indices, data })
+    /// A matrix whose shape stands elsewhere than in the group of its vectors.
+    pub(in crate::ingest) fn open(group: &Group, place: Place, rows: u64, genes: u32) -> Result<Self> {
+        let Vectors { pointers, indices, data } = Vectors::open(group, &place, Major::Rows, rows)?;
+        Ok(Self { place, rows, genes, row_pointers: pointers, indices, data })
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
-        let start = h5::index(first)?;
-        let rows = h5::index((self.rows - first).min(PIECE_CELLS))?;
-        let bounds = self.bounds(start, rows)?;
-        let fitting = bounds.partition_point(|bound| (bound - bounds[0]) as u64 <= PIECE_ENTRIES);
+    pub(in crate::ingest) fn entries(&self) -> u64 {
+        self.data.rows()
+    }
+
+    pub(in crate::ingest) fn piece_end(&self, first: u64) -> Result<u64> {
+        let bounds = self.bounds(first..self.rows.min(first + PIECE_CELLS))?;
+        let fitting = bounds.partition_point(|bound| bound - bounds[0] <= PIECE_ENTRIES);
         Ok(first + (fitting as u64 - 1).max(1))
     }
 
-    fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
-        let (first, start) = (rows.start, h5::index(rows.start)?);
-        let bounds = self.bounds(start, h5::index(rows.end - rows.start)?)?;
+    pub(in crate::ingest) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let first = rows.start;
+        let bounds = self.bounds(rows)?;
         // The genes of a row are told apart by their ids, so that more entries than genes can't be.
-        if let Some(row) =
-            bounds.windows(2).position(|pair| MOST_REPEATS * self.genes as usize + 1024 < pair[1] - pair[0])
-        {
-            let message =
-                format!("row {} has {} entries for {} genes", start + row, bounds[row + 1] - bounds[row], self.genes);
+        let most = MOST_REPEATS * u64::from(self.genes) + 1024;
+        if let Some(row) = bounds.windows(2).position(|pair| most < pair[1] - pair[0]) {
+            let found = bounds[row + 1] - bounds[row];
+            let message = format!("row {} has {found} entries for {} genes", first + row as u64, self.genes);
             return Err(self.place.child("indptr").error(message, "the file is damaged; write it again"));
         }
         let (begin, end) = (bounds[0], bounds[bounds.len() - 1]);
         let (mut pointers, mut genes, mut values) = spare.into_parts();
-        let place = self.place.child("indices");
-        // What does not fit is clipped to the ends of the range by libhdf5, and so is found below: all genes fit an i32.
-        let indices: Vec<i32> = read_slice(&self.indices, begin..end, &place)?;
-        for (at, index) in indices.iter().enumerate() {
-            genes.push(u32::try_from(*index).map_err(|_| {
-                let row = start + bounds.partition_point(|bound| *bound <= begin + at) - 1;
-                place.error(format!("gene index {index} at row {row} is negative"), "write the file again")
-            })?);
-        }
-        values.extend(read_slice::<f32>(&self.data, begin..end, &self.place.child("data"))?);
         for bound in &bounds {
             pointers.push(entry_count(bound - begin, &self.place)?);
         }
-        canonical(pointers, genes, values, self.genes, first, &self.place)
+        self.indices.read(begin..end, &mut genes)?;
+        self.data.read(begin..end, &mut values)?;
+        CsrRows::canonical(pointers, genes, values, self.genes).map_err(|bad| match bad {
+            BadRows::Gene { .. } => self.bad_gene(&bounds, first),
+            BadRows::Pointers { .. } => schemas::Error::Bug(bad.to_string()),
+        })
     }
 
     /// Where each of some rows starts among the entries, and where the last of them ends.
-    fn bounds(&self, start: usize, rows: usize) -> Result<Vec<usize>> {
-        let place = self.place.child("indptr");
-        let pointers: Vec<i64> = read_slice(&self.row_pointers, start..start + rows + 1, &place)?;
-        let entries = i64::try_from(self.data.size()).unwrap_or(i64::MAX);
-        let bad = |row: usize, message: String| {
-            Err(place.error(format!("at row {row}: {message}"), "the file may be damaged or cut short; write it again"))
-        };
-        if start == 0 && pointers[0] != 0 {
-            return bad(0, format!("the first row pointer is {}, not 0", pointers[0]));
+    fn bounds(&self, rows: Range<u64>) -> Result<Vec<u64>> {
+        sparse::bounds(&self.row_pointers, rows, self.data.rows(), Major::Rows, &self.place)
+    }
+
+    /// Finds the first gene that there is not, and tells it as it stands in the file.
+    fn bad_gene(&self, bounds: &[u64], first: u64) -> schemas::Error {
+        let place = self.place.child("indices");
+        let mut indices: Vec<i64> = Vec::new();
+        if let Err(error) = self.indices.read(bounds[0]..bounds[bounds.len() - 1], &mut indices) {
+            return error;
         }
-        if let Some(row) = pointers.windows(2).position(|pair| pair[1] < pair[0]) {
-            return bad(start + row, format!("row pointers fall from {} to {}", pointers[row], pointers[row + 1]));
+        let at = indices.iter().position(|index| !(0..i64::from(self.genes)).contains(index)).unwrap_or_default();
+        let row = first + bounds.partition_point(|bound| *bound <= bounds[0] + at as u64) as u64 - 1;
+        match indices.get(at) {
+            Some(index @ ..0) => {
+                place.error(format!("gene index {index} at row {row} is negative"), "write the file again")
+            }
+            index => {
+                let index = index.copied().unwrap_or_default();
+                let message = format!("gene index {index} at row {row}, but there are {} genes", self.genes);
+                place.error(message, "check how the file was written")
+            }
         }
-        if let Some(row) = pointers.iter().position(|pointer| *pointer < 0 || entries < *pointer) {
-            return bad(start + row, format!("row pointer {} lies outside the {entries} entries", pointers[row]));
-        }
-        pointers.into_iter().map(|pointer| h5::index(pointer.unsigned_abs())).collect()
     }
 }
 
 impl Dense {
     fn open(data: Dataset, place: Place) -> Result<Self> {
-        let shape = data.get_shape().map_err(|error| place.unreadable(error))?;
-        let &[rows, genes] = shape.as_slice() else {
-            let message = format!("has {} dimension(s), but a matrix has 2", shape.len());
+        if data.ndim() != 2 {
+            let message = format!("has {} dimension(s), but a matrix has 2", data.ndim());
             return Err(place.error(message, "set adata.X to a matrix of cells by genes"));
-        };
-        Ok(Self { rows: rows as u64, genes: gene_count(genes as u64, &place)?, place, data })
+        }
+        expect_numbers(&data, &place)?;
+        let data = Numbers::open(data, place.clone())?;
+        Ok(Self { genes: gene_count(data.columns(), &place)?, place, data, spare: Pool::default() })
     }
 
     fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
-        let first = rows.start;
         let (mut pointers, mut genes, mut kept) = spare.into_parts();
         pointers.push(0);
         if self.genes == 0 {
             pointers.resize(h5::index(rows.end - rows.start)? + 1, 0);
-            return canonical(pointers, genes, kept, 0, first, &self.place);
-        }
-        let values = self
-            .data
-            .read_slice_2d::<f32, _>((h5::index(rows.start)?..h5::index(rows.end)?, ..))
-            .map_err(|error| self.place.unreadable(error))?;
-        for row in values.rows() {
-            for (gene, value) in (0_u32..).zip(row).filter(|(_, value)| **value != 0.0) {
-                genes.push(gene);
-                kept.push(*value);
+        } else {
+            let mut values = self.spare.take(Vec::new);
+            values.clear();
+            self.data.read(rows, &mut values)?;
+            for row in values.chunks_exact(self.genes as usize) {
+                for (gene, value) in (0_u32..).zip(row).filter(|(_, value)| **value != 0.0) {
+                    genes.push(gene);
+                    kept.push(*value);
+                }
+                pointers.push(entry_count(genes.len() as u64, &self.place)?);
             }
-            pointers.push(entry_count(genes.len(), &self.place)?);
         }
-        canonical(pointers, genes, kept, self.genes, first, &self.place)
+        CsrRows::canonical(pointers, genes, kept, self.genes).map_err(|bad| schemas::Error::Bug(bad.to_string()))
     }
 }
 
-fn sparse_shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
-    let attribute = group.attr("shape").or_else(|_| group.attr("h5sparse_shape"));
-    let shape = attribute.and_then(|attribute| match attribute.size() {
-        2 => attribute.read_raw::<i64>(),
-        _ => Err("the shape of a matrix is 2 numbers".into()),
-    });
-    let shape = shape.map_err(|error| place.child("shape").unreadable(error))?;
-    match (u64::try_from(shape[0]), u64::try_from(shape[1])) {
-        (Ok(rows), Ok(genes)) => Ok((rows, gene_count(genes, place)?)),
-        _ => Err(place.error(format!("has the shape {shape:?}"), "check how the file was written")),
-    }
-}
-
-fn gene_count(genes: u64, place: &Place) -> Result<u32> {
-    i32::try_from(genes).map(i32::unsigned_abs).map_err(|_| {
-        place.error(format!("has {genes} genes, more than can be counted"), "check how the file was written")
-    })
-}
-
-fn entry_count(entries: usize, place: &Place) -> Result<u32> {
+fn entry_count(entries: u64, place: &Place) -> Result<u32> {
     u32::try_from(entries)
         .map_err(|_| place.error(format!("{entries} entries in one chunk"), "ask for fewer rows per chunk"))
-}
-
-fn canonical(
-    row_pointers: Vec<u32>,
-    genes: Vec<u32>,
-    values: Vec<f32>,
-    gene_count: u32,
-    first: u64,
-    place: &Place,
-) -> Result<CsrRows> {
-    CsrRows::canonical(row_pointers, genes, values, gene_count).map_err(|bad| match bad {
-        BadRows::Gene { row, gene, genes } => {
-            let row = first + row as u64;
-            let message = format!("gene index {gene} at row {row}, but there are {genes} genes");
-            place.child("indices").error(message, "check how the file was written")
-        }
-        BadRows::Pointers { .. } => schemas::Error::Bug(bad.to_string()),
-    })
 }
 
 fn unknown_encoding(place: &Place, found: &str) -> schemas::Error {
     place.error(
         format!("is {found}, which is no matrix that is known here"),
-        "CSR matrices and dense arrays can be read; convert it in Python, then `adata.write_h5ad(...)`",
+        "CSR and CSC matrices and dense arrays can be read; convert it in Python, then `adata.write_h5ad(...)`",
     )
 }

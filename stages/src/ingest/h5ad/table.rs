@@ -12,6 +12,7 @@ use schemas::{Error, Result};
 
 use super::{
     column::Column,
+    compound,
     values::{text_attribute, text_list_attribute},
 };
 use crate::h5::Place;
@@ -29,35 +30,32 @@ impl Table {
     /// Opens the data frame `name` of a group; its index becomes the first column, called `index_name`.
     pub(super) fn open(parent: &Group, name: &str, index_name: &str, place: &Place) -> Result<Self> {
         let place = place.child(name);
-        let frame = frame(parent, name, &place)?;
-        let Some(index) = text_attribute(&frame, "_index") else {
-            return Err(place.error("has no attribute `_index`, which names its index column", "write the file again"));
-        };
-        let index_place = place.child(&index);
-        let Some(index_column) = Column::open(&frame, &index, &index_place)? else {
-            return Err(
-                index_place.error("the index is of an unknown kind", "make it text: `adata.obs_names.astype(str)`")
-            );
-        };
-        let mut fields = vec![Field::new(index_name, DataType::Utf8, true)];
-        let mut columns = vec![index_column];
-        let order = text_list_attribute(&frame, "column-order").unwrap_or_default();
-        for column_name in order.iter().filter(|column_name| **column_name != index) {
-            let Some(column) = Column::open(&frame, column_name, &place.child(column_name))? else {
-                tracing::warn!("{place}: column `{column_name}` is of an unknown kind and left out");
-                continue;
-            };
-            let shown = if column_name == index_name { format!("{name}_{column_name}") } else { column_name.clone() };
-            fields.push(Field::new(shown, column.data_type(), true));
-            columns.push(column);
-        }
-        let rows = columns[0].len();
-        for (field, column) in fields.iter().zip(&columns) {
-            if column.len() != rows {
-                let message = format!("has {} rows, but the index has {rows}", column.len());
-                return Err(place.child(field.name()).error(message, "the file may be cut short; write it again"));
+        let columns = match location(parent, name, &place)? {
+            LocationType::Group => {
+                group_columns(&parent.group(name).map_err(|error| place.unreadable(error))?, &place)?
             }
+            LocationType::Dataset => {
+                let table = parent.dataset(name).map_err(|error| place.unreadable(error))?;
+                compound::columns(&table, parent, &place)?
+            }
+            LocationType::NamedDatatype | LocationType::TypeMap => {
+                return Err(place.error("is a datatype, not a data frame", "write the file again with anndata"));
+            }
+        };
+        let rows = columns.first().map_or(Ok(0), |(_, index)| index.len())?;
+        let mut fields = Vec::new();
+        for (column_name, column) in &columns {
+            if column.len()? != rows {
+                let message = format!("has {} rows, but the index has {rows}", column.len()?);
+                return Err(place.child(column_name).error(message, "the file may be cut short; write it again"));
+            }
+            fields.push(match (fields.is_empty(), column_name == index_name) {
+                (true, _) => Field::new(index_name, DataType::Utf8, true),
+                (false, true) => Field::new(format!("{name}_{column_name}"), column.data_type(), true),
+                (false, false) => Field::new(column_name, column.data_type(), true),
+            });
         }
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
         Ok(Self { place, rows, schema: Arc::new(Schema::new(fields)), columns })
     }
 
@@ -95,15 +93,36 @@ impl Table {
     }
 }
 
-fn frame(parent: &Group, name: &str, place: &Place) -> Result<Group> {
+fn location(parent: &Group, name: &str, place: &Place) -> Result<LocationType> {
     if !parent.link_exists(name) {
         return Err(place.error("is missing", "an .h5ad file has `X`, `obs` and `var`; check that this is one"));
     }
-    match parent.loc_type_by_name(name).map_err(|error| place.unreadable(error))? {
-        LocationType::Group => parent.group(name).map_err(|error| place.unreadable(error)),
-        _ => Err(place.error(
-            "is stored as one compound table, as anndata did before 0.7",
-            "open the file with a newer anndata and write it again: `anndata.read_h5ad(...).write_h5ad(...)`",
-        )),
+    parent.loc_type_by_name(name).map_err(|error| place.unreadable(error))
+}
+
+/// The columns of a data frame that is a group, by name; the index comes first. Those of an unknown kind are left out, with a
+/// warning.
+fn group_columns(frame: &Group, place: &Place) -> Result<Vec<(String, Column)>> {
+    // Files of other programs may lack the attributes that name the index and the order of the columns.
+    let index = text_attribute(frame, "_index")
+        .or_else(|| ["_index", "index"].iter().find(|name| frame.link_exists(name)).map(|name| (*name).to_owned()));
+    let Some(index) = index else {
+        return Err(place.error("has no attribute `_index`, which names its index column", "write the file again"));
+    };
+    let index_place = place.child(&index);
+    let Some(index_column) = Column::open(frame, &index, &index_place)? else {
+        return Err(index_place.error("the index is of an unknown kind", "make it text: `adata.obs_names.astype(str)`"));
+    };
+    let names = match text_list_attribute(frame, "column-order") {
+        Some(names) => names,
+        None => frame.member_names().map_err(|error| place.unreadable(error))?,
+    };
+    let mut columns = vec![(index.clone(), index_column)];
+    for name in names.into_iter().filter(|name| *name != index && name != "__categories") {
+        match Column::open(frame, &name, &place.child(&name))? {
+            Some(column) => columns.push((name, column)),
+            None => tracing::warn!("{place}: column `{name}` is of an unknown kind and left out"),
+        }
     }
+    Ok(columns)
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder};
 use arrow::datatypes::DataType;
 use hdf5_metno::{
     Container, Dataset, H5Type, Location,
@@ -10,12 +10,14 @@ use hdf5_metno::{
 };
 use schemas::Result;
 
-use crate::h5::Place;
+use crate::h5::{Number, Numbers, Place};
 
 /// A vector of values of a known type.
 #[derive(Debug)]
-pub(super) struct Values {
+pub(in crate::ingest) struct Values {
     dataset: Dataset,
+    /// Where they are numbers.
+    numbers: Option<Numbers>,
     kind: Kind,
     place: Place,
 }
@@ -40,31 +42,39 @@ enum Text {
 /// The longest text of a fixed-length column; longer ones are left out like any unknown kind.
 const LONGEST_FIXED_TEXT: usize = 4096;
 
+/// Bytes of text that are read at once.
+const TEXT_BYTES: usize = 1 << 20;
+
 impl Values {
     /// A vector, unless its type is unknown here.
-    pub(super) fn open(dataset: Dataset, place: Place) -> Option<Self> {
+    pub(in crate::ingest) fn open(dataset: Dataset, place: Place) -> Option<Self> {
         if dataset.ndim() != 1 {
             return None;
         }
         let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
-            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => Kind::Integer,
-            TypeDescriptor::Float(FloatSize::U4) => Kind::Float32,
+            // Values of an enumeration are numbers to anndata too.
+            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => Kind::Integer,
+            TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => Kind::Float32,
             TypeDescriptor::Float(FloatSize::U8) => Kind::Float64,
             TypeDescriptor::Boolean => Kind::Flag,
             descriptor => Kind::Text(text_kind(&descriptor)?),
         };
-        Some(Self { dataset, kind, place })
+        let numbers = match kind {
+            Kind::Integer | Kind::Float32 | Kind::Float64 => Some(Numbers::open(dataset.clone(), place.clone()).ok()?),
+            Kind::Flag | Kind::Text(_) => None,
+        };
+        Some(Self { dataset, numbers, kind, place })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ingest) fn len(&self) -> usize {
         self.dataset.size()
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(in crate::ingest) fn place(&self) -> &Place {
         &self.place
     }
 
-    pub(super) fn data_type(&self) -> DataType {
+    pub(in crate::ingest) fn data_type(&self) -> DataType {
         match self.kind {
             Kind::Integer => DataType::Int64,
             Kind::Float32 => DataType::Float32,
@@ -74,23 +84,28 @@ impl Values {
         }
     }
 
-    pub(super) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+    pub(in crate::ingest) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
-            Kind::Integer => Arc::new(Int64Array::from(self.integers(rows)?)),
-            Kind::Float32 => Arc::new(Float32Array::from(read_slice::<f32>(&self.dataset, rows, &self.place)?)),
-            Kind::Float64 => Arc::new(Float64Array::from(read_slice::<f64>(&self.dataset, rows, &self.place)?)),
+            Kind::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
+            Kind::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
+            Kind::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
             Kind::Flag => Arc::new(self.flags(rows)?),
             Kind::Text(kind) => Arc::new(self.text(kind, rows)?),
         })
     }
 
-    /// Whole numbers, as codes of categories are.
-    pub(super) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
-        read_slice(&self.dataset, rows, &self.place)
+    /// Numbers, such as codes of categories are.
+    pub(in crate::ingest) fn numbers<T: Number>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let mut numbers = Vec::with_capacity(rows.len());
+        match &self.numbers {
+            Some(stored) => stored.read(rows.start as u64..rows.end as u64, &mut numbers)?,
+            None => return Err(self.place.error("is no vector of numbers", "check how the file was written")),
+        }
+        Ok(numbers)
     }
 
     /// Flags, as masks are: every number but 0 is true.
-    pub(super) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
+    pub(in crate::ingest) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
         // Read as numbers, since a damaged file may hold a byte that is neither false nor true.
         let bytes = read_slice::<i8>(&self.dataset, rows, &self.place)?;
         Ok(bytes.into_iter().map(|byte| Some(byte != 0)).collect())
@@ -109,20 +124,31 @@ impl Values {
     }
 
     fn strings<T: H5Type + AsRef<[u8]>>(&self, rows: Range<usize>) -> Result<StringArray> {
-        let first = rows.start;
-        let strings = read_slice::<T>(&self.dataset, rows, &self.place)?;
-        let texts = strings.iter().enumerate().map(|(row, bytes)| {
-            std::str::from_utf8(bytes.as_ref()).map(Some).map_err(|_| {
-                let row = first + row;
-                self.place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
-            })
-        });
-        texts.collect()
+        let mut texts = StringBuilder::new();
+        for start in rows.clone().step_by(TEXT_BYTES / size_of::<T>()) {
+            let slab = start..rows.end.min(start + TEXT_BYTES / size_of::<T>());
+            for (row, bytes) in (start..).zip(read_slice::<T>(&self.dataset, slab, &self.place)?) {
+                append_text(&mut texts, bytes.as_ref(), row, &self.place)?;
+            }
+        }
+        Ok(texts.finish())
     }
 }
 
+/// Appends the text that stands at a row.
+pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &Place) -> Result<()> {
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
+    })?;
+    if i32::try_from(texts.values_slice().len() + text.len()).is_err() {
+        return Err(place.error("holds more than 2 GiB of text", "leave the column out, or make it categorical"));
+    }
+    texts.append_value(text);
+    Ok(())
+}
+
 /// Some rows of a vector; `T` takes whatever number type is stored.
-pub(super) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
+pub(in crate::ingest) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -131,12 +157,12 @@ pub(super) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place
 }
 
 /// An attribute that is one text.
-pub(super) fn text_attribute(of: &Location, name: &str) -> Option<String> {
+pub(in crate::ingest) fn text_attribute(of: &Location, name: &str) -> Option<String> {
     text_list_attribute(of, name)?.into_iter().next()
 }
 
 /// An attribute that is a list of texts; an empty list may have any type.
-pub(super) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
+pub(in crate::ingest) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
     let attribute = of.attr(name).ok()?;
     if attribute.size() == 0 {
         return Some(Vec::new());

@@ -1,0 +1,15 @@
+//! Reads one HDF5 file for another process, which survives whatever the file does to libhdf5: see
+//! [`stages::ingest::worker`].
+#![expect(clippy::print_stderr, reason = "the other process passes on what is said here")]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match stages::ingest::worker::serve::serve(std::io::stdin(), std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code() as u8)
+        }
+    }
+}

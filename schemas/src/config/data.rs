@@ -1,0 +1,112 @@
+//! Which genes a model sees (`[data]`).
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What of an atlas a model sees (`[data]`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataSettings {
+    /// `all`, how many highly variable genes, or a file that names the genes.
+    pub genes: GeneChoice,
+    /// Genes that are there whatever was chosen: `perturbed`, or files that name them.
+    pub genes_keep: Vec<GenesKept>,
+}
+
+/// Which genes are chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrText", into = "NumberOrText")]
+pub enum GeneChoice {
+    /// Every gene of the atlas.
+    #[default]
+    All,
+    /// So many of the genes that vary most between training cells.
+    Variable(u32),
+    /// Those that a file names, one a line.
+    Listed(PathBuf),
+}
+
+/// Genes that are added to those that were chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum GenesKept {
+    /// Those that are named like a perturbation.
+    Perturbed,
+    /// Those that a file names, one a line.
+    Listed(PathBuf),
+}
+
+/// As it stands in a TOML file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(i64),
+    Text(String),
+}
+
+impl FromStr for GeneChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("no gene and no file is named".into()),
+            "all" => Ok(Self::All),
+            number if number.bytes().all(|byte| byte.is_ascii_digit()) => match number.parse() {
+                Ok(0) => Err("a model needs one gene at least".into()),
+                Ok(count) => Ok(Self::Variable(count)),
+                Err(_) => Err(format!("{number} genes are more than any atlas has")),
+            },
+            file => Ok(Self::Listed(file.into())),
+        }
+    }
+}
+
+impl fmt::Display for GeneChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Variable(count) => count.fmt(f),
+            Self::Listed(file) => file.display().fmt(f),
+        }
+    }
+}
+
+impl TryFrom<NumberOrText> for GeneChoice {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> Result<Self, String> {
+        match value {
+            NumberOrText::Number(number) if number < 0 => Err(format!("{number} is no number of genes")),
+            NumberOrText::Number(number) => number.to_string().parse(),
+            NumberOrText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<GeneChoice> for NumberOrText {
+    fn from(choice: GeneChoice) -> Self {
+        match choice {
+            GeneChoice::Variable(count) => Self::Number(count.into()),
+            GeneChoice::All | GeneChoice::Listed(_) => Self::Text(choice.to_string()),
+        }
+    }
+}
+
+impl From<String> for GenesKept {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "perturbed" => Self::Perturbed,
+            file => Self::Listed(file.into()),
+        }
+    }
+}
+
+impl From<GenesKept> for String {
+    fn from(kept: GenesKept) -> Self {
+        match kept {
+            GenesKept::Perturbed => "perturbed".into(),
+            GenesKept::Listed(file) => file.display().to_string(),
+        }
+    }
+}

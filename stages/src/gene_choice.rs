@@ -1,0 +1,152 @@
+//! Which genes of an atlas a model sees: by their names, out of lists, or with those that a ranking chose.
+//!
+//! Genes that share a name are chosen together, so that a name always says which genes are meant.
+
+use std::{collections::HashMap, path::Path};
+
+use schemas::{Error, Result, config::GenesKept};
+use serde::{Deserialize, Serialize};
+
+use crate::atlas::Atlas;
+
+/// How a model's genes were chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneSelection {
+    /// By what rule.
+    pub method: Method,
+    /// How many genes the atlas has.
+    pub of: u64,
+    /// How many were chosen by the rule.
+    pub chosen: u64,
+    /// How many were added because they were to be kept.
+    pub kept: u64,
+    /// How many training cells the rule looked at.
+    pub cells: u64,
+}
+
+/// A rule that chooses genes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// All of them.
+    #[default]
+    All,
+    /// The largest variances of counts, as scanpy's flavour of that name has them.
+    SeuratV3,
+    /// The largest dispersions of log-normalised values, as scanpy's flavour of that name has them.
+    Seurat,
+    /// A file's.
+    List,
+}
+
+impl std::fmt::Display for GeneSelection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { of, chosen, kept, cells, .. } = self;
+        match self.method {
+            Method::All => return f.write_str("all genes"),
+            Method::SeuratV3 => {
+                write!(f, "{chosen} of {of} genes vary most between {cells} training cells (seurat_v3)")?
+            }
+            Method::Seurat => write!(f, "{chosen} of {of} genes vary most between {cells} training cells (seurat)")?,
+            Method::List => write!(f, "{chosen} of {of} genes are listed")?,
+        }
+        match kept {
+            0 => Ok(()),
+            kept => write!(f, ", {kept} more are kept"),
+        }
+    }
+}
+
+/// Chosen genes of an atlas.
+#[derive(Debug)]
+pub struct ChosenGenes<'a> {
+    atlas: &'a Atlas,
+    places: HashMap<&'a str, Vec<usize>>,
+    chosen: Vec<bool>,
+}
+
+impl<'a> ChosenGenes<'a> {
+    /// None yet.
+    #[must_use]
+    pub fn none(atlas: &'a Atlas) -> Self {
+        let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, name) in atlas.genes().iter().enumerate() {
+            places.entry(name).or_default().push(at);
+        }
+        Self { atlas, places, chosen: vec![false; atlas.genes().len()] }
+    }
+
+    /// Chooses genes by their places.
+    pub fn add(&mut self, genes: impl IntoIterator<Item = usize>) {
+        for gene in genes {
+            for at in &self.places[self.atlas.genes()[gene].as_str()] {
+                self.chosen[*at] = true;
+            }
+        }
+    }
+
+    /// Chooses the genes that a file names, one a line.
+    ///
+    /// # Errors
+    /// A file that can't be read or names nothing, names that are no genes of the atlas.
+    pub fn add_listed(&mut self, file: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+        let lines: Vec<(usize, &str)> =
+            (1..).zip(text.lines().map(str::trim)).filter(|(_, name)| !name.is_empty()).collect();
+        if lines.is_empty() {
+            return Err(Error::data(file.display().to_string(), "it names no gene", "write one gene name a line"));
+        }
+        let unknown: Vec<&(usize, &str)> = lines.iter().filter(|(_, name)| !self.places.contains_key(name)).collect();
+        if let Some((line, name)) = unknown.first() {
+            let mut message = Error::unknown("gene", name, self.atlas.genes().iter().map(String::as_str)).to_string();
+            if 1 < unknown.len() {
+                message.push_str(&format!("; {} of {} names are unknown", unknown.len(), lines.len()));
+            }
+            let hint = "take the names that the atlas has (genes.parquet), or leave these lines out";
+            return Err(Error::data(format!("{}, line {line}", file.display()), message, hint));
+        }
+        let places: Vec<usize> = lines.iter().flat_map(|(_, name)| self.places[name].clone()).collect();
+        self.add(places);
+        Ok(())
+    }
+
+    /// Chooses the genes that are named like a perturbation of the atlas.
+    pub fn add_perturbed(&mut self) {
+        let atlas = self.atlas;
+        let perturbations = atlas.manifest().conditions.perturbations();
+        let places: Vec<usize> =
+            perturbations.iter().filter_map(|name| self.places.get(name.as_str())).flatten().copied().collect();
+        if places.is_empty() {
+            tracing::warn!("no perturbation is named like a gene, so `perturbed` keeps none");
+        }
+        self.add(places);
+    }
+
+    /// Chooses genes that are there whatever else was chosen.
+    ///
+    /// # Errors
+    /// As for [`ChosenGenes::add_listed`].
+    pub fn keep(&mut self, kept: &[GenesKept]) -> Result<()> {
+        for kept in kept {
+            match kept {
+                GenesKept::Perturbed => self.add_perturbed(),
+                GenesKept::Listed(file) => self.add_listed(file)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How many genes are chosen.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.chosen.iter().filter(|chosen| **chosen).count() as u64
+    }
+
+    /// The names of the chosen genes, in the atlas's order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let chosen = self.atlas.genes().iter().zip(&self.chosen).filter(|(_, chosen)| **chosen);
+        chosen.map(|(name, _)| name.clone()).collect()
+    }
+}

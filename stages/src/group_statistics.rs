@@ -1,0 +1,108 @@
+//! An atlas's statistics, read back group by group.
+
+use std::{collections::BTreeMap, fs::File};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::{Float32Type, Float64Type, UInt64Type},
+};
+use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
+use schemas::{Error, Result, atlas::files};
+use serde::Serialize;
+
+use crate::atlas::Atlas;
+
+/// What is known of the cells that share condition, dose and covariates, but for the numbers of every gene.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupSummary {
+    /// Their condition.
+    pub condition: String,
+    /// Its dose.
+    pub dose: String,
+    /// Their covariates.
+    pub covariates: BTreeMap<String, String>,
+    /// How many they are.
+    pub cells: u64,
+    /// Mean of the cells' libraries.
+    pub library_mean: f64,
+    /// Population deviation of the cells' libraries.
+    pub library_sd: f64,
+    /// The smallest library.
+    pub library_min: f64,
+    /// The largest library.
+    pub library_max: f64,
+    /// Mean number of genes with a value.
+    pub detected_genes: f64,
+    /// The genes that set them apart from their controls, the surest first.
+    pub differential: Vec<DifferentialGene>,
+}
+
+/// A gene that differs between a group and its controls.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DifferentialGene {
+    /// Its name.
+    pub gene: String,
+    /// How surely it differs.
+    pub score: f32,
+    /// By how much the mean differs.
+    pub change: f32,
+}
+
+/// The groups of an atlas, with so many differential genes at most; none where the atlas has no statistics.
+///
+/// # Errors
+/// A file that can't be read.
+pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSummary>>> {
+    if !atlas.manifest().files.contains_key(files::STATISTICS) {
+        return Ok(None);
+    }
+    let path = atlas.path().join(files::STATISTICS);
+    let bad = |what: String| Error::damaged(&path, what);
+    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
+    let covariates: Vec<&str> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str()).collect();
+    // The numbers of every gene, between the detected genes and the differential ones, are not read.
+    let columns = builder.schema().fields().len();
+    let numbers = 2 + covariates.len() + 7..columns.saturating_sub(3);
+    let wanted = (0..columns).filter(|at| !numbers.contains(at));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let reader = builder.with_projection(mask).with_batch_size(1024).build().map_err(|error| bad(error.to_string()))?;
+    let mut groups = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|error| bad(error.to_string()))?;
+        for row in 0..batch.num_rows() {
+            groups
+                .push(summary(&batch, row, &covariates, most_genes).ok_or_else(|| bad("a column is missing".into()))?);
+        }
+    }
+    Ok(Some(groups))
+}
+
+fn summary(batch: &RecordBatch, row: usize, covariates: &[&str], most_genes: usize) -> Option<GroupSummary> {
+    // By place: a covariate may be called like another column.
+    let text = |at: usize| Some(batch.columns().get(at)?.as_string_opt::<i32>()?.value(row).to_owned());
+    let after = 2 + covariates.len();
+    let number = |at: usize| Some(batch.columns().get(after + at)?.as_primitive_opt::<Float64Type>()?.value(row));
+    let list = |at: usize| Some(batch.columns().get(after + at)?.as_list_opt::<i32>()?.value(row));
+    let (names, scores, changes) = (list(7)?, list(8)?, list(9)?);
+    let (scores, changes) = (scores.as_primitive_opt::<Float32Type>()?, changes.as_primitive_opt::<Float32Type>()?);
+    let names = names.as_string_opt::<i32>()?;
+    let differential = (0..names.len().min(most_genes)).map(|at| DifferentialGene {
+        gene: names.value(at).to_owned(),
+        score: scores.value(at),
+        change: changes.value(at),
+    });
+    let values = covariates.iter().enumerate().map(|(at, name)| Some(((*name).to_owned(), text(2 + at)?)));
+    Some(GroupSummary {
+        condition: text(0)?,
+        dose: text(1)?,
+        covariates: values.collect::<Option<_>>()?,
+        cells: batch.columns().get(after + 1)?.as_primitive_opt::<UInt64Type>()?.value(row),
+        library_mean: number(2)?,
+        library_sd: number(3)?,
+        library_min: number(4)?,
+        library_max: number(5)?,
+        detected_genes: number(6)?,
+        differential: differential.collect(),
+    })
+}

@@ -1,0 +1,172 @@
+//! The chunks of a dataset: where each lies in the file, and those that were unfiltered last.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use hdf5_metno::{Dataset, plist::dataset_create::ChunkOpts};
+use schemas::Result;
+
+use super::{
+    Place,
+    filters::{Filters, Workspace},
+};
+use crate::recycle::{Pool, Pooled};
+
+/// Unfiltered chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
+const KEPT_BYTES: u64 = 4 << 20;
+/// As much is kept of very wide datasets at most, where one row needs many chunks.
+const MOST_KEPT_BYTES: u64 = 96 << 20;
+/// Larger chunks are left to libhdf5.
+const MOST_CHUNK_BYTES: u64 = 1 << 30;
+/// More chunks than this are left to libhdf5, so that no file can make a large table.
+const MOST_CHUNKS: u64 = 1 << 24;
+
+/// Where a chunk lies.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    address: u64,
+    bytes: u64,
+    mask: u32,
+}
+
+/// A chunk's bytes, once a thread has unfiltered them; none if that failed.
+type Slot = OnceLock<Option<Pooled<Vec<u8>>>>;
+
+/// The chunks of a dataset, in a grid of rows and columns.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    /// Rows and columns of each chunk.
+    pub(super) rows: u64,
+    pub(super) columns: u64,
+    /// Chunks beside one another.
+    pub(super) across: u64,
+    bytes: usize,
+    entries: Vec<Entry>,
+    filters: Filters,
+    kept: Mutex<Kept>,
+    most_kept: usize,
+    spare: Pool<Vec<u8>>,
+    work: Pool<Workspace>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    slots: HashMap<u64, Arc<Slot>>,
+    order: VecDeque<u64>,
+}
+
+impl Chunks {
+    /// Asks libhdf5 where the chunks of a dataset are; none if they can't be read without it, or some were never written.
+    pub(super) fn open(dataset: &Dataset, rows: u64, columns: u64, element_bytes: usize) -> Option<Self> {
+        let (chunk_rows, chunk_columns) = match *dataset.chunk()?.as_slice() {
+            [rows] => (rows as u64, 1),
+            [rows, columns] => (rows as u64, columns as u64),
+            _ => return None,
+        };
+        let properties = dataset.create_plist().ok()?;
+        if properties.chunk_opts().is_some_and(|options| options.contains(ChunkOpts::DONT_FILTER_PARTIAL_CHUNKS)) {
+            return None;
+        }
+        let filters = Filters::new(&dataset.filters(), element_bytes)?;
+        let bytes = chunk_rows.checked_mul(chunk_columns)?.checked_mul(element_bytes as u64)?;
+        let across = columns.checked_div(chunk_columns)? + u64::from(!columns.is_multiple_of(chunk_columns));
+        let down = rows.checked_div(chunk_rows)? + u64::from(!rows.is_multiple_of(chunk_rows));
+        let count = across.checked_mul(down)?;
+        if bytes == 0 || MOST_CHUNK_BYTES < bytes || MOST_CHUNKS < count || dataset.num_chunks()? as u64 != count {
+            return None;
+        }
+        let mut entries: Vec<Option<Entry>> = vec![None; usize::try_from(count).ok()?];
+        let visited = dataset.chunks_visit(|chunk| {
+            let (row, column) = match *chunk.offset {
+                [row] => (row, 0),
+                [row, column] => (row, column),
+                _ => return -1,
+            };
+            let place = row / chunk_rows * across + column / chunk_columns;
+            if let Some(entry) = usize::try_from(place).ok().and_then(|place| entries.get_mut(place)) {
+                *entry = Some(Entry { address: chunk.addr, bytes: chunk.size, mask: chunk.filter_mask });
+            }
+            0
+        });
+        visited.ok()?;
+        let entries = entries.into_iter().collect::<Option<Vec<_>>>()?;
+        // A piece may end within a row of chunks, and the next piece is read beside it.
+        let kept = (bytes * (across + across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
+        Some(Self {
+            rows: chunk_rows,
+            columns: chunk_columns,
+            across,
+            most_kept: usize::try_from((kept / bytes).max(2)).ok()?,
+            bytes: usize::try_from(bytes).ok()?,
+            entries,
+            filters,
+            kept: Mutex::default(),
+            spare: Pool::default(),
+            work: Pool::default(),
+        })
+    }
+
+    /// A chunk's bytes, row by row. Threads that want the same one wait for the first of them.
+    ///
+    /// # Errors
+    /// A chunk that lies outside the file or was not made by the dataset's filters.
+    pub(super) fn get(&self, index: u64, file: &File, place: &Place) -> Result<Chunk> {
+        let slot = self.slot(index);
+        let mut failed = None;
+        slot.get_or_init(|| self.unfilter(index, file, place).map_err(|error| failed = Some(error)).ok());
+        match failed {
+            None if slot.get().is_some_and(Option::is_some) => Ok(Chunk(slot)),
+            // Another thread has failed before: what it was told is asked for again.
+            None => self.unfilter(index, file, place).map(|bytes| Chunk(Arc::new(Slot::from(Some(bytes))))),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn slot(&self, index: u64) -> Arc<Slot> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = kept.slots.get(&index) {
+            return Arc::clone(slot);
+        }
+        if self.most_kept <= kept.order.len()
+            && let Some(oldest) = kept.order.pop_front()
+        {
+            kept.slots.remove(&oldest);
+        }
+        let slot = Arc::<Slot>::default();
+        kept.slots.insert(index, Arc::clone(&slot));
+        kept.order.push_back(index);
+        slot
+    }
+
+    fn unfilter(&self, index: u64, file: &File, place: &Place) -> Result<Pooled<Vec<u8>>> {
+        let damaged = |what: &str| {
+            let hint = "the file may be damaged or cut short; restore it from a copy, or write it again";
+            place.error(format!("chunk {index} {what}"), hint)
+        };
+        let entry = usize::try_from(index).ok().and_then(|index| self.entries.get(index));
+        let Entry { address, bytes, mask } = *entry.ok_or_else(|| damaged("is not there"))?;
+        let length = file.metadata().map_err(|error| damaged(&format!("can't be read ({error})")))?.len();
+        if address.checked_add(bytes).is_none_or(|end| length < end) {
+            return Err(damaged("lies beyond the end of the file"));
+        }
+        let mut work = self.work.take(Workspace::default);
+        work.stored.resize(usize::try_from(bytes).map_err(|_| damaged("is too large"))?, 0);
+        file.read_exact_at(&mut work.stored, address).map_err(|error| damaged(&format!("can't be read ({error})")))?;
+        let mut chunk = self.spare.take(Vec::new);
+        self.filters.undo(mask, &mut work, self.bytes, &mut chunk).map_err(damaged)?;
+        Ok(chunk)
+    }
+}
+
+/// The bytes of a chunk.
+pub(super) struct Chunk(Arc<Slot>);
+
+impl Chunk {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.get().and_then(Option::as_ref).map_or(&[], |bytes| bytes.as_slice())
+    }
+}

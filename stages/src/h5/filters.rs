@@ -1,0 +1,216 @@
+//! The filters of a chunked dataset, undone: deflate, LZF, byte shuffle and Fletcher's checksum.
+
+use hdf5_metno::filters::Filter;
+
+use super::lzf;
+
+/// Deflate makes at most so many bytes of one.
+const MOST_DEFLATED: usize = 1032;
+/// LZF makes at most so many bytes of one: 264 of 3.
+const MOST_LZF: usize = 88;
+/// Bytes of a Fletcher checksum, at the end of what it was taken of.
+const FLETCHER_BYTES: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Deflate,
+    Lzf,
+    Shuffle,
+    Fletcher32,
+}
+
+/// The filters of a dataset, in the order in which they are applied when a chunk is written.
+#[derive(Debug)]
+pub(super) struct Filters {
+    steps: Vec<Step>,
+    element_bytes: usize,
+}
+
+/// Memory that filters work in, used for chunk after chunk.
+pub(super) struct Workspace {
+    inflater: libdeflater::Decompressor,
+    /// What is filtered still; the chunk as it lies in the file at first.
+    pub(super) stored: Vec<u8>,
+    other: Vec<u8>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { inflater: libdeflater::Decompressor::new(), stored: Vec::new(), other: Vec::new() }
+    }
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace").field("stored", &self.stored.len()).finish_non_exhaustive()
+    }
+}
+
+impl Filters {
+    /// The filters of a dataset; none if there is one that is not known here, or more than one compression.
+    pub(super) fn new(filters: &[Filter], element_bytes: usize) -> Option<Self> {
+        let steps = filters.iter().map(|filter| match filter {
+            Filter::Deflate(_) => Some(Step::Deflate),
+            Filter::LZF => Some(Step::Lzf),
+            Filter::Shuffle => Some(Step::Shuffle),
+            Filter::Fletcher32 => Some(Step::Fletcher32),
+            _ => None,
+        });
+        let steps: Vec<Step> = steps.collect::<Option<_>>()?;
+        let compressions = steps.iter().filter(|step| matches!(step, Step::Deflate | Step::Lzf)).count();
+        // A mask has a bit for each of 32 filters.
+        (compressions <= 1 && steps.len() <= 32).then_some(Self { steps, element_bytes })
+    }
+
+    /// Makes of `work.stored` the chunk's bytes, `length` of them, and puts them into `out`. Steps whose bit is set in `mask`
+    /// were left out when the chunk was written.
+    ///
+    /// # Errors
+    /// Bytes that the filters can't have made, in words.
+    pub(super) fn undo(
+        &self,
+        mask: u32,
+        work: &mut Workspace,
+        length: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
+        for (place, step) in self.steps.iter().enumerate().rev().filter(|(place, _)| mask >> place & 1 == 0) {
+            match step {
+                Step::Fletcher32 => check_fletcher32(&mut work.stored)?,
+                Step::Shuffle => {
+                    work.other.resize(work.stored.len(), 0);
+                    unshuffle(&work.stored, self.element_bytes, &mut work.other);
+                    std::mem::swap(&mut work.stored, &mut work.other);
+                }
+                Step::Deflate | Step::Lzf => {
+                    let checksums = self.steps[..place].iter().enumerate();
+                    let checksums =
+                        checksums.filter(|(place, step)| **step == Step::Fletcher32 && mask >> place & 1 == 0).count();
+                    let unpacked = length + FLETCHER_BYTES * checksums;
+                    let most = if *step == Step::Deflate { MOST_DEFLATED } else { MOST_LZF };
+                    // Before memory is taken for what a damaged file may only claim.
+                    if work.stored.len().saturating_mul(most) < unpacked {
+                        return Err("is too short for what it should hold");
+                    }
+                    work.other.resize(unpacked, 0);
+                    let whole = match step {
+                        Step::Deflate => work
+                            .inflater
+                            .zlib_decompress(&work.stored, &mut work.other)
+                            .is_ok_and(|written| written == unpacked),
+                        _ => lzf::unpack(&work.stored, &mut work.other).is_some(),
+                    };
+                    if !whole {
+                        return Err("can't be decompressed");
+                    }
+                    std::mem::swap(&mut work.stored, &mut work.other);
+                }
+            }
+        }
+        if work.stored.len() != length {
+            return Err("has another length than the dataset's chunks");
+        }
+        std::mem::swap(&mut work.stored, out);
+        Ok(())
+    }
+}
+
+/// Puts the bytes of each element together again: all first bytes stand first, then all second ones, and so on; bytes beyond
+/// the last whole element stand at the end as they are.
+fn unshuffle(shuffled: &[u8], element_bytes: usize, out: &mut [u8]) {
+    let elements = shuffled.len() / element_bytes.max(1);
+    let (planes, rest) = shuffled.split_at(elements * element_bytes);
+    let (whole, last) = out.split_at_mut(planes.len());
+    last.copy_from_slice(rest);
+    match element_bytes {
+        2 => interleave::<2>(planes, whole),
+        4 => interleave::<4>(planes, whole),
+        8 => interleave::<8>(planes, whole),
+        _ => {
+            for (at, byte) in planes.iter().enumerate() {
+                whole[at % elements * element_bytes + at / elements] = *byte;
+            }
+        }
+    }
+}
+
+/// With a width known in advance and planes of one length, so that it becomes vector instructions.
+fn interleave<const N: usize>(planes: &[u8], out: &mut [u8]) {
+    let elements = planes.len() / N;
+    let planes: [&[u8]; N] = std::array::from_fn(|plane| &planes[plane * elements..(plane + 1) * elements]);
+    for (at, element) in out.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        *element = std::array::from_fn(|plane| planes[plane][at]);
+    }
+}
+
+/// Takes the checksum off the end.
+fn check_fletcher32(bytes: &mut Vec<u8>) -> Result<(), &'static str> {
+    let Some((content, stored)) = bytes.split_last_chunk::<FLETCHER_BYTES>() else {
+        return Err("is too short for its checksum");
+    };
+    let (stored, sum) = (u32::from_le_bytes(*stored), fletcher32(content));
+    // Files of old libhdf5 have the bytes of each half the other way round.
+    let reversed = (sum & 0x00ff_00ff) << 8 | sum >> 8 & 0x00ff_00ff;
+    if stored != sum && stored != reversed {
+        return Err("does not have the checksum that it was written with");
+    }
+    let length = content.len();
+    bytes.truncate(length);
+    Ok(())
+}
+
+/// Fletcher's sum of big-endian 16-bit words, as libhdf5 takes it.
+fn fletcher32(bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<2>();
+    let (mut first, mut second) = (0_u32, 0_u32);
+    let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
+    // 360 words are the most that can't overflow 32 bits.
+    for words in words.chunks(360) {
+        for word in words {
+            first += u32::from(u16::from_be_bytes(*word));
+            second += first;
+        }
+        (first, second) = (fold(first), fold(second));
+    }
+    if let [last] = rest {
+        first += u32::from(*last) << 8;
+        second += first;
+        (first, second) = (fold(first), fold(second));
+    }
+    (fold(second) & 0xffff) << 16 | fold(first) & 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffle_of_any_element_size_is_undone() {
+        for element in [1, 2, 3, 4, 8] {
+            let bytes: Vec<u8> = (0..=82).collect();
+            let elements = bytes.len() / element;
+            let mut shuffled: Vec<u8> = (0..element)
+                .flat_map(|plane| (0..elements).map(move |at| (at, plane)))
+                .map(|(at, plane)| bytes[at * element + plane])
+                .collect();
+            shuffled.extend_from_slice(&bytes[elements * element..]);
+            let mut out = vec![0; bytes.len()];
+            unshuffle(&shuffled, element, &mut out);
+            assert_eq!(out, bytes, "elements of {element} bytes");
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_claims_more_than_it_can_hold_takes_no_memory() {
+        let filters = Filters::new(&[Filter::Deflate(4)], 4).expect("known");
+        let mut work = Workspace { stored: vec![0; 100], ..Workspace::default() };
+        let refused = filters.undo(0, &mut work, 1 << 40, &mut Vec::new());
+        assert_eq!(refused, Err("is too short for what it should hold"));
+    }
+
+    #[test]
+    fn a_filter_that_is_not_known_is_left_to_libhdf5() {
+        assert!(Filters::new(&[Filter::Shuffle, Filter::NBit], 4).is_none());
+        assert!(Filters::new(&[Filter::User(32015, vec![3])], 4).is_none());
+    }
+}

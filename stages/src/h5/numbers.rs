@@ -1,0 +1,222 @@
+//! Datasets of numbers, read by rows on any number of threads.
+//!
+//! libhdf5 does everything under one lock. Here it is asked once where a dataset's bytes lie and how they were filtered; what
+//! reads them then is plain reads and our own filters. Datasets that this does not suit (unusual number types, filters or
+//! layouts, chunks that were never written) are read through libhdf5 all the same.
+
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
+
+use hdf5_metno::{Dataset, dataset::Layout};
+use schemas::Result;
+
+use super::{
+    Place,
+    chunks::Chunks,
+    element::{Element, Number},
+    index,
+};
+use crate::recycle::Pool;
+
+/// Bytes that are read at once: few enough to be in the processor's cache still when they are converted.
+const READ_BYTES: u64 = 128 << 10;
+
+/// A vector (of one column) or a matrix of numbers.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    pub(super) place: Place,
+    rows: u64,
+    columns: u64,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Direct(Direct),
+    Library(Dataset),
+}
+
+/// Where the numbers lie.
+#[derive(Debug)]
+struct Direct {
+    file: Arc<File>,
+    element: Element,
+    storage: Storage,
+}
+
+#[derive(Debug)]
+enum Storage {
+    /// One after another, from an offset on.
+    Contiguous {
+        offset: u64,
+        spare: Pool<Vec<u8>>,
+    },
+    Chunked(Box<Chunks>),
+}
+
+impl Numbers {
+    /// A dataset of one or two dimensions.
+    ///
+    /// # Errors
+    /// Any other number of dimensions, or a dataset that libhdf5 can't describe.
+    pub(crate) fn open(dataset: Dataset, place: Place) -> Result<Self> {
+        let numbers = Self::through_library(dataset, place)?;
+        let Way::Library(dataset) = &numbers.way else { return Ok(numbers) };
+        match Direct::open(dataset, numbers.rows, numbers.columns, &numbers.place) {
+            Some(direct) => Ok(Self { way: Way::Direct(direct), ..numbers }),
+            None => Ok(numbers),
+        }
+    }
+
+    /// A dataset that is read through libhdf5, whatever it is.
+    ///
+    /// # Errors
+    /// As for [`Numbers::open`].
+    pub(crate) fn through_library(dataset: Dataset, place: Place) -> Result<Self> {
+        let shape = dataset.get_shape().map_err(|error| place.unreadable(error))?;
+        let (rows, columns) = match *shape.as_slice() {
+            [rows] => (rows as u64, 1),
+            [rows, columns] => (rows as u64, columns as u64),
+            _ => {
+                let message = format!("has {} dimensions, where 1 or 2 are known", shape.len());
+                return Err(place.error(message, "check how the file was written"));
+            }
+        };
+        Ok(Self { place, rows, columns, way: Way::Library(dataset) })
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// How many columns there are: 1 of a vector.
+    pub(crate) fn columns(&self) -> u64 {
+        self.columns
+    }
+
+    /// Appends some rows, one after another.
+    ///
+    /// # Errors
+    /// Rows that there are not, a file that is damaged or cut short.
+    pub(crate) fn read<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
+        if rows.end < rows.start || self.rows < rows.end {
+            let message = format!("rows {} to {} were asked for, of {}", rows.start, rows.end, self.rows);
+            return Err(self.place.error(message, "the file may be cut short; write it again"));
+        }
+        if rows.is_empty() || self.columns == 0 {
+            return Ok(());
+        }
+        match &self.way {
+            Way::Direct(direct) => direct.read(rows, self.columns, &self.place, out),
+            Way::Library(dataset) => {
+                let range = index(rows.start)?..index(rows.end)?;
+                let values = match dataset.ndim() {
+                    1 => {
+                        dataset.read_slice_1d::<T::InLibrary, _>(range).map(|values| values.into_raw_vec_and_offset().0)
+                    }
+                    _ => dataset
+                        .read_slice_2d::<T::InLibrary, _>((range, ..))
+                        .map(|values| values.into_raw_vec_and_offset().0),
+                };
+                let values = values.map_err(|error| self.place.unreadable(error))?;
+                out.extend(values.into_iter().map(T::from_library));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether libhdf5 is left out of it.
+    #[cfg(test)]
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self.way, Way::Direct(_))
+    }
+}
+
+impl Direct {
+    fn open(dataset: &Dataset, rows: u64, columns: u64, place: &Place) -> Option<Self> {
+        let element = Element::of(dataset)?;
+        let bytes = rows.checked_mul(columns)?.checked_mul(element.bytes() as u64)?;
+        let storage = match dataset.layout() {
+            // Of a dataset that was never written, or lies in another file, less is stored here.
+            Layout::Contiguous if dataset.storage_size() == bytes => {
+                let offset = dataset.offset()?;
+                offset.checked_add(bytes)?;
+                Storage::Contiguous { offset, spare: Pool::default() }
+            }
+            Layout::Chunked => Storage::Chunked(Box::new(Chunks::open(dataset, rows, columns, element.bytes())?)),
+            Layout::Contiguous | Layout::Compact | Layout::Virtual => return None,
+        };
+        // Of a link to another file, that one would be needed.
+        Some(Self { file: place.bytes(&dataset.filename())?, element, storage })
+    }
+
+    fn read<T: Number>(&self, rows: Range<u64>, columns: u64, place: &Place, out: &mut Vec<T>) -> Result<()> {
+        let element_bytes = self.element.bytes() as u64;
+        match &self.storage {
+            Storage::Contiguous { offset, spare } => {
+                let row_bytes = columns * element_bytes;
+                let (mut at, end) = (offset + rows.start * row_bytes, offset + rows.end * row_bytes);
+                let mut bytes = spare.take(Vec::new);
+                while at < end {
+                    let length = index((end - at).min(READ_BYTES))?;
+                    if bytes.len() < length {
+                        bytes.resize(length, 0);
+                    }
+                    self.file.read_exact_at(&mut bytes[..length], at).map_err(|error| {
+                        place.error(
+                            format!("can't be read at byte {at} ({error})"),
+                            "the file may be cut short; restore it from a copy, or write it again",
+                        )
+                    })?;
+                    T::append(self.element, &bytes[..length], out);
+                    at += length as u64;
+                }
+                Ok(())
+            }
+            Storage::Chunked(chunks) => {
+                let mut row = rows.start;
+                while row < rows.end {
+                    let (band, first) = (row / chunks.rows, row % chunks.rows);
+                    let count = (rows.end - row).min(chunks.rows - first);
+                    self.read_band(chunks, band, first..first + count, columns, place, out)?;
+                    row += count;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Some rows of the chunks that stand beside one another.
+    fn read_band<T: Number>(
+        &self,
+        chunks: &Chunks,
+        band: u64,
+        rows: Range<u64>,
+        columns: u64,
+        place: &Place,
+        out: &mut Vec<T>,
+    ) -> Result<()> {
+        let element_bytes = self.element.bytes() as u64;
+        let part = |from: u64, to: u64| -> Result<Range<usize>> {
+            Ok(index(from * element_bytes)?..index(to * element_bytes)?)
+        };
+        let beside = (0..chunks.across).map(|column| chunks.get(band * chunks.across + column, &self.file, place));
+        let beside = beside.collect::<Result<Vec<_>>>()?;
+        if let [chunk] = beside.as_slice()
+            && chunks.columns == columns
+        {
+            T::append(self.element, &chunk.bytes()[part(rows.start * columns, rows.end * columns)?], out);
+            return Ok(());
+        }
+        for row in rows {
+            let mut left = columns;
+            for chunk in &beside {
+                let start = row * chunks.columns;
+                let width = left.min(chunks.columns);
+                T::append(self.element, &chunk.bytes()[part(start, start + width)?], out);
+                left -= width;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Which cells of a source are wanted: by their annotations, their label, and how many share their condition.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, AsArray, BooleanArray, RecordBatch, StringArray},
+    compute::cast,
+    datatypes::DataType,
+};
+use schemas::{Error, Result, atlas::Selection};
+
+use super::{
+    keys::{ResolvedKeys, fits},
+    piece::Filter,
+    source::{Source, column_index, obs_column},
+};
+
+/// Cells that are looked at together.
+const SLICE: u64 = 1 << 14;
+/// What a missing label is called.
+const MISSING: &str = "nan";
+
+/// What is asked of one column.
+#[derive(Clone, Debug, Default)]
+struct Values {
+    any_of: HashSet<String>,
+    none_of: HashSet<String>,
+}
+
+#[derive(Clone, Debug)]
+struct CellFilter {
+    columns: BTreeMap<String, Values>,
+    label: Option<String>,
+    drop_labels: Vec<String>,
+    dose: Option<String>,
+    rare: HashSet<(String, String)>,
+}
+
+/// Settles which cells are wanted; none where all are.
+///
+/// # Errors
+/// Columns and values that are not there, labels to drop without a perturbation column.
+pub fn cell_filter(source: &dyn Source, options: &Selection, keys: &ResolvedKeys) -> Result<Option<Filter>> {
+    if *options == Selection::default() {
+        return Ok(None);
+    }
+    let label = keys.columns.perturbation.clone();
+    if label.is_none() && (!options.drop_labels.is_empty() || 0 < options.min_cells) {
+        let hint = "say which column it is with --perturbation";
+        return Err(Error::usage(
+            "cells are to be left out by their condition, but there is no perturbation column",
+            hint,
+        ));
+    }
+    let mut filter = CellFilter {
+        columns: columns(source, &options.filters)?,
+        drop_labels: options.drop_labels.clone(),
+        dose: keys.columns.dose.clone(),
+        label,
+        rare: HashSet::new(),
+    };
+    if 0 < options.min_cells {
+        filter.rare = rare_conditions(source, &filter, options.min_cells, &keys.rules.controls)?;
+    }
+    Ok(Some(Arc::new(move |obs| filter.mask(obs))))
+}
+
+fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String, Values>> {
+    let mut columns: BTreeMap<String, Values> = BTreeMap::new();
+    for text in conditions {
+        let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'";
+        let (key, value, ruled_out) = match (text.split_once("!="), text.split_once('=')) {
+            (Some((key, value)), _) => (key, value, true),
+            (None, Some((key, value))) => (key, value, false),
+            (None, None) => return Err(Error::usage(format!("`{text}` is no key=value"), hint)),
+        };
+        let values = columns.entry(key.trim().to_owned()).or_default();
+        let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
+        list.insert(value.trim().to_owned());
+    }
+    for (key, asked) in &columns {
+        let mut known: HashSet<String> = HashSet::new();
+        for slice in obs_column(source, key)? {
+            known.extend(slice?.as_string::<i32>().iter().map(|value| value.unwrap_or(MISSING).to_owned()));
+        }
+        if let Some(value) = asked.any_of.iter().chain(&asked.none_of).find(|value| !known.contains(*value)) {
+            return Err(Error::unknown("value", value, known.iter().map(String::as_str)));
+        }
+    }
+    Ok(columns)
+}
+
+/// The labels and doses that fewer cells have.
+fn rare_conditions(
+    source: &dyn Source,
+    filter: &CellFilter,
+    min_cells: u64,
+    controls: &[String],
+) -> Result<HashSet<(String, String)>> {
+    let names = filter.columns.keys().chain(&filter.label).chain(&filter.dose).collect::<HashSet<_>>();
+    let columns: Vec<usize> = names.into_iter().map(|name| column_index(source, name)).collect::<Result<_>>()?;
+    let mut counts: HashMap<(String, String), u64> = HashMap::new();
+    for first in (0..source.cells()).step_by(usize::try_from(SLICE).unwrap_or(1)) {
+        let obs = source.obs(first..source.cells().min(first + SLICE), &columns)?;
+        let wanted = filter.mask(&obs)?;
+        let (labels, doses) = filter.conditions_of(&obs)?;
+        for row in (0..obs.num_rows()).filter(|row| wanted.as_ref().is_none_or(|wanted| wanted.value(*row))) {
+            let condition = (text(labels.as_ref(), row), text(doses.as_ref(), row));
+            *counts.entry(condition).or_default() += 1;
+        }
+    }
+    let is_rare = |((label, _), count): &((String, String), u64)| *count < min_cells && !controls.contains(label);
+    let rare: HashSet<_> = counts.into_iter().filter(is_rare).map(|(condition, _)| condition).collect();
+    if !rare.is_empty() {
+        tracing::warn!("{} conditions of fewer than {min_cells} cells are left out", rare.len());
+    }
+    Ok(rare)
+}
+
+impl CellFilter {
+    fn mask(&self, obs: &RecordBatch) -> Result<Option<BooleanArray>> {
+        let mut wanted = vec![true; obs.num_rows()];
+        for (key, asked) in &self.columns {
+            let values = text_column(obs, key)?;
+            for (row, wanted) in wanted.iter_mut().enumerate() {
+                let value = value(&values, row);
+                *wanted &= asked.any_of.is_empty() || asked.any_of.contains(value);
+                *wanted &= !asked.none_of.contains(value);
+            }
+        }
+        let (labels, doses) = self.conditions_of(obs)?;
+        for (row, wanted) in wanted.iter_mut().enumerate() {
+            let label = labels.as_ref().map_or(MISSING, |labels| value(labels, row));
+            *wanted &= !self.drop_labels.iter().any(|pattern| fits(pattern, label));
+            *wanted &=
+                self.rare.is_empty() || !self.rare.contains(&(text(labels.as_ref(), row), text(doses.as_ref(), row)));
+        }
+        Ok(wanted.contains(&false).then(|| BooleanArray::from(wanted)))
+    }
+
+    /// Labels and doses, as far as they are asked for.
+    fn conditions_of(&self, obs: &RecordBatch) -> Result<(Option<StringArray>, Option<StringArray>)> {
+        let column = |name: &Option<String>| name.as_ref().map(|name| text_column(obs, name)).transpose();
+        Ok((column(&self.label)?, column(&self.dose)?))
+    }
+}
+
+fn text_column(obs: &RecordBatch, name: &str) -> Result<StringArray> {
+    let column = obs.column_by_name(name).ok_or_else(|| Error::Bug(format!("obs column `{name}` was not read")))?;
+    let text = cast(column, &DataType::Utf8).map_err(|error| Error::Bug(error.to_string()))?;
+    Ok(text.as_string::<i32>().clone())
+}
+
+fn value(values: &StringArray, row: usize) -> &str {
+    if values.is_null(row) { MISSING } else { values.value(row) }
+}
+
+fn text(values: Option<&StringArray>, row: usize) -> String {
+    values.map(|values| value(values, row).to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{
+        keys::{AskedKeys, resolve},
+        memory::Table,
+    };
+
+    fn table() -> Table {
+        Table::of_obs(&[
+            ("cell", vec!["0", "1", "2", "3", "4", "5"]),
+            ("condition", vec!["ctrl", "A", "A", "B", "unassigned", "B"]),
+            ("cell_type", vec!["T", "T", "B", "B", "T", "NK"]),
+        ])
+    }
+
+    fn kept(options: &Selection) -> Vec<usize> {
+        let table = table();
+        let keys = resolve(&table, &AskedKeys::default()).expect("plain keys");
+        let filter = cell_filter(&table, options, &keys).expect("known names").expect("something is asked");
+        let mask = filter(&table.obs(0..6, &[0, 1, 2]).expect("all cells")).expect("text columns");
+        (0..6).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row))).collect()
+    }
+
+    #[test]
+    fn values_of_one_key_are_alternatives_and_keys_hold_together() {
+        let options = |conditions: &[&str]| Selection {
+            filters: conditions.iter().map(|text| (*text).to_owned()).collect(),
+            ..Selection::default()
+        };
+        assert_eq!(kept(&options(&["cell_type=T", "cell_type=NK"])), [0, 1, 4, 5]);
+        assert_eq!(kept(&options(&["cell_type=T", "condition!=unassigned"])), [0, 1]);
+    }
+
+    #[test]
+    fn labels_are_dropped_and_rare_conditions_too_but_never_control() {
+        let dropped = Selection { drop_labels: vec!["un*".into()], ..Selection::default() };
+        assert_eq!(kept(&dropped), [0, 1, 2, 3, 5]);
+        let common = Selection { filters: vec!["cell_type!=NK".into()], min_cells: 2, ..Selection::default() };
+        assert_eq!(kept(&common), [0, 1, 2], "B has one cell that is no NK cell");
+    }
+
+    #[test]
+    fn a_value_that_no_cell_has_is_refused_with_the_nearest() {
+        let table = table();
+        let keys = resolve(&table, &AskedKeys::default()).expect("plain keys");
+        let options = Selection { filters: vec!["cell_type=NKK".into()], ..Selection::default() };
+        let error = cell_filter(&table, &options, &keys).err().expect("unknown");
+        assert!(error.to_string().starts_with("unknown value `NKK`; the nearest known: NK"), "{error}");
+    }
+}

@@ -1,0 +1,43 @@
+//! Which of the formats that live in HDF5 a file has: told by what is in it, since 10x matrices and others share the ending.
+
+use std::path::Path;
+
+use schemas::Result;
+
+use super::{format::Format, tenx};
+use crate::h5::{self, Place};
+
+/// More members are not listed in an error.
+const LISTED_MEMBERS: usize = 12;
+
+/// The format of an HDF5 file.
+///
+/// # Errors
+/// A file that is missing, no HDF5 file, or one that holds something else.
+pub(super) fn format_of(path: &Path) -> Result<Format> {
+    let file = h5::open_for_reading(path)?;
+    let place = Place::root(path);
+    if ["X", "obs", "var"].iter().any(|name| file.link_exists(name)) && !file.link_exists("mod") {
+        return Ok(Format::H5ad);
+    }
+    if !tenx::matrices(&file).is_empty() {
+        return Ok(Format::TenX);
+    }
+    if let Ok(modalities) = file.group("mod").and_then(|group| group.member_names()) {
+        let message = format!("is a MuData file, which holds several data sets: {}", modalities.join(", "));
+        let one = modalities.iter().find(|name| *name == "rna").or(modalities.first()).map_or("rna", String::as_str);
+        let hint = format!("write one of them alone: `mudata.read_h5mu(...).mod['{one}'].write_h5ad(...)`");
+        return Err(place.error(message, hint));
+    }
+    let members = file.member_names().map_err(|error| place.unreadable(error))?;
+    let mut listed = members[..members.len().min(LISTED_MEMBERS)].join(", ");
+    match members.len() {
+        0 => listed.push_str("nothing"),
+        all if LISTED_MEMBERS < all => listed.push_str(&format!(" and {} more", all - LISTED_MEMBERS)),
+        _ => {}
+    }
+    Err(place.error(
+        format!("is neither an .h5ad file (`X`, `obs`, `var`) nor a 10x matrix; it holds {listed}"),
+        "give the .h5ad file of anndata, or the feature-barcode matrix of Cell Ranger",
+    ))
+}

@@ -1,0 +1,381 @@
+//! Many files as one source: their cells one after another, their genes joined.
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array},
+    compute::{cast, interleave},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+
+use super::source::Source;
+
+/// Which genes are kept where files have different ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GeneJoin {
+    /// Those that every file has.
+    #[default]
+    Inner,
+    /// Those that any file has; where a file lacks one, its cells have 0.
+    Outer,
+}
+
+/// How files are joined.
+#[derive(Clone, Debug, Default)]
+pub struct JoinOptions {
+    /// Which genes are kept.
+    pub genes: GeneJoin,
+    /// The column of `var` that tells genes apart; by default their names.
+    pub gene_id: Option<String>,
+    /// A column that tells which file a cell comes from: its name, without the extension.
+    pub file_column: Option<String>,
+}
+
+/// Files one after another.
+#[derive(Debug)]
+pub struct Joined {
+    origin: Origin,
+    parts: Vec<Part>,
+    var: RecordBatch,
+    obs: SchemaRef,
+    file_column: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Part {
+    source: Arc<dyn Source>,
+    /// Its cells among all.
+    cells: Range<u64>,
+    /// The joined place of each of its genes; none where it is left out.
+    genes: Vec<Option<u32>>,
+    /// Its column of `obs` that stands at each joined place; none where it has no such column.
+    columns: Vec<Option<usize>>,
+}
+
+impl Joined {
+    /// Joins sources, in their order.
+    ///
+    /// Genes that come more than once in a file are matched in the order they come.
+    ///
+    /// # Errors
+    /// No source, a gene id column that one of them lacks, no gene in common, a name for the files that is taken.
+    pub fn new(sources: Vec<Arc<dyn Source>>, options: &JoinOptions) -> Result<Self> {
+        let keys: Vec<Vec<GeneKey>> =
+            sources.iter().map(|source| gene_keys(&**source, options.gene_id.as_deref())).collect::<Result<_>>()?;
+        let (kept, places) = joined_genes(&keys, options.genes);
+        let Some(first) = sources.first() else { return Err(Error::usage("there is no file to ingest", "name one")) };
+        if kept.is_empty() {
+            let files: Vec<&str> = sources.iter().map(|source| source.origin().path.as_str()).collect();
+            let told = format!("their genes have no {} in common", options.gene_id.as_deref().unwrap_or("name"));
+            let hint = "say --gene-id COLUMN if another column of var tells genes apart, or --join outer";
+            return Err(Error::data(files.join(", "), told, hint));
+        }
+        let vars: Vec<&RecordBatch> = sources.iter().map(|source| source.var()).collect();
+        let var = joined_var(&vars, &places, kept.len())?;
+        let schemas: Vec<SchemaRef> = sources.iter().map(|source| source.obs_schema()).collect();
+        let mut fields = joined_fields(schemas.iter().map(|schema| &**schema));
+        let columns = |schema: &Schema| fields.iter().map(|field| schema.index_of(field.name()).ok()).collect();
+        let columns: Vec<Vec<Option<usize>>> = schemas.iter().map(|schema| columns(schema)).collect();
+        let file_column = options.file_column.as_ref().map(|name| {
+            if fields.iter().any(|field| field.name() == name) {
+                return Err(Error::usage(format!("obs has a column `{name}` already"), "choose another --file-key"));
+            }
+            fields.push(Field::new(name, DataType::Utf8, false));
+            Ok(fields.len() - 1)
+        });
+        let file_column = file_column.transpose()?;
+        let more = if 1 < sources.len() { format!(" and {} more", sources.len() - 1) } else { String::new() };
+        let origin = Origin {
+            path: format!("{}{more}", first.origin().path),
+            bytes: sources.iter().map(|source| source.origin().bytes).sum(),
+            matrix: first.origin().matrix.clone(),
+        };
+        let mut parts = Vec::new();
+        let mut begin = 0;
+        for ((source, genes), columns) in sources.into_iter().zip(places).zip(columns) {
+            let left_out = genes.iter().filter(|place| place.is_none()).count();
+            if 0 < left_out {
+                tracing::warn!("{}: {left_out} of {} genes are left out", source.origin().path, genes.len());
+            }
+            let cells = begin..begin + source.cells();
+            begin = cells.end;
+            parts.push(Part { source, cells, genes, columns });
+        }
+        Ok(Self { origin, parts, var, obs: Arc::new(Schema::new(fields)), file_column })
+    }
+
+    /// The parts that hold some cells, and which of theirs.
+    fn within(&self, cells: Range<u64>) -> impl Iterator<Item = (&Part, Range<u64>)> {
+        self.parts.iter().filter_map(move |part| {
+            let (start, end) = (cells.start.max(part.cells.start), cells.end.min(part.cells.end));
+            (start < end).then(|| (part, start - part.cells.start..end - part.cells.start))
+        })
+    }
+
+    fn part_of(&self, cell: u64) -> &Part {
+        let at = self.parts.partition_point(|part| part.cells.end <= cell);
+        &self.parts[at.min(self.parts.len() - 1)]
+    }
+
+    fn part_obs(&self, part: &Part, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
+        let wanted: Vec<usize> =
+            columns.iter().filter_map(|column| part.columns.get(*column).copied().flatten()).collect();
+        let rows = usize::try_from(cells.end - cells.start).map_err(|error| Error::Bug(error.to_string()))?;
+        let found = part.source.obs(cells, &wanted)?;
+        let mut found = found.columns().iter();
+        let schema = Arc::new(self.obs.project(columns).map_err(bug)?);
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
+        for (column, field) in columns.iter().zip(schema.fields()) {
+            arrays.push(match part.columns.get(*column).copied().flatten() {
+                _ if Some(*column) == self.file_column => {
+                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(file_stem(&part.source), rows)))
+                }
+                None => new_null_array(field.data_type(), rows),
+                Some(_) => {
+                    let array = found.next().ok_or_else(|| Error::Bug("a column of obs is missing".into()))?;
+                    cast(array, field.data_type()).map_err(bug)?
+                }
+            });
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(schema, arrays, &options).map_err(bug)
+    }
+}
+
+impl Source for Joined {
+    fn kind(&self) -> &str {
+        "files"
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn origins(&self) -> Vec<Origin> {
+        self.parts.iter().flat_map(|part| part.source.origins()).collect()
+    }
+
+    fn locate(&self, cell: u64) -> (String, u64) {
+        let part = self.part_of(cell);
+        part.source.locate(cell - part.cells.start)
+    }
+
+    fn cells(&self) -> u64 {
+        self.parts.last().map_or(0, |part| part.cells.end)
+    }
+
+    fn nonzeros(&self) -> Option<u64> {
+        self.parts.iter().map(|part| part.source.nonzeros()).sum()
+    }
+
+    fn var(&self) -> &RecordBatch {
+        &self.var
+    }
+
+    fn obs_schema(&self) -> SchemaRef {
+        Arc::clone(&self.obs)
+    }
+
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        let parts = self.within(cells).map(|(part, cells)| self.part_obs(part, cells, columns));
+        let parts: Vec<RecordBatch> = parts.collect::<Result<_>>()?;
+        let schema = Arc::new(self.obs.project(columns).map_err(|error| Error::Bug(error.to_string()))?);
+        arrow::compute::concat_batches(&schema, &parts).map_err(|error| Error::Bug(error.to_string()))
+    }
+
+    fn piece_end(&self, first: u64) -> Result<u64> {
+        let part = self.part_of(first);
+        Ok(part.cells.start + part.source.piece_end(first - part.cells.start)?)
+    }
+
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let (mut pointers, mut genes, mut values) = spare.into_parts();
+        pointers.push(0);
+        let mut row_entries: Vec<(u32, f32)> = Vec::new();
+        for (part, cells) in self.within(cells) {
+            let rows = part.source.expression(cells, CsrRows::default())?;
+            for row in 0..rows.rows() {
+                let (row_genes, row_values) = rows.row(row);
+                let joined = row_genes.iter().map(|gene| part.genes[*gene as usize]).zip(row_values);
+                row_entries.extend(joined.filter_map(|(gene, value)| Some((gene?, *value))));
+                row_entries.sort_unstable_by_key(|(gene, _)| *gene);
+                for (gene, value) in row_entries.drain(..) {
+                    genes.push(gene);
+                    values.push(value);
+                }
+                let entries = u32::try_from(genes.len());
+                pointers.push(entries.map_err(|_| Error::Bug("a piece of more than 2^32 entries".into()))?);
+            }
+        }
+        let count = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        CsrRows::canonical(pointers, genes, values, count).map_err(|error| Error::Bug(error.to_string()))
+    }
+}
+
+/// A file's name without its extension.
+fn file_stem(source: &Arc<dyn Source>) -> String {
+    let path = std::path::PathBuf::from(&source.origin().path);
+    path.file_stem().map_or_else(|| source.origin().path.clone(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// What a gene is called, and how many genes of the file before it are called the same.
+type GeneKey = (String, u32);
+
+fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>> {
+    let var = source.var();
+    let column = match gene_id {
+        None => var.column(0),
+        Some(name) => var.column_by_name(name).ok_or_else(|| {
+            let schema = var.schema();
+            let known: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+            Error::unknown("var column", name, known.iter().map(String::as_str))
+        })?,
+    };
+    let names = cast(column, &DataType::Utf8).map_err(|error| Error::Bug(error.to_string()))?;
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let key = |name: Option<&str>| {
+        let name = name.unwrap_or_default().to_owned();
+        let before = seen.entry(name.clone()).or_default();
+        *before += 1;
+        (name, *before - 1)
+    };
+    Ok(names.as_string::<i32>().iter().map(key).collect())
+}
+
+/// The genes that are kept, and for each file the place of each of its genes among them.
+fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Vec<Option<u32>>>) {
+    let mut counts: HashMap<&GeneKey, usize> = HashMap::new();
+    files.iter().flatten().for_each(|key| *counts.entry(key).or_default() += 1);
+    let is_kept = |key: &GeneKey| join == GeneJoin::Outer || counts[key] == files.len();
+    let (mut kept, mut place_of) = (Vec::new(), HashMap::new());
+    for key in files.iter().flatten().filter(|key| is_kept(key)) {
+        if !place_of.contains_key(key) {
+            place_of.insert(key, u32::try_from(kept.len()).unwrap_or(u32::MAX));
+            kept.push(key.clone());
+        }
+    }
+    let places = files.iter().map(|keys| keys.iter().map(|key| place_of.get(key).copied()).collect()).collect();
+    (kept, places)
+}
+
+/// Every column that a file has, in the order they are first seen; columns of different types are text.
+fn joined_fields<'a>(schemas: impl Iterator<Item = &'a Schema>) -> Vec<Field> {
+    let mut fields: Vec<Field> = Vec::new();
+    for field in schemas.flat_map(Schema::fields) {
+        match fields.iter_mut().find(|known| known.name() == field.name()) {
+            None => fields.push(field.as_ref().clone().with_nullable(true)),
+            Some(known) if known.data_type() != field.data_type() => known.set_data_type(DataType::Utf8),
+            Some(_) => {}
+        }
+    }
+    fields
+}
+
+/// What the files say of each kept gene; of a gene that several files have, the first one's word counts.
+fn joined_var(vars: &[&RecordBatch], places: &[Vec<Option<u32>>], genes: usize) -> Result<RecordBatch> {
+    let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
+    let mut from: Vec<Option<(usize, usize)>> = vec![None; genes];
+    for (file, places) in places.iter().enumerate() {
+        for (row, place) in places.iter().enumerate() {
+            if let Some(place) = place {
+                from[*place as usize].get_or_insert((file, row));
+            }
+        }
+    }
+    let from: Vec<(usize, usize)> = from.into_iter().flatten().collect();
+    let schemas: Vec<SchemaRef> = vars.iter().map(|var| var.schema()).collect();
+    let fields = joined_fields(schemas.iter().map(|schema| &**schema));
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for field in &fields {
+        let of_file = |var: &&RecordBatch| match var.column_by_name(field.name()) {
+            None => Ok(new_null_array(field.data_type(), var.num_rows())),
+            Some(column) => cast(column, field.data_type()),
+        };
+        let arrays: Vec<ArrayRef> = vars.iter().map(of_file).collect::<Result<_, _>>().map_err(bug)?;
+        let arrays: Vec<&dyn Array> = arrays.iter().map(|array| &**array).collect();
+        columns.push(interleave(&arrays, &from).map_err(bug)?);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(bug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::memory::Table;
+
+    fn file(name: &str, cells: &[&str], genes: &[&str], ids: &[&str], rows: Vec<Vec<(u32, f32)>>) -> Arc<dyn Source> {
+        let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let obs = RecordBatch::try_from_iter([("cell", text(cells)), (name, text(cells))]).expect("one length");
+        let var = RecordBatch::try_from_iter([("gene", text(genes)), ("id", text(ids))]).expect("one length");
+        let mut pointers = vec![0];
+        for row in &rows {
+            pointers.push(pointers[pointers.len() - 1] + u32::try_from(row.len()).expect("few"));
+        }
+        let (ids, values) = rows.into_iter().flatten().unzip();
+        let genes = u32::try_from(genes.len()).expect("few");
+        let expression = CsrRows::canonical(pointers, ids, values, genes).expect("good rows");
+        Arc::new(Table::new(&format!("{name}.h5ad"), obs, var, expression).expect("it fits"))
+    }
+
+    fn two() -> Vec<Arc<dyn Source>> {
+        vec![
+            file(
+                "a",
+                &["c0", "c1"],
+                &["X", "Y", "X"],
+                &["1", "2", "3"],
+                vec![vec![(0, 1.0), (2, 2.0)], vec![(1, 3.0)]],
+            ),
+            file("b", &["c2"], &["Z", "X", "Y"], &["4", "3", "2"], vec![vec![(0, 4.0), (1, 5.0), (2, 6.0)]]),
+        ]
+    }
+
+    fn names(joined: &Joined) -> Vec<&str> {
+        joined.var().column(0).as_string::<i32>().iter().flatten().collect()
+    }
+
+    #[test]
+    fn an_inner_join_keeps_the_genes_that_every_file_has_by_name_or_by_id() {
+        let joined = Joined::new(two(), &JoinOptions::default()).expect("genes in common");
+        assert_eq!(names(&joined), ["X", "Y"]);
+        let rows = joined.expression(0..3, CsrRows::default()).expect("all cells");
+        assert_eq!(rows.row(0), (&[0][..], &[1.0][..]));
+        assert_eq!(rows.row(2), (&[0, 1][..], &[5.0, 6.0][..]));
+        let by_id = JoinOptions { gene_id: Some("id".into()), ..JoinOptions::default() };
+        let joined = Joined::new(two(), &by_id).expect("ids in common");
+        assert_eq!(names(&joined), ["Y", "X"]);
+        assert_eq!(joined.expression(2..3, CsrRows::default()).expect("a cell").row(0), (&[0, 1][..], &[6.0, 5.0][..]));
+    }
+
+    #[test]
+    fn an_outer_join_keeps_every_gene_and_matches_repeated_names_in_order() {
+        let outer = JoinOptions { genes: GeneJoin::Outer, ..JoinOptions::default() };
+        let joined = Joined::new(two(), &outer).expect("genes");
+        assert_eq!(names(&joined), ["X", "Y", "X", "Z"]);
+        let rows = joined.expression(0..3, CsrRows::default()).expect("all cells");
+        assert_eq!(rows.row(0), (&[0, 2][..], &[1.0, 2.0][..]));
+        assert_eq!(rows.row(2), (&[0, 1, 3][..], &[5.0, 6.0, 4.0][..]));
+    }
+
+    #[test]
+    fn annotations_are_joined_by_column_and_cells_know_their_file() {
+        let options = JoinOptions { file_column: Some("file".into()), ..JoinOptions::default() };
+        let joined = Joined::new(two(), &options).expect("genes in common");
+        let obs = joined.obs(1..3, &[0, 1, 2, 3]).expect("two cells of two files");
+        let column = |at: usize| obs.column(at).as_string::<i32>().iter().collect::<Vec<_>>();
+        assert_eq!(column(0), [Some("c1"), Some("c2")]);
+        assert_eq!(column(1), [Some("c1"), None]);
+        assert_eq!(column(3), [Some("a"), Some("b")]);
+        assert_eq!(joined.locate(2), ("b.h5ad".to_owned(), 0));
+    }
+
+    #[test]
+    fn files_without_a_common_gene_are_refused() {
+        let mut files = two();
+        files.push(file("c", &["c3"], &["W"], &["9"], vec![vec![(0, 1.0)]]));
+        let error = Joined::new(files, &JoinOptions::default()).expect_err("nothing in common");
+        assert!(error.to_string().contains("a.h5ad, b.h5ad, c.h5ad: their genes have no name in common"), "{error}");
+    }
+}

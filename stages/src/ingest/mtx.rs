@@ -1,0 +1,192 @@
+//! Reads Matrix Market files: 10x folders, and single files with or without names beside them.
+//!
+//! Text can be read from its beginning only, and lists entries in any order. So it is read once, when it is opened, into a
+//! scratch file that is read by cells.
+
+mod banner;
+mod entries;
+mod folder;
+mod text;
+
+use std::{ops::Range, path::Path, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+
+use self::{
+    banner::Header,
+    folder::{Files, NameFile},
+    text::Lines,
+};
+use super::{
+    source::Source,
+    transpose::{Transposed, Transposer},
+};
+
+/// More genes, and more cells, than any text file has; what says otherwise is damaged, and must not make us allocate.
+const MOST_GENES: u64 = 1 << 27;
+const MOST_CELLS: u64 = 1 << 32;
+
+/// Whether a file, or a folder's content, is taken for a Matrix Market file.
+///
+/// # Errors
+/// A folder that can't be read.
+pub fn is_one(path: &Path) -> Result<bool> {
+    if path.is_dir() { Ok(!folder::matrices(path)?.is_empty()) } else { Ok(folder::is_matrix(path)) }
+}
+
+/// A Matrix Market file that was read to its end.
+#[derive(Debug)]
+pub struct MatrixMarket {
+    origin: Origin,
+    cells: Cells,
+    var: RecordBatch,
+    expression: Transposed,
+}
+
+/// What is known of the cells.
+#[derive(Debug)]
+enum Cells {
+    Named(RecordBatch),
+    /// So many, called `cell0`, `cell1` and so on.
+    Counted(u64),
+}
+
+impl Cells {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Named(names) => names.num_rows() as u64,
+            Self::Counted(count) => *count,
+        }
+    }
+}
+
+/// What the rows of the file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    Genes,
+    Cells,
+}
+
+impl MatrixMarket {
+    /// Opens a folder with one matrix and its names, or a single file: its rows are the cells, unless files of names that lie
+    /// beside it have as many lines as it has columns.
+    ///
+    /// # Errors
+    /// Files that are missing, or don't fit together; the first line that is not as it should be.
+    pub fn open(path: &Path) -> Result<Self> {
+        let files = if path.is_dir() { Files::of_folder(path)? } else { Files::beside(path) };
+        let mut lines = Lines::open(&files.matrix)?;
+        let header = Header::read(&mut lines)?;
+        let cell_names = files.cells.as_deref().map(NameFile::read).transpose()?;
+        let gene_names = files.genes.as_deref().map(NameFile::read).transpose()?;
+        let rows = what_rows_are(&header, cell_names.as_ref(), gene_names.as_ref(), &lines)?;
+        let (cells, genes) = match rows {
+            Rows::Genes => (header.columns, header.rows),
+            Rows::Cells => (header.rows, header.columns),
+        };
+        if MOST_CELLS < cells || MOST_GENES < genes {
+            let message = format!("{cells} cells × {genes} genes are more than can be");
+            return Err(lines.error(message, "check the sizes, and which of rows and columns are cells"));
+        }
+        let gene_count = u32::try_from(genes).map_err(|error| Error::Bug(error.to_string()))?;
+        let var = gene_names.map_or_else(|| generated("gene", 0..genes), NameFile::into_genes)?;
+        let cells = match cell_names {
+            Some(names) => Cells::Named(names.into_cells()?),
+            None => Cells::Counted(cells),
+        };
+        let mut entries = Transposer::create(cells.count(), gene_count, header.entries)?;
+        entries::for_each(&mut lines, &header, |row, column, value| {
+            let (cell, gene) = if rows == Rows::Genes { (column, row) } else { (row, column) };
+            entries.push(cell, u32::try_from(gene).map_err(|error| Error::Bug(error.to_string()))?, value)
+        })?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let origin = Origin { path: name, bytes: files.bytes()?, matrix: String::new() };
+        Ok(Self { origin, cells, var, expression: entries.finish()? })
+    }
+}
+
+/// Rows are genes in every folder of 10x; the numbers of names decide where they can.
+fn what_rows_are(header: &Header, cells: Option<&NameFile>, genes: Option<&NameFile>, lines: &Lines) -> Result<Rows> {
+    let fits = |names: Option<&NameFile>, size: u64| names.is_none_or(|names| names.rows() == size);
+    if cells.is_none() && genes.is_none() {
+        return Ok(Rows::Cells);
+    }
+    if fits(genes, header.rows) && fits(cells, header.columns) {
+        return Ok(Rows::Genes);
+    }
+    if fits(cells, header.rows) && fits(genes, header.columns) {
+        return Ok(Rows::Cells);
+    }
+    let told: Vec<String> = [genes, cells]
+        .into_iter()
+        .flatten()
+        .map(|names| format!("{} has {} lines", names.path.display(), names.rows()))
+        .collect();
+    let message =
+        format!("the matrix has {} rows and {} columns, but {}", header.rows, header.columns, told.join(" and "));
+    Err(lines.error(
+        message,
+        "files of names have no header, and a line a gene or cell; check that they belong to this matrix",
+    ))
+}
+
+fn generated(of: &str, range: Range<u64>) -> Result<RecordBatch> {
+    let names = StringArray::from_iter_values(range.map(|at| format!("{of}{at}")));
+    let schema = Schema::new(vec![Field::new(of, DataType::Utf8, true)]);
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(names) as ArrayRef])
+        .map_err(|error| Error::Bug(error.to_string()))
+}
+
+/// Of 10x files, `gene` is the symbol, beside `gene_ids` and `feature_types`.
+impl Source for MatrixMarket {
+    fn kind(&self) -> &str {
+        "mtx"
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn cells(&self) -> u64 {
+        self.cells.count()
+    }
+
+    fn nonzeros(&self) -> Option<u64> {
+        Some(self.expression.entries())
+    }
+
+    fn var(&self) -> &RecordBatch {
+        &self.var
+    }
+
+    fn obs_schema(&self) -> SchemaRef {
+        match &self.cells {
+            Cells::Named(names) => names.schema(),
+            Cells::Counted(_) => Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, true)])),
+        }
+    }
+
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        let obs = match &self.cells {
+            Cells::Counted(_) => generated("cell", cells)?,
+            Cells::Named(names) => {
+                let bug = |_| Error::Bug("more cells than this machine has addresses".into());
+                let first = usize::try_from(cells.start).map_err(bug)?;
+                names.slice(first, usize::try_from(cells.end - cells.start).map_err(bug)?)
+            }
+        };
+        obs.project(columns).map_err(|error| Error::Bug(error.to_string()))
+    }
+
+    fn piece_end(&self, first: u64) -> Result<u64> {
+        self.expression.piece_end(first)
+    }
+
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        self.expression.expression(cells, spare)
+    }
+}

@@ -1,0 +1,107 @@
+//! Genes that lists hold as numbers: which gene a number is, and what is known of it.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, AsArray, RecordBatch, StringArray},
+    compute::{cast, concat_batches},
+    datatypes::{DataType, Field, Int64Type, Schema},
+};
+use schemas::{Error, Result};
+
+use super::{file::TableFile, layout::annotation_type};
+
+/// More genes than there are; what says otherwise is damaged, and must not make us allocate.
+pub(super) const MOST_GENES: i64 = 1 << 24;
+
+/// Names of the column of numbers and of the column of names, in the order in which they are tried.
+const NUMBERS: [&str; 5] = ["token_id", "token", "soma_joinid", "gene_index", "index"];
+const NAMES: [&str; 7] = ["gene_symbol", "gene_name", "symbol", "feature_name", "gene", "name", "gene_id"];
+
+/// Which gene a number stands for.
+#[derive(Clone, Debug)]
+pub(super) enum Numbering {
+    /// Each for itself, up to so many.
+    Plain(u32),
+    /// As a table of genes says.
+    Table(HashMap<i64, u32>),
+}
+
+impl Numbering {
+    /// The gene; none for a number that is no gene's.
+    pub(super) fn gene(&self, number: i64) -> Option<u32> {
+        match self {
+            Self::Plain(count) => u32::try_from(number).ok().filter(|gene| gene < count),
+            Self::Table(genes) => genes.get(&number).copied(),
+        }
+    }
+}
+
+/// Names of one column, `gene`.
+pub(super) fn named(names: impl Iterator<Item = String>) -> Result<RecordBatch> {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+    let schema = Schema::new(vec![Field::new("gene", DataType::Utf8, true)]);
+    RecordBatch::try_new(Arc::new(schema), vec![names]).map_err(|error| Error::Bug(error.to_string()))
+}
+
+/// Genes `g0`, `g1` and so on, up to the largest number there is.
+pub(super) fn numbered(largest: i64, place: &str) -> Result<(RecordBatch, Numbering)> {
+    let count = u32::try_from(largest.saturating_add(1)).ok().filter(|_| largest < MOST_GENES);
+    let Some(count) = count else {
+        let message = format!("the largest number of a gene is {largest}, which can't be");
+        return Err(Error::data(place, message, "say with --genes-table which number is which gene"));
+    };
+    Ok((named((0..count).map(|gene| format!("g{gene}")))?, Numbering::Plain(count)))
+}
+
+/// Reads a table of genes: one column of whole numbers, such as `token_id`, and one of names, such as `gene_symbol`.
+pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
+    let file = TableFile::open(path)?;
+    let schema = file.schema();
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    let mut batches = Vec::new();
+    for (at, part) in file.parts(None)?.iter().enumerate() {
+        let rows = usize::try_from(part.rows).map_err(|error| Error::Bug(error.to_string()))?;
+        batches.push(file.read(at, &all, 0..rows)?);
+    }
+    let table = concat_batches(&schema, &batches).map_err(|error| file.unreadable(&error))?;
+    let find = |names: &[&str], fits: &dyn Fn(&DataType) -> bool| {
+        let fitting = |at: &usize| fits(schema.field(*at).data_type());
+        let named = names.iter().find_map(|name| schema.index_of(name).ok().filter(&fitting));
+        named.or_else(|| all.iter().copied().find(&fitting))
+    };
+    let is_text = |data_type: &DataType| annotation_type(data_type) == Some(DataType::Utf8);
+    let (Some(numbers), Some(names)) = (find(&NUMBERS, &DataType::is_integer), find(&NAMES, &is_text)) else {
+        let hint = "it needs a column of whole numbers (`token_id`) and one of names (`gene_symbol`)";
+        return Err(file.error("is no table of genes", hint));
+    };
+    let ids = cast(table.column(numbers), &DataType::Int64).map_err(|error| file.unreadable(&error))?;
+    let mut genes = HashMap::new();
+    for (gene, id) in ids.as_primitive::<Int64Type>().iter().enumerate() {
+        let id = id.ok_or_else(|| file.error(format!("row {gene} has no number"), "give each gene a number"))?;
+        let gene = u32::try_from(gene).map_err(|_| file.error("there are more than 2^32 genes", ""))?;
+        if genes.insert(id, gene).is_some() {
+            return Err(file.error(format!("the number {id} comes twice"), "give each gene a number of its own"));
+        }
+    }
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for at in std::iter::once(names).chain(all.into_iter().filter(|at| *at != names)) {
+        let field = schema.field(at);
+        let Some(data_type) = annotation_type(field.data_type()) else { continue };
+        let name = match field.name().as_str() {
+            _ if at == names => "gene",
+            "gene" => "var_gene",
+            other => other,
+        };
+        columns.push(cast(table.column(at), &data_type).map_err(|error| file.unreadable(&error))?);
+        fields.push(Field::new(name, data_type, true));
+    }
+    let var = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+    Ok((var.map_err(|error| Error::Bug(error.to_string()))?, Numbering::Table(genes)))
+}
+
+/// The largest number in a column of lists.
+pub(super) fn largest(lists: &ArrayRef) -> i64 {
+    let numbers = lists.as_list::<i64>().values();
+    arrow::compute::max(numbers.as_primitive::<Int64Type>()).unwrap_or(-1)
+}

@@ -1,0 +1,389 @@
+//! A matrix whose entries come in any order, as by columns, becomes one that is read by rows, in bounded memory.
+//!
+//! Entries are scattered to buckets of neighbouring rows in a scratch file; a range of rows is later picked out of its
+//! buckets. However large the matrix, all that is held is the bytes that wait to be written (24 MiB at most), where the
+//! extents of each bucket lie, and for each reader the rows it asks for.
+//!
+//! ```text
+//! an entry: row within its bucket × genes + gene, u32 where that fits, else u64 | value f32
+//! ```
+
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::PathBuf};
+
+use schemas::{Error, Result, chunk::CsrRows};
+
+use super::source::PIECE_ENTRIES;
+use crate::disk::ScratchFolder;
+
+/// The most buckets; with more, too few bytes of each would be written at once.
+const MOST_BUCKETS: u64 = 4096;
+/// The most rows of a bucket, unless there are too many buckets then.
+const BUCKET_ROWS: u64 = 8192;
+/// The most rows of a piece, however few entries they have.
+const MOST_PIECE_ROWS: u64 = 1 << 15;
+/// More rows than any matrix has; up to here keys fit into 64 bits.
+const MOST_ROWS: u64 = 1 << 40;
+/// The most bytes of all buckets that wait to be written.
+const WAITING_BYTES: usize = 24 << 20;
+/// The most entries of a bucket that wait to be written.
+const WAITING_ENTRIES: usize = 1 << 14;
+/// Entries of an extent, the stretch of the scratch file that a bucket is given at once: whole writes of waiting entries.
+const EXTENT_ENTRIES: usize = 1 << 17;
+
+/// How entries are cut into buckets and stored.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    rows: u64,
+    genes: u32,
+    /// A bucket has 2^this rows.
+    shift: u32,
+    /// Bytes of an entry: 8 or 12.
+    entry_bytes: usize,
+}
+
+impl Layout {
+    fn new(rows: u64, genes: u32, entries: u64) -> Self {
+        let piece_rows = (rows * PIECE_ENTRIES).checked_div(entries).unwrap_or(BUCKET_ROWS).clamp(1, BUCKET_ROWS);
+        let mut shift = piece_rows.ilog2();
+        while MOST_BUCKETS < rows.div_ceil(1 << shift) {
+            shift += 1;
+        }
+        let keys = u64::from(genes) << shift;
+        Self { rows, genes, shift, entry_bytes: if keys <= 1 << 32 { 8 } else { 12 } }
+    }
+
+    fn buckets(self) -> Result<usize> {
+        address(self.rows.div_ceil(1 << self.shift))
+    }
+
+    fn bucket_of(self, row: u64) -> Result<usize> {
+        address(row >> self.shift)
+    }
+
+    /// The rows of a bucket.
+    fn rows_of(self, bucket: u64) -> Range<u64> {
+        bucket << self.shift..self.rows.min((bucket + 1) << self.shift)
+    }
+
+    fn append(self, row: u64, gene: u32, value: f32, bytes: &mut Vec<u8>) {
+        let row = row & ((1 << self.shift) - 1);
+        let key = row * u64::from(self.genes) + u64::from(gene);
+        bytes.extend_from_slice(&key.to_le_bytes()[..self.entry_bytes - size_of::<f32>()]);
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Row within the bucket, gene and value of an entry.
+    fn entry(self, bytes: &[u8]) -> (u64, u32, f32) {
+        let (key_bytes, value) = bytes.split_at(self.entry_bytes - size_of::<f32>());
+        let mut key = [0; 8];
+        key[..key_bytes.len()].copy_from_slice(key_bytes);
+        let key = u64::from_le_bytes(key);
+        let genes = u64::from(self.genes);
+        let gene = u32::try_from(key % genes).expect("a gene is below their number, a u32");
+        (key / genes, gene, f32::from_le_bytes(value.try_into().expect("a value has 4 bytes")))
+    }
+}
+
+/// A bucket on disk: where its extents lie, all full but the last one.
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    extents: Vec<u64>,
+    entries: u64,
+}
+
+/// Takes entries in any order.
+#[derive(Debug)]
+pub struct Transposer {
+    layout: Layout,
+    scratch: Scratch,
+    most_waiting: usize,
+    waiting: Vec<Vec<u8>>,
+    buckets: Vec<Bucket>,
+}
+
+/// A file without a name, gone with its owner or with the process.
+#[derive(Debug)]
+struct Scratch {
+    file: File,
+    /// The name it had, for errors.
+    path: PathBuf,
+    /// The first byte that is no bucket's.
+    end: u64,
+}
+
+impl Transposer {
+    /// Begins a matrix of so many rows and genes; how many entries there will be may be a guess, and decides no more than how
+    /// well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
+    /// 12 bytes an entry.
+    ///
+    /// # Errors
+    /// A scratch file that can't be created; more than 2^40 rows.
+    pub fn create(rows: u64, genes: u32, entries: u64) -> Result<Self> {
+        if MOST_ROWS < rows {
+            return Err(Error::data("the matrix", format!("{rows} rows are more than can be"), "check its file"));
+        }
+        let layout = Layout::new(rows, genes, entries);
+        let folder = ScratchFolder::create()?;
+        let path = folder.path().join("entries");
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(Error::io("create", &path))?;
+        let buckets = layout.buckets()?;
+        let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
+        Ok(Self {
+            layout,
+            scratch: Scratch { file, path, end: 0 },
+            most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
+            waiting: vec![Vec::new(); buckets],
+            buckets: vec![Bucket::default(); buckets],
+        })
+    }
+
+    /// Takes an entry. Several of one row and gene add up.
+    ///
+    /// # Errors
+    /// A disk that is full or broken; a row or gene that the matrix does not have, which the caller is to check since it
+    /// can name the place.
+    pub fn push(&mut self, row: u64, gene: u32, value: f32) -> Result<()> {
+        let Layout { rows, genes, .. } = self.layout;
+        if rows <= row || genes <= gene {
+            return Err(Error::Bug(format!("entry ({row}, {gene}) of a matrix of {rows} rows and {genes} genes")));
+        }
+        let bucket = self.layout.bucket_of(row)?;
+        let waiting = &mut self.waiting[bucket];
+        waiting.reserve_exact(self.most_waiting - waiting.len());
+        self.layout.append(row, gene, value, waiting);
+        if waiting.len() == self.most_waiting { self.flush(bucket) } else { Ok(()) }
+    }
+
+    /// Writes what waits; the matrix can be read then.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn finish(mut self) -> Result<Transposed> {
+        for bucket in 0..self.buckets.len() {
+            self.flush(bucket)?;
+        }
+        Ok(Transposed { layout: self.layout, scratch: self.scratch, buckets: self.buckets })
+    }
+
+    fn flush(&mut self, bucket: usize) -> Result<()> {
+        let (waiting, bucket) = (&mut self.waiting[bucket], &mut self.buckets[bucket]);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let within = bucket.entries % EXTENT_ENTRIES as u64;
+        if within == 0 {
+            bucket.extents.push(self.scratch.end);
+            self.scratch.end += (EXTENT_ENTRIES * self.layout.entry_bytes) as u64;
+        }
+        let extent = bucket.extents.last().copied().unwrap_or_default();
+        let offset = extent + within * self.layout.entry_bytes as u64;
+        let Scratch { file, path, .. } = &self.scratch;
+        file.write_all_at(waiting, offset).map_err(Error::io("write", path))?;
+        bucket.entries += (waiting.len() / self.layout.entry_bytes) as u64;
+        waiting.clear();
+        Ok(())
+    }
+}
+
+/// Entries that can be read by rows, from many threads at once.
+#[derive(Debug)]
+pub struct Transposed {
+    layout: Layout,
+    scratch: Scratch,
+    buckets: Vec<Bucket>,
+}
+
+impl Transposed {
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.layout.rows
+    }
+
+    /// How many entries there are, before those of one row and gene are added up.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.entries).sum()
+    }
+
+    /// Where a piece that starts at a row had best end: with its bucket, or earlier where that is large.
+    ///
+    /// # Errors
+    /// None in practice: a row that the matrix does not have.
+    pub fn piece_end(&self, first: u64) -> Result<u64> {
+        let at = self.layout.bucket_of(first)?;
+        let bucket = self.buckets.get(at).ok_or_else(|| Error::Bug(format!("there is no row {first}")))?;
+        let rows = self.layout.rows_of(at as u64);
+        let all = rows.end - rows.start;
+        let parts = bucket.entries.div_ceil(PIECE_ENTRIES).max(all.div_ceil(MOST_PIECE_ROWS)).max(1);
+        let part = all.div_ceil(parts);
+        let ended = (first - rows.start) / part;
+        Ok(rows.end.min(rows.start + (ended + 1) * part))
+    }
+
+    /// Reads some rows; the memory of `spare` is used again.
+    ///
+    /// # Errors
+    /// A disk that can't be read.
+    pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let (mut pointers, mut genes, mut values) = spare.into_parts();
+        pointers.resize(address(rows.end.saturating_sub(rows.start))? + 1, 0);
+        // Entries are counted first and then put in their places, since they come in any order.
+        self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
+        let mut total = 0_u32;
+        for pointer in &mut pointers {
+            total = total.checked_add(*pointer).ok_or_else(|| Error::Bug("2^32 entries were asked for".into()))?;
+            *pointer = total;
+        }
+        genes.resize(total as usize, 0);
+        values.resize(total as usize, 0.0);
+        let mut next = pointers.clone();
+        self.for_each(&rows, |row, gene, value| {
+            let at = next[row] as usize;
+            (genes[at], values[at]) = (gene, value);
+            next[row] += 1;
+        })?;
+        CsrRows::canonical(pointers, genes, values, self.layout.genes).map_err(|error| Error::Bug(error.to_string()))
+    }
+
+    /// Shows every entry of some rows, in the order in which they were pushed; rows count from the first one.
+    fn for_each(&self, rows: &Range<u64>, mut show: impl FnMut(usize, u32, f32)) -> Result<()> {
+        let Layout { shift, entry_bytes, .. } = self.layout;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        for at in self.layout.bucket_of(rows.start)?..=self.layout.bucket_of(rows.end - 1)? {
+            let bucket = &self.buckets[at];
+            let first = (at as u64) << shift;
+            let mut left = bucket.entries;
+            for offset in &bucket.extents {
+                let entries = left.min(EXTENT_ENTRIES as u64);
+                left -= entries;
+                bytes.resize(address(entries)? * entry_bytes, 0);
+                let Scratch { file, path, .. } = &self.scratch;
+                file.read_exact_at(&mut bytes, *offset).map_err(Error::io("read", path))?;
+                for entry in bytes.chunks_exact(entry_bytes) {
+                    let (row, gene, value) = self.layout.entry(entry);
+                    let row = first + row;
+                    if rows.contains(&row) {
+                        show(address(row - rows.start)?, gene, value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn address(count: u64) -> Result<usize> {
+    usize::try_from(count).map_err(|_| Error::Bug(format!("{count} is more than this machine has addresses for")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn pieces(matrix: &Transposed) -> Vec<Range<u64>> {
+        let mut starts = vec![0];
+        while starts.last() < Some(&matrix.rows()) {
+            starts.push(matrix.piece_end(starts[starts.len() - 1]).expect("a row of the matrix"));
+        }
+        starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+    }
+
+    fn entries_of(rows: &CsrRows, first: u64) -> Vec<(u64, u32, f32)> {
+        let row_entries = |row: usize| {
+            let (genes, values) = rows.row(row);
+            genes.iter().zip(values).map(move |(gene, value)| (first + row as u64, *gene, *value))
+        };
+        (0..rows.rows()).flat_map(row_entries).collect()
+    }
+
+    /// Pushes random entries, some of them twice, and gives back what must be read.
+    fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let mut matrix = Transposer::create(rows, genes, entries).expect("a scratch file");
+        let mut expected = BTreeMap::new();
+        for _ in 0..entries {
+            let (row, gene) = (random.random_range(0..rows), random.random_range(0..genes));
+            let value = f32::from(random.random_range(1..100_u8));
+            matrix.push(row, gene, value).expect("a good entry");
+            *expected.entry((row, gene)).or_insert(0.0) += value;
+        }
+        let matrix = matrix.finish().expect("the disk has room");
+        assert_eq!(matrix.entries(), entries);
+        (matrix, expected.into_iter().map(|((row, gene), value)| (row, gene, value)).collect())
+    }
+
+    #[test]
+    fn entries_in_any_order_are_read_back_by_rows_and_add_up() {
+        // The second one has keys of 64 bits, the third one more buckets than one, the last one hardly any entry.
+        for (rows, genes, entries) in
+            [(50, 20, 3000), (3000, 2_000_000, 20_000), (20_000, 300, 100_000), (90_000, 9, 5)]
+        {
+            let (matrix, expected) = random(rows, genes, entries);
+            let mut read = Vec::new();
+            let mut spare = CsrRows::default();
+            for piece in pieces(&matrix) {
+                spare = matrix.expression(piece.clone(), spare).expect("a piece of the matrix");
+                assert_eq!(spare.rows() as u64, piece.end - piece.start);
+                read.extend(entries_of(&spare, piece.start));
+            }
+            assert!(read == expected, "{rows} rows, {genes} genes");
+        }
+    }
+
+    #[test]
+    fn any_range_of_rows_can_be_read() {
+        let (matrix, expected) = random(20_000, 300, 50_000);
+        for range in [0..1, 8191..8193, 100..19_999, 0..20_000, 5..5, 20_000..20_000] {
+            let read = matrix.expression(range.clone(), CsrRows::default()).expect("a range of the matrix");
+            let expected: Vec<_> = expected.iter().copied().filter(|(row, _, _)| range.contains(row)).collect();
+            assert!(entries_of(&read, range.start) == expected, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
+        let mut matrix = Transposer::create(100, 50_000, 1).expect("a scratch file");
+        for gene in 0..30_000 {
+            (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
+        }
+        let matrix = matrix.finish().expect("the disk has room");
+        let pieces = pieces(&matrix);
+        assert_eq!(pieces, [0..34, 34..68, 68..100]);
+        let read = matrix.expression(34..68, CsrRows::default()).expect("a piece");
+        assert!((0..34).all(|row| read.row(row).0.len() == 30_000));
+    }
+
+    #[test]
+    fn sizes_that_a_file_claims_cost_nothing() {
+        let matrix = Transposer::create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
+        let matrix = matrix.finish().expect("nothing to write");
+        assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
+        assert!(Transposer::create(MOST_ROWS + 1, 1, 1).is_err());
+        let none = Transposer::create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
+        assert_eq!((none.rows(), none.entries()), (0, 0));
+    }
+
+    #[test]
+    fn an_entry_outside_the_matrix_is_no_entry() {
+        let mut matrix = Transposer::create(2, 3, 1).expect("a scratch file");
+        assert!(matrix.push(2, 0, 1.0).is_err() && matrix.push(0, 3, 1.0).is_err());
+        matrix.push(1, 2, 1.0).expect("the last place");
+    }
+
+    #[test]
+    fn a_matrix_in_the_making_has_no_name_on_disk() {
+        let matrix = Transposer::create(10, 10, 10).expect("a scratch file");
+        assert!(!matrix.scratch.path.exists());
+        assert!(!matrix.scratch.path.parent().expect("a folder").exists());
+    }
+}

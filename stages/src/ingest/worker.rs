@@ -1,0 +1,168 @@
+//! libhdf5 at arm's length: a source that another process reads.
+//!
+//! libhdf5 has open memory-safety bugs that a hostile or damaged file can reach. So where an executable is known (see
+//! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
+//! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
+
+#[cfg(feature = "hdf5")]
+pub mod serve;
+mod wire;
+
+use std::{
+    io::{BufReader, BufWriter, Read},
+    ops::Range,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+
+use self::wire::{Frame, Reply, Request};
+use super::{format::Choice, source::Source};
+
+/// A source that a child process reads.
+#[derive(Debug)]
+pub struct RemoteSource {
+    path: PathBuf,
+    kind: String,
+    origin: Origin,
+    cells: u64,
+    nonzeros: Option<u64>,
+    var: RecordBatch,
+    obs: SchemaRef,
+    worker: Mutex<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    requests: BufWriter<ChildStdin>,
+    replies: BufReader<ChildStdout>,
+}
+
+impl RemoteSource {
+    /// Starts `executable`, which is to run [`serve::serve`], and lets it open a file.
+    ///
+    /// # Errors
+    /// A process that does not start or that dies, and every error of the file.
+    pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
+        let mut command = Command::new(executable);
+        // A group of its own, so that Ctrl-C reaches this process alone, which ends the other when it is done.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().map_err(Error::io("start", executable))?;
+        let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::Bug("a process was started without pipes".into()));
+        };
+        let worker = Worker { child, requests: BufWriter::new(requests), replies: BufReader::new(replies) };
+        let worker = Mutex::new(worker);
+        let choice = Choice { worker: None, ..choice.clone() };
+        let frame = ask(&worker, path, &Request::Open { path: path.to_path_buf(), choice })?;
+        let Reply::Opened { kind, origin, cells, nonzeros } = frame.reply else { return Err(unexpected()) };
+        let [var, obs] = frame.payloads.as_slice() else { return Err(unexpected()) };
+        let (var, obs) = (wire::table(var)?, wire::table(obs)?.schema());
+        Ok(Self { path: path.to_path_buf(), kind, origin, cells, nonzeros, var, obs, worker })
+    }
+}
+
+impl Source for RemoteSource {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn cells(&self) -> u64 {
+        self.cells
+    }
+
+    fn nonzeros(&self) -> Option<u64> {
+        self.nonzeros
+    }
+
+    fn var(&self) -> &RecordBatch {
+        &self.var
+    }
+
+    fn obs_schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.obs)
+    }
+
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        let wanted = cells.end - cells.start;
+        let request = Request::Obs { cells, columns: columns.to_vec() };
+        let Frame { reply: Reply::Obs, payloads } = ask(&self.worker, &self.path, &request)? else {
+            return Err(unexpected());
+        };
+        let table = wire::table(payloads.first().ok_or_else(unexpected)?)?;
+        match table.num_rows() as u64 == wanted && table.num_columns() == columns.len() {
+            true => Ok(table),
+            false => Err(unexpected()),
+        }
+    }
+
+    fn piece_end(&self, first: u64) -> Result<u64> {
+        match ask(&self.worker, &self.path, &Request::PieceEnd { first })?.reply {
+            Reply::PieceEnd { end } => Ok(end),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        let rows = cells.end - cells.start;
+        let Frame { reply: Reply::Expression, payloads } =
+            ask(&self.worker, &self.path, &Request::Expression { cells })?
+        else {
+            return Err(unexpected());
+        };
+        let genes = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        let rows_read = wire::rows(&payloads, spare, genes)?;
+        if rows_read.rows() as u64 == rows { Ok(rows_read) } else { Err(unexpected()) }
+    }
+}
+
+/// Sends a request, and waits for what comes back.
+fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> {
+    let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
+    let Worker { requests, replies, .. } = &mut *worker;
+    let frame = wire::send(requests, request).and_then(|()| wire::receive(replies));
+    match frame {
+        Ok(Frame { reply: Reply::Failed(failure), .. }) => Err(failure.into_error()),
+        Ok(frame) => Ok(frame),
+        Err(_) => Err(worker.died(path)),
+    }
+}
+
+fn unexpected() -> Error {
+    Error::Bug("the process that reads the file gave another answer than was asked for".into())
+}
+
+impl Worker {
+    /// What is said of a file that was the death of its reader.
+    fn died(&mut self, path: &Path) -> Error {
+        let _ = self.child.kill();
+        let how = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let mut told = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            let _ = stderr.take(2000).read_to_string(&mut told);
+        }
+        let told = told.lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
+        Error::data(
+            path.display().to_string(),
+            format!("the process that read it has died ({how}{told})"),
+            "the file is most likely damaged; restore it from a copy, or write it again",
+        )
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Nothing is lost: it only reads.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,48 @@
+//! Small `.h5ad` files whose cells a test has changed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use schemas::chunk::{Chunk, CsrRows};
+use stages::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter};
+
+use super::{Home, simulator};
+
+/// Writes `name`, an `.h5ad` of 100 cells whose rows were changed.
+pub fn h5ad(home: &Home, name: &str, change: impl FnOnce(&mut Chunk)) {
+    let simulator = simulator(100, true);
+    let mut chunk = simulator.chunk(0..100).unwrap();
+    change(&mut chunk);
+    let schema = chunk.obs.schema();
+    let columns =
+        schema.fields().iter().skip(1).map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category });
+    let columns: Vec<H5adColumn> = columns.collect();
+    let mut writer =
+        H5adWriter::create(&home.path(name), simulator.genes(), &columns, H5adWriteOptions::default()).unwrap();
+    writer.append(&chunk).unwrap();
+    writer.finish().unwrap();
+}
+
+/// Gives one cell another value of its `at`th non-zero gene, and says which gene that is.
+pub fn set_value(chunk: &mut Chunk, cell: usize, at: usize, value: f32) -> u32 {
+    let rows = &chunk.expression;
+    let entry = rows.row_pointers()[cell] as usize + at;
+    let mut values = rows.values().to_vec();
+    values[entry] = value;
+    let gene = rows.genes()[entry];
+    chunk.expression = CsrRows::canonical(rows.row_pointers().to_vec(), rows.genes().to_vec(), values, 60).unwrap();
+    gene
+}
+
+/// Renames a column of `obs`, and changes its values.
+pub fn set_column(chunk: &mut Chunk, column: &str, name: &str, change: impl Fn(usize, &str) -> String) {
+    let schema = chunk.obs.schema();
+    let columns = schema.fields().iter().zip(chunk.obs.columns()).map(|(field, values)| {
+        if field.name() != column {
+            return (field.name().clone(), Arc::clone(values));
+        }
+        let values = values.as_string::<i32>().iter().enumerate().map(|(row, value)| change(row, value.unwrap()));
+        (name.to_owned(), Arc::new(StringArray::from_iter_values(values)) as ArrayRef)
+    });
+    chunk.obs = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+}
