@@ -141,6 +141,8 @@ fn real_data_gives_the_genes_that_scanpy_chooses() {
             skipped(&format!("{} is not there", file.display()));
             continue;
         }
+        // Commands run in a folder of their own.
+        let file = file.canonicalize().unwrap();
         let home = Home::new();
         home.json(&format!("ingest {} --out a.atlas", file.display()));
         home.json(&format!("train a.atlas --out m --genes {count} {all} {TINY}"));

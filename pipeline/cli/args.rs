@@ -69,7 +69,7 @@ pub(crate) enum Command {
     #[cfg(feature = "hdf5")]
     Simulate(SimulateArgs),
     /// Turn files into an atlas
-    Ingest(IngestArgs),
+    Ingest(Box<IngestArgs>),
     /// Say which cells train, which validate, which are held out
     Split(SplitArgs),
     /// Show what is in an atlas, a data file or a model

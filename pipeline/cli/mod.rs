@@ -44,7 +44,7 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         Command::Simulate(args) => data::simulate(args, &context),
         Command::Ingest(args) => {
             allocator::give_back_freed_memory();
-            data::ingest(args, &context)
+            data::ingest(*args, &context)
         }
         Command::Split(args) => data::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),

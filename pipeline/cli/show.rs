@@ -1,6 +1,9 @@
 //! What a user sees: progress on stderr, results on stdout.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use perturbine::{Error, Result};
@@ -17,12 +20,15 @@ pub(super) struct Show {
 impl Show {
     /// Prints a result: as JSON where that was asked for, else as text.
     pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?);
-        } else {
-            println!("{}", text().trim_end());
+        let shown = match self.json {
+            true => serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?,
+            false => text().trim_end().to_owned(),
+        };
+        match writeln!(io::stdout(), "{shown}") {
+            // Whoever reads it, `head` for one, has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(Error::io("write", "stdout")),
         }
-        Ok(())
     }
 
     /// Tells something that is no result.

@@ -4,35 +4,14 @@
 //! adversary guesses; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with `0.5+1` are one condition: every
 //! dose belongs to the perturbation at its own position. A name is kept as it was first seen.
 
-use std::{borrow::Cow, collections::HashMap};
+mod label;
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::label::{BadLabel, LabelRules, dose_label, parse};
 use crate::ids::{CombinationId, ConditionId, PerturbationId};
-
-/// How labels are read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LabelRules {
-    /// What joins perturbations in a label, and doses in a dose label: `+`; nothing does where it is empty.
-    pub delimiter: String,
-    /// Labels that mean control; the first one is the name that control goes by.
-    pub controls: Vec<String>,
-}
-
-impl LabelRules {
-    /// The parts of a label or a dose label.
-    #[must_use]
-    pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
-        // Splitting at the empty text would give single letters.
-        if self.delimiter.is_empty() { vec![label] } else { label.split(&*self.delimiter).collect() }
-    }
-
-    /// Whether a whole label, or one part of it, means control.
-    #[must_use]
-    pub fn is_control(&self, label: &str) -> bool {
-        self.controls.iter().any(|control| control == label)
-    }
-}
 
 /// A set of perturbations without their doses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,52 +29,6 @@ pub struct Condition {
     pub combination: CombinationId,
     /// The dose of each, aligned with the combination's perturbations.
     pub doses: Vec<f64>,
-}
-
-/// Why a label or its doses can't be understood.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum BadLabel {
-    /// No label at all.
-    #[error("the label is empty")]
-    Empty,
-    /// `A++B`, or a label that ends in the delimiter.
-    #[error("`{label}` has an empty part between its `{delimiter}`")]
-    EmptyPart {
-        /// The label.
-        label: String,
-        /// What splits it.
-        delimiter: String,
-    },
-    /// Not as many doses as perturbations.
-    #[error("`{label}` has {perturbations} perturbation(s), but its dose `{doses}` has {found} part(s)")]
-    DoseCount {
-        /// The label.
-        label: String,
-        /// The dose label.
-        doses: String,
-        /// How many perturbations.
-        perturbations: usize,
-        /// How many doses.
-        found: usize,
-    },
-    /// A dose that is no number, negative or not finite.
-    #[error("dose `{dose}` of `{label}` is not a number from 0 upwards")]
-    Dose {
-        /// The label.
-        label: String,
-        /// The dose.
-        dose: String,
-    },
-    /// One perturbation twice, at different doses.
-    #[error("`{label}` names `{perturbation}` twice, at different doses (`{doses}`)")]
-    Twice {
-        /// The label.
-        label: String,
-        /// The perturbation.
-        perturbation: String,
-        /// The dose label.
-        doses: String,
-    },
 }
 
 /// Every condition of an atlas, each one parsed once.
@@ -255,79 +188,6 @@ impl ConditionTable {
             self.conditions.push(Condition { combination, doses });
         }
         id
-    }
-}
-
-/// Doses as a label: `1+0.5`; `1` for control.
-#[must_use]
-pub fn dose_label(doses: &[f64], delimiter: &str) -> String {
-    match doses {
-        [] => "1".into(),
-        doses => doses.iter().map(f64::to_string).collect::<Vec<_>>().join(delimiter),
-    }
-}
-
-/// Perturbation names and doses of a label, in the label's order; none for control.
-///
-/// # Errors
-/// Labels and doses that don't fit together.
-pub fn parse<'a>(
-    label: &'a str,
-    doses: Option<&str>,
-    rules: &LabelRules,
-) -> Result<Vec<(Cow<'a, str>, f64)>, BadLabel> {
-    if label.is_empty() {
-        return Err(BadLabel::Empty);
-    }
-    if rules.is_control(label) {
-        return Ok(Vec::new());
-    }
-    let names: Vec<&str> = rules.parts(label).into_iter().map(str::trim).collect();
-    if names.iter().any(|name| name.is_empty()) {
-        return Err(BadLabel::EmptyPart { label: label.into(), delimiter: rules.delimiter.clone() });
-    }
-    let all_control = names.iter().all(|name| rules.is_control(name));
-    let amounts = match doses {
-        _ if all_control => vec![1.0; names.len()],
-        None => vec![1.0; names.len()],
-        Some(text) => parse_doses(label, text, names.len(), rules)?,
-    };
-    let mut parts: Vec<(Cow<'a, str>, f64)> = Vec::with_capacity(names.len());
-    for (name, dose) in names.into_iter().zip(amounts).filter(|(name, _)| !rules.is_control(name)) {
-        match parts.iter().find(|(other, _)| other == name) {
-            None => parts.push((name.into(), dose)),
-            Some((_, same)) if *same == dose => {}
-            Some(_) => {
-                let doses = doses.unwrap_or_default().into();
-                return Err(BadLabel::Twice { label: label.into(), perturbation: name.into(), doses });
-            }
-        }
-    }
-    Ok(parts)
-}
-
-fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules) -> Result<Vec<f64>, BadLabel> {
-    // A plus sign also stands in exponents (`1e+3`), so a single dose is tried whole first.
-    if perturbations == 1
-        && let Ok(dose) = text.trim().parse::<f64>()
-    {
-        return Ok(vec![check_dose(label, text, dose)?]);
-    }
-    let parts = rules.parts(text);
-    if parts.len() != perturbations {
-        return Err(BadLabel::DoseCount { label: label.into(), doses: text.into(), perturbations, found: parts.len() });
-    }
-    let bad = |dose: &str| BadLabel::Dose { label: label.into(), dose: dose.into() };
-    parts.into_iter().map(|part| check_dose(label, part, part.trim().parse().map_err(|_| bad(part))?)).collect()
-}
-
-fn check_dose(label: &str, text: &str, dose: f64) -> Result<f64, BadLabel> {
-    // Adding zero turns -0 into 0, so that both are one dose.
-    let dose = dose + 0.0;
-    if dose.is_finite() && 0.0 <= dose {
-        Ok(dose)
-    } else {
-        Err(BadLabel::Dose { label: label.into(), dose: text.into() })
     }
 }
 

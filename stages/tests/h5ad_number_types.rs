@@ -50,9 +50,10 @@ fn frame(file: &File, name: &str, rows: usize) {
 fn compressed(by_rows: bool) -> (Vec<i64>, Vec<i64>, Vec<f64>) {
     let (mut pointers, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
     let (lines, across) = if by_rows { (5, 4) } else { (4, 5) };
+    let value_at = |line: usize, at: usize| if by_rows { MATRIX[line][at] } else { MATRIX[at][line] };
     for line in 0..lines {
         for (index, at) in (0..).zip(0..across) {
-            let value = if by_rows { MATRIX[line][at] } else { MATRIX[at][line] };
+            let value = value_at(line, at);
             if value != 0.0 {
                 indices.push(index);
                 values.push(f64::from(value));

@@ -179,9 +179,12 @@ fn what_is_no_expression_is_refused_by_name() {
     }
 }
 
+/// A folder, its shape, sum and number of values, its first two cells, its first two genes.
+type Folder = (&'static str, (u64, usize), f64, usize, [&'static str; 2], [&'static str; 2]);
+
 #[test]
 fn folders_of_10x_are_read_as_scanpy_reads_them() {
-    let folders: [(&str, (u64, usize), f64, usize, [&str; 2], [&str; 2]); 3] = [
+    let folders: [Folder; 3] = [
         (
             "1.2.0/filtered_gene_bc_matrices/hg19_chr21",
             (12, 343),

@@ -25,7 +25,7 @@ const BUCKET_BYTES: u64 = 4 << 20;
 /// The most bytes of a bucket that wait to be written.
 const MOST_WAITING_BYTES: usize = 128 << 10;
 /// The most bytes of all buckets that wait to be written.
-const ALL_WAITING_BYTES: usize = 12 << 20;
+const ALL_WAITING_BYTES: usize = 6 << 20;
 /// Before each record stands its cell, as u64.
 const CELL_BYTES: usize = 8;
 

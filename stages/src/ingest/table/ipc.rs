@@ -51,6 +51,11 @@ impl Ipc {
         // A file may end without the message of no length that ends a stream.
         while at < length {
             let prefix = bytes_at(&file, path, at, 8).map_err(|_| damaged(at))?;
+            // Some writers fill the file up to a round number before the first message.
+            if schema.is_none() && 0 < at && prefix.iter().all(|byte| *byte == 0) {
+                at += 8;
+                continue;
+            }
             let metadata = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
             if prefix[..4] != CONTINUATION || MOST_METADATA < metadata {
                 return Err(damaged(at));

@@ -77,27 +77,44 @@ pub(super) enum Reply {
 
 /// An error that crosses the pipe.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Failure {
-    code: u8,
-    message: String,
-    hint: String,
+pub(super) enum Failure {
+    /// A name that the file does not have.
+    Unknown { kind: String, name: String, nearest: Vec<String> },
+    /// Anything else, as it was put into words on the other side.
+    Other { code: u8, message: String, hint: String },
 }
+
+/// What sources look up by name.
+const KINDS: [&str; 4] = ["layer", "genome", "obs column", "var column"];
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        Self { code: error.exit_code() as u8, message: error.to_string(), hint: error.hint().unwrap_or_default() }
+        match error {
+            Error::Unknown { kind, name, nearest } => {
+                Self::Unknown { kind: (*kind).to_owned(), name: name.clone(), nearest: nearest.clone() }
+            }
+            other => Self::Other {
+                code: other.exit_code() as u8,
+                message: other.to_string(),
+                hint: other.hint().unwrap_or_default(),
+            },
+        }
     }
 }
 
 impl Failure {
     pub(super) fn into_error(self) -> Error {
-        match self.code {
-            code if code == ExitCode::Usage as u8 => Error::usage(self.message, self.hint),
-            code if code == ExitCode::Bug as u8 => Error::Bug(self.message),
-            _ => {
+        match self {
+            Self::Unknown { kind, name, nearest } => {
+                let kind = KINDS.into_iter().find(|known| *known == kind).unwrap_or("name");
+                Error::Unknown { kind, name, nearest }
+            }
+            Self::Other { code, message, hint } if code == ExitCode::Usage as u8 => Error::usage(message, hint),
+            Self::Other { code, message, .. } if code == ExitCode::Bug as u8 => Error::Bug(message),
+            Self::Other { message, hint, .. } => {
                 // `place: message`, as it was put together on the other side.
-                let (place, message) = self.message.split_once(": ").unwrap_or(("", &self.message));
-                Error::data(place, message, self.hint)
+                let (place, message) = message.split_once(": ").unwrap_or(("the file", &message));
+                Error::data(place, message, hint)
             }
         }
     }
