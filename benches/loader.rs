@@ -188,7 +188,8 @@ impl Run {
                         let mut ring = vec![(Vec::<u8>::new(), Vec::<u8>::new()); 4];
                         for (at, batch) in rows.chunks(BATCH).enumerate().filter(|(at, _)| at % threads == thread) {
                             let (genes, values) = &mut ring[at / threads % 4];
-                            (genes.clear(), values.clear());
+                            genes.clear();
+                            values.clear();
                             for (row_genes, row_values) in batch {
                                 genes.extend_from_slice(row_genes.bytes());
                                 values.extend_from_slice(row_values.bytes());

@@ -71,7 +71,6 @@ impl CodeTable {
     fn slot_of(&self, record: &[u32]) -> usize {
         let hash = record.iter().fold(0_u64, |hash, code| (hash.rotate_left(29) ^ u64::from(*code)).wrapping_mul(MIX));
         let mask = self.slots.len() - 1;
-        #[expect(clippy::cast_possible_truncation, reason = "any of its bits will do")]
         let mut slot = (hash >> 32) as usize & mask;
         while self.slots[slot] != 0 && self.record(self.slots[slot] as usize - 1) != record {
             slot = (slot + 1) & mask;

@@ -70,13 +70,15 @@ impl Densifier {
         let mut expression = self.rows.take(Dense::default);
         expression.resize(plan.rows.len(), genes);
         let mut scratch = self.scratch.take(|| Scratch(vec![Line::default(); genes.max(NARROW).div_ceil(16)]));
-        let mut out = expression.rows_mut();
-        with_rows(&self.atlas, &self.held, &plan.rows, |genes, values| {
-            if let Some(out) = out.next() {
-                scratch.write(genes, values, out);
-            }
-            Ok(())
-        })?;
+        {
+            let mut out = expression.rows_mut();
+            with_rows(&self.atlas, &self.held, &plan.rows, |genes, values| {
+                if let Some(out) = out.next() {
+                    scratch.write(genes, values, out);
+                }
+                Ok(())
+            })?;
+        }
         simd::fence();
         let conditions = plan.cells.iter().map(|cell| self.atlas.condition(*cell)).collect();
         Ok(DenseBatch { plan, conditions, expression })
