@@ -95,7 +95,7 @@ fn dense_rows_are_those_of_the_source() {
         let chunk = simulator.chunk(0..700).unwrap();
         let options = IngestOptions { codec, shuffle, ..IngestOptions::default() };
         let atlas = ingest_chunk(&chunk, simulator.genes(), &home.path(&format!("{codec:?}.atlas")), &options);
-        let order = training(&atlas, OrderSettings::new(1, 33, 200), &Sampling::Uniform);
+        let order = training(&atlas, OrderSettings::new(1, 32, 200), &Sampling::Uniform);
         let mut cells = 0;
         for batch in flows::dense_batches(&atlas, order.epoch(0, 0), &Resources::default()).stream() {
             let batch = batch.unwrap();
