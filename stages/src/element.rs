@@ -1,31 +1,6 @@
 //! The number types of arrays on disk, and how their bytes become the numbers that are worked with.
 
-/// The little-endian number types that are read here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    I8,
-    I16,
-    I32,
-    I64,
-    U8,
-    U16,
-    U32,
-    U64,
-    F32,
-    F64,
-}
-
-impl Element {
-    /// Bytes of one number.
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::I8 | Self::U8 => 1,
-            Self::I16 | Self::U16 => 2,
-            Self::I32 | Self::U32 | Self::F32 => 4,
-            Self::I64 | Self::U64 | Self::F64 => 8,
-        }
-    }
-}
+pub(crate) use schemas::atlas::StoredNumber as Element;
 
 /// What an array can be read as.
 pub(crate) trait Number: Copy {

@@ -7,7 +7,7 @@ use hdf5_metno::{
 
 use crate::element::Element;
 
-/// The type of a dataset's numbers; none if it is any other, be it only in the order of its bytes.
+/// The type of a dataset's numbers, if it can be read without libhdf5; none if it is any other, be it only in the order of its bytes.
 pub(super) fn element_of(dataset: &Dataset) -> Option<Element> {
     let stored = dataset.dtype().ok()?;
     let descriptor = stored.to_descriptor().ok()?;

@@ -10,10 +10,14 @@ pub(super) mod matrix;
 pub(super) mod sparse;
 mod table;
 
-use std::ops::Range;
+use std::{ops::Range, path::PathBuf};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::{InPlace, InPlaceMatrix, Origin},
+    chunk::CsrRows,
+};
 
 use self::{
     group::{Group, Member},
@@ -29,6 +33,7 @@ const MOST_GENES: u64 = 1 << 24;
 #[derive(Debug)]
 pub struct AnnData {
     kind: &'static str,
+    path: PathBuf,
     origin: Origin,
     matrix: Matrix,
     obs: Table,
@@ -63,7 +68,8 @@ impl AnnData {
         }
         let var = var.read_all(0..index(genes)?)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { kind, origin: Origin { path: name, bytes, matrix: choice.matrix() }, matrix, obs, var })
+        let origin = Origin { path: name, bytes, matrix: choice.matrix() };
+        Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var })
     }
 }
 
@@ -101,6 +107,14 @@ impl Source for AnnData {
 
     fn piece_end(&self, first: u64) -> Result<u64> {
         self.matrix.piece_end(first)
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        let mut chunks = Vec::new();
+        let form = self.matrix.in_place(&mut chunks)?;
+        let path = std::fs::canonicalize(&self.path).ok()?;
+        let matrix = InPlaceMatrix { path, bytes: self.origin.bytes, object: self.origin.matrix.clone(), form };
+        Some(InPlace { matrix, chunks })
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {

@@ -2,6 +2,7 @@
 
 mod compound;
 pub(super) mod group;
+mod in_place;
 pub(super) mod values;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use hdf5_metno::Group;
 use schemas::{Error, Result};
 
 use self::group::H5Group;
+pub(crate) use self::in_place::RowsInPlace;
 use super::{anndata::AnnData, format::Choice};
 use crate::h5::{self, Place};
 

@@ -18,7 +18,7 @@ const ENTRIES_AT_ONCE: u64 = 1 << 17;
 
 /// A checked matrix by columns.
 #[derive(Debug)]
-pub(super) struct Csc {
+pub(in crate::ingest) struct Csc {
     place: Place,
     rows: u64,
     genes: u32,

@@ -6,7 +6,7 @@ use arrow::{
     array::{ArrayRef, BooleanArray},
     datatypes::DataType,
 };
-use schemas::Result;
+use schemas::{Result, atlas::StoredArray};
 
 use crate::place::Place;
 
@@ -86,6 +86,11 @@ pub(in crate::ingest) trait Numbers: Debug + Send + Sync {
 
     /// Whole numbers.
     fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()>;
+
+    /// Where they lie in their file, and what they are, if they lie there as they are; where their chunks are is appended.
+    fn stored(&self, _chunks: &mut Vec<u64>) -> Option<StoredArray> {
+        None
+    }
 }
 
 /// A vector of values of a known type.

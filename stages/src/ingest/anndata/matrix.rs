@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use schemas::{
     Result,
+    atlas::InPlaceForm,
     chunk::{BadRows, CsrRows},
 };
 
@@ -21,7 +22,7 @@ const MOST_REPEATS: u64 = 4;
 
 /// A matrix whose shape and members have been checked.
 #[derive(Debug)]
-pub(super) enum Matrix {
+pub(in crate::ingest) enum Matrix {
     Csr(Csr),
     Csc(Csc),
     Dense(Dense),
@@ -38,7 +39,7 @@ pub(in crate::ingest) struct Csr {
 }
 
 #[derive(Debug)]
-pub(super) struct Dense {
+pub(in crate::ingest) struct Dense {
     place: Place,
     genes: u32,
     data: Box<dyn Numbers>,
@@ -96,6 +97,48 @@ impl Matrix {
         }
     }
 
+    /// Where it lies in the file, if its rows can be read there at any time; appends the places of its chunks.
+    pub(super) fn in_place(&self, chunks: &mut Vec<u64>) -> Option<InPlaceForm> {
+        Some(match self {
+            Self::Csr(csr) => InPlaceForm::Csr {
+                row_pointers: csr.row_pointers.stored(chunks)?,
+                indices: csr.indices.stored(chunks)?,
+                data: csr.data.stored(chunks)?,
+            },
+            Self::Csc(_) => return None,
+            Self::Dense(dense) => InPlaceForm::Dense { data: dense.data.stored(chunks)? },
+        })
+    }
+
+    /// A matrix of so many rows and genes in the place that [`Matrix::in_place`] told; `open` opens an array by its name.
+    #[cfg(feature = "hdf5")]
+    pub(in crate::ingest) fn open_in_place(
+        form: &InPlaceForm,
+        rows: u64,
+        genes: u32,
+        place: Place,
+        open: impl Fn(&schemas::atlas::StoredArray, Place) -> Result<Box<dyn Numbers>>,
+    ) -> Result<Self> {
+        let (matrix, fits) = match form {
+            InPlaceForm::Csr { row_pointers, indices, data } => {
+                let fits = rows.checked_add(1) == Some(row_pointers.rows) && indices.rows == data.rows;
+                let open = |array, name| open(array, place.child(name));
+                let (row_pointers, indices, data) =
+                    (open(row_pointers, "indptr")?, open(indices, "indices")?, open(data, "data")?);
+                (Self::Csr(Csr { place: place.clone(), rows, genes, row_pointers, indices, data }), fits)
+            }
+            InPlaceForm::Dense { data } => {
+                let fits = (data.rows, data.columns) == (rows, genes.into());
+                let data = open(data, place.clone())?;
+                (Self::Dense(Dense { place: place.clone(), genes, data, spare: Pool::default() }), fits)
+            }
+        };
+        match fits {
+            true => Ok(matrix),
+            false => Err(place.error("does not have the shape of its atlas", "ingest it again")),
+        }
+    }
+
     /// Where the piece that starts at a row ends.
     pub(super) fn piece_end(&self, first: u64) -> Result<u64> {
         match self {
@@ -109,7 +152,7 @@ impl Matrix {
     }
 
     /// Reads some rows.
-    pub(super) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+    pub(in crate::ingest) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         match self {
             Self::Csr(csr) => csr.read(rows, spare),
             Self::Csc(csc) => csc.transposed()?.expression(rows, spare),

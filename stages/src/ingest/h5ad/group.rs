@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use hdf5_metno::{Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject, types::TypeDescriptor};
-use schemas::Result;
+use schemas::{Result, atlas::StoredArray};
 
 use super::{
     super::anndata::group::{Column, Gaps, Group, Member, Numbers, Values as ReadValues},
@@ -126,6 +126,10 @@ impl Numbers for h5::Numbers {
 
     fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()> {
         self.read(rows, out)
+    }
+
+    fn stored(&self, chunks: &mut Vec<u64>) -> Option<StoredArray> {
+        self.stored(chunks)
     }
 }
 
