@@ -2,11 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{
-    Error, Result,
-    batch::{BatchPlan, Role},
-    ids::{CellIndex, RowIndex},
-};
+use schemas::{Error, Result, batch::BatchPlan};
 use stages::{
     BoxError,
     atlas::Atlas,
@@ -29,16 +25,14 @@ pub mod predicting;
 #[cfg(feature = "hdf5")]
 mod simulating;
 #[cfg(feature = "torch")]
+mod stored_order;
+#[cfg(feature = "torch")]
 pub mod training;
 
 /// Edges of the longest road: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
 /// Edges of the longest road from an atlas: read, batch, predict, rows, write.
 const MOST_EDGES_BESIDE_BLOCKS: usize = 4;
-
-/// Rows of the matrix that a batch is drawn from when nothing but sums over cells is wanted.
-#[cfg(feature = "torch")]
-const SUMMED_ROWS: u64 = 512;
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -74,11 +68,19 @@ impl Resources {
         }
     }
 
-    /// Bytes of unpacked blocks that a road from an atlas holds at most: a window of the default size at 480 non-zeros a
-    /// cell. Blocks of the memory map are the kernel's.
+    /// Bytes of unpacked blocks that a road from an atlas holds at most: three quarters of the memory, which is a window of
+    /// the default size at 480 non-zeros a cell, or all blocks. Blocks of the memory map are the kernel's.
     #[must_use]
     pub fn held_bytes(&self, atlas: &Atlas) -> usize {
-        if atlas.holds_blocks() { self.memory / 4 * 3 } else { 0 }
+        if !atlas.holds_blocks() {
+            return 0;
+        }
+        let manifest = atlas.manifest();
+        let entry_bytes = (manifest.gene_width.bytes() + manifest.value_width.bytes()) as u64;
+        // A row has a pointer, and a block's arrays begin at multiples of 8 bytes.
+        let all =
+            manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
+        (self.memory / 4 * 3).min(usize::try_from(all).unwrap_or(usize::MAX))
     }
 }
 
@@ -139,21 +141,6 @@ impl<I: Iterator, F: FnOnce() -> I> IntoIterator for Deferred<F> {
     fn into_iter(self) -> I {
         self.0()
     }
-}
-
-/// Some cells, as the matrix has them: every block is read once at most.
-#[cfg(feature = "torch")]
-fn rows_as_stored<F>(atlas: &Atlas, wanted: F) -> impl Iterator<Item = BatchPlan> + Send + use<F>
-where
-    F: Fn(CellIndex) -> bool + Send + 'static,
-{
-    let (atlas, rows) = (atlas.clone(), atlas.cells());
-    (0..rows.div_ceil(SUMMED_ROWS)).map(move |index| {
-        let end = rows.min((index + 1) * SUMMED_ROWS);
-        let held = (index * SUMMED_ROWS..end).map(RowIndex).map(|row| (row, atlas.cell(row)));
-        let (rows_wanted, cells) = held.filter(|(_, cell)| wanted(*cell)).unzip();
-        BatchPlan { epoch: 0, index, role: Role::Source, last: end == rows, rows: rows_wanted, cells }
-    })
 }
 
 /// Plans can't fail; the runtime's sources may.

@@ -119,6 +119,8 @@ fn what_is_not_there_is_named() {
     fs::rename(home.path("a.zarr/Y"), home.path("a.zarr/X")).unwrap();
     fs::remove_dir_all(home.path("a.zarr/X/indices")).unwrap();
     says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X/indices: is missing", "copy the store again"]);
+    fs::remove_file(home.path("a.zarr/X/zarr.json")).unwrap();
+    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X: is neither an array nor a group"]);
     fs::create_dir(home.path("empty.zarr")).unwrap();
     fs::write(home.path("empty.zarr/.zgroup"), r#"{"zarr_format": 2}"#).unwrap();
     says(&home.refused(65, "ingest empty.zarr --out n.atlas"), &["is no AnnData store"]);

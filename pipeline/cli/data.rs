@@ -155,6 +155,7 @@ impl KeyArgs {
     }
 
     /// What data files are made to that stand where an atlas is expected: read in place if they can be.
+    #[cfg(feature = "torch")]
     pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
         let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
         match self.codec() {

@@ -59,6 +59,7 @@ impl Place {
     }
 
     /// Turns what kept this object from being read into an error that names it; for `map_err`.
+    #[cfg(feature = "hdf5")]
     pub(crate) fn unreadable(&self, error: impl Display) -> Error {
         self.error(
             format!("can't be read ({error})"),

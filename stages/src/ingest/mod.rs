@@ -33,5 +33,6 @@ pub mod tally;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
 pub mod transpose;
+#[cfg(feature = "hdf5")]
 pub mod worker;
 pub mod zarr;

@@ -4,7 +4,6 @@
 //! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
 //! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
 
-#[cfg(feature = "hdf5")]
 pub mod serve;
 mod wire;
 

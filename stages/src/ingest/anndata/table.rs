@@ -35,7 +35,7 @@ impl Table {
                 return Err(place.error("is missing", "AnnData has `X`, `obs` and `var`; check that this is one"));
             }
             Member::Other => {
-                return Err(place.error("is a datatype, not a data frame", "write the file again with anndata"));
+                return Err(place.error("is neither a group nor an array", "write the file again with anndata"));
             }
         };
         let rows = columns.first().map_or(Ok(0), |(_, index)| index.len())?;

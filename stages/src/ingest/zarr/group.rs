@@ -81,6 +81,8 @@ impl Group for ZarrGroup {
 
     fn member(&self, name: &str) -> Result<Member> {
         Ok(match self.metadata(name)? {
+            // A folder whose metadata is lost.
+            None if self.path(name).is_some_and(|path| path.is_dir()) => Member::Other,
             None => Member::Missing,
             Some(Metadata::Group(_)) => Member::Group,
             Some(Metadata::Array(_)) => Member::Array,
