@@ -113,7 +113,8 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller, source.cells())?;
     let annotated = || findings.take().ok_or_else(|| Error::Bug("the annotations did not end".into()));
     let names = gene_names(source.var());
-    let (tally, tallied) = Tally::new(GroupSums::new(folder.file(""), names.len()));
+    let entries = source.nonzeros().unwrap_or(source.cells() * u64::from(genes) / 8);
+    let (tally, tallied) = Tally::new(GroupSums::new(folder.file(""), names.len(), entries));
     let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, filter);
     let on_cells = options.on_cells.clone();
     let pieces = Pieces::new(Arc::clone(&source)).inspect(move |piece| {
@@ -134,7 +135,6 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             (annotated()?, matrix)
         }
         Some(seed) => {
-            let entries = source.nonzeros().unwrap_or(source.cells() * u64::from(genes) / 8);
             let bytes = estimated_bytes(source.cells(), entries, width);
             let spill = Spill::create(folder.file(files::MATRIX), width, bytes, seed)?;
             let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;

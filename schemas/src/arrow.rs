@@ -48,6 +48,9 @@ pub fn splits_schema() -> SchemaRef {
 /// | `differential_scores` | \|Δ mean\| / √(var_t/n_t + var_c/n_c + 1e-9) of each of them |
 /// | `differential_changes` | Δ mean of each of them |
 ///
+/// Where the groups' lists would take more bytes than the matrix has non-zeros (and 16 MiB), a group is all cells of a
+/// condition and dose, and there are no columns of covariates.
+///
 /// The genes' names stand in the metadata, as those of predictions do, and the scale: `log1p` or `values`.
 #[must_use]
 pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {

@@ -175,7 +175,13 @@ impl ValueWidth {
     /// The width that a number stands for.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::U8, Self::U16, Self::U32, Self::F32].into_iter().find(|width| width.code() == code)
+        Some(match code {
+            0 => Self::U8,
+            1 => Self::U16,
+            2 => Self::U32,
+            3 => Self::F32,
+            _ => return None,
+        })
     }
 }
 
@@ -206,7 +212,12 @@ impl Codec {
     /// The codec that a number stands for.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Raw, Self::Zstd, Self::InPlace].into_iter().find(|codec| codec.code() == code)
+        Some(match code {
+            0 => Self::Raw,
+            1 => Self::Zstd,
+            2 => Self::InPlace,
+            _ => return None,
+        })
     }
 }
 
@@ -251,15 +262,20 @@ impl BlockEntry {
     /// Reads a row of `blocks.bin`; `None` if it names a width or codec that there is not.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; BLOCK_ENTRY_BYTES]) -> Option<Self> {
-        let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        // Read in words, as it is stored: it is read for every row of every batch.
+        let [offset, size, checksum, counts, _] = *bytes.as_chunks::<8>().0 else { return None };
+        let counts = u64::from_le_bytes(counts);
+        let [_, _, _, _, rows_low, rows_high, width, codec] = counts.to_le_bytes();
+        #[expect(clippy::cast_possible_truncation, reason = "its low half is meant")]
+        let entries = counts as u32;
         Some(Self {
-            offset: u64_at(0),
-            bytes: u64_at(8),
-            checksum: u64_at(16),
-            entries: u32::from_le_bytes(std::array::from_fn(|i| bytes[24 + i])),
-            rows: u16::from_le_bytes([bytes[28], bytes[29]]),
-            value_width: ValueWidth::from_code(bytes[30])?,
-            codec: Codec::from_code(bytes[31])?,
+            offset: u64::from_le_bytes(offset),
+            bytes: u64::from_le_bytes(size),
+            checksum: u64::from_le_bytes(checksum),
+            entries,
+            rows: u16::from_le_bytes([rows_low, rows_high]),
+            value_width: ValueWidth::from_code(width)?,
+            codec: Codec::from_code(codec)?,
         })
     }
 

@@ -11,7 +11,20 @@ pub struct CodeTable {
     records: Vec<u32>,
     /// A power of two; 0 is a free slot, anything else the number of a record, plus one.
     slots: Vec<u32>,
+    grid: Option<Grid>,
 }
+
+/// A place for every record that there could be: found by adding, where there are not too many.
+#[derive(Clone, Debug)]
+struct Grid {
+    /// How many codes there are at each place of a record.
+    sizes: Vec<u32>,
+    /// The number of each record, plus one.
+    numbers: Vec<u32>,
+}
+
+/// Places of a grid at most.
+const MOST_PLACES: u64 = 1 << 20;
 
 /// Odd, and without a pattern: its high bits depend on every bit of what it multiplies.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -41,6 +54,9 @@ impl CodeTable {
         if self.width != record.len() || self.slots.is_empty() {
             return None;
         }
+        if let Some(grid) = &self.grid {
+            return grid.find(record);
+        }
         match self.slots[self.slot_of(record)] {
             0 => None,
             taken => Some(taken as usize - 1),
@@ -61,10 +77,16 @@ impl CodeTable {
         }
         let slot = self.slot_of(record);
         if self.slots[slot] == 0 {
+            self.grid = None;
             self.records.extend_from_slice(record);
             self.slots[slot] = u32::try_from(self.len()).expect("there are fewer than 2^32 kinds of cells");
         }
         self.slots[slot] as usize - 1
+    }
+
+    /// Makes looking up quicker, once all records are there.
+    pub fn freeze(&mut self) {
+        self.grid = Grid::of(self);
     }
 
     /// Where a record is, or would be put.
@@ -87,6 +109,45 @@ impl CodeTable {
     }
 }
 
+impl Grid {
+    fn of(table: &CodeTable) -> Option<Self> {
+        let mut sizes = vec![0_u32; table.width];
+        for number in 0..table.len() {
+            for (size, code) in sizes.iter_mut().zip(table.record(number)) {
+                *size = (*size).max(code.checked_add(1)?);
+            }
+        }
+        let places = sizes.iter().try_fold(1_u64, |places, size| places.checked_mul((*size).into()))?;
+        let mut grid = match places <= MOST_PLACES {
+            true => Self { sizes, numbers: vec![0; usize::try_from(places).ok()?] },
+            false => return None,
+        };
+        for number in 0..table.len() {
+            let place = grid.place(table.record(number))?;
+            grid.numbers[place] = u32::try_from(number + 1).ok()?;
+        }
+        Some(grid)
+    }
+
+    fn place(&self, record: &[u32]) -> Option<usize> {
+        let mut place = 0;
+        for (size, code) in self.sizes.iter().zip(record) {
+            if size <= code {
+                return None;
+            }
+            place = place * *size as usize + *code as usize;
+        }
+        Some(place)
+    }
+
+    fn find(&self, record: &[u32]) -> Option<usize> {
+        match self.numbers[self.place(record)?] {
+            0 => None,
+            taken => Some(taken as usize - 1),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -97,7 +158,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_numbered_as_they_come(records in prop::collection::vec([0_u32..9, 0_u32..9, 0..u32::MAX], 0..400)) {
+        fn records_are_numbered_as_they_come(
+            records in prop::collection::vec(
+                (0_u32..9, 0_u32..9, prop_oneof![0_u32..9, 0..u32::MAX]).prop_map(|(a, b, c)| [a, b, c]),
+                0..400,
+            ),
+        ) {
             let (mut table, mut known) = (CodeTable::default(), HashMap::new());
             for record in &records {
                 let count = known.len();
@@ -106,8 +172,16 @@ mod tests {
                 prop_assert_eq!(table.record(number), record);
             }
             prop_assert_eq!(table.len(), known.len());
-            prop_assert!(known.iter().all(|(record, number)| table.find(record) == Some(*number)));
-            prop_assert_eq!(table.find(&[9, 9, 9]), None);
+            for frozen in [false, true] {
+                if frozen {
+                    table.freeze();
+                }
+                prop_assert!(known.iter().all(|(record, number)| table.find(record) == Some(*number)));
+                prop_assert_eq!(table.find(&[9, 9, 9]), None);
+                prop_assert_eq!(table.find(&[9]), None);
+            }
+            table.find_or_add(&[9, 9, 9]);
+            prop_assert_eq!(table.find(&[9, 9, 9]), Some(known.len()));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs::File};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::{Float32Type, Float64Type, UInt64Type},
+    datatypes::{DataType, Float32Type, Float64Type, UInt64Type},
 };
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 use schemas::{Error, Result, atlas::files};
@@ -19,7 +19,7 @@ pub struct GroupSummary {
     pub condition: String,
     /// Its dose.
     pub dose: String,
-    /// Their covariates.
+    /// Their covariates; empty where groups are too many to be told apart by them.
     pub covariates: BTreeMap<String, String>,
     /// How many they are.
     pub cells: u64,
@@ -60,7 +60,10 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     let bad = |what: String| Error::damaged(&path, what);
     let file = File::open(&path).map_err(Error::io("open", &path))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
-    let covariates: Vec<&str> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str()).collect();
+    // Where groups are told apart by their condition alone, there are no columns of covariates.
+    let by_condition = builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean);
+    let told_apart = if by_condition { &[] } else { atlas.manifest().covariates.as_slice() };
+    let covariates: Vec<&str> = told_apart.iter().map(|covariate| covariate.name.as_str()).collect();
     // The numbers of every gene, between the detected genes and the differential ones, are not read.
     let columns = builder.schema().fields().len();
     let numbers = 2 + covariates.len() + 7..columns.saturating_sub(3);

@@ -56,6 +56,7 @@ impl Groups {
             let part = split.map_or(Part::Train, |split| split.part(cell));
             groups[at].cells[part as usize] += 1;
         }
+        by_codes.freeze();
         Self { groups, by_codes }
     }
 

@@ -12,6 +12,10 @@ use crate::mmap::Table;
 
 /// The table's bytes at most; sums of more groups are given up.
 const MOST_BYTES: u64 = 4 << 30;
+/// Bytes of statistics that an atlas may have however small it is.
+const FEWEST_STORED: u64 = 16 << 20;
+/// Bytes that are stored of a gene's sums: mean, variance and mean count.
+const STORED_BYTES: u64 = 12;
 /// The table grows by about so many bytes.
 const SEGMENT_BYTES: usize = 16 << 20;
 
@@ -47,13 +51,27 @@ pub struct GroupCells {
     pub detected: u64,
 }
 
+impl GroupCells {
+    fn add(&mut self, other: &Self) {
+        self.cells += other.cells;
+        self.library += other.library;
+        self.library_squares += other.library_squares;
+        let (smallest, largest) = other.library_range;
+        self.library_range = (self.library_range.0.min(smallest), self.library_range.1.max(largest));
+        self.detected += other.detected;
+    }
+}
+
 /// The sums of all groups.
 #[derive(Debug)]
 pub struct GroupSums {
     /// Where its files are made; they have no name once they are open.
     folder: PathBuf,
     genes: usize,
+    /// Of the table, while cells are told apart by their covariates too.
+    most_fine_bytes: u64,
     most_bytes: u64,
+    by_condition: bool,
     groups: Vec<GroupCells>,
     by_codes: HashMap<Vec<u32>, usize>,
     /// The group of the row before: files often have a group's cells together.
@@ -63,13 +81,18 @@ pub struct GroupSums {
 }
 
 impl GroupSums {
-    /// No groups yet; its files lie in `folder`.
+    /// No groups yet of an atlas with about so many non-zeros; its files lie in `folder`.
+    ///
+    /// Cells are told apart by condition and covariates, but by their condition alone once what would be stored of them takes
+    /// more bytes than there are non-zeros: then a group has so few cells that its means are worth less than the cells.
     #[must_use]
-    pub fn new(folder: PathBuf, genes: usize) -> Self {
+    pub fn new(folder: PathBuf, genes: usize, nonzeros: u64) -> Self {
         Self {
             folder,
             genes,
+            most_fine_bytes: (nonzeros.max(FEWEST_STORED) / STORED_BYTES).saturating_mul(size_of::<Sums>() as u64),
             most_bytes: MOST_BYTES,
+            by_condition: false,
             groups: Vec::new(),
             by_codes: HashMap::new(),
             last: 0,
@@ -113,6 +136,12 @@ impl GroupSums {
         &self.groups
     }
 
+    /// Whether cells are told apart by their condition alone.
+    #[must_use]
+    pub fn by_condition(&self) -> bool {
+        self.by_condition
+    }
+
     /// Whether there were too many groups to sum them all.
     #[must_use]
     pub fn given_up(&self) -> bool {
@@ -137,7 +166,22 @@ impl GroupSums {
         &mut self.segments[segment].slice_mut()[start..start + self.genes]
     }
 
+    /// From now on there is one group a condition.
+    fn fold(&mut self) -> Result<()> {
+        let coarse = Self { by_condition: true, ..Self::new(self.folder.clone(), self.genes, 0) };
+        let fine = std::mem::replace(self, coarse);
+        for (at, cells) in fine.groups.iter().enumerate() {
+            let Some(group) = self.group(&cells.codes)? else { return Ok(()) };
+            for (sum, added) in self.sums_mut(group).iter_mut().zip(fine.sums(at)) {
+                sum.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
+            }
+            self.groups[group].add(cells);
+        }
+        Ok(())
+    }
+
     fn group(&mut self, codes: &[u32]) -> Result<Option<usize>> {
+        let codes = if self.by_condition { &codes[..1] } else { codes };
         if self.groups.get(self.last).is_some_and(|group| group.codes == codes) {
             return Ok(Some(self.last));
         }
@@ -147,7 +191,12 @@ impl GroupSums {
         }
         let group = self.groups.len();
         let row_bytes = (self.genes * size_of::<Sums>()) as u64;
-        if self.most_bytes < row_bytes.saturating_mul(group as u64 + 1) {
+        let bytes = row_bytes.saturating_mul(group as u64 + 1);
+        if !self.by_condition && self.most_fine_bytes < bytes {
+            self.fold()?;
+            return self.group(codes);
+        }
+        if self.most_bytes < bytes {
             let genes = self.genes;
             tracing::warn!(
                 "the atlas has no statistics: {genes} genes in more than {group} groups of cells are too many"
@@ -237,7 +286,7 @@ mod tests {
 
     fn sums_of(rows: &[(&[u32], &[u32], &[f32])], most_bytes: u64) -> GroupSums {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let mut sums = GroupSums::new(home.path().into(), 4);
+        let mut sums = GroupSums::new(home.path().into(), 4, 1 << 20);
         sums.most_bytes = most_bytes;
         let mut records = Records::new(GeneWidth::U16);
         for (row, (codes, genes, values)) in rows.iter().enumerate() {
@@ -263,6 +312,32 @@ mod tests {
         assert!(near(&sums.sums(0)[1], [9.0, 53.0, log, log_squares]));
         assert!(near(&sums.sums(0)[3], added_by(300.0)));
         assert!(near(&sums.sums(1)[0], added_by(0.5)) && near(&sums.sums(1)[1], [0.0; 4]));
+    }
+
+    #[test]
+    fn groups_of_too_few_cells_are_those_of_a_condition() {
+        let rows: [(&[u32], &[u32], &[f32]); 4] = [
+            (&[0, 1], &[1, 3], &[2.0, 300.0]),
+            (&[2, 1], &[0], &[0.5]),
+            (&[0, 0], &[1], &[7.0]),
+            (&[0, 1], &[1], &[1.0]),
+        ];
+        let fine = sums_of(&rows, MOST_BYTES);
+        assert!(!fine.by_condition() && fine.groups().len() == 3);
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut coarse = GroupSums::new(home.path().into(), 4, 0);
+        coarse.most_fine_bytes = 2 * 4 * 32;
+        let mut records = Records::new(GeneWidth::U16);
+        for (row, (codes, genes, values)) in rows.iter().enumerate() {
+            records.push(genes, values, RowValues::of(values));
+            coarse.add(codes, records.record(row), GeneWidth::U16).expect("a disk with room");
+        }
+        let by_condition: [(&[u32], &[u32], &[f32]); 4] =
+            [(&[0], &[1, 3], &[2.0, 300.0]), (&[2], &[0], &[0.5]), (&[0], &[1], &[7.0]), (&[0], &[1], &[1.0])];
+        let expected = sums_of(&by_condition, MOST_BYTES);
+        assert!(coarse.by_condition());
+        assert_eq!(coarse.groups(), expected.groups());
+        assert!((0..2).all(|group| coarse.sums(group) == expected.sums(group)));
     }
 
     #[test]
