@@ -66,10 +66,8 @@ pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Tr
 }
 
 fn settings(args: &TrainArgs) -> Result<Settings> {
-    let preset = match args.preset.as_str() {
-        "cpa" => Preset::Cpa,
-        other => return Err(Error::unknown("preset", other, ["cpa"])),
-    };
+    let preset = Preset::ALL.into_iter().find(|preset| preset.name() == args.preset);
+    let preset = preset.ok_or_else(|| Error::unknown("preset", &args.preset, Preset::ALL.map(Preset::name)))?;
     let text =
         args.config.as_ref().map(|path| std::fs::read_to_string(path).map_err(Error::io("read", path))).transpose()?;
     let path = args.config.as_ref().map(|path| path.display().to_string());

@@ -54,7 +54,7 @@ impl Training {
         let manifest = atlas.manifest();
         let split = Arc::new(split);
         let groups = Groups::of(atlas, Some(&split));
-        let vocabulary = Vocabulary::of(atlas, &groups)?;
+        let vocabulary = Vocabulary::compatible(atlas, &groups, settings.compat)?;
         let mut settings = settings.clone();
         if settings.model.doser_type == Doser::Auto {
             settings.model.doser_type = if vocabulary.has_doses() { Doser::LogSigm } else { Doser::Linear };

@@ -13,9 +13,10 @@ use crate::{
     BoxError, Stage,
     atlas::Atlas,
     model::{
+        decoder::Output,
         input::{Cells, pad},
         layers::Mode,
-        network::{Network, Output},
+        network::Network,
     },
     profiles::Rows,
     query::{Job, Target},
@@ -114,7 +115,7 @@ impl PredictMeans {
             let row = i64::try_from(row).unwrap_or(i64::MAX);
             let added = added_latent(network, target);
             let output = network.decode(&(&basal + added), &cells.library, Mode::Eval);
-            let x = on_readout(output.mean(), &cells.library, self.readout);
+            let x = on_readout(&output.mean(), &cells.library, self.readout);
             let mut first = sums.first.get(row);
             first += over_cells(&x);
             let mut second = sums.second.get(row);
@@ -219,7 +220,7 @@ impl Stage for PredictCells {
         let basal = network.encode(&cells, Mode::Eval);
         for target in &self.jobs[batch.plan.epoch as usize].targets {
             let output = network.decode(&(&basal + added_latent(network, target)), &cells.library, Mode::Eval);
-            emit(self.rows(&batch, &names, target, output.mean())?);
+            emit(self.rows(&batch, &names, target, &output.mean())?);
         }
         Ok(())
     }

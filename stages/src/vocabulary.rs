@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use schemas::{
     Error, Result,
-    conditions::{CONTROL, Covariate},
+    conditions::{CONTROL, ConditionTable, Covariate},
+    config::Compat,
     ids::ConditionId,
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct Vocabulary {
     pub covariates: Vec<Covariate>,
     /// Which of the covariates is the batch.
     pub batch: Option<String>,
+    /// Whether perturbations are sorted and their doses are not, as in the original.
+    #[serde(default)]
+    pub doses_as_written: bool,
     /// Trained (combination, doses, covariate values) with their cells: how far a prediction extrapolates is told from them.
     pub trained: Vec<TrainedGroup>,
 }
@@ -54,6 +58,15 @@ impl Vocabulary {
     /// # Errors
     /// No perturbation column, no control among the training cells, or nothing but control.
     pub fn of(atlas: &Atlas, groups: &Groups) -> Result<Self> {
+        Self::compatible(atlas, groups, Compat::None)
+    }
+
+    /// The same as another program chooses them: the classes of the original's adversary, and their weights, are told from
+    /// all cells, held-out ones included.
+    ///
+    /// # Errors
+    /// As for [`Vocabulary::of`].
+    pub fn compatible(atlas: &Atlas, groups: &Groups, compat: Compat) -> Result<Self> {
         let manifest = atlas.manifest();
         let place = atlas.path().display().to_string();
         if manifest.keys.perturbation.is_none() {
@@ -90,11 +103,13 @@ impl Vocabulary {
         let mut perturbations = vec![PADDING.to_owned(), table.name(CONTROL).to_owned()];
         perturbations.extend(used.into_iter().map(str::to_owned));
         let mut combinations: Vec<(String, u64)> = Vec::new();
-        for group in &trained {
+        for group in groups.all() {
             let name = table.name(group.condition);
+            let cells = if compat.is_original() { group.cells() } else { group.cells_for(Part::Train) };
             match combinations.iter_mut().find(|(known, _)| known == name) {
-                Some((_, cells)) => *cells += group.cells_for(Part::Train),
-                None => combinations.push((name.to_owned(), group.cells_for(Part::Train))),
+                _ if cells == 0 => {}
+                Some((_, known)) => *known += cells,
+                None => combinations.push((name.to_owned(), cells)),
             }
         }
         combinations.sort();
@@ -109,6 +124,7 @@ impl Vocabulary {
             combination_cells: combinations.iter().map(|(_, cells)| *cells).collect(),
             combinations: combinations.into_iter().map(|(name, _)| name).collect(),
             perturbations,
+            doses_as_written: compat.is_original(),
             trained: Vec::new(),
         };
         let groups = trained.iter().filter_map(|group| {
@@ -123,6 +139,12 @@ impl Vocabulary {
         });
         vocabulary.trained = groups.collect();
         Ok(vocabulary)
+    }
+
+    /// Which of the covariates is the batch.
+    #[must_use]
+    pub fn batch_at(&self) -> Option<usize> {
+        self.covariates.iter().position(|covariate| Some(&covariate.name) == self.batch.as_ref())
     }
 
     /// The code of a perturbation; control has one too.
@@ -146,14 +168,34 @@ impl Vocabulary {
         known && self.parts(atlas, group.condition).is_some()
     }
 
-    /// Codes and doses of a condition of an atlas, by ascending code, as the original orders them; control is its own entry
-    /// at dose 1. `None` if a perturbation was not trained on.
+    /// Codes and doses of a condition of an atlas, by ascending code; control is its own entry at dose 1. `None` if a
+    /// perturbation was not trained on.
     #[must_use]
     pub fn parts(&self, atlas: &Atlas, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
+        let table = &atlas.manifest().conditions;
+        if self.doses_as_written {
+            self.parts_as_the_original(table, condition)
+        } else {
+            self.parts_in(table, condition)
+        }
+    }
+
+    /// The same as the original pairs them: codes ascend, doses stay as they were written, so that `C+B` at `0.3+0.9` gives
+    /// each the other's dose.
+    #[must_use]
+    pub fn parts_as_the_original(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
+        let sorted = self.parts_in(table, condition)?;
+        if condition == CONTROL {
+            return Some(sorted);
+        }
+        let written = table.parts(condition).map(|(_, dose)| dose);
+        Some(sorted.into_iter().zip(written).map(|((code, _), dose)| (code, dose)).collect())
+    }
+
+    fn parts_in(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
         if condition == CONTROL {
             return Some(vec![(1, 1.0)]);
         }
-        let table = &atlas.manifest().conditions;
         let mut parts = Vec::new();
         for (perturbation, dose) in table.parts(condition) {
             parts.push((self.perturbation(&table.perturbations()[perturbation.index()])?, dose));

@@ -40,7 +40,7 @@ pub(crate) struct TrainArgs {
     /// Genes to add to them: those that are named like a perturbation, or those that a file names; repeats
     #[arg(long, value_name = "perturbed|FILE")]
     pub(in crate::cli) genes_keep: Vec<String>,
-    /// Where the settings start from
+    /// Where the settings start from: cpa, norman, kang or combosciplex
     #[arg(long, default_value = "cpa")]
     pub(in crate::cli) preset: String,
     /// Settings to lay over the preset

@@ -98,6 +98,7 @@ mod tests {
             combination_cells: Vec::new(),
             covariates: Vec::new(),
             batch: None,
+            doses_as_written: false,
             trained: vec![group(&[2], &[1.0], "T"), group(&[3], &[1.0], "B"), group(&[], &[], "B")],
         };
         let trained = Trained::new(&vocabulary);
