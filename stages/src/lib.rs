@@ -16,6 +16,7 @@ pub mod checkpoint;
 #[cfg(feature = "torch")]
 pub mod counterfactual;
 pub mod disk;
+pub mod embedding_table;
 pub mod encode;
 pub mod evaluate;
 pub mod gene_choice;

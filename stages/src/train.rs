@@ -22,6 +22,7 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     checkpoint::{self, Best, Progress},
+    embedding_table::EmbeddingTable,
     groups::Groups,
     model::{
         draws::Draws,
@@ -48,6 +49,8 @@ pub struct TrainerSettings {
     pub card: Card,
     /// The model's folder; it exists.
     pub folder: PathBuf,
+    /// What is known of perturbations beforehand.
+    pub embeddings: Option<EmbeddingTable>,
     /// Where the network computes.
     pub device: Device,
 }
@@ -123,10 +126,13 @@ impl Trainer {
         resume: bool,
         on_epoch: OnEpoch,
     ) -> Result<Self> {
-        let TrainerSettings { plan, card, folder, device } = &settings;
+        let TrainerSettings { plan, card, folder, embeddings, device } = &settings;
         let genes = u32::try_from(card.genes.len())
             .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
         let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
+        if let Some(table) = embeddings {
+            learner.network.fill_embeddings(table, &card.vocabulary);
+        }
         let validation = Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device);
         let mut progress = Progress {
             position: Position::default(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     atlas::Atlas,
+    embedding_table::EmbeddingTable,
     groups::{Group, Groups},
     split::Part,
 };
@@ -20,7 +21,7 @@ use crate::{
 pub const PADDING: &str = "<PAD>";
 
 /// A model's names and their codes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vocabulary {
     /// Padding, control, then the perturbations, sorted.
     pub perturbations: Vec<String>,
@@ -35,6 +36,12 @@ pub struct Vocabulary {
     /// Whether perturbations are sorted and their doses are not, as in the original.
     #[serde(default)]
     pub doses_as_written: bool,
+    /// How many numbers a row of the table of embeddings has, if there is one.
+    #[serde(default)]
+    pub embedding_width: Option<u32>,
+    /// Perturbations that were never trained on, but have a row in that table; their codes follow those of `perturbations`.
+    #[serde(default)]
+    pub unseen: Vec<String>,
     /// Trained (combination, doses, covariate values) with their cells: how far a prediction extrapolates is told from them.
     pub trained: Vec<TrainedGroup>,
 }
@@ -125,6 +132,8 @@ impl Vocabulary {
             combinations: combinations.into_iter().map(|(name, _)| name).collect(),
             perturbations,
             doses_as_written: compat.is_original(),
+            embedding_width: None,
+            unseen: Vec::new(),
             trained: Vec::new(),
         };
         let groups = trained.iter().filter_map(|group| {
@@ -152,6 +161,45 @@ impl Vocabulary {
     pub fn perturbation(&self, name: &str) -> Option<u32> {
         let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
         u32::try_from(at + 1).ok()
+    }
+
+    /// Gives every perturbation its row of a table; those that have one but were not trained on become known as unseen.
+    ///
+    /// # Errors
+    /// A perturbation without a row, by name.
+    pub fn embed(&mut self, table: &EmbeddingTable) -> Result<()> {
+        let named: BTreeSet<&str> = table.names().iter().map(String::as_str).collect();
+        let trained = || self.perturbations.iter().skip(2).map(String::as_str);
+        let missing: Vec<&str> = trained().filter(|name| !named.contains(name)).collect();
+        if let Some(first) = missing.first() {
+            let message = format!("{} trained perturbations have no row, `{first}` among them", missing.len());
+            let hint = "add their rows, or leave their cells out";
+            return Err(Error::data(table.path().display().to_string(), message, hint));
+        }
+        let known: BTreeSet<&str> = self.perturbations.iter().map(String::as_str).collect();
+        self.unseen = named.difference(&known).map(|name| (*name).to_owned()).collect();
+        self.embedding_width = u32::try_from(table.width()).ok();
+        Ok(())
+    }
+
+    /// The code of a perturbation that has a row in the table of embeddings, trained on or not.
+    #[must_use]
+    pub fn embedded(&self, name: &str) -> Option<u32> {
+        let unseen = || self.unseen.iter().position(|known| known == name).map(|at| self.perturbations.len() + at);
+        self.perturbation(name).or_else(|| u32::try_from(unseen()?).ok())
+    }
+
+    /// The name of a code.
+    #[must_use]
+    pub fn name(&self, code: u32) -> &str {
+        let at = code as usize;
+        self.perturbations.get(at).unwrap_or_else(|| &self.unseen[at - self.perturbations.len()])
+    }
+
+    /// Whether a code is of a perturbation that was never trained on.
+    #[must_use]
+    pub fn is_unseen(&self, code: u32) -> bool {
+        self.perturbations.len() <= code as usize
     }
 
     /// Whether any cell was trained on at another dose than 1.

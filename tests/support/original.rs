@@ -163,6 +163,6 @@ pub fn vocabulary(json: &Value) -> Vocabulary {
         covariates: covariates.map(|(name, codes)| Covariate { name: name.clone(), values: in_order(codes) }).collect(),
         batch,
         doses_as_written: true,
-        trained: Vec::new(),
+        ..Vocabulary::default()
     }
 }

@@ -10,9 +10,9 @@ use super::{
     input::{Cells, Input},
     layers::Mode,
     parameters::Parameters,
-    perturbations::Perturbations,
+    perturbations::{PROJECTION, Perturbations},
 };
-use crate::vocabulary::Vocabulary;
+use crate::{embedding_table::EmbeddingTable, vocabulary::Vocabulary};
 
 /// The network with its parameters.
 #[derive(Debug)]
@@ -118,6 +118,12 @@ impl Network {
         name.starts_with("module.pert_network.dosers.")
     }
 
+    /// Names of the learned projection of given embeddings.
+    #[must_use]
+    pub fn is_projection(name: &str) -> bool {
+        name.starts_with(PROJECTION)
+    }
+
     /// The basal latent of cells, `[cells, latent]`. A variational encoder gives the mean of what it describes.
     pub fn encode(&self, cells: &Cells, mode: Mode) -> Tensor {
         self.encoder.point(&self.decoder.input(cells), mode)
@@ -132,6 +138,23 @@ impl Network {
     /// What perturbations (`[cells, n]`, codes padded with 0) at doses add to the latent, `[cells, latent]`.
     pub fn perturbation_latent(&self, codes: &Tensor, doses: &Tensor) -> Tensor {
         self.perturbations.latent(codes, doses)
+    }
+
+    /// What one condition adds to the latent, `[1, latent]`, given codes and doses; perturbations that were never trained on
+    /// may be among them if the network has a table of embeddings.
+    pub fn condition_latent(&self, parts: &[(u32, f64)]) -> Tensor {
+        self.perturbations.of_condition(parts)
+    }
+
+    /// Fills a table of embeddings in, by the codes of a vocabulary that was embedded in it.
+    pub fn fill_embeddings(&mut self, table: &EmbeddingTable, vocabulary: &Vocabulary) {
+        self.perturbations.fill(table, vocabulary);
+    }
+
+    /// Which of the covariates is the batch.
+    #[must_use]
+    pub fn batch_at(&self) -> Option<usize> {
+        self.batch
     }
 
     /// What covariates add to the latent, `[cells, latent]`: the batch is one of them.

@@ -125,9 +125,7 @@ impl Adam {
 
 /// The norm of all gradients together.
 fn norm(gradients: &[Tensor]) -> Tensor {
-    let squares = gradients
-        .iter()
-        .filter(|gradient| gradient.defined())
-        .map(|gradient| gradient.square().sum(gradient.kind()));
+    let squares =
+        gradients.iter().filter(|gradient| gradient.defined()).map(|gradient| gradient.square().sum(gradient.kind()));
     squares.reduce(|a, b| a + b).map_or_else(|| Tensor::from(0.0), |sum| sum.sqrt())
 }

@@ -75,11 +75,13 @@ impl Learner {
         let network = Network::new(plan, genes, vocabulary, kind, device);
         let adversaries = Adversaries::new(plan, vocabulary, kind, device);
         let clip = plan.train.gradient_clip_value;
+        // The original hands the projection of given embeddings to no optimiser.
+        let frozen = plan.compat.is_original();
         let learned = || network.parameters.learned().iter();
         Self {
             autoencoder_adam: Adam::new(
                 "autoencoder",
-                learned().filter(|(name, _)| !Network::is_doser(name)),
+                learned().filter(|(name, _)| !Network::is_doser(name) && !(frozen && Network::is_projection(name))),
                 plan.train.wd,
                 clip,
             ),
