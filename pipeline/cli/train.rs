@@ -106,7 +106,7 @@ fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
     let lines = !show.quiet && bar.is_hidden();
     Box::new(move |report: &EpochReport| {
         let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
-        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.accuracy"]
+        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.acc_perts"]
             .iter()
             .filter_map(|name| value(name));
         let told = told.collect::<Vec<_>>().join("  ");

@@ -35,8 +35,10 @@ use crate::{
     validation::{Scores, Validation},
 };
 
-/// Time between two checkpoints, both at ends of epochs.
+/// Time between two checkpoints at ends of epochs.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// An epoch that lasts longer is interrupted by one.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 /// On a device, losses are brought to the host, and looked at, once in so many batches.
 const LOOK_EVERY: u64 = 64;
 
@@ -190,12 +192,15 @@ impl Trainer {
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
         let losses = self.engine.step(&mut self.learner, input, &draws, schedule);
         self.progress.updates += losses.updates;
-        self.sums.add(losses);
+        self.sums.add(losses, index);
         if self.settings.device == Device::Cpu || index.is_multiple_of(LOOK_EVERY) || batch.plan.last {
-            self.sums.read(epoch, index)?;
+            self.sums.read(epoch)?;
         }
         self.epoch_cells += batch.plan.cells.len() as u64;
         self.progress.position = Position { epoch, batch: index + 1 };
+        if CHECKPOINT_WITHIN <= self.last_checkpoint.elapsed() && !batch.plan.last {
+            self.checkpoint()?;
+        }
         Ok(())
     }
 
@@ -229,7 +234,8 @@ impl Trainer {
         }
         let ends = self.order.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
-        if CHECKPOINT_EVERY <= self.last_checkpoint.elapsed() {
+        // The first one early, so that there is something to go back to.
+        if epoch == 0 || CHECKPOINT_EVERY <= self.last_checkpoint.elapsed() {
             self.checkpoint()?;
         }
         Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -266,7 +272,7 @@ impl Trainer {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        self.sums.read(self.progress.position.epoch, self.progress.position.batch)?;
+        self.sums.read(self.progress.position.epoch)?;
         self.progress.sums = self.sums.sums.clone();
         let started = Instant::now();
         checkpoint::write(
@@ -347,31 +353,61 @@ impl Sink for Trainer {
 #[derive(Debug, Default)]
 struct Sums {
     sums: BTreeMap<String, (f64, u64)>,
-    unread: BTreeMap<String, (Tensor, u64)>,
+    unread: BTreeMap<String, Unread>,
+}
+
+/// Losses that are still on the device.
+#[derive(Debug)]
+struct Unread {
+    sum: Tensor,
+    count: u64,
+    /// The first batch whose loss was not finite, or a number that no batch has.
+    first_bad: Tensor,
 }
 
 impl Sums {
-    fn add(&mut self, losses: StepLosses) {
+    fn add(&mut self, losses: StepLosses, batch: u64) {
+        let batch = i64::try_from(batch).unwrap_or(i64::MAX);
         for (name, loss) in losses.values {
+            // Which batch was the first that is not finite is told on the device, too: what is read is a sum over several.
+            let first = loss.isfinite().to_kind(Kind::Int64) * (i64::MAX - batch) + batch;
             let sum = match self.unread.remove(&name) {
-                Some((sum, count)) => (sum + loss, count + 1),
-                None => (loss, 1),
+                Some(unread) => Unread {
+                    sum: unread.sum + loss,
+                    count: unread.count + 1,
+                    first_bad: unread.first_bad.minimum(&first),
+                },
+                None => Unread { sum: loss, count: 1, first_bad: first },
             };
             self.unread.insert(name, sum);
         }
     }
 
-    fn read(&mut self, epoch: u32, batch: u64) -> Result<()> {
-        for (name, (sum, count)) in std::mem::take(&mut self.unread) {
+    fn read(&mut self, epoch: u32) -> Result<()> {
+        let mut bad: Option<(i64, String)> = None;
+        for (name, Unread { sum, count, first_bad }) in std::mem::take(&mut self.unread) {
             let sum = sum.double_value(&[]);
             if !sum.is_finite() {
-                return Err(Error::Diverged { what: format!("the loss `{name}`"), epoch, batch });
+                let at = first_bad.int64_value(&[]);
+                if bad.as_ref().is_none_or(|(first, _)| at < *first) {
+                    bad = Some((at, name));
+                }
+                continue;
             }
             let known = self.sums.entry(name).or_default();
             known.0 += sum;
             known.1 += count;
         }
-        Ok(())
+        match bad {
+            None => Ok(()),
+            Some((batch, name)) => {
+                let what = match name.strip_prefix("norm_") {
+                    Some(of) => format!("the gradient of the {of}"),
+                    None => format!("the loss `{name}`"),
+                };
+                Err(Error::Diverged { what, epoch, batch: u64::try_from(batch).unwrap_or(0) })
+            }
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
