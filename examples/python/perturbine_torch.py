@@ -90,9 +90,9 @@ class CPA(nn.Module):
         model = cls(json.loads((Path(folder) / "model.json").read_text()))
         weights = {name.removeprefix("module."): value for name, value in load_file(Path(folder) / "model.safetensors").items()}
         counters = {name for name in model.state_dict() if name.endswith("num_batches_tracked")}
-        missing, _ = model.load_state_dict(weights, strict=False)
-        if set(missing) != counters:
-            raise ValueError(f"{folder} lacks {sorted(set(missing) - counters)}")
+        lacking = set(model.load_state_dict(weights, strict=False).missing_keys) - counters
+        if lacking:
+            raise ValueError(f"{folder} lacks {sorted(lacking)}")
         return model.eval()
 
     def perturbations(self, conditions):

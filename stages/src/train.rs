@@ -1,5 +1,7 @@
 //! The end of training's road: batches go in, a model comes out.
 
+mod sums;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,6 +19,7 @@ use schemas::{
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use self::sums::Sums;
 use crate::{
     BoxError, Sink,
     atlas::Atlas,
@@ -28,7 +31,7 @@ use crate::{
         draws::Draws,
         input::Input,
         schedule::{Clock, Schedule},
-        step::{Engine, Learner, Plain, StepLosses},
+        step::{Engine, Learner, Plain},
     },
     order::{Position, TrainingOrder},
     saved::{self, Card, files},
@@ -155,7 +158,7 @@ impl Trainer {
         truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
         let now = Instant::now();
         Ok(Self {
-            sums: Sums { sums: progress.sums.clone(), unread: BTreeMap::new() },
+            sums: Sums::from(progress.sums.clone()),
             settings,
             order,
             learner,
@@ -346,73 +349,6 @@ impl Sink for Trainer {
 
     fn suspend(mut self) -> Result<(), BoxError> {
         Ok(self.checkpoint()?)
-    }
-}
-
-/// Sums of losses; those that are still on the device are read now and then.
-#[derive(Debug, Default)]
-struct Sums {
-    sums: BTreeMap<String, (f64, u64)>,
-    unread: BTreeMap<String, Unread>,
-}
-
-/// Losses that are still on the device.
-#[derive(Debug)]
-struct Unread {
-    sum: Tensor,
-    count: u64,
-    /// The first batch whose loss was not finite, or a number that no batch has.
-    first_bad: Tensor,
-}
-
-impl Sums {
-    fn add(&mut self, losses: StepLosses, batch: u64) {
-        let batch = i64::try_from(batch).unwrap_or(i64::MAX);
-        for (name, loss) in losses.values {
-            // Which batch was the first that is not finite is told on the device, too: what is read is a sum over several.
-            let first = loss.isfinite().to_kind(Kind::Int64) * (i64::MAX - batch) + batch;
-            let sum = match self.unread.remove(&name) {
-                Some(unread) => Unread {
-                    sum: unread.sum + loss,
-                    count: unread.count + 1,
-                    first_bad: unread.first_bad.minimum(&first),
-                },
-                None => Unread { sum: loss, count: 1, first_bad: first },
-            };
-            self.unread.insert(name, sum);
-        }
-    }
-
-    fn read(&mut self, epoch: u32) -> Result<()> {
-        let mut bad: Option<(i64, String)> = None;
-        for (name, Unread { sum, count, first_bad }) in std::mem::take(&mut self.unread) {
-            let sum = sum.double_value(&[]);
-            if !sum.is_finite() {
-                let at = first_bad.int64_value(&[]);
-                if bad.as_ref().is_none_or(|(first, _)| at < *first) {
-                    bad = Some((at, name));
-                }
-                continue;
-            }
-            let known = self.sums.entry(name).or_default();
-            known.0 += sum;
-            known.1 += count;
-        }
-        match bad {
-            None => Ok(()),
-            Some((batch, name)) => {
-                let what = match name.strip_prefix("norm_") {
-                    Some(of) => format!("the gradient of the {of}"),
-                    None => format!("the loss `{name}`"),
-                };
-                Err(Error::Diverged { what, epoch, batch: u64::try_from(batch).unwrap_or(0) })
-            }
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
-    fn means(&self) -> impl Iterator<Item = (&String, f64)> {
-        self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
     }
 }
 

@@ -61,7 +61,12 @@ impl Adam {
     /// One step; returns the norm of all gradients together before clipping, a scalar on the device. An undefined gradient leaves its parameter, and its count of steps, as they are.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let norm = norm(gradients);
+        let zero = || {
+            self.slots
+                .first()
+                .map_or_else(|| Tensor::from(0.0), |slot| Tensor::zeros([], (slot.first.kind(), slot.first.device())))
+        };
+        let norm = norm(gradients).unwrap_or_else(zero);
         let scale = self.clip_scale(&norm);
         for (slot, gradient) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
             let mut gradient = match &scale {
@@ -123,9 +128,9 @@ impl Adam {
     }
 }
 
-/// The norm of all gradients together.
-fn norm(gradients: &[Tensor]) -> Tensor {
+/// The norm of all gradients together, if there are any.
+fn norm(gradients: &[Tensor]) -> Option<Tensor> {
     let squares =
         gradients.iter().filter(|gradient| gradient.defined()).map(|gradient| gradient.square().sum(gradient.kind()));
-    squares.reduce(|a, b| a + b).map_or_else(|| Tensor::from(0.0), |sum| sum.sqrt())
+    squares.reduce(|a, b| a + b).map(|sum| sum.sqrt())
 }
