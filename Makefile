@@ -4,8 +4,9 @@ SHELL := /bin/bash
 CUDA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo 1 || echo 0)
 CARGO ?= cargo
 DEMO ?= demo
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test lint bench clean
+.PHONY: help setup build demo test lint bench bench-loaders clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -13,6 +14,7 @@ help:
 	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 brings the CUDA libraries as well)"
 	@echo "make lint    rustfmt and clippy, warnings denied"
 	@echo "make bench   the benches behind benches/RESULTS.md"
+	@echo "make bench-loaders   our loader beside its peers on the same cells; several GB and minutes"
 
 setup:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.9 or newer with pip"; exit 1; }
@@ -33,6 +35,10 @@ lint: setup
 
 bench: setup
 	$(CARGO) bench --locked
+
+bench-loaders: build
+	$(CARGO) build --release --locked --workspace --bench loader
+	@bash scripts/bench_loaders.sh $(RELEASE)/perturbine "$$(ls -t $(RELEASE)/deps/loader-* | grep -v '\.d$$' | head -n 1)"
 
 clean:
 	rm -rf target $(DEMO)

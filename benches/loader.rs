@@ -1,61 +1,263 @@
-//! How fast batches come out of a page-cached atlas: `order → read → encode → batch`, without a model behind.
+//! How fast shuffled batches come out of an atlas, without a model behind: one JSON line a run, as `make bench-loaders` puts
+//! them beside those of other loaders.
 //!
 //! ```sh
-//! cargo bench --bench loader -- [CELLS] [GENES] [BATCH]
+//! cargo bench --bench loader -- csr [ATLAS] [SECONDS]
 //! ```
+//!
+//! | mode | what is measured |
+//! |---|---|
+//! | `csr` | batches as they are stored, with labels coded for a model |
+//! | `dense` | rows of `f32`, with condition codes |
+//! | `cold` | the same, one epoch, after the kernel's page cache was emptied (by root) |
+//! | `bare` | a loop that copies the same rows in the same order, on as many threads, and does nothing else |
+//!
+//! Without an atlas, one of 100,000 simulated cells is made.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use perturbine::{
     Atlas, Resources,
     flows::{
-        batches,
+        batches, dense_batches,
         ingesting::{IngestOptions, ingest},
         simulate,
     },
-    stages::{
-        disk::ScratchFolder,
-        encode::Encoder,
-        groups::Groups,
-        ingest::format::{Choice, open},
-        order::{Order, OrderSettings},
-        simulate::{SimulateSettings, Simulator},
-        split::{Part, Scheme, Split},
-        vocabulary::Vocabulary,
-    },
+    memory::PeakMemory,
+};
+use schemas::{
+    batch::BatchPlan,
+    ids::{CellIndex, ConditionId},
+};
+use stages::{
+    block::place,
+    disk::ScratchFolder,
+    encode::Encoder,
+    groups::Groups,
+    ingest::format::{Choice, open},
+    order::{Order, OrderSettings},
+    simulate::{SimulateSettings, Simulator},
+    split::{Part, Scheme, Split},
+    vocabulary::Vocabulary,
 };
 
-const ROUNDS: u32 = 5;
+const BATCH: usize = 512;
+/// Batches whose entropy is measured.
+const LOOKED_AT: usize = 60;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u32>().ok());
-    let (cells, genes, batch_size) =
-        (numbers.next().unwrap_or(100_000), numbers.next().unwrap_or(2000), numbers.next().unwrap_or(512));
-    let folder = ScratchFolder::create()?;
-    let at = |name: &str| folder.path().join(name);
-    let resources = Resources::default();
-    let settings = SimulateSettings { cells: u64::from(cells), genes, ..SimulateSettings::default() };
-    simulate(&Simulator::new(settings)?, &at("bench.h5ad"), None, &resources)?;
-    let started = Instant::now();
-    ingest(open(&at("bench.h5ad"), &Choice::default())?, &at("bench.atlas"), &IngestOptions::default(), &resources)?;
-    println!("ingest: {:.0} cells/s", f64::from(cells) / started.elapsed().as_secs_f64());
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-    let atlas = Atlas::open(at("bench.atlas"))?;
-    let split = Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, 0.0, 0)?);
-    let groups = Groups::of(&atlas, Some(&split));
-    let vocabulary = Vocabulary::of(&atlas, &groups)?;
-    let order = OrderSettings { seed: 0, batch_size: batch_size as usize, window: 65_536 };
-    let order = Arc::new(Order::new(&atlas, split, Part::Train, order));
-    for epoch in 0..ROUNDS {
-        let encoder = Encoder::new(&atlas, groups.clone(), &vocabulary)?;
-        let started = Instant::now();
-        let mut entries = 0_u64;
-        for batch in batches(&atlas, order.epoch(epoch, 0), encoder, &resources).stream() {
-            entries += u64::from(batch?.expression.row_pointers.last().copied().unwrap_or(0));
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        println!("epoch {epoch}: {:.0} cells/s ({} entries)", f64::from(cells) / seconds, entries);
+fn main() -> Result<()> {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let mode = arguments.first().map_or("csr", String::as_str);
+    let seconds: f64 = arguments.get(2).map_or(Ok(3.0), |text| text.parse())?;
+    let scratch = ScratchFolder::create()?;
+    let path = match arguments.get(1) {
+        Some(path) => PathBuf::from(path),
+        None => simulated(scratch.path())?,
+    };
+    if mode == "cold" {
+        fs::write("/proc/sys/vm/drop_caches", "3")
+            .map_err(|error| format!("the page cache can't be emptied: {error}"))?;
     }
+    let run = Run::prepare(&path)?;
+    let measured = match mode {
+        "csr" => run.measure(seconds, |run, epoch| {
+            let encoder = Encoder::new(&run.atlas, run.groups.clone(), &run.vocabulary)?;
+            Ok(batches(&run.atlas, run.order.epoch(epoch, 0), encoder, &Resources::default())
+                .stream()
+                .map(|batch| Ok(batch?.plan)))
+        })?,
+        "dense" | "cold" => run.measure(if mode == "cold" { 0.0 } else { seconds }, |run, epoch| {
+            Ok(dense_batches(&run.atlas, run.order.epoch(epoch, 0), &Resources::default())
+                .stream()
+                .map(|batch| Ok(batch?.plan)))
+        })?,
+        "bare" => run.bare(seconds)?,
+        other => return Err(format!("there is no mode `{other}`").into()),
+    };
+    println!("{}", run.line(mode, &measured));
     Ok(())
+}
+
+/// An atlas of simulated cells.
+fn simulated(folder: &Path) -> Result<PathBuf> {
+    let (file, atlas) = (folder.join("bench.h5ad"), folder.join("bench.atlas"));
+    let settings = SimulateSettings { cells: 100_000, genes: 5000, ..SimulateSettings::default() };
+    simulate(&Simulator::new(settings)?, &file, None, &Resources::default())?;
+    ingest(open(&file, &Choice::default())?, &atlas, &IngestOptions::default(), &Resources::default())?;
+    Ok(atlas)
+}
+
+/// What is measured.
+struct Run {
+    began: Instant,
+    opened: Duration,
+    peak: PeakMemory,
+    atlas: Atlas,
+    groups: Groups,
+    vocabulary: Vocabulary,
+    order: Arc<Order>,
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Measured {
+    cells: u64,
+    seconds: f64,
+    processor_seconds: f64,
+    /// From the moment before the atlas was opened.
+    first_batch: Duration,
+    /// Rates of whole epochs.
+    epochs: Vec<f64>,
+    entropy: f64,
+}
+
+impl Run {
+    fn prepare(path: &Path) -> Result<Self> {
+        let peak = PeakMemory::watch();
+        let began = Instant::now();
+        let atlas = Atlas::open(path)?;
+        let opened = began.elapsed();
+        let split = Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, 0.0, 0)?);
+        let groups = Groups::of(&atlas, Some(&split));
+        let vocabulary = Vocabulary::of(&atlas, &groups)?;
+        let window = schemas::config::TrainSettings::default().window;
+        let order = OrderSettings::new(0, BATCH, usize::try_from(window)?);
+        let order = Arc::new(Order::new(&atlas, split, Part::Train, order));
+        Ok(Self { began, opened, peak, atlas, groups, vocabulary, order })
+    }
+
+    /// Whole epochs until the time is over; no fewer than one.
+    fn measure<S>(&self, seconds: f64, stream: impl Fn(&Self, u32) -> Result<S>) -> Result<Measured>
+    where
+        S: Iterator<Item = Result<BatchPlan>>,
+    {
+        let mut measured = Measured::default();
+        let mut plans = Vec::new();
+        let (started, processor) = (Instant::now(), processor_seconds()?);
+        while measured.epochs.is_empty() || started.elapsed().as_secs_f64() < seconds {
+            let (epoch_started, before) = (Instant::now(), measured.cells);
+            for plan in stream(self, u32::try_from(measured.epochs.len())?)? {
+                let plan = plan?;
+                if measured.cells == 0 {
+                    measured.first_batch = self.began.elapsed();
+                }
+                measured.cells += plan.cells.len() as u64;
+                if plans.len() < LOOKED_AT && plan.cells.len() == BATCH {
+                    plans.push(plan.cells);
+                }
+            }
+            measured.epochs.push((measured.cells - before) as f64 / epoch_started.elapsed().as_secs_f64());
+        }
+        measured.seconds = started.elapsed().as_secs_f64();
+        measured.processor_seconds = processor_seconds()? - processor;
+        measured.entropy = self.entropy(&plans);
+        Ok(measured)
+    }
+
+    /// Copies genes and values of each row to where its batch's buffer has room: what no loader of these bytes can do without.
+    fn bare(&self, seconds: f64) -> Result<Measured> {
+        let block_rows = self.atlas.manifest().block_rows;
+        let mut rows = Vec::new();
+        for plan in self.order.epoch(0, 0) {
+            for row in plan.rows {
+                let (block, row) = place(row, block_rows);
+                let block = self.atlas.mapped_block(block)?.ok_or("only raw blocks can be copied as they are")?;
+                rows.push(block.row(row));
+            }
+        }
+        let mut measured = Measured::default();
+        let (started, processor) = (Instant::now(), processor_seconds()?);
+        let threads = Resources::default().threads.get();
+        while measured.epochs.is_empty() || started.elapsed().as_secs_f64() < seconds {
+            let epoch_started = Instant::now();
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    let rows = &rows;
+                    scope.spawn(move || {
+                        let mut ring = vec![(Vec::<u8>::new(), Vec::<u8>::new()); 4];
+                        for (at, batch) in rows.chunks(BATCH).enumerate().filter(|(at, _)| at % threads == thread) {
+                            let (genes, values) = &mut ring[at / threads % 4];
+                            genes.clear();
+                            values.clear();
+                            for (row_genes, row_values) in batch {
+                                genes.extend_from_slice(row_genes.bytes());
+                                values.extend_from_slice(row_values.bytes());
+                            }
+                            std::hint::black_box((genes, values));
+                        }
+                    });
+                }
+            });
+            measured.cells += rows.len() as u64;
+            measured.epochs.push(rows.len() as f64 / epoch_started.elapsed().as_secs_f64());
+        }
+        measured.seconds = started.elapsed().as_secs_f64();
+        measured.processor_seconds = processor_seconds()? - processor;
+        Ok(measured)
+    }
+
+    /// Mean entropy of the conditions of a batch, in bits.
+    fn entropy(&self, batches: &[Vec<CellIndex>]) -> f64 {
+        let of = |cells: &Vec<CellIndex>| {
+            let mut counts: BTreeMap<ConditionId, f64> = BTreeMap::new();
+            cells.iter().for_each(|cell| *counts.entry(self.atlas.condition(*cell)).or_default() += 1.0);
+            let shares = counts.values().map(|count| count / cells.len() as f64);
+            shares.map(|share| -share * share.log2()).sum::<f64>()
+        };
+        batches.iter().map(of).sum::<f64>() / batches.len().max(1) as f64
+    }
+
+    /// The entropy of batches that are drawn without regard to where their cells lie.
+    fn entropy_of_random(&self) -> f64 {
+        let cells = self.atlas.cells();
+        let mut state = 1_u64;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            CellIndex((state >> 32) % cells)
+        };
+        let batches: Vec<Vec<CellIndex>> = (0..LOOKED_AT).map(|_| (0..BATCH).map(|_| draw()).collect()).collect();
+        self.entropy(&batches)
+    }
+
+    fn line(self, mode: &str, measured: &Measured) -> serde_json::Value {
+        let mut rates = measured.epochs.clone();
+        rates.sort_by(f64::total_cmp);
+        let store: u64 = self.atlas.manifest().files.values().map(|file| file.bytes).sum();
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let random = self.entropy_of_random();
+        serde_json::json!({
+            "peer": "perturbine",
+            "settings": mode,
+            "state": if mode == "cold" { "cold" } else { "warm" },
+            "cells_s": (measured.cells as f64 / measured.seconds).round(),
+            "median_epoch_cells_s": rates[rates.len() / 2].round(),
+            "cells_cpu_s": (measured.cells as f64 / measured.processor_seconds).round(),
+            "open_ms": milliseconds(self.opened),
+            "first_batch_ms": milliseconds(measured.first_batch.saturating_sub(self.opened)),
+            "H": measured.entropy,
+            "H_iid": random,
+            "store_bytes": store,
+            "peak_anon_mb": self.peak.bytes() >> 20,
+        })
+    }
+}
+
+/// Processor time of this process, in user and in kernel mode.
+fn processor_seconds() -> Result<f64> {
+    let told = fs::read_to_string("/proc/self/stat")?;
+    // The second field is a name in brackets, which may hold anything.
+    let fields: Vec<&str> = told.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / 100.0)
 }

@@ -2,18 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{
-    Error, Result,
-    batch::{BatchPlan, Role},
-    ids::{CellIndex, RowIndex},
-};
+use schemas::{Error, Result, batch::BatchPlan};
 use stages::{
     BoxError,
     atlas::Atlas,
     batch::{Batch, Gatherer},
+    dense::{DenseBatch, Densifier},
     encode::Encoder,
     profiles::Rows,
-    read::Read,
+    read::ReadAhead,
 };
 
 use crate::runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop};
@@ -28,14 +25,14 @@ pub mod predicting;
 #[cfg(feature = "hdf5")]
 mod simulating;
 #[cfg(feature = "torch")]
+mod stored_order;
+#[cfg(feature = "torch")]
 pub mod training;
 
-/// Edges of the longest road: order, read, encode, batch, predict, rows.
+/// Edges of the longest road: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
-
-/// Rows of the matrix that a batch is drawn from when nothing but sums over cells is wanted.
-#[cfg(feature = "torch")]
-const SUMMED_ROWS: u64 = 512;
+/// Edges of the longest road from an atlas: read, batch, predict, rows, write.
+const MOST_EDGES_BESIDE_BLOCKS: usize = 4;
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -60,20 +57,46 @@ impl Resources {
     fn edge(&self) -> Capacity {
         Capacity { items: 1 + self.threads.get(), bytes: self.memory / MOST_EDGES }
     }
+
+    /// One edge of a road from an atlas: where blocks have to be held, they take most of the memory.
+    fn edge_beside_blocks(&self, atlas: &Atlas) -> Capacity {
+        match atlas.holds_blocks() {
+            true => {
+                Capacity { bytes: (self.memory - self.held_bytes(atlas)) / MOST_EDGES_BESIDE_BLOCKS, ..self.edge() }
+            }
+            false => self.edge(),
+        }
+    }
+
+    /// Bytes of unpacked blocks that a road from an atlas holds at most: a window of the default size at 480 non-zeros a
+    /// cell. Blocks of the memory map are the kernel's.
+    #[must_use]
+    pub fn held_bytes(&self, atlas: &Atlas) -> usize {
+        if atlas.holds_blocks() { self.memory / 4 * 3 } else { 0 }
+    }
 }
 
-/// `order → read → encode → batch`: the batches of some plans, with their labels coded for a model.
+/// `order → read → batch`: the batches of some plans, with their labels coded for a model.
 pub fn batches<I>(atlas: &Atlas, plans: I, encoder: Encoder, resources: &Resources) -> Pipeline<Batch>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
 {
-    let gatherer = Gatherer::new(atlas);
-    Pipeline::from_source("order", resources.edge(), Plans(plans))
-        .with_stop(resources.stop.clone())
-        .then("read", Read::new(atlas.clone()))
-        .map("encode", resources.threads, move |pinned| encoder.encode(pinned))
-        .map("batch", resources.threads, move |encoded| gatherer.gather(encoded))
+    let gatherer = Gatherer::new(atlas, resources.held_bytes(atlas));
+    read(atlas, plans, resources).map("batch", resources.threads, move |plan| {
+        let labels = encoder.labels(&plan)?;
+        gatherer.gather(plan, labels)
+    })
+}
+
+/// `order → read → dense`: the batches of some plans as dense rows, with their conditions.
+pub fn dense_batches<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<DenseBatch>
+where
+    I: IntoIterator<Item = BatchPlan> + Send + 'static,
+    I::IntoIter: Send,
+{
+    let densifier = Densifier::new(atlas, resources.held_bytes(atlas));
+    read(atlas, plans, resources).map("dense", resources.threads, move |plan| densifier.densify(plan))
 }
 
 /// `order → read → batch`: the rows of some plans, without labels.
@@ -82,28 +105,34 @@ where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
 {
-    let gatherer = Gatherer::new(atlas);
-    Pipeline::from_source("order", resources.edge(), Plans(plans))
-        .with_stop(resources.stop.clone())
-        .then("read", Read::new(atlas.clone()))
-        .map("batch", resources.threads, move |pinned| {
-            let expression = gatherer.rows(&pinned)?;
-            Ok(Rows { plan: pinned.plan, expression })
-        })
+    let gatherer = Gatherer::new(atlas, resources.held_bytes(atlas));
+    read(atlas, plans, resources).map("batch", resources.threads, move |plan| {
+        let expression = gatherer.rows(&plan)?;
+        Ok(Rows { plan, expression })
+    })
 }
 
-/// Some cells, as the matrix has them: every block is read once at most.
-#[cfg(feature = "torch")]
-fn rows_as_stored<F>(atlas: &Atlas, wanted: F) -> impl Iterator<Item = BatchPlan> + Send + use<F>
+/// `order → read`: plans whose blocks were asked of the disk. Both take a moment a plan, so that they share a thread.
+fn read<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<BatchPlan>
 where
-    F: Fn(CellIndex) -> bool + Send + 'static,
+    I: IntoIterator<Item = BatchPlan> + Send + 'static,
+    I::IntoIter: Send,
 {
-    let (atlas, rows) = (atlas.clone(), atlas.cells());
-    (0..rows.div_ceil(SUMMED_ROWS)).map(move |index| {
-        let end = rows.min((index + 1) * SUMMED_ROWS);
-        let cells = (index * SUMMED_ROWS..end).map(|row| atlas.cell(RowIndex(row))).filter(|cell| wanted(*cell));
-        BatchPlan { epoch: 0, index, role: Role::Source, last: end == rows, window: index, cells: cells.collect() }
-    })
+    let (capacity, atlas) = (resources.edge_beside_blocks(atlas), atlas.clone());
+    let plans = Plans(Deferred(move || ReadAhead::new(atlas, plans.into_iter())));
+    Pipeline::from_source("read", capacity, plans).with_stop(resources.stop.clone())
+}
+
+/// An iterator that is made on the thread that drives it.
+struct Deferred<F>(F);
+
+impl<I: Iterator, F: FnOnce() -> I> IntoIterator for Deferred<F> {
+    type Item = I::Item;
+    type IntoIter = I;
+
+    fn into_iter(self) -> I {
+        self.0()
+    }
 }
 
 /// Plans can't fail; the runtime's sources may.

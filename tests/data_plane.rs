@@ -35,7 +35,7 @@ use stages::{
 
 use self::support::{Home, atlas, simulator, store};
 
-const ORDER: OrderSettings = OrderSettings { seed: 7, batch_size: 50, window: 200 };
+const ORDER: OrderSettings = OrderSettings { seed: 7, batch_size: 50, window: 200, rank: 0, ranks: 1 };
 
 fn random_split(atlas: &Atlas) -> Arc<Split> {
     Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), 0.2, 3).unwrap())
@@ -131,7 +131,7 @@ fn a_file_that_is_sorted_by_condition_gives_mixed_batches() {
     let all: Vec<CellIndex> = cells_of(&atlas, Part::Train).into_iter().collect();
     let sorted = all.chunks(256).map(entropy).sum::<f64>() / all.chunks(256).count() as f64;
     assert!(sorted < 0.5 * entropy(&all), "the file is not sorted: {sorted}");
-    let settings = OrderSettings { seed: 1, batch_size: 256, window: 4096 };
+    let settings = OrderSettings::new(1, 256, 4096);
     let plans = epoch(&order(&atlas, Part::Train, settings), 0);
     let whole: Vec<&BatchPlan> = plans.iter().filter(|plan| plan.cells.len() == 256).collect();
     let mixed = whole.iter().map(|plan| entropy(&plan.cells)).sum::<f64>() / whole.len() as f64;
@@ -217,7 +217,6 @@ proptest! {
     #[test]
     fn any_plan_gathers_the_rows_it_names(
         cells in prop::collection::vec(0_u64..333, 1..80),
-        window in 0_u64..3,
         compress: bool,
         shuffle: Option<u64>,
         threads in 1_usize..4,
@@ -229,7 +228,8 @@ proptest! {
         let options = IngestOptions { codec, shuffle, ..IngestOptions::default() };
         let atlas = support::ingest_chunk(&chunk, simulator.genes(), &home.path("a.atlas"), &options);
         let cells: Vec<CellIndex> = cells.into_iter().map(CellIndex).collect();
-        let plan = BatchPlan { epoch: 0, index: 0, role: Role::Source, last: true, window, cells };
+        let rows = cells.iter().map(|cell| atlas.row(*cell)).collect();
+        let plan = BatchPlan { epoch: 0, index: 0, role: Role::Source, last: true, cells, rows };
         let resources = Resources { threads: NonZeroUsize::new(threads).unwrap(), ..Resources::default() };
         let rows = flows::rows(&atlas, vec![plan.clone()], &resources).stream().next().unwrap().unwrap();
         let mut found = Vec::new();

@@ -299,6 +299,9 @@ pub(crate) struct IngestArgs {
     /// Adds a column to obs, named so, that says which file each cell is from; may be named as a covariate or batch
     #[arg(long, value_name = "KEY")]
     pub(super) file_key: Option<String>,
+    /// Leave the matrix in its file, an .h5ad without compression, and read it there from now on
+    #[arg(long, conflicts_with_all = ["compress", "filter", "drop_label", "min_cells"])]
+    pub(super) in_place: bool,
     #[command(flatten)]
     pub(super) keys: KeyArgs,
 }

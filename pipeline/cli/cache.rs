@@ -6,6 +6,7 @@ use std::{
 };
 
 use perturbine::{Atlas, Error, Result};
+use schemas::atlas::Codec;
 use serde::{Deserialize, Serialize};
 use stages::{disk::write_atomically, ingest::format::open};
 
@@ -45,10 +46,7 @@ impl Context {
         let text = flags.map(|flags| format!("{flags:?}"));
         let state = file_states(path)?;
         match (cache.exists(), record(&cache)) {
-            (false, _) => {
-                self.show.note(&format!("ingesting {} into {}, once", path.display(), cache.display()));
-                self.make(path, &cache, flags, state)
-            }
+            (false, _) => self.make(path, &cache, flags, state),
             (true, None) => self.own(path, &cache, flags),
             (true, Some(made)) if made.files == state && text.is_none_or(|text| text == made.flags) => {
                 self.show.note(&format!("using {}", cache.display()));
@@ -68,7 +66,15 @@ impl Context {
 
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>, files: Vec<FileState>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
-        ingest_source(open(path, &flags.choice.choice())?, cache, &flags, self)?;
+        let source = open(path, &flags.choice.choice())?;
+        let codec = flags.codec_beside(&*source);
+        self.show.note(&match codec {
+            Codec::InPlace => {
+                format!("{} is read in place; its labels go into {}, once", path.display(), cache.display())
+            }
+            Codec::Raw | Codec::Zstd => format!("ingesting {} into {}, once", path.display(), cache.display()),
+        });
+        ingest_source(source, cache, &flags, codec, self)?;
         let record = Record { files, flags: format!("{flags:?}") };
         let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&cache.join(RECORD), &text)?;

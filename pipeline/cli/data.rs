@@ -72,7 +72,8 @@ pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
             Arc::new(Joined::new(sources, &options)?)
         }
     };
-    let manifest = ingest_source(source, &args.out, &args.keys, context)?;
+    let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
+    let manifest = ingest_source(source, &args.out, &args.keys, codec, context)?;
     if let Some(column) = &args.split {
         import_split(&args.out, column, context)?;
     }
@@ -96,12 +97,14 @@ pub(super) fn ingest_source(
     source: Arc<dyn Source>,
     out: &Path,
     keys: &KeyArgs,
+    codec: Codec,
     context: &Context,
 ) -> Result<schemas::atlas::Manifest> {
     let bar = context.show.bar(source.cells(), "cells");
     let drawn = bar.clone();
     let on_cells = Some(OnCells(Arc::new(move |cells| drawn.set_position(cells))));
-    let ingested = ingesting::ingest(source, out, &IngestOptions { on_cells, ..keys.options() }, &context.resources)?;
+    let ingested =
+        ingesting::ingest(source, out, &IngestOptions { on_cells, codec, ..keys.options() }, &context.resources)?;
     bar.finish_and_clear();
     if !ingested.guessed.is_empty() {
         context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
@@ -130,7 +133,7 @@ impl KeyArgs {
                 delimiter: self.delimiter.clone(),
             },
             selection: self.selection(),
-            codec: if self.compress { Codec::Zstd } else { Codec::Raw },
+            codec: self.codec(),
             values: match self.values {
                 ValuesArg::Auto => ValuesAs::Auto,
                 ValuesArg::Counts => ValuesAs::Counts,
@@ -143,6 +146,21 @@ impl KeyArgs {
             },
             on_cells: None,
             shuffle: (!self.no_shuffle).then_some(self.shuffle_seed),
+        }
+    }
+
+    /// How the matrix is stored, where it is.
+    fn codec(&self) -> Codec {
+        if self.compress { Codec::Zstd } else { Codec::Raw }
+    }
+
+    /// What data files are made to that stand where an atlas is expected: read in place if they can be.
+    #[cfg(feature = "torch")]
+    pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
+        let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
+        match self.codec() {
+            Codec::Raw if takes_all && source.in_place().is_some() => Codec::InPlace,
+            codec => codec,
         }
     }
 

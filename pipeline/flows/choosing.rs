@@ -17,7 +17,7 @@ use stages::{
     },
 };
 
-use super::{Resources, completed, rows, rows_as_stored};
+use super::{Resources, completed, rows, stored_order::rows_as_stored};
 
 /// The atlas as a model sees it, and how that was chosen. Only training cells are looked at.
 ///

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    atlas::{Codec, GeneWidth, Keys, Manifest, Selection, files},
+    atlas::{Codec, GeneWidth, InPlace, Keys, Manifest, Selection, files},
 };
 use stages::{
     disk::StagedFolder,
@@ -43,7 +43,7 @@ impl std::fmt::Debug for OnCells {
 pub struct IngestOptions {
     /// Which columns are labels, as far as the user said.
     pub keys: AskedKeys,
-    /// Raw or zstd blocks.
+    /// Raw or zstd blocks, or none: then the source is read in place, in its own order.
     pub codec: Codec,
     /// What the values are taken for.
     pub values: ValuesAs,
@@ -102,6 +102,10 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         },
         selection: options.selection.clone(),
         values: options.values,
+        in_place: match options.codec {
+            Codec::InPlace => Some(in_place(&*source, options, out)?),
+            Codec::Raw | Codec::Zstd => None,
+        },
     };
     let filter = cell_filter(&*source, &options.selection, &keys)?;
     let folder = StagedFolder::create(out)?;
@@ -123,7 +127,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         .then("annotate", annotate)
         .then("tally", tally);
 
-    let (annotated, mut matrix) = match options.shuffle {
+    let (annotated, mut matrix) = match options.shuffle.filter(|_| options.codec != Codec::InPlace) {
         None => {
             let store = StoreMatrix::create(&folder, options.codec, None)?;
             let matrix = stored(rows, store, width, options.codec, resources)?;
@@ -150,6 +154,28 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     }
     let manifest = publish(folder, facts, annotated, matrix)?;
     Ok(Ingested { manifest, guessed: keys.guessed })
+}
+
+/// Where the matrix of a source can be read for an atlas that holds none.
+fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<InPlace> {
+    let refused = |why: &str| {
+        let message = format!("{} can't be read in place: {why}", source.origin());
+        Err(Error::usage(message, "leave --in-place out, and the matrix is stored in the atlas"))
+    };
+    if options.selection != Selection::default() || options.on_bad_values != OnBadValues::Error {
+        return refused("some of its cells or values are left out");
+    }
+    let Some(mut found) = source.in_place() else {
+        return refused("that takes one .h5ad whose matrix is CSR or dense, and not compressed");
+    };
+    let beside =
+        || std::fs::canonicalize(out.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")));
+    if let Some(name) = found.matrix.path.file_name()
+        && beside().is_ok_and(|folder| found.matrix.path.parent() == Some(&folder))
+    {
+        found.matrix.path = name.into();
+    }
+    Ok(found)
 }
 
 fn stored(

@@ -16,7 +16,7 @@ use stages::{
     split::{Part, Split},
 };
 
-use super::{Resources, completed, predicting::source_rows, rows, rows_as_stored};
+use super::{Resources, completed, predicting::source_rows, rows, stored_order::rows_as_stored};
 
 /// What each cell's counts are scaled to on the pseudobulk scale.
 const TARGET_SUM: f64 = 1e4;

@@ -1,4 +1,4 @@
-//! `order → read → encode → batch → predict`, and from there to the caller or into Parquet files.
+//! `read → batch → predict`, and from there to the caller or into Parquet files.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -159,13 +159,11 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
         let size = batch_size(plan_jobs.jobs[job].targets.len());
         let mut cells = plan_jobs.source_cells(job, &plan_atlas).peekable();
         let epoch = u32::try_from(job).unwrap_or(u32::MAX);
-        let mut index = 0;
+        let (mut index, row_atlas) = (0, plan_atlas.clone());
         std::iter::from_fn(move || {
             let taken: Vec<_> = cells.by_ref().take(size).collect();
-            // Source cells ascend, so that no block of an earlier batch is needed again, but for the one they share.
-            let window = (u64::from(epoch) << 32) | index;
-            let plan =
-                BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), window, cells: taken };
+            let rows = taken.iter().map(|cell| row_atlas.row(*cell)).collect();
+            let plan = BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
             index += 1;
             (!plan.cells.is_empty()).then_some(plan)
         })

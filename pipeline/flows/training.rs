@@ -1,10 +1,10 @@
-//! `order → read → encode → batch → train`.
+//! `read → batch → train`.
 
 use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    config::{Doser, Settings},
+    config::{self, Doser, Settings},
 };
 use stages::{
     atlas::Atlas,
@@ -15,6 +15,7 @@ use stages::{
     encode::Encoder,
     groups::Groups,
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted},
+    sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
     train::{OnEpoch, Trained, Trainer, TrainerSettings},
@@ -68,9 +69,14 @@ impl Training {
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
         let atlas = &atlas;
-        let order =
-            OrderSettings { seed: plan.seed, batch_size: size(plan.train.batch_size), window: size(plan.train.window) };
-        let train = Arc::new(Order::new(atlas, Arc::clone(&split), Part::Train, order));
+        let order = OrderSettings::new(plan.seed, size(plan.train.batch_size), size(plan.train.window));
+        let sampling = match plan.train.sampling {
+            config::Sampling::Uniform => Sampling::Uniform,
+            config::Sampling::Balanced => Sampling::Balanced,
+            config::Sampling::Weighted => Sampling::Weighted(plan.train.condition_weights.clone()),
+            config::Sampling::Paired => Sampling::Paired(plan.train.match_keys.clone()),
+        };
+        let train = Arc::new(Order::sampled(atlas, Arc::clone(&split), order, &sampling)?);
         let valid = Arc::new(Order::of_cells(
             atlas,
             Part::Valid,

@@ -5,9 +5,11 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `manifest.json` | [`Manifest`]: sizes, types, label rules, covariate values, provenance, and the checksum of every other file; written last, by rename |
-//! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes |
+//! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes; not there where the matrix is read in place ([`InPlaceMatrix`]) |
 //! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
 //! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
+//! | `members.bin` | a u64 a cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells lie together |
+//! | `chunks.bin` | where the matrix is read in place: a u64 a chunk, where it lies in that file |
 //! | `rows.bin` | where the matrix is shuffled: a u64 a cell, the row of the matrix that holds it |
 //! | `order.bin` | where the matrix is shuffled: a u64 a row, the cell that it holds; the inverse of `rows.bin` |
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
@@ -37,13 +39,17 @@
 //! values        as above, up to the end of the block's unpacked bytes
 //! ```
 //!
-//! A block's checksum is XXH3-64 of the bytes as they lie on disk.
+//! A block's checksum is XXH3-64 of the bytes as they lie on disk; of a block that is read in place, of its raw bytes.
 
+mod in_place;
 mod manifest;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::manifest::{FileEntry, Keys, Manifest, Origin, RowOrder, Selection};
+pub use self::{
+    in_place::{InPlace, InPlaceForm, InPlaceMatrix, StoredArray, StoredNumber},
+    manifest::{FileEntry, Keys, Manifest, Origin, RowOrder, Selection},
+};
 
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
@@ -64,6 +70,10 @@ pub mod files {
     pub const BLOCKS: &str = "blocks.bin";
     /// Condition id and covariate codes of every cell.
     pub const LABELS: &str = "labels.bin";
+    /// All cells, by condition and covariates.
+    pub const MEMBERS: &str = "members.bin";
+    /// Where the chunks of a matrix that is read in place lie.
+    pub const CHUNKS: &str = "chunks.bin";
     /// The row of every cell.
     pub const ROWS: &str = "rows.bin";
     /// The cell of every row.
@@ -177,6 +187,27 @@ pub enum Codec {
     Raw,
     /// Genes as gaps, in one zstd frame.
     Zstd,
+    /// Not at all: its rows are read from the file where they were found.
+    #[serde(rename = "in-place")]
+    InPlace,
+}
+
+impl Codec {
+    /// The number that stands for it in a [`BlockEntry`].
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::Zstd => 1,
+            Self::InPlace => 2,
+        }
+    }
+
+    /// The codec that a number stands for.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Raw, Self::Zstd, Self::InPlace].into_iter().find(|codec| codec.code() == code)
+    }
 }
 
 /// Where a block lies and what is in it: a row of `blocks.bin`.
@@ -186,11 +217,11 @@ pub enum Codec {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
-    /// Where it starts in `matrix.bin`.
+    /// Where it starts in `matrix.bin`; 0 of a block that is read in place.
     pub offset: u64,
-    /// Bytes on disk.
+    /// Bytes in `matrix.bin`; 0 of a block that is read in place.
     pub bytes: u64,
-    /// XXH3-64 of those bytes.
+    /// XXH3-64 of those bytes, or of the raw ones of a block that is read in place.
     pub checksum: u64,
     /// Non-zeros.
     pub entries: u32,
@@ -213,7 +244,7 @@ impl BlockEntry {
         bytes[24..28].copy_from_slice(&self.entries.to_le_bytes());
         bytes[28..30].copy_from_slice(&self.rows.to_le_bytes());
         bytes[30] = self.value_width.code();
-        bytes[31] = u8::from(self.codec == Codec::Zstd);
+        bytes[31] = self.codec.code();
         bytes
     }
 
@@ -228,11 +259,7 @@ impl BlockEntry {
             entries: u32::from_le_bytes(std::array::from_fn(|i| bytes[24 + i])),
             rows: u16::from_le_bytes([bytes[28], bytes[29]]),
             value_width: ValueWidth::from_code(bytes[30])?,
-            codec: match bytes[31] {
-                0 => Codec::Raw,
-                1 => Codec::Zstd,
-                _ => return None,
-            },
+            codec: Codec::from_code(bytes[31])?,
         })
     }
 

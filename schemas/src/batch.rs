@@ -1,10 +1,13 @@
 //! A minibatch as a model sees it: expression in CSR form in the narrow types it is stored in, and its labels.
 //!
-//! Making it dense belongs to the device that computes on it.
+//! Making it dense belongs to the device that computes on it; [`Dense`] is for those who want rows of `f32` in memory.
 
 use sprs::CsMatI;
 
-use crate::{ByteSize, ids::CellIndex};
+use crate::{
+    ByteSize,
+    ids::{CellIndex, RowIndex},
+};
 
 /// What a batch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,15 +31,15 @@ pub struct BatchPlan {
     pub role: Role,
     /// Whether it is the last of its epoch and role.
     pub last: bool,
-    /// Counts windows of blocks from the start of the order: blocks of an earlier window are not needed any more.
-    pub window: u64,
     /// Its cells.
     pub cells: Vec<CellIndex>,
+    /// The rows of the matrix that hold them.
+    pub rows: Vec<RowIndex>,
 }
 
 impl ByteSize for BatchPlan {
     fn byte_size(&self) -> usize {
-        self.cells.byte_size()
+        self.cells.byte_size() + self.rows.byte_size()
     }
 }
 
@@ -134,6 +137,76 @@ impl ByteSize for Expression {
             Values::F32(values) => values.byte_size(),
         };
         self.row_pointers.byte_size() + genes + values
+    }
+}
+
+/// Floats of a line.
+const LINE: usize = 16;
+
+/// Sixteen floats that lie in one line of the processor's cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub struct Line(pub [f32; LINE]);
+
+/// Rows of expression, dense: row-major, each row starting at a multiple of 64 bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dense {
+    genes: usize,
+    rows: usize,
+    lines: Vec<Line>,
+}
+
+impl Dense {
+    /// Makes it so many rows of so many genes. What they hold is not told until they are written.
+    pub fn resize(&mut self, rows: usize, genes: usize) {
+        (self.rows, self.genes) = (rows, genes);
+        let wanted = rows * genes.div_ceil(LINE);
+        // A buffer that was larger keeps its memory, and what is in it.
+        if self.lines.len() < wanted {
+            self.lines.resize(wanted, Line::default());
+        }
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many genes a row has.
+    #[must_use]
+    pub fn genes(&self) -> usize {
+        self.genes
+    }
+
+    /// Floats from the start of a row to that of the next; those beyond the last gene are zero.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        LINE * self.genes.div_ceil(LINE)
+    }
+
+    /// The values of one row, a gene each.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.as_slice()[row * self.stride()..row * self.stride() + self.genes]
+    }
+
+    /// All rows, [`Dense::stride`] floats each.
+    #[must_use]
+    pub fn as_slice(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.rows * self.stride()]
+    }
+
+    /// The lines of each row, to be written.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [Line]> {
+        let lines = self.genes.div_ceil(LINE);
+        self.lines.chunks_exact_mut(lines.max(1)).take(self.rows)
+    }
+}
+
+impl ByteSize for Dense {
+    fn byte_size(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>()
     }
 }
 

@@ -2,32 +2,28 @@
 
 use std::{
     fs::File,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use schemas::{
     Error, Result,
-    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, Manifest, RowOrder, files},
+    atlas::{Manifest, RowOrder, files},
     ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
 };
-use xxhash_rust::xxh3::xxh3_64;
 
+mod blocks;
 mod genes;
 mod manifest;
+mod shuffled;
 
-use self::manifest::{check_file, check_records, read_gene_names, read_manifest};
-use crate::{
-    block::{Block, Bytes},
-    disk::{checksum_of, hex},
-    gene_subset::GeneSubset,
-    mmap, packed,
+use self::{
+    blocks::Matrix,
+    manifest::{read_gene_names, read_manifest},
+    shuffled::Shuffled,
 };
+use crate::{disk::checksum_of, gene_subset::GeneSubset, mmap};
 
 /// How the matrix is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,20 +49,6 @@ struct Inner {
     shuffled: Option<Shuffled>,
     matrix: Matrix,
     checked: Vec<AtomicU64>,
-}
-
-/// Which row holds which cell, both ways.
-#[derive(Debug)]
-struct Shuffled {
-    rows: memmap2::Mmap,
-    order: memmap2::Mmap,
-}
-
-#[derive(Debug)]
-enum Matrix {
-    Empty,
-    Map(memmap2::Mmap),
-    Read(File),
 }
 
 /// Damage that `verify` found.
@@ -98,25 +80,10 @@ impl Atlas {
         let manifest = read_manifest(&path)?;
         let shuffled = match manifest.order {
             RowOrder::Source => None,
-            RowOrder::Shuffled => {
-                for name in [files::ROWS, files::ORDER] {
-                    check_file(&path, name, &manifest)?;
-                    check_records(&path, &manifest, name, 8, manifest.cells)?;
-                }
-                let shuffled =
-                    Shuffled { rows: mmap::map(&path.join(files::ROWS))?, order: mmap::map(&path.join(files::ORDER))? };
-                shuffled.check(&path)?;
-                Some(shuffled)
-            }
+            RowOrder::Shuffled => Some(Shuffled::open(&path, &manifest)?),
         };
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
-        let matrix_path = path.join(files::MATRIX);
-        let matrix_bytes = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
-        let matrix = match access {
-            _ if matrix_bytes == 0 => Matrix::Empty,
-            Access::Map => Matrix::Map(mmap::map(&matrix_path)?),
-            Access::Read => Matrix::Read(File::open(&matrix_path).map_err(Error::io("open", &matrix_path))?),
-        };
+        let matrix = Matrix::open(&path, &manifest, access)?;
         let blocks = mmap::map(&path.join(files::BLOCKS))?;
         let labels = mmap::map(&path.join(files::LABELS))?;
         let words =
@@ -190,80 +157,6 @@ impl Atlas {
         &labels[cell.index() * width..(cell.index() + 1) * width]
     }
 
-    /// Where a block lies and what is in it.
-    ///
-    /// # Errors
-    /// An entry that can't be one.
-    pub fn entry(&self, block: BlockIndex) -> Result<BlockEntry> {
-        let start = block.index() * BLOCK_ENTRY_BYTES;
-        let bytes: Option<&[u8; BLOCK_ENTRY_BYTES]> =
-            self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).and_then(|bytes| bytes.try_into().ok());
-        let entry =
-            bytes.and_then(BlockEntry::from_bytes).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
-        let manifest = &self.0.manifest;
-        let first = u64::from(block.0) * u64::from(manifest.block_rows);
-        let rows = (manifest.cells - first.min(manifest.cells)).min(u64::from(manifest.block_rows));
-        let layout = entry.layout(manifest.gene_width);
-        let matrix = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
-        let ends = entry.offset.checked_add(entry.bytes);
-        let fits = u64::from(entry.rows) == rows
-            && entry.offset.is_multiple_of(BLOCK_ALIGNMENT)
-            && ends.is_some_and(|end| end <= matrix)
-            && (entry.codec == Codec::Zstd || entry.bytes == layout.bytes as u64);
-        if fits { Ok(entry) } else { Err(self.bad_block(block, "its entry does not fit the matrix")) }
-    }
-
-    /// Reads a block; it is checked the first time.
-    ///
-    /// # Errors
-    /// A block that is not as it was written, a disk that can't be read.
-    pub fn block(&self, block: BlockIndex) -> Result<Block> {
-        let entry = self.entry(block)?;
-        let start =
-            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
-        let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
-        match &self.0.matrix {
-            Matrix::Empty => Err(self.bad_block(block, "the matrix is empty")),
-            Matrix::Map(map) => {
-                let on_disk = &map[start..start + length];
-                let first_time = !self.was_checked(block);
-                if first_time {
-                    self.check_sum(block, &entry, on_disk)?;
-                }
-                let bytes = match entry.codec {
-                    Codec::Raw => Bytes::Mapped { atlas: self.clone(), start, length },
-                    Codec::Zstd => Bytes::Owned(self.unpack(block, &entry, on_disk)?),
-                };
-                let read = Block::new(bytes, entry, self.0.manifest.gene_width);
-                if first_time {
-                    self.check_rows(block, &read)?;
-                    self.mark_checked(block);
-                }
-                Ok(read)
-            }
-            Matrix::Read(file) => {
-                let mut on_disk = vec![0_u64; length.div_ceil(8)];
-                let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut on_disk)[..length];
-                file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", self.path().join(files::MATRIX)))?;
-                self.check_sum(block, &entry, bytes)?;
-                let unpacked = match entry.codec {
-                    Codec::Raw => on_disk,
-                    Codec::Zstd => self.unpack(block, &entry, bytes)?,
-                };
-                let read = Block::new(Bytes::Owned(unpacked), entry, self.0.manifest.gene_width);
-                self.check_rows(block, &read)?;
-                Ok(read)
-            }
-        }
-    }
-
-    pub(crate) fn mapped(&self, start: usize, length: usize) -> &[u8] {
-        match &self.0.matrix {
-            Matrix::Map(map) => &map[start..start + length],
-            Matrix::Empty | Matrix::Read(_) => &[],
-        }
-    }
-
     /// Checks every file and every block.
     ///
     /// # Errors
@@ -327,57 +220,5 @@ impl Atlas {
             }
         }
         Ok(())
-    }
-
-    fn unpack(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<Vec<u64>> {
-        let width = self.0.manifest.gene_width;
-        packed::unpack(on_disk, &entry.layout(width), entry.rows.into(), entry.entries as usize, width)
-            .ok_or_else(|| self.bad_block(block, "it can't be unpacked"))
-    }
-
-    fn check_sum(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<()> {
-        let found = xxh3_64(on_disk);
-        if found == entry.checksum {
-            return Ok(());
-        }
-        Err(self.bad_block(block, &format!("its checksum is {}, not {}", hex(found), hex(entry.checksum))))
-    }
-
-    fn check_rows(&self, index: BlockIndex, block: &Block) -> Result<()> {
-        block.check(self.0.manifest.genes).map_err(|what| self.bad_block(index, &what))
-    }
-
-    fn bad_block(&self, block: BlockIndex, what: &str) -> Error {
-        Error::damaged(self.path().join(files::MATRIX), format!("block {block}: {what}"))
-    }
-
-    fn was_checked(&self, block: BlockIndex) -> bool {
-        self.0.checked[block.index() / 64].load(Ordering::Relaxed) & (1 << (block.0 % 64)) != 0
-    }
-
-    fn mark_checked(&self, block: BlockIndex) {
-        self.0.checked[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
-    }
-}
-
-impl Shuffled {
-    fn rows(&self) -> &[u64] {
-        bytemuck::cast_slice(&self.rows)
-    }
-
-    fn order(&self) -> &[u64] {
-        bytemuck::cast_slice(&self.order)
-    }
-
-    /// Checks what reading relies on: that each is the inverse of the other.
-    fn check(&self, path: &Path) -> Result<()> {
-        let (rows, order) = (self.rows(), self.order());
-        let inverse = |(row, cell): (u64, &u64)| {
-            usize::try_from(*cell).ok().and_then(|cell| rows.get(cell)).is_some_and(|back| *back == row)
-        };
-        match (0..).zip(order).all(inverse) {
-            true => Ok(()),
-            false => Err(Error::damaged(path.join(files::ORDER), "it is not the inverse of rows.bin")),
-        }
     }
 }

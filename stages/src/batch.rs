@@ -1,21 +1,22 @@
 //! Gathers expression straight from the blocks into a recycled buffer: one copy.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use schemas::{
-    ByteSize,
+    ByteSize, Result,
     atlas::{GeneWidth, ValueWidth},
     batch::{BatchPlan, Expression, Genes, Labels, Values, count_to_f32},
+    ids::RowIndex,
 };
 
 use crate::{
     BoxError,
     atlas::Atlas,
-    block::{GeneSlice, ValueSlice},
-    encode::EncodedPlan,
+    block::{BlockView, GeneSlice, ValueSlice, place},
     gene_subset::GeneSubset,
-    read::PinnedPlan,
+    held::HeldBlocks,
     recycle::{Pool, Pooled},
+    simd,
 };
 
 /// A minibatch.
@@ -38,58 +39,55 @@ impl ByteSize for Batch {
 /// Gathers batches of an atlas.
 #[derive(Clone, Debug)]
 pub struct Gatherer {
-    gene_width: GeneWidth,
-    value_width: ValueWidth,
+    atlas: Atlas,
+    held: HeldBlocks,
     subset: Option<Arc<GeneSubset>>,
     pool: Pool<Expression>,
 }
 
 impl Gatherer {
-    /// A gatherer for an atlas's types.
+    /// A gatherer that holds blocks, where it has to, up to so many bytes.
     #[must_use]
-    pub fn new(atlas: &Atlas) -> Self {
-        let manifest = atlas.manifest();
+    pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
-            gene_width: manifest.gene_width,
-            value_width: manifest.value_width,
+            atlas: atlas.clone(),
+            held: HeldBlocks::new(atlas.clone(), held_bytes),
             subset: atlas.gene_subset().cloned(),
             pool: Pool::default(),
         }
     }
 
-    /// Gathers the rows of an encoded plan.
+    /// Gathers the rows of a plan whose labels are known.
     ///
     /// # Errors
     /// A block that is not as it was written.
-    pub fn gather(&self, encoded: EncodedPlan) -> Result<Batch, BoxError> {
-        let expression = self.rows(&encoded.pinned)?;
-        Ok(Batch { plan: encoded.pinned.plan, labels: encoded.labels, expression })
+    pub fn gather(&self, plan: BatchPlan, labels: Labels) -> Result<Batch, BoxError> {
+        let expression = self.rows(&plan)?;
+        Ok(Batch { plan, labels, expression })
     }
 
     /// Gathers the rows of a plan.
     ///
     /// # Errors
     /// A block that is not as it was written.
-    pub fn rows(&self, pinned: &PinnedPlan) -> Result<Pooled<Expression>, BoxError> {
+    pub fn rows(&self, plan: &BatchPlan) -> Result<Pooled<Expression>, BoxError> {
         let mut out = self.pool.take(|| self.empty());
-        out.row_pointers.clear();
-        out.row_pointers.push(0);
+        let Expression { row_pointers, genes, values } = &mut *out;
+        row_pointers.clear();
+        row_pointers.push(0);
+        clear(genes, values);
         let mut entries = 0;
-        for (block, row) in &pinned.rows {
-            entries += block.get()?.row_entries(*row as usize);
-            out.row_pointers.push(u32::try_from(entries)?);
-        }
-        let Expression { genes, values, .. } = &mut *out;
-        clear_and_reserve(genes, values, entries);
-        for (block, row) in &pinned.rows {
-            let (row_genes, row_values) = block.get()?.row(*row as usize);
+        with_rows(&self.atlas, &self.held, &plan.rows, |row_genes, row_values| {
+            entries += row_genes.len();
+            row_pointers.push(u32::try_from(entries)?);
             match (&mut *genes, row_genes) {
                 (Genes::U16(out), GeneSlice::U16(row)) => out.extend_from_slice(row),
                 (Genes::U32(out), GeneSlice::U32(row)) => out.extend_from_slice(row),
                 _ => return Err("a block's gene ids are not as wide as its atlas's".into()),
             }
-            append_values(values, row_values)?;
-        }
+            append_values(values, row_values);
+            Ok(())
+        })?;
         if let Some(subset) = &self.subset {
             subset.keep(&mut out);
         }
@@ -99,51 +97,151 @@ impl Gatherer {
     fn empty(&self) -> Expression {
         Expression {
             row_pointers: Vec::new(),
-            genes: match self.gene_width {
+            genes: match self.atlas.manifest().gene_width {
                 GeneWidth::U16 => Genes::U16(Vec::new()),
                 GeneWidth::U32 => Genes::U32(Vec::new()),
             },
-            values: match self.value_width {
-                ValueWidth::U8 => Values::U8(Vec::new()),
-                ValueWidth::U16 => Values::U16(Vec::new()),
-                ValueWidth::U32 => Values::U32(Vec::new()),
-                ValueWidth::F32 => Values::F32(Vec::new()),
-            },
+            values: Values::U8(Vec::new()),
         }
     }
 }
 
-fn clear_and_reserve(genes: &mut Genes, values: &mut Values, entries: usize) {
-    fn fresh<T>(list: &mut Vec<T>, entries: usize) {
-        list.clear();
-        list.reserve(entries);
-    }
+fn clear(genes: &mut Genes, values: &mut Values) {
     match genes {
-        Genes::U16(list) => fresh(list, entries),
-        Genes::U32(list) => fresh(list, entries),
+        Genes::U16(list) => list.clear(),
+        Genes::U32(list) => list.clear(),
     }
     match values {
-        Values::U8(list) => fresh(list, entries),
-        Values::U16(list) => fresh(list, entries),
-        Values::U32(list) => fresh(list, entries),
-        Values::F32(list) => fresh(list, entries),
+        Values::U8(list) => list.clear(),
+        wide => *wide = Values::U8(Vec::new()),
     }
 }
 
-/// Appends a row in the batch's width, which is at least as wide as the block's.
-fn append_values(out: &mut Values, row: ValueSlice<'_>) -> Result<(), BoxError> {
+/// Rows that are asked of the memory ahead of the one that is used.
+const ROWS_AHEAD: usize = 4;
+
+/// Calls `f` with genes and values of each row, in their order.
+pub(crate) fn with_rows(
+    atlas: &Atlas,
+    held: &HeldBlocks,
+    rows: &[RowIndex],
+    mut f: impl FnMut(GeneSlice<'_>, ValueSlice<'_>) -> Result<(), BoxError>,
+) -> Result<(), BoxError> {
+    let block_rows = atlas.manifest().block_rows;
+    if atlas.holds_blocks() {
+        for row in rows {
+            let (block, row) = place(*row, block_rows);
+            let block = held.get(block)?;
+            let (genes, values) = block.view().row(row);
+            f(genes, values)?;
+        }
+        return Ok(());
+    }
+    // A row passes three times: its pointers are asked for, then its entries, then it is used. In between there are just
+    // enough others to cover the way to memory; more would outgrow what the processor remembers of pages.
+    let mut views: VecDeque<(BlockView<'_>, usize)> = VecDeque::with_capacity(ROWS_AHEAD + 1);
+    let mut found = VecDeque::with_capacity(ROWS_AHEAD + 1);
+    for at in 0..rows.len() + 2 * ROWS_AHEAD {
+        if let Some(row) = rows.get(at) {
+            let (block, row) = place(*row, block_rows);
+            let block = atlas.mapped_block(block)?.ok_or("a block that is not held is mapped")?;
+            simd::prefetch(block.pointers_of(row));
+            views.push_back((block, row));
+        }
+        if ROWS_AHEAD <= at
+            && let Some((block, row)) = views.pop_front()
+        {
+            let (genes, values) = block.row(row);
+            simd::prefetch(genes.bytes());
+            simd::prefetch(values.bytes());
+            found.push_back((genes, values));
+        }
+        if 2 * ROWS_AHEAD <= at
+            && let Some((genes, values)) = found.pop_front()
+        {
+            f(genes, values)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends a row; the batch becomes as wide as its widest value, and no wider: a few large counts do not make every batch of
+/// an atlas wide.
+fn append_values(out: &mut Values, row: ValueSlice<'_>) {
+    let width = narrowest(row);
+    if width_of(out) < width {
+        *out = widened(out, width);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the batch is as wide as the row's widest value")]
     match (out, row) {
         (Values::U8(out), ValueSlice::U8(row)) => out.extend_from_slice(row),
-        (Values::U16(out), ValueSlice::U16(row)) => out.extend_from_slice(row),
-        (Values::U32(out), ValueSlice::U32(row)) => out.extend_from_slice(row),
-        (Values::F32(out), ValueSlice::F32(row)) => out.extend_from_slice(row),
+        (Values::U8(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| *value as u8)),
+        (Values::U8(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| *value as u8)),
         (Values::U16(out), ValueSlice::U8(row)) => out.extend(row.iter().map(|value| u16::from(*value))),
+        (Values::U16(out), ValueSlice::U16(row)) => out.extend_from_slice(row),
+        (Values::U16(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| *value as u16)),
         (Values::U32(out), ValueSlice::U8(row)) => out.extend(row.iter().map(|value| u32::from(*value))),
         (Values::U32(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| u32::from(*value))),
+        (Values::U32(out), ValueSlice::U32(row)) => out.extend_from_slice(row),
         (Values::F32(out), ValueSlice::U8(row)) => out.extend(row.iter().map(|value| f32::from(*value))),
         (Values::F32(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| f32::from(*value))),
         (Values::F32(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| count_to_f32(*value))),
-        _ => return Err("a block's values are wider than its atlas's".into()),
+        (Values::F32(out), ValueSlice::F32(row)) => out.extend_from_slice(row),
+        // A row of f32 makes its batch one of f32, just above.
+        (Values::U8(_) | Values::U16(_) | Values::U32(_), ValueSlice::F32(_)) => {}
     }
-    Ok(())
+}
+
+/// The narrowest width that holds a row's values; a block is as wide as its widest row.
+fn narrowest(row: ValueSlice<'_>) -> ValueWidth {
+    let largest = match row {
+        ValueSlice::U8(_) => 0,
+        ValueSlice::U16(row) => row.iter().copied().max().map_or(0, u32::from),
+        ValueSlice::U32(row) => row.iter().copied().max().unwrap_or(0),
+        ValueSlice::F32(_) => return ValueWidth::F32,
+    };
+    match largest {
+        0..=0xff => ValueWidth::U8,
+        0x100..=0xffff => ValueWidth::U16,
+        _ => ValueWidth::U32,
+    }
+}
+
+fn width_of(values: &Values) -> ValueWidth {
+    match values {
+        Values::U8(_) => ValueWidth::U8,
+        Values::U16(_) => ValueWidth::U16,
+        Values::U32(_) => ValueWidth::U32,
+        Values::F32(_) => ValueWidth::F32,
+    }
+}
+
+/// The same values, wider, with as much room.
+fn widened(values: &Values, width: ValueWidth) -> Values {
+    fn with_room<T>(values: impl Iterator<Item = T>, room: usize) -> Vec<T> {
+        let mut list = Vec::with_capacity(room);
+        list.extend(values);
+        list
+    }
+    let room = match values {
+        Values::U8(list) => list.capacity(),
+        Values::U16(list) => list.capacity(),
+        Values::U32(list) => list.capacity(),
+        Values::F32(list) => list.capacity(),
+    };
+    match (values, width) {
+        (Values::U8(list), ValueWidth::U16) => Values::U16(with_room(list.iter().map(|value| u16::from(*value)), room)),
+        (Values::U8(list), ValueWidth::U32) => Values::U32(with_room(list.iter().map(|value| u32::from(*value)), room)),
+        (Values::U16(list), ValueWidth::U32) => {
+            Values::U32(with_room(list.iter().map(|value| u32::from(*value)), room))
+        }
+        (Values::U8(list), ValueWidth::F32) => Values::F32(with_room(list.iter().map(|value| f32::from(*value)), room)),
+        (Values::U16(list), ValueWidth::F32) => {
+            Values::F32(with_room(list.iter().map(|value| f32::from(*value)), room))
+        }
+        (Values::U32(list), ValueWidth::F32) => {
+            Values::F32(with_room(list.iter().map(|value| count_to_f32(*value)), room))
+        }
+        (values, _) => values.clone(),
+    }
 }

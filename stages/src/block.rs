@@ -1,27 +1,45 @@
 //! A block of cells, unpacked: three arrays behind plain slices.
 
 use schemas::{
+    ByteSize,
     atlas::{BlockEntry, BlockLayout, GeneWidth, ValueWidth},
     ids::{BlockIndex, RowIndex},
 };
 
-use crate::atlas::Atlas;
-
-/// A block that can be read.
+/// A block that is held in memory, unpacked.
 #[derive(Debug)]
 pub struct Block {
-    bytes: Bytes,
+    /// Words, so that every array is aligned.
+    words: Vec<u64>,
     entry: BlockEntry,
-    layout: BlockLayout,
     gene_width: GeneWidth,
 }
 
-#[derive(Debug)]
-pub(crate) enum Bytes {
-    /// In the memory map of an atlas.
-    Mapped { atlas: Atlas, start: usize, length: usize },
-    /// Unpacked; words, so that every array is aligned.
-    Owned(Vec<u64>),
+impl Block {
+    pub(crate) fn new(words: Vec<u64>, entry: BlockEntry, gene_width: GeneWidth) -> Self {
+        Self { words, entry, gene_width }
+    }
+
+    /// Its arrays.
+    #[must_use]
+    pub fn view(&self) -> BlockView<'_> {
+        BlockView::new(bytemuck::cast_slice(&self.words), self.entry, self.gene_width)
+    }
+}
+
+impl ByteSize for Block {
+    fn byte_size(&self) -> usize {
+        8 * self.words.capacity()
+    }
+}
+
+/// A block that can be read: in memory, or in the memory map.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockView<'a> {
+    bytes: &'a [u8],
+    entry: BlockEntry,
+    layout: BlockLayout,
+    gene_width: GeneWidth,
 }
 
 /// The gene ids of a row.
@@ -31,6 +49,24 @@ pub enum GeneSlice<'a> {
     U16(&'a [u16]),
     /// More.
     U32(&'a [u32]),
+}
+
+impl<'a> GeneSlice<'a> {
+    /// Its bytes, as they are stored.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::U16(ids) => bytemuck::cast_slice(ids),
+            Self::U32(ids) => bytemuck::cast_slice(ids),
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::U16(ids) => ids.len(),
+            Self::U32(ids) => ids.len(),
+        }
+    }
 }
 
 /// The values of a row.
@@ -46,50 +82,44 @@ pub enum ValueSlice<'a> {
     F32(&'a [f32]),
 }
 
-impl Block {
-    pub(crate) fn new(bytes: Bytes, entry: BlockEntry, gene_width: GeneWidth) -> Self {
-        Self { bytes, layout: entry.layout(gene_width), entry, gene_width }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Mapped { atlas, start, length } => atlas.mapped(*start, *length),
-            Bytes::Owned(words) => bytemuck::cast_slice(words),
-        }
-    }
-
-    /// Bytes of memory that the block holds; none where it is mapped.
+impl<'a> ValueSlice<'a> {
+    /// Its bytes, as they are stored.
     #[must_use]
-    pub fn owned_bytes(&self) -> usize {
-        match &self.bytes {
-            Bytes::Mapped { .. } => 0,
-            Bytes::Owned(words) => 8 * words.len(),
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::U8(values) => values,
+            Self::U16(values) => bytemuck::cast_slice(values),
+            Self::U32(values) => bytemuck::cast_slice(values),
+            Self::F32(values) => bytemuck::cast_slice(values),
         }
+    }
+}
+
+impl<'a> BlockView<'a> {
+    pub(crate) fn new(bytes: &'a [u8], entry: BlockEntry, gene_width: GeneWidth) -> Self {
+        Self { bytes, layout: entry.layout(gene_width), entry, gene_width }
     }
 
     /// Where each row starts among the entries: rows + 1 numbers.
     #[must_use]
-    pub fn row_pointers(&self) -> &[u32] {
-        bytemuck::cast_slice(&self.bytes()[..4 * (usize::from(self.entry.rows) + 1)])
+    pub fn row_pointers(&self) -> &'a [u32] {
+        bytemuck::cast_slice(&self.bytes[..4 * (usize::from(self.entry.rows) + 1)])
     }
 
     /// Genes and values of one row.
     #[must_use]
-    pub fn row(&self, row: usize) -> (GeneSlice<'_>, ValueSlice<'_>) {
+    pub fn row(&self, row: usize) -> (GeneSlice<'a>, ValueSlice<'a>) {
         let pointers = self.row_pointers();
         self.entries(pointers[row] as usize..pointers[row + 1] as usize)
     }
 
-    /// How many entries a row has.
-    #[must_use]
-    pub fn row_entries(&self, row: usize) -> usize {
-        let pointers = self.row_pointers();
-        (pointers[row + 1] - pointers[row]) as usize
+    /// The bytes that say where a row lies.
+    pub(crate) fn pointers_of(&self, row: usize) -> &'a [u8] {
+        &self.bytes[4 * row..4 * (row + 2)]
     }
 
-    fn entries(&self, entries: std::ops::Range<usize>) -> (GeneSlice<'_>, ValueSlice<'_>) {
-        let part =
-            |start: usize, width: usize| &self.bytes()[start + width * entries.start..start + width * entries.end];
+    fn entries(&self, entries: std::ops::Range<usize>) -> (GeneSlice<'a>, ValueSlice<'a>) {
+        let part = |start: usize, width: usize| &self.bytes[start + width * entries.start..start + width * entries.end];
         let genes = part(self.layout.genes, self.gene_width.bytes());
         let values = part(self.layout.values, self.entry.value_width.bytes());
         let genes = match self.gene_width {

@@ -1,9 +1,13 @@
 //! Labels become codes: for every batch a CSR matrix of perturbations × doses, classes and covariates.
 
-use schemas::{ByteSize, Error, Result, batch::Labels, ids::ConditionId};
+use schemas::{
+    Error, Result,
+    batch::{BatchPlan, Labels},
+    ids::ConditionId,
+};
 use sprs::CsMatI;
 
-use crate::{BoxError, atlas::Atlas, groups::Groups, read::PinnedPlan, vocabulary::Vocabulary};
+use crate::{BoxError, atlas::Atlas, groups::Groups, vocabulary::Vocabulary};
 
 /// A code for what a model has no place for; the adversary never learns from such cells.
 pub const UNKNOWN: u32 = u32::MAX;
@@ -20,21 +24,6 @@ pub struct Encoder {
     classes: Vec<u32>,
     /// Per covariate, the model's code of each of the atlas's codes.
     covariates: Vec<Vec<u32>>,
-}
-
-/// A plan whose labels are encoded.
-#[derive(Debug)]
-pub struct EncodedPlan {
-    /// Where its rows are.
-    pub pinned: PinnedPlan,
-    /// Its labels.
-    pub labels: Labels,
-}
-
-impl ByteSize for EncodedPlan {
-    fn byte_size(&self) -> usize {
-        self.pinned.byte_size() + self.labels.byte_size()
-    }
 }
 
 impl Encoder {
@@ -76,9 +65,12 @@ impl Encoder {
     ///
     /// # Errors
     /// A cell whose perturbation the model has no place for.
-    pub fn encode(&self, pinned: PinnedPlan) -> Result<EncodedPlan, BoxError> {
-        let cells = &pinned.plan.cells;
-        let (mut pointers, mut codes, mut doses) = (vec![0_u32], Vec::new(), Vec::new());
+    pub fn labels(&self, plan: &BatchPlan) -> Result<Labels, BoxError> {
+        let cells = &plan.cells;
+        let entries = 2 * cells.len();
+        let (mut codes, mut doses) = (Vec::with_capacity(entries), Vec::with_capacity(entries));
+        let mut pointers = Vec::with_capacity(cells.len() + 1);
+        pointers.push(0_u32);
         let mut labels = Vec::with_capacity(cells.len());
         let mut covariates = vec![Vec::with_capacity(cells.len()); self.covariates.len()];
         let mut groups = Vec::with_capacity(cells.len());
@@ -106,7 +98,7 @@ impl Encoder {
         }
         let perturbations = CsMatI::try_new((cells.len(), self.vocabulary_size), pointers, codes, doses)
             .map_err(|(_, _, _, error)| error)?;
-        Ok(EncodedPlan { pinned, labels: Labels { perturbations, combinations: labels, covariates, groups } })
+        Ok(Labels { perturbations, combinations: labels, covariates, groups })
     }
 }
 

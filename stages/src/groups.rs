@@ -1,6 +1,6 @@
 //! Cells that share condition and covariates: found by one pass over the labels.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use schemas::{
     Error, Result,
@@ -11,6 +11,7 @@ use schemas::{
 
 use crate::{
     atlas::Atlas,
+    codes::CodeTable,
     split::{Part, Split},
 };
 
@@ -43,7 +44,7 @@ impl Group {
 #[derive(Clone, Debug)]
 pub struct Groups {
     groups: Vec<Group>,
-    by_codes: HashMap<Vec<u32>, usize>,
+    by_codes: CodeTable,
 }
 
 impl Groups {
@@ -51,21 +52,13 @@ impl Groups {
     #[must_use]
     pub fn of(atlas: &Atlas, split: Option<&Split>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
-        let mut by_codes: HashMap<Vec<u32>, usize> = HashMap::new();
+        let mut by_codes = CodeTable::default();
         for cell in (0..atlas.cells()).map(CellIndex) {
             let codes = atlas.codes(cell);
-            let at = match by_codes.get(codes) {
-                Some(at) => *at,
-                None => {
-                    by_codes.insert(codes.to_vec(), groups.len());
-                    groups.push(Group {
-                        condition: ConditionId(codes[0]),
-                        covariates: codes[1..].to_vec(),
-                        cells: [0; 3],
-                    });
-                    groups.len() - 1
-                }
-            };
+            let at = by_codes.find_or_add(codes);
+            if at == groups.len() {
+                groups.push(Group { condition: ConditionId(codes[0]), covariates: codes[1..].to_vec(), cells: [0; 3] });
+            }
             let part = split.map_or(Part::Train, |split| split.part(cell));
             groups[at].cells[part as usize] += 1;
         }
@@ -81,7 +74,7 @@ impl Groups {
     /// The group of a cell's codes.
     #[must_use]
     pub fn find(&self, codes: &[u32]) -> Option<usize> {
-        self.by_codes.get(codes).copied()
+        self.by_codes.find(codes)
     }
 
     /// The distinct covariate combinations, in the order of their first cells.

@@ -4,7 +4,7 @@
 //! order in which data walks:
 //!
 //! 1. [`ingest`] turns files into an [`atlas`]; [`split`] says which of its cells train;
-//! 2. [`order`] decides which cells make a batch, [`read`] pins their blocks, [`encode`] codes their labels for a model's
+//! 2. [`order`] and [`sample`] decide which cells make a batch, [`read`] asks the disk for them, [`encode`] codes their labels for a model's
 //!    [`vocabulary`], [`batch`] gathers their expression;
 //! 3. [`write`] and [`disk`] put tables and files where they are whole or not there.
 
@@ -13,8 +13,10 @@ pub mod batch;
 pub mod block;
 #[cfg(feature = "torch")]
 pub mod checkpoint;
+pub mod codes;
 #[cfg(feature = "torch")]
 pub mod counterfactual;
+pub mod dense;
 pub mod disk;
 pub mod embedding_table;
 pub mod encode;
@@ -27,8 +29,10 @@ pub mod groups;
 mod h5;
 #[cfg(feature = "hdf5")]
 pub mod h5ad_write;
+pub mod held;
 pub mod ingest;
 pub mod judge;
+pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
@@ -43,8 +47,10 @@ pub mod query;
 pub mod read;
 pub mod recycle;
 pub mod report;
+pub mod sample;
 #[cfg(feature = "torch")]
 pub mod saved;
+mod simd;
 pub mod simulate;
 pub mod split;
 pub mod stage;

@@ -9,17 +9,23 @@ use std::sync::Arc;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use schemas::{
+    Result,
     batch::{BatchPlan, Role},
+    conditions::CONTROL,
     ids::{BlockIndex, CellIndex, RowIndex},
 };
 
 use crate::{
     atlas::Atlas,
+    sample::{Sampler, Sampling},
     split::{Part, Split},
 };
 
 /// A last batch of fewer cells is left out of training: batch norm has no variance of one cell.
 const FEWEST_TRAINING_CELLS: usize = 2;
+
+/// Sets the random numbers of draws apart from those of shuffles.
+const DRAWS: u64 = 0x6472_6177;
 
 /// How batches are drawn.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +36,19 @@ pub struct OrderSettings {
     pub batch_size: usize,
     /// Cells that are shuffled together.
     pub window: usize,
+    /// Which of so many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
+    pub rank: u32,
+    /// Parts of an epoch, for as many processes that train together; they get equally many training batches, so that up to
+    /// `ranks - 1` of an epoch are left out.
+    pub ranks: u32,
+}
+
+impl OrderSettings {
+    /// The whole of every epoch.
+    #[must_use]
+    pub fn new(seed: u64, batch_size: usize, window: usize) -> Self {
+        Self { seed, batch_size, window, rank: 0, ranks: 1 }
+    }
 }
 
 /// Whether a cell has a place in an order.
@@ -45,6 +64,7 @@ pub struct Order {
     block_rows: u64,
     /// Blocks that hold cells of the part, and how many.
     blocks: Vec<(BlockIndex, u32)>,
+    sampler: Option<Arc<Sampler>>,
 }
 
 impl std::fmt::Debug for Order {
@@ -64,7 +84,8 @@ impl Order {
     #[must_use]
     pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
-        let mut order = Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new() };
+        let mut order =
+            Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
         for block in (0..usize::try_from(atlas.manifest().blocks()).unwrap_or(usize::MAX)).map(BlockIndex::at) {
             let count = order.cells_in(block).count();
             if 0 < count {
@@ -74,7 +95,24 @@ impl Order {
         order
     }
 
-    /// How many cells the part has.
+    /// The order of training cells that are chosen in a certain way.
+    ///
+    /// # Errors
+    /// What the atlas has no cells for.
+    pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
+        let trains: Wanted = Arc::new(move |cell| split.part(cell) == Part::Train);
+        let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
+        let wanted: Wanted = match &sampler {
+            Some(sampler) if sampler.pairs() => {
+                let (atlas, trains) = (atlas.clone(), Arc::clone(&trains));
+                Arc::new(move |cell| trains(cell) && atlas.condition(cell) != CONTROL)
+            }
+            _ => trains,
+        };
+        Ok(Self { sampler, ..Self::of_cells(atlas, Part::Train, settings, wanted) })
+    }
+
+    /// How many cells the part has; of cells that are paired, the perturbed ones.
     #[must_use]
     pub fn cell_count(&self) -> u64 {
         self.blocks.iter().map(|(_, count)| u64::from(*count)).sum()
@@ -83,10 +121,25 @@ impl Order {
     /// How many batches an epoch has.
     #[must_use]
     pub fn batches(&self) -> u64 {
-        let size = self.settings.batch_size as u64;
+        let size = self.cells_of_a_batch() as u64;
         let (whole, rest) = (self.cell_count() / size, self.cell_count() % size);
         let keeps_rest = if self.part == Part::Train { FEWEST_TRAINING_CELLS as u64 } else { 1 };
-        whole + u64::from(keeps_rest <= rest)
+        let all = whole + u64::from(keeps_rest <= rest);
+        let (rank, ranks) = (u64::from(self.settings.rank), u64::from(self.settings.ranks.max(1)));
+        if self.part == Part::Train { all / ranks } else { (all + ranks - 1).saturating_sub(rank) / ranks }
+    }
+
+    /// Cells of the part that go into a batch, of as many processes as there are: controls of pairs come on top.
+    fn cells_of_a_batch(&self) -> usize {
+        match &self.sampler {
+            Some(sampler) if sampler.pairs() => (self.settings.batch_size / 2).max(1),
+            _ => self.settings.batch_size,
+        }
+    }
+
+    /// Among the batches of all ranks, this rank's batch of a position.
+    fn place(&self, position: u64) -> u64 {
+        position * u64::from(self.settings.ranks.max(1)) + u64::from(self.settings.rank)
     }
 
     fn cells_in(&self, block: BlockIndex) -> impl Iterator<Item = CellIndex> + '_ {
@@ -103,7 +156,7 @@ impl Order {
             blocks.shuffle(&mut self.random(epoch, 0));
         }
         let mut walk = Epoch { order: Arc::clone(self), epoch, blocks, window: 0, cells: Vec::new(), next: position };
-        walk.skip_cells(position * self.settings.batch_size as u64);
+        walk.skip_cells(self.place(position) * self.cells_of_a_batch() as u64);
         walk
     }
 
@@ -115,6 +168,13 @@ impl Order {
     fn random(&self, epoch: u32, stream: u64) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed);
         random.set_stream((u64::from(epoch) << 32) ^ stream);
+        random
+    }
+
+    /// A generator for the draws of one batch, by its place among those of all ranks.
+    fn draws(&self, epoch: u32, place: u64) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed ^ DRAWS);
+        random.set_stream((u64::from(epoch) << 32) ^ place);
         random
     }
 }
@@ -143,6 +203,10 @@ impl Epoch {
     }
 
     fn skip_cells(&mut self, mut cells: u64) {
+        let open = self.cells.len() as u64;
+        let from_open = usize::try_from(cells.min(open)).unwrap_or(usize::MAX);
+        self.cells.truncate(self.cells.len() - from_open);
+        cells -= from_open as u64;
         while self.window < self.windows() {
             let held: u64 = self.window_blocks(self.window).iter().map(|(_, count)| u64::from(*count)).sum();
             if cells < held {
@@ -156,6 +220,19 @@ impl Epoch {
             let left = self.cells.len() - usize::try_from(cells).unwrap_or(usize::MAX).min(self.cells.len());
             self.cells.truncate(left);
         }
+    }
+
+    /// The cells of the next batch; those of other ranks are passed over.
+    fn take_cells(&mut self) -> Vec<CellIndex> {
+        let size = self.order.cells_of_a_batch();
+        while self.cells.len() < size && self.window < self.windows() {
+            self.open_window();
+        }
+        let left = self.cells.len().saturating_sub(size);
+        let mut cells = self.cells.split_off(left);
+        cells.reverse();
+        self.skip_cells(u64::from(self.order.settings.ranks.max(1) - 1) * size as u64);
+        cells
     }
 
     fn open_window(&mut self) {
@@ -180,22 +257,25 @@ impl Iterator for Epoch {
         if batches <= self.next {
             return None;
         }
-        let size = self.order.settings.batch_size;
-        while self.cells.len() < size && self.window < self.windows() {
-            self.open_window();
-        }
-        let left = self.cells.len().saturating_sub(size);
-        let mut cells = self.cells.split_off(left);
-        cells.reverse();
+        let order = Arc::clone(&self.order);
         let index = self.next;
+        let random = || order.draws(self.epoch, order.place(index));
+        let cells = match &order.sampler {
+            None => self.take_cells(),
+            Some(sampler) if sampler.pairs() => {
+                let mut random = random();
+                sampler.with_controls(&self.take_cells(), &mut random)
+            }
+            Some(sampler) => sampler.draw(order.settings.batch_size, &mut random()),
+        };
         self.next += 1;
         let role = match self.order.part {
             Part::Train => Role::Train,
             Part::Valid => Role::Valid,
             Part::Ood => Role::Source,
         };
-        let window = u64::from(self.epoch) * (self.windows() as u64 + 1) + self.window as u64;
-        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, window, cells })
+        let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
+        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, cells, rows })
     }
 }
 

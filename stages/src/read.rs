@@ -1,99 +1,103 @@
-//! Pins the blocks that a plan needs, and lets go of those that no later plan will.
+//! Asks the disk for what plans need, ahead of need.
+//!
+//! The order is known beforehand, so that nothing has to be guessed: plans are drawn early, the kernel is told of their
+//! blocks, and by the time a plan leaves its blocks are in memory.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::collections::VecDeque;
 
-use schemas::{ByteSize, Result, batch::BatchPlan, ids::BlockIndex};
+use schemas::{atlas::files, batch::BatchPlan, ids::BlockIndex};
 
-use crate::{
-    BoxError, Stage,
-    atlas::Atlas,
-    block::{Block, place},
-};
+use crate::{atlas::Atlas, block::place};
 
-/// A block that is read when it is first needed, by whichever thread needs it.
+/// Cells whose blocks are asked for ahead of need: as many as a window of the default size has.
+const CELLS_AHEAD: usize = 1 << 17;
+/// Plans that are drawn for each one that leaves, until enough lie ahead: the first batch waits for no more.
+const DRAWN_AT_ONCE: usize = 2;
+
+/// Plans whose blocks were asked for.
 #[derive(Debug)]
-pub struct PinnedBlock {
+pub struct ReadAhead<I> {
     atlas: Atlas,
-    index: BlockIndex,
-    read: OnceLock<Block>,
+    plans: I,
+    ahead: VecDeque<BatchPlan>,
+    cells_ahead: usize,
+    asked: Asked,
 }
 
-impl PinnedBlock {
-    /// The block.
-    ///
-    /// # Errors
-    /// A block that is not as it was written.
-    pub fn get(&self) -> Result<&Block> {
-        if let Some(block) = self.read.get() {
-            return Ok(block);
-        }
-        // Two threads may both read it; the second result is dropped.
-        let block = self.atlas.block(self.index)?;
-        Ok(self.read.get_or_init(|| block))
-    }
-}
-
-/// A plan whose blocks are at hand.
+/// Which blocks the kernel was told of.
 #[derive(Debug)]
-pub struct PinnedPlan {
-    /// The plan.
-    pub plan: BatchPlan,
-    /// For each cell, its block and its row there.
-    pub rows: Vec<(Arc<PinnedBlock>, u32)>,
+struct Asked {
+    /// A bit a block.
+    bits: Vec<u64>,
+    /// Whether what was read once may have left memory since.
+    forgets: bool,
+    /// Cells of the plans since everything was last forgotten.
+    cells: usize,
 }
 
-impl ByteSize for PinnedPlan {
-    fn byte_size(&self) -> usize {
-        self.plan.byte_size() + self.rows.capacity() * size_of::<(Arc<PinnedBlock>, u32)>()
-    }
-}
-
-/// Pins blocks, plan by plan.
-#[derive(Debug)]
-pub struct Read {
-    atlas: Atlas,
-    window: u64,
-    current: HashMap<BlockIndex, Arc<PinnedBlock>>,
-    // A batch may straddle two windows, so blocks live on for one more.
-    previous: HashMap<BlockIndex, Arc<PinnedBlock>>,
-}
-
-impl Read {
-    /// A reader of an atlas.
+impl<I: Iterator<Item = BatchPlan>> ReadAhead<I> {
+    /// Reads ahead of plans.
     #[must_use]
-    pub fn new(atlas: Atlas) -> Self {
-        Self { atlas, window: 0, current: HashMap::new(), previous: HashMap::new() }
+    pub fn new(atlas: Atlas, plans: I) -> Self {
+        let blocks = usize::try_from(atlas.manifest().blocks()).unwrap_or(0);
+        let asked = Asked { bits: vec![0; blocks.div_ceil(64)], forgets: may_outgrow_memory(&atlas), cells: 0 };
+        Self { atlas, plans, ahead: VecDeque::new(), cells_ahead: 0, asked }
     }
 
-    fn pin(&mut self, block: BlockIndex) -> Arc<PinnedBlock> {
-        let Self { atlas, current, previous, .. } = self;
-        let pinned = current.entry(block).or_insert_with(|| {
-            let new = || Arc::new(PinnedBlock { atlas: atlas.clone(), index: block, read: OnceLock::new() });
-            previous.remove(&block).unwrap_or_else(new)
-        });
-        Arc::clone(pinned)
+    fn ask_for(&mut self, plan: &BatchPlan) {
+        let block_rows = self.atlas.manifest().block_rows;
+        for row in &plan.rows {
+            let (block, _) = place(*row, block_rows);
+            if self.asked.is_new(block) {
+                self.atlas.will_need(block);
+            }
+        }
+        self.asked.cells += plan.cells.len();
+        if self.asked.forgets && CELLS_AHEAD <= self.asked.cells {
+            self.asked.bits.fill(0);
+            self.asked.cells = 0;
+        }
     }
 }
 
-impl Stage for Read {
-    type In = BatchPlan;
-    type Out = PinnedPlan;
-
-    fn push(&mut self, plan: BatchPlan, emit: &mut dyn FnMut(PinnedPlan)) -> Result<(), BoxError> {
-        if plan.window != self.window {
-            self.window = plan.window;
-            self.previous = std::mem::take(&mut self.current);
-        }
-        let block_rows = self.atlas.manifest().block_rows;
-        let mut rows = Vec::with_capacity(plan.cells.len());
-        for cell in &plan.cells {
-            let (block, row) = place(self.atlas.row(*cell), block_rows);
-            rows.push((self.pin(block), u32::try_from(row)?));
-        }
-        emit(PinnedPlan { plan, rows });
-        Ok(())
+impl Asked {
+    fn is_new(&mut self, block: BlockIndex) -> bool {
+        let (word, bit) = (block.index() / 64, 1 << (block.0 % 64));
+        let is_new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        is_new
     }
+}
+
+impl<I: Iterator<Item = BatchPlan>> Iterator for ReadAhead<I> {
+    type Item = BatchPlan;
+
+    fn next(&mut self) -> Option<BatchPlan> {
+        for _ in 0..DRAWN_AT_ONCE {
+            if CELLS_AHEAD <= self.cells_ahead {
+                break;
+            }
+            let Some(plan) = self.plans.next() else { break };
+            self.ask_for(&plan);
+            self.cells_ahead += plan.cells.len();
+            self.ahead.push_back(plan);
+        }
+        let plan = self.ahead.pop_front()?;
+        self.cells_ahead -= plan.cells.len();
+        Some(plan)
+    }
+}
+
+/// Whether the matrix is so large that what was read of it may leave the kernel's memory again.
+fn may_outgrow_memory(atlas: &Atlas) -> bool {
+    let matrix = atlas.manifest().files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
+    machine_memory().is_none_or(|memory| memory / 2 < matrix)
+}
+
+/// The machine's memory in bytes, where the system tells.
+fn machine_memory() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kilobytes)
 }

@@ -136,6 +136,24 @@ fn indices_and_pointers_may_be_integers_of_any_width() {
 }
 
 #[test]
+fn rows_without_filters_can_be_read_in_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("matrix.h5ad");
+    let filtered: fn(DatasetBuilder) -> DatasetBuilder = |builder| builder.chunk(3).shuffle();
+    let in_chunks: fn(DatasetBuilder) -> DatasetBuilder = |builder| builder.chunk(3);
+    for (encoding, filters, can) in [
+        ("csr_matrix", plain().filters, true),
+        ("csr_matrix", in_chunks, true),
+        ("csr_matrix", filtered, false),
+        ("csc_matrix", plain().filters, false),
+    ] {
+        write(&path, &Stored { encoding, filters, ..plain() }, |_, _| {});
+        let source = format::open(&path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(source.in_place().is_some(), can, "{encoding}");
+    }
+}
+
+#[test]
 fn vectors_may_be_stored_with_any_filter() {
     let filters: [fn(DatasetBuilder) -> DatasetBuilder; 7] = [
         |builder| builder.chunk(2),

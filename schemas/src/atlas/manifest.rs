@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Codec, GeneWidth, ValueKind, ValueWidth};
+use super::{Codec, GeneWidth, InPlaceMatrix, ValueKind, ValueWidth};
 use crate::conditions::{ConditionTable, Covariate};
 
 /// A file of the atlas as it was written.
@@ -88,6 +88,9 @@ pub struct Manifest {
     pub value_width: ValueWidth,
     /// How blocks lie on disk.
     pub codec: Codec,
+    /// Where the matrix lies, if it is read in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<InPlaceMatrix>,
     /// Rows of every block but the last.
     pub block_rows: u32,
     /// How the rows lie.

@@ -1,5 +1,7 @@
 //! The training (`[train]`).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What decides which epoch's weights are kept, measured on `valid` rows.
@@ -47,6 +49,21 @@ impl Monitor {
             Self::Recon | Self::DisntBasal => value < best,
         }
     }
+}
+
+/// How cells are chosen for training batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Every cell once an epoch.
+    #[default]
+    Uniform,
+    /// Every condition as likely as any other.
+    Balanced,
+    /// Conditions by `condition_weights`.
+    Weighted,
+    /// Every perturbed cell once an epoch, each followed by a control that shares its values of `match_keys`.
+    Paired,
 }
 
 /// The training (`[train]`).
@@ -99,6 +116,12 @@ pub struct TrainSettings {
     pub window: u32,
     /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
     pub decoder_on_every_batch: bool,
+    /// How cells are chosen: `uniform`, `balanced`, `weighted` or `paired`.
+    pub sampling: Sampling,
+    /// Covariates whose values a control shares with the cell that it is paired with.
+    pub match_keys: Vec<String>,
+    /// How likely conditions are drawn, by name; those that are not named weigh 1.
+    pub condition_weights: BTreeMap<String, f64>,
 }
 
 impl Default for TrainSettings {
@@ -125,8 +148,11 @@ impl Default for TrainSettings {
             early_stopping_patience: 10,
             monitor: Monitor::default(),
             valid: 0.15,
-            window: 65_536,
+            window: 131_072,
             decoder_on_every_batch: false,
+            sampling: Sampling::default(),
+            match_keys: Vec::new(),
+            condition_weights: BTreeMap::new(),
         }
     }
 }

@@ -110,6 +110,18 @@ impl Chunks {
         })
     }
 
+    /// Where the chunks lie, if they are whole rows without filters: then parts of them can be read.
+    pub(super) fn plain_addresses(&self) -> Option<Vec<u64>> {
+        let whole = |entry: &Entry| {
+            let is_whole = entry.bytes == self.bytes as u64 && entry.address.checked_add(entry.bytes).is_some();
+            is_whole.then_some(entry.address)
+        };
+        match self.across == 1 && self.filters.is_empty() {
+            true => self.entries.iter().map(whole).collect(),
+            false => None,
+        }
+    }
+
     /// A chunk's bytes, row by row. Threads that want the same one wait for the first of them.
     ///
     /// # Errors

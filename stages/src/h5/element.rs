@@ -4,55 +4,29 @@ use hdf5_metno::{
     Dataset, Datatype, H5Type,
     types::{FloatSize, IntSize, TypeDescriptor},
 };
+pub(crate) use schemas::atlas::StoredNumber as Element;
 
-/// The little-endian number types that are read without libhdf5.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    I8,
-    I16,
-    I32,
-    I64,
-    U8,
-    U16,
-    U32,
-    U64,
-    F32,
-    F64,
-}
-
-impl Element {
-    /// The type of a dataset's numbers; none if it is any other, be it only in the order of its bytes.
-    pub(super) fn of(dataset: &Dataset) -> Option<Self> {
-        let stored = dataset.dtype().ok()?;
-        let descriptor = stored.to_descriptor().ok()?;
-        // What a descriptor leaves out (byte order, unused bits) is as it is on this machine, which is little-endian.
-        if Datatype::from_descriptor(&descriptor).ok()? != stored {
-            return None;
-        }
-        Some(match descriptor {
-            TypeDescriptor::Integer(IntSize::U1) => Self::I8,
-            TypeDescriptor::Integer(IntSize::U2) => Self::I16,
-            TypeDescriptor::Integer(IntSize::U4) => Self::I32,
-            TypeDescriptor::Integer(IntSize::U8) => Self::I64,
-            TypeDescriptor::Unsigned(IntSize::U1) => Self::U8,
-            TypeDescriptor::Unsigned(IntSize::U2) => Self::U16,
-            TypeDescriptor::Unsigned(IntSize::U4) => Self::U32,
-            TypeDescriptor::Unsigned(IntSize::U8) => Self::U64,
-            TypeDescriptor::Float(FloatSize::U4) => Self::F32,
-            TypeDescriptor::Float(FloatSize::U8) => Self::F64,
-            _ => return None,
-        })
+/// The type of a dataset's numbers, if it can be read without libhdf5; none if it is any other, be it only in the order of its bytes.
+pub(super) fn element_of(dataset: &Dataset) -> Option<Element> {
+    let stored = dataset.dtype().ok()?;
+    let descriptor = stored.to_descriptor().ok()?;
+    // What a descriptor leaves out (byte order, unused bits) is as it is on this machine, which is little-endian.
+    if Datatype::from_descriptor(&descriptor).ok()? != stored {
+        return None;
     }
-
-    /// Bytes of one number.
-    pub(super) fn bytes(self) -> usize {
-        match self {
-            Self::I8 | Self::U8 => 1,
-            Self::I16 | Self::U16 => 2,
-            Self::I32 | Self::U32 | Self::F32 => 4,
-            Self::I64 | Self::U64 | Self::F64 => 8,
-        }
-    }
+    Some(match descriptor {
+        TypeDescriptor::Integer(IntSize::U1) => Element::I8,
+        TypeDescriptor::Integer(IntSize::U2) => Element::I16,
+        TypeDescriptor::Integer(IntSize::U4) => Element::I32,
+        TypeDescriptor::Integer(IntSize::U8) => Element::I64,
+        TypeDescriptor::Unsigned(IntSize::U1) => Element::U8,
+        TypeDescriptor::Unsigned(IntSize::U2) => Element::U16,
+        TypeDescriptor::Unsigned(IntSize::U4) => Element::U32,
+        TypeDescriptor::Unsigned(IntSize::U8) => Element::U64,
+        TypeDescriptor::Float(FloatSize::U4) => Element::F32,
+        TypeDescriptor::Float(FloatSize::U8) => Element::F64,
+        _ => return None,
+    })
 }
 
 /// What a dataset can be read as.

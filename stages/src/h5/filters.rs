@@ -62,6 +62,11 @@ impl Filters {
         (compressions <= 1 && steps.len() <= 32).then_some(Self { steps, element_bytes })
     }
 
+    /// Whether chunks lie in the file as they are.
+    pub(super) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
     /// Makes of `work.stored` the chunk's bytes, `length` of them, and puts them into `out`. Steps whose bit is set in `mask`
     /// were left out when the chunk was written.
     ///

@@ -7,12 +7,12 @@
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 use hdf5_metno::{Dataset, dataset::Layout};
-use schemas::Result;
+use schemas::{Result, atlas::StoredArray};
 
 use super::{
     Place,
     chunks::Chunks,
-    element::{Element, Number},
+    element::{Element, Number, element_of},
     index,
 };
 use crate::recycle::Pool;
@@ -45,12 +45,13 @@ struct Direct {
 
 #[derive(Debug)]
 enum Storage {
-    /// One after another, from an offset on.
-    Contiguous {
-        offset: u64,
+    /// Whole rows without filters, in chunks; in one piece, they are one chunk.
+    Plain {
+        chunk_rows: u64,
+        addresses: Vec<u64>,
         spare: Pool<Vec<u8>>,
     },
-    Chunked(Box<Chunks>),
+    Filtered(Box<Chunks>),
 }
 
 impl Numbers {
@@ -82,6 +83,44 @@ impl Numbers {
             }
         };
         Ok(Self { place, rows, columns, way: Way::Library(dataset) })
+    }
+
+    /// An array whose place is known already, as [`Numbers::stored`] told it; `addresses` are those of its chunks.
+    ///
+    /// # Errors
+    /// Places that lie outside a file of `length` bytes, or fewer chunks than there have to be.
+    pub(crate) fn of_stored(
+        stored: &StoredArray,
+        addresses: &[u64],
+        file: Arc<File>,
+        length: u64,
+        place: Place,
+    ) -> Result<Self> {
+        let StoredArray { rows, columns, number, chunk_rows, .. } = *stored;
+        let bytes_of = |rows: u64| rows.checked_mul(columns)?.checked_mul(number.bytes() as u64);
+        let last_rows = rows - rows.saturating_sub(1) / chunk_rows.max(1) * chunk_rows;
+        let fits = |at: usize| {
+            let rows = if at + 1 == addresses.len() { last_rows } else { chunk_rows };
+            bytes_of(rows).and_then(|bytes| bytes.checked_add(addresses[at])).is_some_and(|end| end <= length)
+        };
+        if chunk_rows == 0 || addresses.len() as u64 != stored.chunks() || !(0..addresses.len()).all(fits) {
+            let hint = "the file was changed or cut short; ingest it again";
+            return Err(place.error("does not lie where the atlas says", hint));
+        }
+        let storage = Storage::Plain { chunk_rows, addresses: addresses.to_vec(), spare: Pool::default() };
+        Ok(Self { place, rows, columns, way: Way::Direct(Direct { file, element: number, storage }) })
+    }
+
+    /// Where the numbers lie, and what they are; none if they have to be unfiltered. Where its chunks are is appended.
+    pub(crate) fn stored(&self, chunks: &mut Vec<u64>) -> Option<StoredArray> {
+        let Way::Direct(Direct { element, storage: Storage::Plain { chunk_rows, addresses, .. }, .. }) = &self.way
+        else {
+            return None;
+        };
+        let first_chunk = chunks.len() as u64;
+        chunks.extend_from_slice(addresses);
+        let (rows, columns) = (self.rows, self.columns);
+        Some(StoredArray { rows, columns, number: *element, chunk_rows: *chunk_rows, first_chunk })
     }
 
     /// How many rows there are.
@@ -134,16 +173,25 @@ impl Numbers {
 
 impl Direct {
     fn open(dataset: &Dataset, rows: u64, columns: u64, place: &Place) -> Option<Self> {
-        let element = Element::of(dataset)?;
+        let element = element_of(dataset)?;
         let bytes = rows.checked_mul(columns)?.checked_mul(element.bytes() as u64)?;
+        let plain = |chunk_rows, addresses| Storage::Plain { chunk_rows, addresses, spare: Pool::default() };
         let storage = match dataset.layout() {
+            // There is nothing to lie anywhere.
+            _ if rows == 0 => plain(1, Vec::new()),
             // Of a dataset that was never written, or lies in another file, less is stored here.
             Layout::Contiguous if dataset.storage_size() == bytes => {
                 let offset = dataset.offset()?;
                 offset.checked_add(bytes)?;
-                Storage::Contiguous { offset, spare: Pool::default() }
+                plain(rows, vec![offset])
             }
-            Layout::Chunked => Storage::Chunked(Box::new(Chunks::open(dataset, rows, columns, element.bytes())?)),
+            Layout::Chunked => {
+                let chunks = Chunks::open(dataset, rows, columns, element.bytes())?;
+                match chunks.plain_addresses() {
+                    Some(addresses) => plain(chunks.rows, addresses),
+                    None => Storage::Filtered(Box::new(chunks)),
+                }
+            }
             Layout::Contiguous | Layout::Compact | Layout::Virtual => return None,
         };
         // Of a link to another file, that one would be needed.
@@ -151,39 +199,54 @@ impl Direct {
     }
 
     fn read<T: Number>(&self, rows: Range<u64>, columns: u64, place: &Place, out: &mut Vec<T>) -> Result<()> {
-        let element_bytes = self.element.bytes() as u64;
-        match &self.storage {
-            Storage::Contiguous { offset, spare } => {
-                let row_bytes = columns * element_bytes;
-                let (mut at, end) = (offset + rows.start * row_bytes, offset + rows.end * row_bytes);
-                let mut bytes = spare.take(Vec::new);
-                while at < end {
-                    let length = index((end - at).min(READ_BYTES))?;
-                    if bytes.len() < length {
-                        bytes.resize(length, 0);
-                    }
-                    self.file.read_exact_at(&mut bytes[..length], at).map_err(|error| {
-                        place.error(
-                            format!("can't be read at byte {at} ({error})"),
-                            "the file may be cut short; restore it from a copy, or write it again",
-                        )
-                    })?;
-                    T::append(self.element, &bytes[..length], out);
-                    at += length as u64;
-                }
-                Ok(())
-            }
-            Storage::Chunked(chunks) => {
-                let mut row = rows.start;
-                while row < rows.end {
-                    let (band, first) = (row / chunks.rows, row % chunks.rows);
-                    let count = (rows.end - row).min(chunks.rows - first);
+        let chunk_rows = match &self.storage {
+            Storage::Plain { chunk_rows, .. } => *chunk_rows,
+            Storage::Filtered(chunks) => chunks.rows,
+        };
+        let mut row = rows.start;
+        while row < rows.end {
+            let (band, first) = (row / chunk_rows, row % chunk_rows);
+            let count = (rows.end - row).min(chunk_rows - first);
+            match &self.storage {
+                Storage::Filtered(chunks) => {
                     self.read_band(chunks, band, first..first + count, columns, place, out)?;
-                    row += count;
                 }
-                Ok(())
+                Storage::Plain { addresses, spare, .. } => {
+                    let row_bytes = columns * self.element.bytes() as u64;
+                    let start = addresses[index(band)?] + first * row_bytes;
+                    self.read_run(start..start + count * row_bytes, spare, place, out)?;
+                }
             }
+            row += count;
         }
+        Ok(())
+    }
+
+    /// Numbers whose bytes lie one after another.
+    fn read_run<T: Number>(
+        &self,
+        run: Range<u64>,
+        spare: &Pool<Vec<u8>>,
+        place: &Place,
+        out: &mut Vec<T>,
+    ) -> Result<()> {
+        let mut bytes = spare.take(Vec::new);
+        let mut at = run.start;
+        while at < run.end {
+            let length = index((run.end - at).min(READ_BYTES))?;
+            if bytes.len() < length {
+                bytes.resize(length, 0);
+            }
+            self.file.read_exact_at(&mut bytes[..length], at).map_err(|error| {
+                place.error(
+                    format!("can't be read at byte {at} ({error})"),
+                    "the file may be cut short; restore it from a copy, or write it again",
+                )
+            })?;
+            T::append(self.element, &bytes[..length], out);
+            at += length as u64;
+        }
+        Ok(())
     }
 
     /// Some rows of the chunks that stand beside one another.

@@ -10,7 +10,9 @@ use std::{
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{mtx, source::Source, table, worker::RemoteSource};
+#[cfg(feature = "hdf5")]
+use super::worker::RemoteSource;
+use super::{mtx, source::Source, table};
 
 /// What an HDF5 file begins with, or what follows its user block of 512 bytes, or twice that, or twice that again.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
@@ -96,6 +98,7 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
         return Err(Error::Missing { path: path.into(), kind: "file or folder" });
     }
     match &choice.worker {
+        #[cfg(feature = "hdf5")]
         Some(worker) if is_hdf5(path)? => Ok(Arc::new(RemoteSource::open(worker, path, choice)?)),
         _ => open_here(path, choice),
     }

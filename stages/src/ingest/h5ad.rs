@@ -6,17 +6,26 @@
 mod column;
 mod compound;
 mod csc;
+mod in_place;
 pub(super) mod matrix;
 pub(super) mod sparse;
 mod table;
 pub(super) mod values;
 
-use std::{ops::Range, path::Path};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use hdf5_metno::{File, Group};
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::{InPlace, Origin},
+    chunk::CsrRows,
+};
 
+pub(crate) use self::in_place::RowsInPlace;
 use self::{matrix::Matrix, table::Table};
 use super::{format::Choice, source::Source};
 use crate::h5::{self, Place};
@@ -27,6 +36,7 @@ const MOST_GENES: u64 = 1 << 24;
 /// An open `.h5ad` file, whose shape and columns have been checked.
 #[derive(Debug)]
 pub struct H5adReader {
+    path: PathBuf,
     origin: Origin,
     matrix: Matrix,
     obs: Table,
@@ -59,7 +69,8 @@ impl H5adReader {
         let var = var.read_all(0..h5::index(genes)?)?;
         let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { origin: Origin { path: name, bytes, matrix: choice.matrix() }, matrix, obs, var })
+        let origin = Origin { path: name, bytes, matrix: choice.matrix() };
+        Ok(Self { path: path.to_path_buf(), origin, matrix, obs, var })
     }
 }
 
@@ -97,6 +108,10 @@ impl Source for H5adReader {
 
     fn piece_end(&self, first: u64) -> Result<u64> {
         self.matrix.piece_end(first)
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        self.matrix_in_place()
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {

@@ -32,4 +32,5 @@ pub mod tally;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
 pub mod transpose;
+#[cfg(feature = "hdf5")]
 pub mod worker;

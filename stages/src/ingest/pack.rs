@@ -83,7 +83,7 @@ impl SlabPacker {
             let layout = BlockLayout::new(rows.len(), entries, self.gene_width, width);
             let offset = bytes.len();
             match self.codec {
-                Codec::Raw => {
+                Codec::Raw | Codec::InPlace => {
                     bytes.resize(offset + layout.bytes, 0);
                     lay_out(rows, &layout, width, &mut bytes[offset..])?;
                 }
@@ -116,7 +116,12 @@ impl SlabPacker {
 }
 
 /// Copies rows into the arrays of a block whose bytes are all zero.
-fn lay_out(rows: &[Record<'_>], layout: &BlockLayout, width: ValueWidth, block: &mut [u8]) -> Result<(), BoxError> {
+pub(crate) fn lay_out(
+    rows: &[Record<'_>],
+    layout: &BlockLayout,
+    width: ValueWidth,
+    block: &mut [u8],
+) -> Result<(), BoxError> {
     let (mut genes, mut values, mut entries) = (layout.genes, layout.values, 0_u32);
     for (row, record) in rows.iter().enumerate() {
         entries = u32::try_from(record.entries)?.checked_add(entries).ok_or("a block of more than 2^32 entries")?;

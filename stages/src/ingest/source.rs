@@ -8,7 +8,7 @@ use arrow::{
 };
 use schemas::{
     ByteSize, Error, Result,
-    atlas::Origin,
+    atlas::{InPlace, Origin},
     chunk::{Chunk, CsrRows},
     ids::CellIndex,
 };
@@ -41,6 +41,11 @@ pub trait Source: Debug + Send + Sync {
 
     /// How many values are stored, where that can be told without reading them.
     fn nonzeros(&self) -> Option<u64>;
+
+    /// Where the matrix lies, if its rows can be read there at any time without this source.
+    fn in_place(&self) -> Option<InPlace> {
+        None
+    }
 
     /// What is known of each gene; the first column, `gene`, is its name.
     fn var(&self) -> &RecordBatch;

@@ -13,8 +13,8 @@ use arrow::array::{AsArray, RecordBatch};
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, Keys, Manifest, RowOrder, Selection, ValueKind,
-        ValueWidth, files,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, RowOrder, Selection,
+        ValueKind, ValueWidth, files,
     },
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     BoxError, Sink,
     disk::{HashedFile, StagedFolder, checksum_of, hex, write_atomically},
-    mmap,
+    members, mmap,
     recycle::Pooled,
     write::{ParquetFile, conditions_batch},
 };
@@ -53,11 +53,12 @@ impl MatrixFiles {
     }
 }
 
-/// Writes `matrix.bin` and `blocks.bin`, and where rows are shuffled `rows.bin` and `order.bin`.
+/// Writes `blocks.bin`, `matrix.bin` unless it is read in place, and where rows are shuffled `rows.bin` and `order.bin`.
 #[derive(Debug)]
 pub struct StoreMatrix {
     path: PathBuf,
-    matrix: BufWriter<File>,
+    /// None where the matrix stays where it was found.
+    matrix: Option<BufWriter<File>>,
     bytes: u64,
     blocks: HashedFile,
     shuffled: Option<ShuffledOrder>,
@@ -80,7 +81,13 @@ impl StoreMatrix {
     /// Files that can't be created.
     pub fn create(folder: &StagedFolder, codec: Codec, shuffled_cells: Option<u64>) -> Result<Self> {
         let path = folder.file(files::MATRIX);
-        let matrix = File::create(&path).map_err(Error::io("create", &path))?;
+        let matrix = match codec {
+            Codec::InPlace => None,
+            Codec::Raw | Codec::Zstd => {
+                let file = File::create(&path).map_err(Error::io("create", &path))?;
+                Some(BufWriter::with_capacity(WRITTEN_AT_ONCE, file))
+            }
+        };
         let shuffled = match shuffled_cells {
             None => None,
             Some(cells) => {
@@ -92,7 +99,7 @@ impl StoreMatrix {
         let order = if shuffled.is_some() { RowOrder::Shuffled } else { RowOrder::Source };
         Ok(Self {
             path,
-            matrix: BufWriter::with_capacity(WRITTEN_AT_ONCE, matrix),
+            matrix,
             bytes: 0,
             blocks: HashedFile::create(folder.file(files::BLOCKS))?,
             shuffled,
@@ -101,12 +108,17 @@ impl StoreMatrix {
     }
 
     fn take(&mut self, slab: &PackedSlab) -> Result<()> {
-        self.matrix.write_all(&slab.bytes).map_err(Error::io("write", &self.path))?;
+        if let Some(matrix) = &mut self.matrix {
+            matrix.write_all(&slab.bytes).map_err(Error::io("write", &self.path))?;
+        }
         for block in &slab.blocks {
             self.files.nonzeros += u64::from(block.entries);
             self.files.value_width = self.files.value_width.max(block.value_width);
             let mut entry = *block;
-            entry.offset += self.bytes;
+            match self.matrix {
+                Some(_) => entry.offset += self.bytes,
+                None => (entry.offset, entry.bytes) = (0, 0),
+            }
             self.blocks.append(&entry.to_bytes())?;
         }
         self.bytes += slab.bytes.len() as u64;
@@ -122,11 +134,13 @@ impl StoreMatrix {
     }
 
     fn end(mut self) -> Result<MatrixFiles> {
-        self.matrix.flush().map_err(Error::io("write", &self.path))?;
-        self.matrix.get_ref().sync_all().map_err(Error::io("write", &self.path))?;
         let written = &mut self.files.written;
-        // Its blocks have a checksum each, so that one can be checked without reading the others.
-        written.insert(files::MATRIX.into(), FileEntry { bytes: self.bytes, checksum: None });
+        if let Some(mut matrix) = self.matrix {
+            matrix.flush().map_err(Error::io("write", &self.path))?;
+            matrix.get_ref().sync_all().map_err(Error::io("write", &self.path))?;
+            // Its blocks have a checksum each, so that one can be checked without reading the others.
+            written.insert(files::MATRIX.into(), FileEntry { bytes: self.bytes, checksum: None });
+        }
         written.insert(files::BLOCKS.into(), self.blocks.finish()?);
         if let Some(ShuffledOrder { order, rows, rows_path, .. }) = self.shuffled {
             written.insert(files::ORDER.into(), order.finish()?);
@@ -162,6 +176,8 @@ pub struct AtlasFacts {
     pub selection: Selection,
     /// What values are taken for.
     pub values: ValuesAs,
+    /// Where the matrix is read, if not in the atlas.
+    pub in_place: Option<InPlace>,
 }
 
 /// Makes the folder an atlas, and visible.
@@ -181,6 +197,9 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
 
     let mut written = matrix.written;
     written.insert(files::LABELS.into(), annotated.labels);
+    let lists =
+        members::write(&folder.file(files::LABELS), 1 + annotated.covariates.len(), &folder.file(files::MEMBERS))?;
+    written.insert(files::MEMBERS.into(), lists);
     for (name, table) in [
         (files::GENES, facts.source.var().clone()),
         (files::CONDITIONS, conditions_batch(&annotated.conditions, &annotated.cells_of)?),
@@ -189,6 +208,15 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
         file.write(&table)?;
         file.finish()?;
     }
+    let in_place = match facts.in_place {
+        None => None,
+        Some(InPlace { matrix, chunks }) => {
+            let path = folder.file(files::CHUNKS);
+            std::fs::write(&path, bytemuck::cast_slice(&chunks)).map_err(Error::io("write", &path))?;
+            written.insert(files::CHUNKS.into(), checksum_of(&path)?);
+            Some(matrix)
+        }
+    };
     for name in [files::CELLS, files::GENES, files::CONDITIONS] {
         written.insert(name.into(), checksum_of(&folder.file(name))?);
     }
@@ -202,6 +230,7 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
         gene_width: GeneWidth::for_genes(genes),
         value_width: matrix.value_width,
         codec: matrix.codec,
+        in_place,
         block_rows: BLOCK_ROWS,
         order: matrix.order,
         keys: facts.keys,

@@ -4,7 +4,6 @@
 //! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
 //! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
 
-#[cfg(feature = "hdf5")]
 pub mod serve;
 mod wire;
 
@@ -18,7 +17,11 @@ use std::{
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::{InPlace, Origin},
+    chunk::CsrRows,
+};
 
 use self::wire::{Frame, Reply, Request};
 use super::{format::Choice, source::Source};
@@ -31,6 +34,7 @@ pub struct RemoteSource {
     origin: Origin,
     cells: u64,
     nonzeros: Option<u64>,
+    in_place: Option<InPlace>,
     var: RecordBatch,
     obs: SchemaRef,
     worker: Mutex<Worker>,
@@ -60,10 +64,20 @@ impl RemoteSource {
         let worker = Mutex::new(worker);
         let choice = Choice { worker: None, ..choice.clone() };
         let frame = ask(&worker, path, &Request::Open { path: path.to_path_buf(), choice })?;
-        let Reply::Opened { kind, origin, cells, nonzeros } = frame.reply else { return Err(unexpected()) };
+        let Reply::Opened { kind, origin, cells, nonzeros, in_place } = frame.reply else { return Err(unexpected()) };
         let [var, obs] = frame.payloads.as_slice() else { return Err(unexpected()) };
         let (var, obs) = (wire::table(var)?, wire::table(obs)?.schema());
-        Ok(Self { path: path.to_path_buf(), kind, origin, cells, nonzeros, var, obs, worker })
+        Ok(Self {
+            path: path.to_path_buf(),
+            kind,
+            origin,
+            cells,
+            nonzeros,
+            in_place: in_place.map(|found| *found),
+            var,
+            obs,
+            worker,
+        })
     }
 }
 
@@ -82,6 +96,10 @@ impl Source for RemoteSource {
 
     fn nonzeros(&self) -> Option<u64> {
         self.nonzeros
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        self.in_place.clone()
     }
 
     fn var(&self) -> &RecordBatch {

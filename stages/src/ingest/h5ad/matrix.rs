@@ -5,6 +5,7 @@ use std::ops::Range;
 use hdf5_metno::{Dataset, Group, LocationType};
 use schemas::{
     Result,
+    atlas::{InPlaceForm, StoredArray},
     chunk::{BadRows, CsrRows},
 };
 
@@ -97,6 +98,47 @@ impl Matrix {
             Self::Csr(csr) => Some(csr.entries()),
             Self::Csc(csc) => Some(csc.entries()),
             Self::Dense(_) => None,
+        }
+    }
+
+    /// Where it lies in the file, if its rows can be read there at any time; appends the places of its chunks.
+    pub(super) fn in_place(&self, chunks: &mut Vec<u64>) -> Option<InPlaceForm> {
+        Some(match self {
+            Self::Csr(csr) => InPlaceForm::Csr {
+                row_pointers: csr.row_pointers.stored(chunks)?,
+                indices: csr.indices.stored(chunks)?,
+                data: csr.data.stored(chunks)?,
+            },
+            Self::Csc(_) => return None,
+            Self::Dense(dense) => InPlaceForm::Dense { data: dense.data.stored(chunks)? },
+        })
+    }
+
+    /// A matrix of so many rows and genes in the place that [`Matrix::in_place`] told; `open` opens an array by its name.
+    pub(super) fn open_in_place(
+        form: &InPlaceForm,
+        rows: u64,
+        genes: u32,
+        place: Place,
+        open: impl Fn(&StoredArray, Place) -> Result<Numbers>,
+    ) -> Result<Self> {
+        let (matrix, fits) = match form {
+            InPlaceForm::Csr { row_pointers, indices, data } => {
+                let fits = rows.checked_add(1) == Some(row_pointers.rows) && indices.rows == data.rows;
+                let open = |array, name| open(array, place.child(name));
+                let (row_pointers, indices, data) =
+                    (open(row_pointers, "indptr")?, open(indices, "indices")?, open(data, "data")?);
+                (Self::Csr(Csr { place: place.clone(), rows, genes, row_pointers, indices, data }), fits)
+            }
+            InPlaceForm::Dense { data } => {
+                let fits = (data.rows, data.columns) == (rows, genes.into());
+                let data = open(data, place.clone())?;
+                (Self::Dense(Dense { place: place.clone(), genes, data, spare: Pool::default() }), fits)
+            }
+        };
+        match fits {
+            true => Ok(matrix),
+            false => Err(place.error("does not have the shape of its atlas", "ingest it again")),
         }
     }
 

@@ -62,6 +62,7 @@ fn answer(
                 origin: source.origin().clone(),
                 cells: source.cells(),
                 nonzeros: source.nonzeros(),
+                in_place: source.in_place().map(Box::new),
             };
             (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?])
         }

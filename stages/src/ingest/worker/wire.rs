@@ -14,7 +14,12 @@ use arrow::{
     array::RecordBatch,
     ipc::{reader::StreamReader, writer::StreamWriter},
 };
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows, error::ExitCode};
+use schemas::{
+    Error, Result,
+    atlas::{InPlace, Origin},
+    chunk::CsrRows,
+    error::ExitCode,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::format::Choice;
@@ -61,6 +66,8 @@ pub(super) enum Reply {
         cells: u64,
         /// How many values.
         nonzeros: Option<u64>,
+        /// Where they lie, if they can be read there.
+        in_place: Option<Box<InPlace>>,
     },
     /// Payload: the annotations.
     Obs,

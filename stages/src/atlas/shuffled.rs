@@ -1,0 +1,56 @@
+//! Where the rows of a shuffled matrix came from.
+
+use std::path::Path;
+
+use schemas::{
+    Error, Result,
+    atlas::{Manifest, files},
+};
+
+use super::manifest::{check_file, check_records};
+use crate::mmap;
+
+/// Which row holds which cell, both ways.
+#[derive(Debug)]
+pub(super) struct Shuffled {
+    rows: memmap2::Mmap,
+    order: memmap2::Mmap,
+}
+
+impl Shuffled {
+    /// Opens both files, and checks that they belong together.
+    ///
+    /// # Errors
+    /// Files that are not as they were written.
+    pub(super) fn open(path: &Path, manifest: &Manifest) -> Result<Self> {
+        for name in [files::ROWS, files::ORDER] {
+            check_file(path, name, manifest)?;
+            check_records(path, manifest, name, 8, manifest.cells)?;
+        }
+        let shuffled = Self { rows: mmap::map(&path.join(files::ROWS))?, order: mmap::map(&path.join(files::ORDER))? };
+        shuffled.check(path)?;
+        Ok(shuffled)
+    }
+
+    /// The row of every cell.
+    pub(super) fn rows(&self) -> &[u64] {
+        bytemuck::cast_slice(&self.rows)
+    }
+
+    /// The cell of every row.
+    pub(super) fn order(&self) -> &[u64] {
+        bytemuck::cast_slice(&self.order)
+    }
+
+    /// Checks what reading relies on: that each is the inverse of the other.
+    fn check(&self, path: &Path) -> Result<()> {
+        let (rows, order) = (self.rows(), self.order());
+        let inverse = |(row, cell): (u64, &u64)| {
+            usize::try_from(*cell).ok().and_then(|cell| rows.get(cell)).is_some_and(|back| *back == row)
+        };
+        match (0..).zip(order).all(inverse) {
+            true => Ok(()),
+            false => Err(Error::damaged(path.join(files::ORDER), "it is not the inverse of rows.bin")),
+        }
+    }
+}

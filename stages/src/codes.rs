@@ -1,0 +1,113 @@
+//! A table of label records: a cell's condition and covariate codes become one small number, at the cost of one look.
+//!
+//! Every cell of every batch is looked up here, so that the table is kept plain: records side by side, and slots that are
+//! found by a product instead of a keyed hash. Nothing is lost if someone makes labels collide but the time of one scan.
+
+/// Distinct records, numbered in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub struct CodeTable {
+    width: usize,
+    /// The records, one behind the other.
+    records: Vec<u32>,
+    /// A power of two; 0 is a free slot, anything else the number of a record, plus one.
+    slots: Vec<u32>,
+}
+
+/// Odd, and without a pattern: its high bits depend on every bit of what it multiplies.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl CodeTable {
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// A record, by its number.
+    #[must_use]
+    pub fn record(&self, number: usize) -> &[u32] {
+        &self.records[number * self.width..(number + 1) * self.width]
+    }
+
+    /// The number of a record.
+    #[must_use]
+    pub fn find(&self, record: &[u32]) -> Option<usize> {
+        if self.width != record.len() || self.slots.is_empty() {
+            return None;
+        }
+        match self.slots[self.slot_of(record)] {
+            0 => None,
+            taken => Some(taken as usize - 1),
+        }
+    }
+
+    /// The number of a record, which is added if it is new.
+    ///
+    /// # Panics
+    /// On records of different lengths, or of more than 2^32 kinds.
+    pub fn find_or_add(&mut self, record: &[u32]) -> usize {
+        if self.is_empty() {
+            self.width = record.len();
+        }
+        assert_eq!(self.width, record.len(), "records have one length");
+        if self.slots.len() <= 2 * self.len() {
+            self.grow();
+        }
+        let slot = self.slot_of(record);
+        if self.slots[slot] == 0 {
+            self.records.extend_from_slice(record);
+            self.slots[slot] = u32::try_from(self.len()).expect("there are fewer than 2^32 kinds of cells");
+        }
+        self.slots[slot] as usize - 1
+    }
+
+    /// Where a record is, or would be put.
+    fn slot_of(&self, record: &[u32]) -> usize {
+        let hash = record.iter().fold(0_u64, |hash, code| (hash.rotate_left(29) ^ u64::from(*code)).wrapping_mul(MIX));
+        let mask = self.slots.len() - 1;
+        let mut slot = (hash >> 32) as usize & mask;
+        while self.slots[slot] != 0 && self.record(self.slots[slot] as usize - 1) != record {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    fn grow(&mut self) {
+        self.slots = vec![0; (2 * self.slots.len()).max(16)];
+        for number in 0..self.len() {
+            let slot = self.slot_of(self.record(number));
+            self.slots[slot] = u32::try_from(number + 1).expect("there are fewer than 2^32 kinds of cells");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn records_are_numbered_as_they_come(records in prop::collection::vec([0_u32..9, 0_u32..9, 0..u32::MAX], 0..400)) {
+            let (mut table, mut known) = (CodeTable::default(), HashMap::new());
+            for record in &records {
+                let count = known.len();
+                let number = *known.entry(*record).or_insert(count);
+                prop_assert_eq!(table.find_or_add(record), number);
+                prop_assert_eq!(table.record(number), record);
+            }
+            prop_assert_eq!(table.len(), known.len());
+            prop_assert!(known.iter().all(|(record, number)| table.find(record) == Some(*number)));
+            prop_assert_eq!(table.find(&[9, 9, 9]), None);
+        }
+    }
+}

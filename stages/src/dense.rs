@@ -1,0 +1,128 @@
+//! Rows as dense `f32`: each row is put together where the processor is fastest and written once.
+
+use schemas::{
+    ByteSize,
+    batch::{BatchPlan, Dense, Line, count_to_f32},
+    ids::ConditionId,
+};
+
+use crate::{
+    BoxError,
+    atlas::Atlas,
+    batch::with_rows,
+    block::{GeneSlice, ValueSlice},
+    held::HeldBlocks,
+    recycle::{Pool, Pooled},
+    simd,
+};
+
+/// A minibatch of dense rows.
+#[derive(Debug)]
+pub struct DenseBatch {
+    /// Its cells and its place in the order.
+    pub plan: BatchPlan,
+    /// The condition of each cell, by its id in the atlas.
+    pub conditions: Vec<ConditionId>,
+    /// Their expression; the buffer is used again once this is dropped.
+    pub expression: Pooled<Dense>,
+}
+
+impl ByteSize for DenseBatch {
+    fn byte_size(&self) -> usize {
+        self.plan.byte_size() + self.conditions.byte_size() + self.expression.byte_size()
+    }
+}
+
+/// Makes dense batches of an atlas.
+#[derive(Clone, Debug)]
+pub struct Densifier {
+    atlas: Atlas,
+    held: HeldBlocks,
+    rows: Pool<Dense>,
+    scratch: Pool<Scratch>,
+}
+
+/// A row in the making: zero between rows. Any id that is stored in 16 bits has a place here, so that none has to be checked.
+#[derive(Debug)]
+struct Scratch(Vec<Line>);
+
+/// Floats of a row in the making, where ids have 16 bits.
+const NARROW: usize = 1 << 16;
+
+impl Densifier {
+    /// A densifier that holds blocks, where it has to, up to so many bytes.
+    #[must_use]
+    pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
+        Self {
+            atlas: atlas.clone(),
+            held: HeldBlocks::new(atlas.clone(), held_bytes),
+            rows: Pool::default(),
+            scratch: Pool::default(),
+        }
+    }
+
+    /// Makes the batch of a plan.
+    ///
+    /// # Errors
+    /// A block that is not as it was written.
+    pub fn densify(&self, plan: BatchPlan) -> Result<DenseBatch, BoxError> {
+        let genes = self.atlas.manifest().genes as usize;
+        let mut expression = self.rows.take(Dense::default);
+        expression.resize(plan.rows.len(), genes);
+        let mut scratch = self.scratch.take(|| Scratch(vec![Line::default(); genes.max(NARROW).div_ceil(16)]));
+        {
+            let mut out = expression.rows_mut();
+            with_rows(&self.atlas, &self.held, &plan.rows, |genes, values| {
+                if let Some(out) = out.next() {
+                    scratch.write(genes, values, out);
+                }
+                Ok(())
+            })?;
+        }
+        simd::fence();
+        let conditions = plan.cells.iter().map(|cell| self.atlas.condition(*cell)).collect();
+        Ok(DenseBatch { plan, conditions, expression })
+    }
+}
+
+impl Scratch {
+    fn write(&mut self, genes: GeneSlice<'_>, values: ValueSlice<'_>, out: &mut [Line]) {
+        match genes {
+            GeneSlice::U16(genes) => self.write_of(genes, values, out),
+            GeneSlice::U32(genes) => self.write_of(genes, values, out),
+        }
+    }
+
+    fn write_of<G: Place>(&mut self, genes: &[G], values: ValueSlice<'_>, out: &mut [Line]) {
+        let row: &mut [f32] = bytemuck::cast_slice_mut(&mut self.0);
+        match values {
+            ValueSlice::U8(values) => G::scatter(row, genes, values.iter().map(|value| f32::from(*value))),
+            ValueSlice::U16(values) => G::scatter(row, genes, values.iter().map(|value| f32::from(*value))),
+            ValueSlice::U32(values) => G::scatter(row, genes, values.iter().map(|value| count_to_f32(*value))),
+            ValueSlice::F32(values) => G::scatter(row, genes, values.iter().copied()),
+        }
+        simd::stream(&self.0[..out.len()], out);
+        let row: &mut [f32] = bytemuck::cast_slice_mut(&mut self.0);
+        G::scatter(row, genes, std::iter::repeat(0.0));
+    }
+}
+
+/// A gene id as a place in a row.
+trait Place: Copy {
+    fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>);
+}
+
+impl Place for u16 {
+    fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>) {
+        // An array that is as long as 16 bits can tell needs no look at each id.
+        if let Some(row) = row.first_chunk_mut::<NARROW>() {
+            genes.iter().zip(values).for_each(|(gene, value)| row[usize::from(*gene)] = value);
+        }
+    }
+}
+
+impl Place for u32 {
+    fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>) {
+        genes.iter().zip(values).for_each(|(gene, value)| row[*gene as usize] = value);
+    }
+}

@@ -1,0 +1,105 @@
+//! Blocks of a matrix that stays in its `.h5ad`: rows are read where they lie, and laid out as ingest would have stored them.
+//!
+//! libhdf5 has no part in it: the manifest says where the numbers are.
+
+use std::{fs::File, ops::Range, path::Path, sync::Arc};
+
+use schemas::{
+    Error, Result,
+    atlas::{BlockEntry, GeneWidth, InPlace, InPlaceMatrix, Manifest, StoredArray},
+    chunk::CsrRows,
+};
+
+use super::matrix::Matrix;
+use crate::{
+    h5::{Numbers, Place},
+    ingest::{
+        pack::lay_out,
+        records::{Records, RowValues},
+    },
+    recycle::Pool,
+};
+
+/// The rows of a matrix in the file where it was found.
+#[derive(Debug)]
+pub(crate) struct RowsInPlace {
+    matrix: Matrix,
+    place: Place,
+    spare: Pool<(CsrRows, Records)>,
+    gene_width: GeneWidth,
+}
+
+impl RowsInPlace {
+    /// Opens the file that the manifest of the atlas in `folder` names, whose chunks lie at `chunks`.
+    ///
+    /// # Errors
+    /// A file that is not there, or is not the one that was ingested.
+    pub(crate) fn open(folder: &Path, manifest: &Manifest, described: &InPlaceMatrix, chunks: &[u64]) -> Result<Self> {
+        // Of an absolute path, the folder is left out.
+        let path = folder.parent().unwrap_or(folder).join(&described.path);
+        let file = File::open(&path).map_err(|_| {
+            let message = format!("the atlas {} reads its matrix from it, but it is not there", folder.display());
+            Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
+        })?;
+        let place = described.object.split('/').fold(Place::root(&path), |place, name| place.child(name));
+        let length = file.metadata().map_err(Error::io("read", &path))?.len();
+        let file = Arc::new(file);
+        if length != described.bytes {
+            return Err(changed(&place));
+        }
+        let open = |array: &StoredArray, place: Place| {
+            let first = usize::try_from(array.first_chunk).unwrap_or(usize::MAX);
+            let count = usize::try_from(array.chunks()).unwrap_or(usize::MAX);
+            let chunks = first.checked_add(count).and_then(|end| chunks.get(first..end)).unwrap_or_default();
+            Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)
+        };
+        let matrix = Matrix::open_in_place(&described.form, manifest.cells, manifest.genes, place.clone(), open)?;
+        Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
+    }
+
+    /// The bytes of a block, as words: these rows, laid out as the block's entry says.
+    ///
+    /// # Errors
+    /// A file that can't be read, or has changed.
+    pub(crate) fn block(&self, rows: Range<u64>, entry: &BlockEntry) -> Result<Vec<u64>> {
+        let mut spare = self.spare.take(|| (CsrRows::default(), Records::new(self.gene_width)));
+        let (read, records) = &mut *spare;
+        *read = self.matrix.read(rows, std::mem::take(read))?;
+        records.clear();
+        for row in 0..read.rows() {
+            let (genes, values) = read.row(row);
+            records.push(genes, values, RowValues::of(values));
+        }
+        let laid: Vec<_> = (0..records.rows()).map(|row| records.record(row)).collect();
+        let width = laid.iter().map(|record| record.width).max();
+        let entries: usize = laid.iter().map(|record| record.entries).sum();
+        if width.is_some_and(|width| width != entry.value_width) || entries != entry.entries as usize {
+            return Err(changed(&self.place));
+        }
+        let layout = entry.layout(self.gene_width);
+        let mut words = vec![0_u64; layout.bytes / 8];
+        lay_out(&laid, &layout, entry.value_width, bytemuck::cast_slice_mut(&mut words))
+            .map_err(|error| self.place.error(error.to_string(), "ingest it again"))?;
+        Ok(words)
+    }
+
+    /// The error of a file that is not what it was.
+    pub(crate) fn changed(&self) -> Error {
+        changed(&self.place)
+    }
+}
+
+fn changed(place: &Place) -> Error {
+    place.error("has changed since it was ingested", "ingest it again")
+}
+
+impl super::H5adReader {
+    /// Where the matrix lies, if it can be read there.
+    pub(super) fn matrix_in_place(&self) -> Option<InPlace> {
+        let mut chunks = Vec::new();
+        let form = self.matrix.in_place(&mut chunks)?;
+        let path = std::fs::canonicalize(&self.path).ok()?;
+        let matrix = InPlaceMatrix { path, bytes: self.origin.bytes, object: self.origin.matrix.clone(), form };
+        Some(InPlace { matrix, chunks })
+    }
+}

@@ -1,0 +1,128 @@
+//! What the processor can do beyond plain code: writing past the caches, and asking for memory ahead of need.
+//!
+//! A dense batch is many times larger than a cache, and nobody reads it before it is whole: written the plain way, each line
+//! would first be read from memory, and push out what is of use. Which instructions there are is asked at run time; where
+//! there are none, plain code does the same.
+#![expect(unsafe_code, reason = "the processor's own instructions are unsafe by nature; slices bound what they touch")]
+
+use schemas::batch::Line;
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+
+/// Copies lines past the caches. They are there for other threads once [`fence`] was called.
+///
+/// # Panics
+/// If the two are not equally long.
+pub(crate) fn stream(from: &[Line], to: &mut [Line]) {
+    assert_eq!(from.len(), to.len(), "lines are copied one for one");
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor was just asked whether it has these instructions.
+            return unsafe { x86::stream_avx512(from, to) };
+        }
+        if is_x86_feature_detected!("avx") {
+            // SAFETY: the processor was just asked whether it has these instructions.
+            return unsafe { x86::stream_avx(from, to) };
+        }
+    }
+    to.copy_from_slice(from);
+}
+
+/// Makes what was streamed visible before anything that is written later.
+pub(crate) fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a fence reads and writes nothing, and every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// Asks for bytes that will soon be read.
+pub(crate) fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(LINE_BYTES) {
+        // SAFETY: it is advice to the processor: no address, not even a bad one, makes it fail, and this one is in a slice.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{_mm256_load_ps, _mm256_stream_ps, _mm512_load_ps, _mm512_stream_ps};
+
+    use super::Line;
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn stream_avx512(from: &[Line], to: &mut [Line]) {
+        for (from, to) in from.iter().zip(to) {
+            // SAFETY: a line is 16 floats that start at a multiple of 64 bytes: what either instruction touches and asks for.
+            unsafe { _mm512_stream_ps(to.0.as_mut_ptr(), _mm512_load_ps(from.0.as_ptr())) }
+        }
+    }
+
+    #[target_feature(enable = "avx")]
+    pub(super) fn stream_avx(from: &[Line], to: &mut [Line]) {
+        for (from, to) in from.iter().zip(to) {
+            for half in [0, 8] {
+                // SAFETY: either half of a line is 8 floats that start at a multiple of 32 bytes, as both instructions ask.
+                unsafe { _mm256_stream_ps(to.0[half..].as_mut_ptr(), _mm256_load_ps(from.0[half..].as_ptr())) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Copy = fn(&[Line], &mut [Line]);
+
+    fn ways() -> Vec<Copy> {
+        let mut ways: Vec<Copy> = vec![stream];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has these instructions.
+                ways.push(|from, to| unsafe { x86::stream_avx512(from, to) });
+            }
+            if is_x86_feature_detected!("avx") {
+                // SAFETY: the processor has these instructions.
+                ways.push(|from, to| unsafe { x86::stream_avx(from, to) });
+            }
+        }
+        ways
+    }
+
+    proptest! {
+        #[test]
+        fn streaming_is_copying(
+            values in prop::collection::vec(prop::array::uniform16(-1e6_f32..1e6), 0..40),
+            before in 0_usize..3,
+        ) {
+            let from: Vec<Line> = values.into_iter().map(Line).collect();
+            for way in ways() {
+                let mut to = vec![Line([7.0; 16]); from.len() + 2 * before];
+                way(&from, &mut to[before..before + from.len()]);
+                fence();
+                prop_assert_eq!(&to[before..before + from.len()], &from[..]);
+                prop_assert!(to[..before].iter().chain(&to[before + from.len()..]).all(|line| *line == Line([7.0; 16])));
+            }
+        }
+    }
+
+    #[test]
+    fn to_ask_for_memory_changes_nothing() {
+        let bytes = [1_u8, 2, 3];
+        prefetch(&bytes);
+        prefetch(&bytes[..0]);
+        assert_eq!(bytes, [1, 2, 3]);
+    }
+}
