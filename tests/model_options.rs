@@ -96,9 +96,9 @@ fn any_score_may_choose_the_epoch() {
 
 /// A table of embeddings with a row for each name: numbers that its letters give.
 fn write_table(path: &Path, names: &[String]) {
-    let number = |name: &str, at: usize| {
-        let sum: u32 = name.bytes().enumerate().map(|(place, byte)| u32::from(byte) * (place + at + 1) as u32).sum();
-        (sum % 17) as f32
+    let number = |name: &str, at: u8| {
+        let sum: u32 = (u32::from(at) + 1..).zip(name.bytes()).map(|(place, byte)| u32::from(byte) * place).sum();
+        f32::from(u8::try_from(sum % 17).unwrap())
     };
     let names_column: ArrayRef = Arc::new(StringArray::from_iter_values(names));
     let mut columns = vec![("name".to_owned(), names_column)];

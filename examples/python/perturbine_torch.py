@@ -99,6 +99,9 @@ class CPA(nn.Module):
         """Codes and doses of conditions, each a list of (perturbation, dose); an empty one is control."""
         codes = {name: code for code, name in enumerate(self.vocabulary["perturbations"])}
         rows = [sorted((codes[name], dose) for name, dose in condition) or [(1, 1.0)] for condition in conditions]
+        if self.vocabulary.get("doses_as_written"):  # the original sorts perturbations, not their doses
+            rows = [[(code, dose) for (code, _), (_, dose) in zip(row, condition or [(None, 1.0)])]
+                    for row, condition in zip(rows, conditions)]
         width = max(map(len, rows))
         rows = torch.tensor([row + [(0, 0.0)] * (width - len(row)) for row in rows])
         return rows[..., 0].long(), rows[..., 1]

@@ -164,7 +164,6 @@ impl Network {
     }
 
     /// The embedding table of a covariate, `[values, latent]`.
-    #[must_use]
     pub fn covariate_table(&self, at: usize) -> &Tensor {
         &self.covariates[at]
     }

@@ -81,7 +81,7 @@ impl Learner {
         Self {
             autoencoder_adam: Adam::new(
                 "autoencoder",
-                learned().filter(|(name, _)| !Network::is_doser(name) && !(frozen && Network::is_projection(name))),
+                learned().filter(|(name, _)| !(Network::is_doser(name) || frozen && Network::is_projection(name))),
                 plan.train.wd,
                 clip,
             ),
@@ -166,23 +166,27 @@ fn autoencoder_step(
     let _grad = (!learns).then(tch::no_grad_guard);
     let latent = learner.network.latent(input, Mode::Train, draws);
     let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
-    let mut total = reconstruction(&output, &input.cells);
-    losses.add("recon", &total);
-    if let Some(divergence) = latent.basal.divergence() {
-        losses.add("kl", &divergence);
-        // Not in place: what was just told shares its memory.
-        total = total + divergence * schedule.divergence_weight;
-    }
+    let recon = reconstruction(&output, &input.cells);
+    losses.add("recon", &recon);
+    let total = match latent.basal.divergence() {
+        Some(divergence) => {
+            losses.add("kl", &divergence);
+            recon + divergence * schedule.divergence_weight
+        }
+        None => recon,
+    };
     let basal = latent.basal.latent.detach();
     if !learns {
         return basal;
     }
-    if schedule.adversarial && learner.adversaries.any() {
+    let total = if schedule.adversarial && learner.adversaries.any() {
         let verdict = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
         losses.add("adversary", &verdict.loss);
         losses.values.extend(verdict.parts);
-        total = total - verdict.loss * schedule.adversary_weight;
-    }
+        total - verdict.loss * schedule.adversary_weight
+    } else {
+        total
+    };
     let mut parameters = learner.autoencoder_adam.parameters();
     let autoencoder_count = parameters.len();
     parameters.extend(learner.doser_adam.parameters());
