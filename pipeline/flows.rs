@@ -68,11 +68,19 @@ impl Resources {
         }
     }
 
-    /// Bytes of unpacked blocks that a road from an atlas holds at most: a window of the default size at 480 non-zeros a
-    /// cell. Blocks of the memory map are the kernel's.
+    /// Bytes of unpacked blocks that a road from an atlas holds at most: three quarters of the memory, which is a window of
+    /// the default size at 480 non-zeros a cell, or all blocks. Blocks of the memory map are the kernel's.
     #[must_use]
     pub fn held_bytes(&self, atlas: &Atlas) -> usize {
-        if atlas.holds_blocks() { self.memory / 4 * 3 } else { 0 }
+        if !atlas.holds_blocks() {
+            return 0;
+        }
+        let manifest = atlas.manifest();
+        let entry_bytes = (manifest.gene_width.bytes() + manifest.value_width.bytes()) as u64;
+        // A row has a pointer, and a block's arrays begin at multiples of 8 bytes.
+        let all =
+            manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
+        (self.memory / 4 * 3).min(usize::try_from(all).unwrap_or(usize::MAX))
     }
 }
 

@@ -13,11 +13,11 @@ use super::{
 };
 
 pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
-    let (graph, network) = match &args.what {
+    let (graph, held, network) = match &args.what {
         Explained::Train(args) => {
             let training = prepare_training(args, context)?;
             let card = training.card();
-            (training.graph()?, training_bytes(card))
+            (training.graph()?, training.held_bytes(), training_bytes(card))
         }
         Explained::Predict(args) => {
             let prediction = prepare_prediction(args, context)?;
@@ -26,18 +26,20 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
             let sums = 3 * 8 * targets * genes;
             // Measured: some twelve dense tensors of a batch live together.
             let decoded = 12 * 4 * stages::predict::batch_size(targets) * genes;
-            (prediction.pipeline(output_of(args))?.plan("write"), sums + decoded)
+            let held = prediction.held_bytes();
+            (prediction.pipeline(output_of(args))?.plan("write"), held, sums + decoded)
         }
     };
     let edges = graph.bytes();
     let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
-    let total = edges + network + floor;
-    let result = json!({ "graph": graph, "edges_bytes": edges, "network_bytes": network, "floor_bytes": floor, "peak_memory_bytes": total });
+    let total = edges + held + network + floor;
+    let result = json!({ "graph": graph, "edges_bytes": edges, "blocks_bytes": held, "network_bytes": network, "floor_bytes": floor, "peak_memory_bytes": total });
     context.show.result(&result, || {
         let size = |count: usize| bytes(count as u64);
         format!(
-            "{graph}\nedges {} + network {} + libtorch and program {} = at most {}",
+            "{graph}\nedges {} + unpacked blocks {} + network {} + libtorch and program {} = at most {}",
             size(edges),
+            size(held),
             size(network),
             size(floor),
             size(total)

@@ -103,6 +103,12 @@ impl Prediction {
         }
     }
 
+    /// Bytes of unpacked blocks that are held beside the edges.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.resources.held_bytes(&self.atlas)
+    }
+
     /// The road to record batches.
     ///
     /// # Errors

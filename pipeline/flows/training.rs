@@ -136,6 +136,12 @@ impl Training {
         &self.settings.card
     }
 
+    /// Bytes of unpacked blocks that are held beside the edges.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.resources.held_bytes(&self.atlas)
+    }
+
     /// The graph that will run.
     ///
     /// # Errors
