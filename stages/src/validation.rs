@@ -12,7 +12,12 @@ use crate::{
     encode::UNKNOWN,
     groups::Groups,
     model::{
-        draws::Draws, input::Input, layers::Mode, losses::reconstruction, moments::GroupMoments, neighbours::purities,
+        draws::Draws,
+        input::Input,
+        layers::Mode,
+        losses::reconstruction,
+        moments::GroupMoments,
+        neighbours::{CELLS_AT_ONCE, purities},
         network::Network,
     },
     split::Part,
@@ -22,7 +27,7 @@ use crate::{
 /// Groups that are scored: the largest ones, so that memory stays bounded however many there are.
 const MOST_GROUPS: usize = 1024;
 /// Numbers in one of the sums over groups: bounds the groups where there are many genes.
-const MOST_NUMBERS: usize = 1 << 22;
+const MOST_NUMBERS: usize = 1 << 21;
 /// Cells whose neighbours are looked at, evenly spread.
 const MOST_NEIGHBOURED: u64 = 4096;
 
@@ -58,6 +63,15 @@ impl Scores {
     fn set(&mut self, monitor: Monitor, value: Option<f64>) {
         self.0.extend(value.map(|value| (monitor.name(), value)));
     }
+}
+
+/// The most that a validation of so many groups holds.
+#[must_use]
+pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
+    let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
+    let cells = usize::try_from(MOST_NEIGHBOURED).unwrap_or(usize::MAX);
+    // Five sums in double precision, and as many means in scoring; two latents of each cell, its distances in blocks.
+    2 * 5 * 8 * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
 }
 
 impl Validation {

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 /// Neighbours that are looked at, where there are as many.
 const NEIGHBOURS: i64 = 30;
 /// Cells whose distances to all others are held together.
-const CELLS_AT_ONCE: i64 = 256;
+pub(crate) const CELLS_AT_ONCE: usize = 256;
 
 /// The share of each cell's nearest neighbours (Euclidean, itself not among them) that bear its label, averaged within each
 /// label, then over labels; none for fewer than two cells.
@@ -29,8 +29,9 @@ pub fn purities(latent: &Tensor, labels: &[&[i64]]) -> Option<Vec<f64>> {
     let latent = latent.to_kind(Kind::Double);
     let squares = latent.square().sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
     let mut nearest = Vec::new();
-    for from in (0..cells).step_by(usize::try_from(CELLS_AT_ONCE).unwrap_or(1)) {
-        let count = CELLS_AT_ONCE.min(cells - from);
+    let at_once = i64::try_from(CELLS_AT_ONCE).unwrap_or(i64::MAX);
+    for from in (0..cells).step_by(CELLS_AT_ONCE) {
+        let count = at_once.min(cells - from);
         let part = latent.narrow(0, from, count);
         let distances = &squares - part.matmul(&latent.transpose(0, 1)) * 2.0;
         // A cell is no neighbour of its own; within a row, leaving out its own square changes no order.
