@@ -1,6 +1,9 @@
 //! What the golden files say of the original's cases, in this program's terms.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use schemas::{
     atlas::ValueKind,
@@ -9,6 +12,28 @@ use schemas::{
 };
 use serde_json::{Map, Value};
 use stages::vocabulary::Vocabulary;
+
+/// Where the golden files are.
+pub fn folder() -> PathBuf {
+    std::env::var_os("PERTURBINE_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+}
+
+/// One of the files beside the cases; another folder than ours need not have it.
+pub fn beside_the_cases(name: &str) -> Option<Value> {
+    let path = folder().join(name);
+    if !path.exists() && std::env::var_os("PERTURBINE_GOLDEN").is_some() {
+        println!("skipped: {} is not there", path.display());
+        return None;
+    }
+    Some(json(&path))
+}
+
+/// A file of JSON.
+pub fn json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
 
 /// A case's options, taken one by one: what is left at the end is not known.
 struct Options {
