@@ -6,6 +6,8 @@
 
 mod support;
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use self::support::{
@@ -143,4 +145,27 @@ fn an_atlas_has_as_many_conditions_as_it_needs() {
     let perturbed = conditions.iter().filter(|known| known["control"] == false);
     assert!(perturbed.clone().all(|known| known["cells"] == 1));
     assert_eq!(perturbed.count() as u64 + cells_of(&atlas, "ctrl"), 100);
+}
+
+#[test]
+fn features_of_a_10x_folder_that_are_no_genes_are_counted() {
+    let home = Home::new();
+    let folder = home.path("counts");
+    fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    let matrix = "%%MatrixMarket matrix coordinate integer general\n4 3 4\n1 1 5\n2 2 1\n3 3 7\n4 1 2\n";
+    write("matrix.mtx", matrix);
+    write("barcodes.tsv", "AAA-1\nCCC-1\nGGG-1\n");
+    let gene = "ENSG1\tTP53\tGene Expression\n";
+    write("features.tsv", &[gene, "CD3\tCD3\tAntibody Capture\n", "g1\tg1\tCRISPR Guide Capture\n"].concat());
+    let last = "CD4\tCD4\tAntibody Capture\n";
+    write("features.tsv", &(fs::read_to_string(folder.join("features.tsv")).unwrap() + last));
+    let told = home.run("inspect counts");
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let warning = "features.tsv: features that are not of the type Gene Expression are kept as genes: \
+                   2 Antibody Capture, 1 CRISPR Guide Capture";
+    assert!(told.stderr.contains(warning), "{}", told.stderr);
+    write("features.tsv", &gene.repeat(4));
+    let told = home.run("inspect counts").stderr;
+    assert!(!told.contains("Gene Expression"), "{told}");
 }

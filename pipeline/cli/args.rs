@@ -281,7 +281,7 @@ pub(super) enum OnBadValuesArg {
 
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
-    /// Files or folders of cells: .h5ad, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several become one atlas, their cells one after another
+    /// Files or folders of cells: .h5ad, zarr store, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several become one atlas, their cells one after another
     #[arg(required = true, value_name = "INPUT")]
     pub(super) inputs: Vec<PathBuf>,
     /// The atlas to write: a folder

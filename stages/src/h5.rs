@@ -10,11 +10,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
-};
+use std::{fs, io, path::Path, sync::Arc};
 
 use hdf5_metno::{
     File,
@@ -23,11 +19,11 @@ use hdf5_metno::{
 use schemas::{Error, Result};
 
 pub(crate) use self::{
-    element::Number,
     heap::Heap,
     numbers::Numbers,
     records::{Member, Records},
 };
+pub(crate) use crate::{element::Number, place::Place};
 
 /// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;
@@ -36,67 +32,17 @@ const CHUNK_CACHE_SLOTS: usize = 521;
 /// What libhdf5 may keep of a file's structure, texts included; left alone it grows to 32 MiB.
 const METADATA_CACHE_BYTES: usize = 4 << 20;
 
-/// An object of an HDF5 file, as errors name it.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    file: Arc<OnDisk>,
-    object: String,
-}
-
-#[derive(Debug)]
-struct OnDisk {
-    path: PathBuf,
-    /// Opened once for all datasets that are read past libhdf5.
-    bytes: OnceLock<Option<Arc<fs::File>>>,
-}
-
 impl Place {
-    /// The file itself.
-    pub(crate) fn root(file: &Path) -> Self {
-        Self { file: Arc::new(OnDisk { path: file.into(), bytes: OnceLock::new() }), object: String::new() }
-    }
-
-    /// A member of this group.
-    pub(crate) fn child(&self, name: &str) -> Self {
-        Self { file: Arc::clone(&self.file), object: format!("{}/{name}", self.object) }
-    }
-
     /// The bytes of the file, if it is the one of that name.
     fn bytes(&self, name: &str) -> Option<Arc<fs::File>> {
-        let OnDisk { path, bytes } = &*self.file;
-        if path.as_path() != Path::new(name) {
-            return None;
-        }
-        bytes.get_or_init(|| fs::File::open(path).ok().map(Arc::new)).clone()
-    }
-
-    /// An error about this object.
-    pub(crate) fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Error {
-        Error::data(self.to_string(), message, hint)
-    }
-
-    /// Turns an error of libhdf5 into one that names this object; for `map_err`.
-    pub(crate) fn unreadable(&self, error: hdf5_metno::Error) -> Error {
-        self.error(
-            format!("can't be read ({error})"),
-            "the file may be damaged or cut short; restore it from a copy, or write it again",
-        )
+        if self.path() == Path::new(name) { self.opened() } else { None }
     }
 
     /// Turns a failed write of libhdf5 into one that names this file; for `map_err`.
     pub(crate) fn unwritable(&self, error: hdf5_metno::Error) -> Error {
         let text = frames(&error);
         let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
-        Error::Io { action: "write", path: self.file.path.clone(), source }
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.object.strip_prefix('/') {
-            None => self.file.path.display().fmt(f),
-            Some(object) => write!(f, "{}: {object}", self.file.path.display()),
-        }
+        Error::Io { action: "write", path: self.path().into(), source }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod codes;
 pub mod counterfactual;
 pub mod dense;
 pub mod disk;
+mod element;
 pub mod embedding_table;
 pub mod encode;
 pub mod evaluate;
@@ -32,12 +33,14 @@ pub mod h5ad_write;
 pub mod held;
 pub mod ingest;
 pub mod judge;
+mod kept;
 pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
 pub mod order;
 mod packed;
+mod place;
 #[cfg(feature = "torch")]
 pub mod predict;
 pub mod profiles;

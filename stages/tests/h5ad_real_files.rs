@@ -10,7 +10,7 @@ use arrow::array::{Array, AsArray};
 use schemas::chunk::Chunk;
 use stages::ingest::{
     format::{self, Choice},
-    h5ad::H5adReader,
+    h5ad,
     source::{self, Source},
 };
 
@@ -320,9 +320,9 @@ fn raw_of_old_files_is_read_too() {
 #[test]
 fn raw_and_layers_can_be_chosen() {
     let Some(path) = shared("formats/h5ad_archives/anndata/tests/data/archives/v0.7.0/adata.h5ad") else { return };
-    let raw = H5adReader::open(&path, &Choice { raw: true, ..Choice::default() }).expect("raw is there");
+    let raw = h5ad::open(&path, &Choice { raw: true, ..Choice::default() }).expect("raw is there");
     assert_eq!((raw.cells(), raw.var().num_rows()), (30, 40));
-    let layer = |name: &str| H5adReader::open(&path, &Choice { layer: Some(name.into()), ..Choice::default() });
+    let layer = |name: &str| h5ad::open(&path, &Choice { layer: Some(name.into()), ..Choice::default() });
     assert_eq!(layer("sparse").expect("the layer is there").var().num_rows(), 20);
     let error = layer("spars").expect_err("there is no such layer");
     assert_eq!(error.to_string(), "unknown layer `spars`; the nearest known: sparse, array");

@@ -18,7 +18,7 @@ use stages::{
     h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
     ingest::{
         format::Choice,
-        h5ad::H5adReader,
+        h5ad,
         source::{Source, chunks},
     },
     simulate::{SimulateSettings, Simulator},
@@ -48,12 +48,12 @@ fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
 }
 
 fn read_all(path: &Path) -> Vec<Chunk> {
-    let reader = H5adReader::open(path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
+    let reader = h5ad::open(path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
     chunks(Arc::new(reader)).map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
 fn first_error(path: &Path) -> Error {
-    match H5adReader::open(path, &Choice::default()) {
+    match h5ad::open(path, &Choice::default()) {
         Err(error) => error,
         Ok(reader) => {
             let mut results = chunks(Arc::new(reader));
@@ -75,7 +75,7 @@ fn what_is_written_is_read_back() {
         for (name, column) in ["cell", "condition", "dose", "cell_type", "batch"].iter().zip(written.obs.columns()) {
             assert_eq!(read.obs.column_by_name(name), Some(column), "{name}");
         }
-        let reader = H5adReader::open(&path, &Choice::default()).expect("it opens");
+        let reader = h5ad::open(&path, &Choice::default()).expect("it opens");
         assert_eq!(reader.nonzeros(), Some(written.expression.values().len() as u64));
         assert_eq!(reader.var().column(0).as_string::<i32>().value(49), "G00050");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "something is left behind");
@@ -87,7 +87,7 @@ fn any_range_of_cells_can_be_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("atlas.h5ad");
     let written = write_simulated(&path, Some(1));
-    let reader = H5adReader::open(&path, &Choice::default()).expect("it opens");
+    let reader = h5ad::open(&path, &Choice::default()).expect("it opens");
     for range in [0..1, 7..300, 0..300, 299..300, 12..12] {
         let rows = usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small");
         let read = reader.expression(range.clone(), CsrRows::default()).expect("a range of the file");

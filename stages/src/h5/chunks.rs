@@ -1,11 +1,6 @@
 //! The chunks of a dataset: where each lies in the file, and those that were unfiltered last.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fs::File,
-    os::unix::fs::FileExt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::{fs::File, os::unix::fs::FileExt};
 
 use hdf5_metno::{Dataset, plist::dataset_create::ChunkOpts};
 use schemas::Result;
@@ -14,7 +9,10 @@ use super::{
     Place,
     filters::{Filters, Workspace},
 };
-use crate::recycle::{Pool, Pooled};
+use crate::{
+    kept::{Held, Kept},
+    recycle::{Pool, Pooled},
+};
 
 /// Unfiltered chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
 const KEPT_BYTES: u64 = 4 << 20;
@@ -33,9 +31,6 @@ struct Entry {
     mask: u32,
 }
 
-/// A chunk's bytes, once a thread has unfiltered them; none if that failed.
-type Slot = OnceLock<Option<Pooled<Vec<u8>>>>;
-
 /// The chunks of a dataset, in a grid of rows and columns.
 #[derive(Debug)]
 pub(super) struct Chunks {
@@ -47,16 +42,9 @@ pub(super) struct Chunks {
     bytes: usize,
     entries: Vec<Entry>,
     filters: Filters,
-    kept: Mutex<Kept>,
-    most_kept: usize,
+    kept: Kept<Pooled<Vec<u8>>>,
     spare: Pool<Vec<u8>>,
     work: Pool<Workspace>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    slots: HashMap<u64, Arc<Slot>>,
-    order: VecDeque<u64>,
 }
 
 impl Chunks {
@@ -96,15 +84,15 @@ impl Chunks {
         let entries = entries.into_iter().collect::<Option<Vec<_>>>()?;
         // A piece may end within a row of chunks, and the next piece is read beside it.
         let kept = (bytes * (across + across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
+        let most_kept = usize::try_from((kept / bytes).max(2)).ok()?;
         Some(Self {
             rows: chunk_rows,
             columns: chunk_columns,
             across,
-            most_kept: usize::try_from((kept / bytes).max(2)).ok()?,
             bytes: usize::try_from(bytes).ok()?,
             entries,
             filters,
-            kept: Mutex::default(),
+            kept: Kept::new(most_kept),
             spare: Pool::default(),
             work: Pool::default(),
         })
@@ -127,31 +115,7 @@ impl Chunks {
     /// # Errors
     /// A chunk that lies outside the file or was not made by the dataset's filters.
     pub(super) fn get(&self, index: u64, file: &File, place: &Place) -> Result<Chunk> {
-        let slot = self.slot(index);
-        let mut failed = None;
-        slot.get_or_init(|| self.unfilter(index, file, place).map_err(|error| failed = Some(error)).ok());
-        match failed {
-            None if slot.get().is_some_and(Option::is_some) => Ok(Chunk(slot)),
-            // Another thread has failed before: what it was told is asked for again.
-            None => self.unfilter(index, file, place).map(|bytes| Chunk(Arc::new(Slot::from(Some(bytes))))),
-            Some(error) => Err(error),
-        }
-    }
-
-    fn slot(&self, index: u64) -> Arc<Slot> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = kept.slots.get(&index) {
-            return Arc::clone(slot);
-        }
-        if self.most_kept <= kept.order.len()
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.slots.remove(&oldest);
-        }
-        let slot = Arc::<Slot>::default();
-        kept.slots.insert(index, Arc::clone(&slot));
-        kept.order.push_back(index);
-        slot
+        self.kept.get(index, || self.unfilter(index, file, place)).map(Chunk)
     }
 
     fn unfilter(&self, index: u64, file: &File, place: &Place) -> Result<Pooled<Vec<u8>>> {
@@ -175,10 +139,10 @@ impl Chunks {
 }
 
 /// The bytes of a chunk.
-pub(super) struct Chunk(Arc<Slot>);
+pub(super) struct Chunk(Held<Pooled<Vec<u8>>>);
 
 impl Chunk {
     pub(super) fn bytes(&self) -> &[u8] {
-        self.0.get().and_then(Option::as_ref).map_or(&[], |bytes| bytes.as_slice())
+        &self.0
     }
 }

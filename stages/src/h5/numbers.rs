@@ -9,13 +9,11 @@ use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 use hdf5_metno::{Dataset, dataset::Layout};
 use schemas::{Result, atlas::StoredArray};
 
-use super::{
-    Place,
-    chunks::Chunks,
-    element::{Element, Number, element_of},
-    index,
+use super::{Place, chunks::Chunks, element::element_of, index};
+use crate::{
+    element::{Element, Number},
+    recycle::Pool,
 };
-use crate::recycle::Pool;
 
 /// Bytes that are read at once: few enough to be in the processor's cache still when they are converted.
 const READ_BYTES: u64 = 128 << 10;
@@ -24,6 +22,7 @@ const READ_BYTES: u64 = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Numbers {
     pub(super) place: Place,
+    dimensions: usize,
     rows: u64,
     columns: u64,
     way: Way,
@@ -82,7 +81,17 @@ impl Numbers {
                 return Err(place.error(message, "check how the file was written"));
             }
         };
-        Ok(Self { place, rows, columns, way: Way::Library(dataset) })
+        Ok(Self { place, dimensions: shape.len(), rows, columns, way: Way::Library(dataset) })
+    }
+
+    /// What it is called in errors.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// How many dimensions there are: 1 or 2.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
     }
 
     /// An array whose place is known already, as [`Numbers::stored`] told it; `addresses` are those of its chunks.
@@ -108,7 +117,9 @@ impl Numbers {
             return Err(place.error("does not lie where the atlas says", hint));
         }
         let storage = Storage::Plain { chunk_rows, addresses: addresses.to_vec(), spare: Pool::default() };
-        Ok(Self { place, rows, columns, way: Way::Direct(Direct { file, element: number, storage }) })
+        // Who knows the place knows the shape.
+        let dimensions = if columns == 1 { 1 } else { 2 };
+        Ok(Self { place, dimensions, rows, columns, way: Way::Direct(Direct { file, element: number, storage }) })
     }
 
     /// Where the numbers lie, and what they are; none if they have to be unfiltered. Where its chunks are is appended.

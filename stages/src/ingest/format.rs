@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "hdf5")]
 use super::worker::RemoteSource;
-use super::{mtx, source::Source, table};
+use super::{mtx, source::Source, table, zarr};
 
 /// What an HDF5 file begins with, or what follows its user block of 512 bytes, or twice that, or twice that again.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
@@ -53,6 +53,8 @@ impl Choice {
 pub enum Format {
     /// A file that anndata wrote, or another program as anndata does.
     H5ad,
+    /// A zarr store, a folder that holds the same.
+    Zarr,
     /// An HDF5 file of Cell Ranger or Space Ranger.
     TenX,
     /// A 10x folder, or a Matrix Market file.
@@ -68,6 +70,9 @@ impl Format {
     /// A format that is not known here, a file that can't be read.
     pub fn of(path: &Path) -> Result<Self> {
         if !is_hdf5(path)? {
+            if zarr::is_one(path) {
+                return Ok(Self::Zarr);
+            }
             if mtx::is_one(path)? {
                 return Ok(Self::MatrixMarket);
             }
@@ -79,7 +84,8 @@ impl Format {
             return Err(Error::data(
                 path.display().to_string(),
                 "the folder holds no cells in a format that is known here",
-                "a 10x folder holds matrix.mtx, a table of cells is one or several .parquet or .arrow files",
+                "a 10x folder holds matrix.mtx, a zarr store zarr.json or .zgroup, a table of cells is one or several .parquet \
+                 or .arrow files",
             ));
         }
         #[cfg(feature = "hdf5")]
@@ -112,13 +118,14 @@ pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>>
     let format = Format::of(path)?;
     if matches!(format, Format::MatrixMarket | Format::Table) && choice.matrix() != "X" {
         let message = format!("{} holds one matrix only", path.display());
-        return Err(Error::usage(message, "--layer and --raw choose among those of an .h5ad file"));
+        return Err(Error::usage(message, "--layer and --raw choose among those of AnnData (.h5ad, zarr)"));
     }
     match format {
         Format::MatrixMarket => Ok(Arc::new(mtx::MatrixMarket::open(path)?)),
+        Format::Zarr => Ok(Arc::new(zarr::open(path, choice)?)),
         Format::Table => Ok(Arc::new(table::CellTable::open(path, choice)?)),
         #[cfg(feature = "hdf5")]
-        Format::H5ad => Ok(Arc::new(super::h5ad::H5adReader::open(path, choice)?)),
+        Format::H5ad => Ok(Arc::new(super::h5ad::open(path, choice)?)),
         #[cfg(feature = "hdf5")]
         Format::TenX => Ok(Arc::new(super::tenx::TenXReader::open(path, choice)?)),
         #[cfg(not(feature = "hdf5"))]

@@ -1,10 +1,11 @@
 //! From files to an atlas, one file a step.
 //!
-//! A format (one file a format: `h5ad`, `tenx`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
+//! A format (one file a format: `h5ad` and `zarr`, which hold [`anndata`], `tenx`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
 //! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are
 //! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled by way
 //! of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
+pub mod anndata;
 pub mod annotate;
 pub mod census;
 pub mod filter;
@@ -34,3 +35,4 @@ pub mod tenx;
 pub mod transpose;
 #[cfg(feature = "hdf5")]
 pub mod worker;
+pub mod zarr;

@@ -22,8 +22,9 @@ use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
 
 use self::features::Features;
 use super::{
+    anndata::{matrix::Csr, sparse},
     format::Choice,
-    h5ad::{matrix::Csr, sparse, values::Values},
+    h5ad::{group::H5Group, values::Values},
     source::Source,
 };
 use crate::h5::{self, Place};
@@ -69,7 +70,7 @@ impl TenXReader {
         let place = root.child(&name);
         let group = file.group(&name).map_err(|error| place.unreadable(error))?;
         let (cells, features) = shape(&group, &place)?;
-        let matrix = Csr::open(&group, place.clone(), cells, features)?;
+        let matrix = Csr::open(&H5Group::new(group.clone(), place.clone()), cells, features)?;
         let features = match group.group("features") {
             Ok(described) => Features::open(&described, &place.child("features"), genome, features)?,
             Err(_) => Features::of_version_2(&group, &place, features)?,

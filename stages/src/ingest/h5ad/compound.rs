@@ -14,18 +14,28 @@ use hdf5_metno::{
 use schemas::Result;
 
 use super::{
-    column::{Column, MOST_CATEGORIES},
+    super::anndata::{
+        column::{MOST_CATEGORIES, named},
+        group::Column,
+    },
     values::{Values, append_text},
 };
 use crate::h5::{self, Member, Place, Records};
 
 /// One column of a table of records.
 #[derive(Debug)]
-pub(super) struct Field {
+struct Field {
     records: Arc<Records>,
     member: Member,
     kind: Kind,
     place: Place,
+}
+
+/// One whose values are codes of categories.
+#[derive(Debug)]
+struct CodedField {
+    codes: Field,
+    categories: ArrayRef,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +52,7 @@ enum Kind {
 }
 
 /// The columns of a table, by name; the index comes first. Those of an unknown kind are left out, with a warning.
-pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Vec<(String, Column)>> {
+pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Vec<(String, Box<dyn Column>)>> {
     let records = Arc::new(Records::open(table, place.clone())?);
     let categories = root.group("uns").ok();
     let mut columns = Vec::new();
@@ -59,7 +69,7 @@ pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Ve
         let names = categories.as_ref().and_then(|uns| uns.dataset(&format!("{}_categories", member.name)).ok());
         let column = match names {
             Some(names) if !columns.is_empty() => field.with_categories(names)?,
-            _ => Column::Field(field),
+            _ => Box::new(field),
         };
         columns.push((member.name.clone(), column));
     }
@@ -79,16 +89,12 @@ fn kind(stored: &TypeDescriptor) -> Option<Kind> {
     })
 }
 
-impl Field {
-    pub(super) fn len(&self) -> Result<usize> {
+impl Column for Field {
+    fn len(&self) -> Result<usize> {
         h5::index(self.records.rows())
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
-    }
-
-    pub(super) fn data_type(&self) -> DataType {
+    fn data_type(&self) -> DataType {
         match self.kind {
             Kind::Signed(_) | Kind::Unsigned(_) => DataType::Int64,
             Kind::Float32 => DataType::Float32,
@@ -98,7 +104,7 @@ impl Field {
         }
     }
 
-    pub(super) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
             Kind::Signed(_) | Kind::Unsigned(_) => Arc::new(Int64Array::from(self.integers(rows)?)),
             Kind::Float32 => Arc::new(Float32Array::from(
@@ -130,9 +136,26 @@ impl Field {
             }
         })
     }
+}
 
+impl Column for CodedField {
+    fn len(&self) -> Result<usize> {
+        self.codes.len()
+    }
+
+    fn data_type(&self) -> DataType {
+        self.categories.data_type().clone()
+    }
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+        let first = rows.start;
+        named(self.codes.integers(rows)?, &self.categories, first, &self.codes.place)
+    }
+}
+
+impl Field {
     /// Whole numbers, as codes of categories are; the largest ones are clipped to what an `i64` holds.
-    pub(super) fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
+    fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
         let kind = self.kind;
         self.collect(rows, |bytes| {
             Some(match kind {
@@ -152,12 +175,12 @@ impl Field {
     }
 
     /// The column whose codes these are. Where a code has no name, the names are of another table's column of this name.
-    fn with_categories(self, names: Dataset) -> Result<Column> {
+    fn with_categories(self, names: Dataset) -> Result<Box<dyn Column>> {
         if !matches!(self.kind, Kind::Signed(_) | Kind::Unsigned(_)) {
-            return Ok(Column::Field(self));
+            return Ok(Box::new(self));
         }
         let place = self.place.clone();
-        let Some(names) = Values::open(names, place.clone()) else { return Ok(Column::Field(self)) };
+        let Some(names) = Values::open(names, place.clone()) else { return Ok(Box::new(self)) };
         let known = names.len();
         if MOST_CATEGORIES < known {
             return Err(
@@ -167,8 +190,8 @@ impl Field {
         let mut are_all_named = true;
         self.for_codes(|code| are_all_named &= usize::try_from(code).map_or(code == -1, |code| code < known))?;
         match are_all_named {
-            true => Ok(Column::CodedField { codes: self, categories: names.read(0..known)? }),
-            false => Ok(Column::Field(self)),
+            true => Ok(Box::new(CodedField { codes: self, categories: names.read(0..known)? })),
+            false => Ok(Box::new(self)),
         }
     }
 

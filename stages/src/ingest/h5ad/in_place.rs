@@ -6,11 +6,11 @@ use std::{fs::File, ops::Range, path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    atlas::{BlockEntry, GeneWidth, InPlace, InPlaceMatrix, Manifest, StoredArray},
+    atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredArray},
     chunk::CsrRows,
 };
 
-use super::matrix::Matrix;
+use super::super::anndata::{group::Numbers as ReadNumbers, matrix::Matrix};
 use crate::{
     h5::{Numbers, Place},
     ingest::{
@@ -51,7 +51,8 @@ impl RowsInPlace {
             let first = usize::try_from(array.first_chunk).unwrap_or(usize::MAX);
             let count = usize::try_from(array.chunks()).unwrap_or(usize::MAX);
             let chunks = first.checked_add(count).and_then(|end| chunks.get(first..end)).unwrap_or_default();
-            Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)
+            let numbers = Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)?;
+            Ok(Box::new(numbers) as Box<dyn ReadNumbers>)
         };
         let matrix = Matrix::open_in_place(&described.form, manifest.cells, manifest.genes, place.clone(), open)?;
         Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
@@ -91,15 +92,4 @@ impl RowsInPlace {
 
 fn changed(place: &Place) -> Error {
     place.error("has changed since it was ingested", "ingest it again")
-}
-
-impl super::H5adReader {
-    /// Where the matrix lies, if it can be read there.
-    pub(super) fn matrix_in_place(&self) -> Option<InPlace> {
-        let mut chunks = Vec::new();
-        let form = self.matrix.in_place(&mut chunks)?;
-        let path = std::fs::canonicalize(&self.path).ok()?;
-        let matrix = InPlaceMatrix { path, bytes: self.origin.bytes, object: self.origin.matrix.clone(), form };
-        Some(InPlace { matrix, chunks })
-    }
 }

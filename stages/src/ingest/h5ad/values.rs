@@ -10,6 +10,7 @@ use hdf5_metno::{
 };
 use schemas::Result;
 
+use super::super::anndata::group;
 use crate::h5::{Number, Numbers, Place};
 
 /// A vector of values of a known type.
@@ -68,10 +69,6 @@ impl Values {
 
     pub(in crate::ingest) fn len(&self) -> usize {
         self.dataset.size()
-    }
-
-    pub(in crate::ingest) fn place(&self) -> &Place {
-        &self.place
     }
 
     pub(in crate::ingest) fn data_type(&self) -> DataType {
@@ -135,6 +132,28 @@ impl Values {
     }
 }
 
+impl group::Values for Values {
+    fn len(&self) -> Result<usize> {
+        Ok(self.len())
+    }
+
+    fn data_type(&self) -> DataType {
+        self.data_type()
+    }
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+        self.read(rows)
+    }
+
+    fn codes(&self, rows: Range<usize>) -> Result<Vec<i64>> {
+        self.numbers(rows)
+    }
+
+    fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
+        self.flags(rows)
+    }
+}
+
 /// Appends the text that stands at a row.
 pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &Place) -> Result<()> {
     let text = std::str::from_utf8(bytes).map_err(|_| {
@@ -154,11 +173,6 @@ pub(in crate::ingest) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<us
     }
     let values = dataset.read_slice_1d::<T, _>(rows).map_err(|error| place.unreadable(error))?;
     Ok(values.into_raw_vec_and_offset().0)
-}
-
-/// An attribute that is one text.
-pub(in crate::ingest) fn text_attribute(of: &Location, name: &str) -> Option<String> {
-    text_list_attribute(of, name)?.into_iter().next()
 }
 
 /// An attribute that is a list of texts; an empty list may have any type.

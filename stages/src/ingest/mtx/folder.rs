@@ -4,6 +4,7 @@
 //! `.gz`. Archives put a prefix before each name, and kallisto writes `NAME.mtx`, `NAME.barcodes.txt` and `NAME.genes.txt`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -107,6 +108,11 @@ fn stem(path: &Path) -> Option<String> {
     name.strip_suffix(".mtx").map(str::to_owned)
 }
 
+/// The kind of feature that is a gene.
+const GENE_EXPRESSION: &str = "Gene Expression";
+/// More kinds of features than there are.
+const MOST_KINDS: usize = 16;
+
 /// The columns of a file without a header, separated by tabs.
 pub(super) struct NameFile {
     pub(super) path: PathBuf,
@@ -159,7 +165,28 @@ impl NameFile {
         if names.len() != 1 {
             columns.swap(0, 1);
         }
+        self.tell_other_kinds();
         batch(columns)
+    }
+
+    /// Says which features are no gene expression, of a file that tells kinds at all. They are kept, since the file holds one
+    /// matrix and its reader may want them.
+    fn tell_other_kinds(&self) {
+        let Some(kinds) = self.columns.get(2) else { return };
+        let mut counts = BTreeMap::new();
+        for kind in kinds.iter().flatten() {
+            *counts.entry(kind).or_insert(0_u64) += 1;
+        }
+        // Other files have something else in their third column.
+        if counts.remove(GENE_EXPRESSION).is_none() || counts.is_empty() || MOST_KINDS < counts.len() {
+            return;
+        }
+        let others: Vec<String> = counts.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        tracing::warn!(
+            "{}: features that are not of the type {GENE_EXPRESSION} are kept as genes: {}",
+            self.path.display(),
+            others.join(", ")
+        );
     }
 
     /// The cells: `cell` is the barcode, what else there is comes as `column_2` and so on.

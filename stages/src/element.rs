@@ -1,0 +1,78 @@
+//! The number types of arrays on disk, and how their bytes become the numbers that are worked with.
+
+pub(crate) use schemas::atlas::StoredNumber as Element;
+
+/// What an array can be read as.
+pub(crate) trait Number: Copy {
+    /// What libhdf5 is asked for in its stead.
+    #[cfg(feature = "hdf5")]
+    type InLibrary: hdf5_metno::H5Type;
+
+    /// From what libhdf5 gave.
+    #[cfg(feature = "hdf5")]
+    fn from_library(number: Self::InLibrary) -> Self;
+
+    /// Appends the numbers whose bytes these are.
+    fn append(element: Element, bytes: &[u8], out: &mut Vec<Self>);
+}
+
+/// Implements [`Number`]: for each stored type, a conversion that is the same as its `from_library`.
+macro_rules! number {
+    ($number:ty, $in_library:ty, $from_library:expr, $($element:ident($stored:ty) => $convert:expr),+ $(,)?) => {
+        impl Number for $number {
+            #[cfg(feature = "hdf5")]
+            type InLibrary = $in_library;
+
+            #[cfg(feature = "hdf5")]
+            fn from_library(number: $in_library) -> Self {
+                $from_library(number)
+            }
+
+            fn append(element: Element, bytes: &[u8], out: &mut Vec<Self>) {
+                match element {
+                    $(Element::$element => {
+                        let stored = bytes.as_chunks::<{ size_of::<$stored>() }>().0;
+                        out.extend(stored.iter().map(|bytes| $convert(<$stored>::from_le_bytes(*bytes))));
+                    })+
+                }
+            }
+        }
+    };
+}
+
+mod casts {
+    #![expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "values are worked with as f32, and what no id can be is told apart before it is cast"
+    )]
+
+    use super::{Element, Number};
+
+    number!(f32, f32, |number| number,
+        I8(i8) => |n: i8| f32::from(n), I16(i16) => |n: i16| f32::from(n), I32(i32) => |n| n as f32, I64(i64) => |n| n as f32,
+        U8(u8) => |n: u8| f32::from(n), U16(u16) => |n: u16| f32::from(n), U32(u32) => |n| n as f32, U64(u64) => |n| n as f32,
+        F32(f32) => |n| n, F64(f64) => |n| n as f32);
+
+    number!(f64, f64, |number| number,
+        I8(i8) => |n: i8| f64::from(n), I16(i16) => |n: i16| f64::from(n), I32(i32) => |n: i32| f64::from(n), I64(i64) => |n| n as f64,
+        U8(u8) => |n: u8| f64::from(n), U16(u16) => |n: u16| f64::from(n), U32(u32) => |n: u32| f64::from(n), U64(u64) => |n| n as f64,
+        F32(f32) => |n: f32| f64::from(n), F64(f64) => |n| n);
+
+    number!(i64, i64, |number| number,
+        I8(i8) => |n: i8| i64::from(n), I16(i16) => |n: i16| i64::from(n), I32(i32) => |n: i32| i64::from(n), I64(i64) => |n| n,
+        U8(u8) => |n: u8| i64::from(n), U16(u16) => |n: u16| i64::from(n), U32(u32) => |n: u32| i64::from(n),
+        U64(u64) => |n: u64| i64::try_from(n).unwrap_or(i64::MAX),
+        F32(f32) => |n| n as i64, F64(f64) => |n| n as i64);
+
+    // An id that is negative or too large becomes `u32::MAX`, which names no gene; of i32 every negative one becomes 2^31 or
+    // more, which names none either and costs nothing.
+    number!(u32, i64, |number| u32::try_from(number).unwrap_or(u32::MAX),
+        I8(i8) => |n| u32::try_from(n).unwrap_or(u32::MAX), I16(i16) => |n| u32::try_from(n).unwrap_or(u32::MAX),
+        I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => |n| u32::try_from(n).unwrap_or(u32::MAX),
+        U8(u8) => |n: u8| u32::from(n), U16(u16) => |n: u16| u32::from(n), U32(u32) => |n| n,
+        U64(u64) => |n| u32::try_from(n).unwrap_or(u32::MAX),
+        F32(f32) => |n: f32| if 0.0 <= n { n as u32 } else { u32::MAX },
+        F64(f64) => |n: f64| if 0.0 <= n { n as u32 } else { u32::MAX });
+}

@@ -1,0 +1,177 @@
+//! AnnData, whatever it is stored in: an `.h5ad` file, as anndata 0.5 to 0.13 and others write them, or a zarr store.
+//!
+//! Nothing that grows with the number of cells is held: row pointers, codes and names are read for one chunk at a time. What
+//! stays is `var`, and the category names of each categorical column.
+
+pub(super) mod column;
+mod csc;
+pub(super) mod group;
+pub(super) mod matrix;
+pub(super) mod sparse;
+mod table;
+
+use std::{ops::Range, path::PathBuf};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{
+    Error, Result,
+    atlas::{InPlace, InPlaceMatrix, Origin},
+    chunk::CsrRows,
+};
+
+use self::{
+    group::{Group, Member},
+    matrix::Matrix,
+    table::Table,
+};
+use super::{format::Choice, source::Source};
+
+/// More genes than any file has; what says otherwise is damaged, and must not make us allocate.
+const MOST_GENES: u64 = 1 << 24;
+
+/// Cells of an AnnData object, whose shape and columns have been checked.
+#[derive(Debug)]
+pub struct AnnData {
+    kind: &'static str,
+    path: PathBuf,
+    origin: Origin,
+    matrix: Matrix,
+    obs: Table,
+    var: RecordBatch,
+}
+
+impl AnnData {
+    /// Opens what a group holds, of a file or store of so many bytes, and checks its structure: the matrix is there in a known
+    /// form, and `obs` and `var` fit it.
+    ///
+    /// # Errors
+    /// No matrix, or one of unknown encoding; an unknown layer; shapes that disagree. The error names the object and what would
+    /// mend it.
+    pub(super) fn open(kind: &'static str, root: &dyn Group, bytes: u64, choice: &Choice) -> Result<Self> {
+        let place = root.place();
+        let path = place.path();
+        if let Some(genome) = &choice.genome {
+            let message = format!("{} is no 10x file, of which the genome {genome} could be taken", path.display());
+            return Err(Error::usage(message, "leave --genome out"));
+        }
+        let chosen = choose(root, choice)?;
+        let group = chosen.group.as_deref().unwrap_or(root);
+        let var_group = if chosen.own_var { group } else { root };
+        let matrix = Matrix::open(group, &chosen.name)?;
+        let obs = Table::open(root, "obs", "cell")?;
+        let var = Table::open(var_group, chosen.var, "gene")?;
+        let (cells, genes) = (matrix.rows(), matrix.genes());
+        obs.expect_rows(cells, "cells")?;
+        var.expect_rows(genes, "genes")?;
+        if MOST_GENES < genes {
+            return Err(place.error(format!("{genes} genes are more than can be"), "check how the file was written"));
+        }
+        let var = var.read_all(0..index(genes)?)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let origin = Origin { path: name, bytes, matrix: choice.matrix() };
+        Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var })
+    }
+}
+
+/// A column of `var` that is itself called `gene` comes as `var_gene`, one of `obs` that is called `cell` as `obs_cell`.
+/// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64`, others `Float32` or `Float64`, flags
+/// `Boolean`. Columns of an unknown kind are left out, with a warning.
+impl Source for AnnData {
+    fn kind(&self) -> &str {
+        self.kind
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn cells(&self) -> u64 {
+        self.matrix.rows()
+    }
+
+    fn nonzeros(&self) -> Option<u64> {
+        self.matrix.nonzeros()
+    }
+
+    fn var(&self) -> &RecordBatch {
+        &self.var
+    }
+
+    fn obs_schema(&self) -> SchemaRef {
+        self.obs.schema()
+    }
+
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+        self.obs.read(index(cells.start)?..index(cells.end)?, columns)
+    }
+
+    fn piece_end(&self, first: u64) -> Result<u64> {
+        self.matrix.piece_end(first)
+    }
+
+    fn in_place(&self) -> Option<InPlace> {
+        let mut chunks = Vec::new();
+        let form = self.matrix.in_place(&mut chunks)?;
+        let path = std::fs::canonicalize(&self.path).ok()?;
+        let matrix = InPlaceMatrix { path, bytes: self.origin.bytes, object: self.origin.matrix.clone(), form };
+        Some(InPlace { matrix, chunks })
+    }
+
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        self.matrix.read(cells, spare)
+    }
+}
+
+/// A matrix, and which `var` names its genes.
+struct Chosen {
+    /// Where the matrix lies; none for the root.
+    group: Option<Box<dyn Group>>,
+    name: String,
+    /// Whether `var` stands beside the matrix, not at the root.
+    own_var: bool,
+    var: &'static str,
+}
+
+fn choose(root: &dyn Group, choice: &Choice) -> Result<Chosen> {
+    let at_root = |name: &str, var| Chosen { group: None, name: name.to_owned(), own_var: false, var };
+    let has = |name: &str| root.member(name).map(|member| member != Member::Missing);
+    match (&choice.layer, choice.raw) {
+        (Some(_), true) => Err(Error::usage("a layer and raw were both asked for", "choose one of them")),
+        (None, false) if has("X")? => Ok(at_root("X", "var")),
+        (None, false) => Err(root.place().child("X").error("there is no such matrix", other_matrices(root)?)),
+        // As anndata kept it before 0.7.
+        (None, true) if has("raw.X")? => Ok(at_root("raw.X", "raw.var")),
+        (None, true) if root.member("raw")? == Member::Group => {
+            Ok(Chosen { group: Some(root.group("raw")?), name: "X".to_owned(), own_var: true, var: "var" })
+        }
+        (None, true) => Err(Error::Missing { path: root.place().path().into(), kind: "`raw` in this file" }),
+        (Some(layer), false) => {
+            let names = layers(root)?;
+            if !names.contains(layer) {
+                return Err(Error::unknown("layer", layer, names.iter().map(String::as_str)));
+            }
+            Ok(Chosen { group: Some(root.group("layers")?), name: layer.clone(), own_var: false, var: "var" })
+        }
+    }
+}
+
+fn layers(root: &dyn Group) -> Result<Vec<String>> {
+    if root.member("layers")? == Member::Group { root.group("layers")?.names() } else { Ok(Vec::new()) }
+}
+
+/// Which matrices could be taken where there is no `X`.
+fn other_matrices(root: &dyn Group) -> Result<String> {
+    let mut choices: Vec<String> = layers(root)?.into_iter().map(|layer| format!("--layer {layer}")).collect();
+    if root.member("raw")? != Member::Missing || root.member("raw.X")? != Member::Missing {
+        choices.push("--raw".into());
+    }
+    Ok(match choices.is_empty() {
+        true => "the file has no layer and no `raw` either: set adata.X and write it again".into(),
+        false => format!("take another one: {}", choices.join(", ")),
+    })
+}
+
+/// A range of rows as this machine counts them.
+pub(super) fn index(rows: u64) -> Result<usize> {
+    usize::try_from(rows).map_err(|_| Error::Bug(format!("row {rows} does not fit this machine's addresses")))
+}

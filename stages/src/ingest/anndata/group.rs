@@ -1,0 +1,118 @@
+//! What an AnnData object is made of on disk, whatever it is stored in: groups with attributes, arrays of numbers and columns.
+
+use std::{fmt::Debug, ops::Range};
+
+use arrow::{
+    array::{ArrayRef, BooleanArray},
+    datatypes::DataType,
+};
+use schemas::{Result, atlas::StoredArray};
+
+use crate::place::Place;
+
+/// What stands under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ingest) enum Member {
+    Missing,
+    Group,
+    Array,
+    Other,
+}
+
+/// What it means that a part of an array was never written, where a format allows that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ingest) enum Gaps {
+    /// It has the array's fill value.
+    Filled,
+    /// It was lost: no such array has a part that is all fill value.
+    Lost,
+}
+
+/// A group of an HDF5 file or of a zarr store.
+pub(in crate::ingest) trait Group: Debug {
+    fn place(&self) -> &Place;
+
+    /// What kind of member has this name.
+    fn member(&self, name: &str) -> Result<Member>;
+
+    /// The names of all members.
+    fn names(&self) -> Result<Vec<String>>;
+
+    /// A group within this one.
+    fn group(&self, name: &str) -> Result<Box<dyn Group>>;
+
+    /// An array of one or two dimensions that holds numbers.
+    fn numbers(&self, name: &str, gaps: Gaps) -> Result<Box<dyn Numbers>>;
+
+    /// A vector; none if its type is unknown here.
+    fn values(&self, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Values>>>;
+
+    /// An attribute that is a text or a list of texts.
+    fn texts(&self, attribute: &str) -> Option<Vec<String>>;
+
+    /// An attribute that is a list of whole numbers.
+    fn integers(&self, attribute: &str) -> Option<Vec<i64>>;
+
+    /// The category names of a column as anndata 0.7 kept them, apart from its codes: none if it is no such column, and none
+    /// within if they are of an unknown kind.
+    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>>;
+
+    /// The columns of a data frame that is a table of records, as anndata kept them before 0.7.
+    fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>>;
+
+    /// An attribute that is one text.
+    fn text(&self, attribute: &str) -> Option<String> {
+        self.texts(attribute)?.into_iter().next()
+    }
+}
+
+/// A vector (of one column) or a matrix of numbers, read by rows on any number of threads. Reading appends.
+pub(in crate::ingest) trait Numbers: Debug + Send + Sync {
+    fn place(&self) -> &Place;
+
+    /// 1 or 2.
+    fn dimensions(&self) -> usize;
+
+    fn rows(&self) -> u64;
+
+    /// 1 of a vector.
+    fn columns(&self) -> u64;
+
+    /// Values of expression.
+    fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()>;
+
+    /// Ids; what can be none becomes one that is too large.
+    fn ids(&self, rows: Range<u64>, out: &mut Vec<u32>) -> Result<()>;
+
+    /// Whole numbers.
+    fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()>;
+
+    /// Where they lie in their file, and what they are, if they lie there as they are; where their chunks are is appended.
+    fn stored(&self, _chunks: &mut Vec<u64>) -> Option<StoredArray> {
+        None
+    }
+}
+
+/// A vector of values of a known type.
+pub(in crate::ingest) trait Values: Debug + Send + Sync {
+    fn len(&self) -> Result<usize>;
+
+    fn data_type(&self) -> DataType;
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef>;
+
+    /// Whole numbers, as codes of categories are.
+    fn codes(&self, rows: Range<usize>) -> Result<Vec<i64>>;
+
+    /// Flags, as masks are: every number but 0 is true.
+    fn flags(&self, rows: Range<usize>) -> Result<BooleanArray>;
+}
+
+/// A column of a data frame, read by slices.
+pub(in crate::ingest) trait Column: Debug + Send + Sync {
+    fn len(&self) -> Result<usize>;
+
+    fn data_type(&self) -> DataType;
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef>;
+}

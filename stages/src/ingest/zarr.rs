@@ -1,0 +1,65 @@
+//! Reads [`AnnData`] from zarr stores on disk, of version 2 or 3: folders of arrays, each cut into chunks that are packed one
+//! by one, several to a file where they are sharded.
+//!
+//! Chunks are read and unpacked on whichever thread wants them. What metadata and chunks claim is checked before memory is
+//! taken for it, so that a damaged store is an error that names the array, and no more.
+
+mod array;
+mod blosc;
+mod blosclz;
+mod bytes;
+mod chunk;
+mod codecs;
+mod element;
+mod group;
+mod metadata;
+mod numbers;
+mod packing;
+mod shards;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{fs, path::Path};
+
+use schemas::{Error, Result};
+
+use self::{group::ZarrGroup, metadata::Metadata};
+use super::{anndata::AnnData, format::Choice};
+use crate::place::Place;
+
+/// Whether a folder is a zarr store.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    metadata::NAMES.iter().any(|name| path.join(name).is_file())
+}
+
+/// Opens a store and checks its structure.
+///
+/// # Errors
+/// Metadata that is damaged or of an unknown kind; no matrix, or one of unknown encoding; an unknown layer; shapes that
+/// disagree. The error names the object and what would mend it.
+pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
+    let place = Place::root(path);
+    let root = match Metadata::read(path, &place)? {
+        Some(Metadata::Group(attributes)) => ZarrGroup::new(path.to_path_buf(), place, attributes),
+        Some(Metadata::Array(_)) => {
+            return Err(place.error("is a single zarr array, not a store of AnnData", "give the folder above it"));
+        }
+        None => return Err(place.error("is no zarr store", "`adata.write_zarr(...)` writes one")),
+    };
+    root.expect_anndata()?;
+    AnnData::open("zarr", &root, bytes_of(path)?, choice)
+}
+
+/// The bytes of all files of a folder; links are not followed.
+fn bytes_of(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        let path = entry.path();
+        let metadata = entry.metadata().map_err(Error::io("read", &path))?;
+        bytes += if metadata.is_dir() { bytes_of(&path)? } else { metadata.len() };
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,110 @@
+//! The parts of a file that were unpacked last, shared by the threads that read beside one another.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Deref,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use schemas::Result;
+
+/// A part, once a thread has unpacked it; none if that failed.
+type Slot<T> = OnceLock<Option<T>>;
+
+/// The parts that were asked for last, as many as are wanted.
+#[derive(Debug)]
+pub(crate) struct Kept<T> {
+    most: usize,
+    parts: Mutex<Parts<T>>,
+}
+
+#[derive(Debug)]
+struct Parts<T> {
+    slots: HashMap<u64, Arc<Slot<T>>>,
+    order: VecDeque<u64>,
+}
+
+impl<T> Kept<T> {
+    /// Keeps so many parts.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, parts: Mutex::new(Parts { slots: HashMap::new(), order: VecDeque::new() }) }
+    }
+
+    /// A part. Threads that want the same one wait for the first of them, which unpacks it.
+    ///
+    /// # Errors
+    /// Those of `unpack`.
+    pub(crate) fn get(&self, index: u64, unpack: impl Fn() -> Result<T>) -> Result<Held<T>> {
+        let slot = self.slot(index);
+        let mut failed = None;
+        slot.get_or_init(|| unpack().map_err(|error| failed = Some(error)).ok());
+        match failed {
+            None if slot.get().is_some_and(Option::is_some) => Ok(Held(slot)),
+            // Another thread has failed before: what it was told is asked for again.
+            None => unpack().map(|part| Held(Arc::new(Slot::from(Some(part))))),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn slot(&self, index: u64) -> Arc<Slot<T>> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = parts.slots.get(&index) {
+            return Arc::clone(slot);
+        }
+        if self.most <= parts.order.len()
+            && let Some(oldest) = parts.order.pop_front()
+        {
+            parts.slots.remove(&oldest);
+        }
+        let slot = Arc::<Slot<T>>::default();
+        parts.slots.insert(index, Arc::clone(&slot));
+        parts.order.push_back(index);
+        slot
+    }
+}
+
+/// A part that stays in memory as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Held<T>(Arc<Slot<T>>);
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.get().and_then(Option::as_ref).expect("only parts that were unpacked are handed out")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use schemas::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_unpacked_once_while_it_is_kept() {
+        let kept = Kept::new(2);
+        let unpacked = Cell::new(0);
+        let get = |index| {
+            let unpack = || {
+                unpacked.set(unpacked.get() + 1);
+                Ok(index * 10)
+            };
+            *kept.get(index, unpack).expect("it can be unpacked")
+        };
+        assert_eq!([get(1), get(2), get(1), get(2)], [10, 20, 10, 20]);
+        assert_eq!(unpacked.get(), 2);
+        assert_eq!([get(3), get(1)], [30, 10]);
+        assert_eq!(unpacked.get(), 4, "the oldest makes room");
+    }
+
+    #[test]
+    fn a_part_that_failed_fails_again() {
+        let kept = Kept::<u64>::new(2);
+        for _ in 0..2 {
+            assert!(kept.get(0, || Err(Error::Bug("no".into()))).is_err());
+        }
+    }
+}
