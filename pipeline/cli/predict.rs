@@ -8,13 +8,13 @@ use perturbine::{
 use serde_json::json;
 use stages::{
     groups::Selector,
-    query::OnUnknown,
+    query::{BatchChoice, OnUnknown, OnUnseen},
     split::{Part, Split},
 };
 
 use super::{
     Context,
-    args::model::{LayoutArg, OnUnknownArg, OutputArg, PredictArgs},
+    args::model::{LayoutArg, OnUnknownArg, OnUnseenArg, OutputArg, PredictArgs},
     device::device,
     show::bytes,
 };
@@ -71,10 +71,6 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
         Some(name) => Some(Split::read(&atlas, name)?),
         None => own_split(&model, &atlas)?,
     };
-    let on_unknown = |arg| match arg {
-        OnUnknownArg::Error => OnUnknown::Error,
-        OnUnknownArg::Skip => OnUnknown::Skip,
-    };
     let mut to = Vec::new();
     for text in &args.to {
         to.extend(Request::parse(text)?);
@@ -86,8 +82,21 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
     let query = Query {
         to,
         from: args.from.as_deref().map(Selector::parse).transpose()?,
-        unseen: on_unknown(args.unseen),
-        no_control: on_unknown(args.no_control),
+        unseen: match args.unseen {
+            OnUnseenArg::Error => OnUnseen::Error,
+            OnUnseenArg::Skip => OnUnseen::Skip,
+            OnUnseenArg::Embedding => OnUnseen::Embedding,
+        },
+        no_control: match args.no_control {
+            OnUnknownArg::Error => OnUnknown::Error,
+            OnUnknownArg::Skip => OnUnknown::Skip,
+        },
+        batch: match args.batch.as_str() {
+            "source" => BatchChoice::Source,
+            "average" => BatchChoice::Average,
+            "none" => BatchChoice::LeftOut,
+            value => BatchChoice::Value(value.to_owned()),
+        },
         cells_per_condition: args.cells_per_condition,
     };
     Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())

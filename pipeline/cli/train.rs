@@ -66,10 +66,8 @@ pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Tr
 }
 
 fn settings(args: &TrainArgs) -> Result<Settings> {
-    let preset = match args.preset.as_str() {
-        "cpa" => Preset::Cpa,
-        other => return Err(Error::unknown("preset", other, ["cpa"])),
-    };
+    let preset = Preset::ALL.into_iter().find(|preset| preset.name() == args.preset);
+    let preset = preset.ok_or_else(|| Error::unknown("preset", &args.preset, Preset::ALL.map(Preset::name)))?;
     let text =
         args.config.as_ref().map(|path| std::fs::read_to_string(path).map_err(Error::io("read", path))).transpose()?;
     let path = args.config.as_ref().map(|path| path.display().to_string());
@@ -108,7 +106,7 @@ fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
     let lines = !show.quiet && bar.is_hidden();
     Box::new(move |report: &EpochReport| {
         let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
-        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.accuracy"]
+        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.acc_perts"]
             .iter()
             .filter_map(|name| value(name));
         let told = told.collect::<Vec<_>>().join("  ");

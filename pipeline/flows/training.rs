@@ -11,6 +11,7 @@ use stages::{
     batch::Batch,
     checkpoint,
     disk::{ScratchFolder, write_atomically},
+    embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted},
@@ -55,7 +56,11 @@ impl Training {
         let manifest = atlas.manifest();
         let split = Arc::new(split);
         let groups = Groups::of(atlas, Some(&split));
-        let vocabulary = Vocabulary::of(atlas, &groups)?;
+        let embeddings = settings.model.perturbation_embeddings.as_deref().map(EmbeddingTable::read).transpose()?;
+        let mut vocabulary = Vocabulary::compatible(atlas, &groups, settings.compat)?;
+        if let Some(table) = &embeddings {
+            vocabulary.embed(table)?;
+        }
         let mut settings = settings.clone();
         if settings.model.doser_type == Doser::Auto {
             settings.model.doser_type = if vocabulary.has_doses() { Doser::LogSigm } else { Doser::Linear };
@@ -109,7 +114,7 @@ impl Training {
             best: None,
             weights: String::new(),
         };
-        let settings = TrainerSettings { plan, card, folder: folder.to_path_buf(), device };
+        let settings = TrainerSettings { plan, card, folder: folder.to_path_buf(), embeddings, device };
         Ok(Self { atlas: atlas.clone(), split, groups, order, settings, resources })
     }
 

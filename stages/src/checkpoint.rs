@@ -42,6 +42,9 @@ pub struct Best {
 pub struct Progress {
     /// The next batch.
     pub position: Position,
+    /// Updates of all optimisers so far.
+    #[serde(default)]
+    pub updates: u64,
     /// Sums of the epoch under way.
     pub sums: BTreeMap<String, (f64, u64)>,
     /// The best epoch so far.

@@ -13,11 +13,7 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     groups::Groups,
-    model::{
-        input::pad,
-        layers::Mode,
-        network::{Network, on_comparison_scale},
-    },
+    model::{input::pad, layers::Mode, network::Network},
     split::Part,
     vocabulary::Vocabulary,
 };
@@ -139,7 +135,7 @@ impl Context {
             network.perturbation_latent(&self.codes, &self.doses) + network.covariate_latent(&self.covariates, 1);
         let latent = (basal.unsqueeze(0) + added.unsqueeze(1)).reshape([targets * cells, -1]);
         let output = network.decode(&latent, &library.repeat([targets, 1]), Mode::Eval);
-        let mean = on_comparison_scale(&output).view([targets, cells, -1]);
+        let mean = output.on_comparison_scale().view([targets, cells, -1]);
         self.sums += mean.sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
         self.controls += cells;
     }

@@ -32,6 +32,12 @@ impl Group {
     pub fn cells_for(&self, part: Part) -> u64 {
         self.cells[part as usize]
     }
+
+    /// How many of its cells there are, in whatever part.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.cells.iter().sum()
+    }
 }
 
 /// All groups of an atlas, in the order of their first cells.

@@ -19,6 +19,7 @@ pub mod counterfactual;
 pub mod dense;
 pub mod disk;
 mod element;
+pub mod embedding_table;
 pub mod encode;
 pub mod evaluate;
 pub mod gene_choice;

@@ -12,13 +12,9 @@ use tch::{Kind, Tensor};
 use crate::{
     BoxError, Stage,
     atlas::Atlas,
-    model::{
-        input::{Cells, pad},
-        layers::Mode,
-        network::{Network, Output},
-    },
+    model::{decoder::Output, input::Cells, layers::Mode, network::Network},
     profiles::Rows,
-    query::{Job, Target},
+    query::{BatchTerm, Job, Target},
     saved::Model,
 };
 
@@ -114,7 +110,7 @@ impl PredictMeans {
             let row = i64::try_from(row).unwrap_or(i64::MAX);
             let added = added_latent(network, target);
             let output = network.decode(&(&basal + added), &cells.library, Mode::Eval);
-            let x = on_readout(output.mean(), &cells.library, self.readout);
+            let x = on_readout(&output.mean(), &cells.library, self.readout);
             let mut first = sums.first.get(row);
             first += over_cells(&x);
             let mut second = sums.second.get(row);
@@ -219,7 +215,7 @@ impl Stage for PredictCells {
         let basal = network.encode(&cells, Mode::Eval);
         for target in &self.jobs[batch.plan.epoch as usize].targets {
             let output = network.decode(&(&basal + added_latent(network, target)), &cells.library, Mode::Eval);
-            emit(self.rows(&batch, &names, target, output.mean())?);
+            emit(self.rows(&batch, &names, target, &output.mean())?);
         }
         Ok(())
     }
@@ -233,11 +229,19 @@ pub fn batch_size(targets: usize) -> usize {
 
 /// What a target's perturbations and covariates add to a latent, `[1, latent]`.
 fn added_latent(network: &Network, target: &Target) -> Tensor {
-    let (kind, device) = (network.parameters.kind(), network.parameters.device());
-    let (codes, doses) = pad(std::slice::from_ref(&target.parts), kind, device);
-    let covariates: Vec<Tensor> =
-        target.covariate_codes.iter().map(|code| Tensor::from_slice(&[i64::from(*code)]).to_device(device)).collect();
-    network.perturbation_latent(&codes, &doses) + network.covariate_latent(&covariates, 1)
+    let device = network.parameters.device();
+    let mut sum = network.condition_latent(&target.parts);
+    for (at, code) in target.covariate_codes.iter().enumerate() {
+        let table = network.covariate_table(at);
+        match target.batch {
+            BatchTerm::Average if network.batch_at() == Some(at) => {
+                sum += table.mean_dim([0_i64].as_slice(), true, table.kind());
+            }
+            BatchTerm::LeftOut if network.batch_at() == Some(at) => {}
+            _ => sum += table.index_select(0, &Tensor::from_slice(&[i64::from(*code)]).to_device(device)),
+        }
+    }
+    sum
 }
 
 fn on_readout(mean: &Tensor, library: &Tensor, readout: Readout) -> Tensor {

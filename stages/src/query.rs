@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
-    jobs::{Job, Jobs, Target},
+    jobs::{BatchTerm, Job, Jobs, Target},
 };
 use crate::groups::Selector;
 
@@ -53,7 +53,33 @@ impl Request {
     }
 }
 
-/// What to do with a name that the model was not trained on.
+/// What to do with a perturbation that the model was not trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnseen {
+    /// Refuse the whole query.
+    #[default]
+    Error,
+    /// Skip the request, and say so.
+    Skip,
+    /// Predict it from its row in the model's table of embeddings; one without a row is refused.
+    Embedding,
+}
+
+/// Which batch predictions are made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BatchChoice {
+    /// That of the source cells, or of the covariates that are asked for.
+    #[default]
+    Source,
+    /// The mean of all batches' embeddings.
+    Average,
+    /// None: nothing is added for the batch.
+    LeftOut,
+    /// One of them, by name.
+    Value(String),
+}
+
+/// What to do with what there is nothing of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnknown {
     /// Refuse the whole query.
@@ -71,7 +97,9 @@ pub struct Query {
     /// Which cells to start from; the controls of each covariate combination where nothing is said.
     pub from: Option<Selector>,
     /// Names that were not trained on.
-    pub unseen: OnUnknown,
+    pub unseen: OnUnseen,
+    /// Which batch to predict for.
+    pub batch: BatchChoice,
     /// Covariate combinations without source cells.
     pub no_control: OnUnknown,
     /// Source cells of a covariate combination at most, evenly spread; all where nothing is said.

@@ -109,7 +109,7 @@ impl Model {
             return Err(Error::damaged(weights_path, "its checksum is not the one in model.json"));
         }
         let genes = u32::try_from(card.genes.len()).map_err(|_| Error::damaged(&path, "too many genes"))?;
-        let mut network = Network::new(&plan.model, genes, &card.vocabulary, Kind::Float, device);
+        let mut network = Network::new(&plan, genes, &card.vocabulary, Kind::Float, device);
         network.parameters.restore(&read_safetensors(&weights_path)?, &weights_path)?;
         Ok(Self { path, card, network, scratch: None })
     }
@@ -128,7 +128,7 @@ impl Model {
         let plan = self.card.config.clone().check(self.card.values)?;
         let genes = u32::try_from(self.card.genes.len()).map_err(|_| Error::Bug("too many genes".into()))?;
         let mut network =
-            Network::new(&plan.model, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
+            Network::new(&plan, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
         network.parameters.restore(&self.network.parameters.snapshot(), &self.path)?;
         Ok(Self { path: self.path.clone(), card: self.card.clone(), network, scratch: self.scratch.clone() })
     }

@@ -1,5 +1,7 @@
 //! The end of training's road: batches go in, a model comes out.
 
+mod sums;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,24 +19,29 @@ use schemas::{
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use self::sums::Sums;
 use crate::{
     BoxError, Sink,
     atlas::Atlas,
     batch::Batch,
     checkpoint::{self, Best, Progress},
+    embedding_table::EmbeddingTable,
     groups::Groups,
     model::{
+        draws::Draws,
         input::Input,
-        schedule::Schedule,
-        step::{Learner, StepLosses},
+        schedule::{Clock, Schedule},
+        step::{Engine, Learner, Plain},
     },
     order::{Position, TrainingOrder},
     saved::{self, Card, files},
     validation::{Scores, Validation},
 };
 
-/// Time between two checkpoints, both at ends of epochs.
+/// Time between two checkpoints at ends of epochs.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// An epoch that lasts longer is interrupted by one.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 /// On a device, losses are brought to the host, and looked at, once in so many batches.
 const LOOK_EVERY: u64 = 64;
 
@@ -47,6 +54,8 @@ pub struct TrainerSettings {
     pub card: Card,
     /// The model's folder; it exists.
     pub folder: PathBuf,
+    /// What is known of perturbations beforehand.
+    pub embeddings: Option<EmbeddingTable>,
     /// Where the network computes.
     pub device: Device,
 }
@@ -84,6 +93,7 @@ pub struct Trainer {
     settings: TrainerSettings,
     order: TrainingOrder,
     learner: Learner,
+    engine: Box<dyn Engine>,
     validation: Validation,
     progress: Progress,
     best: BTreeMap<String, Tensor>,
@@ -121,14 +131,17 @@ impl Trainer {
         resume: bool,
         on_epoch: OnEpoch,
     ) -> Result<Self> {
-        let TrainerSettings { plan, card, folder, device } = &settings;
+        let TrainerSettings { plan, card, folder, embeddings, device } = &settings;
         let genes = u32::try_from(card.genes.len())
             .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
         let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
-        let validation =
-            Validation::new(atlas, groups, &card.vocabulary, plan.model.recon_loss, i64::from(genes), *device);
+        if let Some(table) = embeddings {
+            learner.network.fill_embeddings(table, &card.vocabulary);
+        }
+        let validation = Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device);
         let mut progress = Progress {
             position: Position::default(),
+            updates: 0,
             sums: BTreeMap::new(),
             best: None,
             stale: 0,
@@ -145,10 +158,11 @@ impl Trainer {
         truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
         let now = Instant::now();
         Ok(Self {
-            sums: Sums { sums: progress.sums.clone(), unread: BTreeMap::new() },
+            sums: Sums::from(progress.sums.clone()),
             settings,
             order,
             learner,
+            engine: Box::new(Plain),
             validation,
             progress,
             best,
@@ -173,26 +187,31 @@ impl Trainer {
     fn train(&mut self, batch: &Batch, input: &Input) -> Result<()> {
         let (epoch, index) = (batch.plan.epoch, batch.plan.index);
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
-        tch::manual_seed(seed_at(self.settings.plan.seed, epoch, index));
-        let schedule = Schedule::at(&self.settings.plan, epoch);
+        let seed = mixed_seed(self.settings.plan.seed, epoch, index);
+        tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let step = u64::from(epoch) * self.order.train.batches() + index;
-        let losses = self.learner.step(input, step, schedule);
-        self.sums.add(losses);
+        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates };
+        let schedule = Schedule::at(&self.settings.plan, clock);
+        let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
+        let losses = self.engine.step(&mut self.learner, input, &draws, schedule);
+        self.progress.updates += losses.updates;
+        self.sums.add(losses, index);
         if self.settings.device == Device::Cpu || index.is_multiple_of(LOOK_EVERY) || batch.plan.last {
-            self.sums.read(epoch, index)?;
+            self.sums.read(epoch)?;
         }
         self.epoch_cells += batch.plan.cells.len() as u64;
         self.progress.position = Position { epoch, batch: index + 1 };
+        if CHECKPOINT_WITHIN <= self.last_checkpoint.elapsed() && !batch.plan.last {
+            self.checkpoint()?;
+        }
         Ok(())
     }
 
     fn end_epoch(&mut self, epoch: u32, scores: Option<Scores>) -> Result<ControlFlow<()>> {
         let mut values: BTreeMap<String, f64> =
             self.sums.means().map(|(name, mean)| (format!("train.{name}"), mean)).collect();
-        if let Some(Scores { recon, r2_mean, pearson_delta }) = scores {
-            values.insert("valid.recon".into(), recon);
-            values.extend(r2_mean.map(|value| ("valid.r2_mean".to_owned(), value)));
-            values.extend(pearson_delta.map(|value| ("valid.pearson_delta".to_owned(), value)));
+        if let Some(scores) = &scores {
+            values.extend(scores.all().map(|(name, value)| (format!("valid.{name}"), value)));
         }
         let seconds = self.epoch_started.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
@@ -214,31 +233,34 @@ impl Trainer {
         (self.epoch_cells, self.epoch_waited, self.epoch_started) = (0, Duration::ZERO, Instant::now());
         let patience = self.settings.plan.train.early_stopping_patience;
         if let Some(scores) = scores {
-            self.judge(epoch, scores)?;
+            self.judge(epoch, &scores)?;
         }
         let ends = self.order.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
-        if CHECKPOINT_EVERY <= self.last_checkpoint.elapsed() {
+        // The first one early, so that there is something to go back to.
+        if epoch == 0 || CHECKPOINT_EVERY <= self.last_checkpoint.elapsed() {
             self.checkpoint()?;
         }
         Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     /// Keeps the weights if they are the best so far. While the adversaries have not come to their full weight, the basal
-    /// latent may still know what was done to a cell, so those epochs are not candidates.
-    fn judge(&mut self, epoch: u32, scores: Scores) -> Result<()> {
-        let train = &self.settings.plan.train;
+    /// latent may still know what was done to a cell, so those epochs are not candidates. The original leaves out the first
+    /// epoch alone.
+    fn judge(&mut self, epoch: u32, scores: &Scores) -> Result<()> {
+        let plan = &self.settings.plan;
         let last = epoch + 1 == self.order.epochs;
-        if epoch < train.n_epochs_pretrain_ae + train.n_epochs_adv_warmup && !last {
+        let too_early = match plan.compat.is_original() {
+            true => epoch == 0,
+            false => !Schedule::at_end_of(plan, epoch, self.order.train.batches()).is_settled(plan),
+        };
+        if too_early && !last {
             return Ok(());
         }
-        let (monitor, value) = match train.monitor {
-            Monitor::PearsonDelta => (Monitor::PearsonDelta, scores.pearson_delta),
-            Monitor::R2Mean => (Monitor::R2Mean, scores.r2_mean),
-            Monitor::Recon => (Monitor::Recon, Some(scores.recon)),
-        };
         // Which scores there are depends on the cells alone, so all epochs of a run fall back alike.
-        let (monitor, value) = value.map_or((Monitor::Recon, scores.recon), |value| (monitor, value));
+        let wanted = plan.train.monitor;
+        let chosen = [wanted, Monitor::Recon].into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
+        let (monitor, value) = chosen.ok_or_else(|| Error::Bug("a validated epoch has no loss".into()))?;
         if !value.is_finite() {
             return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });
         }
@@ -253,7 +275,7 @@ impl Trainer {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        self.sums.read(self.progress.position.epoch, self.progress.position.batch)?;
+        self.sums.read(self.progress.position.epoch)?;
         self.progress.sums = self.sums.sums.clone();
         let started = Instant::now();
         checkpoint::write(
@@ -330,47 +352,8 @@ impl Sink for Trainer {
     }
 }
 
-/// Sums of losses; those that are still on the device are read now and then.
-#[derive(Debug, Default)]
-struct Sums {
-    sums: BTreeMap<String, (f64, u64)>,
-    unread: BTreeMap<&'static str, (Tensor, u64)>,
-}
-
-impl Sums {
-    fn add(&mut self, losses: StepLosses) {
-        let StepLosses { recon, adversary, penalty, accuracy } = losses;
-        for (name, loss) in [("recon", recon), ("adversary", adversary), ("penalty", penalty), ("accuracy", accuracy)] {
-            let Some(loss) = loss else { continue };
-            match self.unread.remove(name) {
-                Some((sum, count)) => self.unread.insert(name, (sum + loss, count + 1)),
-                None => self.unread.insert(name, (loss, 1)),
-            };
-        }
-    }
-
-    fn read(&mut self, epoch: u32, batch: u64) -> Result<()> {
-        for (name, (sum, count)) in std::mem::take(&mut self.unread) {
-            let sum = sum.double_value(&[]);
-            if !sum.is_finite() {
-                return Err(Error::Diverged { what: format!("the loss `{name}`"), epoch, batch });
-            }
-            let known = self.sums.entry(name.to_owned()).or_default();
-            known.0 += sum;
-            known.1 += count;
-        }
-        Ok(())
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
-    fn means(&self) -> impl Iterator<Item = (&String, f64)> {
-        self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
-    }
-}
-
-fn seed_at(seed: u64, epoch: u32, batch: u64) -> i64 {
-    let mixed = seed ^ (u64::from(epoch) << 40) ^ batch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    i64::from_ne_bytes(mixed.to_ne_bytes())
+fn mixed_seed(seed: u64, epoch: u32, batch: u64) -> u64 {
+    seed ^ (u64::from(epoch) << 40) ^ batch.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn append_line(path: &Path, report: &EpochReport) -> Result<()> {

@@ -1,18 +1,24 @@
 //! How good a model is on `valid` rows, scored over whole groups of cells rather than batch by batch.
 
-use schemas::config::ReconLoss;
-use tch::{Device, Kind, Tensor};
+use std::collections::BTreeMap;
+
+use schemas::config::{Monitor, Plan, ReconLoss};
+use tch::{Device, Tensor};
 
 use crate::{
     atlas::Atlas,
     batch::Batch,
     counterfactual::Counterfactual,
+    encode::UNKNOWN,
     groups::Groups,
     model::{
+        draws::Draws,
         input::Input,
         layers::Mode,
         losses::reconstruction,
-        network::{Network, on_comparison_scale},
+        moments::GroupMoments,
+        neighbours::{CELLS_AT_ONCE, purities},
+        network::Network,
     },
     split::Part,
     vocabulary::Vocabulary,
@@ -20,8 +26,10 @@ use crate::{
 
 /// Groups that are scored: the largest ones, so that memory stays bounded however many there are.
 const MOST_GROUPS: usize = 1024;
-/// A mean profile whose spread over genes is smaller has no R².
-const SMALLEST_SPREAD: f64 = 1e-4;
+/// Numbers in one of the sums over groups: bounds the groups where there are many genes.
+const MOST_NUMBERS: usize = 1 << 21;
+/// Cells whose neighbours are looked at, evenly spread.
+const MOST_NEIGHBOURED: u64 = 4096;
 
 /// Sums over the `valid` rows of one epoch.
 #[derive(Debug)]
@@ -29,25 +37,41 @@ pub struct Validation {
     /// Per group of the atlas, its row in the sums, or the number of rows: a row that is not looked at.
     rows: Vec<i64>,
     scored: i64,
-    on_log_scale: bool,
-    truth: Tensor,
-    predicted: Tensor,
-    cells: Tensor,
+    original: bool,
+    moments: GroupMoments,
     recon: (f64, f64),
     counterfactual: Counterfactual,
+    neighbourhoods: Neighbourhoods,
 }
 
-/// What was measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scores {
-    /// Reconstruction loss.
-    pub recon: f64,
-    /// Mean over groups of the R² between true and predicted mean profiles, on log(1 + counts) or on the values; none where
-    /// no group has one.
-    pub r2_mean: Option<f64>,
-    /// Mean over conditions of the correlation between predicted and real change (see [`crate::counterfactual`]); none
-    /// where no condition has enough `valid` cells beside `valid` controls.
-    pub pearson_delta: Option<f64>,
+/// What was measured; a score that the cells don't allow is not there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores(BTreeMap<&'static str, f64>);
+
+impl Scores {
+    /// One score.
+    #[must_use]
+    pub fn get(&self, monitor: Monitor) -> Option<f64> {
+        self.0.get(monitor.name()).copied()
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        self.0.iter().map(|(name, value)| (*name, *value))
+    }
+
+    fn set(&mut self, monitor: Monitor, value: Option<f64>) {
+        self.0.extend(value.map(|value| (monitor.name(), value)));
+    }
+}
+
+/// The most that a validation of so many groups holds.
+#[must_use]
+pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
+    let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
+    let cells = usize::try_from(MOST_NEIGHBOURED).unwrap_or(usize::MAX);
+    // Five sums in double precision, and as many means in scoring; two latents of each cell, its distances in blocks.
+    2 * 5 * 8 * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
 }
 
 impl Validation {
@@ -57,30 +81,31 @@ impl Validation {
         atlas: &Atlas,
         groups: &Groups,
         vocabulary: &Vocabulary,
-        loss: ReconLoss,
+        plan: &Plan,
         genes: i64,
         device: Device,
     ) -> Self {
         let scorable =
             |at: &usize| 0 < groups.all()[*at].cells_for(Part::Valid) && vocabulary.knows(atlas, &groups.all()[*at]);
         let mut largest: Vec<usize> = (0..groups.all().len()).filter(scorable).collect();
+        let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(Part::Valid)).sum();
         largest.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));
-        largest.truncate(MOST_GROUPS);
+        let room = MOST_NUMBERS / usize::try_from(genes.max(1)).unwrap_or(1);
+        largest.truncate(MOST_GROUPS.min(room.max(1)));
         let scored = i64::try_from(largest.len()).unwrap_or(0);
         let mut rows = vec![scored; groups.all().len()];
         for (row, at) in (0_i64..).zip(&largest) {
             rows[*at] = row;
         }
-        let zeros = || Tensor::zeros([scored + 1, genes], (Kind::Float, device));
+        let normal = plan.model.recon_loss == ReconLoss::Gauss;
         Self {
             rows,
             scored,
-            on_log_scale: loss != ReconLoss::Gauss,
-            truth: zeros(),
-            predicted: zeros(),
-            cells: Tensor::zeros([scored + 1], (Kind::Float, device)),
+            original: plan.compat.is_original(),
+            moments: GroupMoments::new(scored, genes, normal, device),
             recon: (0.0, 0.0),
             counterfactual: Counterfactual::new(atlas, groups, vocabulary, genes, device),
+            neighbourhoods: Neighbourhoods::new(cells, vocabulary),
         }
     }
 
@@ -88,48 +113,100 @@ impl Validation {
     pub fn add(&mut self, network: &Network, batch: &Batch, input: &Input) {
         let _no_grad = tch::no_grad_guard();
         let cells = &input.cells;
-        let latent = network.latent(input, Mode::Eval);
-        let output = network.decode(&latent.after(), &cells.library, Mode::Eval);
-        self.counterfactual.add(network, batch, &latent.basal, &cells.library);
+        let latent = network.latent(input, Mode::Eval, &Draws::points(network, input));
+        let after = latent.after();
+        let output = network.decode(&after, &cells.library, Mode::Eval);
+        self.counterfactual.add(network, batch, &latent.basal.latent, &cells.library);
         #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 cells")]
         let count = cells.shape[0] as f64;
         self.recon.0 += reconstruction(&output, cells).double_value(&[]) * count;
         self.recon.1 += count;
         let row_of = |group: &u32| self.rows.get(*group as usize).copied().unwrap_or(self.scored);
         let rows: Vec<i64> = batch.labels.groups.iter().map(row_of).collect();
-        let rows = Tensor::from_slice(&rows).to_device(self.cells.device());
-        let x = if self.on_log_scale { cells.log1p() } else { cells.dense() };
-        let _ = self.truth.index_add_(0, &rows, &x.to_kind(Kind::Float));
-        let _ = self.predicted.index_add_(0, &rows, &on_comparison_scale(&output).to_kind(Kind::Float));
-        let _ = self.cells.index_add_(0, &rows, &Tensor::ones_like(&rows).to_kind(Kind::Float));
+        let rows = Tensor::from_slice(&rows).to_device(cells.values.device());
+        self.moments.add(&rows, cells, &output);
+        self.neighbourhoods.add(batch, &latent.basal.latent, &after);
     }
 
     /// The scores, after which the sums start anew.
     pub fn take(&mut self) -> Scores {
         let _no_grad = tch::no_grad_guard();
-        let cells = self.cells.narrow(0, 0, self.scored).unsqueeze(-1);
-        let mean = |sums: &Tensor| (sums.narrow(0, 0, self.scored) / &cells).to_kind(Kind::Double);
-        let (truth, predicted) = (mean(&self.truth), mean(&self.predicted));
+        let truth = self.moments.true_means();
         let row_of = |group: u32| self.rows.get(group as usize).copied().filter(|row| *row < self.scored);
-        let scores = Scores {
-            recon: self.recon.0 / self.recon.1.max(1.0),
-            r2_mean: r2_mean(&truth, &predicted),
-            pearson_delta: self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row))),
-        };
-        for sums in [&mut self.truth, &mut self.predicted, &mut self.cells] {
-            let _ = sums.zero_();
+        let mut scores = Scores::default();
+        scores.set(Monitor::Recon, Some(self.recon.0 / self.recon.1.max(1.0)));
+        let r2 = if self.original { self.moments.r2_of_the_original() } else { self.moments.r2() };
+        scores.set(Monitor::R2Mean, r2.mean);
+        scores.set(Monitor::R2Var, r2.variance);
+        let change = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
+        scores.set(Monitor::PearsonDelta, change);
+        if let Some((basal, after)) = self.neighbourhoods.take() {
+            scores.set(Monitor::DisntBasal, Some(basal));
+            scores.set(Monitor::DisntAfter, Some(after));
+            let whole = r2.mean.zip(r2.variance).map(|(mean, var)| mean + 0.5 * var + (after - basal).exp());
+            scores.set(Monitor::CpaMetric, whole);
         }
+        self.moments.clear();
         self.recon = (0.0, 0.0);
         scores
     }
 }
 
-/// The mean over rows of the R² over columns; rows that are flat don't count.
-fn r2_mean(truth: &Tensor, predicted: &Tensor) -> Option<f64> {
-    let over_genes = |x: Tensor| x.square().sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
-    let residual = over_genes(truth - predicted);
-    let spread = over_genes(truth - truth.mean_dim([1_i64].as_slice(), true, Kind::Double));
-    let counts = spread.gt(SMALLEST_SPREAD);
-    let r2: Tensor = 1.0 - residual.masked_select(&counts) / spread.masked_select(&counts);
-    (0 < r2.size()[0]).then(|| r2.mean(Kind::Double).double_value(&[]))
+/// Latents and labels of some cells, evenly spread over the `valid` rows.
+#[derive(Debug)]
+struct Neighbourhoods {
+    cells: u64,
+    seen: u64,
+    basal: Vec<Tensor>,
+    after: Vec<Tensor>,
+    /// The combination of each cell, then each covariate that has more than one value.
+    labels: Vec<Vec<i64>>,
+    covariates: Vec<usize>,
+}
+
+impl Neighbourhoods {
+    fn new(cells: u64, vocabulary: &Vocabulary) -> Self {
+        let several = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| 1 < covariate.values.len());
+        let covariates: Vec<usize> = several.map(|(at, _)| at).collect();
+        let labels = vec![Vec::new(); 1 + covariates.len()];
+        Self { cells, seen: 0, basal: Vec::new(), after: Vec::new(), labels, covariates }
+    }
+
+    fn add(&mut self, batch: &Batch, basal: &Tensor, after: &Tensor) {
+        let mut rows: Vec<i64> = Vec::new();
+        let wanted = u128::from(MOST_NEIGHBOURED.min(self.cells));
+        let all = u128::from(self.cells.max(1));
+        for (row, combination) in batch.labels.combinations.iter().enumerate() {
+            let at = u128::from(self.seen);
+            self.seen += 1;
+            // The n-th cell is taken whenever n·wanted/all steps over an integer; a combination without a class is none's.
+            if at * wanted / all == (at + 1) * wanted / all || *combination == UNKNOWN {
+                continue;
+            }
+            rows.extend(i64::try_from(row));
+            self.labels[0].push(i64::from(*combination));
+            for (labels, covariate) in self.labels[1..].iter_mut().zip(&self.covariates) {
+                labels.push(i64::from(batch.labels.covariates[*covariate][row]));
+            }
+        }
+        if !rows.is_empty() {
+            let rows = Tensor::from_slice(&rows).to_device(basal.device());
+            self.basal.push(basal.index_select(0, &rows));
+            self.after.push(after.index_select(0, &rows));
+        }
+    }
+
+    /// Sums of purities of the basal latent, and of the one that is decoded; none where there are too few cells.
+    fn take(&mut self) -> Option<(f64, f64)> {
+        let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();
+        let labels: Vec<&[i64]> = labels.iter().map(Vec::as_slice).collect();
+        let sum = |latents: &mut Vec<Tensor>| {
+            let latents = std::mem::take(latents);
+            let latent = (!latents.is_empty()).then(|| Tensor::cat(&latents, 0))?;
+            purities(&latent, &labels).map(|purities| purities.iter().sum::<f64>())
+        };
+        self.seen = 0;
+        let basal = sum(&mut self.basal);
+        basal.zip(sum(&mut self.after))
+    }
 }

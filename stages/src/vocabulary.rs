@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use schemas::{
     Error, Result,
-    conditions::{CONTROL, Covariate},
+    conditions::{CONTROL, ConditionTable, Covariate},
+    config::Compat,
     ids::ConditionId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     atlas::Atlas,
+    embedding_table::EmbeddingTable,
     groups::{Group, Groups},
     split::Part,
 };
@@ -19,7 +21,7 @@ use crate::{
 pub const PADDING: &str = "<PAD>";
 
 /// A model's names and their codes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vocabulary {
     /// Padding, control, then the perturbations, sorted.
     pub perturbations: Vec<String>,
@@ -31,6 +33,15 @@ pub struct Vocabulary {
     pub covariates: Vec<Covariate>,
     /// Which of the covariates is the batch.
     pub batch: Option<String>,
+    /// Whether perturbations are sorted and their doses are not, as in the original.
+    #[serde(default)]
+    pub doses_as_written: bool,
+    /// How many numbers a row of the table of embeddings has, if there is one.
+    #[serde(default)]
+    pub embedding_width: Option<u32>,
+    /// Perturbations that were never trained on, but have a row in that table; their codes follow those of `perturbations`.
+    #[serde(default)]
+    pub unseen: Vec<String>,
     /// Trained (combination, doses, covariate values) with their cells: how far a prediction extrapolates is told from them.
     pub trained: Vec<TrainedGroup>,
 }
@@ -54,6 +65,15 @@ impl Vocabulary {
     /// # Errors
     /// No perturbation column, no control among the training cells, or nothing but control.
     pub fn of(atlas: &Atlas, groups: &Groups) -> Result<Self> {
+        Self::compatible(atlas, groups, Compat::None)
+    }
+
+    /// The same as another program chooses them: the classes of the original's adversary, and their weights, are told from
+    /// all cells, held-out ones included.
+    ///
+    /// # Errors
+    /// As for [`Vocabulary::of`].
+    pub fn compatible(atlas: &Atlas, groups: &Groups, compat: Compat) -> Result<Self> {
         let manifest = atlas.manifest();
         let place = atlas.path().display().to_string();
         if manifest.keys.perturbation.is_none() {
@@ -90,11 +110,13 @@ impl Vocabulary {
         let mut perturbations = vec![PADDING.to_owned(), table.name(CONTROL).to_owned()];
         perturbations.extend(used.into_iter().map(str::to_owned));
         let mut combinations: Vec<(String, u64)> = Vec::new();
-        for group in &trained {
+        for group in groups.all() {
             let name = table.name(group.condition);
+            let cells = if compat.is_original() { group.cells() } else { group.cells_for(Part::Train) };
             match combinations.iter_mut().find(|(known, _)| known == name) {
-                Some((_, cells)) => *cells += group.cells_for(Part::Train),
-                None => combinations.push((name.to_owned(), group.cells_for(Part::Train))),
+                _ if cells == 0 => {}
+                Some((_, known)) => *known += cells,
+                None => combinations.push((name.to_owned(), cells)),
             }
         }
         combinations.sort();
@@ -109,6 +131,9 @@ impl Vocabulary {
             combination_cells: combinations.iter().map(|(_, cells)| *cells).collect(),
             combinations: combinations.into_iter().map(|(name, _)| name).collect(),
             perturbations,
+            doses_as_written: compat.is_original(),
+            embedding_width: None,
+            unseen: Vec::new(),
             trained: Vec::new(),
         };
         let groups = trained.iter().filter_map(|group| {
@@ -125,11 +150,56 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
+    /// Which of the covariates is the batch.
+    #[must_use]
+    pub fn batch_at(&self) -> Option<usize> {
+        self.covariates.iter().position(|covariate| Some(&covariate.name) == self.batch.as_ref())
+    }
+
     /// The code of a perturbation; control has one too.
     #[must_use]
     pub fn perturbation(&self, name: &str) -> Option<u32> {
         let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
         u32::try_from(at + 1).ok()
+    }
+
+    /// Gives every perturbation its row of a table; those that have one but were not trained on become known as unseen.
+    ///
+    /// # Errors
+    /// A perturbation without a row, by name.
+    pub fn embed(&mut self, table: &EmbeddingTable) -> Result<()> {
+        let named: BTreeSet<&str> = table.names().iter().map(String::as_str).collect();
+        let trained = || self.perturbations.iter().skip(2).map(String::as_str);
+        let missing: Vec<&str> = trained().filter(|name| !named.contains(name)).collect();
+        if let Some(first) = missing.first() {
+            let message = format!("{} trained perturbations have no row, `{first}` among them", missing.len());
+            let hint = "add their rows, or leave their cells out";
+            return Err(Error::data(table.path().display().to_string(), message, hint));
+        }
+        let known: BTreeSet<&str> = self.perturbations.iter().map(String::as_str).collect();
+        self.unseen = named.difference(&known).map(|name| (*name).to_owned()).collect();
+        self.embedding_width = u32::try_from(table.width()).ok();
+        Ok(())
+    }
+
+    /// The code of a perturbation that has a row in the table of embeddings, trained on or not.
+    #[must_use]
+    pub fn embedded(&self, name: &str) -> Option<u32> {
+        let unseen = || self.unseen.iter().position(|known| known == name).map(|at| self.perturbations.len() + at);
+        self.perturbation(name).or_else(|| u32::try_from(unseen()?).ok())
+    }
+
+    /// The name of a code.
+    #[must_use]
+    pub fn name(&self, code: u32) -> &str {
+        let at = code as usize;
+        self.perturbations.get(at).unwrap_or_else(|| &self.unseen[at - self.perturbations.len()])
+    }
+
+    /// Whether a code is of a perturbation that was never trained on.
+    #[must_use]
+    pub fn is_unseen(&self, code: u32) -> bool {
+        self.perturbations.len() <= code as usize
     }
 
     /// Whether any cell was trained on at another dose than 1.
@@ -146,14 +216,34 @@ impl Vocabulary {
         known && self.parts(atlas, group.condition).is_some()
     }
 
-    /// Codes and doses of a condition of an atlas, by ascending code, as the original orders them; control is its own entry
-    /// at dose 1. `None` if a perturbation was not trained on.
+    /// Codes and doses of a condition of an atlas, by ascending code; control is its own entry at dose 1. `None` if a
+    /// perturbation was not trained on.
     #[must_use]
     pub fn parts(&self, atlas: &Atlas, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
+        let table = &atlas.manifest().conditions;
+        if self.doses_as_written {
+            self.parts_as_the_original(table, condition)
+        } else {
+            self.parts_in(table, condition)
+        }
+    }
+
+    /// The same as the original pairs them: codes ascend, doses stay as they were written, so that `C+B` at `0.3+0.9` gives
+    /// each the other's dose.
+    #[must_use]
+    pub fn parts_as_the_original(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
+        let sorted = self.parts_in(table, condition)?;
+        if condition == CONTROL {
+            return Some(sorted);
+        }
+        let written = table.parts(condition).map(|(_, dose)| dose);
+        Some(sorted.into_iter().zip(written).map(|((code, _), dose)| (code, dose)).collect())
+    }
+
+    fn parts_in(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
         if condition == CONTROL {
             return Some(vec![(1, 1.0)]);
         }
-        let table = &atlas.manifest().conditions;
         let mut parts = Vec::new();
         for (perturbation, dose) in table.parts(condition) {
             parts.push((self.perturbation(&table.perturbations()[perturbation.index()])?, dose));

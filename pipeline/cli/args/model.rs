@@ -40,7 +40,7 @@ pub(crate) struct TrainArgs {
     /// Genes to add to them: those that are named like a perturbation, or those that a file names; repeats
     #[arg(long, value_name = "perturbed|FILE")]
     pub(in crate::cli) genes_keep: Vec<String>,
-    /// Where the settings start from
+    /// Where the settings start from: cpa, norman, kang or combosciplex
     #[arg(long, default_value = "cpa")]
     pub(in crate::cli) preset: String,
     /// Settings to lay over the preset
@@ -90,12 +90,15 @@ pub(crate) struct PredictArgs {
     /// One row a condition, or one row a condition and gene
     #[arg(long, value_enum, default_value = "wide")]
     pub(in crate::cli) layout: LayoutArg,
-    /// What to do with names the model was not trained on
+    /// What to do with perturbations the model was not trained on
     #[arg(long, value_enum, default_value = "error")]
-    pub(in crate::cli) unseen: OnUnknownArg,
+    pub(in crate::cli) unseen: OnUnseenArg,
     /// What to do with covariates that no source cell has
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) no_control: OnUnknownArg,
+    /// The batch to predict for: source (that of the cells it starts from), average (of all), none, or one by name
+    #[arg(long, value_name = "source|average|none|VALUE", default_value = "source")]
+    pub(in crate::cli) batch: String,
     /// Source cells of each covariate combination at most
     #[arg(long)]
     pub(in crate::cli) cells_per_condition: Option<NonZeroU64>,
@@ -124,6 +127,16 @@ pub(in crate::cli) enum LayoutArg {
     Wide,
     /// A row a condition and gene
     Long,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum OnUnseenArg {
+    /// Refuse
+    Error,
+    /// Skip, and say so
+    Skip,
+    /// Predict from its row in the model's table of embeddings
+    Embedding,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::atlas::ValueKind;
 
 #[test]
 fn assignments_win_over_the_file_and_the_file_over_the_preset() {
@@ -64,4 +65,24 @@ fn the_negative_binomial_is_for_counts_only() {
     settings.model.recon_loss = ReconLoss::Nb;
     assert!(settings.clone().check(ValueKind::Continuous).is_err());
     assert!(settings.check(ValueKind::Counts).is_ok());
+}
+
+#[test]
+fn a_preset_has_its_name_and_reads_back_as_it_is() {
+    for preset in Preset::ALL {
+        let settings = Settings::layered(preset, None, &[]).expect("a preset is good");
+        assert_eq!((settings.preset, &settings), (preset, &preset.settings()));
+        let text = format!("preset = \"{}\"", preset.name());
+        assert_eq!(Settings::layered(Preset::Cpa, Some(("a.toml", &text)), &[]).expect("a good file"), settings);
+        assert!(settings.check(ValueKind::Counts).is_ok(), "{}", preset.name());
+    }
+}
+
+#[test]
+fn the_original_is_named_with_its_version() {
+    let compat =
+        |name: &str| Settings::layered(Preset::Cpa, None, &[format!("compat={name}")]).map(|settings| settings.compat);
+    assert_eq!(compat("cpa-tools-0.8.8").expect("the original"), Compat::CpaTools088);
+    assert_eq!(compat("none").expect("nobody"), Compat::None);
+    assert!(compat("cpa-tools-0.8.7").is_err());
 }

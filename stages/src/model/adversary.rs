@@ -1,12 +1,13 @@
 //! Classifiers that try to read combination and covariates from the basal latent.
 
-use schemas::config::AdversarySettings;
+use schemas::config::{AdversaryLoss, AdversarySettings, Settings};
 use tch::{Device, Kind, Tensor};
 
 use super::{
+    draws::Mixup,
     input::Input,
     layers::{HiddenLayers, HiddenShape, Linear, Mode},
-    losses::{accuracy, cross_entropy},
+    losses::{accuracy, guess_loss, macro_accuracy},
     parameters::Parameters,
 };
 use crate::vocabulary::Vocabulary;
@@ -18,8 +19,19 @@ pub struct Adversaries {
     pub parameters: Parameters,
     /// Guesses the combination, with the weight of each class; none where there is one combination only.
     combinations: Option<(Classifier, Tensor)>,
-    /// Guess the covariates that have more than one value, by their place among the covariates.
-    covariates: Vec<(usize, Classifier)>,
+    /// Guess the covariates that have more than one value.
+    covariates: Vec<CovariateClassifier>,
+    loss: AdversaryLoss,
+    /// Whether a mixed cell's second covariate value is not asked for, as in the original.
+    first_values_only: bool,
+}
+
+#[derive(Debug)]
+struct CovariateClassifier {
+    /// The covariate's place among the covariates.
+    at: usize,
+    name: String,
+    classifier: Classifier,
 }
 
 #[derive(Debug)]
@@ -55,65 +67,74 @@ impl Classifier {
 /// What the adversaries say of a batch, each a scalar.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Sum of the cross-entropies.
+    /// Sum of the losses.
     pub loss: Tensor,
     /// Sum of the gradient penalties; none where they were not asked for.
     pub penalty: Option<Tensor>,
-    /// How often the combination was guessed.
-    pub accuracy: Tensor,
+    /// Loss, accuracy and penalty of each classifier, detached: `adv_perts`, `acc_cell_type`, ...
+    pub parts: Vec<(String, Tensor)>,
 }
 
 impl Adversaries {
     /// Adversaries with fresh parameters; seed libtorch's generator before.
     #[must_use]
-    pub fn new(settings: &AdversarySettings, latent: u32, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
+    pub fn new(settings: &Settings, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
         let mut parameters = Parameters::new(kind, device);
-        let latent = i64::from(latent);
-        let classes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let latent = i64::from(settings.model.n_latent);
+        let mut classifier = |name: &str, classes: usize| {
+            let classes = i64::try_from(classes).unwrap_or(i64::MAX);
+            Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
+        };
         let combinations = (1 < vocabulary.combinations.len()).then(|| {
-            let classifier = Classifier::new(
-                &mut parameters,
-                "perturbation_classifier",
-                latent,
-                classes(vocabulary.combinations.len()),
-                settings,
-            );
-            (
-                classifier,
-                Tensor::from_slice(&class_weights(&vocabulary.combination_cells)).to_kind(kind).to_device(device),
-            )
+            let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
+            let weights = Tensor::from_slice(&class_weights(&vocabulary.combination_cells));
+            (classifier, weights.to_kind(kind).to_device(device))
         });
         let guessed = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| 1 < covariate.values.len());
-        let covariates = guessed.map(|(at, covariate)| {
-            let name = format!("covars_classifiers.{}", covariate.name);
-            (at, Classifier::new(&mut parameters, &name, latent, classes(covariate.values.len()), settings))
+        let covariates = guessed.map(|(at, covariate)| CovariateClassifier {
+            at,
+            name: covariate.name.clone(),
+            classifier: classifier(&format!("covars_classifiers.{}", covariate.name), covariate.values.len()),
         });
         let covariates = covariates.collect();
-        Self { combinations, covariates, parameters }
+        let loss = settings.adversary.adv_loss;
+        Self { combinations, covariates, loss, first_values_only: settings.compat.is_original(), parameters }
     }
 
-    /// Guesses, and with `penalised` the gradient penalties: for each classifier the mean over cells and latent of
-    /// (∂ Σ logits / ∂ basal)², kept differentiable.
+    /// The logits of every classifier, by name, from basal latents.
     #[must_use]
-    pub fn judge(&self, basal: &Tensor, input: &Input, penalised: bool) -> Verdict {
+    pub fn logits(&self, basal: &Tensor) -> Vec<(String, Tensor)> {
+        let of_covariates = self.covariates.iter().map(|of| (of.name.clone(), of.classifier.logits(basal)));
+        let of_combinations = self.combinations.iter().map(|(of, _)| ("perts".to_owned(), of.logits(basal)));
+        of_covariates.chain(of_combinations).collect()
+    }
+
+    /// Guesses from basal latents, and with `penalised` the gradient penalties: for each classifier the mean over cells and
+    /// latent of (∂ Σ logits / ∂ basal)², kept differentiable. Of mixed cells both labels are asked for, each by its share.
+    #[must_use]
+    pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> Verdict {
         let zero = || Tensor::zeros([], (self.parameters.kind(), self.parameters.device()));
-        let mut verdict = Verdict { loss: zero(), penalty: penalised.then(zero), accuracy: zero() };
+        let mut verdict = Verdict { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() };
         let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
-        let mut judge = |classifier: &Classifier, classes: &Tensor, weights: Option<&Tensor>| {
+        for CovariateClassifier { at, name, classifier } in &self.covariates {
+            let classes = &input.covariates[*at];
             let logits = classifier.logits(&basal);
-            verdict.loss = &verdict.loss + cross_entropy(&logits, classes, weights);
-            if let Some(penalty) = &mut verdict.penalty {
-                let slope = Tensor::run_backward(&[logits.sum(logits.kind())], &[&basal], true, true).remove(0);
-                *penalty = &*penalty + slope.square().mean(slope.kind());
-            }
-            logits
-        };
-        for (at, classifier) in &self.covariates {
-            let _ = judge(classifier, &input.covariates[*at], None);
+            let guess = |classes: &Tensor| guess_loss(self.loss, &logits, classes, None);
+            let loss = match mixup {
+                Some(mixup) if self.first_values_only => guess(classes) * mixup.share,
+                _ => of_both(mixup, classes, guess),
+            };
+            let asked = mixup.filter(|_| !self.first_values_only);
+            let right = tch::no_grad(|| of_both(asked, classes, |classes| accuracy(&logits, classes)));
+            verdict.add(name, loss, right, penalised.then(|| penalty(&logits, &basal)));
         }
         if let Some((classifier, weights)) = &self.combinations {
-            let logits = judge(classifier, &input.combinations, Some(weights));
-            verdict.accuracy = tch::no_grad(|| accuracy(&logits, &input.combinations));
+            let logits = classifier.logits(&basal);
+            let guess = |classes: &Tensor| guess_loss(self.loss, &logits, classes, Some(weights));
+            let loss = of_both(mixup, &input.combinations, guess);
+            let right =
+                tch::no_grad(|| of_both(mixup, &input.combinations, |classes| macro_accuracy(&logits, classes)));
+            verdict.add("perts", loss, right, penalised.then(|| penalty(&logits, &basal)));
         }
         verdict
     }
@@ -123,6 +144,31 @@ impl Adversaries {
     pub fn any(&self) -> bool {
         self.combinations.is_some() || !self.covariates.is_empty()
     }
+}
+
+impl Verdict {
+    fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
+        self.parts.push((format!("adv_{name}"), loss.detach()));
+        self.parts.push((format!("acc_{name}"), accuracy));
+        self.loss = &self.loss + loss;
+        if let (Some(sum), Some(penalty)) = (&mut self.penalty, penalty) {
+            self.parts.push((format!("penalty_{name}"), penalty.detach()));
+            *sum = &*sum + penalty;
+        }
+    }
+}
+
+/// What holds for the labels of cells, or of mixed cells for both labels by their shares.
+fn of_both(mixup: Option<&Mixup>, classes: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    match mixup {
+        None => f(classes),
+        Some(Mixup { partners, share }) => f(classes) * *share + f(&classes.index_select(0, partners)) * (1.0 - share),
+    }
+}
+
+fn penalty(logits: &Tensor, basal: &Tensor) -> Tensor {
+    let slope = Tensor::run_backward(&[logits.sum(logits.kind())], &[basal], true, true).remove(0);
+    slope.square().mean(slope.kind())
 }
 
 /// A class weighs n / n_class − 1, in single precision as in the original.

@@ -51,6 +51,28 @@ impl Input {
     }
 }
 
+impl Input {
+    /// The same tensors once more.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        let Cells { shape, places, genes, values, library } = &self.cells;
+        let again = Tensor::shallow_clone;
+        Self {
+            cells: Cells {
+                shape: *shape,
+                places: again(places),
+                genes: again(genes),
+                values: again(values),
+                library: again(library),
+            },
+            perturbations: again(&self.perturbations),
+            doses: again(&self.doses),
+            covariates: self.covariates.iter().map(again).collect(),
+            combinations: again(&self.combinations),
+        }
+    }
+}
+
 impl Cells {
     /// Brings rows to a device.
     #[must_use]

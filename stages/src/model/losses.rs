@@ -1,17 +1,19 @@
 //! What is compared: decoder output with cells, classes with guesses.
 
+use schemas::config::AdversaryLoss;
 use tch::{Kind, Reduction, Tensor};
 
-use super::{
-    input::Cells,
-    network::{EPSILON, Output},
-};
+use super::{decoder::Output, input::Cells};
+
+/// Guards logarithms, as in the original.
+const EPSILON: f64 = 1e-8;
 
 /// Negative log-likelihood of the cells: summed over genes, averaged over cells.
 pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
     let count = cells.shape[0];
     let total = match output {
         Output::NegativeBinomial { mean, theta } => negative_binomial(mean, theta, cells),
+        Output::ZeroInflated { mean, theta, logits, .. } => zero_inflated(mean, theta, logits, cells),
         Output::Normal { mean, variance } => normal(mean, variance, &cells.dense()),
     };
     total / -count
@@ -29,12 +31,36 @@ fn negative_binomial(mean: &Tensor, theta: &Tensor, cells: &Cells) -> Tensor {
     let log_sum = (mean + (theta + EPSILON)).log();
     let everywhere = (theta + EPSILON).log().dot(theta) * mean.size()[0]
         - log_sum.sum_dim_intlist([0_i64].as_slice(), false, kind).dot(theta);
+    everywhere + of_non_zeros(mean, theta, &log_sum, cells).sum(kind)
+}
+
+/// Log-likelihood of a zero-inflated negative binomial, summed over cells and genes. With s₊ the softplus, π the logits and
+/// `a = −π + θ (ln(θ+ε) − ln(θ+μ+ε))`:
+///
+/// ```text
+/// x = 0:  s₊(a) − s₊(−π)         x > 0:  a − s₊(−π) + (terms of the non-zeros, as above)
+/// ```
+///
+/// The first is summed everywhere; non-zeros add the difference, `−s₊(−a)`, and their terms.
+fn zero_inflated(mean: &Tensor, theta: &Tensor, logits: &Tensor, cells: &Cells) -> Tensor {
+    let kind = mean.kind();
+    let log_sum = (mean + (theta + EPSILON)).log();
+    let a = ((theta + EPSILON).log() - &log_sum) * theta - logits;
+    let everywhere = (a.softplus() - (-logits).softplus()).sum(kind);
+    let difference = (-at_non_zeros(&a, cells)).softplus();
+    everywhere + (of_non_zeros(mean, theta, &log_sum, cells) - difference).sum(kind)
+}
+
+/// `x (ln(μ+ε) − ln(θ+μ+ε)) + lnΓ(x+θ) − lnΓ(θ) − lnΓ(x+1)` of each non-zero.
+fn of_non_zeros(mean: &Tensor, theta: &Tensor, log_sum: &Tensor, cells: &Cells) -> Tensor {
     let x = &cells.values;
-    let at = |dense: &Tensor| dense.view([-1]).index_select(0, &cells.places);
     let of_gene = |gene: &Tensor| gene.index_select(0, &cells.genes);
     let gammas = (x + of_gene(theta)).lgamma() - of_gene(&theta.lgamma()) - (x + 1.0).lgamma();
-    let non_zeros = x * ((at(mean) + EPSILON).log() - at(&log_sum)) + gammas;
-    everywhere + non_zeros.sum(kind)
+    x * ((at_non_zeros(mean, cells) + EPSILON).log() - at_non_zeros(log_sum, cells)) + gammas
+}
+
+fn at_non_zeros(dense: &Tensor, cells: &Cells) -> Tensor {
+    dense.view([-1]).index_select(0, &cells.places)
 }
 
 /// Log-likelihood of a normal, summed over cells and genes.
@@ -43,13 +69,39 @@ fn normal(mean: &Tensor, variance: &Tensor, x: &Tensor) -> Tensor {
     ((x - mean).square() / variance + variance.log() + log_two_pi).sum(mean.kind()) * -0.5
 }
 
-/// Cross-entropy of logits `[cells, classes]` with classes `[cells]`, weighted by class where weights are given:
-/// `Σ w nll / Σ w`.
-pub fn cross_entropy(logits: &Tensor, classes: &Tensor, weights: Option<&Tensor>) -> Tensor {
-    logits.cross_entropy_loss(classes, weights, Reduction::Mean, -100, 0.0)
+/// What is wrong about logits `[cells, classes]` where the classes are `[cells]`; each class weighs what `weights` say.
+///
+/// Cross-entropy is `Σ w nll / Σ w` over cells, the focal loss the mean over cells of `(1 − p)² w nll`, with p the probability
+/// that was given to the class (Lin et al. 2017, γ = 2).
+pub fn guess_loss(loss: AdversaryLoss, logits: &Tensor, classes: &Tensor, weights: Option<&Tensor>) -> Tensor {
+    match loss {
+        AdversaryLoss::Cce => logits.cross_entropy_loss(classes, weights, Reduction::Mean, -100, 0.0),
+        AdversaryLoss::Focal => {
+            let kind = logits.kind();
+            let log_p = logits.log_softmax(-1, kind).gather(1, &classes.unsqueeze(-1), false).squeeze_dim(-1);
+            let missed: Tensor = 1.0 - log_p.exp();
+            let each = -(missed.square() * log_p);
+            let each = weights.map_or_else(|| each.shallow_clone(), |weights| &each * weights.index_select(0, classes));
+            each.mean(kind)
+        }
+    }
 }
 
 /// The share of cells whose largest logit is their class's.
 pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Tensor {
     logits.argmax(-1, false).eq_tensor(classes).to_kind(Kind::Float).mean(Kind::Float)
+}
+
+/// The same within each class, then the mean over the classes that were there or were guessed.
+pub fn macro_accuracy(logits: &Tensor, classes: &Tensor) -> Tensor {
+    let guesses = logits.argmax(-1, false);
+    let size = logits.size()[1];
+    let hits = guesses.eq_tensor(classes).to_kind(Kind::Float);
+    let zeros = || Tensor::zeros([size], (Kind::Float, logits.device()));
+    let ones = hits.ones_like();
+    let right = zeros().index_add_(0, classes, &hits);
+    let there = zeros().index_add_(0, classes, &ones);
+    let guessed = zeros().index_add_(0, &guesses, &ones);
+    let counted = (&there + guessed).gt(0.0).to_kind(Kind::Float);
+    (right / there.clamp_min(1.0) * &counted).sum(Kind::Float) / counted.sum(Kind::Float)
 }

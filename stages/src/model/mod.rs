@@ -13,11 +13,17 @@
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
 pub mod adversary;
+pub mod decoder;
+pub mod draws;
+pub mod encoder;
 pub mod input;
 pub mod layers;
 pub mod losses;
+pub mod moments;
+pub mod neighbours;
 pub mod network;
 pub mod optimiser;
 pub mod parameters;
+mod perturbations;
 pub mod schedule;
 pub mod step;

@@ -52,10 +52,22 @@ impl Adam {
         self.slots.iter().map(|slot| &slot.parameter).collect()
     }
 
-    /// One step. An undefined gradient leaves its parameter, and its count of steps, as they are.
-    pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) {
+    /// What tells its state from others'.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// One step; returns the norm of all gradients together before clipping, a scalar on the device. An undefined gradient leaves its parameter, and its count of steps, as they are.
+    pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let scale = self.clip_scale(gradients);
+        let zero = || {
+            self.slots
+                .first()
+                .map_or_else(|| Tensor::from(0.0), |slot| Tensor::zeros([], (slot.first.kind(), slot.first.device())))
+        };
+        let norm = norm(gradients).unwrap_or_else(zero);
+        let scale = self.clip_scale(&norm);
         for (slot, gradient) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
             let mut gradient = match &scale {
                 Some(scale) => gradient * scale,
@@ -72,19 +84,12 @@ impl Adam {
             let _ =
                 slot.parameter.addcdiv_(&(&slot.first * -first_scale), &(slot.second.sqrt() / second_scale + EPSILON));
         }
+        norm
     }
 
     /// `min(1, clip / (norm + 1e-6))`, kept on the device.
-    fn clip_scale(&self, gradients: &[Tensor]) -> Option<Tensor> {
-        if self.clip == 0.0 {
-            return None;
-        }
-        let squares = gradients
-            .iter()
-            .filter(|gradient| gradient.defined())
-            .map(|gradient| gradient.square().sum(gradient.kind()));
-        let norm = squares.reduce(|a, b| a + b)?.sqrt();
-        Some(((norm + 1e-6).reciprocal() * self.clip).clamp_max(1.0))
+    fn clip_scale(&self, norm: &Tensor) -> Option<Tensor> {
+        (self.clip != 0.0).then(|| ((norm + 1e-6).reciprocal() * self.clip).clamp_max(1.0))
     }
 
     /// Everything a resumed run needs, by name.
@@ -121,4 +126,11 @@ impl Adam {
         }
         Ok(())
     }
+}
+
+/// The norm of all gradients together, if there are any.
+fn norm(gradients: &[Tensor]) -> Option<Tensor> {
+    let squares =
+        gradients.iter().filter(|gradient| gradient.defined()).map(|gradient| gradient.square().sum(gradient.kind()));
+    squares.reduce(|a, b| a + b).map(|sum| sum.sqrt())
 }

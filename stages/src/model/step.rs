@@ -1,4 +1,7 @@
 //! One step of training: the autoencoder against its adversaries.
+//!
+//! A [`Learner`] holds what is learned; an [`Engine`] computes a step of it. [`Plain`] does so with libtorch's operations and
+//! its automatic differentiation, on any device: it is what other engines are compared with.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,10 +9,18 @@ use schemas::{Result, config::Plan};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    adversary::Adversaries, input::Input, layers::Mode, losses::reconstruction, network::Network, optimiser::Adam,
-    schedule::Schedule,
+    adversary::Adversaries, draws::Draws, input::Input, layers::Mode, losses::reconstruction, network::Network,
+    optimiser::Adam, schedule::Schedule,
 };
 use crate::vocabulary::Vocabulary;
+
+/// Computes steps of a learner.
+pub trait Engine: std::fmt::Debug {
+    /// Learns from a batch: whoever's turn it is by the schedule.
+    ///
+    /// What is learned, and the running statistics, change in place; the losses stay on the device.
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses;
+}
 
 /// Network, adversaries and the state of their optimisers.
 #[derive(Debug)]
@@ -18,23 +29,42 @@ pub struct Learner {
     pub network: Network,
     /// Its adversaries.
     pub adversaries: Adversaries,
-    autoencoder_adam: Adam,
-    doser_adam: Adam,
-    adversary_adam: Adam,
-    plan: Plan,
+    /// Learns all of the autoencoder but the dose response.
+    pub autoencoder_adam: Adam,
+    /// Learns the dose response.
+    pub doser_adam: Adam,
+    /// Learns the adversaries.
+    pub adversary_adam: Adam,
+    /// The checked settings.
+    pub plan: Plan,
 }
 
-/// What a step measured, each a scalar on the device; a part that did not run is none.
+/// What a step measured, by name, each a scalar on the device.
 #[derive(Debug, Default)]
 pub struct StepLosses {
-    /// Reconstruction loss.
-    pub recon: Option<Tensor>,
-    /// The adversaries' loss.
-    pub adversary: Option<Tensor>,
-    /// Their gradient penalty.
-    pub penalty: Option<Tensor>,
-    /// How often they guessed the combination.
-    pub accuracy: Option<Tensor>,
+    /// `recon`, `kl`, `adversary`, `penalty`, `adv_…`, `acc_…` and `penalty_…` of each adversary, and `norm_…`, the norm of
+    /// the gradients of each optimiser before clipping. A part that did not run is not there.
+    pub values: Vec<(String, Tensor)>,
+    /// How many optimisers made a step.
+    pub updates: u64,
+}
+
+impl StepLosses {
+    /// The loss of this name, if it was computed.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    fn add(&mut self, name: &str, value: &Tensor) {
+        self.values.push((name.to_owned(), value.detach()));
+    }
+
+    fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64) {
+        let norm = adam.step(gradients, learning_rate);
+        self.add(&format!("norm_{}", adam.name()), &norm);
+        self.updates += 1;
+    }
 }
 
 impl Learner {
@@ -42,14 +72,16 @@ impl Learner {
     #[must_use]
     pub fn new(plan: &Plan, genes: u32, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
         tch::manual_seed(i64::from_ne_bytes(plan.seed.to_ne_bytes()));
-        let network = Network::new(&plan.model, genes, vocabulary, kind, device);
-        let adversaries = Adversaries::new(&plan.adversary, plan.model.n_latent, vocabulary, kind, device);
+        let network = Network::new(plan, genes, vocabulary, kind, device);
+        let adversaries = Adversaries::new(plan, vocabulary, kind, device);
         let clip = plan.train.gradient_clip_value;
+        // The original hands the projection of given embeddings to no optimiser.
+        let frozen = plan.compat.is_original();
         let learned = || network.parameters.learned().iter();
         Self {
             autoencoder_adam: Adam::new(
                 "autoencoder",
-                learned().filter(|(name, _)| !Network::is_doser(name)),
+                learned().filter(|(name, _)| !(Network::is_doser(name) || frozen && Network::is_projection(name))),
                 plan.train.wd,
                 clip,
             ),
@@ -69,71 +101,6 @@ impl Learner {
             adversaries,
             plan: plan.clone(),
         }
-    }
-
-    /// Learns from a batch, the `index`th of the run.
-    ///
-    /// Before the adversaries start, and with `adv_steps = 0`, both sides learn from every batch; otherwise the autoencoder
-    /// learns from one of `adv_steps` batches and the adversaries from the others.
-    pub fn step(&mut self, input: &Input, index: u64, schedule: Schedule) -> StepLosses {
-        let every = u64::from(self.plan.adversary.adv_steps);
-        let both = !schedule.adversarial || every == 0 || !self.adversaries.any();
-        let autoencoder_learns = both || index.is_multiple_of(every);
-        let adversaries_learn = self.adversaries.any() && (both || !index.is_multiple_of(every));
-        let mut losses = StepLosses::default();
-        let basal = if autoencoder_learns || self.plan.train.decoder_on_every_batch {
-            self.autoencoder_step(input, autoencoder_learns, schedule, &mut losses)
-        } else {
-            tch::no_grad(|| self.network.encode(&input.cells, Mode::Train))
-        };
-        if adversaries_learn {
-            self.adversary_step(&basal, input, schedule, &mut losses);
-        }
-        losses
-    }
-
-    /// The full forward pass, and where it `learns` the update; returns the basal latent, detached.
-    fn autoencoder_step(&mut self, input: &Input, learns: bool, schedule: Schedule, losses: &mut StepLosses) -> Tensor {
-        let _grad = (!learns).then(tch::no_grad_guard);
-        let latent = self.network.latent(input, Mode::Train);
-        let output = self.network.decode(&latent.after(), &input.cells.library, Mode::Train);
-        let recon = reconstruction(&output, &input.cells);
-        losses.recon = Some(recon.detach());
-        let basal = latent.basal.detach();
-        if !learns {
-            return basal;
-        }
-        let total = if schedule.adversarial && self.adversaries.any() {
-            let verdict = self.adversaries.judge(&latent.basal, input, false);
-            losses.adversary = Some(verdict.loss.detach());
-            losses.accuracy = Some(verdict.accuracy);
-            recon - verdict.loss * schedule.adversary_weight
-        } else {
-            recon
-        };
-        let mut parameters = self.autoencoder_adam.parameters();
-        let autoencoder_count = parameters.len();
-        parameters.extend(self.doser_adam.parameters());
-        let gradients = Tensor::run_backward(&[total], &parameters, false, false);
-        let (autoencoder, doser) = gradients.split_at(autoencoder_count);
-        self.autoencoder_adam.step(autoencoder, self.plan.train.lr * schedule.rate);
-        self.doser_adam.step(doser, self.plan.train.doser_lr * schedule.rate);
-        basal
-    }
-
-    fn adversary_step(&mut self, basal: &Tensor, input: &Input, schedule: Schedule, losses: &mut StepLosses) {
-        let verdict = self.adversaries.judge(basal, input, true);
-        losses.adversary = Some(verdict.loss.detach());
-        losses.accuracy = Some(verdict.accuracy);
-        let total = match verdict.penalty {
-            Some(penalty) => {
-                losses.penalty = Some(penalty.detach());
-                verdict.loss + penalty * self.plan.adversary.pen_adv
-            }
-            None => verdict.loss,
-        };
-        let gradients = Tensor::run_backward(&[total], &self.adversary_adam.parameters(), false, false);
-        self.adversary_adam.step(&gradients, self.plan.adversary.adv_lr * schedule.rate);
     }
 
     /// Weights and optimiser states, by name.
@@ -159,4 +126,97 @@ impl Learner {
         }
         Ok(())
     }
+}
+
+/// Steps by libtorch's operations and automatic differentiation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl Engine for Plain {
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
+        let mixed = draws.mixup.as_ref().map(|mixup| mixup.of_input(input));
+        let input = mixed.as_ref().unwrap_or(input);
+        let guessing = learner.adversaries.any();
+        let autoencoder_learns = schedule.autoencoder_learns || !guessing;
+        let plan = &learner.plan;
+        // On batches that only the adversaries learn from, the original runs the decoder all the same.
+        let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
+        let mut losses = StepLosses::default();
+        let basal = if autoencoder_learns || decodes {
+            autoencoder_step(learner, input, draws, autoencoder_learns, schedule, &mut losses)
+        } else {
+            tch::no_grad(|| learner.network.basal(&input.cells, Mode::Train, draws.noise.as_ref()).latent)
+        };
+        if guessing && schedule.adversaries_learn {
+            adversary_step(learner, &basal, input, draws, schedule, &mut losses);
+        }
+        losses
+    }
+}
+
+/// The full forward pass, and where it `learns` the update; returns the basal latent, detached.
+fn autoencoder_step(
+    learner: &mut Learner,
+    input: &Input,
+    draws: &Draws,
+    learns: bool,
+    schedule: Schedule,
+    losses: &mut StepLosses,
+) -> Tensor {
+    let _grad = (!learns).then(tch::no_grad_guard);
+    let latent = learner.network.latent(input, Mode::Train, draws);
+    let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
+    let recon = reconstruction(&output, &input.cells);
+    losses.add("recon", &recon);
+    let total = match latent.basal.divergence() {
+        Some(divergence) => {
+            losses.add("kl", &divergence);
+            recon + divergence * schedule.divergence_weight
+        }
+        None => recon,
+    };
+    let basal = latent.basal.latent.detach();
+    if !learns {
+        return basal;
+    }
+    let total = if schedule.adversarial && learner.adversaries.any() {
+        let verdict = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
+        losses.add("adversary", &verdict.loss);
+        losses.values.extend(verdict.parts);
+        total - verdict.loss * schedule.adversary_weight
+    } else {
+        total
+    };
+    let mut parameters = learner.autoencoder_adam.parameters();
+    let autoencoder_count = parameters.len();
+    parameters.extend(learner.doser_adam.parameters());
+    let gradients = Tensor::run_backward(&[total], &parameters, false, false);
+    let (autoencoder, doser) = gradients.split_at(autoencoder_count);
+    losses.learned(&mut learner.autoencoder_adam, autoencoder, learner.plan.train.lr * schedule.rate);
+    losses.learned(&mut learner.doser_adam, doser, learner.plan.train.doser_lr * schedule.rate);
+    basal
+}
+
+fn adversary_step(
+    learner: &mut Learner,
+    basal: &Tensor,
+    input: &Input,
+    draws: &Draws,
+    schedule: Schedule,
+    losses: &mut StepLosses,
+) {
+    let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
+    // Where both sides learn from a batch, what the adversaries lose after the autoencoder's step is what is told.
+    losses.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
+    losses.add("adversary", &verdict.loss);
+    losses.values.extend(verdict.parts);
+    let total = match verdict.penalty {
+        Some(penalty) => {
+            losses.add("penalty", &penalty);
+            verdict.loss + penalty * learner.plan.adversary.pen_adv
+        }
+        None => verdict.loss,
+    };
+    let gradients = Tensor::run_backward(&[total], &learner.adversary_adam.parameters(), false, false);
+    losses.learned(&mut learner.adversary_adam, &gradients, learner.plan.adversary.adv_lr * schedule.rate);
 }

@@ -17,6 +17,8 @@ pub enum Extrapolation {
     CovariateCombination,
     /// These covariate values were never trained on together.
     Covariate,
+    /// One of its perturbations was never trained on.
+    Perturbation,
 }
 
 impl Extrapolation {
@@ -29,6 +31,7 @@ impl Extrapolation {
             Self::Combination => "combination",
             Self::CovariateCombination => "covariate_combination",
             Self::Covariate => "covariate",
+            Self::Perturbation => "perturbation",
         }
     }
 }
@@ -42,6 +45,8 @@ pub(super) struct Trained {
     combinations_here: HashSet<(Vec<u32>, Vec<String>)>,
     combinations: HashSet<Vec<u32>>,
     contexts: HashSet<Vec<String>>,
+    /// Codes from here on are of perturbations that were never trained on.
+    first_unseen: usize,
 }
 
 impl Trained {
@@ -54,6 +59,7 @@ impl Trained {
             combinations_here: all().map(|group| (group.perturbations.clone(), group.covariates.clone())).collect(),
             combinations: all().map(|group| group.perturbations.clone()).collect(),
             contexts: all().map(|group| group.covariates.clone()).collect(),
+            first_unseen: vocabulary.perturbations.len(),
         }
     }
 
@@ -63,6 +69,8 @@ impl Trained {
         let covariates = covariates.to_vec();
         if self.groups.contains(&(codes.clone(), bits(&doses), covariates.clone())) {
             Extrapolation::Seen
+        } else if codes.iter().any(|code| self.first_unseen <= *code as usize) {
+            Extrapolation::Perturbation
         } else if !self.contexts.contains(&covariates) {
             Extrapolation::Covariate
         } else if self.combinations_here.contains(&(codes.clone(), covariates)) {
@@ -93,12 +101,9 @@ mod tests {
             cells: 10,
         };
         let vocabulary = Vocabulary {
-            perturbations: Vec::new(),
-            combinations: Vec::new(),
-            combination_cells: Vec::new(),
-            covariates: Vec::new(),
-            batch: None,
+            perturbations: vec![String::new(); 4],
             trained: vec![group(&[2], &[1.0], "T"), group(&[3], &[1.0], "B"), group(&[], &[], "B")],
+            ..Vocabulary::default()
         };
         let trained = Trained::new(&vocabulary);
         let at = |parts: &[(u32, f64)], covariate: &str| trained.distance(parts, &[covariate.into()]);
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(at(&[(2, 1.0)], "B"), Extrapolation::CovariateCombination);
         assert_eq!(at(&[(2, 1.0), (3, 1.0)], "T"), Extrapolation::Combination);
         assert_eq!(at(&[(2, 1.0)], "NK"), Extrapolation::Covariate);
+        assert_eq!(at(&[(2, 1.0), (4, 1.0)], "NK"), Extrapolation::Perturbation);
         assert_eq!(at(&[], "B"), Extrapolation::Seen);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
 
-use super::{Extrapolation, OnUnknown, Query, Skipped, resolve::Resolver};
+use super::{Extrapolation, OnUnknown, OnUnseen, Query, Skipped, resolve::Resolver};
 use crate::{
     atlas::Atlas,
     groups::Groups,
@@ -29,8 +29,22 @@ pub struct Target {
     pub covariates: Vec<String>,
     /// The model's codes of them.
     pub covariate_codes: Vec<u32>,
+    /// What the batch, if it is one of the covariates, adds.
+    pub batch: BatchTerm,
     /// How far it goes.
     pub extrapolation: Extrapolation,
+}
+
+/// What the batch adds to the latent of a prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchTerm {
+    /// The embedding of its value.
+    #[default]
+    Own,
+    /// The mean of the embeddings of all values.
+    Average,
+    /// Nothing.
+    LeftOut,
 }
 
 /// Source cells, and the targets that are predicted from them.
@@ -77,7 +91,15 @@ impl Jobs {
             Some(matches) => Arc::new(move |cell| matches(source_atlas.codes(cell))),
             None => Arc::new(move |cell| source_atlas.condition(cell) == CONTROL),
         };
-        let mut resolver = Resolver::new(card, atlas, &is_source);
+        let embedded = query.unseen == OnUnseen::Embedding;
+        if embedded && card.vocabulary.embedding_width.is_none() {
+            return Err(Error::usage(
+                "the model has no table of embeddings",
+                "train one with --set model.perturbation_embeddings=FILE",
+            ));
+        }
+        let mut resolver = Resolver::new(card, atlas, &is_source, embedded);
+        resolver.set_batch(&query.batch)?;
         let groups = Groups::of(atlas, split);
         for request in &query.to {
             resolver.add(request, query, &groups)?;
@@ -105,7 +127,7 @@ impl Jobs {
         let is_source: IsSource = Arc::new(move |cell| {
             source_atlas.condition(cell) == CONTROL && split.part(cell) == Part::Train && first_half(cell)
         });
-        let mut resolver = Resolver::new(card, atlas, &is_source);
+        let mut resolver = Resolver::new(card, atlas, &is_source, true);
         let mut jobs: Vec<Job> = Vec::new();
         let mut groups_of: Vec<Vec<Option<usize>>> = Vec::new();
         let is_judged = |at: &usize| 0 < groups.all()[*at].cells_for(judged) && groups.all()[*at].condition != CONTROL;

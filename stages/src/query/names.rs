@@ -7,7 +7,7 @@ use schemas::{
     conditions::{dose_label, parse},
 };
 
-use super::{Target, extrapolation::Trained};
+use super::{BatchTerm, Target, extrapolation::Trained};
 use crate::{atlas::Atlas, saved::Card};
 
 /// A model's names, ready to be looked up.
@@ -20,6 +20,8 @@ pub(super) struct Names<'a> {
     /// Doses that a combination was trained at, by its sorted codes, in the same order.
     doses: HashMap<Vec<u32>, Vec<Vec<f64>>>,
     trained: Trained,
+    /// Whether perturbations that have a row in the table of embeddings, and nothing else, are known.
+    embedded: bool,
 }
 
 /// A condition in a model's codes, in the order in which it is written.
@@ -30,7 +32,7 @@ pub(super) struct Coded {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(card: &'a Card, atlas: &Atlas) -> Self {
+    pub(super) fn new(card: &'a Card, atlas: &Atlas, embedded: bool) -> Self {
         let vocabulary = &card.vocabulary;
         let codes: HashMap<&str, u32> =
             (1_u32..).zip(&vocabulary.perturbations[1..]).map(|(code, name)| (name.as_str(), code)).collect();
@@ -50,7 +52,7 @@ impl<'a> Names<'a> {
                 known.push(group.doses.clone());
             }
         }
-        Self { card, codes, spelled, doses, trained: Trained::new(vocabulary) }
+        Self { card, codes, spelled, doses, trained: Trained::new(vocabulary), embedded }
     }
 
     /// Reads a condition's name and, where it is given, its dose.
@@ -63,8 +65,10 @@ impl<'a> Names<'a> {
         let mut parts: Vec<(u32, f64)> = Vec::new();
         for (name, dose) in &named {
             let known = || self.card.vocabulary.perturbations.iter().skip(2).map(String::as_str);
-            let code = self.codes.get(name.as_ref()).filter(|code| 1 < **code);
-            parts.push((*code.ok_or_else(|| Error::unknown("perturbation", name, known()))?, *dose));
+            let trained = self.codes.get(name.as_ref()).copied().filter(|code| 1 < *code);
+            let unseen = || self.card.vocabulary.embedded(name).filter(|code| self.embedded && 1 < *code);
+            let code = trained.or_else(unseen);
+            parts.push((code.ok_or_else(|| Error::unknown("perturbation", name, known()))?, *dose));
         }
         let typed: Vec<u32> = parts.iter().map(|(code, _)| *code).collect();
         let codes = self.spelled.get(&sorted(&typed)).cloned().unwrap_or(typed);
@@ -78,7 +82,11 @@ impl<'a> Names<'a> {
             return vec![coded.clone()];
         }
         let key = sorted(&coded.codes);
+        let as_written = self.card.vocabulary.doses_as_written;
         let in_order = |doses: &Vec<f64>| {
+            if as_written {
+                return Coded { codes: coded.codes.clone(), doses: Some(doses.clone()) };
+            }
             let dose_of = |code: &u32| key.iter().position(|known| known == code).map_or(1.0, |at| doses[at]);
             Coded { codes: coded.codes.clone(), doses: Some(coded.codes.iter().map(dose_of).collect()) }
         };
@@ -101,21 +109,24 @@ impl<'a> Names<'a> {
                 .push(covariate.code(value).ok_or_else(|| Error::unknown("covariate value", value, known()))?);
         }
         let doses = coded.doses.clone().unwrap_or_else(|| vec![1.0; coded.codes.len()]);
-        let written: Vec<&str> =
-            coded.codes.iter().map(|code| card.vocabulary.perturbations[*code as usize].as_str()).collect();
+        let written: Vec<&str> = coded.codes.iter().map(|code| card.vocabulary.name(*code)).collect();
         let condition = if written.is_empty() {
             card.vocabulary.perturbations[1].clone()
         } else {
             written.join(&card.rules.delimiter)
         };
         let dose = dose_label(&doses, &card.rules.delimiter);
-        let mut parts: Vec<(u32, f64)> = coded.codes.iter().copied().zip(doses).collect();
+        let mut parts: Vec<(u32, f64)> = if card.vocabulary.doses_as_written {
+            sorted(&coded.codes).into_iter().zip(doses).collect()
+        } else {
+            coded.codes.iter().copied().zip(doses).collect()
+        };
         parts.sort_by_key(|(code, _)| *code);
         let extrapolation = self.trained.distance(&parts, &covariates);
         if parts.is_empty() {
             parts.push((1, 1.0));
         }
-        Ok(Target { condition, dose, parts, covariates, covariate_codes, extrapolation })
+        Ok(Target { condition, dose, parts, covariates, covariate_codes, batch: BatchTerm::Own, extrapolation })
     }
 }
 

@@ -9,7 +9,7 @@ use schemas::{
 };
 
 use super::{
-    Job, OnUnknown, Query, Request, Skipped, Target,
+    BatchChoice, BatchTerm, Job, OnUnknown, OnUnseen, Query, Request, Skipped, Target,
     jobs::{IsSource, TARGETS_PER_JOB},
     names::{Coded, Names},
 };
@@ -34,10 +34,13 @@ pub(super) struct Resolver<'a> {
     wanted: Vec<(Vec<u32>, Target)>,
     seen: HashSet<Asked>,
     skipped: Vec<Skipped>,
+    batch: BatchTerm,
+    /// Place and value of a batch that is laid over every target's.
+    batch_value: Option<(usize, String)>,
 }
 
 impl<'a> Resolver<'a> {
-    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource) -> Self {
+    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
         let mut contexts: Vec<(Vec<u32>, u64)> = Vec::new();
         let mut context_at: HashMap<Vec<u32>, usize> = HashMap::new();
         for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| is_source(*cell)) {
@@ -50,8 +53,45 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        let names = Names::new(card, atlas);
-        Self { card, atlas, names, contexts, context_at, wanted: Vec::new(), seen: HashSet::new(), skipped: Vec::new() }
+        let names = Names::new(card, atlas, embedded);
+        Self {
+            card,
+            atlas,
+            names,
+            contexts,
+            context_at,
+            wanted: Vec::new(),
+            seen: HashSet::new(),
+            skipped: Vec::new(),
+            batch: BatchTerm::Own,
+            batch_value: None,
+        }
+    }
+
+    /// Decides which batch is predicted for.
+    pub(super) fn set_batch(&mut self, choice: &BatchChoice) -> Result<()> {
+        if *choice == BatchChoice::Source {
+            return Ok(());
+        }
+        let at = self.card.vocabulary.batch_at().ok_or_else(|| {
+            Error::usage(
+                "the model knows no batch",
+                "leave --batch out, or train on an atlas ingested with --batch KEY",
+            )
+        })?;
+        match choice {
+            BatchChoice::Source => {}
+            BatchChoice::Average => self.batch = BatchTerm::Average,
+            BatchChoice::LeftOut => self.batch = BatchTerm::LeftOut,
+            BatchChoice::Value(value) => {
+                let batch = &self.card.vocabulary.covariates[at];
+                if batch.code(value).is_none() {
+                    return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
+                }
+                self.batch_value = Some((at, value.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Adds what a request stands for.
@@ -164,9 +204,13 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn target(&mut self, context: &[u32], coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+    fn target(&mut self, context: &[u32], coded: &Coded, mut covariates: Vec<String>, query: &Query) -> Result<()> {
+        if let Some((at, value)) = &self.batch_value {
+            covariates[*at].clone_from(value);
+        }
         match self.names.target(coded, covariates.clone()) {
             Ok(target) => {
+                let target = Target { batch: self.batch, ..target };
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
                 if self.seen.insert((context.to_vec(), parts, target.covariate_codes.clone())) {
                     self.wanted.push((context.to_vec(), target));
@@ -180,7 +224,7 @@ impl<'a> Resolver<'a> {
     /// A name that was not trained on: refused or skipped, as the query says.
     fn unknown(&mut self, condition: &str, covariates: &[String], error: Error, query: &Query) -> Result<()> {
         match (&error, query.unseen) {
-            (Error::Unknown { .. }, OnUnknown::Skip) => {
+            (Error::Unknown { .. }, OnUnseen::Skip) => {
                 self.skip(condition, covariates, error.to_string());
                 Ok(())
             }

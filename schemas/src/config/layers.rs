@@ -1,0 +1,67 @@
+//! Settings are laid over each other: a preset, a file, assignments.
+
+use super::{Preset, Settings};
+use crate::{Error, Result};
+
+impl Settings {
+    /// Settings out of a preset, a TOML text laid over it, and `section.key=value` assignments laid over both.
+    ///
+    /// # Errors
+    /// Text that is no TOML, keys that there are not, values of another type.
+    pub fn layered(preset: Preset, file: Option<(&str, &str)>, assignments: &[String]) -> Result<Self> {
+        let as_table = |preset: Preset| toml::Table::try_from(preset.settings());
+        let mut table = as_table(preset).map_err(|error| Error::Bug(error.to_string()))?;
+        if let Some((path, text)) = file {
+            let over: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+                Error::data(path, error.to_string(), "see docs/model.md for the settings")
+            })?;
+            // A preset that the file names is what the rest of the file is laid over.
+            let named = over.get("preset").and_then(toml::Value::as_str);
+            if let Some(named) = Preset::ALL.into_iter().find(|preset| Some(preset.name()) == named) {
+                table = as_table(named).map_err(|error| Error::Bug(error.to_string()))?;
+            }
+            overlay(&mut table, over);
+            Self::from_table(table.clone())
+                .map_err(|message| Error::data(path, message, "see docs/model.md for the settings"))?;
+        }
+        for assignment in assignments {
+            let hint = "write --set section.key=value, as in --set model.n_latent=64";
+            let (key, value) = assignment
+                .split_once('=')
+                .ok_or_else(|| Error::usage(format!("`{assignment}` is no assignment"), hint))?;
+            let value =
+                format!("value = {value}").parse::<toml::Table>().or_else(|_| format!("value = {value:?}").parse());
+            let value = value.ok().and_then(|mut parsed| parsed.remove("value"));
+            let value = value.ok_or_else(|| Error::usage(format!("`{assignment}` has no readable value"), hint))?;
+            let over =
+                key.rsplit('.').fold(value, |inner, name| toml::Table::from_iter([(name.to_owned(), inner)]).into());
+            if let toml::Value::Table(over) = over {
+                overlay(&mut table, over);
+            }
+            Self::from_table(table.clone())
+                .map_err(|message| Error::usage(format!("`{assignment}`: {message}"), hint))?;
+        }
+        Self::from_table(table).map_err(Error::Bug)
+    }
+
+    fn from_table(table: toml::Table) -> Result<Self, String> {
+        table.try_into().map_err(|error: toml::de::Error| error.to_string().trim().replace('\n', " "))
+    }
+
+    /// All of it as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are TOML")
+    }
+}
+
+fn overlay(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The network (`[model]`).
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How the decoder's output is compared with the cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReconLoss {
+    /// `nb` for counts, `gauss` for anything else.
+    #[default]
+    Auto,
+    /// Negative binomial, for counts.
+    Nb,
+    /// Negative binomial beside an excess of zeros, for counts.
+    Zinb,
+    /// Normal with a learned variance, for anything.
+    Gauss,
+}
+
+/// How a dose scales its perturbation's embedding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Doser {
+    /// `linear` where every trained dose is 1, `logsigm` where doses differ.
+    #[default]
+    Auto,
+    /// By the dose itself.
+    Linear,
+    /// By a sigmoid of the dose with a slope and an offset a perturbation, 0 at dose 0.
+    Sigm,
+    /// The same of log(1 + dose).
+    LogSigm,
+    /// By a sigmoid of a small network of log(1 + dose), one a perturbation, 0 at dose 0.
+    Mlp,
+}
+
+/// What follows a linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Norm {
+    /// Nothing.
+    #[serde(rename = "none")]
+    None,
+    /// Batch norm.
+    #[serde(rename = "batch")]
+    Batch,
+    /// Layer norm, without parameters.
+    #[serde(rename = "layer")]
+    Layer,
+    /// Batch norm, then layer norm.
+    #[serde(rename = "batch+layer")]
+    BatchThenLayer,
+}
+
+impl Norm {
+    /// Whether batch norm is on.
+    #[must_use]
+    pub fn batch(self) -> bool {
+        matches!(self, Self::Batch | Self::BatchThenLayer)
+    }
+
+    /// Whether layer norm is on.
+    #[must_use]
+    pub fn layer(self) -> bool {
+        matches!(self, Self::Layer | Self::BatchThenLayer)
+    }
+}
+
+/// The network (`[model]`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// Width of the latent space.
+    pub n_latent: u32,
+    /// Reconstruction loss: `auto`, `nb`, `zinb` or `gauss`.
+    pub recon_loss: ReconLoss,
+    /// Whether a cell's basal latent is drawn from a normal that the encoder describes, rather than a point.
+    pub variational: bool,
+    /// Dose response: `auto`, `linear`, `sigm`, `logsigm` or `mlp`.
+    pub doser_type: Doser,
+    /// Width of the hidden layers of `mlp`.
+    pub n_hidden_doser: u32,
+    /// Number of the hidden layers of `mlp`.
+    pub n_layers_doser: u32,
+    /// A table of what is known of perturbations beforehand, one row each (`.parquet`, or `.npy` with names beside it): a
+    /// trained projection of its rows takes the place of free embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perturbation_embeddings: Option<PathBuf>,
+    /// Width of the encoder's hidden layers.
+    pub n_hidden_encoder: u32,
+    /// Number of the encoder's hidden layers.
+    pub n_layers_encoder: u32,
+    /// `none`, `batch`, `layer` or `batch+layer`.
+    pub norm_encoder: Norm,
+    /// Dropout in the encoder.
+    pub dropout_rate_encoder: f64,
+    /// Width of the decoder's hidden layers.
+    pub n_hidden_decoder: u32,
+    /// Number of the decoder's hidden layers.
+    pub n_layers_decoder: u32,
+    /// `none`, `batch`, `layer` or `batch+layer`.
+    pub norm_decoder: Norm,
+    /// Dropout in the decoder.
+    pub dropout_rate_decoder: f64,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            n_latent: 64,
+            recon_loss: ReconLoss::Auto,
+            variational: false,
+            doser_type: Doser::Auto,
+            n_hidden_doser: 128,
+            n_layers_doser: 2,
+            perturbation_embeddings: None,
+            n_hidden_encoder: 128,
+            n_layers_encoder: 2,
+            norm_encoder: Norm::Batch,
+            dropout_rate_encoder: 0.0,
+            n_hidden_decoder: 512,
+            n_layers_decoder: 2,
+            norm_decoder: Norm::Layer,
+            dropout_rate_decoder: 0.1,
+        }
+    }
+}

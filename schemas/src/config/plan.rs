@@ -1,0 +1,120 @@
+//! What is left of settings once they were checked.
+
+use super::{ReconLoss, Settings};
+use crate::{Error, Result, atlas::ValueKind};
+
+impl Settings {
+    /// Checks the settings against each other and against what the values of the atlas are.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, by name.
+    pub fn check(mut self, values: ValueKind) -> Result<Plan> {
+        self.model.recon_loss = match (self.model.recon_loss, values) {
+            (ReconLoss::Auto, ValueKind::Counts) => ReconLoss::Nb,
+            (ReconLoss::Auto, ValueKind::Continuous) => ReconLoss::Gauss,
+            (ReconLoss::Nb | ReconLoss::Zinb, ValueKind::Continuous) => {
+                let name = if self.model.recon_loss == ReconLoss::Nb { "nb" } else { "zinb" };
+                return Err(Error::usage(
+                    format!("model.recon_loss = {name} needs counts, and this atlas holds continuous values"),
+                    "use gauss, or ingest the layer that holds the raw counts",
+                ));
+            }
+            (chosen, _) => chosen,
+        };
+        let (model, adversary, train) = (&self.model, &self.adversary, &self.train);
+        let positive = [
+            ("model.n_latent", model.n_latent),
+            ("model.n_hidden_encoder", model.n_hidden_encoder),
+            ("model.n_layers_encoder", model.n_layers_encoder),
+            ("model.n_hidden_doser", model.n_hidden_doser),
+            ("model.n_layers_doser", model.n_layers_doser),
+            ("model.n_hidden_decoder", model.n_hidden_decoder),
+            ("model.n_layers_decoder", model.n_layers_decoder),
+            ("adversary.n_hidden_adv", adversary.n_hidden_adv),
+            ("adversary.n_layers_adv", adversary.n_layers_adv),
+            ("train.check_val_every_n_epoch", train.check_val_every_n_epoch),
+            ("train.window", train.window),
+        ];
+        for (name, value) in positive {
+            ensure(0 < value, name, value, "at least 1")?;
+        }
+        ensure(
+            adversary.adv_steps != 1 || self.compat.is_original(),
+            "adversary.adv_steps",
+            1,
+            "0 (both sides learn from every batch) or 2 and more",
+        )?;
+        ensure(2 <= train.batch_size, "train.batch_size", train.batch_size, "at least 2")?;
+        let shares = [
+            ("model.dropout_rate_encoder", model.dropout_rate_encoder),
+            ("model.dropout_rate_decoder", model.dropout_rate_decoder),
+            ("adversary.dropout_rate_adv", adversary.dropout_rate_adv),
+            ("train.valid", train.valid),
+        ];
+        for (name, value) in shares {
+            ensure((0.0..1.0).contains(&value), name, value, "from 0 up to, but not, 1")?;
+        }
+        let amounts = [
+            ("adversary.reg_adv", adversary.reg_adv),
+            ("adversary.pen_adv", adversary.pen_adv),
+            ("adversary.adv_lr", adversary.adv_lr),
+            ("adversary.adv_wd", adversary.adv_wd),
+            ("train.lr", train.lr),
+            ("train.wd", train.wd),
+            ("train.doser_lr", train.doser_lr),
+            ("train.doser_wd", train.doser_wd),
+            ("train.lr_decay", train.lr_decay),
+            ("train.mixup_alpha", train.mixup_alpha),
+            ("train.gradient_clip_value", train.gradient_clip_value),
+        ];
+        for (name, value) in amounts {
+            ensure(value.is_finite() && 0.0 <= value, name, value, "a number from 0 upwards")?;
+        }
+        Ok(Plan(self))
+    }
+}
+
+fn ensure(holds: bool, name: &str, value: impl std::fmt::Display, wanted: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {wanted}"), "")) }
+}
+
+/// Settings that were checked; the reconstruction loss is decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan(Settings);
+
+impl std::ops::Deref for Plan {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.0
+    }
+}
+
+impl Plan {
+    /// The plan of a run of so many epochs: pretraining and warm-up shrink to half of them together, so that the other half
+    /// is trained at the adversaries' full weight. The original does not shrink them, so with `compat` they stay.
+    #[must_use]
+    pub fn fitted_to(mut self, epochs: u32) -> Self {
+        let original = self.compat.is_original();
+        let train = &mut self.0.train;
+        let both = train.n_epochs_pretrain_ae + train.n_epochs_adv_warmup;
+        if epochs / 2 < both && !original {
+            let shrunk = |wanted: u32| {
+                u32::try_from(u64::from(wanted) * u64::from(epochs / 2) / u64::from(both)).unwrap_or(wanted)
+            };
+            (train.n_epochs_pretrain_ae, train.n_epochs_adv_warmup) =
+                (shrunk(train.n_epochs_pretrain_ae), shrunk(train.n_epochs_adv_warmup));
+        }
+        train.epochs = epochs;
+        self
+    }
+
+    /// Epochs at most, for so many training cells: the original's `min(round(20000 / cells * 400), 400)`, at least 1.
+    #[must_use]
+    pub fn epochs(&self, cells: u64) -> u32 {
+        match self.train.epochs {
+            0 => u32::try_from((8_000_000 + cells / 2) / cells.max(1)).unwrap_or(400).clamp(1, 400),
+            epochs => epochs,
+        }
+    }
+}

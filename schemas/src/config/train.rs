@@ -1,0 +1,158 @@
+//! The training (`[train]`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What decides which epoch's weights are kept, measured on `valid` rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Monitor {
+    /// Mean over conditions of the correlation between the change that is predicted for controls and the real change;
+    /// larger is better. Where no condition has enough `valid` cells, `recon` stands in.
+    #[default]
+    PearsonDelta,
+    /// Mean over conditions of the R² of their mean profiles; larger is better.
+    R2Mean,
+    /// Mean over conditions of the R² of their genes' variances; larger is better.
+    R2Var,
+    /// How pure neighbourhoods of the basal latent are in conditions and covariates; smaller is better.
+    DisntBasal,
+    /// The same of the latent that is decoded; larger is better.
+    DisntAfter,
+    /// `r2_mean + r2_var / 2 + exp(disnt_after − disnt_basal)`, the original's; larger is better.
+    CpaMetric,
+    /// Reconstruction loss; smaller is better.
+    Recon,
+}
+
+impl Monitor {
+    /// Its name in `history.jsonl`, after `valid.`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PearsonDelta => "pearson_delta",
+            Self::R2Mean => "r2_mean",
+            Self::R2Var => "r2_var",
+            Self::DisntBasal => "disnt_basal",
+            Self::DisntAfter => "disnt_after",
+            Self::CpaMetric => "cpa_metric",
+            Self::Recon => "recon",
+        }
+    }
+
+    /// Whether `value` is better than `best`.
+    #[must_use]
+    pub fn is_better(self, value: f64, best: f64) -> bool {
+        match self {
+            Self::PearsonDelta | Self::R2Mean | Self::R2Var | Self::DisntAfter | Self::CpaMetric => best < value,
+            Self::Recon | Self::DisntBasal => value < best,
+        }
+    }
+}
+
+/// How cells are chosen for training batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Every cell once an epoch.
+    #[default]
+    Uniform,
+    /// Every condition as likely as any other.
+    Balanced,
+    /// Conditions by `condition_weights`.
+    Weighted,
+    /// Every perturbed cell once an epoch, each followed by a control that shares its values of `match_keys`.
+    Paired,
+}
+
+/// The training (`[train]`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSettings {
+    /// Epochs at most; 0: as many as see eight million cells, at most 400 (the original's rule).
+    pub epochs: u32,
+    /// Cells of a batch.
+    pub batch_size: u32,
+    /// Learning rate of the autoencoder.
+    pub lr: f64,
+    /// Its weight decay (L2, as Adam's).
+    pub wd: f64,
+    /// Learning rate of the dose response.
+    pub doser_lr: f64,
+    /// Its weight decay.
+    pub doser_wd: f64,
+    /// Epochs between two steps of the learning rates; 0: they stay.
+    pub step_size_lr: u32,
+    /// What a step multiplies them by.
+    pub lr_decay: f64,
+    /// Epochs in which the autoencoder learns without its adversaries, and they learn beside it.
+    pub n_epochs_pretrain_ae: u32,
+    /// The same in batches; 0: in epochs.
+    pub n_steps_pretrain_ae: u64,
+    /// Epochs over which the adversaries' weight grows to `reg_adv`.
+    pub n_epochs_adv_warmup: u32,
+    /// The same in batches; 0: in epochs.
+    pub n_steps_adv_warmup: u64,
+    /// Epochs over which the weight of the Kullback-Leibler divergence grows to 1, if the encoder is variational.
+    pub n_epochs_kl_warmup: u32,
+    /// The same in batches; looked at where the epochs are 0.
+    pub n_steps_kl_warmup: u64,
+    /// Cells are mixed in pairs by shares out of Beta(α, α); 0: they are not.
+    pub mixup_alpha: f64,
+    /// Epochs, after pretraining, over which α grows to `mixup_alpha`; 0: it is there from the start.
+    pub n_epochs_mixup_warmup: u32,
+    /// Largest norm of a gradient, over each optimiser's parameters; 0: no limit.
+    pub gradient_clip_value: f64,
+    /// Epochs between two looks at the `valid` rows.
+    pub check_val_every_n_epoch: u32,
+    /// Looks without an improvement that end the training; 0: it never ends early.
+    pub early_stopping_patience: u32,
+    /// What is looked at: `pearson_delta`, `r2_mean`, `r2_var`, `disnt_basal`, `disnt_after`, `cpa_metric` or `recon`.
+    pub monitor: Monitor,
+    /// Share of the cells that are `valid` where no split is given.
+    pub valid: f64,
+    /// Cells that are shuffled together.
+    pub window: u32,
+    /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
+    pub decoder_on_every_batch: bool,
+    /// How cells are chosen: `uniform`, `balanced`, `weighted` or `paired`.
+    pub sampling: Sampling,
+    /// Covariates whose values a control shares with the cell that it is paired with.
+    pub match_keys: Vec<String>,
+    /// How likely conditions are drawn, by name; those that are not named weigh 1.
+    pub condition_weights: BTreeMap<String, f64>,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 0,
+            batch_size: 128,
+            lr: 1e-3,
+            wd: 4e-7,
+            doser_lr: 3e-4,
+            doser_wd: 4e-7,
+            step_size_lr: 0,
+            lr_decay: 0.9,
+            n_epochs_pretrain_ae: 30,
+            n_steps_pretrain_ae: 0,
+            n_epochs_adv_warmup: 50,
+            n_steps_adv_warmup: 0,
+            n_epochs_kl_warmup: 0,
+            n_steps_kl_warmup: 0,
+            mixup_alpha: 0.0,
+            n_epochs_mixup_warmup: 0,
+            gradient_clip_value: 1.0,
+            check_val_every_n_epoch: 5,
+            early_stopping_patience: 10,
+            monitor: Monitor::default(),
+            valid: 0.15,
+            window: 131_072,
+            decoder_on_every_batch: false,
+            sampling: Sampling::default(),
+            match_keys: Vec::new(),
+            condition_weights: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a step draws at random beside dropout: pairs of cells to mix, and the noise of a variational encoder.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Tensor};
+
+use super::{
+    input::{Cells, Input},
+    network::Network,
+};
+
+/// The draws of a step.
+#[derive(Debug, Default)]
+pub struct Draws {
+    /// Which cells are mixed; none: every cell stays itself.
+    pub mixup: Option<Mixup>,
+    /// Standard normal numbers `[cells, latent]`; none: libtorch's generator is asked.
+    pub noise: Option<Tensor>,
+}
+
+/// Every cell is mixed with another one.
+#[derive(Debug)]
+pub struct Mixup {
+    /// The other cell of each, `[cells]`, int64.
+    pub partners: Tensor,
+    /// The share that a cell keeps of itself.
+    pub share: f64,
+}
+
+impl Draws {
+    /// The draws of the step that `seed` stands for: mixed by a share out of Beta(alpha, alpha) where that is above 0.
+    #[must_use]
+    pub fn of(seed: u64, alpha: f64, cells: usize, device: Device) -> Self {
+        if alpha <= 0.0 {
+            return Self::default();
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let share = beta(&mut random, alpha);
+        let mut partners: Vec<i64> = (0..i64::try_from(cells).unwrap_or(i64::MAX)).collect();
+        for last in (1..partners.len()).rev() {
+            partners.swap(last, random.random_range(0..=last));
+        }
+        Self { mixup: Some(Mixup { partners: Tensor::from_slice(&partners).to_device(device), share }), noise: None }
+    }
+}
+
+impl Draws {
+    /// The draws under which a variational encoder gives the means of what it describes.
+    #[must_use]
+    pub fn points(network: &Network, input: &Input) -> Self {
+        let shape = [input.cells.shape[0], network.width()];
+        let noise = Tensor::zeros(shape, (network.parameters.kind(), network.parameters.device()));
+        Self { mixup: None, noise: Some(noise) }
+    }
+}
+
+impl Mixup {
+    /// Rows, each mixed with its partner's.
+    pub fn mixed(&self, rows: &Tensor) -> Tensor {
+        rows * self.share + rows.index_select(0, &self.partners) * (1.0 - self.share)
+    }
+
+    /// A batch whose expression is mixed; its labels stay those of the first cell of each pair.
+    #[must_use]
+    pub fn of_input(&self, input: &Input) -> Input {
+        Input { cells: Cells::from_dense(&self.mixed(&input.cells.dense())), ..input.shallow_clone() }
+    }
+}
+
+/// A number out of Beta(alpha, alpha): of two uniform numbers to the power of 1/alpha that sum up to 1 at most, the share of
+/// the first (Jöhnk 1964). In logarithms, so that small alphas don't end in 0/0.
+fn beta(random: &mut impl RngExt, alpha: f64) -> f64 {
+    loop {
+        let mut logarithm = || (1.0 - random.random::<f64>()).ln() / alpha;
+        let (a, b) = (logarithm(), logarithm());
+        let largest = a.max(b);
+        let log_sum = largest + ((a - largest).exp() + (b - largest).exp()).ln();
+        if log_sum <= 0.0 {
+            return (a - log_sum).exp();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_the_moments_of_their_distribution() {
+        for alpha in [0.1, 1.0, 4.0] {
+            let mut random = ChaCha8Rng::seed_from_u64(1);
+            let shares: Vec<f64> = (0..20_000).map(|_| beta(&mut random, alpha)).collect();
+            let mean = shares.iter().sum::<f64>() / 20_000.0;
+            let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / 20_000.0;
+            let expected = 0.25 / (2.0 * alpha + 1.0);
+            assert!((mean - 0.5).abs() < 0.015, "mean {mean} at {alpha}");
+            assert!((variance / expected - 1.0).abs() < 0.05, "variance {variance} at {alpha}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_pairs_and_every_cell_is_a_partner_once() {
+        let draws = |seed| Draws::of(seed, 0.4, 50, Device::Cpu).mixup.expect("alpha is above 0");
+        assert_eq!(draws(3).partners, draws(3).partners);
+        assert_ne!(draws(3).partners, draws(4).partners);
+        let mut partners = Vec::<i64>::try_from(&draws(3).partners).expect("numbers");
+        partners.sort_unstable();
+        assert_eq!(partners, (0..50).collect::<Vec<_>>());
+        assert!(Draws::of(3, 0.0, 50, Device::Cpu).mixup.is_none());
+    }
+}

@@ -1,0 +1,87 @@
+//! Expression becomes a basal latent: a point, or a normal distribution that a point is drawn from.
+
+use schemas::config::ModelSettings;
+use tch::{Kind, Tensor};
+
+use super::{
+    layers::{HiddenLayers, HiddenShape, Linear, Mode},
+    parameters::Parameters,
+};
+
+/// Smallest variance of a basal latent.
+const SMALLEST_VARIANCE: f64 = 1e-4;
+
+/// Hidden layers, then what describes the latent.
+#[derive(Debug)]
+pub(super) enum Encoder {
+    Point { hidden: HiddenLayers, latent: Linear },
+    Normal { hidden: HiddenLayers, mean: Linear, variance: Linear },
+}
+
+/// Basal latents of a batch.
+#[derive(Debug)]
+pub struct Basal {
+    /// The latents, `[cells, latent]`.
+    pub latent: Tensor,
+    /// Mean and standard deviation of what they were drawn from, each `[cells, latent]`; none where they are points.
+    pub drawn_from: Option<(Tensor, Tensor)>,
+}
+
+impl Encoder {
+    pub(super) fn new(parameters: &mut Parameters, settings: &ModelSettings, genes: i64) -> Self {
+        let shape = HiddenShape {
+            layers: settings.n_layers_encoder,
+            width: settings.n_hidden_encoder,
+            norm: settings.norm_encoder,
+            dropout: settings.dropout_rate_encoder,
+        };
+        let (width, latent) = (i64::from(settings.n_hidden_encoder), i64::from(settings.n_latent));
+        let p = parameters;
+        if settings.variational {
+            Self::Normal {
+                hidden: HiddenLayers::new(p, "module.encoder.encoder", genes, shape),
+                mean: Linear::new(p, "module.encoder.mean_encoder", width, latent),
+                variance: Linear::new(p, "module.encoder.var_encoder", width, latent),
+            }
+        } else {
+            Self::Point {
+                hidden: HiddenLayers::new(p, "module.encoder.network", genes, shape),
+                latent: Linear::new(p, "module.encoder.z", width, latent),
+            }
+        }
+    }
+
+    /// The point, or the mean of the normal.
+    pub(super) fn point(&self, x: &Tensor, mode: Mode) -> Tensor {
+        match self {
+            Self::Point { hidden, latent } => latent.forward(&hidden.forward(x, mode)),
+            Self::Normal { hidden, mean, .. } => mean.forward(&hidden.forward(x, mode)),
+        }
+    }
+
+    /// The point, or one drawn from the normal.
+    pub(super) fn drawn(&self, x: &Tensor, mode: Mode, noise: Option<&Tensor>) -> Basal {
+        match self {
+            Self::Point { .. } => Basal { latent: self.point(x, mode), drawn_from: None },
+            Self::Normal { hidden, mean, variance } => {
+                let hidden = hidden.forward(x, mode);
+                let mean = mean.forward(&hidden);
+                let deviation = (variance.forward(&hidden).softplus() + SMALLEST_VARIANCE).sqrt();
+                let noise = noise.map_or_else(|| mean.randn_like(), Tensor::shallow_clone);
+                Basal { latent: &mean + &deviation * noise, drawn_from: Some((mean, deviation)) }
+            }
+        }
+    }
+}
+
+impl Basal {
+    /// Kullback-Leibler divergence of what the latents were drawn from to the standard normal: summed over the latent,
+    /// averaged over cells; none where they are points.
+    #[must_use]
+    pub fn divergence(&self) -> Option<Tensor> {
+        let (mean, deviation) = self.drawn_from.as_ref()?;
+        let kind: Kind = mean.kind();
+        let each = (deviation.square() + mean.square() - 1.0) * 0.5 - deviation.log();
+        Some(each.sum_dim_intlist([1_i64].as_slice(), false, kind).mean(kind))
+    }
+}

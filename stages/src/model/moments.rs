@@ -1,0 +1,189 @@
+//! Sums over the cells of each group, and the R² of predicted against true profiles that follow from them.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{decoder::Output, input::Cells};
+
+/// A profile whose spread over genes is smaller has no R².
+const SMALLEST_SPREAD: f64 = 1e-4;
+/// The original calls a residual that is no larger a perfect one.
+const PERFECT_RESIDUAL: f64 = 1e-4;
+
+/// True and predicted values of each group: sums, and sums of squares.
+///
+/// Values are compared on the scale of [`Output::on_comparison_scale`].
+#[derive(Debug)]
+pub struct GroupMoments {
+    groups: i64,
+    /// Cells of each group, `[groups + 1]`; the last row takes what is not looked at. So in the others, `[groups + 1, genes]`.
+    cells: Tensor,
+    truth: [Tensor; 2],
+    predicted: [Tensor; 2],
+    /// Sums of the variances that a normal decoder gives.
+    variances: Option<Tensor>,
+}
+
+/// The mean over groups of two R² over genes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct R2 {
+    /// Of predicted against true means; none where no group has one.
+    pub mean: Option<f64>,
+    /// Of predicted against true variances between cells; none where no group has one.
+    pub variance: Option<f64>,
+}
+
+impl GroupMoments {
+    /// Empty sums of so many groups; a normal decoder's variances are summed up beside them.
+    #[must_use]
+    pub fn new(groups: i64, genes: i64, normal: bool, device: Device) -> Self {
+        let zeros = || Tensor::zeros([groups + 1, genes], (Kind::Double, device));
+        Self {
+            groups,
+            cells: Tensor::zeros([groups + 1], (Kind::Double, device)),
+            truth: [zeros(), zeros()],
+            predicted: [zeros(), zeros()],
+            variances: normal.then(zeros),
+        }
+    }
+
+    /// Adds cells, each to the group that `rows` (`[cells]`, int64) names; a row that is the number of groups is not looked at.
+    pub fn add(&mut self, rows: &Tensor, cells: &Cells, output: &Output) {
+        let _no_grad = tch::no_grad_guard();
+        let truth = match output {
+            Output::Normal { .. } => cells.dense(),
+            Output::NegativeBinomial { .. } | Output::ZeroInflated { .. } => cells.log1p(),
+        };
+        let add = |sums: &mut Tensor, values: &Tensor| {
+            let _ = sums.index_add_(0, rows, &values.to_kind(Kind::Double));
+        };
+        for ([first, second], values) in [(&mut self.truth, truth), (&mut self.predicted, output.on_comparison_scale())]
+        {
+            let values = values.to_kind(Kind::Double);
+            add(first, &values);
+            add(second, &values.square());
+        }
+        if let (Some(sums), Output::Normal { variance, .. }) = (&mut self.variances, output) {
+            add(sums, variance);
+        }
+        add(&mut self.cells, &rows.ones_like());
+    }
+
+    /// The true mean profile of each group, `[groups, genes]`; NaN where a group has no cells.
+    pub fn true_means(&self) -> Tensor {
+        self.of_groups(&self.truth[0]) / self.counts()
+    }
+
+    /// The R² over genes, averaged over groups. Groups without cells don't count, nor do profiles that are flat, nor the
+    /// variances of a single cell.
+    #[must_use]
+    pub fn r2(&self) -> R2 {
+        self.average(|truth, predicted| {
+            let (residual, spread) = residual_and_spread(truth, predicted);
+            (SMALLEST_SPREAD < spread).then_some(1.0 - residual / spread)
+        })
+    }
+
+    /// The same as the original takes it: a small residual is perfect, a flat profile otherwise scores 0, and so do the
+    /// variances of a single cell.
+    #[must_use]
+    pub fn r2_of_the_original(&self) -> R2 {
+        self.average(|truth, predicted| {
+            let (residual, spread) = residual_and_spread(truth, predicted);
+            Some(match () {
+                () if residual.is_nan() || spread.is_nan() => 0.0,
+                () if residual <= PERFECT_RESIDUAL => 1.0,
+                () if spread <= SMALLEST_SPREAD => 0.0,
+                () => 1.0 - residual / spread,
+            })
+        })
+    }
+
+    fn average(&self, r2: impl Fn(&Tensor, &Tensor) -> Option<f64>) -> R2 {
+        let counts = self.counts();
+        let variance = |[first, second]: &[Tensor; 2]| {
+            let mean = self.of_groups(first) / &counts;
+            (self.of_groups(second) - mean.square() * &counts).clamp_min(0.0) / (&counts - 1.0)
+        };
+        let predicted_variance = match &self.variances {
+            Some(sums) => self.of_groups(sums) / &counts,
+            None => variance(&self.predicted),
+        };
+        let predicted_mean = self.of_groups(&self.predicted[0]) / &counts;
+        let over_groups = |truth: &Tensor, predicted: &Tensor| {
+            let filled = (0..self.groups).filter(|group| 0.0 < self.cells.double_value(&[*group]));
+            let scores: Vec<f64> = filled.filter_map(|group| r2(&truth.get(group), &predicted.get(group))).collect();
+            #[expect(clippy::cast_precision_loss, reason = "few groups")]
+            let count = scores.len() as f64;
+            (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / count)
+        };
+        R2 {
+            mean: over_groups(&self.true_means(), &predicted_mean),
+            variance: over_groups(&variance(&self.truth), &predicted_variance),
+        }
+    }
+
+    fn counts(&self) -> Tensor {
+        self.of_groups(&self.cells).unsqueeze(-1)
+    }
+
+    fn of_groups(&self, sums: &Tensor) -> Tensor {
+        sums.narrow(0, 0, self.groups)
+    }
+
+    /// Starts anew.
+    pub fn clear(&mut self) {
+        for sums in self.truth.iter_mut().chain(&mut self.predicted).chain(&mut self.variances).chain([&mut self.cells])
+        {
+            let _ = sums.zero_();
+        }
+    }
+}
+
+fn residual_and_spread(truth: &Tensor, predicted: &Tensor) -> (f64, f64) {
+    let squares = |x: Tensor| x.square().sum(Kind::Double).double_value(&[]);
+    (squares(truth - predicted), squares(truth - truth.mean(Kind::Double)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(values: &Tensor) -> Output {
+        Output::Normal { mean: values.shallow_clone(), variance: values.ones_like() * 0.5 }
+    }
+
+    #[test]
+    fn batches_may_be_cut_anywhere() {
+        tch::manual_seed(1);
+        let (truth, predicted) =
+            (Tensor::randn([9, 5], (Kind::Double, Device::Cpu)), Tensor::randn([9, 5], (Kind::Double, Device::Cpu)));
+        let rows = Tensor::from_slice(&[0_i64, 1, 1, 0, 2, 1, 0, 3, 0]);
+        let score = |cuts: &[i64]| {
+            let mut moments = GroupMoments::new(3, 5, true, Device::Cpu);
+            let mut from = 0;
+            for to in cuts.iter().copied().chain([9]) {
+                let part = |x: &Tensor| x.narrow(0, from, to - from);
+                moments.add(&part(&rows), &Cells::from_dense(&part(&truth)), &output(&part(&predicted)));
+                from = to;
+            }
+            (moments.r2(), moments.r2_of_the_original())
+        };
+        let (whole, parts) = (score(&[]), score(&[2, 5, 6]));
+        let close = |a: Option<f64>, b: Option<f64>| (a.expect("a score") - b.expect("a score")).abs() < 1e-12;
+        assert!(close(whole.0.mean, parts.0.mean) && close(whole.0.variance, parts.0.variance));
+        assert!(close(whole.1.mean, parts.1.mean) && close(whole.1.variance, parts.1.variance));
+        // The single cell of group 2 has no variance: it scores 0 there in the original, and does not count here.
+        let (ours, theirs) = (whole.0.variance.expect("a score"), whole.1.variance.expect("a score"));
+        assert!((theirs - ours * 2.0 / 3.0).abs() < 1e-12, "{theirs} {ours}");
+    }
+
+    #[test]
+    fn a_perfect_prediction_scores_one() {
+        let truth = Tensor::from_slice(&[1.0, 2.0, 4.0, 1.0, 3.0, 5.0]).view([2, 3]);
+        let mut moments = GroupMoments::new(1, 3, true, Device::Cpu);
+        moments.add(&Tensor::from_slice(&[0_i64, 0]), &Cells::from_dense(&truth), &output(&truth));
+        assert_eq!(moments.r2().mean, Some(1.0));
+        moments.clear();
+        assert_eq!(moments.r2(), R2 { mean: None, variance: None });
+    }
+}

@@ -1,0 +1,113 @@
+//! Sums of what steps measure, read from the device now and then.
+
+use std::collections::BTreeMap;
+
+use schemas::{Error, Result};
+use tch::{Kind, Tensor};
+
+use crate::model::step::StepLosses;
+
+/// Sums of losses and how many they are of, by name.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    /// Those that were read.
+    pub(super) sums: BTreeMap<String, (f64, u64)>,
+    /// Those that are still on the device.
+    unread: BTreeMap<String, (Tensor, u64)>,
+    /// The first of the unread batches with anything that is not finite, or a number that no batch has: it is found on the
+    /// device, since a sum over several batches does not tell which one it was.
+    first_bad: Option<Tensor>,
+}
+
+impl Sums {
+    /// Goes on from sums that were read before.
+    pub(super) fn from(sums: BTreeMap<String, (f64, u64)>) -> Self {
+        Self { sums, ..Self::default() }
+    }
+
+    /// Adds what the step on a batch measured; nothing is read.
+    pub(super) fn add(&mut self, losses: StepLosses, batch: u64) {
+        let batch = i64::try_from(batch).unwrap_or(i64::MAX);
+        let all: Vec<Tensor> = losses.values.iter().map(|(_, loss)| loss.to_kind(Kind::Float)).collect();
+        if !all.is_empty() {
+            let finite = Tensor::stack(&all, 0).isfinite().all().to_kind(Kind::Int64);
+            let bad = finite * (i64::MAX - batch) + batch;
+            self.first_bad =
+                Some(self.first_bad.as_ref().map_or_else(|| bad.shallow_clone(), |first| first.minimum(&bad)));
+        }
+        for (name, loss) in losses.values {
+            let sum = match self.unread.remove(&name) {
+                Some((sum, count)) => (sum + loss, count + 1),
+                None => (loss, 1),
+            };
+            self.unread.insert(name, sum);
+        }
+    }
+
+    /// Reads what is on the device.
+    ///
+    /// # Errors
+    /// A loss or a gradient's norm that is not finite, with the first batch that had one.
+    pub(super) fn read(&mut self, epoch: u32) -> Result<()> {
+        let Some(first_bad) = self.first_bad.take() else { return Ok(()) };
+        let unread = std::mem::take(&mut self.unread);
+        let mut bad = Vec::new();
+        for (name, (sum, count)) in unread {
+            let sum = sum.double_value(&[]);
+            if !sum.is_finite() {
+                bad.push(name);
+                continue;
+            }
+            let known = self.sums.entry(name).or_default();
+            known.0 += sum;
+            known.1 += count;
+        }
+        // A loss says more than the norm of a gradient that it brought about.
+        bad.sort_by_key(|name| name.starts_with("norm_"));
+        let Some(name) = bad.first() else { return Ok(()) };
+        let what = match name.strip_prefix("norm_") {
+            Some(of) => format!("the gradient of the {of}"),
+            None => format!("the loss `{name}`"),
+        };
+        Err(Error::Diverged { what, epoch, batch: u64::try_from(first_bad.int64_value(&[])).unwrap_or(0) })
+    }
+
+    /// The mean of each, of those that were read.
+    #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
+    pub(super) fn means(&self) -> impl Iterator<Item = (&String, f64)> {
+        self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses(recon: f64, norm: f64) -> StepLosses {
+        let values = [("recon", recon), ("norm_autoencoder", norm)];
+        StepLosses { values: values.map(|(name, value)| (name.to_owned(), Tensor::from(value))).into(), updates: 2 }
+    }
+
+    #[test]
+    fn the_first_batch_that_is_not_finite_is_named_however_late_it_is_looked_at() {
+        let mut sums = Sums::default();
+        for (batch, norm) in [(7, 1.0), (8, f64::INFINITY), (9, 2.0), (10, f64::NAN)] {
+            sums.add(losses(3.0, norm), batch);
+        }
+        let error = sums.read(4).expect_err("a gradient is infinite").to_string();
+        assert_eq!(error, "the gradient of the autoencoder is not finite at epoch 4, batch 8");
+        sums.add(losses(f64::NAN, f64::NAN), 3);
+        assert!(sums.read(4).expect_err("a loss is no number").to_string().contains("the loss `recon`"));
+    }
+
+    #[test]
+    fn means_are_over_the_batches_that_measured() {
+        let mut sums = Sums::default();
+        sums.add(losses(1.0, 4.0), 0);
+        sums.read(0).expect("finite losses");
+        sums.add(losses(3.0, 6.0), 1);
+        sums.read(0).expect("finite losses");
+        let means: Vec<(&str, f64)> = sums.means().map(|(name, mean)| (name.as_str(), mean)).collect();
+        assert_eq!(means, [("norm_autoencoder", 5.0), ("recon", 2.0)]);
+    }
+}
