@@ -260,6 +260,7 @@ impl BlockEntry {
     }
 
     /// Reads a row of `blocks.bin`; `None` if it names a width or codec that there is not.
+    #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; BLOCK_ENTRY_BYTES]) -> Option<Self> {
         // Read in words, as it is stored: it is read for every row of every batch.

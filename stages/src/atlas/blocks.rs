@@ -17,7 +17,7 @@ use crate::ingest::h5ad::RowsInPlace;
 use crate::{
     block::{Block, BlockView},
     disk::hex,
-    mmap, packed,
+    mmap, packed, simd,
 };
 
 /// Where blocks are read.
@@ -66,6 +66,12 @@ impl Atlas {
     fn entry_of(&self, block: BlockIndex) -> Option<BlockEntry> {
         let start = block.index() * BLOCK_ENTRY_BYTES;
         BlockEntry::from_bytes(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES)?.try_into().ok()?)
+    }
+
+    /// Asks the processor for a block's entry.
+    pub(crate) fn prefetch_entry(&self, block: BlockIndex) {
+        let start = block.index() * BLOCK_ENTRY_BYTES;
+        simd::prefetch(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).unwrap_or_default());
     }
 
     /// Where a block lies and what is in it.
