@@ -47,6 +47,7 @@ impl Classifier {
             width: settings.n_hidden_adv,
             norm: settings.norm_adv,
             dropout: settings.dropout_rate_adv,
+            sparse_input: false,
         };
         Self {
             hidden: HiddenLayers::new(parameters, &format!("{name}.classifier.0"), latent, shape),
