@@ -21,13 +21,27 @@ python=$home/venvs/loaders/bin/python
 cd "$home/loaders"
 export PYTHONPATH=. PYTHONWARNINGS=ignore SECS=$seconds QUIET_WAIT=${QUIET_WAIT:-5}
 [ -f "$home/data/a200k.h5ad" ] || "$python" gen_atlas.py --cells 200000 --genes 5000
-[ -d "$home/data/stores/a200k/annbatch_h5.zarr" ] || "$python" p_annbatch.py --convert
 
 # The doses of this file stand in a column of one number a cell, so that combinations are taken as names.
 ingest() { [ -d "$1" ] || "$perturbine" ingest "$home/data/a200k.h5ad" --out "$1" --perturbation perturbation --control control --delimiter '|' "${@:2}" >&2; }
 ingest "$home/data/shuffled.atlas"
 ingest "$home/data/sorted.atlas" --no-shuffle
 ingest "$home/data/packed.atlas" --compress
+ingest "$home/data/in-place.atlas" --in-place
+
+# Ours and the best known peer's conversion of the same file, by turns.
+echo "conversion: seconds"
+for _ in $(seq "$rounds"); do
+  for file in a200k a200k.gz; do
+    rm -rf "$home/data/timed.atlas"
+    began=$(date +%s.%N)
+    "$perturbine" --quiet ingest "$home/data/$file.h5ad" --out "$home/data/timed.atlas" --perturbation perturbation --control control --delimiter '|' > /dev/null
+    echo "perturbine $file $(echo "$(date +%s.%N) - $began" | bc)"
+    case $file in a200k) source=h5 ;; *) source=gz ;; esac
+    rm -rf "$home/data/stores/a200k/annbatch_$source.zarr"
+    "$python" p_annbatch.py --convert --src "$source" 2> /dev/null | sed -n "s/.*\"convert_s\": \([0-9.]*\).*/annbatch $file \1/p"
+  done
+done
 
 out=$home/loaders.jsonl
 : > "$out"
@@ -35,6 +49,8 @@ for _ in $(seq "$rounds"); do
   for mode in bare csr dense cold; do "$bench" "$mode" "$home/data/shuffled.atlas" "$seconds" >> "$out" || echo "SKIPPED: $mode" >&2; done
   "$bench" csr "$home/data/sorted.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, sorted file"/' >> "$out"
   "$bench" csr "$home/data/packed.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, zstd"/' >> "$out"
+  "$bench" cold "$home/data/packed.atlas" "$seconds" | sed 's/"settings":"cold"/"settings":"cold, zstd"/' >> "$out" || echo "SKIPPED: cold" >&2
+  "$bench" csr "$home/data/in-place.atlas" "$seconds" | sed 's/"settings":"csr"/"settings":"csr, .h5ad in place"/' >> "$out"
   for peer in "p_annbatch.py --dense sparse --chunk 512 --pre 128" "p_annbatch.py --dense scipy --chunk 512 --pre 128" \
     "p_annbatch.py --dense scipy --chunk 512 --pre 128 --cold" "p_mem.py --mode scipy"; do
     # Words of a command.

@@ -159,7 +159,9 @@ impl KeyArgs {
     pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
         let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
         match self.codec() {
-            Codec::Raw if takes_all && source.in_place().is_some() => Codec::InPlace,
+            Codec::Raw if takes_all && source.in_place().is_some_and(|found| found.matrix.form.is_plain()) => {
+                Codec::InPlace
+            }
             codec => codec,
         }
     }

@@ -165,7 +165,7 @@ fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<
     if options.selection != Selection::default() || options.on_bad_values != OnBadValues::Error {
         return refused("some of its cells or values are left out");
     }
-    let Some(mut found) = source.in_place() else {
+    let Some(mut found) = source.in_place().filter(|found| found.matrix.form.is_plain()) else {
         return refused("that takes one .h5ad whose matrix is CSR or dense, and not compressed");
     };
     let beside =

@@ -9,7 +9,7 @@
 //! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
 //! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
 //! | `members.bin` | a u64 a cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells lie together |
-//! | `chunks.bin` | where the matrix is read in place: a u64 a chunk, where it lies in that file |
+//! | `chunks.bin` | where the matrix is read in place: a [`StoredChunk`] of 24 bytes a chunk, where it lies in that file |
 //! | `rows.bin` | where the matrix is shuffled: a u64 a cell, the row of the matrix that holds it |
 //! | `order.bin` | where the matrix is shuffled: a u64 a row, the cell that it holds; the inverse of `rows.bin` |
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
@@ -47,7 +47,7 @@ mod manifest;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    in_place::{InPlace, InPlaceForm, InPlaceMatrix, StoredArray, StoredNumber},
+    in_place::{InPlace, InPlaceForm, InPlaceMatrix, StoredArray, StoredChunk, StoredFilter, StoredNumber},
     manifest::{FileEntry, Keys, Manifest, Origin, RowOrder, Selection},
 };
 
@@ -260,6 +260,7 @@ impl BlockEntry {
     }
 
     /// Reads a row of `blocks.bin`; `None` if it names a width or codec that there is not.
+    #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; BLOCK_ENTRY_BYTES]) -> Option<Self> {
         // Read in words, as it is stored: it is read for every row of every batch.

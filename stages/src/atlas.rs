@@ -23,7 +23,7 @@ use self::{
     manifest::{read_gene_names, read_manifest},
     shuffled::Shuffled,
 };
-use crate::{disk::checksum_of, gene_subset::GeneSubset, mmap};
+use crate::{disk::checksum_of, gene_subset::GeneSubset, mmap, simd};
 
 /// How the matrix is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,6 +147,11 @@ impl Atlas {
     pub fn covariate_values(&self, codes: &[u32]) -> Vec<String> {
         let covariates = &self.0.manifest.covariates;
         codes.iter().zip(covariates).map(|(code, covariate)| covariate.values[*code as usize].clone()).collect()
+    }
+
+    /// Asks the processor for the codes of a cell.
+    pub(crate) fn prefetch_codes(&self, cell: CellIndex) {
+        simd::prefetch(bytemuck::cast_slice(self.codes(cell)));
     }
 
     /// The condition id of a cell, then its covariate codes.

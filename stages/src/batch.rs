@@ -1,6 +1,6 @@
 //! Gathers expression straight from the blocks into a recycled buffer: one copy.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use schemas::{
     ByteSize, Result,
@@ -117,8 +117,8 @@ fn clear(genes: &mut Genes, values: &mut Values) {
     }
 }
 
-/// Rows that are asked of the memory ahead of the one that is used.
-const ROWS_AHEAD: usize = 4;
+/// Rows whose ways to memory are gone together.
+const ROWS_TOGETHER: usize = 16;
 
 /// Calls `f` with genes and values of each row, in their order.
 pub(crate) fn with_rows(
@@ -137,29 +137,27 @@ pub(crate) fn with_rows(
         }
         return Ok(());
     }
-    // A row passes three times: its pointers are asked for, then its entries, then it is used. In between there are just
-    // enough others to cover the way to memory; more would outgrow what the processor remembers of pages.
-    let mut views: VecDeque<(BlockView<'_>, usize)> = VecDeque::with_capacity(ROWS_AHEAD + 1);
-    let mut found = VecDeque::with_capacity(ROWS_AHEAD + 1);
-    for at in 0..rows.len() + 2 * ROWS_AHEAD {
-        if let Some(row) = rows.get(at) {
+    // Rows lie far apart, and to find one is three ways to memory, one after another: where its block lies, where it lies in its
+    // block, its entries. Each is gone for some rows at once in a loop of nothing else, so that the processor overlaps them.
+    let mut blocks: Vec<(BlockView<'_>, usize)> = Vec::with_capacity(ROWS_TOGETHER);
+    let mut found = Vec::with_capacity(ROWS_TOGETHER);
+    for (rows, next) in rows.chunks(ROWS_TOGETHER).zip(rows.chunks(ROWS_TOGETHER).skip(1).chain([&[][..]])) {
+        next.iter().for_each(|row| atlas.prefetch_entry(place(*row, block_rows).0));
+        blocks.clear();
+        for row in rows {
             let (block, row) = place(*row, block_rows);
             let block = atlas.mapped_block(block)?.ok_or("a block that is not held is mapped")?;
-            simd::prefetch(block.pointers_of(row));
-            views.push_back((block, row));
+            blocks.push((block, row));
         }
-        if ROWS_AHEAD <= at
-            && let Some((block, row)) = views.pop_front()
-        {
-            let (genes, values) = block.row(row);
+        blocks.iter().for_each(|(block, row)| simd::prefetch(block.pointers_of(*row)));
+        found.clear();
+        found.extend(blocks.iter().map(|(block, row)| block.row(*row)));
+        for (genes, values) in &found {
             simd::prefetch(genes.bytes());
             simd::prefetch(values.bytes());
-            found.push_back((genes, values));
         }
-        if 2 * ROWS_AHEAD <= at
-            && let Some((genes, values)) = found.pop_front()
-        {
-            f(genes, values)?;
+        for (genes, values) in &found {
+            f(*genes, *values)?;
         }
     }
     Ok(())

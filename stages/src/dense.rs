@@ -96,15 +96,26 @@ impl Scratch {
     fn write_of<G: Place>(&mut self, genes: &[G], values: ValueSlice<'_>, out: &mut [Line]) {
         let row: &mut [f32] = bytemuck::cast_slice_mut(&mut self.0);
         match values {
-            ValueSlice::U8(values) => G::scatter(row, genes, values.iter().map(|value| f32::from(*value))),
+            ValueSlice::U8(values) => scatter_counts(row, genes, values),
             ValueSlice::U16(values) => G::scatter(row, genes, values.iter().map(|value| f32::from(*value))),
             ValueSlice::U32(values) => G::scatter(row, genes, values.iter().map(|value| count_to_f32(*value))),
             ValueSlice::F32(values) => G::scatter(row, genes, values.iter().copied()),
         }
-        simd::stream(&self.0[..out.len()], out);
-        let row: &mut [f32] = bytemuck::cast_slice_mut(&mut self.0);
-        G::scatter(row, genes, std::iter::repeat(0.0));
+        simd::stream(&mut self.0[..out.len()], out);
     }
+}
+
+/// Counts that are converted at once: as many as vector instructions take.
+const TOGETHER: usize = 16;
+
+/// Small counts, as nearly all are.
+fn scatter_counts<G: Place>(row: &mut [f32], genes: &[G], counts: &[u8]) {
+    let (whole, rest) = counts.as_chunks::<TOGETHER>();
+    let (genes_of_whole, genes_of_rest) = genes.split_at(counts.len() - rest.len());
+    for (genes, counts) in genes_of_whole.chunks_exact(TOGETHER).zip(whole) {
+        G::scatter(row, genes, counts.map(f32::from).into_iter());
+    }
+    G::scatter(row, genes_of_rest, rest.iter().map(|count| f32::from(*count)));
 }
 
 /// A gene id as a place in a row.

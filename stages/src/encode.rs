@@ -12,6 +12,9 @@ use crate::{BoxError, atlas::Atlas, groups::Groups, vocabulary::Vocabulary};
 /// A code for what a model has no place for; the adversary never learns from such cells.
 pub const UNKNOWN: u32 = u32::MAX;
 
+/// Cells whose codes are asked of the memory ahead of the one that is encoded.
+const CELLS_AHEAD: usize = 16;
+
 /// Encodes the labels of an atlas for a model.
 #[derive(Debug)]
 pub struct Encoder {
@@ -74,7 +77,10 @@ impl Encoder {
         let mut labels = Vec::with_capacity(cells.len());
         let mut covariates = vec![Vec::with_capacity(cells.len()); self.covariates.len()];
         let mut groups = Vec::with_capacity(cells.len());
-        for cell in cells {
+        for (at, cell) in cells.iter().enumerate() {
+            if let Some(later) = cells.get(at + CELLS_AHEAD) {
+                self.atlas.prefetch_codes(*later);
+            }
             let record = self.atlas.codes(*cell);
             let condition = ConditionId(record[0]);
             let parts = self.parts[condition.index()].as_ref().ok_or_else(|| {

@@ -7,6 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 use schemas::{Error, Result};
 
 /// Maps a file for reading.
@@ -56,9 +60,14 @@ impl Table {
     pub(crate) fn create_unnamed(path: &Path, numbers: u64) -> Result<Self> {
         let mut table = Self::create(path, numbers)?;
         let kept = std::fs::remove_file(path).map_err(Error::io("remove", path));
-        // A page without room behind it would be found out by a signal; what is written is found out by an error.
-        let zeros = std::io::copy(&mut std::io::repeat(0).take(8 * numbers), &mut table.file);
-        zeros.map_err(Error::io("write", path))?;
+        // A page without room behind it would be found out by a signal; room that is asked for is refused by an error.
+        let taken = match fallocate(&table.file, FallocateFlags::empty(), 0, 8 * numbers) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                std::io::copy(&mut std::io::repeat(0).take(8 * numbers), &mut table.file).map(drop)
+            }
+            taken => taken.map_err(Into::into),
+        };
+        taken.map_err(Error::io("write", path))?;
         kept.map(|()| table)
     }
 

@@ -10,12 +10,12 @@ use schemas::batch::Line;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// Copies lines past the caches. They are there for other threads once [`fence`] was called.
+/// Moves lines past the caches, and leaves zeros behind. They are there for other threads once [`fence`] was called.
 ///
 /// # Panics
 /// If the two are not equally long.
-pub(crate) fn stream(from: &[Line], to: &mut [Line]) {
-    assert_eq!(from.len(), to.len(), "lines are copied one for one");
+pub(crate) fn stream(from: &mut [Line], to: &mut [Line]) {
+    assert_eq!(from.len(), to.len(), "lines are moved one for one");
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
@@ -28,6 +28,7 @@ pub(crate) fn stream(from: &[Line], to: &mut [Line]) {
         }
     }
     to.copy_from_slice(from);
+    from.fill(Line::default());
 }
 
 /// Makes what was streamed visible before anything that is written later.
@@ -119,10 +120,13 @@ pub(crate) fn every_way<K: Kernel>(mut kernel: impl FnMut() -> K) -> Vec<K::Out>
     all
 }
 
-/// Asks for bytes that will soon be read.
+/// Lines that are asked for of bytes that follow one another: once these are read, the processor goes on by itself.
+const LINES_ASKED_FOR: usize = 8;
+
+/// Asks for bytes that will soon be read, or for the first of many.
 pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(LINE_BYTES) {
+    for line in bytes.chunks(LINE_BYTES).take(LINES_ASKED_FOR) {
         // SAFETY: it is advice to the processor: no address, not even a bad one, makes it fail, and this one is in a slice.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
@@ -134,7 +138,10 @@ pub(crate) fn prefetch(bytes: &[u8]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{_mm256_load_ps, _mm256_stream_ps, _mm512_load_ps, _mm512_stream_ps};
+    use std::arch::x86_64::{
+        _mm256_load_ps, _mm256_setzero_ps, _mm256_store_ps, _mm256_stream_ps, _mm512_load_ps, _mm512_setzero_ps,
+        _mm512_store_ps, _mm512_stream_ps,
+    };
 
     use super::{Kernel, Line, Wide};
 
@@ -149,19 +156,25 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn stream_avx512(from: &[Line], to: &mut [Line]) {
-        for (from, to) in from.iter().zip(to) {
-            // SAFETY: a line is 16 floats that start at a multiple of 64 bytes: what either instruction touches and asks for.
-            unsafe { _mm512_stream_ps(to.0.as_mut_ptr(), _mm512_load_ps(from.0.as_ptr())) }
+    pub(super) fn stream_avx512(from: &mut [Line], to: &mut [Line]) {
+        for (from, to) in from.iter_mut().zip(to) {
+            // SAFETY: a line is 16 floats that start at a multiple of 64 bytes: what the instructions touch and ask for.
+            unsafe {
+                _mm512_stream_ps(to.0.as_mut_ptr(), _mm512_load_ps(from.0.as_ptr()));
+                _mm512_store_ps(from.0.as_mut_ptr(), _mm512_setzero_ps());
+            }
         }
     }
 
     #[target_feature(enable = "avx")]
-    pub(super) fn stream_avx(from: &[Line], to: &mut [Line]) {
-        for (from, to) in from.iter().zip(to) {
+    pub(super) fn stream_avx(from: &mut [Line], to: &mut [Line]) {
+        for (from, to) in from.iter_mut().zip(to) {
             for half in [0, 8] {
-                // SAFETY: either half of a line is 8 floats that start at a multiple of 32 bytes, as both instructions ask.
-                unsafe { _mm256_stream_ps(to.0[half..].as_mut_ptr(), _mm256_load_ps(from.0[half..].as_ptr())) }
+                // SAFETY: either half of a line is 8 floats that start at a multiple of 32 bytes, as the instructions ask.
+                unsafe {
+                    _mm256_stream_ps(to.0[half..].as_mut_ptr(), _mm256_load_ps(from.0[half..].as_ptr()));
+                    _mm256_store_ps(from.0[half..].as_mut_ptr(), _mm256_setzero_ps());
+                }
             }
         }
     }
@@ -173,10 +186,10 @@ mod tests {
 
     use super::*;
 
-    type Copy = fn(&[Line], &mut [Line]);
+    type Move = fn(&mut [Line], &mut [Line]);
 
-    fn ways() -> Vec<Copy> {
-        let mut ways: Vec<Copy> = vec![stream];
+    fn ways() -> Vec<Move> {
+        let mut ways: Vec<Move> = vec![stream];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
@@ -193,14 +206,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn streaming_is_copying(
+        fn streaming_is_moving(
             values in prop::collection::vec(prop::array::uniform16(-1e6_f32..1e6), 0..40),
             before in 0_usize..3,
         ) {
             let from: Vec<Line> = values.into_iter().map(Line).collect();
             for way in ways() {
                 let mut to = vec![Line([7.0; 16]); from.len() + 2 * before];
-                way(&from, &mut to[before..before + from.len()]);
+                let mut moved = from.clone();
+                way(&mut moved, &mut to[before..before + from.len()]);
+                prop_assert!(moved.iter().all(|line| *line == Line::default()));
                 fence();
                 prop_assert_eq!(&to[before..before + from.len()], &from[..]);
                 prop_assert!(to[..before].iter().chain(&to[before + from.len()..]).all(|line| *line == Line([7.0; 16])));

@@ -40,7 +40,7 @@ pub enum InPlaceForm {
     },
 }
 
-/// An array of numbers within a file, in chunks of whole rows, without filters.
+/// An array of numbers within a file: a grid of chunks of equal size, row by row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredArray {
     /// Rows.
@@ -51,15 +51,74 @@ pub struct StoredArray {
     pub number: StoredNumber,
     /// Rows of a chunk; the last chunk is as long, whatever of it is used. An array in one piece is one chunk.
     pub chunk_rows: u64,
-    /// Which number of `chunks.bin` says where the first chunk starts in the file; those of the others follow.
+    /// Columns of a chunk.
+    pub chunk_columns: u64,
+    /// What was done to each chunk when it was written, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<StoredFilter>,
+    /// Which record of `chunks.bin` is that of the first chunk; those of the others follow.
     pub first_chunk: u64,
 }
 
 impl StoredArray {
-    /// How many chunks it has.
+    /// How many chunks it has; none if there can't be so many.
     #[must_use]
-    pub fn chunks(&self) -> u64 {
-        self.rows.div_ceil(self.chunk_rows.max(1))
+    pub fn chunks(&self) -> Option<u64> {
+        let down = self.rows.div_ceil(self.chunk_rows.max(1));
+        down.checked_mul(self.columns.div_ceil(self.chunk_columns.max(1)))
+    }
+
+    /// Whether its numbers lie in the file as they are, whole rows one after another in each chunk.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.filters.is_empty() && self.columns <= self.chunk_columns
+    }
+}
+
+impl InPlaceForm {
+    /// Whether all of it lies in the file as it is, so that any row can be read at no more cost than its own bytes.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Csr { row_pointers, indices, data } => {
+                [row_pointers, indices, data].into_iter().all(StoredArray::is_plain)
+            }
+            Self::Dense { data } => data.is_plain(),
+        }
+    }
+}
+
+/// A filter of HDF5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredFilter {
+    /// zlib.
+    Deflate,
+    /// What h5py calls `lzf`.
+    Lzf,
+    /// All first bytes of the numbers, then all second ones, and so on.
+    Shuffle,
+    /// A checksum at the end.
+    Fletcher32,
+}
+
+/// Where a chunk lies: a record of `chunks.bin`, three u64.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct StoredChunk {
+    /// Its first byte's place in the file.
+    pub address: u64,
+    /// How many bytes it takes there.
+    pub bytes: u64,
+    /// A bit for each filter that was left out when it was written.
+    pub left_out: u64,
+}
+
+impl StoredChunk {
+    /// The records of `chunks.bin`; bytes after the last whole one are left out.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Vec<Self> {
+        bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / size_of::<Self>() * size_of::<Self>()])
     }
 }
 
@@ -93,11 +152,11 @@ impl StoredNumber {
     }
 }
 
-/// A matrix that can be read in place, with what an atlas has to keep of it.
+/// A matrix that can be read where it lies, and all that is needed for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlace {
     /// Where it lies.
     pub matrix: InPlaceMatrix,
-    /// What becomes `chunks.bin`.
-    pub chunks: Vec<u64>,
+    /// Its chunks: what becomes `chunks.bin`.
+    pub chunks: Vec<StoredChunk>,
 }

@@ -17,8 +17,10 @@ use crate::ingest::h5ad::RowsInPlace;
 use crate::{
     block::{Block, BlockView},
     disk::hex,
-    mmap, packed,
+    mmap, packed, simd,
 };
+#[cfg(feature = "hdf5")]
+use schemas::atlas::StoredChunk;
 
 /// Where blocks are read.
 #[derive(Debug)]
@@ -47,10 +49,13 @@ impl Matrix {
     fn in_place(folder: &Path, manifest: &Manifest) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(folder.join(files::MANIFEST), what);
         let described = manifest.in_place.as_ref().ok_or_else(|| damaged("it does not say where the matrix is"))?;
+        if !described.form.is_plain() {
+            return Err(damaged("its matrix can't be read in place"));
+        }
         check_file(folder, files::CHUNKS, manifest)?;
         let path = folder.join(files::CHUNKS);
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let chunks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / 8 * 8]);
+        let chunks = StoredChunk::from_bytes(&bytes);
         Ok(Self::InPlace(Box::new(RowsInPlace::open(folder, manifest, described, &chunks)?)))
     }
 
@@ -66,6 +71,12 @@ impl Atlas {
     fn entry_of(&self, block: BlockIndex) -> Option<BlockEntry> {
         let start = block.index() * BLOCK_ENTRY_BYTES;
         BlockEntry::from_bytes(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES)?.try_into().ok()?)
+    }
+
+    /// Asks the processor for a block's entry.
+    pub(crate) fn prefetch_entry(&self, block: BlockIndex) {
+        let start = block.index() * BLOCK_ENTRY_BYTES;
+        simd::prefetch(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).unwrap_or_default());
     }
 
     /// Where a block lies and what is in it.

@@ -3,7 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt};
 
 use hdf5_metno::{Dataset, plist::dataset_create::ChunkOpts};
-use schemas::Result;
+use schemas::{Result, atlas::StoredChunk};
 
 use super::{
     Place,
@@ -23,14 +23,6 @@ const MOST_CHUNK_BYTES: u64 = 1 << 30;
 /// More chunks than this are left to libhdf5, so that no file can make a large table.
 const MOST_CHUNKS: u64 = 1 << 24;
 
-/// Where a chunk lies.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    address: u64,
-    bytes: u64,
-    mask: u32,
-}
-
 /// The chunks of a dataset, in a grid of rows and columns.
 #[derive(Debug)]
 pub(super) struct Chunks {
@@ -40,7 +32,7 @@ pub(super) struct Chunks {
     /// Chunks beside one another.
     pub(super) across: u64,
     bytes: usize,
-    entries: Vec<Entry>,
+    entries: Vec<StoredChunk>,
     filters: Filters,
     kept: Kept<Pooled<Vec<u8>>>,
     spare: Pool<Vec<u8>>,
@@ -59,15 +51,16 @@ impl Chunks {
         if properties.chunk_opts().is_some_and(|options| options.contains(ChunkOpts::DONT_FILTER_PARTIAL_CHUNKS)) {
             return None;
         }
-        let filters = Filters::new(&dataset.filters(), element_bytes)?;
-        let bytes = chunk_rows.checked_mul(chunk_columns)?.checked_mul(element_bytes as u64)?;
-        let across = columns.checked_div(chunk_columns)? + u64::from(!columns.is_multiple_of(chunk_columns));
-        let down = rows.checked_div(chunk_rows)? + u64::from(!rows.is_multiple_of(chunk_rows));
-        let count = across.checked_mul(down)?;
-        if bytes == 0 || MOST_CHUNK_BYTES < bytes || MOST_CHUNKS < count || dataset.num_chunks()? as u64 != count {
+        let filters = Filters::of_dataset(&dataset.filters(), element_bytes)?;
+        if chunk_rows == 0 || chunk_columns == 0 {
             return None;
         }
-        let mut entries: Vec<Option<Entry>> = vec![None; usize::try_from(count).ok()?];
+        let across = columns.div_ceil(chunk_columns);
+        let count = across.checked_mul(rows.div_ceil(chunk_rows))?;
+        if MOST_CHUNKS < count || dataset.num_chunks()? as u64 != count {
+            return None;
+        }
+        let mut entries: Vec<Option<StoredChunk>> = vec![None; usize::try_from(count).ok()?];
         let visited = dataset.chunks_visit(|chunk| {
             let (row, column) = match *chunk.offset {
                 [row] => (row, 0),
@@ -76,17 +69,33 @@ impl Chunks {
             };
             let place = row / chunk_rows * across + column / chunk_columns;
             if let Some(entry) = usize::try_from(place).ok().and_then(|place| entries.get_mut(place)) {
-                *entry = Some(Entry { address: chunk.addr, bytes: chunk.size, mask: chunk.filter_mask });
+                *entry =
+                    Some(StoredChunk { address: chunk.addr, bytes: chunk.size, left_out: chunk.filter_mask.into() });
             }
             0
         });
         visited.ok()?;
         let entries = entries.into_iter().collect::<Option<Vec<_>>>()?;
+        Self::new([columns, chunk_rows, chunk_columns], element_bytes, filters, entries)
+    }
+
+    /// The chunks of an array with so many columns, in chunks of so many rows and columns; none of chunks that are too large.
+    pub(super) fn new(
+        [columns, rows, chunk_columns]: [u64; 3],
+        element_bytes: usize,
+        filters: Filters,
+        entries: Vec<StoredChunk>,
+    ) -> Option<Self> {
+        let bytes = rows.checked_mul(chunk_columns)?.checked_mul(element_bytes as u64)?;
+        if bytes == 0 || MOST_CHUNK_BYTES < bytes {
+            return None;
+        }
+        let across = columns.div_ceil(chunk_columns);
         // A piece may end within a row of chunks, and the next piece is read beside it.
-        let kept = (bytes * (across + across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
+        let kept = bytes.saturating_mul(across + across / 2).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most_kept = usize::try_from((kept / bytes).max(2)).ok()?;
         Some(Self {
-            rows: chunk_rows,
+            rows,
             columns: chunk_columns,
             across,
             bytes: usize::try_from(bytes).ok()?,
@@ -98,13 +107,23 @@ impl Chunks {
         })
     }
 
+    /// Each chunk, row by row of the grid.
+    pub(super) fn entries(&self) -> &[StoredChunk] {
+        &self.entries
+    }
+
+    /// What was done to the chunks.
+    pub(super) fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
     /// Where the chunks lie, if they are whole rows without filters: then parts of them can be read.
     pub(super) fn plain_addresses(&self) -> Option<Vec<u64>> {
-        let whole = |entry: &Entry| {
+        let whole = |entry: &StoredChunk| {
             let is_whole = entry.bytes == self.bytes as u64 && entry.address.checked_add(entry.bytes).is_some();
             is_whole.then_some(entry.address)
         };
-        match self.across == 1 && self.filters.is_empty() {
+        match self.across == 1 && self.filters.steps().is_empty() {
             true => self.entries.iter().map(whole).collect(),
             false => None,
         }
@@ -124,7 +143,7 @@ impl Chunks {
             place.error(format!("chunk {index} {what}"), hint)
         };
         let entry = usize::try_from(index).ok().and_then(|index| self.entries.get(index));
-        let Entry { address, bytes, mask } = *entry.ok_or_else(|| damaged("is not there"))?;
+        let StoredChunk { address, bytes, left_out } = *entry.ok_or_else(|| damaged("is not there"))?;
         let length = file.metadata().map_err(|error| damaged(&format!("can't be read ({error})")))?.len();
         if address.checked_add(bytes).is_none_or(|end| length < end) {
             return Err(damaged("lies beyond the end of the file"));
@@ -133,7 +152,7 @@ impl Chunks {
         work.stored.resize(usize::try_from(bytes).map_err(|_| damaged("is too large"))?, 0);
         file.read_exact_at(&mut work.stored, address).map_err(|error| damaged(&format!("can't be read ({error})")))?;
         let mut chunk = self.spare.take(Vec::new);
-        self.filters.undo(mask, &mut work, self.bytes, &mut chunk).map_err(damaged)?;
+        self.filters.undo(left_out, &mut work, self.bytes, &mut chunk).map_err(damaged)?;
         Ok(chunk)
     }
 }

@@ -1,6 +1,7 @@
 //! The filters of a chunked dataset, undone: deflate, LZF, byte shuffle and Fletcher's checksum.
 
 use hdf5_metno::filters::Filter;
+use schemas::atlas::StoredFilter as Step;
 
 use super::lzf;
 
@@ -10,14 +11,6 @@ const MOST_DEFLATED: usize = 1032;
 const MOST_LZF: usize = 88;
 /// Bytes of a Fletcher checksum, at the end of what it was taken of.
 const FLETCHER_BYTES: usize = 4;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Deflate,
-    Lzf,
-    Shuffle,
-    Fletcher32,
-}
 
 /// The filters of a dataset, in the order in which they are applied when a chunk is written.
 #[derive(Debug)]
@@ -48,7 +41,7 @@ impl std::fmt::Debug for Workspace {
 
 impl Filters {
     /// The filters of a dataset; none if there is one that is not known here, or more than one compression.
-    pub(super) fn new(filters: &[Filter], element_bytes: usize) -> Option<Self> {
+    pub(super) fn of_dataset(filters: &[Filter], element_bytes: usize) -> Option<Self> {
         let steps = filters.iter().map(|filter| match filter {
             Filter::Deflate(_) => Some(Step::Deflate),
             Filter::LZF => Some(Step::Lzf),
@@ -56,30 +49,34 @@ impl Filters {
             Filter::Fletcher32 => Some(Step::Fletcher32),
             _ => None,
         });
-        let steps: Vec<Step> = steps.collect::<Option<_>>()?;
+        Self::new(steps.collect::<Option<_>>()?, element_bytes)
+    }
+
+    /// Filters in the order in which they were applied; none if there is more than one compression.
+    pub(super) fn new(steps: Vec<Step>, element_bytes: usize) -> Option<Self> {
         let compressions = steps.iter().filter(|step| matches!(step, Step::Deflate | Step::Lzf)).count();
         // A mask has a bit for each of 32 filters.
         (compressions <= 1 && steps.len() <= 32).then_some(Self { steps, element_bytes })
     }
 
-    /// Whether chunks lie in the file as they are.
-    pub(super) fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+    /// In the order in which they were applied.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
-    /// Makes of `work.stored` the chunk's bytes, `length` of them, and puts them into `out`. Steps whose bit is set in `mask`
+    /// Makes of `work.stored` the chunk's bytes, `length` of them, and puts them into `out`. Steps whose bit is set in `left_out`
     /// were left out when the chunk was written.
     ///
     /// # Errors
     /// Bytes that the filters can't have made, in words.
     pub(super) fn undo(
         &self,
-        mask: u32,
+        left_out: u64,
         work: &mut Workspace,
         length: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), &'static str> {
-        for (place, step) in self.steps.iter().enumerate().rev().filter(|(place, _)| mask >> place & 1 == 0) {
+        for (place, step) in self.steps.iter().enumerate().rev().filter(|(place, _)| left_out >> place & 1 == 0) {
             match step {
                 Step::Fletcher32 => check_fletcher32(&mut work.stored)?,
                 Step::Shuffle => {
@@ -89,8 +86,9 @@ impl Filters {
                 }
                 Step::Deflate | Step::Lzf => {
                     let checksums = self.steps[..place].iter().enumerate();
-                    let checksums =
-                        checksums.filter(|(place, step)| **step == Step::Fletcher32 && mask >> place & 1 == 0).count();
+                    let checksums = checksums
+                        .filter(|(place, step)| **step == Step::Fletcher32 && left_out >> place & 1 == 0)
+                        .count();
                     let unpacked = length + FLETCHER_BYTES * checksums;
                     let most = if *step == Step::Deflate { MOST_DEFLATED } else { MOST_LZF };
                     // Before memory is taken for what a damaged file may only claim.
@@ -207,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_chunk_that_claims_more_than_it_can_hold_takes_no_memory() {
-        let filters = Filters::new(&[Filter::Deflate(4)], 4).expect("known");
+        let filters = Filters::of_dataset(&[Filter::Deflate(4)], 4).expect("known");
         let mut work = Workspace { stored: vec![0; 100], ..Workspace::default() };
         let refused = filters.undo(0, &mut work, 1 << 40, &mut Vec::new());
         assert_eq!(refused, Err("is too short for what it should hold"));
@@ -215,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_is_not_known_is_left_to_libhdf5() {
-        assert!(Filters::new(&[Filter::Shuffle, Filter::NBit], 4).is_none());
-        assert!(Filters::new(&[Filter::User(32015, vec![3])], 4).is_none());
+        assert!(Filters::of_dataset(&[Filter::Shuffle, Filter::NBit], 4).is_none());
+        assert!(Filters::of_dataset(&[Filter::User(32015, vec![3])], 4).is_none());
     }
 }

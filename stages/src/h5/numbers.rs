@@ -7,9 +7,12 @@
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 use hdf5_metno::{Dataset, dataset::Layout};
-use schemas::{Result, atlas::StoredArray};
+use schemas::{
+    Result,
+    atlas::{StoredArray, StoredChunk},
+};
 
-use super::{Place, chunks::Chunks, element::element_of, index};
+use super::{Place, chunks::Chunks, element::element_of, filters::Filters, index};
 use crate::{
     element::{Element, Number},
     recycle::Pool,
@@ -94,44 +97,64 @@ impl Numbers {
         self.dimensions
     }
 
-    /// An array whose place is known already, as [`Numbers::stored`] told it; `addresses` are those of its chunks.
+    /// An array whose place is known already, as [`Numbers::stored`] told it, with its chunks.
     ///
     /// # Errors
-    /// Places that lie outside a file of `length` bytes, or fewer chunks than there have to be.
+    /// Chunks that lie outside a file of `length` bytes, fewer than there have to be, or such as libhdf5 alone can read.
     pub(crate) fn of_stored(
         stored: &StoredArray,
-        addresses: &[u64],
+        chunks: &[StoredChunk],
         file: Arc<File>,
         length: u64,
         place: Place,
     ) -> Result<Self> {
-        let StoredArray { rows, columns, number, chunk_rows, .. } = *stored;
-        let bytes_of = |rows: u64| rows.checked_mul(columns)?.checked_mul(number.bytes() as u64);
-        let last_rows = rows - rows.saturating_sub(1) / chunk_rows.max(1) * chunk_rows;
-        let fits = |at: usize| {
-            let rows = if at + 1 == addresses.len() { last_rows } else { chunk_rows };
-            bytes_of(rows).and_then(|bytes| bytes.checked_add(addresses[at])).is_some_and(|end| end <= length)
+        let StoredArray { rows, columns, number, chunk_rows, chunk_columns, .. } = *stored;
+        let inside = |chunk: &StoredChunk| chunk.address.checked_add(chunk.bytes).is_some_and(|end| end <= length);
+        let fits = stored.chunks() == Some(chunks.len() as u64) && 0 < chunk_rows && chunks.iter().all(inside);
+        let storage = match stored.is_plain() {
+            _ if !fits => None,
+            true => holds_its_rows(stored, chunks).then(|| {
+                let addresses = chunks.iter().map(|chunk| chunk.address).collect();
+                Storage::Plain { chunk_rows, addresses, spare: Pool::default() }
+            }),
+            false => Filters::new(stored.filters.clone(), number.bytes())
+                .and_then(|filters| {
+                    Chunks::new([columns, chunk_rows, chunk_columns], number.bytes(), filters, chunks.to_vec())
+                })
+                .map(|chunks| Storage::Filtered(Box::new(chunks))),
         };
-        if chunk_rows == 0 || addresses.len() as u64 != stored.chunks() || !(0..addresses.len()).all(fits) {
-            let hint = "the file was changed or cut short; ingest it again";
-            return Err(place.error("does not lie where the atlas says", hint));
-        }
-        let storage = Storage::Plain { chunk_rows, addresses: addresses.to_vec(), spare: Pool::default() };
+        let storage = storage.ok_or_else(|| {
+            place.error("does not lie where it is said to", "the file was changed or cut short; ingest it again")
+        })?;
         // Who knows the place knows the shape.
         let dimensions = if columns == 1 { 1 } else { 2 };
         Ok(Self { place, dimensions, rows, columns, way: Way::Direct(Direct { file, element: number, storage }) })
     }
 
-    /// Where the numbers lie, and what they are; none if they have to be unfiltered. Where its chunks are is appended.
-    pub(crate) fn stored(&self, chunks: &mut Vec<u64>) -> Option<StoredArray> {
-        let Way::Direct(Direct { element, storage: Storage::Plain { chunk_rows, addresses, .. }, .. }) = &self.way
-        else {
-            return None;
+    /// Where the numbers lie, and what they are, if libhdf5 is not needed for them; their chunks are appended.
+    pub(crate) fn stored(&self, chunks: &mut Vec<StoredChunk>) -> Option<StoredArray> {
+        let Way::Direct(Direct { element, storage, .. }) = &self.way else { return None };
+        let (rows, columns, first_chunk) = (self.rows, self.columns, chunks.len() as u64);
+        let array = |chunk_rows, chunk_columns, filters| StoredArray {
+            rows,
+            columns,
+            number: *element,
+            chunk_rows,
+            chunk_columns,
+            filters,
+            first_chunk,
         };
-        let first_chunk = chunks.len() as u64;
-        chunks.extend_from_slice(addresses);
-        let (rows, columns) = (self.rows, self.columns);
-        Some(StoredArray { rows, columns, number: *element, chunk_rows: *chunk_rows, first_chunk })
+        match storage {
+            Storage::Plain { chunk_rows, addresses, .. } => {
+                let bytes = chunk_rows * columns * element.bytes() as u64;
+                chunks.extend(addresses.iter().map(|address| StoredChunk { address: *address, bytes, left_out: 0 }));
+                Some(array(*chunk_rows, columns, Vec::new()))
+            }
+            Storage::Filtered(found) => {
+                chunks.extend_from_slice(found.entries());
+                Some(array(found.rows, found.columns, found.filters().steps().to_vec()))
+            }
+        }
     }
 
     /// How many rows there are.
@@ -180,6 +203,12 @@ impl Numbers {
     pub(crate) fn is_direct(&self) -> bool {
         matches!(self.way, Way::Direct(_))
     }
+}
+
+/// Whether each chunk of a plain array has the bytes of its rows.
+fn holds_its_rows(stored: &StoredArray, chunks: &[StoredChunk]) -> bool {
+    let bytes = stored.chunk_rows.checked_mul(stored.columns).and_then(|n| n.checked_mul(stored.number.bytes() as u64));
+    bytes.is_some_and(|bytes| chunks.iter().all(|chunk| chunk.bytes == bytes))
 }
 
 impl Direct {

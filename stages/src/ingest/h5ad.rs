@@ -12,6 +12,7 @@ use schemas::{Error, Result};
 
 use self::group::H5Group;
 pub(crate) use self::in_place::RowsInPlace;
+pub(super) use self::in_place::open_matrix;
 use super::{anndata::AnnData, format::Choice};
 use crate::h5::{self, Place};
 

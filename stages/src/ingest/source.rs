@@ -42,7 +42,7 @@ pub trait Source: Debug + Send + Sync {
     /// How many values are stored, where that can be told without reading them.
     fn nonzeros(&self) -> Option<u64>;
 
-    /// Where the matrix lies, if its rows can be read there at any time without this source.
+    /// Where the matrix lies, if it can be read there by rows without this source.
     fn in_place(&self) -> Option<InPlace> {
         None
     }

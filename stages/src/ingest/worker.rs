@@ -3,11 +3,13 @@
 //! libhdf5 has open memory-safety bugs that a hostile or damaged file can reach. So where an executable is known (see
 //! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
 //! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
+//! Where it can tell in what place the matrix lies, rows do not go through it: they are read here, without libhdf5.
 
 pub mod serve;
 mod wire;
 
 use std::{
+    fs::File,
     io::{BufReader, BufWriter, Read},
     ops::Range,
     os::unix::process::CommandExt,
@@ -19,12 +21,12 @@ use std::{
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Error, Result,
-    atlas::{InPlace, Origin},
+    atlas::{InPlace, Origin, StoredChunk},
     chunk::CsrRows,
 };
 
 use self::wire::{Frame, Reply, Request};
-use super::{format::Choice, source::Source};
+use super::{anndata::matrix::Matrix, format::Choice, h5ad::open_matrix, source::Source};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -34,7 +36,8 @@ pub struct RemoteSource {
     origin: Origin,
     cells: u64,
     nonzeros: Option<u64>,
-    in_place: Option<InPlace>,
+    /// The matrix, read here on any number of threads, if libhdf5 is not needed for it.
+    matrix: Option<(Matrix, InPlace)>,
     var: RecordBatch,
     obs: SchemaRef,
     worker: Mutex<Worker>,
@@ -65,19 +68,19 @@ impl RemoteSource {
         let choice = Choice { worker: None, ..choice.clone() };
         let frame = ask(&worker, path, &Request::Open { path: path.to_path_buf(), choice })?;
         let Reply::Opened { kind, origin, cells, nonzeros, in_place } = frame.reply else { return Err(unexpected()) };
-        let [var, obs] = frame.payloads.as_slice() else { return Err(unexpected()) };
+        let [var, obs, chunks] = frame.payloads.as_slice() else { return Err(unexpected()) };
         let (var, obs) = (wire::table(var)?, wire::table(obs)?.schema());
-        Ok(Self {
-            path: path.to_path_buf(),
-            kind,
-            origin,
-            cells,
-            nonzeros,
-            in_place: in_place.map(|found| *found),
-            var,
-            obs,
-            worker,
-        })
+        let matrix = match in_place {
+            None => None,
+            Some(matrix) => {
+                let found = InPlace { matrix: *matrix, chunks: StoredChunk::from_bytes(chunks) };
+                let genes = u32::try_from(var.num_rows()).unwrap_or(u32::MAX);
+                let file = File::open(path).map_err(Error::io("read", path))?;
+                let (matrix, _) = open_matrix(path, file, &found.matrix, &found.chunks, (cells, genes))?;
+                Some((matrix, found))
+            }
+        };
+        Ok(Self { path: path.to_path_buf(), kind, origin, cells, nonzeros, matrix, var, obs, worker })
     }
 }
 
@@ -99,7 +102,7 @@ impl Source for RemoteSource {
     }
 
     fn in_place(&self) -> Option<InPlace> {
-        self.in_place.clone()
+        self.matrix.as_ref().map(|(_, found)| found.clone())
     }
 
     fn var(&self) -> &RecordBatch {
@@ -124,6 +127,9 @@ impl Source for RemoteSource {
     }
 
     fn piece_end(&self, first: u64) -> Result<u64> {
+        if let Some((matrix, _)) = &self.matrix {
+            return matrix.piece_end(first);
+        }
         match ask(&self.worker, &self.path, &Request::PieceEnd { first })?.reply {
             Reply::PieceEnd { end } => Ok(end),
             _ => Err(unexpected()),
@@ -131,6 +137,9 @@ impl Source for RemoteSource {
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
+        if let Some((matrix, _)) = &self.matrix {
+            return matrix.read(cells, spare);
+        }
         let rows = cells.end - cells.start;
         let Frame { reply: Reply::Expression, payloads } =
             ask(&self.worker, &self.path, &Request::Expression { cells })?

@@ -6,7 +6,10 @@ use arrow::{
     array::{ArrayRef, BooleanArray},
     datatypes::DataType,
 };
-use schemas::{Result, atlas::StoredArray};
+use schemas::{
+    Result,
+    atlas::{StoredArray, StoredChunk},
+};
 
 use crate::place::Place;
 
@@ -87,8 +90,8 @@ pub(in crate::ingest) trait Numbers: Debug + Send + Sync {
     /// Whole numbers.
     fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()>;
 
-    /// Where they lie in their file, and what they are, if they lie there as they are; where their chunks are is appended.
-    fn stored(&self, _chunks: &mut Vec<u64>) -> Option<StoredArray> {
+    /// Where they lie in their file, and what they are, if this source is not needed for them; their chunks are appended.
+    fn stored(&self, _chunks: &mut Vec<StoredChunk>) -> Option<StoredArray> {
         None
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use schemas::{
     Result,
-    atlas::InPlaceForm,
+    atlas::{InPlaceForm, StoredChunk},
     chunk::{BadRows, CsrRows},
 };
 
@@ -97,8 +97,8 @@ impl Matrix {
         }
     }
 
-    /// Where it lies in the file, if its rows can be read there at any time; appends the places of its chunks.
-    pub(super) fn in_place(&self, chunks: &mut Vec<u64>) -> Option<InPlaceForm> {
+    /// Where it lies in the file, if it can be read there by rows without this source; appends its chunks.
+    pub(super) fn in_place(&self, chunks: &mut Vec<StoredChunk>) -> Option<InPlaceForm> {
         Some(match self {
             Self::Csr(csr) => InPlaceForm::Csr {
                 row_pointers: csr.row_pointers.stored(chunks)?,
@@ -140,7 +140,7 @@ impl Matrix {
     }
 
     /// Where the piece that starts at a row ends.
-    pub(super) fn piece_end(&self, first: u64) -> Result<u64> {
+    pub(in crate::ingest) fn piece_end(&self, first: u64) -> Result<u64> {
         match self {
             Self::Csr(csr) => csr.piece_end(first),
             Self::Csc(csc) => csc.transposed()?.piece_end(first),

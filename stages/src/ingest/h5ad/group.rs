@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use hdf5_metno::{Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject, types::TypeDescriptor};
-use schemas::{Result, atlas::StoredArray};
+use schemas::{
+    Result,
+    atlas::{StoredArray, StoredChunk},
+};
 
 use super::{
     super::anndata::group::{Column, Gaps, Group, Member, Numbers, Values as ReadValues},
@@ -128,7 +131,7 @@ impl Numbers for h5::Numbers {
         self.read(rows, out)
     }
 
-    fn stored(&self, chunks: &mut Vec<u64>) -> Option<StoredArray> {
+    fn stored(&self, chunks: &mut Vec<StoredChunk>) -> Option<StoredArray> {
         self.stored(chunks)
     }
 }

@@ -1,12 +1,10 @@
-//! Blocks of a matrix that stays in its `.h5ad`: rows are read where they lie, and laid out as ingest would have stored them.
-//!
-//! libhdf5 has no part in it: the manifest says where the numbers are.
+//! A matrix where it lies in its `.h5ad`: read by rows without libhdf5, and laid out as blocks where an atlas holds none.
 
 use std::{fs::File, ops::Range, path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredArray},
+    atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredArray, StoredChunk},
     chunk::CsrRows,
 };
 
@@ -20,7 +18,34 @@ use crate::{
     recycle::Pool,
 };
 
-/// The rows of a matrix in the file where it was found.
+/// Opens a matrix of so many rows and genes that lies in `file` as described.
+///
+/// # Errors
+/// A file that can't be read, or is not as described.
+pub(in crate::ingest) fn open_matrix(
+    path: &Path,
+    file: File,
+    described: &InPlaceMatrix,
+    chunks: &[StoredChunk],
+    (rows, genes): (u64, u32),
+) -> Result<(Matrix, Place)> {
+    let place = described.object.split('/').fold(Place::root(path), |place, name| place.child(name));
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    if length != described.bytes {
+        return Err(changed(&place));
+    }
+    let file = Arc::new(file);
+    let open = |array: &StoredArray, place: Place| {
+        let first = usize::try_from(array.first_chunk).unwrap_or(usize::MAX);
+        let count = array.chunks().and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+        let chunks = first.checked_add(count).and_then(|end| chunks.get(first..end)).unwrap_or_default();
+        let numbers = Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)?;
+        Ok(Box::new(numbers) as Box<dyn ReadNumbers>)
+    };
+    Ok((Matrix::open_in_place(&described.form, rows, genes, place.clone(), open)?, place))
+}
+
+/// The rows of an atlas's matrix in the file where it was found.
 #[derive(Debug)]
 pub(crate) struct RowsInPlace {
     matrix: Matrix,
@@ -30,31 +55,23 @@ pub(crate) struct RowsInPlace {
 }
 
 impl RowsInPlace {
-    /// Opens the file that the manifest of the atlas in `folder` names, whose chunks lie at `chunks`.
+    /// Opens the file that the manifest of the atlas in `folder` names.
     ///
     /// # Errors
     /// A file that is not there, or is not the one that was ingested.
-    pub(crate) fn open(folder: &Path, manifest: &Manifest, described: &InPlaceMatrix, chunks: &[u64]) -> Result<Self> {
+    pub(crate) fn open(
+        folder: &Path,
+        manifest: &Manifest,
+        described: &InPlaceMatrix,
+        chunks: &[StoredChunk],
+    ) -> Result<Self> {
         // Of an absolute path, the folder is left out.
         let path = folder.parent().unwrap_or(folder).join(&described.path);
         let file = File::open(&path).map_err(|_| {
             let message = format!("the atlas {} reads its matrix from it, but it is not there", folder.display());
             Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
         })?;
-        let place = described.object.split('/').fold(Place::root(&path), |place, name| place.child(name));
-        let length = file.metadata().map_err(Error::io("read", &path))?.len();
-        let file = Arc::new(file);
-        if length != described.bytes {
-            return Err(changed(&place));
-        }
-        let open = |array: &StoredArray, place: Place| {
-            let first = usize::try_from(array.first_chunk).unwrap_or(usize::MAX);
-            let count = usize::try_from(array.chunks()).unwrap_or(usize::MAX);
-            let chunks = first.checked_add(count).and_then(|end| chunks.get(first..end)).unwrap_or_default();
-            let numbers = Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)?;
-            Ok(Box::new(numbers) as Box<dyn ReadNumbers>)
-        };
-        let matrix = Matrix::open_in_place(&described.form, manifest.cells, manifest.genes, place.clone(), open)?;
+        let (matrix, place) = open_matrix(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
         Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
     }
 

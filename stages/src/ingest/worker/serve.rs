@@ -57,14 +57,16 @@ fn answer(
         Request::Open { path, choice } => {
             let source = open.insert(open_here(&path, &choice)?);
             let obs = RecordBatch::new_empty(source.obs_schema());
+            let in_place = source.in_place();
+            let chunks = in_place.as_ref().map_or(Vec::new(), |found| bytemuck::cast_slice(&found.chunks).to_vec());
             let reply = Reply::Opened {
                 kind: source.kind().to_owned(),
                 origin: source.origin().clone(),
                 cells: source.cells(),
                 nonzeros: source.nonzeros(),
-                in_place: source.in_place().map(Box::new),
+                in_place: in_place.map(|found| Box::new(found.matrix)),
             };
-            (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?])
+            (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?, chunks])
         }
         Request::Obs { cells, columns } => {
             let obs = open.as_ref().ok_or_else(not_open)?.obs(cells, &columns)?;

@@ -16,7 +16,7 @@ use arrow::{
 };
 use schemas::{
     Error, Result,
-    atlas::{InPlace, Origin},
+    atlas::{InPlaceMatrix, Origin},
     chunk::CsrRows,
     error::ExitCode,
 };
@@ -56,7 +56,7 @@ pub(super) enum Request {
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// The file is open; payloads: `var`, and an empty `obs`.
+    /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it lies.
     Opened {
         /// The name of its format.
         kind: String,
@@ -67,7 +67,7 @@ pub(super) enum Reply {
         /// How many values.
         nonzeros: Option<u64>,
         /// Where they lie, if they can be read there.
-        in_place: Option<Box<InPlace>>,
+        in_place: Option<Box<InPlaceMatrix>>,
     },
     /// Payload: the annotations.
     Obs,
