@@ -2,6 +2,8 @@
 
 #![cfg(feature = "torch")]
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use schemas::{
     atlas::ValueKind,
     batch::{Expression, Genes, Values},
@@ -91,6 +93,13 @@ fn input(kind: Kind) -> Input {
     }
 }
 
+/// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so by turns.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What an engine made of some steps.
 struct Run {
     learner: Learner,
@@ -132,6 +141,7 @@ fn alike(found: &Run, expected: &Run, tolerance: f64, what: &str) {
 
 #[test]
 fn in_float64_the_fused_engine_equals_the_plain_one() {
+    let _alone = alone();
     for settings in SETTINGS {
         let plan = plan(settings);
         for mixed in [false, true] {
@@ -152,6 +162,7 @@ fn in_float64_the_fused_engine_equals_the_plain_one() {
 
 #[test]
 fn in_float32_it_stays_as_close_to_float64_as_rounding_lets_it() {
+    let _alone = alone();
     for settings in SETTINGS {
         let plan = plan(settings);
         let plain = run(&Plain, &plan, Kind::Double, false, 1);
@@ -161,6 +172,7 @@ fn in_float32_it_stays_as_close_to_float64_as_rounding_lets_it() {
 
 #[test]
 fn a_seed_gives_the_same_bits_and_another_one_drops_others() {
+    let _alone = alone();
     let plan = plan("model.dropout_rate_encoder=0.3 model.norm_decoder=layer");
     let run = |seed: i64| {
         let mut learner = Learner::new(&plan, GENES, &vocabulary(), Kind::Float, Device::Cpu);

@@ -27,6 +27,11 @@ impl Dropout {
         Self { seed, threshold: (share * 4_294_967_296.0) as u32, scale }
     }
 
+    /// What activations that are kept are multiplied with.
+    pub(crate) fn scale(self) -> f64 {
+        self.scale
+    }
+
     /// None.
     pub(crate) fn none() -> Self {
         Self::new(0.0, 0)

@@ -9,7 +9,7 @@ use schemas::{Result, config::Plan};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    adversary::Adversaries,
+    adversary::{Adversaries, Verdict},
     draws::Draws,
     input::{Cells, Input},
     layers::Mode,
@@ -64,6 +64,17 @@ impl StepLosses {
 
     pub(super) fn add(&mut self, name: &str, value: &Tensor) {
         self.values.push((name.to_owned(), value.detach()));
+    }
+
+    /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
+    /// after the autoencoder's step is what is told.
+    pub(super) fn judged(&mut self, verdict: Verdict) {
+        self.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
+        self.add("adversary", &verdict.loss);
+        self.values.extend(verdict.parts);
+        if let Some(penalty) = &verdict.penalty {
+            self.add("penalty", penalty);
+        }
     }
 
     /// Lets an optimiser make a step, in one of the ways that there are for it.
@@ -229,7 +240,7 @@ impl Sides for Plain {
         schedule: Schedule,
         losses: &mut StepLosses,
     ) {
-        adversary_step(learner, basal, input, draws, schedule, losses, Adam::step);
+        adversary_step(learner, basal, input, draws, schedule, losses);
     }
 }
 
@@ -276,28 +287,22 @@ fn autoencoder_step(
     basal
 }
 
-/// The update of the adversaries by automatic differentiation, with a `step` of their optimiser.
-pub(super) fn adversary_step(
+/// The update of the adversaries by automatic differentiation.
+fn adversary_step(
     learner: &mut Learner,
     basal: &Tensor,
     input: &Input,
     draws: &Draws,
     schedule: Schedule,
     losses: &mut StepLosses,
-    step: AdamStep,
 ) {
     let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
-    // Where both sides learn from a batch, what the adversaries lose after the autoencoder's step is what is told.
-    losses.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
-    losses.add("adversary", &verdict.loss);
-    losses.values.extend(verdict.parts);
-    let total = match verdict.penalty {
-        Some(penalty) => {
-            losses.add("penalty", &penalty);
-            verdict.loss + penalty * learner.plan.adversary.pen_adv
-        }
-        None => verdict.loss,
+    let total = match &verdict.penalty {
+        Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,
+        None => verdict.loss.shallow_clone(),
     };
+    losses.judged(verdict);
     let gradients = Tensor::run_backward(&[total], &learner.adversary_adam.parameters(), false, false);
-    losses.learned(&mut learner.adversary_adam, &gradients, learner.plan.adversary.adv_lr * schedule.rate, step);
+    let rate = learner.plan.adversary.adv_lr * schedule.rate;
+    losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step);
 }

@@ -47,18 +47,19 @@ impl Seeds {
 /// A pass through hidden layers, with what the way back needs.
 pub(super) struct Pass<'a> {
     entry: Entry<'a>,
-    layers: &'a HiddenLayers,
-    steps: Vec<Step>,
+    pub(super) layers: &'a HiddenLayers,
+    pub(super) steps: Vec<Step>,
 }
 
-struct Step {
+/// One layer of a pass.
+pub(super) struct Step {
     /// What the linear layer gave, `[cells, width]`.
-    linear: Tensor,
+    pub(super) linear: Tensor,
     /// What came of it.
-    output: Tensor,
+    pub(super) output: Tensor,
     /// Mean and one over the deviation: of features with batch norm, of cells with layer norm, of nothing without.
-    statistics: Vec<Tensor>,
-    dropout: Dropout,
+    pub(super) statistics: Vec<Tensor>,
+    pub(super) dropout: Dropout,
 }
 
 impl<'a> Pass<'a> {
@@ -96,6 +97,16 @@ impl<'a> Pass<'a> {
 
     /// From the gradient by the output to those by the parameters; returns the one by the input, where that is dense.
     pub(super) fn backward<T: Number>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
+        self.backward_with::<T>(gradient, &[], found)
+    }
+
+    /// The same where something is added to the gradient by each linear layer's output.
+    pub(super) fn backward_with<T: Number>(
+        &self,
+        gradient: Tensor,
+        onto: &[Option<Tensor>],
+        found: &mut Gradients,
+    ) -> Option<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let mut gradient = gradient.contiguous();
         for at in (0..self.steps.len()).rev() {
@@ -103,6 +114,9 @@ impl<'a> Pass<'a> {
             match norm {
                 Some(norm) => batch_norm_back::<T>(norm, step, &mut gradient, found),
                 None => self.cut_back::<T>(step, &mut gradient),
+            }
+            if let Some(Some(more)) = onto.get(at) {
+                gradient += more;
             }
             let input = match (at.checked_sub(1), &self.entry) {
                 (Some(before), _) => &self.steps[before].output,

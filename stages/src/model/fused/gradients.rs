@@ -13,9 +13,13 @@ fn key(parameter: &Tensor) -> usize {
 }
 
 impl Gradients {
-    /// Notes a gradient.
+    /// Notes a gradient; several of one parameter add up.
     pub(super) fn add(&mut self, parameter: &Tensor, gradient: Tensor) {
-        self.0.insert(key(parameter), gradient);
+        let sum = match self.0.remove(&key(parameter)) {
+            Some(part) => part + gradient,
+            None => gradient,
+        };
+        self.0.insert(key(parameter), sum);
     }
 
     /// Finds the gradients of the other parameters by automatic differentiation of `total`, and returns that by `leaf`.

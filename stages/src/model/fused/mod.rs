@@ -3,14 +3,17 @@
 //! What is large is computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), of which the
 //! encoder's first reads the non-zeros alone; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
 //! pass. What lies between encoder and decoder is small and has many forms (embeddings, doses, mixup, adversaries): there
-//! automatic differentiation goes on, from the encoder's last activations to the latent that is decoded.
+//! automatic differentiation goes on, from the encoder's last activations to the latent that is decoded. The adversaries' own update is computed by hand again, with
+//! their gradient penalty in closed form ([`penalty`]).
 //!
 //! It computes what [`Plain`] computes, to rounding; only dropout draws otherwise. Where it can't, it lets [`Plain`] do it.
 
 mod adam;
 mod chain;
 mod gradients;
+mod judges;
 mod memory;
+mod penalty;
 
 use tch::{Device, Kind, Tensor};
 
@@ -27,7 +30,7 @@ use super::{
     network::Network,
     optimiser::Adam,
     schedule::Schedule,
-    step::{Engine, Learner, Plain, Sides, StepLosses, adversary_step, turns},
+    step::{Engine, Learner, Plain, Sides, StepLosses, turns},
 };
 use crate::{kernels::negative_binomial::NegativeBinomial, simd::widest};
 
@@ -143,7 +146,15 @@ impl<T: Number> Sides for Of<T> {
         schedule: Schedule,
         losses: &mut StepLosses,
     ) {
-        adversary_step(learner, basal, input, draws, schedule, losses, Adam::step_at_once::<T>);
+        if !learner.adversaries.classifiers().all(|of| Pass::can(&of.classifier.hidden)) {
+            return Plain.adversaries(learner, basal, input, draws, schedule, losses);
+        }
+        let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
+        let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
+        losses.judged(verdict);
+        let gradients = found.of(&learner.adversary_adam.parameters());
+        let rate = plan.adv_lr * schedule.rate;
+        losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
     }
 }
 
