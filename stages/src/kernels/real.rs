@@ -46,7 +46,7 @@ pub(crate) trait Real:
 }
 
 /// ln 2 in two parts, of which the first has few bits: a whole number times it is exact.
-const LN_2: [f32; 2] = [0.693_359_38, -2.121_944_4e-4];
+const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// 1.5 · 2²³: added to a number of moderate size, it leaves the nearest whole number in the last bits.
 const ROUNDING: f32 = 12_582_912.0;
 /// The smallest number whose power of e is a normal number.
@@ -61,7 +61,7 @@ const LOGARITHM: [f32; 9] = [
     -1.666_805_8e-1,
     2.000_071_5e-1,
     -2.499_999_4e-1,
-    3.333_333_1e-1,
+    0.333_333_3,
 ];
 /// From here on the asymptotic series of lnΓ and ψ are good to the last bits of float32.
 const LARGE: f32 = 6.0;

@@ -101,29 +101,34 @@ impl<T: Number> Sides for Of<T> {
             reconstruct::<T>(network, &z.detach(), &input.cells, &mut seeds, learns.then_some(&mut found));
         losses.add("recon", &recon);
         // Its gradient is that of the reconstruction; its value is of no use.
-        let mut total = match &slope {
+        let total = match &slope {
             Some(slope) => (&z * slope).sum(T::KIND),
             None => recon,
         };
-        if let Some(divergence) = latent.basal.divergence() {
-            losses.add("kl", &divergence);
-            total = total + divergence * schedule.divergence_weight;
-        }
+        let total = match latent.basal.divergence() {
+            Some(divergence) => {
+                losses.add("kl", &divergence);
+                total + divergence * schedule.divergence_weight
+            }
+            None => total,
+        };
         let basal = latent.basal.latent.detach();
         if !learns {
             return basal;
         }
-        if schedule.adversarial && learner.adversaries.any() {
+        let total = if schedule.adversarial && learner.adversaries.any() {
             let verdict = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
             losses.add("adversary", &verdict.loss);
             losses.values.extend(verdict.parts);
-            total = total - verdict.loss * schedule.adversary_weight;
-        }
+            total - verdict.loss * schedule.adversary_weight
+        } else {
+            total
+        };
         let mut parameters = learner.autoencoder_adam.parameters();
         parameters.extend(learner.doser_adam.parameters());
         // What is not differentiated automatically: those of the encoder come last.
         let others: Vec<&Tensor> =
-            parameters.iter().copied().filter(|parameter| !is_of(encoded_layers(network), parameter)).collect();
+            parameters.iter().copied().filter(|parameter| !is_of(network.encoder.hidden(), parameter)).collect();
         if let Some(slope) = found.add_others(&total, Some(&top), &others) {
             encoded.backward::<T>(slope, &mut found);
         }
@@ -156,10 +161,6 @@ impl<T: Number> Sides for Of<T> {
         let rate = plan.adv_lr * schedule.rate;
         losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
     }
-}
-
-fn encoded_layers(network: &Network) -> &HiddenLayers {
-    network.encoder.hidden()
 }
 
 fn is_of(layers: &HiddenLayers, parameter: &Tensor) -> bool {

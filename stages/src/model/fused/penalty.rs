@@ -118,7 +118,7 @@ pub(super) fn penalise(pass: &Pass<'_>, last: &Linear, weight: f64, found: &mut 
             }
             v = normed.centred(&v) * &normed.slope;
         }
-        v = v * down.mask;
+        v *= down.mask;
     }
     let of_top = v.sum_dim_intlist([0_i64].as_slice(), true, kind).expand_as(&last.weight);
     found.add(&last.weight, of_top);
