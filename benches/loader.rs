@@ -43,7 +43,7 @@ use stages::{
     encode::Encoder,
     groups::Groups,
     ingest::format::{Choice, open},
-    order::{Order, OrderSettings},
+    order::{Order, OrderSettings, default_window},
     simulate::{SimulateSettings, Simulator},
     split::{Part, Scheme, Split},
     vocabulary::Vocabulary,
@@ -131,7 +131,7 @@ impl Run {
         let split = Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, 0.0, 0)?);
         let groups = Groups::of(&atlas, Some(&split));
         let vocabulary = Vocabulary::of(&atlas, &groups)?;
-        let window = schemas::config::TrainSettings::default().window;
+        let window = default_window(atlas.manifest().order);
         let order = OrderSettings::new(0, BATCH, usize::try_from(window)?);
         let order = Arc::new(Order::new(&atlas, split, Part::Train, order));
         Ok(Self { began, opened, peak, atlas, groups, vocabulary, order })

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{Error, Result, batch::BatchPlan};
+use schemas::{Error, Result, atlas::RowOrder, batch::BatchPlan};
 use stages::{
     BoxError,
     atlas::Atlas,
@@ -68,8 +68,9 @@ impl Resources {
         }
     }
 
-    /// Bytes of unpacked blocks that a road from an atlas holds at most: three quarters of the memory, which is a window of
-    /// the default size at 480 non-zeros a cell, or all blocks. Blocks of the memory map are the kernel's.
+    /// Bytes of unpacked blocks that a road from an atlas holds at most: a quarter of the memory where rows are shuffled, three
+    /// quarters where they lie as in the source, which is a window of the default size at 480 non-zeros a cell; or all blocks.
+    /// Blocks of the memory map are the kernel's.
     #[must_use]
     pub fn held_bytes(&self, atlas: &Atlas) -> usize {
         if !atlas.holds_blocks() {
@@ -80,7 +81,8 @@ impl Resources {
         // A row has a pointer, and a block's arrays begin at multiples of 8 bytes.
         let all =
             manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
-        (self.memory / 4 * 3).min(usize::try_from(all).unwrap_or(usize::MAX))
+        let quarters = if manifest.order == RowOrder::Shuffled { 1 } else { 3 };
+        (self.memory / 4 * quarters).min(usize::try_from(all).unwrap_or(usize::MAX))
     }
 }
 

@@ -23,7 +23,7 @@ use schemas::{
 };
 use stages::{
     atlas::{Access, Atlas},
-    order::{Order, OrderSettings},
+    order::{Order, OrderSettings, default_window},
     sample::Sampling,
     split::{Part, Scheme, Split},
 };
@@ -116,9 +116,9 @@ fn dense_rows_are_those_of_the_source() {
 #[test]
 fn batches_are_as_mixed_as_cells_drawn_at_random() {
     let home = Home::new();
-    let window = usize::try_from(schemas::config::TrainSettings::default().window).unwrap();
     for shuffle in [None, Some(5)] {
         let atlas = sorted_atlas(&home, &format!("{shuffle:?}.atlas"), Codec::Raw, shuffle);
+        let window = usize::try_from(default_window(atlas.manifest().order)).unwrap();
         let of = |plans: Vec<Vec<CellIndex>>| {
             let whole: Vec<_> = plans.iter().filter(|cells| cells.len() == 256).collect();
             whole.iter().map(|cells| bits(&shares(&atlas, cells))).sum::<f64>() / whole.len() as f64

@@ -14,7 +14,7 @@ use stages::{
     embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
-    order::{Order, OrderSettings, Position, TrainingOrder, Wanted},
+    order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
@@ -64,6 +64,9 @@ impl Training {
         let mut settings = settings.clone();
         if settings.model.doser_type == Doser::Auto {
             settings.model.doser_type = if vocabulary.has_doses() { Doser::LogSigm } else { Doser::Linear };
+        }
+        if settings.train.window == 0 {
+            settings.train.window = default_window(manifest.order);
         }
         let plan = settings.check(manifest.values)?;
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);

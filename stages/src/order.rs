@@ -10,6 +10,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use schemas::{
     Result,
+    atlas::RowOrder,
     batch::{BatchPlan, Role},
     conditions::CONTROL,
     ids::{BlockIndex, CellIndex, RowIndex},
@@ -26,6 +27,19 @@ const FEWEST_TRAINING_CELLS: usize = 2;
 
 /// Sets the random numbers of draws apart from those of shuffles.
 const DRAWS: u64 = 0x6472_6177;
+
+/// Cells that are shuffled together unless somebody says otherwise.
+///
+/// Where rows lie as in the source, which may be sorted by condition, a batch misses about (K - 1) / (2 ln 2 · W / b) bits of the
+/// entropy of K conditions, for windows of W cells in blocks of b: that asks for thousands of blocks. Shuffled rows are mixed
+/// anyway, so that a window has only to be another one in every epoch.
+#[must_use]
+pub fn default_window(order: RowOrder) -> u32 {
+    match order {
+        RowOrder::Shuffled => 1 << 15,
+        RowOrder::Source => 1 << 17,
+    }
+}
 
 /// How batches are drawn.
 #[derive(Clone, Copy, Debug)]

@@ -33,7 +33,6 @@ impl Settings {
             ("adversary.n_hidden_adv", adversary.n_hidden_adv),
             ("adversary.n_layers_adv", adversary.n_layers_adv),
             ("train.check_val_every_n_epoch", train.check_val_every_n_epoch),
-            ("train.window", train.window),
         ];
         for (name, value) in positive {
             ensure(0 < value, name, value, "at least 1")?;

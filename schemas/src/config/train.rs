@@ -125,7 +125,7 @@ pub struct TrainSettings {
     pub monitor: Monitor,
     /// Share of the cells that are `valid` where no split is given.
     pub valid: f64,
-    /// Cells that are shuffled together.
+    /// Cells that are shuffled together; 0: 32,768 where the atlas's rows are shuffled, 131,072 where they lie as in the source.
     pub window: u32,
     /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
     pub decoder_on_every_batch: bool,
@@ -163,7 +163,7 @@ impl Default for TrainSettings {
             early_stopping_patience: 10,
             monitor: Monitor::default(),
             valid: 0.15,
-            window: 131_072,
+            window: 0,
             decoder_on_every_batch: false,
             engine: EngineChoice::Auto,
             sampling: Sampling::default(),
