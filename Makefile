@@ -6,7 +6,7 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test lint bench bench-loaders clean
+.PHONY: help setup build demo test lint bench bench-loaders bench-train clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    rustfmt and clippy, warnings denied"
 	@echo "make bench   the benches behind benches/RESULTS.md"
 	@echo "make bench-loaders   our loader beside its peers on the same cells; several GB and minutes"
+	@echo "make bench-train     cells that a second of processor time trains, by either engine"
 
 setup:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.9 or newer with pip"; exit 1; }
@@ -39,6 +40,9 @@ bench: setup
 bench-loaders: build
 	$(CARGO) build --release --locked --workspace --bench loader
 	@bash scripts/bench_loaders.sh $(RELEASE)/perturbine "$$(ls -t $(RELEASE)/deps/loader-* | grep -v '\.d$$' | head -n 1)"
+
+bench-train: setup
+	$(CARGO) bench --locked --bench train
 
 clean:
 	rm -rf target $(DEMO)

@@ -23,6 +23,7 @@ use stages::{
         adversary::Verdict,
         decoder::Output,
         draws::{Draws, Mixup},
+        fused::Fused,
         input::{Cells, Input},
         layers::Mode,
         losses::reconstruction,
@@ -76,7 +77,8 @@ impl Case {
     fn check(&mut self) {
         self.check_forward();
         self.check_eval();
-        self.check_steps();
+        self.check_steps(&Plain);
+        self.check_steps(&Fused);
         assert!(
             ["fwd", "loss", "step1"].iter().all(|group| self.compared.contains(*group)),
             "{} compares nothing but {:?}",
@@ -217,14 +219,15 @@ impl Case {
         }
     }
 
-    fn check_steps(&mut self) {
+    /// By one of the engines; where the fused one can't compute a case, it is the plain one once more.
+    fn check_steps(&mut self, engine: &dyn Engine) {
         let (mut learner, input) = (self.learner(), self.input());
         let mut norms = Vec::new();
         for step in 0..5_u64 {
             let row = i64::try_from(step).expect("five steps");
             let draws = self.draws("eps/steps_z", Some(row));
             let schedule = Schedule::at(&self.plan, Clock { batch: step, step, ..Clock::default() });
-            let losses = Plain.step(&mut learner, &input, &draws, schedule);
+            let losses = engine.step(&mut learner, &input, &draws, schedule);
             norms.extend(
                 losses
                     .values

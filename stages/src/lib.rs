@@ -34,6 +34,8 @@ pub mod held;
 pub mod ingest;
 pub mod judge;
 mod kept;
+#[cfg(feature = "torch")]
+mod kernels;
 pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]

@@ -14,7 +14,7 @@ use std::{
 use schemas::{
     Error, Result,
     batch::Role,
-    config::{Monitor, Plan},
+    config::{EngineChoice, Monitor, Plan},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -29,6 +29,7 @@ use crate::{
     groups::Groups,
     model::{
         draws::Draws,
+        fused::Fused,
         input::Input,
         schedule::{Clock, Schedule},
         step::{Engine, Learner, Plain},
@@ -138,6 +139,7 @@ impl Trainer {
         if let Some(table) = embeddings {
             learner.network.fill_embeddings(table, &card.vocabulary);
         }
+        let engine = engine(&learner)?;
         let validation = Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device);
         let mut progress = Progress {
             position: Position::default(),
@@ -162,7 +164,7 @@ impl Trainer {
             settings,
             order,
             learner,
-            engine: Box::new(Plain),
+            engine,
             validation,
             progress,
             best,
@@ -350,6 +352,17 @@ impl Sink for Trainer {
     fn suspend(mut self) -> Result<(), BoxError> {
         Ok(self.checkpoint()?)
     }
+}
+
+/// What the settings ask for to compute the steps.
+fn engine(learner: &Learner) -> Result<Box<dyn Engine>> {
+    Ok(match (learner.plan.train.engine, Fused::lacks(&learner.network)) {
+        (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused),
+        (EngineChoice::Auto | EngineChoice::Plain, _) => Box::new(Plain),
+        (EngineChoice::Fused, Some(lacks)) => {
+            return Err(Error::usage(format!("train.engine = fused can't be: {lacks}"), "use auto or plain"));
+        }
+    })
 }
 
 fn mixed_seed(seed: u64, epoch: u32, batch: u64) -> u64 {

@@ -66,6 +66,19 @@ pub enum Sampling {
     Paired,
 }
 
+/// What computes the steps of training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// `fused` where it can, `plain` elsewhere.
+    #[default]
+    Auto,
+    /// libtorch's operations and its automatic differentiation: anything, on any device.
+    Plain,
+    /// Kernels of our own, on the CPU, for counts with `nb`.
+    Fused,
+}
+
 /// The training (`[train]`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -116,6 +129,8 @@ pub struct TrainSettings {
     pub window: u32,
     /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
     pub decoder_on_every_batch: bool,
+    /// What computes the steps: `auto`, `plain` or `fused`.
+    pub engine: EngineChoice,
     /// How cells are chosen: `uniform`, `balanced`, `weighted` or `paired`.
     pub sampling: Sampling,
     /// Covariates whose values a control shares with the cell that it is paired with.
@@ -150,6 +165,7 @@ impl Default for TrainSettings {
             valid: 0.15,
             window: 0,
             decoder_on_every_batch: false,
+            engine: EngineChoice::Auto,
             sampling: Sampling::default(),
             match_keys: Vec::new(),
             condition_weights: BTreeMap::new(),

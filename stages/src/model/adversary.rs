@@ -35,9 +35,9 @@ struct CovariateClassifier {
 }
 
 #[derive(Debug)]
-struct Classifier {
-    hidden: HiddenLayers,
-    to_classes: Linear,
+pub(super) struct Classifier {
+    pub(super) hidden: HiddenLayers,
+    pub(super) to_classes: Linear,
 }
 
 impl Classifier {
@@ -47,6 +47,7 @@ impl Classifier {
             width: settings.n_hidden_adv,
             norm: settings.norm_adv,
             dropout: settings.dropout_rate_adv,
+            sparse_input: false,
         };
         Self {
             hidden: HiddenLayers::new(parameters, &format!("{name}.classifier.0"), latent, shape),
@@ -62,6 +63,14 @@ impl Classifier {
     fn logits(&self, basal: &Tensor) -> Tensor {
         self.to_classes.forward(&self.hidden.forward(basal, Mode::Train))
     }
+}
+
+/// A classifier and what it guesses.
+pub(super) struct Guesser<'a> {
+    pub(super) name: &'a str,
+    pub(super) classifier: &'a Classifier,
+    /// The covariate's place among the covariates; none: the combination, with the weight of each class.
+    guessed: Result<usize, &'a Tensor>,
 }
 
 /// What the adversaries say of a batch, each a scalar.
@@ -109,32 +118,66 @@ impl Adversaries {
         of_covariates.chain(of_combinations).collect()
     }
 
+    /// The classifiers: covariates in their order, the combination last.
+    pub(super) fn classifiers(&self) -> impl Iterator<Item = Guesser<'_>> {
+        let of_covariates = self.covariates.iter().map(|CovariateClassifier { at, name, classifier }| Guesser {
+            name,
+            classifier,
+            guessed: Ok(*at),
+        });
+        let of_combinations = self.combinations.iter().map(|(classifier, weights)| Guesser {
+            name: "perts",
+            classifier,
+            guessed: Err(weights),
+        });
+        of_covariates.chain(of_combinations)
+    }
+
+    /// The loss of a classifier's logits, and the share that it gets right. Of mixed cells both labels are asked for, each by
+    /// its share.
+    pub(super) fn guess(
+        &self,
+        of: &Guesser<'_>,
+        logits: &Tensor,
+        input: &Input,
+        mixup: Option<&Mixup>,
+    ) -> (Tensor, Tensor) {
+        match of.guessed {
+            Ok(at) => {
+                let classes = &input.covariates[at];
+                let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, None);
+                let loss = match mixup {
+                    Some(mixup) if self.first_values_only => guess(classes) * mixup.share,
+                    _ => of_both(mixup, classes, guess),
+                };
+                let asked = mixup.filter(|_| !self.first_values_only);
+                (loss, tch::no_grad(|| of_both(asked, classes, |classes| accuracy(logits, classes))))
+            }
+            Err(weights) => {
+                let classes = &input.combinations;
+                let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, Some(weights));
+                let right = || of_both(mixup, classes, |classes| macro_accuracy(logits, classes));
+                (of_both(mixup, classes, guess), tch::no_grad(right))
+            }
+        }
+    }
+
+    /// A verdict before anyone was asked.
+    pub(super) fn verdict(&self, penalised: bool) -> Verdict {
+        let zero = || Tensor::zeros([], (self.parameters.kind(), self.parameters.device()));
+        Verdict { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() }
+    }
+
     /// Guesses from basal latents, and with `penalised` the gradient penalties: for each classifier the mean over cells and
-    /// latent of (∂ Σ logits / ∂ basal)², kept differentiable. Of mixed cells both labels are asked for, each by its share.
+    /// latent of (∂ Σ logits / ∂ basal)², kept differentiable.
     #[must_use]
     pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> Verdict {
-        let zero = || Tensor::zeros([], (self.parameters.kind(), self.parameters.device()));
-        let mut verdict = Verdict { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() };
+        let mut verdict = self.verdict(penalised);
         let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
-        for CovariateClassifier { at, name, classifier } in &self.covariates {
-            let classes = &input.covariates[*at];
-            let logits = classifier.logits(&basal);
-            let guess = |classes: &Tensor| guess_loss(self.loss, &logits, classes, None);
-            let loss = match mixup {
-                Some(mixup) if self.first_values_only => guess(classes) * mixup.share,
-                _ => of_both(mixup, classes, guess),
-            };
-            let asked = mixup.filter(|_| !self.first_values_only);
-            let right = tch::no_grad(|| of_both(asked, classes, |classes| accuracy(&logits, classes)));
-            verdict.add(name, loss, right, penalised.then(|| penalty(&logits, &basal)));
-        }
-        if let Some((classifier, weights)) = &self.combinations {
-            let logits = classifier.logits(&basal);
-            let guess = |classes: &Tensor| guess_loss(self.loss, &logits, classes, Some(weights));
-            let loss = of_both(mixup, &input.combinations, guess);
-            let right =
-                tch::no_grad(|| of_both(mixup, &input.combinations, |classes| macro_accuracy(&logits, classes)));
-            verdict.add("perts", loss, right, penalised.then(|| penalty(&logits, &basal)));
+        for of in self.classifiers() {
+            let logits = of.classifier.logits(&basal);
+            let (loss, right) = self.guess(&of, &logits, input, mixup);
+            verdict.add(of.name, loss, right, penalised.then(|| penalty(&logits, &basal)));
         }
         verdict
     }
@@ -147,7 +190,7 @@ impl Adversaries {
 }
 
 impl Verdict {
-    fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
+    pub(super) fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
         self.parts.push((format!("adv_{name}"), loss.detach()));
         self.parts.push((format!("acc_{name}"), accuracy));
         self.loss = &self.loss + loss;

@@ -94,6 +94,7 @@ impl Decoder {
             norm: model.norm_decoder,
             // The original builds the decoder of counts without dropout, whatever is asked for.
             dropout: if original && !gauss { 0.0 } else { model.dropout_rate_decoder },
+            sparse_input: false,
         };
         let p = parameters;
         if gauss {

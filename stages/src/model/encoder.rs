@@ -34,6 +34,7 @@ impl Encoder {
             width: settings.n_hidden_encoder,
             norm: settings.norm_encoder,
             dropout: settings.dropout_rate_encoder,
+            sparse_input: true,
         };
         let (width, latent) = (i64::from(settings.n_hidden_encoder), i64::from(settings.n_latent));
         let p = parameters;
@@ -61,12 +62,23 @@ impl Encoder {
 
     /// The point, or one drawn from the normal.
     pub(super) fn drawn(&self, x: &Tensor, mode: Mode, noise: Option<&Tensor>) -> Basal {
+        self.of_hidden(&self.hidden().forward(x, mode), noise)
+    }
+
+    /// The hidden layers.
+    pub(super) fn hidden(&self) -> &HiddenLayers {
         match self {
-            Self::Point { .. } => Basal { latent: self.point(x, mode), drawn_from: None },
-            Self::Normal { hidden, mean, variance } => {
-                let hidden = hidden.forward(x, mode);
-                let mean = mean.forward(&hidden);
-                let deviation = (variance.forward(&hidden).softplus() + SMALLEST_VARIANCE).sqrt();
+            Self::Point { hidden, .. } | Self::Normal { hidden, .. } => hidden,
+        }
+    }
+
+    /// What follows the activations of the hidden layers.
+    pub(super) fn of_hidden(&self, hidden: &Tensor, noise: Option<&Tensor>) -> Basal {
+        match self {
+            Self::Point { latent, .. } => Basal { latent: latent.forward(hidden), drawn_from: None },
+            Self::Normal { mean, variance, .. } => {
+                let mean = mean.forward(hidden);
+                let deviation = (variance.forward(hidden).softplus() + SMALLEST_VARIANCE).sqrt();
                 let noise = noise.map_or_else(|| mean.randn_like(), Tensor::shallow_clone);
                 Basal { latent: &mean + &deviation * noise, drawn_from: Some((mean, deviation)) }
             }

@@ -1,5 +1,7 @@
 //! A batch becomes tensors: copied to the device as CSR in its narrow types, made dense there where it must be.
 
+use std::cell::OnceCell;
+
 use schemas::batch::{Expression, Genes, Labels, Values};
 use tch::{Device, Kind, Tensor};
 
@@ -10,14 +12,16 @@ use crate::batch::Batch;
 pub struct Cells {
     /// How many rows and columns the dense matrix would have.
     pub shape: [i64; 2],
-    /// Where the non-zeros stand in the flattened dense matrix, `[non-zeros]`, int64.
-    pub places: Tensor,
+    /// Where each row starts among the non-zeros, `[cells + 1]`, int64.
+    pub pointers: Tensor,
     /// The gene of each non-zero, `[non-zeros]`, int64.
     pub genes: Tensor,
     /// The non-zeros, `[non-zeros]`.
     pub values: Tensor,
     /// Each cell's sum over genes, `[cells, 1]`.
     pub library: Tensor,
+    /// What [`Cells::places`] gives, once it was asked for.
+    places: OnceCell<Tensor>,
 }
 
 /// What a model sees of a batch.
@@ -55,15 +59,16 @@ impl Input {
     /// The same tensors once more.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
-        let Cells { shape, places, genes, values, library } = &self.cells;
+        let Cells { shape, pointers, genes, values, library, places } = &self.cells;
         let again = Tensor::shallow_clone;
         Self {
             cells: Cells {
                 shape: *shape,
-                places: again(places),
+                pointers: again(pointers),
                 genes: again(genes),
                 values: again(values),
                 library: again(library),
+                places: places.get().map(again).map_or_else(OnceCell::new, OnceCell::from),
             },
             perturbations: again(&self.perturbations),
             doses: again(&self.doses),
@@ -80,9 +85,17 @@ impl Cells {
         let rows = i64::try_from(expression.rows()).unwrap_or(i64::MAX);
         let ids = gene_ids(&expression.genes, device);
         let values = values_tensor(&expression.values, device).to_kind(kind);
-        let row_of = row_of_each(expression, device);
-        let library = Tensor::zeros([rows], (kind, device)).index_add_(0, &row_of, &values).unsqueeze(-1);
-        Self { shape: [rows, genes], places: row_of * genes + &ids, genes: ids, values, library }
+        let pointers: Vec<i64> = expression.row_pointers.iter().map(|pointer| i64::from(*pointer)).collect();
+        let mut library = vec![0.0_f64; expression.rows()];
+        expression.for_each(|row, _, value| library[row] += f64::from(value));
+        Self {
+            shape: [rows, genes],
+            pointers: Tensor::from_slice(&pointers).to_device(device),
+            genes: ids,
+            values,
+            library: Tensor::from_slice(&library).to_kind(kind).to_device(device).unsqueeze(-1),
+            places: OnceCell::new(),
+        }
     }
 
     /// The rows of a dense matrix `[cells, genes]`.
@@ -91,13 +104,24 @@ impl Cells {
         let genes = dense.size()[1];
         let flat = dense.reshape([-1]);
         let places = flat.nonzero().view([-1]);
+        let first = Tensor::zeros([1], (Kind::Int64, dense.device()));
+        let counts = dense.ne(0.0).sum_dim_intlist([1_i64].as_slice(), false, Kind::Int64);
         Self {
             shape: [dense.size()[0], genes],
+            pointers: Tensor::cat(&[first, counts.cumsum(0, Kind::Int64)], 0),
             genes: places.remainder(genes),
             values: flat.index_select(0, &places),
             library: dense.sum_dim_intlist([1_i64].as_slice(), true, dense.kind()),
-            places,
+            places: OnceCell::from(places),
         }
+    }
+
+    /// Where the non-zeros stand in the flattened dense matrix, `[non-zeros]`, int64.
+    pub fn places(&self) -> &Tensor {
+        self.places.get_or_init(|| {
+            let lengths = self.pointers.diff(1, 0, None::<&Tensor>, None::<&Tensor>);
+            Tensor::repeat_interleave(&lengths, self.values.size()[0]) * self.shape[1] + &self.genes
+        })
     }
 
     /// The dense matrix, `[cells, genes]`.
@@ -112,7 +136,7 @@ impl Cells {
 
     fn scattered(&self, values: &Tensor) -> Tensor {
         let mut dense = Tensor::zeros([self.shape[0] * self.shape[1]], (values.kind(), values.device()));
-        let _ = dense.scatter_(0, &self.places, values);
+        let _ = dense.scatter_(0, self.places(), values);
         dense.view(self.shape)
     }
 }
@@ -139,14 +163,6 @@ fn values_tensor(values: &Values, device: Device) -> Tensor {
 
 fn widened(bits: Tensor, mask: i64, device: Device) -> Tensor {
     bits.to_device(device).to_kind(Kind::Int64).bitwise_and(mask)
-}
-
-/// The row of each non-zero, `[non-zeros]`, int64.
-fn row_of_each(expression: &Expression, device: Device) -> Tensor {
-    let pointers = &expression.row_pointers;
-    let entries = i64::from(pointers.last().copied().unwrap_or(0));
-    let lengths: Vec<i64> = pointers.windows(2).map(|pair| i64::from(pair[1] - pair[0])).collect();
-    Tensor::repeat_interleave(&Tensor::from_slice(&lengths).to_device(device), entries)
 }
 
 fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
@@ -199,6 +215,7 @@ mod tests {
         );
         assert_eq!(Vec::<f64>::try_from(cells.library.view([-1])).expect("numbers"), [3.0, 0.0, 40_008.0]);
         let back = Cells::from_dense(&dense);
-        assert_eq!((back.places, back.genes, back.values), (cells.places, cells.genes, cells.values));
+        assert_eq!(back.places(), cells.places());
+        assert_eq!((back.pointers, back.genes, back.values), (cells.pointers, cells.genes, cells.values));
     }
 }

@@ -6,9 +6,9 @@ use tch::Tensor;
 use super::parameters::Parameters;
 
 /// Share of the newest batch in the running statistics of batch norm.
-const BATCH_NORM_MOMENTUM: f64 = 0.01;
-const BATCH_NORM_EPSILON: f64 = 1e-3;
-const LAYER_NORM_EPSILON: f64 = 1e-5;
+pub(super) const BATCH_NORM_MOMENTUM: f64 = 0.01;
+pub(super) const BATCH_NORM_EPSILON: f64 = 1e-3;
+pub(super) const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// Whether dropout drops and batch norm looks at its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub enum Mode {
 /// `x Wᵀ + b`, drawn evenly from ±1/√inputs.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
 }
 
 impl Linear {
@@ -37,6 +37,13 @@ impl Linear {
         }
     }
 
+    /// The same, with weights that lie in memory by input: each non-zero of a sparse input needs one run of them.
+    fn of_sparse(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Self {
+        let layer = Self::new(parameters, name, inputs, outputs);
+        let turned = tch::no_grad(|| layer.weight.tr().contiguous().tr().detach());
+        Self { weight: parameters.learn(&format!("{name}.weight"), turned), ..layer }
+    }
+
     /// `x Wᵀ + b` of a `[cells, inputs]` tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
@@ -46,10 +53,10 @@ impl Linear {
 /// Hidden layers: linear, batch norm, layer norm, ReLU, dropout, in this order, each where it is on.
 #[derive(Debug)]
 pub struct HiddenLayers {
-    layers: Vec<(Linear, Option<BatchNorm>)>,
-    width: i64,
-    layer_norm: bool,
-    dropout: f64,
+    pub(super) layers: Vec<(Linear, Option<BatchNorm>)>,
+    pub(super) width: i64,
+    pub(super) layer_norm: bool,
+    pub(super) dropout: f64,
 }
 
 /// How hidden layers are made.
@@ -63,6 +70,8 @@ pub struct HiddenShape {
     pub norm: Norm,
     /// Share of activations that training drops.
     pub dropout: f64,
+    /// Whether most of the input is 0.
+    pub sparse_input: bool,
 }
 
 impl HiddenLayers {
@@ -71,7 +80,11 @@ impl HiddenLayers {
         let width = i64::from(shape.width);
         let layers = (0..shape.layers).map(|index| {
             let name = format!("{name}.fc_layers.Layer {index}");
-            let linear = Linear::new(parameters, &format!("{name}.0"), if index == 0 { inputs } else { width }, width);
+            let (first, part) = (index == 0, format!("{name}.0"));
+            let linear = match first && shape.sparse_input {
+                true => Linear::of_sparse(parameters, &part, inputs, width),
+                false => Linear::new(parameters, &part, if first { inputs } else { width }, width),
+            };
             (linear, shape.norm.batch().then(|| BatchNorm::new(parameters, &format!("{name}.1"), width)))
         });
         Self { layers: layers.collect(), width, layer_norm: shape.norm.layer(), dropout: shape.dropout }
@@ -98,11 +111,11 @@ impl HiddenLayers {
 }
 
 #[derive(Debug)]
-struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+pub(super) struct BatchNorm {
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    pub(super) running_mean: Tensor,
+    pub(super) running_var: Tensor,
 }
 
 impl BatchNorm {

@@ -60,7 +60,7 @@ fn of_non_zeros(mean: &Tensor, theta: &Tensor, log_sum: &Tensor, cells: &Cells) 
 }
 
 fn at_non_zeros(dense: &Tensor, cells: &Cells) -> Tensor {
-    dense.view([-1]).index_select(0, &cells.places)
+    dense.view([-1]).index_select(0, cells.places())
 }
 
 /// Log-likelihood of a normal, summed over cells and genes.

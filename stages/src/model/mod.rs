@@ -9,13 +9,14 @@
 //! ```
 //!
 //! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
-//! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`input`] how a batch becomes tensors. Operations on
+//! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU, [`input`] how a batch becomes tensors. Operations on
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
 pub mod adversary;
 pub mod decoder;
 pub mod draws;
 pub mod encoder;
+pub mod fused;
 pub mod input;
 pub mod layers;
 pub mod losses;

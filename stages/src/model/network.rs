@@ -21,13 +21,13 @@ pub struct Network {
     pub parameters: Parameters,
     genes: i64,
     latent: i64,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     perturbations: Perturbations,
     /// An embedding table a covariate.
     covariates: Vec<Tensor>,
     /// Which of the covariates is the batch.
     batch: Option<usize>,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
 }
 
 /// Latents of a batch, each `[cells, latent]`.
@@ -175,6 +175,11 @@ impl Network {
     /// All latents of a batch, as it is trained on: mixed and drawn as `draws` say.
     #[must_use]
     pub fn latent(&self, input: &Input, mode: Mode, draws: &Draws) -> Latent {
+        self.latent_of(self.basal(&input.cells, mode, draws.noise.as_ref()), input, draws)
+    }
+
+    /// The same where the basal latents are known.
+    pub(super) fn latent_of(&self, basal: Basal, input: &Input, draws: &Draws) -> Latent {
         let cells = input.cells.shape[0];
         let mut batch = None;
         let mut covariates = self.no_covariates(cells);
@@ -186,7 +191,7 @@ impl Network {
             }
         }
         let latent = Latent {
-            basal: self.basal(&input.cells, mode, draws.noise.as_ref()),
+            basal,
             perturbation: self.perturbation_latent(&input.perturbations, &input.doses),
             covariates,
             batch,

@@ -5,26 +5,26 @@ use std::{collections::BTreeMap, path::Path};
 use schemas::{Error, Result};
 use tch::Tensor;
 
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
-const EPSILON: f64 = 1e-8;
+pub(super) const BETA_1: f64 = 0.9;
+pub(super) const BETA_2: f64 = 0.999;
+pub(super) const EPSILON: f64 = 1e-8;
 
 /// Adam over some named parameters.
 #[derive(Debug)]
 pub struct Adam {
     name: &'static str,
-    weight_decay: f64,
-    clip: f64,
-    slots: Vec<Slot>,
+    pub(super) weight_decay: f64,
+    pub(super) clip: f64,
+    pub(super) slots: Vec<Slot>,
 }
 
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     name: String,
-    parameter: Tensor,
-    first: Tensor,
-    second: Tensor,
-    steps: i32,
+    pub(super) parameter: Tensor,
+    pub(super) first: Tensor,
+    pub(super) second: Tensor,
+    pub(super) steps: i32,
 }
 
 impl Adam {
@@ -98,8 +98,8 @@ impl Adam {
         let mut state = BTreeMap::new();
         for slot in &self.slots {
             let key = |part: &str| format!("{}.{part}.{}", self.name, slot.name);
-            state.insert(key("first"), slot.first.copy());
-            state.insert(key("second"), slot.second.copy());
+            state.insert(key("first"), slot.first.contiguous().copy());
+            state.insert(key("second"), slot.second.contiguous().copy());
             state.insert(key("steps"), Tensor::from(i64::from(slot.steps)));
         }
         state

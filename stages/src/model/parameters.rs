@@ -79,7 +79,7 @@ impl Parameters {
     /// A copy of everything, detached from what comes later.
     #[must_use]
     pub fn snapshot(&self) -> BTreeMap<String, Tensor> {
-        tch::no_grad(|| self.all().map(|(name, tensor)| (name.clone(), tensor.copy())).collect())
+        tch::no_grad(|| self.all().map(|(name, tensor)| (name.clone(), tensor.contiguous().copy())).collect())
     }
 
     /// Overwrites everything with tensors of the same names; others among them are not looked at.

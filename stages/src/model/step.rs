@@ -9,8 +9,14 @@ use schemas::{Result, config::Plan};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    adversary::Adversaries, draws::Draws, input::Input, layers::Mode, losses::reconstruction, network::Network,
-    optimiser::Adam, schedule::Schedule,
+    adversary::{Adversaries, Verdict},
+    draws::Draws,
+    input::{Cells, Input},
+    layers::Mode,
+    losses::reconstruction,
+    network::Network,
+    optimiser::Adam,
+    schedule::Schedule,
 };
 use crate::vocabulary::Vocabulary;
 
@@ -56,12 +62,24 @@ impl StepLosses {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    fn add(&mut self, name: &str, value: &Tensor) {
+    pub(super) fn add(&mut self, name: &str, value: &Tensor) {
         self.values.push((name.to_owned(), value.detach()));
     }
 
-    fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64) {
-        let norm = adam.step(gradients, learning_rate);
+    /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
+    /// after the autoencoder's step is what is told.
+    pub(super) fn judged(&mut self, verdict: Verdict) {
+        self.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
+        self.add("adversary", &verdict.loss);
+        self.values.extend(verdict.parts);
+        if let Some(penalty) = &verdict.penalty {
+            self.add("penalty", penalty);
+        }
+    }
+
+    /// Lets an optimiser make a step, in one of the ways that there are for it.
+    pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: AdamStep) {
+        let norm = step(adam, gradients, learning_rate);
         self.add(&format!("norm_{}", adam.name()), &norm);
         self.updates += 1;
     }
@@ -128,29 +146,101 @@ impl Learner {
     }
 }
 
+/// A way to make a step of an optimiser: gradients and learning rate go in, the norm of the gradients comes out.
+pub(super) type AdamStep = fn(&mut Adam, &[Tensor], f64) -> Tensor;
+
+/// The parts of a step that engines compute in their own ways.
+pub(super) trait Sides {
+    /// The basal latent alone, without a gradient.
+    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor;
+
+    /// The full forward pass, and where it `learns` the update; returns the basal latent, detached.
+    fn autoencoder(
+        &self,
+        learner: &mut Learner,
+        input: &Input,
+        draws: &Draws,
+        learns: bool,
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    ) -> Tensor;
+
+    /// The update of the adversaries, from basal latents.
+    fn adversaries(
+        &self,
+        learner: &mut Learner,
+        basal: &Tensor,
+        input: &Input,
+        draws: &Draws,
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    );
+}
+
+/// A step: whoever's turn it is by the schedule.
+pub(super) fn turns(
+    sides: &impl Sides,
+    learner: &mut Learner,
+    input: &Input,
+    draws: &Draws,
+    schedule: Schedule,
+) -> StepLosses {
+    let mixed = draws.mixup.as_ref().map(|mixup| mixup.of_input(input));
+    let input = mixed.as_ref().unwrap_or(input);
+    let guessing = learner.adversaries.any();
+    let autoencoder_learns = schedule.autoencoder_learns || !guessing;
+    let plan = &learner.plan;
+    // On batches that only the adversaries learn from, the original runs the decoder all the same.
+    let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
+    let mut losses = StepLosses::default();
+    let basal = if autoencoder_learns || decodes {
+        sides.autoencoder(learner, input, draws, autoencoder_learns, schedule, &mut losses)
+    } else {
+        sides.basal(&learner.network, &input.cells, draws)
+    };
+    if guessing && schedule.adversaries_learn {
+        sides.adversaries(learner, &basal, input, draws, schedule, &mut losses);
+    }
+    losses
+}
+
 /// Steps by libtorch's operations and automatic differentiation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
 impl Engine for Plain {
     fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
-        let mixed = draws.mixup.as_ref().map(|mixup| mixup.of_input(input));
-        let input = mixed.as_ref().unwrap_or(input);
-        let guessing = learner.adversaries.any();
-        let autoencoder_learns = schedule.autoencoder_learns || !guessing;
-        let plan = &learner.plan;
-        // On batches that only the adversaries learn from, the original runs the decoder all the same.
-        let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
-        let mut losses = StepLosses::default();
-        let basal = if autoencoder_learns || decodes {
-            autoencoder_step(learner, input, draws, autoencoder_learns, schedule, &mut losses)
-        } else {
-            tch::no_grad(|| learner.network.basal(&input.cells, Mode::Train, draws.noise.as_ref()).latent)
-        };
-        if guessing && schedule.adversaries_learn {
-            adversary_step(learner, &basal, input, draws, schedule, &mut losses);
-        }
-        losses
+        turns(self, learner, input, draws, schedule)
+    }
+}
+
+impl Sides for Plain {
+    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor {
+        tch::no_grad(|| network.basal(cells, Mode::Train, draws.noise.as_ref()).latent)
+    }
+
+    fn autoencoder(
+        &self,
+        learner: &mut Learner,
+        input: &Input,
+        draws: &Draws,
+        learns: bool,
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    ) -> Tensor {
+        autoencoder_step(learner, input, draws, learns, schedule, losses)
+    }
+
+    fn adversaries(
+        &self,
+        learner: &mut Learner,
+        basal: &Tensor,
+        input: &Input,
+        draws: &Draws,
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    ) {
+        adversary_step(learner, basal, input, draws, schedule, losses);
     }
 }
 
@@ -192,11 +282,12 @@ fn autoencoder_step(
     parameters.extend(learner.doser_adam.parameters());
     let gradients = Tensor::run_backward(&[total], &parameters, false, false);
     let (autoencoder, doser) = gradients.split_at(autoencoder_count);
-    losses.learned(&mut learner.autoencoder_adam, autoencoder, learner.plan.train.lr * schedule.rate);
-    losses.learned(&mut learner.doser_adam, doser, learner.plan.train.doser_lr * schedule.rate);
+    losses.learned(&mut learner.autoencoder_adam, autoencoder, learner.plan.train.lr * schedule.rate, Adam::step);
+    losses.learned(&mut learner.doser_adam, doser, learner.plan.train.doser_lr * schedule.rate, Adam::step);
     basal
 }
 
+/// The update of the adversaries by automatic differentiation.
 fn adversary_step(
     learner: &mut Learner,
     basal: &Tensor,
@@ -206,17 +297,12 @@ fn adversary_step(
     losses: &mut StepLosses,
 ) {
     let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
-    // Where both sides learn from a batch, what the adversaries lose after the autoencoder's step is what is told.
-    losses.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
-    losses.add("adversary", &verdict.loss);
-    losses.values.extend(verdict.parts);
-    let total = match verdict.penalty {
-        Some(penalty) => {
-            losses.add("penalty", &penalty);
-            verdict.loss + penalty * learner.plan.adversary.pen_adv
-        }
-        None => verdict.loss,
+    let total = match &verdict.penalty {
+        Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,
+        None => verdict.loss.shallow_clone(),
     };
+    losses.judged(verdict);
     let gradients = Tensor::run_backward(&[total], &learner.adversary_adam.parameters(), false, false);
-    losses.learned(&mut learner.adversary_adam, &gradients, learner.plan.adversary.adv_lr * schedule.rate);
+    let rate = learner.plan.adversary.adv_lr * schedule.rate;
+    losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step);
 }

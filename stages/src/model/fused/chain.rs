@@ -1,0 +1,252 @@
+//! Hidden layers forward and backward, without automatic differentiation: products by libtorch, all else by kernels.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    gradients::Gradients,
+    memory::{Number, numbers, numbers_mut},
+};
+use crate::{
+    kernels::{
+        layer::{
+            BatchNormBackward, BatchNormForward, CutBackward, CutForward, Dropout, LayerNormBackward, LayerNormForward,
+        },
+        sparse::{OwnedRows, Rows, SparseTimesDense},
+    },
+    model::{
+        input::Cells,
+        layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear},
+    },
+    simd::widest,
+};
+
+/// What goes into hidden layers.
+pub(super) enum Entry<'a> {
+    /// Rows of expression, and their values as the encoder reads them.
+    Sparse(&'a Cells, Tensor),
+    /// `[cells, inputs]`.
+    Dense(Tensor),
+}
+
+/// Seeds of the dropout of one step, a layer after the other.
+pub(super) struct Seeds(u32);
+
+impl Seeds {
+    /// Seeds that libtorch's generator draws.
+    pub(super) fn drawn() -> Self {
+        let drawn = Tensor::randint(1 << 32, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
+        Self(u32::try_from(drawn).unwrap_or(0))
+    }
+
+    fn next(&mut self, share: f64) -> Dropout {
+        self.0 = self.0.wrapping_mul(0x9e37_79b9).wrapping_add(1);
+        if 0.0 < share { Dropout::new(share, self.0) } else { Dropout::none() }
+    }
+}
+
+/// A pass through hidden layers, with what the way back needs.
+pub(super) struct Pass<'a> {
+    entry: Entry<'a>,
+    pub(super) layers: &'a HiddenLayers,
+    pub(super) steps: Vec<Step>,
+}
+
+/// One layer of a pass.
+pub(super) struct Step {
+    /// What the linear layer gave, `[cells, width]`.
+    pub(super) linear: Tensor,
+    /// What came of it.
+    pub(super) output: Tensor,
+    /// Mean and one over the deviation: of features with batch norm, of cells with layer norm, of nothing without.
+    pub(super) statistics: Vec<Tensor>,
+    pub(super) dropout: Dropout,
+}
+
+impl<'a> Pass<'a> {
+    /// Whether these layers can be passed: one norm at most.
+    pub(super) fn can(layers: &HiddenLayers) -> bool {
+        !layers.layers.is_empty() && layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
+    }
+
+    /// Passes in training mode: batch norm looks at the batch, and its running statistics move.
+    pub(super) fn forward<T: Number>(layers: &'a HiddenLayers, entry: Entry<'a>, seeds: &mut Seeds) -> Self {
+        let _no_grad = tch::no_grad_guard();
+        let mut pass = Self { entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
+        for (linear, norm) in &layers.layers {
+            let raw = match pass.steps.last() {
+                Some(step) => linear.forward(&step.output),
+                None => match &pass.entry {
+                    Entry::Dense(x) => linear.forward(x),
+                    Entry::Sparse(cells, values) => of_sparse::<T>(linear, rows::<T>(cells, values), layers.width),
+                },
+            };
+            let dropout = seeds.next(layers.dropout);
+            pass.steps.push(match norm {
+                Some(norm) => batch_norm::<T>(norm, raw, dropout),
+                None if layers.layer_norm => layer_norm::<T>(raw, layers.width, dropout),
+                None => cut::<T>(raw, layers.width, dropout),
+            });
+        }
+        pass
+    }
+
+    /// The last layer's activations, `[cells, width]`.
+    pub(super) fn output(&self) -> &Tensor {
+        &self.steps[self.steps.len() - 1].output
+    }
+
+    /// From the gradient by the output to those by the parameters; returns the one by the input, where that is dense.
+    pub(super) fn backward<T: Number>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
+        self.backward_with::<T>(gradient, &[], found)
+    }
+
+    /// The same where something is added to the gradient by each linear layer's output.
+    pub(super) fn backward_with<T: Number>(
+        &self,
+        gradient: Tensor,
+        onto: &[Option<Tensor>],
+        found: &mut Gradients,
+    ) -> Option<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let mut gradient = gradient.contiguous();
+        for at in (0..self.steps.len()).rev() {
+            let ((linear, norm), step) = (&self.layers.layers[at], &self.steps[at]);
+            match norm {
+                Some(norm) => batch_norm_back::<T>(norm, step, &mut gradient, found),
+                None => self.cut_back::<T>(step, &mut gradient),
+            }
+            if let Some(Some(more)) = onto.get(at) {
+                gradient += more;
+            }
+            let input = match (at.checked_sub(1), &self.entry) {
+                (Some(before), _) => &self.steps[before].output,
+                (None, Entry::Dense(x)) => x,
+                (None, Entry::Sparse(cells, values)) => {
+                    found.add(&linear.weight, weight_by_sparse::<T>(cells, values, &gradient));
+                    found.add(&linear.bias, column_sums(&gradient));
+                    return None;
+                }
+            };
+            gradient = linear_back(linear, input, &gradient, found);
+        }
+        Some(gradient)
+    }
+
+    fn cut_back<T: Number>(&self, step: &Step, gradient: &mut Tensor) {
+        let (output, dropout) = (numbers::<T>(&step.output), step.dropout);
+        let gradient = numbers_mut::<T>(gradient);
+        match &step.statistics[..] {
+            [mean, inverse] => widest(LayerNormBackward {
+                input: numbers::<T>(&step.linear),
+                output,
+                width: width(self.layers.width),
+                mean: numbers(mean),
+                inverse: numbers(inverse),
+                dropout,
+                gradient,
+            }),
+            _ => widest(CutBackward { output, dropout, gradient }),
+        }
+    }
+}
+
+/// Notes the gradients of a linear layer, and returns the one by its input.
+pub(super) fn linear_back(linear: &Linear, input: &Tensor, gradient: &Tensor, found: &mut Gradients) -> Tensor {
+    found.add(&linear.weight, gradient.tr().matmul(input));
+    found.add(&linear.bias, column_sums(gradient));
+    gradient.matmul(&linear.weight)
+}
+
+fn column_sums(x: &Tensor) -> Tensor {
+    x.sum_dim_intlist([0_i64].as_slice(), false, x.kind())
+}
+
+fn width(width: i64) -> usize {
+    usize::try_from(width).unwrap_or(0)
+}
+
+/// The rows of cells with these values.
+pub(super) fn rows<'a, T: Number>(cells: &'a Cells, values: &'a Tensor) -> Rows<'a, T> {
+    Rows { pointers: numbers(&cells.pointers), columns: numbers(&cells.genes), values: numbers(values) }
+}
+
+fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Tensor {
+    let cells = i64::try_from(rows.count()).unwrap_or(i64::MAX);
+    let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
+    // No copy where the weight lies by input.
+    let by_input = linear.weight.tr().contiguous();
+    let (dense, bias) = (numbers::<T>(&by_input), Some(numbers::<T>(&linear.bias)));
+    widest(SparseTimesDense { rows, dense, bias, width: width(outputs), out: numbers_mut(&mut out) });
+    out
+}
+
+fn weight_by_sparse<T: Number>(cells: &Cells, values: &Tensor, gradient: &Tensor) -> Tensor {
+    let (genes, outputs) = (cells.shape[1], gradient.size()[1]);
+    let mut out = Tensor::empty([genes, outputs], (T::KIND, Device::Cpu));
+    let by_gene = OwnedRows::transposed(rows::<T>(cells, values), width(genes));
+    widest(SparseTimesDense {
+        rows: by_gene.view(),
+        dense: numbers::<T>(gradient),
+        bias: None,
+        width: width(outputs),
+        out: numbers_mut(&mut out),
+    });
+    out.tr()
+}
+
+fn batch_norm<T: Number>(norm: &BatchNorm, linear: Tensor, dropout: Dropout) -> Step {
+    let mut output = linear.empty_like();
+    let [mut mean, mut variance, mut inverse] = std::array::from_fn(|_| norm.running_mean.empty_like());
+    widest(BatchNormForward {
+        input: numbers::<T>(&linear),
+        weight: numbers(&norm.weight),
+        bias: numbers(&norm.bias),
+        epsilon: BATCH_NORM_EPSILON,
+        dropout,
+        output: numbers_mut(&mut output),
+        statistics: [numbers_mut(&mut mean), numbers_mut(&mut variance), numbers_mut(&mut inverse)],
+    });
+    #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
+    let cells = linear.size()[0] as f64;
+    let _ = norm.running_mean.shallow_clone().lerp_(&mean, BATCH_NORM_MOMENTUM);
+    let unbiased = variance * (cells / (cells - 1.0));
+    let _ = norm.running_var.shallow_clone().lerp_(&unbiased, BATCH_NORM_MOMENTUM);
+    Step { linear, output, statistics: vec![mean, inverse], dropout }
+}
+
+fn batch_norm_back<T: Number>(norm: &BatchNorm, step: &Step, gradient: &mut Tensor, found: &mut Gradients) {
+    let [mut of_weight, mut of_bias] = std::array::from_fn(|_| norm.running_mean.empty_like());
+    widest(BatchNormBackward {
+        input: numbers::<T>(&step.linear),
+        output: numbers(&step.output),
+        weight: numbers(&norm.weight),
+        mean: numbers(&step.statistics[0]),
+        inverse: numbers(&step.statistics[1]),
+        dropout: step.dropout,
+        gradient: numbers_mut(gradient),
+        of_weight: numbers_mut(&mut of_weight),
+        of_bias: numbers_mut(&mut of_bias),
+    });
+    found.add(&norm.weight, of_weight);
+    found.add(&norm.bias, of_bias);
+}
+
+fn layer_norm<T: Number>(linear: Tensor, features: i64, dropout: Dropout) -> Step {
+    let mut output = linear.empty_like();
+    let [mut mean, mut inverse] = std::array::from_fn(|_| Tensor::empty([linear.size()[0]], (T::KIND, Device::Cpu)));
+    widest(LayerNormForward {
+        input: numbers::<T>(&linear),
+        width: width(features),
+        epsilon: LAYER_NORM_EPSILON,
+        dropout,
+        output: numbers_mut(&mut output),
+        statistics: [numbers_mut(&mut mean), numbers_mut(&mut inverse)],
+    });
+    Step { linear, output, statistics: vec![mean, inverse], dropout }
+}
+
+fn cut<T: Number>(linear: Tensor, features: i64, dropout: Dropout) -> Step {
+    let mut output = linear;
+    widest(CutForward { activations: numbers_mut::<T>(&mut output), width: width(features), dropout });
+    Step { linear: output.shallow_clone(), output, statistics: Vec::new(), dropout }
+}

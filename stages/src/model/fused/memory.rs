@@ -1,0 +1,79 @@
+//! The memory of tensors, for kernels.
+#![expect(
+    unsafe_code,
+    reason = "libtorch hands out its memory as an address; what it holds is asked before it is used"
+)]
+
+use tch::{Device, Tensor, kind::Element};
+
+use crate::kernels::real::Real;
+
+/// What kernels and libtorch both compute with.
+pub(super) trait Number: Real + Element {}
+
+impl Number for f32 {}
+impl Number for f64 {}
+
+/// Numbers of a tensor on the CPU, in the order of its dimensions.
+///
+/// # Panics
+/// If it is of another kind, elsewhere, or does not lie in one piece.
+pub(super) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
+    let count = checked::<T>(tensor);
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: a contiguous tensor on the CPU is so many numbers of its kind from its address on, all set; it keeps them alive
+    // for as long as it is borrowed. Nobody writes to them meanwhile: a step runs on one thread, and borrows for writing
+    // (below) what it made itself or what it alone learns.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), count) }
+}
+
+/// The same to write to.
+///
+/// Tensors can share their memory, which their types don't tell: callers hand in a tensor that they have made, or that nothing
+/// else is borrowed from.
+///
+/// # Panics
+/// As [`numbers`].
+pub(super) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
+    let count = checked::<T>(tensor);
+    if count == 0 {
+        return &mut [];
+    }
+    // SAFETY: as above; that no other slice of this memory is in use is what callers see to.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), count) }
+}
+
+fn checked<T: Element>(tensor: &Tensor) -> usize {
+    assert!(
+        tensor.kind() == T::KIND && tensor.device() == Device::Cpu && tensor.is_contiguous(),
+        "a kernel was given a tensor of {:?} on {:?}, with strides {:?}",
+        tensor.kind(),
+        tensor.device(),
+        tensor.stride()
+    );
+    tensor.numel()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_tensors_numbers_are_read_and_written_in_place() {
+        let mut tensor = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]).view([2, 2]);
+        numbers_mut::<f32>(&mut tensor)[2] = 7.0;
+        assert_eq!(numbers::<f32>(&tensor), [1.0, 2.0, 7.0, 4.0]);
+        assert_eq!(tensor.double_value(&[1, 0]), 7.0);
+        assert!(numbers::<f64>(&Tensor::zeros([0, 3], (Kind::Double, Device::Cpu))).is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "strides [1, 2]")]
+    fn a_tensor_that_lies_otherwise_is_refused() {
+        numbers::<f32>(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)).tr());
+    }
+}

@@ -1,0 +1,205 @@
+//! Steps on the CPU with kernels in the place of libtorch's operations.
+//!
+//! What is large is computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), of which the
+//! encoder's first reads the non-zeros alone; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
+//! pass. What lies between encoder and decoder is small and has many forms (embeddings, doses, mixup, adversaries): there
+//! automatic differentiation goes on, from the encoder's last activations to the latent that is decoded. The adversaries' own update is computed by hand again, with
+//! their gradient penalty in closed form ([`penalty`]).
+//!
+//! It computes what [`Plain`] computes, to rounding; only dropout draws otherwise. Where it can't, it lets [`Plain`] do it.
+
+mod adam;
+mod chain;
+mod gradients;
+mod judges;
+mod memory;
+mod penalty;
+
+use tch::{Device, Kind, Tensor};
+
+use self::{
+    chain::{Entry, Pass, Seeds, linear_back, rows},
+    gradients::Gradients,
+    memory::{Number, numbers, numbers_mut},
+};
+use super::{
+    decoder::Decoder,
+    draws::Draws,
+    input::{Cells, Input},
+    layers::{HiddenLayers, Linear},
+    network::Network,
+    optimiser::Adam,
+    schedule::Schedule,
+    step::{Engine, Learner, Plain, Sides, StepLosses, turns},
+};
+use crate::{kernels::negative_binomial::NegativeBinomial, simd::widest};
+
+/// Steps by kernels, on the CPU, of a network that decodes negative binomials.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fused;
+
+impl Fused {
+    /// Why it can't compute the steps of a network, if it can't.
+    #[must_use]
+    pub fn lacks(network: &Network) -> Option<&'static str> {
+        if network.parameters.device() != Device::Cpu {
+            return Some("it computes on the CPU alone");
+        }
+        let Some((decoder, ..)) = parts(network) else {
+            return Some("it knows no reconstruction but nb");
+        };
+        let passes = Pass::can(network.encoder.hidden()) && Pass::can(decoder);
+        (!passes).then_some("its hidden layers have one norm at most")
+    }
+}
+
+/// Hidden layers, last layer and dispersion of a decoder of negative binomials.
+fn parts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
+    match &network.decoder {
+        Decoder::Counts { hidden, scale, dispersion, zeros: None, .. } => Some((hidden, scale, dispersion)),
+        Decoder::Counts { .. } | Decoder::Normal { .. } => None,
+    }
+}
+
+impl Engine for Fused {
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
+        match learner.network.parameters.kind() {
+            _ if Self::lacks(&learner.network).is_some() => Plain.step(learner, input, draws, schedule),
+            Kind::Double => turns(&Of::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
+            _ => turns(&Of::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
+        }
+    }
+}
+
+/// The sides of a step in one kind of numbers.
+struct Of<T>(std::marker::PhantomData<T>);
+
+impl<T: Number> Sides for Of<T> {
+    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let encoded = encode::<T>(network, cells, &mut Seeds::drawn());
+        network.encoder.of_hidden(encoded.output(), draws.noise.as_ref()).latent
+    }
+
+    fn autoencoder(
+        &self,
+        learner: &mut Learner,
+        input: &Input,
+        draws: &Draws,
+        learns: bool,
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    ) -> Tensor {
+        let _grad = (!learns).then(tch::no_grad_guard);
+        let (network, mut seeds) = (&learner.network, Seeds::drawn());
+        let encoded = encode::<T>(network, &input.cells, &mut seeds);
+        let top = encoded.output().detach().set_requires_grad(learns);
+        let latent = network.latent_of(network.encoder.of_hidden(&top, draws.noise.as_ref()), input, draws);
+        let z = latent.after();
+        let mut found = Gradients::default();
+        let (recon, slope) =
+            reconstruct::<T>(network, &z.detach(), &input.cells, &mut seeds, learns.then_some(&mut found));
+        losses.add("recon", &recon);
+        // Its gradient is that of the reconstruction; its value is of no use.
+        let total = match &slope {
+            Some(slope) => (&z * slope).sum(T::KIND),
+            None => recon,
+        };
+        let total = match latent.basal.divergence() {
+            Some(divergence) => {
+                losses.add("kl", &divergence);
+                total + divergence * schedule.divergence_weight
+            }
+            None => total,
+        };
+        let basal = latent.basal.latent.detach();
+        if !learns {
+            return basal;
+        }
+        let total = if schedule.adversarial && learner.adversaries.any() {
+            let verdict = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
+            losses.add("adversary", &verdict.loss);
+            losses.values.extend(verdict.parts);
+            total - verdict.loss * schedule.adversary_weight
+        } else {
+            total
+        };
+        let mut parameters = learner.autoencoder_adam.parameters();
+        parameters.extend(learner.doser_adam.parameters());
+        // What is not differentiated automatically: those of the encoder come last.
+        let others: Vec<&Tensor> =
+            parameters.iter().copied().filter(|parameter| !is_of(network.encoder.hidden(), parameter)).collect();
+        if let Some(slope) = found.add_others(&total, Some(&top), &others) {
+            encoded.backward::<T>(slope, &mut found);
+        }
+        drop(encoded);
+        let plan = &learner.plan;
+        let rates = [plan.train.lr, plan.train.doser_lr].map(|rate| rate * schedule.rate);
+        for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(rates) {
+            let gradients = found.of(&adam.parameters());
+            losses.learned(adam, &gradients, rate, Adam::step_at_once::<T>);
+        }
+        basal
+    }
+
+    fn adversaries(
+        &self,
+        learner: &mut Learner,
+        basal: &Tensor,
+        input: &Input,
+        draws: &Draws,
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    ) {
+        if !learner.adversaries.classifiers().all(|of| Pass::can(&of.classifier.hidden)) {
+            return Plain.adversaries(learner, basal, input, draws, schedule, losses);
+        }
+        let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
+        let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
+        losses.judged(verdict);
+        let gradients = found.of(&learner.adversary_adam.parameters());
+        let rate = plan.adv_lr * schedule.rate;
+        losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
+    }
+}
+
+fn is_of(layers: &HiddenLayers, parameter: &Tensor) -> bool {
+    layers.layers.iter().any(|(linear, norm)| {
+        let norm = norm.iter().flat_map(|norm| [&norm.weight, &norm.bias]);
+        [&linear.weight, &linear.bias].into_iter().chain(norm).any(|own| own.data_ptr() == parameter.data_ptr())
+    })
+}
+
+fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut Seeds) -> Pass<'a> {
+    Pass::forward::<T>(network.encoder.hidden(), Entry::Sparse(cells, cells.values.log1p()), seeds)
+}
+
+/// The loss of cells whose latents these are; with `found` it notes the gradients by the decoder's parameters, and returns the
+/// one by the latents.
+fn reconstruct<T: Number>(
+    network: &Network,
+    latent: &Tensor,
+    cells: &Cells,
+    seeds: &mut Seeds,
+    found: Option<&mut Gradients>,
+) -> (Tensor, Option<Tensor>) {
+    let _no_grad = tch::no_grad_guard();
+    let Some((hidden, scale, dispersion)) = parts(network) else {
+        unreachable!("`Fused::lacks` has looked at the decoder")
+    };
+    let decoded = Pass::forward::<T>(hidden, Entry::Dense(latent.contiguous()), seeds);
+    let mut logits = scale.forward(decoded.output());
+    let mut by_dispersion = found.is_some().then(|| dispersion.detach().zeros_like());
+    let loss = widest(NegativeBinomial {
+        logits: numbers_mut::<T>(&mut logits),
+        cells: rows::<T>(cells, &cells.values),
+        library: numbers(&cells.library),
+        dispersion: numbers(dispersion),
+        slopes: by_dispersion.as_mut().map(numbers_mut),
+    });
+    let loss = Tensor::from(loss).to_kind(T::KIND);
+    let Some((found, by_dispersion)) = found.zip(by_dispersion) else { return (loss, None) };
+    found.add(dispersion, by_dispersion);
+    let by_hidden = linear_back(scale, decoded.output(), &logits, found);
+    (loss, decoded.backward::<T>(by_hidden, found))
+}
