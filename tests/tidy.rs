@@ -100,7 +100,7 @@ fn only_flows_say_which_stage_follows_which() {
 }
 
 #[test]
-fn what_is_unsafe_lives_in_four_files_and_says_why_it_is_sound() {
+fn what_is_unsafe_lives_in_five_files_and_says_why_it_is_sound() {
     let sources = sources(&["schemas", "stages", "pipeline"]);
     let mut unsafe_files = BTreeSet::new();
     for file in &sources {
@@ -112,7 +112,7 @@ fn what_is_unsafe_lives_in_four_files_and_says_why_it_is_sound() {
             assert!(says_why, "{}:{}: an unsafe block without a SAFETY comment right above", file.path, at + 1);
         }
     }
-    assert!(unsafe_files.len() <= 4, "unsafe code in more than four files: {unsafe_files:?}");
+    assert!(unsafe_files.len() <= 5, "unsafe code in more than five files: {unsafe_files:?}");
 }
 
 #[test]
