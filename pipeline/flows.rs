@@ -68,8 +68,8 @@ impl Resources {
         }
     }
 
-    /// Bytes of unpacked blocks that a road from an atlas holds at most: a quarter of the memory where rows are shuffled, three
-    /// quarters where they lie as in the source, which is a window of the default size at 480 non-zeros a cell; or all blocks.
+    /// Bytes of unpacked blocks that a road from an atlas holds at most: a quarter of the memory where rows are shuffled, half of
+    /// it where they lie as in the source, which is a window of the default size at 320 non-zeros a cell; or all blocks.
     /// Blocks of the memory map are the kernel's.
     #[must_use]
     pub fn held_bytes(&self, atlas: &Atlas) -> usize {
@@ -81,7 +81,7 @@ impl Resources {
         // A row has a pointer, and a block's arrays begin at multiples of 8 bytes.
         let all =
             manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
-        let quarters = if manifest.order == RowOrder::Shuffled { 1 } else { 3 };
+        let quarters = if manifest.order == RowOrder::Shuffled { 1 } else { 2 };
         (self.memory / 4 * quarters).min(usize::try_from(all).unwrap_or(usize::MAX))
     }
 }
