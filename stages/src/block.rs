@@ -2,7 +2,7 @@
 
 use schemas::{
     ByteSize,
-    atlas::{BLOCK_ROWS, BlockEntry, BlockLayout, GeneWidth, ValueWidth},
+    atlas::{BlockEntry, BlockLayout, GeneWidth, ValueWidth},
     ids::{BlockIndex, RowIndex},
 };
 
@@ -161,10 +161,6 @@ impl<'a> BlockView<'a> {
     reason = "an atlas that has more than 2^32 blocks is refused when it is opened; a place is below the block's rows"
 )]
 pub fn place(row: RowIndex, block_rows: u32) -> (BlockIndex, usize) {
-    // Where the divisor is known when this is compiled, there is no division.
     let rows = u64::from(block_rows);
-    match block_rows {
-        BLOCK_ROWS => (BlockIndex((row.0 / u64::from(BLOCK_ROWS)) as u32), (row.0 % u64::from(BLOCK_ROWS)) as usize),
-        _ => (BlockIndex((row.0 / rows) as u32), (row.0 % rows) as usize),
-    }
+    (BlockIndex((row.0 / rows) as u32), (row.0 % rows) as usize)
 }

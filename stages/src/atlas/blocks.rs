@@ -19,8 +19,6 @@ use crate::{
     disk::hex,
     mmap, packed, simd,
 };
-#[cfg(feature = "hdf5")]
-use schemas::atlas::StoredChunk;
 
 /// Where blocks are read.
 #[derive(Debug)]
@@ -55,7 +53,7 @@ impl Matrix {
         check_file(folder, files::CHUNKS, manifest)?;
         let path = folder.join(files::CHUNKS);
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let chunks = StoredChunk::from_bytes(&bytes);
+        let chunks = schemas::atlas::StoredChunk::from_bytes(&bytes);
         Ok(Self::InPlace(Box::new(RowsInPlace::open(folder, manifest, described, &chunks)?)))
     }
 
@@ -157,12 +155,10 @@ impl Atlas {
         if first_time {
             self.check_sum(block, &entry, on_disk)?;
         }
-        let words = match entry.codec {
-            Codec::Zstd => self.unpack(block, &entry, on_disk)?,
-            Codec::Raw | Codec::InPlace if matches!(self.0.matrix, Matrix::Map(_)) => {
-                bytemuck::pod_collect_to_vec(on_disk)
-            }
-            Codec::Raw | Codec::InPlace => read,
+        let words = match (entry.codec, &self.0.matrix) {
+            (Codec::Zstd, _) => self.unpack(block, &entry, on_disk)?,
+            (_, Matrix::Read(_)) => read,
+            _ => bytemuck::pod_collect_to_vec(on_disk),
         };
         let read = Block::new(words, entry, self.0.manifest.gene_width);
         if first_time {

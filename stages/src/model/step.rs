@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::{
     adversary::{Adversaries, Verdict},
     draws::Draws,
+    encoder::Basal,
     input::{Cells, Input},
     layers::Mode,
     losses::reconstruction,
@@ -64,6 +65,34 @@ impl StepLosses {
 
     pub(super) fn add(&mut self, name: &str, value: &Tensor) {
         self.values.push((name.to_owned(), value.detach()));
+    }
+
+    /// What the autoencoder minimises, with the divergence of a variational one.
+    pub(super) fn with_divergence(&mut self, total: Tensor, basal: &Basal, schedule: Schedule) -> Tensor {
+        match basal.divergence() {
+            Some(divergence) => {
+                self.add("kl", &divergence);
+                total + divergence * schedule.divergence_weight
+            }
+            None => total,
+        }
+    }
+
+    /// What the autoencoder minimises, less what the adversaries lose where they take part.
+    pub(super) fn less_adversaries(
+        &mut self,
+        total: Tensor,
+        adversaries: &Adversaries,
+        (basal, input, draws): (&Basal, &Input, &Draws),
+        schedule: Schedule,
+    ) -> Tensor {
+        if !(schedule.adversarial && adversaries.any()) {
+            return total;
+        }
+        let verdict = adversaries.judge(&basal.latent, input, draws.mixup.as_ref(), false);
+        self.add("adversary", &verdict.loss);
+        self.values.extend(verdict.parts);
+        total - verdict.loss * schedule.adversary_weight
     }
 
     /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
@@ -228,7 +257,25 @@ impl Sides for Plain {
         schedule: Schedule,
         losses: &mut StepLosses,
     ) -> Tensor {
-        autoencoder_step(learner, input, draws, learns, schedule, losses)
+        let _grad = (!learns).then(tch::no_grad_guard);
+        let latent = learner.network.latent(input, Mode::Train, draws);
+        let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
+        let recon = reconstruction(&output, &input.cells);
+        losses.add("recon", &recon);
+        let total = losses.with_divergence(recon, &latent.basal, schedule);
+        let basal = latent.basal.latent.detach();
+        if !learns {
+            return basal;
+        }
+        let total = losses.less_adversaries(total, &learner.adversaries, (&latent.basal, input, draws), schedule);
+        let mut parameters = learner.autoencoder_adam.parameters();
+        let autoencoder_count = parameters.len();
+        parameters.extend(learner.doser_adam.parameters());
+        let gradients = Tensor::run_backward(&[total], &parameters, false, false);
+        let (autoencoder, doser) = gradients.split_at(autoencoder_count);
+        losses.learned(&mut learner.autoencoder_adam, autoencoder, learner.plan.train.lr * schedule.rate, Adam::step);
+        losses.learned(&mut learner.doser_adam, doser, learner.plan.train.doser_lr * schedule.rate, Adam::step);
+        basal
     }
 
     fn adversaries(
@@ -240,69 +287,14 @@ impl Sides for Plain {
         schedule: Schedule,
         losses: &mut StepLosses,
     ) {
-        adversary_step(learner, basal, input, draws, schedule, losses);
+        let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
+        let total = match &verdict.penalty {
+            Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,
+            None => verdict.loss.shallow_clone(),
+        };
+        losses.judged(verdict);
+        let gradients = Tensor::run_backward(&[total], &learner.adversary_adam.parameters(), false, false);
+        let rate = learner.plan.adversary.adv_lr * schedule.rate;
+        losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step);
     }
-}
-
-/// The full forward pass, and where it `learns` the update; returns the basal latent, detached.
-fn autoencoder_step(
-    learner: &mut Learner,
-    input: &Input,
-    draws: &Draws,
-    learns: bool,
-    schedule: Schedule,
-    losses: &mut StepLosses,
-) -> Tensor {
-    let _grad = (!learns).then(tch::no_grad_guard);
-    let latent = learner.network.latent(input, Mode::Train, draws);
-    let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
-    let recon = reconstruction(&output, &input.cells);
-    losses.add("recon", &recon);
-    let total = match latent.basal.divergence() {
-        Some(divergence) => {
-            losses.add("kl", &divergence);
-            recon + divergence * schedule.divergence_weight
-        }
-        None => recon,
-    };
-    let basal = latent.basal.latent.detach();
-    if !learns {
-        return basal;
-    }
-    let total = if schedule.adversarial && learner.adversaries.any() {
-        let verdict = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
-        losses.add("adversary", &verdict.loss);
-        losses.values.extend(verdict.parts);
-        total - verdict.loss * schedule.adversary_weight
-    } else {
-        total
-    };
-    let mut parameters = learner.autoencoder_adam.parameters();
-    let autoencoder_count = parameters.len();
-    parameters.extend(learner.doser_adam.parameters());
-    let gradients = Tensor::run_backward(&[total], &parameters, false, false);
-    let (autoencoder, doser) = gradients.split_at(autoencoder_count);
-    losses.learned(&mut learner.autoencoder_adam, autoencoder, learner.plan.train.lr * schedule.rate, Adam::step);
-    losses.learned(&mut learner.doser_adam, doser, learner.plan.train.doser_lr * schedule.rate, Adam::step);
-    basal
-}
-
-/// The update of the adversaries by automatic differentiation.
-fn adversary_step(
-    learner: &mut Learner,
-    basal: &Tensor,
-    input: &Input,
-    draws: &Draws,
-    schedule: Schedule,
-    losses: &mut StepLosses,
-) {
-    let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
-    let total = match &verdict.penalty {
-        Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,
-        None => verdict.loss.shallow_clone(),
-    };
-    losses.judged(verdict);
-    let gradients = Tensor::run_backward(&[total], &learner.adversary_adam.parameters(), false, false);
-    let rate = learner.plan.adversary.adv_lr * schedule.rate;
-    losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step);
 }

@@ -105,25 +105,12 @@ impl<T: Number> Sides for Of<T> {
             Some(slope) => (&z * slope).sum(T::KIND),
             None => recon,
         };
-        let total = match latent.basal.divergence() {
-            Some(divergence) => {
-                losses.add("kl", &divergence);
-                total + divergence * schedule.divergence_weight
-            }
-            None => total,
-        };
+        let total = losses.with_divergence(total, &latent.basal, schedule);
         let basal = latent.basal.latent.detach();
         if !learns {
             return basal;
         }
-        let total = if schedule.adversarial && learner.adversaries.any() {
-            let verdict = learner.adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false);
-            losses.add("adversary", &verdict.loss);
-            losses.values.extend(verdict.parts);
-            total - verdict.loss * schedule.adversary_weight
-        } else {
-            total
-        };
+        let total = losses.less_adversaries(total, &learner.adversaries, (&latent.basal, input, draws), schedule);
         let mut parameters = learner.autoencoder_adam.parameters();
         parameters.extend(learner.doser_adam.parameters());
         // What is not differentiated automatically: those of the encoder come last.
