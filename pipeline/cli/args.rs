@@ -52,7 +52,8 @@ enum AccessArg {
 impl Global {
     pub(super) fn resources(&self, stop: Stop) -> Result<Resources> {
         let defaults = Resources::default();
-        Ok(Resources { threads: self.threads.unwrap_or(defaults.threads), memory: parse_bytes(&self.memory)?, stop })
+        let threads = self.threads.unwrap_or(defaults.threads);
+        Ok(Resources { threads, memory: parse_bytes(&self.memory)?, stop, ..defaults })
     }
 
     pub(super) fn access(&self) -> Access {
@@ -61,6 +62,14 @@ impl Global {
             AccessArg::Read => Access::Read,
         }
     }
+}
+
+/// Whether memory is told by phase
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct MemoryLogArgs {
+    /// Tell the memory that each phase held, on the host and on devices, once the command ends
+    #[arg(long)]
+    pub(super) log_memory: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -304,6 +313,23 @@ pub(crate) struct IngestArgs {
     pub(super) in_place: bool,
     #[command(flatten)]
     pub(super) keys: KeyArgs,
+    #[command(flatten)]
+    pub(super) memory: MemoryLogArgs,
+}
+
+impl Command {
+    /// Whether it was asked to tell its memory by phase.
+    pub(super) fn logs_memory(&self) -> bool {
+        let asked = match self {
+            Self::Ingest(args) => Some(args.memory),
+            #[cfg(feature = "torch")]
+            Self::Train(args) => Some(args.memory),
+            #[cfg(feature = "torch")]
+            Self::Predict(args) => Some(args.memory),
+            _ => None,
+        };
+        asked.is_some_and(|asked| asked.log_memory)
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
