@@ -1,5 +1,6 @@
 //! What can be asked, and how.
 
+mod memory;
 #[cfg(feature = "torch")]
 pub(super) mod model;
 
@@ -8,6 +9,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
 use stages::{atlas::Access, ingest::format::Choice};
+
+use self::memory::MemoryLogArgs;
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -62,14 +65,6 @@ impl Global {
             AccessArg::Read => Access::Read,
         }
     }
-}
-
-/// Whether memory is told by phase
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct MemoryLogArgs {
-    /// Tell the memory that each phase held, on the host and on devices, once the command ends
-    #[arg(long)]
-    pub(super) log_memory: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -315,21 +310,6 @@ pub(crate) struct IngestArgs {
     pub(super) keys: KeyArgs,
     #[command(flatten)]
     pub(super) memory: MemoryLogArgs,
-}
-
-impl Command {
-    /// Whether it was asked to tell its memory by phase.
-    pub(super) fn logs_memory(&self) -> bool {
-        let asked = match self {
-            Self::Ingest(args) => Some(args.memory),
-            #[cfg(feature = "torch")]
-            Self::Train(args) => Some(args.memory),
-            #[cfg(feature = "torch")]
-            Self::Predict(args) => Some(args.memory),
-            _ => None,
-        };
-        asked.is_some_and(|asked| asked.log_memory)
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -32,7 +32,7 @@ use self::{
 /// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
 pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
     let mut resources = cli.global.resources(stop)?;
-    let log = cli.command.logs_memory().then(|| MemoryLog::watch(computes_on_devices()));
+    let log = cli.command.logs_memory().then(MemoryLog::watch);
     if let Some(log) = &log {
         resources.phases = log.phases();
     }
@@ -45,13 +45,6 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         }
     }
     done
-}
-
-fn computes_on_devices() -> bool {
-    #[cfg(feature = "torch")]
-    return tch::Cuda::is_available();
-    #[cfg(not(feature = "torch"))]
-    false
 }
 
 fn run_with(cli: Cli, resources: Resources) -> Result<()> {

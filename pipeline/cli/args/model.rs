@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use schemas::config::GeneChoice;
 
-use super::{KeyArgs, MemoryLogArgs};
+use super::{KeyArgs, memory::MemoryLogArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
