@@ -42,7 +42,8 @@ fn memory_is_told_by_phase_where_that_is_asked_for() {
     let quiet = home.run(&format!("train s.atlas --out n --epochs 1 {TINY}"));
     assert!(!quiet.stderr.contains("memory "), "nobody asked: {}", quiet.stderr);
     let failed = home.run(&format!("train s.atlas --out n --epochs 1 {TINY} --log-memory"));
-    says(&failed.stderr, &["memory  setup", "host at most", "exists already"]);
+    says(&failed.stderr, &["exists already"]);
+    assert!(failed.stderr.contains("memory  setup "), "so is that of a command that fails: {}", failed.stderr);
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         let config = fs::read_to_string(home.path(&format!("m{memory}/config.toml"))).unwrap();
         let size = config.lines().find_map(|line| line.strip_prefix("batch_size = ")).unwrap();
-        says(&ran.stderr, &[&format!("batches of {size} cells")]);
+        assert!(ran.stderr.contains(&format!("batches of {size} cells")), "{}", ran.stderr);
         let budget = if memory == "2GiB" { 2 << 30 } else { 192 << 20 };
         assert!(explain(memory, size) <= budget + slack);
         let size: u64 = size.parse().unwrap();
