@@ -59,13 +59,15 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
     let mut sizes = Vec::new();
     for memory in ["192MiB", "2GiB"] {
         let train = format!("--memory {memory} train s.atlas --out m{memory} --epochs 2 {tiny} --batch-size auto");
-        let ran = home.run(&train);
+        let ran = home.run(&format!("--json {train}"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
         let config = fs::read_to_string(home.path(&format!("m{memory}/config.toml"))).unwrap();
         let size = config.lines().find_map(|line| line.strip_prefix("batch_size = ")).unwrap();
         assert!(ran.stderr.contains(&format!("batches of {size} cells")), "{}", ran.stderr);
         let budget = if memory == "2GiB" { 2 << 30 } else { 192 << 20 };
         assert!(explain(memory, size) <= budget + slack);
+        assert!(told["peak_memory_bytes"].as_u64().unwrap() <= budget, "{told}");
         let size: u64 = size.parse().unwrap();
         assert!(size.is_power_of_two() && size <= 8192);
         assert!(size == 8192 || budget < explain(memory, &(2 * size).to_string()) + slack, "{size} is too small");
