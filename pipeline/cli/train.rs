@@ -10,7 +10,7 @@ use stages::{
 };
 
 use super::{
-    Context,
+    Context, allocator,
     args::model::TrainArgs,
     device::device,
     show::{Show, bytes},
@@ -24,6 +24,10 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         training.cells(),
         training.epochs()
     ));
+    if training.card().config.train.checkpointing {
+        // What is not held by the step would otherwise be kept by the allocator, and nothing be saved.
+        allocator::give_back_freed_memory();
+    }
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
     let (trained, report) = training.run(args.resume, on_epoch)?;
