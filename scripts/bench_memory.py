@@ -91,6 +91,7 @@ def main():
         floor = peaks["setup"]
         print(f"floor: {floor:.0f} MB; {CELLS} cells × {GENES} genes, {EPOCHS} epochs")
         steps(bench, floor)
+        results(bench)
         batches(bench, floor)
         roads(bench, floor)
         predictions(bench, floor)
@@ -119,7 +120,7 @@ def steps(bench, floor):
         f"--set train.precision=bf16 {GIVES_BACK}",
         "--set train.average=ema --set train.average_decay=0.99",
         "--set train.average=swa",
-        "--set train.gradient_clip_value=0",
+        "--set train.gradient_clip_value=1",
         "--set train.mixup_alpha=0.2",
         "--set train.decoder_on_every_batch=true",
         "--set train.check_val_every_n_epoch=1",
@@ -133,6 +134,23 @@ def steps(bench, floor):
         "--set train.mixup_alpha=0.2",
         "--set train.decoder_on_every_batch=true",
     ]))
+
+
+def results(bench):
+    """What is validated after a longer run of smaller batches, with and without what changes numbers."""
+    def rows():
+        base = "--preset cpa --seed 1 --device cpu --batch-size 128 --epochs 8 --set train.engine=plain"
+        for settings in ("", "--seed 2", "--set train.precision=bf16", "--set train.average=ema --set train.average_decay=0.99",
+                         "--set train.average=swa", "--set train.gradient_clip_value=0", "--set train.accumulate=4"):
+            bench.runs += 1
+            model = bench.folder / f"model-{bench.runs}"
+            words = base.replace("--seed 1 ", "") if "--seed" in settings else base
+            bench.run(f"train a.atlas {words} {settings} --out {model}")
+            history = [json.loads(text) for text in (model / "history.jsonl").read_text().splitlines()]
+            scores = [f"{history[-1][f'valid.{name}']:.4f}" for name in ("recon", "r2_mean", "pearson_delta")]
+            yield [f"`{settings}`" if settings else "as it is", *scores]
+
+    table("Scores after 8 epochs, batch 128", ["settings", "valid.recon", "valid.r2_mean", "valid.pearson_delta"], rows())
 
 
 def batches(bench, floor):
@@ -180,7 +198,7 @@ def predictions(bench, floor):
     def rows():
         model = bench.folder / f"for-predictions-{os.getpid()}"
         bench.run(f"train twice.atlas {NETWORK} --batch-size 512 --epochs 1 --out {model}")
-        for output, cells in (("means", 50), ("means", 800), ("cells", 50), ("cells", 200)):
+        for output, cells in (("means", 50), ("means", 800), ("cells", 25), ("cells", 100)):
             bench.runs += 1
             out = bench.folder / f"p-{bench.runs}"
             asked = f"--to observed --output {output} --cells-per-condition {cells} --log-memory --out {out}"

@@ -7,7 +7,7 @@ mod support {
     pub mod small_network;
 }
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path, slice::from_ref};
 
 use schemas::config::Plan;
 use stages::model::{
@@ -64,7 +64,7 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
         "model.norm_encoder=none adversary.norm_adv=layer adversary.adv_loss=focal train.gradient_clip_value=0.01",
         "model.norm_encoder=none adversary.norm_adv=none adversary.adv_steps=2 train.gradient_clip_value=0",
     ];
-    let whole = [0..CELLS];
+    let whole = 0..CELLS;
     // Of unlike sizes, and the classes unlike in each.
     let parts = [0..31, 31..36, 36..CELLS];
     for settings in settings {
@@ -74,10 +74,11 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
             let moments = |state: BTreeMap<String, Tensor>| {
                 state.into_iter().filter(|(name, _)| name.contains(".first.")).collect::<BTreeMap<_, _>>()
             };
-            let [one, several] = [&whole[..], &parts].map(|batches| moments(state_after(engine, &plan, batches, 1)));
+            let [one, several] =
+                [from_ref(&whole), &parts].map(|batches| moments(state_after(engine, &plan, batches, 1)));
             assert!(one.values().any(|moment| 0.0 < moment.abs().max().double_value(&[])));
             close(&several, &one, 1e-12, &format!("{settings} by {engine:?}"));
-            let [one, several] = [&whole[..], &parts].map(|batches| state_after(engine, &plan, batches, 4));
+            let [one, several] = [from_ref(&whole), &parts].map(|batches| state_after(engine, &plan, batches, 4));
             close(&several, &one, 1e-8, &format!("four steps of {settings} by {engine:?}"));
         }
     }
@@ -87,7 +88,7 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
 fn one_batch_is_a_step_by_itself_as_it_was() {
     let _alone = alone();
     let plan = plan("model.norm_encoder=batch");
-    let told = state_after(&Plain, &plan, &[0..CELLS], 2);
+    let told = state_after(&Plain, &plan, from_ref(&(0..CELLS)), 2);
     let mut learner = learner(&plan, Kind::Double);
     for step in 0..2 {
         let schedule = Schedule::at(&plan, Clock { batch: step, step, updates: step, ..Clock::default() });
