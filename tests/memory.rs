@@ -57,7 +57,7 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
     // What a process holds before it starts differs by a little from one to the next.
     let slack = 8 << 20;
     let mut sizes = Vec::new();
-    for memory in ["192MiB", "2GiB"] {
+    for memory in ["160MiB", "2GiB"] {
         let train = format!("--memory {memory} train s.atlas --out m{memory} --epochs 2 {tiny} --batch-size auto");
         let ran = home.run(&format!("--json {train}"));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -65,7 +65,7 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
         let config = fs::read_to_string(home.path(&format!("m{memory}/config.toml"))).unwrap();
         let size = config.lines().find_map(|line| line.strip_prefix("batch_size = ")).unwrap();
         assert!(ran.stderr.contains(&format!("batches of {size} cells")), "{}", ran.stderr);
-        let budget = if memory == "2GiB" { 2 << 30 } else { 192 << 20 };
+        let budget = if memory == "2GiB" { 2 << 30 } else { 160 << 20 };
         assert!(explain(memory, size) <= budget + slack);
         assert!(told["peak_memory_bytes"].as_u64().unwrap() <= budget, "{told}");
         let size: u64 = size.parse().unwrap();
