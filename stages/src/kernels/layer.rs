@@ -5,7 +5,7 @@
 
 use super::{
     real::Real,
-    sums::{BLOCK_ROWS, flush, sum},
+    sums::{ColumnSums, sum},
 };
 use crate::simd::{Kernel, Way};
 
@@ -25,11 +25,6 @@ impl Dropout {
     pub(crate) fn new(share: f64, seed: u32) -> Self {
         let scale = if share < 1.0 { 1.0 / (1.0 - share) } else { 0.0 };
         Self { seed, threshold: (share * 4_294_967_296.0) as u32, scale }
-    }
-
-    /// What activations that are kept are multiplied with.
-    pub(crate) fn scale(self) -> f64 {
-        self.scale
     }
 
     /// None.
@@ -71,7 +66,7 @@ fn mixed(bits: u32) -> u32 {
     bits ^ (bits >> 16)
 }
 
-/// Batch norm, ReLU and dropout of `[cells, width]`.
+/// Batch norm, ReLU and dropout of `[cells, width]`. What the linear layer adds to every cell alike is not needed.
 pub(crate) struct BatchNormForward<'a, T> {
     pub(crate) input: &'a [T],
     pub(crate) weight: &'a [T],
@@ -92,20 +87,26 @@ impl<T: Real> Kernel for BatchNormForward<'_, T> {
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
-        let [sums] = by_column(width, input.chunks_exact(width), |row, [sums]: &mut [Vec<T>; 1]| {
+        let mut sums = ColumnSums::<T, 1>::new(width);
+        for row in input.chunks_exact(width) {
+            let [sums] = sums.next_row();
             for (sum, x) in sums.iter_mut().zip(row) {
                 *sum += *x;
             }
-        });
+        }
+        let [sums] = sums.finish();
         for (mean, sum) in means.iter_mut().zip(&sums) {
             *mean = T::of(sum / cells);
         }
-        let [squares] = by_column(width, input.chunks_exact(width), |row, [squares]: &mut [Vec<T>; 1]| {
+        let mut squares = ColumnSums::<T, 1>::new(width);
+        for row in input.chunks_exact(width) {
+            let [squares] = squares.next_row();
             for ((square, x), mean) in squares.iter_mut().zip(row).zip(&*means) {
                 let off = *x - *mean;
                 *square = off.mul_add::<W>(off, *square);
             }
-        });
+        }
+        let [squares] = squares.finish();
         for ((variance, inverse), square) in variances.iter_mut().zip(&mut *inverses).zip(&squares) {
             *variance = T::of(square / cells);
             *inverse = T::of(1.0 / (square / cells + epsilon).sqrt());
@@ -147,15 +148,16 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
         let cells = (input.len() / width) as f64;
         through_cut(gradient, output, dropout);
         let (mean, inverse) = (&mean[..width], &inverse[..width]);
-        let rows = gradient.chunks_exact(width).zip(input.chunks_exact(width));
-        let [sums, products] = by_column(width, rows, |(slope, x), [sums, products]: &mut [Vec<T>; 2]| {
+        let mut both = ColumnSums::<T, 2>::new(width);
+        for (slope, x) in gradient.chunks_exact(width).zip(input.chunks_exact(width)) {
+            let [sums, products] = both.next_row();
             let (sums, products) = (&mut sums[..width], &mut products[..width]);
-            let (slope, x) = (&slope[..width], &x[..width]);
             for at in 0..width {
                 sums[at] += slope[at];
                 products[at] = (x[at] - mean[at]).mul_add::<W>(slope[at] * inverse[at], products[at]);
             }
-        });
+        }
+        let [sums, products] = both.finish();
         for at in 0..width {
             of_bias[at] = T::of(sums[at]);
             of_weight[at] = T::of(products[at]);
@@ -174,10 +176,11 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
     }
 }
 
-/// Layer norm without weights, ReLU and dropout of `[cells, width]`.
+/// The linear layer's bias, layer norm without weights, ReLU and dropout of `[cells, width]`.
 pub(crate) struct LayerNormForward<'a, T> {
-    pub(crate) input: &'a [T],
-    pub(crate) width: usize,
+    /// The bias is added to it.
+    pub(crate) input: &'a mut [T],
+    pub(crate) bias: &'a [T],
     pub(crate) epsilon: f64,
     pub(crate) dropout: Dropout,
     pub(crate) output: &'a mut [T],
@@ -190,13 +193,15 @@ impl<T: Real> Kernel for LayerNormForward<'_, T> {
 
     #[inline(always)]
     fn run<W: Way>(self) {
-        let Self { input, width, epsilon, dropout, output, statistics: [means, inverses] } = self;
+        let Self { input, bias, epsilon, dropout, output, statistics: [means, inverses] } = self;
+        let width = bias.len();
         #[expect(clippy::cast_precision_loss, reason = "no layer is 2^52 wide")]
         let features = width as f64;
         let mut squares = vec![T::default(); width];
-        for (at, (row, out)) in input.chunks_exact(width).zip(output.chunks_exact_mut(width)).enumerate() {
+        for (at, (row, out)) in input.chunks_exact_mut(width).zip(output.chunks_exact_mut(width)).enumerate() {
+            add(row, bias);
             let mean = T::of(sum(row) / features);
-            for (square, x) in squares.iter_mut().zip(row) {
+            for (square, x) in squares.iter_mut().zip(&*row) {
                 let off = *x - mean;
                 *square = off * off;
             }
@@ -246,10 +251,10 @@ impl<T: Real> Kernel for LayerNormBackward<'_, T> {
     }
 }
 
-/// ReLU and dropout of `[cells, width]`, in place.
+/// The linear layer's bias, ReLU and dropout of `[cells, width]`, in place.
 pub(crate) struct CutForward<'a, T> {
     pub(crate) activations: &'a mut [T],
-    pub(crate) width: usize,
+    pub(crate) bias: &'a [T],
     pub(crate) dropout: Dropout,
 }
 
@@ -258,7 +263,8 @@ impl<T: Real> Kernel for CutForward<'_, T> {
 
     #[inline(always)]
     fn run<W: Way>(self) {
-        for (at, row) in self.activations.chunks_exact_mut(self.width).enumerate() {
+        for (at, row) in self.activations.chunks_exact_mut(self.bias.len()).enumerate() {
+            add(row, self.bias);
             self.dropout.cut(at, row);
         }
     }
@@ -281,28 +287,17 @@ impl<T: Real> Kernel for CutBackward<'_, T> {
 }
 
 #[inline(always)]
-fn through_cut<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
+fn add<T: Real>(row: &mut [T], bias: &[T]) {
+    for (x, bias) in row.iter_mut().zip(bias) {
+        *x += *bias;
+    }
+}
+
+/// From the gradient by what was cut to the one before.
+#[inline(always)]
+pub(super) fn through_cut<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
     let scale = T::of(dropout.scale);
     for (slope, output) in gradient.iter_mut().zip(output) {
         *slope = if T::default() < *output { *slope * scale } else { T::default() };
     }
-}
-
-/// Sums by column that `add` collects row by row.
-#[inline(always)]
-fn by_column<T: Real, R, const N: usize>(
-    width: usize,
-    rows: impl Iterator<Item = R>,
-    mut add: impl FnMut(R, &mut [Vec<T>; N]),
-) -> [Vec<f64>; N] {
-    let mut sums: [Vec<f64>; N] = std::array::from_fn(|_| vec![0.0; width]);
-    let mut block: [Vec<T>; N] = std::array::from_fn(|_| vec![T::default(); width]);
-    for (at, row) in rows.enumerate() {
-        add(row, &mut block);
-        if (at + 1).is_multiple_of(BLOCK_ROWS) {
-            block.iter_mut().zip(&mut sums).for_each(|(block, sums)| flush(block, sums));
-        }
-    }
-    block.iter_mut().zip(&mut sums).for_each(|(block, sums)| flush(block, sums));
-    sums
 }

@@ -8,7 +8,9 @@
 
 pub(crate) mod adam;
 pub(crate) mod layer;
+pub(crate) mod log1p;
 pub(crate) mod negative_binomial;
+pub(crate) mod penalty;
 pub(crate) mod real;
 pub(crate) mod sparse;
 pub(crate) mod sums;

@@ -41,6 +41,9 @@ pub(crate) trait Real:
     /// The natural logarithm of a positive normal number.
     fn ln<W: Way>(self) -> Self;
 
+    /// The natural logarithm of 1 + a number from 0 on, and its slope, 1 / (1 + number).
+    fn ln_1p<W: Way>(self) -> [Self; 2];
+
     /// lnΓ and its derivative ψ of a positive number.
     fn log_gamma_and_slope<W: Way>(self) -> [Self; 2];
 }
@@ -124,6 +127,15 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn ln_1p<W: Way>(self) -> [Self; 2] {
+        let sum = 1.0 + self;
+        let slope = 1.0 / sum;
+        // What rounding took from the sum comes back in first order.
+        let lost = self - (sum - 1.0);
+        [Real::mul_add::<W>(lost, slope, Real::ln::<W>(sum)), slope]
+    }
+
+    #[inline(always)]
     fn log_gamma_and_slope<W: Way>(self) -> [Self; 2] {
         // Γ(z) = Γ(z + 6) / (z (z+1) ... (z+5)), and ψ loses the sum of reciprocals: the product's derivative over the product.
         let (mut product, mut derivative) = (self, 1.0);
@@ -180,6 +192,11 @@ impl Real for f64 {
     }
 
     #[inline(always)]
+    fn ln_1p<W: Way>(self) -> [Self; 2] {
+        [f64::ln_1p(self), 1.0 / (1.0 + self)]
+    }
+
+    #[inline(always)]
     fn log_gamma_and_slope<W: Way>(self) -> [Self; 2] {
         [ln_gamma(self), digamma(self)]
     }
@@ -196,12 +213,13 @@ mod tests {
     struct All(f32);
 
     impl Kernel for All {
-        type Out = [f32; 4];
+        type Out = [f32; 6];
 
         #[inline(always)]
-        fn run<W: Way>(self) -> [f32; 4] {
+        fn run<W: Way>(self) -> [f32; 6] {
             let [log_gamma, digamma] = self.0.log_gamma_and_slope::<W>();
-            [(-self.0).exp_of_negative::<W>(), Real::ln::<W>(self.0), log_gamma, digamma]
+            let [ln_1p, slope] = Real::ln_1p::<W>(self.0);
+            [(-self.0).exp_of_negative::<W>(), Real::ln::<W>(self.0), log_gamma, digamma, ln_1p, slope]
         }
     }
 
@@ -214,9 +232,11 @@ mod tests {
         fn functions_are_the_standard_librarys(power in -9.0_f64..9.0) {
             let x = f32::of(power.exp());
             let wide = x.wide();
-            for [exp, ln, log_gamma, digamma_found] in every_way(|| All(x)) {
+            for [exp, ln, log_gamma, digamma_found, ln_1p, slope] in every_way(|| All(x)) {
                 prop_assert!(far(exp, (-wide).exp(), (-wide).exp().max(1e-30)) < 3e-7, "exp of {}", -x);
                 prop_assert!(far(ln, wide.ln(), wide.ln().abs().max(1e-3)) < 2e-7, "ln of {x}");
+                prop_assert!(far(ln_1p, wide.ln_1p(), wide.ln_1p()) < 3e-7, "ln of 1 + {x}");
+                prop_assert!(far(slope, 1.0 / (1.0 + wide), 1.0 / (1.0 + wide)) < 2e-7, "1 / (1 + {x})");
                 prop_assert!(far(log_gamma, ln_gamma(wide), ln_gamma(wide).abs().max(10.0)) < 4e-7, "lnΓ of {x}");
                 prop_assert!(far(digamma_found, digamma(wide), digamma(wide).abs().max(1.0)) < 1e-6, "ψ of {x}");
             }

@@ -34,66 +34,110 @@ pub(crate) fn index(number: i64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Rows by their non-zeros, owned.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct OwnedRows<T> {
-    pointers: Vec<i64>,
-    columns: Vec<i64>,
+/// The non-zeros of rows in blocks of some rows, and within a block by column.
+///
+/// A product with the transpose takes, for each block, one line of the dense matrix a column: without blocks it would take one a
+/// non-zero, from a place in memory that is not near the last.
+#[derive(Debug)]
+pub(crate) struct BlockedRows<T> {
+    /// How many rows there are.
+    rows: usize,
+    columns: usize,
+    /// Where each column of each block starts among the entries: columns + 1 numbers a block.
+    starts: Vec<usize>,
+    /// The row of each entry within its block.
+    rows_within: Vec<u8>,
     values: Vec<T>,
 }
 
-impl<T: Real> OwnedRows<T> {
-    /// The transpose of rows with so many columns: entries of a column in the order of their rows.
-    pub(crate) fn transposed(of: Rows<'_, T>, columns: usize) -> Self {
-        let mut pointers = vec![0_i64; columns + 1];
-        for column in of.columns {
-            pointers[index(*column) + 1] += 1;
-        }
-        for at in 0..columns {
-            pointers[at + 1] += pointers[at];
-        }
-        let mut next: Vec<usize> = pointers[..columns].iter().map(|pointer| index(*pointer)).collect();
-        let (mut rows, mut values) = (vec![0_i64; of.columns.len()], vec![T::default(); of.columns.len()]);
-        for row in 0..of.count() {
-            let (row_columns, row_values) = of.row(row);
-            for (column, value) in row_columns.iter().zip(row_values) {
-                let place = &mut next[index(*column)];
-                (rows[*place], values[*place]) = (i64::try_from(row).unwrap_or(i64::MAX), *value);
-                *place += 1;
+/// Rows of a block: so many lines of a dense matrix stay in the nearest cache.
+const BLOCK_ROWS: usize = 24;
+
+impl<T: Real> BlockedRows<T> {
+    /// Sorts the non-zeros of rows with so many columns.
+    pub(crate) fn new(of: Rows<'_, T>, columns: usize) -> Self {
+        let rows = of.count();
+        let mut starts = Vec::with_capacity(rows.div_ceil(BLOCK_ROWS) * (columns + 1));
+        let (mut rows_within, mut values) = (vec![0; of.values.len()], vec![T::default(); of.values.len()]);
+        let mut next = vec![0; columns];
+        for first in (0..rows).step_by(BLOCK_ROWS) {
+            let block = first..rows.min(first + BLOCK_ROWS);
+            next.fill(0);
+            for row in block.clone() {
+                of.row(row).0.iter().for_each(|column| next[index(*column)] += 1);
+            }
+            let mut start = index(of.pointers[first]);
+            for next in &mut next {
+                starts.push(start);
+                start += std::mem::replace(next, start);
+            }
+            starts.push(start);
+            for (within, row) in (0..).zip(block) {
+                let (columns, row_values) = of.row(row);
+                for (column, value) in columns.iter().zip(row_values) {
+                    let next = &mut next[index(*column)];
+                    (rows_within[*next], values[*next]) = (within, *value);
+                    *next += 1;
+                }
             }
         }
-        Self { pointers, columns: rows, values }
-    }
-
-    /// The non-zeros of a dense matrix with so many columns.
-    #[cfg(test)]
-    pub(crate) fn from_dense(dense: &[T], columns: usize) -> Self {
-        let place = |at: usize| i64::try_from(at).unwrap_or(i64::MAX);
-        let mut rows = Self { pointers: vec![0], columns: Vec::new(), values: Vec::new() };
-        for row in dense.chunks(columns) {
-            for (column, value) in row.iter().enumerate().filter(|(_, value)| **value != T::default()) {
-                rows.columns.push(place(column));
-                rows.values.push(*value);
-            }
-            rows.pointers.push(place(rows.columns.len()));
-        }
-        rows
-    }
-
-    /// Borrowed.
-    pub(crate) fn view(&self) -> Rows<'_, T> {
-        Rows { pointers: &self.pointers, columns: &self.columns, values: &self.values }
+        Self { rows, columns, starts, rows_within, values }
     }
 }
 
-/// `out = rows × dense + bias`: `dense` is `[columns, width]`, `out` is `[rows, width]`.
+/// `out = rows × dense`: `dense` is `[columns, width]`, `out` is `[rows, width]`.
 pub(crate) struct SparseTimesDense<'a, T> {
     pub(crate) rows: Rows<'a, T>,
     pub(crate) dense: &'a [T],
-    /// What every row of `out` starts with, `[width]`; none: zero.
-    pub(crate) bias: Option<&'a [T]>,
     pub(crate) width: usize,
     pub(crate) out: &'a mut [T],
+}
+
+/// `out = rowsᵀ × dense`: `dense` is `[rows, width]`, `out` is `[columns, width]`.
+pub(crate) struct TransposedTimesDense<'a, T> {
+    pub(crate) rows: &'a BlockedRows<T>,
+    pub(crate) dense: &'a [T],
+    pub(crate) width: usize,
+    pub(crate) out: &'a mut [T],
+}
+
+/// Numbers of a line that are summed in registers.
+const TILE: usize = 128;
+
+impl<T: Real> Kernel for TransposedTimesDense<'_, T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<W: Way>(self) {
+        let Self { rows, dense, width, out } = self;
+        assert!(dense.len() == rows.rows * width && out.len() == rows.columns * width, "a matrix of another size");
+        out.fill(T::default());
+        let blocks = rows.starts.chunks_exact(rows.columns + 1);
+        for (starts, dense) in blocks.zip(dense.chunks(BLOCK_ROWS * width)) {
+            for (column, out) in out.chunks_exact_mut(width).enumerate() {
+                let entries = starts[column]..starts[column + 1];
+                let (rows_within, values) = (&rows.rows_within[entries.clone()], &rows.values[entries]);
+                let (tiles, rest) = out.as_chunks_mut::<TILE>();
+                for (at, tile) in tiles.iter_mut().enumerate() {
+                    let mut sums = *tile;
+                    for (row, value) in rows_within.iter().zip(values) {
+                        let line = &dense[usize::from(*row) * width + at * TILE..][..TILE];
+                        for lane in 0..TILE {
+                            sums[lane] = line[lane].mul_add::<W>(*value, sums[lane]);
+                        }
+                    }
+                    *tile = sums;
+                }
+                let first = width - rest.len();
+                for (row, value) in rows_within.iter().zip(values) {
+                    let line = &dense[usize::from(*row) * width..][first..width];
+                    for (sum, number) in rest.iter_mut().zip(line) {
+                        *sum = number.mul_add::<W>(*value, *sum);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Entries that are added at once, so that the sum is read and written once for them all.
@@ -104,13 +148,10 @@ impl<T: Real> Kernel for SparseTimesDense<'_, T> {
 
     #[inline(always)]
     fn run<W: Way>(self) {
-        let Self { rows, dense, bias, width, out } = self;
+        let Self { rows, dense, width, out } = self;
+        out.fill(T::default());
         let line = |column: i64| &dense[index(column) * width..][..width];
         for (at, out) in out.chunks_exact_mut(width).enumerate() {
-            match bias {
-                Some(bias) => out.copy_from_slice(bias),
-                None => out.fill(T::default()),
-            }
             let (columns, values) = rows.row(at);
             let (fours, rest) = columns.as_chunks::<AT_ONCE>();
             let (value_fours, value_rest) = values.as_chunks::<AT_ONCE>();
@@ -133,7 +174,7 @@ impl<T: Real> Kernel for SparseTimesDense<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -141,62 +182,88 @@ mod tests {
 
     const COLUMNS: usize = 9;
 
-    struct Product<'a> {
-        rows: Rows<'a, f64>,
-        dense: &'a [f64],
-        bias: &'a [f64],
+    /// Rows by their non-zeros, owned.
+    #[derive(Clone, Debug)]
+    pub(crate) struct OwnedRows<T> {
+        pointers: Vec<i64>,
+        columns: Vec<i64>,
+        values: Vec<T>,
     }
 
-    impl Kernel for Product<'_> {
-        type Out = Vec<f64>;
+    impl<T: Real> OwnedRows<T> {
+        /// The non-zeros of a dense matrix with so many columns.
+        pub(crate) fn from_dense(dense: &[T], columns: usize) -> Self {
+            let place = |at: usize| i64::try_from(at).expect("a small number");
+            let mut rows = Self { pointers: vec![0], columns: Vec::new(), values: Vec::new() };
+            for row in dense.chunks(columns) {
+                for (column, value) in row.iter().enumerate().filter(|(_, value)| **value != T::default()) {
+                    rows.columns.push(place(column));
+                    rows.values.push(*value);
+                }
+                rows.pointers.push(place(rows.columns.len()));
+            }
+            rows
+        }
+
+        /// Borrowed.
+        pub(crate) fn view(&self) -> Rows<'_, T> {
+            Rows { pointers: &self.pointers, columns: &self.columns, values: &self.values }
+        }
+    }
+
+    /// Both products: of rows with one matrix, of their transpose with another.
+    struct Products<'a> {
+        rows: Rows<'a, f64>,
+        by_column: &'a [f64],
+        by_row: &'a [f64],
+        width: usize,
+    }
+
+    impl Kernel for Products<'_> {
+        type Out = [Vec<f64>; 2];
 
         #[inline(always)]
-        fn run<W: Way>(self) -> Vec<f64> {
-            let Self { rows, dense, bias } = self;
-            let mut out = vec![7.0; rows.count() * bias.len()];
-            SparseTimesDense { rows, dense, bias: Some(bias), width: bias.len(), out: &mut out }.run::<W>();
+        fn run<W: Way>(self) -> Self::Out {
+            let Self { rows, by_column, by_row, width } = self;
+            let mut out = [vec![7.0; by_row.len()], vec![7.0; by_column.len()]];
+            let blocked = BlockedRows::new(rows, COLUMNS);
+            SparseTimesDense { rows, dense: by_column, width, out: &mut out[0] }.run::<W>();
+            TransposedTimesDense { rows: &blocked, dense: by_row, width, out: &mut out[1] }.run::<W>();
             out
         }
     }
 
-    fn rows(entries: &[Vec<(usize, f64)>]) -> OwnedRows<f64> {
-        let mut rows = OwnedRows { pointers: vec![0], columns: Vec::new(), values: Vec::new() };
-        for row in entries {
-            for (column, value) in row {
-                rows.columns.push(i64::try_from(*column).expect("a small number"));
-                rows.values.push(*value);
-            }
-            rows.pointers.push(i64::try_from(rows.columns.len()).expect("a small number"));
-        }
-        rows
-    }
-
-    fn row() -> impl Strategy<Value = Vec<(usize, f64)>> {
-        prop::collection::btree_map(0..COLUMNS, -3.0..3.0, 0..COLUMNS).prop_map(|row| row.into_iter().collect())
+    fn cases() -> impl Strategy<Value = (usize, Vec<f64>, Vec<f64>, Vec<f64>)> {
+        let widths = prop_oneof![1_usize..6, Just(TILE), Just(2 * TILE + 5)];
+        (0_usize..3 * BLOCK_ROWS, widths).prop_flat_map(|(rows, width)| {
+            let value = prop_oneof![3 => Just(0.0), 1 => -3.0_f64..3.0];
+            (
+                Just(width),
+                prop::collection::vec(value, rows * COLUMNS),
+                prop::collection::vec(-2.0_f64..2.0, COLUMNS * width),
+                prop::collection::vec(-2.0_f64..2.0, rows * width),
+            )
+        })
     }
 
     proptest! {
         #[test]
-        fn products_are_the_sums_that_they_stand_for(
-            entries in prop::collection::vec(row(), 0..7),
-            dense in prop::collection::vec(-2.0..2.0, COLUMNS * 5),
-        ) {
-            let (sparse, bias) = (rows(&entries), [0.5; 5]);
-            let mut expected: Vec<f64> = entries.iter().flat_map(|_| bias).collect();
-            for (row, entries) in entries.iter().enumerate() {
-                for (column, value) in entries {
-                    for at in 0..5 {
-                        expected[row * 5 + at] += value * dense[column * 5 + at];
-                    }
+        fn products_are_the_sums_that_they_stand_for((width, sparse, by_column, by_row) in cases()) {
+            let (mut product, mut of_transposed) = (vec![0.0; by_row.len()], vec![0.0; by_column.len()]);
+            for (at, value) in sparse.iter().enumerate() {
+                let (row, column) = (at / COLUMNS, at % COLUMNS);
+                for lane in 0..width {
+                    product[row * width + lane] += value * by_column[column * width + lane];
+                    of_transposed[column * width + lane] += value * by_row[row * width + lane];
                 }
             }
-            for out in every_way(|| Product { rows: sparse.view(), dense: &dense, bias: &bias }) {
-                for (found, expected) in out.iter().zip(&expected) {
+            let owned = OwnedRows::from_dense(&sparse, COLUMNS);
+            let products = || Products { rows: owned.view(), by_column: &by_column, by_row: &by_row, width };
+            for found in every_way(products) {
+                for (found, expected) in found.iter().flatten().zip(product.iter().chain(&of_transposed)) {
                     prop_assert!((found - expected).abs() < 1e-12);
                 }
             }
-            let there_and_back = OwnedRows::transposed(OwnedRows::transposed(sparse.view(), COLUMNS).view(), entries.len());
-            prop_assert_eq!(there_and_back, sparse);
         }
     }
 }

@@ -7,7 +7,7 @@ pub(crate) const LANES: usize = 16;
 /// Numbers that are added in their own kind before they go into float64.
 const BLOCK: usize = 8 * LANES;
 /// Rows whose sums by column stay in their own kind.
-pub(crate) const BLOCK_ROWS: usize = 32;
+const BLOCK_ROWS: usize = 32;
 
 /// The sum of all numbers.
 #[inline(always)]
@@ -48,11 +48,49 @@ pub(crate) fn largest<T: Real>(numbers: &[T]) -> T {
     lanes.into_iter().fold(T::of(f64::MIN), larger)
 }
 
-/// Adds a block's sums by column, and starts the next block.
-#[inline(always)]
-pub(crate) fn flush<T: Real>(block: &mut [T], sums: &mut [f64]) {
-    for (sum, part) in sums.iter_mut().zip(block) {
-        *sum += part.wide();
-        *part = T::default();
+/// Sums by column, several at once: in their own kind for a block of rows, then in float64.
+pub(crate) struct ColumnSums<T, const N: usize> {
+    block: [Vec<T>; N],
+    sums: [Vec<f64>; N],
+    rows: usize,
+}
+
+impl<T: Real, const N: usize> ColumnSums<T, N> {
+    /// Sums of nothing yet, over so many columns.
+    #[inline(always)]
+    pub(crate) fn new(columns: usize) -> Self {
+        Self {
+            block: std::array::from_fn(|_| vec![T::default(); columns]),
+            sums: std::array::from_fn(|_| vec![0.0; columns]),
+            rows: 0,
+        }
+    }
+
+    /// What the next row is to be added to, by column.
+    #[inline(always)]
+    pub(crate) fn next_row(&mut self) -> [&mut [T]; N] {
+        if self.rows == BLOCK_ROWS {
+            self.flush();
+        }
+        self.rows += 1;
+        self.block.each_mut().map(Vec::as_mut_slice)
+    }
+
+    /// The sums.
+    #[inline(always)]
+    pub(crate) fn finish(mut self) -> [Vec<f64>; N] {
+        self.flush();
+        self.sums
+    }
+
+    #[inline(always)]
+    fn flush(&mut self) {
+        for (block, sums) in self.block.iter_mut().zip(&mut self.sums) {
+            for (part, sum) in block.iter_mut().zip(sums) {
+                *sum += part.wide();
+                *part = T::default();
+            }
+        }
+        self.rows = 0;
     }
 }

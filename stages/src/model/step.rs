@@ -84,13 +84,13 @@ impl StepLosses {
         &mut self,
         total: Tensor,
         adversaries: &Adversaries,
-        (basal, input, draws): (&Basal, &Input, &Draws),
         schedule: Schedule,
+        judge: impl FnOnce(&Adversaries) -> Verdict,
     ) -> Tensor {
         if !(schedule.adversarial && adversaries.any()) {
             return total;
         }
-        let verdict = adversaries.judge(&basal.latent, input, draws.mixup.as_ref(), false);
+        let verdict = judge(adversaries);
         self.add("adversary", &verdict.loss);
         self.values.extend(verdict.parts);
         total - verdict.loss * schedule.adversary_weight
@@ -284,7 +284,9 @@ impl Sides for Plain {
         if !learns {
             return basal;
         }
-        let total = losses.less_adversaries(total, &learner.adversaries, (&latent.basal, input, draws), schedule);
+        let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
+            adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false)
+        });
         let mut parameters = learner.autoencoder_adam.parameters();
         let autoencoder_count = parameters.len();
         parameters.extend(learner.doser_adam.parameters());

@@ -11,7 +11,9 @@ use crate::{
         layer::{
             BatchNormBackward, BatchNormForward, CutBackward, CutForward, Dropout, LayerNormBackward, LayerNormForward,
         },
-        sparse::{OwnedRows, Rows, SparseTimesDense},
+        log1p::Log1p,
+        penalty::Passed,
+        sparse::{BlockedRows, Rows, SparseTimesDense, TransposedTimesDense},
     },
     model::{
         input::Cells,
@@ -53,13 +55,27 @@ pub(super) struct Pass<'a> {
 
 /// One layer of a pass.
 pub(super) struct Step {
-    /// What the linear layer gave, `[cells, width]`.
+    /// What the linear layer gave, `[cells, width]`; where batch norm follows, without the bias.
     pub(super) linear: Tensor,
     /// What came of it.
     pub(super) output: Tensor,
     /// Mean and one over the deviation: of features with batch norm, of cells with layer norm, of nothing without.
     pub(super) statistics: Vec<Tensor>,
     pub(super) dropout: Dropout,
+}
+
+impl Step {
+    /// What a norm made of what; none where there is no norm.
+    pub(super) fn passed<T: Number>(&self) -> Option<Passed<'_, T>> {
+        let [mean, inverse] = &self.statistics[..] else { return None };
+        Some(Passed {
+            input: numbers(&self.linear),
+            output: numbers(&self.output),
+            mean: numbers(mean),
+            inverse: numbers(inverse),
+            dropout: self.dropout,
+        })
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -73,18 +89,16 @@ impl<'a> Pass<'a> {
         let _no_grad = tch::no_grad_guard();
         let mut pass = Self { entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
         for (linear, norm) in &layers.layers {
-            let raw = match pass.steps.last() {
-                Some(step) => linear.forward(&step.output),
-                None => match &pass.entry {
-                    Entry::Dense(x) => linear.forward(x),
-                    Entry::Sparse(cells, values) => of_sparse::<T>(linear, rows::<T>(cells, values), layers.width),
-                },
+            let raw = match (pass.steps.last(), &pass.entry) {
+                (Some(step), _) => step.output.matmul(&linear.weight.tr()),
+                (None, Entry::Dense(x)) => x.matmul(&linear.weight.tr()),
+                (None, Entry::Sparse(cells, values)) => of_sparse::<T>(linear, rows::<T>(cells, values), layers.width),
             };
             let dropout = seeds.next(layers.dropout);
             pass.steps.push(match norm {
-                Some(norm) => batch_norm::<T>(norm, raw, dropout),
-                None if layers.layer_norm => layer_norm::<T>(raw, layers.width, dropout),
-                None => cut::<T>(raw, layers.width, dropout),
+                Some(norm) => batch_norm::<T>(norm, &linear.bias, raw, dropout),
+                None if layers.layer_norm => layer_norm::<T>(&linear.bias, raw, dropout),
+                None => cut::<T>(&linear.bias, raw, dropout),
             });
         }
         pass
@@ -122,8 +136,8 @@ impl<'a> Pass<'a> {
                 (Some(before), _) => &self.steps[before].output,
                 (None, Entry::Dense(x)) => x,
                 (None, Entry::Sparse(cells, values)) => {
-                    found.add(&linear.weight, weight_by_sparse::<T>(cells, values, &gradient));
-                    found.add(&linear.bias, column_sums(&gradient));
+                    found.add(&linear.weight, || weight_by_sparse::<T>(cells, values, &gradient));
+                    found.add(&linear.bias, || column_sums(&gradient));
                     return None;
                 }
             };
@@ -152,8 +166,8 @@ impl<'a> Pass<'a> {
 
 /// Notes the gradients of a linear layer, and returns the one by its input.
 pub(super) fn linear_back(linear: &Linear, input: &Tensor, gradient: &Tensor, found: &mut Gradients) -> Tensor {
-    found.add(&linear.weight, gradient.tr().matmul(input));
-    found.add(&linear.bias, column_sums(gradient));
+    found.add(&linear.weight, || gradient.tr().matmul(input));
+    found.add(&linear.bias, || column_sums(gradient));
     gradient.matmul(&linear.weight)
 }
 
@@ -161,8 +175,15 @@ fn column_sums(x: &Tensor) -> Tensor {
     x.sum_dim_intlist([0_i64].as_slice(), false, x.kind())
 }
 
-fn width(width: i64) -> usize {
+pub(super) fn width(width: i64) -> usize {
     usize::try_from(width).unwrap_or(0)
+}
+
+/// Values as the encoder reads them.
+pub(super) fn log1p<T: Number>(values: &Tensor) -> Tensor {
+    let mut out = values.empty_like();
+    widest(Log1p { numbers: numbers::<T>(values), out: numbers_mut(&mut out) });
+    out
 }
 
 /// The rows of cells with these values.
@@ -175,26 +196,24 @@ fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Ten
     let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
     // No copy where the weight lies by input.
     let by_input = linear.weight.tr().contiguous();
-    let (dense, bias) = (numbers::<T>(&by_input), Some(numbers::<T>(&linear.bias)));
-    widest(SparseTimesDense { rows, dense, bias, width: width(outputs), out: numbers_mut(&mut out) });
+    let dense = numbers::<T>(&by_input);
+    widest(SparseTimesDense { rows, dense, width: width(outputs), out: numbers_mut(&mut out) });
     out
 }
 
 fn weight_by_sparse<T: Number>(cells: &Cells, values: &Tensor, gradient: &Tensor) -> Tensor {
     let (genes, outputs) = (cells.shape[1], gradient.size()[1]);
     let mut out = Tensor::empty([genes, outputs], (T::KIND, Device::Cpu));
-    let by_gene = OwnedRows::transposed(rows::<T>(cells, values), width(genes));
-    widest(SparseTimesDense {
-        rows: by_gene.view(),
+    widest(TransposedTimesDense {
+        rows: &BlockedRows::new(rows::<T>(cells, values), width(genes)),
         dense: numbers::<T>(gradient),
-        bias: None,
         width: width(outputs),
         out: numbers_mut(&mut out),
     });
     out.tr()
 }
 
-fn batch_norm<T: Number>(norm: &BatchNorm, linear: Tensor, dropout: Dropout) -> Step {
+fn batch_norm<T: Number>(norm: &BatchNorm, bias: &Tensor, linear: Tensor, dropout: Dropout) -> Step {
     let mut output = linear.empty_like();
     let [mut mean, mut variance, mut inverse] = std::array::from_fn(|_| norm.running_mean.empty_like());
     widest(BatchNormForward {
@@ -208,7 +227,7 @@ fn batch_norm<T: Number>(norm: &BatchNorm, linear: Tensor, dropout: Dropout) -> 
     });
     #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
     let cells = linear.size()[0] as f64;
-    let _ = norm.running_mean.shallow_clone().lerp_(&mean, BATCH_NORM_MOMENTUM);
+    let _ = norm.running_mean.shallow_clone().lerp_(&(&mean + bias), BATCH_NORM_MOMENTUM);
     let unbiased = variance * (cells / (cells - 1.0));
     let _ = norm.running_var.shallow_clone().lerp_(&unbiased, BATCH_NORM_MOMENTUM);
     Step { linear, output, statistics: vec![mean, inverse], dropout }
@@ -227,16 +246,16 @@ fn batch_norm_back<T: Number>(norm: &BatchNorm, step: &Step, gradient: &mut Tens
         of_weight: numbers_mut(&mut of_weight),
         of_bias: numbers_mut(&mut of_bias),
     });
-    found.add(&norm.weight, of_weight);
-    found.add(&norm.bias, of_bias);
+    found.add(&norm.weight, || of_weight);
+    found.add(&norm.bias, || of_bias);
 }
 
-fn layer_norm<T: Number>(linear: Tensor, features: i64, dropout: Dropout) -> Step {
+fn layer_norm<T: Number>(bias: &Tensor, mut linear: Tensor, dropout: Dropout) -> Step {
     let mut output = linear.empty_like();
     let [mut mean, mut inverse] = std::array::from_fn(|_| Tensor::empty([linear.size()[0]], (T::KIND, Device::Cpu)));
     widest(LayerNormForward {
-        input: numbers::<T>(&linear),
-        width: width(features),
+        input: numbers_mut::<T>(&mut linear),
+        bias: numbers(bias),
         epsilon: LAYER_NORM_EPSILON,
         dropout,
         output: numbers_mut(&mut output),
@@ -245,8 +264,7 @@ fn layer_norm<T: Number>(linear: Tensor, features: i64, dropout: Dropout) -> Ste
     Step { linear, output, statistics: vec![mean, inverse], dropout }
 }
 
-fn cut<T: Number>(linear: Tensor, features: i64, dropout: Dropout) -> Step {
-    let mut output = linear;
-    widest(CutForward { activations: numbers_mut::<T>(&mut output), width: width(features), dropout });
+fn cut<T: Number>(bias: &Tensor, mut output: Tensor, dropout: Dropout) -> Step {
+    widest(CutForward { activations: numbers_mut::<T>(&mut output), bias: numbers(bias), dropout });
     Step { linear: output.shallow_clone(), output, statistics: Vec::new(), dropout }
 }

@@ -5,21 +5,36 @@ use std::collections::HashMap;
 use tch::Tensor;
 
 /// Gradients that were found so far. A parameter is known by where its numbers lie.
-#[derive(Debug, Default)]
-pub(super) struct Gradients(HashMap<usize, Tensor>);
+#[derive(Debug)]
+pub(super) struct Gradients(Option<HashMap<usize, Tensor>>);
 
 fn key(parameter: &Tensor) -> usize {
     parameter.data_ptr() as usize
 }
 
 impl Gradients {
-    /// Notes a gradient; several of one parameter add up.
-    pub(super) fn add(&mut self, parameter: &Tensor, gradient: Tensor) {
-        let sum = match self.0.remove(&key(parameter)) {
-            Some(part) => part + gradient,
-            None => gradient,
+    /// None yet.
+    pub(super) fn none() -> Self {
+        Self(Some(HashMap::new()))
+    }
+
+    /// For a way back from which no parameter learns.
+    pub(super) fn unwanted() -> Self {
+        Self(None)
+    }
+
+    /// Computes and notes a gradient, if they are wanted; several of one parameter add up.
+    pub(super) fn add(&mut self, parameter: &Tensor, gradient: impl FnOnce() -> Tensor) {
+        let Some(found) = &mut self.0 else { return };
+        let sum = match found.remove(&key(parameter)) {
+            Some(part) => part + gradient(),
+            None => gradient(),
         };
-        self.0.insert(key(parameter), sum);
+        found.insert(key(parameter), sum);
+    }
+
+    fn has(&self, parameter: &Tensor) -> bool {
+        self.0.as_ref().is_some_and(|found| found.contains_key(&key(parameter)))
     }
 
     /// Finds the gradients of the other parameters by automatic differentiation of `total`, and returns that by `leaf`.
@@ -29,19 +44,19 @@ impl Gradients {
         leaf: Option<&Tensor>,
         parameters: &[&Tensor],
     ) -> Option<Tensor> {
-        let others: Vec<&Tensor> =
-            parameters.iter().copied().filter(|parameter| !self.0.contains_key(&key(parameter))).collect();
+        let others: Vec<&Tensor> = parameters.iter().copied().filter(|parameter| !self.has(parameter)).collect();
         let inputs: Vec<&Tensor> = leaf.into_iter().chain(others.iter().copied()).collect();
         let mut gradients = Tensor::run_backward(&[total], &inputs, false, false).into_iter();
         let of_leaf = leaf.and_then(|_| gradients.next());
         for (parameter, gradient) in others.into_iter().zip(gradients) {
-            self.add(parameter, gradient);
+            self.add(parameter, || gradient);
         }
         of_leaf
     }
 
     /// The gradients of parameters, in their order; undefined where there is none.
     pub(super) fn of(&mut self, parameters: &[&Tensor]) -> Vec<Tensor> {
-        parameters.iter().map(|parameter| self.0.remove(&key(parameter)).unwrap_or_default()).collect()
+        let mut take = |parameter: &Tensor| self.0.as_mut().and_then(|found| found.remove(&key(parameter)));
+        parameters.iter().map(|parameter| take(parameter).unwrap_or_default()).collect()
     }
 }

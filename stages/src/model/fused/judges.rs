@@ -1,4 +1,4 @@
-//! The update of the adversaries by hand: a pass through each classifier and back, its gradient penalty in closed form.
+//! Adversaries by hand: a pass through each classifier and back, its gradient penalty in closed form.
 
 use tch::Tensor;
 
@@ -9,10 +9,15 @@ use super::{
     penalty::penalise,
 };
 use crate::model::{
-    adversary::{Adversaries, Verdict},
+    adversary::{Adversaries, Guesser, Verdict},
     draws::Mixup,
     input::Input,
 };
+
+/// Whether all adversaries can be passed by hand.
+pub(super) fn can(adversaries: &Adversaries) -> bool {
+    adversaries.classifiers().all(|of| Pass::can(&of.classifier.hidden))
+}
 
 /// What the adversaries say of basal latents, penalties included, and the gradients by their parameters of
 /// loss + `weight` · penalty.
@@ -23,18 +28,64 @@ pub(super) fn judge<T: Number>(
     mixup: Option<&Mixup>,
     weight: f64,
 ) -> (Verdict, Gradients) {
-    let mut seeds = Seeds::drawn();
-    let (mut verdict, mut found) = (adversaries.verdict(true), Gradients::default());
+    let (mut seeds, basal) = (Seeds::drawn(), basal.contiguous());
+    let (mut verdict, mut found) = (adversaries.verdict(true), Gradients::none());
     for of in adversaries.classifiers() {
-        let pass = Pass::forward::<T>(&of.classifier.hidden, Entry::Dense(basal.contiguous()), &mut seeds);
-        let last = &of.classifier.to_classes;
-        let logits = tch::no_grad(|| last.forward(pass.output())).set_requires_grad(true);
-        let (loss, right) = adversaries.guess(&of, &logits, input, mixup);
-        let by_logits = Tensor::run_backward(&[&loss], &[&logits], false, false).remove(0);
-        let penalty = penalise(&pass, last, weight, &mut found);
-        let by_hidden = tch::no_grad(|| linear_back(last, pass.output(), &by_logits, &mut found));
-        pass.backward_with::<T>(by_hidden, &penalty.onto, &mut found);
-        verdict.add(of.name, loss.detach(), right, Some(penalty.value));
+        let guess = Guess::new::<T>(adversaries, &of, &basal, (input, mixup), &mut seeds);
+        let penalty = penalise::<T>(&guess.pass, &of.classifier.to_classes, weight, &mut found);
+        guess.backward::<T>(&of, &penalty.onto, &mut found);
+        verdict.add(of.name, guess.loss, guess.right, Some(penalty.value));
     }
     (verdict, found)
+}
+
+/// What the adversaries say of basal latents, differentiable by these alone.
+pub(super) fn oppose<T: Number>(
+    adversaries: &Adversaries,
+    basal: &Tensor,
+    input: &Input,
+    mixup: Option<&Mixup>,
+) -> Verdict {
+    let (mut seeds, given) = (Seeds::drawn(), basal.detach().contiguous());
+    let mut verdict = adversaries.verdict(false);
+    for of in adversaries.classifiers() {
+        let guess = Guess::new::<T>(adversaries, &of, &given, (input, mixup), &mut seeds);
+        let slope = guess.backward::<T>(&of, &[], &mut Gradients::unwanted());
+        // Its gradient is that of the loss, its value nothing.
+        let line = slope.map(|slope| (basal * slope).sum(T::KIND));
+        let loss = line.map_or_else(|| guess.loss.shallow_clone(), |line| &guess.loss + &line - line.detach());
+        verdict.add(of.name, loss, guess.right, None);
+    }
+    verdict
+}
+
+/// What one classifier guesses, with what the way back needs.
+struct Guess<'a> {
+    pass: Pass<'a>,
+    loss: Tensor,
+    right: Tensor,
+    by_logits: Tensor,
+}
+
+impl<'a> Guess<'a> {
+    fn new<T: Number>(
+        adversaries: &Adversaries,
+        of: &Guesser<'a>,
+        basal: &Tensor,
+        (input, mixup): (&Input, Option<&Mixup>),
+        seeds: &mut Seeds,
+    ) -> Self {
+        let pass = Pass::forward::<T>(&of.classifier.hidden, Entry::Dense(basal.shallow_clone()), seeds);
+        let logits = tch::no_grad(|| of.classifier.to_classes.forward(pass.output())).set_requires_grad(true);
+        let (loss, right) = adversaries.guess(of, &logits, input, mixup);
+        let by_logits = Tensor::run_backward(&[&loss], &[&logits], false, false).remove(0);
+        Self { pass, loss: loss.detach(), right, by_logits }
+    }
+
+    /// Notes the gradients by the parameters; returns the one by the latents.
+    fn backward<T: Number>(&self, of: &Guesser<'_>, onto: &[Option<Tensor>], found: &mut Gradients) -> Option<Tensor> {
+        let last = &of.classifier.to_classes;
+        let by_hidden = tch::no_grad(|| linear_back(last, self.pass.output(), &self.by_logits, found));
+        self.pass.backward_with::<T>(by_hidden, onto, found)
+    }
 }

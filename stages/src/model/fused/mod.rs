@@ -3,8 +3,8 @@
 //! What is large is computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), of which the
 //! encoder's first reads the non-zeros alone; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
 //! pass. What lies between encoder and decoder is small and has many forms (embeddings, doses, mixup, adversaries): there
-//! automatic differentiation goes on, from the encoder's last activations to the latent that is decoded. The adversaries' own update is computed by hand again, with
-//! their gradient penalty in closed form ([`penalty`]).
+//! automatic differentiation goes on, from the encoder's last activations to the latent that is decoded. Adversaries are passed
+//! by hand again ([`judges`]), with their gradient penalty in closed form ([`penalty`]).
 //!
 //! It computes what [`Plain`] computes, to rounding; only dropout draws otherwise. Where it can't, it lets [`Plain`] do it.
 
@@ -18,7 +18,7 @@ mod penalty;
 use tch::{Device, Kind, Tensor};
 
 use self::{
-    chain::{Entry, Pass, Seeds, linear_back, rows},
+    chain::{Entry, Pass, Seeds, linear_back, log1p, rows},
     gradients::Gradients,
     memory::{Number, numbers, numbers_mut},
 };
@@ -96,7 +96,7 @@ impl<T: Number> Sides for Of<T> {
         let top = encoded.output().detach().set_requires_grad(learns);
         let latent = network.latent_of(network.encoder.of_hidden(&top, draws.noise.as_ref()), input, draws);
         let z = latent.after();
-        let mut found = Gradients::default();
+        let mut found = Gradients::none();
         let (recon, slope) =
             reconstruct::<T>(network, &z.detach(), &input.cells, &mut seeds, learns.then_some(&mut found));
         losses.add("recon", &recon);
@@ -110,7 +110,13 @@ impl<T: Number> Sides for Of<T> {
         if !learns {
             return basal;
         }
-        let total = losses.less_adversaries(total, &learner.adversaries, (&latent.basal, input, draws), schedule);
+        let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
+            let (basal, mixup) = (&latent.basal.latent, draws.mixup.as_ref());
+            match judges::can(adversaries) {
+                true => judges::oppose::<T>(adversaries, basal, input, mixup),
+                false => adversaries.judge(basal, input, mixup, false),
+            }
+        });
         let mut parameters = learner.autoencoder_adam.parameters();
         parameters.extend(learner.doser_adam.parameters());
         // What is not differentiated automatically: those of the encoder come last.
@@ -138,7 +144,7 @@ impl<T: Number> Sides for Of<T> {
         schedule: Schedule,
         losses: &mut StepLosses,
     ) {
-        if !learner.adversaries.classifiers().all(|of| Pass::can(&of.classifier.hidden)) {
+        if !judges::can(&learner.adversaries) {
             return Plain.adversaries(learner, basal, input, draws, schedule, losses);
         }
         let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
@@ -158,7 +164,7 @@ fn is_of(layers: &HiddenLayers, parameter: &Tensor) -> bool {
 }
 
 fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut Seeds) -> Pass<'a> {
-    Pass::forward::<T>(network.encoder.hidden(), Entry::Sparse(cells, cells.values.log1p()), seeds)
+    Pass::forward::<T>(network.encoder.hidden(), Entry::Sparse(cells, log1p::<T>(&cells.values)), seeds)
 }
 
 /// The loss of cells whose latents these are; with `found` it notes the gradients by the decoder's parameters, and returns the
@@ -175,10 +181,11 @@ fn reconstruct<T: Number>(
         unreachable!("`Fused::lacks` has looked at the decoder")
     };
     let decoded = Pass::forward::<T>(hidden, Entry::Dense(latent.contiguous()), seeds);
-    let mut logits = scale.forward(decoded.output());
+    let mut logits = decoded.output().matmul(&scale.weight.tr());
     let mut by_dispersion = found.is_some().then(|| dispersion.detach().zeros_like());
     let loss = widest(NegativeBinomial {
         logits: numbers_mut::<T>(&mut logits),
+        bias: numbers(&scale.bias),
         cells: rows::<T>(cells, &cells.values),
         library: numbers(&cells.library),
         dispersion: numbers(dispersion),
@@ -186,7 +193,7 @@ fn reconstruct<T: Number>(
     });
     let loss = Tensor::from(loss).to_kind(T::KIND);
     let Some((found, by_dispersion)) = found.zip(by_dispersion) else { return (loss, None) };
-    found.add(dispersion, by_dispersion);
+    found.add(dispersion, || by_dispersion);
     let by_hidden = linear_back(scale, decoded.output(), &logits, found);
     (loss, decoded.backward::<T>(by_hidden, found))
 }
