@@ -54,7 +54,9 @@ pub(super) fn autoencoder(
     };
     let total = losses.with_divergence(along(&[&z], vec![by_z]), &latent.basal, schedule);
     let basal = latent.basal.latent.detach();
-    let total = losses.less_adversaries(total, &learner.adversaries, (&latent.basal, input, draws), schedule);
+    let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
+        adversaries.judge(&latent.basal.latent, input, draws.mixup.as_ref(), false)
+    });
     drop(latent);
     let parameters = [learner.autoencoder_adam.parameters(), learner.doser_adam.parameters()];
     let own: Vec<&Tensor> = [encoder.parameters(), found.parameters(&parameters)].concat();
