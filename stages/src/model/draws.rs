@@ -2,10 +2,11 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     input::{Cells, Input},
+    mixing::mixed,
     network::Network,
 };
 
@@ -63,13 +64,12 @@ impl Mixup {
     /// A batch whose expression is mixed; its labels stay those of the first cell of each pair.
     #[must_use]
     pub fn of_input(&self, input: &Input) -> Input {
-        // In place, what [`Mixup::mixed`] computes: two dense tensors instead of five.
-        let mut mixed = input.cells.dense();
-        let mut others = mixed.index_select(0, &self.partners);
-        others *= 1.0 - self.share;
-        mixed *= self.share;
-        mixed += others;
-        Input { cells: Cells::from_dense(&mixed), ..input.shallow_clone() }
+        let cells = match (input.cells.values.device(), input.cells.values.kind()) {
+            (Device::Cpu, Kind::Float) => mixed::<f32>(&input.cells, self),
+            (Device::Cpu, Kind::Double) => mixed::<f64>(&input.cells, self),
+            _ => Cells::from_dense(&self.mixed(&input.cells.dense())),
+        };
+        Input { cells, ..input.shallow_clone() }
     }
 }
 

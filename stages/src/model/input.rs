@@ -3,8 +3,9 @@
 use std::cell::OnceCell;
 
 use schemas::batch::{Expression, Genes, Labels, Values};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, kind::Element};
 
+use super::memory::numbers_mut;
 use crate::batch::Batch;
 
 /// Rows of expression on a device, by their non-zeros.
@@ -84,7 +85,7 @@ impl Cells {
     pub fn new(expression: &Expression, genes: i64, kind: Kind, device: Device) -> Self {
         let rows = i64::try_from(expression.rows()).unwrap_or(i64::MAX);
         let ids = gene_ids(&expression.genes, device);
-        let values = values_tensor(&expression.values, device).to_kind(kind);
+        let values = values_tensor(&expression.values, kind, device);
         let pointers: Vec<i64> = expression.row_pointers.iter().map(|pointer| i64::from(*pointer)).collect();
         let mut library = vec![0.0_f64; expression.rows()];
         expression.for_each(|row, _, value| library[row] += f64::from(value));
@@ -96,6 +97,11 @@ impl Cells {
             library: Tensor::from_slice(&library).to_kind(kind).to_device(device).unsqueeze(-1),
             places: OnceCell::new(),
         }
+    }
+
+    /// Rows by their parts.
+    pub(super) fn of_rows(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
+        Self { shape, pointers, genes, values, library, places: OnceCell::new() }
     }
 
     /// The rows of a dense matrix `[cells, genes]`.
@@ -141,26 +147,42 @@ impl Cells {
     }
 }
 
-/// libtorch has no arithmetic on u16 and u32: the bits travel as signed numbers of the same width, and are widened on the
-/// device.
+/// Ids of genes as int64.
 fn gene_ids(genes: &Genes, device: Device) -> Tensor {
-    match genes {
-        Genes::U16(ids) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(ids)), 0xffff, device),
-        Genes::U32(ids) => widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(ids)), 0xffff_ffff, device),
+    match (genes, device) {
+        (Genes::U16(ids), Device::Cpu) => converted(ids, i64::from),
+        (Genes::U32(ids), Device::Cpu) => converted(ids, i64::from),
+        (Genes::U16(ids), _) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(ids)), 0xffff, device),
+        (Genes::U32(ids), _) => widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(ids)), 0xffff_ffff, device),
     }
 }
 
-fn values_tensor(values: &Values, device: Device) -> Tensor {
-    match values {
+fn values_tensor(values: &Values, kind: Kind, device: Device) -> Tensor {
+    let narrow = match values {
+        Values::U8(values) if (kind, device) == (Kind::Float, Device::Cpu) => converted(values, f32::from),
+        Values::U16(values) if (kind, device) == (Kind::Float, Device::Cpu) => converted(values, f32::from),
         Values::U8(values) => Tensor::from_slice(values).to_device(device),
         Values::U16(values) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(values)), 0xffff, device),
         Values::U32(values) => {
             widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(values)), 0xffff_ffff, device)
         }
         Values::F32(values) => Tensor::from_slice(values).to_device(device),
-    }
+    };
+    narrow.to_kind(kind)
 }
 
+/// Numbers on the host as another kind, in one pass.
+fn converted<A: Copy, B: Element>(numbers: &[A], convert: impl Fn(A) -> B) -> Tensor {
+    let count = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
+    let mut tensor = Tensor::empty([count], (B::KIND, Device::Cpu));
+    for (to, from) in numbers_mut(&mut tensor).iter_mut().zip(numbers) {
+        *to = convert(*from);
+    }
+    tensor
+}
+
+/// libtorch has no arithmetic on u16 and u32: to a device the bits travel as signed numbers of the same width, and are widened
+/// there.
 fn widened(bits: Tensor, mask: i64, device: Device) -> Tensor {
     bits.to_device(device).to_kind(Kind::Int64).bitwise_and(mask)
 }

@@ -23,6 +23,8 @@ pub mod fused;
 pub mod input;
 pub mod layers;
 pub mod losses;
+mod memory;
+mod mixing;
 pub mod moments;
 pub mod neighbours;
 pub mod network;

@@ -2,10 +2,12 @@
 
 use tch::Tensor;
 
-use super::memory::{Number, numbers, numbers_mut};
 use crate::{
     kernels::adam::AdamStep,
-    model::optimiser::{Adam, BETA_1, BETA_2, EPSILON},
+    model::{
+        memory::{Number, numbers, numbers_mut},
+        optimiser::{Adam, BETA_1, BETA_2, EPSILON},
+    },
     simd::widest,
 };
 

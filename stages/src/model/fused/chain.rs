@@ -2,10 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    gradients::Gradients,
-    memory::{Number, numbers, numbers_mut},
-};
+use super::gradients::Gradients;
 use crate::{
     kernels::{
         layer::{
@@ -18,6 +15,7 @@ use crate::{
     model::{
         input::Cells,
         layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear},
+        memory::{Number, numbers, numbers_mut},
     },
     simd::widest,
 };

@@ -5,13 +5,13 @@ use tch::Tensor;
 use super::{
     chain::{Entry, Pass, Seeds, linear_back},
     gradients::Gradients,
-    memory::Number,
     penalty::penalise,
 };
 use crate::model::{
     adversary::{Adversaries, Guesser, Verdict},
     draws::Mixup,
     input::Input,
+    memory::Number,
 };
 
 /// Whether all adversaries can be passed by hand.

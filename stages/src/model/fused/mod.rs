@@ -12,7 +12,6 @@ mod adam;
 mod chain;
 mod gradients;
 mod judges;
-mod memory;
 mod penalty;
 
 use tch::{Device, Kind, Tensor};
@@ -20,13 +19,13 @@ use tch::{Device, Kind, Tensor};
 use self::{
     chain::{Entry, Pass, Seeds, linear_back, log1p, rows},
     gradients::Gradients,
-    memory::{Number, numbers, numbers_mut},
 };
 use super::{
     decoder::Decoder,
     draws::Draws,
     input::{Cells, Input},
     layers::{HiddenLayers, Linear},
+    memory::{Number, numbers, numbers_mut},
     network::Network,
     optimiser::Adam,
     schedule::Schedule,

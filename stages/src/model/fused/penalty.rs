@@ -10,14 +10,16 @@ use tch::Tensor;
 use super::{
     chain::{Pass, Step, width},
     gradients::Gradients,
-    memory::{Number, numbers, numbers_mut},
 };
 use crate::{
     kernels::{
         layer::CutBackward,
         penalty::{BatchNormDown, BatchNormUp, LayerNormDown, LayerNormUp},
     },
-    model::layers::{BatchNorm, Linear},
+    model::{
+        layers::{BatchNorm, Linear},
+        memory::{Number, numbers, numbers_mut},
+    },
     simd::widest,
 };
 

@@ -9,7 +9,7 @@ use tch::{Device, Tensor, kind::Element};
 use crate::kernels::real::Real;
 
 /// What kernels and libtorch both compute with.
-pub(super) trait Number: Real + Element {}
+pub(in crate::model) trait Number: Real + Element {}
 
 impl Number for f32 {}
 impl Number for f64 {}
@@ -18,7 +18,7 @@ impl Number for f64 {}
 ///
 /// # Panics
 /// If it is of another kind, elsewhere, or does not lie in one piece.
-pub(super) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
+pub(in crate::model) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
     let count = checked::<T>(tensor);
     if count == 0 {
         return &[];
@@ -36,7 +36,7 @@ pub(super) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
 ///
 /// # Panics
 /// As [`numbers`].
-pub(super) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
+pub(in crate::model) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
     let count = checked::<T>(tensor);
     if count == 0 {
         return &mut [];
