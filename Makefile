@@ -6,7 +6,7 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-training-peers clean
+.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-training-peers bench-memory clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-loaders   our loader beside its peers on the same cells; several GB and minutes"
 	@echo "make bench-train     cells that a second of processor time trains, by either engine"
 	@echo "make bench-training-peers   our training beside cpa-tools' on the same cells; several GB and minutes"
+	@echo "make bench-memory    the figures of docs/memory.md; some minutes"
 
 setup:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.9 or newer with pip"; exit 1; }
@@ -47,6 +48,9 @@ bench-train: setup
 
 bench-training-peers: build
 	@python3 scripts/bench_training.py $(RELEASE)/perturbine
+
+bench-memory: build
+	@python3 scripts/bench_memory.py $(RELEASE)/perturbine
 
 clean:
 	rm -rf target $(DEMO)

@@ -9,6 +9,7 @@ use stages::{
     batch::{Batch, Gatherer},
     dense::{DenseBatch, Densifier},
     encode::Encoder,
+    phase::Phases,
     profiles::Rows,
     read::ReadAhead,
 };
@@ -43,12 +44,14 @@ pub struct Resources {
     pub memory: usize,
     /// Ends the run early.
     pub stop: Stop,
+    /// Is told what the run is busy with.
+    pub phases: Phases,
 }
 
 impl Default for Resources {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { threads, memory: 256 << 20, stop: Stop::default() }
+        Self { threads, memory: 256 << 20, stop: Stop::default(), phases: Phases::default() }
     }
 }
 

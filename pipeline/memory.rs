@@ -1,5 +1,8 @@
 //! How much memory the process holds: anonymous pages, since mapped files are the kernel's to take back.
 
+mod device;
+mod log;
+
 use std::{
     sync::{
         Arc,
@@ -9,38 +12,30 @@ use std::{
     time::Duration,
 };
 
+pub use self::log::{MemoryLog, PhaseMemory};
+
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Watches the process's anonymous memory until it is asked.
+/// A thread that looks again and again, until it is ended or dropped.
 #[derive(Debug)]
-pub struct PeakMemory {
-    peak: Arc<AtomicU64>,
+struct Watch {
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl PeakMemory {
-    /// Starts to watch.
-    #[must_use]
-    pub fn watch() -> Self {
-        let (peak, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (seen, stop) = (Arc::clone(&peak), Arc::clone(&done));
-        let look = move || {
+impl Watch {
+    fn start(look: impl Fn() + Send + 'static) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&done);
+        let again = move || {
             while !stop.load(Ordering::Relaxed) {
-                seen.fetch_max(anonymous_bytes().unwrap_or(0), Ordering::Relaxed);
+                look();
                 std::thread::sleep(LOOK_EVERY);
             }
         };
-        let thread = std::thread::Builder::new().name("memory".into()).spawn(look).ok();
-        Self { peak, done, thread }
-    }
-
-    /// The most that was held since, in bytes; 0 where the system does not tell.
-    #[must_use]
-    pub fn bytes(mut self) -> u64 {
-        self.end();
-        self.peak.load(Ordering::Relaxed).max(anonymous_bytes().unwrap_or(0))
+        let thread = std::thread::Builder::new().name("memory".into()).spawn(again).ok();
+        Self { done, thread }
     }
 
     fn end(&mut self) {
@@ -51,13 +46,40 @@ impl PeakMemory {
     }
 }
 
-impl Drop for PeakMemory {
+impl Drop for Watch {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-/// `RssAnon` of this process, in bytes.
+/// Watches the process's anonymous memory until it is asked.
+#[derive(Debug)]
+pub struct PeakMemory {
+    peak: Arc<AtomicU64>,
+    watch: Watch,
+}
+
+impl PeakMemory {
+    /// Starts to watch.
+    #[must_use]
+    pub fn watch() -> Self {
+        let peak = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&peak);
+        let look = move || {
+            seen.fetch_max(anonymous_bytes().unwrap_or(0), Ordering::Relaxed);
+        };
+        Self { peak, watch: Watch::start(look) }
+    }
+
+    /// The most that was held since, in bytes; 0 where the system does not tell.
+    #[must_use]
+    pub fn bytes(mut self) -> u64 {
+        self.watch.end();
+        self.peak.load(Ordering::Relaxed).max(anonymous_bytes().unwrap_or(0))
+    }
+}
+
+/// `RssAnon` of this process, in bytes; none where the system does not tell.
 #[must_use]
 pub fn anonymous_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -1,29 +1,22 @@
 //! The engines compute the same steps: by kernels as by libtorch's operations.
 
 #![cfg(feature = "torch")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod support {
+    pub mod small_network;
+}
 
-use schemas::{
-    atlas::ValueKind,
-    batch::{Expression, Genes, Values},
-    conditions::Covariate,
-    config::{Plan, Preset, Settings},
-};
-use stages::{
-    model::{
-        draws::Draws,
-        fused::Fused,
-        input::{Cells, Input},
-        schedule::{Clock, Schedule},
-        step::{Engine, Learner, Plain},
-    },
-    vocabulary::Vocabulary,
+use schemas::config::Plan;
+use stages::model::{
+    draws::Draws,
+    fused::Fused,
+    schedule::{Clock, Schedule},
+    step::{Engine, Learner, Plain},
 };
 use tch::{Device, Kind, Tensor};
 
-const CELLS: usize = 70;
-const GENES: u32 = 45;
+use self::support::small_network::{CELLS, GENES, alone, input, plan, vocabulary};
 
 /// What differs between runs; both engines are asked for the same. Dropout is off: each draws it in its own way.
 const SETTINGS: [&str; 7] = [
@@ -35,70 +28,6 @@ const SETTINGS: [&str; 7] = [
     "train.gradient_clip_value=0.01 adversary.norm_adv=layer adversary.adv_loss=focal",
     "train.n_epochs_pretrain_ae=2",
 ];
-
-fn plan(assignments: &str) -> Plan {
-    let small = "model.n_latent=6 model.n_hidden_encoder=20 model.n_hidden_decoder=17 model.n_layers_encoder=2 \
-                 model.n_layers_decoder=2 adversary.n_hidden_adv=9 model.dropout_rate_encoder=0 \
-                 model.dropout_rate_decoder=0 adversary.dropout_rate_adv=0 train.n_epochs_pretrain_ae=0 \
-                 train.n_epochs_adv_warmup=0";
-    let assignments: Vec<String> = small.split_whitespace().chain(assignments.split(' ')).map(str::to_owned).collect();
-    Settings::layered(Preset::Cpa, None, &assignments)
-        .and_then(|settings| settings.check(ValueKind::Counts))
-        .expect("good settings")
-}
-
-fn vocabulary() -> Vocabulary {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    Vocabulary {
-        perturbations: names(&["<PAD>", "ctrl", "A", "B"]),
-        combinations: names(&["A", "A+B", "ctrl"]),
-        combination_cells: vec![30, 10, 30],
-        covariates: vec![Covariate { name: "cell_type".to_owned(), values: names(&["x", "y"]) }],
-        ..Vocabulary::default()
-    }
-}
-
-/// Counts without a pattern; one of the cells has none, one gene is large.
-fn input(kind: Kind) -> Input {
-    let mut state = 7_u32;
-    let mut draw = move |below: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) % below
-    };
-    let mut expression =
-        Expression { row_pointers: vec![0], genes: Genes::U16(Vec::new()), values: Values::U16(Vec::new()) };
-    let (mut genes, mut values) = (Vec::new(), Vec::new());
-    for cell in 0..CELLS {
-        for gene in (0..GENES).filter(|_| cell != 3) {
-            if draw(4) == 0 || gene == 5 {
-                genes.push(u16::try_from(gene).expect("few genes"));
-                values.push(u16::try_from(1 + draw(if gene == 5 { 900 } else { 6 })).expect("a small count"));
-            }
-        }
-        expression.row_pointers.push(u32::try_from(genes.len()).expect("few entries"));
-    }
-    (expression.genes, expression.values) = (Genes::U16(genes), Values::U16(values));
-    let conditions: Vec<usize> = (0..CELLS).map(|cell| cell % 3).collect();
-    let codes: Vec<i64> = conditions.iter().flat_map(|condition| [[2, 0], [2, 3], [1, 0]][*condition]).collect();
-    let doses: Vec<f64> =
-        conditions.iter().flat_map(|condition| [[0.5, 0.0], [0.5, 0.25], [1.0, 0.0]][*condition]).collect();
-    let classes: Vec<i64> = conditions.iter().map(|condition| i64::try_from(*condition).expect("three")).collect();
-    let types: Vec<i64> = (0..70).map(|cell| cell / 5 % 2).collect();
-    Input {
-        cells: Cells::new(&expression, i64::from(GENES), kind, Device::Cpu),
-        perturbations: Tensor::from_slice(&codes).view([70, 2]),
-        doses: Tensor::from_slice(&doses).view([70, 2]).to_kind(kind),
-        covariates: vec![Tensor::from_slice(&types)],
-        combinations: Tensor::from_slice(&classes),
-    }
-}
-
-/// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so by turns.
-static GENERATOR: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What an engine made of some steps.
 struct Run {

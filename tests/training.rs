@@ -123,10 +123,20 @@ fn nothing_that_is_held_out_is_seen_in_training() {
 
 #[test]
 fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
-    let home = Home::with_atlas();
     // Everything that is drawn at random: dropout, the latents, the pairs and shares of mixup.
-    let drawn = "--set model.variational=true --set train.mixup_alpha=0.4 --set adversary.adv_steps=3";
-    let train = format!("{TINY} --epochs 60 --set train.early_stopping_patience=0 {drawn}");
+    goes_on_as_if_not_stopped("--set model.variational=true --set train.mixup_alpha=0.4 --set adversary.adv_steps=3");
+}
+
+#[test]
+fn so_does_one_that_averages_its_weights_over_steps_of_several_batches() {
+    let averages = "--set train.average=ema --set train.average_decay=0.9 --set train.average_start=3";
+    goes_on_as_if_not_stopped(&format!("{averages} --set train.accumulate=3"));
+    goes_on_as_if_not_stopped("--set train.average=swa --set train.average_start=3 --set train.checkpointing=true");
+}
+
+fn goes_on_as_if_not_stopped(settings: &str) {
+    let home = Home::with_atlas();
+    let train = format!("{TINY} --epochs 60 --set train.early_stopping_patience=0 {settings}");
     home.json(&format!("train s.atlas --out whole {train}"));
 
     let line = format!("train s.atlas --out stopped {train}");

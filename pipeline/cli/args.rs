@@ -1,5 +1,6 @@
 //! What can be asked, and how.
 
+mod memory;
 #[cfg(feature = "torch")]
 pub(super) mod model;
 
@@ -8,6 +9,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Error, Resources, Result, Stop};
 use stages::{atlas::Access, ingest::format::Choice};
+
+use self::memory::MemoryLogArgs;
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -52,7 +55,8 @@ enum AccessArg {
 impl Global {
     pub(super) fn resources(&self, stop: Stop) -> Result<Resources> {
         let defaults = Resources::default();
-        Ok(Resources { threads: self.threads.unwrap_or(defaults.threads), memory: parse_bytes(&self.memory)?, stop })
+        let threads = self.threads.unwrap_or(defaults.threads);
+        Ok(Resources { threads, memory: parse_bytes(&self.memory)?, stop, ..defaults })
     }
 
     pub(super) fn access(&self) -> Access {
@@ -304,6 +308,8 @@ pub(crate) struct IngestArgs {
     pub(super) in_place: bool,
     #[command(flatten)]
     pub(super) keys: KeyArgs,
+    #[command(flatten)]
+    pub(super) memory: MemoryLogArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -22,16 +22,32 @@ pub(crate) mod signals;
 #[cfg(feature = "torch")]
 mod train;
 
-use perturbine::{Resources, Result, Stop};
+use perturbine::{Resources, Result, Stop, memory::MemoryLog};
 
 use self::{
     args::{Cli, Command},
     show::Show,
 };
 
-/// Runs a command.
+/// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
 pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
-    let resources = cli.global.resources(stop)?;
+    let mut resources = cli.global.resources(stop)?;
+    let log = cli.command.logs_memory().then(MemoryLog::watch);
+    if let Some(log) = &log {
+        resources.phases = log.phases();
+    }
+    let json = cli.global.json;
+    let done = run_with(cli, resources);
+    for phase in log.map(MemoryLog::end).unwrap_or_default() {
+        match json {
+            true => eprintln!("{}", serde_json::json!({ "memory": phase })),
+            false => eprintln!("memory  {phase}"),
+        }
+    }
+    done
+}
+
+fn run_with(cli: Cli, resources: Resources) -> Result<()> {
     let show = Show { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
     // libtorch's threads are bounded as the stages' are. The last bits of a result depend on how many there are, so a bound

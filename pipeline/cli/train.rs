@@ -4,12 +4,13 @@ use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
+    saved::files,
     split::Split,
     train::{EpochReport, OnEpoch},
 };
 
 use super::{
-    Context,
+    Context, allocator,
     args::model::TrainArgs,
     device::device,
     show::{Show, bytes},
@@ -23,6 +24,10 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         training.cells(),
         training.epochs()
     ));
+    if training.card().config.train.checkpointing {
+        // What is not held by the step would otherwise be kept by the allocator, and nothing be saved.
+        allocator::give_back_freed_memory();
+    }
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
     let (trained, report) = training.run(args.resume, on_epoch)?;
@@ -54,7 +59,11 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
 }
 
 pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
-    let settings = settings(args)?;
+    let mut settings = settings(args)?;
+    let finds_batch_size = settings.train.batch_size == 0;
+    if finds_batch_size && args.resume {
+        settings.train.batch_size = batch_size_before(args)?;
+    }
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
     let training =
@@ -62,7 +71,21 @@ pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Tr
     if settings.data.genes != GeneChoice::All {
         context.show.note(&training.card().gene_selection.to_string());
     }
+    if finds_batch_size {
+        let chosen = training.card().config.train.batch_size;
+        context.show.note(&format!("batches of {chosen} cells: what is held then stays within --memory"));
+    }
     Ok(training)
+}
+
+/// The size that the run chose which is resumed: memory that is free now decides nothing then. 0 where there was none.
+fn batch_size_before(args: &TrainArgs) -> Result<u32> {
+    let path = args.out.join(files::CONFIG);
+    if !path.exists() {
+        return Ok(0);
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    Ok(Settings::layered(Preset::Cpa, Some((&path.display().to_string(), &text)), &[])?.train.batch_size)
 }
 
 fn settings(args: &TrainArgs) -> Result<Settings> {
@@ -73,7 +96,7 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
     let path = args.config.as_ref().map(|path| path.display().to_string());
     let mut assignments = args.set.clone();
     assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
-    assignments.extend(args.batch_size.map(|size| format!("train.batch_size={size}")));
+    assignments.extend(args.batch_size.as_ref().map(|size| format!("train.batch_size={size}")));
     assignments.extend(args.seed.map(|seed| format!("seed={seed}")));
     let mut settings = Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)?;
     if let Some(genes) = &args.genes {

@@ -24,6 +24,7 @@ use stages::{
         store::{AtlasFacts, MatrixFiles, StoreMatrix, gene_names, publish},
         tally::Tally,
     },
+    phase::Phase,
 };
 
 use super::{Pipeline, Resources, completed};
@@ -122,6 +123,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             tell(piece.0.end);
         }
     });
+    resources.phases.enter(Phase::Reading);
     let rows = Pipeline::from_source("source", resources.edge(), pieces)
         .with_stop(resources.stop.clone())
         .map("read", resources.threads, move |piece| Ok(reader.read(piece.0)?))
@@ -140,6 +142,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;
             let annotated = annotated()?;
             facts.check(&annotated)?;
+            resources.phases.enter(Phase::Storing);
             let rows = Pipeline::from_source("buckets", resources.edge(), spilled.buckets())
                 .with_stop(resources.stop.clone())
                 .map("shuffle", resources.threads, |bucket| Ok(bucket.shuffled()?));
@@ -148,10 +151,12 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         }
     };
     let values = facts.check(&annotated)?;
+    resources.phases.enter(Phase::Statistics);
     let sums = tallied.take().ok_or_else(|| Error::Bug("the sums did not end".into()))?;
     if let Some(entry) = statistics::write(&folder, &sums, &names, &annotated, values)? {
         matrix.add(files::STATISTICS, entry);
     }
+    resources.phases.enter(Phase::Saving);
     let manifest = publish(folder, facts, annotated, matrix)?;
     Ok(Ingested { manifest, guessed: keys.guessed })
 }

@@ -11,6 +11,7 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
+    phase::Phase,
     predict::{PredictCells, PredictMeans, Readout, TargetMeans, batch_size, long_means_rows, means_rows},
     profiles::Rows,
     publish::{Publish, Published},
@@ -151,6 +152,7 @@ impl Prediction {
     /// # Errors
     /// A target that exists or can't be written, data that can't be read; nothing is visible then.
     pub fn write(self, output: Output, out: &Path) -> Result<Written> {
+        self.resources.phases.enter(Phase::Predicting);
         let sink = Publish::create(out, self.schema(output))?;
         let run = self.pipeline(output)?.run("write", sink);
         let (published, report) = completed(run, "run the same command again: nothing was written")?;

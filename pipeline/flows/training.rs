@@ -15,16 +15,20 @@ use stages::{
     encode::Encoder,
     groups::Groups,
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
+    phase::Phase,
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
-    train::{OnEpoch, Trained, Trainer, TrainerSettings},
+    train::{OnEpoch, Trained, Trainer, TrainerSettings, footprint::training_bytes},
     vocabulary::Vocabulary,
 };
 use tch::Device;
 
 use super::{Resources, batches, choosing::choose_genes, completed};
-use crate::runtime::{Pipeline, Plan as Graph, Report};
+use crate::{
+    memory::anonymous_bytes,
+    runtime::{Pipeline, Plan as Graph, Report},
+};
 
 /// The file in a model's folder that holds what its pipeline measured.
 pub const PIPELINE_REPORT: &str = "pipeline.json";
@@ -68,10 +72,13 @@ impl Training {
         if settings.train.window == 0 {
             settings.train.window = default_window(manifest.order);
         }
-        let plan = settings.check(manifest.values)?;
+        let mut plan = settings.check(manifest.values)?;
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
         let atlas = &atlas;
+        if plan.train.batch_size == 0 {
+            plan = with_largest_batches(plan, atlas, &vocabulary, &resources)?;
+        }
         let order = OrderSettings::new(plan.seed, size(plan.train.batch_size), size(plan.train.window));
         let sampling = match plan.train.sampling {
             config::Sampling::Uniform => Sampling::Uniform,
@@ -117,7 +124,8 @@ impl Training {
             best: None,
             weights: String::new(),
         };
-        let settings = TrainerSettings { plan, card, folder: folder.to_path_buf(), embeddings, device };
+        let (folder, phases) = (folder.to_path_buf(), resources.phases.clone());
+        let settings = TrainerSettings { plan, card, folder, embeddings, device, phases };
         Ok(Self { atlas: atlas.clone(), split, groups, order, settings, resources })
     }
 
@@ -143,6 +151,12 @@ impl Training {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.resources.held_bytes(&self.atlas)
+    }
+
+    /// Bytes that network and steps take at most.
+    #[must_use]
+    pub fn network_bytes(&self) -> usize {
+        network_bytes(&self.settings.plan, &self.atlas, &self.settings.card.vocabulary)
     }
 
     /// The graph that will run.
@@ -193,12 +207,14 @@ impl Training {
     fn run_in(self, folder: &Path, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
         self.prepare_folder(folder, resume)?;
         let Self { atlas, groups, order, settings, resources, .. } = self;
+        let phases = resources.phases.clone();
         let card = settings.card.clone();
         let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
         // A run that had ended is only finished anew: no plan comes after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
         let run = road(&atlas, groups, &card, order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
+        phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
         write_atomically(&folder.join(PIPELINE_REPORT), &text)?;
         Ok((trained, report))
@@ -236,6 +252,48 @@ impl Training {
         write_atomically(&genes, names.as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
+}
+
+/// Batches are not made larger than this without being told to.
+const LARGEST_BATCH: u32 = 8192;
+/// Edges of the road of training.
+const EDGES: usize = 2;
+
+/// The plan with the largest batches, a power of two, with which all that is held stays within the memory: what waits on edges, unpacked
+/// blocks, the network and its steps, and what the process holds already.
+fn with_largest_batches(
+    plan: config::Plan,
+    atlas: &Atlas,
+    vocabulary: &Vocabulary,
+    resources: &Resources,
+) -> Result<config::Plan> {
+    let floor = usize::try_from(anonymous_bytes().unwrap_or(0)).unwrap_or(usize::MAX);
+    let edges = EDGES * resources.edge_beside_blocks(atlas).bytes;
+    let beside = edges + resources.held_bytes(atlas) + floor;
+    let mut sizes = std::iter::successors(Some(LARGEST_BATCH), |size| (2 < *size).then_some(size / 2));
+    let mut needed = 0;
+    let found = sizes.find_map(|size| {
+        let plan = plan.clone().with_batch_size(size);
+        needed = beside + network_bytes(&plan, atlas, vocabulary);
+        (needed <= resources.memory).then_some(plan)
+    });
+    found.ok_or_else(|| {
+        let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
+        Error::usage(
+            format!(
+                "no batch fits into {} MiB: the smallest takes {} MiB with everything beside it",
+                resources.memory >> 20,
+                mebibytes(needed)
+            ),
+            "give more with --memory, as in --memory 2GiB, or name a --batch-size",
+        )
+    })
+}
+
+fn network_bytes(settings: &Settings, atlas: &Atlas, vocabulary: &Vocabulary) -> usize {
+    let manifest = atlas.manifest();
+    let nonzeros = usize::try_from(manifest.nonzeros / manifest.cells.max(1)).unwrap_or(usize::MAX);
+    training_bytes(settings, atlas.genes().len(), vocabulary, nonzeros)
 }
 
 fn road(

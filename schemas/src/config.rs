@@ -19,7 +19,7 @@ pub use self::{
     model::{Doser, ModelSettings, Norm, ReconLoss},
     plan::Plan,
     preset::Preset,
-    train::{EngineChoice, Monitor, Sampling, TrainSettings},
+    train::{Averaging, EngineChoice, Monitor, Precision, Sampling, TrainSettings},
 };
 
 /// Everything that decides what a training run does, apart from its data.

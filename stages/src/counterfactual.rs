@@ -125,18 +125,19 @@ impl Counterfactual {
 }
 
 impl Context {
-    /// One decoder pass for all targets.
+    /// One decoder pass a target: all at once would be as many times the cells.
     fn add(&mut self, network: &Network, basal: &Tensor, library: &Tensor, rows: &[i64]) {
         let cells = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let rows = Tensor::from_slice(rows).to_device(basal.device());
         let (basal, library) = (basal.index_select(0, &rows), library.index_select(0, &rows));
-        let targets = self.codes.size()[0];
         let added =
             network.perturbation_latent(&self.codes, &self.doses) + network.covariate_latent(&self.covariates, 1);
-        let latent = (basal.unsqueeze(0) + added.unsqueeze(1)).reshape([targets * cells, -1]);
-        let output = network.decode(&latent, &library.repeat([targets, 1]), Mode::Eval);
-        let mean = output.on_comparison_scale().view([targets, cells, -1]);
-        self.sums += mean.sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
+        for target in 0..self.codes.size()[0] {
+            let output = network.decode(&(&basal + added.get(target)), &library, Mode::Eval);
+            let mean = output.on_comparison_scale();
+            let mut sum = self.sums.get(target);
+            sum += mean.sum_dim_intlist([0_i64].as_slice(), false, Kind::Double);
+        }
         self.controls += cells;
     }
 }

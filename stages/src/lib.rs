@@ -42,6 +42,7 @@ mod mmap;
 pub mod model;
 pub mod order;
 mod packed;
+pub mod phase;
 mod place;
 #[cfg(feature = "torch")]
 pub mod predict;

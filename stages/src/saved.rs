@@ -4,6 +4,7 @@
 //! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and `checkpoint/`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +17,7 @@ use schemas::{
     config::{Plan, Settings},
 };
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     checkpoint::Best,
@@ -163,9 +164,9 @@ pub fn read_card(folder: &Path) -> Result<Card> {
 ///
 /// # Errors
 /// A disk that is full or broken.
-pub fn write(folder: &Path, network: &Network, plan: &Plan, mut card: Card) -> Result<Card> {
+pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &Plan, mut card: Card) -> Result<Card> {
     let weights = folder.join(files::WEIGHTS);
-    write_safetensors(&network.parameters.snapshot(), &weights)?;
+    write_safetensors(tensors, &weights)?;
     card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();
     write_atomically(&folder.join(files::CONFIG), plan.to_toml().as_bytes())?;
     let text = serde_json::to_vec_pretty(&card).map_err(|error| Error::Bug(error.to_string()))?;

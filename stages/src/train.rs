@@ -1,6 +1,9 @@
 //! The end of training's road: batches go in, a model comes out.
 
+pub mod footprint;
+mod steps;
 mod sums;
+mod times;
 
 use std::{
     collections::BTreeMap,
@@ -8,18 +11,18 @@ use std::{
     io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use schemas::{
     Error, Result,
     batch::Role,
-    config::{EngineChoice, Monitor, Plan},
+    config::{Monitor, Plan},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use self::sums::Sums;
+use self::{steps::engine, sums::Sums, times::Times};
 use crate::{
     BoxError, Sink,
     atlas::Atlas,
@@ -28,23 +31,15 @@ use crate::{
     embedding_table::EmbeddingTable,
     groups::Groups,
     model::{
-        draws::Draws,
-        fused::Fused,
-        input::Input,
-        schedule::{Clock, Schedule},
-        step::{Engine, Learner, Plain},
+        average::Average,
+        schedule::Schedule,
+        step::{Engine, Learner},
     },
     order::{Position, TrainingOrder},
+    phase::{Phase, Phases},
     saved::{self, Card, files},
     validation::{Scores, Validation},
 };
-
-/// Time between two checkpoints at ends of epochs.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
-/// An epoch that lasts longer is interrupted by one.
-const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
-/// On a device, losses are brought to the host, and looked at, once in so many batches.
-const LOOK_EVERY: u64 = 64;
 
 /// What a training run is made of, beside its data.
 #[derive(Debug)]
@@ -59,6 +54,8 @@ pub struct TrainerSettings {
     pub embeddings: Option<EmbeddingTable>,
     /// Where the network computes.
     pub device: Device,
+    /// Is told what the run is busy with.
+    pub phases: Phases,
 }
 
 /// A finished epoch.
@@ -95,19 +92,16 @@ pub struct Trainer {
     order: TrainingOrder,
     learner: Learner,
     engine: Box<dyn Engine>,
+    average: Option<Average>,
     validation: Validation,
+    /// Batches of a step that is not complete yet.
+    gathered: Vec<Batch>,
     progress: Progress,
     best: BTreeMap<String, Tensor>,
     sums: Sums,
     on_epoch: OnEpoch,
-    last_checkpoint: Instant,
-    epoch_started: Instant,
-    batch_ended: Instant,
-    waited: Duration,
-    epoch_waited: Duration,
     epoch_cells: u64,
-    busy: Duration,
-    writing: Duration,
+    times: Times,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -132,7 +126,7 @@ impl Trainer {
         resume: bool,
         on_epoch: OnEpoch,
     ) -> Result<Self> {
-        let TrainerSettings { plan, card, folder, embeddings, device } = &settings;
+        let TrainerSettings { plan, card, folder, embeddings, device, .. } = &settings;
         let genes = u32::try_from(card.genes.len())
             .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
         let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
@@ -140,6 +134,7 @@ impl Trainer {
             learner.network.fill_embeddings(table, &card.vocabulary);
         }
         let engine = engine(&learner)?;
+        let mut average = Average::new(plan, &learner.network, &card.vocabulary);
         let validation = Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device);
         let mut progress = Progress {
             position: Position::default(),
@@ -155,28 +150,26 @@ impl Trainer {
         let checkpoint = if resume { checkpoint::newest(&folder.join(files::CHECKPOINTS))? } else { None };
         if let Some(checkpoint) = checkpoint {
             learner.restore(&checkpoint.state, &checkpoint.path)?;
+            if let Some(average) = &mut average {
+                average.restore(&checkpoint.state, &checkpoint.path)?;
+            }
             (progress, best) = (checkpoint.progress, checkpoint.best);
         }
         truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
-        let now = Instant::now();
         Ok(Self {
             sums: Sums::from(progress.sums.clone()),
             settings,
             order,
             learner,
             engine,
+            average,
             validation,
+            gathered: Vec::new(),
             progress,
             best,
             on_epoch,
-            last_checkpoint: now,
-            epoch_started: now,
-            batch_ended: now,
-            waited: Duration::ZERO,
-            epoch_waited: Duration::ZERO,
             epoch_cells: 0,
-            busy: Duration::ZERO,
-            writing: Duration::ZERO,
+            times: Times::start(),
         })
     }
 
@@ -186,45 +179,22 @@ impl Trainer {
         (!self.progress.ended).then_some(self.progress.position)
     }
 
-    fn train(&mut self, batch: &Batch, input: &Input) -> Result<()> {
-        let (epoch, index) = (batch.plan.epoch, batch.plan.index);
-        // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
-        let seed = mixed_seed(self.settings.plan.seed, epoch, index);
-        tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let step = u64::from(epoch) * self.order.train.batches() + index;
-        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates };
-        let schedule = Schedule::at(&self.settings.plan, clock);
-        let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
-        let losses = self.engine.step(&mut self.learner, input, &draws, schedule);
-        self.progress.updates += losses.updates;
-        self.sums.add(losses, index);
-        if self.settings.device == Device::Cpu || index.is_multiple_of(LOOK_EVERY) || batch.plan.last {
-            self.sums.read(epoch)?;
-        }
-        self.epoch_cells += batch.plan.cells.len() as u64;
-        self.progress.position = Position { epoch, batch: index + 1 };
-        if CHECKPOINT_WITHIN <= self.last_checkpoint.elapsed() && !batch.plan.last {
-            self.checkpoint()?;
-        }
-        Ok(())
-    }
-
     fn end_epoch(&mut self, epoch: u32, scores: Option<Scores>) -> Result<ControlFlow<()>> {
         let mut values: BTreeMap<String, f64> =
             self.sums.means().map(|(name, mean)| (format!("train.{name}"), mean)).collect();
         if let Some(scores) = &scores {
             values.extend(scores.all().map(|(name, value)| (format!("valid.{name}"), value)));
         }
-        let seconds = self.epoch_started.elapsed().as_secs_f64();
+        let (seconds, waited) = self.times.of_epoch();
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
-        let rate = self.epoch_cells as f64 / seconds.max(1e-9);
+        let rate = self.epoch_cells as f64 / seconds;
         values.insert("cells_per_second".into(), rate);
         values.insert("seconds".into(), seconds);
-        values.insert("wait.data".into(), self.epoch_waited.as_secs_f64() / seconds.max(1e-9));
+        values.insert("wait.data".into(), waited / seconds);
         let report = EpochReport { epoch, values };
         let started = Instant::now();
         append_line(&self.settings.folder.join(files::HISTORY), &report)?;
-        self.writing += started.elapsed();
+        self.times.wrote(started);
         (self.on_epoch)(&report);
 
         self.progress.history_lines += 1;
@@ -232,7 +202,8 @@ impl Trainer {
         self.progress.trained.1 += seconds;
         self.progress.position = Position { epoch: epoch + 1, batch: 0 };
         self.sums = Sums::default();
-        (self.epoch_cells, self.epoch_waited, self.epoch_started) = (0, Duration::ZERO, Instant::now());
+        self.epoch_cells = 0;
+        self.times.next_epoch();
         let patience = self.settings.plan.train.early_stopping_patience;
         if let Some(scores) = scores {
             self.judge(epoch, &scores)?;
@@ -240,7 +211,7 @@ impl Trainer {
         let ends = self.order.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
         // The first one early, so that there is something to go back to.
-        if epoch == 0 || CHECKPOINT_EVERY <= self.last_checkpoint.elapsed() {
+        if epoch == 0 || self.times.checkpoint_is_due() {
             self.checkpoint()?;
         }
         Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -254,7 +225,7 @@ impl Trainer {
         let last = epoch + 1 == self.order.epochs;
         let too_early = match plan.compat.is_original() {
             true => epoch == 0,
-            false => !Schedule::at_end_of(plan, epoch, self.order.train.batches()).is_settled(plan),
+            false => !Schedule::at_end_of(plan, epoch, self.steps_an_epoch()).is_settled(plan),
         };
         if too_early && !last {
             return Ok(());
@@ -269,7 +240,7 @@ impl Trainer {
         if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
             self.progress.best = Some(Best { epoch, monitor, value });
             self.progress.stale = 0;
-            self.best = self.learner.network.parameters.snapshot();
+            self.best = self.network().parameters.snapshot();
         } else {
             self.progress.stale += 1;
         }
@@ -279,15 +250,12 @@ impl Trainer {
     fn checkpoint(&mut self) -> Result<()> {
         self.sums.read(self.progress.position.epoch)?;
         self.progress.sums = self.sums.sums.clone();
+        self.settings.phases.enter(Phase::Saving);
         let started = Instant::now();
-        checkpoint::write(
-            &self.settings.folder.join(files::CHECKPOINTS),
-            &self.progress,
-            self.learner.state(),
-            &self.best,
-        )?;
-        self.last_checkpoint = Instant::now();
-        self.writing += started.elapsed();
+        let mut state = self.learner.state();
+        state.extend(self.average.iter().flat_map(Average::state));
+        checkpoint::write(&self.settings.folder.join(files::CHECKPOINTS), &self.progress, state, &self.best)?;
+        self.times.wrote_checkpoint(started);
         Ok(())
     }
 }
@@ -297,25 +265,23 @@ impl Sink for Trainer {
     type Summary = Trained;
 
     fn push(&mut self, batch: Batch) -> Result<ControlFlow<()>, BoxError> {
-        let started = Instant::now();
-        let waited = started - self.batch_ended;
-        self.waited += waited;
-        self.epoch_waited += waited;
-        let genes = self.learner.network.genes();
-        let input = Input::new(&batch, genes, Kind::Float, self.settings.device);
-        let epoch = batch.plan.epoch;
+        let came = self.times.batch_comes();
+        let (epoch, last) = (batch.plan.epoch, batch.plan.last);
         let flow = match batch.plan.role {
             Role::Train => {
-                self.train(&batch, &input)?;
-                if batch.plan.last && !self.order.checks(epoch) {
-                    self.end_epoch(epoch, None)?
-                } else {
-                    ControlFlow::Continue(())
+                self.settings.phases.enter(Phase::Epoch);
+                self.gathered.push(batch);
+                if last || self.batches_a_step() <= self.gathered.len() as u64 {
+                    self.step()?;
                 }
+                if last && !self.order.checks(epoch) { self.end_epoch(epoch, None)? } else { ControlFlow::Continue(()) }
             }
             Role::Valid | Role::Source => {
-                self.validation.add(&self.learner.network, &batch, &input);
-                if batch.plan.last {
+                self.settings.phases.enter(Phase::Validation);
+                let input = self.input(&batch);
+                let averaged = self.average.as_ref().and_then(Average::network);
+                self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);
+                if last {
                     let scores = self.validation.take();
                     self.end_epoch(epoch, Some(scores))?
                 } else {
@@ -323,8 +289,7 @@ impl Sink for Trainer {
                 }
             }
         };
-        self.batch_ended = Instant::now();
-        self.busy += self.batch_ended - started;
+        self.times.batch_ends(came);
         Ok(flow)
     }
 
@@ -332,41 +297,24 @@ impl Sink for Trainer {
         self.progress.ended = true;
         self.checkpoint()?;
         let TrainerSettings { plan, card, folder, .. } = &self.settings;
-        if !self.best.is_empty() {
-            self.learner.network.parameters.restore(&self.best, &folder.join(files::CHECKPOINTS))?;
-        }
+        let weights = if self.best.is_empty() { self.network().parameters.snapshot() } else { self.best };
         let card = Card { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
-        let card = saved::write(folder, &self.learner.network, plan, card)?;
+        let card = saved::write(folder, &weights, plan, card)?;
         let (cells, seconds) = self.progress.trained;
-        let all = (self.waited + self.busy).as_secs_f64();
+        let (waited_for_data, waited_for_disk) = self.times.shares();
         Ok(Trained {
             card,
             folder: folder.clone(),
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
             cells_per_second: cells as f64 / seconds.max(1e-9),
-            waited_for_data: self.waited.as_secs_f64() / all.max(1e-9),
-            waited_for_disk: self.writing.as_secs_f64() / all.max(1e-9),
+            waited_for_data,
+            waited_for_disk,
         })
     }
 
     fn suspend(mut self) -> Result<(), BoxError> {
         Ok(self.checkpoint()?)
     }
-}
-
-/// What the settings ask for to compute the steps.
-fn engine(learner: &Learner) -> Result<Box<dyn Engine>> {
-    Ok(match (learner.plan.train.engine, Fused::lacks(&learner.network)) {
-        (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused),
-        (EngineChoice::Auto | EngineChoice::Plain, _) => Box::new(Plain),
-        (EngineChoice::Fused, Some(lacks)) => {
-            return Err(Error::usage(format!("train.engine = fused can't be: {lacks}"), "use auto or plain"));
-        }
-    })
-}
-
-fn mixed_seed(seed: u64, epoch: u32, batch: u64) -> u64 {
-    seed ^ (u64::from(epoch) << 40) ^ batch.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn append_line(path: &Path, report: &EpochReport) -> Result<()> {

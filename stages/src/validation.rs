@@ -38,7 +38,11 @@ pub struct Validation {
     rows: Vec<i64>,
     scored: i64,
     original: bool,
-    moments: GroupMoments,
+    /// What it takes to start the sums, and the sums: they are there from the first batch of a look to its end.
+    genes: i64,
+    normal: bool,
+    device: Device,
+    moments: Option<GroupMoments>,
     recon: (f64, f64),
     counterfactual: Counterfactual,
     neighbourhoods: Neighbourhoods,
@@ -102,7 +106,10 @@ impl Validation {
             rows,
             scored,
             original: plan.compat.is_original(),
-            moments: GroupMoments::new(scored, genes, normal, device),
+            genes,
+            normal,
+            device,
+            moments: None,
             recon: (0.0, 0.0),
             counterfactual: Counterfactual::new(atlas, groups, vocabulary, genes, device),
             neighbourhoods: Neighbourhoods::new(cells, vocabulary),
@@ -124,18 +131,21 @@ impl Validation {
         let row_of = |group: &u32| self.rows.get(*group as usize).copied().unwrap_or(self.scored);
         let rows: Vec<i64> = batch.labels.groups.iter().map(row_of).collect();
         let rows = Tensor::from_slice(&rows).to_device(cells.values.device());
-        self.moments.add(&rows, cells, &output);
+        let (scored, genes, normal, device) = (self.scored, self.genes, self.normal, self.device);
+        let moments = self.moments.get_or_insert_with(|| GroupMoments::new(scored, genes, normal, device));
+        moments.add(&rows, cells, &output);
         self.neighbourhoods.add(batch, &latent.basal.latent, &after);
     }
 
     /// The scores, after which the sums start anew.
     pub fn take(&mut self) -> Scores {
         let _no_grad = tch::no_grad_guard();
-        let truth = self.moments.true_means();
-        let row_of = |group: u32| self.rows.get(group as usize).copied().filter(|row| *row < self.scored);
         let mut scores = Scores::default();
+        let Some(moments) = self.moments.take() else { return scores };
+        let truth = moments.true_means();
+        let row_of = |group: u32| self.rows.get(group as usize).copied().filter(|row| *row < self.scored);
         scores.set(Monitor::Recon, Some(self.recon.0 / self.recon.1.max(1.0)));
-        let r2 = if self.original { self.moments.r2_of_the_original() } else { self.moments.r2() };
+        let r2 = if self.original { moments.r2_of_the_original() } else { moments.r2() };
         scores.set(Monitor::R2Mean, r2.mean);
         scores.set(Monitor::R2Var, r2.variance);
         let change = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
@@ -146,7 +156,6 @@ impl Validation {
             let whole = r2.mean.zip(r2.variance).map(|(mean, var)| mean + 0.5 * var + (after - basal).exp());
             scores.set(Monitor::CpaMetric, whole);
         }
-        self.moments.clear();
         self.recon = (0.0, 0.0);
         scores
     }

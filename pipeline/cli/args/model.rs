@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use schemas::config::GeneChoice;
 
-use super::KeyArgs;
+use super::{KeyArgs, memory::MemoryLogArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -52,9 +52,9 @@ pub(crate) struct TrainArgs {
     /// Epochs at most
     #[arg(long)]
     pub(in crate::cli) epochs: Option<u32>,
-    /// Cells of a batch
-    #[arg(long)]
-    pub(in crate::cli) batch_size: Option<u32>,
+    /// Cells of a batch; auto: the largest power of two, up to 8192, with which all that `explain` adds up stays within --memory
+    #[arg(long, value_name = "N|auto")]
+    pub(in crate::cli) batch_size: Option<String>,
     /// Seed of the split, the order, the weights and the dropout
     #[arg(long)]
     pub(in crate::cli) seed: Option<u64>,
@@ -66,6 +66,8 @@ pub(crate) struct TrainArgs {
     pub(in crate::cli) resume: bool,
     #[command(flatten)]
     pub(in crate::cli) keys: KeyArgs,
+    #[command(flatten)]
+    pub(in crate::cli) memory: MemoryLogArgs,
 }
 
 #[derive(Args, Debug)]
@@ -111,6 +113,8 @@ pub(crate) struct PredictArgs {
     /// Where the network computes: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
+    #[command(flatten)]
+    pub(in crate::cli) memory: MemoryLogArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -33,6 +33,7 @@ impl Settings {
             ("adversary.n_hidden_adv", adversary.n_hidden_adv),
             ("adversary.n_layers_adv", adversary.n_layers_adv),
             ("train.check_val_every_n_epoch", train.check_val_every_n_epoch),
+            ("train.accumulate", train.accumulate),
         ];
         for (name, value) in positive {
             ensure(0 < value, name, value, "at least 1")?;
@@ -43,12 +44,13 @@ impl Settings {
             1,
             "0 (both sides learn from every batch) or 2 and more",
         )?;
-        ensure(2 <= train.batch_size, "train.batch_size", train.batch_size, "at least 2")?;
+        ensure(train.batch_size != 1, "train.batch_size", train.batch_size, "at least 2, or auto")?;
         let shares = [
             ("model.dropout_rate_encoder", model.dropout_rate_encoder),
             ("model.dropout_rate_decoder", model.dropout_rate_decoder),
             ("adversary.dropout_rate_adv", adversary.dropout_rate_adv),
             ("train.valid", train.valid),
+            ("train.average_decay", train.average_decay),
         ];
         for (name, value) in shares {
             ensure((0.0..1.0).contains(&value), name, value, "from 0 up to, but not, 1")?;
@@ -105,6 +107,13 @@ impl Plan {
                 (shrunk(train.n_epochs_pretrain_ae), shrunk(train.n_epochs_adv_warmup));
         }
         train.epochs = epochs;
+        self
+    }
+
+    /// The plan with batches of so many cells, where that was left to be found out.
+    #[must_use]
+    pub fn with_batch_size(mut self, cells: u32) -> Self {
+        self.0.train.batch_size = cells;
         self
     }
 

@@ -86,3 +86,15 @@ fn the_original_is_named_with_its_version() {
     assert_eq!(compat("none").expect("nobody"), Compat::None);
     assert!(compat("cpa-tools-0.8.7").is_err());
 }
+
+#[test]
+fn a_batch_size_is_a_number_or_left_to_the_memory() {
+    let size = |text: &str| Settings::layered(Preset::Cpa, None, &[format!("train.batch_size={text}")]);
+    assert_eq!(size("512").expect("a number").train.batch_size, 512);
+    let auto = size("auto").expect("a word that is known");
+    assert_eq!(auto.train.batch_size, 0);
+    let plan = auto.check(ValueKind::Counts).expect("a good plan").with_batch_size(64);
+    assert!(plan.to_toml().contains("batch_size = 64"), "what was chosen is what is written");
+    assert!(size("large").expect_err("another word").to_string().contains("`large`"));
+    assert!(size("1").expect("a number").check(ValueKind::Counts).is_err(), "a batch of one cell has no variance");
+}

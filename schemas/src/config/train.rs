@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// What decides which epoch's weights are kept, measured on `valid` rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,14 +79,41 @@ pub enum EngineChoice {
     Fused,
 }
 
+/// How weights are averaged over the course of training; the average is what is validated and kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Averaging {
+    /// They are not.
+    #[default]
+    None,
+    /// Every update moves the average by a share of 1 − `average_decay` towards the weights.
+    Ema,
+    /// The mean of the weights at the ends of epochs (Izmailov et al. 2018).
+    Swa,
+}
+
+/// The numbers that wide matrix products of training are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 24 bits of mantissa.
+    #[default]
+    Float32,
+    /// 8 bits of mantissa, added up in float32; weights, norms and losses stay float32.
+    Bf16,
+}
+
 /// The training (`[train]`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSettings {
     /// Epochs at most; 0: as many as see eight million cells, at most 400 (the original's rule).
     pub epochs: u32,
-    /// Cells of a batch.
+    /// Cells of a batch; 0 or `auto`: the largest power of two that the memory has room for.
+    #[serde(deserialize_with = "number_or_auto")]
     pub batch_size: u32,
+    /// Batches that a step learns from as if they were one.
+    pub accumulate: u32,
     /// Learning rate of the autoencoder.
     pub lr: f64,
     /// Its weight decay (L2, as Adam's).
@@ -131,6 +158,16 @@ pub struct TrainSettings {
     pub decoder_on_every_batch: bool,
     /// What computes the steps: `auto`, `plain` or `fused`.
     pub engine: EngineChoice,
+    /// Recomputes what lies between encoder input and likelihood when it is needed a second time, rather than holding it.
+    pub checkpointing: bool,
+    /// The numbers that wide matrix products of training are computed in: `float32` or `bf16`.
+    pub precision: Precision,
+    /// How weights are averaged: `none`, `ema` or `swa`.
+    pub average: Averaging,
+    /// What an exponential average keeps of itself at every update.
+    pub average_decay: f64,
+    /// The epoch from which on they are averaged; 0: once the adversaries have come to their full weight.
+    pub average_start: u32,
     /// How cells are chosen: `uniform`, `balanced`, `weighted` or `paired`.
     pub sampling: Sampling,
     /// Covariates whose values a control shares with the cell that it is paired with.
@@ -144,6 +181,7 @@ impl Default for TrainSettings {
         Self {
             epochs: 0,
             batch_size: 128,
+            accumulate: 1,
             lr: 1e-3,
             wd: 4e-7,
             doser_lr: 3e-4,
@@ -166,9 +204,29 @@ impl Default for TrainSettings {
             window: 0,
             decoder_on_every_batch: false,
             engine: EngineChoice::Auto,
+            checkpointing: false,
+            precision: Precision::default(),
+            average: Averaging::default(),
+            average_decay: 0.999,
+            average_start: 0,
             sampling: Sampling::default(),
             match_keys: Vec::new(),
             condition_weights: BTreeMap::new(),
         }
+    }
+}
+
+/// A number, or `auto` for 0.
+fn number_or_auto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(u32),
+        Text(String),
+    }
+    match NumberOrText::deserialize(deserializer)? {
+        NumberOrText::Number(number) => Ok(number),
+        NumberOrText::Text(text) if text == "auto" => Ok(0),
+        NumberOrText::Text(text) => Err(D::Error::custom(format!("`{text}` is neither a number nor `auto`"))),
     }
 }

@@ -1,6 +1,6 @@
 //! Classifiers that try to read combination and covariates from the basal latent.
 
-use schemas::config::{AdversaryLoss, AdversarySettings, Settings};
+use schemas::config::{AdversaryLoss, AdversarySettings, Precision, Settings};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -21,7 +21,9 @@ pub struct Adversaries {
     combinations: Option<(Classifier, Tensor)>,
     /// Guess the covariates that have more than one value.
     covariates: Vec<CovariateClassifier>,
-    loss: AdversaryLoss,
+    pub(super) loss: AdversaryLoss,
+    /// What the combinations' loss of a batch is multiplied by, that is one of several of a step; a scalar.
+    pub(super) emphasis: Option<Tensor>,
     /// Whether a mixed cell's second covariate value is not asked for, as in the original.
     first_values_only: bool,
 }
@@ -48,6 +50,7 @@ impl Classifier {
             norm: settings.norm_adv,
             dropout: settings.dropout_rate_adv,
             sparse_input: false,
+            precision: Precision::Float32,
         };
         Self {
             hidden: HiddenLayers::new(parameters, &format!("{name}.classifier.0"), latent, shape),
@@ -107,7 +110,13 @@ impl Adversaries {
         });
         let covariates = covariates.collect();
         let loss = settings.adversary.adv_loss;
-        Self { combinations, covariates, loss, first_values_only: settings.compat.is_original(), parameters }
+        let first_values_only = settings.compat.is_original();
+        Self { combinations, covariates, loss, emphasis: None, first_values_only, parameters }
+    }
+
+    /// The weight of each combination, `[combinations]`.
+    pub(super) fn class_weights(&self) -> Option<&Tensor> {
+        self.combinations.as_ref().map(|(_, weights)| weights)
     }
 
     /// The logits of every classifier, by name, from basal latents.
@@ -157,7 +166,9 @@ impl Adversaries {
                 let classes = &input.combinations;
                 let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, Some(weights));
                 let right = || of_both(mixup, classes, |classes| macro_accuracy(logits, classes));
-                (of_both(mixup, classes, guess), tch::no_grad(right))
+                let loss = of_both(mixup, classes, guess);
+                let loss = self.emphasis.as_ref().map_or_else(|| loss.shallow_clone(), |emphasis| &loss * emphasis);
+                (loss, tch::no_grad(right))
             }
         }
     }

@@ -76,6 +76,32 @@ impl Output {
     }
 }
 
+impl Output {
+    /// The same numbers without their history, ready to be differentiated by.
+    pub(super) fn leaves(&self) -> Self {
+        let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
+        match self {
+            Self::NegativeBinomial { mean, theta } => Self::NegativeBinomial { mean: leaf(mean), theta: leaf(theta) },
+            Self::ZeroInflated { mean, theta, logits, uninflated } => Self::ZeroInflated {
+                mean: leaf(mean),
+                theta: leaf(theta),
+                logits: leaf(logits),
+                uninflated: *uninflated,
+            },
+            Self::Normal { mean, variance } => Self::Normal { mean: leaf(mean), variance: leaf(variance) },
+        }
+    }
+
+    /// Everything it says, in one order.
+    pub(super) fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Self::NegativeBinomial { mean, theta } => vec![mean, theta],
+            Self::ZeroInflated { mean, theta, logits, .. } => vec![mean, theta, logits],
+            Self::Normal { mean, variance } => vec![mean, variance],
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Decoder {
     Counts { hidden: HiddenLayers, scale: Linear, dispersion: Tensor, zeros: Option<Linear>, uninflated: bool },
@@ -95,21 +121,23 @@ impl Decoder {
             // The original builds the decoder of counts without dropout, whatever is asked for.
             dropout: if original && !gauss { 0.0 } else { model.dropout_rate_decoder },
             sparse_input: false,
+            precision: settings.train.precision,
         };
         let p = parameters;
+        let of_genes =
+            |p: &mut Parameters, name: &str| Linear::new(p, name, width, genes).in_precision(settings.train.precision);
         if gauss {
             return Self::Normal {
                 hidden: HiddenLayers::new(p, "module.decoder.encoder", latent, shape),
-                mean: Linear::new(p, "module.decoder.mean_encoder", width, genes),
-                variance: Linear::new(p, "module.decoder.var_encoder", width, genes),
+                mean: of_genes(p, "module.decoder.mean_encoder"),
+                variance: of_genes(p, "module.decoder.var_encoder"),
             };
         }
         Self::Counts {
             dispersion: p.normal("module.px_r", &[genes]),
             hidden: HiddenLayers::new(p, "module.decoder.px_decoder", latent, shape),
-            scale: Linear::new(p, "module.decoder.px_scale_decoder.0", width, genes),
-            zeros: (model.recon_loss == ReconLoss::Zinb)
-                .then(|| Linear::new(p, "module.decoder.px_dropout_decoder", width, genes)),
+            scale: of_genes(p, "module.decoder.px_scale_decoder.0"),
+            zeros: (model.recon_loss == ReconLoss::Zinb).then(|| of_genes(p, "module.decoder.px_dropout_decoder")),
             uninflated: original,
         }
     }
@@ -123,26 +151,45 @@ impl Decoder {
     }
 
     pub(super) fn forward(&self, latent: &Tensor, library: &Tensor, mode: Mode) -> Output {
+        self.of_hidden(&self.hidden().forward(latent, mode), library, mode)
+    }
+
+    /// The hidden layers.
+    pub(super) fn hidden(&self) -> &HiddenLayers {
         match self {
-            Self::Counts { hidden, scale, dispersion, zeros, uninflated } => {
-                let hidden = hidden.forward(latent, mode);
-                let mean = scale.forward(&hidden).softmax(-1, latent.kind()) * library;
+            Self::Counts { hidden, .. } | Self::Normal { hidden, .. } => hidden,
+        }
+    }
+
+    /// What follows the activations of the hidden layers.
+    pub(super) fn of_hidden(&self, hidden: &Tensor, library: &Tensor, mode: Mode) -> Output {
+        match self {
+            Self::Counts { scale, dispersion, zeros, uninflated, .. } => {
+                let mean = scale.forward_in(hidden, mode).softmax(-1, hidden.kind()) * library;
                 let theta = dispersion.exp();
                 match zeros {
                     None => Output::NegativeBinomial { mean, theta },
                     Some(zeros) => {
-                        let logits = zeros.forward(&hidden);
+                        let logits = zeros.forward_in(hidden, mode);
                         Output::ZeroInflated { mean, theta, logits, uninflated: *uninflated }
                     }
                 }
             }
-            Self::Normal { hidden, mean, variance } => {
-                let hidden = hidden.forward(latent, mode);
-                Output::Normal {
-                    mean: mean.forward(&hidden),
-                    variance: variance.forward(&hidden).exp() + SMALLEST_VARIANCE,
-                }
+            Self::Normal { mean, variance, .. } => Output::Normal {
+                mean: mean.forward_in(hidden, mode),
+                variance: variance.forward_in(hidden, mode).exp() + SMALLEST_VARIANCE,
+            },
+        }
+    }
+
+    /// What is learned in that.
+    pub(super) fn last_parameters(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Counts { scale, dispersion, zeros, .. } => {
+                let zeros = zeros.iter().flat_map(Linear::parameters);
+                scale.parameters().into_iter().chain(zeros).chain([dispersion]).collect()
             }
+            Self::Normal { mean, variance, .. } => mean.parameters().into_iter().chain(variance.parameters()).collect(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Expression becomes a basal latent: a point, or a normal distribution that a point is drawn from.
 
-use schemas::config::ModelSettings;
+use schemas::config::Settings;
 use tch::{Kind, Tensor};
 
 use super::{
@@ -28,13 +28,15 @@ pub struct Basal {
 }
 
 impl Encoder {
-    pub(super) fn new(parameters: &mut Parameters, settings: &ModelSettings, genes: i64) -> Self {
+    pub(super) fn new(parameters: &mut Parameters, settings: &Settings, genes: i64) -> Self {
+        let (precision, settings) = (settings.train.precision, &settings.model);
         let shape = HiddenShape {
             layers: settings.n_layers_encoder,
             width: settings.n_hidden_encoder,
             norm: settings.norm_encoder,
             dropout: settings.dropout_rate_encoder,
             sparse_input: true,
+            precision,
         };
         let (width, latent) = (i64::from(settings.n_hidden_encoder), i64::from(settings.n_latent));
         let p = parameters;

@@ -187,7 +187,7 @@ fn widened(bits: Tensor, mask: i64, device: Device) -> Tensor {
     bits.to_device(device).to_kind(Kind::Int64).bitwise_and(mask)
 }
 
-fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
+pub(super) fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
     let codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
     Tensor::from_slice(&codes).to_device(device)
 }

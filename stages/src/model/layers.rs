@@ -1,7 +1,7 @@
 //! Linear layers and what follows them.
 
-use schemas::config::Norm;
-use tch::Tensor;
+use schemas::config::{Norm, Precision};
+use tch::{Kind, Tensor};
 
 use super::parameters::Parameters;
 
@@ -15,6 +15,8 @@ pub(super) const LAYER_NORM_EPSILON: f64 = 1e-5;
 pub enum Mode {
     /// It does.
     Train,
+    /// It does once more on the same batch, which its running statistics know of already.
+    Again,
     /// It does not: running statistics, no dropout.
     Eval,
 }
@@ -24,6 +26,8 @@ pub enum Mode {
 pub struct Linear {
     pub(super) weight: Tensor,
     pub(super) bias: Tensor,
+    /// What its products are computed in while training.
+    precision: Precision,
 }
 
 impl Linear {
@@ -34,7 +38,13 @@ impl Linear {
         Self {
             weight: parameters.uniform(&format!("{name}.weight"), &[outputs, inputs], bound),
             bias: parameters.uniform(&format!("{name}.bias"), &[outputs], bound),
+            precision: Precision::Float32,
         }
+    }
+
+    /// The same layer, its products in training computed in these numbers.
+    pub(super) fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The same, with weights that lie in memory by input: each non-zero of a sparse input needs one run of them.
@@ -47,6 +57,24 @@ impl Linear {
     /// `x Wᵀ + b` of a `[cells, inputs]` tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// The same in the numbers that training computes in: with bf16 both operands and the product are rounded, weights and
+    /// bias stay what they are.
+    pub(super) fn forward_in(&self, x: &Tensor, mode: Mode) -> Tensor {
+        match (self.precision, mode) {
+            (Precision::Float32, _) | (_, Mode::Eval) => self.forward(x),
+            (Precision::Bf16, Mode::Train | Mode::Again) => {
+                let rounded = |tensor: &Tensor| tensor.to_kind(Kind::BFloat16);
+                let product = rounded(x).linear(&rounded(&self.weight), None::<&Tensor>);
+                product.to_kind(self.weight.kind()) + &self.bias
+            }
+        }
+    }
+
+    /// Weight and bias.
+    pub(super) fn parameters(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
     }
 }
 
@@ -72,6 +100,8 @@ pub struct HiddenShape {
     pub dropout: f64,
     /// Whether most of the input is 0.
     pub sparse_input: bool,
+    /// What products are computed in while training.
+    pub precision: Precision,
 }
 
 impl HiddenLayers {
@@ -85,6 +115,7 @@ impl HiddenLayers {
                 true => Linear::of_sparse(parameters, &part, inputs, width),
                 false => Linear::new(parameters, &part, if first { inputs } else { width }, width),
             };
+            let linear = linear.in_precision(shape.precision);
             (linear, shape.norm.batch().then(|| BatchNorm::new(parameters, &format!("{name}.1"), width)))
         });
         Self { layers: layers.collect(), width, layer_norm: shape.norm.layer(), dropout: shape.dropout }
@@ -92,9 +123,44 @@ impl HiddenLayers {
 
     /// The last layer's activations, `[cells, width]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.pass(x, mode, |x| x.dropout(self.dropout, true))
+    }
+
+    /// What training makes of the input, and what each layer keeps of its activations: the same numbers as [`Self::forward`]
+    /// draws.
+    pub(super) fn forward_noting(&self, x: &Tensor) -> (Tensor, Kept) {
+        let mut kept = Vec::new();
+        let out = self.pass(x, Mode::Train, |x| {
+            let keeps = x.empty_like().bernoulli_float_(1.0 - self.dropout);
+            kept.push(keeps.to_kind(Kind::Bool));
+            x * (keeps / (1.0 - self.dropout))
+        });
+        (out, Kept(kept))
+    }
+
+    /// The same pass once more, with nothing drawn and no statistic moved.
+    pub(super) fn forward_again(&self, x: &Tensor, Kept(kept): &Kept) -> Tensor {
+        let mut kept = kept.iter();
+        self.pass(x, Mode::Again, |x| match kept.next() {
+            Some(keeps) => x * (keeps.to_kind(x.kind()) / (1.0 - self.dropout)),
+            None => x.shallow_clone(),
+        })
+    }
+
+    /// What is learned in them.
+    pub(super) fn parameters(&self) -> Vec<&Tensor> {
+        let mut all = Vec::new();
+        for (linear, norm) in &self.layers {
+            all.extend(linear.parameters());
+            all.extend(norm.iter().flat_map(|norm| [&norm.weight, &norm.bias]));
+        }
+        all
+    }
+
+    fn pass(&self, x: &Tensor, mode: Mode, mut drop: impl FnMut(&Tensor) -> Tensor) -> Tensor {
         let mut x = x.shallow_clone();
         for (linear, norm) in &self.layers {
-            x = linear.forward(&x);
+            x = linear.forward_in(&x, mode);
             if let Some(norm) = norm {
                 x = norm.forward(&x, mode);
             }
@@ -102,13 +168,17 @@ impl HiddenLayers {
                 x = x.layer_norm([self.width], None::<&Tensor>, None::<&Tensor>, LAYER_NORM_EPSILON, true);
             }
             x = x.relu();
-            if 0.0 < self.dropout && mode == Mode::Train {
-                x = x.dropout(self.dropout, true);
+            if 0.0 < self.dropout && mode != Mode::Eval {
+                x = drop(&x);
             }
         }
         x
     }
 }
+
+/// Which activations a pass kept, a tensor of truth values a layer.
+#[derive(Debug)]
+pub(super) struct Kept(Vec<Tensor>);
 
 #[derive(Debug)]
 pub(super) struct BatchNorm {
@@ -129,12 +199,13 @@ impl BatchNorm {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let moves = mode != Mode::Again;
         x.batch_norm(
             Some(&self.weight),
             Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            mode == Mode::Train,
+            moves.then_some(&self.running_mean),
+            moves.then_some(&self.running_var),
+            mode != Mode::Eval,
             BATCH_NORM_MOMENTUM,
             BATCH_NORM_EPSILON,
             true,

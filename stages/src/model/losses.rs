@@ -63,10 +63,13 @@ fn at_non_zeros(dense: &Tensor, cells: &Cells) -> Tensor {
     dense.view([-1]).index_select(0, cells.places())
 }
 
-/// Log-likelihood of a normal, summed over cells and genes.
+/// Log-likelihood of a normal, summed over cells and genes. Its terms are summed one by one: none has to be held for their sum.
 fn normal(mean: &Tensor, variance: &Tensor, x: &Tensor) -> Tensor {
+    let kind = mean.kind();
     let log_two_pi = (2.0 * std::f64::consts::PI).ln();
-    ((x - mean).square() / variance + variance.log() + log_two_pi).sum(mean.kind()) * -0.5
+    #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 values")]
+    let constant = log_two_pi * x.numel() as f64;
+    (((x - mean).square() / variance).sum(kind) + variance.log().sum(kind) + constant) * -0.5
 }
 
 /// What is wrong about logits `[cells, classes]` where the classes are `[cells]`; each class weighs what `weights` say.

@@ -9,10 +9,13 @@
 //! ```
 //!
 //! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
-//! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU, [`input`] how a batch becomes tensors. Operations on
+//! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
+//! [`accumulate`] a step on several batches, [`average`] what weights are on average, [`input`] how a batch becomes tensors. Operations on
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
+pub mod accumulate;
 pub mod adversary;
+pub mod average;
 pub mod decoder;
 pub mod draws;
 pub mod encoder;
@@ -28,5 +31,6 @@ pub mod network;
 pub mod optimiser;
 pub mod parameters;
 mod perturbations;
+mod recomputed;
 pub mod schedule;
 pub mod step;

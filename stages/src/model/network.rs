@@ -88,7 +88,7 @@ impl Network {
         let mut parameters = Parameters::new(kind, device);
         let p = &mut parameters;
         let (genes, latent) = (i64::from(genes), i64::from(settings.model.n_latent));
-        let encoder = Encoder::new(p, &settings.model, genes);
+        let encoder = Encoder::new(p, settings, genes);
         let decoder = Decoder::new(p, settings, genes);
         let perturbations = Perturbations::new(p, settings, vocabulary);
         let covariates = vocabulary.covariates.iter().map(|covariate| {

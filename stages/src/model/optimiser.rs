@@ -16,6 +16,35 @@ pub struct Adam {
     pub(super) weight_decay: f64,
     pub(super) clip: f64,
     pub(super) slots: Vec<Slot>,
+    parts: Parts,
+}
+
+/// Gradients of the batches that a step is made of.
+#[derive(Debug)]
+struct Parts {
+    /// What the next batch's gradients are multiplied by.
+    share: f64,
+    /// Whether the step is complete with them.
+    complete: bool,
+    /// The sum so far; empty at the start of a step.
+    sum: Vec<Tensor>,
+}
+
+/// What there is to step by, once a batch has been through.
+pub(super) enum Gathered<'a> {
+    /// The gradients of the only batch.
+    One(&'a [Tensor]),
+    /// Those of several, added up.
+    Sum(Vec<Tensor>),
+}
+
+impl Gathered<'_> {
+    pub(super) fn gradients(&self) -> &[Tensor] {
+        match self {
+            Self::One(gradients) => gradients,
+            Self::Sum(sum) => sum,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -43,7 +72,31 @@ impl Adam {
             second: parameter.detach().zeros_like(),
             steps: 0,
         });
-        Self { name, weight_decay, clip, slots: slots.collect() }
+        let parts = Parts { share: 1.0, complete: true, sum: Vec::new() };
+        Self { name, weight_decay, clip, slots: slots.collect(), parts }
+    }
+
+    /// The next gradients count for so much of a step, which is complete with them or not.
+    pub(super) fn expect(&mut self, share: f64, complete: bool) {
+        (self.parts.share, self.parts.complete) = (share, complete);
+    }
+
+    /// Adds the gradients of a batch to those of its step, and gives them all once the step is complete.
+    pub(super) fn gather<'a>(&mut self, gradients: &'a [Tensor]) -> Option<Gathered<'a>> {
+        let Parts { share, complete, sum } = &mut self.parts;
+        if sum.is_empty() && *complete {
+            return Some(Gathered::One(gradients));
+        }
+        let _no_grad = tch::no_grad_guard();
+        sum.resize_with(gradients.len(), Tensor::new);
+        for (sum, gradient) in sum.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
+            let part = gradient * *share;
+            match sum.defined() {
+                true => *sum += part,
+                false => *sum = part,
+            }
+        }
+        complete.then(|| Gathered::Sum(std::mem::take(sum)))
     }
 
     /// The parameters, in the order in which [`Adam::step`] takes their gradients.

@@ -82,6 +82,14 @@ impl Parameters {
         tch::no_grad(|| self.all().map(|(name, tensor)| (name.clone(), tensor.contiguous().copy())).collect())
     }
 
+    /// Moves everything towards the same of another network, all the way at a share of 1.
+    pub fn approach(&mut self, other: &Self, share: f64) {
+        let _no_grad = tch::no_grad_guard();
+        for ((_, own), (_, theirs)) in self.learned.iter_mut().chain(&mut self.statistics).zip(other.all()) {
+            let _ = own.lerp_(theirs, share);
+        }
+    }
+
     /// Overwrites everything with tensors of the same names; others among them are not looked at.
     ///
     /// # Errors

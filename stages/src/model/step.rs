@@ -17,6 +17,7 @@ use super::{
     losses::reconstruction,
     network::Network,
     optimiser::Adam,
+    recomputed,
     schedule::Schedule,
 };
 use crate::vocabulary::Vocabulary;
@@ -106,9 +107,10 @@ impl StepLosses {
         }
     }
 
-    /// Lets an optimiser make a step, in one of the ways that there are for it.
+    /// Lets an optimiser make a step, in one of the ways that there are for it; or, where more batches are to come, keep the gradients.
     pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: AdamStep) {
-        let norm = step(adam, gradients, learning_rate);
+        let Some(gathered) = adam.gather(gradients) else { return };
+        let norm = step(adam, gathered.gradients(), learning_rate);
         self.add(&format!("norm_{}", adam.name()), &norm);
         self.updates += 1;
     }
@@ -148,6 +150,18 @@ impl Learner {
             adversaries,
             plan: plan.clone(),
         }
+    }
+
+    /// Lets the autoencoder's optimisers make their steps, by gradients of the one and of the other.
+    pub(super) fn autoencoder_learns(
+        &mut self,
+        (autoencoder, doser): (&[Tensor], &[Tensor]),
+        schedule: Schedule,
+        losses: &mut StepLosses,
+    ) {
+        let train = &self.plan.train;
+        losses.learned(&mut self.autoencoder_adam, autoencoder, train.lr * schedule.rate, Adam::step);
+        losses.learned(&mut self.doser_adam, doser, train.doser_lr * schedule.rate, Adam::step);
     }
 
     /// Weights and optimiser states, by name.
@@ -257,6 +271,9 @@ impl Sides for Plain {
         schedule: Schedule,
         losses: &mut StepLosses,
     ) -> Tensor {
+        if learns && learner.plan.train.checkpointing {
+            return recomputed::autoencoder(learner, input, draws, schedule, losses);
+        }
         let _grad = (!learns).then(tch::no_grad_guard);
         let latent = learner.network.latent(input, Mode::Train, draws);
         let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
@@ -275,8 +292,7 @@ impl Sides for Plain {
         parameters.extend(learner.doser_adam.parameters());
         let gradients = Tensor::run_backward(&[total], &parameters, false, false);
         let (autoencoder, doser) = gradients.split_at(autoencoder_count);
-        losses.learned(&mut learner.autoencoder_adam, autoencoder, learner.plan.train.lr * schedule.rate, Adam::step);
-        losses.learned(&mut learner.doser_adam, doser, learner.plan.train.doser_lr * schedule.rate, Adam::step);
+        learner.autoencoder_learns((autoencoder, doser), schedule, losses);
         basal
     }
 

@@ -1,0 +1,28 @@
+//! Which commands tell their memory by phase.
+
+use clap::Args;
+
+use super::Command;
+
+/// Whether memory is told by phase
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct MemoryLogArgs {
+    /// Tell the memory that each phase held, on the host and on devices, once the command ends
+    #[arg(long)]
+    log_memory: bool,
+}
+
+impl Command {
+    /// Whether it was asked to tell its memory by phase.
+    pub(in crate::cli) fn logs_memory(&self) -> bool {
+        let asked = match self {
+            Self::Ingest(args) => Some(args.memory),
+            #[cfg(feature = "torch")]
+            Self::Train(args) => Some(args.memory),
+            #[cfg(feature = "torch")]
+            Self::Predict(args) => Some(args.memory),
+            _ => None,
+        };
+        asked.is_some_and(|asked| asked.log_memory)
+    }
+}

@@ -1,0 +1,31 @@
+//! Memory of graphics devices, as their driver's own tool tells it.
+
+use std::process::Command;
+
+/// Bytes in use on all devices that `nvidia-smi` names, by whichever process; none where there is no such tool.
+///
+/// libtorch keeps what it has once asked a device for, so that what is in use at the end of a phase is the most that was in use
+/// until then.
+pub(super) fn used_bytes() -> Option<u64> {
+    let told = Command::new("nvidia-smi").args(["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).output();
+    let told = told.ok().filter(|told| told.status.success())?;
+    sum_of(&String::from_utf8(told.stdout).ok()?)
+}
+
+/// The sum of lines of mebibytes.
+fn sum_of(lines: &str) -> Option<u64> {
+    let mebibytes = lines.lines().map(|line| line.trim().parse::<u64>().ok());
+    mebibytes.sum::<Option<u64>>().filter(|_| !lines.trim().is_empty()).map(|sum| sum << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_tool_says_of_all_devices_is_added_up() {
+        assert_eq!(sum_of("1024\n 512\n"), Some(1536 << 20));
+        assert_eq!(sum_of("[N/A]\n"), None);
+        assert_eq!(sum_of(""), None);
+    }
+}

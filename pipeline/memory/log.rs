@@ -1,0 +1,176 @@
+//! The memory that each phase of a run held.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use serde::Serialize;
+use stages::phase::{Phase, Phases};
+
+use super::{Watch, anonymous_bytes, device};
+
+/// What a phase held, over all its times.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PhaseMemory {
+    /// The phase's name.
+    pub phase: &'static str,
+    /// How often it was entered.
+    pub times: u64,
+    /// How long it lasted, in all.
+    pub seconds: f64,
+    /// The most anonymous memory of the process; none where the system does not tell.
+    pub host_peak_bytes: Option<u64>,
+    /// What was held when it was last left.
+    pub host_end_bytes: Option<u64>,
+    /// The most by which the use of graphics devices had grown when it was left; none where there are none.
+    pub device_bytes: Option<u64>,
+}
+
+/// Watches memory by phase, from its making until it is ended.
+#[derive(Debug)]
+pub struct MemoryLog {
+    state: Arc<Mutex<State>>,
+    watch: Watch,
+}
+
+#[derive(Debug)]
+struct State {
+    phases: Vec<PhaseMemory>,
+    /// The phase under way, by its place.
+    at: usize,
+    since: Instant,
+    /// What devices held before anything ran; none where there are none.
+    device_before: Option<u64>,
+}
+
+impl PhaseMemory {
+    fn new(phase: Phase) -> Self {
+        Self {
+            phase: phase.name(),
+            times: 1,
+            seconds: 0.0,
+            host_peak_bytes: None,
+            host_end_bytes: None,
+            device_bytes: None,
+        }
+    }
+}
+
+impl State {
+    fn look(&mut self) -> Option<u64> {
+        let now = anonymous_bytes();
+        let peak = &mut self.phases[self.at].host_peak_bytes;
+        *peak = (*peak).max(now);
+        now
+    }
+
+    fn leave(&mut self) {
+        let now = self.look();
+        let device = self.device_before.and_then(|before| Some(device::used_bytes()?.saturating_sub(before)));
+        let phase = &mut self.phases[self.at];
+        phase.host_end_bytes = now;
+        phase.device_bytes = phase.device_bytes.max(device);
+        phase.seconds += self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        if self.phases[self.at].phase == phase.name() {
+            return;
+        }
+        self.leave();
+        match self.phases.iter().position(|known| known.phase == phase.name()) {
+            Some(at) => {
+                self.at = at;
+                self.phases[at].times += 1;
+            }
+            None => {
+                self.at = self.phases.len();
+                self.phases.push(PhaseMemory::new(phase));
+            }
+        }
+        self.look();
+    }
+}
+
+impl MemoryLog {
+    /// Starts to watch, in the phase of setting up.
+    #[must_use]
+    pub fn watch() -> Self {
+        let state = State {
+            phases: vec![PhaseMemory::new(Phase::Setup)],
+            at: 0,
+            since: Instant::now(),
+            device_before: device::used_bytes(),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let seen = Arc::clone(&state);
+        let look = move || {
+            lock(&seen).look();
+        };
+        Self { state, watch: Watch::start(look) }
+    }
+
+    /// What a run is given, so that it tells its phases.
+    #[must_use]
+    pub fn phases(&self) -> Phases {
+        let state = Arc::clone(&self.state);
+        Phases::told(move |phase| lock(&state).enter(phase))
+    }
+
+    /// What each phase held, in the order in which they were first entered.
+    #[must_use]
+    pub fn end(mut self) -> Vec<PhaseMemory> {
+        self.watch.end();
+        let mut state = lock(&self.state);
+        state.leave();
+        state.phases.clone()
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Display for PhaseMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = |bytes: Option<u64>| bytes.map_or("unknown here".to_owned(), mebibytes);
+        let (peak, end) = (host(self.host_peak_bytes), host(self.host_end_bytes));
+        let (phase, times, seconds) = (self.phase, self.times, self.seconds);
+        write!(f, "{phase:<12} {times:>5} × {seconds:>9.2} s  host at most {peak}, at its end {end}")?;
+        self.device_bytes.map_or(Ok(()), |bytes| write!(f, "; devices {}", mebibytes(bytes)))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_is_told_once_with_the_times_it_was_entered_and_the_most_it_held() {
+        let log = MemoryLog::watch();
+        let phases = log.phases();
+        phases.enter(Phase::Epoch);
+        phases.enter(Phase::Epoch);
+        let held = vec![1_u8; 64 << 20];
+        phases.enter(Phase::Saving);
+        drop(std::hint::black_box(held));
+        phases.enter(Phase::Epoch);
+        let told = log.end();
+        let names: Vec<(&str, u64)> = told.iter().map(|phase| (phase.phase, phase.times)).collect();
+        assert_eq!(names, [("setup", 1), ("epoch", 2), ("saving", 1)]);
+        if anonymous_bytes().is_some() {
+            let peaks: Vec<u64> = told.iter().map(|phase| phase.host_peak_bytes.expect("it was looked")).collect();
+            assert!(peaks[0] + (60 << 20) < peaks[1], "the epoch made what is large: {peaks:?}");
+            assert!(peaks[0] + (60 << 20) < peaks[2], "and it was still there while saving: {peaks:?}");
+            assert!(told[1].host_end_bytes.expect("it was looked") + (60 << 20) < peaks[1], "{told:?}");
+        }
+    }
+}

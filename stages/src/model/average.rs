@@ -1,0 +1,93 @@
+//! The average of the weights over the course of training.
+
+use std::{collections::BTreeMap, path::Path};
+
+use schemas::{
+    Result,
+    config::{Averaging, Plan},
+};
+use tch::Tensor;
+
+use super::network::Network;
+use crate::vocabulary::Vocabulary;
+
+const PREFIX: &str = "average.";
+const TAKEN: &str = "average.taken";
+
+/// A network whose weights are an average of those that were trained; its running statistics are averaged likewise.
+#[derive(Debug)]
+pub struct Average {
+    network: Network,
+    kind: Averaging,
+    decay: f64,
+    taken: i64,
+}
+
+impl Average {
+    /// An average of nothing yet, for a network of this plan; none where weights are not averaged.
+    #[must_use]
+    pub fn new(plan: &Plan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
+        let (kind, decay) = (plan.train.average, plan.train.average_decay);
+        let genes = u32::try_from(network.genes()).unwrap_or(u32::MAX);
+        let (of, device) = (network.parameters.kind(), network.parameters.device());
+        (kind != Averaging::None).then(|| Self {
+            network: Network::new(plan, genes, vocabulary, of, device),
+            kind,
+            decay,
+            taken: 0,
+        })
+    }
+
+    /// The network of averaged weights, once any were taken.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        (0 < self.taken).then_some(&self.network)
+    }
+
+    /// The autoencoder has made a step.
+    pub fn after_update(&mut self, network: &Network) {
+        if self.kind == Averaging::Ema {
+            let share = if self.taken == 0 { 1.0 } else { 1.0 - self.decay };
+            self.take(network, share);
+        }
+    }
+
+    /// An epoch's training batches are through.
+    pub fn after_epoch(&mut self, network: &Network) {
+        if self.kind == Averaging::Swa {
+            #[expect(clippy::cast_precision_loss, reason = "no run has 2^52 epochs")]
+            let share = 1.0 / (self.taken + 1) as f64;
+            self.take(network, share);
+        }
+    }
+
+    fn take(&mut self, network: &Network, share: f64) {
+        self.network.parameters.approach(&network.parameters, share);
+        self.taken += 1;
+    }
+
+    /// Everything a resumed run needs, by name.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let mut state = BTreeMap::new();
+        if let Some(network) = self.network() {
+            let named = |(name, tensor)| (format!("{PREFIX}{name}"), tensor);
+            state.extend(network.parameters.snapshot().into_iter().map(named));
+            state.insert(TAKEN.to_owned(), Tensor::from(self.taken));
+        }
+        state
+    }
+
+    /// Takes a state up again; `path` is named where it does not fit.
+    ///
+    /// # Errors
+    /// A state of another model.
+    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
+        let Some(taken) = state.get(TAKEN) else { return Ok(()) };
+        let own = state.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(PREFIX)?, tensor)));
+        let own = own.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+        self.network.parameters.restore(&own, path)?;
+        self.taken = taken.int64_value(&[]);
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! What a run is busy with, told to whoever measures by phase.
+
+use std::{fmt, sync::Arc};
+
+/// A part of a run that holds memory of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Data and settings are looked at; networks are made.
+    Setup,
+    /// Cells are read and labelled.
+    Reading,
+    /// Rows are brought into their order and stored.
+    Storing,
+    /// What was summed up on the way is made into tables.
+    Statistics,
+    /// Training batches of an epoch.
+    Epoch,
+    /// The look at the `valid` rows.
+    Validation,
+    /// Cells are predicted, and written as they come.
+    Predicting,
+    /// Checkpoints, models and other results are written.
+    Saving,
+}
+
+impl Phase {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Reading => "reading",
+            Self::Storing => "storing",
+            Self::Statistics => "statistics",
+            Self::Epoch => "epoch",
+            Self::Validation => "validation",
+            Self::Predicting => "predicting",
+            Self::Saving => "saving",
+        }
+    }
+}
+
+/// A listener that is told of phases, or nobody.
+#[derive(Clone, Default)]
+pub struct Phases(Option<Arc<dyn Fn(Phase) + Send + Sync>>);
+
+impl Phases {
+    /// Phases that are told to a listener, on the thread of whoever enters them.
+    #[must_use]
+    pub fn told(listener: impl Fn(Phase) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(listener)))
+    }
+
+    /// A phase begins, or goes on.
+    pub fn enter(&self, phase: Phase) {
+        if let Some(listener) = &self.0 {
+            listener(phase);
+        }
+    }
+}
+
+impl fmt::Debug for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Phases(told)" } else { "Phases" })
+    }
+}

@@ -1,0 +1,134 @@
+//! The steps of training: which batches each learns from, and what computes them.
+
+use schemas::{
+    Error, Result,
+    config::{EngineChoice, Plan, Precision},
+};
+use tch::{Device, Kind};
+
+use super::Trainer;
+use crate::{
+    batch::Batch,
+    model::{
+        accumulate::Share,
+        average::Average,
+        draws::Draws,
+        fused::Fused,
+        input::Input,
+        network::Network,
+        schedule::{Clock, Schedule},
+        step::{Engine, Learner, Plain},
+    },
+    order::{Position, TrainingOrder},
+};
+
+/// On a device, losses are brought to the host, and looked at, once in so many batches.
+const LOOK_EVERY: u64 = 64;
+
+impl Trainer {
+    /// A step on the batches that were gathered for it.
+    pub(super) fn step(&mut self) -> Result<()> {
+        let batches = std::mem::take(&mut self.gathered);
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
+        let (epoch, every, ends) = (last.plan.epoch, self.batches_a_step(), last.plan.last);
+        let position = Position { epoch, batch: last.plan.index + 1 };
+        let index = first.plan.index / every;
+        let step = u64::from(epoch) * self.steps_an_epoch() + index;
+        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates };
+        let schedule = Schedule::at(&self.settings.plan, clock);
+        let classes: Vec<&[u32]> = batches.iter().map(|batch| &*batch.labels.combinations).collect();
+        let shares = Share::of(&self.learner.adversaries, &classes);
+        let mut learned = false;
+        for (batch, share) in batches.into_iter().zip(shares) {
+            learned = self.learn(&batch, share, schedule);
+        }
+        let steps_between = LOOK_EVERY.div_ceil(every);
+        if self.settings.device == Device::Cpu || index.is_multiple_of(steps_between) || ends {
+            self.sums.read(epoch)?;
+        }
+        if let Some(average) = self.average.as_mut().filter(|_| starts(&self.settings.plan, &self.order, epoch)) {
+            if learned {
+                average.after_update(&self.learner.network);
+            }
+            if ends {
+                average.after_epoch(&self.learner.network);
+            }
+        }
+        self.progress.position = position;
+        if self.times.checkpoint_is_due_within_an_epoch() && !ends {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Learns from one batch of a step; tells whether the autoencoder made its step with it.
+    fn learn(&mut self, batch: &Batch, share: Share, schedule: Schedule) -> bool {
+        // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
+        let seed = mixed_seed(self.settings.plan.seed, batch.plan.epoch, batch.plan.index);
+        tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
+        let input = self.input(batch);
+        let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
+        self.learner.takes(share);
+        let losses = self.engine.step(&mut self.learner, &input, &draws, schedule);
+        let learned = losses.get("norm_autoencoder").is_some();
+        self.progress.updates += losses.updates;
+        self.sums.add(losses, batch.plan.index);
+        self.epoch_cells += batch.plan.cells.len() as u64;
+        learned
+    }
+
+    pub(super) fn input(&self, batch: &Batch) -> Input {
+        Input::new(batch, self.learner.network.genes(), Kind::Float, self.settings.device)
+    }
+
+    /// Batches that a step learns from.
+    pub(super) fn batches_a_step(&self) -> u64 {
+        u64::from(self.settings.plan.train.accumulate.max(1))
+    }
+
+    pub(super) fn steps_an_epoch(&self) -> u64 {
+        steps_an_epoch(&self.settings.plan, &self.order)
+    }
+
+    /// The network that is validated and kept.
+    pub(super) fn network(&self) -> &Network {
+        self.average.as_ref().and_then(Average::network).unwrap_or(&self.learner.network)
+    }
+}
+
+/// What the settings ask for to compute the steps.
+pub(super) fn engine(learner: &Learner) -> Result<Box<dyn Engine>> {
+    let train = &learner.plan.train;
+    let asked = [
+        (train.checkpointing, "train.checkpointing recomputes what libtorch computed"),
+        (train.precision == Precision::Bf16, "its kernels compute in float32, and train.precision = bf16"),
+    ];
+    let asked = asked.into_iter().find_map(|(asked, why)| asked.then_some(why));
+    let lacks = asked.or_else(|| Fused::lacks(&learner.network));
+    if let (EngineChoice::Auto, Some(lacks)) = (train.engine, lacks) {
+        tracing::info!("train.engine = plain: of the fused one, {lacks}");
+    }
+    Ok(match (train.engine, lacks) {
+        (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused),
+        (EngineChoice::Auto | EngineChoice::Plain, _) => Box::new(Plain),
+        (EngineChoice::Fused, Some(lacks)) => {
+            return Err(Error::usage(format!("train.engine = fused can't be: {lacks}"), "use auto or plain"));
+        }
+    })
+}
+
+fn steps_an_epoch(plan: &Plan, order: &TrainingOrder) -> u64 {
+    order.train.batches().div_ceil(u64::from(plan.train.accumulate.max(1)))
+}
+
+/// Whether weights are averaged from this epoch on, or from an earlier one.
+fn starts(plan: &Plan, order: &TrainingOrder, epoch: u32) -> bool {
+    match plan.train.average_start {
+        0 => Schedule::at_end_of(plan, epoch, steps_an_epoch(plan, order)).is_settled(plan),
+        start => start <= epoch,
+    }
+}
+
+fn mixed_seed(seed: u64, epoch: u32, batch: u64) -> u64 {
+    seed ^ (u64::from(epoch) << 40) ^ batch.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

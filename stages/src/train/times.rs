@@ -1,0 +1,85 @@
+//! Where a training run's time goes.
+
+use std::time::{Duration, Instant};
+
+/// Time between two checkpoints at ends of epochs.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// An epoch that lasts longer is interrupted by one.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
+
+/// Clocks of a run and of its epoch.
+#[derive(Debug)]
+pub(super) struct Times {
+    last_checkpoint: Instant,
+    epoch_started: Instant,
+    batch_ended: Instant,
+    waited: Duration,
+    epoch_waited: Duration,
+    busy: Duration,
+    writing: Duration,
+}
+
+impl Times {
+    pub(super) fn start() -> Self {
+        let now = Instant::now();
+        let zero = Duration::ZERO;
+        Self {
+            last_checkpoint: now,
+            epoch_started: now,
+            batch_ended: now,
+            waited: zero,
+            epoch_waited: zero,
+            busy: zero,
+            writing: zero,
+        }
+    }
+
+    /// A batch is here: since the end of the last one it was waited for.
+    pub(super) fn batch_comes(&mut self) -> Instant {
+        let now = Instant::now();
+        let waited = now - self.batch_ended;
+        self.waited += waited;
+        self.epoch_waited += waited;
+        now
+    }
+
+    /// A batch that came at that time is dealt with.
+    pub(super) fn batch_ends(&mut self, came: Instant) {
+        self.batch_ended = Instant::now();
+        self.busy += self.batch_ended - came;
+    }
+
+    /// What was begun then was written.
+    pub(super) fn wrote(&mut self, begun: Instant) {
+        self.writing += begun.elapsed();
+    }
+
+    /// What was begun then was a checkpoint.
+    pub(super) fn wrote_checkpoint(&mut self, begun: Instant) {
+        self.wrote(begun);
+        self.last_checkpoint = Instant::now();
+    }
+
+    pub(super) fn checkpoint_is_due(&self) -> bool {
+        CHECKPOINT_EVERY <= self.last_checkpoint.elapsed()
+    }
+
+    pub(super) fn checkpoint_is_due_within_an_epoch(&self) -> bool {
+        CHECKPOINT_WITHIN <= self.last_checkpoint.elapsed()
+    }
+
+    /// Seconds of the epoch so far, and how many of them batches were waited for.
+    pub(super) fn of_epoch(&self) -> (f64, f64) {
+        (self.epoch_started.elapsed().as_secs_f64().max(1e-9), self.epoch_waited.as_secs_f64())
+    }
+
+    pub(super) fn next_epoch(&mut self) {
+        (self.epoch_waited, self.epoch_started) = (Duration::ZERO, Instant::now());
+    }
+
+    /// Shares of the run in which batches were waited for, and in which files were written.
+    pub(super) fn shares(&self) -> (f64, f64) {
+        let all = (self.waited + self.busy).as_secs_f64().max(1e-9);
+        (self.waited.as_secs_f64() / all, self.writing.as_secs_f64() / all)
+    }
+}

@@ -1,0 +1,96 @@
+//! A network that is small enough for float64, and a batch for it.
+
+use std::{
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use schemas::{
+    atlas::ValueKind,
+    batch::{Expression, Genes, Values},
+    conditions::Covariate,
+    config::{Plan, Preset, Settings},
+};
+use stages::{
+    model::input::{Cells, Input},
+    vocabulary::Vocabulary,
+};
+use tch::{Device, Kind, Tensor};
+
+pub const CELLS: usize = 70;
+pub const GENES: u32 = 45;
+
+pub fn plan(assignments: &str) -> Plan {
+    let small = "model.n_latent=6 model.n_hidden_encoder=20 model.n_hidden_decoder=17 model.n_layers_encoder=2 \
+                 model.n_layers_decoder=2 adversary.n_hidden_adv=9 model.dropout_rate_encoder=0 \
+                 model.dropout_rate_decoder=0 adversary.dropout_rate_adv=0 train.n_epochs_pretrain_ae=0 \
+                 train.n_epochs_adv_warmup=0";
+    let assignments: Vec<String> = small.split_whitespace().chain(assignments.split(' ')).map(str::to_owned).collect();
+    Settings::layered(Preset::Cpa, None, &assignments)
+        .and_then(|settings| settings.check(ValueKind::Counts))
+        .expect("good settings")
+}
+
+pub fn vocabulary() -> Vocabulary {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    Vocabulary {
+        perturbations: names(&["<PAD>", "ctrl", "A", "B"]),
+        combinations: names(&["A", "A+B", "ctrl"]),
+        combination_cells: vec![30, 10, 30],
+        covariates: vec![Covariate { name: "cell_type".to_owned(), values: names(&["x", "y"]) }],
+        ..Vocabulary::default()
+    }
+}
+
+/// Counts without a pattern; one of the cells has none, one gene is large.
+pub fn input(kind: Kind) -> Input {
+    input_of(0..CELLS, kind)
+}
+
+/// Some of these cells.
+pub fn input_of(range: Range<usize>, kind: Kind) -> Input {
+    let mut state = 7_u32;
+    let mut draw = move |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    let mut expression =
+        Expression { row_pointers: vec![0], genes: Genes::U16(Vec::new()), values: Values::U16(Vec::new()) };
+    let (mut genes, mut values) = (Vec::new(), Vec::new());
+    for cell in 0..CELLS {
+        for gene in (0..GENES).filter(|_| cell != 3) {
+            if draw(4) == 0 || gene == 5 {
+                let value = u16::try_from(1 + draw(if gene == 5 { 900 } else { 6 })).expect("a small count");
+                if range.contains(&cell) {
+                    genes.push(u16::try_from(gene).expect("few genes"));
+                    values.push(value);
+                }
+            }
+        }
+        if range.contains(&cell) {
+            expression.row_pointers.push(u32::try_from(genes.len()).expect("few entries"));
+        }
+    }
+    (expression.genes, expression.values) = (Genes::U16(genes), Values::U16(values));
+    let cells = i64::try_from(range.len()).expect("few cells");
+    let conditions: Vec<usize> = range.clone().map(|cell| cell % 3).collect();
+    let codes: Vec<i64> = conditions.iter().flat_map(|condition| [[2, 0], [2, 3], [1, 0]][*condition]).collect();
+    let doses: Vec<f64> =
+        conditions.iter().flat_map(|condition| [[0.5, 0.0], [0.5, 0.25], [1.0, 0.0]][*condition]).collect();
+    let classes: Vec<i64> = conditions.iter().map(|condition| i64::try_from(*condition).expect("three")).collect();
+    let types: Vec<i64> = range.map(|cell| i64::try_from(cell / 5 % 2).expect("two")).collect();
+    Input {
+        cells: Cells::new(&expression, i64::from(GENES), kind, Device::Cpu),
+        perturbations: Tensor::from_slice(&codes).view([cells, 2]),
+        doses: Tensor::from_slice(&doses).view([cells, 2]).to_kind(kind),
+        covariates: vec![Tensor::from_slice(&types)],
+        combinations: Tensor::from_slice(&classes),
+    }
+}
+
+/// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so by turns.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+pub fn alone() -> MutexGuard<'static, ()> {
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
