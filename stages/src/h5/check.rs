@@ -70,8 +70,8 @@ pub(super) fn check(path: &Path) -> Result<()> {
                 "write the file again without it, with anndata or h5py",
             ),
             Flaw::Io(source) => Error::io("read", path)(source),
-            Flaw::NoHdf5 => place.error(
-                "is no HDF5 file, or is cut short",
+            Flaw::NoHdf5 { why } => place.error(
+                format!("is no HDF5 file, or is cut short ({why})"),
                 "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
             ),
         }

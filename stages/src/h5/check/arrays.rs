@@ -79,7 +79,7 @@ pub(super) fn fixed(
     let prefix = (6 + widths.address) as u64;
     let whole = count.checked_mul(bytes as u64).ok_or_else(|| Flaw::damaged(header.at, "an array without end"))?;
     if count <= page {
-        let block = walk.image.block(block, prefix + whole + 4)?;
+        let block = walk.image.block(block, whole.saturating_add(prefix + 4))?;
         let mut fields = block.summed()?;
         frame(&mut fields, b"FADB", elements.client(), Some(address))?;
         return elements.check(walk, &mut fields, count);
@@ -208,7 +208,7 @@ impl Growing {
         walk.claim_once(address, Kind::ChunkArray, told_at)?;
         let address_bytes = walk.image.widths.address;
         let (blocks, elements) = (1_u64 << (level / 2), self.elements_of(level));
-        let bitmaps = if self.page < elements { blocks * (elements / self.page).div_ceil(8) } else { 0 };
+        let bitmaps = if self.page < elements { blocks.saturating_mul((elements / self.page).div_ceil(8)) } else { 0 };
         let bytes = blocks.saturating_mul(address_bytes as u64).saturating_add(bitmaps);
         let bytes = bytes.saturating_add((6 + address_bytes + self.offset_bytes + 4) as u64);
         let block = walk.image.block(address, bytes)?;
@@ -237,7 +237,7 @@ impl Growing {
             walk.image.inside(address, whole.saturating_add(4 * pages).saturating_add(prefix + 4), told_at)?;
         }
         let block: Block =
-            walk.image.block(address, if is_paged { prefix } else { prefix.saturating_add(whole) } + 4)?;
+            walk.image.block(address, if is_paged { prefix + 4 } else { whole.saturating_add(prefix + 4) })?;
         let mut fields = block.summed()?;
         frame(&mut fields, b"EADB", self.elements.client(), Some(self.array))?;
         fields.skip(self.offset_bytes)?;

@@ -24,7 +24,7 @@ pub(super) enum Flaw {
     /// It could not be read.
     Io(io::Error),
     /// It does not begin as HDF5 files do, or ends before it should.
-    NoHdf5,
+    NoHdf5 { why: String },
 }
 
 pub(super) type Checked<T> = Result<T, Flaw>;
@@ -32,6 +32,10 @@ pub(super) type Checked<T> = Result<T, Flaw>;
 impl Flaw {
     pub(super) fn damaged(at: u64, what: impl Into<Cow<'static, str>>) -> Self {
         Self::Damaged { at, what: what.into() }
+    }
+
+    pub(super) fn no_hdf5(why: impl Into<String>) -> Self {
+        Self::NoHdf5 { why: why.into() }
     }
 
     pub(super) fn unread(at: u64, what: impl Into<Cow<'static, str>>) -> Self {

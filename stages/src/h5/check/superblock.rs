@@ -18,8 +18,8 @@ pub(super) fn read(file: &File, length: u64) -> Checked<Image<'_>> {
         let mut found = [0; 8];
         file.read_exact_at(&mut found, *place).is_ok() && found == *SIGNATURE
     };
-    let base = places.find(begins).ok_or(Flaw::NoHdf5)?;
-    let mut bytes = vec![0; usize::try_from(MOST_BYTES.min(length - base)).map_err(|_| Flaw::NoHdf5)?];
+    let base = places.find(begins).ok_or_else(|| Flaw::no_hdf5("nothing in it begins as they do"))?;
+    let mut bytes = vec![0; usize::try_from(MOST_BYTES.min(length - base)).map_err(|_| Flaw::no_hdf5("it is empty"))?];
     file.read_exact_at(&mut bytes, base).map_err(Flaw::Io)?;
     let block = Block { bytes, at: base, widths: Widths { address: 8, length: 8 } };
     let mut fields = block.fields();
@@ -68,7 +68,7 @@ fn new<'a>(block: &Block, file: &'a File, base: u64, length: u64) -> Checked<Ima
     let widths = widths(&mut fields)?;
     fields.skip(1)?;
     let size = fields.taken() + 4 * widths.address + 4;
-    let bytes = block.bytes.get(..size).ok_or(Flaw::NoHdf5)?.to_vec();
+    let bytes = block.bytes.get(..size).ok_or_else(|| Flaw::no_hdf5("it ends within its superblock"))?.to_vec();
     let whole = Block { bytes, at: block.at, widths };
     let mut fields = whole.summed()?;
     fields.skip(SIGNATURE.len() + 4)?;
@@ -94,10 +94,9 @@ fn widths(fields: &mut Fields<'_>) -> Checked<Widths> {
 /// The end of what is in use, from the base. A file that was moved behind a user block states both where they were.
 fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> Checked<u64> {
     let end = stated_end.checked_sub(stated_base).ok_or_else(|| Flaw::damaged(at, "the file ends before it begins"))?;
-    match end <= length - base {
-        true => Ok(end),
-        false => {
-            Err(Flaw::damaged(length, format!("the file ends here, where {end} bytes are expected; it is cut short")))
-        }
+    if end <= length - base {
+        return Ok(end);
     }
+    let wanted = base.saturating_add(end);
+    Err(Flaw::no_hdf5(format!("it has {length} bytes, where {wanted} are expected")))
 }
