@@ -56,13 +56,7 @@ fn files_that_were_cut_short_are_refused() {
 
 /// A byte, a flipped bit, a number or an address from elsewhere, put where there is something.
 fn one_change(random: &mut impl Rng, sound: &[u8]) -> (usize, Vec<u8>) {
-    let place = |random: &mut dyn Rng| loop {
-        let at = random.random_range(0..sound.len() - 8);
-        if sound[at] != 0 {
-            return at;
-        }
-    };
-    let at = place(random);
+    let at = place(random, sound);
     let bytes = match random.random_range(0..4) {
         0 => vec![random.random()],
         1 => vec![sound[at] ^ 1 << random.random_range(0..8)],
@@ -71,11 +65,21 @@ fn one_change(random: &mut impl Rng, sound: &[u8]) -> (usize, Vec<u8>) {
             NUMBERS.choose(random).unwrap().to_le_bytes()[..width].to_vec()
         }
         _ => {
-            let from = place(random);
+            let from = place(random, sound);
             sound[from..from + 8].to_vec()
         }
     };
     (at, bytes)
+}
+
+/// Somewhere where there is something.
+fn place(random: &mut impl Rng, sound: &[u8]) -> usize {
+    loop {
+        let at = random.random_range(0..sound.len() - 8);
+        if sound[at] != 0 {
+            return at;
+        }
+    }
 }
 
 #[test]

@@ -36,6 +36,12 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
+/// Flips a bit so many bytes into the first structure that begins so.
+fn flip(bytes: &mut [u8], signature: &[u8], offset: usize) {
+    let at = find(bytes, signature, 0) + offset;
+    bytes[at] ^= 8;
+}
+
 /// Writes the checksum of what begins at a place and has so many bytes behind it.
 fn sum(bytes: &mut [u8], at: usize, length: usize) {
     let sum = lookup3(&bytes[at..at + length]).to_le_bytes();
@@ -60,13 +66,13 @@ fn addresses_outside_of_the_file() {
 #[test]
 fn wrong_signatures_versions_and_checksums() {
     for signature in [b"TREE", b"SNOD", b"HEAP", b"GCOL"] {
-        changed(Style::Old, |bytes| bytes[find(bytes, signature, 0)] = b'?', &["is damaged at byte", "is there"]);
+        changed(Style::Old, |bytes| flip(bytes, signature, 0), &["is damaged at byte", "is there"]);
     }
     changed(Style::Old, |bytes| bytes[8] = 9, &["version 9 of the superblock"]);
     for signature in [b"OHDR", b"FRHP", b"BTHD", b"BTLF", b"FAHD", b"FADB", b"EAHD", b"EAIB", b"EADB"] {
         // The version follows the signature, and no checksum is of another.
-        changed(Style::New, |bytes| bytes[find(bytes, signature, 0) + 4] ^= 8, &["is damaged at byte"]);
-        changed(Style::New, |bytes| bytes[find(bytes, signature, 0) + 7] ^= 8, &["checksum does not match"]);
+        changed(Style::New, |bytes| flip(bytes, signature, 4), &["is damaged at byte"]);
+        changed(Style::New, |bytes| flip(bytes, signature, 6), &["checksum does not match"]);
     }
 }
 
