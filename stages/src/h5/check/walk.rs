@@ -1,6 +1,9 @@
 //! The walk over the objects of a file, and what it remembers.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt::{self, Display, Formatter},
+};
 
 use super::{
     attribute,
@@ -38,6 +41,24 @@ pub(super) enum Kind {
     FractalBlock,
     GlobalHeap,
     ChunkArray,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Object => "object header",
+            Self::ObjectPart => "part of an object header",
+            Self::Tree1 | Self::Tree2 => "B-tree",
+            Self::SymbolNode => "symbol table node",
+            Self::LocalHeap => "local heap",
+            Self::LocalHeapData => "local heap's names",
+            Self::Tree2Node => "B-tree node",
+            Self::FractalHeap => "fractal heap",
+            Self::FractalBlock => "block of a fractal heap",
+            Self::GlobalHeap => "collection of values",
+            Self::ChunkArray => "array of chunks",
+        })
+    }
 }
 
 /// A file that is being walked.
@@ -126,9 +147,10 @@ impl<'a> Walk<'a> {
         match self.kinds.insert(address, kind) {
             None => Ok(true),
             Some(before) if before == kind => Ok(false),
-            Some(before) => {
-                Err(Flaw::damaged(told_at, format!("a {kind:?} at {address}, where there is a {before:?} already")))
-            }
+            Some(before) => Err(Flaw::damaged(
+                told_at,
+                format!("a {kind} at {address}, where something else ({before}) is already"),
+            )),
         }
     }
 
@@ -136,7 +158,7 @@ impl<'a> Walk<'a> {
     pub(super) fn claim_once(&mut self, address: u64, kind: Kind, told_at: u64) -> Checked<()> {
         match self.claim(address, kind, told_at)? {
             true => Ok(()),
-            false => Err(Flaw::damaged(told_at, format!("the {kind:?} at {address} is reached twice"))),
+            false => Err(Flaw::damaged(told_at, format!("the {kind} at {address} is reached twice"))),
         }
     }
 

@@ -155,12 +155,11 @@ fn one_place_that_would_be_two_things() {
     changed(
         Style::Old,
         |bytes| {
-            // The root group's heap begins where its tree does.
-            let tree = (find(bytes, b"TREE", 0) as u64).to_le_bytes();
-            let message = find(bytes, &tree, 96);
-            put(bytes, message + 8, &tree);
+            // The names of the root group begin where its tree does.
+            let (tree, heap) = (find(bytes, b"TREE", 0) as u64, find(bytes, b"HEAP", 0));
+            put(bytes, heap + 16, &[1, tree].map(u64::to_le_bytes).concat());
         },
-        &["is damaged at byte"],
+        &["something else (local heap's names) is already", "is damaged at byte"],
     );
 }
 
