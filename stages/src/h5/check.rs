@@ -12,7 +12,8 @@
 //! heaps, images of the metadata cache).
 //!
 //! The values of datasets are not looked at, and so not where texts of theirs lie in the global heap; those of attributes are.
-//! It takes one read a structure, and no more than [`MOST_STEPS`](walk::MOST_STEPS) of them.
+//! It takes one read a structure, 13 ms for half a million chunks in B-trees, and no more than
+//! [`MOST_STEPS`](walk::MOST_STEPS) structures; no claim of a file's makes it take more memory than the file has bytes, a few times over.
 //!
 //! ```text
 //! superblock ─► walk ─► header ─► attribute, space, datatype, fill, filters, layout ─► chunks ─► btree1, btree2, arrays

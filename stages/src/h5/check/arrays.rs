@@ -68,7 +68,7 @@ pub(super) fn fixed(
     if bytes != elements.bytes(widths.address)
         || found_bits != page_bits
         || MOST_PAGE_BITS < page_bits
-        || count < chunks
+        || count != chunks
     {
         let what = format!("an array of {count} elements of {bytes} bytes, for {chunks} chunks");
         return Err(Flaw::damaged(header.at, what));
@@ -154,7 +154,15 @@ pub(super) fn extensible(
             format!("an array of elements of {bytes} bytes, {bits} bits, {first}, {smallest}, {pointers}, {page_bits}");
         return Err(Flaw::damaged(header.at, what));
     }
-    fields.skip(6 * widths.length)?;
+    let supers = 1 + u32::from(bits) - smallest.ilog2();
+    // Four numbers tell how many blocks there are, one how many elements were set, one how many there is room for.
+    fields.skip(4 * widths.length)?;
+    let set = fields.length()?;
+    let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);
+    if room < set.into() {
+        return Err(Flaw::damaged(header.at, format!("{set} elements of an array that has room for {room}")));
+    }
+    fields.skip(widths.length)?;
     let Some(index) = fields.address()? else { return Ok(()) };
     let growing = Growing {
         elements,
@@ -164,7 +172,7 @@ pub(super) fn extensible(
         pointers: pointers.into(),
         page: 1 << page_bits,
         offset_bytes: usize::from(bits.div_ceil(8)),
-        supers: 1 + u32::from(bits) - smallest.ilog2(),
+        supers,
     };
     growing.index_block(walk, index, header.at)
 }

@@ -8,7 +8,7 @@ use super::{
     datatype::Type,
     filters::Filter,
     layout::{Index, Layout},
-    space::Space,
+    space::{Space, UNLIMITED},
     walk::Walk,
 };
 
@@ -72,9 +72,13 @@ fn indexed(
 ) -> Checked<()> {
     let dimensions = &chunk.dimensions[..chunk.dimensions.len() - 1];
     let count = |extent: &[u64]| {
-        extent.iter().zip(dimensions).try_fold(1_u64, |product, (all, one)| product.checked_mul(all.div_ceil(*one)))
+        let mut along = extent.iter().zip(dimensions).map(|(all, one)| all.div_ceil(*one));
+        let product = along.try_fold(1_u64, |product, chunks| product.checked_mul(chunks));
+        product.filter(|_| !extent.contains(&UNLIMITED))
     };
     let chunks = count(&space.dimensions).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"))?;
+    // libhdf5 numbers chunks as if the dataset had grown as far as it may.
+    let numbers = || count(&space.most).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"));
     let filtered = (chunk.filters != 0).then_some(size_bytes);
     match index {
         Index::Tree1 => btree1::chunks(walk, address, chunk, at),
@@ -83,13 +87,13 @@ fn indexed(
             _ => Err(Flaw::damaged(at, format!("{chunks} chunks, where there is one"))),
         },
         Index::Implicit => {
-            let bytes = chunks.checked_mul(chunk.bytes).filter(|_| filtered.is_none());
+            let bytes = numbers()?.checked_mul(chunk.bytes).filter(|_| filtered.is_none());
             let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "filtered chunks, whose sizes are not known"))?;
             walk.image.inside(address, bytes, at)
         }
         Index::Fixed { page_bits } => {
             let elements = arrays::Elements { chunk_bytes: chunk.bytes, size_bytes: filtered };
-            arrays::fixed(walk, address, page_bits, elements, chunks, at)
+            arrays::fixed(walk, address, page_bits, elements, numbers()?, at)
         }
         Index::Extensible(parameters) => {
             let elements = arrays::Elements { chunk_bytes: chunk.bytes, size_bytes: filtered };

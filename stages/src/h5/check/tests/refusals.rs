@@ -204,6 +204,25 @@ fn sizes_that_contradict_one_another() {
         },
         &["an array of", "for 13 chunks"],
     );
+    // Arrays with fewer elements than there are chunks to be looked up in them.
+    changed(
+        Style::New,
+        |bytes| {
+            let array = find(bytes, b"FAHD", 0);
+            put(bytes, array + 8, &12_u64.to_le_bytes());
+            sum(bytes, array, 24);
+        },
+        &["an array of 12 elements", "for 13 chunks"],
+    );
+    changed(
+        Style::New,
+        |bytes| {
+            let array = find(bytes, b"EAHD", 0);
+            put(bytes, array + 44, &u64::MAX.to_le_bytes());
+            sum(bytes, array, 68);
+        },
+        &["elements of an array that has room for"],
+    );
 }
 
 /// Writes a file with one dataset, and says how it is refused.
