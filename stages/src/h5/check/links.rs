@@ -6,7 +6,7 @@ use super::{
     bytes::{Block, Checked, Fields, Flaw},
     fractal::Heap,
     local_heap::LocalHeap,
-    walk::{Kind, Walk},
+    walk::{self, Kind, Walk},
 };
 
 /// What a symbol table entry says beside the address: nothing, where a group's symbols are, where a soft link leads.
@@ -98,7 +98,7 @@ pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> {
             }
         }
         EXTERNAL => {
-            let what = format!("`{}` is a link to another file", String::from_utf8_lossy(name));
+            let what = format!("`{}` is a link to another file", walk::printable(name));
             Err(Flaw::unread(at, what))
         }
         2..EXTERNAL => Err(Flaw::damaged(at, format!("a link of kind {kind}"))),

@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
             let what = format!("more than {MOST_OBJECTS} objects, or {MOST_NESTING} within one another");
             return Err(Flaw::unread(told_at, what));
         }
-        let name = String::from_utf8_lossy(&name[..name.len().min(KEPT_OF_NAME)]).into();
+        let name = printable(name).into();
         self.queue.push(self.objects.len());
         self.objects.push(Object { address, parent: self.current, name, depth });
         Ok(())
@@ -269,6 +269,12 @@ impl<'a> Walk<'a> {
             None => Err(Flaw::damaged(at, format!("the message shared from {address} is not there"))),
         }
     }
+}
+
+/// A name as errors tell it: not at any length, and without characters that move a terminal's cursor.
+pub(super) fn printable(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&name[..name.len().min(KEPT_OF_NAME)]);
+    text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
 /// What makes an object a dataset; libhdf5 takes the first of each kind.
