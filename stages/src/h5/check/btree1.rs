@@ -20,6 +20,9 @@ struct Shape {
     key_bytes: usize,
 }
 
+/// What is shown a key and the child after it.
+type Show<'a> = dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> Checked<()> + 'a;
+
 /// How chunks of a dataset are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunk<'a> {
@@ -72,13 +75,7 @@ pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, told_a
 }
 
 /// Shows each key of the leaves with the child after it; the last key of a node has none.
-fn follow(
-    walk: &mut Walk<'_>,
-    root: u64,
-    shape: Shape,
-    told_at: u64,
-    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> Checked<()>,
-) -> Checked<()> {
+fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, told_at: u64, show: &mut Show<'_>) -> Checked<()> {
     let widths = walk.image.widths;
     let full = 8
         + 2 * widths.address

@@ -95,7 +95,7 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> Checked<T
         TEXT => Content::Plain,
         OPAQUE => {
             let tag = (bits & 0xff) as usize;
-            if tag % 8 != 0 {
+            if !tag.is_multiple_of(8) {
                 return Err(start.damaged(format!("a tag of {tag} bytes, which is no multiple of 8")));
             }
             fields.skip(tag)?;

@@ -112,7 +112,7 @@ fn names_and_free_space_that_leave_their_heap() {
         Style::Old,
         |bytes| {
             let heap = heap(bytes);
-            let (length, data) = (number(bytes, heap + 8) as usize, number(bytes, heap + 24) as usize);
+            let [length, data] = [8, 24].map(|at| usize::try_from(number(bytes, heap + at)).unwrap());
             put(bytes, heap + 16, &1_u64.to_le_bytes());
             bytes[data..data + length].fill(b'x');
         },
