@@ -7,8 +7,8 @@ const MOST_BLOCK_BYTES: u64 = 64 << 20;
 
 /// More bytes than this are not read of any file: it holds where 16 million chunks are.
 const MOST_BYTES: u64 = 2 << 30;
-/// Nor so many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place again and
-/// again.
+/// Nor so many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
+/// again and again.
 const MOST_TIMES: u64 = 4;
 const SLACK: u64 = 1 << 20;
 /// No name is longer.

@@ -1,4 +1,5 @@
-//! The checksum of metadata: Bob Jenkins' `lookup3` over bytes, with the initial value 0 (specification, III.A.2 and others).
+//! The checksum of metadata: Bob Jenkins' `lookup3` over bytes, with the initial value 0 (specification, III.A.2 and
+//! others).
 
 /// The checksum of some bytes.
 pub(super) fn lookup3(bytes: &[u8]) -> u32 {

@@ -1,4 +1,5 @@
-//! Where the values of a dataset lie: inside of the file, and as many as there should be (specification, IV.A.2.i and VII).
+//! Where the values of a dataset lie: inside of the file, and as many as there should be (specification, IV.A.2.i and
+//! VII).
 
 use super::{
     arrays,

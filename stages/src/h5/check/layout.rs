@@ -20,8 +20,8 @@ pub(super) enum Layout {
     Compact(u64),
     /// In one piece; of a size that older versions do not tell.
     Contiguous { address: Option<u64>, size: Option<u64> },
-    /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with so many
-    /// bytes, where that does not depend on the chunk.
+    /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with
+    /// so many bytes, where that does not depend on the chunk.
     Chunked { chunk: Vec<u64>, address: Option<u64>, index: Index, size_bytes: Option<usize> },
 }
 

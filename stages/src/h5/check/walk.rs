@@ -162,7 +162,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Queues a member of the object that is looked at, unless it has been seen: several links may lead to one, and back up.
+    /// Queues a member of the object that is looked at, unless it has been seen: several links may lead to one, and
+    /// back up.
     pub(super) fn enter(&mut self, address: u64, name: &[u8], told_at: u64) -> Checked<()> {
         self.image.inside(address, 16, told_at)?;
         if !self.claim(address, Kind::Object, told_at)? {
