@@ -159,7 +159,7 @@ pub(super) fn extensible(
     fields.skip(4 * widths.length)?;
     let set = fields.length()?;
     let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);
-    if room < set.into() {
+    if room < u128::from(set) {
         return Err(Flaw::damaged(header.at, format!("{set} elements of an array that has room for {room}")));
     }
     fields.skip(widths.length)?;
