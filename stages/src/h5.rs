@@ -1,5 +1,7 @@
-//! What the readers and writers of HDF5 share: places in a file, errors that name them, and [`Numbers`] read past libhdf5.
+//! What the readers and writers of HDF5 share: places in a file, errors that name them, [`Numbers`] read past libhdf5, and a
+//! [`check`] of a file's structure before libhdf5 opens it.
 
+mod check;
 mod chunks;
 mod element;
 mod filters;
@@ -55,10 +57,9 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 /// Opens a file that a user has named.
 ///
 /// # Errors
-/// A file that is missing, that is no HDF5 file, or that is cut short.
+/// A file that is missing, that is no HDF5 file, that is cut short, or whose structure [`check`] refuses.
 pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
-    // Asked first, since libhdf5 gives one and the same error for every file that it can't open.
-    std::fs::File::open(path).map_err(Error::io("read", path))?;
+    check::check(path)?;
     open(path).map_err(|error| {
         Place::root(path).error(
             format!("is no HDF5 file, or is cut short ({error})"),

@@ -32,7 +32,8 @@ pub struct Choice {
     pub obs_columns: Option<Vec<String>>,
     /// A table that names the genes which a table of cells has as numbers.
     pub genes_table: Option<PathBuf>,
-    /// The program that reads HDF5 files in a process of its own; without one they are read in this process.
+    /// The program that reads HDF5 files in a process of its own; without one they are read in this process,
+    /// after a check of their structure, which goes before libhdf5 in either.
     pub worker: Option<PathBuf>,
 }
 

@@ -1,0 +1,254 @@
+//! Arrays of chunks: fixed ones, and those that grow (specification, VII.C and VII.D).
+
+use super::{
+    bytes::{Block, Checked, Fields, Flaw},
+    chunks,
+    walk::{Kind, Walk},
+};
+
+/// Pages with more elements than 2 to this power are not made.
+const MOST_PAGE_BITS: u8 = 30;
+
+/// What the elements of an array say of chunks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Elements {
+    pub(super) chunk_bytes: u64,
+    /// With how many bytes sizes are written, where chunks are filtered.
+    pub(super) size_bytes: Option<usize>,
+}
+
+impl Elements {
+    /// How many bytes an element has.
+    fn bytes(self, address: usize) -> usize {
+        self.size_bytes.map_or(address, |size| address + size + 4)
+    }
+
+    /// Which kind of array they are in.
+    fn client(self) -> u8 {
+        u8::from(self.size_bytes.is_some())
+    }
+
+    fn check(self, walk: &mut Walk<'_>, fields: &mut Fields<'_>, count: u64) -> Checked<()> {
+        for _ in 0..count {
+            walk.step(fields.at())?;
+            chunks::place(walk, fields, self.chunk_bytes, self.size_bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a block of an array begins with; the address of the array, if it is no header.
+fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option<u64>) -> Checked<()> {
+    let at = fields.at();
+    fields.signature(signature, "array of chunks")?;
+    fields.version(0..=0, "an array of chunks")?;
+    let found = fields.u8()?;
+    let owner = if array.is_some() { fields.address()? } else { None };
+    match found == client && owner == array {
+        true => Ok(()),
+        false => Err(Flaw::damaged(at, "a part of another array of chunks")),
+    }
+}
+
+/// An array of as many elements as there can be chunks.
+pub(super) fn fixed(
+    walk: &mut Walk<'_>,
+    address: u64,
+    page_bits: u8,
+    elements: Elements,
+    chunks: u64,
+    told_at: u64,
+) -> Checked<()> {
+    walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    let widths = walk.image.widths;
+    let header = walk.image.block(address, (8 + widths.length + widths.address + 4) as u64)?;
+    let mut fields = header.summed()?;
+    frame(&mut fields, b"FAHD", elements.client(), None)?;
+    let (bytes, found_bits, count) = (usize::from(fields.u8()?), fields.u8()?, fields.length()?);
+    if bytes != elements.bytes(widths.address)
+        || found_bits != page_bits
+        || MOST_PAGE_BITS < page_bits
+        || count != chunks
+    {
+        let what = format!("an array of {count} elements of {bytes} bytes, for {chunks} chunks");
+        return Err(Flaw::damaged(header.at, what));
+    }
+    let Some(block) = fields.address()? else { return Ok(()) };
+    walk.claim_once(block, Kind::ChunkArray, header.at)?;
+    let page = 1_u64 << page_bits;
+    let prefix = (6 + widths.address) as u64;
+    let whole = count.checked_mul(bytes as u64).ok_or_else(|| Flaw::damaged(header.at, "an array without end"))?;
+    if count <= page {
+        let block = walk.image.block(block, whole.saturating_add(prefix + 4))?;
+        let mut fields = block.summed()?;
+        frame(&mut fields, b"FADB", elements.client(), Some(address))?;
+        return elements.check(walk, &mut fields, count);
+    }
+    let pages = count.div_ceil(page);
+    let bitmap = pages.div_ceil(8);
+    let head = walk.image.block(block, prefix + bitmap + 4)?;
+    let mut fields = head.summed()?;
+    frame(&mut fields, b"FADB", elements.client(), Some(address))?;
+    let written = fields.rest();
+    let first = block + prefix + bitmap + 4;
+    walk.image.inside(first, whole.saturating_add(4 * pages), header.at)?;
+    for number in 0..pages {
+        let count = page.min(count - number * page);
+        // The first page is the highest bit.
+        let byte = usize::try_from(number / 8).ok().and_then(|byte| written.get(byte)).copied().unwrap_or_default();
+        if byte >> (7 - number % 8) & 1 == 1 {
+            let at = first + number * (page * bytes as u64 + 4);
+            let block = walk.image.block(at, count * bytes as u64 + 4)?;
+            elements.check(walk, &mut block.summed()?, count)?;
+        }
+    }
+    Ok(())
+}
+
+/// The parameters of an array that grows.
+#[derive(Clone, Copy, Debug)]
+struct Growing {
+    elements: Elements,
+    array: u64,
+    /// Elements of the index block itself.
+    first: u64,
+    /// Elements of the smallest data blocks.
+    smallest: u64,
+    /// Data blocks of the smallest super blocks.
+    pointers: u64,
+    page: u64,
+    /// How many bytes the number of an element is written with.
+    offset_bytes: usize,
+    /// How many super blocks there can be.
+    supers: u32,
+}
+
+/// An array that grows: an index block, blocks of elements, and blocks of the addresses of those.
+pub(super) fn extensible(
+    walk: &mut Walk<'_>,
+    address: u64,
+    parameters: [u8; 5],
+    elements: Elements,
+    told_at: u64,
+) -> Checked<()> {
+    walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    let widths = walk.image.widths;
+    let header = walk.image.block(address, (12 + 6 * widths.length + widths.address + 4) as u64)?;
+    let mut fields = header.summed()?;
+    frame(&mut fields, b"EAHD", elements.client(), None)?;
+    let bytes = usize::from(fields.u8()?);
+    let [bits, first, smallest, pointers, page_bits] =
+        [fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?];
+    // The layout has the two smallest numbers the other way round.
+    let are_the_same = parameters == [bits, first, pointers, smallest, page_bits];
+    let sound = bytes == elements.bytes(widths.address)
+        && smallest.is_power_of_two()
+        && pointers.is_power_of_two()
+        && 1 < pointers
+        && first != 0
+        && (1..=64).contains(&bits)
+        && (1..=MOST_PAGE_BITS).contains(&page_bits)
+        && smallest.ilog2() + 2 * pointers.ilog2() <= u32::from(bits);
+    if !sound || !are_the_same {
+        let what =
+            format!("an array of elements of {bytes} bytes, {bits} bits, {first}, {smallest}, {pointers}, {page_bits}");
+        return Err(Flaw::damaged(header.at, what));
+    }
+    let supers = 1 + u32::from(bits) - smallest.ilog2();
+    // Four numbers tell how many blocks there are, one how many elements were set, one how many there is room for.
+    fields.skip(4 * widths.length)?;
+    let set = fields.length()?;
+    let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);
+    if room < u128::from(set) {
+        return Err(Flaw::damaged(header.at, format!("{set} elements of an array that has room for {room}")));
+    }
+    fields.skip(widths.length)?;
+    let Some(index) = fields.address()? else { return Ok(()) };
+    let growing = Growing {
+        elements,
+        array: address,
+        first: first.into(),
+        smallest: smallest.into(),
+        pointers: pointers.into(),
+        page: 1 << page_bits,
+        offset_bytes: usize::from(bits.div_ceil(8)),
+        supers,
+    };
+    growing.index_block(walk, index, header.at)
+}
+
+impl Growing {
+    /// How many elements each data block of a super block has.
+    fn elements_of(&self, level: u32) -> u64 {
+        self.smallest << level.div_ceil(2)
+    }
+
+    /// The first elements, and the addresses of the first data blocks and of the super blocks.
+    fn index_block(&self, walk: &mut Walk<'_>, address: u64, told_at: u64) -> Checked<()> {
+        walk.claim_once(address, Kind::ChunkArray, told_at)?;
+        let address_bytes = walk.image.widths.address;
+        let inner = 2 * self.pointers.ilog2();
+        let addresses = 2 * (self.pointers - 1) + u64::from(self.supers - inner);
+        let bytes = self.first * self.elements.bytes(address_bytes) as u64 + addresses * address_bytes as u64;
+        let block = walk.image.block(address, (6 + address_bytes + 4) as u64 + bytes)?;
+        let mut fields = block.summed()?;
+        frame(&mut fields, b"EAIB", self.elements.client(), Some(self.array))?;
+        self.elements.check(walk, &mut fields, self.first)?;
+        for level in 0..inner {
+            for _ in 0..1_u64 << (level / 2) {
+                let at = fields.at();
+                if let Some(block) = fields.address()? {
+                    self.data_block(walk, block, self.elements_of(level), at)?;
+                }
+            }
+        }
+        for level in inner..self.supers {
+            let at = fields.at();
+            if let Some(block) = fields.address()? {
+                self.super_block(walk, block, level, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses of data blocks, after a bit for each page of each.
+    fn super_block(&self, walk: &mut Walk<'_>, address: u64, level: u32, told_at: u64) -> Checked<()> {
+        walk.claim_once(address, Kind::ChunkArray, told_at)?;
+        let address_bytes = walk.image.widths.address;
+        let (blocks, elements) = (1_u64 << (level / 2), self.elements_of(level));
+        let bitmaps = if self.page < elements { blocks.saturating_mul((elements / self.page).div_ceil(8)) } else { 0 };
+        let bytes = blocks.saturating_mul(address_bytes as u64).saturating_add(bitmaps);
+        let bytes = bytes.saturating_add((6 + address_bytes + self.offset_bytes + 4) as u64);
+        let block = walk.image.block(address, bytes)?;
+        let mut fields = block.summed()?;
+        frame(&mut fields, b"EASB", self.elements.client(), Some(self.array))?;
+        fields.skip(self.offset_bytes)?;
+        fields.skip(usize::try_from(bitmaps).map_err(|_| Flaw::damaged(block.at, "too many pages"))?)?;
+        for _ in 0..blocks {
+            let at = fields.at();
+            if let Some(block) = fields.address()? {
+                self.data_block(walk, block, elements, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Elements; those of pages that libhdf5 reads one by one, each with its checksum, are left to it.
+    fn data_block(&self, walk: &mut Walk<'_>, address: u64, elements: u64, told_at: u64) -> Checked<()> {
+        walk.claim_once(address, Kind::ChunkArray, told_at)?;
+        let address_bytes = walk.image.widths.address;
+        let prefix = (6 + address_bytes + self.offset_bytes) as u64;
+        let whole = elements.saturating_mul(self.elements.bytes(address_bytes) as u64);
+        let is_paged = self.page < elements;
+        if is_paged {
+            let pages = elements / self.page;
+            walk.image.inside(address, whole.saturating_add(4 * pages).saturating_add(prefix + 4), told_at)?;
+        }
+        let block: Block =
+            walk.image.block(address, if is_paged { prefix + 4 } else { whole.saturating_add(prefix + 4) })?;
+        let mut fields = block.summed()?;
+        frame(&mut fields, b"EADB", self.elements.client(), Some(self.array))?;
+        fields.skip(self.offset_bytes)?;
+        if is_paged { Ok(()) } else { self.elements.check(walk, &mut fields, elements) }
+    }
+}

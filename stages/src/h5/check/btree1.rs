@@ -1,0 +1,123 @@
+//! B-trees of version 1: of the symbols of a group, or of the chunks of a dataset (specification, III.A.1).
+
+use super::{
+    bytes::{Checked, Fields, Flaw},
+    local_heap::LocalHeap,
+    walk::{Kind, Walk},
+};
+
+const GROUP: u8 = 0;
+const CHUNKS: u8 = 1;
+/// A tree as high as this holds more than any disk.
+const MOST_LEVELS: u8 = 32;
+
+/// What a tree must be like.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    kind: u8,
+    /// Most children of a node.
+    children: u16,
+    key_bytes: usize,
+}
+
+/// What is shown a key and the child after it.
+type Show<'a> = dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> Checked<()> + 'a;
+
+/// How chunks of a dataset are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk<'a> {
+    /// Its dimensions; the last is the size of a value.
+    pub(super) dimensions: &'a [u64],
+    pub(super) bytes: u64,
+    /// How many filters are applied to it.
+    pub(super) filters: usize,
+}
+
+/// The symbol nodes of a group, each with where it was said.
+pub(super) fn symbol_nodes(
+    walk: &mut Walk<'_>,
+    address: u64,
+    heap: &LocalHeap,
+    told_at: u64,
+) -> Checked<Vec<(u64, u64)>> {
+    let key_bytes = walk.image.widths.length;
+    let shape = Shape { kind: GROUP, children: walk.nodes.symbol_nodes, key_bytes };
+    let mut found = Vec::new();
+    follow(walk, address, shape, told_at, &mut |_, key, child| {
+        let at = key.at();
+        heap.text(key.length()?, at)?;
+        found.extend(child.map(|child| (child, at)));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Looks at every chunk of a dataset.
+pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, told_at: u64) -> Checked<()> {
+    let shape = Shape { kind: CHUNKS, children: walk.nodes.chunks, key_bytes: 8 + 8 * chunk.dimensions.len() };
+    follow(walk, address, shape, told_at, &mut |walk, key, child| {
+        let at = key.at();
+        let (bytes, left_out) = (u64::from(key.u32()?), key.u32()?);
+        for dimension in chunk.dimensions {
+            let offset = key.number(8)?;
+            if offset % dimension != 0 && child.is_some() {
+                return Err(Flaw::damaged(at, format!("a chunk at {offset}, which is no multiple of {dimension}")));
+            }
+        }
+        let Some(child) = child else { return Ok(()) };
+        walk.image.inside(child, bytes, at)?;
+        let are_all_left_out = (0..chunk.filters).all(|filter| filter < 32 && left_out >> filter & 1 == 1);
+        match are_all_left_out && bytes != chunk.bytes {
+            true => Err(Flaw::damaged(at, format!("a chunk of {bytes} bytes, where {} are expected", chunk.bytes))),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Shows each key of the leaves with the child after it; the last key of a node has none.
+fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, told_at: u64, show: &mut Show<'_>) -> Checked<()> {
+    let widths = walk.image.widths;
+    let full = 8
+        + 2 * widths.address
+        + usize::from(shape.children) * widths.address
+        + (usize::from(shape.children) + 1) * shape.key_bytes;
+    let mut nodes: Vec<(u64, Option<u8>, u64)> = vec![(root, None, told_at)];
+    while let Some((address, wanted, told_at)) = nodes.pop() {
+        walk.claim_once(address, Kind::Tree1, told_at)?;
+        let node = walk.image.block(address, full as u64)?;
+        let mut fields = node.fields();
+        fields.signature(b"TREE", "B-tree node")?;
+        let (kind, level, used) = (fields.u8()?, fields.u8()?, fields.u16()?);
+        if kind != shape.kind || MOST_LEVELS < level || wanted.is_some_and(|wanted| wanted != level) {
+            return Err(Flaw::damaged(node.at, format!("a B-tree node of kind {kind} at level {level}")));
+        }
+        if shape.children < used {
+            let most = shape.children;
+            return Err(Flaw::damaged(node.at, format!("a B-tree node of {used} children, where {most} fit")));
+        }
+        for _ in 0..2 {
+            let at = fields.at();
+            if let Some(sibling) = fields.address()? {
+                walk.image.inside(sibling, full as u64, at)?;
+            }
+        }
+        for place in 0..=used {
+            let mut key = fields.within(shape.key_bytes)?;
+            let at = fields.at();
+            let child = if place < used { Some(fields.some_address()?) } else { None };
+            match child {
+                Some(child) if 0 < level => {
+                    show(walk, &mut key, None)?;
+                    nodes.push((child, Some(level - 1), at));
+                }
+                // What closes a node means nothing but its order.
+                None if shape.kind == CHUNKS => {}
+                child => {
+                    walk.step(at)?;
+                    show(walk, &mut key, child)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! B-trees of version 2: of links, attributes, large objects of a heap, or chunks (specification, III.A.2).
+
+use super::{
+    bytes::{Checked, Fields, Flaw},
+    walk::{Kind, Walk},
+};
+
+/// What a tree is of, as it is numbered.
+pub(super) const LARGE_OBJECTS: u8 = 1;
+pub(super) const LINK_NAMES: u8 = 5;
+pub(super) const LINK_ORDER: u8 = 6;
+pub(super) const ATTRIBUTE_NAMES: u8 = 8;
+pub(super) const ATTRIBUTE_ORDER: u8 = 9;
+pub(super) const CHUNKS: u8 = 10;
+pub(super) const FILTERED_CHUNKS: u8 = 11;
+
+/// Of a node: signature, version and kind before the records, a checksum behind.
+const NODE_FRAME: u64 = 6 + 4;
+/// A tree as high as this holds more than any disk.
+const MOST_LEVELS: u16 = 32;
+const MOST_NODE_BYTES: u32 = 16 << 20;
+
+/// How nodes of one level are laid out.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    most_records: u64,
+    /// Most records in the node and all below it.
+    most_below: u64,
+    /// Bytes of that number, where it is written; none in leaves.
+    below_bytes: usize,
+}
+
+/// A node that is to be read: where, on which level, how many records it has, and in all below.
+type Node = (u64, u16, u64, Option<u64>);
+
+/// Shows every record of a tree, which must have records of so many bytes.
+pub(super) fn records(
+    walk: &mut Walk<'_>,
+    address: u64,
+    kind: u8,
+    record_bytes: usize,
+    told_at: u64,
+    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> Checked<()>,
+) -> Checked<()> {
+    walk.claim_once(address, Kind::Tree2, told_at)?;
+    let widths = walk.image.widths;
+    let header = walk.image.block(address, (16 + widths.address + 2 + widths.length + 4) as u64)?;
+    let mut fields = header.summed()?;
+    fields.signature(b"BTHD", "B-tree")?;
+    fields.version(0..=0, "a B-tree")?;
+    let (found, node_bytes, found_bytes, depth) = (fields.u8()?, fields.u32()?, fields.u16()?, fields.u16()?);
+    let (split, merge) = (fields.u8()?, fields.u8()?);
+    if found != kind || usize::from(found_bytes) != record_bytes {
+        let what =
+            format!("a B-tree of kind {found} with records of {found_bytes} bytes, not {kind} with {record_bytes}");
+        return Err(Flaw::damaged(header.at, what));
+    }
+    let splits = (1..=100).contains(&split) && (1..=100).contains(&merge) && merge < split;
+    if !splits || MOST_LEVELS < depth || MOST_NODE_BYTES < node_bytes {
+        let what =
+            format!("a B-tree of {depth} levels whose nodes of {node_bytes} bytes split at {split}% and {merge}%");
+        return Err(Flaw::damaged(header.at, what));
+    }
+    let levels = levels(node_bytes, record_bytes, depth, widths.address)
+        .ok_or_else(|| Flaw::damaged(header.at, format!("B-tree nodes of {node_bytes} bytes, where nothing fits")))?;
+    let (root, root_records, all) = (fields.address()?, fields.u16()?, fields.length()?);
+    let Some(root) = root else {
+        return if all == 0 { Ok(()) } else { Err(Flaw::damaged(header.at, "a B-tree without a root")) };
+    };
+    let mut nodes: Vec<Node> = vec![(root, depth, root_records.into(), Some(all))];
+    while let Some(node) = nodes.pop() {
+        node_records(walk, node, &levels, (kind, node_bytes, record_bytes), header.at, show, &mut nodes)?;
+    }
+    Ok(())
+}
+
+/// What fits into the nodes of each level, leaves first.
+fn levels(node_bytes: u32, record_bytes: usize, depth: u16, address_bytes: usize) -> Option<Vec<Level>> {
+    let room = u64::from(node_bytes).checked_sub(NODE_FRAME)?;
+    let most_records = room / record_bytes as u64;
+    let mut levels = vec![Level { most_records, most_below: most_records, below_bytes: 0 }];
+    let count_bytes = bytes_of(most_records);
+    for level in 1..=depth {
+        let below = *levels.last()?;
+        let pointer = (address_bytes + count_bytes + if 1 < level { below.below_bytes } else { 0 }) as u64;
+        let most_records = room.checked_sub(pointer)? / (record_bytes as u64 + pointer);
+        let most_below = (most_records + 1).checked_mul(below.most_below)?.checked_add(most_records)?;
+        levels.push(Level { most_records, most_below, below_bytes: bytes_of(most_below) });
+    }
+    levels.iter().all(|level| 0 < level.most_records).then_some(levels)
+}
+
+/// How many bytes are needed to write a number.
+fn bytes_of(number: u64) -> usize {
+    (number.max(1).ilog2() / 8 + 1) as usize
+}
+
+fn node_records(
+    walk: &mut Walk<'_>,
+    (address, level, count, below): Node,
+    levels: &[Level],
+    (kind, node_bytes, record_bytes): (u8, u32, usize),
+    told_at: u64,
+    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> Checked<()>,
+    nodes: &mut Vec<Node>,
+) -> Checked<()> {
+    walk.claim_once(address, Kind::Tree2Node, told_at)?;
+    let known = levels.get(usize::from(level)).copied();
+    let known = known.filter(|known| count <= known.most_records && (0 < count || level == 0));
+    let Some(known) = known else {
+        return Err(Flaw::damaged(told_at, format!("a B-tree node of {count} records")));
+    };
+    if below.is_some_and(|below| known.most_below < below || below < count || (level == 0 && below != count)) {
+        return Err(Flaw::damaged(told_at, format!("{below:?} records from a B-tree node of {count} on")));
+    }
+    let count_bytes = bytes_of(levels[0].most_records);
+    let inner =
+        levels.get(usize::from(level).wrapping_sub(1)).filter(|_| 1 < level).map_or(0, |inner| inner.below_bytes);
+    let pointer = walk.image.widths.address + count_bytes + inner;
+    walk.image.inside(address, node_bytes.into(), told_at)?;
+    let pointers = if level == 0 { 0 } else { (count + 1) * pointer as u64 };
+    // What is behind the checksum is not in use.
+    let block = walk.image.block(address, NODE_FRAME + count * record_bytes as u64 + pointers)?;
+    let mut fields = block.summed()?;
+    match level {
+        0 => fields.signature(b"BTLF", "leaf of a B-tree")?,
+        _ => fields.signature(b"BTIN", "inner node of a B-tree")?,
+    }
+    fields.version(0..=0, "a B-tree node")?;
+    if fields.u8()? != kind {
+        return Err(Flaw::damaged(block.at, "a B-tree node of another kind than its tree"));
+    }
+    for _ in 0..count {
+        walk.step(fields.at())?;
+        show(walk, &mut fields.within(record_bytes)?)?;
+    }
+    if level == 0 {
+        return Ok(());
+    }
+    let mut all = count;
+    for _ in 0..=count {
+        let child = fields.some_address()?;
+        let records = fields.number(count_bytes)?;
+        let below = if 1 < level { Some(fields.number(inner)?) } else { None };
+        all = all.saturating_add(below.unwrap_or(records));
+        nodes.push((child, level - 1, records, below));
+    }
+    match below {
+        Some(below) if below != all => Err(Flaw::damaged(block.at, format!("{all} records in a B-tree of {below}"))),
+        _ => Ok(()),
+    }
+}

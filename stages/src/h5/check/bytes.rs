@@ -1,0 +1,267 @@
+//! Bounded reads of a file, and numbers out of what was read.
+
+use std::{borrow::Cow, cell::Cell, fs::File, io, os::unix::fs::FileExt};
+
+/// Larger structures are not read: the largest that libhdf5 makes are object headers and heap blocks of a few MiB.
+const MOST_BLOCK_BYTES: u64 = 64 << 20;
+
+/// More bytes than this are not read of any file: it holds where 16 million chunks are.
+const MOST_BYTES: u64 = 2 << 30;
+/// Nor so many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
+/// again and again.
+const MOST_TIMES: u64 = 4;
+const SLACK: u64 = 1 << 20;
+/// No name is longer.
+const LONGEST_TEXT: usize = 1 << 16;
+
+/// What is wrong with a file.
+#[derive(Debug)]
+pub(super) enum Flaw {
+    /// The bytes contradict the format, or one another.
+    Damaged { at: u64, what: Cow<'static, str> },
+    /// It may be sound, but is not read here.
+    Unread { at: u64, what: Cow<'static, str> },
+    /// It could not be read.
+    Io(io::Error),
+    /// It does not begin as HDF5 files do, or ends before it should.
+    NoHdf5 { why: String },
+}
+
+pub(super) type Checked<T> = Result<T, Flaw>;
+
+impl Flaw {
+    pub(super) fn damaged(at: u64, what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Damaged { at, what: what.into() }
+    }
+
+    pub(super) fn no_hdf5(why: impl Into<String>) -> Self {
+        Self::NoHdf5 { why: why.into() }
+    }
+
+    pub(super) fn unread(at: u64, what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unread { at, what: what.into() }
+    }
+}
+
+/// How many bytes addresses and lengths have in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Widths {
+    pub(super) address: usize,
+    pub(super) length: usize,
+}
+
+/// How many entries nodes have room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nodes {
+    /// Symbols of a group.
+    pub(super) symbols: u16,
+    /// Children of a node of symbols' B-tree.
+    pub(super) symbol_nodes: u16,
+    /// Children of a node of chunks' B-tree.
+    pub(super) chunks: u16,
+}
+
+impl Nodes {
+    /// From what files say: half of each; none of nodes without room, or with more than they can count.
+    pub(super) fn of_halves([symbols, symbol_nodes, chunks]: [u16; 3]) -> Option<Self> {
+        let double = |half: u16| half.checked_mul(2).filter(|all| 0 < *all);
+        Some(Self { symbols: double(symbols)?, symbol_nodes: double(symbol_nodes)?, chunks: double(chunks)? })
+    }
+}
+
+/// A file as its superblock describes it.
+#[derive(Debug)]
+pub(super) struct Image<'a> {
+    pub(super) file: &'a File,
+    /// Where in the file address 0 is.
+    pub(super) base: u64,
+    /// The first address that is no longer in use.
+    pub(super) end: u64,
+    pub(super) widths: Widths,
+    pub(super) nodes: Nodes,
+    /// The object header of the root group.
+    pub(super) root: u64,
+    pub(super) extension: Option<u64>,
+    /// How many bytes were read.
+    pub(super) spent: Cell<u64>,
+}
+
+impl Image<'_> {
+    /// Refuses a range that leaves the file.
+    pub(super) fn inside(&self, address: u64, length: u64, told_at: u64) -> Checked<()> {
+        match address.checked_add(length) {
+            Some(end) if end <= self.end => Ok(()),
+            _ => Err(Flaw::damaged(told_at, format!("{length} bytes at {address} lie outside of the file"))),
+        }
+    }
+
+    /// The bytes of a structure.
+    pub(super) fn block(&self, address: u64, length: u64) -> Checked<Block> {
+        let at = self.base.saturating_add(address);
+        self.inside(address, length, at)?;
+        if MOST_BLOCK_BYTES < length {
+            return Err(Flaw::damaged(at, format!("a structure of {length} bytes")));
+        }
+        self.spent.set(self.spent.get() + length);
+        if MOST_BYTES.min((self.end.saturating_mul(MOST_TIMES)).saturating_add(SLACK)) < self.spent.get() {
+            return Err(Flaw::unread(at, "structure that leads to the same places again and again"));
+        }
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| Flaw::damaged(at, "too large"))?];
+        self.file.read_exact_at(&mut bytes, at).map_err(Flaw::Io)?;
+        Ok(Block { bytes, at, widths: self.widths })
+    }
+
+    /// As many bytes as there are, `length` at most.
+    pub(super) fn block_up_to(&self, address: u64, length: u64) -> Checked<Block> {
+        self.inside(address, 1, self.base.saturating_add(address))?;
+        self.block(address, length.min(self.end - address))
+    }
+}
+
+/// A piece of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub(super) bytes: Vec<u8>,
+    /// Where it lies, from the first byte of the file.
+    pub(super) at: u64,
+    pub(super) widths: Widths,
+}
+
+impl Block {
+    pub(super) fn fields(&self) -> Fields<'_> {
+        Fields { bytes: &self.bytes, next: 0, at: self.at, widths: self.widths }
+    }
+
+    /// Its fields without the checksum that ends it, once that was found right.
+    pub(super) fn summed(&self) -> Checked<Fields<'_>> {
+        let cut = || Flaw::damaged(self.at, "too short for its checksum");
+        let (body, sum) = self.bytes.split_last_chunk::<4>().ok_or_else(cut)?;
+        if super::checksum::lookup3(body) != u32::from_le_bytes(*sum) {
+            return Err(Flaw::damaged(self.at, "its checksum does not match"));
+        }
+        Ok(Fields { bytes: body, next: 0, at: self.at, widths: self.widths })
+    }
+}
+
+/// Reads numbers one after the other; none are taken past the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields<'a> {
+    bytes: &'a [u8],
+    next: usize,
+    at: u64,
+    widths: Widths,
+}
+
+impl<'a> Fields<'a> {
+    /// Where the next field lies, from the first byte of the file.
+    pub(super) fn at(&self) -> u64 {
+        self.at + self.next as u64
+    }
+
+    /// How many bytes were taken.
+    pub(super) fn taken(&self) -> usize {
+        self.next
+    }
+
+    pub(super) fn widths(&self) -> Widths {
+        self.widths
+    }
+
+    /// The same fields, with addresses and lengths of these widths.
+    pub(super) fn with(self, widths: Widths) -> Self {
+        Self { widths, ..self }
+    }
+
+    pub(super) fn damaged(&self, what: impl Into<Cow<'static, str>>) -> Flaw {
+        Flaw::damaged(self.at(), what)
+    }
+
+    /// What is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.next..]
+    }
+
+    pub(super) fn take(&mut self, length: usize) -> Checked<&'a [u8]> {
+        let taken = self.rest().get(..length).ok_or_else(|| self.damaged("runs past the end of its block"))?;
+        self.next += length;
+        Ok(taken)
+    }
+
+    /// The next bytes, as fields of their own.
+    pub(super) fn within(&mut self, length: usize) -> Checked<Fields<'a>> {
+        let at = self.at();
+        Ok(Fields { bytes: self.take(length)?, next: 0, at, widths: self.widths })
+    }
+
+    pub(super) fn skip(&mut self, length: usize) -> Checked<()> {
+        self.take(length).map(|_| ())
+    }
+
+    /// Skips what fills up to a multiple of 8, counted from `start`.
+    pub(super) fn align(&mut self, start: usize) -> Checked<()> {
+        self.skip((self.next - start).next_multiple_of(8) - (self.next - start))
+    }
+
+    /// A number of up to 8 bytes.
+    pub(super) fn number(&mut self, width: usize) -> Checked<u64> {
+        let mut wide = [0; 8];
+        let into = wide.get_mut(..width).ok_or_else(|| self.damaged(format!("a number of {width} bytes")))?;
+        into.copy_from_slice(self.take(width)?);
+        Ok(u64::from_le_bytes(wide))
+    }
+
+    pub(super) fn u8(&mut self) -> Checked<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(super) fn u16(&mut self) -> Checked<u16> {
+        let bytes = self.take(2)?;
+        Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+
+    pub(super) fn u32(&mut self) -> Checked<u32> {
+        let bytes = self.take(4)?;
+        Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+
+    /// A length or an offset within a heap.
+    pub(super) fn length(&mut self) -> Checked<u64> {
+        self.number(self.widths.length)
+    }
+
+    /// An address, unless it is the one that means that there is none.
+    pub(super) fn address(&mut self) -> Checked<Option<u64>> {
+        let width = self.widths.address;
+        let none = u64::MAX >> (64 - 8 * width);
+        self.number(width).map(|address| (address != none).then_some(address))
+    }
+
+    /// An address that must be there.
+    pub(super) fn some_address(&mut self) -> Checked<u64> {
+        let at = self.at();
+        self.address()?.ok_or_else(|| Flaw::damaged(at, "an address is missing"))
+    }
+
+    pub(super) fn signature(&mut self, wanted: &[u8; 4], what: &'static str) -> Checked<()> {
+        let at = self.at();
+        if self.take(4)? == wanted { Ok(()) } else { Err(Flaw::damaged(at, format!("no {what} is there"))) }
+    }
+
+    /// A version that must be in a range.
+    pub(super) fn version(&mut self, known: std::ops::RangeInclusive<u8>, what: &'static str) -> Checked<u8> {
+        let at = self.at();
+        let version = self.u8()?;
+        match known.contains(&version) {
+            true => Ok(version),
+            false => Err(Flaw::damaged(at, format!("version {version} of {what} is not known"))),
+        }
+    }
+
+    /// Text that a zero ends; the zero is taken too.
+    pub(super) fn text(&mut self) -> Checked<&'a [u8]> {
+        let rest = self.rest();
+        let length = memchr::memchr(0, &rest[..rest.len().min(LONGEST_TEXT)]);
+        let length = length.ok_or_else(|| self.damaged("a text does not end"))?;
+        Ok(&self.take(length + 1)?[..length])
+    }
+}

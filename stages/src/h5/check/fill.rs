@@ -1,0 +1,45 @@
+//! Fill values: what is read where nothing was written (specification, IV.A.2.e and IV.A.2.f).
+
+use super::bytes::{Block, Checked};
+
+/// Of the flags of version 3: a value follows; there is none, and none is meant.
+const HAS_VALUE: u8 = 0x20;
+const IS_UNDEFINED: u8 = 0x10;
+
+/// Where the value lies and how long it is; none where zeros or nothing are meant.
+type Fill = Option<(u64, u64)>;
+
+/// The message of the first versions of HDF5.
+pub(super) fn old(block: &Block) -> Checked<Fill> {
+    let mut fields = block.fields();
+    let (at, size) = (fields.at(), fields.u32()?);
+    value(&mut fields, at, size)
+}
+
+/// The message that replaced it.
+pub(super) fn new(block: &Block) -> Checked<Fill> {
+    let mut fields = block.fields();
+    if fields.version(1..=3, "a fill value")? < 3 {
+        fields.skip(2)?;
+        if fields.u8()? == 0 {
+            return Ok(None);
+        }
+        let (at, size) = (fields.at(), fields.u32()?);
+        // A negative size says that there is none.
+        return if size.cast_signed() < 0 { Ok(None) } else { value(&mut fields, at, size) };
+    }
+    let flags = fields.u8()?;
+    match (flags & HAS_VALUE != 0, flags & IS_UNDEFINED != 0) {
+        (false, _) => Ok(None),
+        (true, true) => Err(fields.damaged("a fill value that is there and is not")),
+        (true, false) => {
+            let (at, size) = (fields.at(), fields.u32()?);
+            value(&mut fields, at, size)
+        }
+    }
+}
+
+fn value(fields: &mut super::bytes::Fields<'_>, at: u64, size: u32) -> Checked<Fill> {
+    fields.skip(size as usize)?;
+    Ok((size != 0).then_some((at, size.into())))
+}

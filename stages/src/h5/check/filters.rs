@@ -1,0 +1,51 @@
+//! Filters: what was done to chunks when they were written (specification, IV.A.2.l).
+
+use super::bytes::{Block, Checked, Flaw};
+
+/// A filter that is asked for by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filter(u16);
+
+const SHUFFLE: u16 = 2;
+const FLETCHER32: u16 = 3;
+/// Filters of libhdf5 whose decoders trust their parameters, and that nobody keeps cells with.
+const NOT_READ: [(u16, &str); 3] = [(4, "szip"), (5, "n-bit"), (6, "scale-offset")];
+const MOST_FILTERS: u8 = 32;
+/// Filters from here on have names in version 2.
+const FIRST_FOREIGN: u16 = 256;
+/// More parameters no filter has.
+const MOST_PARAMETERS: u16 = 256;
+
+/// The filters of a message, in the order in which they were applied.
+pub(super) fn read(block: &Block) -> Checked<Vec<Filter>> {
+    let mut fields = block.fields();
+    let version = fields.version(1..=2, "filters")?;
+    let count = fields.u8()?;
+    if MOST_FILTERS < count {
+        return Err(fields.damaged(format!("{count} filters, where {MOST_FILTERS} are the most")));
+    }
+    fields.skip(if version == 1 { 6 } else { 0 })?;
+    let mut filters = Vec::new();
+    for _ in 0..count {
+        let at = fields.at();
+        let id = fields.u16()?;
+        let name = if version == 1 || FIRST_FOREIGN <= id { usize::from(fields.u16()?) } else { 0 };
+        let (_flags, parameters) = (fields.u16()?, fields.u16()?);
+        if version == 1 && name % 8 != 0 {
+            return Err(Flaw::damaged(at, format!("a filter's name of {name} bytes, which is no multiple of 8")));
+        }
+        if 0 < name && !fields.take(name)?.contains(&0) {
+            return Err(Flaw::damaged(at, "a filter's name that does not end"));
+        }
+        if MOST_PARAMETERS < parameters || (id == FLETCHER32 && parameters != 0) || (id == SHUFFLE && 1 < parameters) {
+            return Err(Flaw::damaged(at, format!("filter {id} with {parameters} parameters")));
+        }
+        fields.skip(4 * usize::from(parameters))?;
+        fields.skip(if version == 1 && parameters % 2 == 1 { 4 } else { 0 })?;
+        if let Some((_, name)) = NOT_READ.iter().find(|(number, _)| *number == id) {
+            return Err(Flaw::unread(at, format!("values packed with {name}")));
+        }
+        filters.push(Filter(id));
+    }
+    Ok(filters)
+}

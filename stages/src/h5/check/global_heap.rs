@@ -1,0 +1,73 @@
+//! Collections of the global heap: values of variable length (specification, III.E).
+
+use std::collections::HashMap;
+
+use super::{
+    bytes::{Checked, Flaw},
+    walk::{Kind, Walk},
+};
+
+/// Larger collections are damaged: they have 4 KiB, unless a value needs more.
+const MOST_COLLECTION_BYTES: u64 = 64 << 20;
+
+/// Where the values of a collection lie.
+#[derive(Debug)]
+pub(super) struct Collection(HashMap<u16, (u64, u64)>);
+
+/// Where a value lies, and how many bytes it has.
+pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, told_at: u64) -> Checked<(u64, u64)> {
+    if !walk.collections.contains_key(&address) {
+        let collection = Collection::read(walk, address, told_at)?;
+        walk.collections.insert(address, collection);
+    }
+    let collection = walk.collections.get(&address).map(|collection| &collection.0);
+    let found = u16::try_from(index).ok().and_then(|index| collection?.get(&index));
+    let missing = || Flaw::damaged(told_at, format!("value {index} of the heap at {address} is not there"));
+    found.copied().ok_or_else(missing)
+}
+
+impl Collection {
+    fn read(walk: &mut Walk<'_>, address: u64, told_at: u64) -> Checked<Self> {
+        walk.claim(address, Kind::GlobalHeap, told_at)?;
+        let widths = walk.image.widths;
+        let header_bytes = 8 + widths.length;
+        let header = walk.image.block(address, header_bytes as u64)?;
+        let mut fields = header.fields();
+        fields.signature(b"GCOL", "collection of values of variable length")?;
+        fields.version(1..=1, "a collection of values")?;
+        fields.skip(3)?;
+        let size = fields.length()?;
+        if size < header_bytes as u64 || MOST_COLLECTION_BYTES < size {
+            return Err(Flaw::damaged(header.at, format!("a collection of values of {size} bytes")));
+        }
+        let block = walk.image.block(address, size)?;
+        let mut fields = block.fields();
+        fields.skip(header_bytes)?;
+        let mut values = HashMap::new();
+        let value_header = 8 + widths.length;
+        while value_header <= fields.rest().len() {
+            let at = fields.at();
+            let (start, index) = (fields.taken(), fields.u16()?);
+            fields.skip(6)?;
+            let length = fields.length()?;
+            let fits = usize::try_from(length).ok().filter(|length| *length <= block.bytes.len());
+            let length_here = fits.ok_or_else(|| Flaw::damaged(at, "a value that leaves its collection"))?;
+            if index == 0 {
+                // What is free; its length counts its header. There may be more behind.
+                if length_here < value_header {
+                    return Err(Flaw::damaged(at, format!("{length} free bytes in a collection")));
+                }
+                fields.skip(length_here - value_header)?;
+                continue;
+            }
+            let place = address + fields.taken() as u64;
+            fields.skip(length_here)?;
+            if values.insert(index, (place, length)).is_some() {
+                return Err(Flaw::damaged(at, format!("a collection has two values {index}")));
+            }
+            let filled = (fields.taken() - start).next_multiple_of(8) - (fields.taken() - start);
+            fields.skip(filled)?;
+        }
+        Ok(Self(values))
+    }
+}

@@ -1,0 +1,165 @@
+//! Object headers: a list of messages, in one piece or several (specification, IV.A.1).
+
+use super::{
+    bytes::{Block, Checked, Fields, Flaw},
+    walk::{Kind, Walk},
+};
+
+pub(super) const DATASPACE: u16 = 0x01;
+pub(super) const LINK_INFO: u16 = 0x02;
+pub(super) const DATATYPE: u16 = 0x03;
+pub(super) const FILL_OLD: u16 = 0x04;
+pub(super) const FILL: u16 = 0x05;
+pub(super) const LINK: u16 = 0x06;
+pub(super) const EXTERNAL_FILES: u16 = 0x07;
+pub(super) const LAYOUT: u16 = 0x08;
+pub(super) const FILTERS: u16 = 0x0b;
+pub(super) const ATTRIBUTE: u16 = 0x0c;
+pub(super) const SHARED_TABLE: u16 = 0x0f;
+const CONTINUATION: u16 = 0x10;
+pub(super) const SYMBOL_TABLE: u16 = 0x11;
+pub(super) const TREE_K: u16 = 0x13;
+pub(super) const DRIVER: u16 = 0x14;
+pub(super) const ATTRIBUTE_INFO: u16 = 0x15;
+pub(super) const CACHE_IMAGE: u16 = 0x18;
+
+/// Kinds whose body may lie elsewhere.
+const SHAREABLE: [u16; 6] = [DATASPACE, DATATYPE, FILL_OLD, FILL, FILTERS, ATTRIBUTE];
+/// The longest prefix of version 2, with times, limits and a size of 8 bytes.
+const LONGEST_PREFIX: u64 = 34;
+/// The prefix of version 1, filled up to a multiple of 8.
+const OLD_PREFIX: u64 = 16;
+/// More pieces than this are no header's.
+const MOST_PIECES: usize = 1 << 12;
+
+/// Of the flags of a header: its times are kept, its limits are, messages are numbered.
+const HAS_TIMES: u8 = 0x20;
+const HAS_LIMITS: u8 = 0x10;
+const IS_NUMBERED: u8 = 0x04;
+/// Of the flags of a message: its body lies elsewhere.
+const IS_SHARED: u8 = 0x02;
+
+/// A message of an object header.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) kind: u16,
+    pub(super) shared: bool,
+    /// Its body.
+    pub(super) block: Block,
+}
+
+/// How messages begin.
+#[derive(Clone, Copy, Debug)]
+enum Style {
+    Old,
+    New { is_numbered: bool },
+}
+
+/// The messages of the header at an address, which no other structure may overlap.
+pub(super) fn read(walk: &mut Walk<'_>, address: u64) -> Checked<Vec<Message>> {
+    messages(walk, address, true)
+}
+
+/// As [`read`], of a header that is read a second time.
+pub(super) fn read_quietly(walk: &mut Walk<'_>, address: u64) -> Checked<Vec<Message>> {
+    messages(walk, address, false)
+}
+
+fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> Checked<Vec<Message>> {
+    let prefix = walk.image.block_up_to(address, LONGEST_PREFIX)?;
+    let (style, first) = match prefix.bytes.starts_with(b"OHDR") {
+        true => new(walk, address, prefix.fields())?,
+        false => old(walk, address, prefix.fields())?,
+    };
+    let (mut found, mut pieces) = (Vec::new(), Vec::new());
+    parse(walk, style, first.fields(), &mut found, &mut pieces)?;
+    let (mut next, mut known) = (0, vec![address]);
+    while let Some(&(address, length, at)) = pieces.get(next) {
+        next += 1;
+        if claims {
+            walk.claim_once(address, Kind::ObjectPart, at)?;
+        }
+        if MOST_PIECES < next || known.contains(&address) {
+            return Err(Flaw::damaged(at, "an object header that goes on without end"));
+        }
+        known.push(address);
+        let block = walk.image.block(address, length)?;
+        let fields = match style {
+            Style::Old => block.fields(),
+            Style::New { .. } => {
+                let mut fields = block.summed()?;
+                fields.signature(b"OCHK", "continuation of an object header")?;
+                fields
+            }
+        };
+        parse(walk, style, fields, &mut found, &mut pieces)?;
+    }
+    Ok(found)
+}
+
+/// Version 1; the first piece follows the prefix.
+fn old(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> Checked<(Style, Block)> {
+    fields.version(1..=1, "an object header")?;
+    fields.skip(1)?;
+    let (_messages, _links) = (fields.u16()?, fields.u32()?);
+    let size = fields.u32()?;
+    Ok((Style::Old, walk.image.block(address + OLD_PREFIX, size.into())?))
+}
+
+/// Version 2; the checksum is of prefix and messages.
+fn new(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> Checked<(Style, Block)> {
+    fields.signature(b"OHDR", "object header")?;
+    fields.version(2..=2, "an object header")?;
+    let flags = fields.u8()?;
+    fields.skip(if flags & HAS_TIMES == 0 { 0 } else { 16 })?;
+    fields.skip(if flags & HAS_LIMITS == 0 { 0 } else { 4 })?;
+    let size = fields.number(1 << (flags & 3))?;
+    let start = fields.taken();
+    let whole = size.checked_add(start as u64 + 4).ok_or_else(|| fields.damaged("a size that overflows"))?;
+    let block = walk.image.block(address, whole)?;
+    let mut inside = block.summed()?;
+    inside.skip(start)?;
+    let body = Block { bytes: inside.rest().to_vec(), at: inside.at(), widths: block.widths };
+    Ok((Style::New { is_numbered: flags & IS_NUMBERED != 0 }, body))
+}
+
+/// The messages of one piece; those that lead to other pieces go to `pieces`: address, length, and where that was said.
+fn parse(
+    walk: &mut Walk<'_>,
+    style: Style,
+    mut fields: Fields<'_>,
+    found: &mut Vec<Message>,
+    pieces: &mut Vec<(u64, u64, u64)>,
+) -> Checked<()> {
+    let prefix = match style {
+        Style::Old => 8,
+        Style::New { is_numbered } => 4 + 2 * usize::from(is_numbered),
+    };
+    // Less than a message at the end is a gap.
+    while prefix <= fields.rest().len() {
+        let at = fields.at();
+        walk.step(at)?;
+        let kind = match style {
+            Style::Old => fields.u16()?,
+            Style::New { .. } => fields.u8()?.into(),
+        };
+        let (length, flags) = (fields.u16()?, fields.u8()?);
+        fields.skip(prefix - if matches!(style, Style::Old) { 5 } else { 4 })?;
+        if matches!(style, Style::Old) && length % 8 != 0 {
+            return Err(Flaw::damaged(at, format!("a message of {length} bytes, which is no multiple of 8")));
+        }
+        let shared = flags & IS_SHARED != 0;
+        if shared && !SHAREABLE.contains(&kind) {
+            return Err(Flaw::damaged(at, format!("a message of kind {kind} that can't be shared is")));
+        }
+        let mut body = fields.within(length.into())?;
+        match kind {
+            CONTINUATION => pieces.push((body.some_address()?, body.length()?, at)),
+            _ => {
+                let block = Block { bytes: body.rest().to_vec(), at: body.at(), widths: body.widths() };
+                found.push(Message { kind, shared, block });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Data layouts: where the values of a dataset lie (specification, IV.A.2.i).
+
+use super::{
+    bytes::{Block, Checked, Fields, Flaw},
+    space::MOST_DIMENSIONS,
+};
+
+const COMPACT: u8 = 0;
+const CONTIGUOUS: u8 = 1;
+const CHUNKED: u8 = 2;
+const VIRTUAL: u8 = 3;
+/// Of the flags of a chunked layout: chunks at the edge are not filtered; the size of the single chunk follows.
+const KNOWN_FLAGS: u8 = 3;
+const SINGLE_IS_FILTERED: u8 = 2;
+
+/// Where values lie.
+#[derive(Debug)]
+pub(super) enum Layout {
+    /// In the header itself, so many bytes.
+    Compact(u64),
+    /// In one piece; of a size that older versions do not tell.
+    Contiguous { address: Option<u64>, size: Option<u64> },
+    /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with
+    /// so many bytes, where that does not depend on the chunk.
+    Chunked { chunk: Vec<u64>, address: Option<u64>, index: Index, size_bytes: Option<usize> },
+}
+
+/// How chunks are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Index {
+    /// A B-tree of version 1. The last dimension of the chunk is the size of a value.
+    Tree1,
+    /// There is one; how many bytes it has, if it is filtered.
+    Single(Option<u64>),
+    /// One after the other, all there.
+    Implicit,
+    /// Arrays of chunks, with so many bits to count those of a page.
+    Fixed { page_bits: u8 },
+    /// An array that grows, by these parameters.
+    Extensible([u8; 5]),
+    /// A B-tree of version 2, with nodes of so many bytes.
+    Tree2 { node_bytes: u32 },
+}
+
+/// The layout of a message.
+pub(super) fn read(block: &Block) -> Checked<Layout> {
+    let mut fields = block.fields();
+    match fields.version(1..=5, "a layout")? {
+        1 | 2 => old(&mut fields),
+        3 => middle(&mut fields),
+        4 => new(&mut fields, None),
+        _ => new(&mut fields, Some(block.widths.length)),
+    }
+}
+
+fn old(fields: &mut Fields<'_>) -> Checked<Layout> {
+    let rank = usize::from(fields.u8()?);
+    let class = fields.u8()?;
+    fields.skip(5)?;
+    let address = if class == COMPACT { None } else { fields.address()? };
+    let dimensions = dimensions(fields, rank, 4)?;
+    match class {
+        COMPACT => {
+            let size = fields.u32()?;
+            fields.skip(size as usize)?;
+            Ok(Layout::Compact(size.into()))
+        }
+        CONTIGUOUS => Ok(Layout::Contiguous { address, size: None }),
+        CHUNKED => chunked(fields, dimensions, address, Index::Tree1, None),
+        _ => Err(fields.damaged(format!("class {class} of a layout is not known"))),
+    }
+}
+
+fn middle(fields: &mut Fields<'_>) -> Checked<Layout> {
+    match fields.u8()? {
+        COMPACT => compact(fields),
+        CONTIGUOUS => contiguous(fields),
+        CHUNKED => {
+            let rank = usize::from(fields.u8()?);
+            let address = fields.address()?;
+            let dimensions = dimensions(fields, rank, 4)?;
+            chunked(fields, dimensions, address, Index::Tree1, None)
+        }
+        class => Err(fields.damaged(format!("class {class} of a layout is not known"))),
+    }
+}
+
+fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> Checked<Layout> {
+    match fields.u8()? {
+        COMPACT => compact(fields),
+        CONTIGUOUS => contiguous(fields),
+        CHUNKED => {
+            let flags = fields.u8()?;
+            let rank = usize::from(fields.u8()?);
+            let width = usize::from(fields.u8()?);
+            if flags & !KNOWN_FLAGS != 0 || width == 0 {
+                return Err(fields.damaged(format!("a layout with flags {flags} and numbers of {width} bytes")));
+            }
+            let dimensions = dimensions(fields, rank, width)?;
+            let index = index(fields, flags & SINGLE_IS_FILTERED != 0)?;
+            let address = fields.address()?;
+            chunked(fields, dimensions, address, index, size_bytes)
+        }
+        VIRTUAL => Err(Flaw::unread(fields.at(), "values that lie in other datasets (a virtual dataset)")),
+        class => Err(fields.damaged(format!("class {class} of a layout is not known"))),
+    }
+}
+
+fn index(fields: &mut Fields<'_>, single_is_filtered: bool) -> Checked<Index> {
+    Ok(match fields.u8()? {
+        1 if single_is_filtered => {
+            let size = fields.length()?;
+            fields.skip(4)?;
+            Index::Single(Some(size))
+        }
+        1 => Index::Single(None),
+        2 => Index::Implicit,
+        3 => Index::Fixed { page_bits: fields.u8()? },
+        4 => {
+            let mut parameters = [0; 5];
+            parameters.copy_from_slice(fields.take(5)?);
+            Index::Extensible(parameters)
+        }
+        5 => {
+            let node_bytes = fields.u32()?;
+            let percents = [fields.u8()?, fields.u8()?];
+            if percents.iter().any(|percent| !(1..=100).contains(percent)) {
+                return Err(fields.damaged(format!("a B-tree whose nodes split at {percents:?} percent")));
+            }
+            Index::Tree2 { node_bytes }
+        }
+        kind => return Err(fields.damaged(format!("kind {kind} of an index of chunks is not known"))),
+    })
+}
+
+fn compact(fields: &mut Fields<'_>) -> Checked<Layout> {
+    let size = fields.u16()?;
+    fields.skip(size.into())?;
+    Ok(Layout::Compact(size.into()))
+}
+
+fn contiguous(fields: &mut Fields<'_>) -> Checked<Layout> {
+    Ok(Layout::Contiguous { address: fields.address()?, size: Some(fields.length()?) })
+}
+
+/// Dimensions, of which the last is that of a value, in bytes.
+fn dimensions(fields: &mut Fields<'_>, rank: usize, width: usize) -> Checked<Vec<u64>> {
+    if rank == 0 || MOST_DIMENSIONS + 1 < rank {
+        return Err(fields.damaged(format!("a layout of {rank} dimensions")));
+    }
+    (0..rank).map(|_| fields.number(width)).collect()
+}
+
+fn chunked(
+    fields: &Fields<'_>,
+    chunk: Vec<u64>,
+    address: Option<u64>,
+    index: Index,
+    size_bytes: Option<usize>,
+) -> Checked<Layout> {
+    if chunk.len() < 2 || chunk.contains(&0) {
+        return Err(fields.damaged(format!("chunks of {chunk:?}")));
+    }
+    Ok(Layout::Chunked { chunk, address, index, size_bytes })
+}

@@ -1,0 +1,65 @@
+//! Dataspaces: the dimensions of values (specification, IV.A.2.b).
+
+use super::bytes::{Block, Checked, Fields};
+
+/// More dimensions than this no HDF5 file has.
+pub(super) const MOST_DIMENSIONS: usize = 32;
+/// A dimension that may grow without end.
+pub(super) const UNLIMITED: u64 = u64::MAX;
+/// Of the flags: the most that each dimension may grow to follows.
+const HAS_MOST: u8 = 1;
+/// In version 2, what kind of space it is: a single value, some, or none.
+const SCALAR: u8 = 0;
+const SIMPLE: u8 = 1;
+const NULL: u8 = 2;
+
+/// The dimensions of values.
+#[derive(Debug)]
+pub(super) struct Space {
+    pub(super) dimensions: Vec<u64>,
+    /// How far each may grow; not at all where that is not told, without end where it is [`UNLIMITED`].
+    pub(super) most: Vec<u64>,
+    /// Their product.
+    pub(super) values: u64,
+}
+
+impl Space {
+    pub(super) fn of(block: &Block) -> Checked<Self> {
+        Self::read(block.fields())
+    }
+
+    pub(super) fn read(mut fields: Fields<'_>) -> Checked<Self> {
+        let at = fields;
+        let version = fields.version(1..=2, "dimensions")?;
+        let rank = usize::from(fields.u8()?);
+        let flags = fields.u8()?;
+        if MOST_DIMENSIONS < rank {
+            return Err(at.damaged(format!("{rank} dimensions, where {MOST_DIMENSIONS} are the most")));
+        }
+        let kind = match version {
+            1 => {
+                fields.skip(5)?;
+                if rank == 0 { SCALAR } else { SIMPLE }
+            }
+            _ => fields.u8()?,
+        };
+        if NULL < kind || (kind != SIMPLE && 0 < rank) {
+            return Err(at.damaged(format!("a space of kind {kind} with {rank} dimensions")));
+        }
+        let dimensions = (0..rank).map(|_| fields.length()).collect::<Checked<Vec<_>>>()?;
+        let mut most = dimensions.clone();
+        for (most, dimension) in most.iter_mut().zip(&dimensions).filter(|_| flags & HAS_MOST != 0) {
+            *most = fields.length()?;
+            if *most == UNLIMITED >> (64 - 8 * fields.widths().length) {
+                *most = UNLIMITED;
+            }
+            if *most < *dimension {
+                return Err(at.damaged(format!("a dimension of {dimension} that may be {most} at most")));
+            }
+        }
+        let product = dimensions.iter().try_fold(1_u64, |product, dimension| product.checked_mul(*dimension));
+        let values = product.filter(|values| i64::try_from(*values).is_ok());
+        let values = values.ok_or_else(|| at.damaged(format!("{dimensions:?} are more values than can be counted")))?;
+        Ok(Self { dimensions, most, values: if kind == NULL { 0 } else { values } })
+    }
+}

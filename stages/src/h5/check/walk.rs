@@ -1,0 +1,294 @@
+//! The walk over the objects of a file, and what it remembers.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Display, Formatter},
+};
+
+use super::{
+    attribute,
+    bytes::{Block, Checked, Fields, Flaw, Image, Nodes},
+    chunks,
+    datatype::{self, Type},
+    fill, filters,
+    global_heap::Collection,
+    header::{self, Message},
+    layout, links,
+    space::Space,
+};
+
+/// A file with more structures than this is not read: each object, node, block and value of variable length is one.
+pub(super) const MOST_STEPS: u64 = 1 << 23;
+/// Nor one with more objects.
+const MOST_OBJECTS: usize = 1 << 20;
+/// More groups within one another than any file has.
+const MOST_NESTING: usize = 1 << 10;
+/// So much of a name is kept, to tell where a flaw is.
+const KEPT_OF_NAME: usize = 256;
+
+/// What a structure is. No address can hold two kinds: libhdf5 finds what it has read by the address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    ObjectPart,
+    Tree1,
+    SymbolNode,
+    LocalHeap,
+    LocalHeapData,
+    Tree2,
+    Tree2Node,
+    FractalHeap,
+    FractalBlock,
+    GlobalHeap,
+    ChunkArray,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Object => "object header",
+            Self::ObjectPart => "part of an object header",
+            Self::Tree1 | Self::Tree2 => "B-tree",
+            Self::SymbolNode => "symbol table node",
+            Self::LocalHeap => "local heap",
+            Self::LocalHeapData => "local heap's names",
+            Self::Tree2Node => "B-tree node",
+            Self::FractalHeap => "fractal heap",
+            Self::FractalBlock => "block of a fractal heap",
+            Self::GlobalHeap => "collection of values",
+            Self::ChunkArray => "array of chunks",
+        })
+    }
+}
+
+/// A file that is being walked.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    pub(super) image: &'a Image<'a>,
+    pub(super) nodes: Nodes,
+    kinds: HashMap<u64, Kind>,
+    pub(super) collections: HashMap<u64, Collection>,
+    /// Bodies of messages that others share, by where they are and their kind.
+    shared: HashMap<(u64, u16), Block>,
+    /// Every object that was reached.
+    objects: Vec<Object>,
+    /// Those that are to be looked at.
+    queue: Vec<usize>,
+    /// The one that is looked at.
+    current: Option<usize>,
+    steps: u64,
+}
+
+/// An object, and how it was reached.
+#[derive(Debug)]
+struct Object {
+    address: u64,
+    parent: Option<usize>,
+    name: Box<str>,
+    depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(image: &'a Image<'a>) -> Self {
+        Self {
+            image,
+            nodes: image.nodes,
+            kinds: HashMap::new(),
+            collections: HashMap::new(),
+            shared: HashMap::new(),
+            objects: Vec::new(),
+            queue: Vec::new(),
+            current: None,
+            steps: 0,
+        }
+    }
+
+    /// The path of the object that is looked at.
+    pub(super) fn object(&self) -> String {
+        let object = |at: Option<usize>| at.and_then(|at| self.objects.get(at));
+        let up = std::iter::successors(object(self.current), |here| object(here.parent));
+        let mut names: Vec<&str> = up.map(|here| &*here.name).collect();
+        names.reverse();
+        names.join("/")
+    }
+
+    /// Looks at every object that can be reached.
+    ///
+    /// # Errors
+    /// The first flaw; [`object`](Self::object) then tells where.
+    pub(super) fn run(&mut self) -> Checked<()> {
+        if let Some(extension) = self.image.extension {
+            self.kinds.insert(extension, Kind::Object);
+            self.look_at_extension(extension)?;
+        }
+        self.enter(self.image.root, b"", self.image.base)?;
+        while let Some(object) = self.queue.pop() {
+            self.current = Some(object);
+            self.look_at(self.objects[object].address)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a structure.
+    pub(super) fn step(&mut self, at: u64) -> Checked<()> {
+        self.steps += 1;
+        match self.steps <= MOST_STEPS {
+            true => Ok(()),
+            false => Err(Flaw::unread(at, format!("more than {MOST_STEPS} objects, nodes and values"))),
+        }
+    }
+
+    /// Says what is at an address, and whether that is new; refuses what is something else already.
+    pub(super) fn claim(&mut self, address: u64, kind: Kind, told_at: u64) -> Checked<bool> {
+        self.step(told_at)?;
+        if address == 0 {
+            return Err(Flaw::damaged(told_at, "an address leads back to the start of the file"));
+        }
+        match self.kinds.insert(address, kind) {
+            None => Ok(true),
+            Some(before) if before == kind => Ok(false),
+            Some(before) => Err(Flaw::damaged(
+                told_at,
+                format!("a {kind} at {address}, where something else ({before}) is already"),
+            )),
+        }
+    }
+
+    /// As [`claim`](Self::claim), of what only one place may lead to, so that nothing leads in circles.
+    pub(super) fn claim_once(&mut self, address: u64, kind: Kind, told_at: u64) -> Checked<()> {
+        match self.claim(address, kind, told_at)? {
+            true => Ok(()),
+            false => Err(Flaw::damaged(told_at, format!("the {kind} at {address} is reached twice"))),
+        }
+    }
+
+    /// Queues a member of the object that is looked at, unless it has been seen: several links may lead to one, and
+    /// back up.
+    pub(super) fn enter(&mut self, address: u64, name: &[u8], told_at: u64) -> Checked<()> {
+        self.image.inside(address, 16, told_at)?;
+        if !self.claim(address, Kind::Object, told_at)? {
+            return Ok(());
+        }
+        let depth = self.current.and_then(|at| self.objects.get(at)).map_or(0, |parent| parent.depth + 1);
+        if MOST_NESTING < depth || MOST_OBJECTS <= self.objects.len() {
+            let what = format!("more than {MOST_OBJECTS} objects, or {MOST_NESTING} within one another");
+            return Err(Flaw::unread(told_at, what));
+        }
+        let name = printable(name).into();
+        self.queue.push(self.objects.len());
+        self.objects.push(Object { address, parent: self.current, name, depth });
+        Ok(())
+    }
+
+    fn look_at(&mut self, address: u64) -> Checked<()> {
+        let messages = header::read(self, address)?;
+        let mut dataset = Parts::default();
+        for message in &messages {
+            match message.kind {
+                header::DATASPACE => keep(&mut dataset.space, Space::of(&self.resolve(message)?)?),
+                header::DATATYPE => keep(&mut dataset.datatype, datatype::read(&self.resolve(message)?)?),
+                header::FILL_OLD => keep(&mut dataset.fill, fill::old(&self.resolve(message)?)?),
+                header::FILL => keep(&mut dataset.fill, fill::new(&self.resolve(message)?)?),
+                header::FILTERS => keep(&mut dataset.filters, filters::read(&self.resolve(message)?)?),
+                header::LAYOUT => keep(&mut dataset.layout, (message.block.at, layout::read(&message.block)?)),
+                header::EXTERNAL_FILES => {
+                    return Err(Flaw::unread(message.block.at, "values that lie in other files"));
+                }
+                header::LINK_INFO => links::dense(self, &message.block)?,
+                header::LINK => links::link(self, message.block.fields())?,
+                header::SYMBOL_TABLE => links::symbol_table(self, &message.block)?,
+                header::ATTRIBUTE => attribute::check(self, message.block.fields())?,
+                header::ATTRIBUTE_INFO => attribute::dense(self, &message.block)?,
+                _ => {}
+            }
+        }
+        let Some((at, layout)) = dataset.layout else { return Ok(()) };
+        let (Some(datatype), Some(space)) = (&dataset.datatype, &dataset.space) else {
+            return Err(Flaw::damaged(at, "values without a type or without dimensions"));
+        };
+        if let Some(Some((at, size))) = dataset.fill.as_ref()
+            && *size != u64::from(datatype.size)
+        {
+            return Err(Flaw::damaged(*at, format!("a fill value of {size} bytes among values of {}", datatype.size)));
+        }
+        let filters = dataset.filters.unwrap_or_default();
+        chunks::check(self, at, &layout, datatype, space, &filters)
+    }
+
+    /// A superblock's extension says how large nodes are, and what else is kept beside the objects.
+    fn look_at_extension(&mut self, address: u64) -> Checked<()> {
+        for message in header::read(self, address)? {
+            let at = message.block.at;
+            match message.kind {
+                header::TREE_K => {
+                    let mut fields = message.block.fields();
+                    fields.version(0..=0, "sizes of nodes")?;
+                    let [chunks, symbol_nodes, symbols] = [fields.u16()?, fields.u16()?, fields.u16()?];
+                    let nodes = Nodes::of_halves([symbols, symbol_nodes, chunks]);
+                    self.nodes = nodes.ok_or_else(|| Flaw::damaged(at, "nodes without room"))?;
+                }
+                header::SHARED_TABLE => return Err(Flaw::unread(at, "messages that objects share")),
+                header::DRIVER => return Err(Flaw::unread(at, "a driver, as files of several parts have")),
+                header::CACHE_IMAGE => return Err(Flaw::unread(at, "an image of the metadata cache")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The body of a message, which may lie in the header of another object.
+    pub(super) fn resolve(&mut self, message: &Message) -> Checked<Block> {
+        match message.shared {
+            false => Ok(message.block.clone()),
+            true => self.shared(message.kind, message.block.fields()),
+        }
+    }
+
+    /// The message that a reference to a shared one leads to (specification, IV.A.2, of shared messages).
+    pub(super) fn shared(&mut self, kind: u16, mut fields: Fields<'_>) -> Checked<Block> {
+        let at = fields.at();
+        let version = fields.version(1..=3, "a shared message")?;
+        let place = fields.u8()?;
+        match (version, place) {
+            (1, _) => fields.skip(6 + fields.widths().length)?,
+            (3, 1) => return Err(Flaw::unread(at, "messages that objects share")),
+            (3, 2) | (2, _) => {}
+            _ => return Err(Flaw::damaged(at, format!("a shared message of kind {place}"))),
+        }
+        let address = fields.some_address()?;
+        if let Some(block) = self.shared.get(&(address, kind)) {
+            return Ok(block.clone());
+        }
+        self.enter(address, b"(its type)", at)?;
+        let found = header::read_quietly(self, address)?.into_iter().find(|message| message.kind == kind);
+        match found {
+            Some(Message { shared: false, block, .. }) => {
+                self.shared.insert((address, kind), block.clone());
+                Ok(block)
+            }
+            Some(_) => Err(Flaw::damaged(at, "a shared message that is shared itself")),
+            None => Err(Flaw::damaged(at, format!("the message shared from {address} is not there"))),
+        }
+    }
+}
+
+/// A name as errors tell it: not at any length, and without characters that move a terminal's cursor.
+pub(super) fn printable(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&name[..name.len().min(KEPT_OF_NAME)]);
+    text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
+/// What makes an object a dataset; libhdf5 takes the first of each kind.
+#[derive(Debug, Default)]
+struct Parts {
+    space: Option<Space>,
+    datatype: Option<Type>,
+    /// Where it lies, and its length; nothing within where there is none.
+    fill: Option<Option<(u64, u64)>>,
+    filters: Option<Vec<filters::Filter>>,
+    layout: Option<(u64, layout::Layout)>,
+}
+
+fn keep<T>(part: &mut Option<T>, found: T) {
+    part.get_or_insert(found);
+}
