@@ -5,17 +5,12 @@
 //! taken for it, so that a damaged store is an error that names the array, and no more.
 
 mod array;
-mod blosc;
-mod blosclz;
-mod bytes;
-mod chunk;
-mod codecs;
 mod element;
+mod files;
 mod group;
 mod metadata;
-mod numbers;
 mod packing;
-mod shards;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -43,7 +38,7 @@ pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let place = Place::root(path);
     let root = match Metadata::read(path, &place)? {
         Some(Metadata::Group(attributes)) => ZarrGroup::new(path.to_path_buf(), place, attributes),
-        Some(Metadata::Array(_)) => {
+        Some(Metadata::Array(..)) => {
             return Err(place.error("is a single zarr array, not a store of AnnData", "give the folder above it"));
         }
         None => return Err(place.error("is no zarr store", "`adata.write_zarr(...)` writes one")),
