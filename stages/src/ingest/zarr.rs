@@ -1,8 +1,9 @@
 //! Reads [`AnnData`] from zarr stores on disk, of version 2 or 3: folders of arrays, each cut into chunks that are packed one
 //! by one, several to a file where they are sharded.
 //!
-//! Chunks are read and unpacked on whichever thread wants them. What metadata and chunks claim is checked before memory is
-//! taken for it, so that a damaged store is an error that names the array, and no more.
+//! Arrays, chunks and shards are read by the `zarrs` crate, on whichever thread wants them; what stands in groups is told
+//! here. What metadata and chunks claim is checked before memory is taken for it, so that a damaged store is an error that
+//! names the array, and no more.
 
 mod array;
 mod element;

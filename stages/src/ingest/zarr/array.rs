@@ -5,10 +5,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Once},
 };
 
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
@@ -54,7 +51,7 @@ pub(super) struct Array {
     options: CodecOptions,
     shards: ArrayShardedReadableExtCache,
     kept: Kept<ArrayBytes<'static>>,
-    has_warned: AtomicBool,
+    warned: Once,
 }
 
 /// What the library makes of an array. It trusts some of what stands in a store, and panics where that is wrong.
@@ -92,7 +89,7 @@ impl Array {
         if product(&file).is_none() || product(&per_file).is_none_or(|count| MOST_CHUNKS < count) {
             return Err(format!("has shards of the shape {file:?}, of more chunks than can be"));
         }
-        let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk).max(1));
+        let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
         // A piece may end within a row of chunks, and the next piece is read beside it.
         let kept = bytes.saturating_mul(across.saturating_add(across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most = usize::try_from((kept / bytes.max(1)).clamp(2, 1 << 16)).unwrap_or(2);
@@ -110,7 +107,7 @@ impl Array {
             // Whoever reads does so on as many threads as were asked for.
             options: CodecOptions::default().with_concurrent_target(1),
             kept: Kept::new(most),
-            has_warned: AtomicBool::new(false),
+            warned: Once::new(),
         })
     }
 
@@ -155,8 +152,10 @@ impl Array {
         let mut members = fs::read_dir(&self.stored.storage().0).into_iter().flatten().flatten();
         let is_data = |name: &str| !name.starts_with('.') && name != "zarr.json";
         let has_others = members.any(|member| is_data(&member.file_name().to_string_lossy()));
-        if has_others && !self.has_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("{}: the chunk `{name}` is not there and stands for the fill value", self.place);
+        if has_others {
+            let place = &self.place;
+            let warn = || tracing::warn!("{place}: the chunk `{name}` is not there and stands for the fill value");
+            self.warned.call_once(warn);
         }
         Ok(())
     }

@@ -35,12 +35,13 @@ impl Element {
         })
     }
 
-    /// What numbers are worked with as.
+    /// What numbers are worked with as, and flags, which are 0 and 1.
     pub(super) fn number(self) -> Option<element::Element> {
         match self {
             Self::Number(number) => Some(number),
             Self::Half => Some(element::Element::F32),
-            Self::Flag | Self::Text | Self::Letters(_) => None,
+            Self::Flag => Some(element::Element::U8),
+            Self::Text | Self::Letters(_) => None,
         }
     }
 }

@@ -36,15 +36,15 @@ impl ReadableStorageTraits for Files {
         let Some((file, all)) = self.open(key)? else { return Ok(None) };
         let read = move |range: ByteRange| {
             let (start, bytes) = match range {
-                ByteRange::FromStart(start, bytes) => (Some(start), bytes.or(all.checked_sub(start))),
-                ByteRange::Suffix(bytes) => (all.checked_sub(bytes), Some(bytes)),
+                ByteRange::FromStart(start, bytes) => (start, bytes.unwrap_or(all.saturating_sub(start))),
+                ByteRange::Suffix(bytes) => (all.saturating_sub(bytes), bytes),
             };
-            let within = start.zip(bytes).filter(|(start, bytes)| {
-                *bytes <= MOST_BYTES && start.checked_add(*bytes).is_some_and(|end| end <= all)
-            });
-            let beyond = || StorageError::Other(format!("it lies beyond the {all} bytes of its file"));
-            let (start, bytes) = within.ok_or_else(beyond)?;
-            let mut out = vec![0; usize::try_from(bytes).map_err(|_| beyond())?];
+            let is_within =
+                start.checked_add(bytes).is_some_and(|end| end <= all.min(start.saturating_add(MOST_BYTES)));
+            let bytes = usize::try_from(bytes).ok().filter(|_| is_within);
+            let bytes =
+                bytes.ok_or_else(|| StorageError::Other(format!("it lies beyond the {all} bytes of its file")))?;
+            let mut out = vec![0; bytes];
             file.read_exact_at(&mut out, start)?;
             Ok(out.into())
         };

@@ -62,11 +62,10 @@ fn json(folder: &Path, name: &str, place: &Place) -> Result<Option<Attributes>> 
     };
     let mut text = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut text).map_err(Error::io("read", &path))?;
-    let object = serde_json::from_slice(&text).map_err(|error| {
+    serde_json::from_slice(&text).map(Some).map_err(|error| {
         let hint = "the store may be damaged; restore it from a copy, or write it again";
         place.child(name).error(format!("is no JSON object ({error})"), hint)
-    })?;
-    Ok(Some(object))
+    })
 }
 
 /// What an array's metadata says, once its codecs are known to take no more memory than they may.

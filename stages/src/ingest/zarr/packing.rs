@@ -77,8 +77,8 @@ impl Packing {
                 if most < length.into() {
                     return Err(too_long());
                 }
-                let out = lz4_flex::block::decompress(block, length as usize).map_err(|_| damaged())?;
-                if out.len() == length as usize { Ok(Cow::Owned(out)) } else { Err(damaged()) }
+                let out = lz4_flex::block::decompress(block, length as usize);
+                out.map(Cow::Owned).map_err(|_| damaged())
             }
             Self::Blosc => {
                 // Of a frame's header, the second four bytes tell how much comes of it.

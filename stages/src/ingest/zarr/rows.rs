@@ -22,9 +22,6 @@ impl Array {
             let message = format!("rows {} to {} were asked for, of {}", rows.start, rows.end, self.rows);
             return Err(self.place.error(message, "the store may be damaged; write it again"));
         }
-        if self.columns == 0 {
-            return Ok(());
-        }
         let [chunk_rows, chunk_columns] = [self.chunk[0], self.chunk.get(1).copied().unwrap_or(1)];
         let mut row = rows.start;
         while row < rows.end {
@@ -62,10 +59,10 @@ impl Array {
         }
     }
 
-    /// What its numbers are.
+    /// What its numbers are; flags are 0 and 1.
     ///
     /// # Errors
-    /// An array of anything else.
+    /// An array of texts.
     pub(super) fn number(&self) -> Result<Element> {
         self.element.number().ok_or_else(|| {
             self.place.error("holds no numbers, where numbers are expected", "check how the store was written")
@@ -75,13 +72,23 @@ impl Array {
     /// Appends the numbers of some rows.
     ///
     /// # Errors
-    /// Those of [`Array::for_each`], and an array of anything else.
+    /// Those of [`Array::for_each`], and an array of texts.
     pub(super) fn numbers<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         let element = self.number()?;
         self.for_each(rows, |bytes| {
             T::append(element, bytes, out);
             Ok(())
         })
+    }
+
+    /// The numbers of some rows.
+    ///
+    /// # Errors
+    /// Those of [`Array::numbers`].
+    pub(super) fn vector<T: Number>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let mut out = Vec::new();
+        self.numbers(rows.start as u64..rows.end as u64, &mut out)?;
+        Ok(out)
     }
 }
 

@@ -21,27 +21,18 @@ impl Values for Array {
 
     fn data_type(&self) -> DataType {
         match (self.element, self.element.number()) {
+            (Element::Flag, _) => DataType::Boolean,
             (_, Some(element::Element::F32)) => DataType::Float32,
             (_, Some(element::Element::F64)) => DataType::Float64,
             (_, Some(_)) => DataType::Int64,
-            (Element::Flag, None) => DataType::Boolean,
             (_, None) => DataType::Utf8,
         }
     }
 
     fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
-        let wide = rows.start as u64..rows.end as u64;
         Ok(match self.data_type() {
-            DataType::Float32 => {
-                let mut values: Vec<f32> = Vec::new();
-                self.numbers(wide, &mut values)?;
-                Arc::new(Float32Array::from(values))
-            }
-            DataType::Float64 => {
-                let mut values: Vec<f64> = Vec::new();
-                self.numbers(wide, &mut values)?;
-                Arc::new(Float64Array::from(values))
-            }
+            DataType::Float32 => Arc::new(Float32Array::from(self.vector::<f32>(rows)?)),
+            DataType::Float64 => Arc::new(Float64Array::from(self.vector::<f64>(rows)?)),
             DataType::Boolean => Arc::new(self.flags(rows)?),
             DataType::Utf8 => Arc::new(texts(self, rows)?),
             _ => Arc::new(Int64Array::from(self.codes(rows)?)),
@@ -49,15 +40,7 @@ impl Values for Array {
     }
 
     fn codes(&self, rows: Range<usize>) -> Result<Vec<i64>> {
-        let (rows, mut values) = (rows.start as u64..rows.end as u64, Vec::new());
-        match self.element {
-            Element::Flag => self.for_each(rows, |bytes| {
-                values.extend(bytes.iter().map(|byte| i64::from(*byte)));
-                Ok(())
-            })?,
-            _ => self.numbers(rows, &mut values)?,
-        }
-        Ok(values)
+        self.vector(rows)
     }
 
     fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
