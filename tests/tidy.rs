@@ -167,6 +167,7 @@ fn nothing_tells_where_it_was_written() {
         "docs.rs",
         "crates.io",
         "www.apache.org",
+        "arrow.apache.org",
         "localhost",
         "127.0.0.1",
     ];

@@ -1,4 +1,5 @@
-//! Arrow IPC files (`.arrow`, Feather 2) and streams: messages one after another, found by walking over them once.
+//! Arrow IPC: files (`.arrow`, Feather 2), whose footer tells where the messages lie, and streams, walked over once.
+//! The layout is that of <https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format>.
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
 
@@ -6,7 +7,10 @@ use arrow::{
     array::RecordBatch,
     buffer::Buffer,
     datatypes::SchemaRef,
-    ipc::{Block, MessageHeader, MetadataVersion, convert::try_fb_to_schema, reader::FileDecoder, root_as_message},
+    ipc::{
+        Block, MessageHeader, MetadataVersion, Schema, convert::try_fb_to_schema, reader::FileDecoder, root_as_footer,
+        root_as_message,
+    },
 };
 use schemas::{Error, Result};
 
@@ -14,9 +18,12 @@ use super::file::{Part, unreadable};
 
 /// More bytes than the description of any batch has; what says otherwise is damaged, and must not make us allocate.
 const MOST_METADATA: u32 = 1 << 26;
-/// What a file begins with; a stream begins with its first message.
-const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
-const CONTINUATION: [u8; 4] = [0xff; 4];
+/// What a file begins and ends with; a stream begins with its first message.
+const FILE_MAGIC: &[u8] = b"ARROW1";
+/// Length of the footer, and the magic.
+const FILE_END: u64 = 10;
+/// What a message begins with, but in files of before 2019.
+const CONTINUATION: &[u8] = &[0xff; 4];
 
 /// An open file and where its messages lie.
 #[derive(Clone, Debug)]
@@ -32,67 +39,17 @@ pub(super) struct Ipc {
 struct Batch {
     block: Block,
     rows: u64,
-    /// How many dictionaries stand before it.
+    /// How many dictionaries it may need, from the first.
     dictionaries: usize,
 }
 
 impl Ipc {
     pub(super) fn open(file: File, path: &Path) -> Result<Self> {
         let length = file.metadata().map_err(Error::io("read", path))?.len();
-        let damaged = |at: u64| {
-            let message =
-                format!("is no Parquet file, and no Arrow file or one that is damaged or cut short at byte {at}");
-            Error::data(path.display().to_string(), message, "write it again; of Feather only version 2 is read")
-        };
-        let start = bytes_at(&file, path, 0, 8.min(length))?;
-        let mut at = if start == FILE_MAGIC { 8 } else { 0 };
-        let mut schema = None;
-        let (mut dictionaries, mut batches) = (Vec::new(), Vec::new());
-        // A file may end without the message of no length that ends a stream.
-        while at < length {
-            let prefix = bytes_at(&file, path, at, 8).map_err(|_| damaged(at))?;
-            // Some writers fill the file up to a round number before the first message.
-            if schema.is_none() && 0 < at && prefix.iter().all(|byte| *byte == 0) {
-                at += 8;
-                continue;
-            }
-            let metadata = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
-            if prefix[..4] != CONTINUATION || MOST_METADATA < metadata {
-                return Err(damaged(at));
-            }
-            if metadata == 0 {
-                break;
-            }
-            let bytes = bytes_at(&file, path, at + 8, metadata.into()).map_err(|_| damaged(at))?;
-            let message = root_as_message(&bytes).map_err(|_| damaged(at))?;
-            let body = u64::try_from(message.bodyLength()).map_err(|_| damaged(at))?;
-            let next = (at + 8 + u64::from(metadata)).checked_add(body).filter(|next| *next <= length);
-            let next = next.ok_or_else(|| damaged(at))?;
-            let signed = |number: u64| i64::try_from(number).map_err(|_| damaged(at));
-            let header = i32::try_from(metadata + 8).map_err(|_| damaged(at))?;
-            let block = Block::new(signed(at)?, header, signed(body)?);
-            match message.header_type() {
-                MessageHeader::Schema => {
-                    let found = message.header_as_schema().ok_or_else(|| damaged(at))?;
-                    let found = try_fb_to_schema(found).map_err(|error| unreadable(path, &error))?;
-                    schema.get_or_insert((Arc::new(found), message.version()));
-                }
-                MessageHeader::DictionaryBatch => {
-                    let batch = message.header_as_dictionary_batch().and_then(|batch| batch.data());
-                    check_buffers(batch, body).ok_or_else(|| damaged(at))?;
-                    dictionaries.push(block);
-                }
-                MessageHeader::RecordBatch => {
-                    let batch = message.header_as_record_batch();
-                    check_buffers(batch, body).ok_or_else(|| damaged(at))?;
-                    let rows = u64::try_from(batch.map_or(0, |batch| batch.length())).map_err(|_| damaged(at))?;
-                    batches.push(Batch { block, rows, dictionaries: dictionaries.len() });
-                }
-                _ => return Err(damaged(at)),
-            }
-            at = next;
-        }
-        let (schema, version) = schema.ok_or_else(|| damaged(at))?;
+        let bytes = Bytes { file: &file, path, length };
+        let is_file = FILE_END < length && bytes.at(0, 6)?.starts_with(FILE_MAGIC);
+        let found = if is_file { of_file(&bytes)? } else { of_stream(&bytes)? };
+        let Found { schema, version, dictionaries, batches } = found;
         Ok(Self { file: Arc::new(file), schema, version, dictionaries, batches })
     }
 
@@ -125,13 +82,137 @@ impl Ipc {
     }
 }
 
+/// What a file or stream holds.
+struct Found {
+    schema: SchemaRef,
+    version: MetadataVersion,
+    dictionaries: Vec<Block>,
+    batches: Vec<Batch>,
+}
+
+/// Reads the footer of a file.
+fn of_file(bytes: &Bytes<'_>) -> Result<Found> {
+    let end = bytes.length - FILE_END;
+    let tail = bytes.at(end, FILE_END)?;
+    let footer_length = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
+    if !tail.ends_with(FILE_MAGIC) || MOST_METADATA < footer_length {
+        return Err(bytes.damaged(end));
+    }
+    let start = end.checked_sub(footer_length.into()).ok_or_else(|| bytes.damaged(end))?;
+    let footer = bytes.at(start, footer_length.into())?;
+    let footer = root_as_footer(&footer).map_err(|_| bytes.damaged(start))?;
+    let schema = footer.schema().ok_or_else(|| bytes.damaged(start))?;
+    let mut found = Found::new(bytes, schema, footer.version())?;
+    let blocks = footer.dictionaries().into_iter().chain(footer.recordBatches()).flatten();
+    for block in blocks {
+        found.add(bytes, *block)?;
+    }
+    Ok(found)
+}
+
+/// Walks over the messages of a stream. It may end without the message of no length that ends most.
+fn of_stream(bytes: &Bytes<'_>) -> Result<Found> {
+    let mut found: Option<Found> = None;
+    let mut at = 0;
+    while at < bytes.length {
+        let prefix = bytes.at(at, 8)?;
+        let metadata = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
+        if !prefix.starts_with(CONTINUATION) || MOST_METADATA < metadata {
+            return Err(bytes.damaged(at));
+        }
+        if metadata == 0 {
+            break;
+        }
+        let description = bytes.at(at + 8, metadata.into())?;
+        let message = root_as_message(&description).map_err(|_| bytes.damaged(at))?;
+        let header = i32::try_from(metadata + 8).map_err(|_| bytes.damaged(at))?;
+        let offset = i64::try_from(at).map_err(|_| bytes.damaged(at))?;
+        let block = Block::new(offset, header, message.bodyLength());
+        match (&mut found, message.header_as_schema()) {
+            (None, Some(schema)) => found = Some(Found::new(bytes, schema, message.version())?),
+            (Some(found), None) => found.add(bytes, block)?,
+            _ => return Err(bytes.damaged(at)),
+        }
+        at = bytes.end_of(&block)?;
+    }
+    found.ok_or_else(|| bytes.damaged(at))
+}
+
+impl Found {
+    fn new(bytes: &Bytes<'_>, schema: Schema<'_>, version: MetadataVersion) -> Result<Self> {
+        let schema = try_fb_to_schema(schema).map_err(|error| unreadable(bytes.path, &error))?;
+        Ok(Self { schema: Arc::new(schema), version, dictionaries: Vec::new(), batches: Vec::new() })
+    }
+
+    /// Notes a dictionary or a record batch, if it lies inside the file.
+    fn add(&mut self, bytes: &Bytes<'_>, block: Block) -> Result<()> {
+        let at = block.offset().unsigned_abs();
+        let damaged = || bytes.damaged(at);
+        bytes.end_of(&block)?;
+        let prefix_and_description = bytes.at(at, block.metaDataLength().unsigned_abs().into())?;
+        let prefix = if prefix_and_description.starts_with(CONTINUATION) { 8 } else { 4 };
+        let description = prefix_and_description.get(prefix..).ok_or_else(damaged)?;
+        let message = root_as_message(description).map_err(|_| damaged())?;
+        match message.header_type() {
+            MessageHeader::DictionaryBatch => {
+                let batch = message.header_as_dictionary_batch().and_then(|batch| batch.data());
+                check_buffers(batch, block).ok_or_else(damaged)?;
+                self.dictionaries.push(block);
+            }
+            MessageHeader::RecordBatch => {
+                let batch = message.header_as_record_batch();
+                check_buffers(batch, block).ok_or_else(damaged)?;
+                let rows = u64::try_from(batch.map_or(0, |batch| batch.length())).map_err(|_| damaged())?;
+                self.batches.push(Batch { block, rows, dictionaries: self.dictionaries.len() });
+            }
+            _ => return Err(damaged()),
+        }
+        Ok(())
+    }
+}
+
 /// None if a buffer lies outside the message's body: the decoder takes that on trust.
-fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, body: u64) -> Option<()> {
+fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block) -> Option<()> {
     let inside = |offset: i64, length: i64| {
         let end = u64::try_from(offset).ok()?.checked_add(u64::try_from(length).ok()?)?;
-        (end <= body).then_some(())
+        (end <= u64::try_from(block.bodyLength()).ok()?).then_some(())
     };
     batch?.buffers()?.iter().try_for_each(|buffer| inside(buffer.offset(), buffer.length()))
+}
+
+/// The bytes of a file whose length is known.
+#[derive(Clone, Copy)]
+struct Bytes<'a> {
+    file: &'a File,
+    path: &'a Path,
+    length: u64,
+}
+
+impl Bytes<'_> {
+    /// Some bytes, if the file has them.
+    fn at(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
+        if offset.checked_add(length).is_none_or(|end| self.length < end) {
+            return Err(self.damaged(offset));
+        }
+        bytes_at(self.file, self.path, offset, length)
+    }
+
+    /// Where the body of a message ends, if that is inside the file.
+    fn end_of(&self, block: &Block) -> Result<u64> {
+        let end = || {
+            let offset = u64::try_from(block.offset()).ok()?;
+            let metadata =
+                u64::try_from(block.metaDataLength()).ok().filter(|length| *length <= MOST_METADATA.into())?;
+            let body = u64::try_from(block.bodyLength()).ok()?;
+            offset.checked_add(metadata)?.checked_add(body).filter(|end| *end <= self.length)
+        };
+        end().ok_or_else(|| self.damaged(block.offset().unsigned_abs()))
+    }
+
+    fn damaged(&self, at: u64) -> Error {
+        let message = format!("is no Parquet file, and no Arrow file or one that is damaged or cut short at byte {at}");
+        Error::data(self.path.display().to_string(), message, "write it again; of Feather only version 2 is read")
+    }
 }
 
 fn bytes_at(file: &File, path: &Path, at: u64, length: u64) -> Result<Vec<u8>> {
