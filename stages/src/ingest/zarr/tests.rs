@@ -1,14 +1,16 @@
-//! Chunks that numcodecs has packed, and chunks that were damaged since.
+//! Chunks that numcodecs has packed, chunks that were damaged since, and arrays of every order and type.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    metadata::Refused,
+    array::Array,
+    metadata::{Metadata, Refused},
     packing::{Packing, watched},
 };
+use crate::{ingest::anndata::group::Gaps, place::Place};
 
 /// Frames of numcodecs: blosclz, lz4, lz4hc, zlib and zstd, each without a shuffle, with bytes and with bits
 /// shuffled, of values of 4 bytes in blocks of 1,024 bytes, and of values of 8 bytes in one block. Before each stand the
@@ -97,4 +99,59 @@ fn a_codec_that_takes_what_a_chunk_claims_is_not_left_in_place() {
     let watched = watched(shards.as_array().unwrap(), "name").unwrap();
     let inner = watched[0].pointer("/configuration/codecs").unwrap();
     assert_eq!(inner, &json!([{ "name": "bytes" }, { "name": "perturbine.zlib" }, { "name": "crc32c" }]));
+}
+
+/// An array of one chunk, of a shape and type, whose chunk may be left out; and what some of its rows hold.
+fn read(
+    shape: &[u64],
+    data_type: &str,
+    fill: &Value,
+    codecs: &Value,
+    chunk: impl IntoIterator<Item = u8>,
+) -> Refused<Vec<f32>> {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = json!({ "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": data_type,
+        "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": shape } },
+        "chunk_key_encoding": { "name": "v2" }, "fill_value": fill, "codecs": codecs });
+    std::fs::write(folder.path().join("zarr.json"), metadata.to_string()).unwrap();
+    let chunk: Vec<u8> = chunk.into_iter().collect();
+    if !chunk.is_empty() {
+        std::fs::write(folder.path().join(vec!["0"; shape.len()].join(".")), chunk).unwrap();
+    }
+    let place = Place::root(folder.path());
+    let Ok(Some(Metadata::Array(metadata, _))) = Metadata::read(folder.path(), &place) else { panic!("an array") };
+    let array = Array::open(folder.path().into(), place, *metadata, Gaps::Filled)?;
+    array.vector(0..usize::try_from(shape[0]).unwrap()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn values_are_put_into_the_order_of_rows_and_of_this_machine() {
+    let codecs = json!([{ "name": "transpose", "configuration": { "order": [1, 0] } },
+        { "name": "bytes", "configuration": { "endian": "big" } }]);
+    let stored = [1_u16, 4, 2, 5, 3, 6].into_iter().flat_map(u16::to_be_bytes);
+    assert_eq!(read(&[2, 3], "uint16", &json!(0), &codecs, stored).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+#[test]
+fn halves_are_widened_and_what_was_left_out_has_the_fill_value() {
+    let little = json!([{ "name": "bytes", "configuration": { "endian": "little" } }]);
+    // 1, -2, 65504, the smallest there is, infinity, and no number.
+    let stored = [0x3c00_u16, 0xc000, 0x7bff, 0x0001, 0x7c00, 0x7e00].into_iter().flat_map(u16::to_le_bytes);
+    let numbers = read(&[6], "float16", &json!(0), &little, stored).unwrap();
+    assert_eq!(numbers[..5], [1.0, -2.0, 65504.0, (-24_f32).exp2(), f32::INFINITY]);
+    assert!(numbers[5].is_nan());
+    assert_eq!(read(&[2], "int8", &json!(-1), &little, []).unwrap(), [-1.0, -1.0]);
+    assert!(read(&[1], "float32", &json!("NaN"), &little, []).unwrap()[0].is_nan());
+    assert!(read(&[1], "uint8", &json!(256), &little, []).is_err());
+}
+
+#[test]
+fn chunks_that_are_too_large_are_refused_before_anything_is_read() {
+    let bytes = json!([{ "name": "bytes" }]);
+    let of = |shape: &[u64], codecs: &Value| read(shape, "uint8", &json!(0), codecs, []).unwrap_err();
+    assert!(of(&[1 << 31], &bytes).contains("more than 1 GiB"));
+    assert!(of(&[1 << 40, 1 << 40], &bytes).contains("more than 1 GiB"));
+    let sharding = json!([{ "name": "sharding_indexed",
+        "configuration": { "chunk_shape": [1], "codecs": bytes, "index_codecs": bytes } }]);
+    assert!(of(&[1 << 50], &sharding).contains("more chunks than can be"));
 }
