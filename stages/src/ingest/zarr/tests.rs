@@ -152,6 +152,7 @@ fn chunks_that_are_too_large_are_refused_before_anything_is_read() {
     assert!(of(&[1 << 31], &bytes).contains("more than 1 GiB"));
     assert!(of(&[1 << 40, 1 << 40], &bytes).contains("more than 1 GiB"));
     let sharding = json!([{ "name": "sharding_indexed",
-        "configuration": { "chunk_shape": [1], "codecs": bytes, "index_codecs": bytes } }]);
+        "configuration": { "chunk_shape": [1], "codecs": bytes,
+            "index_codecs": [{ "name": "bytes", "configuration": { "endian": "little" } }] } }]);
     assert!(of(&[1 << 50], &sharding).contains("more chunks than can be"));
 }
