@@ -67,7 +67,13 @@ fn the_atlas_of_a_store_is_that_of_the_h5ad_with_the_same_cells() {
     let cells = simulator.chunk(0..100).unwrap();
     let mut number = 0;
     for matrix in [Matrix::Csr, Matrix::Csc, Matrix::Dense] {
-        for (version, packing) in [(2, Packing::None), (2, Packing::Zstd), (3, Packing::Zstd), (3, Packing::Shards)] {
+        for (version, packing) in [
+            (2, Packing::None),
+            (2, Packing::Zstd),
+            (3, Packing::Zstd),
+            (3, Packing::Shards),
+            (3, Packing::NestedShards),
+        ] {
             number += 1;
             let chunk = if packing == Packing::None { 4096 } else { 16 };
             let layout = Layout { version, matrix, chunk, packing };
@@ -155,8 +161,9 @@ fn a_lost_chunk_of_entries_or_names_is_an_error_and_one_of_other_columns_a_warni
 fn a_damaged_chunk_is_named_with_its_array() {
     let home = Home::new();
     home.copy(&of_anndata(2), "v2.zarr");
-    fs::write(home.path("v2.zarr/X/data/1"), b"no blosc").unwrap();
-    says(&home.refused(65, "ingest v2.zarr --out n.atlas"), &["X/data: the chunk `1` is no blosc data", "restore"]);
+    fs::write(home.path("v2.zarr/X/data/1"), b"none").unwrap();
+    let told = home.refused(65, "ingest v2.zarr --out n.atlas");
+    says(&told, &["X/data: the chunk `1` can't be read (it is no blosc data)", "restore"]);
     home.copy(&of_anndata(3), "v3.zarr");
     let shard = home.path("v3.zarr/X/indices/c/0");
     let mut bytes = fs::read(&shard).unwrap();
@@ -164,12 +171,38 @@ fn a_damaged_chunk_is_named_with_its_array() {
     bytes[end] ^= 1;
     fs::write(&shard, &bytes).unwrap();
     let told = home.refused(65, "ingest v3.zarr --out n.atlas");
-    says(
-        &told,
-        &["X/indices: the chunk [0] in the shard `c/0` has an index of chunks that does not have its checksum"],
-    );
+    says(&told, &["X/indices: the chunk `c/0` can't be read (the checksum is invalid)"]);
     fs::write(&shard, &bytes[..10]).unwrap();
-    says(&home.refused(65, "ingest v3.zarr --out n.atlas"), &["`c/0` is too short for its index of chunks"]);
+    says(
+        &home.refused(65, "ingest v3.zarr --out n.atlas"),
+        &["X/indices: the chunk `c/0` can't be read (it lies beyond the 10 bytes"],
+    );
+}
+
+#[test]
+fn a_chunk_that_claims_more_than_it_may_have_is_refused_before_memory_is_taken() {
+    let home = Home::new();
+    let simulator = simulator(100, true);
+    let cells = simulator.chunk(0..100).unwrap();
+    // A zstd frame that tells of 2^62 bytes.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
+    write(&home.path("zstd.zarr"), &cells, simulator.genes(), Layout { packing: Packing::Zstd, ..PLAIN });
+    fs::write(home.path("zstd.zarr/X/data/c/0"), frame).unwrap();
+    says(
+        &home.refused(65, "ingest zstd.zarr --out n.atlas"),
+        &["X/data: the chunk `c/0` can't be read (it is no zstd"],
+    );
+    for packing in [Packing::Shards, Packing::NestedShards] {
+        write(&home.path("shards.zarr"), &cells, simulator.genes(), Layout { packing, ..PLAIN });
+        let shard = home.path("shards.zarr/X/data/c/0");
+        let whole = fs::read(&shard).unwrap();
+        for entry in [[48, 1 << 60], [1 << 60, 4], [u64::MAX - 1, 2], [u64::MAX - 1, u64::MAX]] {
+            let index = entry.map(u64::to_le_bytes).concat();
+            fs::write(&shard, [&index, &whole[16..]].concat()).unwrap();
+            says(&home.refused(65, "ingest shards.zarr --out n.atlas"), &["X/data: the chunk `c/0` can't be read"]);
+        }
+        fs::remove_dir_all(home.path("shards.zarr")).unwrap();
+    }
 }
 
 /// Changes what a store says of an array.
@@ -184,9 +217,9 @@ fn metadata_that_claims_too_much_or_is_not_known_is_refused_at_once() {
     let home = Home::new();
     let changes: [(&str, &str, Value, &str); 8] = [
         ("X/data", "/chunk_grid/configuration/chunk_shape", json!([1_u64 << 50]), "X/data: has chunks of the shape"),
-        ("X/data", "/chunk_grid/configuration/chunk_shape", json!([0]), "X/data: has chunks of the shape [0]"),
+        ("X/data", "/chunk_grid/configuration/chunk_shape", json!([0]), "X/data: has metadata that can't be used"),
         ("X/data", "/shape", json!([1_u64 << 60]), "X/indices: has"),
-        ("X/data", "/data_type", json!("complex64"), "X/data: has the data type `complex64`"),
+        ("X/data", "/data_type", json!("json"), "X/data: has metadata that can't be used"),
         ("X/data", "/codecs", json!([{ "name": "pcodec" }]), "X/data: has the codec `pcodec`"),
         ("obs/_index", "/shape", json!([u64::MAX]), "obs/condition: has 100 rows, but the index has"),
         ("X", "/attributes/encoding-type", json!("coo_matrix"), "X: is coo_matrix, which is no matrix"),

@@ -29,6 +29,8 @@ pub enum Packing {
     Zstd,
     /// Chunks packed with zstd, three to a file.
     Shards,
+    /// As `Shards`, but for two of these to a file.
+    NestedShards,
 }
 
 /// Values of a type: its names in both versions, and the bytes of each value.
@@ -124,10 +126,16 @@ impl Layout {
         fs::create_dir_all(folder).unwrap();
         let is_text = values.version_3 == "string";
         let fill = if is_text { json!("") } else { json!(0) };
-        let per_shard: Vec<usize> = chunk.iter().map(|_| if self.packing == Packing::Shards { 3 } else { 1 }).collect();
-        let file: Vec<usize> = chunk.iter().zip(&per_shard).map(|(chunk, several)| chunk * several).collect();
+        // How many chunks a file has in each dimension, how many a part of the file has, and so on.
+        let counts: &[usize] = match self.packing {
+            Packing::None | Packing::Zstd => &[1],
+            Packing::Shards => &[3, 1],
+            Packing::NestedShards => &[6, 3, 1],
+        };
+        let parts: Vec<Vec<usize>> =
+            counts.iter().map(|count| chunk.iter().map(|chunk| chunk * count).collect()).collect();
         if self.version == 2 {
-            assert_ne!(self.packing, Packing::Shards, "shards are of version 3");
+            assert_eq!(parts.len(), 1, "shards are of version 3");
             let compressor =
                 if self.packing == Packing::Zstd { json!({ "id": "zstd", "level": 1 }) } else { Value::Null };
             let filters = if is_text { json!([{ "id": "vlen-utf8" }]) } else { Value::Null };
@@ -136,42 +144,46 @@ impl Layout {
             save(&folder.join(".zarray"), &metadata);
         } else {
             let first = if is_text { json!({ "name": "vlen-utf8" }) } else { little() };
-            let codecs = match self.packing {
-                Packing::None => json!([first]),
-                Packing::Zstd => json!([first, zstd()]),
-                Packing::Shards => json!([{ "name": "sharding_indexed", "configuration": { "chunk_shape": chunk,
-                    "codecs": [first, zstd()], "index_codecs": [little()], "index_location": "start" } }]),
-            };
+            let packed = if self.packing == Packing::None { json!([first]) } else { json!([first, zstd()]) };
+            let codecs = parts[1..].iter().rev().fold(packed, |codecs, part| {
+                json!([{ "name": "sharding_indexed", "configuration": { "chunk_shape": part, "codecs": codecs,
+                    "index_codecs": [little()], "index_location": "start" } }])
+            });
             let metadata = json!({ "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": values.version_3,
-                "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": file } },
+                "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": parts[0] } },
                 "chunk_key_encoding": { "name": "default" }, "fill_value": fill, "codecs": codecs, "attributes": {} });
             save(&folder.join("zarr.json"), &metadata);
         }
-        for at in grid(shape, &file) {
-            let chunks = grid(&file, chunk).into_iter().map(|within| {
-                let first: Vec<usize> =
-                    (0..shape.len()).map(|axis| at[axis] * file[axis] + within[axis] * chunk[axis]).collect();
-                self.packed(cut(values, shape, &first, chunk))
-            });
-            let chunks: Vec<Option<Vec<u8>>> = chunks.collect();
+        for at in grid(shape, &parts[0]) {
             let numbers: Vec<String> = at.iter().map(usize::to_string).collect();
             let path = match self.version {
                 2 => folder.join(numbers.join(".")),
                 _ => folder.join("c").join(numbers.join("/")),
             };
-            let bytes = if self.packing == Packing::Shards { shard(&chunks) } else { chunks[0].clone() };
-            if let Some(bytes) = bytes {
+            let first: Vec<usize> = at.iter().zip(&parts[0]).map(|(at, length)| at * length).collect();
+            if let Some(bytes) = self.part(values, shape, &first, &parts) {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, bytes).unwrap();
             }
         }
     }
 
-    fn packed(self, chunk: Option<Vec<u8>>) -> Option<Vec<u8>> {
-        match self.packing {
-            Packing::None => chunk,
-            Packing::Zstd | Packing::Shards => chunk.map(|chunk| ::zstd::encode_all(&chunk[..], 1).unwrap()),
-        }
+    /// The bytes of a part of a file, from a row and column on: of a chunk, or of a shard of smaller parts.
+    fn part(self, values: &Values, shape: &[usize], first: &[usize], parts: &[Vec<usize>]) -> Option<Vec<u8>> {
+        let [whole, smaller @ ..] = parts else { return None };
+        let Some(part) = smaller.first() else {
+            let chunk = cut(values, shape, first, whole);
+            return if self.packing == Packing::None {
+                chunk
+            } else {
+                Some(::zstd::encode_all(&chunk?[..], 1).unwrap())
+            };
+        };
+        let chunks = grid(whole, part).into_iter().map(|within| {
+            let first: Vec<usize> = (0..shape.len()).map(|axis| first[axis] + within[axis] * part[axis]).collect();
+            self.part(values, shape, &first, smaller)
+        });
+        shard(&chunks.collect::<Vec<_>>())
     }
 }
 

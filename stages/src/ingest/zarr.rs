@@ -1,21 +1,17 @@
 //! Reads [`AnnData`] from zarr stores on disk, of version 2 or 3: folders of arrays, each cut into chunks that are packed one
 //! by one, several to a file where they are sharded.
 //!
-//! Chunks are read and unpacked on whichever thread wants them. What metadata and chunks claim is checked before memory is
-//! taken for it, so that a damaged store is an error that names the array, and no more.
+//! Arrays, chunks and shards are read by the `zarrs` crate, on whichever thread wants them; what stands in groups is told
+//! here. What metadata and chunks claim is checked before memory is taken for it, so that a damaged store is an error that
+//! names the array, and no more.
 
 mod array;
-mod blosc;
-mod blosclz;
-mod bytes;
-mod chunk;
-mod codecs;
 mod element;
+mod files;
 mod group;
 mod metadata;
-mod numbers;
 mod packing;
-mod shards;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -43,7 +39,7 @@ pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let place = Place::root(path);
     let root = match Metadata::read(path, &place)? {
         Some(Metadata::Group(attributes)) => ZarrGroup::new(path.to_path_buf(), place, attributes),
-        Some(Metadata::Array(_)) => {
+        Some(Metadata::Array(..)) => {
             return Err(place.error("is a single zarr array, not a store of AnnData", "give the folder above it"));
         }
         None => return Err(place.error("is no zarr store", "`adata.write_zarr(...)` writes one")),

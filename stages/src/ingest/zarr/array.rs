@@ -1,128 +1,174 @@
-//! An array of a store: one or two dimensions, read by rows.
+//! An array of a store: its chunks, those that were unpacked last, and what it means that one is not there.
 
-use std::{ops::Range, path::PathBuf};
-
-use schemas::Result;
-
-use super::{
-    chunk::Chunks,
-    codecs::Decoded,
-    element::{Element, Fill},
-    metadata::ArrayMetadata,
+use std::{
+    fmt::{self, Debug},
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, Once},
 };
-use crate::{ingest::anndata::group::Gaps, place::Place};
 
-/// An array whose chunks are read as they are asked for.
-#[derive(Debug)]
+use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
+use schemas::{Error, Result};
+use zarrs::array::{
+    ArrayBytes, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExt, ArrayShardedReadableExtCache, CodecOptions,
+};
+use zarrs::storage::ReadableStorageTraits;
+
+use super::{element::Element, files::Files, metadata::Refused, packing::MOST_CHUNK_BYTES};
+use crate::{
+    ingest::anndata::group::Gaps,
+    kept::{Held, Kept},
+    place::Place,
+};
+
+/// Unpacked chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
+const KEPT_BYTES: u64 = 4 << 20;
+/// As much is kept of very wide arrays at most, where one row needs many chunks.
+const MOST_KEPT_BYTES: u64 = 96 << 20;
+/// Shards whose index is kept.
+const KEPT_SHARDS: usize = 8;
+/// More chunks than any shard has; what says otherwise must not make us allocate.
+const MOST_CHUNKS: u64 = 1 << 22;
+/// Texts are seldom longer than this.
+const TEXT_BYTES: usize = 32;
+
+/// An array of one or two dimensions, whose chunks are read as they are asked for.
 pub(super) struct Array {
     pub(super) place: Place,
     pub(super) element: Element,
-    pub(super) dimensions: usize,
     pub(super) rows: u64,
     /// 1 of a vector.
     pub(super) columns: u64,
-    fill: Fill,
+    /// Rows and columns of a chunk.
+    pub(super) chunk: Vec<u64>,
+    /// How many chunks stand beside one another.
+    pub(super) across: u64,
+    /// How many chunks lie in a file, in each dimension.
+    per_file: Vec<u64>,
     gaps: Gaps,
-    chunks: Chunks,
+    stored: zarrs::array::Array<Files>,
+    options: CodecOptions,
+    shards: ArrayShardedReadableExtCache,
+    kept: Kept<ArrayBytes<'static>>,
+    warned: Once,
 }
 
-/// Some values of a row or of several, as they lie in a chunk.
-pub(super) enum Run<'a> {
-    /// Bytes of numbers, flags or texts of fixed length.
-    Bytes(&'a [u8]),
-    /// A text.
-    Text(&'a [u8]),
-    /// The fill value, so many times.
-    Fill(&'a Fill, u64),
+/// What the library makes of an array. It trusts some of what stands in a store, and panics where that is wrong.
+fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) -> Refused<T> {
+    let work = || work().map_err(|error| error.to_string());
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("it contradicts itself".into()))
 }
 
 impl Array {
-    pub(super) fn new(folder: PathBuf, place: Place, metadata: ArrayMetadata, gaps: Gaps) -> Result<Self> {
-        let ArrayMetadata { shape, element, fill, keys, codecs, .. } = metadata;
-        let (rows, columns) = match *shape.as_slice() {
-            [rows] => (rows, 1),
-            [rows, columns] => (rows, columns),
-            _ => {
-                let message = format!("has {} dimensions, where 1 or 2 are known", shape.len());
-                return Err(place.error(message, "check how the store was written"));
-            }
-        };
-        let values: u64 = codecs.chunk.shape.iter().product();
-        // Texts are seldom longer than this.
-        let bytes = values.saturating_mul(element.stored_bytes().unwrap_or(32) as u64);
-        let chunks = Chunks::new(folder, place.clone(), keys, codecs, columns, bytes);
-        Ok(Self { place, element, dimensions: shape.len(), rows, columns, fill, gaps, chunks })
-    }
-
-    /// Shows the values of some rows, one run after another.
+    /// The array in a folder.
     ///
     /// # Errors
-    /// Rows that there are not, chunks that are damaged or lost.
-    pub(super) fn for_each(&self, rows: Range<u64>, mut show: impl FnMut(Run) -> Result<()>) -> Result<()> {
-        if rows.end < rows.start || self.rows < rows.end {
-            let message = format!("rows {} to {} were asked for, of {}", rows.start, rows.end, self.rows);
-            return Err(self.place.error(message, "the store may be damaged; write it again"));
+    /// Metadata that the library does not know, or that claims more than can be, in words.
+    pub(super) fn open(folder: PathBuf, place: Place, metadata: ArrayMetadata, gaps: Gaps) -> Refused<Self> {
+        let stored = caught(|| zarrs::array::Array::new_with_metadata(Arc::new(Files(folder)), "/", metadata));
+        let stored = stored.map_err(|what| format!("has metadata that can't be used ({what})"))?;
+        let element = Element::of(stored.data_type())?;
+        let (rows, columns) = match *stored.shape() {
+            [rows] => (rows, 1),
+            [rows, columns] => (rows, columns),
+            ref shape => return Err(format!("has {} dimensions, where 1 or 2 are known", shape.len())),
+        };
+        let file = caught(|| stored.chunk_shape(&vec![0; stored.dimensionality()]))?;
+        let chunk = caught(|| Ok::<_, Error>(stored.effective_subchunk_shape()))?.unwrap_or_else(|| file.clone());
+        let [file, chunk] = [file, chunk].map(|shape| shape.iter().map(|length| length.get()).collect::<Vec<u64>>());
+        let product = |shape: &[u64]| shape.iter().try_fold(1_u64, |all, length| all.checked_mul(*length));
+        let value_bytes = stored.data_type().fixed_size().unwrap_or(TEXT_BYTES) as u64;
+        let bytes = product(&chunk).and_then(|values| values.checked_mul(value_bytes));
+        let bytes = bytes.filter(|bytes| *bytes <= MOST_CHUNK_BYTES);
+        let bytes = bytes.ok_or_else(|| format!("has chunks of the shape {chunk:?}, of more than 1 GiB each"))?;
+        if chunk.len() != file.len() || file.iter().zip(&chunk).any(|(file, chunk)| !file.is_multiple_of(*chunk)) {
+            return Err(format!("has shards of the shape {file:?}, which chunks of {chunk:?} do not fill"));
         }
-        if self.columns == 0 {
-            return Ok(());
+        let per_file: Vec<u64> = file.iter().zip(&chunk).map(|(file, chunk)| file / chunk).collect();
+        if product(&file).is_none() || product(&per_file).is_none_or(|count| MOST_CHUNKS < count) {
+            return Err(format!("has shards of the shape {file:?}, of more chunks than can be"));
         }
-        let chunk_rows = self.chunks.rows();
-        let mut row = rows.start;
-        while row < rows.end {
-            let (band, first) = (row / chunk_rows, row % chunk_rows);
-            let count = (rows.end - row).min(chunk_rows - first);
-            self.show_band(band, first..first + count, &mut show)?;
-            row += count;
+        let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
+        // A piece may end within a row of chunks, and the next piece is read beside it.
+        let kept = bytes.saturating_mul(across.saturating_add(across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
+        let most = usize::try_from((kept / bytes.max(1)).clamp(2, 1 << 16)).unwrap_or(2);
+        Ok(Self {
+            shards: caught(|| Ok::<_, Error>(ArrayShardedReadableExtCache::new(&stored)))?,
+            place,
+            element,
+            rows,
+            columns,
+            chunk,
+            across,
+            per_file,
+            gaps,
+            stored,
+            // Whoever reads does so on as many threads as were asked for.
+            options: CodecOptions::default().with_concurrent_target(1),
+            kept: Kept::new(most),
+            warned: Once::new(),
+        })
+    }
+
+    /// The values of the chunk in a band of rows, and in a column of chunks. Threads that want the same one wait for the first
+    /// of them.
+    ///
+    /// # Errors
+    /// A file that can't be read, is lost, or was not made by the array's codecs.
+    pub(super) fn get(&self, band: u64, column: u64) -> Result<Held<ArrayBytes<'static>>> {
+        let index = band.checked_mul(self.across).and_then(|first| first.checked_add(column));
+        let index = index.ok_or_else(|| Error::Bug("a chunk of more than 2^64".into()))?;
+        self.kept.get(index, || self.read(&[band, column][..self.chunk.len()]))
+    }
+
+    fn read(&self, at: &[u64]) -> Result<ArrayBytes<'static>> {
+        let file: Vec<u64> = at.iter().zip(&self.per_file).map(|(at, chunks)| at / chunks).collect();
+        let key = self.stored.chunk_key(&file);
+        let unreadable = |what: String| {
+            let hint = "the store may be damaged; restore this file from a copy, or write the store again";
+            self.place.error(format!("the chunk `{key}` can't be read ({what})"), hint)
+        };
+        if self.stored.storage().size_key(&key).map_err(|error| unreadable(error.to_string()))?.is_none() {
+            self.missing(key.as_str())?;
+        }
+        if KEPT_SHARDS < self.shards.len() {
+            self.shards.clear();
+        }
+        let read = caught(|| self.stored.retrieve_subchunk_opt::<ArrayBytes>(&self.shards, at, &self.options));
+        match read.map_err(unreadable)? {
+            ArrayBytes::Fixed(halves) if self.element == Element::Half => Ok(ArrayBytes::new_flen(widened(&halves))),
+            values => Ok(values),
+        }
+    }
+
+    /// A chunk of nothing but the fill value may be left out. Where others are there, it may as well have been lost.
+    fn missing(&self, name: &str) -> Result<()> {
+        if self.gaps == Gaps::Lost {
+            let hint = "copy the store again, all of its files; if a chunk of nothing but zeros was left out when it was \
+                        written, write it with zarr.config.set({'array.write_empty_chunks': True})";
+            return Err(self.place.error(format!("the chunk `{name}` is missing"), hint));
+        }
+        let mut members = fs::read_dir(&self.stored.storage().0).into_iter().flatten().flatten();
+        let is_data = |name: &str| !name.starts_with('.') && name != "zarr.json";
+        let has_others = members.any(|member| is_data(&member.file_name().to_string_lossy()));
+        if has_others {
+            let place = &self.place;
+            let warn = || tracing::warn!("{place}: the chunk `{name}` is not there and stands for the fill value");
+            self.warned.call_once(warn);
         }
         Ok(())
     }
+}
 
-    /// Some rows of the chunks that stand beside one another.
-    fn show_band(&self, band: u64, rows: Range<u64>, show: &mut impl FnMut(Run) -> Result<()>) -> Result<()> {
-        let chunk_columns = self.chunks.columns();
-        if self.chunks.across == 1 && chunk_columns == self.columns {
-            let chunk = self.chunks.get(band, 0)?;
-            return self.show_part(&chunk, band, 0, rows.start * chunk_columns..rows.end * chunk_columns, show);
-        }
-        let beside = (0..self.chunks.across).map(|column| self.chunks.get(band, column)).collect::<Result<Vec<_>>>()?;
-        for row in rows {
-            let mut left = self.columns;
-            for (column, chunk) in (0..).zip(&beside) {
-                let (start, width) = (row * chunk_columns, left.min(chunk_columns));
-                self.show_part(chunk, band, column, start..start + width, show)?;
-                left -= width;
-            }
-        }
-        Ok(())
+impl Debug for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}, {} × {}", self.place, self.element, self.rows, self.columns)
     }
+}
 
-    fn show_part(
-        &self,
-        chunk: &Option<Decoded>,
-        band: u64,
-        column: u64,
-        values: Range<u64>,
-        show: &mut impl FnMut(Run) -> Result<()>,
-    ) -> Result<()> {
-        let part = crate::ingest::anndata::index(values.start)?..crate::ingest::anndata::index(values.end)?;
-        match chunk {
-            Some(Decoded::Bytes(bytes)) => {
-                // Halves are widened.
-                let bytes_each =
-                    self.element.number().map_or(self.element.stored_bytes(), |number| Some(number.bytes()));
-                let bytes_each = bytes_each.unwrap_or_default();
-                show(Run::Bytes(bytes.get(part.start * bytes_each..part.end * bytes_each).unwrap_or_default()))
-            }
-            Some(Decoded::Texts { text, ends }) => {
-                for at in part {
-                    let start = if at == 0 { 0 } else { ends.get(at - 1).copied().unwrap_or_default() };
-                    let end = ends.get(at).copied().unwrap_or(start);
-                    show(Run::Text(text.get(start..end).unwrap_or_default()))?;
-                }
-                Ok(())
-            }
-            None if self.gaps == Gaps::Lost => Err(self.chunks.lost(band, column)),
-            None => show(Run::Fill(&self.fill, values.end - values.start)),
-        }
-    }
+/// Numbers of 16 bits as `f32`.
+fn widened(halves: &[u8]) -> Vec<u8> {
+    type Half = <Float16Type as ArrowPrimitiveType>::Native;
+    halves.as_chunks::<2>().0.iter().flat_map(|half| Half::from_ne_bytes(*half).to_f32().to_le_bytes()).collect()
 }

@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use super::{
     array::Array,
-    metadata::{ArrayMetadata, Attributes, Metadata},
-    numbers::ZarrNumbers,
-    values::ZarrValues,
+    metadata::{self, Attributes, Metadata},
 };
 use crate::{
     ingest::anndata::group::{Column, Gaps, Group, Member, Numbers, Values},
     place::Place,
 };
+
+/// What mends a member that is not there.
+const COPY_AGAIN: &str = "copy the store again, all of its files, or write it again";
 
 /// A group, and what it is called in errors.
 #[derive(Debug)]
@@ -50,26 +51,25 @@ impl ZarrGroup {
         Err(self.place.error(message, "give the folder that `adata.write_zarr(...)` wrote"))
     }
 
-    /// What a member is; none where its name can't be one, or leads nowhere.
-    fn metadata(&self, name: &str) -> Result<Option<Metadata>> {
-        match self.path(name) {
-            Some(path) => Metadata::read(&path, &self.place.child(name)),
-            None => Ok(None),
-        }
-    }
-
-    /// Where a member lies. Names come from the store, and must not lead out of it.
+    /// Where a member lies, if it can have such a name. Names come from the store, and must not lead out of it.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let is_safe = !name.is_empty() && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
         is_safe.then(|| self.folder.join(name))
     }
 
+    /// What a member is, and where it lies; none where there is none.
+    fn metadata(&self, name: &str) -> Result<Option<(PathBuf, Metadata)>> {
+        let Some(path) = self.path(name) else { return Ok(None) };
+        Ok(Metadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))
+    }
+
     fn array(&self, name: &str, gaps: Gaps) -> Result<Array> {
         let place = self.place.child(name);
-        match (self.metadata(name)?, self.path(name)) {
-            (Some(Metadata::Array(metadata)), Some(path)) => Array::new(path, place, *metadata, gaps),
-            (Some(Metadata::Group(_)), _) => Err(place.error("is a group, not an array", "write the store again")),
-            _ => Err(place.error("is missing", "copy the store again, all of its files, or write it again")),
+        match self.metadata(name)? {
+            Some((path, Metadata::Array(metadata, _))) => Array::open(path, place.clone(), *metadata, gaps)
+                .map_err(|what| place.error(what, metadata::WRITE_AGAIN)),
+            Some(_) => Err(place.error("is a group, not an array", "write the store again")),
+            None => Err(place.error("is missing", COPY_AGAIN)),
         }
     }
 }
@@ -81,11 +81,11 @@ impl Group for ZarrGroup {
 
     fn member(&self, name: &str) -> Result<Member> {
         Ok(match self.metadata(name)? {
+            Some((_, Metadata::Group(_))) => Member::Group,
+            Some((_, Metadata::Array(..))) => Member::Array,
             // A folder whose metadata is lost.
             None if self.path(name).is_some_and(|path| path.is_dir()) => Member::Other,
             None => Member::Missing,
-            Some(Metadata::Group(_)) => Member::Group,
-            Some(Metadata::Array(_)) => Member::Array,
         })
     }
 
@@ -104,20 +104,22 @@ impl Group for ZarrGroup {
 
     fn group(&self, name: &str) -> Result<Box<dyn Group>> {
         let place = self.place.child(name);
-        match (self.metadata(name)?, self.path(name)) {
-            (Some(Metadata::Group(attributes)), Some(path)) => Ok(Box::new(Self::new(path, place, attributes))),
-            (Some(_), _) => Err(place.error("is an array, not a group", "write the store again")),
-            (None, _) => Err(place.error("is missing", "copy the store again, all of its files, or write it again")),
+        match self.metadata(name)? {
+            Some((path, Metadata::Group(attributes))) => Ok(Box::new(Self::new(path, place, attributes))),
+            Some(_) => Err(place.error("is an array, not a group", "write the store again")),
+            None => Err(place.error("is missing", COPY_AGAIN)),
         }
     }
 
     fn numbers(&self, name: &str, gaps: Gaps) -> Result<Box<dyn Numbers>> {
-        Ok(Box::new(ZarrNumbers::new(self.array(name, gaps)?)?))
+        let array = self.array(name, gaps)?;
+        array.number()?;
+        Ok(Box::new(array))
     }
 
     fn values(&self, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Values>>> {
-        let values = ZarrValues::new(self.array(name, gaps)?)?;
-        Ok(values.map(|values| Box::new(values) as Box<dyn Values>))
+        let array = self.array(name, gaps)?;
+        Ok((array.chunk.len() == 1).then(|| Box::new(array) as Box<dyn Values>))
     }
 
     fn texts(&self, attribute: &str) -> Option<Vec<String>> {
@@ -134,8 +136,7 @@ impl Group for ZarrGroup {
 
     /// The column holds codes, and an attribute names the array of the names.
     fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>> {
-        let Some(Metadata::Array(metadata)) = self.metadata(column)? else { return Ok(None) };
-        let ArrayMetadata { attributes, .. } = *metadata;
+        let Some((_, Metadata::Array(_, attributes))) = self.metadata(column)? else { return Ok(None) };
         match attributes.get("categories").and_then(Value::as_str) {
             Some(_) if self.member("__categories")? == Member::Group => {
                 self.group("__categories")?.values(column, Gaps::Filled).map(Some)

@@ -1,16 +1,40 @@
-//! What packs the bytes of a chunk: compressions and checksums, undone without taking more memory than the chunk is to have.
+//! Codecs that unpack chunks without taking more memory than the chunk is to have, in the place of the library's, which take
+//! what a damaged chunk claims.
 
-use std::io::Read;
+use std::{
+    borrow::Cow,
+    io::Read,
+    sync::{Arc, Once},
+};
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
+use zarrs::{
+    array::{
+        ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError, CodecMetadataOptions,
+        CodecOptions, CodecTraits, RecommendedConcurrency,
+        codec::{
+            BloscCodec, BloscCompressionLevel, BloscCompressor, BloscShuffleMode,
+            api::{
+                CodecRuntimePluginV2, CodecRuntimePluginV3, PartialDecoderCapability, PartialEncoderCapability,
+                register_codec_v2, register_codec_v3,
+            },
+        },
+    },
+    metadata::Configuration,
+    plugin::{ExtensionName, ZarrVersion},
+};
 
-use super::{blosc, bytes::unshuffled, metadata::Refused};
+use super::metadata::Refused;
 
-/// Bytes of a checksum, at the end of what it was taken of.
-const CHECKSUM_BYTES: usize = 4;
-/// Bytes before an LZ4 block that tell its length.
-const LZ4_LENGTH_BYTES: usize = 4;
+/// Chunks that unpack to more can't be read.
+pub(super) const MOST_CHUNK_BYTES: u64 = 1 << 30;
+/// Stands before the names of these codecs, so that they are nobody else's.
+const PREFIX: &str = "perturbine.";
+/// Codecs of the library that take no more memory than a chunk is to have.
+const TRUSTED: [&str; 4] = ["bytes", "transpose", "shuffle", "crc32c"];
+/// Bytes before a text, or before an LZ4 block, that tell its length.
+const LENGTH_BYTES: usize = 4;
 
 /// One step of packing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,138 +44,166 @@ pub(super) enum Packing {
     Zstd,
     Lz4,
     Blosc,
-    Crc32c,
-    /// The bytes of values of this length, apart.
-    Shuffle(usize),
+    /// Packs nothing: looks whether texts of any length lie within their chunk.
+    Texts,
 }
 
 impl Packing {
-    /// The step of a name, of either version.
-    pub(super) fn of(name: &str, configuration: Option<&Map<String, Value>>) -> Refused<Self> {
-        Ok(match name.strip_prefix("numcodecs.").unwrap_or(name) {
-            "gzip" => Self::Gzip,
-            "zlib" => Self::Zlib,
-            "zstd" => Self::Zstd,
-            "lz4" => Self::Lz4,
-            "blosc" => Self::Blosc,
-            "crc32c" if name == "crc32c" => Self::Crc32c,
-            "shuffle" => {
-                let bytes = configuration.and_then(|configuration| configuration.get("elementsize")?.as_u64());
-                let bytes =
-                    bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| (1..=256).contains(bytes));
-                Self::Shuffle(bytes.ok_or("has the codec `shuffle` without a size of its values")?)
-            }
-            _ => return Err(format!("has the codec `{name}`, which is not known here")),
-        })
+    const ALL: [Self; 6] = [Self::Gzip, Self::Zlib, Self::Zstd, Self::Lz4, Self::Blosc, Self::Texts];
+
+    fn word(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 
     /// What comes of it, at most so many bytes.
-    fn undo(self, stored: &[u8], most: usize) -> Refused<Vec<u8>> {
-        let name = format!("{self:?}").to_lowercase();
+    ///
+    /// # Errors
+    /// Bytes that it can't have made, or that unpack to more, in words.
+    pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> Refused<Cow<'a, [u8]>> {
+        let damaged = || format!("it is no {} data", self.word());
+        let too_long = || format!("it unpacks to more than the {most} bytes that it may have");
         let read = |packed: &mut dyn Read| {
             let mut out = Vec::new();
-            let limit = most as u64 + 1;
-            packed.take(limit).read_to_end(&mut out).map_err(|error| format!("is no {name} data ({error})"))?;
-            if most < out.len() { Err(too_long(most)) } else { Ok(out) }
+            packed.take(most + 1).read_to_end(&mut out).map_err(|error| format!("{} ({error})", damaged()))?;
+            if most < out.len() as u64 { Err(too_long()) } else { Ok(Cow::Owned(out)) }
         };
         match self {
-            Self::Gzip => read(&mut MultiGzDecoder::new(stored)),
-            Self::Zlib => read(&mut ZlibDecoder::new(stored)),
-            Self::Zstd => match zstd::Decoder::with_buffer(stored) {
-                Ok(mut packed) => read(&mut packed),
-                Err(error) => Err(format!("is no {name} data ({error})")),
-            },
+            Self::Gzip => read(&mut MultiGzDecoder::new(&*stored)),
+            Self::Zlib => read(&mut ZlibDecoder::new(&*stored)),
+            Self::Zstd => read(&mut zstd::Decoder::with_buffer(&*stored).map_err(|_| damaged())?),
             Self::Lz4 => {
-                let no_lz4 = || "is no lz4 data".to_owned();
-                let (length, block) = stored.split_first_chunk::<LZ4_LENGTH_BYTES>().ok_or_else(no_lz4)?;
-                let length = u32::from_le_bytes(*length) as usize;
-                if most < length {
-                    return Err(too_long(most));
+                let (length, block) = stored.split_first_chunk::<LENGTH_BYTES>().ok_or_else(damaged)?;
+                let length = u32::from_le_bytes(*length);
+                if most < length.into() {
+                    return Err(too_long());
                 }
-                let mut out = vec![0; length];
-                match lz4_flex::block::decompress_into(block, &mut out) {
-                    Ok(written) if written == length => Ok(out),
-                    _ => Err(no_lz4()),
-                }
+                let out = lz4_flex::block::decompress(block, length as usize);
+                out.map(Cow::Owned).map_err(|_| damaged())
             }
-            Self::Blosc => blosc::unpack(stored, most),
-            Self::Crc32c => {
-                let (content, sum) =
-                    stored.split_last_chunk::<CHECKSUM_BYTES>().ok_or("is too short for its checksum")?;
-                match crc32c(content) == u32::from_le_bytes(*sum) {
-                    true => Ok(content.to_vec()),
-                    false => Err("does not have the checksum that it was written with".into()),
+            Self::Blosc => {
+                // Of a frame's header, the second four bytes tell how much comes of it.
+                let length = stored.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(damaged)?;
+                if most < u32::from_le_bytes(*length).into() {
+                    return Err(too_long());
                 }
+                let any = BloscCompressionLevel::try_from(0).map_err(|_| damaged())?;
+                let codec = BloscCodec::new(BloscCompressor::Zstd, any, None, BloscShuffleMode::NoShuffle, None);
+                let codec = codec.map_err(|error| error.to_string())?;
+                let out = codec.decode(stored, &BytesRepresentation::BoundedSize(most), &CodecOptions::default());
+                out.map_err(|_| damaged())
             }
-            Self::Shuffle(bytes) => {
-                let mut out = vec![0; stored.len()];
-                unshuffled(stored, bytes, &mut out);
-                Ok(out)
+            Self::Texts => {
+                if has_texts(&stored) {
+                    Ok(stored)
+                } else {
+                    Err("it holds texts that are cut short".into())
+                }
             }
         }
     }
 }
 
-fn too_long(most: usize) -> String {
-    format!("unpacks to more than the {most} bytes that it may have")
+/// Whether there are as many texts as the first number says, each with its length before it.
+fn has_texts(bytes: &[u8]) -> bool {
+    let Some((count, mut rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return false };
+    (0..u32::from_le_bytes(*count)).all(|_| {
+        let text = rest.split_first_chunk::<LENGTH_BYTES>();
+        let text = text.and_then(|(length, after)| after.get(u32::from_le_bytes(*length) as usize..));
+        text.map(|after| rest = after).is_some()
+    })
 }
 
-/// Undoes all steps, the last one first. What steps in between hold is little more than the chunk, or was packed in vain.
-pub(super) fn unpack(packings: &[Packing], stored: Vec<u8>, most: usize) -> Refused<Vec<u8>> {
-    let mut bytes = stored;
-    for (at, packing) in packings.iter().enumerate().rev() {
-        let between = most.saturating_add(most / 4 + (1 << 16));
-        bytes = packing.undo(&bytes, if at == 0 { most } else { between })?;
-    }
-    Ok(bytes)
-}
-
-/// The checksum CRC-32C (Castagnoli; RFC 3720, appendix B.4).
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = table();
-    !bytes.iter().fold(u32::MAX, |sum, byte| sum >> 8 ^ TABLE[(sum.to_le_bytes()[0] ^ byte) as usize])
-}
-
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "it is below 256")]
-        let mut sum = at as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            sum = sum >> 1 ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 };
-            bit += 1;
+/// Puts the codecs of this file in the place of the library's, which stand under `key`.
+///
+/// # Errors
+/// A codec that is not known here, in words.
+pub(super) fn watched(codecs: &[Value], key: &str) -> Refused<Vec<Value>> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(register);
+    let mut out = Vec::new();
+    for codec in codecs {
+        let name = codec.as_str().or_else(|| codec.get(key)?.as_str()).ok_or("has a codec without a name")?;
+        let name = name.strip_prefix("numcodecs.").unwrap_or(name);
+        let ours = |packing: Packing| json!({ key: format!("{PREFIX}{}", packing.word()) });
+        match name {
+            "sharding_indexed" => {
+                let mut codec = codec.clone();
+                let within = codec.pointer_mut("/configuration/codecs").ok_or("has shards without codecs")?;
+                *within = watched(within.as_array().map(Vec::as_slice).unwrap_or_default(), "name")?.into();
+                out.push(codec);
+            }
+            "vlen-utf8" | "vlen-bytes" => out.extend([codec.clone(), ours(Packing::Texts)]),
+            trusted if TRUSTED.contains(&trusted) => out.push(codec.clone()),
+            name => match Packing::ALL.into_iter().find(|packing| packing.word() == name) {
+                Some(packing) => out.push(ours(packing)),
+                None => return Err(format!("has the codec `{name}`, which is not known here")),
+            },
         }
-        table[at] = sum;
-        at += 1;
     }
-    table
+    Ok(out)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Makes these codecs known to the library.
+fn register() {
+    for packing in Packing::ALL {
+        let is_it = move |name: &str| name.strip_prefix(PREFIX) == Some(&packing.word());
+        let make = move || Ok(Codec::BytesToBytes(Arc::new(packing)));
+        register_codec_v2(CodecRuntimePluginV2::new(is_it, move |_| make()));
+        register_codec_v3(CodecRuntimePluginV3::new(is_it, move |_| make()));
+    }
+}
 
-    #[test]
-    fn the_checksum_is_the_one_of_its_standard() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+impl ExtensionName for Packing {
+    fn name(&self, _: ZarrVersion) -> Option<Cow<'static, str>> {
+        Some(format!("{PREFIX}{}", self.word()).into())
+    }
+}
+
+impl CodecTraits for Packing {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
     }
 
-    #[test]
-    fn a_chunk_that_unpacks_to_more_than_it_may_is_refused() {
-        let long = zstd::encode_all(&vec![0; 1 << 20][..], 1).expect("it packs");
-        assert!(unpack(&[Packing::Zstd], long.clone(), 1 << 20).is_ok_and(|bytes| bytes.len() == 1 << 20));
-        let refused = unpack(&[Packing::Zstd], long, 1000).expect_err("it is too long");
-        assert!(refused.contains("more than the 1000 bytes"), "{refused}");
+    fn configuration(&self, _: ZarrVersion, _: &CodecMetadataOptions) -> Option<Configuration> {
+        Some(Configuration::default())
     }
 
-    #[test]
-    fn a_length_that_is_only_claimed_takes_no_memory() {
-        // A frame that tells of 2^62 bytes, as a damaged one may, and an LZ4 block that tells of 4 GiB.
-        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
-        assert!(unpack(&[Packing::Zstd], frame.to_vec(), 1000).is_err());
-        assert!(unpack(&[Packing::Lz4], vec![0xff; 20], 1000).is_err());
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        PartialDecoderCapability { partial_read: false, partial_decode: false }
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability { partial_encode: false }
+    }
+}
+
+impl BytesToBytesCodecTraits for Packing {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn BytesToBytesCodecTraits> {
+        self
+    }
+
+    fn recommended_concurrency(&self, _: &BytesRepresentation) -> Result<RecommendedConcurrency, CodecError> {
+        Ok(RecommendedConcurrency::new_maximum(1))
+    }
+
+    /// Little more than what it packs, or it was packed in vain.
+    fn encoded_representation(&self, decoded: &BytesRepresentation) -> BytesRepresentation {
+        decoded.size().map_or(BytesRepresentation::UnboundedSize, |size| {
+            BytesRepresentation::BoundedSize(size.saturating_add(size / 4 + (1 << 16)))
+        })
+    }
+
+    fn encode<'a>(&self, _: ArrayBytesRaw<'a>, _: &CodecOptions) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        Err(CodecError::Other("stores are read only".into()))
+    }
+
+    fn decode<'a>(
+        &self,
+        stored: ArrayBytesRaw<'a>,
+        decoded: &BytesRepresentation,
+        _: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        let most = decoded.size().map_or(MOST_CHUNK_BYTES, |size| size.min(MOST_CHUNK_BYTES + (1 << 29)));
+        self.undo(stored, most).map_err(CodecError::Other)
     }
 }
