@@ -1,19 +1,37 @@
 //! Makes glibc's allocator give back what was freed, so that memory stays flat however long a run is.
 #![expect(unsafe_code, reason = "the allocator's parameters can be set through the C library alone")]
 
-/// Blocks from this size on are mapped one by one, and unmapped when they are freed.
-const MAPPED_FROM: libc::c_int = 64 << 10;
-/// Free memory at the top of the heap beyond this goes back.
-const KEPT_ON_TOP: libc::c_int = 128 << 10;
+/// What goes back as soon as it is freed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Freed {
+    /// Nearly everything: memory is what is held.
+    All,
+    /// Large tensors alone: those that are made again in every step stay at hand.
+    #[cfg(feature = "torch")]
+    Large,
+}
+
+impl Freed {
+    /// Blocks from this size on are mapped one by one, and unmapped when they are freed; free memory at the top of the heap
+    /// beyond the other size goes back.
+    fn sizes(self) -> [libc::c_int; 2] {
+        match self {
+            Self::All => [64 << 10, 128 << 10],
+            #[cfg(feature = "torch")]
+            Self::Large => [4 << 20, 32 << 20],
+        }
+    }
+}
 
 /// Fixes the sizes from which blocks are mapped and the heap is trimmed.
 ///
 /// By default glibc raises both with the largest block that was ever freed; buffers of many sizes then share one heap, whose
 /// holes grow with the length of the run.
-pub(super) fn give_back_freed_memory() {
+pub(super) fn give_back(freed: Freed) {
+    let [mapped_from, kept_on_top] = freed.sizes();
     // SAFETY: mallopt takes two integers and changes a parameter of the allocator under the allocator's own lock.
     let set = unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM) & libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_ON_TOP)
+        libc::mallopt(libc::M_MMAP_THRESHOLD, mapped_from) & libc::mallopt(libc::M_TRIM_THRESHOLD, kept_on_top)
     };
     if set == 0 {
         tracing::debug!("the allocator keeps its own thresholds");

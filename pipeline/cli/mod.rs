@@ -59,7 +59,7 @@ fn run_with(cli: Cli, resources: Resources) -> Result<()> {
         #[cfg(feature = "hdf5")]
         Command::Simulate(args) => data::simulate(args, &context),
         Command::Ingest(args) => {
-            allocator::give_back_freed_memory();
+            allocator::give_back(allocator::Freed::All);
             data::ingest(*args, &context)
         }
         Command::Split(args) => data::split(args, &context),

@@ -10,7 +10,8 @@ use stages::{
 };
 
 use super::{
-    Context, allocator,
+    Context,
+    allocator::{self, Freed},
     args::model::TrainArgs,
     device::device,
     show::{Show, bytes},
@@ -24,10 +25,8 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         training.cells(),
         training.epochs()
     ));
-    if training.card().config.train.checkpointing {
-        // What is not held by the step would otherwise be kept by the allocator, and nothing be saved.
-        allocator::give_back_freed_memory();
-    }
+    // What recomputing saves would otherwise be kept by the allocator.
+    allocator::give_back(if training.card().config.train.checkpointing { Freed::All } else { Freed::Large });
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
     let (trained, report) = training.run(args.resume, on_epoch)?;

@@ -166,8 +166,9 @@ impl Validation {
 struct Neighbourhoods {
     cells: u64,
     seen: u64,
-    basal: Vec<Tensor>,
-    after: Vec<Tensor>,
+    /// Basal latents and those that are decoded, `[cells that are wanted, latent]` each, filled from the top. They are there
+    /// before the first batch comes: small tensors that stay among large ones that go would leave holes in the heap.
+    latents: Option<[Tensor; 2]>,
     /// The combination of each cell, then each covariate that has more than one value.
     labels: Vec<Vec<i64>>,
     covariates: Vec<usize>,
@@ -178,12 +179,14 @@ impl Neighbourhoods {
         let several = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| 1 < covariate.values.len());
         let covariates: Vec<usize> = several.map(|(at, _)| at).collect();
         let labels = vec![Vec::new(); 1 + covariates.len()];
-        Self { cells, seen: 0, basal: Vec::new(), after: Vec::new(), labels, covariates }
+        Self { cells, seen: 0, latents: None, labels, covariates }
     }
 
     fn add(&mut self, batch: &Batch, basal: &Tensor, after: &Tensor) {
         let mut rows: Vec<i64> = Vec::new();
-        let wanted = u128::from(MOST_NEIGHBOURED.min(self.cells));
+        let most = MOST_NEIGHBOURED.min(self.cells);
+        let filled = self.filled();
+        let wanted = u128::from(most);
         let all = u128::from(self.cells.max(1));
         for (row, combination) in batch.labels.combinations.iter().enumerate() {
             let at = u128::from(self.seen);
@@ -198,24 +201,31 @@ impl Neighbourhoods {
                 labels.push(i64::from(batch.labels.covariates[*covariate][row]));
             }
         }
-        if !rows.is_empty() {
-            let rows = Tensor::from_slice(&rows).to_device(basal.device());
-            self.basal.push(basal.index_select(0, &rows));
-            self.after.push(after.index_select(0, &rows));
+        let room = |latent: &Tensor| {
+            Tensor::empty([i64::try_from(most).unwrap_or(0), latent.size()[1]], (latent.kind(), latent.device()))
+        };
+        let latents = self.latents.get_or_insert_with(|| [room(basal), room(after)]);
+        let rows = Tensor::from_slice(&rows).to_device(basal.device());
+        for (latents, latent) in latents.iter().zip([basal, after]) {
+            latents.narrow(0, filled, rows.size()[0]).copy_(&latent.index_select(0, &rows));
         }
+    }
+
+    /// How many cells there are so far.
+    fn filled(&self) -> i64 {
+        i64::try_from(self.labels[0].len()).unwrap_or(i64::MAX)
     }
 
     /// Sums of purities of the basal latent, and of the one that is decoded; none where there are too few cells.
     fn take(&mut self) -> Option<(f64, f64)> {
+        let filled = self.filled();
         let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();
         let labels: Vec<&[i64]> = labels.iter().map(Vec::as_slice).collect();
-        let sum = |latents: &mut Vec<Tensor>| {
-            let latents = std::mem::take(latents);
-            let latent = (!latents.is_empty()).then(|| Tensor::cat(&latents, 0))?;
-            purities(&latent, &labels).map(|purities| purities.iter().sum::<f64>())
-        };
         self.seen = 0;
-        let basal = sum(&mut self.basal);
-        basal.zip(sum(&mut self.after))
+        let [basal, after] = self.latents.take()?.map(|latents| {
+            let purities = purities(&latents.narrow(0, 0, filled), &labels)?;
+            Some(purities.iter().sum::<f64>())
+        });
+        basal.zip(after)
     }
 }
