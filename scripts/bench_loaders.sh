@@ -41,6 +41,12 @@ for _ in $(seq "$rounds"); do
     rm -rf "$home/data/stores/a200k/annbatch_$source.zarr"
     "$python" p_annbatch.py --convert --src "$source" 2> /dev/null | sed -n "s/.*\"convert_s\": \([0-9.]*\).*/annbatch $file \1/p"
   done
+  # These read the uncompressed file alone.
+  for peer in loaders/scdl loaders_tdb/slaf; do
+    rm -rf "$home/data/stores/a200k/${peer#*/}"*
+    [ ! -x "$home/venvs/${peer%/*}/bin/python" ] || "$home/venvs/${peer%/*}/bin/python" "p_${peer#*/}.py" --convert 2> /dev/null |
+      sed -n "s/.*\"convert_s\": \([0-9.]*\).*/${peer#*/} a200k \1/p"
+  done
 done
 
 out=$home/loaders.jsonl
