@@ -158,10 +158,11 @@ impl Learner {
         (autoencoder, doser): (&[Tensor], &[Tensor]),
         schedule: Schedule,
         losses: &mut StepLosses,
+        step: AdamStep,
     ) {
         let train = &self.plan.train;
-        losses.learned(&mut self.autoencoder_adam, autoencoder, train.lr * schedule.rate, Adam::step);
-        losses.learned(&mut self.doser_adam, doser, train.doser_lr * schedule.rate, Adam::step);
+        losses.learned(&mut self.autoencoder_adam, autoencoder, train.lr * schedule.rate, step);
+        losses.learned(&mut self.doser_adam, doser, train.doser_lr * schedule.rate, step);
     }
 
     /// Weights and optimiser states, by name.
@@ -192,32 +193,27 @@ impl Learner {
 /// A way to make a step of an optimiser: gradients and learning rate go in, the norm of the gradients comes out.
 pub(super) type AdamStep = fn(&mut Adam, &[Tensor], f64) -> Tensor;
 
+/// What a step is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// The cells.
+    pub(super) input: &'a Input,
+    /// What chance decides.
+    pub(super) draws: &'a Draws,
+    /// What the plan says for this step.
+    pub(super) schedule: Schedule,
+}
+
 /// The parts of a step that engines compute in their own ways.
 pub(super) trait Sides {
     /// The basal latent alone, without a gradient.
     fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor;
 
     /// The full forward pass, and where it `learns` the update; returns the basal latent, detached.
-    fn autoencoder(
-        &self,
-        learner: &mut Learner,
-        input: &Input,
-        draws: &Draws,
-        learns: bool,
-        schedule: Schedule,
-        losses: &mut StepLosses,
-    ) -> Tensor;
+    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor;
 
     /// The update of the adversaries, from basal latents.
-    fn adversaries(
-        &self,
-        learner: &mut Learner,
-        basal: &Tensor,
-        input: &Input,
-        draws: &Draws,
-        schedule: Schedule,
-        losses: &mut StepLosses,
-    );
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses);
 }
 
 /// A step: whoever's turn it is by the schedule.
@@ -235,14 +231,15 @@ pub(super) fn turns(
     let plan = &learner.plan;
     // On batches that only the adversaries learn from, the original runs the decoder all the same.
     let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
+    let given = Given { input, draws, schedule };
     let mut losses = StepLosses::default();
     let basal = if autoencoder_learns || decodes {
-        sides.autoencoder(learner, input, draws, autoencoder_learns, schedule, &mut losses)
+        sides.autoencoder(learner, given, autoencoder_learns, &mut losses)
     } else {
         sides.basal(&learner.network, &input.cells, draws)
     };
     if guessing && schedule.adversaries_learn {
-        sides.adversaries(learner, &basal, input, draws, schedule, &mut losses);
+        sides.adversaries(learner, &basal, given, &mut losses);
     }
     losses
 }
@@ -262,18 +259,11 @@ impl Sides for Plain {
         tch::no_grad(|| network.basal(cells, Mode::Train, draws.noise.as_ref()).latent)
     }
 
-    fn autoencoder(
-        &self,
-        learner: &mut Learner,
-        input: &Input,
-        draws: &Draws,
-        learns: bool,
-        schedule: Schedule,
-        losses: &mut StepLosses,
-    ) -> Tensor {
+    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor {
         if learns && learner.plan.train.checkpointing {
-            return recomputed::autoencoder(learner, input, draws, schedule, losses);
+            return recomputed::autoencoder(learner, given, losses);
         }
+        let Given { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
         let latent = learner.network.latent(input, Mode::Train, draws);
         let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
@@ -292,19 +282,12 @@ impl Sides for Plain {
         parameters.extend(learner.doser_adam.parameters());
         let gradients = Tensor::run_backward(&[total], &parameters, false, false);
         let (autoencoder, doser) = gradients.split_at(autoencoder_count);
-        learner.autoencoder_learns((autoencoder, doser), schedule, losses);
+        learner.autoencoder_learns((autoencoder, doser), schedule, losses, Adam::step);
         basal
     }
 
-    fn adversaries(
-        &self,
-        learner: &mut Learner,
-        basal: &Tensor,
-        input: &Input,
-        draws: &Draws,
-        schedule: Schedule,
-        losses: &mut StepLosses,
-    ) {
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses) {
+        let Given { input, draws, schedule } = given;
         let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
         let total = match &verdict.penalty {
             Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,

@@ -2,7 +2,6 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::gradients::Gradients;
 use crate::{
     kernels::{
         layer::{
@@ -13,6 +12,7 @@ use crate::{
         sparse::{BlockedRows, Rows, SparseTimesDense, TransposedTimesDense},
     },
     model::{
+        gradients::Gradients,
         input::Cells,
         layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear},
         memory::{Number, numbers, numbers_mut},

@@ -4,12 +4,12 @@ use tch::Tensor;
 
 use super::{
     chain::{Entry, Pass, Seeds, linear_back},
-    gradients::Gradients,
     penalty::penalise,
 };
 use crate::model::{
     adversary::{Adversaries, Guesser, Verdict},
     draws::Mixup,
+    gradients::Gradients,
     input::Input,
     memory::Number,
 };

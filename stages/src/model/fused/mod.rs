@@ -10,26 +10,23 @@
 
 mod adam;
 mod chain;
-mod gradients;
 mod judges;
 mod penalty;
 
 use tch::{Device, Kind, Tensor};
 
-use self::{
-    chain::{Entry, Pass, Seeds, linear_back, log1p, rows},
-    gradients::Gradients,
-};
+use self::chain::{Entry, Pass, Seeds, linear_back, log1p, rows};
 use super::{
     decoder::Decoder,
     draws::Draws,
+    gradients::{Gradients, is_among},
     input::{Cells, Input},
     layers::{HiddenLayers, Linear},
     memory::{Number, numbers, numbers_mut},
     network::Network,
     optimiser::Adam,
     schedule::Schedule,
-    step::{Engine, Learner, Plain, Sides, StepLosses, turns},
+    step::{Engine, Given, Learner, Plain, Sides, StepLosses, turns},
 };
 use crate::{kernels::negative_binomial::NegativeBinomial, simd::widest};
 
@@ -80,15 +77,8 @@ impl<T: Number> Sides for Of<T> {
         network.encoder.of_hidden(encoded.output(), draws.noise.as_ref()).latent
     }
 
-    fn autoencoder(
-        &self,
-        learner: &mut Learner,
-        input: &Input,
-        draws: &Draws,
-        learns: bool,
-        schedule: Schedule,
-        losses: &mut StepLosses,
-    ) -> Tensor {
+    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor {
+        let Given { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
         let (network, mut seeds) = (&learner.network, Seeds::drawn());
         let encoded = encode::<T>(network, &input.cells, &mut seeds);
@@ -116,36 +106,25 @@ impl<T: Number> Sides for Of<T> {
                 false => adversaries.judge(basal, input, mixup, false),
             }
         });
-        let mut parameters = learner.autoencoder_adam.parameters();
-        parameters.extend(learner.doser_adam.parameters());
+        let parameters = [learner.autoencoder_adam.parameters(), learner.doser_adam.parameters()];
         // What is not differentiated automatically: those of the encoder come last.
+        let of_encoder = network.encoder.hidden().parameters();
         let others: Vec<&Tensor> =
-            parameters.iter().copied().filter(|parameter| !is_of(network.encoder.hidden(), parameter)).collect();
+            parameters.concat().into_iter().filter(|parameter| !is_among(parameter, &of_encoder)).collect();
         if let Some(slope) = found.add_others(&total, Some(&top), &others) {
             encoded.backward::<T>(slope, &mut found);
         }
         drop(encoded);
-        let plan = &learner.plan;
-        let rates = [plan.train.lr, plan.train.doser_lr].map(|rate| rate * schedule.rate);
-        for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(rates) {
-            let gradients = found.of(&adam.parameters());
-            losses.learned(adam, &gradients, rate, Adam::step_at_once::<T>);
-        }
+        let [autoencoder, doser] = parameters.map(|parameters| found.of(&parameters));
+        learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step_at_once::<T>);
         basal
     }
 
-    fn adversaries(
-        &self,
-        learner: &mut Learner,
-        basal: &Tensor,
-        input: &Input,
-        draws: &Draws,
-        schedule: Schedule,
-        losses: &mut StepLosses,
-    ) {
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses) {
         if !judges::can(&learner.adversaries) {
-            return Plain.adversaries(learner, basal, input, draws, schedule, losses);
+            return Plain.adversaries(learner, basal, given, losses);
         }
+        let Given { input, draws, schedule } = given;
         let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
         let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
         losses.judged(verdict);
@@ -153,13 +132,6 @@ impl<T: Number> Sides for Of<T> {
         let rate = plan.adv_lr * schedule.rate;
         losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
     }
-}
-
-fn is_of(layers: &HiddenLayers, parameter: &Tensor) -> bool {
-    layers.layers.iter().any(|(linear, norm)| {
-        let norm = norm.iter().flat_map(|norm| [&norm.weight, &norm.bias]);
-        [&linear.weight, &linear.bias].into_iter().chain(norm).any(|own| own.data_ptr() == parameter.data_ptr())
-    })
 }
 
 fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut Seeds) -> Pass<'a> {

@@ -7,16 +7,14 @@
 
 use tch::Tensor;
 
-use super::{
-    chain::{Pass, Step, width},
-    gradients::Gradients,
-};
+use super::chain::{Pass, Step, width};
 use crate::{
     kernels::{
         layer::CutBackward,
         penalty::{BatchNormDown, BatchNormUp, LayerNormDown, LayerNormUp},
     },
     model::{
+        gradients::Gradients,
         layers::{BatchNorm, Linear},
         memory::{Number, numbers, numbers_mut},
     },

@@ -12,6 +12,11 @@ fn key(parameter: &Tensor) -> usize {
     parameter.data_ptr() as usize
 }
 
+/// Whether a parameter is one of some others.
+pub(super) fn is_among(parameter: &Tensor, others: &[&Tensor]) -> bool {
+    others.iter().any(|other| key(other) == key(parameter))
+}
+
 impl Gradients {
     /// None yet.
     pub(super) fn none() -> Self {
