@@ -18,11 +18,15 @@ use crate::runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run
 
 #[cfg(feature = "torch")]
 pub mod choosing;
+#[cfg(feature = "torch")]
+pub mod embedding;
 pub mod ingesting;
 #[cfg(feature = "torch")]
 pub mod judging;
 #[cfg(feature = "torch")]
 pub mod predicting;
+#[cfg(feature = "torch")]
+pub mod responding;
 #[cfg(feature = "hdf5")]
 mod simulating;
 #[cfg(feature = "torch")]

@@ -60,7 +60,7 @@ fn means_are_a_row_a_condition() {
     let told = home.json("predict m s.atlas --out p.parquet");
     let table = read(&home.path("p.parquet"));
     let columns: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let labels = ["condition", "dose", "cell_type", "extrapolation", "source_cells"];
+    let labels = ["condition", "dose", "cell_type", "extrapolation", "source_cells", "distance"];
     assert_eq!(columns, [&labels[..], &["mean", "variance", "control_mean", "delta"]].concat());
     for column in ["mean", "variance", "control_mean", "delta"] {
         let kind = table.schema().field_with_name(column).unwrap().data_type().to_string();

@@ -88,7 +88,13 @@ pub(crate) enum Command {
     Train(Box<model::TrainArgs>),
     /// Predict cells under other conditions
     #[cfg(feature = "torch")]
-    Predict(model::PredictArgs),
+    Predict(Box<model::PredictArgs>),
+    /// Tell the latents of cells, or the embeddings of perturbations and covariates
+    #[cfg(feature = "torch")]
+    Embed(model::EmbedArgs),
+    /// Predict how genes respond to doses of a perturbation or a pair
+    #[cfg(feature = "torch")]
+    Response(model::ResponseArgs),
     /// Compare predictions with held-out cells and with baselines
     #[cfg(feature = "torch")]
     Evaluate(model::EvaluateArgs),

@@ -8,6 +8,8 @@ mod data;
 #[cfg(feature = "torch")]
 mod device;
 #[cfg(feature = "torch")]
+mod embed;
+#[cfg(feature = "torch")]
 mod evaluate;
 pub(crate) mod events;
 #[cfg(feature = "torch")]
@@ -17,6 +19,8 @@ mod inspect;
 mod predict;
 #[cfg(feature = "torch")]
 mod report;
+#[cfg(feature = "torch")]
+mod response;
 mod show;
 pub(crate) mod signals;
 #[cfg(feature = "torch")]
@@ -70,7 +74,11 @@ fn run_with(cli: Cli, resources: Resources) -> Result<()> {
         #[cfg(feature = "torch")]
         Command::Train(args) => train::train(*args, &context),
         #[cfg(feature = "torch")]
-        Command::Predict(args) => predict::predict(args, &context),
+        Command::Predict(args) => predict::predict(*args, &context),
+        #[cfg(feature = "torch")]
+        Command::Embed(args) => embed::embed(&args, &context),
+        #[cfg(feature = "torch")]
+        Command::Response(args) => response::response(&args, &context),
         #[cfg(feature = "torch")]
         Command::Evaluate(args) => evaluate::evaluate(args, &context),
         #[cfg(feature = "torch")]

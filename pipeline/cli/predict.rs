@@ -2,19 +2,21 @@
 
 use perturbine::{
     Error, Model, Prediction, Query, Request, Result,
-    flows::predicting::{Output, own_split},
+    flows::predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
     memory::PeakMemory,
 };
 use serde_json::json;
 use stages::{
     groups::Selector,
-    query::{BatchChoice, OnUnknown, OnUnseen},
+    query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     split::{Part, Split},
 };
 
 use super::{
     Context,
-    args::model::{LayoutArg, OnUnknownArg, OnUnseenArg, OutputArg, PredictArgs},
+    args::model::{
+        LayoutArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg, PredictArgs, TermsArgs,
+    },
     device::device,
     show::bytes,
 };
@@ -59,6 +61,7 @@ pub(super) fn predict(args: PredictArgs, context: &Context) -> Result<()> {
 pub(super) fn output_of(args: &PredictArgs) -> Output {
     match (args.output, args.layout) {
         (OutputArg::Cells, _) => Output::Cells,
+        (OutputArg::Latent, _) => Output::Latent,
         (OutputArg::Means, LayoutArg::Wide) => Output::WideMeans,
         (OutputArg::Means, LayoutArg::Long) => Output::LongMeans,
     }
@@ -87,9 +90,16 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
             OnUnseenArg::Skip => OnUnseen::Skip,
             OnUnseenArg::Embedding => OnUnseen::Embedding,
         },
+        matching: args.matching.as_deref().map(names),
         no_control: match args.no_control {
-            OnUnknownArg::Error => OnUnknown::Error,
-            OnUnknownArg::Skip => OnUnknown::Skip,
+            OnNoControlArg::Error => OnNoControl::Error,
+            OnNoControlArg::Skip => OnNoControl::Skip,
+            OnNoControlArg::Borrow => OnNoControl::Borrow,
+        },
+        unseen_covariate: match args.unseen_covariate {
+            OnUnseenCovariateArg::Error => OnUnseenCovariate::Error,
+            OnUnseenCovariateArg::Nearest => OnUnseenCovariate::Nearest,
+            OnUnseenCovariateArg::Mean => OnUnseenCovariate::Mean,
         },
         batch: match args.batch.as_str() {
             "source" => BatchChoice::Source,
@@ -99,5 +109,45 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
         },
         cells_per_condition: args.cells_per_condition,
     };
-    Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())
+    let wide = matches!(output_of(args), Output::WideMeans | Output::Cells);
+    if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
+        let hint = "add --layout long, or --genes deg";
+        return Err(Error::usage(
+            "--top chooses genes for each condition, but a wide table has the same for all",
+            hint,
+        ));
+    }
+    let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
+    prediction.in_terms(&terms(&args.terms)?)
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn terms(args: &TermsArgs) -> Result<Terms> {
+    let library = match args.library.as_str() {
+        "source" => Library::Source,
+        "median" => Library::Median,
+        number => Library::Of(number.parse().map_err(|_| {
+            Error::usage(format!("`{number}` is no library"), "write --library source, median or a number of counts")
+        })?),
+    };
+    Ok(Terms {
+        scale: args.output_scale.map(|scale| match scale {
+            OutputScaleArg::Counts => OutputScale::Counts,
+            OutputScaleArg::Cp10k => OutputScale::Cp10k,
+            OutputScaleArg::Log1pCp10k => OutputScale::Log1pCp10k,
+            OutputScaleArg::Values => OutputScale::Values,
+        }),
+        library,
+        samples: args.samples,
+        seed: args.seed,
+        genes: match args.genes.as_deref() {
+            None => GenesTold::All,
+            Some("deg") => GenesTold::Differential,
+            Some(file) => GenesTold::Listed(file.into()),
+        },
+        top: args.top,
+    })
 }

@@ -1,25 +1,30 @@
 //! `read → batch → predict`, and from there to the caller or into Parquet files.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+mod terms;
+
+use std::{collections::HashMap, num::NonZeroUsize, path::Path, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Error, Result,
-    arrow::{ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, long_means_schema, means_schema},
-    atlas::ValueKind,
+    arrow::{
+        ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, latents_schema, long_means_schema, means_schema,
+    },
     batch::{BatchPlan, Role},
 };
 use stages::{
     atlas::Atlas,
     phase::Phase,
-    predict::{PredictCells, PredictMeans, Readout, TargetMeans, batch_size, long_means_rows, means_rows},
+    predict::{PredictCells, PredictLatents, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows},
     profiles::Rows,
     publish::{Publish, Published},
-    query::{Jobs, Query, Request},
+    query::{Job, Jobs, Query, Request},
     saved::Model,
     split::Split,
 };
 
+use self::terms::Checked;
+pub use self::terms::{GenesTold, Library, OutputScale, Terms};
 use super::{Resources, completed, rows};
 use crate::runtime::{Pipeline, Report};
 
@@ -33,6 +38,8 @@ pub enum Output {
     LongMeans,
     /// A row a source cell and condition.
     Cells,
+    /// The same of latents.
+    Latent,
 }
 
 /// Predictions that are ready to start.
@@ -41,6 +48,7 @@ pub struct Prediction {
     atlas: Atlas,
     model: Model,
     jobs: Jobs,
+    terms: Checked,
     resources: Resources,
 }
 
@@ -70,7 +78,16 @@ impl Prediction {
                 "nothing is held out, missing or observed that it could mean",
             ));
         }
-        Ok(Self { atlas, model: model.again()?, jobs, resources })
+        Ok(Self { atlas, model: model.again()?, jobs, terms: Checked::of(&model.card), resources })
+    }
+
+    /// The same, told in other terms than the model's own.
+    ///
+    /// # Errors
+    /// Terms that don't fit the model, genes that are not the model's, a file of genes that can't be read.
+    pub fn in_terms(mut self, terms: &Terms) -> Result<Self> {
+        self.terms = Checked::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
+        Ok(self)
     }
 
     /// What will be predicted, and what will be skipped.
@@ -85,22 +102,22 @@ impl Prediction {
         let card = &self.model.card;
         let covariates: Vec<String> =
             card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone()).collect();
-        let scale = match card.values {
-            ValueKind::Counts => "counts",
-            ValueKind::Continuous => "values",
-        };
-        let genes_text = serde_json::Value::from(card.genes.clone()).to_string();
-        let metadata = HashMap::from([
-            (GENES_KEY.to_owned(), genes_text),
-            (SCALE_KEY.to_owned(), scale.to_owned()),
+        let mut metadata = HashMap::from([
             (MODEL_KEY.to_owned(), card.weights.clone()),
             (ATLAS_KEY.to_owned(), self.atlas.manifest().checksum.clone()),
         ]);
-        let genes = i32::try_from(card.genes.len()).unwrap_or(i32::MAX);
+        if output != Output::Latent {
+            metadata.insert(GENES_KEY.to_owned(), serde_json::Value::from(self.terms.genes.clone()).to_string());
+            metadata.insert(SCALE_KEY.to_owned(), self.terms.scale.name().to_owned());
+        }
+        let genes = i32::try_from(self.terms.genes.len()).unwrap_or(i32::MAX);
         match output {
             Output::WideMeans => means_schema(&covariates, genes, metadata),
             Output::LongMeans => long_means_schema(&covariates, metadata),
             Output::Cells => cells_schema(&covariates, genes, metadata),
+            Output::Latent => {
+                latents_schema(&covariates, i32::try_from(card.config.model.n_latent).unwrap_or(i32::MAX), metadata)
+            }
         }
     }
 
@@ -110,29 +127,37 @@ impl Prediction {
         self.resources.held_bytes(&self.atlas)
     }
 
+    /// The road to means alone, and the jobs that they are of.
+    pub(super) fn means(self) -> (Arc<Vec<Job>>, Pipeline<TargetMeans>) {
+        let jobs = Arc::clone(&self.jobs.jobs);
+        let source = source_rows(&self.atlas, &self.jobs, &self.resources);
+        let predict = PredictMeans::new(self.model, Arc::clone(&jobs), self.terms.reading);
+        (jobs, source.then("predict", predict))
+    }
+
     /// The road to record batches.
     ///
     /// # Errors
     /// None that [`Prediction::prepare`] did not find.
     pub fn pipeline(self, output: Output) -> Result<Pipeline<RecordBatch>> {
         let schema = self.schema(output);
-        let jobs = Arc::clone(&self.jobs.jobs);
-        let Self { atlas, model, resources, jobs: resolved } = self;
+        if matches!(output, Output::WideMeans | Output::LongMeans) {
+            let (genes, most) = (self.terms.genes.clone(), self.terms.most_rows);
+            let (jobs, means) = self.means();
+            return Ok(means.map("rows", NonZeroUsize::MIN, move |means: TargetMeans| {
+                let target = &jobs[means.job].targets[means.target];
+                match output {
+                    Output::LongMeans => long_means_rows(&schema, &genes, most, target, &means),
+                    _ => means_rows(&schema, target, &means),
+                }
+            }));
+        }
+        let Self { atlas, model, resources, terms, jobs: resolved } = self;
+        let jobs = Arc::clone(&resolved.jobs);
         let source = source_rows(&atlas, &resolved, &resources);
         Ok(match output {
-            Output::Cells => source.then("predict", PredictCells::new(model, jobs, atlas, schema)),
-            Output::WideMeans | Output::LongMeans => {
-                let genes = model.card.genes.clone();
-                let predict = PredictMeans::new(model, Arc::clone(&jobs), Readout::Expected);
-                source.then("predict", predict).map("rows", std::num::NonZeroUsize::MIN, move |means: TargetMeans| {
-                    let target = &jobs[means.job].targets[means.target];
-                    if output == Output::LongMeans {
-                        long_means_rows(&schema, &genes, target, &means)
-                    } else {
-                        means_rows(&schema, target, &means)
-                    }
-                })
-            }
+            Output::Latent => source.then("predict", PredictLatents::new(model, jobs, atlas, schema)),
+            _ => source.then("predict", PredictCells::new(model, jobs, atlas, schema, terms.reading)),
         })
     }
 }

@@ -109,6 +109,7 @@ fn labels(covariates: &[String]) -> Vec<Field> {
 pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
     fields.push(Field::new("source_cells", DataType::UInt64, false));
+    fields.push(Field::new("distance", DataType::Float32, false));
     fields.extend(["mean", "variance", "control_mean", "delta"].map(|name| per_gene(name, genes)));
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
@@ -118,9 +119,54 @@ pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String,
 pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
     fields.push(Field::new("source_cells", DataType::UInt64, false));
+    fields.push(Field::new("distance", DataType::Float32, false));
     fields.push(Field::new("gene", DataType::Utf8, false));
     fields.extend(["mean", "variance", "control_mean", "delta"].map(|name| Field::new(name, DataType::Float32, false)));
     Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// Latents of predicted cells: a row a source cell and condition.
+#[must_use]
+pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
+    let mut fields =
+        vec![Field::new("cell", DataType::Utf8, false), Field::new("source_condition", DataType::Utf8, false)];
+    fields.extend(labels(covariates));
+    fields.extend(["basal", "corrected", "after"].map(|name| per_gene(name, latent)));
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// Latents of cells as they are: a row a cell; what the model can't tell, since it does not know the condition or a covariate
+/// value, is null.
+#[must_use]
+pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let mut fields = vec![text("cell"), text("condition"), text("dose")];
+    fields.extend(covariates.iter().map(|name| text(name)));
+    fields.push(per_gene("basal", latent));
+    fields.extend(["corrected", "after"].map(|name| per_gene(name, latent).with_nullable(true)));
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// An embedding table: a row a perturbation, or a row a covariate value. `similarity` is the cosine of the angle to every
+/// perturbation, or to every value of the same covariate, in the order of the rows; null where one of the two is zero.
+#[must_use]
+pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let mut fields = if of_covariates { vec![text("covariate"), text("value")] } else { vec![text("perturbation")] };
+    fields.push(per_gene("embedding", latent));
+    let cosine = Field::new("item", DataType::Float32, true);
+    fields.push(Field::new("similarity", DataType::List(Arc::new(cosine)), false));
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// A dose response: a row a covariate combination, dose and gene. `change` is `mean` less `control`, both predicted.
+#[must_use]
+pub fn response_schema(covariates: &[String]) -> SchemaRef {
+    let mut fields = labels(covariates);
+    fields.push(Field::new("distance", DataType::Float32, false));
+    fields.push(Field::new("gene", DataType::Utf8, false));
+    fields.extend(["mean", "control", "change"].map(|name| Field::new(name, DataType::Float32, false)));
+    Arc::new(Schema::new(fields))
 }
 
 /// Predicted cells: a row a source cell and condition.
@@ -153,6 +199,7 @@ mod tests {
                 "cell_type: Utf8".into(),
                 "extrapolation: Utf8".into(),
                 "source_cells: UInt64".into(),
+                "distance: Float32".into(),
                 format!("mean: {list}"),
                 format!("variance: {list}"),
                 format!("control_mean: {list}"),

@@ -48,6 +48,68 @@ pub struct DifferentialGene {
     pub change: f32,
 }
 
+/// What the controls of some covariates are like on average.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlMeans {
+    /// Their covariates.
+    pub covariates: BTreeMap<String, String>,
+    /// How many they are.
+    pub cells: u64,
+    /// The mean of each gene of the atlas: of log(1 + count) for counts, of the values else.
+    pub mean: Vec<f32>,
+}
+
+/// The mean controls of each covariate combination of an atlas.
+///
+/// # Errors
+/// A file that can't be read, an atlas without statistics or with too many groups for them to be told apart by covariates.
+pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
+    let none = |what: &str| {
+        let place = atlas.path().display().to_string();
+        Error::data(place, what, "ingest the cells anew, with fewer covariates if need be")
+    };
+    if !atlas.manifest().files.contains_key(files::STATISTICS) {
+        return Err(none("the atlas has no statistics"));
+    }
+    let path = atlas.path().join(files::STATISTICS);
+    let bad = |what: String| Error::damaged(&path, what);
+    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
+    let covariates = &atlas.manifest().covariates;
+    if builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean)
+        && !covariates.is_empty()
+    {
+        return Err(none("its statistics don't tell covariates apart: there are too many groups"));
+    }
+    // Condition and dose, the covariates, then control, cells, five numbers of the libraries, and the means.
+    let (is_control, cells, mean) = (2 + covariates.len(), 3 + covariates.len(), 9 + covariates.len());
+    let mask = ProjectionMask::roots(builder.parquet_schema(), (2..=cells).chain([mean]));
+    let reader = builder.with_projection(mask).with_batch_size(256).build().map_err(|error| bad(error.to_string()))?;
+    let mut groups = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|error| bad(error.to_string()))?;
+        let read = |row: usize| {
+            let text = |at: usize| Some(batch.columns().get(at)?.as_string_opt::<i32>()?.value(row).to_owned());
+            let means = batch.columns().last()?.as_fixed_size_list_opt()?.value(row);
+            Some(ControlMeans {
+                covariates: covariates
+                    .iter()
+                    .enumerate()
+                    .map(|(at, covariate)| Some((covariate.name.clone(), text(at)?)))
+                    .collect::<Option<_>>()?,
+                cells: batch.columns().get(cells - 2)?.as_primitive_opt::<UInt64Type>()?.value(row),
+                mean: means.as_primitive_opt::<Float32Type>()?.values().to_vec(),
+            })
+        };
+        let controls = batch.columns().get(is_control - 2).and_then(|column| column.as_boolean_opt());
+        let controls = controls.ok_or_else(|| bad("a column is missing".into()))?;
+        for row in (0..batch.num_rows()).filter(|row| controls.value(*row)) {
+            groups.push(read(row).ok_or_else(|| bad("a column is missing".into()))?);
+        }
+    }
+    Ok(groups)
+}
+
 /// The groups of an atlas, with so many differential genes at most; none where the atlas has no statistics.
 ///
 /// # Errors

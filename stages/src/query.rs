@@ -5,6 +5,7 @@
 mod extrapolation;
 pub mod jobs;
 mod names;
+mod nearest;
 mod resolve;
 
 use std::{collections::BTreeMap, num::NonZeroU64, path::Path};
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
-    jobs::{BatchTerm, Job, Jobs, Target},
+    jobs::{CovariateTerm, Job, Jobs, Target},
 };
 use crate::groups::Selector;
 
@@ -79,14 +80,28 @@ pub enum BatchChoice {
     Value(String),
 }
 
-/// What to do with what there is nothing of.
+/// What to do for a covariate combination that has no cells to start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnUnknown {
+pub enum OnNoControl {
     /// Refuse the whole query.
     #[default]
     Error,
     /// Skip the request, and say so.
     Skip,
+    /// Start from the cells of the combinations that share most covariate values with it.
+    Borrow,
+}
+
+/// What stands for a covariate value that the model was not trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnseenCovariate {
+    /// Nothing: refuse the whole query.
+    #[default]
+    Error,
+    /// The trained value whose controls correlate best with its own, by the atlas's statistics.
+    Nearest,
+    /// The mean of the embeddings of all trained values.
+    Mean,
 }
 
 /// A prediction that was asked for.
@@ -100,8 +115,12 @@ pub struct Query {
     pub unseen: OnUnseen,
     /// Which batch to predict for.
     pub batch: BatchChoice,
+    /// Covariates that source cells must share with what is predicted; all where nothing is said.
+    pub matching: Option<Vec<String>>,
     /// Covariate combinations without source cells.
-    pub no_control: OnUnknown,
+    pub no_control: OnNoControl,
+    /// Covariate values that were not trained on.
+    pub unseen_covariate: OnUnseenCovariate,
     /// Source cells of a covariate combination at most, evenly spread; all where nothing is said.
     pub cells_per_condition: Option<NonZeroU64>,
 }

@@ -1,6 +1,9 @@
 //! What can be asked of models.
 
-use std::{num::NonZeroU64, path::PathBuf};
+use std::{
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 use schemas::config::GeneChoice;
@@ -95,9 +98,15 @@ pub(crate) struct PredictArgs {
     /// What to do with perturbations the model was not trained on
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) unseen: OnUnseenArg,
+    /// Covariates that source cells must share with what is predicted, as in plate,donor [default: all]
+    #[arg(long = "match", value_name = "a,b")]
+    pub(in crate::cli) matching: Option<String>,
     /// What to do with covariates that no source cell has
     #[arg(long, value_enum, default_value = "error")]
-    pub(in crate::cli) no_control: OnUnknownArg,
+    pub(in crate::cli) no_control: OnNoControlArg,
+    /// What stands for covariate values the model was not trained on
+    #[arg(long, value_enum, default_value = "error")]
+    pub(in crate::cli) unseen_covariate: OnUnseenCovariateArg,
     /// The batch to predict for: source (that of the cells it starts from), average (of all), none, or one by name
     #[arg(long, value_name = "source|average|none|VALUE", default_value = "source")]
     pub(in crate::cli) batch: String,
@@ -107,6 +116,8 @@ pub(crate) struct PredictArgs {
     /// The split that `ood` means [default: the model's own]
     #[arg(long)]
     pub(in crate::cli) split: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) terms: TermsArgs,
     /// Say what would be predicted, and write nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
@@ -123,6 +134,46 @@ pub(in crate::cli) enum OutputArg {
     Means,
     /// Every cell
     Cells,
+    /// The latents of every cell: basal, corrected (without the batch) and after
+    Latent,
+}
+
+/// In which terms predictions are told
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TermsArgs {
+    /// The genes to tell: those that a file names, one a line, or those that set the conditions apart from their controls in
+    /// the atlas [default: all]
+    #[arg(long, value_name = "FILE|deg")]
+    pub(in crate::cli) genes: Option<String>,
+    /// Genes of each condition at most: with `--genes deg` its surest ones [default: 50], else, in long tables, those with the
+    /// largest predicted change
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) top: Option<NonZeroUsize>,
+    /// What a predicted cell's counts add up to: those of its source cell, the median of the source cells, or a number
+    #[arg(long, value_name = "source|median|N", default_value = "source")]
+    pub(in crate::cli) library: String,
+    /// What the numbers are [default: the model's own, counts or values]
+    #[arg(long, value_enum)]
+    pub(in crate::cli) output_scale: Option<OutputScaleArg>,
+    /// Draws of each cell's latent, averaged, for variational models [default: its mean]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) samples: Option<NonZeroU32>,
+    /// Decides the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum OutputScaleArg {
+    /// Counts
+    Counts,
+    /// Counts per ten thousand
+    Cp10k,
+    /// log(1 + counts per ten thousand)
+    #[value(name = "log1p_cp10k")]
+    Log1pCp10k,
+    /// The continuous values of the atlas
+    Values,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -144,11 +195,79 @@ pub(in crate::cli) enum OnUnseenArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(in crate::cli) enum OnUnknownArg {
+pub(in crate::cli) enum OnNoControlArg {
     /// Refuse
     Error,
     /// Skip, and say so
     Skip,
+    /// Start from the cells that share most covariates
+    Borrow,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum OnUnseenCovariateArg {
+    /// Nothing: refuse
+    Error,
+    /// The trained value whose controls are most like its own
+    Nearest,
+    /// The mean of all trained values
+    Mean,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EmbedArgs {
+    /// The model
+    pub(in crate::cli) model: PathBuf,
+    /// The atlas whose cells to embed; not needed for embedding tables
+    pub(in crate::cli) atlas: Option<PathBuf>,
+    /// A folder of Parquet files, or one file where the name ends in .parquet
+    #[arg(long)]
+    pub(in crate::cli) out: PathBuf,
+    /// What to embed
+    #[arg(long, value_enum, default_value = "cells")]
+    pub(in crate::cli) of: EmbedArg,
+    /// Where the network computes: auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub(in crate::cli) device: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum EmbedArg {
+    /// Every cell as it is: basal, corrected (without the batch) and after
+    Cells,
+    /// The embedding table of the perturbations, and how alike they are
+    Perturbations,
+    /// The embedding tables of the covariates
+    Covariates,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ResponseArgs {
+    /// The model
+    pub(in crate::cli) model: PathBuf,
+    /// The atlas whose controls to start from
+    pub(in crate::cli) atlas: PathBuf,
+    /// A perturbation, or a pair as in A+B
+    #[arg(long)]
+    pub(in crate::cli) condition: String,
+    /// First dose, last dose and step, or doses separated by commas; once for both of a pair, or once for each
+    #[arg(long, value_name = "FIRST:LAST:STEP|a,b", default_value = "0:1:0.1")]
+    pub(in crate::cli) doses: Vec<String>,
+    /// Cells to start from, as in 'cell_type=B' [default: the controls of each covariate combination]
+    #[arg(long)]
+    pub(in crate::cli) from: Option<String>,
+    /// Source cells of each covariate combination at most
+    #[arg(long, default_value = "256")]
+    pub(in crate::cli) cells_per_condition: NonZeroU64,
+    /// Genes to tell: those whose prediction changes most over all doses, or those that a file names
+    #[arg(long, value_name = "N|FILE", default_value = "10")]
+    pub(in crate::cli) genes: GeneChoice,
+    /// Write the curves to a .parquet file, too: a row a dose and gene
+    #[arg(long, value_name = "FILE.parquet")]
+    pub(in crate::cli) out: Option<PathBuf>,
+    /// Where the network computes: auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub(in crate::cli) device: String,
 }
 
 #[derive(Args, Debug)]

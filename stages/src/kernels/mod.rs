@@ -7,6 +7,7 @@
 //! float64, so that their error does not grow with their length. A kernel runs on the thread that calls it.
 
 pub(crate) mod adam;
+pub(crate) mod expected;
 pub(crate) mod layer;
 pub(crate) mod log1p;
 pub(crate) mod negative_binomial;

@@ -102,7 +102,7 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
         let scale = T::of(-1.0 / cells.count() as f64);
         for (at, logits) in logits.chunks_exact_mut(genes).enumerate() {
             let [by_theta] = by_theta.next_row();
-            let share = softmax::<T, W>(logits, bias, library[at], &mut scratch);
+            let share = softmax::<T, W>(logits, bias, library[at], &mut scratch.mean);
             on_all_genes::<T, W>(logits, &of_genes, &mut scratch, by_theta);
             total += sum(&scratch.terms);
             total += on_non_zeros::<T, W>(cells.row(at), logits, &of_genes, &mut scratch, by_theta);
@@ -123,14 +123,14 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
     }
 }
 
-/// Puts a row's means into the scratch; returns what turns a mean into its share of the library.
+/// Puts a row's means into `mean`, and its whole logits into `logits`; returns what turns a mean into its share of the library.
 #[inline(always)]
-fn softmax<T: Real, W: Way>(logits: &mut [T], bias: &[T], library: T, scratch: &mut Scratch<T>) -> f64 {
+pub(super) fn softmax<T: Real, W: Way>(logits: &mut [T], bias: &[T], library: T, mean: &mut [T]) -> f64 {
     for (logit, bias) in logits.iter_mut().zip(bias) {
         *logit += *bias;
     }
     let most = largest(logits);
-    let mean = &mut scratch.mean[..logits.len()];
+    let mean = &mut mean[..logits.len()];
     for (mean, logit) in mean.iter_mut().zip(&*logits) {
         *mean = (*logit - most).exp_of_negative::<W>();
     }

@@ -151,6 +151,12 @@ impl Network {
         self.perturbations.fill(table, vocabulary);
     }
 
+    /// The embeddings of all trained perturbations, before any dose: padding and control first, `[vocabulary, latent]`.
+    #[must_use]
+    pub fn perturbation_table(&self) -> Tensor {
+        self.perturbations.table()
+    }
+
     /// Which of the covariates is the batch.
     #[must_use]
     pub fn batch_at(&self) -> Option<usize> {

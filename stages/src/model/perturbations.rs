@@ -105,6 +105,11 @@ impl Perturbations {
         sum
     }
 
+    /// Embeddings of all that were trained on, padding and control first, `[vocabulary, latent]`.
+    pub(super) fn table(&self) -> Tensor {
+        self.embeddings(&Tensor::arange(self.names, (Kind::Int64, self.response.beta.device())))
+    }
+
     /// Embeddings of codes `[n]`, `[n, latent]`.
     fn embeddings(&self, codes: &Tensor) -> Tensor {
         match &self.embedding {

@@ -1,10 +1,10 @@
 //! Predictions in terms of a model and an atlas: what to predict, and from which cells.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
 
-use super::{Extrapolation, OnUnknown, OnUnseen, Query, Skipped, resolve::Resolver};
+use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
 use crate::{
     atlas::Atlas,
     groups::Groups,
@@ -27,31 +27,28 @@ pub struct Target {
     pub parts: Vec<(u32, f64)>,
     /// The value of every covariate.
     pub covariates: Vec<String>,
-    /// The model's codes of them.
-    pub covariate_codes: Vec<u32>,
-    /// What the batch, if it is one of the covariates, adds.
-    pub batch: BatchTerm,
+    /// What each of them adds to the latent.
+    pub terms: Vec<CovariateTerm>,
     /// How far it goes.
     pub extrapolation: Extrapolation,
 }
 
-/// What the batch adds to the latent of a prediction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BatchTerm {
-    /// The embedding of its value.
-    #[default]
-    Own,
+/// What a covariate adds to the latent of a prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CovariateTerm {
+    /// The embedding of the value with this code in the model's vocabulary.
+    Value(u32),
     /// The mean of the embeddings of all values.
-    Average,
+    Mean,
     /// Nothing.
-    LeftOut,
+    Nothing,
 }
 
 /// Source cells, and the targets that are predicted from them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// The source cells' covariate codes in the atlas.
-    pub context: Vec<u32>,
+    /// The covariate combinations of the source cells, by their codes in the atlas.
+    pub contexts: Vec<Vec<u32>>,
     /// How many source cells there are.
     pub source_cells: u64,
     /// What to predict.
@@ -99,7 +96,7 @@ impl Jobs {
             ));
         }
         let mut resolver = Resolver::new(card, atlas, &is_source, embedded);
-        resolver.set_batch(&query.batch)?;
+        resolver.lay_down(query)?;
         let groups = Groups::of(atlas, split);
         for request in &query.to {
             resolver.add(request, query, &groups)?;
@@ -134,16 +131,17 @@ impl Jobs {
         for at in (0..groups.all().len()).filter(is_judged) {
             let group = &groups.all()[at];
             let Some((source_cells, control, target)) = resolver.judged(group) else { continue };
-            let has_room = |job: &Job| job.context == group.covariates && job.targets.len() < TARGETS_PER_JOB;
+            let contexts = vec![group.covariates.clone()];
+            let has_room = |job: &Job| job.contexts == contexts && job.targets.len() < TARGETS_PER_JOB;
             let job = jobs.iter().position(has_room).unwrap_or_else(|| {
-                jobs.push(Job { context: group.covariates.clone(), source_cells, targets: vec![control] });
+                jobs.push(Job { contexts, source_cells, targets: vec![control] });
                 groups_of.push(vec![None]);
                 jobs.len() - 1
             });
             jobs[job].targets.push(target);
             groups_of[job].push(Some(at));
         }
-        let (_, skipped) = resolver.finish(OnUnknown::Skip)?;
+        let (_, skipped) = resolver.finish(OnNoControl::Skip)?;
         Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX }, groups_of))
     }
 
@@ -159,15 +157,23 @@ impl Jobs {
         self.jobs.iter().map(|job| job.source_cells.min(self.most_cells) * job.targets.len() as u64).sum()
     }
 
+    /// Cells that any prediction may start from, ascending; where there are too many, evenly spread ones.
+    #[must_use]
+    pub fn any_source_cells(&self, atlas: &Atlas, most: u64) -> Vec<CellIndex> {
+        let all = || (0..atlas.cells()).map(CellIndex).filter(|cell| (self.is_source)(*cell));
+        let step = (all().count() as u64).div_ceil(most.max(1)).max(1);
+        all().step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect()
+    }
+
     /// The source cells of a job, ascending; where there are too many, evenly spread ones.
     pub fn source_cells(&self, job: usize, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
-        let Job { context, source_cells, .. } = &self.jobs[job];
-        let (context, all, wanted) =
-            (context.clone(), u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
+        let Job { contexts, source_cells, .. } = &self.jobs[job];
+        let (all, wanted) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
+        let contexts: HashSet<Vec<u32>> = contexts.iter().cloned().collect();
         let (atlas, is_source) = (atlas.clone(), Arc::clone(&self.is_source));
         let of_job = (0..atlas.cells())
             .map(CellIndex)
-            .filter(move |cell| atlas.covariates(*cell) == context && is_source(*cell));
+            .filter(move |cell| contexts.contains(atlas.covariates(*cell)) && is_source(*cell));
         // The n-th cell is taken whenever n·wanted/all steps over an integer.
         let taken = move |n: &usize| (*n as u128 * wanted) / all != ((*n as u128 + 1) * wanted) / all;
         of_job.enumerate().filter(move |(n, _)| taken(n)).map(|(_, cell)| cell)
@@ -175,7 +181,7 @@ impl Jobs {
 }
 
 /// Covariates must be the model's, in its order: their codes are compared by place.
-fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
+pub(crate) fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
     let names = |covariates: &[schemas::conditions::Covariate]| {
         covariates.iter().map(|covariate| covariate.name.clone()).collect::<Vec<_>>()
     };

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use schemas::{
     Error, Result,
-    conditions::{dose_label, parse},
+    conditions::{Covariate, dose_label, parse},
 };
 
-use super::{BatchTerm, Target, extrapolation::Trained};
+use super::{CovariateTerm, OnUnseenCovariate, Target, extrapolation::Trained, nearest::NearestValues};
 use crate::{atlas::Atlas, saved::Card};
 
 /// A model's names, ready to be looked up.
@@ -22,6 +22,9 @@ pub(super) struct Names<'a> {
     trained: Trained,
     /// Whether perturbations that have a row in the table of embeddings, and nothing else, are known.
     embedded: bool,
+    /// What stands for covariate values that were not trained on.
+    pub(super) unseen_covariate: OnUnseenCovariate,
+    nearest: NearestValues<'a>,
 }
 
 /// A condition in a model's codes, in the order in which it is written.
@@ -32,7 +35,7 @@ pub(super) struct Coded {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(card: &'a Card, atlas: &Atlas, embedded: bool) -> Self {
+    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, embedded: bool) -> Self {
         let vocabulary = &card.vocabulary;
         let codes: HashMap<&str, u32> =
             (1_u32..).zip(&vocabulary.perturbations[1..]).map(|(code, name)| (name.as_str(), code)).collect();
@@ -52,7 +55,16 @@ impl<'a> Names<'a> {
                 known.push(group.doses.clone());
             }
         }
-        Self { card, codes, spelled, doses, trained: Trained::new(vocabulary), embedded }
+        Self {
+            card,
+            codes,
+            spelled,
+            doses,
+            trained: Trained::new(vocabulary),
+            embedded,
+            unseen_covariate: OnUnseenCovariate::Error,
+            nearest: NearestValues::new(atlas),
+        }
     }
 
     /// Reads a condition's name and, where it is given, its dose.
@@ -96,25 +108,23 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// A condition as it is written.
+    pub(super) fn spelt(&self, coded: &Coded) -> String {
+        let vocabulary = &self.card.vocabulary;
+        let written: Vec<&str> = coded.codes.iter().map(|code| vocabulary.name(*code)).collect();
+        if written.is_empty() { vocabulary.perturbations[1].clone() } else { written.join(&self.card.rules.delimiter) }
+    }
+
     /// A condition at its doses, in covariates.
     ///
     /// # Errors
-    /// Covariate values that were not trained on.
+    /// Covariate values that were not trained on, where nothing is to stand for them.
     pub(super) fn target(&self, coded: &Coded, covariates: Vec<String>) -> Result<Target> {
         let Self { card, .. } = self;
-        let mut covariate_codes = Vec::new();
-        for (value, covariate) in covariates.iter().zip(&card.vocabulary.covariates) {
-            let known = || covariate.values.iter().map(String::as_str);
-            covariate_codes
-                .push(covariate.code(value).ok_or_else(|| Error::unknown("covariate value", value, known()))?);
-        }
+        let named = covariates.iter().zip(&card.vocabulary.covariates);
+        let terms = named.map(|(value, covariate)| self.term(covariate, value)).collect::<Result<_>>()?;
         let doses = coded.doses.clone().unwrap_or_else(|| vec![1.0; coded.codes.len()]);
-        let written: Vec<&str> = coded.codes.iter().map(|code| card.vocabulary.name(*code)).collect();
-        let condition = if written.is_empty() {
-            card.vocabulary.perturbations[1].clone()
-        } else {
-            written.join(&card.rules.delimiter)
-        };
+        let condition = self.spelt(coded);
         let dose = dose_label(&doses, &card.rules.delimiter);
         let mut parts: Vec<(u32, f64)> = if card.vocabulary.doses_as_written {
             sorted(&coded.codes).into_iter().zip(doses).collect()
@@ -126,7 +136,21 @@ impl<'a> Names<'a> {
         if parts.is_empty() {
             parts.push((1, 1.0));
         }
-        Ok(Target { condition, dose, parts, covariates, covariate_codes, batch: BatchTerm::Own, extrapolation })
+        Ok(Target { condition, dose, parts, covariates, terms, extrapolation })
+    }
+
+    /// What a covariate value adds.
+    fn term(&self, covariate: &Covariate, value: &str) -> Result<CovariateTerm> {
+        let unknown = || Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str));
+        match (covariate.code(value), self.unseen_covariate) {
+            (Some(code), _) => Ok(CovariateTerm::Value(code)),
+            (None, OnUnseenCovariate::Error) => Err(unknown()),
+            (None, OnUnseenCovariate::Mean) => Ok(CovariateTerm::Mean),
+            (None, OnUnseenCovariate::Nearest) => {
+                let nearest = self.nearest.of(covariate, value)?;
+                covariate.code(&nearest).map(CovariateTerm::Value).ok_or_else(unknown)
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use schemas::{
 };
 
 use super::{
-    BatchChoice, BatchTerm, Job, OnUnknown, OnUnseen, Query, Request, Skipped, Target,
+    BatchChoice, CovariateTerm, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
     jobs::{IsSource, TARGETS_PER_JOB},
     names::{Coded, Names},
 };
@@ -20,36 +20,56 @@ use crate::{
     split::Part,
 };
 
-/// What makes two requests one: the source's covariates, codes and bits of the doses, the target's covariates.
-type Asked = (Vec<u32>, Vec<(u32, u64)>, Vec<u32>);
+/// What makes two requests one: where they start, codes and bits of the doses, the target's covariates.
+type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
+
+/// Which cells a target starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Start {
+    /// Those of one context, by its place.
+    In(usize),
+    /// Those that match these covariate values.
+    Matching(Vec<String>),
+}
+
+/// A covariate combination that has source cells.
+struct Context {
+    codes: Vec<u32>,
+    values: Vec<String>,
+    cells: u64,
+}
 
 /// Collects targets.
 pub(super) struct Resolver<'a> {
     card: &'a Card,
     atlas: &'a Atlas,
     names: Names<'a>,
-    /// Covariate combinations that have source cells, and how many, in the order of their first cells.
-    contexts: Vec<(Vec<u32>, u64)>,
+    /// In the order of their first cells.
+    contexts: Vec<Context>,
     context_at: HashMap<Vec<u32>, usize>,
-    wanted: Vec<(Vec<u32>, Target)>,
+    wanted: Vec<(Start, Target)>,
     seen: HashSet<Asked>,
     skipped: Vec<Skipped>,
-    batch: BatchTerm,
+    /// Places of the covariates that source cells must share with a target.
+    matching: Vec<usize>,
+    /// Place of the batch, and what it adds to every target.
+    batch: Option<(usize, CovariateTerm)>,
     /// Place and value of a batch that is laid over every target's.
     batch_value: Option<(usize, String)>,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
-        let mut contexts: Vec<(Vec<u32>, u64)> = Vec::new();
+        let mut contexts: Vec<Context> = Vec::new();
         let mut context_at: HashMap<Vec<u32>, usize> = HashMap::new();
         for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| is_source(*cell)) {
             let codes = atlas.covariates(cell);
             match context_at.get(codes) {
-                Some(at) => contexts[*at].1 += 1,
+                Some(at) => contexts[*at].cells += 1,
                 None => {
                     context_at.insert(codes.to_vec(), contexts.len());
-                    contexts.push((codes.to_vec(), 1));
+                    let values = atlas.covariate_values(codes);
+                    contexts.push(Context { codes: codes.to_vec(), values, cells: 1 });
                 }
             }
         }
@@ -63,14 +83,24 @@ impl<'a> Resolver<'a> {
             wanted: Vec::new(),
             seen: HashSet::new(),
             skipped: Vec::new(),
-            batch: BatchTerm::Own,
+            matching: (0..card.vocabulary.covariates.len()).collect(),
+            batch: None,
             batch_value: None,
         }
     }
 
-    /// Decides which batch is predicted for.
-    pub(super) fn set_batch(&mut self, choice: &BatchChoice) -> Result<()> {
-        if *choice == BatchChoice::Source {
+    /// Takes over what a query says of all its requests.
+    pub(super) fn lay_down(&mut self, query: &Query) -> Result<()> {
+        self.names.unseen_covariate = query.unseen_covariate;
+        let covariates = &self.card.vocabulary.covariates;
+        if let Some(matching) = &query.matching {
+            let place = |name: &String| {
+                let known = || covariates.iter().map(|covariate| covariate.name.as_str());
+                known().position(|known| known == name).ok_or_else(|| Error::unknown("covariate", name, known()))
+            };
+            self.matching = matching.iter().map(place).collect::<Result<_>>()?;
+        }
+        if query.batch == BatchChoice::Source {
             return Ok(());
         }
         let at = self.card.vocabulary.batch_at().ok_or_else(|| {
@@ -79,12 +109,12 @@ impl<'a> Resolver<'a> {
                 "leave --batch out, or train on an atlas ingested with --batch KEY",
             )
         })?;
-        match choice {
+        match &query.batch {
             BatchChoice::Source => {}
-            BatchChoice::Average => self.batch = BatchTerm::Average,
-            BatchChoice::LeftOut => self.batch = BatchTerm::LeftOut,
+            BatchChoice::Average => self.batch = Some((at, CovariateTerm::Mean)),
+            BatchChoice::LeftOut => self.batch = Some((at, CovariateTerm::Nothing)),
             BatchChoice::Value(value) => {
-                let batch = &self.card.vocabulary.covariates[at];
+                let batch = &covariates[at];
                 if batch.code(value).is_none() {
                     return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
                 }
@@ -137,8 +167,7 @@ impl<'a> Resolver<'a> {
             for second in &singles[at + 1..] {
                 let coded = self.names.read(&format!("{first}{delimiter}{second}"), Some(&format!("1{delimiter}1")))?;
                 for context in groups.contexts() {
-                    let covariates = self.atlas.covariate_values(&context);
-                    self.target(&context, &coded, covariates, query)?;
+                    self.beside(&coded, self.atlas.covariate_values(&context), query)?;
                 }
             }
         }
@@ -150,14 +179,15 @@ impl<'a> Resolver<'a> {
         let table = &self.atlas.manifest().conditions;
         let covariates = self.atlas.covariate_values(context);
         match self.names.read(table.name(id), Some(&table.dose_label(id))) {
-            Ok(coded) => self.target(context, &coded, covariates, query),
+            Ok(coded) => self.beside(&coded, covariates, query),
             Err(error) => self.unknown(table.name(id), &covariates, error, query),
         }
     }
 
-    /// A condition that was spelt out: from every context that fits `--from`, its own covariates laid over them.
+    /// A condition that was spelt out, in every context that fits what is said of covariates. With `--from` these are laid
+    /// over the covariates of each source context; without it they also say which cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query) -> Result<()> {
-        let Named { condition, dose, covariates: laid_over } = selector.named(self.atlas.manifest())?;
+        let Named { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
@@ -165,59 +195,56 @@ impl<'a> Resolver<'a> {
             Ok(coded) => self.names.at_doses(&coded),
             Err(error) => return self.unknown(condition, &[], error, query),
         };
-        for (at, value) in &laid_over {
-            let covariate = &self.card.vocabulary.covariates[*at];
-            if covariate.code(value).is_none() {
-                let error = Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str));
-                return self.unknown(condition, &[], error, query);
+        let laid_over = |context: &Context| {
+            let mut values = context.values.clone();
+            asked.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
+            values
+        };
+        let mut targets: Vec<(Start, Vec<String>)> = match query.from {
+            Some(_) => (0..).map(Start::In).zip(self.contexts.iter().map(laid_over)).collect(),
+            None => {
+                let fitting = self.contexts.iter().filter(|context| laid_over(context) == context.values);
+                fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
+        };
+        if targets.is_empty() {
+            let mut values: Vec<Vec<String>> = self.contexts.iter().map(laid_over).collect();
+            values.sort();
+            values.dedup();
+            targets = values.into_iter().map(|values| (Start::Matching(values.clone()), values)).collect();
         }
-        let mut any = false;
-        for context in self.contexts.iter().map(|(context, _)| context.clone()).collect::<Vec<_>>() {
-            let own = self.atlas.covariate_values(&context);
-            let mut covariates = own.clone();
-            for (at, value) in &laid_over {
-                covariates[*at] = (*value).to_owned();
-            }
-            // Without --from, a covariate that the target names also says which controls to start from.
-            if query.from.is_none() && own != covariates {
-                continue;
-            }
-            any = true;
+        if targets.is_empty() {
+            return Err(self.no_source("any covariates"));
+        }
+        for (start, values) in targets {
             for coded in &coded {
-                self.target(&context, coded, covariates.clone(), query)?;
+                self.target(start.clone(), coded, values.clone(), query)?;
             }
         }
-        if any {
-            return Ok(());
-        }
-        let covariates = &self.atlas.manifest().covariates;
-        let asked: Vec<String> =
-            laid_over.iter().map(|(at, value)| format!("{}={value}", covariates[*at].name)).collect();
-        let asked = if asked.is_empty() { "any covariates".to_owned() } else { asked.join(",") };
-        match query.no_control {
-            OnUnknown::Error => Err(self.no_source(&asked)),
-            OnUnknown::Skip => {
-                self.skip(condition, &[], format!("no source cells with {asked}"));
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
-    fn target(&mut self, context: &[u32], coded: &Coded, mut covariates: Vec<String>, query: &Query) -> Result<()> {
+    /// A condition in covariates, from the cells that match them.
+    fn beside(&mut self, coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+        self.target(Start::Matching(covariates.clone()), coded, covariates, query)
+    }
+
+    fn target(&mut self, start: Start, coded: &Coded, mut covariates: Vec<String>, query: &Query) -> Result<()> {
         if let Some((at, value)) = &self.batch_value {
             covariates[*at].clone_from(value);
         }
         match self.names.target(coded, covariates.clone()) {
-            Ok(target) => {
-                let target = Target { batch: self.batch, ..target };
+            Ok(mut target) => {
+                if let Some((at, term)) = self.batch {
+                    target.terms[at] = term;
+                }
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
-                if self.seen.insert((context.to_vec(), parts, target.covariate_codes.clone())) {
-                    self.wanted.push((context.to_vec(), target));
+                if self.seen.insert((start.clone(), parts, covariates)) {
+                    self.wanted.push((start, target));
                 }
                 Ok(())
             }
-            Err(error) => self.unknown("", &covariates, error, query),
+            Err(error) => self.unknown(&self.names.spelt(coded), &covariates, error, query),
         }
     }
 
@@ -240,7 +267,7 @@ impl<'a> Resolver<'a> {
             self.skip(name, &covariates, "no training controls with these covariates".into());
             return None;
         };
-        let source_cells = self.contexts[*at].1;
+        let source_cells = self.contexts[*at].cells;
         let target_of = |id: ConditionId| {
             let coded = self.names.read(table.name(id), Some(&table.dose_label(id)))?;
             self.names.target(&coded, covariates.clone())
@@ -255,29 +282,52 @@ impl<'a> Resolver<'a> {
     }
 
     /// The targets as jobs, and what was skipped.
-    pub(super) fn finish(mut self, no_control: OnUnknown) -> Result<(Vec<Job>, Vec<Skipped>)> {
+    pub(super) fn finish(mut self, no_control: OnNoControl) -> Result<(Vec<Job>, Vec<Skipped>)> {
         let mut jobs: Vec<Job> = Vec::new();
-        let mut open: HashMap<usize, usize> = HashMap::new();
-        for (context, target) in std::mem::take(&mut self.wanted) {
-            let Some(at) = self.context_at.get(&context).copied() else {
-                if no_control == OnUnknown::Error {
-                    let pairs = self.card.vocabulary.covariates.iter().zip(&target.covariates);
-                    let pairs: Vec<String> =
-                        pairs.map(|(covariate, value)| format!("{}={value}", covariate.name)).collect();
-                    return Err(self.no_source(&pairs.join(",")));
-                }
-                self.skip(&target.condition, &target.covariates, "no source cells with these covariates".into());
-                continue;
+        let mut open: HashMap<Vec<usize>, usize> = HashMap::new();
+        for (start, target) in std::mem::take(&mut self.wanted) {
+            let sources = match &start {
+                Start::In(at) => vec![*at],
+                Start::Matching(values) => self.sources(values, no_control),
             };
-            let job =
-                open.get(&at).copied().filter(|job| jobs[*job].targets.len() < TARGETS_PER_JOB).unwrap_or_else(|| {
-                    jobs.push(Job { context, source_cells: self.contexts[at].1, targets: Vec::new() });
-                    open.insert(at, jobs.len() - 1);
-                    jobs.len() - 1
-                });
+            if sources.is_empty() {
+                if no_control == OnNoControl::Skip {
+                    self.skip(&target.condition, &target.covariates, "no source cells with these covariates".into());
+                    continue;
+                }
+                let pairs = self.card.vocabulary.covariates.iter().zip(&target.covariates).enumerate();
+                let pairs = pairs.filter(|(at, _)| self.matching.contains(at));
+                let pairs: Vec<String> =
+                    pairs.map(|(_, (covariate, value))| format!("{}={value}", covariate.name)).collect();
+                return Err(self.no_source(&pairs.join(",")));
+            }
+            let has_room = |job: &usize| jobs[*job].targets.len() < TARGETS_PER_JOB;
+            let job = open.get(&sources).copied().filter(has_room).unwrap_or_else(|| {
+                let source_cells = sources.iter().map(|at| self.contexts[*at].cells).sum();
+                let contexts = sources.iter().map(|at| self.contexts[*at].codes.clone()).collect();
+                jobs.push(Job { contexts, source_cells, targets: Vec::new() });
+                open.insert(sources, jobs.len() - 1);
+                jobs.len() - 1
+            });
             jobs[job].targets.push(target);
         }
         Ok((jobs, self.skipped))
+    }
+
+    /// Places of the contexts whose cells match covariate values; where there are none, and cells are to be borrowed, of those
+    /// that share most values with them.
+    fn sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
+        let shared = |context: &Context| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
+        let matches = |context: &Context| self.matching.iter().all(|at| context.values[*at] == values[*at]);
+        let places = |is: &dyn Fn(&Context) -> bool| -> Vec<usize> {
+            (0..self.contexts.len()).filter(|at| is(&self.contexts[*at])).collect()
+        };
+        let matching = places(&matches);
+        if !matching.is_empty() || no_control != OnNoControl::Borrow {
+            return matching;
+        }
+        let most = self.contexts.iter().map(shared).max().unwrap_or(0);
+        places(&|context| shared(context) == most)
     }
 
     fn skip(&mut self, condition: &str, covariates: &[String], why: String) {
@@ -288,7 +338,7 @@ impl<'a> Resolver<'a> {
 
     fn no_source(&self, covariates: &str) -> Error {
         let message = format!("there are no source cells with {covariates}");
-        let hint = "say which cells to start from with --from, or skip such targets with --no-control skip";
+        let hint = "say which cells to start from with --from, or skip or borrow with --no-control skip or borrow";
         Error::data(self.atlas.path().display().to_string(), message, hint)
     }
 }

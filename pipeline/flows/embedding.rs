@@ -1,0 +1,96 @@
+//! `read → batch → embed`, and from there to the caller or into Parquet files; embedding tables as they are.
+
+use std::{collections::HashMap, num::NonZeroUsize, path::Path};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{
+    Error, Result,
+    arrow::{ATLAS_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
+    batch::{BatchPlan, Role},
+    ids::CellIndex,
+};
+use stages::{
+    BoxError,
+    atlas::Atlas,
+    phase::Phase,
+    predict::{Embed, batch_size, covariate_table, perturbation_table},
+    publish::{Publish, Published},
+    saved::Model,
+};
+
+use super::{Resources, completed, rows};
+use crate::runtime::{Capacity, Pipeline};
+
+/// Which of a model's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// A row a perturbation, control first.
+    Perturbations,
+    /// A row a covariate value.
+    Covariates,
+}
+
+/// The latents of all cells of an atlas, as rows of [`embedded_cells_schema`].
+///
+/// # Errors
+/// Genes of the model that the atlas lacks, covariates that are not the model's.
+pub fn embed_cells(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
+    let atlas = atlas.with_genes(&model.card.genes)?;
+    let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
+    let mut metadata = metadata(model);
+    metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
+    let schema = embedded_cells_schema(&names, width(model), metadata);
+    let embed = Embed::new(model.again()?, atlas.clone(), schema.clone())?;
+    let (cells, size, plan_atlas) = (atlas.cells(), batch_size(1) as u64, atlas.clone());
+    let plans = (0..cells.div_ceil(size)).map(move |index| {
+        let end = cells.min((index + 1) * size);
+        let cells_of: Vec<CellIndex> = (index * size..end).map(CellIndex).collect();
+        let rows = cells_of.iter().map(|cell| plan_atlas.row(*cell)).collect();
+        BatchPlan { epoch: 0, index, role: Role::Source, last: end == cells, rows, cells: cells_of }
+    });
+    Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
+}
+
+/// The same, written: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+///
+/// # Errors
+/// As for [`embed_cells`]; a target that exists or can't be written. Nothing is visible then.
+pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resources) -> Result<Published> {
+    resources.phases.enter(Phase::Predicting);
+    let (schema, pipeline) = embed_cells(atlas, model, resources)?;
+    let run = pipeline.run("write", Publish::create(out, schema)?);
+    completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
+}
+
+/// One of a model's embedding tables, as rows of [`embeddings_schema`].
+///
+/// # Errors
+/// None that data can cause.
+pub fn table(model: &Model, table: Table) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let schema = embeddings_schema(table == Table::Covariates, width(model), metadata(model));
+    let batches = match table {
+        Table::Perturbations => perturbation_table(model, &schema),
+        Table::Covariates => covariate_table(model, &schema),
+    };
+    Ok((schema, batches.map_err(|error| Error::Bug(error.to_string()))?))
+}
+
+/// The same, written.
+///
+/// # Errors
+/// A target that exists or can't be written. Nothing is visible then.
+pub fn write_table(model: &Model, of: Table, out: &Path, resources: &Resources) -> Result<Published> {
+    let (schema, batches) = table(model, of)?;
+    let capacity = Capacity { items: NonZeroUsize::MIN.get(), bytes: resources.memory };
+    let source = Pipeline::from_source("table", capacity, batches.into_iter().map(Ok::<_, BoxError>));
+    let run = source.with_stop(resources.stop.clone()).run("write", Publish::create(out, schema)?);
+    completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
+}
+
+fn metadata(model: &Model) -> HashMap<String, String> {
+    HashMap::from([(MODEL_KEY.to_owned(), model.card.weights.clone())])
+}
+
+fn width(model: &Model) -> i32 {
+    i32::try_from(model.card.config.model.n_latent).unwrap_or(i32::MAX)
+}

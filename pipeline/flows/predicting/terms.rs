@@ -1,0 +1,236 @@
+//! In which terms predictions are told: what the numbers are, of which genes, for cells of what size.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use schemas::{
+    Error, Result,
+    atlas::ValueKind,
+    batch::{BatchPlan, Role},
+    ids::CellIndex,
+};
+use stages::{
+    atlas::Atlas,
+    gene_choice::ChosenGenes,
+    group_statistics::{GroupSummary, summaries},
+    predict::{Reading, Readout},
+    query::Jobs,
+    saved::Card,
+};
+
+use crate::flows::{Resources, completed, rows};
+
+/// Differential genes of each condition, where nothing else is said.
+const DIFFERENTIAL_GENES: usize = 50;
+/// Source cells that a median library is told from, evenly spread.
+const MEDIAN_CELLS: u64 = 1 << 14;
+
+/// What the numbers of predictions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputScale {
+    /// Counts of cells of their library.
+    Counts,
+    /// Counts per ten thousand.
+    Cp10k,
+    /// log(1 + counts per ten thousand).
+    Log1pCp10k,
+    /// The continuous values of the atlas.
+    Values,
+}
+
+impl OutputScale {
+    /// Its name in the metadata of tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counts => "counts",
+            Self::Cp10k => "cp10k",
+            Self::Log1pCp10k => "log1p_cp10k",
+            Self::Values => "values",
+        }
+    }
+}
+
+/// What the counts of a predicted cell add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Library {
+    /// To what those of its source cell do.
+    #[default]
+    Source,
+    /// To the median of the source cells'.
+    Median,
+    /// To a number.
+    Of(f64),
+}
+
+/// Which genes predictions tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GenesTold {
+    /// All of the model's.
+    #[default]
+    All,
+    /// Those that a file names, one a line.
+    Listed(PathBuf),
+    /// Those that set the conditions that are asked for apart from their controls in the atlas; of conditions that it has no
+    /// cells of, the genes of their perturbations.
+    Differential,
+}
+
+/// In which terms predictions are told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// What the numbers are; the model's own where nothing is said.
+    pub scale: Option<OutputScale>,
+    /// What counts add up to.
+    pub library: Library,
+    /// How often the latent of each cell is drawn from a variational encoder; its mean is taken where nothing is said.
+    pub samples: Option<NonZeroU32>,
+    /// Decides the draws.
+    pub seed: u64,
+    /// Which genes.
+    pub genes: GenesTold,
+    /// Differential genes of each condition at most; in long tables of other genes, those with the largest predicted change.
+    pub top: Option<NonZeroUsize>,
+}
+
+/// Terms that fit a model and an atlas.
+#[derive(Clone, Debug)]
+pub(super) struct Checked {
+    pub(super) reading: Reading,
+    pub(super) scale: OutputScale,
+    /// Names of the genes that are told.
+    pub(super) genes: Vec<String>,
+    /// Rows of a condition in a long table, where they are not all genes.
+    pub(super) most_rows: Option<usize>,
+}
+
+impl Checked {
+    /// Those of a model, without a wish.
+    pub(super) fn of(card: &Card) -> Self {
+        let scale = match card.values {
+            ValueKind::Counts => OutputScale::Counts,
+            ValueKind::Continuous => OutputScale::Values,
+        };
+        Self { reading: Readout::Expected.into(), scale, genes: card.genes.clone(), most_rows: None }
+    }
+
+    pub(super) fn new(terms: &Terms, card: &Card, atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Self> {
+        let own = Self::of(card);
+        let scale = terms.scale.unwrap_or(own.scale);
+        if (scale == OutputScale::Values) != (own.scale == OutputScale::Values) {
+            let message = format!("the model predicts {}, which can't be told as {}", own.scale.name(), scale.name());
+            return Err(Error::usage(message, format!("leave --output-scale out, or take {}", own.scale.name())));
+        }
+        let readout = match scale {
+            OutputScale::Counts | OutputScale::Values => Readout::Expected,
+            OutputScale::Cp10k => Readout::Scaled(1e4),
+            OutputScale::Log1pCp10k => Readout::Log1pScaled(1e4),
+        };
+        if terms.library != Library::Source && own.scale == OutputScale::Values {
+            return Err(Error::usage("a model of continuous values knows no library", "leave --library out"));
+        }
+        if terms.samples.is_some() && !card.config.model.variational {
+            let message = "the model's encoder gives one latent a cell: there is nothing to draw";
+            return Err(Error::usage(message, "leave --samples out, or train with --set model.variational=true"));
+        }
+        let library = match terms.library {
+            Library::Source => None,
+            Library::Of(library) if library.is_finite() && 0.0 < library => Some(library),
+            Library::Of(library) => {
+                return Err(Error::usage(format!("a library of {library} counts"), "give a number above 0"));
+            }
+            Library::Median => Some(median_library(atlas, jobs, resources)?),
+        };
+        let chosen = match &terms.genes {
+            GenesTold::All => None,
+            GenesTold::Listed(file) => {
+                let mut chosen = ChosenGenes::none(atlas);
+                chosen.add_listed(file)?;
+                Some(chosen.names().into_iter().collect())
+            }
+            GenesTold::Differential => {
+                Some(differential(atlas, card, jobs, terms.top.map_or(DIFFERENTIAL_GENES, NonZeroUsize::get))?)
+            }
+        };
+        let places: Option<Vec<usize>> = chosen.map(|chosen: BTreeSet<String>| {
+            (0..card.genes.len()).filter(|at| chosen.contains(&card.genes[*at])).collect()
+        });
+        let genes = match &places {
+            Some(places) => places.iter().map(|at| card.genes[*at].clone()).collect(),
+            None => own.genes,
+        };
+        let places =
+            places.map(|places| Arc::new(places.iter().map(|at| i64::try_from(*at).unwrap_or(i64::MAX)).collect()));
+        Ok(Self {
+            reading: Reading { readout, noise: true, library, samples: terms.samples, seed: terms.seed, genes: places },
+            scale,
+            genes,
+            most_rows: terms.top.map(NonZeroUsize::get).filter(|_| terms.genes != GenesTold::Differential),
+        })
+    }
+}
+
+/// The median of the sums of the source cells' counts.
+fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<f64> {
+    let cells = jobs.any_source_cells(atlas, MEDIAN_CELLS);
+    let row_atlas = atlas.clone();
+    let chunks: Vec<Vec<CellIndex>> = cells.chunks(512).map(<[CellIndex]>::to_vec).collect();
+    let last = chunks.len().saturating_sub(1);
+    let plans = (0..).zip(chunks).map(move |(index, cells): (u64, Vec<CellIndex>)| BatchPlan {
+        epoch: 0,
+        index,
+        role: Role::Source,
+        last: usize::try_from(index).is_ok_and(|index| index == last),
+        rows: cells.iter().map(|cell| row_atlas.row(*cell)).collect(),
+        cells,
+    });
+    let mut sums: Vec<f64> = Vec::new();
+    let mut stream = rows(atlas, plans, resources).stream();
+    for batch in &mut stream {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => return completed::<f64>(Err(error), "run the same command again").map(|(sum, _)| sum),
+        };
+        let first = sums.len();
+        sums.resize(first + batch.plan.cells.len(), 0.0);
+        batch.expression.for_each(|row, _, value| sums[first + row] += f64::from(value));
+    }
+    sums.sort_by(f64::total_cmp);
+    let median = sums.get(sums.len() / 2).copied().filter(|median| 0.0 < *median);
+    median.ok_or_else(|| {
+        Error::data(
+            atlas.path().display().to_string(),
+            "half of the source cells have no counts",
+            "give --library a number",
+        )
+    })
+}
+
+/// The genes that set conditions apart from their controls.
+fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<BTreeSet<String>> {
+    let hint = "name the genes with --genes FILE, or ingest the cells anew";
+    let place = || atlas.path().display().to_string();
+    let groups = summaries(atlas, each)?.ok_or_else(|| Error::data(place(), "the atlas has no statistics", hint))?;
+    let mut by_name: HashMap<&str, Vec<&GroupSummary>> = HashMap::new();
+    for group in &groups {
+        by_name.entry(&group.condition).or_default().push(group);
+    }
+    let mut chosen = BTreeSet::new();
+    let known: BTreeSet<&String> = card.genes.iter().collect();
+    for target in jobs.jobs.iter().flat_map(|job| &job.targets) {
+        let singles: Vec<&str> = card.rules.parts(&target.condition).into_iter().map(str::trim).collect();
+        let own = by_name.get(target.condition.as_str()).map(Vec::as_slice);
+        let fallback = || singles.iter().filter_map(|name| by_name.get(name)).flatten().copied().collect::<Vec<_>>();
+        let of_condition = own.map_or_else(fallback, <[&GroupSummary]>::to_vec);
+        let genes = of_condition.iter().flat_map(|group| &group.differential).map(|gene| &gene.gene);
+        chosen.extend(genes.filter(|gene| known.contains(gene)).cloned());
+    }
+    if chosen.is_empty() {
+        return Err(Error::data(place(), "no gene sets any of these conditions apart from its controls", hint));
+    }
+    Ok(chosen)
+}

@@ -1,0 +1,187 @@
+//! Predictions averaged over source cells.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use super::{
+    Reading,
+    latent::{Added, TrainedLatents, basal},
+    to_vec,
+};
+use crate::{
+    BoxError, Stage,
+    model::{
+        expected::{add_expected_counts, is_told_by_sums, noise_of_sums},
+        input::Cells,
+        layers::Mode,
+        network::Network,
+    },
+    predict::Readout,
+    profiles::Rows,
+    query::Job,
+    saved::Model,
+};
+
+/// Predicted means of one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetMeans {
+    /// The job it is of.
+    pub job: usize,
+    /// The target's place in its job.
+    pub target: usize,
+    /// How many source cells it was predicted from.
+    pub source_cells: u64,
+    /// How far it is, in the latent, from the nearest condition and covariates that were trained on.
+    pub distance: f32,
+    /// Mean of each gene.
+    pub mean: Vec<f32>,
+    /// Variance of each gene.
+    pub variance: Vec<f32>,
+    /// Mean of each gene among the source cells themselves.
+    pub control_mean: Vec<f32>,
+}
+
+impl schemas::ByteSize for TargetMeans {
+    fn byte_size(&self) -> usize {
+        12 * self.mean.len()
+    }
+}
+
+/// Averages predictions over the source cells of each job.
+#[derive(Debug)]
+pub struct PredictMeans {
+    model: Model,
+    jobs: Arc<Vec<Job>>,
+    reading: Reading,
+    trained: TrainedLatents,
+    under_way: Option<UnderWay>,
+}
+
+/// A job some of whose cells have been predicted.
+#[derive(Debug)]
+struct UnderWay {
+    added: Vec<Added>,
+    source_cells: u64,
+    /// Cells that were decoded for each target: as many for each source cell as it is drawn.
+    decoded: u64,
+    /// Sums over decoded cells, `[targets, genes]`: of what is averaged, of its square, and of the noise's variance.
+    first: Tensor,
+    second: Tensor,
+    noise: Tensor,
+    /// The same of the source cells themselves, `[genes]`.
+    control: Tensor,
+}
+
+impl PredictMeans {
+    /// A predictor of jobs; the batches of job `j` are those of epoch `j`.
+    #[must_use]
+    pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
+        let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
+        Self { model, jobs, reading: reading.into(), trained, under_way: None }
+    }
+
+    fn add(&mut self, batch: &Rows) {
+        let _no_grad = tch::no_grad_guard();
+        let network = &self.model.network;
+        let job = &self.jobs[batch.plan.epoch as usize];
+        let cells =
+            Cells::new(&batch.expression, network.genes(), network.parameters.kind(), network.parameters.device());
+        let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
+        job.source_cells += batch.plan.cells.len() as u64;
+        job.control += over_cells(&self.reading.of(&cells.dense(), &cells.library));
+        let library = self.reading.library(&cells.library).contiguous();
+        for basal in basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index)) {
+            job.decoded += batch.plan.cells.len() as u64;
+            job.decode(network, &basal, &library, &self.reading);
+        }
+    }
+
+    fn emit(&mut self, job: usize, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+        let Some(mut done) = self.under_way.take() else { return Ok(()) };
+        let _no_grad = tch::no_grad_guard();
+        if self.reading.readout == Readout::Expected
+            && let Some(noise) = noise_of_sums(&self.model.network, &done.first, &done.second)
+        {
+            done.noise = noise;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
+        let (cells, decoded) = (done.source_cells as f64, done.decoded as f64);
+        let mean = done.first / decoded;
+        let between = (done.second / decoded - mean.square()).clamp_min(0.0);
+        let variance = between + done.noise / decoded;
+        let [mean, variance] = [mean, variance].map(|wide| self.reading.chosen(wide));
+        let control_mean = to_vec(&self.reading.chosen((done.control / cells).unsqueeze(0)))?;
+        let distances = to_vec(&self.trained.distances(&done.added))?;
+        for (target, distance) in distances.into_iter().enumerate() {
+            let row = i64::try_from(target)?;
+            emit(TargetMeans {
+                job,
+                target,
+                source_cells: done.source_cells,
+                distance,
+                mean: to_vec(&mean.get(row))?,
+                variance: to_vec(&variance.get(row))?,
+                control_mean: control_mean.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl UnderWay {
+    fn new(network: &Network, job: &Job) -> Self {
+        let targets = i64::try_from(job.targets.len()).unwrap_or(i64::MAX);
+        let wide = [targets, network.genes()];
+        let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
+        Self {
+            added: job.targets.iter().map(|target| Added::of(network, target)).collect(),
+            source_cells: 0,
+            decoded: 0,
+            first: zeros(&wide),
+            second: zeros(&wide),
+            noise: zeros(&wide),
+            control: zeros(&wide[1..]),
+        }
+    }
+
+    /// Decodes cells with these basal latents under every target.
+    fn decode(&mut self, network: &Network, basal: &Tensor, library: &Tensor, reading: &Reading) {
+        for (row, added) in (0_i64..).zip(&self.added) {
+            let latent = basal + added.all();
+            let (mut first, mut second, mut noise) = (self.first.get(row), self.second.get(row), self.noise.get(row));
+            if reading.readout == Readout::Expected
+                && add_expected_counts(network, &latent, library, [&mut first, &mut second])
+            {
+                continue;
+            }
+            let output = network.decode(&latent, library, Mode::Eval);
+            let x = reading.of(&output.mean(), library);
+            first += over_cells(&x);
+            second += over_cells(&x.square());
+            if reading.readout == Readout::Expected && is_told_by_sums(&output) {
+                continue;
+            }
+            if let Some(of_cells) = reading.noise_of(&output, library) {
+                noise += over_cells(&of_cells);
+            }
+        }
+    }
+}
+
+fn over_cells(x: &Tensor) -> Tensor {
+    x.sum_dim_intlist([0_i64].as_slice(), false, x.kind()).to_kind(Kind::Double)
+}
+
+impl Stage for PredictMeans {
+    type In = Rows;
+    type Out = TargetMeans;
+
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+        self.add(&batch);
+        if batch.plan.last {
+            self.emit(batch.plan.epoch as usize, emit)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! Source cells go in, what they would be under other conditions comes out.
+//!
+//! [`PredictMeans`] averages over the source cells, [`PredictCells`] tells every cell, [`PredictLatents`] its latents; [`Embed`] tells the
+//! latents of cells as they are. [`Reading`] says in which terms.
+
+mod cells;
+mod embed;
+mod latent;
+mod latents;
+mod means;
+mod names;
+mod reading;
+mod rows;
+mod tables;
+
+use tch::{Kind, Tensor};
+
+pub use self::{
+    cells::PredictCells,
+    embed::Embed,
+    latents::PredictLatents,
+    means::{PredictMeans, TargetMeans},
+    reading::{Reading, Readout},
+    rows::{long_means_rows, means_rows},
+    tables::{covariate_table, perturbation_table},
+};
+use crate::BoxError;
+
+/// Cells decoded in one push, over all targets: what a request to stop waits for.
+const DECODED_CELLS: usize = 1 << 16;
+/// Cells of a batch at most: a bound on the dense tensors that live together.
+const MOST_CELLS: usize = 256;
+/// And at least: smaller matrix products waste the processor.
+const FEWEST_CELLS: usize = 32;
+
+/// Source cells of a batch, for so many targets.
+#[must_use]
+pub fn batch_size(targets: usize) -> usize {
+    (DECODED_CELLS / targets.max(1)).clamp(FEWEST_CELLS, MOST_CELLS)
+}
+
+fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, BoxError> {
+    Ok(Vec::<f32>::try_from(tensor.to_kind(Kind::Float).to_device(tch::Device::Cpu).contiguous().view([-1]))?)
+}

@@ -1,0 +1,95 @@
+//! In which terms predictions are read off a decoder.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use tch::{Kind, Tensor};
+
+use crate::model::decoder::Output;
+
+/// What the numbers of a prediction are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Readout {
+    /// Expected values: counts, or the atlas's own values.
+    #[default]
+    Expected,
+    /// log(1 + expected counts).
+    Log1p,
+    /// Expected counts scaled so that each cell's sum is this.
+    Scaled(f64),
+    /// log(1 + those).
+    Log1pScaled(f64),
+}
+
+/// How a prediction is read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// What the numbers are.
+    pub readout: Readout,
+    /// Whether variances hold how a cell's value lies around its mean, beside how means lie around each other. On other
+    /// readouts than the expected values it is carried over to first order, by the square of the slope.
+    pub noise: bool,
+    /// What a predicted cell's counts add up to; what those of its source cell do, where nothing is said.
+    pub library: Option<f64>,
+    /// How often a variational encoder's latent is drawn for each cell; once, at its mean, where nothing is said.
+    pub samples: Option<NonZeroU32>,
+    /// Decides the draws.
+    pub seed: u64,
+    /// Places of the genes that are told; all where nothing is said.
+    pub genes: Option<Arc<Vec<i64>>>,
+}
+
+impl From<Readout> for Reading {
+    /// Expected values with the noise of a cell, all else without.
+    fn from(readout: Readout) -> Self {
+        Self { readout, noise: readout == Readout::Expected, ..Self::default() }
+    }
+}
+
+impl Reading {
+    /// The library that cells are decoded with, `[cells, 1]`, given their own.
+    pub(super) fn library(&self, own: &Tensor) -> Tensor {
+        match self.library {
+            Some(library) => own.full_like(library),
+            None => own.shallow_clone(),
+        }
+    }
+
+    /// Expected values (or real ones) in terms of the readout.
+    pub(super) fn of(&self, values: &Tensor, library: &Tensor) -> Tensor {
+        match self.readout {
+            Readout::Expected => values.shallow_clone(),
+            Readout::Log1p => values.log1p(),
+            Readout::Scaled(sum) => values * scale(library, sum),
+            Readout::Log1pScaled(sum) => (values * scale(library, sum)).log1p(),
+        }
+    }
+
+    /// The variance of a cell's value around its mean, in terms of the readout; none where it is not asked for.
+    pub(super) fn noise_of(&self, output: &Output, library: &Tensor) -> Option<Tensor> {
+        if !(self.noise || matches!(output, Output::Normal { .. })) {
+            return None;
+        }
+        let variance = output.variance();
+        Some(match self.readout {
+            Readout::Expected => variance,
+            Readout::Log1p => variance / (output.mean() + 1.0).square(),
+            Readout::Scaled(sum) => variance * scale(library, sum).square(),
+            Readout::Log1pScaled(sum) => {
+                let scale = scale(library, sum);
+                variance * (&scale / (output.mean() * &scale + 1.0)).square()
+            }
+        })
+    }
+
+    /// The genes that are told, of `[rows, genes]`.
+    pub(super) fn chosen(&self, values: Tensor) -> Tensor {
+        match &self.genes {
+            Some(genes) => values.index_select(-1, &Tensor::from_slice(genes).to_device(values.device())),
+            None => values,
+        }
+    }
+}
+
+fn scale(library: &Tensor, sum: f64) -> Tensor {
+    (library.clamp_min(1.0).reciprocal() * sum).to_kind(Kind::Float)
+}
