@@ -8,33 +8,18 @@ mod support;
 
 use std::{fs, path::Path, sync::Arc};
 
-use arrow::{
-    array::{ArrayRef, AsArray, Float32Array, RecordBatch, StringArray},
-    compute::concat_batches,
-    datatypes::Float32Type,
-};
-use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 
-use self::support::{Home, TINY, says};
-
-fn read(path: &Path) -> RecordBatch {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
-    let schema = builder.schema().clone();
-    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
-    concat_batches(&schema, &batches).unwrap()
-}
+use self::support::{
+    Home, TINY,
+    parquet::{lists, read, texts},
+    says,
+};
 
 fn means(path: &Path) -> Vec<f32> {
-    let table = read(path);
-    let lists = table.column_by_name("mean").unwrap().as_fixed_size_list();
-    lists.values().as_primitive::<Float32Type>().values().to_vec()
-}
-
-fn texts(path: &Path, column: &str) -> Vec<String> {
-    let table = read(path);
-    let column = table.column_by_name(column).unwrap().as_string::<i32>();
-    column.iter().map(|text| text.unwrap().to_owned()).collect()
+    lists(&read(path), "mean").concat()
 }
 
 fn history(home: &Home, model: &str) -> Vec<Value> {
@@ -140,7 +125,7 @@ fn a_perturbation_that_was_never_trained_on_is_predicted_from_its_row() {
     says(&home.refused(65, &ask(&held, "--out no.parquet")), &[&held]);
     home.json(&ask(&held, "--unseen embedding --out a.parquet"));
     home.json(&ask("elsewhere", "--unseen embedding --out b.parquet"));
-    assert!(texts(&home.path("a.parquet"), "extrapolation").iter().all(|how| how == "perturbation"));
+    assert!(texts(&read(&home.path("a.parquet")), "extrapolation").iter().all(|how| how == "perturbation"));
     assert_ne!(means(&home.path("a.parquet")), means(&home.path("b.parquet")), "rows that differ predict alike");
     says(&home.refused(65, &ask("nowhere", "--unseen embedding --out no.parquet")), &["nowhere"]);
     let card: Value = serde_json::from_slice(&fs::read(home.path("m/model.json")).unwrap()).unwrap();
@@ -161,7 +146,7 @@ fn the_batch_can_be_chosen_averaged_or_left_out() {
     let predict = |batch: &str| {
         let out = format!("{batch}.parquet");
         home.json(&format!("predict m s.atlas --to observed --batch {batch} --out {out}"));
-        (means(&home.path(&out)), texts(&home.path(&out), "batch"))
+        (means(&home.path(&out)), texts(&read(&home.path(&out)), "batch"))
     };
     let (source, batches) = predict("source");
     let (average, _) = predict("average");

@@ -6,44 +6,16 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    compute::concat_batches,
-    datatypes::{Float32Type, UInt64Type},
-};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::array::{AsArray, RecordBatch};
 use stages::atlas::Atlas;
 
-use self::support::{Home, simulator};
-
-/// All rows of a file, or of the only file of a folder.
-fn read(path: &Path) -> RecordBatch {
-    let path = if path.is_dir() { path.join("part-00000.parquet") } else { path.to_path_buf() };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
-    let schema = builder.schema().clone();
-    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
-    concat_batches(&schema, &batches).unwrap()
-}
-
-fn texts(table: &RecordBatch, column: &str) -> Vec<String> {
-    let column = table.column_by_name(column).unwrap().as_string::<i32>();
-    column.iter().map(|text| text.unwrap().to_owned()).collect()
-}
-
-fn lists(table: &RecordBatch, column: &str) -> Vec<Vec<f32>> {
-    let lists = table.column_by_name(column).unwrap().as_fixed_size_list();
-    (0..lists.len()).map(|row| lists.value(row).as_primitive::<Float32Type>().values().to_vec()).collect()
-}
-
-fn numbers(table: &RecordBatch, column: &str) -> Vec<f32> {
-    table.column_by_name(column).unwrap().as_primitive::<Float32Type>().values().to_vec()
-}
-
-fn source_cells(table: &RecordBatch) -> Vec<u64> {
-    table.column_by_name("source_cells").unwrap().as_primitive::<UInt64Type>().values().to_vec()
-}
+use self::support::{
+    Home,
+    parquet::{lists, numbers, read, source_cells, texts},
+    simulator,
+};
 
 /// A model that has not seen the last combination, and that combination.
 fn home() -> (Home, String) {

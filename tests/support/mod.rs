@@ -4,6 +4,7 @@
 
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
+pub mod parquet;
 pub mod zarr;
 
 use std::{
