@@ -35,8 +35,8 @@ fn every_score_is_there_and_where_it_can_be_it_is_defined() {
             for name in Scores::NAMES {
                 assert!(sides.iter().all(|scores| scores.get(name).is_some()), "{line}: {name}");
                 let model = condition.get(name).unwrap_or_else(|| panic!("{line}: the model lacks {name}"));
-                // A few cells may leave no differential gene to look at.
-                if !name.starts_with("de_") {
+                // A few cells may leave no differential gene to look at, and be alike in the genes that changed most.
+                if !name.starts_with("de_") && !name.ends_with("top10") {
                     number(model);
                 }
             }
