@@ -24,6 +24,8 @@ pub mod ingesting;
 #[cfg(feature = "torch")]
 pub mod judging;
 #[cfg(feature = "torch")]
+mod judging_cells;
+#[cfg(feature = "torch")]
 pub mod predicting;
 #[cfg(feature = "torch")]
 pub mod responding;

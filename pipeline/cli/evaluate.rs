@@ -9,14 +9,13 @@ use perturbine::{
 };
 use serde_json::json;
 use stages::{
-    evaluate::{Scale, frame},
-    judge::Anchor,
+    evaluate::{Anchor, Scale, frame},
     split::Part,
 };
 
 use super::{
     Context,
-    args::model::{EvaluateArgs, ReadoutArg, ScaleArg},
+    args::model::{EvaluateArgs, PartArg, ReadoutArg, ScaleArg},
     device::device,
     report::EVALUATION,
 };
@@ -25,7 +24,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let split = split_for(&model, &atlas, args.split.as_deref())?;
-    if split.counts()[&Part::Ood] == 0 {
+    if split.counts()[&Part::Ood] == 0 && args.on.is_none() {
         context
             .show
             .note("nothing was held out: the model is judged on valid rows, whose conditions it was trained on");
@@ -36,20 +35,29 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
             ScaleArg::Pseudobulk => Scale::Pseudobulk,
             ScaleArg::Values => Scale::Values,
         }),
-        anchor: match args.readout {
+        anchor: args.readout.map(|readout| match readout {
             ReadoutArg::Anchored => Anchor::Anchored,
             ReadoutArg::Raw => Anchor::Raw,
-        },
+        }),
+        on: args.on.map(|part| match part {
+            PartArg::Ood => Part::Ood,
+            PartArg::Valid => Part::Valid,
+            PartArg::Train => Part::Train,
+        }),
+        predictions: args.predictions,
     };
-    let judged = judge(&atlas, &model, split, options, &context.resources)?;
+    let judged = judge(&atlas, &model, split, &options, &context.resources)?;
     for skipped in &judged.skipped {
         context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
     }
     let evaluation = &judged.judgement.evaluation;
-    let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters });
-    let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
-    if let Err(error) = stages::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
-        context.show.note(&format!("the report will not have this evaluation: {error}"));
+    // The report is about the model: predictions of a file may be another one's.
+    if options.predictions.is_none() {
+        let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters });
+        let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
+        if let Err(error) = stages::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
+            context.show.note(&format!("the report will not have this evaluation: {error}"));
+        }
     }
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let (conditions, means) =

@@ -1,33 +1,49 @@
-//! Two passes: `order → read → batch → profiles` over all cells, then `… → predict` from half of the controls.
+//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same of a few cells
+//! of each group, and then `conditions → judge → table`.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{collections::HashMap, ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     BoxError, Sink,
     atlas::Atlas,
-    evaluate::Scale,
+    evaluate::{Anchor, Scale},
     groups::Groups,
-    judge::{Anchor, Judgement, ModelProfiles, judge},
+    judge::{Judge, Judgement, ModelProfiles, Tabulate},
     predict::{PredictMeans, Readout, TargetMeans},
+    prediction_set::{self, Wanted},
     profiles::{GroupProfiles, SumProfiles},
     query::{Jobs, Skipped},
     saved::Model,
     split::{Part, Split},
 };
 
-use super::{Resources, completed, predicting::source_rows, rows, stored_order::rows_as_stored};
+use super::{
+    Resources, completed,
+    judging_cells::{ModelCells, RealCells},
+    predicting::source_rows,
+    rows,
+    stored_order::rows_as_stored,
+};
+use crate::runtime::Pipeline;
 
 /// What each cell's counts are scaled to on the pseudobulk scale.
-const TARGET_SUM: f64 = 1e4;
+pub(super) const TARGET_SUM: f64 = 1e4;
+
+/// What to do where a run was stopped.
+pub(super) const AGAIN: &str = "run the same command again";
 
 /// How a model is judged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct JudgeOptions {
     /// The scale; that of the atlas's values where nothing is said.
     pub scale: Option<Scale>,
-    /// How the model's output is read.
-    pub anchor: Anchor,
+    /// How the model's output is read: anchored where nothing is said; predictions of a file are always raw.
+    pub anchor: Option<Anchor>,
+    /// Which cells are judged; where nothing is said, those held out, or the valid ones if there are none.
+    pub on: Option<Part>,
+    /// Predictions that are judged in place of what the model says now.
+    pub predictions: Option<PathBuf>,
 }
 
 /// What came of an evaluation.
@@ -39,72 +55,134 @@ pub struct Judged {
     pub skipped: Vec<Skipped>,
 }
 
-/// Judges a model on what a split holds out; where it holds nothing out, on its `valid` rows.
+/// Judges a model, or predictions of its genes, on a part of a split.
 ///
 /// # Errors
-/// A split without any such row, an atlas that lacks a gene of the model, data that can't be read.
+/// A part without any cell, an atlas that lacks a gene of the model, predictions that lack a gene or a condition, data that can't
+/// be read.
 pub fn evaluate(
     atlas: &Atlas,
     model: &Model,
     split: Split,
-    options: JudgeOptions,
+    options: &JudgeOptions,
     resources: &Resources,
 ) -> Result<Judged> {
     let atlas = &atlas.with_genes(&model.card.genes)?;
-    let scale = match (options.scale, atlas.manifest().values) {
-        (None, ValueKind::Counts) => Scale::Log1p,
-        (None, ValueKind::Continuous) => Scale::Values,
-        (Some(Scale::Values), ValueKind::Counts) => {
-            return Err(Error::usage("the scale `values` is for continuous atlases", "use log1p or pseudobulk"));
+    let scale = scale_for(atlas, options)?;
+    let anchor = match (options.anchor, &options.predictions) {
+        (Some(Anchor::Anchored), Some(_)) => {
+            return Err(Error::usage("predictions of a file are judged as they come", "leave --readout out"));
         }
-        (Some(Scale::Log1p | Scale::Pseudobulk), ValueKind::Continuous) => {
-            return Err(Error::usage(
-                "the scales log1p and pseudobulk are for counts",
-                "leave --scale out: this atlas's values are judged as they are",
-            ));
-        }
-        (Some(scale), _) => scale,
+        (_, Some(_)) => Anchor::Raw,
+        (anchor, None) => anchor.unwrap_or_default(),
     };
-    let counts = split.counts();
-    let judged = if 0 < counts[&Part::Ood] { Part::Ood } else { Part::Valid };
-    if counts[&judged] == 0 {
-        return Err(Error::usage(
-            "the split holds nothing out and has no valid rows",
-            "make another with `perturbine split --hold-out`",
-        ));
-    }
+    let judged = judged_part(&split, options.on)?;
     let split = Arc::new(split);
     let groups = Arc::new(Groups::of(atlas, Some(&split)));
-    let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
-    let again = "run the same command again";
-    let (profiles, _): (Vec<GroupProfiles>, _) =
-        completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), again)?;
-
     let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
+    let judged_groups: Vec<usize> = {
+        let mut all: Vec<usize> = groups_of.iter().flatten().flatten().copied().collect();
+        all.sort_unstable();
+        all
+    };
+
+    let of_file = match &options.predictions {
+        Some(path) => {
+            let wanted = Wanted { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
+            Some(prediction_set::read(path, &wanted)?)
+        }
+        None => None,
+    };
+    let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
+    let (profiles, _): (Vec<GroupProfiles>, _) =
+        completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
+    let real = RealCells::of(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
+    let (predictions, predicted) = match of_file {
+        Some(predictions) => (predictions, HashMap::new()),
+        None => {
+            let means = model_means(atlas, model, &jobs, &groups_of, scale, anchor, resources)?;
+            let cells = ModelCells { atlas, model, jobs: &jobs, groups_of: &groups_of, anchor, resources };
+            (means, cells.predict(&real)?)
+        }
+    };
+
+    let judge = Judge::new(atlas, groups, judged, scale, profiles, real.with_predicted(predicted));
+    let conditions = predictions.into_iter().map(Ok::<ModelProfiles, Error>);
+    let run = Pipeline::from_source("conditions", resources.edge(), conditions)
+        .with_stop(resources.stop.clone())
+        .map("judge", resources.threads, move |prediction| Ok(judge.judge(&prediction)))
+        .run("table", Tabulate::new(scale, anchor));
+    let (judgement, _) = completed(run, AGAIN)?;
+    Ok(Judged { judgement, skipped: jobs.skipped })
+}
+
+/// The scale that is asked for, or else the atlas's own; written means of counts know no mean logarithm.
+fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> {
+    match (options.scale, atlas.manifest().values) {
+        (None, ValueKind::Counts) if options.predictions.is_some() => Ok(Scale::Pseudobulk),
+        (None, ValueKind::Counts) => Ok(Scale::Log1p),
+        (None, ValueKind::Continuous) => Ok(Scale::Values),
+        (Some(Scale::Values), ValueKind::Counts) => {
+            Err(Error::usage("the scale `values` is for continuous atlases", "use log1p or pseudobulk"))
+        }
+        (Some(Scale::Log1p | Scale::Pseudobulk), ValueKind::Continuous) => Err(Error::usage(
+            "the scales log1p and pseudobulk are for counts",
+            "leave --scale out: this atlas's values are judged as they are",
+        )),
+        (Some(scale), _) => Ok(scale),
+    }
+}
+
+fn judged_part(split: &Split, on: Option<Part>) -> Result<Part> {
+    let counts = split.counts();
+    match on {
+        Some(part) if counts[&part] == 0 => Err(Error::usage(
+            format!("the split has no `{}` cells", part.name()),
+            "judge another part with --on, or another split with --split",
+        )),
+        Some(part) => Ok(part),
+        None if 0 < counts[&Part::Ood] => Ok(Part::Ood),
+        None if 0 < counts[&Part::Valid] => Ok(Part::Valid),
+        None => Err(Error::usage(
+            "the split holds nothing out and has no valid rows",
+            "make another with `perturbine split --hold-out`, or judge training cells with --on train",
+        )),
+    }
+}
+
+/// What the model says of every judged group, in the groups' order.
+fn model_means(
+    atlas: &Atlas,
+    model: &Model,
+    jobs: &Jobs,
+    groups_of: &[Vec<Option<usize>>],
+    scale: Scale,
+    anchor: Anchor,
+    resources: &Resources,
+) -> Result<Vec<ModelProfiles>> {
     let readout = match scale {
         Scale::Log1p => Readout::Log1p,
         Scale::Pseudobulk => Readout::Scaled(TARGET_SUM),
         Scale::Values => Readout::Expected,
     };
     let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), readout);
-    let sink = Collect { groups_of, scale, control: Vec::new(), profiles: HashMap::new() };
-    let run = source_rows(atlas, &jobs, resources).then("predict", predict).run("collect", sink);
-    let (predictions, _) = completed(run, again)?;
-    let judgement = judge(atlas, &groups, judged, scale, options.anchor, &profiles, &predictions);
-    Ok(Judged { judgement, skipped: jobs.skipped })
+    let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: Vec::new(), profiles: Vec::new() };
+    let run = source_rows(atlas, jobs, resources).then("predict", predict).run("collect", sink);
+    Ok(completed(run, AGAIN)?.0)
 }
 
 /// Turns predicted means into profiles of the groups they are of; each job's first target is control.
 struct Collect {
     groups_of: Vec<Vec<Option<usize>>>,
     scale: Scale,
+    anchor: Anchor,
     control: Vec<f64>,
-    profiles: HashMap<usize, ModelProfiles>,
+    profiles: Vec<ModelProfiles>,
 }
 
 impl Sink for Collect {
     type In = TargetMeans;
-    type Summary = HashMap<usize, ModelProfiles>;
+    type Summary = Vec<ModelProfiles>;
 
     fn push(&mut self, means: TargetMeans) -> Result<ControlFlow<()>, BoxError> {
         let pseudobulk = self.scale == Scale::Pseudobulk;
@@ -117,14 +195,15 @@ impl Sink for Collect {
                 let slope = |mean: f32| if pseudobulk { 1.0 / (1.0 + f64::from(mean)) } else { 1.0 };
                 let variance = means.variance.iter().zip(&means.mean);
                 let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
-                let profiles = ModelProfiles { variance, condition: mean, control: self.control.clone() };
-                self.profiles.insert(group, profiles);
+                let control = (self.anchor == Anchor::Anchored).then(|| self.control.clone());
+                self.profiles.push(ModelProfiles { group, condition: mean, variance, control });
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn finish(self) -> Result<Self::Summary, BoxError> {
+    fn finish(mut self) -> Result<Self::Summary, BoxError> {
+        self.profiles.sort_by_key(|profiles| profiles.group);
         Ok(self.profiles)
     }
 }

@@ -1,15 +1,26 @@
-//! Held-out cells against what a model says of them, condition by condition, next to the baselines.
+//! Judged cells against what is said of them, condition by condition, next to the baselines.
 
-use std::collections::{BTreeMap, HashMap};
+mod evidence;
+mod train_choice;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use schemas::conditions::CONTROL;
 
+pub use self::evidence::{Clouds, ConditionJudgement, Judgement, ModelProfiles, Tabulate, Verdict};
 use crate::{
     atlas::Atlas,
     evaluate::{
-        Baseline, BaselineScores, Comparison, ConditionScores, Evaluation, Group as MeanProfile, Moments, Predicted,
-        Profile, Scale, Scores, Target, TrainingProfiles,
-        differential::{differential_genes, effect_size, top_genes},
+        Baseline, BaselineScores, Chosen, Comparison, ConditionScores, Contestant, Group as MeanProfile, Moments,
+        Predicted, Profile, Scale, Scores, Target, TrainingProfiles,
+        bootstrap::{Draws, GENE_DRAWS},
+        clouds,
+        comparison::TRAIN_UNIVERSE,
+        differential::{effect_size, top_genes},
+        discrimination, metrics, versus,
     },
     groups::{Group, Groups},
     profiles::GroupProfiles,
@@ -17,196 +28,203 @@ use crate::{
     split::Part,
 };
 
-/// Genes whose change is looked at on their own.
-const TOP_GENES: usize = 20;
-/// Conditions that get a picture, largest effects first.
-const MOST_SCATTERS: usize = 6;
 /// Genes that a picture names.
 const NAMED_GENES: usize = 10;
 
-/// How a model's output is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Anchor {
-    /// The real controls' mean plus the predicted change: what the decoder gets wrong in control and condition alike
-    /// cancels out.
-    #[default]
-    Anchored,
-    /// As it comes.
-    Raw,
-}
-
-/// What a model says of a group: profiles predicted from the controls of the first half.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelProfiles {
-    /// Under the group's condition.
-    pub condition: Vec<f64>,
-    /// Their variances between cells.
-    pub variance: Vec<f64>,
-    /// Under control.
-    pub control: Vec<f64>,
-}
-
-/// Everything that an evaluation shows.
-#[derive(Clone, Debug)]
-pub struct Judgement {
-    /// The numbers.
-    pub evaluation: Evaluation,
-    /// The pictures.
-    pub scatters: Vec<Scatter>,
-}
-
-/// Judges every group for which there are predictions.
-#[must_use]
-pub fn judge(
-    atlas: &Atlas,
-    groups: &Groups,
+/// All that conditions are judged by; each one by itself, in any order.
+pub struct Judge {
+    atlas: Atlas,
+    groups: Arc<Groups>,
     judged: Part,
     scale: Scale,
-    anchor: Anchor,
-    profiles: &[GroupProfiles],
-    predictions: &HashMap<usize, ModelProfiles>,
-) -> Judgement {
-    let judge = Judge::new(atlas, groups, scale, profiles);
-    let mut conditions = Vec::new();
-    let mut scatters: Vec<(f64, Scatter)> = Vec::new();
-    let mut order: Vec<&usize> = predictions.keys().collect();
-    order.sort();
-    for at in order {
-        let Some((scores, scatter)) = judge.condition(*at, judged, anchor, &predictions[at]) else { continue };
-        scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
-        conditions.push(scores);
-    }
-    scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let scatters = scatters.into_iter().take(MOST_SCATTERS).map(|(_, scatter)| scatter).collect();
-    Judgement { evaluation: Evaluation::new(scale, conditions), scatters }
-}
-
-struct Judge<'a> {
-    atlas: &'a Atlas,
-    groups: &'a Groups,
-    scale: Scale,
-    profiles: &'a [GroupProfiles],
-    contexts: HashMap<&'a [u32], usize>,
+    profiles: Vec<GroupProfiles>,
+    clouds: Clouds,
+    contexts: HashMap<Vec<u32>, usize>,
     /// The control group of each context.
-    controls: HashMap<&'a [u32], &'a GroupProfiles>,
+    controls: HashMap<Vec<u32>, usize>,
     training: TrainingProfiles,
+    /// The mean of each group's judged cells, or else of its training cells, that predictions are told apart by.
+    means: Vec<Option<Vec<f32>>>,
+    /// The place of each gene by its name.
+    genes: HashMap<String, usize>,
+    draws: Draws,
 }
 
-impl<'a> Judge<'a> {
-    fn new(atlas: &'a Atlas, groups: &'a Groups, scale: Scale, profiles: &'a [GroupProfiles]) -> Self {
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
+    }
+}
+
+/// What one condition is judged by.
+struct Case<'a> {
+    at: usize,
+    group: &'a Group,
+    control_at: usize,
+    comparison: Comparison<'a>,
+}
+
+impl Judge {
+    /// A judge of the `judged` cells of these groups, by their profiles and clouds.
+    #[must_use]
+    pub fn new(
+        atlas: &Atlas,
+        groups: Arc<Groups>,
+        judged: Part,
+        scale: Scale,
+        profiles: Vec<GroupProfiles>,
+        clouds: Clouds,
+    ) -> Self {
         let table = &atlas.manifest().conditions;
-        let mut contexts: HashMap<&[u32], usize> = HashMap::new();
+        let mut contexts: HashMap<Vec<u32>, usize> = HashMap::new();
         let mut controls = HashMap::new();
         let mut training = Vec::new();
-        for (group, profile) in groups.all().iter().zip(profiles) {
+        let mut means = Vec::new();
+        for (at, (group, profile)) in groups.all().iter().zip(&profiles).enumerate() {
             let next = contexts.len();
-            let context = *contexts.entry(&group.covariates).or_insert(next);
+            let context = *contexts.entry(group.covariates.clone()).or_insert(next);
             if group.condition == CONTROL {
-                controls.insert(group.covariates.as_slice(), profile);
+                controls.insert(group.covariates.clone(), at);
             }
-            if let Some(moments) = &profile.training {
-                let MeanProfile { cells, mean, .. } = on_scale(moments, scale);
+            let trained = profile.training.as_ref().map(|moments| on_scale(moments, scale));
+            let judged = merged(&profile.halves).map(|moments| on_scale(&moments, scale).mean);
+            let told_apart = judged.as_ref().or(trained.as_ref().map(|trained| &trained.mean));
+            means.push(told_apart.filter(|_| group.condition != CONTROL).map(|mean| narrow_all(mean)));
+            if let Some(MeanProfile { cells, mean, .. }) = trained {
                 training.push(Profile { parts: table.parts(group.condition).collect(), context, cells, mean });
             }
         }
-        Self { atlas, groups, scale, profiles, contexts, controls, training: TrainingProfiles::new(training) }
+        let genes = atlas.genes().iter().enumerate().map(|(at, gene)| (gene.clone(), at)).collect();
+        let draws = Draws::new(atlas.genes().len(), GENE_DRAWS);
+        let training = TrainingProfiles::new(training);
+        let atlas = atlas.clone();
+        Self { atlas, groups, judged, scale, profiles, clouds, contexts, controls, training, means, genes, draws }
     }
 
-    fn condition(
-        &self,
-        at: usize,
-        judged: Part,
-        anchor: Anchor,
-        model: &ModelProfiles,
-    ) -> Option<(ConditionScores, Scatter)> {
-        let group = &self.groups.all()[at];
-        let table = &self.atlas.manifest().conditions;
-        let [first, second] = &self.profiles[at].halves;
-        let truth = on_scale(&merged(first.as_ref(), second.as_ref())?, self.scale);
-        let control = self.controls.get(group.covariates.as_slice())?;
-        let reference = on_scale(control.reference.as_ref()?, self.scale);
-        let source = on_scale(control.training.as_ref()?, self.scale);
-        let top_train = self.top_train(group);
-        let comparison =
-            Comparison { truth: &truth, reference: &reference, source: &source.mean, top_train: top_train.as_deref() };
-        let predicted = match anchor {
-            Anchor::Raw => model.condition.clone(),
-            Anchor::Anchored => {
-                let changed =
-                    model.condition.iter().zip(&model.control).map(|(condition, control)| condition - control);
-                source.mean.iter().zip(changed).map(|(start, change)| start + change).collect()
-            }
-        };
-        let scores = comparison.score(&Predicted { mean: predicted.clone(), variance: Some(model.variance.clone()) });
-        let parts: Vec<_> = table.parts(group.condition).collect();
-        let target =
-            || Target { parts: &parts, context: self.contexts[group.covariates.as_slice()], start: &source.mean };
-        let baseline = |baseline: Baseline| {
-            let predicted = self.training.predict(baseline, target());
-            predicted.map_or_else(Scores::default, |mean| comparison.score(&Predicted { mean, variance: None }))
-        };
-        let ceiling = match (first, second) {
-            (Some(first), Some(second)) => {
-                let (truth, second) = (on_scale(first, self.scale), on_scale(second, self.scale));
-                let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean };
-                Comparison { truth: &truth, ..comparison }.score(&prediction)
+    /// Judges what is predicted of one group.
+    #[must_use]
+    pub fn judge(&self, model: &ModelProfiles) -> Verdict {
+        Verdict(self.condition(model))
+    }
+
+    fn condition(&self, model: &ModelProfiles) -> Option<ConditionJudgement> {
+        let at = model.group;
+        let group = self.groups.all().get(at)?;
+        let halves = &self.profiles[at].halves;
+        let control_at = *self.controls.get(&group.covariates)?;
+        let truth = on_scale(&merged(halves)?, self.scale);
+        let reference = on_scale(self.profiles[control_at].reference.as_ref()?, self.scale);
+        let source = on_scale(self.profiles[control_at].training.as_ref()?, self.scale).mean;
+        let chosen = Chosen::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
+        let comparison = Comparison { truth: &truth, reference: &reference, source: &source, chosen: &chosen };
+        let case = Case { at, group, control_at, comparison };
+
+        let contestants = self.contestants(&case, model);
+        let [Contestant { scores, predicted }, ..] = &contestants;
+        let ceiling = match halves {
+            [Some(first), Some(second)] => {
+                self.ceiling(&case, &on_scale(first, self.scale), &on_scale(second, self.scale))
             }
             _ => Scores::default(),
         };
-        let title = self.title(group);
-        let f32s = |values: &[f64]| values.iter().map(|value| narrow(*value)).collect();
-        let scatter = Scatter {
-            title,
-            genes: self.atlas.genes().to_vec(),
-            truth: f32s(&truth.mean),
-            predicted: f32s(&predicted),
-            control: f32s(&source.mean),
-            top: top_genes(&truth, &reference, NAMED_GENES),
-        };
+        let table = &self.atlas.manifest().conditions;
+        let by_baseline: HashMap<&str, Scores> =
+            Baseline::ALL.iter().zip(&contestants[1..]).map(|(baseline, one)| (baseline.name(), one.scores)).collect();
         let judged = ConditionScores {
             condition: table.name(group.condition).to_owned(),
             dose: table.dose_label(group.condition),
             covariates: self.covariates(group),
-            split: judged.name().to_owned(),
+            split: self.judged.name().to_owned(),
             cells: truth.cells,
-            scores,
-            n_de: differential_genes(&truth, &reference),
+            scores: *scores,
+            n_de: chosen.differential.as_ref().map(Vec::len),
             effect_size: effect_size(&truth, &reference),
             ceiling,
-            baselines: BaselineScores::of(baseline),
-            versus: BTreeMap::new(),
+            baselines: BaselineScores::of(|baseline| by_baseline[baseline.name()]),
+            versus: versus::of_condition(&comparison, &contestants, &self.draws),
         };
-        Some((judged, scatter))
+        let scatter = Scatter {
+            title: self.title(group),
+            genes: self.atlas.genes().to_vec(),
+            truth: narrow_all(&truth.mean),
+            predicted: predicted.as_ref().map(|predicted| narrow_all(&predicted.mean)).unwrap_or_default(),
+            control: narrow_all(&source),
+            top: top_genes(&truth, &reference, NAMED_GENES),
+        };
+        Some(ConditionJudgement { scores: judged, scatter })
     }
 
-    /// The genes that change most, by the same score as among held-out cells, between training cells that hold any of the
-    /// condition's perturbations and the training controls beside them, averaged over covariate combinations: a choice that
-    /// no held-out cell has a part in.
-    fn top_train(&self, group: &Group) -> Option<Vec<usize>> {
-        let table = &self.atlas.manifest().conditions;
-        let wanted: Vec<_> = table.parts(group.condition).map(|(perturbation, _)| perturbation).collect();
-        let genes = self.atlas.genes().len();
-        let (mut change, mut noise, mut pairs) = (vec![0.0; genes], vec![0.0; genes], 0);
-        for (other, profile) in self.groups.all().iter().zip(self.profiles) {
-            let holds = table.parts(other.condition).any(|(perturbation, _)| wanted.contains(&perturbation));
-            let control = self.controls.get(other.covariates.as_slice()).and_then(|control| control.training.as_ref());
-            let (Some(perturbed), Some(control), true) = (&profile.training, control, holds) else { continue };
-            let (perturbed, control) = (on_scale(perturbed, self.scale), on_scale(control, self.scale));
-            for gene in 0..genes {
-                change[gene] += perturbed.mean[gene] - control.mean[gene];
-                noise[gene] +=
-                    perturbed.variance[gene] / count(perturbed.cells) + control.variance[gene] / count(control.cells);
-            }
-            pairs += 1;
-        }
-        let score = |gene: usize| {
-            let pairs = f64::from(pairs);
-            (change[gene] / pairs).abs() / (noise[gene] / (pairs * pairs) + 1e-9).sqrt()
+    /// The model and the baselines, each with its scores.
+    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [Contestant; 1 + Baseline::ALL.len()] {
+        let source = case.comparison.source;
+        let [first, second] = &self.clouds.real[case.at];
+        let real = first.with(second);
+        let target = clouds::Target::new(&real);
+        let of = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
+            let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
+            let (e_distance, mmd) = distances;
+            let scores = Scores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
+            Contestant { predicted: Some(predicted), scores }
         };
-        let mut order: Vec<usize> = (0..genes).collect();
-        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
-        order.truncate(TOP_GENES);
-        (0 < pairs).then_some(order)
+        let of_model = target.as_ref().zip(self.clouds.predicted.get(&case.at));
+        let of_model = of_model.map(|(target, cloud)| target.distances(cloud, target.apart(cloud)));
+        let model = of(model.anchored_at(source), of_model.unwrap_or_default());
+
+        let controls = &self.clouds.real[case.control_at][0];
+        let apart = target.as_ref().map(|target| target.apart(controls));
+        let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
+        let context = self.contexts[&case.group.covariates];
+        let mut contestants = vec![model];
+        contestants.extend(Baseline::ALL.map(|baseline| {
+            let predicted = self.training.predict(baseline, Target { parts: &parts, context, start: source });
+            let Some(mean) = predicted else { return Contestant::default() };
+            let distances = target.as_ref().zip(apart).map(|(target, apart)| {
+                let step = self.clouds.axes.direction(&metrics::difference(&mean, source));
+                target.distances(&controls.moved(&step), apart)
+            });
+            of(mean.into(), distances.unwrap_or_default())
+        }));
+        let mut contestants = contestants.into_iter();
+        std::array::from_fn(|_| contestants.next().unwrap_or_default())
+    }
+
+    /// Half of the judged cells as a prediction of the other half.
+    fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> Scores {
+        let chosen = Chosen::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
+        let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
+        let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean.clone() };
+        let [first_cells, second_cells] = &self.clouds.real[case.at];
+        let (e_distance, mmd) = clouds::Target::new(first_cells)
+            .map(|target| target.distances(second_cells, target.apart(second_cells)))
+            .unwrap_or_default();
+        let rank = self.rank(case, &second.mean, Some(&narrow_all(&first.mean)));
+        Scores { e_distance, mmd, rank, ..comparison.score(&prediction) }
+    }
+
+    /// How a predicted change ranks among the real changes of its context; `own` is the mean of the condition's real cells.
+    fn rank(&self, case: &Case<'_>, predicted: &[f64], own: Option<&[f32]>) -> Option<f64> {
+        let own = own?;
+        let Comparison { reference, source, .. } = case.comparison;
+        // The distance of changes is that of profiles, once the prediction starts from the same controls as they.
+        let from_reference = predicted.iter().zip(source).zip(&reference.mean);
+        let from_reference: Vec<f64> =
+            from_reference.map(|((mean, source), control)| mean - source + control).collect();
+        let (mut conditions, mut own_at) = (Vec::new(), 0);
+        for (at, (group, mean)) in self.groups.all().iter().zip(&self.means).enumerate() {
+            let Some(mean) = mean.as_deref().filter(|_| group.covariates == case.group.covariates) else { continue };
+            if at == case.at {
+                own_at = conditions.len();
+            }
+            conditions.push(if at == case.at { own } else { mean });
+        }
+        let table = &self.atlas.manifest().conditions;
+        let parts = table.parts(case.group.condition);
+        let mut targeted: Vec<usize> = parts
+            .filter_map(|(perturbation, _)| self.genes.get(&table.perturbations()[perturbation.index()]).copied())
+            .collect();
+        targeted.sort_unstable();
+        targeted.dedup();
+        discrimination::rank(own_at, &conditions, &narrow_all(&from_reference), &targeted)
     }
 
     fn covariates(&self, group: &Group) -> BTreeMap<String, String> {
@@ -242,20 +260,15 @@ pub fn on_scale(moments: &Moments, scale: Scale) -> MeanProfile {
     profile
 }
 
-fn merged(first: Option<&Moments>, second: Option<&Moments>) -> Option<Moments> {
-    let mut all = first.or(second)?.clone();
+fn merged([first, second]: &[Option<Moments>; 2]) -> Option<Moments> {
+    let mut all = first.as_ref().or(second.as_ref())?.clone();
     if let (Some(_), Some(second)) = (first, second) {
         all.merge(second);
     }
     Some(all)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a noise needs no more than 52 bits of a count")]
-fn count(cells: u64) -> f64 {
-    cells as f64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a picture needs no more than f32")]
-fn narrow(value: f64) -> f32 {
-    value as f32
+#[expect(clippy::cast_possible_truncation, reason = "a picture and a rank need no more than f32")]
+fn narrow_all(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
 }

@@ -46,6 +46,9 @@ pub mod phase;
 mod place;
 #[cfg(feature = "torch")]
 pub mod predict;
+pub mod prediction_set;
+#[cfg(feature = "torch")]
+pub mod principal;
 pub mod profiles;
 pub mod publish;
 #[cfg(feature = "torch")]
@@ -54,6 +57,7 @@ pub mod read;
 pub mod recycle;
 pub mod report;
 pub mod sample;
+pub mod sampled;
 #[cfg(feature = "torch")]
 pub mod saved;
 mod simd;

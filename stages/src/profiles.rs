@@ -34,22 +34,19 @@ pub enum Use {
     FirstHalf,
     /// A judged cell of the second half.
     SecondHalf,
-    /// Not looked at.
-    Nothing,
 }
 
 impl Use {
-    /// What a cell is for when cells of `judged` are judged.
-    #[must_use]
-    pub fn of(cell: CellIndex, is_control: bool, part: Part, judged: Part) -> Self {
-        match (is_control, part) {
-            (true, _) if !first_half(cell) => Self::Reference,
-            (_, Part::Train) => Self::Training,
-            (true, _) => Self::Nothing,
-            (false, part) if part == judged && first_half(cell) => Self::FirstHalf,
-            (false, part) if part == judged => Self::SecondHalf,
-            (false, _) => Self::Nothing,
-        }
+    /// What a cell is for when cells of `judged` are judged; where training cells are, they are for both.
+    pub fn of(cell: CellIndex, is_control: bool, part: Part, judged: Part) -> impl Iterator<Item = Self> {
+        let trains = part == Part::Train;
+        let half = if first_half(cell) { Self::FirstHalf } else { Self::SecondHalf };
+        let uses = match is_control {
+            true if !first_half(cell) => [Some(Self::Reference), None],
+            true => [trains.then_some(Self::Training), None],
+            false => [trains.then_some(Self::Training), (part == judged).then_some(half)],
+        };
+        uses.into_iter().flatten()
     }
 }
 
@@ -76,6 +73,18 @@ pub struct Rows {
 impl schemas::ByteSize for Rows {
     fn byte_size(&self) -> usize {
         self.plan.byte_size() + self.expression.byte_size()
+    }
+}
+
+impl Rows {
+    /// Each cell with its non-zero genes and their values.
+    pub fn cells(&self) -> impl Iterator<Item = (CellIndex, (Vec<u32>, Vec<f64>))> + '_ {
+        let mut entries: Vec<(Vec<u32>, Vec<f64>)> = vec![Default::default(); self.plan.cells.len()];
+        self.expression.for_each(|row, gene, value| {
+            entries[row].0.push(u32::try_from(gene).unwrap_or(u32::MAX));
+            entries[row].1.push(f64::from(value));
+        });
+        self.plan.cells.iter().copied().zip(entries)
     }
 }
 
@@ -107,17 +116,10 @@ impl SumProfiles {
     }
 
     fn add(&mut self, rows: &Rows) {
-        let mut entries: Vec<(Vec<u32>, Vec<f64>)> = vec![Default::default(); rows.plan.cells.len()];
-        rows.expression.for_each(|row, gene, value| {
-            entries[row].0.push(u32::try_from(gene).unwrap_or(u32::MAX));
-            entries[row].1.push(f64::from(value));
-        });
         let genes = self.atlas.genes().len();
-        for (cell, (ids, mut values)) in rows.plan.cells.iter().zip(entries) {
-            let codes = self.atlas.codes(*cell);
-            let is_control = codes[0] == CONTROL.0;
-            let used = Use::of(*cell, is_control, self.split.part(*cell), self.judged);
-            let Some(group) = self.groups.find(codes).filter(|_| used != Use::Nothing) else { continue };
+        for (cell, (ids, mut values)) in rows.cells() {
+            let codes = self.atlas.codes(cell);
+            let Some(group) = self.groups.find(codes) else { continue };
             match self.scale {
                 Scale::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
                 Scale::Pseudobulk => {
@@ -127,14 +129,16 @@ impl SumProfiles {
                 Scale::Values => {}
             }
             let profiles = &mut self.profiles[group];
-            let moments = match used {
-                Use::Training => &mut profiles.training,
-                Use::Reference => &mut profiles.reference,
-                Use::FirstHalf => &mut profiles.halves[0],
-                Use::SecondHalf | Use::Nothing => &mut profiles.halves[1],
-            };
-            let moments = moments.get_or_insert_with(|| Moments::new(genes));
-            moments.push_sparse(&ids, values);
+            for used in Use::of(cell, codes[0] == CONTROL.0, self.split.part(cell), self.judged) {
+                let moments = match used {
+                    Use::Training => &mut profiles.training,
+                    Use::Reference => &mut profiles.reference,
+                    Use::FirstHalf => &mut profiles.halves[0],
+                    Use::SecondHalf => &mut profiles.halves[1],
+                };
+                let moments = moments.get_or_insert_with(|| Moments::new(genes));
+                moments.push_sparse(&ids, values.iter().copied());
+            }
         }
     }
 }
@@ -150,5 +154,32 @@ impl Sink for SumProfiles {
 
     fn finish(self) -> Result<Self::Summary, BoxError> {
         Ok(self.profiles)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(cell: u64, is_control: bool, part: Part, judged: Part) -> Vec<Use> {
+        Use::of(CellIndex(cell), is_control, part, judged).collect()
+    }
+
+    #[test]
+    fn a_control_is_source_or_reference_and_never_both() {
+        for cell in 0..100 {
+            let wanted = if first_half(CellIndex(cell)) { Use::Training } else { Use::Reference };
+            assert_eq!(uses(cell, true, Part::Train, Part::Ood), [wanted]);
+            assert_eq!(uses(cell, true, Part::Train, Part::Train), [wanted]);
+        }
+    }
+
+    #[test]
+    fn a_cell_is_judged_where_its_part_is_and_trains_where_it_trained() {
+        let half = if first_half(CellIndex(3)) { Use::FirstHalf } else { Use::SecondHalf };
+        assert_eq!(uses(3, false, Part::Ood, Part::Ood), [half]);
+        assert_eq!(uses(3, false, Part::Train, Part::Ood), [Use::Training]);
+        assert_eq!(uses(3, false, Part::Train, Part::Train), [Use::Training, half]);
+        assert_eq!(uses(3, false, Part::Valid, Part::Ood), []);
     }
 }

@@ -279,15 +279,33 @@ pub(crate) struct EvaluateArgs {
     /// The split that says what is held out [default: the model's own]
     #[arg(long)]
     pub(in crate::cli) split: Option<String>,
-    /// The scale: log1p or pseudobulk for counts, values for anything else [default: log1p or values]
+    /// Which cells are judged [default: ood, or valid where nothing is held out]
+    #[arg(long, value_enum, value_name = "PART")]
+    pub(in crate::cli) on: Option<PartArg>,
+    /// Judge these predictions, as `predict` writes them, in place of running the model
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) predictions: Option<PathBuf>,
+    /// The scale: log1p or pseudobulk for counts, values for anything else [default: log1p or values; pseudobulk for
+    /// predictions of counts]
     #[arg(long, value_enum)]
     pub(in crate::cli) scale: Option<ScaleArg>,
-    /// Predicted change added to the real controls' mean, or the output as it comes
-    #[arg(long, value_enum, default_value = "anchored")]
-    pub(in crate::cli) readout: ReadoutArg,
+    /// Predicted change added to the real controls' mean, or the output as it comes [default: anchored; raw for
+    /// predictions]
+    #[arg(long, value_enum)]
+    pub(in crate::cli) readout: Option<ReadoutArg>,
     /// Where the network computes: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum PartArg {
+    /// Held out
+    Ood,
+    /// Validation
+    Valid,
+    /// Training: baselines then see the very cells that are judged
+    Train,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

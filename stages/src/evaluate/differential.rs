@@ -21,11 +21,14 @@ pub fn score(perturbed: &Group, control: &Group, gene: usize) -> f64 {
 /// The `count` genes with the largest [`score`], the largest first; of equals the earlier gene comes first.
 #[must_use]
 pub fn top_genes(perturbed: &Group, control: &Group, count: usize) -> Vec<usize> {
-    // What is not a number ranks last, so that one bad gene can't push out the others.
-    let mut ranked: Vec<(f64, usize)> = (0..perturbed.mean.len())
-        .map(|gene| (score(perturbed, control, gene), gene))
-        .filter(|(score, _)| !score.is_nan())
-        .collect();
+    largest((0..perturbed.mean.len()).map(|gene| (score(perturbed, control, gene), gene)).collect(), count)
+}
+
+/// The genes of the `count` largest numbers, the largest first; of equals the earlier gene comes first, and what is not a
+/// number is left out, so that one bad gene can't push out the others.
+#[must_use]
+pub fn largest(mut ranked: Vec<(f64, usize)>, count: usize) -> Vec<usize> {
+    ranked.retain(|(score, _)| !score.is_nan());
     let by_score = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     if count < ranked.len() {
         ranked.select_nth_unstable_by(count, by_score);
@@ -35,18 +38,62 @@ pub fn top_genes(perturbed: &Group, control: &Group, count: usize) -> Vec<usize>
     ranked.into_iter().map(|(_, gene)| gene).collect()
 }
 
-/// How many genes differ between the two groups: Welch's t-test on each, Benjamini and Hochberg's procedure at 0.05.
+/// The genes that differ between the two groups, in their order: Welch's t-test on each, Benjamini and Hochberg's procedure
+/// at 0.05.
 ///
 /// Undefined if one of the groups has fewer than two cells.
 #[must_use]
-pub fn differential_genes(perturbed: &Group, control: &Group) -> Option<usize> {
+pub fn differential_genes(perturbed: &Group, control: &Group) -> Option<Vec<usize>> {
     let (variance, control_variance) = (perturbed.variance_unbiased()?, control.variance_unbiased()?);
     let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
-    let p_values = (0..perturbed.mean.len()).map(|gene| {
-        let change = perturbed.mean[gene] - control.mean[gene];
-        welch(change, variance[gene] / cells, cells, control_variance[gene] / control_cells, control_cells)
-    });
-    Some(discoveries(p_values.collect()))
+    let p_values: Vec<f64> = (0..perturbed.mean.len())
+        .map(|gene| {
+            let change = perturbed.mean[gene] - control.mean[gene];
+            welch(change, variance[gene] / cells, cells, control_variance[gene] / control_cells, control_cells)
+        })
+        .collect();
+    let Some(largest) = largest_discovery(&p_values) else { return Some(Vec::new()) };
+    Some((0..p_values.len()).filter(|gene| p_values[*gene] <= largest).collect())
+}
+
+/// The `count` of these genes with the largest absolute change, the largest first; of equals the earlier gene comes first.
+#[must_use]
+pub fn most_changed(change: &[f64], genes: impl IntoIterator<Item = usize>, count: usize) -> Vec<usize> {
+    largest(genes.into_iter().map(|gene| (change[gene].abs(), gene)).collect(), count)
+}
+
+/// The share of the first `count` real genes that are among the first `count` predicted ones, as cell-eval's
+/// `overlap_at_N`: where there are fewer real genes than `count`, all of them are looked for among as many predicted ones.
+///
+/// Undefined without real genes, and for a prediction that changes nothing or is not finite.
+#[must_use]
+pub fn overlap(real: &[usize], predicted: &[usize], count: usize, predicted_change: &[f64]) -> Option<f64> {
+    let count = count.min(real.len());
+    let nothing_changes = predicted_change.iter().all(|change| *change == 0.0);
+    if count == 0 || nothing_changes || predicted_change.iter().any(|change| !change.is_finite()) {
+        return None;
+    }
+    let predicted = &predicted[..count.min(predicted.len())];
+    let shared = real[..count].iter().filter(|gene| predicted.contains(gene)).count();
+    Some(shared as f64 / count as f64)
+}
+
+/// The share of these genes whose real and predicted change have one sign; a change of nothing has none.
+///
+/// Undefined without genes, and for a prediction that is not finite.
+#[must_use]
+pub fn direction(genes: &[usize], real_change: &[f64], predicted_change: &[f64]) -> Option<f64> {
+    if genes.is_empty() || genes.iter().any(|gene| !predicted_change[*gene].is_finite()) {
+        return None;
+    }
+    let agreed = genes.iter().filter(|gene| agrees(real_change[**gene], predicted_change[**gene])).count();
+    Some(agreed as f64 / genes.len() as f64)
+}
+
+/// Whether two changes have one sign.
+#[must_use]
+pub fn agrees(real: f64, predicted: f64) -> bool {
+    (0.0 < real && 0.0 < predicted) || (real < 0.0 && predicted < 0.0)
 }
 
 /// The Euclidean length of the change of the means.
@@ -67,11 +114,13 @@ fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) ->
     StudentsT::new(0.0, 1.0, freedom).map_or(1.0, |distribution| 2.0 * distribution.sf(statistic))
 }
 
-/// How many hypotheses Benjamini and Hochberg's procedure rejects.
-fn discoveries(mut p_values: Vec<f64>) -> usize {
-    p_values.sort_by(f64::total_cmp);
-    let step = FALSE_DISCOVERY_RATE / p_values.len() as f64;
-    p_values.iter().enumerate().rposition(|(rank, p)| *p <= step * (rank as f64 + 1.0)).map_or(0, |last| last + 1)
+/// The largest p-value that Benjamini and Hochberg's procedure rejects; none where it rejects nothing.
+fn largest_discovery(p_values: &[f64]) -> Option<f64> {
+    let mut sorted = p_values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let step = FALSE_DISCOVERY_RATE / sorted.len() as f64;
+    let last = sorted.iter().enumerate().rposition(|(rank, p)| *p <= step * (rank as f64 + 1.0))?;
+    Some(sorted[last])
 }
 
 #[cfg(test)]
@@ -111,19 +160,19 @@ mod tests {
         }
     }
 
-    /// The count is that of SciPy's `false_discovery_control` (Benjamini-Hochberg) at 0.05.
+    /// What is rejected is as by SciPy's `false_discovery_control` (Benjamini-Hochberg) at 0.05.
     #[test]
     fn a_p_value_counts_if_a_later_one_passes() {
-        assert_eq!(discoveries(vec![0.2, 0.039, 0.001, 0.038, 0.02]), 4);
-        assert_eq!(discoveries(vec![0.2, 0.06]), 0);
-        assert_eq!(discoveries(Vec::new()), 0);
+        assert_eq!(largest_discovery(&[0.2, 0.039, 0.001, 0.038, 0.02]), Some(0.039));
+        assert_eq!(largest_discovery(&[0.2, 0.06]), None);
+        assert_eq!(largest_discovery(&[]), None);
     }
 
     #[test]
     fn a_gene_that_varies_nowhere_differs_only_if_its_mean_does() {
         let perturbed = group(5, &[1.0, 2.0], &[0.0, 0.0]);
         let control = group(5, &[1.0, 1.0], &[0.0, 0.0]);
-        assert_eq!(differential_genes(&perturbed, &control), Some(1));
+        assert_eq!(differential_genes(&perturbed, &control), Some(vec![1]));
     }
 
     #[test]

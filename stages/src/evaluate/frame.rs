@@ -8,13 +8,39 @@ use super::{
     table::{ConditionScores, Evaluation},
 };
 
+/// What the table of means shows; JSON has all scores.
+const OF_MEANS: [&str; 10] = [
+    "r2_mean",
+    "r2_var",
+    "r2_mean_top20",
+    "r2_mean_top20_train",
+    "pearson_delta",
+    "mse_delta",
+    "e_distance",
+    "mmd",
+    "rank",
+    "de_direction",
+];
+
+/// What the table of conditions shows of the model.
+const OF_CONDITIONS: [&str; 8] = [
+    "r2_mean",
+    "r2_mean_top20",
+    "r2_mean_top20_train",
+    "pearson_delta",
+    "mse_delta",
+    "e_distance",
+    "rank",
+    "de_direction",
+];
+
 /// How many decimals a table shows.
 const DECIMALS: usize = 3;
 
 /// What a table shows where a number is undefined.
 const UNDEFINED: &str = "–";
 
-/// Mean scores: a row for the model, for each baseline and for the ceiling, a column for each score.
+/// The main mean scores: a row for the model, for each baseline and for the ceiling, a column for each score.
 ///
 /// # Errors
 /// None that these columns can cause: they are of one length and differ in name.
@@ -25,13 +51,13 @@ pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     rows.push(("ceiling", &ceiling));
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
     let mut columns = vec![column("prediction", names)];
-    for (index, score) in Scores::NAMES.into_iter().enumerate() {
-        columns.push(numbers(score, rows.iter().map(|(_, scores)| scores.values()[index])));
+    for score in OF_MEANS {
+        columns.push(numbers(score, rows.iter().map(|(_, scores)| scores.named(score))));
     }
     DataFrame::new_infer_height(columns)
 }
 
-/// A row for each condition: what it is, the model's scores, and the correlation of the change of each baseline.
+/// A row for each condition: what it is, the model's main scores, and the correlation of the change of each baseline.
 ///
 /// # Errors
 /// None that these columns can cause: they are of one length and differ in name.
@@ -45,8 +71,8 @@ pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
         text("split", |row| row.split.clone()),
         column("cells", rows.iter().map(|row| row.cells).collect::<Vec<_>>()),
     ];
-    for (index, score) in Scores::NAMES.into_iter().enumerate() {
-        columns.push(numbers(score, rows.iter().map(|row| row.scores.values()[index])));
+    for score in OF_CONDITIONS {
+        columns.push(numbers(score, rows.iter().map(|row| row.scores.named(score))));
     }
     for baseline in Baseline::ALL.into_iter().filter(|baseline| *baseline != Baseline::Control) {
         let correlation = rows.iter().map(|row| row.baselines.get(baseline).pearson_delta);
@@ -123,14 +149,14 @@ mod tests {
     #[test]
     fn the_means_have_a_row_for_the_model_each_baseline_and_the_ceiling() {
         let frame = means(&evaluation()).expect("the columns fit");
-        assert_eq!((frame.height(), frame.width()), (7, 7));
+        assert_eq!((frame.height(), frame.width()), (7, 11));
         let text = draw(&frame);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("prediction") && lines[0].ends_with("mse_delta"), "{text}");
+        assert!(lines[0].starts_with("prediction") && lines[0].ends_with("de_direction"), "{text}");
         let numbers = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
-        assert_eq!(numbers(lines[1]), ["model", "0.500", "–", "–", "–", "0.900", "–"]);
-        assert_eq!(numbers(lines[4]), ["additive", "0.500", "–", "–", "–", "0.800", "–"]);
-        assert_eq!(numbers(lines[7]), ["ceiling", "–", "–", "–", "–", "–", "–"]);
+        assert_eq!(numbers(lines[1]), ["model", "0.500", "–", "–", "–", "0.900", "–", "–", "–", "–", "–"]);
+        assert_eq!(numbers(lines[4]), ["additive", "0.500", "–", "–", "–", "0.800", "–", "–", "–", "–", "–"]);
+        assert_eq!(numbers(lines[7]), ["ceiling", "–", "–", "–", "–", "–", "–", "–", "–", "–", "–"]);
     }
 
     #[test]

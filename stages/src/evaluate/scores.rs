@@ -1,92 +1,88 @@
-//! One held-out condition, judged: how near a prediction comes to its cells.
+//! The scores of one prediction, and means of them over conditions.
 
 use serde::{Deserialize, Serialize};
 
-use super::{differential, metrics, moments::Group};
+/// How many scores there are.
+const COUNT: usize = 22;
 
-/// How many of the most changed genes are judged by themselves.
-pub const TOP_GENES: usize = 20;
-
-/// The judgement on one prediction; what is undefined is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// R² of the predicted means, over all genes.
-    pub r2_mean: Option<f64>,
-    /// R² of the predicted variances, over all genes; undefined for what predicts no variance.
-    pub r2_var: Option<f64>,
-    /// R² of the predicted means over the genes that changed most in the held-out cells.
-    pub r2_mean_top20: Option<f64>,
-    /// R² of the predicted means over the genes that changed most in the training cells.
-    pub r2_mean_top20_train: Option<f64>,
-    /// Pearson's correlation of the predicted change with the real one, over all genes.
-    pub pearson_delta: Option<f64>,
-    /// The mean squared error of the predicted change, over all genes.
-    pub mse_delta: Option<f64>,
-}
-
-/// What is said of the cells of a condition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Predicted {
-    /// The mean of each gene.
-    pub mean: Vec<f64>,
-    /// The variance of each gene over cells, where it is predicted.
-    pub variance: Option<Vec<f64>>,
-}
-
-/// The real cells of a condition, and what a prediction of them is measured against.
-///
-/// The controls are in two disjoint halves: predictions start from one and the real change is taken against the other,
-/// so that the noise of one control mean can't make both changes look alike.
-#[derive(Clone, Copy, Debug)]
-pub struct Comparison<'a> {
-    /// The real cells.
-    pub truth: &'a Group,
-    /// The control half that the real change is taken against.
-    pub reference: &'a Group,
-    /// The mean of the control half that predictions start from.
-    pub source: &'a [f64],
-    /// The genes that changed most in the training cells, where there is a training group to tell.
-    pub top_train: Option<&'a [usize]>,
-}
-
-impl From<Vec<f64>> for Predicted {
-    fn from(mean: Vec<f64>) -> Self {
-        Self { mean, variance: None }
-    }
-}
-
-impl Comparison<'_> {
-    /// Judges one prediction.
-    #[must_use]
-    pub fn score(&self, predicted: &Predicted) -> Scores {
-        let truth = &self.truth.mean;
-        let top = differential::top_genes(self.truth, self.reference, TOP_GENES);
-        let real_change = metrics::difference(truth, &self.reference.mean);
-        let change = metrics::difference(&predicted.mean, self.source);
-        let variances = self.truth.variance_unbiased().zip(predicted.variance.as_ref());
-        Scores {
-            r2_mean: metrics::r2(truth, &predicted.mean),
-            r2_var: variances.and_then(|(real, predicted)| metrics::r2(&real, predicted)),
-            r2_mean_top20: metrics::r2_of(&top, truth, &predicted.mean),
-            r2_mean_top20_train: self.top_train.and_then(|top| metrics::r2_of(top, truth, &predicted.mean)),
-            pearson_delta: metrics::pearson(&real_change, &change),
-            mse_delta: metrics::mean_squared_error(&real_change, &change),
+/// Writes down every score once: as a field, as a name, and as a place among the values.
+macro_rules! scores {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The judgement on one prediction; what is undefined is `None`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Scores {
+            $($(#[$doc])* pub $name: Option<f64>,)*
         }
-    }
+
+        impl Scores {
+            /// The names of the scores, as in JSON, in the order of [`Scores::values`].
+            pub const NAMES: [&'static str; COUNT] = [$(stringify!($name)),*];
+
+            /// All the scores.
+            #[must_use]
+            pub fn values(&self) -> [Option<f64>; COUNT] {
+                [$(self.$name),*]
+            }
+
+            /// Scores in the order of [`Scores::NAMES`].
+            #[must_use]
+            pub fn of(values: [Option<f64>; COUNT]) -> Self {
+                let [$($name),*] = values;
+                Self { $($name),* }
+            }
+        }
+    };
+}
+
+scores! {
+    /// R² of the predicted means, over all genes.
+    r2_mean,
+    /// R² of the predicted variances, over all genes; undefined for what predicts no variance.
+    r2_var,
+    /// R² of the predicted means over the 20 genes that changed most in the judged cells.
+    r2_mean_top20,
+    /// R² of the predicted means over the 20 genes that changed most in the training cells.
+    r2_mean_top20_train,
+    /// Pearson's correlation of the predicted change with the real one, over all genes.
+    pearson_delta,
+    /// The mean squared error of the predicted change, over all genes.
+    mse_delta,
+    /// R² of the predicted means over the 10 genes that changed most in the judged cells.
+    r2_mean_top10,
+    /// R² of the predicted means over the 50 genes that changed most in the judged cells.
+    r2_mean_top50,
+    /// R² of the predicted means over the 10 genes that changed most in the training cells.
+    r2_mean_top10_train,
+    /// R² of the predicted means over the 50 genes that changed most in the training cells.
+    r2_mean_top50_train,
+    /// R² of the predicted variances over the 10 genes that changed most in the judged cells.
+    r2_var_top10,
+    /// R² of the predicted variances over the 20 genes that changed most in the judged cells.
+    r2_var_top20,
+    /// R² of the predicted variances over the 50 genes that changed most in the judged cells.
+    r2_var_top50,
+    /// The energy distance of predicted cells to the judged ones, on principal components.
+    e_distance,
+    /// The maximum mean discrepancy of predicted cells and the judged ones, on principal components.
+    mmd,
+    /// The share of conditions that the prediction is not nearer to than to its own: 1 where none is nearer.
+    rank,
+    /// The share of the 20 differential genes with the largest change that are also the 20 with the largest predicted change.
+    de_overlap_top20,
+    /// The same of 50.
+    de_overlap_top50,
+    /// The same of 20, among the 200 genes that changed most in the training cells.
+    de_overlap_top20_train,
+    /// The same of 50, among the 200 genes that changed most in the training cells.
+    de_overlap_top50_train,
+    /// The share of the differential genes whose change has the predicted sign.
+    de_direction,
+    /// The share of the 50 genes that changed most in the training cells whose change has the predicted sign.
+    de_direction_train,
 }
 
 impl Scores {
-    /// The names of the scores, as in JSON, in the order of [`Scores::values`].
-    pub const NAMES: [&'static str; 6] =
-        ["r2_mean", "r2_var", "r2_mean_top20", "r2_mean_top20_train", "pearson_delta", "mse_delta"];
-
-    /// All the scores.
-    #[must_use]
-    pub fn values(&self) -> [Option<f64>; 6] {
-        let Self { r2_mean, r2_var, r2_mean_top20, r2_mean_top20_train, pearson_delta, mse_delta } = *self;
-        [r2_mean, r2_var, r2_mean_top20, r2_mean_top20_train, pearson_delta, mse_delta]
-    }
-
     /// The mean of each score over those for which it is defined.
     #[must_use]
     pub fn mean<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
@@ -103,54 +99,30 @@ impl Scores {
         })
     }
 
+    /// A score by its name; none where it is undefined, or no score has the name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<f64> {
+        Self::NAMES.iter().position(|other| *other == name).and_then(|at| self.values()[at])
+    }
+
+    /// Whether a smaller number of this score is the better one.
+    #[must_use]
+    pub fn is_an_error(name: &str) -> bool {
+        matches!(name, "mse_delta" | "e_distance" | "mmd")
+    }
+
     fn summarise<'a>(scores: impl IntoIterator<Item = &'a Self>, summary: impl Fn(&mut [f64]) -> f64) -> Self {
-        let all: Vec<[Option<f64>; 6]> = scores.into_iter().map(Self::values).collect();
-        let [r2_mean, r2_var, r2_mean_top20, r2_mean_top20_train, pearson_delta, mse_delta] =
-            std::array::from_fn(|score| {
-                let mut defined: Vec<f64> = all.iter().filter_map(|values| values[score]).collect();
-                (!defined.is_empty()).then(|| summary(&mut defined))
-            });
-        Self { r2_mean, r2_var, r2_mean_top20, r2_mean_top20_train, pearson_delta, mse_delta }
+        let all: Vec<_> = scores.into_iter().map(Self::values).collect();
+        Self::of(std::array::from_fn(|score| {
+            let mut defined: Vec<f64> = all.iter().filter_map(|values| values[score]).collect();
+            (!defined.is_empty()).then(|| summary(&mut defined))
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn group(mean: &[f64]) -> Group {
-        Group { cells: 10, mean: mean.into(), variance: vec![0.9, 1.8, 0.0] }
-    }
-
-    #[test]
-    fn a_perfect_prediction_scores_one_and_errs_by_nothing() {
-        let (truth, control) = (group(&[1.0, 3.0, 0.5]), group(&[1.0, 1.0, 0.0]));
-        let comparison =
-            Comparison { truth: &truth, reference: &control, source: &control.mean, top_train: Some(&[1, 2]) };
-        let variance = truth.variance_unbiased();
-        let scores = comparison.score(&Predicted { mean: truth.mean.clone(), variance });
-        assert_eq!(scores.values(), [Some(1.0), Some(1.0), Some(1.0), Some(1.0), Some(1.0), Some(0.0)]);
-    }
-
-    #[test]
-    fn each_change_is_taken_against_its_own_half_of_the_controls() {
-        let (truth, reference) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
-        let source = [1.5, 1.0, 0.0];
-        let comparison = Comparison { truth: &truth, reference: &reference, source: &source, top_train: None };
-        let scores = comparison.score(&vec![2.5, 3.0, 0.0].into());
-        assert_eq!((scores.pearson_delta, scores.mse_delta), (Some(1.0), Some(0.0)));
-        assert_eq!(scores.r2_mean, Some(1.0 - 0.25 / (14.0 / 3.0)));
-    }
-
-    #[test]
-    fn a_prediction_of_no_change_has_no_correlation_with_the_change() {
-        let (truth, control) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
-        let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, top_train: None };
-        let scores = comparison.score(&control.mean.clone().into());
-        assert_eq!(scores.pearson_delta, None);
-        assert_eq!(scores.mse_delta, Some(5.0 / 3.0));
-        assert_eq!((scores.r2_var, scores.r2_mean_top20_train), (None, None));
-    }
 
     #[test]
     fn what_is_undefined_counts_neither_in_a_mean_nor_in_a_median() {
@@ -159,5 +131,20 @@ mod tests {
         assert_eq!(Scores::mean(&scores), score(Some(4.0)));
         assert_eq!(Scores::median(&scores), score(Some(3.0)));
         assert_eq!(Scores::mean(&[]), Scores::default());
+    }
+
+    #[test]
+    fn a_score_stands_where_its_name_does() {
+        let scores = Scores { mmd: Some(2.0), ..Scores::default() };
+        assert_eq!((scores.named("mmd"), scores.named("rank"), scores.named("no score")), (Some(2.0), None, None));
+        assert_eq!(Scores::of(scores.values()), scores);
+        let json = serde_json::to_value(scores).expect("scores are JSON");
+        assert_eq!((&json["mmd"], &json["rank"]), (&serde_json::json!(2.0), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn scores_that_an_older_evaluation_lacks_are_undefined() {
+        let scores: Scores = serde_json::from_str(r#"{"r2_mean": 0.5}"#).expect("it reads");
+        assert_eq!(scores, Scores { r2_mean: Some(0.5), ..Scores::default() });
     }
 }

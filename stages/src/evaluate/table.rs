@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{baselines::Baseline, scores::Scores};
-
-/// How far two correlations may be apart and still count as level.
-const LEVEL: f64 = 0.02;
+use super::{
+    baselines::Baseline,
+    scores::Scores,
+    summary::summary,
+    versus::{Versus, over_conditions},
+};
 
 /// The split whose rows nothing was learned, selected or stopped on.
 const HELD_OUT: &str = "ood";
@@ -22,6 +24,18 @@ pub enum Scale {
     Pseudobulk,
     /// Means over cells of the atlas's own continuous values.
     Values,
+}
+
+/// How a prediction is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anchor {
+    /// The real controls' mean plus the predicted change: what the decoder gets wrong in control and condition alike
+    /// cancels out.
+    #[default]
+    Anchored,
+    /// As it comes.
+    Raw,
 }
 
 /// One score of each kind for every baseline.
@@ -63,8 +77,8 @@ pub struct ConditionScores {
     pub ceiling: Scores,
     /// The baselines' scores.
     pub baselines: BaselineScores,
-    /// For a baseline and a score: the low end, middle and high end of the model's lead.
-    pub versus: BTreeMap<String, BTreeMap<String, [f64; 3]>>,
+    /// For a baseline and a score: the low end, middle and high end of the model's lead, genes drawn again.
+    pub versus: Versus,
 }
 
 /// An evaluation, whole.
@@ -72,6 +86,9 @@ pub struct ConditionScores {
 pub struct Evaluation {
     /// What the numbers of the profiles are.
     pub scale: Scale,
+    /// How predictions were read.
+    #[serde(default)]
+    pub readout: Anchor,
     /// What came out, in one sentence.
     pub summary: String,
     /// Every condition.
@@ -82,6 +99,9 @@ pub struct Evaluation {
     pub median: Scores,
     /// The baselines' mean scores over the judged conditions.
     pub baselines: BaselineScores,
+    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, judged conditions drawn again.
+    #[serde(default)]
+    pub versus: Versus,
 }
 
 impl fmt::Display for Scale {
@@ -121,24 +141,35 @@ impl BaselineScores {
 }
 
 impl Evaluation {
-    /// Sums the conditions up.
+    /// Sums the conditions up, as read [`anchored`](Anchor::Anchored).
     #[must_use]
     pub fn new(scale: Scale, conditions: Vec<ConditionScores>) -> Self {
-        let unsummed = Self {
+        let mut evaluation = Self {
             scale,
+            readout: Anchor::default(),
             summary: String::new(),
             conditions,
             mean: Scores::default(),
             median: Scores::default(),
             baselines: BaselineScores::default(),
+            versus: Versus::new(),
         };
-        let judged = || unsummed.judged().map(|condition| &condition.scores);
-        let (mean, median) = (Scores::mean(judged()), Scores::median(judged()));
+        let judged: Vec<&ConditionScores> = evaluation.judged().collect();
+        let scores = || judged.iter().map(|condition| &condition.scores);
+        let (mean, median) = (Scores::mean(scores()), Scores::median(scores()));
         let baselines = BaselineScores::of(|baseline| {
-            Scores::mean(unsummed.judged().map(|condition| condition.baselines.get(baseline)))
+            Scores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
-        let summary = unsummed.summarise(&mean, &baselines.additive);
-        Self { summary, mean, median, baselines, ..unsummed }
+        let versus = over_conditions(&judged);
+        evaluation = Self { mean, median, baselines, versus, ..evaluation };
+        evaluation.summary = summary(&evaluation);
+        evaluation
+    }
+
+    /// The same, told how predictions were read.
+    #[must_use]
+    pub fn read_as(self, readout: Anchor) -> Self {
+        Self { readout, ..self }
     }
 
     /// The conditions that count: the held-out ones, or all of them if nothing was held out.
@@ -153,40 +184,10 @@ impl Evaluation {
         Scores::mean(self.judged().map(|condition| &condition.ceiling))
     }
 
-    fn holds_out(&self) -> bool {
+    /// Whether any condition was held out.
+    pub(super) fn holds_out(&self) -> bool {
         self.conditions.iter().any(|condition| condition.split == HELD_OUT)
     }
-
-    fn summarise(&self, mean: &Scores, additive: &Scores) -> String {
-        let count = self.judged().count();
-        if count == 0 {
-            return "no condition to judge".into();
-        }
-        let leads: Vec<f64> = self.judged().filter_map(lead_over_additive).collect();
-        let verdicts = [
-            ("better than additive", leads.iter().filter(|lead| LEVEL < **lead).count()),
-            ("level with additive", leads.iter().filter(|lead| lead.abs() <= LEVEL).count()),
-            ("worse than additive", leads.iter().filter(|lead| **lead < -LEVEL).count()),
-            ("not comparable", count - leads.len()),
-        ];
-        let verdicts: Vec<String> =
-            verdicts.iter().filter(|(_, n)| 0 < *n).map(|(verdict, n)| format!("{verdict} on {n}")).collect();
-        let held_out = if self.holds_out() { "held-out " } else { "" };
-        let conditions = if count == 1 { "condition" } else { "conditions" };
-        let of = format!("{} of {count} {held_out}{conditions}", verdicts.join(", "));
-        let r2 = match (mean.r2_mean, additive.r2_mean) {
-            (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
-            (Some(model), None) => format!("; mean R² {model:.3}"),
-            _ => String::new(),
-        };
-        let caveat = if self.holds_out() { "" } else { "; nothing was held out" };
-        format!("{of} (Pearson correlation of the change; level is within {LEVEL}){r2}{caveat}")
-    }
-}
-
-/// By how much the model's correlation of the change exceeds that of `additive`.
-fn lead_over_additive(condition: &ConditionScores) -> Option<f64> {
-    Some(condition.scores.pearson_delta? - condition.baselines.additive.pearson_delta?)
 }
 
 #[cfg(test)]
@@ -223,8 +224,9 @@ pub(crate) mod tests {
     fn json_has_the_keys_of_the_interface_and_null_for_what_is_undefined() {
         let evaluation = Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), None)]);
         let json = serde_json::to_value(&evaluation).expect("an evaluation is JSON");
-        assert_eq!(keys(&json), ["baselines", "conditions", "mean", "median", "scale", "summary"]);
-        assert_eq!(json["scale"], "log1p");
+        assert_eq!(keys(&json), ["baselines", "conditions", "mean", "median", "readout", "scale", "summary", "versus"]);
+        assert_eq!((&json["scale"], &json["readout"]), (&json!("log1p"), &json!("anchored")));
+        assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
         let mut expected = Scores::NAMES.to_vec();
         expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
         expected.extend(["ceiling", "baselines", "versus"]);
@@ -243,22 +245,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_summary_counts_wins_draws_and_losses_against_additive() {
-        let conditions = vec![
-            condition("ood", Some(0.95), Some(0.90)),
-            condition("ood", Some(0.91), Some(0.90)),
-            condition("ood", Some(0.80), Some(0.90)),
-            condition("ood", Some(0.80), None),
-        ];
-        assert_eq!(
-            Evaluation::new(Scale::Log1p, conditions).summary,
-            "better than additive on 1, level with additive on 1, worse than additive on 1, not comparable on 1 \
-             of 4 held-out conditions (Pearson correlation of the change; level is within 0.02); \
-             mean R² 0.500, additive's 0.500",
-        );
-    }
-
-    #[test]
     fn only_held_out_conditions_count_where_there_are_any() {
         let held_out = condition("ood", Some(0.5), Some(0.5));
         let seen = condition("valid", Some(0.9), Some(0.5));
@@ -266,12 +252,5 @@ pub(crate) mod tests {
         assert_eq!(evaluation.mean.pearson_delta, Some(0.5));
         let evaluation = Evaluation::new(Scale::Values, vec![seen]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.9));
-        assert!(evaluation.summary.ends_with("nothing was held out"), "{}", evaluation.summary);
-    }
-
-    #[test]
-    fn without_conditions_there_is_nothing_to_judge() {
-        let evaluation = Evaluation::new(Scale::Values, Vec::new());
-        assert_eq!((evaluation.summary.as_str(), evaluation.mean), ("no condition to judge", Scores::default()));
     }
 }

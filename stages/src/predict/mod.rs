@@ -1,9 +1,10 @@
 //! Source cells go in, what they would be under other conditions comes out.
 //!
 //! [`PredictMeans`] averages over the source cells, [`PredictCells`] tells every cell, [`PredictLatents`] its latents; [`Embed`] tells the
-//! latents of cells as they are. [`Reading`] says in which terms.
+//! latents of cells as they are, [`PredictClouds`] a few cells as points. [`Reading`] says in which terms.
 
 mod cells;
+mod clouds;
 mod embed;
 mod latent;
 mod latents;
@@ -17,6 +18,7 @@ use tch::{Kind, Tensor};
 
 pub use self::{
     cells::PredictCells,
+    clouds::{PredictClouds, TargetCells},
     embed::Embed,
     latents::PredictLatents,
     means::{PredictMeans, TargetMeans},

@@ -18,6 +18,7 @@ fn condition(index: u32, split: &str) -> ConditionScores {
         r2_mean_top20_train: Some(0.3 + lead),
         pearson_delta: Some(0.8 + lead - 0.03 * f64::from(index)),
         mse_delta: Some(0.01 - lead / 10.0 + 0.004 * f64::from(index)),
+        ..Scores::default()
     };
     ConditionScores {
         condition: format!("KLF{index}+MAP2K6"),

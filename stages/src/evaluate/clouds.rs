@@ -1,0 +1,229 @@
+//! How far two clouds of cells are apart: energy distance and maximum mean discrepancy.
+
+/// Cells as points of a space with few dimensions, one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cloud {
+    dimensions: usize,
+    points: Vec<f32>,
+}
+
+/// Means over the pairs of cells of two clouds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pairs {
+    /// Of the Euclidean distance.
+    distance: f64,
+    /// Of exp(−γ · squared distance).
+    kernel: f64,
+}
+
+/// Real cells that predicted ones are compared with.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    cloud: &'a Cloud,
+    gamma: f64,
+    within: Pairs,
+}
+
+impl Cloud {
+    /// No cells yet.
+    #[must_use]
+    pub fn new(dimensions: usize) -> Self {
+        Self { dimensions, points: Vec::new() }
+    }
+
+    /// Takes cells, each `dimensions` long.
+    ///
+    /// # Panics
+    /// If a part of a cell is missing.
+    pub fn extend(&mut self, points: &[f32]) {
+        assert!(self.dimensions == 0 || points.len().is_multiple_of(self.dimensions), "cells are whole");
+        self.points.extend_from_slice(points);
+    }
+
+    /// How many cells there are.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.points.len().checked_div(self.dimensions).unwrap_or(0)
+    }
+
+    /// The same cells, all moved by one step.
+    #[must_use]
+    pub fn moved(&self, step: &[f32]) -> Self {
+        let mut points = self.points.clone();
+        for point in points.chunks_exact_mut(self.dimensions.max(1)) {
+            point.iter_mut().zip(step).for_each(|(at, step)| *at += step);
+        }
+        Self { points, ..*self }
+    }
+
+    /// The cells of both.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self { points: [self.points.as_slice(), other.points.as_slice()].concat(), ..*self }
+    }
+
+    fn all(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.points.chunks_exact(self.dimensions.max(1))
+    }
+
+    /// Means over all pairs of a cell of one and a cell of the other.
+    fn pairs(&self, other: &Self, gamma: f64) -> Pairs {
+        let (mut distance, mut kernel) = (0.0, 0.0);
+        for a in self.all() {
+            for b in other.all() {
+                let squared = f64::from(squared_distance(a, b));
+                distance += squared.sqrt();
+                kernel += (-gamma * squared).exp();
+            }
+        }
+        let pairs = self.cells() as f64 * other.cells() as f64;
+        Pairs { distance: distance / pairs, kernel: kernel / pairs }
+    }
+
+    /// Means over all pairs of two cells of one cloud, each cell also paired with itself.
+    fn within(&self, gamma: f64) -> Pairs {
+        let (mut distance, mut kernel) = (0.0, 0.0);
+        for (at, a) in self.all().enumerate() {
+            for b in self.all().take(at) {
+                let squared = f64::from(squared_distance(a, b));
+                distance += squared.sqrt();
+                kernel += (-gamma * squared).exp();
+            }
+        }
+        let cells = self.cells() as f64;
+        Pairs { distance: 2.0 * distance / (cells * cells), kernel: (2.0 * kernel + cells) / (cells * cells) }
+    }
+
+    /// The median over pairs of two different cells of their squared distance.
+    fn median_squared_distance(&self) -> Option<f64> {
+        let pairs = self.all().enumerate().flat_map(|(at, a)| self.all().take(at).map(move |b| squared_distance(a, b)));
+        let mut squared: Vec<f32> = pairs.collect();
+        if squared.is_empty() {
+            return None;
+        }
+        let middle = squared.len() / 2;
+        let even = squared.len().is_multiple_of(2);
+        let (below, upper, _) = squared.select_nth_unstable_by(middle, f32::total_cmp);
+        let lower = if even { below.iter().copied().max_by(f32::total_cmp)? } else { *upper };
+        Some(f64::midpoint(f64::from(lower), f64::from(*upper)))
+    }
+}
+
+impl<'a> Target<'a> {
+    /// Cells to compare with; the kernel's γ is 1 / the median squared distance between two of them.
+    ///
+    /// None where two cells or more don't lie apart, or are not finite.
+    #[must_use]
+    pub fn new(cloud: &'a Cloud) -> Option<Self> {
+        let gamma = 1.0 / cloud.median_squared_distance().filter(|median| 0.0 < *median && median.is_finite())?;
+        Some(Self { cloud, gamma, within: cloud.within(gamma) })
+    }
+
+    /// The γ of the kernel exp(−γ ‖x − y‖²).
+    #[must_use]
+    pub fn gamma(&self) -> f64 {
+        self.gamma
+    }
+
+    /// What is between predicted cells themselves, which a step that moves all of them does not change.
+    #[must_use]
+    pub fn apart(&self, predicted: &Cloud) -> Apart {
+        Apart(predicted.within(self.gamma))
+    }
+
+    /// E-distance and MMD of predicted cells, whose own pairs were looked at before.
+    ///
+    /// With x, x′ predicted and y, y′ real cells and means over all pairs, a cell's with itself among them, the first is
+    /// 2 E‖x − y‖ − E‖x − x′‖ − E‖y − y′‖ and the second E k(x, x′) + E k(y, y′) − 2 E k(x, y), k(x, y) = exp(−γ ‖x − y‖²).
+    /// Undefined without cells, or where one is not finite.
+    #[must_use]
+    pub fn distances(&self, predicted: &Cloud, Apart(own): Apart) -> (Option<f64>, Option<f64>) {
+        let across = predicted.pairs(self.cloud, self.gamma);
+        let defined = |value: f64| Some(value).filter(|value| value.is_finite());
+        (
+            defined(2.0 * across.distance - own.distance - self.within.distance),
+            defined(own.kernel + self.within.kernel - 2.0 * across.kernel),
+        )
+    }
+}
+
+/// What is between the cells of one cloud.
+#[derive(Clone, Copy, Debug)]
+pub struct Apart(Pairs);
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    /// So many sums are kept side by side: a processor adds them at once.
+    const LANES: usize = 8;
+    let mut sums = [0.0_f32; LANES];
+    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_lanes.remainder().iter().zip(b_lanes.remainder()).map(|(a, b)| (a - b).powi(2)).sum();
+    for (a, b) in a_lanes.zip(b_lanes) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += (a - b) * (a - b);
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cloud(points: &[f32]) -> Cloud {
+        let mut cloud = Cloud::new(2);
+        cloud.extend(points);
+        cloud
+    }
+
+    fn between(predicted: &Cloud, real: &Cloud) -> (f64, f64) {
+        let target = Target::new(real).expect("its cells lie apart");
+        let (e_distance, mmd) = target.distances(predicted, target.apart(predicted));
+        (e_distance.expect("finite"), mmd.expect("finite"))
+    }
+
+    #[test]
+    fn a_small_case_by_hand() {
+        let (real, predicted) = (cloud(&[0.0, 0.0, 0.0, 2.0]), cloud(&[3.0, 0.0]));
+        // Pairs: real 0, 2, 2, 0; across 3 and √13; γ is 1 / 4.
+        let (e_distance, mmd) = between(&predicted, &real);
+        assert!((e_distance - (3.0 + 13.0_f64.sqrt() - 1.0)).abs() < 1e-12);
+        let wanted = 1.0 + (1.0 + (-1.0_f64).exp()) / 2.0 - ((-2.25_f64).exp() + (-3.25_f64).exp());
+        assert!((mmd - wanted).abs() < 1e-12, "{mmd} is not {wanted}");
+    }
+
+    #[test]
+    fn the_same_cells_are_at_no_distance_and_moved_ones_at_some() {
+        let real = cloud(&[0.0, 0.0, 1.0, 2.0, -1.0, 0.5]);
+        let (e_distance, mmd) = between(&real, &real);
+        assert!(e_distance.abs() < 1e-12 && mmd.abs() < 1e-12);
+        let (near, far) = (between(&real.moved(&[0.5, 0.0]), &real), between(&real.moved(&[2.0, 0.0]), &real));
+        assert!(0.0 < near.0 && near.0 < far.0 && 0.0 < near.1 && near.1 < far.1);
+    }
+
+    #[test]
+    fn moving_all_cells_leaves_what_is_between_them() {
+        let (real, other) = (cloud(&[0.0, 0.0, 1.0, 2.0]), cloud(&[0.5, 0.0, 1.5, 1.0]));
+        let target = Target::new(&real).expect("its cells lie apart");
+        let moved = other.moved(&[1.0, -2.0]);
+        assert_eq!(target.distances(&moved, target.apart(&other)), target.distances(&moved, target.apart(&moved)));
+    }
+
+    #[test]
+    fn cells_that_do_not_lie_apart_have_no_scale_to_measure_by() {
+        assert!(Target::new(&cloud(&[1.0, 1.0, 1.0, 1.0])).is_none());
+        assert!(Target::new(&cloud(&[1.0, 1.0])).is_none());
+        let real = cloud(&[0.0, 0.0, 1.0, 2.0]);
+        let target = Target::new(&real).expect("its cells lie apart");
+        assert_eq!(target.distances(&cloud(&[]), target.apart(&cloud(&[]))), (None, None));
+        let broken = cloud(&[f32::NAN, 0.0]);
+        assert_eq!(target.distances(&broken, target.apart(&broken)), (None, None));
+    }
+
+    #[test]
+    fn the_median_is_between_the_two_in_the_middle() {
+        assert_eq!(cloud(&[0.0, 0.0, 1.0, 0.0]).median_squared_distance(), Some(1.0));
+        let line = cloud(&[0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 7.0, 0.0]);
+        // 1, 3, 7, 2, 6, 4 squared and sorted: 1, 4, 9, 16, 36, 49.
+        assert_eq!(line.median_squared_distance(), Some(12.5));
+    }
+}

@@ -1,0 +1,129 @@
+//! What came out of an evaluation, in one sentence.
+
+use super::{
+    bootstrap::Interval,
+    table::{ConditionScores, Evaluation},
+    versus::lead,
+};
+
+/// How far two correlations may be apart and still count as level.
+const LEVEL: f64 = 0.02;
+
+/// How a model compares with a baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Better,
+    Level,
+    Worse,
+}
+
+impl Verdict {
+    /// Better or worse only by more than [`LEVEL`], and where the interval, if there is one, does not hold 0.
+    fn of(lead: f64, interval: Option<Interval>) -> Self {
+        let [low, _, high] = interval.unwrap_or([lead; 3]);
+        match lead {
+            lead if LEVEL < lead && 0.0 < low => Self::Better,
+            lead if lead < -LEVEL && high < 0.0 => Self::Worse,
+            _ => Self::Level,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Better => "better than additive",
+            Self::Level => "level with additive",
+            Self::Worse => "worse than additive",
+        }
+    }
+}
+
+/// Better, level or worse than `additive` by the correlation of the change: on how many conditions, and over all.
+#[must_use]
+pub(super) fn summary(evaluation: &Evaluation) -> String {
+    let count = evaluation.judged().count();
+    if count == 0 {
+        return "no condition to judge".into();
+    }
+    let verdicts: Vec<Verdict> = evaluation.judged().filter_map(of_condition).collect();
+    let mut parts: Vec<String> = Vec::new();
+    for verdict in [Verdict::Better, Verdict::Level, Verdict::Worse] {
+        let times = verdicts.iter().filter(|other| **other == verdict).count();
+        if 0 < times {
+            parts.push(format!("{} on {times}", verdict.words()));
+        }
+    }
+    if verdicts.len() < count {
+        parts.push(format!("not comparable on {}", count - verdicts.len()));
+    }
+    let held_out = if evaluation.holds_out() { "held-out " } else { "" };
+    let conditions = if count == 1 { "condition" } else { "conditions" };
+    let of = format!("{} of {count} {held_out}{conditions}", parts.join(", "));
+    let overall = overall(evaluation).unwrap_or_default();
+    let r2 = match (evaluation.mean.r2_mean, evaluation.baselines.additive.r2_mean) {
+        (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
+        (Some(model), None) => format!("; mean R² {model:.3}"),
+        _ => String::new(),
+    };
+    let caveat = if evaluation.holds_out() { "" } else { "; nothing judged was held out" };
+    format!(
+        "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{caveat}"
+    )
+}
+
+fn of_condition(condition: &ConditionScores) -> Option<Verdict> {
+    let additive = condition.baselines.additive.pearson_delta;
+    let lead = lead("pearson_delta", condition.scores.pearson_delta, additive)?;
+    let interval = condition.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
+    Some(Verdict::of(lead, interval))
+}
+
+/// The verdict over all conditions, where there are enough for an interval.
+fn overall(evaluation: &Evaluation) -> Option<String> {
+    let [low, lead, high] = (*evaluation.versus.get("additive")?.get("pearson_delta")?)?;
+    let verdict = Verdict::of(lead, Some([low, lead, high])).words();
+    Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::table::{Scale, tests::condition},
+        *,
+    };
+
+    #[test]
+    fn the_summary_counts_wins_draws_and_losses_against_additive() {
+        let conditions = vec![
+            condition("ood", Some(0.95), Some(0.90)),
+            condition("ood", Some(0.91), Some(0.90)),
+            condition("ood", Some(0.80), Some(0.90)),
+            condition("ood", Some(0.80), None),
+        ];
+        let summary = Evaluation::new(Scale::Log1p, conditions).summary;
+        let (start, end) = summary.split_once("; over all ").expect("three conditions have an interval");
+        assert_eq!(
+            start,
+            "better than additive on 1, level with additive on 1, worse than additive on 1, not comparable on 1 \
+             of 4 held-out conditions (Pearson correlation of the change; level is within 0.02, or an interval around 0)",
+        );
+        assert!(end.starts_with("level with additive: -0.013 (95% interval -0.100 to +0.050)"), "{end}");
+        assert!(end.ends_with("; mean R² 0.500, additive's 0.500"), "{end}");
+    }
+
+    #[test]
+    fn a_lead_that_may_be_chance_is_level() {
+        assert_eq!(Verdict::of(0.3, Some([0.1, 0.3, 0.5])), Verdict::Better);
+        assert_eq!(Verdict::of(0.3, Some([-0.1, 0.3, 0.5])), Verdict::Level);
+        assert_eq!(Verdict::of(-0.3, Some([-0.5, -0.3, -0.1])), Verdict::Worse);
+        assert_eq!(Verdict::of(-0.3, Some([-0.5, -0.3, 0.1])), Verdict::Level);
+        assert_eq!(Verdict::of(0.01, Some([0.005, 0.01, 0.015])), Verdict::Level);
+        assert_eq!(Verdict::of(0.3, None), Verdict::Better);
+    }
+
+    #[test]
+    fn where_nothing_was_held_out_the_summary_says_so() {
+        let seen = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
+        assert!(seen.summary.ends_with("nothing judged was held out"), "{}", seen.summary);
+        assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to judge");
+    }
+}

@@ -1,0 +1,112 @@
+//! Predictions that were written before, by this program or another one, read back to be judged.
+//!
+//! Wide and long means and cells are understood, in a file or in all Parquet files of a folder. Rows are found by condition,
+//! dose and covariates, genes by their names.
+
+mod rows;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use schemas::{Error, Result};
+
+use self::rows::{FileLayout, Profiles};
+use crate::{atlas::Atlas, evaluate::Scale, groups::Groups, judge::ModelProfiles};
+
+/// Which predictions are wanted, and as what.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The atlas, seen through the genes that are judged.
+    pub atlas: &'a Atlas,
+    /// Its groups.
+    pub groups: &'a Groups,
+    /// Which of them are judged.
+    pub judged: &'a [usize],
+    /// The scale on which profiles are compared.
+    pub scale: Scale,
+    /// What each cell's counts are scaled to on the pseudobulk scale.
+    pub target_sum: f64,
+}
+
+/// Reads what a prediction set says of every wanted group, in the groups' order.
+///
+/// # Errors
+/// A path where no predictions are; columns, genes or conditions that are missing or come twice; numbers on a scale that can't
+/// be turned into the wanted one.
+pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
+    let mut profiles = Profiles::new(wanted);
+    for file in files(path)? {
+        let open = File::open(&file).map_err(Error::io("read", &file))?;
+        let not_parquet = |error: parquet::errors::ParquetError| Error::damaged(&file, error.to_string());
+        let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(not_parquet)?;
+        let layout = FileLayout::of(&file, builder.schema(), wanted)?;
+        let reader = builder.with_batch_size(layout.rows_at_once()).build().map_err(not_parquet)?;
+        for batch in reader {
+            let batch = batch.map_err(|error| Error::damaged(&file, error.to_string()))?;
+            profiles.add(&layout, &batch)?;
+        }
+    }
+    let mut found: HashMap<usize, ModelProfiles> = profiles.finish(path)?;
+    let missing: Vec<usize> = wanted.judged.iter().copied().filter(|group| !found.contains_key(group)).collect();
+    if !missing.is_empty() {
+        return Err(lacks_conditions(path, wanted, &missing));
+    }
+    Ok(wanted.judged.iter().filter_map(|group| found.remove(group)).collect())
+}
+
+/// The file, or the Parquet files of a folder and of the folders in it, by name.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.exists() {
+        return Err(Error::Missing { path: path.into(), kind: "prediction set" });
+    }
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![path.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let entry = entry.map_err(Error::io("read", &folder))?.path();
+            let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            match entry.extension() {
+                _ if hidden => {}
+                _ if entry.is_dir() => folders.push(entry),
+                Some(extension) if extension == "parquet" => found.push(entry),
+                _ => {}
+            }
+        }
+    }
+    if found.is_empty() {
+        let hint = "name what `perturbine predict` wrote: a folder of Parquet files, or one of them";
+        return Err(Error::data(path.display().to_string(), "it holds no Parquet file", hint));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn lacks_conditions(path: &Path, wanted: &Wanted<'_>, missing: &[usize]) -> Error {
+    const MOST_NAMED: usize = 5;
+    let table = &wanted.atlas.manifest().conditions;
+    let name = |at: &usize| {
+        let group = &wanted.groups.all()[*at];
+        let covariates = wanted.atlas.covariate_values(&group.covariates).join(", ");
+        format!("{} at {} ({covariates})", table.name(group.condition), table.dose_label(group.condition))
+    };
+    let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();
+    let more = if MOST_NAMED < missing.len() { ", ..." } else { "" };
+    let message = format!(
+        "it lacks {} of the {} conditions that are judged: {}{more}",
+        missing.len(),
+        wanted.judged.len(),
+        named.join("; ")
+    );
+    Error::data(
+        path.display().to_string(),
+        message,
+        "predict them: `perturbine predict --to ood`, or judge others with --on",
+    )
+}
