@@ -26,6 +26,8 @@ pub mod judging;
 #[cfg(feature = "torch")]
 mod judging_cells;
 #[cfg(feature = "torch")]
+pub mod picturing;
+#[cfg(feature = "torch")]
 pub mod predicting;
 #[cfg(feature = "torch")]
 pub mod responding;

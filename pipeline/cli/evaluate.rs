@@ -4,6 +4,7 @@ use perturbine::{
     Error, Model, Result,
     flows::{
         judging::{JudgeOptions, evaluate as judge},
+        picturing::pictures,
         predicting::split_for,
     },
 };
@@ -53,7 +54,8 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     let evaluation = &judged.judgement.evaluation;
     // The report is about the model: predictions of a file may be another one's.
     if options.predictions.is_none() {
-        let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters });
+        let pictures = pictures(&atlas, &model, &context.resources)?;
+        let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters, "pictures": pictures });
         let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
         if let Err(error) = stages::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
             context.show.note(&format!("the report will not have this evaluation: {error}"));

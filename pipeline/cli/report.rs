@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use perturbine::{Error, Result, flows::training::PIPELINE_REPORT};
+use perturbine::{
+    Error, Result,
+    flows::{picturing::Pictures, training::PIPELINE_REPORT},
+};
 use serde_json::json;
 use stages::{
     evaluate::Evaluation,
@@ -18,7 +21,7 @@ pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
     let card = saved::read_card(&args.model)?;
-    let (evaluation, scatters) = kept_evaluation(&args.model)?;
+    let Kept { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
     if evaluation.is_none() {
         context.show.note("the page has no evaluation: run `perturbine evaluate` first");
     }
@@ -40,25 +43,31 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
         history: history(&args.model.join(files::HISTORY))?,
         evaluation,
         scatters,
+        latents: pictures.as_ref().map(|pictures| pictures.latents.clone()),
+        responses: pictures.map(|pictures| pictures.responses).unwrap_or_default(),
         pipeline: pipeline_table(&args.model.join(PIPELINE_REPORT))?,
     };
     stages::disk::write_atomically(&args.out, page(&input).as_bytes())?;
     context.show.result(&json!({ "file": args.out }), || format!("report in {}", args.out.display()))
 }
 
-fn kept_evaluation(model: &Path) -> Result<(Option<Evaluation>, Vec<Scatter>)> {
-    #[derive(serde::Deserialize)]
-    struct Kept {
-        evaluation: Evaluation,
-        scatters: Vec<Scatter>,
-    }
+/// What the last evaluation left in a model's folder.
+#[derive(Default, serde::Deserialize)]
+struct Kept {
+    evaluation: Option<Evaluation>,
+    scatters: Vec<Scatter>,
+    /// Evaluations of earlier versions have none.
+    #[serde(default)]
+    pictures: Option<Pictures>,
+}
+
+fn kept_evaluation(model: &Path) -> Result<Kept> {
     let path = model.join(EVALUATION);
     if !path.exists() {
-        return Ok((None, Vec::new()));
+        return Ok(Kept::default());
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let kept: Kept = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
-    Ok((Some(kept.evaluation), kept.scatters))
+    serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))
 }
 
 fn history(path: &Path) -> Result<Vec<HistoryRow>> {

@@ -35,18 +35,28 @@ pub enum Table {
 /// # Errors
 /// Genes of the model that the atlas lacks, covariates that are not the model's.
 pub fn embed_cells(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
+    embed_every(atlas, model, 1, resources)
+}
+
+/// The same of every `step`-th cell.
+pub(super) fn embed_every(
+    atlas: &Atlas,
+    model: &Model,
+    step: u64,
+    resources: &Resources,
+) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
     let atlas = atlas.with_genes(&model.card.genes)?;
     let names: Vec<String> = atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone()).collect();
     let mut metadata = metadata(model);
     metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
     let schema = embedded_cells_schema(&names, width(model), metadata);
     let embed = Embed::new(model.again()?, atlas.clone(), schema.clone())?;
-    let (cells, size, plan_atlas) = (atlas.cells(), batch_size(1) as u64, atlas.clone());
-    let plans = (0..cells.div_ceil(size)).map(move |index| {
-        let end = cells.min((index + 1) * size);
-        let cells_of: Vec<CellIndex> = (index * size..end).map(CellIndex).collect();
-        let rows = cells_of.iter().map(|cell| plan_atlas.row(*cell)).collect();
-        BatchPlan { epoch: 0, index, role: Role::Source, last: end == cells, rows, cells: cells_of }
+    let (count, size, plan_atlas) = (atlas.cells().div_ceil(step), batch_size(1) as u64, atlas.clone());
+    let plans = (0..count.div_ceil(size)).map(move |index| {
+        let end = count.min((index + 1) * size);
+        let cells: Vec<CellIndex> = (index * size..end).map(|at| CellIndex(at * step)).collect();
+        let rows = cells.iter().map(|cell| plan_atlas.row(*cell)).collect();
+        BatchPlan { epoch: 0, index, role: Role::Source, last: end == count, rows, cells }
     });
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
 }

@@ -91,6 +91,32 @@ pub fn principal_components(cells: &Tensor) -> Result<Tensor, BoxError> {
     Ok(centred.tr().matmul(&vectors) / lengths)
 }
 
+/// Where rows `[rows, width]` lie in the plane of their two largest principal components, and the share of the variance that each
+/// explains. A component's sign is that which makes its largest loading positive, so that pictures repeat.
+///
+/// # Errors
+/// Values for which libtorch finds no eigenvectors, such as infinite ones.
+pub fn plane(rows: &Tensor) -> Result<(Vec<[f32; 2]>, [f64; 2]), BoxError> {
+    let _no_grad = tch::no_grad_guard();
+    let centred = rows.to_kind(Kind::Double);
+    let centred = &centred - centred.mean_dim([0_i64].as_slice(), true, Kind::Double);
+    let (values, vectors) = centred.tr().matmul(&centred).f_linalg_eigh("L")?;
+    let width = values.size()[0];
+    let total = values.sum(Kind::Double).double_value(&[]);
+    let (mut points, mut explained) = (vec![[0.0; 2]; usize::try_from(rows.size()[0])?], [0.0; 2]);
+    for axis in 0..width.min(2) {
+        // Eigenvalues come in ascending order.
+        let vector = vectors.select(1, width - 1 - axis);
+        let largest = vector.gather(0, &vector.abs().argmax(0, true), false);
+        let along = Vec::<f32>::try_from(centred.matmul(&(&vector * largest.sign())).to_kind(Kind::Float))?;
+        let axis = usize::try_from(axis)?;
+        points.iter_mut().zip(along).for_each(|(point, at)| point[axis] = at);
+        let value = values.double_value(&[width - 1 - i64::try_from(axis)?]);
+        explained[axis] = if 0.0 < total { value / total } else { 0.0 };
+    }
+    Ok((points, explained))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +133,17 @@ mod tests {
         let apart = |rows: &Tensor| Tensor::cdist(rows, rows, 2.0, None::<i64>);
         let difference = (apart(&projected) - apart(&cells)).abs().max();
         assert!(f64::try_from(difference).expect("a number") < 1e-3);
+    }
+
+    #[test]
+    fn a_plane_shows_what_varies_most_and_how_much_of_it() {
+        let row = |x: f32, y: f32| [x, 0.0, y, 7.0];
+        let rows: Vec<f32> = [row(3.0, 0.0), row(-3.0, 0.0), row(0.0, 1.0), row(0.0, -1.0)].concat();
+        let (points, explained) = plane(&Tensor::from_slice(&rows).view([4, 4])).expect("finite rows");
+        for (point, wanted) in points.iter().zip([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]) {
+            assert!(point.iter().zip(wanted).all(|(at, wanted)| (at - wanted).abs() < 1e-5), "{points:?}");
+        }
+        assert!((explained[0] - 0.9).abs() < 1e-9 && (explained[1] - 0.1).abs() < 1e-9);
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //! business.
 
 mod charts;
+mod latents;
 mod page;
+mod responses;
 mod svg;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,10 @@ pub struct ReportInput {
     pub evaluation: Option<Evaluation>,
     /// Predicted against real means, one picture each.
     pub scatters: Vec<Scatter>,
+    /// Where cells lie in the latent.
+    pub latents: Option<Latents>,
+    /// How the predicted change grows with the dose.
+    pub responses: Vec<DoseResponse>,
     /// What each edge of the pipeline measured.
     pub pipeline: Table,
 }
@@ -55,6 +61,63 @@ pub struct Scatter {
     pub control: Vec<f32>,
     /// The genes to name, most changed first.
     pub top: Vec<usize>,
+}
+
+/// A sample of cells in the plane of the two largest principal components of their latents.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Latents {
+    /// Names of the conditions.
+    pub conditions: Vec<String>,
+    /// Names of the covariate combinations.
+    pub contexts: Vec<String>,
+    /// The condition of each cell, by its place.
+    pub condition_of: Vec<u32>,
+    /// The covariate combination of each cell, by its place.
+    pub context_of: Vec<u32>,
+    /// The basal latent, and what is decoded.
+    pub maps: Vec<LatentMap>,
+}
+
+/// One latent of the cells.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LatentMap {
+    /// Its name.
+    pub name: String,
+    /// The share of the variance that each component explains.
+    pub explained: [f64; 2],
+    /// Each cell.
+    pub points: Vec<[f32; 2]>,
+}
+
+/// How the predicted change of one perturbation grows with its dose.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DoseResponse {
+    /// The perturbation.
+    pub perturbation: String,
+    /// Doses that it was trained at.
+    pub trained: Vec<f64>,
+    /// A curve a covariate combination, eight at most.
+    pub curves: Vec<DoseCurve>,
+}
+
+/// The doses of one covariate combination.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DoseCurve {
+    /// Its name.
+    pub context: String,
+    /// One dose after the other.
+    pub points: Vec<DosePoint>,
+}
+
+/// What one dose does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DosePoint {
+    /// The dose.
+    pub dose: f64,
+    /// The Euclidean length of the predicted change.
+    pub effect_size: f64,
+    /// How far it is from what was trained on.
+    pub distance: f64,
 }
 
 /// Rows of text under a header.

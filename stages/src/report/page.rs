@@ -3,6 +3,8 @@
 use super::{
     ReportInput, Table,
     charts::{scatter, score_dots, training_curves},
+    latents::latent_maps,
+    responses::dose_responses,
     svg::escape,
 };
 use crate::evaluate::{Baseline, ConditionScores, Evaluation, Scores};
@@ -21,6 +23,16 @@ pub fn page(input: &ReportInput) -> String {
             "A dot is a gene. The genes that changed most are marked, and named where there is room; a line leads \
              to each from where its control would put it.",
             &charts("charts pairs", &scatters),
+        ),
+        section(
+            "Latents",
+            "A dot is a cell, in the plane in which the latents vary most. The basal latent should not tell conditions apart; what is              decoded, after perturbation and covariates are added, should.",
+            &charts("charts pairs", &input.latents.as_ref().map(latent_maps).unwrap_or_default()),
+        ),
+        section(
+            "Dose responses",
+            "The size of the predicted change of all genes against what is predicted for control. Dotted lines are doses that were              trained on; an open circle is a prediction beyond what was trained on, the less sure the larger its distance.",
+            &charts("charts pairs", &dose_responses(&input.responses)),
         ),
         section("Training", "", &charts("charts", &training_curves(&input.history))),
         section(
