@@ -55,8 +55,8 @@ for name, wanted in truth.items():
     rows = duckdb.sql(f"select {columns} from read_parquet('{pattern}', {types}hive_partitioning={str(parted).lower()})").fetchall()
     checked("DuckDB", name, [row[:-1] for row in rows], [row[-1] for row in rows], wanted)
     one = next(path.rglob("*.parquet"))
-    told = duckdb.sql(f"select value from parquet_kv_metadata('{one}') where key = 'genes'").fetchone()
-    assert json.loads(bytes(told[0])) == wanted["genes"], "DuckDB finds the genes as well"
+    told = duckdb.sql(f"select value from parquet_kv_metadata('{one}') where key = 'genes'").fetchall()
+    assert json.loads(bytes(told[0][0])) == wanted["genes"], "DuckDB finds the genes as well"
 
     frame = polars.read_parquet(pattern, hive_partitioning=parted)
     checked("Polars", name, frame.select(keys).rows(), frame[column].to_list(), wanted)
