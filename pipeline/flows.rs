@@ -29,6 +29,9 @@ mod judging_cells;
 pub mod picturing;
 #[cfg(feature = "torch")]
 pub mod predicting;
+mod progress;
+#[cfg(feature = "torch")]
+pub mod publishing;
 #[cfg(feature = "torch")]
 pub mod responding;
 #[cfg(feature = "hdf5")]
@@ -37,6 +40,8 @@ mod simulating;
 mod stored_order;
 #[cfg(feature = "torch")]
 pub mod training;
+
+pub use progress::Progress;
 
 /// Edges of the longest road: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
@@ -54,12 +59,20 @@ pub struct Resources {
     pub stop: Stop,
     /// Is told what the run is busy with.
     pub phases: Phases,
+    /// Is told how many cells were predicted.
+    pub progress: Progress,
 }
 
 impl Default for Resources {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { threads, memory: 256 << 20, stop: Stop::default(), phases: Phases::default() }
+        Self {
+            threads,
+            memory: 256 << 20,
+            stop: Stop::default(),
+            phases: Phases::default(),
+            progress: Progress::default(),
+        }
     }
 }
 
@@ -126,9 +139,20 @@ where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
 {
+    rows_told(atlas, plans, resources, |_| {})
+}
+
+/// The same, and tells of each plan whose rows are there.
+fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, tell: F) -> Pipeline<Rows>
+where
+    I: IntoIterator<Item = BatchPlan> + Send + 'static,
+    I::IntoIter: Send,
+    F: Fn(&BatchPlan) + Send + Sync + 'static,
+{
     let gatherer = Gatherer::new(atlas, resources.held_bytes(atlas));
     read(atlas, plans, resources).map("batch", resources.threads, move |plan| {
         let expression = gatherer.rows(&plan)?;
+        tell(&plan);
         Ok(Rows { plan, expression })
     })
 }

@@ -3,6 +3,8 @@
 mod memory;
 #[cfg(feature = "torch")]
 pub(super) mod model;
+#[cfg(feature = "torch")]
+pub(super) mod writing;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -88,7 +90,7 @@ pub(crate) enum Command {
     Train(Box<model::TrainArgs>),
     /// Predict cells under other conditions
     #[cfg(feature = "torch")]
-    Predict(Box<model::PredictArgs>),
+    Predict(writing::PredictCommand),
     /// Tell the latents of cells, or the embeddings of perturbations and covariates
     #[cfg(feature = "torch")]
     Embed(model::EmbedArgs),
@@ -369,7 +371,15 @@ pub(crate) struct VerifyArgs {
 }
 
 fn parse_bytes(text: &str) -> Result<usize> {
-    let bad = || Error::usage(format!("`{text}` is no amount of memory"), "write 512MiB or 2GiB");
+    let bytes = parse_size(text)?;
+    if bytes < 1 << 20 {
+        return Err(Error::usage(format!("{text} is too little memory to move a batch"), "give 1MiB at least"));
+    }
+    Ok(bytes)
+}
+
+fn parse_size(text: &str) -> Result<usize> {
+    let bad = || Error::usage(format!("`{text}` is no number of bytes"), "write 512MiB or 2GiB");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: usize = match unit.trim() {
@@ -377,14 +387,11 @@ fn parse_bytes(text: &str) -> Result<usize> {
         "KiB" | "K" => 1 << 10,
         "MiB" | "M" => 1 << 20,
         "GiB" | "G" => 1 << 30,
+        "TiB" | "T" => 1 << 40,
         "KB" => 1000,
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
         _ => return Err(bad()),
     };
-    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(bad)?;
-    if bytes < 1 << 20 {
-        return Err(Error::usage(format!("{text} is too little memory to move a batch"), "give 1MiB at least"));
-    }
-    Ok(bytes)
+    number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(bad)
 }

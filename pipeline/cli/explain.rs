@@ -24,8 +24,8 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
             let sums = 3 * 8 * targets * genes;
             // Measured: some twelve dense tensors of a batch live together.
             let decoded = 12 * 4 * stages::predict::batch_size(targets) * genes;
-            let held = prediction.held_bytes();
-            (prediction.pipeline(output_of(args))?.plan("write"), held, sums + decoded)
+            let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;
+            (graph, held, sums + decoded)
         }
     };
     let edges = graph.bytes();

@@ -74,7 +74,7 @@ fn run_with(cli: Cli, resources: Resources) -> Result<()> {
         #[cfg(feature = "torch")]
         Command::Train(args) => train::train(*args, &context),
         #[cfg(feature = "torch")]
-        Command::Predict(args) => predict::predict(*args, &context),
+        Command::Predict(args) => predict::predict(args, &context),
         #[cfg(feature = "torch")]
         Command::Embed(args) => embed::embed(&args, &context),
         #[cfg(feature = "torch")]

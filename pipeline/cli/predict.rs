@@ -1,29 +1,50 @@
 //! `predict`.
 
+use std::path::Path;
+
 use perturbine::{
     Error, Model, Prediction, Query, Request, Result,
-    flows::predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
+    flows::{
+        Progress,
+        predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
+    },
     memory::PeakMemory,
 };
 use serde_json::json;
 use stages::{
     groups::Selector,
+    publish::Published,
     query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     split::{Part, Split},
 };
 
 use super::{
     Context,
-    args::model::{
-        LayoutArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg, PredictArgs, TermsArgs,
+    args::{
+        model::{
+            LayoutArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg, PredictArgs,
+            TermsArgs,
+        },
+        writing::PredictCommand,
     },
     device::device,
     show::bytes,
 };
 
-pub(super) fn predict(args: PredictArgs, context: &Context) -> Result<()> {
-    let output = output_of(&args);
-    let prediction = prepare_prediction(&args, context)?;
+pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> {
+    match command {
+        PredictCommand::Run(args) => run(&args, context),
+        PredictCommand::Commit(path) => {
+            let published = stages::publish::commit(&path)?;
+            show_published(&published, &path, json!({}), "", context)
+        }
+    }
+}
+
+fn run(args: &PredictArgs, context: &Context) -> Result<()> {
+    let output = output_of(args);
+    let options = args.writing.options(args.out.as_deref())?;
+    let prediction = prepare_prediction(args, context)?;
     let skipped = prediction.jobs().skipped.clone();
     let source_cells = prediction.jobs().predicted_cells();
     for skipped in &skipped {
@@ -31,31 +52,56 @@ pub(super) fn predict(args: PredictArgs, context: &Context) -> Result<()> {
     }
     if args.dry_run {
         let targets = prediction.jobs().targets();
-        let result = json!({ "targets": targets, "source_cells": source_cells, "skipped": skipped });
-        return context
-            .show
-            .result(&result, || format!("{targets} conditions from {source_cells} cells would be predicted"));
+        let size = prediction.size(output, &options)?;
+        let result = json!({
+            "targets": targets,
+            "source_cells": source_cells,
+            "rows": size.rows,
+            "files": size.parts,
+            "value_bytes": size.value_bytes,
+            "bytes": size.file_bytes,
+            "skipped": skipped,
+        });
+        return context.show.result(&result, || {
+            format!(
+                "{targets} conditions from {source_cells} cells would be predicted: {} rows, {} of values, about {} on disk",
+                size.rows,
+                bytes(size.value_bytes),
+                bytes(size.file_bytes)
+            )
+        });
     }
     let out = args
         .out
         .as_ref()
-        .ok_or_else(|| Error::usage("--out is missing", "name the folder or .parquet file to write"))?;
+        .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
+    let predicted = prediction.predicted_cells(output, &options)?;
     let peak = PeakMemory::watch();
     let started = std::time::Instant::now();
-    let published = prediction.write(output, out)?.published;
+    let steps = context.show.steps(predicted, "cells");
+    let drawn = steps.clone();
+    let progress = Progress::to(move |cells| drawn.reached(cells));
+    let published = prediction.telling(progress).publish(output, out, &options)?.published;
+    steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
-    let rate = source_cells as f64 / started.elapsed().as_secs_f64();
-    let result = json!({
-        "rows": published.rows,
-        "files": published.files.len(),
-        "bytes": published.bytes(),
-        "cells_per_second": rate,
-        "peak_memory_bytes": peak.bytes(),
-        "skipped": skipped,
-    });
-    context.show.result(&result, || {
-        format!("{} rows in {} ({}), {rate:.0} cells/s", published.rows, out.display(), bytes(published.bytes()))
-    })
+    let rate = predicted as f64 / started.elapsed().as_secs_f64();
+    let told = json!({ "cells_per_second": rate, "peak_memory_bytes": peak.bytes(), "skipped": skipped });
+    show_published(&published, out, told, &format!(", {rate:.0} cells/s"), context)
+}
+
+fn show_published(
+    published: &Published,
+    out: &Path,
+    mut told: serde_json::Value,
+    rate: &str,
+    context: &Context,
+) -> Result<()> {
+    told["rows"] = published.rows.into();
+    told["files"] = published.files.len().into();
+    told["bytes"] = published.bytes().into();
+    context
+        .show
+        .result(&told, || format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes())))
 }
 
 pub(super) fn output_of(args: &PredictArgs) -> Output {

@@ -14,11 +14,15 @@ use stages::{
     atlas::Atlas,
     phase::Phase,
     predict::{Embed, batch_size, covariate_table, perturbation_table},
-    publish::{Publish, Published},
+    publish::Published,
     saved::Model,
 };
 
-use super::{Resources, completed, rows};
+use super::{
+    Resources,
+    publishing::{before_files, write_tables},
+    rows,
+};
 use crate::runtime::{Capacity, Pipeline};
 
 /// Which of a model's tables.
@@ -67,9 +71,8 @@ pub(super) fn embed_every(
 /// As for [`embed_cells`]; a target that exists or can't be written. Nothing is visible then.
 pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resources) -> Result<Published> {
     resources.phases.enter(Phase::Predicting);
-    let (schema, pipeline) = embed_cells(atlas, model, resources)?;
-    let run = pipeline.run("write", Publish::create(out, schema)?);
-    completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
+    let (schema, pipeline) = embed_cells(atlas, model, &before_files(resources))?;
+    write_tables(pipeline, &schema, atlas.cells(), out, resources)
 }
 
 /// One of a model's embedding tables, as rows of [`embeddings_schema`].
@@ -91,10 +94,10 @@ pub fn table(model: &Model, table: Table) -> Result<(SchemaRef, Vec<RecordBatch>
 /// A target that exists or can't be written. Nothing is visible then.
 pub fn write_table(model: &Model, of: Table, out: &Path, resources: &Resources) -> Result<Published> {
     let (schema, batches) = table(model, of)?;
+    let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let capacity = Capacity { items: NonZeroUsize::MIN.get(), bytes: resources.memory };
     let source = Pipeline::from_source("table", capacity, batches.into_iter().map(Ok::<_, BoxError>));
-    let run = source.with_stop(resources.stop.clone()).run("write", Publish::create(out, schema)?);
-    completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
+    write_tables(source.with_stop(resources.stop.clone()), &schema, rows, out, resources)
 }
 
 fn metadata(model: &Model) -> HashMap<String, String> {

@@ -1,8 +1,8 @@
-//! `read → batch → predict`, and from there to the caller or into Parquet files.
+//! `read → batch → predict`, and from there to the caller; [`publishing`](super::publishing) leads on into files.
 
 mod terms;
 
-use std::{collections::HashMap, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
@@ -11,13 +11,12 @@ use schemas::{
         ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, latents_schema, long_means_schema, means_schema,
     },
     batch::{BatchPlan, Role},
+    ids::CellIndex,
 };
 use stages::{
     atlas::Atlas,
-    phase::Phase,
     predict::{PredictCells, PredictLatents, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows},
     profiles::Rows,
-    publish::{Publish, Published},
     query::{Job, Jobs, Query, Request},
     saved::Model,
     split::Split,
@@ -25,8 +24,8 @@ use stages::{
 
 use self::terms::Checked;
 pub use self::terms::{GenesTold, Library, OutputScale, Terms};
-use super::{Resources, completed, rows};
-use crate::runtime::{Pipeline, Report};
+use super::{Resources, rows_told};
+use crate::runtime::Pipeline;
 
 /// What predictions look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,11 +44,13 @@ pub enum Output {
 /// Predictions that are ready to start.
 #[derive(Debug)]
 pub struct Prediction {
-    atlas: Atlas,
-    model: Model,
-    jobs: Jobs,
-    terms: Checked,
-    resources: Resources,
+    pub(super) atlas: Atlas,
+    pub(super) model: Model,
+    pub(super) jobs: Jobs,
+    pub(super) terms: Checked,
+    pub(super) resources: Resources,
+    /// What was asked, as far as it decides what comes out.
+    pub(super) asked: String,
 }
 
 impl Prediction {
@@ -78,7 +79,14 @@ impl Prediction {
                 "nothing is held out, missing or observed that it could mean",
             ));
         }
-        Ok(Self { atlas, model: model.again()?, jobs, terms: Checked::of(&model.card), resources })
+        Ok(Self {
+            atlas,
+            model: model.again()?,
+            jobs,
+            terms: Checked::of(&model.card),
+            resources,
+            asked: format!("{query:?}"),
+        })
     }
 
     /// The same, told in other terms than the model's own.
@@ -152,7 +160,7 @@ impl Prediction {
                 }
             }));
         }
-        let Self { atlas, model, resources, terms, jobs: resolved } = self;
+        let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
         let jobs = Arc::clone(&resolved.jobs);
         let source = source_rows(&atlas, &resolved, &resources);
         Ok(match output {
@@ -162,46 +170,41 @@ impl Prediction {
     }
 }
 
-/// What came of predictions that were written.
-#[derive(Clone, Debug)]
-pub struct Written {
-    /// The files.
-    pub published: Published,
-    /// What the pipeline measured.
-    pub report: Report,
-}
-
-impl Prediction {
-    /// Writes the predictions: a folder of Parquet files, or one file where `out` ends in `.parquet`.
-    ///
-    /// # Errors
-    /// A target that exists or can't be written, data that can't be read; nothing is visible then.
-    pub fn write(self, output: Output, out: &Path) -> Result<Written> {
-        self.resources.phases.enter(Phase::Predicting);
-        let sink = Publish::create(out, self.schema(output))?;
-        let run = self.pipeline(output)?.run("write", sink);
-        let (published, report) = completed(run, "run the same command again: nothing was written")?;
-        Ok(Written { published, report })
-    }
-}
-
-/// The source cells of every job; the batches of job `j` bear epoch `j`.
+/// The source cells of every span of the jobs; the batches of job `j` bear epoch `j`, and begin anew in each span.
 pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
     let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
-    let plans = (0..jobs.jobs.len()).flat_map(move |job| {
-        let size = batch_size(plan_jobs.jobs[job].targets.len());
-        let mut cells = plan_jobs.source_cells(job, &plan_atlas).peekable();
-        let epoch = u32::try_from(job).unwrap_or(u32::MAX);
-        let (mut index, row_atlas) = (0, plan_atlas.clone());
-        std::iter::from_fn(move || {
-            let taken: Vec<_> = cells.by_ref().take(size).collect();
-            let rows = taken.iter().map(|cell| row_atlas.row(*cell)).collect();
-            let plan = BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
-            index += 1;
-            (!plan.cells.is_empty()).then_some(plan)
-        })
+    let plans = jobs.spans().into_iter().flat_map(move |span| {
+        let size = batch_size(plan_jobs.jobs[span.job].targets.len());
+        let cells = plan_jobs.source_cells(span, &plan_atlas);
+        source_plans(&plan_atlas, u32::try_from(span.job).unwrap_or(u32::MAX), span.passed, size, cells)
     });
-    rows(atlas, plans, resources)
+    let (progress, jobs) = (resources.progress.clone(), Arc::clone(&jobs.jobs));
+    let taken = move |plan: &BatchPlan| {
+        let targets = jobs.get(plan.epoch as usize).map_or(0, |job| job.targets.len());
+        progress.add((plan.cells.len() * targets) as u64);
+    };
+    rows_told(atlas, plans, resources, taken)
+}
+
+/// Cells as plans of batches, numbered from `first`: draws are a function of the number, so that no two spans share one.
+pub(super) fn source_plans<I>(
+    atlas: &Atlas,
+    epoch: u32,
+    first: u64,
+    size: usize,
+    cells: I,
+) -> impl Iterator<Item = BatchPlan> + Send + use<I>
+where
+    I: Iterator<Item = CellIndex> + Send,
+{
+    let (mut cells, mut index, atlas) = (cells.peekable(), first, atlas.clone());
+    std::iter::from_fn(move || {
+        let taken: Vec<_> = cells.by_ref().take(size).collect();
+        let rows = taken.iter().map(|cell| atlas.row(*cell)).collect();
+        let plan = BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
+        index += 1;
+        (!plan.cells.is_empty()).then_some(plan)
+    })
 }
 
 /// Predicts means as a pipeline of record batches: the short way for programs.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use schemas::{Error, Result, atlas::FileEntry};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A folder in the making; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -228,6 +228,12 @@ impl Write for HashedFile {
 #[must_use]
 pub fn hex(checksum: u64) -> String {
     format!("{checksum:016x}")
+}
+
+/// XXH3-64 of a text.
+#[must_use]
+pub fn checksum_of_text(text: &str) -> String {
+    hex(xxh3_64(text.as_bytes()))
 }
 
 /// XXH3-64 of a file's bytes.

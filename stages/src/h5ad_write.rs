@@ -4,6 +4,7 @@
 //! Layout and attributes follow anndata's on-disk format (root `anndata` 0.1.0, `csr_matrix` 0.1.0, `dataframe` 0.2.0,
 //! `categorical` 0.2.0, `string-array` 0.2.0).
 
+mod dense;
 mod frame;
 mod vector;
 
@@ -15,6 +16,7 @@ use std::{
 use hdf5_metno::File;
 use schemas::{Error, Result, chunk::Chunk};
 
+pub use self::dense::{DenseFrame, DenseH5adWriter};
 use self::{
     frame::{ObsFrame, write_var},
     vector::{Encoding, Vector, encode},

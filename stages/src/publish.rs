@@ -1,30 +1,45 @@
 //! The end of prediction's road: record batches become Parquet files, visible only when they are complete.
+//!
+//! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads, [`files`] appends these in order.
+//! [`layout`] says what decides the bytes. In [`shards`], several processes write one folder together.
 
-use std::{
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+#[cfg(feature = "torch")]
+pub mod controls;
+pub mod encode;
+pub mod files;
+pub mod gather;
+#[cfg(feature = "hdf5")]
+pub mod h5ad;
+pub mod hive;
+pub mod layout;
+pub mod precision;
+pub mod shards;
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use std::{fs, path::Path};
+
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BoxError, Sink,
-    disk::{StagedFile, StagedFolder, checksum_of, write_atomically},
-    write::ParquetFile,
+pub use self::{
+    encode::{Encoded, Encoder},
+    files::Publish,
+    gather::{Gather, Gathered},
+    layout::{FileOptions, Layout, PartRows},
+    precision::Precision,
+    shards::{Shard, commit},
 };
+use crate::disk::checksum_of;
 
-/// Bytes of values after which the next file of a folder is begun.
-const FILE_BYTES: u64 = 256 << 20;
 /// Names a folder's files; written last.
 pub const MANIFEST: &str = "_manifest.json";
 
 /// What was published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
+    /// The plan that the files are of: model, atlas, query and output. Equal plans make equal files.
+    #[serde(default)]
+    pub plan: String,
     /// Rows in all.
     pub rows: u64,
     /// The files.
@@ -32,17 +47,27 @@ pub struct Published {
 }
 
 impl Published {
+    /// Some files of a plan.
+    fn new(plan: &str, mut files: Vec<PublishedFile>) -> Self {
+        files.sort_by(|one, other| one.name.cmp(&other.name));
+        Self { plan: plan.to_owned(), rows: files.iter().map(|file| file.rows).sum(), files }
+    }
+
     /// Bytes in all.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(|error| Error::Bug(error.to_string()))
     }
 }
 
 /// A file of a prediction set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedFile {
-    /// Its name.
+    /// Its name, with the folder of its partition before it.
     pub name: String,
     /// Its rows.
     pub rows: u64,
@@ -50,103 +75,6 @@ pub struct PublishedFile {
     pub bytes: u64,
     /// XXH3-64 of its bytes.
     pub checksum: Option<String>,
-}
-
-/// Writes a folder of Parquet files, or one file where the name ends in `.parquet`.
-#[derive(Debug)]
-pub struct Publish {
-    staged: Staged,
-    schema: SchemaRef,
-    open: Option<(ParquetFile, PathBuf, u64, u64)>,
-    files: Vec<PublishedFile>,
-}
-
-#[derive(Debug)]
-enum Staged {
-    Folder(StagedFolder),
-    File(StagedFile),
-}
-
-impl Publish {
-    /// Starts what will be `target`.
-    ///
-    /// # Errors
-    /// A target that exists or can't be created.
-    pub fn create(target: &Path, schema: SchemaRef) -> Result<Self> {
-        let staged = if target.extension().is_some_and(|extension| extension == "parquet") {
-            if target.exists() {
-                return Err(Error::usage(
-                    format!("{} exists already", target.display()),
-                    "remove it first, or choose another name",
-                ));
-            }
-            Staged::File(StagedFile::beside(target)?)
-        } else {
-            Staged::Folder(StagedFolder::create(target)?)
-        };
-        Ok(Self { staged, schema, open: None, files: Vec::new() })
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let (mut file, path, rows, bytes) = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let path = match &self.staged {
-                    Staged::Folder(folder) => folder.file(&format!("part-{:05}.parquet", self.files.len())),
-                    Staged::File(staged) => staged.path().to_path_buf(),
-                };
-                (ParquetFile::create(&path, self.schema.clone())?, path, 0, 0)
-            }
-        };
-        file.write(batch)?;
-        let (rows, bytes) = (rows + batch.num_rows() as u64, bytes + batch.get_array_memory_size() as u64);
-        if FILE_BYTES < bytes && matches!(self.staged, Staged::Folder(_)) {
-            return self.close(file, &path, rows);
-        }
-        self.open = Some((file, path, rows, bytes));
-        Ok(())
-    }
-
-    fn close(&mut self, file: ParquetFile, path: &Path, rows: u64) -> Result<()> {
-        file.finish()?;
-        let entry = checksum_of(path)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.files.push(PublishedFile { name, rows, bytes: entry.bytes, checksum: entry.checksum });
-        Ok(())
-    }
-
-    fn commit(mut self) -> Result<Published> {
-        if self.open.is_none() && self.files.is_empty() {
-            self.write(&RecordBatch::new_empty(self.schema.clone()))?;
-        }
-        if let Some((file, path, rows, _)) = self.open.take() {
-            self.close(file, &path, rows)?;
-        }
-        let published = Published { rows: self.files.iter().map(|file| file.rows).sum(), files: self.files };
-        match self.staged {
-            Staged::Folder(folder) => {
-                let text = serde_json::to_vec_pretty(&published).map_err(|error| Error::Bug(error.to_string()))?;
-                write_atomically(&folder.file(MANIFEST), &text)?;
-                folder.commit()?;
-            }
-            Staged::File(staged) => staged.commit()?,
-        }
-        Ok(published)
-    }
-}
-
-impl Sink for Publish {
-    type In = RecordBatch;
-    type Summary = Published;
-
-    fn push(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, BoxError> {
-        self.write(&batch)?;
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn finish(self) -> Result<Published, BoxError> {
-        Ok(self.commit()?)
-    }
 }
 
 /// Checks a folder of predictions against its manifest: names what is damaged, and how.
@@ -157,16 +85,21 @@ pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
     let path = folder.join(MANIFEST);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let published: Published = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    Ok(damaged(folder, &published.files))
+}
+
+/// The files that are not as they were written, and how.
+fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     let mut damaged = Vec::new();
-    for file in published.files {
+    for file in files {
         let what = match checksum_of(&folder.join(&file.name)) {
             Ok(found) if found.bytes == file.bytes && found.checksum == file.checksum => continue,
             Ok(_) => "its checksum is not the manifest's".to_owned(),
             Err(error) => error.to_string(),
         };
-        damaged.push((file.name, what));
+        damaged.push((file.name.clone(), what));
     }
-    Ok(damaged)
+    damaged
 }
 
 /// Checks a single Parquet file, which has no checksum beside it: reads all of it, and says what can't be read.

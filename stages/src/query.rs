@@ -6,6 +6,7 @@ mod extrapolation;
 pub mod jobs;
 mod names;
 mod nearest;
+pub mod parts;
 mod resolve;
 
 use std::{collections::BTreeMap, num::NonZeroU64, path::Path};
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
-    jobs::{CovariateTerm, Job, Jobs, Target},
+    jobs::{CovariateTerm, Job, Jobs, Span, Target},
 };
 use crate::groups::Selector;
 

@@ -10,14 +10,17 @@ use arrow::{
     array::{
         ArrayRef, BooleanArray, Float64Builder, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt64Array,
     },
-    datatypes::{DataType, Field, SchemaRef},
+    datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, Encoding, ZstdLevel},
     errors::ParquetError,
-    file::properties::{WriterProperties, WriterPropertiesBuilder},
+    file::{
+        metadata::KeyValue,
+        properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
+    },
     schema::types::ColumnPath,
 };
 use schemas::{Error, Result, arrow::conditions_schema, conditions::ConditionTable, ids::ConditionId};
@@ -99,8 +102,33 @@ fn properties() -> WriterPropertiesBuilder {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
 }
 
+/// How predictions are stored. Lists of measured numbers, and columns of them, lie with their bytes set apart by their place
+/// in the number; nobody looks for one number in a list, so that none is sought for the smallest and largest. What the
+/// schema says of the table stands in the file's metadata as well, for readers who know nothing of Arrow.
+pub(crate) fn properties_of_predictions(schema: &Schema) -> WriterProperties {
+    let texts = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned()));
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_key_value_metadata(Some(texts.collect()));
+    for field in schema.fields() {
+        let column = match field.data_type() {
+            DataType::FixedSizeList(item, _) | DataType::List(item) if *item.data_type() == DataType::Float32 => {
+                let column = ColumnPath::from(vec![field.name().clone(), "list".into(), item.name().clone()]);
+                properties = properties.set_column_statistics_enabled(column.clone(), EnabledStatistics::None);
+                column
+            }
+            DataType::Float32 => ColumnPath::from(vec![field.name().clone()]),
+            _ => continue,
+        };
+        properties = properties
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT);
+    }
+    properties.build()
+}
+
 /// Keeps the operating system's own error where there is one, so that a full disk is told from others.
-fn written(path: &Path, error: ParquetError) -> Error {
+pub(crate) fn written(path: &Path, error: ParquetError) -> Error {
     let source = match error {
         ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
             Ok(source) => *source,

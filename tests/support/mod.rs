@@ -5,6 +5,7 @@
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod parquet;
+pub mod python;
 pub mod zarr;
 
 use std::{

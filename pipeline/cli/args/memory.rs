@@ -3,6 +3,8 @@
 use clap::Args;
 
 use super::Command;
+#[cfg(feature = "torch")]
+use super::writing::PredictCommand;
 
 /// Whether memory is told by phase
 #[derive(Args, Clone, Copy, Debug)]
@@ -20,7 +22,7 @@ impl Command {
             #[cfg(feature = "torch")]
             Self::Train(args) => Some(args.memory),
             #[cfg(feature = "torch")]
-            Self::Predict(args) => Some(args.memory),
+            Self::Predict(PredictCommand::Run(args)) => Some(args.memory),
             _ => None,
         };
         asked.is_some_and(|asked| asked.log_memory)

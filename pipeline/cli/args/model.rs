@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 use schemas::config::GeneChoice;
 
-use super::{KeyArgs, memory::MemoryLogArgs};
+use super::{KeyArgs, memory::MemoryLogArgs, writing::WriteArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -79,7 +79,7 @@ pub(crate) struct PredictArgs {
     pub(in crate::cli) model: PathBuf,
     /// The atlas whose cells to start from
     pub(in crate::cli) atlas: PathBuf,
-    /// A folder of Parquet files, or one file where the name ends in .parquet
+    /// A folder of Parquet files, or one file where the name ends in .parquet or .h5ad
     #[arg(long)]
     pub(in crate::cli) out: Option<PathBuf>,
     /// Conditions to go to: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all; repeats
@@ -121,6 +121,8 @@ pub(crate) struct PredictArgs {
     /// Say what would be predicted, and write nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
+    #[command(flatten)]
+    pub(in crate::cli) writing: WriteArgs,
     /// Where the network computes: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,

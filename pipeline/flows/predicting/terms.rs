@@ -99,13 +99,13 @@ pub struct Terms {
 
 /// Terms that fit a model and an atlas.
 #[derive(Clone, Debug)]
-pub(super) struct Checked {
-    pub(super) reading: Reading,
-    pub(super) scale: OutputScale,
+pub(in crate::flows) struct Checked {
+    pub(in crate::flows) reading: Reading,
+    pub(in crate::flows) scale: OutputScale,
     /// Names of the genes that are told.
-    pub(super) genes: Vec<String>,
+    pub(in crate::flows) genes: Vec<String>,
     /// Rows of a condition in a long table, where they are not all genes.
-    pub(super) most_rows: Option<usize>,
+    pub(in crate::flows) most_rows: Option<usize>,
 }
 
 impl Checked {

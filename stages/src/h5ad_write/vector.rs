@@ -13,6 +13,7 @@ pub(super) enum Encoding {
     CsrMatrix,
     Dataframe,
     Dict,
+    String,
     StringArray,
 }
 
@@ -25,6 +26,7 @@ pub(super) fn encode(object: &Location, encoding: Encoding) -> Result<()> {
         Encoding::CsrMatrix => ("csr_matrix", "0.1.0"),
         Encoding::Dataframe => ("dataframe", "0.2.0"),
         Encoding::Dict => ("dict", "0.1.0"),
+        Encoding::String => ("string", "0.2.0"),
         Encoding::StringArray => ("string-array", "0.2.0"),
     };
     write_text(object, "encoding-type", name)?;

@@ -16,6 +16,7 @@ mod tables;
 
 use tch::{Kind, Tensor};
 
+pub(crate) use self::names::NamesByJob;
 pub use self::{
     cells::PredictCells,
     clouds::{PredictClouds, TargetCells},

@@ -7,18 +7,18 @@ use schemas::{Result, ids::CellIndex};
 use crate::{BoxError, atlas::Atlas};
 
 /// Names of the cells of one job after the other; within a job they ascend.
-pub(super) struct NamesByJob {
+pub(crate) struct NamesByJob {
     atlas: Atlas,
     open: Option<(u32, CellNames)>,
 }
 
 impl NamesByJob {
-    pub(super) fn new(atlas: Atlas) -> Self {
+    pub(crate) fn new(atlas: Atlas) -> Self {
         Self { atlas, open: None }
     }
 
     /// The names of some cells of a job.
-    pub(super) fn of(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
+    pub(crate) fn of(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
         let names = match self.open.take() {
             Some((of, names)) if of == job => names,
             _ => CellNames::new(&self.atlas)?,

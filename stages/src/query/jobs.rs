@@ -55,6 +55,19 @@ pub struct Job {
     pub targets: Vec<Target>,
 }
 
+/// Some of a job's source cells, in one run of the atlas's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The job's place.
+    pub job: usize,
+    /// The atlas's cell from which to look for them.
+    pub from: CellIndex,
+    /// Cells of the job that lie before it, chosen or not.
+    pub passed: u64,
+    /// How many they are.
+    pub cells: u64,
+}
+
 /// Decides which cells predictions start from.
 pub type IsSource = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
@@ -67,6 +80,8 @@ pub struct Jobs {
     pub skipped: Vec<Skipped>,
     is_source: IsSource,
     most_cells: u64,
+    /// What of the jobs is run; all of each where nothing is said.
+    spans: Option<Arc<Vec<Span>>>,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -103,7 +118,7 @@ impl Jobs {
         }
         let (jobs, skipped) = resolver.finish(query.no_control)?;
         let most_cells = query.cells_per_condition.map_or(u64::MAX, u64::from);
-        Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells })
+        Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells, spans: None })
     }
 
     /// What an evaluation asks: every condition of the `judged` part, and control beside it, predicted from the training
@@ -142,7 +157,7 @@ impl Jobs {
             groups_of[job].push(Some(at));
         }
         let (_, skipped) = resolver.finish(OnNoControl::Skip)?;
-        Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX }, groups_of))
+        Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX, spans: None }, groups_of))
     }
 
     /// How many predictions there are.
@@ -154,7 +169,7 @@ impl Jobs {
     /// How many cells will be predicted, each one counted for every target.
     #[must_use]
     pub fn predicted_cells(&self) -> u64 {
-        self.jobs.iter().map(|job| job.source_cells.min(self.most_cells) * job.targets.len() as u64).sum()
+        self.spans().iter().map(|span| span.cells * self.jobs[span.job].targets.len() as u64).sum()
     }
 
     /// Cells that any prediction may start from, ascending; where there are too many, evenly spread ones.
@@ -165,18 +180,60 @@ impl Jobs {
         all().step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect()
     }
 
-    /// The source cells of a job, ascending; where there are too many, evenly spread ones.
-    pub fn source_cells(&self, job: usize, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
-        let Job { contexts, source_cells, .. } = &self.jobs[job];
+    /// What of the jobs is run, in order.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        match &self.spans {
+            Some(spans) => spans.to_vec(),
+            None => (0..self.jobs.len()).map(|job| self.whole(job)).collect(),
+        }
+    }
+
+    /// All source cells of a job.
+    #[must_use]
+    pub fn whole(&self, job: usize) -> Span {
+        let cells = self.jobs[job].source_cells.min(self.most_cells);
+        Span { job, from: CellIndex(0), passed: 0, cells }
+    }
+
+    /// The same jobs, of which only these spans are run.
+    #[must_use]
+    pub fn only(&self, spans: Vec<Span>) -> Self {
+        Self { spans: Some(Arc::new(spans)), ..self.clone() }
+    }
+
+    /// Divides a job's source cells into spans of so many.
+    #[must_use]
+    pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<Span> {
+        let whole = self.whole(job);
+        if whole.cells <= cells {
+            return vec![whole];
+        }
+        let starts = self.numbered_cells(whole, atlas).step_by(usize::try_from(cells).unwrap_or(usize::MAX));
+        let spans = starts.zip((0..whole.cells).step_by(usize::try_from(cells).unwrap_or(usize::MAX)));
+        spans
+            .map(|((passed, from), before)| Span { job, from, passed, cells: cells.min(whole.cells - before) })
+            .collect()
+    }
+
+    /// The source cells of a span, ascending; where a job has too many, evenly spread ones.
+    pub fn source_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
+        self.numbered_cells(span, atlas).map(|(_, cell)| cell)
+    }
+
+    /// With the number that each has among all cells of its job.
+    fn numbered_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = (u64, CellIndex)> + Send + use<> {
+        let Job { contexts, source_cells, .. } = &self.jobs[span.job];
         let (all, wanted) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
         let contexts: HashSet<Vec<u32>> = contexts.iter().cloned().collect();
         let (atlas, is_source) = (atlas.clone(), Arc::clone(&self.is_source));
-        let of_job = (0..atlas.cells())
+        let of_job = (span.from.0..atlas.cells())
             .map(CellIndex)
             .filter(move |cell| contexts.contains(atlas.covariates(*cell)) && is_source(*cell));
         // The n-th cell is taken whenever n·wanted/all steps over an integer.
-        let taken = move |n: &usize| (*n as u128 * wanted) / all != ((*n as u128 + 1) * wanted) / all;
-        of_job.enumerate().filter(move |(n, _)| taken(n)).map(|(_, cell)| cell)
+        let taken = move |n: u64| (u128::from(n) * wanted) / all != ((u128::from(n) + 1) * wanted) / all;
+        let most = usize::try_from(span.cells).unwrap_or(usize::MAX);
+        (span.passed..).zip(of_job).filter(move |(n, _)| taken(*n)).take(most)
     }
 }
 

@@ -1,0 +1,35 @@
+//! How far a run is, told to whoever draws it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Counts what was taken in hand, on whichever threads, and tells the sum.
+#[derive(Clone, Default)]
+pub struct Progress(Option<Arc<Told>>);
+
+struct Told {
+    sum: AtomicU64,
+    tell: Box<dyn Fn(u64) + Send + Sync>,
+}
+
+impl Progress {
+    /// Tells each sum to `tell`, from a thread of the run.
+    pub fn to(tell: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(Told { sum: AtomicU64::new(0), tell: Box::new(tell) })))
+    }
+
+    /// Adds to the sum.
+    pub fn add(&self, count: u64) {
+        if let Some(told) = &self.0 {
+            (told.tell)(told.sum.fetch_add(count, Ordering::Relaxed) + count);
+        }
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}

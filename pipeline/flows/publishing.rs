@@ -1,0 +1,390 @@
+//! `… → predict → gather → encode ×N → write`: predictions become files; or `… → round ×N → write`: an `.h5ad`.
+
+mod h5ad;
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{
+    Error, Result,
+    arrow::{ATLAS_KEY, MODEL_KEY},
+};
+use stages::{
+    disk::checksum_of_text,
+    phase::Phase,
+    publish::{
+        Encoded, Encoder, FileOptions, Gather, Layout, PartRows, Precision, Publish, Published, Shard,
+        files::is_one_file, layout::row_bytes,
+    },
+    query::{
+        Target,
+        parts::{Division, FILE_BYTES, Part, Yield},
+    },
+};
+
+use super::{
+    Progress, Resources, completed,
+    predicting::{Output, Prediction},
+};
+use crate::runtime::{Capacity, Pipeline, Plan, Report};
+
+/// Of the memory of edges: what leads to predictions has the larger share, encoded rows a quarter of all.
+const SHARES: usize = 12;
+const SHARES_BEFORE: usize = 8;
+const SHARES_ENCODED: usize = 3;
+
+/// Bytes of a file by those of its values: measured on expected counts, whose high bits repeat and whose low bits are noise.
+const STORED_PERCENT: u64 = 80;
+const STORED_PERCENT_BFLOAT16: u64 = 35;
+
+/// In what predictions are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// A folder of Parquet files, or one file.
+    #[default]
+    Parquet,
+    /// One `.h5ad` file.
+    H5ad {
+        /// Whether the real control cells of the same covariate combinations follow the predicted ones.
+        with_controls: bool,
+    },
+}
+
+/// How predictions are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// In what.
+    pub format: Format,
+    /// How many bits, in which folders.
+    pub files: FileOptions,
+    /// The share of the parts that is written, until [`commit`](stages::publish::commit) publishes them all.
+    pub shard: Option<Shard>,
+    /// Bytes beyond which nothing is begun.
+    pub max_bytes: Option<u64>,
+    /// Bytes of values of a file, about; a part of the work is as much.
+    pub file_bytes: u64,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            format: Format::default(),
+            files: FileOptions::default(),
+            shard: None,
+            max_bytes: None,
+            file_bytes: FILE_BYTES,
+        }
+    }
+}
+
+/// How much predictions will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Rows, over all shards.
+    pub rows: u64,
+    /// Bytes of their values, uncompressed.
+    pub value_bytes: u64,
+    /// Bytes of the files, roughly.
+    pub file_bytes: u64,
+    /// Files that come out, or folders' worth of them where there are partitions.
+    pub parts: usize,
+}
+
+/// What came of predictions that were written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The files.
+    pub published: Published,
+    /// What the pipeline measured.
+    pub report: Report,
+}
+
+impl Prediction {
+    /// Writes the predictions: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+    ///
+    /// # Errors
+    /// A target that exists or can't be written, data that can't be read; nothing is visible then.
+    pub fn write(self, output: Output, out: &Path) -> Result<Written> {
+        self.publish(output, out, &WriteOptions::default())
+    }
+
+    /// Writes the predictions as `options` say. What is written does not depend on the number of threads or shards.
+    ///
+    /// # Errors
+    /// Those of [`Prediction::write`], and options that contradict each other or the output.
+    pub fn publish(self, output: Output, out: &Path, options: &WriteOptions) -> Result<Written> {
+        self.check(output, options)?;
+        self.resources.phases.enter(Phase::Predicting);
+        let again = match options.shard {
+            Some(_) => "run the same command again: what is whole of other shards stays",
+            None => "run the same command again: nothing was written",
+        };
+        let (plan, about) = self.plan(output, options);
+        let schema = self.schema(output);
+        if let Format::H5ad { with_controls } = options.format {
+            return self.publish_h5ad(output, out, options, with_controls, again);
+        }
+        let (selected, layout) = self.layout(output, options, is_one_file(out), &schema)?;
+        let sink = match options.shard {
+            Some(shard) => Publish::create_shard(out, Arc::clone(&layout), &plan, &about, shard)?,
+            None => Publish::create(out, Arc::clone(&layout), &plan)?,
+        };
+        let run = selected.encoded(output, layout)?.run("write", sink);
+        let (published, report) = completed(run, again)?;
+        Ok(Written { published, report })
+    }
+
+    /// Tells how many cells were predicted, each counted for every target.
+    #[must_use]
+    pub fn telling(mut self, progress: Progress) -> Self {
+        self.resources.progress = progress;
+        self
+    }
+
+    /// How much will be written.
+    ///
+    /// # Errors
+    /// A column to partition by that there is not.
+    pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
+        let parts = self.parts(output, options)?;
+        let schema = self.schema(output);
+        let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
+        if options.format == (Format::H5ad { with_controls: true }) {
+            rows += stages::publish::controls::control_cells(&self.atlas, self.contexts()).count() as u64;
+        }
+        let value_bytes = rows * row_bytes(&schema);
+        let percent = match (options.format, options.files.precision) {
+            (Format::H5ad { .. }, _) => 100,
+            (Format::Parquet, Precision::Single) => STORED_PERCENT,
+            (Format::Parquet, Precision::Bfloat16) => STORED_PERCENT_BFLOAT16,
+        };
+        Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len() })
+    }
+
+    /// How many cells this run predicts, each counted for every target: of a shard, its share.
+    ///
+    /// # Errors
+    /// A column to partition by that there is not.
+    pub fn predicted_cells(&self, output: Output, options: &WriteOptions) -> Result<u64> {
+        let parts = self.parts(output, options)?.into_iter().enumerate();
+        let chosen = parts.filter(|(number, _)| options.shard.is_none_or(|shard| shard.has(*number)));
+        let spans = chosen.flat_map(|(_, part)| part.spans);
+        Ok(spans.map(|span| span.cells * self.jobs.jobs[span.job].targets.len() as u64).sum())
+    }
+
+    /// The graph of a run that writes, and the bytes of unpacked blocks that are held beside its edges.
+    ///
+    /// # Errors
+    /// Options that contradict each other or the output.
+    pub fn graph(self, output: Output, options: &WriteOptions) -> Result<(Plan, usize)> {
+        let schema = self.schema(output);
+        if let Format::H5ad { .. } = options.format {
+            let held = self.held_bytes();
+            return Ok((self.rounded(output, options.files.precision)?.plan("write"), held));
+        }
+        let (selected, layout) = self.layout(output, options, false, &schema)?;
+        let held = before_files(&selected.resources).held_bytes(&selected.atlas);
+        Ok((selected.encoded(output, layout)?.plan("write"), held))
+    }
+
+    fn check(&self, output: Output, options: &WriteOptions) -> Result<()> {
+        if let Format::H5ad { .. } = options.format {
+            if options.shard.is_some() {
+                return Err(Error::usage("an .h5ad file can't be written in shards", "leave --format parquet"));
+            }
+            if !options.files.partition_by.is_empty() {
+                return Err(Error::usage("an .h5ad file has no partitions", "leave --format parquet"));
+            }
+        }
+        let size = self.size(output, options)?;
+        let most = match (options.format, options.files.precision) {
+            (Format::Parquet, Precision::Bfloat16) => size.value_bytes / 2,
+            _ => size.value_bytes,
+        };
+        match options.max_bytes {
+            Some(allowed) if allowed < most => Err(Error::usage(
+                format!("{} rows would take up to {most} bytes, and --max-bytes allows {allowed}", size.rows),
+                "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run tells the size",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The parts of the whole plan: a function of model, atlas, query and output alone.
+    fn parts(&self, output: Output, options: &WriteOptions) -> Result<Vec<Part>> {
+        let vocabulary = &self.model.card.vocabulary;
+        let mut columns = Vec::new();
+        for name in &options.files.partition_by {
+            columns.push(match name.as_str() {
+                "condition" => Key::Condition,
+                "dose" => Key::Dose,
+                "extrapolation" => Key::Extrapolation,
+                name => {
+                    let known = vocabulary.covariates.iter().map(|covariate| covariate.name.as_str());
+                    let at = known.clone().position(|covariate| covariate == name);
+                    let columns = ["condition", "dose", "extrapolation"].into_iter().chain(known);
+                    Key::Covariate(at.ok_or_else(|| Error::unknown("column to partition by", name, columns))?)
+                }
+            });
+        }
+        let told = self.terms.genes.len();
+        let rows = self.terms.most_rows.map_or(told, |most| most.min(told)) as u64;
+        let division = Division {
+            file_bytes: options.file_bytes,
+            rows: output.yields(rows),
+            row_bytes: row_bytes(&self.schema(output)),
+            prediction_bytes: (self.model.card.genes.len() * size_of::<f32>()) as u64,
+            folder: |target: &Target| columns.iter().map(|key| key.of(target)).collect::<Vec<_>>().join("\u{1f}"),
+        };
+        Ok(division.parts(&self.jobs, &self.atlas))
+    }
+
+    /// What this run writes of the plan, and how.
+    fn layout(
+        self,
+        output: Output,
+        options: &WriteOptions,
+        one_file: bool,
+        schema: &SchemaRef,
+    ) -> Result<(Self, Arc<Layout>)> {
+        let parts: Vec<(usize, Part)> = self.parts(output, options)?.into_iter().enumerate().collect();
+        let folders = |part: &Part| match options.files.partition_by.is_empty() {
+            true => 1,
+            false => part.spans.iter().map(|span| self.jobs.jobs[span.job].targets.len()).sum(),
+        };
+        // One number for all, so that a shard's row groups are those of the whole.
+        let folders = parts.iter().map(|(_, part)| folders(part)).max().unwrap_or(1);
+        let chosen: Vec<(usize, Part)> = match options.shard {
+            Some(shard) => parts.into_iter().filter(|(number, _)| shard.has(*number)).collect(),
+            None => parts,
+        };
+        let mut told: Vec<PartRows> =
+            chosen.iter().map(|(number, part)| PartRows { number: *number, rows: part.rows, folders }).collect();
+        if one_file {
+            told = vec![PartRows { number: 0, rows: told.iter().map(|part| part.rows).sum(), folders }];
+        }
+        let spans = chosen.into_iter().flat_map(|(_, part)| part.spans).collect();
+        let layout = Arc::new(Layout::new(schema, &options.files, told)?);
+        Ok((Self { jobs: self.jobs.only(spans), ..self }, layout))
+    }
+
+    fn encoded(self, output: Output, layout: Arc<Layout>) -> Result<Pipeline<Encoded>> {
+        let (before, resources) = (before_files(&self.resources), self.resources.clone());
+        encoded(Self { resources: before, ..self }.pipeline(output)?, layout, &resources)
+    }
+
+    fn rounded(self, output: Output, precision: Precision) -> Result<Pipeline<RecordBatch>> {
+        let threads = self.resources.threads;
+        Ok(self.pipeline(output)?.map("round", threads, move |batch| Ok(precision.of(batch)?)))
+    }
+
+    fn contexts(&self) -> BTreeSet<Vec<u32>> {
+        self.jobs.jobs.iter().flat_map(|job| job.contexts.iter().cloned()).collect()
+    }
+
+    /// The plan's checksum, and what it is, for people.
+    fn plan(&self, output: Output, options: &WriteOptions) -> (String, String) {
+        let schema = self.schema(output);
+        let of = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
+        let about = format!(
+            "{output:?} of model {} and atlas {}, {:?}, files of {} bytes",
+            of(MODEL_KEY),
+            of(ATLAS_KEY),
+            options.files,
+            options.file_bytes
+        );
+        let metadata: Vec<(&str, &str)> =
+            schema.metadata().iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        let text = format!(
+            "{} {about} {} {:?} {:?} {:?} {metadata:?}",
+            env!("CARGO_PKG_VERSION"),
+            self.asked,
+            self.terms,
+            self.jobs,
+            schema.fields()
+        );
+        (checksum_of_text(&text), about)
+    }
+}
+
+/// With the memory that is left beside that of row groups.
+pub(super) fn before_files(resources: &Resources) -> Resources {
+    Resources { memory: resources.memory / SHARES * SHARES_BEFORE, ..resources.clone() }
+}
+
+/// Writes tables that come to so many `rows`: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+///
+/// # Errors
+/// A target that exists or can't be written, and what makes the tables fail; nothing is visible then.
+pub fn write_tables(
+    tables: Pipeline<RecordBatch>,
+    schema: &SchemaRef,
+    rows: u64,
+    out: &Path,
+    resources: &Resources,
+) -> Result<Published> {
+    let of_a_file = if is_one_file(out) { rows } else { (FILE_BYTES / row_bytes(schema).max(1)).max(1) };
+    let part = |number: usize, before: u64| PartRows { number, rows: of_a_file.min(rows - before), folders: 1 };
+    let starts = (0..rows.max(1)).step_by(usize::try_from(of_a_file.max(1)).unwrap_or(usize::MAX));
+    let parts = starts.enumerate().map(|(number, before)| part(number, before)).collect();
+    let layout = Arc::new(Layout::new(schema, &FileOptions::default(), parts)?);
+    let sink = Publish::create(out, Arc::clone(&layout), "")?;
+    let run = encoded(tables, layout, resources)?.run("write", sink);
+    completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
+}
+
+/// `gather → encode ×N`: tables as row groups of the files of a layout, for [`Publish`] to append.
+///
+/// # Errors
+/// None that data can cause.
+pub fn encoded(tables: Pipeline<RecordBatch>, layout: Arc<Layout>, resources: &Resources) -> Result<Pipeline<Encoded>> {
+    let Resources { threads, memory, .. } = *resources;
+    let encoder = Encoder::new(Arc::clone(&layout))?;
+    let edge = |shares: usize| Capacity { items: 1 + 2 * threads.get(), bytes: memory / SHARES * shares };
+    Ok(tables
+        .capacity(edge(SHARES - SHARES_BEFORE - SHARES_ENCODED))
+        .then("gather", Gather::new(layout))
+        .capacity(edge(SHARES_ENCODED))
+        .map("encode", threads, move |gathered| encoder.encode(gathered)))
+}
+
+impl Output {
+    /// What rows come out of a target and its source cells; `genes` are the rows of a target in a long table.
+    fn yields(self, genes: u64) -> Yield {
+        match self {
+            Self::WideMeans => Yield::PerTarget(1),
+            Self::LongMeans => Yield::PerTarget(genes),
+            Self::Cells | Self::Latent => Yield::PerCell(1),
+        }
+    }
+
+    /// As files name it.
+    #[cfg(feature = "hdf5")]
+    fn name(self) -> &'static str {
+        match self {
+            Self::WideMeans | Self::LongMeans => "means",
+            Self::Cells => "cells",
+            Self::Latent => "latent",
+        }
+    }
+}
+
+/// What a partition's folders tell of a target.
+#[derive(Clone, Copy)]
+enum Key {
+    Condition,
+    Dose,
+    Covariate(usize),
+    Extrapolation,
+}
+
+impl Key {
+    fn of(self, target: &Target) -> &str {
+        match self {
+            Self::Condition => &target.condition,
+            Self::Dose => &target.dose,
+            Self::Covariate(at) => &target.covariates[at],
+            Self::Extrapolation => target.extrapolation.name(),
+        }
+    }
+}

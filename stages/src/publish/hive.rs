@@ -1,0 +1,77 @@
+//! Folders of a partition, named as Hive and pyarrow name them: `condition=A%2BB`.
+
+use std::fmt::Write;
+
+use schemas::{Error, Result};
+
+/// What stands for a value that is empty.
+const EMPTY: &str = "__HIVE_DEFAULT_PARTITION__";
+/// Bytes that file systems let a name have.
+const LONGEST_NAME: usize = 255;
+
+/// The folder of these columns' values: `condition=A%2BB/cell_type=K562`.
+///
+/// # Errors
+/// A name that is too long for a file system.
+pub fn folder<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<String> {
+    let mut folder = String::new();
+    for (column, value) in values {
+        let name = match value {
+            "" => format!("{}={EMPTY}", escaped(column)),
+            value => format!("{}={}", escaped(column), escaped(value)),
+        };
+        if LONGEST_NAME < name.len() {
+            let message = format!("the folder of {column} `{value}` would have a name of {} bytes", name.len());
+            return Err(Error::usage(
+                message,
+                format!("file systems allow {LONGEST_NAME}; leave {column} out of --partition-by"),
+            ));
+        }
+        if !folder.is_empty() {
+            folder.push('/');
+        }
+        folder.push_str(&name);
+    }
+    Ok(folder)
+}
+
+/// Every byte but letters, digits and `-_.~` as `%` and its two hexadecimal digits, as in a URL.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let written = write!(escaped, "%{byte:02X}");
+            debug_assert!(written.is_ok(), "a string takes any text");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_as_in_a_url() {
+        let of = |value| folder([("condition", value)]).expect("a short name");
+        assert_eq!(of("A+B"), "condition=A%2BB");
+        assert_eq!(of("a b/c=100%"), "condition=a%20b%2Fc%3D100%25");
+        assert_eq!(of("é"), "condition=%C3%A9");
+        assert_eq!(of("x-1_2.3~"), "condition=x-1_2.3~");
+        assert_eq!(of(""), "condition=__HIVE_DEFAULT_PARTITION__");
+    }
+
+    #[test]
+    fn one_folder_lies_in_the_other() {
+        let folder = folder([("condition", "A"), ("cell type", "T/NK")]).expect("short names");
+        assert_eq!(folder, "condition=A/cell%20type=T%2FNK");
+    }
+
+    #[test]
+    fn a_name_that_no_file_system_takes_is_refused() {
+        let error = folder([("condition", "+".repeat(90).as_str())]).expect_err("270 bytes");
+        assert!(error.to_string().contains("condition"), "{error}");
+    }
+}

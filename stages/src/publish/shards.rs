@@ -1,0 +1,289 @@
+//! One folder of predictions written by several processes, in any order and with any retries, and published by [`commit`].
+//!
+//! Beside what will be `NAME` lies `.NAME.shards/PLAN/`, a folder for each plan (model, atlas, query and output) that shards
+//! were written of:
+//!
+//! - `data/`: the files as they will be published, each moved here when it is whole;
+//! - `shards/0-of-4.json`: what a shard that is complete has written;
+//! - `writing/`: files in the making, in a folder for each try.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use schemas::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{MANIFEST, Published, PublishedFile, damaged, files::refuse_existing};
+use crate::disk::write_atomically;
+
+/// One of several shares of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    index: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// Shard `index`, from 0, of `of`.
+    ///
+    /// # Errors
+    /// An index that is not below `of`.
+    pub fn new(index: usize, of: usize) -> Result<Self> {
+        match index < of {
+            true => Ok(Self { index, of }),
+            false => Err(Error::usage(
+                format!("there is no shard {index}/{of}"),
+                format!("shards count from 0: 0/{of} to {}/{of}", of.saturating_sub(1)),
+            )),
+        }
+    }
+
+    /// Reads `0/4`.
+    ///
+    /// # Errors
+    /// Text that is not two numbers, the first below the second.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || Error::usage(format!("`{text}` is no shard"), "write 0/4 for the first of four, 3/4 for the last");
+        let (index, of) = text.split_once('/').ok_or_else(bad)?;
+        let number = |text: &str| text.trim().parse::<usize>().map_err(|_| bad());
+        let of = number(of)?;
+        if of == 0 {
+            return Err(bad());
+        }
+        Self::new(number(index)?, of)
+    }
+
+    /// Whether a part of the plan is this shard's.
+    #[must_use]
+    pub fn has(self, part: usize) -> bool {
+        part % self.of == self.index
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+/// What a shard that is complete has written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    shard: Shard,
+    /// What the plan is, for people.
+    about: String,
+    files: Vec<PublishedFile>,
+}
+
+/// A shard in the making; dropped without [`ShardFolder::finish`], it leaves the files that are whole.
+#[derive(Debug)]
+pub(super) struct ShardFolder {
+    folder: PlanFolder,
+    writing: PathBuf,
+    shard: Shard,
+    about: String,
+}
+
+#[derive(Debug)]
+struct PlanFolder(PathBuf);
+
+impl PlanFolder {
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+
+    fn records(&self) -> PathBuf {
+        self.0.join("shards")
+    }
+
+    /// What the plan's complete shards have written.
+    fn read_records(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
+            let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            records.push(serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?);
+        }
+        Ok(records)
+    }
+}
+
+impl ShardFolder {
+    pub(super) fn create(target: &Path, plan: &str, about: &str, shard: Shard) -> Result<Self> {
+        refuse_existing(target)?;
+        if super::files::is_one_file(target) {
+            let message = format!("{} is one file, and shards write a folder", target.display());
+            return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
+        }
+        let folder = PlanFolder(shards_of(target)?.join(plan));
+        // Several processes, on several machines, may try the same shard at the same time.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let writing = folder.0.join("writing").join(format!("{now}-{}", std::process::id()));
+        for path in [&folder.data(), &folder.records(), &writing] {
+            fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        }
+        Ok(Self { folder, writing, shard, about: about.to_owned() })
+    }
+
+    /// Where to write a file.
+    pub(super) fn unfinished(&self, name: &str) -> PathBuf {
+        self.writing.join(name)
+    }
+
+    /// Where the file belongs that is whole.
+    pub(super) fn whole(&self, name: &str) -> PathBuf {
+        self.folder.data().join(name)
+    }
+
+    /// Tells that the shard is complete.
+    pub(super) fn finish(self, published: &Published) -> Result<()> {
+        let record = Record { shard: self.shard, about: self.about.clone(), files: published.files.clone() };
+        let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Bug(error.to_string()))?;
+        let name = format!("{}-of-{}.json", self.shard.index, self.shard.of);
+        write_atomically(&self.folder.records().join(name), &text)
+    }
+}
+
+impl Drop for ShardFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.writing) {
+            tracing::warn!("could not remove {}: {error}", self.writing.display());
+        }
+    }
+}
+
+/// Publishes a folder whose shards are all there: of one plan, of one count, every file as it was written.
+///
+/// # Errors
+/// A target that exists, shards that are missing (named), damaged, of several plans or of several counts.
+pub fn commit(target: &Path) -> Result<Published> {
+    refuse_existing(target)?;
+    let shards = shards_of(target)?;
+    if !shards.exists() {
+        return Err(Error::Missing { path: shards, kind: "folder of shards" });
+    }
+    let mut plans: BTreeMap<PathBuf, Vec<Record>> = BTreeMap::new();
+    for path in listed(&shards)?.into_iter().filter(|path| path.is_dir()) {
+        let records = PlanFolder(path.clone()).read_records()?;
+        plans.insert(path, records);
+    }
+    if 1 < plans.len() {
+        return Err(disagreeing(target, &plans));
+    }
+    let (path, records) = plans.pop_first().ok_or_else(|| Error::damaged(&shards, "it has no plan"))?;
+    let plan = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = PlanFolder(path);
+    complete(target, &records)?;
+    let files: Vec<PublishedFile> = records.into_iter().flat_map(|record| record.files).collect();
+    if let Some((name, what)) = damaged(&folder.data(), &files).into_iter().next() {
+        return Err(Error::damaged(folder.data().join(name), what));
+    }
+    // What a try of another program version may have left is not published.
+    let names: BTreeSet<&Path> = files.iter().map(|file| Path::new(&file.name)).collect();
+    remove_unlisted(&folder.data(), &folder.data(), &names)?;
+    let published = Published::new(&plan, files);
+    write_atomically(&folder.data().join(MANIFEST), &published.to_json()?)?;
+    fs::rename(folder.data(), target).map_err(Error::io("create", target))?;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("write", parent))?;
+    if let Err(error) = fs::remove_dir_all(&shards) {
+        tracing::warn!("could not remove {}: {error}", shards.display());
+    }
+    Ok(published)
+}
+
+/// Shards `0/n` to `n-1/n`, each there.
+fn complete(target: &Path, records: &[Record]) -> Result<()> {
+    let counts: BTreeSet<usize> = records.iter().map(|record| record.shard.of).collect();
+    let place = target.display().to_string();
+    let of = match counts.iter().copied().collect::<Vec<_>>()[..] {
+        [of] => of,
+        [] => {
+            return Err(Error::data(
+                place,
+                "no shard is complete",
+                "run predict with --shard 0/1, or all of 0/4 to 3/4",
+            ));
+        }
+        _ => {
+            let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
+            let message = format!("its shards are of several counts: {}", shards.join(", "));
+            let hint = format!("remove {} and write all shards of one count", shards_of(target)?.display());
+            return Err(Error::data(place, message, hint));
+        }
+    };
+    let missing = (0..of).filter(|index| !records.iter().any(|record| record.shard.index == *index));
+    let missing: Vec<String> = missing.map(|index| format!("{index}/{of}")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} of its {of} shards missing: {}", missing.len(), missing.join(", "));
+    Err(Error::data(place, message, format!("run the same predict with --shard {}", missing[0])))
+}
+
+fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<Record>>) -> Error {
+    let told = plans.iter().map(|(path, records)| {
+        let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
+        let about = records.first().map_or("no shard is complete", |record| record.about.as_str());
+        format!("{} of {} ({about})", shards.join(", "), path.display())
+    });
+    let message = format!("its shards are of {} plans: {}", plans.len(), told.collect::<Vec<_>>().join("; "));
+    Error::data(
+        target.display().to_string(),
+        message,
+        "remove the folders of the plans that are not wanted, and commit again",
+    )
+}
+
+fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Result<()> {
+    for path in listed(folder)? {
+        if path.is_dir() {
+            remove_unlisted(&path, root, names)?;
+        } else if !path.strip_prefix(root).is_ok_and(|name| names.contains(name)) {
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the shards of a folder are kept until it is published.
+fn shards_of(target: &Path) -> Result<PathBuf> {
+    let name = target.file_name().ok_or_else(|| {
+        Error::usage(format!("`{}` names no folder", target.display()), "give a path that ends in a name")
+    })?;
+    Ok(target.with_file_name(format!(".{}.shards", name.to_string_lossy())))
+}
+
+/// What is in a folder, by name.
+fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read =
+        || fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    let mut paths = read().map_err(Error::io("read", folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_count_from_nought() {
+        assert_eq!(Shard::parse("0/4").expect("a shard").to_string(), "0/4");
+        assert_eq!(Shard::parse("3/4").expect("a shard").to_string(), "3/4");
+        for wrong in ["4/4", "1", "a/2", "0/0", "-1/2", ""] {
+            Shard::parse(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn each_part_is_one_shards() {
+        let shards: Vec<Shard> = (0..3).map(|index| Shard::new(index, 3).expect("a shard")).collect();
+        for part in 0..20 {
+            assert_eq!(shards.iter().filter(|shard| shard.has(part)).count(), 1);
+        }
+    }
+}
