@@ -14,6 +14,8 @@
     reason = "the library's own files are compiled in, and not all of them is timed"
 )]
 
+#[path = "kernels/data.rs"]
+mod data;
 #[path = "../stages/src/kernels/mod.rs"]
 mod kernels;
 #[path = "../stages/src/simd/mod.rs"]
@@ -21,19 +23,18 @@ mod simd;
 
 use std::{error::Error, hint::black_box, time::Instant};
 
-use stages::model::{decoder::Output, input::Cells, losses::reconstruction, optimiser::Adam};
-use tch::{Device, Kind, Tensor};
+use stages::model::{decoder::Output, losses::reconstruction, optimiser::Adam};
+use tch::{Kind, Tensor};
 
 use self::{
+    data::{Batch, Room, Side, drawn, layer_normed, normed},
     kernels::{
         adam::AdamStep,
-        layer::{
-            BatchNormBackward, BatchNormForward, CutBackward, CutForward, Dropout, LayerNormBackward, LayerNormForward,
-        },
+        layer::{BatchNormBackward, CutBackward, CutForward, Dropout, LayerNormBackward},
         log1p::Log1p,
         negative_binomial::NegativeBinomial,
         penalty::{BatchNormDown, BatchNormUp, LayerNormDown, LayerNormUp, Passed},
-        sparse::{BlockedRows, Rows, SparseTimesDense, TransposedTimesDense},
+        sparse::{BlockedRows, SparseTimesDense, TransposedTimesDense},
     },
     simd::widest,
 };
@@ -65,44 +66,10 @@ fn main() -> Result<()> {
     bench.adam()
 }
 
-/// Cells by their non-zeros, as tensors and as slices.
-struct Batch {
-    cells: Cells,
-    pointers: Vec<i64>,
-    genes: Vec<i64>,
-    values: Vec<f32>,
-}
-
-impl Batch {
-    fn new(cells: usize) -> Result<Self> {
-        let shape = [i64::try_from(cells)?, i64::try_from(GENES)?];
-        let there = Tensor::rand(shape, (Kind::Float, Device::Cpu)).lt(DENSITY);
-        let counts = Tensor::rand(shape, (Kind::Float, Device::Cpu)).square() * 8.0;
-        let cells = Cells::from_dense(&((counts.floor() + 1.0) * there));
-        Ok(Self {
-            pointers: Vec::try_from(&cells.pointers)?,
-            genes: Vec::try_from(&cells.genes)?,
-            values: Vec::try_from(&cells.values)?,
-            cells,
-        })
-    }
-
-    fn rows(&self) -> Rows<'_, f32> {
-        Rows { pointers: &self.pointers, columns: &self.genes, values: &self.values }
-    }
-}
-
 struct Bench {
     cells: usize,
     rounds: usize,
     batch: Batch,
-}
-
-/// `[rows, columns]` of normal draws, as tensor and as numbers.
-fn drawn(rows: usize, columns: usize) -> Result<(Tensor, Vec<f32>)> {
-    let tensor = Tensor::randn([i64::try_from(rows)?, i64::try_from(columns)?], (Kind::Float, Device::Cpu));
-    let numbers = Vec::try_from(tensor.view([-1]))?;
-    Ok((tensor, numbers))
 }
 
 impl Bench {
@@ -343,91 +310,4 @@ impl Bench {
         self.compare("Adam, 2,000 × 256 weights", before, after);
         Ok(())
     }
-}
-
-/// What goes into a layer, and the gradient by what comes out.
-struct Side {
-    input: (Tensor, Vec<f32>),
-    weight: (Tensor, Vec<f32>),
-    bias: (Tensor, Vec<f32>),
-    gradient: (Tensor, Vec<f32>),
-}
-
-impl Side {
-    fn new(cells: usize) -> Result<Self> {
-        Ok(Self {
-            input: drawn(cells, WIDTH)?,
-            weight: drawn(1, WIDTH)?,
-            bias: drawn(1, WIDTH)?,
-            gradient: drawn(cells, WIDTH)?,
-        })
-    }
-
-    fn leaves(&self) -> [Tensor; 3] {
-        let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
-        [leaf(&self.input.0), leaf(&self.weight.0.view([-1])), leaf(&self.bias.0.view([-1]))]
-    }
-}
-
-/// What the kernels write to.
-struct Room {
-    input: Vec<f32>,
-    output: Vec<f32>,
-    gradient: Vec<f32>,
-    down: Vec<f32>,
-    adjoint: Vec<f32>,
-    onto: Vec<f32>,
-    statistics: [Vec<f32>; 3],
-    by_weights: [Vec<f32>; 2],
-    of_cells: [Vec<f32>; 2],
-}
-
-impl Room {
-    fn new(cells: usize) -> Self {
-        let large = || vec![0.0; cells * WIDTH];
-        Self {
-            input: large(),
-            output: large(),
-            gradient: large(),
-            down: large(),
-            adjoint: large(),
-            onto: large(),
-            statistics: std::array::from_fn(|_| vec![0.0; WIDTH]),
-            by_weights: std::array::from_fn(|_| vec![0.0; WIDTH]),
-            of_cells: std::array::from_fn(|_| vec![0.0; cells]),
-        }
-    }
-
-    fn batch_norm(&mut self, side: &Side, dropout: Dropout) {
-        widest(BatchNormForward {
-            input: &side.input.1,
-            weight: &side.weight.1,
-            bias: &side.bias.1,
-            epsilon: EPSILON,
-            dropout,
-            output: &mut self.output,
-            statistics: self.statistics.each_mut().map(|numbers| &mut numbers[..]),
-        });
-    }
-
-    fn layer_norm(&mut self, side: &Side, dropout: Dropout) {
-        self.input.copy_from_slice(&side.input.1);
-        widest(LayerNormForward {
-            input: &mut self.input,
-            bias: &side.bias.1,
-            epsilon: EPSILON,
-            dropout,
-            output: &mut self.output,
-            statistics: self.of_cells.each_mut().map(|numbers| &mut numbers[..]),
-        });
-    }
-}
-
-fn normed(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-    x.batch_norm(Some(weight), Some(bias), None::<&Tensor>, None::<&Tensor>, true, 0.1, EPSILON, false)
-}
-
-fn layer_normed(x: &Tensor) -> Tensor {
-    let width = x.size()[1];
-    x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, EPSILON, false)
 }

@@ -19,13 +19,9 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
         }
         Explained::Predict(args) => {
             let prediction = prepare_prediction(args, context)?;
-            let targets = prediction.jobs().jobs.iter().map(|job| job.targets.len()).max().unwrap_or(0);
-            let genes = stages::saved::read_card(&args.model)?.genes.len();
-            let sums = 3 * 8 * targets * genes;
-            // Measured: some twelve dense tensors of a batch live together.
-            let decoded = 12 * 4 * stages::predict::batch_size(targets) * genes;
+            let network = prediction.network_bytes();
             let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;
-            (graph, held, sums + decoded)
+            (graph, held, network)
         }
     };
     let edges = graph.bytes();

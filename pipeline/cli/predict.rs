@@ -53,6 +53,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     if args.dry_run {
         let targets = prediction.jobs().targets();
         let size = prediction.size(output, &options)?;
+        let minutes = prediction.expected_time(output)?.as_secs_f64() / 60.0;
         let result = json!({
             "targets": targets,
             "source_cells": source_cells,
@@ -60,11 +61,12 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
             "files": size.parts,
             "value_bytes": size.value_bytes,
             "bytes": size.file_bytes,
+            "minutes": minutes,
             "skipped": skipped,
         });
         return context.show.result(&result, || {
             format!(
-                "{targets} conditions from {source_cells} cells would be predicted: {} rows, {} of values, about {} on disk",
+                "{targets} conditions from {source_cells} cells would be predicted: {} rows, {} of values, about {} on disk, in about {minutes:.1} minutes",
                 size.rows,
                 bytes(size.value_bytes),
                 bytes(size.file_bytes)
@@ -76,6 +78,15 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
         .as_ref()
         .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
     let predicted = prediction.predicted_cells(output, &options)?;
+    let (edges, network) = (context.resources.memory, prediction.network_bytes());
+    let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
+    context.show.note(&format!(
+        "memory: at most {} (edges and blocks {}, decoding {}, libtorch and program {})",
+        bytes((edges + network + floor) as u64),
+        bytes(edges as u64),
+        bytes(network as u64),
+        bytes(floor as u64)
+    ));
     let peak = PeakMemory::watch();
     let started = std::time::Instant::now();
     let steps = context.show.steps(predicted, "cells");

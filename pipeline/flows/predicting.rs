@@ -1,5 +1,6 @@
 //! `read → batch → predict`, and from there to the caller; [`publishing`](super::publishing) leads on into files.
 
+mod pace;
 mod terms;
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
