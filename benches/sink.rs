@@ -31,7 +31,7 @@ use perturbine::{
         publish::{FileOptions, Layout, PartRows, Precision, Publish},
     },
 };
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const GENES: usize = 2000;
@@ -96,12 +96,12 @@ fn metadata() -> HashMap<String, String> {
 /// Expected counts: shares of genes over many orders of magnitude, that differ a little between cells, times a library size.
 fn batches(schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    let mut normal = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+    let mut normal = || -> f32 { (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0 };
     let profile: Vec<f32> = (0..GENES).map(|_| 1.8 * normal() - 8.5).collect();
     let batch = |at: usize| {
         let mut values = Vec::with_capacity(CELLS * GENES);
         for _ in 0..CELLS {
-            let library = (0.5 * normal() + 8.5).exp();
+            let library: f32 = (0.5 * normal() + 8.5_f32).exp();
             values.extend(profile.iter().map(|share| library * (share + 0.3 * normal()).exp()));
         }
         let text = |text: String| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, CELLS))) as ArrayRef;

@@ -170,6 +170,10 @@ pub fn commit(target: &Path) -> Result<Published> {
         let records = PlanFolder(path.clone()).read_records()?;
         plans.insert(path, records);
     }
+    // Of a plan none of whose shards was completed nothing is wanted, where there is another.
+    if plans.values().any(|records| !records.is_empty()) {
+        plans.retain(|_, records| !records.is_empty());
+    }
     if 1 < plans.len() {
         return Err(disagreeing(target, &plans));
     }
