@@ -6,7 +6,7 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-kernels bench-predict bench-training-peers bench-memory clean
+.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -17,8 +17,9 @@ help:
 	@echo "make bench-loaders   our loader beside its peers on the same cells; several GB and minutes"
 	@echo "make bench-train     cells that a second of processor time trains, by either engine"
 	@echo "make bench-kernels   each kernel of the fused step beside libtorch's operations"
-	@echo "make bench-predict   our Parquet sink beside the bare writer; writes 2 GB a run to the temporary folder"
+	@echo "make bench-predict   the Parquet sink beside the bare writer, predictions beside the decoder alone; 2 GB a run in the temporary folder"
 	@echo "make bench-training-peers   our training beside cpa-tools' on the same cells; several GB and minutes"
+	@echo "make bench-predict-peers    our predicted cells beside cpa-tools'; several GB and minutes"
 	@echo "make bench-memory    the figures of docs/memory.md; some minutes"
 
 setup:
@@ -52,10 +53,13 @@ bench-kernels: setup
 	$(CARGO) bench --locked --package perturbine-stages --bench kernels
 
 bench-predict: setup
-	$(CARGO) bench --locked --bench sink
+	$(CARGO) bench --locked --bench sink --bench predict
 
 bench-training-peers: build
 	@python3 scripts/bench_training.py $(RELEASE)/perturbine
+
+bench-predict-peers: build
+	@python3 scripts/bench_prediction.py $(RELEASE)/perturbine
 
 bench-memory: build
 	@python3 scripts/bench_memory.py $(RELEASE)/perturbine

@@ -10,6 +10,9 @@
 //! machine, and each twice. A run of few epochs is taken off one of more: what is left is epochs alone.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+#[path = "common/clock.rs"]
+mod clock;
+
 use std::{cell::Cell, error::Error, fs, num::NonZero, path::Path, rc::Rc};
 
 use perturbine::{
@@ -27,6 +30,8 @@ use perturbine::{
     },
 };
 use tch::Device;
+
+use self::clock::processor_seconds;
 
 /// Epochs of the shorter and the longer run.
 const EPOCHS: [u32; 2] = [1, 4];
@@ -102,13 +107,4 @@ fn run(atlas: &Atlas, scratch: &Path, engine: &str, batch: u32, epochs: u32, thr
     let seconds = processor_seconds()? - before;
     fs::remove_dir_all(&folder)?;
     Ok((counted.get(), seconds))
-}
-
-/// Processor time of this process, in user and in kernel mode.
-fn processor_seconds() -> Result<f64> {
-    let told = fs::read_to_string("/proc/self/stat")?;
-    // The second field is a name in brackets, which may hold anything.
-    let fields: Vec<&str> = told.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / 100.0)
 }

@@ -198,7 +198,7 @@ def predictions(bench, floor):
     def rows():
         model = bench.folder / f"for-predictions-{os.getpid()}"
         bench.run(f"train twice.atlas {NETWORK} --batch-size 512 --epochs 1 --out {model}")
-        for output, cells in (("means", 50), ("means", 800), ("cells", 25), ("cells", 100)):
+        for output, cells in (("means", 50), ("means", 800), ("cells", 25), ("cells", 100), ("latent", 100)):
             bench.runs += 1
             out = bench.folder / f"p-{bench.runs}"
             asked = f"--to observed --output {output} --cells-per-condition {cells} --log-memory --out {out}"
@@ -208,6 +208,18 @@ def predictions(bench, floor):
 
     head = ["output", "source cells of each covariate combination", "rows", "written", "above the floor"]
     table("Predictions", head, rows())
+
+    def drawn():
+        model = bench.folder / f"variational-{os.getpid()}"
+        bench.run(f"train a.atlas {NETWORK} --set model.variational=true --batch-size 512 --epochs 2 --out {model}")
+        for samples in ("", "--samples 5", "--samples 20"):
+            bench.runs += 1
+            out = bench.folder / f"p-{bench.runs}"
+            asked = f"--to observed --cells-per-condition 200 {samples} --log-memory --out {out}"
+            _, peaks, seconds = bench.run(f"predict {model} a.atlas {asked}")
+            yield [f"`{samples}`" if samples else "at the mean", f"{seconds:.1f} s", f"{peaks['predicting'] - floor:.0f} MB"]
+
+    table("Draws of a variational model, means from 200 cells", ["draws", "processor time", "above the floor"], drawn())
 
 
 def labels(folder):

@@ -10,16 +10,14 @@ kept; several GB.
 """
 
 import json
-import os
 import pathlib
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
+
+from peers import KEYS, original, run
 
 EPOCHS = {2048: (2, 22), 128: (1, 5)}
 PLAN = [
@@ -32,37 +30,10 @@ NOTHING = [
 ]
 
 
-def run(command):
-    """Processor seconds and the largest RssAnon, in MB, of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-    peak = 0
-
-    def watch():
-        nonlocal peak
-        while process.poll() is None:
-            try:
-                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-            except OSError:
-                return
-            peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))])
-            time.sleep(0.005)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    if process.wait() != 0:
-        sys.exit(f"{command} failed")
-    watcher.join()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, peak / 1024
-
-
 class Ours:
     def __init__(self, perturbine, data, scratch):
         self.perturbine, self.scratch, self.atlas = perturbine, scratch, scratch / "cells.atlas"
-        columns = ["--perturbation", "condition", "--dose", "dose_value", "--covariates", "cell_type", "--control", "ctrl"]
-        subprocess.run([perturbine, "--quiet", "ingest", data, "--out", self.atlas, *columns], check=True)
+        subprocess.run([perturbine, "--quiet", "ingest", data, "--out", self.atlas, *KEYS], check=True)
         manifest = json.loads((self.atlas / "manifest.json").read_text())
         self.cells = manifest["cells"] * 0.85
 
@@ -98,24 +69,12 @@ def theirs(python, script, data, batch):
 
 def main():
     perturbine, rounds = sys.argv[1], int(sys.argv[2]) if 2 < len(sys.argv) else 2
-    peers = pathlib.Path(os.environ.get("PERTURBINE_SHARED", "../shared")).resolve() / "peers"
-    home = pathlib.Path(os.environ.get("PEERS_HOME", pathlib.Path.home() / ".cache/perturbine-peers"))
-    if not (peers / "setup.sh").exists():
-        sys.exit(f"SKIPPED: there are no peers in {peers}; `make bench-train` measures our own engines")
-    python, folder = home / "venvs/cpa/bin/python", home / "cpa"
-    if not python.exists():
-        subprocess.run(["bash", peers / "setup.sh", "cpa"], env={**os.environ, "PEERS_HOME": str(home)}, check=True)
-    if not folder.exists():
-        shutil.copytree(peers / "cpa", folder)
-    data = home / "data/syn20k.h5ad"
-    if not data.exists():
-        data.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([python, folder / "gen_data.py", "20000", "2000", data], check=True, stdout=subprocess.DEVNULL)
+    python, script, data = original()
     with tempfile.TemporaryDirectory() as scratch:
         ours, lines = Ours(perturbine, data, pathlib.Path(scratch)), []
         for _ in range(rounds):
             for batch in EPOCHS:
-                for line in (ours.measure("fused", batch), ours.measure("plain", batch), theirs(python, folder / "baseline.py", data, batch)):
+                for line in (ours.measure("fused", batch), ours.measure("plain", batch), theirs(python, script, data, batch)):
                     print(json.dumps(line), flush=True)
                     lines.append(line)
     for batch in EPOCHS:

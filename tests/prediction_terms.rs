@@ -108,6 +108,16 @@ fn a_library_is_what_predicted_counts_add_up_to() {
 }
 
 #[test]
+fn a_change_is_between_cells_of_one_size() {
+    let to = format!("--to condition={},dose=1", single());
+    let (own, large) = (predicted("m", &to), predicted("m", &format!("{to} --library 5000")));
+    let sum = |lists: &[Vec<f32>]| lists[0].iter().sum::<f32>();
+    assert!((sum(&lists(&large, "mean")) - 5000.0).abs() < 1.0);
+    assert!((sum(&lists(&large, "control_mean")) - 5000.0).abs() < 1.0, "so are the controls");
+    assert!(sum(&lists(&own, "control_mean")) < 4000.0);
+}
+
+#[test]
 fn genes_are_those_of_a_file_or_those_that_change() {
     let to = format!("--to condition={},dose=1", single());
     let whole = predicted("m", &to);
@@ -161,6 +171,10 @@ fn latents_add_up_from_cell_to_condition_to_batch() {
     let table = predicted("m", &format!("{to} --output latent"));
     let [basal, corrected, after] = ["basal", "corrected", "after"].map(|column| lists(&table, column));
     assert_eq!((basal[0].len(), corrected[0].len(), after[0].len()), (8, 8, 8));
+    says(
+        &refused(2, &format!("predict m s.atlas {to} --output latent --library 5 --out x")),
+        &["latents", "--library"],
+    );
     let batches = texts(&table, "batch");
     let difference = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
     let types = texts(&table, "cell_type");
@@ -265,6 +279,37 @@ fn source_cells_match_in_as_many_covariates_as_are_asked() {
         assert_eq!(of_type(&some, cell_type), [sum, sum], "controls of either batch");
     }
     says(&refused(65, &format!("predict m s.atlas {to} --match plate --out x")), &["plate", "cell_type"]);
+}
+
+#[test]
+fn what_is_predicted_for_one_batch_is_predicted_once_from_the_cells_of_all() {
+    let to = format!("--to condition={},dose=1", single());
+    let all = predicted("m", &to);
+    let value = texts(&all, "batch")[0].clone();
+    let one = predicted("m", &format!("{to} --batch {value}"));
+    assert_eq!(texts(&one, "batch"), [value.clone(), value.clone()], "once for each of two cell types");
+    assert_eq!(source_cells(&one).iter().sum::<u64>(), source_cells(&all).iter().sum::<u64>());
+    let from = predicted("m", &format!("{to} --from condition=ctrl --to observed"));
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    for row in 0..from.num_rows() {
+        rows.push(["condition", "dose", "cell_type", "batch"].map(|column| texts(&from, column)[row].clone()));
+    }
+    let distinct: std::collections::BTreeSet<_> = rows.iter().collect();
+    assert_eq!(distinct.len(), rows.len(), "a request by name and one by a word are one request");
+}
+
+#[test]
+fn a_new_batch_is_no_matter_where_the_batch_is_averaged_or_left_out() {
+    HOME.json("ingest s.h5ad --batch batch --filter batch=batch_0 --out batch.atlas");
+    HOME.json(&format!("train batch.atlas --out of-batch --epochs 1 {TINY}"));
+    let to = format!("predict of-batch s.atlas --to condition={},dose=1", single());
+    says(&refused(65, &format!("{to} --out x")), &["batch_1", "batch_0"]);
+    for choice in ["average", "none"] {
+        HOME.json(&format!("{to} --batch {choice} --out of-{choice}.parquet"));
+        let mut batches = texts(&read(&HOME.path(&format!("of-{choice}.parquet"))), "batch");
+        batches.sort();
+        assert_eq!(batches, ["batch_0", "batch_0", "batch_1", "batch_1"]);
+    }
 }
 
 #[test]

@@ -54,7 +54,9 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     let evaluation = &judged.judgement.evaluation;
     // The report is about the model: predictions of a file may be another one's.
     if options.predictions.is_none() {
-        let pictures = pictures(&atlas, &model, &context.resources)?;
+        let pictures = pictures(&atlas, &model, &context.resources)
+            .inspect_err(|error| context.show.note(&format!("the report will have no pictures of the latent: {error}")))
+            .ok();
         let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters, "pictures": pictures });
         let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
         if let Err(error) = stages::disk::write_atomically(&args.model.join(EVALUATION), &kept) {

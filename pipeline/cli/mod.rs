@@ -35,6 +35,7 @@ use self::{
 
 /// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
 pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
+    allow_many_files();
     let mut resources = cli.global.resources(stop)?;
     let log = cli.command.logs_memory().then(MemoryLog::watch);
     if let Some(log) = &log {
@@ -49,6 +50,15 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         }
     }
     done
+}
+
+/// Lets this process have as many files open as the system allows: a partition has one for each of its folders.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!("the number of open files stays what it is: {error}");
+    }
 }
 
 fn run_with(cli: Cli, resources: Resources) -> Result<()> {

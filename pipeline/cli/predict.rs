@@ -36,7 +36,9 @@ pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> 
         PredictCommand::Run(args) => run(&args, context),
         PredictCommand::Commit(path) => {
             let published = stages::publish::commit(&path)?;
-            show_published(&published, &path, json!({}), "", context)
+            // Shards told what they skipped, and how quick they were.
+            let told = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
+            show_published(&published, &path, told, "", context)
         }
     }
 }
@@ -46,7 +48,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let options = args.writing.options(args.out.as_deref())?;
     let prediction = prepare_prediction(args, context)?;
     let skipped = prediction.jobs().skipped.clone();
-    let source_cells = prediction.jobs().predicted_cells();
+    let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();
     for skipped in &skipped {
         context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
     }
@@ -58,7 +60,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
             "targets": targets,
             "source_cells": source_cells,
             "rows": size.rows,
-            "files": size.parts,
+            "files": size.files(args.out.as_deref()),
             "value_bytes": size.value_bytes,
             "bytes": size.file_bytes,
             "minutes": minutes,
@@ -166,7 +168,14 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
         },
         cells_per_condition: args.cells_per_condition,
     };
-    let wide = matches!(output_of(args), Output::WideMeans | Output::Cells);
+    let output = output_of(args);
+    let terms_asked = terms(&args.terms)?;
+    if output == Output::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
+        let message = "latents have neither genes, a scale nor a library, and are told at their means";
+        let hint = "leave --genes, --top, --library, --output-scale and --samples out";
+        return Err(Error::usage(message, hint));
+    }
+    let wide = matches!(output, Output::WideMeans | Output::Cells);
     if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
         let hint = "add --layout long, or --genes deg";
         return Err(Error::usage(
@@ -175,7 +184,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
         ));
     }
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
-    prediction.in_terms(&terms(&args.terms)?)
+    prediction.in_terms(&terms_asked)
 }
 
 fn names(list: &str) -> Vec<String> {

@@ -54,13 +54,16 @@ fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
         text("covariates", points().map(|(curve, _)| label(&curve.covariates)).collect()),
         text("dose", points().map(|(_, point)| point.dose.clone()).collect()),
         text("extrapolation", points().map(|(_, point)| point.extrapolation.to_owned()).collect()),
-        number("distance", points().map(|(_, point)| point.distance.into()).collect()),
+        Series::new("distance".into(), points().map(|(_, point)| point.distance.map(f64::from)).collect::<Vec<_>>())
+            .into_column(),
         number("effect_size", points().map(|(_, point)| point.effect_size).collect()),
     ];
     for (at, gene) in responses.genes.iter().enumerate() {
         // A gene may be named like one of the columns before.
-        let name =
-            if columns.iter().any(|column| column.name() == gene) { format!("gene {gene}") } else { gene.clone() };
+        let taken = |name: &String| columns.iter().any(|column| column.name() == name);
+        let mut others = (2..).map(|number| format!("{gene} ({number})"));
+        let name = Some(gene.clone()).filter(|gene| !taken(gene)).or_else(|| others.find(|name| !taken(name)));
+        let name = name.unwrap_or_default();
         columns.push(number(&name, points().map(|(_, point)| point.change[at].into()).collect()));
     }
     Ok(draw(&DataFrame::new_infer_height(columns)?))

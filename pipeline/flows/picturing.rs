@@ -146,7 +146,7 @@ fn responses(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Vec<
                 .map(|(point, dose)| DosePoint {
                     dose: *dose,
                     effect_size: point.effect_size,
-                    distance: point.distance.into(),
+                    distance: point.distance.map(f64::from),
                 })
                 .collect(),
         });

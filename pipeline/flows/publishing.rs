@@ -90,6 +90,15 @@ pub struct Size {
     pub parts: usize,
 }
 
+impl Size {
+    /// Files that come out of predictions that go to `out`, partitions left aside.
+    #[must_use]
+    pub fn files(&self, out: Option<&Path>) -> usize {
+        let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
+        if single { 1 } else { self.parts }
+    }
+}
+
 /// What came of predictions that were written.
 #[derive(Clone, Debug)]
 pub struct Written {

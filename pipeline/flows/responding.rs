@@ -13,7 +13,7 @@ use stages::{
     gene_choice::ChosenGenes,
     groups::Selector,
     predict::TargetMeans,
-    query::{Job, Query, Request, Skipped},
+    query::{Job, OnNoControl, OnUnseen, Query, Request, Skipped},
     saved::Model,
 };
 
@@ -71,8 +71,8 @@ pub struct Point {
     /// How far it goes beyond what was trained on.
     pub extrapolation: &'static str,
     /// How far it is, in the latent, from the nearest condition and covariates that were trained on: 0 at those themselves, and
-    /// the less sure the larger it is.
-    pub distance: f32,
+    /// the less sure the larger it is; none where it is not known what was trained on.
+    pub distance: Option<f32>,
     /// The Euclidean length of the predicted change of all genes.
     pub effect_size: f64,
     /// The predicted mean of each gene that is told.
@@ -102,8 +102,9 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let mut doses = Vec::new();
     let mut index = 0.0;
     while first + index * step <= last + step * 1e-9 {
-        // 3 · 0.1 is told as 0.3.
-        doses.push(((first + index * step) * 1e9).round() / 1e9);
+        // To twelve digits: 3 · 0.1 is told as 0.3.
+        let dose = first + index * step;
+        doses.push(format!("{dose:.11e}").parse().unwrap_or(dose));
         index += 1.0;
     }
     Ok(doses)
@@ -111,6 +112,8 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
 
 /// Steps of a range at most.
 const MOST_DOSES: f64 = 1000.0;
+/// Bytes of predicted means that are held until the genes to tell are known.
+const MOST_BYTES: usize = 512 << 20;
 
 /// Predicts the responses.
 ///
@@ -151,16 +154,31 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
         to,
         from: query.from.clone(),
         cells_per_condition: Some(query.cells_per_condition),
+        unseen: OnUnseen::Skip,
+        no_control: OnNoControl::Skip,
         ..Query::default()
     };
     let split = own_split(model, atlas)?;
     let prediction = Prediction::prepare(atlas, model, &query_of_means, split.as_ref(), resources.clone())?;
     let skipped = prediction.jobs().skipped.clone();
+    let bytes = prediction.jobs().targets() * model.card.genes.len() * size_of::<f32>();
+    if MOST_BYTES < bytes {
+        let message = format!("{} curve points would be held at once", prediction.jobs().targets());
+        return Err(Error::usage(message, "ask for fewer doses, or for one covariate combination with --from"));
+    }
+    if let (0, Some(first)) = (prediction.jobs().targets(), skipped.first()) {
+        return Err(Error::data(
+            first.condition.clone(),
+            first.why.clone(),
+            "`perturbine inspect` lists the names there are",
+        ));
+    }
     let (jobs, pipeline) = prediction.means();
     let mut means: Vec<TargetMeans> = Vec::new();
     for found in pipeline.stream() {
         match found {
-            Ok(found) => means.push(found),
+            // Of all that is predicted, the means alone are looked at.
+            Ok(found) => means.push(TargetMeans { variance: Vec::new(), control_mean: Vec::new(), ..found }),
             Err(error) => completed::<()>(Err(error), "run the same command again").map(|_| ())?,
         }
     }
@@ -277,7 +295,7 @@ impl Responses {
         let mut columns = vec![text(&|_| self.condition.clone()), text(&|(_, point, _)| point.dose.clone())];
         columns.extend(covariates.iter().map(|name| text(&|(curve, ..)| curve.covariates[name].clone())));
         columns.push(text(&|(_, point, _)| point.extrapolation.to_owned()));
-        columns.push(number(&|(_, point, _)| point.distance));
+        columns.push(Arc::new(Float32Array::from_iter(rows.iter().map(|(_, point, _)| point.distance))));
         columns.push(text(&|(.., gene)| self.genes[*gene].clone()));
         columns.push(number(&|(_, point, gene)| point.mean[*gene]));
         columns.push(number(&|(curve, _, gene)| curve.control[*gene]));
@@ -296,6 +314,7 @@ mod tests {
         assert_eq!(doses("0:1:0.25"), [0.0, 0.25, 0.5, 0.75, 1.0]);
         assert_eq!(doses("0:0.3:0.1"), [0.0, 0.1, 0.2, 0.3]);
         assert_eq!(doses("1,10, 100"), [1.0, 10.0, 100.0]);
+        assert_eq!(doses("0:1.5e-9:5e-10"), [0.0, 5e-10, 1e-9, 1.5e-9]);
         assert_eq!(doses("2"), [2.0]);
         for bad in ["1:0:0.1", "0:1:0", "0:1", "a", "-1", "0:1e9:1", "nan", ""] {
             assert!(parse_doses(bad).is_err(), "{bad} are no doses");

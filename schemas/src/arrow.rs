@@ -109,7 +109,7 @@ fn labels(covariates: &[String]) -> Vec<Field> {
 pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
     fields.push(Field::new("source_cells", DataType::UInt64, false));
-    fields.push(Field::new("distance", DataType::Float32, false));
+    fields.push(Field::new("distance", DataType::Float32, true));
     fields.extend(["mean", "variance", "control_mean", "delta"].map(|name| per_gene(name, genes)));
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
@@ -119,7 +119,7 @@ pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String,
 pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
     fields.push(Field::new("source_cells", DataType::UInt64, false));
-    fields.push(Field::new("distance", DataType::Float32, false));
+    fields.push(Field::new("distance", DataType::Float32, true));
     fields.push(Field::new("gene", DataType::Utf8, false));
     fields.extend(["mean", "variance", "control_mean", "delta"].map(|name| Field::new(name, DataType::Float32, false)));
     Arc::new(Schema::new_with_metadata(fields, metadata))
@@ -163,7 +163,7 @@ pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<Str
 #[must_use]
 pub fn response_schema(covariates: &[String]) -> SchemaRef {
     let mut fields = labels(covariates);
-    fields.push(Field::new("distance", DataType::Float32, false));
+    fields.push(Field::new("distance", DataType::Float32, true));
     fields.push(Field::new("gene", DataType::Utf8, false));
     fields.extend(["mean", "control", "change"].map(|name| Field::new(name, DataType::Float32, false)));
     Arc::new(Schema::new(fields))

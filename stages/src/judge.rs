@@ -1,6 +1,7 @@
 //! Judged cells against what is said of them, condition by condition, next to the baselines.
 
 mod evidence;
+mod expressed;
 mod train_choice;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 use schemas::conditions::CONTROL;
 
 pub use self::evidence::{Clouds, ConditionJudgement, Judgement, ModelProfiles, Tabulate, Verdict};
+use self::expressed::expressed;
 use crate::{
     atlas::Atlas,
     evaluate::{
@@ -45,7 +47,9 @@ pub struct Judge {
     training: TrainingProfiles,
     /// The mean of each group's judged cells, or else of its training cells, that predictions are told apart by.
     means: Vec<Option<Vec<f32>>>,
-    /// The place of each gene by its name.
+    /// Places of the judged genes among the atlas's; on the pseudobulk scale those that are expressed.
+    places: Vec<usize>,
+    /// The place of each judged gene among them, by its name.
     genes: HashMap<String, usize>,
     draws: Draws,
 }
@@ -75,6 +79,11 @@ impl Judge {
         profiles: Vec<GroupProfiles>,
         clouds: Clouds,
     ) -> Self {
+        let places = match scale {
+            Scale::Pseudobulk => expressed(&profiles, atlas.genes().len()),
+            Scale::Log1p | Scale::Values => (0..atlas.genes().len()).collect(),
+        };
+        let profiles: Vec<GroupProfiles> = profiles.iter().map(|profiles| profiles.only(&places)).collect();
         let table = &atlas.manifest().conditions;
         let mut contexts: HashMap<Vec<u32>, usize> = HashMap::new();
         let mut controls = HashMap::new();
@@ -94,11 +103,25 @@ impl Judge {
                 training.push(Profile { parts: table.parts(group.condition).collect(), context, cells, mean });
             }
         }
-        let genes = atlas.genes().iter().enumerate().map(|(at, gene)| (gene.clone(), at)).collect();
-        let draws = Draws::new(atlas.genes().len(), GENE_DRAWS);
+        let genes = places.iter().enumerate().map(|(at, place)| (atlas.genes()[*place].clone(), at)).collect();
+        let draws = Draws::new(places.len(), GENE_DRAWS);
         let training = TrainingProfiles::new(training);
         let atlas = atlas.clone();
-        Self { atlas, groups, judged, scale, profiles, clouds, contexts, controls, training, means, genes, draws }
+        Self {
+            atlas,
+            groups,
+            judged,
+            scale,
+            profiles,
+            clouds,
+            contexts,
+            controls,
+            training,
+            means,
+            places,
+            genes,
+            draws,
+        }
     }
 
     /// Judges what is predicted of one group.
@@ -108,6 +131,7 @@ impl Judge {
     }
 
     fn condition(&self, model: &ModelProfiles) -> Option<ConditionJudgement> {
+        let model = &model.only(&self.places);
         let at = model.group;
         let group = self.groups.all().get(at)?;
         let halves = &self.profiles[at].halves;
@@ -145,7 +169,7 @@ impl Judge {
         };
         let scatter = Scatter {
             title: self.title(group),
-            genes: self.atlas.genes().to_vec(),
+            genes: self.places.iter().map(|place| self.atlas.genes()[*place].clone()).collect(),
             truth: narrow_all(&truth.mean),
             predicted: predicted.as_ref().map(|predicted| narrow_all(&predicted.mean)).unwrap_or_default(),
             control: narrow_all(&source),
@@ -179,13 +203,20 @@ impl Judge {
             let predicted = self.training.predict(baseline, Target { parts: &parts, context, start: source });
             let Some(mean) = predicted else { return Contestant::default() };
             let distances = target.as_ref().zip(apart).map(|(target, apart)| {
-                let step = self.clouds.axes.direction(&metrics::difference(&mean, source));
+                let step = self.clouds.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
                 target.distances(&controls.moved(&step), apart)
             });
             of(mean.into(), distances.unwrap_or_default())
         }));
         let mut contestants = contestants.into_iter();
         std::array::from_fn(|_| contestants.next().unwrap_or_default())
+    }
+
+    /// A change of the judged genes as one of all, of which the others don't change.
+    fn on_all_genes(&self, change: &[f64]) -> Vec<f64> {
+        let mut all = vec![0.0; self.atlas.genes().len()];
+        self.places.iter().zip(change).for_each(|(place, change)| all[*place] = *change);
+        all
     }
 
     /// Half of the judged cells as a prediction of the other half.

@@ -63,6 +63,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "prediction set" });
     }
+    if path.extension().is_some_and(|extension| extension == "h5ad") {
+        let hint = "predict to a folder, or to a file that ends in .parquet";
+        return Err(Error::data(path.display().to_string(), "predictions in Parquet are judged, .h5ad is not", hint));
+    }
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }

@@ -61,6 +61,15 @@ pub struct GroupProfiles {
     pub halves: [Option<Moments>; 2],
 }
 
+impl GroupProfiles {
+    /// The same, of these genes alone.
+    #[must_use]
+    pub fn only(&self, genes: &[usize]) -> Self {
+        let of = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
+        Self { training: of(&self.training), reference: of(&self.reference), halves: self.halves.each_ref().map(of) }
+    }
+}
+
 /// Rows of expression with their cells.
 #[derive(Debug)]
 pub struct Rows {

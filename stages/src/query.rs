@@ -139,13 +139,18 @@ pub struct Skipped {
 
 /// A CSV file with columns `condition`, `dose` and covariates.
 fn read_csv(path: &Path) -> Result<Vec<Request>> {
-    let bad = |error: csv::Error| match error.into_kind() {
-        csv::ErrorKind::Io(source) => Error::io("read", path)(source),
-        other => Error::data(
-            path.display().to_string(),
-            format!("{other:?}"),
-            "write columns condition, dose and covariates, separated by commas",
-        ),
+    let hint = "write columns condition, dose and covariates, separated by commas, as many in each row";
+    let bad = |error: csv::Error| match error.kind() {
+        csv::ErrorKind::Io(_) => match error.into_kind() {
+            csv::ErrorKind::Io(source) => Error::io("read", path)(source),
+            _ => Error::Bug("an I/O error is no other".into()),
+        },
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            let place = format!("{}, line {line}", path.display());
+            Error::data(place, format!("it has {len} columns, and the header {expected_len}"), hint)
+        }
+        _ => Error::data(path.display().to_string(), error.to_string(), hint),
     };
     let mut reader = csv::Reader::from_path(path).map_err(bad)?;
     let names: Vec<String> = reader.headers().map_err(bad)?.iter().map(|name| name.trim().to_owned()).collect();

@@ -25,36 +25,41 @@ impl Prediction {
         sums + DENSE_TENSORS * size_of::<f32>() * batch_size(targets) * genes
     }
 
-    /// How long predicting will take, writing left aside: a small part of it is run twice, and the second time is scaled up.
+    /// How long predicting will take, writing left aside: two small parts of it are run, and what the larger takes longer is scaled up.
     ///
     /// # Errors
     /// Data that can't be read.
     pub fn expected_time(&self, output: Output) -> Result<Duration> {
         let largest = (0..self.jobs.jobs.len()).max_by_key(|job| self.jobs.jobs[*job].targets.len());
         let Some(job) = largest else { return Ok(Duration::ZERO) };
-        let whole = self.jobs.whole(job);
-        let cells = (TRIED_CELLS / self.jobs.jobs[job].targets.len().max(1) as u64).clamp(1, whole.cells.max(1));
-        let tried = self.jobs.only(vec![Span { cells: cells.min(whole.cells), ..whole }]);
-        let mut taken = Duration::ZERO;
-        for _ in 0..2 {
-            let part = Self {
-                atlas: self.atlas.clone(),
-                model: self.model.again()?,
-                jobs: tried.clone(),
-                terms: self.terms.clone(),
-                resources: self.resources.clone(),
-                asked: self.asked.clone(),
-            };
-            let started = Instant::now();
-            for batch in part.pipeline(output)?.stream() {
-                if let Err(error) = batch {
-                    return completed::<Duration>(Err(error), "run the same command again").map(|(taken, _)| taken);
-                }
-            }
-            taken = started.elapsed();
-        }
+        let (whole, targets) = (self.jobs.whole(job), self.jobs.jobs[job].targets.len().max(1) as u64);
+        let large = (TRIED_CELLS / targets).clamp(1, whole.cells.max(1)).min(whole.cells);
+        let small = large / 4;
+        // The first run brings code and data near, and is not counted.
+        self.time(output, Span { cells: large, ..whole })?;
+        let fixed = if 0 < small { self.time(output, Span { cells: small, ..whole })? } else { Duration::ZERO };
+        let taken = self.time(output, Span { cells: large, ..whole })?;
         #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
-        let share = self.jobs.predicted_cells() as f64 / tried.predicted_cells().max(1) as f64;
-        Ok(taken.mul_f64(share))
+        let share = self.jobs.predicted_cells() as f64 / ((large - small).max(1) * targets) as f64;
+        Ok(taken + taken.saturating_sub(fixed).mul_f64(share))
+    }
+
+    /// How long predictions from some cells take.
+    fn time(&self, output: Output, span: Span) -> Result<Duration> {
+        let part = Self {
+            atlas: self.atlas.clone(),
+            model: self.model.again()?,
+            jobs: self.jobs.only(vec![span]),
+            terms: self.terms.clone(),
+            resources: self.resources.clone(),
+            asked: self.asked.clone(),
+        };
+        let started = Instant::now();
+        for batch in part.pipeline(output)?.stream() {
+            if let Err(error) = batch {
+                return completed(Err(error), "run the same command again").map(|(taken, _)| taken);
+            }
+        }
+        Ok(started.elapsed())
     }
 }

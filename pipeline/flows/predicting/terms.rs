@@ -143,7 +143,7 @@ impl Checked {
             Library::Of(library) => {
                 return Err(Error::usage(format!("a library of {library} counts"), "give a number above 0"));
             }
-            Library::Median => Some(median_library(atlas, jobs, resources)?),
+            Library::Median => median_library(atlas, jobs, resources)?,
         };
         let chosen = match &terms.genes {
             GenesTold::All => None,
@@ -174,8 +174,8 @@ impl Checked {
     }
 }
 
-/// The median of the sums of the source cells' counts.
-fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<f64> {
+/// The median of the sums of the source cells' counts; none where there are no such cells.
+fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Option<f64>> {
     let cells = jobs.any_source_cells(atlas, MEDIAN_CELLS);
     let row_atlas = atlas.clone();
     let chunks: Vec<Vec<CellIndex>> = cells.chunks(512).map(<[CellIndex]>::to_vec).collect();
@@ -193,28 +193,32 @@ fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<f
     for batch in &mut stream {
         let batch = match batch {
             Ok(batch) => batch,
-            Err(error) => return completed::<f64>(Err(error), "run the same command again").map(|(sum, _)| sum),
+            Err(error) => return completed(Err(error), "run the same command again").map(|(sum, _)| sum),
         };
         let first = sums.len();
         sums.resize(first + batch.plan.cells.len(), 0.0);
         batch.expression.for_each(|row, _, value| sums[first + row] += f64::from(value));
     }
     sums.sort_by(f64::total_cmp);
-    let median = sums.get(sums.len() / 2).copied().filter(|median| 0.0 < *median);
-    median.ok_or_else(|| {
-        Error::data(
-            atlas.path().display().to_string(),
-            "half of the source cells have no counts",
-            "give --library a number",
-        )
-    })
+    let middle = sums.len() / 2;
+    let median = match sums.len() {
+        0 => return Ok(None),
+        count if count % 2 == 1 => sums[middle],
+        _ => f64::midpoint(sums[middle - 1], sums[middle]),
+    };
+    if median <= 0.0 {
+        let place = atlas.path().display().to_string();
+        return Err(Error::data(place, "half of the source cells have no counts", "give --library a number"));
+    }
+    Ok(Some(median))
 }
 
 /// The genes that set conditions apart from their controls.
 fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<BTreeSet<String>> {
     let hint = "name the genes with --genes FILE, or ingest the cells anew";
     let place = || atlas.path().display().to_string();
-    let groups = summaries(atlas, each)?.ok_or_else(|| Error::data(place(), "the atlas has no statistics", hint))?;
+    let groups =
+        summaries(atlas, usize::MAX)?.ok_or_else(|| Error::data(place(), "the atlas has no statistics", hint))?;
     let mut by_name: HashMap<&str, Vec<&GroupSummary>> = HashMap::new();
     for group in &groups {
         by_name.entry(&group.condition).or_default().push(group);
@@ -226,8 +230,10 @@ fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<
         let own = by_name.get(target.condition.as_str()).map(Vec::as_slice);
         let fallback = || singles.iter().filter_map(|name| by_name.get(name)).flatten().copied().collect::<Vec<_>>();
         let of_condition = own.map_or_else(fallback, <[&GroupSummary]>::to_vec);
-        let genes = of_condition.iter().flat_map(|group| &group.differential).map(|gene| &gene.gene);
-        chosen.extend(genes.filter(|gene| known.contains(gene)).cloned());
+        for group in of_condition {
+            let genes = group.differential.iter().map(|gene| &gene.gene).filter(|gene| known.contains(gene));
+            chosen.extend(genes.take(each).cloned());
+        }
     }
     if chosen.is_empty() {
         return Err(Error::data(place(), "no gene sets any of these conditions apart from its controls", hint));

@@ -63,6 +63,16 @@ impl Moments {
         add(&mut self.squares, &other.squares);
     }
 
+    /// The same cells, of these genes alone.
+    ///
+    /// # Panics
+    /// If a gene lies beyond the last one.
+    #[must_use]
+    pub fn only(&self, genes: &[usize]) -> Self {
+        let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
+        Self { cells: self.cells, sums: of(&self.sums), squares: of(&self.squares) }
+    }
+
     /// How many cells were seen.
     #[must_use]
     pub fn cells(&self) -> u64 {

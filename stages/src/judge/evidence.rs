@@ -60,6 +60,17 @@ pub struct Judgement {
 }
 
 impl ModelProfiles {
+    /// The same, of these genes alone.
+    pub(super) fn only(&self, genes: &[usize]) -> Self {
+        let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
+        Self {
+            group: self.group,
+            condition: of(&self.condition),
+            variance: of(&self.variance),
+            control: self.control.as_deref().map(of),
+        }
+    }
+
     /// The profile as it is read: as it comes, or the predicted change added to the real controls.
     pub(super) fn anchored_at(&self, source: &[f64]) -> Predicted {
         let mean = match &self.control {

@@ -10,7 +10,7 @@ impl Judge {
     pub(super) fn top_train(&self, group: &Group, count: usize) -> Option<Vec<usize>> {
         let table = &self.atlas.manifest().conditions;
         let wanted: Vec<_> = table.parts(group.condition).map(|(perturbation, _)| perturbation).collect();
-        let genes = self.atlas.genes().len();
+        let genes = self.places.len();
         let (mut change, mut noise, mut pairs) = (vec![0.0; genes], vec![0.0; genes], 0);
         for (other, profile) in self.groups.all().iter().zip(&self.profiles) {
             let holds = table.parts(other.condition).any(|(perturbation, _)| wanted.contains(&perturbation));

@@ -74,21 +74,24 @@ pub(super) fn basal(network: &Network, cells: &Cells, reading: &Reading, batch: 
 
 /// What the conditions and covariates that were trained on add to a latent: how far others are from them is told by it.
 #[derive(Debug)]
-pub(super) struct TrainedLatents(Tensor);
+pub(super) struct TrainedLatents(Option<Tensor>);
 
 impl TrainedLatents {
     /// Looks all trained groups up.
     pub(super) fn new(network: &Network, vocabulary: &Vocabulary) -> Self {
         let rows: Vec<Tensor> = vocabulary.trained.iter().map(|group| of_group(network, vocabulary, group)).collect();
-        Self(Tensor::cat(&rows, 0))
+        // A model that was brought along from elsewhere may not know what it was trained on.
+        Self((!rows.is_empty()).then(|| Tensor::cat(&rows, 0)))
     }
 
-    /// The Euclidean distance of each target's latent to the nearest of them, batches left aside; 0 where it was trained on.
-    pub(super) fn distances(&self, targets: &[Added]) -> Tensor {
+    /// The Euclidean distance of each target's latent to the nearest of them, batches left aside: 0 where it was trained on.
+    /// None where it is not known what was.
+    pub(super) fn distances(&self, targets: &[Added]) -> Option<Tensor> {
+        let trained = self.0.as_ref()?;
         let rows: Vec<&Tensor> = targets.iter().map(|added| &added.without_batch).collect();
         // Differences are taken one by one: the quicker way by products does not give 0 for equal rows.
-        let distances = Tensor::cdist(&Tensor::cat(&rows, 0), &self.0, 2.0, 2);
-        distances.min_dim(1, false).0
+        let distances = Tensor::cdist(&Tensor::cat(&rows, 0), trained, 2.0, 2);
+        Some(distances.min_dim(1, false).0)
     }
 }
 

@@ -32,8 +32,9 @@ pub struct TargetMeans {
     pub target: usize,
     /// How many source cells it was predicted from.
     pub source_cells: u64,
-    /// How far it is, in the latent, from the nearest condition and covariates that were trained on.
-    pub distance: f32,
+    /// How far it is, in the latent, from the nearest condition and covariates that were trained on; none where it is not known
+    /// what was.
+    pub distance: Option<f32>,
     /// Mean of each gene.
     pub mean: Vec<f32>,
     /// Variance of each gene.
@@ -65,11 +66,12 @@ struct UnderWay {
     source_cells: u64,
     /// Cells that were decoded for each target: as many for each source cell as it is drawn.
     decoded: u64,
-    /// Sums over decoded cells, `[targets, genes]`: of what is averaged, of its square, and of the noise's variance.
+    /// Sums over decoded cells, `[targets, genes]`: of what is averaged, and of its square.
     first: Tensor,
     second: Tensor,
-    noise: Tensor,
-    /// The same of the source cells themselves, `[genes]`.
+    /// And of the noise's variance, where it is not told by the two.
+    noise: Option<Tensor>,
+    /// What is averaged of the source cells themselves, `[genes]`.
     control: Tensor,
 }
 
@@ -89,8 +91,9 @@ impl PredictMeans {
             Cells::new(&batch.expression, network.genes(), network.parameters.kind(), network.parameters.device());
         let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
         job.source_cells += batch.plan.cells.len() as u64;
-        job.control += over_cells(&self.reading.of(&cells.dense(), &cells.library));
         let library = self.reading.library(&cells.library).contiguous();
+        let control = self.reading.at_library(cells.dense(), &cells.library, &library);
+        job.control += over_cells(&self.reading.of(&control, &library));
         for basal in basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index)) {
             job.decoded += batch.plan.cells.len() as u64;
             job.decode(network, &basal, &library, &self.reading);
@@ -98,30 +101,32 @@ impl PredictMeans {
     }
 
     fn emit(&mut self, job: usize, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
-        let Some(mut done) = self.under_way.take() else { return Ok(()) };
+        let Some(done) = self.under_way.take() else { return Ok(()) };
         let _no_grad = tch::no_grad_guard();
-        if self.reading.readout == Readout::Expected
-            && let Some(noise) = noise_of_sums(&self.model.network, &done.first, &done.second)
-        {
-            done.noise = noise;
-        }
         #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
         let (cells, decoded) = (done.source_cells as f64, done.decoded as f64);
-        let mean = done.first / decoded;
-        let between = (done.second / decoded - mean.square()).clamp_min(0.0);
-        let variance = between + done.noise / decoded;
-        let [mean, variance] = [mean, variance].map(|wide| self.reading.chosen(wide));
-        let control_mean = to_vec(&self.reading.chosen((done.control / cells).unsqueeze(0)))?;
-        let distances = to_vec(&self.trained.distances(&done.added))?;
-        for (target, distance) in distances.into_iter().enumerate() {
+        let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
+        let distances = self.trained.distances(&done.added).map(|distances| to_vec(&distances)).transpose()?;
+        for target in 0..done.added.len() {
             let row = i64::try_from(target)?;
+            let (first, second) = (done.first.get(row), done.second.get(row));
+            let noise = match &done.noise {
+                Some(noise) => Some(noise.get(row)),
+                None if self.reading.readout == Readout::Expected => {
+                    noise_of_sums(&self.model.network, &first, &second)
+                }
+                None => None,
+            };
+            let mean = first / decoded;
+            let between = (second / decoded - mean.square()).clamp_min(0.0);
+            let variance = noise.map_or_else(|| between.shallow_clone(), |noise| &between + noise / decoded);
             emit(TargetMeans {
                 job,
                 target,
                 source_cells: done.source_cells,
-                distance,
-                mean: to_vec(&mean.get(row))?,
-                variance: to_vec(&variance.get(row))?,
+                distance: distances.as_ref().map(|distances| distances[target]),
+                mean: to_vec(&self.reading.chosen(mean))?,
+                variance: to_vec(&self.reading.chosen(variance))?,
                 control_mean: control_mean.clone(),
             });
         }
@@ -140,7 +145,7 @@ impl UnderWay {
             decoded: 0,
             first: zeros(&wide),
             second: zeros(&wide),
-            noise: zeros(&wide),
+            noise: None,
             control: zeros(&wide[1..]),
         }
     }
@@ -149,7 +154,7 @@ impl UnderWay {
     fn decode(&mut self, network: &Network, basal: &Tensor, library: &Tensor, reading: &Reading) {
         for (row, added) in (0_i64..).zip(&self.added) {
             let latent = basal + added.all();
-            let (mut first, mut second, mut noise) = (self.first.get(row), self.second.get(row), self.noise.get(row));
+            let (mut first, mut second) = (self.first.get(row), self.second.get(row));
             if reading.readout == Readout::Expected
                 && add_expected_counts(network, &latent, library, [&mut first, &mut second])
             {
@@ -163,6 +168,8 @@ impl UnderWay {
                 continue;
             }
             if let Some(of_cells) = reading.noise_of(&output, library) {
+                let all = self.noise.get_or_insert_with(|| self.first.zeros_like());
+                let mut noise = all.get(row);
                 noise += over_cells(&of_cells);
             }
         }

@@ -54,6 +54,14 @@ impl Reading {
         }
     }
 
+    /// Real counts `[cells, genes]` as they would be in a library of the size that is predicted for.
+    pub(super) fn at_library(&self, counts: Tensor, own: &Tensor, wanted: &Tensor) -> Tensor {
+        match self.library {
+            Some(_) => counts * (wanted / own.clamp_min(1.0)),
+            None => counts,
+        }
+    }
+
     /// Expected values (or real ones) in terms of the readout.
     pub(super) fn of(&self, values: &Tensor, library: &Tensor) -> Tensor {
         match self.readout {
@@ -81,7 +89,7 @@ impl Reading {
         })
     }
 
-    /// The genes that are told, of `[rows, genes]`.
+    /// The genes that are told, of `[genes]` or `[rows, genes]`.
     pub(super) fn chosen(&self, values: Tensor) -> Tensor {
         match &self.genes {
             Some(genes) => values.index_select(-1, &Tensor::from_slice(genes).to_device(values.device())),

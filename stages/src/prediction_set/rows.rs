@@ -1,7 +1,7 @@
 //! Rows of a prediction set become profiles of groups.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -62,10 +62,11 @@ impl FileLayout {
         };
         let covariates = wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         if let Some(missing) = ["condition", "dose"].into_iter().chain(covariates).find(|name| !has(name)) {
-            return Err(bad(
-                format!("it has no column `{missing}`"),
-                "rows are found by condition, dose and covariates",
-            ));
+            let hint = match path.to_string_lossy().contains(&format!("{missing}=")) {
+                true => "it is told by the folder: predict without --partition-by to have it judged",
+                false => "rows are found by condition, dose and covariates",
+            };
+            return Err(bad(format!("it has no column `{missing}`"), hint));
         }
         let scale = match schema.metadata().get(SCALE_KEY).map(String::as_str) {
             Some("counts") => FileScale::Counts,
@@ -120,12 +121,19 @@ fn places(path: &Path, schema: &SchemaRef, genes: &[String]) -> Result<Vec<usize
         let hint = "`genes` is a JSON list with the name of each entry of the lists";
         Error::data(path.display().to_string(), "its metadata names no genes", hint)
     })?;
-    let at: HashMap<&str, usize> = named.iter().enumerate().map(|(at, gene)| (gene.as_str(), at)).collect();
-    let missing: Vec<&String> = genes.iter().filter(|gene| !at.contains_key(gene.as_str())).collect();
-    if !missing.is_empty() {
-        return Err(lacks_genes(path, &missing));
+    // Of several genes that share a name, the first of the file is the first of the atlas, and so on.
+    let mut at: HashMap<&str, VecDeque<usize>> = HashMap::new();
+    for (place, gene) in named.iter().enumerate() {
+        at.entry(gene).or_default().push_back(place);
     }
-    Ok(genes.iter().filter_map(|gene| at.get(gene.as_str()).copied()).collect())
+    let (mut places, mut missing) = (Vec::with_capacity(genes.len()), Vec::new());
+    for gene in genes {
+        match at.get_mut(gene.as_str()).and_then(VecDeque::pop_front) {
+            Some(place) => places.push(place),
+            None => missing.push(gene),
+        }
+    }
+    if missing.is_empty() { Ok(places) } else { Err(lacks_genes(path, &missing)) }
 }
 
 fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
@@ -148,7 +156,8 @@ struct Sums {
 pub(super) struct Profiles<'a> {
     wanted: &'a Wanted<'a>,
     is_judged: Vec<bool>,
-    gene_at: HashMap<&'a str, usize>,
+    /// Places of the atlas's genes of each name.
+    genes_at: HashMap<&'a str, Vec<usize>>,
     /// The group of a row's labels.
     labels: HashMap<Vec<String>, Option<usize>>,
     sums: HashMap<usize, Sums>,
@@ -160,9 +169,12 @@ impl<'a> Profiles<'a> {
     pub(super) fn new(wanted: &'a Wanted<'a>) -> Self {
         let mut is_judged = vec![false; wanted.groups.all().len()];
         wanted.judged.iter().for_each(|group| is_judged[*group] = true);
-        let gene_at = wanted.atlas.genes().iter().enumerate().map(|(at, gene)| (gene.as_str(), at)).collect();
+        let mut genes_at: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, gene) in wanted.atlas.genes().iter().enumerate() {
+            genes_at.entry(gene).or_default().push(at);
+        }
         let (labels, sums) = (HashMap::new(), HashMap::new());
-        Self { wanted, is_judged, gene_at, labels, sums, kind: None, scale: FileScale::Counts }
+        Self { wanted, is_judged, genes_at, labels, sums, kind: None, scale: FileScale::Counts }
     }
 
     pub(super) fn add(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<()> {
@@ -223,23 +235,22 @@ impl<'a> Profiles<'a> {
     fn add_long(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
         let genes = texts(layout, batch, "gene")?;
         let (means, variances) = (numbers(layout, batch, "mean")?, numbers(layout, batch, "variance")?);
-        let width = self.gene_at.len();
+        let width = self.wanted.atlas.genes().len();
         for (row, group) in groups.iter().enumerate() {
-            let (Some(group), Some(gene)) = (*group, self.gene_at.get(genes[row].as_str())) else { continue };
+            let (Some(group), Some(places)) = (*group, self.genes_at.get(genes[row].as_str())) else { continue };
             // What was not seen yet is not a number.
             let unseen = || vec![f64::NAN; width];
             let sums = self.sums.entry(group).or_insert_with(|| Sums { rows: 1.0, first: unseen(), second: unseen() });
-            if !sums.second[*gene].is_nan() {
-                return Err(twice(layout, batch, row));
-            }
-            (sums.first[*gene], sums.second[*gene]) = (means[row], variances[row]);
+            let free = places.iter().find(|gene| sums.second[**gene].is_nan());
+            let gene = *free.ok_or_else(|| twice(layout, batch, row))?;
+            (sums.first[gene], sums.second[gene]) = (means[row], variances[row]);
         }
         Ok(())
     }
 
     fn add_cells(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
         let cells = lists(layout, batch, "expression")?;
-        let genes = self.gene_at.len();
+        let genes = self.wanted.atlas.genes().len();
         for (group, values) in groups.iter().zip(&cells).filter_map(|(group, values)| Some((group.as_ref()?, values))) {
             let mut values: Vec<f64> = layout.places.iter().map(|place| values[*place]).collect();
             if layout.scale == FileScale::LogNormalised {

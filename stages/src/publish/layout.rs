@@ -21,7 +21,7 @@ const GROUP_BYTES: u64 = 8 << 20;
 /// Bytes of values that wait for their row groups in all, where rows go to many folders.
 const WAITING_BYTES: u64 = 128 << 20;
 /// Bytes of a row group at least.
-const SMALLEST_GROUP_BYTES: u64 = 256 << 10;
+const SMALLEST_GROUP_BYTES: u64 = 32 << 10;
 /// Rows of a row group at most.
 const GROUP_ROWS: u64 = 1 << 17;
 /// What a text is taken to take.

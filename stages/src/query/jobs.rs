@@ -13,8 +13,13 @@ use crate::{
     split::{Part, Split},
 };
 
-/// Targets that are predicted together: bounds the sums that a predictor holds.
-pub(super) const TARGETS_PER_JOB: usize = 256;
+/// Bytes of the sums that a predictor holds at most: as many targets are predicted in one pass over their source cells.
+const SUMS_BYTES: usize = 128 << 20;
+
+/// Targets that are predicted together: two sums in float64 are held of each of their genes.
+pub(super) fn targets_per_job(genes: usize) -> usize {
+    (SUMS_BYTES / (2 * size_of::<f64>() * genes.max(1))).clamp(64, 4096)
+}
 
 /// One prediction: a condition at doses, in a covariate combination.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +145,7 @@ impl Jobs {
             source_atlas.condition(cell) == CONTROL && split.part(cell) == Part::Train && first_half(cell)
         });
         let mut resolver = Resolver::new(card, atlas, &is_source, true);
+        let most_targets = targets_per_job(card.genes.len());
         let mut jobs: Vec<Job> = Vec::new();
         let mut groups_of: Vec<Vec<Option<usize>>> = Vec::new();
         let is_judged = |at: &usize| 0 < groups.all()[*at].cells_for(judged) && groups.all()[*at].condition != CONTROL;
@@ -147,7 +153,7 @@ impl Jobs {
             let group = &groups.all()[at];
             let Some((source_cells, control, target)) = resolver.judged(group) else { continue };
             let contexts = vec![group.covariates.clone()];
-            let has_room = |job: &Job| job.contexts == contexts && job.targets.len() < TARGETS_PER_JOB;
+            let has_room = |job: &Job| job.contexts == contexts && job.targets.len() < most_targets;
             let job = jobs.iter().position(has_room).unwrap_or_else(|| {
                 jobs.push(Job { contexts, source_cells, targets: vec![control] });
                 groups_of.push(vec![None]);
@@ -172,10 +178,14 @@ impl Jobs {
         self.spans().iter().map(|span| span.cells * self.jobs[span.job].targets.len() as u64).sum()
     }
 
-    /// Cells that any prediction may start from, ascending; where there are too many, evenly spread ones.
+    /// Cells that any of the predictions starts from, ascending; where there are too many, evenly spread ones.
     #[must_use]
     pub fn any_source_cells(&self, atlas: &Atlas, most: u64) -> Vec<CellIndex> {
-        let all = || (0..atlas.cells()).map(CellIndex).filter(|cell| (self.is_source)(*cell));
+        let contexts: HashSet<&[u32]> = self.jobs.iter().flat_map(|job| &job.contexts).map(Vec::as_slice).collect();
+        let all = || {
+            let cells = (0..atlas.cells()).map(CellIndex);
+            cells.filter(|cell| contexts.contains(atlas.covariates(*cell)) && (self.is_source)(*cell))
+        };
         let step = (all().count() as u64).div_ceil(most.max(1)).max(1);
         all().step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect()
     }

@@ -115,14 +115,23 @@ impl<'a> Names<'a> {
         if written.is_empty() { vocabulary.perturbations[1].clone() } else { written.join(&self.card.rules.delimiter) }
     }
 
-    /// A condition at its doses, in covariates.
+    /// A condition at its doses, in covariates; what one of these adds may be `given`, whatever its value.
     ///
     /// # Errors
     /// Covariate values that were not trained on, where nothing is to stand for them.
-    pub(super) fn target(&self, coded: &Coded, covariates: Vec<String>) -> Result<Target> {
+    pub(super) fn target(
+        &self,
+        coded: &Coded,
+        covariates: Vec<String>,
+        given: Option<(usize, CovariateTerm)>,
+    ) -> Result<Target> {
         let Self { card, .. } = self;
-        let named = covariates.iter().zip(&card.vocabulary.covariates);
-        let terms = named.map(|(value, covariate)| self.term(covariate, value)).collect::<Result<_>>()?;
+        let named = covariates.iter().zip(&card.vocabulary.covariates).enumerate();
+        let terms = named.map(|(at, (value, covariate))| match given {
+            Some((given_at, term)) if given_at == at => Ok(term),
+            _ => self.term(covariate, value),
+        });
+        let terms = terms.collect::<Result<_>>()?;
         let doses = coded.doses.clone().unwrap_or_else(|| vec![1.0; coded.codes.len()]);
         let condition = self.spelt(coded);
         let dose = dose_label(&doses, &card.rules.delimiter);

@@ -10,7 +10,7 @@ use schemas::{
 
 use super::{
     BatchChoice, CovariateTerm, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
-    jobs::{IsSource, TARGETS_PER_JOB},
+    jobs::{IsSource, targets_per_job},
     names::{Coded, Names},
 };
 use crate::{
@@ -26,8 +26,8 @@ type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
 /// Which cells a target starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Start {
-    /// Those of one context, by its place.
-    In(usize),
+    /// Those of some contexts, by their places.
+    In(Vec<usize>),
     /// Those that match these covariate values.
     Matching(Vec<String>),
 }
@@ -47,6 +47,8 @@ pub(super) struct Resolver<'a> {
     /// In the order of their first cells.
     contexts: Vec<Context>,
     context_at: HashMap<Vec<u32>, usize>,
+    /// Places of the contexts that were found to match covariate values.
+    sources_of: HashMap<Vec<String>, Vec<usize>>,
     wanted: Vec<(Start, Target)>,
     seen: HashSet<Asked>,
     skipped: Vec<Skipped>,
@@ -80,6 +82,7 @@ impl<'a> Resolver<'a> {
             names,
             contexts,
             context_at,
+            sources_of: HashMap::new(),
             wanted: Vec::new(),
             seen: HashSet::new(),
             skipped: Vec::new(),
@@ -119,6 +122,8 @@ impl<'a> Resolver<'a> {
                     return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
                 }
                 self.batch_value = Some((at, value.clone()));
+                // All predictions are for one batch, so that source cells of every batch serve for each.
+                self.matching.retain(|place| *place != at);
             }
         }
         Ok(())
@@ -198,12 +203,23 @@ impl<'a> Resolver<'a> {
         let laid_over = |context: &Context| {
             let mut values = context.values.clone();
             asked.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
-            values
+            self.with_batch(values)
         };
         let mut targets: Vec<(Start, Vec<String>)> = match query.from {
-            Some(_) => (0..).map(Start::In).zip(self.contexts.iter().map(laid_over)).collect(),
+            Some(_) => {
+                // Contexts that differ in nothing but what is laid over them are one source.
+                let mut together: Vec<(Vec<String>, Vec<usize>)> = Vec::new();
+                for (at, values) in self.contexts.iter().map(laid_over).enumerate() {
+                    match together.iter_mut().find(|(known, _)| *known == values) {
+                        Some((_, places)) => places.push(at),
+                        None => together.push((values, vec![at])),
+                    }
+                }
+                together.into_iter().map(|(values, places)| (Start::In(places), values)).collect()
+            }
             None => {
-                let fitting = self.contexts.iter().filter(|context| laid_over(context) == context.values);
+                let fits = |context: &&Context| asked.iter().all(|(at, value)| context.values[*at] == *value);
+                let fitting = self.contexts.iter().filter(fits);
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
@@ -229,15 +245,28 @@ impl<'a> Resolver<'a> {
         self.target(Start::Matching(covariates.clone()), coded, covariates, query)
     }
 
-    fn target(&mut self, start: Start, coded: &Coded, mut covariates: Vec<String>, query: &Query) -> Result<()> {
+    /// Covariate values for the batch that is predicted for, where there is one for all.
+    fn with_batch(&self, mut values: Vec<String>) -> Vec<String> {
         if let Some((at, value)) = &self.batch_value {
-            covariates[*at].clone_from(value);
+            values[*at].clone_from(value);
         }
-        match self.names.target(coded, covariates.clone()) {
-            Ok(mut target) => {
-                if let Some((at, term)) = self.batch {
-                    target.terms[at] = term;
+        values
+    }
+
+    fn target(&mut self, start: Start, coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+        let covariates = self.with_batch(covariates);
+        let start = match start {
+            Start::In(places) => Start::In(places),
+            Start::Matching(values) => {
+                let values = self.with_batch(values);
+                match self.sources(&values, query.no_control) {
+                    none if none.is_empty() => Start::Matching(values),
+                    places => Start::In(places),
                 }
+            }
+        };
+        match self.names.target(coded, covariates.clone(), self.batch) {
+            Ok(target) => {
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
                 if self.seen.insert((start.clone(), parts, covariates)) {
                     self.wanted.push((start, target));
@@ -270,7 +299,7 @@ impl<'a> Resolver<'a> {
         let source_cells = self.contexts[*at].cells;
         let target_of = |id: ConditionId| {
             let coded = self.names.read(table.name(id), Some(&table.dose_label(id)))?;
-            self.names.target(&coded, covariates.clone())
+            self.names.target(&coded, covariates.clone(), None)
         };
         match (target_of(CONTROL), target_of(group.condition)) {
             (Ok(control), Ok(target)) => Some((source_cells, control, target)),
@@ -283,14 +312,11 @@ impl<'a> Resolver<'a> {
 
     /// The targets as jobs, and what was skipped.
     pub(super) fn finish(mut self, no_control: OnNoControl) -> Result<(Vec<Job>, Vec<Skipped>)> {
+        let most_targets = targets_per_job(self.card.genes.len());
         let mut jobs: Vec<Job> = Vec::new();
         let mut open: HashMap<Vec<usize>, usize> = HashMap::new();
         for (start, target) in std::mem::take(&mut self.wanted) {
-            let sources = match &start {
-                Start::In(at) => vec![*at],
-                Start::Matching(values) => self.sources(values, no_control),
-            };
-            if sources.is_empty() {
+            let Start::In(sources) = start else {
                 if no_control == OnNoControl::Skip {
                     self.skip(&target.condition, &target.covariates, "no source cells with these covariates".into());
                     continue;
@@ -300,8 +326,8 @@ impl<'a> Resolver<'a> {
                 let pairs: Vec<String> =
                     pairs.map(|(_, (covariate, value))| format!("{}={value}", covariate.name)).collect();
                 return Err(self.no_source(&pairs.join(",")));
-            }
-            let has_room = |job: &usize| jobs[*job].targets.len() < TARGETS_PER_JOB;
+            };
+            let has_room = |job: &usize| jobs[*job].targets.len() < most_targets;
             let job = open.get(&sources).copied().filter(has_room).unwrap_or_else(|| {
                 let source_cells = sources.iter().map(|at| self.contexts[*at].cells).sum();
                 let contexts = sources.iter().map(|at| self.contexts[*at].codes.clone()).collect();
@@ -316,7 +342,16 @@ impl<'a> Resolver<'a> {
 
     /// Places of the contexts whose cells match covariate values; where there are none, and cells are to be borrowed, of those
     /// that share most values with them.
-    fn sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
+    fn sources(&mut self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
+        if let Some(known) = self.sources_of.get(values) {
+            return known.clone();
+        }
+        let found = self.look_for_sources(values, no_control);
+        self.sources_of.insert(values.to_vec(), found.clone());
+        found
+    }
+
+    fn look_for_sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
         let shared = |context: &Context| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
         let matches = |context: &Context| self.matching.iter().all(|at| context.values[*at] == values[*at]);
         let places = |is: &dyn Fn(&Context) -> bool| -> Vec<usize> {
@@ -338,7 +373,8 @@ impl<'a> Resolver<'a> {
 
     fn no_source(&self, covariates: &str) -> Error {
         let message = format!("there are no source cells with {covariates}");
-        let hint = "say which cells to start from with --from, or skip or borrow with --no-control skip or borrow";
+        let hint = "say which cells to start from with --from, which covariates they must share with --match, or skip or borrow with \
+                    --no-control";
         Error::data(self.atlas.path().display().to_string(), message, hint)
     }
 }

@@ -53,7 +53,7 @@ fn curve_panel(name: &str, curves: &Curves) -> Option<String> {
 
 /// Predicted means against real ones, with the most changed genes named and joined to where control would put them.
 pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
-    let (left, right, top, bottom) = (40.0, 374.0, 8.0, 322.0);
+    let (left, right, top, bottom) = (40.0, 366.0, 8.0, 322.0);
     let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
     let (truth, predicted, control) = (wide(&scatter.truth), wide(&scatter.predicted), wide(&scatter.control));
     let x = Axis::holding(truth.iter().chain(&predicted).copied(), (left, right))?;
@@ -125,7 +125,7 @@ pub(super) fn score_dots(evaluation: &Evaluation) -> String {
 }
 
 fn dot_panel(evaluation: &Evaluation, score: usize, title: &str, best: Option<f64>) -> Option<String> {
-    let (left, right, top, row_height) = (116.0, 330.0, 4.0, 22.0);
+    let (left, right, top, row_height) = (116.0, 322.0, 4.0, 22.0);
     let rows = dot_rows(evaluation);
     let bottom = top + row_height * rows.len() as f64;
     let of = |scores: &Scores| scores.values()[score];

@@ -25,7 +25,7 @@ pub(super) fn latent_maps(latents: &Latents) -> String {
 }
 
 fn panel(title: &str, explained: [f64; 2], points: &[[f32; 2]], names: &[String], groups: &[u32]) -> Option<String> {
-    let (left, right, top, bottom) = (40.0, 374.0, 8.0, 282.0);
+    let (left, right, top, bottom) = (40.0, 366.0, 8.0, 282.0);
     let along = |axis: usize| points.iter().map(move |point| f64::from(point[axis]));
     let (x, y) = (Axis::holding(along(0), (left, right))?, Axis::holding(along(1), (bottom, top))?);
     let share = |axis: usize| format!("component {} ({:.0}%)", axis + 1, 100.0 * explained[axis]);

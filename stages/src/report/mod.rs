@@ -116,8 +116,8 @@ pub struct DosePoint {
     pub dose: f64,
     /// The Euclidean length of the predicted change.
     pub effect_size: f64,
-    /// How far it is from what was trained on.
-    pub distance: f64,
+    /// How far it is from what was trained on, where that is known.
+    pub distance: Option<f64>,
 }
 
 /// Rows of text under a header.

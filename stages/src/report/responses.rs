@@ -11,7 +11,7 @@ pub(super) fn dose_responses(responses: &[DoseResponse]) -> String {
 }
 
 fn panel(response: &DoseResponse) -> Option<String> {
-    let (left, right, top, bottom) = (46.0, 374.0, 8.0, 222.0);
+    let (left, right, top, bottom) = (46.0, 366.0, 8.0, 222.0);
     let points = || response.curves.iter().flat_map(|curve| &curve.points);
     let x = Axis::holding(points().map(|point| point.dose), (left, right))?;
     let y = Axis::holding(points().map(|point| point.effect_size).chain([0.0]), (bottom, top))?;
@@ -27,9 +27,9 @@ fn panel(response: &DoseResponse) -> Option<String> {
         let path: Vec<String> = at.iter().map(|(x, y, _)| format!("{x:.1} {y:.1}")).collect();
         body += &format!(r#"<path class="curve hue{hue}" d="M{}"/>"#, path.join("L"));
         for (x, y, point) in at {
-            let told =
-                format!("dose {}: change {}, distance {}", point.dose, short(point.effect_size), short(point.distance));
-            let class = if point.distance == 0.0 { "known" } else { "open" };
+            let distance = point.distance.map(|distance| format!(", distance {}", short(distance))).unwrap_or_default();
+            let told = format!("dose {}: change {}{distance}", point.dose, short(point.effect_size));
+            let class = if point.distance == Some(0.0) { "known" } else { "open" };
             body += &format!(
                 r#"<circle class="{class} hue{hue}" cx="{x:.1}" cy="{y:.1}" r="3"><title>{}</title></circle>"#,
                 escape(&told)

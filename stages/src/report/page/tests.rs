@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     evaluate::{BaselineScores, Scale},
-    report::{HistoryRow, Scatter},
+    report::{DoseCurve, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents, Scatter},
 };
 
 const GENES: usize = 400;
@@ -72,6 +72,38 @@ fn picture_of(title: &str) -> Scatter {
     }
 }
 
+/// Ten conditions of 30 cells each, in two contexts, which part in the second map.
+fn latents() -> Latents {
+    let cells = 0..300_u32;
+    let at =
+        |cell: u32, apart: f32| [(cell as f32 * 0.7).sin() + apart * (cell % 10) as f32, (cell as f32 * 0.3).cos()];
+    let map = |name: &str, apart: f32| LatentMap {
+        name: name.into(),
+        explained: [0.61, 0.2],
+        points: cells.clone().map(|cell| at(cell, apart)).collect(),
+    };
+    Latents {
+        conditions: (0..10).map(|condition| format!("DRUG{condition} <&>")).collect(),
+        contexts: vec!["B cells".into(), "T cells".into()],
+        condition_of: cells.clone().map(|cell| cell % 10).collect(),
+        context_of: cells.clone().map(|cell| cell % 2).collect(),
+        maps: vec![map("basal", 0.0), map("after", 1.5)],
+    }
+}
+
+fn response() -> DoseResponse {
+    let point = |step: u32| {
+        let dose = f64::from(step) / 4.0;
+        DosePoint { dose, effect_size: 2.0 * dose.sqrt(), distance: Some(if step == 4 { 0.0 } else { 1.0 - dose }) }
+    };
+    let curve = |context: &str| DoseCurve { context: context.into(), points: (0..5).map(point).collect() };
+    DoseResponse {
+        perturbation: "Nutlin <3a>".into(),
+        trained: vec![1.0],
+        curves: vec![curve("A549"), curve("K562 & <co>")],
+    }
+}
+
 fn sample() -> ReportInput {
     let row = |cells: [&str; 5]| cells.map(String::from).to_vec();
     let conditions = (0..4).map(|index| condition(index, "ood")).chain([condition(9, "valid")]).collect();
@@ -81,6 +113,8 @@ fn sample() -> ReportInput {
         history: (0..25).map(epoch).collect(),
         evaluation: Some(Evaluation::new(Scale::Log1p, conditions)),
         scatters: vec![picture_of("stim, B cells"), picture_of("stim, CD14+ Monocytes")],
+        latents: Some(latents()),
+        responses: vec![response()],
         pipeline: Table {
             columns: row(["edge", "items", "peak", "waited for room", "waited for items"]),
             rows: vec![
@@ -137,6 +171,26 @@ fn every_element_is_closed_by_its_own_kind() {
         }
     }
     assert!(open.is_empty(), "left open: {open:?}");
+}
+
+#[test]
+fn cells_are_drawn_before_and_after_by_condition_and_by_covariates() {
+    let html = page(&ReportInput { latents: Some(latents()), ..ReportInput::default() });
+    for title in ["basal by condition", "basal by covariates", "after by condition", "after by covariates"] {
+        assert!(html.contains(&format!("<b>{title}</b>")), "{title} is missing");
+    }
+    assert!(html.contains("component 1 (61%)") && html.contains("component 2 (20%)"));
+    // Eight conditions have a colour of their own, the other two share one.
+    assert_eq!(html.matches(">others</span>").count(), 2);
+    assert_eq!(html.matches("DRUG").count(), 2 * 8);
+}
+
+#[test]
+fn a_dose_that_was_trained_on_looks_surer_than_others() {
+    let html = page(&ReportInput { responses: vec![response()], ..ReportInput::default() });
+    assert_eq!((html.matches(r#"class="known "#).count(), html.matches(r#"class="open "#).count()), (2, 2 * 4));
+    assert!(html.contains("dose 0.25: change 1.00, distance 0.750"));
+    assert_eq!(html.matches(r#"class="trained""#).count(), 1);
 }
 
 #[test]
