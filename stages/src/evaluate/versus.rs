@@ -94,13 +94,15 @@ const TOP_TRAIN_NAMES: [&str; TOPS.len()] = ["r2_mean_top10_train", "r2_mean_top
 
 /// A score, and what it is of each contestant in each draw.
 type Drawn = (&'static str, Vec<[Option<f64>; PREDICTIONS]>);
+/// A score of the sums of the truth and those of one prediction.
+type Score<'a> = &'a dyn Fn(&[f64], &[f64]) -> Option<f64>;
 
 /// R² of the means, correlation and error of the change, and the share of right signs, with all genes drawn again.
 fn over_all_genes(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS], draws: &Draws) -> Vec<Drawn> {
     let rows = rows(comparison, contestants);
     let genes = rows.len() as f64;
     let sums = weighted_sums(&rows, draws);
-    let each = |score: &dyn Fn(&[f64], &[f64]) -> Option<f64>| -> Vec<[Option<f64>; PREDICTIONS]> {
+    let each = |score: Score<'_>| -> Vec<[Option<f64>; PREDICTIONS]> {
         let of_draw = |sums: &[f64; SUMS]| {
             let (truth, predictions) = sums.split_at(OF_TRUTH);
             std::array::from_fn(|at| {

@@ -152,7 +152,6 @@ impl Network {
     }
 
     /// The embeddings of all trained perturbations, before any dose: padding and control first, `[vocabulary, latent]`.
-    #[must_use]
     pub fn perturbation_table(&self) -> Tensor {
         self.perturbations.table()
     }
