@@ -19,6 +19,8 @@ use crate::runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run
 #[cfg(feature = "torch")]
 pub mod choosing;
 #[cfg(feature = "torch")]
+pub mod crossvalidating;
+#[cfg(feature = "torch")]
 pub mod embedding;
 pub mod ingesting;
 #[cfg(feature = "torch")]

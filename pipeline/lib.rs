@@ -33,6 +33,7 @@ pub use stages::{self, atlas::Atlas};
 pub use flows::Resources;
 #[cfg(feature = "torch")]
 pub use flows::{
+    crossvalidating::CrossValidation,
     judging::evaluate,
     predicting::{Prediction, predict},
     training::{Training, train},

@@ -1,18 +1,21 @@
 //! What can be asked, and how.
 
+#[cfg(feature = "torch")]
+pub(super) mod crossval;
 mod memory;
 #[cfg(feature = "torch")]
 pub(super) mod model;
+mod size;
 #[cfg(feature = "torch")]
 pub(super) mod writing;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use perturbine::{Error, Resources, Result, Stop};
+use perturbine::{Resources, Result, Stop};
 use stages::{atlas::Access, ingest::format::Choice};
 
-use self::memory::MemoryLogArgs;
+use self::{memory::MemoryLogArgs, size::parse_bytes};
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -100,6 +103,9 @@ pub(crate) enum Command {
     /// Compare predictions with held-out cells and with baselines
     #[cfg(feature = "torch")]
     Evaluate(model::EvaluateArgs),
+    /// Train and evaluate every fold of a division of the atlas
+    #[cfg(feature = "torch")]
+    Crossval(Box<crossval::CrossvalArgs>),
     /// Write a page about a model
     #[cfg(feature = "torch")]
     Report(model::ReportArgs),
@@ -368,30 +374,4 @@ pub(crate) struct VerifyArgs {
     /// Atlases, models or prediction sets
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
-}
-
-fn parse_bytes(text: &str) -> Result<usize> {
-    let bytes = parse_size(text)?;
-    if bytes < 1 << 20 {
-        return Err(Error::usage(format!("{text} is too little memory to move a batch"), "give 1MiB at least"));
-    }
-    Ok(bytes)
-}
-
-fn parse_size(text: &str) -> Result<usize> {
-    let bad = || Error::usage(format!("`{text}` is no number of bytes"), "write 512MiB or 2GiB");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: usize = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" | "K" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        "TiB" | "T" => 1 << 40,
-        "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return Err(bad()),
-    };
-    number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(bad)
 }

@@ -31,15 +31,8 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
             .note("nothing was held out: the model is judged on valid rows, whose conditions it was trained on");
     }
     let options = JudgeOptions {
-        scale: args.scale.map(|scale| match scale {
-            ScaleArg::Log1p => Scale::Log1p,
-            ScaleArg::Pseudobulk => Scale::Pseudobulk,
-            ScaleArg::Values => Scale::Values,
-        }),
-        anchor: args.readout.map(|readout| match readout {
-            ReadoutArg::Anchored => Anchor::Anchored,
-            ReadoutArg::Raw => Anchor::Raw,
-        }),
+        scale: args.scale.map(Scale::from),
+        anchor: args.readout.map(Anchor::from),
         on: args.on.map(|part| match part {
             PartArg::Ood => Part::Ood,
             PartArg::Valid => Part::Valid,
@@ -69,4 +62,23 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     context
         .show
         .result(evaluation, || format!("{}\n{}\n{}", frame::draw(&conditions), frame::draw(&means), evaluation.summary))
+}
+
+impl From<ScaleArg> for Scale {
+    fn from(scale: ScaleArg) -> Self {
+        match scale {
+            ScaleArg::Log1p => Self::Log1p,
+            ScaleArg::Pseudobulk => Self::Pseudobulk,
+            ScaleArg::Values => Self::Values,
+        }
+    }
+}
+
+impl From<ReadoutArg> for Anchor {
+    fn from(readout: ReadoutArg) -> Self {
+        match readout {
+            ReadoutArg::Anchored => Self::Anchored,
+            ReadoutArg::Raw => Self::Raw,
+        }
+    }
 }

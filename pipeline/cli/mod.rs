@@ -4,6 +4,8 @@ mod allocator;
 pub(crate) mod args;
 #[cfg(feature = "torch")]
 mod cache;
+#[cfg(feature = "torch")]
+mod crossval;
 mod data;
 #[cfg(feature = "torch")]
 mod device;
@@ -91,6 +93,8 @@ fn run_with(cli: Cli, resources: Resources) -> Result<()> {
         Command::Response(args) => response::response(&args, &context),
         #[cfg(feature = "torch")]
         Command::Evaluate(args) => evaluate::evaluate(args, &context),
+        #[cfg(feature = "torch")]
+        Command::Crossval(args) => crossval::crossval(&args, &context),
         #[cfg(feature = "torch")]
         Command::Report(args) => report::report(&args, &context),
     }

@@ -11,6 +11,7 @@ use perturbine::{Error, Result};
 use serde::Serialize;
 
 /// How to show things.
+#[derive(Clone, Copy)]
 pub(super) struct Show {
     /// Results as one JSON object.
     pub(super) json: bool,

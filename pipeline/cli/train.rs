@@ -12,7 +12,7 @@ use stages::{
 use super::{
     Context,
     allocator::{self, Freed},
-    args::model::TrainArgs,
+    args::model::{SettingsArgs, TrainArgs},
     device::device,
     show::{Show, bytes},
 };
@@ -58,7 +58,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
 }
 
 pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
-    let mut settings = settings(args)?;
+    let mut settings = settings(&args.settings, args.seed)?;
     let finds_batch_size = settings.train.batch_size == 0;
     if finds_batch_size && args.resume {
         settings.train.batch_size = batch_size_before(args)?;
@@ -87,7 +87,8 @@ fn batch_size_before(args: &TrainArgs) -> Result<u32> {
     Ok(Settings::layered(Preset::Cpa, Some((&path.display().to_string(), &text)), &[])?.train.batch_size)
 }
 
-fn settings(args: &TrainArgs) -> Result<Settings> {
+/// The preset, with what is laid over it.
+pub(super) fn settings(args: &SettingsArgs, seed: Option<u64>) -> Result<Settings> {
     let preset = Preset::ALL.into_iter().find(|preset| preset.name() == args.preset);
     let preset = preset.ok_or_else(|| Error::unknown("preset", &args.preset, Preset::ALL.map(Preset::name)))?;
     let text =
@@ -96,7 +97,7 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
     let mut assignments = args.set.clone();
     assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
     assignments.extend(args.batch_size.as_ref().map(|size| format!("train.batch_size={size}")));
-    assignments.extend(args.seed.map(|seed| format!("seed={seed}")));
+    assignments.extend(seed.map(|seed| format!("seed={seed}")));
     let mut settings = Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)?;
     if let Some(genes) = &args.genes {
         settings.data.genes = genes.clone();

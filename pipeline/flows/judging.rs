@@ -117,7 +117,7 @@ pub fn evaluate(
 }
 
 /// The scale that is asked for, or else the atlas's own; written means of counts know no mean logarithm.
-fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> {
+pub(super) fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> {
     match (options.scale, atlas.manifest().values) {
         (None, ValueKind::Counts) if options.predictions.is_some() => Ok(Scale::Pseudobulk),
         (None, ValueKind::Counts) => Ok(Scale::Log1p),

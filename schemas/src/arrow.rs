@@ -34,6 +34,18 @@ pub fn splits_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, false), Field::new("split", DataType::Utf8, false)]))
 }
 
+/// `crossval.parquet`: a row a fold, seed, prediction (`model`, a baseline or `ceiling`) and score.
+#[must_use]
+pub fn crossval_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("fold", DataType::Utf8, false),
+        Field::new("seed", DataType::UInt64, false),
+        Field::new("prediction", DataType::Utf8, false),
+        Field::new("score", DataType::Utf8, false),
+        Field::new("value", DataType::Float64, true),
+    ]))
+}
+
 /// `statistics.parquet`: a row a group of cells that share condition, dose and covariates; each context's control first.
 ///
 /// | column | is |

@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod codes;
 #[cfg(feature = "torch")]
 pub mod counterfactual;
+pub mod crossval;
 pub mod dense;
 pub mod disk;
 mod element;

@@ -1,7 +1,10 @@
 //! Which cells train, which validate, which are held out.
 
+mod folds;
+
 use std::{
     collections::HashMap,
+    fmt,
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,6 +22,7 @@ use schemas::{
     ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
 };
 
+pub use self::folds::Folds;
 use crate::{atlas::Atlas, disk::StagedFile, groups::Selector, write::ParquetFile};
 
 /// What a cell is for.
@@ -91,19 +95,52 @@ impl Scheme {
     }
 }
 
+/// As [`Scheme::parse`] reads it.
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HoldOut(selectors) => {
+                let selectors: Vec<String> = selectors.iter().map(Selector::to_string).collect();
+                write!(f, "hold-out:{}", selectors.join(";"))
+            }
+            Self::Random(share) => write!(f, "random:{share}"),
+            Self::LeaveOut(key) => write!(f, "leave-out:{key}"),
+            Self::Combinations(share) => write!(f, "combos:{share}"),
+            Self::Perturbations(share) => write!(f, "perturbations:{share}"),
+            Self::Nothing => f.write_str("nothing"),
+        }
+    }
+}
+
 impl Split {
     /// Makes a split: cells are held out by the scheme, and of the rest a share is for validation, drawn by the seed.
     ///
     /// # Errors
     /// Names that the atlas does not know; a split that leaves nothing to train on.
     pub fn make(atlas: &Atlas, name: &str, scheme: &Scheme, valid: f64, seed: u64) -> Result<Self> {
+        let split = Self::holding_out(atlas, name, &held_out(atlas, scheme, seed)?, valid, seed)?;
+        if *scheme != Scheme::Nothing && !split.parts.contains(&Part::Ood) {
+            return Err(Error::usage(
+                "the scheme holds nothing out",
+                "hold out a larger share, or check that the atlas has such conditions",
+            ));
+        }
+        Ok(split)
+    }
+
+    fn holding_out(
+        atlas: &Atlas,
+        name: &str,
+        held_out: &dyn Fn(CellIndex) -> bool,
+        valid: f64,
+        seed: u64,
+    ) -> Result<Self> {
         if !(0.0..1.0).contains(&valid) {
             return Err(Error::usage(
                 format!("a validation share of {valid}"),
                 "give a number from 0 up to, but not, 1",
             ));
         }
-        let held_out = held_out(atlas, scheme, seed)?;
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5011_7a11);
         let mut parts = Vec::new();
         for cell in (0..atlas.cells()).map(CellIndex) {
@@ -116,12 +153,6 @@ impl Split {
         }
         let split = Self { name: name.to_owned(), parts };
         split.check()?;
-        if *scheme != Scheme::Nothing && !split.parts.contains(&Part::Ood) {
-            return Err(Error::usage(
-                "the scheme holds nothing out",
-                "hold out a larger share, or check that the atlas has such conditions",
-            ));
-        }
         Ok(split)
     }
 
@@ -310,18 +341,12 @@ fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<
             })
         }
         Scheme::LeaveOut(key) => {
-            let covariates = &atlas.manifest().covariates;
-            let at = covariates.iter().position(|covariate| covariate.name == *key);
-            let at = at.ok_or_else(|| {
-                Error::unknown("covariate", key, covariates.iter().map(|covariate| covariate.name.as_str()))
-            })?;
-            let left_out = random.random_range(0..covariates[at].values.len().max(1));
+            let at = covariate_named(atlas, key)?;
+            let left_out = random.random_range(0..atlas.manifest().covariates[at].values.len().max(1));
             Box::new(move |cell| atlas.condition(cell) != CONTROL && atlas.covariates(cell)[at] as usize == left_out)
         }
         Scheme::Combinations(share) => {
-            let combinations =
-                table.combinations().iter().enumerate().filter(|(_, combination)| 1 < combination.perturbations.len());
-            let drawn = draw(combinations.map(|(id, _)| CombinationId::at(id)).collect(), *share, &mut random);
+            let drawn = draw(combinations_of_several(table), *share, &mut random);
             let held: Vec<bool> = of_each(table, |id| drawn.contains(&table.condition(id).combination));
             Box::new(move |cell| held[atlas.condition(cell).index()])
         }
@@ -332,6 +357,19 @@ fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<
             Box::new(move |cell| held[atlas.condition(cell).index()])
         }
     })
+}
+
+/// The place of a covariate.
+fn covariate_named(atlas: &Atlas, key: &str) -> Result<usize> {
+    let covariates = &atlas.manifest().covariates;
+    let at = covariates.iter().position(|covariate| covariate.name == *key);
+    at.ok_or_else(|| Error::unknown("covariate", key, covariates.iter().map(|covariate| covariate.name.as_str())))
+}
+
+/// The combinations of two or more perturbations.
+fn combinations_of_several(table: &ConditionTable) -> Vec<CombinationId> {
+    let combinations = table.combinations().iter().enumerate();
+    combinations.filter(|(_, one)| 1 < one.perturbations.len()).map(|(id, _)| CombinationId::at(id)).collect()
 }
 
 fn of_each(table: &ConditionTable, f: impl Fn(ConditionId) -> bool) -> Vec<bool> {

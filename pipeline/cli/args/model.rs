@@ -37,6 +37,26 @@ pub(crate) struct TrainArgs {
     /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
     #[arg(long, value_name = "key=value,...")]
     pub(in crate::cli) hold_out: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) settings: SettingsArgs,
+    /// Seed of the split, the order, the weights and the dropout
+    #[arg(long)]
+    pub(in crate::cli) seed: Option<u64>,
+    /// Where the network computes: auto, cpu or cuda:0
+    #[arg(long, default_value = "auto")]
+    pub(in crate::cli) device: String,
+    /// Take up the newest checkpoint of the model's folder
+    #[arg(long)]
+    pub(in crate::cli) resume: bool,
+    #[command(flatten)]
+    pub(in crate::cli) keys: KeyArgs,
+    #[command(flatten)]
+    pub(in crate::cli) memory: MemoryLogArgs,
+}
+
+/// What decides a training run, but for its data and its seed
+#[derive(Args, Debug)]
+pub(crate) struct SettingsArgs {
     /// How many of the genes that vary most between training cells, or a file that names the genes, one a line [default: all]
     #[arg(long, value_name = "N|FILE")]
     pub(in crate::cli) genes: Option<GeneChoice>,
@@ -58,19 +78,6 @@ pub(crate) struct TrainArgs {
     /// Cells of a batch; auto: the largest power of two, up to 8192, with which all that `explain` adds up stays within --memory
     #[arg(long, value_name = "N|auto")]
     pub(in crate::cli) batch_size: Option<String>,
-    /// Seed of the split, the order, the weights and the dropout
-    #[arg(long)]
-    pub(in crate::cli) seed: Option<u64>,
-    /// Where the network computes: auto, cpu or cuda:0
-    #[arg(long, default_value = "auto")]
-    pub(in crate::cli) device: String,
-    /// Take up the newest checkpoint of the model's folder
-    #[arg(long)]
-    pub(in crate::cli) resume: bool,
-    #[command(flatten)]
-    pub(in crate::cli) keys: KeyArgs,
-    #[command(flatten)]
-    pub(in crate::cli) memory: MemoryLogArgs,
 }
 
 #[derive(Args, Debug)]

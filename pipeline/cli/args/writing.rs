@@ -9,7 +9,7 @@ use perturbine::{
 };
 use stages::publish::{FileOptions, Precision, Shard};
 
-use super::{model::PredictArgs, parse_size};
+use super::{model::PredictArgs, size::parse_size};
 
 #[derive(Args, Debug)]
 pub(crate) struct WriteArgs {

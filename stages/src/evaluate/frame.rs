@@ -1,5 +1,7 @@
 //! An evaluation as tables: to compute with, and to print.
 
+pub mod crossval;
+
 use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
 
 use super::{

@@ -8,7 +8,7 @@
 //!    cells are from real ones; [`discrimination`]: which condition a prediction is nearest to;
 //! 3. [`baselines`]: what a model has to beat; [`bootstrap`] and [`versus`]: whether it does;
 //! 4. [`comparison`] and [`scores`]: one condition, judged; [`table`]: all of them, and their summary; [`frame`]: the same as
-//!    tables to print.
+//!    tables to print; [`crossval`]: evaluations of several folds and seeds, summed up.
 //!
 //! What is undefined is `None` from the metrics on, and `null` in JSON; a NaN never leaves this module.
 
@@ -17,6 +17,7 @@ pub mod baselines;
 pub mod bootstrap;
 pub mod clouds;
 pub mod comparison;
+pub mod crossval;
 pub mod differential;
 pub mod discrimination;
 pub mod frame;
@@ -29,6 +30,7 @@ pub mod versus;
 
 pub use baselines::{Baseline, Profile, Target, TrainingProfiles};
 pub use comparison::{Chosen, Comparison, Predicted};
+pub use crossval::{CrossEvaluation, FoldEvaluation};
 pub use moments::{Group, Moments};
 pub use scores::Scores;
 pub use table::{Anchor, BaselineScores, ConditionScores, Evaluation, Scale};

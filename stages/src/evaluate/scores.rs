@@ -86,13 +86,24 @@ impl Scores {
     /// The mean of each score over those for which it is defined.
     #[must_use]
     pub fn mean<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
-        Self::summarise(scores, |values| values.iter().sum::<f64>() / values.len() as f64)
+        Self::summarise(scores, 1, |values| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// The standard deviation of each score over those for which it is defined (divided by one less than their number); undefined
+    /// for fewer than two.
+    #[must_use]
+    pub fn deviation<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self::summarise(scores, 2, |values| {
+            let count = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / count;
+            (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0)).sqrt()
+        })
     }
 
     /// The median of each score over those for which it is defined; between the two in the middle of an even number.
     #[must_use]
     pub fn median<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
-        Self::summarise(scores, |values| {
+        Self::summarise(scores, 1, |values| {
             values.sort_by(f64::total_cmp);
             let middle = values.len() / 2;
             if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
@@ -111,11 +122,16 @@ impl Scores {
         matches!(name, "mse_delta" | "e_distance" | "mmd")
     }
 
-    fn summarise<'a>(scores: impl IntoIterator<Item = &'a Self>, summary: impl Fn(&mut [f64]) -> f64) -> Self {
+    /// Sums each score up where at least so many are defined.
+    fn summarise<'a>(
+        scores: impl IntoIterator<Item = &'a Self>,
+        least: usize,
+        summary: impl Fn(&mut [f64]) -> f64,
+    ) -> Self {
         let all: Vec<_> = scores.into_iter().map(Self::values).collect();
         Self::of(std::array::from_fn(|score| {
             let mut defined: Vec<f64> = all.iter().filter_map(|values| values[score]).collect();
-            (!defined.is_empty()).then(|| summary(&mut defined))
+            (least <= defined.len()).then(|| summary(&mut defined))
         }))
     }
 }
@@ -131,6 +147,8 @@ mod tests {
         assert_eq!(Scores::mean(&scores), score(Some(4.0)));
         assert_eq!(Scores::median(&scores), score(Some(3.0)));
         assert_eq!(Scores::mean(&[]), Scores::default());
+        assert_eq!(Scores::deviation(&scores[..3]), score(Some(4.5_f64.sqrt())));
+        assert_eq!(Scores::deviation(&scores[..2]), Scores::default(), "one number does not vary");
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use super::{
     bootstrap::Interval,
+    scores::Scores,
     table::{ConditionScores, Evaluation},
     versus::lead,
 };
 
 /// How far two correlations may be apart and still count as level.
-const LEVEL: f64 = 0.02;
+pub(super) const LEVEL: f64 = 0.02;
 
 /// How a model compares with a baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Better,
     Level,
     Worse,
@@ -19,7 +20,7 @@ enum Verdict {
 
 impl Verdict {
     /// Better or worse only by more than [`LEVEL`], and where the interval, if there is one, does not hold 0.
-    fn of(lead: f64, interval: Option<Interval>) -> Self {
+    pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
         let [low, _, high] = interval.unwrap_or([lead; 3]);
         match lead {
             lead if LEVEL < lead && 0.0 < low => Self::Better,
@@ -28,7 +29,7 @@ impl Verdict {
         }
     }
 
-    fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::Better => "better than additive",
             Self::Level => "level with additive",
@@ -44,44 +45,57 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     if count == 0 {
         return "no condition to judge".into();
     }
-    let verdicts: Vec<Verdict> = evaluation.judged().filter_map(of_condition).collect();
-    let mut parts: Vec<String> = Vec::new();
-    for verdict in [Verdict::Better, Verdict::Level, Verdict::Worse] {
-        let times = verdicts.iter().filter(|other| **other == verdict).count();
-        if 0 < times {
-            parts.push(format!("{} on {times}", verdict.words()));
-        }
-    }
-    if verdicts.len() < count {
-        parts.push(format!("not comparable on {}", count - verdicts.len()));
-    }
+    let verdicts: Vec<Option<Verdict>> = evaluation.judged().map(of_condition).collect();
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
     let conditions = if count == 1 { "condition" } else { "conditions" };
-    let of = format!("{} of {count} {held_out}{conditions}", parts.join(", "));
-    let overall = overall(evaluation).unwrap_or_default();
-    let r2 = match (evaluation.mean.r2_mean, evaluation.baselines.additive.r2_mean) {
-        (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
-        (Some(model), None) => format!("; mean R² {model:.3}"),
-        _ => String::new(),
-    };
+    let of = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
+    let interval = evaluation.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
+    let overall = overall(interval).unwrap_or_default();
+    let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
     let caveat = if evaluation.holds_out() { "" } else { "; nothing judged was held out" };
     format!(
         "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{caveat}"
     )
 }
 
-fn of_condition(condition: &ConditionScores) -> Option<Verdict> {
-    let additive = condition.baselines.additive.pearson_delta;
-    let lead = lead("pearson_delta", condition.scores.pearson_delta, additive)?;
-    let interval = condition.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
-    Some(Verdict::of(lead, interval))
+/// How often each verdict was given; none is "not comparable".
+pub(super) fn counted(verdicts: &[Option<Verdict>]) -> String {
+    let words = |verdict: Option<Verdict>| verdict.map_or("not comparable", Verdict::words);
+    let kinds = [Some(Verdict::Better), Some(Verdict::Level), Some(Verdict::Worse), None];
+    let times = kinds.map(|kind| (words(kind), verdicts.iter().filter(|verdict| **verdict == kind).count()));
+    let parts: Vec<String> =
+        times.iter().filter(|(_, times)| 0 < *times).map(|(words, times)| format!("{words} on {times}")).collect();
+    parts.join(", ")
 }
 
-/// The verdict over all conditions, where there are enough for an interval.
-fn overall(evaluation: &Evaluation) -> Option<String> {
-    let [low, lead, high] = (*evaluation.versus.get("additive")?.get("pearson_delta")?)?;
-    let verdict = Verdict::of(lead, Some([low, lead, high])).words();
+/// The verdict over all, where there are enough for an interval.
+pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
+    let [low, lead, high] = interval?;
+    let verdict = Verdict::of(lead, interval).words();
     Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
+}
+
+/// The mean R² of the model, and of `additive` where it is defined.
+pub(super) fn mean_r2(model: &Scores, additive: &Scores) -> String {
+    match (model.r2_mean, additive.r2_mean) {
+        (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
+        (Some(model), None) => format!("; mean R² {model:.3}"),
+        _ => String::new(),
+    }
+}
+
+fn of_condition(condition: &ConditionScores) -> Option<Verdict> {
+    Some(Verdict::of(lead_over_additive(condition)?, interval_of(condition)))
+}
+
+/// By how much the model's change correlates better than that of `additive`.
+pub(super) fn lead_over_additive(condition: &ConditionScores) -> Option<f64> {
+    lead("pearson_delta", condition.scores.pearson_delta, condition.baselines.additive.pearson_delta)
+}
+
+/// The interval of that lead, genes drawn again.
+pub(super) fn interval_of(condition: &ConditionScores) -> Option<Interval> {
+    *condition.versus.get("additive")?.get("pearson_delta")?
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub fn folder<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Resul
 }
 
 /// Every byte but letters, digits and `-_.~` as `%` and its two hexadecimal digits, as in a URL.
-fn escaped(text: &str) -> String {
+#[must_use]
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

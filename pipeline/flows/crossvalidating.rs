@@ -1,0 +1,240 @@
+//! Every fold and seed: `train`, then `evaluate` on what the fold held out.
+
+use std::{ops::Range, path::PathBuf, rc::Rc};
+
+use schemas::{Error, Result, config::Settings};
+use stages::{
+    atlas::Atlas,
+    crossval::{CrossFolder, CrossPlan},
+    disk::ScratchFolder,
+    evaluate::{Anchor, CrossEvaluation, Evaluation, FoldEvaluation, Scale},
+    query::Skipped,
+    saved::{Model, files},
+    split::{Folds, Scheme, Split},
+    train::EpochReport,
+};
+use tch::Device;
+
+use super::{
+    Resources,
+    judging::{JudgeOptions, evaluate, scale_for},
+    training::Training,
+};
+
+/// How a cross-validation is done.
+#[derive(Clone, Debug)]
+pub struct CrossOptions {
+    /// Seeds of order, weights and dropout: each fold is trained with every one.
+    pub seeds: Range<u64>,
+    /// Decides the division into folds and which cells validate, the same for all seeds.
+    pub split_seed: u64,
+    /// The scale of the scores; that of the atlas's values where nothing is said.
+    pub scale: Option<Scale>,
+    /// How the models' output is read; anchored where nothing is said.
+    pub readout: Option<Anchor>,
+    /// Where the networks compute.
+    pub device: Device,
+    /// A folder that keeps all models and tables; without it a model goes when it has been judged.
+    pub out: Option<PathBuf>,
+}
+
+/// One fold with one seed.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldRun<'a> {
+    /// The fold's name.
+    pub name: &'a str,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// How many folds there are.
+    pub folds: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What a cross-validation is busy with.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A model begins to train, or goes on where it was stopped.
+    Training {
+        /// Of which fold and seed.
+        run: FoldRun<'a>,
+        /// On so many cells.
+        cells: u64,
+        /// At most so many epochs.
+        epochs: u32,
+    },
+    /// An epoch has ended.
+    Epoch(&'a EpochReport),
+    /// Training has ended; the model will be judged.
+    Trained,
+    /// A condition could not be judged.
+    Skipped(&'a Skipped),
+    /// A model was judged.
+    Judged {
+        /// Of which fold and seed.
+        run: FoldRun<'a>,
+        /// What came of it.
+        evaluation: &'a Evaluation,
+    },
+    /// A fold and seed were complete before, and are taken as they are.
+    Kept {
+        /// Which fold and seed.
+        run: FoldRun<'a>,
+        /// What came of it then.
+        evaluation: &'a Evaluation,
+    },
+}
+
+/// Is told of every step.
+pub type OnEvent = Rc<dyn Fn(Event<'_>)>;
+
+/// A cross-validation that is ready to start.
+#[derive(Debug)]
+pub struct CrossValidation {
+    atlas: Atlas,
+    folds: Folds,
+    plan: CrossPlan,
+    folder: Option<CrossFolder>,
+    seeds: Range<u64>,
+    judging: JudgeOptions,
+    scale: Scale,
+    device: Device,
+    resources: Resources,
+}
+
+impl CrossValidation {
+    /// Divides the atlas into folds, and checks that the folder holds nothing else; writes nothing yet.
+    ///
+    /// # Errors
+    /// A scheme that makes no two folds, no seed, a scale that is not for the atlas, a folder with something else in it.
+    pub fn prepare(
+        atlas: &Atlas,
+        scheme: &Scheme,
+        settings: Settings,
+        options: CrossOptions,
+        resources: Resources,
+    ) -> Result<Self> {
+        if options.seeds.is_empty() {
+            return Err(Error::usage("there is no seed to train with", "name one seed at least"));
+        }
+        let judging = JudgeOptions { scale: options.scale, anchor: options.readout, ..JudgeOptions::default() };
+        let scale = scale_for(atlas, &judging)?;
+        let folds = Folds::of(atlas, scheme, options.split_seed)?;
+        if matches!(scheme, Scheme::Perturbations(_)) && settings.model.perturbation_embeddings.is_none() {
+            tracing::warn!(
+                "a model without model.perturbation_embeddings can't predict perturbations that it was not trained on: \
+                 they will be skipped"
+            );
+        }
+        let mut plan = CrossPlan {
+            scheme: scheme.to_string(),
+            split_seed: options.split_seed,
+            folds: folds.names().to_vec(),
+            atlas: atlas.manifest().checksum.clone(),
+            settings: Settings { seed: 0, ..settings },
+        };
+        let folder = options.out.as_deref().map(CrossFolder::at).transpose()?;
+        if let Some(folder) = &folder {
+            // Memory that is free now decides nothing where a size was chosen before.
+            if let (0, Some(before)) = (plan.settings.train.batch_size, folder.plan()?) {
+                plan.settings.train.batch_size = before.settings.train.batch_size;
+            }
+            folder.check(&plan)?;
+        }
+        let (seeds, device) = (options.seeds, options.device);
+        Ok(Self { atlas: atlas.clone(), folds, plan, folder, seeds, judging, scale, device, resources })
+    }
+
+    /// The folds.
+    #[must_use]
+    pub fn folds(&self) -> &Folds {
+        &self.folds
+    }
+
+    /// Trains and judges every fold with every seed, one after another; what is complete in the folder is not trained again.
+    ///
+    /// # Errors
+    /// As for [`Training::run`] and [`evaluate`]; a run that was stopped can be taken up where there is a folder.
+    pub fn run(mut self, on_event: &OnEvent) -> Result<CrossEvaluation> {
+        let mut evaluations = Vec::new();
+        for fold in 0..self.folds.names().len() {
+            let split = self.folds.split(fold, self.plan.settings.train.valid)?;
+            for seed in self.seeds.clone() {
+                let done = self.fold(fold, &split, seed, on_event);
+                evaluations.push(done.map_err(|error| self.with_way_to_resume(error))?);
+            }
+        }
+        let crossed = CrossEvaluation::new(evaluations);
+        if let Some(folder) = &self.folder {
+            folder.finish(&crossed)?;
+        }
+        Ok(crossed)
+    }
+
+    fn fold(&mut self, fold: usize, split: &Split, seed: u64, on_event: &OnEvent) -> Result<FoldEvaluation> {
+        let name = split.name().to_owned();
+        let run = FoldRun { name: &name, fold, folds: self.folds.names().len(), seed };
+        if let Some(kept) = self.kept(&name, seed)? {
+            on_event(Event::Kept { run, evaluation: &kept.evaluation });
+            return Ok(kept);
+        }
+        // Dropped with the model in it once that was judged.
+        let scratch = if self.folder.is_none() { Some(ScratchFolder::create()?) } else { None };
+        let path = match (&self.folder, &scratch) {
+            (Some(folder), _) => folder.model(&name, seed),
+            (None, Some(scratch)) => scratch.path().join("model"),
+            (None, None) => return Err(Error::Bug("a model has no folder".into())),
+        };
+        if !path.join(files::CARD).exists() {
+            self.train(run, split, path.clone(), on_event)?;
+        }
+        let model = Model::load(&path, self.device)?;
+        let judged = evaluate(&self.atlas, &model, split.clone(), &self.judging, &self.resources)?;
+        for skipped in &judged.skipped {
+            on_event(Event::Skipped(skipped));
+        }
+        let evaluation = judged.judgement.evaluation;
+        on_event(Event::Judged { run, evaluation: &evaluation });
+        let evaluation = FoldEvaluation { name, seed, evaluation };
+        match &self.folder {
+            Some(folder) => folder.keep(evaluation),
+            None => Ok(evaluation),
+        }
+    }
+
+    /// The evaluation of a fold and seed that is there already, with the scale and readout that are asked for.
+    fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let readout = self.judging.anchor.unwrap_or_default();
+        let as_asked =
+            |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;
+        Ok(folder.evaluation(name, seed)?.filter(as_asked))
+    }
+
+    fn train(&mut self, run: FoldRun<'_>, split: &Split, path: PathBuf, on_event: &OnEvent) -> Result<()> {
+        let settings = Settings { seed: run.seed, ..self.plan.settings.clone() };
+        let resources = self.resources.clone();
+        let training = Training::prepare(&self.atlas, split.clone(), &settings, &path, self.device, resources)?;
+        // A size that is found once serves all folds: models with other batches could not be compared.
+        self.plan.settings.train.batch_size = training.card().config.train.batch_size;
+        if let Some(folder) = &self.folder {
+            folder.begin(&self.plan)?;
+        }
+        on_event(Event::Training { run, cells: training.cells(), epochs: training.epochs() });
+        let told = Rc::clone(on_event);
+        let trained = training.run(path.exists(), Box::new(move |report| told(Event::Epoch(report))));
+        on_event(Event::Trained);
+        trained.map(|_| ())
+    }
+
+    fn with_way_to_resume(&self, error: Error) -> Error {
+        let resume = match self.folder {
+            Some(_) => "run the same command again: complete folds are not trained again",
+            None => "nothing was kept; with --out the same command goes on where it was stopped",
+        };
+        match error {
+            Error::Stopped { .. } => Error::Stopped { resume: resume.to_owned() },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A cross-validation on disk: a folder of models, the evaluation of each, and the tables of all.
+//!
+//! ```text
+//! FOLDER/crossval-plan.json           what is trained: atlas, folds, settings
+//! FOLDER/fold-NAME/seed-N/            the model
+//! FOLDER/fold-NAME/seed-N.json        its evaluation: with it, this fold and seed are complete
+//! FOLDER/crossval.json                everything, as `crossval --json` gives it
+//! FOLDER/crossval.parquet             a row a fold, seed, prediction and score
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::array::{Array, Float64Array, RecordBatch, StringArray, UInt64Array};
+use schemas::{Error, Result, arrow::crossval_schema, config::Settings};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    disk::{StagedFile, write_atomically},
+    evaluate::{CrossEvaluation, FoldEvaluation, Scores},
+    publish::hive::escaped,
+    write::ParquetFile,
+};
+
+/// File names within the folder.
+pub mod files {
+    /// What is trained.
+    pub const PLAN: &str = "crossval-plan.json";
+    /// Everything that came of it.
+    pub const RESULT: &str = "crossval.json";
+    /// The scores.
+    pub const TABLE: &str = "crossval.parquet";
+}
+
+/// What a cross-validation trains, apart from its seeds: models of one folder agree in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CrossPlan {
+    /// How the folds are made.
+    pub scheme: String,
+    /// The seed of the folds and of the cells that validate.
+    pub split_seed: u64,
+    /// The folds' names.
+    pub folds: Vec<String>,
+    /// Checksum of the atlas.
+    pub atlas: String,
+    /// The settings; their seed says nothing here.
+    pub settings: Settings,
+}
+
+/// The folder of a cross-validation.
+#[derive(Clone, Debug)]
+pub struct CrossFolder(PathBuf);
+
+impl CrossFolder {
+    /// The folder at a path, be it there yet or not.
+    ///
+    /// # Errors
+    /// A file, or a folder with other things in it.
+    pub fn at(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return Err(Error::usage(format!("{} is a file", path.display()), "name a folder with --out"));
+        }
+        let is_ours = path.join(files::PLAN).exists();
+        if !is_ours && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
+            let message = format!("{} exists already, and is no cross-validation", path.display());
+            return Err(Error::usage(message, "remove the folder first, or choose another name"));
+        }
+        Ok(Self(path.to_path_buf()))
+    }
+
+    /// What is trained there; none where nothing is yet.
+    ///
+    /// # Errors
+    /// A plan that can't be read.
+    pub fn plan(&self) -> Result<Option<CrossPlan>> {
+        read(&self.0.join(files::PLAN))
+    }
+
+    /// Refuses to go on with another plan than the folder's own.
+    ///
+    /// # Errors
+    /// A plan that differs; the message says in what.
+    pub fn check(&self, plan: &CrossPlan) -> Result<()> {
+        let Some(kept) = self.plan()? else { return Ok(()) };
+        // Numbers may lose their last bit on the way through JSON: both plans have gone it.
+        let plan: CrossPlan = serde_json::to_value(plan)
+            .and_then(|value| serde_json::from_str(&value.to_string()))
+            .map_err(|error| Error::Bug(error.to_string()))?;
+        let differs = [
+            (kept.atlas != plan.atlas, "atlas"),
+            (kept.scheme != plan.scheme, "--scheme"),
+            (kept.split_seed != plan.split_seed, "--split-seed"),
+            (kept.folds != plan.folds, "folds"),
+            (kept.settings != plan.settings, "settings"),
+        ];
+        match differs.into_iter().find_map(|(differs, what)| differs.then_some(what)) {
+            None => Ok(()),
+            Some(what) => Err(Error::usage(
+                format!("the models in {} were trained with another {what}", self.0.display()),
+                "go on with the same command, or choose another folder with --out",
+            )),
+        }
+    }
+
+    /// Writes the plan down, before anything is trained.
+    ///
+    /// # Errors
+    /// Another plan that is there already, a disk that is full or broken.
+    pub fn begin(&self, plan: &CrossPlan) -> Result<()> {
+        self.check(plan)?;
+        if self.plan()?.is_none() {
+            write(&self.0, &self.0.join(files::PLAN), plan)?;
+        }
+        Ok(())
+    }
+
+    /// Where the model of a fold and seed lies.
+    #[must_use]
+    pub fn model(&self, fold: &str, seed: u64) -> PathBuf {
+        self.fold(fold).join(format!("seed-{seed}"))
+    }
+
+    /// The evaluation of a fold and seed; none where it is not complete.
+    ///
+    /// # Errors
+    /// An evaluation that can't be read.
+    pub fn evaluation(&self, fold: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
+        read(&self.evaluation_path(fold, seed))
+    }
+
+    /// Keeps the evaluation of a fold and seed, and tells it as it will be read from now on.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn keep(&self, evaluation: FoldEvaluation) -> Result<FoldEvaluation> {
+        let FoldEvaluation { name, seed, .. } = &evaluation;
+        write(&self.fold(name), &self.evaluation_path(name, *seed), &evaluation)?;
+        Ok(self.evaluation(name, *seed)?.unwrap_or(evaluation))
+    }
+
+    /// Writes everything that came of it; older tables are replaced.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn finish(&self, crossed: &CrossEvaluation) -> Result<()> {
+        write_table(crossed, &self.0.join(files::TABLE))?;
+        write(&self.0, &self.0.join(files::RESULT), crossed)
+    }
+
+    fn fold(&self, name: &str) -> PathBuf {
+        self.0.join(format!("fold-{}", escaped(name)))
+    }
+
+    fn evaluation_path(&self, fold: &str, seed: u64) -> PathBuf {
+        self.fold(fold).join(format!("seed-{seed}.json"))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    serde_json::from_str(&text).map(Some).map_err(|error| Error::damaged(path, error.to_string()))
+}
+
+fn write(folder: &Path, path: &Path, value: &impl Serialize) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let text = serde_json::to_vec(value).map_err(|error| Error::Bug(error.to_string()))?;
+    write_atomically(path, &text)
+}
+
+/// A row a fold, seed, prediction and score.
+fn write_table(crossed: &CrossEvaluation, path: &Path) -> Result<()> {
+    let mut rows = Vec::new();
+    for fold in &crossed.folds {
+        for (prediction, scores) in fold.predictions() {
+            let scores = Scores::NAMES.into_iter().zip(scores.values());
+            rows.extend(scores.map(|(score, value)| (fold.name.as_str(), fold.seed, prediction, score, value)));
+        }
+    }
+    let columns: Vec<Arc<dyn Array>> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.1))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.3))),
+        Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.4))),
+    ];
+    let table = RecordBatch::try_new(crossval_schema(), columns).map_err(|error| Error::Bug(error.to_string()))?;
+    let staged = StagedFile::beside(path)?;
+    let mut file = ParquetFile::create(staged.path(), crossval_schema())?;
+    file.write(&table)?;
+    file.finish()?;
+    staged.commit()
+}
