@@ -10,8 +10,9 @@
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![allow(
     dead_code,
+    unused_imports,
     clippy::cast_precision_loss,
-    reason = "the library's own files are compiled in, and not all of them is timed"
+    reason = "the library's own files are compiled in, their tests too, and not all of them is timed"
 )]
 
 #[path = "kernels/data.rs"]

@@ -16,7 +16,6 @@ use perturbine::{
     stages::{
         disk::ScratchFolder,
         ingest::format::{Choice, open},
-        judge::Anchor,
         saved::Model,
         simulate::{SimulateSettings, Simulator},
         split::{Scheme, Split},
@@ -48,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:.0} cells/s; the slow stage was {:?}", trained.cells_per_second, report.slow_stage());
 
     let model = Model::load(&trained.folder, Device::Cpu)?;
-    let judged = evaluate(&atlas, &model, split, JudgeOptions { scale: None, anchor: Anchor::Anchored }, &resources)?;
+    let judged = evaluate(&atlas, &model, split, &JudgeOptions::default(), &resources)?;
     println!("{}", judged.judgement.evaluation.summary);
     Ok(())
 }

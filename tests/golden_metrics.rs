@@ -22,6 +22,7 @@ fn matrix(value: &Value) -> Vec<Vec<f64>> {
     value.as_array().unwrap().iter().map(numbers).collect()
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "profiles of single cells are f32")]
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|value| *value as f32).collect()
 }

@@ -26,6 +26,8 @@ mod response;
 mod show;
 pub(crate) mod signals;
 #[cfg(feature = "torch")]
+mod steps;
+#[cfg(feature = "torch")]
 mod train;
 
 use perturbine::{Resources, Result, Stop, memory::MemoryLog};

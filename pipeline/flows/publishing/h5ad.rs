@@ -11,11 +11,8 @@ use stages::publish::{
 };
 
 #[cfg(feature = "hdf5")]
-use super::{
-    super::{Deferred, completed, predicting::source_plans, rows},
-    WriteOptions,
-};
-use super::{Output, Prediction, Written};
+use super::super::{Deferred, completed, predicting::source_plans, rows};
+use super::{Output, Prediction, WriteOptions, Written};
 #[cfg(feature = "hdf5")]
 use crate::runtime::Pipeline;
 
