@@ -126,8 +126,9 @@ fn values(atlas: &Atlas, covariate: usize) -> (Vec<String>, Held) {
     let all = &atlas.manifest().covariates[covariate].values;
     let perturbed = (0..atlas.cells()).map(CellIndex).filter(|cell| atlas.condition(*cell) != CONTROL);
     let seen: HashSet<u32> = perturbed.map(|cell| atlas.covariates(cell)[covariate]).collect();
-    let (codes, names) =
-        (0_u32..).zip(all).filter(|(code, _)| seen.contains(code)).map(|(code, name)| (code, name.clone())).unzip();
+    let mut folds: Vec<(&String, u32)> = all.iter().zip(0..).filter(|(_, code)| seen.contains(code)).collect();
+    folds.sort();
+    let (names, codes) = folds.into_iter().map(|(name, code)| (name.clone(), code)).unzip();
     (names, Held::Values { covariate, codes })
 }
 
