@@ -102,6 +102,9 @@ pub(crate) struct PredictArgs {
     /// One row a condition, or one row a condition and gene
     #[arg(long, value_enum, default_value = "wide")]
     pub(in crate::cli) layout: LayoutArg,
+    /// What to do with genes of the model that the atlas does not have
+    #[arg(long, value_enum, default_value = "error")]
+    pub(in crate::cli) missing_genes: OnMissingGenesArg,
     /// What to do with perturbations the model was not trained on
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) unseen: OnUnseenArg,
@@ -204,6 +207,14 @@ pub(in crate::cli) enum OnUnseenArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum OnMissingGenesArg {
+    /// Refuse, and name them
+    Error,
+    /// Take them for 0 in every cell, and name them
+    Zero,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum OnNoControlArg {
     /// Refuse
     Error,
@@ -235,6 +246,9 @@ pub(crate) struct EmbedArgs {
     /// What to embed
     #[arg(long, value_enum, default_value = "cells")]
     pub(in crate::cli) of: EmbedArg,
+    /// What to do with genes of the model that the atlas does not have
+    #[arg(long, value_enum, default_value = "error")]
+    pub(in crate::cli) missing_genes: OnMissingGenesArg,
     /// Where the network computes: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
