@@ -10,7 +10,7 @@ use stages::{
     atlas::Atlas,
     batch::Batch,
     checkpoint,
-    disk::{ScratchFolder, write_atomically},
+    disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
     embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
@@ -196,10 +196,13 @@ impl Training {
     pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
         let folder = self.settings.folder.clone();
         let begun_before = folder.exists();
+        self.check_folder(resume)?;
+        create_folders(&folder)?;
+        let _lock = FolderLock::take(&folder)?;
         let trained = self.run_in(&folder, resume, on_epoch);
         let nothing_kept = || checkpoint::newest(&folder.join(files::CHECKPOINTS)).is_ok_and(|newest| newest.is_none());
         if trained.is_err() && !begun_before && folder.exists() && nothing_kept() {
-            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+            remove_all(&folder)?;
         }
         trained
     }
@@ -221,8 +224,11 @@ impl Training {
     }
 
     fn prepare_folder(&self, folder: &Path, resume: bool) -> Result<()> {
-        self.check_folder(resume)?;
-        std::fs::create_dir_all(folder.join(files::CHECKPOINTS)).map_err(Error::io("create", folder))?;
+        let checkpoints = folder.join(files::CHECKPOINTS);
+        create_folders(&checkpoints)?;
+        for folder in [folder, &checkpoints] {
+            remove_leftovers(folder)?;
+        }
         let config = folder.join(files::CONFIG);
         if resume && config.exists() {
             let before = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;

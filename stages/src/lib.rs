@@ -61,6 +61,7 @@ pub mod sample;
 pub mod sampled;
 #[cfg(feature = "torch")]
 pub mod saved;
+mod sealed;
 mod simd;
 pub mod simulate;
 pub mod split;

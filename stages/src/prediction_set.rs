@@ -21,7 +21,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
 
 use self::rows::{FileLayout, Profiles};
-use crate::{atlas::Atlas, evaluate::Scale, groups::Groups, judge::ModelProfiles, publish::hive};
+use crate::{
+    atlas::Atlas,
+    evaluate::Scale,
+    groups::Groups,
+    judge::ModelProfiles,
+    publish::{MANIFEST, hive, verify},
+};
 
 /// Which predictions are wanted, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,11 @@ pub struct Wanted<'a> {
 /// A path where no predictions are; columns, genes or conditions that are missing or come twice; numbers on a scale that can't
 /// be turned into the wanted one.
 pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
+    if path.join(MANIFEST).exists()
+        && let Some((name, what)) = verify(path)?.into_iter().next()
+    {
+        return Err(Error::damaged(path.join(name), what));
+    }
     let mut profiles = Profiles::new(wanted);
     for file in files(path)? {
         let open = File::open(&file).map_err(Error::io("read", &file))?;

@@ -28,6 +28,7 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     checkpoint::{self, Best, Progress},
+    disk::{DiskFile, write_atomically},
     embedding_table::EmbeddingTable,
     groups::Groups,
     model::{
@@ -252,6 +253,11 @@ impl Trainer {
         self.progress.sums = self.sums.sums.clone();
         self.settings.phases.enter(Phase::Saving);
         let started = Instant::now();
+        // The checkpoint counts on the lines that were written.
+        let history = self.settings.folder.join(files::HISTORY);
+        if history.exists() {
+            DiskFile::append_to(&history)?.sync()?;
+        }
         let mut state = self.learner.state();
         state.extend(self.average.iter().flat_map(Average::state));
         checkpoint::write(&self.settings.folder.join(files::CHECKPOINTS), &self.progress, state, &self.best)?;
@@ -320,8 +326,7 @@ impl Sink for Trainer {
 fn append_line(path: &Path, report: &EpochReport) -> Result<()> {
     let mut line = serde_json::to_vec(report).map_err(|error| Error::Bug(error.to_string()))?;
     line.push(b'\n');
-    let mut file = fs::File::options().create(true).append(true).open(path).map_err(Error::io("create", path))?;
-    file.write_all(&line).map_err(Error::io("write", path))
+    DiskFile::append_to(path)?.write_all(&line).map_err(Error::io("write", path))
 }
 
 /// Lines after the checkpoint's were written by a run that did not get to its next one.
@@ -332,5 +337,5 @@ fn truncate_history(path: &Path, lines: u64) -> Result<()> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let kept: String =
         text.lines().take(usize::try_from(lines).unwrap_or(usize::MAX)).map(|line| format!("{line}\n")).collect();
-    crate::disk::write_atomically(path, kept.as_bytes())
+    write_atomically(path, kept.as_bytes())
 }

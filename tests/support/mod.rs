@@ -2,10 +2,13 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub mod faults;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod parquet;
 pub mod python;
+#[cfg(feature = "torch")]
+pub mod targets;
 pub mod zarr;
 
 use std::{
@@ -199,4 +202,9 @@ pub fn write_dense(rows: &schemas::batch::Expression, genes: usize, out: &mut Ve
     out.clear();
     out.resize(rows.rows() * genes, 0.0);
     rows.for_each(|row, gene, value| out[row * genes + gene] = value);
+}
+
+/// Whether tests that take minutes are wanted: `make test-long` says so.
+pub fn long_tests() -> bool {
+    std::env::var_os("PERTURBINE_LONG_TESTS").is_some()
 }
