@@ -1,6 +1,8 @@
 //! `train`.
 
-use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
+use perturbine::{
+    Atlas, Error, Result, Settings, Training, devices::name_of, flows::profiling::profiled, memory::PeakMemory,
+};
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
@@ -20,8 +22,9 @@ use super::{
 pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     let training = prepare_training(&args, context)?;
     training.check_folder(args.resume)?;
+    let device = name_of(training.device());
     context.show.note(&format!(
-        "training on {} cells for at most {} epochs; `perturbine explain train` shows the plan",
+        "training on {} cells for at most {} epochs, on {device}; `perturbine explain train` shows the plan",
         training.cells(),
         training.epochs()
     ));
@@ -29,7 +32,10 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     allocator::give_back(if training.card().config.train.checkpointing { Freed::All } else { Freed::Large });
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
-    let (trained, report) = training.run(args.resume, on_epoch)?;
+    let (trained, report) = match args.profile.as_deref().zip(context.trace.as_ref()) {
+        Some((path, trace)) => profiled(training, args.resume, on_epoch, path, trace)?,
+        None => training.run(args.resume, on_epoch)?,
+    };
     let card = &trained.card;
     let selection =
         card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
@@ -41,6 +47,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
         "selection": selection,
         "model": trained.folder,
+        "device": device,
         "slow_stage": report.slow_stage(),
     });
     context.show.result(&result, || {

@@ -8,23 +8,23 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
-    batch::Batch,
     checkpoint,
     disk::{ScratchFolder, write_atomically},
     embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
+    model::carried::Carrier,
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
     phase::Phase,
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
-    train::{OnEpoch, Trained, Trainer, TrainerSettings, footprint::training_bytes},
+    train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings, footprint::training_bytes},
     vocabulary::Vocabulary,
 };
 use tch::Device;
 
-use super::{Resources, batches, choosing::choose_genes, completed};
+use super::{Resources, batches_as, choosing::choose_genes, completed};
 use crate::{
     memory::anonymous_bytes,
     runtime::{Pipeline, Plan as Graph, Report},
@@ -147,6 +147,12 @@ impl Training {
         &self.settings.card
     }
 
+    /// Where the network will compute.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.settings.device
+    }
+
     /// Bytes of unpacked blocks that are held beside the edges.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -165,8 +171,10 @@ impl Training {
     /// None that [`Training::prepare`] did not find.
     pub fn graph(&self) -> Result<Graph> {
         let (order, from) = (self.order.clone(), Position::default());
-        let road = road(&self.atlas, self.groups.clone(), &self.settings.card, order, from, &self.resources)?;
-        Ok(road.plan("train"))
+        let settings = &self.settings;
+        // What is only told needs no device.
+        let told = (&settings.card, Device::Cpu);
+        Ok(road(&self.atlas, self.groups.clone(), told, order, from, &self.resources)?.plan("train"))
     }
 
     /// Refuses a folder that holds something else already.
@@ -208,11 +216,11 @@ impl Training {
         self.prepare_folder(folder, resume)?;
         let Self { atlas, groups, order, settings, resources, .. } = self;
         let phases = resources.phases.clone();
-        let card = settings.card.clone();
+        let (card, device) = (settings.card.clone(), settings.device);
         let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
         // A run that had ended is only finished anew: no plan comes after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
-        let run = road(&atlas, groups, &card, order, from, &resources)?.run("train", trainer);
+        let run = road(&atlas, groups, (&card, device), order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
@@ -296,16 +304,22 @@ fn network_bytes(settings: &Settings, atlas: &Atlas, vocabulary: &Vocabulary) ->
     training_bytes(settings, atlas.genes().len(), vocabulary, nonzeros)
 }
 
+/// `order → read → batch`: batches with their labels coded, and carried to the device, if it is another one than the host.
 fn road(
     atlas: &Atlas,
     groups: Groups,
-    card: &Card,
+    (card, device): (&Card, Device),
     order: TrainingOrder,
     from: Position,
     resources: &Resources,
-) -> Result<Pipeline<Batch>> {
+) -> Result<Pipeline<Arrived>> {
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
-    Ok(batches(atlas, order.plans(from), encoder, resources))
+    let genes = i64::try_from(atlas.genes().len()).unwrap_or(i64::MAX);
+    let carrier = (device != Device::Cpu).then(|| Carrier::new(genes, device)).transpose()?;
+    Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
+        let carried = carrier.as_ref().map(|carrier| carrier.carry(&batch)).transpose()?;
+        Ok(Arrived { batch, carried })
+    }))
 }
 
 /// Valid cells that the model has a place for: a perturbation or covariate value none of whose cells trains has none.
