@@ -3,7 +3,7 @@
 use std::fmt;
 
 use schemas::{Error, Result};
-use stages::libtorch;
+use stages::libtorch::{self, DeviceMemory};
 use tch::{Cuda, Device};
 
 /// What a user asks for.
@@ -106,6 +106,27 @@ pub fn name_of(device: Device) -> String {
             None => format!("cuda:{index}"),
         },
         _ => "cpu".to_owned(),
+    }
+}
+
+/// Bytes that libtorch has kept from a GPU at most; none of the processor.
+#[must_use]
+pub fn peak_bytes(device: Device) -> Option<u64> {
+    memory_of(device).map(|memory| memory.kept_peak)
+}
+
+/// Bytes that a GPU has room for still; none of the processor, or of one that is not here.
+#[must_use]
+pub fn free_bytes(device: Device) -> Option<u64> {
+    memory_of(device).map(|memory| memory.free)
+}
+
+fn memory_of(device: Device) -> Option<DeviceMemory> {
+    match device {
+        Device::Cuda(index) if libtorch::load_cuda().is_ok() && Cuda::is_available() => {
+            libtorch::device_memory(index).ok()
+        }
+        _ => None,
     }
 }
 

@@ -22,6 +22,8 @@ pub mod choosing;
 pub mod crossvalidating;
 #[cfg(feature = "torch")]
 pub mod embedding;
+#[cfg(feature = "torch")]
+mod fitting;
 pub mod ingesting;
 #[cfg(feature = "torch")]
 pub mod judging;

@@ -116,9 +116,7 @@ impl Trace {
 
     fn events(&self, base: u64) -> Vec<Value> {
         let (stages, items) = (locked(&self.0.stages), locked(&self.0.items));
-        let named = |what: &str, thread: u64, name: &str| {
-            json!({ "ph": "M", "name": what, "pid": STAGES_PROCESS, "tid": thread, "args": { "name": name } })
-        };
+        let named = |what: &str, thread: u64, name: &str| json!({ "ph": "M", "name": what, "pid": STAGES_PROCESS, "tid": thread, "args": { "name": name } });
         let mut events = vec![named("process_name", 0, "stages")];
         for item in items.iter() {
             let name = stages.get(item.stage).map_or("", String::as_str);
@@ -177,8 +175,7 @@ impl Subscriber for Trace {
     fn exit(&self, span: &Id) {
         HERE.with_borrow_mut(|here| match span.into_u64() {
             ITEM_ID => {
-                let thread =
-                    *here.thread.get_or_insert_with(|| 1 + self.0.threads.fetch_add(1, Ordering::Relaxed));
+                let thread = *here.thread.get_or_insert_with(|| 1 + self.0.threads.fetch_add(1, Ordering::Relaxed));
                 if let (Some(begun), Some(stage)) = (here.begun.pop(), here.stages.last()) {
                     locked(&self.0.items).push(Item { stage: *stage, thread, begun, ended: self.now() });
                 }

@@ -86,7 +86,10 @@ fn in_float32_it_stays_as_close_as_rounding_lets_it() {
         first.told.retain(|(name, _)| name.ends_with(" of step 0"));
         for (name, found) in first.told {
             let (_, expected) = expected.told.iter().find(|(known, _)| *known == name).expect("it was told");
-            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1e-3), "{settings}: {name} is {found}, not {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-4 * expected.abs().max(1e-3),
+                "{settings}: {name} is {found}, not {expected}"
+            );
         }
     }
 }
@@ -109,7 +112,9 @@ fn batches_that_several_threads_carry_arrive_as_they_were() {
     let carried: Vec<Vec<Carried>> = thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
             .map(|_| {
-                scope.spawn(|| (0..50).map(|step| carrier.carry(&batch(cells(step))).expect("memory")).collect::<Vec<_>>())
+                scope.spawn(|| {
+                    (0..50).map(|step| carrier.carry(&batch(cells(step))).expect("memory")).collect::<Vec<_>>()
+                })
             })
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()

@@ -1,8 +1,6 @@
 //! `train`.
 
-use perturbine::{
-    Atlas, Error, Result, Settings, Training, devices::name_of, flows::profiling::profiled, memory::PeakMemory,
-};
+use perturbine::{Atlas, Error, Result, Settings, Training, devices, flows::profiling::profiled, memory::PeakMemory};
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
@@ -10,6 +8,7 @@ use stages::{
     split::Split,
     train::{EpochReport, OnEpoch},
 };
+use tch::Device;
 
 use super::{
     Context,
@@ -20,9 +19,10 @@ use super::{
 };
 
 pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
-    let training = prepare_training(&args, context)?;
+    let training = prepare_training(&args, device(&args.device)?, context)?;
     training.check_folder(args.resume)?;
-    let device = name_of(training.device());
+    let on = training.device();
+    let device = devices::name_of(on);
     context.show.note(&format!(
         "training on {} cells for at most {} epochs, on {device}; `perturbine explain train` shows the plan",
         training.cells(),
@@ -39,7 +39,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     let card = &trained.card;
     let selection =
         card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
-    let result = json!({
+    let mut result = json!({
         "epochs": card.epochs,
         "best_epoch": card.best.map(|best| best.epoch),
         "cells_per_second": trained.cells_per_second,
@@ -50,6 +50,9 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         "device": device,
         "slow_stage": report.slow_stage(),
     });
+    if let Some(bytes) = devices::peak_bytes(on) {
+        result["peak_device_bytes"] = bytes.into();
+    }
     context.show.result(&result, || {
         let best = card.best.map_or("the last epoch's weights are kept".to_owned(), |best| {
             format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, best.monitor.name(), best.value)
@@ -64,7 +67,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     })
 }
 
-pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
+pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Context) -> Result<Training> {
     let mut settings = settings(&args.settings, args.seed)?;
     let finds_batch_size = settings.train.batch_size == 0;
     if finds_batch_size && args.resume {
@@ -72,14 +75,14 @@ pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Tr
     }
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
-    let training =
-        Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())?;
+    let training = Training::prepare(&atlas, split, &settings, &args.out, device, context.resources.clone())?;
     if settings.data.genes != GeneChoice::All {
         context.show.note(&training.card().gene_selection.to_string());
     }
     if finds_batch_size {
         let chosen = training.card().config.train.batch_size;
-        context.show.note(&format!("batches of {chosen} cells: what is held then stays within --memory"));
+        let within = if device == Device::Cpu { "--memory" } else { "--memory and the GPU's" };
+        context.show.note(&format!("batches of {chosen} cells: what is held then stays within {within}"));
     }
     Ok(training)
 }

@@ -19,16 +19,18 @@ use stages::{
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
-    train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings, footprint::training_bytes},
+    train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings},
     vocabulary::Vocabulary,
 };
 use tch::Device;
 
-use super::{Resources, batches_as, choosing::choose_genes, completed};
-use crate::{
-    memory::anonymous_bytes,
-    runtime::{Pipeline, Plan as Graph, Report},
+use super::{
+    Resources, batches_as,
+    choosing::choose_genes,
+    completed,
+    fitting::{network_bytes, with_largest_batches},
 };
+use crate::runtime::{Pipeline, Plan as Graph, Report};
 
 /// The file in a model's folder that holds what its pipeline measured.
 pub const PIPELINE_REPORT: &str = "pipeline.json";
@@ -77,7 +79,7 @@ impl Training {
         let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
         let atlas = &atlas;
         if plan.train.batch_size == 0 {
-            plan = with_largest_batches(plan, atlas, &vocabulary, &resources)?;
+            plan = with_largest_batches(plan, atlas, &vocabulary, device, &resources)?;
         }
         let order = OrderSettings::new(plan.seed, size(plan.train.batch_size), size(plan.train.window));
         let sampling = match plan.train.sampling {
@@ -159,10 +161,11 @@ impl Training {
         self.resources.held_bytes(&self.atlas)
     }
 
-    /// Bytes that network and steps take at most.
+    /// Bytes that network and steps take at most, where they are computed.
     #[must_use]
     pub fn network_bytes(&self) -> usize {
-        network_bytes(&self.settings.plan, &self.atlas, &self.settings.card.vocabulary)
+        let TrainerSettings { plan, card, device, .. } = &self.settings;
+        network_bytes(plan, &self.atlas, &card.vocabulary, *device, &self.resources)
     }
 
     /// The graph that will run.
@@ -260,48 +263,6 @@ impl Training {
         write_atomically(&genes, names.as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
-}
-
-/// Batches are not made larger than this without being told to.
-const LARGEST_BATCH: u32 = 8192;
-/// Edges of the road of training.
-const EDGES: usize = 2;
-
-/// The plan with the largest batches, a power of two, with which all that is held stays within the memory: what waits on edges, unpacked
-/// blocks, the network and its steps, and what the process holds already.
-fn with_largest_batches(
-    plan: config::Plan,
-    atlas: &Atlas,
-    vocabulary: &Vocabulary,
-    resources: &Resources,
-) -> Result<config::Plan> {
-    let floor = usize::try_from(anonymous_bytes().unwrap_or(0)).unwrap_or(usize::MAX);
-    let edges = EDGES * resources.edge_beside_blocks(atlas).bytes;
-    let beside = edges + resources.held_bytes(atlas) + floor;
-    let mut sizes = std::iter::successors(Some(LARGEST_BATCH), |size| (2 < *size).then_some(size / 2));
-    let mut needed = 0;
-    let found = sizes.find_map(|size| {
-        let plan = plan.clone().with_batch_size(size);
-        needed = beside + network_bytes(&plan, atlas, vocabulary);
-        (needed <= resources.memory).then_some(plan)
-    });
-    found.ok_or_else(|| {
-        let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
-        Error::usage(
-            format!(
-                "no batch fits into {} MiB: the smallest takes {} MiB with everything beside it",
-                resources.memory >> 20,
-                mebibytes(needed)
-            ),
-            "give more with --memory, as in --memory 2GiB, or name a --batch-size",
-        )
-    })
-}
-
-fn network_bytes(settings: &Settings, atlas: &Atlas, vocabulary: &Vocabulary) -> usize {
-    let manifest = atlas.manifest();
-    let nonzeros = usize::try_from(manifest.nonzeros / manifest.cells.max(1)).unwrap_or(usize::MAX);
-    training_bytes(settings, atlas.genes().len(), vocabulary, nonzeros)
 }
 
 /// `order → read → batch`: batches with their labels coded, and carried to the device, if it is another one than the host.

@@ -101,6 +101,31 @@ pub fn batch(range: Range<usize>) -> Batch {
     Batch { plan, labels, expression: Pool::default().take(|| expression) }
 }
 
+/// Cells of any number of genes, with so many non-zeros each.
+pub fn wide_batch(cells: usize, genes: u32, nonzeros: usize) -> Batch {
+    let Batch { plan, mut labels, .. } = batch(0..1);
+    let mut expression =
+        Expression { row_pointers: vec![0], genes: Genes::U16(Vec::new()), values: Values::U16(Vec::new()) };
+    let (mut ids, mut values) = (Vec::new(), Vec::new());
+    for cell in 0..cells {
+        for at in 0..nonzeros {
+            ids.push(u16::try_from(at * genes as usize / nonzeros).expect("few genes"));
+            values.push(u16::try_from(1 + (at + cell) % 5).expect("a small count"));
+        }
+        expression.row_pointers.push(u32::try_from(ids.len()).expect("few entries"));
+    }
+    (expression.genes, expression.values) = (Genes::U16(ids), Values::U16(values));
+    let pointers: Vec<u32> = (0..=u32::try_from(cells).expect("few cells")).collect();
+    labels.perturbations = CsMatI::new((cells, 4), pointers, vec![2; cells], vec![1.0; cells]);
+    labels.combinations = (0..cells).map(|cell| u32::try_from(cell % 3).expect("three")).collect();
+    labels.covariates = vec![(0..cells).map(|cell| u32::try_from(cell % 2).expect("two")).collect()];
+    labels.groups = vec![0; cells];
+    let at = |at: u64| CellIndex(at);
+    let cells: Vec<CellIndex> = (0..cells as u64).map(at).collect();
+    let rows = cells.iter().map(|cell| RowIndex(cell.0)).collect();
+    Batch { plan: BatchPlan { cells, rows, ..plan }, labels, expression: Pool::default().take(|| expression) }
+}
+
 /// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so by turns.
 static GENERATOR: Mutex<()> = Mutex::new(());
 

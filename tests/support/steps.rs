@@ -52,8 +52,9 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
         let input = Input::new(&batch(cells(step)), i64::from(GENES), kind, device);
         let losses = Plain.step(&mut run.learner, &input, &Draws::default(), schedule(plan, step));
-        run.told
-            .extend(losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))));
+        run.told.extend(
+            losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
+        );
     }
     run
 }
@@ -68,11 +69,11 @@ pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     for step in 0..STEPS {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
         let mut carried = carrier.carry(&batch(cells(step))).expect("memory");
-        let losses = engine
-            .step_on(&mut run.learner, &mut carried, &Draws::default(), schedule(plan, step))
-            .expect("a step");
-        run.told
-            .extend(losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))));
+        let losses =
+            engine.step_on(&mut run.learner, &mut carried, &Draws::default(), schedule(plan, step)).expect("a step");
+        run.told.extend(
+            losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
+        );
     }
     run.graphs = engine.graphs();
     run

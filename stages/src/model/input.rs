@@ -109,13 +109,7 @@ impl Cells {
     }
 
     /// Rows by their parts, with zeros among the non-zeros of the last one.
-    pub(super) fn padded(
-        shape: [i64; 2],
-        pointers: Tensor,
-        genes: Tensor,
-        values: Tensor,
-        library: Tensor,
-    ) -> Self {
+    pub(super) fn padded(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
         Self { padded: true, ..Self::of_rows(shape, pointers, genes, values, library) }
     }
 

@@ -23,6 +23,7 @@ pub mod decoder;
 pub mod draws;
 pub mod encoder;
 pub(crate) mod expected;
+mod few_passes;
 pub mod fused;
 mod gradients;
 pub mod input;

@@ -262,7 +262,8 @@ mod tests {
     use super::*;
 
     fn labels() -> Labels {
-        let perturbations = CsMatI::<f32, u32>::new((3, 5), vec![0, 1, 3, 4], vec![2, 3, 4, 1], vec![0.5, 1.5, 2.5, 1.0]);
+        let perturbations =
+            CsMatI::<f32, u32>::new((3, 5), vec![0, 1, 3, 4], vec![2, 3, 4, 1], vec![0.5, 1.5, 2.5, 1.0]);
         Labels {
             perturbations,
             combinations: vec![1, 2, 0],
@@ -306,7 +307,10 @@ mod tests {
     fn there_is_room_for_an_eighth_more_at_most() {
         for entries in [0, 1, 1024, 1025, 100_000, 3_000_000, (1 << 21) + 1] {
             let room = room(entries);
-            assert!(entries <= room && room <= (entries + entries / 8).max(entries + SMALLEST_STEP), "{entries}: {room}");
+            assert!(
+                entries <= room && room <= (entries + entries / 8).max(entries + SMALLEST_STEP),
+                "{entries}: {room}"
+            );
         }
     }
 }

@@ -14,12 +14,13 @@ use tch::{Device, Kind, Tensor};
 use super::{
     carried::Carried,
     draws::Draws,
+    few_passes::FewPasses,
     input::Input,
     parcel::Layout,
     schedule::Schedule,
-    step::{Engine, Learner, Plain, StepLosses},
+    step::{Engine, Learner, StepLosses, turns},
 };
-use crate::libtorch::{Graph, Stream, lacks_graphs, synchronise};
+use crate::libtorch::{Graph, Stream, empty_cache, lacks_graphs, synchronise};
 
 /// Steps of a kind that are computed before one is noted: they make what libtorch makes when it is first asked.
 const BEFORE_NOTED: u32 = 3;
@@ -123,7 +124,7 @@ impl Drop for Replayed {
 impl Engine for Replayed {
     fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
         learner.set_on_device(schedule);
-        Plain.step(learner, input, draws, schedule)
+        turns(&FewPasses, learner, input, draws, schedule)
     }
 
     fn step_on(
@@ -155,7 +156,7 @@ impl Memory {
         let layout = work.layout.clone();
         let mut compute = || {
             let input = layout.input(place, kind);
-            Plain.step(learner, &input, &Draws::default(), schedule)
+            turns(&FewPasses, learner, &input, &Draws::default(), schedule)
         };
         let times = match self.known.get(&work) {
             Some(Known::Noted(graph, losses)) => {
@@ -174,6 +175,10 @@ impl Memory {
             Known::Noted(graph, _) => Some(graph),
             Known::Done(_) => None,
         });
+        if like.is_none() {
+            // A graph's memory is its own: what steps before it took would be kept beside it for nothing.
+            empty_cache()?;
+        }
         match Graph::note(like, || Ok(compute())) {
             Ok((graph, losses)) => {
                 graph.replay()?;
