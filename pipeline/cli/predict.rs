@@ -4,6 +4,7 @@ use std::path::Path;
 
 use perturbine::{
     Atlas, Error, Model, Prediction, Query, Request, Result,
+    devices::peak_bytes,
     flows::{
         Progress,
         predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
@@ -17,6 +18,7 @@ use stages::{
     query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     split::{Part, Split},
 };
+use tch::Device;
 
 use super::{
     Context,
@@ -46,7 +48,8 @@ pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> 
 fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let output = output_of(args);
     let options = args.writing.options(args.out.as_deref())?;
-    let prediction = prepare_prediction(args, context)?;
+    let on = device(&args.device)?;
+    let prediction = prepare_prediction(args, on, context)?;
     let skipped = prediction.jobs().skipped.clone();
     let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();
     for skipped in &skipped {
@@ -102,12 +105,15 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     let rate = predicted as f64 / started.elapsed().as_secs_f64();
-    let told = json!({
+    let mut told = json!({
         "cells_per_second": rate,
         "peak_memory_bytes": peak.bytes(),
         "skipped": skipped,
         "missing_genes": missing_genes,
     });
+    if let Some(bytes) = peak_bytes(on) {
+        told["peak_device_bytes"] = bytes.into();
+    }
     show_published(&published, out, told, &format!(", {rate:.0} cells/s"), context)
 }
 
@@ -135,8 +141,8 @@ pub(super) fn output_of(args: &PredictArgs) -> Output {
     }
 }
 
-pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Result<Prediction> {
-    let model = Model::load(&args.model, device(&args.device)?)?;
+pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &Context) -> Result<Prediction> {
+    let model = Model::load(&args.model, device)?;
     let atlas = seen_by(&model, &context.open_data(&args.atlas, None)?, args.missing_genes, context)?;
     let split = match &args.split {
         Some(name) => Some(Split::read(&atlas, name)?),

@@ -37,6 +37,8 @@ pub mod judge;
 mod kept;
 #[cfg(feature = "torch")]
 mod kernels;
+#[cfg(feature = "torch")]
+pub mod libtorch;
 pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use schemas::{
-    Error, Result,
+    ByteSize, Error, Result,
     batch::Role,
     config::{Monitor, Plan},
 };
@@ -33,6 +33,7 @@ use crate::{
     groups::Groups,
     model::{
         average::Average,
+        carried::Carried,
         schedule::Schedule,
         step::{Engine, Learner},
     },
@@ -87,6 +88,21 @@ pub struct Trained {
 /// Is told of every epoch.
 pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 
+/// A batch as it comes to be learned from.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The batch.
+    pub batch: Batch,
+    /// Its tensors, where they were carried to the device ahead of need.
+    pub carried: Option<Carried>,
+}
+
+impl ByteSize for Arrived {
+    fn byte_size(&self) -> usize {
+        self.batch.byte_size() + self.carried.as_ref().map_or(0, ByteSize::byte_size)
+    }
+}
+
 /// Trains a model.
 pub struct Trainer {
     settings: TrainerSettings,
@@ -96,7 +112,7 @@ pub struct Trainer {
     average: Option<Average>,
     validation: Validation,
     /// Batches of a step that is not complete yet.
-    gathered: Vec<Batch>,
+    gathered: Vec<Arrived>,
     progress: Progress,
     best: BTreeMap<String, Tensor>,
     sums: Sums,
@@ -134,7 +150,7 @@ impl Trainer {
         if let Some(table) = embeddings {
             learner.network.fill_embeddings(table, &card.vocabulary);
         }
-        let engine = engine(&learner)?;
+        let engine = engine(&mut learner)?;
         let mut average = Average::new(plan, &learner.network, &card.vocabulary);
         let validation = Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device);
         let mut progress = Progress {
@@ -267,16 +283,17 @@ impl Trainer {
 }
 
 impl Sink for Trainer {
-    type In = Batch;
+    type In = Arrived;
     type Summary = Trained;
 
-    fn push(&mut self, batch: Batch) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, arrived: Arrived) -> Result<ControlFlow<()>, BoxError> {
         let came = self.times.batch_comes();
-        let (epoch, last) = (batch.plan.epoch, batch.plan.last);
-        let flow = match batch.plan.role {
+        let plan = &arrived.batch.plan;
+        let (epoch, last) = (plan.epoch, plan.last);
+        let flow = match plan.role {
             Role::Train => {
                 self.settings.phases.enter(Phase::Epoch);
-                self.gathered.push(batch);
+                self.gathered.push(arrived);
                 if last || self.batches_a_step() <= self.gathered.len() as u64 {
                     self.step()?;
                 }
@@ -284,7 +301,8 @@ impl Sink for Trainer {
             }
             Role::Valid | Role::Source => {
                 self.settings.phases.enter(Phase::Validation);
-                let input = self.input(&batch);
+                let Arrived { batch, carried } = arrived;
+                let input = self.input_of(&batch, carried)?;
                 let averaged = self.average.as_ref().and_then(Average::network);
                 self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);
                 if last {

@@ -48,6 +48,9 @@ pub(crate) struct TrainArgs {
     /// Take up the newest checkpoint of the model's folder
     #[arg(long)]
     pub(in crate::cli) resume: bool,
+    /// Write what happened when, for the viewers of Chrome's traces: stages throughout, libtorch and the device in two epochs
+    #[arg(long, value_name = "FILE.json")]
+    pub(in crate::cli) profile: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) keys: KeyArgs,
     #[command(flatten)]

@@ -182,6 +182,14 @@ impl Decoder {
         }
     }
 
+    /// The layer that makes the logits of negative binomials without excess zeros, and the logarithm of their inverse dispersion.
+    pub(super) fn negative_binomial(&self) -> Option<(&Linear, &Tensor)> {
+        match self {
+            Self::Counts { scale, dispersion, zeros: None, .. } => Some((scale, dispersion)),
+            Self::Counts { .. } | Self::Normal { .. } => None,
+        }
+    }
+
     /// What is learned in that.
     pub(super) fn last_parameters(&self) -> Vec<&Tensor> {
         match self {
