@@ -1,6 +1,7 @@
 //! `… → predict → gather → encode ×N → write`: predictions become files; or `… → round ×N → write`: an `.h5ad`.
 
 mod h5ad;
+mod size;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -22,6 +23,7 @@ use stages::{
     },
 };
 
+pub use self::size::Size;
 use super::{
     Progress, Resources, completed,
     predicting::{Output, Prediction},
@@ -32,10 +34,6 @@ use crate::runtime::{Capacity, Pipeline, Plan, Report};
 const SHARES: usize = 12;
 const SHARES_BEFORE: usize = 8;
 const SHARES_ENCODED: usize = 3;
-
-/// Bytes of a file by those of its values: measured on expected counts, whose high bits repeat and whose low bits are noise.
-const STORED_PERCENT: u64 = 80;
-const STORED_PERCENT_BFLOAT16: u64 = 35;
 
 /// In what predictions are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -77,28 +75,6 @@ impl Default for WriteOptions {
     }
 }
 
-/// How much predictions will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Rows, over all shards.
-    pub rows: u64,
-    /// Bytes of their values, uncompressed.
-    pub value_bytes: u64,
-    /// Bytes of the files, roughly.
-    pub file_bytes: u64,
-    /// Files that come out, or folders' worth of them where there are partitions.
-    pub parts: usize,
-}
-
-impl Size {
-    /// Files that come out of predictions that go to `out`, partitions left aside.
-    #[must_use]
-    pub fn files(&self, out: Option<&Path>) -> usize {
-        let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
-        if single { 1 } else { self.parts }
-    }
-}
-
 /// What came of predictions that were written.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -123,6 +99,7 @@ impl Prediction {
     /// Those of [`Prediction::write`], and options that contradict each other or the output.
     pub fn publish(self, output: Output, out: &Path, options: &WriteOptions) -> Result<Written> {
         self.check(output, options)?;
+        self.check_room(output, out, options)?;
         self.resources.phases.enter(Phase::Predicting);
         let again = match options.shard {
             Some(_) => "run the same command again: what is whole of other shards stays",
@@ -150,26 +127,6 @@ impl Prediction {
         self
     }
 
-    /// How much will be written.
-    ///
-    /// # Errors
-    /// A column to partition by that there is not.
-    pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
-        let parts = self.parts(output, options)?;
-        let schema = self.schema(output);
-        let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
-        if options.format == (Format::H5ad { with_controls: true }) {
-            rows += stages::publish::controls::control_cells(&self.atlas, self.contexts()).count() as u64;
-        }
-        let value_bytes = rows * row_bytes(&schema);
-        let percent = match (options.format, options.files.precision) {
-            (Format::H5ad { .. }, _) => 100,
-            (Format::Parquet, Precision::Single) => STORED_PERCENT,
-            (Format::Parquet, Precision::Bfloat16) => STORED_PERCENT_BFLOAT16,
-        };
-        Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len() })
-    }
-
     /// How many cells this run predicts, each counted for every target: of a shard, its share.
     ///
     /// # Errors
@@ -194,29 +151,6 @@ impl Prediction {
         let (selected, layout) = self.layout(output, options, false, &schema)?;
         let held = before_files(&selected.resources).held_bytes(&selected.atlas);
         Ok((selected.encoded(output, layout)?.plan("write"), held))
-    }
-
-    fn check(&self, output: Output, options: &WriteOptions) -> Result<()> {
-        if let Format::H5ad { .. } = options.format {
-            if options.shard.is_some() {
-                return Err(Error::usage("an .h5ad file can't be written in shards", "leave --format parquet"));
-            }
-            if !options.files.partition_by.is_empty() {
-                return Err(Error::usage("an .h5ad file has no partitions", "leave --format parquet"));
-            }
-        }
-        let size = self.size(output, options)?;
-        let most = match (options.format, options.files.precision) {
-            (Format::Parquet, Precision::Bfloat16) => size.value_bytes / 2,
-            _ => size.value_bytes,
-        };
-        match options.max_bytes {
-            Some(allowed) if allowed < most => Err(Error::usage(
-                format!("{} rows would take up to {most} bytes, and --max-bytes allows {allowed}", size.rows),
-                "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run tells the size",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// The parts of the whole plan: a function of model, atlas, query and output alone.
