@@ -106,7 +106,8 @@ fn files_that_were_changed_at_random_are_read_or_refused() {
         let mut refused = 0;
         let seeds: Vec<&Vec<u8>> = corpus.values().collect();
         for change in 0..mutations(target) {
-            let bytes = mutated(&mut random, seeds.choose(&mut random).unwrap());
+            let seed = *seeds.choose(&mut random).unwrap();
+            let bytes = mutated(&mut random, seed);
             refused += usize::from(in_a_moment(target, &bytes, &ground, &format!("change {change}")));
         }
         assert!(0 < refused, "{target}: nothing of all that was refused");

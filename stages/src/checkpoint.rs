@@ -25,7 +25,7 @@ const WEIGHTS: &str = "state.safetensors";
 const STATE: &str = "state.json";
 const BEST_PREFIX: &str = "best.";
 /// Older checkpoints are kept in case the newest turns out damaged.
-const KEPT: usize = 2;
+pub(crate) const KEPT: usize = 2;
 
 /// The best epoch so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -60,6 +60,12 @@ impl Shard {
         Self::new(number(index)?, of)
     }
 
+    /// Of how many it is one.
+    #[must_use]
+    pub fn of(self) -> usize {
+        self.of
+    }
+
     /// Whether a part of the plan is this shard's.
     #[must_use]
     pub fn has(self, part: usize) -> bool {
