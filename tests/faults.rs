@@ -34,7 +34,7 @@ use stages::{
 use tch::Device;
 
 use self::support::{
-    Home, TINY,
+    Home, TINY, counted,
     faults::{Tree, in_the_making, same, some_of, tree, visible},
     says, simulator,
 };
@@ -45,12 +45,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type Work = Box<dyn Fn(&Home, bool) -> Result<()>>;
+
 /// Work that writes, and what it writes.
 struct Job {
     name: &'static str,
     out: &'static str,
     /// Does the work, for the first time or again.
-    work: Box<dyn Fn(&Home, bool) -> Result<()>>,
+    work: Work,
     /// Whether what is half is taken up.
     resumes: bool,
 }
@@ -159,6 +161,7 @@ impl Job {
         let before = visible(home);
         let (wanted, calls) = self.undisturbed(home);
         assert!(10 < calls, "{calls} calls are no test");
+        counted(&format!("{}: {} of {calls} calls, each {faults:?}", self.name, some_of(calls, most).len()));
         for fault in faults {
             for at in some_of(calls, most) {
                 let about = format!("{}, {fault} at call {at} of {calls}", self.name);

@@ -18,7 +18,7 @@ use crate::{
     disk::{StagedFolder, checksum_of, discard, write_atomically},
     model::parameters::{read_safetensors, write_safetensors},
     order::Position,
-    sealed::{sealed, unsealed},
+    sealed::{read_sealed, sealed},
 };
 
 const WEIGHTS: &str = "state.safetensors";
@@ -130,8 +130,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, Error)>> {
 
 fn read(path: &Path) -> Result<Checkpoint> {
     let (weights, state) = (path.join(WEIGHTS), path.join(STATE));
-    let text = fs::read_to_string(&state).map_err(Error::io("read", &state))?;
-    let stored: Stored = unsealed(&text, &state)?;
+    let stored: Stored = read_sealed(&state)?;
     if checksum_of(&weights)?.checksum != stored.weights_checksum {
         return Err(Error::damaged(weights, "its checksum is not the one in state.json"));
     }
