@@ -316,23 +316,17 @@ fn unsynced(calls: &[String]) -> Vec<String> {
                 gone.insert(path);
             }
             "rename" => {
-                let lost = dirty.iter().filter(|file| file.starts_with(path));
-                wrong.extend(
-                    lost.map(|file| format!("{} is renamed before {} is synced", path.display(), file.display())),
-                );
-                // A shard's file goes from its own folder to that of all.
-                let text = path.to_string_lossy();
-                let moved = text.split_once("/writing/").map(|(plan, _)| format!("{plan}/data/file"));
-                let path = moved.as_deref().map_or(path, Path::new);
-                let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-                let named = |call: &String| {
-                    let synced = call.strip_prefix("sync-folder ").map(Path::new);
-                    synced.is_some_and(|synced| folder.starts_with(synced) || synced == folder)
-                };
+                let (from, to) = path.to_str().unwrap().split_once(" -> ").unwrap();
+                let lost = dirty.iter().filter(|file| file.starts_with(from));
+                wrong.extend(lost.map(|file| format!("{from} is renamed before {} is synced", file.display())));
+                let (to, folder) = (Path::new(to), Path::new(to).parent().unwrap());
+                let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+                let synced =
+                    |call: &String| call.strip_prefix("sync-folder ").is_some_and(|path| Path::new(path) == folder);
                 // Of what is only put aside to be removed, nothing is relied on.
-                let removed = calls[at..].iter().any(|call| call.starts_with("remove ") && call.contains(".tmp-"));
-                if !removed && !calls[at..].iter().any(named) {
-                    wrong.push(format!("the folder of {} is not synced after its rename", path.display()));
+                let aside = to.file_name().unwrap().to_string_lossy().contains(".tmp-");
+                if !aside && !calls[at..].iter().any(synced) {
+                    wrong.push(format!("the folder of {} is not synced after its rename", to.display()));
                 }
             }
             _ => {}

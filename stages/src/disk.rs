@@ -245,7 +245,7 @@ pub fn create_folders(path: &Path) -> Result<()> {
 /// # Errors
 /// A name that can't be given.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    faults::before(Call::Rename, from).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
+    faults::before_rename(from, to).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
 }
 
 /// Removes a file, or a folder with all that is in it.

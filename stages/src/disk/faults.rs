@@ -115,10 +115,10 @@ impl Plan {
     }
 
     /// Counts a call; the fault that is due at it.
-    fn next(&self, call: Call, path: &Path) -> Option<Fault> {
+    fn next(&self, call: Call, path: impl fmt::Display) -> Option<Fault> {
         let call_number = 1 + self.calls.fetch_add(1, Ordering::Relaxed);
         if let Some(log) = &self.log {
-            let line = format!("{} {call} {}\n", std::process::id(), path.display());
+            let line = format!("{} {call} {path}\n", std::process::id());
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             // A log that can't be written is missed by whoever reads it.
             let _ = log.write_all(line.as_bytes());
@@ -131,6 +131,16 @@ impl Plan {
             _ => at == call_number,
         };
         due.then_some(fault)
+    }
+
+    /// Counts a call that is no write; an error, if one is due.
+    fn due(&self, call: Call, path: impl fmt::Display) -> io::Result<()> {
+        match self.next(call, path) {
+            Some(Fault::Kill) => kill(),
+            Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Broken | Fault::Dead) => Err(broken()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the call before this one failed already.
@@ -204,13 +214,15 @@ impl Drop for Injected {
 /// # Errors
 /// The fault that is due.
 pub(super) fn before(call: Call, path: &Path) -> io::Result<()> {
-    let Some(plan) = plan() else { return Ok(()) };
-    match plan.next(call, path) {
-        Some(Fault::Kill) => kill(),
-        Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
-        Some(Fault::Broken | Fault::Dead) => Err(broken()),
-        _ => Ok(()),
-    }
+    plan().map_or(Ok(()), |plan| plan.due(call, path.display()))
+}
+
+/// The same of a rename, which the log tells as `rename FROM -> TO`.
+///
+/// # Errors
+/// The fault that is due.
+pub(super) fn before_rename(from: &Path, to: &Path) -> io::Result<()> {
+    plan().map_or(Ok(()), |plan| plan.due(Call::Rename, format_args!("{} -> {}", from.display(), to.display())))
 }
 
 /// Writes bytes by way of `write`, or as much of them as the fault that is due lets through.
@@ -220,7 +232,7 @@ pub(super) fn before(call: Call, path: &Path) -> io::Result<()> {
 pub(super) fn write(path: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
     let Some(plan) = plan() else { return write(bytes) };
     let half = &bytes[..bytes.len().div_ceil(2)];
-    match plan.next(Call::Write, path) {
+    match plan.next(Call::Write, path.display()) {
         Some(Fault::Kill) => {
             write(half)?;
             kill()
