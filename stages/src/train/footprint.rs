@@ -93,8 +93,8 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
     let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
     let rounded = if train.precision == Precision::Bf16 { DEVICE_ROUNDED } else { 0 };
     let layers = |width: u32, layers: u32| wide(width) * wide(layers) * DEVICE_LAYER;
-    let activations = layers(model.n_hidden_encoder, model.n_layers_encoder)
-        + layers(model.n_hidden_decoder, model.n_layers_decoder);
+    let activations =
+        layers(model.n_hidden_encoder, model.n_layers_encoder) + layers(model.n_hidden_decoder, model.n_layers_decoder);
     let gradients = 4 * weights(settings, genes, vocabulary, outputs(settings));
     let likelihood = cells * ((4 * (dense + mixed) - rounded) * genes + of_non_zero * nonzeros + 4 * activations);
     likelihood.max(2 * gradients)
