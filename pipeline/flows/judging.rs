@@ -160,10 +160,11 @@ fn model_means(
     anchor: Anchor,
     resources: &Resources,
 ) -> Result<Vec<ModelProfiles>> {
-    let readout = match scale {
-        Scale::Log1p => Readout::Log1p,
-        Scale::Pseudobulk => Readout::Scaled(TARGET_SUM),
-        Scale::Values => Readout::Expected,
+    let readout = match (scale, anchor) {
+        (Scale::Log1p, Anchor::Anchored) => Readout::CountedLog1p,
+        (Scale::Log1p, Anchor::Raw) => Readout::Log1p,
+        (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
+        (Scale::Values, _) => Readout::Expected,
     };
     let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), readout);
     let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: Vec::new(), profiles: Vec::new() };

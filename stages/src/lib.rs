@@ -37,6 +37,8 @@ pub mod judge;
 mod kept;
 #[cfg(feature = "torch")]
 mod kernels;
+#[cfg(feature = "torch")]
+pub mod mean_expression;
 pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]
@@ -63,6 +65,7 @@ pub mod sampled;
 pub mod saved;
 mod simd;
 pub mod simulate;
+mod solve;
 pub mod split;
 pub mod stage;
 #[cfg(feature = "torch")]

@@ -216,6 +216,14 @@ impl Vocabulary {
         known && self.parts(atlas, group.condition).is_some()
     }
 
+    /// Codes and doses of a group's perturbations, and the codes of its covariates; none where the model has no place for them.
+    #[must_use]
+    pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<(Vec<(u32, f64)>, Vec<u32>)> {
+        let values = atlas.covariate_values(&group.covariates);
+        let codes = values.iter().zip(&self.covariates).map(|(value, covariate)| covariate.code(value));
+        Some((self.parts(atlas, group.condition)?, codes.collect::<Option<_>>()?))
+    }
+
     /// Codes and doses of a condition of an atlas, by ascending code; control is its own entry at dose 1. `None` if a
     /// perturbation was not trained on.
     #[must_use]

@@ -10,7 +10,7 @@
 //!
 //! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
 //! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
-//! [`accumulate`] a step on several batches, [`average`] what weights are on average, [`input`] how a batch becomes tensors. Operations on
+//! [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from, [`input`] how a batch becomes tensors. Operations on
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
 pub mod accumulate;
@@ -30,6 +30,7 @@ mod mixing;
 pub mod moments;
 pub mod neighbours;
 pub mod network;
+pub mod offset;
 pub mod optimiser;
 pub mod parameters;
 mod perturbations;

@@ -58,9 +58,9 @@ impl Stage for PredictCells {
         let library = self.reading.library(&cells.library);
         let draws = basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index));
         for target in &self.jobs[batch.plan.epoch as usize].targets {
-            let added = Added::of(network, target).all();
+            let added = Added::of(network, target);
             let of_draw = |basal: &Tensor| {
-                let output = network.decode(&(basal + &added), &library, Mode::Eval);
+                let output = network.decode(&(basal + added.all()), added.offset.as_ref(), &library, Mode::Eval);
                 self.reading.of(&output.mean(), &library)
             };
             let sum =

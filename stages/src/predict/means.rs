@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Reading,
+    counted::CountedLog,
     latent::{Added, TrainedLatents, basal},
     to_vec,
 };
@@ -56,6 +57,7 @@ pub struct PredictMeans {
     jobs: Arc<Vec<Job>>,
     reading: Reading,
     trained: TrainedLatents,
+    counted: Option<CountedLog>,
     under_way: Option<UnderWay>,
 }
 
@@ -80,7 +82,10 @@ impl PredictMeans {
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
-        Self { model, jobs, reading: reading.into(), trained, under_way: None }
+        let reading = reading.into();
+        let device = model.network.parameters.device();
+        let counted = (reading.readout == Readout::CountedLog1p).then(|| CountedLog::new(device));
+        Self { model, jobs, reading, trained, counted, under_way: None }
     }
 
     fn add(&mut self, batch: &Rows) {
@@ -96,7 +101,7 @@ impl PredictMeans {
         job.control += over_cells(&self.reading.of(&control, &library));
         for basal in basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index)) {
             job.decoded += batch.plan.cells.len() as u64;
-            job.decode(network, &basal, &library, &self.reading);
+            job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
     }
 
@@ -151,17 +156,26 @@ impl UnderWay {
     }
 
     /// Decodes cells with these basal latents under every target.
-    fn decode(&mut self, network: &Network, basal: &Tensor, library: &Tensor, reading: &Reading) {
+    fn decode(
+        &mut self,
+        network: &Network,
+        basal: &Tensor,
+        library: &Tensor,
+        (reading, counted): (&Reading, Option<&CountedLog>),
+    ) {
         for (row, added) in (0_i64..).zip(&self.added) {
-            let latent = basal + added.all();
+            let (latent, offset) = (basal + added.all(), added.offset.as_ref());
             let (mut first, mut second) = (self.first.get(row), self.second.get(row));
             if reading.readout == Readout::Expected
-                && add_expected_counts(network, &latent, library, [&mut first, &mut second])
+                && add_expected_counts(network, &latent, offset, library, [&mut first, &mut second])
             {
                 continue;
             }
-            let output = network.decode(&latent, library, Mode::Eval);
-            let x = reading.of(&output.mean(), library);
+            let output = network.decode(&latent, offset, library, Mode::Eval);
+            let x = match counted {
+                Some(counted) => counted.of(&output.mean()),
+                None => reading.of(&output.mean(), library),
+            };
             first += over_cells(&x);
             second += over_cells(&x.square());
             if reading.readout == Readout::Expected && is_told_by_sums(&output) {

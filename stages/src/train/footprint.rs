@@ -2,7 +2,7 @@
 
 use schemas::config::{Averaging, Doser, ReconLoss, Settings};
 
-use crate::{validation::validation_bytes, vocabulary::Vocabulary};
+use crate::{model::offset::offset_bytes, validation::validation_bytes, vocabulary::Vocabulary};
 
 /// Dense tensors of a batch that a step keeps between forward and backward at most, as measured.
 const DENSE: usize = 14;
@@ -41,5 +41,6 @@ pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary
     let dense = wide(train.batch_size) * genes;
     let waiting = wide(train.accumulate.saturating_sub(1)) * wide(train.batch_size) * nonzeros * NONZERO_BYTES;
     let step = 4 * (copies * (weights + dosers) + 3 * given + (kept + zeros + mixed) * dense);
-    step + waiting + validation_bytes(genes, vocabulary.trained.len(), latent)
+    let offsets = offset_bytes(settings, genes, vocabulary);
+    step + waiting + offsets + validation_bytes(genes, vocabulary.trained.len(), latent)
 }

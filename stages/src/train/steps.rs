@@ -4,9 +4,9 @@ use schemas::{
     Error, Result,
     config::{EngineChoice, Plan, Precision},
 };
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use super::Trainer;
+use super::{Trainer, pairing::sources};
 use crate::{
     batch::Batch,
     model::{
@@ -34,7 +34,8 @@ impl Trainer {
         let position = Position { epoch, batch: last.plan.index + 1 };
         let index = first.plan.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
-        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates };
+        let of = u64::from(self.order.epochs) * self.steps_an_epoch();
+        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
         let schedule = Schedule::at(&self.settings.plan, clock);
         let classes: Vec<&[u32]> = batches.iter().map(|batch| &*batch.labels.combinations).collect();
         let shares = Share::of(&self.learner.adversaries, &classes);
@@ -66,7 +67,10 @@ impl Trainer {
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
         let seed = mixed_seed(self.settings.plan.seed, batch.plan.epoch, batch.plan.index);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let input = self.input(batch);
+        let mut input = self.input(batch);
+        let batch_at = self.settings.card.vocabulary.batch_at();
+        let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
+        input.sources = sources.map(|sources| Tensor::from_slice(&sources).to_device(self.settings.device));
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
         self.learner.takes(share);
         let losses = self.engine.step(&mut self.learner, &input, &draws, schedule);
@@ -78,7 +82,8 @@ impl Trainer {
     }
 
     pub(super) fn input(&self, batch: &Batch) -> Input {
-        Input::new(batch, self.learner.network.genes(), Kind::Float, self.settings.device)
+        let input = Input::new(batch, self.learner.network.genes(), Kind::Float, self.settings.device);
+        Input { offset: self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups)), ..input }
     }
 
     /// Batches that a step learns from.
