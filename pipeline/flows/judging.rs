@@ -197,7 +197,8 @@ impl Sink for Collect {
                 let variance = means.variance.iter().zip(&means.mean);
                 let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
                 let control = (self.anchor == Anchor::Anchored).then(|| self.control.clone());
-                self.profiles.push(ModelProfiles { group, condition: mean, variance, control });
+                let distance = means.distance.map(f64::from);
+                self.profiles.push(ModelProfiles { group, condition: mean, variance, control, distance });
             }
         }
         Ok(ControlFlow::Continue(()))

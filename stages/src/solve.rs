@@ -1,6 +1,7 @@
 //! Small symmetric systems of equations, solved by Cholesky's factorisation.
 
 /// A symmetric positive definite matrix as the product of a lower triangle and its mirror image.
+#[derive(Debug)]
 pub(crate) struct Cholesky {
     size: usize,
     /// Row-major, `size` × `size`; nothing above the diagonal is read.

@@ -20,7 +20,7 @@ use crate::{
     },
     predict::Readout,
     profiles::Rows,
-    query::Job,
+    query::{Job, Target},
     saved::Model,
 };
 
@@ -33,8 +33,9 @@ pub struct TargetMeans {
     pub target: usize,
     /// How many source cells it was predicted from.
     pub source_cells: u64,
-    /// How far it is, in the latent, from the nearest condition and covariates that were trained on; none where it is not known
-    /// what was.
+    /// How far it is from what was trained on: of a model with offsets the error that is expected of the change, a root mean square
+    /// over genes; of another one the distance, in the latent, to the nearest condition and covariates. None where it is not known
+    /// what was trained on.
     pub distance: Option<f32>,
     /// Mean of each gene.
     pub mean: Vec<f32>,
@@ -105,13 +106,23 @@ impl PredictMeans {
         }
     }
 
+    /// How far targets are from what was trained on: what offsets leave open, or, without any, a distance between latents.
+    fn distances(&self, job: usize, added: &[Added]) -> Result<Option<Vec<f32>>, BoxError> {
+        let Some(offset) = self.model.network.offset() else {
+            return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms) as f32;
+        Ok(Some(self.jobs[job].targets.iter().map(of).collect()))
+    }
+
     fn emit(&mut self, job: usize, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
         let Some(done) = self.under_way.take() else { return Ok(()) };
         let _no_grad = tch::no_grad_guard();
         #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
         let (cells, decoded) = (done.source_cells as f64, done.decoded as f64);
         let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
-        let distances = self.trained.distances(&done.added).map(|distances| to_vec(&distances)).transpose()?;
+        let distances = self.distances(job, &done.added)?;
         for target in 0..done.added.len() {
             let row = i64::try_from(target)?;
             let (first, second) = (done.first.get(row), done.second.get(row));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     layout::Layout,
-    rule::{Weights, add, real},
+    rule::{Weights, add},
 };
 use crate::solve::Cholesky;
 
@@ -33,6 +33,8 @@ pub(super) struct Interactions {
     pub(super) share: f64,
     /// The penalty; 0: nothing but the sum tells a pair.
     pub(super) penalty: f64,
+    /// The share of a pair's square that is beyond the sum of its parts.
+    pub(super) size: f64,
     factor: Option<Cholesky>,
 }
 
@@ -77,6 +79,7 @@ impl Interactions {
             }
             sum
         };
+        let wholes: f64 = pairs.iter().map(|pair| summed(&pair.whole)).map(|whole| product(&whole, &whole)).sum();
         let share = chosen.map_or_else(
             || {
                 let (mut along, mut squares) = (0.0, 0.0);
@@ -94,11 +97,11 @@ impl Interactions {
             (codes, whole)
         });
         let directions = directions(layout, row);
-        let mut all = Self { pairs: beyond.collect(), directions, share, penalty: 0.0, factor: None };
-        all.penalty = match chosen {
-            Some((_, penalty)) => penalty,
-            None => all.best_penalty(&all.pairs.iter().map(|(_, beyond)| summed(beyond)).collect::<Vec<_>>()),
-        };
+        let mut all = Self { pairs: beyond.collect(), directions, share, penalty: 0.0, size: 0.0, factor: None };
+        let beyond: Vec<Vec<f64>> = all.pairs.iter().map(|(_, beyond)| summed(beyond)).collect();
+        let squares = beyond.iter().map(|beyond| product(beyond, beyond)).sum::<f64>();
+        all.size = (squares / wholes.max(f64::MIN_POSITIVE)).min(1.0);
+        all.penalty = chosen.map_or_else(|| all.best_penalty(&beyond), |(_, penalty)| penalty);
         if 0.0 < all.penalty {
             all.factor = all.factor_with(&all.likenesses(), all.penalty);
         }

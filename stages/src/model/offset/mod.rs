@@ -147,6 +147,19 @@ impl Offset {
 
     /// The offset of a condition, codes ascending (control is its own entry), where covariates add these terms: `[1, genes]`.
     pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
+        self.made(parts, &self.wanted(terms))
+    }
+
+    /// How far a prediction is expected to be off beyond the noise of its profiles: a root mean square over genes, 0 of what was
+    /// trained on.
+    pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> f64 {
+        let wanted = self.wanted(terms);
+        let open = self.rule().open(parts, &wanted);
+        let shift = summed(&self.shifts, &self.rule().shift(parts, &wanted));
+        (shift.square().mean(Kind::Double).double_value(&[]) * open).sqrt()
+    }
+
+    fn wanted(&self, terms: &[CovariateTerm]) -> Wanted {
         let code = |term: &CovariateTerm| match term {
             CovariateTerm::Value(code) => Some(*code),
             CovariateTerm::Mean | CovariateTerm::Nothing => None,
@@ -155,7 +168,7 @@ impl Offset {
         let codes: Vec<u32> = open.iter().map(|code| code.unwrap_or(u32::MAX)).collect();
         let own = self.layout.context(&codes);
         let stand_ins = own.map_or_else(|| self.layout.stand_ins(&open), |own| self.layout.stand_ins_of(own));
-        self.made(parts, &Wanted { own, stand_ins })
+        Wanted { own, stand_ins }
     }
 
     fn made(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Tensor {

@@ -8,6 +8,11 @@ use super::{
 };
 use crate::solve::Cholesky;
 
+/// What is open of a condition in a context that it was not trained in, however like the others that may be.
+const LEAST_OPEN: f64 = 0.1;
+/// The share of a pair's square that is beyond its parts, where no trained pair tells.
+const USUAL_INTERACTION: f64 = 0.2;
+
 /// Rows of shifts and what each counts for.
 pub(super) type Weights = BTreeMap<usize, f64>;
 
@@ -51,6 +56,62 @@ impl Rule {
             (Some(interactions), [(a, _), (b, _)]) => interactions.told([*a, *b], &sum),
             _ => sum,
         }
+    }
+
+    /// How much of a shift's square is open: 0 of what was trained on, about 1 of what nothing is known of.
+    pub(super) fn open(&self, parts: &[(u32, f64)], wanted: &Wanted) -> f64 {
+        if is_control(parts) {
+            return 0.0;
+        }
+        let Some(rows) = self.layout.by_combination.get(&combination(parts)) else {
+            return match parts {
+                [_] => 1.0,
+                _ => {
+                    let beyond = self.interactions.as_ref().map_or(USUAL_INTERACTION, |known| known.size);
+                    let of_parts = parts.iter().map(|part| self.open(std::slice::from_ref(part), wanted)).sum::<f64>();
+                    beyond + of_parts / real(parts.len())
+                }
+            };
+        };
+        let context = |row: &&usize| self.layout.rows[**row].context;
+        let mut contexts: Vec<usize> = rows.iter().map(|row| context(&row)).collect();
+        contexts.sort_unstable();
+        contexts.dedup();
+        let own = wanted.own.filter(|own| contexts.contains(own));
+        let of_context = if own.is_some() { 0.0 } else { LEAST_OPEN + self.apart(&contexts, wanted) };
+        let near = rows.iter().filter(|row| own.is_none_or(|own| context(row) == own));
+        let of_dose =
+            near.map(|row| self.dose_open(&self.layout.rows[*row].parts, parts)).fold(f64::INFINITY, f64::min);
+        of_context + of_dose
+    }
+
+    /// The share of the variance between contexts that the ridge leaves to a context that is none of them.
+    fn apart(&self, contexts: &[usize], wanted: &Wanted) -> f64 {
+        let all = self.layout.contexts.len();
+        let product = |a: usize, b: usize| self.products[a * all + b];
+        let mean = |a: &[usize], b: &[usize]| {
+            let pairs = a.iter().flat_map(|a| b.iter().map(move |b| product(*a, *b)));
+            pairs.sum::<f64>() / real(a.len() * b.len()).max(1.0)
+        };
+        let stand_ins = &wanted.stand_ins;
+        let own = mean(stand_ins, stand_ins) - 2.0 * mean(stand_ins, contexts) + mean(contexts, contexts);
+        let shares = self.ridge_shares(contexts, wanted);
+        let mut left = mean(stand_ins, stand_ins);
+        for (a, share) in contexts.iter().zip(&shares) {
+            left -= 2.0 * share * mean(&[*a], stand_ins);
+            left += contexts.iter().zip(&shares).map(|(b, other)| share * other * product(*a, *b)).sum::<f64>();
+        }
+        if 0.0 < own { (left / own).clamp(0.0, 1.0) } else { 1.0 }
+    }
+
+    /// How far doses are from those of a trained group, by their effects.
+    fn dose_open(&self, known: &[(u32, f64)], parts: &[(u32, f64)]) -> f64 {
+        let of_part = |((code, known), (_, wanted)): (&(u32, f64), &(u32, f64))| {
+            let [known, wanted] = [self.effect(*code, *known), self.effect(*code, *wanted)];
+            let far = (known - wanted) / known.max(wanted).max(f64::MIN_POSITIVE);
+            far * far
+        };
+        known.iter().zip(parts).map(of_part).sum::<f64>() / real(parts.len().max(1))
     }
 
     fn of_parts(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
