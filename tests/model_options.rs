@@ -43,6 +43,10 @@ fn every_option_trains_and_predicts() {
         ("--set train.n_steps_pretrain_ae=5 --set train.n_steps_adv_warmup=5", "train.adv_perts"),
         ("--set compat=cpa-tools-0.8.8 --set train.monitor=cpa_metric", "valid.cpa_metric"),
         ("--preset combosciplex --set train.n_epochs_pretrain_ae=1", "valid.disnt_basal"),
+        ("--preset residual", "train.recon"),
+        ("--preset residual --set model.recon_loss=zinb --set train.average=ema", "train.recon"),
+        ("--set model.offset=additive --set model.recon_loss=gauss --set train.mixup_alpha=0.4", "train.acc_perts"),
+        ("--set train.objective=paired --set train.sampling=paired --set train.decoupled_decay=true", "train.recon"),
     ];
     for (at, (option, measured)) in options.into_iter().enumerate() {
         home.json(&format!("train s.atlas --out m{at} {option} --epochs 3 {TINY}"));

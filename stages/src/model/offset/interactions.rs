@@ -18,9 +18,12 @@ const FEWEST_PAIRS: usize = 4;
 /// How much pairs are alike that share or resemble one part only, beside those that do in both.
 const ONE_PART: f64 = 0.3;
 /// Penalties that are tried, in units of a pair's likeness to itself.
-const PENALTIES: [f64; 8] = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
+const PENALTIES: [f64; 8] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 /// What is left must be told this much better than by nothing, each pair left out in turn.
 const WORTH_IT: f64 = 0.98;
+
+/// Squares beneath this share of the whole are rounding's.
+const ROUNDING: f64 = 1e-9;
 
 /// Trained pairs, and how others are told from them.
 #[derive(Debug)]
@@ -101,7 +104,9 @@ impl Interactions {
         let beyond: Vec<Vec<f64>> = all.pairs.iter().map(|(_, beyond)| summed(beyond)).collect();
         let squares = beyond.iter().map(|beyond| product(beyond, beyond)).sum::<f64>();
         all.size = (squares / wholes.max(f64::MIN_POSITIVE)).min(1.0);
-        all.penalty = chosen.map_or_else(|| all.best_penalty(&beyond), |(_, penalty)| penalty);
+        // What is left may be no more than rounding.
+        let any = ROUNDING < all.size;
+        all.penalty = chosen.map_or_else(|| if any { all.best_penalty(&beyond) } else { 0.0 }, |(_, penalty)| penalty);
         if 0.0 < all.penalty {
             all.factor = all.factor_with(&all.likenesses(), all.penalty);
         }
