@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{Error, Result, atlas::RowOrder, batch::BatchPlan};
+use schemas::{ByteSize, Error, Result, atlas::RowOrder, batch::BatchPlan};
 use stages::{
     BoxError,
     atlas::Atlas,
@@ -22,6 +22,8 @@ pub mod choosing;
 pub mod crossvalidating;
 #[cfg(feature = "torch")]
 pub mod embedding;
+#[cfg(feature = "torch")]
+mod fitting;
 pub mod ingesting;
 #[cfg(feature = "torch")]
 pub mod judging;
@@ -31,6 +33,8 @@ mod judging_cells;
 pub mod picturing;
 #[cfg(feature = "torch")]
 pub mod predicting;
+#[cfg(feature = "torch")]
+pub mod profiling;
 mod progress;
 #[cfg(feature = "torch")]
 pub mod publishing;
@@ -118,10 +122,21 @@ where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
 {
+    batches_as(atlas, plans, encoder, resources, Ok)
+}
+
+/// The same, and what is made of each by whoever gathers it.
+fn batches_as<I, T, F>(atlas: &Atlas, plans: I, encoder: Encoder, resources: &Resources, f: F) -> Pipeline<T>
+where
+    I: IntoIterator<Item = BatchPlan> + Send + 'static,
+    I::IntoIter: Send,
+    T: ByteSize + Send + 'static,
+    F: Fn(Batch) -> Result<T> + Send + Sync + 'static,
+{
     let gatherer = Gatherer::new(atlas, resources.held_bytes(atlas));
     read(atlas, plans, resources).map("batch", resources.threads, move |plan| {
         let labels = encoder.labels(&plan)?;
-        gatherer.gather(plan, labels)
+        Ok(f(gatherer.gather(plan, labels)?)?)
     })
 }
 

@@ -23,9 +23,12 @@
 //! `schemas` are the nouns, `stages` are the verbs, and this crate is the sentence: [`flows`] says which stage follows
 //! which, [`runtime`] on which threads and within which memory. The command line does nothing that is not public here.
 
+#[cfg(feature = "torch")]
+pub mod devices;
 pub mod flows;
 pub mod memory;
 pub mod runtime;
+pub mod trace;
 
 pub use schemas::{self, Error, Result, config::Settings};
 pub use stages::{self, atlas::Atlas};

@@ -6,7 +6,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
-use perturbine::{Error, Stop};
+use perturbine::{Error, Stop, trace::Trace};
 
 use crate::cli::args::Cli;
 
@@ -17,8 +17,9 @@ fn main() -> ExitCode {
         eprintln!("warning: signals are not handled: {error}");
     }
     let cli = Cli::parse();
-    cli::events::subscribe(cli.global.verbose, cli.global.quiet);
-    match cli::run(cli, stop) {
+    let trace = cli.command.profile().is_some().then(Trace::start);
+    cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
+    match cli::run(cli, stop, trace) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);

@@ -6,7 +6,7 @@
 Everything comes as wheels through pip and lands in .libtorch/ beside this repository's Cargo.toml:
 
     .libtorch/torch/{include,lib}       headers and libraries out of the torch wheel
-    .libtorch/nvidia/...                the CUDA runtime that libtorch_cpu.so is linked against
+    .libtorch/nvidia/...                the CUDA runtime that libtorch_cpu.so is linked against, and CUDA's headers
     .libtorch/link/{include,lib}        what the linker is shown (see `lay_out_link`)
     .libtorch/cmake/                    builds HDF5, which wants CMake 3.26 or newer
     .libtorch/complete                  names what is there; written last, so that a second run does nothing
@@ -23,7 +23,10 @@ import zipfile
 from pathlib import Path
 
 TORCH = "2.11.0"
-BASE = [f"torch=={TORCH}", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85", "cmake==4.4.4"]
+RUNTIME = "nvidia-cuda-runtime==13.0.96"
+BASE = [f"torch=={TORCH}", RUNTIME, "nvidia-cuda-cupti==13.0.85", "cmake==4.4.4"]
+# What compiles the part of our own that needs CUDA, on machines without it: 2.4 MB.
+HEADERS = [RUNTIME, "nvidia-cuda-crt==13.0.88"]
 PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
 CPU_LIBRARIES = {
     "torch/lib/libtorch_cpu.so",
@@ -40,17 +43,30 @@ def main() -> None:
     parser.add_argument("--cuda", action="store_true", help="bring the CUDA libraries as well (about 4 GB)")
     cuda = parser.parse_args().cuda
     marker, wanted = HOME / "complete", f"torch {TORCH} {'cuda' if cuda else 'cpu'}\n"
-    if marker.exists() and marker.read_text() in (wanted, f"torch {TORCH} cuda\n"):
-        return
-    check_host()
+    if not (marker.exists() and marker.read_text() in (wanted, f"torch {TORCH} cuda\n")):
+        check_host()
+        fetch_libtorch(cuda)
+        marker.write_text(wanted)
+    # Later than the marker: a folder that was laid out before there were headers in it gets them alone.
+    if not (HOME / "nvidia/cu13/include/crt/host_defines.h").exists():
+        check_host()
+        fetch(HEADERS, with_needs=False, is_wanted=lambda name: name.startswith("nvidia/cu13/include/"))
+
+
+def fetch_libtorch(cuda: bool) -> None:
     print(f"fetching libtorch {TORCH}{' with CUDA' if cuda else ''} into {HOME.name}/ (once)", file=sys.stderr, flush=True)
+    fetch(BASE, with_needs=False, is_wanted=lambda name: is_library(name, cuda))
+    if cuda:
+        fetch([f"torch=={TORCH}"], with_needs=True, is_wanted=lambda name: is_library(name, cuda))
+    lay_out_link()
+
+
+def fetch(packages: list, with_needs: bool, is_wanted) -> None:
     HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME, prefix="wheels-") as wheels:
-        download(Path(wheels), cuda)
+        download(Path(wheels), packages, with_needs)
         for wheel in sorted(Path(wheels).glob("*.whl")):
-            unpack(wheel, cuda)
-    lay_out_link()
-    marker.write_text(wanted)
+            unpack(wheel, is_wanted)
 
 
 def check_host() -> None:
@@ -64,23 +80,21 @@ def check_host() -> None:
         sys.exit("setup: cargo is missing; install Rust 1.95 or newer from your distribution or rustup, and run this again")
 
 
-def download(wheels: Path, cuda: bool) -> None:
+def download(wheels: Path, packages: list, with_needs: bool) -> None:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     target = ["--python-version", "3.11", "--implementation", "cp"]
     for platform in PLATFORMS:
         target += ["--platform", platform]
     try:
-        subprocess.run([*pip, *target, "--no-deps", "-d", str(wheels), *BASE], check=True)
-        if cuda:
-            subprocess.run([*pip, *target, "-d", str(wheels), f"torch=={TORCH}"], check=True)
+        subprocess.run([*pip, *target, *([] if with_needs else ["--no-deps"]), "-d", str(wheels), *packages], check=True)
     except subprocess.CalledProcessError:
-        sys.exit("setup: pip could not download libtorch; its message is above")
+        sys.exit(f"setup: pip could not download {', '.join(packages)}; its message is above")
 
 
-def unpack(wheel: Path, cuda: bool) -> None:
+def unpack(wheel: Path, is_wanted) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if name.endswith("/") or not is_wanted(name, cuda):
+            if name.endswith("/") or not is_wanted(name):
                 continue
             out = HOME / name
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +104,7 @@ def unpack(wheel: Path, cuda: bool) -> None:
                 out.chmod(0o755)
 
 
-def is_wanted(name: str, cuda: bool) -> bool:
+def is_library(name: str, cuda: bool) -> bool:
     if name.startswith(("torch/include/", "cmake/data/")) or name in CPU_LIBRARIES:
         return True
     return cuda and name.startswith(("torch/lib/", "nvidia/")) and ".so" in name

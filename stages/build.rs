@@ -1,8 +1,53 @@
-//! Lets this package's own tests find libtorch at run time; the root package's build script says more.
+//! Lets this package's own tests find libtorch at run time (the root package's build script says more), and compiles what
+//! tch lacks of it.
+//!
+//! `shim/torch.cpp` is linked in. `shim/cuda.cpp` needs CUDA's headers, which `make setup` brings without CUDA itself, and becomes a
+//! small library that the program carries within itself; without the headers it is empty, and steps are computed without graphs.
 
-fn main() {
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn main() -> io::Result<()> {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
-    }
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    println!("cargo:rerun-if-changed=shim");
+    let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else { return Ok(()) };
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    let include = Path::new(&lib).with_file_name("include");
+    let includes = [include.clone(), include.join("torch/csrc/api/include")];
+    compiler(&includes).file("shim/torch.cpp").compile("perturbine_shim");
+    cuda_library(&includes, Path::new(&lib))
+}
+
+fn compiler(includes: &[PathBuf]) -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").warnings(false).opt_level(2).debug(false).includes(includes);
+    build
+}
+
+/// The library as a file to be included, with nothing in it where CUDA's headers are missing.
+fn cuda_library(includes: &[PathBuf], lib: &Path) -> io::Result<()> {
+    let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("cuda.so");
+    // Beside what the linker is shown lies what `make setup` unpacked.
+    let unpacked = lib.ancestors().nth(2).map(|folder| folder.join("nvidia/cu13/include"));
+    let toolkit = env::var_os("CUDA_HOME").map(|folder| Path::new(&folder).join("include"));
+    let headers: Vec<PathBuf> =
+        [unpacked, toolkit].into_iter().flatten().map(|folder| folder.join("cuda_runtime_api.h")).collect();
+    // Headers that come later are looked for again.
+    headers.iter().for_each(|header| println!("cargo:rerun-if-changed={}", header.display()));
+    let found = headers.iter().find(|header| header.exists()).and_then(|header| header.parent());
+    let Some(headers) = found else {
+        println!("cargo:warning=without CUDA's headers: CUDA graphs are left out; `make setup` brings them");
+        return fs::write(&out, []);
+    };
+    let compiler = compiler(includes).include(headers).get_compiler();
+    let status = Command::new(compiler.path())
+        .args(compiler.args())
+        .args(["-fPIC", "-shared", "shim/cuda.cpp", "-o"])
+        .arg(&out)
+        .status()?;
+    status.success().then_some(()).ok_or_else(|| io::Error::other("shim/cuda.cpp does not compile"))
 }

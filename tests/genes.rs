@@ -256,9 +256,34 @@ fn a_model_predicts_and_is_judged_on_its_own_genes_wherever_they_lie() {
     assert!((r2(&on_a) - r2(&on_b)).abs() < 1e-4, "{} and {}", on_a["mean"], on_b["mean"]);
     home.json("report m --out m.html");
     assert_eq!(home.json("inspect m")["genes"], 20);
+}
 
-    let few: Vec<String> = names.iter().map(|name| name.replace('G', "g")).collect();
-    ingest_chunk(&other, &few, &home.path("c.atlas"), &IngestOptions::default());
-    let told = home.refused(65, "predict m c.atlas --to observed --out c.parquet");
+#[test]
+fn genes_that_an_atlas_lacks_are_refused_or_taken_for_zero() {
+    let home = Home::new();
+    let simulator = simulator(600, true);
+    let chunk = simulator.chunk(0..600).unwrap();
+    ingest_chunk(&chunk, simulator.genes(), &home.path("a.atlas"), &IngestOptions::default());
+    home.json(&format!("train a.atlas --out m --genes 20 --epochs 2 {TINY}"));
+    let other_names: Vec<String> = simulator.genes().iter().map(|name| name.replace('G', "g")).collect();
+    ingest_chunk(&chunk, &other_names, &home.path("c.atlas"), &IngestOptions::default());
+    let told = home.refused(65, "predict m c.atlas --to observed --missing-genes zero --out c.parquet");
     says(&told, &["c.atlas", "lacks 20 of the model's 20 genes"]);
+
+    let lacking = &genes_of(&home, "m")[3];
+    let without: Vec<String> = simulator.genes().iter().map(|name| name.replace(lacking, "unknown")).collect();
+    ingest_chunk(&chunk, &without, &home.path("d.atlas"), &IngestOptions::default());
+    says(&home.refused(65, "predict m d.atlas --to observed --out d.parquet"), &[lacking, "--missing-genes zero"]);
+    home.json("predict m a.atlas --to observed --layout long --out a.parquet");
+    let told = home.json("predict m d.atlas --to observed --layout long --missing-genes zero --out d.parquet");
+    assert_eq!(told["missing_genes"], serde_json::json!([lacking]));
+    let controls = |file: &str| -> Vec<f32> {
+        let rows = table(&home.path(file));
+        let means = rows.column_by_name("control_mean").unwrap().as_primitive::<Float32Type>().values().to_vec();
+        let genes = rows.column_by_name("gene").unwrap().as_string::<i32>();
+        means.into_iter().zip(genes).filter(|(_, gene)| *gene == Some(lacking)).map(|(mean, _)| mean).collect()
+    };
+    assert_eq!(controls("d.parquet").len(), controls("a.parquet").len());
+    assert!(controls("d.parquet").iter().all(|mean| *mean == 0.0));
+    assert!(controls("a.parquet").iter().any(|mean| *mean != 0.0));
 }

@@ -122,10 +122,12 @@ fn written_predictions_are_judged_as_what_they_are() {
     home.json("predict m s.atlas --out wide");
     home.json("predict m s.atlas --out long.parquet --layout long");
     home.json("predict m s.atlas --out cells --output cells");
+    home.json("predict m s.atlas --out parted --partition-by condition,cell_type");
     let judged = |name: &str| home.json(&format!("evaluate m s.atlas --predictions {name}"));
     let (wide, long, cells) = (judged("wide"), judged("long.parquet"), judged("cells"));
     assert_eq!((&wide["scale"], &wide["readout"]), (&"pseudobulk".into(), &"raw".into()));
     assert_eq!(wide, long);
+    assert_eq!(wide, judged("parted"), "folders tell what columns do");
     let model = home.json("evaluate m s.atlas --scale pseudobulk --readout raw");
     assert_eq!(conditions(&wide).len(), conditions(&model).len());
     for ((written, of_cells), run) in conditions(&wide).iter().zip(conditions(&cells)).zip(conditions(&model)) {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "torch")]
 pub(super) mod crossval;
+#[cfg(feature = "torch")]
+mod device;
 mod memory;
 #[cfg(feature = "torch")]
 pub(super) mod model;

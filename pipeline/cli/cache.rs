@@ -8,7 +8,10 @@ use std::{
 use perturbine::{Atlas, Error, Result};
 use schemas::atlas::Codec;
 use serde::{Deserialize, Serialize};
-use stages::{disk::write_atomically, ingest::format::open};
+use stages::{
+    disk::{discard, rename, sync_folder, write_atomically},
+    ingest::format::open,
+};
 
 use super::{
     Context,
@@ -55,15 +58,13 @@ impl Context {
             (true, Some(made)) => {
                 let what = if made.files == state { "the flags have" } else { "its source has" };
                 self.show.note(&format!("{what} changed: making {} anew", cache.display()));
-                let anew = cache.with_extension("anew.atlas");
-                self.make(path, &anew, flags, state)?;
-                std::fs::remove_dir_all(&cache).map_err(Error::io("remove", &cache))?;
-                std::fs::rename(&anew, &cache).map_err(Error::io("create", &cache))?;
-                self.open(&cache)
+                self.make(path, &cache, flags, state)
             }
         }
     }
 
+    /// Makes the atlas under a hidden name, and puts it where one may be already. A process that is killed leaves the one or
+    /// the other, and under the hidden name nothing that the next one minds.
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>, files: Vec<FileState>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
         let source = open(path, &flags.choice.choice())?;
@@ -74,10 +75,19 @@ impl Context {
             }
             Codec::Raw | Codec::Zstd => format!("ingesting {} into {}, once", path.display(), cache.display()),
         });
-        ingest_source(source, cache, &flags, codec, self)?;
+        let anew = cache.with_file_name(format!(".{}.anew", cache.file_name().unwrap_or_default().to_string_lossy()));
+        if anew.exists() {
+            discard(&anew)?;
+        }
+        ingest_source(source, &anew, &flags, codec, self)?;
         let record = Record { files, flags: format!("{flags:?}") };
         let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Bug(error.to_string()))?;
-        write_atomically(&cache.join(RECORD), &text)?;
+        write_atomically(&anew.join(RECORD), &text)?;
+        if cache.exists() {
+            discard(cache)?;
+        }
+        rename(&anew, cache)?;
+        sync_folder(cache.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))?;
         self.open(cache)
     }
 

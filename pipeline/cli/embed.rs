@@ -10,6 +10,7 @@ use super::{
     Context,
     args::model::{EmbedArg, EmbedArgs},
     device::device,
+    predict::seen_by,
     show::bytes,
 };
 
@@ -25,7 +26,8 @@ pub(super) fn embed(args: &EmbedArgs, context: &Context) -> Result<()> {
                     "name it after the model, or ask for --of perturbations or covariates",
                 )
             })?;
-            write_cells(&context.open_data(atlas, None)?, &model, &args.out, &context.resources)?
+            let atlas = seen_by(&model, &context.open_data(atlas, None)?, args.missing_genes, context)?;
+            write_cells(&atlas, &model, &args.out, &context.resources)?
         }
     };
     let result = json!({ "rows": published.rows, "files": published.files.len(), "bytes": published.bytes() });

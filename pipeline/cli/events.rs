@@ -2,17 +2,18 @@
 
 use std::fmt::Write;
 
+use perturbine::trace::Trace;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
 
-/// Prints events up to a level.
-struct Printer(Level);
+/// Prints events up to a level, and lets a trace note spans.
+struct Printer(Level, Option<Trace>);
 
-/// Starts to print events.
-pub(crate) fn subscribe(verbose: u8, quiet: bool) {
+/// Starts to print events; spans are noted in `trace`.
+pub(crate) fn subscribe(verbose: u8, quiet: bool, trace: Option<Trace>) {
     let level = match (quiet, verbose) {
         (true, _) => Level::ERROR,
         (false, 0) => Level::WARN,
@@ -21,16 +22,19 @@ pub(crate) fn subscribe(verbose: u8, quiet: bool) {
         (false, _) => Level::TRACE,
     };
     // Only fails where a subscriber is set already, which nothing before this does.
-    let _ = tracing::subscriber::set_global_default(Printer(level));
+    let _ = tracing::subscriber::set_global_default(Printer(level, trace));
 }
 
 impl Subscriber for Printer {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= self.0
+        match metadata.is_event() {
+            true => *metadata.level() <= self.0,
+            false => self.1.as_ref().is_some_and(|trace| trace.enabled(metadata)),
+        }
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        self.1.as_ref().map_or(Id::from_u64(1), |trace| trace.new_span(span))
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
@@ -43,9 +47,17 @@ impl Subscriber for Printer {
         eprintln!("{}: {}", event.metadata().level().as_str().to_lowercase(), text.0);
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, span: &Id) {
+        if let Some(trace) = &self.1 {
+            trace.enter(span);
+        }
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, span: &Id) {
+        if let Some(trace) = &self.1 {
+            trace.exit(span);
+        }
+    }
 }
 
 struct Text(String);

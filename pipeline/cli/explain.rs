@@ -1,7 +1,8 @@
 //! `explain`: the graph, its budgets and the memory, before anything runs.
 
-use perturbine::Result;
+use perturbine::{Result, devices::Wanted};
 use serde_json::json;
+use tch::Device;
 
 use super::{
     Context,
@@ -12,31 +13,48 @@ use super::{
 };
 
 pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
-    let (graph, held, network) = match &args.what {
+    let (device, graph, held, network) = match &args.what {
         Explained::Train(args) => {
-            let training = prepare_training(args, context)?;
-            (training.graph()?, training.held_bytes(), training.network_bytes())
+            let device = told(&args.device)?;
+            let training = prepare_training(args, device, context)?;
+            (device, training.graph()?, training.held_bytes(), training.network_bytes())
         }
         Explained::Predict(args) => {
-            let prediction = prepare_prediction(args, context)?;
+            // What a prediction takes is known from its model, wherever that is.
+            let prediction = prepare_prediction(args, Device::Cpu, context)?;
             let network = prediction.network_bytes();
             let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;
-            (graph, held, network)
+            (told(&args.device)?, graph, held, network)
         }
     };
+    let on_gpu = device != Device::Cpu;
     let edges = graph.bytes();
     let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
-    let total = edges + held + network + floor;
-    let result = json!({ "graph": graph, "edges_bytes": edges, "blocks_bytes": held, "network_bytes": network, "floor_bytes": floor, "peak_memory_bytes": total });
+    let here = if on_gpu { 0 } else { network };
+    let total = edges + held + here + floor;
+    let device = match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    };
+    let mut result = json!({ "graph": graph, "edges_bytes": edges, "blocks_bytes": held, "network_bytes": network, "floor_bytes": floor, "peak_memory_bytes": total, "device": device });
+    if on_gpu {
+        result["device_bytes"] = network.into();
+    }
     context.show.result(&result, || {
         let size = |count: usize| bytes(count as u64);
-        format!(
-            "{graph}\nedges {} + unpacked blocks {} + network {} + libtorch and program {} = at most {}",
-            size(edges),
-            size(held),
-            size(network),
-            size(floor),
-            size(total)
-        )
+        let (floor, total) = (size(floor), size(total));
+        let ends = match on_gpu {
+            true => format!("libtorch and program {floor} = at most {total}\non {device}, beside what its driver takes: network and steps at most {}", size(network)),
+            false => format!("network {} + libtorch and program {floor} = at most {total}", size(network)),
+        };
+        format!("{graph}\nedges {} + unpacked blocks {} + {ends}", size(edges), size(held))
     })
+}
+
+/// The device that a command would compute on. One that is asked for by name need not be here to be told of.
+fn told(name: &str) -> Result<Device> {
+    match Wanted::parse(name)? {
+        Wanted::Cuda(index) => Ok(Device::Cuda(index)),
+        other => other.find(),
+    }
 }

@@ -30,7 +30,7 @@ mod steps;
 #[cfg(feature = "torch")]
 mod train;
 
-use perturbine::{Resources, Result, Stop, memory::MemoryLog};
+use perturbine::{Resources, Result, Stop, memory::MemoryLog, trace::Trace};
 
 use self::{
     args::{Cli, Command},
@@ -38,7 +38,7 @@ use self::{
 };
 
 /// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
-pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
+pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
     let log = cli.command.logs_memory().then(MemoryLog::watch);
@@ -46,7 +46,7 @@ pub(crate) fn run(cli: Cli, stop: Stop) -> Result<()> {
         resources.phases = log.phases();
     }
     let json = cli.global.json;
-    let done = run_with(cli, resources);
+    let done = run_with(cli, resources, trace);
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
             true => eprintln!("{}", serde_json::json!({ "memory": phase })),
@@ -65,14 +65,19 @@ fn allow_many_files() {
     }
 }
 
-fn run_with(cli: Cli, resources: Resources) -> Result<()> {
+fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
     let show = Show { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
+    // Before anything else is asked of libtorch, which looks for devices once.
+    #[cfg(feature = "torch")]
+    if let Some(name) = cli.command.device() {
+        perturbine::devices::Wanted::parse(name)?.prepare();
+    }
     // libtorch's threads are bounded as the stages' are. The last bits of a result depend on how many there are, so a bound
     // that the environment set (OMP_NUM_THREADS) stays.
     #[cfg(feature = "torch")]
     tch::set_num_threads(tch::get_num_threads().min(i32::try_from(resources.threads.get()).unwrap_or(i32::MAX)));
-    let context = Context { resources, show, access };
+    let context = Context { resources, show, access, trace };
     match cli.command {
         #[cfg(feature = "hdf5")]
         Command::Simulate(args) => data::simulate(args, &context),
@@ -107,6 +112,8 @@ struct Context {
     resources: Resources,
     show: Show,
     access: stages::atlas::Access,
+    /// Notes what happens when, if that was asked for.
+    trace: Option<Trace>,
 }
 
 impl Context {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use perturbine::{
-    Error, Model, Prediction, Query, Request, Result,
+    Atlas, Error, Model, Prediction, Query, Request, Result,
+    devices::peak_bytes,
     flows::{
         Progress,
         predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
@@ -17,13 +18,14 @@ use stages::{
     query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     split::{Part, Split},
 };
+use tch::Device;
 
 use super::{
     Context,
     args::{
         model::{
-            LayoutArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg, PredictArgs,
-            TermsArgs,
+            LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
+            PredictArgs, TermsArgs,
         },
         writing::PredictCommand,
     },
@@ -46,15 +48,16 @@ pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> 
 fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let output = output_of(args);
     let options = args.writing.options(args.out.as_deref())?;
-    let prediction = prepare_prediction(args, context)?;
+    let on = device(&args.device)?;
+    let prediction = prepare_prediction(args, on, context)?;
     let skipped = prediction.jobs().skipped.clone();
     let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();
     for skipped in &skipped {
         context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
     }
+    let size = prediction.size(output, &options)?;
     if args.dry_run {
         let targets = prediction.jobs().targets();
-        let size = prediction.size(output, &options)?;
         let minutes = prediction.expected_time(output)?.as_secs_f64() / 60.0;
         let result = json!({
             "targets": targets,
@@ -65,6 +68,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
             "bytes": size.file_bytes,
             "minutes": minutes,
             "skipped": skipped,
+            "missing_genes": prediction.missing_genes(),
         });
         return context.show.result(&result, || {
             format!(
@@ -80,15 +84,18 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
         .as_ref()
         .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
     let predicted = prediction.predicted_cells(output, &options)?;
+    let waiting = usize::try_from(size.waiting_bytes).unwrap_or(usize::MAX);
     let (edges, network) = (context.resources.memory, prediction.network_bytes());
     let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
     context.show.note(&format!(
-        "memory: at most {} (edges and blocks {}, decoding {}, libtorch and program {})",
-        bytes((edges + network + floor) as u64),
+        "memory: at most {} (edges and blocks {}, rows that wait for their files {}, decoding {}, libtorch and program {})",
+        bytes((edges + waiting + network + floor) as u64),
         bytes(edges as u64),
+        bytes(size.waiting_bytes),
         bytes(network as u64),
         bytes(floor as u64)
     ));
+    let missing_genes = prediction.missing_genes().to_vec();
     let peak = PeakMemory::watch();
     let started = std::time::Instant::now();
     let steps = context.show.steps(predicted, "cells");
@@ -98,7 +105,15 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     let rate = predicted as f64 / started.elapsed().as_secs_f64();
-    let told = json!({ "cells_per_second": rate, "peak_memory_bytes": peak.bytes(), "skipped": skipped });
+    let mut told = json!({
+        "cells_per_second": rate,
+        "peak_memory_bytes": peak.bytes(),
+        "skipped": skipped,
+        "missing_genes": missing_genes,
+    });
+    if let Some(bytes) = peak_bytes(on) {
+        told["peak_device_bytes"] = bytes.into();
+    }
     show_published(&published, out, told, &format!(", {rate:.0} cells/s"), context)
 }
 
@@ -126,9 +141,9 @@ pub(super) fn output_of(args: &PredictArgs) -> Output {
     }
 }
 
-pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Result<Prediction> {
-    let atlas = context.open_data(&args.atlas, None)?;
-    let model = Model::load(&args.model, device(&args.device)?)?;
+pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &Context) -> Result<Prediction> {
+    let model = Model::load(&args.model, device)?;
+    let atlas = seen_by(&model, &context.open_data(&args.atlas, None)?, args.missing_genes, context)?;
     let split = match &args.split {
         Some(name) => Some(Split::read(&atlas, name)?),
         None => own_split(&model, &atlas)?,
@@ -185,6 +200,22 @@ pub(super) fn prepare_prediction(args: &PredictArgs, context: &Context) -> Resul
     }
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
     prediction.in_terms(&terms_asked)
+}
+
+/// An atlas through the genes of a model; those that are missing are told.
+pub(super) fn seen_by(model: &Model, atlas: &Atlas, missing: OnMissingGenesArg, context: &Context) -> Result<Atlas> {
+    let genes = &model.card.genes;
+    match missing {
+        OnMissingGenesArg::Error => atlas.with_genes(genes),
+        OnMissingGenesArg::Zero => {
+            let atlas = atlas.with_genes_or_zeros(genes)?;
+            if let missing @ [_, ..] = atlas.missing_genes() {
+                let (count, of, named) = (missing.len(), genes.len(), missing.join(", "));
+                context.show.note(&format!("{count} of the model's {of} genes are missing, and taken for 0: {named}"));
+            }
+            Ok(atlas)
+        }
+    }
 }
 
 fn names(list: &str) -> Vec<String> {

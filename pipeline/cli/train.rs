@@ -1,6 +1,6 @@
 //! `train`.
 
-use perturbine::{Atlas, Error, Result, Settings, Training, memory::PeakMemory};
+use perturbine::{Atlas, Error, Result, Settings, Training, devices, flows::profiling::profiled, memory::PeakMemory};
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
@@ -8,6 +8,7 @@ use stages::{
     split::Split,
     train::{EpochReport, OnEpoch},
 };
+use tch::Device;
 
 use super::{
     Context,
@@ -18,10 +19,12 @@ use super::{
 };
 
 pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
-    let training = prepare_training(&args, context)?;
+    let training = prepare_training(&args, device(&args.device)?, context)?;
     training.check_folder(args.resume)?;
+    let on = training.device();
+    let device = devices::name_of(on);
     context.show.note(&format!(
-        "training on {} cells for at most {} epochs; `perturbine explain train` shows the plan",
+        "training on {} cells for at most {} epochs, on {device}; `perturbine explain train` shows the plan",
         training.cells(),
         training.epochs()
     ));
@@ -29,11 +32,14 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     allocator::give_back(if training.card().config.train.checkpointing { Freed::All } else { Freed::Large });
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
-    let (trained, report) = training.run(args.resume, on_epoch)?;
+    let (trained, report) = match args.profile.as_deref().zip(context.trace.as_ref()) {
+        Some((path, trace)) => profiled(training, args.resume, on_epoch, path, trace)?,
+        None => training.run(args.resume, on_epoch)?,
+    };
     let card = &trained.card;
     let selection =
         card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
-    let result = json!({
+    let mut result = json!({
         "epochs": card.epochs,
         "best_epoch": card.best.map(|best| best.epoch),
         "cells_per_second": trained.cells_per_second,
@@ -41,8 +47,12 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
         "selection": selection,
         "model": trained.folder,
+        "device": device,
         "slow_stage": report.slow_stage(),
     });
+    if let Some(bytes) = devices::peak_bytes(on) {
+        result["peak_device_bytes"] = bytes.into();
+    }
     context.show.result(&result, || {
         let best = card.best.map_or("the last epoch's weights are kept".to_owned(), |best| {
             format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, best.monitor.name(), best.value)
@@ -57,7 +67,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     })
 }
 
-pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Training> {
+pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Context) -> Result<Training> {
     let mut settings = settings(&args.settings, args.seed)?;
     let finds_batch_size = settings.train.batch_size == 0;
     if finds_batch_size && args.resume {
@@ -65,14 +75,14 @@ pub(super) fn prepare_training(args: &TrainArgs, context: &Context) -> Result<Tr
     }
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
     let split = split_of(args, &atlas, &settings, context)?;
-    let training =
-        Training::prepare(&atlas, split, &settings, &args.out, device(&args.device)?, context.resources.clone())?;
+    let training = Training::prepare(&atlas, split, &settings, &args.out, device, context.resources.clone())?;
     if settings.data.genes != GeneChoice::All {
         context.show.note(&training.card().gene_selection.to_string());
     }
     if finds_batch_size {
         let chosen = training.card().config.train.batch_size;
-        context.show.note(&format!("batches of {chosen} cells: what is held then stays within --memory"));
+        let within = if device == Device::Cpu { "--memory" } else { "--memory and the GPU's" };
+        context.show.note(&format!("batches of {chosen} cells: what is held then stays within {within}"));
     }
     Ok(training)
 }

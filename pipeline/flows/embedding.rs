@@ -6,7 +6,6 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Error, Result,
     arrow::{ATLAS_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
-    batch::{BatchPlan, Role},
     ids::CellIndex,
 };
 use stages::{
@@ -20,6 +19,7 @@ use stages::{
 
 use super::{
     Resources,
+    predicting::source_plans,
     publishing::{before_files, write_tables},
     rows,
 };
@@ -55,13 +55,8 @@ pub(super) fn embed_every(
     metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
     let schema = embedded_cells_schema(&names, width(model), metadata);
     let embed = Embed::new(model.again()?, atlas.clone(), schema.clone())?;
-    let (count, size, plan_atlas) = (atlas.cells().div_ceil(step), batch_size(1) as u64, atlas.clone());
-    let plans = (0..count.div_ceil(size)).map(move |index| {
-        let end = count.min((index + 1) * size);
-        let cells: Vec<CellIndex> = (index * size..end).map(|at| CellIndex(at * step)).collect();
-        let rows = cells.iter().map(|cell| plan_atlas.row(*cell)).collect();
-        BatchPlan { epoch: 0, index, role: Role::Source, last: end == count, rows, cells }
-    });
+    let every = (0..atlas.cells()).step_by(usize::try_from(step).unwrap_or(usize::MAX)).map(CellIndex);
+    let plans = source_plans(&atlas, 0, 0, batch_size(1), every);
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
 }
 

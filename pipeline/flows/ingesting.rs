@@ -138,7 +138,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         }
         Some(seed) => {
             let bytes = estimated_bytes(source.cells(), entries, width);
-            let spill = Spill::create(folder.file(files::MATRIX), width, bytes, seed)?;
+            let spill = Spill::create(&folder.file("spill.bin"), width, bytes, seed)?;
             let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;
             let annotated = annotated()?;
             facts.check(&annotated)?;

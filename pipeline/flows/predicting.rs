@@ -16,7 +16,7 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
-    predict::{PredictCells, PredictLatents, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows},
+    predict::{PredictCells, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows},
     profiles::Rows,
     query::{Job, Jobs, Query, Request},
     saved::Model,
@@ -105,6 +105,12 @@ impl Prediction {
         &self.jobs
     }
 
+    /// Genes of the model that the source cells lack, and that are taken for 0.
+    #[must_use]
+    pub fn missing_genes(&self) -> &[String] {
+        self.atlas.missing_genes()
+    }
+
     /// The table that will come out.
     #[must_use]
     pub fn schema(&self, output: Output) -> SchemaRef {
@@ -165,7 +171,7 @@ impl Prediction {
         let jobs = Arc::clone(&resolved.jobs);
         let source = source_rows(&atlas, &resolved, &resources);
         Ok(match output {
-            Output::Latent => source.then("predict", PredictLatents::new(model, jobs, atlas, schema)),
+            Output::Latent => source.then("predict", PredictCells::latents(model, jobs, atlas, schema)),
             _ => source.then("predict", PredictCells::new(model, jobs, atlas, schema, terms.reading)),
         })
     }

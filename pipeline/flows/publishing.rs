@@ -1,5 +1,6 @@
 //! `… → predict → gather → encode ×N → write`: predictions become files; or `… → round ×N → write`: an `.h5ad`.
 
+mod extent;
 mod h5ad;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -16,12 +17,10 @@ use stages::{
         Encoded, Encoder, FileOptions, Gather, Layout, PartRows, Precision, Publish, Published, Shard,
         files::is_one_file, layout::row_bytes,
     },
-    query::{
-        Target,
-        parts::{Division, FILE_BYTES, Part, Yield},
-    },
+    query::parts::{FILE_BYTES, Part},
 };
 
+pub use self::extent::Size;
 use super::{
     Progress, Resources, completed,
     predicting::{Output, Prediction},
@@ -32,10 +31,6 @@ use crate::runtime::{Capacity, Pipeline, Plan, Report};
 const SHARES: usize = 12;
 const SHARES_BEFORE: usize = 8;
 const SHARES_ENCODED: usize = 3;
-
-/// Bytes of a file by those of its values: measured on expected counts, whose high bits repeat and whose low bits are noise.
-const STORED_PERCENT: u64 = 80;
-const STORED_PERCENT_BFLOAT16: u64 = 35;
 
 /// In what predictions are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,28 +69,6 @@ impl Default for WriteOptions {
             max_bytes: None,
             file_bytes: FILE_BYTES,
         }
-    }
-}
-
-/// How much predictions will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Rows, over all shards.
-    pub rows: u64,
-    /// Bytes of their values, uncompressed.
-    pub value_bytes: u64,
-    /// Bytes of the files, roughly.
-    pub file_bytes: u64,
-    /// Files that come out, or folders' worth of them where there are partitions.
-    pub parts: usize,
-}
-
-impl Size {
-    /// Files that come out of predictions that go to `out`, partitions left aside.
-    #[must_use]
-    pub fn files(&self, out: Option<&Path>) -> usize {
-        let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
-        if single { 1 } else { self.parts }
     }
 }
 
@@ -150,38 +123,8 @@ impl Prediction {
         self
     }
 
-    /// How much will be written.
-    ///
-    /// # Errors
-    /// A column to partition by that there is not.
-    pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
-        let parts = self.parts(output, options)?;
-        let schema = self.schema(output);
-        let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
-        if options.format == (Format::H5ad { with_controls: true }) {
-            rows += stages::publish::controls::control_cells(&self.atlas, self.contexts()).count() as u64;
-        }
-        let value_bytes = rows * row_bytes(&schema);
-        let percent = match (options.format, options.files.precision) {
-            (Format::H5ad { .. }, _) => 100,
-            (Format::Parquet, Precision::Single) => STORED_PERCENT,
-            (Format::Parquet, Precision::Bfloat16) => STORED_PERCENT_BFLOAT16,
-        };
-        Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len() })
-    }
-
-    /// How many cells this run predicts, each counted for every target: of a shard, its share.
-    ///
-    /// # Errors
-    /// A column to partition by that there is not.
-    pub fn predicted_cells(&self, output: Output, options: &WriteOptions) -> Result<u64> {
-        let parts = self.parts(output, options)?.into_iter().enumerate();
-        let chosen = parts.filter(|(number, _)| options.shard.is_none_or(|shard| shard.has(*number)));
-        let spans = chosen.flat_map(|(_, part)| part.spans);
-        Ok(spans.map(|span| span.cells * self.jobs.jobs[span.job].targets.len() as u64).sum())
-    }
-
-    /// The graph of a run that writes, and the bytes of unpacked blocks that are held beside its edges.
+    /// The graph of a run that writes, and the bytes that are held beside its edges: unpacked blocks, and rows that wait for their
+    /// row groups.
     ///
     /// # Errors
     /// Options that contradict each other or the output.
@@ -191,8 +134,9 @@ impl Prediction {
             let held = self.held_bytes();
             return Ok((self.rounded(output, options.files.precision)?.plan("write"), held));
         }
+        let waiting = usize::try_from(self.size(output, options)?.waiting_bytes).unwrap_or(usize::MAX);
         let (selected, layout) = self.layout(output, options, false, &schema)?;
-        let held = before_files(&selected.resources).held_bytes(&selected.atlas);
+        let held = before_files(&selected.resources).held_bytes(&selected.atlas) + waiting;
         Ok((selected.encoded(output, layout)?.plan("write"), held))
     }
 
@@ -219,35 +163,6 @@ impl Prediction {
         }
     }
 
-    /// The parts of the whole plan: a function of model, atlas, query and output alone.
-    fn parts(&self, output: Output, options: &WriteOptions) -> Result<Vec<Part>> {
-        let vocabulary = &self.model.card.vocabulary;
-        let mut columns = Vec::new();
-        for name in &options.files.partition_by {
-            columns.push(match name.as_str() {
-                "condition" => Key::Condition,
-                "dose" => Key::Dose,
-                "extrapolation" => Key::Extrapolation,
-                name => {
-                    let known = vocabulary.covariates.iter().map(|covariate| covariate.name.as_str());
-                    let at = known.clone().position(|covariate| covariate == name);
-                    let columns = ["condition", "dose", "extrapolation"].into_iter().chain(known);
-                    Key::Covariate(at.ok_or_else(|| Error::unknown("column to partition by", name, columns))?)
-                }
-            });
-        }
-        let told = self.terms.genes.len();
-        let rows = self.terms.most_rows.map_or(told, |most| most.min(told)) as u64;
-        let division = Division {
-            file_bytes: options.file_bytes,
-            rows: output.yields(rows),
-            row_bytes: row_bytes(&self.schema(output)),
-            prediction_bytes: (self.model.card.genes.len() * size_of::<f32>()) as u64,
-            folder: |target: &Target| columns.iter().map(|key| key.of(target)).collect::<Vec<_>>().join("\u{1f}"),
-        };
-        Ok(division.parts(&self.jobs, &self.atlas))
-    }
-
     /// What this run writes of the plan, and how.
     fn layout(
         self,
@@ -257,12 +172,8 @@ impl Prediction {
         schema: &SchemaRef,
     ) -> Result<(Self, Arc<Layout>)> {
         let parts: Vec<(usize, Part)> = self.parts(output, options)?.into_iter().enumerate().collect();
-        let folders = |part: &Part| match options.files.partition_by.is_empty() {
-            true => 1,
-            false => part.spans.iter().map(|span| self.jobs.jobs[span.job].targets.len()).sum(),
-        };
         // One number for all, so that a shard's row groups are those of the whole.
-        let folders = parts.iter().map(|(_, part)| folders(part)).max().unwrap_or(1);
+        let folders = self.folders(parts.iter().map(|(_, part)| part), options);
         let chosen: Vec<(usize, Part)> = match options.shard {
             Some(shard) => parts.into_iter().filter(|(number, _)| shard.has(*number)).collect(),
             None => parts,
@@ -358,15 +269,6 @@ pub fn encoded(tables: Pipeline<RecordBatch>, layout: Arc<Layout>, resources: &R
 }
 
 impl Output {
-    /// What rows come out of a target and its source cells; `genes` are the rows of a target in a long table.
-    fn yields(self, genes: u64) -> Yield {
-        match self {
-            Self::WideMeans => Yield::PerTarget(1),
-            Self::LongMeans => Yield::PerTarget(genes),
-            Self::Cells | Self::Latent => Yield::PerCell(1),
-        }
-    }
-
     /// As files name it.
     #[cfg(feature = "hdf5")]
     fn name(self) -> &'static str {
@@ -374,26 +276,6 @@ impl Output {
             Self::WideMeans | Self::LongMeans => "means",
             Self::Cells => "cells",
             Self::Latent => "latent",
-        }
-    }
-}
-
-/// What a partition's folders tell of a target.
-#[derive(Clone, Copy)]
-enum Key {
-    Condition,
-    Dose,
-    Covariate(usize),
-    Extrapolation,
-}
-
-impl Key {
-    fn of(self, target: &Target) -> &str {
-        match self {
-            Self::Condition => &target.condition,
-            Self::Dose => &target.dose,
-            Self::Covariate(at) => &target.covariates[at],
-            Self::Extrapolation => target.extrapolation.name(),
         }
     }
 }

@@ -8,29 +8,32 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
-    batch::Batch,
     checkpoint,
-    disk::{ScratchFolder, write_atomically},
+    disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
     embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
     mean_expression::SumExpression,
-    model::offset::OffsetProfiles,
+    model::{carried::Carrier, offset::OffsetProfiles},
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
     phase::Phase,
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
-    train::{OnEpoch, Trained, Trainer, TrainerSettings, footprint::training_bytes},
+    train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings},
     vocabulary::Vocabulary,
 };
 use tch::Device;
 
-use super::{Resources, batches, choosing::choose_genes, completed, rows, stored_order::rows_as_stored};
-use crate::{
-    memory::anonymous_bytes,
-    runtime::{Pipeline, Plan as Graph, Report},
+use super::{
+    Resources, batches_as,
+    choosing::choose_genes,
+    completed,
+    fitting::{network_bytes, with_largest_batches},
+    rows,
+    stored_order::rows_as_stored,
 };
+use crate::runtime::{Pipeline, Plan as Graph, Report};
 
 /// The file in a model's folder that holds what its pipeline measured.
 pub const PIPELINE_REPORT: &str = "pipeline.json";
@@ -79,7 +82,7 @@ impl Training {
         let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
         let atlas = &atlas;
         if plan.train.batch_size == 0 {
-            plan = with_largest_batches(plan, atlas, &vocabulary, &resources)?;
+            plan = with_largest_batches(plan, atlas, &vocabulary, device, &resources)?;
         }
         let order = OrderSettings::new(plan.seed, size(plan.train.batch_size), size(plan.train.window));
         let sampling = match plan.train.sampling {
@@ -149,16 +152,23 @@ impl Training {
         &self.settings.card
     }
 
+    /// Where the network will compute.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.settings.device
+    }
+
     /// Bytes of unpacked blocks that are held beside the edges.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.resources.held_bytes(&self.atlas)
     }
 
-    /// Bytes that network and steps take at most.
+    /// Bytes that network and steps take at most, where they are computed.
     #[must_use]
     pub fn network_bytes(&self) -> usize {
-        network_bytes(&self.settings.plan, &self.atlas, &self.settings.card.vocabulary)
+        let TrainerSettings { plan, card, device, .. } = &self.settings;
+        network_bytes(plan, &self.atlas, &card.vocabulary, *device, &self.resources)
     }
 
     /// The graph that will run.
@@ -167,8 +177,10 @@ impl Training {
     /// None that [`Training::prepare`] did not find.
     pub fn graph(&self) -> Result<Graph> {
         let (order, from) = (self.order.clone(), Position::default());
-        let road = road(&self.atlas, self.groups.clone(), &self.settings.card, order, from, &self.resources)?;
-        Ok(road.plan("train"))
+        let settings = &self.settings;
+        // What is only told needs no device.
+        let told = (&settings.card, Device::Cpu);
+        Ok(road(&self.atlas, self.groups.clone(), told, order, from, &self.resources)?.plan("train"))
     }
 
     /// Refuses a folder that holds something else already.
@@ -198,10 +210,13 @@ impl Training {
     pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
         let folder = self.settings.folder.clone();
         let begun_before = folder.exists();
+        self.check_folder(resume)?;
+        create_folders(&folder)?;
+        let _lock = FolderLock::take(&folder)?;
         let trained = self.run_in(&folder, resume, on_epoch);
         let nothing_kept = || checkpoint::newest(&folder.join(files::CHECKPOINTS)).is_ok_and(|newest| newest.is_none());
         if trained.is_err() && !begun_before && folder.exists() && nothing_kept() {
-            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+            remove_all(&folder)?;
         }
         trained
     }
@@ -210,13 +225,13 @@ impl Training {
         self.prepare_folder(folder, resume)?;
         let Self { atlas, split, groups, order, settings, resources } = self;
         let phases = resources.phases.clone();
-        let card = settings.card.clone();
+        let (card, device) = (settings.card.clone(), settings.device);
         let mut settings = settings;
         settings.profiles = profiles(&atlas, &split, &groups, &settings, &resources)?;
         let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
         // A run that had ended is only finished anew: no plan comes after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
-        let run = road(&atlas, groups, &card, order, from, &resources)?.run("train", trainer);
+        let run = road(&atlas, groups, (&card, device), order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
@@ -225,8 +240,11 @@ impl Training {
     }
 
     fn prepare_folder(&self, folder: &Path, resume: bool) -> Result<()> {
-        self.check_folder(resume)?;
-        std::fs::create_dir_all(folder.join(files::CHECKPOINTS)).map_err(Error::io("create", folder))?;
+        let checkpoints = folder.join(files::CHECKPOINTS);
+        create_folders(&checkpoints)?;
+        for folder in [folder, &checkpoints] {
+            remove_leftovers(folder)?;
+        }
         let config = folder.join(files::CONFIG);
         if resume && config.exists() {
             let before = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
@@ -258,78 +276,22 @@ impl Training {
     }
 }
 
-/// Batches are not made larger than this without being told to.
-const LARGEST_BATCH: u32 = 8192;
-/// Edges of the road of training.
-const EDGES: usize = 2;
-
-/// The plan with the largest batches, a power of two, with which all that is held stays within the memory: what waits on edges, unpacked
-/// blocks, the network and its steps, and what the process holds already.
-fn with_largest_batches(
-    plan: config::Plan,
-    atlas: &Atlas,
-    vocabulary: &Vocabulary,
-    resources: &Resources,
-) -> Result<config::Plan> {
-    let floor = usize::try_from(anonymous_bytes().unwrap_or(0)).unwrap_or(usize::MAX);
-    let edges = EDGES * resources.edge_beside_blocks(atlas).bytes;
-    let beside = edges + resources.held_bytes(atlas) + floor;
-    let mut sizes = std::iter::successors(Some(LARGEST_BATCH), |size| (2 < *size).then_some(size / 2));
-    let mut needed = 0;
-    let found = sizes.find_map(|size| {
-        let plan = plan.clone().with_batch_size(size);
-        needed = beside + network_bytes(&plan, atlas, vocabulary);
-        (needed <= resources.memory).then_some(plan)
-    });
-    found.ok_or_else(|| {
-        let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
-        Error::usage(
-            format!(
-                "no batch fits into {} MiB: the smallest takes {} MiB with everything beside it",
-                resources.memory >> 20,
-                mebibytes(needed)
-            ),
-            "give more with --memory, as in --memory 2GiB, or name a --batch-size",
-        )
-    })
-}
-
-/// What offsets and dispersions are made of, in one pass over the training cells; none where neither is asked for.
-fn profiles(
-    atlas: &Atlas,
-    split: &Arc<Split>,
-    groups: &Groups,
-    settings: &TrainerSettings,
-    resources: &Resources,
-) -> Result<Option<OffsetProfiles>> {
-    let model = &settings.plan.model;
-    let wanted = model.offset != config::Offset::None || model.dispersion_start == DispersionStart::Moments;
-    if !wanted {
-        return Ok(None);
-    }
-    let sink = SumExpression::new(atlas, Arc::clone(split), groups, &settings.card.vocabulary);
-    let training = Arc::clone(split);
-    let plans = rows_as_stored(atlas, move |cell| training.part(cell) == Part::Train);
-    let run = rows(atlas, plans, resources).run("expression", sink);
-    Ok(Some(completed(run, "run the same train command with --resume")?.0))
-}
-
-fn network_bytes(settings: &Settings, atlas: &Atlas, vocabulary: &Vocabulary) -> usize {
-    let manifest = atlas.manifest();
-    let nonzeros = usize::try_from(manifest.nonzeros / manifest.cells.max(1)).unwrap_or(usize::MAX);
-    training_bytes(settings, atlas.genes().len(), vocabulary, nonzeros)
-}
-
+/// `order → read → batch`: batches with their labels coded, and carried to the device, if it is another one than the host.
 fn road(
     atlas: &Atlas,
     groups: Groups,
-    card: &Card,
+    (card, device): (&Card, Device),
     order: TrainingOrder,
     from: Position,
     resources: &Resources,
-) -> Result<Pipeline<Batch>> {
+) -> Result<Pipeline<Arrived>> {
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
-    Ok(batches(atlas, order.plans(from), encoder, resources))
+    let genes = i64::try_from(atlas.genes().len()).unwrap_or(i64::MAX);
+    let carrier = (device != Device::Cpu).then(|| Carrier::new(genes, device)).transpose()?;
+    Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
+        let carried = carrier.as_ref().map(|carrier| carrier.carry(&batch)).transpose()?;
+        Ok(Arrived { batch, carried })
+    }))
 }
 
 /// Valid cells that the model has a place for: a perturbation or covariate value none of whose cells trains has none.

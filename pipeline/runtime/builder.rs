@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use schemas::ByteSize;
 use stages::{BoxError, Sink, Stage};
+use tracing::trace_span;
 
 use super::{
     crew::Crew,
@@ -148,7 +149,8 @@ where
     T: ByteSize + Send + 'static,
     E: Into<BoxError>,
 {
-    for item in source {
+    let mut source = source.into_iter();
+    while let Some(item) = trace_span!("item").in_scope(|| source.next()) {
         if output.send(item.map_err(Into::into)?).is_err() {
             return Ok(());
         }
@@ -170,7 +172,7 @@ where
     };
     let end = loop {
         match input.recv() {
-            Ok(item) => stage.push(item, &mut emit)?,
+            Ok(item) => trace_span!("item").in_scope(|| stage.push(item, &mut emit))?,
             Err(end) => break end,
         }
     };

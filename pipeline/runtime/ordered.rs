@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use schemas::ByteSize;
 use stages::BoxError;
+use tracing::trace_span;
 
 use super::{
     edge::{End, Receiver, Sender},
@@ -59,7 +60,7 @@ where
     /// The life of one worker: until the input ends, the output is closed, or `f` fails.
     pub(super) fn work(&self) -> Result<(), BoxError> {
         while let Some((item, reserved)) = self.next_input() {
-            let result = (self.f)(item)?;
+            let result = trace_span!("item").in_scope(|| (self.f)(item))?;
             let Ok(permit) = self.output.gate().settle(reserved, result.byte_size()) else { break };
             self.leave(permit.place(), Leaving::Item(result, permit));
         }

@@ -3,7 +3,7 @@
 use std::{iter::FusedIterator, ops::ControlFlow, time::Instant};
 
 use stages::Sink;
-use tracing::info_span;
+use tracing::{info_span, trace_span};
 
 use super::{
     crew::{Crew, guarded},
@@ -96,7 +96,7 @@ impl<T: Send + 'static> Stream<T> {
                 Some(Err(Error::Stopped)) => break true,
                 Some(item) => item?,
             };
-            match guarded(name, || sink.push(item)) {
+            match trace_span!("item").in_scope(|| guarded(name, || sink.push(item))) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => break false,
                 Err(error) => return Err(self.end_early().unwrap_or(error)),

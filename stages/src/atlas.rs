@@ -17,11 +17,13 @@ mod blocks;
 mod genes;
 mod manifest;
 mod shuffled;
+mod tables;
 
 use self::{
     blocks::Matrix,
     manifest::{read_gene_names, read_manifest},
     shuffled::Shuffled,
+    tables::Tables,
 };
 use crate::{disk::checksum_of, gene_subset::GeneSubset, mmap, simd};
 
@@ -44,10 +46,11 @@ struct Inner {
     path: PathBuf,
     manifest: Manifest,
     genes: Vec<String>,
-    blocks: memmap2::Mmap,
-    labels: memmap2::Mmap,
+    blocks: mmap::Map,
+    labels: mmap::Map,
     shuffled: Option<Shuffled>,
     matrix: Matrix,
+    tables: Tables,
     checked: Vec<AtomicU64>,
 }
 
@@ -84,13 +87,17 @@ impl Atlas {
         };
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
         let matrix = Matrix::open(&path, &manifest, access)?;
+        let tables = Tables::open(&path, &manifest)?;
         let blocks = mmap::map(&path.join(files::BLOCKS))?;
         let labels = mmap::map(&path.join(files::LABELS))?;
         let words =
             usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let atlas = Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, checked }), None);
+        let atlas =
+            Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked }), None);
         atlas.check_labels()?;
+        atlas.check_entries()?;
+        atlas.check_maps()?;
         Ok(atlas)
     }
 
@@ -162,6 +169,17 @@ impl Atlas {
         &labels[cell.index() * width..(cell.index() + 1) * width]
     }
 
+    /// Whether everything that was read of the memory maps so far was there: to be asked before what was copied is used.
+    ///
+    /// # Errors
+    /// A file that another program has cut short, or that the disk could not give.
+    pub fn check_maps(&self) -> Result<()> {
+        self.0.blocks.check()?;
+        self.0.labels.check()?;
+        self.0.shuffled.as_ref().map_or(Ok(()), Shuffled::check_maps)?;
+        self.0.matrix.check_map()
+    }
+
     /// Checks every file and every block.
     ///
     /// # Errors
@@ -196,7 +214,7 @@ impl Atlas {
     /// A file that can't be read, columns that are not there.
     pub fn obs(&self, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
         let path = self.path().join(files::CELLS);
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let file = self.table(files::CELLS)?;
         let bad = |error: parquet::errors::ParquetError| Error::damaged(&path, error.to_string());
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
         for name in columns {
@@ -207,6 +225,14 @@ impl Atlas {
         }
         let mask = parquet::arrow::ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
         builder.with_projection(mask).with_batch_size(8192).build().map_err(bad)
+    }
+
+    /// One of its tables, to be read from its beginning; it is checked the first time.
+    ///
+    /// # Errors
+    /// A file that is not as it was written.
+    pub(crate) fn table(&self, name: &str) -> Result<File> {
+        self.0.tables.get(name, self.path(), self.manifest())
     }
 
     fn check_labels(&self) -> Result<()> {

@@ -135,7 +135,7 @@ pub(crate) fn with_rows(
             let (genes, values) = block.view().row(row);
             f(genes, values)?;
         }
-        return Ok(());
+        return Ok(atlas.check_maps()?);
     }
     // Rows lie far apart, and to find one is three ways to memory, one after another: where its block lies, where it lies in its
     // block, its entries. Each is gone for some rows at once in a loop of nothing else, so that the processor overlaps them.
@@ -160,7 +160,7 @@ pub(crate) fn with_rows(
             f(*genes, *values)?;
         }
     }
-    Ok(())
+    Ok(atlas.check_maps()?)
 }
 
 /// Appends a row; the batch becomes as wide as its widest value, and no wider: a few large counts do not make every batch of

@@ -110,7 +110,9 @@ impl<'a> BlockView<'a> {
     #[must_use]
     pub fn row(&self, row: usize) -> (GeneSlice<'a>, ValueSlice<'a>) {
         let pointers = self.row_pointers();
-        self.entries(pointers[row] as usize..pointers[row + 1] as usize)
+        // A map that was cut short has zeros here, which its reader is told of later.
+        let start = pointers[row];
+        self.entries(start as usize..start.max(pointers[row + 1]) as usize)
     }
 
     /// The bytes that say where a row lies.

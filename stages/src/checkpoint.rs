@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::{
-    disk::{StagedFolder, checksum_of, write_atomically},
+    disk::{StagedFolder, checksum_of, discard, write_atomically},
     model::parameters::{read_safetensors, write_safetensors},
     order::Position,
+    sealed::{sealed, unsealed},
 };
 
 const WEIGHTS: &str = "state.safetensors";
@@ -89,18 +90,14 @@ pub fn write(
     best: &BTreeMap<String, Tensor>,
 ) -> Result<()> {
     let target = folder.join(format!("{:06}-{:09}", progress.position.epoch, progress.position.batch));
-    if target.exists() {
-        fs::remove_dir_all(&target).map_err(Error::io("remove", &target))?;
-    }
-    let staged = StagedFolder::create(&target)?;
+    let staged = StagedFolder::in_place_of(&target)?;
     state.extend(best.iter().map(|(name, tensor)| (format!("{BEST_PREFIX}{name}"), tensor.shallow_clone())));
     write_safetensors(&state, &staged.file(WEIGHTS))?;
     let stored = Stored { progress: progress.clone(), weights_checksum: checksum_of(&staged.file(WEIGHTS))?.checksum };
-    let text = serde_json::to_vec_pretty(&stored).map_err(|error| Error::Bug(error.to_string()))?;
-    write_atomically(&staged.file(STATE), &text)?;
+    write_atomically(&staged.file(STATE), &sealed(&stored)?)?;
     staged.commit()?;
     for old in found(folder)?.into_iter().rev().skip(KEPT) {
-        fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+        discard(&old)?;
     }
     Ok(())
 }
@@ -134,7 +131,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, Error)>> {
 fn read(path: &Path) -> Result<Checkpoint> {
     let (weights, state) = (path.join(WEIGHTS), path.join(STATE));
     let text = fs::read_to_string(&state).map_err(Error::io("read", &state))?;
-    let stored: Stored = serde_json::from_str(&text).map_err(|error| Error::damaged(&state, error.to_string()))?;
+    let stored: Stored = unsealed(&text, &state)?;
     if checksum_of(&weights)?.checksum != stored.weights_checksum {
         return Err(Error::damaged(weights, "its checksum is not the one in state.json"));
     }

@@ -19,7 +19,7 @@ use schemas::{Error, Result, arrow::crossval_schema, config::Settings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    disk::{StagedFile, write_atomically},
+    disk::{StagedFile, create_folders, write_atomically},
     evaluate::{CrossEvaluation, FoldEvaluation, Scores},
     publish::hive::escaped,
     write::ParquetFile,
@@ -168,7 +168,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 fn write(folder: &Path, path: &Path, value: &impl Serialize) -> Result<()> {
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    create_folders(folder)?;
     let text = serde_json::to_vec(value).map_err(|error| Error::Bug(error.to_string()))?;
     write_atomically(path, &text)
 }

@@ -1,4 +1,12 @@
-//! Files that are whole or not there: written under a hidden name, made visible by rename.
+//! Files and folders that are whole or not there: written under a hidden name, made visible by rename.
+//!
+//! Everything that is written goes through here: bytes reach the disk before a name does, and a name before the next step
+//! relies on it. A hidden name is locked by whoever writes there, so that what a killed process left is told from what
+//! another one is writing. [`faults`] lets tests see what becomes of it all when a call fails.
+
+mod faults;
+mod file;
+mod lock;
 
 use std::{
     fs::{self, File},
@@ -7,8 +15,14 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use schemas::{Error, Result, atlas::FileEntry};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use schemas::{Error, Result};
+
+pub(crate) use self::file::checksum_of_file;
+use self::{faults::Call, lock::Lock};
+pub use self::{
+    file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
+    lock::FolderLock,
+};
 
 /// A folder in the making; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -16,25 +30,42 @@ pub struct StagedFolder {
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
+    replaces: bool,
+    /// Tells others that somebody is at work.
+    _lock: Lock,
 }
 
 impl StagedFolder {
-    /// Starts a folder that will become `target`.
+    /// Starts a folder that will become `target`. What a killed process left of an earlier try goes.
     ///
     /// # Errors
-    /// A target that exists, or a parent that can't be written to.
+    /// A target that exists or that another process is writing, a parent that can't be written to.
     pub fn create(target: &Path) -> Result<Self> {
         if target.exists() {
             let hint = format!("remove {} first, or choose another name", target.display());
             return Err(Error::usage(format!("{} exists already", target.display()), hint));
         }
+        Self::begin(target, false)
+    }
+
+    /// Starts a folder that will become `target`, in place of one that may be there.
+    ///
+    /// # Errors
+    /// Those of [`StagedFolder::create`], but for a target that exists.
+    pub fn in_place_of(target: &Path) -> Result<Self> {
+        Self::begin(target, true)
+    }
+
+    fn begin(target: &Path, replaces: bool) -> Result<Self> {
         let staged = hidden_sibling(target)?;
-        // A process that was killed may have left a folder under the number that is now ours.
-        if staged.exists() {
-            fs::remove_dir_all(&staged).map_err(Error::io("remove", &staged))?;
+        create_folder(&staged)?;
+        let lock = Lock::take(&staged)?;
+        let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
+        if lock::clear_leftovers(target, &folder.staged)? {
+            let message = format!("another process is writing {}", target.display());
+            return Err(Error::usage(message, "wait until it has ended, or choose another name"));
         }
-        fs::create_dir(&staged).map_err(Error::io("create", &staged))?;
-        Ok(Self { staged, target: target.to_path_buf(), committed: false })
+        Ok(folder)
     }
 
     /// Where to write a file of the folder.
@@ -49,7 +80,11 @@ impl StagedFolder {
     /// A rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
         sync_folder(&self.staged)?;
-        fs::rename(&self.staged, &self.target).map_err(Error::io("create", &self.target))?;
+        // A folder that is not empty can't be renamed over, so that another one's is never replaced but on request.
+        if self.replaces && self.target.exists() {
+            discard(&self.target)?;
+        }
+        rename(&self.staged, &self.target)?;
         self.committed = true;
         sync_folder(parent_of(&self.target))
     }
@@ -58,7 +93,7 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.committed
-            && let Err(error) = fs::remove_dir_all(&self.staged)
+            && let Err(error) = remove_all(&self.staged)
         {
             tracing::warn!("could not remove {}: {error}", self.staged.display());
         }
@@ -71,26 +106,34 @@ impl Drop for StagedFolder {
 /// A file that can't be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let staged = StagedFile::beside(path)?;
-    let mut file = File::create(staged.path()).map_err(Error::io("create", path))?;
+    let mut file = DiskFile::create(staged.path())?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
     staged.commit()
 }
 
-/// A hidden name for a file in the making; dropped without [`StagedFile::commit`], the file is removed.
+/// A file in the making, under a hidden name; dropped without [`StagedFile::commit`], it is removed.
 #[derive(Debug)]
 pub struct StagedFile {
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
+    /// Tells others that somebody is at work.
+    lock: Lock,
 }
 
 impl StagedFile {
-    /// A hidden name beside `target`, which it will become or replace.
+    /// An empty file beside `target`, which it will become or replace. What a killed process left of an earlier try goes.
     ///
     /// # Errors
-    /// A parent that can't be created.
+    /// A parent that can't be created or written to.
     pub fn beside(target: &Path) -> Result<Self> {
-        Ok(Self { staged: hidden_sibling(target)?, target: target.to_path_buf(), committed: false })
+        let staged = hidden_sibling(target)?;
+        DiskFile::create(&staged)?;
+        let lock = Lock::take(&staged)?;
+        let file = Self { staged, target: target.to_path_buf(), committed: false, lock };
+        // Of two that are being written, the later one replaces the other: either is whole.
+        lock::clear_leftovers(target, &file.staged)?;
+        Ok(file)
     }
 
     /// Where to write the file.
@@ -99,13 +142,29 @@ impl StagedFile {
         &self.staged
     }
 
+    /// Writes by way of a library that opens its files itself, which is one call to whoever counts them.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn write_by<T>(&self, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        faults::before(Call::Write, &self.staged).map_err(Error::io("write", &self.staged))?;
+        write(&self.staged)
+    }
+
+    /// Lets go of the lock, for a library that locks its files itself.
+    pub(crate) fn unlock(&mut self) {
+        self.lock = Lock::Nobodys;
+    }
+
     /// Brings the file to the disk and makes it visible under its name.
     ///
     /// # Errors
     /// Bytes that did not reach the disk, or a rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
-        File::open(&self.staged).and_then(|file| file.sync_all()).map_err(Error::io("write", &self.target))?;
-        fs::rename(&self.staged, &self.target).map_err(Error::io("create", &self.target))?;
+        faults::before(Call::Sync, &self.staged)
+            .and_then(|()| File::open(&self.staged)?.sync_all())
+            .map_err(Error::io("write", &self.target))?;
+        rename(&self.staged, &self.target)?;
         self.committed = true;
         sync_folder(parent_of(&self.target))
     }
@@ -115,7 +174,7 @@ impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.committed
             && self.staged.exists()
-            && let Err(error) = fs::remove_file(&self.staged)
+            && let Err(error) = remove_all(&self.staged)
         {
             tracing::warn!("could not remove {}: {error}", self.staged.display());
         }
@@ -132,12 +191,10 @@ impl ScratchFolder {
     /// # Errors
     /// A folder that can't be created.
     pub fn create() -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         let parent = std::env::temp_dir();
         loop {
-            let name = format!("perturbine-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-            let path = parent.join(name);
-            match fs::create_dir(&path) {
+            let path = parent.join(format!("perturbine-{}", unique()));
+            match faults::before(Call::CreateFolder, &path).and_then(|()| fs::create_dir(&path)) {
                 Ok(()) => return Ok(Self(path)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io("create", path)(error)),
@@ -154,104 +211,82 @@ impl ScratchFolder {
 
 impl Drop for ScratchFolder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if let Err(error) = remove_all(&self.0) {
             tracing::warn!("could not remove {}: {error}", self.0.display());
         }
     }
 }
 
-/// A file that is hashed while it is written.
-pub struct HashedFile {
-    writer: io::BufWriter<File>,
-    hash: Xxh3,
-    bytes: u64,
-    path: PathBuf,
+/// Creates a folder that is not there yet.
+fn create_folder(path: &Path) -> Result<()> {
+    faults::before(Call::CreateFolder, path).and_then(|()| fs::create_dir(path)).map_err(Error::io("create", path))
 }
 
-impl std::fmt::Debug for HashedFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HashedFile").field("path", &self.path).field("bytes", &self.bytes).finish_non_exhaustive()
-    }
-}
-
-impl HashedFile {
-    /// Creates the file.
-    ///
-    /// # Errors
-    /// A file that can't be created.
-    pub fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        Ok(Self { writer: io::BufWriter::with_capacity(1 << 20, file), hash: Xxh3::new(), bytes: 0, path })
-    }
-
-    /// Bytes written so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Writes all of `bytes`.
-    ///
-    /// # Errors
-    /// A disk that is full or broken.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
-        self.writer.write_all(bytes).map_err(Error::io("write", &self.path))
-    }
-
-    /// Brings everything to the disk.
-    ///
-    /// # Errors
-    /// A disk that is full or broken.
-    pub fn finish(mut self) -> Result<FileEntry> {
-        self.writer.flush().map_err(Error::io("write", &self.path))?;
-        self.writer.get_ref().sync_all().map_err(Error::io("write", &self.path))?;
-        Ok(FileEntry { bytes: self.bytes, checksum: Some(hex(self.hash.digest())) })
-    }
-}
-
-impl Write for HashedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
-
-/// A checksum as text.
-#[must_use]
-pub fn hex(checksum: u64) -> String {
-    format!("{checksum:016x}")
-}
-
-/// XXH3-64 of a text.
-#[must_use]
-pub fn checksum_of_text(text: &str) -> String {
-    hex(xxh3_64(text.as_bytes()))
-}
-
-/// XXH3-64 of a file's bytes.
+/// Creates a folder, and those above it, where they are not there yet.
 ///
 /// # Errors
-/// A file that can't be read.
-pub fn checksum_of(path: &Path) -> Result<FileEntry> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
-    let (mut hash, mut bytes) = (Xxh3::new(), 0);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = io::Read::read(&mut file, &mut buffer).map_err(Error::io("read", path))?;
-        if read == 0 {
-            return Ok(FileEntry { bytes, checksum: Some(hex(hash.digest())) });
-        }
-        hash.update(&buffer[..read]);
-        bytes += read as u64;
+/// A folder that can't be created.
+pub fn create_folders(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
     }
+    let create = || {
+        faults::before(Call::CreateFolder, path)?;
+        fs::create_dir_all(path)
+    };
+    create().map_err(Error::io("create", path))
+}
+
+/// Gives a file or folder another name.
+///
+/// # Errors
+/// A name that can't be given.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    faults::before(Call::Rename, from).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
+}
+
+/// Removes a file, or a folder with all that is in it.
+///
+/// # Errors
+/// What can't be removed.
+pub fn remove_all(path: &Path) -> Result<()> {
+    let remove = || {
+        faults::before(Call::Remove, path)?;
+        match path.symlink_metadata()?.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        }
+    };
+    remove().map_err(Error::io("remove", path))
+}
+
+/// Removes a folder so that it is there whole or not at all, whenever the process is ended.
+///
+/// # Errors
+/// What can't be removed.
+pub fn discard(folder: &Path) -> Result<()> {
+    let hidden = hidden_sibling(folder)?;
+    rename(folder, &hidden)?;
+    remove_all(&hidden)
+}
+
+/// Removes what killed processes left under hidden names in a folder in which nobody else writes.
+///
+/// # Errors
+/// What can't be removed.
+pub fn remove_leftovers(folder: &Path) -> Result<()> {
+    for name in lock::hidden_names(folder)? {
+        remove_all(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// Brings the names in a folder to the disk.
+///
+/// # Errors
+/// A disk that is broken.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    faults::before(Call::SyncFolder, path).and_then(|()| File::open(path)?.sync_all()).map_err(Error::io("write", path))
 }
 
 fn hidden_sibling(target: &Path) -> Result<PathBuf> {
@@ -259,8 +294,20 @@ fn hidden_sibling(target: &Path) -> Result<PathBuf> {
         Error::usage(format!("`{}` names no file", target.display()), "give a path that ends in a name")
     })?;
     let parent = parent_of(target);
-    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    Ok(parent.join(format!(".{}.tmp-{}", name.to_string_lossy(), std::process::id())))
+    create_folders(parent)?;
+    loop {
+        let path = parent.join(format!(".{}{}{}", name.to_string_lossy(), lock::MARK, unique()));
+        // A process that was killed may have had our number.
+        if path.symlink_metadata().is_err() {
+            return Ok(path);
+        }
+    }
+}
+
+/// A number that no other file of this process has.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -270,13 +317,13 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("write", path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(folder: &Path) -> usize {
+        fs::read_dir(folder).expect("the folder").count()
+    }
 
     #[test]
     fn a_folder_that_is_not_committed_leaves_nothing_behind() {
@@ -284,20 +331,49 @@ mod tests {
         let staged = StagedFolder::create(&home.path().join("a.atlas")).expect("a folder");
         fs::write(staged.file("x"), b"x").expect("a file");
         drop(staged);
-        assert_eq!(fs::read_dir(home.path()).expect("the folder").count(), 0);
+        assert_eq!(names(home.path()), 0);
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_errors() {
-        let full = Path::new("/dev/full");
-        let file = File::options().write(true).open(full).expect("the device");
-        let mut hashed = HashedFile {
-            writer: io::BufWriter::with_capacity(4, file),
-            hash: Xxh3::new(),
-            bytes: 0,
-            path: full.into(),
-        };
-        let error = hashed.append(&[0; 64]).expect_err("nothing fits on a full device");
-        assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
+    fn what_a_killed_process_left_goes_with_the_next_try_and_what_is_alike_stays() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let of = |name: &str| home.path().join(name);
+        for left in [".a.atlas.tmp-1", ".a.atlas.tmp-99-3"] {
+            fs::create_dir(of(left)).expect("a folder");
+            fs::write(of(left).join("matrix.bin"), b"half").expect("a file");
+        }
+        for mine in [".a.atlas.tmp-mine", ".a.atlas.tmp-", ".b.atlas.tmp-1", "a.atlas.tmp-1"] {
+            fs::create_dir(of(mine)).expect("a folder");
+        }
+        StagedFolder::create(&of("a.atlas")).expect("a folder").commit().expect("a rename");
+        assert_eq!(names(home.path()), 5);
+        fs::write(of(".c.json.tmp-7"), b"half").expect("a file");
+        write_atomically(&of("c.json"), b"whole").expect("a file");
+        assert_eq!(names(home.path()), 6);
+    }
+
+    #[test]
+    fn of_two_who_write_one_folder_the_second_is_refused() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let target = home.path().join("a.atlas");
+        let first = StagedFolder::create(&target).expect("a folder");
+        let told = StagedFolder::create(&target).expect_err("it is being written").to_string();
+        assert!(told.contains("another process is writing") && told.contains("a.atlas"), "{told}");
+        assert!(first.file("").exists(), "the first one is left alone");
+        first.commit().expect("a rename");
+        assert_eq!(names(home.path()), 1);
+    }
+
+    #[test]
+    fn two_who_write_one_file_both_write_it_whole() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let target = home.path().join("a.json");
+        let first = StagedFile::beside(&target).expect("a file");
+        write_atomically(&target, b"second").expect("a file");
+        fs::write(first.path(), b"first").expect("a file");
+        assert_eq!(fs::read(&target).expect("the file"), b"second");
+        first.commit().expect("a rename");
+        assert_eq!(fs::read(&target).expect("the file"), b"first");
+        assert_eq!(names(home.path()), 1);
     }
 }

@@ -2,20 +2,17 @@
 
 use std::collections::HashMap;
 
-use schemas::{
-    Error, Result,
-    batch::{Expression, Genes, Values},
-};
+use schemas::batch::{Expression, Genes, Values};
 
 /// The number of a gene that is not seen.
 const UNSEEN: u32 = u32::MAX;
-/// Missing genes that an error names.
-const NAMED_GENES: usize = 5;
 
 /// Some genes of an atlas, in an order of their own.
 #[derive(Clone, Debug)]
 pub struct GeneSubset {
     names: Vec<String>,
+    /// Those that the atlas does not have.
+    missing: Vec<String>,
     /// By the atlas's number of a gene: its number here.
     numbers: Vec<u32>,
     /// Whether the genes come in the atlas's order.
@@ -23,11 +20,9 @@ pub struct GeneSubset {
 }
 
 impl GeneSubset {
-    /// The genes of these names; of several genes that share one, the first stands for its first mention, and so on.
-    ///
-    /// # Errors
-    /// Names that the atlas, at `place`, does not have.
-    pub(crate) fn by_name(names: &[String], atlas: &[String], place: &str) -> Result<Self> {
+    /// The genes of these names; of several genes that share one, the first stands for its first mention, and so on. Those that
+    /// the atlas does not have are missing: 0 in every row.
+    pub(crate) fn by_name(names: &[String], atlas: &[String]) -> Self {
         let mut places: HashMap<&str, std::collections::VecDeque<usize>> = HashMap::new();
         for (at, name) in atlas.iter().enumerate() {
             places.entry(name).or_default().push_back(at);
@@ -38,21 +33,14 @@ impl GeneSubset {
         let mut last = None;
         for (number, name) in (0_u32..).zip(names) {
             let Some(at) = places.get_mut(name.as_str()).and_then(std::collections::VecDeque::pop_front) else {
-                missing.push(name.as_str());
+                missing.push(name.clone());
                 continue;
             };
             numbers[at] = number;
             in_order &= last < Some(at);
             last = Some(at);
         }
-        if missing.is_empty() {
-            return Ok(Self { names: names.to_vec(), numbers, in_order });
-        }
-        let (count, wanted) = (missing.len(), names.len());
-        missing.truncate(NAMED_GENES);
-        let more = if missing.len() < count { ", ..." } else { "" };
-        let message = format!("it lacks {count} of the model's {wanted} genes: {}{more}", missing.join(", "));
-        Err(Error::data(place, message, "take an atlas that has the model's genes under the same names"))
+        Self { names: names.to_vec(), missing, numbers, in_order }
     }
 
     /// Their names.
@@ -61,10 +49,19 @@ impl GeneSubset {
         &self.names
     }
 
+    /// Names of those that the atlas does not have.
+    #[must_use]
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
     /// Leaves these genes alone in the rows, under their numbers here.
     pub(crate) fn keep(&self, rows: &mut Expression) {
         let Expression { row_pointers, genes, values } = rows;
-        #[expect(clippy::cast_possible_truncation, reason = "there are no more genes here than in the atlas")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "an atlas refuses more genes than its numbers have room for"
+        )]
         match genes {
             Genes::U16(genes) => self.keep_of(row_pointers, genes, values, |number| number as u16),
             Genes::U32(genes) => self.keep_of(row_pointers, genes, values, |number| number),
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn rows_keep_the_chosen_genes_under_new_numbers() {
         let mut rows = rows();
-        GeneSubset::by_name(&names("B D"), &names("A B C D"), "").expect("they are there").keep(&mut rows);
+        GeneSubset::by_name(&names("B D"), &names("A B C D")).keep(&mut rows);
         assert_eq!(rows.row_pointers, [0, 2, 2, 3]);
         assert_eq!(rows.genes, Genes::U16(vec![0, 1, 1]));
         assert_eq!(rows.values, Values::U8(vec![11, 13, 23]));
@@ -152,7 +149,7 @@ mod tests {
     #[test]
     fn genes_ascend_in_another_order_too() {
         let mut rows = rows();
-        GeneSubset::by_name(&names("D C A"), &names("A B C D"), "").expect("they are there").keep(&mut rows);
+        GeneSubset::by_name(&names("D C A"), &names("A B C D")).keep(&mut rows);
         assert_eq!(rows.row_pointers, [0, 2, 2, 4]);
         assert_eq!(rows.genes, Genes::U16(vec![0, 2, 0, 1]));
         assert_eq!(rows.values, Values::U8(vec![13, 10, 23, 22]));
@@ -160,13 +157,17 @@ mod tests {
 
     #[test]
     fn genes_that_share_a_name_are_told_apart_by_their_order() {
-        let subset = GeneSubset::by_name(&names("X X A"), &names("A X B X"), "").expect("they are there");
+        let subset = GeneSubset::by_name(&names("X X A"), &names("A X B X"));
         assert_eq!(subset.numbers, [2, 0, UNSEEN, 1]);
     }
 
     #[test]
-    fn genes_that_are_not_there_are_named() {
-        let error = GeneSubset::by_name(&names("A E F"), &names("A B"), "b.atlas").expect_err("two are missing");
-        assert_eq!(error.to_string(), "b.atlas: it lacks 2 of the model's 3 genes: E, F");
+    fn genes_that_are_not_there_are_named_and_have_no_values() {
+        let mut rows = rows();
+        let subset = GeneSubset::by_name(&names("E B F D"), &names("A B C D"));
+        assert_eq!(subset.missing(), ["E", "F"]);
+        subset.keep(&mut rows);
+        assert_eq!(rows.row_pointers, [0, 2, 2, 3]);
+        assert_eq!(rows.genes, Genes::U16(vec![1, 3, 3]));
     }
 }

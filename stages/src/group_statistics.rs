@@ -73,7 +73,7 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     }
     let path = atlas.path().join(files::STATISTICS);
     let bad = |what: String| Error::damaged(&path, what);
-    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    let file = atlas.table(files::STATISTICS)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
     let covariates = &atlas.manifest().covariates;
     if builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean)
@@ -120,7 +120,7 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     }
     let path = atlas.path().join(files::STATISTICS);
     let bad = |what: String| Error::damaged(&path, what);
-    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    let file = atlas.table(files::STATISTICS)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
     // Where groups are told apart by their condition alone, there are no columns of covariates.
     let by_condition = builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean);

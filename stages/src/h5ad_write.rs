@@ -8,10 +8,7 @@ mod dense;
 mod frame;
 mod vector;
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use hdf5_metno::File;
 use schemas::{Error, Result, chunk::Chunk};
@@ -21,7 +18,10 @@ use self::{
     frame::{ObsFrame, write_var},
     vector::{Encoding, Vector, encode},
 };
-use crate::h5::{self, Place};
+use crate::{
+    disk::StagedFile,
+    h5::{self, Place},
+};
 
 /// Entries of the matrix that are compressed together: half a MiB, which fits every reader's cache.
 const MATRIX_CHUNK: usize = 128 << 10;
@@ -69,8 +69,7 @@ pub struct H5adWriter {
     indices: Vector,
     data: Vector,
     obs: ObsFrame,
-    temporary: Temporary,
-    target: PathBuf,
+    staged: StagedFile,
 }
 
 impl H5adWriter {
@@ -80,10 +79,11 @@ impl H5adWriter {
     /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
     pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
         check(columns, options)?;
-        let temporary = Temporary::beside(path)?;
-        let place = Place::root(&temporary.0);
+        let mut staged = StagedFile::beside(path)?;
+        staged.unlock();
+        let place = Place::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
-            let file = h5::create(&temporary.0)?;
+            let file = h5::create(staged.path())?;
             encode(&file, Encoding::Anndata)?;
             for name in ["layers", "obsm", "obsp", "uns", "varm", "varp"] {
                 encode(&*file.create_group(name)?, Encoding::Dict)?;
@@ -100,8 +100,7 @@ impl H5adWriter {
         };
         let (file, data, indices, row_pointers, obs) = begin().map_err(|error| place.unwritable(error))?;
         let genes = genes.len();
-        let target = path.to_path_buf();
-        Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, temporary, target })
+        Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, staged })
     }
 
     /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were asked for.
@@ -144,7 +143,7 @@ impl H5adWriter {
     /// # Errors
     /// A full disk, or a target that can't be replaced.
     pub fn finish(self) -> Result<()> {
-        let Self { file, place, genes, cells, obs, temporary, target, row_pointers, indices, data } = self;
+        let Self { file, place, genes, cells, obs, staged, row_pointers, indices, data } = self;
         let shape = [cells, genes as u64].map(u64::cast_signed);
         let complete = || -> hdf5_metno::Result<()> {
             obs.finish()?;
@@ -153,8 +152,8 @@ impl H5adWriter {
             file.flush()?;
             file.close()
         };
-        complete().map_err(|error| place.unwritable(error))?;
-        temporary.rename(&target)
+        staged.write_by(|_| complete().map_err(|error| place.unwritable(error)))?;
+        staged.commit()
     }
 }
 
@@ -171,36 +170,4 @@ fn check(columns: &[H5adColumn], options: H5adWriteOptions) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A hidden file beside its target that goes away unless it is renamed.
-#[derive(Debug)]
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn beside(target: &Path) -> Result<Self> {
-        let Some(name) = target.file_name() else {
-            return Err(Error::usage(format!("{} names no file", target.display()), "give a path like out.h5ad"));
-        };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".tmp-{}", std::process::id()));
-        let path = target.with_file_name(hidden);
-        // Made here, since libhdf5 does not say why it can't make a file.
-        fs::File::create(&path).map_err(Error::io("create", &path))?;
-        Ok(Self(path))
-    }
-
-    fn rename(self, target: &Path) -> Result<()> {
-        let sync = || -> io::Result<()> { fs::File::open(&self.0)?.sync_all() };
-        sync().map_err(Error::io("write", &self.0))?;
-        fs::rename(&self.0, target).map_err(Error::io("create", target))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After a rename there is nothing left to remove, and no one to tell if removing fails.
-        let _ = fs::remove_file(&self.0);
-    }
 }

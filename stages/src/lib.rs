@@ -38,6 +38,8 @@ mod kept;
 #[cfg(feature = "torch")]
 mod kernels;
 #[cfg(feature = "torch")]
+pub mod libtorch;
+#[cfg(feature = "torch")]
 pub mod mean_expression;
 pub mod members;
 mod mmap;
@@ -63,6 +65,7 @@ pub mod sample;
 pub mod sampled;
 #[cfg(feature = "torch")]
 pub mod saved;
+mod sealed;
 mod simd;
 pub mod simulate;
 mod solve;

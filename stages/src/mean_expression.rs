@@ -20,6 +20,8 @@ use crate::{
 
 /// Controls of a batch that say enough of it: with fewer, those of all batches are taken.
 const ENOUGH_CONTROLS: u64 = 20;
+/// And variances above this.
+const SMALLEST_VARIANCE: f64 = 1e-3;
 /// Inverse dispersions are held within these.
 const DISPERSIONS: [f64; 2] = [0.1, 100.0];
 
@@ -167,7 +169,7 @@ impl SumExpression {
                 None => shifts.extend(perturbed.zip(&pooled[context]).map(|(own, control)| own - control)),
             }
         }
-        let dispersion = if self.counts { self.dispersion() } else { Vec::new() };
+        let dispersion = if self.counts { self.dispersion() } else { self.variance() };
         OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, dispersion }
     }
 
@@ -189,6 +191,18 @@ impl SumExpression {
             mean.iter_mut().zip(self.means(&slots)).for_each(|(sum, mean)| *sum += share * mean);
         }
         Some(mean)
+    }
+
+    /// The logarithm of the variance of values within groups.
+    fn variance(&self) -> Vec<f32> {
+        let all = real(self.cells.iter().sum::<u64>().max(1));
+        let of_gene = |gene: usize| {
+            let slots = (0..self.cells.len()).filter(|slot| 0 < self.cells[*slot]);
+            let between: f64 =
+                slots.map(|slot| self.sums[slot * self.genes + gene].powi(2) / real(self.cells[slot])).sum();
+            narrow(((self.squares[gene] - between) / all).max(SMALLEST_VARIANCE).ln())
+        };
+        (0..self.genes).map(of_gene).collect()
     }
 
     /// ln θ by moments: a share of the library has the variance m · mean(1/ℓ) + m² / θ within its group.

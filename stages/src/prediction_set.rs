@@ -1,7 +1,7 @@
 //! Predictions that were written before, by this program or another one, read back to be judged.
 //!
 //! Wide and long means and cells are understood, in a file or in all Parquet files of a folder. Rows are found by condition,
-//! dose and covariates, genes by their names.
+//! dose and covariates, which columns or folders tell, genes by their names.
 
 mod rows;
 
@@ -9,13 +9,25 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+    error::ArrowError,
+};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
 
 use self::rows::{FileLayout, Profiles};
-use crate::{atlas::Atlas, evaluate::Scale, groups::Groups, judge::ModelProfiles};
+use crate::{
+    atlas::Atlas,
+    evaluate::Scale,
+    groups::Groups,
+    judge::ModelProfiles,
+    publish::{MANIFEST, hive, verify},
+};
 
 /// Which predictions are wanted, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +50,24 @@ pub struct Wanted<'a> {
 /// A path where no predictions are; columns, genes or conditions that are missing or come twice; numbers on a scale that can't
 /// be turned into the wanted one.
 pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
+    if path.join(MANIFEST).exists()
+        && let Some((name, what)) = verify(path)?.into_iter().next()
+    {
+        return Err(Error::damaged(path.join(name), what));
+    }
     let mut profiles = Profiles::new(wanted);
     for file in files(path)? {
         let open = File::open(&file).map_err(Error::io("read", &file))?;
         let not_parquet = |error: parquet::errors::ParquetError| Error::damaged(&file, error.to_string());
         let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(not_parquet)?;
-        let layout = FileLayout::of(&file, builder.schema(), wanted)?;
+        let mut told = hive::values(file.strip_prefix(path).unwrap_or(Path::new("")));
+        told.retain(|(column, _)| builder.schema().field_with_name(column).is_err());
+        let schema = with_folders(builder.schema(), &told);
+        let layout = FileLayout::of(&file, &schema, wanted)?;
         let reader = builder.with_batch_size(layout.rows_at_once()).build().map_err(not_parquet)?;
         for batch in reader {
-            let batch = batch.map_err(|error| Error::damaged(&file, error.to_string()))?;
-            profiles.add(&layout, &batch)?;
+            let whole = batch.and_then(|batch| with_values(&batch, &schema, &told));
+            profiles.add(&layout, &whole.map_err(|error| Error::damaged(&file, error.to_string()))?)?;
         }
     }
     let mut found: HashMap<usize, ModelProfiles> = profiles.finish(path)?;
@@ -56,6 +76,20 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
         return Err(lacks_conditions(path, wanted, &missing));
     }
     Ok(wanted.judged.iter().filter_map(|group| found.remove(group)).collect())
+}
+
+/// The columns of a file, and behind them those that its folders tell.
+fn with_folders(schema: &SchemaRef, told: &[(String, String)]) -> SchemaRef {
+    let fields = schema.fields().iter().cloned();
+    let more = told.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));
+    Arc::new(Schema::new_with_metadata(fields.chain(more).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+fn with_values(batch: &RecordBatch, schema: &SchemaRef, told: &[(String, String)]) -> Result<RecordBatch, ArrowError> {
+    let rows = batch.num_rows();
+    let repeated = |value| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))) as ArrayRef;
+    let columns = batch.columns().iter().cloned().chain(told.iter().map(|(_, value)| repeated(value)));
+    RecordBatch::try_new(Arc::clone(schema), columns.collect())
 }
 
 /// The file, or the Parquet files of a folder and of the folders in it, by name.

@@ -15,7 +15,10 @@ pub mod layout;
 pub mod precision;
 pub mod shards;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Component, Path},
+};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
@@ -29,7 +32,10 @@ pub use self::{
     precision::Precision,
     shards::{Shard, commit},
 };
-use crate::disk::checksum_of;
+use crate::{
+    disk::checksum_of,
+    sealed::{sealed, unsealed},
+};
 
 /// Names a folder's files; written last.
 pub const MANIFEST: &str = "_manifest.json";
@@ -60,7 +66,7 @@ impl Published {
     }
 
     fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec_pretty(self).map_err(|error| Error::Bug(error.to_string()))
+        sealed(self)
     }
 }
 
@@ -77,6 +83,14 @@ pub struct PublishedFile {
     pub checksum: Option<String>,
 }
 
+impl PublishedFile {
+    /// Whether its name leads nowhere but into the folder.
+    fn is_below(&self) -> bool {
+        let mut parts = Path::new(&self.name).components().peekable();
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    }
+}
+
 /// Checks a folder of predictions against its manifest: names what is damaged, and how.
 ///
 /// # Errors
@@ -84,7 +98,7 @@ pub struct PublishedFile {
 pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
     let path = folder.join(MANIFEST);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let published: Published = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    let published: Published = unsealed(&text, &path)?;
     Ok(damaged(folder, &published.files))
 }
 
@@ -92,6 +106,10 @@ pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
 fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     let mut damaged = Vec::new();
     for file in files {
+        if !file.is_below() {
+            damaged.push((file.name.clone(), "it is named outside of the folder".to_owned()));
+            continue;
+        }
         let what = match checksum_of(&folder.join(&file.name)) {
             Ok(found) if found.bytes == file.bytes && found.checksum == file.checksum => continue,
             Ok(_) => "its checksum is not the manifest's".to_owned(),

@@ -27,6 +27,7 @@ use crate::{
         network::Network,
         parameters::{read_safetensors, write_safetensors},
     },
+    sealed::{sealed, unsealed},
     vocabulary::Vocabulary,
 };
 
@@ -152,7 +153,7 @@ pub fn read_card(folder: &Path) -> Result<Card> {
         ),
         false => Error::damaged(folder, "it is no model: model.json is missing or unreadable"),
     })?;
-    let card: Card = serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
+    let card: Card = unsealed(&text, &path)?;
     if card.format != FORMAT_VERSION {
         let message = format!("the model has format {}; this version reads {FORMAT_VERSION}", card.format);
         return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
@@ -169,7 +170,6 @@ pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &Plan, mut
     write_safetensors(tensors, &weights)?;
     card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();
     write_atomically(&folder.join(files::CONFIG), plan.to_toml().as_bytes())?;
-    let text = serde_json::to_vec_pretty(&card).map_err(|error| Error::Bug(error.to_string()))?;
-    write_atomically(&folder.join(files::CARD), &text)?;
+    write_atomically(&folder.join(files::CARD), &sealed(&card)?)?;
     Ok(card)
 }

@@ -21,9 +21,18 @@ use schemas::{
     conditions::{CONTROL, ConditionTable},
     ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
 };
+use xxhash_rust::xxh3::Xxh3;
 
 pub use self::folds::Folds;
-use crate::{atlas::Atlas, disk::StagedFile, groups::Selector, write::ParquetFile};
+use crate::{
+    atlas::Atlas,
+    disk::{StagedFile, create_folders, hex},
+    groups::Selector,
+    write::ParquetFile,
+};
+
+/// What the metadata of a split's file calls its checksum.
+const CHECKSUM: &str = "perturbine.checksum";
 
 /// What a cell is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -204,9 +213,12 @@ impl Split {
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let bad = |what: String| Error::damaged(path, what);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+        let not_parquet = |error: parquet::errors::ParquetError| bad(error.to_string());
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(not_parquet)?;
+        let told = builder.metadata().file_metadata().key_value_metadata();
+        let told = told.and_then(|told| told.iter().find(|told| told.key == CHECKSUM)?.value.clone());
         let mut parts = Vec::new();
-        for batch in reader.map_err(|error| bad(error.to_string()))? {
+        for batch in builder.build().map_err(not_parquet)? {
             let batch = batch.map_err(|error| bad(error.to_string()))?;
             let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
             for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
@@ -217,7 +229,19 @@ impl Split {
         if parts.len() as u64 != atlas.cells() {
             return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
         }
-        Ok(Self { name: name.to_owned(), parts })
+        let split = Self { name: name.to_owned(), parts };
+        // Splits that other programs write have none.
+        if told.is_some_and(|told| told != split.checksum()) {
+            return Err(bad("its checksum does not match its content".into()));
+        }
+        Ok(split)
+    }
+
+    /// Of the part of each cell.
+    fn checksum(&self) -> String {
+        let mut hash = Xxh3::new();
+        self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
+        hex(hash.digest())
     }
 
     /// The names of an atlas's splits, sorted.
@@ -240,7 +264,7 @@ impl Split {
     pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
         let path = path_of(atlas, &self.name)?;
         let folder = atlas.path().join(files::SPLITS);
-        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        create_folders(&folder)?;
         self.write_to(atlas, &path)?;
         Ok(path)
     }
@@ -252,6 +276,7 @@ impl Split {
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;
+        file.tell(CHECKSUM, self.checksum());
         let mut row = 0;
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use schemas::{
-    Error, Result,
+    ByteSize, Error, Result,
     batch::Role,
     config::{Monitor, Plan},
 };
@@ -29,10 +29,12 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     checkpoint::{self, Best, Progress},
+    disk::{DiskFile, write_atomically},
     embedding_table::EmbeddingTable,
     groups::Groups,
     model::{
         average::Average,
+        carried::Carried,
         offset::{GroupOffsets, OffsetProfiles},
         schedule::Schedule,
         step::{Engine, Learner},
@@ -90,6 +92,21 @@ pub struct Trained {
 /// Is told of every epoch.
 pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 
+/// A batch as it comes to be learned from.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The batch.
+    pub batch: Batch,
+    /// Its tensors, where they were carried to the device ahead of need.
+    pub carried: Option<Carried>,
+}
+
+impl ByteSize for Arrived {
+    fn byte_size(&self) -> usize {
+        self.batch.byte_size() + self.carried.as_ref().map_or(0, ByteSize::byte_size)
+    }
+}
+
 /// Trains a model.
 pub struct Trainer {
     settings: TrainerSettings,
@@ -100,7 +117,7 @@ pub struct Trainer {
     offsets: Option<GroupOffsets>,
     validation: Validation,
     /// Batches of a step that is not complete yet.
-    gathered: Vec<Batch>,
+    gathered: Vec<Arrived>,
     progress: Progress,
     best: BTreeMap<String, Tensor>,
     sums: Sums,
@@ -141,7 +158,7 @@ impl Trainer {
         if let Some(profiles) = profiles {
             learner.network.fill_profiles(plan, profiles);
         }
-        let engine = engine(&learner)?;
+        let engine = engine(&mut learner)?;
         let mut average = Average::new(plan, &learner.network, &card.vocabulary);
         let mut progress = Progress {
             position: Position::default(),
@@ -263,6 +280,11 @@ impl Trainer {
         self.progress.sums = self.sums.sums.clone();
         self.settings.phases.enter(Phase::Saving);
         let started = Instant::now();
+        // The checkpoint counts on the lines that were written.
+        let history = self.settings.folder.join(files::HISTORY);
+        if history.exists() {
+            DiskFile::append_to(&history)?.sync()?;
+        }
         let mut state = self.learner.state();
         state.extend(self.average.iter().flat_map(Average::state));
         checkpoint::write(&self.settings.folder.join(files::CHECKPOINTS), &self.progress, state, &self.best)?;
@@ -272,16 +294,17 @@ impl Trainer {
 }
 
 impl Sink for Trainer {
-    type In = Batch;
+    type In = Arrived;
     type Summary = Trained;
 
-    fn push(&mut self, batch: Batch) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, arrived: Arrived) -> Result<ControlFlow<()>, BoxError> {
         let came = self.times.batch_comes();
-        let (epoch, last) = (batch.plan.epoch, batch.plan.last);
-        let flow = match batch.plan.role {
+        let plan = &arrived.batch.plan;
+        let (epoch, last) = (plan.epoch, plan.last);
+        let flow = match plan.role {
             Role::Train => {
                 self.settings.phases.enter(Phase::Epoch);
-                self.gathered.push(batch);
+                self.gathered.push(arrived);
                 if last || self.batches_a_step() <= self.gathered.len() as u64 {
                     self.step()?;
                 }
@@ -289,7 +312,8 @@ impl Sink for Trainer {
             }
             Role::Valid | Role::Source => {
                 self.settings.phases.enter(Phase::Validation);
-                let input = self.input(&batch);
+                let Arrived { batch, carried } = arrived;
+                let input = self.input_of(&batch, carried)?;
                 let averaged = self.average.as_ref().and_then(Average::network);
                 self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);
                 if last {
@@ -331,8 +355,7 @@ impl Sink for Trainer {
 fn append_line(path: &Path, report: &EpochReport) -> Result<()> {
     let mut line = serde_json::to_vec(report).map_err(|error| Error::Bug(error.to_string()))?;
     line.push(b'\n');
-    let mut file = fs::File::options().create(true).append(true).open(path).map_err(Error::io("create", path))?;
-    file.write_all(&line).map_err(Error::io("write", path))
+    DiskFile::append_to(path)?.write_all(&line).map_err(Error::io("write", path))
 }
 
 /// Lines after the checkpoint's were written by a run that did not get to its next one.
@@ -343,5 +366,5 @@ fn truncate_history(path: &Path, lines: u64) -> Result<()> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let kept: String =
         text.lines().take(usize::try_from(lines).unwrap_or(usize::MAX)).map(|line| format!("{line}\n")).collect();
-    crate::disk::write_atomically(path, kept.as_bytes())
+    write_atomically(path, kept.as_bytes())
 }

@@ -1,10 +1,6 @@
 //! Parquet: tables written batch by batch, so that none is ever whole in memory.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use arrow::{
     array::{
@@ -25,6 +21,8 @@ use parquet::{
 };
 use schemas::{Error, Result, arrow::conditions_schema, conditions::ConditionTable, ids::ConditionId};
 
+use crate::disk::DiskFile;
+
 /// Bytes of encoded values after which a row group is closed.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Rows after which a row group is closed.
@@ -32,13 +30,12 @@ const ROW_GROUP_ROWS: usize = 1 << 14;
 
 /// A Parquet file in the making; it has no footer, and can't be read, before [`ParquetFile::finish`].
 pub struct ParquetFile {
-    writer: ArrowWriter<File>,
-    path: PathBuf,
+    writer: ArrowWriter<DiskFile>,
 }
 
 impl std::fmt::Debug for ParquetFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParquetFile").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("ParquetFile").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
@@ -69,9 +66,18 @@ impl ParquetFile {
     }
 
     fn with(path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
-        let file = File::create(path).map_err(Error::io("create", path))?;
+        let file = DiskFile::create(path)?;
         let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|error| written(path, error))?;
-        Ok(Self { writer, path: path.to_path_buf() })
+        Ok(Self { writer })
+    }
+
+    fn path(&self) -> &Path {
+        self.writer.inner().path()
+    }
+
+    /// Says something of the table in the file's metadata.
+    pub(crate) fn tell(&mut self, key: &str, text: String) {
+        self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), text));
     }
 
     /// Appends rows.
@@ -79,9 +85,9 @@ impl ParquetFile {
     /// # Errors
     /// A disk that is full or broken, rows of another schema.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer.write(batch).map_err(|error| written(&self.path, error))?;
+        self.writer.write(batch).map_err(|error| written(self.writer.inner().path(), error))?;
         if ROW_GROUP_BYTES < self.writer.in_progress_size() {
-            self.writer.flush().map_err(|error| written(&self.path, error))?;
+            self.writer.flush().map_err(|error| written(self.writer.inner().path(), error))?;
         }
         Ok(())
     }
@@ -91,8 +97,8 @@ impl ParquetFile {
     /// # Errors
     /// A disk that is full or broken.
     pub fn finish(self) -> Result<()> {
-        let file = self.writer.into_inner().map_err(|error| written(&self.path, error))?;
-        file.sync_all().map_err(Error::io("write", &self.path))
+        let path = self.path().to_path_buf();
+        self.writer.into_inner().map_err(|error| written(&path, error))?.sync()
     }
 }
 

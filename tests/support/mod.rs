@@ -2,10 +2,13 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub mod faults;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod parquet;
 pub mod python;
+#[cfg(feature = "torch")]
+pub mod targets;
 pub mod zarr;
 
 use std::{
@@ -28,8 +31,8 @@ use stages::{
     simulate::{SimulateSettings, Simulator},
 };
 
-/// A network that trains in a moment.
-pub const TINY: &str = "--set model.n_latent=8 --set model.n_hidden_encoder=16 --set model.n_layers_encoder=1 \
+/// A network that trains in a moment, with all that the original has.
+pub const TINY: &str = "--preset cpa --set model.n_latent=8 --set model.n_hidden_encoder=16 --set model.n_layers_encoder=1 \
     --set model.n_hidden_decoder=16 --set model.n_layers_decoder=1 --set adversary.n_hidden_adv=8 \
     --set adversary.n_layers_adv=1 --set train.check_val_every_n_epoch=1 --batch-size 64 --seed 1 --device cpu";
 
@@ -199,4 +202,9 @@ pub fn write_dense(rows: &schemas::batch::Expression, genes: usize, out: &mut Ve
     out.clear();
     out.resize(rows.rows() * genes, 0.0);
     rows.for_each(|row, gene, value| out[row * genes + gene] = value);
+}
+
+/// Whether tests that take minutes are wanted: `make test-long` says so.
+pub fn long_tests() -> bool {
+    std::env::var_os("PERTURBINE_LONG_TESTS").is_some()
 }

@@ -7,14 +7,13 @@ use std::{
 
 use schemas::{
     atlas::ValueKind,
-    batch::{Expression, Genes, Values},
+    batch::{BatchPlan, Expression, Genes, Labels, Role, Values},
     conditions::Covariate,
     config::{Objective, Plan, Preset, Settings},
+    ids::{CellIndex, RowIndex},
 };
-use stages::{
-    model::input::{Cells, Input},
-    vocabulary::Vocabulary,
-};
+use sprs::CsMatI;
+use stages::{batch::Batch, model::input::Input, recycle::Pool, vocabulary::Vocabulary};
 use tch::{Device, Kind, Tensor};
 
 pub const CELLS: usize = 70;
@@ -62,14 +61,17 @@ pub fn input_for(plan: &Plan, kind: Kind) -> Input {
 
 /// Some of these cells.
 pub fn input_of(range: Range<usize>, kind: Kind) -> Input {
+    Input::new(&batch(range), i64::from(GENES), kind, Device::Cpu)
+}
+
+/// The same as they come from an atlas.
+pub fn batch(range: Range<usize>) -> Batch {
     let mut state = 7_u32;
     let mut draw = move |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) % below
     };
-    let mut expression =
-        Expression { row_pointers: vec![0], genes: Genes::U16(Vec::new()), values: Values::U16(Vec::new()) };
-    let (mut genes, mut values) = (Vec::new(), Vec::new());
+    let (mut row_pointers, mut genes, mut values) = (vec![0], Vec::new(), Vec::new());
     for cell in 0..CELLS {
         for gene in (0..GENES).filter(|_| cell != 3) {
             if draw(4) == 0 || gene == 5 {
@@ -81,26 +83,60 @@ pub fn input_of(range: Range<usize>, kind: Kind) -> Input {
             }
         }
         if range.contains(&cell) {
-            expression.row_pointers.push(u32::try_from(genes.len()).expect("few entries"));
+            row_pointers.push(u32::try_from(genes.len()).expect("few entries"));
         }
     }
-    (expression.genes, expression.values) = (Genes::U16(genes), Values::U16(values));
-    let cells = i64::try_from(range.len()).expect("few cells");
     let conditions: Vec<usize> = range.clone().map(|cell| cell % 3).collect();
-    let codes: Vec<i64> = conditions.iter().flat_map(|condition| [[2, 0], [2, 3], [1, 0]][*condition]).collect();
-    let doses: Vec<f64> =
-        conditions.iter().flat_map(|condition| [[0.5, 0.0], [0.5, 0.25], [1.0, 0.0]][*condition]).collect();
-    let classes: Vec<i64> = conditions.iter().map(|condition| i64::try_from(*condition).expect("three")).collect();
-    let types: Vec<i64> = range.map(|cell| i64::try_from(cell / 5 % 2).expect("two")).collect();
-    Input {
-        cells: Cells::new(&expression, i64::from(GENES), kind, Device::Cpu),
-        perturbations: Tensor::from_slice(&codes).view([cells, 2]),
-        doses: Tensor::from_slice(&doses).view([cells, 2]).to_kind(kind),
-        covariates: vec![Tensor::from_slice(&types)],
-        combinations: Tensor::from_slice(&classes),
-        offset: None,
-        sources: None,
+    let parts: [&[(u32, f32)]; 3] = [&[(2, 0.5)], &[(2, 0.5), (3, 0.25)], &[(1, 1.0)]];
+    let (mut pointers, mut codes, mut doses) = (vec![0], Vec::new(), Vec::new());
+    for (code, dose) in conditions.iter().map(|condition| parts[*condition]).flat_map(|parts| {
+        pointers.push(pointers.last().copied().unwrap_or(0) + u32::try_from(parts.len()).expect("two"));
+        parts
+    }) {
+        codes.push(*code);
+        doses.push(*dose);
     }
+    let labels = Labels {
+        perturbations: CsMatI::new((range.len(), 4), pointers, codes, doses),
+        combinations: conditions.iter().map(|condition| u32::try_from(*condition).expect("three")).collect(),
+        covariates: vec![range.clone().map(|cell| u32::try_from(cell / 5 % 2).expect("two")).collect()],
+        groups: vec![0; range.len()],
+    };
+    let plan = BatchPlan {
+        epoch: 0,
+        index: 0,
+        role: Role::Train,
+        last: false,
+        cells: range.clone().map(CellIndex::at).collect(),
+        rows: range.map(RowIndex::at).collect(),
+    };
+    let expression = Expression { row_pointers, genes: Genes::U16(genes), values: Values::U16(values) };
+    Batch { plan, labels, expression: Pool::default().take(|| expression) }
+}
+
+/// Cells of any number of genes, with so many non-zeros each.
+pub fn wide_batch(cells: usize, genes: u32, nonzeros: usize) -> Batch {
+    let Batch { plan, mut labels, .. } = batch(0..1);
+    let mut expression =
+        Expression { row_pointers: vec![0], genes: Genes::U16(Vec::new()), values: Values::U16(Vec::new()) };
+    let (mut ids, mut values) = (Vec::new(), Vec::new());
+    for cell in 0..cells {
+        for at in 0..nonzeros {
+            ids.push(u16::try_from(at * genes as usize / nonzeros).expect("few genes"));
+            values.push(u16::try_from(1 + (at + cell) % 5).expect("a small count"));
+        }
+        expression.row_pointers.push(u32::try_from(ids.len()).expect("few entries"));
+    }
+    (expression.genes, expression.values) = (Genes::U16(ids), Values::U16(values));
+    let pointers: Vec<u32> = (0..=u32::try_from(cells).expect("few cells")).collect();
+    labels.perturbations = CsMatI::new((cells, 4), pointers, vec![2; cells], vec![1.0; cells]);
+    labels.combinations = (0..cells).map(|cell| u32::try_from(cell % 3).expect("three")).collect();
+    labels.covariates = vec![(0..cells).map(|cell| u32::try_from(cell % 2).expect("two")).collect()];
+    labels.groups = vec![0; cells];
+    let at = |at: u64| CellIndex(at);
+    let cells: Vec<CellIndex> = (0..cells as u64).map(at).collect();
+    let rows = cells.iter().map(|cell| RowIndex(cell.0)).collect();
+    Batch { plan: BatchPlan { cells, rows, ..plan }, labels, expression: Pool::default().take(|| expression) }
 }
 
 /// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so by turns.

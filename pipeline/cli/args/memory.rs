@@ -1,4 +1,6 @@
-//! Which commands tell their memory by phase.
+//! Which commands tell their memory by phase, or what happened when.
+
+use std::path::Path;
 
 use clap::Args;
 
@@ -15,6 +17,15 @@ pub(crate) struct MemoryLogArgs {
 }
 
 impl Command {
+    /// The file to write a trace to, if one was asked for.
+    pub(crate) fn profile(&self) -> Option<&Path> {
+        match self {
+            #[cfg(feature = "torch")]
+            Self::Train(args) => args.profile.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether it was asked to tell its memory by phase.
     pub(in crate::cli) fn logs_memory(&self) -> bool {
         let asked = match self {

@@ -48,6 +48,9 @@ pub(crate) struct TrainArgs {
     /// Take up the newest checkpoint of the model's folder
     #[arg(long)]
     pub(in crate::cli) resume: bool,
+    /// Write what happened when, for the viewers of Chrome's traces: stages throughout, libtorch and the device in two epochs
+    #[arg(long, value_name = "FILE.json")]
+    pub(in crate::cli) profile: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) keys: KeyArgs,
     #[command(flatten)]
@@ -63,8 +66,8 @@ pub(crate) struct SettingsArgs {
     /// Genes to add to them: those that are named like a perturbation, or those that a file names; repeats
     #[arg(long, value_name = "perturbed|FILE")]
     pub(in crate::cli) genes_keep: Vec<String>,
-    /// Where the settings start from: cpa, norman, kang or combosciplex
-    #[arg(long, default_value = "cpa")]
+    /// Where the settings start from: residual, cpa, norman, kang or combosciplex
+    #[arg(long, default_value = "residual")]
     pub(in crate::cli) preset: String,
     /// Settings to lay over the preset
     #[arg(long, value_name = "FILE.toml")]
@@ -102,6 +105,9 @@ pub(crate) struct PredictArgs {
     /// One row a condition, or one row a condition and gene
     #[arg(long, value_enum, default_value = "wide")]
     pub(in crate::cli) layout: LayoutArg,
+    /// What to do with genes of the model that the atlas does not have
+    #[arg(long, value_enum, default_value = "error")]
+    pub(in crate::cli) missing_genes: OnMissingGenesArg,
     /// What to do with perturbations the model was not trained on
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) unseen: OnUnseenArg,
@@ -204,6 +210,14 @@ pub(in crate::cli) enum OnUnseenArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum OnMissingGenesArg {
+    /// Refuse, and name them
+    Error,
+    /// Take them for 0 in every cell, and name them
+    Zero,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum OnNoControlArg {
     /// Refuse
     Error,
@@ -235,6 +249,9 @@ pub(crate) struct EmbedArgs {
     /// What to embed
     #[arg(long, value_enum, default_value = "cells")]
     pub(in crate::cli) of: EmbedArg,
+    /// What to do with genes of the model that the atlas does not have
+    #[arg(long, value_enum, default_value = "error")]
+    pub(in crate::cli) missing_genes: OnMissingGenesArg,
     /// Where the network computes: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,

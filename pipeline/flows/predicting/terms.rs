@@ -7,21 +7,17 @@ use std::{
     sync::Arc,
 };
 
-use schemas::{
-    Error, Result,
-    atlas::ValueKind,
-    batch::{BatchPlan, Role},
-    ids::CellIndex,
-};
+use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     atlas::Atlas,
     gene_choice::ChosenGenes,
     group_statistics::{GroupSummary, summaries},
-    predict::{Reading, Readout},
+    predict::{Reading, Readout, batch_size},
     query::Jobs,
     saved::Card,
 };
 
+use super::source_plans;
 use crate::flows::{Resources, completed, rows};
 
 /// Differential genes of each condition, where nothing else is said.
@@ -177,17 +173,7 @@ impl Checked {
 /// The median of the sums of the source cells' counts; none where there are no such cells.
 fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Option<f64>> {
     let cells = jobs.any_source_cells(atlas, MEDIAN_CELLS);
-    let row_atlas = atlas.clone();
-    let chunks: Vec<Vec<CellIndex>> = cells.chunks(512).map(<[CellIndex]>::to_vec).collect();
-    let last = chunks.len().saturating_sub(1);
-    let plans = (0..).zip(chunks).map(move |(index, cells): (u64, Vec<CellIndex>)| BatchPlan {
-        epoch: 0,
-        index,
-        role: Role::Source,
-        last: usize::try_from(index).is_ok_and(|index| index == last),
-        rows: cells.iter().map(|cell| row_atlas.row(*cell)).collect(),
-        cells,
-    });
+    let plans = source_plans(atlas, 0, 0, batch_size(1), cells.into_iter());
     let mut sums: Vec<f64> = Vec::new();
     let mut stream = rows(atlas, plans, resources).stream();
     for batch in &mut stream {

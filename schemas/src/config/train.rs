@@ -70,13 +70,16 @@ pub enum Sampling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// `fused` where it can, `plain` elsewhere.
+    /// `fused` or `replayed` where they can, `plain` elsewhere.
     #[default]
     Auto,
     /// libtorch's operations and its automatic differentiation: anything, on any device.
     Plain,
     /// Kernels of our own, on the CPU, for counts with `nb`.
     Fused,
+    /// What `plain` computes, in fixed shapes and with one optimiser step over all parameters: a GPU notes it once and
+    /// replays it as a whole.
+    Replayed,
 }
 
 /// How weights are averaged over the course of training; the average is what is validated and kept.
@@ -186,7 +189,7 @@ pub struct TrainSettings {
     pub window: u32,
     /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
     pub decoder_on_every_batch: bool,
-    /// What computes the steps: `auto`, `plain` or `fused`.
+    /// What computes the steps: `auto`, `plain`, `fused` or `replayed`.
     pub engine: EngineChoice,
     /// Recomputes what lies between encoder input and likelihood when it is needed a second time, rather than holding it.
     pub checkpointing: bool,

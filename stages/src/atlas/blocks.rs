@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Matrix {
     Empty,
-    Map(memmap2::Mmap),
+    Map(mmap::Map),
     Read(File),
     #[cfg(feature = "hdf5")]
     InPlace(Box<RowsInPlace>),
@@ -40,6 +40,13 @@ impl Matrix {
             (Access::Map, _) => Self::Map(mmap::map(&matrix_path)?),
             (Access::Read, _) => Self::Read(File::open(&matrix_path).map_err(Error::io("open", &matrix_path))?),
         })
+    }
+
+    pub(super) fn check_map(&self) -> Result<()> {
+        match self {
+            Self::Map(map) => map.check(),
+            _ => Ok(()),
+        }
     }
 
     /// The matrix of an atlas that does not hold it.
@@ -90,6 +97,7 @@ impl Atlas {
         let matrix = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
         let ends = entry.offset.checked_add(entry.bytes);
         let fits = u64::from(entry.rows) == rows
+            && u64::from(entry.entries) <= rows * u64::from(manifest.genes)
             && entry.offset.is_multiple_of(BLOCK_ALIGNMENT)
             && ends.is_some_and(|end| end <= matrix)
             && entry.codec == manifest.codec
@@ -99,6 +107,20 @@ impl Atlas {
                 Codec::InPlace => entry.bytes == 0,
             };
         if fits { Ok(entry) } else { Err(self.bad_block(block, "its entry does not fit the matrix")) }
+    }
+
+    /// Checks that blocks lie one behind another: no two share a byte.
+    pub(super) fn check_entries(&self) -> Result<()> {
+        let mut end = 0;
+        for block in 0..self.0.manifest.blocks() {
+            let block = BlockIndex(u32::try_from(block).map_err(|_| Error::damaged(self.path(), "too many blocks"))?);
+            let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+            if entry.offset < end {
+                return Err(self.bad_block(block, "its entry lies before the end of the one before it"));
+            }
+            end = entry.offset.saturating_add(entry.bytes);
+        }
+        Ok(())
     }
 
     /// A block of a raw matrix, in the memory map; it is checked the first time. None where blocks are packed, or read plainly.
@@ -114,6 +136,7 @@ impl Atlas {
         let view = |entry: BlockEntry, place: Range<usize>| BlockView::new(&map[place], entry, gene_width);
         if self.was_checked(block) {
             let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+            self.0.blocks.check_pages()?;
             return Ok(Some(view(entry, self.place(block, &entry)?)));
         }
         let entry = self.entry(block)?;
@@ -160,6 +183,8 @@ impl Atlas {
             (_, Matrix::Read(_)) => read,
             _ => bytemuck::pod_collect_to_vec(on_disk),
         };
+        self.0.matrix.check_map()?;
+        self.0.blocks.check()?;
         let read = Block::new(words, entry, self.0.manifest.gene_width);
         if first_time {
             self.check_rows(block, &read.view())?;
@@ -184,7 +209,7 @@ impl Atlas {
         if let Matrix::Map(map) = &self.0.matrix
             && let Ok(entry) = self.entry(block)
             && let Ok(place) = self.place(block, &entry)
-            && let Err(error) = map.advise_range(memmap2::Advice::WillNeed, place.start, place.len())
+            && let Err(error) = map.will_need(place.start, place.len())
         {
             tracing::debug!("no block is read ahead: {error}");
         }
@@ -208,6 +233,7 @@ impl Atlas {
         if found == entry.checksum {
             return Ok(());
         }
+        self.check_maps()?;
         Err(self.bad_block(block, &format!("its checksum is {}, not {}", hex(found), hex(entry.checksum))))
     }
 

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use schemas::Result;
+use schemas::{Error, Result};
 
 use super::Atlas;
 use crate::gene_subset::GeneSubset;
+
+/// Genes that 16 bits number.
+const NARROW_GENES: usize = 1 << 16;
+/// Missing genes that an error names.
+const NAMED_GENES: usize = 5;
 
 impl Atlas {
     /// The names of the genes that are seen, in the order of their columns.
@@ -17,14 +22,48 @@ impl Atlas {
     /// The same atlas, seen through these genes alone, in this order.
     ///
     /// # Errors
-    /// Names that it does not have.
+    /// Names that it does not have, unless it is [seen through them](Atlas::with_genes_or_zeros) already.
     pub fn with_genes(&self, names: &[String]) -> Result<Self> {
+        if self.genes() == names {
+            return Ok(self.clone());
+        }
+        let seen = self.with_genes_or_zeros(names)?;
+        match seen.missing_genes() {
+            [] => Ok(seen),
+            missing => Err(lacks(&self.path().display().to_string(), missing, names.len())),
+        }
+    }
+
+    /// The same, where [genes that the atlas does not have](Atlas::missing_genes) are 0 in every cell.
+    ///
+    /// # Errors
+    /// An atlas that has none of them, and more genes than the atlas's numbers of genes have room for.
+    pub fn with_genes_or_zeros(&self, names: &[String]) -> Result<Self> {
         let all = &self.0.genes;
-        let subset = match all == names {
-            true => None,
-            false => Some(Arc::new(GeneSubset::by_name(names, all, &self.path().display().to_string())?)),
-        };
-        Ok(Self(Arc::clone(&self.0), subset))
+        if all == names {
+            return Ok(Self(Arc::clone(&self.0), None));
+        }
+        let place = self.path().display().to_string();
+        let subset = GeneSubset::by_name(names, all);
+        if subset.missing().len() == names.len() {
+            return Err(lacks(&place, subset.missing(), names.len()));
+        }
+        let room = if all.len() <= NARROW_GENES { NARROW_GENES } else { u32::MAX as usize };
+        if room < names.len() {
+            let message = format!("it numbers {} genes in 16 bits, and the model has {}", all.len(), names.len());
+            return Err(Error::data(
+                place,
+                message,
+                "ingest with --join outer beside cells that have all of the genes",
+            ));
+        }
+        Ok(Self(Arc::clone(&self.0), Some(Arc::new(subset))))
+    }
+
+    /// Genes that are seen as 0 in every cell, since the atlas does not have them.
+    #[must_use]
+    pub fn missing_genes(&self) -> &[String] {
+        self.1.as_ref().map_or(&[], |subset| subset.missing())
     }
 
     /// Which genes are seen; none where all are.
@@ -32,4 +71,12 @@ impl Atlas {
     pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
         self.1.as_ref()
     }
+}
+
+fn lacks(place: &str, missing: &[String], wanted: usize) -> Error {
+    let more = if NAMED_GENES < missing.len() { ", ..." } else { "" };
+    let named = missing[..missing.len().min(NAMED_GENES)].join(", ");
+    let message = format!("it lacks {} of the model's {wanted} genes: {named}{more}", missing.len());
+    let hint = "take an atlas that has the model's genes under the same names; `predict --missing-genes zero` takes a few for 0";
+    Error::data(place, message, hint)
 }

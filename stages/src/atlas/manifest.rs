@@ -31,7 +31,9 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
     if hex(xxh3_64(checked.as_bytes())) != manifest.checksum {
         return Err(Error::damaged(&path, "its checksum does not match its content"));
     }
-    if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
+    if let Some(name) =
+        manifest.files.keys().find(|name| name.contains(['/', '\\', '\0']) || name.starts_with('.') || name.is_empty())
+    {
         return Err(Error::damaged(&path, format!("it names a file outside the atlas: `{name}`")));
     }
     check_sizes(folder, &manifest)?;
@@ -42,9 +44,12 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
 fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     for (name, entry) in &manifest.files {
         let file = folder.join(name);
-        let length = std::fs::metadata(&file)
-            .map_err(|_| Error::damaged(&file, "the manifest names it, but it is not there"))?
-            .len();
+        let found = std::fs::symlink_metadata(&file)
+            .map_err(|_| Error::damaged(&file, "the manifest names it, but it is not there"))?;
+        if !found.is_file() {
+            return Err(Error::damaged(&file, "it is a link or a device, and no file of the atlas's own"));
+        }
+        let length = found.len();
         if length != entry.bytes {
             return Err(Error::damaged(&file, format!("it has {length} bytes; the manifest says {}", entry.bytes)));
         }

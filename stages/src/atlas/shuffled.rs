@@ -13,8 +13,8 @@ use crate::mmap;
 /// Which row holds which cell, both ways.
 #[derive(Debug)]
 pub(super) struct Shuffled {
-    rows: memmap2::Mmap,
-    order: memmap2::Mmap,
+    rows: mmap::Map,
+    order: mmap::Map,
 }
 
 impl Shuffled {
@@ -30,6 +30,11 @@ impl Shuffled {
         let shuffled = Self { rows: mmap::map(&path.join(files::ROWS))?, order: mmap::map(&path.join(files::ORDER))? };
         shuffled.check(path)?;
         Ok(shuffled)
+    }
+
+    pub(super) fn check_maps(&self) -> Result<()> {
+        self.rows.check()?;
+        self.order.check()
     }
 
     /// The row of every cell.

@@ -1,6 +1,6 @@
 //! Files whose matrix is dense, as predictions are: a value for each gene of each row.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use hdf5_metno::{Dataset, File, Group, types::VarLenUnicode};
@@ -8,11 +8,14 @@ use ndarray::ArrayView2;
 use schemas::{Error, Result};
 
 use super::{
-    H5adColumn, H5adWriteOptions, ROW_CHUNK, Temporary, check,
+    H5adColumn, H5adWriteOptions, ROW_CHUNK, check,
     frame::{ObsFrame, write_var},
     vector::{Encoding, encode, unicode},
 };
-use crate::h5::{self, Place};
+use crate::{
+    disk::StagedFile,
+    h5::{self, Place},
+};
 
 /// Bytes of a dense matrix that are stored together: what every reader's cache holds.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -27,8 +30,7 @@ pub struct DenseH5adWriter {
     matrices: Vec<Matrix>,
     obs: ObsFrame,
     rows: usize,
-    temporary: Temporary,
-    target: PathBuf,
+    staged: StagedFile,
 }
 
 /// What a file holds beside its rows.
@@ -51,10 +53,11 @@ impl DenseH5adWriter {
     /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
     pub fn create(path: &Path, frame: &DenseFrame, options: H5adWriteOptions) -> Result<Self> {
         check(&frame.columns, options)?;
-        let temporary = Temporary::beside(path)?;
-        let place = Place::root(&temporary.0);
+        let mut staged = StagedFile::beside(path)?;
+        staged.unlock();
+        let place = Place::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
-            let file = h5::create(&temporary.0)?;
+            let file = h5::create(staged.path())?;
             encode(&file, Encoding::Anndata)?;
             for name in ["obsm", "obsp", "varm", "varp"] {
                 encode(&*file.create_group(name)?, Encoding::Dict)?;
@@ -71,7 +74,7 @@ impl DenseH5adWriter {
             Ok((file, matrices, obs))
         };
         let (file, matrices, obs) = begin().map_err(|error| place.unwritable(error))?;
-        Ok(Self { file, place, matrices, obs, rows: 0, temporary, target: path.to_path_buf() })
+        Ok(Self { file, place, matrices, obs, rows: 0, staged })
     }
 
     /// Adds rows: their names (the first column of `obs`), the columns that were asked for, and the values of `X` and of each
@@ -106,15 +109,15 @@ impl DenseH5adWriter {
     /// # Errors
     /// A full disk, or a target that can't be replaced.
     pub fn finish(self) -> Result<()> {
-        let Self { file, place, matrices, obs, temporary, target, .. } = self;
+        let Self { file, place, matrices, obs, staged, .. } = self;
         let complete = || -> hdf5_metno::Result<()> {
             obs.finish()?;
             drop(matrices);
             file.flush()?;
             file.close()
         };
-        complete().map_err(|error| place.unwritable(error))?;
-        temporary.rename(&target)
+        staged.write_by(|_| complete().map_err(|error| place.unwritable(error)))?;
+        staged.commit()
     }
 }
 

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{census::ValueCensus, label::Labeller, piece::ReadPiece, records::Records};
 use crate::{
     BoxError, Stage,
-    disk::{HashedFile, StagedFile, StagedFolder},
+    disk::{HashedFile, StagedFolder},
     mmap,
     recycle::Pooled,
     write::ParquetFile,
@@ -91,7 +91,7 @@ impl Annotate {
     /// Files that can't be created.
     pub fn new(folder: &StagedFolder, obs: SchemaRef, labeller: Labeller, most_cells: u64) -> Result<(Self, Findings)> {
         let cells = ParquetFile::create(&folder.file(files::CELLS), obs)?;
-        let labels = HashedFile::create(folder.file(files::LABELS))?;
+        let labels = HashedFile::create(&folder.file(files::LABELS))?;
         let findings = Findings::default();
         let stage = Self {
             files: Some((cells, labels, labeller)),
@@ -151,13 +151,11 @@ impl Stage for Annotate {
 #[derive(Debug)]
 struct CellNames {
     hashes: mmap::Table,
-    _staged: StagedFile,
 }
 
 impl CellNames {
     fn new(folder: &StagedFolder, most_cells: u64) -> Result<Self> {
-        let staged = StagedFile::beside(&folder.file("names.bin"))?;
-        Ok(Self { hashes: mmap::Table::create(staged.path(), most_cells)?, _staged: staged })
+        Ok(Self { hashes: mmap::Table::create_unnamed(&folder.file("names.bin"), most_cells)? })
     }
 
     fn add(&mut self, obs: &RecordBatch, first: u64) {

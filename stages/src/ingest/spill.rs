@@ -3,7 +3,7 @@
 //! Every row goes to a bucket drawn for it alone, on disk; later each bucket is read whole and shuffled by itself. Draws do
 //! not depend on the rows, so every permutation is as likely as any other.
 
-use std::{fs::File, io::Write, ops::ControlFlow, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{fs::File, io::Write, ops::ControlFlow, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     BoxError, Sink,
-    disk::StagedFile,
+    disk::{DiskFile, remove_all},
     recycle::{Pool, Pooled},
 };
 
@@ -39,8 +39,7 @@ struct Extent {
 /// Takes rows apart into buckets.
 #[derive(Debug)]
 pub struct Spill {
-    staged: StagedFile,
-    file: File,
+    file: DiskFile,
     written: u64,
     gene_width: GeneWidth,
     random: ChaCha8Rng,
@@ -51,18 +50,16 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// A spill for rows that take about so many bytes, in a file that is gone with it.
+    /// A spill for rows that take about so many bytes, in a file that has no name once it is there.
     ///
     /// # Errors
     /// A file that can't be created.
-    pub fn create(path: PathBuf, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
+    pub fn create(path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
         let most_buckets = ALL_WAITING_BYTES as u64 >> 12;
         let buckets = usize::try_from(bytes.div_ceil(BUCKET_BYTES).clamp(1, most_buckets)).unwrap_or(1);
-        let staged = StagedFile::beside(&path)?;
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(staged.path());
-        let file = file.map_err(Error::io("create", staged.path()))?;
+        let file = DiskFile::create_new(path)?;
+        remove_all(path)?;
         Ok(Self {
-            staged,
             file,
             written: 0,
             gene_width,
@@ -91,7 +88,7 @@ impl Spill {
         if waiting.is_empty() {
             return Ok(());
         }
-        self.file.write_all(waiting).map_err(Error::io("write", self.staged.path()))?;
+        self.file.write_all(waiting).map_err(Error::io("write", self.file.path()))?;
         self.extents[bucket].push(Extent { offset: self.written, bytes: waiting.len() });
         self.written += waiting.len() as u64;
         waiting.clear();
@@ -114,8 +111,8 @@ impl Sink for Spill {
         for bucket in 0..self.waiting.len() {
             self.flush(bucket)?;
         }
-        let Self { staged, file, gene_width, seed, extents, .. } = self;
-        Ok(Spilled { shared: Arc::new(Shared { _staged: staged, file, gene_width, seed }), extents })
+        let Self { file, gene_width, seed, extents, .. } = self;
+        Ok(Spilled { shared: Arc::new(Shared { file, gene_width, seed }), extents })
     }
 }
 
@@ -128,9 +125,7 @@ pub struct Spilled {
 
 #[derive(Debug)]
 struct Shared {
-    /// Removes the file when the last bucket is done.
-    _staged: StagedFile,
-    file: File,
+    file: DiskFile,
     gene_width: GeneWidth,
     seed: u64,
 }
@@ -167,7 +162,8 @@ impl Bucket {
     /// # Errors
     /// A disk that can't be read.
     pub fn shuffled(self) -> Result<Rows> {
-        let Shared { _staged: staged, file, gene_width, seed } = &*self.shared;
+        let Shared { file, gene_width, seed } = &*self.shared;
+        let (file, path) = (file.as_file(), file.path());
         let mut records: Pooled<Records> = self.spare.take(|| Records::new(*gene_width));
         let (bytes, spans) = records.parts_mut();
         spans.clear();
@@ -176,14 +172,14 @@ impl Bucket {
         let mut start = 0;
         for Extent { offset, bytes: length } in &self.extents {
             let into = &mut bytes[start..start + length];
-            file.read_exact_at(into, *offset).map_err(Error::io("read", staged.path()))?;
+            file.read_exact_at(into, *offset).map_err(Error::io("read", path))?;
             give_back(file, *offset, *length);
             start += length;
         }
         let mut at = 0;
         while let Some((cell, rest)) = bytes[at..].split_first_chunk::<CELL_BYTES>() {
             let (_, length) = Record::read(rest, *gene_width)
-                .ok_or_else(|| Error::damaged(staged.path(), "another program has changed it meanwhile"))?;
+                .ok_or_else(|| Error::damaged(path, "another program has changed it meanwhile"))?;
             let start = at + CELL_BYTES;
             spans.push(Span { start, end: start + length, cell: CellIndex(u64::from_le_bytes(*cell)) });
             at = start + length;

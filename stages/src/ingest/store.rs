@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::File,
     io::{BufWriter, Write},
     ops::ControlFlow,
     path::PathBuf,
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     BoxError, Sink,
-    disk::{HashedFile, StagedFolder, checksum_of, hex, write_atomically},
+    disk::{DiskFile, HashedFile, StagedFolder, checksum_of, hex, write_atomically},
     members, mmap,
     recycle::Pooled,
     write::{ParquetFile, conditions_batch},
@@ -58,7 +57,7 @@ impl MatrixFiles {
 pub struct StoreMatrix {
     path: PathBuf,
     /// None where the matrix stays where it was found.
-    matrix: Option<BufWriter<File>>,
+    matrix: Option<BufWriter<DiskFile>>,
     bytes: u64,
     blocks: HashedFile,
     shuffled: Option<ShuffledOrder>,
@@ -83,16 +82,13 @@ impl StoreMatrix {
         let path = folder.file(files::MATRIX);
         let matrix = match codec {
             Codec::InPlace => None,
-            Codec::Raw | Codec::Zstd => {
-                let file = File::create(&path).map_err(Error::io("create", &path))?;
-                Some(BufWriter::with_capacity(WRITTEN_AT_ONCE, file))
-            }
+            Codec::Raw | Codec::Zstd => Some(BufWriter::with_capacity(WRITTEN_AT_ONCE, DiskFile::create(&path)?)),
         };
         let shuffled = match shuffled_cells {
             None => None,
             Some(cells) => {
                 let rows_path = folder.file(files::ROWS);
-                let order = HashedFile::create(folder.file(files::ORDER))?;
+                let order = HashedFile::create(&folder.file(files::ORDER))?;
                 Some(ShuffledOrder { order, rows: mmap::Table::create(&rows_path, cells)?, rows_path, next: 0 })
             }
         };
@@ -101,7 +97,7 @@ impl StoreMatrix {
             path,
             matrix,
             bytes: 0,
-            blocks: HashedFile::create(folder.file(files::BLOCKS))?,
+            blocks: HashedFile::create(&folder.file(files::BLOCKS))?,
             shuffled,
             files: MatrixFiles { nonzeros: 0, value_width: ValueWidth::U8, order, codec, written: BTreeMap::new() },
         })
@@ -137,7 +133,7 @@ impl StoreMatrix {
         let written = &mut self.files.written;
         if let Some(mut matrix) = self.matrix {
             matrix.flush().map_err(Error::io("write", &self.path))?;
-            matrix.get_ref().sync_all().map_err(Error::io("write", &self.path))?;
+            matrix.get_ref().sync()?;
             // Its blocks have a checksum each, so that one can be checked without reading the others.
             written.insert(files::MATRIX.into(), FileEntry { bytes: self.bytes, checksum: None });
         }
@@ -211,9 +207,9 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
     let in_place = match facts.in_place {
         None => None,
         Some(InPlace { matrix, chunks }) => {
-            let path = folder.file(files::CHUNKS);
-            std::fs::write(&path, bytemuck::cast_slice(&chunks)).map_err(Error::io("write", &path))?;
-            written.insert(files::CHUNKS.into(), checksum_of(&path)?);
+            let mut file = HashedFile::create(&folder.file(files::CHUNKS))?;
+            file.append(bytemuck::cast_slice(&chunks))?;
+            written.insert(files::CHUNKS.into(), file.finish()?);
             Some(matrix)
         }
     };

@@ -8,12 +8,12 @@
 //! an entry: row within its bucket × genes + gene, u32 where that fits, else u64 | value f32
 //! ```
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::PathBuf};
+use std::{ops::Range, os::unix::fs::FileExt};
 
 use schemas::{Error, Result, chunk::CsrRows};
 
 use super::source::PIECE_ENTRIES;
-use crate::disk::ScratchFolder;
+use crate::disk::{DiskFile, ScratchFolder};
 
 /// The most buckets; with more, too few bytes of each would be written at once.
 const MOST_BUCKETS: u64 = 4096;
@@ -104,9 +104,7 @@ pub struct Transposer {
 /// A file without a name, gone with its owner or with the process.
 #[derive(Debug)]
 struct Scratch {
-    file: File,
-    /// The name it had, for errors.
-    path: PathBuf,
+    file: DiskFile,
     /// The first byte that is no bucket's.
     end: u64,
 }
@@ -125,13 +123,12 @@ impl Transposer {
         let layout = Layout::new(rows, genes, entries);
         let folder = ScratchFolder::create()?;
         let path = folder.path().join("entries");
-        let file = File::options().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(Error::io("create", &path))?;
+        let file = DiskFile::create_new(&path)?;
         let buckets = layout.buckets()?;
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
             layout,
-            scratch: Scratch { file, path, end: 0 },
+            scratch: Scratch { file, end: 0 },
             most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
             waiting: vec![Vec::new(); buckets],
             buckets: vec![Bucket::default(); buckets],
@@ -178,8 +175,8 @@ impl Transposer {
         }
         let extent = bucket.extents.last().copied().unwrap_or_default();
         let offset = extent + within * self.layout.entry_bytes as u64;
-        let Scratch { file, path, .. } = &self.scratch;
-        file.write_all_at(waiting, offset).map_err(Error::io("write", path))?;
+        let file = &mut self.scratch.file;
+        file.write_all_at(waiting, offset).map_err(Error::io("write", file.path()))?;
         bucket.entries += (waiting.len() / self.layout.entry_bytes) as u64;
         waiting.clear();
         Ok(())
@@ -262,8 +259,8 @@ impl Transposed {
                 let entries = left.min(EXTENT_ENTRIES as u64);
                 left -= entries;
                 bytes.resize(address(entries)? * entry_bytes, 0);
-                let Scratch { file, path, .. } = &self.scratch;
-                file.read_exact_at(&mut bytes, *offset).map_err(Error::io("read", path))?;
+                let file = &self.scratch.file;
+                file.as_file().read_exact_at(&mut bytes, *offset).map_err(Error::io("read", file.path()))?;
                 for entry in bytes.chunks_exact(entry_bytes) {
                     let (row, gene, value) = self.layout.entry(entry);
                     let row = first + row;
@@ -383,7 +380,7 @@ mod tests {
     #[test]
     fn a_matrix_in_the_making_has_no_name_on_disk() {
         let matrix = Transposer::create(10, 10, 10).expect("a scratch file");
-        assert!(!matrix.scratch.path.exists());
-        assert!(!matrix.scratch.path.parent().expect("a folder").exists());
+        assert!(!matrix.scratch.file.path().exists());
+        assert!(!matrix.scratch.file.path().parent().expect("a folder").exists());
     }
 }

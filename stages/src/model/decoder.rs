@@ -188,10 +188,24 @@ impl Decoder {
         }
     }
 
-    /// Starts the inverse dispersion of counts at these logarithms.
+    /// Starts the inverse dispersion of counts, or the variance of values, at these logarithms.
     pub(super) fn start_dispersion(&mut self, logarithms: &[f32]) {
-        if let Self::Counts { dispersion, .. } = self {
-            tch::no_grad(|| dispersion.copy_(&Tensor::from_slice(logarithms)));
+        let _no_grad = tch::no_grad_guard();
+        let logarithms = Tensor::from_slice(logarithms);
+        match self {
+            Self::Counts { dispersion, .. } => dispersion.copy_(&logarithms),
+            Self::Normal { variance, .. } => {
+                let _ = variance.weight.zero_();
+                variance.bias.copy_(&logarithms);
+            }
+        }
+    }
+
+    /// The layer that makes the logits of negative binomials without excess zeros, and the logarithm of their inverse dispersion.
+    pub(super) fn negative_binomial(&self) -> Option<(&Linear, &Tensor)> {
+        match self {
+            Self::Counts { scale, dispersion, zeros: None, .. } => Some((scale, dispersion)),
+            Self::Counts { .. } | Self::Normal { .. } => None,
         }
     }
 

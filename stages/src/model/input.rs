@@ -21,6 +21,8 @@ pub struct Cells {
     pub values: Tensor,
     /// Each cell's sum over genes, `[cells, 1]`.
     pub library: Tensor,
+    /// Whether zeros may stand among the non-zeros, several of them at one gene.
+    pub(super) padded: bool,
     /// What [`Cells::places`] gives, once it was asked for.
     places: OnceCell<Tensor>,
 }
@@ -66,7 +68,7 @@ impl Input {
     /// The same tensors once more.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
-        let Cells { shape, pointers, genes, values, library, places } = &self.cells;
+        let Cells { shape, pointers, genes, values, library, padded, places } = &self.cells;
         let again = Tensor::shallow_clone;
         Self {
             cells: Cells {
@@ -75,6 +77,7 @@ impl Input {
                 genes: again(genes),
                 values: again(values),
                 library: again(library),
+                padded: *padded,
                 places: places.get().map(again).map_or_else(OnceCell::new, OnceCell::from),
             },
             perturbations: again(&self.perturbations),
@@ -103,13 +106,19 @@ impl Cells {
             genes: ids,
             values,
             library: Tensor::from_slice(&library).to_kind(kind).to_device(device).unsqueeze(-1),
+            padded: false,
             places: OnceCell::new(),
         }
     }
 
     /// Rows by their parts.
     pub(super) fn of_rows(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
-        Self { shape, pointers, genes, values, library, places: OnceCell::new() }
+        Self { shape, pointers, genes, values, library, padded: false, places: OnceCell::new() }
+    }
+
+    /// Rows by their parts, with zeros among the non-zeros of the last one.
+    pub(super) fn padded(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
+        Self { padded: true, ..Self::of_rows(shape, pointers, genes, values, library) }
     }
 
     /// The rows of a dense matrix `[cells, genes]`.
@@ -126,6 +135,7 @@ impl Cells {
             genes: places.remainder(genes),
             values: flat.index_select(0, &places),
             library: dense.sum_dim_intlist([1_i64].as_slice(), true, dense.kind()),
+            padded: false,
             places: OnceCell::from(places),
         }
     }
@@ -150,7 +160,11 @@ impl Cells {
 
     fn scattered(&self, values: &Tensor) -> Tensor {
         let mut dense = Tensor::zeros([self.shape[0] * self.shape[1]], (values.kind(), values.device()));
-        let _ = dense.scatter_(0, self.places(), values);
+        // To add a zero changes nothing, to write it over a number would.
+        let _ = match self.padded {
+            true => dense.scatter_add_(0, self.places(), values),
+            false => dense.scatter_(0, self.places(), values),
+        };
         dense.view(self.shape)
     }
 }
@@ -160,8 +174,13 @@ fn gene_ids(genes: &Genes, device: Device) -> Tensor {
     match (genes, device) {
         (Genes::U16(ids), Device::Cpu) => converted(ids, i64::from),
         (Genes::U32(ids), Device::Cpu) => converted(ids, i64::from),
-        (Genes::U16(ids), _) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(ids)), 0xffff, device),
-        (Genes::U32(ids), _) => widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(ids)), 0xffff_ffff, device),
+        (Genes::U16(ids), _) => {
+            widened(&Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(ids)).to_device(device), 0xffff, Kind::Int64)
+        }
+        (Genes::U32(ids), _) => {
+            let bits = Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(ids));
+            widened(&bits.to_device(device), 0xffff_ffff, Kind::Int64)
+        }
     }
 }
 
@@ -170,9 +189,13 @@ fn values_tensor(values: &Values, kind: Kind, device: Device) -> Tensor {
         Values::U8(values) if (kind, device) == (Kind::Float, Device::Cpu) => converted(values, f32::from),
         Values::U16(values) if (kind, device) == (Kind::Float, Device::Cpu) => converted(values, f32::from),
         Values::U8(values) => Tensor::from_slice(values).to_device(device),
-        Values::U16(values) => widened(Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(values)), 0xffff, device),
+        Values::U16(values) => {
+            let bits = Tensor::from_slice(bytemuck::cast_slice::<u16, i16>(values));
+            widened(&bits.to_device(device), 0xffff, Kind::Int)
+        }
         Values::U32(values) => {
-            widened(Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(values)), 0xffff_ffff, device)
+            let bits = Tensor::from_slice(bytemuck::cast_slice::<u32, i32>(values));
+            widened(&bits.to_device(device), 0xffff_ffff, Kind::Int64)
         }
         Values::F32(values) => Tensor::from_slice(values).to_device(device),
     };
@@ -191,8 +214,12 @@ fn converted<A: Copy, B: Element>(numbers: &[A], convert: impl Fn(A) -> B) -> Te
 
 /// libtorch has no arithmetic on u16 and u32: to a device the bits travel as signed numbers of the same width, and are widened
 /// there.
-fn widened(bits: Tensor, mask: i64, device: Device) -> Tensor {
-    bits.to_device(device).to_kind(Kind::Int64).bitwise_and(mask)
+pub(super) fn widened(bits: &Tensor, mask: i64, kind: Kind) -> Tensor {
+    bits.to_kind(kind).bitwise_and(mask)
+}
+
+pub(super) fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 pub(super) fn codes_tensor(codes: &[u32], device: Device) -> Tensor {

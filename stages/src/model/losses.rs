@@ -48,6 +48,8 @@ fn zero_inflated(mean: &Tensor, theta: &Tensor, logits: &Tensor, cells: &Cells) 
     let a = ((theta + EPSILON).log() - &log_sum) * theta - logits;
     let everywhere = (a.softplus() - (-logits).softplus()).sum(kind);
     let difference = (-at_non_zeros(&a, cells)).softplus();
+    // What stands among the non-zeros and is zero was summed with the others of its kind.
+    let difference = if cells.padded { difference * cells.values.gt(0.0) } else { difference };
     everywhere + (of_non_zeros(mean, theta, &log_sum, cells) - difference).sum(kind)
 }
 

@@ -18,7 +18,7 @@ impl Number for f64 {}
 ///
 /// # Panics
 /// If it is of another kind, elsewhere, or does not lie in one piece.
-pub(in crate::model) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
+pub(crate) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
     let count = checked::<T>(tensor);
     if count == 0 {
         return &[];

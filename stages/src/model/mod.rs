@@ -10,30 +10,37 @@
 //!
 //! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
 //! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
-//! [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from, [`input`] how a batch becomes tensors. Operations on
+//! [`replayed`] one
+//! that a GPU replays, [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from,
+//! [`input`] how a batch becomes tensors, [`parcel`] and [`carried`] how it travels to a device. Operations on
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
 pub mod accumulate;
 pub mod adversary;
 pub mod average;
+pub mod carried;
 pub mod decoder;
 pub mod draws;
 pub mod encoder;
 pub(crate) mod expected;
+mod few_passes;
 pub mod fused;
 mod gradients;
 pub mod input;
 pub mod layers;
 pub mod losses;
-mod memory;
+pub(crate) mod memory;
 mod mixing;
 pub mod moments;
 pub mod neighbours;
 pub mod network;
 pub mod offset;
+mod on_device;
 pub mod optimiser;
 pub mod parameters;
+pub mod parcel;
 mod perturbations;
 mod recomputed;
+pub mod replayed;
 pub mod schedule;
 pub mod step;

@@ -1,6 +1,9 @@
 //! The autoencoder: encoder, perturbation and covariate embeddings, decoder.
 
-use schemas::config::{DispersionStart, Settings};
+use schemas::{
+    batch::Expression,
+    config::{DispersionStart, Settings},
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -120,6 +123,12 @@ impl Network {
     #[must_use]
     pub fn width(&self) -> i64 {
         self.latent
+    }
+
+    /// Brings rows of expression, over its genes, to its device.
+    #[must_use]
+    pub fn cells(&self, expression: &Expression) -> Cells {
+        Cells::new(expression, self.genes, self.parameters.kind(), self.parameters.device())
     }
 
     /// Names of the learned parameters of the dose response; the others are the autoencoder's.

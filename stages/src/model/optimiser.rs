@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use schemas::{Error, Result};
 use tch::Tensor;
 
+use super::on_device::OnDevice;
+
 pub(super) const BETA_1: f64 = 0.9;
 pub(super) const BETA_2: f64 = 0.999;
 pub(super) const EPSILON: f64 = 1e-8;
@@ -19,6 +21,8 @@ pub struct Adam {
     pub(super) clip: f64,
     pub(super) slots: Vec<Slot>,
     parts: Parts,
+    /// Rate and counts, where they lie on the device; the counts of the slots are not looked at then.
+    pub(super) on_device: Option<OnDevice>,
 }
 
 /// Gradients of the batches that a step is made of.
@@ -75,7 +79,7 @@ impl Adam {
             steps: 0,
         });
         let parts = Parts { share: 1.0, complete: true, sum: Vec::new() };
-        Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts }
+        Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, on_device: None }
     }
 
     /// The same, whose weight decay shrinks the weights themselves by learning rate × decay at every step, or is added to the gradient.
@@ -134,6 +138,9 @@ impl Adam {
     /// One step; returns the norm of all gradients together before clipping, a scalar on the device. An undefined gradient leaves its parameter, and its count of steps, as they are.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
+        if let Some(on_device) = &self.on_device {
+            return self.step_on_device(on_device, gradients);
+        }
         let zero = || {
             self.slots
                 .first()
@@ -170,11 +177,12 @@ impl Adam {
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let mut state = BTreeMap::new();
-        for slot in &self.slots {
+        for (at, slot) in self.slots.iter().enumerate() {
+            let steps = self.on_device.as_ref().map_or(i64::from(slot.steps), |on_device| on_device.steps(at));
             let key = |part: &str| format!("{}.{part}.{}", self.name, slot.name);
             state.insert(key("first"), slot.first.contiguous().copy());
             state.insert(key("second"), slot.second.contiguous().copy());
-            state.insert(key("steps"), Tensor::from(i64::from(slot.steps)));
+            state.insert(key("steps"), Tensor::from(steps));
         }
         state
     }
@@ -197,6 +205,9 @@ impl Adam {
             slot.second.copy_(second);
             slot.steps = i32::try_from(steps.int64_value(&[]))
                 .map_err(|_| Error::damaged(path, "a count of steps is too large"))?;
+        }
+        if let Some(on_device) = &mut self.on_device {
+            on_device.restore(&self.slots);
         }
         Ok(())
     }

@@ -120,8 +120,9 @@ pub fn write_safetensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Res
     let staged = StagedFile::beside(path)?;
     let to_list = |(name, tensor): (_, &Tensor)| (name, tensor.to_device(Device::Cpu).contiguous());
     let list: Vec<(&String, Tensor)> = tensors.iter().map(to_list).collect();
-    Tensor::write_safetensors(&list, staged.path())
-        .map_err(|error| Error::io("write", path)(io_error_within(error)))?;
+    staged.write_by(|hidden| {
+        Tensor::write_safetensors(&list, hidden).map_err(|error| Error::io("write", path)(io_error_within(error)))
+    })?;
     staged.commit()
 }
 

@@ -10,12 +10,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     adversary::{Adversaries, Verdict},
+    carried::Carried,
     draws::Draws,
     encoder::Basal,
     input::{Cells, Input},
     layers::Mode,
     losses::reconstruction,
     network::Network,
+    on_device::Weights,
     optimiser::Adam,
     recomputed,
     schedule::Schedule,
@@ -28,6 +30,21 @@ pub trait Engine: std::fmt::Debug {
     ///
     /// What is learned, and the running statistics, change in place; the losses stay on the device.
     fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses;
+
+    /// The same from a batch that was carried to the learner's device.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    fn step_on(
+        &self,
+        learner: &mut Learner,
+        carried: &mut Carried,
+        draws: &Draws,
+        schedule: Schedule,
+    ) -> Result<StepLosses> {
+        let input = carried.input(learner.network.parameters.kind())?;
+        Ok(self.step(learner, &input, draws, schedule))
+    }
 }
 
 /// Network, adversaries and the state of their optimisers.
@@ -45,6 +62,8 @@ pub struct Learner {
     pub adversary_adam: Adam,
     /// The checked settings.
     pub plan: Plan,
+    /// What the schedule says, where it is told to the device.
+    pub(super) weights: Option<Weights>,
 }
 
 /// What a step measured, by name, each a scalar on the device.
@@ -55,6 +74,8 @@ pub struct StepLosses {
     pub values: Vec<(String, Tensor)>,
     /// How many optimisers made a step.
     pub updates: u64,
+    /// The weights of losses, where they lie on the device.
+    pub(super) weights: Option<Weights>,
 }
 
 impl StepLosses {
@@ -73,7 +94,11 @@ impl StepLosses {
         match basal.divergence() {
             Some(divergence) => {
                 self.add("kl", &divergence);
-                total + divergence * schedule.divergence_weight
+                total
+                    + match &self.weights {
+                        Some(weights) => divergence * &weights.divergence,
+                        None => divergence * schedule.divergence_weight,
+                    }
             }
             None => total,
         }
@@ -93,7 +118,10 @@ impl StepLosses {
         let verdict = judge(adversaries);
         self.add("adversary", &verdict.loss);
         self.values.extend(verdict.parts);
-        total - verdict.loss * schedule.adversary_weight
+        match &self.weights {
+            Some(weights) => total - verdict.loss * &weights.adversary,
+            None => total - verdict.loss * schedule.adversary_weight,
+        }
     }
 
     /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
@@ -152,6 +180,7 @@ impl Learner {
             network,
             adversaries,
             plan: plan.clone(),
+            weights: None,
         }
     }
 
@@ -235,7 +264,8 @@ pub(super) fn turns(
     // On batches that only the adversaries learn from, the original runs the decoder all the same.
     let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
     let given = Given { input, draws, schedule };
-    let mut losses = StepLosses::default();
+    let weights = learner.weights.as_ref().map(Weights::shallow_clone);
+    let mut losses = StepLosses { weights, ..StepLosses::default() };
     let basal = if autoencoder_learns || decodes {
         sides.autoencoder(learner, given, autoencoder_learns, &mut losses)
     } else {

@@ -12,7 +12,7 @@ use crate::{
         Anchor,
         axes::{Axes, CellScale},
     },
-    model::{decoder::Output, input::Cells, layers::Mode},
+    model::{decoder::Output, layers::Mode},
     profiles::Rows,
     query::Job,
     saved::Model,
@@ -83,11 +83,11 @@ impl Stage for PredictClouds {
     fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetCells)) -> Result<(), BoxError> {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
-        let (kind, device) = (network.parameters.kind(), network.parameters.device());
+        let kind = network.parameters.kind();
         let job = batch.plan.epoch as usize;
         let seed = xxh3_64(&[u64::from(batch.plan.epoch).to_le_bytes(), batch.plan.index.to_le_bytes()].concat());
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let cells = Cells::new(&batch.expression, network.genes(), kind, device);
+        let cells = network.cells(&batch.expression);
         let basal = network.encode(&cells, Mode::Eval);
         let mut unmoved: Option<Tensor> = None;
         for (at, target) in self.jobs[job].targets.iter().enumerate() {

@@ -10,13 +10,7 @@ use schemas::{Error, ids::ConditionId};
 use tch::{Kind, Tensor};
 
 use super::{names::NamesByJob, rows::list_column, to_vec};
-use crate::{
-    BoxError, Stage,
-    atlas::Atlas,
-    model::{input::Cells, layers::Mode},
-    profiles::Rows,
-    saved::Model,
-};
+use crate::{BoxError, Stage, atlas::Atlas, model::layers::Mode, profiles::Rows, saved::Model};
 
 /// Tells the latents of cells; batches are of epoch 0, their cells ascending.
 ///
@@ -124,8 +118,7 @@ impl Stage for Embed {
         let names = self.names.of(batch.plan.epoch, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
-        let cells =
-            Cells::new(&batch.expression, network.genes(), network.parameters.kind(), network.parameters.device());
+        let cells = network.cells(&batch.expression);
         let basal = network.encode(&cells, Mode::Eval);
         let codes_at =
             |at: usize| -> Vec<u32> { batch.plan.cells.iter().map(|cell| self.atlas.codes(*cell)[at]).collect() };

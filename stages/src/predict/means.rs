@@ -14,7 +14,6 @@ use crate::{
     BoxError, Stage,
     model::{
         expected::{add_expected_counts, is_told_by_sums, noise_of_sums},
-        input::Cells,
         layers::Mode,
         network::Network,
     },
@@ -93,8 +92,7 @@ impl PredictMeans {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let job = &self.jobs[batch.plan.epoch as usize];
-        let cells =
-            Cells::new(&batch.expression, network.genes(), network.parameters.kind(), network.parameters.device());
+        let cells = network.cells(&batch.expression);
         let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();

@@ -1,14 +1,13 @@
 //! Source cells go in, what they would be under other conditions comes out.
 //!
-//! [`PredictMeans`] averages over the source cells, [`PredictCells`] tells every cell, [`PredictLatents`] its latents; [`Embed`] tells the
-//! latents of cells as they are, [`PredictClouds`] a few cells as points. [`Reading`] says in which terms.
+//! [`PredictMeans`] averages over the source cells, [`PredictCells`] tells every cell or its latents; [`Embed`] tells the latents of
+//! cells as they are, [`PredictClouds`] a few cells as points. [`Reading`] says in which terms.
 
 mod cells;
 mod clouds;
 mod counted;
 mod embed;
 mod latent;
-mod latents;
 mod means;
 mod names;
 mod reading;
@@ -22,7 +21,6 @@ pub use self::{
     cells::PredictCells,
     clouds::{PredictClouds, TargetCells},
     embed::Embed,
-    latents::PredictLatents,
     means::{PredictMeans, TargetMeans},
     reading::{Reading, Readout},
     rows::{long_means_rows, means_rows},

@@ -62,10 +62,7 @@ impl FileLayout {
         };
         let covariates = wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         if let Some(missing) = ["condition", "dose"].into_iter().chain(covariates).find(|name| !has(name)) {
-            let hint = match path.to_string_lossy().contains(&format!("{missing}=")) {
-                true => "it is told by the folder: predict without --partition-by to have it judged",
-                false => "rows are found by condition, dose and covariates",
-            };
+            let hint = "rows are found by condition, dose and covariates, in columns or in folders named after them";
             return Err(bad(format!("it has no column `{missing}`"), hint));
         }
         let scale = match schema.metadata().get(SCALE_KEY).map(String::as_str) {

@@ -1,8 +1,7 @@
 //! Encoded row groups become files, which become visible together.
 
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     BoxError, Sink,
-    disk::{HashedFile, StagedFile, StagedFolder, write_atomically},
+    disk::{HashedFile, StagedFile, StagedFolder, create_folders, rename, sync_folder, write_atomically},
     write::written,
 };
 
@@ -121,7 +120,7 @@ impl Publish {
         if !folder.is_empty() {
             create_parent(&path)?;
         }
-        let file = HashedFile::create(path.clone())?;
+        let file = HashedFile::create(&path)?;
         let (schema, properties) = (Arc::clone(&self.layout.stored), self.layout.properties.clone());
         let (writer, _) = ArrowWriter::try_new(file, schema, Some(properties))
             .and_then(ArrowWriter::into_serialized_writer)
@@ -141,7 +140,7 @@ impl Publish {
             if let Place::Shard(shard) = &self.place {
                 let whole = shard.whole(&name);
                 create_parent(&whole)?;
-                fs::rename(&path, &whole).map_err(Error::io("create", &whole))?;
+                rename(&path, &whole)?;
             }
             self.files.push(PublishedFile { name, rows, bytes: entry.bytes, checksum: entry.checksum });
         }
@@ -152,11 +151,15 @@ impl Publish {
         let published = Published::new(&self.plan, self.files);
         match self.place {
             Place::Folder(folder) => {
+                sync_folders_of(&published, |name| folder.file(name))?;
                 write_atomically(&folder.file(MANIFEST), &published.to_json()?)?;
                 folder.commit()?;
             }
             Place::File(staged, _) => staged.commit()?,
-            Place::Shard(shard) => shard.finish(&published)?,
+            Place::Shard(shard) => {
+                sync_folders_of(&published, |name| shard.whole(name))?;
+                shard.finish(&published)?;
+            }
         }
         Ok(published)
     }
@@ -179,9 +182,15 @@ impl Sink for Publish {
     }
 }
 
+/// Brings the names of files, and of the folders that they lie in, to the disk.
+fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Result<()> {
+    let names = published.files.iter().map(|file| Path::new(&file.name));
+    let folders: BTreeSet<&Path> = names.flat_map(|name| name.ancestors().skip(1)).collect();
+    folders.into_iter().rev().try_for_each(|folder| sync_folder(&place(&folder.to_string_lossy())))
+}
+
 fn create_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Error::io("create", parent))
+    create_folders(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// A file that is there already is kept.

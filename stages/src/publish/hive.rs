@@ -1,6 +1,6 @@
 //! Folders of a partition, named as Hive and pyarrow name them: `condition=A%2BB`.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 use schemas::{Error, Result};
 
@@ -50,9 +50,45 @@ pub fn escaped(text: &str) -> String {
     escaped
 }
 
+/// The columns and values that the folders of a file tell; `file` is its path within the set.
+#[must_use]
+pub fn values(file: &Path) -> Vec<(String, String)> {
+    let folders = file.parent().into_iter().flat_map(Path::components);
+    let value = |text: &str| if text == EMPTY { String::new() } else { unescaped(text) };
+    folders
+        .filter_map(|folder| folder.as_os_str().to_str()?.split_once('='))
+        .map(|(column, text)| (unescaped(column), value(text)))
+        .collect()
+}
+
+/// The text that was [`escaped`]; what is no escape stays as it is.
+fn unescaped(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let (byte, left) = match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => (byte, &after[2..]),
+            None => (*first, after),
+        };
+        bytes.push(byte);
+        rest = left;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_tell_the_values_that_named_them() {
+        for value in ["A+B", "a b/c=100%", "é", "x-1_2.3~", "", "%41"] {
+            let folder = folder([("condition", value), ("cell type", "T=NK")]).expect("short names");
+            let told = values(&Path::new(&folder).join("part-00000.parquet"));
+            assert_eq!(told, [("condition".into(), value.into()), ("cell type".into(), "T=NK".into())]);
+        }
+        assert_eq!(values(Path::new("part-00000.parquet")), []);
+    }
 
     #[test]
     fn names_are_escaped_as_in_a_url() {

@@ -47,6 +47,17 @@ pub struct PartRows {
     pub folders: usize,
 }
 
+/// Bytes of values of a row group, where rows go to so many folders.
+fn group_bytes(folders: usize) -> u64 {
+    (WAITING_BYTES / folders.max(1) as u64).clamp(SMALLEST_GROUP_BYTES, GROUP_BYTES)
+}
+
+/// Bytes of values that wait in memory for their row groups at most, where rows go to so many folders.
+#[must_use]
+pub fn waiting_bytes(folders: usize) -> u64 {
+    folders as u64 * group_bytes(folders)
+}
+
 /// How tables of predictions become files.
 #[derive(Debug)]
 pub struct Layout {
@@ -79,12 +90,12 @@ impl Layout {
         let mut metadata = schema.metadata().clone();
         metadata.insert(PRECISION_KEY.to_owned(), options.precision.name().to_owned());
         let stored: SchemaRef = Arc::new(Schema::new_with_metadata(fields, metadata));
-        let folders = parts.iter().map(|part| part.folders).max().unwrap_or(1).max(1) as u64;
+        let folders = parts.iter().map(|part| part.folders).max().unwrap_or(1);
         Ok(Self {
             precision: options.precision,
             given: Arc::clone(schema),
             properties: write::properties_of_predictions(&stored),
-            group_bytes: (WAITING_BYTES / folders).clamp(SMALLEST_GROUP_BYTES, GROUP_BYTES),
+            group_bytes: group_bytes(folders),
             row_bytes: row_bytes(&stored),
             parts,
             stored,

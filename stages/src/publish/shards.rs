@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +18,10 @@ use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{MANIFEST, Published, PublishedFile, damaged, files::refuse_existing};
-use crate::disk::write_atomically;
+use crate::{
+    disk::{create_folders, remove_all, rename, sync_folder, write_atomically},
+    sealed::{sealed, unsealed},
+};
 
 /// One of several shares of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +108,7 @@ impl PlanFolder {
         let mut records = Vec::new();
         for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
             let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            records.push(serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))?);
+            records.push(unsealed(&text, &path)?);
         }
         Ok(records)
     }
@@ -123,7 +126,7 @@ impl ShardFolder {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let writing = folder.0.join("writing").join(format!("{now}-{}", std::process::id()));
         for path in [&folder.data(), &folder.records(), &writing] {
-            fs::create_dir_all(path).map_err(Error::io("create", path))?;
+            create_folders(path)?;
         }
         Ok(Self { folder, writing, shard, about: about.to_owned() })
     }
@@ -141,15 +144,14 @@ impl ShardFolder {
     /// Tells that the shard is complete.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
         let record = Record { shard: self.shard, about: self.about.clone(), files: published.files.clone() };
-        let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Bug(error.to_string()))?;
         let name = format!("{}-of-{}.json", self.shard.index, self.shard.of);
-        write_atomically(&self.folder.records().join(name), &text)
+        write_atomically(&self.folder.records().join(name), &sealed(&record)?)
     }
 }
 
 impl Drop for ShardFolder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.writing) {
+        if let Err(error) = remove_all(&self.writing) {
             tracing::warn!("could not remove {}: {error}", self.writing.display());
         }
     }
@@ -160,8 +162,12 @@ impl Drop for ShardFolder {
 /// # Errors
 /// A target that exists, shards that are missing (named), damaged, of several plans or of several counts.
 pub fn commit(target: &Path) -> Result<Published> {
-    refuse_existing(target)?;
     let shards = shards_of(target)?;
+    if let Some(published) = committed_before(target, &shards) {
+        clear(&shards);
+        return Ok(published);
+    }
+    refuse_existing(target)?;
     if !shards.exists() {
         return Err(Error::Missing { path: shards, kind: "folder of shards" });
     }
@@ -190,13 +196,25 @@ pub fn commit(target: &Path) -> Result<Published> {
     remove_unlisted(&folder.data(), &folder.data(), &names)?;
     let published = Published::new(&plan, files);
     write_atomically(&folder.data().join(MANIFEST), &published.to_json()?)?;
-    fs::rename(folder.data(), target).map_err(Error::io("create", target))?;
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("write", parent))?;
-    if let Err(error) = fs::remove_dir_all(&shards) {
+    rename(&folder.data(), target)?;
+    sync_folder(target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    clear(&shards);
+    Ok(published)
+}
+
+/// What was published by a commit that was ended before it had cleared away its shards.
+fn committed_before(target: &Path, shards: &Path) -> Option<Published> {
+    let path = target.join(MANIFEST);
+    let published: Published = unsealed(&fs::read_to_string(&path).ok()?, &path).ok()?;
+    // No shard is begun while the target is there, so that these are those that it was made of.
+    let folder = PlanFolder(shards.join(&published.plan));
+    (!published.plan.is_empty() && shards.exists() && !folder.data().exists()).then_some(published)
+}
+
+fn clear(shards: &Path) {
+    if let Err(error) = remove_all(shards) {
         tracing::warn!("could not remove {}: {error}", shards.display());
     }
-    Ok(published)
 }
 
 /// Shards `0/n` to `n-1/n`, each there.
@@ -247,7 +265,7 @@ fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Resul
         if path.is_dir() {
             remove_unlisted(&path, root, names)?;
         } else if !path.strip_prefix(root).is_ok_and(|name| names.contains(name)) {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            remove_all(&path)?;
         }
     }
     Ok(())

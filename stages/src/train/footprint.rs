@@ -1,6 +1,6 @@
 //! How much memory training takes, known before it starts.
 
-use schemas::config::{Averaging, Doser, ReconLoss, Settings};
+use schemas::config::{Averaging, Doser, Precision, ReconLoss, Settings};
 
 use crate::{model::offset::offset_bytes, validation::validation_bytes, vocabulary::Vocabulary};
 
@@ -12,26 +12,47 @@ const DENSE_RECOMPUTED: usize = 9;
 const DENSE_OF_ZEROS: usize = 7;
 /// Cells that are mixed.
 const DENSE_OF_MIXED: usize = 2;
+/// On a GPU: dense tensors of a batch at the height of a step's way back, and bytes of each non-zero, by reconstruction.
+const DEVICE_NB: (usize, usize) = (8, 60);
+const DEVICE_ZINB: (usize, usize) = (12, 60);
+const DEVICE_GAUSS: (usize, usize) = (8, 20);
+/// Bytes of a batch's gene that rounding to bf16 adds.
+const DEVICE_BF16: usize = 2;
+/// Tensors as wide as a hidden layer that each of them keeps.
+const DEVICE_LAYER: usize = 4;
+/// What libtorch's libraries for matrix products keep of a GPU: 32 MiB on Hopper for the thread of steps, and that of gradients.
+const DEVICE_LIBRARIES: usize = 64 << 20;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
+
+/// Learned numbers of the autoencoder.
+fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
+    let model = &settings.model;
+    let latent = wide(model.n_latent);
+    let hidden = |width: u32, layers: u32| wide(width) * (1 + wide(layers.saturating_sub(1)) * wide(width));
+    let names = vocabulary.perturbations.len();
+    let dosers = match model.doser_type {
+        Doser::Mlp => names * (wide(model.n_hidden_doser) + hidden(model.n_hidden_doser, model.n_layers_doser)),
+        _ => 2 * names,
+    };
+    genes * (wide(model.n_hidden_encoder) + 2 * wide(model.n_hidden_decoder))
+        + hidden(model.n_hidden_encoder, model.n_layers_encoder)
+        + hidden(model.n_hidden_decoder, model.n_layers_decoder)
+        + latent * (wide(model.n_hidden_encoder) + wide(model.n_hidden_decoder) + names)
+        + dosers
+}
+
+fn wide(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
 
 /// Weights, gradients, optimiser states, the best and the averaged weights, and what a step holds of a batch; a cell has so many
 /// non-zeros.
 #[must_use]
 pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
-    let wide = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
-    let latent = wide(model.n_latent);
-    let hidden = |width: u32, layers: u32| wide(width) * (1 + wide(layers.saturating_sub(1)) * wide(width));
-    let weights = genes * (wide(model.n_hidden_encoder) + 2 * wide(model.n_hidden_decoder))
-        + hidden(model.n_hidden_encoder, model.n_layers_encoder)
-        + hidden(model.n_hidden_decoder, model.n_layers_decoder)
-        + latent * (wide(model.n_hidden_encoder) + wide(model.n_hidden_decoder) + vocabulary.perturbations.len());
-    let names = vocabulary.perturbations.len();
-    let dosers = match model.doser_type {
-        Doser::Mlp => names * (wide(model.n_hidden_doser) + hidden(model.n_hidden_doser, model.n_layers_doser)),
-        _ => 2 * names,
-    };
+    let (latent, names) = (wide(model.n_latent), vocabulary.perturbations.len());
+    let weights = weights(settings, genes, vocabulary);
     let given = (names + vocabulary.unseen.len()) * wide(vocabulary.embedding_width.unwrap_or(0));
     // The weights themselves, their gradients, two moments and the best ones; then their average, and gradients that wait for more.
     let copies = 5 + usize::from(train.average != Averaging::None) + usize::from(1 < train.accumulate);
@@ -40,7 +61,54 @@ pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary
     let kept = if train.checkpointing { DENSE_RECOMPUTED } else { DENSE };
     let dense = wide(train.batch_size) * genes;
     let waiting = wide(train.accumulate.saturating_sub(1)) * wide(train.batch_size) * nonzeros * NONZERO_BYTES;
-    let step = 4 * (copies * (weights + dosers) + 3 * given + (kept + zeros + mixed) * dense);
+    let step = 4 * (copies * weights + 3 * given + (kept + zeros + mixed) * dense);
     let offsets = offset_bytes(settings, genes, vocabulary);
     step + waiting + offsets + validation_bytes(genes, vocabulary.trained.len(), latent)
+}
+
+/// What stays on a GPU between steps: weights, two moments of each, the best ones, and their average.
+#[must_use]
+pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
+    let copies = 4 + usize::from(settings.train.average != Averaging::None);
+    4 * copies * weights(settings, genes, vocabulary)
+}
+
+/// What a step on a GPU holds beside it at most; a cell has so many non-zeros.
+///
+/// At the height of the way back these are dense tensors of the batch, what is there of each non-zero, activations, and the gradients
+/// so far; when the optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
+#[must_use]
+pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
+    let (model, train) = (&settings.model, &settings.train);
+    let cells = wide(train.batch_size);
+    let (dense, of_non_zero) = match model.recon_loss {
+        ReconLoss::Zinb => DEVICE_ZINB,
+        ReconLoss::Gauss => DEVICE_GAUSS,
+        _ => DEVICE_NB,
+    };
+    let dense = dense + if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
+    let rounded = if train.precision == Precision::Bf16 { DEVICE_BF16 } else { 0 };
+    let layers = |width: u32, layers: u32| wide(width) * wide(layers) * DEVICE_LAYER;
+    let activations =
+        layers(model.n_hidden_encoder, model.n_layers_encoder) + layers(model.n_hidden_decoder, model.n_layers_decoder);
+    let gradients = 4 * weights(settings, genes, vocabulary);
+    let back = cells * ((4 * dense + rounded) * genes + of_non_zero * nonzeros + 4 * activations) + gradients / 2;
+    back.max(2 * gradients + 4 * cells * genes)
+}
+
+/// What training takes of a GPU at most, beside what the driver takes for the program's being there: what stays, a step or a look at
+/// the `valid` rows, batches that were carried there ahead of need (`ahead` bytes), and what libtorch's libraries keep for themselves.
+#[must_use]
+pub fn device_training_bytes(
+    settings: &Settings,
+    genes: usize,
+    vocabulary: &Vocabulary,
+    nonzeros: usize,
+    ahead: usize,
+) -> usize {
+    let looked = validation_bytes(genes, vocabulary.trained.len(), wide(settings.model.n_latent));
+    let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
+    // Graphs have memory of their own, which is not lent to a look at the rows.
+    let offsets = offset_bytes(settings, genes, vocabulary);
+    device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + DEVICE_LIBRARIES
 }

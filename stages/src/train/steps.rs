@@ -2,20 +2,22 @@
 
 use schemas::{
     Error, Result,
-    config::{EngineChoice, Plan, Precision},
+    config::{EngineChoice, Objective, Plan, Precision},
 };
 use tch::{Device, Kind, Tensor};
 
-use super::{Trainer, pairing::sources};
+use super::{Arrived, Trainer, pairing::sources};
 use crate::{
     batch::Batch,
     model::{
         accumulate::Share,
         average::Average,
+        carried::Carried,
         draws::Draws,
         fused::Fused,
         input::Input,
         network::Network,
+        replayed::Replayed,
         schedule::{Clock, Schedule},
         step::{Engine, Learner, Plain},
     },
@@ -30,18 +32,19 @@ impl Trainer {
     pub(super) fn step(&mut self) -> Result<()> {
         let batches = std::mem::take(&mut self.gathered);
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
-        let (epoch, every, ends) = (last.plan.epoch, self.batches_a_step(), last.plan.last);
-        let position = Position { epoch, batch: last.plan.index + 1 };
-        let index = first.plan.index / every;
+        let (first, last) = (&first.batch.plan, &last.batch.plan);
+        let (epoch, every, ends) = (last.epoch, self.batches_a_step(), last.last);
+        let position = Position { epoch, batch: last.index + 1 };
+        let index = first.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
         let of = u64::from(self.order.epochs) * self.steps_an_epoch();
         let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
         let schedule = Schedule::at(&self.settings.plan, clock);
-        let classes: Vec<&[u32]> = batches.iter().map(|batch| &*batch.labels.combinations).collect();
+        let classes: Vec<&[u32]> = batches.iter().map(|arrived| &*arrived.batch.labels.combinations).collect();
         let shares = Share::of(&self.learner.adversaries, &classes);
         let mut learned = false;
         for (batch, share) in batches.into_iter().zip(shares) {
-            learned = self.learn(&batch, share, schedule);
+            learned = self.learn(batch, share, schedule)?;
         }
         let steps_between = LOOK_EVERY.div_ceil(every);
         if self.settings.device == Device::Cpu || index.is_multiple_of(steps_between) || ends {
@@ -63,27 +66,49 @@ impl Trainer {
     }
 
     /// Learns from one batch of a step; tells whether the autoencoder made its step with it.
-    fn learn(&mut self, batch: &Batch, share: Share, schedule: Schedule) -> bool {
+    fn learn(&mut self, arrived: Arrived, share: Share, schedule: Schedule) -> Result<bool> {
+        let Arrived { batch, carried } = arrived;
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
         let seed = mixed_seed(self.settings.plan.seed, batch.plan.epoch, batch.plan.index);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let mut input = self.input(batch);
-        let batch_at = self.settings.card.vocabulary.batch_at();
-        let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
-        input.sources = sources.map(|sources| Tensor::from_slice(&sources).to_device(self.settings.device));
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
         self.learner.takes(share);
-        let losses = self.engine.step(&mut self.learner, &input, &draws, schedule);
+        let losses = match carried {
+            Some(mut carried) if !self.adds_to_inputs() => {
+                self.engine.step_on(&mut self.learner, &mut carried, &draws, schedule)?
+            }
+            carried => {
+                let mut input = self.input_of(&batch, carried)?;
+                let batch_at = self.settings.card.vocabulary.batch_at();
+                let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
+                input.sources = sources.map(|sources| Tensor::from_slice(&sources).to_device(self.settings.device));
+                self.engine.step(&mut self.learner, &input, &draws, schedule)
+            }
+        };
         let learned = losses.get("norm_autoencoder").is_some();
         self.progress.updates += losses.updates;
         self.sums.add(losses, batch.plan.index);
         self.epoch_cells += batch.plan.cells.len() as u64;
-        learned
+        Ok(learned)
     }
 
-    pub(super) fn input(&self, batch: &Batch) -> Input {
-        let input = Input::new(batch, self.learner.network.genes(), Kind::Float, self.settings.device);
-        Input { offset: self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups)), ..input }
+    fn input(&self, batch: &Batch) -> Input {
+        Input::new(batch, self.learner.network.genes(), Kind::Float, self.settings.device)
+    }
+
+    /// The tensors of a batch to be looked at.
+    pub(super) fn input_of(&self, batch: &Batch, carried: Option<Carried>) -> Result<Input> {
+        let input = match carried {
+            Some(mut carried) => carried.input(Kind::Float)?,
+            None => self.input(batch),
+        };
+        let offset = self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups));
+        Ok(Input { offset, ..input })
+    }
+
+    /// Whether steps want more of a batch than what is carried of it.
+    fn adds_to_inputs(&self) -> bool {
+        self.offsets.is_some() || self.settings.plan.train.objective != Objective::Reconstruction
     }
 
     /// Batches that a step learns from.
@@ -102,7 +127,17 @@ impl Trainer {
 }
 
 /// What the settings ask for to compute the steps.
-pub(super) fn engine(learner: &Learner) -> Result<Box<dyn Engine>> {
+pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
+    let on_gpu = learner.network.parameters.device() != Device::Cpu;
+    match (learner.plan.train.engine, Replayed::lacks(learner)) {
+        (EngineChoice::Replayed, None) => return Ok(Box::new(Replayed::new(learner)?)),
+        (EngineChoice::Auto, None) if on_gpu => return Ok(Box::new(Replayed::new(learner)?)),
+        (EngineChoice::Replayed, Some(lacks)) => {
+            return Err(Error::usage(format!("train.engine = replayed can't be: {lacks}"), "use auto or plain"));
+        }
+        (EngineChoice::Auto, Some(lacks)) if on_gpu => tracing::info!("train.engine is not replayed: {lacks}"),
+        _ => {}
+    }
     let train = &learner.plan.train;
     let asked = [
         (train.checkpointing, "train.checkpointing recomputes what libtorch computed"),
@@ -115,7 +150,7 @@ pub(super) fn engine(learner: &Learner) -> Result<Box<dyn Engine>> {
     }
     Ok(match (train.engine, lacks) {
         (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused),
-        (EngineChoice::Auto | EngineChoice::Plain, _) => Box::new(Plain),
+        (EngineChoice::Auto | EngineChoice::Plain | EngineChoice::Replayed, _) => Box::new(Plain),
         (EngineChoice::Fused, Some(lacks)) => {
             return Err(Error::usage(format!("train.engine = fused can't be: {lacks}"), "use auto or plain"));
         }

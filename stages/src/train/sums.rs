@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use schemas::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::model::step::StepLosses;
+use crate::model::{memory::numbers, step::StepLosses};
 
 /// Sums of losses and how many they are of, by name.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     /// Those that were read.
     pub(super) sums: BTreeMap<String, (f64, u64)>,
-    /// Those that are still on the device.
-    unread: BTreeMap<String, (Tensor, u64)>,
+    /// Those that are still on the device, of steps that measured the same: names, their sums in one tensor, and how many.
+    unread: Vec<(Vec<String>, Tensor, u64)>,
     /// The first of the unread batches with anything that is not finite, or a number that no batch has: it is found on the
     /// device, since a sum over several batches does not tell which one it was.
     first_bad: Option<Tensor>,
@@ -28,19 +28,19 @@ impl Sums {
     /// Adds what the step on a batch measured; nothing is read.
     pub(super) fn add(&mut self, losses: StepLosses, batch: u64) {
         let batch = i64::try_from(batch).unwrap_or(i64::MAX);
-        let all: Vec<Tensor> = losses.values.iter().map(|(_, loss)| loss.to_kind(Kind::Float)).collect();
-        if !all.is_empty() {
-            let finite = Tensor::stack(&all, 0).isfinite().all().to_kind(Kind::Int64);
-            let bad = finite * (i64::MAX - batch) + batch;
-            self.first_bad =
-                Some(self.first_bad.as_ref().map_or_else(|| bad.shallow_clone(), |first| first.minimum(&bad)));
-        }
-        for (name, loss) in losses.values {
-            let sum = match self.unread.remove(&name) {
-                Some((sum, count)) => (sum + loss, count + 1),
-                None => (loss, 1),
-            };
-            self.unread.insert(name, sum);
+        let Some(kind) = losses.values.first().map(|(_, loss)| loss.kind()) else { return };
+        let (names, all): (Vec<String>, Vec<Tensor>) =
+            losses.values.into_iter().map(|(name, loss)| (name, loss.to_kind(kind))).unzip();
+        let all = Tensor::stack(&all, 0);
+        let finite = all.isfinite().all().to_kind(Kind::Int64);
+        let bad = finite * (i64::MAX - batch) + batch;
+        self.first_bad = Some(self.first_bad.as_ref().map_or_else(|| bad.shallow_clone(), |first| first.minimum(&bad)));
+        match self.unread.iter_mut().find(|(known, ..)| *known == names) {
+            Some((_, sum, count)) => {
+                *sum += all;
+                *count += 1;
+            }
+            None => self.unread.push((names, all, 1)),
         }
     }
 
@@ -52,15 +52,17 @@ impl Sums {
         let Some(first_bad) = self.first_bad.take() else { return Ok(()) };
         let unread = std::mem::take(&mut self.unread);
         let mut bad = Vec::new();
-        for (name, (sum, count)) in unread {
-            let sum = sum.double_value(&[]);
-            if !sum.is_finite() {
-                bad.push(name);
-                continue;
+        for (names, sums, count) in unread {
+            let sums = sums.to_kind(Kind::Double).to_device(Device::Cpu);
+            for (name, sum) in names.into_iter().zip(numbers::<f64>(&sums)) {
+                if !sum.is_finite() {
+                    bad.push(name);
+                    continue;
+                }
+                let known = self.sums.entry(name).or_default();
+                known.0 += sum;
+                known.1 += count;
             }
-            let known = self.sums.entry(name).or_default();
-            known.0 += sum;
-            known.1 += count;
         }
         // A loss says more than the norm of a gradient that it brought about.
         bad.sort_by_key(|name| name.starts_with("norm_"));
@@ -85,7 +87,9 @@ mod tests {
 
     fn losses(recon: f64, norm: f64) -> StepLosses {
         let values = [("recon", recon), ("norm_autoencoder", norm)];
-        StepLosses { values: values.map(|(name, value)| (name.to_owned(), Tensor::from(value))).into(), updates: 2 }
+        let mut losses = StepLosses::default();
+        losses.values.extend(values.map(|(name, value)| (name.to_owned(), Tensor::from(value))));
+        losses
     }
 
     #[test]

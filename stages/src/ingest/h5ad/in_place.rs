@@ -67,10 +67,15 @@ impl RowsInPlace {
     ) -> Result<Self> {
         // Of an absolute path, the folder is left out.
         let path = folder.parent().unwrap_or(folder).join(&described.path);
-        let file = File::open(&path).map_err(|_| {
+        let missing = || {
             let message = format!("the atlas {} reads its matrix from it, but it is not there", folder.display());
             Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
-        })?;
+        };
+        // A pipe would be waited for.
+        if !path.is_file() {
+            return Err(missing());
+        }
+        let file = File::open(&path).map_err(|_| missing())?;
         let (matrix, place) = open_matrix(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
         Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
     }

@@ -3,7 +3,7 @@
 //! A *context* is a combination of covariate values, the batch left aside: what a batch does is for the network to learn, and
 //! predictions may be asked for any batch or none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::vocabulary::Vocabulary;
 
@@ -18,6 +18,8 @@ pub struct Layout {
     pub(super) rows: Vec<Row>,
     /// Rows of each combination, by its codes, ascending.
     pub(super) by_combination: HashMap<Vec<u32>, Vec<usize>>,
+    /// The largest dose of each perturbation.
+    pub(super) largest_doses: HashMap<u32, f64>,
     batch: Option<usize>,
 }
 
@@ -56,6 +58,7 @@ impl Layout {
             context_at: HashMap::new(),
             rows: Vec::new(),
             by_combination: HashMap::new(),
+            largest_doses: HashMap::new(),
             batch,
         };
         for group in &vocabulary.trained {
@@ -72,7 +75,11 @@ impl Layout {
                 layout.contexts[context].has_controls = true;
                 continue;
             }
-            let parts = group.perturbations.iter().copied().zip(group.doses.iter().copied()).collect();
+            let parts: Vec<(u32, f64)> = group.perturbations.iter().copied().zip(group.doses.iter().copied()).collect();
+            for (code, dose) in &parts {
+                let largest = layout.largest_doses.entry(*code).or_insert(*dose);
+                *largest = largest.max(*dose);
+            }
             let row = Row { parts, context };
             let of_combination = layout.by_combination.entry(group.perturbations.clone()).or_default();
             if !of_combination.iter().any(|at| layout.rows[*at] == row) {
@@ -119,6 +126,23 @@ impl Layout {
     /// Whether a context has controls of its own.
     pub fn has_controls(&self, context: usize) -> bool {
         self.contexts[context].has_controls
+    }
+
+    /// What perturbed groups were given, each once.
+    pub(super) fn conditions(&self) -> Vec<Vec<(u32, f64)>> {
+        let mut seen = HashSet::new();
+        let bits = |row: &&Row| row.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>();
+        self.rows.iter().filter(|row| seen.insert(bits(row))).map(|row| row.parts.clone()).collect()
+    }
+
+    /// The contexts with most perturbed groups, so many at most.
+    pub(super) fn largest_contexts(&self, most: usize) -> Vec<usize> {
+        let mut counts = vec![0_usize; self.contexts.len()];
+        self.rows.iter().for_each(|row| counts[row.context] += 1);
+        let mut order: Vec<usize> = (0..counts.len()).filter(|at| self.contexts[*at].has_controls).collect();
+        order.sort_by_key(|at| std::cmp::Reverse(counts[*at]));
+        order.truncate(most);
+        order
     }
 
     /// The contexts whose controls stand for covariate values, each counting the same: their own; where they have none, those

@@ -4,8 +4,8 @@
 //! over the training cells, and saved with the model. With a the control profile and Δ the shift, both on log(1 + counts in a
 //! library T), the logits of counts start at ln max(exp(a + Δ) − 1, ε), and the mean of continuous values at a + Δ.
 
+mod combined;
 mod fit;
-mod interactions;
 mod layout;
 mod profiles;
 mod rule;
@@ -18,7 +18,7 @@ use schemas::config::{self, ReconLoss, Settings};
 use tch::{Device, Kind, Tensor};
 
 use self::{
-    interactions::Interactions,
+    combined::{Combined, USUAL},
     rule::{Rule, Wanted, Weights, real},
 };
 pub use self::{
@@ -30,14 +30,18 @@ use crate::{atlas::Atlas, groups::Groups, query::CovariateTerm, split::Part, voc
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
-/// The penalty, the smallest mean that a gene starts from, and of pairs the share of the sum and the penalty; a share of 0 where no
-/// pairs tell.
+/// The penalty between contexts, the smallest mean that a gene starts from, and of combinations the penalty and the weight of pairs; a
+/// penalty of 0 where too few tell.
 const CHOSEN: &str = "offset.chosen";
 /// The dose of half the effect of each perturbation; 0 where it is not known.
 const HALF_EFFECTS: &str = "offset.half_effects";
 /// No gene starts from fewer counts than this, or its share of a hundredth of the library.
 const SMALLEST_MEAN: f64 = 0.02;
 const SMALLEST_SHARE: f64 = 0.01;
+/// Contexts that are looked at to choose how combinations tell of others.
+const MOST_CONTEXTS: usize = 3;
+/// Combinations without which they don't.
+const FEWEST_COMBINATIONS: usize = 3;
 
 /// The offsets of a network.
 #[derive(Debug)]
@@ -104,24 +108,38 @@ impl Offset {
         let halves: Vec<f64> = halves.into_iter().map(|half| half.unwrap_or(0.0)).collect();
         self.half_effects.copy_(&Tensor::from_slice(&halves));
         let rule = self.basic_rule();
-        let interactions = (!self.additive).then(|| self.interactions(&rule, None)).flatten();
-        let (share, of_pairs) = interactions.map_or((0.0, 0.0), |told| (told.share, told.penalty));
-        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, share, of_pairs]));
+        let combined = self.combined(&rule, USUAL).map(|combined| {
+            let shifts_in = |context| {
+                let wanted = Wanted { own: Some(context), stand_ins: vec![context] };
+                let seen = self
+                    .layout
+                    .conditions()
+                    .iter()
+                    .map(|condition| rule.as_seen(condition, &wanted))
+                    .collect::<Vec<_>>();
+                let rows: Vec<Tensor> = seen.iter().map(|weights| summed(&self.shifts, weights)).collect();
+                Tensor::cat(&rows, 0).to_kind(Kind::Double).to_device(Device::Cpu)
+            };
+            let shifts: Vec<Tensor> = self.layout.largest_contexts(MOST_CONTEXTS).into_iter().map(shifts_in).collect();
+            combined.chosen(&shifts)
+        });
+        let (of_combinations, pairs) = combined.map_or((0.0, 0.0), |told| (told.penalty, told.pairs));
+        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, of_combinations, pairs]));
         self.rule = OnceCell::new();
         let [contexts, groups] = self.layout.sizes();
-        tracing::info!(penalty, share, of_pairs, "offsets of {contexts} contexts and {groups} groups");
+        tracing::info!(penalty, of_combinations, pairs, "offsets of {contexts} contexts and {groups} groups");
     }
 
     fn rule(&self) -> &Rule {
         self.rule.get_or_init(|| {
             let mut rule = self.basic_rule();
-            let [share, penalty] = [2, 3].map(|at| self.chosen.double_value(&[at]));
-            rule.interactions = (share != 0.0).then(|| self.interactions(&rule, Some((share, penalty)))).flatten();
+            let [penalty, pairs] = [2, 3].map(|at| self.chosen.double_value(&[at]));
+            rule.combined = (0.0 < penalty).then(|| self.combined(&rule, (penalty, pairs))).flatten();
             rule
         })
     }
 
-    /// The rule but for interactions.
+    /// The rule but for what combinations tell of others.
     fn basic_rule(&self) -> Rule {
         let _no_grad = tch::no_grad_guard();
         let host = |tensor: &Tensor| tensor.to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
@@ -133,16 +151,20 @@ impl Offset {
             ridge: self.chosen.double_value(&[0]),
             half_effects: numbers(&self.half_effects).into_iter().map(|half| (0.0 < half).then_some(half)).collect(),
             products: numbers(&controls.matmul(&controls.tr())),
-            interactions: None,
+            combined: None,
         }
     }
 
-    fn interactions(&self, rule: &Rule, chosen: Option<(f64, f64)>) -> Option<Interactions> {
+    /// What combinations tell of others; none where too few were trained, or with `additive`.
+    fn combined(&self, rule: &Rule, chosen: (f64, f64)) -> Option<Combined> {
         let row = |at: usize| {
             let row = self.shifts.get(i64::try_from(at).unwrap_or(0)).to_kind(Kind::Float).to_device(Device::Cpu);
             Vec::<f32>::try_from(row).unwrap_or_default()
         };
-        Interactions::new(&self.layout, rule.pairs(), chosen, &row)
+        let conditions: Vec<_> = self.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
+        let combinations = conditions.iter().filter(|parts| 1 < parts.len()).count();
+        let enough = !self.additive && FEWEST_COMBINATIONS <= combinations;
+        enough.then(|| Combined::new(&self.layout, conditions, chosen, &row)).flatten()
     }
 
     /// The offset of a condition, codes ascending (control is its own entry), where covariates add these terms: `[1, genes]`.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    interactions::{Interactions, Pair, rows_of_pairs},
-    layout::{Layout, Row, combination, is_control},
+    combined::{Combined, Part},
+    layout::{Layout, combination, is_control},
 };
 use crate::solve::Cholesky;
 
 /// What is open of a condition in a context that it was not trained in, however like the others that may be.
 const LEAST_OPEN: f64 = 0.1;
-/// The share of a pair's square that is beyond its parts, where no trained pair tells.
+/// The share of a combination's square that is beyond its parts, where none that was trained tells.
 const USUAL_INTERACTION: f64 = 0.2;
 
 /// Rows of shifts and what each counts for.
@@ -36,8 +36,8 @@ pub(super) struct Rule {
     pub(super) half_effects: Vec<Option<f64>>,
     /// Products of the control profiles of contexts, `contexts × contexts`.
     pub(super) products: Vec<f64>,
-    /// What pairs do beyond the sum of their parts, where trained pairs tell.
-    pub(super) interactions: Option<Interactions>,
+    /// What combinations tell of others, where enough were trained.
+    pub(super) combined: Option<Combined>,
 }
 
 impl Rule {
@@ -51,10 +51,38 @@ impl Rule {
                 return own;
             }
         }
-        let sum = self.of_parts(parts, wanted);
-        match (&self.interactions, parts) {
-            (Some(interactions), [(a, _), (b, _)]) => interactions.told([*a, *b], &sum),
-            _ => sum,
+        self.combined(parts, wanted).map_or_else(|| self.of_parts(parts, wanted), |(told, _)| told)
+    }
+
+    /// What trained combinations tell of this one, and what they leave open.
+    fn combined(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<(Weights, f64)> {
+        let (weights, open) = self.combined.as_ref()?.told(&self.as_shares(parts))?;
+        let mut sum = Weights::new();
+        for (condition, weight) in self.layout.conditions().iter().zip(weights) {
+            add(&mut sum, &self.as_seen(condition, wanted), weight);
+        }
+        Some((sum, open))
+    }
+
+    /// Doses as shares of the largest effect that was seen.
+    pub(super) fn as_shares(&self, parts: &[(u32, f64)]) -> Vec<Part> {
+        let share = |(code, dose): &(u32, f64)| {
+            let largest = self.layout.largest_doses.get(code).copied().unwrap_or(*dose);
+            (*code, self.scale(*code, largest, *dose))
+        };
+        parts.iter().map(share).collect()
+    }
+
+    /// The shift of a trained condition: as its own context shows it, or as others tell it.
+    pub(super) fn as_seen(&self, condition: &[(u32, f64)], wanted: &Wanted) -> Weights {
+        let rows = self.layout.by_combination.get(&combination(condition)).into_iter().flatten();
+        let mut own = rows.filter(|row| {
+            let row = &self.layout.rows[**row];
+            Some(row.context) == wanted.own && row.parts == condition
+        });
+        match own.next() {
+            Some(row) => Weights::from([(*row, 1.0)]),
+            None => self.of_combination(condition, wanted).unwrap_or_default(),
         }
     }
 
@@ -64,14 +92,12 @@ impl Rule {
             return 0.0;
         }
         let Some(rows) = self.layout.by_combination.get(&combination(parts)) else {
-            return match parts {
-                [_] => 1.0,
-                _ => {
-                    let beyond = self.interactions.as_ref().map_or(USUAL_INTERACTION, |known| known.size);
-                    let of_parts = parts.iter().map(|part| self.open(std::slice::from_ref(part), wanted)).sum::<f64>();
-                    beyond + of_parts / real(parts.len())
-                }
-            };
+            let beyond = self.combined.as_ref().and_then(|combined| combined.told(&self.as_shares(parts)));
+            let beyond = beyond.map_or(USUAL_INTERACTION, |(_, open)| LEAST_OPEN + open);
+            let known = |part: &&(u32, f64)| self.layout.by_combination.contains_key(&vec![part.0]);
+            let of_parts = parts.iter().filter(known).map(|part| self.open(std::slice::from_ref(part), wanted));
+            let unknown = parts.iter().filter(|part| !known(part)).count();
+            return beyond + (of_parts.sum::<f64>() + real(unknown)) / real(parts.len());
         };
         let context = |row: &&usize| self.layout.rows[**row].context;
         let mut contexts: Vec<usize> = rows.iter().map(|row| context(&row)).collect();
@@ -120,18 +146,6 @@ impl Rule {
             add(&mut sum, &self.of_part(*part, wanted), 1.0);
         }
         sum
-    }
-
-    /// The pairs that others are told from.
-    pub(super) fn pairs(&self) -> Vec<Pair> {
-        let pair = |row: usize| {
-            let Row { parts, context } = &self.layout.rows[row];
-            let [(a, _), (b, _)] = parts[..] else { return None };
-            let wanted = Wanted { own: Some(*context), stand_ins: vec![*context] };
-            let whole = Weights::from([(row, 1.0)]);
-            Some(Pair { codes: [a, b], whole, parts: self.of_parts(parts, &wanted) })
-        };
-        rows_of_pairs(&self.layout).into_iter().filter_map(pair).collect()
     }
 
     /// The shift of one perturbation: as it was seen alone; or what combinations with it have beyond their other parts; or, where

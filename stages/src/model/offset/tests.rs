@@ -146,40 +146,55 @@ fn the_dose_of_half_an_effect_is_found_from_three_doses() {
     assert_eq!(halves[A as usize], None);
 }
 
-#[test]
-fn a_pair_has_of_the_sum_of_its_parts_what_trained_pairs_have_of_theirs() {
-    let vocabulary = {
-        let mut vocabulary = vocabulary(&[(&[], "x")]);
-        vocabulary.perturbations = (0..8).map(|code| format!("P{code}")).collect();
-        let pairs: [&[u32]; 11] = [&[2], &[3], &[4], &[5], &[6], &[2, 3], &[2, 4], &[3, 4], &[4, 5], &[3, 5], &[2, 6]];
-        vocabulary.trained.extend(pairs.iter().map(|codes| TrainedGroup {
-            perturbations: codes.to_vec(),
-            doses: vec![1.0; codes.len()],
-            covariates: vec!["x".into(), "one".into()],
-            cells: 10,
-        }));
-        vocabulary
-    };
+/// A context with single perturbations, each of which shifts a gene of its own and the gene of its kind (even or odd), and pairs.
+fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec<f32>>) {
+    let singles = 2..10_u32;
+    let mut vocabulary = vocabulary(&[(&[], "x")]);
+    vocabulary.perturbations = (0..10).map(|code| format!("P{code}")).collect();
+    let conditions: Vec<Vec<u32>> =
+        singles.map(|code| vec![code]).chain(pairs.iter().map(|pair| pair.to_vec())).collect();
+    vocabulary.trained.extend(conditions.iter().map(|codes| TrainedGroup {
+        perturbations: codes.clone(),
+        doses: vec![1.0; codes.len()],
+        covariates: vec!["x".into(), "one".into()],
+        cells: 10,
+    }));
     let layout = Layout::of(&vocabulary);
-    // Each part shifts a gene of its own by 1; a pair does so by 0.8.
-    let row = |at: usize| -> Vec<f32> {
-        let parts = &layout.rows[at].parts;
-        let by = if parts.len() == 2 { 0.8 } else { 1.0 };
-        (2..7).map(|gene| if parts.iter().any(|(code, _)| *code == gene) { by } else { 0.0 }).collect()
+    let shift = |codes: &Vec<u32>| {
+        let mut shift = vec![0.0_f32; 13];
+        for code in codes {
+            shift[*code as usize] += 0.5;
+            shift[usize::from(code % 2 == 0)] += 1.0;
+        }
+        if let [a, b] = codes[..] {
+            shift[12] += beyond([a, b]);
+        }
+        shift
     };
-    let rule = Rule {
-        layout: layout.clone(),
-        additive: false,
-        ridge: 1.0,
-        half_effects: vec![],
-        products: vec![1.0],
-        interactions: None,
-    };
-    let told = Interactions::new(&layout, rule.pairs(), None, &row).expect("six pairs are enough");
-    close(told.share, 0.8);
-    close(told.penalty, 0.0);
-    let rule = Rule { interactions: Some(told), ..rule };
-    let wanted = Wanted { own: Some(0), stand_ins: vec![0] };
-    let weights = rule.shift(&[(5, 1.0), (6, 1.0)], &wanted);
-    assert_eq!(weights.values().map(|weight| (weight * 1e6).round()).collect::<Vec<_>>(), [8e5, 8e5]);
+    let shifts = conditions.iter().map(shift).collect();
+    let rule = Rule { layout, additive: false, ridge: 1.0, half_effects: vec![], products: vec![1.0], combined: None };
+    (rule, shifts)
+}
+
+/// What is told of a pair in that world: the shift of its last gene, and that of its first part's own.
+fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
+    let row = |at: usize| shifts[at].clone();
+    let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
+    let combined = Combined::new(&rule.layout, conditions, USUAL, &row).expect("few conditions");
+    let all = Tensor::from_slice(&shifts.concat()).view([i64::try_from(shifts.len()).expect("few"), 13]);
+    let combined = combined.chosen(&[all.to_kind(Kind::Double)]);
+    let rule = Rule { combined: Some(combined), ..rule };
+    let weights = rule.shift(&pair.map(|code| (code, 1.0)), &Wanted { own: Some(0), stand_ins: vec![0] });
+    [12, pair[0] as usize].map(|gene| weights.iter().map(|(row, weight)| weight * f64::from(shifts[*row][gene])).sum())
+}
+
+#[test]
+fn what_pairs_do_beyond_the_sum_is_told_from_pairs_that_resemble_them() {
+    let pairs: Vec<[u32; 2]> =
+        (2..10).flat_map(|a| (a + 1..10).map(move |b| [a, b])).filter(|pair| *pair != [2, 4]).collect();
+    // Two of the even kind do something together that no others do.
+    let [beyond, own] = told(world(&pairs, |[a, b]| if a % 2 == 0 && b % 2 == 0 { 2.0 } else { 0.0 }), [2, 4]);
+    assert!((1.2..2.8).contains(&beyond) && (0.4..0.6).contains(&own), "{beyond} {own}");
+    let [nothing, own] = told(world(&pairs, |_| 0.0), [2, 4]);
+    assert!(nothing.abs() < 1e-6 && (0.45..0.55).contains(&own), "{nothing} {own}");
 }

@@ -1,0 +1,52 @@
+//! A training run whose course is noted.
+
+use std::{cell::Cell, path::Path, rc::Rc};
+
+use schemas::Result;
+use stages::{
+    disk::ScratchFolder,
+    libtorch::{start_profiler, stop_profiler},
+    train::{OnEpoch, Trained},
+};
+use tch::Device;
+
+use super::training::Training;
+use crate::{runtime::Report, trace::Trace};
+
+/// Epochs in which libtorch's operations, and what the device runs, are noted: each of thousands of pieces of work.
+const EPOCHS: u32 = 2;
+
+/// Trains, and writes to `path` what happened when: what stages did throughout, and what libtorch and the device did in the first
+/// epochs. `trace` listens to `tracing` already.
+///
+/// # Errors
+/// As for [`Training::run`]; a file that can't be written.
+pub fn profiled(
+    training: Training,
+    resume: bool,
+    mut on_epoch: OnEpoch,
+    path: &Path,
+    trace: &Trace,
+) -> Result<(Trained, Report)> {
+    let scratch = ScratchFolder::create()?;
+    let file = scratch.path().join("libtorch.json");
+    start_profiler(training.device() != Device::Cpu, false)?;
+    let left = Rc::new(Cell::new(EPOCHS));
+    let (counted, ended) = (Rc::clone(&left), file.clone());
+    let counting: OnEpoch = Box::new(move |report| {
+        counted.set(counted.get().saturating_sub(1));
+        if counted.get() == 0
+            && !ended.exists()
+            && let Err(error) = stop_profiler(&ended)
+        {
+            tracing::warn!("what libtorch did is not noted: {error}");
+        }
+        on_epoch(report);
+    });
+    let trained = training.run(resume, counting);
+    if 0 < left.get() {
+        stop_profiler(&file)?;
+    }
+    trace.write(path, file.exists().then_some(&file))?;
+    trained
+}

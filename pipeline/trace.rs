@@ -1,0 +1,209 @@
+//! What happened when: stages, item by item, in the format that Chrome's and Perfetto's viewers read.
+//!
+//! A [`Trace`] listens to the runtime's `tracing` spans. Where libtorch watched a device meanwhile, what it saw comes into the
+//! same file, on the same time line.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use schemas::{Error, Result};
+use serde_json::{Value, json};
+use stages::disk::write_atomically;
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+
+/// The span of a stage's whole life, and that of one of its items: names that the runtime gives.
+const STAGE: &str = "stage";
+const ITEM: &str = "item";
+/// The id of every item's span: it is entered where it is made, so nothing has to be known by it.
+const ITEM_ID: u64 = 1;
+/// Ids of stages start here.
+const FIRST_STAGE_ID: u64 = 2;
+/// The process that stages are shown as; that of libtorch's part bears the real number.
+const STAGES_PROCESS: u32 = u32::MAX;
+
+/// Notes when stages were busy with an item. Clones note in the same place.
+#[derive(Clone)]
+pub struct Trace(Arc<Noted>);
+
+struct Noted {
+    started: Instant,
+    /// Nanoseconds since 1970 at that time.
+    started_at: u64,
+    stages: Mutex<Vec<String>>,
+    items: Mutex<Vec<Item>>,
+    threads: AtomicU64,
+}
+
+/// A stage's work on one item; times are nanoseconds since the start.
+struct Item {
+    stage: usize,
+    thread: u64,
+    begun: u64,
+    ended: u64,
+}
+
+/// What a thread is at.
+#[derive(Default)]
+struct Here {
+    thread: Option<u64>,
+    stages: Vec<usize>,
+    begun: Vec<u64>,
+}
+
+thread_local! {
+    static HERE: RefCell<Here> = RefCell::default();
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace").finish_non_exhaustive()
+    }
+}
+
+impl Trace {
+    /// Begins to note, once it is the subscriber of `tracing` or a part of it.
+    #[must_use]
+    pub fn start() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Arc::new(Noted {
+            started: Instant::now(),
+            started_at: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            stages: Mutex::default(),
+            items: Mutex::default(),
+            threads: AtomicU64::new(0),
+        }))
+    }
+
+    /// Writes what was noted so far. `beside` is a file that libtorch's profiler wrote, whose events are taken over.
+    ///
+    /// # Errors
+    /// A file that can't be read or written.
+    pub fn write(&self, path: &Path, beside: Option<&Path>) -> Result<()> {
+        let mut trace = match beside {
+            Some(beside) => {
+                let text = std::fs::read(beside).map_err(Error::io("read", beside))?;
+                serde_json::from_slice(&text).map_err(|error| Error::damaged(beside, error.to_string()))?
+            }
+            None => json!({ "traceEvents": [] }),
+        };
+        // Times of a file are microseconds from a base that it names, in nanoseconds since 1970.
+        let base = trace["baseTimeNanoseconds"].as_u64().unwrap_or(0);
+        trace["displayTimeUnit"] = json!("ms");
+        if let Some(events) = trace["traceEvents"].as_array_mut() {
+            events.extend(self.events(base));
+        }
+        let text = serde_json::to_vec(&trace).map_err(|error| Error::Bug(error.to_string()))?;
+        write_atomically(path, &text)
+    }
+
+    fn events(&self, base: u64) -> Vec<Value> {
+        let (stages, items) = (locked(&self.0.stages), locked(&self.0.items));
+        let named = |what: &str, thread: u64, name: &str| json!({ "ph": "M", "name": what, "pid": STAGES_PROCESS, "tid": thread, "args": { "name": name } });
+        let mut events = vec![named("process_name", 0, "stages")];
+        for item in items.iter() {
+            let name = stages.get(item.stage).map_or("", String::as_str);
+            events.push(named("thread_name", item.thread, name));
+        }
+        events.dedup();
+        #[expect(clippy::cast_precision_loss, reason = "a microsecond's thousandths are not told apart after years")]
+        let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        events.extend(items.iter().map(|item| {
+            let begun = (self.0.started_at + item.begun).saturating_sub(base);
+            json!({
+                "ph": "X",
+                "cat": "stage",
+                "name": stages.get(item.stage).map_or("", String::as_str),
+                "pid": STAGES_PROCESS,
+                "tid": item.thread,
+                "ts": microseconds(begun),
+                "dur": microseconds(item.ended - item.begun),
+            })
+        }));
+        events
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Subscriber for Trace {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && [STAGE, ITEM].contains(&metadata.name())
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        if span.metadata().name() == ITEM {
+            return Id::from_u64(ITEM_ID);
+        }
+        let mut name = Name(String::new());
+        span.record(&mut name);
+        let mut stages = locked(&self.0.stages);
+        stages.push(name.0);
+        Id::from_u64(FIRST_STAGE_ID + stages.len() as u64 - 1)
+    }
+
+    fn enter(&self, span: &Id) {
+        HERE.with_borrow_mut(|here| match span.into_u64() {
+            ITEM_ID => here.begun.push(self.now()),
+            stage => here.stages.push(usize::try_from(stage - FIRST_STAGE_ID).unwrap_or(usize::MAX)),
+        });
+    }
+
+    fn exit(&self, span: &Id) {
+        HERE.with_borrow_mut(|here| match span.into_u64() {
+            ITEM_ID => {
+                let thread = *here.thread.get_or_insert_with(|| 1 + self.0.threads.fetch_add(1, Ordering::Relaxed));
+                if let (Some(begun), Some(stage)) = (here.begun.pop(), here.stages.last()) {
+                    locked(&self.0.items).push(Item { stage: *stage, thread, begun, ended: self.now() });
+                }
+            }
+            _ => {
+                here.stages.pop();
+            }
+        });
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+}
+
+/// The value of a span's field `name`.
+struct Name(String);
+
+impl Visit for Name {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "name" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "name" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}

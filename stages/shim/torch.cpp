@@ -1,0 +1,191 @@
+// What tch lacks of libtorch, behind a plain C interface. Nothing here needs a header or a library of CUDA: devices are
+// reached through libtorch's own tables, which libtorch_cuda.so fills in once it is loaded.
+//
+// A function that can fail returns 0 where it did not; `perturbine_error` then says what went wrong on this thread.
+
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+using at::Tensor;
+
+namespace {
+
+thread_local std::string last_error;
+
+template <typename F> int guarded(F f) {
+  try {
+    f();
+    return 0;
+  } catch (const c10::Error &error) {
+    last_error = error.what_without_backtrace();
+  } catch (const std::exception &error) {
+    last_error = error.what();
+  }
+  return 1;
+}
+
+c10::impl::VirtualGuardImpl cuda() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
+
+c10::Device device(int index) { return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)); }
+
+std::vector<Tensor> list(size_t count, Tensor *const *tensors) {
+  std::vector<Tensor> all;
+  all.reserve(count);
+  for (size_t at = 0; at < count; at++)
+    all.push_back(*tensors[at]);
+  return all;
+}
+
+} // namespace
+
+extern "C" {
+
+const char *perturbine_error() { return last_error.c_str(); }
+
+// Bytes in memory that a device reads by itself. libtorch keeps what it has once pinned, and lends it again when no copy reads
+// from it any more. Without CUDA the memory is ordinary.
+int perturbine_pinned(size_t bytes, Tensor **out) {
+  return guarded([&] {
+    auto options = at::TensorOptions(at::kByte);
+    auto accelerated = at::accelerator::getAccelerator(false).has_value() && 0 < at::accelerator::deviceCount();
+    *out = new Tensor(at::empty({static_cast<int64_t>(bytes)}, accelerated ? options.pinned_memory(true) : options));
+  });
+}
+
+// Copies on the current stream, without waiting where the source is pinned.
+int perturbine_copy(Tensor *to, const Tensor *from) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    to->copy_(*from, true);
+  });
+}
+
+// The gradient of some tensors by others, given that by the tensors; undefined where there is none.
+int perturbine_backward(size_t outputs, Tensor *const *of, Tensor *const *slopes, size_t inputs, Tensor *const *by,
+                        Tensor **out) {
+  return guarded([&] {
+    auto found = torch::autograd::grad(list(outputs, of), list(inputs, by), list(outputs, slopes), false, false, true);
+    for (size_t at = 0; at < inputs; at++)
+      out[at] = new Tensor(found[at]);
+  });
+}
+
+// A step of Adam over all parameters, a few kernels in all, nothing of it on the host; returns the norm of all gradients
+// before clipping.
+int perturbine_adam(size_t count, Tensor *const *parameters, Tensor *const *gradients, Tensor *const *first,
+                    Tensor *const *second, Tensor *const *steps, const Tensor *rate, double beta_1, double beta_2,
+                    double weight_decay, double epsilon, double clip, Tensor **norm) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto slopes = list(count, gradients);
+    auto counts = list(count, steps);
+    auto whole = at::linalg_vector_norm(at::stack(at::_foreach_norm(slopes, 2)), 2);
+    if (clip != 0.0)
+      slopes = at::_foreach_mul(slopes, ((whole + 1e-6).reciprocal() * clip).clamp_max(1.0));
+    at::_foreach_add_(counts, 1);
+    at::_fused_adam_(list(count, parameters), slopes, list(count, first), list(count, second), {}, counts, *rate, beta_1,
+                     beta_2, weight_decay, epsilon, false, false);
+    *norm = new Tensor(whole);
+  });
+}
+
+// Streams and events.
+
+int perturbine_stream(int index, c10::Stream **out) {
+  return guarded([&] { *out = new c10::Stream(cuda().getStreamFromGlobalPool(device(index))); });
+}
+
+int perturbine_current_stream(int index, c10::Stream **out) {
+  return guarded([&] { *out = new c10::Stream(cuda().getStream(device(index))); });
+}
+
+// Makes it this thread's, for what is computed from now on; `before` is the one that was.
+int perturbine_exchange_stream(const c10::Stream *stream, c10::Stream **before) {
+  return guarded([&] { *before = new c10::Stream(cuda().exchangeStream(*stream)); });
+}
+
+void perturbine_stream_free(c10::Stream *stream) { delete stream; }
+
+// The tensor's memory is lent again only once the stream is through with what it was given so far.
+int perturbine_record_stream(Tensor *tensor, const c10::Stream *stream) {
+  return guarded([&] { tensor->record_stream(*stream); });
+}
+
+int perturbine_event(const c10::Stream *stream, c10::Event **out) {
+  return guarded([&] {
+    auto event = new c10::Event(c10::DeviceType::CUDA);
+    *out = event;
+    event->record(*stream);
+  });
+}
+
+int perturbine_await_event(c10::Event *event, const c10::Stream *stream) {
+  return guarded([&] { event->block(*stream); });
+}
+
+void perturbine_event_free(c10::Event *event) { delete event; }
+
+int perturbine_synchronise(int index) {
+  return guarded([&] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(index)); });
+}
+
+// Memory: bytes of tensors now and at most, bytes kept from the device now and at most, bytes free and in all.
+
+int perturbine_memory(int index, uint64_t *out) {
+  return guarded([&] {
+    auto at = static_cast<c10::DeviceIndex>(index);
+    auto stats = at::accelerator::getDeviceStats(at);
+    auto [free, total] = at::accelerator::getMemoryInfo(at);
+    out[0] = stats.allocated_bytes[0].current;
+    out[1] = stats.allocated_bytes[0].peak;
+    out[2] = stats.reserved_bytes[0].current;
+    out[3] = stats.reserved_bytes[0].peak;
+    out[4] = free;
+    out[5] = total;
+  });
+}
+
+int perturbine_reset_peak(int index) {
+  return guarded([&] { at::accelerator::resetPeakStats(static_cast<c10::DeviceIndex>(index)); });
+}
+
+int perturbine_empty_cache() {
+  return guarded([&] { at::accelerator::emptyCache(); });
+}
+
+// libtorch's profiler: operations of this thread, with a device what it ran, with memory what was asked for and given back.
+
+int perturbine_profile_start(bool device, bool memory) {
+  return guarded([&] {
+    using namespace torch::profiler::impl;
+    std::set<ActivityType> activities{ActivityType::CPU};
+    if (device)
+      activities.insert(ActivityType::CUDA);
+    ProfilerConfig config(ProfilerState::KINETO, false, memory);
+    torch::autograd::profiler::prepareProfiler(config, activities);
+    torch::autograd::profiler::enableProfiler(config, activities);
+  });
+}
+
+// Ends it and writes what it saw, in Chrome's trace format.
+int perturbine_profile_stop(const char *path) {
+  return guarded([&] { torch::autograd::profiler::disableProfiler()->save(path); });
+}
+}

@@ -1,0 +1,265 @@
+//! Files that are written: every call is shown to [`super::faults`] first.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate, fstatvfs},
+    io::Errno,
+};
+use schemas::{Error, Result, atlas::FileEntry};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::faults::{self, Call};
+
+/// A file that is written.
+#[derive(Debug)]
+pub struct DiskFile {
+    file: File,
+    path: PathBuf,
+    written: u64,
+}
+
+impl DiskFile {
+    /// Creates the file, or empties it.
+    ///
+    /// # Errors
+    /// A file that can't be created.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::open(path, File::options().read(true).write(true).create(true).truncate(true))
+    }
+
+    /// Creates the file, which is not there yet.
+    ///
+    /// # Errors
+    /// A file that can't be created.
+    pub fn create_new(path: &Path) -> Result<Self> {
+        Self::open(path, File::options().read(true).write(true).create_new(true))
+    }
+
+    /// Opens the file, or creates it, to write behind what it holds.
+    ///
+    /// # Errors
+    /// A file that can't be opened.
+    pub fn append_to(path: &Path) -> Result<Self> {
+        Self::open(path, File::options().create(true).append(true))
+    }
+
+    fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let opened = faults::before(Call::Create, path).and_then(|()| options.open(path));
+        Ok(Self { file: opened.map_err(Error::io("create", path))?, path: path.to_path_buf(), written: 0 })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, to be read.
+    pub(crate) fn as_file(&self) -> &File {
+        &self.file
+    }
+
+    /// Takes room for so many bytes, which are 0; what is written there later is not refused for want of room.
+    ///
+    /// # Errors
+    /// A disk without so much room.
+    pub(crate) fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        faults::before(Call::Allocate, &self.path)?;
+        self.file.set_len(bytes)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut self.file).map(drop)
+            }
+            taken => taken.map_err(|error| self.told(error.into(), bytes)),
+        }
+    }
+
+    /// Writes all bytes at a place of the file.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub(crate) fn write_all_at(&mut self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let file = &self.file;
+            match faults::write(&self.path, bytes, |bytes| file.write_at(bytes, offset)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.written += written as u64;
+                    offset += written as u64;
+                    bytes = &bytes[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.told(error, bytes.len() as u64)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings everything to the disk.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn sync(&self) -> Result<()> {
+        faults::before(Call::Sync, &self.path)
+            .and_then(|()| self.file.sync_all())
+            .map_err(|error| Error::io("write", &self.path)(self.told(error, 0)))
+    }
+
+    /// An error of a full disk, with what was wanted of it.
+    fn told(&self, error: io::Error, wanted: u64) -> io::Error {
+        if error.kind() != io::ErrorKind::StorageFull {
+            return error;
+        }
+        let free = fstatvfs(&self.file).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+        let written = self.written;
+        io::Error::new(
+            error.kind(),
+            format!("no space left: {wanted} bytes more were to be written after {written}, and {free} are free"),
+        )
+    }
+}
+
+impl Write for DiskFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = &mut self.file;
+        match faults::write(&self.path, bytes, |bytes| file.write(bytes)) {
+            Ok(written) => {
+                self.written += written as u64;
+                Ok(written)
+            }
+            Err(error) => Err(self.told(error, bytes.len() as u64)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is hashed while it is written.
+pub struct HashedFile {
+    writer: io::BufWriter<DiskFile>,
+    hash: Xxh3,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for HashedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HashedFile")
+            .field("path", &self.writer.get_ref().path())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HashedFile {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// A file that can't be created.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { writer: io::BufWriter::with_capacity(1 << 20, DiskFile::create(path)?), hash: Xxh3::new(), bytes: 0 })
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.writer.write_all(bytes).map_err(Error::io("write", self.writer.get_ref().path()))
+    }
+
+    /// Brings everything to the disk.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn finish(mut self) -> Result<FileEntry> {
+        self.writer.flush().map_err(Error::io("write", self.writer.get_ref().path()))?;
+        self.writer.get_ref().sync()?;
+        Ok(FileEntry { bytes: self.bytes, checksum: Some(hex(self.hash.digest())) })
+    }
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// A checksum as text.
+#[must_use]
+pub fn hex(checksum: u64) -> String {
+    format!("{checksum:016x}")
+}
+
+/// XXH3-64 of a text.
+#[must_use]
+pub fn checksum_of_text(text: &str) -> String {
+    hex(xxh3_64(text.as_bytes()))
+}
+
+/// XXH3-64 of a file's bytes.
+///
+/// # Errors
+/// A file that can't be read.
+pub fn checksum_of(path: &Path) -> Result<FileEntry> {
+    checksum_of_file(&File::open(path).map_err(Error::io("open", path))?, path)
+}
+
+/// XXH3-64 of the bytes of an open file that is called `path`.
+///
+/// # Errors
+/// A file that can't be read.
+pub(crate) fn checksum_of_file(mut file: &File, path: &Path) -> Result<FileEntry> {
+    let (mut hash, mut bytes) = (Xxh3::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = match io::Read::read(&mut file, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(Error::io("read", path))?,
+        };
+        if read == 0 {
+            return Ok(FileEntry { bytes, checksum: Some(hex(hash.digest())) });
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_errors_with_the_bytes_that_were_wanted() {
+        let mut file = HashedFile::create(Path::new("/dev/full")).expect("the device");
+        let error = file.append(&[0; 2 << 20]).expect_err("nothing fits on a full device");
+        assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
+        let cause = std::error::Error::source(&error).expect("what the system said").to_string();
+        assert!(cause.contains("2097152 bytes more") && error.to_string().contains("/dev/full"), "{error}: {cause}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Who writes where: locks that end with their process, on files and folders in the making.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use schemas::{Error, Result};
+
+use super::{parent_of, remove_all};
+
+/// Stands between the name of what is in the making and the number of who makes it.
+pub(super) const MARK: &str = ".tmp-";
+
+/// What came of asking for the lock of a file or folder, which is held as long as this lives.
+#[derive(Debug)]
+pub(super) enum Lock {
+    /// It is ours.
+    Taken { _held: File },
+    /// Another process, or another part of this one, has it.
+    Anothers,
+    /// Nobody's: the file system knows no locks, what was to be locked is gone, or the lock was let go.
+    Nobodys,
+}
+
+impl Lock {
+    /// Asks for a lock, and does not wait.
+    pub(super) fn take(path: &Path) -> Result<Self> {
+        let Ok(file) = File::open(path) else { return Ok(Self::Nobodys) };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self::Taken { _held: file }),
+            Err(Errno::WOULDBLOCK) => Ok(Self::Anothers),
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL | Errno::BADF) => Ok(Self::Nobodys),
+            Err(error) => Err(Error::io("lock", path)(error.into())),
+        }
+    }
+}
+
+/// Keeps others from writing in a folder, as long as this lives.
+#[derive(Debug)]
+pub struct FolderLock {
+    _lock: Lock,
+}
+
+impl FolderLock {
+    /// Locks a folder. Where the file system knows no locks, nobody is kept out.
+    ///
+    /// # Errors
+    /// Another process that has it.
+    pub fn take(folder: &Path) -> Result<Self> {
+        match Lock::take(folder)? {
+            Lock::Anothers => Err(Error::usage(
+                format!("another process is writing into {}", folder.display()),
+                "wait until it has ended, or choose another name",
+            )),
+            lock => Ok(Self { _lock: lock }),
+        }
+    }
+}
+
+/// Removes what killed processes left beside `target` of what was to become it; tells whether another one, beside that of
+/// `own`, is still at work.
+pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
+    let mut at_work = !own.exists();
+    for other in leftovers(target)?.into_iter().filter(|other| other != own) {
+        match Lock::take(&other)? {
+            Lock::Anothers => at_work = true,
+            Lock::Nobodys => {}
+            Lock::Taken { .. } => match remove_all(&other) {
+                // Another process has cleared it away.
+                Err(Error::Missing { .. }) => {}
+                removed => removed?,
+            },
+        }
+    }
+    Ok(at_work)
+}
+
+/// What is or was in the making beside `target`, to become it.
+fn leftovers(target: &Path) -> Result<Vec<PathBuf>> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let parent = parent_of(target);
+    let of_target = |hidden: &String| hidden.rsplit_once(MARK).is_some_and(|(start, _)| start[1..] == *name);
+    Ok(hidden_names(parent)?.into_iter().filter(of_target).map(|hidden| parent.join(hidden)).collect())
+}
+
+/// The names in a folder under which something is or was in the making.
+pub(super) fn hidden_names(folder: &Path) -> Result<Vec<String>> {
+    let is_hidden = |name: &String| {
+        let number = name.strip_prefix('.').and_then(|name| Some(name.rsplit_once(MARK)?.1));
+        number.is_some_and(|number| {
+            number.starts_with(|first: char| first.is_ascii_digit())
+                && number.chars().all(|sign| sign.is_ascii_digit() || sign == '-')
+        })
+    };
+    let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    let names = read().map_err(Error::io("read", folder))?.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter(is_hidden).collect())
+}

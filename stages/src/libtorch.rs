@@ -1,0 +1,593 @@
+//! What tch lacks of libtorch: devices that are found while the program runs, memory that a device reads by itself, streams,
+//! events, graphs, and a step of Adam in a few kernels.
+//!
+//! Programs are linked against libtorch's part for the CPU alone. CUDA's part is loaded by name where it is there
+//! ([`load_cuda`]), which has to come before anything else is asked of libtorch: it looks for devices once.
+//!
+//! It is long because all that is unsafe about it is here, and nowhere else.
+#![expect(unsafe_code, reason = "libraries are loaded, and functions of C called; each call says why it is sound")]
+
+use std::{
+    ffi::{CStr, CString, OsStr, c_char, c_int},
+    fs,
+    io::Write,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use schemas::{Error, Result};
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+/// A folder to look for `libtorch_cuda.so` in first.
+pub const FOLDER_VARIABLE: &str = "PERTURBINE_LIBTORCH";
+const CUDA_LIBRARY: &str = "libtorch_cuda.so";
+const DRIVER_LIBRARY: &str = "libcuda.so.1";
+/// The library of `shim/cuda.cpp`; empty where it was built without CUDA's headers.
+static GRAPH_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
+
+/// Something of C++ that is only handed on.
+#[repr(C)]
+struct Opaque([u8; 0]);
+
+unsafe extern "C" {
+    fn perturbine_error() -> *const c_char;
+    fn perturbine_pinned(bytes: usize, out: *mut *mut C_tensor) -> c_int;
+    fn perturbine_copy(to: *mut C_tensor, from: *const C_tensor) -> c_int;
+    fn perturbine_backward(
+        outputs: usize,
+        of: *const *const C_tensor,
+        slopes: *const *const C_tensor,
+        inputs: usize,
+        by: *const *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
+    fn perturbine_adam(
+        count: usize,
+        parameters: *const *const C_tensor,
+        gradients: *const *const C_tensor,
+        first: *const *const C_tensor,
+        second: *const *const C_tensor,
+        steps: *const *const C_tensor,
+        rate: *const C_tensor,
+        beta_1: f64,
+        beta_2: f64,
+        weight_decay: f64,
+        epsilon: f64,
+        clip: f64,
+        norm: *mut *mut C_tensor,
+    ) -> c_int;
+    fn perturbine_stream(index: c_int, out: *mut *mut Opaque) -> c_int;
+    fn perturbine_current_stream(index: c_int, out: *mut *mut Opaque) -> c_int;
+    fn perturbine_exchange_stream(stream: *const Opaque, before: *mut *mut Opaque) -> c_int;
+    fn perturbine_stream_free(stream: *mut Opaque);
+    fn perturbine_record_stream(tensor: *mut C_tensor, stream: *const Opaque) -> c_int;
+    fn perturbine_event(stream: *const Opaque, out: *mut *mut Opaque) -> c_int;
+    fn perturbine_await_event(event: *mut Opaque, stream: *const Opaque) -> c_int;
+    fn perturbine_event_free(event: *mut Opaque);
+    fn perturbine_synchronise(index: c_int) -> c_int;
+    fn perturbine_memory(index: c_int, out: *mut u64) -> c_int;
+    fn perturbine_reset_peak(index: c_int) -> c_int;
+    fn perturbine_empty_cache() -> c_int;
+    fn perturbine_profile_start(device: bool, memory: bool) -> c_int;
+    fn perturbine_profile_stop(path: *const c_char) -> c_int;
+}
+
+/// What a function of ours made of libtorch's exceptions.
+fn done(status: c_int) -> Result<()> {
+    match status {
+        0 => Ok(()),
+        // SAFETY: the text is this thread's, ends with a zero, and lasts until the next function fails.
+        _ => Err(refused(unsafe { CStr::from_ptr(perturbine_error()) })),
+    }
+}
+
+fn refused(text: &CStr) -> Error {
+    let text = text.to_string_lossy();
+    Error::Bug(format!("libtorch: {}", text.lines().next().unwrap_or_default()))
+}
+
+fn int(index: usize) -> c_int {
+    c_int::try_from(index).unwrap_or(c_int::MAX)
+}
+
+/// What a function hands out through a pointer.
+fn made<T>(f: impl FnOnce(*mut *mut T) -> c_int) -> Result<*mut T> {
+    let mut out = std::ptr::null_mut();
+    done(f(&mut out))?;
+    Ok(out)
+}
+
+/// Loads CUDA's part of libtorch into the process, once; later calls tell what came of the first.
+///
+/// # Errors
+/// What was tried, and what is missing: the driver, or the library.
+pub fn load_cuda() -> Result<(), String> {
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    LOADED.get_or_init(|| load(DRIVER_LIBRARY, &places())).clone()
+}
+
+/// Where the library is looked for, in this order: the folder that the environment names, wherever the loader looks
+/// (`LD_LIBRARY_PATH`, the program's run path), and beside libtorch's part for the CPU.
+fn places() -> Vec<PathBuf> {
+    let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join(CUDA_LIBRARY));
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let beside = maps.lines().find_map(|line| {
+        let path = Path::new(&line[line.find('/')?..]);
+        (path.file_name() == Some(OsStr::new("libtorch_cpu.so"))).then(|| path.with_file_name(CUDA_LIBRARY))
+    });
+    named.into_iter().chain([PathBuf::from(CUDA_LIBRARY)]).chain(beside).collect()
+}
+
+fn load(driver: &str, places: &[PathBuf]) -> Result<(), String> {
+    open(Path::new(driver)).map_err(|error| format!("there is no NVIDIA driver ({error})"))?;
+    let mut tried = Vec::new();
+    for place in places {
+        match open(place) {
+            Ok(()) => return Ok(()),
+            Err(error) => tried.push(error),
+        }
+    }
+    tried.dedup();
+    Err(format!("CUDA's part of libtorch was not found ({})", tried.join("; ")))
+}
+
+/// Loads a library for good, its symbols for all to see.
+fn open(path: &Path) -> Result<(), String> {
+    // SAFETY: what runs on loading is that of NVIDIA's driver and of libtorch, which are made to be loaded so; nothing of
+    // them was in the process before, and nothing is unloaded.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
+    library.map(std::mem::forget).map_err(|error| match std::error::Error::source(&error) {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    })
+}
+
+/// Memory that devices read by themselves, to be written to; without CUDA it is ordinary. One byte an element.
+///
+/// # Errors
+/// No memory is left.
+pub fn pinned(bytes: usize) -> Result<Tensor> {
+    // SAFETY: a fresh tensor is handed out, which the wrapper frees.
+    unsafe { made(|out| perturbine_pinned(bytes, out)).map(|tensor| Tensor::from_ptr(tensor)) }
+}
+
+/// Copies on this thread's stream, without waiting for it where the source is [`pinned`].
+///
+/// # Errors
+/// Tensors of different sizes.
+pub fn copy(to: &mut Tensor, from: &Tensor) -> Result<()> {
+    // SAFETY: both tensors are there for the call; the device's reading of pinned memory is noted by its allocator.
+    done(unsafe { perturbine_copy(to.as_mut_ptr(), from.as_ptr()) })
+}
+
+fn pointers(tensors: &[&Tensor]) -> Vec<*const C_tensor> {
+    tensors.iter().map(|tensor| tensor.as_ptr()).collect()
+}
+
+/// The gradients of some tensors by others, given the gradient by each of the former; undefined where there is none.
+///
+/// # Errors
+/// Tensors that don't fit, or have no history.
+pub fn backward(of: &[&Tensor], slopes: &[&Tensor], by: &[&Tensor]) -> Result<Vec<Tensor>> {
+    assert_eq!(of.len(), slopes.len(), "each output has its slope");
+    let (outputs, given, inputs) = (pointers(of), pointers(slopes), pointers(by));
+    let mut out = vec![std::ptr::null_mut(); inputs.len()];
+    // SAFETY: all lists are as long as is said, of tensors that are there for the call; each place of `out` is filled with a
+    // fresh tensor where it succeeds, which the wrapper frees.
+    unsafe {
+        done(perturbine_backward(
+            outputs.len(),
+            outputs.as_ptr(),
+            given.as_ptr(),
+            inputs.len(),
+            inputs.as_ptr(),
+            out.as_mut_ptr(),
+        ))?;
+        Ok(out.into_iter().map(|tensor| Tensor::from_ptr(tensor)).collect())
+    }
+}
+
+/// What a step of Adam is made with, all of one kind and on one device; tensors of the same place belong together.
+#[derive(Debug)]
+pub struct AdamStep<'a> {
+    /// What is learned; overwritten.
+    pub parameters: &'a [&'a Tensor],
+    /// Its gradients, lying in memory as it does.
+    pub gradients: &'a [&'a Tensor],
+    /// Means of gradients; overwritten.
+    pub first: &'a [&'a Tensor],
+    /// Means of their squares; overwritten.
+    pub second: &'a [&'a Tensor],
+    /// Steps that were made, scalars of float32; counted up.
+    pub steps: &'a [&'a Tensor],
+    /// The learning rate, a scalar.
+    pub rate: &'a Tensor,
+    /// Shares that the means keep.
+    pub betas: [f64; 2],
+    /// Added to the gradient, times the parameter.
+    pub weight_decay: f64,
+    /// Guards the division.
+    pub epsilon: f64,
+    /// Largest norm of all gradients; 0: no bound.
+    pub clip: f64,
+}
+
+impl AdamStep<'_> {
+    /// Makes the step; returns the norm of all gradients before clipping.
+    ///
+    /// # Errors
+    /// Tensors that don't belong together.
+    pub fn make(self) -> Result<Tensor> {
+        let Self { parameters, gradients, first, second, steps, rate, betas, weight_decay, epsilon, clip } = self;
+        let lists = [parameters, gradients, first, second, steps];
+        assert!(lists.iter().all(|list| list.len() == parameters.len()), "each parameter has its state");
+        let [parameters, gradients, first, second, steps] = lists.map(pointers);
+        // SAFETY: the lists are equally long, of tensors that are there for the call; a fresh tensor is handed out.
+        unsafe {
+            made(|norm| {
+                perturbine_adam(
+                    parameters.len(),
+                    parameters.as_ptr(),
+                    gradients.as_ptr(),
+                    first.as_ptr(),
+                    second.as_ptr(),
+                    steps.as_ptr(),
+                    rate.as_ptr(),
+                    betas[0],
+                    betas[1],
+                    weight_decay,
+                    epsilon,
+                    clip,
+                    norm,
+                )
+            })
+            .map(|tensor| Tensor::from_ptr(tensor))
+        }
+    }
+}
+
+/// A queue of work of a CUDA device.
+#[derive(Debug)]
+pub struct Stream(*mut Opaque);
+
+// SAFETY: a stream is a number that C++ hands around by value; it belongs to no thread.
+unsafe impl Send for Stream {}
+// SAFETY: as above, and no function changes it.
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    /// One out of libtorch's pool.
+    ///
+    /// # Errors
+    /// No such device.
+    pub fn of_pool(device: usize) -> Result<Self> {
+        // SAFETY: a fresh stream is handed out, which `Drop` frees; so below.
+        made(|out| unsafe { perturbine_stream(int(device), out) }).map(Self)
+    }
+
+    /// The one that this thread's work goes to.
+    ///
+    /// # Errors
+    /// No such device.
+    pub fn current(device: usize) -> Result<Self> {
+        // SAFETY: as above.
+        made(|out| unsafe { perturbine_current_stream(int(device), out) }).map(Self)
+    }
+
+    /// Makes it the one that this thread's work goes to; returns the one before.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn enter(&self) -> Result<Self> {
+        // SAFETY: the stream is there for the call; as above.
+        made(|before| unsafe { perturbine_exchange_stream(self.0, before) }).map(Self)
+    }
+
+    /// Notes that it works with a tensor, whose memory is not lent to others before it is through.
+    ///
+    /// # Errors
+    /// A tensor of another device.
+    pub fn uses(&self, tensor: &mut Tensor) -> Result<()> {
+        // SAFETY: both are there for the call.
+        done(unsafe { perturbine_record_stream(tensor.as_mut_ptr(), self.0) })
+    }
+
+    /// What it was given so far, as a whole that others can wait for.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn event(&self) -> Result<Event> {
+        // SAFETY: a fresh event is handed out, which `Drop` frees.
+        made(|out| unsafe { perturbine_event(self.0, out) }).map(Event)
+    }
+
+    /// Lets it wait for an event before it does what it is given from now on; the caller does not wait.
+    ///
+    /// # Errors
+    /// An event of another device.
+    pub fn awaits(&self, event: &Event) -> Result<()> {
+        // SAFETY: both are there for the call.
+        done(unsafe { perturbine_await_event(event.0, self.0) })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `new`, and is freed once.
+        unsafe { perturbine_stream_free(self.0) }
+    }
+}
+
+/// Work of a stream up to some point.
+#[derive(Debug)]
+pub struct Event(*mut Opaque);
+
+// SAFETY: events belong to no thread.
+unsafe impl Send for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `new`, and is freed once.
+        unsafe { perturbine_event_free(self.0) }
+    }
+}
+
+/// Memory of a device, as libtorch's allocator tells it, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Of tensors, now.
+    pub tensors: u64,
+    /// Of tensors, at most since the count began.
+    pub tensors_peak: u64,
+    /// Kept from the device, now: tensors, and what is held for later ones.
+    pub kept: u64,
+    /// Kept from the device, at most.
+    pub kept_peak: u64,
+    /// Free on the device.
+    pub free: u64,
+    /// The device's in all.
+    pub total: u64,
+}
+
+/// What a device's memory holds.
+///
+/// # Errors
+/// No such device.
+pub fn device_memory(device: usize) -> Result<DeviceMemory> {
+    let mut told = [0_u64; 6];
+    // SAFETY: six numbers are written, and there is room for six.
+    done(unsafe { perturbine_memory(int(device), told.as_mut_ptr()) })?;
+    let [tensors, tensors_peak, kept, kept_peak, free, total] = told;
+    Ok(DeviceMemory { tensors, tensors_peak, kept, kept_peak, free, total })
+}
+
+/// Begins to count a device's peaks anew.
+///
+/// # Errors
+/// No such device.
+pub fn reset_peak(device: usize) -> Result<()> {
+    // SAFETY: a number is handed over; so in the next two.
+    done(unsafe { perturbine_reset_peak(int(device)) })
+}
+
+/// Gives back what is held for later tensors.
+///
+/// # Errors
+/// There is no device.
+pub fn empty_cache() -> Result<()> {
+    // SAFETY: as above.
+    done(unsafe { perturbine_empty_cache() })
+}
+
+/// Waits until a device has done all that it was given.
+///
+/// # Errors
+/// What went wrong there.
+pub fn synchronise(device: usize) -> Result<()> {
+    // SAFETY: as above.
+    done(unsafe { perturbine_synchronise(int(device)) })
+}
+
+/// Watches libtorch's operations on this thread until [`stop_profiler`]; with `device` what the device runs, too, and with
+/// `memory` what tensors take.
+///
+/// # Errors
+/// It watches already.
+pub fn start_profiler(device: bool, memory: bool) -> Result<()> {
+    // SAFETY: truth values are handed over.
+    done(unsafe { perturbine_profile_start(device, memory) })
+}
+
+/// Ends that, and writes what was seen in Chrome's trace format.
+///
+/// # Errors
+/// Nobody watched.
+pub fn stop_profiler(path: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let text = CString::new(path.as_os_str().as_bytes()).map_err(|error| Error::Bug(error.to_string()))?;
+    // SAFETY: the text is there for the call, and ends with a zero.
+    done(unsafe { perturbine_profile_stop(text.as_ptr()) })
+}
+
+type Made = unsafe extern "C" fn(*mut *mut Opaque) -> c_int;
+type Done = unsafe extern "C" fn(*mut Opaque) -> c_int;
+
+/// The functions of `shim/cuda.cpp`.
+#[derive(Debug)]
+struct Graphs {
+    error: unsafe extern "C" fn() -> *const c_char,
+    device_name: unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int,
+    new: Made,
+    begin: unsafe extern "C" fn(*mut Opaque, *mut Opaque) -> c_int,
+    end: Done,
+    replay: Done,
+    free: unsafe extern "C" fn(*mut Opaque),
+    /// What the functions are of.
+    _library: Library,
+}
+
+impl Graphs {
+    /// The functions, once CUDA's part of libtorch is there.
+    fn get() -> Result<&'static Self, String> {
+        static GRAPHS: OnceLock<Result<Graphs, String>> = OnceLock::new();
+        let graphs = GRAPHS.get_or_init(|| {
+            load_cuda()?;
+            Self::load().map_err(|error| error.to_string())
+        });
+        graphs.as_ref().map_err(Clone::clone)
+    }
+
+    fn load() -> Result<Self, Box<dyn std::error::Error>> {
+        if GRAPH_LIBRARY.is_empty() {
+            return Err("this program was built without CUDA's headers".into());
+        }
+        let mut file = fs::File::from(rustix::fs::memfd_create("cuda.so", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.write_all(GRAPH_LIBRARY)?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // SAFETY: the library is the one that was built with this program, from a file that nobody else can write to; the
+        // functions are of the types that it declares, and it stays loaded for as long as they are used.
+        unsafe {
+            let library = Library::open(Some(path), RTLD_NOW)?;
+            Ok(Self {
+                error: *library.get(b"perturbine_cuda_error\0")?,
+                device_name: *library.get(b"perturbine_device_name\0")?,
+                new: *library.get(b"perturbine_graph\0")?,
+                begin: *library.get(b"perturbine_graph_begin\0")?,
+                end: *library.get(b"perturbine_graph_end\0")?,
+                replay: *library.get(b"perturbine_graph_replay\0")?,
+                free: *library.get(b"perturbine_graph_free\0")?,
+                _library: library,
+            })
+        }
+    }
+
+    fn done(&self, status: c_int) -> Result<()> {
+        match status {
+            0 => Ok(()),
+            // SAFETY: the text is this thread's, ends with a zero, and lasts until the next function fails.
+            _ => Err(refused(unsafe { CStr::from_ptr((self.error)()) })),
+        }
+    }
+}
+
+/// Why steps can't be noted as graphs, if they can't.
+#[must_use]
+pub fn lacks_graphs() -> Option<String> {
+    Graphs::get().err()
+}
+
+/// What a device calls itself, if that can be told.
+#[must_use]
+pub fn device_name(device: usize) -> Option<String> {
+    let graphs = Graphs::get().ok()?;
+    let mut name = [0 as c_char; 256];
+    // SAFETY: as many characters are written as there is room for, the last a zero.
+    graphs.done(unsafe { (graphs.device_name)(int(device), name.as_mut_ptr(), name.len()) }).ok()?;
+    // SAFETY: as above.
+    Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+}
+
+/// Work of a CUDA device that was noted once and is replayed as a whole.
+#[derive(Debug)]
+pub struct Graph {
+    graph: *mut Opaque,
+    functions: &'static Graphs,
+}
+
+impl Graph {
+    /// Notes what `f` gives this thread's stream, which must not be the default one; nothing of it runs. Tensors that it makes
+    /// lie where each replay writes them anew; graphs that are never in use at once may share memory: `like` is one of them.
+    ///
+    /// # Errors
+    /// Work that can't be noted: it waits for the device, or reads from it.
+    pub fn note<T>(like: Option<&Self>, f: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
+        let functions = Graphs::get().map_err(|why| Error::usage(why, "use train.graphs=false"))?;
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: a fresh graph is handed out, which `Drop` frees.
+        functions.done(unsafe { (functions.new)(&mut graph) })?;
+        let graph = Self { graph, functions };
+        let like = like.map_or(std::ptr::null_mut(), |like| like.graph);
+        // SAFETY: both graphs are there for the call, or the second is null.
+        functions.done(unsafe { (functions.begin)(graph.graph, like) })?;
+        // A panic within must not leave the stream noting.
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        // SAFETY: the graph is there, and was begun.
+        let ended = functions.done(unsafe { (functions.end)(graph.graph) });
+        let made = made.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map_or("an operation failed", String::as_str);
+            Error::Bug(format!("a step can't be noted as a graph: {}", text.lines().next().unwrap_or_default()))
+        })??;
+        ended.map(|()| (graph, made))
+    }
+
+    /// Gives this thread's stream the work once more.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn replay(&self) -> Result<()> {
+        // SAFETY: the graph is there, and was ended.
+        self.functions.done(unsafe { (self.functions.replay)(self.graph) })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `new`, and is freed once.
+        unsafe { (self.functions.free)(self.graph) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_with_what_was_tried() {
+        let error = load("libno_driver.so.1", &[]).expect_err("there is no such library");
+        assert!(error.starts_with("there is no NVIDIA driver (libno_driver.so.1: "), "{error}");
+        let places = ["libno_cuda.so", "elsewhere/libno_cuda.so"].map(PathBuf::from);
+        let error = load("libc.so.6", &places).expect_err("there is no such library");
+        assert!(error.contains("libno_cuda.so: ") && error.contains("elsewhere/libno_cuda.so: "), "{error}");
+    }
+
+    #[test]
+    fn the_library_is_looked_for_beside_the_part_for_the_cpu_at_last() {
+        tch::manual_seed(0);
+        let places = places();
+        assert!(places.contains(&PathBuf::from(CUDA_LIBRARY)));
+        assert!(places.last().is_some_and(|last| last.is_absolute() && last.ends_with(CUDA_LIBRARY)), "{places:?}");
+    }
+
+    #[test]
+    fn without_a_device_its_functions_say_so() {
+        if tch::Cuda::is_available() {
+            return;
+        }
+        assert!(Stream::of_pool(0).is_err() && device_memory(0).is_err());
+        assert!(lacks_graphs().is_some());
+    }
+
+    #[test]
+    fn a_gradient_is_taken_further_back() {
+        let x = Tensor::from_slice(&[1.0_f64, 2.0]).set_requires_grad(true);
+        let unused = Tensor::zeros([2], (Kind::Double, Device::Cpu)).set_requires_grad(true);
+        let y = x.square();
+        let slopes = backward(&[&y], &[&Tensor::from_slice(&[10.0_f64, 1.0])], &[&x, &unused]).expect("a history");
+        assert_eq!(Vec::<f64>::try_from(&slopes[0]).expect("numbers"), [20.0, 4.0]);
+        assert!(!slopes[1].defined());
+    }
+
+    #[test]
+    fn pinned_memory_is_copied_from() {
+        let from = pinned(3).expect("memory");
+        let _ = from.shallow_clone().copy_(&Tensor::from_slice(&[1_u8, 2, 3]));
+        let mut to = Tensor::zeros([3], (Kind::Uint8, Device::Cpu));
+        copy(&mut to, &from).expect("of one size");
+        assert_eq!(Vec::<u8>::try_from(&to).expect("numbers"), [1, 2, 3]);
+    }
+}

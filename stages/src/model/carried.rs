@@ -1,0 +1,113 @@
+//! Batches on their way to a device: packed by whoever gathers them, and copied while the step before is computed.
+
+use schemas::{ByteSize, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    input::{Input, signed},
+    parcel::{Layout, Parcel, ordinary},
+};
+use crate::{
+    batch::Batch,
+    libtorch::{self, Event, Stream},
+};
+
+/// Brings batches to a device, from any thread.
+#[derive(Debug)]
+pub struct Carrier {
+    genes: i64,
+    /// The device, and the stream that copies are given; none: batches stay in ordinary memory.
+    to: Option<(usize, Stream)>,
+}
+
+/// A batch that is on a device, or will be once its copy is through.
+#[derive(Debug)]
+pub struct Carried {
+    pub(super) layout: Layout,
+    /// `[bytes]`, uint8, on the device.
+    bytes: Tensor,
+    /// When they are there; none: they are.
+    copied: Option<(usize, Event)>,
+}
+
+impl Carrier {
+    /// A carrier of batches of an atlas that is seen through so many genes.
+    ///
+    /// # Errors
+    /// No such device.
+    pub fn new(genes: i64, device: Device) -> Result<Self> {
+        let to = match device {
+            Device::Cuda(index) => Some((index, Stream::of_pool(index)?)),
+            _ => None,
+        };
+        Ok(Self { genes, to })
+    }
+
+    /// Packs a batch and sets its copy going.
+    ///
+    /// # Errors
+    /// No memory is left, here or there.
+    pub fn carry(&self, batch: &Batch) -> Result<Carried> {
+        let Some((device, stream)) = &self.to else {
+            let Parcel { layout, bytes } = Parcel::of(&batch.expression, &batch.labels, self.genes, ordinary)?;
+            return Ok(Carried { layout, bytes, copied: None });
+        };
+        // Pinned memory is lent again once its copy is through: libtorch keeps count of that.
+        let parcel = Parcel::of(&batch.expression, &batch.labels, self.genes, libtorch::pinned)?;
+        let before = stream.enter()?;
+        let copied = self.copied(&parcel, *device, stream);
+        before.enter()?;
+        copied
+    }
+
+    fn copied(&self, parcel: &Parcel, device: usize, stream: &Stream) -> Result<Carried> {
+        let mut bytes = Tensor::empty([parcel.bytes.size()[0]], (Kind::Uint8, Device::Cuda(device)));
+        libtorch::copy(&mut bytes, &parcel.bytes)?;
+        Ok(Carried { layout: parcel.layout.clone(), bytes, copied: Some((device, stream.event()?)) })
+    }
+}
+
+impl Carried {
+    /// The bytes, for this thread's stream, which waits for them; the thread does not.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub(super) fn bytes(&mut self) -> Result<&Tensor> {
+        if let Some((device, copied)) = self.copied.take() {
+            let stream = Stream::current(device)?;
+            stream.awaits(&copied)?;
+            stream.uses(&mut self.bytes)?;
+        }
+        Ok(&self.bytes)
+    }
+
+    /// The tensors of the batch, for this thread's stream.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn input(&mut self, kind: Kind) -> Result<Input> {
+        self.bytes()?;
+        Ok(self.layout.input(&self.bytes, kind))
+    }
+
+    /// The same bytes in a place of their own, where they stay until others are put there.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub(super) fn put(&mut self, place: &mut Tensor) -> Result<()> {
+        let bytes = self.bytes()?;
+        debug_assert_eq!(bytes.size(), place.size(), "a place is of one layout");
+        libtorch::copy(place, bytes)
+    }
+
+    /// An empty place for batches of this layout.
+    pub(super) fn place(&self) -> Tensor {
+        Tensor::empty([signed(self.layout.bytes())], (Kind::Uint8, self.bytes.device()))
+    }
+}
+
+impl ByteSize for Carried {
+    fn byte_size(&self) -> usize {
+        self.layout.bytes()
+    }
+}

@@ -1,0 +1,318 @@
+//! A batch as one run of bytes: written once by the host, copied to a device as a whole, and taken apart there.
+//!
+//! Numbers travel in the narrow types that they are stored in. There is room for somewhat more non-zeros than there are, so
+//! that batches of one size lie alike and a device can replay what it did with the last one. What is left of the room is
+//! filled with zeros at some genes of the last cell: they change no sum.
+
+use schemas::batch::{Expression, Genes, Labels, Values};
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    input::{Cells, Input, signed, widened},
+    memory::numbers_mut,
+};
+use crate::batch::Batch;
+
+/// Parts begin at multiples of this, as any number may.
+const ALIGNMENT: usize = 64;
+/// Room for non-zeros is a multiple of this at least.
+const SMALLEST_STEP: usize = 1024;
+
+/// Where each part of a batch lies: equal for batches that are handled alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    cells: usize,
+    genes: i64,
+    /// Room for non-zeros.
+    entries: usize,
+    gene_kind: Narrow,
+    value_kind: Narrow,
+    /// Room for the perturbations of a cell.
+    parts: usize,
+    covariates: usize,
+}
+
+/// Types that numbers travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Narrow {
+    U8,
+    U16,
+    U32,
+    I32,
+    F32,
+    F64,
+}
+
+impl Narrow {
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+/// The parts, in their order.
+#[derive(Clone, Copy)]
+enum Part {
+    Pointers,
+    Genes,
+    Values,
+    Library,
+    Codes,
+    Doses,
+    Covariates,
+    Combinations,
+}
+
+impl Layout {
+    /// How a batch is laid out, of an atlas that is seen through so many genes.
+    #[must_use]
+    pub fn of(batch: &Batch, genes: i64) -> Self {
+        Self::of_parts(&batch.expression, &batch.labels, genes)
+    }
+
+    fn of_parts(expression: &Expression, labels: &Labels, genes: i64) -> Self {
+        let longest = labels.perturbations.outer_iterator().map(|row| row.nnz()).max();
+        Self {
+            cells: expression.rows(),
+            genes,
+            entries: room(entries(expression)),
+            gene_kind: match &expression.genes {
+                Genes::U16(_) => Narrow::U16,
+                Genes::U32(_) => Narrow::U32,
+            },
+            value_kind: match &expression.values {
+                Values::U8(_) => Narrow::U8,
+                Values::U16(_) => Narrow::U16,
+                Values::U32(_) => Narrow::U32,
+                Values::F32(_) => Narrow::F32,
+            },
+            parts: longest.unwrap_or(0).max(1).next_power_of_two(),
+            covariates: labels.covariates.len(),
+        }
+    }
+
+    /// Bytes of all parts together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let (from, count, kind) = self.place(Part::Combinations);
+        from + count * kind.bytes()
+    }
+
+    /// Where a part begins, of how many numbers it is, and of which.
+    fn place(&self, part: Part) -> (usize, usize, Narrow) {
+        let cells = self.cells;
+        let parts = [
+            (cells + 1, Narrow::I32),
+            (self.entries, self.gene_kind),
+            (self.entries, self.value_kind),
+            (cells, Narrow::F64),
+            (cells * self.parts, Narrow::I32),
+            (cells * self.parts, Narrow::F32),
+            (cells * self.covariates, Narrow::I32),
+            (cells, Narrow::I32),
+        ];
+        let at = part as usize;
+        let before = parts[..at].iter().map(|(count, kind)| (count * kind.bytes()).next_multiple_of(ALIGNMENT));
+        (before.sum(), parts[at].0, parts[at].1)
+    }
+
+    /// Writes a batch of this layout into so many bytes.
+    fn write(&self, expression: &Expression, labels: &Labels, bytes: &mut [u8]) {
+        let entries = entries(expression);
+        let pad = self.entries - entries;
+        let pointers = self.part_mut::<u32>(Part::Pointers, bytes);
+        pointers.copy_from_slice(&expression.row_pointers);
+        // What is left of the room is the last cell's.
+        if let Some(end) = pointers.last_mut() {
+            *end += u32::try_from(pad).unwrap_or(u32::MAX);
+        }
+        let genes = u32::try_from(self.genes).unwrap_or(u32::MAX).max(1);
+        match &expression.genes {
+            Genes::U16(ids) => {
+                let (given, rest) = self.part_mut::<u16>(Part::Genes, bytes).split_at_mut(entries);
+                given.copy_from_slice(ids);
+                for (at, id) in (0_u32..).zip(rest) {
+                    *id = u16::try_from(at % genes).unwrap_or(0);
+                }
+            }
+            Genes::U32(ids) => {
+                let (given, rest) = self.part_mut::<u32>(Part::Genes, bytes).split_at_mut(entries);
+                given.copy_from_slice(ids);
+                for (at, id) in (0_u32..).zip(rest) {
+                    *id = at % genes;
+                }
+            }
+        }
+        match &expression.values {
+            Values::U8(values) => filled(self.part_mut(Part::Values, bytes), values),
+            Values::U16(values) => filled(self.part_mut(Part::Values, bytes), values),
+            Values::U32(values) => filled(self.part_mut(Part::Values, bytes), values),
+            Values::F32(values) => filled(self.part_mut(Part::Values, bytes), values),
+        }
+        let library = self.part_mut::<f64>(Part::Library, bytes);
+        library.fill(0.0);
+        expression.for_each(|row, _, value| library[row] += f64::from(value));
+        self.part_mut::<i32>(Part::Codes, bytes).fill(0);
+        self.part_mut::<f32>(Part::Doses, bytes).fill(0.0);
+        for (row, parts) in labels.perturbations.outer_iterator().enumerate() {
+            for (at, (code, dose)) in parts.iter().enumerate() {
+                self.part_mut::<i32>(Part::Codes, bytes)[row * self.parts + at] = i32::try_from(code).unwrap_or(0);
+                self.part_mut::<f32>(Part::Doses, bytes)[row * self.parts + at] = *dose;
+            }
+        }
+        let covariates = self.part_mut::<u32>(Part::Covariates, bytes).chunks_exact_mut(self.cells.max(1));
+        covariates.zip(&labels.covariates).for_each(|(to, from)| to.copy_from_slice(from));
+        self.part_mut::<u32>(Part::Combinations, bytes).copy_from_slice(&labels.combinations);
+    }
+
+    fn part_mut<'a, T: bytemuck::Pod>(&self, part: Part, bytes: &'a mut [u8]) -> &'a mut [T] {
+        let (from, count, kind) = self.place(part);
+        bytemuck::cast_slice_mut(&mut bytes[from..from + count * kind.bytes()])
+    }
+
+    /// The tensors of a batch whose bytes lie on a device: a few operations there, none of which the host waits for.
+    #[must_use]
+    pub fn input(&self, bytes: &Tensor, kind: Kind) -> Input {
+        let part = |part: Part| {
+            let (from, count, narrow) = self.place(part);
+            let bytes = bytes.narrow(0, signed(from), signed(count * narrow.bytes()));
+            match narrow {
+                Narrow::U8 => bytes,
+                Narrow::U16 => widened(&bytes.view_dtype(Kind::Int16), 0xffff, Kind::Int),
+                Narrow::U32 => widened(&bytes.view_dtype(Kind::Int), 0xffff_ffff, Kind::Int64),
+                Narrow::I32 => bytes.view_dtype(Kind::Int),
+                Narrow::F32 => bytes.view_dtype(Kind::Float),
+                Narrow::F64 => bytes.view_dtype(Kind::Double),
+            }
+        };
+        let codes = |of: Part| part(of).to_kind(Kind::Int64);
+        let (cells, parts) = (signed(self.cells), signed(self.parts));
+        let covariates = codes(Part::Covariates);
+        Input {
+            cells: Cells::padded(
+                [cells, self.genes],
+                codes(Part::Pointers),
+                codes(Part::Genes),
+                part(Part::Values).to_kind(kind),
+                part(Part::Library).to_kind(kind).unsqueeze(-1),
+            ),
+            perturbations: codes(Part::Codes).view([cells, parts]),
+            doses: part(Part::Doses).to_kind(kind).view([cells, parts]),
+            covariates: (0..signed(self.covariates)).map(|at| covariates.narrow(0, at * cells, cells)).collect(),
+            combinations: codes(Part::Combinations),
+            offset: None,
+            sources: None,
+        }
+    }
+}
+
+/// A batch in memory of the host that devices read by themselves.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) layout: Layout,
+    /// `[bytes]`, uint8.
+    pub(super) bytes: Tensor,
+}
+
+impl Parcel {
+    /// Packs a batch; `memory` hands out so many bytes.
+    ///
+    /// # Errors
+    /// No memory is left.
+    pub(super) fn of(
+        expression: &Expression,
+        labels: &Labels,
+        genes: i64,
+        memory: impl FnOnce(usize) -> schemas::Result<Tensor>,
+    ) -> schemas::Result<Self> {
+        let layout = Layout::of_parts(expression, labels, genes);
+        let mut bytes = memory(layout.bytes())?;
+        layout.write(expression, labels, numbers_mut::<u8>(&mut bytes));
+        Ok(Self { layout, bytes })
+    }
+}
+
+/// Bytes in ordinary memory.
+pub(super) fn ordinary(bytes: usize) -> schemas::Result<Tensor> {
+    Ok(Tensor::empty([signed(bytes)], (Kind::Uint8, Device::Cpu)))
+}
+
+fn entries(expression: &Expression) -> usize {
+    expression.row_pointers.last().map_or(0, |end| *end as usize)
+}
+
+/// Room for so many entries: an eighth more at most, so that batches of one size have one of few rooms.
+fn room(entries: usize) -> usize {
+    let step = (entries.max(1).next_power_of_two() / 16).max(SMALLEST_STEP);
+    entries.max(1).next_multiple_of(step)
+}
+
+fn filled<T: bytemuck::Pod>(to: &mut [T], from: &[T]) {
+    let (given, rest) = to.split_at_mut(from.len());
+    given.copy_from_slice(from);
+    rest.fill(T::zeroed());
+}
+
+#[cfg(test)]
+mod tests {
+    use sprs::CsMatI;
+
+    use super::*;
+
+    fn labels() -> Labels {
+        let perturbations =
+            CsMatI::<f32, u32>::new((3, 5), vec![0, 1, 3, 4], vec![2, 3, 4, 1], vec![0.5, 1.5, 2.5, 1.0]);
+        Labels {
+            perturbations,
+            combinations: vec![1, 2, 0],
+            covariates: vec![vec![0, 1, 1], vec![3, 2, 1]],
+            groups: vec![0, 1, 2],
+        }
+    }
+
+    fn alike(expression: &Expression, genes: i64) {
+        let parcel = Parcel::of(expression, &labels(), genes, ordinary).expect("memory");
+        let input = parcel.layout.input(&parcel.bytes, Kind::Double);
+        let plain = Cells::new(expression, genes, Kind::Double, Device::Cpu);
+        assert_eq!(input.cells.dense(), plain.dense());
+        assert_eq!(input.cells.log1p(), plain.log1p());
+        assert_eq!(input.cells.library, plain.library);
+        assert_eq!(Vec::<i64>::try_from(input.perturbations.view([-1])).expect("numbers"), [2, 0, 3, 4, 1, 0]);
+        assert_eq!(Vec::<f64>::try_from(input.doses.view([-1])).expect("numbers"), [0.5, 0.0, 1.5, 2.5, 1.0, 0.0]);
+        let covariates: Vec<Vec<i64>> =
+            input.covariates.iter().map(|codes| Vec::try_from(codes).expect("numbers")).collect();
+        assert_eq!(covariates, [[0, 1, 1], [3, 2, 1]]);
+        assert_eq!(Vec::<i64>::try_from(&input.combinations).expect("numbers"), [1, 2, 0]);
+    }
+
+    #[test]
+    fn what_was_packed_is_taken_apart_in_every_type() {
+        let rows = vec![0, 2, 2, 5];
+        let wide = Values::U32(vec![1, 2, 3, 70_000, 5]);
+        for values in [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5]), wide] {
+            let genes = Genes::U16(vec![1, 40_000, 0, 2, 65_535]);
+            alike(&Expression { row_pointers: rows.clone(), genes, values }, 65_536);
+        }
+        let genes = Genes::U32(vec![1, 70_000, 0, 2, 65_535]);
+        let values = Values::F32(vec![0.5, -2.0, 3.25, 1e-3, 5.0]);
+        alike(&Expression { row_pointers: rows, genes, values: values.clone() }, 70_001);
+        // Fewer genes than there is room: the last cell's gene is written to many times.
+        let genes = Genes::U16(vec![1, 2, 0, 1, 2]);
+        alike(&Expression { row_pointers: vec![0, 2, 2, 5], genes, values }, 3);
+    }
+
+    #[test]
+    fn there_is_room_for_an_eighth_more_at_most() {
+        for entries in [0, 1, 1024, 1025, 100_000, 3_000_000, (1 << 21) + 1] {
+            let room = room(entries);
+            assert!(
+                entries <= room && room <= (entries + entries / 8).max(entries + SMALLEST_STEP),
+                "{entries}: {room}"
+            );
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is said of a device's memory. Tensors of a step are the same on every device, so they are counted on the CPU: libtorch's
+//! profiler tells of each when it is made and when it goes.
+
+#![cfg(feature = "torch")]
+#![allow(unreachable_pub, dead_code, reason = "a test has no outside that its support could be private to")]
+
+mod support {
+    pub mod small_network;
+    pub mod steps;
+}
+
+use std::path::Path;
+
+use serde_json::Value;
+use stages::{
+    disk::ScratchFolder,
+    libtorch::{start_profiler, stop_profiler},
+    model::{
+        carried::Carrier,
+        draws::Draws,
+        replayed::Replayed,
+        schedule::{Clock, Schedule},
+        step::{Engine, Learner},
+    },
+    train::footprint::{device_state_bytes, device_step_bytes},
+};
+use tch::{Device, Kind};
+
+use self::support::small_network::{alone, plan, vocabulary, wide_batch};
+
+/// Bytes of tensors at most, above what there was, as the profiler tells them.
+fn peak(told: &Path) -> u64 {
+    let text = std::fs::read(told).expect("a trace");
+    let trace: Value = serde_json::from_slice(&text).expect("JSON");
+    let mut changes: Vec<(f64, i64)> = trace["traceEvents"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .filter(|event| event["name"] == "[memory]")
+        .map(|event| (event["ts"].as_f64().expect("a time"), event["args"]["Bytes"].as_i64().expect("bytes")))
+        .collect();
+    assert!(!changes.is_empty(), "nothing was told");
+    changes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut held, mut most) = (0, 0);
+    for (_, bytes) in changes {
+        held += bytes;
+        most = most.max(held);
+    }
+    u64::try_from(most).expect("a sum of bytes")
+}
+
+/// What a step of an engine that is warm holds at most, beyond what stays.
+fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, usize) {
+    let settings = format!("model.n_latent=16 adversary.n_hidden_adv=32 {settings}");
+    let plan = plan(&settings);
+    let mut learner = Learner::new(&plan, genes, &vocabulary(), Kind::Float, Device::Cpu);
+    let engine = Replayed::new(&mut learner).expect("a device");
+    let carrier = Carrier::new(i64::from(genes), Device::Cpu).expect("a device");
+    let schedule = Schedule::at(&plan, Clock::default());
+    let mut step = || {
+        let mut carried = carrier.carry(&wide_batch(cells, genes, nonzeros)).expect("memory");
+        engine.step_on(&mut learner, &mut carried, &Draws::default(), schedule).expect("a step")
+    };
+    drop(step());
+    let scratch = ScratchFolder::create().expect("a folder");
+    let told = scratch.path().join("memory.json");
+    start_profiler(false, true).expect("nobody watches");
+    drop(step());
+    stop_profiler(&told).expect("it was started");
+    let mut settings = schemas::config::Settings::clone(&plan);
+    settings.train.batch_size = u32::try_from(cells).expect("few cells");
+    let said = device_step_bytes(&settings, genes as usize, &vocabulary(), nonzeros);
+    (peak(&told), said)
+}
+
+#[test]
+fn the_tensors_of_a_step_take_what_is_said() {
+    let _alone = alone();
+    let mut off = Vec::new();
+    for settings in [
+        "model.recon_loss=nb",
+        "model.recon_loss=zinb",
+        "model.recon_loss=gauss",
+        "train.precision=bf16",
+        "model.n_hidden_encoder=256 model.n_hidden_decoder=256 model.n_layers_decoder=3",
+        "model.norm_encoder=layer model.norm_decoder=layer model.dropout_rate_encoder=0.1",
+    ] {
+        for (cells, genes, nonzeros) in [(256, 2000, 200), (1024, 1000, 100), (512, 2000, 20), (512, 2000, 600)] {
+            let (found, said) = measured(settings, cells, genes, nonzeros);
+            let share = said as f64 / found as f64 - 1.0;
+            off.push(format!("{settings} {cells} × {genes} with {nonzeros}: {said} said, {found} found, {share:+.3}"));
+            if share.abs() <= 0.15 {
+                off.pop();
+            }
+        }
+    }
+    assert!(off.is_empty(), "{}", off.join("\n"));
+}
+
+#[test]
+fn what_stays_on_the_device_takes_what_is_said() {
+    let _alone = alone();
+    let plan = plan("model.n_hidden_encoder=64 model.n_hidden_decoder=48 model.n_layers_encoder=3 train.average=ema");
+    let learner = Learner::new(&plan, 1000, &vocabulary(), Kind::Float, Device::Cpu);
+    let bytes: usize = learner.state().values().map(|tensor| tensor.numel() * 4).sum();
+    let said = device_state_bytes(&plan, 1000, &vocabulary());
+    // The state has the weights and two moments; what is said has the best weights and their average as well.
+    let expected = bytes as f64 * 5.0 / 3.0;
+    assert!((said as f64 / expected - 1.0).abs() < 0.1, "{said} said, {expected} expected");
+}

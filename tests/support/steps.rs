@@ -1,0 +1,99 @@
+//! Runs of some steps on small batches, by one engine or another, and what differs between them.
+
+use std::path::Path;
+
+use schemas::config::Plan;
+use stages::model::{
+    carried::Carrier,
+    draws::Draws,
+    input::Input,
+    replayed::Replayed,
+    schedule::{Clock, Schedule},
+    step::{Engine, Learner, Plain},
+};
+use tch::{Device, Kind};
+
+use super::small_network::{GENES, batch, vocabulary};
+
+/// Batches of the run: by turns of different sizes, so that kinds of steps come back.
+pub const STEPS: u64 = 24;
+
+/// What came of a run.
+pub struct Run {
+    pub learner: Learner,
+    /// Losses and norms of gradients, by step and name.
+    pub told: Vec<(String, f64)>,
+    /// Graphs that were noted.
+    pub graphs: usize,
+}
+
+/// A learner of this kind, with the numbers of one of float32.
+pub fn learner(plan: &Plan, kind: Kind, device: Device) -> Learner {
+    let drawn = Learner::new(plan, GENES, &vocabulary(), Kind::Float, Device::Cpu).state();
+    let mut learner = Learner::new(plan, GENES, &vocabulary(), kind, device);
+    learner.restore(&drawn, Path::new("itself")).expect("the same network");
+    learner
+}
+
+pub fn schedule(plan: &Plan, step: u64) -> Schedule {
+    let epoch = u32::try_from(step / 3).expect("few steps");
+    Schedule::at(plan, Clock { epoch, batch: step % 3, step, updates: step })
+}
+
+/// Cells of a step's batch.
+pub fn cells(step: u64) -> std::ops::Range<usize> {
+    if step % 4 == 3 { 10..50 } else { 0..70 }
+}
+
+/// Plain steps.
+pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
+    let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
+    for step in 0..STEPS {
+        tch::manual_seed(i64::try_from(step).expect("few steps"));
+        let input = Input::new(&batch(cells(step)), i64::from(GENES), kind, device);
+        let losses = Plain.step(&mut run.learner, &input, &Draws::default(), schedule(plan, step));
+        run.told.extend(
+            losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
+        );
+    }
+    run
+}
+
+/// Steps of fixed shapes, with graphs where they can be and are asked for.
+pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
+    let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
+    assert_eq!(Replayed::lacks(&run.learner), None, "nothing would be compared");
+    let engine = Replayed::new(&mut run.learner).expect("a device");
+    let engine = if graphs { engine } else { engine.without_graphs() };
+    let carrier = Carrier::new(i64::from(GENES), device).expect("a device");
+    for step in 0..STEPS {
+        tch::manual_seed(i64::try_from(step).expect("few steps"));
+        let mut carried = carrier.carry(&batch(cells(step))).expect("memory");
+        let losses =
+            engine.step_on(&mut run.learner, &mut carried, &Draws::default(), schedule(plan, step)).expect("a step");
+        run.told.extend(
+            losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
+        );
+    }
+    run.graphs = engine.graphs();
+    run
+}
+
+/// Whether two runs told the same and learned the same, to within these parts of it.
+#[track_caller]
+pub fn alike(found: &Run, expected: &Run, [told, learned]: [f64; 2], what: &str) {
+    let names = |run: &Run| run.told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected), "{what}");
+    for ((name, found), (_, expected)) in found.told.iter().zip(&expected.told) {
+        let off = (found - expected).abs() / expected.abs().max(1e-3);
+        assert!(off < told, "{what}: {name} is {found}, not {expected}");
+    }
+    let state = found.learner.state();
+    for (name, expected) in &expected.learner.state() {
+        let off = (state[name].to_device(Device::Cpu) - expected).abs().max().double_value(&[]);
+        let scale = expected.abs().max().double_value(&[]).max(1e-3);
+        // What moves a bias before batch norm is rounding noise, which Adam turns into whole steps.
+        let noise = name.ends_with(".0.bias");
+        assert!(noise || off <= learned * scale, "{what}: {name} is off by {off:e} of {scale:e}");
+    }
+}
