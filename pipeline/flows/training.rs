@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    config::{self, DispersionStart, Doser, Settings},
+    config::{self, DispersionStart, Doser, ReconLoss, Settings},
 };
 use stages::{
     atlas::Atlas,

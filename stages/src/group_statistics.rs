@@ -1,6 +1,6 @@
 //! An atlas's statistics, read back group by group.
 
-use std::{collections::BTreeMap, fs::File};
+use std::collections::BTreeMap;
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},

@@ -585,7 +585,7 @@ mod tests {
     #[test]
     fn pinned_memory_is_copied_from() {
         let from = pinned(3).expect("memory");
-        let _ = from.shallow_clone().copy_(&Tensor::from_slice(&[1_u8, 2, 3]));
+        from.shallow_clone().copy_(&Tensor::from_slice(&[1_u8, 2, 3]));
         let mut to = Tensor::zeros([3], (Kind::Uint8, Device::Cpu));
         copy(&mut to, &from).expect("of one size");
         assert_eq!(Vec::<u8>::try_from(&to).expect("numbers"), [1, 2, 3]);

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use schemas::{atlas::ValueKind, batch::Expression};
+use schemas::batch::Expression;
 
 use crate::{
     BoxError, Sink,
@@ -56,18 +56,19 @@ impl std::fmt::Debug for SumExpression {
 }
 
 impl SumExpression {
-    /// Empty sums of the cells of a split that a vocabulary knows.
+    /// Empty sums of the cells of a split that a vocabulary knows: of shares of the library where they are `counts` to the model, else of
+    /// values as they are.
     #[must_use]
-    pub fn new(atlas: &Atlas, split: Arc<Split>, groups: &Groups, vocabulary: &Vocabulary) -> Self {
+    pub fn new(atlas: &Atlas, split: Arc<Split>, groups: &Groups, vocabulary: &Vocabulary, counts: bool) -> Self {
         let layout = Layout::of(vocabulary);
         let batch_at = vocabulary.batch_at();
         let (mut slots_of, mut count): (HashMap<Place, Vec<(usize, u32)>>, usize) = (HashMap::new(), 0);
         let mut batches = vec![BTreeMap::new(); layout.sizes()[1]];
         let mut slot_of = |group: &Group| {
             let cells = group.cells_for(Part::Train);
-            let (parts, codes) = vocabulary.coded(atlas, group).filter(|_| 0 < cells)?;
-            let place = layout.place(&parts, &codes)?;
-            let batch = batch_at.map_or(0, |at| codes[at]);
+            let codes = vocabulary.coded(atlas, group).filter(|_| 0 < cells)?;
+            let place = layout.place(&codes.parts, &codes.covariates)?;
+            let batch = batch_at.map_or(0, |at| codes.covariates[at]);
             let batch = match place {
                 Place::Control(_) => batch,
                 Place::Perturbed(row) => {
@@ -92,7 +93,7 @@ impl SumExpression {
             layout,
             slots,
             batches,
-            counts: atlas.manifest().values == ValueKind::Counts,
+            counts,
             genes,
             sums: vec![0.0; count * genes],
             cells: vec![0; count],

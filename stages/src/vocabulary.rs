@@ -59,6 +59,15 @@ pub struct TrainedGroup {
     pub cells: u64,
 }
 
+/// A group in a model's codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupCodes {
+    /// Its perturbations and their doses, by ascending code; control is its own entry at dose 1.
+    pub parts: Vec<(u32, f64)>,
+    /// The value of each covariate.
+    pub covariates: Vec<u32>,
+}
+
 impl Vocabulary {
     /// The names among an atlas's training cells.
     ///
@@ -218,10 +227,10 @@ impl Vocabulary {
 
     /// Codes and doses of a group's perturbations, and the codes of its covariates; none where the model has no place for them.
     #[must_use]
-    pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<(Vec<(u32, f64)>, Vec<u32>)> {
+    pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<GroupCodes> {
         let values = atlas.covariate_values(&group.covariates);
         let codes = values.iter().zip(&self.covariates).map(|(value, covariate)| covariate.code(value));
-        Some((self.parts(atlas, group.condition)?, codes.collect::<Option<_>>()?))
+        Some(GroupCodes { parts: self.parts(atlas, group.condition)?, covariates: codes.collect::<Option<_>>()? })
     }
 
     /// Codes and doses of a condition of an atlas, by ascending code; control is its own entry at dose 1. `None` if a

@@ -26,7 +26,13 @@ pub use self::{
     profiles::OffsetProfiles,
 };
 use super::parameters::Parameters;
-use crate::{atlas::Atlas, groups::Groups, query::CovariateTerm, split::Part, vocabulary::Vocabulary};
+use crate::{
+    atlas::Atlas,
+    groups::Groups,
+    query::CovariateTerm,
+    split::Part,
+    vocabulary::{GroupCodes, Vocabulary},
+};
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
@@ -207,11 +213,11 @@ impl Offset {
 
     /// The offsets of all groups of an atlas that train or validate.
     pub fn of_groups(&self, atlas: &Atlas, groups: &Groups, vocabulary: &Vocabulary) -> GroupOffsets {
-        let mut known: HashMap<(Vec<(u32, u64)>, Vec<CovariateTerm>), usize> = HashMap::new();
+        let mut known: HashMap<Asked, usize> = HashMap::new();
         let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.all().len()));
         for group in groups.all() {
             let seen = 0 < group.cells_for(Part::Train) + group.cells_for(Part::Valid);
-            let Some((parts, codes)) = vocabulary.coded(atlas, group).filter(|_| seen) else {
+            let Some(GroupCodes { parts, covariates }) = vocabulary.coded(atlas, group).filter(|_| seen) else {
                 row_of.push(0);
                 continue;
             };
@@ -219,7 +225,7 @@ impl Offset {
             let term = |(at, code): (usize, &u32)| {
                 if is_batch(at) { CovariateTerm::Nothing } else { CovariateTerm::Value(*code) }
             };
-            let terms: Vec<CovariateTerm> = codes.iter().enumerate().map(term).collect();
+            let terms: Vec<CovariateTerm> = covariates.iter().enumerate().map(term).collect();
             let key = (parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>(), terms);
             let row = match known.get(&key) {
                 Some(row) => *row,
@@ -234,6 +240,9 @@ impl Offset {
         GroupOffsets { table: Tensor::cat(&rows, 0), row_of }
     }
 }
+
+/// What an offset is of: codes and bits of the doses, and the terms of covariates.
+type Asked = (Vec<(u32, u64)>, Vec<CovariateTerm>);
 
 /// Rows of a matrix, summed by their weights: `[1, genes]`.
 fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
@@ -255,7 +264,6 @@ pub struct GroupOffsets {
 
 impl GroupOffsets {
     /// The offsets of some groups, `[groups, genes]`.
-    #[must_use]
     pub fn of(&self, groups: &[u32]) -> Tensor {
         let rows: Vec<i64> =
             groups.iter().map(|group| self.row_of.get(*group as usize).copied().unwrap_or(0)).collect();

@@ -46,10 +46,9 @@ impl Rule {
         if is_control(parts) {
             return Weights::new();
         }
-        if parts.len() == 1 || !self.additive {
-            if let Some(own) = self.of_combination(parts, wanted) {
-                return own;
-            }
+        let as_a_whole = parts.len() == 1 || !self.additive;
+        if let Some(own) = as_a_whole.then(|| self.of_combination(parts, wanted)).flatten() {
+            return own;
         }
         self.combined(parts, wanted).map_or_else(|| self.of_parts(parts, wanted), |(told, _)| told)
     }

@@ -36,14 +36,7 @@ fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> Rule {
     let layout = Layout::of(&vocabulary(&[&controls, groups].concat()));
     let level = [0.0, 1.0, 3.0];
     let products = level.iter().flat_map(|a| level.map(|b| a * b)).collect();
-    Rule {
-        layout,
-        additive,
-        ridge,
-        half_effects: vec![None, None, None, None, Some(0.5)],
-        products,
-        interactions: None,
-    }
+    Rule { layout, additive, ridge, half_effects: vec![None, None, None, None, Some(0.5)], products, combined: None }
 }
 
 /// The shift of a target in a context, where row `n` was trained to shift by these amounts.
