@@ -92,12 +92,12 @@ pub(super) fn mean_r2(model: &Scores, additive: &Scores) -> String {
 /// In which scores the model is ahead of `additive`, and in which behind: by its mean lead where both are defined.
 pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     let mean_lead = |score: &str| {
-        let of = |scores: &Scores| scores.get(score);
+        let of = |scores: &Scores| scores.named(score);
         let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
         leads.sum::<f64>()
     };
     let told = |words: &str, holds: &dyn Fn(f64) -> bool| {
-        let scores: Vec<&str> = TOLD.into_iter().filter(|score| holds(mean_lead(score))).collect();
+        let scores: Vec<&str> = TOLD.into_iter().filter(|score| holds(mean_lead(*score))).collect();
         if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
     };
     told("ahead of it in", &|lead| 0.0 < lead) + &told("behind it in", &|lead| lead < 0.0)
