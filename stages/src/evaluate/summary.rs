@@ -97,7 +97,7 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
         leads.sum::<f64>()
     };
     let told = |words: &str, holds: &dyn Fn(f64) -> bool| {
-        let scores: Vec<&str> = TOLD.into_iter().filter(|score| holds(mean_lead(*score))).collect();
+        let scores: Vec<&str> = TOLD.into_iter().filter(|&score| holds(mean_lead(score))).collect();
         if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
     };
     told("ahead of it in", &|lead| 0.0 < lead) + &told("behind it in", &|lead| lead < 0.0)
