@@ -110,7 +110,7 @@ fn decode_alone(model: &Model, cells: u64, size: usize) -> Result<()> {
     let latent = Tensor::randn([rows, model.network.width()], (Kind::Float, Device::Cpu));
     let library = Tensor::full([rows, 1], 2000.0, (Kind::Float, Device::Cpu));
     for _ in 0..cells.div_ceil(size as u64) {
-        drop(black_box(model.network.decode(&latent, &library, Mode::Eval)));
+        drop(black_box(model.network.decode(&latent, None, &library, Mode::Eval)));
     }
     Ok(())
 }

@@ -16,10 +16,10 @@ use stages::model::{
 };
 use tch::{Device, Kind, Tensor};
 
-use self::support::small_network::{CELLS, GENES, alone, input, plan, vocabulary};
+use self::support::small_network::{CELLS, GENES, alone, input, input_for, plan, vocabulary};
 
 /// What differs between runs; both engines are asked for the same. Dropout is off: each draws it in its own way.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "model.norm_encoder=batch model.norm_decoder=batch",
     "model.norm_encoder=layer model.norm_decoder=none model.n_layers_encoder=1 model.n_layers_decoder=1",
     "model.norm_encoder=none model.norm_decoder=layer model.doser_type=mlp",
@@ -27,6 +27,7 @@ const SETTINGS: [&str; 7] = [
     "train.decoder_on_every_batch=true adversary.adv_steps=2",
     "train.gradient_clip_value=0.01 adversary.norm_adv=layer adversary.adv_loss=focal",
     "train.n_epochs_pretrain_ae=2",
+    "train.objective=paired train.decoupled_decay=true train.wd=0.1 model.output_deviation=0.01",
 ];
 
 /// What an engine made of some steps.
@@ -45,12 +46,13 @@ fn run(engine: &dyn Engine, plan: &Plan, kind: Kind, mixed: bool, steps: u64) ->
         learner.restore(&state, std::path::Path::new("itself")).expect("the same network");
     }
     assert_eq!(Fused::lacks(&learner.network), None, "nothing would be compared");
-    let (input, mut told) = (input(kind), Vec::new());
+    let (input, mut told) = (input_for(plan, kind), Vec::new());
     for step in 0..steps {
         let mut draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS, Device::Cpu);
         tch::manual_seed(5);
         draws.noise = Some(Tensor::randn([70, 6], (Kind::Float, Device::Cpu)).to_kind(kind));
-        let schedule = Schedule::at(plan, Clock { epoch: u32::from(1 < step), batch: step, step, updates: step });
+        let schedule =
+            Schedule::at(plan, Clock { epoch: u32::from(1 < step), batch: step, step, updates: step, of: 0 });
         let losses = engine.step(&mut learner, &input, &draws, schedule);
         let values = losses.values.iter();
         told.extend(values.map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))));

@@ -94,7 +94,7 @@ impl Case {
         let mixed = draws.mixup.as_ref().map(|mixup| mixup.of_input(&plain));
         let input = mixed.as_ref().unwrap_or(&plain);
         let latent = learner.network.latent(input, Mode::Train, &draws);
-        let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
+        let output = learner.network.decode(&latent.after(), None, &input.cells.library, Mode::Train);
         self.check_latent("fwd", &latent);
         self.equal_if_there("fwd/X_in", &input.cells.dense());
         // The golden term of the perturbations is the one before mixing.
@@ -214,7 +214,7 @@ impl Case {
             ("z_no_pert", latent.without_perturbation()),
             ("z_no_pert_corrected", latent.without_perturbation_and_batch()),
         ] {
-            let output = learner.network.decode(&z, &input.cells.library, Mode::Eval);
+            let output = learner.network.decode(&z, None, &input.cells.library, Mode::Eval);
             self.equal_if_there(&format!("eval/px_{name}"), &output.mean());
         }
     }
@@ -338,6 +338,8 @@ impl Case {
             doses: self.arrays["batch/perts_doses"].to_kind(self.kind),
             covariates: covariates.collect(),
             combinations: self.codes("condition"),
+            offset: None,
+            sources: None,
         }
     }
 

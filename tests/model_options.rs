@@ -43,9 +43,15 @@ fn every_option_trains_and_predicts() {
         ("--set train.n_steps_pretrain_ae=5 --set train.n_steps_adv_warmup=5", "train.adv_perts"),
         ("--set compat=cpa-tools-0.8.8 --set train.monitor=cpa_metric", "valid.cpa_metric"),
         ("--preset combosciplex --set train.n_epochs_pretrain_ae=1", "valid.disnt_basal"),
+        ("--preset residual", "train.recon"),
+        ("--preset residual --set model.recon_loss=zinb --set train.average=ema", "train.recon"),
+        ("--set model.offset=additive --set model.recon_loss=gauss --set train.mixup_alpha=0.4", "train.acc_perts"),
+        ("--set train.objective=paired --set train.sampling=paired --set train.decoupled_decay=true", "train.recon"),
     ];
     for (at, (option, measured)) in options.into_iter().enumerate() {
-        home.json(&format!("train s.atlas --out m{at} {option} --epochs 3 {TINY}"));
+        let own_preset = if option.contains("--preset") { "--preset cpa " } else { "nothing" };
+        let tiny = TINY.replace(own_preset, "");
+        home.json(&format!("train s.atlas --out m{at} {option} --epochs 3 {tiny}"));
         let last = history(&home, &format!("m{at}")).pop().unwrap();
         for name in [measured, "valid.r2_mean", "valid.r2_var", "valid.disnt_after"] {
             assert!(last[name].as_f64().is_some_and(f64::is_finite), "{option}: {name} is {}", last[name]);

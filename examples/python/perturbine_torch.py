@@ -9,6 +9,7 @@ up to each cell's own library, or values where the model was trained on continuo
 """
 
 import json
+import math
 from collections import OrderedDict
 from pathlib import Path
 
@@ -50,6 +51,180 @@ class Bag(nn.Module):
             setattr(self, name, part)
 
 
+class Offsets(nn.Module):
+    """What the decoder's output is added to: profiles of controls, and sums of trained shifts (docs/model.md)."""
+
+    def __init__(self, card):
+        super().__init__()
+        vocabulary, model = card["vocabulary"], card["config"]["model"]
+        self.additive, self.counts = model["offset"] == "additive", model["recon_loss"] != "gauss"
+        self.names = [covariate["name"] for covariate in vocabulary["covariates"]]
+        self.kept = [at for at, name in enumerate(self.names) if name != vocabulary["batch"]]
+        values = [covariate["values"] for covariate in vocabulary["covariates"]]
+        self.contexts, self.with_controls, self.rows = [], set(), []
+        for group in vocabulary["trained"]:
+            context = tuple(values[at].index(group["covariates"][at]) for at in self.kept)
+            if context not in self.contexts:
+                self.contexts.append(context)
+            at, parts = self.contexts.index(context), tuple(zip(group["perturbations"], group["doses"]))
+            if not parts:
+                self.with_controls.add(at)
+            elif (parts, at) not in self.rows:
+                self.rows.append((parts, at))
+        self.trained, genes = len(vocabulary["perturbations"]), len(card["genes"])
+        for name, size in (("controls", (len(self.contexts), genes)), ("shifts", (len(self.rows), genes)), ("chosen", (4,)),
+                           ("half_effects", (self.trained,))):
+            self.register_buffer(name, torch.zeros(size))
+
+    def effect(self, code, dose):
+        half = float(self.half_effects[code]) if code < self.trained else 0.0
+        return dose / (dose + half) if half > 0 else math.log1p(dose)
+
+    def scale(self, code, known, wanted):
+        flat = known < wanted and not (code < self.trained and self.half_effects[code] > 0) or self.effect(code, known) <= 0
+        return 1.0 if flat else self.effect(code, wanted) / self.effect(code, known)
+
+    def at_doses(self, rows, parts):
+        """Weights of the rows of one combination in one context."""
+        exact = [row for row in rows if self.rows[row][0] == parts]
+        if exact:
+            return {exact[0]: 1.0}
+        if len(parts) > 1:
+            far = lambda row: sum(abs(math.log1p(a[1]) - math.log1p(b[1])) for a, b in zip(self.rows[row][0], parts))
+            nearest = min(rows, key=far)
+            scales = [self.scale(code, known, dose) for (code, known), (_, dose) in zip(self.rows[nearest][0], parts)]
+            return {nearest: sum(scales) / len(parts)}
+        ((code, dose),) = parts
+        known = sorted((self.rows[row][0][0][1], row) for row in rows)
+        below, above = [pair for pair in known if pair[0] < dose], [pair for pair in known if pair[0] >= dose]
+        if not (below and above):
+            nearest, row = above[0] if above else below[-1]
+            return {row: self.scale(code, nearest, dose)}
+        (low, first), (high, last) = below[-1], above[0]
+        low, high, here = (self.effect(code, dose) for dose in (low, high, dose))
+        share = (here - low) / (high - low) if low < high else 1.0
+        return {first: 1 - share, last: share}
+
+    def ridge_shares(self, seen, stand_ins):
+        a = self.controls.double()
+        profiles, wanted = a[seen], a[stand_ins].mean(0)
+        centre = profiles.mean(0)
+        kernel = (profiles - centre) @ (profiles - centre).T + self.chosen[0].double() * torch.eye(len(seen)).double()
+        weights = torch.linalg.solve(kernel, (profiles - centre) @ (wanted - centre))
+        return (weights + (1 - weights.sum()) / len(seen)).tolist()
+
+    def of_combination(self, parts, own, stand_ins):
+        """Weights of a combination that was trained somewhere, else none."""
+        seen = {}
+        for row, (known, context) in enumerate(self.rows):
+            if [code for code, _ in known] == [code for code, _ in parts]:
+                seen.setdefault(context, []).append(row)
+        if not seen:
+            return None
+        if own in seen and (self.additive or own not in self.with_controls):
+            return self.at_doses(seen[own], parts)
+        if self.with_controls & set(seen):
+            seen = {context: rows for context, rows in seen.items() if context in self.with_controls}
+        contexts = sorted(seen)
+        counted = [context for context in contexts if context in stand_ins] or contexts
+        shares = [(context in counted) / len(counted) for context in contexts] if self.additive else self.ridge_shares(contexts, stand_ins)
+        return added(*((self.at_doses(seen[context], parts), share) for context, share in zip(contexts, shares)))
+
+    def directions(self):
+        """The mean direction of each single perturbation's shifts, at its largest dose in each context."""
+        largest = {}
+        for row, (parts, context) in enumerate(self.rows):
+            if len(parts) == 1:
+                kept = largest.get((parts[0][0], context))
+                if kept is None or self.rows[kept][0][0][1] < parts[0][1]:
+                    largest[parts[0][0], context] = row
+        sums = {}
+        for (code, _), row in largest.items():
+            sums[code] = sums.get(code, 0) + self.shifts[row].double()
+        return {code: total / total.norm().clamp_min(1e-30) for code, total in sums.items()}
+
+    def combined(self, parts, own, stand_ins):
+        """What trained conditions tell of one that was not trained; none where too few tell."""
+        penalty, weight = (float(number) for number in self.chosen[2:])
+        conditions = list(dict.fromkeys(condition for condition, _ in self.rows))
+        largest = {}
+        for condition in conditions:
+            for code, dose in condition:
+                largest[code] = max(dose, largest.get(code, dose))
+        if penalty <= 0 or any(code not in largest for code, _ in parts):
+            return None
+        shares = lambda parts: [(code, self.scale(code, largest[code], dose)) for code, dose in parts]
+        known, directions = [shares(condition) for condition in conditions], self.directions()
+        alike = lambda a, b: 1.0 if a == b else float(directions[a] @ directions[b]) if a in directions and b in directions else 0.0
+
+        def likeness(a, b):
+            shared = sum(x * y for code, x in a for other, y in b if code == other)
+            if len(a) != 2 or len(b) != 2 or weight <= 0:
+                return shared
+            (p, x), (q, y) = a
+            (r, z), (s, w) = b
+            pr, ps, qr, qs = alike(p, r), alike(p, s), alike(q, r), alike(q, s)
+            return shared + weight * ((pr * qs + ps * qr) / 2 + 0.3 * (pr + ps + qr + qs) / 4) * x * y * z * w
+
+        kernel = torch.tensor([[likeness(a, b) for b in known] for a in known]).double()
+        wanted = torch.tensor([likeness(shares(parts), other) for other in known]).double()
+        weights = torch.linalg.solve(kernel + penalty * torch.eye(len(known)).double(), wanted).tolist()
+        return added(*((self.as_seen(condition, own, stand_ins), weight) for condition, weight in zip(conditions, weights)))
+
+    def as_seen(self, condition, own, stand_ins):
+        exact = [row for row, known in enumerate(self.rows) if known == (condition, own)]
+        return {exact[0]: 1.0} if exact else self.of_combination(condition, own, stand_ins) or {}
+
+    def of_part(self, part, own, stand_ins):
+        alone = lambda part: self.of_combination((part,), own, stand_ins)
+        if alone(part) is not None:
+            return alone(part)
+        first = {}
+        for parts, _ in self.rows:
+            first.setdefault(tuple(code for code, _ in parts), parts)
+        with_it = [parts for codes, parts in first.items() if part[0] in codes]
+        if not with_it:
+            singles = [codes[0] for codes in first if len(codes) == 1]
+            return added(*((alone((code, part[1])), 1 / len(singles)) for code in singles))
+        sums = []
+        for parts in with_it:
+            known = [alone(other) for other in parts]
+            rest = added((self.of_combination(parts, own, stand_ins), 1), *((weights, -1) for weights in known if weights is not None))
+            sums.append((rest, 1 / (sum(weights is None for weights in known) * len(with_it))))
+        return added(*sums)
+
+    def row(self, parts, context):
+        own = self.contexts.index(context) if context in self.contexts else None
+        shared = {at: sum(a == b for a, b in zip(self.contexts[at], context)) for at in self.with_controls}
+        stand_ins = [own] if own in self.with_controls else [at for at in shared if shared[at] == max(shared.values())]
+        weights = {} if all(code == 1 for code, _ in parts) else None
+        if weights is None and (len(parts) == 1 or not self.additive):
+            weights = self.of_combination(parts, own, stand_ins)
+        if weights is None:
+            weights = self.combined(parts, own, stand_ins)
+        if weights is None:
+            weights = added(*((self.of_part(part, own, stand_ins), 1) for part in parts))
+        level = self.controls[stand_ins].mean(0) + sum(weight * self.shifts[row] for row, weight in weights.items())
+        return torch.log(torch.expm1(level).clamp_min(float(self.chosen[1]))) if self.counts else level
+
+    def forward(self, perturbations, covariates):
+        codes, doses = (tensor.tolist() for tensor in perturbations)
+        contexts = zip(*(covariates[self.names[at]].tolist() for at in self.kept)) if self.kept else [()] * len(codes)
+        keys = [(tuple((code, dose) for code, dose in zip(*pair) if code), context)
+                for pair, context in zip(zip(codes, doses), contexts)]
+        rows = {key: self.row(*key) for key in set(keys)}
+        return torch.stack([rows[key] for key in keys])
+
+
+def added(*weighted):
+    """A sum of weights, each times a number."""
+    sums = {}
+    for weights, times in weighted:
+        for row, weight in weights.items():
+            sums[row] = sums.get(row, 0.0) + weight * times
+    return sums
+
+
 class CPA(nn.Module):
     def __init__(self, card):
         super().__init__()
@@ -82,6 +257,8 @@ class CPA(nn.Module):
         if width:
             self.pert_network.pert_transformation = nn.Linear(width, latent)
             self.pert_network.control_embedding = nn.Embedding(1, latent)
+        if model.get("offset", "none") != "none":
+            self.offset = Offsets(card)
         self.covars_embeddings = nn.ModuleDict(
             {covariate["name"]: nn.Embedding(len(covariate["values"]), latent) for covariate in vocabulary["covariates"]})
 
@@ -144,10 +321,11 @@ class CPA(nn.Module):
     def forward(self, x, perturbations, covariates):
         z = self.basal(x) + self.perturbation_latent(*perturbations)
         z = z + sum(self.covars_embeddings[name](codes) for name, codes in covariates.items())
+        offset = self.offset(perturbations, covariates) if hasattr(self, "offset") else 0.0
         if self.settings["recon_loss"] == "gauss":
-            return self.decoder.mean_encoder(self.decoder.encoder(z))
+            return self.decoder.mean_encoder(self.decoder.encoder(z)) + offset
         hidden = self.decoder.px_decoder(z)
-        mean = torch.softmax(self.decoder.px_scale_decoder[0](hidden), -1) * x.sum(1, keepdim=True)
+        mean = torch.softmax(self.decoder.px_scale_decoder[0](hidden) + offset, -1) * x.sum(1, keepdim=True)
         if self.settings["recon_loss"] == "zinb" and self.card["config"]["compat"] == "none":
             mean = mean * torch.sigmoid(-self.decoder.px_dropout_decoder(hidden))
         return mean

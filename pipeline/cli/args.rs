@@ -113,6 +113,16 @@ pub(crate) enum Command {
     Report(model::ReportArgs),
 }
 
+/// Where interactions come from.
+#[cfg(feature = "hdf5")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum InteractionsArg {
+    /// Each combination changes genes of its own
+    Own,
+    /// Each pair of pathways changes genes
+    Pathways,
+}
+
 #[cfg(feature = "hdf5")]
 #[derive(Args, Debug)]
 pub(crate) struct SimulateArgs {
@@ -128,6 +138,12 @@ pub(crate) struct SimulateArgs {
     /// How many of them are combinations of two [default: three in ten]
     #[arg(long)]
     pub(super) combos: Option<u32>,
+    /// Where what combinations do beyond the sum comes from: genes of their own, or pairs of their parts' pathways
+    #[arg(long, value_enum, default_value_t = InteractionsArg::Own)]
+    pub(super) interactions: InteractionsArg,
+    /// How large that is; 0: combinations are the sum of their parts
+    #[arg(long, value_name = "SIZE", default_value_t = 1.0)]
+    pub(super) interaction: f64,
     /// How many cell types
     #[arg(long, default_value_t = 3)]
     pub(super) cell_types: u32,

@@ -30,12 +30,19 @@ use super::{
 
 #[cfg(feature = "hdf5")]
 pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
-    use stages::simulate::{SimulateSettings, Simulator};
+    use stages::simulate::{Interactions, SimulateSettings, Simulator};
+
+    use super::args::InteractionsArg;
     let settings = SimulateSettings {
         cells: args.cells,
         genes: args.genes,
         conditions: args.conditions,
         combos: args.combos.unwrap_or(args.conditions * 3 / 10),
+        interactions: match args.interactions {
+            InteractionsArg::Own => Interactions::Own,
+            InteractionsArg::Pathways => Interactions::Pathways,
+        },
+        interaction: args.interaction,
         cell_types: args.cell_types,
         doses: args.doses,
         density: args.density,

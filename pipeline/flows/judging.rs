@@ -160,10 +160,11 @@ fn model_means(
     anchor: Anchor,
     resources: &Resources,
 ) -> Result<Vec<ModelProfiles>> {
-    let readout = match scale {
-        Scale::Log1p => Readout::Log1p,
-        Scale::Pseudobulk => Readout::Scaled(TARGET_SUM),
-        Scale::Values => Readout::Expected,
+    let readout = match (scale, anchor) {
+        (Scale::Log1p, Anchor::Anchored) => Readout::CountedLog1p,
+        (Scale::Log1p, Anchor::Raw) => Readout::Log1p,
+        (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
+        (Scale::Values, _) => Readout::Expected,
     };
     let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), readout);
     let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: Vec::new(), profiles: Vec::new() };
@@ -196,7 +197,8 @@ impl Sink for Collect {
                 let variance = means.variance.iter().zip(&means.mean);
                 let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
                 let control = (self.anchor == Anchor::Anchored).then(|| self.control.clone());
-                self.profiles.push(ModelProfiles { group, condition: mean, variance, control });
+                let distance = means.distance.map(f64::from);
+                self.profiles.push(ModelProfiles { group, condition: mean, variance, control, distance });
             }
         }
         Ok(ControlFlow::Continue(()))

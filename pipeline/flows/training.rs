@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    config::{self, Doser, Settings},
+    config::{self, DispersionStart, Doser, ReconLoss, Settings},
 };
 use stages::{
     atlas::Atlas,
@@ -13,7 +13,8 @@ use stages::{
     embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
-    model::carried::Carrier,
+    mean_expression::SumExpression,
+    model::{carried::Carrier, offset::OffsetProfiles},
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
     phase::Phase,
     sample::Sampling,
@@ -29,6 +30,8 @@ use super::{
     choosing::choose_genes,
     completed,
     fitting::{network_bytes, with_largest_batches},
+    rows,
+    stored_order::rows_as_stored,
 };
 use crate::runtime::{Pipeline, Plan as Graph, Report};
 
@@ -127,7 +130,7 @@ impl Training {
             weights: String::new(),
         };
         let (folder, phases) = (folder.to_path_buf(), resources.phases.clone());
-        let settings = TrainerSettings { plan, card, folder, embeddings, device, phases };
+        let settings = TrainerSettings { plan, card, folder, embeddings, profiles: None, device, phases };
         Ok(Self { atlas: atlas.clone(), split, groups, order, settings, resources })
     }
 
@@ -220,9 +223,11 @@ impl Training {
 
     fn run_in(self, folder: &Path, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
         self.prepare_folder(folder, resume)?;
-        let Self { atlas, groups, order, settings, resources, .. } = self;
+        let Self { atlas, split, groups, order, settings, resources } = self;
         let phases = resources.phases.clone();
         let (card, device) = (settings.card.clone(), settings.device);
+        let mut settings = settings;
+        settings.profiles = profiles(&atlas, &split, &groups, &settings, &resources)?;
         let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
         // A run that had ended is only finished anew: no plan comes after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
@@ -269,6 +274,27 @@ impl Training {
         write_atomically(&genes, names.as_bytes())?;
         self.split.write_to(&self.atlas, &folder.join(files::SPLIT))
     }
+}
+
+/// What offsets and dispersions are made of, in one pass over the training cells; none where neither is asked for.
+fn profiles(
+    atlas: &Atlas,
+    split: &Arc<Split>,
+    groups: &Groups,
+    settings: &TrainerSettings,
+    resources: &Resources,
+) -> Result<Option<OffsetProfiles>> {
+    let model = &settings.plan.model;
+    let wanted = model.offset != config::Offset::None || model.dispersion_start == DispersionStart::Moments;
+    if !wanted {
+        return Ok(None);
+    }
+    let counts = model.recon_loss != ReconLoss::Gauss;
+    let sink = SumExpression::new(atlas, Arc::clone(split), groups, &settings.card.vocabulary, counts);
+    let training = Arc::clone(split);
+    let plans = rows_as_stored(atlas, move |cell| training.part(cell) == Part::Train);
+    let run = rows(atlas, plans, resources).run("expression", sink);
+    Ok(Some(completed(run, "run the same train command with --resume")?.0))
 }
 
 /// `order → read → batch`: batches with their labels coded, and carried to the device, if it is another one than the host.

@@ -16,10 +16,10 @@ mod train;
 pub use self::{
     adversary::{AdversaryLoss, AdversarySettings},
     data::{DataSettings, GeneChoice, GenesKept},
-    model::{Doser, ModelSettings, Norm, ReconLoss},
+    model::{DispersionStart, Doser, ModelSettings, Norm, Offset, ReconLoss},
     plan::Plan,
     preset::Preset,
-    train::{Averaging, EngineChoice, Monitor, Precision, Sampling, TrainSettings},
+    train::{Averaging, EngineChoice, Monitor, Objective, Precision, RateSchedule, Sampling, TrainSettings},
 };
 
 /// Everything that decides what a training run does, apart from its data.

@@ -13,7 +13,7 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     groups::Groups,
-    model::{input::pad, layers::Mode, network::Network},
+    model::{input::pad, layers::Mode, network::Network, offset::GroupOffsets},
     split::Part,
     vocabulary::Vocabulary,
 };
@@ -41,6 +41,8 @@ struct Context {
     codes: Tensor,
     doses: Tensor,
     covariates: Vec<Tensor>,
+    /// Offsets of control and targets, `[1 + targets, genes]`, of a network that has them.
+    offsets: Option<Tensor>,
     /// Sums of predictions, `[1 + targets, genes]`.
     sums: Tensor,
     controls: i64,
@@ -49,7 +51,14 @@ struct Context {
 impl Counterfactual {
     /// Chooses what to predict.
     #[must_use]
-    pub fn new(atlas: &Atlas, groups: &Groups, vocabulary: &Vocabulary, genes: i64, device: Device) -> Self {
+    pub fn new(
+        atlas: &Atlas,
+        groups: &Groups,
+        vocabulary: &Vocabulary,
+        genes: i64,
+        device: Device,
+        offsets: Option<&GroupOffsets>,
+    ) -> Self {
         let mut contexts = Vec::new();
         let mut context_of = HashMap::new();
         let has_cells = |at: &usize| FEWEST_CELLS <= groups.all()[*at].cells_for(Part::Valid);
@@ -72,9 +81,12 @@ impl Counterfactual {
             let rows = codes.size()[0];
             let id = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
             context_of.insert(id(control), contexts.len());
+            let target_groups: Vec<u32> = targets.into_iter().map(id).collect();
+            let of_all = [&[id(control)], &*target_groups].concat();
             contexts.push(Context {
                 control_group: id(control),
-                target_groups: targets.into_iter().map(id).collect(),
+                offsets: offsets.map(|offsets| offsets.of(&of_all)),
+                target_groups,
                 codes,
                 doses,
                 covariates,
@@ -133,7 +145,8 @@ impl Context {
         let added =
             network.perturbation_latent(&self.codes, &self.doses) + network.covariate_latent(&self.covariates, 1);
         for target in 0..self.codes.size()[0] {
-            let output = network.decode(&(&basal + added.get(target)), &library, Mode::Eval);
+            let offset = self.offsets.as_ref().map(|offsets| offsets.get(target));
+            let output = network.decode(&(&basal + added.get(target)), offset.as_ref(), &library, Mode::Eval);
             let mean = output.on_comparison_scale();
             let mut sum = self.sums.get(target);
             sum += mean.sum_dim_intlist([0_i64].as_slice(), false, Kind::Double);

@@ -163,6 +163,8 @@ impl Judge {
             scores: *scores,
             n_de: chosen.differential.as_ref().map(Vec::len),
             effect_size: effect_size(&truth, &reference),
+            distance: model.distance,
+            beyond_additive: beyond_additive(&case.comparison, predicted.as_ref(), &contestants),
             ceiling,
             baselines: BaselineScores::of(|baseline| by_baseline[baseline.name()]),
             versus: versus::of_condition(&comparison, &contestants, &self.draws),
@@ -275,6 +277,19 @@ impl Judge {
         }
         title
     }
+}
+
+/// How the change that is predicted beyond that of `additive` correlates with the real one beyond it.
+fn beyond_additive(
+    comparison: &Comparison<'_>,
+    predicted: Option<&Predicted>,
+    contestants: &[Contestant],
+) -> Option<f64> {
+    let at = Baseline::ALL.iter().position(|baseline| *baseline == Baseline::Additive)?;
+    let (predicted, additive) = (predicted?, contestants.get(1 + at)?.predicted.as_ref()?);
+    let change = metrics::difference(&additive.mean, comparison.source);
+    let real = metrics::difference(&comparison.truth.mean, &comparison.reference.mean);
+    metrics::pearson(&metrics::difference(&predicted.mean, &additive.mean), &metrics::difference(&real, &change))
 }
 
 /// Sums as a profile on a scale; on the pseudobulk scale the logarithm is taken of the mean, and the variance follows it

@@ -40,6 +40,8 @@ mod kept;
 mod kernels;
 #[cfg(feature = "torch")]
 pub mod libtorch;
+#[cfg(feature = "torch")]
+pub mod mean_expression;
 pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]
@@ -67,6 +69,7 @@ pub mod saved;
 mod sealed;
 mod simd;
 pub mod simulate;
+mod solve;
 pub mod split;
 pub mod stage;
 #[cfg(feature = "torch")]

@@ -1,6 +1,7 @@
 //! The end of training's road: batches go in, a model comes out.
 
 pub mod footprint;
+mod pairing;
 mod steps;
 mod sums;
 mod times;
@@ -34,6 +35,7 @@ use crate::{
     model::{
         average::Average,
         carried::Carried,
+        offset::{GroupOffsets, OffsetProfiles},
         schedule::Schedule,
         step::{Engine, Learner},
     },
@@ -54,6 +56,8 @@ pub struct TrainerSettings {
     pub folder: PathBuf,
     /// What is known of perturbations beforehand.
     pub embeddings: Option<EmbeddingTable>,
+    /// What was measured on training cells, where offsets or dispersions are made of it.
+    pub profiles: Option<OffsetProfiles>,
     /// Where the network computes.
     pub device: Device,
     /// Is told what the run is busy with.
@@ -110,6 +114,7 @@ pub struct Trainer {
     learner: Learner,
     engine: Box<dyn Engine>,
     average: Option<Average>,
+    offsets: Option<GroupOffsets>,
     validation: Validation,
     /// Batches of a step that is not complete yet.
     gathered: Vec<Arrived>,
@@ -143,16 +148,18 @@ impl Trainer {
         resume: bool,
         on_epoch: OnEpoch,
     ) -> Result<Self> {
-        let TrainerSettings { plan, card, folder, embeddings, device, .. } = &settings;
+        let TrainerSettings { plan, card, folder, embeddings, profiles, device, .. } = &settings;
         let genes = u32::try_from(card.genes.len())
             .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
         let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
         if let Some(table) = embeddings {
             learner.network.fill_embeddings(table, &card.vocabulary);
         }
+        if let Some(profiles) = profiles {
+            learner.network.fill_profiles(plan, profiles);
+        }
         let engine = engine(&mut learner)?;
         let mut average = Average::new(plan, &learner.network, &card.vocabulary);
-        let validation = Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device);
         let mut progress = Progress {
             position: Position::default(),
             updates: 0,
@@ -172,6 +179,9 @@ impl Trainer {
             }
             (progress, best) = (checkpoint.progress, checkpoint.best);
         }
+        let offsets = learner.network.offset().map(|offset| offset.of_groups(atlas, groups, &card.vocabulary));
+        let validation =
+            Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device, offsets.as_ref());
         check_room(folder, room_of(&learner, resume))?;
         truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
         Ok(Self {
@@ -181,6 +191,7 @@ impl Trainer {
             learner,
             engine,
             average,
+            offsets,
             validation,
             gathered: Vec::new(),
             progress,

@@ -19,6 +19,7 @@ use crate::{
         moments::GroupMoments,
         neighbours::{CELLS_AT_ONCE, purities},
         network::Network,
+        offset::GroupOffsets,
     },
     split::Part,
     vocabulary::Vocabulary,
@@ -79,7 +80,7 @@ pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
 }
 
 impl Validation {
-    /// Empty sums.
+    /// Empty sums; of a network that has offsets, those of the atlas's groups.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -88,6 +89,7 @@ impl Validation {
         plan: &Plan,
         genes: i64,
         device: Device,
+        offsets: Option<&GroupOffsets>,
     ) -> Self {
         let scorable =
             |at: &usize| 0 < groups.all()[*at].cells_for(Part::Valid) && vocabulary.knows(atlas, &groups.all()[*at]);
@@ -111,7 +113,7 @@ impl Validation {
             device,
             moments: None,
             recon: (0.0, 0.0),
-            counterfactual: Counterfactual::new(atlas, groups, vocabulary, genes, device),
+            counterfactual: Counterfactual::new(atlas, groups, vocabulary, genes, device, offsets),
             neighbourhoods: Neighbourhoods::new(cells, vocabulary),
         }
     }
@@ -122,7 +124,7 @@ impl Validation {
         let cells = &input.cells;
         let latent = network.latent(input, Mode::Eval, &Draws::points(network, input));
         let after = latent.after();
-        let output = network.decode(&after, &cells.library, Mode::Eval);
+        let output = network.decode(&after, input.offset.as_ref(), &cells.library, Mode::Eval);
         self.counterfactual.add(network, batch, &latent.basal.latent, &cells.library);
         #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 cells")]
         let count = cells.shape[0] as f64;

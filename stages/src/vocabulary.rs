@@ -59,6 +59,15 @@ pub struct TrainedGroup {
     pub cells: u64,
 }
 
+/// A group in a model's codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupCodes {
+    /// Its perturbations and their doses, by ascending code; control is its own entry at dose 1.
+    pub parts: Vec<(u32, f64)>,
+    /// The value of each covariate.
+    pub covariates: Vec<u32>,
+}
+
 impl Vocabulary {
     /// The names among an atlas's training cells.
     ///
@@ -214,6 +223,14 @@ impl Vocabulary {
         let covariates = atlas.covariate_values(&group.covariates);
         let known = covariates.iter().zip(&self.covariates).all(|(value, covariate)| covariate.code(value).is_some());
         known && self.parts(atlas, group.condition).is_some()
+    }
+
+    /// Codes and doses of a group's perturbations, and the codes of its covariates; none where the model has no place for them.
+    #[must_use]
+    pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<GroupCodes> {
+        let values = atlas.covariate_values(&group.covariates);
+        let codes = values.iter().zip(&self.covariates).map(|(value, covariate)| covariate.code(value));
+        Some(GroupCodes { parts: self.parts(atlas, group.condition)?, covariates: codes.collect::<Option<_>>()? })
     }
 
     /// Codes and doses of a condition of an atlas, by ascending code; control is its own entry at dose 1. `None` if a

@@ -31,8 +31,8 @@ use stages::{
     simulate::{SimulateSettings, Simulator},
 };
 
-/// A network that trains in a moment.
-pub const TINY: &str = "--set model.n_latent=8 --set model.n_hidden_encoder=16 --set model.n_layers_encoder=1 \
+/// A network that trains in a moment, with all that the original has.
+pub const TINY: &str = "--preset cpa --set model.n_latent=8 --set model.n_hidden_encoder=16 --set model.n_layers_encoder=1 \
     --set model.n_hidden_decoder=16 --set model.n_layers_decoder=1 --set adversary.n_hidden_adv=8 \
     --set adversary.n_layers_adv=1 --set train.check_val_every_n_epoch=1 --batch-size 64 --seed 1 --device cpu";
 

@@ -10,12 +10,12 @@ use schemas::{
     atlas::ValueKind,
     batch::{BatchPlan, Expression, Genes, Labels, Role, Values},
     conditions::Covariate,
-    config::{Plan, Preset, Settings},
+    config::{Objective, Plan, Preset, Settings},
     ids::{CellIndex, RowIndex},
 };
 use sprs::CsMatI;
 use stages::{batch::Batch, model::input::Input, recycle::Pool, vocabulary::Vocabulary};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 pub const CELLS: usize = 70;
 pub const GENES: u32 = 45;
@@ -45,6 +45,19 @@ pub fn vocabulary() -> Vocabulary {
 /// Counts without a pattern; one of the cells has none, one gene is large.
 pub fn input(kind: Kind) -> Input {
     input_of(0..CELLS, kind)
+}
+
+/// The same as these settings want it: where cells are decoded from others, with offsets too.
+#[allow(dead_code, reason = "not every test that shares this module tells settings apart")]
+pub fn input_for(plan: &Plan, kind: Kind) -> Input {
+    let input = input(kind);
+    if plan.train.objective == Objective::Reconstruction {
+        return input;
+    }
+    let cells = i64::try_from(CELLS).expect("few cells");
+    let offset = Tensor::arange(cells * i64::from(GENES), (kind, Device::Cpu)).sin().view([cells, i64::from(GENES)]);
+    let sources = Tensor::arange(cells, (Kind::Int64, Device::Cpu)).bitwise_xor(1);
+    Input { offset: Some(offset), sources: Some(sources), ..input }
 }
 
 /// Some of these cells.

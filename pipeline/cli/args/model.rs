@@ -66,8 +66,8 @@ pub(crate) struct SettingsArgs {
     /// Genes to add to them: those that are named like a perturbation, or those that a file names; repeats
     #[arg(long, value_name = "perturbed|FILE")]
     pub(in crate::cli) genes_keep: Vec<String>,
-    /// Where the settings start from: cpa, norman, kang or combosciplex
-    #[arg(long, default_value = "cpa")]
+    /// Where the settings start from: residual, cpa, norman, kang or combosciplex
+    #[arg(long, default_value = "residual")]
     pub(in crate::cli) preset: String,
     /// Settings to lay over the preset
     #[arg(long, value_name = "FILE.toml")]

@@ -36,6 +36,32 @@ pub enum Doser {
     Mlp,
 }
 
+/// What the decoder starts from, before the network has its say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Offset {
+    /// Nothing, as in the original.
+    #[default]
+    None,
+    /// The mean profile of the controls of a covariate combination, and the sum of the shifts of single perturbations: as
+    /// seen there, or else their mean over the other combinations.
+    Additive,
+    /// The same, where a shift is told from other combinations by ridge regression on the control profile, and combinations
+    /// of perturbations that were trained on have shifts of their own.
+    Ridge,
+}
+
+/// Where the inverse dispersion of counts starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DispersionStart {
+    /// Drawn at random, as in the original.
+    #[default]
+    Random,
+    /// At what mean and variance of the training cells tell.
+    Moments,
+}
+
 /// What follows a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Norm {
@@ -103,6 +129,17 @@ pub struct ModelSettings {
     pub norm_decoder: Norm,
     /// Dropout in the decoder.
     pub dropout_rate_decoder: f64,
+    /// What the decoder's output is added to: `none`, `additive` or `ridge`.
+    pub offset: Offset,
+    /// How strongly a shift is held to its mean over covariate combinations; 0: chosen by leaving each out in turn.
+    pub offset_ridge: f64,
+    /// Standard deviation of the first weights of the decoder's last layer, whose bias starts at 0; 0: both evenly drawn, as
+    /// other layers are.
+    pub output_deviation: f64,
+    /// Whether perturbations start without an effect, rather than with a random one.
+    pub perturbations_from_zero: bool,
+    /// Where the inverse dispersion of counts starts: `random` or `moments`.
+    pub dispersion_start: DispersionStart,
 }
 
 impl Default for ModelSettings {
@@ -123,6 +160,11 @@ impl Default for ModelSettings {
             n_layers_decoder: 2,
             norm_decoder: Norm::Layer,
             dropout_rate_decoder: 0.1,
+            offset: Offset::None,
+            offset_ridge: 0.0,
+            output_deviation: 0.0,
+            perturbations_from_zero: false,
+            dispersion_start: DispersionStart::Random,
         }
     }
 }

@@ -67,6 +67,8 @@ impl Settings {
             ("train.lr_decay", train.lr_decay),
             ("train.mixup_alpha", train.mixup_alpha),
             ("train.gradient_clip_value", train.gradient_clip_value),
+            ("model.offset_ridge", model.offset_ridge),
+            ("model.output_deviation", model.output_deviation),
         ];
         for (name, value) in amounts {
             ensure(value.is_finite() && 0.0 <= value, name, value, "a number from 0 upwards")?;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdversarySettings, Doser, ModelSettings, Norm, ReconLoss, Settings, TrainSettings};
+use super::{
+    AdversarySettings, DispersionStart, Doser, ModelSettings, Norm, Objective, Offset, RateSchedule, ReconLoss,
+    Settings, TrainSettings,
+};
 
 /// A set of settings with a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +14,8 @@ pub enum Preset {
     /// The original's architecture and training, sized as in its published Kang example, with a learning rate that suits it.
     #[default]
     Cpa,
+    /// A small network beside an offset that says what the mean profiles of the training cells say.
+    Residual,
     /// The original's published example on the screen of Norman et al. 2019.
     Norman,
     /// The original's published example on the stimulated blood cells of Kang et al. 2018.
@@ -21,13 +26,14 @@ pub enum Preset {
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Cpa, Self::Norman, Self::Kang, Self::Combosciplex];
+    pub const ALL: [Self; 5] = [Self::Cpa, Self::Residual, Self::Norman, Self::Kang, Self::Combosciplex];
 
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpa => "cpa",
+            Self::Residual => "residual",
             Self::Norman => "norman",
             Self::Kang => "kang",
             Self::Combosciplex => "combosciplex",
@@ -39,10 +45,45 @@ impl Preset {
     pub fn settings(self) -> Settings {
         match self {
             Self::Cpa => Settings { preset: self, ..Settings::default() },
+            Self::Residual => residual(),
             Self::Norman => norman(),
             Self::Kang => kang(),
             Self::Combosciplex => combosciplex(),
         }
+    }
+}
+
+fn residual() -> Settings {
+    Settings {
+        preset: Preset::Residual,
+        model: ModelSettings {
+            n_latent: 32,
+            n_hidden_encoder: 128,
+            n_layers_encoder: 1,
+            norm_encoder: Norm::Layer,
+            n_hidden_decoder: 128,
+            n_layers_decoder: 1,
+            norm_decoder: Norm::Layer,
+            dropout_rate_decoder: 0.0,
+            offset: Offset::Ridge,
+            output_deviation: 1e-3,
+            perturbations_from_zero: true,
+            dispersion_start: DispersionStart::Moments,
+            ..ModelSettings::default()
+        },
+        adversary: AdversarySettings { reg_adv: 0.0, ..AdversarySettings::default() },
+        train: TrainSettings {
+            epochs: 12,
+            lr: 5e-4,
+            wd: 1e-4,
+            decoupled_decay: true,
+            lr_schedule: RateSchedule::Cosine,
+            objective: Objective::Both,
+            n_epochs_pretrain_ae: 0,
+            n_epochs_adv_warmup: 0,
+            ..TrainSettings::default()
+        },
+        ..Settings::default()
     }
 }
 

@@ -106,6 +106,30 @@ pub enum Precision {
     Bf16,
 }
 
+/// What a cell is decoded from while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// Its own basal latent.
+    #[default]
+    Reconstruction,
+    /// The basal latent of a control of its batch that shares its covariates, where there is one.
+    Paired,
+    /// Either, as often as the other.
+    Both,
+}
+
+/// What the learning rates do in the course of training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateSchedule {
+    /// Shrink by `lr_decay` every `step_size_lr` epochs, or stay.
+    #[default]
+    Steps,
+    /// Fall along half a cosine to 0 at the end.
+    Cosine,
+}
+
 /// The training (`[train]`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -125,6 +149,12 @@ pub struct TrainSettings {
     pub doser_lr: f64,
     /// Its weight decay.
     pub doser_wd: f64,
+    /// Whether weight decay shrinks the weights themselves (AdamW), rather than being added to the gradient.
+    pub decoupled_decay: bool,
+    /// What the learning rates do: `steps` or `cosine`.
+    pub lr_schedule: RateSchedule,
+    /// What a cell is decoded from: `reconstruction`, `paired` or `both`.
+    pub objective: Objective,
     /// Epochs between two steps of the learning rates; 0: they stay.
     pub step_size_lr: u32,
     /// What a step multiplies them by.
@@ -189,6 +219,9 @@ impl Default for TrainSettings {
             wd: 4e-7,
             doser_lr: 3e-4,
             doser_wd: 4e-7,
+            decoupled_decay: false,
+            lr_schedule: RateSchedule::Steps,
+            objective: Objective::Reconstruction,
             step_size_lr: 0,
             lr_decay: 0.9,
             n_epochs_pretrain_ae: 30,

@@ -8,8 +8,8 @@ use super::{
     baselines::Baseline,
     bootstrap::{Interval, interval_of_mean},
     scores::Scores,
-    summary::{LEVEL, Verdict, counted, interval_of, lead_over_additive, mean_r2, overall},
-    table::{BaselineScores, ConditionScores, Evaluation},
+    summary::{LEVEL, Verdict, counted, interval_of, lead_over_additive, mean_r2, on_what, overall},
+    table::{BaselineScores, ConditionScores, Evaluation, calibration},
 };
 
 /// The evaluation of one model: trained with one seed on what one fold leaves.
@@ -40,6 +40,10 @@ pub struct CrossEvaluation {
     pub ceiling: Scores,
     /// What came out, in one sentence.
     pub summary: String,
+    /// The rank correlation, over judged conditions of all folds and means over seeds, of how far predictions are from what was trained
+    /// on with their `mse_delta`.
+    #[serde(default)]
+    pub calibration: Option<f64>,
 }
 
 /// One fold over all its seeds.
@@ -107,7 +111,8 @@ impl CrossEvaluation {
         let baselines = BaselineScores::of(|baseline| over_folds(Prediction::Baseline(baseline)));
         let ceiling = over_folds(Prediction::Ceiling);
         let summary = summary(&by_fold, &mean, &baselines.additive);
-        Self { sd_seeds: Scores::deviation(&of_seeds), mean, sd_folds, baselines, ceiling, summary, folds }
+        let calibration = calibration(by_fold.iter().flat_map(conditions_of));
+        Self { calibration, sd_seeds: Scores::deviation(&of_seeds), mean, sd_folds, baselines, ceiling, summary, folds }
     }
 
     /// Each fold over its seeds, in the order of the folds.
@@ -150,6 +155,20 @@ fn mean_of(fold: &Seeds<'_>, prediction: Prediction) -> Scores {
     Scores::mean(&scores)
 }
 
+/// Distance and error of each condition of a fold, as means over its seeds.
+fn conditions_of(fold: &Seeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
+    let Some(first) = fold.first() else { return Vec::new() };
+    let same = |a: &ConditionScores, b: &ConditionScores| {
+        (&a.condition, &a.dose, &a.covariates) == (&b.condition, &b.dose, &b.covariates)
+    };
+    let of = |condition: &ConditionScores| {
+        let again = || fold.iter().flat_map(|one| one.evaluation.judged()).filter(|other| same(condition, other));
+        let distance = mean(again().filter_map(|condition| condition.distance));
+        (distance, mean(again().filter_map(|condition| condition.scores.mse_delta)))
+    };
+    first.evaluation.judged().map(of).collect()
+}
+
 fn means_of(by_fold: &[Seeds<'_>], prediction: Prediction) -> Vec<Scores> {
     by_fold.iter().map(|fold| mean_of(fold, prediction)).collect()
 }
@@ -161,9 +180,10 @@ fn summary(by_fold: &[Seeds<'_>], mean: &Scores, additive: &Scores) -> String {
     let leads: Vec<f64> = by_fold.iter().filter_map(lead_of).collect();
     let overall = overall(interval_of_mean(&leads)).unwrap_or_default();
     format!(
-        "{} of {count} folds (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{}",
+        "{} of {count} folds (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{}{}",
         counted(&verdicts),
-        mean_r2(mean, additive)
+        mean_r2(mean, additive),
+        on_what(&by_fold.iter().flatten().flat_map(|one| one.evaluation.judged()).collect::<Vec<_>>())
     )
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     baselines::Baseline,
+    metrics::pearson,
     scores::Scores,
     summary::summary,
     versus::{Versus, over_conditions},
@@ -73,6 +74,12 @@ pub struct ConditionScores {
     pub n_de: Option<usize>,
     /// The Euclidean length of the real change.
     pub effect_size: Option<f64>,
+    /// How far the prediction is from what was trained on, as the predictor says; none where it does not.
+    #[serde(default)]
+    pub distance: Option<f64>,
+    /// Pearson's correlation of the predicted change less that of `additive` with the real one less that of `additive`.
+    #[serde(default)]
+    pub beyond_additive: Option<f64>,
     /// Half of the real cells, judged as a prediction of the other half.
     pub ceiling: Scores,
     /// The baselines' scores.
@@ -102,6 +109,9 @@ pub struct Evaluation {
     /// For a baseline and a score: the low end, middle and high end of the model's mean lead, judged conditions drawn again.
     #[serde(default)]
     pub versus: Versus,
+    /// The rank correlation over judged conditions of how far predictions are from what was trained on with their `mse_delta`.
+    #[serde(default)]
+    pub calibration: Option<f64>,
 }
 
 impl fmt::Display for Scale {
@@ -140,6 +150,20 @@ impl BaselineScores {
     }
 }
 
+/// Spearman's correlation of distances with errors, where three of both are known and neither is the same everywhere.
+pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>) -> Option<f64> {
+    let known: Vec<(f64, f64)> = pairs.filter_map(|(distance, error)| distance.zip(error)).collect();
+    let ranks = |of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
+        let below = |x: f64| known.iter().map(|other| if of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
+        let equal = |x: f64| known.iter().map(|other| if of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
+        known.iter().map(|pair| below(of(pair)) + equal(of(pair))).collect()
+    };
+    if known.len() < 3 {
+        return None;
+    }
+    pearson(&ranks(&|pair| pair.0), &ranks(&|pair| pair.1))
+}
+
 impl Evaluation {
     /// Sums the conditions up, as read [`anchored`](Anchor::Anchored).
     #[must_use]
@@ -153,6 +177,7 @@ impl Evaluation {
             median: Scores::default(),
             baselines: BaselineScores::default(),
             versus: Versus::new(),
+            calibration: None,
         };
         let judged: Vec<&ConditionScores> = evaluation.judged().collect();
         let scores = || judged.iter().map(|condition| &condition.scores);
@@ -161,7 +186,8 @@ impl Evaluation {
             Scores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
         let versus = over_conditions(&judged);
-        evaluation = Self { mean, median, baselines, versus, ..evaluation };
+        let calibration = calibration(judged.iter().map(|condition| (condition.distance, condition.scores.mse_delta)));
+        evaluation = Self { mean, median, baselines, versus, calibration, ..evaluation };
         evaluation.summary = summary(&evaluation);
         evaluation
     }
@@ -207,6 +233,8 @@ pub(crate) mod tests {
             scores: scores(model),
             n_de: Some(3),
             effect_size: Some(1.5),
+            distance: None,
+            beyond_additive: None,
             ceiling: Scores::default(),
             baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
             versus: BTreeMap::new(),
@@ -224,12 +252,15 @@ pub(crate) mod tests {
     fn json_has_the_keys_of_the_interface_and_null_for_what_is_undefined() {
         let evaluation = Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), None)]);
         let json = serde_json::to_value(&evaluation).expect("an evaluation is JSON");
-        assert_eq!(keys(&json), ["baselines", "conditions", "mean", "median", "readout", "scale", "summary", "versus"]);
+        assert_eq!(
+            keys(&json),
+            ["baselines", "calibration", "conditions", "mean", "median", "readout", "scale", "summary", "versus"]
+        );
         assert_eq!((&json["scale"], &json["readout"]), (&json!("log1p"), &json!("anchored")));
         assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
         let mut expected = Scores::NAMES.to_vec();
         expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
-        expected.extend(["ceiling", "baselines", "versus"]);
+        expected.extend(["ceiling", "baselines", "versus", "distance", "beyond_additive"]);
         expected.sort_unstable();
         let first = &json["conditions"][0];
         assert_eq!(keys(first), expected);
@@ -242,6 +273,17 @@ pub(crate) mod tests {
         assert_eq!(keys(&json["baselines"]), baselines);
         let back: Evaluation = serde_json::from_value(json).expect("it reads back");
         assert_eq!(back, evaluation);
+    }
+
+    #[test]
+    fn a_distance_is_worth_something_if_errors_grow_with_it() {
+        let pairs = |errors: [f64; 4]| [1.0, 2.0, 5.0, 5.0].map(Some).into_iter().zip(errors.map(Some));
+        let rising = calibration(pairs([0.1, 0.2, 0.4, 0.4]));
+        assert!(rising.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{rising:?}");
+        let falling = calibration(pairs([0.4, 0.2, 0.1, 0.1]));
+        assert!(falling.is_some_and(|rank| (rank + 1.0).abs() < 1e-12), "{falling:?}");
+        assert_eq!(calibration(pairs([0.1; 4])), None);
+        assert_eq!(calibration([(Some(1.0), Some(2.0)), (None, Some(3.0))].into_iter()), None);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct ModelProfiles {
     pub variance: Vec<f64>,
     /// What is predicted under control, where the predicted change is to be added to real controls.
     pub control: Option<Vec<f64>>,
+    /// How far the prediction is from what was trained on, where that is told.
+    pub distance: Option<f64>,
 }
 
 /// Some cells of every group as points.
@@ -68,6 +70,7 @@ impl ModelProfiles {
             condition: of(&self.condition),
             variance: of(&self.variance),
             control: self.control.as_deref().map(of),
+            distance: self.distance,
         }
     }
 

@@ -97,12 +97,15 @@ impl Adversaries {
             let classes = i64::try_from(classes).unwrap_or(i64::MAX);
             Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
         };
-        let combinations = (1 < vocabulary.combinations.len()).then(|| {
+        // Without a weight in the autoencoder's loss they would learn for nothing; the original lets them.
+        let heard = 0.0 < settings.adversary.reg_adv || settings.compat.is_original();
+        let combinations = (heard && 1 < vocabulary.combinations.len()).then(|| {
             let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
             let weights = Tensor::from_slice(&class_weights(&vocabulary.combination_cells));
             (classifier, weights.to_kind(kind).to_device(device))
         });
-        let guessed = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| 1 < covariate.values.len());
+        let guessed =
+            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| heard && 1 < covariate.values.len());
         let covariates = guessed.map(|(at, covariate)| CovariateClassifier {
             at,
             name: covariate.name.clone(),

@@ -126,17 +126,18 @@ impl Decoder {
         let p = parameters;
         let of_genes =
             |p: &mut Parameters, name: &str| Linear::new(p, name, width, genes).in_precision(settings.train.precision);
+        let of_means = |p: &mut Parameters, name: &str| of_genes(p, name).near_zero(p, name, model.output_deviation);
         if gauss {
             return Self::Normal {
                 hidden: HiddenLayers::new(p, "module.decoder.encoder", latent, shape),
-                mean: of_genes(p, "module.decoder.mean_encoder"),
+                mean: of_means(p, "module.decoder.mean_encoder"),
                 variance: of_genes(p, "module.decoder.var_encoder"),
             };
         }
         Self::Counts {
             dispersion: p.normal("module.px_r", &[genes]),
             hidden: HiddenLayers::new(p, "module.decoder.px_decoder", latent, shape),
-            scale: of_genes(p, "module.decoder.px_scale_decoder.0"),
+            scale: of_means(p, "module.decoder.px_scale_decoder.0"),
             zeros: (model.recon_loss == ReconLoss::Zinb).then(|| of_genes(p, "module.decoder.px_dropout_decoder")),
             uninflated: original,
         }
@@ -150,8 +151,8 @@ impl Decoder {
         }
     }
 
-    pub(super) fn forward(&self, latent: &Tensor, library: &Tensor, mode: Mode) -> Output {
-        self.of_hidden(&self.hidden().forward(latent, mode), library, mode)
+    pub(super) fn forward(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
+        self.of_hidden(&self.hidden().forward(latent, mode), offset, library, mode)
     }
 
     /// The hidden layers.
@@ -161,11 +162,16 @@ impl Decoder {
         }
     }
 
-    /// What follows the activations of the hidden layers.
-    pub(super) fn of_hidden(&self, hidden: &Tensor, library: &Tensor, mode: Mode) -> Output {
+    /// What follows the activations of the hidden layers; an offset is added to logits of counts, or to means.
+    pub(super) fn of_hidden(&self, hidden: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
+        let from_offset = |output: Tensor| match offset {
+            Some(offset) => output + offset,
+            None => output,
+        };
         match self {
             Self::Counts { scale, dispersion, zeros, uninflated, .. } => {
-                let mean = scale.forward_in(hidden, mode).softmax(-1, hidden.kind()) * library;
+                let logits = from_offset(scale.forward_in(hidden, mode));
+                let mean = logits.softmax(-1, hidden.kind()) * library;
                 let theta = dispersion.exp();
                 match zeros {
                     None => Output::NegativeBinomial { mean, theta },
@@ -176,9 +182,22 @@ impl Decoder {
                 }
             }
             Self::Normal { mean, variance, .. } => Output::Normal {
-                mean: mean.forward_in(hidden, mode),
+                mean: from_offset(mean.forward_in(hidden, mode)),
                 variance: variance.forward_in(hidden, mode).exp() + SMALLEST_VARIANCE,
             },
+        }
+    }
+
+    /// Starts the inverse dispersion of counts, or the variance of values, at these logarithms.
+    pub(super) fn start_dispersion(&mut self, logarithms: &[f32]) {
+        let _no_grad = tch::no_grad_guard();
+        let logarithms = Tensor::from_slice(logarithms);
+        match self {
+            Self::Counts { dispersion, .. } => dispersion.copy_(&logarithms),
+            Self::Normal { variance, .. } => {
+                let _ = variance.weight.zero_();
+                variance.bias.copy_(&logarithms);
+            }
         }
     }
 

@@ -69,7 +69,8 @@ impl Mixup {
             (Device::Cpu, Kind::Double) => mixed::<f64>(&input.cells, self),
             _ => Cells::from_dense(&self.mixed(&input.cells.dense())),
         };
-        Input { cells, ..input.shallow_clone() }
+        let offset = input.offset.as_ref().map(|offset| self.mixed(offset));
+        Input { cells, offset, ..input.shallow_clone() }
     }
 }
 

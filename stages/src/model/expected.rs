@@ -11,12 +11,13 @@ use super::{
 use crate::{kernels::expected::ExpectedCounts, simd::widest};
 
 /// Adds expected counts and their squares to two sums, `[genes]` in float64, of cells with these latents, `[cells, latent]`, and
-/// libraries, `[cells, 1]`: in one pass over what is decoded.
+/// libraries, `[cells, 1]`, and one offset, `[1, genes]`: in one pass over what is decoded.
 ///
 /// Returns whether it could: on a CPU, in float32, of negative binomials without excess zeros.
 pub(crate) fn add_expected_counts(
     network: &Network,
     latent: &Tensor,
+    offset: Option<&Tensor>,
     library: &Tensor,
     sums: [&mut Tensor; 2],
 ) -> bool {
@@ -25,9 +26,13 @@ pub(crate) fn add_expected_counts(
         return false;
     }
     let mut logits = hidden.forward(latent, Mode::Eval).matmul(&scale.weight.tr());
+    let bias = match offset {
+        Some(offset) => (&scale.bias + offset).view([-1]),
+        None => scale.bias.shallow_clone(),
+    };
     widest(ExpectedCounts::<f32> {
         logits: numbers_mut(&mut logits),
-        bias: numbers(&scale.bias),
+        bias: numbers(&bias),
         library: numbers(library),
         sums: sums.map(numbers_mut),
     });

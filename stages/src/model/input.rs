@@ -40,6 +40,10 @@ pub struct Input {
     pub covariates: Vec<Tensor>,
     /// The adversary's class of each cell, `[cells]`, int64.
     pub combinations: Tensor,
+    /// What the decoder's output is added to, `[cells, genes]`, of a network that has offsets.
+    pub offset: Option<Tensor>,
+    /// The cell whose basal latent each is decoded from, `[cells]`, int64; none: its own.
+    pub sources: Option<Tensor>,
 }
 
 impl Input {
@@ -54,6 +58,8 @@ impl Input {
             doses,
             covariates: covariates.iter().map(|codes| codes_tensor(codes, device)).collect(),
             combinations: codes_tensor(combinations, device),
+            offset: None,
+            sources: None,
         }
     }
 }
@@ -78,6 +84,8 @@ impl Input {
             doses: again(&self.doses),
             covariates: self.covariates.iter().map(again).collect(),
             combinations: again(&self.combinations),
+            offset: self.offset.as_ref().map(again),
+            sources: self.sources.as_ref().map(again),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Linear layers and what follows them.
 
 use schemas::config::{Norm, Precision};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::parameters::Parameters;
 
@@ -39,6 +39,19 @@ impl Linear {
             weight: parameters.uniform(&format!("{name}.weight"), &[outputs, inputs], bound),
             bias: parameters.uniform(&format!("{name}.bias"), &[outputs], bound),
             precision: Precision::Float32,
+        }
+    }
+
+    /// The same layer, its weights drawn anew from a normal of this deviation, its bias at 0; as it was where that is 0.
+    pub(super) fn near_zero(self, parameters: &mut Parameters, name: &str, deviation: f64) -> Self {
+        if deviation == 0.0 {
+            return self;
+        }
+        let weight = Tensor::randn(self.weight.size(), (self.weight.kind(), Device::Cpu)) * deviation;
+        Self {
+            weight: parameters.learn(&format!("{name}.weight"), weight),
+            bias: parameters.constant(&format!("{name}.bias"), &self.bias.size(), 0.0),
+            ..self
         }
     }
 

@@ -11,8 +11,8 @@
 //! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
 //! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
 //! [`replayed`] one
-//! that a GPU replays, [`accumulate`] a step on several batches, [`average`] what weights are on average, [`input`] how a batch becomes tensors, [`parcel`] and
-//! [`carried`] how it travels to a device. Operations on
+//! that a GPU replays, [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from,
+//! [`input`] how a batch becomes tensors, [`parcel`] and [`carried`] how it travels to a device. Operations on
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
 pub mod accumulate;
@@ -34,6 +34,7 @@ mod mixing;
 pub mod moments;
 pub mod neighbours;
 pub mod network;
+pub mod offset;
 mod on_device;
 pub mod optimiser;
 pub mod parameters;

@@ -1,6 +1,9 @@
 //! The autoencoder: encoder, perturbation and covariate embeddings, decoder.
 
-use schemas::{batch::Expression, config::Settings};
+use schemas::{
+    batch::Expression,
+    config::{DispersionStart, Settings},
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -9,6 +12,7 @@ use super::{
     encoder::{Basal, Encoder},
     input::{Cells, Input},
     layers::Mode,
+    offset::{Offset, OffsetProfiles},
     parameters::Parameters,
     perturbations::{PROJECTION, Perturbations},
 };
@@ -28,6 +32,7 @@ pub struct Network {
     /// Which of the covariates is the batch.
     batch: Option<usize>,
     pub(super) decoder: Decoder,
+    offset: Option<Offset>,
 }
 
 /// Latents of a batch, each `[cells, latent]`.
@@ -35,6 +40,8 @@ pub struct Network {
 pub struct Latent {
     /// What the encoder makes of the cells.
     pub basal: Basal,
+    /// The basal latents that are decoded, where they are not each cell's own.
+    pub sources: Option<Tensor>,
     /// What the perturbations add.
     pub perturbation: Tensor,
     /// What the covariates add, the batch not among them.
@@ -51,7 +58,7 @@ impl Latent {
 
     /// The sum without the batch.
     pub fn corrected(&self) -> Tensor {
-        &self.basal.latent + &self.perturbation + &self.covariates
+        self.start() + &self.perturbation + &self.covariates
     }
 
     /// The sum without the perturbations.
@@ -61,7 +68,11 @@ impl Latent {
 
     /// The sum without perturbations and batch.
     pub fn without_perturbation_and_batch(&self) -> Tensor {
-        &self.basal.latent + &self.covariates
+        self.start() + &self.covariates
+    }
+
+    fn start(&self) -> &Tensor {
+        self.sources.as_ref().unwrap_or(&self.basal.latent)
     }
 
     fn with_batch(&self, sum: Tensor) -> Tensor {
@@ -74,6 +85,7 @@ impl Latent {
     fn mixed(self, mixup: &Mixup) -> Self {
         Self {
             basal: self.basal,
+            sources: self.sources,
             perturbation: mixup.mixed(&self.perturbation),
             covariates: mixup.mixed(&self.covariates),
             batch: self.batch.map(|batch| mixup.mixed(&batch)),
@@ -97,7 +109,8 @@ impl Network {
         });
         let covariates = covariates.collect();
         let batch = vocabulary.batch_at();
-        Self { genes, latent, encoder, perturbations, covariates, batch, decoder, parameters }
+        let offset = Offset::new(p, settings, genes, vocabulary);
+        Self { genes, latent, encoder, perturbations, covariates, batch, decoder, offset, parameters }
     }
 
     /// How many genes it reads and predicts.
@@ -157,6 +170,22 @@ impl Network {
         self.perturbations.fill(table, vocabulary);
     }
 
+    /// Takes over what was measured on training cells: what offsets are made of, and where dispersions start.
+    pub fn fill_profiles(&mut self, settings: &Settings, profiles: &OffsetProfiles) {
+        if let Some(offset) = &mut self.offset {
+            offset.fill(profiles);
+        }
+        if settings.model.dispersion_start == DispersionStart::Moments {
+            self.decoder.start_dispersion(&profiles.dispersion);
+        }
+    }
+
+    /// What its decoder's output is added to, where there is such a thing.
+    #[must_use]
+    pub fn offset(&self) -> Option<&Offset> {
+        self.offset.as_ref()
+    }
+
     /// The embeddings of all trained perturbations, before any dose: padding and control first, `[vocabulary, latent]`.
     pub fn perturbation_table(&self) -> Tensor {
         self.perturbations.table()
@@ -202,6 +231,7 @@ impl Network {
             }
         }
         let latent = Latent {
+            sources: input.sources.as_ref().map(|sources| basal.latent.index_select(0, sources)),
             basal,
             perturbation: self.perturbation_latent(&input.perturbations, &input.doses),
             covariates,
@@ -213,9 +243,10 @@ impl Network {
         }
     }
 
-    /// Decodes a latent. For counts, `library` (`[cells, 1]`, each cell's sum of counts) is what a cell's means add up to.
+    /// Decodes a latent. For counts, `library` (`[cells, 1]`, each cell's sum of counts) is what a cell's means add up to;
+    /// `offset` (`[cells, genes]` or `[1, genes]`) is that of each cell's condition, of a network that has [offsets](Self::offset).
     #[must_use]
-    pub fn decode(&self, latent: &Tensor, library: &Tensor, mode: Mode) -> Output {
-        self.decoder.forward(latent, library, mode)
+    pub fn decode(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
+        self.decoder.forward(latent, offset, library, mode)
     }
 }

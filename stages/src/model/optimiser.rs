@@ -1,4 +1,4 @@
-//! Adam, with weight decay added to the gradient (L2), as the original uses it.
+//! Adam, with weight decay added to the gradient (L2), as the original uses it, or decoupled from it (AdamW).
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,6 +16,8 @@ pub(super) const EPSILON: f64 = 1e-8;
 pub struct Adam {
     name: &'static str,
     pub(super) weight_decay: f64,
+    /// Whether it shrinks the weights themselves (Loshchilov and Hutter 2019).
+    decoupled: bool,
     pub(super) clip: f64,
     pub(super) slots: Vec<Slot>,
     parts: Parts,
@@ -77,7 +79,25 @@ impl Adam {
             steps: 0,
         });
         let parts = Parts { share: 1.0, complete: true, sum: Vec::new() };
-        Self { name, weight_decay, clip, slots: slots.collect(), parts, on_device: None }
+        Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, on_device: None }
+    }
+
+    /// The same, whose weight decay shrinks the weights themselves by learning rate × decay at every step, or is added to the gradient.
+    #[must_use]
+    pub fn decoupled(self, decoupled: bool) -> Self {
+        Self { decoupled, ..self }
+    }
+
+    /// The decay that is added to the gradient, once what is decoupled was done.
+    pub(super) fn coupled_decay(&mut self, gradients: &[Tensor], learning_rate: f64) -> f64 {
+        if !self.decoupled || self.weight_decay == 0.0 {
+            return self.weight_decay;
+        }
+        let _no_grad = tch::no_grad_guard();
+        for (slot, _) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
+            slot.parameter *= 1.0 - learning_rate * self.weight_decay;
+        }
+        0.0
     }
 
     /// The next gradients count for so much of a step, which is complete with them or not.
@@ -128,13 +148,14 @@ impl Adam {
         };
         let norm = norm(gradients).unwrap_or_else(zero);
         let scale = self.clip_scale(&norm);
+        let weight_decay = self.coupled_decay(gradients, learning_rate);
         for (slot, gradient) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
             let mut gradient = match &scale {
                 Some(scale) => gradient * scale,
                 None => gradient.shallow_clone(),
             };
-            if self.weight_decay != 0.0 {
-                gradient = &gradient + &slot.parameter * self.weight_decay;
+            if weight_decay != 0.0 {
+                gradient = &gradient + &slot.parameter * weight_decay;
             }
             slot.steps += 1;
             let _ = slot.first.lerp_(&gradient, 1.0 - BETA_1);

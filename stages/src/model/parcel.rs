@@ -204,6 +204,8 @@ impl Layout {
             doses: part(Part::Doses).to_kind(kind).view([cells, parts]),
             covariates: (0..signed(self.covariates)).map(|at| covariates.narrow(0, at * cells, cells)).collect(),
             combinations: codes(Part::Combinations),
+            offset: None,
+            sources: None,
         }
     }
 }

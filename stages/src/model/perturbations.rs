@@ -59,7 +59,8 @@ impl Perturbations {
         let embedding = match vocabulary.embedding_width.map(i64::from) {
             None => {
                 let free = Tensor::randn([names, latent], (parameters.kind(), Device::Cpu));
-                let _ = free.get(0).zero_();
+                let silent = if settings.model.perturbations_from_zero { names } else { 1 };
+                let _ = free.narrow(0, 0, silent).zero_();
                 Embedding::Free(parameters.learn(EMBEDDING, free))
             }
             Some(width) => {

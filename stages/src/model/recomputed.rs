@@ -30,13 +30,14 @@ pub(super) fn autoencoder(learner: &mut Learner, given: Given<'_>, losses: &mut 
     let hidden = leaf(&hidden);
 
     let slopes = {
-        let output = tch::no_grad(|| network.decoder.of_hidden(&hidden, library, Mode::Train)).leaves();
+        let output =
+            tch::no_grad(|| network.decoder.of_hidden(&hidden, input.offset.as_ref(), library, Mode::Train)).leaves();
         let recon = reconstruction(&output, &input.cells);
         losses.add("recon", &recon);
         Tensor::run_backward(&[recon], &output.tensors(), false, false)
     };
     let by_hidden = {
-        let output = network.decoder.of_hidden(&hidden, library, Mode::Again);
+        let output = network.decoder.of_hidden(&hidden, input.offset.as_ref(), library, Mode::Again);
         found.add_others(&along(&output.tensors(), slopes), Some(&hidden), &network.decoder.last_parameters())
     };
     let by_z = {

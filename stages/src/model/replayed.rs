@@ -11,7 +11,10 @@ use std::{
     collections::{HashMap, VecDeque},
 };
 
-use schemas::{Result, config::Doser};
+use schemas::{
+    Result,
+    config::{Doser, Objective, Offset},
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -78,6 +81,9 @@ impl Replayed {
             (1 < plan.train.accumulate, "train.accumulate makes steps of several batches"),
             (0.0 < plan.train.mixup_alpha, "cells that are mixed have another number of non-zeros each time"),
             (plan.train.checkpointing, "train.checkpointing recomputes what it needs"),
+            (plan.model.offset != Offset::None, "model.offset is looked up for each batch"),
+            (plan.train.objective != Objective::Reconstruction, "train.objective pairs the cells of each batch"),
+            (plan.train.decoupled_decay, "train.decoupled_decay is a pass of its own"),
             (plan.model.doser_type == Doser::Mlp, "model.doser_type = mlp looks for pairs of a batch that are alike"),
         ];
         why.into_iter().find_map(|(lacks, why)| lacks.then_some(why))

@@ -1,6 +1,6 @@
 //! What changes in the course of training: a pure function of settings and time.
 
-use schemas::config::Plan;
+use schemas::config::{Plan, RateSchedule};
 use serde::{Deserialize, Serialize};
 
 /// Where training stands.
@@ -14,6 +14,8 @@ pub struct Clock {
     pub step: u64,
     /// Updates of all optimisers so far: what the original counts as steps.
     pub updates: u64,
+    /// Batches of the whole run.
+    pub of: u64,
 }
 
 /// What holds at one time.
@@ -54,7 +56,10 @@ impl Schedule {
             adversary_weight: plan.adversary.reg_adv * times.adversary_share,
             divergence_weight: divergence_weight(plan, clock, original),
             mixup_alpha: plan.train.mixup_alpha * times.mixup_share,
-            rate: plan.train.lr_decay.powi(i32::try_from(times.decays).unwrap_or(i32::MAX)),
+            rate: match plan.train.lr_schedule {
+                RateSchedule::Steps => plan.train.lr_decay.powi(i32::try_from(times.decays).unwrap_or(i32::MAX)),
+                RateSchedule::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * share(clock.step, clock.of)).cos()),
+            },
         }
     }
 }
@@ -64,7 +69,7 @@ impl Schedule {
     #[must_use]
     pub fn at_end_of(plan: &Plan, epoch: u32, batches: u64) -> Self {
         let batch = batches.saturating_sub(1);
-        Self::at(plan, Clock { epoch, batch, step: u64::from(epoch) * batches + batch, updates: 0 })
+        Self::at(plan, Clock { epoch, batch, step: u64::from(epoch) * batches + batch, updates: 0, of: 0 })
     }
 
     /// Whether pretraining and the adversaries' warm-up are over.
@@ -177,7 +182,7 @@ mod tests {
     }
 
     fn at(plan: &Plan, epoch: u32, batch: u64) -> Schedule {
-        Schedule::at(plan, Clock { epoch, batch, step: u64::from(epoch) * 10 + batch, updates: 0 })
+        Schedule::at(plan, Clock { epoch, batch, step: u64::from(epoch) * 10 + batch, updates: 0, of: 100 })
     }
 
     #[test]
@@ -191,6 +196,14 @@ mod tests {
         assert!(!at(&plan, 1, 0).adversarial && at(&plan, 2, 0).adversarial);
         assert_eq!([2, 3, 5, 6, 60].map(|epoch| at(&plan, epoch, 0).adversary_weight), [0.0, 2.0, 6.0, 8.0, 8.0]);
         assert_eq!([4, 5, 10].map(|epoch| at(&plan, epoch, 0).rate), [1.0, 0.9, 0.81]);
+    }
+
+    #[test]
+    fn learning_rates_may_fall_along_a_cosine_to_the_end_of_the_run() {
+        let plan = plan(&["train.lr_schedule=cosine"]);
+        assert_eq!([(0, 0), (5, 0)].map(|(epoch, batch)| (at(&plan, epoch, batch).rate * 1e9).round()), [1e9, 5e8]);
+        let last = at(&plan, 9, 9).rate;
+        assert!(0.0 < last && last < 0.001, "{last}");
     }
 
     #[test]

@@ -161,19 +161,22 @@ impl Learner {
                 learned().filter(|(name, _)| !(Network::is_doser(name) || frozen && Network::is_projection(name))),
                 plan.train.wd,
                 clip,
-            ),
+            )
+            .decoupled(plan.train.decoupled_decay),
             doser_adam: Adam::new(
                 "doser",
                 learned().filter(|(name, _)| Network::is_doser(name)),
                 plan.train.doser_wd,
                 clip,
-            ),
+            )
+            .decoupled(plan.train.decoupled_decay),
             adversary_adam: Adam::new(
                 "adversary",
                 adversaries.parameters.learned().iter(),
                 plan.adversary.adv_wd,
                 clip,
-            ),
+            )
+            .decoupled(plan.train.decoupled_decay),
             network,
             adversaries,
             plan: plan.clone(),
@@ -296,7 +299,7 @@ impl Sides for Plain {
         let Given { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
         let latent = learner.network.latent(input, Mode::Train, draws);
-        let output = learner.network.decode(&latent.after(), &input.cells.library, Mode::Train);
+        let output = learner.network.decode(&latent.after(), input.offset.as_ref(), &input.cells.library, Mode::Train);
         let recon = reconstruction(&output, &input.cells);
         losses.add("recon", &recon);
         let total = losses.with_divergence(recon, &latent.basal, schedule);

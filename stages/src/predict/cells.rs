@@ -103,7 +103,7 @@ impl Stage for PredictCells {
                 let library = reading.library(&cells.library);
                 let draws = basal(network, &cells, reading, (plan.epoch, plan.index));
                 for (target, added) in targets.iter().zip(added) {
-                    let mean = mean_of(&draws, &added.all(), &library, network, reading)?;
+                    let mean = mean_of(&draws, added, &library, network, reading)?;
                     tell(target, vec![to_vec(&reading.chosen(mean))?])?;
                 }
             }
@@ -115,12 +115,13 @@ impl Stage for PredictCells {
 /// What is read of the cells, averaged over the draws of their basal latents.
 fn mean_of(
     draws: &[Tensor],
-    added: &Tensor,
+    added: &Added,
     library: &Tensor,
     network: &Network,
     reading: &Reading,
 ) -> Result<Tensor, BoxError> {
-    let of_draw = |basal| reading.of(&network.decode(&(basal + added), library, Mode::Eval).mean(), library);
+    let (all, offset) = (added.all(), added.offset.as_ref());
+    let of_draw = |basal| reading.of(&network.decode(&(basal + &all), offset, library, Mode::Eval).mean(), library);
     let sum = draws.iter().map(of_draw).reduce(|sum, draw| sum + draw).ok_or("a cell is drawn once at least")?;
     #[expect(clippy::cast_precision_loss, reason = "few draws")]
     let count = draws.len() as f64;

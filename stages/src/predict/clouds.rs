@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{latent::Added, to_vec};
+use super::{counted::CountedLog, latent::Added, to_vec};
 use crate::{
     BoxError, Stage,
     evaluate::{
@@ -46,6 +46,7 @@ pub struct PredictClouds {
     jobs: Arc<Vec<Job>>,
     scale: CellScale,
     anchor: Anchor,
+    counted: CountedLog,
     /// `[genes, components]`.
     loadings: Tensor,
 }
@@ -60,7 +61,18 @@ impl PredictClouds {
             .view([model.network.genes(), components])
             .to_kind(parameters.kind())
             .to_device(parameters.device());
-        Self { model, jobs, scale: axes.scale(), anchor, loadings }
+        let counted = CountedLog::new(parameters.device());
+        Self { model, jobs, scale: axes.scale(), anchor, counted, loadings }
+    }
+}
+
+impl PredictClouds {
+    /// What is expected of cells' values as they are before they are projected.
+    fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
+        match self.scale {
+            CellScale::Log1p => self.counted.of(means),
+            CellScale::Scaled(_) | CellScale::Values => on_scale(means, library, self.scale),
+        }
     }
 }
 
@@ -82,7 +94,8 @@ impl Stage for PredictClouds {
             if at == 0 && self.anchor == Anchor::Raw {
                 continue;
             }
-            let output = network.decode(&(&basal + Added::of(network, target).all()), &cells.library, Mode::Eval);
+            let added = Added::of(network, target);
+            let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
             let predicted = match (self.anchor, &unmoved) {
                 (Anchor::Raw, _) => {
                     let drawn = drawn(&output);
@@ -91,10 +104,10 @@ impl Stage for PredictClouds {
                 }
                 (Anchor::Anchored, None) => {
                     let real = on_scale(&cells.dense(), &cells.library, self.scale);
-                    unmoved = Some(real - on_scale(&output.mean(), &cells.library, self.scale));
+                    unmoved = Some(real - self.expected(&output.mean(), &cells.library));
                     continue;
                 }
-                (Anchor::Anchored, Some(unmoved)) => on_scale(&output.mean(), &cells.library, self.scale) + unmoved,
+                (Anchor::Anchored, Some(unmoved)) => self.expected(&output.mean(), &cells.library) + unmoved,
             };
             emit(TargetCells { job, target: at, points: to_vec(&predicted.matmul(&self.loadings))? });
         }

@@ -11,13 +11,15 @@ use crate::{
     vocabulary::{TrainedGroup, Vocabulary},
 };
 
-/// What a target adds, each part `[1, latent]`.
+/// What a target adds, each part but the offset `[1, latent]`.
 #[derive(Debug)]
 pub(super) struct Added {
     /// Perturbations and covariates, the batch not among them.
     pub(super) without_batch: Tensor,
     /// The batch.
     pub(super) batch: Option<Tensor>,
+    /// What the decoder's output is added to, `[1, genes]`, of a network that has offsets.
+    pub(super) offset: Option<Tensor>,
 }
 
 impl Added {
@@ -31,7 +33,8 @@ impl Added {
                 false => without_batch += row,
             }
         }
-        Self { without_batch, batch }
+        let offset = network.offset().map(|offset| offset.of_terms(&target.parts, &target.terms));
+        Self { without_batch, batch, offset }
     }
 
     /// The sum.

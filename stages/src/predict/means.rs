@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Reading,
+    counted::CountedLog,
     latent::{Added, TrainedLatents, basal},
     to_vec,
 };
@@ -18,7 +19,7 @@ use crate::{
     },
     predict::Readout,
     profiles::Rows,
-    query::Job,
+    query::{Job, Target},
     saved::Model,
 };
 
@@ -31,8 +32,9 @@ pub struct TargetMeans {
     pub target: usize,
     /// How many source cells it was predicted from.
     pub source_cells: u64,
-    /// How far it is, in the latent, from the nearest condition and covariates that were trained on; none where it is not known
-    /// what was.
+    /// How far it is from what was trained on: of a model with offsets the error that is expected of the change, a root mean square
+    /// over genes; of another one the distance, in the latent, to the nearest condition and covariates. None where it is not known
+    /// what was trained on.
     pub distance: Option<f32>,
     /// Mean of each gene.
     pub mean: Vec<f32>,
@@ -55,6 +57,7 @@ pub struct PredictMeans {
     jobs: Arc<Vec<Job>>,
     reading: Reading,
     trained: TrainedLatents,
+    counted: Option<CountedLog>,
     under_way: Option<UnderWay>,
 }
 
@@ -79,7 +82,10 @@ impl PredictMeans {
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
-        Self { model, jobs, reading: reading.into(), trained, under_way: None }
+        let reading = reading.into();
+        let device = model.network.parameters.device();
+        let counted = (reading.readout == Readout::CountedLog1p).then(|| CountedLog::new(device));
+        Self { model, jobs, reading, trained, counted, under_way: None }
     }
 
     fn add(&mut self, batch: &Rows) {
@@ -94,8 +100,18 @@ impl PredictMeans {
         job.control += over_cells(&self.reading.of(&control, &library));
         for basal in basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index)) {
             job.decoded += batch.plan.cells.len() as u64;
-            job.decode(network, &basal, &library, &self.reading);
+            job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
+    }
+
+    /// How far targets are from what was trained on: what offsets leave open, or, without any, a distance between latents.
+    fn distances(&self, job: usize, added: &[Added]) -> Result<Option<Vec<f32>>, BoxError> {
+        let Some(offset) = self.model.network.offset() else {
+            return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms) as f32;
+        Ok(Some(self.jobs[job].targets.iter().map(of).collect()))
     }
 
     fn emit(&mut self, job: usize, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
@@ -104,7 +120,7 @@ impl PredictMeans {
         #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
         let (cells, decoded) = (done.source_cells as f64, done.decoded as f64);
         let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
-        let distances = self.trained.distances(&done.added).map(|distances| to_vec(&distances)).transpose()?;
+        let distances = self.distances(job, &done.added)?;
         for target in 0..done.added.len() {
             let row = i64::try_from(target)?;
             let (first, second) = (done.first.get(row), done.second.get(row));
@@ -149,17 +165,26 @@ impl UnderWay {
     }
 
     /// Decodes cells with these basal latents under every target.
-    fn decode(&mut self, network: &Network, basal: &Tensor, library: &Tensor, reading: &Reading) {
+    fn decode(
+        &mut self,
+        network: &Network,
+        basal: &Tensor,
+        library: &Tensor,
+        (reading, counted): (&Reading, Option<&CountedLog>),
+    ) {
         for (row, added) in (0_i64..).zip(&self.added) {
-            let latent = basal + added.all();
+            let (latent, offset) = (basal + added.all(), added.offset.as_ref());
             let (mut first, mut second) = (self.first.get(row), self.second.get(row));
             if reading.readout == Readout::Expected
-                && add_expected_counts(network, &latent, library, [&mut first, &mut second])
+                && add_expected_counts(network, &latent, offset, library, [&mut first, &mut second])
             {
                 continue;
             }
-            let output = network.decode(&latent, library, Mode::Eval);
-            let x = reading.of(&output.mean(), library);
+            let output = network.decode(&latent, offset, library, Mode::Eval);
+            let x = match counted {
+                Some(counted) => counted.of(&output.mean()),
+                None => reading.of(&output.mean(), library),
+            };
             first += over_cells(&x);
             second += over_cells(&x.square());
             if reading.readout == Readout::Expected && is_told_by_sums(&output) {

@@ -5,6 +5,7 @@
 
 mod cells;
 mod clouds;
+mod counted;
 mod embed;
 mod latent;
 mod means;

@@ -14,6 +14,9 @@ pub enum Readout {
     Expected,
     /// log(1 + expected counts).
     Log1p,
+    /// What is expected of log(1 + counts), by counting noise around the expected counts: comparable with the mean of log(1 + counts)
+    /// of real cells.
+    CountedLog1p,
     /// Expected counts scaled so that each cell's sum is this.
     Scaled(f64),
     /// log(1 + those).
@@ -62,11 +65,11 @@ impl Reading {
         }
     }
 
-    /// Expected values (or real ones) in terms of the readout.
+    /// Real values in terms of the readout, and expected ones of every readout but counted logarithms.
     pub(super) fn of(&self, values: &Tensor, library: &Tensor) -> Tensor {
         match self.readout {
             Readout::Expected => values.shallow_clone(),
-            Readout::Log1p => values.log1p(),
+            Readout::Log1p | Readout::CountedLog1p => values.log1p(),
             Readout::Scaled(sum) => values * scale(library, sum),
             Readout::Log1pScaled(sum) => (values * scale(library, sum)).log1p(),
         }
@@ -80,7 +83,7 @@ impl Reading {
         let variance = output.variance();
         Some(match self.readout {
             Readout::Expected => variance,
-            Readout::Log1p => variance / (output.mean() + 1.0).square(),
+            Readout::Log1p | Readout::CountedLog1p => variance / (output.mean() + 1.0).square(),
             Readout::Scaled(sum) => variance * scale(library, sum).square(),
             Readout::Log1pScaled(sum) => {
                 let scale = scale(library, sum);

@@ -303,7 +303,7 @@ impl<'a> Profiles<'a> {
                     *mean = mean.ln_1p();
                 }
             }
-            Ok((group, ModelProfiles { group, condition: mean, variance, control: None }))
+            Ok((group, ModelProfiles { group, condition: mean, variance, control: None, distance: None }))
         };
         self.sums.into_iter().map(profile).collect()
     }

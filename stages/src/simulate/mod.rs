@@ -26,7 +26,7 @@ use schemas::{
 use self::{
     counts::{log_normal, negative_binomial},
     layout::Layout,
-    profile::{LIBRARY_SPREAD, Profile, Sizes, Treatment},
+    profile::{Beyond, LIBRARY_SPREAD, Profile, Sizes, Treatment},
     random::{Purpose, Random},
 };
 
@@ -35,6 +35,16 @@ pub const CONTROL: &str = "ctrl";
 
 /// About how many non-zeros a chunk has at most.
 const ENTRIES_PER_CHUNK: f64 = 2e6;
+
+/// Where what combinations do beyond the sum of their parts comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interactions {
+    /// Each combination changes genes of its own: it says nothing of others.
+    #[default]
+    Own,
+    /// From the pathways that its parts act on: each pair of pathways changes some genes, so that combinations tell of one another.
+    Pathways,
+}
 
 /// What an atlas should be like.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +57,10 @@ pub struct SimulateSettings {
     pub conditions: u32,
     /// How many of the conditions are combinations of two.
     pub combos: u32,
+    /// Where what they do beyond the sum comes from.
+    pub interactions: Interactions,
+    /// How large that is: 1 is a change of each of a hundredth of the genes by a factor of about two.
+    pub interaction: f64,
     /// How many cell types.
     pub cell_types: u32,
     /// How many dose levels each condition is seen at: equally spaced up to 1. With 1 all doses are 1.
@@ -68,6 +82,8 @@ impl Default for SimulateSettings {
             genes: 2000,
             conditions: 40,
             combos: 12,
+            interactions: Interactions::Own,
+            interaction: 1.0,
             cell_types: 3,
             doses: 1,
             density: 0.1,
@@ -103,6 +119,10 @@ impl SimulateSettings {
         if !(0.0 < self.density && self.density < 1.0) {
             let message = format!("a density of {} is not between 0 and 1", self.density);
             return Err(Error::usage(message, "0.1 is a usual share of non-zeros"));
+        }
+        if !(self.interaction.is_finite() && 0.0 <= self.interaction) {
+            let message = format!("interactions of size {} are none", self.interaction);
+            return Err(Error::usage(message, "give a number from 0 upwards"));
         }
         let Some(singles) = self.conditions.checked_sub(self.combos) else {
             let message = format!("{} combinations are more than the {} conditions", self.combos, self.conditions);
@@ -157,7 +177,8 @@ impl Simulator {
             singles: settings.singles() as usize,
             combinations: settings.combos as usize,
         };
-        let profile = Profile::new(settings.seed, sizes, settings.density);
+        let beyond = Beyond { from: settings.interactions, size: settings.interaction };
+        let profile = Profile::new(settings.seed, sizes, settings.density, beyond);
         let genes: Vec<String> = (1..=settings.genes).map(|gene| format!("G{gene:05}")).collect();
         let variants = variants(&settings, &profile, &genes);
         let layout = Layout::new(settings.seed, settings.cells, variants.len(), sizes.cell_types, settings.sorted);

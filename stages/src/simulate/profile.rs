@@ -4,6 +4,7 @@
 //! and its library's part, plus each perturbation's change times its dose response, plus what a combination adds of its own.
 
 use super::{
+    Interactions,
     counts::factor_for_density,
     random::{Permutation, Purpose, Random},
 };
@@ -63,8 +64,15 @@ pub(super) struct Sizes {
     pub(super) combinations: usize,
 }
 
+/// What combinations do beyond the sum.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beyond {
+    pub(super) from: Interactions,
+    pub(super) size: f64,
+}
+
 impl Profile {
-    pub(super) fn new(seed: u64, sizes: Sizes, density: f64) -> Self {
+    pub(super) fn new(seed: u64, sizes: Sizes, density: f64, beyond: Beyond) -> Self {
         let Sizes { genes, cell_types, batches, .. } = sizes;
         let mut random = Random::new(seed, Purpose::Genes, 0);
         let logs: Vec<f64> = (0..genes).map(|_| random.normal(BASE_SPREAD)).collect();
@@ -90,7 +98,7 @@ impl Profile {
         let mut profile =
             Self { genes, cell_types, base, batches, shapes, targets, effects: Vec::new(), combinations: Vec::new() };
         profile.effects = effects(seed, sizes, &profile.targets);
-        profile.combinations = combinations(seed, sizes);
+        profile.combinations = combinations(seed, sizes, beyond);
         profile
     }
 
@@ -160,7 +168,7 @@ fn apply(effect: &Effect, response: f64, means: &mut [f32]) {
 /// The effects of singles by cell type. Singles share pathways, so that some resemble each other.
 fn effects(seed: u64, sizes: Sizes, targets: &[usize]) -> Vec<Effect> {
     let Sizes { genes, cell_types, singles, .. } = sizes;
-    let pathways: Vec<Effect> = (0..(singles / 6).clamp(3, 60))
+    let pathways: Vec<Effect> = (0..pathways(singles))
         .map(|pathway| {
             let mut random = Random::new(seed, Purpose::Pathways, pathway as u64);
             sparse(&mut random, genes, (genes / 40).max(3), |random| random.normal(PATHWAY_SPREAD))
@@ -169,8 +177,7 @@ fn effects(seed: u64, sizes: Sizes, targets: &[usize]) -> Vec<Effect> {
     let mut effects = Vec::with_capacity(singles * cell_types);
     for (single, target) in targets.iter().enumerate() {
         let mut random = Random::new(seed, Purpose::Singles, 1 + single as u64);
-        let memberships: Vec<(usize, f64)> =
-            (0..1 + random.below(2)).map(|_| (random.below(pathways.len()), random.between(0.5, 1.3))).collect();
+        let memberships = memberships(&mut random, pathways.len());
         let mut own = sparse(&mut random, genes, (genes / 200).max(3), |random| random.normal(OWN_SPREAD));
         // The perturbed gene itself is knocked down.
         own.push((*target, -random.between(1.5, 2.5)));
@@ -189,19 +196,53 @@ fn effects(seed: u64, sizes: Sizes, targets: &[usize]) -> Vec<Effect> {
     effects
 }
 
+/// How many pathways singles share.
+fn pathways(singles: usize) -> usize {
+    (singles / 6).clamp(3, 60)
+}
+
+/// The pathways of a single and how strongly it acts on each: the first numbers of its stream.
+fn memberships(random: &mut Random, pathways: usize) -> Vec<(usize, f64)> {
+    (0..1 + random.below(2)).map(|_| (random.below(pathways), random.between(0.5, 1.3))).collect()
+}
+
+/// What a pair of singles does beyond the sum, where that comes from pairs of their pathways.
+fn of_pathways(seed: u64, sizes: Sizes, parts: [usize; 2]) -> Effect {
+    let pathways = pathways(sizes.singles);
+    let [first, second] =
+        parts.map(|single| memberships(&mut Random::new(seed, Purpose::Singles, 1 + single as u64), pathways));
+    let mut effect = Effect::new();
+    for ((a, strength), (b, other)) in first.iter().flat_map(|a| second.iter().map(move |b| (*a, *b))) {
+        let index = (a.min(b) * pathways + a.max(b)) as u64;
+        let mut random = Random::new(seed, Purpose::PathwayPairs, index);
+        let pair = sparse(&mut random, sizes.genes, (sizes.genes / 100).max(3), change_of_pair);
+        effect.extend(pair.into_iter().map(|(gene, change)| (gene, strength * other * change)));
+    }
+    effect
+}
+
+fn change_of_pair(random: &mut Random) -> f64 {
+    let size = random.between(0.5, 1.1);
+    if random.uniform() < 0.5 { -size } else { size }
+}
+
 /// Different pairs of singles, each with some genes that the pair changes beyond the sum.
-fn combinations(seed: u64, sizes: Sizes) -> Vec<Combination> {
+fn combinations(seed: u64, sizes: Sizes, beyond: Beyond) -> Vec<Combination> {
     let Sizes { genes, singles, combinations, .. } = sizes;
     let pairs = (singles * singles.saturating_sub(1) / 2) as u64;
     let order = Permutation::new(pairs, &mut Random::new(seed, Purpose::Combinations, 0));
     (0..combinations as u64)
         .map(|combination| {
-            let mut random = Random::new(seed, Purpose::Interactions, combination);
-            let interaction = sparse(&mut random, genes, (genes / 100).max(3), |random| {
-                let size = random.between(0.5, 1.1);
-                if random.uniform() < 0.5 { -size } else { size }
-            });
-            Combination { parts: pair(order.at(combination), singles), interaction }
+            let parts = pair(order.at(combination), singles);
+            let mut interaction = match beyond.from {
+                Interactions::Own => {
+                    let mut random = Random::new(seed, Purpose::Interactions, combination);
+                    sparse(&mut random, genes, (genes / 100).max(3), change_of_pair)
+                }
+                Interactions::Pathways => of_pathways(seed, sizes, parts),
+            };
+            interaction.iter_mut().for_each(|(_, change)| *change *= beyond.size);
+            Combination { parts, interaction }
         })
         .collect()
 }

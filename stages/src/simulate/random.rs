@@ -18,6 +18,7 @@ pub(super) enum Purpose {
     Order,
     OrderWithin,
     Cells,
+    PathwayPairs,
 }
 
 /// A stream of random numbers.

@@ -13,6 +13,8 @@ fn settings() -> SimulateSettings {
         genes: 80,
         conditions: 5,
         combos: 2,
+        interactions: Interactions::Own,
+        interaction: 1.0,
         cell_types: 2,
         doses: 2,
         density: 0.3,
@@ -173,5 +175,18 @@ fn settings_that_make_no_atlas_are_refused() {
         let error = Simulator::new(settings).expect_err("the settings are bad");
         assert_eq!(error.to_string(), message);
         assert_eq!(error.exit_code(), schemas::error::ExitCode::Usage);
+    }
+}
+
+#[test]
+fn interactions_have_the_size_that_is_asked_for_and_may_come_from_pathways() {
+    let sizes = |interactions, interaction| -> Vec<f32> {
+        let simulator = simulator(SimulateSettings { interactions, interaction, doses: 1, ..settings() });
+        truth(&simulator).into_iter().filter(|(key, _)| key[0].contains('+')).map(|(_, (_, size, _))| size).collect()
+    };
+    for from in [Interactions::Own, Interactions::Pathways] {
+        let mean = |size: f64| sizes(from, size).iter().sum::<f32>() / 4.0;
+        assert!(0.0 < mean(1.0) && mean(0.0) == 0.0);
+        assert!((mean(2.0) / mean(1.0) - 2.0).abs() < 1e-3, "{} {}", mean(2.0), mean(1.0));
     }
 }

@@ -2,7 +2,7 @@
 
 use schemas::config::{Averaging, Doser, Precision, ReconLoss, Settings};
 
-use crate::{validation::validation_bytes, vocabulary::Vocabulary};
+use crate::{model::offset::offset_bytes, validation::validation_bytes, vocabulary::Vocabulary};
 
 /// Dense tensors of a batch that a step keeps between forward and backward at most, as measured.
 const DENSE: usize = 14;
@@ -62,7 +62,8 @@ pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary
     let dense = wide(train.batch_size) * genes;
     let waiting = wide(train.accumulate.saturating_sub(1)) * wide(train.batch_size) * nonzeros * NONZERO_BYTES;
     let step = 4 * (copies * weights + 3 * given + (kept + zeros + mixed) * dense);
-    step + waiting + validation_bytes(genes, vocabulary.trained.len(), latent)
+    let offsets = offset_bytes(settings, genes, vocabulary);
+    step + waiting + offsets + validation_bytes(genes, vocabulary.trained.len(), latent)
 }
 
 /// Outputs a gene of the decoder of counts without excess zeros, and of the others.
@@ -113,5 +114,6 @@ pub fn device_training_bytes(
     let looked = validation_bytes(genes, vocabulary.trained.len(), wide(settings.model.n_latent));
     let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
     // Graphs have memory of their own, which is not lent to a look at the rows.
-    device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + DEVICE_LIBRARIES
+    let offsets = offset_bytes(settings, genes, vocabulary);
+    device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + DEVICE_LIBRARIES
 }

@@ -2,11 +2,11 @@
 
 use schemas::{
     Error, Result,
-    config::{EngineChoice, Plan, Precision},
+    config::{EngineChoice, Objective, Plan, Precision},
 };
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use super::{Arrived, Trainer};
+use super::{Arrived, Trainer, pairing::sources};
 use crate::{
     batch::Batch,
     model::{
@@ -37,7 +37,8 @@ impl Trainer {
         let position = Position { epoch, batch: last.index + 1 };
         let index = first.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
-        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates };
+        let of = u64::from(self.order.epochs) * self.steps_an_epoch();
+        let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
         let schedule = Schedule::at(&self.settings.plan, clock);
         let classes: Vec<&[u32]> = batches.iter().map(|arrived| &*arrived.batch.labels.combinations).collect();
         let shares = Share::of(&self.learner.adversaries, &classes);
@@ -73,9 +74,14 @@ impl Trainer {
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
         self.learner.takes(share);
         let losses = match carried {
-            Some(mut carried) => self.engine.step_on(&mut self.learner, &mut carried, &draws, schedule)?,
-            None => {
-                let input = self.input(&batch);
+            Some(mut carried) if !self.adds_to_inputs() => {
+                self.engine.step_on(&mut self.learner, &mut carried, &draws, schedule)?
+            }
+            carried => {
+                let mut input = self.input_of(&batch, carried)?;
+                let batch_at = self.settings.card.vocabulary.batch_at();
+                let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
+                input.sources = sources.map(|sources| Tensor::from_slice(&sources).to_device(self.settings.device));
                 self.engine.step(&mut self.learner, &input, &draws, schedule)
             }
         };
@@ -92,10 +98,17 @@ impl Trainer {
 
     /// The tensors of a batch to be looked at.
     pub(super) fn input_of(&self, batch: &Batch, carried: Option<Carried>) -> Result<Input> {
-        match carried {
-            Some(mut carried) => carried.input(Kind::Float),
-            None => Ok(self.input(batch)),
-        }
+        let input = match carried {
+            Some(mut carried) => carried.input(Kind::Float)?,
+            None => self.input(batch),
+        };
+        let offset = self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups));
+        Ok(Input { offset, ..input })
+    }
+
+    /// Whether steps want more of a batch than what is carried of it.
+    fn adds_to_inputs(&self) -> bool {
+        self.offsets.is_some() || self.settings.plan.train.objective != Objective::Reconstruction
     }
 
     /// Batches that a step learns from.

@@ -1,7 +1,7 @@
 //! Ridge regression: on the control profile across contexts, and on the doses given within one.
 
-use super::{PerturbationDose, dose_distance, solve::Cholesky, weighted_mean};
-use crate::evaluate::metrics::difference;
+use super::{PerturbationDose, dose_distance, weighted_mean};
+use crate::{evaluate::metrics::difference, solve::Cholesky};
 
 /// How strongly the shift is held to its mean over contexts; chosen on real data of few contexts.
 const CONTROL_PENALTY: f64 = 10.0;

@@ -5,7 +5,6 @@
 //! its own context. Where a condition was trained at other doses only, the nearest ones stand for those asked for.
 
 mod linear;
-mod solve;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -19,6 +19,7 @@ impl Adam {
             gradients.iter().filter(|gradient| gradient.defined()).map(|gradient| gradient.norm().double_value(&[]));
         let norm = norms.map(|norm| norm * norm).sum::<f64>().sqrt();
         let scale = if self.clip == 0.0 { 1.0 } else { (self.clip / (norm + 1e-6)).min(1.0) };
+        let weight_decay = self.coupled_decay(gradients, learning_rate);
         for (slot, gradient) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
             slot.steps += 1;
             // Weights that lie by input are one piece when turned; the state lies as they do.
@@ -30,7 +31,7 @@ impl Adam {
                 second: numbers_mut::<T>(&mut lying(&slot.second)),
                 gradient: numbers::<T>(&lying(gradient).contiguous()),
                 scale: T::of(scale),
-                weight_decay: T::of(self.weight_decay),
+                weight_decay: T::of(weight_decay),
                 shares: [T::of(1.0 - BETA_1), T::of(1.0 - BETA_2)],
                 rate: T::of(learning_rate / (1.0 - BETA_1.powi(slot.steps))),
                 second_scale: T::of(1.0 / (1.0 - BETA_2.powi(slot.steps)).sqrt()),

@@ -86,8 +86,7 @@ impl<T: Number> Sides for Of<T> {
         let latent = network.latent_of(network.encoder.of_hidden(&top, draws.noise.as_ref()), input, draws);
         let z = latent.after();
         let mut found = Gradients::none();
-        let (recon, slope) =
-            reconstruct::<T>(network, &z.detach(), &input.cells, &mut seeds, learns.then_some(&mut found));
+        let (recon, slope) = reconstruct::<T>(network, &z.detach(), input, &mut seeds, learns.then_some(&mut found));
         losses.add("recon", &recon);
         // Its gradient is that of the reconstruction; its value is of no use.
         let total = match &slope {
@@ -143,7 +142,7 @@ fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut See
 fn reconstruct<T: Number>(
     network: &Network,
     latent: &Tensor,
-    cells: &Cells,
+    Input { cells, offset, .. }: &Input,
     seeds: &mut Seeds,
     found: Option<&mut Gradients>,
 ) -> (Tensor, Option<Tensor>) {
@@ -152,7 +151,10 @@ fn reconstruct<T: Number>(
         unreachable!("`Fused::lacks` has looked at the decoder")
     };
     let decoded = Pass::forward::<T>(hidden, Entry::Dense(latent.contiguous()), seeds);
-    let mut logits = decoded.output().matmul(&scale.weight.tr());
+    let mut logits = match offset {
+        Some(offset) => offset.addmm(decoded.output(), &scale.weight.tr()),
+        None => decoded.output().matmul(&scale.weight.tr()),
+    };
     let mut by_dispersion = found.is_some().then(|| dispersion.detach().zeros_like());
     let loss = widest(NegativeBinomial {
         logits: numbers_mut::<T>(&mut logits),

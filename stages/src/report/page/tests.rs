@@ -29,6 +29,8 @@ fn condition(index: u32, split: &str) -> ConditionScores {
         scores: scores(0.05),
         n_de: Some(41),
         effect_size: Some(2.5),
+        distance: None,
+        beyond_additive: None,
         ceiling: scores(0.09),
         baselines: BaselineScores {
             control: Scores {

@@ -1,7 +1,8 @@
 //! Small symmetric systems of equations, solved by Cholesky's factorisation.
 
 /// A symmetric positive definite matrix as the product of a lower triangle and its mirror image.
-pub(super) struct Cholesky {
+#[derive(Debug)]
+pub(crate) struct Cholesky {
     size: usize,
     /// Row-major, `size` × `size`; nothing above the diagonal is read.
     lower: Vec<f64>,
@@ -9,7 +10,7 @@ pub(super) struct Cholesky {
 
 impl Cholesky {
     /// Factorises a matrix, given by its entries at (row, column) with column ≤ row; none if not positive definite.
-    pub(super) fn new(size: usize, entry: impl Fn(usize, usize) -> f64) -> Option<Self> {
+    pub(crate) fn new(size: usize, entry: impl Fn(usize, usize) -> f64) -> Option<Self> {
         let mut lower = vec![0.0; size * size];
         for row in 0..size {
             for column in 0..=row {
@@ -30,7 +31,7 @@ impl Cholesky {
     }
 
     /// The x of `matrix · x = right`.
-    pub(super) fn solve(&self, right: &[f64]) -> Vec<f64> {
+    pub(crate) fn solve(&self, right: &[f64]) -> Vec<f64> {
         let at = |row: usize, column: usize| self.lower[row * self.size + column];
         let mut solution = right.to_vec();
         for row in 0..self.size {

@@ -1,0 +1,177 @@
+//! Which trained cells offsets are made of: a profile of the controls of each context, a shift of each perturbed group.
+//!
+//! A *context* is a combination of covariate values, the batch left aside: what a batch does is for the network to learn, and
+//! predictions may be asked for any batch or none.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::vocabulary::Vocabulary;
+
+/// The code that stands for every batch.
+const ANY_BATCH: u32 = 0;
+
+/// Contexts and groups, in the order in which they were trained.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(super) contexts: Vec<Context>,
+    context_at: HashMap<Vec<u32>, usize>,
+    pub(super) rows: Vec<Row>,
+    /// Rows of each combination, by its codes, ascending.
+    pub(super) by_combination: HashMap<Vec<u32>, Vec<usize>>,
+    /// The largest dose of each perturbation.
+    pub(super) largest_doses: HashMap<u32, f64>,
+    batch: Option<usize>,
+}
+
+/// Cells that share covariate values.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Context {
+    /// Codes of the values.
+    covariates: Vec<u32>,
+    pub(super) has_controls: bool,
+}
+
+/// Cells of one condition in one context.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Row {
+    /// Codes and doses, codes ascending.
+    pub(super) parts: Vec<(u32, f64)>,
+    pub(super) context: usize,
+}
+
+/// What trained cells are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Controls of a context.
+    Control(usize),
+    /// A perturbed group.
+    Perturbed(usize),
+}
+
+impl Layout {
+    /// That of everything that was trained on.
+    #[must_use]
+    pub fn of(vocabulary: &Vocabulary) -> Self {
+        let batch = vocabulary.batch_at();
+        let mut layout = Self {
+            contexts: Vec::new(),
+            context_at: HashMap::new(),
+            rows: Vec::new(),
+            by_combination: HashMap::new(),
+            largest_doses: HashMap::new(),
+            batch,
+        };
+        for group in &vocabulary.trained {
+            let codes = group.covariates.iter().zip(&vocabulary.covariates);
+            let codes: Option<Vec<u32>> = codes.map(|(value, covariate)| covariate.code(value)).collect();
+            let Some(codes) = codes else { continue };
+            let context = layout.context(&codes).unwrap_or_else(|| {
+                let covariates = layout.without_batch(&codes);
+                layout.context_at.insert(covariates.clone(), layout.contexts.len());
+                layout.contexts.push(Context { covariates, has_controls: false });
+                layout.contexts.len() - 1
+            });
+            if group.perturbations.is_empty() {
+                layout.contexts[context].has_controls = true;
+                continue;
+            }
+            let parts: Vec<(u32, f64)> = group.perturbations.iter().copied().zip(group.doses.iter().copied()).collect();
+            for (code, dose) in &parts {
+                let largest = layout.largest_doses.entry(*code).or_insert(*dose);
+                *largest = largest.max(*dose);
+            }
+            let row = Row { parts, context };
+            let of_combination = layout.by_combination.entry(group.perturbations.clone()).or_default();
+            if !of_combination.iter().any(|at| layout.rows[*at] == row) {
+                of_combination.push(layout.rows.len());
+                layout.rows.push(row);
+            }
+        }
+        layout
+    }
+
+    /// How many contexts and how many perturbed groups there are.
+    #[must_use]
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.contexts.len(), self.rows.len()]
+    }
+
+    fn without_batch(&self, codes: &[u32]) -> Vec<u32> {
+        let of = |(at, code): (usize, &u32)| if self.batch == Some(at) { ANY_BATCH } else { *code };
+        codes.iter().enumerate().map(of).collect()
+    }
+
+    /// The context of covariate codes.
+    pub(super) fn context(&self, codes: &[u32]) -> Option<usize> {
+        self.context_at.get(&self.without_batch(codes)).copied()
+    }
+
+    /// What cells of these parts and covariate codes are for; control is its own entry.
+    pub fn place(&self, parts: &[(u32, f64)], codes: &[u32]) -> Option<Place> {
+        let context = self.context(codes)?;
+        if is_control(parts) {
+            return Some(Place::Control(context));
+        }
+        let of_combination = self.by_combination.get(&combination(parts))?;
+        let found =
+            of_combination.iter().find(|at| self.rows[**at].context == context && self.rows[**at].parts == parts);
+        found.map(|at| Place::Perturbed(*at))
+    }
+
+    /// The context of a perturbed group.
+    pub fn context_of(&self, row: usize) -> usize {
+        self.rows[row].context
+    }
+
+    /// Whether a context has controls of its own.
+    pub fn has_controls(&self, context: usize) -> bool {
+        self.contexts[context].has_controls
+    }
+
+    /// What perturbed groups were given, each once.
+    pub(super) fn conditions(&self) -> Vec<Vec<(u32, f64)>> {
+        let mut seen = HashSet::new();
+        let bits = |row: &&Row| row.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>();
+        self.rows.iter().filter(|row| seen.insert(bits(row))).map(|row| row.parts.clone()).collect()
+    }
+
+    /// The contexts with most perturbed groups, so many at most.
+    pub(super) fn largest_contexts(&self, most: usize) -> Vec<usize> {
+        let mut counts = vec![0_usize; self.contexts.len()];
+        self.rows.iter().for_each(|row| counts[row.context] += 1);
+        let mut order: Vec<usize> = (0..counts.len()).filter(|at| self.contexts[*at].has_controls).collect();
+        order.sort_by_key(|at| std::cmp::Reverse(counts[*at]));
+        order.truncate(most);
+        order
+    }
+
+    /// The contexts whose controls stand for covariate values, each counting the same: their own; where they have none, those
+    /// that share most values. A value that is left open is shared by all.
+    pub fn stand_ins(&self, wanted: &[Option<u32>]) -> Vec<usize> {
+        let shared = |context: &Context| {
+            let pairs = context.covariates.iter().zip(wanted).enumerate().filter(|(at, _)| self.batch != Some(*at));
+            pairs.filter(|(_, (own, wanted))| wanted.is_none_or(|wanted| wanted == **own)).count()
+        };
+        let with_controls = || self.contexts.iter().enumerate().filter(|(_, context)| context.has_controls);
+        let most = with_controls().map(|(_, context)| shared(context)).max();
+        with_controls().filter(|(_, context)| Some(shared(context)) == most).map(|(at, _)| at).collect()
+    }
+
+    /// The same for a trained context.
+    pub fn stand_ins_of(&self, context: usize) -> Vec<usize> {
+        if self.contexts[context].has_controls {
+            return vec![context];
+        }
+        self.stand_ins(&self.contexts[context].covariates.iter().map(|code| Some(*code)).collect::<Vec<_>>())
+    }
+}
+
+/// Whether nothing is done to cells.
+pub(super) fn is_control(parts: &[(u32, f64)]) -> bool {
+    parts.iter().all(|(code, _)| *code == 1)
+}
+
+/// The codes without their doses.
+pub(super) fn combination(parts: &[(u32, f64)]) -> Vec<u32> {
+    parts.iter().map(|(code, _)| *code).collect()
+}

@@ -1,0 +1,286 @@
+//! What the decoder's output is added to: what the mean profiles of the training cells say of a condition in a context.
+//!
+//! Every offset is made of one control profile and a weighted sum of shifts ([`rule`]); the profiles are measured in one pass
+//! over the training cells, and saved with the model. With a the control profile and Δ the shift, both on log(1 + counts in a
+//! library T), the logits of counts start at ln max(exp(a + Δ) − 1, ε), and the mean of continuous values at a + Δ.
+
+mod combined;
+mod fit;
+mod layout;
+mod profiles;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::{cell::OnceCell, collections::HashMap};
+
+use schemas::config::{self, ReconLoss, Settings};
+use tch::{Device, Kind, Tensor};
+
+use self::{
+    combined::{Combined, USUAL},
+    rule::{Rule, Wanted, Weights, real},
+};
+pub use self::{
+    layout::{Layout, Place},
+    profiles::OffsetProfiles,
+};
+use super::parameters::Parameters;
+use crate::{
+    atlas::Atlas,
+    groups::Groups,
+    query::CovariateTerm,
+    split::Part,
+    vocabulary::{GroupCodes, Vocabulary},
+};
+
+const CONTROLS: &str = "offset.controls";
+const SHIFTS: &str = "offset.shifts";
+/// The penalty between contexts, the smallest mean that a gene starts from, and of combinations the penalty and the weight of pairs; a
+/// penalty of 0 where too few tell.
+const CHOSEN: &str = "offset.chosen";
+/// The dose of half the effect of each perturbation; 0 where it is not known.
+const HALF_EFFECTS: &str = "offset.half_effects";
+/// No gene starts from fewer counts than this, or its share of a hundredth of the library.
+const SMALLEST_MEAN: f64 = 0.02;
+const SMALLEST_SHARE: f64 = 0.01;
+/// Contexts that are looked at to choose how combinations tell of others.
+const MOST_CONTEXTS: usize = 3;
+/// Combinations without which they don't.
+const FEWEST_COMBINATIONS: usize = 3;
+
+/// The offsets of a network.
+#[derive(Debug)]
+pub struct Offset {
+    layout: Layout,
+    additive: bool,
+    counts: bool,
+    /// The penalty that was asked for; 0: it is chosen.
+    asked: f64,
+    /// `[contexts, genes]`.
+    controls: Tensor,
+    /// `[groups, genes]`.
+    shifts: Tensor,
+    chosen: Tensor,
+    half_effects: Tensor,
+    /// Made when it is first asked for, once all of the above is filled in.
+    rule: OnceCell<Rule>,
+}
+
+impl Offset {
+    /// Offsets that are not filled in yet; none where the settings ask for none.
+    pub(super) fn new(
+        parameters: &mut Parameters,
+        settings: &Settings,
+        genes: i64,
+        vocabulary: &Vocabulary,
+    ) -> Option<Self> {
+        let model = &settings.model;
+        if model.offset == config::Offset::None {
+            return None;
+        }
+        let layout = Layout::of(vocabulary);
+        let [contexts, groups] = layout.sizes().map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+        let names = i64::try_from(vocabulary.perturbations.len()).unwrap_or(i64::MAX);
+        Some(Self {
+            additive: model.offset == config::Offset::Additive,
+            counts: model.recon_loss != ReconLoss::Gauss,
+            asked: model.offset_ridge,
+            controls: parameters.statistic(CONTROLS, &[contexts, genes], 0.0),
+            shifts: parameters.statistic(SHIFTS, &[groups, genes], 0.0),
+            chosen: parameters.statistic(CHOSEN, &[4], 0.0),
+            half_effects: parameters.statistic(HALF_EFFECTS, &[names], 0.0),
+            layout,
+            rule: OnceCell::new(),
+        })
+    }
+
+    /// Takes profiles over, and chooses what the rule leaves open.
+    pub(super) fn fill(&mut self, profiles: &OffsetProfiles) {
+        let _no_grad = tch::no_grad_guard();
+        let filled =
+            |to: &mut Tensor, numbers: &[f32]| to.copy_(&Tensor::from_slice(numbers).view(to.size().as_slice()));
+        filled(&mut self.controls, &profiles.controls);
+        filled(&mut self.shifts, &profiles.shifts);
+        let penalty = match (self.additive, self.asked) {
+            (true, _) => 0.0,
+            (false, asked) if 0.0 < asked => asked,
+            (false, _) => fit::ridge(&self.layout, profiles),
+        };
+        let smallest = SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / real(profiles.genes.max(1)));
+        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, 0.0, 0.0]));
+        let names = usize::try_from(self.half_effects.size()[0]).unwrap_or(0);
+        let halves = fit::half_effects(&self.layout, profiles, names);
+        let halves: Vec<f64> = halves.into_iter().map(|half| half.unwrap_or(0.0)).collect();
+        self.half_effects.copy_(&Tensor::from_slice(&halves));
+        let rule = self.basic_rule();
+        let combined = self.combined(&rule, USUAL).map(|combined| {
+            let shifts_in = |context| {
+                let wanted = Wanted { own: Some(context), stand_ins: vec![context] };
+                let seen = self
+                    .layout
+                    .conditions()
+                    .iter()
+                    .map(|condition| rule.as_seen(condition, &wanted))
+                    .collect::<Vec<_>>();
+                let rows: Vec<Tensor> = seen.iter().map(|weights| summed(&self.shifts, weights)).collect();
+                Tensor::cat(&rows, 0).to_kind(Kind::Double).to_device(Device::Cpu)
+            };
+            let shifts: Vec<Tensor> = self.layout.largest_contexts(MOST_CONTEXTS).into_iter().map(shifts_in).collect();
+            combined.chosen(&shifts)
+        });
+        let (of_combinations, pairs) = combined.map_or((0.0, 0.0), |told| (told.penalty, told.pairs));
+        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, of_combinations, pairs]));
+        self.rule = OnceCell::new();
+        let [contexts, groups] = self.layout.sizes();
+        tracing::info!(penalty, of_combinations, pairs, "offsets of {contexts} contexts and {groups} groups");
+    }
+
+    fn rule(&self) -> &Rule {
+        self.rule.get_or_init(|| {
+            let mut rule = self.basic_rule();
+            let [penalty, pairs] = [2, 3].map(|at| self.chosen.double_value(&[at]));
+            rule.combined = (0.0 < penalty).then(|| self.combined(&rule, (penalty, pairs))).flatten();
+            rule
+        })
+    }
+
+    /// The rule but for what combinations tell of others.
+    fn basic_rule(&self) -> Rule {
+        let _no_grad = tch::no_grad_guard();
+        let host = |tensor: &Tensor| tensor.to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
+        let numbers = |tensor: &Tensor| Vec::<f64>::try_from(host(tensor).view([-1])).unwrap_or_default();
+        let controls = host(&self.controls);
+        Rule {
+            layout: self.layout.clone(),
+            additive: self.additive,
+            ridge: self.chosen.double_value(&[0]),
+            half_effects: numbers(&self.half_effects).into_iter().map(|half| (0.0 < half).then_some(half)).collect(),
+            products: numbers(&controls.matmul(&controls.tr())),
+            combined: None,
+        }
+    }
+
+    /// What combinations tell of others; none where too few were trained, or with `additive`.
+    fn combined(&self, rule: &Rule, chosen: (f64, f64)) -> Option<Combined> {
+        let row = |at: usize| {
+            let row = self.shifts.get(i64::try_from(at).unwrap_or(0)).to_kind(Kind::Float).to_device(Device::Cpu);
+            Vec::<f32>::try_from(row).unwrap_or_default()
+        };
+        let conditions: Vec<_> = self.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
+        let combinations = conditions.iter().filter(|parts| 1 < parts.len()).count();
+        let enough = !self.additive && FEWEST_COMBINATIONS <= combinations;
+        enough.then(|| Combined::new(&self.layout, conditions, chosen, &row)).flatten()
+    }
+
+    /// The offset of a condition, codes ascending (control is its own entry), where covariates add these terms: `[1, genes]`.
+    pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
+        self.made(parts, &self.wanted(terms))
+    }
+
+    /// How far a prediction is expected to be off beyond the noise of its profiles: a root mean square over genes, 0 of what was
+    /// trained on.
+    pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> f64 {
+        let wanted = self.wanted(terms);
+        let open = self.rule().open(parts, &wanted);
+        let shift = summed(&self.shifts, &self.rule().shift(parts, &wanted));
+        (shift.square().mean(Kind::Double).double_value(&[]) * open).sqrt()
+    }
+
+    fn wanted(&self, terms: &[CovariateTerm]) -> Wanted {
+        let code = |term: &CovariateTerm| match term {
+            CovariateTerm::Value(code) => Some(*code),
+            CovariateTerm::Mean | CovariateTerm::Nothing => None,
+        };
+        let open: Vec<Option<u32>> = terms.iter().map(code).collect();
+        let codes: Vec<u32> = open.iter().map(|code| code.unwrap_or(u32::MAX)).collect();
+        let own = self.layout.context(&codes);
+        let stand_ins = own.map_or_else(|| self.layout.stand_ins(&open), |own| self.layout.stand_ins_of(own));
+        Wanted { own, stand_ins }
+    }
+
+    fn made(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let share = 1.0 / real(wanted.stand_ins.len().max(1));
+        let controls: Weights = wanted.stand_ins.iter().map(|context| (*context, share)).collect();
+        let level = summed(&self.controls, &controls) + summed(&self.shifts, &self.rule().shift(parts, wanted));
+        if self.counts {
+            let smallest = self.chosen.double_value(&[1]);
+            return level.expm1().clamp_min(smallest).log();
+        }
+        level
+    }
+
+    /// The offsets of all groups of an atlas that train or validate.
+    pub fn of_groups(&self, atlas: &Atlas, groups: &Groups, vocabulary: &Vocabulary) -> GroupOffsets {
+        let mut known: HashMap<Asked, usize> = HashMap::new();
+        let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.all().len()));
+        for group in groups.all() {
+            let seen = 0 < group.cells_for(Part::Train) + group.cells_for(Part::Valid);
+            let Some(GroupCodes { parts, covariates }) = vocabulary.coded(atlas, group).filter(|_| seen) else {
+                row_of.push(0);
+                continue;
+            };
+            let is_batch = |at: usize| vocabulary.batch_at() == Some(at);
+            let term = |(at, code): (usize, &u32)| {
+                if is_batch(at) { CovariateTerm::Nothing } else { CovariateTerm::Value(*code) }
+            };
+            let terms: Vec<CovariateTerm> = covariates.iter().enumerate().map(term).collect();
+            let key = (parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>(), terms);
+            let row = match known.get(&key) {
+                Some(row) => *row,
+                None => {
+                    rows.push(self.of_terms(&parts, &key.1));
+                    known.insert(key, rows.len() - 1);
+                    rows.len() - 1
+                }
+            };
+            row_of.push(i64::try_from(row).unwrap_or(0));
+        }
+        GroupOffsets { table: Tensor::cat(&rows, 0), row_of }
+    }
+}
+
+/// What an offset is of: codes and bits of the doses, and the terms of covariates.
+type Asked = (Vec<(u32, u64)>, Vec<CovariateTerm>);
+
+/// Rows of a matrix, summed by their weights: `[1, genes]`.
+fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
+    let places: Vec<i64> = weights.keys().map(|row| i64::try_from(*row).unwrap_or(0)).collect();
+    let weights: Vec<f64> = weights.values().copied().collect();
+    let (kind, device) = (rows.kind(), rows.device());
+    let weights = Tensor::from_slice(&weights).to_kind(kind).to_device(device).unsqueeze(0);
+    weights.matmul(&rows.index_select(0, &Tensor::from_slice(&places).to_device(device)))
+}
+
+/// Offsets of the groups of an atlas, ready to be looked up.
+#[derive(Debug)]
+pub struct GroupOffsets {
+    /// `[distinct groups, genes]`.
+    table: Tensor,
+    /// The row of each group.
+    row_of: Vec<i64>,
+}
+
+impl GroupOffsets {
+    /// The offsets of some groups, `[groups, genes]`.
+    pub fn of(&self, groups: &[u32]) -> Tensor {
+        let rows: Vec<i64> =
+            groups.iter().map(|group| self.row_of.get(*group as usize).copied().unwrap_or(0)).collect();
+        self.table.index_select(0, &Tensor::from_slice(&rows).to_device(self.table.device()))
+    }
+}
+
+/// Bytes that offsets of a vocabulary take at most: sums, profiles, what is kept of them, a table of groups.
+#[must_use]
+pub fn offset_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
+    if settings.model.offset == config::Offset::None {
+        return 0;
+    }
+    let [contexts, groups] = Layout::of(vocabulary).sizes();
+    // While they are summed, in float64 and by batch; later profiles, those that are kept as the best, and the table.
+    let batches = vocabulary.batch_at().map_or(1, |at| vocabulary.covariates[at].values.len());
+    let summing = 8 * (contexts * batches + groups) + 4 * (contexts + groups);
+    let training = 4 * (3 * (contexts + groups) + vocabulary.trained.len());
+    genes * summing.max(training)
+}
