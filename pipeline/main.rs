@@ -1,5 +1,4 @@
 //! The command line: parses, draws and prints; everything it does is public in the library.
-#![expect(clippy::print_stderr, reason = "results go to stdout through `show`, everything else to stderr")]
 
 mod cli;
 
@@ -8,13 +7,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use perturbine::{Error, Stop, trace::Trace};
 
-use crate::cli::args::Cli;
+use crate::cli::{args::Cli, show::say};
 
 fn main() -> ExitCode {
     // Before anything else, so that a signal finds its handler.
     let stop = Stop::default();
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
-        eprintln!("warning: signals are not handled: {error}");
+        say(format_args!("warning: signals are not handled: {error}"));
     }
     let cli = Cli::parse();
     let trace = cli.command.profile().is_some().then(Trace::start);
@@ -30,13 +29,13 @@ fn main() -> ExitCode {
 
 /// The error, what caused it, and what would mend it.
 fn report(error: &Error) {
-    eprintln!("error: {error}");
+    say(format_args!("error: {error}"));
     let mut cause = std::error::Error::source(error);
     while let Some(deeper) = cause {
-        eprintln!("  because: {deeper}");
+        say(format_args!("  because: {deeper}"));
         cause = deeper.source();
     }
     if let Some(hint) = error.hint() {
-        eprintln!("  hint: {hint}");
+        say(format_args!("  hint: {hint}"));
     }
 }

@@ -9,6 +9,8 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
+use super::show::say;
+
 /// Prints events up to a level, and lets a trace note spans.
 struct Printer(Level, Option<Trace>);
 
@@ -44,7 +46,7 @@ impl Subscriber for Printer {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        eprintln!("{}: {}", event.metadata().level().as_str().to_lowercase(), text.0);
+        say(format_args!("{}: {}", event.metadata().level().as_str().to_lowercase(), text.0));
     }
 
     fn enter(&self, span: &Id) {

@@ -23,7 +23,7 @@ mod predict;
 mod report;
 #[cfg(feature = "torch")]
 mod response;
-mod show;
+pub(crate) mod show;
 pub(crate) mod signals;
 #[cfg(feature = "torch")]
 mod steps;
@@ -34,7 +34,7 @@ use perturbine::{Resources, Result, Stop, memory::MemoryLog, trace::Trace};
 
 use self::{
     args::{Cli, Command},
-    show::Show,
+    show::{Show, say},
 };
 
 /// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
@@ -49,8 +49,8 @@ pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     let done = run_with(cli, resources, trace);
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
-            true => eprintln!("{}", serde_json::json!({ "memory": phase })),
-            false => eprintln!("memory  {phase}"),
+            true => say(serde_json::json!({ "memory": phase })),
+            false => say(format_args!("memory  {phase}")),
         }
     }
     done

@@ -9,6 +9,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use perturbine::{Error, Result};
 use serde::Serialize;
 
+/// Writes a line to stderr, if it can be written to: what is done goes on where nobody can be told of it.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// How to show things.
 #[derive(Clone, Copy)]
 pub(super) struct Show {
@@ -35,7 +40,7 @@ impl Show {
     /// Tells something that is no result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            say(text);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::ProgressBar;
 
-use super::show::Show;
+use super::show::{Show, say};
 
 impl Show {
     /// A bar on a terminal, and a line now and then elsewhere.
@@ -44,7 +44,7 @@ impl Steps {
         let Ok(mut told) = self.told.lock() else { return };
         if self.lines && *told + Self::PAUSE <= elapsed {
             *told = elapsed;
-            eprintln!("{}", self.line(position, elapsed));
+            say(self.line(position, elapsed));
         }
     }
 

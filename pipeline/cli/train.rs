@@ -15,7 +15,7 @@ use super::{
     allocator::{self, Freed},
     args::model::{SettingsArgs, TrainArgs},
     device::device,
-    show::{Show, bytes},
+    show::{Show, bytes, say},
 };
 
 pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
@@ -145,7 +145,7 @@ fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
         let told = told.collect::<Vec<_>>().join("  ");
         bar.set_position(u64::from(report.epoch) + 1);
         if lines && report.values.contains_key("valid.recon") {
-            eprintln!("epoch {}  {told}", report.epoch);
+            say(format_args!("epoch {}  {told}", report.epoch));
         }
         bar.set_message(told);
     })
