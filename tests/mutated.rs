@@ -177,7 +177,7 @@ fn a_manifest_whose_writer_means_ill_is_refused() {
         edit(format!("no {name}"), &|manifest| drop(manifest["files"].as_object_mut().unwrap().remove(name)));
     }
     for (key, value) in [
-        ("gene_width", json!("u32")),
+        ("gene_width", json!("u64")),
         ("codec", json!("raw")),
         ("codec", json!("in_place")),
         ("codec", json!("tar")),

@@ -224,6 +224,7 @@ mod lost {
     ///
     /// # Safety
     /// To be called from the handler alone, with its arguments.
+    // SAFETY: it is.
     unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: what was there before is kept for ever, and is called as it was installed.
         unsafe {
