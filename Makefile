@@ -6,7 +6,7 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory clean
+.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory gpu-check clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-training-peers   our training beside cpa-tools' on the same cells; several GB and minutes"
 	@echo "make bench-predict-peers    our predicted cells beside cpa-tools'; several GB and minutes"
 	@echo "make bench-memory    the figures of docs/memory.md; some minutes"
+	@echo "make gpu-check       builds what is carried to a machine with a GPU (target/gpu-check), and runs it here as far as it can be"
 
 setup:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.9 or newer with pip"; exit 1; }
@@ -63,6 +64,9 @@ bench-predict-peers: build
 
 bench-memory: build
 	@python3 scripts/bench_memory.py $(RELEASE)/perturbine
+
+gpu-check: setup
+	@scripts/gpu-check
 
 clean:
 	rm -rf target $(DEMO)

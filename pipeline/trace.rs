@@ -5,6 +5,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fmt,
     path::Path,
     sync::{
@@ -117,12 +118,11 @@ impl Trace {
     fn events(&self, base: u64) -> Vec<Value> {
         let (stages, items) = (locked(&self.0.stages), locked(&self.0.items));
         let named = |what: &str, thread: u64, name: &str| json!({ "ph": "M", "name": what, "pid": STAGES_PROCESS, "tid": thread, "args": { "name": name } });
+        let name_of = |stage: usize| stages.get(stage).map_or("", String::as_str);
+        // A thread is one stage's, or the caller's, which may drive several sinks in turn: the last one names it.
+        let threads: BTreeMap<u64, usize> = items.iter().map(|item| (item.thread, item.stage)).collect();
         let mut events = vec![named("process_name", 0, "stages")];
-        for item in items.iter() {
-            let name = stages.get(item.stage).map_or("", String::as_str);
-            events.push(named("thread_name", item.thread, name));
-        }
-        events.dedup();
+        events.extend(threads.iter().map(|(thread, stage)| named("thread_name", *thread, name_of(*stage))));
         #[expect(clippy::cast_precision_loss, reason = "a microsecond's thousandths are not told apart after years")]
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         events.extend(items.iter().map(|item| {
@@ -130,7 +130,7 @@ impl Trace {
             json!({
                 "ph": "X",
                 "cat": "stage",
-                "name": stages.get(item.stage).map_or("", String::as_str),
+                "name": name_of(item.stage),
                 "pid": STAGES_PROCESS,
                 "tid": item.thread,
                 "ts": microseconds(begun),

@@ -76,25 +76,24 @@ fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, 
 #[test]
 fn the_tensors_of_a_step_take_what_is_said() {
     let _alone = alone();
-    let mut off = Vec::new();
+    let (mut all, mut off) = (Vec::new(), 0.0_f64);
     for settings in [
         "model.recon_loss=nb",
         "model.recon_loss=zinb",
         "model.recon_loss=gauss",
         "train.precision=bf16",
         "model.n_hidden_encoder=256 model.n_hidden_decoder=256 model.n_layers_decoder=3",
+        "model.n_hidden_encoder=512 model.n_hidden_decoder=512",
         "model.norm_encoder=layer model.norm_decoder=layer model.dropout_rate_encoder=0.1",
     ] {
-        for (cells, genes, nonzeros) in [(256, 2000, 200), (1024, 1000, 100), (512, 2000, 20), (512, 2000, 600)] {
+        for (cells, genes, nonzeros) in [(32, 2000, 200), (1024, 1000, 100), (512, 2000, 20), (512, 2000, 600)] {
             let (found, said) = measured(settings, cells, genes, nonzeros);
             let share = said as f64 / found as f64 - 1.0;
-            off.push(format!("{settings} {cells} × {genes} with {nonzeros}: {said} said, {found} found, {share:+.3}"));
-            if share.abs() <= 0.15 {
-                off.pop();
-            }
+            all.push(format!("{settings} {cells} × {genes} with {nonzeros}: {said} said, {found} found, {share:+.3}"));
+            off = off.max(share.abs());
         }
     }
-    assert!(off.is_empty(), "{}", off.join("\n"));
+    assert!(off <= 0.15, "{}", all.join("\n"));
 }
 
 #[test]

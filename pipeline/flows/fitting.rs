@@ -6,6 +6,7 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
+    model::replayed::AHEAD,
     train::footprint::{device_training_bytes, training_bytes},
     vocabulary::Vocabulary,
 };
@@ -79,7 +80,8 @@ pub(super) fn network_bytes(
             let bytes = manifest.gene_width.bytes() + manifest.value_width.bytes();
             let parcel = batch.saturating_mul(nonzeros * bytes + nonzeros * bytes / 8);
             let edge = resources.edge_beside_blocks(atlas);
-            let ahead = edge.bytes.min(parcel.saturating_mul(edge.items + resources.threads.get())) + parcel;
+            let on_edges = edge.bytes.min(parcel.saturating_mul(edge.items + resources.threads.get()));
+            let ahead = on_edges + parcel.saturating_mul(1 + AHEAD);
             device_training_bytes(settings, genes, vocabulary, nonzeros, ahead)
         }
     }

@@ -44,9 +44,8 @@ pub fn profiled(
         on_epoch(report);
     });
     let trained = training.run(resume, counting);
-    if 0 < left.get() {
-        stop_profiler(&file)?;
-    }
-    trace.write(path, file.exists().then_some(&file))?;
-    trained
+    let watched = if 0 < left.get() { stop_profiler(&file) } else { Ok(()) };
+    let written = watched.and_then(|()| trace.write(path, file.exists().then_some(&file)));
+    // What kept the run from its end says more than what kept its trace from being written.
+    trained.and_then(|trained| written.map(|()| trained))
 }

@@ -19,7 +19,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
-#include <cstring>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -116,9 +116,12 @@ int perturbine_current_stream(int index, c10::Stream **out) {
   return guarded([&] { *out = new c10::Stream(cuda().getStream(device(index))); });
 }
 
-// Makes it this thread's, for what is computed from now on; `before` is the one that was.
+// Makes it this thread's, and its device as well, for what is computed from now on; `before` is the one that was.
 int perturbine_exchange_stream(const c10::Stream *stream, c10::Stream **before) {
-  return guarded([&] { *before = new c10::Stream(cuda().exchangeStream(*stream)); });
+  return guarded([&] {
+    cuda().setDevice(stream->device());
+    *before = new c10::Stream(cuda().exchangeStream(*stream));
+  });
 }
 
 void perturbine_stream_free(c10::Stream *stream) { delete stream; }
@@ -138,6 +141,11 @@ int perturbine_event(const c10::Stream *stream, c10::Event **out) {
 
 int perturbine_await_event(c10::Event *event, const c10::Stream *stream) {
   return guarded([&] { event->block(*stream); });
+}
+
+// Lets the calling thread wait.
+int perturbine_wait_for_event(c10::Event *event) {
+  return guarded([&] { event->synchronize(); });
 }
 
 void perturbine_event_free(c10::Event *event) { delete event; }
@@ -175,6 +183,9 @@ int perturbine_empty_cache() {
 int perturbine_profile_start(bool device, bool memory) {
   return guarded([&] {
     using namespace torch::profiler::impl;
+    // Its library tells of every device that is not there as of an error.
+    if (!device)
+      setenv("KINETO_LOG_LEVEL", "5", 0);
     std::set<ActivityType> activities{ActivityType::CPU};
     if (device)
       activities.insert(ActivityType::CUDA);

@@ -32,6 +32,7 @@ static GRAPH_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"
 #[repr(C)]
 struct Opaque([u8; 0]);
 
+// SAFETY: these are the functions of `shim/torch.cpp`, as it declares them.
 unsafe extern "C" {
     fn perturbine_error() -> *const c_char;
     fn perturbine_pinned(bytes: usize, out: *mut *mut C_tensor) -> c_int;
@@ -66,6 +67,7 @@ unsafe extern "C" {
     fn perturbine_record_stream(tensor: *mut C_tensor, stream: *const Opaque) -> c_int;
     fn perturbine_event(stream: *const Opaque, out: *mut *mut Opaque) -> c_int;
     fn perturbine_await_event(event: *mut Opaque, stream: *const Opaque) -> c_int;
+    fn perturbine_wait_for_event(event: *mut Opaque) -> c_int;
     fn perturbine_event_free(event: *mut Opaque);
     fn perturbine_synchronise(index: c_int) -> c_int;
     fn perturbine_memory(index: c_int, out: *mut u64) -> c_int;
@@ -328,6 +330,17 @@ pub struct Event(*mut Opaque);
 // SAFETY: events belong to no thread.
 unsafe impl Send for Event {}
 
+impl Event {
+    /// Lets this thread wait until the work is done.
+    ///
+    /// # Errors
+    /// What went wrong there.
+    pub fn wait(&self) -> Result<()> {
+        // SAFETY: the event is there for the call.
+        done(unsafe { perturbine_wait_for_event(self.0) })
+    }
+}
+
 impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: it was made by `new`, and is freed once.
@@ -412,19 +425,29 @@ pub fn stop_profiler(path: &Path) -> Result<()> {
     done(unsafe { perturbine_profile_stop(text.as_ptr()) })
 }
 
+// SAFETY: of each of these, what calls it says why that is sound.
+type Told = unsafe extern "C" fn() -> *const c_char;
+// SAFETY: as above.
+type Named = unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int;
+// SAFETY: as above.
 type Made = unsafe extern "C" fn(*mut *mut Opaque) -> c_int;
+// SAFETY: as above.
+type Begun = unsafe extern "C" fn(*mut Opaque, *mut Opaque) -> c_int;
+// SAFETY: as above.
 type Done = unsafe extern "C" fn(*mut Opaque) -> c_int;
+// SAFETY: as above.
+type Freed = unsafe extern "C" fn(*mut Opaque);
 
 /// The functions of `shim/cuda.cpp`.
 #[derive(Debug)]
 struct Graphs {
-    error: unsafe extern "C" fn() -> *const c_char,
-    device_name: unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int,
+    error: Told,
+    device_name: Named,
     new: Made,
-    begin: unsafe extern "C" fn(*mut Opaque, *mut Opaque) -> c_int,
+    begin: Begun,
     end: Done,
     replay: Done,
-    free: unsafe extern "C" fn(*mut Opaque),
+    free: Freed,
     /// What the functions are of.
     _library: Library,
 }

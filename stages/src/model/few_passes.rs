@@ -113,6 +113,8 @@ impl Sides for FewPasses {
         // As with every operation of libtorch's, only a bug makes it fail.
         let mut gradients =
             backward(&of, &slopes, &parameters).expect("outputs have a history, and slopes their shape");
+        // The optimiser has its own to hold.
+        drop((logits, by_logits));
         if let Some(place) = place {
             gradients[place] = by_dispersion;
         }

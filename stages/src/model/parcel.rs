@@ -298,7 +298,7 @@ mod tests {
             alike(&Expression { row_pointers: rows.clone(), genes, values }, 65_536);
         }
         let genes = Genes::U32(vec![1, 70_000, 0, 2, 65_535]);
-        let values = Values::F32(vec![0.5, -2.0, 3.25, 1e-3, 5.0]);
+        let values = Values::F32(vec![0.5, 2.5, 3.25, 1e-3, 5.0]);
         alike(&Expression { row_pointers: rows, genes, values: values.clone() }, 70_001);
         // Fewer genes than there is room: the last cell's gene is written to many times.
         let genes = Genes::U16(vec![1, 2, 0, 1, 2]);

@@ -6,7 +6,10 @@
 //! layout of a batch and each turn of the schedule, and from then on replayed. Where that can't be, on a CPU or without the
 //! library for it, the same work is done piece by piece, and gives the same numbers.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+};
 
 use schemas::{
     Result,
@@ -23,12 +26,15 @@ use super::{
     schedule::Schedule,
     step::{Engine, Learner, StepLosses, turns},
 };
-use crate::libtorch::{Graph, Stream, empty_cache, lacks_graphs, synchronise};
+use crate::libtorch::{Event, Graph, Stream, empty_cache, lacks_graphs, synchronise};
 
 /// Steps of a kind that are computed before one is noted: they make what libtorch makes when it is first asked.
 const BEFORE_NOTED: u32 = 3;
 /// Kinds of steps that are noted at most; others are computed piece by piece.
 const MOST_GRAPHS: usize = 32;
+
+/// Steps that the host is ahead of a GPU at most: enough to keep it busy, and each holds a batch there.
+pub const AHEAD: usize = 4;
 
 /// Steps by libtorch's operations, replayed where there is a GPU.
 #[derive(Debug)]
@@ -60,6 +66,8 @@ enum Known {
 struct Memory {
     known: HashMap<Work, Known>,
     places: HashMap<Layout, Tensor>,
+    /// The ends of the last steps that a GPU was given.
+    given: VecDeque<Event>,
     /// Why nothing is noted.
     lacks: Option<String>,
 }
@@ -150,6 +158,14 @@ impl Engine for Replayed {
         let place = memory.places.entry(layout.clone()).or_insert_with(|| carried.place());
         carried.put(place)?;
         let place = place.shallow_clone();
+        if let Some([own, _]) = &self.streams {
+            memory.given.push_back(own.event()?);
+            if AHEAD < memory.given.len()
+                && let Some(event) = memory.given.pop_front()
+            {
+                event.wait()?;
+            }
+        }
         let Schedule { adversarial, autoencoder_learns, adversaries_learn, .. } = schedule;
         let work = Work { layout, adversarial, autoencoder_learns, adversaries_learn };
         memory.step(learner, work, &place, schedule)

@@ -12,21 +12,21 @@ const DENSE_RECOMPUTED: usize = 9;
 const DENSE_OF_ZEROS: usize = 7;
 /// Cells that are mixed.
 const DENSE_OF_MIXED: usize = 2;
-/// On a GPU: dense tensors of a batch at the height of a step's way back, and bytes of each non-zero, by reconstruction.
-const DEVICE_NB: (usize, usize) = (8, 60);
+/// On a GPU: dense tensors of a batch at the height of a step, and bytes of each non-zero, by reconstruction; as counted.
+const DEVICE_NB: (usize, usize) = (5, 47);
 const DEVICE_ZINB: (usize, usize) = (12, 60);
-const DEVICE_GAUSS: (usize, usize) = (8, 20);
-/// Bytes of a batch's gene that rounding to bf16 adds.
-const DEVICE_BF16: usize = 2;
+const DEVICE_GAUSS: (usize, usize) = (11, 26);
+/// Bytes less of each cell and gene where the encoder's input is kept rounded.
+const DEVICE_ROUNDED: usize = 2;
 /// Tensors as wide as a hidden layer that each of them keeps.
-const DEVICE_LAYER: usize = 4;
+const DEVICE_LAYER: usize = 2;
 /// What libtorch's libraries for matrix products keep of a GPU: 32 MiB on Hopper for the thread of steps, and that of gradients.
 const DEVICE_LIBRARIES: usize = 64 << 20;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
 
-/// Learned numbers of the autoencoder.
-fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
+/// Learned numbers of an autoencoder whose decoder has so many outputs a gene.
+fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary, outputs: usize) -> usize {
     let model = &settings.model;
     let latent = wide(model.n_latent);
     let hidden = |width: u32, layers: u32| wide(width) * (1 + wide(layers.saturating_sub(1)) * wide(width));
@@ -35,7 +35,7 @@ fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize 
         Doser::Mlp => names * (wide(model.n_hidden_doser) + hidden(model.n_hidden_doser, model.n_layers_doser)),
         _ => 2 * names,
     };
-    genes * (wide(model.n_hidden_encoder) + 2 * wide(model.n_hidden_decoder))
+    genes * (wide(model.n_hidden_encoder) + outputs * wide(model.n_hidden_decoder))
         + hidden(model.n_hidden_encoder, model.n_layers_encoder)
         + hidden(model.n_hidden_decoder, model.n_layers_decoder)
         + latent * (wide(model.n_hidden_encoder) + wide(model.n_hidden_decoder) + names)
@@ -52,7 +52,7 @@ fn wide(value: u32) -> usize {
 pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
     let (latent, names) = (wide(model.n_latent), vocabulary.perturbations.len());
-    let weights = weights(settings, genes, vocabulary);
+    let weights = weights(settings, genes, vocabulary, 2);
     let given = (names + vocabulary.unseen.len()) * wide(vocabulary.embedding_width.unwrap_or(0));
     // The weights themselves, their gradients, two moments and the best ones; then their average, and gradients that wait for more.
     let copies = 5 + usize::from(train.average != Averaging::None) + usize::from(1 < train.accumulate);
@@ -66,17 +66,22 @@ pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary
     step + waiting + offsets + validation_bytes(genes, vocabulary.trained.len(), latent)
 }
 
+/// Outputs a gene of the decoder of counts without excess zeros, and of the others.
+fn outputs(settings: &Settings) -> usize {
+    if matches!(settings.model.recon_loss, ReconLoss::Zinb | ReconLoss::Gauss) { 2 } else { 1 }
+}
+
 /// What stays on a GPU between steps: weights, two moments of each, the best ones, and their average.
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
     let copies = 4 + usize::from(settings.train.average != Averaging::None);
-    4 * copies * weights(settings, genes, vocabulary)
+    4 * copies * weights(settings, genes, vocabulary, outputs(settings))
 }
 
 /// What a step on a GPU holds beside it at most; a cell has so many non-zeros.
 ///
-/// At the height of the way back these are dense tensors of the batch, what is there of each non-zero, activations, and the gradients
-/// so far; when the optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
+/// Where the likelihood is computed these are dense tensors of the batch, what is there of each non-zero, and activations; when the
+/// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
 #[must_use]
 pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
@@ -86,14 +91,14 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
         ReconLoss::Gauss => DEVICE_GAUSS,
         _ => DEVICE_NB,
     };
-    let dense = dense + if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
-    let rounded = if train.precision == Precision::Bf16 { DEVICE_BF16 } else { 0 };
+    let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
+    let rounded = if train.precision == Precision::Bf16 { DEVICE_ROUNDED } else { 0 };
     let layers = |width: u32, layers: u32| wide(width) * wide(layers) * DEVICE_LAYER;
     let activations =
         layers(model.n_hidden_encoder, model.n_layers_encoder) + layers(model.n_hidden_decoder, model.n_layers_decoder);
-    let gradients = 4 * weights(settings, genes, vocabulary);
-    let back = cells * ((4 * dense + rounded) * genes + of_non_zero * nonzeros + 4 * activations) + gradients / 2;
-    back.max(2 * gradients + 4 * cells * genes)
+    let gradients = 4 * weights(settings, genes, vocabulary, outputs(settings));
+    let likelihood = cells * ((4 * (dense + mixed) - rounded) * genes + of_non_zero * nonzeros + 4 * activations);
+    likelihood.max(2 * gradients)
 }
 
 /// What training takes of a GPU at most, beside what the driver takes for the program's being there: what stays, a step or a look at
