@@ -27,7 +27,7 @@ use stages::{
     batch::Batch,
     libtorch::{device_memory, reset_peak, synchronise},
     model::{
-        carried::{Carried, Carrier},
+        carried::{Beside, Carried, Carrier},
         draws::Draws,
         replayed::Replayed,
         schedule::{Clock, Schedule},
@@ -90,7 +90,7 @@ fn run(engine: &str, precision: &str, size: usize, genes: u32, device: Device) -
     let mut take = |at: u64| -> Result<()> {
         let schedule = Schedule::at(&plan, Clock { batch: at, step: at, ..Clock::default() });
         let carried = &mut carried[usize::try_from(at % BATCHES)?];
-        steps.step_on(&mut learner, carried, &Draws::default(), schedule)?;
+        steps.step_on(&mut learner, (carried, &Beside::default()), &Draws::default(), schedule)?;
         Ok(())
     };
     (0..WARM_UP).try_for_each(&mut take)?;
