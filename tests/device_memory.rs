@@ -2,11 +2,10 @@
 //! profiler tells of each when it is made and when it goes.
 
 #![cfg(feature = "torch")]
-#![allow(unreachable_pub, dead_code, reason = "a test has no outside that its support could be private to")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
 mod support {
     pub mod small_network;
-    pub mod steps;
 }
 
 use std::path::Path;

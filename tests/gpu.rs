@@ -5,7 +5,7 @@
 
 #![cfg(feature = "torch")]
 #![allow(clippy::print_stderr, reason = "a test that has nothing to test says so")]
-#![allow(unreachable_pub, dead_code, reason = "a test has no outside that its support could be private to")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
 mod support {
     pub mod small_network;

@@ -2,7 +2,7 @@
 //! device, and one optimiser step over all parameters.
 
 #![cfg(feature = "torch")]
-#![allow(unreachable_pub, dead_code, reason = "a test has no outside that its support could be private to")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
 mod support {
     pub mod small_network;

@@ -1,4 +1,5 @@
 //! A network that is small enough for float64, and a batch for it.
+#![allow(dead_code, reason = "no test needs all of it")]
 
 use std::{
     ops::Range,

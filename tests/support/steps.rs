@@ -1,4 +1,5 @@
 //! Runs of some steps on small batches, by one engine or another, and what differs between them.
+#![allow(dead_code, reason = "no test needs all of it")]
 
 use std::path::Path;
 
