@@ -6,11 +6,12 @@ CARGO ?= cargo
 DEMO ?= demo
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 
-.PHONY: help setup build demo test lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory gpu-check clean
+.PHONY: help setup build demo test test-long lint bench bench-loaders bench-train bench-kernels bench-predict bench-predict-peers bench-training-peers bench-memory gpu-check clean
 
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
 	@echo "make test    every test, example and doc-test"
+	@echo "make test-long   what takes long: every call that can fail, thousands of spoilt files, ten million cells in a cgroup; an hour or two, 10 GB"
 	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 brings the CUDA libraries as well)"
 	@echo "make lint    rustfmt and clippy, warnings denied"
 	@echo "make bench   the benches behind benches/RESULTS.md"
@@ -35,6 +36,10 @@ demo: build
 
 test: setup
 	$(CARGO) test --workspace --locked
+
+test-long: build
+	PERTURBINE_LONG_TESTS=1 $(CARGO) test --locked --test faults --test interrupted --test damage --test mutated
+	@python3 scripts/test_long.py $(RELEASE)/perturbine
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -29,7 +29,7 @@ use stages::{
     split::Split,
 };
 
-use self::support::{Home, TINY, long_tests};
+use self::support::{Home, TINY, counted, long_tests};
 
 /// Flips a test makes, of each kind of output: ten thousand in all.
 const FLIPS: [(&str, usize); 4] = [("s.atlas", 5000), ("m", 1500), ("m/checkpoint", 1500), ("p", 2000)];
@@ -57,7 +57,7 @@ fn everything(path: &Path) -> Result<String> {
                 .iter()
                 .map(|(name, tensor)| format!("{name} {:?} {}", tensor.size(), bits(tensor)))
                 .collect();
-            Ok(format!("{:?} {tensors:?}", model.card))
+            Ok(format!("{} {tensors:?}", serde_json::to_string(&model.card).unwrap()))
         }
         "checkpoint" => {
             if let Some((_, error)) = checkpoint::verify(path)?.into_iter().next() {
@@ -101,7 +101,8 @@ fn of_atlas(atlas: &Atlas) -> Result<String> {
     let controls: Vec<String> =
         control_means(atlas)?.iter().map(|control| format!("{:?} {:?}", control.covariates, control.mean)).collect();
     Ok(format!(
-        "{manifest:?} {:?} {blocks} {codes:?} {rows:?} {obs:?} {members:?} {split:?} {controls:?}",
+        "{} {:?} {blocks} {codes:?} {rows:?} {obs:?} {members:?} {split:?} {controls:?}",
+        manifest.checked_text().unwrap(),
         atlas.genes()
     ))
 }
@@ -157,6 +158,7 @@ fn ten_thousand_flipped_bits_are_found_or_change_nothing() {
             }
             handle.write_all_at(&byte, at).unwrap();
         }
+        counted(&format!("{name}: {found} flips found, {harmless} without effect"));
         assert!(harmless * 20 <= found, "{name}: {found} found, {harmless} harmless");
         assert!(everything(&path).unwrap() == wanted, "everything was put back");
     }
@@ -165,6 +167,7 @@ fn ten_thousand_flipped_bits_are_found_or_change_nothing() {
 #[test]
 fn a_file_that_is_cut_anywhere_is_found_out() {
     let home = home();
+    let mut cuts = 0;
     for (name, _) in FLIPS {
         let path = home.path(name);
         for (file, length) in files_of(&path) {
@@ -174,6 +177,7 @@ fn a_file_that_is_cut_anywhere_is_found_out() {
             let boundaries = (0..length).step_by(usize::try_from(step).unwrap());
             let ends = boundaries.flat_map(|end| [end.saturating_sub(1), end, end + 1]).chain([length - 1]);
             for end in ends.filter(|end| *end < length) {
+                cuts += 1;
                 open(&file).set_len(end).unwrap();
                 let error = everything(&path).expect_err("half of a file");
                 assert_eq!(error.exit_code() as u8, 65, "{} cut to {end} of {length}: {error}", file.display());
@@ -182,6 +186,7 @@ fn a_file_that_is_cut_anywhere_is_found_out() {
         }
         everything(&path).unwrap();
     }
+    counted(&format!("{cuts} cuts"));
 }
 
 #[test]

@@ -119,3 +119,25 @@ fn what_kernels_can_t_do_is_left_to_libtorch_or_refused() {
     };
     assert!(weights("held", "") == weights("again", "--set train.checkpointing=true"), "not a bit differs");
 }
+
+#[test]
+fn eight_times_the_cells_take_no_more_memory() {
+    let home = Home::new();
+    let mut peaks: Vec<Vec<u64>> = Vec::new();
+    for cells in [10_000, 80_000] {
+        let simulate = format!("simulate --cells {cells} --genes 200 --conditions 6 --density 0.1 --out s{cells}.h5ad");
+        home.json(&simulate);
+        let memory = "--memory 8MiB --threads 2";
+        let lines = [
+            format!("{memory} ingest s{cells}.h5ad --out {cells}.atlas"),
+            format!("{memory} train {cells}.atlas --out {cells} --epochs 1 {TINY}"),
+            format!("{memory} predict {cells} {cells}.atlas --to observed --out {cells}.p"),
+        ];
+        let peak = |line: &String| log(&home, line).iter().filter_map(|phase| phase["host_peak_bytes"].as_u64()).max();
+        peaks.push(lines.iter().map(|line| peak(line).unwrap()).collect());
+    }
+    for (few, many) in peaks[0].iter().zip(&peaks[1]) {
+        // Labels of so many cells are a MiB or two; a tenth is what the goal allows.
+        assert!(*many <= few + few / 10 + (4 << 20), "{peaks:?}");
+    }
+}

@@ -84,6 +84,35 @@ fn the_runtime_does_not_know_what_a_cell_is() {
 }
 
 #[test]
+fn all_that_is_written_goes_through_the_disk_where_faults_can_be_asked_for() {
+    let calls = [
+        "File::create(",
+        "File::create_new(",
+        "File::options(",
+        "OpenOptions::new(",
+        "fs::write(",
+        "fs::rename(",
+        "fs::create_dir",
+        "fs::remove_",
+        "fs::copy(",
+        ".sync_all(",
+        ".sync_data(",
+        ".set_len(",
+    ];
+    let is_call = |line: &str| {
+        calls.iter().any(|call| {
+            let ours = |at: usize| line[..at].ends_with(|before: char| before.is_alphanumeric());
+            line.match_indices(call).any(|(at, _)| !ours(at) || call.starts_with('.'))
+        })
+    };
+    let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
+        .into_iter()
+        .filter(|file| !file.path.starts_with("stages/src/disk"))
+        .collect();
+    none("what is written is written by stages/src/disk", &offences(&elsewhere, Source::product_code, is_call));
+}
+
+#[test]
 fn only_flows_say_which_stage_follows_which() {
     let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
         .into_iter()

@@ -72,7 +72,7 @@ class Offsets(nn.Module):
             elif (parts, at) not in self.rows:
                 self.rows.append((parts, at))
         self.trained, genes = len(vocabulary["perturbations"]), len(card["genes"])
-        for name, size in (("controls", (len(self.contexts), genes)), ("shifts", (len(self.rows), genes)), ("chosen", (2,)),
+        for name, size in (("controls", (len(self.contexts), genes)), ("shifts", (len(self.rows), genes)), ("chosen", (4,)),
                            ("half_effects", (self.trained,))):
             self.register_buffer(name, torch.zeros(size))
 
@@ -130,6 +130,51 @@ class Offsets(nn.Module):
         shares = [(context in counted) / len(counted) for context in contexts] if self.additive else self.ridge_shares(contexts, stand_ins)
         return added(*((self.at_doses(seen[context], parts), share) for context, share in zip(contexts, shares)))
 
+    def directions(self):
+        """The mean direction of each single perturbation's shifts, at its largest dose in each context."""
+        largest = {}
+        for row, (parts, context) in enumerate(self.rows):
+            if len(parts) == 1:
+                kept = largest.get((parts[0][0], context))
+                if kept is None or self.rows[kept][0][0][1] < parts[0][1]:
+                    largest[parts[0][0], context] = row
+        sums = {}
+        for (code, _), row in largest.items():
+            sums[code] = sums.get(code, 0) + self.shifts[row].double()
+        return {code: total / total.norm().clamp_min(1e-30) for code, total in sums.items()}
+
+    def combined(self, parts, own, stand_ins):
+        """What trained conditions tell of one that was not trained; none where too few tell."""
+        penalty, weight = (float(number) for number in self.chosen[2:])
+        conditions = list(dict.fromkeys(condition for condition, _ in self.rows))
+        largest = {}
+        for condition in conditions:
+            for code, dose in condition:
+                largest[code] = max(dose, largest.get(code, dose))
+        if penalty <= 0 or any(code not in largest for code, _ in parts):
+            return None
+        shares = lambda parts: [(code, self.scale(code, largest[code], dose)) for code, dose in parts]
+        known, directions = [shares(condition) for condition in conditions], self.directions()
+        alike = lambda a, b: 1.0 if a == b else float(directions[a] @ directions[b]) if a in directions and b in directions else 0.0
+
+        def likeness(a, b):
+            shared = sum(x * y for code, x in a for other, y in b if code == other)
+            if len(a) != 2 or len(b) != 2 or weight <= 0:
+                return shared
+            (p, x), (q, y) = a
+            (r, z), (s, w) = b
+            pr, ps, qr, qs = alike(p, r), alike(p, s), alike(q, r), alike(q, s)
+            return shared + weight * ((pr * qs + ps * qr) / 2 + 0.3 * (pr + ps + qr + qs) / 4) * x * y * z * w
+
+        kernel = torch.tensor([[likeness(a, b) for b in known] for a in known]).double()
+        wanted = torch.tensor([likeness(shares(parts), other) for other in known]).double()
+        weights = torch.linalg.solve(kernel + penalty * torch.eye(len(known)).double(), wanted).tolist()
+        return added(*((self.as_seen(condition, own, stand_ins), weight) for condition, weight in zip(conditions, weights)))
+
+    def as_seen(self, condition, own, stand_ins):
+        exact = [row for row, known in enumerate(self.rows) if known == (condition, own)]
+        return {exact[0]: 1.0} if exact else self.of_combination(condition, own, stand_ins) or {}
+
     def of_part(self, part, own, stand_ins):
         alone = lambda part: self.of_combination((part,), own, stand_ins)
         if alone(part) is not None:
@@ -155,6 +200,8 @@ class Offsets(nn.Module):
         weights = {} if all(code == 1 for code, _ in parts) else None
         if weights is None and (len(parts) == 1 or not self.additive):
             weights = self.of_combination(parts, own, stand_ins)
+        if weights is None:
+            weights = self.combined(parts, own, stand_ins)
         if weights is None:
             weights = added(*((self.of_part(part, own, stand_ins), 1) for part in parts))
         level = self.controls[stand_ins].mean(0) + sum(weight * self.shifts[row] for row, weight in weights.items())

@@ -7,7 +7,7 @@ use schemas::{
     atlas::{Codec, GeneWidth, InPlace, Keys, Manifest, Selection, files},
 };
 use stages::{
-    disk::StagedFolder,
+    disk::{StagedFolder, check_room},
     ingest::{
         annotate::{Annotate, Rows},
         census::{OnBadValues, ValuesAs},
@@ -108,6 +108,9 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             Codec::Raw | Codec::Zstd => None,
         },
     };
+    if let Some(needed) = needed_room(&*source, options, width) {
+        check_room(out, needed)?;
+    }
     let filter = cell_filter(&*source, &options.selection, &keys)?;
     let folder = StagedFolder::create(out)?;
     let labeller = Labeller::new(Arc::clone(&source), keys.columns, keys.rules);
@@ -159,6 +162,21 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     resources.phases.enter(Phase::Saving);
     let manifest = publish(folder, facts, annotated, matrix)?;
     Ok(Ingested { manifest, guessed: keys.guessed })
+}
+
+/// The bytes that are on the disk at once, where they can be told beforehand: of shuffled rows their buckets, which blocks then
+/// take the place of.
+fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -> Option<u64> {
+    let (cells, entries) = (source.cells(), source.nonzeros()?);
+    let all = options.selection == Selection::default() && options.on_bad_values == OnBadValues::Error;
+    match (options.codec, options.shuffle) {
+        _ if !all => None,
+        (Codec::InPlace, _) => None,
+        (_, Some(_)) => Some(estimated_bytes(cells, entries, width)),
+        (Codec::Raw, None) => Some(entries * (width.bytes() as u64 + 1) + 4 * cells),
+        // How small blocks become is not known beforehand.
+        (Codec::Zstd, None) => None,
+    }
 }
 
 /// Where the matrix of a source can be read for an atlas that holds none.

@@ -1,13 +1,14 @@
 //! `… → predict → gather → encode ×N → write`: predictions become files; or `… → round ×N → write`: an `.h5ad`.
 
-mod extent;
+mod division;
 mod h5ad;
+mod size;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
-    Error, Result,
+    Result,
     arrow::{ATLAS_KEY, MODEL_KEY},
 };
 use stages::{
@@ -20,7 +21,7 @@ use stages::{
     query::parts::{FILE_BYTES, Part},
 };
 
-pub use self::extent::Size;
+pub use self::size::Size;
 use super::{
     Progress, Resources, completed,
     predicting::{Output, Prediction},
@@ -96,6 +97,7 @@ impl Prediction {
     /// Those of [`Prediction::write`], and options that contradict each other or the output.
     pub fn publish(self, output: Output, out: &Path, options: &WriteOptions) -> Result<Written> {
         self.check(output, options)?;
+        self.check_room(output, out, options)?;
         self.resources.phases.enter(Phase::Predicting);
         let again = match options.shard {
             Some(_) => "run the same command again: what is whole of other shards stays",
@@ -138,29 +140,6 @@ impl Prediction {
         let (selected, layout) = self.layout(output, options, false, &schema)?;
         let held = before_files(&selected.resources).held_bytes(&selected.atlas) + waiting;
         Ok((selected.encoded(output, layout)?.plan("write"), held))
-    }
-
-    fn check(&self, output: Output, options: &WriteOptions) -> Result<()> {
-        if let Format::H5ad { .. } = options.format {
-            if options.shard.is_some() {
-                return Err(Error::usage("an .h5ad file can't be written in shards", "leave --format parquet"));
-            }
-            if !options.files.partition_by.is_empty() {
-                return Err(Error::usage("an .h5ad file has no partitions", "leave --format parquet"));
-            }
-        }
-        let size = self.size(output, options)?;
-        let most = match (options.format, options.files.precision) {
-            (Format::Parquet, Precision::Bfloat16) => size.value_bytes / 2,
-            _ => size.value_bytes,
-        };
-        match options.max_bytes {
-            Some(allowed) if allowed < most => Err(Error::usage(
-                format!("{} rows would take up to {most} bytes, and --max-bytes allows {allowed}", size.rows),
-                "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run tells the size",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// What this run writes of the plan, and how.

@@ -276,6 +276,27 @@ impl Training {
     }
 }
 
+/// What offsets and dispersions are made of, in one pass over the training cells; none where neither is asked for.
+fn profiles(
+    atlas: &Atlas,
+    split: &Arc<Split>,
+    groups: &Groups,
+    settings: &TrainerSettings,
+    resources: &Resources,
+) -> Result<Option<OffsetProfiles>> {
+    let model = &settings.plan.model;
+    let wanted = model.offset != config::Offset::None || model.dispersion_start == DispersionStart::Moments;
+    if !wanted {
+        return Ok(None);
+    }
+    let counts = model.recon_loss != ReconLoss::Gauss;
+    let sink = SumExpression::new(atlas, Arc::clone(split), groups, &settings.card.vocabulary, counts);
+    let training = Arc::clone(split);
+    let plans = rows_as_stored(atlas, move |cell| training.part(cell) == Part::Train);
+    let run = rows(atlas, plans, resources).run("expression", sink);
+    Ok(Some(completed(run, "run the same train command with --resume")?.0))
+}
+
 /// `order → read → batch`: batches with their labels coded, and carried to the device, if it is another one than the host.
 fn road(
     atlas: &Atlas,

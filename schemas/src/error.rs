@@ -65,6 +65,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A disk with too little room for what is to be written there.
+    #[error("{}: {needed} bytes are to be written there, and the disk has room for {free}", path.display())]
+    NoRoom {
+        /// What is to be written.
+        path: PathBuf,
+        /// How many bytes that takes.
+        needed: u64,
+        /// How many bytes are free.
+        free: u64,
+    },
     /// The run was asked to stop, and can be taken up again.
     #[error("stopped on request")]
     Stopped {
@@ -147,6 +157,7 @@ impl Error {
             Self::Usage { .. } => ExitCode::Usage,
             Self::Data { .. } | Self::Unknown { .. } | Self::Damaged { .. } | Self::Diverged { .. } => ExitCode::Data,
             Self::Missing { .. } => ExitCode::MissingInput,
+            Self::NoRoom { .. } => ExitCode::NoSpace,
             Self::Io { source, .. } if is_out_of_space(source) => ExitCode::NoSpace,
             Self::Io { action: "create", .. } => ExitCode::CantCreate,
             Self::Io { .. } => ExitCode::Io,
@@ -164,6 +175,9 @@ impl Error {
             Self::Missing { .. } => "check the path".into(),
             Self::Damaged { .. } => {
                 "restore the file from a copy, or make it anew; `perturbine verify` lists every damaged block".into()
+            }
+            Self::NoRoom { needed, free, .. } => {
+                format!("free some space ({} MiB are missing), or write elsewhere", (needed - free).div_ceil(1 << 20))
             }
             Self::Io { source, .. } if is_out_of_space(source) => {
                 "free some space, then run the same command again".into()

@@ -18,14 +18,14 @@ use crate::{
     disk::{StagedFolder, checksum_of, discard, write_atomically},
     model::parameters::{read_safetensors, write_safetensors},
     order::Position,
-    sealed::{sealed, unsealed},
+    sealed::{read_sealed, sealed},
 };
 
 const WEIGHTS: &str = "state.safetensors";
 const STATE: &str = "state.json";
 const BEST_PREFIX: &str = "best.";
 /// Older checkpoints are kept in case the newest turns out damaged.
-const KEPT: usize = 2;
+pub(crate) const KEPT: usize = 2;
 
 /// The best epoch so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,8 +130,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, Error)>> {
 
 fn read(path: &Path) -> Result<Checkpoint> {
     let (weights, state) = (path.join(WEIGHTS), path.join(STATE));
-    let text = fs::read_to_string(&state).map_err(Error::io("read", &state))?;
-    let stored: Stored = unsealed(&text, &state)?;
+    let stored: Stored = read_sealed(&state)?;
     if checksum_of(&weights)?.checksum != stored.weights_checksum {
         return Err(Error::damaged(weights, "its checksum is not the one in state.json"));
     }

@@ -4,9 +4,10 @@
 //! relies on it. A hidden name is locked by whoever writes there, so that what a killed process left is told from what
 //! another one is writing. [`faults`] lets tests see what becomes of it all when a call fails.
 
-mod faults;
+pub mod faults;
 mod file;
 mod lock;
+mod room;
 
 use std::{
     fs::{self, File},
@@ -22,6 +23,7 @@ use self::{faults::Call, lock::Lock};
 pub use self::{
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
     lock::FolderLock,
+    room::{check_room, free_bytes},
 };
 
 /// A folder in the making; dropped without [`StagedFolder::commit`], it leaves nothing behind.
@@ -152,6 +154,7 @@ impl StagedFile {
     }
 
     /// Lets go of the lock, for a library that locks its files itself.
+    #[cfg(feature = "hdf5")]
     pub(crate) fn unlock(&mut self) {
         self.lock = Lock::Nobodys;
     }
@@ -242,7 +245,7 @@ pub fn create_folders(path: &Path) -> Result<()> {
 /// # Errors
 /// A name that can't be given.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    faults::before(Call::Rename, from).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
+    faults::before_rename(from, to).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
 }
 
 /// Removes a file, or a folder with all that is in it.

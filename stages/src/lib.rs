@@ -33,6 +33,7 @@ mod h5;
 pub mod h5ad_write;
 pub mod held;
 pub mod ingest;
+pub mod interrupt;
 pub mod judge;
 mod kept;
 #[cfg(feature = "torch")]

@@ -20,10 +20,10 @@ use crate::{
 
 /// Controls of a batch that say enough of it: with fewer, those of all batches are taken.
 const ENOUGH_CONTROLS: u64 = 20;
-/// And variances above this.
-const SMALLEST_VARIANCE: f64 = 1e-3;
 /// Inverse dispersions are held within these.
 const DISPERSIONS: [f64; 2] = [0.1, 100.0];
+/// And variances above this.
+const SMALLEST_VARIANCE: f64 = 1e-3;
 
 /// Sums of the training cells of each group of a layout.
 pub struct SumExpression {

@@ -34,7 +34,7 @@ pub use self::{
 };
 use crate::{
     disk::checksum_of,
-    sealed::{sealed, unsealed},
+    sealed::{read_sealed, sealed},
 };
 
 /// Names a folder's files; written last.
@@ -97,8 +97,7 @@ impl PublishedFile {
 /// A folder without a readable manifest.
 pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
     let path = folder.join(MANIFEST);
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let published: Published = unsealed(&text, &path)?;
+    let published: Published = read_sealed(&path)?;
     Ok(damaged(folder, &published.files))
 }
 

@@ -23,6 +23,16 @@ pub(crate) fn sealed(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(format!("{body}{BEFORE}{checksum}{AFTER}").into_bytes())
 }
 
+/// Reads a file that holds what [`sealed`] wrote.
+///
+/// # Errors
+/// A file that can't be read, or is not as it was written.
+pub(crate) fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
+    unsealed(text, path)
+}
+
 /// Reads what [`sealed`] wrote to a file.
 ///
 /// # Errors

@@ -1,38 +1,22 @@
 //! Which cells train, which validate, which are held out.
 
 mod folds;
+mod stored;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    fs::File,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt};
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::array::AsArray;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use schemas::{
     Error, Result,
-    arrow::splits_schema,
     atlas::files,
     conditions::{CONTROL, ConditionTable},
     ids::{CellIndex, CombinationId, ConditionId, PerturbationId},
 };
-use xxhash_rust::xxh3::Xxh3;
 
 pub use self::folds::Folds;
-use crate::{
-    atlas::Atlas,
-    disk::{StagedFile, create_folders, hex},
-    groups::Selector,
-    write::ParquetFile,
-};
-
-/// What the metadata of a split's file calls its checksum.
-const CHECKSUM: &str = "perturbine.checksum";
+use crate::{atlas::Atlas, groups::Selector};
 
 /// What a cell is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,105 +178,6 @@ impl Split {
         Ok((split, said_test))
     }
 
-    /// Reads a split of an atlas.
-    ///
-    /// # Errors
-    /// A split that there is not, or that is not of this atlas.
-    pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
-        let path = path_of(atlas, name)?;
-        if !path.exists() {
-            return Err(Error::unknown("split", name, Self::names(atlas).iter().map(String::as_str)));
-        }
-        Self::read_file(atlas, name, &path)
-    }
-
-    /// Reads a split of an atlas from a file of its own.
-    ///
-    /// # Errors
-    /// A file that is no split of this atlas.
-    pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let bad = |what: String| Error::damaged(path, what);
-        let not_parquet = |error: parquet::errors::ParquetError| bad(error.to_string());
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(not_parquet)?;
-        let told = builder.metadata().file_metadata().key_value_metadata();
-        let told = told.and_then(|told| told.iter().find(|told| told.key == CHECKSUM)?.value.clone());
-        let mut parts = Vec::new();
-        for batch in builder.build().map_err(not_parquet)? {
-            let batch = batch.map_err(|error| bad(error.to_string()))?;
-            let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
-            for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
-                parts
-                    .push(value.and_then(part_named).ok_or_else(|| bad(format!("row {} names no part", parts.len())))?);
-            }
-        }
-        if parts.len() as u64 != atlas.cells() {
-            return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
-        }
-        let split = Self { name: name.to_owned(), parts };
-        // Splits that other programs write have none.
-        if told.is_some_and(|told| told != split.checksum()) {
-            return Err(bad("its checksum does not match its content".into()));
-        }
-        Ok(split)
-    }
-
-    /// Of the part of each cell.
-    fn checksum(&self) -> String {
-        let mut hash = Xxh3::new();
-        self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
-        hex(hash.digest())
-    }
-
-    /// The names of an atlas's splits, sorted.
-    #[must_use]
-    pub fn names(atlas: &Atlas) -> Vec<String> {
-        let Ok(folder) = std::fs::read_dir(atlas.path().join(files::SPLITS)) else { return Vec::new() };
-        let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = file_names
-            .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
-            .filter(|name| !name.starts_with('.'))
-            .collect();
-        names.sort();
-        names
-    }
-
-    /// Writes the split beside its atlas; an older one of the same name is replaced.
-    ///
-    /// # Errors
-    /// A disk that is full or broken.
-    pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
-        let path = path_of(atlas, &self.name)?;
-        let folder = atlas.path().join(files::SPLITS);
-        create_folders(&folder)?;
-        self.write_to(atlas, &path)?;
-        Ok(path)
-    }
-
-    /// Writes the split into a file of its own; an older one is replaced.
-    ///
-    /// # Errors
-    /// A disk that is full or broken.
-    pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
-        let staged = StagedFile::beside(path)?;
-        let mut file = ParquetFile::create(staged.path(), splits_schema())?;
-        file.tell(CHECKSUM, self.checksum());
-        let mut row = 0;
-        for batch in atlas.obs(&["cell"])? {
-            let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
-            let parts = &self.parts[row..row + batch.num_rows()];
-            let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
-            let names: Arc<dyn Array> = Arc::clone(batch.column(0));
-            row += batch.num_rows();
-            file.write(
-                &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts)])
-                    .map_err(|error| Error::Bug(error.to_string()))?,
-            )?;
-        }
-        file.finish()?;
-        staged.commit()
-    }
-
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -330,13 +215,6 @@ fn part_named(name: &str) -> Option<Part> {
         "ood" => Some(Part::Ood),
         _ => None,
     }
-}
-
-fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(Error::usage(format!("`{name}` can't name a split"), "use letters, digits, - and _"));
-    }
-    Ok(atlas.path().join(files::SPLITS).join(format!("{name}.parquet")))
 }
 
 type HeldOut<'a> = Box<dyn Fn(CellIndex) -> bool + 'a>;

@@ -29,7 +29,7 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     checkpoint::{self, Best, Progress},
-    disk::{DiskFile, write_atomically},
+    disk::{DiskFile, check_room, write_atomically},
     embedding_table::EmbeddingTable,
     groups::Groups,
     model::{
@@ -182,6 +182,7 @@ impl Trainer {
         let offsets = learner.network.offset().map(|offset| offset.of_groups(atlas, groups, &card.vocabulary));
         let validation =
             Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device, offsets.as_ref());
+        check_room(folder, room_of(&learner, resume))?;
         truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
         Ok(Self {
             sums: Sums::from(progress.sums.clone()),
@@ -350,6 +351,17 @@ impl Sink for Trainer {
     fn suspend(mut self) -> Result<(), BoxError> {
         Ok(self.checkpoint()?)
     }
+}
+
+/// Bytes that checkpoints and the model will take: weights, optimisers and the best weights so far, in as many checkpoints as
+/// are there at once.
+fn room_of(learner: &Learner, resume: bool) -> u64 {
+    let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+    let state: u64 = learner.state().values().map(bytes).sum();
+    let weights: u64 = learner.network.parameters.all().map(|(_, tensor)| bytes(tensor)).sum();
+    // Those that are there already make room for new ones.
+    let checkpoints = if resume { 1 } else { 1 + checkpoint::KEPT as u64 };
+    checkpoints * (state + weights) + weights
 }
 
 fn append_line(path: &Path, report: &EpochReport) -> Result<()> {

@@ -96,9 +96,10 @@ impl ParquetFile {
     ///
     /// # Errors
     /// A disk that is full or broken.
-    pub fn finish(self) -> Result<()> {
-        let path = self.path().to_path_buf();
-        self.writer.into_inner().map_err(|error| written(&path, error))?.sync()
+    pub fn finish(mut self) -> Result<()> {
+        // Taken apart by `into_inner`, it would tell a full disk as an error of another kind.
+        self.writer.finish().map_err(|error| written(self.writer.inner().path(), error))?;
+        self.writer.inner().sync()
     }
 }
 

@@ -213,3 +213,34 @@ fn a_matrix_by_columns_names_what_is_wrong_with_it() {
         refused(|pointers, _| pointers[2] = 1).starts_with("X/indptr: at column 1: column pointers fall from 2 to 1")
     );
 }
+
+#[test]
+fn entries_beyond_two_to_the_31_are_read_where_they_are() {
+    const ROWS: usize = 22_001;
+    const HEAVY: i64 = 100_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("long.h5ad");
+    let file = File::create(&path).expect("a file");
+    frame(&file, "obs", ROWS);
+    frame(&file, "var", 30_000);
+    // Rows of many entries that nobody has written, and one behind them: the file is one large hole.
+    let mut pointers: Vec<i64> = (0..).map(|row| row * HEAVY).take(ROWS).collect();
+    let before = usize::try_from(pointers[ROWS - 1]).expect("an address");
+    assert!(usize::try_from(1_u64 << 31).expect("an address") < before);
+    pointers.push(pointers[ROWS - 1] + 3);
+    let group = file.create_group("X").expect("a group");
+    text(&group, "encoding-type", "csr_matrix");
+    group.new_attr_builder().with_data(&[ROWS, 30_000]).create("shape").expect("an attribute");
+    group.new_dataset_builder().with_data(&pointers).create("indptr").expect("pointers");
+    let data = group.new_dataset::<u8>().shape(before + 3).create("data").expect("values");
+    data.write_slice(&[7_u8, 8, 9], before..before + 3).expect("the last values");
+    let indices = group.new_dataset::<u16>().shape(before + 3).create("indices").expect("indices");
+    indices.write_slice(&[5_u16, 20_000, 29_999], before..before + 3).expect("the last indices");
+    drop((data, indices, group));
+    file.close().expect("it closes");
+
+    let source = format::open(&path, &Choice::default()).expect("a source");
+    assert_eq!((source.cells(), source.nonzeros()), (ROWS as u64, Some(before as u64 + 3)));
+    let last = source.expression(ROWS as u64 - 1..ROWS as u64, CsrRows::default()).expect("the last row");
+    assert_eq!(last.row(0), (&[5, 20_000, 29_999][..], &[7.0, 8.0, 9.0][..]));
+}

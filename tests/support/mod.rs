@@ -204,6 +204,13 @@ pub fn write_dense(rows: &schemas::batch::Expression, genes: usize, out: &mut Ve
     rows.for_each(|row, gene, value| out[row * genes + gene] = value);
 }
 
+/// Tells how often something was tried, where the environment says `PERTURBINE_COUNTS`: docs/reliability.md has it from here.
+pub fn counted(what: &str) {
+    if std::env::var_os("PERTURBINE_COUNTS").is_some() {
+        std::io::stderr().write_all(format!("COUNTED: {what}\n").as_bytes()).unwrap();
+    }
+}
+
 /// Whether tests that take minutes are wanted: `make test-long` says so.
 pub fn long_tests() -> bool {
     std::env::var_os("PERTURBINE_LONG_TESTS").is_some()

@@ -106,7 +106,11 @@ impl Atlas {
                 Codec::Zstd => true,
                 Codec::InPlace => entry.bytes == 0,
             };
-        if fits { Ok(entry) } else { Err(self.bad_block(block, "its entry does not fit the matrix")) }
+        if !fits {
+            self.0.blocks.check()?;
+            return Err(self.bad_block(block, "its entry does not fit the matrix"));
+        }
+        Ok(entry)
     }
 
     /// Checks that blocks lie one behind another: no two share a byte.

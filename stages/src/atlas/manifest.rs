@@ -57,6 +57,10 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     if manifest.block_rows == 0 || u32::try_from(manifest.blocks()).is_err() {
         return Err(Error::damaged(folder.join(files::MANIFEST), "blocks of no rows, or more than 2^32 blocks"));
     }
+    let needed = [files::CELLS, files::MEMBERS];
+    if let Some(name) = needed.into_iter().find(|name| !manifest.files.contains_key(*name)) {
+        return Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}")));
+    }
     for name in [files::BLOCKS, files::LABELS, files::GENES] {
         check_file(folder, name, manifest)?;
     }

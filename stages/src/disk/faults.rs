@@ -1,14 +1,15 @@
-//! Faults of a disk on request: how the tests see what becomes of a run that dies, or whose disk does, at any of its calls.
+//! Faults of a disk on request: how tests see what becomes of a run that dies, or whose disk does, at any of its calls.
 //!
-//! Every call that changes what is on disk is shown here first. Where the environment names no fault, that is a look at one
-//! pointer. `PERTURBINE_FAULT=KIND@K` makes the K-th call of this process, from 1, the one at which
+//! Every call that changes what is on disk is shown here first. Where no fault was asked for, that is a look at one number.
+//! `PERTURBINE_FAULT=KIND@K` in the environment, or [`inject`], makes the K-th call from 1 the one at which
 //!
 //! - `kill`: the process ends as `kill -9` ends it; of bytes that were to be written, half have been;
+//! - `dead`: the same without the end of the process: from now on no call does anything, and each fails;
 //! - `full`: the disk has no room left, now and later;
 //! - `broken`: the disk fails (EIO), once;
 //! - `short`: half of the bytes are written; `interrupted`: a signal came first. Both are no errors, and are gone on from.
 //!
-//! `PERTURBINE_FAULT=slow@M` lets every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends a line a call.
+//! `slow@M` lets every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends a line a call.
 
 use std::{
     env, fmt,
@@ -16,8 +17,8 @@ use std::{
     io::{self, Write},
     path::Path,
     sync::{
-        Condvar, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, Once, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -73,6 +74,7 @@ impl Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Kill,
+    Dead,
     Full,
     Broken,
     Short,
@@ -85,6 +87,7 @@ impl Fault {
         let (kind, at) = text.split_once('@')?;
         let kind = match kind {
             "kill" => Self::Kill,
+            "dead" => Self::Dead,
             "full" => Self::Full,
             "broken" => Self::Broken,
             "short" => Self::Short,
@@ -96,7 +99,7 @@ impl Fault {
     }
 }
 
-/// What the environment asks for.
+/// What was asked for.
 struct Plan {
     fault: Option<(Fault, u64)>,
     log: Option<Mutex<File>>,
@@ -112,10 +115,10 @@ impl Plan {
     }
 
     /// Counts a call; the fault that is due at it.
-    fn next(&self, call: Call, path: &Path) -> Option<Fault> {
+    fn next(&self, call: Call, path: impl fmt::Display) -> Option<Fault> {
         let call_number = 1 + self.calls.fetch_add(1, Ordering::Relaxed);
         if let Some(log) = &self.log {
-            let line = format!("{} {call} {}\n", std::process::id(), path.display());
+            let line = format!("{} {call} {path}\n", std::process::id());
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             // A log that can't be written is missed by whoever reads it.
             let _ = log.write_all(line.as_bytes());
@@ -123,10 +126,26 @@ impl Plan {
         let (fault, at) = self.fault?;
         let due = match fault {
             Fault::Full => at <= call_number && call.takes_room(),
+            Fault::Dead => at <= call_number,
             Fault::Slow => call == Call::Write,
             _ => at == call_number,
         };
         due.then_some(fault)
+    }
+
+    /// Counts a call that is no write; an error, if one is due.
+    fn due(&self, call: Call, path: impl fmt::Display) -> io::Result<()> {
+        match self.next(call, path) {
+            Some(Fault::Kill) => kill(),
+            Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Broken | Fault::Dead) => Err(broken()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the call before this one failed already.
+    fn was_dead(&self) -> bool {
+        self.fault.is_some_and(|(_, at)| at < self.calls.load(Ordering::Relaxed))
     }
 
     fn linger(&self) {
@@ -137,9 +156,57 @@ impl Plan {
     }
 }
 
-fn plan() -> Option<&'static Plan> {
-    static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
-    PLAN.get_or_init(Plan::of_the_environment).as_ref()
+/// Whether there is a plan.
+static ASKED: AtomicBool = AtomicBool::new(false);
+static PLAN: Mutex<Option<Arc<Plan>>> = Mutex::new(None);
+
+fn the_plan() -> MutexGuard<'static, Option<Arc<Plan>>> {
+    PLAN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn plan() -> Option<Arc<Plan>> {
+    static ENVIRONMENT: Once = Once::new();
+    ENVIRONMENT.call_once(|| {
+        if let Some(plan) = Plan::of_the_environment() {
+            *the_plan() = Some(Arc::new(plan));
+            ASKED.store(true, Ordering::Release);
+        }
+    });
+    if ASKED.load(Ordering::Relaxed) { the_plan().clone() } else { None }
+}
+
+/// Faults of the whole process, for as long as this lives.
+#[derive(Debug)]
+pub struct Injected(());
+
+/// Asks for a fault, as the environment would: `full@7`. Calls are counted from now on. It is for tests, which see to it that
+/// nothing else writes meanwhile.
+///
+/// # Panics
+/// Text that names no fault.
+#[must_use]
+pub fn inject(fault: &str) -> Injected {
+    // The environment's is asked for first, and not later.
+    plan();
+    let fault = Fault::parse(fault).expect("KIND@K");
+    *the_plan() = Some(Arc::new(Plan { fault: Some(fault), log: None, calls: AtomicU64::new(0) }));
+    ASKED.store(true, Ordering::Release);
+    Injected(())
+}
+
+impl Injected {
+    /// Calls so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        the_plan().as_ref().map_or(0, |plan| plan.calls.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Injected {
+    fn drop(&mut self) {
+        ASKED.store(false, Ordering::Release);
+        *the_plan() = None;
+    }
 }
 
 /// To be called before every call but a write.
@@ -147,17 +214,15 @@ fn plan() -> Option<&'static Plan> {
 /// # Errors
 /// The fault that is due.
 pub(super) fn before(call: Call, path: &Path) -> io::Result<()> {
-    let Some(plan) = plan() else { return Ok(()) };
-    match plan.next(call, path) {
-        Some(Fault::Kill) => kill(),
-        Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
-        Some(Fault::Broken) => Err(broken()),
-        Some(Fault::Slow) => {
-            plan.linger();
-            Ok(())
-        }
-        _ => Ok(()),
-    }
+    plan().map_or(Ok(()), |plan| plan.due(call, path.display()))
+}
+
+/// The same of a rename, which the log tells as `rename FROM -> TO`.
+///
+/// # Errors
+/// The fault that is due.
+pub(super) fn before_rename(from: &Path, to: &Path) -> io::Result<()> {
+    plan().map_or(Ok(()), |plan| plan.due(Call::Rename, format_args!("{} -> {}", from.display(), to.display())))
 }
 
 /// Writes bytes by way of `write`, or as much of them as the fault that is due lets through.
@@ -167,12 +232,18 @@ pub(super) fn before(call: Call, path: &Path) -> io::Result<()> {
 pub(super) fn write(path: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
     let Some(plan) = plan() else { return write(bytes) };
     let half = &bytes[..bytes.len().div_ceil(2)];
-    match plan.next(Call::Write, path) {
+    match plan.next(Call::Write, path.display()) {
         Some(Fault::Kill) => {
             write(half)?;
             kill()
         }
         Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+        Some(Fault::Dead) => {
+            if !plan.was_dead() {
+                write(half)?;
+            }
+            Err(broken())
+        }
         Some(Fault::Broken) => Err(broken()),
         Some(Fault::Short) => write(half),
         Some(Fault::Interrupted) => Err(io::ErrorKind::Interrupted.into()),

@@ -191,6 +191,14 @@ impl HashedFile {
     /// # Errors
     /// A disk that is full or broken.
     pub fn finish(mut self) -> Result<FileEntry> {
+        self.sync()
+    }
+
+    /// The same, for a file that another writer keeps.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub(crate) fn sync(&mut self) -> Result<FileEntry> {
         self.writer.flush().map_err(Error::io("write", self.writer.get_ref().path()))?;
         self.writer.get_ref().sync()?;
         Ok(FileEntry { bytes: self.bytes, checksum: Some(hex(self.hash.digest())) })

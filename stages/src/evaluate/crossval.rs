@@ -8,7 +8,7 @@ use super::{
     baselines::Baseline,
     bootstrap::{Interval, interval_of_mean},
     scores::Scores,
-    summary::{LEVEL, Verdict, counted, interval_of, lead_over_additive, mean_r2, overall},
+    summary::{LEVEL, Verdict, counted, interval_of, lead_over_additive, mean_r2, on_what, overall},
     table::{BaselineScores, ConditionScores, Evaluation, calibration},
 };
 
@@ -180,9 +180,10 @@ fn summary(by_fold: &[Seeds<'_>], mean: &Scores, additive: &Scores) -> String {
     let leads: Vec<f64> = by_fold.iter().filter_map(lead_of).collect();
     let overall = overall(interval_of_mean(&leads)).unwrap_or_default();
     format!(
-        "{} of {count} folds (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{}",
+        "{} of {count} folds (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{}{}",
         counted(&verdicts),
-        mean_r2(mean, additive)
+        mean_r2(mean, additive),
+        on_what(&by_fold.iter().flatten().flat_map(|one| one.evaluation.judged()).collect::<Vec<_>>())
     )
 }
 

@@ -10,6 +10,10 @@ use super::{
 /// How far two correlations may be apart and still count as level.
 pub(super) const LEVEL: f64 = 0.02;
 
+/// Scores that a summary names.
+const TOLD: [&str; 7] =
+    ["pearson_delta", "mse_delta", "r2_mean", "r2_mean_top20", "r2_mean_top20_train", "e_distance", "rank"];
+
 /// How a model compares with a baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -52,9 +56,10 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     let interval = evaluation.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
     let overall = overall(interval).unwrap_or_default();
     let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
+    let what = on_what(&evaluation.judged().collect::<Vec<_>>());
     let caveat = if evaluation.holds_out() { "" } else { "; nothing judged was held out" };
     format!(
-        "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{caveat}"
+        "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
     )
 }
 
@@ -82,6 +87,20 @@ pub(super) fn mean_r2(model: &Scores, additive: &Scores) -> String {
         (Some(model), None) => format!("; mean R² {model:.3}"),
         _ => String::new(),
     }
+}
+
+/// In which scores the model is ahead of `additive`, and in which behind: by its mean lead where both are defined.
+pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
+    let mean_lead = |score: &str| {
+        let of = |scores: &Scores| scores.named(score);
+        let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
+        leads.sum::<f64>()
+    };
+    let told = |words: &str, holds: &dyn Fn(f64) -> bool| {
+        let scores: Vec<&str> = TOLD.into_iter().filter(|&score| holds(mean_lead(score))).collect();
+        if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
+    };
+    told("ahead of it in", &|lead| 0.0 < lead) + &told("behind it in", &|lead| lead < 0.0)
 }
 
 fn of_condition(condition: &ConditionScores) -> Option<Verdict> {
@@ -121,7 +140,7 @@ mod tests {
              of 4 held-out conditions (Pearson correlation of the change; level is within 0.02, or an interval around 0)",
         );
         assert!(end.starts_with("level with additive: -0.013 (95% interval -0.100 to +0.050)"), "{end}");
-        assert!(end.ends_with("; mean R² 0.500, additive's 0.500"), "{end}");
+        assert!(end.ends_with("; mean R² 0.500, additive's 0.500; behind it in pearson_delta"), "{end}");
     }
 
     #[test]

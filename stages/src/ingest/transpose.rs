@@ -13,7 +13,10 @@ use std::{ops::Range, os::unix::fs::FileExt};
 use schemas::{Error, Result, chunk::CsrRows};
 
 use super::source::PIECE_ENTRIES;
-use crate::disk::{DiskFile, ScratchFolder};
+use crate::{
+    disk::{DiskFile, ScratchFolder},
+    interrupt,
+};
 
 /// The most buckets; with more, too few bytes of each would be written at once.
 const MOST_BUCKETS: u64 = 4096;
@@ -164,6 +167,7 @@ impl Transposer {
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
+        interrupt::check()?;
         let (waiting, bucket) = (&mut self.waiting[bucket], &mut self.buckets[bucket]);
         if waiting.is_empty() {
             return Ok(());

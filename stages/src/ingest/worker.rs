@@ -28,6 +28,7 @@ use schemas::{
 
 use self::wire::{Frame, Reply, Request};
 use super::{anndata::matrix::Matrix, format::Choice, h5ad::open_matrix, source::Source};
+use crate::interrupt::{self, Helper};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct RemoteSource {
 #[derive(Debug)]
 struct Worker {
     child: Child,
+    /// Let go before the process is waited for.
+    helper: Option<Helper>,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
 }
@@ -64,7 +67,8 @@ impl RemoteSource {
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Bug("a process was started without pipes".into()));
         };
-        let worker = Worker { child, requests: BufWriter::new(requests), replies: BufReader::new(replies) };
+        let helper = Some(Helper::of(&child));
+        let worker = Worker { child, helper, requests: BufWriter::new(requests), replies: BufReader::new(replies) };
         let worker = Mutex::new(worker);
         let choice = Choice { worker: None, ..choice.clone() };
         let frame = ask(&worker, path, &Request::Open { path: path.to_path_buf(), choice })?;
@@ -161,6 +165,7 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> 
     match frame {
         Ok(Frame { reply: Reply::Failed(failure), .. }) => Err(failure.into_error()),
         Ok(frame) => Ok(frame),
+        Err(_) if interrupt::requested() => Err(interrupt::stopped()),
         Err(_) => Err(worker.died(path)),
     }
 }
@@ -172,6 +177,7 @@ fn unexpected() -> Error {
 impl Worker {
     /// What is said of a file that was the death of its reader.
     fn died(&mut self, path: &Path) -> Error {
+        self.helper = None;
         let _ = self.child.kill();
         let how = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut told = String::new();
@@ -189,6 +195,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.helper = None;
         // Nothing is lost: it only reads.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -135,8 +135,11 @@ impl Publish {
             let file = self.begin(part.number, "")?;
             self.open.insert(String::new(), file);
         }
-        for OpenFile { writer, name, path, rows } in std::mem::take(&mut self.open).into_values() {
-            let entry = writer.into_inner().map_err(|error| written(&path, error))?.finish()?;
+        for OpenFile { mut writer, name, path, rows } in std::mem::take(&mut self.open).into_values() {
+            // Taken apart by `into_inner`, it would tell a full disk as an error of another kind.
+            writer.finish().map_err(|error| written(&path, error))?;
+            let entry = writer.inner_mut().sync()?;
+            drop(writer);
             if let Place::Shard(shard) = &self.place {
                 let whole = shard.whole(&name);
                 create_parent(&whole)?;

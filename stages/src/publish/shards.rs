@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{MANIFEST, Published, PublishedFile, damaged, files::refuse_existing};
 use crate::{
     disk::{create_folders, remove_all, rename, sync_folder, write_atomically},
-    sealed::{sealed, unsealed},
+    sealed::{read_sealed, sealed},
 };
 
 /// One of several shares of the work.
@@ -58,6 +58,12 @@ impl Shard {
             return Err(bad());
         }
         Self::new(number(index)?, of)
+    }
+
+    /// Of how many it is one.
+    #[must_use]
+    pub fn of(self) -> usize {
+        self.of
     }
 
     /// Whether a part of the plan is this shard's.
@@ -107,8 +113,7 @@ impl PlanFolder {
     fn read_records(&self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
-            let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-            records.push(unsealed(&text, &path)?);
+            records.push(read_sealed(&path)?);
         }
         Ok(records)
     }
@@ -205,7 +210,7 @@ pub fn commit(target: &Path) -> Result<Published> {
 /// What was published by a commit that was ended before it had cleared away its shards.
 fn committed_before(target: &Path, shards: &Path) -> Option<Published> {
     let path = target.join(MANIFEST);
-    let published: Published = unsealed(&fs::read_to_string(&path).ok()?, &path).ok()?;
+    let published: Published = read_sealed(&path).ok()?;
     // No shard is begun while the target is there, so that these are those that it was made of.
     let folder = PlanFolder(shards.join(&published.plan));
     (!published.plan.is_empty() && shards.exists() && !folder.data().exists()).then_some(published)

@@ -18,6 +18,10 @@ use super::file::{Part, unreadable};
 
 /// More bytes than the description of any batch has; what says otherwise is damaged, and must not make us allocate.
 const MOST_METADATA: u32 = 1 << 26;
+/// More bytes than a buffer becomes that is not to be taken for a bomb, at once and by those that it is stored in: zstd packs
+/// 128 KiB of one value into 4 bytes.
+const MOST_UNPACKED: u64 = 1 << 30;
+const MOST_UNPACKED_A_BYTE: u64 = 1 << 16;
 /// What a file begins and ends with; a stream begins with its first message.
 const FILE_MAGIC: &[u8] = b"ARROW1";
 /// Length of the footer, and the magic.
@@ -156,12 +160,12 @@ impl Found {
         match message.header_type() {
             MessageHeader::DictionaryBatch => {
                 let batch = message.header_as_dictionary_batch().and_then(|batch| batch.data());
-                check_buffers(batch, block).ok_or_else(damaged)?;
+                check_buffers(batch, block, bytes).ok_or_else(damaged)?;
                 self.dictionaries.push(block);
             }
             MessageHeader::RecordBatch => {
                 let batch = message.header_as_record_batch();
-                check_buffers(batch, block).ok_or_else(damaged)?;
+                check_buffers(batch, block, bytes).ok_or_else(damaged)?;
                 let rows = u64::try_from(batch.map_or(0, |batch| batch.length())).map_err(|_| damaged())?;
                 self.batches.push(Batch { block, rows, dictionaries: self.dictionaries.len() });
             }
@@ -171,13 +175,26 @@ impl Found {
     }
 }
 
-/// None if a buffer lies outside the message's body: the decoder takes that on trust.
-fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block) -> Option<()> {
+/// None if a buffer lies outside the message's body, or claims to become more than it can: the decoder takes both on trust.
+fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes: &Bytes<'_>) -> Option<()> {
+    let batch = batch?;
+    let body = block.offset().unsigned_abs() + u64::from(block.metaDataLength().unsigned_abs());
     let inside = |offset: i64, length: i64| {
-        let end = u64::try_from(offset).ok()?.checked_add(u64::try_from(length).ok()?)?;
-        (end <= u64::try_from(block.bodyLength()).ok()?).then_some(())
+        let (offset, length) = (u64::try_from(offset).ok()?, u64::try_from(length).ok()?);
+        let end = offset.checked_add(length)?;
+        if u64::try_from(block.bodyLength()).ok()? < end {
+            return None;
+        }
+        if batch.compression().is_none() || length == 0 {
+            return Some(());
+        }
+        // How long it becomes stands before its bytes; less than nought is none: then they are stored as they are.
+        let told = i64::from_le_bytes(bytes.at(body + offset, 8).ok()?.try_into().ok()?);
+        let most = MOST_UNPACKED.min(length.saturating_mul(MOST_UNPACKED_A_BYTE));
+        let is_bomb = u64::try_from(told).is_ok_and(|told| most < told);
+        (!is_bomb).then_some(())
     };
-    batch?.buffers()?.iter().try_for_each(|buffer| inside(buffer.offset(), buffer.length()))
+    batch.buffers()?.iter().try_for_each(|buffer| inside(buffer.offset(), buffer.length()))
 }
 
 /// The bytes of a file whose length is known.

@@ -1,76 +1,18 @@
-//! How much predictions will be, and the parts that they are divided into.
-
-use std::path::Path;
+//! The parts that predictions are divided into.
 
 use schemas::{Error, Result};
 use stages::{
-    publish::{
-        Precision,
-        files::is_one_file,
-        layout::{row_bytes, waiting_bytes},
-    },
+    publish::layout::row_bytes,
     query::{
         Target,
         parts::{Division, Part, Yield},
     },
 };
 
-use super::{Format, WriteOptions};
+use super::WriteOptions;
 use crate::flows::predicting::{Output, Prediction};
 
-/// Bytes of a file by those of its values: measured on expected counts, whose high bits repeat and whose low bits are noise.
-const STORED_PERCENT: u64 = 80;
-const STORED_PERCENT_BFLOAT16: u64 = 35;
-
-/// How much predictions will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Rows, over all shards.
-    pub rows: u64,
-    /// Bytes of their values, uncompressed.
-    pub value_bytes: u64,
-    /// Bytes of the files, roughly.
-    pub file_bytes: u64,
-    /// Files that come out, or folders' worth of them where there are partitions.
-    pub parts: usize,
-    /// Bytes of values that wait in memory for their row groups, at most.
-    pub waiting_bytes: u64,
-}
-
-impl Size {
-    /// Files that come out of predictions that go to `out`, partitions left aside.
-    #[must_use]
-    pub fn files(&self, out: Option<&Path>) -> usize {
-        let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
-        if single { 1 } else { self.parts }
-    }
-}
-
 impl Prediction {
-    /// How much will be written.
-    ///
-    /// # Errors
-    /// A column to partition by that there is not.
-    pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
-        let parts = self.parts(output, options)?;
-        let schema = self.schema(output);
-        let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
-        if options.format == (Format::H5ad { with_controls: true }) {
-            rows += stages::publish::controls::control_cells(&self.atlas, self.contexts()).count() as u64;
-        }
-        let value_bytes = rows * row_bytes(&schema);
-        let percent = match (options.format, options.files.precision) {
-            (Format::H5ad { .. }, _) => 100,
-            (Format::Parquet, Precision::Single) => STORED_PERCENT,
-            (Format::Parquet, Precision::Bfloat16) => STORED_PERCENT_BFLOAT16,
-        };
-        let waiting_bytes = match options.format {
-            Format::H5ad { .. } => 0,
-            Format::Parquet => waiting_bytes(self.folders(&parts, options)),
-        };
-        Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len(), waiting_bytes })
-    }
-
     /// How many cells this run predicts, each counted for every target: of a shard, its share.
     ///
     /// # Errors

@@ -1,0 +1,67 @@
+//! A request that the whole process end, as Ctrl-C is one: for work that no pipeline can stop, because it goes on before there
+//! is one. Such work asks now and then; other processes that work for this one are ended.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "hdf5")]
+use std::sync::{Mutex, PoisonError};
+
+use schemas::{Error, Result};
+
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// Asks for the end. It takes a lock, so that a signal handler has to leave it to a thread.
+pub fn request() {
+    REQUESTED.store(true, Ordering::Release);
+    #[cfg(feature = "hdf5")]
+    for helper in helpers().drain(..) {
+        // One that has ended meanwhile is not there any more.
+        let _ = rustix::process::kill_process(helper, rustix::process::Signal::KILL);
+    }
+}
+
+/// Whether the end was asked for.
+#[must_use]
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::Acquire)
+}
+
+/// The error of work that ends because it was asked to.
+pub(crate) fn stopped() -> Error {
+    Error::Stopped { resume: "run the same command again".into() }
+}
+
+/// To be asked by work that takes long.
+///
+/// # Errors
+/// [`Error::Stopped`], if the end was asked for.
+pub(crate) fn check() -> Result<()> {
+    if requested() { Err(stopped()) } else { Ok(()) }
+}
+
+#[cfg(feature = "hdf5")]
+fn helpers() -> std::sync::MutexGuard<'static, Vec<rustix::process::Pid>> {
+    static HELPERS: Mutex<Vec<rustix::process::Pid>> = Mutex::new(Vec::new());
+    HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process that works for this one: it is ended by a request, as long as this lives.
+#[cfg(feature = "hdf5")]
+#[derive(Debug)]
+pub(crate) struct Helper(rustix::process::Pid);
+
+#[cfg(feature = "hdf5")]
+impl Helper {
+    pub(crate) fn of(child: &std::process::Child) -> Self {
+        let pid = rustix::process::Pid::from_child(child);
+        helpers().push(pid);
+        Self(pid)
+    }
+}
+
+#[cfg(feature = "hdf5")]
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Before the process is waited for, and its number may become another's.
+        helpers().retain(|helper| *helper != self.0);
+    }
+}
