@@ -23,7 +23,7 @@ PREDICTED = 20_000
 def ours(perturbine, scratch):
     out = scratch / "predictions"
     shutil.rmtree(out, ignore_errors=True)
-    asked = ["--to", "observed", "--output", "cells", "--cells-per-condition", "200", "--out", out]
+    asked = ["--to", "observed", "--output", "cells", "--cells-per-condition", "1000", "--out", out]
     seconds, peak = run([perturbine, "--quiet", "--threads", "1", "predict", scratch / "model", scratch / "cells.atlas", *asked])
     rows = json.loads((out / "_manifest.json").read_text())["rows"]
     return {"who": "perturbine", "cells": rows, "cells_per_cpu_s": round(rows / seconds), "anonymous_mb": round(peak)}

@@ -38,7 +38,7 @@ pub fn learner(plan: &Plan, kind: Kind, device: Device) -> Learner {
 
 pub fn schedule(plan: &Plan, step: u64) -> Schedule {
     let epoch = u32::try_from(step / 3).expect("few steps");
-    Schedule::at(plan, Clock { epoch, batch: step % 3, step, updates: step, of: STEPS })
+    Schedule::at(plan, Clock { epoch, batch: step % 3, step, updates: step, of: 100 })
 }
 
 /// Cells of a step's batch.
