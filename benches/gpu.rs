@@ -27,7 +27,7 @@ use stages::{
     batch::Batch,
     libtorch::{device_memory, reset_peak, synchronise},
     model::{
-        carried::{Carried, Carrier},
+        carried::{Beside, Carried, Carrier},
         draws::Draws,
         replayed::Replayed,
         schedule::{Clock, Schedule},
@@ -91,7 +91,7 @@ fn run(engine: &str, precision: &str, size: usize, genes: u32, device: Device) -
     let mut take = |at: u64| -> Result<()> {
         let schedule = Schedule::at(&plan, Clock { batch: at, step: at, ..Clock::default() });
         let carried = &mut carried[usize::try_from(at % BATCHES)?];
-        steps.step_on(&mut learner, carried, &Draws::default(), schedule)?;
+        steps.step_on(&mut learner, (carried, &Beside::default()), &Draws::default(), schedule)?;
         Ok(())
     };
     let (warm_up, at_least, _) = times(device);

@@ -15,7 +15,7 @@ use stages::{
     disk::ScratchFolder,
     libtorch::{start_profiler, stop_profiler},
     model::{
-        carried::Carrier,
+        carried::{Beside, Carrier},
         draws::Draws,
         replayed::Replayed,
         schedule::{Clock, Schedule},
@@ -58,7 +58,7 @@ fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, 
     let schedule = Schedule::at(&plan, Clock::default());
     let mut step = || {
         let mut carried = carrier.carry(&wide_batch(cells, genes, nonzeros)).expect("memory");
-        engine.step_on(&mut learner, &mut carried, &Draws::default(), schedule).expect("a step")
+        engine.step_on(&mut learner, (&mut carried, &Beside::default()), &Draws::default(), schedule).expect("a step")
     };
     drop(step());
     let scratch = ScratchFolder::create().expect("a folder");

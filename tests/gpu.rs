@@ -17,7 +17,7 @@ use std::{path::Path, sync::MutexGuard, thread};
 use stages::{
     libtorch::{self, device_memory, synchronise},
     model::{
-        carried::{Carried, Carrier},
+        carried::{Beside, Carried, Carrier},
         draws::Draws,
         input::Input,
         replayed::Replayed,
@@ -32,7 +32,8 @@ use self::support::{
 };
 
 /// Nothing that is drawn: the generators of devices differ.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
+    "train.objective=both train.decoupled_decay=true train.wd=0.1",
     "model.norm_encoder=batch model.norm_decoder=batch",
     "model.norm_encoder=layer model.norm_decoder=none model.doser_type=sigm",
     "model.recon_loss=zinb model.norm_decoder=layer",
@@ -133,7 +134,7 @@ fn step(engine: &dyn Engine, learner: &mut Learner, carrier: &Carrier, at: u64) 
     tch::manual_seed(i64::try_from(at).expect("few steps"));
     let mut carried = carrier.carry(&batch(cells(at))).expect("memory");
     let schedule = schedule(&learner.plan, at);
-    engine.step_on(learner, &mut carried, &Draws::default(), schedule).expect("a step");
+    engine.step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule).expect("a step");
 }
 
 #[test]

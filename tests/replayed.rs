@@ -12,7 +12,7 @@ mod support {
 use std::path::Path;
 
 use stages::model::{
-    carried::Carrier,
+    carried::{Beside, Carrier},
     draws::Draws,
     replayed::Replayed,
     step::{Engine, Learner},
@@ -25,7 +25,9 @@ use self::support::{
 };
 
 /// What differs between runs. Dropout and a variational encoder draw from libtorch's generator, in the same order.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 10] = [
+    "train.objective=both train.decoupled_decay=true train.wd=0.1",
+    "train.objective=paired model.recon_loss=zinb train.lr_schedule=cosine",
     "model.norm_encoder=batch model.norm_decoder=batch",
     "model.norm_encoder=layer model.norm_decoder=none model.dropout_rate_encoder=0.2",
     "model.recon_loss=zinb model.norm_decoder=layer",
@@ -55,7 +57,9 @@ fn a_learner_that_was_saved_goes_on_as_if_it_had_not_been() {
     let step = |engine: &Replayed, learner: &mut Learner, at: u64| {
         tch::manual_seed(7);
         let mut carried = carrier.carry(&batch(0..70)).expect("memory");
-        engine.step_on(learner, &mut carried, &Draws::default(), schedule(&plan, at)).expect("a step");
+        engine
+            .step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule(&plan, at))
+            .expect("a step");
     };
     let mut whole = learner(&plan, Kind::Double, Device::Cpu);
     let engine = Replayed::new(&mut whole).expect("a device");

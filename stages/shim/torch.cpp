@@ -11,6 +11,7 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
@@ -88,10 +89,10 @@ int perturbine_backward(size_t outputs, Tensor *const *of, Tensor *const *slopes
 }
 
 // A step of Adam over all parameters, a few kernels in all, nothing of it on the host; returns the norm of all gradients
-// before clipping.
+// before clipping. Decoupled weight decay shrinks the weights themselves (AdamW).
 int perturbine_adam(size_t count, Tensor *const *parameters, Tensor *const *gradients, Tensor *const *first,
                     Tensor *const *second, Tensor *const *steps, const Tensor *rate, double beta_1, double beta_2,
-                    double weight_decay, double epsilon, double clip, Tensor **norm) {
+                    double weight_decay, bool decoupled, double epsilon, double clip, Tensor **norm) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     auto slopes = list(count, gradients);
@@ -100,8 +101,11 @@ int perturbine_adam(size_t count, Tensor *const *parameters, Tensor *const *grad
     if (clip != 0.0)
       slopes = at::_foreach_mul(slopes, ((whole + 1e-6).reciprocal() * clip).clamp_max(1.0));
     at::_foreach_add_(counts, 1);
-    at::_fused_adam_(list(count, parameters), slopes, list(count, first), list(count, second), {}, counts, *rate, beta_1,
-                     beta_2, weight_decay, epsilon, false, false);
+    auto learned = list(count, parameters), means = list(count, first), squares = list(count, second);
+    if (decoupled)
+      at::_fused_adamw_(learned, slopes, means, squares, {}, counts, *rate, beta_1, beta_2, weight_decay, epsilon, false, false);
+    else
+      at::_fused_adam_(learned, slopes, means, squares, {}, counts, *rate, beta_1, beta_2, weight_decay, epsilon, false, false);
     *norm = new Tensor(whole);
   });
 }

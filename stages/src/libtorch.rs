@@ -56,6 +56,7 @@ unsafe extern "C" {
         beta_1: f64,
         beta_2: f64,
         weight_decay: f64,
+        decoupled: bool,
         epsilon: f64,
         clip: f64,
         norm: *mut *mut C_tensor,
@@ -209,8 +210,10 @@ pub struct AdamStep<'a> {
     pub rate: &'a Tensor,
     /// Shares that the means keep.
     pub betas: [f64; 2],
-    /// Added to the gradient, times the parameter.
+    /// Added to the gradient, times the parameter; or, times the rate, what the parameter shrinks by.
     pub weight_decay: f64,
+    /// Whether it is the latter.
+    pub decoupled: bool,
     /// Guards the division.
     pub epsilon: f64,
     /// Largest norm of all gradients; 0: no bound.
@@ -223,7 +226,8 @@ impl AdamStep<'_> {
     /// # Errors
     /// Tensors that don't belong together.
     pub fn make(self) -> Result<Tensor> {
-        let Self { parameters, gradients, first, second, steps, rate, betas, weight_decay, epsilon, clip } = self;
+        let Self { parameters, gradients, first, second, steps, rate, .. } = self;
+        let Self { betas, weight_decay, decoupled, epsilon, clip, .. } = self;
         let lists = [parameters, gradients, first, second, steps];
         assert!(lists.iter().all(|list| list.len() == parameters.len()), "each parameter has its state");
         let [parameters, gradients, first, second, steps] = lists.map(pointers);
@@ -241,6 +245,7 @@ impl AdamStep<'_> {
                     betas[0],
                     betas[1],
                     weight_decay,
+                    decoupled,
                     epsilon,
                     clip,
                     norm,

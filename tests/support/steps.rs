@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use schemas::config::Plan;
+use schemas::config::{Objective, Plan};
 use stages::model::{
-    carried::Carrier,
+    carried::{Beside, Carrier},
     draws::Draws,
     input::Input,
     replayed::Replayed,
     schedule::{Clock, Schedule},
     step::{Engine, Learner, Plain},
 };
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::small_network::{GENES, batch, vocabulary};
 
@@ -46,12 +46,36 @@ pub fn cells(step: u64) -> std::ops::Range<usize> {
     if step % 4 == 3 { 10..50 } else { 0..70 }
 }
 
+/// Offsets to choose from, `[5, genes]`.
+fn offsets(kind: Kind, device: Device) -> Tensor {
+    let all = Tensor::arange(5 * i64::from(GENES), (Kind::Double, Device::Cpu)).sin();
+    all.view([5, i64::from(GENES)]).to_kind(kind).to_device(device)
+}
+
+/// What a step's cells are given beside their batch, where the plan pairs cells: rows of offsets, cells that they are decoded from.
+fn besides(plan: &Plan, step: u64) -> (Option<Vec<i64>>, Option<Vec<i64>>) {
+    if plan.train.objective == Objective::Reconstruction {
+        return (None, None);
+    }
+    let (count, step) = (cells(step).len(), i64::try_from(step).expect("few steps"));
+    let count = i64::try_from(count).expect("few cells");
+    let each = |factor: i64, below: i64| (0..count).map(|cell| (cell * factor + step) % below).collect();
+    (Some(each(1, 5)), Some(each(7, count)))
+}
+
 /// Plain steps.
 pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
     let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
+    let table = offsets(kind, device);
     for step in 0..STEPS {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
-        let input = Input::new(&batch(cells(step)), i64::from(GENES), kind, device);
+        let (rows, sources) = besides(plan, step);
+        let codes = |codes: Vec<i64>| Tensor::from_slice(&codes).to_device(device);
+        let input = Input {
+            offset: rows.map(|rows| table.index_select(0, &codes(rows))),
+            sources: sources.map(codes),
+            ..Input::new(&batch(cells(step)), i64::from(GENES), kind, device)
+        };
         let losses = Plain.step(&mut run.learner, &input, &Draws::default(), schedule(plan, step));
         run.told.extend(
             losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
@@ -67,11 +91,17 @@ pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     let engine = Replayed::new(&mut run.learner).expect("a device");
     let engine = if graphs { engine } else { engine.without_graphs() };
     let carrier = Carrier::new(i64::from(GENES), device).expect("a device");
+    let table = offsets(kind, device);
     for step in 0..STEPS {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
         let mut carried = carrier.carry(&batch(cells(step))).expect("memory");
-        let losses =
-            engine.step_on(&mut run.learner, &mut carried, &Draws::default(), schedule(plan, step)).expect("a step");
+        let losses = {
+            let (rows, sources) = besides(plan, step);
+            let beside = Beside { offset: rows.map(|rows| (&table, rows)), sources };
+            engine
+                .step_on(&mut run.learner, (&mut carried, &beside), &Draws::default(), schedule(plan, step))
+                .expect("a step")
+        };
         run.told.extend(
             losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
         );

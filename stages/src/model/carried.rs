@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     input::{Input, signed},
+    memory::numbers_mut,
     parcel::{Layout, Parcel, ordinary},
 };
 use crate::{
@@ -67,6 +68,32 @@ impl Carrier {
     }
 }
 
+/// What a step is told of a batch beside what is carried of it.
+#[derive(Debug, Default)]
+pub struct Beside<'a> {
+    /// A table of offsets, `[rows, genes]` on the device, and the row of each cell.
+    pub offset: Option<(&'a Tensor, Vec<i64>)>,
+    /// The cell whose basal latent each is decoded from.
+    pub sources: Option<Vec<i64>>,
+}
+
+impl Beside<'_> {
+    /// Adds it to the tensors of its batch.
+    pub(super) fn complete(&self, input: Input) -> Input {
+        let device = input.combinations.device();
+        let codes = |codes: &Vec<i64>| Tensor::from_slice(codes).to_device(device);
+        let offset = self.offset.as_ref().map(|(table, rows)| table.index_select(0, &codes(rows)));
+        Input { offset, sources: self.sources.as_ref().map(codes), ..input }
+    }
+}
+
+/// Codes of cells in a place of their own on a device, where they stay until others are put there.
+pub(super) fn put_codes(codes: &[i64], place: &mut Tensor) -> Result<()> {
+    let mut bytes = libtorch::pinned(size_of_val(codes))?;
+    numbers_mut::<u8>(&mut bytes).copy_from_slice(bytemuck::cast_slice(codes));
+    libtorch::copy(place, &bytes.view_dtype(Kind::Int64))
+}
+
 impl Carried {
     /// The bytes, for this thread's stream, which waits for them; the thread does not.
     ///
@@ -98,6 +125,11 @@ impl Carried {
         let bytes = self.bytes()?;
         debug_assert_eq!(bytes.size(), place.size(), "a place is of one layout");
         libtorch::copy(place, bytes)
+    }
+
+    /// Where it is.
+    pub(super) fn device(&self) -> Device {
+        self.bytes.device()
     }
 
     /// An empty place for batches of this layout.

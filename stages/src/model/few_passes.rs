@@ -93,6 +93,10 @@ impl Sides for FewPasses {
         let latent = network.latent(input, Mode::Train, draws);
         let hidden = network.decoder.hidden().forward(&latent.after(), Mode::Train);
         let logits = to_logits.forward_in(&hidden, Mode::Train);
+        let logits = match &input.offset {
+            Some(offset) => logits + offset,
+            None => logits,
+        };
         let Likelihood { loss, by_logits, by_dispersion } = negative_binomial(&logits, dispersion, &input.cells);
         losses.add("recon", &loss);
         let rest = losses.with_divergence(loss.zeros_like(), &latent.basal, schedule);

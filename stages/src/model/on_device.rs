@@ -128,6 +128,7 @@ impl Adam {
             rate: &on_device.rate.tensor,
             betas: [BETA_1, BETA_2],
             weight_decay: self.weight_decay,
+            decoupled: self.decoupled,
             epsilon: EPSILON,
             clip: self.clip,
         };

@@ -17,7 +17,7 @@ pub struct Adam {
     name: &'static str,
     pub(super) weight_decay: f64,
     /// Whether it shrinks the weights themselves (Loshchilov and Hutter 2019).
-    decoupled: bool,
+    pub(super) decoupled: bool,
     pub(super) clip: f64,
     pub(super) slots: Vec<Slot>,
     parts: Parts,

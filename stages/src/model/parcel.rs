@@ -95,6 +95,11 @@ impl Layout {
         }
     }
 
+    /// How many cells there are.
+    pub(super) fn cells(&self) -> i64 {
+        signed(self.cells)
+    }
+
     /// Bytes of all parts together.
     #[must_use]
     pub fn bytes(&self) -> usize {

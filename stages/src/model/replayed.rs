@@ -11,14 +11,11 @@ use std::{
     collections::{HashMap, VecDeque},
 };
 
-use schemas::{
-    Result,
-    config::{Doser, Objective, Offset},
-};
+use schemas::{Result, config::Doser};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    carried::Carried,
+    carried::{Beside, Carried, put_codes},
     draws::Draws,
     few_passes::FewPasses,
     input::Input,
@@ -51,6 +48,29 @@ struct Work {
     adversarial: bool,
     autoencoder_learns: bool,
     adversaries_learn: bool,
+    has_offset: bool,
+    has_sources: bool,
+}
+
+/// Where what differs between batches of one layout is brought to.
+#[derive(Debug)]
+struct Place {
+    bytes: Tensor,
+    /// Rows of offsets, and cells that are decoded from, `[cells]` each.
+    rows: Tensor,
+    sources: Tensor,
+}
+
+impl Place {
+    fn of(carried: &Carried) -> Self {
+        let codes = || Tensor::zeros([carried.layout.cells()], (Kind::Int64, carried.device()));
+        Self { bytes: carried.place(), rows: codes(), sources: codes() }
+    }
+
+    fn shallow_clone(&self) -> Self {
+        let Self { bytes, rows, sources } = self;
+        Self { bytes: bytes.shallow_clone(), rows: rows.shallow_clone(), sources: sources.shallow_clone() }
+    }
 }
 
 /// What is there of a kind of work.
@@ -65,7 +85,7 @@ enum Known {
 #[derive(Debug, Default)]
 struct Memory {
     known: HashMap<Work, Known>,
-    places: HashMap<Layout, Tensor>,
+    places: HashMap<Layout, Place>,
     /// The ends of the last steps that a GPU was given.
     given: VecDeque<Event>,
     /// Why nothing is noted.
@@ -81,9 +101,6 @@ impl Replayed {
             (1 < plan.train.accumulate, "train.accumulate makes steps of several batches"),
             (0.0 < plan.train.mixup_alpha, "cells that are mixed have another number of non-zeros each time"),
             (plan.train.checkpointing, "train.checkpointing recomputes what it needs"),
-            (plan.model.offset != Offset::None, "model.offset is looked up for each batch"),
-            (plan.train.objective != Objective::Reconstruction, "train.objective pairs the cells of each batch"),
-            (plan.train.decoupled_decay, "train.decoupled_decay is a pass of its own"),
             (plan.model.doser_type == Doser::Mlp, "model.doser_type = mlp looks for pairs of a batch that are alike"),
         ];
         why.into_iter().find_map(|(lacks, why)| lacks.then_some(why))
@@ -144,19 +161,25 @@ impl Engine for Replayed {
     fn step_on(
         &self,
         learner: &mut Learner,
-        carried: &mut Carried,
+        (carried, beside): (&mut Carried, &Beside<'_>),
         draws: &Draws,
         schedule: Schedule,
     ) -> Result<StepLosses> {
         if draws.mixup.is_some() || draws.noise.is_some() || Self::lacks(learner).is_some() {
-            let input = carried.input(learner.network.parameters.kind())?;
+            let input = beside.complete(carried.input(learner.network.parameters.kind())?);
             return Ok(self.step(learner, &input, draws, schedule));
         }
         learner.set_on_device(schedule);
         let layout = carried.layout.clone();
         let mut memory = self.memory.borrow_mut();
-        let place = memory.places.entry(layout.clone()).or_insert_with(|| carried.place());
-        carried.put(place)?;
+        let place = memory.places.entry(layout.clone()).or_insert_with(|| Place::of(carried));
+        carried.put(&mut place.bytes)?;
+        if let Some((_, rows)) = &beside.offset {
+            put_codes(rows, &mut place.rows)?;
+        }
+        if let Some(sources) = &beside.sources {
+            put_codes(sources, &mut place.sources)?;
+        }
         let place = place.shallow_clone();
         if let Some([own, _]) = &self.streams {
             memory.given.push_back(own.event()?);
@@ -167,17 +190,28 @@ impl Engine for Replayed {
             }
         }
         let Schedule { adversarial, autoencoder_learns, adversaries_learn, .. } = schedule;
-        let work = Work { layout, adversarial, autoencoder_learns, adversaries_learn };
-        memory.step(learner, work, &place, schedule)
+        let (has_offset, has_sources) = (beside.offset.is_some(), beside.sources.is_some());
+        let work = Work { layout, adversarial, autoencoder_learns, adversaries_learn, has_offset, has_sources };
+        let table = beside.offset.as_ref().map(|(table, _)| *table);
+        memory.step(learner, work, (&place, table), schedule)
     }
 }
 
 impl Memory {
-    fn step(&mut self, learner: &mut Learner, work: Work, place: &Tensor, schedule: Schedule) -> Result<StepLosses> {
+    fn step(
+        &mut self,
+        learner: &mut Learner,
+        work: Work,
+        (place, table): (&Place, Option<&Tensor>),
+        schedule: Schedule,
+    ) -> Result<StepLosses> {
         let kind: Kind = learner.network.parameters.kind();
         let layout = work.layout.clone();
+        let sources = work.has_sources.then(|| place.sources.shallow_clone());
         let mut compute = || {
-            let input = layout.input(place, kind);
+            let offset = table.map(|table| table.index_select(0, &place.rows));
+            let sources = sources.as_ref().map(Tensor::shallow_clone);
+            let input = Input { offset, sources, ..layout.input(&place.bytes, kind) };
             turns(&FewPasses, learner, &input, &Draws::default(), schedule)
         };
         let times = match self.known.get(&work) {

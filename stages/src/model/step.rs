@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     adversary::{Adversaries, Verdict},
-    carried::Carried,
+    carried::{Beside, Carried},
     draws::Draws,
     encoder::Basal,
     input::{Cells, Input},
@@ -38,11 +38,11 @@ pub trait Engine: std::fmt::Debug {
     fn step_on(
         &self,
         learner: &mut Learner,
-        carried: &mut Carried,
+        (carried, beside): (&mut Carried, &Beside<'_>),
         draws: &Draws,
         schedule: Schedule,
     ) -> Result<StepLosses> {
-        let input = carried.input(learner.network.parameters.kind())?;
+        let input = beside.complete(carried.input(learner.network.parameters.kind())?);
         Ok(self.step(learner, &input, draws, schedule))
     }
 }

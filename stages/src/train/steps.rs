@@ -2,7 +2,7 @@
 
 use schemas::{
     Error, Result,
-    config::{EngineChoice, Objective, Plan, Precision},
+    config::{EngineChoice, Plan, Precision},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +12,7 @@ use crate::{
     model::{
         accumulate::Share,
         average::Average,
-        carried::Carried,
+        carried::{Beside, Carried},
         draws::Draws,
         fused::Fused,
         input::Input,
@@ -73,14 +73,16 @@ impl Trainer {
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
         self.learner.takes(share);
+        let batch_at = self.settings.card.vocabulary.batch_at();
+        let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
         let losses = match carried {
-            Some(mut carried) if !self.adds_to_inputs() => {
-                self.engine.step_on(&mut self.learner, &mut carried, &draws, schedule)?
+            Some(mut carried) => {
+                let offset = self.offsets.as_ref().map(|known| (known.table(), known.rows(&batch.labels.groups)));
+                let beside = Beside { offset, sources };
+                self.engine.step_on(&mut self.learner, (&mut carried, &beside), &draws, schedule)?
             }
-            carried => {
-                let mut input = self.input_of(&batch, carried)?;
-                let batch_at = self.settings.card.vocabulary.batch_at();
-                let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
+            None => {
+                let mut input = self.input_of(&batch, None)?;
                 input.sources = sources.map(|sources| Tensor::from_slice(&sources).to_device(self.settings.device));
                 self.engine.step(&mut self.learner, &input, &draws, schedule)
             }
@@ -104,11 +106,6 @@ impl Trainer {
         };
         let offset = self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups));
         Ok(Input { offset, ..input })
-    }
-
-    /// Whether steps want more of a batch than what is carried of it.
-    fn adds_to_inputs(&self) -> bool {
-        self.offsets.is_some() || self.settings.plan.train.objective != Objective::Reconstruction
     }
 
     /// Batches that a step learns from.

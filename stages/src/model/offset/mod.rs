@@ -265,9 +265,17 @@ pub struct GroupOffsets {
 impl GroupOffsets {
     /// The offsets of some groups, `[groups, genes]`.
     pub fn of(&self, groups: &[u32]) -> Tensor {
-        let rows: Vec<i64> =
-            groups.iter().map(|group| self.row_of.get(*group as usize).copied().unwrap_or(0)).collect();
-        self.table.index_select(0, &Tensor::from_slice(&rows).to_device(self.table.device()))
+        self.table.index_select(0, &Tensor::from_slice(&self.rows(groups)).to_device(self.table.device()))
+    }
+
+    /// All of them, `[distinct groups, genes]`.
+    pub fn table(&self) -> &Tensor {
+        &self.table
+    }
+
+    /// Where the offsets of some groups stand among them.
+    pub fn rows(&self, groups: &[u32]) -> Vec<i64> {
+        groups.iter().map(|group| self.row_of.get(*group as usize).copied().unwrap_or(0)).collect()
     }
 }
 
