@@ -137,7 +137,8 @@ fn eight_times_the_cells_take_no_more_memory() {
         peaks.push(lines.iter().map(|line| peak(line).unwrap()).collect());
     }
     for (few, many) in peaks[0].iter().zip(&peaks[1]) {
-        // Labels of so many cells are a MiB or two; a tenth is what the goal allows.
-        assert!(*many <= few + few / 10 + (4 << 20), "{peaks:?}");
+        // A tenth is what the goal allows; what the shortest runs leave to the allocator differs by ten MiB from run to run. All of
+        // the additional cells would be 53 MiB of dense singles.
+        assert!(*many <= few + few / 10 + (16 << 20), "{peaks:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use schemas::{
     Error, Result,
-    atlas::{Manifest, RowOrder, files},
+    atlas::{Manifest, files},
     ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
 };
 
@@ -81,10 +81,7 @@ impl Atlas {
     pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let manifest = read_manifest(&path)?;
-        let shuffled = match manifest.order {
-            RowOrder::Source => None,
-            RowOrder::Shuffled => Some(Shuffled::open(&path, &manifest)?),
-        };
+        let shuffled = Shuffled::of(&path, &manifest)?;
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
         let matrix = Matrix::open(&path, &manifest, access)?;
         let tables = Tables::open(&path, &manifest)?;

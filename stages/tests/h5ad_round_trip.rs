@@ -158,10 +158,11 @@ fn what_can_not_be_written_is_refused_before_anything_is() {
     assert_eq!(refused(&[], Some(10)), ExitCode::Usage);
     assert_eq!(refused(&[column("a/b", H5adKind::Text)], None), ExitCode::Usage);
     assert_eq!(refused(&[column("a", H5adKind::Text), column("a", H5adKind::Text)], None), ExitCode::Usage);
-    let nowhere = folder.path().join("no/such/folder.h5ad");
+    fs::write(folder.path().join("file"), "no folder").expect("a file");
+    let nowhere = folder.path().join("file/atlas.h5ad");
     let error = H5adWriter::create(&nowhere, &[], &[], H5adWriteOptions::default()).expect_err("there is no folder");
     assert_eq!(error.exit_code(), ExitCode::CantCreate);
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }
 
 /// Writes a good file of 300 cells by 50 genes, then lets `damage` change it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use schemas::{
     Error, Result,
-    atlas::{Manifest, files},
+    atlas::{Manifest, RowOrder, files},
 };
 
 use super::manifest::{check_file, check_records};
@@ -18,11 +18,23 @@ pub(super) struct Shuffled {
 }
 
 impl Shuffled {
-    /// Opens both files, and checks that they belong together.
+    /// Opens both files where the manifest says that rows were shuffled.
     ///
     /// # Errors
-    /// Files that are not as they were written.
-    pub(super) fn open(path: &Path, manifest: &Manifest) -> Result<Self> {
+    /// Files that are not as they were written, or that are there though rows were not shuffled.
+    pub(super) fn of(path: &Path, manifest: &Manifest) -> Result<Option<Self>> {
+        match (manifest.order, manifest.files.contains_key(files::ROWS)) {
+            (RowOrder::Shuffled, _) => Self::open(path, manifest).map(Some),
+            (RowOrder::Source, false) => Ok(None),
+            (RowOrder::Source, true) => {
+                let what = format!("it says that rows lie as in the source, and lists {}", files::ROWS);
+                Err(Error::damaged(path.join(files::MANIFEST), what))
+            }
+        }
+    }
+
+    /// Opens both files, and checks that they belong together.
+    fn open(path: &Path, manifest: &Manifest) -> Result<Self> {
         for name in [files::ROWS, files::ORDER] {
             check_file(path, name, manifest)?;
             check_records(path, manifest, name, 8, manifest.cells)?;
