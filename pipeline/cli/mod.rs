@@ -113,6 +113,7 @@ struct Context {
     show: Show,
     access: stages::atlas::Access,
     /// Notes what happens when, if that was asked for.
+    #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "training alone is traced"))]
     trace: Option<Trace>,
 }
 

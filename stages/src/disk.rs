@@ -120,6 +120,7 @@ pub struct StagedFile {
     target: PathBuf,
     committed: bool,
     /// Tells others that somebody is at work.
+    #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "it is held until it is dropped"))]
     lock: Lock,
 }
 
