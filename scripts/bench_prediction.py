@@ -4,7 +4,8 @@ usage: bench_prediction.py PERTURBINE [ROUNDS]
 
 Both predict with the network of the Norman tutorial after an epoch of training, on one thread. Ours is the whole command
 `predict --output cells`: starting, reading, decoding and writing Parquet. Theirs is `predict` alone, one sample a cell, without
-starting, reading or writing. Rates are cells a second of processor time. PEERS_HOME says where cpa-tools is kept; several GB.
+starting, reading or writing. Rates are cells a second: of processor time for ours, and for theirs of wall time where their script
+tells no other, so nothing else should run meanwhile. PEERS_HOME says where cpa-tools is kept; several GB.
 """
 
 import json
