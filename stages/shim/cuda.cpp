@@ -5,7 +5,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
-#include <string>
+
+#include "guarded.h"
 
 // <ATen/cuda/CUDAContext.h> declares it among much that wants the headers of cuSPARSE, cuBLAS and cuSOLVER.
 namespace at::cuda {
@@ -13,24 +14,6 @@ TORCH_CUDA_CPP_API cudaDeviceProp *getDeviceProperties(c10::DeviceIndex device);
 }
 
 using at::cuda::CUDAGraph;
-
-namespace {
-
-thread_local std::string last_error;
-
-template <typename F> int guarded(F f) {
-  try {
-    f();
-    return 0;
-  } catch (const c10::Error &error) {
-    last_error = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    last_error = error.what();
-  }
-  return 1;
-}
-
-} // namespace
 
 extern "C" {
 

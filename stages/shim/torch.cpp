@@ -24,23 +24,11 @@
 #include <string>
 #include <vector>
 
+#include "guarded.h"
+
 using at::Tensor;
 
 namespace {
-
-thread_local std::string last_error;
-
-template <typename F> int guarded(F f) {
-  try {
-    f();
-    return 0;
-  } catch (const c10::Error &error) {
-    last_error = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    last_error = error.what();
-  }
-  return 1;
-}
 
 c10::impl::VirtualGuardImpl cuda() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
 
