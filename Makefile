@@ -38,7 +38,7 @@ test: setup
 	$(CARGO) test --workspace --locked
 
 test-long: build
-	PERTURBINE_LONG_TESTS=1 $(CARGO) test --locked --test faults --test interrupted --test damage --test mutated
+	PERTURBINE_LONG_TESTS=1 $(CARGO) test --locked --test reliability
 	@python3 scripts/test_long.py $(RELEASE)/perturbine
 
 lint: setup

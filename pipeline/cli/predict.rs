@@ -49,6 +49,10 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let output = output_of(args);
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
+    if matches!(output, Output::Cells | Output::Latent) {
+        // Cells are decoded on as many threads as there are, by each alone.
+        tch::set_num_threads(1);
+    }
     let prediction = prepare_prediction(args, on, context)?;
     let skipped = prediction.jobs().skipped.clone();
     let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();

@@ -1,4 +1,4 @@
-//! `read → batch → predict`, and from there to the caller; [`publishing`](super::publishing) leads on into files.
+//! `read → batch → predict`, or `… → basal → predict ×N` of cells, and from there to the caller; [`publishing`](super::publishing) leads on into files.
 
 mod pace;
 mod terms;
@@ -16,12 +16,13 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
-    predict::{PredictCells, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows},
+    predict::{EncodeCells, PredictCells, PredictMeans, TargetMeans, Told, batch_size, long_means_rows, means_rows},
     profiles::Rows,
     query::{Job, Jobs, Query, Request},
     saved::Model,
     split::Split,
 };
+use tch::Device;
 
 use self::terms::Checked;
 pub use self::terms::{GenesTold, Library, OutputScale, Terms};
@@ -169,11 +170,23 @@ impl Prediction {
         }
         let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
         let jobs = Arc::clone(&resolved.jobs);
-        let source = source_rows(&atlas, &resolved, &resources);
-        Ok(match output {
-            Output::Latent => source.then("predict", PredictCells::latents(model, jobs, atlas, schema)),
-            _ => source.then("predict", PredictCells::new(model, jobs, atlas, schema, terms.reading)),
-        })
+        let told = if output == Output::Latent { Told::Latents } else { Told::Expression(terms.reading) };
+        let workers = decoders(&model, &resources);
+        let models = (0..workers.get()).map(|_| model.again()).collect::<Result<_>>()?;
+        let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), told.clone());
+        let predict = PredictCells::new(models, jobs, atlas.clone(), told, schema);
+        Ok(source_rows(&atlas, &resolved, &resources)
+            .then("basal", encode)
+            .map("predict", workers, move |cells| predict.predict(&cells)))
+    }
+}
+
+/// Threads that decode cells: as many as there are, each of those that libtorch computes with on the side counted. A GPU is one.
+fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
+    let of_each = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
+    match model.network.parameters.device() {
+        Device::Cpu => NonZeroUsize::new(resources.threads.get() / of_each).unwrap_or(NonZeroUsize::MIN),
+        _ => NonZeroUsize::MIN,
     }
 }
 

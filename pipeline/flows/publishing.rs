@@ -174,7 +174,7 @@ impl Prediction {
 
     fn rounded(self, output: Output, precision: Precision) -> Result<Pipeline<RecordBatch>> {
         let threads = self.resources.threads;
-        Ok(self.pipeline(output)?.map("round", threads, move |batch| Ok(precision.of(batch)?)))
+        Ok(self.pipeline(output)?.map("round", threads, move |batch| Ok(precision.of(&batch)?)))
     }
 
     fn contexts(&self) -> BTreeSet<Vec<u32>> {

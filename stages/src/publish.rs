@@ -1,17 +1,20 @@
 //! The end of prediction's road: record batches become Parquet files, visible only when they are complete.
 //!
-//! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads, [`files`] appends these in order.
+//! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads (`lists` those
+//! columns that are nearly all of it), [`files`] appends these in order.
 //! [`layout`] says what decides the bytes. In [`shards`], several processes write one folder together.
 
 #[cfg(feature = "torch")]
 pub mod controls;
 pub mod encode;
 pub mod files;
+mod frame;
 pub mod gather;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 pub mod hive;
 pub mod layout;
+mod lists;
 pub mod precision;
 pub mod shards;
 

@@ -122,7 +122,7 @@ impl Model {
         Self { scratch: Some(Arc::new(scratch)), ..self }
     }
 
-    /// The same model once more: tensors can't be shared between threads.
+    /// The same model once more, for another thread: tensors can't be shared, but their numbers are.
     ///
     /// # Errors
     /// None that data can cause.
@@ -131,7 +131,7 @@ impl Model {
         let genes = u32::try_from(self.card.genes.len()).map_err(|_| Error::Bug("too many genes".into()))?;
         let mut network =
             Network::new(&plan, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
-        network.parameters.restore(&self.network.parameters.snapshot(), &self.path)?;
+        network.parameters.share(&self.network.parameters);
         Ok(Self { path: self.path.clone(), card: self.card.clone(), network, scratch: self.scratch.clone() })
     }
 }

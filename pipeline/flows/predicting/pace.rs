@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use schemas::Result;
 use stages::{predict::batch_size, query::Span};
 
-use super::{Output, Prediction};
+use super::{Output, Prediction, decoders};
 use crate::flows::completed;
 
 /// Cells, each counted for every target, of the part that is tried.
@@ -22,7 +22,8 @@ impl Prediction {
         let targets = self.jobs.jobs.iter().map(|job| job.targets.len()).max().unwrap_or(0);
         let genes = self.model.card.genes.len();
         let sums = SUMS * size_of::<f64>() * targets * genes;
-        sums + DENSE_TENSORS * size_of::<f32>() * batch_size(targets) * genes
+        let decoders = decoders(&self.model, &self.resources).get();
+        sums + decoders * DENSE_TENSORS * size_of::<f32>() * batch_size(targets) * genes
     }
 
     /// How long predicting will take, writing left aside: two small parts of it are run, and what the larger takes longer is scaled up.

@@ -1,7 +1,34 @@
-//! Softmax, and what it expects of each gene, summed over cells: all that the predicted mean of a condition needs.
+//! Softmax, and what it expects of each gene: in every cell, or summed over cells, which is all that the predicted mean of a
+//! condition needs.
 
 use super::{negative_binomial::softmax, real::Real, sums::ColumnSums};
 use crate::simd::{Kernel, Way};
+
+/// Tells expected counts of cells that a decoder made logits of.
+pub(crate) struct ExpectedOfCells<'a, T> {
+    /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; of no use afterwards.
+    pub(crate) logits: &'a mut [T],
+    /// What is added to the logits of every cell, `[genes]`.
+    pub(crate) bias: &'a [T],
+    /// What a cell's means add up to, `[cells]`.
+    pub(crate) library: &'a [T],
+    /// Where the means go, `[cells, genes]`.
+    pub(crate) means: &'a mut [T],
+}
+
+impl<T: Real> Kernel for ExpectedOfCells<'_, T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<W: Way>(self) {
+        let Self { logits, bias, library, means } = self;
+        let genes = bias.len();
+        let rows = logits.chunks_exact_mut(genes).zip(means.chunks_exact_mut(genes)).zip(library);
+        for ((logits, mean), library) in rows {
+            softmax::<T, W>(logits, bias, *library, mean);
+        }
+    }
+}
 
 /// Adds up expected counts and their squares, of cells that a decoder made logits of.
 pub(crate) struct ExpectedCounts<'a, T> {
@@ -49,24 +76,27 @@ mod tests {
     struct Owned(Vec<f64>, Vec<f64>, Vec<f64>);
 
     impl Kernel for Owned {
-        type Out = [Vec<f64>; 2];
+        type Out = [Vec<f64>; 3];
 
         fn run<W: Way>(self) -> Self::Out {
             let Self(mut logits, bias, library) = self;
+            let (mut again, mut means) = (logits.clone(), vec![0.0; logits.len()]);
+            ExpectedOfCells { logits: &mut again, bias: &bias, library: &library, means: &mut means }.run::<W>();
             let mut sums = [vec![1.0; bias.len()], vec![2.0; bias.len()]];
             let both = sums.each_mut().map(Vec::as_mut_slice);
             ExpectedCounts { logits: &mut logits, bias: &bias, library: &library, sums: both }.run::<W>();
-            sums
+            let [first, second] = sums;
+            [first, second, means]
         }
     }
 
     proptest! {
         #[test]
-        fn sums_are_those_of_a_softmax(
+        fn means_and_sums_are_those_of_a_softmax(
             cells in prop::collection::vec((prop::collection::vec(-5.0..5.0_f64, 7), 0.0..900.0_f64), 1..60),
             bias in prop::collection::vec(-2.0..2.0_f64, 7),
         ) {
-            let mut wanted = [vec![1.0; 7], vec![2.0; 7]];
+            let mut wanted = [vec![1.0; 7], vec![2.0; 7], Vec::new()];
             for (logits, library) in &cells {
                 let exponentials: Vec<f64> = logits.iter().zip(&bias).map(|(logit, bias)| (logit + bias).exp()).collect();
                 let whole: f64 = exponentials.iter().sum();
@@ -74,6 +104,7 @@ mod tests {
                     let mean = library * exponential / whole;
                     wanted[0][gene] += mean;
                     wanted[1][gene] += mean * mean;
+                    wanted[2].push(mean);
                 }
             }
             let (logits, library): (Vec<Vec<f64>>, Vec<f64>) = cells.into_iter().unzip();

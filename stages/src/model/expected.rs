@@ -1,4 +1,4 @@
-//! What a decoder expects of cells, summed over them as it decodes.
+//! What a decoder expects of cells, told or summed over them as it decodes.
 
 use tch::{Device, Kind, Tensor};
 
@@ -8,12 +8,47 @@ use super::{
     memory::{numbers, numbers_mut},
     network::Network,
 };
-use crate::{kernels::expected::ExpectedCounts, simd::widest};
+use crate::{
+    kernels::expected::{ExpectedCounts, ExpectedOfCells},
+    simd::widest,
+};
 
-/// Adds expected counts and their squares to two sums, `[genes]` in float64, of cells with these latents, `[cells, latent]`, and
-/// libraries, `[cells, 1]`, and one offset, `[1, genes]`: in one pass over what is decoded.
+/// Logits of cells with these latents, `[cells, latent]`, without what is added to those of every cell, and that: the bias, and
+/// an offset, `[1, genes]`.
 ///
-/// Returns whether it could: on a CPU, in float32, of negative binomials without excess zeros.
+/// None where it takes more to tell what is expected: on a GPU, in float64, of values, of negative binomials with excess zeros.
+fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option<(Tensor, Tensor)> {
+    let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return None };
+    if (network.parameters.device(), network.parameters.kind()) != (Device::Cpu, Kind::Float) {
+        return None;
+    }
+    let bias = match offset {
+        Some(offset) => (&scale.bias + offset).view([-1]),
+        None => scale.bias.shallow_clone(),
+    };
+    Some((hidden.forward(latent, Mode::Eval).matmul(&scale.weight.tr()), bias))
+}
+
+/// Expected counts of cells with these latents, `[cells, latent]`, libraries, `[cells, 1]`, and one offset, `[1, genes]`: a row of
+/// genes a cell, in one pass over what is decoded. None where that can't be.
+pub(crate) fn expected_counts(
+    network: &Network,
+    latent: &Tensor,
+    offset: Option<&Tensor>,
+    library: &Tensor,
+) -> Option<Vec<f32>> {
+    let (mut logits, bias) = logits(network, latent, offset)?;
+    let mut means = vec![0.0; logits.numel()];
+    widest(ExpectedOfCells::<f32> {
+        logits: numbers_mut(&mut logits),
+        bias: numbers(&bias),
+        library: numbers(library),
+        means: &mut means,
+    });
+    Some(means)
+}
+
+/// Adds the same and their squares to two sums, `[genes]` in float64. Returns whether it could.
 pub(crate) fn add_expected_counts(
     network: &Network,
     latent: &Tensor,
@@ -21,15 +56,7 @@ pub(crate) fn add_expected_counts(
     library: &Tensor,
     sums: [&mut Tensor; 2],
 ) -> bool {
-    let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return false };
-    if (network.parameters.device(), network.parameters.kind()) != (Device::Cpu, Kind::Float) {
-        return false;
-    }
-    let mut logits = hidden.forward(latent, Mode::Eval).matmul(&scale.weight.tr());
-    let bias = match offset {
-        Some(offset) => (&scale.bias + offset).view([-1]),
-        None => scale.bias.shallow_clone(),
-    };
+    let Some((mut logits, bias)) = logits(network, latent, offset) else { return false };
     widest(ExpectedCounts::<f32> {
         logits: numbers_mut(&mut logits),
         bias: numbers(&bias),

@@ -1,8 +1,9 @@
 //! Every source cell under every target: its expression, or its latents.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{ByteSize, ids::CellIndex};
 use tch::Tensor;
 
 use super::{
@@ -15,37 +16,127 @@ use super::{
 use crate::{
     BoxError, Stage,
     atlas::Atlas,
-    model::{layers::Mode, network::Network},
+    model::{expected::expected_counts, layers::Mode, network::Network},
     profiles::Rows,
     query::Job,
     saved::Model,
 };
 
-/// Predicts every source cell under every target.
-pub struct PredictCells {
-    model: Model,
-    jobs: Arc<Vec<Job>>,
-    told: Told,
-    schema: SchemaRef,
-    atlas: Atlas,
-    names: NamesByJob,
-    under_way: Option<UnderWay>,
-}
-
 /// What is told of a cell under a target.
-#[derive(Debug)]
-enum Told {
+#[derive(Clone, Debug)]
+pub enum Told {
     /// Its expression.
     Expression(Reading),
     /// Its latents: basal, corrected for the batch, and as they are decoded.
     Latents,
 }
 
-/// A job some of whose cells have been predicted.
+/// Source cells that have been encoded, to be told under one of their job's targets.
+pub struct EncodedCells {
+    source: Arc<Source>,
+    /// The job, and its target.
+    place: (usize, usize),
+    /// Basal latents, one for each draw, `[cells, latent]`.
+    draws: Vec<Tensor>,
+    /// What each cell's counts add up to, `[cells, 1]`.
+    library: Tensor,
+    added: Added,
+}
+
+/// Which cells they are.
+struct Source {
+    cells: Vec<CellIndex>,
+    names: Vec<String>,
+}
+
+impl std::fmt::Debug for EncodedCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncodedCells")
+            .field("cells", &self.source.cells.len())
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ByteSize for EncodedCells {
+    fn byte_size(&self) -> usize {
+        let numbers = self.draws.iter().map(Tensor::numel).sum::<usize>() + self.library.numel();
+        numbers * size_of::<f32>() + self.source.names.iter().map(String::len).sum::<usize>()
+    }
+}
+
+/// Encodes source cells, once for all targets of their job.
+pub struct EncodeCells {
+    model: Model,
+    jobs: Arc<Vec<Job>>,
+    told: Told,
+    names: NamesByJob,
+    under_way: Option<UnderWay>,
+}
+
+/// A job some of whose cells have been encoded.
 struct UnderWay {
-    job: u32,
+    job: usize,
     /// What each target adds.
     added: Vec<Added>,
+}
+
+impl std::fmt::Debug for EncodeCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncodeCells").field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+impl EncodeCells {
+    /// An encoder for what is to be told; the batches of job `j` are those of epoch `j`, their cells ascending.
+    #[must_use]
+    pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told) -> Self {
+        Self { model, jobs, told, names: NamesByJob::new(atlas), under_way: None }
+    }
+}
+
+impl Stage for EncodeCells {
+    type In = Rows;
+    type Out = EncodedCells;
+
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
+        let plan = batch.plan;
+        let (job, names) = (plan.epoch as usize, self.names.of(plan.epoch, &plan.cells)?);
+        let _no_grad = tch::no_grad_guard();
+        let network = &self.model.network;
+        if self.under_way.as_ref().is_none_or(|under_way| under_way.job != job) {
+            let added = self.jobs[job].targets.iter().map(|target| Added::of(network, target)).collect();
+            self.under_way = Some(UnderWay { job, added });
+        }
+        let cells = network.cells(&batch.expression);
+        let (draws, library) = match &self.told {
+            Told::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
+            Told::Expression(reading) => {
+                (basal(network, &cells, reading, (plan.epoch, plan.index)), reading.library(&cells.library))
+            }
+        };
+        let source = Arc::new(Source { cells: plan.cells, names });
+        for (target, added) in self.under_way.iter().flat_map(|under_way| &under_way.added).enumerate() {
+            emit(EncodedCells {
+                source: Arc::clone(&source),
+                place: (job, target),
+                draws: draws.iter().map(Tensor::shallow_clone).collect(),
+                library: library.shallow_clone(),
+                added: added.shallow_clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Tells encoded cells under their target, on as many threads as there are models.
+pub struct PredictCells {
+    // A thread takes one: tensors can't be shared.
+    models: Mutex<Vec<Model>>,
+    jobs: Arc<Vec<Job>>,
+    atlas: Atlas,
+    told: Told,
+    schema: SchemaRef,
 }
 
 impl std::fmt::Debug for PredictCells {
@@ -55,60 +146,46 @@ impl std::fmt::Debug for PredictCells {
 }
 
 impl PredictCells {
-    /// A predictor of expression; the batches of job `j` are those of epoch `j`, their cells ascending.
+    /// A predictor of the cells that [`EncodeCells`] made ready to tell the same, with a model for each thread.
     #[must_use]
-    pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, schema: SchemaRef, reading: Reading) -> Self {
-        Self::telling(Told::Expression(reading), model, jobs, atlas, schema)
+    pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told, schema: SchemaRef) -> Self {
+        Self { models: Mutex::new(models), jobs, atlas, told, schema }
     }
 
-    /// A predictor of the latents that would be decoded.
-    #[must_use]
-    pub fn latents(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, schema: SchemaRef) -> Self {
-        Self::telling(Told::Latents, model, jobs, atlas, schema)
+    /// A row a cell.
+    ///
+    /// # Errors
+    /// None that data can cause.
+    pub fn predict(&self, cells: &EncodedCells) -> Result<RecordBatch, BoxError> {
+        let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = models().pop().ok_or("there are more threads than models")?;
+        let lists = self.lists(cells, &model.network);
+        models().push(model);
+        let (job, target) = cells.place;
+        let Source { cells, names } = &*cells.source;
+        cell_rows(&self.schema, &self.atlas, cells, names, &self.jobs[job].targets[target], lists?)
     }
 
-    fn telling(told: Told, model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, schema: SchemaRef) -> Self {
-        Self { model, jobs, told, schema, names: NamesByJob::new(atlas.clone()), atlas, under_way: None }
-    }
-}
-
-impl Stage for PredictCells {
-    type In = Rows;
-    type Out = RecordBatch;
-
-    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
-        let plan = &batch.plan;
-        let names = self.names.of(plan.epoch, &plan.cells)?;
+    fn lists(&self, cells: &EncodedCells, network: &Network) -> Result<Vec<Vec<f32>>, BoxError> {
         let _no_grad = tch::no_grad_guard();
-        let (network, targets) = (&self.model.network, &self.jobs[plan.epoch as usize].targets);
-        let cells = network.cells(&batch.expression);
-        if self.under_way.as_ref().is_none_or(|under_way| under_way.job != plan.epoch) {
-            let added = targets.iter().map(|target| Added::of(network, target)).collect();
-            self.under_way = Some(UnderWay { job: plan.epoch, added });
-        }
-        let added = self.under_way.iter().flat_map(|under_way| &under_way.added);
-        let mut tell = |target, lists| -> Result<(), BoxError> {
-            emit(cell_rows(&self.schema, &self.atlas, &plan.cells, &names, target, lists)?);
-            Ok(())
-        };
+        let EncodedCells { draws, library, added, .. } = cells;
         match &self.told {
             Told::Latents => {
-                let basal = network.encode(&cells, Mode::Eval);
-                for (target, added) in targets.iter().zip(added) {
-                    let lists = [&basal, &(&basal + &added.without_batch), &(&basal + added.all())].map(to_vec);
-                    tell(target, lists.into_iter().collect::<Result<Vec<_>, _>>()?)?;
-                }
+                let basal = &draws[0];
+                [basal, &(basal + &added.without_batch), &(basal + added.all())].map(to_vec).into_iter().collect()
             }
             Told::Expression(reading) => {
-                let library = reading.library(&cells.library);
-                let draws = basal(network, &cells, reading, (plan.epoch, plan.index));
-                for (target, added) in targets.iter().zip(added) {
-                    let mean = mean_of(&draws, added, &library, network, reading)?;
-                    tell(target, vec![to_vec(&reading.chosen(mean))?])?;
+                let all = if reading.is_all_expected() { &draws[..] } else { &[] };
+                if let [basal] = all
+                    && let Some(means) =
+                        expected_counts(network, &(basal + added.all()), added.offset.as_ref(), library)
+                {
+                    return Ok(vec![means]);
                 }
+                let mean = mean_of(draws, added, library, network, reading)?;
+                Ok(vec![to_vec(&reading.chosen(mean))?])
             }
         }
-        Ok(())
     }
 }
 

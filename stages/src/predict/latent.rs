@@ -37,6 +37,16 @@ impl Added {
         Self { without_batch, batch, offset }
     }
 
+    /// The same tensors once more.
+    pub(super) fn shallow_clone(&self) -> Self {
+        let again = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Self {
+            without_batch: self.without_batch.shallow_clone(),
+            batch: again(&self.batch),
+            offset: again(&self.offset),
+        }
+    }
+
     /// The sum.
     pub(super) fn all(&self) -> Tensor {
         match &self.batch {

@@ -1,6 +1,6 @@
 //! Source cells go in, what they would be under other conditions comes out.
 //!
-//! [`PredictMeans`] averages over the source cells, [`PredictCells`] tells every cell or its latents; [`Embed`] tells the latents of
+//! [`PredictMeans`] averages over the source cells; [`EncodeCells`] and [`PredictCells`] tell every cell or its latents; [`Embed`] tells the latents of
 //! cells as they are, [`PredictClouds`] a few cells as points. [`Reading`] says in which terms.
 
 mod cells;
@@ -18,7 +18,7 @@ use tch::{Kind, Tensor};
 
 pub(crate) use self::names::NamesByJob;
 pub use self::{
-    cells::PredictCells,
+    cells::{EncodeCells, EncodedCells, PredictCells, Told},
     clouds::{PredictClouds, TargetCells},
     embed::Embed,
     means::{PredictMeans, TargetMeans},

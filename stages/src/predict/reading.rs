@@ -49,6 +49,11 @@ impl From<Readout> for Reading {
 }
 
 impl Reading {
+    /// Whether what is told of a cell is what is expected of every gene.
+    pub(super) fn is_all_expected(&self) -> bool {
+        self.readout == Readout::Expected && self.genes.is_none()
+    }
+
     /// The library that cells are decoded with, `[cells, 1]`, given their own.
     pub(super) fn library(&self, own: &Tensor) -> Tensor {
         match self.library {

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parquet::{
     arrow::{
         ArrowWriter,
-        arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves},
+        arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
+    column::writer::ColumnCloseResult,
     errors::ParquetError,
+    file::writer::SerializedRowGroupWriter,
+    schema::types::SchemaDescPtr,
 };
 use schemas::{ByteSize, Error, Result};
 
 use super::{
     gather::{Gathered, Group},
     layout::{Layout, PartRows},
+    lists::Lists,
 };
 use crate::BoxError;
 
@@ -32,14 +38,43 @@ pub struct EncodedGroup {
     pub(super) part: usize,
     pub(super) folder: String,
     pub(super) rows: u64,
-    pub(super) columns: Vec<ArrowColumnChunk>,
+    pub(super) columns: Vec<EncodedColumn>,
+}
+
+/// A column of a row group.
+#[derive(Debug)]
+pub(super) enum EncodedColumn {
+    /// As Arrow's writer leaves it.
+    OfTables(Box<ArrowColumnChunk>),
+    /// Lists of numbers.
+    OfLists(Bytes, Box<ColumnCloseResult>),
+}
+
+impl EncodedColumn {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::OfTables(column) => column.close().bytes_written,
+            Self::OfLists(bytes, _) => bytes.len() as u64,
+        }
+    }
+
+    /// Appends it to a row group of a file.
+    pub(super) fn append_to(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, impl std::io::Write + Send>,
+    ) -> Result<(), ParquetError> {
+        match self {
+            Self::OfTables(column) => column.append_to_row_group(group),
+            Self::OfLists(bytes, close) => group.append_column(&bytes, *close),
+        }
+    }
 }
 
 impl ByteSize for Encoded {
     fn byte_size(&self) -> usize {
         match self {
             Self::Group(group) => {
-                let bytes = group.columns.iter().map(|column| column.close().bytes_written).sum::<u64>();
+                let bytes = group.columns.iter().map(EncodedColumn::bytes).sum::<u64>();
                 usize::try_from(bytes).unwrap_or(usize::MAX)
             }
             Self::End(_) => 0,
@@ -52,6 +87,7 @@ impl ByteSize for Encoded {
 pub struct Encoder {
     layout: Arc<Layout>,
     factory: ArrowRowGroupWriterFactory,
+    columns: SchemaDescPtr,
 }
 
 impl Encoder {
@@ -61,11 +97,15 @@ impl Encoder {
     /// None that data can cause.
     pub fn new(layout: Arc<Layout>) -> Result<Self> {
         // A file that nobody reads: what it knows of columns and their encodings is wanted.
-        let (_, factory) =
+        let (file, factory) =
             ArrowWriter::try_new(Vec::new(), Arc::clone(&layout.stored), Some(layout.properties.clone()))
                 .and_then(ArrowWriter::into_serialized_writer)
                 .map_err(|error| Error::Bug(error.to_string()))?;
-        Ok(Self { layout, factory })
+        let columns = Arc::new(file.schema_descr().clone());
+        if columns.num_columns() != layout.stored.fields().len() {
+            return Err(Error::Bug("a column of predictions is more than one column of a file".into()));
+        }
+        Ok(Self { layout, factory, columns })
     }
 
     /// Encodes a row group; whatever else comes passes.
@@ -80,17 +120,27 @@ impl Encoder {
     }
 
     fn group(&self, Group { part, folder, rows, batches, .. }: Group) -> Result<EncodedGroup, BoxError> {
-        let mut writers = self.factory.create_column_writers(0)?;
-        for batch in batches {
-            let batch = self.layout.precision.of(batch)?;
-            let mut columns = writers.iter_mut();
-            for (field, column) in self.layout.stored.fields().iter().zip(batch.columns()) {
-                for leaf in compute_leaves(field, column)? {
-                    columns.next().ok_or("a column has no writer")?.write(&leaf)?;
-                }
+        let writers = self.factory.create_column_writers(0)?.into_iter().enumerate();
+        let columns = writers.map(|(at, writer)| self.column(&batches, at, writer)).collect::<Result<_, _>>()?;
+        Ok(EncodedGroup { part, folder, rows, columns })
+    }
+
+    fn column(
+        &self,
+        tables: &[RecordBatch],
+        at: usize,
+        mut writer: ArrowColumnWriter,
+    ) -> Result<EncodedColumn, BoxError> {
+        let precision = self.layout.precision;
+        if let Some(lists) = Lists::of(tables, at) {
+            let (bytes, close) = lists.encode(&self.columns.column(at), precision)?;
+            return Ok(EncodedColumn::OfLists(bytes, Box::new(close)));
+        }
+        for table in tables {
+            for leaf in compute_leaves(self.layout.stored.field(at), &precision.of_column(table.column(at))?)? {
+                writer.write(&leaf)?;
             }
         }
-        let columns = writers.into_iter().map(|writer| writer.close()).collect::<Result<_, ParquetError>>()?;
-        Ok(EncodedGroup { part, folder, rows, columns })
+        Ok(EncodedColumn::OfTables(Box::new(writer.close()?)))
     }
 }

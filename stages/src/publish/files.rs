@@ -101,7 +101,7 @@ impl Publish {
         file.rows += rows;
         let append = || {
             let mut group = file.writer.next_row_group()?;
-            columns.into_iter().try_for_each(|column| column.append_to_row_group(&mut group))?;
+            columns.into_iter().try_for_each(|column| column.append_to(&mut group))?;
             group.close().map(|_| ())
         };
         append().map_err(|error| written(&file.path, error))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, ListArray, RecordBatch},
     datatypes::{DataType, Float32Type},
+    error::ArrowError,
 };
 use schemas::{Error, Result};
 
@@ -33,17 +34,23 @@ impl Precision {
     ///
     /// # Errors
     /// None that data can cause.
-    pub fn of(self, batch: RecordBatch) -> Result<RecordBatch> {
-        if self == Self::Single {
-            return Ok(batch);
+    pub fn of(self, table: &RecordBatch) -> Result<RecordBatch> {
+        let columns = table.columns().iter().map(|column| self.of_column(column)).collect::<Result<_, _>>();
+        columns
+            .and_then(|columns| RecordBatch::try_new(table.schema(), columns))
+            .map_err(|error| Error::Bug(error.to_string()))
+    }
+
+    /// The column at this precision.
+    pub(super) fn of_column(self, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        match self {
+            Self::Single => Ok(Arc::clone(column)),
+            Self::Bfloat16 => rounded(column),
         }
-        let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
-        let columns = batch.columns().iter().map(rounded).collect::<Result<Vec<_>, _>>().map_err(bug)?;
-        RecordBatch::try_new(batch.schema(), columns).map_err(bug)
     }
 }
 
-fn rounded(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
+fn rounded(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(match column.data_type() {
         DataType::Float32 => {
             let numbers = column.as_primitive::<Float32Type>();

@@ -7,10 +7,11 @@
 
 use schemas::batch::Line;
 
+#[cfg(feature = "torch")]
+pub(crate) use self::run::Portable;
 #[cfg(all(feature = "torch", test))]
 pub(crate) use self::run::every_way;
-#[cfg(feature = "torch")]
-pub(crate) use self::run::{Kernel, Portable, Way, widest};
+pub(crate) use self::run::{Kernel, Way, widest};
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
@@ -95,7 +96,6 @@ mod x86 {
     }
 }
 
-#[cfg(feature = "torch")]
 mod run {
     //! Plain code that is compiled for several sets of instructions, and run by the widest that the processor has.
 
@@ -114,6 +114,7 @@ mod run {
     /// A set of instructions.
     pub(crate) trait Way {
         /// Whether it multiplies and adds at once; without, doing so is a call of a function for each number.
+        #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "the network's kernels multiply and add"))]
         const FUSED: bool;
     }
 
@@ -162,7 +163,7 @@ mod run {
     }
 
     /// The same by every set of instructions that this processor has, for tests: what each gives must be close to the others.
-    #[cfg(test)]
+    #[cfg(all(feature = "torch", test))]
     pub(crate) fn every_way<K: Kernel>(mut kernel: impl FnMut() -> K) -> Vec<K::Out> {
         let mut all = vec![kernel().run::<Portable>()];
         #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,14 @@
+//! The command line: what it says, of what, and what it refuses.
+
+#![cfg(all(feature = "torch", feature = "hdf5"))]
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
+
+mod bad_input;
+mod bad_output;
+mod command_line;
+mod devices;
+mod memory;
+mod profile;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,85 @@
+//! Steps of fixed shapes compute what others do: on packed batches with room to spare, with rates, weights and counts on the
+//! device, and one optimiser step over all parameters.
+
+use std::path::Path;
+
+use stages::model::{
+    carried::{Beside, Carrier},
+    draws::Draws,
+    replayed::Replayed,
+    step::{Engine, Learner},
+};
+use tch::{Device, Kind};
+
+use crate::support::{
+    small_network::{GENES, alone, batch, plan},
+    steps::{alike, learner, plain, replayed, schedule},
+};
+
+/// What differs between runs. Dropout and a variational encoder draw from libtorch's generator, in the same order.
+const SETTINGS: [&str; 10] = [
+    "train.objective=both train.decoupled_decay=true train.wd=0.1",
+    "train.objective=paired model.recon_loss=zinb train.lr_schedule=cosine",
+    "model.norm_encoder=batch model.norm_decoder=batch",
+    "model.norm_encoder=layer model.norm_decoder=none model.dropout_rate_encoder=0.2",
+    "model.recon_loss=zinb model.norm_decoder=layer",
+    "model.recon_loss=gauss model.norm_decoder=layer",
+    "model.variational=true train.n_epochs_kl_warmup=7 train.gradient_clip_value=0",
+    "train.decoder_on_every_batch=true adversary.adv_steps=2",
+    "train.gradient_clip_value=0.01 adversary.adv_loss=focal train.step_size_lr=1",
+    "train.n_epochs_pretrain_ae=2 train.n_epochs_adv_warmup=5",
+];
+
+#[test]
+fn in_float64_steps_of_fixed_shapes_equal_plain_ones() {
+    let _alone = alone();
+    for settings in SETTINGS {
+        let plan = plan(settings);
+        let found = replayed(&plan, Kind::Double, Device::Cpu, true);
+        assert_eq!(found.graphs, 0, "a CPU has no graphs");
+        alike(&found, &plain(&plan, Kind::Double, Device::Cpu), [1e-9, 1e-7], settings);
+    }
+}
+
+#[test]
+fn a_learner_that_was_saved_goes_on_as_if_it_had_not_been() {
+    let _alone = alone();
+    let plan = plan("model.norm_encoder=layer");
+    let carrier = Carrier::new(i64::from(GENES), Device::Cpu).expect("a device");
+    let step = |engine: &Replayed, learner: &mut Learner, at: u64| {
+        tch::manual_seed(7);
+        let mut carried = carrier.carry(&batch(0..70)).expect("memory");
+        engine
+            .step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule(&plan, at))
+            .expect("a step");
+    };
+    let mut whole = learner(&plan, Kind::Double, Device::Cpu);
+    let engine = Replayed::new(&mut whole).expect("a device");
+    (0..3).for_each(|at| step(&engine, &mut whole, at));
+    let saved = whole.state();
+    (3..6).for_each(|at| step(&engine, &mut whole, at));
+    let mut resumed = learner(&plan, Kind::Double, Device::Cpu);
+    let engine = Replayed::new(&mut resumed).expect("a device");
+    resumed.restore(&saved, Path::new("itself")).expect("the same network");
+    (3..6).for_each(|at| step(&engine, &mut resumed, at));
+    let (whole, resumed) = (whole.state(), resumed.state());
+    assert!(whole.iter().all(|(name, tensor)| *tensor == resumed[name]), "a state is not the whole state");
+    // A plain step goes on from it, too.
+    let mut plain = learner(&plan, Kind::Double, Device::Cpu);
+    plain.restore(&saved, Path::new("itself")).expect("the same network");
+    assert_eq!(plain.state()["autoencoder.steps.module.px_r"], saved["autoencoder.steps.module.px_r"]);
+}
+
+#[test]
+fn what_can_not_be_replayed_says_why() {
+    let _alone = alone();
+    for (settings, why) in [
+        ("train.mixup_alpha=0.2", "mixed"),
+        ("train.accumulate=2", "accumulate"),
+        ("train.checkpointing=true", "checkpointing"),
+        ("model.doser_type=mlp", "mlp"),
+    ] {
+        let learner = learner(&plan(settings), Kind::Float, Device::Cpu);
+        assert!(Replayed::lacks(&learner).is_some_and(|told| told.contains(why)), "{settings}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What `evaluate` promises: every score of every condition, the same in every run, of a model or of written predictions.
+
+use serde_json::Value;
+use stages::evaluate::{Baseline, Scores};
+
+use crate::support::{Home, says};
+
+/// A model that has not seen one cell type under the last perturbations, which makes several judged conditions.
+fn home() -> Home {
+    Home::with_model("cell_type=type_1,dose=0.5")
+}
+
+fn conditions(evaluation: &Value) -> &Vec<Value> {
+    evaluation["conditions"].as_array().unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn every_score_is_there_and_where_it_can_be_it_is_defined() {
+    let home = home();
+    for line in ["evaluate m s.atlas", "evaluate m s.atlas --scale pseudobulk", "evaluate m s.atlas --readout raw"] {
+        let evaluation = home.json(line);
+        assert!(2 < conditions(&evaluation).len(), "{line}");
+        for condition in conditions(&evaluation) {
+            let sides = Baseline::ALL.map(|baseline| &condition["baselines"][baseline.name()]);
+            for name in Scores::NAMES {
+                assert!(sides.iter().all(|scores| scores.get(name).is_some()), "{line}: {name}");
+                let model = condition.get(name).unwrap_or_else(|| panic!("{line}: the model lacks {name}"));
+                // A few cells may leave no differential gene to look at, and be alike in the genes that changed most.
+                if !name.starts_with("de_") && !name.ends_with("top10") {
+                    number(model);
+                }
+            }
+            assert!(0.0 < number(&condition["e_distance"]) && 0.0 < number(&condition["mmd"]), "{line}");
+            let rank = number(&condition["rank"]);
+            assert!(0.0 < rank && rank <= 1.0, "{line}: {rank}");
+            for score in ["e_distance", "mmd", "rank"] {
+                number(&condition["ceiling"][score]);
+                number(&condition["baselines"]["control"][score]);
+            }
+            assert_eq!(
+                condition["baselines"]["additive"]["r2_var_top20"],
+                Value::Null,
+                "a baseline predicts no variance"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_names_its_scale_and_its_readout() {
+    let home = home();
+    let told = |line: &str| {
+        let evaluation = home.json(line);
+        (evaluation["scale"].as_str().unwrap().to_owned(), evaluation["readout"].as_str().unwrap().to_owned())
+    };
+    let is = |scale: &str, readout: &str| (scale.to_owned(), readout.to_owned());
+    assert_eq!(told("evaluate m s.atlas"), is("log1p", "anchored"));
+    assert_eq!(told("evaluate m s.atlas --scale pseudobulk --readout raw"), is("pseudobulk", "raw"));
+}
+
+#[test]
+fn two_runs_say_the_same() {
+    let home = home();
+    for line in ["evaluate m s.atlas", "evaluate m s.atlas --readout raw"] {
+        assert_eq!(home.json(line), home.json(&format!("--threads 1 {line}")), "{line}");
+    }
+}
+
+#[test]
+fn a_lead_is_the_difference_of_two_scores_within_its_interval() {
+    let evaluation = home().json("evaluate m s.atlas");
+    for condition in conditions(&evaluation) {
+        for (baseline, scores) in condition["versus"].as_object().unwrap() {
+            for (score, interval) in scores.as_object().unwrap() {
+                let Some(interval) = interval.as_array() else { continue };
+                let [low, mid, high] = [0, 1, 2].map(|at| number(&interval[at]));
+                let difference = number(&condition[score]) - number(&condition["baselines"][baseline][score]);
+                let lead = if Scores::is_an_error(score) { -difference } else { difference };
+                assert!((mid - lead).abs() < 1e-9, "{baseline}, {score}: {mid} is not {lead}");
+                assert!(low <= high, "{baseline}, {score}: {low} to {high}");
+            }
+        }
+        assert!(condition["versus"]["additive"]["pearson_delta"].is_array());
+        assert_eq!(condition["versus"]["control"]["pearson_delta"], Value::Null, "no change has no correlation");
+    }
+    let overall = &evaluation["versus"]["additive"];
+    for score in ["pearson_delta", "mse_delta", "e_distance", "rank"] {
+        let interval = overall[score].as_array().unwrap();
+        let [low, mid, high] = [0, 1, 2].map(|at| number(&interval[at]));
+        assert!(low <= mid && mid <= high, "{score}: {low} {mid} {high}");
+    }
+    assert!(evaluation["summary"].as_str().unwrap().contains("95% interval"));
+}
+
+#[test]
+fn any_part_can_be_judged() {
+    let home = home();
+    for (flags, part) in [("", "ood"), ("--on ood", "ood"), ("--on valid", "valid"), ("--on train", "train")] {
+        let evaluation = home.json(&format!("evaluate m s.atlas {flags}"));
+        assert!(conditions(&evaluation).iter().all(|condition| condition["split"] == part), "{flags}");
+        let summary = evaluation["summary"].as_str().unwrap();
+        assert_eq!(summary.contains("nothing judged was held out"), part != "ood", "{summary}");
+    }
+    home.json("split s.atlas --name all --scheme random:0.2 --valid 0");
+    let told = home.refused(2, "evaluate m s.atlas --split all --on valid");
+    says(&told, &["valid"]);
+}
+
+#[test]
+fn written_predictions_are_judged_as_what_they_are() {
+    let home = home();
+    home.json("predict m s.atlas --out wide");
+    home.json("predict m s.atlas --out long.parquet --layout long");
+    home.json("predict m s.atlas --out cells --output cells");
+    home.json("predict m s.atlas --out parted --partition-by condition,cell_type");
+    let judged = |name: &str| home.json(&format!("evaluate m s.atlas --predictions {name}"));
+    let (wide, long, cells) = (judged("wide"), judged("long.parquet"), judged("cells"));
+    assert_eq!((&wide["scale"], &wide["readout"]), (&"pseudobulk".into(), &"raw".into()));
+    assert_eq!(wide, long);
+    assert_eq!(wide, judged("parted"), "folders tell what columns do");
+    let model = home.json("evaluate m s.atlas --scale pseudobulk --readout raw");
+    assert_eq!(conditions(&wide).len(), conditions(&model).len());
+    for ((written, of_cells), run) in conditions(&wide).iter().zip(conditions(&cells)).zip(conditions(&model)) {
+        for key in ["condition", "dose", "covariates", "baselines", "ceiling", "n_de"] {
+            assert_eq!(written[key], run[key], "{key}: baselines know nothing of the predictions");
+        }
+        // Written predictions start from all controls, a run from half of them.
+        assert!((number(&written["r2_mean"]) - number(&run["r2_mean"])).abs() < 0.1, "{written}\n{run}");
+        assert!((number(&of_cells["r2_mean"]) - number(&run["r2_mean"])).abs() < 0.1, "{of_cells}\n{run}");
+        assert_eq!((&written["e_distance"], &of_cells["mmd"]), (&Value::Null, &Value::Null));
+    }
+    let on_log1p = home.json("evaluate m s.atlas --predictions cells --scale log1p");
+    assert_eq!(on_log1p["scale"], "log1p");
+}
+
+#[test]
+fn predictions_that_can_not_be_judged_are_refused() {
+    let home = home();
+    home.json("predict m s.atlas --out p");
+    says(&home.refused(65, "evaluate m s.atlas --predictions p --scale log1p"), &["log1p", "mean of counts"]);
+    says(&home.refused(2, "evaluate m s.atlas --predictions p --readout anchored"), &["as they come"]);
+    says(
+        &home.refused(65, "evaluate m s.atlas --predictions p --on valid"),
+        &["it lacks", "conditions that are judged"],
+    );
+    says(&home.refused(66, "evaluate m s.atlas --predictions nowhere"), &["nowhere"]);
+    says(&home.refused(65, "evaluate m s.atlas --predictions s.atlas/cells.parquet"), &["neither means nor cells"]);
+    home.json("train s.atlas --out few --genes 20 --hold-out cell_type=type_1,dose=0.5 --epochs 1 --device cpu --batch-size 64");
+    home.json("predict few s.atlas --out of_few");
+    says(&home.refused(65, "evaluate m s.atlas --predictions of_few"), &["it lacks 40 genes"]);
+}

@@ -1,0 +1,12 @@
+//! What a training does with a model, from the command line.
+
+#![cfg(all(feature = "torch", feature = "hdf5"))]
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
+
+mod commands;
+mod crossval;
+mod offsets;
+mod options;
+#[path = "../support/mod.rs"]
+mod support;
