@@ -198,6 +198,8 @@ fn nothing_tells_where_it_was_written() {
         "crates.io",
         "www.apache.org",
         "arrow.apache.org",
+        "parquet.apache.org",
+        "www.rfc-editor.org",
         "localhost",
         "127.0.0.1",
     ];

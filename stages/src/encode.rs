@@ -7,7 +7,7 @@ use schemas::{
 };
 use sprs::CsMatI;
 
-use crate::{BoxError, atlas::Atlas, groups::Groups, vocabulary::Vocabulary};
+use crate::{BoxError, atlas::Atlas, groups::Groups, numbers::narrow, vocabulary::Vocabulary};
 
 /// A code for what a model has no place for; the adversary never learns from such cells.
 pub const UNKNOWN: u32 = u32::MAX;
@@ -106,9 +106,4 @@ impl Encoder {
             .map_err(|(_, _, _, error)| error)?;
         Ok(Labels { perturbations, combinations: labels, covariates, groups })
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the model computes in f32, and a dose that large is no dose")]
-fn narrow(dose: f64) -> f32 {
-    dose as f32
 }

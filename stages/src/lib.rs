@@ -46,6 +46,7 @@ pub mod members;
 mod mmap;
 #[cfg(feature = "torch")]
 pub mod model;
+mod numbers;
 pub mod order;
 mod packed;
 pub mod phase;

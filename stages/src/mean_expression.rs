@@ -13,6 +13,7 @@ use crate::{
     atlas::Atlas,
     groups::{Group, Groups},
     model::offset::{Layout, OffsetProfiles, Place},
+    numbers::{narrow, real},
     profiles::Rows,
     split::{Part, Split},
     vocabulary::Vocabulary,
@@ -236,14 +237,4 @@ impl Sink for SumExpression {
     fn finish(self) -> Result<OffsetProfiles, BoxError> {
         Ok(self.profiles())
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
-fn real(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "profiles are kept in the numbers that networks compute with")]
-fn narrow(number: f64) -> f32 {
-    number as f32
 }

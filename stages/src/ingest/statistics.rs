@@ -27,6 +27,7 @@ use crate::{
         Group,
         differential::{score, top_genes},
     },
+    numbers::{narrow, real},
     write::ParquetFile,
 };
 
@@ -83,7 +84,7 @@ pub fn write(
 
 /// Mean and population variance of each gene, of log(1 + count) or of the values themselves.
 fn profile(known: &GroupCells, sums: &[Sums], values: ValueKind) -> Group {
-    let cells = count(known.cells);
+    let cells = real(known.cells);
     let of_kind = |sums: &Sums| match values {
         ValueKind::Counts => (sums[2], sums[3]),
         ValueKind::Continuous => (sums[0], sums[1]),
@@ -145,11 +146,11 @@ impl<'a> Table<'a> {
         self.labels.push(labels);
         self.control.push(condition == CONTROL);
         self.cells.push(known.cells);
-        let cells = count(known.cells);
+        let cells = real(known.cells);
         let library = known.library / cells;
         let deviation = (known.library_squares / cells - library * library).max(0.0).sqrt();
         let (smallest, largest) = known.library_range;
-        let detected = count(known.detected) / cells;
+        let detected = real(known.detected) / cells;
         let libraries = [library, deviation, smallest, largest, detected];
         self.libraries.iter_mut().zip(libraries).for_each(|(column, value)| column.push(value));
 
@@ -190,14 +191,4 @@ impl<'a> Table<'a> {
 fn append(list: &mut FixedSizeListBuilder<Float32Builder>, values: &[f64]) {
     values.iter().for_each(|value| list.values().append_value(narrow(*value)));
     list.append(true);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a statistic needs no more than f32")]
-fn narrow(value: f64) -> f32 {
-    value as f32
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
-fn count(cells: u64) -> f64 {
-    cells as f64
 }

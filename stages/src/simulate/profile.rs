@@ -8,6 +8,7 @@ use super::{
     counts::factor_for_density,
     random::{Permutation, Purpose, Random},
 };
+use crate::numbers::narrow;
 
 /// Spread of the log of the library size between cells.
 pub(super) const LIBRARY_SPREAD: f64 = 0.35;
@@ -266,11 +267,6 @@ fn sparse(random: &mut Random, genes: usize, count: usize, mut change: impl FnMu
 /// A number below a count of things in memory.
 fn place(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "means are kept with the precision that counts deserve")]
-pub(super) fn narrow(number: f64) -> f32 {
-    number as f32
 }
 
 #[cfg(test)]

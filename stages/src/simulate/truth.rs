@@ -8,7 +8,8 @@ use arrow::{
 };
 use schemas::{Error, Result};
 
-use super::{Simulator, profile::narrow};
+use super::Simulator;
+use crate::numbers::narrow;
 
 /// Rows of a batch of truth.
 const ROWS: usize = 64;

@@ -8,7 +8,8 @@
 mod loess;
 pub mod sums;
 
-use self::sums::{GeneSums, count};
+use self::sums::GeneSums;
+use crate::numbers::real;
 
 /// Share of the genes that a gene is compared with.
 const SPAN: f64 = 0.3;
@@ -37,7 +38,7 @@ impl Trend {
         for (gene, fitted) in varying.into_iter().zip(fitted) {
             deviation[gene] = 10_f64.powf(fitted).sqrt();
         }
-        Self { cells: count(sums.cells), mean, deviation }
+        Self { cells: real(sums.cells), mean, deviation }
     }
 
     /// The value from which on each gene's counts are cut off: √n deviations above its mean.
@@ -69,7 +70,7 @@ pub fn dispersions(sums: &GeneSums) -> Vec<f64> {
     let mut normalised = vec![f64::NAN; mean.len()];
     for bin in 0..BINS {
         let there = || (0..mean.len()).filter(|gene| bins[*gene] == bin && !dispersion[*gene].is_nan());
-        let genes = count(there().count() as u64);
+        let genes = real(there().count() as u64);
         let average = there().map(|gene| dispersion[gene]).sum::<f64>() / genes;
         let squares: f64 = there().map(|gene| (dispersion[gene] - average).powi(2)).sum();
         // A gene that is alone in its bin has a normalised dispersion of 1.
@@ -83,8 +84,8 @@ pub fn dispersions(sums: &GeneSums) -> Vec<f64> {
 fn bins(values: &[f64]) -> Vec<usize> {
     let (low, high) =
         values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
-    let width = (high - low) / count(BINS as u64);
-    let cuts: Vec<f64> = (1..BINS).map(|cut| low + count(cut as u64) * width).collect();
+    let width = (high - low) / real(BINS as u64);
+    let cuts: Vec<f64> = (1..BINS).map(|cut| low + real(cut as u64) * width).collect();
     values.iter().map(|value| cuts.partition_point(|cut| cut < value)).collect()
 }
 

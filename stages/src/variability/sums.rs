@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::{BoxError, Sink, profiles::Rows};
+use crate::{BoxError, Sink, numbers::real, profiles::Rows};
 
 /// What is summed of each value.
 #[derive(Clone, Debug)]
@@ -32,13 +32,13 @@ impl GeneSums {
     /// The mean of each gene.
     #[must_use]
     pub fn mean(&self) -> Vec<f64> {
-        self.sums.iter().map(|sum| sum / count(self.cells)).collect()
+        self.sums.iter().map(|sum| sum / real(self.cells)).collect()
     }
 
     /// The sample variance of each gene (divided by n − 1).
     #[must_use]
     pub fn variance(&self) -> Vec<f64> {
-        let cells = count(self.cells);
+        let cells = real(self.cells);
         let of_gene = |(sum, square): (&f64, &f64)| {
             let deviations = square - sum * sum / cells;
             // Rounding may take a constant gene just off zero.
@@ -46,11 +46,6 @@ impl GeneSums {
         };
         self.sums.iter().zip(&self.squares).map(of_gene).collect()
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
-pub(super) fn count(cells: u64) -> f64 {
-    cells as f64
 }
 
 /// Sums the values of each gene.

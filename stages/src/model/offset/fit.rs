@@ -82,7 +82,8 @@ fn squared_error(products: &[Vec<f64>], of: usize, others: &[usize], shares: &[f
     (products[of][of] - 2.0 * cross + both.sum::<f64>()).max(0.0)
 }
 
-/// The dose of half the effect of each perturbation; of one that was seen at too few doses, what fits all others best.
+/// The dose of half the effect of each perturbation. Few doses tell little of it, so what fits the average perturbation counts for
+/// as much as what fits this one, and for all where this one was seen at too few.
 ///
 /// With effects u(d) = d / (d + K) along one direction, products of shifts at two doses are in proportion to u(d) u(d′). A shift's
 /// product with itself holds its noise too, and is left aside.
@@ -120,6 +121,11 @@ pub(super) fn half_effects(layout: &Layout, profiles: &OffsetProfiles, names: us
         of_all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
     }
     let usual = (!errors.is_empty()).then(|| best(&of_all));
+    let with_usual = |sums: &[f64; HALF_EFFECTS.len()]| {
+        let mut both = of_all.map(|sum| sum / real(errors.len().max(1)));
+        both.iter_mut().zip(sums).for_each(|(both, sum)| *both += sum);
+        best(&both)
+    };
     let largest_of = |code: u32| {
         let rows = layout.by_combination.get(&vec![code]).into_iter().flatten();
         rows.map(|row| layout.rows[*row].parts[0].1).fold(0.0, f64::max)
@@ -127,7 +133,7 @@ pub(super) fn half_effects(layout: &Layout, profiles: &OffsetProfiles, names: us
     let of = |code: usize| {
         let code = u32::try_from(code).ok()?;
         match errors.get(&code) {
-            Some((largest, sums)) => Some(best(sums) * largest),
+            Some((largest, sums)) => Some(with_usual(sums) * largest),
             None => usual.map(|half| half * largest_of(code)).filter(|half| 0.0 < *half),
         }
     };

@@ -94,6 +94,16 @@ fn doses_are_interpolated_between_trained_ones_and_saturate_beyond_them() {
 }
 
 #[test]
+fn what_lies_beyond_trained_doses_is_told_by_all_of_them() {
+    let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")], true, 0.0);
+    let effect = |dose: f64| dose / (dose + 0.5);
+    let [low, high] = [0.5, 1.5].map(effect);
+    // The lower dose shows twice the effect that the higher one makes expect.
+    let height = (2.0 * low * low + high * high) / (low * low + high * high);
+    close(shift(&rule, &[(DRUG, 4.5)], 0, &[2.0 * low, high]), high + (effect(4.5) - high) * height);
+}
+
+#[test]
 fn nothing_is_known_of_how_an_effect_goes_on_where_one_dose_was_trained() {
     let rule = rule(&[(&[(A, 1.0)], "x")], true, 0.0);
     close(shift(&rule, &[(A, 3.0)], 0, &[2.0]), 2.0);
