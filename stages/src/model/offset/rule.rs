@@ -256,7 +256,7 @@ impl Rule {
         let above = known.partition_point(|(known, _)| *known < dose);
         match (above.checked_sub(1).map(|below| known[below]), known.get(above)) {
             (None, Some((first, row))) => Weights::from([(*row, self.scale(code, *first, dose))]),
-            (Some((last, row)), None) => self.beyond(known, (last, row), code, dose),
+            (Some((_, largest)), None) => self.beyond(known, largest, code, dose),
             (Some((low, below)), Some((high, above))) => {
                 let [low, high, here] = [low, *high, dose].map(|dose| self.effect(code, dose));
                 let share = if low < high { (here - low) / (high - low) } else { 1.0 };
@@ -266,20 +266,16 @@ impl Rule {
         }
     }
 
-    /// From the largest trained dose on by as much as the effect still grows: by least squares over all trained doses, since what
-    /// the largest alone shows is noisier.
-    fn beyond(&self, known: &[(f64, usize)], (last, row): (f64, usize), code: u32, dose: f64) -> Weights {
-        let mut weights = Weights::from([(row, 1.0)]);
+    /// Beyond the largest trained dose, as much as the effect still grows of what all trained doses show, by least squares: the
+    /// largest alone shows more noise, which would grow as well.
+    fn beyond(&self, known: &[(f64, usize)], largest: usize, code: u32, dose: f64) -> Weights {
         if self.half_effects.get(code as usize).copied().flatten().is_none() {
             // Nothing is known of how an effect goes on.
-            return weights;
+            return Weights::from([(largest, 1.0)]);
         }
         let squares: f64 = known.iter().map(|(known, _)| self.effect(code, *known).powi(2)).sum();
-        let growth = self.effect(code, dose) - self.effect(code, last);
-        for (known, row) in known.iter().filter(|_| 0.0 < squares) {
-            *weights.entry(*row).or_default() += growth * self.effect(code, *known) / squares;
-        }
-        weights
+        let effect = self.effect(code, dose) / squares.max(f64::MIN_POSITIVE);
+        known.iter().map(|(known, row)| (*row, effect * self.effect(code, *known))).collect()
     }
 
     /// What a shift that was seen at a dose is multiplied by at another one.
