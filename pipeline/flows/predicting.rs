@@ -1,4 +1,5 @@
-//! `read → batch → predict`, or `… → basal → predict ×N` of cells, and from there to the caller; [`publishing`](super::publishing) leads on into files.
+//! `read → batch → predict`, or `… → basal → predict ×N` of cells, and from there to the caller; [`publishing`](super::publishing)
+//! leads on into files.
 
 mod pace;
 mod terms;
@@ -181,7 +182,7 @@ impl Prediction {
     }
 }
 
-/// Threads that decode cells: as many as there are, each of those that libtorch computes with on the side counted. A GPU is one.
+/// Threads that decode cells: those of the run, over those that libtorch takes for each product. For a GPU it is one.
 fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
     let of_each = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
     match model.network.parameters.device() {
