@@ -9,8 +9,8 @@ use stages::{
     atlas::Atlas,
     evaluate::{Anchor, Scale},
     groups::Groups,
-    judge::{Judge, Judgement, ModelProfiles, Tabulate},
-    predict::{PredictMeans, Readout, TargetMeans},
+    judge::{ControlProfile, Judge, Judgement, ModelProfiles, Tabulate},
+    predict::{PredictMeans, Reading, Readout, TargetMeans},
     prediction_set::{self, Wanted},
     profiles::{GroupProfiles, SumProfiles},
     query::{Jobs, Skipped},
@@ -166,8 +166,10 @@ fn model_means(
         (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
         (Scale::Values, _) => Readout::Expected,
     };
-    let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), readout);
-    let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: Vec::new(), profiles: Vec::new() };
+    let mut reading = Reading::from(readout);
+    reading.noise |= anchor == Anchor::Anchored;
+    let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), reading);
+    let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: None, profiles: Vec::new() };
     let run = source_rows(atlas, jobs, resources).then("predict", predict).run("collect", sink);
     Ok(completed(run, AGAIN)?.0)
 }
@@ -177,7 +179,7 @@ struct Collect {
     groups_of: Vec<Vec<Option<usize>>>,
     scale: Scale,
     anchor: Anchor,
-    control: Vec<f64>,
+    control: Option<Arc<ControlProfile>>,
     profiles: Vec<ModelProfiles>,
 }
 
@@ -189,14 +191,17 @@ impl Sink for Collect {
         let pseudobulk = self.scale == Scale::Pseudobulk;
         let on_log = |mean: f64| if pseudobulk { mean.ln_1p() } else { mean };
         let mean: Vec<f64> = means.mean.iter().map(|mean| on_log((*mean).into())).collect();
+        // As for real profiles: to first order, the variance follows the logarithm of its mean.
+        let slope = |mean: f32| if pseudobulk { 1.0 / (1.0 + f64::from(mean)) } else { 1.0 };
+        let variance = means.variance.iter().zip(&means.mean);
+        let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
         match self.groups_of[means.job][means.target] {
-            None => self.control = mean,
+            None if self.anchor == Anchor::Anchored => {
+                self.control = Some(Arc::new(ControlProfile { mean, variance }));
+            }
+            None => {}
             Some(group) => {
-                // As for real profiles: to first order, the variance follows the logarithm of its mean.
-                let slope = |mean: f32| if pseudobulk { 1.0 / (1.0 + f64::from(mean)) } else { 1.0 };
-                let variance = means.variance.iter().zip(&means.mean);
-                let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
-                let control = (self.anchor == Anchor::Anchored).then(|| self.control.clone());
+                let control = self.control.clone();
                 let distance = means.distance.map(f64::from);
                 self.profiles.push(ModelProfiles { group, condition: mean, variance, control, distance });
             }

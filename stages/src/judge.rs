@@ -11,7 +11,7 @@ use std::{
 
 use schemas::conditions::CONTROL;
 
-pub use self::evidence::{Clouds, ConditionJudgement, Judgement, ModelProfiles, Tabulate, Verdict};
+pub use self::evidence::{Clouds, ConditionJudgement, ControlProfile, Judgement, ModelProfiles, Tabulate, Verdict};
 use self::expressed::expressed;
 use crate::{
     atlas::Atlas,
@@ -65,6 +65,8 @@ struct Case<'a> {
     at: usize,
     group: &'a Group,
     control_at: usize,
+    /// The control half that predictions start from.
+    source: &'a MeanProfile,
     comparison: Comparison<'a>,
 }
 
@@ -138,10 +140,10 @@ impl Judge {
         let control_at = *self.controls.get(&group.covariates)?;
         let truth = on_scale(&merged(halves)?, self.scale);
         let reference = on_scale(self.profiles[control_at].reference.as_ref()?, self.scale);
-        let source = on_scale(self.profiles[control_at].training.as_ref()?, self.scale).mean;
+        let source = on_scale(self.profiles[control_at].training.as_ref()?, self.scale);
         let chosen = Chosen::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
-        let comparison = Comparison { truth: &truth, reference: &reference, source: &source, chosen: &chosen };
-        let case = Case { at, group, control_at, comparison };
+        let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
+        let case = Case { at, group, control_at, source: &source, comparison };
 
         let contestants = self.contestants(&case, model);
         let [Contestant { scores, predicted }, ..] = &contestants;
@@ -174,7 +176,7 @@ impl Judge {
             genes: self.places.iter().map(|place| self.atlas.genes()[*place].clone()).collect(),
             truth: narrow_all(&truth.mean),
             predicted: predicted.as_ref().map(|predicted| narrow_all(&predicted.mean)).unwrap_or_default(),
-            control: narrow_all(&source),
+            control: narrow_all(&source.mean),
             top: top_genes(&truth, &reference, NAMED_GENES),
         };
         Some(ConditionJudgement { scores: judged, scatter })
@@ -194,7 +196,7 @@ impl Judge {
         };
         let of_model = target.as_ref().zip(self.clouds.predicted.get(&case.at));
         let of_model = of_model.map(|(target, cloud)| target.distances(cloud, target.apart(cloud)));
-        let model = of(model.anchored_at(source), of_model.unwrap_or_default());
+        let model = of(model.anchored_at(case.source), of_model.unwrap_or_default());
 
         let controls = &self.clouds.real[case.control_at][0];
         let apart = target.as_ref().map(|target| target.apart(controls));

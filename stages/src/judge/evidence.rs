@@ -1,12 +1,14 @@
 //! What a judge is told, and what it says.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use schemas::ByteSize;
 
 use crate::{
     BoxError, Sink,
-    evaluate::{Anchor, ConditionScores, Evaluation, Predicted, Scale, axes::Axes, clouds::Cloud},
+    evaluate::{
+        Anchor, ConditionScores, Evaluation, Group as MeanProfile, Predicted, Scale, axes::Axes, clouds::Cloud,
+    },
     report::Scatter,
 };
 
@@ -23,9 +25,18 @@ pub struct ModelProfiles {
     /// The variances between cells.
     pub variance: Vec<f64>,
     /// What is predicted under control, where the predicted change is to be added to real controls.
-    pub control: Option<Vec<f64>>,
+    pub control: Option<Arc<ControlProfile>>,
     /// How far the prediction is from what was trained on, where that is told.
     pub distance: Option<f64>,
+}
+
+/// What a model says of the controls of a group's context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlProfile {
+    /// Their mean profile.
+    pub mean: Vec<f64>,
+    /// The variances between cells.
+    pub variance: Vec<f64>,
 }
 
 /// Some cells of every group as points.
@@ -69,27 +80,35 @@ impl ModelProfiles {
             group: self.group,
             condition: of(&self.condition),
             variance: of(&self.variance),
-            control: self.control.as_deref().map(of),
+            control: self
+                .control
+                .as_ref()
+                .map(|control| Arc::new(ControlProfile { mean: of(&control.mean), variance: of(&control.variance) })),
             distance: self.distance,
         }
     }
 
     /// The profile as it is read: as it comes, or the predicted change added to the real controls.
-    pub(super) fn anchored_at(&self, source: &[f64]) -> Predicted {
-        let mean = match &self.control {
-            None => self.condition.clone(),
-            Some(control) => {
-                let changed = self.condition.iter().zip(control).map(|(condition, control)| condition - control);
-                source.iter().zip(changed).map(|(start, change)| start + change).collect()
-            }
+    pub(super) fn anchored_at(&self, source: &MeanProfile) -> Predicted {
+        let Some(control) = &self.control else {
+            return Predicted { mean: self.condition.clone(), variance: Some(self.variance.clone()) };
         };
-        Predicted { mean, variance: Some(self.variance.clone()) }
+        let anchored = |source: &[f64], condition: &[f64], control: &[f64]| -> Vec<f64> {
+            let changes = condition.iter().zip(control).map(|(condition, control)| condition - control);
+            source.iter().zip(changes).map(|(start, change)| start + change).collect()
+        };
+        let real = source.variance_unbiased();
+        let mut variance = anchored(real.as_ref().unwrap_or(&source.variance), &self.variance, &control.variance);
+        variance.iter_mut().for_each(|variance| *variance = variance.max(0.0));
+        Predicted { mean: anchored(&source.mean, &self.condition, &control.mean), variance: Some(variance) }
     }
 }
 
 impl ByteSize for ModelProfiles {
     fn byte_size(&self) -> usize {
-        8 * (self.condition.len() + self.variance.len() + self.control.as_ref().map_or(0, Vec::len))
+        8 * (self.condition.len()
+            + self.variance.len()
+            + self.control.as_ref().map_or(0, |control| 2 * control.mean.len()))
     }
 }
 
@@ -135,5 +154,35 @@ impl Sink for Tabulate {
     fn finish(self) -> Result<Judgement, BoxError> {
         let evaluation = Evaluation::new(self.scale, self.conditions).read_as(self.anchor);
         Ok(Judgement { evaluation, scatters: self.scatters.into_iter().map(|(_, scatter)| scatter).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_predicted_change_is_added_to_the_mean_and_the_variance_of_real_controls() {
+        let control = ControlProfile { mean: vec![1.0, 0.5, 0.2], variance: vec![0.4, 0.3, 0.6] };
+        let told = ModelProfiles {
+            group: 0,
+            condition: vec![1.5, 0.25, 0.2],
+            variance: vec![0.9, 0.25, 0.0],
+            control: Some(Arc::new(control)),
+            distance: None,
+        };
+        // Divided by n = 2; by n - 1 the variances are 1, 0.5 and 0.5.
+        let source = MeanProfile { cells: 2, mean: vec![2.0, 1.0, 0.0], variance: vec![0.5, 0.25, 0.25] };
+        let near = |found: &[f64], wanted: [f64; 3]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12);
+        let anchored = told.anchored_at(&source);
+        assert!(near(&anchored.mean, [2.5, 0.75, 0.0]));
+        assert!(near(anchored.variance.as_deref().expect("it is predicted"), [1.5, 0.45, 0.0]), "and never below 0");
+
+        let raw = ModelProfiles { control: None, ..told.clone() }.anchored_at(&source);
+        assert_eq!(
+            (raw.mean, raw.variance),
+            (told.condition, Some(told.variance)),
+            "a raw prediction is left as it is"
+        );
     }
 }
