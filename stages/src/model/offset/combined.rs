@@ -14,15 +14,33 @@ use super::layout::Layout;
 const MOST_CONDITIONS: usize = 1500;
 /// How much pairs are alike that share or resemble one part only, beside those that do in both.
 const ONE_PART: f64 = 0.3;
-/// Penalties that are tried, in units of a single perturbation's likeness to itself.
-const PENALTIES: [f64; 6] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+/// Fewer combinations don't say what tells them best.
+const FEWEST_JUDGED: usize = 5;
+/// Penalties that are tried.
+const PENALTIES: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
 /// Weights of the likeness of pairs that are tried, beside that of shared perturbations.
 const PAIRS: [f64; 6] = [0.0, 0.03, 0.1, 0.3, 1.0, 3.0];
-/// The two where nothing tells.
-pub(super) const USUAL: (f64, f64) = (0.1, 0.0);
+/// What combinations have of their own that is tried.
+const OWN: [f64; 4] = [0.0, 0.3, 1.0, 3.0];
 
 /// A perturbation, by its code, and the share of its largest effect that its dose has.
 pub(super) type Part = (u32, f64);
+
+/// What tells conditions from each other, in units of a single perturbation's likeness to itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Chosen {
+    /// The noise of every shift: the ridge's penalty.
+    pub(super) penalty: f64,
+    /// The weight of the likeness of pairs.
+    pub(super) pairs: f64,
+    /// What each combination has that no other condition tells of.
+    pub(super) own: f64,
+}
+
+impl Chosen {
+    /// Where nothing tells.
+    pub(super) const USUAL: Self = Self { penalty: 0.1, pairs: 0.0, own: 1.0 };
+}
 
 /// Trained conditions, and how others are told from them.
 #[derive(Debug)]
@@ -30,11 +48,8 @@ pub(super) struct Combined {
     conditions: Vec<Vec<Part>>,
     /// The direction of each single perturbation's shift.
     directions: BTreeMap<u32, Vec<f32>>,
-    /// The penalty.
-    pub(super) penalty: f64,
-    /// The weight of the likeness of pairs.
-    pub(super) pairs: f64,
-    /// (K + λ I)⁻¹, `conditions × conditions`.
+    pub(super) chosen: Chosen,
+    /// (K + D)⁻¹, `conditions × conditions`; D has the penalty on its diagonal, and of combinations what they have of their own.
     inverse: Vec<f64>,
 }
 
@@ -43,30 +58,32 @@ impl Combined {
     pub(super) fn new(
         layout: &Layout,
         conditions: Vec<Vec<Part>>,
-        (penalty, pairs): (f64, f64),
+        chosen: Chosen,
         row: &dyn Fn(usize) -> Vec<f32>,
     ) -> Option<Self> {
         if conditions.is_empty() || MOST_CONDITIONS < conditions.len() {
             return None;
         }
         let directions = directions(layout, row);
-        let mut all = Self { conditions, directions, penalty, pairs, inverse: Vec::new() };
-        let [shared, alike] = all.likenesses();
-        all.inverse = numbers(&inverse(&shared, &alike, (penalty, pairs)));
+        let mut all = Self { conditions, directions, chosen, inverse: Vec::new() };
+        all.inverse = numbers(&all.likenesses().inverse(chosen));
         Some(all)
     }
 
     /// The same with the numbers that miss trained combinations least, each left out in turn; `shifts` are those of the conditions,
     /// `[conditions, genes]`, in some contexts.
     ///
-    /// What a left-out condition is missed by is [(K + λ)⁻¹ Y]ᵢ / [(K + λ)⁻¹]ᵢᵢ.
-    pub(super) fn chosen(self, shifts: &[Tensor]) -> Self {
+    /// What a left-out condition is missed by is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
+    pub(super) fn fitted(self, shifts: &[Tensor]) -> Self {
         let judged: Vec<i64> =
-            (0_i64..).zip(&self.conditions).filter(|(_, parts)| 1 < parts.len()).map(|(at, _)| at).collect();
+            (0_i64..).zip(&self.conditions).filter(|(_, parts)| self.is_told(parts)).map(|(at, _)| at).collect();
+        if judged.len() < FEWEST_JUDGED {
+            return self;
+        }
         let judged = Tensor::from_slice(&judged);
-        let [shared, alike] = self.likenesses();
-        let error = |chosen: (f64, f64)| {
-            let inverse = inverse(&shared, &alike, chosen);
+        let likenesses = self.likenesses();
+        let error = |chosen: Chosen| {
+            let inverse = likenesses.inverse(chosen);
             let own = inverse.diag(0).index_select(0, &judged).unsqueeze(-1);
             let rows = inverse.index_select(0, &judged);
             shifts
@@ -74,11 +91,13 @@ impl Combined {
                 .map(|shifts| (rows.matmul(shifts) / &own).square().sum(Kind::Double).double_value(&[]))
                 .sum::<f64>()
         };
-        let tried = PENALTIES.iter().flat_map(|penalty| PAIRS.iter().map(move |pairs| (*penalty, *pairs)));
+        let tried = PENALTIES
+            .into_iter()
+            .flat_map(|penalty| PAIRS.map(|pairs| OWN.map(|own| Chosen { penalty, pairs, own })).concat());
         let best = tried.map(|chosen| (chosen, error(chosen))).filter(|(_, error)| error.is_finite());
         let Some((chosen, _)) = best.min_by(|a, b| a.1.total_cmp(&b.1)) else { return self };
-        let inverse = numbers(&inverse(&shared, &alike, chosen));
-        Self { penalty: chosen.0, pairs: chosen.1, inverse, ..self }
+        let inverse = numbers(&likenesses.inverse(chosen));
+        Self { chosen, inverse, ..self }
     }
 
     /// What each trained condition counts for, and the share of the square that stays open; none if nothing trained is like it.
@@ -93,12 +112,21 @@ impl Combined {
             |at: usize| -> f64 { self.inverse[at * count..][..count].iter().zip(&likeness).map(|(a, b)| a * b).sum() };
         let weights: Vec<f64> = (0..count).map(row).collect();
         let explained: f64 = weights.iter().zip(&likeness).map(|(a, b)| a * b).sum();
-        let own = self.likeness(parts, parts);
+        let own = self.likeness(parts, parts) + if 1 < parts.len() { self.chosen.own } else { 0.0 };
         Some((weights, (1.0 - explained / own).clamp(0.0, 1.0)))
     }
 
+    /// Whether it is a combination each part of which another condition holds as well. What is left of any other, once it is left out,
+    /// asks for nothing but to be shrunk.
+    fn is_told(&self, parts: &[Part]) -> bool {
+        let holds = |held: &&Vec<Part>, code: u32| held.iter().any(|(of, _)| *of == code);
+        let elsewhere = |code: u32| 1 < self.conditions.iter().filter(|held| holds(held, code)).count();
+        1 < parts.len() && parts.iter().all(|(code, _)| elsewhere(*code))
+    }
+
     fn likeness(&self, a: &[Part], b: &[Part]) -> f64 {
-        shared(a, b) + if 0.0 < self.pairs { self.pairs * self.alike(a, b) } else { 0.0 }
+        let pairs = self.chosen.pairs;
+        shared(a, b) + if 0.0 < pairs { pairs * self.alike(a, b) } else { 0.0 }
     }
 
     /// How much two pairs are alike by the directions of their parts; 0 of all that are no pairs.
@@ -113,14 +141,36 @@ impl Combined {
         (f64::midpoint(ac * bd, ad * bc) + ONE_PART * (ac + ad + bc + bd) / 4.0) * x * y * z * w
     }
 
-    /// Likenesses of all trained conditions: by shared perturbations, and of pairs.
-    fn likenesses(&self) -> [Tensor; 2] {
+    fn likenesses(&self) -> Likenesses {
         let count = i64::try_from(self.conditions.len()).unwrap_or(i64::MAX);
         let all = |of: &dyn Fn(&[Part], &[Part]) -> f64| {
             let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| of(a, b)));
             Tensor::from_slice(&pairs.collect::<Vec<f64>>()).view([count, count])
         };
-        [all(&shared), all(&|a, b| self.alike(a, b))]
+        let combinations = self.conditions.iter().map(|parts| f64::from(u8::from(1 < parts.len())));
+        Likenesses {
+            shared: all(&shared),
+            pairs: all(&|a, b| self.alike(a, b)),
+            combinations: Tensor::from_slice(&combinations.collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// Likenesses of all trained conditions, `[conditions, conditions]`.
+struct Likenesses {
+    /// By shared perturbations.
+    shared: Tensor,
+    /// Of pairs.
+    pairs: Tensor,
+    /// 1 of combinations, 0 of single perturbations, `[conditions]`.
+    combinations: Tensor,
+}
+
+impl Likenesses {
+    /// (K + D)⁻¹.
+    fn inverse(&self, chosen: Chosen) -> Tensor {
+        let own = &self.combinations * chosen.own + chosen.penalty;
+        (&self.shared + &self.pairs * chosen.pairs + own.diag(0)).inverse()
     }
 }
 
@@ -128,12 +178,6 @@ impl Combined {
 fn shared(a: &[Part], b: &[Part]) -> f64 {
     let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b))).filter(|(a, b)| a.0 == b.0);
     pairs.map(|((_, x), (_, y))| x * y).sum()
-}
-
-fn inverse(shared: &Tensor, alike: &Tensor, (penalty, pairs): (f64, f64)) -> Tensor {
-    let kernel = shared + alike * pairs;
-    let unit = Tensor::eye(kernel.size()[0], (Kind::Double, kernel.device()));
-    (kernel + unit * penalty).inverse()
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {

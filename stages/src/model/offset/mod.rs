@@ -18,7 +18,7 @@ use schemas::config::{self, ReconLoss, Settings};
 use tch::{Device, Kind, Tensor};
 
 use self::{
-    combined::{Combined, USUAL},
+    combined::{Chosen, Combined},
     rule::{Rule, Wanted, Weights, real},
 };
 pub use self::{
@@ -36,7 +36,7 @@ use crate::{
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
-/// The penalty between contexts, the smallest mean that a gene starts from, and of combinations the penalty and the weight of pairs; a
+/// The penalty between contexts, the smallest mean that a gene starts from, and of combinations what they are `Chosen` by; a
 /// penalty of 0 where too few tell.
 const CHOSEN: &str = "offset.chosen";
 /// The dose of half the effect of each perturbation; 0 where it is not known.
@@ -88,7 +88,7 @@ impl Offset {
             asked: model.offset_ridge,
             controls: parameters.statistic(CONTROLS, &[contexts, genes], 0.0),
             shifts: parameters.statistic(SHIFTS, &[groups, genes], 0.0),
-            chosen: parameters.statistic(CHOSEN, &[4], 0.0),
+            chosen: parameters.statistic(CHOSEN, &[5], 0.0),
             half_effects: parameters.statistic(HALF_EFFECTS, &[names], 0.0),
             layout,
             rule: OnceCell::new(),
@@ -108,13 +108,13 @@ impl Offset {
             (false, _) => fit::ridge(&self.layout, profiles),
         };
         let smallest = SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / real(profiles.genes.max(1)));
-        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, 0.0, 0.0]));
+        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, 0.0, 0.0, 0.0]));
         let names = usize::try_from(self.half_effects.size()[0]).unwrap_or(0);
         let halves = fit::half_effects(&self.layout, profiles, names);
         let halves: Vec<f64> = halves.into_iter().map(|half| half.unwrap_or(0.0)).collect();
         self.half_effects.copy_(&Tensor::from_slice(&halves));
         let rule = self.basic_rule();
-        let combined = self.combined(&rule, USUAL).map(|combined| {
+        let combined = self.combined(&rule, Chosen::USUAL).map(|combined| {
             let shifts_in = |context| {
                 let wanted = Wanted { own: Some(context), stand_ins: vec![context] };
                 let seen = self
@@ -127,20 +127,22 @@ impl Offset {
                 Tensor::cat(&rows, 0).to_kind(Kind::Double).to_device(Device::Cpu)
             };
             let shifts: Vec<Tensor> = self.layout.largest_contexts(MOST_CONTEXTS).into_iter().map(shifts_in).collect();
-            combined.chosen(&shifts)
+            combined.fitted(&shifts)
         });
-        let (of_combinations, pairs) = combined.map_or((0.0, 0.0), |told| (told.penalty, told.pairs));
-        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, of_combinations, pairs]));
+        let none = Chosen { penalty: 0.0, pairs: 0.0, own: 0.0 };
+        let Chosen { penalty: of_combinations, pairs, own } = combined.map_or(none, |combined| combined.chosen);
+        self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, of_combinations, pairs, own]));
         self.rule = OnceCell::new();
         let [contexts, groups] = self.layout.sizes();
-        tracing::info!(penalty, of_combinations, pairs, "offsets of {contexts} contexts and {groups} groups");
+        tracing::info!(penalty, of_combinations, pairs, own, "offsets of {contexts} contexts and {groups} groups");
     }
 
     fn rule(&self) -> &Rule {
         self.rule.get_or_init(|| {
             let mut rule = self.basic_rule();
-            let [penalty, pairs] = [2, 3].map(|at| self.chosen.double_value(&[at]));
-            rule.combined = (0.0 < penalty).then(|| self.combined(&rule, (penalty, pairs))).flatten();
+            let [penalty, pairs, own] = [2, 3, 4].map(|at| self.chosen.double_value(&[at]));
+            let chosen = Chosen { penalty, pairs, own };
+            rule.combined = (0.0 < penalty).then(|| self.combined(&rule, chosen)).flatten();
             rule
         })
     }
@@ -162,7 +164,7 @@ impl Offset {
     }
 
     /// What combinations tell of others; none where too few were trained, or with `additive`.
-    fn combined(&self, rule: &Rule, chosen: (f64, f64)) -> Option<Combined> {
+    fn combined(&self, rule: &Rule, chosen: Chosen) -> Option<Combined> {
         let row = |at: usize| {
             let row = self.shifts.get(i64::try_from(at).unwrap_or(0)).to_kind(Kind::Float).to_device(Device::Cpu);
             Vec::<f32>::try_from(row).unwrap_or_default()

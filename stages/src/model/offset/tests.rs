@@ -183,9 +183,9 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
 fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
     let row = |at: usize| shifts[at].clone();
     let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
-    let combined = Combined::new(&rule.layout, conditions, USUAL, &row).expect("few conditions");
+    let combined = Combined::new(&rule.layout, conditions, Chosen::USUAL, &row).expect("few conditions");
     let all = Tensor::from_slice(&shifts.concat()).view([i64::try_from(shifts.len()).expect("few"), 13]);
-    let combined = combined.chosen(&[all.to_kind(Kind::Double)]);
+    let combined = combined.fitted(&[all.to_kind(Kind::Double)]);
     let rule = Rule { combined: Some(combined), ..rule };
     let weights = rule.shift(&pair.map(|code| (code, 1.0)), &Wanted { own: Some(0), stand_ins: vec![0] });
     [12, pair[0] as usize].map(|gene| weights.iter().map(|(row, weight)| weight * f64::from(shifts[*row][gene])).sum())
@@ -200,4 +200,11 @@ fn what_pairs_do_beyond_the_sum_is_told_from_pairs_that_resemble_them() {
     assert!((1.2..2.8).contains(&beyond) && (0.4..0.6).contains(&own), "{beyond} {own}");
     let [nothing, own] = told(world(&pairs, |_| 0.0), [2, 4]);
     assert!(nothing.abs() < 1e-6 && (0.45..0.55).contains(&own), "{nothing} {own}");
+}
+
+#[test]
+fn a_few_combinations_with_effects_of_their_own_leave_others_the_sum_of_single_shifts() {
+    let [beyond, own] = told(world(&[[2, 3], [4, 5], [6, 7]], |[a, _]| if a == 4 { -9.0 } else { 6.0 }), [3, 4]);
+    assert!(beyond.abs() < 2.0, "what one pair has of its own is not told of another: {beyond}");
+    assert!((0.4..0.6).contains(&own), "{own}");
 }
