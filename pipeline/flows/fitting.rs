@@ -6,7 +6,7 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
-    model::replayed::AHEAD,
+    model::ahead::AHEAD,
     train::footprint::{device_training_bytes, training_bytes},
     vocabulary::Vocabulary,
 };

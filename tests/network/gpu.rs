@@ -123,6 +123,20 @@ fn batches_that_several_threads_carry_arrive_as_they_were() {
     }
 }
 
+#[test]
+fn cells_that_are_predicted_from_arrive_as_they_were() {
+    let Some(_gpu) = gpu() else { return };
+    let plan = plan("model.norm_encoder=layer");
+    let (host, device) = (learner(&plan, Kind::Double, Device::Cpu), learner(&plan, Kind::Double, GPU));
+    for step in 0..50 {
+        let batch = batch(cells(step));
+        let [expected, found] =
+            [&host, &device].map(|learner| learner.network.cells(&batch.expression).expect("memory"));
+        assert_eq!(found.log1p().to_device(Device::Cpu), expected.log1p());
+        assert_eq!(found.library.to_device(Device::Cpu), expected.library);
+    }
+}
+
 fn step(engine: &dyn Engine, learner: &mut Learner, carrier: &Carrier, at: u64) {
     tch::manual_seed(i64::try_from(at).expect("few steps"));
     let mut carried = carrier.carry(&batch(cells(at))).expect("memory");

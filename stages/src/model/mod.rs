@@ -12,11 +12,12 @@
 //! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
 //! [`replayed`] one
 //! that a GPU replays, [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from,
-//! [`input`] how a batch becomes tensors, [`parcel`] and [`carried`] how it travels to a device. Operations on
+//! [`input`] how a batch becomes tensors, [`parcel`] and [`carried`] how it travels to a device, and [`ahead`] how far ahead of it the host gets. Operations on
 //! tensors panic on shapes that don't fit, which only a bug in here can bring about.
 
 pub mod accumulate;
 pub mod adversary;
+pub mod ahead;
 pub mod average;
 pub mod carried;
 pub mod decoder;

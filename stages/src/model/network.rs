@@ -1,6 +1,7 @@
 //! The autoencoder: encoder, perturbation and covariate embeddings, decoder.
 
 use schemas::{
+    Result,
     batch::Expression,
     config::{DispersionStart, Settings},
 };
@@ -14,9 +15,10 @@ use super::{
     layers::Mode,
     offset::{Offset, OffsetProfiles},
     parameters::Parameters,
+    parcel::Parcel,
     perturbations::{PROJECTION, Perturbations},
 };
-use crate::{embedding_table::EmbeddingTable, vocabulary::Vocabulary};
+use crate::{embedding_table::EmbeddingTable, libtorch, vocabulary::Vocabulary};
 
 /// The network with its parameters.
 #[derive(Debug)]
@@ -125,10 +127,17 @@ impl Network {
         self.latent
     }
 
-    /// Brings rows of expression, over its genes, to its device.
-    #[must_use]
-    pub fn cells(&self, expression: &Expression) -> Cells {
-        Cells::new(expression, self.genes, self.parameters.kind(), self.parameters.device())
+    /// Brings rows of expression, over its genes, to its device. To a GPU they go as one copy of pinned memory, which this thread
+    /// does not wait for: what it asks of the device next follows there.
+    ///
+    /// # Errors
+    /// No memory is left, here or there.
+    pub fn cells(&self, expression: &Expression) -> Result<Cells> {
+        let (kind, device) = (self.parameters.kind(), self.parameters.device());
+        if device == Device::Cpu {
+            return Ok(Cells::new(expression, self.genes, kind, device));
+        }
+        Parcel::of_cells(expression, self.genes, libtorch::pinned)?.cells_on(kind, device)
     }
 
     /// Names of the learned parameters of the dose response; the others are the autoencoder's.

@@ -5,13 +5,14 @@
 //! filled with zeros at some genes of the last cell: they change no sum.
 
 use schemas::batch::{Expression, Genes, Labels, Values};
+use sprs::CsMatI;
 use tch::{Device, Kind, Tensor};
 
 use super::{
     input::{Cells, Input, signed, widened},
     memory::numbers_mut,
 };
-use crate::batch::Batch;
+use crate::{batch::Batch, libtorch};
 
 /// Parts begin at multiples of this, as any number may.
 const ALIGNMENT: usize = 64;
@@ -239,6 +240,35 @@ impl Parcel {
         layout.write(expression, labels, numbers_mut::<u8>(&mut bytes));
         Ok(Self { layout, bytes })
     }
+
+    /// Packs cells of which nothing is told but their expression.
+    ///
+    /// # Errors
+    /// No memory is left.
+    pub(super) fn of_cells(
+        expression: &Expression,
+        genes: i64,
+        memory: impl FnOnce(usize) -> schemas::Result<Tensor>,
+    ) -> schemas::Result<Self> {
+        let cells = expression.rows();
+        let labels = Labels {
+            perturbations: CsMatI::zero((cells, 1)),
+            combinations: vec![0; cells],
+            covariates: Vec::new(),
+            groups: vec![0; cells],
+        };
+        Self::of(expression, &labels, genes, memory)
+    }
+
+    /// The cells on a device, by one copy on this thread's stream.
+    ///
+    /// # Errors
+    /// No memory is left there.
+    pub(super) fn cells_on(&self, kind: Kind, device: Device) -> schemas::Result<Cells> {
+        let mut bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
+        libtorch::copy(&mut bytes, &self.bytes)?;
+        Ok(self.layout.input(&bytes, kind).cells)
+    }
 }
 
 /// Bytes in ordinary memory.
@@ -264,8 +294,6 @@ fn filled<T: bytemuck::Pod>(to: &mut [T], from: &[T]) {
 
 #[cfg(test)]
 mod tests {
-    use sprs::CsMatI;
-
     use super::*;
 
     fn labels() -> Labels {
@@ -292,6 +320,11 @@ mod tests {
             input.covariates.iter().map(|codes| Vec::try_from(codes).expect("numbers")).collect();
         assert_eq!(covariates, [[0, 1, 1], [3, 2, 1]]);
         assert_eq!(Vec::<i64>::try_from(&input.combinations).expect("numbers"), [1, 2, 0]);
+
+        let alone =
+            Parcel::of_cells(expression, genes, ordinary).and_then(|alone| alone.cells_on(Kind::Float, Device::Cpu));
+        let (alone, plain) = (alone.expect("memory"), Cells::new(expression, genes, Kind::Float, Device::Cpu));
+        assert_eq!((alone.dense(), alone.log1p(), alone.library), (plain.dense(), plain.log1p(), plain.library));
     }
 
     #[test]

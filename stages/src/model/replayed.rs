@@ -6,15 +6,13 @@
 //! layout of a batch and each turn of the schedule, and from then on replayed. Where that can't be, on a CPU or without the
 //! library for it, the same work is done piece by piece, and gives the same numbers.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, VecDeque},
-};
+use std::{cell::RefCell, collections::HashMap};
 
 use schemas::{Result, config::Doser};
 use tch::{Device, Kind, Tensor};
 
 use super::{
+    ahead::Ahead,
     carried::{Beside, Carried, put_codes},
     draws::Draws,
     few_passes::FewPasses,
@@ -23,15 +21,12 @@ use super::{
     schedule::Schedule,
     step::{Engine, Learner, StepLosses, turns},
 };
-use crate::libtorch::{Event, Graph, Stream, empty_cache, lacks_graphs, synchronise};
+use crate::libtorch::{Graph, Stream, empty_cache, lacks_graphs, synchronise};
 
 /// Steps of a kind that are computed before one is noted: they make what libtorch makes when it is first asked.
 const BEFORE_NOTED: u32 = 3;
 /// Kinds of steps that are noted at most; others are computed piece by piece.
 const MOST_GRAPHS: usize = 32;
-
-/// Steps that the host is ahead of a GPU at most: enough to keep it busy, and each holds a batch there.
-pub const AHEAD: usize = 4;
 
 /// Steps by libtorch's operations, replayed where there is a GPU.
 #[derive(Debug)]
@@ -86,8 +81,7 @@ enum Known {
 struct Memory {
     known: HashMap<Work, Known>,
     places: HashMap<Layout, Place>,
-    /// The ends of the last steps that a GPU was given.
-    given: VecDeque<Event>,
+    ahead: Ahead,
     /// Why nothing is noted.
     lacks: Option<String>,
 }
@@ -182,12 +176,7 @@ impl Engine for Replayed {
         }
         let place = place.shallow_clone();
         if let Some([own, _]) = &self.streams {
-            memory.given.push_back(own.event()?);
-            if AHEAD < memory.given.len()
-                && let Some(event) = memory.given.pop_front()
-            {
-                event.wait()?;
-            }
+            memory.ahead.given(own)?;
         }
         let Schedule { adversarial, autoencoder_learns, adversaries_learn, .. } = schedule;
         let (has_offset, has_sources) = (beside.offset.is_some(), beside.sources.is_some());

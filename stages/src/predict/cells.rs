@@ -108,7 +108,7 @@ impl Stage for EncodeCells {
             let added = self.jobs[job].targets.iter().map(|target| Added::of(network, target)).collect();
             self.under_way = Some(UnderWay { job, added });
         }
-        let cells = network.cells(&batch.expression);
+        let cells = network.cells(&batch.expression)?;
         let (draws, library) = match &self.told {
             Told::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
             Told::Expression(reading) => {

@@ -87,7 +87,7 @@ impl Stage for PredictClouds {
         let job = batch.plan.epoch as usize;
         let seed = xxh3_64(&[u64::from(batch.plan.epoch).to_le_bytes(), batch.plan.index.to_le_bytes()].concat());
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let cells = network.cells(&batch.expression);
+        let cells = network.cells(&batch.expression)?;
         let basal = network.encode(&cells, Mode::Eval);
         let mut unmoved: Option<Tensor> = None;
         for (at, target) in self.jobs[job].targets.iter().enumerate() {

@@ -118,7 +118,7 @@ impl Stage for Embed {
         let names = self.names.of(batch.plan.epoch, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
-        let cells = network.cells(&batch.expression);
+        let cells = network.cells(&batch.expression)?;
         let basal = network.encode(&cells, Mode::Eval);
         let codes_at =
             |at: usize| -> Vec<u32> { batch.plan.cells.iter().map(|cell| self.atlas.codes(*cell)[at]).collect() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     Reading,
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     BoxError, Stage,
+    libtorch::Stream,
     model::{
+        ahead::Ahead,
         expected::{add_expected_counts, is_told_by_sums, noise_of_sums},
         layers::Mode,
         network::Network,
@@ -59,6 +61,7 @@ pub struct PredictMeans {
     trained: TrainedLatents,
     counted: Option<CountedLog>,
     under_way: Option<UnderWay>,
+    ahead: Ahead,
 }
 
 /// A job some of whose cells have been predicted.
@@ -85,14 +88,14 @@ impl PredictMeans {
         let reading = reading.into();
         let device = model.network.parameters.device();
         let counted = (reading.readout == Readout::CountedLog1p).then(|| CountedLog::new(device));
-        Self { model, jobs, reading, trained, counted, under_way: None }
+        Self { model, jobs, reading, trained, counted, under_way: None, ahead: Ahead::default() }
     }
 
-    fn add(&mut self, batch: &Rows) {
+    fn add(&mut self, batch: &Rows) -> Result<(), BoxError> {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let job = &self.jobs[batch.plan.epoch as usize];
-        let cells = network.cells(&batch.expression);
+        let cells = network.cells(&batch.expression)?;
         let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();
@@ -102,6 +105,10 @@ impl PredictMeans {
             job.decoded += batch.plan.cells.len() as u64;
             job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
+        if let Device::Cuda(index) = network.parameters.device() {
+            self.ahead.given(&Stream::current(index)?)?;
+        }
+        Ok(())
     }
 
     /// How far targets are from what was trained on: what offsets leave open, or, without any, a distance between latents.
@@ -208,7 +215,7 @@ impl Stage for PredictMeans {
     type Out = TargetMeans;
 
     fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
-        self.add(&batch);
+        self.add(&batch)?;
         if batch.plan.last {
             self.emit(batch.plan.epoch as usize, emit)?;
         }
