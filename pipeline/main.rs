@@ -2,10 +2,11 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{panic, process::ExitCode};
 
 use clap::Parser;
 use perturbine::{Error, Stop, trace::Trace};
+use stages::decoded::is_decoding;
 
 use crate::cli::{args::Cli, show::say};
 
@@ -15,6 +16,12 @@ fn main() -> ExitCode {
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
     }
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !is_decoding() {
+            usual(panic);
+        }
+    }));
     let cli = Cli::parse();
     let trace = cli.command.profile().is_some().then(Trace::start);
     cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());

@@ -3,7 +3,7 @@
 #[path = "../../tests/support/targets.rs"]
 mod targets;
 
-use std::{path::Path, sync::OnceLock};
+use std::{panic, path::Path, sync::OnceLock};
 
 use targets::Ground;
 
@@ -11,6 +11,13 @@ use targets::Ground;
 pub fn run(target: &str, bytes: &[u8]) {
     static GROUND: OnceLock<(tempfile::TempDir, Ground)> = OnceLock::new();
     let (_, ground) = GROUND.get_or_init(|| {
+        // libFuzzer ends at any panic; those that become errors of a file are none.
+        let ends = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !stages::decoded::is_decoding() {
+                ends(panic);
+            }
+        }));
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kept/format-1/packed.atlas");
         let ground = Ground { atlas: kept, scratch: scratch.path().to_path_buf(), worker: None };

@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use schemas::{
     Error, Result,
     atlas::{Manifest, files},
@@ -25,7 +24,12 @@ use self::{
     shuffled::Shuffled,
     tables::Tables,
 };
-use crate::{disk::checksum_of, gene_subset::GeneSubset, mmap, simd};
+use crate::{
+    decoded::{self, Batches, Undecodable},
+    disk::checksum_of,
+    gene_subset::GeneSubset,
+    mmap, simd,
+};
 
 /// How the matrix is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,11 +213,11 @@ impl Atlas {
     ///
     /// # Errors
     /// A file that can't be read, columns that are not there.
-    pub fn obs(&self, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
+    pub fn obs(&self, columns: &[&str]) -> Result<Batches> {
         let path = self.path().join(files::CELLS);
         let file = self.table(files::CELLS)?;
-        let bad = |error: parquet::errors::ParquetError| Error::damaged(&path, error.to_string());
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
+        let bad = |error: Undecodable| Error::damaged(&path, error.to_string());
+        let builder = decoded::parquet(file).map_err(bad)?;
         for name in columns {
             if builder.schema().field_with_name(name).is_err() {
                 let known: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -221,7 +225,7 @@ impl Atlas {
             }
         }
         let mask = parquet::arrow::ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-        builder.with_projection(mask).with_batch_size(8192).build().map_err(bad)
+        Batches::of(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
     }
 
     /// One of its tables, to be read from its beginning; it is checked the first time.

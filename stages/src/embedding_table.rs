@@ -16,8 +16,9 @@ use arrow::{
     compute::{cast, concat_batches},
     datatypes::{DataType, Float32Type},
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
+
+use crate::decoded::{self, Batches};
 
 const HINT: &str = "see docs/model.md for what a table of embeddings looks like";
 
@@ -91,9 +92,9 @@ fn read_parquet(path: &Path) -> Result<Parts> {
     let bad = |message: String| Error::data(path.display().to_string(), message, HINT);
     let unreadable = |error: &dyn std::error::Error| Error::damaged(path, error.to_string());
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(&error))?;
+    let builder = decoded::parquet(file).map_err(|error| unreadable(&error))?;
     let schema = builder.schema().clone();
-    let batches = builder.build().map_err(|error| unreadable(&error))?;
+    let batches = Batches::of(builder).map_err(|error| unreadable(&error))?;
     let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
     let table = concat_batches(&schema, &batches).map_err(|error| unreadable(&error))?;
     let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Dictionary(..));

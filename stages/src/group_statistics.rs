@@ -6,11 +6,14 @@ use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::{DataType, Float32Type, Float64Type, UInt64Type},
 };
-use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
+use parquet::arrow::ProjectionMask;
 use schemas::{Error, Result, atlas::files};
 use serde::Serialize;
 
-use crate::atlas::Atlas;
+use crate::{
+    atlas::Atlas,
+    decoded::{self, Batches},
+};
 
 /// What is known of the cells that share condition, dose and covariates, but for the numbers of every gene.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -74,7 +77,7 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     let path = atlas.path().join(files::STATISTICS);
     let bad = |what: String| Error::damaged(&path, what);
     let file = atlas.table(files::STATISTICS)?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
+    let builder = decoded::parquet(file).map_err(|error| bad(error.to_string()))?;
     let covariates = &atlas.manifest().covariates;
     if builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean)
         && !covariates.is_empty()
@@ -84,7 +87,8 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     // Condition and dose, the covariates, then control, cells, five numbers of the libraries, and the means.
     let (is_control, cells, mean) = (2 + covariates.len(), 3 + covariates.len(), 9 + covariates.len());
     let mask = ProjectionMask::roots(builder.parquet_schema(), (2..=cells).chain([mean]));
-    let reader = builder.with_projection(mask).with_batch_size(256).build().map_err(|error| bad(error.to_string()))?;
+    let reader = Batches::of(builder.with_projection(mask).with_batch_size(256));
+    let reader = reader.map_err(|error| bad(error.to_string()))?;
     let mut groups = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|error| bad(error.to_string()))?;
@@ -121,7 +125,7 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     let path = atlas.path().join(files::STATISTICS);
     let bad = |what: String| Error::damaged(&path, what);
     let file = atlas.table(files::STATISTICS)?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(error.to_string()))?;
+    let builder = decoded::parquet(file).map_err(|error| bad(error.to_string()))?;
     // Where groups are told apart by their condition alone, there are no columns of covariates.
     let by_condition = builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean);
     let told_apart = if by_condition { &[] } else { atlas.manifest().covariates.as_slice() };
@@ -131,7 +135,8 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     let numbers = 2 + covariates.len() + 7..columns.saturating_sub(3);
     let wanted = (0..columns).filter(|at| !numbers.contains(at));
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let reader = builder.with_projection(mask).with_batch_size(1024).build().map_err(|error| bad(error.to_string()))?;
+    let reader = Batches::of(builder.with_projection(mask).with_batch_size(1024));
+    let reader = reader.map_err(|error| bad(error.to_string()))?;
     let mut groups = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|error| bad(error.to_string()))?;

@@ -17,6 +17,7 @@ pub mod codes;
 #[cfg(feature = "torch")]
 pub mod counterfactual;
 pub mod crossval;
+pub mod decoded;
 pub mod dense;
 pub mod disk;
 mod element;

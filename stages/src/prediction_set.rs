@@ -17,12 +17,12 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
 
 use self::rows::{FileLayout, Profiles};
 use crate::{
     atlas::Atlas,
+    decoded::{self, Batches, Undecodable},
     evaluate::Scale,
     groups::Groups,
     judge::ModelProfiles,
@@ -58,15 +58,15 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
     let mut profiles = Profiles::new(wanted);
     for file in files(path)? {
         let open = File::open(&file).map_err(Error::io("read", &file))?;
-        let not_parquet = |error: parquet::errors::ParquetError| Error::damaged(&file, error.to_string());
-        let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(not_parquet)?;
+        let not_parquet = |error: Undecodable| Error::damaged(&file, error.to_string());
+        let builder = decoded::parquet(open).map_err(not_parquet)?;
         let mut told = hive::values(file.strip_prefix(path).unwrap_or(Path::new("")));
         told.retain(|(column, _)| builder.schema().field_with_name(column).is_err());
         let schema = with_folders(builder.schema(), &told);
         let layout = FileLayout::of(&file, &schema, wanted)?;
-        let reader = builder.with_batch_size(layout.rows_at_once()).build().map_err(not_parquet)?;
+        let reader = Batches::of(builder.with_batch_size(layout.rows_at_once())).map_err(not_parquet)?;
         for batch in reader {
-            let whole = batch.and_then(|batch| with_values(&batch, &schema, &told));
+            let whole = with_values(&batch.map_err(not_parquet)?, &schema, &told);
             profiles.add(&layout, &whole.map_err(|error| Error::damaged(&file, error.to_string()))?)?;
         }
     }

@@ -23,7 +23,6 @@ use std::{
     path::{Component, Path},
 };
 
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +35,7 @@ pub use self::{
     shards::{Shard, commit},
 };
 use crate::{
+    decoded::{self, Batches},
     disk::checksum_of,
     sealed::{read_sealed, sealed},
 };
@@ -128,7 +128,7 @@ fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
 /// A file that is not there.
 pub fn verify_file(path: &Path) -> Result<Option<String>> {
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+    let reader = decoded::parquet(file).and_then(Batches::of);
     let read = reader
         .map_err(|error| error.to_string())
         .and_then(|mut batches| batches.try_for_each(|batch| batch.map(|_| ())).map_err(|error| error.to_string()));

@@ -110,13 +110,20 @@ fn whole(ground: &Ground) -> Atlas {
     WHOLE.get_or_init(|| Atlas::open(&ground.atlas).expect("the atlas is whole")).clone()
 }
 
+fn is_interrupted(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Interrupted
+}
+
 /// A copy of the atlas, to be spoilt.
 fn with_atlas(ground: &Ground, spoil: impl FnOnce(&Path) -> Outcome) -> Outcome {
     let folder = ground.scratch.join("input.atlas");
     fs::create_dir_all(&folder).expect("the scratch folder can be written to");
     for entry in fs::read_dir(&ground.atlas).expect("the atlas is there").flatten() {
         if entry.path().is_file() {
-            fs::copy(entry.path(), folder.join(entry.file_name())).expect("the scratch folder can be written to");
+            // A fuzzer's alarm interrupts it.
+            let mut copies = std::iter::repeat_with(|| fs::copy(entry.path(), folder.join(entry.file_name())));
+            let copied = copies.find(|copied| !copied.as_ref().is_err_and(is_interrupted));
+            copied.expect("it ends").expect("the scratch folder can be written to");
         }
     }
     spoil(&folder)

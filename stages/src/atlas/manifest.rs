@@ -3,14 +3,16 @@
 use std::{fs::File, path::Path};
 
 use arrow::array::AsArray;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{
     Error, Result,
     atlas::{BLOCK_ENTRY_BYTES, FORMAT_VERSION, Manifest, files},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::disk::{checksum_of, hex};
+use crate::{
+    decoded::{self, Batches},
+    disk::{checksum_of, hex},
+};
 
 /// Reads the manifest, and checks the files that it names as far as every reading relies on them.
 pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
@@ -90,7 +92,7 @@ pub(super) fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Resu
 pub(super) fn read_gene_names(path: &Path, genes: u32) -> Result<Vec<String>> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let bad = |what: String| Error::damaged(path, what);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+    let reader = decoded::parquet(file).and_then(Batches::of);
     let mut names = Vec::new();
     for batch in reader.map_err(|error| bad(error.to_string()))? {
         let batch = batch.map_err(|error| bad(error.to_string()))?;

@@ -1,10 +1,9 @@
 //! Names of cells, read forward.
 
 use arrow::array::{AsArray, RecordBatch};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use schemas::{Result, ids::CellIndex};
 
-use crate::{BoxError, atlas::Atlas};
+use crate::{BoxError, atlas::Atlas, decoded::Batches};
 
 /// Names of the cells of one job after the other; within a job they ascend.
 pub(crate) struct NamesByJob {
@@ -29,7 +28,7 @@ impl NamesByJob {
 }
 
 struct CellNames {
-    reader: ParquetRecordBatchReader,
+    reader: Batches,
     batch: Option<RecordBatch>,
     first: u64,
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::{Error, Result, arrow::splits_schema, atlas::files};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Split, part_named};
 use crate::{
     atlas::Atlas,
+    decoded::{self, Batches, Undecodable},
     disk::{StagedFile, create_folders, hex},
     write::ParquetFile,
 };
@@ -41,13 +41,13 @@ impl Split {
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let bad = |what: String| Error::damaged(path, what);
-        let not_parquet = |error: parquet::errors::ParquetError| bad(error.to_string());
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(not_parquet)?;
+        let not_parquet = |error: Undecodable| bad(error.to_string());
+        let builder = decoded::parquet(file).map_err(not_parquet)?;
         let told = builder.metadata().file_metadata().key_value_metadata();
         let told = told.and_then(|told| told.iter().find(|told| told.key == CHECKSUM)?.value.clone());
         let mut parts = Vec::new();
-        for batch in builder.build().map_err(not_parquet)? {
-            let batch = batch.map_err(|error| bad(error.to_string()))?;
+        for batch in Batches::of(builder).map_err(not_parquet)? {
+            let batch = batch.map_err(not_parquet)?;
             let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
             for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
                 parts

@@ -19,6 +19,7 @@ use parquet::{
 use schemas::{Error, Result};
 
 use super::ipc::Ipc;
+use crate::decoded::{Batches, decoded};
 
 /// Rows of the batches that a part comes in.
 const BATCH_ROWS: usize = 1024;
@@ -60,7 +61,7 @@ impl TableFile {
         let mut start = [0; 4];
         let is_parquet = file.read_exact(&mut start).is_ok() && start == *b"PAR1";
         let kind = if is_parquet {
-            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new());
+            let metadata = decoded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
             Kind::Parquet(metadata.map_err(|error| unreadable(path, &error))?)
         } else {
             Kind::Ipc(Ipc::open(file, path)?)
@@ -145,17 +146,15 @@ impl TableFile {
             Kind::Parquet(metadata) => {
                 let file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
                 let mask = ProjectionMask::roots(metadata.parquet_schema(), in_file);
-                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+                let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
                     .with_row_groups(vec![part])
                     .with_projection(mask)
                     .with_batch_size(BATCH_ROWS)
                     .with_offset(rows.start)
-                    .with_limit(rows.len())
-                    .build()
-                    .map_err(|error| self.unreadable(&error))?;
-                for batch in reader {
-                    let batch = batch.and_then(|batch| batch.project(&places));
-                    show(batch.map_err(|error| self.unreadable(&error))?)?;
+                    .with_limit(rows.len());
+                for batch in Batches::of(builder).map_err(|error| self.unreadable(&error))? {
+                    let batch = batch.map_err(|error| self.unreadable(&error))?;
+                    show(batch.project(&places).map_err(|error| self.unreadable(&error))?)?;
                 }
                 Ok(())
             }

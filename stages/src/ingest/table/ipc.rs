@@ -15,6 +15,7 @@ use arrow::{
 use schemas::{Error, Result};
 
 use super::file::{Part, unreadable};
+use crate::decoded::decoded;
 
 /// More bytes than the description of any batch has; what says otherwise is damaged, and must not make us allocate.
 const MOST_METADATA: u32 = 1 << 26;
@@ -73,10 +74,11 @@ impl Ipc {
         let mut decoder = FileDecoder::new(Arc::clone(&self.schema), self.version).with_projection(columns.to_vec());
         for block in &self.dictionaries[..batch.dictionaries] {
             let bytes = self.bytes_of(block, path)?;
-            decoder.read_dictionary(block, &bytes).map_err(|error| unreadable(path, &error))?;
+            decoded(|| decoder.read_dictionary(block, &bytes)).map_err(|error| unreadable(path, &error))?;
         }
         let bytes = self.bytes_of(&batch.block, path)?;
-        let read = decoder.read_record_batch(&batch.block, &bytes).map_err(|error| unreadable(path, &error))?;
+        let read = decoded(|| decoder.read_record_batch(&batch.block, &bytes));
+        let read = read.map_err(|error| unreadable(path, &error))?;
         read.ok_or_else(|| Error::Bug("a record batch is none".into()))
     }
 
@@ -144,7 +146,7 @@ fn of_stream(bytes: &Bytes<'_>) -> Result<Found> {
 
 impl Found {
     fn new(bytes: &Bytes<'_>, schema: Schema<'_>, version: MetadataVersion) -> Result<Self> {
-        let schema = try_fb_to_schema(schema).map_err(|error| unreadable(bytes.path, &error))?;
+        let schema = decoded(|| try_fb_to_schema(schema)).map_err(|error| unreadable(bytes.path, &error))?;
         Ok(Self { schema: Arc::new(schema), version, dictionaries: Vec::new(), batches: Vec::new() })
     }
 

@@ -3,7 +3,6 @@
 use std::{
     fmt::{self, Debug},
     fs,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Once},
 };
@@ -17,6 +16,7 @@ use zarrs::storage::ReadableStorageTraits;
 
 use super::{element::Element, files::Files, metadata::Refused, packing::MOST_CHUNK_BYTES};
 use crate::{
+    decoded::decoded,
     ingest::anndata::group::Gaps,
     kept::{Held, Kept},
     place::Place,
@@ -54,10 +54,9 @@ pub(super) struct Array {
     warned: Once,
 }
 
-/// What the library makes of an array. It trusts some of what stands in a store, and panics where that is wrong.
+/// What the library makes of an array.
 fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) -> Refused<T> {
-    let work = || work().map_err(|error| error.to_string());
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("it contradicts itself".into()))
+    decoded(work).map_err(|error| error.to_string())
 }
 
 impl Array {

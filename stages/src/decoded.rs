@@ -1,0 +1,91 @@
+//! Files by decoders of other crates. They trust some of what stands in a file, and panic where it contradicts itself; to us that
+//! is an error of the file like any other.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    fmt::Display,
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use arrow::array::RecordBatch;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is within a decoder whose panics become errors: a hook for panics has nothing to tell of them.
+#[must_use]
+pub fn is_decoding() -> bool {
+    DECODING.get()
+}
+
+/// Why a file could not be decoded, in the decoder's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Undecodable(String);
+
+/// What a decoder makes of a file.
+///
+/// # Errors
+/// The decoder's, and what it said where it panicked.
+pub(crate) fn decoded<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Undecodable> {
+    let before = DECODING.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    DECODING.set(before);
+    match done {
+        Ok(done) => done.map_err(|error| Undecodable(error.to_string())),
+        Err(panic) => Err(Undecodable(format!("it contradicts itself: {}", said(panic.as_ref())))),
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no more is known")
+}
+
+/// A Parquet file, opened.
+///
+/// # Errors
+/// A file that is none, or is damaged.
+pub(crate) fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<File>, Undecodable> {
+    decoded(|| ParquetRecordBatchReaderBuilder::try_new(file))
+}
+
+/// The record batches of a Parquet file, in order.
+pub struct Batches(ParquetRecordBatchReader);
+
+impl Batches {
+    /// What a builder was asked for.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub(crate) fn of(builder: ParquetRecordBatchReaderBuilder<File>) -> Result<Self, Undecodable> {
+        decoded(|| builder.build()).map(Self)
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, Undecodable>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        decoded(|| self.0.next().transpose()).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error_with_what_it_said() {
+        std::panic::set_hook(Box::new(|_| assert!(is_decoding(), "nothing else panics here")));
+        let refused = decoded::<(), &str>(|| panic!("row {} is missing", 3)).expect_err("it panicked");
+        let _ = std::panic::take_hook();
+        assert_eq!(refused.to_string(), "it contradicts itself: row 3 is missing");
+        assert!(!is_decoding());
+        assert_eq!(decoded(|| Err::<(), _>("no magic")).expect_err("it refused").to_string(), "no magic");
+    }
+}
