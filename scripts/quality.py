@@ -3,8 +3,8 @@
 
     scripts/quality.py --kang kang_pbmc_counts.h5ad --norman norman_mcfaline.h5ad --work FOLDER [--only PATTERN] [--seeds N]
 
-Each run is `perturbine crossval --json` with one thread. What is in FOLDER already is not run again, so that a stopped script goes on, and
-`--only` runs what a pattern names. The tables stand in benches/QUALITY.md between two marks; the rest of the file is written by hand.
+Each run is `perturbine crossval --json` with one thread. What is in FOLDER already is not run again, so that a stopped script goes on;
+`--only` runs what a pattern names, `--known` nothing. The tables stand in benches/QUALITY.md between two marks; the rest of the file is written by hand.
 """
 
 import argparse
@@ -84,8 +84,12 @@ def atlas_of(data, given, work):
     return atlas
 
 
+def kept_at(work, *of):
+    return work / ("-".join(map(str, of)).replace(" ", "_") + ".json")
+
+
 def run(data, scheme, scale, variant, given, work, seeds):
-    kept = work / f"{data}-{scale}-{variant}-{seeds}.json".replace(" ", "_")
+    kept = kept_at(work, data, scale, variant, seeds)
     if not kept.exists():
         atlas, started = atlas_of(data, given, work), time.time()
         told = perturbine("--json", "crossval", atlas, "--scheme", scheme, "--seeds", seeds, "--threads", 1, "--scale", scale, *settings(variant))
@@ -124,8 +128,8 @@ def both_trained(crossed):
     return [sum(column) / len(pairs) for column in zip(*pairs)] + [len(pairs)] if pairs else None
 
 
-def tables(data, scheme, scale, variants, given, work, seeds, only):
-    chosen = [variant for variant in variants if fnmatch.fnmatch(f"{data}/{scale}/{variant}", only)]
+def tables(data, scheme, scale, variants, given, work, seeds, wanted):
+    chosen = [variant for variant in variants if wanted(f"{data}/{scale}/{variant}", kept_at(work, data, scale, variant, seeds))]
     if not chosen:
         return []
     head = ["", *(name for _, name, _ in SCORES), "beyond additive", "calibration", "minutes"]
@@ -144,18 +148,18 @@ def tables(data, scheme, scale, variants, given, work, seeds, only):
     return [title, "", *lines, "", *note]
 
 
-def doses(given, work, seeds, only):
+def doses(given, work, seeds, wanted):
     """Trained on levels 1, 3 and 8 of eight (and, for what is beyond, on the lowest three): errors at trained, between and beyond."""
     cases = {"between": [level for at, level in enumerate(LEVELS, 1) if at not in (1, 3, 8)], "beyond": LEVELS[3:]}
     lines = ["| | settings | MSE × 10³ at trained doses | at those held out | ratio | Pearson | linear's MSE |", "|---|---|---|---|---|---|---|"]
     found = False
     for variant in ("residual", "offset alone", "cpa"):
         for case, held_out in cases.items():
-            if not fnmatch.fnmatch(f"doses/{case}/{variant}", only):
+            if not wanted(f"doses/{case}/{variant}", kept_at(work, "doses", case, variant, seeds - 1)):
                 continue
             found, results = True, []
             for seed in range(seeds):
-                kept = work / f"doses-{case}-{variant}-{seed}.json".replace(" ", "_")
+                kept = kept_at(work, "doses", case, variant, seed)
                 if not kept.exists():
                     atlas, model = atlas_of("doses", given, work), work / "doses.model"
                     subprocess.run(["rm", "-rf", str(model)], check=True)
@@ -178,17 +182,19 @@ def main():
     parser.add_argument("--norman", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", default="*")
+    parser.add_argument("--known", action="store_true", help="make tables of what FOLDER holds, and run nothing")
     parser.add_argument("--seeds", type=int, default=5, help="of each run at most")
     parser.add_argument("--print", action="store_true", help="print the tables instead of writing them")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     given = {"kang": arguments.kang, "norman": arguments.norman}
+    wanted = lambda name, kept: fnmatch.fnmatch(name, arguments.only) and (kept.exists() or not arguments.known)
     lines = []
     for data, scheme, scale, seeds, variants in RUNS:
-        if data in given and given[data] is None:
+        if data in given and given[data] is None and not arguments.known:
             continue
-        lines += tables(data, scheme, scale, variants, given, arguments.work, min(arguments.seeds, seeds), arguments.only)
-    lines += doses(given, arguments.work, min(arguments.seeds, DOSE_SEEDS), arguments.only)
+        lines += tables(data, scheme, scale, variants, given, arguments.work, min(arguments.seeds, seeds), wanted)
+    lines += doses(given, arguments.work, min(arguments.seeds, DOSE_SEEDS), wanted)
     if arguments.print:
         print("\n".join(lines))
         return
