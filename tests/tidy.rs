@@ -114,6 +114,16 @@ fn all_that_is_written_goes_through_the_disk_where_faults_can_be_asked_for() {
 }
 
 #[test]
+fn all_parquet_is_read_where_a_panic_of_its_decoder_is_an_error() {
+    let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
+        .into_iter()
+        .filter(|file| file.path != "stages/src/decoded.rs")
+        .collect();
+    let is_call = |line: &str| line.contains("ReaderBuilder::try_new(") || line.contains("ParquetRecordBatchReader::");
+    none("Parquet is read by stages/src/decoded.rs", &offences(&elsewhere, Source::product_code, is_call));
+}
+
+#[test]
 fn only_flows_say_which_stage_follows_which() {
     let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
         .into_iter()
