@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
     }
+    // What a decoder says of a damaged file comes as an error.
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if !is_decoding() {

@@ -36,7 +36,7 @@ use crate::{
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
-/// The penalty between contexts, the smallest mean that a gene starts from, and of combinations what they are `Chosen` by; a
+/// The penalty between contexts, the smallest mean that a gene starts from, and what combinations are told by (`Chosen`); a
 /// penalty of 0 where too few tell.
 const CHOSEN: &str = "offset.chosen";
 /// The dose of half the effect of each perturbation; 0 where it is not known.
