@@ -24,10 +24,10 @@ use self::{
     matrix::Matrix,
     table::Table,
 };
-use super::{format::Choice, source::Source};
-
-/// More genes than any file has; what says otherwise is damaged, and must not make us allocate.
-const MOST_GENES: u64 = 1 << 24;
+use super::{
+    format::Choice,
+    source::{MOST_GENES, Source},
+};
 
 /// Cells of an AnnData object, whose shape and columns have been checked.
 #[derive(Debug)]

@@ -22,12 +22,11 @@ use self::{
     text::Lines,
 };
 use super::{
-    source::Source,
+    source::{MOST_GENES, Source},
     transpose::{Transposed, Transposer},
 };
 
-/// More genes, and more cells, than any text file has; what says otherwise is damaged, and must not make us allocate.
-const MOST_GENES: u64 = 1 << 27;
+/// More cells than any text file has; what says otherwise is damaged, and must not make us allocate.
 const MOST_CELLS: u64 = 1 << 32;
 
 /// Whether a file, or a folder's content, is taken for a Matrix Market file.

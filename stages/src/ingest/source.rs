@@ -15,6 +15,8 @@ use schemas::{
 
 /// Cells of a piece, unless their rows are heavy.
 pub const PIECE_CELLS: u64 = 512;
+/// More genes than any organism or assay has. Each costs a name and its statistics, whatever the file that claims them weighs.
+pub(super) const MOST_GENES: u64 = 1 << 20;
 /// Entries of a piece, unless a single cell has more.
 pub const PIECE_ENTRIES: u64 = 1 << 20;
 

@@ -9,10 +9,7 @@ use arrow::{
 };
 use schemas::{Error, Result};
 
-use super::{file::TableFile, layout::annotation_type};
-
-/// More genes than there are; what says otherwise is damaged, and must not make us allocate.
-pub(super) const MOST_GENES: i64 = 1 << 24;
+use super::{super::source::MOST_GENES, file::TableFile, layout::annotation_type};
 
 /// Names of the column of numbers and of the column of names, in the order in which they are tried.
 const NUMBERS: [&str; 5] = ["token_id", "token", "soma_joinid", "gene_index", "index"];
@@ -46,7 +43,7 @@ pub(super) fn named(names: impl Iterator<Item = String>) -> Result<RecordBatch> 
 
 /// Genes `g0`, `g1` and so on, up to the largest number there is.
 pub(super) fn numbered(largest: i64, place: &str) -> Result<(RecordBatch, Numbering)> {
-    let count = u32::try_from(largest.saturating_add(1)).ok().filter(|_| largest < MOST_GENES);
+    let count = u32::try_from(largest.saturating_add(1)).ok().filter(|count| u64::from(*count) <= MOST_GENES);
     let Some(count) = count else {
         let message = format!("the largest number of a gene is {largest}, which can't be");
         return Err(Error::data(place, message, "say with --genes-table which number is which gene"));

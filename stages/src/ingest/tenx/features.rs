@@ -13,11 +13,9 @@ use schemas::{Error, Result, chunk::CsrRows};
 use super::vector;
 use crate::{
     h5::{self, Place},
-    ingest::h5ad::values::Values,
+    ingest::{h5ad::values::Values, source::MOST_GENES},
 };
 
-/// More features than any file has; what says otherwise is damaged, and must not make us allocate.
-const MOST_FEATURES: u32 = 1 << 24;
 /// The kind of feature that is kept.
 const GENE_EXPRESSION: &str = "Gene Expression";
 /// Stands for a feature that is left out.
@@ -139,7 +137,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn new(group: &'a Group, place: &'a Place, count: u32) -> Result<Self> {
-        if MOST_FEATURES < count {
+        if MOST_GENES < count.into() {
             return Err(place.error(format!("{count} features are more than can be"), "download the file again"));
         }
         Ok(Self { group, place, count, fields: Vec::new(), arrays: Vec::new() })
