@@ -24,6 +24,8 @@ const MOST_TARGETS: usize = 32;
 const MOST_CONTROLS: i64 = 256;
 /// Fewer `valid` cells say too little about a change.
 const FEWEST_CELLS: u64 = 5;
+/// Embeddings are not shrunk below this share of themselves: they keep their directions.
+const SMALLEST_SHARE: f64 = 0.01;
 
 /// Predictions from the `valid` controls of every covariate combination.
 #[derive(Debug)]
@@ -31,6 +33,16 @@ pub struct Counterfactual {
     contexts: Vec<Context>,
     /// The context of each control group of the atlas.
     context_of: HashMap<u32, usize>,
+}
+
+/// How well the conditions were predicted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Told {
+    /// The mean over conditions of the Pearson correlation between predicted and real change.
+    pub pearson_delta: f64,
+    /// The share of what perturbations add to the latent that it is of, where it was looked for: between all and nothing of it,
+    /// the changes that are closest to the real ones, by least squares over conditions and genes.
+    pub share: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -45,11 +57,13 @@ struct Context {
     offsets: Option<Tensor>,
     /// Sums of predictions, `[1 + targets, genes]`.
     sums: Tensor,
+    /// The same without what perturbations add to the latent, where a share of it is looked for.
+    silent: Option<Tensor>,
     controls: i64,
 }
 
 impl Counterfactual {
-    /// Chooses what to predict.
+    /// Chooses what to predict; with `shrinking`, looks for the share of the perturbations' latents that predicts best.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -58,6 +72,7 @@ impl Counterfactual {
         genes: i64,
         device: Device,
         offsets: Option<&GroupOffsets>,
+        shrinking: bool,
     ) -> Self {
         let mut contexts = Vec::new();
         let mut context_of = HashMap::new();
@@ -79,6 +94,7 @@ impl Counterfactual {
             let parts: Vec<_> = conditions.filter_map(|condition| vocabulary.parts(atlas, condition)).collect();
             let (codes, doses) = pad(&parts, Kind::Float, device);
             let rows = codes.size()[0];
+            let sums = || Tensor::zeros([rows, genes], (Kind::Double, device));
             let id = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
             context_of.insert(id(control), contexts.len());
             let target_groups: Vec<u32> = targets.into_iter().map(id).collect();
@@ -90,7 +106,8 @@ impl Counterfactual {
                 codes,
                 doses,
                 covariates,
-                sums: Tensor::zeros([rows, genes], (Kind::Double, device)),
+                sums: sums(),
+                silent: shrinking.then(sums),
                 controls: 0,
             });
         }
@@ -114,25 +131,37 @@ impl Counterfactual {
         }
     }
 
-    /// The mean over conditions of the Pearson correlation between predicted and real change; `truth_row` gives a group's
-    /// real mean profile. None where nothing could be predicted. The sums start anew.
-    pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<f64> {
-        let mut correlations = Vec::new();
-        for context in &mut self.contexts {
-            let Some(control) = truth_row(context.control_group).filter(|_| 0 < context.controls) else { continue };
-            #[expect(clippy::cast_precision_loss, reason = "few controls")]
-            let predicted = &context.sums / context.controls as f64;
-            for (row, group) in (1_i64..).zip(&context.target_groups) {
-                let Some(truth) = truth_row(*group) else { continue };
-                let correlation = pearson(&(predicted.get(row) - predicted.get(0)), &(truth - &control));
-                correlations.extend(correlation.is_finite().then_some(correlation));
-            }
-            let _ = context.sums.zero_();
-            context.controls = 0;
-        }
+    /// How well the predictions fit; `truth_row` gives a group's real mean profile. None where nothing could be predicted. The
+    /// sums start anew.
+    pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<Told> {
+        let changes: Vec<Change> = self.contexts.iter_mut().flat_map(|context| context.take(&truth_row)).collect();
+        let share = best_share(&changes);
+        let correlations = changes.iter().map(|change| pearson(&change.predicted(share), &change.real));
+        let correlations: Vec<f64> = correlations.filter(|correlation| correlation.is_finite()).collect();
         #[expect(clippy::cast_precision_loss, reason = "few conditions")]
         let count = correlations.len() as f64;
-        (!correlations.is_empty()).then(|| correlations.iter().sum::<f64>() / count)
+        let mean = || correlations.iter().sum::<f64>() / count;
+        (!correlations.is_empty()).then(|| Told { pearson_delta: mean(), share })
+    }
+}
+
+/// What a condition changes in the mean profile, `[genes]` each.
+#[derive(Debug)]
+struct Change {
+    real: Tensor,
+    /// As predicted with all that the perturbations add to the latent.
+    whole: Tensor,
+    /// And with nothing of it.
+    silent: Option<Tensor>,
+}
+
+impl Change {
+    /// What a share of the latents predicts; the output is taken to be linear in them.
+    fn predicted(&self, share: Option<f64>) -> Tensor {
+        match (&self.silent, share) {
+            (Some(silent), Some(share)) => silent + (&self.whole - silent) * share,
+            _ => self.whole.shallow_clone(),
+        }
     }
 }
 
@@ -142,17 +171,53 @@ impl Context {
         let cells = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let rows = Tensor::from_slice(rows).to_device(basal.device());
         let (basal, library) = (basal.index_select(0, &rows), library.index_select(0, &rows));
-        let added =
-            network.perturbation_latent(&self.codes, &self.doses) + network.covariate_latent(&self.covariates, 1);
+        let covariates = network.covariate_latent(&self.covariates, 1);
+        let added = network.perturbation_latent(&self.codes, &self.doses) + &covariates;
         for target in 0..self.codes.size()[0] {
             let offset = self.offsets.as_ref().map(|offsets| offsets.get(target));
-            let output = network.decode(&(&basal + added.get(target)), offset.as_ref(), &library, Mode::Eval);
-            let mean = output.on_comparison_scale();
-            let mut sum = self.sums.get(target);
-            sum += mean.sum_dim_intlist([0_i64].as_slice(), false, Kind::Double);
+            let predict = |latent: &Tensor, sums: &Tensor| {
+                let output = network.decode(&(&basal + latent), offset.as_ref(), &library, Mode::Eval);
+                let mut sum = sums.get(target);
+                sum += output.on_comparison_scale().sum_dim_intlist([0_i64].as_slice(), false, Kind::Double);
+            };
+            predict(&added.get(target), &self.sums);
+            if let Some(silent) = &self.silent {
+                predict(&covariates, silent);
+            }
         }
         self.controls += cells;
     }
+
+    /// The changes that were predicted, beside the real ones.
+    fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Vec<Change> {
+        let Some(control) = truth_row(self.control_group).filter(|_| 0 < self.controls) else { return Vec::new() };
+        #[expect(clippy::cast_precision_loss, reason = "few controls")]
+        let controls = self.controls as f64;
+        let changes_of = |sums: &Tensor| (sums - sums.get(0)) / controls;
+        let (whole, silent) = (changes_of(&self.sums), self.silent.as_ref().map(changes_of));
+        let change = |(row, group): (i64, &u32)| {
+            let silent = silent.as_ref().map(|silent| silent.get(row));
+            Some(Change { real: truth_row(*group)? - &control, whole: whole.get(row), silent })
+        };
+        let changes = (1_i64..).zip(&self.target_groups).filter_map(change).collect();
+        for sums in std::iter::once(&mut self.sums).chain(&mut self.silent) {
+            let _ = sums.zero_();
+        }
+        self.controls = 0;
+        changes
+    }
+}
+
+/// The share of the latents' part that brings the predicted changes closest to the real ones.
+fn best_share(changes: &[Change]) -> Option<f64> {
+    let (mut along, mut square) = (0.0, 0.0);
+    for change in changes {
+        let silent = change.silent.as_ref()?;
+        let part = &change.whole - silent;
+        along += (&part * (&change.real - silent)).sum(Kind::Double).double_value(&[]);
+        square += part.square().sum(Kind::Double).double_value(&[]);
+    }
+    (0.0 < square).then(|| (along / square).clamp(SMALLEST_SHARE, 1.0))
 }
 
 fn covariate_codes(atlas: &Atlas, vocabulary: &Vocabulary, codes: &[u32], device: Device) -> Option<Vec<Tensor>> {
@@ -167,4 +232,39 @@ fn pearson(a: &Tensor, b: &Tensor) -> f64 {
     let (a, b) = (centre(a), centre(b));
     let norms = (a.square().sum(Kind::Double) * b.square().sum(Kind::Double)).sqrt();
     ((a * b).sum(Kind::Double) / norms).double_value(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(real: [f64; 3], whole: [f64; 3], silent: Option<[f64; 3]>) -> Change {
+        let of = |numbers: [f64; 3]| Tensor::from_slice(&numbers);
+        Change { real: of(real), whole: of(whole), silent: silent.map(of) }
+    }
+
+    #[test]
+    fn the_share_is_the_one_that_brings_predictions_closest_to_what_is_real() {
+        // Beside 0.4 of the way from silent to whole, the real change has something that lies across it.
+        let far = change([0.4, 1.0, 7.0], [1.0, 1.0, 0.0], Some([0.0, 1.0, 0.0]));
+        let near = change([1.0, 0.2, -3.0], [1.0, 0.5, 2.0], Some([1.0, 0.0, 2.0]));
+        let changes = [far, near];
+        let share = best_share(&changes).expect("there is a way to go");
+        assert!((share - 0.4).abs() < 1e-12, "{share}");
+        let error = |share: f64| -> f64 {
+            let of = |change: &Change| (change.predicted(Some(share)) - &change.real).square().sum(Kind::Double);
+            changes.iter().map(|change| of(change).double_value(&[])).sum()
+        };
+        assert!(error(share) < error(share - 0.01) && error(share) < error(share + 0.01));
+    }
+
+    #[test]
+    fn nothing_is_blown_up_turned_round_or_lost() {
+        let share = |real| best_share(&[change(real, [1.0, 0.0, 0.0], Some([0.0; 3]))]);
+        assert_eq!(share([3.0, 0.0, 0.0]), Some(1.0));
+        assert_eq!(share([-3.0, 0.0, 0.0]), Some(SMALLEST_SHARE));
+        assert_eq!(best_share(&[change([1.0; 3], [2.0; 3], None)]), None, "it was not looked for");
+        assert_eq!(best_share(&[change([1.0; 3], [2.0; 3], Some([2.0; 3]))]), None, "perturbations add nothing");
+        assert_eq!(best_share(&[]), None);
+    }
 }

@@ -269,7 +269,11 @@ impl Trainer {
         if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
             self.progress.best = Some(Best { epoch, monitor, value });
             self.progress.stale = 0;
-            self.best = self.network().parameters.snapshot();
+            let mut weights = self.network().parameters.snapshot();
+            if let Some(share) = scores.share {
+                self.learner.network.shrink_perturbations(&mut weights, share);
+            }
+            self.best = weights;
         } else {
             self.progress.stale += 1;
         }

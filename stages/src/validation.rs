@@ -51,22 +51,27 @@ pub struct Validation {
 
 /// What was measured; a score that the cells don't allow is not there.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scores(BTreeMap<&'static str, f64>);
+pub struct Scores {
+    by_name: BTreeMap<&'static str, f64>,
+    /// The share of what perturbations add to the latent that predicts best, where it was looked for.
+    pub share: Option<f64>,
+}
 
 impl Scores {
     /// One score.
     #[must_use]
     pub fn get(&self, monitor: Monitor) -> Option<f64> {
-        self.0.get(monitor.name()).copied()
+        self.by_name.get(monitor.name()).copied()
     }
 
     /// All of them, by name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
-        self.0.iter().map(|(name, value)| (*name, *value))
+        let share = self.share.map(|share| ("perturbation_share", share));
+        self.by_name.iter().map(|(name, value)| (*name, *value)).chain(share)
     }
 
     fn set(&mut self, monitor: Monitor, value: Option<f64>) {
-        self.0.extend(value.map(|value| (monitor.name(), value)));
+        self.by_name.extend(value.map(|value| (monitor.name(), value)));
     }
 }
 
@@ -113,7 +118,15 @@ impl Validation {
             device,
             moments: None,
             recon: (0.0, 0.0),
-            counterfactual: Counterfactual::new(atlas, groups, vocabulary, genes, device, offsets),
+            counterfactual: Counterfactual::new(
+                atlas,
+                groups,
+                vocabulary,
+                genes,
+                device,
+                offsets,
+                plan.train.shrink_perturbations,
+            ),
             neighbourhoods: Neighbourhoods::new(cells, vocabulary),
         }
     }
@@ -150,8 +163,9 @@ impl Validation {
         let r2 = if self.original { moments.r2_of_the_original() } else { moments.r2() };
         scores.set(Monitor::R2Mean, r2.mean);
         scores.set(Monitor::R2Var, r2.variance);
-        let change = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
-        scores.set(Monitor::PearsonDelta, change);
+        let told = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
+        scores.set(Monitor::PearsonDelta, told.map(|told| told.pearson_delta));
+        scores.share = told.and_then(|told| told.share);
         if let Some((basal, after)) = self.neighbourhoods.take() {
             scores.set(Monitor::DisntBasal, Some(basal));
             scores.set(Monitor::DisntAfter, Some(after));

@@ -1,10 +1,11 @@
 //! Every option of the model trains, predicts and is kept; what can't be done is refused.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
+use stages::model::parameters::read_safetensors;
 
 use crate::support::{
     Home, TINY,
@@ -79,6 +80,38 @@ fn any_score_may_choose_the_epoch() {
     }
 }
 
+#[test]
+fn what_perturbations_add_is_shrunk_to_the_share_that_predicts_valid_cells_best() {
+    let home = Home::with_atlas();
+    let weights = |model: &str| read_safetensors(&home.path(model).join("model.safetensors")).unwrap();
+    for option in ["--preset residual", "--preset residual --set model.perturbation_embeddings=table.parquet"] {
+        write_table(&home.path("table.parquet"), &singles(&home.json("inspect s.atlas")));
+        for (model, shrink) in [("whole", false), ("shrunk", true)] {
+            let tiny = TINY.replace("--preset cpa ", "");
+            let set = format!("{option} --set train.shrink_perturbations={shrink} --epochs 1 {tiny}");
+            home.json(&format!("train s.atlas --out {model} {set}"));
+        }
+        assert!(history(&home, "whole")[0].get("valid.perturbation_share").is_none());
+        let share = history(&home, "shrunk")[0]["valid.perturbation_share"].as_f64().unwrap();
+        assert!((0.01..=1.0).contains(&share), "{share}");
+        let (whole, shrunk) = (weights("whole"), weights("shrunk"));
+        let mut scaled = 0;
+        for (name, whole) in &whole {
+            let is_embedding = match option.contains("table") {
+                true => name.contains("pert_transformation") || name.contains("control_embedding"),
+                false => name.contains("pert_embedding"),
+            };
+            scaled += usize::from(is_embedding);
+            let wanted = if is_embedding { whole * share } else { whole.shallow_clone() };
+            assert!(wanted.allclose(&shrunk[name], 1e-6, 1e-9, false), "{option}: {name}");
+        }
+        assert!(0 < scaled);
+        for model in ["whole", "shrunk"] {
+            fs::remove_dir_all(home.path(model)).unwrap();
+        }
+    }
+}
+
 /// A table of embeddings with a row for each name: numbers that its letters give.
 fn write_table(path: &Path, names: &[String]) {
     let number = |name: &str, at: u8| {
@@ -97,17 +130,19 @@ fn write_table(path: &Path, names: &[String]) {
     writer.close().unwrap();
 }
 
+/// The perturbations of an atlas that come alone.
+fn singles(told: &Value) -> Vec<String> {
+    let conditions = told["conditions"].as_array().unwrap().iter();
+    let alone = conditions.filter(|condition| condition["perturbations"].as_array().unwrap().len() == 1);
+    let names: BTreeSet<&str> = alone.map(|condition| condition["perturbations"][0].as_str().unwrap()).collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
 #[test]
 fn a_perturbation_that_was_never_trained_on_is_predicted_from_its_row() {
     let home = Home::with_atlas();
     let told = home.json("inspect s.atlas");
-    let conditions = told["conditions"].as_array().unwrap().iter();
-    let mut singles: Vec<String> = conditions
-        .filter(|condition| condition["perturbations"].as_array().unwrap().len() == 1)
-        .map(|condition| condition["perturbations"][0].as_str().unwrap().to_owned())
-        .collect();
-    singles.sort();
-    singles.dedup();
+    let singles = singles(&told);
     let held = singles[0].clone();
     let names: Vec<String> = singles.iter().cloned().chain(["elsewhere".to_owned()]).collect();
     write_table(&home.path("table.parquet"), &names);

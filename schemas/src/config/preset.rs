@@ -79,6 +79,7 @@ fn residual() -> Settings {
             decoupled_decay: true,
             lr_schedule: RateSchedule::Cosine,
             objective: Objective::Both,
+            shrink_perturbations: true,
             n_epochs_pretrain_ae: 0,
             n_epochs_adv_warmup: 0,
             ..TrainSettings::default()

@@ -155,6 +155,8 @@ pub struct TrainSettings {
     pub lr_schedule: RateSchedule,
     /// What a cell is decoded from: `reconstruction`, `paired` or `both`.
     pub objective: Objective,
+    /// Whether what perturbations add to the latent is shrunk to the share of it that predicts `valid` cells best.
+    pub shrink_perturbations: bool,
     /// Epochs between two steps of the learning rates; 0: they stay.
     pub step_size_lr: u32,
     /// What a step multiplies them by.
@@ -222,6 +224,7 @@ impl Default for TrainSettings {
             decoupled_decay: false,
             lr_schedule: RateSchedule::Steps,
             objective: Objective::Reconstruction,
+            shrink_perturbations: false,
             step_size_lr: 0,
             lr_decay: 0.9,
             n_epochs_pretrain_ae: 30,

@@ -41,7 +41,7 @@ pub struct CrossEvaluation {
     /// What came out, in one sentence.
     pub summary: String,
     /// The rank correlation, over judged conditions of all folds and means over seeds, of how far predictions are from what was trained
-    /// on with their `mse_delta`.
+    /// on with their error [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
 }
@@ -164,7 +164,7 @@ fn conditions_of(fold: &Seeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     let of = |condition: &ConditionScores| {
         let again = || fold.iter().flat_map(|one| one.evaluation.judged()).filter(|other| same(condition, other));
         let distance = mean(again().filter_map(|condition| condition.distance));
-        (distance, mean(again().filter_map(|condition| condition.scores.mse_delta)))
+        (distance, mean(again().filter_map(ConditionScores::error_beyond_noise)))
     };
     first.evaluation.judged().map(of).collect()
 }

@@ -109,7 +109,8 @@ pub struct Evaluation {
     /// For a baseline and a score: the low end, middle and high end of the model's mean lead, judged conditions drawn again.
     #[serde(default)]
     pub versus: Versus,
-    /// The rank correlation over judged conditions of how far predictions are from what was trained on with their `mse_delta`.
+    /// The rank correlation over judged conditions of how far predictions are from what was trained on with their error
+    /// [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
 }
@@ -121,6 +122,15 @@ impl fmt::Display for Scale {
             Self::Pseudobulk => "pseudobulk",
             Self::Values => "values",
         })
+    }
+}
+
+impl ConditionScores {
+    /// What is left of `mse_delta` without the noise of the real mean, which no prediction can know: of n cells it is a quarter of
+    /// what two halves of n / 2 cells differ by.
+    #[must_use]
+    pub fn error_beyond_noise(&self) -> Option<f64> {
+        Some(self.scores.mse_delta? - self.ceiling.mse_delta? / 4.0)
     }
 }
 
@@ -186,7 +196,8 @@ impl Evaluation {
             Scores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
         let versus = over_conditions(&judged);
-        let calibration = calibration(judged.iter().map(|condition| (condition.distance, condition.scores.mse_delta)));
+        let calibration =
+            calibration(judged.iter().map(|condition| (condition.distance, condition.error_beyond_noise())));
         evaluation = Self { mean, median, baselines, versus, calibration, ..evaluation };
         evaluation.summary = summary(&evaluation);
         evaluation

@@ -1,5 +1,7 @@
 //! The autoencoder: encoder, perturbation and covariate embeddings, decoder.
 
+use std::collections::BTreeMap;
+
 use schemas::{
     Result,
     batch::Expression,
@@ -172,6 +174,11 @@ impl Network {
     /// may be among them if the network has a table of embeddings.
     pub fn condition_latent(&self, parts: &[(u32, f64)]) -> Tensor {
         self.perturbations.of_condition(parts)
+    }
+
+    /// Shrinks what perturbations add to the latent, in a copy of its parameters, to a share of itself.
+    pub fn shrink_perturbations(&self, parameters: &mut BTreeMap<String, Tensor>, share: f64) {
+        self.perturbations.shrink(parameters, share);
     }
 
     /// Fills a table of embeddings in, by the codes of a vocabulary that was embedded in it.

@@ -1,5 +1,7 @@
 //! What perturbations at doses add to the latent.
 
+use std::collections::BTreeMap;
+
 use schemas::config::{Doser, Settings};
 use tch::{Device, Kind, Tensor};
 
@@ -10,6 +12,8 @@ use crate::{embedding_table::EmbeddingTable, vocabulary::Vocabulary};
 const EMBEDDING: &str = "module.pert_network.pert_embedding.weight";
 /// What makes embeddings of such rows.
 pub(super) const PROJECTION: &str = "module.pert_network.pert_transformation";
+/// The embedding of control beside them.
+const CONTROL_EMBEDDING: &str = "module.pert_network.control_embedding.weight";
 /// The code of control.
 const CONTROL: i64 = 1;
 /// Codes before are padding's and control's.
@@ -68,7 +72,7 @@ impl Perturbations {
                 Embedding::Projected {
                     rows: parameters.statistic(EMBEDDING, &[all, width], 0.0),
                     projection: Linear::new(parameters, PROJECTION, width, latent),
-                    control: parameters.normal("module.pert_network.control_embedding.weight", &[1, latent]),
+                    control: parameters.normal(CONTROL_EMBEDDING, &[1, latent]),
                 }
             }
         };
@@ -104,6 +108,18 @@ impl Perturbations {
             sum += self.embeddings(&Tensor::from_slice(&[i64::from(code)]).to_device(device)) * scale;
         }
         sum
+    }
+
+    /// Shrinks all embeddings, among the parameters by name, to a share of themselves.
+    pub(super) fn shrink(&self, parameters: &mut BTreeMap<String, Tensor>, share: f64) {
+        let _no_grad = tch::no_grad_guard();
+        let is_one = |name: &str| match self.embedding {
+            Embedding::Free(_) => name == EMBEDDING,
+            Embedding::Projected { .. } => name == CONTROL_EMBEDDING || name.starts_with(PROJECTION),
+        };
+        for (_, tensor) in parameters.iter_mut().filter(|(name, _)| is_one(name)) {
+            *tensor *= share;
+        }
     }
 
     /// Embeddings of all that were trained on, padding and control first, `[vocabulary, latent]`.
