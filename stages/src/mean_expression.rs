@@ -161,18 +161,25 @@ impl SumExpression {
                 self.means(&slots.iter().map(|(slot, _)| *slot).collect::<Vec<_>>()).into_iter().map(told).collect()
             })
             .collect();
+        let (within, mut noises) = (self.within(), Vec::with_capacity(rows));
         let mut shifts = Vec::with_capacity(rows * self.genes);
         for row in 0..rows {
             let context = self.layout.context_of(row);
             let own: Vec<usize> = slots_of(Place::Perturbed(row)).map(|(slot, _)| slot).collect();
-            let perturbed = self.means(&own).into_iter().map(told);
+            let means = self.means(&own);
+            let cells = real(own.iter().map(|slot| self.cells[*slot]).sum::<u64>().max(1));
+            // To first order; the controls are many.
+            let slope = |mean: f64| if self.counts { library / (1.0 + library * mean) } else { 1.0 };
+            let noise: f64 = means.iter().zip(&within).map(|(mean, variance)| variance * slope(*mean).powi(2)).sum();
+            noises.push(narrow(noise / cells / real(self.genes.max(1) as u64)));
+            let perturbed = means.into_iter().map(told);
             match self.matched(row, &controls[context]) {
                 Some(matched) => shifts.extend(perturbed.zip(matched).map(|(own, control)| own - told(control))),
                 None => shifts.extend(perturbed.zip(&pooled[context]).map(|(own, control)| own - control)),
             }
         }
         let dispersion = if self.counts { self.dispersion() } else { self.variance() };
-        OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, dispersion }
+        OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, noises, dispersion }
     }
 
     /// The controls of a row's batches in the shares that the row has of these; none where a batch has too few of them, or there is
@@ -197,12 +204,17 @@ impl SumExpression {
 
     /// The logarithm of the variance of values within groups.
     fn variance(&self) -> Vec<f32> {
+        self.within().into_iter().map(|variance| narrow(variance.max(SMALLEST_VARIANCE).ln())).collect()
+    }
+
+    /// The variance of a gene's values, or shares, within groups.
+    fn within(&self) -> Vec<f64> {
         let all = real(self.cells.iter().sum::<u64>().max(1));
         let of_gene = |gene: usize| {
             let slots = (0..self.cells.len()).filter(|slot| 0 < self.cells[*slot]);
             let between: f64 =
                 slots.map(|slot| self.sums[slot * self.genes + gene].powi(2) / real(self.cells[slot])).sum();
-            narrow(((self.squares[gene] - between) / all).max(SMALLEST_VARIANCE).ln())
+            ((self.squares[gene] - between) / all).max(0.0)
         };
         (0..self.genes).map(of_gene).collect()
     }

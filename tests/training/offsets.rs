@@ -3,6 +3,8 @@
 use std::fs;
 
 use serde_json::Value;
+use stages::{model::parameters::read_safetensors, saved::Model};
+use tch::{Device, Kind};
 
 use crate::support::{
     Home, TINY,
@@ -49,6 +51,26 @@ fn before_it_learns_it_predicts_as_well_as_the_baselines_that_it_starts_from() {
         assert!(other - 0.05 < model, "{offset}, {hold_out}: {model} against {other} of {baseline}");
         assert!(0.2 < model, "{model}");
     }
+}
+
+#[test]
+fn shifts_of_few_cells_are_known_to_be_noisy() {
+    let home = home();
+    home.json(&format!("train s.atlas --out m {STILL}"));
+    let model = Model::load(home.path("m"), Device::Cpu).unwrap();
+    let noises = read_safetensors(&home.path("m/model.safetensors")).unwrap().remove("offset.noises").unwrap();
+    let noises: Vec<f64> = noises.to_kind(Kind::Double).try_into().unwrap();
+    let perturbed = model.card.vocabulary.trained.iter().filter(|group| !group.perturbations.is_empty());
+    let cells: Vec<f64> = perturbed.map(|group| group.cells as f64).collect();
+    assert_eq!(noises.len(), cells.len());
+    let ends = |numbers: &[f64]| {
+        let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+        (least, numbers.iter().copied().fold(0.0, f64::max))
+    };
+    let ((least, most), (smallest, largest)) = (ends(&noises), ends(&cells));
+    assert!(0.0 < least && 1.5 * smallest < largest, "{least}, {smallest} to {largest} cells");
+    let ratio = (most / least) / (largest / smallest);
+    assert!((0.5..2.0).contains(&ratio), "noises of {least} to {most}, {smallest} to {largest} cells");
 }
 
 #[test]

@@ -36,6 +36,7 @@ use crate::{
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
+const NOISES: &str = "offset.noises";
 /// The penalty between contexts, the smallest mean that a gene starts from, and what combinations are told by (`Chosen`); a
 /// penalty of 0 where too few tell.
 const CHOSEN: &str = "offset.chosen";
@@ -61,6 +62,8 @@ pub struct Offset {
     controls: Tensor,
     /// `[groups, genes]`.
     shifts: Tensor,
+    /// `[groups]`.
+    noises: Tensor,
     chosen: Tensor,
     half_effects: Tensor,
     /// Made when it is first asked for, once all of the above is filled in.
@@ -88,6 +91,7 @@ impl Offset {
             asked: model.offset_ridge,
             controls: parameters.statistic(CONTROLS, &[contexts, genes], 0.0),
             shifts: parameters.statistic(SHIFTS, &[groups, genes], 0.0),
+            noises: parameters.statistic(NOISES, &[groups], 0.0),
             chosen: parameters.statistic(CHOSEN, &[5], 0.0),
             half_effects: parameters.statistic(HALF_EFFECTS, &[names], 0.0),
             layout,
@@ -102,6 +106,7 @@ impl Offset {
             |to: &mut Tensor, numbers: &[f32]| to.copy_(&Tensor::from_slice(numbers).view(to.size().as_slice()));
         filled(&mut self.controls, &profiles.controls);
         filled(&mut self.shifts, &profiles.shifts);
+        filled(&mut self.noises, &profiles.noises);
         let penalty = match (self.additive, self.asked) {
             (true, _) => 0.0,
             (false, asked) if 0.0 < asked => asked,
@@ -180,13 +185,19 @@ impl Offset {
         self.made(parts, &self.wanted(terms))
     }
 
-    /// How far a prediction is expected to be off beyond the noise of its profiles: a root mean square over genes, 0 of what was
-    /// trained on.
+    /// How far a prediction is expected to be off, for what is open of it and the noise of the shifts that it is made of: a root
+    /// mean square over genes, 0 of what was trained on.
     pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> f64 {
         let wanted = self.wanted(terms);
         let open = self.rule().open(parts, &wanted);
-        let shift = summed(&self.shifts, &self.rule().shift(parts, &wanted));
-        (shift.square().mean(Kind::Double).double_value(&[]) * open).sqrt()
+        if open <= 0.0 {
+            return 0.0;
+        }
+        let weights = self.rule().shift(parts, &wanted);
+        let shift = summed(&self.shifts, &weights);
+        let squares: Weights = weights.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
+        let noise = summed(&self.noises.unsqueeze(-1), &squares).double_value(&[0, 0]);
+        (shift.square().mean(Kind::Double).double_value(&[]) * open + noise).sqrt()
     }
 
     fn wanted(&self, terms: &[CovariateTerm]) -> Wanted {

@@ -12,6 +12,8 @@ pub struct OffsetProfiles {
     pub controls: Vec<f32>,
     /// What each perturbed group has beyond the controls of its context, from the same batches where these have enough.
     pub shifts: Vec<f32>,
+    /// The square of what chance makes of each shift, a mean over genes: the variance between cells over how many there are.
+    pub noises: Vec<f32>,
     /// Logarithm of the inverse dispersion of each gene by mean and variance within groups; of continuous values that of the variance.
     pub dispersion: Vec<f32>,
 }

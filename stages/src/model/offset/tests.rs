@@ -1,6 +1,6 @@
 //! What offsets promise.
 
-use schemas::conditions::Covariate;
+use schemas::{conditions::Covariate, config::ModelSettings};
 
 use super::*;
 use crate::vocabulary::TrainedGroup;
@@ -136,6 +136,27 @@ fn the_penalty_is_the_one_with_which_each_context_is_told_best_from_the_others()
     // A shift that follows the control profile, and one that has nothing to do with it.
     let [follows, even] = [[1.0, 2.0, 4.0], [2.0, 1.0, 2.0]].map(|shifts| fit::ridge(&layout, &profiles(shifts)));
     assert!(follows * 100.0 < even, "{follows} {even}");
+}
+
+#[test]
+fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts() {
+    let vocabulary = vocabulary(&[(&[], "x"), (&[(A, 1.0)], "x"), (&[(B, 1.0)], "x")]);
+    let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
+    let model = ModelSettings { offset: config::Offset::Additive, ..ModelSettings::default() };
+    let settings = Settings { model, ..Settings::default() };
+    let mut offset = Offset::new(&mut parameters, &settings, 2, &vocabulary).expect("it is asked for");
+    offset.fill(&OffsetProfiles {
+        genes: 2,
+        library: 100.0,
+        controls: vec![1.0; 2],
+        shifts: vec![1.0, 0.0, 2.0, 1.0],
+        noises: vec![0.25, 0.5],
+        dispersion: Vec::new(),
+    });
+    let terms = [CovariateTerm::Value(0), CovariateTerm::Nothing];
+    assert_eq!(offset.uncertainty(&[(A, 1.0)], &terms), 0.0, "it was trained on");
+    // The sum of two shifts, (3, 1), a fifth of whose square is open.
+    close(offset.uncertainty(&[(A, 1.0), (B, 1.0)], &terms).powi(2), 0.2 * 5.0 + 0.25 + 0.5);
 }
 
 #[test]
