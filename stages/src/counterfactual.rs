@@ -63,7 +63,7 @@ struct Context {
 }
 
 impl Counterfactual {
-    /// Chooses what to predict; with `shrinking`, looks for the share of the perturbations' latents that predicts best.
+    /// Chooses what to predict among groups whose real means will be known.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -72,11 +72,11 @@ impl Counterfactual {
         genes: i64,
         device: Device,
         offsets: Option<&GroupOffsets>,
-        shrinking: bool,
+        is_known: impl Fn(usize) -> bool,
     ) -> Self {
         let mut contexts = Vec::new();
         let mut context_of = HashMap::new();
-        let has_cells = |at: &usize| FEWEST_CELLS <= groups.all()[*at].cells_for(Part::Valid);
+        let has_cells = |at: &usize| is_known(*at) && FEWEST_CELLS <= groups.all()[*at].cells_for(Part::Valid);
         let indices = || (0..groups.all().len()).filter(has_cells);
         for control in indices().filter(|at| groups.all()[*at].condition == CONTROL) {
             let covariates = &groups.all()[control].covariates;
@@ -94,7 +94,6 @@ impl Counterfactual {
             let parts: Vec<_> = conditions.filter_map(|condition| vocabulary.parts(atlas, condition)).collect();
             let (codes, doses) = pad(&parts, Kind::Float, device);
             let rows = codes.size()[0];
-            let sums = || Tensor::zeros([rows, genes], (Kind::Double, device));
             let id = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
             context_of.insert(id(control), contexts.len());
             let target_groups: Vec<u32> = targets.into_iter().map(id).collect();
@@ -106,12 +105,21 @@ impl Counterfactual {
                 codes,
                 doses,
                 covariates,
-                sums: sums(),
-                silent: shrinking.then(sums),
+                sums: Tensor::zeros([rows, genes], (Kind::Double, device)),
+                silent: None,
                 controls: 0,
             });
         }
         Self { contexts, context_of }
+    }
+
+    /// The same, which also looks for the share of what perturbations add to the latent that predicts best.
+    #[must_use]
+    pub fn looking_for_a_share(mut self) -> Self {
+        for context in &mut self.contexts {
+            context.silent = Some(context.sums.zeros_like());
+        }
+        self
     }
 
     /// Predicts from the controls of a batch, given its basal latents and libraries.

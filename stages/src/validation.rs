@@ -80,8 +80,9 @@ impl Scores {
 pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
     let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
     let cells = usize::try_from(MOST_NEIGHBOURED).unwrap_or(usize::MAX);
-    // Five sums in double precision, and as many means in scoring; two latents of each cell, its distances in blocks.
-    2 * 5 * 8 * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
+    // Five sums in double precision, and as many means in scoring; sums of two predictions of each, and what is offset; two latents of
+    // each cell, its distances in blocks.
+    (2 * 5 * 8 + 2 * 8 + 4) * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
 }
 
 impl Validation {
@@ -109,6 +110,8 @@ impl Validation {
             rows[*at] = row;
         }
         let normal = plan.model.recon_loss == ReconLoss::Gauss;
+        let is_scored = |at: usize| rows[at] < scored;
+        let counterfactual = Counterfactual::new(atlas, groups, vocabulary, genes, device, offsets, is_scored);
         Self {
             rows,
             scored,
@@ -118,15 +121,10 @@ impl Validation {
             device,
             moments: None,
             recon: (0.0, 0.0),
-            counterfactual: Counterfactual::new(
-                atlas,
-                groups,
-                vocabulary,
-                genes,
-                device,
-                offsets,
-                plan.train.shrink_perturbations,
-            ),
+            counterfactual: match plan.train.shrink_perturbations {
+                true => counterfactual.looking_for_a_share(),
+                false => counterfactual,
+            },
             neighbourhoods: Neighbourhoods::new(cells, vocabulary),
         }
     }

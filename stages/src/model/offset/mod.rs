@@ -185,17 +185,17 @@ impl Offset {
         self.made(parts, &self.wanted(terms))
     }
 
-    /// How far a prediction is expected to be off, for what is open of it and the noise of the shifts that it is made of: a root
-    /// mean square over genes, 0 of what was trained on.
+    /// How far a prediction is expected to be off, for what is open of it and the noise of the shifts that it rests on: a root mean
+    /// square over genes, 0 of what was trained on.
     pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> f64 {
         let wanted = self.wanted(terms);
         let open = self.rule().open(parts, &wanted);
         if open <= 0.0 {
             return 0.0;
         }
-        let weights = self.rule().shift(parts, &wanted);
-        let shift = summed(&self.shifts, &weights);
-        let squares: Weights = weights.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
+        let shift = summed(&self.shifts, &self.rule().shift(parts, &wanted));
+        let rests_on = self.rule().rests_on(parts, &wanted);
+        let squares: Weights = rests_on.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
         let noise = summed(&self.noises.unsqueeze(-1), &squares).double_value(&[0, 0]);
         (shift.square().mean(Kind::Double).double_value(&[]) * open + noise).sqrt()
     }

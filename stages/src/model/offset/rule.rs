@@ -53,6 +53,12 @@ impl Rule {
         self.combined(parts, wanted).map_or_else(|| self.of_parts(parts, wanted), |(told, _)| told)
     }
 
+    /// The shifts whose noise makes it uncertain: those that it is made of, and of a combination that was trained nowhere those of
+    /// its parts, however much of them it takes.
+    pub(super) fn rests_on(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
+        self.of_combination(parts, wanted).unwrap_or_else(|| self.of_parts(parts, wanted))
+    }
+
     /// What trained combinations tell of this one, and what they leave open.
     fn combined(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<(Weights, f64)> {
         let (weights, open) = self.combined.as_ref()?.told(&self.as_shares(parts))?;
