@@ -72,7 +72,7 @@ class Offsets(nn.Module):
             elif (parts, at) not in self.rows:
                 self.rows.append((parts, at))
         self.trained, genes = len(vocabulary["perturbations"]), len(card["genes"])
-        for name, size in (("controls", (len(self.contexts), genes)), ("shifts", (len(self.rows), genes)), ("chosen", (4,)),
+        for name, size in (("controls", (len(self.contexts), genes)), ("shifts", (len(self.rows), genes)), ("chosen", (5,)),
                            ("half_effects", (self.trained,))):
             self.register_buffer(name, torch.zeros(size))
 
@@ -97,9 +97,13 @@ class Offsets(nn.Module):
         ((code, dose),) = parts
         known = sorted((self.rows[row][0][0][1], row) for row in rows)
         below, above = [pair for pair in known if pair[0] < dose], [pair for pair in known if pair[0] >= dose]
-        if not (below and above):
-            nearest, row = above[0] if above else below[-1]
-            return {row: self.scale(code, nearest, dose)}
+        if not below:
+            return {above[0][1]: self.scale(code, above[0][0], dose)}
+        if not above:  # as all trained doses grow, by least squares; as the largest where nothing is known of growth
+            if code >= self.trained or self.half_effects[code] <= 0:
+                return {below[-1][1]: 1.0}
+            squares = sum(self.effect(code, known) ** 2 for known, _ in below)
+            return {row: self.effect(code, dose) * self.effect(code, known) / squares for known, row in below}
         (low, first), (high, last) = below[-1], above[0]
         low, high, here = (self.effect(code, dose) for dose in (low, high, dose))
         share = (here - low) / (high - low) if low < high else 1.0
@@ -145,7 +149,7 @@ class Offsets(nn.Module):
 
     def combined(self, parts, own, stand_ins):
         """What trained conditions tell of one that was not trained; none where too few tell."""
-        penalty, weight = (float(number) for number in self.chosen[2:])
+        penalty, weight, own_share = (float(number) for number in self.chosen[2:])
         conditions = list(dict.fromkeys(condition for condition, _ in self.rows))
         largest = {}
         for condition in conditions:
@@ -168,7 +172,8 @@ class Offsets(nn.Module):
 
         kernel = torch.tensor([[likeness(a, b) for b in known] for a in known]).double()
         wanted = torch.tensor([likeness(shares(parts), other) for other in known]).double()
-        weights = torch.linalg.solve(kernel + penalty * torch.eye(len(known)).double(), wanted).tolist()
+        noise = torch.tensor([penalty + own_share * (len(condition) > 1) for condition in known]).double()
+        weights = torch.linalg.solve(kernel + noise.diag(), wanted).tolist()
         return added(*((self.as_seen(condition, own, stand_ins), weight) for condition, weight in zip(conditions, weights)))
 
     def as_seen(self, condition, own, stand_ins):

@@ -11,6 +11,8 @@ mod judging;
 #[cfg(all(feature = "torch", feature = "hdf5"))]
 mod publishing;
 #[cfg(all(feature = "torch", feature = "hdf5"))]
+mod pytorch;
+#[cfg(all(feature = "torch", feature = "hdf5"))]
 mod readers;
 #[cfg(feature = "torch")]
 mod row_groups;

@@ -72,7 +72,10 @@ impl Perturbations {
                 Embedding::Projected {
                     rows: parameters.statistic(EMBEDDING, &[all, width], 0.0),
                     projection: Linear::new(parameters, PROJECTION, width, latent),
-                    control: parameters.normal(CONTROL_EMBEDDING, &[1, latent]),
+                    control: match settings.model.perturbations_from_zero {
+                        true => parameters.constant(CONTROL_EMBEDDING, &[1, latent], 0.0),
+                        false => parameters.normal(CONTROL_EMBEDDING, &[1, latent]),
+                    },
                 }
             }
         };

@@ -46,8 +46,7 @@ impl Rule {
         if is_control(parts) {
             return Weights::new();
         }
-        let as_a_whole = parts.len() == 1 || !self.additive;
-        if let Some(own) = as_a_whole.then(|| self.of_combination(parts, wanted)).flatten() {
+        if let Some(own) = self.as_a_whole(parts, wanted) {
             return own;
         }
         self.combined(parts, wanted).map_or_else(|| self.of_parts(parts, wanted), |(told, _)| told)
@@ -56,7 +55,12 @@ impl Rule {
     /// The shifts whose noise makes it uncertain: those that it is made of, and of a combination that was trained nowhere those of
     /// its parts, however much of them it takes.
     pub(super) fn rests_on(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
-        self.of_combination(parts, wanted).unwrap_or_else(|| self.of_parts(parts, wanted))
+        self.as_a_whole(parts, wanted).unwrap_or_else(|| self.of_parts(parts, wanted))
+    }
+
+    /// The shift of a combination that was trained somewhere; with `additive` it is the sum of its parts all the same.
+    fn as_a_whole(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<Weights> {
+        (parts.len() == 1 || !self.additive).then(|| self.of_combination(parts, wanted)).flatten()
     }
 
     /// What trained combinations tell of this one, and what they leave open.
