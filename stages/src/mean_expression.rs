@@ -178,7 +178,8 @@ impl SumExpression {
                 None => shifts.extend(perturbed.zip(&pooled[context]).map(|(own, control)| own - control)),
             }
         }
-        let dispersion = if self.counts { self.dispersion() } else { self.variance() };
+        let logarithm = |variance: f64| narrow(variance.max(SMALLEST_VARIANCE).ln());
+        let dispersion = if self.counts { self.dispersion() } else { within.into_iter().map(logarithm).collect() };
         OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, noises, dispersion }
     }
 
@@ -200,11 +201,6 @@ impl SumExpression {
             mean.iter_mut().zip(self.means(&slots)).for_each(|(sum, mean)| *sum += share * mean);
         }
         Some(mean)
-    }
-
-    /// The logarithm of the variance of values within groups.
-    fn variance(&self) -> Vec<f32> {
-        self.within().into_iter().map(|variance| narrow(variance.max(SMALLEST_VARIANCE).ln())).collect()
     }
 
     /// The variance of a gene's values, or shares, within groups.

@@ -298,6 +298,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_noise_of_the_real_mean_is_no_error_of_the_prediction() {
+        let mut judged = condition("ood", None, None);
+        judged.scores.mse_delta = Some(0.5);
+        assert_eq!(judged.error_beyond_noise(), None, "nothing tells the noise of a single cell");
+        judged.ceiling.mse_delta = Some(0.8);
+        assert!(judged.error_beyond_noise().is_some_and(|error| (error - 0.3).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_calibration_is_of_the_error_beyond_noise() {
+        // The noisiest condition has the largest error, and the most certain prediction.
+        let of = |(distance, error, noise): (f64, f64, f64)| {
+            let mut judged = condition("ood", None, None);
+            (judged.distance, judged.scores.mse_delta, judged.ceiling.mse_delta) =
+                (Some(distance), Some(error), Some(noise));
+            judged
+        };
+        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(of);
+        let calibration = Evaluation::new(Scale::Log1p, conditions.into()).calibration;
+        assert!(calibration.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{calibration:?}");
+    }
+
+    #[test]
     fn only_held_out_conditions_count_where_there_are_any() {
         let held_out = condition("ood", Some(0.5), Some(0.5));
         let seen = condition("valid", Some(0.9), Some(0.5));

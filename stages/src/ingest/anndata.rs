@@ -64,7 +64,8 @@ impl AnnData {
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
         if MOST_GENES < genes {
-            return Err(place.error(format!("{genes} genes are more than can be"), "check how the file was written"));
+            let message = format!("{genes} genes are more than can be (at most {MOST_GENES})");
+            return Err(place.error(message, "check how the file was written"));
         }
         let var = var.read_all(0..index(genes)?)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -88,7 +88,8 @@ impl MatrixMarket {
             Rows::Cells => (header.rows, header.columns),
         };
         if MOST_CELLS < cells || MOST_GENES < genes {
-            let message = format!("{cells} cells × {genes} genes are more than can be");
+            let message =
+                format!("{cells} cells × {genes} genes are more than can be (at most {MOST_CELLS} × {MOST_GENES})");
             return Err(lines.error(message, "check the sizes, and which of rows and columns are cells"));
         }
         let gene_count = u32::try_from(genes).map_err(|error| Error::Bug(error.to_string()))?;

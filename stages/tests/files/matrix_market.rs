@@ -265,6 +265,16 @@ fn names_that_do_not_fit_are_refused_with_their_numbers() {
 }
 
 #[test]
+fn sizes_that_no_matrix_has_are_refused_before_anything_is_made_of_them() {
+    let of_genes = |genes: u32| folder(&[("matrix.mtx", &MATRIX.replace("2 3 2", &format!("2 {genes} 2")))]);
+    let most = of_genes(1 << 20);
+    assert_eq!(open(&most.path().join("matrix.mtx")).var().num_rows(), 1 << 20);
+    let too_many = of_genes((1 << 20) + 1);
+    let error = refused(&too_many.path().join("matrix.mtx"));
+    assert!(error.contains("matrix.mtx, line 2") && error.contains("at most 4294967296 × 1048576"), "{error}");
+}
+
+#[test]
 fn a_gzip_stream_that_is_cut_short_is_refused() {
     let folder = folder(&[]);
     let text = MATRIX.replace("2 3 2", "2 3 30000") + &"1 1 1\n2 2 3\n".repeat(14_999);

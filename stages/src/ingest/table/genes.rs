@@ -45,7 +45,7 @@ pub(super) fn named(names: impl Iterator<Item = String>) -> Result<RecordBatch> 
 pub(super) fn numbered(largest: i64, place: &str) -> Result<(RecordBatch, Numbering)> {
     let count = u32::try_from(largest.saturating_add(1)).ok().filter(|count| u64::from(*count) <= MOST_GENES);
     let Some(count) = count else {
-        let message = format!("the largest number of a gene is {largest}, which can't be");
+        let message = format!("the largest number of a gene is {largest}; there can be {MOST_GENES} genes at most");
         return Err(Error::data(place, message, "say with --genes-table which number is which gene"));
     };
     Ok((named((0..count).map(|gene| format!("g{gene}")))?, Numbering::Plain(count)))
@@ -101,4 +101,19 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
 pub(super) fn largest(lists: &ArrayRef) -> i64 {
     let numbers = lists.as_list::<i64>().values();
     arrow::compute::max(numbers.as_primitive::<Int64Type>()).unwrap_or(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_make_no_more_genes_than_there_can_be() {
+        let most = i64::try_from(MOST_GENES).expect("a small number");
+        let (names, _) = numbered(2, "table.parquet").expect("three genes");
+        assert_eq!(names.num_rows(), 3);
+        assert!(numbered(most - 1, "table.parquet").is_ok());
+        let refused = numbered(most, "table.parquet").expect_err("one too many").to_string();
+        assert!(refused.contains("table.parquet") && refused.contains("1048576 genes at most"), "{refused}");
+    }
 }

@@ -138,7 +138,8 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn new(group: &'a Group, place: &'a Place, count: u32) -> Result<Self> {
         if MOST_GENES < count.into() {
-            return Err(place.error(format!("{count} features are more than can be"), "download the file again"));
+            let message = format!("{count} features are more than can be (at most {MOST_GENES})");
+            return Err(place.error(message, "download the file again"));
         }
         Ok(Self { group, place, count, fields: Vec::new(), arrays: Vec::new() })
     }
