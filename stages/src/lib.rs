@@ -19,6 +19,8 @@ pub mod counterfactual;
 pub mod crossval;
 pub mod decoded;
 pub mod dense;
+#[cfg(feature = "torch")]
+mod device_kernels;
 pub mod disk;
 mod element;
 pub mod embedding_table;

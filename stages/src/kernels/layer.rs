@@ -27,6 +27,16 @@ impl Dropout {
         Self { seed, threshold: (share * 4_294_967_296.0) as u32, scale }
     }
 
+    /// Activations whose draw is below are dropped.
+    pub(crate) fn threshold(self) -> u32 {
+        self.threshold
+    }
+
+    /// What the others are multiplied by.
+    pub(crate) fn scale(self) -> f64 {
+        self.scale
+    }
+
     /// None.
     pub(crate) fn none() -> Self {
         Self::new(0.0, 0)

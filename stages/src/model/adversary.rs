@@ -73,7 +73,7 @@ pub(super) struct Guesser<'a> {
     pub(super) name: &'a str,
     pub(super) classifier: &'a Classifier,
     /// The covariate's place among the covariates; none: the combination, with the weight of each class.
-    guessed: Result<usize, &'a Tensor>,
+    pub(super) guessed: Result<usize, &'a Tensor>,
 }
 
 /// What the adversaries say of a batch, each a scalar.

@@ -12,6 +12,11 @@ fn key(parameter: &Tensor) -> usize {
     parameter.data_ptr() as usize
 }
 
+/// A matrix, or the same one turned.
+pub(super) fn lying(matrix: &Tensor, is_turned: bool) -> Tensor {
+    if is_turned { matrix.tr() } else { matrix.shallow_clone() }
+}
+
 /// Whether a parameter is one of some others.
 pub(super) fn is_among(parameter: &Tensor, others: &[&Tensor]) -> bool {
     others.iter().any(|other| key(other) == key(parameter))
@@ -36,6 +41,31 @@ impl Gradients {
             None => gradient(),
         };
         found.insert(key(parameter), sum);
+    }
+
+    /// The same of the product `gradientᵀ input`, by the weight of a linear layer, without a tensor of its own where it is added to one that
+    /// is known. It lies in memory as the weight does.
+    pub(super) fn add_product(&mut self, weight: &Tensor, gradient: &Tensor, input: &Tensor) {
+        let Some(found) = &mut self.0 else { return };
+        // Weights that lie by input are one piece when turned.
+        let is_turned = !weight.is_contiguous();
+        let (rows, columns) = if is_turned { (input, gradient) } else { (gradient, input) };
+        match found.get(&key(weight)) {
+            Some(known) => {
+                let _ = lying(known, is_turned).addmm_(&rows.tr(), columns);
+            }
+            None => {
+                let product = rows.tr().matmul(columns);
+                found.insert(key(weight), lying(&product, is_turned));
+            }
+        }
+    }
+
+    /// Changes a gradient that is known.
+    pub(super) fn change(&self, parameter: &Tensor, change: impl FnOnce(&Tensor)) {
+        if let Some(gradient) = self.0.as_ref().and_then(|found| found.get(&key(parameter))) {
+            change(gradient);
+        }
     }
 
     fn has(&self, parameter: &Tensor) -> bool {

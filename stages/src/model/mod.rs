@@ -25,6 +25,7 @@ pub mod draws;
 pub mod encoder;
 pub(crate) mod expected;
 mod few_passes;
+mod launched;
 pub mod fused;
 mod gradients;
 pub mod input;

@@ -20,7 +20,7 @@ use super::{
     parcel::Parcel,
     perturbations::{PROJECTION, Perturbations},
 };
-use crate::{embedding_table::EmbeddingTable, libtorch, vocabulary::Vocabulary};
+use crate::{device_kernels::latent::Added, embedding_table::EmbeddingTable, libtorch, vocabulary::Vocabulary};
 
 /// The network with its parameters.
 #[derive(Debug)]
@@ -222,6 +222,17 @@ impl Network {
     /// The embedding table of a covariate, `[values, latent]`.
     pub fn covariate_table(&self, at: usize) -> &Tensor {
         &self.covariates[at]
+    }
+
+    /// What perturbations and covariates add to a basal latent, where it is a sum of rows of tables, as kernels of our own take it.
+    pub(super) fn added(&self) -> Option<Added<'_>> {
+        let (embeddings, curve, [beta, bias]) = self.perturbations.tables()?;
+        Some(Added { embeddings, beta, bias, curve, covariates: &self.covariates })
+    }
+
+    /// The embedding tables of all covariates, `[values, latent]` each.
+    pub(super) fn covariates(&self) -> &[Tensor] {
+        &self.covariates
     }
 
     fn no_covariates(&self, cells: i64) -> Tensor {

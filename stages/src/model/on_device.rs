@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::{
+    memory::numbers,
     optimiser::{Adam, BETA_1, BETA_2, EPSILON, Slot},
     schedule::Schedule,
     step::{Learner, StepLosses},
@@ -56,8 +57,8 @@ impl Weights {
 #[derive(Debug)]
 pub(super) struct OnDevice {
     rate: Told,
-    /// Steps of each slot, scalars of float32.
-    steps: Vec<Tensor>,
+    /// Steps of each slot, `[slots]`, float32.
+    steps: Tensor,
 }
 
 impl OnDevice {
@@ -65,22 +66,27 @@ impl OnDevice {
         let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
         // libtorch's kernels read a rate of float32 on a GPU, and of any kind on a CPU.
         let kind = if device == Device::Cpu { Kind::Double } else { Kind::Float };
-        let steps = slots.iter().map(|_| Tensor::zeros([], (Kind::Float, device)));
-        let mut made = Self { rate: Told::new(kind, device), steps: steps.collect() };
+        let counts = i64::try_from(slots.len()).expect("there are few");
+        let mut made =
+            Self { rate: Told::new(kind, device), steps: Tensor::zeros([counts], (Kind::Float, device)) };
         made.restore(slots);
         made
     }
 
     /// Takes the counts of slots.
     pub(super) fn restore(&mut self, slots: &[Slot]) {
-        for (steps, slot) in self.steps.iter_mut().zip(slots) {
-            let _ = tch::no_grad(|| steps.fill_(f64::from(slot.steps)));
-        }
+        let counts: Vec<i64> = slots.iter().map(|slot| i64::from(slot.steps)).collect();
+        tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(&counts)));
     }
 
-    /// The count of a slot, read from the device.
-    pub(super) fn steps(&self, slot: usize) -> i64 {
-        self.steps[slot].to_kind(Kind::Int64).int64_value(&[])
+    /// The counts of all slots, read from the device at once.
+    pub(super) fn steps(&self) -> Vec<i64> {
+        numbers::<i64>(&self.steps.to_kind(Kind::Int64).to_device(Device::Cpu)).to_vec()
+    }
+
+    /// The count of a slot, a scalar on the device.
+    pub(super) fn count(&self, slot: usize) -> Tensor {
+        self.steps.select(0, i64::try_from(slot).expect("there are few"))
     }
 }
 
@@ -101,7 +107,7 @@ impl Adam {
         // Lists of equally many views: weights that lie by input are one piece when turned, and so must all be that belongs to them.
         let mut views: [Vec<Tensor>; 4] = Default::default();
         let mut steps = Vec::new();
-        for ((slot, gradient), count) in self.slots.iter().zip(gradients).zip(&on_device.steps) {
+        for (at, (slot, gradient)) in self.slots.iter().zip(gradients).enumerate() {
             if !gradient.defined() {
                 continue;
             }
@@ -113,11 +119,12 @@ impl Adam {
             }
             let of_gradient = views[1].pop().map(|gradient| gradient.contiguous());
             views[1].extend(of_gradient);
-            steps.push(count);
+            steps.push(on_device.count(at));
         }
         if steps.is_empty() {
             return Tensor::zeros([], (on_device.rate.tensor.kind(), on_device.rate.tensor.device()));
         }
+        let steps: Vec<&Tensor> = steps.iter().collect();
         let [parameters, gradients, first, second] = views.each_ref().map(|views| views.iter().collect::<Vec<_>>());
         let step = AdamStep {
             parameters: &parameters,

@@ -177,8 +177,11 @@ impl Adam {
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let mut state = BTreeMap::new();
-        for (at, slot) in self.slots.iter().enumerate() {
-            let steps = self.on_device.as_ref().map_or(i64::from(slot.steps), |on_device| on_device.steps(at));
+        let counts = match &self.on_device {
+            Some(on_device) => on_device.steps(),
+            None => self.slots.iter().map(|slot| i64::from(slot.steps)).collect(),
+        };
+        for (slot, steps) in self.slots.iter().zip(counts) {
             let key = |part: &str| format!("{}.{part}.{}", self.name, slot.name);
             state.insert(key("first"), slot.first.contiguous().copy());
             state.insert(key("second"), slot.second.contiguous().copy());

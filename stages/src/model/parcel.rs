@@ -12,7 +12,11 @@ use super::{
     input::{Cells, Input, signed, widened},
     memory::numbers_mut,
 };
-use crate::{batch::Batch, libtorch};
+use crate::{
+    batch::Batch,
+    device_kernels::unpack::{Narrow, Packed},
+    libtorch,
+};
 
 /// Parts begin at multiples of this, as any number may.
 const ALIGNMENT: usize = 64;
@@ -31,28 +35,6 @@ pub struct Layout {
     /// Room for the perturbations of a cell.
     parts: usize,
     covariates: usize,
-}
-
-/// Types that numbers travel in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Narrow {
-    U8,
-    U16,
-    U32,
-    I32,
-    F32,
-    F64,
-}
-
-impl Narrow {
-    fn bytes(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::U16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
 }
 
 /// The parts, in their order.
@@ -178,6 +160,32 @@ impl Layout {
     fn part_mut<'a, T: bytemuck::Pod>(&self, part: Part, bytes: &'a mut [u8]) -> &'a mut [T] {
         let (from, count, kind) = self.place(part);
         bytemuck::cast_slice_mut(&mut bytes[from..from + count * kind.bytes()])
+    }
+
+    /// The parts of a batch whose bytes lie on a device, as they travelled.
+    pub(super) fn packed(&self, bytes: &Tensor) -> Packed {
+        let part = |part: Part| {
+            let (from, count, narrow) = self.place(part);
+            bytes.narrow(0, signed(from), signed(count * narrow.bytes()))
+        };
+        let (cells, parts) = (signed(self.cells), signed(self.parts));
+        Packed {
+            pointers: part(Part::Pointers).view_dtype(Kind::Int),
+            genes: part(Part::Genes),
+            values: part(Part::Values),
+            gene_type: self.gene_kind,
+            value_type: self.value_kind,
+            library: part(Part::Library).view_dtype(Kind::Double),
+            codes: part(Part::Codes).view_dtype(Kind::Int).view([cells, parts]),
+            doses: part(Part::Doses).view_dtype(Kind::Float).view([cells, parts]),
+            covariates: part(Part::Covariates).view_dtype(Kind::Int).view([signed(self.covariates), cells]),
+            combinations: part(Part::Combinations).view_dtype(Kind::Int),
+        }
+    }
+
+    /// How many genes there are.
+    pub(super) fn genes(&self) -> i64 {
+        self.genes
     }
 
     /// The tensors of a batch whose bytes lie on a device: a few operations there, none of which the host waits for.

@@ -6,7 +6,7 @@ use schemas::config::{Doser, Settings};
 use tch::{Device, Kind, Tensor};
 
 use super::{input::pad, layers::Linear, parameters::Parameters};
-use crate::{embedding_table::EmbeddingTable, vocabulary::Vocabulary};
+use crate::{device_kernels::latent::DoseCurve, embedding_table::EmbeddingTable, vocabulary::Vocabulary};
 
 /// The embeddings, or the rows that take their place.
 const EMBEDDING: &str = "module.pert_network.pert_embedding.weight";
@@ -123,6 +123,18 @@ impl Perturbations {
         for (_, tensor) in parameters.iter_mut().filter(|(name, _)| is_one(name)) {
             *tensor *= share;
         }
+    }
+
+    /// Embeddings, how a dose becomes their scale, and the parameters of that, where all are tables with a row a code.
+    pub(super) fn tables(&self) -> Option<(&Tensor, DoseCurve, [&Tensor; 2])> {
+        let Embedding::Free(embeddings) = &self.embedding else { return None };
+        let curve = match self.response.kind {
+            Doser::Linear => DoseCurve::Linear,
+            Doser::Sigm => DoseCurve::Sigmoid,
+            Doser::LogSigm | Doser::Auto => DoseCurve::LogSigmoid,
+            Doser::Mlp => return None,
+        };
+        Some((embeddings, curve, [&self.response.beta, &self.response.bias]))
     }
 
     /// Embeddings of all that were trained on, padding and control first, `[vocabulary, latent]`.

@@ -127,12 +127,17 @@ impl StepLosses {
     /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
     /// after the autoencoder's step is what is told.
     pub(super) fn judged(&mut self, verdict: Verdict) {
-        self.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
+        self.forget_adversaries();
         self.add("adversary", &verdict.loss);
         self.values.extend(verdict.parts);
         if let Some(penalty) = &verdict.penalty {
             self.add("penalty", penalty);
         }
+    }
+
+    /// Forgets what the adversaries said before.
+    pub(super) fn forget_adversaries(&mut self) {
+        self.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
     }
 
     /// Lets an optimiser make a step, in one of the ways that there are for it; or, where more batches are to come, keep the gradients.

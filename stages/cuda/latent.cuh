@@ -1,0 +1,178 @@
+// The latent that is decoded: a basal latent, what perturbations at doses add, what covariates add; and the way back. The formulas are
+// those of src/model/perturbations.rs and src/model/network.rs.
+
+#pragma once
+
+#include "platform.h"
+
+// How many covariates a kernel takes.
+constexpr int MOST_COVARIATES = 8;
+
+// How a dose becomes the scale of an embedding, as `Doser` of src/model/perturbations.rs.
+enum DoseCurve : int64_t { DOSE_LINEAR, DOSE_SIGMOID, DOSE_LOG_SIGMOID };
+
+// What perturbations add.
+template <typename T> struct PerturbationTable {
+  // Embeddings `[names, latent]`, and the parameters of the dose curves, `[names]`.
+  const T *embeddings, *beta, *bias;
+  // Of each cell, codes `[cells, parts]`, padded with 0, and doses.
+  const int64_t *codes;
+  const T *doses;
+  int64_t parts, curve;
+
+  DEVICE static T sigmoid(T x) { return (T)1 / ((T)1 + exp(-x)); }
+
+  // A dose as the curve sees it.
+  DEVICE T seen(int64_t at) const { return curve == DOSE_LOG_SIGMOID ? log1p(doses[at]) : doses[at]; }
+
+  DEVICE T scale(int64_t at) const {
+    int64_t code = codes[at];
+    T dose = seen(at);
+    return curve == DOSE_LINEAR ? dose : sigmoid(dose * beta[code] + bias[code]) - sigmoid(bias[code]);
+  }
+};
+
+// Covariates: which value each cell has, `[covariates, cells]`, and tables `[values, latent]`.
+template <typename T> struct CovariateTables {
+  const int64_t *codes;
+  T *tables[MOST_COVARIATES];
+  // Values of each.
+  int64_t values[MOST_COVARIATES];
+  int64_t count;
+};
+
+// Blocks take the cells by turns.
+template <typename T> struct LatentForward {
+  // `[cells, latent]`, and the cell whose basal latent each is decoded from, `[cells]`; null: its own.
+  const T *basal;
+  const int64_t *sources;
+  PerturbationTable<T> perturbations;
+  CovariateTables<T> covariates;
+  // `[cells, latent]`.
+  T *latent;
+  int64_t cells, width;
+
+  DEVICE void run() const {
+    for (int64_t cell = block_x(); cell < cells; cell += blocks_x()) {
+      const T *start = basal + (sources ? sources[cell] : cell) * width;
+      for (int64_t at = thread_index(); at < width; at += thread_count()) {
+        T sum = (T)0;
+        for (int64_t part = cell * perturbations.parts; part < (cell + 1) * perturbations.parts; part++) {
+          int64_t code = perturbations.codes[part];
+          if (code != 0)
+            sum += perturbations.scale(part) * perturbations.embeddings[code * width + at];
+        }
+        T of_covariates = (T)0;
+        for (int64_t of = 0; of < covariates.count; of++)
+          of_covariates += covariates.tables[of][covariates.codes[of * cells + cell] * width + at];
+        latent[cell * width + at] = start[at] + sum + of_covariates;
+      }
+    }
+  }
+};
+
+// The gradients by embeddings, dose curves and tables of covariates. A block a row of a table: those of perturbations come first, then
+// those of each covariate. A block looks at all cells, so that sums are always taken in the same order.
+template <typename T> struct LatentBackward {
+  // The gradient by the latent, `[cells, latent]`.
+  const T *gradient;
+  PerturbationTable<T> perturbations;
+  // Take the gradients, shaped as what they are by; those of dose curves are null where the curve is linear.
+  T *by_embeddings, *by_beta, *by_bias;
+  // The tables take the gradients.
+  CovariateTables<T> covariates;
+  int64_t names, cells, width;
+
+  DEVICE void run() const {
+    int64_t row = block_x();
+    if (row < names) {
+      of_perturbation(row);
+      return;
+    }
+    row -= names;
+    for (int64_t of = 0; of < covariates.count; of++) {
+      if (row < covariates.values[of]) {
+        of_covariate(of, row);
+        return;
+      }
+      row -= covariates.values[of];
+    }
+  }
+
+  DEVICE void of_covariate(int64_t of, int64_t value) const {
+    const int64_t *codes = covariates.codes + of * cells;
+    for (int64_t at = thread_index(); at < width; at += thread_count()) {
+      double sum = 0;
+      for (int64_t cell = 0; cell < cells; cell++)
+        if (codes[cell] == value)
+          sum += (double)gradient[cell * width + at];
+      covariates.tables[of][value * width + at] = (T)sum;
+    }
+  }
+
+  DEVICE void of_perturbation(int64_t code) const {
+    const PerturbationTable<T> &of = perturbations;
+    const T *embedding = of.embeddings + code * width;
+    // Padding has no embedding of its own.
+    int64_t all = code == 0 ? 0 : cells * of.parts;
+    for (int64_t at = thread_index(); at < width; at += thread_count()) {
+      double sum = 0;
+      for (int64_t part = 0; part < all; part++)
+        if (of.codes[part] == code)
+          sum += (double)(of.scale(part) * gradient[part / of.parts * width + at]);
+      by_embeddings[code * width + at] = (T)sum;
+    }
+    if (!by_beta)
+      return;
+    // By the scale of a part, Σ gradient · embedding; σ' = σ (1 − σ).
+    T beta = of.beta[code], bias = of.bias[code], at_zero = of.sigmoid(bias);
+    double beta_sum = 0, bias_sum = 0;
+    for (int64_t part = 0; part < all; part++) {
+      if (of.codes[part] != code)
+        continue;
+      const T *slope = gradient + part / of.parts * width;
+      double by_scale = 0;
+      for (int64_t at = thread_index(); at < width; at += thread_count())
+        by_scale += (double)(slope[at] * embedding[at]);
+      T dose = of.seen(part), there = of.sigmoid(dose * beta + bias), rise = there * ((T)1 - there);
+      beta_sum += by_scale * (double)(rise * dose);
+      bias_sum += by_scale * (double)(rise - at_zero * ((T)1 - at_zero));
+    }
+    beta_sum = block_sum(beta_sum);
+    bias_sum = block_sum(bias_sum);
+    if (thread_index() == 0) {
+      by_beta[code] = (T)beta_sum;
+      by_bias[code] = (T)bias_sum;
+    }
+  }
+};
+
+// How many gradients by the basal latent a kernel adds up beside the decoder's.
+constexpr int MOST_OPPONENTS = 9;
+
+// The gradient by the basal latent: the decoder's, less what adversaries gain. Blocks take the cells by turns.
+template <typename T> struct BasalBackward {
+  // The gradient by the latent, `[cells, latent]`, and whose basal latent it is by, as in LatentForward.
+  const T *gradient;
+  const int64_t *sources;
+  // The gradients by each adversary's loss, `[cells, latent]`, and what they weigh, a scalar.
+  const T *opponents[MOST_OPPONENTS];
+  const double *weight;
+  T *by_basal;
+  int64_t opponent_count, cells, width;
+
+  DEVICE void run() const {
+    for (int64_t cell = block_x(); cell < cells; cell += blocks_x()) {
+      for (int64_t at = thread_index(); at < width; at += thread_count()) {
+        T sum = sources ? (T)0 : gradient[cell * width + at];
+        for (int64_t other = 0; sources && other < cells; other++)
+          if (sources[other] == cell)
+            sum += gradient[other * width + at];
+        T against = (T)0;
+        for (int64_t of = 0; of < opponent_count; of++)
+          against += opponents[of][cell * width + at];
+        by_basal[cell * width + at] = opponent_count == 0 ? sum : sum - (T)*weight * against;
+      }
+    }
+  }
+};

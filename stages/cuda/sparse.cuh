@@ -1,0 +1,90 @@
+// Rows of expression by their non-zeros, in the narrow types that they travel in (src/model/parcel.rs), and what the encoder reads.
+
+#pragma once
+
+#include "platform.h"
+
+// Types that numbers travel in, as `Narrow` of src/model/parcel.rs counts them.
+enum NarrowType : int64_t { NARROW_U8, NARROW_U16, NARROW_U32, NARROW_I32, NARROW_F32, NARROW_F64 };
+
+struct SparseRows {
+  // Where each row starts among the non-zeros, `[rows + 1]`.
+  const int32_t *pointers;
+  // The gene and the value of each non-zero, of these types. A row's genes differ, but for those of zeros that fill up the last row.
+  const void *genes, *values;
+  int64_t gene_type, value_type;
+
+  DEVICE int64_t start(int64_t row) const { return pointers[row]; }
+
+  DEVICE int64_t end(int64_t row) const { return pointers[row + 1]; }
+
+  DEVICE int64_t gene(int64_t at) const { return gene_type == NARROW_U16 ? ((const uint16_t *)genes)[at] : ((const uint32_t *)genes)[at]; }
+
+  template <typename T> DEVICE T value(int64_t at) const {
+    switch (value_type) {
+    case NARROW_U8:
+      return (T)((const uint8_t *)values)[at];
+    case NARROW_U16:
+      return (T)((const uint16_t *)values)[at];
+    case NARROW_U32:
+      return (T)((const uint32_t *)values)[at];
+    default:
+      return (T)((const float *)values)[at];
+    }
+  }
+};
+
+// Takes a batch apart: the dense matrix that the encoder reads, and labels in the types that steps compute with. Blocks take the cells
+// by turns.
+template <typename T> struct Unpack {
+  SparseRows cells;
+  // `[cells, genes]`: log(1 + value) or the value; null where it is not wanted.
+  T *dense;
+  int64_t is_logarithm;
+  // What stands in the batch: library `[cells]`, codes and doses `[cells, parts]`, covariates `[covariates, cells]`, combinations
+  // `[cells]`.
+  const double *library;
+  const int32_t *codes;
+  const float *doses;
+  const int32_t *covariates, *combinations;
+  // The same as steps compute with them.
+  T *library_out;
+  int64_t *codes_out;
+  T *doses_out;
+  int64_t *covariates_out, *combinations_out;
+  int64_t count, genes, parts, covariate_count;
+
+  DEVICE void run() const {
+    for (int64_t row = block_x(); row < count; row += blocks_x()) {
+      if (dense)
+        scatter(row, dense + row * genes);
+      labels(row);
+    }
+  }
+
+  DEVICE void scatter(int64_t row, T *out) const {
+    for (int64_t gene = thread_index(); gene < genes; gene += thread_count())
+      out[gene] = (T)0;
+    sync_threads();
+    int64_t end = cells.end(row);
+    for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {
+      T value = cells.value<T>(at);
+      // To write a zero that fills up the row over a value would lose it.
+      if (value != (T)0)
+        out[cells.gene(at)] = is_logarithm ? log1p(value) : value;
+    }
+  }
+
+  DEVICE void labels(int64_t row) const {
+    for (int64_t at = thread_index(); at < parts; at += thread_count()) {
+      codes_out[row * parts + at] = codes[row * parts + at];
+      doses_out[row * parts + at] = (T)doses[row * parts + at];
+    }
+    for (int64_t at = thread_index(); at < covariate_count; at += thread_count())
+      covariates_out[at * count + row] = covariates[at * count + row];
+    if (thread_index() == 0) {
+      library_out[row] = (T)library[row];
+      combinations_out[row] = combinations[row];
+    }
+  }
+};

@@ -1,0 +1,78 @@
+// Sums over the rows of a matrix, column by column.
+
+#pragma once
+
+#include "platform.h"
+
+// Neighbouring columns that a block works on. Thread t has column t % STRIP and every lanes-th row from t / STRIP on, so that the
+// threads of a warp read whole sectors of memory and narrow layers still fill many blocks.
+constexpr int STRIP = 8;
+
+// The part of a `[rows, width]` matrix that a thread of a block works on. A block has a power of two of threads, STRIP at least; on the
+// host its only thread takes the columns by turns. All threads of a block go through the same steps, also where a column is beyond the
+// last one (`is_there` is false then).
+struct Strip {
+  int64_t rows, width, column, lane, lanes;
+  int at, step;
+
+  DEVICE Strip(int64_t rows, int64_t width) : rows(rows), width(width) {
+    int threads = (int)thread_count();
+    at = (int)thread_index() % STRIP;
+    step = threads < STRIP ? threads : STRIP;
+    lane = (int)thread_index() / STRIP;
+    lanes = threads < STRIP ? 1 : threads / STRIP;
+    column = (int64_t)block_x() * STRIP + at;
+  }
+
+  DEVICE bool goes_on() const { return at < STRIP; }
+
+  DEVICE void next() {
+    at += step;
+    column += step;
+  }
+
+  DEVICE bool is_there() const { return column < width; }
+
+  DEVICE bool is_first_lane() const { return lane == 0; }
+
+  // Calls `f` with each row that is this thread's; not at all beyond the last column.
+  template <typename F> DEVICE void for_rows(F f) const {
+    if (is_there())
+      for (int64_t row = lane; row < rows; row += lanes)
+        f(row);
+  }
+
+  // The sum of `f(row)` over all rows, for every thread of the column. A thread sums a short block of its rows as T, blocks and lanes
+  // are added in float64, so that the error does not grow with the number of rows.
+  template <typename T, typename F> DEVICE double sum_over_rows(F f) const {
+    double sum = 0;
+    T part = (T)0;
+    int count = 0;
+    for_rows([&](int64_t row) {
+      part += f(row);
+      if (++count == 32) {
+        sum += (double)part;
+        part = (T)0;
+        count = 0;
+      }
+    });
+    return over_lanes(sum + (double)part);
+  }
+
+  DEVICE double over_lanes(double value) const {
+    int threads = (int)thread_count();
+    if (threads == 1)
+      return value;
+    double *values = shared_memory<double>();
+    int index = (int)thread_index();
+    sync_threads();
+    values[index] = value;
+    sync_threads();
+    for (int half = threads / 2; STRIP <= half; half /= 2) {
+      if (index < half)
+        values[index] += values[index + half];
+      sync_threads();
+    }
+    return values[index % STRIP];
+  }
+};

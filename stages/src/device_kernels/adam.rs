@@ -1,0 +1,150 @@
+//! Adam over all parameters of an optimiser (`cuda/adam.cuh`).
+
+use tch::{Kind, Tensor};
+
+use super::{ROW_THREADS, count, empty, run};
+use crate::libtorch::launch::{Address, Argument, arguments};
+
+/// How many parameters a kernel takes at once: `MOST_TENSORS` of the source.
+const MOST_TENSORS: usize = 48;
+/// Numbers that a block works on: `CHUNK` of the source.
+const CHUNK: i64 = 16_384;
+
+/// A parameter with its gradient and moments, all of which lie in memory alike.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// What is learned; overwritten.
+    pub(crate) parameter: Tensor,
+    pub(crate) gradient: Tensor,
+    /// Means of gradients and of their squares; overwritten.
+    pub(crate) first: Tensor,
+    pub(crate) second: Tensor,
+    /// Steps that were made, a scalar of float32; goes up.
+    pub(crate) steps: Tensor,
+}
+
+/// What a step is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings<'a> {
+    /// The learning rate, a scalar of float64.
+    pub(crate) rate: &'a Tensor,
+    /// Shares that the means keep.
+    pub(crate) betas: [f64; 2],
+    /// Added to the gradient, times the parameter; or, times the rate, what the parameter shrinks by.
+    pub(crate) weight_decay: f64,
+    /// Whether it is the latter.
+    pub(crate) is_decoupled: bool,
+    /// Guards the division.
+    pub(crate) epsilon: f64,
+    /// The largest norm of all gradients; 0: no bound.
+    pub(crate) clip: f64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct SlotAddresses<'a> {
+    parameter: Address<'a>,
+    gradient: Address<'a>,
+    first: Address<'a>,
+    second: Address<'a>,
+    steps: Address<'a>,
+    count: i64,
+}
+
+impl Argument for SlotAddresses<'_> {}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Slots<'a> {
+    slots: [SlotAddresses<'a>; MOST_TENSORS],
+    blocks_before: [i64; MOST_TENSORS + 1],
+    count: i64,
+}
+
+impl Argument for Slots<'_> {}
+
+arguments! {
+    SquareSums<'a>, "square_sums" {
+        slots: Slots<'a>,
+        sums: Address<'a>,
+    }
+}
+
+arguments! {
+    AdamStep<'a>, "adam_step" {
+        slots: Slots<'a>,
+        sums: Address<'a>,
+        norm: Address<'a>,
+        rate: Address<'a>,
+        all_blocks: i64,
+        is_decoupled: i64,
+        beta_1: f64,
+        beta_2: f64,
+        weight_decay: f64,
+        epsilon: f64,
+        clip: f64,
+    }
+}
+
+impl<'a> Slots<'a> {
+    fn of(slots: &'a [Slot]) -> Self {
+        let none = Address::none();
+        let empty = SlotAddresses { parameter: none, gradient: none, first: none, second: none, steps: none, count: 0 };
+        let mut all = Self {
+            slots: [empty; MOST_TENSORS],
+            blocks_before: [0; MOST_TENSORS + 1],
+            count: i64::try_from(slots.len()).expect("there are few"),
+        };
+        for (at, slot) in slots.iter().enumerate() {
+            let count = i64::try_from(slot.parameter.numel()).expect("memory holds fewer than 2^63 numbers");
+            all.slots[at] = SlotAddresses {
+                parameter: Address::mut_of(&slot.parameter),
+                gradient: Address::of(&slot.gradient),
+                first: Address::mut_of(&slot.first),
+                second: Address::mut_of(&slot.second),
+                steps: Address::mut_of(&slot.steps),
+                count,
+            };
+            all.blocks_before[at + 1] = all.blocks_before[at] + (count + CHUNK - 1) / CHUNK;
+        }
+        all
+    }
+
+    fn blocks(&self) -> i64 {
+        self.blocks_before.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// Makes a step; returns the norm of all gradients together before clipping, a scalar.
+pub(crate) fn step(slots: &[Slot], settings: Settings<'_>) -> Tensor {
+    let Some(first) = slots.first() else { panic!("an optimiser has parameters") };
+    let like = &first.parameter;
+    let norm = empty(like, &[]);
+    let groups: Vec<Slots<'_>> = slots.chunks(MOST_TENSORS).map(Slots::of).collect();
+    let all_blocks = groups.iter().map(Slots::blocks).sum();
+    let sums = Tensor::empty([all_blocks], (Kind::Double, like.device()));
+    let mut before = 0;
+    for slots in &groups {
+        let part = sums.narrow(0, before, slots.blocks());
+        run(&SquareSums { slots: *slots, sums: Address::mut_of(&part) }, like, count(slots.blocks()), ROW_THREADS, 0);
+        before += slots.blocks();
+    }
+    for slots in groups {
+        let blocks = slots.blocks();
+        let arguments = AdamStep {
+            slots,
+            sums: Address::of(&sums),
+            norm: Address::mut_of(&norm),
+            rate: Address::of(settings.rate),
+            all_blocks,
+            is_decoupled: i64::from(settings.is_decoupled),
+            beta_1: settings.betas[0],
+            beta_2: settings.betas[1],
+            weight_decay: settings.weight_decay,
+            epsilon: settings.epsilon,
+            clip: settings.clip,
+        };
+        run(&arguments, like, count(blocks), ROW_THREADS, 0);
+    }
+    norm
+}

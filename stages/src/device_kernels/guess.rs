@@ -1,0 +1,86 @@
+//! What is wrong about a classifier's logits, and how they should change (`cuda/guess.cuh`).
+
+use tch::{Kind, Tensor};
+
+use super::{run, run_rows, shape};
+use crate::libtorch::launch::{Address, arguments};
+
+/// Threads of the block that sums over all cells.
+const SUM_THREADS: u32 = 1024;
+
+arguments! {
+    GuessRows<'a>, "guess_rows" {
+        logits: Address<'a>,
+        classes: Address<'a>,
+        weights: Address<'a>,
+        emphasis: Address<'a>,
+        losses: Address<'a>,
+        guesses: Address<'a>,
+        cells: i64,
+        class_count: i64,
+        is_focal: i64,
+    }
+}
+
+arguments! {
+    GuessSums<'a>, "guess_sums" {
+        losses: Address<'a>,
+        guesses: Address<'a>,
+        classes: Address<'a>,
+        counts: Address<'a>,
+        loss: Address<'a>,
+        accuracy: Address<'a>,
+        cells: i64,
+        class_count: i64,
+    }
+}
+
+/// How guesses are judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    /// The class of each cell, `[cells]`, int64.
+    pub(crate) classes: &'a Tensor,
+    /// What each class weighs, `[classes]`; none: all the same.
+    pub(crate) weights: Option<&'a Tensor>,
+    /// What the loss is multiplied by, a scalar; none: 1.
+    pub(crate) emphasis: Option<&'a Tensor>,
+    /// The focal loss in the place of cross-entropy.
+    pub(crate) is_focal: bool,
+    /// Whether the accuracy is that within each class, averaged over classes.
+    pub(crate) by_class: bool,
+}
+
+/// Judges guesses: `loss`, a scalar, takes their loss, and the logits `[cells, classes]` become its gradient by them. Returns the accuracy,
+/// a scalar of float32.
+pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, loss: &Tensor) -> Tensor {
+    let ([cells, class_count], device) = (shape(logits), logits.device());
+    let losses = Tensor::empty([cells], (Kind::Double, device));
+    let guesses = Tensor::empty([cells], (Kind::Int64, device));
+    let counts = judged.by_class.then(|| Tensor::empty([3, class_count], (Kind::Int, device)));
+    let accuracy = Tensor::empty([], (Kind::Float, device));
+    let given = |tensor: Option<&'_ Tensor>| tensor.map_or_else(Address::none, Address::of);
+    let arguments = GuessRows {
+        logits: Address::mut_of(logits),
+        classes: Address::of(judged.classes),
+        weights: given(judged.weights),
+        emphasis: given(judged.emphasis),
+        losses: Address::mut_of(&losses),
+        guesses: Address::mut_of(&guesses),
+        cells,
+        class_count,
+        is_focal: i64::from(judged.is_focal),
+    };
+    run_rows(&arguments, logits, cells);
+    let arguments = GuessSums {
+        losses: Address::of(&losses),
+        guesses: Address::of(&guesses),
+        classes: Address::of(judged.classes),
+        counts: counts.as_ref().map_or_else(Address::none, Address::mut_of),
+        loss: Address::mut_of(loss),
+        accuracy: Address::mut_of(&accuracy),
+        cells,
+        class_count,
+    };
+    run(&arguments, logits, 1, SUM_THREADS, 0);
+    accuracy
+}

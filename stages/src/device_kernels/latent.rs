@@ -1,0 +1,214 @@
+//! The latent that is decoded, and the way back to embeddings, dose curves, covariates and the basal latent (`cuda/latent.cuh`).
+
+use tch::Tensor;
+
+use super::{ROW_THREADS, count, empty, run, run_rows, shape, unpack::Unpacked};
+use crate::libtorch::launch::{Address, Argument, arguments};
+
+/// How many covariates there can be: `MOST_COVARIATES` of the source.
+pub(crate) const MOST_COVARIATES: usize = 8;
+/// How many adversaries there can be: `MOST_OPPONENTS` of the source.
+pub(crate) const MOST_OPPONENTS: usize = 9;
+
+/// How a dose becomes the scale of an embedding: `DoseCurve` of the source, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DoseCurve {
+    /// The dose itself.
+    Linear = 0,
+    /// σ(β dose + b) − σ(b).
+    Sigmoid = 1,
+    /// The same of the logarithm of 1 + the dose.
+    LogSigmoid = 2,
+}
+
+/// What is added to a basal latent.
+#[derive(Debug)]
+pub(crate) struct Added<'a> {
+    /// Embeddings of perturbations, `[names, latent]`.
+    pub(crate) embeddings: &'a Tensor,
+    /// Parameters of their dose curves, `[1, names]`.
+    pub(crate) beta: &'a Tensor,
+    pub(crate) bias: &'a Tensor,
+    pub(crate) curve: DoseCurve,
+    /// Tables of covariates, `[values, latent]`, at most [`MOST_COVARIATES`].
+    pub(crate) covariates: &'a [Tensor],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct PerturbationTable<'a> {
+    embeddings: Address<'a>,
+    beta: Address<'a>,
+    bias: Address<'a>,
+    codes: Address<'a>,
+    doses: Address<'a>,
+    parts: i64,
+    curve: i64,
+}
+
+impl Argument for PerturbationTable<'_> {}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct CovariateTables<'a> {
+    codes: Address<'a>,
+    tables: [Address<'a>; MOST_COVARIATES],
+    values: [i64; MOST_COVARIATES],
+    count: i64,
+}
+
+impl Argument for CovariateTables<'_> {}
+
+arguments! {
+    LatentForward<'a>, "latent_forward" {
+        basal: Address<'a>,
+        sources: Address<'a>,
+        perturbations: PerturbationTable<'a>,
+        covariates: CovariateTables<'a>,
+        latent: Address<'a>,
+        cells: i64,
+        width: i64,
+    }
+}
+
+arguments! {
+    LatentBackward<'a>, "latent_backward" {
+        gradient: Address<'a>,
+        perturbations: PerturbationTable<'a>,
+        by_embeddings: Address<'a>,
+        by_beta: Address<'a>,
+        by_bias: Address<'a>,
+        covariates: CovariateTables<'a>,
+        names: i64,
+        cells: i64,
+        width: i64,
+    }
+}
+
+arguments! {
+    BasalBackward<'a>, "basal_backward" {
+        gradient: Address<'a>,
+        sources: Address<'a>,
+        opponents: [Address<'a>; MOST_OPPONENTS],
+        weight: Address<'a>,
+        by_basal: Address<'a>,
+        opponent_count: i64,
+        cells: i64,
+        width: i64,
+    }
+}
+
+impl Added<'_> {
+    fn perturbations<'a>(&'a self, batch: &'a Unpacked) -> PerturbationTable<'a> {
+        PerturbationTable {
+            embeddings: Address::of(self.embeddings),
+            beta: Address::of(self.beta),
+            bias: Address::of(self.bias),
+            codes: Address::of(&batch.codes),
+            doses: Address::of(&batch.doses),
+            parts: batch.codes.size()[1],
+            curve: self.curve as i64,
+        }
+    }
+
+    /// The tables of covariates, or tables of gradients that are shaped as they are.
+    fn covariates<'a>(batch: &'a Unpacked, tables: &'a [Tensor]) -> CovariateTables<'a> {
+        assert!(tables.len() <= MOST_COVARIATES, "a kernel takes {MOST_COVARIATES} covariates at most");
+        let mut covariates = CovariateTables {
+            codes: Address::of(&batch.covariates),
+            tables: [Address::none(); MOST_COVARIATES],
+            values: [0; MOST_COVARIATES],
+            count: i64::try_from(tables.len()).expect("there are few"),
+        };
+        for (at, table) in tables.iter().enumerate() {
+            (covariates.tables[at], covariates.values[at]) = (Address::mut_of(table), table.size()[0]);
+        }
+        covariates
+    }
+
+    /// The latents that are decoded, `[cells, latent]`: those of `basal`, of each cell's own or of the one that `sources`, `[cells]`,
+    /// names, with what perturbations and covariates add.
+    pub(crate) fn to(&self, basal: &Tensor, sources: Option<&Tensor>, batch: &Unpacked) -> Tensor {
+        let [cells, width] = shape(basal);
+        let latent = empty(basal, &[cells, width]);
+        let arguments = LatentForward {
+            basal: Address::of(basal),
+            sources: sources.map_or_else(Address::none, Address::of),
+            perturbations: self.perturbations(batch),
+            covariates: Self::covariates(batch, self.covariates),
+            latent: Address::mut_of(&latent),
+            cells,
+            width,
+        };
+        run_rows(&arguments, basal, cells);
+        latent
+    }
+
+    /// The gradients by what is added, given the one by the latent, `[cells, latent]`.
+    pub(crate) fn back(&self, gradient: &Tensor, batch: &Unpacked) -> AddedGradients {
+        let [cells, width] = shape(gradient);
+        let found = AddedGradients {
+            embeddings: self.embeddings.detach().empty_like(),
+            curves: (self.curve != DoseCurve::Linear)
+                .then(|| [self.beta, self.bias].map(|learned| learned.detach().empty_like())),
+            covariates: self.covariates.iter().map(|table| table.detach().empty_like()).collect(),
+        };
+        let names = self.embeddings.size()[0];
+        let [by_beta, by_bias] = match &found.curves {
+            Some(curves) => curves.each_ref().map(Address::mut_of),
+            None => [Address::none(); 2],
+        };
+        let arguments = LatentBackward {
+            gradient: Address::of(gradient),
+            perturbations: self.perturbations(batch),
+            by_embeddings: Address::mut_of(&found.embeddings),
+            by_beta,
+            by_bias,
+            covariates: Self::covariates(batch, &found.covariates),
+            names,
+            cells,
+            width,
+        };
+        let rows = names + self.covariates.iter().map(|table| table.size()[0]).sum::<i64>();
+        run(&arguments, gradient, count(rows), ROW_THREADS, 0);
+        found
+    }
+}
+
+/// Gradients by what is added to a basal latent, each shaped as what it is by.
+#[derive(Debug)]
+pub(crate) struct AddedGradients {
+    pub(crate) embeddings: Tensor,
+    /// By β and b of the dose curves; none where doses are taken as they are.
+    pub(crate) curves: Option<[Tensor; 2]>,
+    pub(crate) covariates: Vec<Tensor>,
+}
+
+/// The gradient by the basal latents, `[cells, latent]`: that of what was decoded from them, less `weight`, a scalar of float64, times
+/// those of adversaries' losses.
+pub(crate) fn basal_back(
+    gradient: &Tensor,
+    sources: Option<&Tensor>,
+    opponents: &[Tensor],
+    weight: Option<&Tensor>,
+) -> Tensor {
+    assert!(opponents.len() <= MOST_OPPONENTS, "a kernel takes {MOST_OPPONENTS} adversaries at most");
+    let [cells, width] = shape(gradient);
+    let by_basal = empty(gradient, &[cells, width]);
+    let mut addresses = [Address::none(); MOST_OPPONENTS];
+    for (address, opponent) in addresses.iter_mut().zip(opponents) {
+        *address = Address::of(opponent);
+    }
+    let arguments = BasalBackward {
+        gradient: Address::of(gradient),
+        sources: sources.map_or_else(Address::none, Address::of),
+        opponents: addresses,
+        weight: weight.map_or_else(Address::none, Address::of),
+        by_basal: Address::mut_of(&by_basal),
+        opponent_count: i64::try_from(opponents.len()).expect("there are few"),
+        cells,
+        width,
+    };
+    run_rows(&arguments, gradient, cells);
+    by_basal
+}

@@ -1,0 +1,298 @@
+//! What follows a linear layer: a norm, ReLU and dropout of activations `[cells, width]` (`cuda/layer.cuh`).
+
+use tch::Tensor;
+
+use super::{empty, penalty::Left, run_numbers, run_rows, run_strips, shape};
+use crate::{
+    kernels::layer::Dropout as OfProcessor,
+    libtorch::launch::{Address, Argument, arguments},
+};
+
+/// Dropout of one layer, whose seed is on the device: a replayed step drops others each time.
+#[derive(Debug)]
+pub(crate) struct Dropout {
+    /// The seed of the step, a scalar, int64; none without dropout.
+    seed: Option<Tensor>,
+    /// The seed of the layer is that of the step times the first plus the second, modulo 2³².
+    line: [u32; 2],
+    /// Threshold and scale.
+    of: OfProcessor,
+}
+
+impl Dropout {
+    /// Drops this share of the activations, by a seed of the layer that is `line[0] · seed + line[1]`.
+    pub(crate) fn new(share: f64, seed: &Tensor, line: [u32; 2]) -> Self {
+        Self { seed: (0.0 < share).then(|| seed.shallow_clone()), line, of: OfProcessor::new(share, 0) }
+    }
+
+    pub(super) fn arguments(&self) -> DropoutArguments<'_> {
+        DropoutArguments {
+            seed: self.seed.as_ref().map_or_else(Address::none, Address::of),
+            multiplier: i64::from(self.line[0]),
+            increment: i64::from(self.line[1]),
+            threshold: i64::from(self.of.threshold()),
+            scale: self.of.scale(),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DropoutArguments<'a> {
+    seed: Address<'a>,
+    multiplier: i64,
+    increment: i64,
+    threshold: i64,
+    scale: f64,
+}
+
+impl Argument for DropoutArguments<'_> {}
+
+/// What a layer made of what its linear part gave.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// What the linear part gave, `[cells, width]`; where a batch norm follows, without the bias.
+    pub(crate) linear: Tensor,
+    /// What came of it, `[cells, width]`.
+    pub(crate) output: Tensor,
+    /// Mean and one over the deviation, of features with batch norm, of cells with layer norm; none without.
+    pub(crate) statistics: Option<[Tensor; 2]>,
+    pub(crate) dropout: Dropout,
+}
+
+/// A batch norm's parameters and running statistics, `[width]` each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchNorm<'a> {
+    pub(crate) weight: &'a Tensor,
+    pub(crate) bias: &'a Tensor,
+    /// Both move by `momentum`.
+    pub(crate) running_mean: &'a Tensor,
+    pub(crate) running_variance: &'a Tensor,
+    pub(crate) epsilon: f64,
+    pub(crate) momentum: f64,
+}
+
+arguments! {
+    BatchNormForward<'a>, "batch_norm_forward" {
+        input: Address<'a>,
+        weight: Address<'a>,
+        bias: Address<'a>,
+        linear_bias: Address<'a>,
+        running_mean: Address<'a>,
+        running_variance: Address<'a>,
+        output: Address<'a>,
+        mean: Address<'a>,
+        inverse: Address<'a>,
+        cells: i64,
+        width: i64,
+        epsilon: f64,
+        momentum: f64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// Batch norm, ReLU and dropout of `linear`, to which the linear layer's bias was not added: the running mean alone sees it.
+pub(crate) fn batch_norm(linear: Tensor, linear_bias: &Tensor, norm: BatchNorm<'_>, dropout: Dropout) -> Passed {
+    let [cells, width] = shape(&linear);
+    let output = empty(&linear, &[cells, width]);
+    let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[width]));
+    let arguments = BatchNormForward {
+        input: Address::of(&linear),
+        weight: Address::of(norm.weight),
+        bias: Address::of(norm.bias),
+        linear_bias: Address::of(linear_bias),
+        running_mean: Address::mut_of(norm.running_mean),
+        running_variance: Address::mut_of(norm.running_variance),
+        output: Address::mut_of(&output),
+        mean: Address::mut_of(&mean),
+        inverse: Address::mut_of(&inverse),
+        cells,
+        width,
+        epsilon: norm.epsilon,
+        momentum: norm.momentum,
+        dropout: dropout.arguments(),
+    };
+    run_strips(&arguments, &linear, width);
+    Passed { linear, output, statistics: Some([mean, inverse]), dropout }
+}
+
+arguments! {
+    BatchNormBackward<'a>, "batch_norm_backward" {
+        input: Address<'a>,
+        output: Address<'a>,
+        weight: Address<'a>,
+        mean: Address<'a>,
+        inverse: Address<'a>,
+        onto: Address<'a>,
+        onto_weight: Address<'a>,
+        gradient: Address<'a>,
+        of_weight: Address<'a>,
+        of_bias: Address<'a>,
+        of_linear_bias: Address<'a>,
+        cells: i64,
+        width: i64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// Gradients by what batch norm learns, and by the bias of the linear layer before it, `[width]` each.
+#[derive(Debug)]
+pub(crate) struct BatchNormGradients {
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
+    pub(crate) linear_bias: Tensor,
+}
+
+/// The way back through [`batch_norm`]: `gradient`, the one by the output, becomes the one by `linear`. What a penalty left is added to
+/// the latter and to the gradient by the weight.
+pub(crate) fn batch_norm_back(
+    passed: &Passed,
+    weight: &Tensor,
+    left: Option<&Left>,
+    gradient: &Tensor,
+) -> BatchNormGradients {
+    let [cells, width] = shape(gradient);
+    let [mean, inverse] = passed.statistics.as_ref().expect("batch norm has statistics");
+    let found = [(); 3].map(|()| empty(gradient, &[width]));
+    let [of_weight, of_bias, of_linear_bias] = found.each_ref().map(Address::mut_of);
+    let arguments = BatchNormBackward {
+        input: Address::of(&passed.linear),
+        output: Address::of(&passed.output),
+        weight: Address::of(weight),
+        mean: Address::of(mean),
+        inverse: Address::of(inverse),
+        onto: left.map_or_else(Address::none, |left| Address::of(&left.onto)),
+        onto_weight: left.and_then(|left| left.by_weight.as_ref()).map_or_else(Address::none, Address::of),
+        gradient: Address::mut_of(gradient),
+        of_weight,
+        of_bias,
+        of_linear_bias,
+        cells,
+        width,
+        dropout: passed.dropout.arguments(),
+    };
+    run_strips(&arguments, gradient, width);
+    let [weight, bias, linear_bias] = found;
+    BatchNormGradients { weight, bias, linear_bias }
+}
+
+arguments! {
+    LayerNormForward<'a>, "layer_norm_forward" {
+        input: Address<'a>,
+        linear_bias: Address<'a>,
+        output: Address<'a>,
+        mean: Address<'a>,
+        inverse: Address<'a>,
+        cells: i64,
+        width: i64,
+        epsilon: f64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// The linear layer's bias, layer norm without weights, ReLU and dropout of `linear`, to which the bias is added.
+pub(crate) fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: Dropout) -> Passed {
+    let [cells, width] = shape(&linear);
+    let output = empty(&linear, &[cells, width]);
+    let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[cells]));
+    let arguments = LayerNormForward {
+        input: Address::mut_of(&linear),
+        linear_bias: Address::of(linear_bias),
+        output: Address::mut_of(&output),
+        mean: Address::mut_of(&mean),
+        inverse: Address::mut_of(&inverse),
+        cells,
+        width,
+        epsilon,
+        dropout: dropout.arguments(),
+    };
+    run_rows(&arguments, &linear, cells);
+    Passed { linear, output, statistics: Some([mean, inverse]), dropout }
+}
+
+arguments! {
+    LayerNormBackward<'a>, "layer_norm_backward" {
+        input: Address<'a>,
+        output: Address<'a>,
+        mean: Address<'a>,
+        inverse: Address<'a>,
+        onto: Address<'a>,
+        gradient: Address<'a>,
+        cells: i64,
+        width: i64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+arguments! {
+    CutForward<'a>, "cut_forward" {
+        activations: Address<'a>,
+        linear_bias: Address<'a>,
+        cells: i64,
+        width: i64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// The linear layer's bias, ReLU and dropout of `linear`, in place.
+pub(crate) fn cut(linear: Tensor, linear_bias: &Tensor, dropout: Dropout) -> Passed {
+    let [cells, width] = shape(&linear);
+    let arguments = CutForward {
+        activations: Address::mut_of(&linear),
+        linear_bias: Address::of(linear_bias),
+        cells,
+        width,
+        dropout: dropout.arguments(),
+    };
+    run_rows(&arguments, &linear, cells);
+    Passed { output: linear.shallow_clone(), linear, statistics: None, dropout }
+}
+
+arguments! {
+    CutBackward<'a>, "cut_backward" {
+        output: Address<'a>,
+        onto: Address<'a>,
+        gradient: Address<'a>,
+        cells: i64,
+        width: i64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// The way back through [`layer_norm`] or [`cut`]: `gradient`, the one by the output, becomes the one by `linear`, to which what a
+/// penalty left is added.
+pub(crate) fn cut_back(passed: &Passed, left: Option<&Left>, gradient: &Tensor) {
+    let [cells, width] = shape(gradient);
+    let onto = left.map_or_else(Address::none, |left| Address::of(&left.onto));
+    let (output, dropout) = (Address::of(&passed.output), passed.dropout.arguments());
+    let into = Address::mut_of(gradient);
+    match &passed.statistics {
+        Some([mean, inverse]) => {
+            let (input, mean, inverse) = (Address::of(&passed.linear), Address::of(mean), Address::of(inverse));
+            let arguments =
+                LayerNormBackward { input, output, mean, inverse, onto, gradient: into, cells, width, dropout };
+            run_rows(&arguments, gradient, cells);
+        }
+        None => {
+            let arguments = CutBackward { output, onto, gradient: into, cells, width, dropout };
+            run_numbers(&arguments, gradient, cells * width);
+        }
+    }
+}
+
+arguments! {
+    ColumnSums<'a>, "column_sums" {
+        input: Address<'a>,
+        sums: Address<'a>,
+        cells: i64,
+        width: i64,
+    }
+}
+
+/// Sums over the rows of a matrix, `[columns]`.
+pub(crate) fn column_sums(matrix: &Tensor) -> Tensor {
+    let [cells, width] = shape(matrix);
+    let sums = empty(matrix, &[width]);
+    run_strips(&ColumnSums { input: Address::of(matrix), sums: Address::mut_of(&sums), cells, width }, matrix, width);
+    sums
+}

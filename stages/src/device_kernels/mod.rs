@@ -1,0 +1,71 @@
+//! Arithmetic of the training step by kernels of our own, on a GPU or, compiled from the same source, on the host.
+//!
+//! Each function checks the shapes of its tensors, makes those that it returns, and launches a kernel of `stages/cuda` on them. All numbers
+//! of a call are of one kind, float32 or float64, and lie in one piece on one device; shapes are given with each tensor. The host runs
+//! the kernels so that tests can compare them with libtorch's operations: for work on a CPU there are [`crate::kernels`].
+//!
+//! Like an operation of libtorch's, a function panics if a kernel can't be launched: tensors that don't fit are a mistake of its caller,
+//! and a device that is gone ends the run.
+
+pub(crate) mod adam;
+pub(crate) mod guess;
+pub(crate) mod latent;
+pub(crate) mod layer;
+pub(crate) mod losses;
+pub(crate) mod negative_binomial;
+pub(crate) mod penalty;
+pub(crate) mod unpack;
+
+use tch::Tensor;
+
+use crate::libtorch::launch::{Arguments, launch, multiprocessors};
+
+/// Columns that a block of a kernel works on that sums over rows: `STRIP` of `cuda/strip.cuh`.
+const STRIP: i64 = 8;
+/// Threads of a block that sums over rows.
+const STRIP_THREADS: u32 = 512;
+/// Threads of a block that works on a row, or on one number each.
+const ROW_THREADS: u32 = 256;
+/// Blocks for each multiprocessor where a block takes rows, or numbers, by turns.
+const BLOCKS_EACH: u32 = 8;
+
+/// Launches a kernel for a tensor's kind and device.
+fn run(arguments: &impl Arguments, like: &Tensor, blocks: u32, threads: u32, shared_bytes: u32) {
+    launch(arguments, like.kind(), like.device(), [blocks, 1], threads, shared_bytes)
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Launches a kernel whose blocks each sum over the rows of some of so many columns.
+fn run_strips(arguments: &impl Arguments, like: &Tensor, columns: i64) {
+    let blocks = (columns + STRIP - 1) / STRIP;
+    run(arguments, like, count(blocks), STRIP_THREADS, STRIP_THREADS * 8);
+}
+
+/// Launches a kernel whose blocks take so many rows by turns.
+fn run_rows(arguments: &impl Arguments, like: &Tensor, rows: i64) {
+    run(arguments, like, count(rows).min(BLOCKS_EACH * multiprocessors(like.device())), ROW_THREADS, 0);
+}
+
+/// Launches a kernel whose threads take so many numbers by turns.
+fn run_numbers(arguments: &impl Arguments, like: &Tensor, numbers: i64) {
+    let threads = i64::from(ROW_THREADS);
+    run_rows(arguments, like, (numbers + threads - 1) / threads);
+}
+
+/// A number of blocks, one at least.
+fn count(blocks: i64) -> u32 {
+    u32::try_from(blocks.max(1)).expect("a grid has fewer than 2^32 blocks")
+}
+
+/// A tensor like another one, of this shape; its numbers are not set.
+fn empty(like: &Tensor, shape: &[i64]) -> Tensor {
+    Tensor::empty(shape, (like.kind(), like.device()))
+}
+
+/// Rows and columns of a matrix.
+fn shape(matrix: &Tensor) -> [i64; 2] {
+    match matrix.size()[..] {
+        [rows, columns] => [rows, columns],
+        ref other => panic!("a kernel was given a tensor of shape {other:?} for a matrix"),
+    }
+}

@@ -1,0 +1,131 @@
+//! Softmax, negative binomial log-likelihood and its gradients (`cuda/negative_binomial.cuh`).
+
+use tch::{Kind, Tensor};
+
+use super::{count, empty, run, run_numbers, run_strips, shape, unpack::Unpacked};
+use crate::libtorch::launch::{Address, Argument, arguments, multiprocessors};
+
+/// Threads of a block, which works on a row of logits at a time.
+const THREADS: u32 = 512;
+/// Blocks for each multiprocessor: each keeps a row, and sums of its own by gene.
+const BLOCKS_EACH: u32 = 2;
+/// Bytes of a row of means that shared memory has room for, with that of another block beside it.
+const MOST_SHARED: i64 = 96 << 10;
+/// Numbers of a gene that its dispersion alone gives.
+const TERMS: i64 = 4;
+
+arguments! {
+    NegativeBinomialGenes<'a>, "negative_binomial_genes" {
+        dispersion: Address<'a>,
+        terms: Address<'a>,
+        genes: i64,
+    }
+}
+
+arguments! {
+    NegativeBinomialRows<'a>, "negative_binomial_rows" {
+        logits: Address<'a>,
+        bias: Address<'a>,
+        offset: Address<'a>,
+        offset_rows: Address<'a>,
+        cells: SparseRows<'a>,
+        library: Address<'a>,
+        terms: Address<'a>,
+        room: Address<'a>,
+        losses: Address<'a>,
+        by_theta: Address<'a>,
+        count: i64,
+        genes: i64,
+    }
+}
+
+arguments! {
+    NegativeBinomialSums<'a>, "negative_binomial_sums" {
+        losses: Address<'a>,
+        by_theta: Address<'a>,
+        terms: Address<'a>,
+        loss: Address<'a>,
+        by_dispersion: Address<'a>,
+        blocks: i64,
+        count: i64,
+        genes: i64,
+    }
+}
+
+/// The non-zeros of a batch, in the types that they travel in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SparseRows<'a> {
+    pub(super) pointers: Address<'a>,
+    pub(super) genes: Address<'a>,
+    pub(super) values: Address<'a>,
+    pub(super) gene_type: i64,
+    pub(super) value_type: i64,
+}
+
+impl Argument for SparseRows<'_> {}
+
+/// The loss of a batch and its gradients.
+#[derive(Debug)]
+pub(crate) struct Likelihood {
+    /// −ln P, averaged over cells: a scalar.
+    pub(crate) loss: Tensor,
+    /// The gradient by the logarithm of the inverse dispersion, `[genes]`.
+    pub(crate) by_dispersion: Tensor,
+}
+
+/// The loss of cells whose share of the library each gene has by these logits, `[cells, genes]`, to which `bias`, `[genes]`, and the
+/// rows of a table of offsets are added; `dispersion`, `[genes]`, is the logarithm of the inverse dispersion. The logits become the
+/// gradient by them.
+pub(crate) fn negative_binomial(
+    logits: &Tensor,
+    bias: &Tensor,
+    offset: Option<(&Tensor, &Tensor)>,
+    batch: &Unpacked,
+    dispersion: &Tensor,
+) -> Likelihood {
+    let [cells, genes] = shape(logits);
+    let terms = empty(logits, &[TERMS, genes]);
+    run_numbers(
+        &NegativeBinomialGenes { dispersion: Address::of(dispersion), terms: Address::mut_of(&terms), genes },
+        logits,
+        genes,
+    );
+    let blocks = count(cells).min(BLOCKS_EACH * multiprocessors(logits.device()));
+    let by_theta = empty(logits, &[i64::from(blocks), genes]);
+    let losses = Tensor::empty([i64::from(blocks)], (Kind::Double, logits.device()));
+    let row_bytes = genes * i64::try_from(logits.kind().elt_size_in_bytes()).expect("a number has few bytes");
+    let room = (MOST_SHARED < row_bytes).then(|| empty(logits, &[i64::from(blocks), genes]));
+    let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
+    let (table, rows) = offset.map_or((Address::none(), Address::none()), |(table, rows)| {
+        (Address::of(table), Address::of(rows))
+    });
+    let arguments = NegativeBinomialRows {
+        logits: Address::mut_of(logits),
+        bias: Address::of(bias),
+        offset: table,
+        offset_rows: rows,
+        cells: batch.rows(),
+        library: Address::of(&batch.library),
+        terms: Address::of(&terms),
+        room: room.as_ref().map_or_else(Address::none, Address::mut_of),
+        losses: Address::mut_of(&losses),
+        by_theta: Address::mut_of(&by_theta),
+        count: cells,
+        genes,
+    };
+    run(&arguments, logits, blocks, THREADS, shared_bytes);
+    let (loss, by_dispersion) = (empty(logits, &[]), empty(logits, &[genes]));
+    let arguments = NegativeBinomialSums {
+        losses: Address::of(&losses),
+        by_theta: Address::of(&by_theta),
+        terms: Address::of(&terms),
+        loss: Address::mut_of(&loss),
+        by_dispersion: Address::mut_of(&by_dispersion),
+        blocks: i64::from(blocks),
+        count: cells,
+        genes,
+    };
+    run_strips(&arguments, logits, genes);
+    Likelihood { loss, by_dispersion }
+}

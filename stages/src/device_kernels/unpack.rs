@@ -1,0 +1,151 @@
+//! A batch is taken apart on a device: what the encoder reads, and labels in the types that steps compute with (`cuda/sparse.cuh`).
+
+use tch::{Kind, Tensor};
+
+use super::{negative_binomial::SparseRows, run_rows};
+use crate::libtorch::launch::{Address, arguments};
+
+arguments! {
+    Unpack<'a>, "unpack" {
+        cells: SparseRows<'a>,
+        dense: Address<'a>,
+        is_logarithm: i64,
+        library: Address<'a>,
+        codes: Address<'a>,
+        doses: Address<'a>,
+        covariates: Address<'a>,
+        combinations: Address<'a>,
+        library_out: Address<'a>,
+        codes_out: Address<'a>,
+        doses_out: Address<'a>,
+        covariates_out: Address<'a>,
+        combinations_out: Address<'a>,
+        count: i64,
+        genes: i64,
+        parts: i64,
+        covariate_count: i64,
+    }
+}
+
+/// Types that numbers of a batch travel in: `NarrowType` of the source, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Narrow {
+    U8,
+    U16,
+    U32,
+    I32,
+    F32,
+    F64,
+}
+
+impl Narrow {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+/// A batch as it travels: parts of one run of bytes on a device.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// Where each cell starts among the non-zeros, `[cells + 1]`, int32.
+    pub(crate) pointers: Tensor,
+    /// The gene of each non-zero, bytes.
+    pub(crate) genes: Tensor,
+    /// Its value, bytes.
+    pub(crate) values: Tensor,
+    /// What these bytes are.
+    pub(crate) gene_type: Narrow,
+    pub(crate) value_type: Narrow,
+    /// Sums of counts, `[cells]`, float64.
+    pub(crate) library: Tensor,
+    /// Codes of perturbations, `[cells, parts]`, int32, padded with 0.
+    pub(crate) codes: Tensor,
+    /// Their doses, float32.
+    pub(crate) doses: Tensor,
+    /// The value of each covariate, `[covariates, cells]`, int32.
+    pub(crate) covariates: Tensor,
+    /// The combination, `[cells]`, int32.
+    pub(crate) combinations: Tensor,
+}
+
+/// The same as steps compute with it.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    packed: Packed,
+    /// What the encoder reads, `[cells, genes]`.
+    pub(crate) dense: Tensor,
+    /// `[cells]`.
+    pub(crate) library: Tensor,
+    /// `[cells, parts]`, int64.
+    pub(crate) codes: Tensor,
+    /// `[cells, parts]`.
+    pub(crate) doses: Tensor,
+    /// `[covariates, cells]`, int64.
+    pub(crate) covariates: Tensor,
+    /// `[cells]`, int64.
+    pub(crate) combinations: Tensor,
+}
+
+impl Packed {
+    /// Takes the batch apart, over so many genes, in numbers of this kind; the encoder reads the logarithm of 1 + a value, or the value.
+    pub(crate) fn unpack(self, genes: i64, kind: Kind, is_logarithm: bool) -> Unpacked {
+        let device = self.pointers.device();
+        let count = self.library.size()[0];
+        let wide = |like: &Tensor| Tensor::empty(like.size(), (Kind::Int64, device));
+        let unpacked = Unpacked {
+            dense: Tensor::empty([count, genes], (kind, device)),
+            library: Tensor::empty([count], (kind, device)),
+            codes: wide(&self.codes),
+            doses: Tensor::empty(self.doses.size(), (kind, device)),
+            covariates: wide(&self.covariates),
+            combinations: wide(&self.combinations),
+            packed: self,
+        };
+        let packed = &unpacked.packed;
+        let arguments = Unpack {
+            cells: unpacked.rows(),
+            dense: Address::mut_of(&unpacked.dense),
+            is_logarithm: i64::from(is_logarithm),
+            library: Address::of(&packed.library),
+            codes: Address::of(&packed.codes),
+            doses: Address::of(&packed.doses),
+            covariates: Address::of(&packed.covariates),
+            combinations: Address::of(&packed.combinations),
+            library_out: Address::mut_of(&unpacked.library),
+            codes_out: Address::mut_of(&unpacked.codes),
+            doses_out: Address::mut_of(&unpacked.doses),
+            covariates_out: Address::mut_of(&unpacked.covariates),
+            combinations_out: Address::mut_of(&unpacked.combinations),
+            count,
+            genes,
+            parts: packed.codes.size()[1],
+            covariate_count: packed.covariates.size()[0],
+        };
+        run_rows(&arguments, &unpacked.dense, count);
+        unpacked
+    }
+}
+
+impl Unpacked {
+    /// How many cells there are.
+    pub(crate) fn cells(&self) -> i64 {
+        self.library.size()[0]
+    }
+
+    /// The non-zeros.
+    pub(super) fn rows(&self) -> SparseRows<'_> {
+        let Packed { pointers, genes, values, gene_type, value_type, .. } = &self.packed;
+        SparseRows {
+            pointers: Address::of(pointers),
+            genes: Address::of(genes),
+            values: Address::of(values),
+            gene_type: *gene_type as i64,
+            value_type: *value_type as i64,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A step of Adam by kernels of our own.
+
+use tch::{Kind, Tensor};
+
+use crate::{
+    device_kernels::adam::{Settings, Slot, step},
+    model::{
+        gradients::lying,
+        optimiser::{Adam, BETA_1, BETA_2, EPSILON},
+        step::StepLosses,
+    },
+};
+
+impl Adam {
+    /// What [`Adam::step`] does, at a rate that lies on the device, a scalar of float64.
+    pub(super) fn launch_step(&mut self, gradients: &[Tensor], rate: &Tensor) -> Tensor {
+        let Some(on_device) = &self.on_device else { panic!("the counts of steps are on the device") };
+        let slots = self.slots.iter().zip(gradients).enumerate().filter(|(_, (_, gradient))| gradient.defined());
+        let slots = slots.map(|(at, (slot, gradient))| {
+            // Weights that lie by input are one piece when turned; what belongs to them lies as they do.
+            let is_turned = !slot.parameter.is_contiguous();
+            Slot {
+                parameter: lying(&slot.parameter, is_turned),
+                gradient: lying(gradient, is_turned).contiguous(),
+                first: lying(&slot.first, is_turned),
+                second: lying(&slot.second, is_turned),
+                steps: on_device.count(at),
+            }
+        });
+        let slots: Vec<Slot> = slots.collect();
+        if slots.is_empty() {
+            return Tensor::zeros([], (Kind::Float, rate.device()));
+        }
+        step(
+            &slots,
+            Settings {
+                rate,
+                betas: [BETA_1, BETA_2],
+                weight_decay: self.weight_decay,
+                is_decoupled: self.decoupled,
+                epsilon: EPSILON,
+                clip: self.clip,
+            },
+        )
+    }
+}
+
+impl StepLosses {
+    /// Notes that an optimiser made a step, and the norm of its gradients.
+    pub(super) fn add_step(&mut self, adam: &Adam, norm: &Tensor) {
+        self.add(&format!("norm_{}", adam.name()), norm);
+        self.updates += 1;
+    }
+}

@@ -1,0 +1,101 @@
+//! What the host gives a step beside its batch, brought to the device as one copy: rates and weights by the schedule, a seed, and of each
+//! cell the row of its offset and the cell that it is decoded from.
+
+use schemas::Result;
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    libtorch,
+    model::{memory::numbers_mut, schedule::Schedule},
+};
+
+/// Numbers before those of cells.
+const FIXED: i64 = 8;
+
+/// A number of its own, at its place.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) enum Control {
+    /// Learning rates of the optimisers.
+    AutoencoderRate,
+    DoserRate,
+    AdversaryRate,
+    /// Weights of losses.
+    AdversaryWeight,
+    DivergenceWeight,
+    /// What dropout is drawn with.
+    Seed,
+    /// The number of the batch in its epoch.
+    Batch,
+}
+
+/// A place on the device where steps find these, which each step fills anew.
+#[derive(Debug)]
+pub(in crate::model) struct Controls {
+    /// `[8 + 2 · cells]`, int64: numbers of float64 stand in it by their bits.
+    place: Tensor,
+    cells: i64,
+}
+
+/// The host's side of [`Controls`].
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct Given<'a> {
+    /// Learning rates of autoencoder, dose curves and adversaries.
+    pub(in crate::model) rates: [f64; 3],
+    pub(in crate::model) schedule: Schedule,
+    pub(in crate::model) seed: u64,
+    pub(in crate::model) batch: u64,
+    /// The row of each cell's offset, and the cell that each is decoded from; empty where there are none.
+    pub(in crate::model) rows: &'a [i64],
+    pub(in crate::model) sources: &'a [i64],
+}
+
+impl Controls {
+    /// A place for steps on so many cells.
+    pub(in crate::model) fn new(cells: i64, device: Device) -> Self {
+        Self { place: Tensor::zeros([FIXED + 2 * cells], (Kind::Int64, device)), cells }
+    }
+
+    /// Brings the numbers of a step there, by this thread's stream; the host does not wait.
+    ///
+    /// # Errors
+    /// No pinned memory is left, or a device that is gone.
+    pub(in crate::model) fn put(&mut self, given: Given<'_>) -> Result<()> {
+        let mut bytes = libtorch::pinned(self.place.numel() * size_of::<i64>())?;
+        let numbers: &mut [i64] = bytemuck::cast_slice_mut(numbers_mut::<u8>(&mut bytes));
+        let schedule = given.schedule;
+        let weights = [schedule.adversary_weight, schedule.divergence_weight];
+        let fixed = given.rates.into_iter().chain(weights).map(|number| number.to_bits());
+        for (number, bits) in numbers.iter_mut().zip(fixed.chain([given.seed, given.batch])) {
+            *number = bits.cast_signed();
+        }
+        let (_, of_cells) = numbers.split_at_mut(FIXED.unsigned_abs() as usize);
+        let (rows, sources) = of_cells.split_at_mut(of_cells.len() / 2);
+        rows[..given.rows.len()].copy_from_slice(given.rows);
+        sources[..given.sources.len()].copy_from_slice(given.sources);
+        libtorch::copy(&mut self.place, &bytes.view_dtype(Kind::Int64))
+    }
+
+    /// A number of float64, a scalar.
+    pub(in crate::model) fn number(&self, control: Control) -> Tensor {
+        self.whole(control).view_dtype(Kind::Double)
+    }
+
+    /// A whole number, a scalar of int64.
+    pub(in crate::model) fn whole(&self, control: Control) -> Tensor {
+        self.place.select(0, control as i64)
+    }
+
+    /// The row of each cell's offset, `[cells]`.
+    pub(in crate::model) fn rows(&self) -> Tensor {
+        self.place.narrow(0, FIXED, self.cells)
+    }
+
+    /// The cell that each is decoded from, `[cells]`.
+    pub(in crate::model) fn sources(&self) -> Tensor {
+        self.place.narrow(0, FIXED + self.cells, self.cells)
+    }
+
+    pub(in crate::model) fn shallow_clone(&self) -> Self {
+        Self { place: self.place.shallow_clone(), cells: self.cells }
+    }
+}

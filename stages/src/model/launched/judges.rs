@@ -1,0 +1,175 @@
+//! Adversaries: a pass through each classifier and back, its gradient penalty in closed form.
+//!
+//! The penalty's gradient is derived in [`crate::model::fused::penalty`], which computes it on the CPU.
+
+use schemas::config::AdversaryLoss;
+use tch::Tensor;
+
+use super::chain::{Drawer, Pass, Seeds, backward, forward};
+use crate::{
+    device_kernels::{
+        guess::{Judged, judge as judge_guesses},
+        layer::column_sums,
+        penalty::{Left, add_row, down, up, value},
+        unpack::Unpacked,
+    },
+    model::{
+        adversary::{Adversaries, Guesser},
+        gradients::Gradients,
+        layers::Linear,
+        step::StepLosses,
+    },
+};
+
+/// What the adversaries say of basal latents.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// The loss of each, `[adversaries]`, and with it their sum.
+    losses: Tensor,
+    /// The penalty of each, `[adversaries]`; none where it was not asked for.
+    penalties: Option<Tensor>,
+    names: Vec<String>,
+    accuracies: Vec<Tensor>,
+}
+
+impl Judgement {
+    fn new(adversaries: &Adversaries, basal: &Tensor) -> Self {
+        let names: Vec<String> = adversaries.classifiers().map(|of| of.name.to_owned()).collect();
+        let losses = Tensor::empty([signed(names.len())], (basal.kind(), basal.device()));
+        Self { losses, penalties: None, names, accuracies: Vec::new() }
+    }
+
+    /// Where the loss of an adversary goes.
+    fn place(&self, at: usize) -> Tensor {
+        self.losses.select(0, signed(at))
+    }
+
+    /// Notes it among the losses of a step, as [`StepLosses::less_adversaries`] and [`StepLosses::judged`] do.
+    fn add_to(self, losses: &mut StepLosses) {
+        losses.forget_adversaries();
+        losses.add("adversary", &self.losses.sum(self.losses.kind()));
+        for (place, (name, accuracy)) in self.names.iter().zip(&self.accuracies).enumerate() {
+            losses.add(&format!("adv_{name}"), &self.losses.select(0, signed(place)));
+            losses.add(&format!("acc_{name}"), accuracy);
+            if let Some(penalties) = &self.penalties {
+                losses.add(&format!("penalty_{name}"), &penalties.select(0, signed(place)));
+            }
+        }
+        if let Some(penalties) = &self.penalties {
+            losses.add("penalty", &penalties.sum(penalties.kind()));
+        }
+    }
+}
+
+/// What the adversaries say of basal latents `[cells, latent]`, penalties included; returns the gradients by their parameters of
+/// loss + `weight` · penalty.
+pub(super) fn judge(
+    adversaries: &Adversaries,
+    basal: &Tensor,
+    batch: &Unpacked,
+    weight: f64,
+    seed: &Tensor,
+    losses: &mut StepLosses,
+) -> Gradients {
+    let (mut seeds, mut found) = (Seeds::new(seed, Drawer::Adversaries), Gradients::none());
+    let mut judgement = Judgement::new(adversaries, basal);
+    let penalties = judgement.losses.empty_like();
+    for (at, of) in adversaries.classifiers().enumerate() {
+        let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+        let last = &of.classifier.to_classes;
+        let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, signed(at)), &mut found);
+        let by_hidden = backward(last, guess.pass.output(), &guess.by_logits, &mut found);
+        found.change(&last.weight, |gradient| add_row(gradient, &of_last));
+        guess.pass.backward(by_hidden, &left, false, &mut found);
+        judgement.accuracies.push(guess.accuracy);
+    }
+    Judgement { penalties: Some(penalties), ..judgement }.add_to(losses);
+    found
+}
+
+/// What the adversaries say of basal latents `[cells, latent]`; returns the gradient by these of each one's loss, `[cells, latent]`.
+pub(super) fn oppose(
+    adversaries: &Adversaries,
+    basal: &Tensor,
+    batch: &Unpacked,
+    seed: &Tensor,
+    losses: &mut StepLosses,
+) -> Vec<Tensor> {
+    let mut seeds = Seeds::new(seed, Drawer::Opponents);
+    let mut judgement = Judgement::new(adversaries, basal);
+    let mut slopes = Vec::new();
+    for (at, of) in adversaries.classifiers().enumerate() {
+        let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+        let by_hidden = guess.by_logits.matmul(&of.classifier.to_classes.weight);
+        slopes.extend(guess.pass.backward(by_hidden, &[], true, &mut Gradients::unwanted()));
+        judgement.accuracies.push(guess.accuracy);
+    }
+    judgement.add_to(losses);
+    slopes
+}
+
+fn signed(at: usize) -> i64 {
+    i64::try_from(at).expect("there are few adversaries")
+}
+
+/// What one classifier guesses, with what the way back needs.
+struct Guess<'a> {
+    pass: Pass<'a>,
+    by_logits: Tensor,
+    accuracy: Tensor,
+}
+
+impl<'a> Guess<'a> {
+    fn new(
+        adversaries: &Adversaries,
+        of: &Guesser<'a>,
+        basal: &Tensor,
+        batch: &Unpacked,
+        seeds: &mut Seeds<'_>,
+        loss: Tensor,
+    ) -> Self {
+        let pass = Pass::forward(&of.classifier.hidden, basal, seeds);
+        let logits = forward(&of.classifier.to_classes, pass.output());
+        let is_focal = adversaries.loss == AdversaryLoss::Focal;
+        let accuracy = match of.guessed {
+            Ok(covariate) => {
+                let classes = batch.covariates.select(0, signed(covariate));
+                let judged = Judged { classes: &classes, weights: None, emphasis: None, is_focal, by_class: false };
+                judge_guesses(&logits, judged, &loss)
+            }
+            Err(weights) => {
+                let emphasis = adversaries.emphasis.as_ref();
+                let classes = &batch.combinations;
+                let judged = Judged { classes, weights: Some(weights), emphasis, is_focal, by_class: true };
+                judge_guesses(&logits, judged, &loss)
+            }
+        };
+        Self { pass, by_logits: logits, accuracy }
+    }
+}
+
+/// Computes the penalty of a classifier from its pass into `penalty`, a scalar, and notes `weight` times its gradient by weights of hidden layers; `last` follows
+/// them. Returns what it leaves for the way back, and what every row of the gradient by the weight of `last` gets.
+fn penalise(
+    pass: &Pass<'_>,
+    last: &Linear,
+    weight: f64,
+    penalty: &Tensor,
+    found: &mut Gradients,
+) -> (Vec<Option<Left>>, Tensor) {
+    let mut e = column_sums(&last.weight);
+    let mut downs = Vec::with_capacity(pass.steps.len());
+    for ((linear, norm), step) in pass.layers.layers.iter().zip(&pass.steps).rev() {
+        let down = down(step, norm.as_ref().map(|norm| &norm.weight), &e);
+        e = down.by_input.matmul(&linear.weight);
+        downs.push(down);
+    }
+    let mut v = value(&e, weight, penalty);
+    let mut left = Vec::with_capacity(downs.len());
+    for (((linear, norm), step), down) in pass.layers.layers.iter().zip(&pass.steps).zip(downs.iter().rev()) {
+        found.add_product(&linear.weight, &down.by_input, &v);
+        v = v.matmul(&linear.weight.tr());
+        left.push(up(step, norm.as_ref().map(|norm| &norm.weight), down, &v));
+    }
+    (left, column_sums(&v))
+}
