@@ -28,7 +28,7 @@
 //     void memory_fence();                            // other blocks see what was written before it before what is written after
 //     T block_reduce(T value, F f);                   // below, block_sum and block_max
 //
-// and exp, log, log1p, sqrt, fma, fabs, floor and the like for float and double; a float stays one.
+// and exp, log, log1p, sqrt, fma, fabs, floor, isnan and the like for float and double, a float stays one; and INFINITY, a float.
 
 #pragma once
 

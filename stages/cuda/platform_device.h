@@ -11,6 +11,8 @@ using uint32_t = unsigned;
 using int64_t = long long;
 using uint64_t = unsigned long long;
 
+#define INFINITY __int_as_float(0x7f800000)
+
 #define DEVICE __device__ inline
 
 // `__grid_constant__`: threads read the arguments where they lie, and none copies them.
