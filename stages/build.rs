@@ -3,6 +3,10 @@
 //!
 //! `shim/torch.cpp` is linked in. `shim/cuda.cpp` needs CUDA's headers, which `make setup` brings without CUDA itself, and becomes a
 //! small library that the program carries within itself; without the headers it is empty, and steps are computed without graphs.
+//! `build/kernels.rs` compiles the CUDA kernels of our own.
+
+#[path = "build/kernels.rs"]
+mod kernels;
 
 use std::{
     env, fs, io,
@@ -19,7 +23,8 @@ fn main() -> io::Result<()> {
     let include = Path::new(&lib).with_file_name("include");
     let includes = [include.clone(), include.join("torch/csrc/api/include")];
     compiler(&includes).file("shim/torch.cpp").compile("perturbine_shim");
-    cuda_library(&includes, Path::new(&lib))
+    cuda_library(&includes, Path::new(&lib))?;
+    kernels::compile(Path::new(&lib))
 }
 
 fn compiler(includes: &[PathBuf]) -> cc::Build {

@@ -140,7 +140,7 @@ fn only_flows_say_which_stage_follows_which() {
 }
 
 #[test]
-fn what_is_unsafe_lives_in_five_files_and_says_why_it_is_sound() {
+fn what_is_unsafe_lives_in_six_files_and_says_why_it_is_sound() {
     let sources = sources(&["schemas", "stages", "pipeline"]);
     let mut unsafe_files = BTreeSet::new();
     for file in &sources {
@@ -152,7 +152,8 @@ fn what_is_unsafe_lives_in_five_files_and_says_why_it_is_sound() {
             assert!(says_why, "{}:{}: an unsafe block without a SAFETY comment right above", file.path, at + 1);
         }
     }
-    assert!(unsafe_files.len() <= 5, "unsafe code in more than five files: {unsafe_files:?}");
+    // The sixth launches kernels of our own, whose addresses and layouts are another subject than libtorch's functions.
+    assert!(unsafe_files.len() <= 6, "unsafe code in more than six files: {unsafe_files:?}");
 }
 
 #[test]

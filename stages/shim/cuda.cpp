@@ -1,7 +1,11 @@
-// What needs libtorch_cuda.so: graphs of work that a device replays, and the names of devices. A library of its own, so that
-// programs start where there is no CUDA; it is loaded once libtorch_cuda.so is. Compiled with CUDA's headers alone.
+// What needs libtorch_cuda.so: graphs of work that a device replays, kernels of our own, and what devices say of themselves. A
+// library of its own, so that programs start where there is no CUDA; it is loaded once libtorch_cuda.so is. Compiled with CUDA's
+// headers alone.
 
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -50,5 +54,46 @@ int perturbine_graph_replay(CUDAGraph *graph) {
 
 void perturbine_graph_free(CUDAGraph *graph) {
   guarded([&] { delete graph; });
+}
+
+// Compute capability (two numbers) and number of multiprocessors.
+int perturbine_device_properties(int index, int *out) {
+  return guarded([&] {
+    auto properties = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
+    out[0] = properties->major;
+    out[1] = properties->minor;
+    out[2] = properties->multiProcessorCount;
+  });
+}
+
+// Loads compiled kernels, a cubin or PTX that ends with a zero, for good.
+int perturbine_kernels(int index, const void *code, cudaLibrary_t *out) {
+  return guarded([&] {
+    c10::cuda::CUDAGuard device(static_cast<c10::DeviceIndex>(index));
+    C10_CUDA_CHECK(cudaLibraryLoadData(out, code, nullptr, nullptr, 0, nullptr, nullptr, 0));
+  });
+}
+
+int perturbine_kernel(cudaLibrary_t kernels, const char *name, cudaKernel_t *out) {
+  return guarded([&] { C10_CUDA_CHECK(cudaLibraryGetKernel(out, kernels, name)); });
+}
+
+// Lets a kernel's blocks have this much dynamic shared memory; without it, 48 KiB is the most.
+int perturbine_kernel_shared(cudaKernel_t kernel, int index, int bytes) {
+  return guarded([&] {
+    C10_CUDA_CHECK(cudaKernelSetAttributeForDevice(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes, index));
+  });
+}
+
+// Gives the kernel to this thread's current stream of the device. The argument is copied.
+int perturbine_kernel_launch(cudaKernel_t kernel, int index, unsigned grid_x, unsigned grid_y, unsigned threads,
+                             unsigned shared_bytes, const void *argument) {
+  return guarded([&] {
+    auto at = static_cast<c10::DeviceIndex>(index);
+    c10::cuda::CUDAGuard device(at);
+    void *arguments[] = {const_cast<void *>(argument)};
+    C10_CUDA_CHECK(cudaLaunchKernel(reinterpret_cast<const void *>(kernel), dim3(grid_x, grid_y), dim3(threads), arguments,
+                                    shared_bytes, c10::cuda::getCurrentCUDAStream(at).stream()));
+  });
 }
 }

@@ -4,10 +4,12 @@
 //! Programs are linked against libtorch's part for the CPU alone. CUDA's part is loaded by name where it is there
 //! ([`load_cuda`]), which has to come before anything else is asked of libtorch: it looks for devices once.
 //!
-//! It is long because every call of libtorch's that is unsafe is here: five files of the whole program may hold such code, and the
-//! functions, the types that own what they hand out, and why each call is sound are read together.
+//! It is long because every call of libtorch's that is unsafe is here: six files of the whole program may hold such code, and the
+//! functions, the types that own what they hand out, and why each call is sound are read together. Kernels of our own are
+//! launched by [`launch`].
 #![expect(unsafe_code, reason = "libraries are loaded, and functions of C called; each call says why it is sound")]
 
+pub(crate) mod launch;
 #[cfg(test)]
 mod tests;
 
@@ -457,6 +459,7 @@ struct Graphs {
     end: Done,
     replay: Done,
     free: Freed,
+    kernels: launch::Functions,
     /// What the functions are of.
     _library: Library,
 }
@@ -491,6 +494,7 @@ impl Graphs {
                 end: *library.get(b"perturbine_graph_end\0")?,
                 replay: *library.get(b"perturbine_graph_replay\0")?,
                 free: *library.get(b"perturbine_graph_free\0")?,
+                kernels: launch::Functions::of(&library)?,
                 _library: library,
             })
         }

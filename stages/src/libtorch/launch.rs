@@ -1,0 +1,360 @@
+//! Launches the kernels of our own, which `stages/cuda` holds (`platform.h` says how they are written).
+//!
+//! A kernel takes one argument, a struct of addresses, 64-bit integers and doubles, which [`arguments!`] declares here just as the
+//! source of the kernel does. On a CUDA device [`launch`] gives the kernel to this thread's current stream of libtorch, within a
+//! graph's capture too; on the CPU it runs the same source, compiled for the host, before it returns.
+//!
+//! `unsafe` stands in this file apart from `libtorch.rs`, since here memory is reached by addresses: nothing but the kernel checks
+//! what it reads and writes. Whoever fills in a struct of arguments answers for these: every tensor is as large as the kernel
+//! takes it to be, lies on the device that the kernel is launched on, and is of the kind that it is launched for.
+#![cfg_attr(not(test), expect(dead_code, reason = "nothing launches kernels yet"))]
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    marker::PhantomData,
+    mem::size_of,
+    ptr,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use libloading::os::unix::Library;
+use schemas::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::{Graphs, Opaque, int};
+
+/// Compiled kernels, as the driver wants them aligned.
+#[repr(C, align(16))]
+struct Code<T: ?Sized>(T);
+
+/// For compute capability 9.0 (H100, H200); empty where the program was built without NVRTC.
+static CUBIN: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.cubin")));
+/// For compute capability 8.0 and later: the driver compiles it.
+static PTX: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
+/// A warp; a block has a multiple of it.
+const WARP: u32 = 32;
+const MOST_THREADS: u32 = 1024;
+/// Bytes of shared memory that a block of any kernel may have; more has to be asked for.
+const SHARED_BYTES: u32 = 48 << 10;
+
+/// Where a tensor's numbers lie on its device.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Address<'a>(*mut c_void, PhantomData<&'a Tensor>);
+
+impl<'a> Address<'a> {
+    /// Of numbers that a kernel reads. The tensor must be contiguous; it may be a part of another one.
+    pub(crate) fn of(tensor: &'a Tensor) -> Self {
+        assert!(tensor.is_contiguous(), "kernels take contiguous tensors");
+        Self(tensor.data_ptr(), PhantomData)
+    }
+
+    /// Of numbers that a kernel writes; otherwise as [`Self::of`]. Tensors of libtorch share their numbers freely, so that a
+    /// reference that others may hold as well is enough.
+    pub(crate) fn mut_of(tensor: &'a Tensor) -> Self {
+        Self::of(tensor)
+    }
+
+    /// Of nothing: null.
+    pub(crate) fn none() -> Self {
+        Self(ptr::null_mut(), PhantomData)
+    }
+}
+
+/// What a struct of arguments may hold: types of eight bytes, which leave no room between them.
+pub(crate) trait Argument: Copy {}
+impl Argument for Address<'_> {}
+impl Argument for i64 {}
+impl Argument for u64 {}
+impl Argument for f64 {}
+impl<T: Argument, const N: usize> Argument for [T; N] {}
+
+/// The arguments of a kernel. [`arguments!`] alone implements it, for structs that lie in memory as C++ has them.
+pub(crate) trait Arguments: Copy {
+    /// The kernel, without the ending of its kind of numbers.
+    const NAME: &'static str;
+}
+
+/// Declares a struct of arguments, with the fields of the kernel's own struct in the same order:
+///
+/// ```text
+/// arguments! {
+///     /// What the kernel does.
+///     ScaleRows<'a>, "scale_rows" {
+///         numbers: Address<'a>,
+///         columns: i64,
+///         factor: f64,
+///     }
+/// }
+/// ```
+macro_rules! arguments {
+    ($(#[$about:meta])* $name:ident<$tensors:lifetime>, $kernel:literal { $($(#[$of_field:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug)]
+        #[repr(C)]
+        pub(crate) struct $name<$tensors> {
+            $($(#[$of_field])* pub(crate) $field: $type,)+
+        }
+
+        impl<$tensors> $crate::libtorch::launch::Arguments for $name<$tensors>
+        where
+            $($type: $crate::libtorch::launch::Argument,)+
+        {
+            const NAME: &'static str = $kernel;
+        }
+    };
+}
+pub(crate) use arguments;
+
+/// Runs a kernel's blocks, `grid` of them, each of as many threads (a multiple of 32) and with as many bytes of dynamic shared
+/// memory as are given. Of a kernel with a kind of numbers the one for `kind` is run; others don't regard it. On a CUDA device
+/// this returns at once, and tensors may be dropped: libtorch lends their memory again in the order of the stream. On the CPU a
+/// block is one thread.
+///
+/// # Errors
+/// A kernel that is missing, or whose arguments are not as large as these; what [`lacks_kernels`] says; a launch that the device
+/// refuses.
+pub(crate) fn launch<A: Arguments>(
+    arguments: &A,
+    kind: Kind,
+    device: Device,
+    grid: [u32; 2],
+    threads: u32,
+    shared_bytes: u32,
+) -> Result<()> {
+    assert!(
+        (WARP..=MOST_THREADS).contains(&threads) && threads.is_multiple_of(WARP),
+        "a block of {} has 32, 64, .. 1024 threads, not {threads}",
+        A::NAME
+    );
+    let (name, kernel) = find::<A>(kind)?;
+    match device {
+        _ if grid.contains(&0) => Ok(()),
+        Device::Cpu => {
+            kernel.run(arguments, grid, 1, shared_bytes);
+            Ok(())
+        }
+        Device::Cuda(device) => {
+            let module = Module::of(device).map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
+            module.launch(name, arguments, grid, threads, shared_bytes)
+        }
+        Device::Mps | Device::Vulkan => Err(Error::Bug(format!("there are no kernels for {device:?}"))),
+    }
+}
+
+/// Why kernels of our own can't be launched on a device, if they can't. Asking loads them.
+pub(crate) fn lacks_kernels(device: Device) -> Option<String> {
+    match device {
+        Device::Cpu => None,
+        Device::Cuda(device) => Module::of(device).err(),
+        Device::Mps | Device::Vulkan => Some(format!("there are no kernels for {device:?}")),
+    }
+}
+
+/// How many blocks a device runs side by side at least: its multiprocessors. On the CPU, and where kernels are lacking, a few, so
+/// that sums over blocks are exercised.
+pub(crate) fn multiprocessors(device: Device) -> u32 {
+    let module = match device {
+        Device::Cuda(device) => Module::of(device).ok(),
+        Device::Cpu | Device::Mps | Device::Vulkan => None,
+    };
+    module.map_or(4, |module| module.multiprocessors)
+}
+
+/// The kernel for a kind of numbers, by its whole name and as it runs on the host.
+fn find<A: Arguments>(kind: Kind) -> Result<(&'static str, &'static HostKernel)> {
+    let all = host_kernels();
+    let ending = match kind {
+        Kind::Float => "_f32",
+        Kind::Double => "_f64",
+        _ => "",
+    };
+    let found = all.get_key_value(A::NAME).or_else(|| all.get_key_value(format!("{}{ending}", A::NAME).as_str()));
+    let (name, kernel) =
+        found.ok_or_else(|| Error::Bug(format!("there is no kernel `{}` for numbers of {kind:?}", A::NAME)))?;
+    if kernel.argument_bytes != size_of::<A>() {
+        let (takes, given) = (kernel.argument_bytes, size_of::<A>());
+        return Err(Error::Bug(format!("the kernel `{name}` takes {takes} bytes of arguments, and not {given}")));
+    }
+    Ok((name, kernel))
+}
+
+// SAFETY: the kernel reads as many bytes as it says; `HostKernel::run` says more.
+type Run = unsafe extern "C" fn(u32, u32, u32, u32, *const c_void);
+
+/// A kernel that was compiled for the host, as `platform_host.h` lists it.
+#[derive(Debug)]
+#[repr(C)]
+struct HostKernel {
+    name: *const c_char,
+    run: Run,
+    argument_bytes: usize,
+}
+
+// SAFETY: the name is a constant, and nothing of a kernel is ever changed.
+unsafe impl Sync for HostKernel {}
+
+// SAFETY: this is a function of `platform_host.h`, as declared there.
+unsafe extern "C" {
+    fn perturbine_host_kernels(count: *mut usize) -> *const HostKernel;
+}
+
+impl HostKernel {
+    /// Runs all blocks before it returns, each by as many threads.
+    fn run<A: Arguments>(&self, arguments: &A, grid: [u32; 2], threads: u32, shared_bytes: u32) {
+        let argument = ptr::from_ref(arguments).cast();
+        // SAFETY: the struct is there for the call, and as large as the kernel's; its addresses and counts are those of
+        // tensors, for which whoever filled it in answers.
+        unsafe { (self.run)(grid[0], grid[1], threads, shared_bytes, argument) }
+    }
+}
+
+/// All kernels, by name.
+fn host_kernels() -> &'static BTreeMap<&'static str, &'static HostKernel> {
+    static KERNELS: OnceLock<BTreeMap<&'static str, &'static HostKernel>> = OnceLock::new();
+    KERNELS.get_or_init(|| {
+        let mut count = 0;
+        // SAFETY: the list was made when the program started and is never changed; it has as many kernels as it says.
+        let all = unsafe { std::slice::from_raw_parts(perturbine_host_kernels(&mut count), count) };
+        // SAFETY: names are constants that end with a zero.
+        let named = all.iter().map(|kernel| (unsafe { CStr::from_ptr(kernel.name) }, kernel));
+        named.filter_map(|(name, kernel)| Some((name.to_str().ok()?, kernel))).collect()
+    })
+}
+
+// SAFETY: of each of these, what calls it says why that is sound.
+type Loads = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
+// SAFETY: as above.
+type Finds = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
+// SAFETY: as above.
+type Shares = unsafe extern "C" fn(*mut Opaque, c_int, c_int) -> c_int;
+// SAFETY: as above.
+type Launches = unsafe extern "C" fn(*mut Opaque, c_int, u32, u32, u32, u32, *const c_void) -> c_int;
+// SAFETY: as above.
+type Describes = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
+
+/// The functions of `shim/cuda.cpp` for kernels.
+#[derive(Debug)]
+pub(super) struct Functions {
+    properties: Describes,
+    load: Loads,
+    kernel: Finds,
+    shared: Shares,
+    launch: Launches,
+}
+
+impl Functions {
+    /// Finds them in the library, which has to stay loaded as long as they are used.
+    pub(super) fn of(library: &Library) -> Result<Self, libloading::Error> {
+        // SAFETY: the functions are of the types that the library declares.
+        unsafe {
+            Ok(Self {
+                properties: *library.get(b"perturbine_device_properties\0")?,
+                load: *library.get(b"perturbine_kernels\0")?,
+                kernel: *library.get(b"perturbine_kernel\0")?,
+                shared: *library.get(b"perturbine_kernel_shared\0")?,
+                launch: *library.get(b"perturbine_kernel_launch\0")?,
+            })
+        }
+    }
+}
+
+/// A kernel as CUDA hands it around.
+#[derive(Debug)]
+struct DeviceKernel(*mut Opaque);
+
+// SAFETY: CUDA's kernels belong to no thread.
+unsafe impl Send for DeviceKernel {}
+// SAFETY: as above, and CUDA guards what it changes of them.
+unsafe impl Sync for DeviceKernel {}
+
+/// The kernels on a device.
+#[derive(Debug)]
+struct Module {
+    device: usize,
+    functions: &'static Graphs,
+    kernels: BTreeMap<&'static str, DeviceKernel>,
+    multiprocessors: u32,
+}
+
+impl Module {
+    /// Those of a device, loaded once; later calls say what came of the first.
+    fn of(device: usize) -> Result<&'static Self, String> {
+        type Loaded = &'static Result<Module, String>;
+        static MODULES: Mutex<BTreeMap<usize, Loaded>> = Mutex::new(BTreeMap::new());
+        let mut all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        // They are kept for as long as the program runs.
+        let loaded: Loaded = all.entry(device).or_insert_with(|| Box::leak(Box::new(Self::load(device))));
+        loaded.as_ref().map_err(Clone::clone)
+    }
+
+    fn load(device: usize) -> Result<Self, String> {
+        let functions = Graphs::get()?;
+        let refused = |error: Error| error.to_string();
+        let mut properties = [0; 3];
+        // SAFETY: three numbers are written, and there is room for three.
+        functions
+            .done(unsafe { (functions.kernels.properties)(int(device), properties.as_mut_ptr()) })
+            .map_err(refused)?;
+        let [major, minor, multiprocessors] = properties;
+        let code = code_for([major, minor])?;
+        let mut library = ptr::null_mut();
+        // SAFETY: the code is a whole cubin, or text that ends with a zero, and stays where it is.
+        functions
+            .done(unsafe { (functions.kernels.load)(int(device), code.as_ptr().cast(), &mut library) })
+            .map_err(refused)?;
+        let mut kernels = BTreeMap::new();
+        for name in host_kernels().keys() {
+            let text = CString::new(*name).map_err(|error| error.to_string())?;
+            let mut kernel = ptr::null_mut();
+            // SAFETY: the library was loaded, and the text ends with a zero.
+            functions
+                .done(unsafe { (functions.kernels.kernel)(library, text.as_ptr(), &mut kernel) })
+                .map_err(|error| format!("the kernel `{name}` is missing ({error})"))?;
+            kernels.insert(*name, DeviceKernel(kernel));
+        }
+        let multiprocessors = u32::try_from(multiprocessors).map_err(|error| error.to_string())?;
+        Ok(Self { device, functions, kernels, multiprocessors })
+    }
+
+    fn launch<A: Arguments>(
+        &self,
+        name: &str,
+        arguments: &A,
+        [x, y]: [u32; 2],
+        threads: u32,
+        shared_bytes: u32,
+    ) -> Result<()> {
+        let (device, Functions { shared, launch, .. }) = (int(self.device), &self.functions.kernels);
+        let kernel = self.kernels.get(name).ok_or_else(|| Error::Bug(format!("the kernel `{name}` was not loaded")))?;
+        let refused = |error: Error| Error::Bug(format!("the kernel `{name}`: {error}"));
+        if SHARED_BYTES < shared_bytes {
+            let bytes = c_int::try_from(shared_bytes).unwrap_or(c_int::MAX);
+            // SAFETY: the kernel was loaded for good.
+            self.functions.done(unsafe { shared(kernel.0, device, bytes) }).map_err(refused)?;
+        }
+        let argument = ptr::from_ref(arguments).cast();
+        // SAFETY: the kernel was loaded for good; the struct is as large as the kernel's, and copied by the call; its addresses
+        // and counts are those of tensors, for which whoever filled it in answers.
+        let status = unsafe { launch(kernel.0, device, x, y, threads, shared_bytes, argument) };
+        self.functions.done(status).map_err(refused)
+    }
+}
+
+/// The compiled kernels for a compute capability.
+fn code_for(capability: [i32; 2]) -> Result<&'static [u8], String> {
+    let code = match capability {
+        [9, _] => &CUBIN.0,
+        [8.., _] => &PTX.0,
+        [major, minor] => {
+            return Err(format!(
+                "kernels need a GPU of compute capability 8.0 or later, and this one has {major}.{minor}"
+            ));
+        }
+    };
+    if code.is_empty() { Err("this program was built without NVRTC, which compiles kernels".into()) } else { Ok(code) }
+}

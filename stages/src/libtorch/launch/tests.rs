@@ -1,0 +1,172 @@
+use std::process::Command;
+
+use super::*;
+
+arguments! {
+    /// Makes each row add up to a number.
+    ScaleRows<'a>, "scale_rows" {
+        numbers: Address<'a>,
+        columns: i64,
+        factor: f64,
+    }
+}
+
+arguments! {
+    /// A field short of [`ScaleRows`].
+    Shorter<'a>, "scale_rows" {
+        numbers: Address<'a>,
+        columns: i64,
+    }
+}
+
+arguments! {
+    /// No source has it.
+    Unknown<'a>, "no_such_kernel" {
+        numbers: Address<'a>,
+    }
+}
+
+/// The structs of all kernels, by name.
+fn declared() -> BTreeMap<&'static str, usize> {
+    fn of<A: Arguments>() -> (&'static str, usize) {
+        (A::NAME, size_of::<A>())
+    }
+    [of::<ScaleRows<'_>>()].into()
+}
+
+fn drawn(rows: i64, columns: i64, kind: Kind) -> Tensor {
+    Tensor::rand([rows, columns], (kind, Device::Cpu)) + 0.5
+}
+
+/// What [`launch`] does on the CPU, with blocks of any number of real threads.
+fn launch_with_threads<A: Arguments>(arguments: &A, kind: Kind, grid: [u32; 2], threads: u32, shared_bytes: u32) {
+    let (_, kernel) = find::<A>(kind).expect("a kernel");
+    kernel.run(arguments, grid, threads, shared_bytes);
+}
+
+#[test]
+fn the_structs_of_arguments_are_those_of_the_kernels() {
+    let declared = declared();
+    let kernels = host_kernels();
+    assert!(!kernels.is_empty());
+    for (name, kernel) in kernels {
+        let plain = name.strip_suffix("_f32").or_else(|| name.strip_suffix("_f64")).unwrap_or(name);
+        let bytes = declared.get(plain).or_else(|| declared.get(name));
+        assert_eq!(bytes, Some(&kernel.argument_bytes), "{name}");
+    }
+    for name in declared.keys() {
+        let found = kernels.contains_key(name)
+            || ["_f32", "_f64"].iter().all(|kind| kernels.contains_key(format!("{name}{kind}").as_str()));
+        assert!(found, "{name} is declared, and no source has it");
+    }
+}
+
+#[test]
+fn a_kernel_on_the_host_gives_what_libtorch_gives() -> Result<()> {
+    for (kind, tolerance) in [(Kind::Double, 1e-14), (Kind::Float, 1e-6)] {
+        for (rows, columns) in [(1_u32, 1_u32), (3, 7), (5, 1000)] {
+            let numbers = drawn(rows.into(), columns.into(), kind);
+            let expected = &numbers * 2.5 / numbers.sum_dim_intlist([1_i64].as_slice(), true, kind);
+            let arguments =
+                |numbers| ScaleRows { numbers: Address::mut_of(numbers), columns: columns.into(), factor: 2.5 };
+            let found = numbers.copy();
+            launch(&arguments(&found), kind, Device::Cpu, [rows, 1], 128, 0)?;
+            let far = (&found - &expected).abs().max().double_value(&[]);
+            assert!(far <= tolerance, "{kind:?}, {rows} rows of {columns}: off by {far}");
+            for threads in [32, 96] {
+                let found = numbers.copy();
+                launch_with_threads(&arguments(&found), kind, [rows, 1], threads, 0);
+                let far = (&found - &expected).abs().max().double_value(&[]);
+                assert!(far <= tolerance, "{kind:?}, {rows} rows of {columns}, {threads} threads: off by {far}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn several_threads_launch_at_once() {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let numbers = drawn(20, 50, Kind::Double);
+                let arguments = ScaleRows { numbers: Address::mut_of(&numbers), columns: 50, factor: 1.0 };
+                launch(&arguments, Kind::Double, Device::Cpu, [20, 1], 64, 0).expect("a launch");
+                let far = (numbers.sum_dim_intlist([1_i64].as_slice(), false, Kind::Double) - 1.0).abs().max();
+                assert!(far.double_value(&[]) < 1e-14);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_launch_that_can_not_be_right_is_an_error() {
+    let numbers = drawn(1, 2, Kind::Double);
+    let address = Address::of(&numbers);
+    let told = |result: Result<()>| result.expect_err("it can't be right").to_string();
+    let unknown = told(launch(&Unknown { numbers: address }, Kind::Double, Device::Cpu, [1, 1], 32, 0));
+    assert!(unknown.contains("there is no kernel `no_such_kernel`"), "{unknown}");
+    let shorter = Shorter { numbers: address, columns: 2 };
+    let shorter = told(launch(&shorter, Kind::Double, Device::Cpu, [1, 1], 32, 0));
+    assert!(shorter.contains("`scale_rows_f64` takes 24 bytes of arguments, and not 16"), "{shorter}");
+    let arguments = ScaleRows { numbers: address, columns: 2, factor: 1.0 };
+    let half = told(launch(&arguments, Kind::Half, Device::Cpu, [1, 1], 32, 0));
+    assert!(half.contains("no kernel `scale_rows` for numbers of Half"), "{half}");
+    if !tch::Cuda::is_available() {
+        assert!(lacks_kernels(Device::Cuda(0)).is_some());
+        let error = launch(&arguments, Kind::Double, Device::Cuda(0), [1, 1], 32, 0).expect_err("there is no device");
+        assert_eq!(error.exit_code(), schemas::error::ExitCode::Usage, "{error}");
+    }
+}
+
+#[test]
+fn no_blocks_are_no_work() {
+    let arguments = ScaleRows { numbers: Address::none(), columns: 2, factor: 1.0 };
+    launch(&arguments, Kind::Float, Device::Cpu, [0, 1], 32, 0).expect("nothing to do");
+}
+
+#[test]
+#[should_panic(expected = "kernels take contiguous tensors")]
+fn a_transposed_tensor_has_no_address() {
+    let transposed = drawn(2, 3, Kind::Float).tr();
+    let _ = Address::of(&transposed);
+}
+
+#[test]
+fn devices_get_the_code_that_they_run() {
+    let old = code_for([7, 5]).expect_err("it is too old");
+    assert!(old.contains("8.0 or later, and this one has 7.5"), "{old}");
+    if env!("PERTURBINE_NVRTC").is_empty() {
+        assert!(code_for([9, 0]).is_err_and(|why| why.contains("without NVRTC")));
+        return;
+    }
+    assert_eq!(code_for([9, 0]).expect("a cubin")[..4], *b"\x7fELF");
+    for capability in [[8, 0], [8, 9], [12, 0]] {
+        let text = code_for(capability).expect("PTX");
+        assert_eq!(text.last(), Some(&0));
+        let text = String::from_utf8_lossy(text);
+        for name in host_kernels().keys() {
+            assert!(text.contains(&format!(".entry {name}(")), "{name} is missing");
+        }
+    }
+}
+
+#[test]
+fn nvrtc_compiles_every_kernel_without_a_warning() {
+    let nvrtc = env!("PERTURBINE_NVRTC");
+    if nvrtc.is_empty() {
+        eprintln!("skipped: this was built without NVRTC, which `make setup` brings");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for target in ["sm_80", "sm_90", "compute_80"] {
+        let out = folder.path().join(target);
+        let ran = Command::new(concat!(env!("OUT_DIR"), "/nvrtc"))
+            .args([nvrtc, concat!(env!("CARGO_MANIFEST_DIR"), "/cuda"), target])
+            .arg(&out)
+            .output()
+            .expect("it runs");
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{target}: {}", String::from_utf8_lossy(&ran.stderr));
+        assert!(std::fs::metadata(&out).expect("a file").len() > 0);
+    }
+}
