@@ -205,7 +205,7 @@ impl Case {
         }
         let (learner, input) = (self.learner(), self.input());
         let noise = self.arrays.get("eps/eval_z").map(Tensor::shallow_clone);
-        let latent = learner.network.latent(&input, Mode::Eval, &Draws { mixup: None, noise });
+        let latent = learner.network.latent(&input, Mode::Eval, &Draws { noise, ..Draws::default() });
         self.check_latent("eval", &latent);
         for (name, z) in [
             ("z", latent.after()),
@@ -350,6 +350,6 @@ impl Case {
             share: self.arrays["mixup/lambda"].double_value(&[]),
         });
         let noise = self.arrays.get(noise).map(|noise| step.map_or_else(|| noise.shallow_clone(), |at| noise.get(at)));
-        Draws { mixup, noise: noise.map(|noise| noise.to_kind(self.kind)) }
+        Draws { mixup, noise: noise.map(|noise| noise.to_kind(self.kind)), ..Draws::default() }
     }
 }

@@ -2,6 +2,15 @@
 
 #include "platform.h"
 
+#include "adam.cuh"
+#include "guess.cuh"
+#include "latent.cuh"
+#include "layer.cuh"
+#include "losses.cuh"
+#include "negative_binomial.cuh"
+#include "penalty.cuh"
+#include "sparse.cuh"
+
 // numbers[row, column] *= factor / Σ numbers[row, ·], one block a row. An example, which tests run.
 template <typename T> struct ScaleRows {
   T *numbers;
@@ -19,3 +28,31 @@ template <typename T> struct ScaleRows {
   }
 };
 KERNEL(scale_rows, ScaleRows)
+
+KERNEL(unpack, Unpack)
+KERNEL(batch_norm_forward, BatchNormForward)
+KERNEL(batch_norm_backward, BatchNormBackward)
+KERNEL(layer_norm_forward, LayerNormForward)
+KERNEL(layer_norm_backward, LayerNormBackward)
+KERNEL(cut_forward, CutForward)
+KERNEL(cut_backward, CutBackward)
+KERNEL(column_sums, ColumnSums)
+KERNEL(negative_binomial_genes, NegativeBinomialGenes)
+KERNEL(negative_binomial_rows, NegativeBinomialRows)
+KERNEL(negative_binomial_sums, NegativeBinomialSums)
+KERNEL(batch_norm_down, BatchNormDown)
+KERNEL(batch_norm_up, BatchNormUp)
+KERNEL(layer_norm_down, LayerNormDown)
+KERNEL(layer_norm_up, LayerNormUp)
+KERNEL(cut_through, CutThrough)
+KERNEL(penalty_value, PenaltyValue)
+KERNEL(add_row, AddRow)
+KERNEL(sum_of_parts, SumOfParts)
+KERNEL(guess_rows, GuessRows)
+KERNEL(guess_sums, GuessSums)
+KERNEL(latent_forward, LatentForward)
+KERNEL(latent_backward, LatentBackward)
+KERNEL(basal_backward, BasalBackward)
+KERNEL(square_sums, SquareSums)
+KERNEL(adam_step, AdamStep)
+KERNEL(add_losses, AddLosses)

@@ -58,12 +58,11 @@ pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, loss: &Tensor) -> Tenso
     let guesses = Tensor::empty([cells], (Kind::Int64, device));
     let counts = judged.by_class.then(|| Tensor::empty([3, class_count], (Kind::Int, device)));
     let accuracy = Tensor::empty([], (Kind::Float, device));
-    let given = |tensor: Option<&'_ Tensor>| tensor.map_or_else(Address::none, Address::of);
     let arguments = GuessRows {
         logits: Address::mut_of(logits),
         classes: Address::of(judged.classes),
-        weights: given(judged.weights),
-        emphasis: given(judged.emphasis),
+        weights: Address::of_any(judged.weights),
+        emphasis: Address::of_any(judged.emphasis),
         losses: Address::mut_of(&losses),
         guesses: Address::mut_of(&guesses),
         cells,
@@ -75,7 +74,7 @@ pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, loss: &Tensor) -> Tenso
         losses: Address::of(&losses),
         guesses: Address::of(&guesses),
         classes: Address::of(judged.classes),
-        counts: counts.as_ref().map_or_else(Address::none, Address::mut_of),
+        counts: Address::of_any(counts.as_ref()),
         loss: Address::mut_of(loss),
         accuracy: Address::mut_of(&accuracy),
         cells,

@@ -133,7 +133,7 @@ impl Added<'_> {
         let latent = empty(basal, &[cells, width]);
         let arguments = LatentForward {
             basal: Address::of(basal),
-            sources: sources.map_or_else(Address::none, Address::of),
+            sources: Address::of_any(sources),
             perturbations: self.perturbations(batch),
             covariates: Self::covariates(batch, self.covariates),
             latent: Address::mut_of(&latent),
@@ -201,9 +201,9 @@ pub(crate) fn basal_back(
     }
     let arguments = BasalBackward {
         gradient: Address::of(gradient),
-        sources: sources.map_or_else(Address::none, Address::of),
+        sources: Address::of_any(sources),
         opponents: addresses,
-        weight: weight.map_or_else(Address::none, Address::of),
+        weight: Address::of_any(weight),
         by_basal: Address::mut_of(&by_basal),
         opponent_count: i64::try_from(opponents.len()).expect("there are few"),
         cells,

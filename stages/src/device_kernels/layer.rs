@@ -27,7 +27,7 @@ impl Dropout {
 
     pub(super) fn arguments(&self) -> DropoutArguments<'_> {
         DropoutArguments {
-            seed: self.seed.as_ref().map_or_else(Address::none, Address::of),
+            seed: Address::of_any(self.seed.as_ref()),
             multiplier: i64::from(self.line[0]),
             increment: i64::from(self.line[1]),
             threshold: i64::from(self.of.threshold()),

@@ -108,7 +108,7 @@ pub(crate) fn negative_binomial(
         cells: batch.rows(),
         library: Address::of(&batch.library),
         terms: Address::of(&terms),
-        room: room.as_ref().map_or_else(Address::none, Address::mut_of),
+        room: Address::of_any(room.as_ref()),
         losses: Address::mut_of(&losses),
         by_theta: Address::mut_of(&by_theta),
         count: cells,

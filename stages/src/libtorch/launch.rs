@@ -7,7 +7,6 @@
 //! `unsafe` stands in this file apart from `libtorch.rs`, since here memory is reached by addresses: nothing but the kernel checks
 //! what it reads and writes. Whoever fills in a struct of arguments answers for these: every tensor is as large as the kernel
 //! takes it to be, lies on the device that the kernel is launched on, and is of the kind that it is launched for.
-#![cfg_attr(not(test), expect(dead_code, reason = "nothing launches kernels yet"))]
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +58,11 @@ impl<'a> Address<'a> {
         Self::of(tensor)
     }
 
+    /// As [`Self::of`], of a tensor that may be left out.
+    pub(crate) fn of_any(tensor: Option<&'a Tensor>) -> Self {
+        tensor.map_or_else(Self::none, Self::of)
+    }
+
     /// Of nothing: null.
     pub(crate) fn none() -> Self {
         Self(ptr::null_mut(), PhantomData)
@@ -96,8 +100,8 @@ macro_rules! arguments {
         $(#[$about])*
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
-        pub(crate) struct $name<$tensors> {
-            $($(#[$of_field])* pub(crate) $field: $type,)+
+        struct $name<$tensors> {
+            $($(#[$of_field])* $field: $type,)+
         }
 
         impl<$tensors> $crate::libtorch::launch::Arguments for $name<$tensors>
@@ -349,12 +353,12 @@ impl Module {
 fn code_for(capability: [i32; 2]) -> Result<&'static [u8], String> {
     let code = match capability {
         [9, _] => &CUBIN.0,
-        [8.., _] => &PTX.0,
-        [major, minor] => {
+        [major, minor] if major < 8 => {
             return Err(format!(
                 "kernels need a GPU of compute capability 8.0 or later, and this one has {major}.{minor}"
             ));
         }
+        _ => &PTX.0,
     };
     if code.is_empty() { Err("this program was built without NVRTC, which compiles kernels".into()) } else { Ok(code) }
 }

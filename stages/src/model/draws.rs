@@ -13,6 +13,8 @@ use super::{
 /// The draws of a step.
 #[derive(Debug, Default)]
 pub struct Draws {
+    /// What dropout is drawn with where kernels of our own draw it; libtorch's operations ask its generator.
+    pub seed: u64,
     /// Which cells are mixed; none: every cell stays itself.
     pub mixup: Option<Mixup>,
     /// Standard normal numbers `[cells, latent]`; none: libtorch's generator is asked.
@@ -33,7 +35,7 @@ impl Draws {
     #[must_use]
     pub fn of(seed: u64, alpha: f64, cells: usize, device: Device) -> Self {
         if alpha <= 0.0 {
-            return Self::default();
+            return Self { seed, ..Self::default() };
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let share = beta(&mut random, alpha);
@@ -41,7 +43,8 @@ impl Draws {
         for last in (1..partners.len()).rev() {
             partners.swap(last, random.random_range(0..=last));
         }
-        Self { mixup: Some(Mixup { partners: Tensor::from_slice(&partners).to_device(device), share }), noise: None }
+        let mixup = Mixup { partners: Tensor::from_slice(&partners).to_device(device), share };
+        Self { seed, mixup: Some(mixup), noise: None }
     }
 }
 
@@ -51,7 +54,7 @@ impl Draws {
     pub fn points(network: &Network, input: &Input) -> Self {
         let shape = [input.cells.shape[0], network.width()];
         let noise = Tensor::zeros(shape, (network.parameters.kind(), network.parameters.device()));
-        Self { mixup: None, noise: Some(noise) }
+        Self { noise: Some(noise), ..Self::default() }
     }
 }
 

@@ -154,12 +154,18 @@ impl Learner {
         self.weights = Some(Weights::new(parameters.kind(), parameters.device()));
     }
 
+    /// The learning rates of autoencoder, dose curves and adversaries.
+    pub(super) fn rates(&self, schedule: Schedule) -> [f64; 3] {
+        let (train, adversary) = (&self.plan.train, &self.plan.adversary);
+        [train.lr, train.doser_lr, adversary.adv_lr].map(|rate| rate * schedule.rate)
+    }
+
     /// Tells the device what the schedule says; the host does not wait.
     pub(super) fn set_on_device(&mut self, schedule: Schedule) {
-        let (train, adversary) = (&self.plan.train, &self.plan.adversary);
-        self.autoencoder_adam.tell_rate(train.lr * schedule.rate);
-        self.doser_adam.tell_rate(train.doser_lr * schedule.rate);
-        self.adversary_adam.tell_rate(adversary.adv_lr * schedule.rate);
+        let [autoencoder, doser, adversary] = self.rates(schedule);
+        self.autoencoder_adam.tell_rate(autoencoder);
+        self.doser_adam.tell_rate(doser);
+        self.adversary_adam.tell_rate(adversary);
         if let Some(weights) = &mut self.weights {
             let told = [schedule.adversary_weight, schedule.divergence_weight];
             let tensors = [&mut weights.adversary, &mut weights.divergence];

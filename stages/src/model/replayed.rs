@@ -17,6 +17,7 @@ use super::{
     draws::Draws,
     few_passes::FewPasses,
     input::Input,
+    launched::{self, Controls, StepInput},
     parcel::Layout,
     schedule::Schedule,
     step::{Engine, Learner, StepLosses, turns},
@@ -54,17 +55,20 @@ struct Place {
     /// Rows of offsets, and cells that are decoded from, `[cells]` each.
     rows: Tensor,
     sources: Tensor,
+    controls: Controls,
 }
 
 impl Place {
     fn of(carried: &Carried) -> Self {
         let codes = || Tensor::zeros([carried.layout.cells()], (Kind::Int64, carried.device()));
-        Self { bytes: carried.place(), rows: codes(), sources: codes() }
+        let controls = Controls::new(carried.layout.cells(), carried.device());
+        Self { bytes: carried.place(), rows: codes(), sources: codes(), controls }
     }
 
     fn shallow_clone(&self) -> Self {
-        let Self { bytes, rows, sources } = self;
-        Self { bytes: bytes.shallow_clone(), rows: rows.shallow_clone(), sources: sources.shallow_clone() }
+        let Self { bytes, rows, sources, controls } = self;
+        let [bytes, rows, sources] = [bytes, rows, sources].map(Tensor::shallow_clone);
+        Self { bytes, rows, sources, controls: controls.shallow_clone() }
     }
 }
 
@@ -163,16 +167,28 @@ impl Engine for Replayed {
             let input = beside.complete(carried.input(learner.network.parameters.kind())?);
             return Ok(self.step(learner, &input, draws, schedule));
         }
-        learner.set_on_device(schedule);
+        let is_launched = launched::lacks(learner).is_none();
         let layout = carried.layout.clone();
         let mut memory = self.memory.borrow_mut();
         let place = memory.places.entry(layout.clone()).or_insert_with(|| Place::of(carried));
         carried.put(&mut place.bytes)?;
-        if let Some((_, rows)) = &beside.offset {
-            put_codes(rows, &mut place.rows)?;
-        }
-        if let Some(sources) = &beside.sources {
-            put_codes(sources, &mut place.sources)?;
+        if is_launched {
+            place.controls.put(launched::Given {
+                rates: learner.rates(schedule),
+                schedule,
+                seed: draws.seed,
+                batch: 0,
+                rows: beside.offset.as_ref().map_or(&[], |(_, rows)| rows),
+                sources: beside.sources.as_deref().unwrap_or_default(),
+            })?;
+        } else {
+            learner.set_on_device(schedule);
+            if let Some((_, rows)) = &beside.offset {
+                put_codes(rows, &mut place.rows)?;
+            }
+            if let Some(sources) = &beside.sources {
+                put_codes(sources, &mut place.sources)?;
+            }
         }
         let place = place.shallow_clone();
         if let Some([own, _]) = &self.streams {
@@ -195,9 +211,14 @@ impl Memory {
         schedule: Schedule,
     ) -> Result<StepLosses> {
         let kind: Kind = learner.network.parameters.kind();
-        let layout = work.layout.clone();
-        let sources = work.has_sources.then(|| place.sources.shallow_clone());
+        let (layout, has_sources) = (work.layout.clone(), work.has_sources);
+        let sources = has_sources.then(|| place.sources.shallow_clone());
         let mut compute = || {
+            if launched::lacks(learner).is_none() {
+                let batch = layout.packed(&place.bytes).unpack(layout.genes(), kind, true);
+                let input = StepInput { batch, controls: &place.controls, offsets: table, has_sources };
+                return launched::step(learner, &input, schedule);
+            }
             let offset = table.map(|table| table.index_select(0, &place.rows));
             let sources = sources.as_ref().map(Tensor::shallow_clone);
             let input = Input { offset, sources, ..layout.input(&place.bytes, kind) };
