@@ -100,7 +100,7 @@ fn what_stays_on_the_device_takes_what_is_said() {
     let _alone = alone();
     let plan = plan("model.n_hidden_encoder=64 model.n_hidden_decoder=48 model.n_layers_encoder=3 train.average=ema");
     let learner = Learner::new(&plan, 1000, &vocabulary(), Kind::Float, Device::Cpu);
-    let bytes: usize = learner.state().values().map(|tensor| tensor.numel() * 4).sum();
+    let bytes: usize = learner.state().expect("memory").values().map(|tensor| tensor.numel() * 4).sum();
     let said = device_state_bytes(&plan, 1000, &vocabulary());
     // The state has the weights and two moments; what is said has the best weights and their average as well.
     let expected = bytes as f64 * 5.0 / 3.0;

@@ -13,10 +13,8 @@ template <typename T> struct AddLosses {
   const T *losses[MOST_LOSSES];
   // Those of float32, where T is another type; null elsewhere.
   const float *singles[MOST_LOSSES];
-  // `[count]`.
+  // `[MOST_LOSSES + 2]`: sums, then how many steps were added up, and the first batch with a bad number.
   double *sums;
-  // How many steps were added up, and the first batch with a bad number; scalars.
-  int64_t *steps, *first_bad;
   // Which batch this is, a scalar.
   const int64_t *batch;
   int64_t count;
@@ -31,9 +29,10 @@ template <typename T> struct AddLosses {
     }
     bad = block_sum(bad);
     if (thread_index() == 0) {
-      *steps += 1;
-      if (bad != 0.0 && *batch < *first_bad)
-        *first_bad = *batch;
+      double &steps = sums[MOST_LOSSES], &first_bad = sums[MOST_LOSSES + 1];
+      steps += 1.0;
+      if (bad != 0.0 && (double)*batch < first_bad)
+        first_bad = (double)*batch;
     }
   }
 };

@@ -269,7 +269,7 @@ impl Trainer {
         if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
             self.progress.best = Some(Best { epoch, monitor, value });
             self.progress.stale = 0;
-            let mut weights = self.network().parameters.snapshot();
+            let mut weights = self.network().parameters.snapshot()?;
             if let Some(share) = scores.share {
                 self.learner.network.shrink_perturbations(&mut weights, share);
             }
@@ -290,8 +290,10 @@ impl Trainer {
         if history.exists() {
             DiskFile::append_to(&history)?.sync()?;
         }
-        let mut state = self.learner.state();
-        state.extend(self.average.iter().flat_map(Average::state));
+        let mut state = self.learner.state()?;
+        if let Some(average) = &self.average {
+            state.extend(average.state()?);
+        }
         checkpoint::write(&self.settings.folder.join(files::CHECKPOINTS), &self.progress, state, &self.best)?;
         self.times.wrote_checkpoint(started);
         Ok(())
@@ -337,7 +339,7 @@ impl Sink for Trainer {
         self.progress.ended = true;
         self.checkpoint()?;
         let TrainerSettings { plan, card, folder, .. } = &self.settings;
-        let weights = if self.best.is_empty() { self.network().parameters.snapshot() } else { self.best };
+        let weights = if self.best.is_empty() { self.network().parameters.snapshot()? } else { self.best };
         let card = Card { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
         let card = saved::write(folder, &weights, plan, card)?;
         let (cells, seconds) = self.progress.trained;
@@ -361,7 +363,7 @@ impl Sink for Trainer {
 /// are there at once.
 fn room_of(learner: &Learner, resume: bool) -> u64 {
     let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-    let state: u64 = learner.state().values().map(bytes).sum();
+    let state = learner.state_bytes();
     let weights: u64 = learner.network.parameters.all().map(|(_, tensor)| bytes(tensor)).sum();
     // Those that are there already make room for new ones.
     let checkpoints = if resume { 1 } else { 1 + checkpoint::KEPT as u64 };

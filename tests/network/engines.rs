@@ -34,7 +34,7 @@ fn run(engine: &dyn Engine, plan: &Plan, kind: Kind, mixed: bool, steps: u64) ->
     let mut learner = Learner::new(plan, GENES, &vocabulary(), Kind::Float, Device::Cpu);
     if kind == Kind::Double {
         // The same numbers in both kinds.
-        let state = learner.state();
+        let state = learner.state().expect("memory");
         learner = Learner::new(plan, GENES, &vocabulary(), kind, Device::Cpu);
         learner.restore(&state, std::path::Path::new("itself")).expect("the same network");
     }
@@ -72,8 +72,8 @@ fn in_float64_the_fused_engine_equals_the_plain_one() {
             let [plain, fused] =
                 [&Plain as &dyn Engine, &Fused].map(|engine| run(engine, &plan, Kind::Double, mixed, 4));
             alike(&fused, &plain, 1e-9, settings);
-            for (name, expected) in &plain.learner.state() {
-                let found = &fused.learner.state()[name];
+            for (name, expected) in &plain.learner.state().expect("memory") {
+                let found = &fused.learner.state().expect("memory")[name];
                 let off = (found - expected).abs().max().double_value(&[]);
                 let scale = expected.abs().max().double_value(&[]).max(1e-3);
                 // What moves a bias before batch norm is rounding noise, which Adam turns into whole steps.
@@ -105,7 +105,7 @@ fn a_seed_gives_the_same_bits_and_another_one_drops_others() {
             let schedule = Schedule::at(&plan, Clock { batch: step, step, ..Clock::default() });
             Fused.step(&mut learner, &input(Kind::Float), &Draws::default(), schedule);
         }
-        learner.state()
+        learner.state().expect("memory")
     };
     let (once, again, other) = (run(1), run(1), run(2));
     assert!(once.iter().all(|(name, tensor)| *tensor == again[name]));

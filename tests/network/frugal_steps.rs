@@ -18,7 +18,7 @@ use crate::support::small_network::{CELLS, GENES, alone, input, input_of, plan, 
 fn learner(plan: &Plan, kind: Kind) -> Learner {
     let drawn = Learner::new(plan, GENES, &vocabulary(), Kind::Float, Device::Cpu);
     let mut learner = Learner::new(plan, GENES, &vocabulary(), kind, Device::Cpu);
-    learner.restore(&drawn.state(), Path::new("itself")).expect("the same network");
+    learner.restore(&drawn.state().expect("memory"), Path::new("itself")).expect("the same network");
     learner
 }
 
@@ -37,7 +37,7 @@ fn state_after(engine: &dyn Engine, plan: &Plan, batches: &[Range<usize>], steps
             assert_eq!(losses.updates != 0, range.end == CELLS, "a step is made with its last batch, and not before");
         }
     }
-    learner.state()
+    learner.state().expect("memory")
 }
 
 #[track_caller]
@@ -87,7 +87,7 @@ fn one_batch_is_a_step_by_itself_as_it_was() {
         let schedule = Schedule::at(&plan, Clock { batch: step, step, updates: step, ..Clock::default() });
         Plain.step(&mut learner, &input(Kind::Double), &Draws::default(), schedule);
     }
-    assert!(learner.state().iter().all(|(name, tensor)| *tensor == told[name]));
+    assert!(learner.state().expect("memory").iter().all(|(name, tensor)| *tensor == told[name]));
 }
 
 /// All that is told of some steps, and the state after them.
@@ -99,7 +99,7 @@ fn run(plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> (Vec<(String, Tensor
         let schedule = Schedule::at(plan, Clock { batch: step, step, updates: step, ..Clock::default() });
         told.extend(Plain.step(&mut learner, &input(kind), &draws, schedule).values);
     }
-    (told, learner.state())
+    (told, learner.state().expect("memory"))
 }
 
 #[test]

@@ -173,15 +173,15 @@ fn what_was_saved_is_taken_up_again() {
     let engine = Replayed::new(&mut whole).expect("a device");
     (0..STEPS / 2).for_each(|at| step(&engine, &mut whole, &carrier, at));
     let saved: std::collections::BTreeMap<_, _> =
-        whole.state().into_iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu))).collect();
+        whole.state().expect("memory").into_iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu))).collect();
     (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut whole, &carrier, at));
-    let whole = whole.state();
+    let whole = whole.state().expect("memory");
     drop(engine);
     let mut resumed = learner(&plan, Kind::Double, GPU);
     let engine = Replayed::new(&mut resumed).expect("a device");
     resumed.restore(&saved, Path::new("itself")).expect("the same network");
     (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut resumed, &carrier, at));
-    for (name, tensor) in resumed.state() {
+    for (name, tensor) in resumed.state().expect("memory") {
         let off = (&tensor - &whole[&name]).abs().max().double_value(&[]);
         assert!(off <= 1e-6, "{name} is off by {off}");
     }

@@ -59,18 +59,18 @@ fn a_learner_that_was_saved_goes_on_as_if_it_had_not_been() {
     let mut whole = learner(&plan, Kind::Double, Device::Cpu);
     let engine = Replayed::new(&mut whole).expect("a device");
     (0..3).for_each(|at| step(&engine, &mut whole, at));
-    let saved = whole.state();
+    let saved = whole.state().expect("memory");
     (3..6).for_each(|at| step(&engine, &mut whole, at));
     let mut resumed = learner(&plan, Kind::Double, Device::Cpu);
     let engine = Replayed::new(&mut resumed).expect("a device");
     resumed.restore(&saved, Path::new("itself")).expect("the same network");
     (3..6).for_each(|at| step(&engine, &mut resumed, at));
-    let (whole, resumed) = (whole.state(), resumed.state());
+    let (whole, resumed) = (whole.state().expect("memory"), resumed.state().expect("memory"));
     assert!(whole.iter().all(|(name, tensor)| *tensor == resumed[name]), "a state is not the whole state");
     // A plain step goes on from it, too.
     let mut plain = learner(&plan, Kind::Double, Device::Cpu);
     plain.restore(&saved, Path::new("itself")).expect("the same network");
-    assert_eq!(plain.state()["autoencoder.steps.module.px_r"], saved["autoencoder.steps.module.px_r"]);
+    assert_eq!(plain.state().expect("memory")["autoencoder.steps.module.px_r"], saved["autoencoder.steps.module.px_r"]);
 }
 
 #[test]

@@ -66,16 +66,15 @@ impl Average {
         self.taken += 1;
     }
 
-    /// Everything a resumed run needs, by name.
-    #[must_use]
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state = BTreeMap::new();
-        if let Some(network) = self.network() {
-            let named = |(name, tensor)| (format!("{PREFIX}{name}"), tensor);
-            state.extend(network.parameters.snapshot().into_iter().map(named));
-            state.insert(TAKEN.to_owned(), Tensor::from(self.taken));
-        }
-        state
+    /// Everything a resumed run needs, by name, in memory of the host.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let Some(network) = self.network() else { return Ok(BTreeMap::new()) };
+        let named = |(name, tensor)| (format!("{PREFIX}{name}"), tensor);
+        let taken = (TAKEN.to_owned(), Tensor::from(self.taken));
+        Ok(network.parameters.snapshot()?.into_iter().map(named).chain([taken]).collect())
     }
 
     /// Takes a state up again; `path` is named where it does not fit.

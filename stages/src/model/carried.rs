@@ -1,5 +1,10 @@
 //! Batches on their way to a device: packed by whoever gathers them, and copied while the step before is computed.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use schemas::{ByteSize, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -19,6 +24,8 @@ pub struct Carrier {
     genes: i64,
     /// The device, and the stream that copies are given; none: batches stay in ordinary memory.
     to: Option<(usize, Stream)>,
+    /// The layout of all batches of so many cells so far, so that there are few kinds of them.
+    layouts: Mutex<HashMap<i64, Layout>>,
 }
 
 /// A batch that is on a device, or will be once its copy is through.
@@ -41,7 +48,7 @@ impl Carrier {
             Device::Cuda(index) => Some((index, Stream::of_pool(index)?)),
             _ => None,
         };
-        Ok(Self { genes, to })
+        Ok(Self { genes, to, layouts: Mutex::default() })
     }
 
     /// Packs a batch and sets its copy going.
@@ -50,15 +57,25 @@ impl Carrier {
     /// No memory is left, here or there.
     pub fn carry(&self, batch: &Batch) -> Result<Carried> {
         let Some((device, stream)) = &self.to else {
-            let Parcel { layout, bytes } = Parcel::of(&batch.expression, &batch.labels, self.genes, ordinary)?;
+            let Parcel { layout, bytes } = self.packed(batch, ordinary)?;
             return Ok(Carried { layout, bytes, copied: None });
         };
         // Pinned memory is lent again once its copy is through: libtorch keeps count of that.
-        let parcel = Parcel::of(&batch.expression, &batch.labels, self.genes, libtorch::pinned)?;
+        let parcel = self.packed(batch, libtorch::pinned)?;
         let before = stream.enter()?;
         let copied = self.copied(&parcel, *device, stream);
         before.enter()?;
         copied
+    }
+
+    fn packed(&self, batch: &Batch, memory: impl FnOnce(usize) -> Result<Tensor>) -> Result<Parcel> {
+        let arranged = |layout: Layout| {
+            let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+            let joined = layouts.get(&layout.cells()).map_or(layout.clone(), |known| layout.joined(known));
+            layouts.insert(joined.cells(), joined.clone());
+            joined
+        };
+        Parcel::of(&batch.expression, &batch.labels, self.genes, arranged, memory)
     }
 
     fn copied(&self, parcel: &Parcel, device: usize, stream: &Stream) -> Result<Carried> {

@@ -183,6 +183,6 @@ impl StepLosses {
     /// The same tensors once more.
     pub(super) fn shallow_clone(&self) -> Self {
         let values = self.values.iter().map(|(name, value)| (name.clone(), value.shallow_clone()));
-        Self { values: values.collect(), updates: self.updates, weights: None }
+        Self { values: values.collect(), updates: self.updates, weights: None, sums: self.sums.clone() }
     }
 }

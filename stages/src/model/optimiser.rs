@@ -173,21 +173,22 @@ impl Adam {
         (self.clip != 0.0).then(|| ((norm + 1e-6).reciprocal() * self.clip).clamp_max(1.0))
     }
 
-    /// Everything a resumed run needs, by name.
-    #[must_use]
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state = BTreeMap::new();
+    /// The means of gradients and of their squares, by name.
+    pub(super) fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let key = |part: &str, slot: &Slot| format!("{}.{part}.{}", self.name, slot.name);
+        self.slots.iter().flat_map(move |slot| {
+            [(key("first", slot), &slot.first), (key("second", slot), &slot.second)]
+        })
+    }
+
+    /// How many steps each parameter has made, by name.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (String, Tensor)> {
         let counts = match &self.on_device {
             Some(on_device) => on_device.steps(),
             None => self.slots.iter().map(|slot| i64::from(slot.steps)).collect(),
         };
-        for (slot, steps) in self.slots.iter().zip(counts) {
-            let key = |part: &str| format!("{}.{part}.{}", self.name, slot.name);
-            state.insert(key("first"), slot.first.contiguous().copy());
-            state.insert(key("second"), slot.second.contiguous().copy());
-            state.insert(key("steps"), Tensor::from(steps));
-        }
-        state
+        let key = |slot: &Slot| format!("{}.steps.{}", self.name, slot.name);
+        self.slots.iter().zip(counts).map(move |(slot, steps)| (key(slot), Tensor::from(steps)))
     }
 
     /// Takes a state up again.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, path::Path};
 use schemas::{Error, Result};
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::host_copy::to_host;
 use crate::disk::StagedFile;
 
 /// Tensors that are learned, and the running statistics beside them.
@@ -76,10 +77,12 @@ impl Parameters {
         self.learned.iter().chain(&self.statistics)
     }
 
-    /// A copy of everything, detached from what comes later.
-    #[must_use]
-    pub fn snapshot(&self) -> BTreeMap<String, Tensor> {
-        tch::no_grad(|| self.all().map(|(name, tensor)| (name.clone(), tensor.contiguous().copy())).collect())
+    /// A copy of everything in memory of the host, detached from what comes later.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
+        named_copies(self.all().map(|(name, tensor)| (name.clone(), tensor)))
     }
 
     /// Takes over everything of another network that was laid out alike. No number is copied: whoever writes to one, writes to both.
@@ -117,6 +120,14 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// Copies of tensors in memory of the host, by name.
+pub(super) fn named_copies<'a>(
+    tensors: impl Iterator<Item = (String, &'a Tensor)>,
+) -> Result<BTreeMap<String, Tensor>> {
+    let (names, tensors): (Vec<String>, Vec<&Tensor>) = tensors.unzip();
+    Ok(names.into_iter().zip(to_host(&tensors)?).collect())
 }
 
 /// Writes tensors as safetensors, whole or not at all.

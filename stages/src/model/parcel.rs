@@ -78,6 +78,24 @@ impl Layout {
         }
     }
 
+    /// The layout of batches of either layout, which are of as many cells and genes: the larger room, the wider types. Types that none holds
+    /// the numbers of both stay what they are here.
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        let wider = |own: Narrow, other: Narrow| match (own, other) {
+            (Narrow::U8 | Narrow::U16 | Narrow::U32, Narrow::U8 | Narrow::U16 | Narrow::U32) => {
+                if own.bytes() < other.bytes() { other } else { own }
+            }
+            _ => own,
+        };
+        Self {
+            entries: self.entries.max(other.entries),
+            gene_kind: wider(self.gene_kind, other.gene_kind),
+            value_kind: wider(self.value_kind, other.value_kind),
+            parts: self.parts.max(other.parts),
+            ..self.clone()
+        }
+    }
+
     /// How many cells there are.
     pub(super) fn cells(&self) -> i64 {
         signed(self.cells)
@@ -119,27 +137,26 @@ impl Layout {
             *end += u32::try_from(pad).unwrap_or(u32::MAX);
         }
         let genes = u32::try_from(self.genes).unwrap_or(u32::MAX).max(1);
-        match &expression.genes {
-            Genes::U16(ids) => {
-                let (given, rest) = self.part_mut::<u16>(Part::Genes, bytes).split_at_mut(entries);
-                given.copy_from_slice(ids);
-                for (at, id) in (0_u32..).zip(rest) {
-                    *id = u16::try_from(at % genes).unwrap_or(0);
-                }
+        let rest = (0_u32..).map(|at| at % genes);
+        match (&expression.genes, self.gene_kind) {
+            (Genes::U16(ids), Narrow::U16) => {
+                // Ids of 16 bits are of 2^16 genes at most.
+                let rest = rest.map(|gene| u16::try_from(gene).unwrap_or(u16::MAX));
+                written(self.part_mut::<u16>(Part::Genes, bytes), ids.iter().copied(), rest);
             }
-            Genes::U32(ids) => {
-                let (given, rest) = self.part_mut::<u32>(Part::Genes, bytes).split_at_mut(entries);
-                given.copy_from_slice(ids);
-                for (at, id) in (0_u32..).zip(rest) {
-                    *id = at % genes;
-                }
+            (Genes::U16(ids), _) => {
+                written(self.part_mut(Part::Genes, bytes), ids.iter().map(|id| u32::from(*id)), rest);
             }
+            (Genes::U32(ids), _) => written(self.part_mut(Part::Genes, bytes), ids.iter().copied(), rest),
         }
-        match &expression.values {
-            Values::U8(values) => filled(self.part_mut(Part::Values, bytes), values),
-            Values::U16(values) => filled(self.part_mut(Part::Values, bytes), values),
-            Values::U32(values) => filled(self.part_mut(Part::Values, bytes), values),
-            Values::F32(values) => filled(self.part_mut(Part::Values, bytes), values),
+        match (&expression.values, self.value_kind) {
+            (Values::U8(values), Narrow::U8) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
+            (Values::U8(values), Narrow::U16) => filled(self.part_mut(Part::Values, bytes), values, u16::from),
+            (Values::U8(values), _) => filled(self.part_mut(Part::Values, bytes), values, u32::from),
+            (Values::U16(values), Narrow::U16) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
+            (Values::U16(values), _) => filled(self.part_mut(Part::Values, bytes), values, u32::from),
+            (Values::U32(values), _) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
+            (Values::F32(values), _) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
         }
         let library = self.part_mut::<f64>(Part::Library, bytes);
         library.fill(0.0);
@@ -233,7 +250,7 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// Packs a batch; `memory` hands out so many bytes.
+    /// Packs a batch, laid out as `arranged` says of what it takes; `memory` hands out so many bytes.
     ///
     /// # Errors
     /// No memory is left.
@@ -241,9 +258,10 @@ impl Parcel {
         expression: &Expression,
         labels: &Labels,
         genes: i64,
+        arranged: impl FnOnce(Layout) -> Layout,
         memory: impl FnOnce(usize) -> schemas::Result<Tensor>,
     ) -> schemas::Result<Self> {
-        let layout = Layout::of_parts(expression, labels, genes);
+        let layout = arranged(Layout::of_parts(expression, labels, genes));
         let mut bytes = memory(layout.bytes())?;
         layout.write(expression, labels, numbers_mut::<u8>(&mut bytes));
         Ok(Self { layout, bytes })
@@ -265,7 +283,7 @@ impl Parcel {
             covariates: Vec::new(),
             groups: vec![0; cells],
         };
-        Self::of(expression, &labels, genes, memory)
+        Self::of(expression, &labels, genes, |layout| layout, memory)
     }
 
     /// The cells on a device, by one copy on this thread's stream.
@@ -294,10 +312,14 @@ fn room(entries: usize) -> usize {
     entries.max(1).next_multiple_of(step)
 }
 
-fn filled<T: bytemuck::Pod>(to: &mut [T], from: &[T]) {
-    let (given, rest) = to.split_at_mut(from.len());
-    given.copy_from_slice(from);
-    rest.fill(T::zeroed());
+/// Writes numbers, and zeros into the rest of the room.
+fn filled<T: bytemuck::Pod, U: Copy>(to: &mut [T], from: &[U], widened: impl Fn(U) -> T) {
+    written(to, from.iter().map(|value| widened(*value)), std::iter::repeat(T::zeroed()));
+}
+
+/// Writes numbers, then others into the rest of the room.
+fn written<T>(to: &mut [T], numbers: impl Iterator<Item = T>, rest: impl Iterator<Item = T>) {
+    to.iter_mut().zip(numbers.chain(rest)).for_each(|(place, number)| *place = number);
 }
 
 #[cfg(test)]
@@ -316,7 +338,7 @@ mod tests {
     }
 
     fn alike(expression: &Expression, genes: i64) {
-        let parcel = Parcel::of(expression, &labels(), genes, ordinary).expect("memory");
+        let parcel = Parcel::of(expression, &labels(), genes, |layout| layout, ordinary).expect("memory");
         let input = parcel.layout.input(&parcel.bytes, Kind::Double);
         let plain = Cells::new(expression, genes, Kind::Double, Device::Cpu);
         assert_eq!(input.cells.dense(), plain.dense());
@@ -349,6 +371,23 @@ mod tests {
         // Fewer genes than there is room: the last cell's gene is written to many times.
         let genes = Genes::U16(vec![1, 2, 0, 1, 2]);
         alike(&Expression { row_pointers: vec![0, 2, 2, 5], genes, values }, 3);
+    }
+
+    #[test]
+    fn a_batch_may_take_the_room_and_the_types_of_another_one() {
+        let of = |values: Values, genes: Genes| Expression { row_pointers: vec![0, 2, 2, 5], genes, values };
+        let large = of(Values::U32(vec![1, 2, 3, 70_000, 5]), Genes::U32(vec![1, 4, 0, 2, 6]));
+        let small = [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5])];
+        for values in small {
+            let small = of(values, Genes::U16(vec![1, 4, 0, 2, 6]));
+            let large = Layout { parts: 4, entries: 5000, ..Layout::of_parts(&large, &labels(), 7) };
+            let joined = Layout::of_parts(&small, &labels(), 7).joined(&large);
+            assert_eq!(joined, large);
+            let parcel = Parcel::of(&small, &labels(), 7, |_| joined, ordinary).expect("memory");
+            let input = parcel.layout.input(&parcel.bytes, Kind::Double);
+            let plain = Cells::new(&small, 7, Kind::Double, Device::Cpu);
+            assert_eq!((input.cells.dense(), input.cells.library), (plain.dense(), plain.library));
+        }
     }
 
     #[test]

@@ -6,7 +6,11 @@
 //! layout of a batch and each turn of the schedule, and from then on replayed. Where that can't be, on a CPU or without the
 //! library for it, the same work is done piece by piece, and gives the same numbers.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use schemas::{Result, config::Doser};
 use tch::{Device, Kind, Tensor};
@@ -17,16 +21,17 @@ use super::{
     draws::Draws,
     few_passes::FewPasses,
     input::Input,
-    launched::{self, Controls, StepInput},
+    launched::{self, Control, Controls, StepInput},
     parcel::Layout,
     schedule::Schedule,
     step::{Engine, Learner, StepLosses, turns},
 };
-use crate::libtorch::{Graph, Stream, empty_cache, lacks_graphs, synchronise};
+use crate::{
+    device_kernels::losses::LossSums,
+    libtorch::{Graph, Stream, empty_cache, lacks_graphs, launch::lacks_kernels, synchronise},
+};
 
-/// Steps of a kind that are computed before one is noted: they make what libtorch makes when it is first asked.
-const BEFORE_NOTED: u32 = 3;
-/// Kinds of steps that are noted at most; others are computed piece by piece.
+/// Graphs that are kept; the one that was not used for longest gives way to a new one.
 const MOST_GRAPHS: usize = 32;
 
 /// Steps by libtorch's operations, replayed where there is a GPU.
@@ -35,12 +40,20 @@ pub struct Replayed {
     memory: RefCell<Memory>,
     /// The stream of all work while this is there, and the one to go back to.
     streams: Option<[Stream; 2]>,
+    /// Whether steps are made of kernels of our own.
+    is_launched: bool,
 }
 
 /// What differs between two steps that are not the same work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Work {
     layout: Layout,
+    turn: Turn,
+}
+
+/// Whose turn it is, and what it learns from beside a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Turn {
     adversarial: bool,
     autoencoder_learns: bool,
     adversaries_learn: bool,
@@ -72,21 +85,26 @@ impl Place {
     }
 }
 
-/// What is there of a kind of work.
+/// What is known of a kind of work.
 #[derive(Debug)]
-enum Known {
-    /// It was done so many times.
-    Done(u32),
-    /// It was noted, with where its losses lie.
-    Noted(Graph, StepLosses),
+struct Known {
+    /// What its steps add their numbers to, where they do so themselves.
+    sums: Option<Rc<LossSums>>,
+    /// The work as a graph, with where its losses lie.
+    graph: Option<(Graph, StepLosses)>,
+    /// The step that did it last.
+    last: u64,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
     known: HashMap<Work, Known>,
     places: HashMap<Layout, Place>,
+    /// Turns that were computed before: libtorch has made what it makes when it is first asked, and their work can be captured.
+    computed: HashSet<Turn>,
+    steps: u64,
     ahead: Ahead,
-    /// Why nothing is noted.
+    /// Why nothing is captured.
     lacks: Option<String>,
 }
 
@@ -124,13 +142,18 @@ impl Replayed {
         if let (Some(why), Device::Cuda(_)) = (&lacks, device) {
             tracing::warn!("steps are computed piece by piece: {why}");
         }
-        Ok(Self { memory: RefCell::new(Memory { lacks, ..Memory::default() }), streams })
+        let lacks_kernels = launched::lacks(learner).map(str::to_owned).or_else(|| lacks_kernels(device));
+        if let (Some(why), Device::Cuda(_)) = (&lacks_kernels, device) {
+            tracing::info!("steps are made of libtorch's operations, and not of kernels of our own: {why}");
+        }
+        let memory = RefCell::new(Memory { lacks, ..Memory::default() });
+        Ok(Self { memory, streams, is_launched: lacks_kernels.is_none() })
     }
 
-    /// How many graphs were noted.
+    /// How many graphs there are.
     #[must_use]
     pub fn graphs(&self) -> usize {
-        self.memory.borrow().known.values().filter(|known| matches!(known, Known::Noted(..))).count()
+        self.memory.borrow().known.values().filter(|known| known.graph.is_some()).count()
     }
 
     /// Computes no more than piece by piece: what replaying is compared with.
@@ -167,17 +190,15 @@ impl Engine for Replayed {
             let input = beside.complete(carried.input(learner.network.parameters.kind())?);
             return Ok(self.step(learner, &input, draws, schedule));
         }
-        let is_launched = launched::lacks(learner).is_none();
         let layout = carried.layout.clone();
         let mut memory = self.memory.borrow_mut();
         let place = memory.places.entry(layout.clone()).or_insert_with(|| Place::of(carried));
         carried.put(&mut place.bytes)?;
-        if is_launched {
+        if self.is_launched {
             place.controls.put(launched::Given {
                 rates: learner.rates(schedule),
                 schedule,
                 seed: draws.seed,
-                batch: 0,
                 rows: beside.offset.as_ref().map_or(&[], |(_, rows)| rows),
                 sources: beside.sources.as_deref().unwrap_or_default(),
             })?;
@@ -196,67 +217,71 @@ impl Engine for Replayed {
         }
         let Schedule { adversarial, autoencoder_learns, adversaries_learn, .. } = schedule;
         let (has_offset, has_sources) = (beside.offset.is_some(), beside.sources.is_some());
-        let work = Work { layout, adversarial, autoencoder_learns, adversaries_learn, has_offset, has_sources };
+        let turn = Turn { adversarial, autoencoder_learns, adversaries_learn, has_offset, has_sources };
         let table = beside.offset.as_ref().map(|(table, _)| *table);
-        memory.step(learner, work, (&place, table), schedule)
+        let kind = learner.network.parameters.kind();
+        let sums = self.is_launched.then(|| memory.sums_of(&layout, turn, carried.device()));
+        let compute = || {
+            if let Some(sums) = sums {
+                let batch = layout.packed(&place.bytes).unpack(layout.genes(), kind, true);
+                let input = StepInput { batch, controls: &place.controls, offsets: table, has_sources };
+                let losses = launched::step(learner, &input, schedule);
+                let numbers: Vec<&Tensor> = losses.values.iter().map(|(_, number)| number).collect();
+                sums.add(&numbers, &place.controls.whole(Control::Batch));
+                return StepLosses { sums: Some(sums), ..losses };
+            }
+            let offset = table.map(|table| table.index_select(0, &place.rows));
+            let sources = has_sources.then(|| place.sources.shallow_clone());
+            let input = Input { offset, sources, ..layout.input(&place.bytes, kind) };
+            turns(&FewPasses, learner, &input, &Draws::default(), schedule)
+        };
+        memory.step(Work { layout: layout.clone(), turn }, compute)
     }
 }
 
 impl Memory {
-    fn step(
-        &mut self,
-        learner: &mut Learner,
-        work: Work,
-        (place, table): (&Place, Option<&Tensor>),
-        schedule: Schedule,
-    ) -> Result<StepLosses> {
-        let kind: Kind = learner.network.parameters.kind();
-        let (layout, has_sources) = (work.layout.clone(), work.has_sources);
-        let sources = has_sources.then(|| place.sources.shallow_clone());
-        let mut compute = || {
-            if launched::lacks(learner).is_none() {
-                let batch = layout.packed(&place.bytes).unpack(layout.genes(), kind, true);
-                let input = StepInput { batch, controls: &place.controls, offsets: table, has_sources };
-                return launched::step(learner, &input, schedule);
-            }
-            let offset = table.map(|table| table.index_select(0, &place.rows));
-            let sources = sources.as_ref().map(Tensor::shallow_clone);
-            let input = Input { offset, sources, ..layout.input(&place.bytes, kind) };
-            turns(&FewPasses, learner, &input, &Draws::default(), schedule)
-        };
-        let times = match self.known.get(&work) {
-            Some(Known::Noted(graph, losses)) => {
-                graph.replay()?;
-                return Ok(losses.shallow_clone());
-            }
-            Some(Known::Done(times)) => *times,
-            None => 0,
-        };
-        let full = MOST_GRAPHS <= self.known.values().filter(|known| matches!(known, Known::Noted(..))).count();
-        if times < BEFORE_NOTED || full || self.lacks.is_some() {
-            self.known.insert(work, Known::Done(times.saturating_add(1)));
+    /// What is known of a kind of work.
+    fn known(&mut self, work: Work) -> &mut Known {
+        self.known.entry(work).or_insert(Known { sums: None, graph: None, last: 0 })
+    }
+
+    /// What steps of a kind add their numbers to: made before any of them is captured, so that it is there for good.
+    fn sums_of(&mut self, layout: &Layout, turn: Turn, device: Device) -> Rc<LossSums> {
+        let known = self.known(Work { layout: layout.clone(), turn });
+        Rc::clone(known.sums.get_or_insert_with(|| Rc::new(LossSums::new(device))))
+    }
+
+    /// Makes a step by the graph of its kind of work. Where there is none yet, the work is captured first, or computed once if its turn
+    /// never was.
+    fn step(&mut self, work: Work, compute: impl FnOnce() -> StepLosses) -> Result<StepLosses> {
+        self.steps += 1;
+        let (steps, turn) = (self.steps, work.turn);
+        let known = self.known(work.clone());
+        known.last = steps;
+        if let Some((graph, losses)) = &known.graph {
+            graph.replay()?;
+            return Ok(losses.shallow_clone());
+        }
+        if self.computed.insert(turn) || self.lacks.is_some() {
             return Ok(compute());
         }
-        let like = self.known.values().find_map(|known| match known {
-            Known::Noted(graph, _) => Some(graph),
-            Known::Done(_) => None,
-        });
-        if like.is_none() {
-            // A graph's memory is its own: what steps before it took would be kept beside it for nothing.
-            empty_cache()?;
-        }
-        match Graph::note(like, || Ok(compute())) {
-            Ok((graph, losses)) => {
-                graph.replay()?;
-                let told = losses.shallow_clone();
-                self.known.insert(work, Known::Noted(graph, losses));
-                Ok(told)
-            }
-            Err(error) => {
-                tracing::warn!("steps are computed piece by piece from here on: {error}");
-                self.lacks = Some(error.to_string());
-                Ok(compute())
-            }
-        }
+        // A graph's memory is its own: what steps before it took would be kept beside it for nothing.
+        empty_cache()?;
+        self.make_room();
+        let like = self.known.values().find_map(|known| known.graph.as_ref().map(|(graph, _)| graph));
+        let (graph, losses) = Graph::note(like, || Ok(compute()))?;
+        graph.replay()?;
+        let replayed = losses.shallow_clone();
+        self.known(work).graph = Some((graph, losses));
+        Ok(replayed)
+    }
+
+    /// Lets the graph go that was not used for longest, if there are as many as are kept.
+    fn make_room(&mut self) {
+        let graphs = || self.known.values().filter(|known| known.graph.is_some());
+        let Some(oldest) = graphs().map(|known| known.last).min().filter(|_| MOST_GRAPHS <= graphs().count()) else {
+            return;
+        };
+        self.known.values_mut().filter(|known| known.last == oldest).for_each(|known| known.graph = None);
     }
 }

@@ -35,6 +35,8 @@ pub struct Schedule {
     pub mixup_alpha: f64,
     /// What the learning rates are multiplied by.
     pub rate: f64,
+    /// The batch of the epoch, from 0.
+    pub batch: u64,
 }
 
 impl Schedule {
@@ -50,6 +52,7 @@ impl Schedule {
         let both = !adversarial || every == 0;
         let autoencoders_turn = both || turn.is_multiple_of(every);
         Self {
+            batch: clock.batch,
             adversarial,
             autoencoder_learns: autoencoders_turn,
             adversaries_learn: both || !autoencoders_turn,

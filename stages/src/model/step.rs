@@ -3,7 +3,7 @@
 //! A [`Learner`] holds what is learned; an [`Engine`] computes a step of it. [`Plain`] does so with libtorch's operations and
 //! its automatic differentiation, on any device: it is what other engines are compared with.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, rc::Rc};
 
 use schemas::{Result, config::Plan};
 use tch::{Device, Kind, Tensor};
@@ -19,10 +19,11 @@ use super::{
     network::Network,
     on_device::Weights,
     optimiser::Adam,
+    parameters::named_copies,
     recomputed,
     schedule::Schedule,
 };
-use crate::vocabulary::Vocabulary;
+use crate::{device_kernels::losses::LossSums, vocabulary::Vocabulary};
 
 /// Computes steps of a learner.
 pub trait Engine: std::fmt::Debug {
@@ -76,6 +77,8 @@ pub struct StepLosses {
     pub updates: u64,
     /// The weights of losses, where they lie on the device.
     pub(super) weights: Option<Weights>,
+    /// What the step added its numbers to, where it did so itself.
+    pub(crate) sums: Option<Rc<LossSums>>,
 }
 
 impl StepLosses {
@@ -202,15 +205,30 @@ impl Learner {
         losses.learned(&mut self.doser_adam, doser, train.doser_lr * schedule.rate, step);
     }
 
-    /// Weights and optimiser states, by name.
-    #[must_use]
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state = self.network.parameters.snapshot();
-        state.extend(self.adversaries.parameters.snapshot());
-        for adam in [&self.autoencoder_adam, &self.doser_adam, &self.adversary_adam] {
-            state.extend(adam.state());
-        }
-        state
+    /// Weights and optimiser states, by name, in memory of the host.
+    ///
+    /// # Errors
+    /// A device that is gone.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = named_copies(self.tensors())?;
+        state.extend(self.optimisers().into_iter().flat_map(Adam::counts));
+        Ok(state)
+    }
+
+    /// Bytes of weights and optimiser states, but for a few counts.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.tensors().map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+    }
+
+    fn optimisers(&self) -> [&Adam; 3] {
+        [&self.autoencoder_adam, &self.doser_adam, &self.adversary_adam]
+    }
+
+    /// Weights and moments, by name.
+    fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let weights = self.network.parameters.all().chain(self.adversaries.parameters.all());
+        let weights = weights.map(|(name, tensor)| (name.clone(), tensor));
+        weights.chain(self.optimisers().into_iter().flat_map(Adam::moments))
     }
 
     /// Takes a state up again; `path` is named where it does not fit.

@@ -1,11 +1,14 @@
 //! Sums of what steps measure, read from the device now and then.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use schemas::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use crate::model::{memory::numbers, step::StepLosses};
+use crate::{
+    device_kernels::losses::LossSums,
+    model::{memory::numbers, step::StepLosses},
+};
 
 /// Sums of losses and how many they are of, by name.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub(super) struct Sums {
     /// The first of the unread batches with anything that is not finite, or a number that no batch has: it is found on the
     /// device, since a sum over several batches does not tell which one it was.
     first_bad: Option<Tensor>,
+    /// Those that steps add up themselves, by what they measured.
+    of_steps: Vec<(Vec<String>, Rc<LossSums>)>,
 }
 
 impl Sums {
@@ -27,6 +32,12 @@ impl Sums {
 
     /// Adds what the step on a batch measured; nothing is read.
     pub(super) fn add(&mut self, losses: StepLosses, batch: u64) {
+        if let Some(sums) = losses.sums {
+            if !self.of_steps.iter().any(|(_, known)| Rc::ptr_eq(known, &sums)) {
+                self.of_steps.push((losses.values.into_iter().map(|(name, _)| name).collect(), sums));
+            }
+            return;
+        }
         let batch = i64::try_from(batch).unwrap_or(i64::MAX);
         let Some(kind) = losses.values.first().map(|(_, loss)| loss.kind()) else { return };
         let (names, all): (Vec<String>, Vec<Tensor>) =
@@ -49,12 +60,23 @@ impl Sums {
     /// # Errors
     /// A loss or a gradient's norm that is not finite, with the first batch that had one.
     pub(super) fn read(&mut self, epoch: u32) -> Result<()> {
-        let Some(first_bad) = self.first_bad.take() else { return Ok(()) };
-        let unread = std::mem::take(&mut self.unread);
-        let mut bad = Vec::new();
-        for (names, sums, count) in unread {
+        let mut first_bad = f64::INFINITY;
+        let mut read = Vec::new();
+        for (names, sums, count) in std::mem::take(&mut self.unread) {
             let sums = sums.to_kind(Kind::Double).to_device(Device::Cpu);
-            for (name, sum) in names.into_iter().zip(numbers::<f64>(&sums)) {
+            read.push((names, numbers::<f64>(&sums).to_vec(), count));
+        }
+        if let Some(batch) = self.first_bad.take().map(|batch| batch.int64_value(&[])).filter(|batch| *batch != i64::MAX) {
+            first_bad = real(batch.unsigned_abs());
+        }
+        for (names, sums) in &self.of_steps {
+            let summed = sums.take(names.len());
+            first_bad = first_bad.min(summed.first_bad);
+            read.push((names.clone(), summed.sums, whole(summed.steps)));
+        }
+        let mut bad = Vec::new();
+        for (names, sums, count) in read.into_iter().filter(|(.., count)| 0 < *count) {
+            for (name, sum) in names.into_iter().zip(sums) {
                 if !sum.is_finite() {
                     bad.push(name);
                     continue;
@@ -71,7 +93,7 @@ impl Sums {
             Some(of) => format!("the gradient of the {of}"),
             None => format!("the loss `{name}`"),
         };
-        Err(Error::Diverged { what, epoch, batch: u64::try_from(first_bad.int64_value(&[])).unwrap_or(0) })
+        Err(Error::Diverged { what, epoch, batch: whole(first_bad) })
     }
 
     /// The mean of each, of those that were read.
@@ -79,6 +101,17 @@ impl Sums {
     pub(super) fn means(&self) -> impl Iterator<Item = (&String, f64)> {
         self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no epoch has 2^52 batches")]
+fn real(count: u64) -> f64 {
+    count as f64
+}
+
+/// A count that was kept as a number of float64.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and not negative")]
+fn whole(count: f64) -> u64 {
+    count as u64
 }
 
 #[cfg(test)]

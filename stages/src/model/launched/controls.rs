@@ -43,7 +43,6 @@ pub(in crate::model) struct Given<'a> {
     pub(in crate::model) rates: [f64; 3],
     pub(in crate::model) schedule: Schedule,
     pub(in crate::model) seed: u64,
-    pub(in crate::model) batch: u64,
     /// The row of each cell's offset, and the cell that each is decoded from; empty where there are none.
     pub(in crate::model) rows: &'a [i64],
     pub(in crate::model) sources: &'a [i64],
@@ -65,7 +64,7 @@ impl Controls {
         let schedule = given.schedule;
         let weights = [schedule.adversary_weight, schedule.divergence_weight];
         let fixed = given.rates.into_iter().chain(weights).map(|number| number.to_bits());
-        for (number, bits) in numbers.iter_mut().zip(fixed.chain([given.seed, given.batch])) {
+        for (number, bits) in numbers.iter_mut().zip(fixed.chain([given.seed, schedule.batch])) {
             *number = bits.cast_signed();
         }
         let (_, of_cells) = numbers.split_at_mut(FIXED.unsigned_abs() as usize);
