@@ -3,6 +3,7 @@
 //
 // A function that can fail returns 0 where it did not; `perturbine_error` then says what went wrong on this thread.
 
+#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/TensorOperators.h>
@@ -145,6 +146,9 @@ void perturbine_event_free(c10::Event *event) { delete event; }
 int perturbine_synchronise(int index) {
   return guarded([&] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(index)); });
 }
+
+// Whether matrix products of float32 on a GPU may round their operands to 10 bits of mantissa; of the whole process.
+void perturbine_allow_tf32(bool allowed) { at::globalContext().setAllowTF32CuBLAS(allowed); }
 
 // Memory: bytes of tensors now and at most, bytes kept from the device now and at most, bytes free and in all.
 

@@ -80,6 +80,7 @@ unsafe extern "C" {
     fn perturbine_memory(index: c_int, out: *mut u64) -> c_int;
     fn perturbine_reset_peak(index: c_int) -> c_int;
     fn perturbine_empty_cache() -> c_int;
+    fn perturbine_allow_tf32(allowed: bool);
     fn perturbine_profile_start(device: bool, memory: bool) -> c_int;
     fn perturbine_profile_stop(path: *const c_char) -> c_int;
 }
@@ -404,6 +405,12 @@ pub fn reset_peak(device: usize) -> Result<()> {
 pub fn empty_cache() -> Result<()> {
     // SAFETY: as above.
     done(unsafe { perturbine_empty_cache() })
+}
+
+/// Whether matrix products of float32 on a GPU may round their operands to 10 bits of mantissa (TensorFloat-32), in the whole process.
+pub fn allow_tf32(allowed: bool) {
+    // SAFETY: a truth value is handed over.
+    unsafe { perturbine_allow_tf32(allowed) }
 }
 
 /// Waits until a device has done all that it was given.

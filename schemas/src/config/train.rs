@@ -102,6 +102,8 @@ pub enum Precision {
     /// 24 bits of mantissa.
     #[default]
     Float32,
+    /// On a GPU 10 bits of mantissa (TensorFloat-32), added up in float32; elsewhere as [`Precision::Float32`].
+    Tf32,
     /// 8 bits of mantissa, added up in float32; weights, norms and losses stay float32.
     Bf16,
 }

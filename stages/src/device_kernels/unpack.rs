@@ -132,11 +132,6 @@ impl Packed {
 }
 
 impl Unpacked {
-    /// How many cells there are.
-    pub(crate) fn cells(&self) -> i64 {
-        self.library.size()[0]
-    }
-
     /// The non-zeros.
     pub(super) fn rows(&self) -> SparseRows<'_> {
         let Packed { pointers, genes, values, gene_type, value_type, .. } = &self.packed;

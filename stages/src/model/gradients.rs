@@ -55,7 +55,7 @@ impl Gradients {
                 let _ = lying(known, is_turned).addmm_(&rows.tr(), columns);
             }
             None => {
-                let product = rows.tr().matmul(columns);
+                let product = rows.tr().matmul(columns).to_kind(weight.kind());
                 found.insert(key(weight), lying(&product, is_turned));
             }
         }

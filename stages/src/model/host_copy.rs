@@ -1,7 +1,7 @@
 //! Tensors of a device are copied to the host as one run of bytes, for which the host waits once.
 
 use schemas::Result;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::{gradients::lying, input::signed};
 use crate::libtorch::{self, Stream};
@@ -41,6 +41,8 @@ pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     #[test]

@@ -76,13 +76,18 @@ impl Linear {
     /// bias stay what they are.
     pub(super) fn forward_in(&self, x: &Tensor, mode: Mode) -> Tensor {
         match (self.precision, mode) {
-            (Precision::Float32, _) | (_, Mode::Eval) => self.forward(x),
+            (Precision::Float32 | Precision::Tf32, _) | (_, Mode::Eval) => self.forward(x),
             (Precision::Bf16, Mode::Train | Mode::Again) => {
                 let rounded = |tensor: &Tensor| tensor.to_kind(Kind::BFloat16);
                 let product = rounded(x).linear(&rounded(&self.weight), None::<&Tensor>);
                 product.to_kind(self.weight.kind()) + &self.bias
             }
         }
+    }
+
+    /// What its products are computed in while training.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Weight and bias.

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::{Arrived, Trainer, pairing::sources};
 use crate::{
     batch::Batch,
+    libtorch::allow_tf32,
     model::{
         accumulate::Share,
         average::Average,
@@ -126,6 +127,7 @@ impl Trainer {
 /// What the settings ask for to compute the steps.
 pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     let on_gpu = learner.network.parameters.device() != Device::Cpu;
+    allow_tf32(learner.plan.train.precision == Precision::Tf32);
     match (learner.plan.train.engine, Replayed::lacks(learner)) {
         (EngineChoice::Replayed, None) => return Ok(Box::new(Replayed::new(learner)?)),
         (EngineChoice::Auto, None) if on_gpu => return Ok(Box::new(Replayed::new(learner)?)),

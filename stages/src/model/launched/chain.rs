@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::product::Product;
 use crate::{
     device_kernels::{
         layer::{BatchNorm, Dropout, Passed, batch_norm, batch_norm_back, column_sums, cut, cut_back, layer_norm},
@@ -10,7 +11,7 @@ use crate::{
     model::{
         gradients::Gradients,
         layers::{
-            BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm as LearnedNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear,
+            BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm as LearnedNorm, HiddenLayers, LAYER_NORM_EPSILON,
         },
     },
 };
@@ -52,6 +53,7 @@ pub(super) struct Pass<'a> {
     input: Tensor,
     pub(super) layers: &'a HiddenLayers,
     pub(super) steps: Vec<Passed>,
+    products: Vec<Product>,
 }
 
 impl LearnedNorm {
@@ -70,14 +72,16 @@ impl LearnedNorm {
 impl<'a> Pass<'a> {
     /// Passes `[cells, inputs]` in training mode: batch norm looks at the batch, and its running statistics move.
     pub(super) fn forward(layers: &'a HiddenLayers, input: &Tensor, seeds: &mut Seeds<'_>) -> Self {
-        let mut pass = Self { input: input.shallow_clone(), layers, steps: Vec::with_capacity(layers.layers.len()) };
+        let (steps, products) = (Vec::with_capacity(layers.layers.len()), Vec::with_capacity(layers.layers.len()));
+        let mut pass = Self { input: input.shallow_clone(), layers, steps, products };
         for (linear, norm) in &layers.layers {
-            let product = pass.output().matmul(&linear.weight.tr());
+            let (product, out) = Product::of(linear, pass.output());
+            pass.products.push(product);
             let dropout = seeds.next(layers.dropout);
             pass.steps.push(match norm {
-                Some(norm) => batch_norm(product, &linear.bias, norm.arguments(), dropout),
-                None if layers.layer_norm => layer_norm(product, &linear.bias, LAYER_NORM_EPSILON, dropout),
-                None => cut(product, &linear.bias, dropout),
+                Some(norm) => batch_norm(out, &linear.bias, norm.arguments(), dropout),
+                None if layers.layer_norm => layer_norm(out, &linear.bias, LAYER_NORM_EPSILON, dropout),
+                None => cut(out, &linear.bias, dropout),
             });
         }
         pass
@@ -111,25 +115,12 @@ impl<'a> Pass<'a> {
                     found.add(&linear.bias, || column_sums(&gradient));
                 }
             }
-            let input = if at == 0 { &self.input } else { &self.steps[at - 1].output };
-            found.add_product(&linear.weight, &gradient, input);
             if at == 0 && !wanted {
+                self.products[at].by_weight(linear, &gradient, found);
                 return None;
             }
-            gradient = gradient.matmul(&linear.weight);
+            gradient = self.products[at].back(linear, &gradient, found);
         }
         Some(gradient)
     }
-}
-
-/// `x Wᵀ + b`.
-pub(super) fn forward(linear: &Linear, x: &Tensor) -> Tensor {
-    linear.bias.addmm(x, &linear.weight.tr())
-}
-
-/// Notes the gradients by a linear layer's parameters, and returns the one by its input.
-pub(super) fn backward(linear: &Linear, input: &Tensor, gradient: &Tensor, found: &mut Gradients) -> Tensor {
-    found.add_product(&linear.weight, gradient, input);
-    found.add(&linear.bias, || column_sums(gradient));
-    gradient.matmul(&linear.weight)
 }

@@ -5,7 +5,8 @@
 use schemas::config::AdversaryLoss;
 use tch::Tensor;
 
-use super::chain::{Drawer, Pass, Seeds, backward, forward};
+use super::chain::{Drawer, Pass, Seeds};
+use super::product::Last;
 use crate::{
     device_kernels::{
         guess::{Judged, judge as judge_guesses},
@@ -78,7 +79,7 @@ pub(super) fn judge(
         let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
         let last = &of.classifier.to_classes;
         let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, signed(at)), &mut found);
-        let by_hidden = backward(last, guess.pass.output(), &guess.by_logits, &mut found);
+        let by_hidden = guess.last.backward(&guess.by_logits, &mut found);
         found.change(&last.weight, |gradient| add_row(gradient, &of_last));
         guess.pass.backward(by_hidden, &left, false, &mut found);
         judgement.accuracies.push(guess.accuracy);
@@ -100,7 +101,7 @@ pub(super) fn oppose(
     let mut slopes = Vec::new();
     for (at, of) in adversaries.classifiers().enumerate() {
         let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
-        let by_hidden = guess.by_logits.matmul(&of.classifier.to_classes.weight);
+        let by_hidden = guess.last.backward(&guess.by_logits, &mut Gradients::unwanted());
         slopes.extend(guess.pass.backward(by_hidden, &[], true, &mut Gradients::unwanted()));
         judgement.accuracies.push(guess.accuracy);
     }
@@ -115,6 +116,7 @@ fn signed(at: usize) -> i64 {
 /// What one classifier guesses, with what the way back needs.
 struct Guess<'a> {
     pass: Pass<'a>,
+    last: Last<'a>,
     by_logits: Tensor,
     accuracy: Tensor,
 }
@@ -129,7 +131,7 @@ impl<'a> Guess<'a> {
         loss: Tensor,
     ) -> Self {
         let pass = Pass::forward(&of.classifier.hidden, basal, seeds);
-        let logits = forward(&of.classifier.to_classes, pass.output());
+        let (last, logits) = Last::forward(&of.classifier.to_classes, pass.output(), true);
         let is_focal = adversaries.loss == AdversaryLoss::Focal;
         let accuracy = match of.guessed {
             Ok(covariate) => {
@@ -144,7 +146,7 @@ impl<'a> Guess<'a> {
                 judge_guesses(&logits, judged, &loss)
             }
         };
-        Self { pass, by_logits: logits, accuracy }
+        Self { pass, last, by_logits: logits, accuracy }
     }
 }
 

@@ -11,11 +11,15 @@ mod adam;
 mod chain;
 mod controls;
 mod judges;
+mod product;
 
 use schemas::config::Doser;
 use tch::Tensor;
 
-use self::chain::{Drawer, Pass, Seeds, backward, forward};
+use self::{
+    chain::{Drawer, Pass, Seeds},
+    product::Last,
+};
 pub(super) use self::controls::{Control, Controls, Given};
 use super::{
     decoder::Decoder,
@@ -111,14 +115,14 @@ fn autoencoder(
     };
     let mut seeds = Seeds::new(&seed, Drawer::Autoencoder);
     let encoded = Pass::forward(hidden, &batch.dense, &mut seeds);
-    let basal = forward(to_latent, encoded.output());
+    let (to_latent, basal) = Last::forward(to_latent, encoded.output(), true);
     if !decodes {
         return basal;
     }
     let sources = has_sources.then(|| controls.sources());
     let latent = added.to(&basal, sources.as_ref(), batch);
     let decoded = Pass::forward(decoder, &latent, &mut seeds);
-    let logits = decoded.output().matmul(&scale.weight.tr());
+    let (to_logits, logits) = Last::forward(scale, decoded.output(), false);
     let rows = controls.rows();
     let offset = offsets.map(|table| (table, &rows));
     let likelihood = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
@@ -129,7 +133,7 @@ fn autoencoder(
     // From here on the logits are the gradient by them.
     let mut found = Gradients::none();
     found.add(dispersion, || likelihood.by_dispersion);
-    let by_hidden = backward(scale, decoded.output(), &logits, &mut found);
+    let by_hidden = to_logits.backward(&logits, &mut found);
     let by_latent = decoded.backward(by_hidden, &[], true, &mut found).expect("it was asked for");
     added.note(&by_latent, batch, &mut found);
     let opponents = match schedule.adversarial && learner.adversaries.any() {
@@ -138,7 +142,7 @@ fn autoencoder(
     };
     let weight = controls.number(Control::AdversaryWeight);
     let by_basal = basal_back(&by_latent, sources.as_ref(), &opponents, Some(&weight));
-    let by_top = backward(to_latent, encoded.output(), &by_basal, &mut found);
+    let by_top = to_latent.backward(&by_basal, &mut found);
     encoded.backward(by_top, &[], false, &mut found);
     let rates = [Control::AutoencoderRate, Control::DoserRate].map(|rate| controls.number(rate));
     for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(&rates) {

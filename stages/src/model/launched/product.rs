@@ -1,0 +1,73 @@
+//! Products with the weights of linear layers, in the numbers that training computes them in.
+
+use schemas::config::Precision;
+use tch::{Kind, Tensor};
+
+use crate::{
+    device_kernels::layer::column_sums,
+    model::{gradients::Gradients, layers::Linear},
+};
+
+/// A product `x Wᵀ`, with what the way back needs.
+#[derive(Debug)]
+pub(super) struct Product {
+    /// Both sides as they were multiplied.
+    x: Tensor,
+    weight: Tensor,
+}
+
+/// A side of a product in the numbers that it is computed in.
+fn rounded(linear: &Linear, side: &Tensor) -> Tensor {
+    match linear.precision() {
+        Precision::Bf16 => side.to_kind(Kind::BFloat16),
+        // Which of these it is, libtorch was asked for beforehand.
+        Precision::Float32 | Precision::Tf32 => side.shallow_clone(),
+    }
+}
+
+impl Product {
+    /// The product of `[cells, inputs]` with a layer's weight, `[cells, outputs]`; the bias is not added.
+    pub(super) fn of(linear: &Linear, x: &Tensor) -> (Self, Tensor) {
+        let product = Self { x: rounded(linear, x), weight: rounded(linear, &linear.weight) };
+        let out = product.x.matmul(&product.weight.tr()).to_kind(linear.weight.kind());
+        (product, out)
+    }
+
+    /// Notes the gradient by the weight, given the one by the product, `[cells, outputs]`.
+    pub(super) fn by_weight(&self, linear: &Linear, gradient: &Tensor, found: &mut Gradients) {
+        found.add_product(&linear.weight, &rounded(linear, gradient), &self.x);
+    }
+
+    /// The same, and returns the gradient by `x`, `[cells, inputs]`.
+    pub(super) fn back(&self, linear: &Linear, gradient: &Tensor, found: &mut Gradients) -> Tensor {
+        let kind = gradient.kind();
+        let gradient = rounded(linear, gradient);
+        found.add_product(&linear.weight, &gradient, &self.x);
+        gradient.matmul(&self.weight).to_kind(kind)
+    }
+}
+
+/// A linear layer that nothing follows: `x Wᵀ + b`, with what the way back needs.
+#[derive(Debug)]
+pub(super) struct Last<'a> {
+    linear: &'a Linear,
+    product: Product,
+}
+
+impl<'a> Last<'a> {
+    /// `x Wᵀ`, and where it `adds` it, the bias.
+    pub(super) fn forward(linear: &'a Linear, x: &Tensor, adds: bool) -> (Self, Tensor) {
+        if adds && linear.precision() != Precision::Bf16 {
+            let product = Product { x: x.shallow_clone(), weight: linear.weight.shallow_clone() };
+            return (Self { linear, product }, linear.bias.addmm(x, &linear.weight.tr()));
+        }
+        let (product, out) = Product::of(linear, x);
+        (Self { linear, product }, if adds { out + &linear.bias } else { out })
+    }
+
+    /// Notes the gradients by weight and bias, and returns the one by `x`.
+    pub(super) fn backward(&self, gradient: &Tensor, found: &mut Gradients) -> Tensor {
+        found.add(&self.linear.bias, || column_sums(gradient));
+        self.product.back(self.linear, gradient, found)
+    }
+}
