@@ -346,7 +346,7 @@ impl Case {
     /// The permutation, and the noise of this name (in it, of this step), where the case has them.
     fn draws(&self, noise: &str, step: Option<i64>) -> Draws {
         let mixup = self.arrays.get("mixup/perm").map(|perm| Mixup {
-            partners: perm.to_kind(Kind::Int64),
+            partners: Vec::try_from(perm.to_kind(Kind::Int64)).expect("numbers"),
             share: self.arrays["mixup/lambda"].double_value(&[]),
         });
         let noise = self.arrays.get(noise).map(|noise| step.map_or_else(|| noise.shallow_clone(), |at| noise.get(at)));

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "mixing.cuh"
 #include "platform.h"
 
 // Of each cell its part of the loss, its guess, and the loss's gradient by its logits. Blocks take the cells by turns.
@@ -17,6 +18,9 @@ template <typename T> struct GuessRows {
   const T *weights;
   // A scalar that the loss is multiplied by; null: 1.
   const T *emphasis;
+  // Of mixed cells both classes are asked for, each by its share; the second one not at all where the first `is_alone`.
+  Mixing mixing;
+  int64_t is_alone;
   // `[cells]`.
   double *losses;
   int64_t *guesses;
@@ -51,22 +55,35 @@ template <typename T> struct GuessRows {
     }
     sum = block_sum(sum);
     first = block_reduce(first, Smallest());
-    int64_t right = classes[cell];
-    T log_p = logit[right] - largest - (T)log(sum), p = exp(log_p), weight = weights ? weights[right] : (T)1;
-    T missed = (T)1 - p;
-    // The loss by log p: −1 for cross-entropy; −(1−p)² + 2 (1−p) p log p for −(1−p)² log p.
-    T slope = is_focal ? (T)2 * missed * p * log_p - missed * missed : (T)-1;
-    T loss = is_focal ? -missed * missed * log_p : -log_p;
+    T log_sum = largest + (T)log(sum);
+    bool has_other = mixing.is_on() && !is_alone;
+    T own_share = mixing.is_on() ? mixing.keeps<T>() : (T)1, other_share = has_other ? mixing.takes<T>() : (T)0;
+    int64_t right = classes[cell], other = has_other ? classes[mixing.partners[cell]] : right;
+    Asked own = asked(right, logit[right] - log_sum, own_share * scale);
+    Asked second = asked(other, logit[other] - log_sum, other_share * scale);
     // Every thread has read logits before any is written over.
     sync_threads();
     for (int64_t at = thread_index(); at < class_count; at += thread_count()) {
-      T share = exp(logit[at] - largest) / (T)sum;
-      logit[at] = slope * weight * scale * ((at == right ? (T)1 : (T)0) - share);
+      T share = exp(logit[at] - log_sum);
+      logit[at] = own.slope * ((at == right ? (T)1 : (T)0) - share) + second.slope * ((at == other ? (T)1 : (T)0) - share);
     }
     if (thread_index() == 0) {
-      losses[cell] = (double)(loss * weight * scale);
+      losses[cell] = (double)(own.loss + second.loss);
       guesses[cell] = first;
     }
+  }
+
+  // What is wrong about a class's probability, and its derivative by the logarithm of that.
+  struct Asked {
+    T loss, slope;
+  };
+
+  DEVICE Asked asked(int64_t of, T log_p, T scale) const {
+    T p = exp(log_p), missed = (T)1 - p, weight = (weights ? weights[of] : (T)1) * scale;
+    // −log p, or −(1−p)² log p.
+    if (!is_focal)
+      return {-log_p * weight, -weight};
+    return {-missed * missed * log_p * weight, ((T)2 * missed * p * log_p - missed * missed) * weight};
   }
 
   struct Smallest {
@@ -79,30 +96,38 @@ template <typename T> struct GuessRows {
 template <typename T> struct GuessSums {
   const double *losses;
   const int64_t *guesses, *classes;
-  // `[3, classes]`: room to count in; null where classes are not told apart.
+  // `[4, classes]`: room to count in; null where classes are not told apart.
   unsigned *counts;
+  // As in GuessRows.
+  Mixing mixing;
+  int64_t is_alone;
   // Take a scalar each.
   T *loss;
   float *accuracy;
   int64_t cells, class_count;
 
   DEVICE void run() const {
-    double sum = 0, hits = 0;
-    for (int64_t at = thread_index(); counts && at < 3 * class_count; at += thread_count())
+    bool has_other = mixing.is_on() && !is_alone;
+    double keeps = has_other ? *mixing.share : 1.0, sum = 0, hits = 0;
+    for (int64_t at = thread_index(); counts && at < 4 * class_count; at += thread_count())
       counts[at] = 0;
     sync_threads();
     for (int64_t cell = thread_index(); cell < cells; cell += thread_count()) {
-      bool is_right = guesses[cell] == classes[cell];
+      int64_t guess = guesses[cell], right = classes[cell];
+      // The classes of the other cells are those of all cells, in another order.
+      int64_t other = has_other ? classes[mixing.partners[cell]] : right;
       sum += losses[cell];
-      hits += is_right ? 1.0 : 0.0;
-      if (counts) {
-        if (is_right)
-          atomic_add(&counts[classes[cell]], 1u);
-        atomic_add(&counts[class_count + classes[cell]], 1u);
-        // A logit that is not a number is nobody's guess.
-        if (guesses[cell] < class_count)
-          atomic_add(&counts[2 * class_count + guesses[cell]], 1u);
-      }
+      hits += (guess == right ? keeps : 0.0) + (guess == other ? 1.0 - keeps : 0.0);
+      if (!counts)
+        continue;
+      if (guess == right)
+        atomic_add(&counts[right], 1u);
+      if (guess == other)
+        atomic_add(&counts[class_count + other], 1u);
+      atomic_add(&counts[2 * class_count + right], 1u);
+      // A logit that is not a number is nobody's guess.
+      if (guess < class_count)
+        atomic_add(&counts[3 * class_count + guess], 1u);
     }
     sum = block_sum(sum);
     hits = block_sum(hits);
@@ -111,9 +136,10 @@ template <typename T> struct GuessSums {
       sync_threads();
       double of_classes = 0, counted = 0;
       for (int64_t at = thread_index(); at < class_count; at += thread_count()) {
-        double right = counts[at], there = counts[class_count + at], guessed = counts[2 * class_count + at];
+        double own = counts[at], other = counts[class_count + at];
+        double there = counts[2 * class_count + at], guessed = counts[3 * class_count + at];
         if (0.0 < there + guessed) {
-          of_classes += right / larger(there, 1.0);
+          of_classes += (keeps * own + (1.0 - keeps) * other) / larger(there, 1.0);
           counted += 1.0;
         }
       }

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "mixing.cuh"
 #include "platform.h"
 
 // How many covariates a kernel takes.
@@ -48,6 +49,7 @@ template <typename T> struct LatentForward {
   const int64_t *sources;
   PerturbationTable<T> perturbations;
   CovariateTables<T> covariates;
+  Mixing mixing;
   // `[cells, latent]`.
   T *latent;
   int64_t cells, width;
@@ -55,18 +57,38 @@ template <typename T> struct LatentForward {
   DEVICE void run() const {
     for (int64_t cell = block_x(); cell < cells; cell += blocks_x()) {
       const T *start = basal + (sources ? sources[cell] : cell) * width;
-      for (int64_t at = thread_index(); at < width; at += thread_count()) {
-        T sum = (T)0;
-        for (int64_t part = cell * perturbations.parts; part < (cell + 1) * perturbations.parts; part++) {
-          int64_t code = perturbations.codes[part];
-          if (code != 0)
-            sum += perturbations.scale(part) * perturbations.embeddings[code * width + at];
-        }
-        T of_covariates = (T)0;
-        for (int64_t of = 0; of < covariates.count; of++)
-          of_covariates += covariates.tables[of][covariates.codes[of * cells + cell] * width + at];
-        latent[cell * width + at] = start[at] + sum + of_covariates;
-      }
+      for (int64_t at = thread_index(); at < width; at += thread_count())
+        latent[cell * width + at] = start[at] + mixing.mixed<T>(cell, [&](int64_t of) { return added(of, at); });
+    }
+  }
+
+  // What is added to a cell's number of the latent.
+  DEVICE T added(int64_t cell, int64_t at) const {
+    T sum = (T)0;
+    for (int64_t part = cell * perturbations.parts; part < (cell + 1) * perturbations.parts; part++) {
+      int64_t code = perturbations.codes[part];
+      if (code != 0)
+        sum += perturbations.scale(part) * perturbations.embeddings[code * width + at];
+    }
+    for (int64_t of = 0; of < covariates.count; of++)
+      sum += covariates.tables[of][covariates.codes[of * cells + cell] * width + at];
+    return sum;
+  }
+};
+
+// The gradient by what is added to each cell's latent, of cells that are mixed. Blocks take the cells by turns.
+template <typename T> struct MixedBackward {
+  // The gradient by the latent, `[cells, latent]`.
+  const T *gradient;
+  Mixing mixing;
+  T *by_added;
+  int64_t cells, width;
+
+  DEVICE void run() const {
+    for (int64_t cell = block_x(); cell < cells; cell += blocks_x()) {
+      const T *own = gradient + cell * width, *other = gradient + mixing.partner_of[cell] * width;
+      for (int64_t at = thread_index(); at < width; at += thread_count())
+        by_added[cell * width + at] = mixing.keeps<T>() * own[at] + mixing.takes<T>() * other[at];
     }
   }
 };

@@ -42,6 +42,9 @@ template <typename T> struct NegativeBinomialRows {
   const T *offset;
   const int64_t *offset_rows;
   SparseRows cells;
+  // Counts of cells that are mixed, `[cells, genes]`, in the place of those of the rows; null where they are not.
+  const T *counts;
+  Mixing mixing;
   // What a cell's means add up to, `[cells]`.
   const T *library;
   // What NegativeBinomialGenes made.
@@ -66,14 +69,32 @@ template <typename T> struct NegativeBinomialRows {
       losses[block_x()] = -loss / (double)count;
   }
 
+  // Calls `f` with gene and count of this thread's part of a row, each gene at most once: what stands among the non-zeros and is zero fills
+  // up the room.
+  template <typename F> DEVICE void for_counts(int64_t row, F f) const {
+    if (counts) {
+      for (int64_t gene = thread_index(); gene < genes; gene += thread_count())
+        if (counts[row * genes + gene] != (T)0)
+          f(gene, counts[row * genes + gene]);
+      return;
+    }
+    int64_t end = cells.end(row);
+    for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {
+      T x = cells.value<T>(at);
+      if (x != (T)0)
+        f(cells.gene(at), x);
+    }
+  }
+
   // This thread's part of a row's log-likelihood.
   DEVICE double of_row(int64_t row, T *mean, T *slopes_of_theta) const {
     const T *theta = terms, *inverse = terms + genes, *log_gamma = terms + 2 * genes, *digamma = terms + 3 * genes;
-    const T *added = offset ? offset + offset_rows[row] * genes : (const T *)0;
     T *logit = logits + row * genes;
     T largest = -(T)INFINITY;
     for (int64_t gene = thread_index(); gene < genes; gene += thread_count()) {
-      T whole = logit[gene] + bias[gene] + (added ? added[gene] : (T)0);
+      T whole = logit[gene] + bias[gene];
+      if (offset)
+        whole += mixing.mixed<T>(row, [&](int64_t cell) { return offset[offset_rows[cell] * genes + gene]; });
       mean[gene] = whole;
       largest = largest < whole ? whole : largest;
     }
@@ -98,20 +119,15 @@ template <typename T> struct NegativeBinomialRows {
       slopes_of_theta[gene] += pull * inverse[gene] - log_ratio;
     }
     sync_threads();
-    // The terms of x, each gene at most once: what stands among the non-zeros and is zero is padding.
-    int64_t end = cells.end(row);
-    for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {
-      T x = cells.value<T>(at);
-      if (x == (T)0)
-        continue;
-      int64_t gene = cells.gene(at);
+    // The terms of x.
+    for_counts(row, [&](int64_t gene, T x) {
       T mu = mean[gene], inverse_sum = inverse[gene] / ((T)1 + mu * inverse[gene]), guarded = mu + epsilon;
       auto of_sum = log_gamma_and_slope(x + theta[gene]);
       auto of_count = log_gamma_and_slope(x + (T)1);
       loss += (double)(x * log(guarded * inverse_sum) + (of_sum.value - log_gamma[gene] - of_count.value));
       along += (double)(mu * x * ((T)1 / guarded - inverse_sum));
       slopes_of_theta[gene] += of_sum.slope - digamma[gene] - x * inverse_sum;
-    }
+    });
     along = block_sum(along);
     // A cell without counts has no means, and so no gradient.
     T share = total == (T)0 ? (T)0 : (T)(along / (double)total), outer = (T)(-1.0 / (double)count);
@@ -121,14 +137,10 @@ template <typename T> struct NegativeBinomialRows {
       logit[gene] = (-pull - mu * share) * outer;
     }
     sync_threads();
-    for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {
-      T x = cells.value<T>(at);
-      if (x == (T)0)
-        continue;
-      int64_t gene = cells.gene(at);
+    for_counts(row, [&](int64_t gene, T x) {
       T mu = mean[gene], inverse_sum = inverse[gene] / ((T)1 + mu * inverse[gene]);
       logit[gene] += mu * x * ((T)1 / (mu + epsilon) - inverse_sum) * outer;
-    }
+    });
     // The next row's means go where these are.
     sync_threads();
     return loss;

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "mixing.cuh"
 #include "platform.h"
 
 // Types that numbers travel in, as `Narrow` of src/model/parcel.rs counts them.
@@ -38,9 +39,12 @@ struct SparseRows {
 // by turns.
 template <typename T> struct Unpack {
   SparseRows cells;
-  // `[cells, genes]`: log(1 + value) or the value; null where it is not wanted.
+  // `[cells, genes]`: log(1 + value) or the value.
   T *dense;
+  // `[cells, genes]`: the values, of cells that are mixed; null where they are not.
+  T *counts;
   int64_t is_logarithm;
+  Mixing mixing;
   // What stands in the batch: library `[cells]`, codes and doses `[cells, parts]`, covariates `[covariates, cells]`, combinations
   // `[cells]`.
   const double *library;
@@ -56,23 +60,44 @@ template <typename T> struct Unpack {
 
   DEVICE void run() const {
     for (int64_t row = block_x(); row < count; row += blocks_x()) {
-      if (dense)
+      if (mixing.is_on())
+        mix(row, counts + row * genes, dense + row * genes);
+      else
         scatter(row, dense + row * genes);
       labels(row);
     }
   }
 
-  DEVICE void scatter(int64_t row, T *out) const {
-    for (int64_t gene = thread_index(); gene < genes; gene += thread_count())
-      out[gene] = (T)0;
-    sync_threads();
+  // Calls `f` with gene and value of each non-zero of a row. What stands there and is zero fills up the room: its gene may be another
+  // one's, so to write it would lose a value.
+  template <typename F> DEVICE void for_values(int64_t row, F f) const {
     int64_t end = cells.end(row);
     for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {
       T value = cells.value<T>(at);
-      // To write a zero that fills up the row over a value would lose it.
       if (value != (T)0)
-        out[cells.gene(at)] = is_logarithm ? log1p(value) : value;
+        f(cells.gene(at), value);
     }
+  }
+
+  DEVICE void clear(T *out) const {
+    for (int64_t gene = thread_index(); gene < genes; gene += thread_count())
+      out[gene] = (T)0;
+    sync_threads();
+  }
+
+  DEVICE void scatter(int64_t row, T *out) const {
+    clear(out);
+    for_values(row, [&](int64_t gene, T value) { out[gene] = is_logarithm ? log1p(value) : value; });
+  }
+
+  DEVICE void mix(int64_t row, T *values, T *out) const {
+    clear(values);
+    for_values(row, [&](int64_t gene, T value) { values[gene] = mixing.keeps<T>() * value; });
+    sync_threads();
+    for_values(mixing.partners[row], [&](int64_t gene, T value) { values[gene] += mixing.takes<T>() * value; });
+    sync_threads();
+    for (int64_t gene = thread_index(); gene < genes; gene += thread_count())
+      out[gene] = is_logarithm ? log1p(values[gene]) : values[gene];
   }
 
   DEVICE void labels(int64_t row) const {
@@ -83,7 +108,7 @@ template <typename T> struct Unpack {
     for (int64_t at = thread_index(); at < covariate_count; at += thread_count())
       covariates_out[at * count + row] = covariates[at * count + row];
     if (thread_index() == 0) {
-      library_out[row] = (T)library[row];
+      library_out[row] = mixing.mixed<T>(row, [&](int64_t cell) { return (T)library[cell]; });
       combinations_out[row] = combinations[row];
     }
   }

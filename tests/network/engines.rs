@@ -41,7 +41,7 @@ fn run(engine: &dyn Engine, plan: &Plan, kind: Kind, mixed: bool, steps: u64) ->
     assert_eq!(Fused::lacks(&learner.network), None, "nothing would be compared");
     let (input, mut told) = (input_for(plan, kind), Vec::new());
     for step in 0..steps {
-        let mut draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS, Device::Cpu);
+        let mut draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
         tch::manual_seed(5);
         draws.noise = Some(Tensor::randn([70, 6], (Kind::Float, Device::Cpu)).to_kind(kind));
         let schedule =

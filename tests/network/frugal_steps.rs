@@ -95,7 +95,7 @@ fn run(plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> (Vec<(String, Tensor
     let (mut learner, mut told) = (learner(plan, kind), Vec::new());
     for step in 0..steps {
         tch::manual_seed(11 + i64::try_from(step).expect("few steps"));
-        let draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS, Device::Cpu);
+        let draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
         let schedule = Schedule::at(plan, Clock { batch: step, step, updates: step, ..Clock::default() });
         told.extend(Plain.step(&mut learner, &input(kind), &draws, schedule).values);
     }

@@ -46,6 +46,11 @@ pub fn cells(step: u64) -> std::ops::Range<usize> {
     if step % 4 == 3 { 10..50 } else { 0..70 }
 }
 
+/// How cells of a step's batch are mixed.
+fn draws(plan: &Plan, step: u64) -> Draws {
+    Draws::of(step, schedule(plan, step).mixup_alpha, cells(step).len())
+}
+
 /// Offsets to choose from, `[5, genes]`.
 fn offsets(kind: Kind, device: Device) -> Tensor {
     let all = Tensor::arange(5 * i64::from(GENES), (Kind::Double, Device::Cpu)).sin();
@@ -76,7 +81,7 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
             sources: sources.map(codes),
             ..Input::new(&batch(cells(step)), i64::from(GENES), kind, device)
         };
-        let losses = Plain.step(&mut run.learner, &input, &Draws::default(), schedule(plan, step));
+        let losses = Plain.step(&mut run.learner, &input, &draws(plan, step), schedule(plan, step));
         run.told.extend(
             losses.values.iter().map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))),
         );
@@ -99,7 +104,7 @@ pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
             let (rows, sources) = besides(plan, step);
             let beside = Beside { offset: rows.map(|rows| (&table, rows)), sources };
             engine
-                .step_on(&mut run.learner, (&mut carried, &beside), &Draws::default(), schedule(plan, step))
+                .step_on(&mut run.learner, (&mut carried, &beside), &draws(plan, step), schedule(plan, step))
                 .expect("a step")
         };
         run.told.extend(

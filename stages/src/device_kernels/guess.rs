@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{run, run_rows, shape};
+use super::{mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
 use crate::libtorch::launch::{Address, arguments};
 
 /// Threads of the block that sums over all cells.
@@ -14,6 +14,8 @@ arguments! {
         classes: Address<'a>,
         weights: Address<'a>,
         emphasis: Address<'a>,
+        mixing: MixingArguments<'a>,
+        is_alone: i64,
         losses: Address<'a>,
         guesses: Address<'a>,
         cells: i64,
@@ -28,6 +30,8 @@ arguments! {
         guesses: Address<'a>,
         classes: Address<'a>,
         counts: Address<'a>,
+        mixing: MixingArguments<'a>,
+        is_alone: i64,
         loss: Address<'a>,
         accuracy: Address<'a>,
         cells: i64,
@@ -44,25 +48,29 @@ pub(crate) struct Judged<'a> {
     pub(crate) weights: Option<&'a Tensor>,
     /// What the loss is multiplied by, a scalar; none: 1.
     pub(crate) emphasis: Option<&'a Tensor>,
+    /// Of mixed cells the first class alone is asked for.
+    pub(crate) is_alone: bool,
     /// The focal loss in the place of cross-entropy.
     pub(crate) is_focal: bool,
     /// Whether the accuracy is that within each class, averaged over classes.
     pub(crate) by_class: bool,
 }
 
-/// Judges guesses: `loss`, a scalar, takes their loss, and the logits `[cells, classes]` become its gradient by them. Returns the accuracy,
+/// Judges guesses of a batch: `loss`, a scalar, takes their loss, and the logits `[cells, classes]` become its gradient by them. Returns the accuracy,
 /// a scalar of float32.
-pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, loss: &Tensor) -> Tensor {
+pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
     let ([cells, class_count], device) = (shape(logits), logits.device());
     let losses = Tensor::empty([cells], (Kind::Double, device));
     let guesses = Tensor::empty([cells], (Kind::Int64, device));
-    let counts = judged.by_class.then(|| Tensor::empty([3, class_count], (Kind::Int, device)));
+    let counts = judged.by_class.then(|| Tensor::empty([4, class_count], (Kind::Int, device)));
     let accuracy = Tensor::empty([], (Kind::Float, device));
     let arguments = GuessRows {
         logits: Address::mut_of(logits),
         classes: Address::of(judged.classes),
         weights: Address::of_any(judged.weights),
         emphasis: Address::of_any(judged.emphasis),
+        mixing: batch.mixing(),
+        is_alone: i64::from(judged.is_alone),
         losses: Address::mut_of(&losses),
         guesses: Address::mut_of(&guesses),
         cells,
@@ -75,6 +83,8 @@ pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, loss: &Tensor) -> Tenso
         guesses: Address::of(&guesses),
         classes: Address::of(judged.classes),
         counts: Address::of_any(counts.as_ref()),
+        mixing: batch.mixing(),
+        is_alone: i64::from(judged.is_alone),
         loss: Address::mut_of(loss),
         accuracy: Address::mut_of(&accuracy),
         cells,

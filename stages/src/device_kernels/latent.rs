@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{ROW_THREADS, count, empty, run, run_rows, shape, unpack::Unpacked};
+use super::{ROW_THREADS, count, empty, mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
 use crate::libtorch::launch::{Address, Argument, arguments};
 
 /// How many covariates there can be: `MOST_COVARIATES` of the source.
@@ -65,7 +65,18 @@ arguments! {
         sources: Address<'a>,
         perturbations: PerturbationTable<'a>,
         covariates: CovariateTables<'a>,
+        mixing: MixingArguments<'a>,
         latent: Address<'a>,
+        cells: i64,
+        width: i64,
+    }
+}
+
+arguments! {
+    MixedBackward<'a>, "mixed_backward" {
+        gradient: Address<'a>,
+        mixing: MixingArguments<'a>,
+        by_added: Address<'a>,
         cells: i64,
         width: i64,
     }
@@ -136,6 +147,7 @@ impl Added<'_> {
             sources: Address::of_any(sources),
             perturbations: self.perturbations(batch),
             covariates: Self::covariates(batch, self.covariates),
+            mixing: batch.mixing(),
             latent: Address::mut_of(&latent),
             cells,
             width,
@@ -147,6 +159,13 @@ impl Added<'_> {
     /// The gradients by what is added, given the one by the latent, `[cells, latent]`.
     pub(crate) fn back(&self, gradient: &Tensor, batch: &Unpacked) -> AddedGradients {
         let [cells, width] = shape(gradient);
+        let mixed = batch.mixed.is_some().then(|| {
+            let (by_added, mixing) = (empty(gradient, &[cells, width]), batch.mixing());
+            let (gradient_there, to) = (Address::of(gradient), Address::mut_of(&by_added));
+            run_rows(&MixedBackward { gradient: gradient_there, mixing, by_added: to, cells, width }, gradient, cells);
+            by_added
+        });
+        let gradient = mixed.as_ref().unwrap_or(gradient);
         let found = AddedGradients {
             embeddings: self.embeddings.detach().empty_like(),
             curves: (self.curve != DoseCurve::Linear)

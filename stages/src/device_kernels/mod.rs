@@ -12,6 +12,7 @@ pub(crate) mod guess;
 pub(crate) mod latent;
 pub(crate) mod layer;
 pub(crate) mod losses;
+pub(crate) mod mixing;
 pub(crate) mod negative_binomial;
 pub(crate) mod penalty;
 pub(crate) mod unpack;

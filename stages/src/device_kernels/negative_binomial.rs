@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{count, empty, run, run_numbers, run_strips, shape, unpack::Unpacked};
+use super::{count, empty, mixing::MixingArguments, run, run_numbers, run_strips, shape, unpack::Unpacked};
 use crate::libtorch::launch::{Address, Argument, arguments, multiprocessors};
 
 /// Threads of a block, which works on a row of logits at a time.
@@ -29,6 +29,8 @@ arguments! {
         offset: Address<'a>,
         offset_rows: Address<'a>,
         cells: SparseRows<'a>,
+        counts: Address<'a>,
+        mixing: MixingArguments<'a>,
         library: Address<'a>,
         terms: Address<'a>,
         room: Address<'a>,
@@ -106,6 +108,8 @@ pub(crate) fn negative_binomial(
         offset: table,
         offset_rows: rows,
         cells: batch.rows(),
+        counts: Address::of_any(batch.counts()),
+        mixing: batch.mixing(),
         library: Address::of(&batch.library),
         terms: Address::of(&terms),
         room: Address::of_any(room.as_ref()),

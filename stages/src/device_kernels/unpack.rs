@@ -2,14 +2,20 @@
 
 use tch::{Kind, Tensor};
 
-use super::{negative_binomial::SparseRows, run_rows};
+use super::{
+    mixing::{Mixing, MixingArguments},
+    negative_binomial::SparseRows,
+    run_rows,
+};
 use crate::libtorch::launch::{Address, arguments};
 
 arguments! {
     Unpack<'a>, "unpack" {
         cells: SparseRows<'a>,
         dense: Address<'a>,
+        counts: Address<'a>,
         is_logarithm: i64,
+        mixing: MixingArguments<'a>,
         library: Address<'a>,
         codes: Address<'a>,
         doses: Address<'a>,
@@ -77,6 +83,8 @@ pub(crate) struct Packed {
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     packed: Packed,
+    /// How cells are mixed, and their counts then, `[cells, genes]`.
+    pub(super) mixed: Option<(Mixing, Tensor)>,
     /// What the encoder reads, `[cells, genes]`.
     pub(crate) dense: Tensor,
     /// `[cells]`.
@@ -93,7 +101,8 @@ pub(crate) struct Unpacked {
 
 impl Packed {
     /// Takes the batch apart, over so many genes, in numbers of this kind; the encoder reads the logarithm of 1 + a value, or the value.
-    pub(crate) fn unpack(self, genes: i64, kind: Kind, is_logarithm: bool) -> Unpacked {
+    /// Expression may be mixed, labels stay what they are.
+    pub(crate) fn unpack(self, genes: i64, kind: Kind, is_logarithm: bool, mixing: Option<Mixing>) -> Unpacked {
         let device = self.pointers.device();
         let count = self.library.size()[0];
         let wide = |like: &Tensor| Tensor::empty(like.size(), (Kind::Int64, device));
@@ -104,12 +113,15 @@ impl Packed {
             doses: Tensor::empty(self.doses.size(), (kind, device)),
             covariates: wide(&self.covariates),
             combinations: wide(&self.combinations),
+            mixed: mixing.map(|mixing| (mixing, Tensor::empty([count, genes], (kind, device)))),
             packed: self,
         };
         let packed = &unpacked.packed;
         let arguments = Unpack {
             cells: unpacked.rows(),
             dense: Address::mut_of(&unpacked.dense),
+            counts: Address::of_any(unpacked.counts()),
+            mixing: unpacked.mixing(),
             is_logarithm: i64::from(is_logarithm),
             library: Address::of(&packed.library),
             codes: Address::of(&packed.codes),
@@ -132,6 +144,16 @@ impl Packed {
 }
 
 impl Unpacked {
+    /// Counts of cells that are mixed, `[cells, genes]`.
+    pub(super) fn counts(&self) -> Option<&Tensor> {
+        self.mixed.as_ref().map(|(_, counts)| counts)
+    }
+
+    /// How cells are mixed.
+    pub(super) fn mixing(&self) -> MixingArguments<'_> {
+        Mixing::arguments(self.mixed.as_ref().map(|(mixing, _)| mixing))
+    }
+
     /// The non-zeros.
     pub(super) fn rows(&self) -> SparseRows<'_> {
         let Packed { pointers, genes, values, gene_type, value_type, .. } = &self.packed;

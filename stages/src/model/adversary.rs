@@ -25,7 +25,7 @@ pub struct Adversaries {
     /// What the combinations' loss of a batch is multiplied by, that is one of several of a step; a scalar.
     pub(super) emphasis: Option<Tensor>,
     /// Whether a mixed cell's second covariate value is not asked for, as in the original.
-    first_values_only: bool,
+    pub(super) first_values_only: bool,
 }
 
 #[derive(Debug)]
@@ -219,7 +219,7 @@ impl Verdict {
 fn of_both(mixup: Option<&Mixup>, classes: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
     match mixup {
         None => f(classes),
-        Some(Mixup { partners, share }) => f(classes) * *share + f(&classes.index_select(0, partners)) * (1.0 - share),
+        Some(mixup) => f(classes) * mixup.share + f(&mixup.of_partners(classes)) * (1.0 - mixup.share),
     }
 }
 

@@ -24,8 +24,8 @@ pub struct Draws {
 /// Every cell is mixed with another one.
 #[derive(Debug)]
 pub struct Mixup {
-    /// The other cell of each, `[cells]`, int64.
-    pub partners: Tensor,
+    /// The other cell of each.
+    pub partners: Vec<i64>,
     /// The share that a cell keeps of itself.
     pub share: f64,
 }
@@ -33,7 +33,7 @@ pub struct Mixup {
 impl Draws {
     /// The draws of the step that `seed` stands for: mixed by a share out of Beta(alpha, alpha) where that is above 0.
     #[must_use]
-    pub fn of(seed: u64, alpha: f64, cells: usize, device: Device) -> Self {
+    pub fn of(seed: u64, alpha: f64, cells: usize) -> Self {
         if alpha <= 0.0 {
             return Self { seed, ..Self::default() };
         }
@@ -43,7 +43,7 @@ impl Draws {
         for last in (1..partners.len()).rev() {
             partners.swap(last, random.random_range(0..=last));
         }
-        let mixup = Mixup { partners: Tensor::from_slice(&partners).to_device(device), share };
+        let mixup = Mixup { partners, share };
         Self { seed, mixup: Some(mixup), noise: None }
     }
 }
@@ -61,7 +61,12 @@ impl Draws {
 impl Mixup {
     /// Rows, each mixed with its partner's.
     pub fn mixed(&self, rows: &Tensor) -> Tensor {
-        rows * self.share + rows.index_select(0, &self.partners) * (1.0 - self.share)
+        rows * self.share + self.of_partners(rows) * (1.0 - self.share)
+    }
+
+    /// The rows of each cell's partner.
+    pub fn of_partners(&self, rows: &Tensor) -> Tensor {
+        rows.index_select(0, &Tensor::from_slice(&self.partners).to_device(rows.device()))
     }
 
     /// A batch whose expression is mixed; its labels stay those of the first cell of each pair.
@@ -110,12 +115,12 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_pairs_and_every_cell_is_a_partner_once() {
-        let draws = |seed| Draws::of(seed, 0.4, 50, Device::Cpu).mixup.expect("alpha is above 0");
+        let draws = |seed| Draws::of(seed, 0.4, 50).mixup.expect("alpha is above 0");
         assert_eq!(draws(3).partners, draws(3).partners);
         assert_ne!(draws(3).partners, draws(4).partners);
-        let mut partners = Vec::<i64>::try_from(&draws(3).partners).expect("numbers");
+        let mut partners = draws(3).partners;
         partners.sort_unstable();
         assert_eq!(partners, (0..50).collect::<Vec<_>>());
-        assert!(Draws::of(3, 0.0, 50, Device::Cpu).mixup.is_none());
+        assert!(Draws::of(3, 0.0, 50).mixup.is_none());
     }
 }

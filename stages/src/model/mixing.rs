@@ -16,7 +16,7 @@ pub(super) fn mixed<T: Number>(cells: &Cells, mixup: &Mixup) -> Cells {
     let (keeps, takes) = (T::of(mixup.share), T::of(1.0 - mixup.share));
     let mut mixed = Rows { pointers: vec![0], genes: Vec::new(), values: Vec::new() };
     let mut libraries = Vec::with_capacity(library.len());
-    for (row, partner) in numbers::<i64>(&mixup.partners).iter().enumerate() {
+    for (row, partner) in mixup.partners.iter().enumerate() {
         let partner = index(*partner);
         let entries = |row: usize| {
             let entries = index(pointers[row])..index(pointers[row + 1]);
@@ -78,7 +78,7 @@ mod tests {
             share in prop_oneof![Just(0.0), Just(1.0), 0.0_f64..1.0],
         ) {
             let dense = Tensor::from_slice(&values).view([5, 7]);
-            let mixup = Mixup { partners: Tensor::from_slice(&partners), share };
+            let mixup = Mixup { partners, share };
             let (found, expected) = (mixed::<f64>(&Cells::from_dense(&dense), &mixup), Cells::from_dense(&mixup.mixed(&dense)));
             prop_assert_eq!(found.pointers, expected.pointers);
             prop_assert_eq!(found.genes, expected.genes);

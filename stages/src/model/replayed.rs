@@ -59,6 +59,7 @@ struct Turn {
     adversaries_learn: bool,
     has_offset: bool,
     has_sources: bool,
+    is_mixed: bool,
 }
 
 /// Where what differs between batches of one layout is brought to.
@@ -115,8 +116,11 @@ impl Replayed {
         let plan = &learner.plan;
         let why = [
             (1 < plan.train.accumulate, "train.accumulate makes steps of several batches"),
-            (0.0 < plan.train.mixup_alpha, "cells that are mixed have another number of non-zeros each time"),
             (plan.train.checkpointing, "train.checkpointing recomputes what it needs"),
+            (
+                0.0 < plan.train.mixup_alpha && launched::lacks(learner).is_some(),
+                "cells that are mixed have another number of non-zeros each time",
+            ),
             (plan.model.doser_type == Doser::Mlp, "model.doser_type = mlp looks for pairs of a batch that are alike"),
         ];
         why.into_iter().find_map(|(lacks, why)| lacks.then_some(why))
@@ -186,7 +190,8 @@ impl Engine for Replayed {
         draws: &Draws,
         schedule: Schedule,
     ) -> Result<StepLosses> {
-        if draws.mixup.is_some() || draws.noise.is_some() || Self::lacks(learner).is_some() {
+        let is_mixed = draws.mixup.is_some();
+        if is_mixed && !self.is_launched || draws.noise.is_some() || Self::lacks(learner).is_some() {
             let input = beside.complete(carried.input(learner.network.parameters.kind())?);
             return Ok(self.step(learner, &input, draws, schedule));
         }
@@ -201,6 +206,7 @@ impl Engine for Replayed {
                 seed: draws.seed,
                 rows: beside.offset.as_ref().map_or(&[], |(_, rows)| rows),
                 sources: beside.sources.as_deref().unwrap_or_default(),
+                mixup: draws.mixup.as_ref().map(|mixup| (&*mixup.partners, mixup.share)),
             })?;
         } else {
             learner.set_on_device(schedule);
@@ -217,13 +223,14 @@ impl Engine for Replayed {
         }
         let Schedule { adversarial, autoencoder_learns, adversaries_learn, .. } = schedule;
         let (has_offset, has_sources) = (beside.offset.is_some(), beside.sources.is_some());
-        let turn = Turn { adversarial, autoencoder_learns, adversaries_learn, has_offset, has_sources };
+        let turn = Turn { adversarial, autoencoder_learns, adversaries_learn, has_offset, has_sources, is_mixed };
         let table = beside.offset.as_ref().map(|(table, _)| *table);
         let kind = learner.network.parameters.kind();
         let sums = self.is_launched.then(|| memory.sums_of(&layout, turn, carried.device()));
         let compute = || {
             if let Some(sums) = sums {
-                let batch = layout.packed(&place.bytes).unpack(layout.genes(), kind, true);
+                let mixing = is_mixed.then(|| place.controls.mixing());
+                let batch = layout.packed(&place.bytes).unpack(layout.genes(), kind, true, mixing);
                 let input = StepInput { batch, controls: &place.controls, offsets: table, has_sources };
                 let losses = launched::step(learner, &input, schedule);
                 let numbers: Vec<&Tensor> = losses.values.iter().map(|(_, number)| number).collect();

@@ -72,7 +72,7 @@ impl Trainer {
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
         let seed = mixed_seed(self.settings.plan.seed, batch.plan.epoch, batch.plan.index);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len(), self.settings.device);
+        let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
         self.learner.takes(share);
         let batch_at = self.settings.card.vocabulary.batch_at();
         let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);

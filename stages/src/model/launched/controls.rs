@@ -5,12 +5,15 @@ use schemas::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    device_kernels::mixing::Mixing,
     libtorch,
-    model::{memory::numbers_mut, schedule::Schedule},
+    model::{input::signed, memory::numbers_mut, schedule::Schedule},
 };
 
 /// Numbers before those of cells.
-const FIXED: i64 = 8;
+const FIXED: usize = 8;
+/// Numbers of a cell: the row of its offset, the cell that it is decoded from, the one that it is mixed with, and whose other one it is.
+const OF_CELL: usize = 4;
 
 /// A number of its own, at its place.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +29,14 @@ pub(in crate::model) enum Control {
     Seed,
     /// The number of the batch in its epoch.
     Batch,
+    /// The share that a mixed cell keeps of itself.
+    Share,
 }
 
 /// A place on the device where steps find these, which each step fills anew.
 #[derive(Debug)]
 pub(in crate::model) struct Controls {
-    /// `[8 + 2 · cells]`, int64: numbers of float64 stand in it by their bits.
+    /// `[8 + 4 · cells]`, int64: numbers of float64 stand in it by their bits.
     place: Tensor,
     cells: i64,
 }
@@ -46,12 +51,15 @@ pub(in crate::model) struct Given<'a> {
     /// The row of each cell's offset, and the cell that each is decoded from; empty where there are none.
     pub(in crate::model) rows: &'a [i64],
     pub(in crate::model) sources: &'a [i64],
+    /// The cell that each is mixed with, and the share that it keeps of itself.
+    pub(in crate::model) mixup: Option<(&'a [i64], f64)>,
 }
 
 impl Controls {
     /// A place for steps on so many cells.
     pub(in crate::model) fn new(cells: i64, device: Device) -> Self {
-        Self { place: Tensor::zeros([FIXED + 2 * cells], (Kind::Int64, device)), cells }
+        let numbers = signed(FIXED) + signed(OF_CELL) * cells;
+        Self { place: Tensor::zeros([numbers], (Kind::Int64, device)), cells }
     }
 
     /// Brings the numbers of a step there, by this thread's stream; the host does not wait.
@@ -64,13 +72,22 @@ impl Controls {
         let schedule = given.schedule;
         let weights = [schedule.adversary_weight, schedule.divergence_weight];
         let fixed = given.rates.into_iter().chain(weights).map(|number| number.to_bits());
-        for (number, bits) in numbers.iter_mut().zip(fixed.chain([given.seed, schedule.batch])) {
+        let share = given.mixup.map_or(1.0, |(_, share)| share).to_bits();
+        let (first, of_cells) = numbers.split_at_mut(FIXED);
+        for (number, bits) in first.iter_mut().zip(fixed.chain([given.seed, schedule.batch, share])) {
             *number = bits.cast_signed();
         }
-        let (_, of_cells) = numbers.split_at_mut(FIXED.unsigned_abs() as usize);
-        let (rows, sources) = of_cells.split_at_mut(of_cells.len() / 2);
+        let (rows, rest) = of_cells.split_at_mut(of_cells.len() / OF_CELL);
+        let (sources, rest) = rest.split_at_mut(rows.len());
+        let (partners, partner_of) = rest.split_at_mut(rows.len());
         rows[..given.rows.len()].copy_from_slice(given.rows);
         sources[..given.sources.len()].copy_from_slice(given.sources);
+        if let Some((given, _)) = given.mixup {
+            partners.copy_from_slice(given);
+            for (cell, partner) in (0_i64..).zip(given) {
+                partner_of[usize::try_from(*partner).expect("a cell of the batch")] = cell;
+            }
+        }
         libtorch::copy(&mut self.place, &bytes.view_dtype(Kind::Int64))
     }
 
@@ -86,12 +103,21 @@ impl Controls {
 
     /// The row of each cell's offset, `[cells]`.
     pub(in crate::model) fn rows(&self) -> Tensor {
-        self.place.narrow(0, FIXED, self.cells)
+        self.of_cells(0)
     }
 
     /// The cell that each is decoded from, `[cells]`.
     pub(in crate::model) fn sources(&self) -> Tensor {
-        self.place.narrow(0, FIXED + self.cells, self.cells)
+        self.of_cells(1)
+    }
+
+    /// How cells are mixed.
+    pub(in crate::model) fn mixing(&self) -> Mixing {
+        Mixing { partners: self.of_cells(2), partner_of: self.of_cells(3), share: self.number(Control::Share) }
+    }
+
+    fn of_cells(&self, part: i64) -> Tensor {
+        self.place.narrow(0, signed(FIXED) + part * self.cells, self.cells)
     }
 
     pub(in crate::model) fn shallow_clone(&self) -> Self {

@@ -133,19 +133,26 @@ impl<'a> Guess<'a> {
         let pass = Pass::forward(&of.classifier.hidden, basal, seeds);
         let (last, logits) = Last::forward(&of.classifier.to_classes, pass.output(), true);
         let is_focal = adversaries.loss == AdversaryLoss::Focal;
-        let accuracy = match of.guessed {
-            Ok(covariate) => {
-                let classes = batch.covariates.select(0, signed(covariate));
-                let judged = Judged { classes: &classes, weights: None, emphasis: None, is_focal, by_class: false };
-                judge_guesses(&logits, judged, &loss)
-            }
-            Err(weights) => {
-                let emphasis = adversaries.emphasis.as_ref();
-                let classes = &batch.combinations;
-                let judged = Judged { classes, weights: Some(weights), emphasis, is_focal, by_class: true };
-                judge_guesses(&logits, judged, &loss)
-            }
+        let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, signed(covariate)));
+        let judged = match (&of_covariate, of.guessed) {
+            (None, Err(weights)) => Judged {
+                classes: &batch.combinations,
+                weights: Some(weights),
+                emphasis: adversaries.emphasis.as_ref(),
+                is_alone: false,
+                is_focal,
+                by_class: true,
+            },
+            (of_covariate, _) => Judged {
+                classes: of_covariate.as_ref().unwrap_or(&batch.combinations),
+                weights: None,
+                emphasis: None,
+                is_alone: adversaries.first_values_only,
+                is_focal,
+                by_class: false,
+            },
         };
+        let accuracy = judge_guesses(&logits, judged, batch, &loss);
         Self { pass, last, by_logits: logits, accuracy }
     }
 }

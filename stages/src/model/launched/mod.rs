@@ -59,7 +59,6 @@ pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
         (network.added().is_none(), "embeddings are projected, or model.doser_type = mlp"),
         (MOST_COVARIATES < network.covariates().len(), "there are more than eight covariates"),
         (MOST_OPPONENTS < learner.adversaries.classifiers().count(), "there are more than nine adversaries"),
-        (0.0 < train.mixup_alpha, "cells are mixed"),
         (1 < train.accumulate, "train.accumulate makes steps of several batches"),
         (learner.plan.model.doser_type == Doser::Mlp, "model.doser_type = mlp"),
     ];
