@@ -13,7 +13,7 @@ use std::{
 const TARGETS: [(&str, &str); 2] = [("sm_90", "kernels.cubin"), ("compute_80", "kernels.ptx")];
 const LIBRARY: &str = "libnvrtc.so.13";
 
-pub fn compile(lib: &Path) -> io::Result<()> {
+pub(crate) fn compile(lib: &Path) -> io::Result<()> {
     println!("cargo:rerun-if-changed=cuda");
     println!("cargo:rerun-if-changed=build");
     // Without fused multiplications and additions, which would round in another way from one processor to the next.

@@ -7,7 +7,7 @@
 //! `unsafe` stands in this file apart from `libtorch.rs`, since here memory is reached by addresses: nothing but the kernel checks
 //! what it reads and writes. Whoever fills in a struct of arguments answers for these: every tensor is as large as the kernel
 //! takes it to be, lies on the device that the kernel is launched on, and is of the kind that it is launched for.
-#![cfg_attr(not(test), expect(dead_code, reason = "nothing launches kernels yet"))]
+#![cfg_attr(not(test), allow(dead_code, unused_imports, reason = "nothing launches kernels yet"))]
 
 #[cfg(test)]
 mod tests;
@@ -347,14 +347,10 @@ impl Module {
 
 /// The compiled kernels for a compute capability.
 fn code_for(capability: [i32; 2]) -> Result<&'static [u8], String> {
-    let code = match capability {
-        [9, _] => &CUBIN.0,
-        [8.., _] => &PTX.0,
-        [major, minor] => {
-            return Err(format!(
-                "kernels need a GPU of compute capability 8.0 or later, and this one has {major}.{minor}"
-            ));
-        }
-    };
+    let [major, minor] = capability;
+    if major < 8 {
+        return Err(format!("kernels need a GPU of compute capability 8.0 or later, and this one has {major}.{minor}"));
+    }
+    let code = if major == 9 { &CUBIN.0 } else { &PTX.0 };
     if code.is_empty() { Err("this program was built without NVRTC, which compiles kernels".into()) } else { Ok(code) }
 }
