@@ -119,6 +119,12 @@ fn a_launch_that_can_not_be_right_is_an_error() {
 }
 
 #[test]
+fn the_cpu_has_every_kernel() {
+    assert_eq!(lacks_kernels(Device::Cpu), None);
+    assert!(1 < multiprocessors(Device::Cpu), "sums over blocks are exercised");
+}
+
+#[test]
 fn no_blocks_are_no_work() {
     let arguments = ScaleRows { numbers: Address::none(), columns: 2, factor: 1.0 };
     launch(&arguments, Kind::Float, Device::Cpu, [0, 1], 32, 0).expect("nothing to do");
