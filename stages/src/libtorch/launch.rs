@@ -351,14 +351,10 @@ impl Module {
 
 /// The compiled kernels for a compute capability.
 fn code_for(capability: [i32; 2]) -> Result<&'static [u8], String> {
-    let code = match capability {
-        [9, _] => &CUBIN.0,
-        [major, minor] if major < 8 => {
-            return Err(format!(
-                "kernels need a GPU of compute capability 8.0 or later, and this one has {major}.{minor}"
-            ));
-        }
-        _ => &PTX.0,
-    };
+    let [major, minor] = capability;
+    if major < 8 {
+        return Err(format!("kernels need a GPU of compute capability 8.0 or later, and this one has {major}.{minor}"));
+    }
+    let code = if major == 9 { &CUBIN.0 } else { &PTX.0 };
     if code.is_empty() { Err("this program was built without NVRTC, which compiles kernels".into()) } else { Ok(code) }
 }

@@ -67,15 +67,14 @@ fn a_kernel_on_the_host_gives_what_libtorch_gives() -> Result<()> {
         for (rows, columns) in [(1_u32, 1_u32), (3, 7), (5, 1000)] {
             let numbers = drawn(rows.into(), columns.into(), kind);
             let expected = &numbers * 2.5 / numbers.sum_dim_intlist([1_i64].as_slice(), true, kind);
-            let arguments =
-                |numbers| ScaleRows { numbers: Address::mut_of(numbers), columns: columns.into(), factor: 2.5 };
-            let found = numbers.copy();
-            launch(&arguments(&found), kind, Device::Cpu, [rows, 1], 128, 0)?;
-            let far = (&found - &expected).abs().max().double_value(&[]);
-            assert!(far <= tolerance, "{kind:?}, {rows} rows of {columns}: off by {far}");
-            for threads in [32, 96] {
+            // One thread by `launch`, several real ones otherwise.
+            for threads in [1, 32, 96] {
                 let found = numbers.copy();
-                launch_with_threads(&arguments(&found), kind, [rows, 1], threads, 0);
+                let arguments = ScaleRows { numbers: Address::mut_of(&found), columns: columns.into(), factor: 2.5 };
+                match threads {
+                    1 => launch(&arguments, kind, Device::Cpu, [rows, 1], 128, 0)?,
+                    _ => launch_with_threads(&arguments, kind, [rows, 1], threads, 0),
+                }
                 let far = (&found - &expected).abs().max().double_value(&[]);
                 assert!(far <= tolerance, "{kind:?}, {rows} rows of {columns}, {threads} threads: off by {far}");
             }
@@ -117,6 +116,12 @@ fn a_launch_that_can_not_be_right_is_an_error() {
         let error = launch(&arguments, Kind::Double, Device::Cuda(0), [1, 1], 32, 0).expect_err("there is no device");
         assert_eq!(error.exit_code(), schemas::error::ExitCode::Usage, "{error}");
     }
+}
+
+#[test]
+fn the_cpu_has_every_kernel() {
+    assert_eq!(lacks_kernels(Device::Cpu), None);
+    assert!(1 < multiprocessors(Device::Cpu), "sums over blocks are exercised");
 }
 
 #[test]
