@@ -120,8 +120,10 @@ pub fn alike(found: &Run, expected: &Run, [told, learned]: [f64; 2], what: &str)
         assert!(off < told, "{what}: {name} is {found}, not {expected}");
     }
     let state = found.learner.state();
-    for (name, expected) in &expected.learner.state() {
-        let off = (state[name].to_device(Device::Cpu) - expected).abs().max().double_value(&[]);
+    for (name, expected) in expected.learner.state() {
+        // Either may be on a GPU.
+        let [found, expected] = [&state[&name], &expected].map(|tensor| tensor.to_device(Device::Cpu));
+        let off = (found - &expected).abs().max().double_value(&[]);
         let scale = expected.abs().max().double_value(&[]).max(1e-3);
         // What moves a bias before batch norm is rounding noise, which Adam turns into whole steps.
         let noise = name.ends_with(".0.bias");

@@ -1,0 +1,41 @@
+"""The GPU tests of the repository: what a GPU computes is what the CPU computes."""
+
+import re
+
+TEST = re.compile(r"^test (\S+) \.\.\. ?(ok|FAILED)?")
+OUTCOME = re.compile(r"^(ok|FAILED)$")
+
+
+def outcomes(lines):
+    """The tests of a test program's output, each with whether it passed. A test that prints has its outcome on a line of its own."""
+    name = None
+    for line in lines:
+        if match := TEST.match(line):
+            name = match[1]
+            if match[2]:
+                yield name, match[2] == "ok"
+                name = None
+        elif name and (match := OUTCOME.match(line.strip())):
+            yield name, match[1] == "ok"
+            name = None
+
+
+def tests(check, budget):
+    machine, results = check.machine, check.results
+    lines = []
+    command = [machine.bin / "network-tests", "gpu::", "--nocapture", "--test-threads", "1"]
+    try:
+        code, messages = machine.stream(command, lines.append, budget)
+    finally:
+        # What was tested before the time was over counts.
+        found = dict(outcomes(lines))
+        for name, passed in found.items():
+            if machine.gpu:
+                results.compare(name, passed, "".join(lines)[-800:])
+            else:
+                results.skip(name, "there is no GPU")
+    if machine.gpu and not machine.stand_in:
+        ended = (code == 0) == all(found.values()) and bool(found)
+        results.check("the GPU tests ran to their end", ended, f"exit code {code}: {messages[-800:]}")
+    else:
+        results.check("the GPU tests start", bool(found), f"exit code {code}: {messages[-800:]}")
