@@ -32,7 +32,7 @@ def make(machine, name, cells, budget, genes=GENES, conditions=CONDITIONS):
         machine.perturbine("simulate", "--cells", cells, "--genes", genes, "--conditions", conditions, "--density", "0.1",
                            "--cell-types", 3, "--batches", 1, "--out", source, budget=budget)
         simulated = time.monotonic() - started
-        machine.perturbine("ingest", source, "--out", atlas, budget=budget)
+        machine.perturbine("ingest", source, "--out", atlas, "--batch", "batch", budget=budget)
     finally:
         source.unlink(missing_ok=True)
         source.with_suffix(".truth.parquet").unlink(missing_ok=True)

@@ -48,9 +48,11 @@ class Machine:
         self.gpu = f"stand-in for CUDA in {stand_in}" if stand_in else find_gpu()
         self.device = "cuda:0" if self.gpu else "cpu"
         self.environment = dict(os.environ)
-        if stand_in:
-            # libtorch keeps what was compiled at run time in the home folder, where a real GPU would find it.
-            self.environment["HOME"] = str(scratch)
+        # libtorch keeps what it compiled at run time in the home folder. It has to compile anew here, and what a stand-in "compiled" must
+        # not be found by a real GPU.
+        kernels = scratch / "kernels"
+        kernels.mkdir()
+        self.environment["PYTORCH_KERNEL_CACHE_PATH"] = str(kernels)
         before = os.environ.get("LD_LIBRARY_PATH")
         self.environment["LD_LIBRARY_PATH"] = self.libraries() + (":" + before if before else "")
 
@@ -111,7 +113,7 @@ class Machine:
         """What a command of perturbine's reports as JSON."""
         ran = self.run("perturbine", "--json", "--quiet", *arguments, budget=budget)
         if ran.code:
-            raise Failed(f"`perturbine {' '.join(words(arguments))}`: {ran.why()}")
+            raise Failed(f"{ran.why()}; it ran `perturbine {' '.join(words(arguments))}`")
         return json.loads(ran.out)
 
     def json_lines(self, command, take, budget):

@@ -22,6 +22,8 @@ class Check:
     large: Optional[Atlas] = None
     # Cells a second of steps whose batches are on the device, by engine, precision and batch size.
     steps: Dict[tuple, float] = field(default_factory=dict)
+    # How long a training run takes beside its epochs, in seconds: its start, the validation and what it writes. The first run tells better.
+    beside_epochs: float = 8.0
     # Training runs that ended, by precision and batch size.
     runs: Dict[tuple, Run] = field(default_factory=dict)
 

@@ -5,7 +5,7 @@ import signal
 import time
 
 from .. import history
-from ..traces import busy_share, device_work, stages
+from ..traces import HOST, busy_share, stages, work_of
 from ..training import Run
 
 PROFILED_BATCHES = (2048, 8192)
@@ -32,16 +32,17 @@ def traced(check, batch, budget):
     run = Run(machine, check.small, f"traced-{batch}", batch, epochs=3).train(budget, "--profile", path)
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     path.unlink()
-    found, work = stages(events), device_work(events)
+    found, epochs = stages(events), run.epochs()
+    about = f"in a clean epoch, float32, batch {batch}, {history.cells(epochs):,} cells"
     results.check(f"a trace shows the stages, batch {batch}", STAGES <= found, f"it has {sorted(found)}")
     if machine.stand_in:
-        results.skip(f"the device's work in a trace, batch {batch}", "a stand-in for CUDA traces no kernels")
+        results.skip(f"GPU busy {about}", "a stand-in for CUDA traces no kernels; libtorch's operations on the host take their place")
+        share = busy_share(events, 1, history.batches(epochs, batch), HOST)
+        results.figure(f"host busy {about}", round(share, 3), "of the time")
         return
-    results.check(f"a trace shows the device's work, batch {batch}", bool(work), "it has no kernels and no copies")
-    epochs = run.epochs()
+    results.check(f"a trace shows the device's work, batch {batch}", bool(work_of(events)), "it has no kernels and no copies")
     share = busy_share(events, 1, history.batches(epochs, batch))
-    results.figure(f"GPU busy in a clean epoch, float32, batch {batch}, {history.cells(epochs):,} cells", round(share, 3), "of the time",
-                   f"busy {batch}")
+    results.figure(f"GPU busy {about}", round(share, 3), "of the time", f"busy {batch}")
 
 
 def resumed(check, budget):

@@ -1,12 +1,12 @@
 """One clean training run for each batch size and precision, from an atlas in the page cache."""
 
+import time
+
 from .. import history
 from ..aims import BATCHES, CELLS
 from ..schedule import OutOfTime
 from ..training import EPOCHS, Run
 
-# A run takes so long beside its epochs, in seconds: its start, the validation and what it writes.
-BESIDE = 12
 # What is taken for the rate where no steps were measured.
 UNKNOWN_RATE = 100_000
 # Few cells validate, so that an epoch is one of nearly all of them.
@@ -28,9 +28,11 @@ def train(check, budget):
 def one(check, precision, batch, budget):
     results = check.results
     atlas = affordable(check, precision, batch, budget)
+    begun = time.monotonic()
     run = Run(check.machine, atlas, f"train-{precision}-{batch}", batch, precision, settings=SETTINGS).train(budget)
     check.runs[precision, batch] = run
     epochs = run.epochs()
+    check.beside_epochs = max(1.0, time.monotonic() - begun - sum(epoch["seconds"] for epoch in epochs[:-1]))
     cells, rate = history.cells(epochs), history.rate(epochs)
     about = f"{precision}, batch {batch}, {cells:,} cells × {atlas.genes:,} genes an epoch"
     rates = [round(epoch["cells_per_second"]) for epoch in epochs]
@@ -49,6 +51,6 @@ def affordable(check, precision, batch, budget):
     """The largest atlas that can be trained on in time, by the rate of the steps."""
     rate = check.steps.get(("replayed", precision, batch), UNKNOWN_RATE)
     for atlas in (check.large, check.small):
-        if atlas and BESIDE + EPOCHS * atlas.cells / rate < budget.left():
+        if atlas and check.beside_epochs + EPOCHS * atlas.cells / rate < budget.left():
             return atlas
     raise OutOfTime(f"five epochs of the smallest atlas and a start take longer than the {budget.left():.0f} s that are left for it")

@@ -51,7 +51,7 @@ class TestPrograms(unittest.TestCase):
 
     def test_an_error_of_a_program_says_what_it_said(self):
         self.program("perturbine", "echo 'error: no such atlas' >&2; exit 66")
-        with self.assertRaisesRegex(Exception, "perturbine inspect x`: exit code 66: error: no such atlas"):
+        with self.assertRaisesRegex(Exception, "exit code 66: error: no such atlas; it ran `perturbine inspect x`"):
             self.machine.perturbine("inspect", "x", budget=seconds(30))
 
     def test_steps_that_were_measured_before_the_bench_broke_are_kept(self):

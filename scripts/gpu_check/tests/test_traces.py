@@ -1,6 +1,6 @@
 import unittest
 
-from gpu_check.traces import busy_share, device_work, stages
+from gpu_check.traces import HOST, busy_share, stages, work_of
 
 
 def event(category, name, begin, end):
@@ -34,7 +34,8 @@ TRACE = [
 class TestTraces(unittest.TestCase):
     def test_the_stages_and_the_work_of_the_device_are_told_apart(self):
         self.assertEqual(stages(TRACE), {"read", "train"})
-        self.assertEqual(len(device_work(TRACE)), 7)
+        self.assertEqual(len(work_of(TRACE)), 7)
+        self.assertEqual(work_of(TRACE, HOST), [(0, 90)])
 
     def test_the_busy_share_is_of_the_training_steps_of_one_epoch_alone(self):
         # From 1000, where the first step begins, to 1100, where the device ends: busy from 1010 to 1060 and from 1070 to 1100.
@@ -47,5 +48,5 @@ class TestTraces(unittest.TestCase):
     def test_a_trace_without_that_epoch_or_without_a_device_is_refused(self):
         with self.assertRaisesRegex(ValueError, "5 training items, too few for epoch 2 of 2"):
             busy_share(TRACE, 2, 2)
-        with self.assertRaisesRegex(ValueError, "no work of a device in epoch 0"):
+        with self.assertRaisesRegex(ValueError, "no work in epoch 0"):
             busy_share([step(0, 10), step(10, 20)], 0, 2)
