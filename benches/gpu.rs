@@ -110,7 +110,8 @@ fn main() -> Result<()> {
     // Cargo adds `--bench`.
     let options = Options::parse(std::env::args().skip(1).filter(|argument| argument != "--bench"))?;
     // A setting that does not exist ends the bench here, before it has measured anything.
-    let plans = options.precisions.iter().map(|precision| plan(precision, &options.settings)).collect::<Result<Vec<_>>>()?;
+    let plans =
+        options.precisions.iter().map(|precision| plan(precision, &options.settings)).collect::<Result<Vec<_>>>()?;
     // The allocator has no statistics to reset before CUDA is initialised, which the first tensor does.
     drop(Tensor::zeros([1], (Kind::Float, options.device)));
     for _ in 0..options.rounds {

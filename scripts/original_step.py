@@ -32,6 +32,8 @@ CONDITIONS, CELL_TYPES = 100, 3
 PERTURBATIONS = CONDITIONS + 2
 CLIP = 1.0
 WARM_UP_STEPS = 12
+# Batches that are made beforehand and taken in turn.
+BATCHES = 4
 
 
 def layers(inputs, width, count, norm, dropout=0.0):
@@ -128,12 +130,12 @@ class Loop:
             torch.optim.Adam(self.network.dosers(), lr=3e-4, weight_decay=4e-7),
         ]
         self.of_adversaries = torch.optim.Adam(self.adversaries.parameters(), lr=1e-3, weight_decay=4e-7)
-        self.batches = [self.batch(size) for _ in range(8)]
+        self.batches = [self.batch(size) for _ in range(BATCHES)]
         self.sums = None
 
     def batch(self, size):
         """Cells with a tenth of the genes, as the atlas of scripts/gpu-check has them."""
-        x = torch.poisson(torch.full((size, self.options.genes), 3.0)) * (torch.rand(size, self.options.genes) < 0.1)
+        x = torch.randint(1, 8, (size, self.options.genes)).float() * (torch.rand(size, self.options.genes) < 0.1)
         conditions = torch.randint(0, CONDITIONS, (size,))
         parts = (x, conditions, torch.ones(size, 1), torch.randint(0, CELL_TYPES, (size,)))
         return parts if self.options.as_original else tuple(part.to(self.device) for part in parts)

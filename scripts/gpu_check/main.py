@@ -25,14 +25,14 @@ from .schedule import Schedule
 # Each part, and its share of the time: about the seconds that it takes of the default on an H100 machine. What an early part does
 # not need goes to later ones.
 PARTS = (
-    ("first", first, 30),
-    ("tests", tests, 70),
+    ("first", first, 40),
+    ("tests", tests, 80),
     ("steps", steps, 90),
     ("loop", loop, 45),
     ("data", data, 60),
     ("train", train, 180),
     ("memory", memory, 25),
-    ("predictions", predictions, 60),
+    ("predictions", predictions, 90),
     ("rest", rest, 70),
 )
 PRECISIONS = "float32,tf32,bf16"

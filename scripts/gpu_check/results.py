@@ -30,7 +30,7 @@ class Results:
         if self.values_mean_something:
             self.check(name, passed, why)
         else:
-            self.skip(name, "on a stand-in for CUDA values mean nothing")
+            self.skip(name, f"on a stand-in for CUDA values mean nothing; it {'passed' if passed else 'failed'}")
 
     def skip(self, name, why):
         self.skipped.append({"what": name, "why": why})

@@ -21,9 +21,13 @@ class Budget:
         if self.left() < seconds:
             raise OutOfTime(f"{what} takes {seconds:.0f} s or more, and {self.left():.0f} s were left for it")
 
+    def part(self, fraction):
+        """A smaller budget: a fraction of what is left."""
+        return Budget(self.now() + self.left() * fraction, self.now)
+
     def share(self, of):
         """A smaller budget: one of so many equal shares of what is left."""
-        return Budget(self.now() + self.left() / max(1, of), self.now)
+        return self.part(1 / max(1, of))
 
 
 class Schedule:

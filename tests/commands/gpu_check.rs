@@ -6,7 +6,16 @@ use std::{path::Path, process::Command};
 fn the_scripts_own_tests_pass() {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
     let ran = Command::new("python3")
-        .args(["-B", "-m", "unittest", "discover", "--start-directory", "gpu_check/tests", "--top-level-directory", "."])
+        .args([
+            "-B",
+            "-m",
+            "unittest",
+            "discover",
+            "--start-directory",
+            "gpu_check/tests",
+            "--top-level-directory",
+            ".",
+        ])
         .current_dir(&scripts)
         .output()
         .unwrap_or_else(|error| panic!("python3 is needed, as it is for `make setup`: {error}"));

@@ -10,7 +10,7 @@ from ..training import Run
 
 PROFILED_BATCHES = (2048, 8192)
 STAGES = {"read", "batch", "train"}
-RESUMED_EPOCHS = 20
+RESUMED_EPOCHS = 8
 INTERRUPTED = 75
 
 
@@ -29,7 +29,9 @@ def traced(check, batch, budget):
     """The second of three epochs: the first captures graphs and writes a checkpoint, the last is validated."""
     machine, results = check.machine, check.results
     path = machine.data / f"trace-{batch}.json"
-    run = Run(machine, check.small, f"traced-{batch}", batch, epochs=3).train(budget, "--profile", path)
+    # A trace has some thousand pieces of work for each step, so an epoch of small batches has to be one of few cells.
+    atlas = check.atlas() if batch == PROFILED_BATCHES[-1] else check.small
+    run = Run(machine, atlas, f"traced-{batch}", batch, epochs=3).train(budget, "--profile", path)
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     path.unlink()
     found, epochs = stages(events), run.epochs()

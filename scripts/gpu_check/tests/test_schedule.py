@@ -48,5 +48,6 @@ class TestSchedule(unittest.TestCase):
     def test_a_share_of_a_budget_ends_with_it_at_the_latest(self):
         budget = Budget(self.clock.time + 30, self.clock)
         self.assertAlmostEqual(budget.share(3).left(), 10)
+        self.assertAlmostEqual(budget.part(0.75).left(), 22.5)
         self.clock.time += 25
         self.assertAlmostEqual(budget.share(1).left(), 5)
