@@ -33,11 +33,14 @@ class Ran:
     err: str
 
     def why(self):
-        return f"exit code {self.code}: {tail(self.err) or tail(self.out)}"
+        return f"exit code {self.code}: {shortened(self.err) or shortened(self.out)}"
 
 
 class Machine:
     """Starts programs beside the libtorch of this machine: Python's torch, a stand-in's, or the one of the repository."""
+
+    # Where the messages of programs go that fail.
+    log_file: Optional[Path] = None
 
     def __init__(self, folder: Path, scratch: Path, data: Path, stand_in: Optional[Path]):
         self.folder, self.scratch, self.data, self.stand_in = folder, scratch, data, stand_in
@@ -106,8 +109,16 @@ class Machine:
             messages.seek(0)
             told = messages.read()
         if late.is_set():
-            raise OutOfTime(f"`{' '.join(words(command[1:]))}` was stopped before its end; its last words: {tail(told, 200) or 'none'}")
+            raise OutOfTime(f"`{' '.join(words(command[1:]))}` was stopped before its end; its messages: {shortened(told) or 'none'}")
+        if code:
+            self.log(f"$ {' '.join(words(command))}\nexit code {code}\n{told}\n")
         return code, told
+
+    def log(self, text):
+        """Keeps all that a program said that failed."""
+        if self.log_file:
+            with open(self.log_file, "a", encoding="utf-8") as log:
+                log.write(text)
 
     def perturbine(self, *arguments, budget):
         """What a command of perturbine's reports as JSON."""
@@ -120,7 +131,7 @@ class Machine:
         """Hands over each JSON object that a command prints as it comes."""
         code, messages = self.stream(command, lambda line: take(json.loads(line)) if line.startswith("{") else None, budget)
         if code:
-            raise Failed(f"`{Path(str(command[0])).name}` ended with exit code {code}: {tail(messages)}")
+            raise Failed(f"exit code {code}: {shortened(messages)}; it ran `{' '.join([Path(str(command[0])).name, *words(command[1:])])}`")
 
 
 def kill(process):
@@ -135,8 +146,10 @@ def words(command):
     return [str(word) for word in command]
 
 
-def tail(text, characters=800):
-    return text.strip()[-characters:]
+def shortened(text, begin=500, end=200):
+    """The begin of a message, which says what is wrong, and its end. The log has all of it."""
+    text = text.strip()
+    return text if len(text) <= begin + end else f"{text[:begin]} [...] {text[-end:]}"
 
 
 def find_torch():

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -75,10 +76,14 @@ def parse(arguments):
 
 def run(folder: Path, options) -> int:
     started = time.monotonic()
+    # Whoever ends the check ends the program that it runs, and removes its atlases.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     path = Path(os.environ.get("OUT") or folder) / "gpu-check.json"
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch, \
             tempfile.TemporaryDirectory(prefix="gpu-check-", dir=folder_for_data(options.cells)) as atlases:
         machine = Machine(folder, Path(scratch), Path(atlases), options.stand_in)
+        machine.log_file = path.with_suffix(".log")
+        machine.log_file.unlink(missing_ok=True)
         description = {**machine.description(), "network": NETWORK, "seconds": options.seconds, "cells": options.cells,
                        "genes": options.genes}
         say(f"commit {description['commit']}; GPU: {machine.gpu or 'none'}; torch: {(machine.torch or {}).get('version', 'none of this Python')}; "

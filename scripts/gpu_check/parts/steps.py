@@ -21,8 +21,10 @@ def steps(check, budget):
             results.check("the bench of steps runs", bool(found), "it printed nothing")
         results.skip("steps at 128, 2,048 and 8,192", "there is no GPU")
         return
+    count = len(check.precisions)
     for at, precision in enumerate(check.precisions):
-        of_precision(check, precision, budget.share(len(check.precisions) - at))
+        with results.attempt(f"steps on the device, {precision}"):
+            of_precision(check, precision, budget.share(count - at))
     for batch in BATCHES[:2]:
         for precision in check.precisions:
             plain, replayed = (check.steps.get((engine, precision, batch)) for engine in ENGINES)
@@ -40,17 +42,26 @@ def of_precision(check, precision, budget):
         results.figure(f"steps on the device, {engine}, {precision}, batch {batch}", rate, "cells/s", adv_steps=line["adv_steps"],
                        genes=line["genes"], steps=line["steps"], device_bytes_peak=line["device_bytes_peak"])
 
-    runs = len(BATCHES) * len(ENGINES)
-    seconds = min(LONGEST, max(0.2, (budget.left() - START) / runs / 2))
-    with results.attempt(f"steps on the device, {precision}"):
-        try:
-            machine.json_lines([machine.bin / "gpu-bench", f"--engines={','.join(ENGINES)}", f"--precisions={precision}", "--rounds=1",
-                                f"--seconds={seconds:.2f}", *SETTINGS, machine.device, check.genes, *BATCHES], take, budget)
-        except Failed as error:
-            if f"`{precision}`" not in str(error):
-                raise
+    runs = [(batch, engine) for batch in BATCHES for engine in ENGINES]
+    seconds = min(LONGEST, max(0.2, (budget.left() - START) / len(runs) / 2))
+
+    def bench(batches, engines):
+        machine.json_lines([machine.bin / "gpu-bench", f"--engines={','.join(engines)}", f"--precisions={precision}", "--rounds=1",
+                            f"--seconds={seconds:.2f}", *SETTINGS, machine.device, check.genes, *batches], take, budget)
+
+    # All of them in one process, since each takes seconds to start. Where one breaks, those after it get a process each.
+    try:
+        bench(BATCHES, ENGINES)
+    except Failed as error:
+        if f"`{precision}`" in str(error):
             results.skip(f"steps on the device, {precision}", "the program does not know this precision")
             check.precisions = tuple(known for known in check.precisions if known != precision)
+            return
+        broken, *rest = [run for run in runs if (run[1], precision, run[0]) not in check.steps]
+        results.check(f"steps on the device, {broken[1]}, {precision}, batch {broken[0]}", False, str(error))
+        for batch, engine in rest:
+            with results.attempt(f"steps on the device, {engine}, {precision}, batch {batch}"):
+                bench([batch], [engine])
 
 
 def loop(check, budget):

@@ -2,6 +2,8 @@
 
 import re
 
+from ..machine import shortened
+
 TEST = re.compile(r"^test (\S+) \.\.\. ?(ok|FAILED)?")
 OUTCOME = re.compile(r"^(ok|FAILED)$")
 # What a test says that has no GPU to test, and passes.
@@ -24,9 +26,15 @@ def outcomes(lines):
             name = None
 
 
+def panic(name, messages):
+    """What a test said when it failed."""
+    at = messages.find(f"thread '{name}'")
+    return shortened(messages[at:], 600, 0) if 0 <= at else shortened(messages)
+
+
 def tests(check, budget):
     machine, results = check.machine, check.results
-    lines = []
+    lines, messages = [], ""
     command = [machine.bin / "network-tests", "gpu::", "--nocapture", "--test-threads", "1"]
     try:
         code, messages = machine.stream(command, lines.append, budget)
@@ -35,11 +43,11 @@ def tests(check, budget):
         found = dict(outcomes(lines))
         for name, passed in found.items():
             if machine.gpu:
-                results.compare(name, passed, "".join(lines)[-800:])
+                results.compare(name, passed, panic(name, messages))
             else:
                 results.skip(name, "there is no GPU")
     if machine.gpu and SKIPPED in messages:
-        results.check("the GPU tests find the GPU", False, messages[-800:])
+        results.check("the GPU tests find the GPU", False, shortened(messages))
     # A crash ends the tests before their end, and leaves those that did not run without an outcome.
     ended = bool(found) and code == (0 if all(found.values()) else FAILURES)
-    results.check("the GPU tests run to their end", ended, f"exit code {code}: {messages[-800:]}")
+    results.check("the GPU tests run to their end", ended, f"exit code {code}: {shortened(messages)}")

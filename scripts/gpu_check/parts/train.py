@@ -22,12 +22,12 @@ def train(check, budget):
     wanted = [(precision, batch) for precision in check.precisions for batch in BATCHES]
     for at, (precision, batch) in enumerate(wanted):
         with results.attempt(f"training, {precision}, batch {batch}"):
-            one(check, precision, batch, budget.share(len(wanted) - at))
+            one(check, precision, batch, budget, budget.share(len(wanted) - at))
 
 
-def one(check, precision, batch, budget):
+def one(check, precision, batch, budget, share):
     results = check.results
-    atlas = affordable(check, precision, batch, budget)
+    atlas = affordable(check, precision, batch, budget, share)
     begun = time.monotonic()
     run = Run(check.machine, atlas, f"train-{precision}-{batch}", batch, precision, settings=SETTINGS).train(budget)
     check.runs[precision, batch] = run
@@ -47,10 +47,10 @@ def one(check, precision, batch, budget):
         results.figure(f"one epoch, {about}{scaled}", round(seconds, 2), "s", "epoch")
 
 
-def affordable(check, precision, batch, budget):
-    """The largest atlas that can be trained on in time, by the rate of the steps."""
+def affordable(check, precision, batch, budget, share):
+    """The large atlas where that leaves the later runs their share of the time, else the small one, by the rate of the steps."""
     rate = check.steps.get(("replayed", precision, batch), UNKNOWN_RATE)
-    for atlas in (check.large, check.small):
-        if atlas and check.beside_epochs + EPOCHS * atlas.cells / rate < budget.left():
+    for atlas, time_left in ((check.large, share), (check.small, budget)):
+        if atlas and check.beside_epochs + EPOCHS * atlas.cells / rate < time_left.left():
             return atlas
-    raise OutOfTime(f"five epochs of the smallest atlas and a start take longer than the {budget.left():.0f} s that are left for it")
+    raise OutOfTime(f"five epochs of the smallest atlas and a start take longer than the {budget.left():.0f} s that are left")
