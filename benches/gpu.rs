@@ -1,16 +1,22 @@
 //! How many cells a second pass through steps of training, from batches that are on the device already, engine by engine.
 //!
 //! ```sh
-//! cargo bench --bench gpu -- [DEVICE] [GENES] [BATCH]...
+//! cargo bench --bench gpu -- [OPTION=VALUE]... [DEVICE] [GENES] [BATCH]...
 //! ```
 //!
 //! The network of the project's figures (hidden 512 × 3, latent 128, adversaries on, `nb`), cells with a tenth of the genes. A step
-//! is the autoencoder's or the adversaries', by turns as `adversary.adv_steps` says; every batch counts its cells, whoever learns
-//! from it. One line of JSON a run: `plain` is libtorch's operations with an optimiser step for each tensor, `pieces` fixed shapes and
-//! one optimiser step for all of them, `replayed` the same as graphs, where there is a GPU. Kinds are taken by turns, twice.
+//! trains the autoencoder or the adversaries, in turn as `adversary.adv_steps` says; every batch counts its cells, whichever of the
+//! two it trains. One line of JSON for each run. The options are:
+//!
+//! - `--engines=plain,pieces,replayed`: `plain` is libtorch's operations with an optimiser step for each tensor, `pieces` has fixed
+//!   shapes and one optimiser step for all of them, `replayed` runs the same as graphs, which needs a GPU;
+//! - `--precisions=float32,bf16`;
+//! - `--seconds=3`: how long the clock runs for each run, at least;
+//! - `--rounds=2`: how often each combination is run; the combinations take turns;
+//! - `section.key=value`: a setting of the model or the training.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
-use std::{error::Error, time::Instant};
+use std::{collections::BTreeMap, error::Error, time::Instant};
 
 use perturbine::devices::{Wanted, name_of};
 use rand::{RngExt, SeedableRng};
@@ -36,36 +42,86 @@ use stages::{
     recycle::Pool,
     vocabulary::Vocabulary,
 };
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 const PERTURBATIONS: u32 = 100;
 /// Batches that are on the device, taken by turns.
 const BATCHES: u64 = 8;
-/// Steps before the clock starts, seconds that it runs for at least, and how often each kind is taken: on a GPU, and on a CPU, which
-/// shows no more than that the bench runs.
-const ON_GPU: (u64, f64, u32) = (24, 3.0, 2);
-const ON_CPU: (u64, f64, u32) = (1, 0.1, 1);
+/// Steps before the clock starts: on a GPU the first ones capture graphs.
+const WARM_UP_ON_GPU: u64 = 48;
+const WARM_UP_ON_CPU: u64 = 1;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
+/// What to run.
+struct Options {
+    device: Device,
+    genes: u32,
+    sizes: Vec<usize>,
+    engines: Vec<String>,
+    precisions: Vec<String>,
+    seconds: f64,
+    rounds: u32,
+    settings: Vec<String>,
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let (mut named, mut settings, mut positions) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for argument in arguments {
+            match (argument.strip_prefix("--"), argument.split_once('=')) {
+                (Some(option), _) => {
+                    let (name, value) = option.split_once('=').ok_or_else(|| format!("--{option} has no value"))?;
+                    named.insert(name.to_owned(), value.to_owned());
+                }
+                (None, Some(_)) => settings.push(argument),
+                (None, None) => positions.push(argument),
+            }
+        }
+        let mut positions = positions.into_iter();
+        let device = Wanted::parse(positions.next().as_deref().unwrap_or("auto"))?.find()?;
+        let genes = positions.next().map_or(Ok(5000), |text| text.parse())?;
+        let mut sizes: Vec<usize> = positions.map(|text| text.parse()).collect::<Result<_, _>>()?;
+        if sizes.is_empty() {
+            sizes = vec![128, 2048, 8192];
+        }
+        // On a CPU the bench shows no more than that it runs.
+        let (seconds, rounds) = if device == Device::Cpu { ("0.1", "1") } else { ("3", "2") };
+        let mut take = |name: &str, default: &str| named.remove(name).unwrap_or_else(|| default.to_owned());
+        let list = |text: String| text.split(',').map(str::to_owned).collect();
+        let options = Self {
+            device,
+            genes,
+            sizes,
+            engines: list(take("engines", "plain,pieces,replayed")),
+            precisions: list(take("precisions", "float32,bf16")),
+            seconds: take("seconds", seconds).parse()?,
+            rounds: take("rounds", rounds).parse()?,
+            settings,
+        };
+        match named.keys().next() {
+            Some(unknown) => Err(format!("there is no option --{unknown}").into()),
+            None => Ok(options),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     // Cargo adds `--bench`.
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let wanted = Wanted::parse(arguments.next().as_deref().unwrap_or("auto"))?;
-    let device = wanted.find()?;
-    let genes: u32 = arguments.next().map_or(Ok(5000), |text| text.parse())?;
-    let mut sizes: Vec<usize> = arguments.map(|text| text.parse()).collect::<Result<_, _>>()?;
-    if sizes.is_empty() {
-        sizes = vec![128, 2048, 8192];
-    }
-    for precision in ["float32", "bf16"] {
-        for _ in 0..times(device).2 {
-            for size in &sizes {
-                for engine in ["plain", "pieces", "replayed"] {
-                    if engine == "replayed" && device == Device::Cpu {
+    let options = Options::parse(std::env::args().skip(1).filter(|argument| argument != "--bench"))?;
+    // A setting that does not exist ends the bench here, before it has measured anything.
+    let plans =
+        options.precisions.iter().map(|precision| plan(precision, &options.settings)).collect::<Result<Vec<_>>>()?;
+    // The allocator has no statistics to reset before CUDA is initialised, which the first tensor does.
+    drop(Tensor::zeros([1], (Kind::Float, options.device)));
+    for _ in 0..options.rounds {
+        for (precision, plan) in options.precisions.iter().zip(&plans) {
+            for size in &options.sizes {
+                for engine in &options.engines {
+                    if engine == "replayed" && options.device == Device::Cpu {
                         continue;
                     }
-                    run(engine, precision, *size, genes, device)?;
+                    run((engine, precision, *size), plan, &options)?;
                 }
             }
         }
@@ -73,35 +129,38 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn run(engine: &str, precision: &str, size: usize, genes: u32, device: Device) -> Result<()> {
-    let plan = plan(precision)?;
+fn run((engine, precision, size): (&str, &str, usize), plan: &Plan, options: &Options) -> Result<()> {
+    let Options { device, genes, .. } = *options;
     let index = if let Device::Cuda(index) = device { Some(index) } else { None };
     if let Some(index) = index {
         reset_peak(index)?;
     }
-    let mut learner = Learner::new(&plan, genes, &vocabulary(), Kind::Float, device);
+    let mut learner = Learner::new(plan, genes, &vocabulary(), Kind::Float, device);
     let steps: Box<dyn Engine> = match engine {
         "plain" => Box::new(Plain),
         "pieces" => Box::new(Replayed::new(&mut learner)?.without_graphs()),
-        _ => Box::new(Replayed::new(&mut learner)?),
+        "replayed" => Box::new(Replayed::new(&mut learner)?),
+        unknown => return Err(format!("there is no engine `{unknown}`").into()),
     };
     let carrier = Carrier::new(i64::from(genes), device)?;
     let mut carried =
         (0..BATCHES).map(|seed| Ok(carrier.carry(&batch(seed, size, genes)?)?)).collect::<Result<Vec<Carried>>>()?;
     let mut take = |at: u64| -> Result<()> {
-        let schedule = Schedule::at(&plan, Clock { batch: at, step: at, ..Clock::default() });
+        let schedule = Schedule::at(plan, Clock { batch: at, step: at, ..Clock::default() });
         let carried = &mut carried[usize::try_from(at % BATCHES)?];
         steps.step_on(&mut learner, (carried, &Beside::default()), &Draws::default(), schedule)?;
         Ok(())
     };
-    let (warm_up, at_least, _) = times(device);
+    let warm_up = if device == Device::Cpu { WARM_UP_ON_CPU } else { WARM_UP_ON_GPU };
     (0..warm_up).try_for_each(&mut take)?;
     let wait = || index.map_or(Ok(()), synchronise);
     wait()?;
     let (started, mut taken) = (Instant::now(), 0_u64);
-    // Looked at now and then: the host is ahead of the device.
-    while taken == 0 || started.elapsed().as_secs_f64() < at_least {
-        for _ in 0..BATCHES {
+    // Whole turns of the autoencoder and the adversaries, so that either trains as often as it has to. The clock is read between
+    // them, since the host is ahead of the device.
+    let turn = BATCHES * u64::from(plan.adversary.adv_steps.max(1));
+    while taken == 0 || started.elapsed().as_secs_f64() < options.seconds {
+        for _ in 0..turn {
             take(warm_up + taken)?;
             taken += 1;
         }
@@ -126,12 +185,8 @@ fn run(engine: &str, precision: &str, size: usize, genes: u32, device: Device) -
     Ok(())
 }
 
-fn times(device: Device) -> (u64, f64, u32) {
-    if device == Device::Cpu { ON_CPU } else { ON_GPU }
-}
-
-fn plan(precision: &str) -> Result<Plan> {
-    let assignments = [
+fn plan(precision: &str, more: &[String]) -> Result<Plan> {
+    let fixed = [
         "model.n_latent=128",
         "model.n_hidden_encoder=512",
         "model.n_hidden_decoder=512",
@@ -144,7 +199,8 @@ fn plan(precision: &str) -> Result<Plan> {
         "train.mixup_alpha=0",
         &format!("train.precision={precision}"),
     ];
-    let settings = Settings::layered(Preset::Cpa, None, &assignments.map(str::to_owned))?;
+    let assignments: Vec<String> = fixed.into_iter().map(str::to_owned).chain(more.iter().cloned()).collect();
+    let settings = Settings::layered(Preset::Cpa, None, &assignments)?;
     Ok(settings.check(ValueKind::Counts)?)
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod bad_output;
 mod command_line;
 mod devices;
+mod gpu_check;
 mod memory;
 mod profile;
 #[path = "../support/mod.rs"]

@@ -128,7 +128,7 @@ pub fn alike(found: &Run, expected: &Run, [told, learned]: [f64; 2], what: &str)
     }
     let state = found.learner.state().expect("memory");
     for (name, expected) in &expected.learner.state().expect("memory") {
-        let off = (state[name].to_device(Device::Cpu) - expected).abs().max().double_value(&[]);
+        let off = (&state[name] - expected).abs().max().double_value(&[]);
         let scale = expected.abs().max().double_value(&[]).max(1e-3);
         // What moves a bias before batch norm is rounding noise, which Adam turns into whole steps.
         let noise = name.ends_with(".0.bias");
