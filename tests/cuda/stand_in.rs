@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 /// Libraries with functions of the stand-in's own, and the sources of each. The runtime holds all state, so it comes first and the
 /// others are linked against it.
 const OWN: [(&str, &[&str]); 6] = [
-    ("libcudart.so.13", &["capture.c", "device.c", "kernels.c", "log.c", "memory.c", "product.c", "streams.c"]),
+    ("libcudart.so.13", &["capture.c", "device.c", "fills.c", "kernels.c", "log.c", "memory.c", "product.c", "streams.c"]),
     ("libcublas.so.13", &["cublas.c"]),
     ("libcublasLt.so.13", &["cublas_lt.c"]),
     ("libcupti.so.13", &["cupti.c"]),

@@ -1,4 +1,4 @@
-// Kernels: those that the program's libraries registered do nothing and are counted. A kernel of a module that the program loaded
+// Kernels: those that the program's libraries registered are counted and do nothing, but for fills (fills.c). A kernel of a module that the program loaded
 // itself runs on the host, if there is a function for it:
 //
 //   PERTURBINE_STANDIN_KERNELS=path   a shared library. For a kernel NAME it has
@@ -96,6 +96,9 @@ cudaError_t standin_launch(struct kernel *kernel, dim3 grid, dim3 block, size_t 
   if (error)
     return error;
   standin_trace("launch s%d %.150s", standin_stream(stream)->id, kernel->name);
+  if (!kernel->was_looked_up && standin_has_values())
+    standin_find_fill(kernel);
+  kernel->was_looked_up = 1;
   struct work work = {.kind = KERNEL, .kernel = kernel};
   if (kernel->on_host) {
     size_t bytes = sizeof(struct launch), count = 0;

@@ -67,9 +67,10 @@ struct kernel {
   const char *name;
   uint64_t launched, captured, replayed;
   struct kernel *next;
-  // Of a kernel of our own, what runs in its place on the host, and how large each argument is; null for others.
+  // What runs in its place on the host, and how large each argument is; null: nothing does.
   void (*on_host)(unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned shared_bytes, void **arguments);
   const unsigned *sizes;
+  int was_looked_up;
 };
 
 enum kind { KERNEL, COPY, FILL, CALL, MARK, WAIT };
@@ -104,6 +105,8 @@ void standin_replay(cudaStream_t stream, const struct work *work);
 struct kernel *standin_named_kernel(const char *name);
 // A kernel of a module that the program loaded, by its name.
 struct kernel *standin_module_kernel(const char *name);
+// Gives a kernel of libtorch's what it does on the host, if it is a fill.
+void standin_find_fill(struct kernel *kernel);
 cudaError_t standin_launch(struct kernel *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, void **arguments);
 
 // Streams, events, captures
