@@ -18,7 +18,10 @@ use xxhash_rust::xxh3::Xxh3;
 /// Libraries with functions of the stand-in's own, and the sources of each. The runtime holds all state, so it comes first and the
 /// others are linked against it.
 const OWN: [(&str, &[&str]); 6] = [
-    ("libcudart.so.13", &["capture.c", "device.c", "fills.c", "kernels.c", "log.c", "memory.c", "product.c", "streams.c"]),
+    (
+        "libcudart.so.13",
+        &["capture.c", "device.c", "fills.c", "kernels.c", "log.c", "memory.c", "product.c", "streams.c"],
+    ),
     ("libcublas.so.13", &["cublas.c"]),
     ("libcublasLt.so.13", &["cublas_lt.c"]),
     ("libcupti.so.13", &["cupti.c"]),
@@ -131,7 +134,16 @@ impl Sources {
             .map(|source| {
                 let object = scratch.path().join(source.file_stem().unwrap()).with_extension("o");
                 let mut compiler = compiler();
-                compiler.args(["-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]);
+                compiler.args([
+                    "-std=gnu11",
+                    "-O2",
+                    "-g",
+                    "-fPIC",
+                    "-Wall",
+                    "-Wextra",
+                    "-Werror",
+                    "-Wno-unused-parameter",
+                ]);
                 ran(compiler.arg("-I").arg(&self.headers).arg("-c").arg(source).arg("-o").arg(&object));
                 object
             })
@@ -139,7 +151,7 @@ impl Sources {
         let has: BTreeSet<String> =
             objects.iter().flat_map(|object| symbols(object, &["--defined-only"])).map(|symbol| symbol.name).collect();
         let stubs: Vec<String> = imports
-            .of(library)
+            .from(library)
             .filter(|name| !has.contains(*name))
             .map(|name| format!("int {name}(void) {{ standin_missing(\"{library} {name}\"); return 801; }}\n"))
             .collect();
@@ -200,7 +212,7 @@ impl Imports {
     }
 
     /// Names that a library has to have: the runtime also has those that are not said to be of any.
-    fn of(&self, library: &str) -> impl Iterator<Item = &String> {
+    fn from(&self, library: &str) -> impl Iterator<Item = &String> {
         let rest = (library == RUNTIME).then_some(&self.unversioned);
         self.versioned.get(library).into_iter().chain(rest).flatten()
     }
@@ -231,7 +243,7 @@ fn needed(path: &Path) -> Vec<String> {
     needed.filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0.to_owned())).collect()
 }
 
-fn compiler() -> Command {
+pub fn compiler() -> Command {
     Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
 }
 

@@ -8,7 +8,7 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
-use schemas::{Result, config::Doser};
+use schemas::{Error, Result, config::Doser};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -231,10 +231,18 @@ impl Memory {
                 self.known.insert(work, Known::Noted(graph, losses));
                 Ok(told)
             }
+            // libtorch's allocator and generator stay as they were within the graph, so that nothing can be computed after it.
+            Err(error @ (Error::DeviceMemory { .. } | Error::Device { .. })) => Err(error),
             Err(error) => {
-                tracing::warn!("steps are computed piece by piece from here on: {error}");
-                self.lacks = Some(error.to_string());
-                Ok(compute())
+                let why = match error {
+                    Error::Bug(why) => why,
+                    other => other.to_string(),
+                };
+                let message = format!("a step could not be recorded as a CUDA graph ({why})");
+                Err(Error::Device {
+                    message,
+                    hint: "train again with --set train.engine=plain, which records none".to_owned(),
+                })
             }
         }
     }
