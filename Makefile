@@ -34,6 +34,8 @@ build: setup
 demo: build
 	@bash scripts/demo.sh target/release/perturbine $(DEMO)
 
+# Among them those of the GPU's road, on a stand-in for CUDA (tests/cuda). They need torch's libraries for CUDA, which are in the wheel
+# that set-up fetches anyway: nothing more to download, 457 MB on disk; and they take SECONDS of two cores.
 test: setup
 	$(CARGO) test --workspace --locked
 

@@ -109,25 +109,29 @@ pub fn name_of(device: Device) -> String {
     }
 }
 
-/// Bytes that libtorch has kept from a GPU at most; none of the processor.
-#[must_use]
-pub fn peak_bytes(device: Device) -> Option<u64> {
-    memory_of(device).map(|memory| memory.kept_peak)
+/// Bytes that libtorch has kept from a GPU at most; none of the processor, or of a GPU that is not here.
+///
+/// # Errors
+/// A GPU that can't be used.
+pub fn peak_bytes(device: Device) -> Result<Option<u64>> {
+    Ok(memory_of(device)?.map(|memory| memory.kept_peak))
 }
 
-/// Bytes that a GPU has room for still; none of the processor, or of one that is not here.
-#[must_use]
-pub fn free_bytes(device: Device) -> Option<u64> {
-    memory_of(device).map(|memory| memory.free)
+/// Bytes that a GPU has room for still; none of the processor, or of a GPU that is not here.
+///
+/// # Errors
+/// A GPU that can't be used.
+pub fn free_bytes(device: Device) -> Result<Option<u64>> {
+    Ok(memory_of(device)?.map(|memory| memory.free))
 }
 
-fn memory_of(device: Device) -> Option<DeviceMemory> {
-    match device {
-        Device::Cuda(index) if libtorch::load_cuda().is_ok() && Cuda::is_available() => {
-            libtorch::device_memory(index).ok()
-        }
-        _ => None,
+fn memory_of(device: Device) -> Result<Option<DeviceMemory>> {
+    let Device::Cuda(index) = device else { return Ok(None) };
+    if missing(index).is_some() {
+        return Ok(None);
     }
+    libtorch::initialise(index)?;
+    libtorch::device_memory(index).map(Some)
 }
 
 #[cfg(test)]

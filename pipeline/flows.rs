@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 
 use schemas::{ByteSize, Error, Result, atlas::RowOrder, batch::BatchPlan};
+#[cfg(feature = "torch")]
+use stages::libtorch::failures::device_failure;
 use stages::{
     BoxError,
     atlas::Atlas,
@@ -218,8 +220,23 @@ pub fn completed<S>(run: Result<Run<S>, RunError>, resume: &str) -> Result<(S, R
     match run {
         Ok(Run { outcome: Outcome::Complete(summary), report }) => Ok((summary, report)),
         Ok(Run { outcome: Outcome::Stopped, .. }) | Err(RunError::Stopped) => Err(stopped()),
-        Err(RunError::Failed { stage, cause }) => Err(cause_of(stage, cause)),
+        Err(RunError::Failed { stage, cause }) => Err(of_device(cause_of(stage, cause))),
     }
+}
+
+/// A failure of the GPU, where that is what a stage's error or panic says in libtorch's words.
+#[cfg(feature = "torch")]
+fn of_device(error: Error) -> Error {
+    match error {
+        Error::Bug(text) => device_failure(&text).unwrap_or(Error::Bug(text)),
+        other => other,
+    }
+}
+
+/// Without libtorch there is no GPU.
+#[cfg(not(feature = "torch"))]
+fn of_device(error: Error) -> Error {
+    error
 }
 
 /// The error of ours within a run's; anything else is a bug of the stage.

@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::{panic, process::ExitCode};
+use std::{any::Any, panic, process::ExitCode};
 
 use clap::Parser;
 use perturbine::{Error, Stop, trace::Trace};
@@ -16,13 +16,15 @@ fn main() -> ExitCode {
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
     }
-    // What a decoder says of a damaged file comes as an error.
+    // What a decoder says of a damaged file, and libtorch of a GPU that fails, comes as an error.
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if !is_decoding() {
+        if !is_decoding() && !is_device_failure(panic.payload()) {
             usual(panic);
         }
     }));
+    #[cfg(feature = "torch")]
+    stages::libtorch::exit_where_device_is_lost(report);
     let cli = Cli::parse();
     let trace = cli.command.profile().is_some().then(Trace::start);
     cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
@@ -33,6 +35,16 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code() as u8)
         }
     }
+}
+
+#[cfg(feature = "torch")]
+fn is_device_failure(panic: &(dyn Any + Send)) -> bool {
+    stages::libtorch::failures::of_panic(panic).is_some()
+}
+
+#[cfg(not(feature = "torch"))]
+fn is_device_failure(_panic: &(dyn Any + Send)) -> bool {
+    false
 }
 
 /// The error, what caused it, and what would mend it.

@@ -6,7 +6,8 @@
 Everything comes as wheels through pip and lands in .libtorch/ beside this repository's Cargo.toml:
 
     .libtorch/torch/{include,lib}       headers and libraries out of the torch wheel
-    .libtorch/nvidia/...                the CUDA runtime that libtorch_cpu.so is linked against, and CUDA's headers
+    .libtorch/nvidia/...                the CUDA runtime that libtorch_cpu.so is linked against, CUDA's headers, and NVRTC, which compiles our kernels
+    .libtorch/cuda-tests/torch/lib      what the same wheel has for CUDA: tests run it on a stand-in for CUDA (tests/cuda)
     .libtorch/link/{include,lib}        what the linker is shown (see `lay_out_link`)
     .libtorch/cmake/                    builds HDF5, which wants CMake 3.26 or newer
     .libtorch/complete                  names what is there; written last, so that a second run does nothing
@@ -27,7 +28,17 @@ RUNTIME = "nvidia-cuda-runtime==13.0.96"
 BASE = [f"torch=={TORCH}", RUNTIME, "nvidia-cuda-cupti==13.0.85", "cmake==4.4.4"]
 # What compiles the part of our own that needs CUDA, on machines without it: 2.4 MB.
 HEADERS = [RUNTIME, "nvidia-cuda-crt==13.0.88"]
-PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+# Compiles CUDA kernels, on machines without a GPU too: 90 MB to download, 114 MB of it kept. The version that torch pins.
+NVRTC = "nvidia-cuda-nvrtc==13.0.88"
+# Each has wheels that pip takes only where their own tag is named: an older glibc's tags are not implied.
+PLATFORMS = [
+    "manylinux_2_28_x86_64",
+    "manylinux_2_27_x86_64",
+    "manylinux_2_25_x86_64",
+    "manylinux_2_18_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2014_x86_64",
+]
 CPU_LIBRARIES = {
     "torch/lib/libtorch_cpu.so",
     "torch/lib/libc10.so",
@@ -35,6 +46,15 @@ CPU_LIBRARIES = {
     "nvidia/cu13/lib/libcudart.so.13",
     "nvidia/cu13/lib/libcupti.so.13",
 }
+NVRTC_FILES = {
+    "nvidia/cu13/include/nvrtc.h",
+    "nvidia/cu13/lib/libnvrtc.so.13",
+    "nvidia/cu13/lib/libnvrtc-builtins.so.13.0",
+}
+# Not beside libtorch_cpu.so, where the program would find them and then miss NVIDIA's libraries. They are in the wheel that is fetched
+# anyway: nothing more to download, 457 MB on disk.
+CUDA_TESTS = "cuda-tests/"
+CUDA_TEST_LIBRARIES = {"torch/lib/libtorch_cuda.so", "torch/lib/libc10_cuda.so"}
 HOME = Path(__file__).resolve().parent.parent / ".libtorch"
 
 
@@ -47,26 +67,39 @@ def main() -> None:
         check_host()
         fetch_libtorch(cuda)
         marker.write_text(wanted)
-    # Later than the marker: a folder that was laid out before there were headers in it gets them alone.
-    if not (HOME / "nvidia/cu13/include/crt/host_defines.h").exists():
+    # What a folder that was laid out earlier may lack is fetched alone.
+    if lacks("nvidia/cu13/include/crt/host_defines.h"):
         check_host()
-        fetch(HEADERS, with_needs=False, is_wanted=lambda name: name.startswith("nvidia/cu13/include/"))
+        fetch(HEADERS, with_needs=False, place=lambda name: name if name.startswith("nvidia/cu13/include/") else None)
+    if any(lacks(name) for name in NVRTC_FILES):
+        check_host()
+        print("fetching NVRTC (90 MB)", file=sys.stderr, flush=True)
+        fetch([NVRTC], with_needs=False, place=lambda name: name if name in NVRTC_FILES else None)
+    if any(lacks(name) and lacks(CUDA_TESTS + name) for name in CUDA_TEST_LIBRARIES):
+        check_host()
+        print("fetching libtorch's libraries for CUDA, for tests (530 MB)", file=sys.stderr, flush=True)
+        fetch([f"torch=={TORCH}"], with_needs=False, place=cuda_test_library)
+
+
+def lacks(name: str) -> bool:
+    return not (HOME / name).exists()
 
 
 def fetch_libtorch(cuda: bool) -> None:
     print(f"fetching libtorch {TORCH}{' with CUDA' if cuda else ''} into {HOME.name}/ (once)", file=sys.stderr, flush=True)
-    fetch(BASE, with_needs=False, is_wanted=lambda name: is_library(name, cuda))
+    fetch(BASE, with_needs=False, place=lambda name: library(name, cuda) or cuda_test_library(name))
     if cuda:
-        fetch([f"torch=={TORCH}"], with_needs=True, is_wanted=lambda name: is_library(name, cuda))
+        fetch([f"torch=={TORCH}"], with_needs=True, place=lambda name: library(name, cuda))
     lay_out_link()
 
 
-def fetch(packages: list, with_needs: bool, is_wanted) -> None:
+def fetch(packages: list, with_needs: bool, place) -> None:
+    """Downloads wheels and unpacks their files: `place` says where in .libtorch/ a file goes, or None for one that is left out."""
     HOME.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME, prefix="wheels-") as wheels:
         download(Path(wheels), packages, with_needs)
         for wheel in sorted(Path(wheels).glob("*.whl")):
-            unpack(wheel, is_wanted)
+            unpack(wheel, place)
 
 
 def check_host() -> None:
@@ -91,23 +124,33 @@ def download(wheels: Path, packages: list, with_needs: bool) -> None:
         sys.exit(f"setup: pip could not download {', '.join(packages)}; its message is above")
 
 
-def unpack(wheel: Path, is_wanted) -> None:
+def unpack(wheel: Path, place) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if name.endswith("/") or not is_wanted(name):
+            to = None if name.endswith("/") else place(name)
+            if to is None:
                 continue
-            out = HOME / name
+            out = HOME / to
             out.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as source, open(out, "wb") as sink:
+            # Whether a file is there decides whether it is fetched again, so it appears when it is whole.
+            part = out.with_name(out.name + ".part")
+            with archive.open(name) as source, open(part, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
             if "/bin/" in name:
-                out.chmod(0o755)
+                part.chmod(0o755)
+            part.replace(out)
 
 
-def is_library(name: str, cuda: bool) -> bool:
+def library(name: str, cuda: bool):
+    """Where a file of a wheel goes that programs need."""
     if name.startswith(("torch/include/", "cmake/data/")) or name in CPU_LIBRARIES:
-        return True
-    return cuda and name.startswith(("torch/lib/", "nvidia/")) and ".so" in name
+        return name
+    return name if cuda and name.startswith(("torch/lib/", "nvidia/")) and ".so" in name else None
+
+
+def cuda_test_library(name: str):
+    """Where a file of the torch wheel goes that only tests need; nowhere if programs have it already."""
+    return CUDA_TESTS + name if name in CUDA_TEST_LIBRARIES and lacks(name) else None
 
 
 def lay_out_link() -> None:

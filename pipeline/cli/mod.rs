@@ -46,7 +46,7 @@ pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
         resources.phases = log.phases();
     }
     let json = cli.global.json;
-    let done = run_with(cli, resources, trace);
+    let done = caught(|| run_with(cli, resources, trace));
     for phase in log.map(MemoryLog::end).unwrap_or_default() {
         match json {
             true => say(serde_json::json!({ "memory": phase })),
@@ -54,6 +54,17 @@ pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
         }
     }
     done
+}
+
+/// Failures of a GPU come as panics where they are not those of a stage.
+#[cfg(feature = "torch")]
+fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    stages::libtorch::failures::caught(work)
+}
+
+#[cfg(not(feature = "torch"))]
+fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    work()
 }
 
 /// Lets this process have as many files open as the system allows: a partition has one for each of its folders.

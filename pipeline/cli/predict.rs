@@ -115,7 +115,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
         "skipped": skipped,
         "missing_genes": missing_genes,
     });
-    if let Some(bytes) = peak_bytes(on) {
+    if let Some(bytes) = peak_bytes(on)? {
         told["peak_device_bytes"] = bytes.into();
     }
     show_published(&published, out, told, &format!(", {rate:.0} cells/s"), context)

@@ -50,7 +50,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         "device": device,
         "slow_stage": report.slow_stage(),
     });
-    if let Some(bytes) = devices::peak_bytes(on) {
+    if let Some(bytes) = devices::peak_bytes(on)? {
         result["peak_device_bytes"] = bytes.into();
     }
     context.show.result(&result, || {

@@ -6,6 +6,7 @@ use schemas::{
 };
 use stages::{
     atlas::Atlas,
+    libtorch::device_memory,
     model::ahead::AHEAD,
     train::footprint::{device_training_bytes, training_bytes},
     vocabulary::Vocabulary,
@@ -37,11 +38,11 @@ pub(super) fn with_largest_batches(
     let (beside, room, more) = match device {
         Device::Cpu => (beside, resources.memory, "give more with --memory, as in --memory 2GiB"),
         _ => {
-            let free = free_bytes(device).ok_or_else(|| {
+            let free = free_bytes(device)?.ok_or_else(|| {
                 Error::usage("how large batches may be depends on a GPU that is not here", "name a --batch-size")
             })?;
             let free = usize::try_from(free).unwrap_or(usize::MAX);
-            (0, free / FILLED[1] * FILLED[0], "use a GPU with more memory free")
+            (0, filled(free), "use a GPU with more memory free")
         }
     };
     let mut sizes = std::iter::successors(Some(LARGEST_BATCH), |size| (2 < *size).then_some(size / 2));
@@ -59,6 +60,54 @@ pub(super) fn with_largest_batches(
             format!("{more}, or name a --batch-size"),
         )
     })
+}
+
+/// The bytes of a GPU that are filled, of those that are free.
+fn filled(free: usize) -> usize {
+    free / FILLED[1] * FILLED[0]
+}
+
+/// What smaller batches would take of a GPU: worked out before a run, for the error of one that runs out of memory there.
+pub(super) struct SmallerBatches {
+    device: usize,
+    batch_size: u32,
+    /// Sizes, the largest first, and the bytes that network and steps take with each.
+    needed: Vec<(u32, usize)>,
+}
+
+impl SmallerBatches {
+    /// Of a plan; none on the processor.
+    pub(super) fn of(
+        plan: &config::Plan,
+        atlas: &Atlas,
+        vocabulary: &Vocabulary,
+        device: Device,
+        resources: &Resources,
+    ) -> Option<Self> {
+        let Device::Cuda(index) = device else { return None };
+        let batch_size = plan.train.batch_size;
+        let largest = (batch_size / 2).checked_ilog2().map(|power| 1 << power);
+        let sizes = std::iter::successors(largest, |size| (2 < *size).then_some(size / 2));
+        let needed = sizes.map(|size| {
+            let plan = plan.clone().with_batch_size(size);
+            (size, network_bytes(&plan, atlas, vocabulary, device, resources))
+        });
+        Some(Self { device: index, batch_size, needed: needed.collect() })
+    }
+
+    /// The error; where it is that of a GPU without room, with the size of batches that should fit.
+    pub(super) fn advise(&self, error: Error) -> Error {
+        let Error::DeviceMemory { message, .. } = error else { return error };
+        // What libtorch keeps is this run's, and will be free for the next one. Where that can't be asked any more, half as many may do.
+        let room = device_memory(self.device).map_or(u64::MAX, |memory| memory.free + memory.kept);
+        let room = filled(usize::try_from(room).unwrap_or(usize::MAX));
+        let fits = self.needed.iter().find(|(_, needed)| *needed <= room);
+        let hint = match fits {
+            Some((size, _)) => format!("use --batch-size {size}, or a GPU with more memory free"),
+            None => "use a GPU with more memory free, or --device cpu".to_owned(),
+        };
+        Error::DeviceMemory { message: format!("batches of {} cells do not fit ({message})", self.batch_size), hint }
+    }
 }
 
 /// Bytes that network and steps take at most, on the device that computes them.

@@ -13,6 +13,7 @@ use stages::{
     embedding_table::EmbeddingTable,
     encode::Encoder,
     groups::Groups,
+    libtorch::failures::caught,
     mean_expression::SumExpression,
     model::{carried::Carrier, offset::OffsetProfiles},
     order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
@@ -29,7 +30,7 @@ use super::{
     Resources, batches_as,
     choosing::choose_genes,
     completed,
-    fitting::{network_bytes, with_largest_batches},
+    fitting::{SmallerBatches, network_bytes, with_largest_batches},
     rows,
     stored_order::rows_as_stored,
 };
@@ -213,7 +214,14 @@ impl Training {
         self.check_folder(resume)?;
         create_folders(&folder)?;
         let _lock = FolderLock::take(&folder)?;
-        let trained = self.run_in(&folder, resume, on_epoch);
+        let TrainerSettings { plan, card, device, .. } = &self.settings;
+        let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device, &self.resources);
+        // What is computed before the stages run fails as they do.
+        let trained = caught(|| self.run_in(&folder, resume, on_epoch));
+        let trained = trained.map_err(|error| match &smaller {
+            Some(smaller) => smaller.advise(error),
+            None => error,
+        });
         let nothing_kept = || checkpoint::newest(&folder.join(files::CHECKPOINTS)).is_ok_and(|newest| newest.is_none());
         if trained.is_err() && !begun_before && folder.exists() && nothing_kept() {
             remove_all(&folder)?;

@@ -91,6 +91,22 @@ pub enum Error {
         /// The batch of that epoch, from 0.
         batch: u64,
     },
+    /// A GPU without room for what is to be computed there.
+    #[error("out of memory on the GPU: {message}")]
+    DeviceMemory {
+        /// How much was asked for, and how much there is.
+        message: String,
+        /// What would mend it.
+        hint: String,
+    },
+    /// A GPU that failed, was lost, or refused what it was asked to do.
+    #[error("the GPU failed: {message}")]
+    Device {
+        /// What its driver said.
+        message: String,
+        /// What would mend it.
+        hint: String,
+    },
     /// A promise that this program broke to itself.
     #[error("internal error: {0}")]
     Bug(String),
@@ -112,7 +128,7 @@ pub enum ExitCode {
     Bug = 70,
     /// An output that can't be created.
     CantCreate = 73,
-    /// An input or output error.
+    /// An input or output error, or a GPU that failed.
     Io = 74,
     /// Stopped by a signal, with a state that can be resumed.
     Stopped = 75,
@@ -156,11 +172,13 @@ impl Error {
         match self {
             Self::Usage { .. } => ExitCode::Usage,
             Self::Data { .. } | Self::Unknown { .. } | Self::Damaged { .. } | Self::Diverged { .. } => ExitCode::Data,
+            // What does not fit is the size of the user's batch.
+            Self::DeviceMemory { .. } => ExitCode::Data,
             Self::Missing { .. } => ExitCode::MissingInput,
             Self::NoRoom { .. } => ExitCode::NoSpace,
             Self::Io { source, .. } if is_out_of_space(source) => ExitCode::NoSpace,
             Self::Io { action: "create", .. } => ExitCode::CantCreate,
-            Self::Io { .. } => ExitCode::Io,
+            Self::Io { .. } | Self::Device { .. } => ExitCode::Io,
             Self::Stopped { .. } => ExitCode::Stopped,
             Self::Bug(_) => ExitCode::Bug,
         }
@@ -171,6 +189,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Data { hint, .. } => hint.clone(),
+            Self::DeviceMemory { hint, .. } | Self::Device { hint, .. } => hint.clone(),
             Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the names there are".into(),
             Self::Missing { .. } => "check the path".into(),
             Self::Damaged { .. } => {

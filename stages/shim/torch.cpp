@@ -21,7 +21,10 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -48,6 +51,29 @@ std::vector<Tensor> list(size_t count, Tensor *const *tensors) {
 extern "C" {
 
 const char *perturbine_error() { return last_error.c_str(); }
+
+// Where an exception can't be handled any more, `told` is called with what it says, and returns the exit code to end with at once;
+// negative: the process aborts. libtorch throws in destructors when the device is lost: memory that streams still use is noted there.
+void perturbine_on_terminate(int (*told)(const char *)) {
+  static int (*report)(const char *);
+  static std::terminate_handler usual;
+  report = told;
+  usual = std::set_terminate([] {
+    int code = -1;
+    try {
+      if (auto thrown = std::current_exception())
+        std::rethrow_exception(thrown);
+    } catch (const c10::Error &error) {
+      code = report(error.what_without_backtrace());
+    } catch (const std::exception &error) {
+      code = report(error.what());
+    } catch (...) {
+    }
+    if (0 <= code)
+      _exit(code);
+    usual();
+  });
+}
 
 // Bytes in memory that a device reads by itself. libtorch keeps what it has once pinned, and lends it again when no copy reads
 // from it any more. Without CUDA the memory is ordinary.

@@ -9,12 +9,13 @@
 //! launched by [`launch`].
 #![expect(unsafe_code, reason = "libraries are loaded, and functions of C called; each call says why it is sound")]
 
+pub mod failures;
 pub(crate) mod launch;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    ffi::{CStr, CString, OsStr, c_char, c_int},
+    ffi::{CStr, CString, OsString, c_char, c_int},
     fs,
     io::Write,
     os::fd::AsRawFd,
@@ -24,13 +25,19 @@ use std::{
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use schemas::{Error, Result};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
+
+use self::failures::{device_failure, of_panic};
 
 /// A folder to look for `libtorch_cuda.so` in first.
 pub const FOLDER_VARIABLE: &str = "PERTURBINE_LIBTORCH";
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 const DRIVER_LIBRARY: &str = "libcuda.so.1";
+/// Libraries of CUDA's that libtorch needs; its run-time compiler lies beside one of them.
+const BESIDE_COMPILER: [&str; 2] = ["libcudart.so.", "libcublas.so."];
+/// The run-time compiler, and before it what it opens itself.
+const COMPILER_LIBRARIES: [&str; 2] = ["libnvrtc-builtins.so.", "libnvrtc.so."];
 /// The library of `shim/cuda.cpp`; empty where it was built without CUDA's headers.
 static GRAPH_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 
@@ -41,6 +48,7 @@ struct Opaque([u8; 0]);
 // SAFETY: these are the functions of `shim/torch.cpp`, as it declares them.
 unsafe extern "C" {
     fn perturbine_error() -> *const c_char;
+    fn perturbine_on_terminate(told: extern "C" fn(*const c_char) -> c_int);
     fn perturbine_pinned(bytes: usize, out: *mut *mut C_tensor) -> c_int;
     fn perturbine_copy(to: *mut C_tensor, from: *const C_tensor) -> c_int;
     fn perturbine_backward(
@@ -95,8 +103,12 @@ fn done(status: c_int) -> Result<()> {
 }
 
 fn refused(text: &CStr) -> Error {
-    let text = text.to_string_lossy();
-    Error::Bug(format!("libtorch: {}", text.lines().next().unwrap_or_default()))
+    error_of(&text.to_string_lossy())
+}
+
+/// What libtorch says, as an error: of the device where it is about that, else a bug.
+fn error_of(text: &str) -> Error {
+    device_failure(text).unwrap_or_else(|| Error::Bug(format!("libtorch: {}", text.lines().next().unwrap_or_default())))
 }
 
 fn int(index: usize) -> c_int {
@@ -123,12 +135,19 @@ pub fn load_cuda() -> Result<(), String> {
 /// (`LD_LIBRARY_PATH`, the program's run path), and beside libtorch's part for the CPU.
 fn places() -> Vec<PathBuf> {
     let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join(CUDA_LIBRARY));
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let beside = maps.lines().find_map(|line| {
-        let path = Path::new(&line[line.find('/')?..]);
-        (path.file_name() == Some(OsStr::new("libtorch_cpu.so"))).then(|| path.with_file_name(CUDA_LIBRARY))
-    });
+    let beside = loaded("libtorch_cpu.so").map(|path| path.with_file_name(CUDA_LIBRARY));
     named.into_iter().chain([PathBuf::from(CUDA_LIBRARY)]).chain(beside).collect()
+}
+
+/// Where a library lies that the process has loaded, by the beginning of its name.
+fn loaded(name: &str) -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().find_map(|line| {
+        let path = Path::new(&line[line.find('/')?..]);
+        path.file_name()
+            .is_some_and(|file| file.as_encoded_bytes().starts_with(name.as_bytes()))
+            .then(|| path.to_owned())
+    })
 }
 
 fn load(driver: &str, places: &[PathBuf]) -> Result<(), String> {
@@ -136,12 +155,32 @@ fn load(driver: &str, places: &[PathBuf]) -> Result<(), String> {
     let mut tried = Vec::new();
     for place in places {
         match open(place) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                open_compiler();
+                return Ok(());
+            }
             Err(error) => tried.push(error),
         }
     }
     tried.dedup();
     Err(format!("CUDA's part of libtorch was not found ({})", tried.join("; ")))
+}
+
+/// Opens CUDA's run-time compiler by its path, where it lies beside CUDA's other libraries. libtorch opens it by name when it compiles
+/// its first kernel (`lgamma`, `digamma`), and it opens its builtins by name: from a wheel neither is found so, unless it is open already.
+fn open_compiler() {
+    for folder in BESIDE_COMPILER.iter().filter_map(|name| loaded(name)?.parent().map(Path::to_path_buf)) {
+        // Elsewhere, as with a toolkit that the system's loader knows, they are found by name.
+        let names = fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        for library in COMPILER_LIBRARIES {
+            let is_it = |name: &&OsString| name.as_encoded_bytes().starts_with(library.as_bytes());
+            if let Some(Err(error)) = names.iter().find(is_it).map(|name| open(&folder.join(name))) {
+                tracing::warn!("CUDA's run-time compiler can't be opened: {error}");
+            }
+        }
+    }
 }
 
 /// Loads a library for good, its symbols for all to see.
@@ -153,6 +192,27 @@ fn open(path: &Path) -> Result<(), String> {
         Some(cause) => cause.to_string(),
         None => error.to_string(),
     })
+}
+
+/// Ends the process with an error and its exit code, where libtorch would abort it because a device has failed while memory is given
+/// back: a lost device makes its destructors throw. `report` shows the error.
+pub fn exit_where_device_is_lost(report: fn(&Error)) {
+    static REPORT: OnceLock<fn(&Error)> = OnceLock::new();
+    extern "C" fn told(text: *const c_char) -> c_int {
+        // SAFETY: the text is the exception's, which is there for the call, and ends with a zero.
+        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+        match (device_failure(&text), REPORT.get()) {
+            (Some(error), Some(report)) => {
+                report(&error);
+                error.exit_code() as c_int
+            }
+            _ => -1,
+        }
+    }
+    if REPORT.set(report).is_ok() {
+        // SAFETY: the function is there for as long as the process, and no panic leaves it: what shows errors does not panic.
+        unsafe { perturbine_on_terminate(told) }
+    }
 }
 
 /// Memory that devices read by themselves, to be written to; without CUDA it is ordinary. One byte an element.
@@ -360,6 +420,15 @@ impl Drop for Event {
     }
 }
 
+/// Readies a device: libtorch knows nothing of its memory, and can't say that it is out of use, before something was made there.
+///
+/// # Errors
+/// A device that can't be used.
+pub fn initialise(device: usize) -> Result<()> {
+    let made = Tensor::f_empty([1], (Kind::Uint8, Device::Cuda(device)));
+    made.map(drop).map_err(|error| error_of(&error.to_string()))
+}
+
 /// Memory of a device, as libtorch's allocator tells it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
@@ -377,7 +446,7 @@ pub struct DeviceMemory {
     pub total: u64,
 }
 
-/// What a device's memory holds.
+/// What a device's memory holds, once it is [ready](initialise).
 ///
 /// # Errors
 /// No such device.
@@ -561,7 +630,8 @@ impl Graph {
         let ended = functions.done(unsafe { (functions.end)(graph.graph) });
         let made = made.map_err(|panic| {
             let text = panic.downcast_ref::<String>().map_or("an operation failed", String::as_str);
-            Error::Bug(format!("a step can't be noted as a graph: {}", text.lines().next().unwrap_or_default()))
+            let text = text.lines().next().unwrap_or_default();
+            of_panic(&*panic).unwrap_or_else(|| Error::Bug(format!("a step can't be noted as a graph: {text}")))
         })??;
         ended.map(|()| (graph, made))
     }

@@ -12,7 +12,7 @@ use std::{
     rc::Rc,
 };
 
-use schemas::{Result, config::Doser};
+use schemas::{Error, Result, config::Doser};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -276,7 +276,7 @@ impl Memory {
         empty_cache()?;
         self.make_room();
         let like = self.known.values().find_map(|known| known.graph.as_ref().map(|(graph, _)| graph));
-        let (graph, losses) = Graph::note(like, || Ok(compute()))?;
+        let (graph, losses) = Graph::note(like, || Ok(compute())).map_err(not_captured)?;
         graph.replay()?;
         let replayed = losses.shallow_clone();
         self.known(work).graph = Some((graph, losses));
@@ -290,5 +290,19 @@ impl Memory {
             return;
         };
         self.known.values_mut().filter(|known| known.last == oldest).for_each(|known| known.graph = None);
+    }
+}
+
+/// What ends a run in which a step could not be captured: libtorch's allocator and generator stay as they were within the graph, so nothing
+/// can be computed after it.
+fn not_captured(error: Error) -> Error {
+    let why = match error {
+        Error::DeviceMemory { .. } | Error::Device { .. } => return error,
+        Error::Bug(why) => why,
+        other => other.to_string(),
+    };
+    Error::Device {
+        message: format!("a step could not be captured as a CUDA graph ({why})"),
+        hint: "train again with --set train.engine=plain, which captures none".to_owned(),
     }
 }

@@ -1,0 +1,120 @@
+//! Failures of a device as errors that a user can do something about.
+//!
+//! tch hands on libtorch's messages as text and, in most of its functions, panics with them: the text is all there is to tell an
+//! exhausted or lost device from a mistake of this program.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use schemas::{Error, Result};
+
+/// What libtorch says where memory is short. That a product has no room for its workspace has a name of its own.
+const OUT_OF_MEMORY: [&str; 3] =
+    ["CUDA out of memory", "CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"];
+/// What it says where the device or its driver fails. Addresses and assertions that fail are not among them: those are mistakes of
+/// this program.
+const FAILED: [&str; 11] = [
+    "CUDA-capable device(s) is/are busy or unavailable",
+    "no CUDA-capable device is detected",
+    "unspecified launch failure",
+    "the launch timed out and was terminated",
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "hardware stack error",
+    "driver shutting down",
+    "system not yet initialized",
+    "CUBLAS_STATUS_EXECUTION_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+];
+
+/// What a text of libtorch's says of a device, if it is about one that is out of memory or has failed.
+#[must_use]
+pub fn device_failure(text: &str) -> Option<Error> {
+    let from = text.find("CUDA ")?;
+    if OUT_OF_MEMORY.iter().any(|sign| text.contains(sign)) {
+        let hint = "use a GPU with more memory free, or --device cpu".to_owned();
+        return Some(Error::DeviceMemory { message: first_sentences(&text[from..]).to_owned(), hint });
+    }
+    FAILED.iter().any(|sign| text.contains(sign)).then(|| {
+        let hint = "look at what `nvidia-smi` and the system's log say; then run the same command again, and a training with --resume";
+        Error::Device { message: first_sentences(&text[from..]).to_owned(), hint: hint.to_owned() }
+    })
+}
+
+/// The message itself: what follows is advice on libtorch's own settings, the place in its sources, or what a panic puts around it.
+fn first_sentences(text: &str) -> &str {
+    // Within the message of a panic, line breaks are written as two characters.
+    let ends = ["\n", "\\n", "\"", " Including non-PyTorch", " Process ", " Of the allocated"];
+    let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    text[..end].trim_end_matches(['.', ' '])
+}
+
+/// Does work whose panics, if they are failures of a device, become errors; other panics go on.
+///
+/// # Errors
+/// The work's own, and a device that is out of memory or has failed.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(panic) => match of_panic(&*panic) {
+            Some(error) => Err(error),
+            None => resume_unwind(panic),
+        },
+    }
+}
+
+/// What a panic says of a device, if it is about one that is out of memory or has failed.
+#[must_use]
+pub fn of_panic(panic: &(dyn Any + Send)) -> Option<Error> {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.and_then(device_failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::error::ExitCode;
+
+    use super::*;
+
+    const TOO_MUCH: &str = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB \
+                            is free. Including non-PyTorch memory, this process has 77.00 GiB memory in use.";
+
+    #[test]
+    fn out_of_memory_is_the_users_and_says_how_much_was_asked_for() {
+        // As tch panics with it.
+        let panic = format!(
+            "called `Result::unwrap()` on an `Err` value: Torch(\"{TOO_MUCH}\\nException raised from malloc\")"
+        );
+        for text in [TOO_MUCH, &panic] {
+            let error = device_failure(text).expect("it is about a device");
+            assert_eq!(error.exit_code(), ExitCode::Data);
+            assert_eq!(
+                error.to_string(),
+                "out of memory on the GPU: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of \
+                 which 1.20 GiB is free"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error_and_a_mistake_of_ours_stays_one() {
+        let error =
+            device_failure("CUDA error: unspecified launch failure\nCUDA kernel errors might be").expect("a device");
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (ExitCode::Io, "the GPU failed: CUDA error: unspecified launch failure")
+        );
+        assert!(device_failure("CUDA error: an illegal memory access was encountered").is_none());
+        assert!(device_failure("mat1 and mat2 shapes cannot be multiplied").is_none());
+    }
+
+    #[test]
+    fn other_panics_go_on() {
+        let done = caught(|| -> Result<()> { panic!("{TOO_MUCH}") });
+        assert!(matches!(done, Err(Error::DeviceMemory { .. })), "{done:?}");
+        let panicked = catch_unwind(|| caught(|| -> Result<()> { panic!("index out of bounds") }));
+        assert!(panicked.is_err());
+    }
+}

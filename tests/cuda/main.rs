@@ -1,0 +1,21 @@
+//! What a GPU is asked to do, seen on a machine without one: torch's own `libtorch_cuda.so` runs on a stand-in for CUDA.
+//!
+//! Allocator, generator, graphs and autograd are the real ones; kernels do nothing and are counted. So these tests show that every road
+//! runs through, what is launched, waited for and allocated, what is forbidden in a capture, and what is said when a GPU fails. They
+//! can't show what kernels compute (`tests/network/gpu.rs` does, on a GPU), missing waits between streams, or time.
+
+#![cfg(all(feature = "torch", feature = "hdf5"))]
+#![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
+#![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
+
+mod failures;
+mod gpu;
+mod memory;
+mod roads;
+mod rules;
+#[path = "../support/small_network.rs"]
+mod small_network;
+mod stand_in;
+mod step_costs;
+#[path = "../support/mod.rs"]
+mod support;

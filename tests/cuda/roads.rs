@@ -1,0 +1,94 @@
+//! Every road of the program runs through on a GPU, whatever the preset and the loss.
+
+use schemas::config::Preset;
+use serde_json::Value;
+
+use crate::gpu::{Gpu, Seen};
+
+const GPU: &str = "--device cuda:0";
+/// Few epochs that use all of a preset's schedule: its own are for hours.
+const SHORT: &str = "--device cuda:0 --batch-size 64 --seed 1 --set train.check_val_every_n_epoch=2 \
+    --set train.n_epochs_pretrain_ae=1 --set train.n_epochs_adv_warmup=2 --set train.early_stopping_patience=0";
+/// What is computed otherwise than the presets do.
+const LOSSES: [&str; 6] = [
+    "--preset cpa --set model.recon_loss=zinb",
+    "--preset cpa --set model.recon_loss=gauss",
+    "--preset cpa --set model.variational=true",
+    "--preset cpa --set train.precision=bf16",
+    "--preset cpa --set train.accumulate=2 --set train.checkpointing=true",
+    "--preset residual --set model.recon_loss=gauss --set model.dispersion_start=random",
+];
+
+/// Trains for some epochs; the atlas has nine batches.
+fn train(gpu: &Gpu, flags: &str) -> (Value, Seen) {
+    gpu.json(&format!("train s.atlas --out m --epochs 6 {SHORT} {flags}"))
+}
+
+/// What is done with a model, each of which computes on the device.
+fn use_model(gpu: &Gpu, what: &str) {
+    for command in [
+        "predict m s.atlas --to observed --out means",
+        "predict m s.atlas --to observed --output cells --out cells",
+        "predict m s.atlas --to observed --output latent --out latent",
+        "embed m s.atlas --out embeddings.parquet",
+        "evaluate m s.atlas --on valid",
+    ] {
+        let (_, seen) = gpu.json(&format!("{command} {GPU}"));
+        assert!(0 < seen.counter("launches"), "{what}: {command} launched nothing");
+    }
+}
+
+#[test]
+fn every_preset_trains_and_its_model_is_used() {
+    for preset in Preset::ALL.map(Preset::name) {
+        let Some(gpu) = Gpu::with_atlas() else { return };
+        let (told, seen) = train(&gpu, &format!("--preset {preset}"));
+        assert_eq!((&told["epochs"], &told["device"]), (&6.into(), &"cuda:0 (Stand-in (sm_90))".into()), "{preset}");
+        assert!(told["peak_device_bytes"].as_u64().is_some_and(|bytes| 0 < bytes), "{preset}: {told}");
+        // Mixed cells have another number of non-zeros each time.
+        let is_replayed = !["norman", "combosciplex"].contains(&preset);
+        assert_eq!(0 < seen.counter("graph_launches"), is_replayed, "{preset}: {seen:?}");
+        use_model(&gpu, preset);
+    }
+}
+
+#[test]
+fn every_loss_trains_and_its_model_is_used() {
+    for flags in LOSSES {
+        let Some(gpu) = Gpu::with_atlas() else { return };
+        train(&gpu, flags);
+        use_model(&gpu, flags);
+    }
+}
+
+#[test]
+fn every_preset_goes_on_where_it_lost_the_device() {
+    for preset in Preset::ALL.map(Preset::name) {
+        let Some(mut gpu) = Gpu::with_atlas() else { return };
+        let flags = format!("--preset {preset}");
+        let (_, seen) = train(&gpu, &flags);
+        std::fs::remove_dir_all(gpu.home().path("m")).unwrap();
+        // After the first epoch there is a checkpoint.
+        let launches = seen.counter("launches") + seen.counter("graph_launches");
+        gpu.set(&[("LOSE_AFTER", &(launches * 3 / 4).to_string())]);
+        let (lost, _) = gpu.run(&format!("train s.atlas --out m --epochs 6 {SHORT} {flags}"));
+        assert_eq!(lost.code, 74, "{preset}: {}", lost.stderr);
+        gpu.set(&[]);
+        let (told, _) = train(&gpu, &format!("{flags} --resume"));
+        assert_eq!(told["epochs"], 6, "{preset}: {told}");
+        let history = std::fs::read_to_string(gpu.home().path("m/history.jsonl")).unwrap();
+        assert_eq!(history.lines().count(), 6, "{preset}: {history}");
+    }
+}
+
+#[test]
+fn every_preset_is_cross_validated() {
+    for preset in Preset::ALL.map(Preset::name) {
+        let Some(gpu) = Gpu::with_atlas() else { return };
+        let (told, seen) = gpu.json(&format!(
+            "crossval s.atlas --scheme leave-out:cell_type --epochs 2 --preset {preset} {SHORT} --out folds"
+        ));
+        assert!(told.is_object() && 0 < seen.counter("launches"), "{preset}: {told}");
+        assert!(gpu.home().path("folds/crossval.json").exists(), "{preset}");
+    }
+}
