@@ -22,6 +22,7 @@ use stages::{
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
     train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings},
+    validation::VALIDATED_AT_ONCE,
     vocabulary::Vocabulary,
 };
 use tch::Device;
@@ -96,7 +97,7 @@ impl Training {
         let valid = Arc::new(Order::of_cells(
             atlas,
             Part::Valid,
-            order,
+            OrderSettings { batch_size: order.batch_size.min(VALIDATED_AT_ONCE), ..order },
             known_valid_cells(atlas, &split, &groups, &vocabulary),
         ));
         let unknown = split.counts()[&Part::Valid] - valid.cell_count();

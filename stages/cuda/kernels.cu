@@ -3,6 +3,7 @@
 #include "platform.h"
 
 #include "adam.cuh"
+#include "expected.cuh"
 #include "guess.cuh"
 #include "latent.cuh"
 #include "layer.cuh"
@@ -57,3 +58,5 @@ KERNEL(basal_backward, BasalBackward)
 KERNEL(square_sums, SquareSums)
 KERNEL(adam_step, AdamStep)
 KERNEL(add_losses, AddLosses)
+KERNEL(softmax_rows, SoftmaxRows)
+KERNEL(expected_sums, ExpectedSums)

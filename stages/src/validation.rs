@@ -25,6 +25,8 @@ use crate::{
     vocabulary::Vocabulary,
 };
 
+/// Cells that are looked at together, however large the batches are that are learned from: what a look holds stays small.
+pub const VALIDATED_AT_ONCE: usize = 1024;
 /// Groups that are scored: the largest ones, so that memory stays bounded however many there are.
 const MOST_GROUPS: usize = 1024;
 /// Numbers in one of the sums over groups: bounds the groups where there are many genes.

@@ -49,12 +49,12 @@ fn the_batch_size_is_found_by_the_memory_that_is_free() {
 }
 
 #[test]
-fn a_step_that_can_not_be_recorded_ends_the_run_and_plain_steps_are_named() {
+fn a_step_that_can_not_be_captured_ends_the_run_and_plain_steps_are_named() {
     let Some(mut gpu) = Gpu::with_atlas() else { return };
     for capture in ["1", "2"] {
         gpu.set(&[("FAIL_CAPTURE", capture)]);
         let told = failed(&gpu, 74, &format!("{TRAIN} --batch-size 64"));
-        says(&told, &["recorded as a CUDA graph", "--set train.engine=plain"]);
+        says(&told, &["captured as a CUDA graph", "--set train.engine=plain"]);
         std::fs::remove_dir_all(gpu.home().path("m")).ok();
     }
     gpu.json(&format!("{TRAIN} --batch-size 64 --set train.engine=plain"));

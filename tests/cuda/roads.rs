@@ -45,9 +45,7 @@ fn every_preset_trains_and_its_model_is_used() {
         let (told, seen) = train(&gpu, &format!("--preset {preset}"));
         assert_eq!((&told["epochs"], &told["device"]), (&6.into(), &"cuda:0 (Stand-in (sm_90))".into()), "{preset}");
         assert!(told["peak_device_bytes"].as_u64().is_some_and(|bytes| 0 < bytes), "{preset}: {told}");
-        // Mixed cells have another number of non-zeros each time.
-        let is_replayed = !["norman", "combosciplex"].contains(&preset);
-        assert_eq!(0 < seen.counter("graph_launches"), is_replayed, "{preset}: {seen:?}");
+        assert!(0 < seen.counter("graph_launches"), "{preset}: nothing was replayed");
         use_model(&gpu, preset);
     }
 }

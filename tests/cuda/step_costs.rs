@@ -17,24 +17,25 @@ struct Budget {
     transfers: f64,
 }
 
-const fn graph(flags: &'static str, kernels: u64, copies: u64, transfers: f64) -> Budget {
-    Budget { flags, kernels, copies, fills: 0, launches: 13.2, waits: 1.1, transfers }
+const fn graph(flags: &'static str, kernels: u64, copies: u64, launches: f64, transfers: f64) -> Budget {
+    Budget { flags, kernels, copies, fills: 0, launches, waits: 1.1, transfers }
 }
 
 const fn pieces(flags: &'static str, launches: f64) -> Budget {
     Budget { flags, kernels: 0, copies: 0, fills: 0, launches, waits: 2.2, transfers: 4.6 }
 }
 
-const BUDGETS: [Budget; 9] = [
-    graph("--preset residual", 173, 1, 4.2),
-    graph("--preset cpa", 919, 3, 2.1),
-    graph("--preset kang", 888, 3, 2.1),
-    graph("--preset cpa --set model.recon_loss=zinb", 947, 2, 2.1),
-    graph("--preset cpa --set model.recon_loss=gauss", 884, 3, 2.1),
-    graph("--preset cpa --set model.variational=true", 957, 5, 2.1),
-    graph("--preset cpa --set train.precision=bf16", 953, 3, 2.1),
-    pieces("--preset norman", 780.0),
-    pieces("--preset combosciplex", 814.0),
+const BUDGETS: [Budget; 10] = [
+    graph("--preset residual", 60, 0, 0.2, 2.2),
+    graph("--preset cpa", 114, 0, 0.2, 2.2),
+    graph("--preset kang", 114, 0, 0.2, 2.2),
+    graph("--preset norman", 114, 0, 0.2, 2.2),
+    graph("--preset combosciplex", 114, 0, 0.2, 2.2),
+    graph("--preset cpa --set train.precision=bf16", 160, 0, 0.2, 2.2),
+    graph("--preset cpa --set model.recon_loss=zinb", 947, 3, 13.2, 2.2),
+    graph("--preset cpa --set model.recon_loss=gauss", 884, 3, 13.2, 2.2),
+    graph("--preset cpa --set model.variational=true", 957, 5, 13.2, 2.2),
+    pieces("--preset cpa --set train.accumulate=2", 1000.0),
 ];
 
 const ATLAS: &str = "--cells 3840 --genes 60 --conditions 6 --combos 2 --cell-types 2 --doses 2 --density 0.3";

@@ -8,6 +8,7 @@
 //! and a device that is gone ends the run.
 
 pub(crate) mod adam;
+pub(crate) mod expected;
 pub(crate) mod guess;
 pub(crate) mod latent;
 pub(crate) mod layer;

@@ -34,6 +34,8 @@ struct Code<T: ?Sized>(T);
 static CUBIN: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.cubin")));
 /// For compute capability 8.0 and later: the driver compiles it.
 static PTX: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
+/// Multiprocessors of an H100.
+pub(crate) const MULTIPROCESSORS: u32 = 132;
 /// A warp; a block has a multiple of it.
 const WARP: u32 = 32;
 const MOST_THREADS: u32 = 1024;
@@ -159,14 +161,13 @@ pub(crate) fn lacks_kernels(device: Device) -> Option<String> {
     }
 }
 
-/// How many blocks a device runs side by side at least: its multiprocessors. On the CPU, and where kernels are lacking, a few, so
-/// that sums over blocks are exercised.
+/// How many blocks a device runs side by side at least: its multiprocessors; elsewhere as many as an H100 has.
 pub(crate) fn multiprocessors(device: Device) -> u32 {
     let module = match device {
         Device::Cuda(device) => Module::of(device).ok(),
         Device::Cpu | Device::Mps | Device::Vulkan => None,
     };
-    module.map_or(4, |module| module.multiprocessors)
+    module.map_or(MULTIPROCESSORS, |module| module.multiprocessors)
 }
 
 /// The kernel for a kind of numbers, by its whole name and as it runs on the host.

@@ -4,12 +4,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     decoder::{Decoder, Output},
+    input::signed,
     layers::Mode,
     memory::{numbers, numbers_mut},
     network::Network,
 };
 use crate::{
+    device_kernels::expected::add_expected,
     kernels::expected::{ExpectedCounts, ExpectedOfCells},
+    libtorch::launch::lacks_kernels,
     simd::widest,
 };
 
@@ -63,6 +66,43 @@ pub(crate) fn add_expected_counts(
         library: numbers(library),
         sums: sums.map(numbers_mut),
     });
+    true
+}
+
+/// Rows that are decoded at once on a GPU: enough to keep it busy.
+const ROWS_AT_ONCE: i64 = 2048;
+
+/// The same for several targets on a GPU: of cells with these basal latents, `[cells, latent]`, to each of which a target adds a latent
+/// and an offset, `[1, latent]` and `[1, genes]`, to sums `[targets, genes]`. Returns whether it could.
+pub(crate) fn add_expected_counts_of_targets(
+    network: &Network,
+    basal: &Tensor,
+    targets: &[(Tensor, Option<Tensor>)],
+    library: &Tensor,
+    [first, second]: [&Tensor; 2],
+) -> bool {
+    let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return false };
+    let device = basal.device();
+    if device == Device::Cpu || lacks_kernels(device).is_some() {
+        return false;
+    }
+    let (cells, at_once) = (basal.size()[0], usize::try_from(ROWS_AT_ONCE / basal.size()[0].max(1)).unwrap_or(1).max(1));
+    let mut from = 0;
+    for targets in targets.chunks(at_once) {
+        let count = signed(targets.len());
+        let of_targets: Vec<&Tensor> = targets.iter().map(|(latent, _)| latent).collect();
+        let latent = basal.unsqueeze(0) + Tensor::stack(&of_targets, 0);
+        let hidden = hidden.forward(&latent.view([count * cells, -1]), Mode::Eval);
+        let added = targets.iter().map(|(_, offset)| match offset {
+            Some(offset) => (&scale.bias + offset).view([-1]),
+            None => scale.bias.shallow_clone(),
+        });
+        let added = Tensor::stack(&added.collect::<Vec<_>>(), 0);
+        let logits = hidden.matmul(&scale.weight.tr());
+        let sums = [first, second].map(|sums| sums.narrow(0, from, count));
+        add_expected(&logits, &added, library, sums.each_ref());
+        from += count;
+    }
     true
 }
 

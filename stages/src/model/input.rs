@@ -218,7 +218,7 @@ pub(super) fn widened(bits: &Tensor, mask: i64, kind: Kind) -> Tensor {
     bits.to_kind(kind).bitwise_and(mask)
 }
 
-pub(super) fn signed(count: usize) -> i64 {
+pub(crate) fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

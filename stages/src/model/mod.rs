@@ -28,7 +28,7 @@ mod few_passes;
 mod launched;
 pub mod fused;
 mod gradients;
-mod host_copy;
+pub(crate) mod host_copy;
 pub mod input;
 pub mod layers;
 pub mod losses;

@@ -4,6 +4,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::{decoder::Output, input::Cells};
 
+/// Rows that are widened to float64 at once.
+const ROWS_AT_ONCE: i64 = 256;
 /// A profile whose spread over genes is smaller has no R².
 const SMALLEST_SPREAD: f64 = 1e-4;
 /// The original calls a residual that is no larger a perfect one.
@@ -21,6 +23,14 @@ pub struct GroupMoments {
     predicted: [Tensor; 2],
     /// Sums of the variances that a normal decoder gives.
     variances: Option<Tensor>,
+}
+
+/// Adds rows of values, or what `of` makes of them, to the sums of their groups. A block of rows at a time is widened to float64, so that no
+/// wide copy of them all is held.
+fn add(sums: &mut Tensor, rows: &Tensor, values: &Tensor, of: impl Fn(&Tensor) -> Tensor) {
+    for (rows, values) in rows.split(ROWS_AT_ONCE, 0).iter().zip(values.split(ROWS_AT_ONCE, 0)) {
+        let _ = sums.index_add_(0, rows, &of(&values.to_kind(Kind::Double)));
+    }
 }
 
 /// The mean over groups of two R² over genes.
@@ -53,19 +63,15 @@ impl GroupMoments {
             Output::Normal { .. } => cells.dense(),
             Output::NegativeBinomial { .. } | Output::ZeroInflated { .. } => cells.log1p(),
         };
-        let add = |sums: &mut Tensor, values: &Tensor| {
-            let _ = sums.index_add_(0, rows, &values.to_kind(Kind::Double));
-        };
         for ([first, second], values) in [(&mut self.truth, truth), (&mut self.predicted, output.on_comparison_scale())]
         {
-            let values = values.to_kind(Kind::Double);
-            add(first, &values);
-            add(second, &values.square());
+            add(first, rows, &values, Tensor::shallow_clone);
+            add(second, rows, &values, Tensor::square);
         }
         if let (Some(sums), Output::Normal { variance, .. }) = (&mut self.variances, output) {
-            add(sums, variance);
+            add(sums, rows, variance, Tensor::shallow_clone);
         }
-        add(&mut self.cells, &rows.ones_like());
+        add(&mut self.cells, rows, &rows.ones_like(), Tensor::shallow_clone);
     }
 
     /// The true mean profile of each group, `[groups, genes]`; NaN where a group has no cells.

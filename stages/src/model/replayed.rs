@@ -269,7 +269,11 @@ impl Memory {
             graph.replay()?;
             return Ok(losses.shallow_clone());
         }
-        if self.computed.insert(turn) || self.lacks.is_some() {
+        // Kernels of our own are loaded once for all turns.
+        let is_launched = known.sums.is_some();
+        let is_ready = is_launched && !self.computed.is_empty() || self.computed.contains(&turn);
+        self.computed.insert(turn);
+        if !is_ready || self.lacks.is_some() {
             return Ok(compute());
         }
         // A graph's memory is its own: what steps before it took would be kept beside it for nothing.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     BoxError, Stage,
     atlas::Atlas,
-    model::{expected::expected_counts, layers::Mode, network::Network},
+    model::{expected::expected_counts, host_copy::to_host, layers::Mode, network::Network},
     profiles::Rows,
     query::Job,
     saved::Model,
@@ -172,7 +172,8 @@ impl PredictCells {
         match &self.told {
             Told::Latents => {
                 let basal = &draws[0];
-                [basal, &(basal + &added.without_batch), &(basal + added.all())].map(to_vec).into_iter().collect()
+                let latents = [basal, &(basal + &added.without_batch), &(basal + added.all())];
+                to_host(&latents)?.iter().map(to_vec).collect()
             }
             Told::Expression(reading) => {
                 let all = if reading.is_all_expected() { &draws[..] } else { &[] };

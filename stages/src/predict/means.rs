@@ -15,7 +15,9 @@ use crate::{
     libtorch::Stream,
     model::{
         ahead::Ahead,
-        expected::{add_expected_counts, is_told_by_sums, noise_of_sums},
+        expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
+        host_copy::to_host,
+        input::signed,
         layers::Mode,
         network::Network,
     },
@@ -24,6 +26,9 @@ use crate::{
     query::{Job, Target},
     saved::Model,
 };
+
+/// Targets whose means come to the host at once.
+const TARGETS_AT_ONCE: usize = 256;
 
 /// Predicted means of one target.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,30 +131,38 @@ impl PredictMeans {
         let _no_grad = tch::no_grad_guard();
         #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
         let (cells, decoded) = (done.source_cells as f64, done.decoded as f64);
-        let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
         let distances = self.distances(job, &done.added)?;
-        for target in 0..done.added.len() {
-            let row = i64::try_from(target)?;
-            let (first, second) = (done.first.get(row), done.second.get(row));
-            let noise = match &done.noise {
-                Some(noise) => Some(noise.get(row)),
-                None if self.reading.readout == Readout::Expected => {
-                    noise_of_sums(&self.model.network, &first, &second)
-                }
-                None => None,
+        let noise = match &done.noise {
+            Some(noise) => Some(noise.shallow_clone()),
+            None if self.reading.readout == Readout::Expected => {
+                noise_of_sums(&self.model.network, &done.first, &done.second)
+            }
+            None => None,
+        };
+        let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
+        let targets = i64::try_from(done.added.len())?;
+        for from in (0..targets).step_by(TARGETS_AT_ONCE) {
+            let rows = |all: &Tensor| all.narrow(0, from, (targets - from).min(signed(TARGETS_AT_ONCE)));
+            let mean = rows(&done.first) / decoded;
+            let between = (rows(&done.second) / decoded - mean.square()).clamp_min(0.0);
+            let variance = match &noise {
+                Some(noise) => between + rows(noise) / decoded,
+                None => between,
             };
-            let mean = first / decoded;
-            let between = (second / decoded - mean.square()).clamp_min(0.0);
-            let variance = noise.map_or_else(|| between.shallow_clone(), |noise| &between + noise / decoded);
-            emit(TargetMeans {
-                job,
-                target,
-                source_cells: done.source_cells,
-                distance: distances.as_ref().map(|distances| distances[target]),
-                mean: to_vec(&self.reading.chosen(mean))?,
-                variance: to_vec(&self.reading.chosen(variance))?,
-                control_mean: control_mean.clone(),
-            });
+            let all = [mean, variance].map(|values| self.reading.chosen(values).to_kind(Kind::Float));
+            let [mean, variance] = &to_host(&all.each_ref())?[..] else { unreachable!("as many as were given") };
+            for row in 0..mean.size()[0] {
+                let target = usize::try_from(from + row)?;
+                emit(TargetMeans {
+                    job,
+                    target,
+                    source_cells: done.source_cells,
+                    distance: distances.as_ref().map(|distances| distances[target]),
+                    mean: to_vec(&mean.get(row))?,
+                    variance: to_vec(&variance.get(row))?,
+                    control_mean: control_mean.clone(),
+                });
+            }
         }
         Ok(())
     }
@@ -179,6 +192,15 @@ impl UnderWay {
         library: &Tensor,
         (reading, counted): (&Reading, Option<&CountedLog>),
     ) {
+        if reading.readout == Readout::Expected {
+            let targets = self.added.iter().map(|added| {
+                (added.all(), added.offset.as_ref().map(Tensor::shallow_clone))
+            });
+            let sums = [&self.first, &self.second];
+            if add_expected_counts_of_targets(network, basal, &targets.collect::<Vec<_>>(), library, sums) {
+                return;
+            }
+        }
         for (row, added) in (0_i64..).zip(&self.added) {
             let (latent, offset) = (basal + added.all(), added.offset.as_ref());
             let (mut first, mut second) = (self.first.get(row), self.second.get(row));

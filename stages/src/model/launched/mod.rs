@@ -133,7 +133,9 @@ fn autoencoder(
     let mut found = Gradients::none();
     found.add(dispersion, || likelihood.by_dispersion);
     let by_hidden = to_logits.backward(&logits, &mut found);
+    drop(logits);
     let by_latent = decoded.backward(by_hidden, &[], true, &mut found).expect("it was asked for");
+    drop(decoded);
     added.note(&by_latent, batch, &mut found);
     let opponents = match schedule.adversarial && learner.adversaries.any() {
         true => judges::oppose(&learner.adversaries, &basal, batch, &seed, losses),

@@ -1,0 +1,67 @@
+// What a decoder of counts expects, summed over cells: all that the predicted mean of a condition needs.
+
+#pragma once
+
+#include "platform.h"
+#include "strip.cuh"
+
+// Logits of cells that are decoded for several targets, `[targets, cells, genes]`, but for what is added to those of every cell of a target:
+// bias and offset, `[targets, genes]`.
+template <typename T> struct TargetLogits {
+  const T *logits, *added;
+  int64_t targets, cells, genes;
+
+  DEVICE T whole(int64_t row, int64_t gene) const { return logits[row * genes + gene] + added[row / cells * genes + gene]; }
+};
+
+// Of each row of logits the largest one, and what makes exp(logit − largest) an expected count: the library over the sum of these powers.
+// Blocks take the rows by turns.
+template <typename T> struct SoftmaxRows {
+  TargetLogits<T> of;
+  // `[cells]`.
+  const T *library;
+  // `[targets · cells]` each.
+  T *largest, *scale;
+
+  DEVICE void run() const {
+    for (int64_t row = block_x(); row < of.targets * of.cells; row += blocks_x()) {
+      T most = -(T)INFINITY;
+      for (int64_t gene = thread_index(); gene < of.genes; gene += thread_count())
+        most = larger(most, of.whole(row, gene));
+      most = block_max(most);
+      double sum = 0;
+      for (int64_t gene = thread_index(); gene < of.genes; gene += thread_count())
+        sum += (double)exp(of.whole(row, gene) - most);
+      sum = block_sum(sum);
+      if (thread_index() == 0) {
+        largest[row] = most;
+        scale[row] = (T)((double)library[row % of.cells] / sum);
+      }
+    }
+  }
+};
+
+// Adds expected counts and their squares to sums over cells, `[targets, genes]` in float64. A block has a strip of genes of one target.
+template <typename T> struct ExpectedSums {
+  TargetLogits<T> of;
+  const T *largest, *scale;
+  double *first, *second;
+
+  DEVICE void run() const {
+    Strip strip(of.cells, of.genes);
+    int64_t start = (int64_t)block_y() * of.cells;
+    for (; strip.goes_on(); strip.next()) {
+      int64_t gene = strip.column;
+      auto mean = [&](int64_t cell) {
+        int64_t row = start + cell;
+        return exp(of.whole(row, gene) - largest[row]) * scale[row];
+      };
+      double sum = strip.sum_over_rows<T>(mean);
+      double squares = strip.sum_over_rows<T>([&](int64_t cell) { return mean(cell) * mean(cell); });
+      if (strip.is_there() && strip.is_first_lane()) {
+        first[(int64_t)block_y() * of.genes + gene] += sum;
+        second[(int64_t)block_y() * of.genes + gene] += squares;
+      }
+    }
+  }
+};
