@@ -302,24 +302,21 @@ impl Module {
         let refused = |error: Error| error.to_string();
         let mut properties = [0; 3];
         // SAFETY: three numbers are written, and there is room for three.
-        functions
-            .done(unsafe { (functions.kernels.properties)(int(device), properties.as_mut_ptr()) })
-            .map_err(refused)?;
+        let status = unsafe { (functions.kernels.properties)(int(device), properties.as_mut_ptr()) };
+        functions.done(status).map_err(refused)?;
         let [major, minor, multiprocessors] = properties;
         let code = code_for([major, minor])?;
         let mut library = ptr::null_mut();
         // SAFETY: the code is a whole cubin, or text that ends with a zero, and stays where it is.
-        functions
-            .done(unsafe { (functions.kernels.load)(int(device), code.as_ptr().cast(), &mut library) })
-            .map_err(refused)?;
+        let status = unsafe { (functions.kernels.load)(int(device), code.as_ptr().cast(), &mut library) };
+        functions.done(status).map_err(refused)?;
         let mut kernels = BTreeMap::new();
         for name in host_kernels().keys() {
             let text = CString::new(*name).map_err(|error| error.to_string())?;
             let mut kernel = ptr::null_mut();
             // SAFETY: the library was loaded, and the text ends with a zero.
-            functions
-                .done(unsafe { (functions.kernels.kernel)(library, text.as_ptr(), &mut kernel) })
-                .map_err(|error| format!("the kernel `{name}` is missing ({error})"))?;
+            let status = unsafe { (functions.kernels.kernel)(library, text.as_ptr(), &mut kernel) };
+            functions.done(status).map_err(|error| format!("the kernel `{name}` is missing ({error})"))?;
             kernels.insert(*name, DeviceKernel(kernel));
         }
         let multiprocessors = u32::try_from(multiprocessors).map_err(|error| error.to_string())?;
