@@ -21,8 +21,8 @@ const fn graph(flags: &'static str, kernels: u64, copies: u64, transfers: f64) -
     Budget { flags, kernels, copies, fills: 0, launches: 13.2, waits: 1.1, transfers }
 }
 
-const fn pieces(flags: &'static str, launches: f64) -> Budget {
-    Budget { flags, kernels: 0, copies: 0, fills: 0, launches, waits: 2.2, transfers: 4.6 }
+const fn pieces(flags: &'static str, launches: f64, transfers: f64) -> Budget {
+    Budget { flags, kernels: 0, copies: 0, fills: 0, launches, waits: 2.2, transfers }
 }
 
 const BUDGETS: [Budget; 9] = [
@@ -33,8 +33,8 @@ const BUDGETS: [Budget; 9] = [
     graph("--preset cpa --set model.recon_loss=gauss", 884, 3, 2.1),
     graph("--preset cpa --set model.variational=true", 957, 5, 2.1),
     graph("--preset cpa --set train.precision=bf16", 953, 3, 2.1),
-    pieces("--preset norman", 780.0),
-    pieces("--preset combosciplex", 814.0),
+    pieces("--preset norman", 780.0, 4.6),
+    pieces("--preset combosciplex", 814.0, 6.1),
 ];
 
 const ATLAS: &str = "--cells 3840 --genes 60 --conditions 6 --combos 2 --cell-types 2 --doses 2 --density 0.3";
