@@ -34,8 +34,9 @@ build: setup
 demo: build
 	@bash scripts/demo.sh target/release/perturbine $(DEMO)
 
-# Among them those of the GPU's road, on a stand-in for CUDA (tests/cuda). They need torch's libraries for CUDA, which are in the wheel
-# that set-up fetches anyway: nothing more to download, 457 MB on disk; and they take SECONDS of two cores.
+# Among them those of what a GPU is asked to do, on a stand-in for CUDA (tests/cuda). They need torch's libraries for CUDA, which are in
+# the wheel that set-up fetches anyway: nothing more to download, 457 MB on disk. They take 144 s one after another, and 4 s to build the
+# stand-in, once.
 test: setup
 	$(CARGO) test --workspace --locked
 

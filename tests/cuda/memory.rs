@@ -18,7 +18,6 @@ use crate::{
 const ATLAS: &str = "--cells 20000 --genes 5000 --conditions 12 --combos 2 --density 0.05";
 
 #[test]
-#[ignore = "memory is up to 2.6 times what is said at batches of 1,024 and more: steps before a graph keep theirs beside it"]
 fn a_training_takes_what_explain_says() {
     let Some(gpu) = Gpu::with_simulated(ATLAS) else { return };
     let (mut all, mut off) = (Vec::new(), 0.0_f64);

@@ -172,8 +172,12 @@ fn what_was_saved_is_taken_up_again() {
     let mut whole = learner(&plan, Kind::Double, GPU);
     let engine = Replayed::new(&mut whole).expect("a device");
     (0..STEPS / 2).for_each(|at| step(&engine, &mut whole, &carrier, at));
-    let saved: std::collections::BTreeMap<_, _> =
-        whole.state().expect("memory").into_iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu))).collect();
+    let saved: std::collections::BTreeMap<_, _> = whole
+        .state()
+        .expect("memory")
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.to_device(Device::Cpu)))
+        .collect();
     (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut whole, &carrier, at));
     let whole = whole.state().expect("memory");
     drop(engine);

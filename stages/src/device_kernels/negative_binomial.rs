@@ -99,9 +99,8 @@ pub(crate) fn negative_binomial(
     let row_bytes = genes * i64::try_from(logits.kind().elt_size_in_bytes()).expect("a number has few bytes");
     let room = (MOST_SHARED < row_bytes).then(|| empty(logits, &[i64::from(blocks), genes]));
     let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
-    let (table, rows) = offset.map_or((Address::none(), Address::none()), |(table, rows)| {
-        (Address::of(table), Address::of(rows))
-    });
+    let (table, rows) =
+        offset.map_or((Address::none(), Address::none()), |(table, rows)| (Address::of(table), Address::of(rows)));
     let arguments = NegativeBinomialRows {
         logits: Address::mut_of(logits),
         bias: Address::of(bias),

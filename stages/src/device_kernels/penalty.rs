@@ -163,7 +163,8 @@ pub(crate) fn up(passed: &Passed, weight: Option<&Tensor>, down: &Down, adjoint:
     let (output, dropout) = (Address::of(&passed.output), passed.dropout.arguments());
     let v = Address::mut_of(adjoint);
     let Some([mean, inverse]) = &passed.statistics else {
-        let arguments = CutThrough { output, above: Address::of(adjoint), rows_apart: width, out: v, cells, width, dropout };
+        let arguments =
+            CutThrough { output, above: Address::of(adjoint), rows_apart: width, out: v, cells, width, dropout };
         run_numbers(&arguments, adjoint, cells * width);
         return None;
     };
@@ -226,8 +227,7 @@ pub(crate) fn value(slopes: &Tensor, weight: f64, penalty: &Tensor) -> Tensor {
     let adjoint = empty(slopes, &[cells, latent]);
     let (e, v, to) = (Address::of(slopes), Address::mut_of(&adjoint), Address::mut_of(&parts));
     run(&PenaltyValue { e, adjoint: v, parts: to, numbers, weight }, slopes, blocks, ROW_THREADS, 0);
-    let arguments =
-        SumOfParts { parts: Address::of(&parts), count: i64::from(blocks), sum: Address::mut_of(penalty) };
+    let arguments = SumOfParts { parts: Address::of(&parts), count: i64::from(blocks), sum: Address::mut_of(penalty) };
     run(&arguments, slopes, 1, ROW_THREADS, 0);
     adjoint
 }

@@ -86,7 +86,8 @@ pub(crate) fn add_expected_counts_of_targets(
     if device == Device::Cpu || lacks_kernels(device).is_some() {
         return false;
     }
-    let (cells, at_once) = (basal.size()[0], usize::try_from(ROWS_AT_ONCE / basal.size()[0].max(1)).unwrap_or(1).max(1));
+    let (cells, at_once) =
+        (basal.size()[0], usize::try_from(ROWS_AT_ONCE / basal.size()[0].max(1)).unwrap_or(1).max(1));
     let mut from = 0;
     for targets in targets.chunks(at_once) {
         let count = signed(targets.len());

@@ -67,8 +67,7 @@ impl OnDevice {
         // libtorch's kernels read a rate of float32 on a GPU, and of any kind on a CPU.
         let kind = if device == Device::Cpu { Kind::Double } else { Kind::Float };
         let counts = i64::try_from(slots.len()).expect("there are few");
-        let mut made =
-            Self { rate: Told::new(kind, device), steps: Tensor::zeros([counts], (Kind::Float, device)) };
+        let mut made = Self { rate: Told::new(kind, device), steps: Tensor::zeros([counts], (Kind::Float, device)) };
         made.restore(slots);
         made
     }

@@ -176,9 +176,7 @@ impl Adam {
     /// The means of gradients and of their squares, by name.
     pub(super) fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let key = |part: &str, slot: &Slot| format!("{}.{part}.{}", self.name, slot.name);
-        self.slots.iter().flat_map(move |slot| {
-            [(key("first", slot), &slot.first), (key("second", slot), &slot.second)]
-        })
+        self.slots.iter().flat_map(move |slot| [(key("first", slot), &slot.first), (key("second", slot), &slot.second)])
     }
 
     /// How many steps each parameter has made, by name.

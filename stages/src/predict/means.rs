@@ -193,9 +193,8 @@ impl UnderWay {
         (reading, counted): (&Reading, Option<&CountedLog>),
     ) {
         if reading.readout == Readout::Expected {
-            let targets = self.added.iter().map(|added| {
-                (added.all(), added.offset.as_ref().map(Tensor::shallow_clone))
-            });
+            let targets =
+                self.added.iter().map(|added| (added.all(), added.offset.as_ref().map(Tensor::shallow_clone)));
             let sums = [&self.first, &self.second];
             if add_expected_counts_of_targets(network, basal, &targets.collect::<Vec<_>>(), library, sums) {
                 return;

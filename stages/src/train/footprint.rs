@@ -2,7 +2,12 @@
 
 use schemas::config::{Averaging, Doser, Precision, ReconLoss, Settings};
 
-use crate::{model::offset::offset_bytes, validation::validation_bytes, vocabulary::Vocabulary};
+use crate::{
+    libtorch::launch::MULTIPROCESSORS,
+    model::offset::offset_bytes,
+    validation::{VALIDATED_AT_ONCE, validation_bytes},
+    vocabulary::Vocabulary,
+};
 
 /// Dense tensors of a batch that a step keeps between forward and backward at most, as measured.
 const DENSE: usize = 14;
@@ -12,7 +17,8 @@ const DENSE_RECOMPUTED: usize = 9;
 const DENSE_OF_ZEROS: usize = 7;
 /// Cells that are mixed.
 const DENSE_OF_MIXED: usize = 2;
-/// On a GPU: dense tensors of a batch at the height of a step, and bytes of each non-zero, by reconstruction; as counted.
+/// On a GPU: dense tensors of a batch at the height of a step by libtorch's operations, and bytes of each non-zero, by reconstruction; as
+/// counted.
 const DEVICE_NB: (usize, usize) = (5, 47);
 const DEVICE_ZINB: (usize, usize) = (12, 60);
 const DEVICE_GAUSS: (usize, usize) = (11, 26);
@@ -20,8 +26,12 @@ const DEVICE_GAUSS: (usize, usize) = (11, 26);
 const DEVICE_ROUNDED: usize = 2;
 /// Tensors as wide as a hidden layer that each of them keeps.
 const DEVICE_LAYER: usize = 2;
-/// What libtorch's libraries for matrix products keep of a GPU: 32 MiB on Hopper for the thread of steps, and that of gradients.
-const DEVICE_LIBRARIES: usize = 64 << 20;
+/// Rows of genes that the likelihood's kernel sums up in: two for each multiprocessor, of which the largest GPUs have about so many.
+const PARTIAL_ROWS: usize = 2 * MULTIPROCESSORS as usize;
+/// Dense tensors of a look at the `valid` rows.
+const DEVICE_LOOK: usize = 6;
+/// What libtorch's libraries for matrix products keep of a GPU for each thread that computes there: 32 MiB on Hopper.
+const DEVICE_LIBRARIES: usize = 32 << 20;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
 
@@ -71,19 +81,60 @@ fn outputs(settings: &Settings) -> usize {
     if matches!(settings.model.recon_loss, ReconLoss::Zinb | ReconLoss::Gauss) { 2 } else { 1 }
 }
 
-/// What stays on a GPU between steps: weights, two moments of each, the best ones, and their average.
+/// What stays on a GPU between steps: weights, two moments of each, and their average. The best ones are kept on the host.
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
-    let copies = 4 + usize::from(settings.train.average != Averaging::None);
+    let copies = 3 + usize::from(settings.train.average != Averaging::None);
     4 * copies * weights(settings, genes, vocabulary, outputs(settings))
 }
 
+/// Whether steps are made of kernels of our own, as [`launched`](crate::model) makes them.
+fn is_launched(settings: &Settings) -> bool {
+    let (model, train) = (&settings.model, &settings.train);
+    let is_of_tables = model.perturbation_embeddings.is_none() && model.doser_type != Doser::Mlp;
+    let is_plain = model.recon_loss == ReconLoss::Nb && !model.variational && is_of_tables;
+    is_plain && train.accumulate <= 1 && !train.checkpointing
+}
+
 /// What a step on a GPU holds beside it at most; a cell has so many non-zeros.
+#[must_use]
+pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
+    match is_launched(settings) {
+        true => launched_step_bytes(settings, genes, vocabulary, nonzeros),
+        false => step_bytes(settings, genes, vocabulary, nonzeros),
+    }
+}
+
+/// The same of steps by kernels of our own.
+///
+/// Where the likelihood is computed these are what the encoder reads and the logits, what each layer keeps, and the gradient by the last
+/// layer; once the decoder is through, what the encoder reads and keeps, and all gradients. With bf16 both sides of each product are there
+/// once more, rounded.
+fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
+    let (model, train) = (&settings.model, &settings.train);
+    let cells = wide(train.batch_size);
+    let rounded = usize::from(train.precision == Precision::Bf16);
+    let mixed = usize::from(0.0 < train.mixup_alpha);
+    let [encoder, decoder] =
+        [(model.n_hidden_encoder, model.n_layers_encoder), (model.n_hidden_decoder, model.n_layers_decoder)]
+            .map(|(width, layers)| wide(width) * wide(layers) * (4 * DEVICE_LAYER + 4 * rounded));
+    let (width, last) = (wide(model.n_hidden_encoder), wide(model.n_hidden_decoder));
+    let all = weights(settings, genes, vocabulary, outputs(settings));
+    let partial = 4 * genes * (cells.min(PARTIAL_ROWS) + 4);
+    let likelihood = cells * ((8 + 4 * mixed + 4 * rounded) * genes + encoder + decoder + 4 * last)
+        + (4 + 2 * rounded) * genes * last
+        + 2 * rounded * all;
+    let learns = cells * ((4 + 4 * mixed + 2 * rounded) * genes + encoder + 4 * width) + (4 + 2 * rounded) * all;
+    // As the likelihood is computed, its sums; a batch in the widest types that it usually has.
+    let likelihood = likelihood.max(cells * ((8 + 4 * mixed + 2 * rounded) * genes + encoder + decoder) + partial);
+    likelihood.max(learns) + cells * nonzeros * 4
+}
+
+/// The same of steps by libtorch's operations.
 ///
 /// Where the likelihood is computed these are dense tensors of the batch, what is there of each non-zero, and activations; when the
 /// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
-#[must_use]
-pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
+fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
     let cells = wide(train.batch_size);
     let (dense, of_non_zero) = match model.recon_loss {
@@ -111,9 +162,13 @@ pub fn device_training_bytes(
     nonzeros: usize,
     ahead: usize,
 ) -> usize {
-    let looked = validation_bytes(genes, vocabulary.trained.len(), wide(settings.model.n_latent));
+    let cells = wide(settings.train.batch_size).min(VALIDATED_AT_ONCE);
+    let looked = validation_bytes(genes, vocabulary.trained.len(), wide(settings.model.n_latent))
+        + 4 * DEVICE_LOOK * cells * genes;
     let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
     // Graphs have memory of their own, which is not lent to a look at the rows.
     let offsets = offset_bytes(settings, genes, vocabulary);
-    device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + DEVICE_LIBRARIES
+    // Automatic differentiation has a thread of its own.
+    let libraries = DEVICE_LIBRARIES * if is_launched(settings) { 1 } else { 2 };
+    device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + libraries
 }

@@ -66,7 +66,9 @@ impl Sums {
             let sums = sums.to_kind(Kind::Double).to_device(Device::Cpu);
             read.push((names, numbers::<f64>(&sums).to_vec(), count));
         }
-        if let Some(batch) = self.first_bad.take().map(|batch| batch.int64_value(&[])).filter(|batch| *batch != i64::MAX) {
+        if let Some(batch) =
+            self.first_bad.take().map(|batch| batch.int64_value(&[])).filter(|batch| *batch != i64::MAX)
+        {
             first_bad = real(batch.unsigned_abs());
         }
         for (names, sums) in &self.of_steps {

@@ -10,9 +10,7 @@ use crate::{
     },
     model::{
         gradients::Gradients,
-        layers::{
-            BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm as LearnedNorm, HiddenLayers, LAYER_NORM_EPSILON,
-        },
+        layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm as LearnedNorm, HiddenLayers, LAYER_NORM_EPSILON},
     },
 };
 

@@ -16,11 +16,11 @@ mod product;
 use schemas::config::Doser;
 use tch::Tensor;
 
+pub(super) use self::controls::{Control, Controls, Given};
 use self::{
     chain::{Drawer, Pass, Seeds},
     product::Last,
 };
-pub(super) use self::controls::{Control, Controls, Given};
 use super::{
     decoder::Decoder,
     encoder::Encoder,
