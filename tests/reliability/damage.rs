@@ -47,7 +47,7 @@ fn everything(path: &Path) -> Result<String> {
             let tensors: Vec<String> = model
                 .network
                 .parameters
-                .snapshot()
+                .snapshot()?
                 .iter()
                 .map(|(name, tensor)| format!("{name} {:?} {}", tensor.size(), bits(tensor)))
                 .collect();

@@ -18,6 +18,9 @@ pub(crate) mod negative_binomial;
 pub(crate) mod penalty;
 pub(crate) mod unpack;
 
+#[cfg(test)]
+mod tests;
+
 use tch::Tensor;
 
 use crate::libtorch::launch::{Arguments, launch, multiprocessors};

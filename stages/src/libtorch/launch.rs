@@ -141,7 +141,7 @@ pub(crate) fn launch<A: Arguments>(
     match device {
         _ if grid.contains(&0) => Ok(()),
         Device::Cpu => {
-            kernel.run(arguments, grid, 1, shared_bytes);
+            kernel.run(arguments, grid, host_threads(), shared_bytes);
             Ok(())
         }
         Device::Cuda(device) => {
@@ -151,6 +151,15 @@ pub(crate) fn launch<A: Arguments>(
         Device::Mps | Device::Vulkan => Err(Error::Bug(format!("there are no kernels for {device:?}"))),
     }
 }
+
+/// Threads of a block on the host.
+#[cfg(not(test))]
+fn host_threads() -> u32 {
+    1
+}
+
+#[cfg(test)]
+pub(crate) use tests::{host_threads, with_host_threads};
 
 /// Why kernels of our own can't be launched on a device, if they can't. Asking loads them.
 pub(crate) fn lacks_kernels(device: Device) -> Option<String> {
