@@ -28,6 +28,6 @@ def first(check, budget):
             ran = machine.run("perturbine", *arguments, budget=budget)
             results.check(name, ran.code == 0, ran.why())
             if ran.code == 0:
-                found, expected = (history.epochs(machine.data / run)[0]["train.recon"] for run in (engine, "on-cpu"))
+                found, expected = (history.loss(history.epochs(machine.data / run)[0]) for run in (engine, "on-cpu"))
                 off = abs(found - expected) / abs(expected)
                 results.compare(f"an epoch of engine {engine} ends with the CPU's loss, to 1%", off < CLOSE, f"it is off by {off:.4f}")

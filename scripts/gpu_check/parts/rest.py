@@ -69,7 +69,7 @@ def resumed(check, budget):
     run.train(budget, "--resume")
     found, expected = run.epochs(), whole.epochs()
     results.check(name, [epoch["epoch"] for epoch in found] == list(range(RESUMED_EPOCHS)), f"it has {len(found)} epochs")
-    off = abs(found[-1]["train.recon"] / expected[-1]["train.recon"] - 1)
+    off = abs(history.loss(found[-1]) / history.loss(expected[-1]) - 1)
     results.compare("a run that was resumed ends with the loss of one that was not stopped, to 1%", off < 0.01, f"it is off by {off:.4f}")
 
 

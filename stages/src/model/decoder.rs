@@ -143,6 +143,11 @@ impl Decoder {
         }
     }
 
+    /// Whether it is one of counts, of which the encoder reads log(1 + counts).
+    pub(super) fn is_of_counts(&self) -> bool {
+        matches!(self, Self::Counts { .. })
+    }
+
     /// What the encoder reads: log(1 + counts), or the values themselves, `[cells, genes]`.
     pub(super) fn input(&self, cells: &Cells) -> Tensor {
         match self {

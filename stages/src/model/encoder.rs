@@ -74,6 +74,14 @@ impl Encoder {
         }
     }
 
+    /// What is learned after the hidden layers.
+    pub(super) fn last_parameters(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Point { latent, .. } => latent.parameters().to_vec(),
+            Self::Normal { mean, variance, .. } => [mean.parameters(), variance.parameters()].concat(),
+        }
+    }
+
     /// What follows the activations of the hidden layers.
     pub(super) fn of_hidden(&self, hidden: &Tensor, noise: Option<&Tensor>) -> Basal {
         match self {

@@ -230,8 +230,11 @@ impl Engine for Replayed {
         let compute = || {
             if let Some(sums) = sums {
                 let mixing = is_mixed.then(|| place.controls.mixing());
-                let batch = layout.packed(&place.bytes).unpack(layout.genes(), kind, true, mixing);
-                let input = StepInput { batch, controls: &place.controls, offsets: table, has_sources };
+                let network = &learner.network;
+                let batch =
+                    layout.packed(&place.bytes).unpack(layout.genes(), kind, network.decoder.is_of_counts(), mixing);
+                let rows = launched::needs_rows(network).then(|| layout.input(&place.bytes, kind).cells);
+                let input = StepInput { batch, rows, controls: &place.controls, offsets: table, has_sources };
                 let losses = launched::step(learner, &input, schedule);
                 let numbers: Vec<&Tensor> = losses.values.iter().map(|(_, number)| number).collect();
                 sums.add(&numbers, &place.controls.whole(Control::Batch));

@@ -20,8 +20,8 @@ const DENSE_OF_MIXED: usize = 2;
 /// On a GPU: dense tensors of a batch at the height of a step by libtorch's operations, and bytes of each non-zero, by reconstruction; as
 /// counted.
 const DEVICE_NB: (usize, usize) = (5, 47);
-const DEVICE_ZINB: (usize, usize) = (12, 60);
-const DEVICE_GAUSS: (usize, usize) = (11, 26);
+const DEVICE_ZINB: (usize, usize) = (12, 22);
+const DEVICE_GAUSS: (usize, usize) = (10, 26);
 /// Bytes less of each cell and gene where the encoder's input is kept rounded.
 const DEVICE_ROUNDED: usize = 2;
 /// Tensors as wide as a hidden layer that each of them keeps.
@@ -92,8 +92,7 @@ pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabu
 fn is_launched(settings: &Settings) -> bool {
     let (model, train) = (&settings.model, &settings.train);
     let is_of_tables = model.perturbation_embeddings.is_none() && model.doser_type != Doser::Mlp;
-    let is_plain = model.recon_loss == ReconLoss::Nb && !model.variational && is_of_tables;
-    is_plain && train.accumulate <= 1 && !train.checkpointing
+    is_of_tables && model.recon_loss == ReconLoss::Nb && train.accumulate <= 1 && !train.checkpointing
 }
 
 /// What a step on a GPU holds beside it at most; a cell has so many non-zeros.

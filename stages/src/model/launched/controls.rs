@@ -22,8 +22,9 @@ pub(in crate::model) enum Control {
     AutoencoderRate,
     DoserRate,
     AdversaryRate,
-    /// The weight of the adversaries' loss in the autoencoder's.
+    /// Weights of losses.
     AdversaryWeight,
+    DivergenceWeight,
     /// What dropout is drawn with.
     Seed,
     /// The number of the batch in its epoch.
@@ -69,7 +70,8 @@ impl Controls {
         let mut bytes = libtorch::pinned(self.place.numel() * size_of::<i64>())?;
         let numbers: &mut [i64] = bytemuck::cast_slice_mut(numbers_mut::<u8>(&mut bytes));
         let schedule = given.schedule;
-        let fixed = given.rates.into_iter().chain([schedule.adversary_weight]).map(f64::to_bits);
+        let weights = [schedule.adversary_weight, schedule.divergence_weight];
+        let fixed = given.rates.into_iter().chain(weights).map(f64::to_bits);
         let share = given.mixup.map_or(1.0, |(_, share)| share).to_bits();
         let (first, of_cells) = numbers.split_at_mut(FIXED);
         for (number, bits) in first.iter_mut().zip(fixed.chain([given.seed, schedule.batch, share])) {

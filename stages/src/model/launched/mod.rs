@@ -1,6 +1,7 @@
 //! Steps by kernels of our own on a GPU: a hundred launches where libtorch's operations and automatic differentiation take a thousand.
 //!
-//! Everything is written down forward and backward. Products are libtorch's; what follows a linear layer, the latent, the likelihood of
+//! Nearly everything is written down forward and backward; automatic differentiation is left with the last layer of decoders of anything but
+//! negative binomials, and with latents that are drawn. Products are libtorch's; what follows a linear layer, the latent, the likelihood of
 //! counts, guesses and penalties, and the optimisers are kernels of `stages/cuda` ([`crate::device_kernels`]), each of which reads and
 //! writes its tensors as few times as there are sums in between. All numbers that differ between steps lie on the device ([`Controls`]),
 //! so a step is the same work each time and can be captured as a graph.
@@ -13,7 +14,6 @@ mod controls;
 mod judges;
 mod product;
 
-use schemas::config::Doser;
 use tch::Tensor;
 
 pub(super) use self::controls::{Control, Controls, Given};
@@ -23,9 +23,11 @@ use self::{
 };
 use super::{
     decoder::Decoder,
-    encoder::Encoder,
+    encoder::{Basal, Encoder},
     gradients::Gradients,
-    layers::{HiddenLayers, Linear},
+    input::Cells,
+    layers::{HiddenLayers, Linear, Mode},
+    losses::reconstruction,
     network::Network,
     schedule::Schedule,
     step::{Learner, StepLosses},
@@ -40,6 +42,8 @@ use crate::device_kernels::{
 #[derive(Debug)]
 pub(super) struct StepInput<'a> {
     pub(super) batch: Unpacked,
+    /// The rows of the batch as libtorch's operations take them, where the likelihood is theirs ([`needs_rows`]).
+    pub(super) rows: Option<Cells>,
     pub(super) controls: &'a Controls,
     /// A table of offsets, `[rows, genes]`, of which each cell has the row that the controls name.
     pub(super) offsets: Option<&'a Tensor>,
@@ -50,19 +54,22 @@ pub(super) struct StepInput<'a> {
 /// Why the steps of a learner can't be computed here, if they can't.
 pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let (network, train) = (&learner.network, &learner.plan.train);
-    let (Encoder::Point { hidden, .. }, Some((decoder, ..))) = (&network.encoder, counts(network)) else {
-        return Some("the encoder is variational, or the reconstruction is not nb");
-    };
-    let layers = learner.adversaries.classifiers().map(|of| &of.classifier.hidden).chain([hidden, decoder]);
+    let hidden = [network.encoder.hidden(), network.decoder.hidden()];
+    let layers = learner.adversaries.classifiers().map(|of| &of.classifier.hidden).chain(hidden);
     let why = [
         (!{ layers }.all(can_pass), "hidden layers have two norms"),
         (network.added().is_none(), "embeddings are projected, or model.doser_type = mlp"),
         (MOST_COVARIATES < network.covariates().len(), "there are more than eight covariates"),
         (MOST_OPPONENTS < learner.adversaries.classifiers().count(), "there are more than nine adversaries"),
         (1 < train.accumulate, "train.accumulate makes steps of several batches"),
-        (learner.plan.model.doser_type == Doser::Mlp, "model.doser_type = mlp"),
+        (0.0 < train.mixup_alpha && needs_rows(network), "cells are mixed, and the reconstruction is not nb"),
     ];
     why.into_iter().find_map(|(lacks, why)| lacks.then_some(why))
+}
+
+/// Whether the likelihood is computed by libtorch's operations: that of anything but negative binomials without excess zeros.
+pub(super) fn needs_rows(network: &Network) -> bool {
+    counts(network).is_none()
 }
 
 /// Whether these layers have one norm at most.
@@ -102,48 +109,40 @@ pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Sched
 /// The pass through the autoencoder, and where it `learns` the update; returns the basal latents, `[cells, latent]`.
 fn autoencoder(
     learner: &mut Learner,
-    StepInput { batch, controls, offsets, has_sources }: &StepInput<'_>,
+    input: &StepInput<'_>,
     schedule: Schedule,
     [decodes, learns]: [bool; 2],
     losses: &mut StepLosses,
 ) -> Tensor {
+    let StepInput { batch, controls, has_sources, .. } = input;
     let (network, seed) = (&learner.network, controls.whole(Control::Seed));
-    let parts = (&network.encoder, counts(network), network.added());
-    let (Encoder::Point { hidden, latent: to_latent }, Some((decoder, scale, dispersion)), Some(added)) = parts else {
-        unreachable!("`lacks` has looked at the network")
-    };
+    let Some(added) = network.added() else { unreachable!("`lacks` has looked at the network") };
     let mut seeds = Seeds::new(&seed, Drawer::Autoencoder);
-    let encoded = Pass::forward(hidden, &batch.dense, &mut seeds);
-    let (to_latent, basal) = Last::forward(to_latent, encoded.output(), true);
+    let encoded = Pass::forward(network.encoder.hidden(), &batch.dense, &mut seeds);
+    let (to_latent, basal) = ToLatent::forward(&network.encoder, encoded.output());
     if !decodes {
         return basal;
     }
     let sources = has_sources.then(|| controls.sources());
     let latent = added.to(&basal, sources.as_ref(), batch);
-    let decoded = Pass::forward(decoder, &latent, &mut seeds);
-    let (to_logits, logits) = Last::forward(scale, decoded.output(), false);
-    let rows = controls.rows();
-    let offset = offsets.map(|table| (table, &rows));
-    let likelihood = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
-    losses.add("recon", &likelihood.loss);
+    let decoded = Pass::forward(network.decoder.hidden(), &latent, &mut seeds);
+    let mut found = Gradients::none();
+    let (recon, by_hidden) = reconstruct(network, decoded.output(), input, &mut found);
+    losses.add("recon", &recon);
     if !learns {
         return basal;
     }
-    // From here on the logits are the gradient by them.
-    let mut found = Gradients::none();
-    found.add(dispersion, || likelihood.by_dispersion);
-    let by_hidden = to_logits.backward(&logits, &mut found);
-    drop(logits);
     let by_latent = decoded.backward(by_hidden, &[], true, &mut found).expect("it was asked for");
     drop(decoded);
     added.note(&by_latent, batch, &mut found);
+    to_latent.add_divergence(losses);
     let opponents = match schedule.adversarial && learner.adversaries.any() {
         true => judges::oppose(&learner.adversaries, &basal, batch, &seed, losses),
         false => Vec::new(),
     };
     let weight = controls.number(Control::AdversaryWeight);
     let by_basal = basal_back(&by_latent, sources.as_ref(), &opponents, Some(&weight));
-    let by_top = to_latent.backward(&by_basal, &mut found);
+    let by_top = to_latent.backward(&by_basal, &controls.number(Control::DivergenceWeight), &mut found);
     encoded.backward(by_top, &[], false, &mut found);
     let rates = [Control::AutoencoderRate, Control::DoserRate].map(|rate| controls.number(rate));
     for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(&rates) {
@@ -152,6 +151,89 @@ fn autoencoder(
         losses.add_step(adam, &norm);
     }
     basal
+}
+
+/// The loss of cells whose activations before the decoder's last layer these are, `[cells, width]`, a scalar, and its gradient by them; the
+/// gradients by what is learned in the last layer are noted.
+fn reconstruct(
+    network: &Network,
+    hidden: &Tensor,
+    StepInput { batch, rows, controls, offsets, .. }: &StepInput<'_>,
+    found: &mut Gradients,
+) -> (Tensor, Tensor) {
+    let offset_rows = controls.rows();
+    if let Some((_, scale, dispersion)) = counts(network) {
+        let (to_logits, logits) = Last::forward(scale, hidden, false);
+        let offset = offsets.map(|table| (table, &offset_rows));
+        let of = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
+        found.add(dispersion, || of.by_dispersion);
+        // The logits have become the gradient by them.
+        return (of.loss, to_logits.backward(&logits, found));
+    }
+    let Some(rows) = rows else { unreachable!("whoever prepares a step asks `needs_rows`") };
+    let top = hidden.detach().set_requires_grad(true);
+    let offset = offsets.map(|table| table.index_select(0, &offset_rows));
+    let recon = tch::with_grad(|| {
+        let output = network.decoder.of_hidden(&top, offset.as_ref(), &rows.library, Mode::Train);
+        reconstruction(&output, rows)
+    });
+    let by_hidden = found.add_others(&recon, Some(&top), &network.decoder.last_parameters());
+    (recon.detach(), by_hidden.expect("the loss depends on them"))
+}
+
+/// What makes basal latents of the encoder's last activations.
+#[derive(Debug)]
+enum ToLatent<'a> {
+    Point(Last<'a>),
+    /// Latents are drawn: by automatic differentiation, from the activations `[cells, width]`.
+    Drawn {
+        encoder: &'a Encoder,
+        top: Tensor,
+        basal: Basal,
+    },
+}
+
+impl<'a> ToLatent<'a> {
+    /// Returns the basal latents too, `[cells, latent]`.
+    fn forward(encoder: &'a Encoder, hidden: &Tensor) -> (Self, Tensor) {
+        match encoder {
+            Encoder::Point { latent, .. } => {
+                let (last, basal) = Last::forward(latent, hidden, true);
+                (Self::Point(last), basal)
+            }
+            Encoder::Normal { .. } => {
+                let top = hidden.detach().set_requires_grad(true);
+                let basal = tch::with_grad(|| encoder.of_hidden(&top, None));
+                let latent = basal.latent.detach();
+                (Self::Drawn { encoder, top, basal }, latent)
+            }
+        }
+    }
+
+    fn add_divergence(&self, losses: &mut StepLosses) {
+        if let Self::Drawn { basal, .. } = self {
+            losses.values.extend(basal.divergence().map(|divergence| ("kl".to_owned(), divergence.detach())));
+        }
+    }
+
+    /// Notes the gradients by what is learned, given the one by the latents, `[cells, latent]`, and what the divergence weighs, a scalar;
+    /// returns the one by the activations.
+    fn backward(&self, by_basal: &Tensor, divergence_weight: &Tensor, found: &mut Gradients) -> Tensor {
+        match self {
+            Self::Point(last) => last.backward(by_basal, found),
+            Self::Drawn { encoder, top, basal } => {
+                let total = tch::with_grad(|| {
+                    let along = (&basal.latent * by_basal).sum(by_basal.kind());
+                    match basal.divergence() {
+                        Some(divergence) => along + divergence * divergence_weight.to_kind(by_basal.kind()),
+                        None => along,
+                    }
+                });
+                let by_top = found.add_others(&total, Some(top), &encoder.last_parameters());
+                by_top.expect("latents depend on them")
+            }
+        }
+    }
 }
 
 impl Added<'_> {
