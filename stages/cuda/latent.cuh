@@ -9,6 +9,31 @@
 // How many covariates a kernel takes.
 constexpr int MOST_COVARIATES = 8;
 
+// Columns of the latent that a block sums at once; its other threads share the cells.
+constexpr int COLUMNS_AT_ONCE = 128;
+
+// Gives `store` each column of the latent with the sum of `term(item, column)` over items, always taken in the same order. Blocks have as
+// many doubles of shared memory as threads.
+template <typename Term, typename Store> DEVICE void column_totals(int64_t items, int64_t width, Term term, Store store) {
+  int threads = (int)thread_count(), columns = smaller(threads, COLUMNS_AT_ONCE), lanes = threads / columns;
+  int lane = (int)thread_index() / columns, own = (int)thread_index() % columns;
+  double *parts = shared_memory<double>();
+  for (int64_t first = 0; first < width; first += columns) {
+    int64_t column = first + own;
+    double sum = 0;
+    for (int64_t item = lane; column < width && item < items; item += lanes)
+      sum += term(item, column);
+    sync_threads();
+    parts[thread_index()] = sum;
+    sync_threads();
+    if (lane == 0 && column < width) {
+      for (int other = 1; other < lanes; other++)
+        sum += parts[other * columns + own];
+      store(column, sum);
+    }
+  }
+}
+
 // How a dose becomes the scale of an embedding, as `Doser` of src/model/perturbations.rs.
 enum DoseCurve : int64_t { DOSE_LINEAR, DOSE_SIGMOID, DOSE_LOG_SIGMOID };
 
@@ -123,13 +148,10 @@ template <typename T> struct LatentBackward {
 
   DEVICE void of_covariate(int64_t of, int64_t value) const {
     const int64_t *codes = covariates.codes + of * cells;
-    for (int64_t at = thread_index(); at < width; at += thread_count()) {
-      double sum = 0;
-      for (int64_t cell = 0; cell < cells; cell++)
-        if (codes[cell] == value)
-          sum += (double)gradient[cell * width + at];
-      covariates.tables[of][value * width + at] = (T)sum;
-    }
+    column_totals(
+        cells, width,
+        [&](int64_t cell, int64_t at) { return codes[cell] == value ? (double)gradient[cell * width + at] : 0.0; },
+        [&](int64_t at, double sum) { covariates.tables[of][value * width + at] = (T)sum; });
   }
 
   DEVICE void of_perturbation(int64_t code) const {
@@ -137,24 +159,24 @@ template <typename T> struct LatentBackward {
     const T *embedding = of.embeddings + code * width;
     // Padding has no embedding of its own.
     int64_t all = code == 0 ? 0 : cells * of.parts;
-    for (int64_t at = thread_index(); at < width; at += thread_count()) {
-      double sum = 0;
-      for (int64_t part = 0; part < all; part++)
-        if (of.codes[part] == code)
-          sum += (double)(of.scale(part) * gradient[part / of.parts * width + at]);
-      by_embeddings[code * width + at] = (T)sum;
-    }
+    column_totals(
+        all, width,
+        [&](int64_t part, int64_t at) {
+          return of.codes[part] == code ? (double)(of.scale(part) * gradient[part / of.parts * width + at]) : 0.0;
+        },
+        [&](int64_t at, double sum) { by_embeddings[code * width + at] = (T)sum; });
     if (!by_beta)
       return;
     // By the scale of a part, Σ gradient · embedding; σ' = σ (1 − σ).
     T beta = of.beta[code], bias = of.bias[code], at_zero = of.sigmoid(bias);
     double beta_sum = 0, bias_sum = 0;
-    for (int64_t part = 0; part < all; part++) {
+    int threads = (int)thread_count(), columns = smaller(threads, COLUMNS_AT_ONCE), lanes = threads / columns;
+    for (int64_t part = (int)thread_index() / columns; part < all; part += lanes) {
       if (of.codes[part] != code)
         continue;
       const T *slope = gradient + part / of.parts * width;
       double by_scale = 0;
-      for (int64_t at = thread_index(); at < width; at += thread_count())
+      for (int64_t at = (int)thread_index() % columns; at < width; at += columns)
         by_scale += (double)(slope[at] * embedding[at]);
       T dose = of.seen(part), there = of.sigmoid(dose * beta + bias), rise = there * ((T)1 - there);
       beta_sum += by_scale * (double)(rise * dose);
@@ -185,16 +207,20 @@ template <typename T> struct BasalBackward {
 
   DEVICE void run() const {
     for (int64_t cell = block_x(); cell < cells; cell += blocks_x()) {
-      for (int64_t at = thread_index(); at < width; at += thread_count()) {
-        T sum = sources ? (T)0 : gradient[cell * width + at];
-        for (int64_t other = 0; sources && other < cells; other++)
-          if (sources[other] == cell)
-            sum += gradient[other * width + at];
+      auto store = [&](int64_t at, double sum) {
         T against = (T)0;
         for (int64_t of = 0; of < opponent_count; of++)
           against += opponents[of][cell * width + at];
-        by_basal[cell * width + at] = opponent_count == 0 ? sum : sum - (T)*weight * against;
+        by_basal[cell * width + at] = opponent_count == 0 ? (T)sum : (T)sum - (T)*weight * against;
+      };
+      if (sources) {
+        column_totals(
+            cells, width,
+            [&](int64_t other, int64_t at) { return sources[other] == cell ? (double)gradient[other * width + at] : 0.0; }, store);
+        continue;
       }
+      for (int64_t at = thread_index(); at < width; at += thread_count())
+        store(at, (double)gradient[cell * width + at]);
     }
   }
 };

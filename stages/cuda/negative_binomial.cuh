@@ -69,8 +69,7 @@ template <typename T> struct NegativeBinomialRows {
       losses[block_x()] = -loss / (double)count;
   }
 
-  // Calls `f` with gene and count of this thread's part of a row, each gene at most once: what stands among the non-zeros and is zero fills
-  // up the room.
+  // Calls `f` with gene and count of this thread's part of a row, each gene at most once; zeros may stand among the non-zeros.
   template <typename F> DEVICE void for_counts(int64_t row, F f) const {
     if (counts) {
       for (int64_t gene = thread_index(); gene < genes; gene += thread_count())

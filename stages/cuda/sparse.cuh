@@ -11,13 +11,15 @@ enum NarrowType : int64_t { NARROW_U8, NARROW_U16, NARROW_U32, NARROW_I32, NARRO
 struct SparseRows {
   // Where each row starts among the non-zeros, `[rows + 1]`.
   const int32_t *pointers;
-  // The gene and the value of each non-zero, of these types. A row's genes differ, but for those of zeros that fill up the last row.
+  // How many non-zeros there are, a scalar: what fills up the room after them is counted to the last row.
+  const int32_t *entries;
+  // The gene and the value of each non-zero, of these types. A row's genes differ.
   const void *genes, *values;
   int64_t gene_type, value_type;
 
   DEVICE int64_t start(int64_t row) const { return pointers[row]; }
 
-  DEVICE int64_t end(int64_t row) const { return pointers[row + 1]; }
+  DEVICE int64_t end(int64_t row) const { return smaller(pointers[row + 1], *entries); }
 
   DEVICE int64_t gene(int64_t at) const { return gene_type == NARROW_U16 ? ((const uint16_t *)genes)[at] : ((const uint32_t *)genes)[at]; }
 
@@ -68,8 +70,7 @@ template <typename T> struct Unpack {
     }
   }
 
-  // Calls `f` with gene and value of each non-zero of a row. What stands there and is zero fills up the room: its gene may be another
-  // one's, so to write it would lose a value.
+  // Calls `f` with gene and value of each non-zero of a row; zeros may stand among them.
   template <typename F> DEVICE void for_values(int64_t row, F f) const {
     int64_t end = cells.end(row);
     for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {

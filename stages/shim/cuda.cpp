@@ -74,8 +74,13 @@ int perturbine_kernels(int index, const void *code, cudaLibrary_t *out) {
   });
 }
 
+// To ask for its attributes loads the kernel, which else happens at its first launch: that may be within a capture.
 int perturbine_kernel(cudaLibrary_t kernels, const char *name, cudaKernel_t *out) {
-  return guarded([&] { C10_CUDA_CHECK(cudaLibraryGetKernel(out, kernels, name)); });
+  return guarded([&] {
+    cudaFuncAttributes attributes;
+    C10_CUDA_CHECK(cudaLibraryGetKernel(out, kernels, name));
+    C10_CUDA_CHECK(cudaFuncGetAttributes(&attributes, static_cast<const void *>(*out)));
+  });
 }
 
 // Lets a kernel's blocks have this much dynamic shared memory; without it, 48 KiB is the most.

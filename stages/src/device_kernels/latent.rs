@@ -2,9 +2,11 @@
 
 use tch::Tensor;
 
-use super::{ROW_THREADS, count, empty, mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
-use crate::libtorch::launch::{Address, Argument, arguments};
+use super::{BLOCKS_EACH, ROW_THREADS, count, empty, mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
+use crate::libtorch::launch::{Address, Argument, arguments, multiprocessors};
 
+/// Threads of a block that sums over cells.
+const THREADS: u32 = 1024;
 /// How many covariates there can be: `MOST_COVARIATES` of the source.
 pub(crate) const MOST_COVARIATES: usize = 8;
 /// How many adversaries there can be: `MOST_OPPONENTS` of the source.
@@ -189,7 +191,7 @@ impl Added<'_> {
             width,
         };
         let rows = names + self.covariates.iter().map(|table| table.size()[0]).sum::<i64>();
-        run(&arguments, gradient, count(rows), ROW_THREADS, 0);
+        run(&arguments, gradient, count(rows), THREADS, THREADS * 8);
         found
     }
 }
@@ -228,6 +230,9 @@ pub(crate) fn basal_back(
         cells,
         width,
     };
-    run_rows(&arguments, gradient, cells);
+    // Without sources a cell takes as many threads as the latent has numbers.
+    let threads = if sources.is_some() { THREADS } else { ROW_THREADS };
+    let blocks = count(cells).min(BLOCKS_EACH * multiprocessors(gradient.device()));
+    run(&arguments, gradient, blocks, threads, threads * 8);
     by_basal
 }

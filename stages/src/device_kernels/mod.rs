@@ -27,8 +27,10 @@ use crate::libtorch::launch::{Arguments, launch, multiprocessors};
 
 /// Columns that a block of a kernel works on that sums over rows: `STRIP` of `cuda/strip.cuh`.
 const STRIP: i64 = 8;
-/// Threads of a block that sums over rows.
+/// Threads of a block that sums over rows, and over many rows.
 const STRIP_THREADS: u32 = 512;
+const MOST_STRIP_THREADS: u32 = 1024;
+const MANY_ROWS: i64 = 2048;
 /// Threads of a block that works on a row, or on one number each.
 const ROW_THREADS: u32 = 256;
 /// Blocks for each multiprocessor where a block takes rows, or numbers, by turns.
@@ -40,10 +42,11 @@ fn run(arguments: &impl Arguments, like: &Tensor, blocks: u32, threads: u32, sha
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Launches a kernel whose blocks each sum over the rows of some of so many columns.
+/// Launches a kernel whose blocks each sum over the rows of a matrix, of some of so many columns.
 fn run_strips(arguments: &impl Arguments, like: &Tensor, columns: i64) {
     let blocks = (columns + STRIP - 1) / STRIP;
-    run(arguments, like, count(blocks), STRIP_THREADS, STRIP_THREADS * 8);
+    let threads = if like.size()[0] < MANY_ROWS { STRIP_THREADS } else { MOST_STRIP_THREADS };
+    run(arguments, like, count(blocks), threads, threads * 8);
 }
 
 /// Launches a kernel whose blocks take so many rows by turns.

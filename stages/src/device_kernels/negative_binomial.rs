@@ -59,6 +59,7 @@ arguments! {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SparseRows<'a> {
     pub(super) pointers: Address<'a>,
+    pub(super) entries: Address<'a>,
     pub(super) genes: Address<'a>,
     pub(super) values: Address<'a>,
     pub(super) gene_type: i64,

@@ -68,7 +68,7 @@ fn bytes(numbers: &Tensor) -> Tensor {
     numbers.view_dtype(Kind::Uint8).contiguous()
 }
 
-/// Three non-zeros a cell; those of the last cell are zeros that fill up the room, all of one gene.
+/// Three non-zeros a cell; those that are counted to the last cell are zeros that fill up the room, all of one gene.
 fn packed() -> Packed {
     let row = Tensor::arange(3, (Kind::Int64, Device::Cpu)) * 11;
     let genes = (Tensor::arange(CELLS, (Kind::Int64, Device::Cpu)).unsqueeze(1) + row).remainder(GENES);
@@ -77,6 +77,7 @@ fn packed() -> Packed {
     let _ = genes.get(CELLS - 1).fill_(4);
     Packed {
         pointers: Tensor::arange_start_step(0, 3 * CELLS + 1, 3, (Kind::Int, Device::Cpu)),
+        entries: Tensor::from_slice(&[3 * i32::try_from(CELLS).expect("few cells") - 3]),
         genes: bytes(&genes.to_kind(Kind::Int).view([-1])),
         values: bytes(&values.view([-1])),
         gene_type: Narrow::U32,

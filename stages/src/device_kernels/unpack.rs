@@ -60,6 +60,8 @@ impl Narrow {
 pub(crate) struct Packed {
     /// Where each cell starts among the non-zeros, `[cells + 1]`, int32.
     pub(crate) pointers: Tensor,
+    /// How many non-zeros there are, `[1]`, int32; others that follow fill up the room.
+    pub(crate) entries: Tensor,
     /// The gene of each non-zero, bytes.
     pub(crate) genes: Tensor,
     /// Its value, bytes.
@@ -156,9 +158,10 @@ impl Unpacked {
 
     /// The non-zeros.
     pub(super) fn rows(&self) -> SparseRows<'_> {
-        let Packed { pointers, genes, values, gene_type, value_type, .. } = &self.packed;
+        let Packed { pointers, entries, genes, values, gene_type, value_type, .. } = &self.packed;
         SparseRows {
             pointers: Address::of(pointers),
+            entries: Address::of(entries),
             genes: Address::of(genes),
             values: Address::of(values),
             gene_type: *gene_type as i64,

@@ -39,8 +39,9 @@ pub(crate) const MULTIPROCESSORS: u32 = 132;
 /// A warp; a block has a multiple of it.
 const WARP: u32 = 32;
 const MOST_THREADS: u32 = 1024;
-/// Bytes of shared memory that a block of any kernel may have; more has to be asked for.
-const SHARED_BYTES: u32 = 48 << 10;
+/// Bytes of dynamic shared memory that a block of any kernel may have; more has to be asked for. Of 48 KiB, less what kernels and the system
+/// have for themselves.
+const SHARED_BYTES: u32 = (48 << 10) - 2048;
 
 /// Where a tensor's numbers lie on its device.
 #[derive(Clone, Copy, Debug)]

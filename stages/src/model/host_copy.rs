@@ -32,11 +32,13 @@ pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
         let place = memory.narrow(0, signed(from), signed(bytes_of(tensor)));
         let mut copy = place.view_dtype(tensor.kind()).view(source.size().as_slice());
         libtorch::copy(&mut copy, &source)?;
-        copies.push(lying(&copy, is_turned));
+        copies.push((copy, is_turned));
         from += bytes_of(tensor).next_multiple_of(ALIGNMENT);
     }
     Stream::current(device)?.event()?.wait()?;
-    Ok(copies.into_iter().map(|copy| copy.contiguous()).collect())
+    // Pinned memory is scarce, and goes back at once.
+    let kept = |(copy, is_turned): (Tensor, bool)| if is_turned { copy.tr().contiguous() } else { copy.copy() };
+    Ok(copies.into_iter().map(kept).collect())
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Layout {
     fn place(&self, part: Part) -> (usize, usize, Narrow) {
         let cells = self.cells;
         let parts = [
-            (cells + 1, Narrow::I32),
+            (cells + 2, Narrow::I32),
             (self.entries, self.gene_kind),
             (self.entries, self.value_kind),
             (cells, Narrow::F64),
@@ -130,8 +130,10 @@ impl Layout {
     fn write(&self, expression: &Expression, labels: &Labels, bytes: &mut [u8]) {
         let entries = entries(expression);
         let pad = self.entries - entries;
-        let pointers = self.part_mut::<u32>(Part::Pointers, bytes);
+        let (pointers, count) = self.part_mut::<u32>(Part::Pointers, bytes).split_at_mut(self.cells + 1);
         pointers.copy_from_slice(&expression.row_pointers);
+        // How many there are stands after the pointers.
+        count.copy_from_slice(&expression.row_pointers[self.cells..]);
         // What is left of the room is the last cell's.
         if let Some(end) = pointers.last_mut() {
             *end += u32::try_from(pad).unwrap_or(u32::MAX);
@@ -186,8 +188,10 @@ impl Layout {
             bytes.narrow(0, signed(from), signed(count * narrow.bytes()))
         };
         let (cells, parts) = (signed(self.cells), signed(self.parts));
+        let pointers = part(Part::Pointers).view_dtype(Kind::Int);
         Packed {
-            pointers: part(Part::Pointers).view_dtype(Kind::Int),
+            pointers: pointers.narrow(0, 0, cells + 1),
+            entries: pointers.narrow(0, cells + 1, 1),
             genes: part(Part::Genes),
             values: part(Part::Values),
             gene_type: self.gene_kind,
@@ -226,7 +230,7 @@ impl Layout {
         Input {
             cells: Cells::padded(
                 [cells, self.genes],
-                codes(Part::Pointers),
+                codes(Part::Pointers).narrow(0, 0, cells + 1),
                 codes(Part::Genes),
                 part(Part::Values).to_kind(kind),
                 part(Part::Library).to_kind(kind).unsqueeze(-1),

@@ -55,6 +55,14 @@ pub(in crate::model) struct Given<'a> {
     pub(in crate::model) mixup: Option<(&'a [i64], f64)>,
 }
 
+/// Every bit depends on every other, the low ones that kernels take too: seeds of two epochs differ in high bits alone (the finaliser of
+/// splitmix64, Steele et al. 2014).
+fn mixed(seed: u64) -> u64 {
+    let bits = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
 impl Controls {
     /// A place for steps on so many cells.
     pub(in crate::model) fn new(cells: i64, device: Device) -> Self {
@@ -74,7 +82,7 @@ impl Controls {
         let fixed = given.rates.into_iter().chain(weights).map(f64::to_bits);
         let share = given.mixup.map_or(1.0, |(_, share)| share).to_bits();
         let (first, of_cells) = numbers.split_at_mut(FIXED);
-        for (number, bits) in first.iter_mut().zip(fixed.chain([given.seed, schedule.batch, share])) {
+        for (number, bits) in first.iter_mut().zip(fixed.chain([mixed(given.seed), schedule.batch, share])) {
             *number = bits.cast_signed();
         }
         let (rows, rest) = of_cells.split_at_mut(of_cells.len() / OF_CELL);
@@ -88,7 +96,9 @@ impl Controls {
                 partner_of[usize::try_from(*partner).expect("a cell of the batch")] = cell;
             }
         }
-        libtorch::copy(&mut self.place, &bytes.view_dtype(Kind::Int64))
+        let is_fixed = given.rows.is_empty() && given.sources.is_empty() && given.mixup.is_none();
+        let count = if is_fixed { signed(FIXED) } else { self.place.size()[0] };
+        libtorch::copy(&mut self.place.narrow(0, 0, count), &bytes.view_dtype(Kind::Int64).narrow(0, 0, count))
     }
 
     /// A number of float64, a scalar.
@@ -122,5 +132,16 @@ impl Controls {
 
     pub(in crate::model) fn shallow_clone(&self) -> Self {
         Self { place: self.place.shallow_clone(), cells: self.cells }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_that_differ_in_high_bits_alone_drop_other_activations() {
+        let low = |epoch: u64| mixed(7 ^ (epoch << 40)) & 0xffff_ffff;
+        assert!(low(0) != low(1) && low(1) != low(2) && low(0) != low(2));
     }
 }
