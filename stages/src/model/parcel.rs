@@ -4,6 +4,9 @@
 //! that batches of one size lie alike and a device can replay what it did with the last one. What is left of the room is
 //! filled with zeros at some genes of the last cell: they change no sum.
 
+#[cfg(test)]
+mod tests;
+
 use schemas::batch::{Expression, Genes, Labels, Values};
 use sprs::CsMatI;
 use tch::{Device, Kind, Tensor};
@@ -324,84 +327,4 @@ fn filled<T: bytemuck::Pod, U: Copy>(to: &mut [T], from: &[U], widened: impl Fn(
 /// Writes numbers, then others into the rest of the room.
 fn written<T>(to: &mut [T], numbers: impl Iterator<Item = T>, rest: impl Iterator<Item = T>) {
     to.iter_mut().zip(numbers.chain(rest)).for_each(|(place, number)| *place = number);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn labels() -> Labels {
-        let perturbations =
-            CsMatI::<f32, u32>::new((3, 5), vec![0, 1, 3, 4], vec![2, 3, 4, 1], vec![0.5, 1.5, 2.5, 1.0]);
-        Labels {
-            perturbations,
-            combinations: vec![1, 2, 0],
-            covariates: vec![vec![0, 1, 1], vec![3, 2, 1]],
-            groups: vec![0, 1, 2],
-        }
-    }
-
-    fn alike(expression: &Expression, genes: i64) {
-        let parcel = Parcel::of(expression, &labels(), genes, |layout| layout, ordinary).expect("memory");
-        let input = parcel.layout.input(&parcel.bytes, Kind::Double);
-        let plain = Cells::new(expression, genes, Kind::Double, Device::Cpu);
-        assert_eq!(input.cells.dense(), plain.dense());
-        assert_eq!(input.cells.log1p(), plain.log1p());
-        assert_eq!(input.cells.library, plain.library);
-        assert_eq!(Vec::<i64>::try_from(input.perturbations.view([-1])).expect("numbers"), [2, 0, 3, 4, 1, 0]);
-        assert_eq!(Vec::<f64>::try_from(input.doses.view([-1])).expect("numbers"), [0.5, 0.0, 1.5, 2.5, 1.0, 0.0]);
-        let covariates: Vec<Vec<i64>> =
-            input.covariates.iter().map(|codes| Vec::try_from(codes).expect("numbers")).collect();
-        assert_eq!(covariates, [[0, 1, 1], [3, 2, 1]]);
-        assert_eq!(Vec::<i64>::try_from(&input.combinations).expect("numbers"), [1, 2, 0]);
-
-        let alone =
-            Parcel::of_cells(expression, genes, ordinary).and_then(|alone| alone.cells_on(Kind::Float, Device::Cpu));
-        let (alone, plain) = (alone.expect("memory"), Cells::new(expression, genes, Kind::Float, Device::Cpu));
-        assert_eq!((alone.dense(), alone.log1p(), alone.library), (plain.dense(), plain.log1p(), plain.library));
-    }
-
-    #[test]
-    fn what_was_packed_is_taken_apart_in_every_type() {
-        let rows = vec![0, 2, 2, 5];
-        let wide = Values::U32(vec![1, 2, 3, 70_000, 5]);
-        for values in [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5]), wide] {
-            let genes = Genes::U16(vec![1, 40_000, 0, 2, 65_535]);
-            alike(&Expression { row_pointers: rows.clone(), genes, values }, 65_536);
-        }
-        let genes = Genes::U32(vec![1, 70_000, 0, 2, 65_535]);
-        let values = Values::F32(vec![0.5, 2.5, 3.25, 1e-3, 5.0]);
-        alike(&Expression { row_pointers: rows, genes, values: values.clone() }, 70_001);
-        // Fewer genes than there is room: the last cell's gene is written to many times.
-        let genes = Genes::U16(vec![1, 2, 0, 1, 2]);
-        alike(&Expression { row_pointers: vec![0, 2, 2, 5], genes, values }, 3);
-    }
-
-    #[test]
-    fn a_batch_may_take_the_room_and_the_types_of_another_one() {
-        let of = |values: Values, genes: Genes| Expression { row_pointers: vec![0, 2, 2, 5], genes, values };
-        let large = of(Values::U32(vec![1, 2, 3, 70_000, 5]), Genes::U32(vec![1, 4, 0, 2, 6]));
-        let small = [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5])];
-        for values in small {
-            let small = of(values, Genes::U16(vec![1, 4, 0, 2, 6]));
-            let large = Layout { parts: 4, entries: 5000, ..Layout::of_parts(&large, &labels(), 7) };
-            let joined = Layout::of_parts(&small, &labels(), 7).joined(&large);
-            assert_eq!(joined, large);
-            let parcel = Parcel::of(&small, &labels(), 7, |_| joined, ordinary).expect("memory");
-            let input = parcel.layout.input(&parcel.bytes, Kind::Double);
-            let plain = Cells::new(&small, 7, Kind::Double, Device::Cpu);
-            assert_eq!((input.cells.dense(), input.cells.library), (plain.dense(), plain.library));
-        }
-    }
-
-    #[test]
-    fn there_is_room_for_an_eighth_more_at_most() {
-        for entries in [0, 1, 1024, 1025, 100_000, 3_000_000, (1 << 21) + 1] {
-            let room = room(entries);
-            assert!(
-                entries <= room && room <= (entries + entries / 8).max(entries + SMALLEST_STEP),
-                "{entries}: {room}"
-            );
-        }
-    }
 }
