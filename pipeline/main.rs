@@ -2,16 +2,25 @@
 
 mod cli;
 
-use std::{panic, process::ExitCode};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 use clap::Parser;
-use perturbine::{Error, Stop, trace::Trace};
+use perturbine::{Error, Stop, runtime::panicked, trace::Trace};
+use schemas::error::ExitCode as Code;
 use stages::decoded::is_decoding;
 
 use crate::cli::{args::Cli, show::say};
 
 fn main() -> ExitCode {
-    // Before anything else, so that a signal finds its handler.
+    let cli = Cli::parse();
+    #[cfg(feature = "torch")]
+    if cli::computes(&cli) {
+        cli::idle::sleep_soon();
+    }
+    // Before any work, so that a signal finds its handler.
     let stop = Stop::default();
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
@@ -23,16 +32,21 @@ fn main() -> ExitCode {
             usual(panic);
         }
     }));
-    let cli = Cli::parse();
     let trace = cli.command.profile().is_some().then(Trace::start);
     cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
-    match cli::run(cli, stop, trace) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    let done = panic::catch_unwind(AssertUnwindSafe(|| cli::run(cli, stop, trace)));
+    let code = match done {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
             report(&error);
-            ExitCode::from(error.exit_code() as u8)
+            Some(error.exit_code())
         }
-    }
+        // It has said what and where.
+        Err(_) => Some(Code::Bug),
+    };
+    // A panic is a bug, on whichever thread, and whatever became of the rest.
+    let code = if panicked() { Some(Code::Bug) } else { code };
+    code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
 }
 
 /// The error, what caused it, and what would mend it.
