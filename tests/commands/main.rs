@@ -6,9 +6,13 @@
 
 mod bad_input;
 mod bad_output;
+mod beside_data;
 mod command_line;
 mod devices;
+mod idle_threads;
 mod memory;
+mod odd_columns;
 mod profile;
 #[path = "../support/mod.rs"]
 mod support;
+mod verifying;
