@@ -142,7 +142,7 @@ where
     })
 }
 
-/// `order → read → dense`: the batches of some plans as dense rows, with their conditions.
+/// `order → read → dense`: the batches of some plans as dense rows of the genes that are seen, with their conditions.
 pub fn dense_batches<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<DenseBatch>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,

@@ -2,16 +2,26 @@
 
 mod cli;
 
-use std::{any::Any, panic, process::ExitCode};
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 use clap::Parser;
-use perturbine::{Error, Stop, trace::Trace};
+use perturbine::{Error, Stop, runtime::panicked, trace::Trace};
+use schemas::error::ExitCode as Code;
 use stages::decoded::is_decoding;
 
 use crate::cli::{args::Cli, show::say};
 
 fn main() -> ExitCode {
-    // Before anything else, so that a signal finds its handler.
+    let cli = Cli::parse();
+    #[cfg(feature = "torch")]
+    if cli::computes(&cli) {
+        cli::idle::sleep_soon();
+    }
+    // Before any work, so that a signal finds its handler.
     let stop = Stop::default();
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
@@ -25,16 +35,23 @@ fn main() -> ExitCode {
     }));
     #[cfg(feature = "torch")]
     stages::libtorch::exit_where_device_is_lost(report);
-    let cli = Cli::parse();
     let trace = cli.command.profile().is_some().then(Trace::start);
     cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
-    match cli::run(cli, stop, trace) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    let done = panic::catch_unwind(AssertUnwindSafe(|| cli::run(cli, stop, trace)));
+    // libtorch panics where a GPU fails.
+    let is_of_device = matches!(done, Ok(Err(Error::DeviceMemory { .. } | Error::Device { .. })));
+    let code = match done {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
             report(&error);
-            ExitCode::from(error.exit_code() as u8)
+            Some(error.exit_code())
         }
-    }
+        // It has said what and where.
+        Err(_) => Some(Code::Bug),
+    };
+    // Any other panic is a bug, on whichever thread, and whatever became of the rest.
+    let code = if panicked() && !is_of_device { Some(Code::Bug) } else { code };
+    code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
 }
 
 #[cfg(feature = "torch")]

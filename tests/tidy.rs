@@ -120,7 +120,11 @@ fn all_parquet_is_read_where_a_panic_of_its_decoder_is_an_error() {
         .into_iter()
         .filter(|file| file.path != "stages/src/decoded.rs")
         .collect();
-    let is_call = |line: &str| line.contains("ReaderBuilder::try_new(") || line.contains("ParquetRecordBatchReader::");
+    let is_call = |line: &str| {
+        ["ReaderBuilder::try_new(", "ParquetRecordBatchReader::", "ArrowReaderMetadata::load("]
+            .iter()
+            .any(|call| line.contains(call))
+    };
     none("Parquet is read by stages/src/decoded.rs", &offences(&elsewhere, Source::product_code, is_call));
 }
 
@@ -238,6 +242,21 @@ fn nothing_tells_where_it_was_written() {
 
 fn manifest(path: &str) -> toml::Table {
     std::fs::read_to_string(repository().join(path)).unwrap().parse().unwrap()
+}
+
+#[test]
+fn faults_can_be_asked_for_in_tests_alone() {
+    let root = manifest("Cargo.toml");
+    for (path, features) in
+        [("Cargo.toml", &root["features"]), ("stages/Cargo.toml", &manifest("stages/Cargo.toml")["features"])]
+    {
+        assert!(features.get("faults").is_some(), "{path}");
+        let default: Vec<&str> =
+            features["default"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert!(!default.contains(&"faults"), "{path}: the released program has no faults on request");
+    }
+    let of_tests = root["dev-dependencies"]["stages"]["features"].as_array().unwrap();
+    assert!(of_tests.iter().any(|name| name.as_str() == Some("faults")), "tests have");
 }
 
 #[test]

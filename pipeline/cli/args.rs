@@ -4,6 +4,7 @@
 pub(super) mod crossval;
 #[cfg(feature = "torch")]
 mod device;
+mod keys;
 mod memory;
 #[cfg(feature = "torch")]
 pub(super) mod model;
@@ -15,8 +16,10 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Resources, Result, Stop};
-use stages::{atlas::Access, ingest::format::Choice};
+use stages::atlas::Access;
 
+pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
+pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
@@ -170,151 +173,6 @@ pub(crate) struct SimulateArgs {
     pub(super) out: PathBuf,
 }
 
-/// Which matrix of a file or folder of cells
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct ChoiceArgs {
-    /// Layer to take instead of X
-    #[arg(long)]
-    layer: Option<String>,
-    /// Take raw/X instead of X
-    #[arg(long)]
-    raw: bool,
-    /// Genome to take of a 10x file
-    #[arg(long, value_name = "NAME")]
-    genome: Option<String>,
-    /// Columns of a wide table that annotate cells, separated by commas; all other numbers are genes [default: dose,
-    /// n_counts and the like, told when they are taken]
-    #[arg(long, value_name = "a,b")]
-    obs_columns: Option<String>,
-    /// Parquet table that names the genes which lists hold as numbers [default: gene_metadata.parquet beside them]
-    #[arg(long, value_name = "FILE")]
-    genes_table: Option<PathBuf>,
-}
-
-impl ChoiceArgs {
-    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
-    pub(super) fn choice(&self) -> Choice {
-        let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
-        let columns =
-            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        Choice {
-            obs_columns: self.obs_columns.as_ref().map(columns),
-            genes_table: self.genes_table.clone(),
-            layer: self.layer.clone(),
-            raw: self.raw,
-            genome: self.genome.clone(),
-            worker: worker.filter(|worker| worker.exists()),
-        }
-    }
-}
-
-/// Which columns of obs are labels; what is left out is guessed and told
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct KeyArgs {
-    /// Column of the perturbation [default: condition, perturbation or cond_harm]
-    #[arg(long, value_name = "KEY")]
-    pub(super) perturbation: Option<String>,
-    /// Label of unperturbed cells; repeats, and `*` stands for any text [default: ctrl, control, DMSO or non-targeting]
-    #[arg(long, value_name = "NAME")]
-    pub(super) control: Vec<String>,
-    /// Column of the dose [default: dose_val, dose or dose_value]
-    #[arg(long, value_name = "KEY")]
-    pub(super) dose: Option<String>,
-    /// Covariate columns, separated by commas; empty for none [default: cell_type or cell_line]
-    #[arg(long, value_name = "a,b")]
-    pub(super) covariates: Option<String>,
-    /// Column of the batch, a covariate too
-    #[arg(long, value_name = "KEY")]
-    pub(super) batch: Option<String>,
-    /// What joins perturbations in a label [default: +]
-    #[arg(long)]
-    pub(super) delimiter: Option<String>,
-    #[command(flatten)]
-    pub(super) choice: ChoiceArgs,
-    /// Take the cells with this value of a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeats
-    #[arg(long, value_name = "key=value")]
-    pub(super) filter: Vec<String>,
-    /// Leave out cells with this perturbation label, as in unassigned; repeats, `*` stands for any text, `nan` for none
-    #[arg(long, value_name = "VALUE")]
-    pub(super) drop_label: Vec<String>,
-    /// Leave out conditions of fewer cells
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) min_cells: u64,
-    /// What the values are taken for
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(super) values: ValuesArg,
-    /// What is done about NaN, infinite, negative or broken counts
-    #[arg(long, value_enum, default_value = "error")]
-    pub(super) on_bad_values: OnBadValuesArg,
-    /// Keep blocks small with zstd instead of ready for the memory map
-    #[arg(long)]
-    pub(super) compress: bool,
-    /// Keep rows in the order of the source
-    #[arg(long)]
-    pub(super) no_shuffle: bool,
-    /// Decides the order of the rows
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) shuffle_seed: u64,
-}
-
-impl KeyArgs {
-    /// The first flag that was given and that an atlas was not made with.
-    #[cfg(feature = "torch")]
-    pub(super) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
-        let keys = &manifest.keys;
-        let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
-        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
-        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
-        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
-        let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
-            Some(matrix) => source.matrix != *matrix,
-            // What is taken without being asked for lies at the top of its file.
-            None => source.matrix.contains('/'),
-        };
-        let delimiter = Some(manifest.conditions.rules().delimiter.clone());
-        let covariates: Vec<&str> = manifest.covariates.iter().map(|covariate| covariate.name.as_str()).collect();
-        let asked_covariate = |name: &str| covariates.contains(&name.trim()) || name.is_empty();
-        let plain = |control: &&String| !control.contains('*');
-        [
-            (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
-            (differs(&self.dose, &keys.dose), "--dose"),
-            (differs(&self.batch, &keys.batch), "--batch"),
-            (differs(&self.delimiter, &delimiter), "--delimiter"),
-            (self.covariates.as_ref().is_some_and(|list| !list.split(',').all(asked_covariate)), "--covariates"),
-            (
-                self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
-                "--control",
-            ),
-            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
-            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
-        ]
-        .into_iter()
-        .find_map(|(differs, flag)| differs.then_some(flag))
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum ValuesArg {
-    /// Counts where all are non-negative integers, else continuous
-    #[default]
-    Auto,
-    /// Counts, or an error
-    Counts,
-    /// Continuous values, normalised as the original expects them
-    Log1p,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum OnBadValuesArg {
-    /// Name the first ones, and write nothing
-    #[default]
-    Error,
-    /// Leave their cells out
-    Drop,
-    /// Take the nearest value that can be; what is not finite becomes 0
-    Clip,
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
     /// Files or folders of cells: .h5ad, zarr store, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several become one atlas, their cells one after another
@@ -332,7 +190,8 @@ pub(crate) struct IngestArgs {
     /// Column of var that tells genes apart when files are joined [default: their names]
     #[arg(long, value_name = "COLUMN")]
     pub(super) gene_id: Option<String>,
-    /// Adds a column to obs, named so, that says which file each cell is from; may be named as a covariate or batch
+    /// Adds a column to obs, named so, that says which file each cell is from, with as many of the file's folders as tell the
+    /// files apart; may be named as a covariate or batch
     #[arg(long, value_name = "KEY")]
     pub(super) file_key: Option<String>,
     /// Leave the matrix in its file, an .h5ad without compression, and read it there from now on
@@ -359,7 +218,8 @@ pub(crate) struct SplitArgs {
     /// The split's name
     #[arg(long)]
     pub(super) name: String,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats; a value with commas or blanks around it stands in double
+    /// quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...", conflicts_with_all = ["scheme", "from_obs"])]
     pub(super) hold_out: Vec<String>,
     /// How to draw held-out cells: random:F, leave-out:KEY, combos:F or perturbations:F

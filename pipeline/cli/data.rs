@@ -6,14 +6,18 @@ use perturbine::{
     Atlas, Error, Result,
     flows::ingesting::{self, IngestOptions, OnCells},
 };
-use schemas::atlas::{Codec, Selection, files};
+use schemas::{
+    atlas::{Codec, Selection, files},
+    error::ExitCode,
+};
 use serde_json::json;
 use stages::{
     groups::Selector,
     ingest::{
         census::{OnBadValues, ValuesAs},
+        file_names::file_names,
         format::open,
-        join::{GeneJoin, JoinOptions, Joined},
+        join::{FileColumn, GeneJoin, JoinOptions, Joined},
         keys::AskedKeys,
         source::Source,
     },
@@ -52,7 +56,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
     };
     let simulator = Simulator::new(settings)?;
     let truth = perturbine::flows::simulate(&simulator, &args.out, args.gzip, &context.resources)?;
-    let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out, "truth": truth });
+    let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out.display().to_string(), "truth": truth.display().to_string() });
     context.show.result(&result, || {
         format!(
             "{} cells × {} genes in {}, their truth in {}",
@@ -75,15 +79,21 @@ pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
                 JoinArg::Inner => GeneJoin::Inner,
                 JoinArg::Outer => GeneJoin::Outer,
             };
-            let options = JoinOptions { genes, gene_id: args.gene_id, file_column: args.file_key };
+            let file_column = match args.file_key {
+                None => None,
+                Some(name) => {
+                    let files = file_names(&args.inputs)?;
+                    context.show.note(&format!("`{name}` is {}", files.join(", ")));
+                    Some(FileColumn { name, files })
+                }
+            };
+            let options = JoinOptions { genes, gene_id: args.gene_id, file_column };
             Arc::new(Joined::new(sources, &options)?)
         }
     };
     let codec = if args.in_place { Codec::InPlace } else { args.keys.codec() };
-    let manifest = ingest_source(source, &args.out, &args.keys, codec, context)?;
-    if let Some(column) = &args.split {
-        import_split(&args.out, column, context)?;
-    }
+    let options = IngestOptions { codec, split: args.split, files: args.inputs, ..args.keys.options() };
+    let manifest = ingest_source(source, &args.out, options, context)?;
     let result = super::inspect::atlas_value(&context.open(&args.out)?)?;
     context.show.result(&result, || {
         let size: u64 = manifest.files.values().map(|file| file.bytes).sum();
@@ -103,18 +113,19 @@ pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
 pub(super) fn ingest_source(
     source: Arc<dyn Source>,
     out: &Path,
-    keys: &KeyArgs,
-    codec: Codec,
+    options: IngestOptions,
     context: &Context,
 ) -> Result<schemas::atlas::Manifest> {
     let bar = context.show.bar(source.cells(), "cells");
     let drawn = bar.clone();
     let on_cells = Some(OnCells(Arc::new(move |cells| drawn.set_position(cells))));
-    let ingested =
-        ingesting::ingest(source, out, &IngestOptions { on_cells, codec, ..keys.options() }, &context.resources)?;
+    let ingested = ingesting::ingest(source, out, &IngestOptions { on_cells, ..options }, &context.resources)?;
     bar.finish_and_clear();
     if !ingested.guessed.is_empty() {
         context.show.note(&format!("guessed: {}", ingested.guessed.join(" ")));
+    }
+    for decided in &ingested.decided {
+        context.show.note(decided);
     }
     context.show.note(&format!("the values are {}", ingested.manifest.values));
     Ok(ingested.manifest)
@@ -127,7 +138,7 @@ pub(super) fn is_atlas(path: &Path) -> bool {
 }
 
 impl KeyArgs {
-    fn options(&self) -> IngestOptions {
+    pub(super) fn options(&self) -> IngestOptions {
         let covariates =
             |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         IngestOptions {
@@ -153,6 +164,8 @@ impl KeyArgs {
             },
             on_cells: None,
             shuffle: (!self.no_shuffle).then_some(self.shuffle_seed),
+            split: None,
+            files: Vec::new(),
         }
     }
 
@@ -166,7 +179,12 @@ impl KeyArgs {
     pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
         let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
         match self.codec() {
-            Codec::Raw if takes_all && source.in_place().is_some_and(|found| found.matrix.form.is_plain()) => {
+            Codec::Raw
+                if takes_all
+                    && source
+                        .in_place()
+                        .is_some_and(|found| found.matrix.form.is_plain() && found.matrix.path.to_str().is_some()) =>
+            {
                 Codec::InPlace
             }
             codec => codec,
@@ -177,17 +195,6 @@ impl KeyArgs {
     pub(super) fn selection(&self) -> Selection {
         Selection { filters: self.filter.clone(), drop_labels: self.drop_label.clone(), min_cells: self.min_cells }
     }
-}
-
-/// Makes a split of a column of `obs`, and tells where `test` was taken for `valid`.
-pub(super) fn import_split(atlas: &Path, column: &str, context: &Context) -> Result<()> {
-    let atlas = context.open(atlas)?;
-    let (split, said_test) = Split::from_obs(&atlas, column, column)?;
-    split.write(&atlas)?;
-    if said_test {
-        context.show.note(&format!("split `{column}`: cells that say `test` are valid, the original's habit"));
-    }
-    Ok(())
 }
 
 pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
@@ -204,7 +211,7 @@ pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
         (None, None) => held_out(&atlas, &args.name, &args.hold_out, args.valid, args.seed)?,
     };
     let path = split.write(&atlas)?;
-    let result = json!({ "name": args.name, "file": path, "cells": counts(&split) });
+    let result = json!({ "name": args.name, "file": path.display().to_string(), "cells": counts(&split) });
     context.show.result(&result, || {
         let counts = split.counts();
         let of = |part| counts[&part];
@@ -227,19 +234,27 @@ pub(super) fn counts(split: &Split) -> serde_json::Value {
 }
 
 pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
+    if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
+        return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
+    }
     let mut damages: Vec<serde_json::Value> = Vec::new();
     let mut lines = Vec::new();
     for path in &args.paths {
-        let found = verify_one(path, context)?;
+        let path_said = path.display().to_string();
+        let found = match verify_one(path, context) {
+            Ok(found) => found,
+            // One that can't be judged is no reason not to judge the others.
+            Err(error) if error.exit_code() != ExitCode::Bug => vec![(path_said.clone(), None, error.to_string())],
+            Err(error) => return Err(error),
+        };
         lines.push(format!(
-            "{}: {}",
-            path.display(),
+            "{path_said}: {}",
             if found.is_empty() { "whole".to_owned() } else { format!("{} damaged", found.len()) }
         ));
         for (file, block, what) in found {
             let of_block = block.map(|block| format!(", block {block}")).unwrap_or_default();
             lines.push(format!("  {file}{of_block}: {what}"));
-            damages.push(json!({ "path": path, "file": file, "block": block, "what": what }));
+            damages.push(json!({ "path": path_said, "file": file, "block": block, "what": what }));
         }
     }
     context.show.result(&json!({ "damaged": damages }), || lines.join("\n"))?;

@@ -16,6 +16,8 @@ mod evaluate;
 pub(crate) mod events;
 #[cfg(feature = "torch")]
 mod explain;
+#[cfg(feature = "torch")]
+pub(crate) mod idle;
 mod inspect;
 #[cfg(feature = "torch")]
 mod predict;
@@ -36,6 +38,12 @@ use self::{
     args::{Cli, Command},
     show::{Show, say},
 };
+
+/// Whether a command computes with libtorch.
+#[cfg(feature = "torch")]
+pub(crate) fn computes(cli: &Cli) -> bool {
+    cli.command.device().is_some()
+}
 
 /// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
 pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {

@@ -48,7 +48,9 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
         pipeline: pipeline_table(&args.model.join(PIPELINE_REPORT))?,
     };
     stages::disk::write_atomically(&args.out, page(&input).as_bytes())?;
-    context.show.result(&json!({ "file": args.out }), || format!("report in {}", args.out.display()))
+    context
+        .show
+        .result(&json!({ "file": args.out.display().to_string() }), || format!("report in {}", args.out.display()))
 }
 
 /// What the last evaluation left in a model's folder.

@@ -1,6 +1,10 @@
 //! `train`.
 
-use perturbine::{Atlas, Error, Result, Settings, Training, devices, flows::profiling::profiled, memory::PeakMemory};
+use perturbine::{
+    Atlas, Error, Result, Settings, Training, devices,
+    flows::{ingesting, profiling::profiled},
+    memory::PeakMemory,
+};
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
@@ -122,7 +126,9 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Cont
     match &args.split {
         Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
         Some(name) if atlas.path() != args.atlas => {
-            super::data::import_split(atlas.path(), name, context)?;
+            if let Some(decided) = ingesting::import_split(atlas, name)? {
+                context.show.note(&decided);
+            }
             Split::read(atlas, name)
         }
         Some(name) => Split::read(atlas, name),

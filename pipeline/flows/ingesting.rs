@@ -1,15 +1,19 @@
 //! `source → read → annotate → tally → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemas::{
     Error, Result,
     atlas::{Codec, GeneWidth, InPlace, Keys, Manifest, Selection, files},
 };
 use stages::{
+    atlas::Atlas,
     disk::{StagedFolder, check_room},
     ingest::{
-        annotate::{Annotate, Rows},
+        annotate::{Annotate, Annotated, Rows},
         census::{OnBadValues, ValuesAs},
         filter::cell_filter,
         group_sums::GroupSums,
@@ -18,13 +22,15 @@ use stages::{
         pack::SlabPacker,
         piece::PieceReader,
         slab::CutSlabs,
-        source::{Pieces, Source},
+        source::{Pieces, Source, column_index},
         spill::{Spill, estimated_bytes},
         statistics,
-        store::{AtlasFacts, MatrixFiles, StoreMatrix, gene_names, publish},
+        store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
         tally::Tally,
+        version::length_and_time,
     },
     phase::Phase,
+    split::Split,
 };
 
 use super::{Pipeline, Resources, completed};
@@ -56,6 +62,10 @@ pub struct IngestOptions {
     pub on_cells: Option<OnCells>,
     /// Decides how rows are shuffled; none keeps them as the source has them.
     pub shuffle: Option<u64>,
+    /// A column of `obs` whose values become a split of that name.
+    pub split: Option<String>,
+    /// The files or folders that the source was opened from, in their order: the atlas remembers which version of them it holds.
+    pub files: Vec<PathBuf>,
 }
 
 impl Default for IngestOptions {
@@ -68,6 +78,8 @@ impl Default for IngestOptions {
             on_bad_values: OnBadValues::Error,
             on_cells: None,
             shuffle: Some(0),
+            split: None,
+            files: Vec::new(),
         }
     }
 }
@@ -79,6 +91,8 @@ pub struct Ingested {
     pub manifest: Manifest,
     /// What was guessed of the labels, as the flags that say so.
     pub guessed: Vec<String>,
+    /// What else was decided, a sentence each.
+    pub decided: Vec<String>,
 }
 
 /// What a stopped ingest leaves to do.
@@ -86,9 +100,29 @@ const AGAIN: &str = "run the same ingest again: nothing was written";
 
 /// Makes an atlas of a source's cells.
 ///
+/// Where nothing says what the values are, and bad ones are to be clipped or their cells left out, integers of which some can't be
+/// counts turn out at the end: they are counts, and the source is read once more.
+///
 /// # Errors
 /// A source that can't be read or understood, a target that can't be written; nothing is left behind then.
 pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, resources: &Resources) -> Result<Ingested> {
+    if let Some(done) = ingest_as(options.values, Arc::clone(&source), out, options, resources)? {
+        return Ok(done);
+    }
+    let done = ingest_as(ValuesAs::Counts, source, out, options, resources)?;
+    let mut done = done.ok_or_else(|| Error::Bug("counts were taken for something else".into()))?;
+    done.decided.push("the values are integers, so what is negative or too large among them is a bad count".into());
+    Ok(done)
+}
+
+/// The same with values that are taken for something; none where they are to be taken for counts instead.
+fn ingest_as(
+    values: ValuesAs,
+    source: Arc<dyn Source>,
+    out: &Path,
+    options: &IngestOptions,
+    resources: &Resources,
+) -> Result<Option<Ingested>> {
     let keys = resolve(&*source, &options.keys)?;
     let file = source.origin().path.clone();
     let genes = u32::try_from(source.var().num_rows())
@@ -96,22 +130,26 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     let width = GeneWidth::for_genes(genes);
     let facts = AtlasFacts {
         source: Arc::clone(&source),
+        files: options.files.iter().map(|path| Ok((path.clone(), length_and_time(path)?))).collect::<Result<_>>()?,
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),
             batch: options.keys.batch.clone(),
         },
         selection: options.selection.clone(),
-        values: options.values,
+        values,
         in_place: match options.codec {
             Codec::InPlace => Some(in_place(&*source, options, out)?),
             Codec::Raw | Codec::Zstd => None,
         },
     };
+    if let Some(column) = &options.split {
+        column_index(&*source, column)?;
+    }
     if let Some(needed) = needed_room(&*source, options, width) {
         check_room(out, needed)?;
     }
-    let filter = cell_filter(&*source, &options.selection, &keys)?;
+    let filter = cell_filter(&source, &options.selection, &keys)?;
     let folder = StagedFolder::create(out)?;
     let labeller = Labeller::new(Arc::clone(&source), keys.columns, keys.rules);
     let (annotate, findings) = Annotate::new(&folder, source.obs_schema(), labeller, source.cells())?;
@@ -119,7 +157,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     let names = gene_names(source.var());
     let entries = source.nonzeros().unwrap_or(source.cells() * u64::from(genes) / 8);
     let (tally, tallied) = Tally::new(GroupSums::new(folder.file(""), names.len(), entries));
-    let reader = PieceReader::new(Arc::clone(&source), options.values, options.on_bad_values, filter);
+    let reader = PieceReader::new(Arc::clone(&source), values, options.on_bad_values, filter);
     let on_cells = options.on_cells.clone();
     let pieces = Pieces::new(Arc::clone(&source)).inspect(move |piece| {
         if let (Some(OnCells(tell)), Ok(piece)) = (&on_cells, piece) {
@@ -133,6 +171,12 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         .then("annotate", annotate)
         .then("tally", tally);
 
+    let are_counts = |annotated: &Annotated| {
+        values == ValuesAs::Auto
+            && options.on_bad_values != OnBadValues::Error
+            && annotated.census.not_finite_count == 0
+            && annotated.census.has_bad_counts()
+    };
     let (annotated, mut matrix) = match options.shuffle.filter(|_| options.codec != Codec::InPlace) {
         None => {
             let store = StoreMatrix::create(&folder, options.codec, None)?;
@@ -144,6 +188,9 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             let spill = Spill::create(&folder.file("spill.bin"), width, bytes, seed)?;
             let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;
             let annotated = annotated()?;
+            if are_counts(&annotated) {
+                return Ok(None);
+            }
             facts.check(&annotated)?;
             resources.phases.enter(Phase::Storing);
             let rows = Pipeline::from_source("buckets", resources.edge(), spilled.buckets())
@@ -153,6 +200,9 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
             (annotated, stored(rows, store, width, options.codec, resources)?)
         }
     };
+    if are_counts(&annotated) {
+        return Ok(None);
+    }
     let values = facts.check(&annotated)?;
     resources.phases.enter(Phase::Statistics);
     let sums = tallied.take().ok_or_else(|| Error::Bug("the sums did not end".into()))?;
@@ -160,8 +210,23 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
         matrix.add(files::STATISTICS, entry);
     }
     resources.phases.enter(Phase::Saving);
-    let manifest = publish(folder, facts, annotated, matrix)?;
-    Ok(Ingested { manifest, guessed: keys.guessed })
+    let manifest = describe(&folder, facts, annotated, matrix)?;
+    let mut decided = keys.decided;
+    if let Some(column) = &options.split {
+        decided.extend(import_split(&Atlas::open(folder.file(""))?, column)?);
+    }
+    folder.commit()?;
+    Ok(Some(Ingested { manifest, guessed: keys.guessed, decided }))
+}
+
+/// Makes a split of a column of `obs`, of its name; says where `test` was taken for `valid`.
+///
+/// # Errors
+/// A column that is not there, a value that is no part of a split, a disk that is full or broken.
+pub fn import_split(atlas: &Atlas, column: &str) -> Result<Option<String>> {
+    let (split, said_test) = Split::from_obs(atlas, column, column)?;
+    split.write(atlas)?;
+    Ok(said_test.then(|| format!("split `{column}`: cells that say `test` are valid, the original's habit")))
 }
 
 /// The bytes that are on the disk at once, where they can be told beforehand: of shuffled rows their buckets, which blocks then
@@ -191,6 +256,9 @@ fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<
     let Some(mut found) = source.in_place().filter(|found| found.matrix.form.is_plain()) else {
         return refused("that takes one .h5ad whose matrix is CSR or dense, and not compressed");
     };
+    if found.matrix.path.to_str().is_none() {
+        return refused("its path is not UTF-8, which the atlas could not name");
+    }
     let beside =
         || std::fs::canonicalize(out.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")));
     if let Some(name) = found.matrix.path.file_name()

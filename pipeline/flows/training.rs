@@ -82,6 +82,11 @@ impl Training {
         let mut plan = settings.check(manifest.values)?;
         let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
+        if atlas.genes().is_empty() {
+            let place = atlas.path().display().to_string();
+            let hint = "ingest cells with genes, or choose some with --genes";
+            return Err(Error::data(place, "there are no genes to train on", hint));
+        }
         let atlas = &atlas;
         if plan.train.batch_size == 0 {
             plan = with_largest_batches(plan, atlas, &vocabulary, device, &resources)?;

@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{Builder, JoinHandle},
 };
 
@@ -108,11 +111,21 @@ impl Ending {
     }
 }
 
+/// Whether the work of a stage has panicked, in any run of this process.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a stage of any run of this process has panicked: a bug, also where something else ended the run before.
+#[must_use]
+pub fn panicked() -> bool {
+    PANICKED.load(Ordering::Relaxed)
+}
+
 /// Does the work of a stage, whose errors and panics become the stage's failure.
 pub(super) fn guarded<R>(stage: &'static str, work: impl FnOnce() -> Result<R, BoxError>) -> Result<R, Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(|cause| Error::at(stage, cause)),
         Err(panic) => {
+            PANICKED.store(true, Ordering::Relaxed);
             let bug = schemas::Error::Bug(format!("panicked: {}", message(&*panic)));
             Err(Error::at(stage, bug.into()))
         }

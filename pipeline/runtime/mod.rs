@@ -35,6 +35,7 @@ mod stream;
 mod model;
 
 pub use builder::Pipeline;
+pub use crew::panicked;
 pub use edge::End;
 pub use error::Error;
 pub use halt::Stop;

@@ -15,6 +15,38 @@ pub const MODEL_KEY: &str = "model";
 /// The key that names the atlas the source cells came from: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
 
+/// Columns that what is written beside covariates has already; no covariate may be called like one of them.
+pub const RESERVED_COLUMNS: [&str; 28] = [
+    "after",
+    "basal",
+    "cell",
+    "cells",
+    "change",
+    "condition",
+    "control",
+    "control_mean",
+    "corrected",
+    "delta",
+    "detected_genes",
+    "differential_changes",
+    "differential_genes",
+    "differential_scores",
+    "distance",
+    "dose",
+    "expression",
+    "extrapolation",
+    "gene",
+    "library_max",
+    "library_mean",
+    "library_min",
+    "library_sd",
+    "mean",
+    "mean_count",
+    "source_cells",
+    "source_condition",
+    "variance",
+];
+
 /// `conditions.parquet`: a row a condition.
 #[must_use]
 pub fn conditions_schema() -> SchemaRef {

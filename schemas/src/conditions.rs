@@ -256,10 +256,19 @@ pub struct Covariate {
 }
 
 impl Covariate {
-    /// The code of a value.
+    /// The code of a value; of a number also where it is written in another way (`1.0` for `1`), if one value alone is equal.
     #[must_use]
     pub fn code(&self, value: &str) -> Option<u32> {
-        self.values.iter().position(|known| known == value).and_then(|code| u32::try_from(code).ok())
+        let exact = self.values.iter().position(|known| known == value);
+        exact.or_else(|| self.equal_number(value)).and_then(|code| u32::try_from(code).ok())
+    }
+
+    fn equal_number(&self, value: &str) -> Option<usize> {
+        let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+        let wanted = number(value)?;
+        let mut equal = self.values.iter().enumerate().filter(|(_, known)| number(known) == Some(wanted));
+        let (first, _) = equal.next()?;
+        equal.next().is_none().then_some(first)
     }
 }
 

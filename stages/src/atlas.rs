@@ -29,6 +29,7 @@ use crate::{
     disk::checksum_of,
     gene_subset::GeneSubset,
     mmap, simd,
+    split::Split,
 };
 
 /// How the matrix is read.
@@ -181,7 +182,7 @@ impl Atlas {
         self.0.matrix.check_map()
     }
 
-    /// Checks every file and every block.
+    /// Checks every file, every block and every split.
     ///
     /// # Errors
     /// A disk that can't be read.
@@ -203,7 +204,17 @@ impl Atlas {
                 Err(Error::Damaged { what, .. }) => {
                     damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
                 }
+                // What lies in a file that is not the atlas's own.
+                Err(Error::Data { place, message, .. }) => {
+                    damages.push(Damage { file: place, block: Some(block), what: message });
+                }
                 Err(error) => return Err(error),
+            }
+        }
+        for name in Split::names(self) {
+            if let Err(error) = Split::read(self, &name) {
+                let file = format!("{}/{name}.parquet", files::SPLITS);
+                damages.push(Damage { file, block: None, what: error.to_string() });
             }
         }
         Ok(damages)
@@ -218,13 +229,15 @@ impl Atlas {
         let file = self.table(files::CELLS)?;
         let bad = |error: Undecodable| Error::damaged(&path, error.to_string());
         let builder = decoded::parquet(file).map_err(bad)?;
+        let mut places = Vec::new();
         for name in columns {
-            if builder.schema().field_with_name(name).is_err() {
+            places.push(builder.schema().index_of(name).map_err(|_| {
                 let known: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
-                return Err(Error::unknown("obs column", name, known.iter().map(String::as_str)));
-            }
+                Error::unknown("obs column", name, known.iter().map(String::as_str))
+            })?);
         }
-        let mask = parquet::arrow::ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        // By their places: of a name with a dot in it, Parquet would take what follows for a field within.
+        let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
         Batches::of(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
     }
 

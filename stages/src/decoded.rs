@@ -10,7 +10,11 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+
+mod footer;
 
 thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
@@ -51,7 +55,17 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 /// # Errors
 /// A file that is none, or is damaged.
 pub(crate) fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<File>, Undecodable> {
+    footer::check(&file).map_err(Undecodable)?;
     decoded(|| ParquetRecordBatchReaderBuilder::try_new(file))
+}
+
+/// What a Parquet file says of itself.
+///
+/// # Errors
+/// A file that is none, or is damaged.
+pub(crate) fn parquet_metadata(file: &File) -> Result<ArrowReaderMetadata, Undecodable> {
+    footer::check(file).map_err(Undecodable)?;
+    decoded(|| ArrowReaderMetadata::load(file, ArrowReaderOptions::new()))
 }
 
 /// The record batches of a Parquet file, in order.

@@ -33,7 +33,7 @@ impl ByteSize for DenseBatch {
     }
 }
 
-/// Makes dense batches of an atlas.
+/// Makes dense batches of an atlas, of the genes that it is seen through.
 #[derive(Clone, Debug)]
 pub struct Densifier {
     atlas: Atlas,
@@ -68,13 +68,15 @@ impl Densifier {
     pub fn densify(&self, plan: BatchPlan) -> Result<DenseBatch, BoxError> {
         let genes = self.atlas.manifest().genes as usize;
         let mut expression = self.rows.take(Dense::default);
-        expression.resize(plan.rows.len(), genes);
+        expression.resize(plan.rows.len(), self.atlas.genes().len());
         let mut scratch = self.scratch.take(|| Scratch(vec![Line::default(); genes.max(NARROW).div_ceil(16)]));
         {
             let mut out = expression.rows_mut();
             with_rows(&self.atlas, &self.held, &plan.rows, |genes, values| {
-                if let Some(out) = out.next() {
-                    scratch.write(genes, values, out);
+                match (out.next(), self.atlas.gene_subset()) {
+                    (Some(out), None) => scratch.write(genes, values, out),
+                    (Some(out), Some(subset)) => subset.write_dense(genes, values, bytemuck::cast_slice_mut(out)),
+                    (None, _) => {}
                 }
                 Ok(())
             })?;

@@ -4,7 +4,13 @@
 //! relies on it. A hidden name is locked by whoever writes there, so that what a killed process left is told from what
 //! another one is writing. [`faults`] lets tests see what becomes of it all when a call fails.
 
+mod below;
+mod call;
+#[cfg(any(test, feature = "faults"))]
 pub mod faults;
+#[cfg(not(any(test, feature = "faults")))]
+#[path = "disk/no_faults.rs"]
+mod faults;
 mod file;
 mod lock;
 mod room;
@@ -19,12 +25,13 @@ use std::{
 use schemas::{Error, Result};
 
 pub(crate) use self::file::checksum_of_file;
-use self::{faults::Call, lock::Lock};
 pub use self::{
+    below::files_below,
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
-    lock::FolderLock,
+    lock::{FolderLock, PathLock},
     room::{check_room, free_bytes},
 };
+use self::{call::Call, lock::Lock};
 
 /// A folder in the making; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -59,6 +66,12 @@ impl StagedFolder {
     }
 
     fn begin(target: &Path, replaces: bool) -> Result<Self> {
+        if let Ok(to) = fs::read_link(target)
+            && !target.exists()
+        {
+            let message = format!("{} is a link to {}, which is not there", target.display(), to.display());
+            return Err(Error::usage(message, "remove the link, or choose another name"));
+        }
         let staged = hidden_sibling(target)?;
         create_folder(&staged)?;
         let lock = Lock::take(&staged)?;

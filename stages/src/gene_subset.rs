@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use schemas::batch::{Expression, Genes, Values};
+use schemas::batch::{Expression, Genes, Values, count_to_f32};
+
+use crate::block::{GeneSlice, ValueSlice};
 
 /// The number of a gene that is not seen.
 const UNSEEN: u32 = u32::MAX;
@@ -65,6 +67,31 @@ impl GeneSubset {
         match genes {
             Genes::U16(genes) => self.keep_of(row_pointers, genes, values, |number| number as u16),
             Genes::U32(genes) => self.keep_of(row_pointers, genes, values, |number| number),
+        }
+    }
+
+    /// Writes one of the atlas's rows out as a dense one of these genes.
+    pub(crate) fn write_dense(&self, genes: GeneSlice<'_>, values: ValueSlice<'_>, out: &mut [f32]) {
+        match genes {
+            GeneSlice::U16(genes) => self.write_dense_of(genes, values, out),
+            GeneSlice::U32(genes) => self.write_dense_of(genes, values, out),
+        }
+    }
+
+    fn write_dense_of<G: Copy + Into<u32>>(&self, genes: &[G], values: ValueSlice<'_>, out: &mut [f32]) {
+        out.fill(0.0);
+        let mut write = |gene: G, value: f32| {
+            let number = self.numbers[gene.into() as usize];
+            if number != UNSEEN {
+                out[number as usize] = value;
+            }
+        };
+        let genes = genes.iter().copied();
+        match values {
+            ValueSlice::U8(values) => genes.zip(values).for_each(|(gene, value)| write(gene, f32::from(*value))),
+            ValueSlice::U16(values) => genes.zip(values).for_each(|(gene, value)| write(gene, f32::from(*value))),
+            ValueSlice::U32(values) => genes.zip(values).for_each(|(gene, value)| write(gene, count_to_f32(*value))),
+            ValueSlice::F32(values) => genes.zip(values).for_each(|(gene, value)| write(gene, *value)),
         }
     }
 

@@ -90,7 +90,8 @@ impl Groups {
     }
 }
 
-/// `condition=A+B,dose=1+0.5,cell_type=T`: which cells are meant.
+/// `condition=A+B,dose=1+0.5,cell_type=T`: which cells are meant. A value with commas or with blanks around it stands in double
+/// quotes, in which a double quote is written twice: `cell_type="T, naive"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(pub Vec<(String, String)>);
 
@@ -98,16 +99,27 @@ impl Selector {
     /// Reads `key=value,...`.
     ///
     /// # Errors
-    /// A part without `=`.
+    /// A part without `=`, a key that comes twice.
     pub fn parse(text: &str) -> Result<Self> {
-        let hint = "write it as 'condition=A+B,cell_type=T'";
-        let pairs = text.split(',').map(|pair| match pair.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => {
-                Ok((key.trim().to_owned(), value.trim().to_owned()))
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        let mut left = Some(text);
+        while let Some(rest) = left {
+            let (pair, after) = rest.split_at(pair_length(rest));
+            left = after.strip_prefix(',');
+            let (key, value) = match pair.split_once('=') {
+                Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => (key.trim(), value.trim()),
+                _ => {
+                    let hint = "write it as 'condition=A+B,cell_type=T'; a value with commas stands in double quotes, as in \
+                                'cell_type=\"T, naive\"'";
+                    return Err(Error::usage(format!("`{pair}` in `{text}` is no key=value"), hint));
+                }
+            };
+            if pairs.iter().any(|(known, _)| known == key) {
+                return Err(said_twice(key, &format!("`{text}`")));
             }
-            _ => Err(Error::usage(format!("`{pair}` in `{text}` is no key=value"), hint)),
-        });
-        Ok(Self(pairs.collect::<Result<_>>()?))
+            pairs.push((key.to_owned(), unquoted(value)));
+        }
+        Ok(Self(pairs))
     }
 
     /// The value of a key.
@@ -142,9 +154,48 @@ impl Selector {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
         f.write_str(&pairs.join(","))
     }
+}
+
+/// Bytes up to the comma that ends a pair; a value that begins with a quote goes on to the quote that ends it.
+fn pair_length(text: &str) -> usize {
+    let value = text.find('=').map_or(text.len(), |at| at + 1);
+    let comma = |from: usize| text[from..].find(',').map_or(text.len(), |at| from + at);
+    let blanks = text[value..].len() - text[value..].trim_start().len();
+    let begin = value + blanks;
+    if comma(0) < value || !text[begin..].starts_with('"') {
+        return comma(0);
+    }
+    let mut at = begin + 1;
+    while let Some(found) = text[at..].find('"') {
+        at += found + 1;
+        if !text[at..].starts_with('"') {
+            return comma(at);
+        }
+        at += 1;
+    }
+    // No quote ends it, so that none is meant.
+    comma(0)
+}
+
+/// A value without the double quotes that it stands in.
+pub(crate) fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.map_or_else(|| value.to_owned(), |inner| inner.replace("\"\"", "\""))
+}
+
+/// A value as [`Selector::parse`] reads it.
+fn quoted(value: &str) -> String {
+    match value.is_empty() || value.contains(',') || value.starts_with('"') || value.trim() != value {
+        true => format!("\"{}\"", value.replace('"', "\"\"")),
+        false => value.to_owned(),
+    }
+}
+
+fn said_twice(key: &str, place: &str) -> Error {
+    Error::usage(format!("`{key}` is said twice in {place}"), "to mean either of two values, give the flag twice")
 }
 
 /// A selector's parts, each in its place.
@@ -162,7 +213,7 @@ impl Selector {
     /// Puts every key in its place: the perturbation column and `condition` mean the same, as do the dose column and `dose`.
     ///
     /// # Errors
-    /// Keys that the atlas does not know.
+    /// Keys that the atlas does not know, two keys of one meaning.
     pub fn named(&self, manifest: &Manifest) -> Result<Named<'_>> {
         let Keys { perturbation, dose, .. } = &manifest.keys;
         let mut named = Named { condition: None, dose: None, covariates: Vec::new() };
@@ -170,9 +221,13 @@ impl Selector {
             if let Some(at) = manifest.covariates.iter().position(|covariate| covariate.name == *key) {
                 named.covariates.push((at, value));
             } else if key == "condition" || perturbation.as_deref() == Some(key) {
-                named.condition = Some(value);
+                if named.condition.replace(value).is_some() {
+                    return Err(said_twice("condition", &format!("`{self}`")));
+                }
             } else if key == "dose" || dose.as_deref() == Some(key) {
-                named.dose = Some(value);
+                if named.dose.replace(value).is_some() {
+                    return Err(said_twice("dose", &format!("`{self}`")));
+                }
             } else {
                 let known =
                     manifest.covariates.iter().map(|covariate| covariate.name.as_str()).chain(["condition", "dose"]);
@@ -217,4 +272,33 @@ fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> R
             perturbations == wanted
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        Selector::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).0
+    }
+
+    #[test]
+    fn values_with_commas_blanks_and_quotes_are_read_as_they_are_written() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(pairs("a=x y, b = z "), [pair("a", "x y"), pair("b", "z")]);
+        assert_eq!(pairs(r#"a="T, naive",b=z"#), [pair("a", "T, naive"), pair("b", "z")]);
+        assert_eq!(pairs(r#"a=" T ""x"" ", b="""#), [pair("a", " T \"x\" "), pair("b", "")]);
+        assert_eq!(pairs(r#"a=5",b="q=r""#), [pair("a", "5\""), pair("b", "q=r")]);
+        for values in [["T, naive", " "], ["\"", ",\","], ["", "a=b"]] {
+            let selector = Selector(vec![pair("k", values[0]), pair("l", values[1])]);
+            assert_eq!(Selector::parse(&selector.to_string()).expect("as it is shown"), selector, "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_refused() {
+        let error = Selector::parse("condition=A,condition=B").expect_err("twice").to_string();
+        assert!(error.contains("`condition` is said twice"), "{error}");
+        assert!(Selector::parse("cell_type=T, naive").is_err());
+    }
 }

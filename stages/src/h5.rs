@@ -12,7 +12,12 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hdf5_metno::{
     File,
@@ -51,6 +56,10 @@ impl Place {
 /// Opens a file for reading. Nobody changes it meanwhile, so no lock is asked for: locks keep readers on network file systems
 /// out. A file that this process has open with a lock can be opened with one only.
 fn open(path: &Path) -> hdf5_metno::Result<File> {
+    // The crate takes names in UTF-8 alone; by its number a file can be opened whatever it is called.
+    let opened = if path.to_str().is_none() { fs::File::open(path).ok() } else { None };
+    let number = opened.as_ref().map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
+    let path = number.as_deref().unwrap_or(path);
     files(false).open(path).or_else(|_| files(true).open(path))
 }
 

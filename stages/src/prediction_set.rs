@@ -6,7 +6,7 @@
 mod rows;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -106,7 +106,12 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut found = Vec::new();
     let mut folders = vec![path.to_path_buf()];
+    let mut seen = HashSet::new();
     while let Some(folder) = folders.pop() {
+        // Links may lead in circles.
+        if !seen.insert(folder.canonicalize().map_err(Error::io("read", &folder))?) {
+            continue;
+        }
         for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
             let entry = entry.map_err(Error::io("read", &folder))?.path();
             let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));

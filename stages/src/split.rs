@@ -16,7 +16,7 @@ use schemas::{
 };
 
 pub use self::folds::Folds;
-use crate::{atlas::Atlas, groups::Selector};
+use crate::{atlas::Atlas, groups::Selector, ingest::text::as_text};
 
 /// What a cell is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,17 +158,16 @@ impl Split {
         let mut said_test = false;
         for batch in atlas.obs(&[column])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
-            let values = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8);
-            let values = values.map_err(|error| Error::Bug(error.to_string()))?;
+            let values = as_text(batch.column(0)).map_err(|error| Error::Bug(error.to_string()))?;
             for value in values.as_string::<i32>() {
                 said_test |= value == Some("test");
                 let part = value.and_then(part_named).ok_or_else(|| {
                     let place = format!("{}, obs column `{column}`, row {}", atlas.path().display(), parts.len());
-                    Error::data(
-                        place,
-                        format!("`{}` names no part of a split", value.unwrap_or_default()),
-                        "use train, valid (or test) and ood",
-                    )
+                    let message = value.map_or_else(
+                        || "the value is missing".to_owned(),
+                        |value| format!("`{value}` names no part of a split"),
+                    );
+                    Error::data(place, message, "use train, valid (or test) and ood")
                 })?;
                 parts.push(part);
             }

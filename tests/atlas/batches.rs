@@ -109,6 +109,32 @@ fn dense_rows_are_those_of_the_source() {
 }
 
 #[test]
+fn dense_rows_of_chosen_genes_have_these_alone_in_their_order() {
+    let home = Home::new();
+    let simulator = simulator(300, true);
+    let chunk = simulator.chunk(0..300).unwrap();
+    let all = simulator.genes();
+    let atlas = ingest_chunk(&chunk, all, &home.path("s.atlas"), &IngestOptions::default());
+    // The last ones first, every second one, and one that there is not.
+    let mut chosen: Vec<String> = all.iter().rev().step_by(2).cloned().collect();
+    chosen.insert(3, "nobody's".into());
+    let seen = atlas.with_genes_or_zeros(&chosen).unwrap();
+    let order = training(&seen, OrderSettings::new(1, 32, 200), &Sampling::Uniform);
+    for batch in flows::dense_batches(&seen, order.epoch(0, 0), &Resources::default()).stream() {
+        let batch = batch.unwrap();
+        assert_eq!(batch.expression.genes(), chosen.len());
+        for (row, cell) in batch.plan.cells.iter().enumerate() {
+            let (genes, values) = chunk.expression.row(cell.index());
+            let value = |name: &String| {
+                let at = genes.iter().position(|gene| all[*gene as usize] == *name);
+                at.map_or(0.0, |at| values[at])
+            };
+            assert_eq!(batch.expression.row(row), chosen.iter().map(value).collect::<Vec<_>>(), "cell {cell}");
+        }
+    }
+}
+
+#[test]
 fn batches_are_as_mixed_as_cells_drawn_at_random() {
     let home = Home::new();
     for shuffle in [None, Some(5)] {

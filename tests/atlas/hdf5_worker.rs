@@ -1,6 +1,6 @@
 //! HDF5 files are read in a process of their own: to the same rows, and whatever becomes of that process.
 
-use std::{path::Path, sync::Arc};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
 use schemas::error::ExitCode;
 use stages::ingest::{
@@ -53,4 +53,62 @@ fn a_process_that_dies_or_talks_nonsense_is_an_error_of_the_file() {
         assert_eq!(error.exit_code(), ExitCode::Data, "{program}: {error}");
         assert!(error.to_string().contains("s.h5ad: the process that read it has died"), "{program}: {error}");
     }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_missing_and_not_damaged() {
+    let home = Home::new();
+    let error = RemoteSource::open(Path::new(WORKER), &home.path("nowhere.h5ad"), &Choice::default()).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::MissingInput, "{error}");
+}
+
+#[test]
+fn a_path_that_is_not_utf_8_is_read_and_published_like_any_other() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let name = OsStr::from_bytes(b"s\xff.h5ad");
+    std::fs::rename(home.path("s.h5ad"), home.path(".").join(name)).unwrap();
+    for (line, code) in [("ingest --out s.atlas", 0), ("inspect", 0), ("ingest --in-place --out n.atlas", 2)] {
+        let ran = home.command(line).arg(name).output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{line}: {told}");
+    }
+    let out = OsStr::from_bytes(b"out\xff");
+    for line in ["split s.atlas --scheme random:0.5 --name n", "verify s.atlas"] {
+        assert_eq!(home.run(line).code, 0, "{line}");
+    }
+    std::fs::rename(home.path("s.atlas"), home.path(".").join(out)).unwrap();
+    for line in ["split --scheme random:0.5 --name m", "verify"] {
+        let ran = home.command(line).arg(out).output().unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
+#[test]
+fn what_the_other_process_warns_of_is_told() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    // Columns of a kind that nobody knows.
+    let mut bytes = std::fs::read(home.path("s.h5ad")).unwrap();
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"categorical")).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + 8] = b'x';
+    }
+    std::fs::write(home.path("odd.h5ad"), bytes).unwrap();
+    let ran = home.run("inspect odd.h5ad");
+    let warning = "obs: column `condition` is of an unknown kind and left out";
+    assert!(ran.code == 0 && ran.stderr.contains(warning), "{}", ran.stderr);
+}
+
+#[test]
+fn a_process_that_has_much_to_say_before_it_dies_is_not_waited_for() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let program = home.path("talkative");
+    let script = "#!/bin/sh\nyes 'there is much to say' | head -n 20000 >&2\necho 'the last word' >&2\nexit 3\n";
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let error = RemoteSource::open(&program, &home.path("s.h5ad"), &Choice::default()).unwrap_err().to_string();
+    assert!(error.contains("has died (exit status: 3; it said: the last word)"), "{error}");
 }

@@ -84,13 +84,186 @@ fn bad_values_are_clipped_or_their_cells_left_out_on_request() {
     });
     says(&home.refused(65, "ingest s.h5ad --out n.atlas"), &["2 values are NaN or infinite", "cell 3", "clip"]);
     let plain = home.json("inspect s.h5ad");
-    let clipped = home.json("ingest s.h5ad --out clipped.atlas --on-bad-values clip --values counts");
-    assert_eq!((&clipped["cells"], &clipped["values"]), (&json!(100), &json!("counts")));
-    assert_eq!(clipped["nonzeros"].as_u64().unwrap() + 3, plain["nonzeros"].as_u64().unwrap());
-    let dropped = home.json("ingest s.h5ad --out dropped.atlas --on-bad-values drop --values counts");
-    assert_eq!((&dropped["cells"], &dropped["values"]), (&json!(98), &json!("counts")));
-    let verified = home.json("verify clipped.atlas dropped.atlas");
-    assert_eq!(verified["damaged"], json!([]));
+    // Whether counts are said to be counts or not, they are.
+    for (name, said) in [("said", "--values counts"), ("seen", ""), ("rows", "--no-shuffle")] {
+        let clipped = home.json(&format!("ingest s.h5ad --out {name}.clipped.atlas --on-bad-values clip {said}"));
+        assert_eq!((&clipped["cells"], &clipped["values"]), (&json!(100), &json!("counts")));
+        assert_eq!(clipped["nonzeros"].as_u64().unwrap() + 3, plain["nonzeros"].as_u64().unwrap());
+        let dropped = home.json(&format!("ingest s.h5ad --out {name}.dropped.atlas --on-bad-values drop {said}"));
+        assert_eq!((&dropped["cells"], &dropped["values"]), (&json!(98), &json!("counts")));
+        let verified = home.json(&format!("verify {name}.clipped.atlas {name}.dropped.atlas"));
+        assert_eq!(verified["damaged"], json!([]));
+    }
+    let told = home.run("ingest s.h5ad --out told.atlas --on-bad-values clip").stderr;
+    assert!(told.contains("the values are integers") && told.contains("3 bad values were clipped"), "{told}");
+    // What is below zero is bad among counts alone.
+    h5ad(&home, "z.h5ad", |chunk| {
+        set_value(chunk, 3, 0, -0.5);
+        set_value(chunk, 4, 0, f32::NAN);
+    });
+    let scaled = home.json("ingest z.h5ad --out z.atlas --on-bad-values drop");
+    assert_eq!((&scaled["cells"], &scaled["values"]), (&json!(99), &json!("continuous")));
+}
+
+#[test]
+fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
+    let home = Home::new();
+    h5ad(&home, "large.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_218.0));
+    let told = home.refused(65, "ingest large.h5ad --out n.atlas");
+    says(&told, &["1 counts are larger than float32", "cell 3", "16777218"]);
+    h5ad(&home, "most.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_216.0));
+    assert_eq!(home.json("ingest most.h5ad --out most.atlas")["values"], "counts");
+    let mtx = |value: &str| {
+        let text = format!("%%MatrixMarket matrix coordinate real general\n1 2 2\n1 1 {value}\n1 2 1\n");
+        fs::write(home.path("one.mtx"), text).unwrap();
+    };
+    for value in ["16777217", "16777217.0", "-16777217"] {
+        mtx(value);
+        let told = home.refused(65, "ingest one.mtx --out n.atlas");
+        says(&told, &[&format!("{value} is a whole number that float32 can't hold")]);
+    }
+}
+
+#[test]
+fn a_part_of_a_label_that_is_control_vanishes() {
+    let home = Home::new();
+    // As GEARS writes them: control is a part of every single perturbation, and in one of the files its own partner.
+    h5ad(&home, "gears.h5ad", |chunk| {
+        set_column(chunk, "condition", "condition", |row, _| {
+            match row {
+                0..30 => "ctrl+ctrl",
+                30..50 => "A+ctrl",
+                50..60 => "ctrl+A",
+                60..80 => "B+ctrl",
+                _ => "A+B",
+            }
+            .into()
+        });
+    });
+    let names = |atlas: &Value| {
+        let conditions = atlas["conditions"].as_array().unwrap().clone();
+        conditions
+            .into_iter()
+            .map(|known| (known["name"].as_str().unwrap().to_owned(), known["cells"].as_u64().unwrap()))
+    };
+    let expected: Vec<(String, u64)> =
+        [("ctrl", 30), ("A", 30), ("B", 20), ("A+B", 20)].map(|(name, cells)| (name.to_owned(), cells)).into();
+    let ran = home.run("ingest gears.h5ad --out gears.atlas --dose=");
+    assert!(
+        ran.stderr.contains("guessed: --perturbation condition --covariates cell_type --control ctrl"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("vanishes from 3 labels: `A+ctrl` is `A`"), "{}", ran.stderr);
+    assert_eq!(names(&home.json("inspect gears.atlas")).collect::<Vec<_>>(), expected);
+    let whole = home.json("ingest gears.h5ad --out whole.atlas --dose= --control ctrl+ctrl");
+    assert_eq!(names(&whole).skip(1).collect::<Vec<_>>(), expected[1..]);
+    h5ad(&home, "guides.h5ad", |chunk| {
+        set_column(chunk, "condition", "condition", |row, _| {
+            match row {
+                0..40 => "NegCtrl0_NegCtrl1",
+                40..60 => "NegCtrl0_A",
+                _ => "A_B",
+            }
+            .into()
+        });
+    });
+    let mut command = home.command("--json ingest guides.h5ad --out guides.atlas --dose= --delimiter _ --control");
+    let ran = command.arg("NegCtrl*").output().unwrap();
+    let guides: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let found: Vec<u64> = names(&guides).map(|(_, cells)| cells).collect();
+    assert_eq!((found, &guides["conditions"][1]["name"]), (vec![40, 20, 40], &json!("A")));
+    // Doses stand at every part, or at those that are perturbations.
+    for dose in ["1+1", "1"] {
+        h5ad(&home, "dose.h5ad", |chunk| {
+            set_column(chunk, "condition", "condition", |row, _| if row < 50 { "ctrl" } else { "A+ctrl" }.into());
+            set_column(chunk, "dose", "dose", |_, _| dose.into());
+        });
+        let atlas = home.json(&format!("ingest dose.h5ad --out dose.{dose}.atlas"));
+        assert_eq!(atlas["conditions"][1]["doses"], json!([1.0]), "{dose}");
+    }
+}
+
+#[test]
+fn conditions_are_rare_however_their_labels_are_written_and_control_never_is() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "condition", "condition", |row, _| {
+            match row {
+                0..5 => "ctrl+ctrl",
+                5..20 => "A+B",
+                20..35 => "B+A",
+                35..47 => "C+ctrl",
+                47..59 => "ctrl+C",
+                59..78 => "D",
+                _ => "A",
+            }
+            .into()
+        });
+    });
+    let atlas = home.json("ingest s.h5ad --out s.atlas --dose= --min-cells 20");
+    assert_eq!(["ctrl", "A+B", "C", "D", "A"].map(|name| cells_of(&atlas, name)), [5, 30, 24, 0, 22]);
+}
+
+#[test]
+fn files_of_one_name_are_told_apart_by_their_folders() {
+    let home = Home::new();
+    for sample in ["s1", "s2"] {
+        fs::create_dir(home.path(sample)).unwrap();
+        h5ad(&home, &format!("{sample}/cells.h5ad"), |_| {});
+    }
+    let line = "ingest s1/cells.h5ad s2/cells.h5ad --out s.atlas --file-key sample --batch sample";
+    let told = home.run(line).stderr;
+    assert!(told.contains("`sample` is s1/cells, s2/cells"), "{told}");
+    assert_eq!(home.json("inspect s.atlas")["covariates"]["sample"], json!({ "s1/cells": 100, "s2/cells": 100 }));
+    home.json("split s.atlas --name n --hold-out sample=s1/cells,condition=G00034");
+    says(
+        &home.refused(2, "ingest s1/cells.h5ad s2/../s1/cells.h5ad --out n.atlas --file-key sample"),
+        &["s1/cells.h5ad is named twice"],
+    );
+}
+
+#[test]
+fn flags_about_labels_are_not_ignored_where_no_column_has_any() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "condition", "guide", |_, label| label.into()));
+    for flag in ["--control ctrl", "--delimiter _", "--dose dose"] {
+        let told = home.refused(2, &format!("ingest s.h5ad --out n.atlas {flag}"));
+        says(&told, &[flag.split(' ').next().unwrap(), "--perturbation", "guide"]);
+    }
+}
+
+#[test]
+fn covariates_that_predictions_could_not_hold_are_refused() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "batch", "mean", |_, batch| batch.into()));
+    let ingest = |covariates: &str| home.refused(2, &format!("ingest s.h5ad --out n.atlas --covariates {covariates}"));
+    says(&ingest("cell_type,cell_type"), &["given twice: cell_type"]);
+    says(&ingest("cell_type,mean,dose"), &["called like columns of predictions: mean, dose"]);
+    says(&home.refused(2, "ingest s.h5ad --out n.atlas --batch mean"), &["predictions: mean"]);
+}
+
+#[test]
+fn a_value_with_commas_or_blanks_is_selected_in_quotes() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "cell_type", "cell_type", |row, _| if row < 60 { "CD4 T, naive" } else { " B " }.into());
+    });
+    home.json("ingest s.h5ad --out s.atlas --dose=");
+    let split = |name: &str, hold_out: &str| {
+        let ran =
+            home.command(&format!("--json split s.atlas --name {name} --hold-out")).arg(hold_out).output().unwrap();
+        (ran.status.code(), String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap())
+    };
+    for (name, hold_out, cells) in [("t", r#"cell_type="CD4 T, naive""#, 60), ("b", r#"cell_type=" B ""#, 40)] {
+        let (code, out, told) = split(name, hold_out);
+        assert_eq!(code, Some(0), "{told}");
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["cells"]["ood"], cells);
+    }
+    let (code, _, told) = split("n", "cell_type=CD4 T, naive");
+    assert!(code == Some(2) && told.contains("double quotes"), "{told}");
+    let (code, _, told) = split("n", "condition=G00034,condition=ctrl");
+    assert!(code == Some(2) && told.contains("`condition` is said twice"), "{told}");
 }
 
 #[test]

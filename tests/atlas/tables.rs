@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fs, fs::File, path::Path, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, Float32Array, Float32Builder, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray},
+    array::{
+        Array, ArrayRef, Float32Array, Float32Builder, Float64Array, Int64Array, Int64Builder, ListBuilder,
+        RecordBatch, StringArray,
+    },
     ipc::writer::{FileWriter, StreamWriter},
 };
 use parquet::arrow::ArrowWriter;
@@ -152,4 +155,57 @@ fn an_arrow_file_or_stream_that_was_cut_is_refused() {
             says(&home.refused(65, "ingest cut.arrow --out cut.atlas"), &["cut.arrow", "damaged or cut short"]);
         }
     }
+}
+
+/// A table of cells with two genes, a condition and a column of numbers.
+fn with_numbers(path: &Path, name: &str, numbers: ArrayRef) {
+    let cells = numbers.len();
+    let conditions = (0..cells).map(|cell| ["ctrl", "A"][cell % 2]);
+    let values: ArrayRef = Arc::new(Float32Array::from_iter_values((0..cells).map(|cell| [1.0, 0.0, 3.0][cell % 3])));
+    let columns: [(&str, ArrayRef); 4] = [
+        ("condition", Arc::new(StringArray::from_iter_values(conditions))),
+        (name, numbers),
+        ("G1", Arc::clone(&values)),
+        ("G2", values),
+    ];
+    write_parquet(path, &RecordBatch::try_from_iter(columns).unwrap());
+}
+
+#[test]
+fn a_missing_number_is_missing_and_no_value_of_its_own() {
+    let home = Home::new();
+    let plates = [1.0, 1.0, f64::NAN, 2.0, 2.5, f64::NAN];
+    with_numbers(&home.path("s.parquet"), "plate", Arc::new(Float64Array::from(plates.to_vec())));
+    let ingest = "ingest s.parquet --obs-columns plate --out";
+    says(
+        &home.refused(65, &format!("{ingest} n.atlas --batch plate")),
+        &["obs column `plate`, row 2: the value is missing", "--filter 'plate!=nan'"],
+    );
+    let some = home.json(&format!("{ingest} some.atlas --batch plate --filter plate!=nan"));
+    assert_eq!(some["covariates"]["plate"], serde_json::json!({ "1": 2, "2": 1, "2.5": 1 }));
+    let one = home.json(&format!("{ingest} one.atlas --filter plate=1.0"));
+    assert_eq!(one["cells"], 2);
+    let dropped = "--perturbation plate --control 1 --drop-label nan --dose=";
+    let labels = home.json(&format!("{ingest} labels.atlas {dropped}"));
+    assert_eq!((&labels["cells"], labels["conditions"].as_array().unwrap().len()), (&4.into(), 3));
+}
+
+#[test]
+fn numbers_that_are_equal_are_one_category_of_joined_files() {
+    let home = Home::new();
+    with_numbers(&home.path("a.parquet"), "plate", Arc::new(Int64Array::from(vec![1, 2, 1, 2])));
+    with_numbers(&home.path("b.parquet"), "plate", Arc::new(Float64Array::from(vec![1.0, 2.0, 2.5, f64::NAN])));
+    with_numbers(&home.path("c.parquet"), "plate", Arc::new(StringArray::from(vec!["1", "x"])));
+    let line = "ingest a.parquet b.parquet c.parquet --out all.atlas --obs-columns plate --batch plate";
+    let all = home.json(&format!("{line} --filter plate!=nan"));
+    assert_eq!(all["covariates"]["plate"], serde_json::json!({ "1": 4, "2": 3, "2.5": 1, "x": 1 }));
+    let split = home.json("split all.atlas --name n --hold-out plate=2.0");
+    assert_eq!(split["cells"]["ood"], 3);
+}
+
+#[test]
+fn a_number_of_a_table_that_float32_can_not_hold_is_refused() {
+    let home = Home::new();
+    with_numbers(&home.path("s.parquet"), "G3", Arc::new(Int64Array::from(vec![1, 16_777_217])));
+    says(&home.refused(65, "ingest s.parquet --out n.atlas"), &["s.parquet: 16777217 is a whole number"]);
 }

@@ -132,3 +132,36 @@ fn a_command_that_is_stopped_leaves_nothing_behind() {
         assert_eq!(home.listing(), before, "{line}");
     }
 }
+
+#[test]
+fn a_link_that_leads_nowhere() {
+    let home = Home::with_model("condition=G00034,dose=0.5");
+    std::os::unix::fs::symlink("nowhere", home.path("link")).unwrap();
+    for line in ["ingest s.h5ad --out link", "predict m s.atlas --out link"] {
+        says(&home.refused(2, line), &["link is a link to nowhere, which is not there"]);
+    }
+}
+
+#[test]
+fn what_another_user_left_in_a_shared_folder() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let home = Home::new();
+    home.json("simulate --cells 100 --genes 20 --conditions 2 --out s.h5ad");
+    let mode = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (shared, leftover) = (home.path("shared"), home.path("shared/.n.atlas.tmp-1-0"));
+    fs::create_dir_all(&leftover).unwrap();
+    fs::write(leftover.join("matrix.bin"), "half").unwrap();
+    let mut command = home.command("ingest s.h5ad --out shared/n.atlas");
+    if rustix::process::geteuid().is_root() {
+        // Root may remove anything; nobody may not remove what is root's.
+        command.uid(65_534).gid(65_534);
+        mode(&home.path("."), 0o755);
+        mode(&shared, 0o1777);
+    } else {
+        mode(&leftover, 0o500);
+    }
+    let ran = command.output().unwrap();
+    mode(&leftover, 0o700);
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(home.path("shared/n.atlas/manifest.json").exists() && leftover.exists());
+}

@@ -6,10 +6,14 @@
 
 mod bad_input;
 mod bad_output;
+mod beside_data;
 mod command_line;
 mod devices;
 mod gpu_check;
+mod idle_threads;
 mod memory;
+mod odd_columns;
 mod profile;
 #[path = "../support/mod.rs"]
 mod support;
+mod verifying;

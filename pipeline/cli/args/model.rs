@@ -34,7 +34,8 @@ pub(crate) struct TrainArgs {
     /// A split of the atlas [default: 15% random cells validate, none is held out]
     #[arg(long, value_name = "NAME", conflicts_with = "hold_out")]
     pub(in crate::cli) split: Option<String>,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats; a value with commas or blanks around it stands in double
+    /// quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...")]
     pub(in crate::cli) hold_out: Vec<String>,
     #[command(flatten)]

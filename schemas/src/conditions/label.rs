@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct LabelRules {
     /// What joins perturbations in a label, and doses in a dose label: `+`; nothing does where it is empty.
     pub delimiter: String,
-    /// Labels that mean control; the first one is the name that control goes by.
+    /// What means control, as a whole label or as one part of it; the first one is the name that control goes by.
     pub controls: Vec<String>,
 }
 
@@ -21,10 +21,16 @@ impl LabelRules {
         if self.delimiter.is_empty() { vec![label] } else { label.split(&*self.delimiter).collect() }
     }
 
-    /// Whether a whole label, or one part of it, means control.
+    /// Whether this is one of the names of control: a whole label's, or that of one part.
     #[must_use]
-    pub fn is_control(&self, label: &str) -> bool {
-        self.controls.iter().any(|control| control == label)
+    pub fn is_control(&self, name: &str) -> bool {
+        self.controls.iter().any(|control| control == name)
+    }
+
+    /// Whether a label means control: as a whole, or since each of its parts does.
+    #[must_use]
+    pub fn means_control(&self, label: &str) -> bool {
+        self.is_control(label) || self.parts(label).into_iter().all(|part| self.is_control(part.trim()))
     }
 }
 
@@ -95,21 +101,30 @@ pub fn parse<'a>(
     if label.is_empty() {
         return Err(BadLabel::Empty);
     }
-    if rules.is_control(label) {
+    if rules.means_control(label) {
         return Ok(Vec::new());
     }
     let names: Vec<&str> = rules.parts(label).into_iter().map(str::trim).collect();
     if names.iter().any(|name| name.is_empty()) {
         return Err(BadLabel::EmptyPart { label: label.into(), delimiter: rules.delimiter.clone() });
     }
-    let all_control = names.iter().all(|name| rules.is_control(name));
-    let amounts = match doses {
-        _ if all_control => vec![1.0; names.len()],
-        None => vec![1.0; names.len()],
-        Some(text) => parse_doses(label, text, names.len(), rules)?,
+    let perturbations: Vec<&str> = names.iter().copied().filter(|name| !rules.is_control(name)).collect();
+    let is_one_number = |text: &str| perturbations.len() == 1 && text.trim().parse::<f64>().is_ok();
+    let doses_of_all = |text: &str| rules.parts(text).len() == names.len() && !is_one_number(text);
+    let named: Vec<(&str, f64)> = match doses {
+        None => perturbations.into_iter().map(|name| (name, 1.0)).collect(),
+        // A part that is control may have a dose too, which says nothing.
+        Some(text) if perturbations.len() < names.len() && doses_of_all(text) => {
+            let doses = parse_doses(label, text, names.len(), rules)?;
+            names.into_iter().zip(doses).filter(|(name, _)| !rules.is_control(name)).collect()
+        }
+        Some(text) => {
+            let doses = parse_doses(label, text, perturbations.len(), rules)?;
+            perturbations.into_iter().zip(doses).collect()
+        }
     };
-    let mut parts: Vec<(Cow<'a, str>, f64)> = Vec::with_capacity(names.len());
-    for (name, dose) in names.into_iter().zip(amounts).filter(|(name, _)| !rules.is_control(name)) {
+    let mut parts: Vec<(Cow<'a, str>, f64)> = Vec::with_capacity(named.len());
+    for (name, dose) in named {
         match parts.iter().find(|(other, _)| other == name) {
             None => parts.push((name.into(), dose)),
             Some((_, same)) if *same == dose => {}

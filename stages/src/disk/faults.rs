@@ -1,4 +1,4 @@
-//! Faults of a disk on request: how tests see what becomes of a run that dies, or whose disk does, at any of its calls.
+//! Faults of a disk on request, in programs built with the feature `faults`, as tests are: how tests see what becomes of a run that dies, or whose disk does, at any of its calls.
 //!
 //! Every call that changes what is on disk is shown here first. Where no fault was asked for, that is a look at one number.
 //! `PERTURBINE_FAULT=KIND@K` in the environment, or [`inject`], makes the K-th call from 1 the one at which
@@ -7,7 +7,8 @@
 //! - `dead`: the same without the end of the process: from now on no call does anything, and each fails;
 //! - `full`: the disk has no room left, now and later;
 //! - `broken`: the disk fails (EIO), once;
-//! - `short`: half of the bytes are written; `interrupted`: a signal came first. Both are no errors, and are gone on from.
+//! - `short`: half of the bytes are written; `interrupted`: a signal came first. Both are no errors, and are gone on from;
+//! - `panic`: this program has a bug there.
 //!
 //! `slow@M` lets every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends a line a call.
 
@@ -25,51 +26,10 @@ use std::{
 
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::call::Call;
+
 const FAULT: &str = "PERTURBINE_FAULT";
 const LOG: &str = "PERTURBINE_DISK_LOG";
-
-/// What is done to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
-    /// A file comes to be, or is emptied.
-    Create,
-    /// Bytes go into a file.
-    Write,
-    /// Room is taken for a file.
-    Allocate,
-    /// A file is brought to the disk.
-    Sync,
-    /// A folder comes to be.
-    CreateFolder,
-    /// The names in a folder are brought to the disk.
-    SyncFolder,
-    /// A file or folder gets its name.
-    Rename,
-    /// A file, or a folder with all that is in it, goes.
-    Remove,
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Create => "create",
-            Self::Write => "write",
-            Self::Allocate => "allocate",
-            Self::Sync => "sync",
-            Self::CreateFolder => "create-folder",
-            Self::SyncFolder => "sync-folder",
-            Self::Rename => "rename",
-            Self::Remove => "remove",
-        })
-    }
-}
-
-impl Call {
-    /// Whether a full disk is in its way.
-    fn takes_room(self) -> bool {
-        matches!(self, Self::Create | Self::Write | Self::Allocate | Self::CreateFolder)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -79,6 +39,7 @@ enum Fault {
     Broken,
     Short,
     Interrupted,
+    Panic,
     Slow,
 }
 
@@ -92,6 +53,7 @@ impl Fault {
             "broken" => Self::Broken,
             "short" => Self::Short,
             "interrupted" => Self::Interrupted,
+            "panic" => Self::Panic,
             "slow" => Self::Slow,
             _ => return None,
         };
@@ -139,6 +101,7 @@ impl Plan {
             Some(Fault::Kill) => kill(),
             Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
             Some(Fault::Broken | Fault::Dead) => Err(broken()),
+            Some(Fault::Panic) => panic!("a panic was asked for"),
             _ => Ok(()),
         }
     }
@@ -245,6 +208,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> i
             Err(broken())
         }
         Some(Fault::Broken) => Err(broken()),
+        Some(Fault::Panic) => panic!("a panic was asked for"),
         Some(Fault::Short) => write(half),
         Some(Fault::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
         Some(Fault::Slow) => {

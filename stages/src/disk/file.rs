@@ -14,7 +14,7 @@ use rustix::{
 use schemas::{Error, Result, atlas::FileEntry};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::faults::{self, Call};
+use super::{call::Call, faults};
 
 /// A file that is written.
 #[derive(Debug)]

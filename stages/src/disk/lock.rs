@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use rustix::{
 };
 use schemas::{Error, Result};
 
-use super::{parent_of, remove_all};
+use super::{call::Call, faults, parent_of, remove_all};
 
 /// Stands between the name of what is in the making and the number of who makes it.
 pub(super) const MARK: &str = ".tmp-";
@@ -63,6 +64,58 @@ impl FolderLock {
     }
 }
 
+/// A lock on a name, whatever is there or comes to be: a hidden file beside it, which goes with this.
+#[derive(Debug)]
+pub struct PathLock {
+    /// None where nothing can be written beside the name, or the file system knows no locks: then nobody is kept out.
+    held: Option<(File, PathBuf)>,
+}
+
+impl PathLock {
+    /// Asks for the lock of a name, and does not wait; none where another process, or another part of this one, has it.
+    ///
+    /// # Errors
+    /// A disk that is full or broken.
+    pub fn try_take(target: &Path) -> Result<Option<Self>> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = parent_of(target).join(format!(".{name}.lock"));
+        loop {
+            let open = || File::options().create(true).append(true).open(&path);
+            let file = match faults::before(Call::Create, &path).and_then(|()| open()) {
+                Ok(file) => file,
+                Err(error) if is_refused(error.kind()) => return Ok(Some(Self { held: None })),
+                Err(error) => return Err(Error::io("create", path)(error)),
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(_) => return Ok(Some(Self { held: None })),
+            }
+            // Whoever had it before may have removed the file since it was opened; then another one may have its name.
+            let is_there = file.metadata().ok().zip(path.metadata().ok());
+            if is_there.is_some_and(|(ours, there)| (ours.dev(), ours.ino()) == (there.dev(), there.ino())) {
+                return Ok(Some(Self { held: Some((file, path)) }));
+            }
+        }
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // Before the lock is let go, so that nobody takes the lock of a file that has no name.
+        if let Some((_file, path)) = &self.held
+            && let Err(error) = remove_all(path)
+        {
+            tracing::debug!("the lock {} stays: {error}", path.display());
+        }
+    }
+}
+
+fn is_refused(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotFound)
+}
+
 /// Removes what killed processes left beside `target` of what was to become it; tells whether another one, beside that of
 /// `own`, is still at work.
 pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
@@ -70,10 +123,15 @@ pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
     for other in leftovers(target)?.into_iter().filter(|other| other != own) {
         match Lock::take(&other)? {
             Lock::Anothers => at_work = true,
+            // Gone meanwhile, or another user's that can't be opened.
             Lock::Nobodys => {}
             Lock::Taken { .. } => match remove_all(&other) {
                 // Another process has cleared it away.
                 Err(Error::Missing { .. }) => {}
+                // Another user's, in a folder that is shared. It is in nobody's way.
+                Err(Error::Io { source, .. }) if is_refused(source.kind()) => {
+                    tracing::debug!("{} is left where it is: {source}", other.display());
+                }
                 removed => removed?,
             },
         }
@@ -101,4 +159,21 @@ pub(super) fn hidden_names(folder: &Path) -> Result<Vec<String>> {
     let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let names = read().map_err(Error::io("read", folder))?.into_iter().filter_map(|name| name.into_string().ok());
     Ok(names.filter(is_hidden).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_of_a_name_is_had_by_one_and_leaves_nothing_behind() {
+        let home = tempfile::tempdir().expect("a folder");
+        let target = home.path().join("s.atlas");
+        for _ in 0..2 {
+            let first = PathLock::try_take(&target).expect("a lock");
+            assert!(first.is_some() && PathLock::try_take(&target).expect("no fault").is_none());
+            drop(first);
+            assert_eq!(fs::read_dir(home.path()).expect("the folder").count(), 0);
+        }
+    }
 }

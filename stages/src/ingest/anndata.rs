@@ -69,7 +69,7 @@ impl AnnData {
         }
         let var = var.read_all(0..index(genes)?)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let origin = Origin { path: name, bytes, matrix: choice.matrix() };
+        let origin = Origin { path: name, bytes, matrix: choice.matrix(), version: None };
         Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var })
     }
 }

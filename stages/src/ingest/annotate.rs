@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
 use schemas::{
-    ByteSize, Result,
+    ByteSize, Error, Result,
     atlas::{FileEntry, files},
     conditions::{ConditionTable, Covariate},
     ids::ConditionId,
@@ -72,7 +72,8 @@ impl Findings {
 }
 
 /// Labels that tell that it is not known what was done to a cell.
-const UNASSIGNED: [&str; 7] = ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA"];
+const UNASSIGNED: [&str; 9] =
+    ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA", "nan", "<NA>"];
 
 /// Writes `cells.parquet` and `labels.bin`, and passes the rows on.
 #[derive(Debug)]
@@ -80,6 +81,7 @@ pub struct Annotate {
     files: Option<(ParquetFile, HashedFile, Labeller)>,
     names: CellNames,
     cells: u64,
+    unnamed: usize,
     census: ValueCensus,
     findings: Findings,
 }
@@ -97,6 +99,7 @@ impl Annotate {
             files: Some((cells, labels, labeller)),
             names: CellNames::new(folder, most_cells)?,
             cells: 0,
+            unnamed: 0,
             census: ValueCensus::default(),
             findings: findings.clone(),
         };
@@ -110,6 +113,7 @@ impl Stage for Annotate {
 
     fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
         let (cells, labels, labeller) = self.files.as_mut().ok_or("the stream has ended")?;
+        self.unnamed += name_all(&mut piece)?;
         let codes = labeller.codes(&piece.cells, &piece.obs)?;
         labels.append(bytemuck::cast_slice(&codes))?;
         cells.write(&piece.obs)?;
@@ -126,6 +130,9 @@ impl Stage for Annotate {
         cells.finish()?;
         let (conditions, cells_of, covariates) = labeller.finish();
         let census = std::mem::take(&mut self.census);
+        if 0 < self.unnamed {
+            tracing::warn!("{} cells have no name; they are called by their place: cell0, cell1, ...", self.unnamed);
+        }
         let repeated = self.names.repeated(self.cells);
         if 0 < repeated {
             tracing::warn!("{repeated} cells have the name of another cell; cells are told apart by position");
@@ -145,6 +152,21 @@ impl Stage for Annotate {
         *self.findings.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     }
+}
+
+/// Gives cells without a name one, after their place in the source, as those of a table without names have; says how many.
+fn name_all(piece: &mut ReadPiece) -> Result<usize> {
+    let Some(names) = piece.obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return Ok(0) };
+    let unnamed = names.null_count();
+    if unnamed == 0 {
+        return Ok(0);
+    }
+    let named =
+        names.iter().zip(&piece.cells).map(|(name, cell)| name.map_or_else(|| format!("cell{cell}"), str::to_owned));
+    let named: ArrayRef = Arc::new(StringArray::from_iter_values(named));
+    let columns = std::iter::once(named).chain(piece.obs.columns()[1..].iter().cloned()).collect();
+    piece.obs = RecordBatch::try_new(piece.obs.schema(), columns).map_err(|error| Error::Bug(error.to_string()))?;
+    Ok(unnamed)
 }
 
 /// A hash of every cell's name, in a file of its own that goes with it.

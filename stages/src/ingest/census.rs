@@ -20,7 +20,7 @@ pub enum OnBadValues {
 /// What values are to be taken for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ValuesAs {
-    /// Counts where all are non-negative integers, else continuous; negative integers alone are refused.
+    /// Counts where all are integers, else continuous; among counts, negative ones and those that are too large are bad.
     #[default]
     Auto,
     /// Counts, or an error.
@@ -73,10 +73,14 @@ pub struct ValueCensus {
     pub negative: Vec<BadValue>,
     /// How many there are.
     pub negative_count: u64,
-    /// The first values that are no integers, or too large to be told from their neighbours.
+    /// The first values that are no integers.
     pub fractions: Vec<BadValue>,
     /// How many there are.
     pub fraction_count: u64,
+    /// The first integers that are too large to be told from their neighbours.
+    pub too_large: Vec<BadValue>,
+    /// How many there are.
+    pub too_large_count: u64,
     /// How many cells have no values at all.
     pub empty_cells: u64,
     /// How many values were clipped.
@@ -97,10 +101,19 @@ impl ValueCensus {
             self.negative_count += 1;
             keep_first(&mut self.negative, seen);
         }
-        if seen.value.fract() != 0.0 || LARGEST_COUNT < seen.value {
+        if seen.value.fract() != 0.0 {
             self.fraction_count += 1;
             keep_first(&mut self.fractions, seen);
+        } else if LARGEST_COUNT < seen.value {
+            self.too_large_count += 1;
+            keep_first(&mut self.too_large, seen);
         }
+    }
+
+    /// Whether all values are integers, and some of them can't be counts.
+    #[must_use]
+    pub fn has_bad_counts(&self) -> bool {
+        self.fraction_count == 0 && 0 < self.negative_count + self.too_large_count
     }
 
     /// Adds what was seen in later rows.
@@ -108,12 +121,14 @@ impl ValueCensus {
         self.not_finite_count += later.not_finite_count;
         self.negative_count += later.negative_count;
         self.fraction_count += later.fraction_count;
+        self.too_large_count += later.too_large_count;
         self.empty_cells += later.empty_cells;
         self.clipped += later.clipped;
         self.dropped += later.dropped;
         later.not_finite.into_iter().for_each(|seen| keep_first(&mut self.not_finite, seen));
         later.negative.into_iter().for_each(|seen| keep_first(&mut self.negative, seen));
         later.fractions.into_iter().for_each(|seen| keep_first(&mut self.fractions, seen));
+        later.too_large.into_iter().for_each(|seen| keep_first(&mut self.too_large, seen));
     }
 }
 

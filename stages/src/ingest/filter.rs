@@ -7,16 +7,18 @@ use std::{
 
 use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch, StringArray},
-    compute::cast,
-    datatypes::DataType,
+    compute::filter_record_batch,
 };
-use schemas::{Error, Result, atlas::Selection};
+use schemas::{Error, Result, atlas::Selection, conditions::CONTROL, ids::ConditionId};
 
 use super::{
     keys::{ResolvedKeys, fits},
+    label::{LabelColumns, Labeller},
     piece::Filter,
     source::{Source, column_index, obs_column},
+    text::as_text,
 };
+use crate::groups::unquoted;
 
 /// Cells that are looked at together.
 const SLICE: u64 = 1 << 14;
@@ -36,6 +38,7 @@ struct CellFilter {
     label: Option<String>,
     drop_labels: Vec<String>,
     dose: Option<String>,
+    /// The spellings of rare conditions: label and dose.
     rare: HashSet<(String, String)>,
 }
 
@@ -43,7 +46,7 @@ struct CellFilter {
 ///
 /// # Errors
 /// Columns and values that are not there, labels to drop without a perturbation column.
-pub fn cell_filter(source: &dyn Source, options: &Selection, keys: &ResolvedKeys) -> Result<Option<Filter>> {
+pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<Filter>> {
     if *options == Selection::default() {
         return Ok(None);
     }
@@ -56,14 +59,14 @@ pub fn cell_filter(source: &dyn Source, options: &Selection, keys: &ResolvedKeys
         ));
     }
     let mut filter = CellFilter {
-        columns: columns(source, &options.filters)?,
+        columns: columns(&**source, &options.filters)?,
         drop_labels: options.drop_labels.clone(),
         dose: keys.columns.dose.clone(),
         label,
         rare: HashSet::new(),
     };
     if 0 < options.min_cells {
-        filter.rare = rare_conditions(source, &filter, options.min_cells, &keys.rules.controls)?;
+        filter.rare = rare_conditions(source, &filter, options.min_cells, keys)?;
     }
     Ok(Some(Arc::new(move |obs| filter.mask(obs))))
 }
@@ -79,45 +82,64 @@ fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String
         };
         let values = columns.entry(key.trim().to_owned()).or_default();
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
-        list.insert(value.trim().to_owned());
+        list.insert(unquoted(value.trim()));
     }
-    for (key, asked) in &columns {
+    for (key, asked) in &mut columns {
         let mut known: HashSet<String> = HashSet::new();
         for slice in obs_column(source, key)? {
             known.extend(slice?.as_string::<i32>().iter().map(|value| value.unwrap_or(MISSING).to_owned()));
         }
-        if let Some(value) = asked.any_of.iter().chain(&asked.none_of).find(|value| !known.contains(*value)) {
-            return Err(Error::unknown("value", value, known.iter().map(String::as_str)));
+        for values in [&mut asked.any_of, &mut asked.none_of] {
+            *values = values.iter().map(|value| as_it_is_written(value, &known)).collect::<Result<_>>()?;
         }
     }
     Ok(columns)
 }
 
-/// The labels and doses that fewer cells have.
+/// A value as the column has it: a number may be asked for in another way (`1.0` for `1`).
+fn as_it_is_written(value: &str, known: &HashSet<String>) -> Result<String> {
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+    let equal = |other: &&String| number(value).is_some() && number(value) == number(other);
+    let found = known.get(value).or_else(|| known.iter().find(equal));
+    found.cloned().ok_or_else(|| Error::unknown("value", value, known.iter().map(String::as_str)))
+}
+
+/// The spellings of the conditions that fewer cells have: `A+B` and `B+A` are one. Control is never rare.
 fn rare_conditions(
-    source: &dyn Source,
+    source: &Arc<dyn Source>,
     filter: &CellFilter,
     min_cells: u64,
-    controls: &[String],
+    keys: &ResolvedKeys,
 ) -> Result<HashSet<(String, String)>> {
     let names = filter.columns.keys().chain(&filter.label).chain(&filter.dose).collect::<HashSet<_>>();
-    let columns: Vec<usize> = names.into_iter().map(|name| column_index(source, name)).collect::<Result<_>>()?;
-    let mut counts: HashMap<(String, String), u64> = HashMap::new();
-    for first in (0..source.cells()).step_by(usize::try_from(SLICE).unwrap_or(1)) {
-        let obs = source.obs(first..source.cells().min(first + SLICE), &columns)?;
-        let wanted = filter.mask(&obs)?;
+    let columns: Vec<usize> = names.into_iter().map(|name| column_index(&**source, name)).collect::<Result<_>>()?;
+    let of_conditions = LabelColumns { covariates: Vec::new(), ..keys.columns.clone() };
+    let mut labeller = Labeller::new(Arc::clone(source), of_conditions, keys.rules.clone());
+    let mut spellings: HashMap<(String, String), ConditionId> = HashMap::new();
+    let mut first = 0;
+    while first < source.cells() {
+        let end = source.cells().min(first + SLICE);
+        let obs = source.obs(first..end, &columns)?;
+        let (cells, obs) = match filter.mask(&obs)? {
+            None => ((first..end).collect::<Vec<u64>>(), obs),
+            Some(wanted) => {
+                let cells = (first..end).zip(wanted.values()).filter_map(|(cell, wanted)| wanted.then_some(cell));
+                (cells.collect(), filter_record_batch(&obs, &wanted).map_err(|error| Error::Bug(error.to_string()))?)
+            }
+        };
         let (labels, doses) = filter.conditions_of(&obs)?;
-        for row in (0..obs.num_rows()).filter(|row| wanted.as_ref().is_none_or(|wanted| wanted.value(*row))) {
-            let condition = (text(labels.as_ref(), row), text(doses.as_ref(), row));
-            *counts.entry(condition).or_default() += 1;
+        for (row, code) in labeller.codes(&cells, &obs)?.into_iter().enumerate() {
+            spellings.insert((text(labels.as_ref(), row), text(doses.as_ref(), row)), ConditionId(code));
         }
+        first = end;
     }
-    let is_rare = |((label, _), count): &((String, String), u64)| *count < min_cells && !controls.contains(label);
-    let rare: HashSet<_> = counts.into_iter().filter(is_rare).map(|(condition, _)| condition).collect();
-    if !rare.is_empty() {
-        tracing::warn!("{} conditions of fewer than {min_cells} cells are left out", rare.len());
+    let (_, cells_of, _) = labeller.finish();
+    let is_rare = |id: ConditionId| id != CONTROL && cells_of[id.index()] < min_cells;
+    let rare = cells_of.iter().enumerate().skip(1).filter(|(_, cells)| (1..min_cells).contains(*cells)).count();
+    if 0 < rare {
+        tracing::warn!("{rare} conditions of fewer than {min_cells} cells are left out");
     }
-    Ok(rare)
+    Ok(spellings.into_iter().filter(|(_, id)| is_rare(*id)).map(|(spelling, _)| spelling).collect())
 }
 
 impl CellFilter {
@@ -150,7 +172,7 @@ impl CellFilter {
 
 fn text_column(obs: &RecordBatch, name: &str) -> Result<StringArray> {
     let column = obs.column_by_name(name).ok_or_else(|| Error::Bug(format!("obs column `{name}` was not read")))?;
-    let text = cast(column, &DataType::Utf8).map_err(|error| Error::Bug(error.to_string()))?;
+    let text = as_text(column).map_err(|error| Error::Bug(error.to_string()))?;
     Ok(text.as_string::<i32>().clone())
 }
 
@@ -170,17 +192,17 @@ mod tests {
         memory::Table,
     };
 
-    fn table() -> Table {
-        Table::of_obs(&[
+    fn table() -> Arc<dyn Source> {
+        Arc::new(Table::of_obs(&[
             ("cell", vec!["0", "1", "2", "3", "4", "5"]),
             ("condition", vec!["ctrl", "A", "A", "B", "unassigned", "B"]),
             ("cell_type", vec!["T", "T", "B", "B", "T", "NK"]),
-        ])
+        ]))
     }
 
     fn kept(options: &Selection) -> Vec<usize> {
         let table = table();
-        let keys = resolve(&table, &AskedKeys::default()).expect("plain keys");
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
         let filter = cell_filter(&table, options, &keys).expect("known names").expect("something is asked");
         let mask = filter(&table.obs(0..6, &[0, 1, 2]).expect("all cells")).expect("text columns");
         (0..6).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row))).collect()
@@ -205,9 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_rare_is_the_condition_however_its_label_is_written() {
+        let labels = [("A+B", 3), ("B+A", 3), ("C+ctrl", 2), ("ctrl+C", 3), ("D", 4), ("ctrl+ctrl", 1), ("ctrl", 1)];
+        let labels: Vec<&str> = labels.iter().flat_map(|(label, cells)| vec![*label; *cells]).collect();
+        let cells = labels.len();
+        let table: Arc<dyn Source> = Arc::new(Table::of_obs(&[("condition", labels.clone())]));
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let options = Selection { min_cells: 5, ..Selection::default() };
+        let filter = cell_filter(&table, &options, &keys).expect("known names").expect("something is asked");
+        let mask = filter(&table.obs(0..cells as u64, &[0]).expect("all cells")).expect("text").expect("D is rare");
+        let kept: Vec<&str> = (0..cells).filter(|row| mask.value(*row)).map(|row| labels[row]).collect();
+        assert_eq!(kept, labels.iter().copied().filter(|label| *label != "D").collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_value_that_no_cell_has_is_refused_with_the_nearest() {
         let table = table();
-        let keys = resolve(&table, &AskedKeys::default()).expect("plain keys");
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
         let options = Selection { filters: vec!["cell_type=NKK".into()], ..Selection::default() };
         let error = cell_filter(&table, &options, &keys).err().expect("unknown");
         assert!(error.to_string().starts_with("unknown value `NKK`; the nearest known: NK"), "{error}");

@@ -32,9 +32,23 @@ pub struct Choice {
     pub obs_columns: Option<Vec<String>>,
     /// A table that names the genes which a table of cells has as numbers.
     pub genes_table: Option<PathBuf>,
+    /// Whether the first entry of each list of a table is a gene's.
+    pub list_start: ListStart,
     /// The program that reads HDF5 files in a process of its own; without one they are read in this process,
     /// after a check of their structure, which goes before libhdf5 in either.
     pub worker: Option<PathBuf>,
+}
+
+/// What the lists of a table of cells begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListStart {
+    /// A marker where every list begins with the same entry below zero, whose number comes nowhere else; a gene elsewhere.
+    #[default]
+    Auto,
+    /// A marker, which is left out.
+    Marker,
+    /// A gene, whatever its value.
+    Gene,
 }
 
 impl Choice {

@@ -6,10 +6,11 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array},
     compute::{cast, interleave},
     datatypes::{DataType, Field, Schema, SchemaRef},
+    error::ArrowError,
 };
 use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
 
-use super::source::Source;
+use super::{source::Source, text::as_text};
 
 /// Which genes are kept where files have different ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +29,17 @@ pub struct JoinOptions {
     pub genes: GeneJoin,
     /// The column of `var` that tells genes apart; by default their names.
     pub gene_id: Option<String>,
-    /// A column that tells which file a cell comes from: its name, without the extension.
-    pub file_column: Option<String>,
+    /// A column that tells which file a cell comes from.
+    pub file_column: Option<FileColumn>,
+}
+
+/// A column of `obs` that tells files apart.
+#[derive(Clone, Debug)]
+pub struct FileColumn {
+    /// What it is called.
+    pub name: String,
+    /// What each file is called in it, in their order: see [`super::file_names`].
+    pub files: Vec<String>,
 }
 
 /// Files one after another.
@@ -45,6 +55,8 @@ pub struct Joined {
 #[derive(Debug)]
 struct Part {
     source: Arc<dyn Source>,
+    /// What its file is called in the column that tells files apart.
+    file: String,
     /// Its cells among all.
     cells: Range<u64>,
     /// The joined place of each of its genes; none where it is left out.
@@ -77,7 +89,10 @@ impl Joined {
         let mut fields = joined_fields(schemas.iter().map(|schema| &**schema));
         let columns = |schema: &Schema| fields.iter().map(|field| schema.index_of(field.name()).ok()).collect();
         let columns: Vec<Vec<Option<usize>>> = schemas.iter().map(|schema| columns(schema)).collect();
-        let file_column = options.file_column.as_ref().map(|name| {
+        let file_column = options.file_column.as_ref().map(|FileColumn { name, files }| {
+            if files.len() != sources.len() {
+                return Err(Error::Bug(format!("{} names for {} files", files.len(), sources.len())));
+            }
             if fields.iter().any(|field| field.name() == name) {
                 return Err(Error::usage(format!("obs has a column `{name}` already"), "choose another --file-key"));
             }
@@ -90,17 +105,19 @@ impl Joined {
             path: format!("{}{more}", first.origin().path),
             bytes: sources.iter().map(|source| source.origin().bytes).sum(),
             matrix: first.origin().matrix.clone(),
+            version: None,
         };
         let mut parts = Vec::new();
         let mut begin = 0;
-        for ((source, genes), columns) in sources.into_iter().zip(places).zip(columns) {
+        for (at, ((source, genes), columns)) in sources.into_iter().zip(places).zip(columns).enumerate() {
             let left_out = genes.iter().filter(|place| place.is_none()).count();
             if 0 < left_out {
                 tracing::warn!("{}: {left_out} of {} genes are left out", source.origin().path, genes.len());
             }
             let cells = begin..begin + source.cells();
             begin = cells.end;
-            parts.push(Part { source, cells, genes, columns });
+            let file = options.file_column.as_ref().map_or_else(String::new, |column| column.files[at].clone());
+            parts.push(Part { source, file, cells, genes, columns });
         }
         Ok(Self { origin, parts, var, obs: Arc::new(Schema::new(fields)), file_column })
     }
@@ -130,12 +147,12 @@ impl Joined {
         for (column, field) in columns.iter().zip(schema.fields()) {
             arrays.push(match part.columns.get(*column).copied().flatten() {
                 _ if Some(*column) == self.file_column => {
-                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(file_stem(&part.source), rows)))
+                    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&part.file, rows)))
                 }
                 None => new_null_array(field.data_type(), rows),
                 Some(_) => {
                     let array = found.next().ok_or_else(|| Error::Bug("a column of obs is missing".into()))?;
-                    cast(array, field.data_type()).map_err(bug)?
+                    converted(array, field.data_type()).map_err(bug)?
                 }
             });
         }
@@ -214,10 +231,12 @@ impl Source for Joined {
     }
 }
 
-/// A file's name without its extension.
-fn file_stem(source: &Arc<dyn Source>) -> String {
-    let path = std::path::PathBuf::from(&source.origin().path);
-    path.file_stem().map_or_else(|| source.origin().path.clone(), |stem| stem.to_string_lossy().into_owned())
+/// A column as the type that it has once it is joined: its own, or text.
+fn converted(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    match to {
+        DataType::Utf8 => as_text(column),
+        _ => cast(column, to),
+    }
 }
 
 /// What a gene is called, and how many genes of the file before it are called the same.
@@ -233,7 +252,7 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
             Error::unknown("var column", name, known.iter().map(String::as_str))
         })?,
     };
-    let names = cast(column, &DataType::Utf8).map_err(|error| Error::Bug(error.to_string()))?;
+    let names = as_text(column).map_err(|error| Error::Bug(error.to_string()))?;
     let mut seen: HashMap<String, u32> = HashMap::new();
     let key = |name: Option<&str>| {
         let name = name.unwrap_or_default().to_owned();
@@ -260,7 +279,8 @@ fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Ve
     (kept, places)
 }
 
-/// Every column that a file has, in the order they are first seen; columns of different types are text.
+/// Every column that a file has, in the order they are first seen; columns of different types are text, in which numbers that are equal
+/// are the same.
 fn joined_fields<'a>(schemas: impl Iterator<Item = &'a Schema>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
     for field in schemas.flat_map(Schema::fields) {
@@ -291,7 +311,7 @@ fn joined_var(vars: &[&RecordBatch], places: &[Vec<Option<u32>>], genes: usize) 
     for field in &fields {
         let of_file = |var: &&RecordBatch| match var.column_by_name(field.name()) {
             None => Ok(new_null_array(field.data_type(), var.num_rows())),
-            Some(column) => cast(column, field.data_type()),
+            Some(column) => converted(column, field.data_type()),
         };
         let arrays: Vec<ArrayRef> = vars.iter().map(of_file).collect::<Result<_, _>>().map_err(bug)?;
         let arrays: Vec<&dyn Array> = arrays.iter().map(|array| &**array).collect();
@@ -301,81 +321,4 @@ fn joined_var(vars: &[&RecordBatch], places: &[Vec<Option<u32>>], genes: usize) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ingest::memory::Table;
-
-    fn file(name: &str, cells: &[&str], genes: &[&str], ids: &[&str], rows: Vec<Vec<(u32, f32)>>) -> Arc<dyn Source> {
-        let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
-        let obs = RecordBatch::try_from_iter([("cell", text(cells)), (name, text(cells))]).expect("one length");
-        let var = RecordBatch::try_from_iter([("gene", text(genes)), ("id", text(ids))]).expect("one length");
-        let mut pointers = vec![0];
-        for row in &rows {
-            pointers.push(pointers[pointers.len() - 1] + u32::try_from(row.len()).expect("few"));
-        }
-        let (ids, values) = rows.into_iter().flatten().unzip();
-        let genes = u32::try_from(genes.len()).expect("few");
-        let expression = CsrRows::canonical(pointers, ids, values, genes).expect("good rows");
-        Arc::new(Table::new(&format!("{name}.h5ad"), obs, var, expression).expect("it fits"))
-    }
-
-    fn two() -> Vec<Arc<dyn Source>> {
-        vec![
-            file(
-                "a",
-                &["c0", "c1"],
-                &["X", "Y", "X"],
-                &["1", "2", "3"],
-                vec![vec![(0, 1.0), (2, 2.0)], vec![(1, 3.0)]],
-            ),
-            file("b", &["c2"], &["Z", "X", "Y"], &["4", "3", "2"], vec![vec![(0, 4.0), (1, 5.0), (2, 6.0)]]),
-        ]
-    }
-
-    fn names(joined: &Joined) -> Vec<&str> {
-        joined.var().column(0).as_string::<i32>().iter().flatten().collect()
-    }
-
-    #[test]
-    fn an_inner_join_keeps_the_genes_that_every_file_has_by_name_or_by_id() {
-        let joined = Joined::new(two(), &JoinOptions::default()).expect("genes in common");
-        assert_eq!(names(&joined), ["X", "Y"]);
-        let rows = joined.expression(0..3, CsrRows::default()).expect("all cells");
-        assert_eq!(rows.row(0), (&[0][..], &[1.0][..]));
-        assert_eq!(rows.row(2), (&[0, 1][..], &[5.0, 6.0][..]));
-        let by_id = JoinOptions { gene_id: Some("id".into()), ..JoinOptions::default() };
-        let joined = Joined::new(two(), &by_id).expect("ids in common");
-        assert_eq!(names(&joined), ["Y", "X"]);
-        assert_eq!(joined.expression(2..3, CsrRows::default()).expect("a cell").row(0), (&[0, 1][..], &[6.0, 5.0][..]));
-    }
-
-    #[test]
-    fn an_outer_join_keeps_every_gene_and_matches_repeated_names_in_order() {
-        let outer = JoinOptions { genes: GeneJoin::Outer, ..JoinOptions::default() };
-        let joined = Joined::new(two(), &outer).expect("genes");
-        assert_eq!(names(&joined), ["X", "Y", "X", "Z"]);
-        let rows = joined.expression(0..3, CsrRows::default()).expect("all cells");
-        assert_eq!(rows.row(0), (&[0, 2][..], &[1.0, 2.0][..]));
-        assert_eq!(rows.row(2), (&[0, 1, 3][..], &[5.0, 6.0, 4.0][..]));
-    }
-
-    #[test]
-    fn annotations_are_joined_by_column_and_cells_know_their_file() {
-        let options = JoinOptions { file_column: Some("file".into()), ..JoinOptions::default() };
-        let joined = Joined::new(two(), &options).expect("genes in common");
-        let obs = joined.obs(1..3, &[0, 1, 2, 3]).expect("two cells of two files");
-        let column = |at: usize| obs.column(at).as_string::<i32>().iter().collect::<Vec<_>>();
-        assert_eq!(column(0), [Some("c1"), Some("c2")]);
-        assert_eq!(column(1), [Some("c1"), None]);
-        assert_eq!(column(3), [Some("a"), Some("b")]);
-        assert_eq!(joined.locate(2), ("b.h5ad".to_owned(), 0));
-    }
-
-    #[test]
-    fn files_without_a_common_gene_are_refused() {
-        let mut files = two();
-        files.push(file("c", &["c3"], &["W"], &["9"], vec![vec![(0, 1.0)]]));
-        let error = Joined::new(files, &JoinOptions::default()).expect_err("nothing in common");
-        assert!(error.to_string().contains("a.h5ad, b.h5ad, c.h5ad: their genes have no name in common"), "{error}");
-    }
-}
+mod tests;

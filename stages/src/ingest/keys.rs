@@ -3,10 +3,10 @@
 //! Candidates are tried in order. Several columns that say the same in every row are no ambiguity; several that differ are
 //! an error that lists them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::AsArray;
-use schemas::{Error, Result, conditions::LabelRules};
+use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
 use super::{
     label::LabelColumns,
@@ -23,7 +23,7 @@ const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
 pub struct AskedKeys {
     /// The perturbation column.
     pub perturbation: Option<String>,
-    /// Labels that mean control; `*` stands for any text.
+    /// What means control, as a whole label or as one part of it; `*` stands for any text.
     pub controls: Vec<String>,
     /// The dose column; an empty name says that there is none.
     pub dose: Option<String>,
@@ -42,14 +42,17 @@ pub struct ResolvedKeys {
     pub columns: LabelColumns,
     /// How they are read.
     pub rules: LabelRules,
-    /// What was guessed, to be told to the user.
+    /// What was guessed, as the flags that say so.
     pub guessed: Vec<String>,
+    /// What else was decided, a sentence each.
+    pub decided: Vec<String>,
 }
 
 /// Settles which columns are labels.
 ///
 /// # Errors
-/// Columns that are not there, candidates that differ, a control that no cell has.
+/// Columns that are not there or that can't be covariates, candidates that differ, a control that no cell has, flags that mean
+/// nothing without a perturbation column.
 pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
     let names = names(source);
     let no_dose = asked.dose.as_deref() == Some("");
@@ -79,15 +82,55 @@ pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
     // The batch comes last, as in the original.
     covariates.retain(|name| Some(name) != asked.batch.as_ref());
     covariates.extend(asked.batch.clone());
-    let controls = match &perturbation {
-        None => Vec::new(),
-        Some(column) => controls(source, column, &asked.controls, &mut guessed)?,
-    };
-    Ok(ResolvedKeys {
-        columns: LabelColumns { perturbation, dose, covariates },
-        rules: LabelRules { delimiter: asked.delimiter.clone().unwrap_or_else(|| "+".into()), controls },
-        guessed,
-    })
+    check_covariates(&covariates)?;
+    let mut rules =
+        LabelRules { delimiter: asked.delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
+    let mut decided = Vec::new();
+    match &perturbation {
+        None => check_nothing_is_said_of_labels(asked, &names)?,
+        Some(column) => {
+            let labels = Labels::of(source, column, &rules)?;
+            rules.controls = labels.controls(&asked.controls, &mut guessed)?;
+            decided.extend(labels.parts_that_vanish(&rules));
+        }
+    }
+    Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
+}
+
+/// Refuses covariates that would stand twice among the columns of what is written later.
+fn check_covariates(covariates: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let twice: Vec<&str> = covariates.iter().filter(|name| !seen.insert(*name)).map(String::as_str).collect();
+    if !twice.is_empty() {
+        let message = format!("covariates are given twice: {}", twice.join(", "));
+        return Err(Error::usage(
+            message,
+            "name each column once; the batch is a covariate without being named as one",
+        ));
+    }
+    let taken: Vec<&str> =
+        covariates.iter().map(String::as_str).filter(|name| RESERVED_COLUMNS.contains(name)).collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let message = format!("covariates are called like columns of predictions: {}", taken.join(", "));
+    Err(Error::usage(message, "rename those columns of obs, or name other ones with --covariates"))
+}
+
+/// Refuses flags that say how labels are read where there are none.
+fn check_nothing_is_said_of_labels(asked: &AskedKeys, columns: &[String]) -> Result<()> {
+    let said = [
+        (!asked.controls.is_empty(), "--control"),
+        (asked.delimiter.is_some(), "--delimiter"),
+        (asked.dose.is_some(), "--dose"),
+    ];
+    let Some((_, flag)) = said.into_iter().find(|(said, _)| *said) else { return Ok(()) };
+    let message = format!(
+        "{flag} says how perturbations are read, but no column is one of {}; there are {}",
+        PERTURBATION_HABITS.join(", "),
+        columns.join(", ")
+    );
+    Err(Error::usage(message, "say which column holds the perturbations with --perturbation"))
 }
 
 fn names(source: &dyn Source) -> Vec<String> {
@@ -121,46 +164,115 @@ fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// The labels that mean control, the one that names it first.
-fn controls(source: &dyn Source, column: &str, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
-    let mut labels: BTreeSet<String> = BTreeSet::new();
-    for values in obs_column(source, column)? {
-        for label in values?.as_string::<i32>().iter().flatten() {
-            if !labels.contains(label) {
-                labels.insert(label.to_owned());
+/// The distinct labels of the perturbation column, and what they are made of.
+struct Labels {
+    /// The column, as errors name it.
+    place: String,
+    /// Each label, and its parts.
+    all: BTreeMap<String, Vec<String>>,
+    delimiter: String,
+}
+
+impl Labels {
+    fn of(source: &dyn Source, column: &str, rules: &LabelRules) -> Result<Self> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for values in obs_column(source, column)? {
+            for label in values?.as_string::<i32>().iter().flatten() {
+                if !all.contains_key(label) {
+                    let parts = rules.parts(label).into_iter().map(|part| part.trim().to_owned());
+                    all.insert(label.to_owned(), parts.collect());
+                }
             }
         }
+        let place = format!("{}, obs column `{column}`", source.origin().path);
+        Ok(Self { place, all, delimiter: rules.delimiter.clone() })
     }
-    let place = format!("{}, obs column `{column}`", source.origin().path);
-    if asked.is_empty() {
-        let found: Vec<&str> = CONTROL_HABITS.iter().copied().filter(|habit| labels.contains(*habit)).collect();
-        return match found.as_slice() {
+
+    /// The distinct parts of all labels.
+    fn parts(&self) -> BTreeSet<&str> {
+        self.all.values().flatten().map(String::as_str).collect()
+    }
+
+    /// What means control, the one that names it first.
+    fn controls(&self, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
+        let controls = match asked {
+            [] => vec![self.habitual_control(guessed)?],
+            patterns => self.that_fit(patterns)?,
+        };
+        let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
+        if self.all.keys().any(|label| rules.means_control(label)) {
+            return Ok(rules.controls);
+        }
+        let with = self.all.iter().find(|(_, parts)| parts.iter().any(|part| rules.is_control(part)));
+        let message = format!(
+            "no label means control by itself: `{}` is only a part, as of `{}`",
+            rules.controls.join("`, `"),
+            with.map_or("", |(label, _)| label)
+        );
+        Err(Error::data(&self.place, message, "say which label means control with --control"))
+    }
+
+    fn habitual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
+        let parts = self.parts();
+        let is_there = |habit: &&str| parts.contains(habit) || self.all.contains_key(*habit);
+        let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
+        match found.as_slice() {
             [] => {
-                let some: Vec<&str> = labels.iter().take(8).map(String::as_str).collect();
+                let some: Vec<&str> = self.all.keys().take(8).map(String::as_str).collect();
                 let message =
                     format!("no label is one of {}; there are {}, ...", CONTROL_HABITS.join(", "), some.join(", "));
-                Err(Error::data(place, message, "say which label means control with --control"))
+                Err(Error::data(&self.place, message, "say which label means control with --control"))
             }
             [only] => {
                 guessed.push(format!("--control {only}"));
-                Ok(vec![(*only).to_owned()])
+                Ok((*only).to_owned())
             }
             several => {
                 let message = format!("{} could each mean control", several.join(", "));
-                Err(Error::data(place, message, "say which with --control; give it several times if all do"))
+                Err(Error::data(&self.place, message, "say which with --control; give it several times if all do"))
             }
-        };
-    }
-    let mut controls: Vec<String> = Vec::new();
-    for pattern in asked {
-        let matched: Vec<&String> = labels.iter().filter(|label| fits(pattern, label)).collect();
-        if matched.is_empty() {
-            return Err(Error::unknown("control", pattern, labels.iter().map(String::as_str)));
         }
-        let new: Vec<String> = matched.into_iter().filter(|label| !controls.contains(label)).cloned().collect();
-        controls.extend(new);
     }
-    Ok(controls)
+
+    /// What fits the patterns. One without a delimiter is compared with the parts of labels; one with it, with whole labels, and if
+    /// its own parts are all the same (`ctrl+ctrl`), that one with the parts as well.
+    fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
+        let parts = self.parts();
+        let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
+        let mut controls: Vec<String> = Vec::new();
+        for pattern in patterns {
+            let pattern_parts: Vec<&str> = rules.parts(pattern).into_iter().map(str::trim).collect();
+            let same = pattern_parts.iter().all(|part| *part == pattern_parts[0]).then_some(pattern_parts[0]);
+            let is_whole = 1 < pattern_parts.len();
+            let whole = self.all.keys().map(String::as_str).filter(|label| is_whole && fits(pattern, label));
+            let of_parts = parts.iter().copied().filter(|part| same.is_some_and(|pattern| fits(pattern, part)));
+            let matched: Vec<&str> = whole.chain(of_parts).collect();
+            if matched.is_empty() {
+                let known: BTreeSet<&str> = self.all.keys().map(String::as_str).chain(parts.iter().copied()).collect();
+                return Err(Error::unknown("control", pattern, known));
+            }
+            for control in matched {
+                if !controls.iter().any(|known| known == control) {
+                    controls.push(control.to_owned());
+                }
+            }
+        }
+        Ok(controls)
+    }
+
+    /// What is told of labels that mean something else than they say.
+    fn parts_that_vanish(&self, rules: &LabelRules) -> Option<String> {
+        let mixed: Vec<&str> = self
+            .all
+            .iter()
+            .filter(|(label, parts)| !rules.means_control(label) && parts.iter().any(|part| rules.is_control(part)))
+            .map(|(label, _)| label.as_str())
+            .collect();
+        let first = mixed.first()?;
+        let left: Vec<&str> = rules.parts(first).into_iter().filter(|part| !rules.is_control(part.trim())).collect();
+        let left = left.join(&rules.delimiter);
+        Some(format!("a part that is control vanishes from {} labels: `{first}` is `{left}`", mixed.len()))
+    }
 }
 
 /// Whether a label fits a pattern in which `*` stands for any text.
@@ -207,6 +319,48 @@ mod tests {
         let asked = AskedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..AskedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
+    }
+
+    #[test]
+    fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
+        let labels = vec!["NegCtrl0_A", "NegCtrl1_NegCtrl0", "A_B"];
+        let table = Table::of_obs(&[("condition", labels)]);
+        let delimiter = Some("_".into());
+        let asked =
+            AskedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..AskedKeys::default() };
+        let keys = resolve(&table, &asked).expect("known controls");
+        assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
+        assert_eq!(keys.decided, ["a part that is control vanishes from 1 labels: `NegCtrl0_A` is `A`"]);
+        let asked = AskedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..AskedKeys::default() };
+        let keys = resolve(&table, &asked).expect("known controls");
+        assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
+        let table = Table::of_obs(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
+        let keys = resolve(&table, &AskedKeys::default()).expect("the habit is a part");
+        assert_eq!(keys.rules.controls, ["ctrl"]);
+        let alone = Table::of_obs(&[("condition", vec!["A+ctrl", "B"])]);
+        let error = resolve(&alone, &AskedKeys::default()).expect_err("no cell is control");
+        assert!(error.to_string().contains("`ctrl` is only a part, as of `A+ctrl`"), "{error}");
+    }
+
+    #[test]
+    fn covariates_that_would_stand_twice_in_predictions_are_refused() {
+        let table = Table::of_obs(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
+        let of = |names: &[&str]| {
+            let covariates = Some(names.iter().map(|name| (*name).to_owned()).collect());
+            resolve(&table, &AskedKeys { covariates, ..AskedKeys::default() })
+        };
+        assert!(of(&["donor"]).is_ok());
+        assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
+        let error = of(&["donor", "mean", "condition"]).expect_err("taken").to_string();
+        assert!(error.ends_with("columns of predictions: mean, condition"), "{error}");
+    }
+
+    #[test]
+    fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
+        let table = Table::of_obs(&[("guide", vec!["ctrl"])]);
+        let asked = AskedKeys { controls: vec!["ctrl".into()], ..AskedKeys::default() };
+        let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
+        assert!(error.starts_with("--control") && error.ends_with("there are guide"), "{error}");
     }
 
     #[test]

@@ -2,18 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::cast,
-    datatypes::DataType,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use schemas::{
     Error, Result,
     conditions::{ConditionTable, Covariate, LabelRules},
     ids::ConditionId,
 };
 
-use super::source::Source;
+use super::{source::Source, text::as_text};
 
 /// Which columns of `obs` are labels.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,7 +94,7 @@ impl Labeller {
                 "convert it to strings",
             )
         };
-        cast(column, &DataType::Utf8).map_err(not_text)
+        as_text(column).map_err(not_text)
     }
 
     fn condition(&mut self, cell: u64, row: usize, labels: &ArrayRef, doses: Option<&ArrayRef>) -> Result<ConditionId> {
@@ -108,7 +104,7 @@ impl Labeller {
             return Err(self.missing(name, cell));
         }
         let label = label.value(row);
-        let is_control = self.conditions.rules().is_control(label);
+        let is_control = self.conditions.rules().means_control(label);
         let dose = match doses.map(|doses| doses.as_string::<i32>()) {
             Some(doses) if doses.is_null(row) && !is_control => {
                 return Err(self.missing(self.columns.dose.as_deref().unwrap_or_default(), cell));
@@ -164,7 +160,7 @@ impl Labeller {
 mod tests {
     use arrow::{
         array::{Float64Array, StringArray},
-        datatypes::{Field, Schema},
+        datatypes::{DataType, Field, Schema},
     };
 
     use super::*;

@@ -31,7 +31,7 @@ impl Table {
             ));
         }
         let bytes = (obs.get_array_memory_size() + schemas::ByteSize::byte_size(&expression)) as u64;
-        Ok(Self { origin: Origin { path: name.to_owned(), bytes, matrix: String::new() }, obs, var, expression })
+        Ok(Self { origin: Origin { path: name.to_owned(), bytes, ..Origin::default() }, obs, var, expression })
     }
 }
 

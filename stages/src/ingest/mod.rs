@@ -1,13 +1,15 @@
 //! From files to an atlas, one file a step.
 //!
 //! A format (one file a format: `h5ad` and `zarr`, which hold [`anndata`], `tenx`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
-//! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed; cells are
+//! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed, and told apart by their [`file_names`]; annotations are compared as [`text`]; cells are
 //! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled by way
 //! of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
 pub mod anndata;
 pub mod annotate;
 pub mod census;
+mod exact;
+pub mod file_names;
 pub mod filter;
 pub mod format;
 pub mod group_sums;
@@ -32,7 +34,9 @@ pub mod table;
 pub mod tally;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
+pub mod text;
 pub mod transpose;
+pub mod version;
 #[cfg(feature = "hdf5")]
 pub mod worker;
 pub mod zarr;

@@ -104,7 +104,7 @@ impl MatrixMarket {
             entries.push(cell, u32::try_from(gene).map_err(|error| Error::Bug(error.to_string()))?, value)
         })?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let origin = Origin { path: name, bytes: files.bytes()?, matrix: String::new() };
+        let origin = Origin { path: name, bytes: files.bytes()?, ..Origin::default() };
         Ok(Self { origin, cells, var, expression: entries.finish()? })
     }
 }

@@ -13,6 +13,8 @@ use schemas::{
     ids::CellIndex,
 };
 
+use super::text::as_text;
+
 /// Cells of a piece, unless their rows are heavy.
 pub const PIECE_CELLS: u64 = 512;
 /// More genes than any organism or assay has. Each costs a name and its statistics, whatever the file that claims them weighs.
@@ -95,8 +97,7 @@ pub fn obs_column<'a>(source: &'a dyn Source, name: &str) -> Result<impl Iterato
     let cells = source.cells();
     Ok((0..cells.div_ceil(SLICE)).map(move |slice| {
         let batch = source.obs(slice * SLICE..cells.min((slice + 1) * SLICE), &[column])?;
-        arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8)
-            .map_err(|error| Error::Bug(error.to_string()))
+        as_text(batch.column(0)).map_err(|error| Error::Bug(error.to_string()))
     }))
 }
 

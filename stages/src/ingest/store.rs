@@ -12,7 +12,7 @@ use arrow::array::{AsArray, RecordBatch};
 use schemas::{
     Error, Result,
     atlas::{
-        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, RowOrder, Selection,
+        BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder, Selection,
         ValueKind, ValueWidth, files,
     },
 };
@@ -23,6 +23,7 @@ use super::{
     census::{BadValue, ValueCensus, ValuesAs},
     pack::PackedSlab,
     source::Source,
+    version::version_since,
 };
 use crate::{
     BoxError, Sink,
@@ -166,6 +167,9 @@ impl Sink for StoreMatrix {
 pub struct AtlasFacts {
     /// Where it came from.
     pub source: Arc<dyn Source>,
+    /// The files or folders that the source is made of, in the order of its origins, with length and time before they were read;
+    /// none where there are none.
+    pub files: Vec<(PathBuf, (u64, u64))>,
     /// Which columns are labels.
     pub keys: Keys,
     /// Which cells are taken.
@@ -176,11 +180,16 @@ pub struct AtlasFacts {
     pub in_place: Option<InPlace>,
 }
 
-/// Makes the folder an atlas, and visible.
+/// Makes the folder an atlas, which nobody sees yet.
 ///
 /// # Errors
 /// No cells, a disk that is full or broken.
-pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, matrix: MatrixFiles) -> Result<Manifest> {
+pub fn describe(
+    folder: &StagedFolder,
+    facts: AtlasFacts,
+    annotated: Annotated,
+    matrix: MatrixFiles,
+) -> Result<Manifest> {
     let values = facts.value_kind(&annotated.census)?;
     let ValueCensus { clipped, dropped, .. } = annotated.census;
     if 0 < clipped + dropped {
@@ -204,6 +213,7 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
         file.write(&table)?;
         file.finish()?;
     }
+    let sources = facts.origins()?;
     let in_place = match facts.in_place {
         None => None,
         Some(InPlace { matrix, chunks }) => {
@@ -233,7 +243,7 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
         conditions: annotated.conditions,
         covariates: annotated.covariates,
         selection: facts.selection,
-        sources: facts.source.origins(),
+        sources,
         written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
         files: written,
         checksum: String::new(),
@@ -242,11 +252,20 @@ pub fn publish(folder: StagedFolder, facts: AtlasFacts, annotated: Annotated, ma
     manifest.checksum = hex(xxh3_64(manifest.checked_text().map_err(not_json)?.as_bytes()));
     let text = serde_json::to_vec_pretty(&manifest).map_err(not_json)?;
     write_atomically(&folder.file(files::MANIFEST), &text)?;
-    folder.commit()?;
     Ok(manifest)
 }
 
 impl AtlasFacts {
+    fn origins(&self) -> Result<Vec<Origin>> {
+        let mut origins = self.source.origins();
+        if origins.len() == self.files.len() {
+            for (origin, (path, before)) in origins.iter_mut().zip(&self.files) {
+                origin.version = Some(version_since(path, *before)?);
+            }
+        }
+        Ok(origins)
+    }
+
     fn place(&self) -> String {
         self.source.origin().to_string()
     }
@@ -285,6 +304,15 @@ impl AtlasFacts {
             );
         }
         let (negative, fractions) = (census.negative_count, census.fraction_count);
+        let too_large = census.too_large_count;
+        let refuse_large = || {
+            refuse(
+                "counts are larger than float32 tells from their neighbours",
+                &census.too_large,
+                too_large,
+                "name the layer that holds raw counts with --layer; for values that are no counts say --values log1p",
+            )
+        };
         match self.values {
             ValuesAs::Continuous => Ok(ValueKind::Continuous),
             ValuesAs::Counts if 0 < negative => refuse(
@@ -299,12 +327,15 @@ impl AtlasFacts {
                 fractions,
                 "name the layer that holds raw counts with --layer, or say --values log1p",
             ),
+            ValuesAs::Counts if 0 < too_large => refuse_large(),
             ValuesAs::Auto if 0 < negative && fractions == 0 => refuse(
                 "counts are negative",
                 &census.negative,
                 negative,
-                "name the layer that holds raw counts with --layer; for values that are no counts say --values log1p",
+                "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0; for values that are no \
+                 counts say --values log1p",
             ),
+            ValuesAs::Auto if 0 < too_large && fractions == 0 => refuse_large(),
             ValuesAs::Auto | ValuesAs::Counts if 0 < negative + fractions => Ok(ValueKind::Continuous),
             ValuesAs::Auto | ValuesAs::Counts => Ok(ValueKind::Counts),
         }

@@ -11,6 +11,7 @@ mod folder;
 mod genes;
 mod ipc;
 mod layout;
+mod marker;
 mod values;
 
 use std::{
@@ -33,10 +34,11 @@ use self::{
     folder::{check_same, genes_table_of, tables_of},
     genes::Numbering,
     layout::{Layout, ValueColumns, annotation_type},
+    marker::Marker,
     values::{Values, cast, lists_of},
 };
 use super::{
-    format::Choice,
+    format::{Choice, ListStart},
     source::{PIECE_CELLS, Source},
     transpose::{Transposed, Transposer},
 };
@@ -63,6 +65,7 @@ pub struct CellTable {
     obs: SchemaRef,
     var: RecordBatch,
     numbering: Arc<Numbering>,
+    marker: Marker,
     scratch: Option<Transposed>,
 }
 
@@ -116,7 +119,7 @@ impl CellTable {
             origin: Origin {
                 path: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 bytes,
-                matrix: String::new(),
+                ..Origin::default()
             },
             paths,
             opened: Mutex::default(),
@@ -125,6 +128,7 @@ impl CellTable {
             layout,
             var: RecordBatch::new_empty(Arc::new(Schema::empty())),
             numbering: Arc::new(Numbering::Plain(0)),
+            marker: Marker::Never,
             scratch: None,
         };
         let (var, numbering) = match (&table.layout.values, genes_table) {
@@ -138,10 +142,26 @@ impl CellTable {
             }
         };
         (table.var, table.numbering) = (var, Arc::new(numbering));
+        table.marker = table.marker_of(choice.list_start, &place)?;
         if table.parts.iter().any(|part| PART_BYTES < part.bytes || PART_ROWS < part.cells.end - part.cells.start) {
             table.scratch = Some(table.transposed()?);
         }
         Ok(table)
+    }
+
+    /// What lists begin with that is no gene's; where the table shows it, that is told.
+    fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
+        let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
+        let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
+        let rows = usize::try_from(first.cells.end - first.cells.start).unwrap_or(usize::MAX);
+        let marker = Marker::of(said, &self.file(first.file)?, first.part, (genes, values, rows), &self.numbering)?;
+        if let Marker::Entry { number, value } = marker {
+            tracing::warn!(
+                "{place}: every list begins with number {number} at {value}, which is taken for a marker and left out; \
+                 --list-start gene takes it for a gene"
+            );
+        }
+        Ok(marker)
     }
 
     fn count(&self, genes: usize) -> Result<u32> {
@@ -220,7 +240,7 @@ impl CellTable {
             ValueColumns::Lists { genes, values } => {
                 let mut next = first;
                 file.for_each(part.part, &[*genes, *values], rows, |batch| {
-                    let values = Values::lists(&file, &batch, &self.numbering)?;
+                    let values = Values::lists(&file, &batch, &self.numbering, self.marker)?;
                     let before = usize::try_from(next - first).unwrap_or_default();
                     let bad_row = |row: usize, message: String| bad_row(before + row, message);
                     values.for_each(&bad_row, |row, gene, value| show(next + row as u64, gene, value))?;

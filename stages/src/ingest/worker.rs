@@ -6,23 +6,26 @@
 //! A check of the file's structure goes before, in that process as in one that has no worker ([`crate::h5`]).
 //! Where it can tell in what place the matrix lies, rows do not go through it: they are read here, without libhdf5.
 
+mod failure;
 pub mod serve;
+mod warnings;
 mod wire;
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Read},
+    io::{BufReader, BufWriter},
     ops::Range,
-    os::unix::process::CommandExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use rustix::fs::{MemfdFlags, memfd_create};
 use schemas::{
     Error, Result,
-    atlas::{InPlace, Origin, StoredChunk},
+    atlas::{InPlace, InPlaceMatrix, Origin, StoredChunk},
     chunk::CsrRows,
 };
 
@@ -52,7 +55,12 @@ struct Worker {
     helper: Option<Helper>,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
+    /// What it says on standard error: a file in memory, so that it never waits for a reader.
+    told: File,
 }
+
+/// Bytes of what it said last that are looked at.
+const LAST_WORDS: u64 = 2000;
 
 impl RemoteSource {
     /// Starts `executable`, which is to run [`serve::serve`], and lets it open a file.
@@ -62,23 +70,31 @@ impl RemoteSource {
     pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
         let mut command = Command::new(executable);
         // A group of its own, so that Ctrl-C reaches this process alone, which ends the other when it is done.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let told =
+            memfd_create("told", MemfdFlags::CLOEXEC).map_err(|error| Error::io("start", executable)(error.into()))?;
+        let told = File::from(told);
+        let stderr = told.try_clone().map_err(Error::io("start", executable))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
         let mut child = command.spawn().map_err(Error::io("start", executable))?;
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Bug("a process was started without pipes".into()));
         };
         let helper = Some(Helper::of(&child));
-        let worker = Worker { child, helper, requests: BufWriter::new(requests), replies: BufReader::new(replies) };
-        let worker = Mutex::new(worker);
-        let choice = Choice { worker: None, ..choice.clone() };
-        let frame = ask(&worker, path, &Request::Open { path: path.to_path_buf(), choice })?;
+        let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
+        let worker = Mutex::new(Worker { child, helper, requests, replies, told });
+        // Tables of genes belong to tables of cells, which it does not read.
+        let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
+        let path_bytes = path.as_os_str().as_bytes().to_vec();
+        let frame = ask(&worker, path, &Request::Open { path: path_bytes, choice })?;
         let Reply::Opened { kind, origin, cells, nonzeros, in_place } = frame.reply else { return Err(unexpected()) };
         let [var, obs, chunks] = frame.payloads.as_slice() else { return Err(unexpected()) };
         let (var, obs) = (wire::table(var)?, wire::table(obs)?.schema());
         let matrix = match in_place {
             None => None,
             Some(matrix) => {
-                let found = InPlace { matrix: *matrix, chunks: StoredChunk::from_bytes(chunks) };
+                let real = std::fs::canonicalize(path).map_err(Error::io("find", path))?;
+                let matrix = InPlaceMatrix { path: real, ..*matrix };
+                let found = InPlace { matrix, chunks: StoredChunk::from_bytes(chunks) };
                 let genes = u32::try_from(var.num_rows()).unwrap_or(u32::MAX);
                 let file = File::open(path).map_err(Error::io("read", path))?;
                 let (matrix, _) = open_matrix(path, file, &found.matrix, &found.chunks, (cells, genes))?;
@@ -121,7 +137,7 @@ impl Source for RemoteSource {
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let wanted = cells.end - cells.start;
         let request = Request::Obs { cells, columns: columns.to_vec() };
-        let Frame { reply: Reply::Obs, payloads } = ask(&self.worker, &self.path, &request)? else {
+        let Frame { reply: Reply::Obs, payloads, .. } = ask(&self.worker, &self.path, &request)? else {
             return Err(unexpected());
         };
         let table = wire::table(payloads.first().ok_or_else(unexpected)?)?;
@@ -146,7 +162,7 @@ impl Source for RemoteSource {
             return matrix.read(cells, spare);
         }
         let rows = cells.end - cells.start;
-        let Frame { reply: Reply::Expression, payloads } =
+        let Frame { reply: Reply::Expression, payloads, .. } =
             ask(&self.worker, &self.path, &Request::Expression { cells })?
         else {
             return Err(unexpected());
@@ -162,6 +178,9 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> 
     let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
     let Worker { requests, replies, .. } = &mut *worker;
     let frame = wire::send(requests, request).and_then(|()| wire::receive(replies));
+    for warning in frame.iter().flat_map(|frame| &frame.warnings) {
+        tracing::warn!("{warning}");
+    }
     match frame {
         Ok(Frame { reply: Reply::Failed(failure), .. }) => Err(failure.into_error()),
         Ok(frame) => Ok(frame),
@@ -180,16 +199,26 @@ impl Worker {
         self.helper = None;
         let _ = self.child.kill();
         let how = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        let mut told = String::new();
-        if let Some(stderr) = &mut self.child.stderr {
-            let _ = stderr.take(2000).read_to_string(&mut told);
-        }
-        let told = told.lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
+        let told = self.last_words().lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
         Error::data(
             path.display().to_string(),
             format!("the process that read it has died ({how}{told})"),
             "the file is most likely damaged; restore it from a copy, or write it again",
         )
+    }
+}
+
+impl Worker {
+    /// The end of what it said on standard error; empty where that can't be read.
+    fn last_words(&self) -> String {
+        let length = self.told.metadata().map_or(0, |metadata| metadata.len());
+        let mut words = Vec::new();
+        let from = length.saturating_sub(LAST_WORDS);
+        words.resize(usize::try_from(length - from).unwrap_or_default(), 0);
+        match self.told.read_exact_at(&mut words, from) {
+            Ok(()) => String::from_utf8_lossy(&words).into_owned(),
+            Err(_) => String::new(),
+        }
     }
 }
 

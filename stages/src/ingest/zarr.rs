@@ -16,12 +16,12 @@ mod rows;
 mod tests;
 mod values;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use schemas::{Error, Result};
+use schemas::Result;
 
 use self::{group::ZarrGroup, metadata::Metadata};
-use super::{anndata::AnnData, format::Choice};
+use super::{anndata::AnnData, format::Choice, version::length_and_time};
 use crate::place::Place;
 
 /// Whether a folder is a zarr store.
@@ -45,17 +45,5 @@ pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
         None => return Err(place.error("is no zarr store", "`adata.write_zarr(...)` writes one")),
     };
     root.expect_anndata()?;
-    AnnData::open("zarr", &root, bytes_of(path)?, choice)
-}
-
-/// The bytes of all files of a folder; links are not followed.
-fn bytes_of(folder: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let entry = entry.map_err(Error::io("read", folder))?;
-        let path = entry.path();
-        let metadata = entry.metadata().map_err(Error::io("read", &path))?;
-        bytes += if metadata.is_dir() { bytes_of(&path)? } else { metadata.len() };
-    }
-    Ok(bytes)
+    AnnData::open("zarr", &root, length_and_time(path)?.0, choice)
 }

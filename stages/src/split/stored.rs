@@ -65,6 +65,27 @@ impl Split {
         Ok(split)
     }
 
+    /// Takes over the splits of another atlas of the same cells, and says which. Those that can be made again of a column of `obs`
+    /// are left out where they don't fit.
+    ///
+    /// # Errors
+    /// A split of other cells, or one that can't be read.
+    pub fn take_over(from: &Path, to: &Atlas) -> Result<Vec<String>> {
+        let mut taken = Vec::new();
+        for name in names_in(from) {
+            let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
+            match Self::read_file(to, &name, &path).and_then(|split| same_cells(to, &path).map(|()| split)) {
+                Ok(split) => {
+                    split.write(to)?;
+                    taken.push(name);
+                }
+                Err(_) if to.obs(&[&name]).is_ok() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    }
+
     /// Of the part of each cell.
     fn checksum(&self) -> String {
         let mut hash = Xxh3::new();
@@ -75,14 +96,7 @@ impl Split {
     /// The names of an atlas's splits, sorted.
     #[must_use]
     pub fn names(atlas: &Atlas) -> Vec<String> {
-        let Ok(folder) = std::fs::read_dir(atlas.path().join(files::SPLITS)) else { return Vec::new() };
-        let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = file_names
-            .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
-            .filter(|name| !name.starts_with('.'))
-            .collect();
-        names.sort();
-        names
+        names_in(atlas.path())
     }
 
     /// Writes the split beside its atlas; an older one of the same name is replaced.
@@ -110,7 +124,9 @@ impl Split {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
             let parts = &self.parts[row..row + batch.num_rows()];
             let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
-            let names: Arc<dyn Array> = Arc::clone(batch.column(0));
+            // Atlases of older versions may have cells without a name.
+            let names = batch.column(0).as_string::<i32>().iter().map(|name| name.unwrap_or_default());
+            let names: Arc<dyn Array> = Arc::new(StringArray::from_iter_values(names));
             row += batch.num_rows();
             file.write(
                 &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts)])
@@ -120,6 +136,47 @@ impl Split {
         file.finish()?;
         staged.commit()
     }
+}
+
+fn names_in(atlas: &Path) -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Vec::new() };
+    let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = file_names
+        .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Checks that a split's file names the cells of an atlas, in their order.
+fn same_cells(atlas: &Atlas, path: &Path) -> Result<()> {
+    let bad = |error: Undecodable| Error::damaged(path, error.to_string());
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let theirs = Batches::of(decoded::parquet(file).map_err(bad)?).map_err(bad)?;
+    let cells_of = |batch: &RecordBatch| {
+        let column = batch.column_by_name("cell").and_then(|column| column.as_string_opt::<i32>());
+        let names =
+            column.map(|column| column.iter().map(|name| name.unwrap_or_default().to_owned()).collect::<Vec<_>>());
+        names.ok_or_else(|| Error::damaged(path, "it has no column `cell` of strings"))
+    };
+    let mut theirs_left: std::collections::VecDeque<String> = std::collections::VecDeque::new();
+    let mut theirs = theirs.map(|batch| cells_of(&batch.map_err(bad)?));
+    for batch in atlas.obs(&["cell"])? {
+        let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+        for ours in cells_of(&batch)? {
+            while theirs_left.is_empty() {
+                match theirs.next() {
+                    Some(names) => theirs_left.extend(names?),
+                    None => break,
+                }
+            }
+            if theirs_left.pop_front().as_ref() != Some(&ours) {
+                return Err(Error::data(path.display().to_string(), "it is a split of other cells", ""));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {

@@ -243,3 +243,29 @@ fn entries_beyond_two_to_the_31_are_read_where_they_are() {
     let last = source.expression(ROWS as u64 - 1..ROWS as u64, CsrRows::default()).expect("the last row");
     assert_eq!(last.row(0), (&[5, 20_000, 29_999][..], &[7.0, 8.0, 9.0][..]));
 }
+
+#[test]
+fn a_count_that_float32_can_not_hold_is_refused_with_its_value_and_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("large.h5ad");
+    let unsigned = TypeDescriptor::Unsigned(IntSize::U4);
+    for data in [I32, I64, unsigned, TypeDescriptor::Float(FloatSize::U8)] {
+        for (value, is_taken) in [(16_777_216.0, true), (16_777_217.0, false), (16_777_218.0, true)] {
+            let stored = Stored { data: data.clone(), ..plain() };
+            write(&path, &stored, |_, _| {});
+            let file = File::open_rw(&path).expect("the file");
+            file.dataset("X/data").expect("values").write(&[1.0, 2.0, value, 3.0, 4.0, 100.0]).expect("written");
+            file.close().expect("it closes");
+            let found = read(&*format::open(&path, &Choice::default()).expect("it opens"));
+            match (is_taken, found) {
+                (true, found) => assert!(found.is_ok(), "{data:?} {value}: {found:?}"),
+                (false, Ok(_)) => panic!("{data:?}: {value} is taken"),
+                (false, Err(error)) => {
+                    let told = error.to_string();
+                    assert_eq!(error.exit_code(), ExitCode::Data);
+                    assert!(told.contains("X/data: entry 2: 16777217 is a whole number that float32"), "{told}");
+                }
+            }
+        }
+    }
+}

@@ -14,7 +14,7 @@ use arrow::{
 use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
 use schemas::{Error, error::ExitCode};
 use stages::ingest::{
-    format::{self, Choice},
+    format::{self, Choice, ListStart},
     source::{self, Source},
 };
 
@@ -215,4 +215,33 @@ fn a_number_that_is_no_gene_is_refused_with_its_cell() {
     let source = format::open(&path, &Choice { genes_table: Some(genes), ..Choice::default() }).expect("opened");
     let error = source.expression(300..310, schemas::chunk::CsrRows::default()).expect_err("no such gene").to_string();
     assert!(error.contains("cell 300: 17 is the number of no gene"), "{error}");
+}
+
+#[test]
+fn a_value_below_zero_is_a_value_unless_every_list_begins_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("scaled.parquet");
+    // The first is negative in most cells, as scaled values are.
+    let cell = |cell: usize| (0..3).map(move |gene| Some([-1.5, 2.0, -0.5, 1.0][(cell + gene) % 4]));
+    let genes: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(
+        (0..20).map(|_| Some((0..3).map(Some).collect::<Vec<_>>())),
+    ));
+    let values: ArrayRef =
+        Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>((0..20).map(|at| Some(cell(at)))));
+    let table = RecordBatch::try_from_iter([("genes", genes), ("expressions", values)]).expect("columns of one length");
+    write_parquet(&path, &table, 10);
+    let first = |source: Arc<dyn Source>| {
+        let rows = source.expression(0..1, schemas::chunk::CsrRows::default()).expect("a cell");
+        let (genes, values) = rows.row(0);
+        (genes.to_vec(), values.to_vec())
+    };
+    assert_eq!(first(open(&path)), (vec![0, 1, 2], vec![-1.5, 2.0, -0.5]));
+    let marked = folder.path().join("marked.parquet");
+    write_parquet(&marked, &lists(), 200);
+    let entries = |list_start| {
+        let source = format::open(&marked, &Choice { list_start, ..Choice::default() }).expect("a table");
+        first(source).0.len()
+    };
+    let [auto, marker, gene] = [ListStart::Auto, ListStart::Marker, ListStart::Gene].map(entries);
+    assert_eq!((auto, marker), (gene - 1, gene - 1));
 }

@@ -11,7 +11,7 @@ use schemas::{
     atlas::{StoredArray, StoredChunk},
 };
 
-use crate::place::Place;
+use crate::{ingest::exact, place::Place};
 
 /// What stands under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +81,30 @@ pub(in crate::ingest) trait Numbers: Debug + Send + Sync {
     /// 1 of a vector.
     fn columns(&self) -> u64;
 
-    /// Values of expression.
-    fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()>;
+    /// The same numbers as f32, to which large ones are rounded.
+    fn rounded(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()>;
+
+    /// The same numbers as f64.
+    fn doubles(&self, rows: Range<u64>, out: &mut Vec<f64>) -> Result<()>;
+
+    /// Values of expression; a whole number that f32 can't hold is refused.
+    fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
+        let first = out.len();
+        self.rounded(rows.clone(), out)?;
+        let kept = &out[first..];
+        if !exact::may_be_rounded(kept) {
+            return Ok(());
+        }
+        let mut stored = Vec::with_capacity(kept.len());
+        self.doubles(rows.clone(), &mut stored)?;
+        let Some((at, value)) = exact::first_rounded(&stored, kept) else { return Ok(()) };
+        let at = at as u64;
+        let place = match self.columns() {
+            1 => format!("entry {}", rows.start + at),
+            columns => format!("row {}, column {}", rows.start + at / columns, at % columns),
+        };
+        Err(self.place().error(format!("{place}: {}", exact::message(value)), exact::HINT))
+    }
 
     /// Ids; what can be none becomes one that is too large.
     fn ids(&self, rows: Range<u64>, out: &mut Vec<u32>) -> Result<()>;

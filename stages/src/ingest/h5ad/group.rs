@@ -119,7 +119,11 @@ impl Numbers for h5::Numbers {
         self.columns()
     }
 
-    fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
+    fn rounded(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
+        self.read(rows, out)
+    }
+
+    fn doubles(&self, rows: Range<u64>, out: &mut Vec<f64>) -> Result<()> {
         self.read(rows, out)
     }
 

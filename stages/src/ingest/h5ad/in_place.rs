@@ -1,6 +1,11 @@
 //! A matrix where it lies in its `.h5ad`: read by rows without libhdf5, and laid out as blocks where an atlas holds none.
 
-use std::{fs::File, ops::Range, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemas::{
     Error, Result,
@@ -65,8 +70,12 @@ impl RowsInPlace {
         described: &InPlaceMatrix,
         chunks: &[StoredChunk],
     ) -> Result<Self> {
-        // Of an absolute path, the folder is left out.
-        let path = folder.parent().unwrap_or(folder).join(&described.path);
+        // Beside the atlas, wherever it is called from: `.` and links have another parent. Of an absolute path, the folder is
+        // left out.
+        let real = std::fs::canonicalize(folder).map_err(Error::io("find", folder))?;
+        let parents = [folder.parent(), real.parent()].into_iter().flatten();
+        let paths: Vec<PathBuf> = parents.map(|parent| parent.join(&described.path)).collect();
+        let path = paths.iter().rev().find(|path| path.is_file()).or(paths.first()).cloned().unwrap_or_default();
         let missing = || {
             let message = format!("the atlas {} reads its matrix from it, but it is not there", folder.display());
             Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")

@@ -3,6 +3,7 @@
 use schemas::Result;
 
 use super::{
+    super::exact,
     banner::{Field, Header, Layout, Symmetry},
     text::Lines,
 };
@@ -142,7 +143,7 @@ fn read_index<'a>(line: &'a [u8], size: u64, of: &str) -> Result<(u64, &'a [u8])
 fn read_value(word: &[u8], field: Field) -> Result<f32, String> {
     if let Some(count) = digits(word) {
         #[expect(clippy::cast_precision_loss, reason = "values are kept as f32")]
-        return Ok(count as f32);
+        return kept_exactly(count as f64, count as f32, word);
     }
     if word.is_empty() {
         return Err("the line ends before its value".into());
@@ -158,12 +159,20 @@ fn read_value(word: &[u8], field: Field) -> Result<f32, String> {
         }
         let integer: i64 = word.parse().map_err(|_| overflows())?;
         #[expect(clippy::cast_precision_loss, reason = "values are kept as f32")]
-        return Ok(integer as f32);
+        return kept_exactly(integer as f64, integer as f32, word.as_bytes());
     }
     let value: f32 = word.parse().map_err(|_| unreadable())?;
+    if exact::may_be_rounded(&[value]) && value.is_finite() {
+        return kept_exactly(word.parse().map_err(|_| unreadable())?, value, word.as_bytes());
+    }
     // An infinity that is spelled out is one; what is done about it is for others to decide.
     let spelled_out = !word.bytes().any(|byte| byte.is_ascii_digit());
     if value.is_infinite() && !spelled_out { Err(overflows()) } else { Ok(value) }
+}
+
+/// A value as it is kept, unless it is a whole number that becomes another one.
+fn kept_exactly(value: f64, kept: f32, word: &[u8]) -> Result<f32, String> {
+    if exact::is_rounded(value, kept) { Err(exact::message(text(word))) } else { Ok(kept) }
 }
 
 /// The number that some digits spell; none where they are no digits, or more than 64 bits hold.

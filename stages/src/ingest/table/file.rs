@@ -12,14 +12,14 @@ use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use parquet::{
     arrow::{
         ProjectionMask,
-        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+        arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder},
     },
     file::statistics::Statistics,
 };
 use schemas::{Error, Result};
 
 use super::ipc::Ipc;
-use crate::decoded::{Batches, decoded};
+use crate::decoded::{Batches, parquet_metadata};
 
 /// Rows of the batches that a part comes in.
 const BATCH_ROWS: usize = 1024;
@@ -61,8 +61,7 @@ impl TableFile {
         let mut start = [0; 4];
         let is_parquet = file.read_exact(&mut start).is_ok() && start == *b"PAR1";
         let kind = if is_parquet {
-            let metadata = decoded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
-            Kind::Parquet(metadata.map_err(|error| unreadable(path, &error))?)
+            Kind::Parquet(parquet_metadata(&file).map_err(|error| unreadable(path, &error))?)
         } else {
             Kind::Ipc(Ipc::open(file, path)?)
         };

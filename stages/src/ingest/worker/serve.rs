@@ -1,12 +1,21 @@
 //! The other side of the pipe: opens one file, and answers until it is hung up on.
 
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::{
+    ffi::OsStr,
+    io::{BufReader, BufWriter, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use arrow::array::RecordBatch;
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-use schemas::{Error, Result, chunk::CsrRows};
+use schemas::{Error, Result, atlas::InPlaceMatrix, chunk::CsrRows};
 
-use super::wire::{self, Failure, Reply, Request};
+use super::{
+    failure::Failure,
+    warnings::Warnings,
+    wire::{self, Reply, Request},
+};
 use crate::ingest::{format::open_here, source::Source};
 
 /// Bytes of memory of its own that the process may have.
@@ -26,6 +35,9 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
     let broken = |error: std::io::Error| Error::Bug(format!("the pipe broke: {error}"));
     let mut source = None;
     let mut spare = CsrRows::default();
+    let warnings = Warnings::default();
+    // Only fails where a subscriber is set already, which sees the warnings then.
+    let _ = tracing::subscriber::set_global_default(warnings.clone());
     while let Some(request) = wire::receive_message(&mut requests).map_err(broken)? {
         match answer(&mut source, request, &mut spare) {
             Ok((reply, payloads)) => {
@@ -38,9 +50,9 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
                     ],
                     _ => payloads.iter().map(Vec::as_slice).collect(),
                 };
-                wire::answer(&mut replies, &reply, &payloads)
+                wire::answer(&mut replies, &reply, warnings.take(), &payloads)
             }
-            Err(error) => wire::answer(&mut replies, &Reply::Failed(Failure::from(&error)), &[]),
+            Err(error) => wire::answer(&mut replies, &Reply::Failed(Failure::from(&error)), warnings.take(), &[]),
         }
         .map_err(broken)?;
     }
@@ -55,7 +67,7 @@ fn answer(
     let not_open = || Error::Bug("no file has been opened".into());
     Ok(match request {
         Request::Open { path, choice } => {
-            let source = open.insert(open_here(&path, &choice)?);
+            let source = open.insert(open_here(Path::new(OsStr::from_bytes(&path)), &choice)?);
             let obs = RecordBatch::new_empty(source.obs_schema());
             let in_place = source.in_place();
             let chunks = in_place.as_ref().map_or(Vec::new(), |found| bytemuck::cast_slice(&found.chunks).to_vec());
@@ -64,7 +76,8 @@ fn answer(
                 origin: source.origin().clone(),
                 cells: source.cells(),
                 nonzeros: source.nonzeros(),
-                in_place: in_place.map(|found| Box::new(found.matrix)),
+                // Who asks knows where the file is, and JSON can't tell every path.
+                in_place: in_place.map(|found| Box::new(InPlaceMatrix { path: PathBuf::new(), ..found.matrix })),
             };
             (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?, chunks])
         }

@@ -7,7 +7,6 @@
 use std::{
     io::{self, Cursor, Read, Write},
     ops::Range,
-    path::PathBuf,
 };
 
 use arrow::{
@@ -18,10 +17,10 @@ use schemas::{
     Error, Result,
     atlas::{InPlaceMatrix, Origin},
     chunk::CsrRows,
-    error::ExitCode,
 };
 use serde::{Deserialize, Serialize};
 
+use super::failure::Failure;
 use crate::ingest::format::Choice;
 
 /// What is asked.
@@ -29,8 +28,8 @@ use crate::ingest::format::Choice;
 pub(super) enum Request {
     /// Open a file; the first request, and the only one of its kind.
     Open {
-        /// The file.
-        path: PathBuf,
+        /// The bytes of the file's path, which may be no UTF-8.
+        path: Vec<u8>,
         /// Which matrix.
         choice: Choice,
     },
@@ -82,55 +81,18 @@ pub(super) enum Reply {
     Failed(Failure),
 }
 
-/// An error that crosses the pipe.
+/// A reply, and what was warned of on the way to it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Failure {
-    /// A name that the file does not have.
-    Unknown { kind: String, name: String, nearest: Vec<String> },
-    /// Anything else, as it was put into words on the other side.
-    Other { code: u8, message: String, hint: String },
-}
-
-/// What sources look up by name.
-const KINDS: [&str; 4] = ["layer", "genome", "obs column", "var column"];
-
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        match error {
-            Error::Unknown { kind, name, nearest } => {
-                Self::Unknown { kind: (*kind).to_owned(), name: name.clone(), nearest: nearest.clone() }
-            }
-            other => Self::Other {
-                code: other.exit_code() as u8,
-                message: other.to_string(),
-                hint: other.hint().unwrap_or_default(),
-            },
-        }
-    }
-}
-
-impl Failure {
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Unknown { kind, name, nearest } => {
-                let kind = KINDS.into_iter().find(|known| *known == kind).unwrap_or("name");
-                Error::Unknown { kind, name, nearest }
-            }
-            Self::Other { code, message, hint } if code == ExitCode::Usage as u8 => Error::usage(message, hint),
-            Self::Other { code, message, .. } if code == ExitCode::Bug as u8 => Error::Bug(message),
-            Self::Other { message, hint, .. } => {
-                // `place: message`, as it was put together on the other side.
-                let (place, message) = message.split_once(": ").unwrap_or(("the file", &message));
-                Error::data(place, message, hint)
-            }
-        }
-    }
+pub(super) struct Answer<R> {
+    pub(super) reply: R,
+    pub(super) warnings: Vec<String>,
 }
 
 /// A reply and what belongs to it.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) reply: Reply,
+    pub(super) warnings: Vec<String>,
     pub(super) payloads: Vec<Vec<u8>>,
 }
 
@@ -152,8 +114,8 @@ pub(super) fn receive_message<T: for<'a> Deserialize<'a>>(from: &mut impl Read) 
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
-pub(super) fn answer(out: &mut impl Write, reply: &Reply, payloads: &[&[u8]]) -> io::Result<()> {
-    send(out, reply)?;
+pub(super) fn answer(out: &mut impl Write, reply: &Reply, warnings: Vec<String>, payloads: &[&[u8]]) -> io::Result<()> {
+    send(out, &Answer { reply, warnings })?;
     out.write_all(&(payloads.len() as u64).to_le_bytes())?;
     for payload in payloads {
         out.write_all(&(payload.len() as u64).to_le_bytes())?;
@@ -163,13 +125,13 @@ pub(super) fn answer(out: &mut impl Write, reply: &Reply, payloads: &[&[u8]]) ->
 }
 
 pub(super) fn receive(from: &mut impl Read) -> io::Result<Frame> {
-    let reply = receive_message(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let Answer { reply, warnings } = receive_message(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut payloads = Vec::new();
     for _ in 0..number(from)? {
         let length = number(from)?;
         payloads.push(bytes(from, length)?);
     }
-    Ok(Frame { reply, payloads })
+    Ok(Frame { reply, warnings, payloads })
 }
 
 fn number(from: &mut impl Read) -> io::Result<u64> {

@@ -109,7 +109,11 @@ impl Numbers for Array {
         self.columns
     }
 
-    fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
+    fn rounded(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
+        self.numbers(rows, out)
+    }
+
+    fn doubles(&self, rows: Range<u64>, out: &mut Vec<f64>) -> Result<()> {
         self.numbers(rows, out)
     }
 

@@ -1,0 +1,171 @@
+//! Which columns are labels, which cells are taken, and which matrix of a file.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use stages::ingest::format::{Choice, ListStart};
+
+/// Which matrix of a file or folder of cells
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ChoiceArgs {
+    /// Layer to take instead of X
+    #[arg(long)]
+    layer: Option<String>,
+    /// Take raw/X instead of X
+    #[arg(long)]
+    raw: bool,
+    /// Genome to take of a 10x file
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
+    /// Columns of a wide table that annotate cells, separated by commas; all other numbers are genes [default: dose,
+    /// n_counts and the like, told when they are taken]
+    #[arg(long, value_name = "a,b")]
+    obs_columns: Option<String>,
+    /// Parquet table that names the genes which lists hold as numbers [default: gene_metadata.parquet beside them]
+    #[arg(long, value_name = "FILE")]
+    genes_table: Option<PathBuf>,
+    /// What the lists of a table begin with
+    #[arg(long, value_enum, default_value = "auto")]
+    list_start: ListStartArg,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ListStartArg {
+    /// A marker where every list begins with the same entry below zero, whose number comes nowhere else; a gene elsewhere
+    #[default]
+    Auto,
+    /// An entry that marks the cell, as in Tahoe-100M; it is left out
+    Marker,
+    /// A gene, whatever its value
+    Gene,
+}
+
+impl ChoiceArgs {
+    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
+    pub(in crate::cli) fn choice(&self) -> Choice {
+        let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
+        let columns =
+            |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Choice {
+            obs_columns: self.obs_columns.as_ref().map(columns),
+            genes_table: self.genes_table.clone(),
+            list_start: match self.list_start {
+                ListStartArg::Auto => ListStart::Auto,
+                ListStartArg::Marker => ListStart::Marker,
+                ListStartArg::Gene => ListStart::Gene,
+            },
+            layer: self.layer.clone(),
+            raw: self.raw,
+            genome: self.genome.clone(),
+            worker: worker.filter(|worker| worker.exists()),
+        }
+    }
+}
+
+/// Which columns of obs are labels; what is left out is guessed and told
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct KeyArgs {
+    /// Column of the perturbation [default: condition, perturbation or cond_harm]
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) perturbation: Option<String>,
+    /// What unperturbed cells are called, as a whole label or as a part of it; a part that is control vanishes, so that A+ctrl
+    /// is A; repeats, and `*` stands for any text [default: ctrl, control, DMSO or non-targeting]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) control: Vec<String>,
+    /// Column of the dose [default: dose_val, dose or dose_value]
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) dose: Option<String>,
+    /// Covariate columns, separated by commas; empty for none [default: cell_type or cell_line]
+    #[arg(long, value_name = "a,b")]
+    pub(in crate::cli) covariates: Option<String>,
+    /// Column of the batch, a covariate too
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) batch: Option<String>,
+    /// What joins perturbations in a label [default: +]
+    #[arg(long)]
+    pub(in crate::cli) delimiter: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) choice: ChoiceArgs,
+    /// Take the cells with this value of a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeats, `nan` is no value
+    #[arg(long, value_name = "key=value")]
+    pub(in crate::cli) filter: Vec<String>,
+    /// Leave out cells with this perturbation label, as in unassigned; repeats, `*` stands for any text, `nan` for none
+    #[arg(long, value_name = "VALUE")]
+    pub(in crate::cli) drop_label: Vec<String>,
+    /// Leave out conditions of fewer cells; A+B and B+A are one, and control always stays
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) min_cells: u64,
+    /// What the values are taken for
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(in crate::cli) values: ValuesArg,
+    /// What is done about NaN, infinite, negative or broken counts
+    #[arg(long, value_enum, default_value = "error")]
+    pub(in crate::cli) on_bad_values: OnBadValuesArg,
+    /// Keep blocks small with zstd instead of ready for the memory map
+    #[arg(long)]
+    pub(in crate::cli) compress: bool,
+    /// Keep rows in the order of the source
+    #[arg(long)]
+    pub(in crate::cli) no_shuffle: bool,
+    /// Decides the order of the rows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) shuffle_seed: u64,
+}
+
+impl KeyArgs {
+    /// The first flag that was given and that an atlas was not made with.
+    #[cfg(feature = "torch")]
+    pub(in crate::cli) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
+        let keys = &manifest.keys;
+        let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
+        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
+        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
+        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
+        let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
+            Some(matrix) => source.matrix != *matrix,
+            // What is taken without being asked for lies at the top of its file.
+            None => source.matrix.contains('/'),
+        };
+        let delimiter = Some(manifest.conditions.rules().delimiter.clone());
+        let covariates: Vec<&str> = manifest.covariates.iter().map(|covariate| covariate.name.as_str()).collect();
+        let asked_covariate = |name: &str| covariates.contains(&name.trim()) || name.is_empty();
+        let plain = |control: &&String| !control.contains('*');
+        [
+            (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
+            (differs(&self.dose, &keys.dose), "--dose"),
+            (differs(&self.batch, &keys.batch), "--batch"),
+            (differs(&self.delimiter, &delimiter), "--delimiter"),
+            (self.covariates.as_ref().is_some_and(|list| !list.split(',').all(asked_covariate)), "--covariates"),
+            (
+                self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
+                "--control",
+            ),
+            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
+            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
+        ]
+        .into_iter()
+        .find_map(|(differs, flag)| differs.then_some(flag))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(in crate::cli) enum ValuesArg {
+    /// Counts where all are non-negative integers, else continuous
+    #[default]
+    Auto,
+    /// Counts, or an error
+    Counts,
+    /// Continuous values, normalised as the original expects them
+    Log1p,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(in crate::cli) enum OnBadValuesArg {
+    /// Name the first ones, and write nothing
+    #[default]
+    Error,
+    /// Leave their cells out
+    Drop,
+    /// Take the nearest value that can be; what is not finite becomes 0
+    Clip,
+}

@@ -1,0 +1,184 @@
+//! The footer of a Parquet file before its decoder sees it: whether it claims to hold more than it can.
+//!
+//! A footer is a structure in Thrift's compact encoding. What a decoder does not know of it, it steps over value by value, and a
+//! boolean in a list takes it no byte: a list that claims 2^31 of them keeps it busy for half a minute, and nothing can interrupt
+//! it. So the footer is walked here first, by the same rules, and refused where it claims more such values than it has bytes.
+
+use std::{fs::File, os::unix::fs::FileExt};
+
+/// What a file ends with: the length of its footer (u32), then this.
+const MAGIC: &[u8; 4] = b"PAR1";
+/// Bytes of both.
+const TAIL_BYTES: usize = 8;
+/// Structures within structures; decoders go no deeper.
+const MOST_DEPTH: u8 = 64;
+
+/// Why a footer is not decoded.
+type Refused = String;
+
+/// Checks what a file ends with. A file that does not end as Parquet does, or is cut short, is left to the decoder to refuse.
+pub(super) fn check(file: &File) -> Result<(), Refused> {
+    let Some(footer) = read(file) else { return Ok(()) };
+    let mut left = Left { bytes: &footer, free: footer.len(), claims_too_much: false };
+    // Of anything else that is wrong, the decoder says better what it is.
+    match left.skip_struct(MOST_DEPTH) {
+        None if left.claims_too_much => Err("its metadata claim a list that is longer than they are".into()),
+        _ => Ok(()),
+    }
+}
+
+fn read(file: &File) -> Option<Vec<u8>> {
+    let end = file.metadata().ok()?.len().checked_sub(TAIL_BYTES as u64)?;
+    let mut tail = [0; TAIL_BYTES];
+    file.read_exact_at(&mut tail, end).ok()?;
+    let [length, magic] = *tail.as_chunks::<4>().0 else { return None };
+    if magic != *MAGIC {
+        return None;
+    }
+    let length = u32::from_le_bytes(length);
+    let mut footer = vec![0; usize::try_from(length).ok().filter(|length| *length as u64 <= end)?];
+    file.read_exact_at(&mut footer, end - u64::from(length)).ok()?;
+    Some(footer)
+}
+
+/// What is left of a footer.
+struct Left<'a> {
+    bytes: &'a [u8],
+    /// How many values may still come that take no byte.
+    free: usize,
+    /// Whether more came.
+    claims_too_much: bool,
+}
+
+impl Left<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*byte)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Option<()> {
+        self.bytes = self.bytes.get(usize::try_from(bytes).ok()?..)?;
+        Some(())
+    }
+
+    /// A number of seven bits a byte.
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn skip_struct(&mut self, depth: u8) -> Option<()> {
+        loop {
+            let header = self.byte()?;
+            if header & 0x0f == 0 {
+                return Some(());
+            }
+            // A field whose number is not told by its distance from the one before has it behind.
+            if header & 0xf0 == 0 {
+                self.number()?;
+            }
+            self.skip_field(header & 0x0f, depth.checked_sub(1)?)?;
+        }
+    }
+
+    /// A value of a field, or of a list.
+    fn skip_field(&mut self, kind: u8, depth: u8) -> Option<()> {
+        match kind {
+            // A boolean is told by the kind.
+            1 | 2 => Some(()),
+            3 => self.skip(1),
+            4..=6 => self.number().map(drop),
+            7 => self.skip(8),
+            8 => {
+                let length = self.number()?;
+                self.skip(length)
+            }
+            9 | 10 => self.skip_list(depth),
+            11 => self.skip_map(depth),
+            12 => self.skip_struct(depth),
+            13 => self.skip(16),
+            _ => None,
+        }
+    }
+
+    fn skip_list(&mut self, depth: u8) -> Option<()> {
+        let header = self.byte()?;
+        let size = match header >> 4 {
+            15 => self.number()?,
+            size => size.into(),
+        };
+        self.skip_values(size, &[header & 0x0f], depth)
+    }
+
+    fn skip_map(&mut self, depth: u8) -> Option<()> {
+        let size = self.number()?;
+        if size == 0 {
+            return Some(());
+        }
+        let kinds = self.byte()?;
+        self.skip_values(size, &[kinds >> 4, kinds & 0x0f], depth)
+    }
+
+    /// So many values of each of these kinds.
+    fn skip_values(&mut self, count: u64, kinds: &[u8], depth: u8) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        if kinds.iter().all(|kind| matches!(kind, 1 | 2)) {
+            let left = usize::try_from(count).ok().and_then(|count| self.free.checked_sub(count));
+            self.claims_too_much = left.is_none();
+            self.free = left?;
+            return Some(());
+        }
+        // Each takes a byte at least, so that the end comes in time.
+        for _ in 0..count {
+            for kind in kinds {
+                self.skip_field(*kind, depth)?;
+            }
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A file that ends in a footer of these bytes.
+    fn file(footer: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        let length = u32::try_from(footer.len()).expect("short").to_le_bytes();
+        file.write_all(&[b"PAR1", footer, &length, b"PAR1"].concat()).expect("written");
+        file
+    }
+
+    #[test]
+    fn lists_of_nothing_are_no_longer_than_the_footer() {
+        // Field 1 is a list (9) of booleans (1) of a length that follows (15), then the end.
+        let claims = |count: &[u8]| check(&file(&[&[0x19, 0xf1], count, &[0]].concat()));
+        assert!(claims(&[3]).is_ok());
+        let refused = claims(&[0xff, 0xff, 0xff, 0xff, 0x07]).expect_err("2^31 booleans");
+        assert!(refused.contains("longer than they are"), "{refused}");
+        // Within a list (9) of lists (9), and as a map (11) of booleans.
+        assert!(check(&file(&[0x19, 0x19, 0xf2, 0xff, 0xff, 0xff, 0xff, 0x07, 0])).is_err());
+        assert!(check(&file(&[0x1b, 0xff, 0xff, 0xff, 0xff, 0x07, 0x11, 0])).is_err());
+        // Many lists that are within bounds each are not so together.
+        let many: Vec<u8> = std::iter::repeat_n([0x19, 0xf1, 0x20], 100).flatten().chain([0]).collect();
+        assert!(check(&file(&many)).is_err());
+    }
+
+    #[test]
+    fn what_is_no_footer_is_left_to_the_decoder() {
+        for footer in [&[][..], &[0x18, 0xff], &[0x0f; 40]] {
+            assert!(check(&file(footer)).is_ok(), "{footer:?}");
+        }
+    }
+}

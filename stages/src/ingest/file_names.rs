@@ -1,0 +1,96 @@
+//! What files are called in a column that tells them apart: as short as they can be.
+
+use std::{
+    collections::HashSet,
+    path::{Component, Path},
+};
+
+use schemas::{Error, Result};
+
+/// Endings that say how cells are stored, and nothing of the cells.
+const FORMATS: [&str; 12] =
+    ["arrow", "feather", "gz", "h5", "h5ad", "hdf5", "ipc", "loom", "mtx", "parquet", "zarr", "zst"];
+
+/// A name for each file or folder: its own without the ending of its format, after as many of the folders that it lies in as tell
+/// all of them apart (`s1/cells`, `s2/cells`). Where their endings alone differ, the endings stay.
+///
+/// # Errors
+/// A file that is named twice.
+pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
+    let parts: Vec<Vec<String>> = paths.iter().map(|path| parts(path.as_ref())).collect::<Result<_>>()?;
+    let deepest = parts.iter().map(Vec::len).max().unwrap_or_default();
+    for with_endings in [false, true] {
+        for depth in 1..=deepest {
+            let names: Vec<String> = parts.iter().map(|parts| name(parts, depth, with_endings)).collect();
+            if names.iter().collect::<HashSet<_>>().len() == names.len() {
+                return Ok(names);
+            }
+        }
+    }
+    let mut seen = HashSet::new();
+    let twice = paths.iter().zip(&parts).find(|(_, parts)| !seen.insert(*parts));
+    let path = twice.map_or_else(String::new, |(path, _)| path.as_ref().display().to_string());
+    Err(Error::usage(
+        format!("{path} is named twice, so that its cells can't be told apart by file"),
+        "name each file once",
+    ))
+}
+
+/// The folders that a file lies in, from the root, then itself.
+fn parts(path: &Path) -> Result<Vec<String>> {
+    let whole = std::path::absolute(path).map_err(Error::io("find", path))?;
+    let mut parts: Vec<String> = Vec::new();
+    for component in whole.components() {
+        match component {
+            Component::ParentDir => _ = parts.pop(),
+            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    Ok(parts)
+}
+
+fn name(parts: &[String], depth: usize, with_ending: bool) -> String {
+    let Some((own, folders)) = parts.split_last() else { return String::new() };
+    let mut own = own.as_str();
+    while let Some((start, ending)) = own.rsplit_once('.')
+        && !with_ending
+        && !start.is_empty()
+        && FORMATS.contains(&ending.to_lowercase().as_str())
+    {
+        own = start;
+    }
+    let folders = &folders[folders.len().saturating_sub(depth - 1)..];
+    folders.iter().map(String::as_str).chain([own]).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(paths: &[&str]) -> Vec<String> {
+        file_names(paths).expect("different files")
+    }
+
+    #[test]
+    fn files_have_as_many_folders_in_their_names_as_tell_them_apart() {
+        assert_eq!(names(&["a.h5ad", "x/b.h5ad"]), ["a", "b"]);
+        assert_eq!(names(&["s1/cells.h5ad", "s2/cells.h5ad", "s2/more.h5ad"]), ["s1/cells", "s2/cells", "s2/more"]);
+        let runs = ["run1/outs/filtered_feature_bc_matrix.h5", "./run2/outs/filtered_feature_bc_matrix.h5"];
+        assert_eq!(names(&runs), ["run1/outs/filtered_feature_bc_matrix", "run2/outs/filtered_feature_bc_matrix"]);
+    }
+
+    #[test]
+    fn what_is_no_ending_of_a_format_belongs_to_the_name() {
+        assert_eq!(names(&["run.1", "run.2"]), ["run.1", "run.2"]);
+        assert_eq!(names(&["day3.v2.h5ad", "matrix.mtx.gz"]), ["day3.v2", "matrix"]);
+        let both = names(&["home/a.h5ad", "home/a.zarr"]);
+        assert_eq!(both, ["a.h5ad", "a.zarr"]);
+    }
+
+    #[test]
+    fn a_file_that_is_named_twice_is_refused_however_it_is_spelled() {
+        let error = file_names(&["a.h5ad", "x/../a.h5ad"]).expect_err("one file");
+        assert!(error.to_string().starts_with("x/../a.h5ad is named twice"), "{error}");
+    }
+}

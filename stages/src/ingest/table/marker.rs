@@ -1,0 +1,79 @@
+//! Lists whose first entry marks the cell and is no gene's, as in the releases of Tahoe-100M: number 1, value -2, in every cell.
+
+use arrow::{
+    array::{Array, AsArray},
+    datatypes::{DataType, Float32Type, Int64Type},
+};
+use schemas::Result;
+
+use super::{
+    super::format::ListStart,
+    file::TableFile,
+    genes::Numbering,
+    values::{cast, lists_of, row_of},
+};
+
+/// Cells that are looked at.
+const LOOKED_AT: usize = 1024;
+
+/// Which first entries are no genes'.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Marker {
+    /// None.
+    Never,
+    /// Every one.
+    Always,
+    /// One of this number and value.
+    Entry { number: i64, value: f32 },
+}
+
+impl Marker {
+    /// Whether the first entry of a list is a marker.
+    pub(super) fn is(self, number: i64, value: f32) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::Entry { number: marker, value: of_marker } => number == marker && value == of_marker,
+        }
+    }
+
+    /// What the user says, or what the first cells show: a marker is an entry below zero with which every list begins, and whose
+    /// number comes nowhere else. What is looked at are the rows of one part: the columns of genes and of values, and how many
+    /// rows it has.
+    pub(super) fn of(
+        said: ListStart,
+        file: &TableFile,
+        part: usize,
+        (genes, values, rows): (usize, usize, usize),
+        numbering: &Numbering,
+    ) -> Result<Self> {
+        match said {
+            ListStart::Marker => return Ok(Self::Always),
+            ListStart::Gene => return Ok(Self::Never),
+            ListStart::Auto => {}
+        }
+        let batch = file.read(part, &[genes, values], 0..rows.min(LOOKED_AT))?;
+        let genes = cast(file, batch.column(0), &lists_of(DataType::Int64))?;
+        let values = cast(file, batch.column(1), &lists_of(DataType::Float32))?;
+        let (mut found, mut cells): (Option<(i64, f32)>, usize) = (None, 0);
+        for row in 0..batch.num_rows() {
+            let (genes, values) = (row_of(&genes, row), row_of(&values, row));
+            if genes.is_empty() || values.is_empty() {
+                continue;
+            }
+            let (genes, values) = (genes.as_primitive::<Int64Type>().values(), values.as_primitive::<Float32Type>());
+            let first = (genes[0], values.value(0));
+            let is_same = found.is_none_or(|found| found == first);
+            if !is_same || 0.0 <= first.1 || first.1.is_nan() || genes[1..].contains(&first.0) {
+                return Ok(Self::Never);
+            }
+            found = Some(first);
+            cells += 1;
+        }
+        match found {
+            // A single cell shows no habit, but a number that is no gene's.
+            Some((number, value)) if 1 < cells || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
+            _ => Ok(Self::Never),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The atlas that is kept beside a data file: it is the file's, however that is spelled, and what users put into it stays.
+
+use std::fs;
+
+use crate::support::{
+    Home, TINY,
+    h5ad::{h5ad, set_column},
+    says,
+};
+
+/// A folder with `s.h5ad`, a model `m` of it, and the atlas that this left beside it, with a split of the user's.
+fn trained() -> Home {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    home.json(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
+    home.json("split s.atlas --name mine --scheme random:0.2");
+    home
+}
+
+fn splits(home: &Home) -> serde_json::Value {
+    home.json("inspect s.atlas")["splits"].clone()
+}
+
+#[test]
+fn however_a_file_is_spelled_its_atlas_is_found_and_its_splits_stay() {
+    let home = trained();
+    let before = splits(&home);
+    assert!(before["mine"].is_object(), "{before}");
+    fs::create_dir(home.path("sub")).unwrap();
+    let absolute = home.path("s.h5ad").display().to_string();
+    for spelled in ["s.h5ad", "./s.h5ad", "sub/../s.h5ad", &absolute] {
+        let ran = home.run(&format!("predict m {spelled} --to observed --dry-run --out p"));
+        assert!(ran.code == 0 && ran.stderr.contains("using "), "{spelled}: {}", ran.stderr);
+        assert_eq!(splits(&home), before, "{spelled}");
+    }
+}
+
+#[test]
+fn an_atlas_that_is_made_anew_takes_its_splits_along_or_stays() {
+    let home = trained();
+    let before = splits(&home);
+    let ran = home.run(&format!("train s.h5ad --out other --covariates= --epochs 1 {TINY}"));
+    assert!(ran.code == 0 && ran.stderr.contains("the flags have changed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("its splits stay: mine"), "{}", ran.stderr);
+    assert_eq!(splits(&home), before);
+    // Other cells: what the split says of the old ones is not lost.
+    home.json("simulate --cells 120 --genes 60 --conditions 6 --combos 2 --cell-types 2 --doses 2 --out other.h5ad");
+    fs::rename(home.path("other.h5ad"), home.path("s.h5ad")).unwrap();
+    let told = home.refused(2, "predict m s.h5ad --to observed --dry-run --out p");
+    says(&told, &["can't be made anew without losing a split", "mine.parquet", "120 cells"]);
+    assert_eq!(splits(&home), before);
+    fs::remove_dir_all(home.path("s.atlas")).unwrap();
+    home.json("predict m s.h5ad --to observed --dry-run --out p");
+    assert_eq!(home.json("inspect s.atlas")["cells"], 120);
+    // Another file would have its atlas in the same place.
+    fs::copy(home.path("s.h5ad"), home.path("s.h5")).unwrap();
+    let told = home.refused(2, "predict m s.h5 --to observed --dry-run --out p");
+    says(&told, &["s.atlas was made from s.h5ad, not from s.h5"]);
+}
+
+#[test]
+fn of_several_first_trainings_on_one_file_one_makes_the_atlas_and_all_use_it() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let started: Vec<_> = (0..4)
+        .map(|at| {
+            let mut command = home.command(&format!("train s.h5ad --out m{at} --epochs 1 {TINY}"));
+            let piped = std::process::Stdio::piped;
+            command.stdout(piped()).stderr(piped()).spawn().unwrap()
+        })
+        .collect();
+    let told: Vec<String> = started
+        .into_iter()
+        .map(|child| {
+            let ran = child.wait_with_output().unwrap();
+            let told = String::from_utf8(ran.stderr).unwrap();
+            assert_eq!(ran.status.code(), Some(0), "{told}");
+            told
+        })
+        .collect();
+    assert_eq!(told.iter().filter(|told| told.contains(", once")).count(), 1, "{told:?}");
+    assert_eq!(told.iter().filter(|told| told.contains("using s.atlas")).count(), 3, "{told:?}");
+    let left: Vec<_> = home.listing().into_iter().filter(|(path, _)| path.to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_atlas_of_the_user_is_that_of_a_file_by_its_content_and_not_by_its_length() {
+    let home = Home::new();
+    let of_type = |name: &str, first: &'static str, then: &'static str| {
+        h5ad(&home, name, |chunk| {
+            set_column(chunk, "cell_type", "cell_type", |row, _| if row < 40 { first } else { then }.into());
+        });
+    };
+    of_type("s.h5ad", "T", "B");
+    of_type("other.h5ad", "B", "T");
+    let length = |name: &str| fs::metadata(home.path(name)).unwrap().len();
+    assert_eq!(length("s.h5ad"), length("other.h5ad"));
+    home.json("ingest s.h5ad --out s.atlas --no-shuffle");
+    let checksum = home.json("inspect s.atlas")["checksum"].clone();
+    // A copy is the same file, though it was written later.
+    fs::copy(home.path("s.h5ad"), home.path("copy")).unwrap();
+    fs::rename(home.path("copy"), home.path("s.h5ad")).unwrap();
+    home.json(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
+    assert_eq!(home.json("inspect s.atlas")["checksum"], checksum);
+    fs::rename(home.path("other.h5ad"), home.path("s.h5ad")).unwrap();
+    let told = home.refused(2, &format!("train s.h5ad --out n --epochs 1 {TINY}"));
+    says(&told, &["s.atlas was made from another version of s.h5ad"]);
+}

@@ -1,0 +1,83 @@
+//! Columns of `obs` with odd names and values, and genes that are not there.
+
+use std::{fs, sync::Arc};
+
+use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
+use perturbine::flows::ingesting::IngestOptions;
+use schemas::chunk::CsrRows;
+
+use crate::support::{
+    Home, TINY,
+    h5ad::{h5ad, set_column},
+    ingest_chunk, says, simulator,
+};
+
+#[test]
+fn a_column_with_a_dot_in_its_name_becomes_a_split() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "batch", "orig.ident", |row, _| if row < 50 { "train" } else { "ood" }.into());
+    });
+    let atlas = home.json("ingest s.h5ad --out s.atlas --split orig.ident");
+    assert_eq!(atlas["splits"]["orig.ident"]["ood"], 50);
+    let split = home.json("split s.atlas --name again --from-obs orig.ident");
+    assert_eq!(split["cells"]["train"], 50);
+}
+
+#[test]
+fn a_split_that_can_not_be_made_is_refused_before_the_atlas_is_there() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "batch", "part", |row, _| if row == 70 { "tarin" } else { "train" }.into());
+    });
+    let told = home.refused(65, "ingest s.h5ad --out s.atlas --split part --no-shuffle");
+    says(&told, &["obs column `part`, row 70", "`tarin` names no part of a split"]);
+    says(&home.refused(65, "ingest s.h5ad --out s.atlas --split prat"), &["unknown obs column `prat`", "part"]);
+    home.json("ingest s.h5ad --out s.atlas");
+}
+
+#[test]
+fn cells_without_a_name_are_called_by_their_place() {
+    let home = Home::new();
+    let text = |values: [Option<&str>; 4]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let table = RecordBatch::try_from_iter_with_nullable([
+        ("cell", text([Some("a"), None, Some("c"), None]), true),
+        ("condition", text([Some("ctrl"), Some("A"), Some("A"), Some("ctrl")]), true),
+        ("G1", Arc::new(Float32Array::from(vec![1.0, 2.0, 0.0, 3.0])) as ArrayRef, true),
+    ]);
+    let file = fs::File::create(home.path("s.parquet")).unwrap();
+    let table = table.unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, table.schema(), None).unwrap();
+    writer.write(&table).unwrap();
+    writer.close().unwrap();
+    let told = home.run("ingest s.parquet --out s.atlas --no-shuffle").stderr;
+    assert!(told.contains("2 cells have no name; they are called by their place"), "{told}");
+    home.json("split s.atlas --name n --scheme random:0.5");
+    let split = crate::support::parquet::read(&home.path("s.atlas/splits/n.parquet"));
+    assert_eq!(crate::support::parquet::texts(&split, "cell"), ["a", "cell1", "c", "cell3"]);
+}
+
+#[test]
+fn no_model_is_trained_on_no_genes() {
+    let home = Home::new();
+    let mut chunk = simulator(100, true).chunk(0..100).unwrap();
+    chunk.expression = CsrRows::canonical(vec![0; 101], Vec::new(), Vec::new(), 0).unwrap();
+    ingest_chunk(&chunk, &[], &home.path("s.atlas"), &IngestOptions::default());
+    says(&home.refused(65, &format!("train s.atlas --out m --epochs 1 {TINY}")), &["s.atlas", "no genes to train on"]);
+}
+
+#[test]
+fn a_panic_on_any_thread_ends_in_the_code_of_a_bug() {
+    let home = Home::with_atlas();
+    // The first is one of the command's own thread, the others of a pipeline's.
+    for (line, fault) in [
+        ("split s.atlas --name n --scheme random:0.5", "panic@1"),
+        ("ingest s.h5ad --out n.atlas", "panic@9"),
+        ("ingest s.h5ad --out n.atlas", "panic@14"),
+    ] {
+        let ran = home.command(line).env("PERTURBINE_FAULT", fault).output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(70), "{line}: {told}");
+        assert!(told.contains("a panic was asked for"), "{line}: {told}");
+    }
+}
