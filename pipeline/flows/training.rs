@@ -21,7 +21,7 @@ use stages::{
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
-    train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings},
+    train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings, pairing::Pairing},
     validation::VALIDATED_AT_ONCE,
     vocabulary::Vocabulary,
 };
@@ -323,9 +323,10 @@ fn road(
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
     let genes = i64::try_from(atlas.genes().len()).unwrap_or(i64::MAX);
     let carrier = (device != Device::Cpu).then(|| Carrier::new(genes, device)).transpose()?;
+    let pairing = Pairing::new(&card.config, &card.vocabulary);
     Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
         let carried = carrier.as_ref().map(|carrier| carrier.carry(&batch)).transpose()?;
-        Ok(Arrived { batch, carried })
+        Ok(Arrived { carried, sources: pairing.sources(&batch), batch })
     }))
 }
 

@@ -17,8 +17,20 @@ template <typename T> struct Slot {
   T *first, *second;
   // How many steps were made, a scalar.
   float *steps;
+  // A copy of the parameter that is rounded to bfloat16; null where there is none.
+  uint16_t *rounded;
   int64_t count;
 };
+
+// The nearest bfloat16, of two that are as near the even one.
+DEVICE uint16_t to_bfloat16(float number) {
+  union {
+    float number;
+    uint32_t bits;
+  } as = {number};
+  bool is_nan = number != number;
+  return is_nan ? 0x7fc0 : (uint16_t)((as.bits + 0x7fff + ((as.bits >> 16) & 1)) >> 16);
+}
 
 // Which slots a kernel works on, and which part of them a block has: blocks_before[slot] is the number of blocks that earlier slots take.
 template <typename T> struct Slots {
@@ -94,7 +106,10 @@ template <typename T> struct AdamStep {
       second += (slope * slope - second) * share_2;
       of.first[at] = first;
       of.second[at] = second;
-      of.parameter[at] = parameter - first * step / (sqrt(second) * second_scale + small);
+      parameter -= first * step / (sqrt(second) * second_scale + small);
+      of.parameter[at] = parameter;
+      if (of.rounded)
+        of.rounded[at] = to_bfloat16((float)parameter);
     }
   }
 };

@@ -1,7 +1,7 @@
 //! The end of training's road: batches go in, a model comes out.
 
 pub mod footprint;
-mod pairing;
+pub mod pairing;
 mod steps;
 mod sums;
 mod times;
@@ -99,11 +99,14 @@ pub struct Arrived {
     pub batch: Batch,
     /// Its tensors, where they were carried to the device ahead of need.
     pub carried: Option<Carried>,
+    /// The place in the batch of the cell that each is decoded from; none where it is the cell itself.
+    pub sources: Option<Vec<i64>>,
 }
 
 impl ByteSize for Arrived {
     fn byte_size(&self) -> usize {
-        self.batch.byte_size() + self.carried.as_ref().map_or(0, ByteSize::byte_size)
+        let sources = self.sources.as_ref().map_or(0, |sources| size_of_val(&**sources));
+        self.batch.byte_size() + self.carried.as_ref().map_or(0, ByteSize::byte_size) + sources
     }
 }
 
@@ -319,7 +322,7 @@ impl Sink for Trainer {
             }
             Role::Valid | Role::Source => {
                 self.settings.phases.enter(Phase::Validation);
-                let Arrived { batch, carried } = arrived;
+                let Arrived { batch, carried, .. } = arrived;
                 let input = self.input_of(&batch, carried)?;
                 let averaged = self.average.as_ref().and_then(Average::network);
                 self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);

@@ -91,3 +91,30 @@ fn what_can_not_be_replayed_says_why() {
         assert!(Replayed::lacks(&learner).is_some_and(|told| told.contains(why)), "{settings}");
     }
 }
+
+#[test]
+fn rounded_copies_of_weights_follow_them() {
+    let _alone = alone();
+    let plan = plan("train.precision=bf16");
+    let carrier = Carrier::new(i64::from(GENES), Device::Cpu).expect("a device");
+    let step = |engine: &Replayed, learner: &mut Learner, at: u64| {
+        let mut carried = carrier.carry(&batch(0..70)).expect("memory");
+        engine
+            .step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule(&plan, at))
+            .expect("a step");
+    };
+    let mut kept = learner(&plan, Kind::Float, Device::Cpu);
+    let engine = Replayed::new(&mut kept).expect("a device");
+    (0..6).for_each(|at| step(&engine, &mut kept, at));
+    // An engine rounds the weights that it finds.
+    let mut rounded = learner(&plan, Kind::Float, Device::Cpu);
+    for at in 0..6 {
+        let engine = Replayed::new(&mut rounded).expect("a device");
+        step(&engine, &mut rounded, at);
+        let saved = rounded.state().expect("memory");
+        rounded = learner(&plan, Kind::Float, Device::Cpu);
+        rounded.restore(&saved, Path::new("itself")).expect("the same network");
+    }
+    let (kept, rounded) = (kept.state().expect("memory"), rounded.state().expect("memory"));
+    assert!(kept.iter().all(|(name, tensor)| *tensor == rounded[name]), "a copy is not its weight, rounded");
+}

@@ -21,6 +21,8 @@ pub(crate) struct Slot {
     pub(crate) second: Tensor,
     /// Steps that were made, a scalar of float32; goes up.
     pub(crate) steps: Tensor,
+    /// A copy of the parameter in bfloat16, which follows it.
+    pub(crate) rounded: Option<Tensor>,
 }
 
 /// What a step is made with.
@@ -48,6 +50,7 @@ struct SlotAddresses<'a> {
     first: Address<'a>,
     second: Address<'a>,
     steps: Address<'a>,
+    rounded: Address<'a>,
     count: i64,
 }
 
@@ -89,7 +92,15 @@ arguments! {
 impl<'a> Slots<'a> {
     fn of(slots: &'a [Slot]) -> Self {
         let none = Address::none();
-        let empty = SlotAddresses { parameter: none, gradient: none, first: none, second: none, steps: none, count: 0 };
+        let empty = SlotAddresses {
+            parameter: none,
+            gradient: none,
+            first: none,
+            second: none,
+            steps: none,
+            rounded: none,
+            count: 0,
+        };
         let mut all = Self {
             slots: [empty; MOST_TENSORS],
             blocks_before: [0; MOST_TENSORS + 1],
@@ -103,6 +114,7 @@ impl<'a> Slots<'a> {
                 first: Address::mut_of(&slot.first),
                 second: Address::mut_of(&slot.second),
                 steps: Address::mut_of(&slot.steps),
+                rounded: Address::of_any(slot.rounded.as_ref()),
                 count,
             };
             all.blocks_before[at + 1] = all.blocks_before[at] + (count + CHUNK - 1) / CHUNK;

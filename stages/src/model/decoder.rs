@@ -143,6 +143,21 @@ impl Decoder {
         }
     }
 
+    /// The layers whose products are computed in the numbers of training, of a negative binomial.
+    pub(super) fn wide_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (hidden, last) = match self {
+            Self::Counts { hidden, scale, zeros: None, .. } => (hidden, Some(scale)),
+            Self::Counts { hidden, .. } | Self::Normal { hidden, .. } => (hidden, None),
+        };
+        hidden.layers.iter_mut().map(|(linear, _)| linear).chain(last)
+    }
+
+    /// The same.
+    pub(super) fn wide(&self) -> impl Iterator<Item = &Linear> {
+        let last = self.negative_binomial().map(|(last, _)| last);
+        self.hidden().layers.iter().map(|(linear, _)| linear).chain(last)
+    }
+
     /// Whether it is one of counts, of which the encoder reads log(1 + counts).
     pub(super) fn is_of_counts(&self) -> bool {
         matches!(self, Self::Counts { .. })

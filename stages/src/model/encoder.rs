@@ -74,6 +74,17 @@ impl Encoder {
         }
     }
 
+    /// The layers whose products are computed in the numbers of training.
+    pub(super) fn wide_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (Self::Point { hidden, .. } | Self::Normal { hidden, .. }) = self;
+        hidden.layers.iter_mut().map(|(linear, _)| linear)
+    }
+
+    /// The same.
+    pub(super) fn wide(&self) -> impl Iterator<Item = &Linear> {
+        self.hidden().layers.iter().map(|(linear, _)| linear)
+    }
+
     /// What is learned after the hidden layers.
     pub(super) fn last_parameters(&self) -> Vec<&Tensor> {
         match self {

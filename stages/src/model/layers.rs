@@ -28,6 +28,8 @@ pub struct Linear {
     pub(super) bias: Tensor,
     /// What its products are computed in while training.
     precision: Precision,
+    /// The weight rounded to bfloat16, kept where steps are made that let it follow.
+    rounded: Option<Tensor>,
 }
 
 impl Linear {
@@ -39,6 +41,7 @@ impl Linear {
             weight: parameters.uniform(&format!("{name}.weight"), &[outputs, inputs], bound),
             bias: parameters.uniform(&format!("{name}.bias"), &[outputs], bound),
             precision: Precision::Float32,
+            rounded: None,
         }
     }
 
@@ -88,6 +91,17 @@ impl Linear {
     /// What its products are computed in while training.
     pub(super) fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Keeps a rounded copy of the weight, where products are computed in bfloat16.
+    pub(super) fn keep_rounded(&mut self) {
+        let is_rounded = self.precision == Precision::Bf16;
+        self.rounded = is_rounded.then(|| tch::no_grad(|| self.weight.detach().to_kind(Kind::BFloat16)));
+    }
+
+    /// That copy.
+    pub(super) fn rounded(&self) -> Option<&Tensor> {
+        self.rounded.as_ref()
     }
 
     /// Weight and bias.

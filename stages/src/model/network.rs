@@ -14,7 +14,7 @@ use super::{
     draws::{Draws, Mixup},
     encoder::{Basal, Encoder},
     input::{Cells, Input},
-    layers::Mode,
+    layers::{Linear, Mode},
     offset::{Offset, OffsetProfiles},
     parameters::Parameters,
     parcel::Parcel,
@@ -222,6 +222,27 @@ impl Network {
     /// The embedding table of a covariate, `[values, latent]`.
     pub fn covariate_table(&self, at: usize) -> &Tensor {
         &self.covariates[at]
+    }
+
+    /// Keeps rounded copies of weights, where products are computed in bfloat16.
+    pub(super) fn keep_rounded(&mut self) {
+        self.encoder.wide_mut().chain(self.decoder.wide_mut()).for_each(Linear::keep_rounded);
+    }
+
+    /// The rounded copy that is kept of a weight.
+    pub(super) fn rounded(&self, weight: &Tensor) -> Option<&Tensor> {
+        let mut wide = self.encoder.wide().chain(self.decoder.wide());
+        wide.find(|linear| linear.weight.data_ptr() == weight.data_ptr())?.rounded()
+    }
+
+    /// Copies the weights into their rounded copies, after others were taken up.
+    pub(super) fn round_again(&self) {
+        let _no_grad = tch::no_grad_guard();
+        for linear in self.encoder.wide().chain(self.decoder.wide()) {
+            if let Some(rounded) = linear.rounded() {
+                rounded.shallow_clone().copy_(&linear.weight);
+            }
+        }
     }
 
     /// What perturbations and covariates add to a basal latent, where it is a sum of rows of tables, as kernels of our own take it.

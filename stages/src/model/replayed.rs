@@ -150,6 +150,9 @@ impl Replayed {
         if let (Some(why), Device::Cuda(_)) = (&lacks_kernels, device) {
             tracing::info!("steps are made of libtorch's operations, and not of kernels of our own: {why}");
         }
+        if lacks_kernels.is_none() {
+            learner.network.keep_rounded();
+        }
         let memory = RefCell::new(Memory { lacks, ..Memory::default() });
         Ok(Self { memory, streams, is_launched: lacks_kernels.is_none() })
     }

@@ -241,6 +241,7 @@ impl Learner {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
             adam.restore(state, path)?;
         }
+        self.network.round_again();
         Ok(())
     }
 }

@@ -81,11 +81,14 @@ fn outputs(settings: &Settings) -> usize {
     if matches!(settings.model.recon_loss, ReconLoss::Zinb | ReconLoss::Gauss) { 2 } else { 1 }
 }
 
-/// What stays on a GPU between steps: weights, two moments of each, and their average. The best ones are kept on the host.
+/// What stays on a GPU between steps: weights, two moments of each, their average, and rounded copies with bf16. The best ones are kept on
+/// the host.
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
+    let all = weights(settings, genes, vocabulary, outputs(settings));
+    let rounded = is_launched(settings) && settings.train.precision == Precision::Bf16;
     let copies = 3 + usize::from(settings.train.average != Averaging::None);
-    4 * copies * weights(settings, genes, vocabulary, outputs(settings))
+    4 * copies * all + if rounded { 2 * all } else { 0 }
 }
 
 /// Whether steps are made of kernels of our own, as [`launched`](crate::model) makes them.
@@ -121,8 +124,7 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
     let all = weights(settings, genes, vocabulary, outputs(settings));
     let partial = 4 * genes * (cells.min(PARTIAL_ROWS) + 4);
     let likelihood = cells * ((8 + 4 * mixed + 4 * rounded) * genes + encoder + decoder + 4 * last)
-        + (4 + 2 * rounded) * genes * last
-        + 2 * rounded * all;
+        + (4 + 2 * rounded) * genes * last;
     let learns = cells * ((4 + 4 * mixed + 2 * rounded) * genes + encoder + 4 * width) + (4 + 2 * rounded) * all;
     // As the likelihood is computed, its sums; a batch in the widest types that it usually has.
     let likelihood = likelihood.max(cells * ((8 + 4 * mixed + 2 * rounded) * genes + encoder + decoder) + partial);

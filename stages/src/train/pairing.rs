@@ -4,16 +4,46 @@ use std::collections::HashMap;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use schemas::{batch::Labels, config::Objective};
+use schemas::{
+    batch::{Labels, Role},
+    config::{Objective, Settings},
+};
+
+use super::steps::seed_of;
+use crate::{batch::Batch, vocabulary::Vocabulary};
 
 /// The code of control.
 const CONTROL: u32 = 1;
+
+/// Pairs the cells of training batches, on whichever thread makes these ready.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairing {
+    seed: u64,
+    objective: Objective,
+    batch_at: Option<usize>,
+}
+
+impl Pairing {
+    /// As settings ask for it, of the covariates of a vocabulary.
+    #[must_use]
+    pub fn new(settings: &Settings, vocabulary: &Vocabulary) -> Self {
+        Self { seed: settings.seed, objective: settings.train.objective, batch_at: vocabulary.batch_at() }
+    }
+
+    /// The place in the batch of the cell whose basal latent each is decoded from; none where each is decoded from its own, as all are of
+    /// batches that nothing is learned from.
+    #[must_use]
+    pub fn sources(&self, batch: &Batch) -> Option<Vec<i64>> {
+        let learns = batch.plan.role == Role::Train;
+        learns.then(|| sources(&batch.labels, self.batch_at, self.objective, seed_of(self.seed, &batch.plan))).flatten()
+    }
+}
 
 /// The place in the batch of the cell whose basal latent each is decoded from; none where each is decoded from its own.
 ///
 /// A perturbed cell gets a control of its batch (of the data) if there is one, or else one that shares its other covariates;
 /// without such a control it is decoded from itself, as controls are.
-pub(super) fn sources(labels: &Labels, batch_at: Option<usize>, objective: Objective, seed: u64) -> Option<Vec<i64>> {
+fn sources(labels: &Labels, batch_at: Option<usize>, objective: Objective, seed: u64) -> Option<Vec<i64>> {
     if objective == Objective::Reconstruction {
         return None;
     }

@@ -2,11 +2,12 @@
 
 use schemas::{
     Error, Result,
+    batch::BatchPlan,
     config::{EngineChoice, Plan, Precision},
 };
 use tch::{Device, Kind, Tensor};
 
-use super::{Arrived, Trainer, pairing::sources};
+use super::{Arrived, Trainer};
 use crate::{
     batch::Batch,
     libtorch::allow_tf32,
@@ -68,14 +69,12 @@ impl Trainer {
 
     /// Learns from one batch of a step; tells whether the autoencoder made its step with it.
     fn learn(&mut self, arrived: Arrived, share: Share, schedule: Schedule) -> Result<bool> {
-        let Arrived { batch, carried } = arrived;
+        let Arrived { batch, carried, sources } = arrived;
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
-        let seed = mixed_seed(self.settings.plan.seed, batch.plan.epoch, batch.plan.index);
+        let seed = seed_of(self.settings.plan.seed, &batch.plan);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
         self.learner.takes(share);
-        let batch_at = self.settings.card.vocabulary.batch_at();
-        let sources = sources(&batch.labels, batch_at, self.settings.plan.train.objective, seed);
         let losses = match carried {
             Some(mut carried) => {
                 let offset = self.offsets.as_ref().map(|known| (known.table(), known.rows(&batch.labels.groups)));
@@ -168,6 +167,7 @@ fn starts(plan: &Plan, order: &TrainingOrder, epoch: u32) -> bool {
     }
 }
 
-fn mixed_seed(seed: u64, epoch: u32, batch: u64) -> u64 {
-    seed ^ (u64::from(epoch) << 40) ^ batch.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// What is drawn for a batch is drawn with this: a function of its place in the run.
+pub(super) fn seed_of(seed: u64, batch: &BatchPlan) -> u64 {
+    seed ^ (u64::from(batch.epoch) << 40) ^ batch.index.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

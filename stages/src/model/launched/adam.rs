@@ -6,6 +6,7 @@ use crate::{
     device_kernels::adam::{Settings, Slot, step},
     model::{
         gradients::lying,
+        network::Network,
         optimiser::{Adam, BETA_1, BETA_2, EPSILON},
         step::StepLosses,
     },
@@ -13,7 +14,8 @@ use crate::{
 
 impl Adam {
     /// What [`Adam::step`] does, at a rate that lies on the device, a scalar of float64.
-    pub(super) fn launch_step(&mut self, gradients: &[Tensor], rate: &Tensor) -> Tensor {
+    /// Rounded copies that a network keeps of parameters follow these.
+    pub(super) fn launch_step(&mut self, gradients: &[Tensor], rate: &Tensor, network: &Network) -> Tensor {
         let Some(on_device) = &self.on_device else { panic!("the counts of steps are on the device") };
         let slots = self.slots.iter().zip(gradients).enumerate().filter(|(_, (_, gradient))| gradient.defined());
         let slots = slots.map(|(at, (slot, gradient))| {
@@ -25,6 +27,7 @@ impl Adam {
                 first: lying(&slot.first, is_turned),
                 second: lying(&slot.second, is_turned),
                 steps: on_device.count(at),
+                rounded: network.rounded(&slot.parameter).map(|copy| lying(copy, is_turned)),
             }
         });
         let slots: Vec<Slot> = slots.collect();

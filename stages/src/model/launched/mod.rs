@@ -100,7 +100,7 @@ pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Sched
         let mut found = judges::judge(&learner.adversaries, &basal, &input.batch, weight, &seed, &mut losses);
         let gradients = found.of(&learner.adversary_adam.parameters());
         let rate = input.controls.number(Control::AdversaryRate);
-        let norm = learner.adversary_adam.launch_step(&gradients, &rate);
+        let norm = learner.adversary_adam.launch_step(&gradients, &rate, &learner.network);
         losses.add_step(&learner.adversary_adam, &norm);
     }
     losses
@@ -147,7 +147,7 @@ fn autoencoder(
     let rates = [Control::AutoencoderRate, Control::DoserRate].map(|rate| controls.number(rate));
     for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(&rates) {
         let gradients = found.of(&adam.parameters());
-        let norm = adam.launch_step(&gradients, rate);
+        let norm = adam.launch_step(&gradients, rate, network);
         losses.add_step(adam, &norm);
     }
     basal

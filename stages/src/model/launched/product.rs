@@ -28,7 +28,8 @@ fn rounded(linear: &Linear, side: &Tensor) -> Tensor {
 impl Product {
     /// The product of `[cells, inputs]` with a layer's weight, `[cells, outputs]`; the bias is not added.
     pub(super) fn of(linear: &Linear, x: &Tensor) -> (Self, Tensor) {
-        let product = Self { x: rounded(linear, x), weight: rounded(linear, &linear.weight) };
+        let weight = linear.rounded().map_or_else(|| rounded(linear, &linear.weight), Tensor::shallow_clone);
+        let product = Self { x: rounded(linear, x), weight };
         let out = product.x.matmul(&product.weight.tr()).to_kind(linear.weight.kind());
         (product, out)
     }
