@@ -54,7 +54,12 @@ fn manifest(repository: &Path) -> String {
     for (name, wanted) in ours["dev-dependencies"].as_table().unwrap() {
         let of_workspace = wanted.get("workspace").is_some();
         let wanted = if of_workspace { &ours["workspace"]["dependencies"][name] } else { wanted };
-        dependencies.insert(name.clone(), wanted.clone());
+        let mut wanted = wanted.clone();
+        // Paths are relative to the manifest that they stand in.
+        if let Some(path) = wanted.get_mut("path") {
+            *path = repository.join(path.as_str().unwrap()).to_str().unwrap().into();
+        }
+        dependencies.insert(name.clone(), wanted);
     }
     let path = repository.to_str().unwrap().to_owned();
     dependencies.insert("perturbine".into(), toml::Table::from_iter([("path".to_owned(), path.into())]).into());
