@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
-    config::{self, DispersionStart, Doser, ReconLoss, Settings},
+    config::{self, DispersionStart, Doser, EngineChoice, ReconLoss, Settings},
 };
 use stages::{
     atlas::Atlas,
@@ -322,7 +322,9 @@ fn road(
 ) -> Result<Pipeline<Arrived>> {
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
     let genes = i64::try_from(atlas.genes().len()).unwrap_or(i64::MAX);
-    let carrier = (device != Device::Cpu).then(|| Carrier::new(genes, device)).transpose()?;
+    // On a CPU too, where steps of a GPU are asked for.
+    let is_carried = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
+    let carrier = is_carried.then(|| Carrier::new(genes, device)).transpose()?;
     let pairing = Pairing::new(&card.config, &card.vocabulary);
     Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
         let carried = carrier.as_ref().map(|carrier| carrier.carry(&batch)).transpose()?;

@@ -6,19 +6,10 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_foreach_add.h>
-#include <ATen/ops/_foreach_mul.h>
-#include <ATen/ops/_foreach_norm.h>
-#include <ATen/ops/_fused_adam.h>
-#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/stack.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <unistd.h>
@@ -37,14 +28,6 @@ namespace {
 c10::impl::VirtualGuardImpl cuda() { return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA); }
 
 c10::Device device(int index) { return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)); }
-
-std::vector<Tensor> list(size_t count, Tensor *const *tensors) {
-  std::vector<Tensor> all;
-  all.reserve(count);
-  for (size_t at = 0; at < count; at++)
-    all.push_back(*tensors[at]);
-  return all;
-}
 
 } // namespace
 
@@ -90,38 +73,6 @@ int perturbine_copy(Tensor *to, const Tensor *from) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     to->copy_(*from, true);
-  });
-}
-
-// The gradient of some tensors by others, given that by the tensors; undefined where there is none.
-int perturbine_backward(size_t outputs, Tensor *const *of, Tensor *const *slopes, size_t inputs, Tensor *const *by,
-                        Tensor **out) {
-  return guarded([&] {
-    auto found = torch::autograd::grad(list(outputs, of), list(inputs, by), list(outputs, slopes), false, false, true);
-    for (size_t at = 0; at < inputs; at++)
-      out[at] = new Tensor(found[at]);
-  });
-}
-
-// A step of Adam over all parameters, a few kernels in all, nothing of it on the host; returns the norm of all gradients
-// before clipping. Decoupled weight decay shrinks the weights themselves (AdamW).
-int perturbine_adam(size_t count, Tensor *const *parameters, Tensor *const *gradients, Tensor *const *first,
-                    Tensor *const *second, Tensor *const *steps, const Tensor *rate, double beta_1, double beta_2,
-                    double weight_decay, bool decoupled, double epsilon, double clip, Tensor **norm) {
-  return guarded([&] {
-    at::NoGradGuard no_grad;
-    auto slopes = list(count, gradients);
-    auto counts = list(count, steps);
-    auto whole = at::linalg_vector_norm(at::stack(at::_foreach_norm(slopes, 2)), 2);
-    if (clip != 0.0)
-      slopes = at::_foreach_mul(slopes, ((whole + 1e-6).reciprocal() * clip).clamp_max(1.0));
-    at::_foreach_add_(counts, 1);
-    auto learned = list(count, parameters), means = list(count, first), squares = list(count, second);
-    if (decoupled)
-      at::_fused_adamw_(learned, slopes, means, squares, {}, counts, *rate, beta_1, beta_2, weight_decay, epsilon, false, false);
-    else
-      at::_fused_adam_(learned, slopes, means, squares, {}, counts, *rate, beta_1, beta_2, weight_decay, epsilon, false, false);
-    *norm = new Tensor(whole);
   });
 }
 

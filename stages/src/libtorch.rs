@@ -51,30 +51,6 @@ unsafe extern "C" {
     fn perturbine_on_terminate(told: extern "C" fn(*const c_char) -> c_int);
     fn perturbine_pinned(bytes: usize, out: *mut *mut C_tensor) -> c_int;
     fn perturbine_copy(to: *mut C_tensor, from: *const C_tensor) -> c_int;
-    fn perturbine_backward(
-        outputs: usize,
-        of: *const *const C_tensor,
-        slopes: *const *const C_tensor,
-        inputs: usize,
-        by: *const *const C_tensor,
-        out: *mut *mut C_tensor,
-    ) -> c_int;
-    fn perturbine_adam(
-        count: usize,
-        parameters: *const *const C_tensor,
-        gradients: *const *const C_tensor,
-        first: *const *const C_tensor,
-        second: *const *const C_tensor,
-        steps: *const *const C_tensor,
-        rate: *const C_tensor,
-        beta_1: f64,
-        beta_2: f64,
-        weight_decay: f64,
-        decoupled: bool,
-        epsilon: f64,
-        clip: f64,
-        norm: *mut *mut C_tensor,
-    ) -> c_int;
     fn perturbine_stream(index: c_int, out: *mut *mut Opaque) -> c_int;
     fn perturbine_current_stream(index: c_int, out: *mut *mut Opaque) -> c_int;
     fn perturbine_exchange_stream(stream: *const Opaque, before: *mut *mut Opaque) -> c_int;
@@ -231,96 +207,6 @@ pub fn pinned(bytes: usize) -> Result<Tensor> {
 pub fn copy(to: &mut Tensor, from: &Tensor) -> Result<()> {
     // SAFETY: both tensors are there for the call; the device's reading of pinned memory is noted by its allocator.
     done(unsafe { perturbine_copy(to.as_mut_ptr(), from.as_ptr()) })
-}
-
-fn pointers(tensors: &[&Tensor]) -> Vec<*const C_tensor> {
-    tensors.iter().map(|tensor| tensor.as_ptr()).collect()
-}
-
-/// The gradients of some tensors by others, given the gradient by each of the former; undefined where there is none.
-///
-/// # Errors
-/// Tensors that don't fit, or have no history.
-pub fn backward(of: &[&Tensor], slopes: &[&Tensor], by: &[&Tensor]) -> Result<Vec<Tensor>> {
-    assert_eq!(of.len(), slopes.len(), "each output has its slope");
-    let (outputs, given, inputs) = (pointers(of), pointers(slopes), pointers(by));
-    let mut out = vec![std::ptr::null_mut(); inputs.len()];
-    // SAFETY: all lists are as long as is said, of tensors that are there for the call; each place of `out` is filled with a
-    // fresh tensor where it succeeds, which the wrapper frees.
-    unsafe {
-        done(perturbine_backward(
-            outputs.len(),
-            outputs.as_ptr(),
-            given.as_ptr(),
-            inputs.len(),
-            inputs.as_ptr(),
-            out.as_mut_ptr(),
-        ))?;
-        Ok(out.into_iter().map(|tensor| Tensor::from_ptr(tensor)).collect())
-    }
-}
-
-/// What a step of Adam is made with, all of one kind and on one device; tensors of the same place belong together.
-#[derive(Debug)]
-pub struct AdamStep<'a> {
-    /// What is learned; overwritten.
-    pub parameters: &'a [&'a Tensor],
-    /// Its gradients, lying in memory as it does.
-    pub gradients: &'a [&'a Tensor],
-    /// Means of gradients; overwritten.
-    pub first: &'a [&'a Tensor],
-    /// Means of their squares; overwritten.
-    pub second: &'a [&'a Tensor],
-    /// Steps that were made, scalars of float32; counted up.
-    pub steps: &'a [&'a Tensor],
-    /// The learning rate, a scalar.
-    pub rate: &'a Tensor,
-    /// Shares that the means keep.
-    pub betas: [f64; 2],
-    /// Added to the gradient, times the parameter; or, times the rate, what the parameter shrinks by.
-    pub weight_decay: f64,
-    /// Whether it is the latter.
-    pub decoupled: bool,
-    /// Guards the division.
-    pub epsilon: f64,
-    /// Largest norm of all gradients; 0: no bound.
-    pub clip: f64,
-}
-
-impl AdamStep<'_> {
-    /// Makes the step; returns the norm of all gradients before clipping.
-    ///
-    /// # Errors
-    /// Tensors that don't belong together.
-    pub fn make(self) -> Result<Tensor> {
-        let Self { parameters, gradients, first, second, steps, rate, .. } = self;
-        let Self { betas, weight_decay, decoupled, epsilon, clip, .. } = self;
-        let lists = [parameters, gradients, first, second, steps];
-        assert!(lists.iter().all(|list| list.len() == parameters.len()), "each parameter has its state");
-        let [parameters, gradients, first, second, steps] = lists.map(pointers);
-        // SAFETY: the lists are equally long, of tensors that are there for the call; a fresh tensor is handed out.
-        unsafe {
-            made(|norm| {
-                perturbine_adam(
-                    parameters.len(),
-                    parameters.as_ptr(),
-                    gradients.as_ptr(),
-                    first.as_ptr(),
-                    second.as_ptr(),
-                    steps.as_ptr(),
-                    rate.as_ptr(),
-                    betas[0],
-                    betas[1],
-                    weight_decay,
-                    decoupled,
-                    epsilon,
-                    clip,
-                    norm,
-                )
-            })
-            .map(|tensor| Tensor::from_ptr(tensor))
-        }
-    }
 }
 
 /// A queue of work of a CUDA device.

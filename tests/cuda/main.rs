@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
+mod engine;
 mod failures;
 mod gpu;
 mod memory;

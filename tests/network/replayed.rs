@@ -18,7 +18,8 @@ use crate::support::{
 
 /// What differs between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: kernels of our own
 /// draw it in their own way.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
+    "model.perturbation_embeddings=table.parquet train.objective=both",
     "model.variational=true train.mixup_alpha=0.3",
     "model.recon_loss=gauss model.variational=true train.objective=both",
     "train.mixup_alpha=0.4 train.objective=both",

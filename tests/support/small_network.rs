@@ -42,6 +42,12 @@ pub fn vocabulary() -> Vocabulary {
     }
 }
 
+/// The same, of a model whose perturbations are described by a table where the settings name one.
+pub fn vocabulary_for(plan: &Plan) -> Vocabulary {
+    let embedding_width = plan.model.perturbation_embeddings.as_ref().map(|_| 3);
+    Vocabulary { embedding_width, ..vocabulary() }
+}
+
 /// Counts without a pattern; one of the cells has none, one gene is large.
 pub fn input(kind: Kind) -> Input {
     input_of(0..CELLS, kind)

@@ -14,10 +14,13 @@ use stages::model::{
 };
 use tch::{Device, Kind, Tensor};
 
-use super::small_network::{GENES, batch, vocabulary};
+use super::small_network::{GENES, batch, vocabulary_for};
 
 /// Batches of the run: by turns of different sizes, so that kinds of steps come back.
 pub const STEPS: u64 = 24;
+
+/// Rows that a table gave, among a learner's state.
+const EMBEDDINGS: &str = "module.pert_network.pert_embedding.weight";
 
 /// What came of a run.
 pub struct Run {
@@ -30,8 +33,14 @@ pub struct Run {
 
 /// A learner of this kind, with the numbers of one of float32.
 pub fn learner(plan: &Plan, kind: Kind, device: Device) -> Learner {
-    let drawn = Learner::new(plan, GENES, &vocabulary(), Kind::Float, Device::Cpu).state().expect("memory");
-    let mut learner = Learner::new(plan, GENES, &vocabulary(), kind, device);
+    let vocabulary = vocabulary_for(plan);
+    let mut drawn = Learner::new(plan, GENES, &vocabulary, Kind::Float, Device::Cpu).state().expect("memory");
+    if let Some(width) = vocabulary.embedding_width.map(i64::from) {
+        let rows = i64::try_from(vocabulary.perturbations.len()).expect("few names");
+        let table = Tensor::arange(rows * width, (Kind::Float, Device::Cpu)).cos().view([rows, width]);
+        drawn.insert(EMBEDDINGS.to_owned(), table);
+    }
+    let mut learner = Learner::new(plan, GENES, &vocabulary, kind, device);
     learner.restore(&drawn, Path::new("itself")).expect("the same network");
     learner
 }

@@ -151,6 +151,17 @@ impl Unpacked {
         self.mixed.as_ref().map(|(_, counts)| counts)
     }
 
+    /// Rows of cells, `[cells, any]`, mixed as their expression is; by libtorch's operations.
+    pub(crate) fn mixed_rows(&self, rows: Tensor) -> Tensor {
+        match &self.mixed {
+            Some((mixing, _)) => {
+                let share = mixing.share.to_kind(rows.kind());
+                rows.index_select(0, &mixing.partners).lerp_tensor(&rows, &share)
+            }
+            None => rows,
+        }
+    }
+
     /// How cells are mixed.
     pub(super) fn mixing(&self) -> MixingArguments<'_> {
         Mixing::arguments(self.mixed.as_ref().map(|(mixing, _)| mixing))

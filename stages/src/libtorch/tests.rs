@@ -29,16 +29,6 @@ fn without_a_device_its_functions_say_so() {
 }
 
 #[test]
-fn a_gradient_is_taken_further_back() {
-    let x = Tensor::from_slice(&[1.0_f64, 2.0]).set_requires_grad(true);
-    let unused = Tensor::zeros([2], (Kind::Double, Device::Cpu)).set_requires_grad(true);
-    let y = x.square();
-    let slopes = backward(&[&y], &[&Tensor::from_slice(&[10.0_f64, 1.0])], &[&x, &unused]).expect("a history");
-    assert_eq!(Vec::<f64>::try_from(&slopes[0]).expect("numbers"), [20.0, 4.0]);
-    assert!(!slopes[1].defined());
-}
-
-#[test]
 fn pinned_memory_is_copied_from() {
     let from = pinned(3).expect("memory");
     from.shallow_clone().copy_(&Tensor::from_slice(&[1_u8, 2, 3]));

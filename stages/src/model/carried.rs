@@ -10,7 +10,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     input::{Input, signed},
-    memory::numbers_mut,
     parcel::{Layout, Parcel, ordinary},
 };
 use crate::{
@@ -102,13 +101,6 @@ impl Beside<'_> {
         let offset = self.offset.as_ref().map(|(table, rows)| table.index_select(0, &codes(rows)));
         Input { offset, sources: self.sources.as_ref().map(codes), ..input }
     }
-}
-
-/// Codes of cells in a place of their own on a device, where they stay until others are put there.
-pub(super) fn put_codes(codes: &[i64], place: &mut Tensor) -> Result<()> {
-    let mut bytes = libtorch::pinned(size_of_val(codes))?;
-    numbers_mut::<u8>(&mut bytes).copy_from_slice(bytemuck::cast_slice(codes));
-    libtorch::copy(place, &bytes.view_dtype(Kind::Int64))
 }
 
 impl Carried {

@@ -251,9 +251,9 @@ impl Network {
         Some(Added { embeddings, beta, bias, curve, covariates: &self.covariates })
     }
 
-    /// The embedding tables of all covariates, `[values, latent]` each.
-    pub(super) fn covariates(&self) -> &[Tensor] {
-        &self.covariates
+    /// What is learned of what perturbations and covariates add.
+    pub(super) fn added_parameters(&self) -> Vec<&Tensor> {
+        self.perturbations.parameters().into_iter().chain(&self.covariates).collect()
     }
 
     fn no_covariates(&self, cells: i64) -> Tensor {

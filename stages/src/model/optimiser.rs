@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use schemas::{Error, Result};
 use tch::Tensor;
 
-use super::on_device::OnDevice;
+use super::counts::Counts;
 
 pub(super) const BETA_1: f64 = 0.9;
 pub(super) const BETA_2: f64 = 0.999;
@@ -21,8 +21,8 @@ pub struct Adam {
     pub(super) clip: f64,
     pub(super) slots: Vec<Slot>,
     parts: Parts,
-    /// Rate and counts, where they lie on the device; the counts of the slots are not looked at then.
-    pub(super) on_device: Option<OnDevice>,
+    /// Counts of steps, where they lie on the device; those of the slots are not used then.
+    pub(super) counts: Option<Counts>,
 }
 
 /// Gradients of the batches that a step is made of.
@@ -79,7 +79,7 @@ impl Adam {
             steps: 0,
         });
         let parts = Parts { share: 1.0, complete: true, sum: Vec::new() };
-        Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, on_device: None }
+        Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, counts: None }
     }
 
     /// The same, whose weight decay shrinks the weights themselves by learning rate × decay at every step, or is added to the gradient.
@@ -138,9 +138,6 @@ impl Adam {
     /// One step; returns the norm of all gradients together before clipping, a scalar on the device. An undefined gradient leaves its parameter, and its count of steps, as they are.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        if let Some(on_device) = &self.on_device {
-            return self.step_on_device(on_device, gradients);
-        }
         let zero = || {
             self.slots
                 .first()
@@ -181,8 +178,8 @@ impl Adam {
 
     /// How many steps each parameter has made, by name.
     pub(super) fn counts(&self) -> impl Iterator<Item = (String, Tensor)> {
-        let counts = match &self.on_device {
-            Some(on_device) => on_device.steps(),
+        let counts = match &self.counts {
+            Some(counts) => counts.read(),
             None => self.slots.iter().map(|slot| i64::from(slot.steps)).collect(),
         };
         let key = |slot: &Slot| format!("{}.steps.{}", self.name, slot.name);
@@ -208,8 +205,8 @@ impl Adam {
             slot.steps = i32::try_from(steps.int64_value(&[]))
                 .map_err(|_| Error::damaged(path, "a count of steps is too large"))?;
         }
-        if let Some(on_device) = &mut self.on_device {
-            on_device.restore(&self.slots);
+        if let Some(counts) = &mut self.counts {
+            counts.restore(&self.slots);
         }
         Ok(())
     }

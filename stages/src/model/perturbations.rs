@@ -125,6 +125,18 @@ impl Perturbations {
         }
     }
 
+    /// What is learned.
+    pub(super) fn parameters(&self) -> Vec<&Tensor> {
+        let embedding = match &self.embedding {
+            Embedding::Free(table) => vec![table],
+            Embedding::Projected { projection, control, .. } => {
+                [projection.parameters().as_slice(), &[control]].concat()
+            }
+        };
+        let networks = self.response.networks.iter().flat_map(|(weight, bias)| [weight, bias]);
+        embedding.into_iter().chain([&self.response.beta, &self.response.bias]).chain(networks).collect()
+    }
+
     /// Embeddings, how a dose becomes their scale, and the parameters of that, where all are tables with a row a code.
     pub(super) fn tables(&self) -> Option<(&Tensor, DoseCurve, [&Tensor; 2])> {
         let Embedding::Free(embeddings) = &self.embedding else { return None };

@@ -11,13 +11,13 @@ use tch::{Device, Kind, Tensor};
 use super::{
     adversary::{Adversaries, Verdict},
     carried::{Beside, Carried},
+    counts::Counts,
     draws::Draws,
     encoder::Basal,
     input::{Cells, Input},
     layers::Mode,
     losses::reconstruction,
     network::Network,
-    on_device::Weights,
     optimiser::Adam,
     parameters::named_copies,
     recomputed,
@@ -63,8 +63,6 @@ pub struct Learner {
     pub adversary_adam: Adam,
     /// The checked settings.
     pub plan: Plan,
-    /// What the schedule says, where it is told to the device.
-    pub(super) weights: Option<Weights>,
 }
 
 /// What a step measured, by name, each a scalar on the device.
@@ -75,8 +73,6 @@ pub struct StepLosses {
     pub values: Vec<(String, Tensor)>,
     /// How many optimisers made a step.
     pub updates: u64,
-    /// The weights of losses, where they lie on the device.
-    pub(super) weights: Option<Weights>,
     /// What the step added its numbers to, where it did so itself.
     pub(crate) sums: Option<Rc<LossSums>>,
 }
@@ -88,6 +84,12 @@ impl StepLosses {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
+    /// The same tensors once more.
+    pub(super) fn shallow_clone(&self) -> Self {
+        let values = self.values.iter().map(|(name, value)| (name.clone(), value.shallow_clone()));
+        Self { values: values.collect(), updates: self.updates, sums: self.sums.clone() }
+    }
+
     pub(super) fn add(&mut self, name: &str, value: &Tensor) {
         self.values.push((name.to_owned(), value.detach()));
     }
@@ -97,11 +99,7 @@ impl StepLosses {
         match basal.divergence() {
             Some(divergence) => {
                 self.add("kl", &divergence);
-                total
-                    + match &self.weights {
-                        Some(weights) => divergence * &weights.divergence,
-                        None => divergence * schedule.divergence_weight,
-                    }
+                total + divergence * schedule.divergence_weight
             }
             None => total,
         }
@@ -121,10 +119,7 @@ impl StepLosses {
         let verdict = judge(adversaries);
         self.add("adversary", &verdict.loss);
         self.values.extend(verdict.parts);
-        match &self.weights {
-            Some(weights) => total - verdict.loss * &weights.adversary,
-            None => total - verdict.loss * schedule.adversary_weight,
-        }
+        total - verdict.loss * schedule.adversary_weight
     }
 
     /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
@@ -188,7 +183,6 @@ impl Learner {
             network,
             adversaries,
             plan: plan.clone(),
-            weights: None,
         }
     }
 
@@ -218,6 +212,20 @@ impl Learner {
     /// Bytes of weights and optimiser states, but for a few counts.
     pub(crate) fn state_bytes(&self) -> u64 {
         self.tensors().map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+    }
+
+    /// The learning rates of autoencoder, dose curves and adversaries.
+    pub(super) fn rates(&self, schedule: Schedule) -> [f64; 3] {
+        let (train, adversary) = (&self.plan.train, &self.plan.adversary);
+        [train.lr, train.doser_lr, adversary.adv_lr].map(|rate| rate * schedule.rate)
+    }
+
+    /// Keeps counts of steps, and rounded copies of weights, on the device.
+    pub(super) fn keep_on_device(&mut self) {
+        for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
+            adam.counts = Some(Counts::of(&adam.slots));
+        }
+        self.network.keep_rounded();
     }
 
     fn optimisers(&self) -> [&Adam; 3] {
@@ -288,8 +296,7 @@ pub(super) fn turns(
     // On batches that only the adversaries learn from, the original runs the decoder all the same.
     let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
     let given = Given { input, draws, schedule };
-    let weights = learner.weights.as_ref().map(Weights::shallow_clone);
-    let mut losses = StepLosses { weights, ..StepLosses::default() };
+    let mut losses = StepLosses::default();
     let basal = if autoencoder_learns || decodes {
         sides.autoencoder(learner, given, autoencoder_learns, &mut losses)
     } else {

@@ -17,8 +17,8 @@ const DENSE_RECOMPUTED: usize = 9;
 const DENSE_OF_ZEROS: usize = 7;
 /// Cells that are mixed.
 const DENSE_OF_MIXED: usize = 2;
-/// On a GPU: dense tensors of a batch at the height of a step by libtorch's operations, and bytes of each non-zero, by reconstruction; as
-/// counted.
+/// On a GPU: dense tensors of a batch at the peak of a step whose likelihood libtorch computes, and bytes of each non-zero, by
+/// reconstruction; as counted.
 const DEVICE_NB: (usize, usize) = (5, 47);
 const DEVICE_ZINB: (usize, usize) = (12, 22);
 const DEVICE_GAUSS: (usize, usize) = (10, 26);
@@ -91,23 +91,29 @@ pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabu
     4 * copies * all + if rounded { 2 * all } else { 0 }
 }
 
-/// Whether steps are made of kernels of our own, as [`launched`](crate::model) makes them.
+/// Whether steps are made of kernels of our own.
 fn is_launched(settings: &Settings) -> bool {
     let (model, train) = (&settings.model, &settings.train);
-    let is_of_tables = model.perturbation_embeddings.is_none() && model.doser_type != Doser::Mlp;
-    is_of_tables && model.recon_loss == ReconLoss::Nb && train.accumulate <= 1 && !train.checkpointing
+    let can_mix = train.mixup_alpha == 0.0 || model.recon_loss == ReconLoss::Nb;
+    can_mix && model.doser_type != Doser::Mlp && train.accumulate <= 1 && !train.checkpointing
+}
+
+/// Whether automatic differentiation has a part in a step.
+fn is_differentiated(settings: &Settings) -> bool {
+    let model = &settings.model;
+    !is_launched(settings) || model.recon_loss != ReconLoss::Nb || model.perturbation_embeddings.is_some()
 }
 
 /// What a step on a GPU holds beside it at most; a cell has so many non-zeros.
 #[must_use]
 pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
-    match is_launched(settings) {
+    match is_launched(settings) && settings.model.recon_loss == ReconLoss::Nb {
         true => launched_step_bytes(settings, genes, vocabulary, nonzeros),
         false => step_bytes(settings, genes, vocabulary, nonzeros),
     }
 }
 
-/// The same of steps by kernels of our own.
+/// The same of steps whose likelihood is a kernel of our own.
 ///
 /// Where the likelihood is computed these are what the encoder reads and the logits, what each layer keeps, and the gradient by the last
 /// layer; once the decoder is through, what the encoder reads and keeps, and all gradients. With bf16 both sides of each product are there
@@ -131,7 +137,7 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
     likelihood.max(learns) + cells * nonzeros * 4
 }
 
-/// The same of steps by libtorch's operations.
+/// The same of steps whose likelihood libtorch computes.
 ///
 /// Where the likelihood is computed these are dense tensors of the batch, what is there of each non-zero, and activations; when the
 /// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
@@ -170,6 +176,6 @@ pub fn device_training_bytes(
     // Graphs have memory of their own, which is not lent to a look at the rows.
     let offsets = offset_bytes(settings, genes, vocabulary);
     // Automatic differentiation has a thread of its own.
-    let libraries = DEVICE_LIBRARIES * if is_launched(settings) { 1 } else { 2 };
+    let libraries = DEVICE_LIBRARIES * if is_differentiated(settings) { 2 } else { 1 };
     device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + libraries
 }

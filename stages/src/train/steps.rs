@@ -133,7 +133,9 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
         (EngineChoice::Replayed, Some(lacks)) => {
             return Err(Error::usage(format!("train.engine = replayed can't be: {lacks}"), "use auto or plain"));
         }
-        (EngineChoice::Auto, Some(lacks)) if on_gpu => tracing::info!("train.engine is not replayed: {lacks}"),
+        (EngineChoice::Auto, Some(lacks)) if on_gpu => {
+            tracing::warn!("steps are computed by libtorch's operations, piece by piece: {lacks}");
+        }
         _ => {}
     }
     let train = &learner.plan.train;

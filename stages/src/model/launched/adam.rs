@@ -16,7 +16,7 @@ impl Adam {
     /// What [`Adam::step`] does, at a rate that lies on the device, a scalar of float64.
     /// Rounded copies that a network keeps of parameters follow these.
     pub(super) fn launch_step(&mut self, gradients: &[Tensor], rate: &Tensor, network: &Network) -> Tensor {
-        let Some(on_device) = &self.on_device else { panic!("the counts of steps are on the device") };
+        let Some(counts) = &self.counts else { panic!("the counts of steps are on the device") };
         let slots = self.slots.iter().zip(gradients).enumerate().filter(|(_, (_, gradient))| gradient.defined());
         let slots = slots.map(|(at, (slot, gradient))| {
             // Weights that lie by input are one piece when turned; what belongs to them lies as they do.
@@ -26,7 +26,7 @@ impl Adam {
                 gradient: lying(gradient, is_turned).contiguous(),
                 first: lying(&slot.first, is_turned),
                 second: lying(&slot.second, is_turned),
-                steps: on_device.count(at),
+                steps: counts.of_slot(at),
                 rounded: network.rounded(&slot.parameter).map(|copy| lying(copy, is_turned)),
             }
         });

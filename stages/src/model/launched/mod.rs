@@ -14,6 +14,7 @@ mod controls;
 mod judges;
 mod product;
 
+use schemas::config::Doser;
 use tch::Tensor;
 
 pub(super) use self::controls::{Control, Controls, Given};
@@ -58,11 +59,17 @@ pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let layers = learner.adversaries.classifiers().map(|of| &of.classifier.hidden).chain(hidden);
     let why = [
         (!{ layers }.all(can_pass), "hidden layers have two norms"),
-        (network.added().is_none(), "embeddings are projected, or model.doser_type = mlp"),
-        (MOST_COVARIATES < network.covariates().len(), "there are more than eight covariates"),
         (MOST_OPPONENTS < learner.adversaries.classifiers().count(), "there are more than nine adversaries"),
         (1 < train.accumulate, "train.accumulate makes steps of several batches"),
-        (0.0 < train.mixup_alpha && needs_rows(network), "cells are mixed, and the reconstruction is not nb"),
+        (train.checkpointing, "train.checkpointing recomputes what it needs"),
+        (
+            learner.plan.model.doser_type == Doser::Mlp,
+            "model.doser_type = mlp looks for pairs of a batch that are alike, which the host has to count",
+        ),
+        (
+            0.0 < train.mixup_alpha && needs_rows(network),
+            "cells are mixed, and the reconstruction is not nb: mixed cells have another number of non-zeros each time",
+        ),
     ];
     why.into_iter().find_map(|(lacks, why)| lacks.then_some(why))
 }
@@ -116,7 +123,6 @@ fn autoencoder(
 ) -> Tensor {
     let StepInput { batch, controls, has_sources, .. } = input;
     let (network, seed) = (&learner.network, controls.whole(Control::Seed));
-    let Some(added) = network.added() else { unreachable!("`lacks` has looked at the network") };
     let mut seeds = Seeds::new(&seed, Drawer::Autoencoder);
     let encoded = Pass::forward(network.encoder.hidden(), &batch.dense, &mut seeds);
     let (to_latent, basal) = ToLatent::forward(&network.encoder, encoded.output());
@@ -124,7 +130,8 @@ fn autoencoder(
         return basal;
     }
     let sources = has_sources.then(|| controls.sources());
-    let latent = added.to(&basal, sources.as_ref(), batch);
+    let addition = Addition::of(network, batch);
+    let latent = addition.to(&basal, sources.as_ref(), batch);
     let decoded = Pass::forward(network.decoder.hidden(), &latent, &mut seeds);
     let mut found = Gradients::none();
     let (recon, by_hidden) = reconstruct(network, decoded.output(), input, &mut found);
@@ -134,7 +141,7 @@ fn autoencoder(
     }
     let by_latent = decoded.backward(by_hidden, &[], true, &mut found).expect("it was asked for");
     drop(decoded);
-    added.note(&by_latent, batch, &mut found);
+    addition.backward(&by_latent, batch, &mut found);
     to_latent.add_divergence(losses);
     let opponents = match schedule.adversarial && learner.adversaries.any() {
         true => judges::oppose(&learner.adversaries, &basal, batch, &seed, losses),
@@ -236,16 +243,57 @@ impl<'a> ToLatent<'a> {
     }
 }
 
-impl Added<'_> {
-    /// Notes the gradients by embeddings, dose curves and covariates, given the one by the latent, `[cells, latent]`.
-    fn note(&self, by_latent: &Tensor, batch: &Unpacked, found: &mut Gradients) {
-        let by = self.back(by_latent, batch);
-        found.add(self.embeddings, || by.embeddings);
-        if let Some([by_beta, by_bias]) = by.curves {
-            found.add(self.beta, || by_beta);
-            found.add(self.bias, || by_bias);
+/// What is added to the basal latents.
+#[derive(Debug)]
+enum Addition<'a> {
+    /// Rows of tables.
+    Tables(Added<'a>),
+    /// By automatic differentiation, `[cells, latent]`; and what it is made of.
+    Computed(Tensor, Vec<&'a Tensor>),
+}
+
+impl<'a> Addition<'a> {
+    fn of(network: &'a Network, batch: &Unpacked) -> Self {
+        if let Some(added) = network.added().filter(|added| added.covariates.len() <= MOST_COVARIATES) {
+            return Self::Tables(added);
         }
-        for (table, gradient) in self.covariates.iter().zip(by.covariates) {
+        let added = tch::with_grad(|| {
+            let covariates = batch.covariates.unbind(0);
+            let sum = network.perturbation_latent(&batch.codes, &batch.doses)
+                + network.covariate_latent(&covariates, batch.library.size()[0]);
+            batch.mixed_rows(sum)
+        });
+        Self::Computed(added, network.added_parameters())
+    }
+
+    /// The latents that are decoded, `[cells, latent]`, from those of `basal` or of the cells that `sources`, `[cells]`, names.
+    fn to(&self, basal: &Tensor, sources: Option<&Tensor>, batch: &Unpacked) -> Tensor {
+        match self {
+            Self::Tables(added) => added.to(basal, sources, batch),
+            Self::Computed(added, _) => match sources {
+                Some(sources) => basal.index_select(0, sources) + added.detach(),
+                None => basal + added.detach(),
+            },
+        }
+    }
+
+    /// Notes the gradients by embeddings, dose curves and covariates, given the one by the latents, `[cells, latent]`.
+    fn backward(&self, by_latent: &Tensor, batch: &Unpacked, found: &mut Gradients) {
+        let added = match self {
+            Self::Tables(added) => added,
+            Self::Computed(added, parameters) => {
+                let along = tch::with_grad(|| (added * by_latent).sum(by_latent.kind()));
+                found.add_others(&along, None, parameters);
+                return;
+            }
+        };
+        let by = added.back(by_latent, batch);
+        found.add(added.embeddings, || by.embeddings);
+        if let Some([by_beta, by_bias]) = by.curves {
+            found.add(added.beta, || by_beta);
+            found.add(added.bias, || by_bias);
+        }
+        for (table, gradient) in added.covariates.iter().zip(by.covariates) {
             found.add(table, || gradient);
         }
     }

@@ -1,0 +1,39 @@
+//! How many steps an optimiser has made, kept on its device: a step that is replayed as a graph counts there.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{memory::numbers, optimiser::Slot};
+
+/// A count for each parameter.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// `[parameters]`, float32.
+    steps: Tensor,
+}
+
+impl Counts {
+    /// The counts of parameters, on their device.
+    pub(super) fn of(slots: &[Slot]) -> Self {
+        let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
+        let count = i64::try_from(slots.len()).expect("an optimiser has few parameters");
+        let mut counts = Self { steps: Tensor::zeros([count], (Kind::Float, device)) };
+        counts.restore(slots);
+        counts
+    }
+
+    /// Takes the counts of parameters over.
+    pub(super) fn restore(&mut self, slots: &[Slot]) {
+        let counts: Vec<i64> = slots.iter().map(|slot| i64::from(slot.steps)).collect();
+        tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(&counts)));
+    }
+
+    /// All counts, read from the device at once.
+    pub(super) fn read(&self) -> Vec<i64> {
+        numbers::<i64>(&self.steps.to_kind(Kind::Int64).to_device(Device::Cpu)).to_vec()
+    }
+
+    /// The count of a parameter, a scalar on the device.
+    pub(super) fn of_slot(&self, slot: usize) -> Tensor {
+        self.steps.select(0, i64::try_from(slot).expect("an optimiser has few parameters"))
+    }
+}

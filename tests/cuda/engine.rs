@@ -1,0 +1,103 @@
+//! What the engine keeps and waits for, seen from within a process.
+
+use std::ops::Range;
+
+use schemas::config::Plan;
+use stages::model::{
+    carried::{Beside, Carrier},
+    draws::Draws,
+    replayed::Replayed,
+    schedule::{Clock, Schedule},
+    step::{Engine, Learner},
+};
+use tch::{Device, Kind};
+
+use crate::{
+    gpu::{Counter, Counters, Gpu, inside},
+    small_network::{GENES, batch, plan, vocabulary},
+};
+
+const GPU: Device = Device::Cuda(0);
+
+/// A learner on the stand-in, and what steps of it need.
+struct Training {
+    plan: Plan,
+    learner: Learner,
+    engine: Replayed,
+    carrier: Carrier,
+}
+
+impl Training {
+    fn new(settings: &str) -> Self {
+        let plan = plan(settings);
+        let mut learner = Learner::new(&plan, GENES, &vocabulary(), Kind::Float, GPU);
+        let engine = Replayed::new(&mut learner).unwrap();
+        Self { plan, learner, engine, carrier: Carrier::new(i64::from(GENES), GPU).unwrap() }
+    }
+
+    /// One step on these cells.
+    fn step(&mut self, cells: Range<usize>) {
+        let mut carried = self.carrier.carry(&batch(cells)).unwrap();
+        let schedule = Schedule::at(&self.plan, Clock::default());
+        let given = (&mut carried, &Beside::default());
+        self.engine.step_on(&mut self.learner, given, &Draws::default(), schedule).unwrap();
+    }
+}
+
+/// What a counter grows by while something is done.
+fn growth(counters: &Counters, counter: Counter, done: impl FnOnce()) -> u64 {
+    let before = counters.get(counter);
+    done();
+    counters.get(counter) - before
+}
+
+#[test]
+fn the_host_waits_once_for_a_checkpoint() {
+    let Some(counters) = inside("engine::the_host_waits_once_for_a_checkpoint", &[]) else { return };
+    let mut training = Training::new("train.average=ema");
+    (0..5).for_each(|_| training.step(0..70));
+    let mut held = 0;
+    let waits = growth(&counters, Counter::Waits, || {
+        let copies = growth(&counters, Counter::CopiesToHost, || {
+            let state = training.learner.state().unwrap();
+            assert!(state.values().all(|tensor| tensor.device() == Device::Cpu), "a state is on the host");
+            held = state.len();
+        });
+        assert_eq!(copies, 1, "all of a state comes as one copy");
+    });
+    assert!(100 < held, "{held} tensors, so a wait for each would show");
+    assert_eq!(waits, 1);
+}
+
+#[test]
+fn the_graph_that_was_not_used_for_longest_gives_way_to_the_33rd() {
+    let test = "engine::the_graph_that_was_not_used_for_longest_gives_way_to_the_33rd";
+    let Some(counters) = inside(test, &[]) else { return };
+    let mut training = Training::new("model.dropout_rate_encoder=0.1");
+    training.step(0..70);
+    // Batches of each size are a kind of step of their own.
+    (1..=40).for_each(|cells| training.step(0..cells));
+    assert_eq!((training.engine.graphs(), counters.get(Counter::Graphs)), (32, 32));
+    let captures = |training: &mut Training, cells| growth(&counters, Counter::Captures, || training.step(0..cells));
+    assert_eq!([40, 25, 9].map(|cells| captures(&mut training, cells)), [0, 0, 0], "the last 32 kinds are kept");
+    assert_eq!(captures(&mut training, 1), 1, "the first kind gave way");
+    assert_eq!(captures(&mut training, 1), 0);
+    assert_eq!(captures(&mut training, 9), 0, "it was used since");
+    assert_eq!(captures(&mut training, 10), 1, "now it was the oldest");
+    assert_eq!(training.engine.graphs(), 32);
+}
+
+#[test]
+fn predicted_means_come_to_the_host_many_targets_at_once() {
+    let Some(gpu) = Gpu::with_simulated("--cells 3000 --genes 60 --conditions 60 --combos 2 --density 0.3") else {
+        return;
+    };
+    gpu.json("train s.atlas --out m --epochs 1 --device cuda:0");
+    let predicted = |to: &str, out: &str| {
+        let (told, seen) = gpu.json(&format!("predict m s.atlas --to {to} --out {out} --device cuda:0"));
+        (told["rows"].as_u64().unwrap(), seen.counter("waits"))
+    };
+    let (few, many) = (predicted("condition=P1", "few"), predicted("observed", "many"));
+    assert!(40 <= many.0 - few.0, "{few:?} and {many:?} targets and waits");
+    assert!(many.1 - few.1 <= 5, "{few:?} and {many:?} targets and waits");
+}
