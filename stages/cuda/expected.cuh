@@ -52,15 +52,16 @@ template <typename T> struct ExpectedSums {
     int64_t start = (int64_t)block_y() * of.cells;
     for (; strip.goes_on(); strip.next()) {
       int64_t gene = strip.column;
-      auto mean = [&](int64_t cell) {
+      double sums[2];
+      strip.sums_over_rows<T>(sums, [&](int64_t cell, T *numbers) {
         int64_t row = start + cell;
-        return exp(of.whole(row, gene) - largest[row]) * scale[row];
-      };
-      double sum = strip.sum_over_rows<T>(mean);
-      double squares = strip.sum_over_rows<T>([&](int64_t cell) { return mean(cell) * mean(cell); });
+        T mean = exp(of.whole(row, gene) - largest[row]) * scale[row];
+        numbers[0] = mean;
+        numbers[1] = mean * mean;
+      });
       if (strip.is_there() && strip.is_first_lane()) {
-        first[(int64_t)block_y() * of.genes + gene] += sum;
-        second[(int64_t)block_y() * of.genes + gene] += squares;
+        first[(int64_t)block_y() * of.genes + gene] += sums[0];
+        second[(int64_t)block_y() * of.genes + gene] += sums[1];
       }
     }
   }

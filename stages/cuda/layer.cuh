@@ -42,6 +42,31 @@ struct Dropout {
   template <typename T> DEVICE T through(T gradient, T output) const { return (T)0 < output ? gradient * (T)scale : (T)0; }
 };
 
+// A norm's mean and one over its deviation, of a feature or of a cell.
+template <typename T> struct Norm {
+  T mean, inverse;
+
+  DEVICE T of(T x) const { return (x - mean) * inverse; }
+};
+
+// A layer that was computed forward.
+template <typename T> struct Passed {
+  // The norm's input, and what came of it after ReLU and dropout, `[cells, width]`. Without a norm there is the output alone.
+  const T *input, *output;
+  // Of each feature with batch norm, of each cell with layer norm.
+  const T *mean, *inverse;
+  int64_t cells, width;
+  Dropout dropout;
+
+  DEVICE Norm<T> norm(int64_t at) const { return {mean[at], inverse[at]}; }
+
+  // The norm of a strip's column.
+  DEVICE Norm<T> norm(const Strip &strip) const { return strip.is_there() ? norm(strip.column) : Norm<T>{(T)0, (T)0}; }
+
+  // The gradient by what ReLU and dropout were given, from the one by the output.
+  DEVICE T through(T gradient, int64_t at) const { return dropout.through(gradient, output[at]); }
+};
+
 // Batch norm, ReLU and dropout, and the step of the running statistics. One block a strip of columns.
 //
 // The linear layer's bias is added to every cell alike, so only the running mean sees it.
@@ -87,34 +112,36 @@ template <typename T> struct BatchNormForward {
 // The way back through BatchNormForward; what stands in `onto` and `onto_weight`, if anything, is added to the gradients by the linear
 // layer's output and by the weight.
 template <typename T> struct BatchNormBackward {
-  const T *input, *output, *weight, *mean, *inverse;
+  Passed<T> passed;
+  const T *weight;
   // `[cells, width]` and `[width]`, or null.
   const T *onto, *onto_weight;
   // The gradient by the output, which becomes the one by the input.
   T *gradient;
   // Take the gradients by weight, bias and the linear layer's bias, `[width]`.
   T *of_weight, *of_bias, *of_linear_bias;
-  int64_t cells, width;
-  Dropout dropout;
 
   // dx = w/s (e − Σe/n − x̂ Σ(e x̂)/n): a line in e and x for each feature.
   DEVICE void run() const {
-    Strip strip(cells, width);
+    Strip strip(passed.cells, passed.width);
     for (; strip.goes_on(); strip.next()) {
       int64_t column = strip.column;
-      T centre = strip.is_there() ? mean[column] : (T)0, one_over = strip.is_there() ? inverse[column] : (T)0;
-      auto through = [&](int64_t row) { return dropout.through(gradient[row * width + column], output[row * width + column]); };
-      double level = strip.sum_over_rows<T>(through);
-      double product =
-          strip.sum_over_rows<T>([&](int64_t row) { return (input[row * width + column] - centre) * (through(row) * one_over); });
-      T scale = strip.is_there() ? weight[column] * one_over : (T)0;
-      T tilt = (T)((double)one_over * product / (double)cells), shift = (T)(level / (double)cells);
-      strip.for_rows([&](int64_t row) {
-        int64_t at = row * width + column;
-        T slope = through(row);
-        gradient[at] = (slope - shift - (input[at] - centre) * tilt) * scale + (onto ? onto[at] : (T)0);
+      Norm<T> norm = passed.norm(strip);
+      double sums[2];
+      strip.sums_over_rows<T>(sums, [&](int64_t row, T *numbers) {
+        int64_t at = row * passed.width + column;
+        T slope = passed.through(gradient[at], at);
+        numbers[0] = slope;
+        numbers[1] = slope * norm.of(passed.input[at]);
       });
-      double of_linear = strip.sum_over_rows<T>([&](int64_t row) { return gradient[row * width + column]; });
+      auto [level, product] = sums;
+      T scale = strip.is_there() ? weight[column] * norm.inverse : (T)0;
+      T shift = (T)(level / (double)passed.cells), tilt = (T)(product / (double)passed.cells);
+      double of_linear = strip.sum_over_rows<T>([&](int64_t row) {
+        int64_t at = row * passed.width + column;
+        T slope = passed.through(gradient[at], at);
+        return gradient[at] = (slope - shift - norm.of(passed.input[at]) * tilt) * scale + (onto ? onto[at] : (T)0);
+      });
       if (strip.is_there() && strip.is_first_lane()) {
         of_weight[column] = (T)product + (onto_weight ? onto_weight[column] : (T)0);
         of_bias[column] = (T)level;
@@ -164,29 +191,25 @@ template <typename T> struct LayerNormForward {
 
 // The way back through LayerNormForward, with `onto` as in BatchNormBackward.
 template <typename T> struct LayerNormBackward {
-  const T *input, *output, *mean, *inverse;
+  Passed<T> passed;
   // `[cells, width]`, or null.
   const T *onto;
   // The gradient by the output, which becomes the one by the input.
   T *gradient;
-  int64_t cells, width;
-  Dropout dropout;
 
   DEVICE void run() const {
-    for (int64_t row = block_x(); row < cells; row += blocks_x()) {
-      const T *x = input + row * width, *out = output + row * width;
-      T *e = gradient + row * width;
-      T centre = mean[row], one_over = inverse[row];
+    for (int64_t row = block_x(); row < passed.cells; row += blocks_x()) {
+      int64_t start = row * passed.width, end = start + passed.width;
+      Norm<T> norm = passed.norm(row);
       double level = 0, product = 0;
-      for (int64_t at = thread_index(); at < width; at += thread_count()) {
-        e[at] = dropout.through(e[at], out[at]);
-        level += (double)e[at];
-        product += (double)(e[at] * (x[at] - centre) * one_over);
+      for (int64_t at = start + thread_index(); at < end; at += thread_count()) {
+        gradient[at] = passed.through(gradient[at], at);
+        level += (double)gradient[at];
+        product += (double)(gradient[at] * norm.of(passed.input[at]));
       }
-      T shift = (T)(block_sum(level) / (double)width);
-      T tilt = (T)(block_sum(product) / (double)width * (double)one_over);
-      for (int64_t at = thread_index(); at < width; at += thread_count())
-        e[at] = (e[at] - shift - (x[at] - centre) * tilt) * one_over + (onto ? onto[row * width + at] : (T)0);
+      T shift = (T)(block_sum(level) / (double)passed.width), tilt = (T)(block_sum(product) / (double)passed.width);
+      for (int64_t at = start + thread_index(); at < end; at += thread_count())
+        gradient[at] = (gradient[at] - shift - norm.of(passed.input[at]) * tilt) * norm.inverse + (onto ? onto[at] : (T)0);
     }
   }
 };
@@ -208,17 +231,16 @@ template <typename T> struct CutForward {
   }
 };
 
-// The way back through CutForward, with `onto` as in BatchNormBackward; null where nothing is added.
+// The way back through CutForward, with `onto` as in BatchNormBackward.
 template <typename T> struct CutBackward {
-  const T *output, *onto;
+  Passed<T> passed;
+  const T *onto;
   T *gradient;
-  int64_t cells, width;
-  Dropout dropout;
 
   DEVICE void run() const {
-    int64_t all = cells * width;
+    int64_t all = passed.cells * passed.width;
     for (int64_t at = (int64_t)block_x() * thread_count() + thread_index(); at < all; at += (int64_t)blocks_x() * thread_count())
-      gradient[at] = dropout.through(gradient[at], output[at]) + (onto ? onto[at] : (T)0);
+      gradient[at] = passed.through(gradient[at], at) + (onto ? onto[at] : (T)0);
   }
 };
 

@@ -10,6 +10,11 @@
 struct PenaltyLines {
   double d, d_normal, v, v_normal, v_d;
 
+  // From sums over `count`.
+  DEVICE PenaltyLines(const double (&sums)[5], int64_t count)
+      : d(sums[0] / (double)count), d_normal(sums[1] / (double)count), v(sums[2] / (double)count), v_normal(sums[3] / (double)count),
+        v_d(sums[4] / (double)count) {}
+
   DEVICE double core() const { return v_d - v * d - v_normal * d_normal; }
 
   // What v, d and x̂ are multiplied by, and what is added, for what goes onto the norm's input; then v, x̂ and nothing, for v.
@@ -29,79 +34,98 @@ struct PenaltyLines {
   }
 };
 
+// What comes from above on the way down.
+template <typename T> struct Above {
+  // The gradient by the output, `[cells, width]`; with `rows_apart` 0 every cell has the same one.
+  const T *gradient;
+  int64_t rows_apart;
+
+  DEVICE T at(int64_t row, int64_t column) const { return gradient[row * rows_apart + column]; }
+};
+
 // Down through batch norm. One block a strip of columns.
 template <typename T> struct BatchNormDown {
-  const T *input, *output, *mean, *inverse, *weight;
-  // The gradient that comes from above, `[cells, width]`; with `rows_apart` 0 every cell has the same one.
-  const T *above;
-  int64_t rows_apart;
+  Passed<T> passed;
+  const T *weight;
+  Above<T> above;
   // Take d and dx, `[cells, width]`.
   T *gradient, *by_input;
-  int64_t cells, width;
-  Dropout dropout;
 
   DEVICE void run() const {
-    Strip strip(cells, width);
+    Strip strip(passed.cells, passed.width);
     for (; strip.goes_on(); strip.next()) {
       int64_t column = strip.column;
-      T centre = strip.is_there() ? mean[column] : (T)0, one_over = strip.is_there() ? inverse[column] : (T)0;
-      auto normal = [&](int64_t row) { return (input[row * width + column] - centre) * one_over; };
-      strip.for_rows([&](int64_t row) {
-        int64_t at = row * width + column;
-        gradient[at] = dropout.through(above[row * rows_apart + column], output[at]);
+      Norm<T> norm = passed.norm(strip);
+      double sums[2];
+      strip.sums_over_rows<T>(sums, [&](int64_t row, T *numbers) {
+        int64_t at = row * passed.width + column;
+        gradient[at] = passed.through(above.at(row, column), at);
+        numbers[0] = gradient[at];
+        numbers[1] = norm.of(passed.input[at]) * gradient[at];
       });
-      double level = strip.sum_over_rows<T>([&](int64_t row) { return gradient[row * width + column]; });
-      double tilt = strip.sum_over_rows<T>([&](int64_t row) { return normal(row) * gradient[row * width + column]; });
-      T mean_level = (T)(level / (double)cells), mean_tilt = (T)(tilt / (double)cells);
-      T slope = strip.is_there() ? weight[column] * one_over : (T)0;
+      T level = (T)(sums[0] / (double)passed.cells), tilt = (T)(sums[1] / (double)passed.cells);
+      T slope = strip.is_there() ? weight[column] * norm.inverse : (T)0;
       strip.for_rows([&](int64_t row) {
-        int64_t at = row * width + column;
-        by_input[at] = (gradient[at] - mean_level - normal(row) * mean_tilt) * slope;
+        int64_t at = row * passed.width + column;
+        by_input[at] = (gradient[at] - level - norm.of(passed.input[at]) * tilt) * slope;
       });
     }
   }
 };
 
-// Up again. One block a strip of columns.
-template <typename T> struct BatchNormUp {
-  const T *input, *output, *mean, *inverse, *weight;
+// What the way up of a layer reads and writes.
+template <typename T> struct Up {
   // d, as the way down left it.
   const T *gradient;
   // v, before and after.
   T *adjoint;
   // Takes what is put onto the norm's input.
   T *onto;
+
+  // The five numbers whose means the lines are made of, in their order.
+  DEVICE void numbers(int64_t at, T normal, T *numbers) const {
+    T d = gradient[at], v = adjoint[at];
+    numbers[0] = d;
+    numbers[1] = normal * d;
+    numbers[2] = v;
+    numbers[3] = normal * v;
+    numbers[4] = v * d;
+  }
+
+  DEVICE void put(int64_t at, T normal, const PenaltyLines::Factors &by, const Passed<T> &passed) const {
+    T v = adjoint[at];
+    onto[at] = (T)by.by_v * v + (T)by.by_d * gradient[at] + (T)by.by_normal * normal + (T)by.shift;
+    adjoint[at] = passed.through((T)by.v_by_v * v + (T)by.v_by_normal * normal + (T)by.v_shift, at);
+  }
+};
+
+// Up again. One block a strip of columns.
+template <typename T> struct BatchNormUp {
+  Passed<T> passed;
+  const T *weight;
+  Up<T> up;
   // Takes the gradient by the norm's weight.
   T *of_weight;
-  int64_t cells, width;
-  Dropout dropout;
 
   DEVICE void run() const {
-    Strip strip(cells, width);
+    Strip strip(passed.cells, passed.width);
     for (; strip.goes_on(); strip.next()) {
       int64_t column = strip.column;
-      T centre = strip.is_there() ? mean[column] : (T)0, one_over = strip.is_there() ? inverse[column] : (T)0;
-      auto normal = [&](int64_t row) { return (input[row * width + column] - centre) * one_over; };
-      auto d = [&](int64_t row) { return gradient[row * width + column]; };
-      auto v = [&](int64_t row) { return adjoint[row * width + column]; };
-      double all = (double)cells;
-      PenaltyLines lines;
-      lines.d = strip.sum_over_rows<T>(d) / all;
-      lines.d_normal = strip.sum_over_rows<T>([&](int64_t row) { return normal(row) * d(row); }) / all;
-      lines.v = strip.sum_over_rows<T>(v) / all;
-      lines.v_normal = strip.sum_over_rows<T>([&](int64_t row) { return normal(row) * v(row); }) / all;
-      lines.v_d = strip.sum_over_rows<T>([&](int64_t row) { return v(row) * d(row); }) / all;
+      Norm<T> norm = passed.norm(strip);
+      double sums[5];
+      strip.sums_over_rows<T>(sums, [&](int64_t row, T *numbers) {
+        int64_t at = row * passed.width + column;
+        up.numbers(at, norm.of(passed.input[at]), numbers);
+      });
       if (!strip.is_there())
         continue;
+      PenaltyLines lines(sums, passed.cells);
       if (strip.is_first_lane())
-        of_weight[column] = (T)(all * lines.core() * (double)one_over);
-      auto by = lines.factors((double)weight[column] * (double)one_over, (double)one_over);
+        of_weight[column] = (T)((double)passed.cells * lines.core() * (double)norm.inverse);
+      auto by = lines.factors((double)weight[column] * (double)norm.inverse, (double)norm.inverse);
       strip.for_rows([&](int64_t row) {
-        int64_t at = row * width + column;
-        T x = normal(row), adjoint_here = v(row);
-        onto[at] = (T)by.by_v * adjoint_here + (T)by.by_d * d(row) + (T)by.by_normal * x + (T)by.shift;
-        adjoint[at] =
-            dropout.through((T)by.v_by_v * adjoint_here + (T)by.v_by_normal * x + (T)by.v_shift, output[at]);
+        int64_t at = row * passed.width + column;
+        up.put(at, norm.of(passed.input[at]), by, passed);
       });
     }
   }
@@ -109,86 +133,64 @@ template <typename T> struct BatchNormUp {
 
 // Down through layer norm, which has no weight. Blocks take the cells by turns.
 template <typename T> struct LayerNormDown {
-  const T *input, *output, *mean, *inverse;
+  Passed<T> passed;
+  Above<T> above;
   // As in BatchNormDown.
-  const T *above;
-  int64_t rows_apart;
   T *gradient, *by_input;
-  int64_t cells, width;
-  Dropout dropout;
 
   DEVICE void run() const {
-    for (int64_t row = block_x(); row < cells; row += blocks_x()) {
-      int64_t start = row * width;
-      T centre = mean[row], one_over = inverse[row];
+    for (int64_t row = block_x(); row < passed.cells; row += blocks_x()) {
+      int64_t start = row * passed.width, end = start + passed.width;
+      Norm<T> norm = passed.norm(row);
       double level = 0, tilt = 0;
-      for (int64_t at = thread_index(); at < width; at += thread_count()) {
-        T d = dropout.through(above[row * rows_apart + at], output[start + at]);
-        gradient[start + at] = d;
-        level += (double)d;
-        tilt += (double)(d * ((input[start + at] - centre) * one_over));
+      for (int64_t at = start + thread_index(); at < end; at += thread_count()) {
+        gradient[at] = passed.through(above.at(row, at - start), at);
+        level += (double)gradient[at];
+        tilt += (double)(gradient[at] * norm.of(passed.input[at]));
       }
-      T mean_level = (T)(block_sum(level) / (double)width), mean_tilt = (T)(block_sum(tilt) / (double)width);
-      for (int64_t at = thread_index(); at < width; at += thread_count()) {
-        T normal = (input[start + at] - centre) * one_over;
-        by_input[start + at] = (gradient[start + at] - mean_level - normal * mean_tilt) * one_over;
-      }
+      T mean_level = (T)(block_sum(level) / (double)passed.width), mean_tilt = (T)(block_sum(tilt) / (double)passed.width);
+      for (int64_t at = start + thread_index(); at < end; at += thread_count())
+        by_input[at] = (gradient[at] - mean_level - norm.of(passed.input[at]) * mean_tilt) * norm.inverse;
     }
   }
 };
 
 // Up again. Blocks take the cells by turns.
 template <typename T> struct LayerNormUp {
-  const T *input, *output, *mean, *inverse;
-  // As in BatchNormUp.
-  const T *gradient;
-  T *adjoint, *onto;
-  int64_t cells, width;
-  Dropout dropout;
+  Passed<T> passed;
+  Up<T> up;
 
   DEVICE void run() const {
-    for (int64_t row = block_x(); row < cells; row += blocks_x()) {
-      int64_t start = row * width;
-      T centre = mean[row], one_over = inverse[row];
-      double d = 0, d_normal = 0, v = 0, v_normal = 0, v_d = 0;
-      for (int64_t at = start + thread_index(); at < start + width; at += thread_count()) {
-        T normal = (input[at] - centre) * one_over;
-        d += (double)gradient[at];
-        d_normal += (double)(normal * gradient[at]);
-        v += (double)adjoint[at];
-        v_normal += (double)(normal * adjoint[at]);
-        v_d += (double)(adjoint[at] * gradient[at]);
+    for (int64_t row = block_x(); row < passed.cells; row += blocks_x()) {
+      int64_t start = row * passed.width, end = start + passed.width;
+      Norm<T> norm = passed.norm(row);
+      double sums[5] = {};
+      for (int64_t at = start + thread_index(); at < end; at += thread_count()) {
+        T numbers[5];
+        up.numbers(at, norm.of(passed.input[at]), numbers);
+        for (int n = 0; n < 5; n++)
+          sums[n] += (double)numbers[n];
       }
-      double all = (double)width;
-      PenaltyLines lines;
-      lines.d = block_sum(d) / all;
-      lines.d_normal = block_sum(d_normal) / all;
-      lines.v = block_sum(v) / all;
-      lines.v_normal = block_sum(v_normal) / all;
-      lines.v_d = block_sum(v_d) / all;
-      auto by = lines.factors((double)one_over, (double)one_over);
-      for (int64_t at = start + thread_index(); at < start + width; at += thread_count()) {
-        T normal = (input[at] - centre) * one_over, adjoint_here = adjoint[at];
-        onto[at] = (T)by.by_v * adjoint_here + (T)by.by_d * gradient[at] + (T)by.by_normal * normal + (T)by.shift;
-        adjoint[at] =
-            dropout.through((T)by.v_by_v * adjoint_here + (T)by.v_by_normal * normal + (T)by.v_shift, output[at]);
-      }
+      for (double &sum : sums)
+        sum = block_sum(sum);
+      PenaltyLines lines(sums, passed.width);
+      auto by = lines.factors((double)norm.inverse, (double)norm.inverse);
+      for (int64_t at = start + thread_index(); at < end; at += thread_count())
+        up.put(at, norm.of(passed.input[at]), by, passed);
     }
   }
 };
 
-// Down and up where there is no norm: the mask alone. With `rows_apart` 0 every cell has the same numbers from above.
+// Down and up where there is no norm: the mask alone.
 template <typename T> struct CutThrough {
-  const T *output, *above;
-  int64_t rows_apart;
+  Passed<T> passed;
+  Above<T> above;
   T *out;
-  int64_t cells, width;
-  Dropout dropout;
 
   DEVICE void run() const {
-    int64_t all = cells * width;
+    int64_t all = passed.cells * passed.width;
     for (int64_t at = (int64_t)block_x() * thread_count() + thread_index(); at < all; at += (int64_t)blocks_x() * thread_count())
-      out[at] = dropout.through(above[at / width * rows_apart + at % width], output[at]);
+      out[at] = passed.through(above.at(at / passed.width, at % passed.width), at);
   }
 };
 

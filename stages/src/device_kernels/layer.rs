@@ -60,6 +60,39 @@ pub(crate) struct Passed {
     pub(crate) dropout: Dropout,
 }
 
+impl Passed {
+    pub(super) fn arguments(&self) -> PassedArguments<'_> {
+        let [cells, width] = shape(&self.output);
+        let [mean, inverse] = match &self.statistics {
+            Some(statistics) => statistics.each_ref().map(Address::of),
+            None => [Address::none(); 2],
+        };
+        PassedArguments {
+            input: Address::of(&self.linear),
+            output: Address::of(&self.output),
+            mean,
+            inverse,
+            cells,
+            width,
+            dropout: self.dropout.arguments(),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PassedArguments<'a> {
+    input: Address<'a>,
+    output: Address<'a>,
+    mean: Address<'a>,
+    inverse: Address<'a>,
+    cells: i64,
+    width: i64,
+    dropout: DropoutArguments<'a>,
+}
+
+impl Argument for PassedArguments<'_> {}
+
 /// A batch norm's parameters and running statistics, `[width]` each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchNorm<'a> {
@@ -118,20 +151,14 @@ pub(crate) fn batch_norm(linear: Tensor, linear_bias: &Tensor, norm: BatchNorm<'
 
 arguments! {
     BatchNormBackward<'a>, "batch_norm_backward" {
-        input: Address<'a>,
-        output: Address<'a>,
+        passed: PassedArguments<'a>,
         weight: Address<'a>,
-        mean: Address<'a>,
-        inverse: Address<'a>,
         onto: Address<'a>,
         onto_weight: Address<'a>,
         gradient: Address<'a>,
         of_weight: Address<'a>,
         of_bias: Address<'a>,
         of_linear_bias: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
@@ -151,25 +178,18 @@ pub(crate) fn batch_norm_back(
     left: Option<&Left>,
     gradient: &Tensor,
 ) -> BatchNormGradients {
-    let [cells, width] = shape(gradient);
-    let [mean, inverse] = passed.statistics.as_ref().expect("batch norm has statistics");
+    let width = shape(gradient)[1];
     let found = [(); 3].map(|()| empty(gradient, &[width]));
     let [of_weight, of_bias, of_linear_bias] = found.each_ref().map(Address::mut_of);
     let arguments = BatchNormBackward {
-        input: Address::of(&passed.linear),
-        output: Address::of(&passed.output),
+        passed: passed.arguments(),
         weight: Address::of(weight),
-        mean: Address::of(mean),
-        inverse: Address::of(inverse),
-        onto: left.map_or_else(Address::none, |left| Address::of(&left.onto)),
-        onto_weight: left.and_then(|left| left.by_weight.as_ref()).map_or_else(Address::none, Address::of),
+        onto: Address::of_any(left.map(|left| &left.onto)),
+        onto_weight: Address::of_any(left.and_then(|left| left.by_weight.as_ref())),
         gradient: Address::mut_of(gradient),
         of_weight,
         of_bias,
         of_linear_bias,
-        cells,
-        width,
-        dropout: passed.dropout.arguments(),
     };
     run_strips(&arguments, gradient, width);
     let [weight, bias, linear_bias] = found;
@@ -212,15 +232,9 @@ pub(crate) fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dro
 
 arguments! {
     LayerNormBackward<'a>, "layer_norm_backward" {
-        input: Address<'a>,
-        output: Address<'a>,
-        mean: Address<'a>,
-        inverse: Address<'a>,
+        passed: PassedArguments<'a>,
         onto: Address<'a>,
         gradient: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
@@ -250,33 +264,21 @@ pub(crate) fn cut(linear: Tensor, linear_bias: &Tensor, dropout: Dropout) -> Pas
 
 arguments! {
     CutBackward<'a>, "cut_backward" {
-        output: Address<'a>,
+        passed: PassedArguments<'a>,
         onto: Address<'a>,
         gradient: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
 /// The way back through [`layer_norm`] or [`cut`]: `gradient`, the one by the output, becomes the one by `linear`, to which what a
 /// penalty left is added.
-pub(crate) fn cut_back(passed: &Passed, left: Option<&Left>, gradient: &Tensor) {
+pub(crate) fn cut_back(of: &Passed, left: Option<&Left>, gradient: &Tensor) {
     let [cells, width] = shape(gradient);
-    let onto = left.map_or_else(Address::none, |left| Address::of(&left.onto));
-    let (output, dropout) = (Address::of(&passed.output), passed.dropout.arguments());
+    let (passed, onto) = (of.arguments(), Address::of_any(left.map(|left| &left.onto)));
     let into = Address::mut_of(gradient);
-    match &passed.statistics {
-        Some([mean, inverse]) => {
-            let (input, mean, inverse) = (Address::of(&passed.linear), Address::of(mean), Address::of(inverse));
-            let arguments =
-                LayerNormBackward { input, output, mean, inverse, onto, gradient: into, cells, width, dropout };
-            run_rows(&arguments, gradient, cells);
-        }
-        None => {
-            let arguments = CutBackward { output, onto, gradient: into, cells, width, dropout };
-            run_numbers(&arguments, gradient, cells * width);
-        }
+    match of.statistics {
+        Some(_) => run_rows(&LayerNormBackward { passed, onto, gradient: into }, gradient, cells),
+        None => run_numbers(&CutBackward { passed, onto, gradient: into }, gradient, cells * width),
     }
 }
 

@@ -27,6 +27,8 @@ use crate::libtorch::launch::{Arguments, launch, multiprocessors};
 
 /// Columns that a block of a kernel works on that sums over rows: `STRIP` of `cuda/strip.cuh`.
 const STRIP: i64 = 8;
+/// Sums that such a kernel takes in one pass at most: `MOST_SUMS` of `cuda/strip.cuh`.
+const MOST_SUMS: u32 = 5;
 /// Threads of a block that sums over rows, and over many rows.
 const STRIP_THREADS: u32 = 512;
 const MOST_STRIP_THREADS: u32 = 1024;
@@ -46,7 +48,7 @@ fn run(arguments: &impl Arguments, like: &Tensor, blocks: u32, threads: u32, sha
 fn run_strips(arguments: &impl Arguments, like: &Tensor, columns: i64) {
     let blocks = (columns + STRIP - 1) / STRIP;
     let threads = if like.size()[0] < MANY_ROWS { STRIP_THREADS } else { MOST_STRIP_THREADS };
-    run(arguments, like, count(blocks), threads, threads * 8);
+    run(arguments, like, count(blocks), threads, MOST_SUMS * threads * 8);
 }
 
 /// Launches a kernel whose blocks take so many rows by turns.

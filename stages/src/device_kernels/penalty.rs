@@ -4,53 +4,44 @@ use tch::{Kind, Tensor};
 
 use super::{
     BLOCKS_EACH, ROW_THREADS, count, empty,
-    layer::{DropoutArguments, Passed},
+    layer::{Passed, PassedArguments},
     run, run_numbers, run_rows, run_strips, shape,
 };
-use crate::libtorch::launch::{Address, arguments, multiprocessors};
+use crate::libtorch::launch::{Address, Argument, arguments, multiprocessors};
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct AboveArguments<'a> {
+    gradient: Address<'a>,
+    rows_apart: i64,
+}
+
+impl Argument for AboveArguments<'_> {}
 
 arguments! {
     BatchNormDown<'a>, "batch_norm_down" {
-        input: Address<'a>,
-        output: Address<'a>,
-        mean: Address<'a>,
-        inverse: Address<'a>,
+        passed: PassedArguments<'a>,
         weight: Address<'a>,
-        above: Address<'a>,
-        rows_apart: i64,
+        above: AboveArguments<'a>,
         gradient: Address<'a>,
         by_input: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
 arguments! {
     LayerNormDown<'a>, "layer_norm_down" {
-        input: Address<'a>,
-        output: Address<'a>,
-        mean: Address<'a>,
-        inverse: Address<'a>,
-        above: Address<'a>,
-        rows_apart: i64,
+        passed: PassedArguments<'a>,
+        above: AboveArguments<'a>,
         gradient: Address<'a>,
         by_input: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
 arguments! {
     CutThrough<'a>, "cut_through" {
-        output: Address<'a>,
-        above: Address<'a>,
-        rows_apart: i64,
+        passed: PassedArguments<'a>,
+        above: AboveArguments<'a>,
         out: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
@@ -64,87 +55,49 @@ pub(crate) struct Down {
 }
 
 /// Down through a layer, from the gradient `above`, `[cells, width]` or, the same one for every cell, `[width]`; `weight` is batch norm's.
-pub(crate) fn down(passed: &Passed, weight: Option<&Tensor>, above: &Tensor) -> Down {
-    let [cells, width] = shape(&passed.output);
+pub(crate) fn down(of: &Passed, weight: Option<&Tensor>, above: &Tensor) -> Down {
+    let [cells, width] = shape(&of.output);
     let rows_apart = if above.dim() == 1 { 0 } else { width };
-    let (output, above, dropout) = (Address::of(&passed.output), Address::of(above), passed.dropout.arguments());
-    let gradient = empty(&passed.output, &[cells, width]);
-    let Some([mean, inverse]) = &passed.statistics else {
-        let arguments =
-            CutThrough { output, above, rows_apart, out: Address::mut_of(&gradient), cells, width, dropout };
-        run_numbers(&arguments, &gradient, cells * width);
-        return Down { by_input: gradient.shallow_clone(), gradient };
-    };
-    let by_input = empty(&passed.output, &[cells, width]);
-    let (input, mean, inverse) = (Address::of(&passed.linear), Address::of(mean), Address::of(inverse));
-    let (d, dx) = (Address::mut_of(&gradient), Address::mut_of(&by_input));
+    let (passed, above) = (of.arguments(), AboveArguments { gradient: Address::of(above), rows_apart });
+    let found = empty(&of.output, &[cells, width]);
+    if of.statistics.is_none() {
+        run_numbers(&CutThrough { passed, above, out: Address::mut_of(&found) }, &found, cells * width);
+        return Down { by_input: found.shallow_clone(), gradient: found };
+    }
+    let by_input = empty(&of.output, &[cells, width]);
+    let (gradient, dx) = (Address::mut_of(&found), Address::mut_of(&by_input));
     match weight.map(Address::of) {
         Some(weight) => {
-            let arguments = BatchNormDown {
-                input,
-                output,
-                mean,
-                inverse,
-                weight,
-                above,
-                rows_apart,
-                gradient: d,
-                by_input: dx,
-                cells,
-                width,
-                dropout,
-            };
-            run_strips(&arguments, &gradient, width);
+            run_strips(&BatchNormDown { passed, weight, above, gradient, by_input: dx }, &found, width);
         }
-        None => {
-            let arguments = LayerNormDown {
-                input,
-                output,
-                mean,
-                inverse,
-                above,
-                rows_apart,
-                gradient: d,
-                by_input: dx,
-                cells,
-                width,
-                dropout,
-            };
-            run_rows(&arguments, &gradient, cells);
-        }
+        None => run_rows(&LayerNormDown { passed, above, gradient, by_input: dx }, &found, cells),
     }
-    Down { gradient, by_input }
+    Down { gradient: found, by_input }
 }
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct UpArguments<'a> {
+    gradient: Address<'a>,
+    adjoint: Address<'a>,
+    onto: Address<'a>,
+}
+
+impl Argument for UpArguments<'_> {}
 
 arguments! {
     BatchNormUp<'a>, "batch_norm_up" {
-        input: Address<'a>,
-        output: Address<'a>,
-        mean: Address<'a>,
-        inverse: Address<'a>,
+        passed: PassedArguments<'a>,
         weight: Address<'a>,
-        gradient: Address<'a>,
-        adjoint: Address<'a>,
-        onto: Address<'a>,
+        up: UpArguments<'a>,
         of_weight: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
     }
 }
 
 arguments! {
     LayerNormUp<'a>, "layer_norm_up" {
-        input: Address<'a>,
-        output: Address<'a>,
-        mean: Address<'a>,
-        inverse: Address<'a>,
-        gradient: Address<'a>,
-        adjoint: Address<'a>,
-        onto: Address<'a>,
-        cells: i64,
-        width: i64,
-        dropout: DropoutArguments<'a>,
+        passed: PassedArguments<'a>,
+        up: UpArguments<'a>,
     }
 }
 
@@ -158,42 +111,24 @@ pub(crate) struct Left {
 }
 
 /// Up again: `adjoint`, `[cells, width]`, of the gradient by the linear layer's output becomes that of the gradient from above.
-pub(crate) fn up(passed: &Passed, weight: Option<&Tensor>, down: &Down, adjoint: &Tensor) -> Option<Left> {
+pub(crate) fn up(of: &Passed, weight: Option<&Tensor>, down: &Down, adjoint: &Tensor) -> Option<Left> {
     let [cells, width] = shape(adjoint);
-    let (output, dropout) = (Address::of(&passed.output), passed.dropout.arguments());
-    let v = Address::mut_of(adjoint);
-    let Some([mean, inverse]) = &passed.statistics else {
-        let arguments =
-            CutThrough { output, above: Address::of(adjoint), rows_apart: width, out: v, cells, width, dropout };
-        run_numbers(&arguments, adjoint, cells * width);
+    let (passed, v) = (of.arguments(), Address::mut_of(adjoint));
+    if of.statistics.is_none() {
+        let above = AboveArguments { gradient: Address::of(adjoint), rows_apart: width };
+        run_numbers(&CutThrough { passed, above, out: v }, adjoint, cells * width);
         return None;
-    };
+    }
     let onto = empty(adjoint, &[cells, width]);
-    let (input, mean, inverse) = (Address::of(&passed.linear), Address::of(mean), Address::of(inverse));
-    let (gradient, onto_input) = (Address::of(&down.gradient), Address::mut_of(&onto));
+    let up = UpArguments { gradient: Address::of(&down.gradient), adjoint: v, onto: Address::mut_of(&onto) };
     let by_weight = weight.map(|weight| {
         let by_weight = empty(adjoint, &[width]);
-        let arguments = BatchNormUp {
-            input,
-            output,
-            mean,
-            inverse,
-            weight: Address::of(weight),
-            gradient,
-            adjoint: v,
-            onto: onto_input,
-            of_weight: Address::mut_of(&by_weight),
-            cells,
-            width,
-            dropout,
-        };
-        run_strips(&arguments, adjoint, width);
+        let (weight, of_weight) = (Address::of(weight), Address::mut_of(&by_weight));
+        run_strips(&BatchNormUp { passed, weight, up, of_weight }, adjoint, width);
         by_weight
     });
     if by_weight.is_none() {
-        let arguments =
-            LayerNormUp { input, output, mean, inverse, gradient, adjoint: v, onto: onto_input, cells, width, dropout };
-        run_rows(&arguments, adjoint, cells);
+        run_rows(&LayerNormUp { passed, up }, adjoint, cells);
     }
     Some(Left { onto, by_weight })
 }

@@ -91,10 +91,11 @@ pub(crate) trait Arguments: Copy {
 /// ```text
 /// arguments! {
 ///     /// What the kernel does.
-///     ScaleRows<'a>, "scale_rows" {
-///         numbers: Address<'a>,
-///         columns: i64,
-///         factor: f64,
+///     AddRow<'a>, "add_row" {
+///         matrix: Address<'a>,
+///         row: Address<'a>,
+///         rows: i64,
+///         width: i64,
 ///     }
 /// }
 /// ```

@@ -3,19 +3,21 @@ use std::{cell::Cell, process::Command};
 use super::*;
 
 arguments! {
-    /// Makes each row add up to a number.
-    ScaleRows<'a>, "scale_rows" {
-        numbers: Address<'a>,
-        columns: i64,
-        factor: f64,
+    /// Adds a row to every row of a matrix, as [`crate::device_kernels::penalty::add_row`] does.
+    AddRow<'a>, "add_row" {
+        matrix: Address<'a>,
+        row: Address<'a>,
+        rows: i64,
+        width: i64,
     }
 }
 
 arguments! {
-    /// A field short of [`ScaleRows`].
-    Shorter<'a>, "scale_rows" {
-        numbers: Address<'a>,
-        columns: i64,
+    /// [`AddRow`] without its last field.
+    Shorter<'a>, "add_row" {
+        matrix: Address<'a>,
+        row: Address<'a>,
+        rows: i64,
     }
 }
 
@@ -43,26 +45,10 @@ pub(crate) fn with_host_threads<T>(threads: u32, work: impl FnOnce() -> T) -> T 
     done
 }
 
-fn drawn(rows: i64, columns: i64, kind: Kind) -> Tensor {
-    Tensor::rand([rows, columns], (kind, Device::Cpu)) + 0.5
-}
-
-#[test]
-fn a_kernel_on_the_host_gives_what_libtorch_gives() -> Result<()> {
-    for (kind, tolerance) in [(Kind::Double, 1e-14), (Kind::Float, 1e-6)] {
-        for (rows, columns) in [(1_u32, 1_u32), (3, 7), (5, 1000)] {
-            let numbers = drawn(rows.into(), columns.into(), kind);
-            let expected = &numbers * 2.5 / numbers.sum_dim_intlist([1_i64].as_slice(), true, kind);
-            for threads in [1, 32, 96] {
-                let found = numbers.copy();
-                let arguments = ScaleRows { numbers: Address::mut_of(&found), columns: columns.into(), factor: 2.5 };
-                with_host_threads(threads, || launch(&arguments, kind, Device::Cpu, [rows, 1], 128, 0))?;
-                let far = (&found - &expected).abs().max().double_value(&[]);
-                assert!(far <= tolerance, "{kind:?}, {rows} rows of {columns}, {threads} threads: off by {far}");
-            }
-        }
-    }
-    Ok(())
+/// The arguments that add a row of ones to every row of a matrix, `[rows, width]`.
+fn add_ones<'a>(matrix: &'a Tensor, ones: &'a Tensor) -> AddRow<'a> {
+    let [rows, width] = matrix.size()[..] else { panic!("not a matrix") };
+    AddRow { matrix: Address::mut_of(matrix), row: Address::of(ones), rows, width }
 }
 
 #[test]
@@ -70,11 +56,12 @@ fn several_threads_launch_at_once() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let numbers = drawn(20, 50, Kind::Double);
-                let arguments = ScaleRows { numbers: Address::mut_of(&numbers), columns: 50, factor: 1.0 };
-                launch(&arguments, Kind::Double, Device::Cpu, [20, 1], 64, 0).expect("a launch");
-                let far = (numbers.sum_dim_intlist([1_i64].as_slice(), false, Kind::Double) - 1.0).abs().max();
-                assert!(far.double_value(&[]) < 1e-14);
+                let matrix = Tensor::zeros([20, 50], (Kind::Double, Device::Cpu));
+                let ones = Tensor::ones([50], (Kind::Double, Device::Cpu));
+                for _ in 0..100 {
+                    launch(&add_ones(&matrix, &ones), Kind::Double, Device::Cpu, [20, 1], 64, 0).expect("a launch");
+                }
+                assert_eq!((&matrix - 100.0).abs().max().double_value(&[]), 0.0);
             });
         }
     });
@@ -82,17 +69,17 @@ fn several_threads_launch_at_once() {
 
 #[test]
 fn a_launch_that_can_not_be_right_is_an_error() {
-    let numbers = drawn(1, 2, Kind::Double);
-    let address = Address::of(&numbers);
-    let told = |result: Result<()>| result.expect_err("it can't be right").to_string();
-    let unknown = told(launch(&Unknown { numbers: address }, Kind::Double, Device::Cpu, [1, 1], 32, 0));
+    let matrix = Tensor::zeros([1, 2], (Kind::Double, Device::Cpu));
+    let address = Address::of(&matrix);
+    let message = |result: Result<()>| result.expect_err("it can't be right").to_string();
+    let unknown = message(launch(&Unknown { numbers: address }, Kind::Double, Device::Cpu, [1, 1], 32, 0));
     assert!(unknown.contains("there is no kernel `no_such_kernel`"), "{unknown}");
-    let shorter = Shorter { numbers: address, columns: 2 };
-    let shorter = told(launch(&shorter, Kind::Double, Device::Cpu, [1, 1], 32, 0));
-    assert!(shorter.contains("`scale_rows_f64` takes 24 bytes of arguments, and not 16"), "{shorter}");
-    let arguments = ScaleRows { numbers: address, columns: 2, factor: 1.0 };
-    let half = told(launch(&arguments, Kind::Half, Device::Cpu, [1, 1], 32, 0));
-    assert!(half.contains("no kernel `scale_rows` for numbers of Half"), "{half}");
+    let shorter = Shorter { matrix: address, row: address, rows: 1 };
+    let shorter = message(launch(&shorter, Kind::Double, Device::Cpu, [1, 1], 32, 0));
+    assert!(shorter.contains("`add_row_f64` takes 32 bytes of arguments, and not 24"), "{shorter}");
+    let arguments = add_ones(&matrix, &matrix);
+    let half = message(launch(&arguments, Kind::Half, Device::Cpu, [1, 1], 32, 0));
+    assert!(half.contains("no kernel `add_row` for numbers of Half"), "{half}");
     if !tch::Cuda::is_available() {
         assert!(lacks_kernels(Device::Cuda(0)).is_some());
         let error = launch(&arguments, Kind::Double, Device::Cuda(0), [1, 1], 32, 0).expect_err("there is no device");
@@ -108,14 +95,14 @@ fn the_cpu_has_every_kernel() {
 
 #[test]
 fn no_blocks_are_no_work() {
-    let arguments = ScaleRows { numbers: Address::none(), columns: 2, factor: 1.0 };
+    let arguments = AddRow { matrix: Address::none(), row: Address::none(), rows: 0, width: 2 };
     launch(&arguments, Kind::Float, Device::Cpu, [0, 1], 32, 0).expect("nothing to do");
 }
 
 #[test]
 #[should_panic(expected = "kernels take contiguous tensors")]
 fn a_transposed_tensor_has_no_address() {
-    let transposed = drawn(2, 3, Kind::Float).tr();
+    let transposed = Tensor::ones([2, 3], (Kind::Float, Device::Cpu)).tr();
     let _ = Address::of(&transposed);
 }
 
