@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use schemas::batch::{Expression, Genes, Labels, Values};
 use tch::{Device, Kind, Tensor, kind::Element};
 
-use super::memory::numbers_mut;
+use super::memory::{numbers_mut, on_device};
 use crate::batch::Batch;
 
 /// Rows of expression on a device, by their non-zeros.
@@ -224,7 +224,7 @@ pub(crate) fn signed(count: usize) -> i64 {
 
 pub(super) fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
     let codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
-    Tensor::from_slice(&codes).to_device(device)
+    on_device(&codes, device)
 }
 
 /// The perturbation CSR as two padded tensors, as wide as the largest combination of the batch.
@@ -247,10 +247,7 @@ pub fn pad(rows: &[Vec<(u32, f64)>], kind: Kind, device: Device) -> (Tensor, Ten
         }
     }
     let shape = [rows.len(), width].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
-    (
-        Tensor::from_slice(&codes).view(shape).to_device(device),
-        Tensor::from_slice(&doses).view(shape).to_kind(kind).to_device(device),
-    )
+    (on_device(&codes, device).view(shape), on_device(&doses, device).view(shape).to_kind(kind))
 }
 
 #[cfg(test)]

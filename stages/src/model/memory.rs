@@ -4,9 +4,11 @@
     reason = "libtorch hands out its memory as an address; what it holds is asked before it is used"
 )]
 
+use bytemuck::NoUninit;
 use tch::{Device, Tensor, kind::Element};
 
-use crate::kernels::real::Real;
+use super::input::signed;
+use crate::{kernels::real::Real, libtorch};
 
 /// What kernels and libtorch both compute with.
 pub(in crate::model) trait Number: Real + Element {}
@@ -43,6 +45,21 @@ pub(in crate::model) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T]
     }
     // SAFETY: as above; that no other slice of this memory is in use is what callers see to.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), count) }
+}
+
+/// Numbers on a device, `[numbers]`. They go to a GPU by pinned memory, so that the host does not wait for it.
+///
+/// # Panics
+/// If no memory is left, as operations of libtorch's do.
+pub(crate) fn on_device<T: Element + NoUninit>(numbers: &[T], device: Device) -> Tensor {
+    if device == Device::Cpu || numbers.is_empty() {
+        return Tensor::from_slice(numbers).to_device(device);
+    }
+    let mut bytes = libtorch::pinned(size_of_val(numbers)).unwrap_or_else(|error| panic!("{error}"));
+    numbers_mut::<u8>(&mut bytes).copy_from_slice(bytemuck::cast_slice(numbers));
+    let mut place = Tensor::empty([signed(numbers.len())], (T::KIND, device));
+    libtorch::copy(&mut place, &bytes.view_dtype(T::KIND)).unwrap_or_else(|error| panic!("{error}"));
+    place
 }
 
 fn checked<T: Element>(tensor: &Tensor) -> usize {

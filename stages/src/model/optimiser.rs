@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use schemas::{Error, Result};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::counts::Counts;
+use super::{counts::Counts, memory::numbers};
 
 pub(super) const BETA_1: f64 = 0.9;
 pub(super) const BETA_2: f64 = 0.999;
@@ -176,14 +176,19 @@ impl Adam {
         self.slots.iter().flat_map(move |slot| [(key("first", slot), &slot.first), (key("second", slot), &slot.second)])
     }
 
-    /// How many steps each parameter has made, by name.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (String, Tensor)> {
-        let counts = match &self.counts {
-            Some(counts) => counts.read(),
-            None => self.slots.iter().map(|slot| i64::from(slot.steps)).collect(),
-        };
+    /// How many steps each parameter has made, `[parameters]`, where they are counted.
+    pub(super) fn steps(&self) -> Tensor {
+        match &self.counts {
+            Some(counts) => counts.all(),
+            None => Tensor::from_slice(&self.slots.iter().map(|slot| i64::from(slot.steps)).collect::<Vec<_>>()),
+        }
+    }
+
+    /// [`Self::steps`] on the host, one scalar a parameter, by name.
+    pub(super) fn named_steps(&self, steps: &Tensor) -> impl Iterator<Item = (String, Tensor)> {
+        let steps = numbers::<i64>(&steps.to_kind(Kind::Int64)).to_vec();
         let key = |slot: &Slot| format!("{}.steps.{}", self.name, slot.name);
-        self.slots.iter().zip(counts).map(move |(slot, steps)| (key(slot), Tensor::from(steps)))
+        self.slots.iter().zip(steps).map(move |(slot, steps)| (key(slot), Tensor::from(steps)))
     }
 
     /// Takes a state up again.

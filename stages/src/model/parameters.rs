@@ -82,7 +82,8 @@ impl Parameters {
     /// # Errors
     /// A device that is gone.
     pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
-        named_copies(self.all().map(|(name, tensor)| (name.clone(), tensor)))
+        let (names, tensors): (Vec<&String>, Vec<&Tensor>) = self.all().unzip();
+        Ok(names.into_iter().cloned().zip(to_host(&tensors)?).collect())
     }
 
     /// Takes over everything of another network that was laid out alike. No number is copied: whoever writes to one, writes to both.
@@ -120,14 +121,6 @@ impl Parameters {
         }
         Ok(())
     }
-}
-
-/// Copies of tensors in memory of the host, by name.
-pub(super) fn named_copies<'a>(
-    tensors: impl Iterator<Item = (String, &'a Tensor)>,
-) -> Result<BTreeMap<String, Tensor>> {
-    let (names, tensors): (Vec<String>, Vec<&Tensor>) = tensors.unzip();
-    Ok(names.into_iter().zip(to_host(&tensors)?).collect())
 }
 
 /// Writes tensors as safetensors, whole or not at all.

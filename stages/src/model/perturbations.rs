@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemas::config::{Doser, Settings};
 use tch::{Device, Kind, Tensor};
 
-use super::{input::pad, layers::Linear, parameters::Parameters};
+use super::{input::pad, layers::Linear, memory::on_device, parameters::Parameters};
 use crate::{device_kernels::latent::DoseCurve, embedding_table::EmbeddingTable, vocabulary::Vocabulary};
 
 /// The embeddings, or the rows that take their place.
@@ -108,7 +108,7 @@ impl Perturbations {
             let all = Tensor::arange_start(2, self.names, (Kind::Int64, device)).unsqueeze(0);
             let doses = Tensor::full(all.size(), dose, (kind, device));
             let scale = self.response.scale(&all, &doses).mean(kind);
-            sum += self.embeddings(&Tensor::from_slice(&[i64::from(code)]).to_device(device)) * scale;
+            sum += self.embeddings(&on_device(&[i64::from(code)], device)) * scale;
         }
         sum
     }

@@ -14,12 +14,12 @@ use super::{
     counts::Counts,
     draws::Draws,
     encoder::Basal,
+    host_copy::to_host,
     input::{Cells, Input},
     layers::Mode,
     losses::reconstruction,
     network::Network,
     optimiser::Adam,
-    parameters::named_copies,
     recomputed,
     schedule::Schedule,
 };
@@ -204,9 +204,14 @@ impl Learner {
     /// # Errors
     /// A device that is gone.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        let mut state = named_copies(self.tensors())?;
-        state.extend(self.optimisers().into_iter().flat_map(Adam::counts));
-        Ok(state)
+        let optimisers = self.optimisers().map(|adam| (adam, adam.steps()));
+        let (names, tensors): (Vec<String>, Vec<&Tensor>) = self.tensors().unzip();
+        let steps = optimisers.iter().map(|(_, steps)| steps);
+        // All at once, so that the host waits for the device once.
+        let mut copies = to_host(&tensors.into_iter().chain(steps).collect::<Vec<_>>())?;
+        let steps = copies.split_off(names.len());
+        let steps = optimisers.iter().zip(&steps).flat_map(|((adam, _), steps)| adam.named_steps(steps));
+        Ok(steps.chain(names.into_iter().zip(copies)).collect())
     }
 
     /// Bytes of weights and optimiser states, but for a few counts.

@@ -10,7 +10,13 @@ use schemas::{Error, ids::ConditionId};
 use tch::{Kind, Tensor};
 
 use super::{names::NamesByJob, rows::list_column, to_vec};
-use crate::{BoxError, Stage, atlas::Atlas, model::layers::Mode, profiles::Rows, saved::Model};
+use crate::{
+    BoxError, Stage,
+    atlas::Atlas,
+    model::{layers::Mode, memory::on_device},
+    profiles::Rows,
+    saved::Model,
+};
 
 /// Tells the latents of cells; batches are of epoch 0, their cells ascending.
 ///
@@ -40,7 +46,7 @@ impl Known {
 
     fn look_up(&self, codes: &[u32]) -> Tensor {
         let codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
-        self.rows.index_select(0, &Tensor::from_slice(&codes).to_device(self.rows.device()))
+        self.rows.index_select(0, &on_device(&codes, self.rows.device()))
     }
 }
 
@@ -83,8 +89,8 @@ impl Embed {
         let here = atlas.manifest().covariates.iter().zip(&vocabulary.covariates).enumerate();
         let covariates = here.map(|(at, (covariate, trained))| {
             let row = |value: &String| {
-                let code = Tensor::from_slice(&[i64::from(trained.code(value)?)]);
-                Some(network.covariate_table(at).index_select(0, &code.to_device(zero.device())))
+                let code = on_device(&[i64::from(trained.code(value)?)], zero.device());
+                Some(network.covariate_table(at).index_select(0, &code))
             };
             Known::of(covariate.values.iter().map(row).collect(), &zero)
         });

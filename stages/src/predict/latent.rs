@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    model::{input::Cells, layers::Mode, network::Network},
+    model::{input::Cells, layers::Mode, memory::on_device, network::Network},
     predict::Reading,
     query::{CovariateTerm, Target},
     vocabulary::{TrainedGroup, Vocabulary},
@@ -59,10 +59,7 @@ impl Added {
 fn of_term(network: &Network, at: usize, term: CovariateTerm) -> Option<Tensor> {
     let table = network.covariate_table(at);
     match term {
-        CovariateTerm::Value(code) => {
-            let code = Tensor::from_slice(&[i64::from(code)]).to_device(network.parameters.device());
-            Some(table.index_select(0, &code))
-        }
+        CovariateTerm::Value(code) => Some(table.index_select(0, &on_device(&[i64::from(code)], table.device()))),
         CovariateTerm::Mean => Some(table.mean_dim([0_i64].as_slice(), true, table.kind())),
         CovariateTerm::Nothing => None,
     }

@@ -121,9 +121,9 @@ impl PredictMeans {
         let Some(offset) = self.model.network.offset() else {
             return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
         };
-        #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
-        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms) as f32;
-        Ok(Some(self.jobs[job].targets.iter().map(of).collect()))
+        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms);
+        let all: Vec<Tensor> = self.jobs[job].targets.iter().map(of).collect();
+        Ok(Some(to_vec(&Tensor::stack(&all, 0))?))
     }
 
     fn emit(&mut self, job: usize, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {

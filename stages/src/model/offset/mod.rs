@@ -25,7 +25,7 @@ pub use self::{
     layout::{Layout, Place},
     profiles::OffsetProfiles,
 };
-use super::parameters::Parameters;
+use super::{memory::on_device, parameters::Parameters};
 use crate::{
     atlas::Atlas,
     groups::Groups,
@@ -186,18 +186,18 @@ impl Offset {
     }
 
     /// How far a prediction is expected to be off, for what is open of it and the noise of the shifts that it rests on: a root mean
-    /// square over genes, 0 of what was trained on.
-    pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> f64 {
+    /// square over genes, 0 of what was trained on. A scalar of float64 on the device.
+    pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
         let wanted = self.wanted(terms);
         let open = self.rule().open(parts, &wanted);
         if open <= 0.0 {
-            return 0.0;
+            return Tensor::zeros([], (Kind::Double, self.shifts.device()));
         }
         let shift = summed(&self.shifts, &self.rule().shift(parts, &wanted));
         let rests_on = self.rule().rests_on(parts, &wanted);
         let squares: Weights = rests_on.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
-        let noise = summed(&self.noises.unsqueeze(-1), &squares).double_value(&[0, 0]);
-        (shift.square().mean(Kind::Double).double_value(&[]) * open + noise).sqrt()
+        let noise = summed(&self.noises.unsqueeze(-1), &squares).to_kind(Kind::Double).view([]);
+        (shift.square().mean(Kind::Double) * open + noise).sqrt()
     }
 
     fn wanted(&self, terms: &[CovariateTerm]) -> Wanted {
@@ -218,8 +218,7 @@ impl Offset {
         let controls: Weights = wanted.stand_ins.iter().map(|context| (*context, share)).collect();
         let level = summed(&self.controls, &controls) + summed(&self.shifts, &self.rule().shift(parts, wanted));
         if self.counts {
-            let smallest = self.chosen.double_value(&[1]);
-            return level.expm1().clamp_min(smallest).log();
+            return level.expm1().maximum(&self.chosen.narrow(0, 1, 1)).log();
         }
         level
     }
@@ -262,8 +261,8 @@ fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
     let places: Vec<i64> = weights.keys().map(|row| i64::try_from(*row).unwrap_or(0)).collect();
     let weights: Vec<f64> = weights.values().copied().collect();
     let (kind, device) = (rows.kind(), rows.device());
-    let weights = Tensor::from_slice(&weights).to_kind(kind).to_device(device).unsqueeze(0);
-    weights.matmul(&rows.index_select(0, &Tensor::from_slice(&places).to_device(device)))
+    let weights = on_device(&weights, device).to_kind(kind).unsqueeze(0);
+    weights.matmul(&rows.index_select(0, &on_device(&places, device)))
 }
 
 /// Offsets of the groups of an atlas, ready to be looked up.
@@ -278,7 +277,7 @@ pub struct GroupOffsets {
 impl GroupOffsets {
     /// The offsets of some groups, `[groups, genes]`.
     pub fn of(&self, groups: &[u32]) -> Tensor {
-        self.table.index_select(0, &Tensor::from_slice(&self.rows(groups)).to_device(self.table.device()))
+        self.table.index_select(0, &on_device(&self.rows(groups), self.table.device()))
     }
 
     /// All of them, `[distinct groups, genes]`.

@@ -154,9 +154,9 @@ fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts(
         dispersion: Vec::new(),
     });
     let terms = [CovariateTerm::Value(0), CovariateTerm::Nothing];
-    assert_eq!(offset.uncertainty(&[(A, 1.0)], &terms), 0.0, "it was trained on");
+    assert_eq!(offset.uncertainty(&[(A, 1.0)], &terms).double_value(&[]), 0.0, "it was trained on");
     // The sum of two shifts, (3, 1), a fifth of whose square is open.
-    close(offset.uncertainty(&[(A, 1.0), (B, 1.0)], &terms).powi(2), 0.2 * 5.0 + 0.25 + 0.5);
+    close(offset.uncertainty(&[(A, 1.0), (B, 1.0)], &terms).double_value(&[]).powi(2), 0.2 * 5.0 + 0.25 + 0.5);
 }
 
 #[test]
