@@ -48,7 +48,7 @@ fn for_devices(lib: &Path) -> io::Result<()> {
         text.lines().for_each(|line| println!("cargo:warning={line}"));
     }
     if found.is_none() {
-        println!("cargo:warning=without NVRTC ({LIBRARY}): kernels for GPUs are left out; `make setup` brings it");
+        println!("cargo:warning=building without GPU kernels: NVRTC ({LIBRARY}) is missing; `make setup` fetches it");
     }
     Ok(())
 }

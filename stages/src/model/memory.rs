@@ -48,7 +48,7 @@ pub(in crate::model) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T]
 fn checked<T: Element>(tensor: &Tensor) -> usize {
     assert!(
         tensor.kind() == T::KIND && tensor.device() == Device::Cpu && tensor.is_contiguous(),
-        "a kernel was given a tensor of {:?} on {:?}, with strides {:?}",
+        "a kernel got a tensor of {:?} on {:?}, with strides {:?}",
         tensor.kind(),
         tensor.device(),
         tensor.stride()

@@ -89,7 +89,7 @@ fn a_launch_that_can_not_be_right_is_an_error() {
     assert!(unknown.contains("there is no kernel `no_such_kernel`"), "{unknown}");
     let shorter = Shorter { numbers: address, columns: 2 };
     let shorter = told(launch(&shorter, Kind::Double, Device::Cpu, [1, 1], 32, 0));
-    assert!(shorter.contains("`scale_rows_f64` takes 24 bytes of arguments, and not 16"), "{shorter}");
+    assert!(shorter.contains("`scale_rows_f64` takes 24 bytes of arguments, not 16"), "{shorter}");
     let arguments = ScaleRows { numbers: address, columns: 2, factor: 1.0 };
     let half = told(launch(&arguments, Kind::Half, Device::Cpu, [1, 1], 32, 0));
     assert!(half.contains("no kernel `scale_rows` for numbers of Half"), "{half}");
