@@ -1,4 +1,4 @@
-// Every kernel of Perturbine's own: compiled by NVRTC into code for devices, and as C++ for the host (platform.h says more).
+// All custom kernels. NVRTC compiles them for devices; they also compile as C++ for the host (see platform.h).
 
 #include "platform.h"
 
@@ -12,7 +12,7 @@
 #include "penalty.cuh"
 #include "sparse.cuh"
 
-// numbers[row, column] *= factor / Σ numbers[row, ·], one block a row. An example, which tests run.
+// numbers[row, column] *= factor / Σ numbers[row, ·], one block per row. An example for tests.
 template <typename T> struct ScaleRows {
   T *numbers;
   int64_t columns;

@@ -1,4 +1,5 @@
-// The way of a gradient penalty down and up again through a norm, ReLU and dropout. The formulas are those of src/kernels/penalty.rs.
+// The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout. The formulas are those of
+// src/kernels/penalty.rs.
 
 #pragma once
 
@@ -6,13 +7,13 @@
 #include "platform.h"
 #include "strip.cuh"
 
-// The way up as a line in v, d and x̂, by means over what a norm is over.
+// The upward pass as a linear function of v, d and x̂, from means over the norm's dimension.
 struct PenaltyLines {
   double d, d_normal, v, v_normal, v_d;
 
   DEVICE double core() const { return v_d - v * d - v_normal * d_normal; }
 
-  // What v, d and x̂ are multiplied by, and what is added, for what goes onto the norm's input; then v, x̂ and nothing, for v.
+  // Coefficients of v, d, x̂ and 1 for the term added to the norm's input; then those of v and x̂ for the new v.
   struct Factors {
     double by_v, by_d, by_normal, shift, v_by_v, v_by_normal, v_shift;
   };
@@ -29,13 +30,13 @@ struct PenaltyLines {
   }
 };
 
-// Down through batch norm. One block a strip of columns.
+// Down through batch norm. One block per strip of columns.
 template <typename T> struct BatchNormDown {
   const T *input, *output, *mean, *inverse, *weight;
-  // The gradient that comes from above, `[cells, width]`; with `rows_apart` 0 every cell has the same one.
+  // The gradient from above, `[cells, width]`; with `rows_apart` 0, all cells share one row.
   const T *above;
   int64_t rows_apart;
-  // Take d and dx, `[cells, width]`.
+  // Outputs: d and dx, `[cells, width]`.
   T *gradient, *by_input;
   int64_t cells, width;
   Dropout dropout;
@@ -62,16 +63,16 @@ template <typename T> struct BatchNormDown {
   }
 };
 
-// Up again. One block a strip of columns.
+// The upward pass. One block per strip of columns.
 template <typename T> struct BatchNormUp {
   const T *input, *output, *mean, *inverse, *weight;
-  // d, as the way down left it.
+  // d from the downward pass.
   const T *gradient;
   // v, before and after.
   T *adjoint;
-  // Takes what is put onto the norm's input.
+  // Output: the term added to the norm's input.
   T *onto;
-  // Takes the gradient by the norm's weight.
+  // Output: the gradient by the norm's weight.
   T *of_weight;
   int64_t cells, width;
   Dropout dropout;
@@ -107,7 +108,7 @@ template <typename T> struct BatchNormUp {
   }
 };
 
-// Down through layer norm, which has no weight. Blocks take the cells by turns.
+// Down through layer norm, which has no weight. Blocks stride over the cells.
 template <typename T> struct LayerNormDown {
   const T *input, *output, *mean, *inverse;
   // As in BatchNormDown.
@@ -137,7 +138,7 @@ template <typename T> struct LayerNormDown {
   }
 };
 
-// Up again. Blocks take the cells by turns.
+// The upward pass. Blocks stride over the cells.
 template <typename T> struct LayerNormUp {
   const T *input, *output, *mean, *inverse;
   // As in BatchNormUp.
@@ -177,7 +178,7 @@ template <typename T> struct LayerNormUp {
   }
 };
 
-// Down and up where there is no norm: the mask alone. With `rows_apart` 0 every cell has the same numbers from above.
+// Down and up without a norm: only the mask. With `rows_apart` 0, all cells share one row from above.
 template <typename T> struct CutThrough {
   const T *output, *above;
   int64_t rows_apart;
@@ -192,12 +193,12 @@ template <typename T> struct CutThrough {
   }
 };
 
-// The penalty, the mean of e² over cells and latent, as the sum of its parts, one a block; and where its adjoint starts,
+// The penalty, which is the mean of e² over cells and latent, as one partial sum per block; and the start of its adjoint,
 // v = 2 weight e / numel.
 template <typename T> struct PenaltyValue {
   const T *e;
   T *adjoint;
-  // `[blocks]`: the parts.
+  // `[blocks]`: the partial sums.
   double *parts;
   int64_t numbers;
   double weight;
@@ -228,7 +229,7 @@ template <typename T> struct AddRow {
   }
 };
 
-// The sum of some parts, a scalar. One block.
+// Sums partial sums to a scalar. One block.
 template <typename T> struct SumOfParts {
   const double *parts;
   int64_t count;

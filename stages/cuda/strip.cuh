@@ -4,13 +4,13 @@
 
 #include "platform.h"
 
-// Neighbouring columns that a block works on. Thread t has column t % STRIP and every lanes-th row from t / STRIP on, so that the
-// threads of a warp read whole sectors of memory and narrow layers still fill many blocks.
+// Number of adjacent columns per block. Thread t has column t % STRIP and every lanes-th row from t / STRIP on, so that the
+// threads of a warp read whole memory sectors and narrow layers still fill many blocks.
 constexpr int STRIP = 8;
 
-// The part of a `[rows, width]` matrix that a thread of a block works on. A block has a power of two of threads, STRIP at least; on the
-// host its only thread takes the columns by turns. All threads of a block go through the same steps, also where a column is beyond the
-// last one (`is_there` is false then).
+// The part of a `[rows, width]` matrix that belongs to one thread of a block. The number of threads is a power of two, at least STRIP; on
+// the host, the only thread loops over the columns. All threads of a block run the same steps, even for a column beyond the last one
+// (then `is_there` is false).
 struct Strip {
   int64_t rows, width, column, lane, lanes;
   int at, step;
@@ -35,15 +35,15 @@ struct Strip {
 
   DEVICE bool is_first_lane() const { return lane == 0; }
 
-  // Calls `f` with each row that is this thread's; not at all beyond the last column.
+  // Calls `f` for each of this thread's rows; never beyond the last column.
   template <typename F> DEVICE void for_rows(F f) const {
     if (is_there())
       for (int64_t row = lane; row < rows; row += lanes)
         f(row);
   }
 
-  // The sum of `f(row)` over all rows, for every thread of the column. A thread sums a short block of its rows as T, blocks and lanes
-  // are added in float64, so that the error does not grow with the number of rows.
+  // The sum of `f(row)` over all rows, for every thread of the column. A thread sums short blocks of its rows in T; blocks and lanes
+  // are summed in float64, so that the error does not grow with the number of rows.
   template <typename T, typename F> DEVICE double sum_over_rows(F f) const {
     double sum = 0;
     T part = (T)0;
