@@ -23,7 +23,7 @@ impl Wanted {
     /// # Errors
     /// Another name.
     pub fn parse(name: &str) -> Result<Self> {
-        let unknown = || Error::usage(format!("`{name}` names no device"), "use auto, cpu or cuda:0");
+        let unknown = || Error::usage(format!("`{name}` is not a device"), "use auto, cpu or cuda:0");
         match name.split_once(':') {
             None if name == "auto" => Ok(Self::Auto),
             None if name == "cpu" => Ok(Self::Cpu),
@@ -58,7 +58,7 @@ impl Wanted {
             },
             Self::Cuda(index) => match missing(index) {
                 None => Ok(Device::Cuda(index)),
-                Some((why, hint)) => Err(Error::usage(format!("there is no {self}: {why}"), hint)),
+                Some((why, hint)) => Err(Error::usage(format!("{self} is not available: {why}"), hint)),
             },
         }
     }
@@ -80,15 +80,15 @@ fn missing(index: usize) -> Option<(String, String)> {
         let hint = match why.contains("driver") {
             true => "use --device cpu, or a machine with an NVIDIA GPU and its driver".to_owned(),
             false => format!(
-                "run `make setup CUDA=1`, or name the folder of torch 2.11's libraries with {} or LD_LIBRARY_PATH",
+                "run `make setup CUDA=1`, or point {} or LD_LIBRARY_PATH to the folder of torch 2.11's libraries",
                 libtorch::FOLDER_VARIABLE
             ),
         };
         return Some((why, hint));
     }
     if !Cuda::is_available() {
-        let why = "CUDA's part of libtorch was loaded, and finds no GPU that it can use";
-        return Some((why.to_owned(), "look at what `nvidia-smi` says, or use --device cpu".to_owned()));
+        let why = "libtorch's CUDA libraries were loaded but found no usable GPU";
+        return Some((why.to_owned(), "check `nvidia-smi`, or use --device cpu".to_owned()));
     }
     let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
     (count <= index).then(|| {
@@ -152,7 +152,7 @@ mod tests {
     fn a_gpu_that_is_not_there_is_refused_with_what_was_tried() {
         // No machine has so many.
         let error = Wanted::Cuda(4096).find().expect_err("there is no such device");
-        assert!(error.to_string().starts_with("there is no cuda:4096: "), "{error}");
+        assert!(error.to_string().starts_with("cuda:4096 is not available: "), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains("--device") || hint.contains("CUDA=1")));
         assert_eq!(Wanted::Cpu.find().expect("it is there"), Device::Cpu);
     }

@@ -45,7 +45,7 @@ fn cuda_library(includes: &[PathBuf], lib: &Path) -> io::Result<()> {
     headers.iter().for_each(|header| println!("cargo:rerun-if-changed={}", header.display()));
     let found = headers.iter().find(|header| header.exists()).and_then(|header| header.parent());
     let Some(headers) = found else {
-        println!("cargo:warning=without CUDA's headers: CUDA graphs are left out; `make setup` brings them");
+        println!("cargo:warning=building without CUDA graphs: CUDA's headers are missing; `make setup` fetches them");
         return fs::write(&out, []);
     };
     let compiler = compiler(includes).include(headers).get_compiler();

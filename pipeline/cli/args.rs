@@ -37,16 +37,16 @@ pub(crate) struct Global {
     /// Print results as one JSON object
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// No progress and no notes
+    /// Print neither progress nor notes
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
-    /// Tell more; repeat for still more
+    /// Print more detail; repeat for more
     #[arg(short, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Worker threads of each parallel stage [default: all cores]
     #[arg(long, global = true)]
     threads: Option<NonZeroUsize>,
-    /// Bytes that may wait between stages, as in 512MiB or 2GiB
+    /// Memory for data waiting between stages, as in 512MiB or 2GiB
     #[arg(long, global = true, default_value = "256MiB")]
     memory: String,
     /// How the matrix is read
@@ -79,12 +79,12 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a realistic synthetic atlas with known truth
+    /// Simulate a realistic atlas with known ground truth
     #[cfg(feature = "hdf5")]
     Simulate(SimulateArgs),
-    /// Turn files into an atlas
+    /// Convert files to an atlas
     Ingest(Box<IngestArgs>),
-    /// Say which cells train, which validate, which are held out
+    /// Choose the cells to train on, to validate on and to hold out
     Split(SplitArgs),
     /// Show what is in an atlas, a data file or a model
     Inspect(InspectArgs),
@@ -99,7 +99,7 @@ pub(crate) enum Command {
     /// Predict cells under other conditions
     #[cfg(feature = "torch")]
     Predict(writing::PredictCommand),
-    /// Tell the latents of cells, or the embeddings of perturbations and covariates
+    /// Write the latents of cells, or the embeddings of perturbations and covariates
     #[cfg(feature = "torch")]
     Embed(model::EmbedArgs),
     /// Predict how genes respond to doses of a perturbation or a pair
@@ -108,10 +108,10 @@ pub(crate) enum Command {
     /// Compare predictions with held-out cells and with baselines
     #[cfg(feature = "torch")]
     Evaluate(model::EvaluateArgs),
-    /// Train and evaluate every fold of a division of the atlas
+    /// Cross-validate: train and evaluate every fold of the atlas
     #[cfg(feature = "torch")]
     Crossval(Box<crossval::CrossvalArgs>),
-    /// Write a page about a model
+    /// Write an HTML report about a model
     #[cfg(feature = "torch")]
     Report(model::ReportArgs),
 }
@@ -120,7 +120,7 @@ pub(crate) enum Command {
 #[cfg(feature = "hdf5")]
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum InteractionsArg {
-    /// Each combination changes genes of its own
+    /// Each combination changes its own genes
     Own,
     /// Each pair of pathways changes genes
     Pathways,
@@ -129,72 +129,73 @@ pub(crate) enum InteractionsArg {
 #[cfg(feature = "hdf5")]
 #[derive(Args, Debug)]
 pub(crate) struct SimulateArgs {
-    /// How many cells
+    /// Number of cells
     #[arg(long, default_value_t = 20_000)]
     pub(super) cells: u64,
-    /// How many genes
+    /// Number of genes
     #[arg(long, default_value_t = 2_000)]
     pub(super) genes: u32,
-    /// How many conditions besides control: single perturbations and combinations
+    /// Number of conditions besides control: single perturbations and combinations
     #[arg(long, default_value_t = 40)]
     pub(super) conditions: u32,
-    /// How many of them are combinations of two [default: three in ten]
+    /// How many of the conditions are combinations of two perturbations [default: 30%]
     #[arg(long)]
     pub(super) combos: Option<u32>,
-    /// Where what combinations do beyond the sum comes from: genes of their own, or pairs of their parts' pathways
+    /// What combinations change beyond the sum of their parts: their own genes, or genes of pathway pairs
     #[arg(long, value_enum, default_value_t = InteractionsArg::Own)]
     pub(super) interactions: InteractionsArg,
-    /// How large that is; 0: combinations are the sum of their parts
+    /// Size of these interactions; at 0, combinations are the sum of their parts
     #[arg(long, value_name = "SIZE", default_value_t = 1.0)]
     pub(super) interaction: f64,
-    /// How many cell types
+    /// Number of cell types
     #[arg(long, default_value_t = 3)]
     pub(super) cell_types: u32,
-    /// How many dose levels
+    /// Number of dose levels
     #[arg(long, default_value_t = 1)]
     pub(super) doses: u32,
-    /// How many batches
+    /// Number of batches
     #[arg(long, default_value_t = 2)]
     pub(super) batches: u32,
     /// Expected share of non-zero counts
     #[arg(long, default_value_t = 0.1)]
     pub(super) density: f64,
-    /// Whether cells come sorted by condition, as in real files
+    /// Whether cells are sorted by condition, as in real files
     #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) sorted: bool,
     /// Compress the file with gzip, at this level
     #[arg(long)]
     pub(super) gzip: Option<u8>,
-    /// Two equal seeds make two equal atlases
+    /// Random seed; the same seed gives the same atlas
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
-    /// The .h5ad file to write; the truth goes beside it as FILE.truth.parquet
+    /// The .h5ad file to write; the ground truth goes next to it, into FILE.truth.parquet
     #[arg(long)]
     pub(super) out: PathBuf,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
-    /// Files or folders of cells: .h5ad, zarr store, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several become one atlas, their cells one after another
+    /// Files or folders of cells: .h5ad, zarr store, 10x .h5 or folder, Matrix Market, Parquet or Arrow tables; several are
+    /// joined into one atlas
     #[arg(required = true, value_name = "INPUT")]
     pub(super) inputs: Vec<PathBuf>,
-    /// The atlas to write: a folder
+    /// The atlas to write (a folder)
     #[arg(long, value_name = "NAME.atlas")]
     pub(super) out: PathBuf,
-    /// Column whose values train, valid (or test) and ood become a split of that name
+    /// Column of obs to import as a split of that name; its values are train, valid (or test) and ood
     #[arg(long, value_name = "KEY")]
     pub(super) split: Option<String>,
-    /// Which genes are kept where files have different ones
+    /// Which genes to keep when files have different ones
     #[arg(long, value_enum, default_value = "inner")]
     pub(super) join: JoinArg,
-    /// Column of var that tells genes apart when files are joined [default: their names]
+    /// Column of var that identifies genes when files are joined [default: their names]
     #[arg(long, value_name = "COLUMN")]
     pub(super) gene_id: Option<String>,
-    /// Adds a column to obs, named so, that says which file each cell is from, with as many of the file's folders as tell the
-    /// files apart; may be named as a covariate or batch
+    /// Add a column of this name to obs with the file that each cell is from, including as many parent folders as needed to
+    /// tell files apart; may be used as a covariate or batch
     #[arg(long, value_name = "KEY")]
     pub(super) file_key: Option<String>,
-    /// Leave the matrix in its file, an .h5ad without compression, and read it there from now on
+    /// Leave the matrix in its file, an uncompressed .h5ad, and read it from there
     #[arg(long, conflicts_with_all = ["compress", "filter", "drop_label", "min_cells"])]
     pub(super) in_place: bool,
     #[command(flatten)]
@@ -205,9 +206,9 @@ pub(crate) struct IngestArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum JoinArg {
-    /// Those that every file has
+    /// Genes that every file has
     Inner,
-    /// Those that any file has; cells of a file without one have 0
+    /// Genes that any file has; cells from files without a gene get 0
     Outer,
 }
 
@@ -218,20 +219,20 @@ pub(crate) struct SplitArgs {
     /// The split's name
     #[arg(long)]
     pub(super) name: String,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats; a value with commas or blanks around it stands in double
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces in double
     /// quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...", conflicts_with_all = ["scheme", "from_obs"])]
     pub(super) hold_out: Vec<String>,
     /// How to draw held-out cells: random:F, leave-out:KEY, combos:F or perturbations:F
     #[arg(long, conflicts_with = "from_obs")]
     pub(super) scheme: Option<String>,
-    /// Column of obs to take the parts from, where `test` means valid
+    /// Column of obs to import the split from, where `test` means valid
     #[arg(long, value_name = "KEY")]
     pub(super) from_obs: Option<String>,
-    /// Share of the other cells that is for validation
+    /// Fraction of the other cells to use for validation
     #[arg(long, default_value_t = 0.15)]
     pub(super) valid: f64,
-    /// Decides every draw
+    /// Random seed
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
 }
@@ -242,7 +243,7 @@ pub(crate) struct InspectArgs {
     pub(super) path: PathBuf,
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,
-    /// Show an atlas's statistics: cells, libraries and differential genes of each group
+    /// Show an atlas's statistics: cells, library sizes and differential genes of each group
     #[arg(long)]
     pub(super) statistics: bool,
 }

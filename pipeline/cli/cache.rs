@@ -78,7 +78,7 @@ impl Context {
                 self.open(&cache)
             }
             Found::Outdated(what) => {
-                self.show.note(&format!("{what} changed: making {} anew", cache.display()));
+                self.show.note(&format!("{what} changed: rebuilding {}", cache.display()));
                 self.make(path, &cache, flags)
             }
         }
@@ -92,7 +92,7 @@ impl Context {
                 return Ok(lock);
             }
             if !told {
-                self.show.note(&format!("waiting for another process that makes {}", cache.display()));
+                self.show.note(&format!("waiting for another process that is building {}", cache.display()));
                 told = true;
             }
             if self.resources.stop.requested() {
@@ -112,7 +112,7 @@ impl Context {
         });
         if let Some(other) = of_another {
             let message = format!("{} was made from {}, not from {}", cache.display(), other.path, path.display());
-            let hint = format!("ingest {} into an atlas of another name, and name that", path.display());
+            let hint = format!("ingest {} into an atlas with another name, and use that one", path.display());
             return Err(Error::usage(message, hint));
         }
         let (bytes, modified) = length_and_time(path)?;
@@ -150,9 +150,9 @@ impl Context {
         let codec = flags.codec_beside(&*source);
         self.show.note(&match codec {
             Codec::InPlace => {
-                format!("{} is read in place; its labels go into {}, once", path.display(), cache.display())
+                format!("reading {} in place; ingesting its labels into {} (once)", path.display(), cache.display())
             }
-            Codec::Raw | Codec::Zstd => format!("ingesting {} into {}, once", path.display(), cache.display()),
+            Codec::Raw | Codec::Zstd => format!("ingesting {} into {} (once)", path.display(), cache.display()),
         });
         let anew = cache.with_file_name(format!(".{}.anew", cache.file_name().unwrap_or_default().to_string_lossy()));
         if anew.exists() {
@@ -176,13 +176,13 @@ impl Context {
         match Split::take_over(cache, &self.open(anew)?) {
             Ok(taken) if taken.is_empty() => Ok(()),
             Ok(taken) => {
-                self.show.note(&format!("its splits stay: {}", taken.join(", ")));
+                self.show.note(&format!("keeping its splits: {}", taken.join(", ")));
                 Ok(())
             }
             Err(error) => {
                 discard(anew)?;
-                let message = format!("{} can't be made anew without losing a split: {error}", cache.display());
-                let hint = "rename the atlas, and it is made anew; or remove it, if its splits are not wanted any more";
+                let message = format!("{} can't be rebuilt without losing a split: {error}", cache.display());
+                let hint = "rename the atlas to have it rebuilt, or remove it if you no longer need its splits";
                 Err(Error::usage(message, hint))
             }
         }
@@ -191,13 +191,13 @@ impl Context {
     /// An atlas that stands where ours would: it will do unless it says something else than the data or the flags.
     fn own(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let atlas = self.open(cache)?;
-        let hint = "name the atlas to use it as it is; rename or remove it, and it is made anew";
+        let hint = "pass the atlas to use it as it is; rename or remove it to have it rebuilt";
         if !is_made_from(&atlas, path)? {
             let message = format!("{} was made from another version of {}", cache.display(), path.display());
             return Err(Error::usage(message, hint));
         }
         if let Some(flag) = flags.and_then(|flags| flags.disagrees_with(atlas.manifest())) {
-            let message = format!("{} was made with another {flag}", cache.display());
+            let message = format!("{} was made with a different {flag}", cache.display());
             return Err(Error::usage(message, hint));
         }
         self.show.note(&format!("using {}", cache.display()));

@@ -72,7 +72,7 @@ impl FoldProgress {
             Event::Skipped(skipped) => self.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why)),
             Event::Judged { run, evaluation } => self.show.note(&format!("{}: {}", said(run), result(evaluation))),
             Event::Kept { run, evaluation } => {
-                self.show.note(&format!("{}: {}; done before", said(run), result(evaluation)));
+                self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));
             }
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
     let result = json!({ "cells": args.cells, "genes": args.genes, "file": args.out.display().to_string(), "truth": truth.display().to_string() });
     context.show.result(&result, || {
         format!(
-            "{} cells × {} genes in {}, their truth in {}",
+            "{} cells × {} genes in {}, ground truth in {}",
             args.cells,
             args.genes,
             args.out.display(),
@@ -203,7 +203,7 @@ pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
         (Some(column), _) => {
             let (split, said_test) = Split::from_obs(&atlas, &args.name, column)?;
             if said_test {
-                context.show.note("cells that say `test` are valid, the original's habit");
+                context.show.note("cells labelled `test` become valid, as in the original");
             }
             split
         }

@@ -23,7 +23,7 @@ pub(super) fn embed(args: &EmbedArgs, context: &Context) -> Result<()> {
             let atlas = args.atlas.as_ref().ok_or_else(|| {
                 Error::usage(
                     "the atlas is missing",
-                    "name it after the model, or ask for --of perturbations or covariates",
+                    "give it after the model, or use --of perturbations or --of covariates",
                 )
             })?;
             let atlas = seen_by(&model, &context.open_data(atlas, None)?, args.missing_genes, context)?;

@@ -28,7 +28,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     if split.counts()[&Part::Ood] == 0 && args.on.is_none() {
         context
             .show
-            .note("nothing was held out: the model is judged on valid rows, whose conditions it was trained on");
+            .note("nothing was held out: the model is evaluated on valid cells, whose conditions it was trained on");
     }
     let options = JudgeOptions {
         scale: args.scale.map(Scale::from),
@@ -48,12 +48,12 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     // The report is about the model: predictions of a file may be another one's.
     if options.predictions.is_none() {
         let pictures = pictures(&atlas, &model, &context.resources)
-            .inspect_err(|error| context.show.note(&format!("the report will have no pictures of the latent: {error}")))
+            .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))
             .ok();
         let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters, "pictures": pictures });
         let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
         if let Err(error) = stages::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
-            context.show.note(&format!("the report will not have this evaluation: {error}"));
+            context.show.note(&format!("the report will not include this evaluation: {error}"));
         }
     }
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());

@@ -44,7 +44,7 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
         let size = |count: usize| bytes(count as u64);
         let (floor, total) = (size(floor), size(total));
         let ends = match on_gpu {
-            true => format!("libtorch and program {floor} = at most {total}\non {device}, beside what its driver takes: network and steps at most {}", size(network)),
+            true => format!("libtorch and program {floor} = at most {total}\non {device}, not counting its driver: network and steps at most {}", size(network)),
             false => format!("network {} + libtorch and program {floor} = at most {total}", size(network)),
         };
         format!("{graph}\nedges {} + unpacked blocks {} + {ends}", size(edges), size(held))

@@ -87,10 +87,10 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
     let groups = match path.join(schemas::atlas::files::MANIFEST).exists() {
         true => summaries(&context.open(path)?, SHOWN_GENES)?,
-        false => return Err(Error::usage("statistics are kept in atlases", "ingest the file, and inspect the atlas")),
+        false => return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas")),
     };
     if groups.is_none() {
-        context.show.note("the atlas has no statistics: its groups are too many, or an earlier version made it");
+        context.show.note("the atlas has no statistics: it has too many groups, or an earlier version made it");
     }
     serde_json::to_value(groups).map_err(|error| Error::Bug(error.to_string()))
 }

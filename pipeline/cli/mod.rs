@@ -80,7 +80,7 @@ fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!("the number of open files stays what it is: {error}");
+        tracing::debug!("could not raise the limit on open files: {error}");
     }
 }
 
@@ -132,7 +132,7 @@ struct Context {
     show: Show,
     access: stages::atlas::Access,
     /// Notes what happens when, if that was asked for.
-    #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "training alone is traced"))]
+    #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training is traced"))]
     trace: Option<Trace>,
 }
 

@@ -92,7 +92,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let (edges, network) = (context.resources.memory, prediction.network_bytes());
     let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
     context.show.note(&format!(
-        "memory: at most {} (edges and blocks {}, rows that wait for their files {}, decoding {}, libtorch and program {})",
+        "memory: at most {} (edges and blocks {}, rows waiting to be written {}, decoding {}, libtorch and program {})",
         bytes((edges + waiting + network + floor) as u64),
         bytes(edges as u64),
         bytes(size.waiting_bytes),
@@ -190,15 +190,15 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     let output = output_of(args);
     let terms_asked = terms(&args.terms)?;
     if output == Output::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
-        let message = "latents have neither genes, a scale nor a library, and are told at their means";
-        let hint = "leave --genes, --top, --library, --output-scale and --samples out";
+        let message = "latents have no genes, scale or library size, and are given at their means";
+        let hint = "leave out --genes, --top, --library, --output-scale and --samples";
         return Err(Error::usage(message, hint));
     }
     let wide = matches!(output, Output::WideMeans | Output::Cells);
     if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
         let hint = "add --layout long, or --genes deg";
         return Err(Error::usage(
-            "--top chooses genes for each condition, but a wide table has the same for all",
+            "--top chooses genes for each condition, but a wide table has the same genes for all conditions",
             hint,
         ));
     }
@@ -215,7 +215,7 @@ pub(super) fn seen_by(model: &Model, atlas: &Atlas, missing: OnMissingGenesArg, 
             let atlas = atlas.with_genes_or_zeros(genes)?;
             if let missing @ [_, ..] = atlas.missing_genes() {
                 let (count, of, named) = (missing.len(), genes.len(), missing.join(", "));
-                context.show.note(&format!("{count} of the model's {of} genes are missing, and taken for 0: {named}"));
+                context.show.note(&format!("{count} of the model's {of} genes are missing and count as 0: {named}"));
             }
             Ok(atlas)
         }
@@ -231,7 +231,10 @@ fn terms(args: &TermsArgs) -> Result<Terms> {
         "source" => Library::Source,
         "median" => Library::Median,
         number => Library::Of(number.parse().map_err(|_| {
-            Error::usage(format!("`{number}` is no library"), "write --library source, median or a number of counts")
+            Error::usage(
+                format!("`{number}` is not a library size"),
+                "write --library source, median or a number of counts",
+            )
         })?),
     };
     Ok(Terms {

@@ -21,7 +21,7 @@ pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
     let model = Model::load(&args.model, device(&args.device)?)?;
     if let Some(out) = args.out.as_ref().filter(|out| out.exists()) {
         return Err(Error::usage(
-            format!("{} exists already", out.display()),
+            format!("{} already exists", out.display()),
             "remove it first, or choose another name",
         ));
     }

@@ -85,8 +85,8 @@ pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Conte
     }
     if finds_batch_size {
         let chosen = training.card().config.train.batch_size;
-        let within = if device == Device::Cpu { "--memory" } else { "--memory and the GPU's" };
-        context.show.note(&format!("batches of {chosen} cells: what is held then stays within {within}"));
+        let within = if device == Device::Cpu { "--memory" } else { "--memory and the GPU's memory" };
+        context.show.note(&format!("batches of {chosen} cells: memory stays within {within}"));
     }
     Ok(training)
 }

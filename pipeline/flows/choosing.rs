@@ -76,7 +76,7 @@ impl Ranking<'_> {
         if sums.any_negative || sums.squares.iter().any(|sum| !sum.is_finite()) {
             return Err(Error::data(
                 self.atlas.path().display().to_string(),
-                "its values are no logarithms of normalised counts: some are below 0, or too large",
+                "its values are not logarithms of normalised counts: some are below 0 or too large",
                 "ingest the layer that holds the raw counts, or name the genes in a file: --genes FILE",
             ));
         }
@@ -90,7 +90,7 @@ impl Ranking<'_> {
         let again = "run the same command again: nothing was written";
         let (sums, _) = completed(rows(self.atlas, plans, self.resources).run("sums", sink), again)?;
         if sums.cells < 2 {
-            let message = "genes can't vary between fewer than two training cells";
+            let message = "choosing variable genes takes at least two training cells";
             return Err(Error::data(self.atlas.path().display().to_string(), message, "hold out less"));
         }
         Ok(sums)

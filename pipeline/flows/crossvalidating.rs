@@ -115,7 +115,7 @@ impl CrossValidation {
         resources: Resources,
     ) -> Result<Self> {
         if options.seeds.is_empty() {
-            return Err(Error::usage("there is no seed to train with", "name one seed at least"));
+            return Err(Error::usage("there are no seeds to train with", "give at least one seed"));
         }
         let judging = JudgeOptions { scale: options.scale, anchor: options.readout, ..JudgeOptions::default() };
         let scale = scale_for(atlas, &judging)?;
@@ -230,7 +230,7 @@ impl CrossValidation {
     fn with_way_to_resume(&self, error: Error) -> Error {
         let resume = match self.folder {
             Some(_) => "run the same command again: complete folds are not trained again",
-            None => "nothing was kept; with --out the same command goes on where it was stopped",
+            None => "nothing was kept; with --out the same command resumes where it stopped",
         };
         match error {
             Error::Stopped { .. } => Error::Stopped { resume: resume.to_owned() },

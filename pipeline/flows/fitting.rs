@@ -36,10 +36,10 @@ pub(super) fn with_largest_batches(
     let edges = EDGES * resources.edge_beside_blocks(atlas).bytes;
     let beside = edges + resources.held_bytes(atlas) + floor;
     let (beside, room, more) = match device {
-        Device::Cpu => (beside, resources.memory, "give more with --memory, as in --memory 2GiB"),
+        Device::Cpu => (beside, resources.memory, "raise --memory, as in --memory 2GiB"),
         _ => {
             let free = free_bytes(device)?.ok_or_else(|| {
-                Error::usage("how large batches may be depends on a GPU that is not here", "name a --batch-size")
+                Error::usage("the batch size depends on a GPU that this machine does not have", "give a --batch-size")
             })?;
             let free = usize::try_from(free).unwrap_or(usize::MAX);
             (0, filled(free), "use a GPU with more memory free")
@@ -56,8 +56,8 @@ pub(super) fn with_largest_batches(
         let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
         let (room, needed) = (room >> 20, mebibytes(needed));
         Error::usage(
-            format!("no batch fits into {room} MiB: the smallest takes {needed} MiB with everything beside it"),
-            format!("{more}, or name a --batch-size"),
+            format!("no batch fits into {room} MiB: the smallest needs {needed} MiB in all"),
+            format!("{more}, or give a --batch-size"),
         )
     })
 }

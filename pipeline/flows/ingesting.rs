@@ -111,7 +111,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     }
     let done = ingest_as(ValuesAs::Counts, source, out, options, resources)?;
     let mut done = done.ok_or_else(|| Error::Bug("counts were taken for something else".into()))?;
-    done.decided.push("the values are integers, so what is negative or too large among them is a bad count".into());
+    done.decided.push("the values are integers, so negative or very large ones are bad counts".into());
     Ok(done)
 }
 
@@ -226,7 +226,7 @@ fn ingest_as(
 pub fn import_split(atlas: &Atlas, column: &str) -> Result<Option<String>> {
     let (split, said_test) = Split::from_obs(atlas, column, column)?;
     split.write(atlas)?;
-    Ok(said_test.then(|| format!("split `{column}`: cells that say `test` are valid, the original's habit")))
+    Ok(said_test.then(|| format!("split `{column}`: cells labelled `test` become valid, as in the original")))
 }
 
 /// The bytes that are on the disk at once, where they can be told beforehand: of shuffled rows their buckets, which blocks then
@@ -248,16 +248,16 @@ fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -
 fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<InPlace> {
     let refused = |why: &str| {
         let message = format!("{} can't be read in place: {why}", source.origin());
-        Err(Error::usage(message, "leave --in-place out, and the matrix is stored in the atlas"))
+        Err(Error::usage(message, "leave out --in-place to store the matrix in the atlas"))
     };
     if options.selection != Selection::default() || options.on_bad_values != OnBadValues::Error {
         return refused("some of its cells or values are left out");
     }
     let Some(mut found) = source.in_place().filter(|found| found.matrix.form.is_plain()) else {
-        return refused("that takes one .h5ad whose matrix is CSR or dense, and not compressed");
+        return refused("this needs one .h5ad with an uncompressed CSR or dense matrix");
     };
     if found.matrix.path.to_str().is_none() {
-        return refused("its path is not UTF-8, which the atlas could not name");
+        return refused("its path is not UTF-8, so the atlas can't record it");
     }
     let beside =
         || std::fs::canonicalize(out.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")));

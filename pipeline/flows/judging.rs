@@ -71,7 +71,7 @@ pub fn evaluate(
     let scale = scale_for(atlas, options)?;
     let anchor = match (options.anchor, &options.predictions) {
         (Some(Anchor::Anchored), Some(_)) => {
-            return Err(Error::usage("predictions of a file are judged as they come", "leave --readout out"));
+            return Err(Error::usage("predictions from a file are evaluated as they are", "leave out --readout"));
         }
         (_, Some(_)) => Anchor::Raw,
         (anchor, None) => anchor.unwrap_or_default(),
@@ -127,7 +127,7 @@ pub(super) fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> 
         }
         (Some(Scale::Log1p | Scale::Pseudobulk), ValueKind::Continuous) => Err(Error::usage(
             "the scales log1p and pseudobulk are for counts",
-            "leave --scale out: this atlas's values are judged as they are",
+            "leave out --scale: this atlas's values are evaluated as they are",
         )),
         (Some(scale), _) => Ok(scale),
     }
@@ -138,14 +138,14 @@ fn judged_part(split: &Split, on: Option<Part>) -> Result<Part> {
     match on {
         Some(part) if counts[&part] == 0 => Err(Error::usage(
             format!("the split has no `{}` cells", part.name()),
-            "judge another part with --on, or another split with --split",
+            "evaluate other cells with --on, or another split with --split",
         )),
         Some(part) => Ok(part),
         None if 0 < counts[&Part::Ood] => Ok(Part::Ood),
         None if 0 < counts[&Part::Valid] => Ok(Part::Valid),
         None => Err(Error::usage(
-            "the split holds nothing out and has no valid rows",
-            "make another with `perturbine split --hold-out`, or judge training cells with --on train",
+            "the split holds nothing out and has no valid cells",
+            "make another with `perturbine split --hold-out`, or evaluate training cells with --on train",
         )),
     }
 }

@@ -70,7 +70,7 @@ impl Prediction {
     ) -> Result<Self> {
         if query.to.contains(&Request::Ood) && split.is_none() {
             return Err(Error::usage(
-                "what is held out is not known: the model was not trained on this atlas",
+                "the held-out cells are not known: the model was not trained on this atlas",
                 "name a split of the atlas with --split",
             ));
         }
@@ -78,8 +78,8 @@ impl Prediction {
         let jobs = Jobs::resolve(query, &model.card, &atlas, split)?;
         if jobs.targets() == 0 && jobs.skipped.is_empty() {
             return Err(Error::usage(
-                "the query asks for nothing",
-                "nothing is held out, missing or observed that it could mean",
+                "there is nothing to predict",
+                "--to matches no held-out, missing or observed condition",
             ));
         }
         Ok(Self {

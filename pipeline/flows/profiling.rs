@@ -39,7 +39,7 @@ pub fn profiled(
             && !ended.exists()
             && let Err(error) = stop_profiler(&ended)
         {
-            tracing::warn!("what libtorch did is not noted: {error}");
+            tracing::warn!("libtorch's operations are not recorded: {error}");
         }
         on_epoch(report);
     });

@@ -100,7 +100,7 @@ impl Prediction {
         self.check_room(output, out, options)?;
         self.resources.phases.enter(Phase::Predicting);
         let again = match options.shard {
-            Some(_) => "run the same command again: what is whole of other shards stays",
+            Some(_) => "run the same command again: other shards that are complete stay",
             None => "run the same command again: nothing was written",
         };
         let (plan, about) = self.plan(output, options);

@@ -88,8 +88,8 @@ pub struct Point {
 pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let bad = |why: &str| Error::usage(format!("`{text}`: {why}"), "write --doses 0:1:0.1 or --doses 0.1,0.5,1");
     let number = |part: &str| {
-        let dose: f64 = part.trim().parse().map_err(|_| bad(&format!("`{part}` is no number")))?;
-        if dose.is_finite() && 0.0 <= dose { Ok(dose) } else { Err(bad("a dose is a number from 0 upwards")) }
+        let dose: f64 = part.trim().parse().map_err(|_| bad(&format!("`{part}` is not a number")))?;
+        if dose.is_finite() && 0.0 <= dose { Ok(dose) } else { Err(bad("a dose is a number of at least 0")) }
     };
     let parts: Vec<&str> = text.split(':').collect();
     let [first, last, step] = parts[..] else {
@@ -97,7 +97,9 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     };
     let (first, last, step) = (number(first)?, number(last)?, number(step)?);
     if step <= 0.0 || last < first || MOST_DOSES < (last - first) / step {
-        return Err(bad("it needs a first dose, a last one that is larger, and a step between, of a thousand at most"));
+        return Err(bad(
+            "it needs a first dose, a larger last dose, and a positive step, with at most a thousand steps",
+        ));
     }
     let mut doses = Vec::new();
     let mut index = 0.0;

@@ -25,7 +25,7 @@ pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: 
     for path in [out, truth.as_path()] {
         if path.exists() {
             return Err(Error::usage(
-                format!("{} exists already", path.display()),
+                format!("{} already exists", path.display()),
                 "remove it first, or choose another name",
             ));
         }

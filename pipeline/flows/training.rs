@@ -114,7 +114,7 @@ impl Training {
         if train.batches() == 0 {
             return Err(Error::data(
                 atlas.path().display().to_string(),
-                "one training cell makes no batch",
+                "one training cell is too few for a batch",
                 "hold out less",
             ));
         }
@@ -197,7 +197,7 @@ impl Training {
     pub fn check_folder(&self, resume: bool) -> Result<()> {
         let folder = &self.settings.folder;
         if folder.is_file() {
-            return Err(Error::usage(format!("{} is a file", folder.display()), "name a folder with --out"));
+            return Err(Error::usage(format!("{} is a file", folder.display()), "give --out the name of a folder"));
         }
         if !resume && folder.exists() && folder.read_dir().map_err(Error::io("read", folder))?.next().is_some() {
             let begun = folder.join(files::CHECKPOINTS).exists() && !folder.join(files::CARD).exists();
@@ -205,7 +205,7 @@ impl Training {
                 true => "resume it with --resume, remove the folder, or choose another name",
                 false => "remove the folder first, or choose another name",
             };
-            return Err(Error::usage(format!("{} exists already", folder.display()), hint));
+            return Err(Error::usage(format!("{} already exists", folder.display()), hint));
         }
         Ok(())
     }

@@ -150,5 +150,5 @@ impl<T: Send + 'static> Iterator for Stream<T> {
 impl<T: Send + 'static> FusedIterator for Stream<T> {}
 
 fn cut_without_cause() -> Error {
-    Error::at("runtime", schemas::Error::Bug("a stream was cut, and no stage has failed".into()).into())
+    Error::at("runtime", schemas::Error::Bug("a stream ended early, but no stage failed".into()).into())
 }

@@ -225,11 +225,13 @@ impl TryFrom<Stored> for ConditionTable {
             table.intern_perturbation(name);
         }
         if table.perturbations != stored.perturbations {
-            return Err("a perturbation comes twice".into());
+            return Err("a perturbation appears twice".into());
         }
         for condition in &stored.conditions {
-            let combination =
-                stored.combinations.get(condition.combination.index()).ok_or("a condition names no combination")?;
+            let combination = stored
+                .combinations
+                .get(condition.combination.index())
+                .ok_or("a condition refers to a combination that does not exist")?;
             if combination.perturbations.len() != condition.doses.len()
                 || combination.perturbations.iter().any(|id| table.perturbations.len() <= id.index())
             {
@@ -240,7 +242,7 @@ impl TryFrom<Stored> for ConditionTable {
             table.intern_parts(&parts);
         }
         if table.conditions != stored.conditions || table.combinations != stored.combinations {
-            return Err("conditions come twice or out of order".into());
+            return Err("conditions are repeated or out of order".into());
         }
         Ok(table)
     }

@@ -66,7 +66,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A disk with too little room for what is to be written there.
-    #[error("{}: {needed} bytes are to be written there, and the disk has room for {free}", path.display())]
+    #[error("{}: {needed} bytes are to be written there, but the disk has room for {free}", path.display())]
     NoRoom {
         /// What is to be written.
         path: PathBuf,
@@ -193,10 +193,13 @@ impl Error {
             Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the names there are".into(),
             Self::Missing { .. } => "check the path".into(),
             Self::Damaged { .. } => {
-                "restore the file from a copy, or make it anew; `perturbine verify` lists every damaged block".into()
+                "restore the file from a copy, or make it again; `perturbine verify` lists every damaged block".into()
             }
             Self::NoRoom { needed, free, .. } => {
-                format!("free some space ({} MiB are missing), or write elsewhere", (needed - free).div_ceil(1 << 20))
+                format!(
+                    "free some space ({} MiB more are needed), or write elsewhere",
+                    (needed - free).div_ceil(1 << 20)
+                )
             }
             Self::Io { source, .. } if is_out_of_space(source) => {
                 "free some space, then run the same command again".into()
@@ -206,7 +209,7 @@ impl Error {
             Self::Diverged { .. } => {
                 "lower train.lr, or set train.gradient_clip_value; the last good checkpoint is kept".into()
             }
-            Self::Bug(_) => "please report it with the command that led here".into(),
+            Self::Bug(_) => "please report it with the command that you ran".into(),
         };
         (!hint.is_empty()).then_some(hint)
     }

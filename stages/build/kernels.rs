@@ -1,6 +1,6 @@
-//! Compiles `cuda/kernels.cu` for the host, and by NVRTC for devices.
+//! Compiles `cuda/kernels.cu` for the host, and with NVRTC for devices.
 //!
-//! `make setup` brings NVRTC. Without it the code for devices is empty, and programs compute by libtorch's operations alone.
+//! `make setup` fetches NVRTC. Without it, the device code is empty, and programs use only libtorch's operations.
 
 use std::{
     env, fs, io,
@@ -8,15 +8,15 @@ use std::{
     process::Command,
 };
 
-/// What NVRTC compiles for, and the file that the program carries: a cubin for the H100 and H200, and PTX that the driver
-/// compiles for any other GPU from Ampere on (compute capability 8.0).
+/// NVRTC's targets, and the file that the program embeds for each: a cubin for the H100 and H200, and PTX that the driver
+/// compiles for any other GPU since Ampere (compute capability 8.0).
 const TARGETS: [(&str, &str); 2] = [("sm_90", "kernels.cubin"), ("compute_80", "kernels.ptx")];
 const LIBRARY: &str = "libnvrtc.so.13";
 
 pub(crate) fn compile(lib: &Path) -> io::Result<()> {
     println!("cargo:rerun-if-changed=cuda");
     println!("cargo:rerun-if-changed=build");
-    // Without fused multiplications and additions, which would round in another way from one processor to the next.
+    // Without fused multiply-add, which would round differently on different processors.
     let mut host = cc::Build::new();
     host.cpp(true).std("c++17").opt_level(2).debug(false).flag("-ffp-contract=off").flag("-x").flag("c++");
     host.file("cuda/kernels.cu").compile("perturbine_kernels");
@@ -25,11 +25,11 @@ pub(crate) fn compile(lib: &Path) -> io::Result<()> {
 
 fn for_devices(lib: &Path) -> io::Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
-    // Beside what the linker is shown lies what `make setup` unpacked.
+    // What `make setup` unpacked is next to the folder given to the linker.
     let unpacked = lib.ancestors().nth(2).map(|folder| folder.join("nvidia/cu13/lib"));
     let toolkit = env::var_os("CUDA_HOME").map(|folder| Path::new(&folder).join("lib64"));
     let folders: Vec<PathBuf> = [unpacked, toolkit].into_iter().flatten().filter(|folder| folder.exists()).collect();
-    // A library that comes later changes its folder.
+    // Installing the library later changes its folder.
     folders.iter().for_each(|folder| println!("cargo:rerun-if-changed={}", folder.display()));
     let found = folders.iter().find(|folder| folder.join(LIBRARY).exists());
     println!("cargo:rustc-env=PERTURBINE_NVRTC={}", found.map_or(String::new(), |folder| folder.display().to_string()));
@@ -48,12 +48,12 @@ fn for_devices(lib: &Path) -> io::Result<()> {
         text.lines().for_each(|line| println!("cargo:warning={line}"));
     }
     if found.is_none() {
-        println!("cargo:warning=without NVRTC ({LIBRARY}): kernels for GPUs are left out; `make setup` brings it");
+        println!("cargo:warning=building without GPU kernels: NVRTC ({LIBRARY}) is missing; `make setup` fetches it");
     }
     Ok(())
 }
 
-/// The program that calls NVRTC; tests run it as well.
+/// The program that calls NVRTC; tests also run it.
 fn compiler(out: &Path) -> io::Result<PathBuf> {
     let program = out.join("nvrtc");
     let compiler = cc::Build::new().cpp(true).std("c++17").opt_level(1).debug(false).get_compiler();

@@ -1,9 +1,9 @@
-// Compiles cuda/kernels.cu by NVRTC, which is loaded from a folder; the build runs it.
+// Compiles cuda/kernels.cu with NVRTC, loaded from a folder; run by the build.
 //
 //     nvrtc <folder of libnvrtc.so.13> <folder of kernels.cu> <sm_90 or compute_80> <out>
 //
-// Writes a cubin for `sm_..`, which that generation of GPUs runs, and for `compute_..` PTX, which the driver of any GPU from
-// that generation on compiles.
+// For `sm_..`, writes a cubin, which runs on that generation of GPUs; for `compute_..`, PTX, which the driver compiles for any GPU
+// of that generation or later.
 
 #include <dlfcn.h>
 
@@ -17,7 +17,7 @@
 
 namespace {
 
-// A library of NVIDIA's; it stays loaded.
+// An NVIDIA library; it stays loaded.
 void *load(const std::string &path) {
   auto library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (!library)
@@ -25,12 +25,12 @@ void *load(const std::string &path) {
   return library;
 }
 
-// What NVRTC's header says of its functions, as far as they are used: each returns 0 where it succeeded.
+// The functions in use, as declared in NVRTC's header: each returns 0 on success.
 struct Nvrtc {
   using Program = void *;
 
   explicit Nvrtc(const std::string &folder) {
-    // NVRTC looks for this one by its name alone, which finds it once it is loaded.
+    // NVRTC looks for this library by name, which succeeds once it is loaded.
     load(folder + "/libnvrtc-builtins.so.13.0");
     library = load(folder + "/libnvrtc.so.13");
     find(create, "nvrtcCreateProgram");
@@ -43,7 +43,7 @@ struct Nvrtc {
       throw std::runtime_error(std::string("NVRTC: ") + text_of(result));
   }
 
-  // What a compilation made: "ProgramLog", "CUBIN" or "PTX".
+  // An output of the compilation: "ProgramLog", "CUBIN" or "PTX".
   std::string get(Program program, const std::string &what) const {
     int (*size_of)(Program, size_t *);
     int (*copy)(Program, char *);
@@ -86,7 +86,7 @@ std::string compile(const std::string &nvrtc_folder, const std::string &folder, 
   auto architecture = "--gpu-architecture=" + target, include = "--include-path=" + folder;
   std::vector<const char *> options{architecture.c_str(), include.c_str(), "--std=c++17"};
   auto result = nvrtc.compile(program, static_cast<int>(options.size()), options.data());
-  // It says what is wrong, or warns.
+  // Errors or warnings.
   std::cerr << nvrtc.get(program, "ProgramLog").c_str();
   nvrtc.check(result);
   return nvrtc.get(program, target.rfind("sm_", 0) == 0 ? "CUBIN" : "PTX");

@@ -5,24 +5,24 @@
 
 #include "platform.h"
 
-// How many tensors a kernel takes at once.
+// Maximum number of tensors per kernel launch.
 constexpr int MOST_TENSORS = 48;
-// Numbers that a block works on.
+// Elements per block.
 constexpr int64_t CHUNK = 16384;
 
-// A parameter with its gradient and moments, all of `count` numbers that lie alike.
+// A parameter with its gradient and moments, each of `count` elements in the same layout.
 template <typename T> struct Slot {
   T *parameter;
   const T *gradient;
   T *first, *second;
-  // How many steps were made, a scalar.
+  // Number of steps taken, a scalar.
   float *steps;
-  // A copy of the parameter that is rounded to bfloat16; null where there is none.
+  // A copy of the parameter rounded to bfloat16, or null.
   uint16_t *rounded;
   int64_t count;
 };
 
-// The nearest bfloat16, of two that are as near the even one.
+// The nearest bfloat16, ties to even.
 DEVICE uint16_t to_bfloat16(float number) {
   union {
     float number;
@@ -32,7 +32,7 @@ DEVICE uint16_t to_bfloat16(float number) {
   return is_nan ? 0x7fc0 : (uint16_t)((as.bits + 0x7fff + ((as.bits >> 16) & 1)) >> 16);
 }
 
-// Which slots a kernel works on, and which part of them a block has: blocks_before[slot] is the number of blocks that earlier slots take.
+// The slots of a kernel and their division into blocks: blocks_before[slot] is the number of blocks of all earlier slots.
 template <typename T> struct Slots {
   Slot<T> slots[MOST_TENSORS];
   int64_t blocks_before[MOST_TENSORS + 1];
@@ -46,7 +46,7 @@ template <typename T> struct Slots {
   }
 };
 
-// Sums of the squares of gradients, one a block; and each count of steps goes up.
+// Sums the squares of gradients, one sum per block, and increments each step count.
 template <typename T> struct SquareSums {
   Slots<T> slots;
   // `[blocks]`, of these slots.
@@ -69,12 +69,12 @@ template <typename T> struct SquareSums {
   }
 };
 
-// The step. Gradients are scaled so that the norm of them all is `clip` at most, where that is not 0.
+// The step. If `clip` is not 0, gradients are scaled so that their overall norm is at most `clip`.
 template <typename T> struct AdamStep {
   Slots<T> slots;
   // Sums of squares of all gradients of the optimiser, `[all_blocks]`.
   const double *sums;
-  // Takes the norm before clipping, a scalar.
+  // Output: the norm before clipping, a scalar.
   T *norm;
   // The learning rate, a scalar.
   const double *rate;
@@ -89,7 +89,7 @@ template <typename T> struct AdamStep {
     if (block_x() == 0 && thread_index() == 0)
       *norm = (T)whole;
     double shrunk = clip == 0.0 ? 1.0 : clip / (whole + 1e-6);
-    // A norm that is not a number has to reach the weights, as it does in libtorch.
+    // A NaN norm has to reach the weights, as in libtorch.
     T scale = (T)(1.0 < shrunk ? 1.0 : shrunk);
     int slot = slots.of_block(block_x());
     const Slot<T> &of = slots.slots[slot];

@@ -1,12 +1,12 @@
-// What a decoder of counts expects, summed over cells: all that the predicted mean of a condition needs.
+// Expected counts of a decoder, summed over cells, from which the predicted mean of a condition is computed.
 
 #pragma once
 
 #include "platform.h"
 #include "strip.cuh"
 
-// Logits of cells that are decoded for several targets, `[targets, cells, genes]`, but for what is added to those of every cell of a target:
-// bias and offset, `[targets, genes]`.
+// Logits of cells decoded for several targets, `[targets, cells, genes]`, without the bias and offset of each target,
+// `[targets, genes]`.
 template <typename T> struct TargetLogits {
   const T *logits, *added;
   int64_t targets, cells, genes;
@@ -14,8 +14,8 @@ template <typename T> struct TargetLogits {
   DEVICE T whole(int64_t row, int64_t gene) const { return logits[row * genes + gene] + added[row / cells * genes + gene]; }
 };
 
-// Of each row of logits the largest one, and what makes exp(logit − largest) an expected count: the library over the sum of these powers.
-// Blocks take the rows by turns.
+// The largest logit of each row, and the factor that turns exp(logit − largest) into an expected count: the library size over the sum of
+// these powers. Blocks stride over the rows.
 template <typename T> struct SoftmaxRows {
   TargetLogits<T> of;
   // `[cells]`.
@@ -41,7 +41,7 @@ template <typename T> struct SoftmaxRows {
   }
 };
 
-// Adds expected counts and their squares to sums over cells, `[targets, genes]` in float64. A block has a strip of genes of one target.
+// Adds expected counts and their squares to sums over cells, `[targets, genes]` in float64. A block handles a strip of genes of one target.
 template <typename T> struct ExpectedSums {
   TargetLogits<T> of;
   const T *largest, *scale;

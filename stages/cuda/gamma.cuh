@@ -8,8 +8,8 @@ template <typename T> struct GammaTerms {
   T value, slope;
 };
 
-// Γ(z) = Γ(z + n) / (z (z+1) ... (z+n−1)), and ψ loses the sum of reciprocals: the product's derivative over the product. From z + n on
-// the asymptotic series are good to the last bits (Abramowitz and Stegun 6.1.41, 6.3.18), with n = 6 for float32 and 12 for float64.
+// Γ(z) = Γ(z + n) / (z (z+1) ... (z+n−1)), and for ψ the sum of reciprocals is subtracted. From z + n on,
+// the asymptotic series are accurate to the last bits (Abramowitz and Stegun 6.1.41, 6.3.18), with n = 6 for float32 and 12 for float64.
 DEVICE GammaTerms<float> log_gamma_and_slope(float x) {
   constexpr float LARGE = 6.0f, HALF_LOG_TWO_PI = 0.9189385f;
   float product = 1.0f, derivative = 0.0f, z = x;

@@ -1,4 +1,4 @@
-// What is wrong about a classifier's logits, and how they should change. The formulas are those of `guess_loss`, `accuracy` and
+// A classifier's loss, accuracy and gradient by the logits. The formulas are those of `guess_loss`, `accuracy` and
 // `macro_accuracy` of src/model/losses.rs.
 
 #pragma once
@@ -6,19 +6,19 @@
 #include "mixing.cuh"
 #include "platform.h"
 
-// Of each cell its part of the loss, its guess, and the loss's gradient by its logits. Blocks take the cells by turns.
+// Computes each cell's share of the loss, its predicted class, and the loss's gradient by its logits. Blocks stride over the cells.
 //
 // Cross-entropy is Σ w nll / Σ w over cells, the focal loss the mean over cells of (1 − p)² w nll, times `emphasis`.
 template <typename T> struct GuessRows {
-  // `[cells, classes]`: logits, which become the gradient.
+  // `[cells, classes]`: logits, overwritten by the gradient.
   T *logits;
   // `[cells]`.
   const int64_t *classes;
-  // What each class weighs, `[classes]`; null: all the same.
+  // Class weights, `[classes]`; null: equal weights.
   const T *weights;
-  // A scalar that the loss is multiplied by; null: 1.
+  // A scalar factor of the loss; null: 1.
   const T *emphasis;
-  // Of mixed cells both classes are asked for, each by its share; the second one not at all where the first `is_alone`.
+  // For mixed cells, the loss includes both classes by their shares; only the first one if it `is_alone`.
   Mixing mixing;
   int64_t is_alone;
   // `[cells]`.
@@ -46,7 +46,7 @@ template <typename T> struct GuessRows {
       largest = larger(largest, logit[at]);
     largest = block_max(largest);
     double sum = 0;
-    // The first of the largest logits is the guess.
+    // The first of the largest logits is the prediction.
     int64_t first = class_count;
     for (int64_t at = thread_index(); at < class_count; at += thread_count()) {
       sum += (double)exp(logit[at] - largest);
@@ -61,7 +61,7 @@ template <typename T> struct GuessRows {
     int64_t right = classes[cell], other = has_other ? classes[mixing.partners[cell]] : right;
     Asked own = asked(right, logit[right] - log_sum, own_share * scale);
     Asked second = asked(other, logit[other] - log_sum, other_share * scale);
-    // Every thread has read logits before any is written over.
+    // Every thread has read its logits before any is overwritten.
     sync_threads();
     for (int64_t at = thread_index(); at < class_count; at += thread_count()) {
       T share = exp(logit[at] - log_sum);
@@ -73,7 +73,7 @@ template <typename T> struct GuessRows {
     }
   }
 
-  // What is wrong about a class's probability, and its derivative by the logarithm of that.
+  // The loss of a class's probability, and its derivative by the log probability.
   struct Asked {
     T loss, slope;
   };
@@ -91,17 +91,17 @@ template <typename T> struct GuessRows {
   };
 };
 
-// The loss of all cells and how many guesses are right: of all cells, or within each class and then over the classes that were there or
-// were guessed. One block.
+// The loss of all cells and the accuracy: over all cells, or within each class and then averaged over the classes that are present or
+// predicted. One block.
 template <typename T> struct GuessSums {
   const double *losses;
   const int64_t *guesses, *classes;
-  // `[4, classes]`: room to count in; null where classes are not told apart.
+  // `[4, classes]`: counters; null for the accuracy over all cells.
   unsigned *counts;
   // As in GuessRows.
   Mixing mixing;
   int64_t is_alone;
-  // Take a scalar each.
+  // Outputs, a scalar each.
   T *loss;
   float *accuracy;
   int64_t cells, class_count;
@@ -114,7 +114,7 @@ template <typename T> struct GuessSums {
     sync_threads();
     for (int64_t cell = thread_index(); cell < cells; cell += thread_count()) {
       int64_t guess = guesses[cell], right = classes[cell];
-      // The classes of the other cells are those of all cells, in another order.
+      // The partners' classes are those of all cells, in another order.
       int64_t other = has_other ? classes[mixing.partners[cell]] : right;
       sum += losses[cell];
       hits += (guess == right ? keeps : 0.0) + (guess == other ? 1.0 - keeps : 0.0);
@@ -125,7 +125,7 @@ template <typename T> struct GuessSums {
       if (guess == other)
         atomic_add(&counts[class_count + other], 1u);
       atomic_add(&counts[2 * class_count + right], 1u);
-      // A logit that is not a number is nobody's guess.
+      // A NaN logit is never predicted.
       if (guess < class_count)
         atomic_add(&counts[3 * class_count + guess], 1u);
     }

@@ -1,4 +1,4 @@
-// Every kernel of Perturbine's own: compiled by NVRTC into code for devices, and as C++ for the host (platform.h says more).
+// All custom kernels. NVRTC compiles them for devices; they also compile as C++ for the host (see platform.h).
 
 #include "platform.h"
 

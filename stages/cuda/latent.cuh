@@ -1,19 +1,19 @@
-// The latent that is decoded: a basal latent, what perturbations at doses add, what covariates add; and the way back. The formulas are
-// those of src/model/perturbations.rs and src/model/network.rs.
+// The decoded latent (the basal latent plus the vectors of perturbations at their doses and of covariates) and its backward pass. The formulas
+// are those of src/model/perturbations.rs and src/model/network.rs.
 
 #pragma once
 
 #include "mixing.cuh"
 #include "platform.h"
 
-// How many covariates a kernel takes.
+// Maximum number of covariates.
 constexpr int MOST_COVARIATES = 8;
 
-// Columns of the latent that a block sums at once; its other threads share the cells.
+// Latent columns that a block sums at once; its other threads share the cells.
 constexpr int COLUMNS_AT_ONCE = 128;
 
-// Gives `store` each column of the latent with the sum of `term(item, column)` over items, always taken in the same order. Blocks have as
-// many doubles of shared memory as threads.
+// Calls `store` for each latent column with the sum of `term(item, column)` over items, always in the same order. Blocks have
+// one double of shared memory per thread.
 template <typename Term, typename Store> DEVICE void column_totals(int64_t items, int64_t width, Term term, Store store) {
   int threads = (int)thread_count(), columns = smaller(threads, COLUMNS_AT_ONCE), lanes = threads / columns;
   int lane = (int)thread_index() / columns, own = (int)thread_index() % columns;
@@ -34,21 +34,21 @@ template <typename Term, typename Store> DEVICE void column_totals(int64_t items
   }
 }
 
-// How a dose becomes the scale of an embedding, as `Doser` of src/model/perturbations.rs.
+// Dose curves, which scale an embedding, as `Doser` in src/model/perturbations.rs.
 enum DoseCurve : int64_t { DOSE_LINEAR, DOSE_SIGMOID, DOSE_LOG_SIGMOID };
 
-// What perturbations add.
+// The perturbations of cells.
 template <typename T> struct PerturbationTable {
   // Embeddings `[names, latent]`, and the parameters of the dose curves, `[names]`.
   const T *embeddings, *beta, *bias;
-  // Of each cell, codes `[cells, parts]`, padded with 0, and doses.
+  // Codes and doses of each cell, `[cells, parts]`, padded with 0.
   const int64_t *codes;
   const T *doses;
   int64_t parts, curve;
 
   DEVICE static T sigmoid(T x) { return (T)1 / ((T)1 + exp(-x)); }
 
-  // A dose as the curve sees it.
+  // The dose as the curve's argument.
   DEVICE T seen(int64_t at) const { return curve == DOSE_LOG_SIGMOID ? log1p(doses[at]) : doses[at]; }
 
   DEVICE T scale(int64_t at) const {
@@ -58,18 +58,18 @@ template <typename T> struct PerturbationTable {
   }
 };
 
-// Covariates: which value each cell has, `[covariates, cells]`, and tables `[values, latent]`.
+// Covariates: the value of each cell, `[covariates, cells]`, and tables `[values, latent]`.
 template <typename T> struct CovariateTables {
   const int64_t *codes;
   T *tables[MOST_COVARIATES];
-  // Values of each.
+  // Number of values of each.
   int64_t values[MOST_COVARIATES];
   int64_t count;
 };
 
-// Blocks take the cells by turns.
+// Blocks stride over the cells.
 template <typename T> struct LatentForward {
-  // `[cells, latent]`, and the cell whose basal latent each is decoded from, `[cells]`; null: its own.
+  // `[cells, latent]`, and the cell from whose basal latent each is decoded, `[cells]`; null: its own.
   const T *basal;
   const int64_t *sources;
   PerturbationTable<T> perturbations;
@@ -87,7 +87,7 @@ template <typename T> struct LatentForward {
     }
   }
 
-  // What is added to a cell's number of the latent.
+  // The term added to one column of a cell's latent.
   DEVICE T added(int64_t cell, int64_t at) const {
     T sum = (T)0;
     for (int64_t part = cell * perturbations.parts; part < (cell + 1) * perturbations.parts; part++) {
@@ -101,7 +101,7 @@ template <typename T> struct LatentForward {
   }
 };
 
-// The gradient by what is added to each cell's latent, of cells that are mixed. Blocks take the cells by turns.
+// The gradient by the term added to each cell's latent, for mixed cells. Blocks stride over the cells.
 template <typename T> struct MixedBackward {
   // The gradient by the latent, `[cells, latent]`.
   const T *gradient;
@@ -118,15 +118,15 @@ template <typename T> struct MixedBackward {
   }
 };
 
-// The gradients by embeddings, dose curves and tables of covariates. A block a row of a table: those of perturbations come first, then
-// those of each covariate. A block looks at all cells, so that sums are always taken in the same order.
+// The gradients by embeddings, dose curves and covariate tables. One block per table row: first those of perturbations, then
+// those of each covariate. Each block reads all cells, so that sums always have the same order.
 template <typename T> struct LatentBackward {
   // The gradient by the latent, `[cells, latent]`.
   const T *gradient;
   PerturbationTable<T> perturbations;
-  // Take the gradients, shaped as what they are by; those of dose curves are null where the curve is linear.
+  // Output gradients, with the shapes of their parameters; those of dose curves are null for a linear curve.
   T *by_embeddings, *by_beta, *by_bias;
-  // The tables take the gradients.
+  // The tables receive the gradients.
   CovariateTables<T> covariates;
   int64_t names, cells, width;
 
@@ -157,7 +157,7 @@ template <typename T> struct LatentBackward {
   DEVICE void of_perturbation(int64_t code) const {
     const PerturbationTable<T> &of = perturbations;
     const T *embedding = of.embeddings + code * width;
-    // Padding has no embedding of its own.
+    // Padding has no embedding.
     int64_t all = code == 0 ? 0 : cells * of.parts;
     column_totals(
         all, width,
@@ -167,7 +167,7 @@ template <typename T> struct LatentBackward {
         [&](int64_t at, double sum) { by_embeddings[code * width + at] = (T)sum; });
     if (!by_beta)
       return;
-    // By the scale of a part, Σ gradient · embedding; σ' = σ (1 − σ).
+    // The gradient by the scale of a part is Σ gradient · embedding; σ' = σ (1 − σ).
     T beta = of.beta[code], bias = of.bias[code], at_zero = of.sigmoid(bias);
     double beta_sum = 0, bias_sum = 0;
     int threads = (int)thread_count(), columns = smaller(threads, COLUMNS_AT_ONCE), lanes = threads / columns;
@@ -191,15 +191,15 @@ template <typename T> struct LatentBackward {
   }
 };
 
-// How many gradients by the basal latent a kernel adds up beside the decoder's.
+// Maximum number of adversaries whose gradients a kernel adds to the decoder's.
 constexpr int MOST_OPPONENTS = 9;
 
-// The gradient by the basal latent: the decoder's, less what adversaries gain. Blocks take the cells by turns.
+// The gradient by the basal latent: the decoder's minus the adversaries'. Blocks stride over the cells.
 template <typename T> struct BasalBackward {
-  // The gradient by the latent, `[cells, latent]`, and whose basal latent it is by, as in LatentForward.
+  // The gradient by the latent, `[cells, latent]`, and the source cells as in LatentForward.
   const T *gradient;
   const int64_t *sources;
-  // The gradients by each adversary's loss, `[cells, latent]`, and what they weigh, a scalar.
+  // The gradients of each adversary's loss, `[cells, latent]`, and their weight, a scalar.
   const T *opponents[MOST_OPPONENTS];
   const double *weight;
   T *by_basal;

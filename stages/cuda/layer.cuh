@@ -1,24 +1,24 @@
-// What follows a linear layer, forward and backward: a norm over cells or over features, ReLU and dropout, of activations
+// The rest of a hidden layer after its linear part, forward and backward: a norm over cells or features, ReLU and dropout, of activations
 // `[cells, width]`. The formulas are those of src/kernels/layer.rs.
 //
-// An activation is 0 where ReLU or dropout cut it off and positive elsewhere, so the output itself is the mask that the way back needs.
+// An activation is 0 if ReLU or dropout cut it and positive otherwise, so the output itself is the mask for the backward pass.
 
 #pragma once
 
 #include "platform.h"
 #include "strip.cuh"
 
-// Dropout: whether an activation is dropped is a function of seed, row and column. Mirrors `Dropout` of src/kernels/layer.rs, bit by bit.
+// Dropout as a function of seed, row and column. Mirrors `Dropout` in src/kernels/layer.rs, bit by bit.
 struct Dropout {
-  // The seed of the step, on the device; that of the layer is seed * multiplier + increment.
+  // The step's seed, on the device; the layer's seed is seed * multiplier + increment.
   const int64_t *seed;
   int64_t multiplier, increment;
-  // Activations whose draw is below are dropped.
+  // Activations with a draw below this are dropped.
   int64_t threshold;
-  // What the others are multiplied by.
+  // Factor of the remaining activations.
   double scale;
 
-  // Every bit depends on every other (the multipliers are those of C. Wellons' search, `lowbias32`).
+  // Every output bit depends on every input bit (multipliers from C. Wellons' search, `lowbias32`).
   DEVICE static uint32_t mixed(uint32_t bits) {
     bits = (bits ^ (bits >> 16)) * 0x7feb352du;
     bits = (bits ^ (bits >> 15)) * 0x846ca68bu;
@@ -32,48 +32,48 @@ struct Dropout {
     return mixed(of_layer ^ mixed((uint32_t)row));
   }
 
-  // ReLU and dropout of an activation; `start` is that of its row.
+  // ReLU and dropout of an activation; `start` belongs to its row.
   template <typename T> DEVICE T cut(T activation, uint32_t start, int64_t column) const {
     bool kept = (T)0 < activation && (threshold == 0 || (uint32_t)threshold <= mixed(start + (uint32_t)column * 0x9e3779b9u));
     return kept ? activation * (T)scale : (T)0;
   }
 
-  // From the gradient by an output to the one by what was cut.
+  // The gradient by the input of ReLU and dropout, from that by the output.
   template <typename T> DEVICE T through(T gradient, T output) const { return (T)0 < output ? gradient * (T)scale : (T)0; }
 };
 
-// A norm's mean and one over its deviation, of a feature or of a cell.
+// The mean and the inverse deviation of a norm, for one feature or one cell.
 template <typename T> struct Norm {
   T mean, inverse;
 
   DEVICE T of(T x) const { return (x - mean) * inverse; }
 };
 
-// A layer that was computed forward.
+// A layer after its forward pass.
 template <typename T> struct Passed {
-  // The norm's input, and what came of it after ReLU and dropout, `[cells, width]`. Without a norm there is the output alone.
+  // The input of the norm, and the output after ReLU and dropout, `[cells, width]`. Without a norm, only the output is used.
   const T *input, *output;
-  // Of each feature with batch norm, of each cell with layer norm.
+  // One per feature with batch norm, one per cell with layer norm.
   const T *mean, *inverse;
   int64_t cells, width;
   Dropout dropout;
 
   DEVICE Norm<T> norm(int64_t at) const { return {mean[at], inverse[at]}; }
 
-  // The norm of a strip's column.
+  // The norm of the strip's column.
   DEVICE Norm<T> norm(const Strip &strip) const { return strip.is_there() ? norm(strip.column) : Norm<T>{(T)0, (T)0}; }
 
-  // The gradient by what ReLU and dropout were given, from the one by the output.
+  // The gradient by the input of ReLU and dropout, from the gradient by the output.
   DEVICE T through(T gradient, int64_t at) const { return dropout.through(gradient, output[at]); }
 };
 
-// Batch norm, ReLU and dropout, and the step of the running statistics. One block a strip of columns.
+// Batch norm, ReLU and dropout, and the update of the running statistics. One block per strip of columns.
 //
-// The linear layer's bias is added to every cell alike, so only the running mean sees it.
+// The linear layer's bias is the same for every cell, so it only affects the running mean.
 template <typename T> struct BatchNormForward {
   const T *input, *weight, *bias, *linear_bias;
   T *running_mean, *running_variance, *output;
-  // Take the mean of each feature and one over its deviation, `[width]`.
+  // Outputs: mean and inverse standard deviation of each feature, `[width]`.
   T *mean, *inverse;
   int64_t cells, width;
   double epsilon, momentum;
@@ -109,19 +109,19 @@ template <typename T> struct BatchNormForward {
   }
 };
 
-// The way back through BatchNormForward; what stands in `onto` and `onto_weight`, if anything, is added to the gradients by the linear
+// The backward pass of BatchNormForward; `onto` and `onto_weight`, unless null, are added to the gradients by the linear
 // layer's output and by the weight.
 template <typename T> struct BatchNormBackward {
   Passed<T> passed;
   const T *weight;
   // `[cells, width]` and `[width]`, or null.
   const T *onto, *onto_weight;
-  // The gradient by the output, which becomes the one by the input.
+  // The gradient by the output, overwritten by that of the input.
   T *gradient;
-  // Take the gradients by weight, bias and the linear layer's bias, `[width]`.
+  // Outputs: the gradients by weight, bias and the linear layer's bias, `[width]`.
   T *of_weight, *of_bias, *of_linear_bias;
 
-  // dx = w/s (e − Σe/n − x̂ Σ(e x̂)/n): a line in e and x for each feature.
+  // dx = w/s (e − Σe/n − x̂ Σ(e x̂)/n), which is linear in e and x for each feature.
   DEVICE void run() const {
     Strip strip(passed.cells, passed.width);
     for (; strip.goes_on(); strip.next()) {
@@ -151,13 +151,13 @@ template <typename T> struct BatchNormBackward {
   }
 };
 
-// The linear layer's bias, layer norm without weights, ReLU and dropout. Blocks take the cells by turns.
+// The linear layer's bias, layer norm without weights, ReLU and dropout. Blocks stride over the cells.
 template <typename T> struct LayerNormForward {
   // The bias is added to it.
   T *input;
   const T *linear_bias;
   T *output;
-  // Take mean and one over the deviation of each cell, `[cells]`.
+  // Outputs: mean and inverse standard deviation of each cell, `[cells]`.
   T *mean, *inverse;
   int64_t cells, width;
   double epsilon;
@@ -189,12 +189,12 @@ template <typename T> struct LayerNormForward {
   }
 };
 
-// The way back through LayerNormForward, with `onto` as in BatchNormBackward.
+// The backward pass of LayerNormForward, with `onto` as in BatchNormBackward.
 template <typename T> struct LayerNormBackward {
   Passed<T> passed;
   // `[cells, width]`, or null.
   const T *onto;
-  // The gradient by the output, which becomes the one by the input.
+  // The gradient by the output, overwritten by that of the input.
   T *gradient;
 
   DEVICE void run() const {
@@ -214,7 +214,7 @@ template <typename T> struct LayerNormBackward {
   }
 };
 
-// The linear layer's bias, ReLU and dropout, in place. Blocks take the cells by turns.
+// The linear layer's bias, ReLU and dropout, in place. Blocks stride over the cells.
 template <typename T> struct CutForward {
   T *activations;
   const T *linear_bias;
@@ -244,7 +244,7 @@ template <typename T> struct CutBackward {
   }
 };
 
-// Sums over cells, `[width]`: the gradient by a bias. One block a strip of columns.
+// Sums over cells, `[width]`: the gradient by a bias. One block per strip of columns.
 template <typename T> struct ColumnSums {
   const T *input;
   T *sums;

@@ -1,21 +1,21 @@
-// Adds up what steps measure, so that the host looks at it now and then.
+// Accumulates the measurements of steps on the device, so that the host reads them only occasionally.
 
 #pragma once
 
 #include "platform.h"
 
-// How many numbers a step measures at most.
+// Maximum number of measurements per step.
 constexpr int MOST_LOSSES = 64;
 
-// Adds the numbers of a step, scalars in different places, to their sums, and remembers the first batch in which one was not finite.
-// One block, a thread a number.
+// Adds the measurements of a step, scalars at separate addresses, to their sums, and records the first batch in which one was not finite.
+// One block, one thread per number.
 template <typename T> struct AddLosses {
   const T *losses[MOST_LOSSES];
-  // Those of float32, where T is another type; null elsewhere.
+  // Measurements in float32 if T is another type; otherwise null.
   const float *singles[MOST_LOSSES];
-  // `[MOST_LOSSES + 2]`: sums, then how many steps were added up, and the first batch with a bad number.
+  // `[MOST_LOSSES + 2]`: sums, then the number of steps, and the first batch with a bad number.
   double *sums;
-  // Which batch this is, a scalar.
+  // The number of this batch, a scalar.
   const int64_t *batch;
   int64_t count;
 
@@ -24,7 +24,7 @@ template <typename T> struct AddLosses {
     for (int64_t at = thread_index(); at < count; at += thread_count()) {
       double loss = losses[at] ? (double)*losses[at] : (double)*singles[at];
       sums[at] += loss;
-      // A number that is not finite is not equal to itself, or is itself times two.
+      // A number is not finite if it differs from itself, or equals twice itself.
       bad += loss - loss == 0.0 ? 0.0 : 1.0;
     }
     bad = block_sum(bad);

@@ -5,9 +5,9 @@
 #include "platform.h"
 
 struct Mixing {
-  // The other cell of each, and the cell whose other one each is, `[cells]`; null where cells stay themselves.
+  // The partner of each cell, and the cell whose partner it is, `[cells]`; null without mixup.
   const int64_t *partners, *partner_of;
-  // The share that a cell keeps of itself, a scalar.
+  // A cell's own share, a scalar.
   const double *share;
 
   DEVICE bool is_on() const { return partners != 0; }
@@ -16,7 +16,7 @@ struct Mixing {
 
   template <typename T> DEVICE T takes() const { return (T)(1.0 - *share); }
 
-  // What `of` gives for a cell, mixed with what it gives for the other one.
+  // `of` for a cell, mixed with `of` for its partner.
   template <typename T, typename F> DEVICE T mixed(int64_t cell, F of) const {
     return is_on() ? keeps<T>() * of(cell) + takes<T>() * of(partners[cell]) : of(cell);
   }

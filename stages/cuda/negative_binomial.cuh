@@ -1,5 +1,5 @@
 // Softmax, negative binomial log-likelihood and its gradients by logits and dispersion. The formulas are those of
-// src/kernels/negative_binomial.rs; a block works on one row of logits at a time, which it reads once and writes once.
+// src/kernels/negative_binomial.rs; a block processes one row of logits at a time, reading and writing it once.
 
 #pragma once
 
@@ -8,11 +8,11 @@
 #include "sparse.cuh"
 #include "strip.cuh"
 
-// Guards logarithms, as in the original.
+// Keeps logarithms finite, as in the original.
 constexpr double NB_EPSILON = 1e-8;
 
-// What a gene's dispersion gives for all cells, in float64 before it is rounded: lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small
-// differences of large numbers. A thread a gene.
+// Per-gene terms of the dispersion, the same for all cells, in float64 before rounding: lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small
+// differences of large numbers. One thread per gene.
 template <typename T> struct NegativeBinomialGenes {
   // Logarithm of the inverse dispersion, `[genes]`.
   const T *dispersion;
@@ -32,26 +32,26 @@ template <typename T> struct NegativeBinomialGenes {
   }
 };
 
-// Loss and gradients of the cells that a block works on: −ln P, averaged over cells.
+// Loss and gradients of a block's cells: −ln P, averaged over cells.
 template <typename T> struct NegativeBinomialRows {
-  // Logits, but for bias and offset, of what share of a cell's library each gene has, `[cells, genes]`; the loss's gradient by them
-  // afterwards.
+  // Logits of each gene's share of the library, without bias and offset, `[cells, genes]`; overwritten by the loss's
+  // gradient.
   T *logits;
   const T *bias;
-  // Added to the logits of a cell: a row of a table `[rows, genes]`, and which, `[cells]`; null where there is none.
+  // Offsets added to the logits: a table `[rows, genes]` and each cell's row, `[cells]`; or null.
   const T *offset;
   const int64_t *offset_rows;
   SparseRows cells;
-  // Counts of cells that are mixed, `[cells, genes]`, in the place of those of the rows; null where they are not.
+  // Counts of mixed cells, `[cells, genes]`, instead of those in the rows; null without mixup.
   const T *counts;
   Mixing mixing;
-  // What a cell's means add up to, `[cells]`.
+  // Library sizes, `[cells]`.
   const T *library;
-  // What NegativeBinomialGenes made.
+  // The output of NegativeBinomialGenes.
   const T *terms;
-  // Room for a row of means, `[blocks, genes]`, where it does not fit into shared memory; else null.
+  // A buffer for a row of means, `[blocks, genes]`, if it does not fit into shared memory; otherwise null.
   T *room;
-  // Take what each block's cells add to the loss, `[blocks]`, and to the gradient by θ, `[blocks, genes]`.
+  // Outputs: each block's contribution to the loss, `[blocks]`, and to the gradient by θ, `[blocks, genes]`.
   double *losses;
   T *by_theta;
   int64_t count, genes;
@@ -69,7 +69,7 @@ template <typename T> struct NegativeBinomialRows {
       losses[block_x()] = -loss / (double)count;
   }
 
-  // Calls `f` with gene and count of this thread's part of a row, each gene at most once; zeros may stand among the non-zeros.
+  // Calls `f` with gene and count for this thread's part of a row, each gene at most once; may include zeros.
   template <typename F> DEVICE void for_counts(int64_t row, F f) const {
     if (counts) {
       for (int64_t gene = thread_index(); gene < genes; gene += thread_count())
@@ -118,7 +118,7 @@ template <typename T> struct NegativeBinomialRows {
       slopes_of_theta[gene] += pull * inverse[gene] - log_ratio;
     }
     sync_threads();
-    // The terms of x.
+    // The terms with x.
     for_counts(row, [&](int64_t gene, T x) {
       T mu = mean[gene], inverse_sum = inverse[gene] / ((T)1 + mu * inverse[gene]), guarded = mu + epsilon;
       auto of_sum = log_gamma_and_slope(x + theta[gene]);
@@ -128,7 +128,7 @@ template <typename T> struct NegativeBinomialRows {
       slopes_of_theta[gene] += of_sum.slope - digamma[gene] - x * inverse_sum;
     });
     along = block_sum(along);
-    // A cell without counts has no means, and so no gradient.
+    // The means of an empty cell are all 0, so it has no gradient.
     T share = total == (T)0 ? (T)0 : (T)(along / (double)total), outer = (T)(-1.0 / (double)count);
     for (int64_t gene = thread_index(); gene < genes; gene += thread_count()) {
       T mu = mean[gene];
@@ -140,13 +140,13 @@ template <typename T> struct NegativeBinomialRows {
       T mu = mean[gene], inverse_sum = inverse[gene] / ((T)1 + mu * inverse[gene]);
       logit[gene] += mu * x * ((T)1 / (mu + epsilon) - inverse_sum) * outer;
     });
-    // The next row's means go where these are.
+    // The next row's means overwrite these.
     sync_threads();
     return loss;
   }
 };
 
-// Adds up what blocks found: the loss, a scalar, and its gradient by the logarithm of θ, `[genes]`. One block a strip of columns.
+// Sums the results of all blocks: the loss, a scalar, and its gradient by the logarithm of θ, `[genes]`. One block per strip of columns.
 template <typename T> struct NegativeBinomialSums {
   const double *losses;
   const T *by_theta, *terms;

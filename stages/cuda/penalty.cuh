@@ -1,4 +1,5 @@
-// The way of a gradient penalty down and up again through a norm, ReLU and dropout. The formulas are those of src/kernels/penalty.rs.
+// The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout. The formulas are those of
+// src/kernels/penalty.rs.
 
 #pragma once
 
@@ -6,7 +7,7 @@
 #include "platform.h"
 #include "strip.cuh"
 
-// The way up as a line in v, d and x̂, by means over what a norm is over.
+// The upward pass as a linear function of v, d and x̂, from means over the norm's dimension.
 struct PenaltyLines {
   double d, d_normal, v, v_normal, v_d;
 
@@ -17,7 +18,7 @@ struct PenaltyLines {
 
   DEVICE double core() const { return v_d - v * d - v_normal * d_normal; }
 
-  // What v, d and x̂ are multiplied by, and what is added, for what goes onto the norm's input; then v, x̂ and nothing, for v.
+  // Coefficients of v, d, x̂ and 1 for the term added to the norm's input; then those of v and x̂ for the new v.
   struct Factors {
     double by_v, by_d, by_normal, shift, v_by_v, v_by_normal, v_shift;
   };
@@ -34,21 +35,21 @@ struct PenaltyLines {
   }
 };
 
-// What comes from above on the way down.
+// The gradient that the downward pass starts from.
 template <typename T> struct Above {
-  // The gradient by the output, `[cells, width]`; with `rows_apart` 0 every cell has the same one.
+  // By the output, `[cells, width]`; with `rows_apart` 0, all cells share one row.
   const T *gradient;
   int64_t rows_apart;
 
   DEVICE T at(int64_t row, int64_t column) const { return gradient[row * rows_apart + column]; }
 };
 
-// Down through batch norm. One block a strip of columns.
+// The downward pass of batch norm. One block per strip of columns.
 template <typename T> struct BatchNormDown {
   Passed<T> passed;
   const T *weight;
   Above<T> above;
-  // Take d and dx, `[cells, width]`.
+  // Outputs: d and dx, `[cells, width]`.
   T *gradient, *by_input;
 
   DEVICE void run() const {
@@ -73,16 +74,16 @@ template <typename T> struct BatchNormDown {
   }
 };
 
-// What the way up of a layer reads and writes.
+// Inputs and outputs of the upward pass.
 template <typename T> struct Up {
-  // d, as the way down left it.
+  // d, from the downward pass.
   const T *gradient;
-  // v, before and after.
+  // v, updated in place.
   T *adjoint;
-  // Takes what is put onto the norm's input.
+  // Output: the term added to the norm's input.
   T *onto;
 
-  // The five numbers whose means the lines are made of, in their order.
+  // The five numbers that PenaltyLines averages, in its order.
   DEVICE void numbers(int64_t at, T normal, T *numbers) const {
     T d = gradient[at], v = adjoint[at];
     numbers[0] = d;
@@ -99,12 +100,12 @@ template <typename T> struct Up {
   }
 };
 
-// Up again. One block a strip of columns.
+// The upward pass of batch norm. One block per strip of columns.
 template <typename T> struct BatchNormUp {
   Passed<T> passed;
   const T *weight;
   Up<T> up;
-  // Takes the gradient by the norm's weight.
+  // Output: the gradient by the norm's weight.
   T *of_weight;
 
   DEVICE void run() const {
@@ -131,7 +132,7 @@ template <typename T> struct BatchNormUp {
   }
 };
 
-// Down through layer norm, which has no weight. Blocks take the cells by turns.
+// The downward pass of layer norm, which has no weight. Blocks stride over the cells.
 template <typename T> struct LayerNormDown {
   Passed<T> passed;
   Above<T> above;
@@ -155,7 +156,7 @@ template <typename T> struct LayerNormDown {
   }
 };
 
-// Up again. Blocks take the cells by turns.
+// The upward pass of layer norm. Blocks stride over the cells.
 template <typename T> struct LayerNormUp {
   Passed<T> passed;
   Up<T> up;
@@ -181,7 +182,7 @@ template <typename T> struct LayerNormUp {
   }
 };
 
-// Down and up where there is no norm: the mask alone.
+// Both passes without a norm: only the mask.
 template <typename T> struct CutThrough {
   Passed<T> passed;
   Above<T> above;
@@ -194,12 +195,12 @@ template <typename T> struct CutThrough {
   }
 };
 
-// The penalty, the mean of e² over cells and latent, as the sum of its parts, one a block; and where its adjoint starts,
+// The penalty, which is the mean of e² over cells and latent, as one partial sum per block; and the start of its adjoint,
 // v = 2 weight e / numel.
 template <typename T> struct PenaltyValue {
   const T *e;
   T *adjoint;
-  // `[blocks]`: the parts.
+  // `[blocks]`: the partial sums.
   double *parts;
   int64_t numbers;
   double weight;
@@ -230,7 +231,7 @@ template <typename T> struct AddRow {
   }
 };
 
-// The sum of some parts, a scalar. One block.
+// Sums partial sums to a scalar. One block.
 template <typename T> struct SumOfParts {
   const double *parts;
   int64_t count;

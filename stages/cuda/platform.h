@@ -1,4 +1,4 @@
-// What kernels are written with, so that one source compiles by NVRTC for a device and as C++17 for the host.
+// The platform layer of kernels, so that one source compiles with NVRTC for a device and as C++17 for the host.
 //
 // A kernel is a struct of its arguments with a function `run`, which every thread of every block calls:
 //
@@ -10,25 +10,25 @@
 //     };
 //     KERNEL(scale, Scale)
 //
-// makes the kernels `scale_f32` and `scale_f64`; a struct that is no template becomes one kernel by KERNEL_UNTYPED(scale, Scale).
-// The struct comes from Rust (stages/src/libtorch/launch.rs), byte for byte. It holds pointers, 64-bit integers and doubles alone,
-// so that it has the same layout for both kinds and on both sides.
+// makes the kernels `scale_f32` and `scale_f64`; for a struct that is not a template, KERNEL_UNTYPED(scale, Scale) makes one kernel.
+// The struct comes from Rust (stages/src/libtorch/launch.rs), byte for byte. It holds only pointers, 64-bit integers and doubles,
+// so that its layout is the same for both types and on both sides.
 //
 // Blocks have one dimension, of 32, 64, .. 1024 threads on a device. On the host a block is one thread, so that loops over
-// `thread_index()` by steps of `thread_count()` see every number; tests also run a block on the host as several real threads.
-// A kernel has to be right for any of these. As on a device, blocks can't wait for each other.
+// `thread_index()` in steps of `thread_count()` cover every element; tests also run a block on the host as several real threads.
+// A kernel has to be correct for all of these. As on a device, blocks can't wait for each other.
 //
 // Both platforms define, next to DEVICE, KERNEL and KERNEL_UNTYPED:
 //
 //     unsigned thread_index(), thread_count();        // within the block
 //     unsigned block_x(), block_y(), blocks_x(), blocks_y();
 //     void sync_threads();                            // every thread of the block waits for all others
-//     T *shared_memory<T>();                          // the block's dynamic shared memory, 16-byte aligned; nothing is in it at first
-//     T atomic_add(T *to, T value);                   // returns what was there; T: float, double or unsigned
-//     void memory_fence();                            // other blocks see what was written before it before what is written after
+//     T *shared_memory<T>();                          // the block's dynamic shared memory, 16-byte aligned, uninitialised
+//     T atomic_add(T *to, T value);                   // returns the old value; T: float, double or unsigned
+//     void memory_fence();                            // orders writes before it ahead of writes after it, for other blocks
 //     T block_reduce(T value, F f);                   // below, block_sum and block_max
 //
-// and exp, log, log1p, sqrt, fma, fabs, floor, isnan and the like for float and double, a float stays one; and INFINITY, a float.
+// and exp, log, log1p, sqrt, fma, fabs, floor, isnan and the like for float and double, with float results for floats; and INFINITY, a float.
 
 #pragma once
 
@@ -38,7 +38,7 @@
 #include "platform_host.h"
 #endif
 
-// The larger of two numbers; the second where one of them is NaN, which CUDA's `max` and the host's treat differently.
+// The larger of two numbers; the second if one of them is NaN, which CUDA's `max` and the host's treat differently.
 template <typename T> DEVICE T larger(T a, T b) { return b < a ? a : b; }
 template <typename T> DEVICE T smaller(T a, T b) { return a < b ? a : b; }
 
@@ -50,7 +50,7 @@ struct Largest {
   template <typename T> DEVICE T operator()(T a, T b) const { return larger(a, b); }
 };
 
-// What the values of all threads come to, given to every thread. All threads of the block have to call these; no
-// sync_threads() is needed between calls. The order of adding is always the same.
+// Reductions over the block; every thread gets the result. All threads of the block have to call these; no
+// sync_threads() is needed between calls. The order of summation is always the same.
 template <typename T> DEVICE T block_sum(T value) { return block_reduce(value, Sum()); }
 template <typename T> DEVICE T block_max(T value) { return block_reduce(value, Largest()); }

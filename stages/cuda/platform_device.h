@@ -1,4 +1,4 @@
-// The platform (platform.h) as NVRTC compiles it, which has no standard headers.
+// The platform (platform.h) for NVRTC, which has no standard headers.
 
 #pragma once
 
@@ -15,7 +15,7 @@ using uint64_t = unsigned long long;
 
 #define DEVICE __device__ inline
 
-// `__grid_constant__`: threads read the arguments where they lie, and none copies them.
+// `__grid_constant__`: threads read the arguments in place, without a copy.
 #define KERNEL_OF(symbol, ...)                                                                                              \
   extern "C" __global__ void __launch_bounds__(1024) symbol(const __grid_constant__ __VA_ARGS__ arguments) {               \
     arguments.run();                                                                                                         \
@@ -39,7 +39,7 @@ template <typename T> DEVICE T *shared_memory() {
   return reinterpret_cast<T *>(dynamic_shared_memory);
 }
 
-// Within warps through registers, then across the warps through shared memory: every warp reads what all warps found.
+// Within warps through registers, then across warps through shared memory: every warp reads the results of all warps.
 template <typename T, typename F> DEVICE T block_reduce(T value, F f) {
   __shared__ T of_warps[32];
   for (unsigned lanes = 16; lanes != 0; lanes /= 2)

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include <math.h> // not <cmath>: `exp` and the others are wanted for float, outside of std
+#include <math.h> // not <cmath>: `exp` and the others are needed for float, outside of std
 
 #include <condition_variable>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace host {
 
-// Where the threads of a block wait for each other.
+// A barrier for the threads of a block.
 class Barrier {
 public:
   explicit Barrier(unsigned threads) : threads(threads) {}
@@ -41,7 +41,7 @@ private:
   uint64_t round = 0;
 };
 
-// What the threads of a block share.
+// State shared by the threads of a block.
 struct Block {
   Block(unsigned threads, unsigned shared_bytes)
       : barrier(threads), exchanged(threads), shared(shared_bytes / sizeof(Aligned) + 1) {}
@@ -50,12 +50,12 @@ struct Block {
     unsigned char bytes[16];
   };
   Barrier barrier;
-  // One value of each thread, on its way to the others.
+  // One value of each thread, for exchange.
   std::vector<Aligned> exchanged;
   std::vector<Aligned> shared;
 };
 
-// Which thread of which block this is.
+// The current thread and block.
 struct Place {
   Block *block;
   unsigned thread, threads, block_x, block_y, blocks_x, blocks_y;
@@ -63,7 +63,7 @@ struct Place {
 
 inline thread_local Place place;
 
-// A kernel as Rust finds it.
+// A kernel as exposed to Rust.
 struct Kernel {
   const char *name;
   // The argument is the kernel's struct.
@@ -76,7 +76,7 @@ inline std::vector<Kernel> &kernels() {
   return all;
 }
 
-// Runs block after block, each by `threads` threads. In each, shared memory is NaNs at first.
+// Runs one block after another, each with `threads` threads. Shared memory initially holds NaNs.
 template <typename Struct>
 void run(unsigned grid_x, unsigned grid_y, unsigned threads, unsigned shared_bytes, const void *argument) {
   Block block(threads, shared_bytes);
@@ -111,7 +111,7 @@ template <typename Struct> bool add_kernel(const char *name) {
 #define KERNEL(name, Struct) KERNEL_OF(name##_f32, Struct<float>) KERNEL_OF(name##_f64, Struct<double>)
 #define KERNEL_UNTYPED(name, Struct) KERNEL_OF(name, Struct)
 
-// The kernels of this library; `count` takes how many there are.
+// The kernels of this library; `count` receives their number.
 extern "C" const host::Kernel *perturbine_host_kernels(size_t *count) {
   *count = host::kernels().size();
   return host::kernels().data();

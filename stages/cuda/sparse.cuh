@@ -1,19 +1,19 @@
-// Rows of expression by their non-zeros, in the narrow types that they travel in (src/model/parcel.rs), and what the encoder reads.
+// Sparse rows of expression in the narrow types of their transfer (src/model/parcel.rs), and the encoder's dense input.
 
 #pragma once
 
 #include "mixing.cuh"
 #include "platform.h"
 
-// Types that numbers travel in, as `Narrow` of src/model/parcel.rs counts them.
+// Transfer types, numbered like `Narrow` in src/model/parcel.rs.
 enum NarrowType : int64_t { NARROW_U8, NARROW_U16, NARROW_U32, NARROW_I32, NARROW_F32, NARROW_F64 };
 
 struct SparseRows {
-  // Where each row starts among the non-zeros, `[rows + 1]`.
+  // Row pointers, `[rows + 1]`.
   const int32_t *pointers;
-  // How many non-zeros there are, a scalar: what fills up the room after them is counted to the last row.
+  // Number of non-zeros, a scalar: the padding after them is counted to the last row.
   const int32_t *entries;
-  // The gene and the value of each non-zero, of these types. A row's genes differ.
+  // Gene and value of each non-zero, in these types. A row has each gene at most once.
   const void *genes, *values;
   int64_t gene_type, value_type;
 
@@ -37,23 +37,22 @@ struct SparseRows {
   }
 };
 
-// Takes a batch apart: the dense matrix that the encoder reads, and labels in the types that steps compute with. Blocks take the cells
-// by turns.
+// Unpacks a batch: the encoder's dense input, and labels in the types that steps use. Blocks stride over the cells.
 template <typename T> struct Unpack {
   SparseRows cells;
   // `[cells, genes]`: log(1 + value) or the value.
   T *dense;
-  // `[cells, genes]`: the values, of cells that are mixed; null where they are not.
+  // `[cells, genes]`: the values, for mixed cells; null without mixup.
   T *counts;
   int64_t is_logarithm;
   Mixing mixing;
-  // What stands in the batch: library `[cells]`, codes and doses `[cells, parts]`, covariates `[covariates, cells]`, combinations
+  // The packed labels: library `[cells]`, codes and doses `[cells, parts]`, covariates `[covariates, cells]`, combinations
   // `[cells]`.
   const double *library;
   const int32_t *codes;
   const float *doses;
   const int32_t *covariates, *combinations;
-  // The same as steps compute with them.
+  // The same in the types that steps use.
   T *library_out;
   int64_t *codes_out;
   T *doses_out;
@@ -70,7 +69,7 @@ template <typename T> struct Unpack {
     }
   }
 
-  // Calls `f` with gene and value of each non-zero of a row; zeros may stand among them.
+  // Calls `f` with gene and value of each non-zero of a row; may include zeros.
   template <typename F> DEVICE void for_values(int64_t row, F f) const {
     int64_t end = cells.end(row);
     for (int64_t at = cells.start(row) + thread_index(); at < end; at += thread_count()) {

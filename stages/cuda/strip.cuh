@@ -4,16 +4,16 @@
 
 #include "platform.h"
 
-// Neighbouring columns that a block works on. Thread t has column t % STRIP and every lanes-th row from t / STRIP on, so that the
-// threads of a warp read whole sectors of memory and narrow layers still fill many blocks.
+// Number of adjacent columns per block. Thread t has column t % STRIP and every lanes-th row from t / STRIP on, so that the
+// threads of a warp read whole memory sectors and narrow layers still fill many blocks.
 constexpr int STRIP = 8;
 
-// Sums that a kernel takes in one pass at most. Mirrors MOST_SUMS of src/device_kernels/mod.rs.
+// The most sums that a kernel computes in one pass. Mirrors MOST_SUMS of src/device_kernels/mod.rs.
 constexpr int MOST_SUMS = 5;
 
-// The part of a `[rows, width]` matrix that a thread of a block works on. A block has a power of two of threads, STRIP at least; on the
-// host its only thread takes the columns by turns. All threads of a block go through the same steps, also where a column is beyond the
-// last one (`is_there` is false then).
+// The part of a `[rows, width]` matrix that belongs to one thread of a block. The number of threads is a power of two, at least STRIP; on
+// the host, the only thread loops over the columns. All threads of a block run the same steps, even for a column beyond the last one
+// (then `is_there` is false).
 struct Strip {
   int64_t rows, width, column, lane, lanes;
   int at, step;
@@ -38,7 +38,7 @@ struct Strip {
 
   DEVICE bool is_first_lane() const { return lane == 0; }
 
-  // Calls `f` with each row that is this thread's; not at all beyond the last column.
+  // Calls `f` for each of this thread's rows; never beyond the last column.
   template <typename F> DEVICE void for_rows(F f) const {
     if (is_there())
       for (int64_t row = lane; row < rows; row += lanes)
@@ -52,8 +52,8 @@ struct Strip {
     return sum[0];
   }
 
-  // Sums over all rows, for every thread of the column, of the N numbers that `f(row, numbers)` sets. A thread adds up 32 of its rows as T;
-  // these sums, and those of other lanes, are added in float64, so that the error does not grow with the number of rows.
+  // Sums over all rows, for every thread of the column, of the N numbers that `f(row, numbers)` sets. A thread sums 32 rows at a time
+  // in T; these sums, and those of the lanes, are summed in float64, so that the error does not grow with the number of rows.
   template <typename T, int N, typename F> DEVICE void sums_over_rows(double (&sums)[N], F f) const {
     T parts[N] = {};
     int count = 0;
@@ -78,7 +78,7 @@ struct Strip {
     over_lanes(sums);
   }
 
-  // Adds up what each thread of a column has. Shared memory holds MOST_SUMS numbers of each thread.
+  // Sums over the threads of a column. Shared memory has room for MOST_SUMS numbers per thread.
   template <int N> DEVICE void over_lanes(double (&sums)[N]) const {
     static_assert(N <= MOST_SUMS, "shared memory has no room for more sums");
     int threads = (int)thread_count();

@@ -1,6 +1,5 @@
-// What needs libtorch_cuda.so: graphs of work that a device replays, kernels of our own, and what devices say of themselves. A
-// library of its own, so that programs start where there is no CUDA; it is loaded once libtorch_cuda.so is. Compiled with CUDA's
-// headers alone.
+// Functions that need libtorch_cuda.so: CUDA graphs, custom kernels, and device properties. A separate library, so that programs
+// start without CUDA; it is loaded after libtorch_cuda.so. Compiling it needs only CUDA's headers.
 
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAException.h>
@@ -12,7 +11,7 @@
 
 #include "guarded.h"
 
-// <ATen/cuda/CUDAContext.h> declares it among much that wants the headers of cuSPARSE, cuBLAS and cuSOLVER.
+// <ATen/cuda/CUDAContext.h> declares it, but also needs the headers of cuSPARSE, cuBLAS and cuSOLVER.
 namespace at::cuda {
 TORCH_CUDA_CPP_API cudaDeviceProp *getDeviceProperties(c10::DeviceIndex device);
 }
@@ -35,8 +34,8 @@ int perturbine_graph(CUDAGraph **out) {
   return guarded([&] { *out = new CUDAGraph(); });
 }
 
-// From now on, what this thread gives its current stream is noted and not run. `like` is a graph whose memory is shared, or
-// null. Other threads may go on to use the device.
+// From now on, this thread's work on its current stream is captured instead of run. `like` is a graph whose memory is shared, or
+// null. Other threads may continue to use the device.
 int perturbine_graph_begin(CUDAGraph *graph, CUDAGraph *like) {
   return guarded([&] {
     auto pool = like ? like->pool() : c10::MempoolId_t{0, 0};
@@ -66,7 +65,7 @@ int perturbine_device_properties(int index, int *out) {
   });
 }
 
-// Loads compiled kernels, a cubin or PTX that ends with a zero, for good.
+// Permanently loads compiled kernels: a cubin, or PTX that ends with a zero.
 int perturbine_kernels(int index, const void *code, cudaLibrary_t *out) {
   return guarded([&] {
     c10::cuda::CUDAGuard device(static_cast<c10::DeviceIndex>(index));
@@ -74,7 +73,7 @@ int perturbine_kernels(int index, const void *code, cudaLibrary_t *out) {
   });
 }
 
-// To ask for its attributes loads the kernel, which else happens at its first launch: that may be within a capture.
+// Querying a kernel's attributes loads it; otherwise it is loaded at its first launch, which may be within a capture.
 int perturbine_kernel(cudaLibrary_t kernels, const char *name, cudaKernel_t *out) {
   return guarded([&] {
     cudaFuncAttributes attributes;
@@ -83,14 +82,14 @@ int perturbine_kernel(cudaLibrary_t kernels, const char *name, cudaKernel_t *out
   });
 }
 
-// Lets a kernel's blocks have this much dynamic shared memory; without it, 48 KiB is the most.
+// Allows a kernel's blocks this much dynamic shared memory; the default limit is 48 KiB.
 int perturbine_kernel_shared(cudaKernel_t kernel, int index, int bytes) {
   return guarded([&] {
     C10_CUDA_CHECK(cudaKernelSetAttributeForDevice(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes, index));
   });
 }
 
-// Gives the kernel to this thread's current stream of the device. The argument is copied.
+// Launches the kernel on this thread's current stream of the device. The argument is copied.
 int perturbine_kernel_launch(cudaKernel_t kernel, int index, unsigned grid_x, unsigned grid_y, unsigned threads,
                              unsigned shared_bytes, const void *argument) {
   return guarded([&] {

@@ -1,4 +1,4 @@
-// How functions of C tell of exceptions of C++: they return 0 where there was none; else `last_error` says what went wrong on this
+// How C functions report C++ exceptions: they return 0 on success; otherwise `last_error` holds the message of this
 // thread. Each library has its own.
 
 #pragma once

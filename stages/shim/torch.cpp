@@ -1,7 +1,7 @@
-// What tch lacks of libtorch, behind a plain C interface. Nothing here needs a header or a library of CUDA: devices are
-// reached through libtorch's own tables, which libtorch_cuda.so fills in once it is loaded.
+// Functions of libtorch that tch lacks, behind a plain C interface. Nothing here needs a header or a library of CUDA: devices are
+// reached through libtorch's own tables, which libtorch_cuda.so fills in when it is loaded.
 //
-// A function that can fail returns 0 where it did not; `perturbine_error` then says what went wrong on this thread.
+// A function that can fail returns 0 on success; otherwise `perturbine_error` holds the message of this thread.
 
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
@@ -35,8 +35,8 @@ extern "C" {
 
 const char *perturbine_error() { return last_error.c_str(); }
 
-// Where an exception can't be handled any more, `told` is called with what it says, and returns the exit code to end with at once;
-// negative: the process aborts. libtorch throws in destructors when the device is lost: memory that streams still use is noted there.
+// For an unhandled exception, `told` is called with its message and returns the exit code to exit with immediately;
+// negative: abort. libtorch throws in destructors when the device is lost, because they record memory that streams still use.
 void perturbine_on_terminate(int (*told)(const char *)) {
   static int (*report)(const char *);
   static std::terminate_handler usual;
@@ -58,8 +58,8 @@ void perturbine_on_terminate(int (*told)(const char *)) {
   });
 }
 
-// Bytes in memory that a device reads by itself. libtorch keeps what it has once pinned, and lends it again when no copy reads
-// from it any more. Without CUDA the memory is ordinary.
+// Pinned memory, which a device reads directly. libtorch caches pinned memory and reuses it once no copy reads
+// from it. Without CUDA, the memory is ordinary.
 int perturbine_pinned(size_t bytes, Tensor **out) {
   return guarded([&] {
     auto options = at::TensorOptions(at::kByte);
@@ -68,7 +68,7 @@ int perturbine_pinned(size_t bytes, Tensor **out) {
   });
 }
 
-// Copies on the current stream, without waiting where the source is pinned.
+// Copies on the current stream, asynchronously if the source is pinned.
 int perturbine_copy(Tensor *to, const Tensor *from) {
   return guarded([&] {
     at::NoGradGuard no_grad;
@@ -86,7 +86,7 @@ int perturbine_current_stream(int index, c10::Stream **out) {
   return guarded([&] { *out = new c10::Stream(cuda().getStream(device(index))); });
 }
 
-// Makes it this thread's, and its device as well, for what is computed from now on; `before` is the one that was.
+// Makes it this thread's current stream, and its device the current device; `before` receives the previous one.
 int perturbine_exchange_stream(const c10::Stream *stream, c10::Stream **before) {
   return guarded([&] {
     cuda().setDevice(stream->device());
@@ -96,7 +96,7 @@ int perturbine_exchange_stream(const c10::Stream *stream, c10::Stream **before) 
 
 void perturbine_stream_free(c10::Stream *stream) { delete stream; }
 
-// The tensor's memory is lent again only once the stream is through with what it was given so far.
+// The tensor's memory is reused only after the stream's work so far has finished.
 int perturbine_record_stream(Tensor *tensor, const c10::Stream *stream) {
   return guarded([&] { tensor->record_stream(*stream); });
 }
@@ -113,7 +113,7 @@ int perturbine_await_event(c10::Event *event, const c10::Stream *stream) {
   return guarded([&] { event->block(*stream); });
 }
 
-// Lets the calling thread wait.
+// Blocks the calling thread.
 int perturbine_wait_for_event(c10::Event *event) {
   return guarded([&] { event->synchronize(); });
 }
@@ -124,10 +124,10 @@ int perturbine_synchronise(int index) {
   return guarded([&] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(index)); });
 }
 
-// Whether matrix products of float32 on a GPU may round their operands to 10 bits of mantissa; of the whole process.
+// Whether float32 matrix products on a GPU may round their operands to 10 bits of mantissa; process-wide.
 void perturbine_allow_tf32(bool allowed) { at::globalContext().setAllowTF32CuBLAS(allowed); }
 
-// Memory: bytes of tensors now and at most, bytes kept from the device now and at most, bytes free and in all.
+// Memory in bytes: tensors (current, peak), reserved on the device (current, peak), free and total.
 
 int perturbine_memory(int index, uint64_t *out) {
   return guarded([&] {
@@ -151,12 +151,12 @@ int perturbine_empty_cache() {
   return guarded([&] { at::accelerator::emptyCache(); });
 }
 
-// libtorch's profiler: operations of this thread, with a device what it ran, with memory what was asked for and given back.
+// libtorch's profiler: this thread's operations; optionally a device's work, and allocations and frees.
 
 int perturbine_profile_start(bool device, bool memory) {
   return guarded([&] {
     using namespace torch::profiler::impl;
-    // Its library tells of every device that is not there as of an error.
+    // Its library reports every missing device as an error.
     if (!device)
       setenv("KINETO_LOG_LEVEL", "5", 0);
     std::set<ActivityType> activities{ActivityType::CPU};
@@ -168,7 +168,7 @@ int perturbine_profile_start(bool device, bool memory) {
   });
 }
 
-// Ends it and writes what it saw, in Chrome's trace format.
+// Stops it and writes its events in Chrome's trace format.
 int perturbine_profile_stop(const char *path) {
   return guarded([&] { torch::autograd::profiler::disableProfiler()->save(path); });
 }

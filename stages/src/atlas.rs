@@ -193,7 +193,7 @@ impl Atlas {
                 damages.push(Damage {
                     file: name.clone(),
                     block: None,
-                    what: "its checksum is not the manifest's".into(),
+                    what: "its checksum does not match the manifest".into(),
                 });
             }
         }
@@ -261,7 +261,7 @@ impl Atlas {
                     .zip(&manifest.covariates)
                     .all(|(code, covariate)| (*code as usize) < covariate.values.len());
             if !fits {
-                return Err(Error::damaged(path(), format!("cell {cell} has a code that the manifest does not know")));
+                return Err(Error::damaged(path(), format!("cell {cell} has a code that is not in the manifest")));
             }
         }
         Ok(())

@@ -112,7 +112,7 @@ pub fn newest(folder: &Path) -> Result<Option<Checkpoint>> {
         match read(&path) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
             Err(error) => {
-                tracing::warn!("checkpoint passed over: {error}");
+                tracing::warn!("skipping a checkpoint: {error}");
                 last_error.get_or_insert(error);
             }
         }
@@ -132,7 +132,7 @@ fn read(path: &Path) -> Result<Checkpoint> {
     let (weights, state) = (path.join(WEIGHTS), path.join(STATE));
     let stored: Stored = read_sealed(&state)?;
     if checksum_of(&weights)?.checksum != stored.weights_checksum {
-        return Err(Error::damaged(weights, "its checksum is not the one in state.json"));
+        return Err(Error::damaged(weights, "its checksum does not match state.json"));
     }
     let (best, state) = read_safetensors(&weights)?
         .into_iter()

@@ -61,11 +61,11 @@ impl CrossFolder {
     /// A file, or a folder with other things in it.
     pub fn at(path: &Path) -> Result<Self> {
         if path.is_file() {
-            return Err(Error::usage(format!("{} is a file", path.display()), "name a folder with --out"));
+            return Err(Error::usage(format!("{} is a file", path.display()), "give --out the name of a folder"));
         }
         let is_ours = path.join(files::PLAN).exists();
         if !is_ours && path.exists() && path.read_dir().map_err(Error::io("read", path))?.next().is_some() {
-            let message = format!("{} exists already, and is no cross-validation", path.display());
+            let message = format!("{} already exists and is not a cross-validation", path.display());
             return Err(Error::usage(message, "remove the folder first, or choose another name"));
         }
         Ok(Self(path.to_path_buf()))
@@ -90,17 +90,17 @@ impl CrossFolder {
             .and_then(|value| serde_json::from_str(&value.to_string()))
             .map_err(|error| Error::Bug(error.to_string()))?;
         let differs = [
-            (kept.atlas != plan.atlas, "atlas"),
-            (kept.scheme != plan.scheme, "--scheme"),
-            (kept.split_seed != plan.split_seed, "--split-seed"),
-            (kept.folds != plan.folds, "folds"),
-            (kept.settings != plan.settings, "settings"),
+            (kept.atlas != plan.atlas, "a different atlas"),
+            (kept.scheme != plan.scheme, "a different --scheme"),
+            (kept.split_seed != plan.split_seed, "a different --split-seed"),
+            (kept.folds != plan.folds, "different folds"),
+            (kept.settings != plan.settings, "different settings"),
         ];
         match differs.into_iter().find_map(|(differs, what)| differs.then_some(what)) {
             None => Ok(()),
             Some(what) => Err(Error::usage(
-                format!("the models in {} were trained with another {what}", self.0.display()),
-                "go on with the same command, or choose another folder with --out",
+                format!("the models in {} were trained with {what}", self.0.display()),
+                "continue with the same command, or choose another folder with --out",
             )),
         }
     }

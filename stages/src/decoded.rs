@@ -47,7 +47,7 @@ pub(crate) fn decoded<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Res
 
 fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no more is known")
+    text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no details")
 }
 
 /// A Parquet file, opened.

@@ -52,7 +52,7 @@ impl StagedFolder {
     pub fn create(target: &Path) -> Result<Self> {
         if target.exists() {
             let hint = format!("remove {} first, or choose another name", target.display());
-            return Err(Error::usage(format!("{} exists already", target.display()), hint));
+            return Err(Error::usage(format!("{} already exists", target.display()), hint));
         }
         Self::begin(target, false)
     }
@@ -69,7 +69,7 @@ impl StagedFolder {
         if let Ok(to) = fs::read_link(target)
             && !target.exists()
         {
-            let message = format!("{} is a link to {}, which is not there", target.display(), to.display());
+            let message = format!("{} is a link to {}, which does not exist", target.display(), to.display());
             return Err(Error::usage(message, "remove the link, or choose another name"));
         }
         let staged = hidden_sibling(target)?;
@@ -78,7 +78,7 @@ impl StagedFolder {
         let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
         if lock::clear_leftovers(target, &folder.staged)? {
             let message = format!("another process is writing {}", target.display());
-            return Err(Error::usage(message, "wait until it has ended, or choose another name"));
+            return Err(Error::usage(message, "wait until it has finished, or choose another name"));
         }
         Ok(folder)
     }
@@ -308,7 +308,7 @@ pub fn sync_folder(path: &Path) -> Result<()> {
 
 fn hidden_sibling(target: &Path) -> Result<PathBuf> {
     let name = target.file_name().ok_or_else(|| {
-        Error::usage(format!("`{}` names no file", target.display()), "give a path that ends in a name")
+        Error::usage(format!("`{}` does not name a file", target.display()), "give a path that ends in a name")
     })?;
     let parent = parent_of(target);
     create_folders(parent)?;

@@ -20,7 +20,7 @@ use schemas::{Error, Result};
 
 use crate::decoded::{self, Batches};
 
-const HINT: &str = "see docs/model.md for what a table of embeddings looks like";
+const HINT: &str = "docs/model.md describes what a table of embeddings looks like";
 
 /// A row of numbers for each of some names.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,12 +46,16 @@ impl EmbeddingTable {
         };
         let bad = |message: String| Err(Error::data(path.display().to_string(), message, HINT));
         if width == 0 || values.len() != names.len() * width {
-            return bad(format!("{} names have {} numbers: no row has a width", names.len(), values.len()));
+            return bad(format!(
+                "{} names have {} numbers in all, which do not form rows of one width",
+                names.len(),
+                values.len()
+            ));
         }
         let mut seen = HashSet::new();
         for (name, row) in names.iter().zip(values.chunks_exact(width)) {
             if !seen.insert(name) {
-                return bad(format!("`{name}` comes twice"));
+                return bad(format!("`{name}` appears twice"));
             }
             if let Some(at) = row.iter().position(|value| !value.is_finite()) {
                 return bad(format!("number {at} of `{name}` is {}", row[at]));
@@ -127,7 +131,7 @@ fn read_parquet(path: &Path) -> Result<Parts> {
         for (row, of) in names.iter().enumerate() {
             let list = numbers(&as_lists.value(row), name)?;
             if *width.get_or_insert(list.len()) != list.len() {
-                return Err(bad(format!("`{of}` has {} numbers, those before have {width:?}", list.len())));
+                return Err(bad(format!("`{of}` has {} numbers, but earlier rows have {width:?}", list.len())));
             }
             values.extend(list);
         }
@@ -153,7 +157,7 @@ fn read_npy(path: &Path) -> Result<Parts> {
         };
         Some((std::str::from_utf8(bytes.get(from..from.checked_add(length)?)?).ok()?, from + length))
     };
-    let (header, from) = header().ok_or_else(|| bad("it is no .npy file".into()))?;
+    let (header, from) = header().ok_or_else(|| bad("it is not an .npy file".into()))?;
     let value_of = |key: &str| header.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
     let shape = value_of("shape").and_then(|rest| rest.strip_prefix('(')?.split_once(')')).map(|(shape, _)| shape);
     let shape: Vec<usize> = shape
@@ -164,7 +168,7 @@ fn read_npy(path: &Path) -> Result<Parts> {
         .filter_map(|size| size.parse().ok())
         .collect();
     let [rows, width] = shape[..] else {
-        return Err(bad(format!("its shape is {shape:?}; a row a name and a column a number are wanted")));
+        return Err(bad(format!("its shape is {shape:?}; it needs one row per name and one column per number")));
     };
     if !value_of("fortran_order").is_some_and(|rest| rest.starts_with("False")) {
         return Err(bad("it is in Fortran order; save it in C order".into()));
@@ -251,7 +255,7 @@ mod tests {
             let path = write(folder.path(), "t.parquet", vec![("name", names), ("x", numbers)]);
             EmbeddingTable::read(&path).expect_err("a bad table").to_string()
         };
-        assert!(table(["A", "A"], [1.0, 2.0]).contains("`A` comes twice"));
+        assert!(table(["A", "A"], [1.0, 2.0]).contains("`A` appears twice"));
         assert!(table(["A", "B"], [1.0, f64::NAN]).contains("`B` is NaN"));
         let path = folder.path().join("n.npy");
         fs::write(&path, npy("<i8", "(1, 1)", &[0; 8])).expect("a file");
@@ -259,6 +263,6 @@ mod tests {
         fs::write(&path, npy("<f4", "(3, 1)", &[0; 8])).expect("a file");
         assert!(EmbeddingTable::read(&path).expect_err("too short").to_string().contains("not 3 times 1"));
         fs::write(&path, b"\x93NUMPY\x01\x00\xff\xff{").expect("a file");
-        assert!(EmbeddingTable::read(&path).expect_err("cut short").to_string().contains("no .npy"));
+        assert!(EmbeddingTable::read(&path).expect_err("cut short").to_string().contains("not an .npy"));
     }
 }

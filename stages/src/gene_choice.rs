@@ -95,7 +95,7 @@ impl<'a> ChosenGenes<'a> {
         let lines: Vec<(usize, &str)> =
             (1..).zip(text.lines().map(str::trim)).filter(|(_, name)| !name.is_empty()).collect();
         if lines.is_empty() {
-            return Err(Error::data(file.display().to_string(), "it names no gene", "write one gene name a line"));
+            return Err(Error::data(file.display().to_string(), "it names no genes", "write one gene name per line"));
         }
         let unknown: Vec<&(usize, &str)> = lines.iter().filter(|(_, name)| !self.places.contains_key(name)).collect();
         if let Some((line, name)) = unknown.first() {
@@ -103,7 +103,7 @@ impl<'a> ChosenGenes<'a> {
             if 1 < unknown.len() {
                 message.push_str(&format!("; {} of {} names are unknown", unknown.len(), lines.len()));
             }
-            let hint = "take the names that the atlas has (genes.parquet), or leave these lines out";
+            let hint = "use the gene names of the atlas (genes.parquet), or leave out these lines";
             return Err(Error::data(format!("{}, line {line}", file.display()), message, hint));
         }
         let places: Vec<usize> = lines.iter().flat_map(|(_, name)| self.places[name].clone()).collect();

@@ -69,7 +69,7 @@ pub struct ControlMeans {
 pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     let none = |what: &str| {
         let place = atlas.path().display().to_string();
-        Error::data(place, what, "ingest the cells anew, with fewer covariates if need be")
+        Error::data(place, what, "ingest the cells again, with fewer covariates if needed")
     };
     if !atlas.manifest().files.contains_key(files::STATISTICS) {
         return Err(none("the atlas has no statistics"));
@@ -82,7 +82,7 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     if builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean)
         && !covariates.is_empty()
     {
-        return Err(none("its statistics don't tell covariates apart: there are too many groups"));
+        return Err(none("its statistics are not split by covariate: there are too many groups"));
     }
     // Condition and dose, the covariates, then control, cells, five numbers of the libraries, and the means.
     let (is_control, cells, mean) = (2 + covariates.len(), 3 + covariates.len(), 9 + covariates.len());

@@ -109,9 +109,9 @@ impl Selector {
             let (key, value) = match pair.split_once('=') {
                 Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => (key.trim(), value.trim()),
                 _ => {
-                    let hint = "write it as 'condition=A+B,cell_type=T'; a value with commas stands in double quotes, as in \
+                    let hint = "write it as 'condition=A+B,cell_type=T'; put a value with commas in double quotes, as in \
                                 'cell_type=\"T, naive\"'";
-                    return Err(Error::usage(format!("`{pair}` in `{text}` is no key=value"), hint));
+                    return Err(Error::usage(format!("`{pair}` in `{text}` is not key=value"), hint));
                 }
             };
             if pairs.iter().any(|(known, _)| known == key) {
@@ -195,7 +195,7 @@ fn quoted(value: &str) -> String {
 }
 
 fn said_twice(key: &str, place: &str) -> Error {
-    Error::usage(format!("`{key}` is said twice in {place}"), "to mean either of two values, give the flag twice")
+    Error::usage(format!("`{key}` appears twice in {place}"), "to select either of two values, give the flag twice")
 }
 
 /// A selector's parts, each in its place.
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_key_that_comes_twice_is_refused() {
         let error = Selector::parse("condition=A,condition=B").expect_err("twice").to_string();
-        assert!(error.contains("`condition` is said twice"), "{error}");
+        assert!(error.contains("`condition` appears twice"), "{error}");
         assert!(Selector::parse("cell_type=T, naive").is_err());
     }
 }

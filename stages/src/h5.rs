@@ -71,7 +71,7 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {
         Place::root(path).error(
-            format!("is no HDF5 file, or is cut short ({error})"),
+            format!("is not an HDF5 file, or is cut short ({error})"),
             "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
         )
     })

@@ -159,13 +159,13 @@ impl H5adWriter {
 
 fn check(columns: &[H5adColumn], options: H5adWriteOptions) -> Result<()> {
     if options.gzip.is_some_and(|level| 9 < level) {
-        return Err(Error::usage("a gzip level is a number from 0 to 9", "1 is quick, 9 is small"));
+        return Err(Error::usage("a gzip level is a number from 0 to 9", "1 is fastest, 9 is smallest"));
     }
     for (at, column) in columns.iter().enumerate() {
         let name = column.name.as_str();
         let taken = name == frame::INDEX || columns[..at].iter().any(|before| before.name == name);
         if taken || name.is_empty() || name == "." || name.contains(['/', '\0']) {
-            let message = format!("`{name}` can't be the name of a column in an .h5ad file, or is there twice");
+            let message = format!("`{name}` can't be the name of a column in an .h5ad file, or appears twice");
             return Err(Error::usage(message, "give the column another name"));
         }
     }

@@ -139,7 +139,7 @@ fn load(driver: &str, places: &[PathBuf]) -> Result<(), String> {
         }
     }
     tried.dedup();
-    Err(format!("CUDA's part of libtorch was not found ({})", tried.join("; ")))
+    Err(format!("libtorch's CUDA libraries were not found ({})", tried.join("; ")))
 }
 
 /// Opens CUDA's run-time compiler by its path, where it lies beside CUDA's other libraries. libtorch opens it by name when it compiles
@@ -153,7 +153,7 @@ fn open_compiler() {
         for library in COMPILER_LIBRARIES {
             let is_it = |name: &&OsString| name.as_encoded_bytes().starts_with(library.as_bytes());
             if let Some(Err(error)) = names.iter().find(is_it).map(|name| open(&folder.join(name))) {
-                tracing::warn!("CUDA's run-time compiler can't be opened: {error}");
+                tracing::warn!("CUDA's run-time compiler (NVRTC) can't be loaded: {error}");
             }
         }
     }
@@ -517,7 +517,7 @@ impl Graph {
         let made = made.map_err(|panic| {
             let text = panic.downcast_ref::<String>().map_or("an operation failed", String::as_str);
             let text = text.lines().next().unwrap_or_default();
-            of_panic(&*panic).unwrap_or_else(|| Error::Bug(format!("a step can't be noted as a graph: {text}")))
+            of_panic(&*panic).unwrap_or_else(|| Error::Bug(format!("a step can't be captured as a graph: {text}")))
         })??;
         ended.map(|()| (graph, made))
     }

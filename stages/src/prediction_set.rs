@@ -99,7 +99,11 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     if path.extension().is_some_and(|extension| extension == "h5ad") {
         let hint = "predict to a folder, or to a file that ends in .parquet";
-        return Err(Error::data(path.display().to_string(), "predictions in Parquet are judged, .h5ad is not", hint));
+        return Err(Error::data(
+            path.display().to_string(),
+            "only predictions in Parquet can be evaluated, not .h5ad",
+            hint,
+        ));
     }
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -124,8 +128,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        let hint = "name what `perturbine predict` wrote: a folder of Parquet files, or one of them";
-        return Err(Error::data(path.display().to_string(), "it holds no Parquet file", hint));
+        let hint = "give the output of `perturbine predict`: a folder of Parquet files, or one of them";
+        return Err(Error::data(path.display().to_string(), "it holds no Parquet files", hint));
     }
     found.sort();
     Ok(found)
@@ -142,7 +146,7 @@ fn lacks_conditions(path: &Path, wanted: &Wanted<'_>, missing: &[usize]) -> Erro
     let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();
     let more = if MOST_NAMED < missing.len() { ", ..." } else { "" };
     let message = format!(
-        "it lacks {} of the {} conditions that are judged: {}{more}",
+        "it lacks {} of the {} conditions to evaluate: {}{more}",
         missing.len(),
         wanted.judged.len(),
         named.join("; ")
@@ -150,6 +154,6 @@ fn lacks_conditions(path: &Path, wanted: &Wanted<'_>, missing: &[usize]) -> Erro
     Error::data(
         path.display().to_string(),
         message,
-        "predict them: `perturbine predict --to ood`, or judge others with --on",
+        "predict them with `perturbine predict --to ood`, or evaluate others with --on",
     )
 }

@@ -109,12 +109,12 @@ fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     let mut damaged = Vec::new();
     for file in files {
         if !file.is_below() {
-            damaged.push((file.name.clone(), "it is named outside of the folder".to_owned()));
+            damaged.push((file.name.clone(), "its name leads out of the folder".to_owned()));
             continue;
         }
         let what = match checksum_of(&folder.join(&file.name)) {
             Ok(found) if found.bytes == file.bytes && found.checksum == file.checksum => continue,
-            Ok(_) => "its checksum is not the manifest's".to_owned(),
+            Ok(_) => "its checksum does not match the manifest".to_owned(),
             Err(error) => error.to_string(),
         };
         damaged.push((file.name.clone(), what));

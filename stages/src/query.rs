@@ -139,7 +139,7 @@ pub struct Skipped {
 
 /// A CSV file with columns `condition`, `dose` and covariates.
 fn read_csv(path: &Path) -> Result<Vec<Request>> {
-    let hint = "write columns condition, dose and covariates, separated by commas, as many in each row";
+    let hint = "write columns condition, dose and covariates, separated by commas, the same number in each row";
     let bad = |error: csv::Error| match error.kind() {
         csv::ErrorKind::Io(_) => match error.into_kind() {
             csv::ErrorKind::Io(source) => Error::io("read", path)(source),
@@ -148,7 +148,7 @@ fn read_csv(path: &Path) -> Result<Vec<Request>> {
         csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
             let line = pos.as_ref().map_or(0, csv::Position::line);
             let place = format!("{}, line {line}", path.display());
-            Error::data(place, format!("it has {len} columns, and the header {expected_len}"), hint)
+            Error::data(place, format!("it has {len} columns, but the header has {expected_len}"), hint)
         }
         _ => Error::data(path.display().to_string(), error.to_string(), hint),
     };
@@ -165,8 +165,8 @@ fn read_csv(path: &Path) -> Result<Vec<Request>> {
     if requests.is_empty() {
         return Err(Error::data(
             path.display().to_string(),
-            "it asks for nothing",
-            "write a row a condition below the header",
+            "it has no rows",
+            "write one row per condition below the header",
         ));
     }
     Ok(requests)

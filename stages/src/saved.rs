@@ -108,7 +108,7 @@ impl Model {
         let plan = card.config.clone().check(card.values)?;
         let weights_path = path.join(files::WEIGHTS);
         if checksum_of(&weights_path)?.checksum.as_deref() != Some(&card.weights) {
-            return Err(Error::damaged(weights_path, "its checksum is not the one in model.json"));
+            return Err(Error::damaged(weights_path, "its checksum does not match model.json"));
         }
         let genes = u32::try_from(card.genes.len()).map_err(|_| Error::damaged(&path, "too many genes"))?;
         let mut network = Network::new(&plan, genes, &card.vocabulary, Kind::Float, device);
@@ -148,10 +148,10 @@ pub fn read_card(folder: &Path) -> Result<Card> {
     let text = fs::read_to_string(&path).map_err(|_| match folder.join(files::CHECKPOINTS).exists() {
         true => Error::data(
             folder.display().to_string(),
-            "its training has not ended",
+            "its training has not finished",
             "finish it: run the same train command with --resume",
         ),
-        false => Error::damaged(folder, "it is no model: model.json is missing or unreadable"),
+        false => Error::damaged(folder, "it is not a model: model.json is missing or unreadable"),
     })?;
     let card: Card = unsealed(&text, &path)?;
     if card.format != FORMAT_VERSION {

@@ -72,11 +72,11 @@ impl Scheme {
     /// Any other text.
     pub fn parse(text: &str) -> Result<Self> {
         let hint = "write random:0.2, leave-out:cell_type, combos:0.3 or perturbations:0.1";
-        let bad = || Error::usage(format!("`{text}` is no scheme"), hint);
+        let bad = || Error::usage(format!("`{text}` is not a scheme"), hint);
         let (name, value) = text.split_once(':').ok_or_else(bad)?;
         let share = || match value.parse() {
             Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-            _ => Err(Error::usage(format!("`{value}` is no share from 0 to 1"), hint)),
+            _ => Err(Error::usage(format!("`{value}` is not a share from 0 to 1"), hint)),
         };
         match name {
             "random" => share().map(Self::Random),
@@ -130,8 +130,8 @@ impl Split {
     ) -> Result<Self> {
         if !(0.0..1.0).contains(&valid) {
             return Err(Error::usage(
-                format!("a validation share of {valid}"),
-                "give a number from 0 up to, but not, 1",
+                format!("{valid} is not a validation share"),
+                "give a number of at least 0 and less than 1",
             ));
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5011_7a11);
@@ -165,7 +165,7 @@ impl Split {
                     let place = format!("{}, obs column `{column}`, row {}", atlas.path().display(), parts.len());
                     let message = value.map_or_else(
                         || "the value is missing".to_owned(),
-                        |value| format!("`{value}` names no part of a split"),
+                        |value| format!("`{value}` is not a part of a split"),
                     );
                     Error::data(place, message, "use train, valid (or test) and ood")
                 })?;

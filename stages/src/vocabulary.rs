@@ -98,7 +98,7 @@ impl Vocabulary {
             let names: Vec<&str> =
                 table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
             let message = format!(
-                "no training cell is a control (control is `{}`; there are {}, ...)",
+                "no training cell is a control (control is `{}`; the labels are {}, ...)",
                 table.name(CONTROL),
                 names.join(", ")
             );
@@ -181,8 +181,8 @@ impl Vocabulary {
         let trained = || self.perturbations.iter().skip(2).map(String::as_str);
         let missing: Vec<&str> = trained().filter(|name| !named.contains(name)).collect();
         if let Some(first) = missing.first() {
-            let message = format!("{} trained perturbations have no row, `{first}` among them", missing.len());
-            let hint = "add their rows, or leave their cells out";
+            let message = format!("{} trained perturbations have no row, among them `{first}`", missing.len());
+            let hint = "add their rows, or leave out their cells";
             return Err(Error::data(table.path().display().to_string(), message, hint));
         }
         let known: BTreeSet<&str> = self.perturbations.iter().map(String::as_str).collect();

@@ -192,7 +192,7 @@ fn genes_that_can_not_be_chosen_are_refused_in_words() {
     let refused = |code, genes: &str| home.refused(code, &format!("train s.atlas --out m {genes} --epochs 1 {TINY}"));
     says(&refused(65, "--genes wrong.txt"), &["wrong.txt, line 2", "unknown gene `GO0008`", "G00008", "2 of 3 names"]);
     says(&refused(65, "--genes 5 --genes-keep wrong.txt"), &["line 2"]);
-    says(&refused(65, "--genes empty.txt"), &["names no gene"]);
+    says(&refused(65, "--genes empty.txt"), &["names no genes"]);
     says(&refused(66, "--genes nowhere.txt"), &["nowhere.txt"]);
     says(&refused(2, "--set data.genes=0"), &["one gene"]);
     assert!(refused(2, "--genes 0").contains("one gene"));

@@ -97,7 +97,7 @@ fn what_the_other_process_warns_of_is_told() {
     }
     std::fs::write(home.path("odd.h5ad"), bytes).unwrap();
     let ran = home.run("inspect odd.h5ad");
-    let warning = "obs: column `condition` is of an unknown kind and left out";
+    let warning = "obs: column `condition` has an unsupported type and is left out";
     assert!(ran.code == 0 && ran.stderr.contains(warning), "{}", ran.stderr);
 }
 

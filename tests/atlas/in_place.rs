@@ -49,7 +49,7 @@ fn to_train_and_predict_on_a_file_without_compression_copies_no_matrix() {
     let home = Home::new();
     home.json(SIMULATE);
     let told = home.run(&format!("train s.h5ad --out m --hold-out cell_type=type_1 --epochs 1 {TINY}")).stderr;
-    assert!(told.contains("s.h5ad is read in place; its labels go into s.atlas, once"), "{told}");
+    assert!(told.contains("reading s.h5ad in place; ingesting its labels into s.atlas (once)"), "{told}");
     assert!(!home.path("s.atlas/matrix.bin").exists());
     let told = home.run("predict m s.h5ad --to observed --out p").stderr;
     assert!(told.contains("using s.atlas"), "{told}");
@@ -65,9 +65,9 @@ fn a_file_that_can_not_be_read_in_place_is_refused_or_copied() {
     let home = Home::new();
     home.json(&format!("{SIMULATE} --gzip 1"));
     let told = home.refused(2, "ingest s.h5ad --out s.atlas --in-place");
-    says(&told, &["s.h5ad", "can't be read in place", "not compressed"]);
+    says(&told, &["s.h5ad", "can't be read in place", "uncompressed"]);
     let told = home.run(&format!("train s.h5ad --out m --hold-out cell_type=type_1 --epochs 1 {TINY}")).stderr;
-    assert!(told.contains("ingesting s.h5ad into s.atlas, once"), "{told}");
+    assert!(told.contains("ingesting s.h5ad into s.atlas (once)"), "{told}");
     assert!(home.path("s.atlas/matrix.bin").exists());
 }
 

@@ -110,7 +110,7 @@ fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
     let home = Home::new();
     h5ad(&home, "large.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_218.0));
     let told = home.refused(65, "ingest large.h5ad --out n.atlas");
-    says(&told, &["1 counts are larger than float32", "cell 3", "16777218"]);
+    says(&told, &["1 counts are too large for float32", "cell 3", "16777218"]);
     h5ad(&home, "most.h5ad", |chunk| _ = set_value(chunk, 3, 0, 16_777_216.0));
     assert_eq!(home.json("ingest most.h5ad --out most.atlas")["values"], "counts");
     let mtx = |value: &str| {
@@ -154,7 +154,7 @@ fn a_part_of_a_label_that_is_control_vanishes() {
         "{}",
         ran.stderr
     );
-    assert!(ran.stderr.contains("vanishes from 3 labels: `A+ctrl` is `A`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is dropped as a part of 3 labels: `A+ctrl` becomes `A`"), "{}", ran.stderr);
     assert_eq!(names(&home.json("inspect gears.atlas")).collect::<Vec<_>>(), expected);
     let whole = home.json("ingest gears.h5ad --out whole.atlas --dose= --control ctrl+ctrl");
     assert_eq!(names(&whole).skip(1).collect::<Vec<_>>(), expected[1..]);
@@ -219,7 +219,7 @@ fn files_of_one_name_are_told_apart_by_their_folders() {
     home.json("split s.atlas --name n --hold-out sample=s1/cells,condition=G00034");
     says(
         &home.refused(2, "ingest s1/cells.h5ad s2/../s1/cells.h5ad --out n.atlas --file-key sample"),
-        &["s1/cells.h5ad is named twice"],
+        &["s1/cells.h5ad is given twice"],
     );
 }
 
@@ -239,7 +239,7 @@ fn covariates_that_predictions_could_not_hold_are_refused() {
     h5ad(&home, "s.h5ad", |chunk| set_column(chunk, "batch", "mean", |_, batch| batch.into()));
     let ingest = |covariates: &str| home.refused(2, &format!("ingest s.h5ad --out n.atlas --covariates {covariates}"));
     says(&ingest("cell_type,cell_type"), &["given twice: cell_type"]);
-    says(&ingest("cell_type,mean,dose"), &["called like columns of predictions: mean, dose"]);
+    says(&ingest("cell_type,mean,dose"), &["have the names of prediction columns: mean, dose"]);
     says(&home.refused(2, "ingest s.h5ad --out n.atlas --batch mean"), &["predictions: mean"]);
 }
 
@@ -263,7 +263,7 @@ fn a_value_with_commas_or_blanks_is_selected_in_quotes() {
     let (code, _, told) = split("n", "cell_type=CD4 T, naive");
     assert!(code == Some(2) && told.contains("double quotes"), "{told}");
     let (code, _, told) = split("n", "condition=G00034,condition=ctrl");
-    assert!(code == Some(2) && told.contains("`condition` is said twice"), "{told}");
+    assert!(code == Some(2) && told.contains("`condition` appears twice"), "{told}");
 }
 
 #[test]

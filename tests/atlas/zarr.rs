@@ -123,7 +123,7 @@ fn what_is_not_there_is_named() {
     says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X: is neither an array nor a group"]);
     fs::create_dir(home.path("empty.zarr")).unwrap();
     fs::write(home.path("empty.zarr/.zgroup"), r#"{"zarr_format": 2}"#).unwrap();
-    says(&home.refused(65, "ingest empty.zarr --out n.atlas"), &["is no AnnData store"]);
+    says(&home.refused(65, "ingest empty.zarr --out n.atlas"), &["is not an AnnData store"]);
     home.copy(&of_anndata(2), "several.zarr/mod/rna");
     fs::copy(home.path("empty.zarr/.zgroup"), home.path("several.zarr/.zgroup")).unwrap();
     fs::copy(home.path("empty.zarr/.zgroup"), home.path("several.zarr/mod/.zgroup")).unwrap();
@@ -148,7 +148,7 @@ fn a_lost_chunk_of_entries_or_names_is_an_error_and_one_of_other_columns_a_warni
     fs::remove_file(home.path("a.zarr/obs/condition/codes/1")).unwrap();
     let told = home.run("ingest a.zarr --out a.atlas");
     assert!(told.code == 0, "{}", told.stderr);
-    assert!(told.stderr.contains("obs/condition/codes: the chunk `1` is not there"), "{}", told.stderr);
+    assert!(told.stderr.contains("obs/condition/codes: the chunk `1` is missing"), "{}", told.stderr);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_damaged_chunk_is_named_with_its_array() {
     home.copy(&of_anndata(2), "v2.zarr");
     fs::write(home.path("v2.zarr/X/data/1"), b"none").unwrap();
     let told = home.refused(65, "ingest v2.zarr --out n.atlas");
-    says(&told, &["X/data: the chunk `1` can't be read (it is no blosc data)", "restore"]);
+    says(&told, &["X/data: the chunk `1` can't be read (it is not blosc data)", "restore"]);
     home.copy(&of_anndata(3), "v3.zarr");
     let shard = home.path("v3.zarr/X/indices/c/0");
     let mut bytes = fs::read(&shard).unwrap();
@@ -184,7 +184,7 @@ fn a_chunk_that_claims_more_than_it_may_have_is_refused_before_memory_is_taken()
     fs::write(home.path("zstd.zarr/X/data/c/0"), frame).unwrap();
     says(
         &home.refused(65, "ingest zstd.zarr --out n.atlas"),
-        &["X/data: the chunk `c/0` can't be read (it is no zstd"],
+        &["X/data: the chunk `c/0` can't be read (it is not zstd"],
     );
     for packing in [Packing::Shards, Packing::NestedShards] {
         write(&home.path("shards.zarr"), &cells, simulator.genes(), Layout { packing, ..PLAIN });
@@ -216,7 +216,12 @@ fn metadata_that_claims_too_much_or_is_not_known_is_refused_at_once() {
         ("X/data", "/data_type", json!("json"), "X/data: has metadata that can't be used"),
         ("X/data", "/codecs", json!([{ "name": "pcodec" }]), "X/data: has the codec `pcodec`"),
         ("obs/_index", "/shape", json!([u64::MAX]), "obs/condition: has 100 rows, but the index has"),
-        ("X", "/attributes/encoding-type", json!("coo_matrix"), "X: is coo_matrix, which is no matrix"),
+        (
+            "X",
+            "/attributes/encoding-type",
+            json!("coo_matrix"),
+            "X: is coo_matrix, which is not a supported kind of matrix",
+        ),
         ("X", "/attributes/shape", json!([1_u64 << 62, 60]), "X/indptr: has 101 row pointers"),
     ];
     let simulator = simulator(100, true);

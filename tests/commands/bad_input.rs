@@ -231,9 +231,9 @@ fn a_model_that_is_not_as_it_was_written() {
         assert!(verified.code == 65 && verified.stdout.contains(file), "{}", verified.stdout);
     }
     fs::remove_file(bad("open", "model.json")).unwrap();
-    says(&home.refused(65, "predict open s.atlas --out p"), &["has not ended", "--resume"]);
+    says(&home.refused(65, "predict open s.atlas --out p"), &["has not finished", "--resume"]);
     fs::create_dir(home.path("empty")).unwrap();
-    says(&home.refused(65, "predict empty s.atlas --out p"), &["no model"]);
+    says(&home.refused(65, "predict empty s.atlas --out p"), &["not a model"]);
     home.json("simulate --cells 200 --genes 59 --conditions 6 --out other.h5ad");
     home.json("ingest other.h5ad --out other.atlas");
     let told = home.refused(65, "predict m other.atlas --out p --to observed");

@@ -19,7 +19,7 @@ fn an_output_that_is_there_already() {
         "predict m s.atlas --out p",
         "predict m s.atlas --out p.parquet",
     ] {
-        says(&home.refused(2, line), &["exists already", "hint"]);
+        says(&home.refused(2, line), &["already exists", "hint"]);
     }
 }
 
@@ -138,7 +138,7 @@ fn a_link_that_leads_nowhere() {
     let home = Home::with_model("condition=G00034,dose=0.5");
     std::os::unix::fs::symlink("nowhere", home.path("link")).unwrap();
     for line in ["ingest s.h5ad --out link", "predict m s.atlas --out link"] {
-        says(&home.refused(2, line), &["link is a link to nowhere, which is not there"]);
+        says(&home.refused(2, line), &["link is a link to nowhere, which does not exist"]);
     }
 }
 

@@ -150,7 +150,7 @@ fn a_file_may_be_trained_on_directly() {
     let told = home.run("predict m s.h5ad --out p").stderr;
     assert!(told.contains("using s.atlas"), "{told}");
     let told = home.run(&format!("train s.h5ad --out of_some --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
-    assert!(told.contains("the flags have changed: making s.atlas anew"), "{told}");
+    assert!(told.contains("the flags have changed: rebuilding s.atlas"), "{told}");
     let cells = home.json("inspect s.atlas")["cells"].as_u64().unwrap();
     assert!(0 < cells && cells < 600, "{cells} cells");
     std::fs::remove_file(home.path("s.h5ad")).unwrap();

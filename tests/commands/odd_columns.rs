@@ -31,7 +31,7 @@ fn a_split_that_can_not_be_made_is_refused_before_the_atlas_is_there() {
         set_column(chunk, "batch", "part", |row, _| if row == 70 { "tarin" } else { "train" }.into());
     });
     let told = home.refused(65, "ingest s.h5ad --out s.atlas --split part --no-shuffle");
-    says(&told, &["obs column `part`, row 70", "`tarin` names no part of a split"]);
+    says(&told, &["obs column `part`, row 70", "`tarin` is not a part of a split"]);
     says(&home.refused(65, "ingest s.h5ad --out s.atlas --split prat"), &["unknown obs column `prat`", "part"]);
     home.json("ingest s.h5ad --out s.atlas");
 }
@@ -51,7 +51,7 @@ fn cells_without_a_name_are_called_by_their_place() {
     writer.write(&table).unwrap();
     writer.close().unwrap();
     let told = home.run("ingest s.parquet --out s.atlas --no-shuffle").stderr;
-    assert!(told.contains("2 cells have no name; they are called by their place"), "{told}");
+    assert!(told.contains("2 cells have no name and are named by position"), "{told}");
     home.json("split s.atlas --name n --scheme random:0.5");
     let split = crate::support::parquet::read(&home.path("s.atlas/splits/n.parquet"));
     assert_eq!(crate::support::parquet::texts(&split, "cell"), ["a", "cell1", "c", "cell3"]);

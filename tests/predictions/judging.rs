@@ -142,11 +142,8 @@ fn predictions_that_can_not_be_judged_are_refused() {
     let home = home();
     home.json("predict m s.atlas --out p");
     says(&home.refused(65, "evaluate m s.atlas --predictions p --scale log1p"), &["log1p", "mean of counts"]);
-    says(&home.refused(2, "evaluate m s.atlas --predictions p --readout anchored"), &["as they come"]);
-    says(
-        &home.refused(65, "evaluate m s.atlas --predictions p --on valid"),
-        &["it lacks", "conditions that are judged"],
-    );
+    says(&home.refused(2, "evaluate m s.atlas --predictions p --readout anchored"), &["as they are"]);
+    says(&home.refused(65, "evaluate m s.atlas --predictions p --on valid"), &["it lacks", "conditions to evaluate"]);
     says(&home.refused(66, "evaluate m s.atlas --predictions nowhere"), &["nowhere"]);
     says(&home.refused(65, "evaluate m s.atlas --predictions s.atlas/cells.parquet"), &["neither means nor cells"]);
     home.json("train s.atlas --out few --genes 20 --hold-out cell_type=type_1,dose=0.5 --epochs 1 --device cpu --batch-size 64");

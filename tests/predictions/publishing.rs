@@ -117,7 +117,7 @@ fn what_is_missing_or_of_another_plan_is_named() {
     }
     says(&home.refused(65, "predict --commit p"), &["1 of its 3 shards missing: 1/3", "--shard 1/3"]);
     home.json(&format!("{MEANS} --out p --shard 1/4"));
-    says(&home.refused(65, "predict --commit p"), &["several counts", "0/3", "1/4"]);
+    says(&home.refused(65, "predict --commit p"), &["different counts", "0/3", "1/4"]);
     let plan = fs::read_dir(home.path(".p.shards")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(plan.join("shards/1-of-4.json")).unwrap();
     home.json(&format!("{MEANS} --out p --shard 1/3 --precision bf16"));
@@ -131,8 +131,8 @@ fn what_is_missing_or_of_another_plan_is_named() {
     home.json(&format!("{MEANS} --out p --shard 1/3"));
     home.json("predict --commit p");
     assert_eq!(home.json("verify p")["damaged"], serde_json::json!([]));
-    says(&home.refused(2, "predict --commit p"), &["exists already"]);
-    says(&home.refused(2, &format!("{MEANS} --out p --shard 1/3")), &["exists already"]);
+    says(&home.refused(2, "predict --commit p"), &["already exists"]);
+    says(&home.refused(2, &format!("{MEANS} --out p --shard 1/3")), &["already exists"]);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
     let home = home();
     for (line, parts) in [
         ("--out p --shard 4/4", &["no shard 4/4", "0/4 to 3/4"][..]),
-        ("--out p --shard one", &["`one` is no shard"]),
+        ("--out p --shard one", &["`one` is not a shard"]),
         ("--out p.parquet --shard 0/2", &["p.parquet is one file"]),
         ("--out p.parquet --partition-by condition", &["p.parquet is one file"]),
         ("--out p.h5ad --shard 0/2", &["can't be written in shards"]),
@@ -162,7 +162,7 @@ fn what_can_not_be_written_so_is_refused_before_it_begins() {
         ("--out p --controls copy", &["--format h5ad"]),
         ("--out p --partition-by dose,dose", &["dose twice"]),
         ("--out p --max-bytes 1KiB", &["--max-bytes allows 1024", "hint"]),
-        ("--out p --max-bytes much", &["`much` is no number of bytes"]),
+        ("--out p --max-bytes much", &["`much` is not a number of bytes"]),
     ] {
         says(&home.refused(2, &format!("predict m s.atlas --to observed {line}")), parts);
     }

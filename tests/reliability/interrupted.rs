@@ -168,7 +168,7 @@ fn of_two_writers_the_second_is_told_of_the_first() {
     waits_for(&mut first, "an atlas in the making", || hidden(&home, ".a.atlas.tmp-"));
     let second = home.run("ingest s.h5ad --out a.atlas");
     assert_eq!(second.code, 2, "{}", second.stderr);
-    says(&second.stderr, &["another process is writing a.atlas", "wait until it has ended"]);
+    says(&second.stderr, &["another process is writing a.atlas", "wait until it has finished"]);
     assert!(first.try_wait().unwrap().is_none(), "the first goes on");
     first.kill().unwrap();
     first.wait().unwrap();

@@ -242,5 +242,5 @@ fn blocks_that_overlap_or_claim_too_much_are_refused() {
     }
     let first = entries[..BLOCK_ENTRY_BYTES].to_vec();
     let told = with(BLOCK_ENTRY_BYTES, &first).expect_err("the first block twice");
-    assert!(told.contains("before the end of the one before it"), "{told}");
+    assert!(told.contains("before the end of the previous one"), "{told}");
 }

@@ -137,7 +137,7 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
 
     // The models are complete: nothing is trained, and the result is the same.
     let again = home.run(&format!("--json {line}"));
-    assert_eq!(again.stderr.matches("done before").count(), 4, "{}", again.stderr);
+    assert_eq!(again.stderr.matches("already done").count(), 4, "{}", again.stderr);
     assert!(!again.stderr.contains("training on"), "{}", again.stderr);
     assert_eq!(serde_json::from_str::<Value>(&again.stdout).unwrap(), crossed);
 
@@ -155,7 +155,7 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
     assert_eq!(more.stderr.matches("training on").count(), 2, "{}", more.stderr);
 
     let other = home.refused(2, &format!("{line} --set train.lr=0.5"));
-    says(&other, &["cv were trained with another settings", "--out"]);
+    says(&other, &["cv were trained with different settings", "--out"]);
     let other = home.refused(2, &line.replace("leave-out:cell_type", "random:0.5"));
     says(&other, &["another --scheme"]);
 }
@@ -203,7 +203,7 @@ fn a_cross_validation_that_was_stopped_goes_on_as_if_it_had_not_been() {
 
     let resumed = home.run(&line("stopped"));
     assert_eq!(resumed.code, 0, "{}", resumed.stderr);
-    assert_eq!(resumed.stderr.matches("done before").count(), 1, "{}", resumed.stderr);
+    assert_eq!(resumed.stderr.matches("already done").count(), 1, "{}", resumed.stderr);
     assert_eq!(resumed.stdout, whole.stdout);
 }
 
@@ -212,19 +212,19 @@ fn schemes_that_make_no_folds_are_refused_with_a_way_out() {
     let home = Home::with_atlas();
     let refused =
         |code, scheme: &str| home.refused(code, &format!("crossval s.atlas --scheme {scheme} --out cv {TINY}"));
-    says(&refused(2, "nonsense"), &["`nonsense` is no scheme", "leave-out:cell_type"]);
-    says(&refused(2, "random:0.7"), &["`random:0.7` makes no two folds", "a share of 0.2 makes five folds"]);
-    says(&refused(2, "combos:0"), &["`combos:0` makes no two folds"]);
+    says(&refused(2, "nonsense"), &["`nonsense` is not a scheme", "leave-out:cell_type"]);
+    says(&refused(2, "random:0.7"), &["`random:0.7` makes fewer than two folds", "a share of 0.2 makes five folds"]);
+    says(&refused(2, "combos:0"), &["`combos:0` makes fewer than two folds"]);
     says(&refused(65, "leave-out:cell"), &["unknown covariate `cell`", "cell_type", "inspect"]);
     says(
         &home.refused(2, &format!("crossval s.atlas --scheme random:0.5 --out s.atlas {TINY}")),
-        &["is no cross-validation"],
+        &["is not a cross-validation"],
     );
     says(&home.refused(2, &format!("crossval s.atlas --scheme random:0.5 --out cv {TINY} --set train.lr=-1")), &["lr"]);
     home.json("simulate --cells 100 --genes 30 --conditions 2 --combos 0 --cell-types 1 --out one.h5ad");
     home.json("ingest one.h5ad --out one.atlas");
     for scheme in ["leave-out:cell_type", "combos:0.5"] {
         let told = home.refused(2, &format!("crossval one.atlas --scheme {scheme} {TINY}"));
-        says(&told, &["fold", "two at least", "inspect"]);
+        says(&told, &["fold", "at least two", "inspect"]);
     }
 }

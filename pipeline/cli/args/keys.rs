@@ -14,27 +14,27 @@ pub(crate) struct ChoiceArgs {
     /// Take raw/X instead of X
     #[arg(long)]
     raw: bool,
-    /// Genome to take of a 10x file
+    /// Genome to take from a 10x file
     #[arg(long, value_name = "NAME")]
     genome: Option<String>,
-    /// Columns of a wide table that annotate cells, separated by commas; all other numbers are genes [default: dose,
-    /// n_counts and the like, told when they are taken]
+    /// Columns of a wide table that annotate cells, separated by commas; all other numeric columns are genes [default: dose,
+    /// n_counts and the like, printed when used]
     #[arg(long, value_name = "a,b")]
     obs_columns: Option<String>,
-    /// Parquet table that names the genes which lists hold as numbers [default: gene_metadata.parquet beside them]
+    /// Parquet table with the names of genes that lists store as numbers [default: gene_metadata.parquet next to them]
     #[arg(long, value_name = "FILE")]
     genes_table: Option<PathBuf>,
-    /// What the lists of a table begin with
+    /// What the first entry of each list in a table is
     #[arg(long, value_enum, default_value = "auto")]
     list_start: ListStartArg,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum ListStartArg {
-    /// A marker where every list begins with the same entry below zero, whose number comes nowhere else; a gene elsewhere
+    /// A marker if every list begins with the same negative entry, whose number appears nowhere else; otherwise a gene
     #[default]
     Auto,
-    /// An entry that marks the cell, as in Tahoe-100M; it is left out
+    /// An entry that marks the cell, as in Tahoe-100M; it is skipped
     Marker,
     /// A gene, whatever its value
     Gene,
@@ -68,8 +68,8 @@ pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]
     #[arg(long, value_name = "KEY")]
     pub(in crate::cli) perturbation: Option<String>,
-    /// What unperturbed cells are called, as a whole label or as a part of it; a part that is control vanishes, so that A+ctrl
-    /// is A; repeats, and `*` stands for any text [default: ctrl, control, DMSO or non-targeting]
+    /// Label of unperturbed cells, also as a part of other labels, from which it is dropped (A+ctrl is A); repeatable; `*`
+    /// matches any text [default: ctrl, control, DMSO or non-targeting]
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) control: Vec<String>,
     /// Column of the dose [default: dose_val, dose or dose_value]
@@ -78,36 +78,37 @@ pub(crate) struct KeyArgs {
     /// Covariate columns, separated by commas; empty for none [default: cell_type or cell_line]
     #[arg(long, value_name = "a,b")]
     pub(in crate::cli) covariates: Option<String>,
-    /// Column of the batch, a covariate too
+    /// Column of the batch, which is also a covariate
     #[arg(long, value_name = "KEY")]
     pub(in crate::cli) batch: Option<String>,
-    /// What joins perturbations in a label [default: +]
+    /// Delimiter between the perturbations of a label [default: +]
     #[arg(long)]
     pub(in crate::cli) delimiter: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) choice: ChoiceArgs,
-    /// Take the cells with this value of a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeats, `nan` is no value
+    /// Keep only cells with this value in a column of obs, as in 'cell_type=B' or 'cell_type!=B'; repeatable; `nan` matches
+    /// missing values
     #[arg(long, value_name = "key=value")]
     pub(in crate::cli) filter: Vec<String>,
-    /// Leave out cells with this perturbation label, as in unassigned; repeats, `*` stands for any text, `nan` for none
+    /// Leave out cells with this perturbation label, as in unassigned; repeatable; `*` matches any text, `nan` missing labels
     #[arg(long, value_name = "VALUE")]
     pub(in crate::cli) drop_label: Vec<String>,
-    /// Leave out conditions of fewer cells; A+B and B+A are one, and control always stays
+    /// Leave out conditions with fewer cells; A+B and B+A count as one, and control is always kept
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) min_cells: u64,
-    /// What the values are taken for
+    /// What the values are
     #[arg(long, value_enum, default_value = "auto")]
     pub(in crate::cli) values: ValuesArg,
-    /// What is done about NaN, infinite, negative or broken counts
+    /// What to do about NaN or infinite values and negative or fractional counts
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) on_bad_values: OnBadValuesArg,
-    /// Keep blocks small with zstd instead of ready for the memory map
+    /// Compress blocks with zstd instead of storing them ready for memory mapping
     #[arg(long)]
     pub(in crate::cli) compress: bool,
     /// Keep rows in the order of the source
     #[arg(long)]
     pub(in crate::cli) no_shuffle: bool,
-    /// Decides the order of the rows
+    /// Seed of the row order
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) shuffle_seed: u64,
 }
@@ -161,11 +162,11 @@ pub(in crate::cli) enum ValuesArg {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(in crate::cli) enum OnBadValuesArg {
-    /// Name the first ones, and write nothing
+    /// Report the first ones and write nothing
     #[default]
     Error,
-    /// Leave their cells out
+    /// Leave out their cells
     Drop,
-    /// Take the nearest value that can be; what is not finite becomes 0
+    /// Use the nearest valid value; values that are not finite become 0
     Clip,
 }

@@ -11,7 +11,7 @@ use super::writing::PredictCommand;
 /// Whether memory is told by phase
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct MemoryLogArgs {
-    /// Tell the memory that each phase held, on the host and on devices, once the command ends
+    /// Report the peak memory of each phase, on the host and on devices, when the command ends
     #[arg(long)]
     log_memory: bool,
 }

@@ -26,15 +26,15 @@ pub(crate) enum Explained {
 
 #[derive(Args, Debug)]
 pub(crate) struct TrainArgs {
-    /// The atlas, or an .h5ad file that is ingested beside itself first
+    /// The atlas, or a data file, which is first ingested into an atlas next to it
     pub(in crate::cli) atlas: PathBuf,
-    /// The model to write: a folder
+    /// The model to write (a folder)
     #[arg(long, value_name = "MODEL")]
     pub(in crate::cli) out: PathBuf,
-    /// A split of the atlas [default: 15% random cells validate, none is held out]
+    /// A split of the atlas [default: 15% random cells for validation, none held out]
     #[arg(long, value_name = "NAME", conflicts_with = "hold_out")]
     pub(in crate::cli) split: Option<String>,
-    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeats; a value with commas or blanks around it stands in double
+    /// Cells to hold out, as in 'condition=stim,cell_type=B'; repeatable; put values with commas or outer spaces in double
     /// quotes, as in 'cell_type="T, naive"'
     #[arg(long, value_name = "key=value,...")]
     pub(in crate::cli) hold_out: Vec<String>,
@@ -43,13 +43,13 @@ pub(crate) struct TrainArgs {
     /// Seed of the split, the order, the weights and the dropout
     #[arg(long)]
     pub(in crate::cli) seed: Option<u64>,
-    /// Where the network computes: auto, cpu or cuda:0
+    /// Device to compute on: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
-    /// Take up the newest checkpoint of the model's folder
+    /// Continue from the newest checkpoint in the model's folder
     #[arg(long)]
     pub(in crate::cli) resume: bool,
-    /// Write what happened when, for the viewers of Chrome's traces: stages throughout, libtorch and the device in two epochs
+    /// Write a timeline for Chrome trace viewers: stages throughout, libtorch and the device in two epochs
     #[arg(long, value_name = "FILE.json")]
     pub(in crate::cli) profile: Option<PathBuf>,
     #[command(flatten)]
@@ -61,25 +61,26 @@ pub(crate) struct TrainArgs {
 /// What decides a training run, but for its data and its seed
 #[derive(Args, Debug)]
 pub(crate) struct SettingsArgs {
-    /// How many of the genes that vary most between training cells, or a file that names the genes, one a line [default: all]
+    /// Number of genes to use, those that vary most between training cells, or a file with one gene name per line [default:
+    /// all]
     #[arg(long, value_name = "N|FILE")]
     pub(in crate::cli) genes: Option<GeneChoice>,
-    /// Genes to add to them: those that are named like a perturbation, or those that a file names; repeats
+    /// Genes to add: those that are perturbed, or those listed in a file; repeatable
     #[arg(long, value_name = "perturbed|FILE")]
     pub(in crate::cli) genes_keep: Vec<String>,
-    /// Where the settings start from: residual, cpa, norman, kang or combosciplex
+    /// Preset to start from: residual, cpa, norman, kang or combosciplex
     #[arg(long, default_value = "residual")]
     pub(in crate::cli) preset: String,
-    /// Settings to lay over the preset
+    /// Settings that override the preset
     #[arg(long, value_name = "FILE.toml")]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// One setting, as in model.n_latent=64; repeats
+    /// Change one setting, as in model.n_latent=64; repeatable
     #[arg(long = "set", value_name = "section.key=value")]
     pub(in crate::cli) set: Vec<String>,
-    /// Epochs at most
+    /// Maximum number of epochs
     #[arg(long)]
     pub(in crate::cli) epochs: Option<u32>,
-    /// Cells of a batch; auto: the largest power of two, up to 8192, with which all that `explain` adds up stays within --memory
+    /// Cells per batch; auto is the largest power of two, up to 8192, with which the total of `explain` stays within --memory
     #[arg(long, value_name = "N|auto")]
     pub(in crate::cli) batch_size: Option<String>,
 }
@@ -88,13 +89,13 @@ pub(crate) struct SettingsArgs {
 pub(crate) struct PredictArgs {
     /// The model
     pub(in crate::cli) model: PathBuf,
-    /// The atlas whose cells to start from
+    /// The atlas with the cells to start from
     pub(in crate::cli) atlas: PathBuf,
-    /// A folder of Parquet files, or one file where the name ends in .parquet or .h5ad
+    /// A folder of Parquet files, or a single file if the name ends in .parquet or .h5ad
     #[arg(long)]
     pub(in crate::cli) out: Option<PathBuf>,
-    /// Conditions to go to: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all; repeats
-    /// [default: ood where the model holds cells out, else observed]
+    /// Conditions to predict: 'condition=A+B,dose=1+0.5', a .csv file, observed, missing, ood, pairs or all; repeatable
+    /// [default: ood if the model's split holds cells out, else observed]
     #[arg(long)]
     pub(in crate::cli) to: Vec<String>,
     /// Cells to start from, as in 'condition=ctrl,cell_type=B' [default: the controls of each covariate combination]
@@ -103,7 +104,7 @@ pub(crate) struct PredictArgs {
     /// What to predict
     #[arg(long, value_enum, default_value = "means")]
     pub(in crate::cli) output: OutputArg,
-    /// One row a condition, or one row a condition and gene
+    /// One row per condition, or one row per condition and gene
     #[arg(long, value_enum, default_value = "wide")]
     pub(in crate::cli) layout: LayoutArg,
     /// What to do with genes of the model that the atlas does not have
@@ -118,13 +119,13 @@ pub(crate) struct PredictArgs {
     /// What to do with covariates that no source cell has
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) no_control: OnNoControlArg,
-    /// What stands for covariate values the model was not trained on
+    /// What to use for covariate values the model was not trained on
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) unseen_covariate: OnUnseenCovariateArg,
-    /// The batch to predict for: source (that of the cells it starts from), average (of all), none, or one by name
+    /// The batch to predict for: source (that of the source cells), average (of all), none, or one by name
     #[arg(long, value_name = "source|average|none|VALUE", default_value = "source")]
     pub(in crate::cli) batch: String,
-    /// Source cells of each covariate combination at most
+    /// Maximum number of source cells per covariate combination
     #[arg(long)]
     pub(in crate::cli) cells_per_condition: Option<NonZeroU64>,
     /// The split that `ood` means [default: the model's own]
@@ -132,12 +133,12 @@ pub(crate) struct PredictArgs {
     pub(in crate::cli) split: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) terms: TermsArgs,
-    /// Say what would be predicted, and write nothing
+    /// Show what would be predicted, and write nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
     #[command(flatten)]
     pub(in crate::cli) writing: WriteArgs,
-    /// Where the network computes: auto, cpu or cuda:0
+    /// Device to compute on: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
     #[command(flatten)]
@@ -157,24 +158,24 @@ pub(in crate::cli) enum OutputArg {
 /// In which terms predictions are told
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TermsArgs {
-    /// The genes to tell: those that a file names, one a line, or those that set the conditions apart from their controls in
-    /// the atlas [default: all]
+    /// The genes to write: those in a file, one per line, or those that are differentially expressed in the atlas's conditions
+    /// [default: all]
     #[arg(long, value_name = "FILE|deg")]
     pub(in crate::cli) genes: Option<String>,
-    /// Genes of each condition at most: with `--genes deg` its surest ones [default: 50], else, in long tables, those with the
-    /// largest predicted change
+    /// Maximum number of genes per condition: with `--genes deg`, the most significant ones [default: 50], else, in long
+    /// tables, those with the largest predicted change
     #[arg(long, value_name = "N")]
     pub(in crate::cli) top: Option<NonZeroUsize>,
-    /// What a predicted cell's counts add up to: those of its source cell, the median of the source cells, or a number
+    /// Library size of predicted cells: that of the source cell, the median of the source cells, or a number
     #[arg(long, value_name = "source|median|N", default_value = "source")]
     pub(in crate::cli) library: String,
-    /// What the numbers are [default: the model's own, counts or values]
+    /// Scale of the predicted numbers [default: the model's own, counts or values]
     #[arg(long, value_enum)]
     pub(in crate::cli) output_scale: Option<OutputScaleArg>,
-    /// Draws of each cell's latent, averaged, for variational models [default: its mean]
+    /// For variational models, number of draws of each cell's latent to average [default: use its mean]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) samples: Option<NonZeroU32>,
-    /// Decides the draws
+    /// Seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) seed: u64,
 }
@@ -194,9 +195,9 @@ pub(in crate::cli) enum OutputScaleArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum LayoutArg {
-    /// A row a condition
+    /// One row per condition
     Wide,
-    /// A row a condition and gene
+    /// One row per condition and gene
     Long,
 }
 
@@ -204,7 +205,7 @@ pub(in crate::cli) enum LayoutArg {
 pub(in crate::cli) enum OnUnseenArg {
     /// Refuse
     Error,
-    /// Skip, and say so
+    /// Skip, and report it
     Skip,
     /// Predict from its row in the model's table of embeddings
     Embedding,
@@ -212,9 +213,9 @@ pub(in crate::cli) enum OnUnseenArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum OnMissingGenesArg {
-    /// Refuse, and name them
+    /// Refuse, and list them
     Error,
-    /// Take them for 0 in every cell, and name them
+    /// Set them to 0 in every cell, and list them
     Zero,
 }
 
@@ -222,17 +223,17 @@ pub(in crate::cli) enum OnMissingGenesArg {
 pub(in crate::cli) enum OnNoControlArg {
     /// Refuse
     Error,
-    /// Skip, and say so
+    /// Skip, and report it
     Skip,
-    /// Start from the cells that share most covariates
+    /// Start from the cells that share the most covariates
     Borrow,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum OnUnseenCovariateArg {
-    /// Nothing: refuse
+    /// Refuse
     Error,
-    /// The trained value whose controls are most like its own
+    /// The trained value with the most similar controls
     Nearest,
     /// The mean of all trained values
     Mean,
@@ -242,9 +243,9 @@ pub(in crate::cli) enum OnUnseenCovariateArg {
 pub(crate) struct EmbedArgs {
     /// The model
     pub(in crate::cli) model: PathBuf,
-    /// The atlas whose cells to embed; not needed for embedding tables
+    /// The atlas with the cells to embed; not needed for embedding tables
     pub(in crate::cli) atlas: Option<PathBuf>,
-    /// A folder of Parquet files, or one file where the name ends in .parquet
+    /// A folder of Parquet files, or a single file if the name ends in .parquet
     #[arg(long)]
     pub(in crate::cli) out: PathBuf,
     /// What to embed
@@ -253,16 +254,16 @@ pub(crate) struct EmbedArgs {
     /// What to do with genes of the model that the atlas does not have
     #[arg(long, value_enum, default_value = "error")]
     pub(in crate::cli) missing_genes: OnMissingGenesArg,
-    /// Where the network computes: auto, cpu or cuda:0
+    /// Device to compute on: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum EmbedArg {
-    /// Every cell as it is: basal, corrected (without the batch) and after
+    /// The latents of every cell: basal, corrected (without the batch) and after
     Cells,
-    /// The embedding table of the perturbations, and how alike they are
+    /// The embedding table of the perturbations, and their similarity
     Perturbations,
     /// The embedding tables of the covariates
     Covariates,
@@ -272,27 +273,28 @@ pub(in crate::cli) enum EmbedArg {
 pub(crate) struct ResponseArgs {
     /// The model
     pub(in crate::cli) model: PathBuf,
-    /// The atlas whose controls to start from
+    /// The atlas with the controls to start from
     pub(in crate::cli) atlas: PathBuf,
     /// A perturbation, or a pair as in A+B
     #[arg(long)]
     pub(in crate::cli) condition: String,
-    /// First dose, last dose and step, or doses separated by commas; once for both of a pair, or once for each
+    /// First dose, last dose and step, or doses separated by commas; given once for both perturbations of a pair, or once for
+    /// each
     #[arg(long, value_name = "FIRST:LAST:STEP|a,b", default_value = "0:1:0.1")]
     pub(in crate::cli) doses: Vec<String>,
     /// Cells to start from, as in 'cell_type=B' [default: the controls of each covariate combination]
     #[arg(long)]
     pub(in crate::cli) from: Option<String>,
-    /// Source cells of each covariate combination at most
+    /// Maximum number of source cells per covariate combination
     #[arg(long, default_value = "256")]
     pub(in crate::cli) cells_per_condition: NonZeroU64,
-    /// Genes to tell: those whose prediction changes most over all doses, or those that a file names
+    /// Genes to show: a number of those whose prediction changes most over all doses, or those listed in a file
     #[arg(long, value_name = "N|FILE", default_value = "10")]
     pub(in crate::cli) genes: GeneChoice,
-    /// Write the curves to a .parquet file, too: a row a dose and gene
+    /// Also write the curves to a .parquet file, one row per dose and gene
     #[arg(long, value_name = "FILE.parquet")]
     pub(in crate::cli) out: Option<PathBuf>,
-    /// Where the network computes: auto, cpu or cuda:0
+    /// Device to compute on: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
 }
@@ -303,24 +305,24 @@ pub(crate) struct EvaluateArgs {
     pub(in crate::cli) model: PathBuf,
     /// The atlas that holds the held-out cells
     pub(in crate::cli) atlas: PathBuf,
-    /// The split that says what is held out [default: the model's own]
+    /// The split with the held-out cells [default: the model's own]
     #[arg(long)]
     pub(in crate::cli) split: Option<String>,
-    /// Which cells are judged [default: ood, or valid where nothing is held out]
+    /// Which cells to evaluate [default: ood, or valid if nothing is held out]
     #[arg(long, value_enum, value_name = "PART")]
     pub(in crate::cli) on: Option<PartArg>,
-    /// Judge these predictions, as `predict` writes them, in place of running the model
+    /// Evaluate these predictions, as written by `predict`, instead of running the model
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) predictions: Option<PathBuf>,
-    /// The scale: log1p or pseudobulk for counts, values for anything else [default: log1p or values; pseudobulk for
-    /// predictions of counts]
+    /// The scale of the scores: log1p or pseudobulk for counts, values for anything else [default: log1p or values; pseudobulk
+    /// for predictions of counts]
     #[arg(long, value_enum)]
     pub(in crate::cli) scale: Option<ScaleArg>,
-    /// Predicted change added to the real controls' mean, or the output as it comes [default: anchored; raw for
+    /// Add the predicted change to the real controls' mean, or take the output as it is [default: anchored; raw for
     /// predictions]
     #[arg(long, value_enum)]
     pub(in crate::cli) readout: Option<ReadoutArg>,
-    /// Where the network computes: auto, cpu or cuda:0
+    /// Device to compute on: auto, cpu or cuda:0
     #[arg(long, default_value = "auto")]
     pub(in crate::cli) device: String,
 }
@@ -331,7 +333,7 @@ pub(in crate::cli) enum PartArg {
     Ood,
     /// Validation
     Valid,
-    /// Training: baselines then see the very cells that are judged
+    /// Training; the baselines then see the cells that are evaluated
     Train,
 }
 
@@ -347,9 +349,9 @@ pub(in crate::cli) enum ScaleArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum ReadoutArg {
-    /// Real controls plus predicted change
+    /// Real controls plus the predicted change
     Anchored,
-    /// As it comes
+    /// The output as it is
     Raw,
 }
 

@@ -6,14 +6,14 @@ use perturbine::{Error, Result};
 pub(super) fn parse_bytes(text: &str) -> Result<usize> {
     let bytes = parse_size(text)?;
     if bytes < 1 << 20 {
-        return Err(Error::usage(format!("{text} is too little memory to move a batch"), "give 1MiB at least"));
+        return Err(Error::usage(format!("{text} is too little memory for a batch"), "give at least 1MiB"));
     }
     Ok(bytes)
 }
 
 /// A number of bytes.
 pub(super) fn parse_size(text: &str) -> Result<usize> {
-    let bad = || Error::usage(format!("`{text}` is no number of bytes"), "write 512MiB or 2GiB");
+    let bad = || Error::usage(format!("`{text}` is not a number of bytes"), "write it as in 512MiB or 2GiB");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: usize = match unit.trim() {

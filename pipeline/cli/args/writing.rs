@@ -13,25 +13,25 @@ use super::{model::PredictArgs, size::parse_size};
 
 #[derive(Args, Debug)]
 pub(crate) struct WriteArgs {
-    /// Parquet files, or one file that scanpy opens [default: h5ad where --out ends in .h5ad, else parquet]
+    /// Parquet files, or one file that scanpy opens [default: h5ad if --out ends in .h5ad, else parquet]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
-    /// Bits that are kept of a number: bf16 makes files less than half as large, and keeps three decimal digits
+    /// Precision of numbers: bf16 keeps three decimal digits and makes files less than half as large
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
-    /// Columns whose values become folders, as in condition=A%2BB/: condition, dose, covariates; commas between them
+    /// Columns whose values become folders, as in condition=A%2BB/: condition, dose or covariates, separated by commas
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     partition_by: Vec<String>,
     /// Real control cells to add to an .h5ad of cells
     #[arg(long, value_enum, default_value = "none")]
     controls: ControlsArg,
-    /// Refuse to begin where the values could take more, as in 10GiB
+    /// Refuse to start if the values could take more, as in 10GiB
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<String>,
-    /// Values of a file, about; means of a job or a batch of cells are never divided
+    /// Approximate size of a file's values; means of a job or a batch of cells are never divided
     #[arg(long, value_name = "BYTES", default_value = "256MiB")]
     file_size: String,
-    /// Write one share of the work, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are there
+    /// Write one shard of the predictions, from 0/n to n-1/n; `predict --commit OUT` publishes them once all are written
     #[arg(long, value_name = "i/n")]
     shard: Option<String>,
 }
@@ -56,7 +56,7 @@ enum PrecisionArg {
 enum ControlsArg {
     /// None
     None,
-    /// Those of the same covariate combinations, as the atlas has them
+    /// Those of the same covariate combinations, as they are in the atlas
     Copy,
 }
 
@@ -69,7 +69,10 @@ impl WriteArgs {
         let format = match self.format.unwrap_or(default) {
             FormatArg::H5ad => Format::H5ad { with_controls },
             FormatArg::Parquet if with_controls => {
-                return Err(Error::usage("--controls copy goes with --format h5ad", "name a file that ends in .h5ad"));
+                return Err(Error::usage(
+                    "--controls copy needs --format h5ad",
+                    "give --out a name that ends in .h5ad",
+                ));
             }
             FormatArg::Parquet => Format::Parquet,
         };
@@ -103,7 +106,7 @@ impl Args for PredictCommand {
             .value_name("PATH")
             .value_parser(clap::value_parser!(PathBuf))
             .conflicts_with_all(["model", "atlas"])
-            .help("Check and publish PATH, all shards of which were written; no model and no atlas are named then");
+            .help("Check and publish PATH once all of its shards are written; takes no model or atlas");
         PredictArgs::augment_args(command)
             .mut_args(|argument| match argument.get_id().as_str() {
                 "model" | "atlas" => argument.required(false).required_unless_present(COMMIT),

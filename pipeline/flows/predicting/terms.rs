@@ -118,8 +118,9 @@ impl Checked {
         let own = Self::of(card);
         let scale = terms.scale.unwrap_or(own.scale);
         if (scale == OutputScale::Values) != (own.scale == OutputScale::Values) {
-            let message = format!("the model predicts {}, which can't be told as {}", own.scale.name(), scale.name());
-            return Err(Error::usage(message, format!("leave --output-scale out, or take {}", own.scale.name())));
+            let message =
+                format!("the model predicts {}, which can't be converted to {}", own.scale.name(), scale.name());
+            return Err(Error::usage(message, format!("leave out --output-scale, or use {}", own.scale.name())));
         }
         let readout = match scale {
             OutputScale::Counts | OutputScale::Values => Readout::Expected,
@@ -127,17 +128,20 @@ impl Checked {
             OutputScale::Log1pCp10k => Readout::Log1pScaled(1e4),
         };
         if terms.library != Library::Source && own.scale == OutputScale::Values {
-            return Err(Error::usage("a model of continuous values knows no library", "leave --library out"));
+            return Err(Error::usage("a model of continuous values has no library size", "leave out --library"));
         }
         if terms.samples.is_some() && !card.config.model.variational {
-            let message = "the model's encoder gives one latent a cell: there is nothing to draw";
-            return Err(Error::usage(message, "leave --samples out, or train with --set model.variational=true"));
+            let message = "the model's encoder gives one latent per cell: there is nothing to sample";
+            return Err(Error::usage(message, "leave out --samples, or train with --set model.variational=true"));
         }
         let library = match terms.library {
             Library::Source => None,
             Library::Of(library) if library.is_finite() && 0.0 < library => Some(library),
             Library::Of(library) => {
-                return Err(Error::usage(format!("a library of {library} counts"), "give a number above 0"));
+                return Err(Error::usage(
+                    format!("a library size of {library} counts is not possible"),
+                    "give a number above 0",
+                ));
             }
             Library::Median => median_library(atlas, jobs, resources)?,
         };
@@ -201,7 +205,7 @@ fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<O
 
 /// The genes that set conditions apart from their controls.
 fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<BTreeSet<String>> {
-    let hint = "name the genes with --genes FILE, or ingest the cells anew";
+    let hint = "name the genes with --genes FILE, or ingest the cells again";
     let place = || atlas.path().display().to_string();
     let groups =
         summaries(atlas, usize::MAX)?.ok_or_else(|| Error::data(place(), "the atlas has no statistics", hint))?;
@@ -222,7 +226,7 @@ fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<
         }
     }
     if chosen.is_empty() {
-        return Err(Error::data(place(), "no gene sets any of these conditions apart from its controls", hint));
+        return Err(Error::data(place(), "no gene distinguishes any of these conditions from its controls", hint));
     }
     Ok(chosen)
 }

@@ -76,7 +76,7 @@ impl Prediction {
         let likely = self.size(output, options)?.file_bytes / shards;
         check_room(out, likely / LEAST_SHARE)?;
         if let Some(free) = free_bytes(out).filter(|free| *free < likely) {
-            tracing::warn!("{}: about {likely} bytes are to be written, and {free} are free", out.display());
+            tracing::warn!("{}: about {likely} bytes would be written, but {free} are free", out.display());
         }
         Ok(())
     }
@@ -85,10 +85,10 @@ impl Prediction {
     pub(super) fn check(&self, output: Output, options: &WriteOptions) -> Result<()> {
         if let Format::H5ad { .. } = options.format {
             if options.shard.is_some() {
-                return Err(Error::usage("an .h5ad file can't be written in shards", "leave --format parquet"));
+                return Err(Error::usage("an .h5ad file can't be written in shards", "use --format parquet"));
             }
             if !options.files.partition_by.is_empty() {
-                return Err(Error::usage("an .h5ad file has no partitions", "leave --format parquet"));
+                return Err(Error::usage("an .h5ad file has no partitions", "use --format parquet"));
             }
         }
         let size = self.size(output, options)?;
@@ -99,7 +99,7 @@ impl Prediction {
         match options.max_bytes {
             Some(allowed) if allowed < most => Err(Error::usage(
                 format!("{} rows would take up to {most} bytes, and --max-bytes allows {allowed}", size.rows),
-                "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run tells the size",
+                "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run shows the size",
             )),
             _ => Ok(()),
         }

@@ -41,7 +41,7 @@ pub enum BadLabel {
     #[error("the label is empty")]
     Empty,
     /// `A++B`, or a label that ends in the delimiter.
-    #[error("`{label}` has an empty part between its `{delimiter}`")]
+    #[error("`{label}` has an empty part next to a `{delimiter}`")]
     EmptyPart {
         /// The label.
         label: String,
@@ -61,7 +61,7 @@ pub enum BadLabel {
         found: usize,
     },
     /// A dose that is no number, negative or not finite.
-    #[error("dose `{dose}` of `{label}` is not a number from 0 upwards")]
+    #[error("dose `{dose}` of `{label}` is not a number of at least 0")]
     Dose {
         /// The label.
         label: String,

@@ -50,10 +50,10 @@ impl FromStr for GeneChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "" => Err("no gene and no file is named".into()),
+            "" => Err("it names neither a number of genes nor a file".into()),
             "all" => Ok(Self::All),
             number if number.bytes().all(|byte| byte.is_ascii_digit()) => match number.parse() {
-                Ok(0) => Err("a model needs one gene at least".into()),
+                Ok(0) => Err("a model needs at least one gene".into()),
                 Ok(count) => Ok(Self::Variable(count)),
                 Err(_) => Err(format!("{number} genes are more than any atlas has")),
             },
@@ -77,7 +77,7 @@ impl TryFrom<NumberOrText> for GeneChoice {
 
     fn try_from(value: NumberOrText) -> Result<Self, String> {
         match value {
-            NumberOrText::Number(number) if number < 0 => Err(format!("{number} is no number of genes")),
+            NumberOrText::Number(number) if number < 0 => Err(format!("{number} is not a number of genes")),
             NumberOrText::Number(number) => number.to_string().parse(),
             NumberOrText::Text(text) => text.parse(),
         }

@@ -28,11 +28,12 @@ impl Settings {
             let hint = "write --set section.key=value, as in --set model.n_latent=64";
             let (key, value) = assignment
                 .split_once('=')
-                .ok_or_else(|| Error::usage(format!("`{assignment}` is no assignment"), hint))?;
+                .ok_or_else(|| Error::usage(format!("`{assignment}` is not an assignment"), hint))?;
             let value =
                 format!("value = {value}").parse::<toml::Table>().or_else(|_| format!("value = {value:?}").parse());
             let value = value.ok().and_then(|mut parsed| parsed.remove("value"));
-            let value = value.ok_or_else(|| Error::usage(format!("`{assignment}` has no readable value"), hint))?;
+            let value =
+                value.ok_or_else(|| Error::usage(format!("`{assignment}` has a value that can't be parsed"), hint))?;
             let over =
                 key.rsplit('.').fold(value, |inner, name| toml::Table::from_iter([(name.to_owned(), inner)]).into());
             if let toml::Value::Table(over) = over {

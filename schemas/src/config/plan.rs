@@ -42,7 +42,7 @@ impl Settings {
             adversary.adv_steps != 1 || self.compat.is_original(),
             "adversary.adv_steps",
             1,
-            "0 (both sides learn from every batch) or 2 and more",
+            "0 (both sides learn from every batch) or at least 2",
         )?;
         ensure(train.batch_size != 1, "train.batch_size", train.batch_size, "at least 2, or auto")?;
         let shares = [
@@ -53,7 +53,7 @@ impl Settings {
             ("train.average_decay", train.average_decay),
         ];
         for (name, value) in shares {
-            ensure((0.0..1.0).contains(&value), name, value, "from 0 up to, but not, 1")?;
+            ensure((0.0..1.0).contains(&value), name, value, "at least 0 and less than 1")?;
         }
         let amounts = [
             ("adversary.reg_adv", adversary.reg_adv),
@@ -71,7 +71,7 @@ impl Settings {
             ("model.output_deviation", model.output_deviation),
         ];
         for (name, value) in amounts {
-            ensure(value.is_finite() && 0.0 <= value, name, value, "a number from 0 upwards")?;
+            ensure(value.is_finite() && 0.0 <= value, name, value, "a number of at least 0")?;
         }
         Ok(Plan(self))
     }

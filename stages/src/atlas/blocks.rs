@@ -66,7 +66,7 @@ impl Matrix {
 
     #[cfg(not(feature = "hdf5"))]
     fn in_place(folder: &Path, _: &Manifest) -> Result<Self> {
-        let message = format!("{} reads its matrix from an .h5ad, which this build can't", folder.display());
+        let message = format!("{} reads its matrix from an .h5ad, which this build does not support", folder.display());
         Err(Error::usage(message, "build with the feature `hdf5`, or ingest without --in-place"))
     }
 }
@@ -120,7 +120,7 @@ impl Atlas {
             let block = BlockIndex(u32::try_from(block).map_err(|_| Error::damaged(self.path(), "too many blocks"))?);
             let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
             if entry.offset < end {
-                return Err(self.bad_block(block, "its entry lies before the end of the one before it"));
+                return Err(self.bad_block(block, "its entry starts before the end of the previous one"));
             }
             end = entry.offset.saturating_add(entry.bytes);
         }
@@ -215,7 +215,7 @@ impl Atlas {
             && let Ok(place) = self.place(block, &entry)
             && let Err(error) = map.will_need(place.start, place.len())
         {
-            tracing::debug!("no block is read ahead: {error}");
+            tracing::debug!("blocks are not read ahead: {error}");
         }
     }
 

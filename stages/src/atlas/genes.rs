@@ -50,11 +50,12 @@ impl Atlas {
         }
         let room = if all.len() <= NARROW_GENES { NARROW_GENES } else { u32::MAX as usize };
         if room < names.len() {
-            let message = format!("it numbers {} genes in 16 bits, and the model has {}", all.len(), names.len());
+            let message =
+                format!("it has {} genes, which it numbers in 16 bits, but the model has {}", all.len(), names.len());
             return Err(Error::data(
                 place,
                 message,
-                "ingest with --join outer beside cells that have all of the genes",
+                "ingest with --join outer, together with cells that have all of the genes",
             ));
         }
         Ok(Self(Arc::clone(&self.0), Some(Arc::new(subset))))
@@ -77,6 +78,6 @@ fn lacks(place: &str, missing: &[String], wanted: usize) -> Error {
     let more = if NAMED_GENES < missing.len() { ", ..." } else { "" };
     let named = missing[..missing.len().min(NAMED_GENES)].join(", ");
     let message = format!("it lacks {} of the model's {wanted} genes: {named}{more}", missing.len());
-    let hint = "take an atlas that has the model's genes under the same names; `predict --missing-genes zero` takes a few for 0";
+    let hint = "use an atlas with the model's genes under the same names; with a few missing, `predict --missing-genes zero` sets them to 0";
     Error::data(place, message, hint)
 }

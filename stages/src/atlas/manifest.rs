@@ -21,7 +21,7 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
     }
     let path = folder.join(files::MANIFEST);
     let text = std::fs::read_to_string(&path)
-        .map_err(|_| Error::damaged(folder, "it is no atlas: manifest.json is missing or unreadable"))?;
+        .map_err(|_| Error::damaged(folder, "it is not an atlas: manifest.json is missing or unreadable"))?;
     let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| value.get("format")?.as_u64());
     if format.is_some_and(|format| format != u64::from(FORMAT_VERSION)) {
         let message =
@@ -47,9 +47,9 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     for (name, entry) in &manifest.files {
         let file = folder.join(name);
         let found = std::fs::symlink_metadata(&file)
-            .map_err(|_| Error::damaged(&file, "the manifest names it, but it is not there"))?;
+            .map_err(|_| Error::damaged(&file, "the manifest lists it, but it does not exist"))?;
         if !found.is_file() {
-            return Err(Error::damaged(&file, "it is a link or a device, and no file of the atlas's own"));
+            return Err(Error::damaged(&file, "it is a link or a device, not a file of the atlas"));
         }
         let length = found.len();
         if length != entry.bytes {
@@ -83,7 +83,9 @@ pub(super) fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Resu
     let path = folder.join(name);
     match manifest.files.get(name) {
         None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}"))),
-        Some(entry) if checksum_of(&path)? != *entry => Err(Error::damaged(path, "its checksum is not the manifest's")),
+        Some(entry) if checksum_of(&path)? != *entry => {
+            Err(Error::damaged(path, "its checksum does not match the manifest"))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -97,7 +99,7 @@ pub(super) fn read_gene_names(path: &Path, genes: u32) -> Result<Vec<String>> {
     for batch in reader.map_err(|error| bad(error.to_string()))? {
         let batch = batch.map_err(|error| bad(error.to_string()))?;
         let column = batch.columns().first().and_then(|column| column.as_string_opt::<i32>().cloned());
-        let column = column.ok_or_else(|| bad("its first column holds no names".into()))?;
+        let column = column.ok_or_else(|| bad("its first column does not hold names".into()))?;
         names.extend(column.iter().map(|name| name.unwrap_or_default().to_owned()));
     }
     if names.len() == genes as usize {

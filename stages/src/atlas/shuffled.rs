@@ -27,7 +27,7 @@ impl Shuffled {
             (RowOrder::Shuffled, _) => Self::open(path, manifest).map(Some),
             (RowOrder::Source, false) => Ok(None),
             (RowOrder::Source, true) => {
-                let what = format!("it says that rows lie as in the source, and lists {}", files::ROWS);
+                let what = format!("it says that rows are in source order, but lists {}", files::ROWS);
                 Err(Error::damaged(path.join(files::MANIFEST), what))
             }
         }

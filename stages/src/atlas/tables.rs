@@ -39,7 +39,7 @@ impl Tables {
         };
         if sound.get().is_none() {
             if checksum_of_file(&again()?, &path)? != *entry {
-                return Err(Error::damaged(path, "its checksum is not the manifest's"));
+                return Err(Error::damaged(path, "its checksum does not match the manifest"));
             }
             sound.get_or_init(|| ());
         }

@@ -22,7 +22,7 @@ pub(super) fn check(file: &File) -> Result<(), Refused> {
     let mut left = Left { bytes: &footer, free: footer.len(), claims_too_much: false };
     // Of anything else that is wrong, the decoder says better what it is.
     match left.skip_struct(MOST_DEPTH) {
-        None if left.claims_too_much => Err("its metadata claim a list that is longer than they are".into()),
+        None if left.claims_too_much => Err("its metadata declare a list that is longer than they are".into()),
         _ => Ok(()),
     }
 }

@@ -5,40 +5,40 @@ use tch::{Kind, Tensor};
 use super::{ROW_THREADS, count, empty, run};
 use crate::libtorch::launch::{Address, Argument, arguments};
 
-/// How many parameters a kernel takes at once: `MOST_TENSORS` of the source.
+/// Maximum number of parameters per kernel launch: `MOST_TENSORS` in the source.
 const MOST_TENSORS: usize = 48;
-/// Numbers that a block works on: `CHUNK` of the source.
+/// Elements per block: `CHUNK` in the source.
 const CHUNK: i64 = 16_384;
 
-/// A parameter with its gradient and moments, all of which lie in memory alike.
+/// A parameter with its gradient and moments, all in the same memory layout.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// What is learned; overwritten.
+    /// The parameter; overwritten.
     pub(crate) parameter: Tensor,
     pub(crate) gradient: Tensor,
-    /// Means of gradients and of their squares; overwritten.
+    /// Running means of gradients and of their squares; overwritten.
     pub(crate) first: Tensor,
     pub(crate) second: Tensor,
-    /// Steps that were made, a scalar of float32; goes up.
+    /// Number of steps taken, a scalar of float32; incremented.
     pub(crate) steps: Tensor,
-    /// A copy of the parameter in bfloat16, which follows it.
+    /// A copy of the parameter in bfloat16, updated with it.
     pub(crate) rounded: Option<Tensor>,
 }
 
-/// What a step is made with.
+/// The settings of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings<'a> {
     /// The learning rate, a scalar of float64.
     pub(crate) rate: &'a Tensor,
-    /// Shares that the means keep.
+    /// Decay rates of the means.
     pub(crate) betas: [f64; 2],
-    /// Added to the gradient, times the parameter; or, times the rate, what the parameter shrinks by.
+    /// Weight decay: added to the gradient, times the parameter, or, if decoupled, shrinks the parameter by this times the rate.
     pub(crate) weight_decay: f64,
-    /// Whether it is the latter.
+    /// Whether weight decay is decoupled.
     pub(crate) is_decoupled: bool,
-    /// Guards the division.
+    /// Keeps the denominator positive.
     pub(crate) epsilon: f64,
-    /// The largest norm of all gradients; 0: no bound.
+    /// The largest norm of all gradients; 0: no limit.
     pub(crate) clip: f64,
 }
 
@@ -127,7 +127,7 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// Makes a step; returns the norm of all gradients together before clipping, a scalar.
+/// Takes a step; returns the overall norm of the gradients before clipping, a scalar.
 pub(crate) fn step(slots: &[Slot], settings: Settings<'_>) -> Tensor {
     let Some(first) = slots.first() else { panic!("an optimiser has parameters") };
     let like = &first.parameter;

@@ -1,4 +1,4 @@
-//! What a decoder of counts expects, summed over cells (`cuda/expected.cuh`).
+//! Expected counts of a decoder, summed over cells (`cuda/expected.cuh`).
 
 use tch::Tensor;
 
@@ -37,8 +37,8 @@ arguments! {
 }
 
 /// Adds the expected counts of cells, and their squares, to sums of each target, `[targets, genes]` in float64. `logits`,
-/// `[targets · cells, genes]`, are those of what share of a cell's library, `[cells]`, each gene has, but for what is `added` to those of
-/// every cell of a target, `[targets, genes]`.
+/// `[targets · cells, genes]`, are those of each gene's share of a cell's library, `[cells]`, without the terms `added` for
+/// all cells of a target, `[targets, genes]`.
 pub(crate) fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&Tensor; 2]) {
     let ([targets, genes], cells) = (super::shape(added), library.numel());
     let cells = i64::try_from(cells).expect("a batch has fewer than 2^63 cells");

@@ -1,4 +1,4 @@
-//! What is wrong about a classifier's logits, and how they should change (`cuda/guess.cuh`).
+//! A classifier's loss, accuracy and gradient by the logits (`cuda/guess.cuh`).
 
 use tch::{Kind, Tensor};
 
@@ -39,25 +39,25 @@ arguments! {
     }
 }
 
-/// How guesses are judged.
+/// How predictions are scored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged<'a> {
     /// The class of each cell, `[cells]`, int64.
     pub(crate) classes: &'a Tensor,
-    /// What each class weighs, `[classes]`; none: all the same.
+    /// Class weights, `[classes]`; none: equal weights.
     pub(crate) weights: Option<&'a Tensor>,
-    /// What the loss is multiplied by, a scalar; none: 1.
+    /// Factor of the loss, a scalar; none: 1.
     pub(crate) emphasis: Option<&'a Tensor>,
-    /// Of mixed cells the first class alone is asked for.
+    /// For mixed cells, the loss includes only the first class.
     pub(crate) is_alone: bool,
-    /// The focal loss in the place of cross-entropy.
+    /// The focal loss instead of cross-entropy.
     pub(crate) is_focal: bool,
-    /// Whether the accuracy is that within each class, averaged over classes.
+    /// Whether the accuracy is computed within each class and averaged over classes.
     pub(crate) by_class: bool,
 }
 
-/// Judges guesses of a batch: `loss`, a scalar, takes their loss, and the logits `[cells, classes]` become its gradient by them. Returns the accuracy,
-/// a scalar of float32.
+/// Scores the predictions of a batch: `loss`, a scalar, receives their loss, and the logits `[cells, classes]` are overwritten by its gradient.
+/// Returns the accuracy, a scalar of float32.
 pub(crate) fn judge(logits: &Tensor, judged: Judged<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
     let ([cells, class_count], device) = (shape(logits), logits.device());
     let losses = Tensor::empty([cells], (Kind::Double, device));

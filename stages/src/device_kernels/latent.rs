@@ -1,4 +1,4 @@
-//! The latent that is decoded, and the way back to embeddings, dose curves, covariates and the basal latent (`cuda/latent.cuh`).
+//! The decoded latent, and its backward pass to embeddings, dose curves, covariates and the basal latent (`cuda/latent.cuh`).
 
 use tch::Tensor;
 
@@ -7,23 +7,23 @@ use crate::libtorch::launch::{Address, Argument, arguments, multiprocessors};
 
 /// Threads of a block that sums over cells.
 const THREADS: u32 = 1024;
-/// How many covariates there can be: `MOST_COVARIATES` of the source.
+/// Maximum number of covariates: `MOST_COVARIATES` in the source.
 pub(crate) const MOST_COVARIATES: usize = 8;
-/// How many adversaries there can be: `MOST_OPPONENTS` of the source.
+/// Maximum number of adversaries: `MOST_OPPONENTS` in the source.
 pub(crate) const MOST_OPPONENTS: usize = 9;
 
-/// How a dose becomes the scale of an embedding: `DoseCurve` of the source, in its order.
+/// Dose curves, which scale an embedding: `DoseCurve` in the source, in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DoseCurve {
     /// The dose itself.
     Linear = 0,
     /// σ(β dose + b) − σ(b).
     Sigmoid = 1,
-    /// The same of the logarithm of 1 + the dose.
+    /// The same for the logarithm of 1 + the dose.
     LogSigmoid = 2,
 }
 
-/// What is added to a basal latent.
+/// The terms added to a basal latent.
 #[derive(Debug)]
 pub(crate) struct Added<'a> {
     /// Embeddings of perturbations, `[names, latent]`.
@@ -124,7 +124,7 @@ impl Added<'_> {
         }
     }
 
-    /// The tables of covariates, or tables of gradients that are shaped as they are.
+    /// The tables of covariates, or gradient tables of the same shapes.
     fn covariates<'a>(batch: &'a Unpacked, tables: &'a [Tensor]) -> CovariateTables<'a> {
         assert!(tables.len() <= MOST_COVARIATES, "a kernel takes {MOST_COVARIATES} covariates at most");
         let mut covariates = CovariateTables {
@@ -139,8 +139,8 @@ impl Added<'_> {
         covariates
     }
 
-    /// The latents that are decoded, `[cells, latent]`: those of `basal`, of each cell's own or of the one that `sources`, `[cells]`,
-    /// names, with what perturbations and covariates add.
+    /// The decoded latents, `[cells, latent]`: `basal`, of the cell itself or of the cell given by `sources`, `[cells]`,
+    /// plus the terms of perturbations and covariates.
     pub(crate) fn to(&self, basal: &Tensor, sources: Option<&Tensor>, batch: &Unpacked) -> Tensor {
         let [cells, width] = shape(basal);
         let latent = empty(basal, &[cells, width]);
@@ -158,7 +158,7 @@ impl Added<'_> {
         latent
     }
 
-    /// The gradients by what is added, given the one by the latent, `[cells, latent]`.
+    /// The gradients by the added terms, given the gradient by the latent, `[cells, latent]`.
     pub(crate) fn back(&self, gradient: &Tensor, batch: &Unpacked) -> AddedGradients {
         let [cells, width] = shape(gradient);
         let mixed = batch.mixed.is_some().then(|| {
@@ -196,17 +196,17 @@ impl Added<'_> {
     }
 }
 
-/// Gradients by what is added to a basal latent, each shaped as what it is by.
+/// Gradients by the terms added to a basal latent, with the shapes of their parameters.
 #[derive(Debug)]
 pub(crate) struct AddedGradients {
     pub(crate) embeddings: Tensor,
-    /// By β and b of the dose curves; none where doses are taken as they are.
+    /// By β and b of the dose curves; none if doses are used as they are.
     pub(crate) curves: Option<[Tensor; 2]>,
     pub(crate) covariates: Vec<Tensor>,
 }
 
-/// The gradient by the basal latents, `[cells, latent]`: that of what was decoded from them, less `weight`, a scalar of float64, times
-/// those of adversaries' losses.
+/// The gradient by the basal latents, `[cells, latent]`: that of the cells decoded from them, minus `weight`, a scalar of float64, times
+/// those of the adversaries' losses.
 pub(crate) fn basal_back(
     gradient: &Tensor,
     sources: Option<&Tensor>,
@@ -230,7 +230,7 @@ pub(crate) fn basal_back(
         cells,
         width,
     };
-    // Without sources a cell takes as many threads as the latent has numbers.
+    // Without sources, a cell takes one thread per latent dimension.
     let threads = if sources.is_some() { THREADS } else { ROW_THREADS };
     let blocks = count(cells).min(BLOCKS_EACH * multiprocessors(gradient.device()));
     run(&arguments, gradient, blocks, threads, threads * 8);

@@ -1,4 +1,4 @@
-//! What follows a linear layer: a norm, ReLU and dropout of activations `[cells, width]` (`cuda/layer.cuh`).
+//! The rest of a hidden layer after its linear part: a norm, ReLU and dropout of activations `[cells, width]` (`cuda/layer.cuh`).
 
 use tch::Tensor;
 
@@ -8,19 +8,19 @@ use crate::{
     libtorch::launch::{Address, Argument, arguments},
 };
 
-/// Dropout of one layer, whose seed is on the device: a replayed step drops others each time.
+/// Dropout of one layer, with its seed on the device, so that a replayed step drops different activations each time.
 #[derive(Debug)]
 pub(crate) struct Dropout {
     /// The seed of the step, a scalar, int64; none without dropout.
     seed: Option<Tensor>,
-    /// The seed of the layer is that of the step times the first plus the second, modulo 2³².
+    /// The layer's seed is the step's seed times the first plus the second, modulo 2³².
     line: [u32; 2],
     /// Threshold and scale.
     of: OfProcessor,
 }
 
 impl Dropout {
-    /// Drops this share of the activations, by a seed of the layer that is `line[0] · seed + line[1]`.
+    /// Drops this share of the activations, with the layer seed `line[0] · seed + line[1]`.
     pub(crate) fn new(share: f64, seed: &Tensor, line: [u32; 2]) -> Self {
         Self { seed: (0.0 < share).then(|| seed.shallow_clone()), line, of: OfProcessor::new(share, 0) }
     }
@@ -48,14 +48,14 @@ pub(super) struct DropoutArguments<'a> {
 
 impl Argument for DropoutArguments<'_> {}
 
-/// What a layer made of what its linear part gave.
+/// The results of a layer's forward pass.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    /// What the linear part gave, `[cells, width]`; where a batch norm follows, without the bias.
+    /// The output of the linear part, `[cells, width]`; before a batch norm, without the bias.
     pub(crate) linear: Tensor,
-    /// What came of it, `[cells, width]`.
+    /// The activations, `[cells, width]`.
     pub(crate) output: Tensor,
-    /// Mean and one over the deviation, of features with batch norm, of cells with layer norm; none without.
+    /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; otherwise none.
     pub(crate) statistics: Option<[Tensor; 2]>,
     pub(crate) dropout: Dropout,
 }
@@ -98,7 +98,7 @@ impl Argument for PassedArguments<'_> {}
 pub(crate) struct BatchNorm<'a> {
     pub(crate) weight: &'a Tensor,
     pub(crate) bias: &'a Tensor,
-    /// Both move by `momentum`.
+    /// The running statistics move by `momentum`.
     pub(crate) running_mean: &'a Tensor,
     pub(crate) running_variance: &'a Tensor,
     pub(crate) epsilon: f64,
@@ -124,7 +124,7 @@ arguments! {
     }
 }
 
-/// Batch norm, ReLU and dropout of `linear`, to which the linear layer's bias was not added: the running mean alone sees it.
+/// Batch norm, ReLU and dropout of `linear`, without the linear layer's bias, which only affects the running mean.
 pub(crate) fn batch_norm(linear: Tensor, linear_bias: &Tensor, norm: BatchNorm<'_>, dropout: Dropout) -> Passed {
     let [cells, width] = shape(&linear);
     let output = empty(&linear, &[cells, width]);
@@ -162,7 +162,7 @@ arguments! {
     }
 }
 
-/// Gradients by what batch norm learns, and by the bias of the linear layer before it, `[width]` each.
+/// Gradients by the batch norm's parameters, and by the bias of the linear layer before it, `[width]` each.
 #[derive(Debug)]
 pub(crate) struct BatchNormGradients {
     pub(crate) weight: Tensor,
@@ -170,7 +170,7 @@ pub(crate) struct BatchNormGradients {
     pub(crate) linear_bias: Tensor,
 }
 
-/// The way back through [`batch_norm`]: `gradient`, the one by the output, becomes the one by `linear`. What a penalty left is added to
+/// The backward pass of [`batch_norm`]: `gradient` by the output is overwritten by that of `linear`. The terms from a penalty are added to
 /// the latter and to the gradient by the weight.
 pub(crate) fn batch_norm_back(
     passed: &Passed,
@@ -210,7 +210,7 @@ arguments! {
     }
 }
 
-/// The linear layer's bias, layer norm without weights, ReLU and dropout of `linear`, to which the bias is added.
+/// The linear layer's bias, layer norm without weights, ReLU and dropout of `linear`; the bias is added in place.
 pub(crate) fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: Dropout) -> Passed {
     let [cells, width] = shape(&linear);
     let output = empty(&linear, &[cells, width]);
@@ -270,8 +270,8 @@ arguments! {
     }
 }
 
-/// The way back through [`layer_norm`] or [`cut`]: `gradient`, the one by the output, becomes the one by `linear`, to which what a
-/// penalty left is added.
+/// The backward pass of [`layer_norm`] or [`cut`]: `gradient` by the output is overwritten by that of `linear`, plus the term from
+/// a penalty.
 pub(crate) fn cut_back(of: &Passed, left: Option<&Left>, gradient: &Tensor) {
     let [cells, width] = shape(gradient);
     let (passed, onto) = (of.arguments(), Address::of_any(left.map(|left| &left.onto)));

@@ -1,11 +1,11 @@
-//! What steps measure is added up where it is (`cuda/losses.cuh`).
+//! Measurements of steps, accumulated on the device (`cuda/losses.cuh`).
 
 use tch::{Device, Kind, Tensor};
 
 use super::run;
 use crate::libtorch::launch::{Address, arguments};
 
-/// How many numbers a step measures at most: `MOST_LOSSES` of the source.
+/// Maximum number of measurements per step: `MOST_LOSSES` in the source.
 const MOST_LOSSES: usize = 64;
 const THREADS: u32 = 64;
 
@@ -19,24 +19,24 @@ arguments! {
     }
 }
 
-/// Sums of the numbers that steps of one kind measure, on the device: `[66]`, float64. After the sums stand how many steps were added up,
-/// and the first batch that measured something that is not finite.
+/// Sums of the measurements of steps of one kind, on the device: `[66]`, float64. The sums are followed by the number of steps
+/// and the first batch with a measurement that is not finite.
 #[derive(Debug)]
 pub(crate) struct LossSums(Tensor);
 
-/// What [`LossSums`] came to.
+/// The result of [`LossSums`].
 #[derive(Debug)]
 pub(crate) struct Summed {
-    /// In the order of the numbers that were added.
+    /// In the order in which the measurements were added.
     pub(crate) sums: Vec<f64>,
-    /// How many steps were added up.
+    /// Number of steps.
     pub(crate) steps: f64,
-    /// The first batch that measured something that is not finite; infinite where none did.
+    /// The first batch with a measurement that is not finite; infinite if there is none.
     pub(crate) first_bad: f64,
 }
 
 impl LossSums {
-    /// Of nothing yet.
+    /// Empty sums.
     pub(crate) fn new(device: Device) -> Self {
         let sums = Self(Tensor::zeros([place(MOST_LOSSES + 2)], (Kind::Double, device)));
         sums.clear();
@@ -48,7 +48,7 @@ impl LossSums {
         let _ = self.0.select(0, place(MOST_LOSSES + 1)).fill_(f64::INFINITY);
     }
 
-    /// Adds the numbers of a step, scalars of one kind or of float32, that learned from a batch of this number, a scalar, int64.
+    /// Adds the measurements of a step, scalars of one type or of float32, and the number of its batch, a scalar, int64.
     pub(crate) fn add(&self, numbers: &[&Tensor], batch: &Tensor) {
         assert!(numbers.len() <= MOST_LOSSES, "a kernel takes {MOST_LOSSES} numbers at most");
         let Some(like) = numbers.first() else { return };
@@ -67,7 +67,7 @@ impl LossSums {
         run(&arguments, like, 1, THREADS, 0);
     }
 
-    /// Reads the sums of so many numbers, and starts anew.
+    /// Reads this many sums, and resets them.
     pub(crate) fn take(&self, numbers: usize) -> Summed {
         let read: Vec<f64> = Vec::try_from(self.0.to_device(Device::Cpu)).expect("numbers of float64");
         self.clear();

@@ -1,4 +1,4 @@
-//! Which cells are mixed with which (`cuda/mixing.cuh`).
+//! The partners of mixed cells (`cuda/mixing.cuh`).
 
 use tch::Tensor;
 
@@ -7,10 +7,10 @@ use crate::libtorch::launch::{Address, Argument};
 /// Every cell is mixed with another one.
 #[derive(Debug)]
 pub(crate) struct Mixing {
-    /// The other cell of each, and the cell whose other one each is, `[cells]`, int64.
+    /// The partner of each cell, and the cell whose partner it is, `[cells]`, int64.
     pub(crate) partners: Tensor,
     pub(crate) partner_of: Tensor,
-    /// The share that a cell keeps of itself, a scalar, float64.
+    /// A cell's own share, a scalar, float64.
     pub(crate) share: Tensor,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct MixingArguments<'a> {
 impl Argument for MixingArguments<'_> {}
 
 impl Mixing {
-    /// The arguments of cells that are mixed, or are not.
+    /// The arguments with or without mixup.
     pub(super) fn arguments(mixing: Option<&Self>) -> MixingArguments<'_> {
         let of = |part: fn(&Self) -> &Tensor| Address::of_any(mixing.map(part));
         MixingArguments {

@@ -5,13 +5,13 @@ use tch::{Kind, Tensor};
 use super::{count, empty, mixing::MixingArguments, run, run_numbers, run_strips, shape, unpack::Unpacked};
 use crate::libtorch::launch::{Address, Argument, arguments, multiprocessors};
 
-/// Threads of a block, which works on a row of logits at a time.
+/// Threads of a block, which processes one row of logits at a time.
 const THREADS: u32 = 512;
-/// Blocks for each multiprocessor: each keeps a row, and sums of its own by gene.
+/// Blocks per multiprocessor: each keeps a row, and its own sums by gene.
 const BLOCKS_EACH: u32 = 2;
-/// Bytes of a row of means that shared memory has room for, with that of another block beside it.
+/// Shared memory available for a row of means, so that two blocks fit.
 const MOST_SHARED: i64 = 96 << 10;
-/// Numbers of a gene that its dispersion alone gives.
+/// Per-gene terms that depend only on the dispersion.
 const TERMS: i64 = 4;
 
 arguments! {
@@ -54,7 +54,7 @@ arguments! {
     }
 }
 
-/// The non-zeros of a batch, in the types that they travel in.
+/// The non-zeros of a batch, in their transfer types.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SparseRows<'a> {
@@ -77,9 +77,9 @@ pub(crate) struct Likelihood {
     pub(crate) by_dispersion: Tensor,
 }
 
-/// The loss of cells whose share of the library each gene has by these logits, `[cells, genes]`, to which `bias`, `[genes]`, and the
-/// rows of a table of offsets are added; `dispersion`, `[genes]`, is the logarithm of the inverse dispersion. The logits become the
-/// gradient by them.
+/// The loss of cells with these logits of each gene's share of the library, `[cells, genes]`, to which `bias`, `[genes]`, and
+/// rows of an offset table are added; `dispersion`, `[genes]`, is the logarithm of the inverse dispersion. The logits are overwritten
+/// by their gradient.
 pub(crate) fn negative_binomial(
     logits: &Tensor,
     bias: &Tensor,

@@ -1,4 +1,4 @@
-//! The way of a gradient penalty down and up again through a norm, ReLU and dropout (`cuda/penalty.cuh`).
+//! The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout (`cuda/penalty.cuh`).
 
 use tch::{Kind, Tensor};
 
@@ -45,16 +45,17 @@ arguments! {
     }
 }
 
-/// One layer on the way down, `[cells, width]` each.
+/// One layer of the downward pass, `[cells, width]` each.
 #[derive(Debug)]
 pub(crate) struct Down {
-    /// The gradient that comes out of the mask.
+    /// The gradient after the mask.
     gradient: Tensor,
     /// The gradient by the linear layer's output.
     pub(crate) by_input: Tensor,
 }
 
-/// Down through a layer, from the gradient `above`, `[cells, width]` or, the same one for every cell, `[width]`; `weight` is batch norm's.
+/// The downward pass of a layer, from the gradient `above`, `[cells, width]` or, if it is the same for every cell, `[width]`; `weight` is
+/// batch norm's.
 pub(crate) fn down(of: &Passed, weight: Option<&Tensor>, above: &Tensor) -> Down {
     let [cells, width] = shape(&of.output);
     let rows_apart = if above.dim() == 1 { 0 } else { width };
@@ -101,7 +102,7 @@ arguments! {
     }
 }
 
-/// What the way up leaves for the ordinary way back through a norm.
+/// Terms that the upward pass adds to the ordinary backward pass of a norm.
 #[derive(Debug)]
 pub(crate) struct Left {
     /// What is added to the gradient by the norm's input, `[cells, width]`.
@@ -110,7 +111,7 @@ pub(crate) struct Left {
     pub(crate) by_weight: Option<Tensor>,
 }
 
-/// Up again: `adjoint`, `[cells, width]`, of the gradient by the linear layer's output becomes that of the gradient from above.
+/// The upward pass: `adjoint`, `[cells, width]`, of the gradient by the linear layer's output becomes that of the gradient from above.
 pub(crate) fn up(of: &Passed, weight: Option<&Tensor>, down: &Down, adjoint: &Tensor) -> Option<Left> {
     let [cells, width] = shape(adjoint);
     let (passed, v) = (of.arguments(), Address::mut_of(adjoint));
@@ -151,8 +152,8 @@ arguments! {
     }
 }
 
-/// `penalty`, a scalar, takes the mean of the squares of `slopes` `[cells, latent]`; returns where the adjoint of `weight` times it
-/// starts, `[cells, latent]`.
+/// Writes the mean of the squares of `slopes` `[cells, latent]` to `penalty`, a scalar; returns the start of the adjoint of `weight`
+/// times it, `[cells, latent]`.
 pub(crate) fn value(slopes: &Tensor, weight: f64, penalty: &Tensor) -> Tensor {
     let [cells, latent] = shape(slopes);
     let numbers = cells * latent;

@@ -1,6 +1,6 @@
-//! Kernels give the same whether a block is one thread or many: no thread reads what another one has not written yet.
+//! Kernels give the same results with one thread per block or many: no thread reads what another has not written yet.
 //!
-//! That the numbers are right is tested where steps are made of them (`tests/network/replayed.rs`), in blocks of one thread.
+//! Values are checked where steps are built from the kernels (`tests/network/replayed.rs`), in blocks of one thread.
 
 use std::cell::RefCell;
 
@@ -27,7 +27,7 @@ const GENES: i64 = 37;
 /// Neither a multiple of a strip nor of a warp.
 const WIDTH: i64 = 19;
 
-/// Runs work in blocks of one thread and of 64, from the same random numbers, and compares what it gives.
+/// Runs work in blocks of one thread and of 64, from the same random numbers, and compares the results.
 #[track_caller]
 fn alike(work: impl Fn() -> Vec<Tensor>) {
     let in_blocks_of = |threads: u32| {
@@ -44,7 +44,7 @@ fn alike(work: impl Fn() -> Vec<Tensor>) {
 }
 
 thread_local! {
-    /// Not libtorch's generator, from which other tests draw at the same time.
+    /// Not libtorch's generator, which other tests use at the same time.
     static RANDOM: RefCell<ChaCha8Rng> = RefCell::new(ChaCha8Rng::seed_from_u64(0));
 }
 
@@ -68,7 +68,7 @@ fn bytes(numbers: &Tensor) -> Tensor {
     numbers.view_dtype(Kind::Uint8).contiguous()
 }
 
-/// Three non-zeros a cell; those that are counted to the last cell are zeros that fill up the room, all of one gene.
+/// Three non-zeros per cell; those counted to the last cell are zero padding, all of one gene.
 fn packed() -> Packed {
     let row = Tensor::arange(3, (Kind::Int64, Device::Cpu)) * 11;
     let genes = (Tensor::arange(CELLS, (Kind::Int64, Device::Cpu)).unsqueeze(1) + row).remainder(GENES);
@@ -227,7 +227,7 @@ fn latents_are_added_up_and_differentiated() {
 fn adam_makes_a_step_over_more_parameters_than_a_kernel_takes() {
     for is_decoupled in [false, true] {
         alike(|| {
-            // One of them takes several blocks.
+            // One of them needs several blocks.
             let sizes = (0..60_i64).map(|at| if at == 7 { 40_000 } else { at + 1 });
             let slots: Vec<Slot> = sizes
                 .map(|size| Slot {

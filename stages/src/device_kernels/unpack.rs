@@ -1,4 +1,4 @@
-//! A batch is taken apart on a device: what the encoder reads, and labels in the types that steps compute with (`cuda/sparse.cuh`).
+//! Unpacks a batch on a device: the encoder's input, and labels in the types that steps use (`cuda/sparse.cuh`).
 
 use tch::{Kind, Tensor};
 
@@ -33,7 +33,7 @@ arguments! {
     }
 }
 
-/// Types that numbers of a batch travel in: `NarrowType` of the source, in its order.
+/// Transfer types of a batch's numbers: `NarrowType` in the source, in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Narrow {
     U8,
@@ -55,21 +55,21 @@ impl Narrow {
     }
 }
 
-/// A batch as it travels: parts of one run of bytes on a device.
+/// A packed batch: parts of one buffer on a device.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    /// Where each cell starts among the non-zeros, `[cells + 1]`, int32.
+    /// Row pointers, `[cells + 1]`, int32.
     pub(crate) pointers: Tensor,
-    /// How many non-zeros there are, `[1]`, int32; others that follow fill up the room.
+    /// Number of non-zeros, `[1]`, int32; the rest is padding.
     pub(crate) entries: Tensor,
-    /// The gene of each non-zero, bytes.
+    /// Gene of each non-zero, bytes.
     pub(crate) genes: Tensor,
-    /// Its value, bytes.
+    /// Value of each non-zero, bytes.
     pub(crate) values: Tensor,
-    /// What these bytes are.
+    /// The types of these bytes.
     pub(crate) gene_type: Narrow,
     pub(crate) value_type: Narrow,
-    /// Sums of counts, `[cells]`, float64.
+    /// Library sizes, `[cells]`, float64.
     pub(crate) library: Tensor,
     /// Codes of perturbations, `[cells, parts]`, int32, padded with 0.
     pub(crate) codes: Tensor,
@@ -81,13 +81,13 @@ pub(crate) struct Packed {
     pub(crate) combinations: Tensor,
 }
 
-/// The same as steps compute with it.
+/// The batch in the types that steps use.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     packed: Packed,
-    /// How cells are mixed, and their counts then, `[cells, genes]`.
+    /// How cells are mixed, and their mixed counts, `[cells, genes]`.
     pub(super) mixed: Option<(Mixing, Tensor)>,
-    /// What the encoder reads, `[cells, genes]`.
+    /// The encoder's input, `[cells, genes]`.
     pub(crate) dense: Tensor,
     /// `[cells]`.
     pub(crate) library: Tensor,
@@ -102,8 +102,8 @@ pub(crate) struct Unpacked {
 }
 
 impl Packed {
-    /// Takes the batch apart, over so many genes, in numbers of this kind; the encoder reads the logarithm of 1 + a value, or the value.
-    /// Expression may be mixed, labels stay what they are.
+    /// Unpacks the batch for this many genes, to this type; the encoder's input is the logarithm of 1 + a value, or the value.
+    /// Expression may be mixed; labels are unchanged.
     pub(crate) fn unpack(self, genes: i64, kind: Kind, is_logarithm: bool, mixing: Option<Mixing>) -> Unpacked {
         let device = self.pointers.device();
         let count = self.library.size()[0];
@@ -146,12 +146,12 @@ impl Packed {
 }
 
 impl Unpacked {
-    /// Counts of cells that are mixed, `[cells, genes]`.
+    /// Counts of mixed cells, `[cells, genes]`.
     pub(super) fn counts(&self) -> Option<&Tensor> {
         self.mixed.as_ref().map(|(_, counts)| counts)
     }
 
-    /// Rows of cells, `[cells, any]`, mixed as their expression is; by libtorch's operations.
+    /// Rows of cells, `[cells, any]`, mixed like their expression, with libtorch's operations.
     pub(crate) fn mixed_rows(&self, rows: Tensor) -> Tensor {
         match &self.mixed {
             Some((mixing, _)) => {

@@ -123,7 +123,7 @@ impl DiskFile {
         let written = self.written;
         io::Error::new(
             error.kind(),
-            format!("no space left: {wanted} bytes more were to be written after {written}, and {free} are free"),
+            format!("no space left: {wanted} more bytes were to be written after {written}, but {free} are free"),
         )
     }
 }
@@ -268,6 +268,6 @@ mod tests {
         let error = file.append(&[0; 2 << 20]).expect_err("nothing fits on a full device");
         assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
         let cause = std::error::Error::source(&error).expect("what the system said").to_string();
-        assert!(cause.contains("2097152 bytes more") && error.to_string().contains("/dev/full"), "{error}: {cause}");
+        assert!(cause.contains("2097152 more bytes") && error.to_string().contains("/dev/full"), "{error}: {cause}");
     }
 }

@@ -57,7 +57,7 @@ impl FolderLock {
         match Lock::take(folder)? {
             Lock::Anothers => Err(Error::usage(
                 format!("another process is writing into {}", folder.display()),
-                "wait until it has ended, or choose another name",
+                "wait until it has finished, or choose another name",
             )),
             lock => Ok(Self { _lock: lock }),
         }
@@ -106,7 +106,7 @@ impl Drop for PathLock {
         if let Some((_file, path)) = &self.held
             && let Err(error) = remove_all(path)
         {
-            tracing::debug!("the lock {} stays: {error}", path.display());
+            tracing::debug!("could not remove the lock {}: {error}", path.display());
         }
     }
 }

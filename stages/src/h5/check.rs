@@ -69,12 +69,12 @@ pub(super) fn check(path: &Path) -> Result<()> {
                 "restore the file from a copy, or download it again",
             ),
             Flaw::Unread { at, what } => place.error(
-                format!("holds what is not read here, at byte {at}: {what}"),
+                format!("holds something that is not supported, at byte {at}: {what}"),
                 "write the file again without it, with anndata or h5py",
             ),
             Flaw::Io(source) => Error::io("read", path)(source),
             Flaw::NoHdf5 { why } => place.error(
-                format!("is no HDF5 file, or is cut short ({why})"),
+                format!("is not an HDF5 file, or is cut short ({why})"),
                 "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
             ),
         }

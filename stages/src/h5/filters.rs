@@ -111,7 +111,7 @@ impl Filters {
             }
         }
         if work.stored.len() != length {
-            return Err("has another length than the dataset's chunks");
+            return Err("has a different length from the dataset's chunks");
         }
         std::mem::swap(&mut work.stored, out);
         Ok(())
@@ -155,7 +155,7 @@ fn check_fletcher32(bytes: &mut Vec<u8>) -> Result<(), &'static str> {
     // Files of old libhdf5 have the bytes of each half the other way round.
     let reversed = (sum & 0x00ff_00ff) << 8 | sum >> 8 & 0x00ff_00ff;
     if stored != sum && stored != reversed {
-        return Err("does not have the checksum that it was written with");
+        return Err("does not match its checksum");
     }
     let length = content.len();
     bytes.truncate(length);

@@ -42,7 +42,8 @@ impl<'a> Heap<'a> {
     /// # Errors
     /// A reference that leads nowhere, a file that is damaged or cut short.
     pub(crate) fn get(&mut self, member: &[u8]) -> Result<&[u8]> {
-        let damaged = || self.place.error("refers to a text that is not there", "the file is damaged; write it again");
+        let damaged =
+            || self.place.error("refers to a string that does not exist", "the file is damaged; write it again");
         let reference: &[u8; 16] = member.first_chunk().ok_or_else(damaged)?;
         let [l0, l1, l2, l3, address @ .., i0, i1, i2, i3] = *reference;
         let (length, index) = (u32::from_le_bytes([l0, l1, l2, l3]) as usize, u32::from_le_bytes([i0, i1, i2, i3]));

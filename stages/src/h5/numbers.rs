@@ -80,7 +80,7 @@ impl Numbers {
             [rows] => (rows as u64, 1),
             [rows, columns] => (rows as u64, columns as u64),
             _ => {
-                let message = format!("has {} dimensions, where 1 or 2 are known", shape.len());
+                let message = format!("has {} dimensions, where 1 or 2 are supported", shape.len());
                 return Err(place.error(message, "check how the file was written"));
             }
         };
@@ -124,7 +124,7 @@ impl Numbers {
                 .map(|chunks| Storage::Filtered(Box::new(chunks))),
         };
         let storage = storage.ok_or_else(|| {
-            place.error("does not lie where it is said to", "the file was changed or cut short; ingest it again")
+            place.error("is not where it is expected", "the file was changed or cut short; ingest it again")
         })?;
         // Who knows the place knows the shape.
         let dimensions = if columns == 1 { 1 } else { 2 };
@@ -173,7 +173,7 @@ impl Numbers {
     /// Rows that there are not, a file that is damaged or cut short.
     pub(crate) fn read<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         if rows.end < rows.start || self.rows < rows.end {
-            let message = format!("rows {} to {} were asked for, of {}", rows.start, rows.end, self.rows);
+            let message = format!("rows {} to {} were requested, of {}", rows.start, rows.end, self.rows);
             return Err(self.place.error(message, "the file may be cut short; write it again"));
         }
         if rows.is_empty() || self.columns == 0 {

@@ -57,7 +57,7 @@ impl Records {
         let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor());
         let descriptor = descriptor.map_err(|error| place.unreadable(error))?;
         let (TypeDescriptor::Compound(compound), &[rows]) = (descriptor, dataset.shape().as_slice()) else {
-            return Err(place.error("is no table of records", "check how the file was written"));
+            return Err(place.error("is not a table of records", "check how the file was written"));
         };
         let (members, record_bytes) = in_the_file(compound);
         let rows = rows as u64;
@@ -78,7 +78,7 @@ impl Records {
         let Some(storage) = storage else {
             let hint =
                 "open the file with a newer anndata and write it again: `anndata.read_h5ad(...).write_h5ad(...)`";
-            return Err(place.error("is a table of records that is stored in an unusual way", hint));
+            return Err(place.error("is a table of records with an unsupported layout", hint));
         };
         Ok(Self { place, file, rows, record_bytes, members, storage })
     }
@@ -109,7 +109,7 @@ impl Records {
         mut show: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         if self.rows < rows.end {
-            let message = format!("record {} was asked for, of {}", rows.end, self.rows);
+            let message = format!("record {} was requested, of {}", rows.end, self.rows);
             return Err(self.place.error(message, "the file may be cut short; write it again"));
         }
         let (mut row, mut read) = (rows.start, Vec::new());

@@ -51,8 +51,8 @@ impl AnnData {
         let place = root.place();
         let path = place.path();
         if let Some(genome) = &choice.genome {
-            let message = format!("{} is no 10x file, of which the genome {genome} could be taken", path.display());
-            return Err(Error::usage(message, "leave --genome out"));
+            let message = format!("{} is not a 10x file, so there is no genome {genome} to choose", path.display());
+            return Err(Error::usage(message, "leave out --genome"));
         }
         let chosen = choose(root, choice)?;
         let group = chosen.group.as_deref().unwrap_or(root);
@@ -64,7 +64,7 @@ impl AnnData {
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
         if MOST_GENES < genes {
-            let message = format!("{genes} genes are more than can be (at most {MOST_GENES})");
+            let message = format!("{genes} genes are too many (at most {MOST_GENES})");
             return Err(place.error(message, "check how the file was written"));
         }
         let var = var.read_all(0..index(genes)?)?;
@@ -137,7 +137,7 @@ fn choose(root: &dyn Group, choice: &Choice) -> Result<Chosen> {
     let at_root = |name: &str, var| Chosen { group: None, name: name.to_owned(), own_var: false, var };
     let has = |name: &str| root.member(name).map(|member| member != Member::Missing);
     match (&choice.layer, choice.raw) {
-        (Some(_), true) => Err(Error::usage("a layer and raw were both asked for", "choose one of them")),
+        (Some(_), true) => Err(Error::usage("both a layer and raw were requested", "choose one of them")),
         (None, false) if has("X")? => Ok(at_root("X", "var")),
         (None, false) => Err(root.place().child("X").error("there is no such matrix", other_matrices(root)?)),
         // As anndata kept it before 0.7.
@@ -167,8 +167,8 @@ fn other_matrices(root: &dyn Group) -> Result<String> {
         choices.push("--raw".into());
     }
     Ok(match choices.is_empty() {
-        true => "the file has no layer and no `raw` either: set adata.X and write it again".into(),
-        false => format!("take another one: {}", choices.join(", ")),
+        true => "the file has neither a layer nor `raw`: set adata.X and write it again".into(),
+        false => format!("use another one: {}", choices.join(", ")),
     })
 }
 

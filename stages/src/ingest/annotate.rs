@@ -131,11 +131,11 @@ impl Stage for Annotate {
         let (conditions, cells_of, covariates) = labeller.finish();
         let census = std::mem::take(&mut self.census);
         if 0 < self.unnamed {
-            tracing::warn!("{} cells have no name; they are called by their place: cell0, cell1, ...", self.unnamed);
+            tracing::warn!("{} cells have no name and are named by position: cell0, cell1, ...", self.unnamed);
         }
         let repeated = self.names.repeated(self.cells);
         if 0 < repeated {
-            tracing::warn!("{repeated} cells have the name of another cell; cells are told apart by position");
+            tracing::warn!("{repeated} cells have the name of another cell; cells are identified by position");
         }
         if 0 < census.empty_cells {
             tracing::warn!("{} cells have no expression at all", census.empty_cells);
@@ -144,7 +144,7 @@ impl Stage for Annotate {
             let name = conditions.name(id);
             if UNASSIGNED.iter().any(|label| label.eq_ignore_ascii_case(name)) && 0 < *cells {
                 tracing::warn!(
-                    "{cells} cells are `{name}`, taken for a perturbation; --drop-label '{name}' leaves them out"
+                    "{cells} cells are labelled `{name}`, which counts as a perturbation; --drop-label '{name}' leaves them out"
                 );
             }
         }

@@ -31,8 +31,8 @@ pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
     let twice = paths.iter().zip(&parts).find(|(_, parts)| !seen.insert(*parts));
     let path = twice.map_or_else(String::new, |(path, _)| path.as_ref().display().to_string());
     Err(Error::usage(
-        format!("{path} is named twice, so that its cells can't be told apart by file"),
-        "name each file once",
+        format!("{path} is given twice, so its cells can't be distinguished by file"),
+        "give each file once",
     ))
 }
 
@@ -91,6 +91,6 @@ mod tests {
     #[test]
     fn a_file_that_is_named_twice_is_refused_however_it_is_spelled() {
         let error = file_names(&["a.h5ad", "x/../a.h5ad"]).expect_err("one file");
-        assert!(error.to_string().starts_with("x/../a.h5ad is named twice"), "{error}");
+        assert!(error.to_string().starts_with("x/../a.h5ad is given twice"), "{error}");
     }
 }

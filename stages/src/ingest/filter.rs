@@ -52,7 +52,7 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
     }
     let label = keys.columns.perturbation.clone();
     if label.is_none() && (!options.drop_labels.is_empty() || 0 < options.min_cells) {
-        let hint = "say which column it is with --perturbation";
+        let hint = "name the column with --perturbation";
         return Err(Error::usage(
             "cells are to be left out by their condition, but there is no perturbation column",
             hint,
@@ -78,7 +78,7 @@ fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String
         let (key, value, ruled_out) = match (text.split_once("!="), text.split_once('=')) {
             (Some((key, value)), _) => (key, value, true),
             (None, Some((key, value))) => (key, value, false),
-            (None, None) => return Err(Error::usage(format!("`{text}` is no key=value"), hint)),
+            (None, None) => return Err(Error::usage(format!("`{text}` is not key=value"), hint)),
         };
         let values = columns.entry(key.trim().to_owned()).or_default();
         let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };

@@ -98,15 +98,15 @@ impl Format {
         if path.is_dir() {
             return Err(Error::data(
                 path.display().to_string(),
-                "the folder holds no cells in a format that is known here",
-                "a 10x folder holds matrix.mtx, a zarr store zarr.json or .zgroup, a table of cells is one or several .parquet \
+                "the folder holds no cells in a supported format",
+                "a 10x folder holds matrix.mtx, a zarr store zarr.json or .zgroup, a table of cells one or several .parquet \
                  or .arrow files",
             ));
         }
         #[cfg(feature = "hdf5")]
         return super::hdf5::format_of(path);
         #[cfg(not(feature = "hdf5"))]
-        Err(Error::data(path.display().to_string(), "its format is not known here", "build with the feature `hdf5`"))
+        Err(Error::data(path.display().to_string(), "its format is not supported", "build with the feature `hdf5`"))
     }
 }
 

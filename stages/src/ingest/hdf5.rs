@@ -26,7 +26,7 @@ pub(super) fn format_of(path: &Path) -> Result<Format> {
     if let Ok(modalities) = file.group("mod").and_then(|group| group.member_names()) {
         let message = format!("is a MuData file, which holds several data sets: {}", modalities.join(", "));
         let one = modalities.iter().find(|name| *name == "rna").or(modalities.first()).map_or("rna", String::as_str);
-        let hint = format!("write one of them alone: `mudata.read_h5mu(...).mod['{one}'].write_h5ad(...)`");
+        let hint = format!("write one of them on its own: `mudata.read_h5mu(...).mod['{one}'].write_h5ad(...)`");
         return Err(place.error(message, hint));
     }
     let members = file.member_names().map_err(|error| place.unreadable(error))?;
@@ -38,6 +38,6 @@ pub(super) fn format_of(path: &Path) -> Result<Format> {
     }
     Err(place.error(
         format!("is neither an .h5ad file (`X`, `obs`, `var`) nor a 10x matrix; it holds {listed}"),
-        "give the .h5ad file of anndata, or the feature-barcode matrix of Cell Ranger",
+        "give an .h5ad file from anndata, or a feature-barcode matrix from Cell Ranger",
     ))
 }

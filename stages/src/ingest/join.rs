@@ -76,11 +76,11 @@ impl Joined {
         let keys: Vec<Vec<GeneKey>> =
             sources.iter().map(|source| gene_keys(&**source, options.gene_id.as_deref())).collect::<Result<_>>()?;
         let (kept, places) = joined_genes(&keys, options.genes);
-        let Some(first) = sources.first() else { return Err(Error::usage("there is no file to ingest", "name one")) };
+        let Some(first) = sources.first() else { return Err(Error::usage("there are no files to ingest", "name one")) };
         if kept.is_empty() {
             let files: Vec<&str> = sources.iter().map(|source| source.origin().path.as_str()).collect();
             let told = format!("their genes have no {} in common", options.gene_id.as_deref().unwrap_or("name"));
-            let hint = "say --gene-id COLUMN if another column of var tells genes apart, or --join outer";
+            let hint = "use --gene-id COLUMN if another column of var identifies genes, or use --join outer";
             return Err(Error::data(files.join(", "), told, hint));
         }
         let vars: Vec<&RecordBatch> = sources.iter().map(|source| source.var()).collect();
@@ -94,7 +94,7 @@ impl Joined {
                 return Err(Error::Bug(format!("{} names for {} files", files.len(), sources.len())));
             }
             if fields.iter().any(|field| field.name() == name) {
-                return Err(Error::usage(format!("obs has a column `{name}` already"), "choose another --file-key"));
+                return Err(Error::usage(format!("obs already has a column `{name}`"), "choose another --file-key"));
             }
             fields.push(Field::new(name, DataType::Utf8, false));
             Ok(fields.len() - 1)

@@ -113,8 +113,8 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
     if taken.is_empty() {
         return Ok(());
     }
-    let message = format!("covariates are called like columns of predictions: {}", taken.join(", "));
-    Err(Error::usage(message, "rename those columns of obs, or name other ones with --covariates"))
+    let message = format!("covariates have the names of prediction columns: {}", taken.join(", "));
+    Err(Error::usage(message, "rename those columns of obs, or choose others with --covariates"))
 }
 
 /// Refuses flags that say how labels are read where there are none.
@@ -126,11 +126,11 @@ fn check_nothing_is_said_of_labels(asked: &AskedKeys, columns: &[String]) -> Res
     ];
     let Some((_, flag)) = said.into_iter().find(|(said, _)| *said) else { return Ok(()) };
     let message = format!(
-        "{flag} says how perturbations are read, but no column is one of {}; there are {}",
+        "{flag} says how to read perturbations, but there is no column named {}; the columns are {}",
         PERTURBATION_HABITS.join(", "),
         columns.join(", ")
     );
-    Err(Error::usage(message, "say which column holds the perturbations with --perturbation"))
+    Err(Error::usage(message, "name the perturbation column with --perturbation"))
 }
 
 fn names(source: &dyn Source) -> Vec<String> {
@@ -143,11 +143,11 @@ fn guess(source: &dyn Source, flag: &str, habits: &[&str], guessed: &mut Vec<Str
     let Some((first, others)) = found.split_first() else { return Ok(None) };
     for other in others {
         if !same(source, first, other)? {
-            let message = format!("the columns {} differ, and each could be meant by {flag}", found.join(", "));
+            let message = format!("the columns {} differ, and each could be {flag}", found.join(", "));
             return Err(Error::data(
                 format!("{}, obs", source.origin().path),
                 message,
-                format!("say which one with {flag}"),
+                format!("choose one with {flag}"),
             ));
         }
     }
@@ -205,11 +205,11 @@ impl Labels {
         }
         let with = self.all.iter().find(|(_, parts)| parts.iter().any(|part| rules.is_control(part)));
         let message = format!(
-            "no label means control by itself: `{}` is only a part, as of `{}`",
+            "no label is control by itself: `{}` is only a part of labels such as `{}`",
             rules.controls.join("`, `"),
             with.map_or("", |(label, _)| label)
         );
-        Err(Error::data(&self.place, message, "say which label means control with --control"))
+        Err(Error::data(&self.place, message, "name the control label with --control"))
     }
 
     fn habitual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
@@ -219,9 +219,12 @@ impl Labels {
         match found.as_slice() {
             [] => {
                 let some: Vec<&str> = self.all.keys().take(8).map(String::as_str).collect();
-                let message =
-                    format!("no label is one of {}; there are {}, ...", CONTROL_HABITS.join(", "), some.join(", "));
-                Err(Error::data(&self.place, message, "say which label means control with --control"))
+                let message = format!(
+                    "no label is one of {}; the labels are {}, ...",
+                    CONTROL_HABITS.join(", "),
+                    some.join(", ")
+                );
+                Err(Error::data(&self.place, message, "name the control label with --control"))
             }
             [only] => {
                 guessed.push(format!("--control {only}"));
@@ -229,7 +232,7 @@ impl Labels {
             }
             several => {
                 let message = format!("{} could each mean control", several.join(", "));
-                Err(Error::data(&self.place, message, "say which with --control; give it several times if all do"))
+                Err(Error::data(&self.place, message, "choose one with --control; give it several times if all do"))
             }
         }
     }
@@ -271,7 +274,7 @@ impl Labels {
         let first = mixed.first()?;
         let left: Vec<&str> = rules.parts(first).into_iter().filter(|part| !rules.is_control(part.trim())).collect();
         let left = left.join(&rules.delimiter);
-        Some(format!("a part that is control vanishes from {} labels: `{first}` is `{left}`", mixed.len()))
+        Some(format!("control is dropped as a part of {} labels: `{first}` becomes `{left}`", mixed.len()))
     }
 }
 
@@ -330,7 +333,7 @@ mod tests {
             AskedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..AskedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
-        assert_eq!(keys.decided, ["a part that is control vanishes from 1 labels: `NegCtrl0_A` is `A`"]);
+        assert_eq!(keys.decided, ["control is dropped as a part of 1 labels: `NegCtrl0_A` becomes `A`"]);
         let asked = AskedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..AskedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
@@ -339,7 +342,7 @@ mod tests {
         assert_eq!(keys.rules.controls, ["ctrl"]);
         let alone = Table::of_obs(&[("condition", vec!["A+ctrl", "B"])]);
         let error = resolve(&alone, &AskedKeys::default()).expect_err("no cell is control");
-        assert!(error.to_string().contains("`ctrl` is only a part, as of `A+ctrl`"), "{error}");
+        assert!(error.to_string().contains("`ctrl` is only a part of labels such as `A+ctrl`"), "{error}");
     }
 
     #[test]
@@ -352,7 +355,7 @@ mod tests {
         assert!(of(&["donor"]).is_ok());
         assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
         let error = of(&["donor", "mean", "condition"]).expect_err("taken").to_string();
-        assert!(error.ends_with("columns of predictions: mean, condition"), "{error}");
+        assert!(error.ends_with("prediction columns: mean, condition"), "{error}");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Labeller {
         }
         let id = self.conditions.intern(label, dose).map_err(|error| {
             let place = self.place(name, cell);
-            let hint = format!("each dose stands at its perturbation's place, joined by `{}`; name another dose column with --dose, another delimiter with --delimiter", self.conditions.rules().delimiter);
+            let hint = format!("doses are joined by `{}`, in the order of their perturbations; name another dose column with --dose, or another delimiter with --delimiter", self.conditions.rules().delimiter);
             Error::data(place, error.to_string(), hint)
         })?;
         self.cells_of.resize(self.conditions.conditions().len(), 0);

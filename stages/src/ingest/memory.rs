@@ -27,7 +27,7 @@ impl Table {
             return Err(Error::data(
                 name,
                 format!("obs has {cells} rows, but the matrix has {rows}"),
-                "give one row a cell",
+                "give one row per cell",
             ));
         }
         let bytes = (obs.get_array_memory_size() + schemas::ByteSize::byte_size(&expression)) as u64;
@@ -82,7 +82,7 @@ impl Source for Table {
         }
         let gene_count = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
         CsrRows::canonical(pointers, genes, values, gene_count)
-            .map_err(|error| Error::data(&self.origin.path, error.to_string(), "give one column a gene"))
+            .map_err(|error| Error::data(&self.origin.path, error.to_string(), "give one column per gene"))
     }
 }
 

@@ -88,8 +88,7 @@ impl MatrixMarket {
             Rows::Cells => (header.rows, header.columns),
         };
         if MOST_CELLS < cells || MOST_GENES < genes {
-            let message =
-                format!("{cells} cells × {genes} genes are more than can be (at most {MOST_CELLS} × {MOST_GENES})");
+            let message = format!("{cells} cells × {genes} genes are too many (at most {MOST_CELLS} × {MOST_GENES})");
             return Err(lines.error(message, "check the sizes, and which of rows and columns are cells"));
         }
         let gene_count = u32::try_from(genes).map_err(|error| Error::Bug(error.to_string()))?;
@@ -130,7 +129,7 @@ fn what_rows_are(header: &Header, cells: Option<&NameFile>, genes: Option<&NameF
         format!("the matrix has {} rows and {} columns, but {}", header.rows, header.columns, told.join(" and "));
     Err(lines.error(
         message,
-        "files of names have no header, and a line a gene or cell; check that they belong to this matrix",
+        "name files have no header and one line per gene or cell; check that they belong to this matrix",
     ))
 }
 

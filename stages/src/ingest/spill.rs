@@ -303,7 +303,7 @@ impl Bucket {
     }
 
     fn changed(&self) -> Error {
-        Error::damaged(self.shared.file.path(), "another program has changed it meanwhile")
+        Error::damaged(self.shared.file.path(), "another program has changed it in the meantime")
     }
 
     /// Shows the records of each stretch, the last stretch first.

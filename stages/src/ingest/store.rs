@@ -307,10 +307,10 @@ impl AtlasFacts {
         let too_large = census.too_large_count;
         let refuse_large = || {
             refuse(
-                "counts are larger than float32 tells from their neighbours",
+                "counts are too large for float32 to hold exactly",
                 &census.too_large,
                 too_large,
-                "name the layer that holds raw counts with --layer; for values that are no counts say --values log1p",
+                "name the layer that holds raw counts with --layer; for values that are not counts, use --values log1p",
             )
         };
         match self.values {
@@ -322,18 +322,18 @@ impl AtlasFacts {
                 "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0",
             ),
             ValuesAs::Counts if 0 < fractions => refuse(
-                "values are no counts",
+                "values are not counts",
                 &census.fractions,
                 fractions,
-                "name the layer that holds raw counts with --layer, or say --values log1p",
+                "name the layer that holds raw counts with --layer, or use --values log1p",
             ),
             ValuesAs::Counts if 0 < too_large => refuse_large(),
             ValuesAs::Auto if 0 < negative && fractions == 0 => refuse(
                 "counts are negative",
                 &census.negative,
                 negative,
-                "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0; for values that are no \
-                 counts say --values log1p",
+                "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0; for values that are \
+                 not counts, use --values log1p",
             ),
             ValuesAs::Auto if 0 < too_large && fractions == 0 => refuse_large(),
             ValuesAs::Auto | ValuesAs::Counts if 0 < negative + fractions => Ok(ValueKind::Continuous),
@@ -353,7 +353,7 @@ fn report_duplicate_genes(names: &[String]) {
     let twice: Vec<&str> = names.iter().filter(|name| !seen.insert(name.as_str())).map(String::as_str).collect();
     if !twice.is_empty() {
         tracing::warn!(
-            "{} gene names come more than once, such as `{}`; genes are told apart by position",
+            "{} gene names appear more than once, such as `{}`; genes are identified by position",
             twice.len(),
             twice[0]
         );

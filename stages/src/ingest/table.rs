@@ -157,8 +157,8 @@ impl CellTable {
         let marker = Marker::of(said, &self.file(first.file)?, first.part, (genes, values, rows), &self.numbering)?;
         if let Marker::Entry { number, value } = marker {
             tracing::warn!(
-                "{place}: every list begins with number {number} at {value}, which is taken for a marker and left out; \
-                 --list-start gene takes it for a gene"
+                "{place}: every list begins with number {number} at {value}, which is read as a marker and left out; \
+                 --list-start gene reads it as a gene"
             );
         }
         Ok(marker)

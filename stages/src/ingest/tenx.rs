@@ -61,8 +61,8 @@ impl TenXReader {
     /// which none was chosen, or a genome that is not there. The error names the object and what would mend it.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         if choice.matrix() != "X" {
-            let message = format!("{} is a 10x file, which has no layers and no raw", path.display());
-            return Err(Error::usage(message, "leave --layer and --raw out"));
+            let message = format!("{} is a 10x file, which has neither layers nor raw", path.display());
+            return Err(Error::usage(message, "leave out --layer and --raw"));
         }
         let root = Place::root(path);
         let file = h5::open_for_reading(path)?;
@@ -140,7 +140,7 @@ impl Source for TenXReader {
 fn choose<'a>(matrices: &[String], genome: Option<&'a str>, root: &Place) -> Result<(String, Option<&'a str>)> {
     let known = || matrices.iter().map(String::as_str);
     match (matrices, genome) {
-        ([], _) => Err(root.error("there is no matrix", "a 10x file has `matrix`, or a group a genome")),
+        ([], _) => Err(root.error("there is no matrix", "a 10x file has `matrix`, or one group per genome")),
         (several, genome) if several.iter().any(|name| name == MATRIX) => Ok((MATRIX.to_owned(), genome)),
         ([only], None) => Ok((only.clone(), None)),
         (several, None) => {
@@ -157,7 +157,7 @@ fn shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
     let place = place.child("shape");
     let dataset = group.dataset("shape").map_err(|error| place.unreadable(error))?;
     if dataset.size() != 2 {
-        return Err(place.error("does not tell the number of features and of cells", "download the file again"));
+        return Err(place.error("does not give the number of features and cells", "download the file again"));
     }
     let shape = dataset.read_raw::<i64>().map_err(|error| place.unreadable(error))?;
     match (u64::try_from(shape[0]), u64::try_from(shape[1])) {
@@ -170,15 +170,15 @@ fn shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
 fn vector(group: &Group, name: &str, place: &Place, length: u64) -> Result<Values> {
     let place = place.child(name);
     if !group.link_exists(name) {
-        return Err(place.error("is missing", "give the feature-barcode matrix of Cell Ranger"));
+        return Err(place.error("is missing", "give a feature-barcode matrix from Cell Ranger"));
     }
     let dataset = group.dataset(name).map_err(|error| place.unreadable(error))?;
     let Some(values) = Values::open(dataset, place.clone()) else {
-        return Err(place.error("is of an unknown kind", "give the feature-barcode matrix of Cell Ranger"));
+        return Err(place.error("has an unsupported type", "give a feature-barcode matrix from Cell Ranger"));
     };
     if values.len() as u64 != length {
         let message = format!("has {} values, but the matrix has {length}", values.len());
-        return Err(place.error(message, "the file does not fit together; download it again"));
+        return Err(place.error(message, "the file is inconsistent; download it again"));
     }
     Ok(values)
 }

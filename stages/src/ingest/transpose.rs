@@ -121,7 +121,7 @@ impl Transposer {
     /// A scratch file that can't be created; more than 2^40 rows.
     pub fn create(rows: u64, genes: u32, entries: u64) -> Result<Self> {
         if MOST_ROWS < rows {
-            return Err(Error::data("the matrix", format!("{rows} rows are more than can be"), "check its file"));
+            return Err(Error::data("the matrix", format!("{rows} rows are too many"), "check its file"));
         }
         let layout = Layout::new(rows, genes, entries);
         let folder = ScratchFolder::create()?;

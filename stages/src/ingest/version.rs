@@ -56,7 +56,7 @@ pub fn version_since(path: &Path, before: (u64, u64)) -> Result<SourceVersion> {
         return Err(Error::data(
             path.display().to_string(),
             message,
-            "wait until that has ended, then run the command again",
+            "wait until it has finished, then run the command again",
         ));
     }
     Ok(SourceVersion { bytes, modified, checksum })

@@ -190,7 +190,7 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> 
 }
 
 fn unexpected() -> Error {
-    Error::Bug("the process that reads the file gave another answer than was asked for".into())
+    Error::Bug("the process that reads the file gave an unexpected answer".into())
 }
 
 impl Worker {

@@ -42,7 +42,7 @@ pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
         Some(Metadata::Array(..)) => {
             return Err(place.error("is a single zarr array, not a store of AnnData", "give the folder above it"));
         }
-        None => return Err(place.error("is no zarr store", "`adata.write_zarr(...)` writes one")),
+        None => return Err(place.error("is not a zarr store", "`adata.write_zarr(...)` writes one")),
     };
     root.expect_anndata()?;
     AnnData::open("zarr", &root, length_and_time(path)?.0, choice)

@@ -38,7 +38,7 @@ pub fn device_failure(text: &str) -> Option<Error> {
         return Some(Error::DeviceMemory { message: first_sentences(&text[from..]).to_owned(), hint });
     }
     FAILED.iter().any(|sign| text.contains(sign)).then(|| {
-        let hint = "look at what `nvidia-smi` and the system's log say; then run the same command again, and a training with --resume";
+        let hint = "check `nvidia-smi` and the system log, then run the same command again (training: with --resume)";
         Error::Device { message: first_sentences(&text[from..]).to_owned(), hint: hint.to_owned() }
     })
 }

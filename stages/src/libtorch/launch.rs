@@ -194,7 +194,7 @@ fn find<A: Arguments>(kind: Kind) -> Result<(&'static str, &'static HostKernel)>
         found.ok_or_else(|| Error::Bug(format!("there is no kernel `{}` for numbers of {kind:?}", A::NAME)))?;
     if kernel.argument_bytes != size_of::<A>() {
         let (takes, given) = (kernel.argument_bytes, size_of::<A>());
-        return Err(Error::Bug(format!("the kernel `{name}` takes {takes} bytes of arguments, and not {given}")));
+        return Err(Error::Bug(format!("the kernel `{name}` takes {takes} bytes of arguments, not {given}")));
     }
     Ok((name, kernel))
 }

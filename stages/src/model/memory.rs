@@ -65,7 +65,7 @@ pub(crate) fn on_device<T: Element + NoUninit>(numbers: &[T], device: Device) ->
 fn checked<T: Element>(tensor: &Tensor) -> usize {
     assert!(
         tensor.kind() == T::KIND && tensor.device() == Device::Cpu && tensor.is_contiguous(),
-        "a kernel was given a tensor of {:?} on {:?}, with strides {:?}",
+        "a kernel got a tensor of {:?} on {:?}, with strides {:?}",
         tensor.kind(),
         tensor.device(),
         tensor.stride()

@@ -57,12 +57,12 @@ impl FileLayout {
         } else if has("mean") {
             if has("gene") { Kind::Long } else { Kind::Wide }
         } else {
-            let hint = "name what `perturbine predict --output means` or `--output cells` wrote";
+            let hint = "give the output of `perturbine predict --output means` or `--output cells`";
             return Err(bad("it has neither means nor cells: no column `mean` or `expression`".into(), hint));
         };
         let covariates = wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         if let Some(missing) = ["condition", "dose"].into_iter().chain(covariates).find(|name| !has(name)) {
-            let hint = "rows are found by condition, dose and covariates, in columns or in folders named after them";
+            let hint = "rows are matched by condition, dose and covariates, in columns or in folders named after them";
             return Err(bad(format!("it has no column `{missing}`"), hint));
         }
         let scale = match schema.metadata().get(SCALE_KEY).map(String::as_str) {
@@ -103,12 +103,12 @@ fn check_scale(path: &Path, kind: Kind, found: FileScale, wanted: Scale) -> Resu
         return Ok(());
     }
     let why = match (wanted, kind) {
-        (Scale::Log1p, Kind::Wide | Kind::Long) => "a mean of counts does not tell the mean of their logarithms",
-        (Scale::Pseudobulk, Kind::Wide | Kind::Long) => "a mean of logarithms does not tell the mean of counts",
+        (Scale::Log1p, Kind::Wide | Kind::Long) => "a mean of counts does not determine the mean of their logarithms",
+        (Scale::Pseudobulk, Kind::Wide | Kind::Long) => "a mean of logarithms does not determine the mean of counts",
         _ => "its numbers are on another scale",
     };
-    let hint = "judge means of counts with --scale pseudobulk; predict cells, as counts, for log1p";
-    Err(Error::data(path.display().to_string(), format!("it can't be judged on the scale {wanted}: {why}"), hint))
+    let hint = "evaluate means of counts with --scale pseudobulk; for log1p, predict cells as counts";
+    Err(Error::data(path.display().to_string(), format!("it can't be evaluated on the scale {wanted}: {why}"), hint))
 }
 
 /// Where each judged gene stands in a file's lists.
@@ -138,7 +138,7 @@ fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
     let named: Vec<&str> = missing.iter().take(MOST_NAMED).map(|gene| gene.as_str()).collect();
     let more = if MOST_NAMED < missing.len() { ", ..." } else { "" };
     let message = format!("it lacks {} genes of the model: {}{more}", missing.len(), named.join(", "));
-    Error::data(path.display().to_string(), message, "predict all genes: leave `--genes` and `--top` out")
+    Error::data(path.display().to_string(), message, "predict all genes: leave out `--genes` and `--top`")
 }
 
 /// Sums over the rows of a group.
@@ -176,8 +176,12 @@ impl<'a> Profiles<'a> {
 
     pub(super) fn add(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<()> {
         if self.kind.is_some_and(|kind| kind != layout.kind || self.scale != layout.scale) {
-            let hint = "name one prediction set, not a folder of several";
-            return Err(Error::data(layout.path.display().to_string(), "its rows differ from those before", hint));
+            let hint = "give one prediction set, not a folder of several";
+            return Err(Error::data(
+                layout.path.display().to_string(),
+                "its rows have another form than those before",
+                hint,
+            ));
         }
         (self.kind, self.scale) = (Some(layout.kind), layout.scale);
         let groups = self.groups_of(layout, batch)?;
@@ -311,16 +315,16 @@ impl<'a> Profiles<'a> {
 
 fn twice(layout: &FileLayout, batch: &RecordBatch, row: usize) -> Error {
     let label = |name: &str| texts(layout, batch, name).map(|texts| texts[row].clone()).unwrap_or_default();
-    let message = format!("`{}` at {} stands there twice", label("condition"), label("dose"));
+    let message = format!("`{}` at {} appears twice", label("condition"), label("dose"));
     Error::data(
         layout.path.display().to_string(),
         message,
-        "name a prediction set with one row a condition, dose and covariates",
+        "give a prediction set with one row per condition, dose and covariates",
     )
 }
 
 fn column(layout: &FileLayout, batch: &RecordBatch, name: &str, kind: &DataType) -> Result<arrow::array::ArrayRef> {
-    let bad = |message: String| Error::data(layout.path.display().to_string(), message, "it is no prediction set");
+    let bad = |message: String| Error::data(layout.path.display().to_string(), message, "it is not a prediction set");
     let found = batch.column_by_name(name).ok_or_else(|| bad(format!("it has no column `{name}`")))?;
     let found = cast(found, kind).map_err(|error| bad(format!("column `{name}`: {error}")))?;
     match found.null_count() {
@@ -347,8 +351,8 @@ fn lists(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<Vec
     let row = |row: usize| {
         let values = found.as_list::<i32>().value(row);
         if values.len() < needed || 0 < values.null_count() {
-            let message = format!("row {row} of column `{name}` has {} numbers, and {needed} are needed", values.len());
-            return Err(Error::data(layout.path.display().to_string(), message, "it is no prediction set"));
+            let message = format!("row {row} of column `{name}` has {} numbers, but {needed} are needed", values.len());
+            return Err(Error::data(layout.path.display().to_string(), message, "it is not a prediction set"));
         }
         Ok(values.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)).collect())
     };

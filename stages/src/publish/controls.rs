@@ -44,7 +44,7 @@ impl RealControls {
         let scale = schema.metadata().get(SCALE_KEY).map_or("", String::as_str);
         if !["counts", "values"].contains(&scale) {
             return Err(Error::usage(
-                format!("the atlas's values can't stand beside predictions on the scale {scale}"),
+                format!("the atlas's values can't be combined with predictions on the scale {scale}"),
                 "leave out --controls copy, or --output-scale",
             ));
         }
@@ -59,8 +59,8 @@ impl RealControls {
             || !schema.fields().iter().all(|field| is_known(field.name(), field.data_type()))
         {
             return Err(Error::usage(
-                "real cells can't be rows of this output",
-                "--controls copy goes with --output cells and all genes",
+                "this output can't hold real cells",
+                "--controls copy needs --output cells and all genes",
             ));
         }
         Ok(Self { names: NamesByJob::new(atlas.clone()), atlas, schema })

@@ -72,7 +72,7 @@ impl Publish {
         let place = if is_one_file(target) {
             refuse_existing(target)?;
             if layout.is_partitioned() {
-                let message = format!("{} is one file, and a partition is many", target.display());
+                let message = format!("{} is one file, but a partitioned output is many", target.display());
                 return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
             }
             let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -200,7 +200,7 @@ fn create_parent(path: &Path) -> Result<()> {
 pub(super) fn refuse_existing(target: &Path) -> Result<()> {
     match target.exists() {
         true => Err(Error::usage(
-            format!("{} exists already", target.display()),
+            format!("{} already exists", target.display()),
             format!("remove {} first, or choose another name", target.display()),
         )),
         false => Ok(()),

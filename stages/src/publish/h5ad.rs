@@ -51,8 +51,8 @@ impl PredictedH5ad {
         let others = columns.clone().filter(|at| is_list(schema.field(*at).data_type())).count();
         let Some(first) = first.filter(|_| lists.len() == others) else {
             return Err(Error::usage(
-                "an .h5ad file takes a row of genes a cell or condition, which this output has not",
-                "ask for --output cells, or for --output means --layout wide; or leave --format parquet",
+                "an .h5ad file needs one row of genes per cell or condition, which this output does not have",
+                "use --output cells, --output means --layout wide, or --format parquet",
             ));
         };
         lists[..=first].rotate_right(1);

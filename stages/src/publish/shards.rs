@@ -50,7 +50,8 @@ impl Shard {
     /// # Errors
     /// Text that is not two numbers, the first below the second.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = || Error::usage(format!("`{text}` is no shard"), "write 0/4 for the first of four, 3/4 for the last");
+        let bad =
+            || Error::usage(format!("`{text}` is not a shard"), "write 0/4 for the first of four, 3/4 for the last");
         let (index, of) = text.split_once('/').ok_or_else(bad)?;
         let number = |text: &str| text.trim().parse::<usize>().map_err(|_| bad());
         let of = number(of)?;
@@ -123,7 +124,7 @@ impl ShardFolder {
     pub(super) fn create(target: &Path, plan: &str, about: &str, shard: Shard) -> Result<Self> {
         refuse_existing(target)?;
         if super::files::is_one_file(target) {
-            let message = format!("{} is one file, and shards write a folder", target.display());
+            let message = format!("{} is one file, but shards write a folder", target.display());
             return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
         }
         let folder = PlanFolder(shards_of(target)?.join(plan));
@@ -237,8 +238,8 @@ fn complete(target: &Path, records: &[Record]) -> Result<()> {
         }
         _ => {
             let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
-            let message = format!("its shards are of several counts: {}", shards.join(", "));
-            let hint = format!("remove {} and write all shards of one count", shards_of(target)?.display());
+            let message = format!("its shards belong to different counts: {}", shards.join(", "));
+            let hint = format!("remove {} and write all shards with one count", shards_of(target)?.display());
             return Err(Error::data(place, message, hint));
         }
     };
@@ -257,11 +258,11 @@ fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<Record>>) -> Error {
         let about = records.first().map_or("no shard is complete", |record| record.about.as_str());
         format!("{} of {} ({about})", shards.join(", "), path.display())
     });
-    let message = format!("its shards are of {} plans: {}", plans.len(), told.collect::<Vec<_>>().join("; "));
+    let message = format!("its shards belong to {} plans: {}", plans.len(), told.collect::<Vec<_>>().join("; "));
     Error::data(
         target.display().to_string(),
         message,
-        "remove the folders of the plans that are not wanted, and commit again",
+        "remove the folders of the plans that you don't need, and commit again",
     )
 }
 
@@ -279,7 +280,7 @@ fn remove_unlisted(folder: &Path, root: &Path, names: &BTreeSet<&Path>) -> Resul
 /// Where the shards of a folder are kept until it is published.
 fn shards_of(target: &Path) -> Result<PathBuf> {
     let name = target.file_name().ok_or_else(|| {
-        Error::usage(format!("`{}` names no folder", target.display()), "give a path that ends in a name")
+        Error::usage(format!("`{}` does not name a folder", target.display()), "give a path that ends in a name")
     })?;
     Ok(target.with_file_name(format!(".{}.shards", name.to_string_lossy())))
 }

@@ -72,7 +72,7 @@ impl<'a> Names<'a> {
     /// # Errors
     /// Text that can't be read, perturbations that were not trained on.
     pub(super) fn read(&self, condition: &str, dose: Option<&str>) -> Result<Coded> {
-        let hint = "write --to 'condition=A+B,dose=1+0.5', a dose for each perturbation at its own place";
+        let hint = "write --to 'condition=A+B,dose=1+0.5', with one dose per perturbation, in the same order";
         let named = parse(condition, dose, &self.card.rules).map_err(|error| Error::usage(error.to_string(), hint))?;
         let mut parts: Vec<(u32, f64)> = Vec::new();
         for (name, dose) in &named {

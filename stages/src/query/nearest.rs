@@ -36,11 +36,11 @@ impl<'a> NearestValues<'a> {
         if let Some(known) = self.found.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let hint = "use --unseen-covariate mean, or name the value that is to stand for it in --to";
+        let hint = "use --unseen-covariate mean, or give --to the value to use instead";
         let none = |what: String| Error::data(self.atlas.path().display().to_string(), what, hint);
         let own = self
             .mean(&covariate.name, value)?
-            .ok_or_else(|| none(format!("no controls tell what {} `{value}` is like", covariate.name)))?;
+            .ok_or_else(|| none(format!("there are no controls to compare {} `{value}` by", covariate.name)))?;
         let mut best: Option<(f64, &String)> = None;
         for trained in &covariate.values {
             let Some(correlation) = self.mean(&covariate.name, trained)?.and_then(|mean| pearson(&own, &mean)) else {
@@ -51,7 +51,7 @@ impl<'a> NearestValues<'a> {
             }
         }
         let (correlation, nearest) =
-            best.ok_or_else(|| none(format!("it has no controls of any {} that was trained on", covariate.name)))?;
+            best.ok_or_else(|| none(format!("it has no controls with a {} that was trained on", covariate.name)))?;
         tracing::info!("{} `{value}`: its controls are most like those of `{nearest}` ({correlation:.3})", key.0);
         self.found.borrow_mut().insert(key, nearest.clone());
         Ok(nearest.clone())

@@ -108,8 +108,8 @@ impl<'a> Resolver<'a> {
         }
         let at = self.card.vocabulary.batch_at().ok_or_else(|| {
             Error::usage(
-                "the model knows no batch",
-                "leave --batch out, or train on an atlas ingested with --batch KEY",
+                "the model has no batches",
+                "leave out --batch, or train on an atlas ingested with --batch KEY",
             )
         })?;
         match &query.batch {
@@ -373,7 +373,7 @@ impl<'a> Resolver<'a> {
 
     fn no_source(&self, covariates: &str) -> Error {
         let message = format!("there are no source cells with {covariates}");
-        let hint = "say which cells to start from with --from, which covariates they must share with --match, or skip or borrow with \
+        let hint = "choose the source cells with --from, the covariates that they must share with --match, or skip or borrow with \
                     --no-control";
         Error::data(self.atlas.path().display().to_string(), message, hint)
     }

@@ -114,15 +114,15 @@ impl SimulateSettings {
             }
         }
         if i32::try_from(self.genes).is_err() || 1 << 53 < self.cells {
-            return Err(Error::usage("no atlas has so many cells or genes", "ask for fewer"));
+            return Err(Error::usage("that is too many cells or genes for an atlas", "ask for fewer"));
         }
         if !(0.0 < self.density && self.density < 1.0) {
             let message = format!("a density of {} is not between 0 and 1", self.density);
             return Err(Error::usage(message, "0.1 is a usual share of non-zeros"));
         }
         if !(self.interaction.is_finite() && 0.0 <= self.interaction) {
-            let message = format!("interactions of size {} are none", self.interaction);
-            return Err(Error::usage(message, "give a number from 0 upwards"));
+            let message = format!("{} is not a size of interactions", self.interaction);
+            return Err(Error::usage(message, "give a number of at least 0"));
         }
         let Some(singles) = self.conditions.checked_sub(self.combos) else {
             let message = format!("{} combinations are more than the {} conditions", self.combos, self.conditions);
@@ -232,7 +232,7 @@ impl Simulator {
             let message = format!("cell {} is asked for, but there are {}", range.end, self.settings.cells);
             return Err(Error::Bug(message));
         }
-        let too_many = |_| Error::usage("so many cells don't fit one chunk", "ask for shorter ranges");
+        let too_many = |_| Error::usage("too many cells for one chunk", "ask for shorter ranges");
         let mut obs = ObsRows::default();
         let mut means = Vec::new();
         let (mut pointers, mut genes, mut values) = (vec![0_u32], Vec::new(), Vec::new());

@@ -83,7 +83,7 @@ impl Folds {
             let message = format!("`{scheme}` makes {} of {}", folds_said(names.len()), atlas.path().display());
             return Err(Error::usage(
                 message,
-                "two at least are wanted; `perturbine inspect` shows what the atlas has",
+                "at least two are needed; `perturbine inspect` shows what the atlas has",
             ));
         }
         Ok(Self { atlas: atlas.clone(), names, seed, held })
@@ -142,7 +142,7 @@ fn conditions_with(table: &ConditionTable, perturbations: &[PerturbationId]) -> 
 fn count(scheme: &Scheme, share: f64) -> Result<usize> {
     let folds = (1.0 / share).round();
     if share <= 0.0 || folds < 2.0 {
-        return Err(Error::usage(format!("`{scheme}` makes no two folds"), HINT));
+        return Err(Error::usage(format!("`{scheme}` makes fewer than two folds"), HINT));
     }
     Ok(folds as usize)
 }

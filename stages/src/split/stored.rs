@@ -172,7 +172,7 @@ fn same_cells(atlas: &Atlas, path: &Path) -> Result<()> {
                 }
             }
             if theirs_left.pop_front().as_ref() != Some(&ours) {
-                return Err(Error::data(path.display().to_string(), "it is a split of other cells", ""));
+                return Err(Error::data(path.display().to_string(), "it is a split of different cells", ""));
             }
         }
     }
@@ -181,7 +181,7 @@ fn same_cells(atlas: &Atlas, path: &Path) -> Result<()> {
 
 fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(Error::usage(format!("`{name}` can't name a split"), "use letters, digits, - and _"));
+        return Err(Error::usage(format!("`{name}` is not a valid split name"), "use letters, digits, - and _"));
     }
     Ok(atlas.path().join(files::SPLITS).join(format!("{name}.parquet")))
 }

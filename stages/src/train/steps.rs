@@ -131,10 +131,10 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
         (EngineChoice::Replayed, None) => return Ok(Box::new(Replayed::new(learner)?)),
         (EngineChoice::Auto, None) if on_gpu => return Ok(Box::new(Replayed::new(learner)?)),
         (EngineChoice::Replayed, Some(lacks)) => {
-            return Err(Error::usage(format!("train.engine = replayed can't be: {lacks}"), "use auto or plain"));
+            return Err(Error::usage(format!("train.engine = replayed is not possible: {lacks}"), "use auto or plain"));
         }
         (EngineChoice::Auto, Some(lacks)) if on_gpu => {
-            tracing::warn!("steps are computed by libtorch's operations, piece by piece: {lacks}");
+            tracing::warn!("steps are computed by libtorch's operations, one by one: {lacks}");
         }
         _ => {}
     }
@@ -152,7 +152,7 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
         (EngineChoice::Auto | EngineChoice::Fused, None) => Box::new(Fused),
         (EngineChoice::Auto | EngineChoice::Plain | EngineChoice::Replayed, _) => Box::new(Plain),
         (EngineChoice::Fused, Some(lacks)) => {
-            return Err(Error::usage(format!("train.engine = fused can't be: {lacks}"), "use auto or plain"));
+            return Err(Error::usage(format!("train.engine = fused is not possible: {lacks}"), "use auto or plain"));
         }
     })
 }

@@ -245,11 +245,11 @@ fn a_file_that_is_missing_foreign_or_cut_short_is_refused() {
     let path = folder.path().join("atlas.h5ad");
     assert_eq!(first_error(&path).exit_code(), ExitCode::MissingInput);
     fs::write(&path, "gene,count\n").expect("a file");
-    assert!(first_error(&path).to_string().contains("is no HDF5 file, or is cut short"));
+    assert!(first_error(&path).to_string().contains("is not an HDF5 file, or is cut short"));
     write_simulated(&path, None);
     let whole = fs::read(&path).expect("a file");
     fs::write(&path, &whole[..whole.len() / 2]).expect("a file");
-    assert!(first_error(&path).to_string().contains("is no HDF5 file, or is cut short"));
+    assert!(first_error(&path).to_string().contains("is not an HDF5 file, or is cut short"));
 }
 
 #[test]

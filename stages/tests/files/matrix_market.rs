@@ -168,9 +168,9 @@ fn what_is_no_expression_is_refused_by_name() {
         ("tests/matrices/overflow/overflow_index_gt_int64.mtx", "line 6: row 19223372036854775808 overflows"),
         ("tests/matrices/overflow/overflow_dim_gt_int64.mtx", "line 2: `19223372036854775808` overflows"),
         ("tests/matrices/invalid/invalid_truncated_lines.mtx", "line 4: the file ends after 2 of 12 entries"),
-        ("tests/matrices/invalid/invalid_matrix_coord_too_long.mtx", "line 7: the file goes on after its 3 entries"),
-        ("tests/matrices/invalid/invalid_indices_out_of_range_5.mtx", "line 5: row -1 is none of the 7 there are"),
-        ("python/tests/matrices/scipy_crashes/dim_over_32_bit.mtx", "1099511627776 genes are more than can be"),
+        ("tests/matrices/invalid/invalid_matrix_coord_too_long.mtx", "line 7: the file continues after its 3 entries"),
+        ("tests/matrices/invalid/invalid_indices_out_of_range_5.mtx", "line 5: row -1 is out of range: there are 7"),
+        ("python/tests/matrices/scipy_crashes/dim_over_32_bit.mtx", "1099511627776 genes are too many"),
         ("python/tests/matrices/matrix_coordinate_real_general.mtx.bz2", "is compressed with bzip2"),
     ] {
         let Some(path) = shared(&format!("mtx/{file}")) else { continue };

@@ -214,7 +214,7 @@ fn a_number_that_is_no_gene_is_refused_with_its_cell() {
     write_parquet(&genes, &table.expect("two columns"), 1);
     let source = format::open(&path, &Choice { genes_table: Some(genes), ..Choice::default() }).expect("opened");
     let error = source.expression(300..310, schemas::chunk::CsrRows::default()).expect_err("no such gene").to_string();
-    assert!(error.contains("cell 300: 17 is the number of no gene"), "{error}");
+    assert!(error.contains("cell 300: no gene has the number 17"), "{error}");
 }
 
 #[test]

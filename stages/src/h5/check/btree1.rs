@@ -61,7 +61,7 @@ pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, told_a
         for dimension in chunk.dimensions {
             let offset = key.number(8)?;
             if offset % dimension != 0 && child.is_some() {
-                return Err(Flaw::damaged(at, format!("a chunk at {offset}, which is no multiple of {dimension}")));
+                return Err(Flaw::damaged(at, format!("a chunk at {offset}, which is not a multiple of {dimension}")));
             }
         }
         let Some(child) = child else { return Ok(()) };

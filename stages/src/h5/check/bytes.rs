@@ -104,7 +104,7 @@ impl Image<'_> {
         }
         self.spent.set(self.spent.get() + length);
         if MOST_BYTES.min((self.end.saturating_mul(MOST_TIMES)).saturating_add(SLACK)) < self.spent.get() {
-            return Err(Flaw::unread(at, "structure that leads to the same places again and again"));
+            return Err(Flaw::unread(at, "structure that leads to the same places over and over"));
         }
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| Flaw::damaged(at, "too large"))?];
         self.file.read_exact_at(&mut bytes, at).map_err(Flaw::Io)?;
@@ -261,7 +261,7 @@ impl<'a> Fields<'a> {
     pub(super) fn text(&mut self) -> Checked<&'a [u8]> {
         let rest = self.rest();
         let length = memchr::memchr(0, &rest[..rest.len().min(LONGEST_TEXT)]);
-        let length = length.ok_or_else(|| self.damaged("a text does not end"))?;
+        let length = length.ok_or_else(|| self.damaged("a string does not end"))?;
         Ok(&self.take(length + 1)?[..length])
     }
 }

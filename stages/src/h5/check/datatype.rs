@@ -96,7 +96,7 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> Checked<T
         OPAQUE => {
             let tag = (bits & 0xff) as usize;
             if !tag.is_multiple_of(8) {
-                return Err(start.damaged(format!("a tag of {tag} bytes, which is no multiple of 8")));
+                return Err(start.damaged(format!("a tag of {tag} bytes, which is not a multiple of 8")));
             }
             fields.skip(tag)?;
             Content::Plain
@@ -222,7 +222,7 @@ fn old_array(fields: &mut Fields<'_>) -> Checked<u64> {
     let dimensions = usize::from(fields.u8()?);
     fields.skip(3 + 4 + 4)?;
     if 4 < dimensions {
-        return Err(at.damaged(format!("a member of {dimensions} dimensions, where 4 are the most")));
+        return Err(at.damaged(format!("a member of {dimensions} dimensions, where at most 4 are allowed")));
     }
     let mut copies = 1_u64;
     for dimension in 0..4 {

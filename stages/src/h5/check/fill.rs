@@ -31,7 +31,7 @@ pub(super) fn new(block: &Block) -> Checked<Fill> {
     let flags = fields.u8()?;
     match (flags & HAS_VALUE != 0, flags & IS_UNDEFINED != 0) {
         (false, _) => Ok(None),
-        (true, true) => Err(fields.damaged("a fill value that is there and is not")),
+        (true, true) => Err(fields.damaged("a fill value that is both defined and undefined")),
         (true, false) => {
             let (at, size) = (fields.at(), fields.u32()?);
             value(&mut fields, at, size)

@@ -22,7 +22,7 @@ pub(super) fn read(block: &Block) -> Checked<Vec<Filter>> {
     let version = fields.version(1..=2, "filters")?;
     let count = fields.u8()?;
     if MOST_FILTERS < count {
-        return Err(fields.damaged(format!("{count} filters, where {MOST_FILTERS} are the most")));
+        return Err(fields.damaged(format!("{count} filters, where at most {MOST_FILTERS} are allowed")));
     }
     fields.skip(if version == 1 { 6 } else { 0 })?;
     let mut filters = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn read(block: &Block) -> Checked<Vec<Filter>> {
         let name = if version == 1 || FIRST_FOREIGN <= id { usize::from(fields.u16()?) } else { 0 };
         let (_flags, parameters) = (fields.u16()?, fields.u16()?);
         if version == 1 && name % 8 != 0 {
-            return Err(Flaw::damaged(at, format!("a filter's name of {name} bytes, which is no multiple of 8")));
+            return Err(Flaw::damaged(at, format!("a filter's name of {name} bytes, which is not a multiple of 8")));
         }
         if 0 < name && !fields.take(name)?.contains(&0) {
             return Err(Flaw::damaged(at, "a filter's name that does not end"));

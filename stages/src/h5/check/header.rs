@@ -146,11 +146,11 @@ fn parse(
         let (length, flags) = (fields.u16()?, fields.u8()?);
         fields.skip(prefix - if matches!(style, Style::Old) { 5 } else { 4 })?;
         if matches!(style, Style::Old) && length % 8 != 0 {
-            return Err(Flaw::damaged(at, format!("a message of {length} bytes, which is no multiple of 8")));
+            return Err(Flaw::damaged(at, format!("a message of {length} bytes, which is not a multiple of 8")));
         }
         let shared = flags & IS_SHARED != 0;
         if shared && !SHAREABLE.contains(&kind) {
-            return Err(Flaw::damaged(at, format!("a message of kind {kind} that can't be shared is")));
+            return Err(Flaw::damaged(at, format!("a shared message of kind {kind}, which can't be shared")));
         }
         let mut body = fields.within(length.into())?;
         match kind {

@@ -34,7 +34,7 @@ impl Space {
         let rank = usize::from(fields.u8()?);
         let flags = fields.u8()?;
         if MOST_DIMENSIONS < rank {
-            return Err(at.damaged(format!("{rank} dimensions, where {MOST_DIMENSIONS} are the most")));
+            return Err(at.damaged(format!("{rank} dimensions, where at most {MOST_DIMENSIONS} are allowed")));
         }
         let kind = match version {
             1 => {
@@ -54,12 +54,13 @@ impl Space {
                 *most = UNLIMITED;
             }
             if *most < *dimension {
-                return Err(at.damaged(format!("a dimension of {dimension} that may be {most} at most")));
+                return Err(at.damaged(format!("a dimension of {dimension}, where at most {most} is allowed")));
             }
         }
         let product = dimensions.iter().try_fold(1_u64, |product, dimension| product.checked_mul(*dimension));
         let values = product.filter(|values| i64::try_from(*values).is_ok());
-        let values = values.ok_or_else(|| at.damaged(format!("{dimensions:?} are more values than can be counted")))?;
+        let values =
+            values.ok_or_else(|| at.damaged(format!("{dimensions:?} have more values than can be counted")))?;
         Ok(Self { dimensions, most, values: if kind == NULL { 0 } else { values } })
     }
 }

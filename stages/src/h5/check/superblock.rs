@@ -18,7 +18,7 @@ pub(super) fn read(file: &File, length: u64) -> Checked<Image<'_>> {
         let mut found = [0; 8];
         file.read_exact_at(&mut found, *place).is_ok() && found == *SIGNATURE
     };
-    let base = places.find(begins).ok_or_else(|| Flaw::no_hdf5("nothing in it begins as they do"))?;
+    let base = places.find(begins).ok_or_else(|| Flaw::no_hdf5("it has no HDF5 signature"))?;
     let mut bytes = vec![0; usize::try_from(MOST_BYTES.min(length - base)).map_err(|_| Flaw::no_hdf5("it is empty"))?];
     file.read_exact_at(&mut bytes, base).map_err(Flaw::Io)?;
     let block = Block { bytes, at: base, widths: Widths { address: 8, length: 8 } };
@@ -53,7 +53,7 @@ fn old<'a>(version: u8, mut fields: Fields<'_>, file: &'a File, base: u64, lengt
     let _free_space = fields.address()?;
     let stated_end = fields.some_address()?;
     if fields.address()?.is_some() {
-        return Err(fields.damaged("a block for a driver, as files of several parts have"));
+        return Err(fields.damaged("a driver block, as in files of several parts"));
     }
     let end = end(stated_base, stated_end, base, length, fields.at())?;
     let _name = fields.length()?;

@@ -49,6 +49,6 @@ fn a_file_that_is_not_there_or_no_hdf5_file_is_told_apart_from_a_damaged_one() {
     assert!(matches!(check(&path), Err(schemas::Error::Missing { .. } | schemas::Error::Io { .. })));
     for bytes in [&b""[..], b"this is no HDF5 file, though it is long enough to hold a header"] {
         std::fs::write(&path, bytes).unwrap();
-        assert!(refused(&path).contains("is no HDF5 file"), "{bytes:?}");
+        assert!(refused(&path).contains("is not an HDF5 file"), "{bytes:?}");
     }
 }

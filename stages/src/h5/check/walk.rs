@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
             Some(before) if before == kind => Ok(false),
             Some(before) => Err(Flaw::damaged(
                 told_at,
-                format!("a {kind} at {address}, where something else ({before}) is already"),
+                format!("a {kind} at {address}, where there is already something else ({before})"),
             )),
         }
     }

@@ -83,7 +83,7 @@ fn categorical(
     }
     let count = categories.len()?;
     if MOST_CATEGORIES < count {
-        return Err(place.error(format!("{count} categories are more than can be"), "check how the file was written"));
+        return Err(place.error(format!("{count} categories are too many"), "check how the file was written"));
     }
     let categories = categories.read(0..count)?;
     Ok(Some(Box::new(Categorical { codes, categories, place: place.clone() })))

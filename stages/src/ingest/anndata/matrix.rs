@@ -266,7 +266,7 @@ fn entry_count(entries: u64, place: &Place) -> Result<u32> {
 
 fn unknown_encoding(place: &Place, found: &str) -> schemas::Error {
     place.error(
-        format!("is {found}, which is no matrix that is known here"),
+        format!("is {found}, which is not a supported kind of matrix"),
         "CSR and CSC matrices and dense arrays can be read; convert it in Python, then write it again",
     )
 }

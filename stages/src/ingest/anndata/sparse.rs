@@ -95,7 +95,7 @@ pub(super) fn bounds(
     if let Some(at) = pointers.iter().position(|pointer| *pointer < 0) {
         let message =
             format!("at {line} {}: {line} pointer {} has overflowed 32 bits", first + at as u64, pointers[at]);
-        let hint = "count anew in 64 bits in Python, `lengths = np.diff(X.indptr.view('uint32'))` and \
+        let hint = "recompute it in 64 bits in Python, `lengths = np.diff(X.indptr.view('uint32'))` and \
                     `X.indptr = np.concatenate([[0], np.cumsum(lengths, dtype='int64')])`, then write the file again";
         return Err(place.error(message, hint));
     }

@@ -65,7 +65,7 @@ impl Table {
             return Ok(());
         }
         let message = format!("has {} rows, but the matrix has {rows} {of}", self.rows);
-        Err(self.place.error(message, "the file does not fit together; write it again with anndata"))
+        Err(self.place.error(message, "the file is inconsistent; write it again with anndata"))
     }
 
     /// Some rows of all columns.
@@ -106,7 +106,7 @@ fn group_columns(frame: &dyn Group) -> Result<Vec<(String, Box<dyn Column>)>> {
     // Names are never empty, each of them.
     let Some(index_column) = column::open(frame, &index, Gaps::Lost)? else {
         let place = place.child(&index);
-        return Err(place.error("the index is of an unknown kind", "make it text: `adata.obs_names.astype(str)`"));
+        return Err(place.error("the index has an unsupported type", "make it text: `adata.obs_names.astype(str)`"));
     };
     let names = match frame.texts("column-order") {
         Some(names) => names,
@@ -116,7 +116,7 @@ fn group_columns(frame: &dyn Group) -> Result<Vec<(String, Box<dyn Column>)>> {
     for name in names.into_iter().filter(|name| *name != index && name != "__categories") {
         match column::open(frame, &name, Gaps::Filled)? {
             Some(column) => columns.push((name, column)),
-            None => tracing::warn!("{place}: column `{name}` is of an unknown kind and left out"),
+            None => tracing::warn!("{place}: column `{name}` has an unsupported type and is left out"),
         }
     }
     Ok(columns)

@@ -60,9 +60,9 @@ pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Ve
         let place = place.child(&member.name);
         let Some(kind) = kind(&member.kind) else {
             if columns.is_empty() {
-                return Err(place.error("the index is of an unknown kind", "write the file again with anndata"));
+                return Err(place.error("the index has an unsupported type", "write the file again with anndata"));
             }
-            tracing::warn!("{place}: the column is of an unknown kind and left out");
+            tracing::warn!("{place}: the column has an unsupported type and is left out");
             continue;
         };
         let field = Field { records: Arc::clone(&records), member: member.clone(), kind, place };
@@ -183,9 +183,7 @@ impl Field {
         let Some(names) = Values::open(names, place.clone()) else { return Ok(Box::new(self)) };
         let known = names.len();
         if MOST_CATEGORIES < known {
-            return Err(
-                place.error(format!("{known} categories are more than can be"), "check how the file was written")
-            );
+            return Err(place.error(format!("{known} categories are too many"), "check how the file was written"));
         }
         let mut are_all_named = true;
         self.for_codes(|code| are_all_named &= usize::try_from(code).map_or(code == -1, |code| code < known))?;

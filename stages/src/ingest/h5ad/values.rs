@@ -96,7 +96,7 @@ impl Values {
         let mut numbers = Vec::with_capacity(rows.len());
         match &self.numbers {
             Some(stored) => stored.read(rows.start as u64..rows.end as u64, &mut numbers)?,
-            None => return Err(self.place.error("is no vector of numbers", "check how the file was written")),
+            None => return Err(self.place.error("is not a vector of numbers", "check how the file was written")),
         }
         Ok(numbers)
     }

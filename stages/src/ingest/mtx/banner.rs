@@ -68,16 +68,16 @@ impl Header {
             (Layout::Coordinate, [rows, columns, entries]) => (*rows, *columns, *entries),
             (Layout::Array, [rows, columns]) => (*rows, *columns, array_entries(*rows, *columns, symmetry)),
             (Layout::Coordinate, _) => {
-                let message = format!("`{}` are no sizes", text.trim());
+                let message = format!("`{}` are not sizes", text.trim());
                 return Err(lines.error(message, "rows, columns and the number of entries are expected"));
             }
             (Layout::Array, _) => {
-                let message = format!("`{}` are no sizes", text.trim());
+                let message = format!("`{}` are not sizes", text.trim());
                 return Err(lines.error(message, "rows and columns are expected"));
             }
         };
         if symmetry != Symmetry::General && rows != columns {
-            let message = format!("a symmetric matrix of {rows} rows and {columns} columns can't be");
+            let message = format!("a symmetric matrix can't have {rows} rows and {columns} columns");
             return Err(lines.error(message, "check how the file was written"));
         }
         Ok(Self { layout, field, symmetry, rows, columns, entries })
@@ -91,7 +91,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
     // Some programs write one percent sign, or blanks before it.
     let is_banner = |word: &str| matches!(word, "%%matrixmarket" | "%matrixmarket");
     if !words.next().is_some_and(is_banner) {
-        return Err(lines.error("is no Matrix Market banner", NOT_ONE));
+        return Err(lines.error("is not a Matrix Market banner", NOT_ONE));
     }
     let mut word = |what: &str| {
         words.next().ok_or_else(|| lines.error(format!("the banner ends before it names the {what}"), NOT_ONE))
@@ -101,7 +101,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
     match word("object")? {
         "matrix" => {}
         "vector" => {
-            let message = "holds a vector, which is no matrix of cells and genes";
+            let message = "holds a vector, not a matrix of cells and genes";
             return Err(lines.error(message, "name the file that holds the matrix"));
         }
         other => return Err(unknown("object", other)),
@@ -117,7 +117,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
         "pattern" if layout == Layout::Coordinate => Field::Pattern,
         "pattern" => return Err(lines.error("an array of the field pattern has no values", NOT_ONE)),
         "complex" => {
-            let message = "holds complex values, and expression is real";
+            let message = "holds complex values, but expression is real";
             return Err(lines.error(message, "write the matrix with real values"));
         }
         other => return Err(unknown("field", other)),
@@ -137,10 +137,10 @@ fn read_size(text: &str, lines: &Lines) -> Result<u64> {
     let error = |message: &str| Err(lines.error(format!("`{text}` {message}"), HINT));
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return error("is no size");
+        return error("is not a size");
     }
     if digits != text {
-        return error("is negative, which no size can be");
+        return error("is negative, which a size can't be");
     }
     text.parse().or_else(|_| error("overflows: it is more than 64 bits hold"))
 }

@@ -49,7 +49,7 @@ pub(super) fn for_each(
         }
     }
     if lines.advance_to_text()? {
-        let message = format!("the file goes on after its {} entries", header.entries);
+        let message = format!("the file continues after its {} entries", header.entries);
         return Err(lines.error(message, "check the number of entries, in the line of the sizes"));
     }
     Ok(())
@@ -102,7 +102,7 @@ fn read_alone(line: &[u8], field: Field) -> Result<f32, String> {
 fn expect_end(rest: &[u8]) -> Result<(), String> {
     match first_word(rest).0 {
         [] => Ok(()),
-        word => Err(format!("`{}` stands behind the entry", text(word))),
+        word => Err(format!("`{}` follows the entry", text(word))),
     }
 }
 
@@ -127,14 +127,14 @@ fn read_index<'a>(line: &'a [u8], size: u64, of: &str) -> Result<(u64, &'a [u8])
     match digits(word) {
         Some(index) if (1..=size).contains(&index) => Ok((index - 1, rest)),
         _ if word.is_empty() => Err(format!("the line ends before its {of}")),
-        Some(index) => Err(format!("{of} {index} is none of the {size} there are")),
+        Some(index) => Err(format!("{of} {index} is out of range: there are {size}")),
         None => {
             let number = word.strip_prefix(b"-").unwrap_or(word);
             let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
             match (is_number, number.len() < word.len()) {
-                (true, true) => Err(format!("{of} {} is none of the {size} there are", text(word))),
+                (true, true) => Err(format!("{of} {} is out of range: there are {size}", text(word))),
                 (true, false) => Err(format!("{of} {} overflows: it is more than 64 bits hold", text(word))),
-                (false, _) => Err(format!("`{}` is no {of}", text(word))),
+                (false, _) => Err(format!("`{}` is not a {of}", text(word))),
             }
         }
     }
@@ -149,7 +149,7 @@ fn read_value(word: &[u8], field: Field) -> Result<f32, String> {
         return Err("the line ends before its value".into());
     }
     let unreadable =
-        || format!("`{}` is no {}", text(word), if field == Field::Integer { "integer" } else { "number" });
+        || format!("`{}` is not {}", text(word), if field == Field::Integer { "an integer" } else { "a number" });
     let word = std::str::from_utf8(word).map_err(|_| unreadable())?;
     let overflows = || format!("value {word} overflows: it is more than 32 bits hold");
     if field == Field::Integer {

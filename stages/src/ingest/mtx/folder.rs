@@ -52,7 +52,7 @@ impl Files {
                 let files = Self::beside(matrix);
                 for (there, name) in [(&files.cells, "barcodes.tsv"), (&files.genes, "features.tsv or genes.tsv")] {
                     if there.is_none() {
-                        let hint = format!("put {name} (or the same with .gz) beside it, or name {}", matrix.display());
+                        let hint = format!("put {name} (or its .gz) next to it, or name {}", matrix.display());
                         return Err(Error::data(place(), format!("holds a matrix, but no {name}"), hint));
                     }
                 }
@@ -128,7 +128,7 @@ impl NameFile {
         let mut rows = 0;
         while lines.advance()? {
             let text = std::str::from_utf8(lines.bytes())
-                .map_err(|_| lines.error("is no UTF-8 text", "convert the file to UTF-8"))?;
+                .map_err(|_| lines.error("is not UTF-8 text", "convert the file to UTF-8"))?;
             if rows == 0 {
                 columns.resize_with(text.split('\t').count(), StringBuilder::new);
             }

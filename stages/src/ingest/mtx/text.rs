@@ -38,7 +38,7 @@ impl Lines {
         if start.starts_with(b"BZh") {
             return Err(Error::data(
                 path.display().to_string(),
-                "is compressed with bzip2, which is not read here",
+                "is compressed with bzip2, which is not supported",
                 "decompress it once with bunzip2, or compress it with gzip",
             ));
         }
@@ -104,7 +104,7 @@ impl Lines {
         self.buffer.copy_within(self.waiting.clone(), 0);
         self.waiting = 0..self.waiting.len();
         if self.waiting.end == self.buffer.len() {
-            let message = format!("the line after has more than {READ_AT_ONCE} bytes");
+            let message = format!("the next line has more than {READ_AT_ONCE} bytes");
             return Err(self.error(message, "check that this is the right file"));
         }
         match self.reader.read(&mut self.buffer[self.waiting.end..]) {

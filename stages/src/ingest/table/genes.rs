@@ -45,8 +45,8 @@ pub(super) fn named(names: impl Iterator<Item = String>) -> Result<RecordBatch> 
 pub(super) fn numbered(largest: i64, place: &str) -> Result<(RecordBatch, Numbering)> {
     let count = u32::try_from(largest.saturating_add(1)).ok().filter(|count| u64::from(*count) <= MOST_GENES);
     let Some(count) = count else {
-        let message = format!("the largest number of a gene is {largest}; there can be {MOST_GENES} genes at most");
-        return Err(Error::data(place, message, "say with --genes-table which number is which gene"));
+        let message = format!("the largest number of a gene is {largest}; there can be at most {MOST_GENES} genes");
+        return Err(Error::data(place, message, "map the numbers to genes with --genes-table"));
     };
     Ok((named((0..count).map(|gene| format!("g{gene}")))?, Numbering::Plain(count)))
 }
@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
     let is_text = |data_type: &DataType| annotation_type(data_type) == Some(DataType::Utf8);
     let (Some(numbers), Some(names)) = (find(&NUMBERS, &DataType::is_integer), find(&NAMES, &is_text)) else {
         let hint = "it needs a column of whole numbers (`token_id`) and one of names (`gene_symbol`)";
-        return Err(file.error("is no table of genes", hint));
+        return Err(file.error("is not a table of genes", hint));
     };
     let ids = cast(table.column(numbers), &DataType::Int64).map_err(|error| file.unreadable(&error))?;
     let mut genes = HashMap::new();
@@ -78,7 +78,7 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
         let id = id.ok_or_else(|| file.error(format!("row {gene} has no number"), "give each gene a number"))?;
         let gene = u32::try_from(gene).map_err(|_| file.error("there are more than 2^32 genes", ""))?;
         if genes.insert(id, gene).is_some() {
-            return Err(file.error(format!("the number {id} comes twice"), "give each gene a number of its own"));
+            return Err(file.error(format!("the number {id} appears twice"), "give each gene a different number"));
         }
     }
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(names.num_rows(), 3);
         assert!(numbered(most - 1, "table.parquet").is_ok());
         let refused = numbered(most, "table.parquet").expect_err("one too many").to_string();
-        assert!(refused.contains("table.parquet") && refused.contains("1048576 genes at most"), "{refused}");
+        assert!(refused.contains("table.parquet") && refused.contains("at most 1048576 genes"), "{refused}");
     }
 }

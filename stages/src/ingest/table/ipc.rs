@@ -229,8 +229,9 @@ impl Bytes<'_> {
     }
 
     fn damaged(&self, at: u64) -> Error {
-        let message = format!("is no Parquet file, and no Arrow file or one that is damaged or cut short at byte {at}");
-        Error::data(self.path.display().to_string(), message, "write it again; of Feather only version 2 is read")
+        let message =
+            format!("is not a Parquet file, and is not an Arrow file or is damaged or cut short at byte {at}");
+        Error::data(self.path.display().to_string(), message, "write it again; only version 2 of Feather is supported")
     }
 }
 

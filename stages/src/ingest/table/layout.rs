@@ -75,7 +75,8 @@ impl Layout {
             others().partition(|at| is_number(fields[*at].data_type()) && !is_obs(&fields[*at]));
         if genes.is_empty() {
             let message = "has no column of numbers that could be a gene, and no lists of genes and of their values";
-            let hint = "give a column a gene, or two columns of lists; columns that --obs-columns names are no genes";
+            let hint =
+                "give one column per gene, or two columns of lists; columns named by --obs-columns are not genes";
             return Err(Error::data(place, message, hint));
         }
         let is_guessed = |at: &&usize| obs_columns.is_none() && is_number(fields[**at].data_type());
@@ -83,7 +84,7 @@ impl Layout {
         if !guessed.is_empty() {
             let guessed = guessed.join(",");
             let genes = genes.len();
-            tracing::warn!("{place}: {genes} columns are taken for genes, others not: --obs-columns {guessed}");
+            tracing::warn!("{place}: {genes} columns are read as genes, the others are not: --obs-columns {guessed}");
         }
         Ok(Self {
             name,
@@ -116,8 +117,9 @@ fn choose_lists(schema: &Schema, lists: &[usize], place: &str) -> Result<(usize,
     let chosen = by_type.or_else(|| named(&GENES).zip(named(&VALUES)));
     chosen.filter(|(genes, values)| genes != values && is_whole(*genes)).ok_or_else(|| {
         let names: Vec<&str> = lists.iter().map(|at| schema.field(*at).name().as_str()).collect();
-        let message = format!("which of its lists ({}) are genes and which are values can't be told", names.join(", "));
-        Error::data(place, message, "call the one of whole numbers `genes` and the other one `expressions`")
+        let message =
+            format!("it is not clear which of its lists ({}) are genes and which are values", names.join(", "));
+        Error::data(place, message, "name the list of whole numbers `genes` and the other one `expressions`")
     })
 }
 
@@ -144,7 +146,7 @@ fn is_annotation(name: &str) -> bool {
 fn is_kept(field: &Field) -> bool {
     let kept = annotation_type(field.data_type()).is_some();
     if !kept {
-        tracing::warn!("column `{}` is of a kind that is not kept ({}), and left out", field.name(), field.data_type());
+        tracing::warn!("column `{}` has an unsupported type ({}) and is left out", field.name(), field.data_type());
     }
     kept
 }

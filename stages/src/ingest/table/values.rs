@@ -89,7 +89,7 @@ impl Values {
                     for at in usize::from(is_marked)..values.len() {
                         let number = numbers.value(at);
                         let gene = if numbers.is_null(at) { None } else { numbering.gene(number) };
-                        let gene = gene.ok_or_else(|| bad_row(row, format!("{number} is the number of no gene")))?;
+                        let gene = gene.ok_or_else(|| bad_row(row, format!("no gene has the number {number}")))?;
                         let value = if values.is_null(at) { f32::NAN } else { values.value(at) };
                         show(row, gene, value)?;
                     }

@@ -63,7 +63,7 @@ impl Features {
         if let Some(genome) = genome {
             let genomes = var.column_by_name("genome").cloned();
             let genomes =
-                genomes.ok_or_else(|| place.error("tells no genome of its features", "leave --genome out"))?;
+                genomes.ok_or_else(|| place.error("gives no genomes for its features", "leave out --genome"))?;
             let of_genome = only(&genomes, genome);
             if of_genome.true_count() == 0 {
                 let counts = counts(&genomes);
@@ -138,7 +138,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn new(group: &'a Group, place: &'a Place, count: u32) -> Result<Self> {
         if MOST_GENES < count.into() {
-            let message = format!("{count} features are more than can be (at most {MOST_GENES})");
+            let message = format!("{count} features are too many (at most {MOST_GENES})");
             return Err(place.error(message, "download the file again"));
         }
         Ok(Self { group, place, count, fields: Vec::new(), arrays: Vec::new() })
@@ -160,7 +160,7 @@ impl<'a> Columns<'a> {
                 let values = values.read(0..values.len())?;
                 self.push(member, values);
             }
-            _ => tracing::warn!("{}: `{member}` is of an unknown kind and left out", self.place),
+            _ => tracing::warn!("{}: `{member}` has an unsupported type and is left out", self.place),
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ fn tell_left_out(types: &ArrayRef, kept: &BooleanArray, place: &Place) -> Result
     let others = others.join(", ");
     if kept.true_count() == 0 {
         let message = format!("has no features of the type {GENE_EXPRESSION}, but {others}");
-        return Err(place.error(message, "give the matrix of a gene expression library"));
+        return Err(place.error(message, "give the matrix of a gene-expression library"));
     }
     tracing::warn!("{place}: features that are not of the type {GENE_EXPRESSION} are left out: {others}");
     Ok(())

@@ -71,7 +71,7 @@ impl Array {
         let (rows, columns) = match *stored.shape() {
             [rows] => (rows, 1),
             [rows, columns] => (rows, columns),
-            ref shape => return Err(format!("has {} dimensions, where 1 or 2 are known", shape.len())),
+            ref shape => return Err(format!("has {} dimensions, where 1 or 2 are supported", shape.len())),
         };
         let file = caught(|| stored.chunk_shape(&vec![0; stored.dimensionality()]))?;
         let chunk = caught(|| Ok::<_, Error>(stored.effective_subchunk_shape()))?.unwrap_or_else(|| file.clone());
@@ -86,7 +86,7 @@ impl Array {
         }
         let per_file: Vec<u64> = file.iter().zip(&chunk).map(|(file, chunk)| file / chunk).collect();
         if product(&file).is_none() || product(&per_file).is_none_or(|count| MOST_CHUNKS < count) {
-            return Err(format!("has shards of the shape {file:?}, of more chunks than can be"));
+            return Err(format!("has shards of the shape {file:?}, with too many chunks"));
         }
         let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
         // A piece may end within a row of chunks, and the next piece is read beside it.
@@ -144,8 +144,8 @@ impl Array {
     /// A chunk of nothing but the fill value may be left out. Where others are there, it may as well have been lost.
     fn missing(&self, name: &str) -> Result<()> {
         if self.gaps == Gaps::Lost {
-            let hint = "copy the store again, all of its files; if a chunk of nothing but zeros was left out when it was \
-                        written, write it with zarr.config.set({'array.write_empty_chunks': True})";
+            let hint = "copy all of the store's files again; if the store was written without its all-zero chunks, \
+                        write it with zarr.config.set({'array.write_empty_chunks': True})";
             return Err(self.place.error(format!("the chunk `{name}` is missing"), hint));
         }
         let mut members = fs::read_dir(&self.stored.storage().0).into_iter().flatten().flatten();
@@ -153,7 +153,7 @@ impl Array {
         let has_others = members.any(|member| is_data(&member.file_name().to_string_lossy()));
         if has_others {
             let place = &self.place;
-            let warn = || tracing::warn!("{place}: the chunk `{name}` is not there and stands for the fill value");
+            let warn = || tracing::warn!("{place}: the chunk `{name}` is missing and reads as the fill value");
             self.warned.call_once(warn);
         }
         Ok(())

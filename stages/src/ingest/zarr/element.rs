@@ -30,7 +30,7 @@ impl Element {
             "fixed_length_utf32" => Self::Letters(data_type.fixed_size().unwrap_or_default()),
             _ => match serde_json::from_value(number.into()) {
                 Ok(number) => Self::Number(number),
-                Err(_) => return Err(format!("has the data type `{name}`, which is not known here")),
+                Err(_) => return Err(format!("has the data type `{name}`, which is not supported")),
             },
         })
     }

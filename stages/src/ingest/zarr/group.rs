@@ -47,7 +47,7 @@ impl ZarrGroup {
             return Ok(());
         }
         let members = self.names()?.join(", ");
-        let message = format!("is no AnnData store (`X`, `obs`, `var`); it holds {members}");
+        let message = format!("is not an AnnData store (`X`, `obs`, `var`); it holds {members}");
         Err(self.place.error(message, "give the folder that `adata.write_zarr(...)` wrote"))
     }
 

@@ -64,7 +64,7 @@ fn json(folder: &Path, name: &str, place: &Place) -> Result<Option<Attributes>> 
     file.take(MOST_BYTES).read_to_end(&mut text).map_err(Error::io("read", &path))?;
     serde_json::from_slice(&text).map(Some).map_err(|error| {
         let hint = "the store may be damaged; restore it from a copy, or write it again";
-        place.child(name).error(format!("is no JSON object ({error})"), hint)
+        place.child(name).error(format!("is not a JSON object ({error})"), hint)
     })
 }
 
@@ -78,7 +78,7 @@ fn understood(mut array: Attributes) -> Refused<ArrayMetadata> {
         array.insert("compressor".into(), compressor.into());
     } else {
         if array.get("chunk_grid").and_then(|grid| grid.get("name")) != Some(&json!("regular")) {
-            return Err("has a chunk grid that is not regular, which is not known here".into());
+            return Err("has an irregular chunk grid, which is not supported".into());
         }
         let codecs = array.get("codecs").and_then(Value::as_array).cloned().unwrap_or_default();
         array.insert("codecs".into(), packing::watched(&codecs, "name")?.into());

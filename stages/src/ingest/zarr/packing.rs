@@ -60,7 +60,7 @@ impl Packing {
     /// # Errors
     /// Bytes that it can't have made, or that unpack to more, in words.
     pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> Refused<Cow<'a, [u8]>> {
-        let damaged = || format!("it is no {} data", self.word());
+        let damaged = || format!("it is not {} data", self.word());
         let too_long = || format!("it unpacks to more than the {most} bytes that it may have");
         let read = |packed: &mut dyn Read| {
             let mut out = Vec::new();
@@ -96,7 +96,7 @@ impl Packing {
                 if has_texts(&stored) {
                     Ok(stored)
                 } else {
-                    Err("it holds texts that are cut short".into())
+                    Err("it holds strings that are cut short".into())
                 }
             }
         }
@@ -136,7 +136,7 @@ pub(super) fn watched(codecs: &[Value], key: &str) -> Refused<Vec<Value>> {
             trusted if TRUSTED.contains(&trusted) => out.push(codec.clone()),
             name => match Packing::ALL.into_iter().find(|packing| packing.word() == name) {
                 Some(packing) => out.push(ours(packing)),
-                None => return Err(format!("has the codec `{name}`, which is not known here")),
+                None => return Err(format!("has the codec `{name}`, which is not supported")),
             },
         }
     }

@@ -19,7 +19,7 @@ impl Array {
     /// Rows that there are not, chunks that are damaged or lost.
     pub(super) fn for_each(&self, rows: Range<u64>, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if rows.end < rows.start || self.rows < rows.end {
-            let message = format!("rows {} to {} were asked for, of {}", rows.start, rows.end, self.rows);
+            let message = format!("rows {} to {} were requested, of {}", rows.start, rows.end, self.rows);
             return Err(self.place.error(message, "the store may be damaged; write it again"));
         }
         let [chunk_rows, chunk_columns] = [self.chunk[0], self.chunk.get(1).copied().unwrap_or(1)];
@@ -55,7 +55,7 @@ impl Array {
                 let bounds = texts.offsets().get(values.start..=values.end).unwrap_or_default();
                 bounds.windows(2).try_for_each(|text| show(&texts.bytes()[text[0]..text[1]]))
             }
-            ArrayBytes::Optional(_) => Err(self.place.error("has values that may be none", WRITE_AGAIN)),
+            ArrayBytes::Optional(_) => Err(self.place.error("has values that may be missing", WRITE_AGAIN)),
         }
     }
 
@@ -65,7 +65,7 @@ impl Array {
     /// An array of texts.
     pub(super) fn number(&self) -> Result<Element> {
         self.element.number().ok_or_else(|| {
-            self.place.error("holds no numbers, where numbers are expected", "check how the store was written")
+            self.place.error("does not hold numbers, where numbers are expected", "check how the store was written")
         })
     }
 

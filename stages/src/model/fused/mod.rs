@@ -39,13 +39,13 @@ impl Fused {
     #[must_use]
     pub fn lacks(network: &Network) -> Option<&'static str> {
         if network.parameters.device() != Device::Cpu {
-            return Some("it computes on the CPU alone");
+            return Some("it computes on the CPU only");
         }
         let Some((decoder, ..)) = parts(network) else {
-            return Some("it knows no reconstruction but nb");
+            return Some("it supports no reconstruction loss but nb");
         };
         let passes = Pass::can(network.encoder.hidden()) && Pass::can(decoder);
-        (!passes).then_some("its hidden layers have one norm at most")
+        (!passes).then_some("it supports at most one norm per hidden layer")
     }
 }
 

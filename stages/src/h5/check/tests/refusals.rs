@@ -244,7 +244,7 @@ fn what_leads_to_other_files() {
         let builder = file.new_dataset::<u8>().shape(8).with_dcpl(|create| create.external("values.bin", 0, 8));
         builder.create("X").unwrap();
     });
-    says(&told, &["X: holds what is not read here", "values that lie in other files"]);
+    says(&told, &["X: holds something that is not supported", "values that lie in other files"]);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn filters_whose_decoders_trust_their_parameters() {
         let builder = file.new_dataset::<i32>().shape(8).chunk(8).nbit();
         builder.create("X").unwrap();
     });
-    says(&told, &["X: holds what is not read here", "values packed with n-bit", "at byte"]);
+    says(&told, &["X: holds something that is not supported", "values packed with n-bit", "at byte"]);
 }
 
 #[test]
