@@ -69,7 +69,7 @@ impl FoldProgress {
                     bar.finish_and_clear();
                 }
             }
-            Event::Skipped(skipped) => self.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why)),
+            Event::Skipped(skipped) => self.show.note(&skipped.to_string()),
             Event::Judged { run, evaluation } => self.show.note(&format!("{}: {}", said(run), result(evaluation))),
             Event::Kept { run, evaluation } => {
                 self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));

@@ -198,6 +198,8 @@ impl KeyArgs {
 }
 
 pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
+    // A command that rebuilds the atlas next to a data file holds the same lock.
+    let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {

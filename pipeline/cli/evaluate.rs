@@ -42,7 +42,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     };
     let judged = judge(&atlas, &model, split, &options, &context.resources)?;
     for skipped in &judged.skipped {
-        context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
+        context.show.note(&skipped.to_string());
     }
     let evaluation = &judged.judgement.evaluation;
     // The report is about the model: predictions of a file may be another one's.

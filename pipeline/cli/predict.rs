@@ -57,7 +57,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let skipped = prediction.jobs().skipped.clone();
     let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();
     for skipped in &skipped {
-        context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
+        context.show.note(&skipped.to_string());
     }
     let size = prediction.size(output, &options)?;
     if args.dry_run {

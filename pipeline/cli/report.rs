@@ -8,6 +8,7 @@ use perturbine::{
 };
 use serde_json::json;
 use stages::{
+    disk::{refuse_existing, write_new},
     evaluate::Evaluation,
     report::{HistoryRow, ReportInput, Scatter, Table, page},
     saved::{self, files},
@@ -20,6 +21,7 @@ use super::{Context, args::model::ReportArgs};
 pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
+    refuse_existing(&args.out)?;
     let card = saved::read_card(&args.model)?;
     let Kept { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
     if evaluation.is_none() {
@@ -47,7 +49,7 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
         responses: pictures.map(|pictures| pictures.responses).unwrap_or_default(),
         pipeline: pipeline_table(&args.model.join(PIPELINE_REPORT))?,
     };
-    stages::disk::write_atomically(&args.out, page(&input).as_bytes())?;
+    write_new(&args.out, page(&input).as_bytes())?;
     context
         .show
         .result(&json!({ "file": args.out.display().to_string() }), || format!("report in {}", args.out.display()))

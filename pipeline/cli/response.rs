@@ -5,7 +5,12 @@ use perturbine::{
     flows::responding::{ResponseQuery, Responses, parse_doses, respond},
 };
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
-use stages::{disk::StagedFile, evaluate::frame::draw, groups::Selector, write::ParquetFile};
+use stages::{
+    disk::{StagedFile, refuse_existing},
+    evaluate::frame::draw,
+    groups::Selector,
+    write::ParquetFile,
+};
 
 use super::{Context, args::model::ResponseArgs, device::device};
 
@@ -19,19 +24,14 @@ pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
     };
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
-    if let Some(out) = args.out.as_ref().filter(|out| out.exists()) {
-        return Err(Error::usage(
-            format!("{} already exists", out.display()),
-            "remove it first, or choose another name",
-        ));
-    }
+    args.out.as_deref().map_or(Ok(()), refuse_existing)?;
     let responses = respond(&atlas, &model, &query, &context.resources)?;
     for skipped in &responses.skipped {
-        context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
+        context.show.note(&skipped.to_string());
     }
     if let Some(out) = &args.out {
         let table = responses.table()?;
-        let staged = StagedFile::beside(out)?;
+        let staged = StagedFile::create(out)?;
         let mut file = ParquetFile::create(staged.path(), table.schema())?;
         file.write(&table)?;
         file.finish()?;

@@ -8,6 +8,7 @@ use perturbine::{
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
+    disk::refuse_existing,
     saved::files,
     split::Split,
     train::{EpochReport, OnEpoch},
@@ -25,6 +26,7 @@ use super::{
 pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     let training = prepare_training(&args, device(&args.device)?, context)?;
     training.check_folder(args.resume)?;
+    args.profile.as_deref().map_or(Ok(()), refuse_existing)?;
     let on = training.device();
     let device = devices::name_of(on);
     context.show.note(&format!(

@@ -27,7 +27,7 @@ use stages::{
         statistics,
         store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
         tally::Tally,
-        version::length_and_time,
+        version::stamp_of,
     },
     phase::Phase,
     split::Split,
@@ -130,7 +130,7 @@ fn ingest_as(
     let width = GeneWidth::for_genes(genes);
     let facts = AtlasFacts {
         source: Arc::clone(&source),
-        files: options.files.iter().map(|path| Ok((path.clone(), length_and_time(path)?))).collect::<Result<_>>()?,
+        files: options.files.iter().map(|path| Ok((path.clone(), stamp_of(path)?))).collect::<Result<_>>()?,
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),

@@ -270,6 +270,13 @@ impl Training {
             }
         }
         let kept = folder.join(files::SPLIT);
+        let atlas = &self.atlas.manifest().checksum;
+        if resume && kept.exists() && Split::atlas_of(&kept)?.is_some_and(|before| before != *atlas) {
+            return Err(Error::usage(
+                format!("the atlas differs from that of the run in {}", folder.display()),
+                "resume with the same atlas, or train into another folder",
+            ));
+        }
         if resume && kept.exists() && Split::read_file(&self.atlas, self.split.name(), &kept)? != *self.split {
             return Err(Error::usage(
                 format!("the split differs from that of the run in {}", folder.display()),

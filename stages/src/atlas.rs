@@ -18,12 +18,8 @@ mod manifest;
 mod shuffled;
 mod tables;
 
-use self::{
-    blocks::Matrix,
-    manifest::{read_gene_names, read_manifest},
-    shuffled::Shuffled,
-    tables::Tables,
-};
+pub use self::manifest::read_manifest;
+use self::{blocks::Matrix, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
 use crate::{
     decoded::{self, Batches, Undecodable},
     disk::checksum_of,

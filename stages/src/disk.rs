@@ -13,6 +13,7 @@ pub mod faults;
 mod faults;
 mod file;
 mod lock;
+mod replace;
 mod room;
 
 use std::{
@@ -29,6 +30,7 @@ pub use self::{
     below::files_below,
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
     lock::{FolderLock, PathLock},
+    replace::{discard, refuse_existing, remove_leftovers, remove_leftovers_of, rename, replace_folder},
     room::{check_room, free_bytes},
 };
 use self::{call::Call, lock::Lock};
@@ -50,10 +52,7 @@ impl StagedFolder {
     /// # Errors
     /// A target that exists or that another process is writing, a parent that can't be written to.
     pub fn create(target: &Path) -> Result<Self> {
-        if target.exists() {
-            let hint = format!("remove {} first, or choose another name", target.display());
-            return Err(Error::usage(format!("{} already exists", target.display()), hint));
-        }
+        refuse_existing(target)?;
         Self::begin(target, false)
     }
 
@@ -77,8 +76,7 @@ impl StagedFolder {
         let lock = Lock::take(&staged)?;
         let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
         if lock::clear_leftovers(target, &folder.staged)? {
-            let message = format!("another process is writing {}", target.display());
-            return Err(Error::usage(message, "wait until it has finished, or choose another name"));
+            return Err(lock::another_writes(target));
         }
         Ok(folder)
     }
@@ -95,10 +93,12 @@ impl StagedFolder {
     /// A rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
         sync_folder(&self.staged)?;
-        // A folder that is not empty can't be renamed over, so that another one's is never replaced but on request.
-        if self.replaces && self.target.exists() {
-            discard(&self.target)?;
+        if self.replaces {
+            replace_folder(&self.staged, &self.target)?;
+            self.committed = true;
+            return Ok(());
         }
+        // A folder that is not empty can't be renamed over.
         rename(&self.staged, &self.target)?;
         self.committed = true;
         sync_folder(parent_of(&self.target))
@@ -120,7 +120,18 @@ impl Drop for StagedFolder {
 /// # Errors
 /// A file that can't be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let staged = StagedFile::beside(path)?;
+    write_into(StagedFile::beside(path)?, path, bytes)
+}
+
+/// Writes a small file, whole, to a name that nothing has.
+///
+/// # Errors
+/// A name that something has, a file that can't be written.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_into(StagedFile::create(path)?, path, bytes)
+}
+
+fn write_into(staged: StagedFile, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = DiskFile::create(staged.path())?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
     staged.commit()
@@ -132,6 +143,7 @@ pub struct StagedFile {
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
+    replaces: bool,
     /// Tells others that somebody is at work.
     #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "it is held until it is dropped"))]
     lock: Lock,
@@ -143,13 +155,30 @@ impl StagedFile {
     /// # Errors
     /// A parent that can't be created or written to.
     pub fn beside(target: &Path) -> Result<Self> {
+        // Of two that are being written, the later one replaces the other: either is whole.
+        Self::begin(target, true).map(|(file, _)| file)
+    }
+
+    /// An empty file beside `target`, which it will become, as [`StagedFolder::create`] makes a folder.
+    ///
+    /// # Errors
+    /// A target that exists or that another process is writing, a parent that can't be written to.
+    pub fn create(target: &Path) -> Result<Self> {
+        refuse_existing(target)?;
+        match Self::begin(target, false)? {
+            (_, true) => Err(lock::another_writes(target)),
+            (file, false) => Ok(file),
+        }
+    }
+
+    /// Starts a file, and reports whether another process is writing one of the same name.
+    fn begin(target: &Path, replaces: bool) -> Result<(Self, bool)> {
         let staged = hidden_sibling(target)?;
         DiskFile::create(&staged)?;
         let lock = Lock::take(&staged)?;
-        let file = Self { staged, target: target.to_path_buf(), committed: false, lock };
-        // Of two that are being written, the later one replaces the other: either is whole.
-        lock::clear_leftovers(target, &file.staged)?;
-        Ok(file)
+        let file = Self { staged, target: target.to_path_buf(), committed: false, replaces, lock };
+        let at_work = lock::clear_leftovers(target, &file.staged)?;
+        Ok((file, at_work))
     }
 
     /// Where to write the file.
@@ -181,7 +210,11 @@ impl StagedFile {
         faults::before(Call::Sync, &self.staged)
             .and_then(|()| File::open(&self.staged)?.sync_all())
             .map_err(Error::io("write", &self.target))?;
-        rename(&self.staged, &self.target)?;
+        if self.replaces {
+            rename(&self.staged, &self.target)?;
+        } else {
+            replace::rename_to_new(&self.staged, &self.target)?;
+        }
         self.committed = true;
         sync_folder(parent_of(&self.target))
     }
@@ -254,14 +287,6 @@ pub fn create_folders(path: &Path) -> Result<()> {
     create().map_err(Error::io("create", path))
 }
 
-/// Gives a file or folder another name.
-///
-/// # Errors
-/// A name that can't be given.
-pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    faults::before_rename(from, to).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
-}
-
 /// Removes a file, or a folder with all that is in it.
 ///
 /// # Errors
@@ -275,27 +300,6 @@ pub fn remove_all(path: &Path) -> Result<()> {
         }
     };
     remove().map_err(Error::io("remove", path))
-}
-
-/// Removes a folder so that it is there whole or not at all, whenever the process is ended.
-///
-/// # Errors
-/// What can't be removed.
-pub fn discard(folder: &Path) -> Result<()> {
-    let hidden = hidden_sibling(folder)?;
-    rename(folder, &hidden)?;
-    remove_all(&hidden)
-}
-
-/// Removes what killed processes left under hidden names in a folder in which nobody else writes.
-///
-/// # Errors
-/// What can't be removed.
-pub fn remove_leftovers(folder: &Path) -> Result<()> {
-    for name in lock::hidden_names(folder)? {
-        remove_all(&folder.join(name))?;
-    }
-    Ok(())
 }
 
 /// Brings the names in a folder to the disk.

@@ -9,7 +9,7 @@ mod nearest;
 pub mod parts;
 mod resolve;
 
-use std::{collections::BTreeMap, num::NonZeroU64, path::Path};
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, path::Path};
 
 use schemas::{Error, Result};
 use serde::Serialize;
@@ -135,6 +135,17 @@ pub struct Skipped {
     pub covariates: BTreeMap<String, String>,
     /// Why.
     pub why: String,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skipped {}", self.condition)?;
+        if !self.covariates.is_empty() {
+            let pairs: Vec<String> = self.covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            write!(f, " ({})", pairs.join(", "))?;
+        }
+        write!(f, ": {}", self.why)
+    }
 }
 
 /// A CSV file with columns `condition`, `dose` and covariates.

@@ -46,6 +46,8 @@ impl Part {
 pub struct Split {
     name: String,
     parts: Vec<Part>,
+    /// The column of `obs` that it was imported from.
+    column: Option<String>,
 }
 
 /// How a split is made.
@@ -144,7 +146,7 @@ impl Split {
                 false => Part::Train,
             });
         }
-        let split = Self { name: name.to_owned(), parts };
+        let split = Self { name: name.to_owned(), parts, column: None };
         split.check()?;
         Ok(split)
     }
@@ -172,7 +174,7 @@ impl Split {
                 parts.push(part);
             }
         }
-        let split = Self { name: name.to_owned(), parts };
+        let split = Self { name: name.to_owned(), parts, column: Some(column.to_owned()) };
         split.check()?;
         Ok((split, said_test))
     }

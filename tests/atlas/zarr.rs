@@ -118,7 +118,10 @@ fn what_is_not_there_is_named() {
     says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X: there is no such matrix", "--layer dense"]);
     fs::rename(home.path("a.zarr/Y"), home.path("a.zarr/X")).unwrap();
     fs::remove_dir_all(home.path("a.zarr/X/indices")).unwrap();
-    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X/indices: is missing", "copy the store again"]);
+    says(
+        &home.refused(65, "ingest a.zarr --out n.atlas"),
+        &["a.zarr: X/indices: is missing", "copy all of the store's files again"],
+    );
     fs::remove_file(home.path("a.zarr/X/zarr.json")).unwrap();
     says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X: is neither an array nor a group"]);
     fs::create_dir(home.path("empty.zarr")).unwrap();
@@ -138,7 +141,7 @@ fn a_lost_chunk_of_entries_or_names_is_an_error_and_one_of_other_columns_a_warni
         fs::remove_file(store.join(lost)).unwrap();
         let (array, chunk) = lost.rsplit_once('/').unwrap();
         let told = home.refused(65, "ingest a.zarr --out n.atlas");
-        says(&told, &[&format!("{array}: the chunk `{chunk}` is missing"), "copy the store again"]);
+        says(&told, &[&format!("{array}: the chunk `{chunk}` is missing"), "copy all of the store's files again"]);
         fs::remove_dir_all(store).unwrap();
     }
     home.copy(&of_anndata(2), "a.zarr");

@@ -30,13 +30,33 @@ pub struct Origin {
     pub version: Option<SourceVersion>,
 }
 
+/// Length and time of a file or folder, which show without reading it that it may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Its length; of a folder, that of all files below it.
+    pub bytes: u64,
+    /// When it was last changed, in nanoseconds since 1970; of a folder, the newest of its files. Not part of the atlas's checksum.
+    pub modified: u64,
+    /// Of a folder: XXH3-64 of the names, lengths and times of its files, as 16 hexadecimal digits. Not part of the atlas's checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<String>,
+}
+
+impl Stamp {
+    /// Whether this is a later look at what `earlier` was of, unchanged. Stamps of earlier versions have no listing.
+    #[must_use]
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        let same_files = earlier.listing.is_none() || self.listing == earlier.listing;
+        (self.bytes, self.modified) == (earlier.bytes, earlier.modified) && same_files
+    }
+}
+
 /// A file or folder as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceVersion {
-    /// Its length; of a folder, that of all files below it.
-    pub bytes: u64,
-    /// When it was changed last, in nanoseconds since 1970; of a folder, the newest of its files. No part of the atlas's checksum.
-    pub modified: u64,
+    /// Its length and time.
+    #[serde(flatten)]
+    pub stamp: Stamp,
     /// XXH3-64 of its bytes, as 16 hexadecimal digits; of a folder, of the names and checksums of its files.
     pub checksum: String,
 }
@@ -146,7 +166,7 @@ impl Manifest {
             .sources
             .iter_mut()
             .filter_map(|source| source.version.as_mut())
-            .for_each(|version| version.modified = 0);
+            .for_each(|version| (version.stamp.modified, version.stamp.listing) = (0, None));
         serde_json::to_string(&checked)
     }
 }

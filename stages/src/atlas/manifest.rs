@@ -14,8 +14,11 @@ use crate::{
     disk::{checksum_of, hex},
 };
 
-/// Reads the manifest, and checks the files that it names as far as every reading relies on them.
-pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
+/// Reads the manifest of an atlas, and checks the files that it names as far as every reader relies on them.
+///
+/// # Errors
+/// A folder that is not an atlas, or not as it was written.
+pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "atlas" });
     }

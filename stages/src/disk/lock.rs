@@ -139,6 +139,11 @@ pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
     Ok(at_work)
 }
 
+pub(super) fn another_writes(target: &Path) -> Error {
+    let message = format!("another process is writing {}", target.display());
+    Error::usage(message, "wait until it has finished, or choose another name")
+}
+
 /// What is or was in the making beside `target`, to become it.
 fn leftovers(target: &Path) -> Result<Vec<PathBuf>> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();

@@ -125,6 +125,18 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     }
 }
 
+/// Files next to the one that is opened, or named by `choice`, that are read as well.
+///
+/// # Errors
+/// As for [`Format::of`].
+pub fn companions(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>> {
+    Ok(match Format::of(path)? {
+        Format::MatrixMarket if !path.is_dir() => mtx::companions(path),
+        Format::Table => table::companions(path, choice),
+        _ => Vec::new(),
+    })
+}
+
 /// Opens cells of any format in this process.
 ///
 /// # Errors

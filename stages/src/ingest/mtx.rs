@@ -8,7 +8,11 @@ mod entries;
 mod folder;
 mod text;
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
@@ -35,6 +39,12 @@ const MOST_CELLS: u64 = 1 << 32;
 /// A folder that can't be read.
 pub fn is_one(path: &Path) -> Result<bool> {
     if path.is_dir() { Ok(!folder::matrices(path)?.is_empty()) } else { Ok(folder::is_matrix(path)) }
+}
+
+/// The lists of cells and genes next to a matrix.
+pub(super) fn companions(matrix: &Path) -> Vec<PathBuf> {
+    let Files { cells, genes, .. } = Files::beside(matrix);
+    cells.into_iter().chain(genes).collect()
 }
 
 /// A Matrix Market file that was read to its end.

@@ -13,7 +13,7 @@ use schemas::{
     Error, Result,
     atlas::{
         BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder, Selection,
-        ValueKind, ValueWidth, files,
+        Stamp, ValueKind, ValueWidth, files,
     },
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -169,7 +169,7 @@ pub struct AtlasFacts {
     pub source: Arc<dyn Source>,
     /// The files or folders that the source is made of, in the order of its origins, with length and time before they were read;
     /// none where there are none.
-    pub files: Vec<(PathBuf, (u64, u64))>,
+    pub files: Vec<(PathBuf, Stamp)>,
     /// Which columns are labels.
     pub keys: Keys,
     /// Which cells are taken.
@@ -260,7 +260,7 @@ impl AtlasFacts {
         let mut origins = self.source.origins();
         if origins.len() == self.files.len() {
             for (origin, (path, before)) in origins.iter_mut().zip(&self.files) {
-                origin.version = Some(version_since(path, *before)?);
+                origin.version = Some(version_since(path, before)?);
             }
         }
         Ok(origins)

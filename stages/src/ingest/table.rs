@@ -28,10 +28,10 @@ use arrow::{
 };
 use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
 
-pub use self::folder::is_one;
+pub use self::folder::{companions, is_one};
 use self::{
     file::TableFile,
-    folder::{check_same, genes_table_of, tables_of},
+    folder::{check_same, genes_table, tables_of},
     genes::Numbering,
     layout::{Layout, ValueColumns, annotation_type},
     marker::Marker,
@@ -111,10 +111,7 @@ impl CellTable {
             }
             largest = lists.and_then(|column| Some(largest?.max(file.largest(column)?)));
         }
-        let genes_table = choice.genes_table.clone().or_else(|| {
-            lists?;
-            genes_table_of(if path.is_dir() { path } else { path.parent()? })
-        });
+        let genes_table = genes_table(path, choice).filter(|_| lists.is_some() || choice.genes_table.is_some());
         let mut table = Self {
             origin: Origin {
                 path: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),

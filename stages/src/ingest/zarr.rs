@@ -21,7 +21,7 @@ use std::path::Path;
 use schemas::Result;
 
 use self::{group::ZarrGroup, metadata::Metadata};
-use super::{anndata::AnnData, format::Choice, version::length_and_time};
+use super::{anndata::AnnData, format::Choice, version::stamp_of};
 use crate::place::Place;
 
 /// Whether a folder is a zarr store.
@@ -45,5 +45,5 @@ pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
         None => return Err(place.error("is not a zarr store", "`adata.write_zarr(...)` writes one")),
     };
     root.expect_anndata()?;
-    AnnData::open("zarr", &root, length_and_time(path)?.0, choice)
+    AnnData::open("zarr", &root, stamp_of(path)?.bytes, choice)
 }

@@ -70,13 +70,12 @@ impl Publish {
     /// A target that exists or can't be created, partitions in one file.
     pub fn create(target: &Path, layout: Arc<Layout>, plan: &str) -> Result<Self> {
         let place = if is_one_file(target) {
-            refuse_existing(target)?;
             if layout.is_partitioned() {
                 let message = format!("{} is one file, but a partitioned output is many", target.display());
                 return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
             }
             let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Place::File(StagedFile::beside(target)?, name)
+            Place::File(StagedFile::create(target)?, name)
         } else {
             Place::Folder(StagedFolder::create(target)?)
         };
@@ -194,15 +193,4 @@ fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Re
 
 fn create_parent(path: &Path) -> Result<()> {
     create_folders(path.parent().unwrap_or(Path::new(".")))
-}
-
-/// A file that is there already is kept.
-pub(super) fn refuse_existing(target: &Path) -> Result<()> {
-    match target.exists() {
-        true => Err(Error::usage(
-            format!("{} already exists", target.display()),
-            format!("remove {} first, or choose another name", target.display()),
-        )),
-        false => Ok(()),
-    }
 }

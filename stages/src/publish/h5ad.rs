@@ -8,7 +8,7 @@ use arrow::{
 };
 use schemas::{Error, Result, arrow::GENES_KEY};
 
-use super::{Precision, files::refuse_existing, layout::PRECISION_KEY};
+use super::{Precision, layout::PRECISION_KEY};
 use crate::{
     BoxError, Sink,
     h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions},
@@ -36,7 +36,6 @@ impl PredictedH5ad {
     /// # Errors
     /// A target that exists or can't be created, tables without a list of one number a gene.
     pub fn create(path: &Path, schema: &Schema, precision: Precision, told: &[(&str, &str)]) -> Result<Self> {
-        refuse_existing(path)?;
         // Latents have no genes.
         let genes: Vec<String> =
             schema.metadata().get(GENES_KEY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();

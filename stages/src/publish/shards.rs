@@ -17,9 +17,9 @@ use std::{
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{MANIFEST, Published, PublishedFile, damaged, files::refuse_existing};
+use super::{MANIFEST, Published, PublishedFile, damaged};
 use crate::{
-    disk::{create_folders, remove_all, rename, sync_folder, write_atomically},
+    disk::{create_folders, refuse_existing, remove_all, rename, sync_folder, write_atomically},
     sealed::{read_sealed, sealed},
 };
 

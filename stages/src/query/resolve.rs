@@ -20,6 +20,8 @@ use crate::{
     split::Part,
 };
 
+const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
+
 /// What makes two requests one: where they start, codes and bits of the doses, the target's covariates.
 type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
 
@@ -132,7 +134,7 @@ impl<'a> Resolver<'a> {
     /// Adds what a request stands for.
     pub(super) fn add(&mut self, request: &Request, query: &Query, groups: &Groups) -> Result<()> {
         match request {
-            Request::Named(selector) => self.named(selector, query),
+            Request::Named(selector) => self.named(selector, query, groups),
             Request::Observed => self.groups(groups.all().iter(), query),
             Request::Ood => self.groups(groups.all().iter().filter(|group| 0 < group.cells_for(Part::Ood)), query),
             Request::Missing => self.missing(groups, query),
@@ -191,7 +193,7 @@ impl<'a> Resolver<'a> {
 
     /// A condition that was spelt out, in every context that fits what is said of covariates. With `--from` these are laid
     /// over the covariates of each source context; without it they also say which cells to start from.
-    fn named(&mut self, selector: &Selector, query: &Query) -> Result<()> {
+    fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let Named { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
@@ -232,12 +234,32 @@ impl<'a> Resolver<'a> {
         if targets.is_empty() {
             return Err(self.no_source("any covariates"));
         }
+        // Combinations that were not named are no reason to refuse the others.
+        let open = query.from.is_none() && !targets.is_empty();
+        let lacking = if open { self.without_sources(&asked, groups) } else { Vec::new() };
         for (start, values) in targets {
             for coded in &coded {
                 self.target(start.clone(), coded, values.clone(), query)?;
             }
         }
+        for (values, coded) in lacking.iter().flat_map(|values| coded.iter().map(move |coded| (values, coded))) {
+            match query.no_control {
+                OnNoControl::Borrow => self.beside(coded, values.clone(), query)?,
+                OnNoControl::Error | OnNoControl::Skip => {
+                    self.skip(&self.names.spelt(coded), values, NO_SOURCE_CELLS.into());
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// The covariate combinations of the atlas that have these values and no source cells.
+    fn without_sources(&mut self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+        let contexts = groups.contexts().into_iter().filter(|codes| !self.context_at.contains_key(codes));
+        let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
+        all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
+        all.retain(|values| self.sources(values, OnNoControl::Error).is_empty());
+        all
     }
 
     /// A condition in covariates, from the cells that match them.
@@ -318,7 +340,7 @@ impl<'a> Resolver<'a> {
         for (start, target) in std::mem::take(&mut self.wanted) {
             let Start::In(sources) = start else {
                 if no_control == OnNoControl::Skip {
-                    self.skip(&target.condition, &target.covariates, "no source cells with these covariates".into());
+                    self.skip(&target.condition, &target.covariates, NO_SOURCE_CELLS.into());
                     continue;
                 }
                 let pairs = self.card.vocabulary.covariates.iter().zip(&target.covariates).enumerate();

@@ -8,6 +8,7 @@ use std::{
 use schemas::{Error, Result, atlas::files};
 
 use super::{
+    super::format::Choice,
     file::{self, TableFile},
     layout::{Layout, ValueColumns},
 };
@@ -42,9 +43,15 @@ pub(super) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The table of genes that lies in a folder.
-pub(super) fn genes_table_of(folder: &Path) -> Option<PathBuf> {
-    GENES_TABLES.iter().map(|name| folder.join(name)).find(|table| table.is_file())
+/// The table of genes that goes with tables of cells: the one that is named, or else one in their folder.
+pub(super) fn genes_table(path: &Path, choice: &Choice) -> Option<PathBuf> {
+    let in_folder = |folder: &Path| GENES_TABLES.iter().map(|name| folder.join(name)).find(|table| table.is_file());
+    choice.genes_table.clone().or_else(|| in_folder(if path.is_dir() { path } else { path.parent()? }))
+}
+
+/// The files that are read with a file or folder of tables, and are not part of it.
+pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
+    genes_table(path, choice).into_iter().filter(|table| !path.is_dir() || !table.starts_with(path)).collect()
 }
 
 /// Columns of a file are found by their places, so those that are used must be where the first file has them.
