@@ -76,7 +76,7 @@ def main() -> None:
         "weights": xxhash.xxh3_64_hexdigest((args.out / "model.safetensors").read_bytes()),
     }
     (args.out / "genes.txt").write_text("".join(f"{gene}\n" for gene in genes))
-    # The card last: a folder without it is no model.
+    # The card last: a folder without it is not a model.
     (args.out / "model.json").write_text(json.dumps(card, indent=2))
     print(f"{args.out}: {len(genes)} genes, {len(perturbations) - 2} perturbations, {len(trained)} trained groups")
 

@@ -1,4 +1,4 @@
-//! Data that is named where an atlas is expected: made one beside itself once, and again when data or flags change.
+//! Data that is named where an atlas is expected: made one next to itself once, and again when data or flags change.
 //!
 //! From the first look for that atlas until it is open, a lock on its name is held, so that of two processes one makes it, and
 //! the other one waits and finds it.

@@ -3,7 +3,7 @@
 use perturbine::{Result, devices::Wanted};
 use tch::Device;
 
-/// `auto` is a GPU where there is one.
+/// `auto` is a GPU if there is one.
 pub(super) fn device(name: &str) -> Result<Device> {
     Wanted::parse(name)?.find()
 }

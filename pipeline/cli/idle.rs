@@ -12,7 +12,7 @@ const SPINS: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 /// Decides the same.
 const POLICY: &str = "OMP_WAIT_POLICY";
 
-/// Puts a process in the place of this one whose idle threads sleep soon, unless the environment says how they wait. Where that
+/// Puts a process in place of this one whose idle threads sleep soon, unless the environment says how they wait. Where that
 /// can't be done, they spin.
 pub(crate) fn sleep_soon() {
     if [SPINS.0, POLICY].iter().any(|name| env::var_os(name).is_some()) {

@@ -106,7 +106,7 @@ fn file_value(args: &InspectArgs) -> Result<Value> {
     let source = open(&args.path, &args.choice.choice())?;
     let bytes = source.origin().bytes;
     let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
-    // Columns that can't be settled are no reason not to show the rest.
+    // Columns that can't be resolved don't prevent showing the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {
         Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
         Err(error) => {

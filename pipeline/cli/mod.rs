@@ -45,7 +45,7 @@ pub(crate) fn computes(cli: &Cli) -> bool {
     cli.command.device().is_some()
 }
 
-/// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
+/// Runs a command, and if requested tells the memory it took: of one that fails, too.
 pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
@@ -131,7 +131,7 @@ struct Context {
     resources: Resources,
     show: Show,
     access: stages::atlas::Access,
-    /// Notes what happens when, if that was asked for.
+    /// Records what happens when, if that was requested.
     #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training is traced"))]
     trace: Option<Trace>,
 }

@@ -41,7 +41,7 @@ pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
     context.show.result(&responses, || drawn)
 }
 
-/// A row a covariate combination and dose, with the predicted change of each gene.
+/// One row per covariate combination and dose, with the predicted change of each gene.
 fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
     let points = || responses.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
     let text = |name: &str, values: Vec<String>| -> Column { Series::new(name.into(), values).into_column() };

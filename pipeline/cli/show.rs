@@ -24,7 +24,7 @@ pub(super) struct Show {
 }
 
 impl Show {
-    /// Prints a result: as JSON where that was asked for, else as text.
+    /// Prints a result: as JSON if requested, else as text.
     pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         let shown = match self.json {
             true => serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?,
@@ -37,7 +37,7 @@ impl Show {
         }
     }
 
-    /// Tells something that is no result.
+    /// Tells something that is not a result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             say(text);

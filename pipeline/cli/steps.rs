@@ -33,7 +33,7 @@ impl Steps {
     /// Between two lines.
     const PAUSE: Duration = Duration::from_secs(10);
 
-    /// So many steps were taken; from any thread.
+    /// This many steps were taken; from any thread.
     pub(super) fn reached(&self, position: u64) {
         // Threads may tell in another order than they counted.
         if position <= self.bar.position() {

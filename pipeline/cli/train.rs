@@ -139,7 +139,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Cont
     }
 }
 
-/// A bar on a terminal, a line an epoch that was validated elsewhere.
+/// A bar on a terminal, one line per epoch that was validated elsewhere.
 fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
     let bar = show.bar(u64::from(epochs), "epochs");
     let lines = !show.quiet && bar.is_hidden();

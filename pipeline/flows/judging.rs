@@ -1,4 +1,4 @@
-//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same of a few cells
+//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same for a few cells
 //! of each group, and then `conditions → judge → table`.
 
 use std::{collections::HashMap, ops::ControlFlow, path::PathBuf, sync::Arc};

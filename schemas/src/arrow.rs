@@ -47,7 +47,7 @@ pub const RESERVED_COLUMNS: [&str; 28] = [
     "variance",
 ];
 
-/// `conditions.parquet`: a row a condition.
+/// `conditions.parquet`: one row per condition.
 #[must_use]
 pub fn conditions_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -60,13 +60,13 @@ pub fn conditions_schema() -> SchemaRef {
     ]))
 }
 
-/// `splits/NAME.parquet`: a row a cell, in the atlas's order.
+/// `splits/NAME.parquet`: one row per cell, in the atlas's order.
 #[must_use]
 pub fn splits_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, false), Field::new("split", DataType::Utf8, false)]))
 }
 
-/// `crossval.parquet`: a row a fold, seed, prediction (`model`, a baseline or `ceiling`) and score.
+/// `crossval.parquet`: one row per fold, seed, prediction (`model`, a baseline or `ceiling`) and score.
 #[must_use]
 pub fn crossval_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -78,7 +78,7 @@ pub fn crossval_schema() -> SchemaRef {
     ]))
 }
 
-/// `statistics.parquet`: a row a group of cells that share condition, dose and covariates; each context's control first.
+/// `statistics.parquet`: one row per group of cells that share condition, dose and covariates; each context's control first.
 ///
 /// | column | is |
 /// |---|---|
@@ -148,7 +148,7 @@ fn labels(covariates: &[String]) -> Vec<Field> {
     fields
 }
 
-/// Predicted means, wide: a row a condition.
+/// Predicted means, wide: one row per condition.
 #[must_use]
 pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
@@ -158,7 +158,7 @@ pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String,
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Predicted means, long: a row a condition and gene.
+/// Predicted means, long: one row per condition and gene.
 #[must_use]
 pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
@@ -169,7 +169,7 @@ pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Latents of predicted cells: a row a source cell and condition.
+/// Latents of predicted cells: one row per source cell and condition.
 #[must_use]
 pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields =
@@ -179,7 +179,7 @@ pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<Stri
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Latents of cells as they are: a row a cell; what the model can't tell, since it does not know the condition or a covariate
+/// Latents of cells as they are: one row per cell; what the model can't tell, since it does not know the condition or a covariate
 /// value, is null.
 #[must_use]
 pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
@@ -191,7 +191,7 @@ pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashM
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// An embedding table: a row a perturbation, or a row a covariate value. `similarity` is the cosine of the angle to every
+/// An embedding table: one row per perturbation, or one row per covariate value. `similarity` is the cosine of the angle to every
 /// perturbation, or to every value of the same covariate, in the order of the rows; null where one of the two is zero.
 #[must_use]
 pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
@@ -203,7 +203,7 @@ pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<Str
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// A dose response: a row a covariate combination, dose and gene. `change` is `mean` less `control`, both predicted.
+/// A dose response: one row per covariate combination, dose and gene. `change` is `mean` less `control`, both predicted.
 #[must_use]
 pub fn response_schema(covariates: &[String]) -> SchemaRef {
     let mut fields = labels(covariates);
@@ -213,7 +213,7 @@ pub fn response_schema(covariates: &[String]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Predicted cells: a row a source cell and condition.
+/// Predicted cells: one row per source cell and condition.
 #[must_use]
 pub fn cells_schema(covariates: &[String], genes: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields =

@@ -6,16 +6,16 @@
 //! |---|---|
 //! | `manifest.json` | [`Manifest`]: sizes, types, label rules, covariate values, provenance, and the checksum of every other file; written last, by rename |
 //! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes; not there where the matrix is read in place ([`InPlaceMatrix`]) |
-//! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
-//! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
-//! | `members.bin` | a u64 a cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells lie together |
-//! | `chunks.bin` | where the matrix is read in place: a [`StoredChunk`] of 24 bytes a chunk, where it lies in that file |
-//! | `rows.bin` | where the matrix is shuffled: a u64 a cell, the row of the matrix that holds it |
-//! | `order.bin` | where the matrix is shuffled: a u64 a row, the cell that it holds; the inverse of `rows.bin` |
+//! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it is, what is in it, its checksum |
+//! | `labels.bin` | one record per cell: its condition id (u32), then the code (u32) of each covariate |
+//! | `members.bin` | one u64 per cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells lie together |
+//! | `chunks.bin` | where the matrix is read in place: a [`StoredChunk`] of 24 bytes a chunk, where it is in that file |
+//! | `rows.bin` | where the matrix is shuffled: one u64 per cell, the row of the matrix that holds it |
+//! | `order.bin` | where the matrix is shuffled: one u64 per row, the cell that it holds; the inverse of `rows.bin` |
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
 //! | `genes.parquet` | `var`; the first column, `gene`, is the gene's name |
-//! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: a row a condition |
-//! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: a row a group of cells; not there where there are too many groups |
+//! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: one row per condition |
+//! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: one row per group of cells; not there where there are too many groups |
 //! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells train, validate, or are held out; no part of the atlas's checksum |
 //!
 //! *Cells* are numbered as the source has them; *rows* are numbered as the matrix holds them. They are the same unless the
@@ -120,7 +120,7 @@ pub enum GeneWidth {
 }
 
 impl GeneWidth {
-    /// The narrowest width for so many genes.
+    /// The narrowest width for this many genes.
     #[must_use]
     pub fn for_genes(genes: u32) -> Self {
         if genes <= 1 << 16 { Self::U16 } else { Self::U32 }
@@ -299,7 +299,7 @@ pub struct BlockLayout {
 }
 
 impl BlockLayout {
-    /// The layout of a block with so many rows and entries.
+    /// The layout of a block with this many rows and entries.
     #[must_use]
     pub fn new(rows: usize, entries: usize, gene_width: GeneWidth, value_width: ValueWidth) -> Self {
         let genes = (4 * (rows + 1)).next_multiple_of(8);

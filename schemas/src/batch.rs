@@ -77,7 +77,7 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.row_pointers.len().saturating_sub(1)
@@ -157,7 +157,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Makes it so many rows of so many genes. What they hold is not told until they are written.
+    /// Makes it this many rows of this many genes. What they hold is not told until they are written.
     pub fn resize(&mut self, rows: usize, genes: usize) {
         (self.rows, self.genes) = (rows, genes);
         let wanted = rows * genes.div_ceil(LINE);
@@ -167,7 +167,7 @@ impl Dense {
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows

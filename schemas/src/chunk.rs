@@ -21,7 +21,7 @@ impl ByteSize for Chunk {
     }
 }
 
-/// Rows of a sparse matrix: in each row the genes ascend, none comes twice, and no value is zero.
+/// Rows of a sparse matrix: in each row the genes ascend, none appears twice, and no value is zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CsrRows {
     row_pointers: Vec<u32>,
@@ -45,7 +45,7 @@ pub enum BadRows {
         row: usize,
         /// The index.
         gene: u32,
-        /// How many genes there are.
+        /// Number of genes.
         genes: u32,
     },
 }
@@ -121,7 +121,7 @@ impl CsrRows {
         Ok(Self { row_pointers: pointers, genes, values })
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.row_pointers.len().saturating_sub(1)

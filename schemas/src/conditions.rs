@@ -166,7 +166,7 @@ impl ConditionTable {
         next
     }
 
-    /// The condition of these perturbations and doses, entered into the table if it is new; no perturbation comes twice.
+    /// The condition of these perturbations and doses, entered into the table if it is new; no perturbation appears twice.
     pub fn intern_parts(&mut self, parts: &[(PerturbationId, f64)]) -> ConditionId {
         let mut key: Vec<PerturbationId> = parts.iter().map(|(id, _)| *id).collect();
         key.sort_unstable();

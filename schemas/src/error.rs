@@ -1,4 +1,4 @@
-//! What a user is told when something is wrong: where, what, and what would mend it.
+//! What a user is told when something is wrong: where, what, and how to fix it.
 
 use std::{
     io,
@@ -94,7 +94,7 @@ pub enum Error {
     /// A GPU without room for what is to be computed there.
     #[error("out of memory on the GPU: {message}")]
     DeviceMemory {
-        /// How much was asked for, and how much there is.
+        /// How much was requested, and how much there is.
         message: String,
         /// What would mend it.
         hint: String,

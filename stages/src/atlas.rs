@@ -74,7 +74,7 @@ impl Atlas {
     /// Opens an atlas and checks everything but the blocks, which are checked when they are first read.
     ///
     /// # Errors
-    /// A folder that is no atlas, of another format version, or not as it was written.
+    /// A folder that is not an atlas, of another format version, or not as it was written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, Access::default())
     }
@@ -115,7 +115,7 @@ impl Atlas {
         &self.0.manifest
     }
 
-    /// How many cells it has.
+    /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.0.manifest.cells
@@ -244,7 +244,7 @@ impl Atlas {
     /// One of its tables, to be read from its beginning; it is checked the first time.
     ///
     /// # Errors
-    /// A file that is not as it was written.
+    /// A damaged file.
     pub(crate) fn table(&self, name: &str) -> Result<File> {
         self.0.tables.get(name, self.path(), self.manifest())
     }

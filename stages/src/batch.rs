@@ -46,7 +46,7 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// A gatherer that holds blocks, where it has to, up to so many bytes.
+    /// A gatherer that holds blocks, if it has to, up to this many bytes.
     #[must_use]
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Gatherer {
     /// Gathers the rows of a plan whose labels are known.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn gather(&self, plan: BatchPlan, labels: Labels) -> Result<Batch, BoxError> {
         let expression = self.rows(&plan)?;
         Ok(Batch { plan, labels, expression })
@@ -69,7 +69,7 @@ impl Gatherer {
     /// Gathers the rows of a plan.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn rows(&self, plan: &BatchPlan) -> Result<Pooled<Expression>, BoxError> {
         let mut out = self.pool.take(|| self.empty());
         let Expression { row_pointers, genes, values } = &mut *out;
@@ -137,7 +137,7 @@ pub(crate) fn with_rows(
         }
         return Ok(atlas.check_maps()?);
     }
-    // Rows lie far apart, and to find one is three ways to memory, one after another: where its block lies, where it lies in its
+    // Rows lie far apart, and to find one is three ways to memory, one after another: where its block lies, where it is in its
     // block, its entries. Each is gone for some rows at once in a loop of nothing else, so that the processor overlaps them.
     let mut blocks: Vec<(BlockView<'_>, usize)> = Vec::with_capacity(ROWS_TOGETHER);
     let mut found = Vec::with_capacity(ROWS_TOGETHER);

@@ -38,7 +38,7 @@ pub struct Best {
     pub value: f64,
 }
 
-/// The part of a training run's state that is no tensor.
+/// The part of a training run's state that is not a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// The next batch.
@@ -69,20 +69,20 @@ struct Stored {
 /// A checkpoint that was read.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where it lies.
+    /// Where it is.
     pub path: PathBuf,
     /// Where the run stood.
     pub progress: Progress,
     /// Weights and optimisers, by name.
     pub state: BTreeMap<String, Tensor>,
-    /// The best weights so far, by name; empty where there are none.
+    /// The best weights so far, by name; empty if there are none.
     pub best: BTreeMap<String, Tensor>,
 }
 
 /// Writes a checkpoint, then removes older ones.
 ///
 /// # Errors
-/// A disk that is full or broken; the older checkpoints are still there then.
+/// A full or broken disk; the older checkpoints are still there then.
 pub fn write(
     folder: &Path,
     progress: &Progress,

@@ -30,7 +30,7 @@ const MOST_PLACES: u64 = 1 << 20;
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl CodeTable {
-    /// How many records there are.
+    /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len().checked_div(self.width).unwrap_or(0)

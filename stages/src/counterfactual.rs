@@ -140,7 +140,7 @@ impl Counterfactual {
     }
 
     /// How well the predictions fit; `truth_row` gives a group's real mean profile. None where nothing could be predicted. The
-    /// sums start anew.
+    /// sums start again.
     pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<Told> {
         let changes: Vec<Change> = self.contexts.iter_mut().flat_map(|context| context.take(&truth_row)).collect();
         let share = best_share(&changes);

@@ -5,7 +5,7 @@
 //! FOLDER/fold-NAME/seed-N/            the model
 //! FOLDER/fold-NAME/seed-N.json        its evaluation: with it, this fold and seed are complete
 //! FOLDER/crossval.json                everything, as `crossval --json` gives it
-//! FOLDER/crossval.parquet             a row a fold, seed, prediction and score
+//! FOLDER/crossval.parquet             one row per fold, seed, prediction and score
 //! ```
 
 use std::{
@@ -71,7 +71,7 @@ impl CrossFolder {
         Ok(Self(path.to_path_buf()))
     }
 
-    /// What is trained there; none where nothing is yet.
+    /// What is trained there; none if nothing is yet.
     ///
     /// # Errors
     /// A plan that can't be read.
@@ -108,7 +108,7 @@ impl CrossFolder {
     /// Writes the plan down, before anything is trained.
     ///
     /// # Errors
-    /// Another plan that is there already, a disk that is full or broken.
+    /// Another plan that is there already, a full or broken disk.
     pub fn begin(&self, plan: &CrossPlan) -> Result<()> {
         self.check(plan)?;
         if self.plan()?.is_none() {
@@ -123,7 +123,7 @@ impl CrossFolder {
         self.fold(fold).join(format!("seed-{seed}"))
     }
 
-    /// The evaluation of a fold and seed; none where it is not complete.
+    /// The evaluation of a fold and seed; none if it is not complete.
     ///
     /// # Errors
     /// An evaluation that can't be read.
@@ -134,7 +134,7 @@ impl CrossFolder {
     /// Keeps the evaluation of a fold and seed, and tells it as it will be read from now on.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn keep(&self, evaluation: FoldEvaluation) -> Result<FoldEvaluation> {
         let FoldEvaluation { name, seed, .. } = &evaluation;
         write(&self.fold(name), &self.evaluation_path(name, *seed), &evaluation)?;
@@ -144,7 +144,7 @@ impl CrossFolder {
     /// Writes everything that came of it; older tables are replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn finish(&self, crossed: &CrossEvaluation) -> Result<()> {
         write_table(crossed, &self.0.join(files::TABLE))?;
         write(&self.0, &self.0.join(files::RESULT), crossed)
@@ -173,7 +173,7 @@ fn write(folder: &Path, path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, &text)
 }
 
-/// A row a fold, seed, prediction and score.
+/// One row per fold, seed, prediction and score.
 fn write_table(crossed: &CrossEvaluation, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for fold in &crossed.folds {

@@ -72,7 +72,7 @@ pub(crate) fn parquet_metadata(file: &File) -> Result<ArrowReaderMetadata, Undec
 pub struct Batches(ParquetRecordBatchReader);
 
 impl Batches {
-    /// What a builder was asked for.
+    /// The result of a builder.
     ///
     /// # Errors
     /// A file that is damaged.

@@ -50,7 +50,7 @@ struct Scratch(Vec<Line>);
 const NARROW: usize = 1 << 16;
 
 impl Densifier {
-    /// A densifier that holds blocks, where it has to, up to so many bytes.
+    /// A densifier that holds blocks, if it has to, up to this many bytes.
     #[must_use]
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Densifier {
     /// Makes the batch of a plan.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn densify(&self, plan: BatchPlan) -> Result<DenseBatch, BoxError> {
         let genes = self.atlas.manifest().genes as usize;
         let mut expression = self.rows.take(Dense::default);

@@ -2,7 +2,7 @@
 //!
 //! Everything that is written goes through here: bytes reach the disk before a name does, and a name before the next step
 //! relies on it. A hidden name is locked by whoever writes there, so that what a killed process left is told from what
-//! another one is writing. [`faults`] lets tests see what becomes of it all when a call fails.
+//! another one is writing. [`faults`] lets tests see what happens to it all when a call fails.
 
 mod below;
 mod call;

@@ -4,7 +4,7 @@ pub(crate) use schemas::atlas::StoredNumber as Element;
 
 /// What an array can be read as.
 pub(crate) trait Number: Copy {
-    /// What libhdf5 is asked for in its stead.
+    /// What libhdf5 is requested in its stead.
     #[cfg(feature = "hdf5")]
     type InLibrary: hdf5_metno::H5Type;
 

@@ -3,7 +3,7 @@
 //!
 //! Two kinds of files are read. A `.parquet` file holds the names in its first column of text, and the numbers either in one
 //! column of lists, all of one length, or in the other columns, which are numbers then. A `.npy` file holds a matrix of f4 or
-//! f8 in C order, and a `.txt` file of the same name beside it a name a line.
+//! f8 in C order, and a `.txt` file of the same name next to it a name a line.
 
 use std::{
     collections::HashSet,
@@ -35,7 +35,7 @@ impl EmbeddingTable {
     /// Reads a table.
     ///
     /// # Errors
-    /// A file that is missing or no such table, names that come twice or have no finite numbers.
+    /// A file that is missing or no such table, names that appear twice or have no finite numbers.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(Error::Missing { path: path.into(), kind: "table of embeddings" });
@@ -117,7 +117,7 @@ fn read_parquet(path: &Path) -> Result<Parts> {
     let numbers = |column: &ArrayRef, name: &str| {
         let column = cast(column, &DataType::Float32).map_err(|error| bad(format!("column `{name}`: {error}")))?;
         let column = column.as_primitive::<Float32Type>();
-        // A missing number is no number.
+        // A missing number is not a number.
         Ok::<_, Error>(column.iter().map(|value| value.unwrap_or(f32::NAN)).collect::<Vec<_>>())
     };
     if let Some(at) = lists {

@@ -21,7 +21,7 @@ pub struct Encoder {
     atlas: Atlas,
     groups: Groups,
     vocabulary_size: usize,
-    /// Codes and doses of each condition; none where one of them is unknown.
+    /// Codes and doses of each condition; none if one of them is unknown.
     parts: Vec<Option<Vec<(u32, f64)>>>,
     /// The adversary's class of each condition.
     classes: Vec<u32>,

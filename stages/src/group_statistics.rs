@@ -22,7 +22,7 @@ pub struct GroupSummary {
     pub condition: String,
     /// Its dose.
     pub dose: String,
-    /// Their covariates; empty where groups are too many to be told apart by them.
+    /// Their covariates; empty if groups are too many to be told apart by them.
     pub covariates: BTreeMap<String, String>,
     /// How many they are.
     pub cells: u64,
@@ -114,7 +114,7 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     Ok(groups)
 }
 
-/// The groups of an atlas, with so many differential genes at most; none where the atlas has no statistics.
+/// The groups of an atlas, with this many differential genes at most; none if the atlas has no statistics.
 ///
 /// # Errors
 /// A file that can't be read.

@@ -53,7 +53,7 @@ impl Place {
     }
 }
 
-/// Opens a file for reading. Nobody changes it meanwhile, so no lock is asked for: locks keep readers on network file systems
+/// Opens a file for reading. Nobody changes it meanwhile, so no lock is requested: locks keep readers on network file systems
 /// out. A file that this process has open with a lock can be opened with one only.
 fn open(path: &Path) -> hdf5_metno::Result<File> {
     // The crate takes names in UTF-8 alone; by its number a file can be opened whatever it is called.
@@ -66,7 +66,7 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 /// Opens a file that a user has named.
 ///
 /// # Errors
-/// A file that is missing, that is no HDF5 file, that is cut short, or whose structure [`check`] refuses.
+/// A file that is missing, that is not HDF5 file, that is cut short, or whose structure [`check`] refuses.
 pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {

@@ -19,7 +19,7 @@ pub fn request() {
     }
 }
 
-/// Whether the end was asked for.
+/// Whether the end was requested.
 #[must_use]
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Acquire)
@@ -33,7 +33,7 @@ pub(crate) fn stopped() -> Error {
 /// To be asked by work that takes long.
 ///
 /// # Errors
-/// [`Error::Stopped`], if the end was asked for.
+/// [`Error::Stopped`], if the end was requested.
 pub(crate) fn check() -> Result<()> {
     if requested() { Err(stopped()) } else { Ok(()) }
 }

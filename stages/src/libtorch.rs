@@ -38,7 +38,7 @@ const DRIVER_LIBRARY: &str = "libcuda.so.1";
 const BESIDE_COMPILER: [&str; 2] = ["libcudart.so.", "libcublas.so."];
 /// The run-time compiler, preceded by the library that it loads itself.
 const COMPILER_LIBRARIES: [&str; 2] = ["libnvrtc-builtins.so.", "libnvrtc.so."];
-/// The library of `shim/cuda.cpp`; empty where it was built without CUDA's headers.
+/// The library of `shim/cuda.cpp`; empty if it was built without CUDA's headers.
 static GRAPH_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 
 /// An opaque C++ object.

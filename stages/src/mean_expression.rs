@@ -183,7 +183,7 @@ impl SumExpression {
         OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, noises, dispersion }
     }
 
-    /// The controls of a row's batches in the shares that the row has of these; none where a batch has too few of them, or there is
+    /// The controls of a row's batches in the shares that the row has of these; none if a batch has too few of them, or there is
     /// one batch only.
     fn matched(&self, row: usize, controls: &[(usize, u32)]) -> Option<Vec<f64>> {
         let batches = &self.batches[row];

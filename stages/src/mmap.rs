@@ -147,7 +147,7 @@ mod lost {
     }
 
     fn places() -> impl Iterator<Item = &'static Place> {
-        // SAFETY: places are leaked, so that every pointer to one is good for ever.
+        // SAFETY: places are leaked, so that every pointer to one is good forever.
         let first = unsafe { PLACES.load(Ordering::Acquire).as_ref() };
         // SAFETY: as above.
         std::iter::successors(first, |place| unsafe { place.next.as_ref() })
@@ -226,11 +226,11 @@ mod lost {
     /// To be called from the handler alone, with its arguments.
     // SAFETY: it is.
     unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: what was there before is kept for ever, and is called as it was installed.
+        // SAFETY: what was there before is kept forever, and is called as it was installed.
         unsafe {
             let before = &*BEFORE.load(Ordering::Acquire);
             match before.sa_sigaction {
-                // The page is touched anew, and the signal does what it did before.
+                // The page is touched again, and the signal does what it did before.
                 libc::SIG_DFL | libc::SIG_IGN => {
                     libc::sigaction(signal, before, ptr::null_mut());
                 }
@@ -257,8 +257,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Creates the file, with so many numbers. Room on the disk is taken at once: a page without room behind it would be found
-    /// out by a signal; room that is asked for is refused by an error.
+    /// Creates the file, with this many numbers. Room on the disk is taken at once: a page without room behind it would be found
+    /// out by a signal; room that is requested is refused by an error.
     ///
     /// # Errors
     /// A file that can't be created, or a disk without room for it.
@@ -301,7 +301,7 @@ impl Table {
     /// Brings everything to the disk.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub(crate) fn finish(self) -> Result<()> {
         if let Some(map) = self.map {
             map.flush().map_err(Error::io("write", self.file.path()))?;

@@ -50,7 +50,7 @@ pub struct OrderSettings {
     pub batch_size: usize,
     /// Cells that are shuffled together.
     pub window: usize,
-    /// Which of so many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
+    /// Which of this many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
     pub rank: u32,
     /// Parts of an epoch, for as many processes that train together; they get equally many training batches, so that up to
     /// `ranks - 1` of an epoch are left out.

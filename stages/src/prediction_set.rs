@@ -47,7 +47,7 @@ pub struct Wanted<'a> {
 /// Reads what a prediction set says of every wanted group, in the groups' order.
 ///
 /// # Errors
-/// A path where no predictions are; columns, genes or conditions that are missing or come twice; numbers on a scale that can't
+/// A path where no predictions are; columns, genes or conditions that are missing or appear twice; numbers on a scale that can't
 /// be turned into the wanted one.
 pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
     if path.join(MANIFEST).exists()

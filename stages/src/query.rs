@@ -70,7 +70,7 @@ pub enum OnUnseen {
 /// Which batch predictions are made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BatchChoice {
-    /// That of the source cells, or of the covariates that are asked for.
+    /// That of the source cells, or of the covariates that are requested.
     #[default]
     Source,
     /// The mean of all batches' embeddings.
@@ -105,24 +105,24 @@ pub enum OnUnseenCovariate {
     Mean,
 }
 
-/// A prediction that was asked for.
+/// A prediction that was requested.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// Which conditions to go to.
     pub to: Vec<Request>,
-    /// Which cells to start from; the controls of each covariate combination where nothing is said.
+    /// Which cells to start from; the controls of each covariate combination by default.
     pub from: Option<Selector>,
     /// Names that were not trained on.
     pub unseen: OnUnseen,
     /// Which batch to predict for.
     pub batch: BatchChoice,
-    /// Covariates that source cells must share with what is predicted; all where nothing is said.
+    /// Covariates that source cells must share with what is predicted; all by default.
     pub matching: Option<Vec<String>>,
     /// Covariate combinations without source cells.
     pub no_control: OnNoControl,
     /// Covariate values that were not trained on.
     pub unseen_covariate: OnUnseenCovariate,
-    /// Source cells of a covariate combination at most, evenly spread; all where nothing is said.
+    /// Source cells of a covariate combination at most, evenly spread; all by default.
     pub cells_per_condition: Option<NonZeroU64>,
 }
 

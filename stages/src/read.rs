@@ -9,12 +9,12 @@ use schemas::{atlas::files, batch::BatchPlan, ids::BlockIndex};
 
 use crate::{atlas::Atlas, block::place};
 
-/// Cells whose blocks are asked for ahead of need: as many as a window of the default size has.
+/// Cells whose blocks are requested ahead of need: as many as a window of the default size has.
 const CELLS_AHEAD: usize = 1 << 17;
 /// Plans that are drawn for each one that leaves, until enough lie ahead: the first batch waits for no more.
 const DRAWN_AT_ONCE: usize = 2;
 
-/// Plans whose blocks were asked for.
+/// Plans whose blocks were requested.
 #[derive(Debug)]
 pub struct ReadAhead<I> {
     atlas: Atlas,

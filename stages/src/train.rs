@@ -89,7 +89,7 @@ pub struct Trained {
     pub waited_for_disk: f64,
 }
 
-/// Is told of every epoch.
+/// Receives every epoch.
 pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 
 /// A batch as it comes to be learned from.
@@ -99,7 +99,7 @@ pub struct Arrived {
     pub batch: Batch,
     /// Its tensors, where they were carried to the device ahead of need.
     pub carried: Option<Carried>,
-    /// The place in the batch of the cell that each is decoded from; none where it is the cell itself.
+    /// The place in the batch of the cell that each is decoded from; none if it is the cell itself.
     pub sources: Option<Vec<i64>>,
 }
 
@@ -205,7 +205,7 @@ impl Trainer {
         })
     }
 
-    /// The next batch that it wants; none where the run it resumes had ended.
+    /// The next batch that it wants; none if the run it resumes had ended.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         (!self.progress.ended).then_some(self.progress.position)

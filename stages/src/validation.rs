@@ -77,7 +77,7 @@ impl Scores {
     }
 }
 
-/// The most that a validation of so many groups holds.
+/// The most that a validation of this many groups holds.
 #[must_use]
 pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
     let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
@@ -152,7 +152,7 @@ impl Validation {
         self.neighbourhoods.add(batch, &latent.basal.latent, &after);
     }
 
-    /// The scores, after which the sums start anew.
+    /// The scores, after which the sums start again.
     pub fn take(&mut self) -> Scores {
         let _no_grad = tch::no_grad_guard();
         let mut scores = Scores::default();
@@ -232,7 +232,7 @@ impl Neighbourhoods {
         i64::try_from(self.labels[0].len()).unwrap_or(i64::MAX)
     }
 
-    /// Sums of purities of the basal latent, and of the one that is decoded; none where there are too few cells.
+    /// Sums of purities of the basal latent, and of the one that is decoded; none if there are too few cells.
     fn take(&mut self) -> Option<(f64, f64)> {
         let filled = self.filled();
         let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();

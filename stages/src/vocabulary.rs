@@ -55,7 +55,7 @@ pub struct TrainedGroup {
     pub doses: Vec<f64>,
     /// Covariate values, in the order of the covariates.
     pub covariates: Vec<String>,
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
 }
 
@@ -225,7 +225,7 @@ impl Vocabulary {
         known && self.parts(atlas, group.condition).is_some()
     }
 
-    /// Codes and doses of a group's perturbations, and the codes of its covariates; none where the model has no place for them.
+    /// Codes and doses of a group's perturbations, and the codes of its covariates; none if the model has no place for them.
     #[must_use]
     pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<GroupCodes> {
         let values = atlas.covariate_values(&group.covariates);

@@ -30,7 +30,7 @@ fn batches(path: &Path) -> Vec<(BatchPlan, Expression)> {
 fn batches_are_those_of_an_atlas_that_holds_its_matrix() {
     let home = Home::new();
     home.json(SIMULATE);
-    // Counts beyond 255, then values that are no counts.
+    // Counts beyond 255, then values that are not counts.
     h5ad(&home, "large.h5ad", |chunk| _ = set_value(chunk, 40, 1, 70_000.0));
     h5ad(&home, "continuous.h5ad", |chunk| _ = set_value(chunk, 40, 1, -0.5));
     for name in ["s", "large", "continuous"] {

@@ -8,7 +8,7 @@ use crate::support::{
     says,
 };
 
-/// A folder with `s.h5ad`, a model `m` of it, and the atlas that this left beside it, with a split of the user's.
+/// A folder with `s.h5ad`, a model `m` of it, and the atlas that this left next to it, with a split of the user's.
 fn trained() -> Home {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});

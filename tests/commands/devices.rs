@@ -58,7 +58,7 @@ fn the_processor_is_told_where_it_computes() {
     let told = home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
     assert_eq!(told["device"], "cpu");
     assert!(told.get("peak_device_bytes").is_none(), "{told}");
-    // Steps made of kernels for a GPU train here too, and say where they can not be.
+    // Steps made of kernels for a GPU train here too, and say if they can not be.
     home.json(&format!("train s.atlas --out n --epochs 2 {TINY} --set train.engine=replayed"));
     let refused =
         home.refused(2, &format!("train s.atlas --out o {TINY} --set train.engine=replayed --set train.accumulate=2"));

@@ -1,4 +1,4 @@
-//! What is said when a GPU fails: where, what, and what would mend it; never an internal error, a stack, or nothing at all.
+//! What is said when a GPU fails: where, what, and how to fix it; never an internal error, a stack, or nothing at all.
 
 use crate::{
     gpu::Gpu,

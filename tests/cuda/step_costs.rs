@@ -5,7 +5,7 @@ use crate::gpu::{Gpu, Seen};
 /// A network and its loss, and what a step of it may take: with all of the schedule at work, at batches of 64.
 struct Budget {
     flags: &'static str,
-    /// Nodes of the graph that is replayed; none where steps are launched piece by piece.
+    /// Nodes of the graph that is replayed; none if steps are launched piece by piece.
     kernels: u64,
     copies: u64,
     fills: u64,

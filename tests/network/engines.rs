@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::support::small_network::{CELLS, GENES, alone, input, input_for, plan, vocabulary};
 
-/// What differs between runs; both engines are asked for the same. Dropout is off: each draws it in its own way.
+/// What differs between runs; both engines get the same settings. Dropout is off: each draws it in its own way.
 const SETTINGS: [&str; 8] = [
     "model.norm_encoder=batch model.norm_decoder=batch",
     "model.norm_encoder=layer model.norm_decoder=none model.n_layers_encoder=1 model.n_layers_decoder=1",

@@ -22,7 +22,7 @@ fn learner(plan: &Plan, kind: Kind) -> Learner {
     learner
 }
 
-/// Weights and moments after some steps, each on all cells, in so many batches.
+/// Weights and moments after some steps, each on all cells, in this many batches.
 fn state_after(engine: &dyn Engine, plan: &Plan, batches: &[Range<usize>], steps: u64) -> BTreeMap<String, Tensor> {
     let mut learner = learner(plan, Kind::Double);
     for step in 0..steps {

@@ -43,7 +43,7 @@ const DRAWN: [&str; 2] = [
 
 const GPU: Device = Device::Cuda(0);
 
-/// The GPU, for one test at a time; none where there is none.
+/// The GPU, for one test at a time; none if there is none.
 fn gpu() -> Option<MutexGuard<'static, ()>> {
     let guard = alone();
     let why = match libtorch::load_cuda() {

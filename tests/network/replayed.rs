@@ -16,7 +16,7 @@ use crate::support::{
     steps::{alike, learner, plain, replayed, schedule},
 };
 
-/// What differs between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: kernels of our own
+/// What differs between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: custom kernels
 /// draw it in their own way.
 const SETTINGS: [&str; 18] = [
     "model.perturbation_embeddings=table.parquet train.objective=both",

@@ -130,7 +130,7 @@ proptest! {
     ) {
         let per_list = i32::try_from(length).unwrap();
         let schema: SchemaRef = Arc::new(Schema::new(vec![per_gene("expression", per_list)]));
-        // Few of the longest lists are many numbers; all bits of a number vary, infinities and others that are no number among them.
+        // Few of the longest lists are many numbers; all bits of a number vary, infinities and NaN among them.
         let sizes: Vec<usize> = sizes.iter().map(|size| size.min(&(2_000_000 / length)).to_owned()).collect();
         let number = |at: usize| f32::from_bits((u32::try_from(at).unwrap() ^ seed).wrapping_mul(0x9e37_79b9));
         let table = |(at, rows): (usize, &usize)| {

@@ -221,7 +221,7 @@ fn a_file_that_is_cut_while_it_is_read_is_an_error_and_the_process_lives() {
             }
         }
     }
-    // What was lost is another map's: what is mapped anew is whole.
+    // What was lost is another map's: what is mapped again is whole.
     Atlas::open(home.path("s.atlas")).unwrap().check_maps().unwrap();
 }
 

@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::small_network::{GENES, batch, vocabulary_for};
 
-/// Batches of the run: by turns of different sizes, so that kinds of steps come back.
+/// Batches of the run: in turn of different sizes, so that kinds of steps come back.
 pub const STEPS: u64 = 24;
 
 /// Rows that a table gave, among a learner's state.
@@ -98,7 +98,7 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
     run
 }
 
-/// Steps of fixed shapes, with graphs where they can be and are asked for.
+/// Steps of fixed shapes, with graphs if they can be and are requested.
 pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
     assert_eq!(Replayed::lacks(&run.learner), None, "nothing would be compared");

@@ -41,7 +41,7 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
-    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
+    /// How a source is opened; HDF5 files by the program that lies next to this one, if it does.
     pub(in crate::cli) fn choice(&self) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         let columns =

@@ -17,7 +17,7 @@ pub(crate) struct MemoryLogArgs {
 }
 
 impl Command {
-    /// The file to write a trace to, if one was asked for.
+    /// The file to write a trace to, if one was requested.
     pub(crate) fn profile(&self) -> Option<&Path> {
         match self {
             #[cfg(feature = "torch")]

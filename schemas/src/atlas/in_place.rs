@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Where a matrix lies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlaceMatrix {
-    /// The file: its name where it lies beside the atlas, else its whole path.
+    /// The file: its name where it is beside the atlas, else its whole path.
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
@@ -61,7 +61,7 @@ pub struct StoredArray {
 }
 
 impl StoredArray {
-    /// How many chunks it has; none if there can't be so many.
+    /// Number of chunks; none if there can't be this many.
     #[must_use]
     pub fn chunks(&self) -> Option<u64> {
         let down = self.rows.div_ceil(self.chunk_rows.max(1));
@@ -152,10 +152,10 @@ impl StoredNumber {
     }
 }
 
-/// A matrix that can be read where it lies, and all that is needed for it.
+/// A matrix that can be read where it is, and all that is needed for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlace {
-    /// Where it lies.
+    /// Where it is.
     pub matrix: InPlaceMatrix,
     /// Its chunks: what becomes `chunks.bin`.
     pub chunks: Vec<StoredChunk>,

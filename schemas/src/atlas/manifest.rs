@@ -129,7 +129,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// How many blocks there are.
+    /// Number of blocks.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.cells.div_ceil(u64::from(self.block_rows))

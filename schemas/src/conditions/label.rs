@@ -1,4 +1,4 @@
-//! Labels as they stand in `obs`: the rules by which they are read, and what becomes of them.
+//! Labels as they stand in `obs`: the rules by which they are read, and what happens to them.
 
 use std::borrow::Cow;
 
@@ -55,12 +55,12 @@ pub enum BadLabel {
         label: String,
         /// The dose label.
         doses: String,
-        /// How many perturbations.
+        /// Number of perturbations.
         perturbations: usize,
-        /// How many doses.
+        /// Number of doses.
         found: usize,
     },
-    /// A dose that is no number, negative or not finite.
+    /// A dose that is not a number, negative or not finite.
     #[error("dose `{dose}` of `{label}` is not a number of at least 0")]
     Dose {
         /// The label.

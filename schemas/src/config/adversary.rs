@@ -33,7 +33,7 @@ pub struct AdversarySettings {
     pub reg_adv: f64,
     /// Weight of the gradient penalty in the adversaries' loss.
     pub pen_adv: f64,
-    /// The autoencoder learns from one of so many batches, the adversaries from the others; 0: both from every batch.
+    /// The autoencoder learns from one of this many batches, the adversaries from the others; 0: both from every batch.
     pub adv_steps: u32,
     /// Learning rate.
     pub adv_lr: f64,

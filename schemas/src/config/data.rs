@@ -21,9 +21,9 @@ pub enum GeneChoice {
     /// Every gene of the atlas.
     #[default]
     All,
-    /// So many of the genes that vary most between training cells.
+    /// This many of the genes that vary most between training cells.
     Variable(u32),
-    /// Those that a file names, one a line.
+    /// Those that a file names, one per line.
     Listed(PathBuf),
 }
 
@@ -33,7 +33,7 @@ pub enum GeneChoice {
 pub enum GenesKept {
     /// Those that are named like a perturbation.
     Perturbed,
-    /// Those that a file names, one a line.
+    /// Those that a file names, one per line.
     Listed(PathBuf),
 }
 

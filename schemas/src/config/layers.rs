@@ -7,7 +7,7 @@ impl Settings {
     /// Settings out of a preset, a TOML text laid over it, and `section.key=value` assignments laid over both.
     ///
     /// # Errors
-    /// Text that is no TOML, keys that there are not, values of another type.
+    /// Text that is not TOML, keys that there are not, values of another type.
     pub fn layered(preset: Preset, file: Option<(&str, &str)>, assignments: &[String]) -> Result<Self> {
         let as_table = |preset: Preset| toml::Table::try_from(preset.settings());
         let mut table = as_table(preset).map_err(|error| Error::Bug(error.to_string()))?;

@@ -30,7 +30,7 @@ pub enum Doser {
     Linear,
     /// By a sigmoid of the dose with a slope and an offset a perturbation, 0 at dose 0.
     Sigm,
-    /// The same of log(1 + dose).
+    /// The same for log(1 + dose).
     LogSigm,
     /// By a sigmoid of a small network of log(1 + dose), one a perturbation, 0 at dose 0.
     Mlp,
@@ -109,7 +109,7 @@ pub struct ModelSettings {
     pub n_hidden_doser: u32,
     /// Number of the hidden layers of `mlp`.
     pub n_layers_doser: u32,
-    /// A table of what is known of perturbations beforehand, one row each (`.parquet`, or `.npy` with names beside it): a
+    /// A table of what is known of perturbations beforehand, one row each (`.parquet`, or `.npy` with names next to it): a
     /// trained projection of its rows takes the place of free embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perturbation_embeddings: Option<PathBuf>,
@@ -133,7 +133,7 @@ pub struct ModelSettings {
     pub offset: Offset,
     /// How strongly a shift is held to its mean over covariate combinations; 0: chosen by leaving each out in turn.
     pub offset_ridge: f64,
-    /// Standard deviation of the first weights of the decoder's last layer, whose bias starts at 0; 0: both evenly drawn, as
+    /// Standard deviation of the first weights of the decoder's last layer, whose bias starts at 0; 0: both drawn uniformly, as
     /// other layers are.
     pub output_deviation: f64,
     /// Whether perturbations start without an effect, rather than with a random one.

@@ -94,7 +94,7 @@ impl std::ops::Deref for Plan {
 }
 
 impl Plan {
-    /// The plan of a run of so many epochs: pretraining and warm-up shrink to half of them together, so that the other half
+    /// The plan of a run of this many epochs: pretraining and warm-up shrink to half of them together, so that the other half
     /// is trained at the adversaries' full weight. The original does not shrink them, so with `compat` they stay.
     #[must_use]
     pub fn fitted_to(mut self, epochs: u32) -> Self {
@@ -112,14 +112,14 @@ impl Plan {
         self
     }
 
-    /// The plan with batches of so many cells, where that was left to be found out.
+    /// The plan with batches of this many cells, where that was left to be found out.
     #[must_use]
     pub fn with_batch_size(mut self, cells: u32) -> Self {
         self.0.train.batch_size = cells;
         self
     }
 
-    /// Epochs at most, for so many training cells: the original's `min(round(20000 / cells * 400), 400)`, at least 1.
+    /// Epochs at most, for this many training cells: the original's `min(round(20000 / cells * 400), 400)`, at least 1.
     #[must_use]
     pub fn epochs(&self, cells: u64) -> u32 {
         match self.train.epochs {

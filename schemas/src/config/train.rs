@@ -18,7 +18,7 @@ pub enum Monitor {
     R2Var,
     /// How pure neighbourhoods of the basal latent are in conditions and covariates; smaller is better.
     DisntBasal,
-    /// The same of the latent that is decoded; larger is better.
+    /// The same for the latent that is decoded; larger is better.
     DisntAfter,
     /// `r2_mean + r2_var / 2 + exp(disnt_after − disnt_basal)`, the original's; larger is better.
     CpaMetric,
@@ -70,12 +70,12 @@ pub enum Sampling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// `fused` or `replayed` where they can, `plain` elsewhere.
+    /// `fused` or `replayed` if they can, `plain` elsewhere.
     #[default]
     Auto,
     /// libtorch's operations and its automatic differentiation: anything, on any device.
     Plain,
-    /// Kernels of our own, on the CPU, for counts with `nb`.
+    /// Custom kernels, on the CPU, for counts with `nb`.
     Fused,
     /// What `plain` computes, in fixed shapes and with one optimiser step over all parameters: a GPU notes it once and
     /// replays it as a whole.
@@ -115,7 +115,7 @@ pub enum Objective {
     /// Its own basal latent.
     #[default]
     Reconstruction,
-    /// The basal latent of a control of its batch that shares its covariates, where there is one.
+    /// The basal latent of a control of its batch that shares its covariates, if there is one.
     Paired,
     /// Either, as often as the other.
     Both,
@@ -163,7 +163,7 @@ pub struct TrainSettings {
     pub step_size_lr: u32,
     /// What a step multiplies them by.
     pub lr_decay: f64,
-    /// Epochs in which the autoencoder learns without its adversaries, and they learn beside it.
+    /// Epochs in which the autoencoder and its adversaries learn separately.
     pub n_epochs_pretrain_ae: u32,
     /// The same in batches; 0: in epochs.
     pub n_steps_pretrain_ae: u64,
@@ -189,7 +189,7 @@ pub struct TrainSettings {
     pub monitor: Monitor,
     /// Share of the cells that are `valid` where no split is given.
     pub valid: f64,
-    /// Cells that are shuffled together; 0: 32,768 where the atlas's rows are shuffled, 131,072 where they lie as in the source.
+    /// Cells that are shuffled together; 0: 32,768 where the atlas's rows are shuffled, 131,072 where they are as in the source.
     pub window: u32,
     /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
     pub decoder_on_every_batch: bool,

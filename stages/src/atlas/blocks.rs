@@ -130,7 +130,7 @@ impl Atlas {
     /// A block of a raw matrix, in the memory map; it is checked the first time. None where blocks are packed, or read plainly.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
         let Matrix::Map(map) = &self.0.matrix else { return Ok(None) };
         if self.0.manifest.codec != Codec::Raw {
@@ -160,7 +160,7 @@ impl Atlas {
     /// Reads a block into memory; it is checked the first time.
     ///
     /// # Errors
-    /// A block that is not as it was written, a disk that can't be read.
+    /// A damaged block, a disk that can't be read.
     pub fn block(&self, block: BlockIndex) -> Result<Block> {
         let entry = self.entry(block)?;
         let place = self.place(block, &entry)?;
@@ -177,7 +177,7 @@ impl Atlas {
                 bytes
             }
         };
-        // A map shows the same bytes each time; what is read anew is checked anew.
+        // A map shows the same bytes each time; what is read again is checked again.
         let first_time = matches!(self.0.matrix, Matrix::Read(_)) || !self.was_checked(block);
         if first_time {
             self.check_sum(block, &entry, on_disk)?;

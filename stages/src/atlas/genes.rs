@@ -67,7 +67,7 @@ impl Atlas {
         self.1.as_ref().map_or(&[], |subset| subset.missing())
     }
 
-    /// Which genes are seen; none where all are.
+    /// Which genes are seen; none if all are.
     #[must_use]
     pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
         self.1.as_ref()

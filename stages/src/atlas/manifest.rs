@@ -1,4 +1,4 @@
-//! What the manifest says, and whether the files beside it are what it says.
+//! What the manifest says, and whether the files next to it are what it says.
 
 use std::{fs::File, path::Path};
 
@@ -70,7 +70,7 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     check_records(folder, manifest, files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)
 }
 
-/// Checks that a file holds so many records of so many bytes.
+/// Checks that a file holds this many records of this many bytes.
 pub(super) fn check_records(folder: &Path, manifest: &Manifest, name: &str, bytes: u64, count: u64) -> Result<()> {
     match count.checked_mul(bytes) {
         Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),

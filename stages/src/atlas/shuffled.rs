@@ -21,7 +21,7 @@ impl Shuffled {
     /// Opens both files where the manifest says that rows were shuffled.
     ///
     /// # Errors
-    /// Files that are not as they were written, or that are there though rows were not shuffled.
+    /// Damaged files, or that are there though rows were not shuffled.
     pub(super) fn of(path: &Path, manifest: &Manifest) -> Result<Option<Self>> {
         match (manifest.order, manifest.files.contains_key(files::ROWS)) {
             (RowOrder::Shuffled, _) => Self::open(path, manifest).map(Some),

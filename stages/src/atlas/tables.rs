@@ -32,7 +32,7 @@ impl Tables {
         let known = self.0.get(name).zip(manifest.files.get(name));
         let ((file, sound), entry) =
             known.ok_or_else(|| Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}")))?;
-        // Readers have a position in it each, so that each opens it anew; by its number, since its name may be another's.
+        // Readers have a position in it each, so that each opens it again; by its number, since its name may be another's.
         let again = || {
             let by_number = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
             by_number.or_else(|_| File::open(&path)).map_err(Error::io("open", &path))

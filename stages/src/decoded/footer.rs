@@ -127,7 +127,7 @@ impl Left<'_> {
         self.skip_values(size, &[kinds >> 4, kinds & 0x0f], depth)
     }
 
-    /// So many values of each of these kinds.
+    /// This many values of each of these kinds.
     fn skip_values(&mut self, count: u64, kinds: &[u8], depth: u8) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         if kinds.iter().all(|kind| matches!(kind, 1 | 2)) {

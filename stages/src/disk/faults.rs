@@ -1,16 +1,16 @@
-//! Faults of a disk on request, in programs built with the feature `faults`, as tests are: how tests see what becomes of a run that dies, or whose disk does, at any of its calls.
+//! Faults of a disk on request, in programs built with the feature `faults`, as tests are: how tests see what happens to a run that dies, or whose disk does, at any of its calls.
 //!
-//! Every call that changes what is on disk is shown here first. Where no fault was asked for, that is a look at one number.
+//! Every call that changes what is on disk is shown here first. Where no fault was requested, that is a look at one number.
 //! `PERTURBINE_FAULT=KIND@K` in the environment, or [`inject`], makes the K-th call from 1 the one at which
 //!
 //! - `kill`: the process ends as `kill -9` ends it; of bytes that were to be written, half have been;
 //! - `dead`: the same without the end of the process: from now on no call does anything, and each fails;
 //! - `full`: the disk has no room left, now and later;
 //! - `broken`: the disk fails (EIO), once;
-//! - `short`: half of the bytes are written; `interrupted`: a signal came first. Both are no errors, and are gone on from;
+//! - `short`: half of the bytes are written; `interrupted`: a signal came first. Both are not errors, and are gone on from;
 //! - `panic`: this program has a bug there.
 //!
-//! `slow@M` lets every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends a line a call.
+//! `slow@M` lets every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends one line per call.
 
 use std::{
     env, fmt,
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-/// What was asked for.
+/// What was requested.
 struct Plan {
     fault: Option<(Fault, u64)>,
     log: Option<Mutex<File>>,
@@ -95,7 +95,7 @@ impl Plan {
         due.then_some(fault)
     }
 
-    /// Counts a call that is no write; an error, if one is due.
+    /// Counts a call that is not a write; an error, if one is due.
     fn due(&self, call: Call, path: impl fmt::Display) -> io::Result<()> {
         match self.next(call, path) {
             Some(Fault::Kill) => kill(),
@@ -149,7 +149,7 @@ pub struct Injected(());
 /// Text that names no fault.
 #[must_use]
 pub fn inject(fault: &str) -> Injected {
-    // The environment's is asked for first, and not later.
+    // The environment's is applied first, not later.
     plan();
     let fault = Fault::parse(fault).expect("KIND@K");
     *the_plan() = Some(Arc::new(Plan { fault: Some(fault), log: None, calls: AtomicU64::new(0) }));
@@ -180,7 +180,7 @@ pub(super) fn before(call: Call, path: &Path) -> io::Result<()> {
     plan().map_or(Ok(()), |plan| plan.due(call, path.display()))
 }
 
-/// The same of a rename, which the log tells as `rename FROM -> TO`.
+/// The same for a rename, which the log tells as `rename FROM -> TO`.
 ///
 /// # Errors
 /// The fault that is due.

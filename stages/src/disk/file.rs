@@ -65,7 +65,7 @@ impl DiskFile {
         &self.file
     }
 
-    /// Takes room for so many bytes, which are 0; what is written there later is not refused for want of room.
+    /// Takes room for this many bytes, which are 0; what is written there later is not refused for want of room.
     ///
     /// # Errors
     /// A disk without so much room.
@@ -86,7 +86,7 @@ impl DiskFile {
     /// Writes all bytes at a place of the file.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub(crate) fn write_all_at(&mut self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
             let file = &self.file;
@@ -107,7 +107,7 @@ impl DiskFile {
     /// Brings everything to the disk.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn sync(&self) -> Result<()> {
         faults::before(Call::Sync, &self.path)
             .and_then(|()| self.file.sync_all())
@@ -179,7 +179,7 @@ impl HashedFile {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -189,7 +189,7 @@ impl HashedFile {
     /// Brings everything to the disk.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn finish(mut self) -> Result<FileEntry> {
         self.sync()
     }
@@ -197,7 +197,7 @@ impl HashedFile {
     /// The same, for a file that another writer keeps.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub(crate) fn sync(&mut self) -> Result<FileEntry> {
         self.writer.flush().map_err(Error::io("write", self.writer.get_ref().path()))?;
         self.writer.get_ref().sync()?;

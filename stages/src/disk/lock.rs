@@ -64,7 +64,7 @@ impl FolderLock {
     }
 }
 
-/// A lock on a name, whatever is there or comes to be: a hidden file beside it, which goes with this.
+/// A lock on a name, whatever is there or comes to be: a hidden file next to it, which goes with this.
 #[derive(Debug)]
 pub struct PathLock {
     /// None where nothing can be written beside the name, or the file system knows no locks: then nobody is kept out.
@@ -72,10 +72,10 @@ pub struct PathLock {
 }
 
 impl PathLock {
-    /// Asks for the lock of a name, and does not wait; none where another process, or another part of this one, has it.
+    /// Asks for the lock of a name, and does not wait; none if another process, or another part of this one, has it.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn try_take(target: &Path) -> Result<Option<Self>> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = parent_of(target).join(format!(".{name}.lock"));

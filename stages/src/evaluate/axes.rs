@@ -46,7 +46,7 @@ impl Axes {
         Self { scale, components, loadings }
     }
 
-    /// How many components there are.
+    /// Number of components.
     #[must_use]
     pub fn components(&self) -> usize {
         self.components

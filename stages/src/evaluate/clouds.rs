@@ -40,7 +40,7 @@ impl Cloud {
         self.points.extend_from_slice(points);
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> usize {
         self.points.len().checked_div(self.dimensions).unwrap_or(0)
@@ -152,7 +152,7 @@ impl<'a> Target<'a> {
 pub struct Apart(Pairs);
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    /// So many sums are kept side by side: a processor adds them at once.
+    /// This many sums are kept side by side: a processor adds them at once.
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

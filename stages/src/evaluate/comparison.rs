@@ -27,9 +27,9 @@ pub struct Predicted {
 pub struct Chosen {
     /// Those that changed most in the judged cells, the surest change first.
     pub truth: Vec<usize>,
-    /// Those that changed most in the training cells, the surest change first; none where no training group tells.
+    /// Those that changed most in the training cells, the surest change first; none if no training group tells.
     pub train: Option<Vec<usize>>,
-    /// Those that differ between the judged cells and their controls, the largest change first; none where groups are too
+    /// Those that differ between the judged cells and their controls, the largest change first; none if groups are too
     /// small to tell.
     pub differential: Option<Vec<usize>>,
 }

@@ -204,7 +204,7 @@ fn interval_over_seeds(fold: &Seeds<'_>) -> Option<Interval> {
     Some([end(0)?, end(1)?, end(2)?])
 }
 
-/// The interval around the mean lead over conditions; where there is one condition, that of its genes.
+/// The interval around the mean lead over conditions; if there is one condition, that of its genes.
 fn interval_of_seed(evaluation: &Evaluation) -> Option<Interval> {
     let judged: Vec<&ConditionScores> = evaluation.judged().collect();
     match judged.as_slice() {

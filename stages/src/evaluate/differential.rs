@@ -114,7 +114,7 @@ fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) ->
     StudentsT::new(0.0, 1.0, freedom).map_or(1.0, |distribution| 2.0 * distribution.sf(statistic))
 }
 
-/// The largest p-value that Benjamini and Hochberg's procedure rejects; none where it rejects nothing.
+/// The largest p-value that Benjamini and Hochberg's procedure rejects; none if it rejects nothing.
 fn largest_discovery(p_values: &[f64]) -> Option<f64> {
     let mut sorted = p_values.to_vec();
     sorted.sort_by(f64::total_cmp);

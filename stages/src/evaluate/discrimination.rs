@@ -18,7 +18,7 @@ pub fn rank(own: usize, conditions: &[&[f32]], predicted: &[f32], left_out: &[us
 
 /// The sum of absolute differences, over all genes but those left out.
 fn distance(a: &[f32], b: &[f32], left_out: &[usize]) -> f32 {
-    /// So many sums are kept side by side: a processor adds them at once.
+    /// This many sums are kept side by side: a processor adds them at once.
     const LANES: usize = 16;
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

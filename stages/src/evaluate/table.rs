@@ -74,7 +74,7 @@ pub struct ConditionScores {
     pub n_de: Option<usize>,
     /// The Euclidean length of the real change.
     pub effect_size: Option<f64>,
-    /// How far the prediction is from what was trained on, as the predictor says; none where it does not.
+    /// How far the prediction is from what was trained on, as the predictor says; none if it does not.
     #[serde(default)]
     pub distance: Option<f64>,
     /// Pearson's correlation of the predicted change less that of `additive` with the real one less that of `additive`.

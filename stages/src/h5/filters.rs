@@ -5,9 +5,9 @@ use schemas::atlas::StoredFilter as Step;
 
 use super::lzf;
 
-/// Deflate makes at most so many bytes of one.
+/// Deflate makes at most this many bytes of one.
 const MOST_DEFLATED: usize = 1032;
-/// LZF makes at most so many bytes of one: 264 of 3.
+/// LZF makes at most this many bytes of one: 264 of 3.
 const MOST_LZF: usize = 88;
 /// Bytes of a Fletcher checksum, at the end of what it was taken of.
 const FLETCHER_BYTES: usize = 4;

@@ -157,7 +157,7 @@ impl Numbers {
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -289,7 +289,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Some rows of the chunks that stand beside one another.
+    /// Some rows of the chunks that stand next to one another.
     fn read_band<T: Number>(
         &self,
         chunks: &Chunks,

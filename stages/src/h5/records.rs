@@ -83,7 +83,7 @@ impl Records {
         Ok(Self { place, file, rows, record_bytes, members, storage })
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }

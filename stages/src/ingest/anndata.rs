@@ -41,7 +41,7 @@ pub struct AnnData {
 }
 
 impl AnnData {
-    /// Opens what a group holds, of a file or store of so many bytes, and checks its structure: the matrix is there in a known
+    /// Opens what a group holds, of a file or store of this many bytes, and checks its structure: the matrix is there in a known
     /// form, and `obs` and `var` fit it.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ impl ByteSize for Rows {
     }
 }
 
-/// Rows and their codes, a record a row: the condition id, then the covariate codes.
+/// Rows and their codes, one record per row: the condition id, then the covariate codes.
 #[derive(Debug)]
 pub struct Labelled {
     /// The rows.
@@ -169,7 +169,7 @@ fn name_all(piece: &mut ReadPiece) -> Result<usize> {
     Ok(unnamed)
 }
 
-/// A hash of every cell's name, in a file of its own that goes with it.
+/// A hash of every cell's name, in its own file that goes with it.
 #[derive(Debug)]
 struct CellNames {
     hashes: mmap::Table,

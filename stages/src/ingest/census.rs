@@ -1,4 +1,4 @@
-//! Values that are no counts, or no numbers: which there are, and what is done about them.
+//! Values that are not counts, or no numbers: which there are, and what is done about them.
 
 use super::records::LARGEST_COUNT;
 
@@ -73,7 +73,7 @@ pub struct ValueCensus {
     pub negative: Vec<BadValue>,
     /// How many there are.
     pub negative_count: u64,
-    /// The first values that are no integers.
+    /// The first values that are not integers.
     pub fractions: Vec<BadValue>,
     /// How many there are.
     pub fraction_count: u64,

@@ -42,7 +42,7 @@ struct CellFilter {
     rare: HashSet<(String, String)>,
 }
 
-/// Settles which cells are wanted; none where all are.
+/// Settles which cells are wanted; none if all are.
 ///
 /// # Errors
 /// Columns and values that are not there, labels to drop without a perturbation column.
@@ -163,7 +163,7 @@ impl CellFilter {
         Ok(wanted.contains(&false).then(|| BooleanArray::from(wanted)))
     }
 
-    /// Labels and doses, as far as they are asked for.
+    /// Labels and doses, as far as they are requested.
     fn conditions_of(&self, obs: &RecordBatch) -> Result<(Option<StringArray>, Option<StringArray>)> {
         let column = |name: &Option<String>| name.as_ref().map(|name| text_column(obs, name)).transpose();
         Ok((column(&self.label)?, column(&self.dose)?))

@@ -34,7 +34,7 @@ pub struct Choice {
     pub genes_table: Option<PathBuf>,
     /// Whether the first entry of each list of a table is a gene's.
     pub list_start: ListStart,
-    /// The program that reads HDF5 files in a process of its own; without one they are read in this process,
+    /// The program that reads HDF5 files in its own process; without one they are read in this process,
     /// after a check of their structure, which goes before libhdf5 in either.
     pub worker: Option<PathBuf>,
 }

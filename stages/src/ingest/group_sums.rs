@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 4 << 30;
 const FEWEST_STORED: u64 = 16 << 20;
 /// Bytes that are stored of a gene's sums: mean, variance and mean count.
 const STORED_BYTES: u64 = 12;
-/// The table grows by about so many bytes.
+/// The table grows by about this many bytes.
 const SEGMENT_BYTES: usize = 16 << 20;
 
 /// What is summed of a gene: values, their squares, log(1 + value) and its square.
@@ -39,7 +39,7 @@ fn added_by(value: f64) -> Sums {
 pub struct GroupCells {
     /// Its condition, then its covariate codes.
     pub codes: Vec<u32>,
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// Σ of the cells' libraries: the sum of a cell's values.
     pub library: f64,
@@ -81,7 +81,7 @@ pub struct GroupSums {
 }
 
 impl GroupSums {
-    /// No groups yet of an atlas with about so many non-zeros; its files lie in `folder`.
+    /// No groups yet of an atlas with about this many non-zeros; its files lie in `folder`.
     ///
     /// Cells are told apart by condition and covariates, but by their condition alone once what would be stored of them takes
     /// more bytes than there are non-zeros: then a group has so few cells that its means are worth less than the cells.
@@ -104,7 +104,7 @@ impl GroupSums {
     /// Adds a row of the group that bears these codes.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn add(&mut self, codes: &[u32], record: Record<'_>, gene_width: GeneWidth) -> Result<()> {
         if self.given_up {
             return Ok(());
@@ -130,7 +130,7 @@ impl GroupSums {
         Ok(())
     }
 
-    /// The groups, in the order of their first cells; none where there were too many.
+    /// The groups, in the order of their first cells; none if there were too many.
     #[must_use]
     pub fn groups(&self) -> &[GroupCells] {
         &self.groups
@@ -148,7 +148,7 @@ impl GroupSums {
         self.given_up
     }
 
-    /// How many genes there are.
+    /// Number of genes.
     #[must_use]
     pub fn genes(&self) -> usize {
         self.genes

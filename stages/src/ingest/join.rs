@@ -59,9 +59,9 @@ struct Part {
     file: String,
     /// Its cells among all.
     cells: Range<u64>,
-    /// The joined place of each of its genes; none where it is left out.
+    /// The joined place of each of its genes; none if it is left out.
     genes: Vec<Option<u32>>,
-    /// Its column of `obs` that stands at each joined place; none where it has no such column.
+    /// Its column of `obs` that stands at each joined place; none if it has no such column.
     columns: Vec<Option<usize>>,
 }
 

@@ -1,6 +1,6 @@
 //! Which columns of `obs` are labels: as the user said, or else by the field's habits.
 //!
-//! Candidates are tried in order. Several columns that say the same in every row are no ambiguity; several that differ are
+//! Candidates are tried in order. Several columns that say the same in every row are not ambiguous; several that differ are
 //! an error that lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub struct AskedKeys {
     pub covariates: Option<Vec<String>>,
     /// The batch column, a covariate too.
     pub batch: Option<String>,
-    /// What joins perturbations; `+` where nothing is said.
+    /// What joins perturbations; `+` by default.
     pub delimiter: Option<String>,
 }
 
@@ -117,7 +117,7 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
     Err(Error::usage(message, "rename those columns of obs, or choose others with --covariates"))
 }
 
-/// Refuses flags that say how labels are read where there are none.
+/// Refuses flags that say how labels are read if there are none.
 fn check_nothing_is_said_of_labels(asked: &AskedKeys, columns: &[String]) -> Result<()> {
     let said = [
         (!asked.controls.is_empty(), "--control"),

@@ -51,7 +51,7 @@ impl Labeller {
         }
     }
 
-    /// The codes of some cells, a record a cell: its condition id, then its covariate codes. `cells` says where each
+    /// The codes of some cells, one record per cell: its condition id, then its covariate codes. `cells` says where each
     /// stands in the file.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Reads Matrix Market files: 10x folders, and single files with or without names beside them.
+//! Reads Matrix Market files: 10x folders, and single files with or without names next to them.
 //!
 //! Text can be read from its beginning only, and lists entries in any order. So it is read once, when it is opened, into a
 //! scratch file that is read by cells.
@@ -50,7 +50,7 @@ pub struct MatrixMarket {
 #[derive(Debug)]
 enum Cells {
     Named(RecordBatch),
-    /// So many, called `cell0`, `cell1` and so on.
+    /// This many, called `cell0`, `cell1` and so on.
     Counted(u64),
 }
 
@@ -72,7 +72,7 @@ enum Rows {
 
 impl MatrixMarket {
     /// Opens a folder with one matrix and its names, or a single file: its rows are the cells, unless files of names that lie
-    /// beside it have as many lines as it has columns.
+    /// next to it have as many lines as it has columns.
     ///
     /// # Errors
     /// Files that are missing, or don't fit together; the first line that is not as it should be.
@@ -108,7 +108,7 @@ impl MatrixMarket {
     }
 }
 
-/// Rows are genes in every folder of 10x; the numbers of names decide where they can.
+/// Rows are genes in every folder of 10x; the numbers of names decide if they can.
 fn what_rows_are(header: &Header, cells: Option<&NameFile>, genes: Option<&NameFile>, lines: &Lines) -> Result<Rows> {
     let fits = |names: Option<&NameFile>, size: u64| names.is_none_or(|names| names.rows() == size);
     if cells.is_none() && genes.is_none() {

@@ -34,7 +34,7 @@ impl ByteSize for ReadPiece {
     }
 }
 
-/// Says which cells of a batch of annotations are wanted; none where all are.
+/// Says which cells of a batch of annotations are wanted; none if all are.
 pub type Filter = Arc<dyn Fn(&RecordBatch) -> Result<Option<BooleanArray>> + Send + Sync>;
 
 /// Reads pieces, on any number of threads.

@@ -40,7 +40,7 @@ pub trait Source: Debug + Send + Sync {
         (self.origin().path.clone(), cell)
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     fn cells(&self) -> u64;
 
     /// How many values are stored, where that can be told without reading them.

@@ -75,7 +75,7 @@ struct ShuffledOrder {
 }
 
 impl StoreMatrix {
-    /// Starts the files in the folder; shuffled rows are those of so many cells.
+    /// Starts the files in the folder; shuffled rows are those of this many cells.
     ///
     /// # Errors
     /// Files that can't be created.
@@ -168,7 +168,7 @@ pub struct AtlasFacts {
     /// Where it came from.
     pub source: Arc<dyn Source>,
     /// The files or folders that the source is made of, in the order of its origins, with length and time before they were read;
-    /// none where there are none.
+    /// none if there are none.
     pub files: Vec<(PathBuf, (u64, u64))>,
     /// Which columns are labels.
     pub keys: Keys,
@@ -183,7 +183,7 @@ pub struct AtlasFacts {
 /// Makes the folder an atlas, which nobody sees yet.
 ///
 /// # Errors
-/// No cells, a disk that is full or broken.
+/// No cells, a full or broken disk.
 pub fn describe(
     folder: &StagedFolder,
     facts: AtlasFacts,

@@ -149,7 +149,7 @@ impl CellTable {
         Ok(table)
     }
 
-    /// What lists begin with that is no gene's; where the table shows it, that is told.
+    /// What lists begin with that is not a gene's; where the table shows it, that is told.
     fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
@@ -303,7 +303,7 @@ impl Source for CellTable {
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
         let schema = Arc::new(self.obs.project(columns).map_err(bug)?);
-        // The first column is the name, the others follow as they are listed; none where names are made up.
+        // The first column is the name, the others follow as they are listed; none if names are made up.
         let in_file = |column: &usize| if *column == 0 { self.layout.name } else { Some(self.layout.obs[*column - 1]) };
         let read: Vec<usize> = columns.iter().filter_map(in_file).collect();
         let mut batches = Vec::new();

@@ -16,7 +16,7 @@ const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 /// be it stored as a whole number or as a float.
 ///
 /// # Errors
-/// A type that is no text and can't become it.
+/// A type that is not text and can't become it.
 pub fn as_text(column: &dyn Array) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Float16 => as_text(&cast(column, &DataType::Float32)?),

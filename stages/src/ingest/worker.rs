@@ -69,7 +69,7 @@ impl RemoteSource {
     /// A process that does not start or that dies, and every error of the file.
     pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
         let mut command = Command::new(executable);
-        // A group of its own, so that Ctrl-C reaches this process alone, which ends the other when it is done.
+        // Its own group, so that Ctrl-C reaches this process alone, which ends the other when it is done.
         let told =
             memfd_create("told", MemfdFlags::CLOEXEC).map_err(|error| Error::io("start", executable)(error.into()))?;
         let told = File::from(told);
@@ -209,7 +209,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// The end of what it said on standard error; empty where that can't be read.
+    /// The end of what it said on standard error; empty if that can't be read.
     fn last_words(&self) -> String {
         let length = self.told.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();

@@ -46,7 +46,7 @@ pub struct Clouds {
     pub axes: Axes,
     /// Of each group the judged cells of either half; of controls, those that predictions start from come first.
     pub real: Vec<[Cloud; 2]>,
-    /// Predicted cells, by group; none where only means are known.
+    /// Predicted cells, by group; none if only means are known.
     pub predicted: HashMap<usize, Cloud>,
 }
 
@@ -59,7 +59,7 @@ pub struct ConditionJudgement {
     pub scatter: Scatter,
 }
 
-/// What came of judging a group; none where it has no cells, or its context no controls of either half.
+/// What came of judging a group; none if it has no cells, or its context no controls of either half.
 #[derive(Clone, Debug)]
 pub struct Verdict(pub Option<ConditionJudgement>);
 

@@ -132,7 +132,7 @@ impl<T: Real> Kernel for BatchNormForward<'_, T> {
     }
 }
 
-/// The way back through [`BatchNormForward`].
+/// the backward pass of [`BatchNormForward`].
 pub(crate) struct BatchNormBackward<'a, T> {
     pub(crate) input: &'a [T],
     pub(crate) output: &'a [T],
@@ -225,7 +225,7 @@ impl<T: Real> Kernel for LayerNormForward<'_, T> {
     }
 }
 
-/// The way back through [`LayerNormForward`].
+/// the backward pass of [`LayerNormForward`].
 pub(crate) struct LayerNormBackward<'a, T> {
     pub(crate) input: &'a [T],
     pub(crate) output: &'a [T],
@@ -280,7 +280,7 @@ impl<T: Real> Kernel for CutForward<'_, T> {
     }
 }
 
-/// The way back through [`CutForward`].
+/// the backward pass of [`CutForward`].
 pub(crate) struct CutBackward<'a, T> {
     pub(crate) output: &'a [T],
     pub(crate) dropout: Dropout,

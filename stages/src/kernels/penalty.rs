@@ -101,7 +101,7 @@ struct Means {
 struct Lines<T> {
     /// What v, d and x̂ are multiplied with, and what is added, for what goes onto the norm's input.
     onto: [T; 4],
-    /// The same of v, x̂ and nothing, for v.
+    /// The same for v, x̂ and nothing, for v.
     adjoint: [T; 3],
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct ColumnSums<T, const N: usize> {
 }
 
 impl<T: Real, const N: usize> ColumnSums<T, N> {
-    /// Sums of nothing yet, over so many columns.
+    /// Sums of nothing yet, over this many columns.
     #[inline(always)]
     pub(crate) fn new(columns: usize) -> Self {
         Self {

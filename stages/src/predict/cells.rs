@@ -152,7 +152,7 @@ impl PredictCells {
         Self { models: Mutex::new(models), jobs, atlas, told, schema }
     }
 
-    /// A row a cell.
+    /// One row per cell.
     ///
     /// # Errors
     /// None that data can cause.

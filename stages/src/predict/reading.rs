@@ -31,13 +31,13 @@ pub struct Reading {
     /// Whether variances hold how a cell's value lies around its mean, beside how means lie around each other. On other
     /// readouts than the expected values it is carried over to first order, by the square of the slope.
     pub noise: bool,
-    /// What a predicted cell's counts add up to; what those of its source cell do, where nothing is said.
+    /// What a predicted cell's counts add up to; what those of its source cell do, by default.
     pub library: Option<f64>,
-    /// How often a variational encoder's latent is drawn for each cell; once, at its mean, where nothing is said.
+    /// How often a variational encoder's latent is drawn for each cell; once, at its mean, by default.
     pub samples: Option<NonZeroU32>,
     /// Decides the draws.
     pub seed: u64,
-    /// Places of the genes that are told; all where nothing is said.
+    /// Places of the genes that are told; all by default.
     pub genes: Option<Arc<Vec<i64>>>,
 }
 
@@ -80,7 +80,7 @@ impl Reading {
         }
     }
 
-    /// The variance of a cell's value around its mean, in terms of the readout; none where it is not asked for.
+    /// The variance of a cell's value around its mean, in terms of the readout; none if it is not asked for.
     pub(super) fn noise_of(&self, output: &Output, library: &Tensor) -> Option<Tensor> {
         if !(self.noise || matches!(output, Output::Normal { .. })) {
             return None;

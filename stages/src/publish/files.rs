@@ -86,7 +86,7 @@ impl Publish {
     /// Starts a shard of what will be the folder `target`; `about` tells people what `plan` is.
     ///
     /// # Errors
-    /// A target that exists or is a single file, a folder beside it that can't be created.
+    /// A target that exists or is a single file, a folder next to it that can't be created.
     pub fn create_shard(target: &Path, layout: Arc<Layout>, plan: &str, about: &str, shard: Shard) -> Result<Self> {
         let place = Place::Shard(ShardFolder::create(target, plan, about, shard)?);
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
@@ -130,7 +130,7 @@ impl Publish {
 
     /// Closes the files of a part.
     fn end(&mut self, part: PartRows) -> Result<()> {
-        // Where nothing was asked for, a file without rows says so.
+        // Where nothing was requested, a file without rows says so.
         if part.rows == 0 {
             let file = self.begin(part.number, "")?;
             self.open.insert(String::new(), file);

@@ -19,7 +19,7 @@ const SAMPLE: usize = 16 << 10;
 /// Bits of information in a byte from which on it is taken for noise: more than a sixteenth can't be saved.
 const NOISE: f64 = 7.5;
 
-/// A frame of `bytes`: what lies before the first of the planes (each `plane` bytes, the last at the end) that is no noise is
+/// A frame of `bytes`: what lies before the first of the planes (each `plane` bytes, the last at the end) without noise is
 /// stored, the rest is compressed.
 ///
 /// # Errors

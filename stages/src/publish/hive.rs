@@ -61,7 +61,7 @@ pub fn values(file: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The text that was [`escaped`]; what is no escape stays as it is.
+/// The text that was [`escaped`]; what is not an escape stays as it is.
 fn unescaped(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {

@@ -54,7 +54,7 @@ pub enum CovariateTerm {
 pub struct Job {
     /// The covariate combinations of the source cells, by their codes in the atlas.
     pub contexts: Vec<Vec<u32>>,
-    /// How many source cells there are.
+    /// Number of source cells.
     pub source_cells: u64,
     /// What to predict.
     pub targets: Vec<Target>,
@@ -85,7 +85,7 @@ pub struct Jobs {
     pub skipped: Vec<Skipped>,
     is_source: IsSource,
     most_cells: u64,
-    /// What of the jobs is run; all of each where nothing is said.
+    /// What of the jobs is run; all of each by default.
     spans: Option<Arc<Vec<Span>>>,
 }
 
@@ -126,7 +126,7 @@ impl Jobs {
         Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells, spans: None })
     }
 
-    /// What an evaluation asks: every condition of the `judged` part, and control beside it, predicted from the training
+    /// What an evaluation asks: every condition of the `judged` part, and control next to it, predicted from the training
     /// controls of the first half. With each target comes its group; control's is none. Conditions that can't be predicted
     /// are skipped.
     ///
@@ -166,7 +166,7 @@ impl Jobs {
         Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX, spans: None }, groups_of))
     }
 
-    /// How many predictions there are.
+    /// Number of predictions.
     #[must_use]
     pub fn targets(&self) -> usize {
         self.jobs.iter().map(|job| job.targets.len()).sum()
@@ -212,7 +212,7 @@ impl Jobs {
         Self { spans: Some(Arc::new(spans)), ..self.clone() }
     }
 
-    /// Divides a job's source cells into spans of so many.
+    /// Divides a job's source cells into spans of this many.
     #[must_use]
     pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<Span> {
         let whole = self.whole(job);

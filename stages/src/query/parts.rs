@@ -1,5 +1,5 @@
 //! A plan's work in parts, known before anything runs: each part becomes a file (or one in each folder of a partition),
-//! whoever computes it, when, and beside how many others. Batches start anew at each part, so that its numbers are the same
+//! whoever computes it, when, and beside how many others. Batches start again at each part, so that its numbers are the same
 //! bits however the parts are shared out.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::jobs::{Job, Jobs, Span, Target};
 use crate::{atlas::Atlas, predict::batch_size};
 
-/// Bytes of values of a file, about, where nothing is said.
+/// Bytes of values of a file, about, by default.
 pub const FILE_BYTES: u64 = 256 << 20;
 /// Bytes of predictions after which a part ends although its file is small: means of many cells are much work and few rows.
 const WORK_BYTES: u64 = 64 << 30;
@@ -28,14 +28,14 @@ pub struct Part {
 /// What rows come out of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yield {
-    /// So many a target, whatever the number of source cells; a job is not divided.
+    /// This many a target, whatever the number of source cells; a job is not divided.
     PerTarget(u64),
-    /// So many a target and source cell.
+    /// This many a target and source cell.
     PerCell(u64),
 }
 
 impl Yield {
-    /// Rows of so many targets and source cells.
+    /// Rows of this many targets and source cells.
     #[must_use]
     pub fn rows(self, targets: u64, cells: u64) -> u64 {
         match self {

@@ -5,7 +5,7 @@ use super::{
     svg::{Axis, escape, horizontal_axis, label_at, picture, vertical_axis},
 };
 
-/// Groups that have a colour of their own; the others share one.
+/// Groups that have their own colour; the others share one.
 const HUES: usize = 8;
 
 /// A picture of each map, coloured by condition and by covariates.

@@ -96,7 +96,7 @@ pub struct DoseResponse {
     pub perturbation: String,
     /// Doses that it was trained at.
     pub trained: Vec<f64>,
-    /// A curve a covariate combination, eight at most.
+    /// One curve per covariate combination, eight at most.
     pub curves: Vec<DoseCurve>,
 }
 
@@ -116,7 +116,7 @@ pub struct DosePoint {
     pub dose: f64,
     /// The Euclidean length of the predicted change.
     pub effect_size: f64,
-    /// How far it is from what was trained on, where that is known.
+    /// How far it is from what was trained on, if that is known.
     pub distance: Option<f64>,
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn fence() {
     }
 }
 
-/// Lines that are asked for of bytes that follow one another: once these are read, the processor goes on by itself.
+/// Lines that are requested of bytes that follow one another: once these are read, the processor goes on by itself.
 const LINES_ASKED_FOR: usize = 8;
 
 /// Asks for bytes that will soon be read, or for the first of many.

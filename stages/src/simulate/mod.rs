@@ -49,9 +49,9 @@ pub enum Interactions {
 /// What an atlas should be like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulateSettings {
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
-    /// How many genes.
+    /// Number of genes.
     pub genes: u32,
     /// How many conditions besides control, doses not counted: single perturbations and combinations.
     pub conditions: u32,
@@ -67,7 +67,7 @@ pub struct SimulateSettings {
     pub doses: u32,
     /// The expected share of non-zero counts, between 0 and 1.
     pub density: f64,
-    /// How many batches; each has cells of every condition.
+    /// Number of batches; each has cells of every condition.
     pub batches: u32,
     /// Whether the cells come sorted by condition, as in many files, or shuffled.
     pub sorted: bool,
@@ -196,7 +196,7 @@ impl Simulator {
         })
     }
 
-    /// What was asked for.
+    /// What was requested.
     #[must_use]
     pub fn settings(&self) -> &SimulateSettings {
         &self.settings
@@ -223,7 +223,7 @@ impl Simulator {
         (0..cells.div_ceil(rows)).map(move |chunk| chunk * rows..cells.min((chunk + 1) * rows))
     }
 
-    /// The cells of a range, whatever other ranges are asked for.
+    /// The cells of a range, whatever other ranges are requested.
     ///
     /// # Errors
     /// A range that ends after the last cell, or has more entries than a chunk can count.

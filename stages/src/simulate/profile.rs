@@ -27,7 +27,7 @@ const HALF_EFFECT: f64 = 0.4;
 /// How many genes and cell types the overall level is computed from.
 const CALIBRATION: usize = 2000;
 
-/// A change of some genes: gene and log fold change. A gene that comes twice changes twice.
+/// A change of some genes: gene and log fold change. A gene that appears twice changes twice.
 pub(super) type Effect = Vec<(usize, f64)>;
 
 /// Two perturbations and what they do together beyond the sum.

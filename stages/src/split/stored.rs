@@ -1,4 +1,4 @@
-//! Splits on disk: a row a cell, with a checksum of what the rows say.
+//! Splits on disk: one row per cell, with a checksum of what the rows say.
 
 use std::{
     fs::File,
@@ -34,10 +34,10 @@ impl Split {
         Self::read_file(atlas, name, &path)
     }
 
-    /// Reads a split of an atlas from a file of its own.
+    /// Reads a split of an atlas from its own file.
     ///
     /// # Errors
-    /// A file that is no split of this atlas.
+    /// A file that is not a split of this atlas.
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let bad = |what: String| Error::damaged(path, what);
@@ -102,7 +102,7 @@ impl Split {
     /// Writes the split beside its atlas; an older one of the same name is replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
         let path = path_of(atlas, &self.name)?;
         let folder = atlas.path().join(files::SPLITS);
@@ -111,10 +111,10 @@ impl Split {
         Ok(path)
     }
 
-    /// Writes the split into a file of its own; an older one is replaced.
+    /// Writes the split into its own file; an older one is replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;

@@ -26,7 +26,7 @@ const DEVICE_GAUSS: (usize, usize) = (10, 26);
 const DEVICE_ROUNDED: usize = 2;
 /// Tensors as wide as a hidden layer that each of them keeps.
 const DEVICE_LAYER: usize = 2;
-/// Rows of genes that the likelihood's kernel sums up in: two for each multiprocessor, of which the largest GPUs have about so many.
+/// Rows of genes that the likelihood's kernel sums up in: two for each multiprocessor, of which the largest GPUs have about this many.
 const PARTIAL_ROWS: usize = 2 * MULTIPROCESSORS as usize;
 /// Dense tensors of a look at the `valid` rows.
 const DEVICE_LOOK: usize = 6;
@@ -91,7 +91,7 @@ pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabu
     4 * copies * all + if rounded { 2 * all } else { 0 }
 }
 
-/// Whether steps are made of kernels of our own.
+/// Whether steps are made of custom kernels.
 fn is_launched(settings: &Settings) -> bool {
     let (model, train) = (&settings.model, &settings.train);
     let can_mix = train.mixup_alpha == 0.0 || model.recon_loss == ReconLoss::Nb;
@@ -104,7 +104,7 @@ fn is_differentiated(settings: &Settings) -> bool {
     !is_launched(settings) || model.recon_loss != ReconLoss::Nb || model.perturbation_embeddings.is_some()
 }
 
-/// What a step on a GPU holds beside it at most; a cell has so many non-zeros.
+/// What a step on a GPU holds next to it at most; a cell has so many non-zeros.
 #[must_use]
 pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     match is_launched(settings) && settings.model.recon_loss == ReconLoss::Nb {
@@ -113,7 +113,7 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
     }
 }
 
-/// The same of steps whose likelihood is a kernel of our own.
+/// The same for steps whose likelihood is our own kernel.
 ///
 /// Where the likelihood is computed these are what the encoder reads and the logits, what each layer keeps, and the gradient by the last
 /// layer; once the decoder is through, what the encoder reads and keeps, and all gradients. With bf16 both sides of each product are there
@@ -137,7 +137,7 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
     likelihood.max(learns) + cells * nonzeros * 4
 }
 
-/// The same of steps whose likelihood libtorch computes.
+/// The same for steps whose likelihood libtorch computes.
 ///
 /// Where the likelihood is computed these are dense tensors of the batch, what is there of each non-zero, and activations; when the
 /// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
@@ -175,7 +175,7 @@ pub fn device_training_bytes(
     let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
     // Graphs have memory of their own, which is not lent to a look at the rows.
     let offsets = offset_bytes(settings, genes, vocabulary);
-    // Automatic differentiation has a thread of its own.
+    // Automatic differentiation has its own thread.
     let libraries = DEVICE_LIBRARIES * if is_differentiated(settings) { 2 } else { 1 };
     device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + libraries
 }

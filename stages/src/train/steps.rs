@@ -26,7 +26,7 @@ use crate::{
     order::{Position, TrainingOrder},
 };
 
-/// On a device, losses are brought to the host, and looked at, once in so many batches.
+/// On a device, losses are brought to the host, and looked at, once in this many batches.
 const LOOK_EVERY: u64 = 64;
 
 impl Trainer {

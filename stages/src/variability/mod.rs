@@ -89,7 +89,7 @@ fn bins(values: &[f64]) -> Vec<usize> {
     values.iter().map(|value| cuts.partition_point(|cut| cut < value)).collect()
 }
 
-/// The genes with the largest scores, so many at most, in the order of the genes; of equals the earlier ones. A score that
+/// The genes with the largest scores, this many at most, in the order of the genes; of equals the earlier ones. A score that
 /// is not a number is never among them.
 #[must_use]
 pub fn largest(scores: &[f64], most: usize) -> Vec<usize> {

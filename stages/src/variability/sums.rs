@@ -18,7 +18,7 @@ pub enum Summed {
 /// Sums over cells, one a gene.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneSums {
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// Σ x of each gene.
     pub sums: Vec<f64>,
@@ -56,7 +56,7 @@ pub struct SumGenes {
 }
 
 impl SumGenes {
-    /// Empty sums of so many genes.
+    /// Empty sums of this many genes.
     #[must_use]
     pub fn new(genes: usize, summed: Summed) -> Self {
         let sums = GeneSums { cells: 0, sums: vec![0.0; genes], squares: vec![0.0; genes], any_negative: false };

@@ -99,7 +99,7 @@ const READABLE: &[Expected] = &[
             "leiden",
         ],
     ),
-    // Its 2556 missing values do not count towards the sum, but are no zeros.
+    // Its 2556 missing values do not count towards the sum, but are not zeros.
     expected(
         "formats/h5ad_archives/cellxgene/nan.h5ad",
         (100, 100),
@@ -284,7 +284,7 @@ fn a_data_frame_from_before_anndata_0_7_is_read_with_its_categories() {
         };
         Some(names.iter().map(value).collect())
     };
-    // Names of a fixed length, and a number beside them.
+    // Names of a fixed length, and a number next to them.
     let old = columns(
         "formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad",
         &["cell", "bulk_labels", "phase", "louvain", "n_genes", "n_counts"],

@@ -29,7 +29,7 @@ pub struct Profile {
     pub parts: Vec<PerturbationDose>,
     /// Which combination of covariate values they have.
     pub context: usize,
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// The mean of each gene.
     pub mean: Vec<f64>,
@@ -115,7 +115,7 @@ impl TrainingProfiles {
         Self { profiles, controls, combinations, ridges }
     }
 
-    /// The target's profile as a baseline sees it; none where the baseline is undefined.
+    /// The target's profile as a baseline sees it; none if the baseline is undefined.
     #[must_use]
     pub fn predict(&self, baseline: Baseline, target: Target<'_>) -> Option<Vec<f64>> {
         if baseline == Baseline::PerturbedMean {

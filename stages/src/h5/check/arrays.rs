@@ -37,7 +37,7 @@ impl Elements {
     }
 }
 
-/// What a block of an array begins with; the address of the array, if it is no header.
+/// What a block of an array begins with; the address of the array, if it is not a header.
 fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option<u64>) -> Checked<()> {
     let at = fields.at();
     fields.signature(signature, "array of chunks")?;

@@ -33,7 +33,7 @@ struct Level {
 /// A node that is to be read: where, on which level, how many records it has, and in all below.
 type Node = (u64, u16, u64, Option<u64>);
 
-/// Shows every record of a tree, which must have records of so many bytes.
+/// Shows every record of a tree, which must have records of this many bytes.
 pub(super) fn records(
     walk: &mut Walk<'_>,
     address: u64,

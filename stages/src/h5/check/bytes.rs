@@ -7,7 +7,7 @@ const MOST_BLOCK_BYTES: u64 = 64 << 20;
 
 /// More bytes than this are not read of any file: it holds where 16 million chunks are.
 const MOST_BYTES: u64 = 2 << 30;
-/// Nor so many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
+/// Nor this many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
 /// again and again.
 const MOST_TIMES: u64 = 4;
 const SLACK: u64 = 1 << 20;
@@ -122,7 +122,7 @@ impl Image<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) bytes: Vec<u8>,
-    /// Where it lies, from the first byte of the file.
+    /// Where it is, from the first byte of the file.
     pub(super) at: u64,
     pub(super) widths: Widths,
 }

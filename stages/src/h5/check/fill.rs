@@ -6,7 +6,7 @@ use super::bytes::{Block, Checked};
 const HAS_VALUE: u8 = 0x20;
 const IS_UNDEFINED: u8 = 0x10;
 
-/// Where the value lies and how long it is; none where zeros or nothing are meant.
+/// Where the value lies and how long it is; none if zeros or nothing are meant.
 type Fill = Option<(u64, u64)>;
 
 /// The message of the first versions of HDF5.

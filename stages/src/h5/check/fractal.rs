@@ -266,7 +266,7 @@ fn bytes_of(number: u64) -> usize {
     (number.max(1).ilog2() / 8 + 1) as usize
 }
 
-/// How many bytes are needed to write any offset within so many bytes, a power of two.
+/// How many bytes are needed to write any offset within this many bytes, a power of two.
 fn bytes_below(size: u64) -> usize {
     size.max(2).ilog2().div_ceil(8) as usize
 }

@@ -29,7 +29,7 @@ const SHAREABLE: [u16; 6] = [DATASPACE, DATATYPE, FILL_OLD, FILL, FILTERS, ATTRI
 const LONGEST_PREFIX: u64 = 34;
 /// The prefix of version 1, filled up to a multiple of 8.
 const OLD_PREFIX: u64 = 16;
-/// More pieces than this are no header's.
+/// No header has more pieces than this.
 const MOST_PIECES: usize = 1 << 12;
 
 /// Of the flags of a header: its times are kept, its limits are, messages are numbered.

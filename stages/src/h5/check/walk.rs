@@ -283,7 +283,7 @@ pub(super) fn printable(name: &[u8]) -> String {
 struct Parts {
     space: Option<Space>,
     datatype: Option<Type>,
-    /// Where it lies, and its length; nothing within where there is none.
+    /// Where it is, and its length; nothing within if there is none.
     fill: Option<Option<(u64, u64)>>,
     filters: Option<Vec<filters::Filter>>,
     layout: Option<(u64, layout::Layout)>,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{place::Place, recycle::Pool};
 
-/// A row has at most so many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
+/// A row has at most this many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
 const MOST_REPEATS: u64 = 4;
 
 /// A matrix whose shape and members have been checked.
@@ -97,7 +97,7 @@ impl Matrix {
         }
     }
 
-    /// Where it lies in the file, if it can be read there by rows without this source; appends its chunks.
+    /// Where it is in the file, if it can be read there by rows without this source; appends its chunks.
     pub(super) fn in_place(&self, chunks: &mut Vec<StoredChunk>) -> Option<InPlaceForm> {
         Some(match self {
             Self::Csr(csr) => InPlaceForm::Csr {
@@ -110,7 +110,7 @@ impl Matrix {
         })
     }
 
-    /// A matrix of so many rows and genes in the place that [`Matrix::in_place`] told; `open` opens an array by its name.
+    /// A matrix of this many rows and genes in the place that [`Matrix::in_place`] told; `open` opens an array by its name.
     #[cfg(feature = "hdf5")]
     pub(in crate::ingest) fn open_in_place(
         form: &InPlaceForm,

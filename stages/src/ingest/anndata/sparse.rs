@@ -14,7 +14,7 @@ pub(in crate::ingest) enum Major {
     Columns,
 }
 
-/// The encoding of a sparse matrix, under the names that anndata has given it; none where there is no name.
+/// The encoding of a sparse matrix, under the names that anndata has given it; none if there is no name.
 pub(super) fn encoding(group: &dyn Group) -> Option<String> {
     // `h5sparse_format` is what anndata wrote before 0.7.
     group.text("encoding-type").or_else(|| group.text("h5sparse_format"))
@@ -50,7 +50,7 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// Opens the vectors of a matrix with so many rows, or columns, by which it is stored.
+    /// Opens the vectors of a matrix with this many rows, or columns, by which it is stored.
     pub(super) fn open(group: &dyn Group, major: Major, lines: u64) -> Result<Self> {
         let place = group.place();
         let member = |name: &str| {

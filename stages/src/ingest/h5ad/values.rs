@@ -112,7 +112,7 @@ impl Values {
         match kind {
             Text::Ascii => self.strings::<VarLenAscii>(rows),
             Text::Unicode => self.strings::<VarLenUnicode>(rows),
-            // libhdf5 widens fixed-length text to the length that is asked for, and that must be known beforehand.
+            // libhdf5 widens fixed-length text to the length that is requested, and that must be known beforehand.
             Text::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
             Text::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
             Text::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),

@@ -66,7 +66,7 @@ impl Files {
         }
     }
 
-    /// A matrix with the names that lie beside it.
+    /// A matrix with the names that lie next to it.
     pub(super) fn beside(matrix: &Path) -> Self {
         let stem = stem(matrix).unwrap_or_default();
         let prefix = stem.strip_suffix("matrix").unwrap_or("");
@@ -149,12 +149,12 @@ impl NameFile {
         Ok(Self { path: path.to_path_buf(), columns })
     }
 
-    /// How many names there are.
+    /// Number of names.
     pub(super) fn rows(&self) -> u64 {
         self.columns[0].len() as u64
     }
 
-    /// The genes: `gene` is the symbol where there is one.
+    /// The genes: `gene` is the symbol if there is one.
     pub(super) fn into_genes(self) -> Result<RecordBatch> {
         let names: &[&str] = match self.columns.len() {
             1 => &["gene"],
@@ -169,7 +169,7 @@ impl NameFile {
         batch(columns)
     }
 
-    /// Says which features are no gene expression, of a file that tells kinds at all. They are kept, since the file holds one
+    /// Says which features are not gene expression, of a file that tells kinds at all. They are kept, since the file holds one
     /// matrix and its reader may want them.
     fn tell_other_kinds(&self) {
         let Some(kinds) = self.columns.get(2) else { return };

@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use memchr::memchr2;
 use schemas::{Error, Result};
 
-/// Bytes that are read at once, and the most that a line may have: one that is longer is no line of such a file.
+/// Bytes that are read at once, and the most that a line may have: one that is longer is not a line of such a file.
 const READ_AT_ONCE: usize = 1 << 18;
 
 /// A text file that is read line by line.
@@ -80,7 +80,7 @@ impl Lines {
         }
     }
 
-    /// Goes on to the next line that is not blank; false where there is none.
+    /// Goes on to the next line that is not blank; false if there is none.
     pub(super) fn advance_to_text(&mut self) -> Result<bool> {
         while self.advance()? {
             if !self.bytes().trim_ascii_start().is_empty() {

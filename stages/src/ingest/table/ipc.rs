@@ -150,7 +150,7 @@ impl Found {
         Ok(Self { schema: Arc::new(schema), version, dictionaries: Vec::new(), batches: Vec::new() })
     }
 
-    /// Notes a dictionary or a record batch, if it lies inside the file.
+    /// Records a dictionary or a record batch, if it lies inside the file.
     fn add(&mut self, bytes: &Bytes<'_>, block: Block) -> Result<()> {
         let at = block.offset().unsigned_abs();
         let damaged = || bytes.damaged(at);

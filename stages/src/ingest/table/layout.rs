@@ -7,7 +7,7 @@ use schemas::{Error, Result};
 const CELL_NAMES: [&str; 7] =
     ["cell", "barcode", "obs_name", "cell_id", "obs_id", "__index_level_0__", "BARCODE_SUB_LIB_ID"];
 
-/// Numbers that are no gene by the habits of the field: these names, in lower case,
+/// Numbers that are not genes by the habits of the field: these names, in lower case,
 const ANNOTATIONS: &str = "age batch cluster concentration condition control day dosage dose dose_val dose_value donor \
     donor_id doublet_score drug_conc g2m_score gem_group guide_count hour hours id index lane leiden library_size louvain \
     mito_frac n_cells n_guides ncounts ngenes num_guides passage perturbation plate pubchem_cid rep replicate s_score \
@@ -44,7 +44,7 @@ pub(super) struct Layout {
 /// Where the values are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ValueColumns {
-    /// A column a gene.
+    /// One column per gene.
     Wide(Vec<usize>),
     /// For each cell a list of genes, as numbers, and one of their values.
     Lists { genes: usize, values: usize },

@@ -55,10 +55,10 @@ impl Values {
     }
 
     /// Shows row, gene and value of every entry that is not zero; a missing value is NaN. In lists, a marker that comes
-    /// first is no gene's.
+    /// first is not a gene's.
     ///
     /// # Errors
-    /// The first row whose lists don't fit together or hold a number that is no gene's, as `bad_row` makes it one; or what
+    /// The first row whose lists don't fit together or hold a number that is not a gene's, as `bad_row` makes it one; or what
     /// `show` says.
     pub(super) fn for_each(
         &self,

@@ -42,7 +42,7 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
         match answer(&mut source, request, &mut spare) {
             Ok((reply, payloads)) => {
                 let payloads: Vec<&[u8]> = match reply {
-                    // Sent from where they lie.
+                    // Sent from where they are.
                     Reply::Expression => vec![
                         bytemuck::cast_slice(spare.row_pointers()),
                         bytemuck::cast_slice(spare.genes()),

@@ -14,7 +14,7 @@ pub(super) enum Element {
     Flag,
     /// Text of any length.
     Text,
-    /// Text of so many bytes, four a letter, padded with zeros.
+    /// Text of this many bytes, four a letter, padded with zeros.
     Letters(usize),
 }
 

@@ -57,7 +57,7 @@ impl ZarrGroup {
         is_safe.then(|| self.folder.join(name))
     }
 
-    /// What a member is, and where it lies; none where there is none.
+    /// What a member is, and where it is; none if there is none.
     fn metadata(&self, name: &str) -> Result<Option<(PathBuf, Metadata)>> {
         let Some(path) = self.path(name) else { return Ok(None) };
         Ok(Metadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))

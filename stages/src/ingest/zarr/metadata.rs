@@ -9,7 +9,7 @@ use zarrs::array::ArrayMetadata;
 use super::packing;
 use crate::place::Place;
 
-/// The files that make a folder a group or an array.
+/// The files that make one folder per group or an array.
 pub(super) const NAMES: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
 /// Larger metadata is not read. Consolidated metadata of large stores has some megabytes.
 const MOST_BYTES: u64 = 1 << 28;

@@ -1,4 +1,4 @@
-//! Codecs that unpack chunks without taking more memory than the chunk is to have, in the place of the library's, which take
+//! Codecs that unpack chunks without taking more memory than the chunk is to have, in place of the library's, which take
 //! what a damaged chunk claims.
 
 use std::{
@@ -55,7 +55,7 @@ impl Packing {
         format!("{self:?}").to_lowercase()
     }
 
-    /// What comes of it, at most so many bytes.
+    /// What comes of it, at most this many bytes.
     ///
     /// # Errors
     /// Bytes that it can't have made, or that unpack to more, in words.
@@ -113,7 +113,7 @@ fn has_texts(bytes: &[u8]) -> bool {
     })
 }
 
-/// Puts the codecs of this file in the place of the library's, which stand under `key`.
+/// Puts the codecs of this file in place of the library's, which stand under `key`.
 ///
 /// # Errors
 /// A codec that is not known here, in words.

@@ -36,7 +36,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// Flips a bit so many bytes into the first structure that begins so.
+/// Flips a bit this many bytes into the first structure that begins so.
 fn flip(bytes: &mut [u8], signature: &[u8], offset: usize) {
     let at = find(bytes, signature, 0) + offset;
     bytes[at] ^= 8;
