@@ -1,4 +1,4 @@
-//! The tables that go in and out, as Arrow schemas.
+//! Arrow schemas of input and output tables.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,16 +6,16 @@ use ::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::atlas::ValueKind;
 
-/// The key of the schema's metadata under which predictions name their genes, as a JSON list.
+/// The metadata key for a prediction's gene names, a JSON list.
 pub const GENES_KEY: &str = "genes";
-/// The key that says on which scale the numbers are: `counts`, `values`, ...
+/// The metadata key for the scale of the numbers: `counts`, `values`, ...
 pub const SCALE_KEY: &str = "scale";
-/// The key that names the model: the checksum of its weights.
+/// The metadata key for the model: the checksum of its weights.
 pub const MODEL_KEY: &str = "model";
-/// The key that names the atlas the source cells came from: its checksum.
+/// The metadata key for the atlas of the source cells: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
 
-/// Columns that what is written beside covariates has already; no covariate may be called like one of them.
+/// Column names of output tables that no covariate may have.
 pub const RESERVED_COLUMNS: [&str; 28] = [
     "after",
     "basal",
@@ -92,10 +92,10 @@ pub fn crossval_schema() -> SchemaRef {
 /// | `differential_scores` | \|Δ mean\| / √(var_t/n_t + var_c/n_c + 1e-9) of each of them |
 /// | `differential_changes` | Δ mean of each of them |
 ///
-/// Where the groups' lists would take more bytes than the matrix has non-zeros (and 16 MiB), a group is all cells of a
+/// If the groups' lists would take more bytes than the matrix has non-zeros (and 16 MiB), a group is all cells of a
 /// condition and dose, and there are no columns of covariates.
 ///
-/// The genes' names stand in the metadata, as those of predictions do, and the scale: `log1p` or `values`.
+/// The gene names are in the metadata, as for predictions, and the scale: `log1p` or `values`.
 #[must_use]
 pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {
     let width = i32::try_from(genes.len()).unwrap_or(i32::MAX);
@@ -179,8 +179,8 @@ pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<Stri
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Latents of cells as they are: one row per cell; what the model can't tell, since it does not know the condition or a covariate
-/// value, is null.
+/// Latents of unchanged cells, one row per cell; null if they are undefined because the model does not know the condition or a covariate
+/// value.
 #[must_use]
 pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -191,8 +191,8 @@ pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashM
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// An embedding table: one row per perturbation, or one row per covariate value. `similarity` is the cosine of the angle to every
-/// perturbation, or to every value of the same covariate, in the order of the rows; null where one of the two is zero.
+/// An embedding table: one row per perturbation or covariate value. `similarity` is the cosine of the angle to every
+/// perturbation, or to every value of the same covariate, in row order; null if one of the two is zero.
 #[must_use]
 pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
