@@ -1,7 +1,7 @@
-//! Data that is named where an atlas is expected: made one next to itself once, and again when data or flags change.
+//! A data file given instead of an atlas: an atlas is built next to it once, and rebuilt when data or flags change.
 //!
-//! From the first look for that atlas until it is open, a lock on its name is held, so that of two processes one makes it, and
-//! the other one waits and finds it.
+//! From the first look at that atlas until it is open, its name is locked, so that of two processes, one builds it and
+//! the other one waits for it.
 
 use std::{path::Path, thread, time::Duration};
 
@@ -23,45 +23,45 @@ use super::{
     data::{ingest_source, is_atlas},
 };
 
-/// In an atlas that was made so: what it was made from. An atlas without it is the user's own, and is never replaced.
+/// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.
 const RECORD: &str = "source.json";
 
-/// How often it is looked whether another process has ended.
+/// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What an atlas was made from.
+/// What an atlas was built from.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     files: Vec<FileState>,
     flags: String,
 }
 
-/// A file or folder as it was.
+/// The recorded state of a file or folder.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct FileState {
-    /// Its name, beside the atlas; older records have its path as it was spelled, or one for each file of a folder.
+    /// Its name, relative to the atlas; older records have its path as given, or one for each file of a folder.
     path: String,
     bytes: u64,
     /// Nanoseconds since 1970.
     modified: u64,
 }
 
-/// What becomes of an atlas that stands where ours would.
+/// The state of an existing atlas under our name.
 enum Found {
-    /// It will do.
+    /// It can be used.
     Fits,
-    /// It was made of another version, or with other flags.
+    /// It was built from another version, or with other flags.
     Outdated(&'static str),
 }
 
 impl Context {
-    /// Opens an atlas, or that of a data file or folder, which is ingested first where need be. Without flags any atlas of
-    /// the data as they are will do.
+    /// Opens an atlas, or that of a data file or folder, which is ingested first if necessary. Without flags, any atlas of
+    /// the current data is accepted.
     pub(super) fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         if !path.exists() || (path.is_dir() && is_atlas(path)) {
             return self.open(path);
         }
-        // What is spelled `.` has a name as well.
+        // `.` has a name as well.
         let whole = match path.file_name() {
             Some(_) => path.to_path_buf(),
             None => path.canonicalize().map_err(Error::io("find", path))?,
@@ -84,7 +84,7 @@ impl Context {
         }
     }
 
-    /// Waits until nobody else makes or looks for an atlas.
+    /// Waits until no other process builds or checks the atlas.
     fn lock(&self, cache: &Path) -> Result<PathLock> {
         let mut told = false;
         loop {
@@ -102,11 +102,11 @@ impl Context {
         }
     }
 
-    /// Whether an atlas that was made so still fits its source and the flags.
+    /// Whether an atlas that was built like this still matches its source and the flags.
     fn look_at(&self, made: &Record, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Found> {
         let name = name_of(path);
         let of_another = made.files.iter().find(|file| match path.is_dir() {
-            // Older records have the files of a folder, each with the folder in its path.
+            // Older records list the files of a folder, each with the folder in its path.
             true => !Path::new(&file.path).iter().any(|part| part.to_string_lossy() == name),
             false => !Path::new(&file.path).ends_with(&name),
         });
@@ -127,7 +127,7 @@ impl Context {
         if then == (bytes, modified) {
             return Ok(fits);
         }
-        // A copy has another time, and the same cells.
+        // A copy has a different time but the same cells.
         let atlas = self.open(cache)?;
         match atlas.manifest().sources.as_slice() {
             [Origin { version: Some(version), .. }] if is_same(path, version)? => {
@@ -141,8 +141,8 @@ impl Context {
         }
     }
 
-    /// Makes the atlas under a hidden name, and puts it where one may be already, whose splits it takes over. A process that is
-    /// killed leaves the one or the other, and under the hidden name nothing that the next one minds.
+    /// Builds the atlas under a hidden name, and moves it to its place, taking over the splits of an atlas that is already there. A killed
+    /// process leaves one or the other, and nothing under the hidden name that disturbs the next one.
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
         let (bytes, modified) = length_and_time(path)?;
@@ -171,7 +171,7 @@ impl Context {
         self.open(cache)
     }
 
-    /// Brings the splits of an atlas into the one that takes its place; where one of them does not fit, the old atlas stays.
+    /// Copies the splits of an atlas to its replacement; if one of them does not fit, the old atlas stays.
     fn take_over_splits(&self, cache: &Path, anew: &Path) -> Result<()> {
         match Split::take_over(cache, &self.open(anew)?) {
             Ok(taken) if taken.is_empty() => Ok(()),
@@ -188,7 +188,7 @@ impl Context {
         }
     }
 
-    /// An atlas that stands where ours would: it will do unless it says something else than the data or the flags.
+    /// A user's atlas under our name: accepted unless it contradicts the data or the flags.
     fn own(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let atlas = self.open(cache)?;
         let hint = "pass the atlas to use it as it is; rename or remove it to have it rebuilt";
@@ -205,13 +205,13 @@ impl Context {
     }
 }
 
-/// Whether an atlas holds the cells of a file or folder as it is, and of nothing else.
+/// Whether an atlas holds exactly the cells of a file or folder in its current state.
 fn is_made_from(atlas: &Atlas, path: &Path) -> Result<bool> {
     let [source] = atlas.manifest().sources.as_slice() else { return Ok(false) };
     if let Some(version) = &source.version {
         return is_same(path, version);
     }
-    // Atlases of older versions remember the length alone; a file that was changed since is newer than they are.
+    // Atlases of older versions record only the length; a file that was changed since is newer than they are.
     let (bytes, modified) = length_and_time(path)?;
     let (_, made) = length_and_time(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
     Ok(source.bytes == bytes && modified <= made)

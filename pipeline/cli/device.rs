@@ -1,4 +1,4 @@
-//! Where the network computes.
+//! The device of the network.
 
 use perturbine::{Result, devices::Wanted};
 use tch::Device;

@@ -17,9 +17,9 @@ use super::{
     data::{counts, is_atlas},
 };
 
-/// Conditions, and groups of cells, that the text shows; JSON shows all.
+/// Maximum number of conditions, and of groups of cells, in the text; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
-/// Differential genes of a group that JSON shows, and that the text does.
+/// Number of differential genes of a group in JSON, and in the text.
 const SHOWN_GENES: usize = 20;
 const NAMED_GENES: usize = 5;
 

@@ -59,7 +59,7 @@ fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
         number("effect_size", points().map(|(_, point)| point.effect_size).collect()),
     ];
     for (at, gene) in responses.genes.iter().enumerate() {
-        // A gene may be named like one of the columns before.
+        // A gene may have the name of one of the columns before.
         let taken = |name: &String| columns.iter().any(|column| column.name() == name);
         let mut others = (2..).map(|number| format!("{gene} ({number})"));
         let name = Some(gene.clone()).filter(|gene| !taken(gene)).or_else(|| others.find(|name| !taken(name)));

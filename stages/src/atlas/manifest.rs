@@ -1,4 +1,4 @@
-//! What the manifest says, and whether the files next to it are what it says.
+//! Reads the manifest and checks the files that it lists.
 
 use std::{fs::File, path::Path};
 
@@ -14,7 +14,7 @@ use crate::{
     disk::{checksum_of, hex},
 };
 
-/// Reads the manifest, and checks the files that it names as far as every reading relies on them.
+/// Reads the manifest, and checks its files as far as all readers rely on them.
 pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "atlas" });
@@ -42,7 +42,7 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Checks that every file is as long as the manifest says, and that those that reading relies on are as they were written.
+/// Checks the length of every file, and the content of those that readers rely on.
 fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     for (name, entry) in &manifest.files {
         let file = folder.join(name);
