@@ -15,14 +15,14 @@ use crate::{
     decoded::{self, Batches},
 };
 
-/// What is known of the cells that share condition, dose and covariates, but for the numbers of every gene.
+/// Statistics of the cells that share condition, dose and covariates, except for the numbers per gene.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupSummary {
     /// Their condition.
     pub condition: String,
     /// Its dose.
     pub dose: String,
-    /// Their covariates; empty if groups are too many to be told apart by them.
+    /// Their covariates; empty if there are too many groups to split by covariates.
     pub covariates: BTreeMap<String, String>,
     /// How many they are.
     pub cells: u64,
@@ -51,7 +51,7 @@ pub struct DifferentialGene {
     pub change: f32,
 }
 
-/// What the controls of some covariates are like on average.
+/// The average controls of some covariates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlMeans {
     /// Their covariates.
@@ -65,7 +65,7 @@ pub struct ControlMeans {
 /// The mean controls of each covariate combination of an atlas.
 ///
 /// # Errors
-/// A file that can't be read, an atlas without statistics or with too many groups for them to be told apart by covariates.
+/// A file that can't be read, an atlas without statistics, or with too many groups to split by covariates.
 pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     let none = |what: &str| {
         let place = atlas.path().display().to_string();
@@ -126,7 +126,7 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     let bad = |what: String| Error::damaged(&path, what);
     let file = atlas.table(files::STATISTICS)?;
     let builder = decoded::parquet(file).map_err(|error| bad(error.to_string()))?;
-    // Where groups are told apart by their condition alone, there are no columns of covariates.
+    // If groups are split only by condition, there are no covariate columns.
     let by_condition = builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean);
     let told_apart = if by_condition { &[] } else { atlas.manifest().covariates.as_slice() };
     let covariates: Vec<&str> = told_apart.iter().map(|covariate| covariate.name.as_str()).collect();

@@ -159,7 +159,7 @@ impl fmt::Display for Selector {
     }
 }
 
-/// Bytes up to the comma that ends a pair; a value that begins with a quote goes on to the quote that ends it.
+/// Bytes up to the comma that ends a pair; a quoted value ends at its closing quote.
 fn pair_length(text: &str) -> usize {
     let value = text.find('=').map_or(text.len(), |at| at + 1);
     let comma = |from: usize| text[from..].find(',').map_or(text.len(), |at| from + at);

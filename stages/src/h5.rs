@@ -1,4 +1,4 @@
-//! What the readers and writers of HDF5 share: places in a file, errors that name them, [`Numbers`] read past libhdf5, and a
+//! Shared code of HDF5 readers and writers: places in a file, errors that name them, [`Numbers`] read without libhdf5, and a
 //! [`check`] of a file's structure before libhdf5 opens it.
 
 mod check;
@@ -32,11 +32,11 @@ pub(crate) use self::{
 };
 pub(crate) use crate::{element::Number, place::Place};
 
-/// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
+/// libhdf5's cache for each dataset between reads or writes: one chunk of h5py's default size, so that no column is kept entirely.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;
 const CHUNK_CACHE_SLOTS: usize = 521;
 
-/// What libhdf5 may keep of a file's structure, texts included; left alone it grows to 32 MiB.
+/// libhdf5's cache for a file's structure, including strings; by default it grows to 32 MiB.
 const METADATA_CACHE_BYTES: usize = 4 << 20;
 
 impl Place {

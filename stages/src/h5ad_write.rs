@@ -42,7 +42,7 @@ pub enum H5adKind {
     Number,
 }
 
-/// A column of `obs` beside the cells' names.
+/// A column of `obs` other than the cells' names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct H5adColumn {
     /// Its name, in the chunks and in the file.

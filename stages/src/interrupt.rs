@@ -1,5 +1,5 @@
-//! A request that the whole process end, as Ctrl-C is one: for work that no pipeline can stop, because it goes on before there
-//! is one. Such work asks now and then; other processes that work for this one are ended.
+//! A termination request for the whole process, like Ctrl-C: for work outside a pipeline, which can't be stopped by one.
+//! Such work checks for it now and then; helper processes are ended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "hdf5")]

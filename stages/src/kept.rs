@@ -40,7 +40,7 @@ impl<T> Kept<T> {
         slot.get_or_init(|| unpack().map_err(|error| failed = Some(error)).ok());
         match failed {
             None if slot.get().is_some_and(Option::is_some) => Ok(Held(slot)),
-            // Another thread has failed before: what it was told is requested again.
+            // Another thread failed before: its request is repeated.
             None => unpack().map(|part| Held(Arc::new(Slot::from(Some(part))))),
             Some(error) => Err(error),
         }

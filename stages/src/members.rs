@@ -103,7 +103,7 @@ impl Members {
         bytemuck::cast_slice(&self.cells)
     }
 
-    /// What kinds of cells there are, in the order of their codes.
+    /// The kinds of cells, in the order of their codes.
     #[must_use]
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds

@@ -52,7 +52,7 @@ impl Map {
     /// A file that was cut short under the map, or that the disk could not give.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_pages()?;
-        // What is gone of a page whose beginning is still there reads as zeros without a word.
+        // The lost end of a page whose beginning still exists reads as zeros silently.
         let length = self.file.metadata().map_err(Error::io("read", &self.path))?.len();
         if length < self.map.len() as u64 { Err(self.is_lost()) } else { Ok(()) }
     }
@@ -80,8 +80,8 @@ impl Deref for Map {
     }
 }
 
-/// What becomes of a page that can't be read: the kernel sends a signal (SIGBUS) that would end the process, and with it the
-/// program that this library is part of. Here such a page becomes zeros, and its map is marked.
+/// Handles pages that can't be read: the kernel sends a signal (SIGBUS) that would end the process, including the
+/// program that embeds this library. Here such a page becomes zeros, and its map is marked.
 mod lost {
     use std::{
         mem, ptr,
@@ -109,7 +109,7 @@ mod lost {
 
     static PLACES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
     static PAGE: AtomicUsize = AtomicUsize::new(4096);
-    /// What handled the signal before.
+    /// The previous signal handler.
     static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
     /// A map whose lost pages are noted, as long as this lives.

@@ -65,7 +65,7 @@ impl OrderSettings {
     }
 }
 
-/// Whether a cell has a place in an order.
+/// Whether a cell is part of an order.
 pub type Wanted = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
 /// The cells of one part of a split, as batches.
@@ -112,7 +112,7 @@ impl Order {
     /// The order of training cells that are chosen in a certain way.
     ///
     /// # Errors
-    /// What the atlas has no cells for.
+    /// Requests that the atlas has no cells for.
     pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
         let trains: Wanted = Arc::new(move |cell| split.part(cell) == Part::Train);
         let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
@@ -256,7 +256,7 @@ impl Epoch {
             opened.shuffle(&mut self.order.random(self.epoch, 1 + self.window as u64));
         }
         opened.reverse();
-        // What is left of the window before goes first.
+        // The rest of the previous window goes first.
         opened.append(&mut self.cells);
         self.cells = opened;
         self.window += 1;

@@ -40,7 +40,7 @@ pub struct Wanted<'a> {
     pub judged: &'a [usize],
     /// The scale on which profiles are compared.
     pub scale: Scale,
-    /// What each cell's counts are scaled to on the pseudobulk scale.
+    /// Target sum of each cell's counts on the pseudobulk scale.
     pub target_sum: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The end of prediction's road: record batches become Parquet files, visible only when they are complete.
+//! The end of the prediction pipeline: record batches become Parquet files, visible only when they are complete.
 //!
 //! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads (`lists` those
 //! columns that are nearly all of it), [`files`] appends these in order.

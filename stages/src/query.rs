@@ -1,4 +1,4 @@
-//! What would these cells be under that condition? Requests by name become jobs that a predictor can run.
+//! Queries: requests by name become jobs that a predictor can run.
 //!
 //! [`Query`] is what a user asks; `names` turns names into a model's codes; `resolve` turns requests into [`jobs`].
 
@@ -29,7 +29,7 @@ pub enum Request {
     Observed,
     /// Every known condition in every covariate combination that the atlas has no cells of.
     Missing,
-    /// What the model's split holds out.
+    /// The conditions held out by the model's split.
     Ood,
     /// Every pair of single perturbations that were trained on.
     Pairs,
@@ -81,7 +81,7 @@ pub enum BatchChoice {
     Value(String),
 }
 
-/// What to do for a covariate combination that has no cells to start from.
+/// What to do for a covariate combination without source cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnNoControl {
     /// Refuse the whole query.
@@ -93,7 +93,7 @@ pub enum OnNoControl {
     Borrow,
 }
 
-/// What stands for a covariate value that the model was not trained on.
+/// The replacement for a covariate value that the model was not trained on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnseenCovariate {
     /// Nothing: refuse the whole query.

@@ -1,6 +1,6 @@
 //! Asks the disk for what plans need, ahead of need.
 //!
-//! The order is known beforehand, so that nothing has to be guessed: plans are drawn early, the kernel is told of their
+//! The order is known in advance, so nothing has to be guessed: plans are drawn early, the kernel is advised of their
 //! blocks, and by the time a plan leaves its blocks are in memory.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub struct ReadAhead<I> {
     asked: Asked,
 }
 
-/// Which blocks the kernel was told of.
+/// The blocks that the kernel was advised of.
 #[derive(Debug)]
 struct Asked {
     /// A bit a block.

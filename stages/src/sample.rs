@@ -73,7 +73,7 @@ impl fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// What draws the wanted cells of an atlas in this way; none if each comes once anyway.
+    /// The sampler of the atlas's wanted cells; none for uniform sampling.
     ///
     /// # Errors
     /// Conditions or covariates that the atlas does not have, weights that are not weights, perturbed cells without controls

@@ -62,7 +62,7 @@ pub struct Card {
     pub written_by: String,
     /// All settings; `recon_loss` is decided.
     pub config: Settings,
-    /// What it has a place for.
+    /// Its vocabulary.
     pub vocabulary: Vocabulary,
     /// How labels are read.
     pub rules: LabelRules,
@@ -71,7 +71,7 @@ pub struct Card {
     /// How they were chosen.
     #[serde(default)]
     pub gene_selection: GeneSelection,
-    /// What the values are.
+    /// The kind of the values.
     pub values: ValueKind,
     /// Checksum of the atlas it was trained on.
     pub atlas: String,
@@ -90,7 +90,7 @@ pub struct Card {
 pub struct Model {
     /// Where it is.
     pub path: PathBuf,
-    /// What it is.
+    /// Its description.
     pub card: Card,
     /// The network, with its weights.
     pub network: Network,

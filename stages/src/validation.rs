@@ -41,7 +41,7 @@ pub struct Validation {
     rows: Vec<i64>,
     scored: i64,
     original: bool,
-    /// What it takes to start the sums, and the sums: they are there from the first batch of a look to its end.
+    /// The settings for the sums, and the sums themselves: they exist from the first batch of a validation to its end.
     genes: i64,
     normal: bool,
     device: Device,
@@ -51,7 +51,7 @@ pub struct Validation {
     neighbourhoods: Neighbourhoods,
 }
 
-/// What was measured; a score that the cells don't allow is not there.
+/// The scores; those that the cells don't allow are absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     by_name: BTreeMap<&'static str, f64>,

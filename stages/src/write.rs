@@ -134,7 +134,7 @@ pub(crate) fn properties_of_predictions(schema: &Schema) -> WriterProperties {
     properties.build()
 }
 
-/// Keeps the operating system's own error if there is one, so that a full disk is told from others.
+/// Keeps the operating system's own error if there is one, to recognise a full disk.
 pub(crate) fn written(path: &Path, error: ParquetError) -> Error {
     let source = match error {
         ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {

@@ -10,9 +10,9 @@ pub struct Cloud {
 /// Means over the pairs of cells of two clouds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pairs {
-    /// Of the Euclidean distance.
+    /// Mean Euclidean distance.
     distance: f64,
-    /// Of exp(−γ · squared distance).
+    /// Mean of exp(−γ · squared distance).
     kernel: f64,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Target<'a> {
         self.gamma
     }
 
-    /// What is between predicted cells themselves, which a step that moves all of them does not change.
+    /// The pair means among predicted cells, which moving all of them does not change.
     #[must_use]
     pub fn apart(&self, predicted: &Cloud) -> Apart {
         Apart(predicted.within(self.gamma))
@@ -147,7 +147,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What is between the cells of one cloud.
+/// The pair means within one cloud.
 #[derive(Clone, Copy, Debug)]
 pub struct Apart(Pairs);
 

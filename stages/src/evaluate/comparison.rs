@@ -1,4 +1,4 @@
-//! One condition, judged: how near predicted means and variances come to its cells.
+//! Scores of one condition: predicted means and variances against its cells.
 
 use super::{
     differential::{self, most_changed},
@@ -7,13 +7,13 @@ use super::{
     scores::Scores,
 };
 
-/// How many of the genes that changed most are judged by themselves, from few to many.
+/// Numbers of most changed genes that are scored separately, in ascending order.
 pub const TOPS: [usize; 3] = [10, 20, 50];
 
-/// Of how many genes that changed most in training cells some are found again in a prediction.
+/// Number of most changed training genes among which overlaps are computed.
 pub const TRAIN_UNIVERSE: usize = 200;
 
-/// What is said of the cells of a condition.
+/// A prediction for the cells of a condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicted {
     /// The mean of each gene.
@@ -22,7 +22,7 @@ pub struct Predicted {
     pub variance: Option<Vec<f64>>,
 }
 
-/// Genes that are looked at by themselves.
+/// Gene selections that are scored separately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chosen {
     /// Those that changed most in the judged cells, the surest change first.

@@ -38,7 +38,7 @@ pub struct CrossEvaluation {
     pub baselines: BaselineScores,
     /// The ceiling's mean scores over folds and seeds.
     pub ceiling: Scores,
-    /// What came out, in one sentence.
+    /// The result, in one sentence.
     pub summary: String,
     /// The rank correlation, over judged conditions of all folds and means over seeds, of how far predictions are from what was trained
     /// on with their error [beyond noise](ConditionScores::error_beyond_noise).
@@ -51,7 +51,7 @@ pub struct CrossEvaluation {
 pub struct FoldSummary {
     /// The fold's name.
     pub name: String,
-    /// How many conditions were judged, with the seed that has most.
+    /// The largest number of evaluated conditions over the seeds.
     pub conditions: usize,
     /// The model's mean scores.
     pub mean: Scores,
@@ -65,7 +65,7 @@ pub struct FoldSummary {
     pub verdict: &'static str,
 }
 
-/// What is judged.
+/// What is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prediction {
     Model,

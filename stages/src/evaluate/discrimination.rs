@@ -1,4 +1,4 @@
-//! Whether a prediction can be told apart: which real condition it is nearest to.
+//! Whether a prediction can be identified: the real condition that it is nearest to.
 
 /// The share of conditions that a predicted profile is not nearer to than to its own, by the L1 distance: 1 − r / n, where
 /// r of n conditions are nearer. As cell-eval's `discrimination_score_l1`.

@@ -1,4 +1,4 @@
-//! What came out of an evaluation, in one sentence.
+//! The result of an evaluation in one sentence.
 
 use super::{
     bootstrap::Interval,

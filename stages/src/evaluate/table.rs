@@ -15,7 +15,7 @@ use super::{
 /// The split whose rows nothing was learned, selected or stopped on.
 const HELD_OUT: &str = "ood";
 
-/// What the numbers of a profile are.
+/// The scale of a profile's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
@@ -91,12 +91,12 @@ pub struct ConditionScores {
 /// An evaluation, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// What the numbers of the profiles are.
+    /// The scale of the profiles.
     pub scale: Scale,
     /// How predictions were read.
     #[serde(default)]
     pub readout: Anchor,
-    /// What came out, in one sentence.
+    /// The result, in one sentence.
     pub summary: String,
     /// Every condition.
     pub conditions: Vec<ConditionScores>,

@@ -112,7 +112,7 @@ impl Chunks {
         &self.entries
     }
 
-    /// What was done to the chunks.
+    /// The filters of the chunks.
     pub(super) fn filters(&self) -> &Filters {
         &self.filters
     }

@@ -87,7 +87,7 @@ impl Numbers {
         Ok(Self { place, dimensions: shape.len(), rows, columns, way: Way::Library(dataset) })
     }
 
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(crate) fn place(&self) -> &Place {
         &self.place
     }
@@ -97,7 +97,7 @@ impl Numbers {
         self.dimensions
     }
 
-    /// An array whose place is known already, as [`Numbers::stored`] told it, with its chunks.
+    /// An array whose location is already known from [`Numbers::stored`], with its chunks.
     ///
     /// # Errors
     /// Chunks that lie outside a file of `length` bytes, fewer than there have to be, or such as libhdf5 alone can read.
@@ -219,7 +219,7 @@ impl Direct {
         let storage = match dataset.layout() {
             // There is nothing to lie anywhere.
             _ if rows == 0 => plain(1, Vec::new()),
-            // Of a dataset that was never written, or lies in another file, less is stored here.
+            // A dataset that was never written, or is in another file, stores less here.
             Layout::Contiguous if dataset.storage_size() == bytes => {
                 let offset = dataset.offset()?;
                 offset.checked_add(bytes)?;
@@ -234,7 +234,7 @@ impl Direct {
             }
             Layout::Contiguous | Layout::Compact | Layout::Virtual => return None,
         };
-        // Of a link to another file, that one would be needed.
+        // A link to another file would need that file.
         Some(Self { file: place.bytes(&dataset.filename())?, element, storage })
     }
 

@@ -66,7 +66,7 @@ impl Records {
                 let length = file.metadata().map_err(schemas::Error::io("read", dataset.filename()))?.len();
                 let bytes = rows.checked_mul(record_bytes as u64);
                 let lies_within = |offset: &u64| bytes.and_then(|bytes| offset.checked_add(bytes)) <= Some(length);
-                // Of a dataset that was never written, less is stored.
+                // A dataset that was never written stores less.
                 let offset = dataset.offset().filter(|_| Some(dataset.storage_size()) == bytes);
                 offset.filter(lies_within).map(|offset| Storage::Contiguous { offset })
             }
@@ -88,7 +88,7 @@ impl Records {
         self.rows
     }
 
-    /// What each record has, in order.
+    /// The fields of each record, in order.
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }

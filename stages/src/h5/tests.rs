@@ -1,4 +1,4 @@
-//! What is read past libhdf5 is what libhdf5 reads.
+//! Data read without libhdf5 equal those read by libhdf5.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::{fs, ops::Range, path::Path, sync::Arc};

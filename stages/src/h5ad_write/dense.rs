@@ -33,14 +33,14 @@ pub struct DenseH5adWriter {
     staged: StagedFile,
 }
 
-/// What a file holds beside its rows.
+/// The content of a file besides its rows.
 #[derive(Clone, Debug, Default)]
 pub struct DenseFrame {
     /// The genes' names.
     pub genes: Vec<String>,
     /// Columns of `obs`.
     pub columns: Vec<H5adColumn>,
-    /// Names of matrices beside `X`.
+    /// Names of matrices besides `X`.
     pub layers: Vec<String>,
     /// A dictionary of texts in `uns`: its name, its keys and their values.
     pub told: Option<(String, Vec<(String, String)>)>,

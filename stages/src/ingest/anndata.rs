@@ -128,7 +128,7 @@ struct Chosen {
     /// Where the matrix lies; none for the root.
     group: Option<Box<dyn Group>>,
     name: String,
-    /// Whether `var` stands beside the matrix, not at the root.
+    /// Whether `var` is stored with the matrix, not at the root.
     own_var: bool,
     var: &'static str,
 }

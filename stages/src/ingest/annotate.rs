@@ -1,4 +1,4 @@
-//! What is known of cells besides their expression goes into the atlas: annotations as they are, labels as codes.
+//! Writes annotations of cells to the atlas unchanged, and their labels as codes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,7 +42,7 @@ pub struct Labelled {
     pub codes: Vec<u32>,
 }
 
-/// What was found on the way.
+/// Findings along the way.
 #[derive(Debug)]
 pub struct Annotated {
     /// How many cells were kept.
@@ -55,7 +55,7 @@ pub struct Annotated {
     pub cells_of: Vec<u64>,
     /// The covariates.
     pub covariates: Vec<Covariate>,
-    /// What was seen among the values.
+    /// The census of the values.
     pub census: ValueCensus,
 }
 
@@ -64,7 +64,7 @@ pub struct Annotated {
 pub struct Findings(Arc<Mutex<Option<Annotated>>>);
 
 impl Findings {
-    /// What was found; none before the stream is complete.
+    /// The findings; none before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<Annotated> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -1,4 +1,4 @@
-//! Which of the formats that live in HDF5 a file has: told by what is in it, since 10x matrices and others share the ending.
+//! Detects the format of an HDF5 file by its content, since 10x matrices and others share the file extension.
 
 use std::path::Path;
 

@@ -36,9 +36,9 @@ pub struct JoinOptions {
 /// A column of `obs` that tells files apart.
 #[derive(Clone, Debug)]
 pub struct FileColumn {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What each file is called in it, in their order: see [`super::file_names`].
+    /// The name of each file in it, in order: see [`super::file_names`].
     pub files: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub struct Joined {
 #[derive(Debug)]
 struct Part {
     source: Arc<dyn Source>,
-    /// What its file is called in the column that tells files apart.
+    /// The name of its file in the file column.
     file: String,
     /// Its cells among all.
     cells: Range<u64>,
@@ -239,7 +239,7 @@ fn converted(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     }
 }
 
-/// What a gene is called, and how many genes of the file before it are called the same.
+/// The name of a gene, and its number among the genes of that name before it in the file.
 type GeneKey = (String, u32);
 
 fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>> {
@@ -293,7 +293,7 @@ fn joined_fields<'a>(schemas: impl Iterator<Item = &'a Schema>) -> Vec<Field> {
     fields
 }
 
-/// What the files say of each kept gene; of a gene that several files have, the first one's word counts.
+/// The files' annotations of each kept gene; for a gene in several files, those of the first.
 fn joined_var(vars: &[&RecordBatch], places: &[Vec<Option<u32>>], genes: usize) -> Result<RecordBatch> {
     let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
     let mut from: Vec<Option<(usize, usize)>> = vec![None; genes];

@@ -29,7 +29,7 @@ use super::{
 /// More cells than any text file has; what says otherwise is damaged, and must not make us allocate.
 const MOST_CELLS: u64 = 1 << 32;
 
-/// Whether a file, or a folder's content, is taken for a Matrix Market file.
+/// Whether a file, or a folder's content, is read as Matrix Market.
 ///
 /// # Errors
 /// A folder that can't be read.
@@ -46,7 +46,7 @@ pub struct MatrixMarket {
     expression: Transposed,
 }
 
-/// What is known of the cells.
+/// The annotations of the cells.
 #[derive(Debug)]
 enum Cells {
     Named(RecordBatch),
@@ -63,7 +63,7 @@ impl Cells {
     }
 }
 
-/// What the rows of the file are.
+/// The content of the file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rows {
     Genes,
@@ -140,7 +140,7 @@ fn generated(of: &str, range: Range<u64>) -> Result<RecordBatch> {
         .map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// Of 10x files, `gene` is the symbol, beside `gene_ids` and `feature_types`.
+/// For 10x files, `gene` is the symbol, next to `gene_ids` and `feature_types`.
 impl Source for MatrixMarket {
     fn kind(&self) -> &str {
         "mtx"

@@ -24,7 +24,7 @@ pub struct ReadPiece {
     pub obs: RecordBatch,
     /// Their rows.
     pub records: Pooled<Records>,
-    /// What was seen among the values.
+    /// The census of the values.
     pub census: ValueCensus,
 }
 

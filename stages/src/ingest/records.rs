@@ -19,7 +19,7 @@ pub const LARGEST_COUNT: f32 = 16_777_216.0;
 /// Adding it to a smaller count leaves the count in the low bits of the sum.
 const MANTISSA: f32 = 8_388_608.0;
 
-/// What a row's values are.
+/// The type of a row's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowValues {
     /// All are counts, of this width.

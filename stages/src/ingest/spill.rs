@@ -1,13 +1,13 @@
 //! The shuffle: one uniform random permutation of all rows, however many there are, in bounded memory.
 //!
-//! Every row goes to a bucket drawn for it alone, on disk; later each bucket is read whole and shuffled by itself. Draws do
-//! not depend on the rows, so every permutation is as likely as any other. There are only this many buckets; one that has become
-//! too large to be read whole is first taken apart into buckets of its own, in the same way.
+//! Every row goes to a randomly drawn bucket on disk; later each bucket is read as a whole and shuffled separately. Draws do
+//! not depend on the rows, so every permutation is equally likely. The number of buckets is limited; one that has become
+//! too large to be read as a whole is first split into its own buckets, in the same way.
 //!
-//! What a bucket's rows wait for is written in stretches. Each begins with where the bucket's stretch before it lies, so that the
-//! last one alone has to be remembered.
+//! A bucket's rows are written in stretches. Each begins with the position of the bucket's previous stretch, so that only the
+//! last one has to be remembered.
 //!
-//! ```text
+//! offset u64 | bytes u64 | records        the previous stretch, 0 bytes if there is none
 //! offset u64 | bytes u64 | records        of the stretch before, 0 bytes if there is none
 //! ```
 
@@ -69,7 +69,7 @@ impl Stretch {
     }
 }
 
-/// What is remembered of a bucket that lies on disk.
+/// The position of a bucket on disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lying {
     last: Stretch,
@@ -256,7 +256,7 @@ impl Bucket {
         let mut records: Pooled<Records> = self.spare.take(|| Records::new(self.shared.gene_width));
         let (bytes, spans) = records.parts_mut();
         spans.clear();
-        // What stands there is written over, all of it.
+        // The previous content is completely overwritten.
         bytes.resize(usize::try_from(self.lying.bytes).map_err(|error| Error::Bug(error.to_string()))?, 0);
         // The last stretch is found first.
         let mut end = bytes.len();
@@ -385,7 +385,7 @@ mod tests {
             assert!(largest <= TOO_LARGE * sizes.bucket, "{cells} cells: {largest} bytes");
             assert_eq!(found, permuted(sizes, cells, 7).0, "a seed is a permutation");
             assert_ne!(found, permuted(sizes, cells, 8).0);
-            // Of neighbours in the permutation as many ascend as descend.
+            // Of neighbours in the permutation, as many ascend as descend.
             let ascending = found.windows(2).filter(|pair| pair[0] < pair[1]).count();
             assert!(cells < 1000 || ascending.abs_diff(found.len() / 2) < found.len() / 20, "{ascending}");
             found.sort_unstable();

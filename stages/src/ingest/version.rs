@@ -1,4 +1,4 @@
-//! What tells one version of a file or folder of cells from another.
+//! The version of a file or folder of cells.
 
 use std::{
     fs,
@@ -13,14 +13,14 @@ use crate::disk::{checksum_of, checksum_of_text, files_below};
 /// Length and time of the last change: of a folder, the sum and the newest of all files below it.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn length_and_time(path: &Path) -> Result<(u64, u64)> {
     let (mut bytes, mut newest) = (0, 0);
     for file in files(path)? {
         let metadata = fs::metadata(&file).map_err(Error::io("read", &file))?;
         let modified = metadata.modified().map_err(Error::io("read", &file))?;
         let nanoseconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        // What 64 bits don't hold is five centuries away.
+        // Times that don't fit into 64 bits are five centuries away.
         newest = newest.max(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         bytes += metadata.len();
     }
@@ -30,7 +30,7 @@ pub fn length_and_time(path: &Path) -> Result<(u64, u64)> {
 /// XXH3-64 of a file's bytes; of a folder, of the names and checksums of all files below it.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn checksum(path: &Path) -> Result<String> {
     let of_file = |file: &Path| Ok::<_, Error>(checksum_of(file)?.checksum.unwrap_or_default());
     if !path.is_dir() {
@@ -47,7 +47,7 @@ pub fn checksum(path: &Path) -> Result<String> {
 /// The version of a file or folder that was read since it had this length and time.
 ///
 /// # Errors
-/// What can't be read, or was changed meanwhile.
+/// A file that can't be read, or that was changed in the meantime.
 pub fn version_since(path: &Path, before: (u64, u64)) -> Result<SourceVersion> {
     let checksum = checksum(path)?;
     let (bytes, modified) = length_and_time(path)?;
@@ -65,7 +65,7 @@ pub fn version_since(path: &Path, before: (u64, u64)) -> Result<SourceVersion> {
 /// Whether a file or folder is still what it was: its time says so, or else its checksum.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn is_same(path: &Path, known: &SourceVersion) -> Result<bool> {
     let (bytes, modified) = length_and_time(path)?;
     Ok(bytes == known.bytes && (modified == known.modified || checksum(path)? == known.checksum))

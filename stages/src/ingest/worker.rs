@@ -51,11 +51,11 @@ pub struct RemoteSource {
 #[derive(Debug)]
 struct Worker {
     child: Child,
-    /// Let go before the process is waited for.
+    /// Dropped before waiting for the process.
     helper: Option<Helper>,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
-    /// What it says on standard error: a file in memory, so that it never waits for a reader.
+    /// Its standard error: a file in memory, so that it never waits for a reader.
     told: File,
 }
 
@@ -194,7 +194,7 @@ fn unexpected() -> Error {
 }
 
 impl Worker {
-    /// What is said of a file that was the death of its reader.
+    /// The error about a file that killed its reader.
     fn died(&mut self, path: &Path) -> Error {
         self.helper = None;
         let _ = self.child.kill();

@@ -66,7 +66,7 @@ impl<T: Real, const N: usize> ColumnSums<T, N> {
         }
     }
 
-    /// What the next row is to be added to, by column.
+    /// The column sums so far, to which the next row is added.
     #[inline(always)]
     pub(crate) fn next_row(&mut self) -> [&mut [T]; N] {
         if self.rows == BLOCK_ROWS {

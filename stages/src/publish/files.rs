@@ -64,7 +64,7 @@ pub fn is_one_file(target: &Path) -> bool {
 
 impl Publish {
     /// Starts what will be `target`: a folder, or one file where the name ends in `.parquet`. `plan` tells what the files are
-    /// of; of a single file it is told nowhere.
+    /// of; a single file does not record it.
     ///
     /// # Errors
     /// A target that exists or can't be created, partitions in one file.

@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use schemas::{Error, Result};
 
-/// What stands for a value that is empty.
+/// The name for an empty value.
 const EMPTY: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Bytes that file systems let a name have.
 const LONGEST_NAME: usize = 255;

@@ -24,10 +24,10 @@ const WAITING_BYTES: u64 = 128 << 20;
 const SMALLEST_GROUP_BYTES: u64 = 32 << 10;
 /// Rows of a row group at most.
 const GROUP_ROWS: u64 = 1 << 17;
-/// What a text is taken to take.
+/// The assumed size of a string.
 const TEXT_BYTES: u64 = 16;
 
-/// What a user may ask of the files.
+/// Options for the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileOptions {
     /// How many bits of a number are kept.

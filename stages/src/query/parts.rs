@@ -1,6 +1,6 @@
 //! A plan's work in parts, known before anything runs: each part becomes a file (or one in each folder of a partition),
-//! whoever computes it, when, and beside how many others. Batches start again at each part, so that its numbers are the same
-//! bits however the parts are shared out.
+//! independent of who computes it, when, and with how many others. Each part starts a new batch, so that its numbers are bit-identical
+//! however the parts are distributed.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const OPEN_FILES: usize = 512;
 /// Source cells of a part of a job at least: smaller batches waste the processor.
 const FEWEST_CELLS: u64 = 32;
 
-/// What becomes a file.
+/// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     /// The source cells that it is predicted from.
@@ -25,7 +25,7 @@ pub struct Part {
     pub rows: u64,
 }
 
-/// What rows come out of a span.
+/// The kind of rows from a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yield {
     /// This many a target, whatever the number of source cells; a job is not divided.
@@ -50,7 +50,7 @@ impl Yield {
 pub struct Division<F> {
     /// Bytes of values of a file, about.
     pub file_bytes: u64,
-    /// What rows come out.
+    /// The kind of rows.
     pub rows: Yield,
     /// Bytes of values of a row.
     pub row_bytes: u64,

@@ -20,7 +20,7 @@ use crate::{
     split::Part,
 };
 
-/// What makes two requests one: where they start, codes and bits of the doses, the target's covariates.
+/// The identity of a request: source, codes and bits of the doses, the target's covariates.
 type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
 
 /// Which cells a target starts from.

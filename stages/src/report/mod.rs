@@ -21,7 +21,7 @@ use crate::evaluate::Evaluation;
 pub struct ReportInput {
     /// The page's title.
     pub title: String,
-    /// What the model is: names and values, in the order to show them.
+    /// The model's description: names and values, in display order.
     pub model_card: Vec<(String, String)>,
     /// How training went, epoch by epoch.
     pub history: Vec<HistoryRow>,
@@ -33,7 +33,7 @@ pub struct ReportInput {
     pub latents: Option<Latents>,
     /// How the predicted change grows with the dose.
     pub responses: Vec<DoseResponse>,
-    /// What each edge of the pipeline measured.
+    /// The measurements of each edge of the pipeline.
     pub pipeline: Table,
 }
 
@@ -109,7 +109,7 @@ pub struct DoseCurve {
     pub points: Vec<DosePoint>,
 }
 
-/// What one dose does.
+/// The response to one dose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DosePoint {
     /// The dose.

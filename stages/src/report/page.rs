@@ -65,7 +65,7 @@ fn charts(class: &str, figures: &str) -> String {
     if figures.is_empty() { String::new() } else { format!(r#"<div class="{class}">{figures}</div>"#) }
 }
 
-/// The model beside the baselines: a picture of all scores, then a table of each.
+/// The model and the baselines: a chart of all scores, then a table of each.
 fn scores(evaluation: &Evaluation) -> String {
     if evaluation.conditions.is_empty() {
         return String::new();
@@ -92,7 +92,7 @@ fn scores(evaluation: &Evaluation) -> String {
     section("Model and baselines", &note, &body)
 }
 
-/// A row for each condition: the model's score beside those of the baselines.
+/// One row per condition: the model's score next to those of the baselines.
 fn condition_table(evaluation: &Evaluation, score: usize) -> String {
     let mut header: Vec<(&str, &str)> =
         vec![("", "condition"), ("", "dose"), ("", "covariates"), ("", "split"), ("number", "cells")];

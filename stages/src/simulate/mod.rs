@@ -46,14 +46,14 @@ pub enum Interactions {
     Pathways,
 }
 
-/// What an atlas should be like.
+/// The properties of a simulated atlas.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulateSettings {
     /// Number of cells.
     pub cells: u64,
     /// Number of genes.
     pub genes: u32,
-    /// How many conditions besides control, doses not counted: single perturbations and combinations.
+    /// Number of conditions besides control, without counting doses: single perturbations and combinations.
     pub conditions: u32,
     /// How many of the conditions are combinations of two.
     pub combos: u32,
@@ -196,7 +196,7 @@ impl Simulator {
         })
     }
 
-    /// What was requested.
+    /// The requested properties.
     #[must_use]
     pub fn settings(&self) -> &SimulateSettings {
         &self.settings

@@ -3,7 +3,7 @@
 //! `SplitMix64` (Steele, Lea and Flood 2014) is short enough to be written down here: no release of another crate can change
 //! what a seed means.
 
-/// What numbers are drawn for; different purposes never share numbers.
+/// The purposes of random numbers; different purposes never share numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     Genes = 1,

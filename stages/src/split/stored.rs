@@ -18,7 +18,7 @@ use crate::{
     write::ParquetFile,
 };
 
-/// What the metadata of a split's file calls its checksum.
+/// The metadata key of a split's checksum.
 const CHECKSUM: &str = "perturbine.checksum";
 
 impl Split {
@@ -99,7 +99,7 @@ impl Split {
         names_in(atlas.path())
     }
 
-    /// Writes the split beside its atlas; an older one of the same name is replaced.
+    /// Writes the split into its atlas; an older one of the same name is replaced.
     ///
     /// # Errors
     /// A full or broken disk.

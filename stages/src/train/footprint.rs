@@ -1,4 +1,4 @@
-//! How much memory training takes, known before it starts.
+//! Predicts the memory of training before it starts.
 
 use schemas::config::{Averaging, Doser, Precision, ReconLoss, Settings};
 
@@ -9,11 +9,11 @@ use crate::{
     vocabulary::Vocabulary,
 };
 
-/// Dense tensors of a batch that a step keeps between forward and backward at most, as measured.
+/// Maximum number of dense batch tensors that a step keeps between forward and backward, as measured.
 const DENSE: usize = 14;
-/// The same where segments are recomputed.
+/// The same with recomputed segments.
 const DENSE_RECOMPUTED: usize = 9;
-/// The logits of excess zeros, and what their loss makes of them.
+/// The logits of excess zeros, and the tensors of their loss.
 const DENSE_OF_ZEROS: usize = 7;
 /// Cells that are mixed.
 const DENSE_OF_MIXED: usize = 2;
@@ -22,7 +22,7 @@ const DENSE_OF_MIXED: usize = 2;
 const DEVICE_NB: (usize, usize) = (5, 47);
 const DEVICE_ZINB: (usize, usize) = (12, 22);
 const DEVICE_GAUSS: (usize, usize) = (10, 26);
-/// Bytes less of each cell and gene where the encoder's input is kept rounded.
+/// Bytes saved per cell and gene if the encoder's input is kept rounded.
 const DEVICE_ROUNDED: usize = 2;
 /// Tensors as wide as a hidden layer that each of them keeps.
 const DEVICE_LAYER: usize = 2;
@@ -30,7 +30,7 @@ const DEVICE_LAYER: usize = 2;
 const PARTIAL_ROWS: usize = 2 * MULTIPROCESSORS as usize;
 /// Dense tensors of a look at the `valid` rows.
 const DEVICE_LOOK: usize = 6;
-/// What libtorch's libraries for matrix products keep of a GPU for each thread that computes there: 32 MiB on Hopper.
+/// Workspace of libtorch's matrix product libraries on a GPU for each thread that computes there: 32 MiB on Hopper.
 const DEVICE_LIBRARIES: usize = 32 << 20;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
@@ -81,7 +81,7 @@ fn outputs(settings: &Settings) -> usize {
     if matches!(settings.model.recon_loss, ReconLoss::Zinb | ReconLoss::Gauss) { 2 } else { 1 }
 }
 
-/// What stays on a GPU between steps: weights, two moments of each, their average, and rounded copies with bf16. The best ones are kept on
+/// Permanent GPU memory between steps: weights, two moments of each, their average, and rounded copies with bf16. The best weights are kept on
 /// the host.
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
@@ -104,7 +104,7 @@ fn is_differentiated(settings: &Settings) -> bool {
     !is_launched(settings) || model.recon_loss != ReconLoss::Nb || model.perturbation_embeddings.is_some()
 }
 
-/// What a step on a GPU holds next to it at most; a cell has so many non-zeros.
+/// Peak GPU memory of a step in addition to that, for this many non-zeros per cell.
 #[must_use]
 pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     match is_launched(settings) && settings.model.recon_loss == ReconLoss::Nb {
@@ -159,8 +159,8 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
     likelihood.max(2 * gradients)
 }
 
-/// What training takes of a GPU at most, beside what the driver takes for the program's being there: what stays, a step or a look at
-/// the `valid` rows, batches that were carried there ahead of need (`ahead` bytes), and what libtorch's libraries keep for themselves.
+/// Peak GPU memory of training, without the driver's own memory per process: permanent state, a step or a
+/// validation, prefetched batches (`ahead` bytes), and the workspace of libtorch's libraries.
 #[must_use]
 pub fn device_training_bytes(
     settings: &Settings,

@@ -18,7 +18,7 @@ const BINS: usize = 20;
 /// Stands for the mean of a gene that no cell expresses.
 const NO_MEAN: f64 = 1e-12;
 
-/// What variance counts of each gene should have for their mean.
+/// The expected variance of each gene's counts, given their mean.
 #[derive(Clone, Debug)]
 pub struct Trend {
     cells: f64,

@@ -1,17 +1,17 @@
-//! One pass over cells: what each gene's variability is told from.
+//! One pass over cells to measure each gene's variability.
 
 use std::ops::ControlFlow;
 
 use crate::{BoxError, Sink, numbers::real, profiles::Rows};
 
-/// What is summed of each value.
+/// The transformation of each value before summing.
 #[derive(Clone, Debug)]
 pub enum Summed {
     /// The value itself.
     Values,
     /// The value, cut off at a bound of its gene.
     AtMost(Vec<f64>),
-    /// What it is the log(1 + x) of.
+    /// The x of a log(1 + x).
     Unlogged,
 }
 

@@ -14,7 +14,7 @@ const SLACK: u64 = 1 << 20;
 /// No name is longer.
 const LONGEST_TEXT: usize = 1 << 16;
 
-/// What is wrong with a file.
+/// A problem in a file.
 #[derive(Debug)]
 pub(super) enum Flaw {
     /// The bytes contradict the format, or one another.
@@ -176,7 +176,7 @@ impl<'a> Fields<'a> {
         Flaw::damaged(self.at(), what)
     }
 
-    /// What is left.
+    /// The remaining bytes.
     pub(super) fn rest(&self) -> &'a [u8] {
         &self.bytes[self.next..]
     }

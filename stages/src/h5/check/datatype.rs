@@ -33,7 +33,7 @@ pub(super) struct Type {
     pub(super) content: Content,
 }
 
-/// What of a value leads elsewhere.
+/// The parts of a value that refer elsewhere.
 #[derive(Debug)]
 pub(super) enum Content {
     /// Nothing.

@@ -2,7 +2,7 @@
 
 use super::bytes::{Block, Checked};
 
-/// Of the flags of version 3: a value follows; there is none, and none is meant.
+/// Flags of version 3: a value follows; it is undefined.
 const HAS_VALUE: u8 = 0x20;
 const IS_UNDEFINED: u8 = 0x10;
 

@@ -8,11 +8,11 @@ use super::{
     walk::{Kind, Walk},
 };
 
-/// What an id begins with says where its object is.
+/// The first bits of an id say where its object is.
 const MANAGED: u8 = 0;
 const LARGE: u8 = 1;
 const TINY: u8 = 2;
-/// Of the flags of a heap: its direct blocks have checksums.
+/// A flag of a heap: its direct blocks have checksums.
 const HAS_CHECKSUMS: u8 = 2;
 
 /// A heap whose blocks have been looked at.
@@ -103,7 +103,7 @@ impl Heap {
         Ok(heap)
     }
 
-    /// Objects that have no place in a block are found by number, in a B-tree.
+    /// Objects outside of blocks are found by number, in a B-tree.
     fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, told_at: u64) -> Checked<()> {
         let widths = walk.image.widths;
         if widths.address + widths.length < self.id_bytes {
@@ -207,7 +207,7 @@ impl Table {
         Ok(Direct { offset, address, size, prefix: prefix as u64 })
     }
 
-    /// What blocks begin with: to which heap they belong, and where in it they are.
+    /// The start of a block: its heap, and its offset in it.
     fn frame(&self, fields: &mut Fields<'_>, signature: &[u8; 4], offset: u64) -> Checked<()> {
         let at = fields.at();
         fields.signature(signature, "block of a fractal heap")?;

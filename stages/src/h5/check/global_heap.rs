@@ -53,7 +53,7 @@ impl Collection {
             let fits = usize::try_from(length).ok().filter(|length| *length <= block.bytes.len());
             let length_here = fits.ok_or_else(|| Flaw::damaged(at, "a value that leaves its collection"))?;
             if index == 0 {
-                // What is free; its length counts its header. There may be more behind.
+                // Free space; its length includes its header. More may follow.
                 if length_here < value_header {
                     return Err(Flaw::damaged(at, format!("{length} free bytes in a collection")));
                 }

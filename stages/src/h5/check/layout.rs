@@ -9,7 +9,7 @@ const COMPACT: u8 = 0;
 const CONTIGUOUS: u8 = 1;
 const CHUNKED: u8 = 2;
 const VIRTUAL: u8 = 3;
-/// Of the flags of a chunked layout: chunks at the edge are not filtered; the size of the single chunk follows.
+/// Flags of a chunked layout: edge chunks are not filtered; the size of the single chunk follows.
 const KNOWN_FLAGS: u8 = 3;
 const SINGLE_IS_FILTERED: u8 = 2;
 

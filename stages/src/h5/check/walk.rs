@@ -23,10 +23,10 @@ pub(super) const MOST_STEPS: u64 = 1 << 23;
 const MOST_OBJECTS: usize = 1 << 20;
 /// More groups within one another than any file has.
 const MOST_NESTING: usize = 1 << 10;
-/// So much of a name is kept, to tell where a flaw is.
+/// Length to which names are cut in messages about a flaw.
 const KEPT_OF_NAME: usize = 256;
 
-/// What a structure is. No address can hold two kinds: libhdf5 finds what it has read by the address alone.
+/// Kinds of structures. No address can hold two kinds: libhdf5 caches structures by address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Object,
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
         chunks::check(self, at, &layout, datatype, space, &filters)
     }
 
-    /// A superblock's extension says how large nodes are, and what else is kept beside the objects.
+    /// A superblock's extension gives node sizes, and other data besides the objects.
     fn look_at_extension(&mut self, address: u64) -> Checked<()> {
         for message in header::read(self, address)? {
             let at = message.block.at;
@@ -278,7 +278,7 @@ pub(super) fn printable(name: &[u8]) -> String {
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
-/// What makes an object a dataset; libhdf5 takes the first of each kind.
+/// The messages that make an object a dataset; libhdf5 uses the first of each kind.
 #[derive(Debug, Default)]
 struct Parts {
     space: Option<Space>,

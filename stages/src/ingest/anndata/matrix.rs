@@ -110,7 +110,7 @@ impl Matrix {
         })
     }
 
-    /// A matrix of this many rows and genes in the place that [`Matrix::in_place`] told; `open` opens an array by its name.
+    /// A matrix of this many rows and genes in the place from [`Matrix::in_place`]; `open` opens an array by its name.
     #[cfg(feature = "hdf5")]
     pub(in crate::ingest) fn open_in_place(
         form: &InPlaceForm,
@@ -181,7 +181,7 @@ impl Csr {
     pub(in crate::ingest) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let first = rows.start;
         let bounds = self.bounds(rows)?;
-        // The genes of a row are told apart by their ids, so that more entries than genes can't be.
+        // The genes of a row have different ids, so there can't be more entries than genes.
         let most = MOST_REPEATS * u64::from(self.genes) + 1024;
         if let Some(row) = bounds.windows(2).position(|pair| most < pair[1] - pair[0]) {
             let found = bounds[row + 1] - bounds[row];

@@ -1,4 +1,4 @@
-//! What CSR and CSC matrices share: shape, pointers, indices and data, checked when they are opened.
+//! Shared code of CSR and CSC matrices: shape, pointers, indices and data, checked when they are opened.
 
 use std::ops::Range;
 

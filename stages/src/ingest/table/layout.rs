@@ -31,7 +31,7 @@ const ANNOTATION_STARTS: [&str; 15] = [
     "total_",
 ];
 
-/// What the columns of a table are, by their places.
+/// The columns of a table, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// The cells' names.
@@ -123,7 +123,7 @@ fn choose_lists(schema: &Schema, lists: &[usize], place: &str) -> Result<(usize,
     })
 }
 
-/// What a list holds, if that is numbers.
+/// The type of a list's items, if numeric.
 fn list_items(data_type: &DataType) -> Option<&DataType> {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -151,7 +151,7 @@ fn is_kept(field: &Field) -> bool {
     kept
 }
 
-/// What an annotation becomes; none for what can't be one.
+/// The stored type of an annotation; none if it is not supported.
 pub(super) fn annotation_type(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Boolean => Some(DataType::Boolean),

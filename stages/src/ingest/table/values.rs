@@ -114,7 +114,7 @@ fn check_exact(file: &TableFile, stored: &ArrayRef, kept: &ArrayRef, wide: &Data
     }
 }
 
-/// What one row holds; nothing where it is missing.
+/// The values of one row; none if it is null.
 pub(super) fn row_of(lists: &ArrayRef, row: usize) -> ArrayRef {
     let lists = lists.as_list::<i64>();
     if lists.is_null(row) { lists.values().slice(0, 0) } else { lists.value(row) }

@@ -1,4 +1,4 @@
-//! What goes over the pipes: a length and as much JSON, then for replies any number of payloads, each after its length.
+//! The protocol of the pipes: a length and that much JSON, then for replies any number of payloads, each after its length.
 //!
 //! ```text
 //! u64 | JSON | u64 count | (u64 | bytes) × count        lengths are little-endian
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use crate::ingest::format::Choice;
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Open a file; the first request, and the only one of its kind.
@@ -52,14 +52,14 @@ pub(super) enum Request {
     },
 }
 
-/// What is answered.
+/// A reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it is.
     Opened {
         /// The name of its format.
         kind: String,
-        /// What it is called.
+        /// Its name.
         origin: Origin,
         /// Number of cells.
         cells: u64,

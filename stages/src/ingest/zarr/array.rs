@@ -54,7 +54,7 @@ pub(super) struct Array {
     warned: Once,
 }
 
-/// What the library makes of an array.
+/// The library's view of an array.
 fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) -> Refused<T> {
     decoded(work).map_err(|error| error.to_string())
 }

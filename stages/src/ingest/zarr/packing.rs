@@ -55,7 +55,7 @@ impl Packing {
         format!("{self:?}").to_lowercase()
     }
 
-    /// What comes of it, at most this many bytes.
+    /// The decompressed bytes, at most this many.
     ///
     /// # Errors
     /// Bytes that it can't have made, or that unpack to more, in words.
@@ -81,7 +81,7 @@ impl Packing {
                 out.map(Cow::Owned).map_err(|_| damaged())
             }
             Self::Blosc => {
-                // Of a frame's header, the second four bytes tell how much comes of it.
+                // The second four bytes of a frame's header give the decompressed size.
                 let length = stored.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(damaged)?;
                 if most < u32::from_le_bytes(*length).into() {
                     return Err(too_long());

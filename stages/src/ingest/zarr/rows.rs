@@ -59,7 +59,7 @@ impl Array {
         }
     }
 
-    /// What its numbers are; flags are 0 and 1.
+    /// Its number type; flags are 0 and 1.
     ///
     /// # Errors
     /// An array of texts.

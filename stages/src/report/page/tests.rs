@@ -1,4 +1,4 @@
-//! What a page must hold, read as a browser would find it.
+//! The required content of a page, parsed like in a browser.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is refused, class by class: a sound file in which a few bytes were changed.
+//! Refusals, class by class: valid files in which a few bytes were changed.
 
 use std::path::Path;
 
@@ -174,7 +174,7 @@ fn sizes_that_contradict_one_another() {
         },
         &["runs past the end of its block"],
     );
-    // A heap that is told to be 2^200 bytes large.
+    // A heap with a declared size of 2^200 bytes.
     changed(
         Style::Middle,
         |bytes| {
