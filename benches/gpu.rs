@@ -53,7 +53,7 @@ const WARM_UP_ON_CPU: u64 = 1;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// What to run.
+/// The selected work.
 struct Options {
     device: Device,
     genes: u32,

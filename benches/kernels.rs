@@ -1,4 +1,4 @@
-//! Each kernel of the fused step beside the libtorch operations whose place it takes: processor time of one thread, in turn.
+//! Each kernel of the fused step compared with the libtorch operations that it replaces: processor time of one thread, alternating.
 //!
 //! ```sh
 //! cargo bench -p perturbine-stages --bench kernels -- [CELLS] [ROUNDS]

@@ -1,4 +1,4 @@
-//! What the architecture promises of the sources, held by reading them.
+//! The architecture's rules for the sources, checked by reading them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]

@@ -1,4 +1,4 @@
-//! The atlas that is kept beside a data file: it is the file's, however that is spelled, and what users put into it stays.
+//! The atlas next to a data file: it belongs to the file, however its path is written, and keeps what users put into it.
 
 use std::fs;
 

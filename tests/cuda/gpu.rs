@@ -19,7 +19,7 @@ use crate::{
 const INSIDE: &str = "PERTURBINE_STANDIN_INSIDE";
 const COUNTERS: &str = "PERTURBINE_STANDIN_COUNTERS";
 
-/// The stand-in's folder of libraries; none, which is told, where set-up laid nothing out.
+/// The stand-in's folder of libraries; none, with a message, if set-up installed nothing.
 fn libraries() -> Option<&'static Path> {
     let laid_out = Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch").exists();
     match stand_in::folder() {
@@ -39,7 +39,7 @@ pub struct Gpu {
     settings: Vec<(String, String)>,
 }
 
-/// What the stand-in saw of a command.
+/// The stand-in's observations of a command.
 #[derive(Debug)]
 pub struct Seen(Value);
 
@@ -84,7 +84,7 @@ impl Gpu {
         (ran, Seen(seen))
     }
 
-    /// What a command that succeeds says with `--json`, and what the stand-in saw of it: nothing that must not be.
+    /// The `--json` output of a command that succeeds, and the stand-in's observations, which must not include anything forbidden.
     #[track_caller]
     pub fn json(&self, line: &str) -> (Value, Seen) {
         let (ran, seen) = self.run(&format!("--json {line}"));
@@ -139,7 +139,7 @@ impl Seen {
 pub struct Counters(PathBuf);
 
 impl Counters {
-    /// What the counter of this name is now.
+    /// The current value of this counter.
     pub fn get(&self, counter: Counter) -> u64 {
         let bytes = fs::read(&self.0).unwrap();
         let at = counter as usize * 8;

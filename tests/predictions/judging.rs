@@ -1,4 +1,4 @@
-//! What `evaluate` promises: every score of every condition, the same in every run, of a model or of written predictions.
+//! Properties of `evaluate`: every score of every condition, the same in every run, for a model or for written predictions.
 
 use serde_json::Value;
 use stages::evaluate::{Baseline, Scores};

@@ -15,7 +15,7 @@ use stages::{
     publish::{FileOptions, Layout, PartRows, Precision, Publish, Published, precision::to_bfloat16},
 };
 
-/// So long that a thousand rows are more than a row group.
+/// Long enough that a thousand rows are more than a row group.
 const WIDTH: usize = 3000;
 
 fn schema() -> SchemaRef {

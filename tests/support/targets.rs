@@ -46,11 +46,11 @@ pub struct Ground {
     pub atlas: PathBuf,
     /// A folder for files that go again.
     pub scratch: PathBuf,
-    /// What reads HDF5 files in its own process; none reads them here.
+    /// The program that reads HDF5 files in its own process; none reads them here.
     pub worker: Option<PathBuf>,
 }
 
-/// What became of some bytes: what was read of them, or what was said.
+/// The result for some bytes: the data read, or the error.
 pub type Outcome = Result<(), String>;
 
 /// Gives bytes to a target.

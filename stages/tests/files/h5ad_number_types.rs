@@ -176,7 +176,7 @@ fn names_of_encodings_from_before_anndata_0_7_are_known() {
     assert_is_read(&Stored { encoding: "csc", ..plain() });
 }
 
-/// What is said of a matrix with other pointers and indices.
+/// The error for a matrix with other pointers and indices.
 fn refused(encoding: &'static str, change: impl FnOnce(&mut Vec<i64>, &mut Vec<i64>)) -> (String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("matrix.h5ad");

@@ -13,7 +13,7 @@ use stages::ingest::{
     source::{self, Source},
 };
 
-/// What anndata 0.12 reads of a file: its shape, the sum and the number of its non-zero values, its columns of `obs`.
+/// The content of a file according to anndata 0.12: its shape, the sum and the number of its non-zero values, its columns of `obs`.
 struct Expected {
     file: &'static str,
     shape: (u64, u64),

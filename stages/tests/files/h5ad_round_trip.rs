@@ -1,4 +1,4 @@
-//! What the writer writes the reader reads, and bad files are refused by name.
+//! The reader reads everything that the writer writes, and refuses bad files by name.
 
 use std::{fs, path::Path, sync::Arc};
 
