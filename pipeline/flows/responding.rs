@@ -172,7 +172,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
         return Err(Error::data(
             first.condition.clone(),
             first.why.clone(),
-            "`perturbine inspect` lists the names there are",
+            "`perturbine inspect` lists the known names",
         ));
     }
     let (jobs, pipeline) = prediction.means();

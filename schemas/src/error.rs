@@ -190,7 +190,7 @@ impl Error {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Data { hint, .. } => hint.clone(),
             Self::DeviceMemory { hint, .. } | Self::Device { hint, .. } => hint.clone(),
-            Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the names there are".into(),
+            Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the known names".into(),
             Self::Missing { .. } => "check the path".into(),
             Self::Damaged { .. } => {
                 "restore the file from a copy, or make it again; `perturbine verify` lists every damaged block".into()

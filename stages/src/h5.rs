@@ -66,7 +66,7 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 /// Opens a file that a user has named.
 ///
 /// # Errors
-/// A file that is missing, that is not HDF5 file, that is cut short, or whose structure [`check`] refuses.
+/// A file that is missing, that is not an HDF5 file, that is cut short, or whose structure [`check`] refuses.
 pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {

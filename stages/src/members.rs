@@ -72,7 +72,7 @@ impl Members {
     pub fn of(atlas: &Atlas) -> Result<Self> {
         let path = atlas.path().join(files::MEMBERS);
         let entry = atlas.manifest().files.get(files::MEMBERS);
-        let entry = entry.ok_or_else(|| Error::damaged(&path, "the manifest does not name it"))?;
+        let entry = entry.ok_or_else(|| Error::damaged(&path, "the manifest does not list it"))?;
         if entry.bytes != 8 * atlas.cells() {
             return Err(Error::damaged(&path, "it does not have a number for every cell"));
         }

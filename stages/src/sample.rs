@@ -142,7 +142,7 @@ impl Sampler {
                     .collect();
                 return Err(Error::data(
                     atlas.path().display().to_string(),
-                    format!("no training control goes with the cells of `{name}` at {}", values.join(", ")),
+                    format!("no training control matches the cells of `{name}` at {}", values.join(", ")),
                     "match fewer keys in train.match_keys, or hold these cells out",
                 ));
             }

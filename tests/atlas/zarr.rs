@@ -169,7 +169,7 @@ fn a_damaged_chunk_is_named_with_its_array() {
     fs::write(&shard, &bytes[..10]).unwrap();
     says(
         &home.refused(65, "ingest v3.zarr --out n.atlas"),
-        &["X/indices: the chunk `c/0` can't be read (it lies beyond the 10 bytes"],
+        &["X/indices: the chunk `c/0` can't be read (it is beyond the 10 bytes"],
     );
 }
 
@@ -244,7 +244,7 @@ fn a_column_whose_name_leads_out_of_the_store_is_not_followed() {
     edit(&home.path("a.zarr/obs/zarr.json"), |metadata| {
         metadata["attributes"]["column-order"] = json!(["../../other.zarr/obs/note"]);
     });
-    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["is listed among the columns, but is not there"]);
+    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["is listed among the columns, but does not exist"]);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn any_part_can_be_judged() {
         let evaluation = home.json(&format!("evaluate m s.atlas {flags}"));
         assert!(conditions(&evaluation).iter().all(|condition| condition["split"] == part), "{flags}");
         let summary = evaluation["summary"].as_str().unwrap();
-        assert_eq!(summary.contains("nothing judged was held out"), part != "ood", "{summary}");
+        assert_eq!(summary.contains("none of the evaluated cells were held out"), part != "ood", "{summary}");
     }
     home.json("split s.atlas --name all --scheme random:0.2 --valid 0");
     let told = home.refused(2, "evaluate m s.atlas --split all --on valid");

@@ -221,7 +221,7 @@ impl Atlas {
 
     fn place(&self, block: BlockIndex, entry: &BlockEntry) -> Result<Range<usize>> {
         let start =
-            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
+            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it is beyond the address space"))?;
         let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
         Ok(start..start + length)
     }

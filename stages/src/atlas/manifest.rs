@@ -61,7 +61,7 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     }
     let needed = [files::CELLS, files::MEMBERS];
     if let Some(name) = needed.into_iter().find(|name| !manifest.files.contains_key(*name)) {
-        return Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}")));
+        return Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}")));
     }
     for name in [files::BLOCKS, files::LABELS, files::GENES] {
         check_file(folder, name, manifest)?;
@@ -82,7 +82,7 @@ pub(super) fn check_records(folder: &Path, manifest: &Manifest, name: &str, byte
 pub(super) fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Result<()> {
     let path = folder.join(name);
     match manifest.files.get(name) {
-        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}"))),
+        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}"))),
         Some(entry) if checksum_of(&path)? != *entry => {
             Err(Error::damaged(path, "its checksum does not match the manifest"))
         }

@@ -31,7 +31,7 @@ impl Tables {
         let path = folder.join(name);
         let known = self.0.get(name).zip(manifest.files.get(name));
         let ((file, sound), entry) =
-            known.ok_or_else(|| Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}")))?;
+            known.ok_or_else(|| Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}")))?;
         // Readers have their own position, so each opens it again; by its descriptor, since its name may belong to another file by now.
         let again = || {
             let by_number = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));

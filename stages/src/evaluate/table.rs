@@ -301,7 +301,7 @@ pub(crate) mod tests {
     fn the_noise_of_the_real_mean_is_no_error_of_the_prediction() {
         let mut judged = condition("ood", None, None);
         judged.scores.mse_delta = Some(0.5);
-        assert_eq!(judged.error_beyond_noise(), None, "nothing tells the noise of a single cell");
+        assert_eq!(judged.error_beyond_noise(), None, "the noise of a single cell is unknown");
         judged.ceiling.mse_delta = Some(0.8);
         assert!(judged.error_beyond_noise().is_some_and(|error| (error - 0.3).abs() < 1e-12));
     }

@@ -55,7 +55,7 @@ use super::Place;
 /// Walks the structure of a file.
 ///
 /// # Errors
-/// A file that can't be read, is not HDF5 file or cut short, is damaged, or holds what is not read here. The error names
+/// A file that can't be read, is not an HDF5 file or cut short, is damaged, or holds what is not read here. The error names
 /// the object, where one is known, and the byte.
 pub(super) fn check(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io("read", path))?;

@@ -146,7 +146,7 @@ impl Chunks {
         let StoredChunk { address, bytes, left_out } = *entry.ok_or_else(|| damaged("is not there"))?;
         let length = file.metadata().map_err(|error| damaged(&format!("can't be read ({error})")))?.len();
         if address.checked_add(bytes).is_none_or(|end| length < end) {
-            return Err(damaged("lies beyond the end of the file"));
+            return Err(damaged("is beyond the end of the file"));
         }
         let mut work = self.work.take(Workspace::default);
         work.stored.resize(usize::try_from(bytes).map_err(|_| damaged("is too large"))?, 0);

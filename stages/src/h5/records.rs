@@ -52,7 +52,7 @@ impl Records {
     /// Any other dataset, or one with filters that are not known here.
     pub(crate) fn open(dataset: &Dataset, place: Place) -> Result<Self> {
         let Some(file) = place.bytes(&dataset.filename()) else {
-            return Err(place.error("lies in another file", "give that file, or copy the table into this one"));
+            return Err(place.error("is in another file", "give that file, or copy the table into this one"));
         };
         let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor());
         let descriptor = descriptor.map_err(|error| place.unreadable(error))?;

@@ -151,7 +151,7 @@ impl Labeller {
         Error::data(
             self.place(column, row),
             "the value is missing",
-            format!("leave such cells out with --filter '{column}!=nan', or fill the column"),
+            format!("leave out such cells with --filter '{column}!=nan', or fill the column"),
         )
     }
 }

@@ -234,7 +234,7 @@ impl Transposed {
         self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
         let mut total = 0_u32;
         for pointer in &mut pointers {
-            total = total.checked_add(*pointer).ok_or_else(|| Error::Bug("2^32 entries were asked for".into()))?;
+            total = total.checked_add(*pointer).ok_or_else(|| Error::Bug("2^32 entries were requested".into()))?;
             *pointer = total;
         }
         genes.resize(total as usize, 0);

@@ -24,7 +24,7 @@ pub fn folder<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Resul
             let message = format!("the folder of {column} `{value}` would have a name of {} bytes", name.len());
             return Err(Error::usage(
                 message,
-                format!("file systems allow {LONGEST_NAME}; leave {column} out of --partition-by"),
+                format!("file systems allow {LONGEST_NAME}; remove {column} from --partition-by"),
             ));
         }
         if !folder.is_empty() {

@@ -229,7 +229,7 @@ impl Simulator {
     /// A range that ends after the last cell, or has more entries than a chunk can count.
     pub fn chunk(&self, range: Range<u64>) -> Result<Chunk> {
         if self.settings.cells < range.end {
-            let message = format!("cell {} is asked for, but there are {}", range.end, self.settings.cells);
+            let message = format!("cell {} was requested, but there are {}", range.end, self.settings.cells);
             return Err(Error::Bug(message));
         }
         let too_many = |_| Error::usage("too many cells for one chunk", "ask for shorter ranges");

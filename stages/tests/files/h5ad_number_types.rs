@@ -205,7 +205,7 @@ fn a_matrix_by_columns_names_what_is_wrong_with_it() {
     assert_eq!(refused(|_, rows| rows[0] = -1), "X/indices: row index -1 at column 0, but there are 5 rows");
     assert_eq!(
         refused(|pointers, _| pointers[4] = 7),
-        "X/indptr: at column 4: column pointer 7 lies outside the 6 entries"
+        "X/indptr: at column 4: column pointer 7 is outside the 6 entries"
     );
     assert_eq!(refused(|pointers, _| pointers[0] = 1), "X/indptr: at column 0: the first column pointer is 1, not 0");
     assert!(

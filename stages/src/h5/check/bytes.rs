@@ -91,7 +91,7 @@ impl Image<'_> {
     pub(super) fn inside(&self, address: u64, length: u64, told_at: u64) -> Checked<()> {
         match address.checked_add(length) {
             Some(end) if end <= self.end => Ok(()),
-            _ => Err(Flaw::damaged(told_at, format!("{length} bytes at {address} lie outside of the file"))),
+            _ => Err(Flaw::damaged(told_at, format!("{length} bytes at {address} are outside of the file"))),
         }
     }
 

@@ -140,14 +140,14 @@ impl Heap {
                 });
                 match place {
                     Some(place) => walk.image.block(place, length),
-                    None => Err(Flaw::damaged(at, format!("{length} bytes at {offset} of a heap are not there"))),
+                    None => Err(Flaw::damaged(at, format!("{length} bytes at {offset} of a heap do not exist"))),
                 }
             }
             LARGE => {
                 let number = id.number((self.id_bytes - 1).min(8))?;
                 match self.large.get(&number) {
                     Some((address, length)) => walk.image.block(*address, *length),
-                    None => Err(Flaw::damaged(at, format!("object {number} of a heap is not there"))),
+                    None => Err(Flaw::damaged(at, format!("object {number} of a heap does not exist"))),
                 }
             }
             TINY if self.id_bytes <= 17 => {

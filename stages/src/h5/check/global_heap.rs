@@ -22,7 +22,7 @@ pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, told_at: u64)
     }
     let collection = walk.collections.get(&address).map(|collection| &collection.0);
     let found = u16::try_from(index).ok().and_then(|index| collection?.get(&index));
-    let missing = || Flaw::damaged(told_at, format!("value {index} of the heap at {address} is not there"));
+    let missing = || Flaw::damaged(told_at, format!("value {index} of the heap at {address} does not exist"));
     found.copied().ok_or_else(missing)
 }
 

@@ -101,7 +101,7 @@ fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> Checked<Layout> {
             let address = fields.address()?;
             chunked(fields, dimensions, address, index, size_bytes)
         }
-        VIRTUAL => Err(Flaw::unread(fields.at(), "values that lie in other datasets (a virtual dataset)")),
+        VIRTUAL => Err(Flaw::unread(fields.at(), "values in other datasets (a virtual dataset)")),
         class => Err(fields.damaged(format!("class {class} of a layout is not known"))),
     }
 }

@@ -192,7 +192,7 @@ impl<'a> Walk<'a> {
                 header::FILTERS => keep(&mut dataset.filters, filters::read(&self.resolve(message)?)?),
                 header::LAYOUT => keep(&mut dataset.layout, (message.block.at, layout::read(&message.block)?)),
                 header::EXTERNAL_FILES => {
-                    return Err(Flaw::unread(message.block.at, "values that lie in other files"));
+                    return Err(Flaw::unread(message.block.at, "values in other files"));
                 }
                 header::LINK_INFO => links::dense(self, &message.block)?,
                 header::LINK => links::link(self, message.block.fields())?,
@@ -267,7 +267,7 @@ impl<'a> Walk<'a> {
                 Ok(block)
             }
             Some(_) => Err(Flaw::damaged(at, "a shared message that is shared itself")),
-            None => Err(Flaw::damaged(at, format!("the message shared from {address} is not there"))),
+            None => Err(Flaw::damaged(at, format!("the message shared from {address} does not exist"))),
         }
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn bounds(
         return bad(at, format!("{line} pointers fall from {} to {}", pointers[at], pointers[at + 1]));
     }
     if let Some(at) = pointers.iter().position(|pointer| entries < *pointer) {
-        return bad(at, format!("{line} pointer {} lies outside the {entries} entries", pointers[at]));
+        return bad(at, format!("{line} pointer {} is outside the {entries} entries", pointers[at]));
     }
     Ok(pointers.into_iter().map(i64::unsigned_abs).collect())
 }

@@ -77,7 +77,7 @@ impl RowsInPlace {
         let paths: Vec<PathBuf> = parents.map(|parent| parent.join(&described.path)).collect();
         let path = paths.iter().rev().find(|path| path.is_file()).or(paths.first()).cloned().unwrap_or_default();
         let missing = || {
-            let message = format!("the atlas {} reads its matrix from it, but it is not there", folder.display());
+            let message = format!("the atlas {} reads its matrix from it, but it does not exist", folder.display());
             Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
         };
         // A pipe would be waited for.

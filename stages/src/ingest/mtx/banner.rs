@@ -102,7 +102,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
         "matrix" => {}
         "vector" => {
             let message = "holds a vector, not a matrix of cells and genes";
-            return Err(lines.error(message, "name the file that holds the matrix"));
+            return Err(lines.error(message, "give the file that holds the matrix"));
         }
         other => return Err(unknown("object", other)),
     }

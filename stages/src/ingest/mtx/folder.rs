@@ -47,7 +47,7 @@ impl Files {
         let found = matrices(folder)?;
         let place = || folder.display().to_string();
         match found.as_slice() {
-            [] => Err(Error::data(place(), "holds no matrix.mtx and no matrix.mtx.gz", "name the folder that does")),
+            [] => Err(Error::data(place(), "has neither matrix.mtx nor matrix.mtx.gz", "give the folder that has one")),
             [matrix] => {
                 let files = Self::beside(matrix);
                 for (there, name) in [(&files.cells, "barcodes.tsv"), (&files.genes, "features.tsv or genes.tsv")] {
@@ -61,7 +61,7 @@ impl Files {
             several => {
                 let names: Vec<String> = several.iter().map(|path| file_name(path)).collect();
                 let message = format!("holds several matrices: {}", names.join(", "));
-                Err(Error::data(place(), message, "name one of the files"))
+                Err(Error::data(place(), message, "give one of the files"))
             }
         }
     }

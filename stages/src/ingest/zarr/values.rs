@@ -55,7 +55,7 @@ fn texts(array: &Array, rows: Range<usize>) -> Result<StringArray> {
             array.place.error(format!("the text at row {row} is not UTF-8"), "write the store again with UTF-8 text")
         })?;
         if i32::try_from(texts.values_slice().len() + text.len()).is_err() {
-            let hint = "leave the column out, or make it categorical";
+            let hint = "leave out the column, or make it categorical";
             return Err(array.place.error("holds more than 2 GiB of text", hint));
         }
         texts.append_value(text);

@@ -244,7 +244,7 @@ fn what_leads_to_other_files() {
         let builder = file.new_dataset::<u8>().shape(8).with_dcpl(|create| create.external("values.bin", 0, 8));
         builder.create("X").unwrap();
     });
-    says(&told, &["X: holds something that is not supported", "values that lie in other files"]);
+    says(&told, &["X: holds something that is not supported", "values in other files"]);
 }
 
 #[test]
