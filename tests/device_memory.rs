@@ -27,7 +27,7 @@ use tch::{Device, Kind};
 
 use self::support::small_network::{alone, plan, vocabulary, wide_batch};
 
-/// Bytes of tensors at most, above what there was, as the profiler tells them.
+/// Peak bytes of tensors, in addition to what there was, according to the profiler.
 fn peak(told: &Path) -> u64 {
     let text = std::fs::read(told).expect("a trace");
     let trace: Value = serde_json::from_slice(&text).expect("JSON");

@@ -86,7 +86,7 @@ pub fn crossval_schema() -> SchemaRef {
 /// | `control`, `cells` | whether they are controls, and how many |
 /// | `library_mean`, `library_sd`, `library_min`, `library_max` | of the sums of each cell's values (population deviation) |
 /// | `detected_genes` | the mean number of genes with a value |
-/// | `mean`, `variance` | of each gene: of log(1 + count) for counts, of the values else (population variance) |
+/// | `mean`, `variance` | of each gene: of log(1 + count) for counts, otherwise of the values (population variance) |
 /// | `mean_count` | of each gene, for counts only |
 /// | `differential_genes` | up to 100 names: the largest scores against the controls of the same covariates; none without controls |
 /// | `differential_scores` | \|Δ mean\| / √(var_t/n_t + var_c/n_c + 1e-9) of each of them |

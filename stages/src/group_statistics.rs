@@ -36,7 +36,7 @@ pub struct GroupSummary {
     pub library_max: f64,
     /// Mean number of genes with a value.
     pub detected_genes: f64,
-    /// The genes that set them apart from their controls, the surest first.
+    /// The genes that set them apart from their controls, the most significant first.
     pub differential: Vec<DifferentialGene>,
 }
 
@@ -58,7 +58,7 @@ pub struct ControlMeans {
     pub covariates: BTreeMap<String, String>,
     /// How many they are.
     pub cells: u64,
-    /// The mean of each gene of the atlas: of log(1 + count) for counts, of the values else.
+    /// The mean of each gene of the atlas: of log(1 + count) for counts, otherwise of the values.
     pub mean: Vec<f32>,
 }
 

@@ -66,7 +66,7 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 /// Opens a file that a user has named.
 ///
 /// # Errors
-/// A file that is missing, that is not an HDF5 file, that is cut short, or whose structure [`check`] refuses.
+/// A missing file, that is not an HDF5 file, that is cut short, or whose structure [`check`] refuses.
 pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {
@@ -111,7 +111,7 @@ fn frames(error: &hdf5_metno::Error) -> String {
     }
 }
 
-/// libhdf5 tells of a full disk in words only.
+/// libhdf5 reports a full disk only in words.
 fn says_no_space(text: &str) -> bool {
     ["errno = 28,", "No space left on device", "errno = 122,", "Disk quota exceeded"]
         .iter()

@@ -106,7 +106,7 @@ impl H5adWriter {
     /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were requested.
     ///
     /// # Errors
-    /// A column that is missing, of another type, or has unexpected nulls; a full disk.
+    /// A missing column, of another type, or has unexpected nulls; a full disk.
     pub fn append(&mut self, chunk: &Chunk) -> Result<()> {
         let rows = &chunk.expression;
         if rows.rows() != chunk.obs.num_rows() {

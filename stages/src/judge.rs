@@ -223,7 +223,7 @@ impl Judge {
         all
     }
 
-    /// Half of the judged cells as a prediction of the other half.
+    /// Half of the evaluated cells as a prediction of the other half.
     fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> Scores {
         let chosen = Chosen::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
         let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };

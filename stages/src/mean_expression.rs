@@ -122,7 +122,7 @@ impl SumExpression {
             })
             .collect();
         for (scale, slot) in scales.iter_mut().zip(&slots) {
-            // A cell without counts tells nothing.
+            // An empty cell carries no information.
             let Some(slot) = slot.filter(|_| 0.0 < *scale) else { continue };
             self.cells[slot] += 1;
             self.logarithms = (self.logarithms.0 + scale.ln(), self.logarithms.1 + 1);

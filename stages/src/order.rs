@@ -94,7 +94,7 @@ impl Order {
         Self::of_cells(atlas, part, settings, Arc::new(move |cell| split.part(cell) == part))
     }
 
-    /// The order of those cells of a part that are wanted.
+    /// The order of those cells of a part that are needed.
     #[must_use]
     pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
@@ -109,7 +109,7 @@ impl Order {
         order
     }
 
-    /// The order of training cells that are chosen in a certain way.
+    /// The order of training cells that are chosen in a given way.
     ///
     /// # Errors
     /// Requests that the atlas has no cells for.

@@ -1,7 +1,7 @@
 //! Predictions that were written before, by this program or another one, read back to be judged.
 //!
 //! Wide and long means and cells are understood, in a file or in all Parquet files of a folder. Rows are found by condition,
-//! dose and covariates, which columns or folders tell, genes by their names.
+//! dose and covariates, from columns or folder names, genes by their names.
 
 mod rows;
 
@@ -78,7 +78,7 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
     Ok(wanted.judged.iter().filter_map(|group| found.remove(group)).collect())
 }
 
-/// The columns of a file, and behind them those that its folders tell.
+/// The columns of a file, followed by those in its folder names.
 fn with_folders(schema: &SchemaRef, told: &[(String, String)]) -> SchemaRef {
     let fields = schema.fields().iter().cloned();
     let more = told.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));

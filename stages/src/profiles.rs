@@ -30,9 +30,9 @@ pub enum Use {
     Training,
     /// A control of the second half.
     Reference,
-    /// A judged cell of the first half.
+    /// A evaluated cell of the first half.
     FirstHalf,
-    /// A judged cell of the second half.
+    /// A evaluated cell of the second half.
     SecondHalf,
 }
 

@@ -94,7 +94,7 @@ fn may_outgrow_memory(atlas: &Atlas) -> bool {
     machine_memory().is_none_or(|memory| memory / 2 < matrix)
 }
 
-/// The machine's memory in bytes, where the system tells.
+/// The machine's memory in bytes, if the system reports it.
 fn machine_memory() -> Option<u64> {
     let told = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

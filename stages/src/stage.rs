@@ -1,6 +1,6 @@
 //! The contract that every stage keeps.
 //!
-//! A stage owns no thread and no channel, and can't tell who drives it: a test drives it with a closure.
+//! A stage owns no thread and no channel, and does not know its caller: a test drives it with a closure.
 
 use std::ops::ControlFlow;
 

@@ -182,7 +182,7 @@ impl Validation {
 struct Neighbourhoods {
     cells: u64,
     seen: u64,
-    /// Basal latents and those that are decoded, `[cells that are wanted, latent]` each, filled from the top. They are there
+    /// Basal latents and those that are decoded, `[cells that are needed, latent]` each, filled from the top. They are there
     /// before the first batch comes: small tensors that stay among large ones that go would leave holes in the heap.
     latents: Option<[Tensor; 2]>,
     /// The combination of each cell, then each covariate that has more than one value.

@@ -97,7 +97,7 @@ impl ParquetFile {
     /// # Errors
     /// A full or broken disk.
     pub fn finish(mut self) -> Result<()> {
-        // Taken apart by `into_inner`, it would tell a full disk as an error of another kind.
+        // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
         self.writer.finish().map_err(|error| written(self.writer.inner().path(), error))?;
         self.writer.inner().sync()
     }

@@ -178,7 +178,7 @@ fn a_chunk_that_claims_more_than_it_may_have_is_refused_before_memory_is_taken()
     let home = Home::new();
     let simulator = simulator(100, true);
     let cells = simulator.chunk(0..100).unwrap();
-    // A zstd frame that tells of 2^62 bytes.
+    // A zstd frame with a declared size of 2^62 bytes.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
     write(&home.path("zstd.zarr"), &cells, simulator.genes(), Layout { packing: Packing::Zstd, ..PLAIN });
     fs::write(home.path("zstd.zarr/X/data/c/0"), frame).unwrap();

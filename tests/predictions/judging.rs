@@ -5,7 +5,7 @@ use stages::evaluate::{Baseline, Scores};
 
 use crate::support::{Home, says};
 
-/// A model that has not seen one cell type under the last perturbations, which makes several judged conditions.
+/// A model that has not seen one cell type under the last perturbations, which makes several evaluated conditions.
 fn home() -> Home {
     Home::with_model("cell_type=type_1,dose=0.5")
 }

@@ -23,7 +23,7 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("condition", DataType::Utf8, false), per_gene("expression", width)]))
 }
 
-/// Rows that tell their number; runs of them share a condition.
+/// Rows with their numbers; runs of them share a condition.
 fn table(first: usize, rows: usize) -> RecordBatch {
     let conditions = (first..first + rows).map(|row| format!("A+{}", row / 7 % 3));
     let values: Vec<f32> = (first..first + rows).flat_map(|row| vec![row as f32; WIDTH]).collect();

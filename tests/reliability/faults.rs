@@ -293,7 +293,7 @@ fn a_process_that_is_killed_leaves_what_the_next_one_mends() {
     says(&full.stderr, &["can't ", "b.atlas", "hint: free some space"]);
 }
 
-/// Files that have changed since they were brought to the disk, as the calls tell.
+/// Files that have changed since they were synced, according to the calls.
 fn unsynced(calls: &[String]) -> Vec<String> {
     let (mut dirty, mut gone): (BTreeSet<&Path>, BTreeSet<&Path>) = Default::default();
     let mut wrong = Vec::new();

@@ -62,7 +62,7 @@ impl ChoiceArgs {
     }
 }
 
-/// Which columns of obs are labels; what is left out is guessed and told
+/// Label columns of obs; missing ones are guessed and printed
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]

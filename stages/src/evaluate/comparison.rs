@@ -25,11 +25,11 @@ pub struct Predicted {
 /// Gene selections that are scored separately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chosen {
-    /// Those that changed most in the judged cells, the surest change first.
+    /// Those that changed most in the evaluated cells, the most significant first.
     pub truth: Vec<usize>,
-    /// Those that changed most in the training cells, the surest change first; none if no training group tells.
+    /// Those that changed most in the training cells, the most significant first; none without a training group.
     pub train: Option<Vec<usize>>,
-    /// Those that differ between the judged cells and their controls, the largest change first; none if groups are too
+    /// Those that differ between the evaluated cells and their controls, the largest change first; none if groups are too
     /// small to tell.
     pub differential: Option<Vec<usize>>,
 }
@@ -67,7 +67,7 @@ impl Chosen {
         Self { truth: differential::top_genes(truth, reference, TOPS[2]), train, differential }
     }
 
-    /// The first `count` of the genes that changed most in the judged cells.
+    /// The first `count` of the genes that changed most in the evaluated cells.
     #[must_use]
     pub fn top(&self, count: usize) -> &[usize] {
         &self.truth[..count.min(self.truth.len())]

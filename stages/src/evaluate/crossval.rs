@@ -40,7 +40,7 @@ pub struct CrossEvaluation {
     pub ceiling: Scores,
     /// The result, in one sentence.
     pub summary: String,
-    /// The rank correlation, over judged conditions of all folds and means over seeds, of how far predictions are from what was trained
+    /// The rank correlation, over evaluated conditions of all folds and means over seeds, of how far predictions are from what was trained
     /// on with their error [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
@@ -223,7 +223,7 @@ pub(super) mod tests {
     use super::*;
     use crate::evaluate::table::{Scale, tests::condition};
 
-    /// Two folds with two seeds; the second fold has a condition that `additive` can't tell.
+    /// Two folds with two seeds; the second fold has a condition for which `additive` is undefined.
     pub(in crate::evaluate) fn crossed() -> CrossEvaluation {
         let one = |name: &str, seed, conditions: &[(f64, Option<f64>)]| FoldEvaluation {
             name: name.into(),

@@ -40,7 +40,7 @@ scores! {
     r2_mean,
     /// R² of the predicted variances, over all genes; undefined for what predicts no variance.
     r2_var,
-    /// R² of the predicted means over the 20 genes that changed most in the judged cells.
+    /// R² of the predicted means over the 20 genes that changed most in the evaluated cells.
     r2_mean_top20,
     /// R² of the predicted means over the 20 genes that changed most in the training cells.
     r2_mean_top20_train,
@@ -48,23 +48,23 @@ scores! {
     pearson_delta,
     /// The mean squared error of the predicted change, over all genes.
     mse_delta,
-    /// R² of the predicted means over the 10 genes that changed most in the judged cells.
+    /// R² of the predicted means over the 10 genes that changed most in the evaluated cells.
     r2_mean_top10,
-    /// R² of the predicted means over the 50 genes that changed most in the judged cells.
+    /// R² of the predicted means over the 50 genes that changed most in the evaluated cells.
     r2_mean_top50,
     /// R² of the predicted means over the 10 genes that changed most in the training cells.
     r2_mean_top10_train,
     /// R² of the predicted means over the 50 genes that changed most in the training cells.
     r2_mean_top50_train,
-    /// R² of the predicted variances over the 10 genes that changed most in the judged cells.
+    /// R² of the predicted variances over the 10 genes that changed most in the evaluated cells.
     r2_var_top10,
-    /// R² of the predicted variances over the 20 genes that changed most in the judged cells.
+    /// R² of the predicted variances over the 20 genes that changed most in the evaluated cells.
     r2_var_top20,
-    /// R² of the predicted variances over the 50 genes that changed most in the judged cells.
+    /// R² of the predicted variances over the 50 genes that changed most in the evaluated cells.
     r2_var_top50,
-    /// The energy distance of predicted cells to the judged ones, on principal components.
+    /// The energy distance of predicted cells to the evaluated ones, on principal components.
     e_distance,
-    /// The maximum mean discrepancy of predicted cells and the judged ones, on principal components.
+    /// The maximum mean discrepancy of predicted cells and the evaluated ones, on principal components.
     mmd,
     /// The share of conditions that the prediction is not nearer to than to its own: 1 where none is nearer.
     rank,

@@ -102,14 +102,14 @@ pub struct Evaluation {
     pub conditions: Vec<ConditionScores>,
     /// The model's mean scores over the [judged](Evaluation::judged) conditions.
     pub mean: Scores,
-    /// The model's median scores over the judged conditions.
+    /// The model's median scores over the evaluated conditions.
     pub median: Scores,
-    /// The baselines' mean scores over the judged conditions.
+    /// The baselines' mean scores over the evaluated conditions.
     pub baselines: BaselineScores,
-    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, judged conditions drawn again.
+    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, evaluated conditions drawn again.
     #[serde(default)]
     pub versus: Versus,
-    /// The rank correlation over judged conditions of how far predictions are from what was trained on with their error
+    /// The rank correlation over evaluated conditions of how far predictions are from what was trained on with their error
     /// [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
@@ -203,7 +203,7 @@ impl Evaluation {
         evaluation
     }
 
-    /// The same, told how predictions were read.
+    /// The same, with the readout of the predictions.
     #[must_use]
     pub fn read_as(self, readout: Anchor) -> Self {
         Self { readout, ..self }
@@ -215,7 +215,7 @@ impl Evaluation {
         self.conditions.iter().filter(move |condition| !held_out || condition.split == HELD_OUT)
     }
 
-    /// The mean of the ceilings over the judged conditions.
+    /// The mean of the ceilings over the evaluated conditions.
     #[must_use]
     pub fn ceiling(&self) -> Scores {
         Scores::mean(self.judged().map(|condition| &condition.ceiling))

@@ -5,7 +5,7 @@
 //! headers and their messages, groups, heaps and the indexes of chunks (HDF5 File Format Specification, version 3.0).
 //! Refused is what lies outside the file or its block, what has another signature, version or checksum than it must
 //! have, what leads in circles or is two things at once, products that overflow, and numbers that contradict one
-//! another. What the walk does not need to understand because libhdf5 is never asked for it (times, comments, free
+//! another. What the walk does not need to understand because libhdf5 is never requested it (times, comments, free
 //! space) is left alone.
 //!
 //! Some things are sound and refused all the same: links and data that lead to other files, which would be opened

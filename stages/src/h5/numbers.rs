@@ -170,7 +170,7 @@ impl Numbers {
     /// Appends some rows, one after another.
     ///
     /// # Errors
-    /// Rows that there are not, a file that is damaged or cut short.
+    /// Rows that do not exist, a damaged file or cut short.
     pub(crate) fn read<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         if rows.end < rows.start || self.rows < rows.end {
             let message = format!("rows {} to {} were requested, of {}", rows.start, rows.end, self.rows);

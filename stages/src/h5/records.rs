@@ -1,5 +1,5 @@
 //! Tables of compound records, read as the bytes that they are in the file: which members there are is known only when a file
-//! is open, and libhdf5 would have to be told that in advance.
+//! is open, and libhdf5 would need to know that in advance.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
@@ -12,7 +12,7 @@ use schemas::Result;
 
 use super::{Heap, Place, chunks::Chunks, index};
 
-/// libhdf5 tells how records lie in memory, where a text of variable length is a pointer; in the file it is a length and a
+/// libhdf5 describes records in memory, where a string of variable length is a pointer; in the file it is a length and a
 /// place in the heap.
 const POINTER_BYTES: usize = 8;
 
@@ -93,7 +93,7 @@ impl Records {
         &self.members
     }
 
-    /// Where texts of variable length lie.
+    /// Where variable-length strings lie.
     pub(crate) fn heap(&self) -> Heap<'_> {
         Heap::new(&self.file, &self.place)
     }
@@ -101,7 +101,7 @@ impl Records {
     /// Shows some records, each from its member on.
     ///
     /// # Errors
-    /// Records that there are not, a file that is damaged or cut short; what `show` fails with.
+    /// Records that there are not, a damaged file or cut short; what `show` fails with.
     pub(crate) fn for_each(
         &self,
         rows: Range<u64>,

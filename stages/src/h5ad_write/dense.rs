@@ -81,7 +81,7 @@ impl DenseH5adWriter {
     /// layer, row-major.
     ///
     /// # Errors
-    /// A column that is missing, of another type, or has unexpected nulls; matrices of another shape; a full disk.
+    /// A missing column, of another type, or has unexpected nulls; matrices of another shape; a full disk.
     pub fn append(&mut self, obs: &RecordBatch, matrices: &[&[f32]]) -> Result<()> {
         if matrices.len() != self.matrices.len() {
             return Err(Error::Bug(format!(

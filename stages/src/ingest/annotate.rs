@@ -71,7 +71,7 @@ impl Findings {
     }
 }
 
-/// Labels that tell that it is not known what was done to a cell.
+/// Labels of cells whose perturbation is unknown.
 const UNASSIGNED: [&str; 9] =
     ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA", "nan", "<NA>"];
 

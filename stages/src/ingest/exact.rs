@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 /// Up to here float32 holds every whole number.
 const LARGEST: f32 = 16_777_216.0;
-/// From here on float64 does not tell whole numbers apart either.
+/// From here on, float64 can't represent every integer either.
 const LARGEST_OF_DOUBLES: f64 = 9_007_199_254_740_992.0;
 
 /// The hint about a file with such a number.

@@ -13,7 +13,7 @@ const LISTED_MEMBERS: usize = 12;
 /// The format of an HDF5 file.
 ///
 /// # Errors
-/// A file that is missing, no HDF5 file, or one that holds something else.
+/// A missing file, no HDF5 file, or one that holds something else.
 pub(super) fn format_of(path: &Path) -> Result<Format> {
     let file = h5::open_for_reading(path)?;
     let place = Place::root(path);

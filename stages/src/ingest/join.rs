@@ -27,13 +27,13 @@ pub enum GeneJoin {
 pub struct JoinOptions {
     /// Which genes are kept.
     pub genes: GeneJoin,
-    /// The column of `var` that tells genes apart; by default their names.
+    /// The column of `var` that identifies genes; by default their names.
     pub gene_id: Option<String>,
-    /// A column that tells which file a cell comes from.
+    /// A column with the file that a cell comes from.
     pub file_column: Option<FileColumn>,
 }
 
-/// A column of `obs` that tells files apart.
+/// A column of `obs` that distinguishes files.
 #[derive(Clone, Debug)]
 pub struct FileColumn {
     /// Its name.

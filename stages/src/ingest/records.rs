@@ -14,7 +14,7 @@ use schemas::{
 
 /// Bytes before a record's genes.
 pub const HEADER_BYTES: usize = 8;
-/// From here on f32 does not tell neighbouring integers apart, so these are not counts.
+/// From here on, f32 can't represent every integer, so these are not counts.
 pub const LARGEST_COUNT: f32 = 16_777_216.0;
 /// Adding it to a smaller count leaves the count in the low bits of the sum.
 const MANTISSA: f32 = 8_388_608.0;

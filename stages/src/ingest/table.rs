@@ -149,7 +149,7 @@ impl CellTable {
         Ok(table)
     }
 
-    /// What lists begin with that is not a gene's; where the table shows it, that is told.
+    /// The first entry of lists if it is not a gene's, for a message if the table has one.
     fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };

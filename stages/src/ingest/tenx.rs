@@ -57,7 +57,7 @@ impl TenXReader {
     /// Opens a file and checks its structure.
     ///
     /// # Errors
-    /// A file that is missing, no HDF5 file or cut short; names that are missing or do not fit the matrix; several genomes of
+    /// A missing file, no HDF5 file or cut short; names that are missing or do not fit the matrix; several genomes of
     /// which none was chosen, or a genome that is not there. The error names the object and how to fix it.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         if choice.matrix() != "X" {

@@ -9,7 +9,7 @@ use arrow::{
     error::ArrowError,
 };
 
-/// From here on floats do not tell neighbouring whole numbers apart.
+/// From here on, floats can't represent every integer.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// A column as text. A missing value is null in any type, NaN among floats too. Numbers that are equal are the same text: `1`,

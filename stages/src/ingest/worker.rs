@@ -4,7 +4,7 @@
 //! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
 //! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
 //! A check of the file's structure goes before, in that process as in one that has no worker ([`crate::h5`]).
-//! Where it can tell in what place the matrix lies, rows do not go through it: they are read here, without libhdf5.
+//! If it can report the location of the matrix, rows do not go through it: they are read here, without libhdf5.
 
 mod failure;
 pub mod serve;

@@ -120,7 +120,7 @@ impl ByteSize for Verdict {
     }
 }
 
-/// Gathers judged conditions, and the pictures of the largest effects.
+/// Gathers evaluated conditions, and the pictures of the largest effects.
 #[derive(Debug)]
 pub struct Tabulate {
     scale: Scale,

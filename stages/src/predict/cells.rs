@@ -146,7 +146,7 @@ impl std::fmt::Debug for PredictCells {
 }
 
 impl PredictCells {
-    /// A predictor of the cells that [`EncodeCells`] made ready to tell the same, with a model for each thread.
+    /// A predictor of the cells prepared by [`EncodeCells`] for the same output, with a model for each thread.
     #[must_use]
     pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told, schema: SchemaRef) -> Self {
         Self { models: Mutex::new(models), jobs, atlas, told, schema }

@@ -192,7 +192,7 @@ impl<'a> Profiles<'a> {
         }
     }
 
-    /// The judged group of each row; none if it is not judged.
+    /// The evaluated group of each row; none if it is not judged.
     fn groups_of(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<Vec<Option<usize>>> {
         let covariates = self.wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         let columns = ["condition", "dose"].into_iter().chain(covariates);

@@ -63,7 +63,7 @@ pub fn is_one_file(target: &Path) -> bool {
 }
 
 impl Publish {
-    /// Starts what will be `target`: a folder, or one file where the name ends in `.parquet`. `plan` tells what the files are
+    /// Starts the future `target`: a folder, or one file if the name ends in `.parquet`. `plan` identifies the content
     /// of; a single file does not record it.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Publish {
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
     }
 
-    /// Starts a shard of what will be the folder `target`; `about` tells people what `plan` is.
+    /// Starts a shard of the future folder `target`; `about` describes the `plan` for people.
     ///
     /// # Errors
     /// A target that exists or is a single file, a folder next to it that can't be created.
@@ -136,7 +136,7 @@ impl Publish {
             self.open.insert(String::new(), file);
         }
         for OpenFile { mut writer, name, path, rows } in std::mem::take(&mut self.open).into_values() {
-            // Taken apart by `into_inner`, it would tell a full disk as an error of another kind.
+            // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
             writer.finish().map_err(|error| written(&path, error))?;
             let entry = writer.inner_mut().sync()?;
             drop(writer);

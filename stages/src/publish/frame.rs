@@ -60,7 +60,7 @@ fn header_size(frame: &[u8]) -> usize {
     MAGIC.len() + 1 + window + dictionary + size
 }
 
-/// Whether bytes tell next to nothing of each other: by how often each value is among some of them.
+/// Whether bytes are nearly independent of each other, by the frequency of each value in a sample.
 fn is_noise(bytes: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     let sample = &bytes[..bytes.len().min(SAMPLE)];

@@ -14,7 +14,7 @@ use crate::{
     h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions},
 };
 
-/// Where the file tells what it is: `uns["perturbine"]`.
+/// The provenance in the file: `uns["perturbine"]`.
 const TOLD: &str = "perturbine";
 /// Lists that are the matrix `X`, the first of them that is there.
 const MATRICES: [&str; 2] = ["expression", "mean"];

@@ -50,7 +50,7 @@ pub fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The columns and values that the folders of a file tell; `file` is its path within the set.
+/// The columns and values in the folder names of a file; `file` is its path within the set.
 #[must_use]
 pub fn values(file: &Path) -> Vec<(String, String)> {
     let folders = file.parent().into_iter().flat_map(Path::components);

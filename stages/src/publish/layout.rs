@@ -114,7 +114,7 @@ impl Layout {
         GROUP_ROWS <= rows || self.group_bytes <= self.bytes(rows)
     }
 
-    /// Runs of rows that go to the same folder, without the columns that the folder tells.
+    /// Runs of rows that go to the same folder, without the columns in the folder names.
     pub(super) fn by_folder(&self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
         let kept = batch.project(&self.kept).map_err(|error| Error::Bug(error.to_string()))?;
         if !self.is_partitioned() {

@@ -42,7 +42,7 @@ pub enum Interactions {
     /// Each combination changes genes of its own: it says nothing of others.
     #[default]
     Own,
-    /// From the pathways that its parts act on: each pair of pathways changes some genes, so that combinations tell of one another.
+    /// From the pathways that its parts act on: each pair of pathways changes some genes, so that combinations predict one another.
     Pathways,
 }
 
@@ -149,7 +149,7 @@ struct Variant {
     treatment: Treatment,
 }
 
-/// Makes the cells of an atlas, and tells its truth.
+/// Makes the cells of an atlas, and its ground truth.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     settings: SimulateSettings,
@@ -288,7 +288,7 @@ impl<'a> ObsRows<'a> {
 /// Control, then every single at every dose, then every combination: one part at every dose, the other at the highest.
 fn variants(settings: &SimulateSettings, profile: &Profile, genes: &[String]) -> Vec<Variant> {
     let name = |single: usize| genes[profile.target(single)].as_str();
-    // Rounded as it is printed, so that the label tells the dose exactly.
+    // Rounded as printed, so that the label gives the exact dose.
     let levels: Vec<f64> = (1..=settings.doses)
         .map(|level| (1000.0 * f64::from(level) / f64::from(settings.doses)).round() / 1000.0)
         .collect();

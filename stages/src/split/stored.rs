@@ -25,7 +25,7 @@ impl Split {
     /// Reads a split of an atlas.
     ///
     /// # Errors
-    /// A split that there is not, or that is not of this atlas.
+    /// A split that do not exist, or that is not of this atlas.
     pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
         let path = path_of(atlas, name)?;
         if !path.exists() {

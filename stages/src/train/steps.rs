@@ -67,7 +67,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Learns from one batch of a step; tells whether the autoencoder made its step with it.
+    /// Learns from one batch of a step; returns whether the autoencoder took its step with it.
     fn learn(&mut self, arrived: Arrived, share: Share, schedule: Schedule) -> Result<bool> {
         let Arrived { batch, carried, sources } = arrived;
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.

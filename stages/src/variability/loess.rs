@@ -70,7 +70,7 @@ impl Points {
         self.cut(middle + 1..points.end, (place, cell.1), most, places);
     }
 
-    /// The weighted quadratic around a place; of a lower degree where the points near it are too few to tell.
+    /// The weighted quadratic around a point; of a lower degree if there are too few points near it.
     fn fit(&self, place: f64, neighbours: usize) -> Knot {
         let mut near = self.nearest(place, neighbours);
         let away = |at: usize| (self.x[at] - place).abs();

@@ -155,7 +155,7 @@ pub(super) fn extensible(
         return Err(Flaw::damaged(header.at, what));
     }
     let supers = 1 + u32::from(bits) - smallest.ilog2();
-    // Four numbers tell how many blocks there are, one how many elements were set, one how many there is room for.
+    // Four numbers give the numbers of blocks, one the number of set elements, one the capacity.
     fields.skip(4 * widths.length)?;
     let set = fields.length()?;
     let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);

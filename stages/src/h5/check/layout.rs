@@ -18,7 +18,7 @@ const SINGLE_IS_FILTERED: u8 = 2;
 pub(super) enum Layout {
     /// In the header itself, this many bytes.
     Compact(u64),
-    /// In one piece; of a size that older versions do not tell.
+    /// In one piece; older versions do not store its size.
     Contiguous { address: Option<u64>, size: Option<u64> },
     /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with
     /// this many bytes, where that does not depend on the chunk.

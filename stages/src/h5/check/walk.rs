@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
     /// Looks at every object that can be reached.
     ///
     /// # Errors
-    /// The first flaw; [`object`](Self::object) then tells where.
+    /// The first flaw; [`object`](Self::object) then adds where.
     pub(super) fn run(&mut self) -> Checked<()> {
         if let Some(extension) = self.image.extension {
             self.kinds.insert(extension, Kind::Object);
@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A name as errors tell it: not at any length, and without characters that move a terminal's cursor.
+/// A name for error messages: of limited length, and without characters that move a terminal's cursor.
 pub(super) fn printable(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(&name[..name.len().min(KEPT_OF_NAME)]);
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()

@@ -206,7 +206,7 @@ impl Csr {
         sparse::bounds(&*self.row_pointers, rows, self.data.rows(), Major::Rows, &self.place)
     }
 
-    /// Finds the first gene that there is not, and tells it as it stands in the file.
+    /// Finds the first invalid gene, and reports it as stored in the file.
     fn bad_gene(&self, bounds: &[u64], first: u64) -> schemas::Error {
         let place = self.place.child("indices");
         let mut indices: Vec<i64> = Vec::new();

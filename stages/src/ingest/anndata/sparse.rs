@@ -20,7 +20,7 @@ pub(super) fn encoding(group: &dyn Group) -> Option<String> {
     group.text("encoding-type").or_else(|| group.text("h5sparse_format"))
 }
 
-/// The number of rows and columns, as an attribute tells it.
+/// The number of rows and columns, from an attribute.
 pub(super) fn shape(group: &dyn Group) -> Result<(u64, u32)> {
     let place = group.place();
     let shape = group.integers("shape").or_else(|| group.integers("h5sparse_shape"));

@@ -169,7 +169,7 @@ impl NameFile {
         batch(columns)
     }
 
-    /// Says which features are not gene expression, of a file that tells kinds at all. They are kept, since the file holds one
+    /// Reports which features are not gene expression, for files that list feature types. They are kept, since the file holds one
     /// matrix and its reader may want them.
     fn tell_other_kinds(&self) {
         let Some(kinds) = self.columns.get(2) else { return };

@@ -1,4 +1,4 @@
-//! Arrow IPC: files (`.arrow`, Feather 2), whose footer tells where the messages lie, and streams, walked over once.
+//! Arrow IPC: files (`.arrow`, Feather 2), whose footer lists the messages, and streams, walked over once.
 //! The layout is that of <https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format>.
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};

@@ -83,7 +83,7 @@ fn known(words: &[&'static str], word: &str, otherwise: &'static str) -> &'stati
     words.iter().copied().find(|known| *known == word).unwrap_or(otherwise)
 }
 
-/// The number of an error of the system; one that has none by itself has that of its kind, if exit codes tell it from others.
+/// The number of a system error; an error without a number gets that of its kind, if it has its own exit code.
 fn code_of(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::StorageFull => Some(Errno::NOSPC.raw_os_error()),

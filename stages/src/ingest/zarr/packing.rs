@@ -33,7 +33,7 @@ pub(super) const MOST_CHUNK_BYTES: u64 = 1 << 30;
 const PREFIX: &str = "perturbine.";
 /// Codecs of the library that take no more memory than a chunk is to have.
 const TRUSTED: [&str; 4] = ["bytes", "transpose", "shuffle", "crc32c"];
-/// Bytes before a text, or before an LZ4 block, that tell its length.
+/// Bytes of the length before a string, or before an LZ4 block.
 const LENGTH_BYTES: usize = 4;
 
 /// One step of packing.
