@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("saved", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--obs", type=Path, help="the table of cells, as CSV")
-    parser.add_argument("--split-key", help="its column that says which cells trained [default: all did]")
-    parser.add_argument("--train", default="train", help="the value of the cells that trained")
+    parser.add_argument("--split-key", help="its column with the split [default: all cells are training cells]")
+    parser.add_argument("--train", default="train", help="the value of training cells")
     args = parser.parse_args()
 
     saved = torch.load(args.saved / "model.pt", map_location="cpu")

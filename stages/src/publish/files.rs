@@ -64,7 +64,7 @@ pub fn is_one_file(target: &Path) -> bool {
 
 impl Publish {
     /// Starts the future `target`: a folder, or one file if the name ends in `.parquet`. `plan` identifies the content
-    /// of; a single file does not record it.
+    /// of the files; a single file does not record it.
     ///
     /// # Errors
     /// A target that exists or can't be created, partitions in one file.
