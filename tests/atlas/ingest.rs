@@ -62,7 +62,7 @@ fn cells_are_chosen_by_annotation_label_and_company() {
         set_column(chunk, "cell_type", "cell_type", |row, _| if row.is_multiple_of(2) { "T" } else { "NK" }.into());
     });
     let told = home.run("ingest s.h5ad --out all.atlas --dose=").stderr;
-    assert!(told.contains("20 cells are `unassigned`") && told.contains("--drop-label 'unassigned'"), "{told}");
+    assert!(told.contains("20 cells are labelled `unassigned`") && told.contains("--drop-label 'unassigned'"), "{told}");
     let some = home.json(
         "ingest s.h5ad --out some.atlas --dose= --drop-label unassigned --filter cell_type=T --min-cells 2 --no-shuffle",
     );
@@ -240,7 +240,7 @@ fn covariates_that_predictions_could_not_hold_are_refused() {
     let ingest = |covariates: &str| home.refused(2, &format!("ingest s.h5ad --out n.atlas --covariates {covariates}"));
     says(&ingest("cell_type,cell_type"), &["given twice: cell_type"]);
     says(&ingest("cell_type,mean,dose"), &["have the names of prediction columns: mean, dose"]);
-    says(&home.refused(2, "ingest s.h5ad --out n.atlas --batch mean"), &["predictions: mean"]);
+    says(&home.refused(2, "ingest s.h5ad --out n.atlas --batch mean"), &["prediction columns: mean"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn on_gpu(line: &str) -> String {
 fn a_gpu_that_is_not_there_is_refused_before_anything_is_written() {
     let home = Home::with_atlas();
     let refused = home.refused(2, &format!("train s.atlas --out m {}", on_gpu(TINY)));
-    says(&refused, &["there is no cuda:4096: ", "hint"]);
+    says(&refused, &["cuda:4096 is not available: ", "hint"]);
     if libtorch::load_cuda().is_err() {
         says(&refused, &["libcuda.so.1", "--device cpu"]);
     }

@@ -363,7 +363,7 @@ mod tests {
         let table = Table::of_obs(&[("guide", vec!["ctrl"])]);
         let asked = AskedKeys { controls: vec!["ctrl".into()], ..AskedKeys::default() };
         let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
-        assert!(error.starts_with("--control") && error.ends_with("there are guide"), "{error}");
+        assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Array {
     /// A chunk of nothing but the fill value may be left out. Where others are there, it may as well have been lost.
     fn missing(&self, name: &str) -> Result<()> {
         if self.gaps == Gaps::Lost {
-            let hint = "copy all of the store's files again; if the store was written without its all-zero chunks, \
+            let hint = "copy the store again, with all of its files; if it was written without its all-zero chunks, \
                         write it with zarr.config.set({'array.write_empty_chunks': True})";
             return Err(self.place.error(format!("the chunk `{name}` is missing"), hint));
         }
