@@ -62,7 +62,10 @@ fn cells_are_chosen_by_annotation_label_and_company() {
         set_column(chunk, "cell_type", "cell_type", |row, _| if row.is_multiple_of(2) { "T" } else { "NK" }.into());
     });
     let told = home.run("ingest s.h5ad --out all.atlas --dose=").stderr;
-    assert!(told.contains("20 cells are labelled `unassigned`") && told.contains("--drop-label 'unassigned'"), "{told}");
+    assert!(
+        told.contains("20 cells are labelled `unassigned`") && told.contains("--drop-label 'unassigned'"),
+        "{told}"
+    );
     let some = home.json(
         "ingest s.h5ad --out some.atlas --dose= --drop-label unassigned --filter cell_type=T --min-cells 2 --no-shuffle",
     );
