@@ -1,7 +1,7 @@
-//! Data that is named where an atlas is expected: made one beside itself once, and again when data or flags change.
+//! A data file given instead of an atlas: an atlas is built next to it once, and rebuilt when data or flags change.
 //!
-//! From the first look for that atlas until it is open, a lock on its name is held, so that of two processes one makes it, and
-//! the other one waits and finds it.
+//! From the first look at that atlas until it is open, its name is locked, so that of two processes, one builds it and
+//! the other one waits for it.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,10 +28,10 @@ use super::{
     data::{ingest_source, is_atlas},
 };
 
-/// In an atlas that was made so: what it was made from. An atlas without it is the user's own, and is never replaced.
+/// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.
 const RECORD: &str = "source.json";
 
-/// How often it is looked whether another process has ended.
+/// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What an atlas was made from. It is written last, so an atlas that has it is whole.
@@ -45,7 +45,7 @@ struct Record {
     flags: String,
 }
 
-/// A file or folder as it was.
+/// The recorded state of a file or folder.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct FileState {
     /// Its name, next to the atlas; older records have its path as it was spelled.
@@ -54,22 +54,22 @@ struct FileState {
     stamp: Stamp,
 }
 
-/// What becomes of an atlas that stands where ours would.
+/// The state of an existing atlas under our name.
 enum Found {
-    /// It will do.
+    /// It can be used.
     Fits,
-    /// It was made of another version, or with other flags.
+    /// It was built from another version, or with other flags.
     Outdated(&'static str),
 }
 
 impl Context {
-    /// Opens an atlas, or that of a data file or folder, which is ingested first where need be. Without flags any atlas of
-    /// the data as they are will do.
+    /// Opens an atlas, or that of a data file or folder, which is ingested first if necessary. Without flags, any atlas of
+    /// the current data is accepted.
     pub(super) fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         if !path.exists() || (path.is_dir() && is_atlas(path)) {
             return self.open(path);
         }
-        // What is spelled `.` has a name as well.
+        // `.` has a name as well.
         let whole = match path.file_name() {
             Some(_) => path.to_path_buf(),
             None => path.canonicalize().map_err(Error::io("find", path))?,
@@ -126,7 +126,7 @@ impl Context {
     fn look_at(made: Record, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Found> {
         let name = name_of(path);
         let of_another = made.files.iter().find(|file| match path.is_dir() {
-            // Older records have the files of a folder, each with the folder in its path.
+            // Older records list the files of a folder, each with the folder in its path.
             true => !Path::new(&file.path).iter().any(|part| part.to_string_lossy() == name),
             false => !Path::new(&file.path).ends_with(&name),
         });
@@ -207,7 +207,7 @@ impl Context {
         self.open(cache)
     }
 
-    /// Brings the splits of an atlas into the one that takes its place; where one of them does not fit, the old atlas stays.
+    /// Copies the splits of an atlas to its replacement; if one of them does not fit, the old atlas stays.
     fn take_over_splits(&self, cache: &Path, anew: &Path) -> Result<()> {
         match Split::take_over(cache, &self.open(anew)?) {
             Ok(taken) if taken.is_empty() => Ok(()),
@@ -224,7 +224,7 @@ impl Context {
         }
     }
 
-    /// An atlas that stands where ours would: it will do unless it says something else than the data or the flags.
+    /// A user's atlas under our name: accepted unless it contradicts the data or the flags.
     fn own(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let atlas = self.open(cache)?;
         let hint = "pass the atlas to use it as it is; rename or remove it to have it rebuilt";
@@ -241,7 +241,7 @@ impl Context {
     }
 }
 
-/// Whether an atlas holds the cells of a file or folder as it is, and of nothing else.
+/// Whether an atlas holds exactly the cells of a file or folder in its current state.
 fn is_made_from(atlas: &Atlas, path: &Path) -> Result<bool> {
     let [source] = atlas.manifest().sources.as_slice() else { return Ok(false) };
     if let Some(version) = &source.version {

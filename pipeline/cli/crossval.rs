@@ -46,7 +46,7 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &Context) -> Result<()> {
     context.show.result(&crossed, || format!("{}\n{}\n{}", frame::draw(&folds), frame::draw(&means), crossed.summary))
 }
 
-/// Tells which fold and seed it is, with a bar of its epochs on a terminal, and what came of each.
+/// Reports the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
 struct FoldProgress {
     show: Show,
     bar: RefCell<Option<ProgressBar>>,

@@ -45,7 +45,7 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
         context.show.note(&skipped.to_string());
     }
     let evaluation = &judged.judgement.evaluation;
-    // The report is about the model: predictions of a file may be another one's.
+    // The report is about the model; predictions from a file may come from another one.
     if options.predictions.is_none() {
         let pictures = pictures(&atlas, &model, &context.resources)
             .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))

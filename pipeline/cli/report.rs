@@ -1,4 +1,4 @@
-//! `report`: a page about a model, out of what lies in its folder.
+//! `report`: a page about a model, from the files in its folder.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use stages::{
 
 use super::{Context, args::model::ReportArgs};
 
-/// The file in a model's folder that holds its last evaluation.
+/// The file in a model's folder with its last evaluation.
 pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
@@ -55,7 +55,7 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
         .result(&json!({ "file": args.out.display().to_string() }), || format!("report in {}", args.out.display()))
 }
 
-/// What the last evaluation left in a model's folder.
+/// The last evaluation in a model's folder.
 #[derive(Default, serde::Deserialize)]
 struct Kept {
     evaluation: Option<Evaluation>,
@@ -84,7 +84,7 @@ fn history(path: &Path) -> Result<Vec<HistoryRow>> {
     rows.collect()
 }
 
-/// What each edge measured, as rows of text.
+/// The measurements of each edge, as rows of text.
 fn pipeline_table(path: &Path) -> Result<Table> {
     if !path.exists() {
         return Ok(Table::default());

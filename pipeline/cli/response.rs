@@ -41,7 +41,7 @@ pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
     context.show.result(&responses, || drawn)
 }
 
-/// A row a covariate combination and dose, with the predicted change of each gene.
+/// One row per covariate combination and dose, with the predicted change of each gene.
 fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
     let points = || responses.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
     let text = |name: &str, values: Vec<String>| -> Column { Series::new(name.into(), values).into_column() };
@@ -59,7 +59,7 @@ fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
         number("effect_size", points().map(|(_, point)| point.effect_size).collect()),
     ];
     for (at, gene) in responses.genes.iter().enumerate() {
-        // A gene may be named like one of the columns before.
+        // A gene may have the name of one of the columns before.
         let taken = |name: &String| columns.iter().any(|column| column.name() == name);
         let mut others = (2..).map(|number| format!("{gene} ({number})"));
         let name = Some(gene.clone()).filter(|gene| !taken(gene)).or_else(|| others.find(|name| !taken(name)));

@@ -1,11 +1,11 @@
-//! Ctrl-C and SIGTERM ask the run to stop; a second one ends the process.
+//! Ctrl-C and SIGTERM stop the run; a second one ends the process.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use perturbine::Stop;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Asks `stop` to stop at the first signal.
+/// Raises `stop` at the first signal.
 pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     let asked_before = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

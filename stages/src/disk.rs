@@ -1,8 +1,8 @@
-//! Files and folders that are whole or not there: written under a hidden name, made visible by rename.
+//! Atomic files and folders: written under a hidden name, made visible by rename.
 //!
-//! Everything that is written goes through here: bytes reach the disk before a name does, and a name before the next step
-//! relies on it. A hidden name is locked by whoever writes there, so that what a killed process left is told from what
-//! another one is writing. [`faults`] lets tests see what becomes of it all when a call fails.
+//! All writing goes through here: bytes are synced before their name, and a name before the next step
+//! relies on it. A hidden name is locked by its writer, so that leftovers of killed processes can be distinguished from
+//! another process's work. [`faults`] lets tests see what happens when a call fails.
 
 mod below;
 mod call;
@@ -35,31 +35,31 @@ pub use self::{
 };
 use self::{call::Call, lock::Lock};
 
-/// A folder in the making; dropped without [`StagedFolder::commit`], it leaves nothing behind.
+/// A folder being written; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct StagedFolder {
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
     replaces: bool,
-    /// Tells others that somebody is at work.
+    /// The lock that shows others that it is in use.
     _lock: Lock,
 }
 
 impl StagedFolder {
-    /// Starts a folder that will become `target`. What a killed process left of an earlier try goes.
+    /// Starts a folder that will become `target`. Leftovers of killed processes are removed.
     ///
     /// # Errors
-    /// A target that exists or that another process is writing, a parent that can't be written to.
+    /// A target that exists or that another process is writing, a parent that is not writable.
     pub fn create(target: &Path) -> Result<Self> {
         refuse_existing(target)?;
         Self::begin(target, false)
     }
 
-    /// Starts a folder that will become `target`, in place of one that may be there.
+    /// Starts a folder that will replace `target`, if that exists.
     ///
     /// # Errors
-    /// Those of [`StagedFolder::create`], but for a target that exists.
+    /// Those of [`StagedFolder::create`], except for an existing target.
     pub fn in_place_of(target: &Path) -> Result<Self> {
         Self::begin(target, true)
     }
@@ -81,7 +81,7 @@ impl StagedFolder {
         Ok(folder)
     }
 
-    /// Where to write a file of the folder.
+    /// The path for a file of the folder.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.staged.join(name)
@@ -115,7 +115,7 @@ impl Drop for StagedFolder {
     }
 }
 
-/// Writes a small file so that readers see the old one or the new one, whole.
+/// Atomically writes a small file: readers see the old one or the new one.
 ///
 /// # Errors
 /// A file that can't be written.
@@ -137,7 +137,7 @@ fn write_into(staged: StagedFile, path: &Path, bytes: &[u8]) -> Result<()> {
     staged.commit()
 }
 
-/// A file in the making, under a hidden name; dropped without [`StagedFile::commit`], it is removed.
+/// A file being written under a hidden name; dropped without [`StagedFile::commit`], it is removed.
 #[derive(Debug)]
 pub struct StagedFile {
     staged: PathBuf,
@@ -150,10 +150,10 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// An empty file beside `target`, which it will become or replace. What a killed process left of an earlier try goes.
+    /// An empty file next to `target`, which it will become or replace. Leftovers of killed processes are removed.
     ///
     /// # Errors
-    /// A parent that can't be created or written to.
+    /// A parent that can't be created or is not writable.
     pub fn beside(target: &Path) -> Result<Self> {
         // Of two that are being written, the later one replaces the other: either is whole.
         Self::begin(target, true).map(|(file, _)| file)
@@ -181,13 +181,13 @@ impl StagedFile {
         Ok((file, at_work))
     }
 
-    /// Where to write the file.
+    /// The path for the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.staged
     }
 
-    /// Writes by way of a library that opens its files itself, which is one call to whoever counts them.
+    /// Writes with a library that opens files itself; counts as one call.
     ///
     /// # Errors
     /// Those of `write`.
@@ -196,16 +196,16 @@ impl StagedFile {
         write(&self.staged)
     }
 
-    /// Lets go of the lock, for a library that locks its files itself.
+    /// Releases the lock, for a library that locks its files itself.
     #[cfg(feature = "hdf5")]
     pub(crate) fn unlock(&mut self) {
         self.lock = Lock::Nobodys;
     }
 
-    /// Brings the file to the disk and makes it visible under its name.
+    /// Syncs the file and makes it visible under its name.
     ///
     /// # Errors
-    /// Bytes that did not reach the disk, or a rename that fails; nothing is visible then.
+    /// Bytes that could not be synced, or a rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
         faults::before(Call::Sync, &self.staged)
             .and_then(|()| File::open(&self.staged)?.sync_all())
@@ -231,12 +231,12 @@ impl Drop for StagedFile {
     }
 }
 
-/// A folder for files that nobody is to keep; it goes with its last owner.
+/// A folder for temporary files; it is removed with its last owner.
 #[derive(Debug)]
 pub struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
-    /// A new, empty folder among the system's temporary ones.
+    /// A new, empty folder in the system's temporary folder.
     ///
     /// # Errors
     /// A folder that can't be created.
@@ -252,7 +252,7 @@ impl ScratchFolder {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -267,12 +267,12 @@ impl Drop for ScratchFolder {
     }
 }
 
-/// Creates a folder that is not there yet.
+/// Creates a folder that does not exist yet.
 fn create_folder(path: &Path) -> Result<()> {
     faults::before(Call::CreateFolder, path).and_then(|()| fs::create_dir(path)).map_err(Error::io("create", path))
 }
 
-/// Creates a folder, and those above it, where they are not there yet.
+/// Creates a folder, and its parents, if they do not exist yet.
 ///
 /// # Errors
 /// A folder that can't be created.
@@ -305,7 +305,7 @@ pub fn remove_all(path: &Path) -> Result<()> {
 /// Brings the names in a folder to the disk.
 ///
 /// # Errors
-/// A disk that is broken.
+/// A broken disk.
 pub fn sync_folder(path: &Path) -> Result<()> {
     faults::before(Call::SyncFolder, path).and_then(|()| File::open(path)?.sync_all()).map_err(Error::io("write", path))
 }
@@ -318,14 +318,14 @@ fn hidden_sibling(target: &Path) -> Result<PathBuf> {
     create_folders(parent)?;
     loop {
         let path = parent.join(format!(".{}{}{}", name.to_string_lossy(), lock::MARK, unique()));
-        // A process that was killed may have had our number.
+        // A killed process may have had our process id.
         if path.symlink_metadata().is_err() {
             return Ok(path);
         }
     }
 }
 
-/// A number that no other file of this process has.
+/// A number that is unique in this process.
 fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

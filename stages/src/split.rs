@@ -18,7 +18,7 @@ use schemas::{
 pub use self::folds::Folds;
 use crate::{atlas::Atlas, groups::Selector, ingest::text::as_text};
 
-/// What a cell is for.
+/// The role of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     /// To learn from.
@@ -185,7 +185,7 @@ impl Split {
         &self.name
     }
 
-    /// What a cell is for.
+    /// The role of a cell.
     #[must_use]
     pub fn part(&self, cell: CellIndex) -> Part {
         self.parts[cell.index()]

@@ -99,7 +99,7 @@ fn bad_values_are_clipped_or_their_cells_left_out_on_request() {
     }
     let told = home.run("ingest s.h5ad --out told.atlas --on-bad-values clip").stderr;
     assert!(told.contains("the values are integers") && told.contains("3 bad values were clipped"), "{told}");
-    // What is below zero is bad among counts alone.
+    // Values below zero are only bad among counts.
     h5ad(&home, "z.h5ad", |chunk| {
         set_value(chunk, 3, 0, -0.5);
         set_value(chunk, 4, 0, f32::NAN);

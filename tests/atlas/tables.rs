@@ -30,7 +30,7 @@ fn wide(cells: &Chunk, genes: &[String]) -> RecordBatch {
     RecordBatch::try_from_iter(annotations(cells).into_iter().chain(genes.iter().cloned().zip(values))).unwrap()
 }
 
-/// Cells with lists of genes, told by odd numbers, and of values.
+/// Cells with lists of values and of genes, given by odd numbers.
 fn lists(cells: &Chunk) -> RecordBatch {
     let (mut genes, mut values) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(Float32Builder::new()));
     for row in 0..cells.expression.rows() {
@@ -119,7 +119,7 @@ fn a_table_of_any_kind_becomes_the_atlas_of_the_h5ad_with_the_same_cells() {
         home.json(&format!("ingest {name} --out {name}.atlas {how}"));
         let found = cells_of(&home, &format!("{name}.atlas"));
         for (file, bytes) in cells_of(&home, "cells.atlas") {
-            // The numbers of a table of genes are kept beside the names.
+            // The numbers in a table of genes are kept next to the names.
             let differs = file == "genes.parquet" && !how.is_empty();
             assert_eq!(found[file] == bytes, !differs, "{file} of {name}");
         }

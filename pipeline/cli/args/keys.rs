@@ -43,7 +43,7 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
-    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
+    /// How a source is opened; HDF5 files by the program that lies next to this one, if it does.
     pub(in crate::cli) fn choice(&self) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         let columns =
@@ -64,7 +64,7 @@ impl ChoiceArgs {
     }
 }
 
-/// Which columns of obs are labels; what is left out is guessed and told
+/// Label columns of obs; missing ones are guessed and printed
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]

@@ -1,11 +1,11 @@
-//! Values that are no counts, or no numbers: which there are, and what is done about them.
+//! Values that are not counts, or no numbers: which there are, and what is done about them.
 
 use super::records::LARGEST_COUNT;
 
 /// Bad values that are named one by one.
 pub(crate) const NAMED_BAD_VALUES: usize = 5;
 
-/// What is done about values that can't be taken.
+/// What to do about invalid values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadValues {
     /// The first ones are named, and nothing is written.
@@ -17,7 +17,7 @@ pub enum OnBadValues {
     Clip,
 }
 
-/// What values are to be taken for.
+/// How to interpret values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ValuesAs {
     /// Counts where all are integers, else continuous; among counts, negative ones and those that are too large are bad.
@@ -62,7 +62,7 @@ pub struct BadValue {
     pub value: f32,
 }
 
-/// What was seen among values.
+/// The census of the values.
 #[derive(Clone, Debug, Default)]
 pub struct ValueCensus {
     /// The first NaN or infinite values.
@@ -73,11 +73,11 @@ pub struct ValueCensus {
     pub negative: Vec<BadValue>,
     /// How many there are.
     pub negative_count: u64,
-    /// The first values that are no integers.
+    /// The first values that are not integers.
     pub fractions: Vec<BadValue>,
     /// How many there are.
     pub fraction_count: u64,
-    /// The first integers that are too large to be told from their neighbours.
+    /// The first integers too large to be exact in float32.
     pub too_large: Vec<BadValue>,
     /// How many there are.
     pub too_large_count: u64,

@@ -4,10 +4,10 @@ use std::fmt::Display;
 
 /// Up to here float32 holds every whole number.
 const LARGEST: f32 = 16_777_216.0;
-/// From here on float64 does not tell whole numbers apart either.
+/// From here on, float64 can't represent every integer either.
 const LARGEST_OF_DOUBLES: f64 = 9_007_199_254_740_992.0;
 
-/// What would mend a file with such a number.
+/// The hint about a file with such a number.
 pub(super) const HINT: &str = "values are kept as float32, which holds every whole number up to 16777216; check that these are counts of molecules";
 
 /// Whether any of some values is so large that it may not be what is stored.
@@ -26,7 +26,7 @@ pub(super) fn first_rounded(stored: &[f64], kept: &[f32]) -> Option<(usize, f64)
     pairs.find(|(_, (stored, kept))| is_rounded(**stored, **kept)).map(|(at, (stored, _))| (at, *stored))
 }
 
-/// What is said of such a number.
+/// The message about such a number.
 pub(super) fn message(value: impl Display) -> String {
     format!("{value} is a whole number that float32 can't hold")
 }

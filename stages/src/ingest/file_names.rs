@@ -1,4 +1,4 @@
-//! What files are called in a column that tells them apart: as short as they can be.
+//! Names of files in a column that distinguishes them, as short as possible.
 
 use std::{
     collections::HashSet,

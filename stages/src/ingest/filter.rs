@@ -22,10 +22,10 @@ use crate::groups::unquoted;
 
 /// Cells that are looked at together.
 const SLICE: u64 = 1 << 14;
-/// What a missing label is called.
+/// The name of a missing label.
 const MISSING: &str = "nan";
 
-/// What is asked of one column.
+/// A condition on one column.
 #[derive(Clone, Debug, Default)]
 struct Values {
     any_of: HashSet<String>,
@@ -42,7 +42,7 @@ struct CellFilter {
     rare: HashSet<(String, String)>,
 }
 
-/// Settles which cells are wanted; none where all are.
+/// Settles which cells are wanted; none if all are.
 ///
 /// # Errors
 /// Columns and values that are not there, labels to drop without a perturbation column.
@@ -96,7 +96,7 @@ fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String
     Ok(columns)
 }
 
-/// A value as the column has it: a number may be asked for in another way (`1.0` for `1`).
+/// A value in the column's notation: a number may be given in another one (`1.0` for `1`).
 fn as_it_is_written(value: &str, known: &HashSet<String>) -> Result<String> {
     let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
     let equal = |other: &&String| number(value).is_some() && number(value) == number(other);
@@ -163,7 +163,7 @@ impl CellFilter {
         Ok(wanted.contains(&false).then(|| BooleanArray::from(wanted)))
     }
 
-    /// Labels and doses, as far as they are asked for.
+    /// Labels and doses, as far as they are requested.
     fn conditions_of(&self, obs: &RecordBatch) -> Result<(Option<StringArray>, Option<StringArray>)> {
         let column = |name: &Option<String>| name.as_ref().map(|name| text_column(obs, name)).transpose();
         Ok((column(&self.label)?, column(&self.dose)?))

@@ -1,4 +1,4 @@
-//! What every format looks like once it is open: cells that can be read in any range, by many threads at once.
+//! The interface of all formats once opened: cells that can be read in any range, by many threads at once.
 
 use std::{fmt::Debug, ops::Range, sync::Arc};
 
@@ -27,7 +27,7 @@ pub trait Source: Debug + Send + Sync {
     /// The name of its format.
     fn kind(&self) -> &str;
 
-    /// What it is called in errors and in the manifest.
+    /// Its name in errors and in the manifest.
     fn origin(&self) -> &Origin;
 
     /// All the files that it is made of.
@@ -40,10 +40,10 @@ pub trait Source: Debug + Send + Sync {
         (self.origin().path.clone(), cell)
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     fn cells(&self) -> u64;
 
-    /// How many values are stored, where that can be told without reading them.
+    /// Number of stored values, if it is known without reading them.
     fn nonzeros(&self) -> Option<u64>;
 
     /// Where the matrix lies, if it can be read there by rows without this source.
@@ -51,7 +51,7 @@ pub trait Source: Debug + Send + Sync {
         None
     }
 
-    /// What is known of each gene; the first column, `gene`, is its name.
+    /// The annotations of each gene; the first column, `gene`, is its name.
     fn var(&self) -> &RecordBatch;
 
     /// The columns of `obs`; the first one, `cell`, is the cell's name.

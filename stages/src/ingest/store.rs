@@ -47,7 +47,7 @@ pub struct MatrixFiles {
 }
 
 impl MatrixFiles {
-    /// Adds a file that was written beside the matrix.
+    /// Adds a file that was written next to the matrix.
     pub fn add(&mut self, name: &str, entry: FileEntry) {
         self.written.insert(name.into(), entry);
     }
@@ -75,7 +75,7 @@ struct ShuffledOrder {
 }
 
 impl StoreMatrix {
-    /// Starts the files in the folder; shuffled rows are those of so many cells.
+    /// Starts the files in the folder; shuffled rows are those of this many cells.
     ///
     /// # Errors
     /// Files that can't be created.
@@ -162,7 +162,7 @@ impl Sink for StoreMatrix {
     }
 }
 
-/// What an atlas is made from, as far as its cells don't say.
+/// The inputs of an atlas other than its cells.
 #[derive(Debug)]
 pub struct AtlasFacts {
     /// Where it came from.
@@ -174,7 +174,7 @@ pub struct AtlasFacts {
     pub keys: Keys,
     /// Which cells are taken.
     pub selection: Selection,
-    /// What values are taken for.
+    /// How to interpret values.
     pub values: ValuesAs,
     /// Where the matrix is read, if not in the atlas.
     pub in_place: Option<InPlace>,
@@ -183,7 +183,7 @@ pub struct AtlasFacts {
 /// Makes the folder an atlas, which nobody sees yet.
 ///
 /// # Errors
-/// No cells, a disk that is full or broken.
+/// No cells, a full or broken disk.
 pub fn describe(
     folder: &StagedFolder,
     facts: AtlasFacts,
@@ -270,7 +270,7 @@ impl AtlasFacts {
         self.source.origin().to_string()
     }
 
-    /// What the values are; refuses a source without cells, and values that can't be taken.
+    /// The kind of the values; refuses a source without cells, and invalid values.
     ///
     /// # Errors
     /// Either; the first bad values are named.

@@ -1,4 +1,4 @@
-//! What tells one version of a file or folder of cells from another.
+//! The version of a file or folder of cells.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ pub fn stamp_of(path: &Path) -> Result<Stamp> {
 /// XXH3-64 of a file's bytes; of a folder, of the names and checksums of all files below it.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn checksum(path: &Path) -> Result<String> {
     let of_file = |file: &Path| Ok::<_, Error>(checksum_of(file)?.checksum.unwrap_or_default());
     if !path.is_dir() {
@@ -70,7 +70,7 @@ pub fn version_since(path: &Path, before: &Stamp) -> Result<SourceVersion> {
 /// Whether a file or folder is still what it was: its time says so, or else its checksum.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn is_same(path: &Path, known: &SourceVersion) -> Result<bool> {
     let stamp = stamp_of(path)?;
     Ok(stamp.is_unchanged_since(&known.stamp) || stamp.bytes == known.stamp.bytes && checksum(path)? == known.checksum)

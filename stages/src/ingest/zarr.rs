@@ -34,7 +34,7 @@ pub fn is_one(path: &Path) -> bool {
 ///
 /// # Errors
 /// Metadata that is damaged or of an unknown kind; no matrix, or one of unknown encoding; an unknown layer; shapes that
-/// disagree. The error names the object and what would mend it.
+/// disagree. The error names the object and how to fix it.
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let place = Place::root(path);
     let root = match Metadata::read(path, &place)? {

@@ -14,7 +14,7 @@ use crate::{
     h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions},
 };
 
-/// Where the file tells what it is: `uns["perturbine"]`.
+/// The provenance in the file: `uns["perturbine"]`.
 const TOLD: &str = "perturbine";
 /// Lists that are the matrix `X`, the first of them that is there.
 const MATRICES: [&str; 2] = ["expression", "mean"];
@@ -31,7 +31,7 @@ pub struct PredictedH5ad {
 }
 
 impl PredictedH5ad {
-    /// Begins a file of tables of `schema`, whose numbers were brought to `precision` before; `told` says beside its metadata where they come from.
+    /// Begins a file of tables of `schema`, whose numbers already have this `precision`; `told` adds the provenance to its metadata.
     ///
     /// # Errors
     /// A target that exists or can't be created, tables without a list of one number a gene.

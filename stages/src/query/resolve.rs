@@ -267,7 +267,7 @@ impl<'a> Resolver<'a> {
         self.target(Start::Matching(covariates.clone()), coded, covariates, query)
     }
 
-    /// Covariate values for the batch that is predicted for, where there is one for all.
+    /// Covariate values for the batch that is predicted for, if there is one for all.
     fn with_batch(&self, mut values: Vec<String>) -> Vec<String> {
         if let Some((at, value)) = &self.batch_value {
             values[*at].clone_from(value);
@@ -310,7 +310,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Source cells, control and target of a group that is judged; skipped where it can't be predicted.
+    /// Source cells, control and target of a group that is judged; skipped if it can't be predicted.
     pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
@@ -362,7 +362,7 @@ impl<'a> Resolver<'a> {
         Ok((jobs, self.skipped))
     }
 
-    /// Places of the contexts whose cells match covariate values; where there are none, and cells are to be borrowed, of those
+    /// Places of the contexts whose cells match covariate values; if there are none, and cells are to be borrowed, of those
     /// that share most values with them.
     fn sources(&mut self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
         if let Some(known) = self.sources_of.get(values) {

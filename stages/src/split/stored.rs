@@ -1,4 +1,4 @@
-//! Splits on disk: a row a cell, with a checksum of what the rows say.
+//! Splits on disk: one row per cell, with a checksum of what the rows say.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +19,7 @@ use crate::{
     write::ParquetFile,
 };
 
-/// What the metadata of a split's file calls its checksum.
+/// The metadata key of a split's checksum.
 const CHECKSUM: &str = "perturbine.checksum";
 /// And the checksum of the atlas whose cells it names.
 const ATLAS: &str = "perturbine.atlas";
@@ -30,7 +30,7 @@ impl Split {
     /// Reads a split of an atlas.
     ///
     /// # Errors
-    /// A split that there is not, or that is not of this atlas.
+    /// A split that do not exist, or that is not of this atlas.
     pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
         let path = path_of(atlas, name)?;
         if !path.exists() {
@@ -39,7 +39,7 @@ impl Split {
         Self::read_file(atlas, name, &path)
     }
 
-    /// Reads a split of an atlas from a file of its own.
+    /// Reads a split of an atlas from its own file.
     ///
     /// # Errors
     /// A file that is not a split of this atlas's cells, in their order.
@@ -117,10 +117,10 @@ impl Split {
         names_in(atlas.path())
     }
 
-    /// Writes the split beside its atlas; an older one of the same name is replaced.
+    /// Writes the split into its atlas; an older one of the same name is replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
         let path = path_of(atlas, &self.name)?;
         let folder = atlas.path().join(files::SPLITS);
@@ -129,10 +129,10 @@ impl Split {
         Ok(path)
     }
 
-    /// Writes the split into a file of its own; an older one is replaced.
+    /// Writes the split into its own file; an older one is replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;

@@ -13,10 +13,10 @@ use super::{
     layout::{Layout, ValueColumns},
 };
 
-/// Names under which the table of genes lies beside tables of cells.
+/// Names of a table of genes next to tables of cells.
 const GENES_TABLES: [&str; 3] = ["gene_metadata.parquet", "genes.parquet", "var.parquet"];
 
-/// Whether a file, or any file of a folder, is taken for a table of cells.
+/// Whether a file, or any file of a folder, is read as a table of cells.
 ///
 /// # Errors
 /// A folder that can't be read.
