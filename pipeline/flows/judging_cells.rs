@@ -12,6 +12,7 @@ use schemas::{
     batch::{BatchPlan, Role},
     conditions::CONTROL,
     ids::CellIndex,
+    numbers::bounded,
 };
 use stages::{
     BoxError, Sink,
@@ -122,7 +123,7 @@ impl ModelCells<'_> {
             let batches = cells.chunks(batch_size(job.targets.len()));
             let count = batches.len();
             plans.extend(batches.enumerate().map(|(index, cells)| BatchPlan {
-                epoch: u32::try_from(epoch).unwrap_or(u32::MAX),
+                epoch: bounded(epoch),
                 index: index as u64,
                 role: Role::Source,
                 last: index + 1 == count,

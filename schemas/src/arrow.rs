@@ -1,5 +1,6 @@
 //! The tables that go in and out, as Arrow schemas.
 
+use crate::numbers::bounded;
 use std::{collections::HashMap, sync::Arc};
 
 use ::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -98,7 +99,7 @@ pub fn crossval_schema() -> SchemaRef {
 /// The genes' names stand in the metadata, as those of predictions do, and the scale: `log1p` or `values`.
 #[must_use]
 pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {
-    let width = i32::try_from(genes.len()).unwrap_or(i32::MAX);
+    let width = bounded(genes.len());
     let scale = if values == ValueKind::Counts { "log1p" } else { "values" };
     let names = serde_json::Value::from(genes).to_string();
     let metadata = HashMap::from([(GENES_KEY.to_owned(), names), (SCALE_KEY.to_owned(), scale.to_owned())]);

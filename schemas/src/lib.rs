@@ -8,6 +8,7 @@
 //! 4. [`batch`]: rows as a model sees them;
 //! 5. [`arrow`]: the tables that go in and out;
 //! 6. [`config`]: what a user writes; [`error`]: what a user is told.
+//! 7. [`numbers`]: integers from one type to another.
 
 pub mod arrow;
 pub mod atlas;
@@ -18,6 +19,7 @@ pub mod conditions;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod numbers;
 
 pub use bytes::ByteSize;
 pub use error::{Error, Result};

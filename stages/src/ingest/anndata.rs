@@ -17,6 +17,7 @@ use schemas::{
     Error, Result,
     atlas::{InPlace, InPlaceMatrix, Origin},
     chunk::CsrRows,
+    numbers::to_usize,
 };
 
 use self::{
@@ -67,7 +68,7 @@ impl AnnData {
             let message = format!("{genes} genes are more than can be (at most {MOST_GENES})");
             return Err(place.error(message, "check how the file was written"));
         }
-        let var = var.read_all(0..index(genes)?)?;
+        let var = var.read_all(0..to_usize(genes))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let origin = Origin { path: name, bytes, matrix: choice.matrix(), version: None };
         Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var })
@@ -103,7 +104,7 @@ impl Source for AnnData {
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
-        self.obs.read(index(cells.start)?..index(cells.end)?, columns)
+        self.obs.read(to_usize(cells.start)..to_usize(cells.end), columns)
     }
 
     fn piece_end(&self, first: u64) -> Result<u64> {
@@ -170,9 +171,4 @@ fn other_matrices(root: &dyn Group) -> Result<String> {
         true => "the file has no layer and no `raw` either: set adata.X and write it again".into(),
         false => format!("take another one: {}", choices.join(", ")),
     })
-}
-
-/// A range of rows as this machine counts them.
-pub(super) fn index(rows: u64) -> Result<usize> {
-    usize::try_from(rows).map_err(|_| Error::Bug(format!("row {rows} does not fit this machine's addresses")))
 }

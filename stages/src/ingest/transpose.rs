@@ -10,7 +10,11 @@
 
 use std::{ops::Range, os::unix::fs::FileExt};
 
-use schemas::{Error, Result, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    chunk::CsrRows,
+    numbers::{bounded, to_usize},
+};
 
 use super::source::PIECE_ENTRIES;
 use crate::{
@@ -55,12 +59,12 @@ impl Layout {
         Self { rows, genes, shift, entry_bytes: if keys <= 1 << 32 { 8 } else { 12 } }
     }
 
-    fn buckets(self) -> Result<usize> {
-        address(self.rows.div_ceil(1 << self.shift))
+    fn buckets(self) -> usize {
+        to_usize(self.rows.div_ceil(1 << self.shift))
     }
 
-    fn bucket_of(self, row: u64) -> Result<usize> {
-        address(row >> self.shift)
+    fn bucket_of(self, row: u64) -> usize {
+        to_usize(row >> self.shift)
     }
 
     /// The rows of a bucket.
@@ -82,7 +86,7 @@ impl Layout {
         key[..key_bytes.len()].copy_from_slice(key_bytes);
         let key = u64::from_le_bytes(key);
         let genes = u64::from(self.genes);
-        let gene = u32::try_from(key % genes).expect("a gene is below their number, a u32");
+        let gene = bounded(key % genes);
         (key / genes, gene, f32::from_le_bytes(value.try_into().expect("a value has 4 bytes")))
     }
 }
@@ -127,7 +131,7 @@ impl Transposer {
         let folder = ScratchFolder::create()?;
         let path = folder.path().join("entries");
         let file = DiskFile::create_new(&path)?;
-        let buckets = layout.buckets()?;
+        let buckets = layout.buckets();
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
             layout,
@@ -148,7 +152,7 @@ impl Transposer {
         if rows <= row || genes <= gene {
             return Err(Error::Bug(format!("entry ({row}, {gene}) of a matrix of {rows} rows and {genes} genes")));
         }
-        let bucket = self.layout.bucket_of(row)?;
+        let bucket = self.layout.bucket_of(row);
         let waiting = &mut self.waiting[bucket];
         waiting.reserve_exact(self.most_waiting - waiting.len());
         self.layout.append(row, gene, value, waiting);
@@ -213,7 +217,7 @@ impl Transposed {
     /// # Errors
     /// None in practice: a row that the matrix does not have.
     pub fn piece_end(&self, first: u64) -> Result<u64> {
-        let at = self.layout.bucket_of(first)?;
+        let at = self.layout.bucket_of(first);
         let bucket = self.buckets.get(at).ok_or_else(|| Error::Bug(format!("there is no row {first}")))?;
         let rows = self.layout.rows_of(at as u64);
         let all = rows.end - rows.start;
@@ -229,7 +233,7 @@ impl Transposed {
     /// A disk that can't be read.
     pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
-        pointers.resize(address(rows.end.saturating_sub(rows.start))? + 1, 0);
+        pointers.resize(to_usize(rows.end.saturating_sub(rows.start)) + 1, 0);
         // Entries are counted first and then put in their places, since they come in any order.
         self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
         let mut total = 0_u32;
@@ -255,31 +259,27 @@ impl Transposed {
             return Ok(());
         }
         let mut bytes = Vec::new();
-        for at in self.layout.bucket_of(rows.start)?..=self.layout.bucket_of(rows.end - 1)? {
+        for at in self.layout.bucket_of(rows.start)..=self.layout.bucket_of(rows.end - 1) {
             let bucket = &self.buckets[at];
             let first = (at as u64) << shift;
             let mut left = bucket.entries;
             for offset in &bucket.extents {
                 let entries = left.min(EXTENT_ENTRIES as u64);
                 left -= entries;
-                bytes.resize(address(entries)? * entry_bytes, 0);
+                bytes.resize(to_usize(entries) * entry_bytes, 0);
                 let file = &self.scratch.file;
                 file.as_file().read_exact_at(&mut bytes, *offset).map_err(Error::io("read", file.path()))?;
                 for entry in bytes.chunks_exact(entry_bytes) {
                     let (row, gene, value) = self.layout.entry(entry);
                     let row = first + row;
                     if rows.contains(&row) {
-                        show(address(row - rows.start)?, gene, value);
+                        show(to_usize(row - rows.start), gene, value);
                     }
                 }
             }
         }
         Ok(())
     }
-}
-
-fn address(count: u64) -> Result<usize> {
-    usize::try_from(count).map_err(|_| Error::Bug(format!("{count} is more than this machine has addresses for")))
 }
 
 #[cfg(test)]

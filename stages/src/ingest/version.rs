@@ -6,7 +6,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use schemas::{Error, Result, atlas::SourceVersion};
+use schemas::{Error, Result, atlas::SourceVersion, numbers::saturating};
 
 use crate::disk::{checksum_of, checksum_of_text, files_below};
 
@@ -21,7 +21,7 @@ pub fn length_and_time(path: &Path) -> Result<(u64, u64)> {
         let modified = metadata.modified().map_err(Error::io("read", &file))?;
         let nanoseconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         // What 64 bits don't hold is five centuries away.
-        newest = newest.max(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        newest = newest.max(saturating(nanoseconds));
         bytes += metadata.len();
     }
     Ok((bytes, newest))

@@ -27,6 +27,7 @@ use schemas::{
     Error, Result,
     atlas::{InPlace, InPlaceMatrix, Origin, StoredChunk},
     chunk::CsrRows,
+    numbers::{checked, to_usize},
 };
 
 use self::wire::{Frame, Reply, Request};
@@ -95,7 +96,7 @@ impl RemoteSource {
                 let real = std::fs::canonicalize(path).map_err(Error::io("find", path))?;
                 let matrix = InPlaceMatrix { path: real, ..*matrix };
                 let found = InPlace { matrix, chunks: StoredChunk::from_bytes(chunks) };
-                let genes = u32::try_from(var.num_rows()).unwrap_or(u32::MAX);
+                let genes = checked(var.num_rows(), "genes")?;
                 let file = File::open(path).map_err(Error::io("read", path))?;
                 let (matrix, _) = open_matrix(path, file, &found.matrix, &found.chunks, (cells, genes))?;
                 Some((matrix, found))
@@ -167,7 +168,7 @@ impl Source for RemoteSource {
         else {
             return Err(unexpected());
         };
-        let genes = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        let genes = checked(self.var.num_rows(), "genes")?;
         let rows_read = wire::rows(&payloads, spare, genes)?;
         if rows_read.rows() as u64 == rows { Ok(rows_read) } else { Err(unexpected()) }
     }
@@ -214,7 +215,7 @@ impl Worker {
         let length = self.told.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();
         let from = length.saturating_sub(LAST_WORDS);
-        words.resize(usize::try_from(length - from).unwrap_or_default(), 0);
+        words.resize(to_usize(length - from), 0);
         match self.told.read_exact_at(&mut words, from) {
             Ok(()) => String::from_utf8_lossy(&words).into_owned(),
             Err(_) => String::new(),

@@ -1,6 +1,9 @@
 //! Classifiers that try to read combination and covariates from the basal latent.
 
-use schemas::config::{AdversaryLoss, AdversarySettings, Precision, Settings};
+use schemas::{
+    config::{AdversaryLoss, AdversarySettings, Precision, Settings},
+    numbers::to_i64,
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -94,7 +97,7 @@ impl Adversaries {
         let mut parameters = Parameters::new(kind, device);
         let latent = i64::from(settings.model.n_latent);
         let mut classifier = |name: &str, classes: usize| {
-            let classes = i64::try_from(classes).unwrap_or(i64::MAX);
+            let classes = to_i64(classes);
             Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
         };
         // Without a weight in the autoencoder's loss they would learn for nothing; the original lets them.

@@ -1,9 +1,9 @@
 //! Tensors of a device are copied to the host as one run of bytes, for which the host waits once.
 
-use schemas::Result;
+use schemas::{Result, numbers::to_i64};
 use tch::{Device, Tensor};
 
-use super::{gradients::lying, input::signed};
+use super::gradients::lying;
 use crate::libtorch::{self, Stream};
 
 /// Copies begin at multiples of this, as any number may.
@@ -29,7 +29,7 @@ pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
         // Weights that lie by input are one piece when turned: so no piece is made on the device first.
         let is_turned = !tensor.is_contiguous() && tensor.dim() == 2;
         let source = lying(tensor, is_turned);
-        let place = memory.narrow(0, signed(from), signed(bytes_of(tensor)));
+        let place = memory.narrow(0, to_i64(from), to_i64(bytes_of(tensor)));
         let mut copy = place.view_dtype(tensor.kind()).view(source.size().as_slice());
         libtorch::copy(&mut copy, &source)?;
         copies.push((copy, is_turned));

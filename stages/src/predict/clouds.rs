@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemas::numbers::to_i64;
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -56,7 +57,7 @@ impl PredictClouds {
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, axes: &Axes, anchor: Anchor) -> Self {
         let parameters = &model.network.parameters;
-        let components = i64::try_from(axes.components()).unwrap_or(i64::MAX);
+        let components = to_i64(axes.components());
         let loadings = Tensor::from_slice(axes.loadings())
             .view([model.network.genes(), components])
             .to_kind(parameters.kind())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -17,7 +18,6 @@ use crate::{
         ahead::Ahead,
         expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
         host_copy::to_host,
-        input::signed,
         layers::Mode,
         network::Network,
     },
@@ -140,9 +140,9 @@ impl PredictMeans {
             None => None,
         };
         let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
-        let targets = i64::try_from(done.added.len())?;
+        let targets = to_i64(done.added.len());
         for from in (0..targets).step_by(TARGETS_AT_ONCE) {
-            let rows = |all: &Tensor| all.narrow(0, from, (targets - from).min(signed(TARGETS_AT_ONCE)));
+            let rows = |all: &Tensor| all.narrow(0, from, (targets - from).min(to_i64(TARGETS_AT_ONCE)));
             let mean = rows(&done.first) / decoded;
             let between = (rows(&done.second) / decoded - mean.square()).clamp_min(0.0);
             let variance = match &noise {
@@ -170,7 +170,7 @@ impl PredictMeans {
 
 impl UnderWay {
     fn new(network: &Network, job: &Job) -> Self {
-        let targets = i64::try_from(job.targets.len()).unwrap_or(i64::MAX);
+        let targets = to_i64(job.targets.len());
         let wide = [targets, network.genes()];
         let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
         Self {

@@ -6,13 +6,13 @@ use schemas::{
     Result,
     atlas::{InPlaceForm, StoredChunk},
     chunk::{BadRows, CsrRows},
+    numbers::to_usize,
 };
 
 use super::{
     super::source::{PIECE_CELLS, PIECE_ENTRIES},
     csc::Csc,
     group::{Gaps, Group, Member, Numbers},
-    index,
     sparse::{self, Major, Vectors, gene_count},
 };
 use crate::{place::Place, recycle::Pool};
@@ -242,7 +242,7 @@ impl Dense {
         let (mut pointers, mut genes, mut kept) = spare.into_parts();
         pointers.push(0);
         if self.genes == 0 {
-            pointers.resize(index(rows.end - rows.start)? + 1, 0);
+            pointers.resize(to_usize(rows.end - rows.start) + 1, 0);
         } else {
             let mut values = self.spare.take(Vec::new);
             values.clear();
