@@ -190,7 +190,7 @@ fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
     }
 }
 
-/// The source cells of every span of the jobs; the batches of job `j` bear epoch `j`, and begin anew in each span.
+/// The source cells of every span of the jobs; the batches of job `j` are those of pass `j`, and begin anew in each span.
 pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
     let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
     let plans = jobs.spans().into_iter().flat_map(move |span| {
@@ -200,7 +200,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
     });
     let (progress, jobs) = (resources.progress.clone(), Arc::clone(&jobs.jobs));
     let taken = move |plan: &BatchPlan| {
-        let targets = jobs.get(plan.epoch as usize).map_or(0, |job| job.targets.len());
+        let targets = jobs.get(plan.job()).map_or(0, |job| job.targets.len());
         progress.add((plan.cells.len() * targets) as u64);
     };
     rows_told(atlas, plans, resources, taken)
@@ -209,7 +209,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
 /// Cells as plans of batches, numbered from `first`: draws are a function of the number, so that no two spans share one.
 pub(super) fn source_plans<I>(
     atlas: &Atlas,
-    epoch: u32,
+    pass: u32,
     first: u64,
     size: usize,
     cells: I,
@@ -221,7 +221,7 @@ where
     std::iter::from_fn(move || {
         let taken: Vec<_> = cells.by_ref().take(size).collect();
         let rows = taken.iter().map(|cell| atlas.row(*cell)).collect();
-        let plan = BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
+        let plan = BatchPlan { pass, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
         index += 1;
         (!plan.cells.is_empty()).then_some(plan)
     })

@@ -290,7 +290,7 @@ impl Iterator for Epoch {
             Part::Ood => Role::Source,
         };
         let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
-        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, cells, rows })
+        Some(BatchPlan { pass: self.epoch, index, role, last: self.next == batches, cells, rows })
     }
 }
 

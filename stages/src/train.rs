@@ -310,7 +310,7 @@ impl Sink for Trainer {
     fn push(&mut self, arrived: Arrived) -> Result<ControlFlow<()>, BoxError> {
         let came = self.times.batch_comes();
         let plan = &arrived.batch.plan;
-        let (epoch, last) = (plan.epoch, plan.last);
+        let (epoch, last) = (plan.pass, plan.last);
         let flow = match plan.role {
             Role::Train => {
                 self.settings.phases.enter(Phase::Epoch);

@@ -10,6 +10,7 @@ use super::{
     draws::Mixup,
     input::Input,
     layers::{HiddenLayers, HiddenShape, Linear, Mode},
+    loss_term::LossTerm,
     losses::{accuracy, guess_loss, macro_accuracy},
     parameters::Parameters,
 };
@@ -86,8 +87,8 @@ pub struct Verdict {
     pub loss: Tensor,
     /// Sum of the gradient penalties; none where they were not asked for.
     pub penalty: Option<Tensor>,
-    /// Loss, accuracy and penalty of each classifier, detached: `adv_perts`, `acc_cell_type`, ...
-    pub parts: Vec<(String, Tensor)>,
+    /// Loss, accuracy and penalty of each classifier, detached.
+    pub parts: Vec<(LossTerm, Tensor)>,
 }
 
 impl Adversaries {
@@ -208,11 +209,11 @@ impl Adversaries {
 
 impl Verdict {
     pub(super) fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
-        self.parts.push((format!("adv_{name}"), loss.detach()));
-        self.parts.push((format!("acc_{name}"), accuracy));
+        self.parts.push((LossTerm::Adversary(name.to_owned()), loss.detach()));
+        self.parts.push((LossTerm::Accuracy(name.to_owned()), accuracy));
         self.loss = &self.loss + loss;
         if let (Some(sum), Some(penalty)) = (&mut self.penalty, penalty) {
-            self.parts.push((format!("penalty_{name}"), penalty.detach()));
+            self.parts.push((LossTerm::Penalty(name.to_owned()), penalty.detach()));
             *sum = &*sum + penalty;
         }
     }

@@ -8,7 +8,7 @@
 //! z = encoder(x) + Σ f(dose) · E[perturbation] + Σ E[covariate value]        decoder(z) → mean (and spread) of every gene
 //! ```
 //!
-//! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
+//! [`network`] holds the forward pass, [`losses`] what is compared, [`loss_term`] what is measured, [`adversary`] who works against it, [`optimiser`]
 //! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
 //! [`replayed`] one
 //! that a GPU replays, [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from,
@@ -31,6 +31,7 @@ pub(crate) mod host_copy;
 pub mod input;
 mod launched;
 pub mod layers;
+pub mod loss_term;
 pub mod losses;
 pub(crate) mod memory;
 mod mixing;

@@ -86,7 +86,7 @@ struct UnderWay {
 }
 
 impl PredictMeans {
-    /// A predictor of jobs; the batches of job `j` are those of epoch `j`.
+    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
@@ -99,14 +99,14 @@ impl PredictMeans {
     fn add(&mut self, batch: &Rows) -> Result<(), BoxError> {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
-        let job = &self.jobs[batch.plan.epoch as usize];
+        let job = &self.jobs[batch.plan.job()];
         let cells = network.cells(&batch.expression)?;
         let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();
         let control = self.reading.at_library(cells.dense(), &cells.library, &library);
         job.control += over_cells(&self.reading.of(&control, &library));
-        for basal in basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index)) {
+        for basal in basal(network, &cells, &self.reading, (batch.plan.pass, batch.plan.index)) {
             job.decoded += batch.plan.cells.len() as u64;
             job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
@@ -238,7 +238,7 @@ impl Stage for PredictMeans {
     fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
         self.add(&batch)?;
         if batch.plan.last {
-            self.emit(batch.plan.epoch as usize, emit)?;
+            self.emit(batch.plan.job(), emit)?;
         }
         Ok(())
     }

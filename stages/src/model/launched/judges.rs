@@ -18,6 +18,7 @@ use crate::{
         adversary::{Adversaries, Guesser},
         gradients::Gradients,
         layers::Linear,
+        loss_term::LossTerm,
         step::StepLosses,
     },
 };
@@ -48,16 +49,16 @@ impl Judgement {
     /// Notes it among the losses of a step, as [`StepLosses::less_adversaries`] and [`StepLosses::judged`] do.
     fn add_to(self, losses: &mut StepLosses) {
         losses.forget_adversaries();
-        losses.add("adversary", &self.losses.sum(self.losses.kind()));
+        losses.add(LossTerm::Adversaries, &self.losses.sum(self.losses.kind()));
         for (place, (name, accuracy)) in self.names.iter().zip(&self.accuracies).enumerate() {
-            losses.add(&format!("adv_{name}"), &self.losses.select(0, to_i64(place)));
-            losses.add(&format!("acc_{name}"), accuracy);
+            losses.add(LossTerm::Adversary(name.clone()), &self.losses.select(0, to_i64(place)));
+            losses.add(LossTerm::Accuracy(name.clone()), accuracy);
             if let Some(penalties) = &self.penalties {
-                losses.add(&format!("penalty_{name}"), &penalties.select(0, to_i64(place)));
+                losses.add(LossTerm::Penalty(name.clone()), &penalties.select(0, to_i64(place)));
             }
         }
         if let Some(penalties) = &self.penalties {
-            losses.add("penalty", &penalties.sum(penalties.kind()));
+            losses.add(LossTerm::Penalties, &penalties.sum(penalties.kind()));
         }
     }
 }
