@@ -146,7 +146,7 @@ impl Context {
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
         let (bytes, modified) = length_and_time(path)?;
-        let source = open(path, &flags.choice.choice())?;
+        let source = open(path, &flags.choice.choice(&self.resources.stop))?;
         let codec = flags.codec_beside(&*source);
         self.show.note(&match codec {
             Codec::InPlace => {

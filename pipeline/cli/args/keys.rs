@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use perturbine::Stop;
 use stages::ingest::format::{Choice, ListStart};
 
 /// Which matrix of a file or folder of cells
@@ -41,8 +42,8 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
-    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
-    pub(in crate::cli) fn choice(&self) -> Choice {
+    /// How a source is opened, until `stop` is asked to stop; HDF5 files by the program that lies beside this one, if it does.
+    pub(in crate::cli) fn choice(&self, stop: &Stop) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         let columns =
             |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -58,6 +59,7 @@ impl ChoiceArgs {
             raw: self.raw,
             genome: self.genome.clone(),
             worker: worker.filter(|worker| worker.exists()),
+            interrupt: stop.interrupt(),
         }
     }
 }

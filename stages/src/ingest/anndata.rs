@@ -58,7 +58,7 @@ impl AnnData {
         let chosen = choose(root, choice)?;
         let group = chosen.group.as_deref().unwrap_or(root);
         let var_group = if chosen.own_var { group } else { root };
-        let matrix = Matrix::open(group, &chosen.name)?;
+        let matrix = Matrix::open(group, &chosen.name, &choice.interrupt)?;
         let obs = Table::open(root, "obs", "cell")?;
         let var = Table::open(var_group, chosen.var, "gene")?;
         let (cells, genes) = (matrix.rows(), matrix.genes());

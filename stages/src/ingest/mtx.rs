@@ -27,6 +27,7 @@ use self::{
     text::Lines,
 };
 use super::{
+    format::Choice,
     source::{MOST_GENES, Source},
     transpose::{Transposed, Transposer},
 };
@@ -81,7 +82,7 @@ impl MatrixMarket {
     ///
     /// # Errors
     /// Files that are missing, or don't fit together; the first line that is not as it should be.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let files = if path.is_dir() { Files::of_folder(path)? } else { Files::beside(path) };
         let mut lines = Lines::open(&files.matrix)?;
         let header = Header::read(&mut lines)?;
@@ -103,7 +104,7 @@ impl MatrixMarket {
             Some(names) => Cells::Named(names.into_cells()?),
             None => Cells::Counted(cells),
         };
-        let mut entries = Transposer::create(cells.count(), gene_count, header.entries)?;
+        let mut entries = Transposer::create(cells.count(), gene_count, header.entries, &choice.interrupt)?;
         entries::for_each(&mut lines, &header, |row, column, value| {
             let (cell, gene) = if rows == Rows::Genes { (column, row) } else { (row, column) };
             entries.push(cell, checked(gene, "a gene")?, value)

@@ -47,6 +47,7 @@ use super::{
     source::{PIECE_CELLS, Source},
     transpose::{Transposed, Transposer},
 };
+use crate::interrupt::Interrupt;
 
 /// What the values of one part may take unpacked, and how many rows it may have; larger ones go by way of a scratch file.
 const PART_BYTES: u64 = 32 << 20;
@@ -149,7 +150,7 @@ impl CellTable {
         (table.var, table.numbering) = (var, Arc::new(numbering));
         table.marker = table.marker_of(choice.list_start, &place)?;
         if table.parts.iter().any(|part| PART_BYTES < part.bytes || PART_ROWS < part.cells.end - part.cells.start) {
-            table.scratch = Some(table.transposed()?);
+            table.scratch = Some(table.transposed(&choice.interrupt)?);
         }
         Ok(table)
     }
@@ -248,10 +249,10 @@ impl CellTable {
         }
     }
 
-    fn transposed(&self) -> Result<Transposed> {
+    fn transposed(&self, interrupt: &Interrupt) -> Result<Transposed> {
         let genes: u32 = checked(self.var.num_rows(), "genes")?;
         let guess = self.cells().saturating_mul(genes.into()) / 8;
-        let mut entries = Transposer::create(self.cells(), genes, guess)?;
+        let mut entries = Transposer::create(self.cells(), genes, guess, interrupt)?;
         for (part, rows) in self.parts_of(0..self.cells()) {
             self.for_each(part, rows, |cell, gene, value| entries.push(cell, gene, value))?;
         }

@@ -19,7 +19,7 @@ use schemas::{
 use super::source::PIECE_ENTRIES;
 use crate::{
     disk::{DiskFile, ScratchFolder},
-    interrupt,
+    interrupt::Interrupt,
 };
 
 /// The most buckets; with more, too few bytes of each would be written at once.
@@ -101,6 +101,8 @@ struct Bucket {
 /// Takes entries in any order.
 #[derive(Debug)]
 pub struct Transposer {
+    /// Asked at every write.
+    interrupt: Interrupt,
     layout: Layout,
     scratch: Scratch,
     most_waiting: usize,
@@ -123,7 +125,7 @@ impl Transposer {
     ///
     /// # Errors
     /// A scratch file that can't be created; more than 2^40 rows.
-    pub fn create(rows: u64, genes: u32, entries: u64) -> Result<Self> {
+    pub fn create(rows: u64, genes: u32, entries: u64, interrupt: &Interrupt) -> Result<Self> {
         if MOST_ROWS < rows {
             return Err(Error::data("the matrix", format!("{rows} rows are more than can be"), "check its file"));
         }
@@ -135,6 +137,7 @@ impl Transposer {
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
             layout,
+            interrupt: interrupt.clone(),
             scratch: Scratch { file, end: 0 },
             most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
             waiting: vec![Vec::new(); buckets],
@@ -171,7 +174,7 @@ impl Transposer {
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
-        interrupt::check()?;
+        self.interrupt.check()?;
         let (waiting, bucket) = (&mut self.waiting[bucket], &mut self.buckets[bucket]);
         if waiting.is_empty() {
             return Ok(());
@@ -291,6 +294,10 @@ mod tests {
 
     use super::*;
 
+    fn create(rows: u64, genes: u32, entries: u64) -> Result<Transposer> {
+        Transposer::create(rows, genes, entries, &Interrupt::default())
+    }
+
     fn pieces(matrix: &Transposed) -> Vec<Range<u64>> {
         let mut starts = vec![0];
         while starts.last() < Some(&matrix.rows()) {
@@ -310,7 +317,7 @@ mod tests {
     /// Pushes random entries, some of them twice, and gives back what must be read.
     fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        let mut matrix = Transposer::create(rows, genes, entries).expect("a scratch file");
+        let mut matrix = create(rows, genes, entries).expect("a scratch file");
         let mut expected = BTreeMap::new();
         for _ in 0..entries {
             let (row, gene) = (random.random_range(0..rows), random.random_range(0..genes));
@@ -353,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
-        let mut matrix = Transposer::create(100, 50_000, 1).expect("a scratch file");
+        let mut matrix = create(100, 50_000, 1).expect("a scratch file");
         for gene in 0..30_000 {
             (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
         }
@@ -366,24 +373,24 @@ mod tests {
 
     #[test]
     fn sizes_that_a_file_claims_cost_nothing() {
-        let matrix = Transposer::create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
+        let matrix = create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
         let matrix = matrix.finish().expect("nothing to write");
         assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
-        assert!(Transposer::create(MOST_ROWS + 1, 1, 1).is_err());
-        let none = Transposer::create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
+        assert!(create(MOST_ROWS + 1, 1, 1).is_err());
+        let none = create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
         assert_eq!((none.rows(), none.entries()), (0, 0));
     }
 
     #[test]
     fn an_entry_outside_the_matrix_is_no_entry() {
-        let mut matrix = Transposer::create(2, 3, 1).expect("a scratch file");
+        let mut matrix = create(2, 3, 1).expect("a scratch file");
         assert!(matrix.push(2, 0, 1.0).is_err() && matrix.push(0, 3, 1.0).is_err());
         matrix.push(1, 2, 1.0).expect("the last place");
     }
 
     #[test]
     fn a_matrix_in_the_making_has_no_name_on_disk() {
-        let matrix = Transposer::create(10, 10, 10).expect("a scratch file");
+        let matrix = create(10, 10, 10).expect("a scratch file");
         assert!(!matrix.scratch.file.path().exists());
         assert!(!matrix.scratch.file.path().parent().expect("a folder").exists());
     }

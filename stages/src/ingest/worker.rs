@@ -32,7 +32,7 @@ use schemas::{
 
 use self::wire::{Frame, Reply, Request};
 use super::{anndata::matrix::Matrix, format::Choice, h5ad::open_matrix, source::Source};
-use crate::interrupt::{self, Helper};
+use crate::interrupt::{Helper, Interrupt};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ struct Worker {
     child: Child,
     /// Let go before the process is waited for.
     helper: Option<Helper>,
+    interrupt: Interrupt,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
     /// What it says on standard error: a file in memory, so that it never waits for a reader.
@@ -80,9 +81,10 @@ impl RemoteSource {
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Bug("a process was started without pipes".into()));
         };
-        let helper = Some(Helper::of(&child));
+        let interrupt = choice.interrupt.clone();
+        let helper = Some(Helper::of(&child, &interrupt));
         let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
-        let worker = Mutex::new(Worker { child, helper, requests, replies, told });
+        let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, told });
         // Tables of genes belong to tables of cells, which it does not read.
         let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
         let path_bytes = path.as_os_str().as_bytes().to_vec();
@@ -185,8 +187,10 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> 
     match frame {
         Ok(Frame { reply: Reply::Failed(failure), .. }) => Err(failure.into_error()),
         Ok(frame) => Ok(frame),
-        Err(_) if interrupt::requested() => Err(interrupt::stopped()),
-        Err(_) => Err(worker.died(path)),
+        Err(_) => {
+            worker.interrupt.check()?;
+            Err(worker.died(path))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     group::{Gaps, Group, Member, Numbers},
     sparse::{self, Major, Vectors, gene_count},
 };
-use crate::{place::Place, recycle::Pool};
+use crate::{interrupt::Interrupt, place::Place, recycle::Pool};
 
 /// A row has at most so many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
 const MOST_REPEATS: u64 = 4;
@@ -48,7 +48,7 @@ pub(in crate::ingest) struct Dense {
 
 impl Matrix {
     /// Opens the member `name` of a group as a matrix.
-    pub(super) fn open(parent: &dyn Group, name: &str) -> Result<Self> {
+    pub(super) fn open(parent: &dyn Group, name: &str, interrupt: &Interrupt) -> Result<Self> {
         let place = parent.place().child(name);
         match parent.member(name)? {
             Member::Missing => {
@@ -66,7 +66,7 @@ impl Matrix {
                 let (rows, genes) = sparse::shape(&*group)?;
                 match by_rows {
                     true => Csr::open(&*group, rows, genes).map(Self::Csr),
-                    false => Csc::open(&*group, rows, genes).map(Self::Csc),
+                    false => Csc::open(&*group, rows, genes, interrupt).map(Self::Csc),
                 }
             }
             Member::Other => Err(unknown_encoding(&place, "neither an array nor a group")),
