@@ -10,12 +10,16 @@
 
 use std::{ops::Range, os::unix::fs::FileExt};
 
-use schemas::{Error, Result, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    chunk::CsrRows,
+    numbers::{bounded, to_usize},
+};
 
 use super::source::PIECE_ENTRIES;
 use crate::{
     disk::{DiskFile, ScratchFolder},
-    interrupt,
+    interrupt::Interrupt,
 };
 
 /// The most buckets; with more, too few bytes of each would be written at once.
@@ -55,12 +59,12 @@ impl Layout {
         Self { rows, genes, shift, entry_bytes: if keys <= 1 << 32 { 8 } else { 12 } }
     }
 
-    fn buckets(self) -> Result<usize> {
-        address(self.rows.div_ceil(1 << self.shift))
+    fn buckets(self) -> usize {
+        to_usize(self.rows.div_ceil(1 << self.shift))
     }
 
-    fn bucket_of(self, row: u64) -> Result<usize> {
-        address(row >> self.shift)
+    fn bucket_of(self, row: u64) -> usize {
+        to_usize(row >> self.shift)
     }
 
     /// The rows of a bucket.
@@ -82,7 +86,7 @@ impl Layout {
         key[..key_bytes.len()].copy_from_slice(key_bytes);
         let key = u64::from_le_bytes(key);
         let genes = u64::from(self.genes);
-        let gene = u32::try_from(key % genes).expect("a gene is below their number, a u32");
+        let gene = bounded(key % genes);
         (key / genes, gene, f32::from_le_bytes(value.try_into().expect("a value has 4 bytes")))
     }
 }
@@ -97,6 +101,8 @@ struct Bucket {
 /// Takes entries in any order.
 #[derive(Debug)]
 pub struct Transposer {
+    /// Asked at every write.
+    interrupt: Interrupt,
     layout: Layout,
     scratch: Scratch,
     most_waiting: usize,
@@ -119,7 +125,7 @@ impl Transposer {
     ///
     /// # Errors
     /// A scratch file that can't be created; more than 2^40 rows.
-    pub fn create(rows: u64, genes: u32, entries: u64) -> Result<Self> {
+    pub fn create(rows: u64, genes: u32, entries: u64, interrupt: &Interrupt) -> Result<Self> {
         if MOST_ROWS < rows {
             return Err(Error::data("the matrix", format!("{rows} rows are too many"), "check its file"));
         }
@@ -127,10 +133,11 @@ impl Transposer {
         let folder = ScratchFolder::create()?;
         let path = folder.path().join("entries");
         let file = DiskFile::create_new(&path)?;
-        let buckets = layout.buckets()?;
+        let buckets = layout.buckets();
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
             layout,
+            interrupt: interrupt.clone(),
             scratch: Scratch { file, end: 0 },
             most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
             waiting: vec![Vec::new(); buckets],
@@ -148,7 +155,7 @@ impl Transposer {
         if rows <= row || genes <= gene {
             return Err(Error::Bug(format!("entry ({row}, {gene}) of a matrix of {rows} rows and {genes} genes")));
         }
-        let bucket = self.layout.bucket_of(row)?;
+        let bucket = self.layout.bucket_of(row);
         let waiting = &mut self.waiting[bucket];
         waiting.reserve_exact(self.most_waiting - waiting.len());
         self.layout.append(row, gene, value, waiting);
@@ -167,7 +174,7 @@ impl Transposer {
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
-        interrupt::check()?;
+        self.interrupt.check()?;
         let (waiting, bucket) = (&mut self.waiting[bucket], &mut self.buckets[bucket]);
         if waiting.is_empty() {
             return Ok(());
@@ -213,7 +220,7 @@ impl Transposed {
     /// # Errors
     /// None in practice: a row that the matrix does not have.
     pub fn piece_end(&self, first: u64) -> Result<u64> {
-        let at = self.layout.bucket_of(first)?;
+        let at = self.layout.bucket_of(first);
         let bucket = self.buckets.get(at).ok_or_else(|| Error::Bug(format!("there is no row {first}")))?;
         let rows = self.layout.rows_of(at as u64);
         let all = rows.end - rows.start;
@@ -229,7 +236,7 @@ impl Transposed {
     /// A disk that can't be read.
     pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
-        pointers.resize(address(rows.end.saturating_sub(rows.start))? + 1, 0);
+        pointers.resize(to_usize(rows.end.saturating_sub(rows.start)) + 1, 0);
         // Entries are counted first and then put in their places, since they come in any order.
         self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
         let mut total = 0_u32;
@@ -255,31 +262,27 @@ impl Transposed {
             return Ok(());
         }
         let mut bytes = Vec::new();
-        for at in self.layout.bucket_of(rows.start)?..=self.layout.bucket_of(rows.end - 1)? {
+        for at in self.layout.bucket_of(rows.start)..=self.layout.bucket_of(rows.end - 1) {
             let bucket = &self.buckets[at];
             let first = (at as u64) << shift;
             let mut left = bucket.entries;
             for offset in &bucket.extents {
                 let entries = left.min(EXTENT_ENTRIES as u64);
                 left -= entries;
-                bytes.resize(address(entries)? * entry_bytes, 0);
+                bytes.resize(to_usize(entries) * entry_bytes, 0);
                 let file = &self.scratch.file;
                 file.as_file().read_exact_at(&mut bytes, *offset).map_err(Error::io("read", file.path()))?;
                 for entry in bytes.chunks_exact(entry_bytes) {
                     let (row, gene, value) = self.layout.entry(entry);
                     let row = first + row;
                     if rows.contains(&row) {
-                        show(address(row - rows.start)?, gene, value);
+                        show(to_usize(row - rows.start), gene, value);
                     }
                 }
             }
         }
         Ok(())
     }
-}
-
-fn address(count: u64) -> Result<usize> {
-    usize::try_from(count).map_err(|_| Error::Bug(format!("{count} is more than this machine has addresses for")))
 }
 
 #[cfg(test)]
@@ -290,6 +293,10 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+
+    fn create(rows: u64, genes: u32, entries: u64) -> Result<Transposer> {
+        Transposer::create(rows, genes, entries, &Interrupt::default())
+    }
 
     fn pieces(matrix: &Transposed) -> Vec<Range<u64>> {
         let mut starts = vec![0];
@@ -310,7 +317,7 @@ mod tests {
     /// Pushes random entries, some of them twice, and gives back what must be read.
     fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        let mut matrix = Transposer::create(rows, genes, entries).expect("a scratch file");
+        let mut matrix = create(rows, genes, entries).expect("a scratch file");
         let mut expected = BTreeMap::new();
         for _ in 0..entries {
             let (row, gene) = (random.random_range(0..rows), random.random_range(0..genes));
@@ -353,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
-        let mut matrix = Transposer::create(100, 50_000, 1).expect("a scratch file");
+        let mut matrix = create(100, 50_000, 1).expect("a scratch file");
         for gene in 0..30_000 {
             (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
         }
@@ -366,24 +373,24 @@ mod tests {
 
     #[test]
     fn sizes_that_a_file_claims_cost_nothing() {
-        let matrix = Transposer::create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
+        let matrix = create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
         let matrix = matrix.finish().expect("nothing to write");
         assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
-        assert!(Transposer::create(MOST_ROWS + 1, 1, 1).is_err());
-        let none = Transposer::create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
+        assert!(create(MOST_ROWS + 1, 1, 1).is_err());
+        let none = create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
         assert_eq!((none.rows(), none.entries()), (0, 0));
     }
 
     #[test]
     fn an_entry_outside_the_matrix_is_no_entry() {
-        let mut matrix = Transposer::create(2, 3, 1).expect("a scratch file");
+        let mut matrix = create(2, 3, 1).expect("a scratch file");
         assert!(matrix.push(2, 0, 1.0).is_err() && matrix.push(0, 3, 1.0).is_err());
         matrix.push(1, 2, 1.0).expect("the last place");
     }
 
     #[test]
     fn a_matrix_in_the_making_has_no_name_on_disk() {
-        let matrix = Transposer::create(10, 10, 10).expect("a scratch file");
+        let matrix = create(10, 10, 10).expect("a scratch file");
         assert!(!matrix.scratch.file.path().exists());
         assert!(!matrix.scratch.file.path().parent().expect("a folder").exists());
     }

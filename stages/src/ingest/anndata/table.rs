@@ -38,11 +38,11 @@ impl Table {
                 return Err(place.error("is neither a group nor an array", "write the file again with anndata"));
             }
         };
-        let rows = columns.first().map_or(Ok(0), |(_, index)| index.len())?;
+        let rows = columns.first().map_or(0, |(_, index)| index.len());
         let mut fields = Vec::new();
         for (column_name, column) in &columns {
-            if column.len()? != rows {
-                let message = format!("has {} rows, but the index has {rows}", column.len()?);
+            if column.len() != rows {
+                let message = format!("has {} rows, but the index has {rows}", column.len());
                 return Err(place.child(column_name).error(message, "the file may be cut short; write it again"));
             }
             fields.push(match (fields.is_empty(), column_name == index_name) {
