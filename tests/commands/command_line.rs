@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Home, SIMULATE, TINY};
+use crate::support::{Home, SIMULATE, TINY, says};
 
 #[track_caller]
 fn has(value: &Value, keys: &[&str]) {
@@ -67,6 +67,7 @@ fn the_main_job_goes_from_a_file_to_a_page() {
     evaluation_tells_model_and_baselines_apart(&home.json("evaluate m s.atlas"), name);
 
     home.json("report m --out r.html");
+    says(&home.refused(2, "report m --out s.h5ad"), &["s.h5ad already exists"]);
     let page = fs::read_to_string(home.path("r.html")).unwrap();
     assert!(page.contains("<svg") && page.contains(name), "a page with charts and the held-out condition");
     assert!(!page.contains("<script src") && !page.contains("<link") && !page.contains("src=\"http"), "self-contained");
