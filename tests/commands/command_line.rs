@@ -157,8 +157,10 @@ fn a_file_may_be_trained_on_directly() {
     std::fs::remove_file(home.path("s.h5ad")).unwrap();
     std::fs::remove_file(home.path("s.truth.parquet")).unwrap();
     home.json(&format!("{SIMULATE} --seed 3"));
-    let told = home.run(&format!("train s.h5ad --out of_others --epochs 1 {TINY}")).stderr;
+    let told = home.run(&format!("train s.h5ad --out of_others --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
     assert!(told.contains("its source has changed"), "{told}");
+    let told = home.run(&format!("train s.h5ad --out of_all --epochs 1 {TINY}")).stderr;
+    assert!(told.contains("the flags have changed"), "{told}");
     assert_eq!(home.json("inspect s.atlas")["cells"], 600);
 }
 
