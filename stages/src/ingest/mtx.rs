@@ -97,7 +97,7 @@ impl MatrixMarket {
             Some(names) => Cells::Named(names.into_cells()?),
             None => Cells::Counted(cells),
         };
-        let mut entries = Transposer::create(cells.count(), gene_count, header.entries)?;
+        let mut entries = Transposer::create(path.display().to_string(), cells.count(), gene_count, header.entries)?;
         entries::for_each(&mut lines, &header, |row, column, value| {
             let (cell, gene) = if rows == Rows::Genes { (column, row) } else { (row, column) };
             entries.push(cell, u32::try_from(gene).map_err(|error| Error::Bug(error.to_string()))?, value)

@@ -12,7 +12,7 @@ use std::{ops::Range, os::unix::fs::FileExt};
 
 use schemas::{Error, Result, chunk::CsrRows};
 
-use super::source::PIECE_ENTRIES;
+use super::{exact, source::PIECE_ENTRIES};
 use crate::{
     disk::{DiskFile, ScratchFolder},
     interrupt,
@@ -97,6 +97,7 @@ struct Bucket {
 /// Takes entries in any order.
 #[derive(Debug)]
 pub struct Transposer {
+    place: String,
     layout: Layout,
     scratch: Scratch,
     most_waiting: usize,
@@ -113,15 +114,16 @@ struct Scratch {
 }
 
 impl Transposer {
-    /// Begins a matrix of so many rows and genes; how many entries there will be may be a guess, and decides no more than how
+    /// Begins a matrix of so many rows and genes, which errors call `place`; how many entries there will be may be a guess, and decides no more than how
     /// well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
     /// 12 bytes an entry.
     ///
     /// # Errors
     /// A scratch file that can't be created; more than 2^40 rows.
-    pub fn create(rows: u64, genes: u32, entries: u64) -> Result<Self> {
+    pub fn create(place: impl Into<String>, rows: u64, genes: u32, entries: u64) -> Result<Self> {
+        let place = place.into();
         if MOST_ROWS < rows {
-            return Err(Error::data("the matrix", format!("{rows} rows are too many"), "check its file"));
+            return Err(Error::data(place, format!("{rows} rows are too many"), "check how it was written"));
         }
         let layout = Layout::new(rows, genes, entries);
         let folder = ScratchFolder::create()?;
@@ -130,6 +132,7 @@ impl Transposer {
         let buckets = layout.buckets()?;
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
+            place,
             layout,
             scratch: Scratch { file, end: 0 },
             most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
@@ -163,7 +166,7 @@ impl Transposer {
         for bucket in 0..self.buckets.len() {
             self.flush(bucket)?;
         }
-        Ok(Transposed { layout: self.layout, scratch: self.scratch, buckets: self.buckets })
+        Ok(Transposed { place: self.place, layout: self.layout, scratch: self.scratch, buckets: self.buckets })
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
@@ -190,6 +193,7 @@ impl Transposer {
 /// Entries that can be read by rows, from many threads at once.
 #[derive(Debug)]
 pub struct Transposed {
+    place: String,
     layout: Layout,
     scratch: Scratch,
     buckets: Vec<Bucket>,
@@ -226,7 +230,7 @@ impl Transposed {
     /// Reads some rows; the memory of `spare` is used again.
     ///
     /// # Errors
-    /// A disk that can't be read.
+    /// A disk that can't be read; entries of one row and gene whose sum float32 can't hold.
     pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.resize(address(rows.end.saturating_sub(rows.start))? + 1, 0);
@@ -245,7 +249,8 @@ impl Transposed {
             (genes[at], values[at]) = (gene, value);
             next[row] += 1;
         })?;
-        CsrRows::canonical(pointers, genes, values, self.layout.genes).map_err(|error| Error::Bug(error.to_string()))
+        let all = CsrRows::canonical(pointers, genes, values, self.layout.genes);
+        all.map_err(|bad| exact::bad_rows(&bad, &self.place, rows.start))
     }
 
     /// Shows every entry of some rows, in the order in which they were pushed; rows count from the first one.
@@ -310,7 +315,7 @@ mod tests {
     /// Pushes random entries, some of them twice, and gives back what must be read.
     fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        let mut matrix = Transposer::create(rows, genes, entries).expect("a scratch file");
+        let mut matrix = Transposer::create("m", rows, genes, entries).expect("a scratch file");
         let mut expected = BTreeMap::new();
         for _ in 0..entries {
             let (row, gene) = (random.random_range(0..rows), random.random_range(0..genes));
@@ -353,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
-        let mut matrix = Transposer::create(100, 50_000, 1).expect("a scratch file");
+        let mut matrix = Transposer::create("m", 100, 50_000, 1).expect("a scratch file");
         for gene in 0..30_000 {
             (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
         }
@@ -366,24 +371,24 @@ mod tests {
 
     #[test]
     fn sizes_that_a_file_claims_cost_nothing() {
-        let matrix = Transposer::create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
+        let matrix = Transposer::create("m", MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
         let matrix = matrix.finish().expect("nothing to write");
         assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
-        assert!(Transposer::create(MOST_ROWS + 1, 1, 1).is_err());
-        let none = Transposer::create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
+        assert!(Transposer::create("m", MOST_ROWS + 1, 1, 1).is_err());
+        let none = Transposer::create("m", 0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
         assert_eq!((none.rows(), none.entries()), (0, 0));
     }
 
     #[test]
     fn an_entry_outside_the_matrix_is_no_entry() {
-        let mut matrix = Transposer::create(2, 3, 1).expect("a scratch file");
+        let mut matrix = Transposer::create("m", 2, 3, 1).expect("a scratch file");
         assert!(matrix.push(2, 0, 1.0).is_err() && matrix.push(0, 3, 1.0).is_err());
         matrix.push(1, 2, 1.0).expect("the last place");
     }
 
     #[test]
     fn a_matrix_in_the_making_has_no_name_on_disk() {
-        let matrix = Transposer::create(10, 10, 10).expect("a scratch file");
+        let matrix = Transposer::create("m", 10, 10, 10).expect("a scratch file");
         assert!(!matrix.scratch.file.path().exists());
         assert!(!matrix.scratch.file.path().parent().expect("a folder").exists());
     }

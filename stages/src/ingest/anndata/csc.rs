@@ -66,7 +66,7 @@ impl Csc {
 
     fn transpose(&self) -> Result<Transposed> {
         tracing::info!("{}: stored by gene (CSC); sorting its {} entries by cell", self.place, self.entries());
-        let mut by_rows = Transposer::create(self.rows, self.genes, self.entries())?;
+        let mut by_rows = Transposer::create(self.place.to_string(), self.rows, self.genes, self.entries())?;
         let Vectors { pointers, data, .. } = &self.vectors;
         let (mut first, mut read) = (0, Entries::default());
         while first < self.genes {
