@@ -24,20 +24,21 @@ use std::{
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray},
     compute::concat_batches,
-    datatypes::{DataType, Field, Schema, SchemaRef},
+    datatypes::{DataType, Schema, SchemaRef},
 };
 use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
 
 pub use self::folder::is_one;
 use self::{
     file::TableFile,
-    folder::{check_same, genes_table_of, tables_of},
+    folder::{check_same, genes_table_of, refuse_tables_below, tables_of},
     genes::Numbering,
-    layout::{Layout, ValueColumns, annotation_type},
+    layout::{Layout, ValueColumns},
     marker::Marker,
     values::{Values, cast, lists_of},
 };
 use super::{
+    exact,
     format::{Choice, ListStart},
     source::{PIECE_CELLS, Source},
     transpose::{Transposed, Transposer},
@@ -85,7 +86,13 @@ impl CellTable {
     /// # Errors
     /// Files that can't be read, or that differ in their columns; columns that can't be told apart.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
-        let paths = if path.is_dir() { tables_of(path)? } else { vec![path.to_path_buf()] };
+        let paths = match path.is_dir() {
+            true => {
+                refuse_tables_below(path)?;
+                tables_of(path)?
+            }
+            false => vec![path.to_path_buf()],
+        };
         let place = path.display().to_string();
         let first = match paths.first() {
             Some(first) => TableFile::open(first)?,
@@ -124,7 +131,7 @@ impl CellTable {
             paths,
             opened: Mutex::default(),
             parts,
-            obs: obs_schema(&schema, &layout),
+            obs: layout.obs_schema(&schema),
             layout,
             var: RecordBatch::new_empty(Arc::new(Schema::empty())),
             numbering: Arc::new(Numbering::Plain(0)),
@@ -254,23 +261,13 @@ impl CellTable {
     fn transposed(&self) -> Result<Transposed> {
         let genes = self.count(self.var.num_rows())?;
         let guess = self.cells().saturating_mul(genes.into()) / 8;
-        let mut entries = Transposer::create(self.cells(), genes, guess)?;
+        let mut entries = Transposer::create(&self.origin.path, self.cells(), genes, guess)?;
         for part in self.parts_of(0..self.cells()) {
             let (part, rows) = part?;
             self.for_each(part, rows, |cell, gene, value| entries.push(cell, gene, value))?;
         }
         entries.finish()
     }
-}
-
-fn obs_schema(schema: &Schema, layout: &Layout) -> SchemaRef {
-    let cell = Field::new("cell", DataType::Utf8, true);
-    let others = layout.obs.iter().map(|at| {
-        let field = schema.field(*at);
-        let name = if field.name() == "cell" { "obs_cell" } else { field.name() };
-        Field::new(name, annotation_type(field.data_type()).unwrap_or(DataType::Utf8), true)
-    });
-    Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))
 }
 
 /// Cells are called as a column `cell`, `barcode` or the like says, or else `cell0`, `cell1` and so on. Annotations are kept
@@ -352,6 +349,7 @@ impl Source for CellTable {
         if let Some(scratch) = &self.scratch {
             return scratch.expression(cells, spare);
         }
+        let first = cells.start;
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.push(0);
         for part in self.parts_of(cells) {
@@ -359,7 +357,8 @@ impl Source for CellTable {
             self.append(part, rows, &mut pointers, &mut genes, &mut values)?;
         }
         let count = self.count(self.var.num_rows())?;
-        CsrRows::canonical(pointers, genes, values, count).map_err(|error| Error::Bug(error.to_string()))
+        CsrRows::canonical(pointers, genes, values, count)
+            .map_err(|bad| exact::bad_rows(&bad, &self.origin.path, first))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which files of a folder make a table of cells, and whether they fit together.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -11,9 +12,13 @@ use super::{
     file::{self, TableFile},
     layout::{Layout, ValueColumns},
 };
+use crate::publish;
 
 /// Names under which the table of genes lies beside tables of cells.
 const GENES_TABLES: [&str; 3] = ["gene_metadata.parquet", "genes.parquet", "var.parquet"];
+
+/// What lies in atlases, models and predictions, which hold tables of their own.
+const OURS: [&str; 5] = [files::MANIFEST, files::LABELS, publish::MANIFEST, "model.json", "checkpoints"];
 
 /// Whether a file, or any file of a folder, is taken for a table of cells.
 ///
@@ -30,14 +35,43 @@ pub fn is_one(path: &Path) -> Result<bool> {
 
 /// The tables of cells that lie in a folder.
 pub(super) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = entries_of(folder)?;
+    found.retain(|path| {
+        let is_genes_table = GENES_TABLES.iter().any(|name| path.ends_with(name));
+        !is_genes_table && path.is_file() && file::is_one(path)
+    });
+    Ok(found)
+}
+
+/// Refuses a folder of tables that has further tables in folders within it.
+pub(super) fn refuse_tables_below(folder: &Path) -> Result<()> {
+    // Links are followed, each folder once.
+    let mut seen: HashSet<PathBuf> = fs::canonicalize(folder).into_iter().collect();
+    let mut waiting = vec![folder.to_path_buf()];
+    while let Some(next) = waiting.pop() {
+        // What can't be looked into can't be read either.
+        for path in entries_of(&next).unwrap_or_default() {
+            let is_ours = || OURS.iter().any(|name| path.join(name).exists());
+            if !path.is_dir() || is_ours() || !fs::canonicalize(&path).is_ok_and(|path| seen.insert(path)) {
+                continue;
+            }
+            if let Some(table) = tables_of(&path).unwrap_or_default().first() {
+                let message = format!("holds tables, and so does a folder within it ({})", table.display());
+                let hint = "move all tables into one folder, or give each folder as an input of its own";
+                return Err(Error::data(folder.display().to_string(), message, hint));
+            }
+            waiting.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What lies in a folder, in the order of names, without what is hidden.
+fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
     let mut found = paths.map_err(Error::io("read", folder))?;
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_other = name.starts_with(['.', '_']) || GENES_TABLES.contains(&&*name);
-        !is_other && path.is_file() && file::is_one(path)
-    });
+    found.retain(|path| !path.file_name().unwrap_or_default().to_string_lossy().starts_with(['.', '_']));
     found.sort();
     Ok(found)
 }
