@@ -1,12 +1,14 @@
-//! Ctrl-C and SIGTERM ask the run to stop; a second one ends the process.
+//! Ctrl-C and SIGTERM ask the run to stop; a second one ends the process. A file that grows beyond a limit (`ulimit -f`) is an
+//! error of the write.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use perturbine::Stop;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-/// Asks `stop` to stop at the first signal.
+/// Asks `stop` to stop at the first signal, and keeps that of a file-size limit from ending the process.
 pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let asked_before = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal arms the second handler, which ends the process at the next one.
