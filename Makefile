@@ -1,4 +1,4 @@
-# make demo: the main job on a simulated atlas.   make test: every test.   Both set up what they need first.
+# make demo: the main workflow on a simulated atlas.   make test: all tests.   Both set up what they need first.
 
 SHELL := /bin/bash
 CUDA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo 1 || echo 0)
@@ -11,18 +11,18 @@ RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 help:
 	@echo "make demo    build, then simulate, ingest, train, predict, evaluate and report on a laptop-scale atlas"
 	@echo "make test    every test, example and doc-test"
-	@echo "make test-long   what takes long: every call that can fail, thousands of spoilt files, ten million cells in a cgroup; an hour or two, 10 GB"
-	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 brings the CUDA libraries as well)"
+	@echo "make test-long   long tests: every call that can fail, thousands of damaged files, ten million cells in a cgroup; an hour or two, 10 GB"
+	@echo "make setup   only fetch libtorch and CMake into .libtorch/ (CUDA=1 also fetches the CUDA libraries)"
 	@echo "make lint    rustfmt and clippy, warnings denied"
-	@echo "make bench   the benches behind benches/RESULTS.md"
-	@echo "make bench-loaders   our loader beside its peers on the same cells; several GB and minutes"
-	@echo "make bench-train     cells that a second of processor time trains, by either engine"
-	@echo "make bench-kernels   each kernel of the fused step beside libtorch's operations"
-	@echo "make bench-predict   the Parquet sink beside the bare writer, predictions beside the decoder alone; 2 GB a run in the temporary folder"
-	@echo "make bench-training-peers   our training beside cpa-tools' on the same cells; several GB and minutes"
-	@echo "make bench-predict-peers    our predicted cells beside cpa-tools'; several GB and minutes"
+	@echo "make bench   the benchmarks behind benches/RESULTS.md"
+	@echo "make bench-loaders   our loader compared with others on the same cells; several GB and minutes"
+	@echo "make bench-train     cells trained per second of processor time, with either engine"
+	@echo "make bench-kernels   each kernel of the fused step compared with libtorch's operations"
+	@echo "make bench-predict   the Parquet sink compared with the bare writer, predictions with the decoder alone; 2 GB per run in the temporary folder"
+	@echo "make bench-training-peers   our training compared with cpa-tools' on the same cells; several GB and minutes"
+	@echo "make bench-predict-peers    our predicted cells compared with cpa-tools'; several GB and minutes"
 	@echo "make bench-memory    the figures of docs/memory.md; some minutes"
-	@echo "make gpu-check       builds what is carried to a machine with a GPU (target/gpu-check), and runs it here as far as it can be"
+	@echo "make gpu-check       builds a package for a machine with a GPU (target/gpu-check), and runs it here as far as possible"
 
 setup:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.9 or newer with pip"; exit 1; }
@@ -34,9 +34,8 @@ build: setup
 demo: build
 	@bash scripts/demo.sh target/release/perturbine $(DEMO)
 
-# Among them those of what a GPU is asked to do, on a stand-in for CUDA (tests/cuda). They need torch's libraries for CUDA, which are in
-# the wheel that set-up fetches anyway: nothing more to download, 457 MB on disk. They take 144 s one after another, and 4 s to build the
-# stand-in, once.
+# Includes the GPU tests on a stand-in for CUDA (tests/cuda). They need torch's CUDA libraries, which are in the wheel that set-up
+# fetches anyway: nothing more to download, 457 MB on disk. They take 144 s one after another, and 4 s to build the stand-in, once.
 test: setup
 	$(CARGO) test --workspace --locked
 

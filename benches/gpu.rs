@@ -45,7 +45,7 @@ use stages::{
 use tch::{Device, Kind, Tensor};
 
 const PERTURBATIONS: u32 = 100;
-/// Batches that are on the device, taken by turns.
+/// Batches that are on the device, taken in turn.
 const BATCHES: u64 = 8;
 /// Steps before the clock starts: on a GPU the first ones capture graphs.
 const WARM_UP_ON_GPU: u64 = 48;
@@ -53,7 +53,7 @@ const WARM_UP_ON_CPU: u64 = 1;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// What to run.
+/// The selected work.
 struct Options {
     device: Device,
     genes: u32,

@@ -1,4 +1,4 @@
-//! Each kernel of the fused step beside the libtorch operations whose place it takes: processor time of one thread, by turns.
+//! Each kernel of the fused step compared with the libtorch operations that it replaces: processor time of one thread, alternating.
 //!
 //! ```sh
 //! cargo bench -p perturbine-stages --bench kernels -- [CELLS] [ROUNDS]
@@ -74,7 +74,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Runs both by turns, and prints the medians.
+    /// Runs both in turn, and prints the medians.
     fn compare(&self, kernel: &str, mut before: impl FnMut(), mut after: impl FnMut()) {
         let mut seconds: [Vec<f64>; 2] = Default::default();
         for round in 0..=self.rounds {

@@ -98,7 +98,7 @@ fn simulated(folder: &Path) -> Result<PathBuf> {
     Ok(atlas)
 }
 
-/// What is measured.
+/// The measured mode.
 struct Run {
     began: Instant,
     opened: Duration,
@@ -109,7 +109,7 @@ struct Run {
     order: Arc<Order>,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Default)]
 struct Measured {
     cells: u64,

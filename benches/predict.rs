@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The network of the preset `norman`, 2,000 genes; every condition from the controls of each covariate combination. *Alone* is
-//! libtorch decoding as many latents, in batches of the same size, and throwing away what comes out. One thread; processor time, by turns.
+//! libtorch decoding as many latents, in batches of the same size, and throwing away what comes out. One thread; processor time, in turn.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[path = "common/clock.rs"]
@@ -103,7 +103,7 @@ fn trained(scratch: &Path, cells: u64) -> Result<(Atlas, Model)> {
     Ok((atlas, model))
 }
 
-/// Decodes so many latents.
+/// Decodes this many latents.
 fn decode_alone(model: &Model, cells: u64, size: usize) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let rows = i64::try_from(size)?;

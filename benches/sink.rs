@@ -1,5 +1,5 @@
 //! How fast predicted cells become Parquet: our sink beside the bare writer of the parquet crate, both fed with the same ready
-//! batches and with as many threads; of the bare writers each has a file of its own.
+//! batches and with as many threads; of the bare writers each has its own file.
 //!
 //! ```sh
 //! cargo bench --bench sink -- [MEBIBYTES] [THREADS] [ROUNDS]
@@ -7,7 +7,7 @@
 //!
 //! 2,000 genes, batches of 256 cells, numbers like expected counts. `bare` writes with the settings of our sink (zstd, bytes set
 //! apart by their place in a number, no statistics of single numbers), `bare as it comes` with zstd alone. One line of JSON a
-//! run, by turns; then the ratios of the best runs. What is asked is 0.85 of `bare`.
+//! run, in turn; then the ratios of the best runs. What is asked is 0.85 of `bare`.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::{collections::HashMap, error::Error, fs::File, num::NonZero, path::Path, sync::Arc, thread, time::Instant};

@@ -1,4 +1,4 @@
-//! Where networks compute: devices are found while the program runs, so that one binary serves machines with and without a GPU.
+//! Devices of networks, found at run time, so that one binary serves machines with and without a GPU.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use schemas::{Error, Result};
 use stages::libtorch::{self, DeviceMemory};
 use tch::{Cuda, Device};
 
-/// What a user asks for.
+/// The requested device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The first GPU where there is one, else the processor.
+    /// The first GPU if there is one, else the CPU.
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// A GPU, from 0.
     Cuda(usize),
@@ -33,11 +33,11 @@ impl Wanted {
         }
     }
 
-    /// Loads CUDA's part of libtorch if it may be wanted. This has to come before anything else is asked of libtorch, which
-    /// looks for devices once: call it first where a program does other things with libtorch before it finds its device.
+    /// Loads libtorch's CUDA library if it may be needed. Call this before any other use of libtorch, which
+    /// looks for devices only once, if a program uses libtorch before it finds its device.
     pub fn prepare(self) {
         if self != Self::Cpu {
-            // What came of it is asked again by `find`.
+            // `find` asks for the result again.
             let _ = libtorch::load_cuda();
         }
     }
@@ -45,7 +45,7 @@ impl Wanted {
     /// The device.
     ///
     /// # Errors
-    /// A GPU that is not there; the message tells what was tried.
+    /// A missing GPU; the message says what was tried.
     pub fn find(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -74,7 +74,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// Why there is no such GPU, and what would mend it.
+/// Why there is no such GPU, and a hint.
 fn missing(index: usize) -> Option<(String, String)> {
     if let Err(why) = libtorch::load_cuda() {
         let hint = match why.contains("driver") {
@@ -97,7 +97,7 @@ fn missing(index: usize) -> Option<(String, String)> {
     })
 }
 
-/// A device as reports name it: `cpu`, or `cuda:0 (NVIDIA H200)`.
+/// A device's name in reports: `cpu`, or `cuda:0 (NVIDIA H200)`.
 #[must_use]
 pub fn name_of(device: Device) -> String {
     match device {
@@ -109,7 +109,7 @@ pub fn name_of(device: Device) -> String {
     }
 }
 
-/// Bytes that libtorch has kept from a GPU at most; none of the processor, or of a GPU that is not here.
+/// Maximum bytes that libtorch reserved on a GPU; none for the CPU, or a GPU that is not here.
 ///
 /// # Errors
 /// A GPU that can't be used.
@@ -117,7 +117,7 @@ pub fn peak_bytes(device: Device) -> Result<Option<u64>> {
     Ok(memory_of(device)?.map(|memory| memory.kept_peak))
 }
 
-/// Bytes that a GPU has room for still; none of the processor, or of a GPU that is not here.
+/// Free bytes of a GPU; none for the CPU, or a GPU that is not here.
 ///
 /// # Errors
 /// A GPU that can't be used.
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_gpu_that_is_not_there_is_refused_with_what_was_tried() {
-        // No machine has so many.
+        // No machine has this many.
         let error = Wanted::Cuda(4096).find().expect_err("there is no such device");
         assert!(error.to_string().starts_with("cuda:4096 is not available: "), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains("--device") || hint.contains("CUDA=1")));

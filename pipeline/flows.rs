@@ -1,4 +1,4 @@
-//! Which stage follows which: the only file that knows.
+//! The order of stages; no other file defines it.
 
 use std::num::NonZeroUsize;
 
@@ -51,23 +51,23 @@ pub mod training;
 
 pub use progress::Progress;
 
-/// Edges of the longest road: source, read, annotate, cut, pack, store; one to spare.
+/// Edges of the longest pipeline: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
-/// Edges of the longest road from an atlas: read, batch, predict, rows, write.
+/// Edges of the longest pipeline from an atlas: read, batch, predict, rows, write.
 const MOST_EDGES_BESIDE_BLOCKS: usize = 4;
 
-/// What a run may use.
+/// The resources of a run.
 #[derive(Clone, Debug)]
 pub struct Resources {
     /// Worker threads of a parallel stage.
     pub threads: NonZeroUsize,
-    /// Bytes that all edges together may hold.
+    /// Memory of all edges together, in bytes.
     pub memory: usize,
     /// Ends the run early.
     pub stop: Stop,
-    /// Is told what the run is busy with.
+    /// Receives the phase of the run.
     pub phases: Phases,
-    /// Is told how many cells were predicted.
+    /// Receives the number of predicted cells.
     pub progress: Progress,
 }
 
@@ -85,12 +85,12 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// One edge of a road: no road has more than [`MOST_EDGES`], so together they stay within the memory.
+    /// The capacity of one edge: no pipeline has more than [`MOST_EDGES`], so together they stay within the memory.
     fn edge(&self) -> Capacity {
         Capacity { items: 1 + self.threads.get(), bytes: self.memory / MOST_EDGES }
     }
 
-    /// One edge of a road from an atlas: where blocks have to be held, they take most of the memory.
+    /// The capacity of one edge of a pipeline from an atlas: if blocks have to be cached, they get most of the memory.
     fn edge_beside_blocks(&self, atlas: &Atlas) -> Capacity {
         match atlas.holds_blocks() {
             true => {
@@ -100,9 +100,9 @@ impl Resources {
         }
     }
 
-    /// Bytes of unpacked blocks that a road from an atlas holds at most: a quarter of the memory where rows are shuffled, half of
-    /// it where they lie as in the source, which is a window of the default size at 320 non-zeros a cell; or all blocks.
-    /// Blocks of the memory map are the kernel's.
+    /// Maximum bytes of unpacked blocks in a pipeline from an atlas: a quarter of the memory if rows are shuffled, half of
+    /// it if they are in source order (which is a window of the default size at 320 non-zeros per cell), or all blocks.
+    /// Blocks of a memory map belong to the kernel.
     #[must_use]
     pub fn held_bytes(&self, atlas: &Atlas) -> usize {
         if !atlas.holds_blocks() {
@@ -110,7 +110,7 @@ impl Resources {
         }
         let manifest = atlas.manifest();
         let entry_bytes = (manifest.gene_width.bytes() + manifest.value_width.bytes()) as u64;
-        // A row has a pointer, and a block's arrays begin at multiples of 8 bytes.
+        // A row has a pointer, and a block's arrays are aligned to 8 bytes.
         let all =
             manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
         let quarters = if manifest.order == RowOrder::Shuffled { 1 } else { 2 };
@@ -127,7 +127,7 @@ where
     batches_as(atlas, plans, encoder, resources, Ok)
 }
 
-/// The same, and what is made of each by whoever gathers it.
+/// The same, with `f` applied to each batch by the worker that gathers it.
 fn batches_as<I, T, F>(atlas: &Atlas, plans: I, encoder: Encoder, resources: &Resources, f: F) -> Pipeline<T>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
@@ -142,7 +142,7 @@ where
     })
 }
 
-/// `order → read → dense`: the batches of some plans as dense rows of the genes that are seen, with their conditions.
+/// `order → read → dense`: the batches of some plans as dense rows of the selected genes, with their conditions.
 pub fn dense_batches<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<DenseBatch>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
@@ -161,7 +161,7 @@ where
     rows_told(atlas, plans, resources, |_| {})
 }
 
-/// The same, and tells of each plan whose rows are there.
+/// The same, also reporting each plan whose rows are there.
 fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, tell: F) -> Pipeline<Rows>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
@@ -176,7 +176,7 @@ where
     })
 }
 
-/// `order → read`: plans whose blocks were asked of the disk. Both take a moment a plan, so that they share a thread.
+/// `order → read`: plans whose blocks were prefetched. Both take only a moment per plan, so they share a thread.
 fn read<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<BatchPlan>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
@@ -187,7 +187,7 @@ where
     Pipeline::from_source("read", capacity, plans).with_stop(resources.stop.clone())
 }
 
-/// An iterator that is made on the thread that drives it.
+/// An iterator that is created on the thread that drives it.
 struct Deferred<F>(F);
 
 impl<I: Iterator, F: FnOnce() -> I> IntoIterator for Deferred<F> {
@@ -199,7 +199,7 @@ impl<I: Iterator, F: FnOnce() -> I> IntoIterator for Deferred<F> {
     }
 }
 
-/// Plans can't fail; the runtime's sources may.
+/// Plans can't fail, but the runtime's sources may.
 struct Plans<I>(I);
 
 impl<I: IntoIterator<Item = BatchPlan>> IntoIterator for Plans<I> {
@@ -211,10 +211,10 @@ impl<I: IntoIterator<Item = BatchPlan>> IntoIterator for Plans<I> {
     }
 }
 
-/// The summary of a run that completed; `resume` says how to take one up that was stopped.
+/// The summary of a completed run; `resume` describes how to continue a stopped one.
 ///
 /// # Errors
-/// What made the run fail, or that it was stopped.
+/// The failure of the run, or that it was stopped.
 pub fn completed<S>(run: Result<Run<S>, RunError>, resume: &str) -> Result<(S, Report)> {
     let stopped = || Error::Stopped { resume: resume.to_owned() };
     match run {
@@ -224,7 +224,7 @@ pub fn completed<S>(run: Result<Run<S>, RunError>, resume: &str) -> Result<(S, R
     }
 }
 
-/// A failure of the GPU, where that is what a stage's error or panic says in libtorch's words.
+/// A GPU failure, if a stage's error or panic is one in libtorch's words.
 #[cfg(feature = "torch")]
 fn of_device(error: Error) -> Error {
     match error {
@@ -239,7 +239,7 @@ fn of_device(error: Error) -> Error {
     error
 }
 
-/// The error of ours within a run's; anything else is a bug of the stage.
+/// The library error inside a run's error; anything else is a bug of the stage.
 fn cause_of(stage: &str, cause: BoxError) -> Error {
     match cause.downcast::<Error>() {
         Ok(error) => *error,

@@ -1,6 +1,6 @@
 //! Perturbine: out-of-core training of the Compositional Perturbation Autoencoder, and its predictions as a stream.
 //!
-//! An atlas on disk flows through stages joined by bounded channels into a CPA network, and what the network says flows
+//! An atlas on disk flows through stages joined by bounded channels into a CPA network, and its predictions flow
 //! into Parquet, or to you:
 //!
 //! ```no_run
@@ -20,8 +20,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! `schemas` are the nouns, `stages` are the verbs, and this crate is the sentence: [`flows`] says which stage follows
-//! which, [`runtime`] on which threads and within which memory. The command line does nothing that is not public here.
+//! `schemas` are the nouns, `stages` are the verbs, and this crate is the sentence: [`flows`] defines the order of
+//! stages, [`runtime`] their threads and memory. The command line does nothing that is not public here.
 
 #[cfg(feature = "torch")]
 pub mod devices;

@@ -21,12 +21,12 @@ fn main() -> ExitCode {
     if cli::computes(&cli) {
         cli::idle::sleep_soon();
     }
-    // Before any work, so that a signal finds its handler.
+    // Before any work, so that signals are handled.
     let stop = Stop::default();
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
     }
-    // What a decoder says of a damaged file, and libtorch of a GPU that fails, comes as an error.
+    // A decoder's panic about a damaged file, or libtorch's about a failing GPU, becomes an error.
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if !is_decoding() && !is_device_failure(panic.payload()) {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let trace = cli.command.profile().is_some().then(Trace::start);
     cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
     let done = panic::catch_unwind(AssertUnwindSafe(|| cli::run(cli, stop, trace)));
-    // libtorch panics where a GPU fails.
+    // libtorch panics when a GPU fails.
     let is_of_device = matches!(done, Ok(Err(Error::DeviceMemory { .. } | Error::Device { .. })));
     let code = match done {
         Ok(Ok(())) => None,
@@ -46,10 +46,10 @@ fn main() -> ExitCode {
             report(&error);
             Some(error.exit_code())
         }
-        // It has said what and where.
+        // It has already printed its message.
         Err(_) => Some(Code::Bug),
     };
-    // Any other panic is a bug, on whichever thread, and whatever became of the rest.
+    // Any other panic is a bug, on any thread and whatever the result of the run.
     let code = if panicked() && !is_of_device { Some(Code::Bug) } else { code };
     code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
 }
@@ -64,7 +64,7 @@ fn is_device_failure(_panic: &(dyn Any + Send)) -> bool {
     false
 }
 
-/// The error, what caused it, and what would mend it.
+/// The error, its causes, and its hint.
 fn report(error: &Error) {
     say(format_args!("error: {error}"));
     let mut cause = std::error::Error::source(error);

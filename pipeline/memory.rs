@@ -1,4 +1,4 @@
-//! How much memory the process holds: anonymous pages, since mapped files are the kernel's to take back.
+//! Memory of the process: anonymous pages, since the kernel can reclaim mapped files.
 
 mod device;
 mod log;
@@ -14,10 +14,10 @@ use std::{
 
 pub use self::log::{MemoryLog, PhaseMemory};
 
-/// Time between two looks.
+/// Sampling interval.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A thread that looks again and again, until it is ended or dropped.
+/// A thread that samples until it is ended or dropped.
 #[derive(Debug)]
 struct Watch {
     done: Arc<AtomicBool>,
@@ -60,7 +60,7 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
-    /// Starts to watch.
+    /// Starts watching.
     #[must_use]
     pub fn watch() -> Self {
         let peak = Arc::new(AtomicU64::new(0));
@@ -71,7 +71,7 @@ impl PeakMemory {
         Self { peak, watch: Watch::start(look) }
     }
 
-    /// The most that was held since, in bytes; 0 where the system does not tell.
+    /// The peak since then, in bytes; 0 if the system does not report it.
     #[must_use]
     pub fn bytes(mut self) -> u64 {
         self.watch.end();
@@ -79,7 +79,7 @@ impl PeakMemory {
     }
 }
 
-/// `RssAnon` of this process, in bytes; none where the system does not tell.
+/// `RssAnon` of this process, in bytes; none if the system does not report it.
 #[must_use]
 pub fn anonymous_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

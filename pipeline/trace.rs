@@ -1,7 +1,7 @@
-//! What happened when: stages, item by item, in the format that Chrome's and Perfetto's viewers read.
+//! Timelines of stages, item by item, in the format of Chrome's and Perfetto's viewers.
 //!
-//! A [`Trace`] listens to the runtime's `tracing` spans. Where libtorch watched a device meanwhile, what it saw comes into the
-//! same file, on the same time line.
+//! A [`Trace`] listens to the runtime's `tracing` spans. If libtorch profiled a device at the same time, its events are added to
+//! the same file, on the same timeline.
 
 use std::{
     cell::RefCell,
@@ -24,17 +24,17 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// The span of a stage's whole life, and that of one of its items: names that the runtime gives.
+/// The spans of a stage and of one of its items: names given by the runtime.
 const STAGE: &str = "stage";
 const ITEM: &str = "item";
-/// The id of every item's span: it is entered where it is made, so nothing has to be known by it.
+/// The id of every item's span: it is entered where it is created, so it carries no data.
 const ITEM_ID: u64 = 1;
 /// Ids of stages start here.
 const FIRST_STAGE_ID: u64 = 2;
-/// The process that stages are shown as; that of libtorch's part bears the real number.
+/// The process id shown for stages; libtorch's events have the real one.
 const STAGES_PROCESS: u32 = u32::MAX;
 
-/// Notes when stages were busy with an item. Clones note in the same place.
+/// Records when stages work on an item. Clones record to the same place.
 #[derive(Clone)]
 pub struct Trace(Arc<Noted>);
 
@@ -55,7 +55,7 @@ struct Item {
     ended: u64,
 }
 
-/// What a thread is at.
+/// The current state of a thread.
 #[derive(Default)]
 struct Here {
     thread: Option<u64>,
@@ -80,7 +80,7 @@ impl fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// Begins to note, once it is the subscriber of `tracing` or a part of it.
+    /// Starts recording, once it is the subscriber of `tracing` or a part of it.
     #[must_use]
     pub fn start() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -93,7 +93,7 @@ impl Trace {
         }))
     }
 
-    /// Writes what was noted so far. `beside` is a file that libtorch's profiler wrote, whose events are taken over.
+    /// Writes the events so far. `beside` is a file written by libtorch's profiler, whose events are included.
     ///
     /// # Errors
     /// A file that can't be read or written.
@@ -105,7 +105,7 @@ impl Trace {
             }
             None => json!({ "traceEvents": [] }),
         };
-        // Times of a file are microseconds from a base that it names, in nanoseconds since 1970.
+        // Times in the file are microseconds from a base that it gives in nanoseconds since 1970.
         let base = trace["baseTimeNanoseconds"].as_u64().unwrap_or(0);
         trace["displayTimeUnit"] = json!("ms");
         if let Some(events) = trace["traceEvents"].as_array_mut() {
@@ -119,7 +119,7 @@ impl Trace {
         let (stages, items) = (locked(&self.0.stages), locked(&self.0.items));
         let named = |what: &str, thread: u64, name: &str| json!({ "ph": "M", "name": what, "pid": STAGES_PROCESS, "tid": thread, "args": { "name": name } });
         let name_of = |stage: usize| stages.get(stage).map_or("", String::as_str);
-        // A thread is one stage's, or the caller's, which may drive several sinks in turn: the last one names it.
+        // A thread belongs to one stage, or to the caller, which may drive several sinks in turn: the last one names it.
         let threads: BTreeMap<u64, usize> = items.iter().map(|item| (item.thread, item.stage)).collect();
         let mut events = vec![named("process_name", 0, "stages")];
         events.extend(threads.iter().map(|(thread, stage)| named("thread_name", *thread, name_of(*stage))));

@@ -64,7 +64,7 @@ def main():
     for threads in sorted({1, os.cpu_count()}):
         rate = lambda who, of: statistics.median(line[of] for line in lines if line["who"].startswith(who) and line["threads"] == threads)
         theirs_rate = rate("cpa-tools", "cells_per_s")
-        # On one thread our stages still run beside each other: what they take together is compared.
+        # On one thread our stages still run next to each other: what they take together is compared.
         ours_rate = rate("perturbine", "cells_per_cpu_s" if threads == 1 else "cells_per_s")
         print(f"cells, {threads} thread(s): {ours_rate:.0f} to {theirs_rate:.0f} a second, {ours_rate / theirs_rate:.1f}× cpa-tools")
 

@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("saved", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--obs", type=Path, help="the table of cells, as CSV")
-    parser.add_argument("--split-key", help="its column that says which cells trained [default: all did]")
-    parser.add_argument("--train", default="train", help="the value of the cells that trained")
+    parser.add_argument("--split-key", help="its column with the split [default: all cells are training cells]")
+    parser.add_argument("--train", default="train", help="the value of training cells")
     args = parser.parse_args()
 
     saved = torch.load(args.saved / "model.pt", map_location="cpu")
@@ -76,7 +76,7 @@ def main() -> None:
         "weights": xxhash.xxh3_64_hexdigest((args.out / "model.safetensors").read_bytes()),
     }
     (args.out / "genes.txt").write_text("".join(f"{gene}\n" for gene in genes))
-    # The card last: a folder without it is no model.
+    # The card last: a folder without it is not a model.
     (args.out / "model.json").write_text(json.dumps(card, indent=2))
     print(f"{args.out}: {len(genes)} genes, {len(perturbations) - 2} perturbations, {len(trained)} trained groups")
 

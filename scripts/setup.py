@@ -60,7 +60,7 @@ HOME = Path(__file__).resolve().parent.parent / ".libtorch"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fetch libtorch and CMake into .libtorch/.")
-    parser.add_argument("--cuda", action="store_true", help="bring the CUDA libraries as well (about 4 GB)")
+    parser.add_argument("--cuda", action="store_true", help="also fetch the CUDA libraries (about 4 GB)")
     cuda = parser.parse_args().cuda
     marker, wanted = HOME / "complete", f"torch {TORCH} {'cuda' if cuda else 'cpu'}\n"
     if not (marker.exists() and marker.read_text() in (wanted, f"torch {TORCH} cuda\n")):

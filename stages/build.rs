@@ -3,7 +3,7 @@
 //!
 //! `shim/torch.cpp` is linked in. `shim/cuda.cpp` needs CUDA's headers, which `make setup` brings without CUDA itself, and becomes a
 //! small library that the program carries within itself; without the headers it is empty, and steps are computed without graphs.
-//! `build/kernels.rs` compiles the CUDA kernels of our own.
+//! `build/kernels.rs` compiles the CUDA custom kernels.
 
 #[path = "build/kernels.rs"]
 mod kernels;

@@ -1,4 +1,4 @@
-//! What is said of a device's memory. Tensors of a step are the same on every device, so they are counted on the CPU: libtorch's
+//! Predictions of a device's memory. Tensors of a step are the same on every device, so they are counted on the CPU: libtorch's
 //! profiler tells of each when it is made and when it goes.
 
 #![cfg(feature = "torch")]
@@ -27,7 +27,7 @@ use tch::{Device, Kind};
 
 use self::support::small_network::{alone, plan, vocabulary, wide_batch};
 
-/// Bytes of tensors at most, above what there was, as the profiler tells them.
+/// Peak bytes of tensors, in addition to what there was, according to the profiler.
 fn peak(told: &Path) -> u64 {
     let text = std::fs::read(told).expect("a trace");
     let trace: Value = serde_json::from_slice(&text).expect("JSON");
@@ -48,7 +48,7 @@ fn peak(told: &Path) -> u64 {
     u64::try_from(most).expect("a sum of bytes")
 }
 
-/// What a step of an engine that is warm holds at most, beyond what stays.
+/// Peak memory of a step of a warm engine, in addition to permanent state.
 fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, usize) {
     let settings = format!("model.n_latent=16 adversary.n_hidden_adv=32 {settings}");
     let plan = plan(&settings);

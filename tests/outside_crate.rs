@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 "#;
 
 /// The outside crate's manifest. Dependencies that only tests have here are dependencies there: they switch on features of
-/// what both share, and with other features it would be compiled anew.
+/// what both share, and with other features it would be compiled again.
 fn manifest(repository: &Path) -> String {
     let text = fs::read_to_string(repository.join("Cargo.toml")).unwrap();
     let ours: toml::Table = text.parse().unwrap();

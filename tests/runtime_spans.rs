@@ -34,7 +34,7 @@ impl Sink for Discard {
     }
 }
 
-/// Notes which stage each span is of, and on which thread it is entered.
+/// Records which stage each span is of, and on which thread it is entered.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Entered>>);
 

@@ -1,4 +1,4 @@
-//! What `make setup` asks pip for.
+//! The packages that `make setup` requests from pip.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 

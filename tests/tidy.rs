@@ -1,4 +1,4 @@
-//! What the architecture promises of the sources, held by reading them.
+//! The architecture's rules for the sources, checked by reading them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
@@ -74,7 +74,7 @@ fn a_stage_owns_no_thread_and_no_channel() {
 fn the_runtime_does_not_know_what_a_cell_is() {
     let subject = ["cell", "cells", "gene", "genes", "atlas", "batch", "batches", "condition", "perturbation", "dose"];
     let found = offences(&sources(&["pipeline/runtime"]), Source::product_code, |line| {
-        // `std::cell` and its types are no cells.
+        // `std::cell` and its types are not cells.
         let line = ["std::cell", "OnceCell", "RefCell", "UnsafeCell"]
             .iter()
             .fold(line.to_owned(), |l, std| l.replace(std, ""));
@@ -107,7 +107,7 @@ fn all_that_is_written_goes_through_the_disk_where_faults_can_be_asked_for() {
     };
     let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
         .into_iter()
-        // A build script writes for cargo, and is no part of the program.
+        // A build script writes for cargo, and is not a part of the program.
         .filter(|file| !file.path.starts_with("stages/src/disk") && !file.path.ends_with("build.rs"))
         .filter(|file| !file.path.starts_with("stages/build/"))
         .collect();
@@ -157,7 +157,7 @@ fn what_is_unsafe_lives_in_six_files_and_says_why_it_is_sound() {
             assert!(says_why, "{}:{}: an unsafe block without a SAFETY comment right above", file.path, at + 1);
         }
     }
-    // The sixth launches kernels of our own, whose addresses and layouts are another subject than libtorch's functions.
+    // The sixth launches custom kernels, whose addresses and layouts are another subject than libtorch's functions.
     assert!(unsafe_files.len() <= 6, "unsafe code in more than six files: {unsafe_files:?}");
 }
 

@@ -1,4 +1,4 @@
-//! What a bench measures time by.
+//! Clocks of benches.
 
 use std::{error::Error, fs};
 

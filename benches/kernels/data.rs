@@ -1,4 +1,4 @@
-//! What kernels are timed on: cells, layers, and room for what comes out.
+//! Inputs of the kernel benches: cells, layers, and output buffers.
 
 use stages::model::input::Cells;
 use tch::{Device, Kind, Tensor};
@@ -46,7 +46,7 @@ pub(super) fn drawn(rows: usize, columns: usize) -> Result<(Tensor, Vec<f32>)> {
     Ok((tensor, numbers))
 }
 
-/// What goes into a layer, and the gradient by what comes out.
+/// The input of a layer, and the gradient by its output.
 pub(super) struct Side {
     pub(super) input: (Tensor, Vec<f32>),
     pub(super) weight: (Tensor, Vec<f32>),
@@ -70,7 +70,7 @@ impl Side {
     }
 }
 
-/// What the kernels write to.
+/// The output of the kernels.
 pub(super) struct Room {
     pub(super) input: Vec<f32>,
     pub(super) output: Vec<f32>,

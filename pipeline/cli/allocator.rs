@@ -1,19 +1,19 @@
-//! Makes glibc's allocator give back what was freed, so that memory stays flat however long a run is.
+//! Makes glibc's allocator return freed memory, so that memory stays flat however long a run is.
 #![expect(unsafe_code, reason = "the allocator's parameters can be set through the C library alone")]
 
-/// What goes back as soon as it is freed.
+/// What to return as soon as it is freed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Freed {
-    /// Nearly everything: memory is what is held.
+    /// Nearly everything, to minimise memory.
     All,
-    /// Large tensors alone: those that are made again in every step stay at hand.
+    /// Only large tensors; those that are allocated again in every step are kept.
     #[cfg(feature = "torch")]
     Large,
 }
 
 impl Freed {
-    /// Blocks from this size on are mapped one by one, and unmapped when they are freed; free memory at the top of the heap
-    /// beyond the other size goes back.
+    /// Blocks of this size and larger are mapped separately, and unmapped when freed; free memory at the top of the heap
+    /// beyond the other size is returned.
     fn sizes(self) -> [libc::c_int; 2] {
         match self {
             Self::All => [64 << 10, 128 << 10],
@@ -23,10 +23,10 @@ impl Freed {
     }
 }
 
-/// Fixes the sizes from which blocks are mapped and the heap is trimmed.
+/// Fixes the thresholds for mapping blocks and trimming the heap.
 ///
-/// By default glibc raises both with the largest block that was ever freed; buffers of many sizes then share one heap, whose
-/// holes grow with the length of the run.
+/// By default, glibc raises both with the largest block that was ever freed; buffers of many sizes then share one heap, whose
+/// fragmentation grows with the length of the run.
 pub(super) fn give_back(freed: Freed) {
     let [mapped_from, kept_on_top] = freed.sizes();
     // SAFETY: mallopt takes two integers and changes a parameter of the allocator under the allocator's own lock.

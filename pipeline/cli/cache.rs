@@ -1,18 +1,23 @@
-//! Data that is named where an atlas is expected: made one beside itself once, and again when data or flags change.
+//! A data file given instead of an atlas: an atlas is built next to it once, and rebuilt when data or flags change.
 //!
-//! From the first look for that atlas until it is open, a lock on its name is held, so that of two processes one makes it, and
-//! the other one waits and finds it.
+//! From the first look at that atlas until it is open, its name is locked, so that of two processes, one builds it and
+//! the other one waits for it.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use perturbine::{Atlas, Error, Result, flows::ingesting::IngestOptions};
-use schemas::atlas::{Codec, Origin};
+use schemas::atlas::{Codec, Origin, Stamp};
 use serde::{Deserialize, Serialize};
 use stages::{
-    disk::{PathLock, discard, rename, sync_folder, write_atomically},
+    atlas::read_manifest,
+    disk::{PathLock, discard, remove_leftovers_of, rename, replace_folder, write_atomically},
     ingest::{
-        format::open,
-        version::{is_same, length_and_time},
+        format::{Choice, companions, open},
+        version::{is_same, stamp_of},
     },
     split::Split,
 };
@@ -23,59 +28,74 @@ use super::{
     data::{ingest_source, is_atlas},
 };
 
-/// In an atlas that was made so: what it was made from. An atlas without it is the user's own, and is never replaced.
+/// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.
 const RECORD: &str = "source.json";
 
-/// How often it is looked whether another process has ended.
+/// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What an atlas was made from.
+/// What an atlas was made from. It is written last, so an atlas that has it is whole.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
+    /// The file or folder; older records have an entry for each file of a folder.
     files: Vec<FileState>,
+    /// Other files that were read with it, such as a table of genes. A path that is not absolute starts from the folder of the data.
+    #[serde(default)]
+    companions: Vec<FileState>,
     flags: String,
 }
 
-/// A file or folder as it was.
+/// The recorded state of a file or folder.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct FileState {
-    /// Its name, beside the atlas; older records have its path as it was spelled, or one for each file of a folder.
+    /// Its name, next to the atlas; older records have its path as it was spelled.
     path: String,
-    bytes: u64,
-    /// Nanoseconds since 1970.
-    modified: u64,
+    #[serde(flatten)]
+    stamp: Stamp,
 }
 
-/// What becomes of an atlas that stands where ours would.
+/// The state of an existing atlas under our name.
 enum Found {
-    /// It will do.
+    /// It can be used.
     Fits,
-    /// It was made of another version, or with other flags.
+    /// It was built from another version, or with other flags.
     Outdated(&'static str),
 }
 
 impl Context {
-    /// Opens an atlas, or that of a data file or folder, which is ingested first where need be. Without flags any atlas of
-    /// the data as they are will do.
+    /// Opens an atlas, or that of a data file or folder, which is ingested first if necessary. Without flags, any atlas of
+    /// the current data is accepted.
     pub(super) fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         if !path.exists() || (path.is_dir() && is_atlas(path)) {
             return self.open(path);
         }
-        // What is spelled `.` has a name as well.
+        // `.` has a name as well.
         let whole = match path.file_name() {
             Some(_) => path.to_path_buf(),
             None => path.canonicalize().map_err(Error::io("find", path))?,
         };
-        let (path, cache) = (whole.as_path(), whole.with_extension("atlas"));
+        let (path, cache) = (whole.as_path(), link_target(whole.with_extension("atlas"))?);
         let _lock = self.lock(&cache)?;
         if !cache.exists() {
-            return self.make(path, &cache, flags);
+            let anew = hidden(&cache);
+            if record(&anew).is_none() {
+                return self.make(path, &cache, flags);
+            }
+            // A process was killed just before it gave this atlas its name.
+            rename(&anew, &cache)?;
+            remove_leftovers_of(&cache)?;
         }
         let Some(made) = record(&cache) else { return self.own(path, &cache, flags) };
-        match self.look_at(&made, path, &cache, flags)? {
+        let made_by_default = made.flags == format!("{:?}", KeyArgs::default());
+        match Self::look_at(made, path, &cache, flags)? {
             Found::Fits => {
                 self.show.note(&format!("using {}", cache.display()));
                 self.open(&cache)
+            }
+            Found::Outdated(_) if flags.is_none() && !made_by_default => {
+                let message = format!("{} is not up to date, and was made with flags", cache.display());
+                let hint = "run the command that made it, `train` or `ingest`, again with its flags";
+                Err(Error::usage(message, hint))
             }
             Found::Outdated(what) => {
                 self.show.note(&format!("{what} changed: rebuilding {}", cache.display()));
@@ -84,8 +104,8 @@ impl Context {
         }
     }
 
-    /// Waits until nobody else makes or looks for an atlas.
-    fn lock(&self, cache: &Path) -> Result<PathLock> {
+    /// Waits until no other process makes or looks for an atlas, or writes a split into it.
+    pub(super) fn lock(&self, cache: &Path) -> Result<PathLock> {
         let mut told = false;
         loop {
             if let Some(lock) = PathLock::try_take(cache)? {
@@ -103,10 +123,10 @@ impl Context {
     }
 
     /// Whether an atlas that was made so still fits its source and the flags.
-    fn look_at(&self, made: &Record, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Found> {
+    fn look_at(made: Record, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Found> {
         let name = name_of(path);
         let of_another = made.files.iter().find(|file| match path.is_dir() {
-            // Older records have the files of a folder, each with the folder in its path.
+            // Older records list the files of a folder, each with the folder in its path.
             true => !Path::new(&file.path).iter().any(|part| part.to_string_lossy() == name),
             false => !Path::new(&file.path).ends_with(&name),
         });
@@ -115,38 +135,50 @@ impl Context {
             let hint = format!("ingest {} into an atlas with another name, and use that one", path.display());
             return Err(Error::usage(message, hint));
         }
-        let (bytes, modified) = length_and_time(path)?;
-        let then = (
-            made.files.iter().map(|file| file.bytes).sum::<u64>(),
-            made.files.iter().map(|file| file.modified).max().unwrap_or_default(),
-        );
-        let fits = match flags {
-            Some(flags) if format!("{flags:?}") != made.flags => Found::Outdated("the flags have"),
-            _ => Found::Fits,
+        if let Some(flags) = flags
+            && format!("{flags:?}") != made.flags
+        {
+            return Ok(Found::Outdated("the flags have"));
+        }
+        let folder = folder_of(path);
+        for FileState { path, stamp } in &made.companions {
+            let companion = folder.join(path);
+            if !companion.exists() || !stamp_of(&companion)?.is_unchanged_since(stamp) {
+                return Ok(Found::Outdated("a file read with its source has"));
+            }
+        }
+        let stamp = stamp_of(path)?;
+        let then = Stamp {
+            bytes: made.files.iter().map(|file| file.stamp.bytes).sum(),
+            modified: made.files.iter().map(|file| file.stamp.modified).max().unwrap_or_default(),
+            listing: made.files.first().and_then(|file| file.stamp.listing.clone()),
         };
-        if then == (bytes, modified) {
-            return Ok(fits);
+        if stamp.is_unchanged_since(&then) {
+            return Ok(Found::Fits);
         }
         // A copy has another time, and the same cells.
-        let atlas = self.open(cache)?;
-        match atlas.manifest().sources.as_slice() {
+        match read_manifest(cache)?.sources.as_slice() {
             [Origin { version: Some(version), .. }] if is_same(path, version)? => {
-                write_record(
-                    cache,
-                    &Record { files: vec![FileState { path: name, bytes, modified }], flags: made.flags.clone() },
-                )?;
-                Ok(fits)
+                let Record { companions, flags, .. } = made;
+                let files = vec![FileState { path: name, stamp }];
+                // It saves the next command a look, and a folder may be read-only.
+                if let Err(error) = write_record(cache, &Record { files, companions, flags }) {
+                    tracing::debug!("{error}");
+                }
+                Ok(Found::Fits)
             }
             _ => Ok(Found::Outdated("its source has")),
         }
     }
 
-    /// Makes the atlas under a hidden name, and puts it where one may be already, whose splits it takes over. A process that is
-    /// killed leaves the one or the other, and under the hidden name nothing that the next one minds.
+    /// Makes the atlas under a hidden name, takes over the splits of the one that it replaces, and puts it in its place. A process that is
+    /// killed leaves the old one, or the new one, which the next process finds under the hidden name and gives its own.
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
-        let (bytes, modified) = length_and_time(path)?;
-        let source = open(path, &flags.choice.choice())?;
+        let choice = flags.choice.choice();
+        let companions = companions_of(path, &choice)?;
+        let stamp = stamp_of(path)?;
+        let source = open(path, &choice)?;
         let codec = flags.codec_beside(&*source);
         self.show.note(&match codec {
             Codec::InPlace => {
@@ -154,24 +186,28 @@ impl Context {
             }
             Codec::Raw | Codec::Zstd => format!("ingesting {} into {} (once)", path.display(), cache.display()),
         });
-        let anew = cache.with_file_name(format!(".{}.anew", cache.file_name().unwrap_or_default().to_string_lossy()));
+        let anew = hidden(cache);
         if anew.exists() {
             discard(&anew)?;
         }
+        remove_leftovers_of(cache)?;
         let options = IngestOptions { codec, files: vec![path.to_path_buf()], ..flags.options() };
         ingest_source(source, &anew, options, self)?;
-        let file = FileState { path: name_of(path), bytes, modified };
-        write_record(&anew, &Record { files: vec![file], flags: format!("{flags:?}") })?;
         if cache.exists() {
+            if record(cache).is_none() {
+                discard(&anew)?;
+                let message = format!("{} was written by another command meanwhile", cache.display());
+                return Err(Error::usage(message, "run the command again to use it, or rename it first"));
+            }
             self.take_over_splits(cache, &anew)?;
-            discard(cache)?;
         }
-        rename(&anew, cache)?;
-        sync_folder(cache.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))?;
+        let files = vec![FileState { path: name_of(path), stamp }];
+        write_record(&anew, &Record { files, companions, flags: format!("{flags:?}") })?;
+        replace_folder(&anew, cache)?;
         self.open(cache)
     }
 
-    /// Brings the splits of an atlas into the one that takes its place; where one of them does not fit, the old atlas stays.
+    /// Copies the splits of an atlas to its replacement; if one of them does not fit, the old atlas stays.
     fn take_over_splits(&self, cache: &Path, anew: &Path) -> Result<()> {
         match Split::take_over(cache, &self.open(anew)?) {
             Ok(taken) if taken.is_empty() => Ok(()),
@@ -188,7 +224,7 @@ impl Context {
         }
     }
 
-    /// An atlas that stands where ours would: it will do unless it says something else than the data or the flags.
+    /// A user's atlas under our name: accepted unless it contradicts the data or the flags.
     fn own(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let atlas = self.open(cache)?;
         let hint = "pass the atlas to use it as it is; rename or remove it to have it rebuilt";
@@ -205,16 +241,45 @@ impl Context {
     }
 }
 
-/// Whether an atlas holds the cells of a file or folder as it is, and of nothing else.
+/// Whether an atlas holds exactly the cells of a file or folder in its current state.
 fn is_made_from(atlas: &Atlas, path: &Path) -> Result<bool> {
     let [source] = atlas.manifest().sources.as_slice() else { return Ok(false) };
     if let Some(version) = &source.version {
         return is_same(path, version);
     }
     // Atlases of older versions remember the length alone; a file that was changed since is newer than they are.
-    let (bytes, modified) = length_and_time(path)?;
-    let (_, made) = length_and_time(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
-    Ok(source.bytes == bytes && modified <= made)
+    let stamp = stamp_of(path)?;
+    let made = stamp_of(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
+    Ok(source.bytes == stamp.bytes && stamp.modified <= made.modified)
+}
+
+/// The name under which an atlas is made.
+fn hidden(cache: &Path) -> PathBuf {
+    cache.with_file_name(format!(".{}.anew", cache.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// A link is followed, so that the atlas is made where it leads.
+fn link_target(cache: PathBuf) -> Result<PathBuf> {
+    let Ok(to) = std::fs::read_link(&cache) else { return Ok(cache) };
+    cache.canonicalize().map_err(|_| {
+        let message = format!("{} is a link to {}, which does not exist", cache.display(), to.display());
+        Error::usage(message, "remove the link, or create the folder that it leads to")
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// The files that are read with a file or folder, as they are.
+fn companions_of(path: &Path, choice: &Choice) -> Result<Vec<FileState>> {
+    let state = |companion: PathBuf| {
+        let whole = companion.canonicalize().map_err(Error::io("read", &companion))?;
+        let folder = folder_of(path).canonicalize().map_err(Error::io("read", path))?;
+        let path = whole.strip_prefix(&folder).unwrap_or(&whole).to_string_lossy().into_owned();
+        Ok(FileState { path, stamp: stamp_of(&companion)? })
+    };
+    companions(path, choice)?.into_iter().map(state).collect()
 }
 
 fn name_of(path: &Path) -> String {

@@ -46,7 +46,7 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &Context) -> Result<()> {
     context.show.result(&crossed, || format!("{}\n{}\n{}", frame::draw(&folds), frame::draw(&means), crossed.summary))
 }
 
-/// Tells which fold and seed it is, with a bar of its epochs on a terminal, and what came of each.
+/// Reports the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
 struct FoldProgress {
     show: Show,
     bar: RefCell<Option<ProgressBar>>,
@@ -69,7 +69,7 @@ impl FoldProgress {
                     bar.finish_and_clear();
                 }
             }
-            Event::Skipped(skipped) => self.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why)),
+            Event::Skipped(skipped) => self.show.note(&skipped.to_string()),
             Event::Judged { run, evaluation } => self.show.note(&format!("{}: {}", said(run), result(evaluation))),
             Event::Kept { run, evaluation } => {
                 self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));

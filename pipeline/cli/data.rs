@@ -110,7 +110,7 @@ pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
     })
 }
 
-/// Ingests a source and tells what was guessed.
+/// Ingests a source and reports the guesses.
 pub(super) fn ingest_source(
     source: Arc<dyn Source>,
     out: &Path,
@@ -132,7 +132,7 @@ pub(super) fn ingest_source(
     Ok(ingested.manifest)
 }
 
-/// Whether a folder is an atlas, be it one that lost its manifest, and not a folder of data.
+/// Whether a folder is an atlas (even one that lost its manifest) and not a folder of data.
 pub(super) fn is_atlas(path: &Path) -> bool {
     [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
         || path.extension().is_some_and(|extension| extension == "atlas")
@@ -170,12 +170,12 @@ impl KeyArgs {
         }
     }
 
-    /// How the matrix is stored, where it is.
+    /// How the matrix is stored, if it is.
     fn codec(&self) -> Codec {
         if self.compress { Codec::Zstd } else { Codec::Raw }
     }
 
-    /// What data files are made to that stand where an atlas is expected: read in place if they can be.
+    /// How atlases of data files are stored if an atlas was expected: in place if possible.
     #[cfg(feature = "torch")]
     pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
         let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
@@ -199,6 +199,8 @@ impl KeyArgs {
 }
 
 pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
+    // A command that rebuilds the atlas next to a data file holds the same lock.
+    let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {
@@ -220,7 +222,7 @@ pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
     })
 }
 
-/// A split that holds out what selectors say, or nothing.
+/// A split that holds out the cells of the selectors, or nothing.
 pub(super) fn held_out(atlas: &Atlas, name: &str, selectors: &[String], valid: f64, seed: u64) -> Result<Split> {
     let scheme = match selectors {
         [] => Scheme::Nothing,
@@ -244,7 +246,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
         let path_said = path.display().to_string();
         let found = match verify_one(path, context) {
             Ok(found) => found,
-            // One that can't be judged is no reason not to judge the others.
+            // One path that can't be checked does not prevent checking the others.
             Err(error) if error.exit_code() != ExitCode::Bug => vec![(path_said.clone(), None, error.to_string())],
             Err(error) => return Err(error),
         };
@@ -277,7 +279,7 @@ fn verify_one(path: &Path, context: &Context) -> Result<Found> {
     if path.join(stages::saved::files::CARD).exists() || path.join(stages::saved::files::CHECKPOINTS).exists() {
         use stages::{checkpoint, saved};
         let mut found: Found = Vec::new();
-        // A run that was stopped has no card yet.
+        // A stopped run has no card yet.
         if path.join(saved::files::CARD).exists()
             && let Err(error) = saved::Model::load(path, tch::Device::Cpu)
         {

@@ -1,9 +1,9 @@
-//! Where the network computes.
+//! The device of the network.
 
 use perturbine::{Result, devices::Wanted};
 use tch::Device;
 
-/// `auto` is a GPU where there is one.
+/// `auto` is a GPU if there is one.
 pub(super) fn device(name: &str) -> Result<Device> {
     Wanted::parse(name)?.find()
 }

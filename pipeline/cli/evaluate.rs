@@ -42,10 +42,10 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     };
     let judged = judge(&atlas, &model, split, &options, &context.resources)?;
     for skipped in &judged.skipped {
-        context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
+        context.show.note(&skipped.to_string());
     }
     let evaluation = &judged.judgement.evaluation;
-    // The report is about the model: predictions of a file may be another one's.
+    // The report is about the model; predictions from a file may come from another one.
     if options.predictions.is_none() {
         let pictures = pictures(&atlas, &model, &context.resources)
             .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))

@@ -11,10 +11,10 @@ use tracing::{
 
 use super::show::say;
 
-/// Prints events up to a level, and lets a trace note spans.
+/// Prints events up to a level, and passes spans to a trace.
 struct Printer(Level, Option<Trace>);
 
-/// Starts to print events; spans are noted in `trace`.
+/// Starts printing events; spans are recorded in `trace`.
 pub(crate) fn subscribe(verbose: u8, quiet: bool, trace: Option<Trace>) {
     let level = match (quiet, verbose) {
         (true, _) => Level::ERROR,
@@ -23,7 +23,7 @@ pub(crate) fn subscribe(verbose: u8, quiet: bool, trace: Option<Trace>) {
         (false, 2) => Level::DEBUG,
         (false, _) => Level::TRACE,
     };
-    // Only fails where a subscriber is set already, which nothing before this does.
+    // Fails only if a subscriber is already set, which nothing before this does.
     let _ = tracing::subscriber::set_global_default(Printer(level, trace));
 }
 

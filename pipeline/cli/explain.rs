@@ -20,7 +20,7 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
             (device, training.graph()?, training.held_bytes(), training.network_bytes())
         }
         Explained::Predict(args) => {
-            // What a prediction takes is known from its model, wherever that is.
+            // The cost of a prediction is known from its model, whatever its device.
             let prediction = prepare_prediction(args, Device::Cpu, context)?;
             let network = prediction.network_bytes();
             let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;
@@ -51,7 +51,7 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
     })
 }
 
-/// The device that a command would compute on. One that is asked for by name need not be here to be told of.
+/// The device of a command. A device given by name need not exist to be explained.
 fn told(name: &str) -> Result<Device> {
     match Wanted::parse(name)? {
         Wanted::Cuda(index) => Ok(Device::Cuda(index)),

@@ -17,9 +17,9 @@ use super::{
     data::{counts, is_atlas},
 };
 
-/// Conditions, and groups of cells, that the text shows; JSON shows all.
+/// Maximum number of conditions, and of groups of cells, in the text; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
-/// Differential genes of a group that JSON shows, and that the text does.
+/// Number of differential genes of a group in JSON, and in the text.
 const SHOWN_GENES: usize = 20;
 const NAMED_GENES: usize = 5;
 
@@ -106,7 +106,7 @@ fn file_value(args: &InspectArgs) -> Result<Value> {
     let source = open(&args.path, &args.choice.choice())?;
     let bytes = source.origin().bytes;
     let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
-    // Columns that can't be settled are no reason not to show the rest.
+    // Columns that can't be resolved don't prevent showing the rest.
     let mut labeller = match resolve(&*source, &AskedKeys::default()) {
         Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
         Err(error) => {

@@ -1,4 +1,4 @@
-//! One file a kind of command; [`args`] says what can be asked.
+//! One file per kind of command; [`args`] defines the arguments.
 
 mod allocator;
 pub(crate) mod args;
@@ -45,7 +45,7 @@ pub(crate) fn computes(cli: &Cli) -> bool {
     cli.command.device().is_some()
 }
 
-/// Runs a command, and where that was asked for tells the memory it took: of one that fails, too.
+/// Runs a command, and if requested reports its memory, even after a failure.
 pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     done
 }
 
-/// Failures of a GPU come as panics where they are not those of a stage.
+/// GPU failures outside a stage are panics.
 #[cfg(feature = "torch")]
 fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
     stages::libtorch::failures::caught(work)
@@ -75,7 +75,7 @@ fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
     work()
 }
 
-/// Lets this process have as many files open as the system allows: a partition has one for each of its folders.
+/// Raises the limit on open files to the system's maximum: a partitioned output has one file per folder.
 fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -87,13 +87,13 @@ fn allow_many_files() {
 fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
     let show = Show { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
-    // Before anything else is asked of libtorch, which looks for devices once.
+    // Before any other use of libtorch, which looks for devices only once.
     #[cfg(feature = "torch")]
     if let Some(name) = cli.command.device() {
         perturbine::devices::Wanted::parse(name)?.prepare();
     }
-    // libtorch's threads are bounded as the stages' are. The last bits of a result depend on how many there are, so a bound
-    // that the environment set (OMP_NUM_THREADS) stays.
+    // libtorch's threads are limited like those of stages. The last bits of a result depend on their number, so a limit
+    // set in the environment (OMP_NUM_THREADS) is kept.
     #[cfg(feature = "torch")]
     tch::set_num_threads(tch::get_num_threads().min(i32::try_from(resources.threads.get()).unwrap_or(i32::MAX)));
     let context = Context { resources, show, access, trace };
@@ -126,12 +126,12 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
     }
 }
 
-/// What every command is given.
+/// Context of every command.
 struct Context {
     resources: Resources,
     show: Show,
     access: stages::atlas::Access,
-    /// Notes what happens when, if that was asked for.
+    /// Records a timeline, if requested.
     #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training is traced"))]
     trace: Option<Trace>,
 }

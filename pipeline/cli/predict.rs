@@ -38,7 +38,7 @@ pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> 
         PredictCommand::Run(args) => run(&args, context),
         PredictCommand::Commit(path) => {
             let published = stages::publish::commit(&path)?;
-            // Shards told what they skipped, and how quick they were.
+            // Shards already reported what they skipped, and their speed.
             let told = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
             show_published(&published, &path, told, "", context)
         }
@@ -50,14 +50,14 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
     if matches!(output, Output::Cells | Output::Latent) {
-        // Cells are decoded on as many threads as there are, by each alone.
+        // Each thread decodes cells on its own, on all threads.
         tch::set_num_threads(1);
     }
     let prediction = prepare_prediction(args, on, context)?;
     let skipped = prediction.jobs().skipped.clone();
     let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();
     for skipped in &skipped {
-        context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
+        context.show.note(&skipped.to_string());
     }
     let size = prediction.size(output, &options)?;
     if args.dry_run {
@@ -206,7 +206,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     prediction.in_terms(&terms_asked)
 }
 
-/// An atlas through the genes of a model; those that are missing are told.
+/// An atlas restricted to the genes of a model; missing ones are reported.
 pub(super) fn seen_by(model: &Model, atlas: &Atlas, missing: OnMissingGenesArg, context: &Context) -> Result<Atlas> {
     let genes = &model.card.genes;
     match missing {

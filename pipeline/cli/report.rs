@@ -1,4 +1,4 @@
-//! `report`: a page about a model, out of what lies in its folder.
+//! `report`: a page about a model, from the files in its folder.
 
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use perturbine::{
 };
 use serde_json::json;
 use stages::{
+    disk::{refuse_existing, write_new},
     evaluate::Evaluation,
     report::{HistoryRow, ReportInput, Scatter, Table, page},
     saved::{self, files},
@@ -16,10 +17,11 @@ use stages::{
 
 use super::{Context, args::model::ReportArgs};
 
-/// The file in a model's folder that holds its last evaluation.
+/// The file in a model's folder with its last evaluation.
 pub(super) const EVALUATION: &str = "evaluation.json";
 
 pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
+    refuse_existing(&args.out)?;
     let card = saved::read_card(&args.model)?;
     let Kept { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
     if evaluation.is_none() {
@@ -47,13 +49,13 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
         responses: pictures.map(|pictures| pictures.responses).unwrap_or_default(),
         pipeline: pipeline_table(&args.model.join(PIPELINE_REPORT))?,
     };
-    stages::disk::write_atomically(&args.out, page(&input).as_bytes())?;
+    write_new(&args.out, page(&input).as_bytes())?;
     context
         .show
         .result(&json!({ "file": args.out.display().to_string() }), || format!("report in {}", args.out.display()))
 }
 
-/// What the last evaluation left in a model's folder.
+/// The last evaluation in a model's folder.
 #[derive(Default, serde::Deserialize)]
 struct Kept {
     evaluation: Option<Evaluation>,
@@ -82,7 +84,7 @@ fn history(path: &Path) -> Result<Vec<HistoryRow>> {
     rows.collect()
 }
 
-/// What each edge measured, as rows of text.
+/// The measurements of each edge, as rows of text.
 fn pipeline_table(path: &Path) -> Result<Table> {
     if !path.exists() {
         return Ok(Table::default());

@@ -5,7 +5,12 @@ use perturbine::{
     flows::responding::{ResponseQuery, Responses, parse_doses, respond},
 };
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
-use stages::{disk::StagedFile, evaluate::frame::draw, groups::Selector, write::ParquetFile};
+use stages::{
+    disk::{StagedFile, refuse_existing},
+    evaluate::frame::draw,
+    groups::Selector,
+    write::ParquetFile,
+};
 
 use super::{Context, args::model::ResponseArgs, device::device};
 
@@ -19,19 +24,14 @@ pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
     };
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
-    if let Some(out) = args.out.as_ref().filter(|out| out.exists()) {
-        return Err(Error::usage(
-            format!("{} already exists", out.display()),
-            "remove it first, or choose another name",
-        ));
-    }
+    args.out.as_deref().map_or(Ok(()), refuse_existing)?;
     let responses = respond(&atlas, &model, &query, &context.resources)?;
     for skipped in &responses.skipped {
-        context.show.note(&format!("skipped {}: {}", skipped.condition, skipped.why));
+        context.show.note(&skipped.to_string());
     }
     if let Some(out) = &args.out {
         let table = responses.table()?;
-        let staged = StagedFile::beside(out)?;
+        let staged = StagedFile::create(out)?;
         let mut file = ParquetFile::create(staged.path(), table.schema())?;
         file.write(&table)?;
         file.finish()?;
@@ -41,7 +41,7 @@ pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
     context.show.result(&responses, || drawn)
 }
 
-/// A row a covariate combination and dose, with the predicted change of each gene.
+/// One row per covariate combination and dose, with the predicted change of each gene.
 fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
     let points = || responses.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
     let text = |name: &str, values: Vec<String>| -> Column { Series::new(name.into(), values).into_column() };
@@ -59,7 +59,7 @@ fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
         number("effect_size", points().map(|(_, point)| point.effect_size).collect()),
     ];
     for (at, gene) in responses.genes.iter().enumerate() {
-        // A gene may be named like one of the columns before.
+        // A gene may have the name of one of the columns before.
         let taken = |name: &String| columns.iter().any(|column| column.name() == name);
         let mut others = (2..).map(|number| format!("{gene} ({number})"));
         let name = Some(gene.clone()).filter(|gene| !taken(gene)).or_else(|| others.find(|name| !taken(name)));

@@ -1,4 +1,4 @@
-//! What a user sees: progress on stderr, results on stdout.
+//! Output for the user: progress on stderr, results on stdout.
 
 use std::{
     io::{self, Write},
@@ -9,12 +9,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use perturbine::{Error, Result};
 use serde::Serialize;
 
-/// Writes a line to stderr, if it can be written to: what is done goes on where nobody can be told of it.
+/// Writes a line to stderr, ignoring failures: work continues even if nobody can read messages.
 pub(crate) fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// How to show things.
+/// How to show output.
 #[derive(Clone, Copy)]
 pub(super) struct Show {
     /// Results as one JSON object.
@@ -24,20 +24,20 @@ pub(super) struct Show {
 }
 
 impl Show {
-    /// Prints a result: as JSON where that was asked for, else as text.
+    /// Prints a result: as JSON if requested, else as text.
     pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         let shown = match self.json {
             true => serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?,
             false => text().trim_end().to_owned(),
         };
         match writeln!(io::stdout(), "{shown}") {
-            // Whoever reads it, `head` for one, has seen enough.
+            // The reader, such as `head`, has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written.map_err(Error::io("write", "stdout")),
         }
     }
 
-    /// Tells something that is no result.
+    /// Prints a message that is not a result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             say(text);
@@ -58,7 +58,7 @@ impl Show {
     }
 }
 
-/// Bytes as people say them.
+/// Formats bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

@@ -1,12 +1,12 @@
-//! Ctrl-C and SIGTERM ask the run to stop; a second one ends the process. A file that grows beyond a limit (`ulimit -f`) is an
-//! error of the write.
+//! Ctrl-C and SIGTERM stop the run; a second one ends the process. A file that grows beyond a limit (`ulimit -f`) is a write
+//! error.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use perturbine::Stop;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-/// Asks `stop` to stop at the first signal, and keeps that of a file-size limit from ending the process.
+/// Raises `stop` at the first signal, and turns that of a file-size limit into a write error.
 pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let asked_before = Arc::new(AtomicBool::new(false));

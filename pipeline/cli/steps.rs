@@ -1,4 +1,4 @@
-//! Progress with its rate and the time that is left.
+//! Progress with its rate and the remaining time.
 
 use std::{
     sync::{Arc, Mutex},
@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use super::show::{Show, say};
 
 impl Show {
-    /// A bar on a terminal, and a line now and then elsewhere.
+    /// A bar on a terminal, and occasional lines elsewhere.
     pub(super) fn steps(&self, steps: u64, unit: &'static str) -> Steps {
         let bar = self.bar(steps, unit);
         let lines = !self.quiet && bar.is_hidden();
@@ -18,7 +18,7 @@ impl Show {
     }
 }
 
-/// Progress that is drawn on a terminal, and told in lines elsewhere.
+/// Progress, drawn on a terminal or printed as lines.
 #[derive(Clone)]
 pub(super) struct Steps {
     bar: ProgressBar,
@@ -33,9 +33,9 @@ impl Steps {
     /// Between two lines.
     const PAUSE: Duration = Duration::from_secs(10);
 
-    /// So many steps were taken; from any thread.
+    /// This many steps are done; may be called from any thread.
     pub(super) fn reached(&self, position: u64) {
-        // Threads may tell in another order than they counted.
+        // Threads may report in a different order than they counted.
         if position <= self.bar.position() {
             return;
         }
@@ -48,7 +48,7 @@ impl Steps {
         }
     }
 
-    /// Nothing more is drawn.
+    /// Stops drawing.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }

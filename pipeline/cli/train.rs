@@ -8,6 +8,7 @@ use perturbine::{
 use schemas::config::{GeneChoice, GenesKept, Preset};
 use serde_json::json;
 use stages::{
+    disk::refuse_existing,
     saved::files,
     split::Split,
     train::{EpochReport, OnEpoch},
@@ -25,6 +26,7 @@ use super::{
 pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     let training = prepare_training(&args, device(&args.device)?, context)?;
     training.check_folder(args.resume)?;
+    args.profile.as_deref().map_or(Ok(()), refuse_existing)?;
     let on = training.device();
     let device = devices::name_of(on);
     context.show.note(&format!(
@@ -32,7 +34,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         training.cells(),
         training.epochs()
     ));
-    // What recomputing saves would otherwise be kept by the allocator.
+    // The allocator would otherwise keep the memory saved by recomputing.
     allocator::give_back(if training.card().config.train.checkpointing { Freed::All } else { Freed::Large });
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
@@ -91,7 +93,7 @@ pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Conte
     Ok(training)
 }
 
-/// The size that the run chose which is resumed: memory that is free now decides nothing then. 0 where there was none.
+/// The batch size chosen by the resumed run, whatever memory is free now. 0 if there was none.
 fn batch_size_before(args: &TrainArgs) -> Result<u32> {
     let path = args.out.join(files::CONFIG);
     if !path.exists() {
@@ -101,7 +103,7 @@ fn batch_size_before(args: &TrainArgs) -> Result<u32> {
     Ok(Settings::layered(Preset::Cpa, Some((&path.display().to_string(), &text)), &[])?.train.batch_size)
 }
 
-/// The preset, with what is laid over it.
+/// The preset, with all overrides.
 pub(super) fn settings(args: &SettingsArgs, seed: Option<u64>) -> Result<Settings> {
     let preset = Preset::ALL.into_iter().find(|preset| preset.name() == args.preset);
     let preset = preset.ok_or_else(|| Error::unknown("preset", &args.preset, Preset::ALL.map(Preset::name)))?;
@@ -139,7 +141,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Cont
     }
 }
 
-/// A bar on a terminal, a line an epoch that was validated elsewhere.
+/// A bar on a terminal; elsewhere, one line per validated epoch.
 fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
     let bar = show.bar(u64::from(epochs), "epochs");
     let lines = !show.quiet && bar.is_hidden();

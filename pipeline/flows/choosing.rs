@@ -1,4 +1,4 @@
-//! Which genes a model sees: `order → read → batch → sums` over the training cells, twice for counts, once for logarithms.
+//! Chooses the genes of a model: `order → read → batch → sums` over the training cells, twice for counts, once for logarithms.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use stages::{
 
 use super::{Resources, completed, rows, stored_order::rows_as_stored};
 
-/// The atlas as a model sees it, and how that was chosen. Only training cells are looked at.
+/// The atlas restricted to the model's genes, and how they were chosen. Only training cells are used.
 ///
 /// # Errors
-/// Lists that can't be read or name genes that the atlas does not have, values that no ranking is made for, a run that was
+/// Lists that can't be read or name genes that the atlas does not have, values without a ranking method, a run that was
 /// stopped.
 pub fn choose_genes(
     atlas: &Atlas,

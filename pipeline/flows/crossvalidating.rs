@@ -21,20 +21,20 @@ use super::{
     training::Training,
 };
 
-/// How a cross-validation is done.
+/// Settings of a cross-validation.
 #[derive(Clone, Debug)]
 pub struct CrossOptions {
     /// Seeds of order, weights and dropout: each fold is trained with every one.
     pub seeds: Range<u64>,
     /// Decides the division into folds and which cells validate, the same for all seeds.
     pub split_seed: u64,
-    /// The scale of the scores; that of the atlas's values where nothing is said.
+    /// The scale of the scores; by default that of the atlas's values.
     pub scale: Option<Scale>,
-    /// How the models' output is read; anchored where nothing is said.
+    /// The readout of the models' output; anchored by default.
     pub readout: Option<Anchor>,
-    /// Where the networks compute.
+    /// The device of the networks.
     pub device: Device,
-    /// A folder that keeps all models and tables; without it a model goes when it has been judged.
+    /// A folder to keep all models and tables; without it, models are deleted after evaluation.
     pub out: Option<PathBuf>,
 }
 
@@ -45,47 +45,47 @@ pub struct FoldRun<'a> {
     pub name: &'a str,
     /// The fold, from 0.
     pub fold: usize,
-    /// How many folds there are.
+    /// Number of folds.
     pub folds: usize,
     /// The seed.
     pub seed: u64,
 }
 
-/// What a cross-validation is busy with.
+/// Progress of a cross-validation.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A model begins to train, or goes on where it was stopped.
+    /// A model starts to train, or continues.
     Training {
         /// Of which fold and seed.
         run: FoldRun<'a>,
-        /// On so many cells.
+        /// Number of training cells.
         cells: u64,
-        /// At most so many epochs.
+        /// Maximum number of epochs.
         epochs: u32,
     },
     /// An epoch has ended.
     Epoch(&'a EpochReport),
-    /// Training has ended; the model will be judged.
+    /// Training has finished; evaluation follows.
     Trained,
-    /// A condition could not be judged.
+    /// A condition could not be evaluated.
     Skipped(&'a Skipped),
-    /// A model was judged.
+    /// A model was evaluated.
     Judged {
         /// Of which fold and seed.
         run: FoldRun<'a>,
-        /// What came of it.
+        /// Its results.
         evaluation: &'a Evaluation,
     },
-    /// A fold and seed were complete before, and are taken as they are.
+    /// A fold and seed were already complete, and are reused.
     Kept {
         /// Which fold and seed.
         run: FoldRun<'a>,
-        /// What came of it then.
+        /// Its results.
         evaluation: &'a Evaluation,
     },
 }
 
-/// Is told of every step.
+/// Receives every step of progress.
 pub type OnEvent = Rc<dyn Fn(Event<'_>)>;
 
 /// A cross-validation that is ready to start.
@@ -106,7 +106,7 @@ impl CrossValidation {
     /// Divides the atlas into folds, and checks that the folder holds nothing else; writes nothing yet.
     ///
     /// # Errors
-    /// A scheme that makes no two folds, no seed, a scale that is not for the atlas, a folder with something else in it.
+    /// A scheme with fewer than two folds, no seed, a scale that does not fit the atlas, a folder with other content.
     pub fn prepare(
         atlas: &Atlas,
         scheme: &Scheme,
@@ -135,7 +135,7 @@ impl CrossValidation {
         };
         let folder = options.out.as_deref().map(CrossFolder::at).transpose()?;
         if let Some(folder) = &folder {
-            // Memory that is free now decides nothing where a size was chosen before.
+            // A batch size chosen earlier is reused, whatever memory is free now.
             if let (0, Some(before)) = (plan.settings.train.batch_size, folder.plan()?) {
                 plan.settings.train.batch_size = before.settings.train.batch_size;
             }
@@ -151,10 +151,10 @@ impl CrossValidation {
         &self.folds
     }
 
-    /// Trains and judges every fold with every seed, one after another; what is complete in the folder is not trained again.
+    /// Trains and evaluates every fold with every seed, one after another; complete ones in the folder are not trained again.
     ///
     /// # Errors
-    /// As for [`Training::run`] and [`evaluate`]; a run that was stopped can be taken up where there is a folder.
+    /// As for [`Training::run`] and [`evaluate`]; a stopped run can be resumed if there is a folder.
     pub fn run(mut self, on_event: &OnEvent) -> Result<CrossEvaluation> {
         let mut evaluations = Vec::new();
         for fold in 0..self.folds.names().len() {
@@ -178,7 +178,7 @@ impl CrossValidation {
             on_event(Event::Kept { run, evaluation: &kept.evaluation });
             return Ok(kept);
         }
-        // Dropped with the model in it once that was judged.
+        // Dropped, with the model in it, after evaluation.
         let scratch = if self.folder.is_none() { Some(ScratchFolder::create()?) } else { None };
         let path = match (&self.folder, &scratch) {
             (Some(folder), _) => folder.model(&name, seed),
@@ -202,7 +202,7 @@ impl CrossValidation {
         }
     }
 
-    /// The evaluation of a fold and seed that is there already, with the scale and readout that are asked for.
+    /// The stored evaluation of a fold and seed, if it has the requested scale and readout.
     fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let readout = self.judging.anchor.unwrap_or_default();
@@ -215,7 +215,7 @@ impl CrossValidation {
         let settings = Settings { seed: run.seed, ..self.plan.settings.clone() };
         let resources = self.resources.clone();
         let training = Training::prepare(&self.atlas, split.clone(), &settings, &path, self.device, resources)?;
-        // A size that is found once serves all folds: models with other batches could not be compared.
+        // One batch size serves all folds: models with different batches could not be compared.
         self.plan.settings.train.batch_size = training.card().config.train.batch_size;
         if let Some(folder) = &self.folder {
             folder.begin(&self.plan)?;

@@ -1,4 +1,4 @@
-//! `read → batch → embed`, and from there to the caller or into Parquet files; embedding tables as they are.
+//! `read → batch → embed`, returned to the caller or written to Parquet files; and embedding tables.
 
 use std::{collections::HashMap, num::NonZeroUsize, path::Path};
 
@@ -25,12 +25,12 @@ use super::{
 };
 use crate::runtime::{Capacity, Pipeline};
 
-/// Which of a model's tables.
+/// A table of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// A row a perturbation, control first.
+    /// One row per perturbation, control first.
     Perturbations,
-    /// A row a covariate value.
+    /// One row per covariate value.
     Covariates,
 }
 
@@ -42,7 +42,7 @@ pub fn embed_cells(atlas: &Atlas, model: &Model, resources: &Resources) -> Resul
     embed_every(atlas, model, 1, resources)
 }
 
-/// The same of every `step`-th cell.
+/// The same for every `step`-th cell.
 pub(super) fn embed_every(
     atlas: &Atlas,
     model: &Model,
@@ -60,7 +60,7 @@ pub(super) fn embed_every(
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
 }
 
-/// The same, written: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+/// The same, written to a folder of Parquet files, or one file if `out` ends in `.parquet`.
 ///
 /// # Errors
 /// As for [`embed_cells`]; a target that exists or can't be written. Nothing is visible then.

@@ -1,4 +1,4 @@
-//! Batches that fit into memory: the host's, and a GPU's.
+//! Batch sizes that fit into the memory of the host and a GPU.
 
 use schemas::{
     Error, Result,
@@ -16,15 +16,15 @@ use tch::Device;
 use super::Resources;
 use crate::{devices::free_bytes, memory::anonymous_bytes};
 
-/// Batches are not made larger than this without being told to.
+/// Upper limit of automatic batch sizes.
 const LARGEST_BATCH: u32 = 8192;
-/// Edges of the road of training.
+/// Edges of the training pipeline.
 const EDGES: usize = 2;
-/// The part of a GPU's free memory that is filled: what is said of it is a prediction.
+/// The share of a GPU's free memory to fill, because its use is an estimate.
 const FILLED: [usize; 2] = [17, 20];
 
-/// The plan with the largest batches, a power of two, with which all that is held stays within the memory: what waits on edges, unpacked
-/// blocks, what the process holds already, and the network and its steps, which have to fit into a GPU's where they are computed there.
+/// The plan with the largest batches, a power of two, whose total stays within the memory: edges, unpacked
+/// blocks, the process's current memory, and the network and its steps, which also have to fit into a GPU's memory if they run there.
 pub(super) fn with_largest_batches(
     plan: config::Plan,
     atlas: &Atlas,
@@ -62,21 +62,21 @@ pub(super) fn with_largest_batches(
     })
 }
 
-/// The bytes of a GPU that are filled, of those that are free.
+/// The bytes of a GPU to fill, out of its free bytes.
 fn filled(free: usize) -> usize {
     free / FILLED[1] * FILLED[0]
 }
 
-/// What smaller batches would take of a GPU: worked out before a run, for the error of one that runs out of memory there.
+/// GPU memory of smaller batches, computed before a run, for the error message if it runs out of memory there.
 pub(super) struct SmallerBatches {
     device: usize,
     batch_size: u32,
-    /// Sizes, the largest first, and the bytes that network and steps take with each.
+    /// Sizes, the largest first, and the bytes of network and steps with each.
     needed: Vec<(u32, usize)>,
 }
 
 impl SmallerBatches {
-    /// Of a plan; none on the processor.
+    /// For a plan; none on the CPU.
     pub(super) fn of(
         plan: &config::Plan,
         atlas: &Atlas,
@@ -95,10 +95,10 @@ impl SmallerBatches {
         Some(Self { device: index, batch_size, needed: needed.collect() })
     }
 
-    /// The error; where it is that of a GPU without room, with the size of batches that should fit.
+    /// The error; if a GPU is out of memory, with the batch size that should fit.
     pub(super) fn advise(&self, error: Error) -> Error {
         let Error::DeviceMemory { message, .. } = error else { return error };
-        // What libtorch keeps is this run's, and will be free for the next one. Where that can't be asked any more, half as many may do.
+        // Libtorch's reserved memory belongs to this run, and will be free for the next one. If it can't be queried any more, try half of it.
         let room = device_memory(self.device).map_or(u64::MAX, |memory| memory.free + memory.kept);
         let room = filled(usize::try_from(room).unwrap_or(usize::MAX));
         let fits = self.needed.iter().find(|(_, needed)| *needed <= room);
@@ -110,7 +110,7 @@ impl SmallerBatches {
     }
 }
 
-/// Bytes that network and steps take at most, on the device that computes them.
+/// Maximum bytes of network and steps, on the device that computes them.
 pub(super) fn network_bytes(
     settings: &Settings,
     atlas: &Atlas,

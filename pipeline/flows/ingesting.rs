@@ -1,4 +1,4 @@
-//! `source → read → annotate → tally → cut → pack → store`; shuffled rows go by way of `spill` and `shuffle` before they are cut.
+//! `source → read → annotate → tally → cut → pack → store`; shuffled rows pass through `spill` and `shuffle` before `cut`.
 
 use std::{
     path::{Path, PathBuf},
@@ -27,7 +27,7 @@ use stages::{
         statistics,
         store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
         tally::Tally,
-        version::length_and_time,
+        version::stamp_of,
     },
     phase::Phase,
     split::Split,
@@ -35,7 +35,7 @@ use stages::{
 
 use super::{Pipeline, Resources, completed};
 
-/// Is told how many cells have been taken in hand, from a thread of the run.
+/// Receives the number of cells read so far, from a thread of the run.
 #[derive(Clone)]
 pub struct OnCells(pub Arc<dyn Fn(u64) + Send + Sync>);
 
@@ -45,26 +45,26 @@ impl std::fmt::Debug for OnCells {
     }
 }
 
-/// How cells become an atlas.
+/// Options of an ingest.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
-    /// Which columns are labels, as far as the user said.
+    /// The label columns, as far as the user gave them.
     pub keys: AskedKeys,
     /// Raw or zstd blocks, or none: then the source is read in place, in its own order.
     pub codec: Codec,
-    /// What the values are taken for.
+    /// How to interpret the values.
     pub values: ValuesAs,
-    /// Which cells are taken.
+    /// Which cells to keep.
     pub selection: Selection,
-    /// What is done about values that can't be taken.
+    /// What to do about invalid values.
     pub on_bad_values: OnBadValues,
-    /// Is told of progress.
+    /// Receives progress.
     pub on_cells: Option<OnCells>,
-    /// Decides how rows are shuffled; none keeps them as the source has them.
+    /// The seed of the shuffle; none keeps the source order.
     pub shuffle: Option<u64>,
     /// A column of `obs` whose values become a split of that name.
     pub split: Option<String>,
-    /// The files or folders that the source was opened from, in their order: the atlas remembers which version of them it holds.
+    /// The files or folders that the source was opened from, in order: the atlas records their version.
     pub files: Vec<PathBuf>,
 }
 
@@ -84,24 +84,24 @@ impl Default for IngestOptions {
     }
 }
 
-/// What came of an ingest.
+/// The result of an ingest.
 #[derive(Debug)]
 pub struct Ingested {
     /// The atlas's manifest.
     pub manifest: Manifest,
-    /// What was guessed of the labels, as the flags that say so.
+    /// The guessed label columns, as flags.
     pub guessed: Vec<String>,
-    /// What else was decided, a sentence each.
+    /// Other decisions, one sentence each.
     pub decided: Vec<String>,
 }
 
-/// What a stopped ingest leaves to do.
+/// The hint after a stopped ingest.
 const AGAIN: &str = "run the same ingest again: nothing was written";
 
-/// Makes an atlas of a source's cells.
+/// Makes an atlas from a source's cells.
 ///
-/// Where nothing says what the values are, and bad ones are to be clipped or their cells left out, integers of which some can't be
-/// counts turn out at the end: they are counts, and the source is read once more.
+/// If the kind of values is not given, and bad ones are to be clipped or dropped, integers with some invalid counts are only
+/// recognised at the end: they are counts, and the source is read once more.
 ///
 /// # Errors
 /// A source that can't be read or understood, a target that can't be written; nothing is left behind then.
@@ -115,7 +115,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     Ok(done)
 }
 
-/// The same with values that are taken for something; none where they are to be taken for counts instead.
+/// The same with values of a given kind; none if they have to be read as counts instead.
 fn ingest_as(
     values: ValuesAs,
     source: Arc<dyn Source>,
@@ -130,7 +130,7 @@ fn ingest_as(
     let width = GeneWidth::for_genes(genes);
     let facts = AtlasFacts {
         source: Arc::clone(&source),
-        files: options.files.iter().map(|path| Ok((path.clone(), length_and_time(path)?))).collect::<Result<_>>()?,
+        files: options.files.iter().map(|path| Ok((path.clone(), stamp_of(path)?))).collect::<Result<_>>()?,
         keys: Keys {
             perturbation: keys.columns.perturbation.clone(),
             dose: keys.columns.dose.clone(),
@@ -219,18 +219,18 @@ fn ingest_as(
     Ok(Some(Ingested { manifest, guessed: keys.guessed, decided }))
 }
 
-/// Makes a split of a column of `obs`, of its name; says where `test` was taken for `valid`.
+/// Makes a split with the name of a column of `obs`; reports if `test` was read as `valid`.
 ///
 /// # Errors
-/// A column that is not there, a value that is no part of a split, a disk that is full or broken.
+/// A missing column, a value that is not part of a split, a full or broken disk.
 pub fn import_split(atlas: &Atlas, column: &str) -> Result<Option<String>> {
     let (split, said_test) = Split::from_obs(atlas, column, column)?;
     split.write(atlas)?;
     Ok(said_test.then(|| format!("split `{column}`: cells labelled `test` become valid, as in the original")))
 }
 
-/// The bytes that are on the disk at once, where they can be told beforehand: of shuffled rows their buckets, which blocks then
-/// take the place of.
+/// The disk space needed at one time, if it can be known beforehand: for shuffled rows their buckets, which the blocks
+/// then replace.
 fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -> Option<u64> {
     let (cells, entries) = (source.cells(), source.nonzeros()?);
     let all = options.selection == Selection::default() && options.on_bad_values == OnBadValues::Error;
@@ -239,12 +239,12 @@ fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -
         (Codec::InPlace, _) => None,
         (_, Some(_)) => Some(estimated_bytes(cells, entries, width)),
         (Codec::Raw, None) => Some(entries * (width.bytes() as u64 + 1) + 4 * cells),
-        // How small blocks become is not known beforehand.
+        // The size of compressed blocks is not known beforehand.
         (Codec::Zstd, None) => None,
     }
 }
 
-/// Where the matrix of a source can be read for an atlas that holds none.
+/// Where the matrix of a source can be read, for an atlas without its own.
 fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<InPlace> {
     let refused = |why: &str| {
         let message = format!("{} can't be read in place: {why}", source.origin());

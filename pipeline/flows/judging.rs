@@ -1,4 +1,4 @@
-//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same of a few cells
+//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same for a few cells
 //! of each group, and then `conditions → judge → table`.
 
 use std::{collections::HashMap, ops::ControlFlow, path::PathBuf, sync::Arc};
@@ -27,38 +27,38 @@ use super::{
 };
 use crate::runtime::Pipeline;
 
-/// What each cell's counts are scaled to on the pseudobulk scale.
+/// Target sum of each cell's counts on the pseudobulk scale.
 pub(super) const TARGET_SUM: f64 = 1e4;
 
-/// What to do where a run was stopped.
+/// The hint after a stopped run.
 pub(super) const AGAIN: &str = "run the same command again";
 
-/// How a model is judged.
+/// Options of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct JudgeOptions {
-    /// The scale; that of the atlas's values where nothing is said.
+    /// The scale; by default that of the atlas's values.
     pub scale: Option<Scale>,
-    /// How the model's output is read: anchored where nothing is said; predictions of a file are always raw.
+    /// The readout of the model's output: anchored by default; predictions from a file are always raw.
     pub anchor: Option<Anchor>,
-    /// Which cells are judged; where nothing is said, those held out, or the valid ones if there are none.
+    /// The cells to evaluate; by default the held-out ones, or the valid ones if there are none.
     pub on: Option<Part>,
-    /// Predictions that are judged in place of what the model says now.
+    /// Predictions to evaluate instead of running the model.
     pub predictions: Option<PathBuf>,
 }
 
-/// What came of an evaluation.
+/// The result of an evaluation.
 #[derive(Debug)]
 pub struct Judged {
     /// Numbers and pictures.
     pub judgement: Judgement,
-    /// Conditions that could not be judged, and why.
+    /// Conditions that could not be evaluated, and why.
     pub skipped: Vec<Skipped>,
 }
 
-/// Judges a model, or predictions of its genes, on a part of a split.
+/// Evaluates a model, or predictions of its genes, on a part of a split.
 ///
 /// # Errors
-/// A part without any cell, an atlas that lacks a gene of the model, predictions that lack a gene or a condition, data that can't
+/// A part without cells, an atlas that lacks a gene of the model, predictions that lack a gene or a condition, data that can't
 /// be read.
 pub fn evaluate(
     atlas: &Atlas,
@@ -116,7 +116,7 @@ pub fn evaluate(
     Ok(Judged { judgement, skipped: jobs.skipped })
 }
 
-/// The scale that is asked for, or else the atlas's own; written means of counts know no mean logarithm.
+/// The requested scale, or the atlas's own; means of counts in a file don't determine the mean of logarithms.
 pub(super) fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> {
     match (options.scale, atlas.manifest().values) {
         (None, ValueKind::Counts) if options.predictions.is_some() => Ok(Scale::Pseudobulk),
@@ -150,7 +150,7 @@ fn judged_part(split: &Split, on: Option<Part>) -> Result<Part> {
     }
 }
 
-/// What the model says of every judged group, in the groups' order.
+/// The model's predictions for every evaluated group, in the groups' order.
 fn model_means(
     atlas: &Atlas,
     model: &Model,
@@ -174,7 +174,7 @@ fn model_means(
     Ok(completed(run, AGAIN)?.0)
 }
 
-/// Turns predicted means into profiles of the groups they are of; each job's first target is control.
+/// Turns predicted means into profiles of their groups; each job's first target is control.
 struct Collect {
     groups_of: Vec<Vec<Option<usize>>>,
     scale: Scale,

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::runtime::Pipeline;
 
-/// Real cells of judged groups and of the controls that predictions start from, as points.
+/// Real cells of evaluated groups and of the controls that predictions start from, as points.
 pub(super) struct RealCells {
     axes: Arc<Axes>,
     sampled: Arc<SampledCells>,
@@ -93,13 +93,13 @@ impl RealCells {
         Ok(Self { axes, sampled, clouds, controls })
     }
 
-    /// The same beside predicted cells.
+    /// The same together with predicted cells.
     pub(super) fn with_predicted(self, predicted: HashMap<usize, Cloud>) -> Clouds {
         Clouds { axes: Arc::unwrap_or_clone(self.axes), real: self.clouds, predicted }
     }
 }
 
-/// What a model's cells are predicted from, and for whom.
+/// The source cells and targets of a model's predicted cells.
 pub(super) struct ModelCells<'a> {
     pub(super) atlas: &'a Atlas,
     pub(super) model: &'a Model,
@@ -144,7 +144,7 @@ fn chosen_rows(atlas: &Atlas, chosen: &Arc<SampledCells>, resources: &Resources)
     rows(atlas, plans.filter(|plan| !plan.cells.is_empty()), resources)
 }
 
-/// Puts the predicted cells of a group together.
+/// Collects the predicted cells of a group.
 struct Gather {
     groups_of: Vec<Vec<Option<usize>>>,
     empty: Cloud,

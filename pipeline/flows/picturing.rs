@@ -1,4 +1,4 @@
-//! What a report shows beside scores: where cells lie in the latent, and how predictions respond to doses.
+//! Pictures of a report: cells in latent space, and dose responses.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,23 +22,23 @@ use super::{
     responding::{ResponseQuery, respond},
 };
 
-/// Cells of a map at most.
+/// Maximum number of cells of a map.
 const MOST_CELLS: u64 = 2000;
-/// Perturbations whose dose response is drawn, those trained at most doses first.
+/// Number of perturbations whose dose response is drawn, those with the most trained doses first.
 const MOST_RESPONSES: usize = 4;
-/// Curves of a picture.
+/// Maximum number of curves of a picture.
 const MOST_CURVES: usize = 8;
-/// Doses of a curve between 0 and the largest that was trained, beside the trained ones.
+/// Doses of a curve between 0 and the largest trained one, in addition to the trained ones.
 const DOSES: u32 = 10;
-/// Cells that a curve is predicted from.
+/// Number of cells that a curve is predicted from.
 const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 
 /// Pictures of a model on an atlas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pictures {
-    /// Where cells lie in the latent.
+    /// Cells in latent space.
     pub latents: Latents,
-    /// How predictions respond to doses; empty where nothing was trained at several doses.
+    /// Dose responses; empty if nothing was trained at several doses.
     pub responses: Vec<DoseResponse>,
 }
 
@@ -50,7 +50,7 @@ pub fn pictures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<P
     Ok(Pictures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
 }
 
-/// Numbers the names that it is shown.
+/// Numbers names in the order of appearance.
 #[derive(Default)]
 struct Places {
     names: Vec<String>,
@@ -80,7 +80,7 @@ fn latents(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Latent
         };
         let covariates = batch.num_columns() - 6;
         let after = batch.column(batch.num_columns() - 1);
-        // Cells of what the model does not know have a place in neither map.
+        // Cells with labels unknown to the model are in neither map.
         for row in (0..batch.num_rows()).filter(|row| !after.is_null(*row)) {
             let text = |column: usize| batch.column(column).as_string::<i32>().value(row);
             found.condition_of.push(conditions.of(text(1).to_owned()));

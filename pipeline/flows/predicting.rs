@@ -1,5 +1,5 @@
-//! `read → batch → predict`, or `… → basal → predict ×N` of cells, and from there to the caller; [`publishing`](super::publishing)
-//! leads on into files.
+//! `read → batch → predict`, or `… → basal → predict ×N` for cells, returned to the caller; [`publishing`](super::publishing)
+//! continues to files.
 
 mod pace;
 mod terms;
@@ -30,17 +30,17 @@ pub use self::terms::{GenesTold, Library, OutputScale, Terms};
 use super::{Resources, rows_told};
 use crate::runtime::Pipeline;
 
-/// What predictions look like.
+/// The form of predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
-    /// A row a condition, lists of one number a gene.
+    /// One row per condition, with lists of one number per gene.
     #[default]
     WideMeans,
-    /// A row a condition and gene.
+    /// One row per condition and gene.
     LongMeans,
-    /// A row a source cell and condition.
+    /// One row per source cell and condition.
     Cells,
-    /// The same of latents.
+    /// The same for latents.
     Latent,
 }
 
@@ -52,12 +52,12 @@ pub struct Prediction {
     pub(super) jobs: Jobs,
     pub(super) terms: Checked,
     pub(super) resources: Resources,
-    /// What was asked, as far as it decides what comes out.
+    /// The parts of the request that determine the result.
     pub(super) asked: String,
 }
 
 impl Prediction {
-    /// Resolves a query against a model and an atlas; `split` says what is held out.
+    /// Resolves a query against a model and an atlas; `split` defines the held-out cells.
     ///
     /// # Errors
     /// Names that the model does not know, genes of the model that the atlas lacks, targets without source cells.
@@ -92,7 +92,7 @@ impl Prediction {
         })
     }
 
-    /// The same, told in other terms than the model's own.
+    /// The same, in other terms than the model's own.
     ///
     /// # Errors
     /// Terms that don't fit the model, genes that are not the model's, a file of genes that can't be read.
@@ -101,19 +101,19 @@ impl Prediction {
         Ok(self)
     }
 
-    /// What will be predicted, and what will be skipped.
+    /// What will be predicted, and what is skipped.
     #[must_use]
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
     }
 
-    /// Genes of the model that the source cells lack, and that are taken for 0.
+    /// Genes of the model that the source cells lack, and that count as 0.
     #[must_use]
     pub fn missing_genes(&self) -> &[String] {
         self.atlas.missing_genes()
     }
 
-    /// The table that will come out.
+    /// The schema of the resulting table.
     #[must_use]
     pub fn schema(&self, output: Output) -> SchemaRef {
         let card = &self.model.card;
@@ -138,13 +138,13 @@ impl Prediction {
         }
     }
 
-    /// Bytes of unpacked blocks that are held beside the edges.
+    /// Bytes of unpacked blocks, in addition to the edges.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.resources.held_bytes(&self.atlas)
     }
 
-    /// The road to means alone, and the jobs that they are of.
+    /// The pipeline up to means, and their jobs.
     pub(super) fn means(self) -> (Arc<Vec<Job>>, Pipeline<TargetMeans>) {
         let jobs = Arc::clone(&self.jobs.jobs);
         let source = source_rows(&self.atlas, &self.jobs, &self.resources);
@@ -152,7 +152,7 @@ impl Prediction {
         (jobs, source.then("predict", predict))
     }
 
-    /// The road to record batches.
+    /// The pipeline up to record batches.
     ///
     /// # Errors
     /// None that [`Prediction::prepare`] did not find.
@@ -182,7 +182,7 @@ impl Prediction {
     }
 }
 
-/// Threads that decode cells: those of the run, over those that libtorch takes for each product. For a GPU it is one.
+/// Threads that decode cells: those of the run, divided by those of libtorch per product. For a GPU, one.
 fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
     let of_each = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
     match model.network.parameters.device() {
@@ -191,7 +191,7 @@ fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
     }
 }
 
-/// The source cells of every span of the jobs; the batches of job `j` bear epoch `j`, and begin anew in each span.
+/// The source cells of every span of the jobs; the batches of job `j` have epoch `j`, and each span starts a new batch.
 pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
     let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
     let plans = jobs.spans().into_iter().flat_map(move |span| {
@@ -207,7 +207,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
     rows_told(atlas, plans, resources, taken)
 }
 
-/// Cells as plans of batches, numbered from `first`: draws are a function of the number, so that no two spans share one.
+/// Cells as batch plans, numbered from `first`: draws are a function of the number, so no two spans share one.
 pub(super) fn source_plans<I>(
     atlas: &Atlas,
     epoch: u32,
@@ -228,7 +228,7 @@ where
     })
 }
 
-/// Predicts means as a pipeline of record batches: the short way for programs.
+/// Predicts means as a pipeline of record batches: a shortcut for programs.
 ///
 /// # Errors
 /// As for [`Prediction::prepare`].
@@ -237,7 +237,7 @@ pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<R
     Prediction::prepare(atlas, model, query, split.as_ref(), Resources::default())?.pipeline(Output::WideMeans)
 }
 
-/// The split a model was trained with, if the atlas is the one it was trained on.
+/// The split that a model was trained with, if the atlas is the one it was trained on.
 ///
 /// # Errors
 /// A split file that is damaged.
@@ -249,10 +249,10 @@ pub fn own_split(model: &Model, atlas: &Atlas) -> Result<Option<Split>> {
     Split::read_file(atlas, &model.card.split, &path).map(Some)
 }
 
-/// The split that `--split` names, or the model's own.
+/// The split given by `--split`, or the model's own.
 ///
 /// # Errors
-/// A split that there is not; an atlas that the model was not trained on, without a split named.
+/// A split that does not exist; without a given split, an atlas that the model was not trained on.
 pub fn split_for(model: &Model, atlas: &Atlas, named: Option<&str>) -> Result<Split> {
     match named {
         Some(name) => Split::read(atlas, name),

@@ -1,4 +1,4 @@
-//! A training run whose course is noted.
+//! A training run with a recorded timeline.
 
 use std::{cell::Cell, path::Path, rc::Rc};
 
@@ -13,11 +13,11 @@ use tch::Device;
 use super::training::Training;
 use crate::{runtime::Report, trace::Trace};
 
-/// Epochs in which libtorch's operations, and what the device runs, are noted: each of thousands of pieces of work.
+/// Epochs in which libtorch's operations and the device's work are recorded: thousands of events each.
 const EPOCHS: u32 = 2;
 
-/// Trains, and writes to `path` what happened when: what stages did throughout, and what libtorch and the device did in the first
-/// epochs. `trace` listens to `tracing` already.
+/// Trains, and writes a timeline to `path`: the stages throughout, and libtorch and the device in the first
+/// epochs. `trace` must already listen to `tracing`.
 ///
 /// # Errors
 /// As for [`Training::run`]; a file that can't be written.
@@ -46,6 +46,6 @@ pub fn profiled(
     let trained = training.run(resume, counting);
     let watched = if 0 < left.get() { stop_profiler(&file) } else { Ok(()) };
     let written = watched.and_then(|()| trace.write(path, file.exists().then_some(&file)));
-    // What kept the run from its end says more than what kept its trace from being written.
+    // The run's own error is more important than one from writing its trace.
     trained.and_then(|trained| written.map(|()| trained))
 }

@@ -1,11 +1,11 @@
-//! How far a run is, told to whoever draws it.
+//! Progress of a run, for whoever displays it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Counts what was taken in hand, on whichever threads, and tells the sum.
+/// Counts processed items on any thread, and reports the sum.
 #[derive(Clone, Default)]
 pub struct Progress(Option<Arc<Told>>);
 
@@ -15,7 +15,7 @@ struct Told {
 }
 
 impl Progress {
-    /// Tells each sum to `tell`, from a thread of the run.
+    /// Reports each sum to `tell`, from a thread of the run.
     pub fn to(tell: impl Fn(u64) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(Told { sum: AtomicU64::new(0), tell: Box::new(tell) })))
     }

@@ -1,4 +1,4 @@
-//! `… → predict → gather → encode ×N → write`: predictions become files; or `… → round ×N → write`: an `.h5ad`.
+//! `… → predict → gather → encode ×N → write`: predictions to files; or `… → round ×N → write`: an `.h5ad`.
 
 mod division;
 mod h5ad;
@@ -28,12 +28,12 @@ use super::{
 };
 use crate::runtime::{Capacity, Pipeline, Plan, Report};
 
-/// Of the memory of edges: what leads to predictions has the larger share, encoded rows a quarter of all.
+/// Division of the memory of edges: the edges up to predictions get the larger share, encoded rows a quarter.
 const SHARES: usize = 12;
 const SHARES_BEFORE: usize = 8;
 const SHARES_ENCODED: usize = 3;
 
-/// In what predictions are written.
+/// The format of predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// A folder of Parquet files, or one file.
@@ -49,15 +49,15 @@ pub enum Format {
 /// How predictions are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// In what.
+    /// The format.
     pub format: Format,
-    /// How many bits, in which folders.
+    /// Precision and partitions.
     pub files: FileOptions,
-    /// The share of the parts that is written, until [`commit`](stages::publish::commit) publishes them all.
+    /// The shard to write, until [`commit`](stages::publish::commit) publishes them all.
     pub shard: Option<Shard>,
-    /// Bytes beyond which nothing is begun.
+    /// Limit of the output's bytes, checked before work begins.
     pub max_bytes: Option<u64>,
-    /// Bytes of values of a file, about; a part of the work is as much.
+    /// Approximate bytes of values per file, and per part of the work.
     pub file_bytes: u64,
 }
 
@@ -73,17 +73,17 @@ impl Default for WriteOptions {
     }
 }
 
-/// What came of predictions that were written.
+/// The result of writing predictions.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The files.
     pub published: Published,
-    /// What the pipeline measured.
+    /// Measurements of the pipeline.
     pub report: Report,
 }
 
 impl Prediction {
-    /// Writes the predictions: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+    /// Writes the predictions: a folder of Parquet files, or one file if `out` ends in `.parquet`.
     ///
     /// # Errors
     /// A target that exists or can't be written, data that can't be read; nothing is visible then.
@@ -91,7 +91,7 @@ impl Prediction {
         self.publish(output, out, &WriteOptions::default())
     }
 
-    /// Writes the predictions as `options` say. What is written does not depend on the number of threads or shards.
+    /// Writes the predictions with these `options`. The bytes do not depend on the number of threads or shards.
     ///
     /// # Errors
     /// Those of [`Prediction::write`], and options that contradict each other or the output.
@@ -118,14 +118,14 @@ impl Prediction {
         Ok(Written { published, report })
     }
 
-    /// Tells how many cells were predicted, each counted for every target.
+    /// Reports the number of predicted cells, each counted for every target.
     #[must_use]
     pub fn telling(mut self, progress: Progress) -> Self {
         self.resources.progress = progress;
         self
     }
 
-    /// The graph of a run that writes, and the bytes that are held beside its edges: unpacked blocks, and rows that wait for their
+    /// The graph of a run that writes, and the bytes held in addition to its edges: unpacked blocks, and rows waiting for their
     /// row groups.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl Prediction {
         Ok((selected.encoded(output, layout)?.plan("write"), held))
     }
 
-    /// What this run writes of the plan, and how.
+    /// The part of the plan that this run writes, and how.
     fn layout(
         self,
         output: Output,
@@ -151,7 +151,7 @@ impl Prediction {
         schema: &SchemaRef,
     ) -> Result<(Self, Arc<Layout>)> {
         let parts: Vec<(usize, Part)> = self.parts(output, options)?.into_iter().enumerate().collect();
-        // One number for all, so that a shard's row groups are those of the whole.
+        // One number for all shards, so that a shard's row groups are those of the whole.
         let folders = self.folders(parts.iter().map(|(_, part)| part), options);
         let chosen: Vec<(usize, Part)> = match options.shard {
             Some(shard) => parts.into_iter().filter(|(number, _)| shard.has(*number)).collect(),
@@ -181,7 +181,7 @@ impl Prediction {
         self.jobs.jobs.iter().flat_map(|job| job.contexts.iter().cloned()).collect()
     }
 
-    /// The plan's checksum, and what it is, for people.
+    /// The plan's checksum, and a description for people.
     fn plan(&self, output: Output, options: &WriteOptions) -> (String, String) {
         let schema = self.schema(output);
         let of = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
@@ -206,15 +206,15 @@ impl Prediction {
     }
 }
 
-/// With the memory that is left beside that of row groups.
+/// With the memory remaining after that of row groups.
 pub(super) fn before_files(resources: &Resources) -> Resources {
     Resources { memory: resources.memory / SHARES * SHARES_BEFORE, ..resources.clone() }
 }
 
-/// Writes tables that come to so many `rows`: a folder of Parquet files, or one file where `out` ends in `.parquet`.
+/// Writes tables with this many `rows` in total: a folder of Parquet files, or one file if `out` ends in `.parquet`.
 ///
 /// # Errors
-/// A target that exists or can't be written, and what makes the tables fail; nothing is visible then.
+/// A target that exists or can't be written, and errors of the tables; nothing is visible then.
 pub fn write_tables(
     tables: Pipeline<RecordBatch>,
     schema: &SchemaRef,
@@ -248,7 +248,7 @@ pub fn encoded(tables: Pipeline<RecordBatch>, layout: Arc<Layout>, resources: &R
 }
 
 impl Output {
-    /// As files name it.
+    /// Its name in files.
     #[cfg(feature = "hdf5")]
     fn name(self) -> &'static str {
         match self {

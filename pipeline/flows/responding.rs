@@ -1,4 +1,4 @@
-//! How genes respond to doses: means predicted on a grid of doses, against what is predicted for control.
+//! Dose responses of genes: means predicted on a grid of doses, compared with the prediction for control.
 
 use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
@@ -22,69 +22,69 @@ use super::{
     predicting::{Prediction, own_split},
 };
 
-/// A response that is asked for.
+/// A request for a dose response.
 #[derive(Clone, Debug)]
 pub struct ResponseQuery {
     /// A perturbation, or several joined by the delimiter.
     pub condition: String,
     /// Doses of each of them; every combination is predicted.
     pub doses: Vec<Vec<f64>>,
-    /// Which cells to start from; the controls of each covariate combination where nothing is said.
+    /// The source cells; by default the controls of each covariate combination.
     pub from: Option<Selector>,
-    /// Source cells of a covariate combination at most.
+    /// Maximum number of source cells per covariate combination.
     pub cells_per_condition: NonZeroU64,
-    /// Which genes are told: so many of those that change most over all doses, some by name, or all.
+    /// The genes: a number of those that change most over all doses, some by name, or all.
     pub genes: GeneChoice,
 }
 
-/// How cells respond to doses of a condition.
+/// The dose response of cells to a condition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Responses {
     /// The condition.
     pub condition: String,
-    /// The genes that are told.
+    /// The reported genes.
     pub genes: Vec<String>,
-    /// A curve for each covariate combination.
+    /// One curve per covariate combination.
     pub curves: Vec<Curve>,
     /// What could not be predicted, and why.
     pub skipped: Vec<Skipped>,
 }
 
-/// How the cells of one covariate combination respond.
+/// The response of the cells of one covariate combination.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Curve {
     /// Their covariates.
     pub covariates: BTreeMap<String, String>,
-    /// How many cells it was predicted from.
+    /// Number of source cells.
     pub source_cells: u64,
-    /// What is predicted for control, of each gene that is told.
+    /// The prediction for control, for each reported gene.
     pub control: Vec<f32>,
     /// One dose after the other.
     pub points: Vec<Point>,
 }
 
-/// What one dose does.
+/// The response to one dose.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// The doses, aligned with the condition.
     pub dose: String,
-    /// How far it goes beyond what was trained on.
+    /// How far it is beyond the training data.
     pub extrapolation: &'static str,
-    /// How far it is, in the latent, from the nearest condition and covariates that were trained on: 0 at those themselves, and
-    /// the less sure the larger it is; none where it is not known what was trained on.
+    /// The distance in latent space to the nearest trained condition and covariates: 0 for those themselves; larger is
+    /// less certain. None if the training data are not known.
     pub distance: Option<f32>,
     /// The Euclidean length of the predicted change of all genes.
     pub effect_size: f64,
-    /// The predicted mean of each gene that is told.
+    /// The predicted mean of each reported gene.
     pub mean: Vec<f32>,
-    /// That less what is predicted for control.
+    /// The same minus the prediction for control.
     pub change: Vec<f32>,
 }
 
-/// Doses from `FIRST:LAST:STEP`, the last one included, or from a list separated by commas.
+/// Doses from `FIRST:LAST:STEP`, including the last one, or from a list separated by commas.
 ///
 /// # Errors
-/// Text that is neither, a step that leads nowhere, doses that are no numbers from 0 upwards.
+/// Text that is neither, a step of 0, doses that are not non-negative numbers.
 pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let bad = |why: &str| Error::usage(format!("`{text}`: {why}"), "write --doses 0:1:0.1 or --doses 0.1,0.5,1");
     let number = |part: &str| {
@@ -104,7 +104,7 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let mut doses = Vec::new();
     let mut index = 0.0;
     while first + index * step <= last + step * 1e-9 {
-        // To twelve digits: 3 · 0.1 is told as 0.3.
+        // To twelve digits: 3 · 0.1 is shown as 0.3.
         let dose = first + index * step;
         doses.push(format!("{dose:.11e}").parse().unwrap_or(dose));
         index += 1.0;
@@ -112,9 +112,9 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     Ok(doses)
 }
 
-/// Steps of a range at most.
+/// Maximum number of steps of a range.
 const MOST_DOSES: f64 = 1000.0;
-/// Bytes of predicted means that are held until the genes to tell are known.
+/// Bytes of predicted means held until the reported genes are known.
 const MOST_BYTES: usize = 512 << 20;
 
 /// Predicts the responses.
@@ -172,14 +172,14 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
         return Err(Error::data(
             first.condition.clone(),
             first.why.clone(),
-            "`perturbine inspect` lists the names there are",
+            "`perturbine inspect` lists the known names",
         ));
     }
     let (jobs, pipeline) = prediction.means();
     let mut means: Vec<TargetMeans> = Vec::new();
     for found in pipeline.stream() {
         match found {
-            // Of all that is predicted, the means alone are looked at.
+            // Only the means of the predictions are used.
             Ok(found) => means.push(TargetMeans { variance: Vec::new(), control_mean: Vec::new(), ..found }),
             Err(error) => completed::<()>(Err(error), "run the same command again").map(|_| ())?,
         }
@@ -194,7 +194,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
     })
 }
 
-/// Curves of all genes: what is predicted for control, and then the doses, of each covariate combination.
+/// Curves of all genes: the prediction for control, and then the doses, for each covariate combination.
 struct WholeCurves<'a> {
     jobs: &'a Arc<Vec<Job>>,
     curves: BTreeMap<Vec<String>, (TargetMeans, Vec<TargetMeans>)>,
@@ -207,7 +207,7 @@ impl<'a> WholeCurves<'a> {
             let covariates = jobs[found.job].targets[found.target].covariates.clone();
             match curves.get_mut(&covariates) {
                 Some((_, points)) => points.push(found),
-                // Control is asked for first.
+                // Control comes first.
                 None => drop(curves.insert(covariates, (found, Vec::new()))),
             }
         }
@@ -218,7 +218,7 @@ impl<'a> WholeCurves<'a> {
         point.mean[gene] - control.mean[gene]
     }
 
-    /// The genes that are told, by their places.
+    /// The reported genes, by index.
     fn chosen(&self, atlas: &Atlas, genes: &GeneChoice) -> Result<Vec<usize>> {
         let all = atlas.genes().len();
         match genes {
@@ -274,7 +274,7 @@ impl<'a> WholeCurves<'a> {
 }
 
 impl Responses {
-    /// The curves as a table: a row a covariate combination, dose and gene.
+    /// The curves as a table: one row per covariate combination, dose and gene.
     ///
     /// # Errors
     /// None that data can cause.

@@ -8,7 +8,7 @@ use std::{
 use schemas::{ByteSize, Error, Result, chunk::Chunk};
 use stages::{
     BoxError, Sink,
-    disk::StagedFile,
+    disk::{StagedFile, refuse_existing},
     h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
     simulate::Simulator,
     write::ParquetFile,
@@ -23,12 +23,7 @@ use super::{Pipeline, Resources, completed};
 pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: &Resources) -> Result<PathBuf> {
     let truth = out.with_extension("truth.parquet");
     for path in [out, truth.as_path()] {
-        if path.exists() {
-            return Err(Error::usage(
-                format!("{} already exists", path.display()),
-                "remove it first, or choose another name",
-            ));
-        }
+        refuse_existing(path)?;
     }
     let category = |name: &str| H5adColumn { name: name.into(), kind: H5adKind::Category };
     let columns = ["condition", "dose", "cell_type", "batch"].map(category);
@@ -44,7 +39,7 @@ pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: 
     .run("write", Append(writer));
     completed(run, "run the same command again: nothing was written")?;
 
-    let staged = StagedFile::beside(&truth)?;
+    let staged = StagedFile::create(&truth)?;
     let mut file = ParquetFile::create(staged.path(), simulator.truth_schema())?;
     for batch in simulator.truth() {
         file.write(&batch?)?;

@@ -1,4 +1,4 @@
-//! Cells in the order in which the matrix holds them, for sums over many of them.
+//! Cells in storage order, for sums over many of them.
 
 use schemas::{
     batch::{BatchPlan, Role},
@@ -6,10 +6,10 @@ use schemas::{
 };
 use stages::atlas::Atlas;
 
-/// Rows of the matrix that a batch is drawn from.
+/// Rows of the matrix per batch.
 const SUMMED_ROWS: u64 = 512;
 
-/// Some cells, as the matrix has them: every block is read once at most.
+/// Some cells in storage order: every block is read at most once.
 pub(super) fn rows_as_stored<F>(atlas: &Atlas, wanted: F) -> impl Iterator<Item = BatchPlan> + Send + use<F>
 where
     F: Fn(CellIndex) -> bool + Send + 'static,

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::runtime::{Pipeline, Plan as Graph, Report};
 
-/// The file in a model's folder that holds what its pipeline measured.
+/// The file in a model's folder with the pipeline's measurements.
 pub const PIPELINE_REPORT: &str = "pipeline.json";
 
 /// A training run that is ready to start.
@@ -141,56 +141,56 @@ impl Training {
         Ok(Self { atlas: atlas.clone(), split, groups, order, settings, resources })
     }
 
-    /// How many epochs it will train at most.
+    /// Maximum number of epochs.
     #[must_use]
     pub fn epochs(&self) -> u32 {
         self.order.epochs
     }
 
-    /// How many cells an epoch trains on.
+    /// Number of training cells.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.order.train.cell_count()
     }
 
-    /// What the model will have a place for, and the checked settings.
+    /// The model's vocabulary, and the checked settings.
     #[must_use]
     pub fn card(&self) -> &Card {
         &self.settings.card
     }
 
-    /// Where the network will compute.
+    /// The device of the network.
     #[must_use]
     pub fn device(&self) -> Device {
         self.settings.device
     }
 
-    /// Bytes of unpacked blocks that are held beside the edges.
+    /// Bytes of unpacked blocks, in addition to the edges.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.resources.held_bytes(&self.atlas)
     }
 
-    /// Bytes that network and steps take at most, where they are computed.
+    /// Maximum bytes of network and steps, on the device that computes them.
     #[must_use]
     pub fn network_bytes(&self) -> usize {
         let TrainerSettings { plan, card, device, .. } = &self.settings;
         network_bytes(plan, &self.atlas, &card.vocabulary, *device, &self.resources)
     }
 
-    /// The graph that will run.
+    /// The graph of the run.
     ///
     /// # Errors
     /// None that [`Training::prepare`] did not find.
     pub fn graph(&self) -> Result<Graph> {
         let (order, from) = (self.order.clone(), Position::default());
         let settings = &self.settings;
-        // What is only told needs no device.
+        // Explaining needs no device.
         let told = (&settings.card, Device::Cpu);
         Ok(road(&self.atlas, self.groups.clone(), told, order, from, &self.resources)?.plan("train"))
     }
 
-    /// Refuses a folder that holds something else already.
+    /// Refuses a folder with other content.
     ///
     /// # Errors
     /// A file, or a folder with another run's files.
@@ -210,10 +210,10 @@ impl Training {
         Ok(())
     }
 
-    /// Trains; with `resume` from where the folder's newest checkpoint left off.
+    /// Trains; with `resume`, from the folder's newest checkpoint.
     ///
     /// # Errors
-    /// A folder that holds a model already, a run that failed or was stopped; a stopped one can be resumed.
+    /// A folder that already holds a model, a run that failed or was stopped; a stopped one can be resumed.
     pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
         let folder = self.settings.folder.clone();
         let begun_before = folder.exists();
@@ -222,7 +222,7 @@ impl Training {
         let _lock = FolderLock::take(&folder)?;
         let TrainerSettings { plan, card, device, .. } = &self.settings;
         let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device, &self.resources);
-        // What is computed before the stages run fails as they do.
+        // Failures before the stages run are reported like those of stages.
         let trained = caught(|| self.run_in(&folder, resume, on_epoch));
         let trained = trained.map_err(|error| match &smaller {
             Some(smaller) => smaller.advise(error),
@@ -243,7 +243,7 @@ impl Training {
         let mut settings = settings;
         settings.profiles = profiles(&atlas, &split, &groups, &settings, &resources)?;
         let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
-        // A run that had ended is only finished anew: no plan comes after its last epoch.
+        // A finished run only writes its model again: there are no plans after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
         let run = road(&atlas, groups, (&card, device), order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
@@ -270,6 +270,13 @@ impl Training {
             }
         }
         let kept = folder.join(files::SPLIT);
+        let atlas = &self.atlas.manifest().checksum;
+        if resume && kept.exists() && Split::atlas_of(&kept)?.is_some_and(|before| before != *atlas) {
+            return Err(Error::usage(
+                format!("the atlas differs from that of the run in {}", folder.display()),
+                "resume with the same atlas, or train into another folder",
+            ));
+        }
         if resume && kept.exists() && Split::read_file(&self.atlas, self.split.name(), &kept)? != *self.split {
             return Err(Error::usage(
                 format!("the split differs from that of the run in {}", folder.display()),
@@ -290,7 +297,7 @@ impl Training {
     }
 }
 
-/// What offsets and dispersions are made of, in one pass over the training cells; none where neither is asked for.
+/// Profiles for offsets and dispersions, from one pass over the training cells; none if neither is enabled.
 fn profiles(
     atlas: &Atlas,
     split: &Arc<Split>,
@@ -311,7 +318,7 @@ fn profiles(
     Ok(Some(completed(run, "run the same train command with --resume")?.0))
 }
 
-/// `order → read → batch`: batches with their labels coded, and carried to the device, if it is another one than the host.
+/// `order → read → batch`: batches with coded labels, transferred to the device if it is not the host.
 fn road(
     atlas: &Atlas,
     groups: Groups,
@@ -322,7 +329,7 @@ fn road(
 ) -> Result<Pipeline<Arrived>> {
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
     let genes = i64::try_from(atlas.genes().len()).unwrap_or(i64::MAX);
-    // On a CPU too, where steps of a GPU are asked for.
+    // Also on a CPU, if GPU steps were requested.
     let is_carried = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
     let carrier = is_carried.then(|| Carrier::new(genes, device)).transpose()?;
     let pairing = Pairing::new(&card.config, &card.vocabulary);
@@ -332,7 +339,7 @@ fn road(
     }))
 }
 
-/// Valid cells that the model has a place for: a perturbation or covariate value none of whose cells trains has none.
+/// Valid cells whose perturbations and covariate values all occur in training cells.
 fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabulary: &Vocabulary) -> Wanted {
     let known: Vec<bool> = groups.all().iter().map(|group| vocabulary.knows(atlas, group)).collect();
     if known.iter().all(|known| *known) {
@@ -345,7 +352,7 @@ fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabul
     })
 }
 
-/// Trains a model on an atlas with a random validation split: the short way for programs. The model's files are temporary.
+/// Trains a model on an atlas with a random validation split: a shortcut for programs. The model's files are temporary.
 ///
 /// # Errors
 /// As for [`Training::prepare`] and [`Training::run`].

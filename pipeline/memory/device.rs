@@ -1,10 +1,10 @@
-//! Memory of graphics devices, as their driver's own tool tells it.
+//! Memory of GPUs, as reported by the driver's tool.
 
 use std::process::Command;
 
-/// Bytes in use on all devices that `nvidia-smi` names, by whichever process; none where there is no such tool.
+/// Bytes in use by any process on all devices that `nvidia-smi` lists; none without this tool.
 ///
-/// libtorch keeps what it has once asked a device for, so that what is in use at the end of a phase is the most that was in use
+/// libtorch keeps memory that it has reserved on a device, so the use at the end of a phase is the peak
 /// until then.
 pub(super) fn used_bytes() -> Option<u64> {
     let told = Command::new("nvidia-smi").args(["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).output();

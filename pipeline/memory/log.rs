@@ -1,4 +1,4 @@
-//! The memory that each phase of a run held.
+//! Memory of each phase of a run.
 
 use std::{
     fmt,
@@ -11,24 +11,24 @@ use stages::phase::{Phase, Phases};
 
 use super::{Watch, anonymous_bytes, device};
 
-/// What a phase held, over all its times.
+/// The measurements of a phase, over all its repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PhaseMemory {
     /// The phase's name.
     pub phase: &'static str,
-    /// How often it was entered.
+    /// Number of times it was entered.
     pub times: u64,
-    /// How long it lasted, in all.
+    /// Total duration.
     pub seconds: f64,
-    /// The most anonymous memory of the process; none where the system does not tell.
+    /// Peak anonymous memory of the process; none if the system does not report it.
     pub host_peak_bytes: Option<u64>,
-    /// What was held when it was last left.
+    /// Memory at the end of the last repetition.
     pub host_end_bytes: Option<u64>,
-    /// The most by which the use of graphics devices had grown when it was left; none where there are none.
+    /// Largest growth of GPU memory use at its end; none without a GPU.
     pub device_bytes: Option<u64>,
 }
 
-/// Watches memory by phase, from its making until it is ended.
+/// Watches memory by phase, from its creation until it is ended.
 #[derive(Debug)]
 pub struct MemoryLog {
     state: Arc<Mutex<State>>,
@@ -38,10 +38,10 @@ pub struct MemoryLog {
 #[derive(Debug)]
 struct State {
     phases: Vec<PhaseMemory>,
-    /// The phase under way, by its place.
+    /// Index of the current phase.
     at: usize,
     since: Instant,
-    /// What devices held before anything ran; none where there are none.
+    /// GPU memory before anything ran; none without a GPU.
     device_before: Option<u64>,
 }
 
@@ -96,7 +96,7 @@ impl State {
 }
 
 impl MemoryLog {
-    /// Starts to watch, in the phase of setting up.
+    /// Starts watching, in the set-up phase.
     #[must_use]
     pub fn watch() -> Self {
         let state = State {
@@ -113,14 +113,14 @@ impl MemoryLog {
         Self { state, watch: Watch::start(look) }
     }
 
-    /// What a run is given, so that it tells its phases.
+    /// A handle for a run to report its phases.
     #[must_use]
     pub fn phases(&self) -> Phases {
         let state = Arc::clone(&self.state);
         Phases::told(move |phase| lock(&state).enter(phase))
     }
 
-    /// What each phase held, in the order in which they were first entered.
+    /// The measurements of each phase, in the order of first entry.
     #[must_use]
     pub fn end(mut self) -> Vec<PhaseMemory> {
         self.watch.end();

@@ -36,7 +36,7 @@ const CALLER: &str = "caller";
 impl<T: ByteSize + Send + 'static> Pipeline<T> {
     /// Starts from any fallible iterator; a [`Stream`] is one.
     ///
-    /// The iterator is driven on a thread of its own, and its first error ends the run. `capacity` is that of every edge,
+    /// The iterator is driven on its own thread, and its first error ends the run. `capacity` is that of every edge,
     /// up to the next call of [`Pipeline::capacity`].
     pub fn from_source<I, E>(name: &'static str, capacity: Capacity, source: I) -> Self
     where
@@ -84,7 +84,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         })
     }
 
-    /// Adds a stage that keeps state, on a thread of its own.
+    /// Adds a stage that keeps state, on its own thread.
     pub fn then<S>(self, name: &'static str, stage: S) -> Pipeline<S::Out>
     where
         S: Stage<In = T>,

@@ -1,8 +1,8 @@
 //! An edge: a bounded channel behind a [gate](super::gate), and the three ways in which a stream ends.
 //!
 //! The gate does all the waiting for room, in items and in bytes; the channel carries what the gate let through, and has a
-//! slot for each, so that putting something into it never blocks. The end of a stream travels as a message behind the last
-//! item. It is said, never implied: a sender that is dropped without a word (an error, a panic) says *cut*.
+//! slot for each, so that sending never blocks. The end of a stream travels as a message after the last
+//! item. It is explicit, never implied: a sender dropped without an end message (an error, a panic) means *cut*.
 //!
 //! Only two things travel against the stream: the edge is full, and the receiver is gone. A third comes from outside:
 //! [`Close`] ends an edge for both sides at once. What is queued then is dropped.
@@ -23,9 +23,9 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// Everything there was has passed.
+    /// All items have passed.
     Complete,
-    /// Somebody asked for it.
+    /// It was stopped on request.
     Stopped,
     /// An error or a panic.
     Cut,
@@ -41,7 +41,7 @@ impl fmt::Display for End {
     }
 }
 
-/// The upstream side of an edge; dropping it cuts the stream, unless its end was said.
+/// The upstream side of an edge; dropping it cuts the stream, unless its end was sent.
 pub(super) struct Sender<T: Send + 'static, P: Primitives = Native>(Arc<Shared<T, P>>);
 
 /// The downstream side of an edge; dropping it closes the edge.
@@ -51,7 +51,7 @@ pub(super) struct Receiver<T: Send + 'static, P: Primitives = Native> {
     end: Option<End>,
 }
 
-/// What both sides, and whoever may close the edge, have in common.
+/// State shared by both sides and whoever may close the edge.
 pub(super) struct Shared<T: Send + 'static, P: Primitives> {
     gate: Arc<Gate<P>>,
     outlet: P::Outlet<Message<T>>,
@@ -63,12 +63,12 @@ enum Message<T> {
     End(End),
 }
 
-/// Beside the items: the end that a sender says, the *cut* of its being dropped, the end that a close brings.
+/// Extra slots: the end sent by a sender, the *cut* when it is dropped, the end from a close.
 const SLOTS_FOR_ENDS: usize = 3;
 
 /// Opens an edge.
 pub(super) fn edge<T: Send + 'static, P: Primitives>(capacity: Capacity) -> (Sender<T, P>, Receiver<T, P>) {
-    // The gate lets one item pass whatever the capacity.
+    // The gate lets one item pass, whatever the capacity.
     let (outlet, inlet) = P::channel(capacity.items.max(1) + SLOTS_FOR_ENDS);
     let shared = Arc::new(Shared { gate: Arc::new(Gate::new(capacity)), outlet });
     (Sender(Arc::clone(&shared)), Receiver { shared, inlet, end: None })
@@ -90,7 +90,7 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
         self.0.outlet.put(Message::Item(item, permit.bytes()));
     }
 
-    /// Says how the stream ended. Once; the receiver listens to the first end only.
+    /// Sends the end of the stream. Only once; the receiver uses only the first end.
     pub(super) fn end(&self, end: End) {
         self.0.outlet.put(Message::End(end));
     }
@@ -99,7 +99,7 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
         &self.0.gate
     }
 
-    /// What closes the edge from outside.
+    /// A handle that closes the edge from outside.
     pub(super) fn shared(&self) -> &Arc<Shared<T, P>> {
         &self.0
     }
@@ -112,7 +112,7 @@ impl<T: Send + 'static, P: Primitives> Drop for Sender<T, P> {
 }
 
 impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
-    /// Waits for an item, or for the end; then answers that end ever after.
+    /// Waits for an item, or for the end; after that, always returns that end.
     pub(super) fn recv(&mut self) -> Result<T, End> {
         if let Some(end) = self.end {
             return Err(end);
@@ -142,7 +142,7 @@ impl<T: Send + 'static, P: Primitives> Drop for Receiver<T, P> {
 impl<T: Send + 'static, P: Primitives> Close for Shared<T, P> {
     fn close(&self, end: End) {
         if self.gate.close(end) {
-            // Wakes a receiver that waits; one that is busy sees the closed gate when it comes back.
+            // Wakes a waiting receiver; a busy one sees the closed gate when it comes back.
             self.outlet.put(Message::End(end));
         }
     }

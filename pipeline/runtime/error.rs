@@ -1,17 +1,17 @@
-//! What comes of a run that did not complete.
+//! The result of a run that did not complete.
 
 use stages::BoxError;
 
-/// Why a run ended without having completed.
+/// Why a run did not complete.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The first failure of the run.
     #[error("stage `{stage}` failed")]
     Failed {
-        /// The name that the stage was given when the pipeline was built.
+        /// The stage's name, given when the pipeline was built.
         stage: &'static str,
-        /// What went wrong there; for a panic, [`schemas::Error::Bug`] with its message.
+        /// The error of the stage; for a panic, [`schemas::Error::Bug`] with its message.
         #[source]
         cause: BoxError,
     },
@@ -21,7 +21,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A failure of `stage`; or a stop, where a stop is what lies beneath: an inner pipeline that was stopped stops the
+    /// A failure of `stage`; or a stop, if its cause is a stop: an inner pipeline that was stopped stops the
     /// outer one.
     pub(super) fn at(stage: &'static str, cause: BoxError) -> Self {
         let mut beneath: Option<&(dyn std::error::Error + 'static)> = Some(&*cause);

@@ -1,27 +1,27 @@
-//! The gate of an edge: who may pass, so that an edge never holds more than its [`Capacity`].
+//! The gate of an edge: decides who may pass, so that an edge never holds more than its [`Capacity`].
 //!
 //! Everything that passes has a *place* in line, counted from 0, and is held from the moment the gate admits it until the
 //! receiver takes it. Two kinds of senders pass:
 //!
 //! - one that has its item ready is [admitted](Gate::admit) with the item's bytes;
 //! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a result as
-//!   heavy as the latest one, and [settles](Gate::settle) for what the result weighs. What a map holds in flight so counts
+//! large as the latest one, and [settles](Gate::settle) for the result's actual size. So everything a map has in flight counts
 //!   against its edge.
 //!
-//! # Why nobody waits for ever
+//! # Why no thread waits forever
 //!
-//! One rule lets through whatever fits, and **the oldest thing held, fitting or not**. The oldest is the one whose place
-//! the receiver takes next. It never waits at the gate: were it made to wait for room that younger ones hold, and the
-//! receiver for it, nothing would move again. Places are given in the order of the inputs, one at a time, so the oldest has
-//! its place before any younger one, is either being computed (which ends) or passes, and then lies first in the channel,
-//! ready for the receiver. Along a line of edges the last receiver is the caller, who waits for nobody; so each receiver
+//! One rule admits whatever fits, and **the oldest thing held, whether it fits or not**. The oldest is the one whose place
+//! the receiver takes next. It never waits at the gate: if it waited for room held by younger ones, and the
+//! receiver for it, nothing would ever move. Places are given in the order of the inputs, one at a time, so the oldest has
+//! its place before any younger one, is either being computed (which ends) or passes, and is then first in the channel,
+//! ready for the receiver. Along a chain of edges, the last receiver is the caller, who waits for nobody; so each receiver
 //! comes back for the next item, and by induction towards the source each sender finds room.
 //!
 //! # What is held
 //!
-//! Whatever is not the oldest passes only if all that is held then fits. The sum therefore exceeds the capacity by at most
+//! Anything but the oldest passes only if the total then fits. The total therefore exceeds the capacity by at most
 //! one item: an edge whose capacity is smaller than an item holds that item alone, and a map's edge holds at most its
-//! capacity and one result that turned out heavier than its reservation. Not counted is what threads have in hand: a
+//! capacity and one result that turned out larger than its reservation. Not counted are the items of threads: a
 //! finished result that waits to settle, the item that a stage works on, the one that a sender waits to pass.
 
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
-/// A place in line, and the bytes that are held for it.
+/// A place in line, and the bytes held for it.
 #[derive(Debug)]
 #[must_use = "a place that is given up blocks everything behind it"]
 pub(super) struct Permit {
@@ -51,9 +51,9 @@ pub(super) struct Measured {
     pub(super) items: u64,
     /// Their bytes.
     pub(super) bytes: u64,
-    /// Most bytes ever held at once.
+    /// Peak of the bytes held.
     pub(super) peak_bytes: usize,
-    /// How long senders waited at the gate, all of them together.
+    /// Total time that senders waited at the gate.
     pub(super) waited_for_room: Duration,
     /// How long the receiver waited for an item.
     pub(super) waited_for_items: Duration,
@@ -69,10 +69,10 @@ pub(super) struct Gate<P: Primitives = Native> {
 struct Books {
     /// Places given so far: the next one to give.
     admitted: u64,
-    /// Items received so far: the place of the oldest thing held.
+    /// Items received so far, which is the place of the oldest thing held.
     taken: u64,
     held_bytes: usize,
-    /// Bytes of the result that settled last: the best guess for the next.
+    /// Bytes of the result that settled last, the best estimate for the next.
     latest: usize,
     closed: Option<End>,
     measured: Measured,
@@ -98,7 +98,7 @@ impl<P: Primitives> Gate<P> {
         self.enter(|_| bytes)
     }
 
-    /// Waits for room for an input of this many bytes and for the result that will come of it.
+    /// Waits for room for an input of this many bytes and for its result.
     ///
     /// Only one thread at a time may call this, so that places are given in the order of the inputs.
     pub(super) fn reserve(&self, input_bytes: usize) -> Result<Permit, Closed> {
@@ -122,7 +122,7 @@ impl<P: Primitives> Gate<P> {
         )
     }
 
-    /// Exchanges a reservation for what the result weighs; waits for room if that is more.
+    /// Exchanges a reservation for the result's size; waits for room if that is larger.
     pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
         let Permit { place, bytes: reserved } = reserved;
         let fits = |books: &Books| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
@@ -142,7 +142,7 @@ impl<P: Primitives> Gate<P> {
         )
     }
 
-    /// The receiver took an item of so many bytes (`None`: it came upon the end), having waited this long. Answers how the
+    /// The receiver took an item of this many bytes (`None`: the end), after waiting this long. Returns how the
     /// edge was closed, if it was.
     pub(super) fn take(&self, bytes: Option<usize>, waited: Duration) -> Option<End> {
         self.books.update(|books| {
@@ -157,7 +157,7 @@ impl<P: Primitives> Gate<P> {
         })
     }
 
-    /// Lets nobody through any more, and frees those who wait; answers whether the gate was open.
+    /// Admits nobody any more, and wakes those who wait; returns whether the gate was open.
     pub(super) fn close(&self, end: End) -> bool {
         self.books.update(|books| {
             let was_open = books.closed.is_none();
@@ -166,19 +166,19 @@ impl<P: Primitives> Gate<P> {
         })
     }
 
-    /// How many places were given.
+    /// Number of places given.
     pub(super) fn admitted(&self) -> u64 {
         self.books.update(|books| books.admitted)
     }
 
-    /// What was measured so far.
+    /// The measurements so far.
     pub(super) fn measured(&self) -> Measured {
         self.books.update(|books| books.measured)
     }
 }
 
 impl Books {
-    /// Whether the next place may be given to something this heavy.
+    /// Whether the next place may be given to something this large.
     fn has_room_for(&self, bytes: usize, capacity: Capacity) -> bool {
         let held = self.admitted - self.taken;
         // With nothing else held, the next place is the oldest.

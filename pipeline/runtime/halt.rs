@@ -35,7 +35,7 @@ impl<P: Primitives> Default for Halt<P> {
 }
 
 impl<P: Primitives> Halt<P> {
-    /// Closes every watcher; answers whether it was the first to do so.
+    /// Closes every watcher; returns whether it was the first call.
     pub(super) fn raise(&self, end: End) -> bool {
         let watchers = self.0.update(|state| {
             if state.raised.is_some() {
@@ -51,7 +51,7 @@ impl<P: Primitives> Halt<P> {
         true
     }
 
-    /// Closes `watcher` when raised: now, if it has been already.
+    /// Closes `watcher` when raised, or now if it already was.
     pub(super) fn watch(&self, watcher: Weak<dyn Close>) {
         let raised = self.0.update(|state| {
             if state.raised.is_none() {
@@ -78,20 +78,20 @@ impl<P: Primitives> Close for Halt<P> {
     }
 }
 
-/// A handle by which a caller (or Ctrl-C) asks runs to stop; clones ask the same runs.
+/// A handle for a caller (or Ctrl-C) to stop runs; clones stop the same runs.
 ///
 /// A stopped run drops what is queued, lets its sink finish the item in hand and [suspend](stages::Sink::suspend), and joins
-/// its threads. Asking takes locks, so that a signal handler must leave it to a thread.
+/// its threads. Stopping takes locks, so a signal handler must leave it to a thread.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Halt>);
 
 impl Stop {
-    /// Asks every run that was given this handle to stop, now and later.
+    /// Stops every run that was given this handle, now and later.
     pub fn request(&self) {
         self.0.raise(End::Stopped);
     }
 
-    /// Whether it was asked.
+    /// Whether it was requested.
     #[must_use]
     pub fn requested(&self) -> bool {
         self.0.raised().is_some()

@@ -8,13 +8,13 @@
 //! 4. `halt`: how a request to stop, or a failure, reaches every edge at once;
 //! 5. `crew`: the threads of a run, and its first failure;
 //! 6. `builder` and `stream`: a pipeline described, then run;
-//! 7. `plan` and `report`: what a run will hold, what it measured.
+//! 7. `plan` and `report`: what a run will hold, and its measurements.
 //!
 //! # Promises
 //!
 //! 1. Order out is order in; the number of workers changes nothing.
 //! 2. An edge holds at most its items and bytes; one larger item passes alone; a line of edges can't deadlock.
-//! 3. The end of a stream is said, never implied ([`End`]); only a complete one reaches `finish`.
+//! 3. The end of a stream is explicit, never implied ([`End`]); only a complete one reaches `finish`.
 //! 4. The first failure is the one reported, with its stage's name; a panic is a failure.
 //! 5. A sink may end a run early, a caller may stop it ([`Stop`]); either way every thread is joined.
 //! 6. Pipelines nest: a [`Stream`] is a source. One that was stopped or has failed never looks complete to the outer one.

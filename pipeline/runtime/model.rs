@@ -1,5 +1,5 @@
-//! The promises of gate, edge, map and halt, under many schedules of their threads: a checker stands in for the operating
-//! system, decides who runs next at every lock, wait and channel, and fails a schedule in which nobody can.
+//! The promises of gate, edge, map and halt, under many thread schedules: a model checker replaces the operating
+//! system, chooses the next thread at every lock, wait and channel, and fails a schedule in which no thread can run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
@@ -72,7 +72,7 @@ impl<T: Send> Inlet<T> for ModelReceiver<T> {
     }
 }
 
-/// A number that claims to weigh something.
+/// A number with a declared size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Weighed {
     number: usize,
@@ -98,7 +98,7 @@ fn model_edge(items: usize, bytes: usize) -> (Sender<Weighed, Model>, Receiver<W
     edge(Capacity { items, bytes })
 }
 
-/// Sends until the edge closes; says that the stream is complete if it never does.
+/// Sends until the edge closes; completes the stream if it never does.
 fn send_all(
     sender: Sender<Weighed, Model>,
     items: impl IntoIterator<Item = Weighed> + Send + 'static,
@@ -138,7 +138,7 @@ fn every_schedule_delivers_in_order_and_within_the_budget() {
             let sending = send_all(sender, sent);
             assert_eq!(receive_all(&mut receiver), (sent.to_vec(), End::Complete));
             assert_eq!(sending.join().unwrap(), Ok(()));
-            // The heaviest is larger than the edge, and passed alone.
+            // The largest exceeds the edge's capacity, and passed alone.
             assert_eq!(gate.measured().peak_bytes, 9);
         },
         SCHEDULES,
@@ -244,7 +244,7 @@ fn after_a_stop_nothing_more_is_received() {
     );
 }
 
-/// Starts a map on `workers` threads that turns each item into one of the weight given by `weigh`.
+/// Starts a map on `workers` threads that turns each item into one of the size given by `weigh`.
 ///
 /// As in a crew, a worker that fails halts the run.
 fn map(
@@ -274,7 +274,7 @@ fn map(
 #[test]
 fn a_map_keeps_order_and_its_oldest_result_always_passes() {
     let sent = items([1; 7]);
-    // Weights that neither fit together nor resemble the one before.
+    // Sizes that neither fit together nor resemble the previous one.
     let weigh = |item: Weighed| Ok([1, 8, 2, 6, 1, 9, 3][item.number - 1]);
     check_random(
         move || {

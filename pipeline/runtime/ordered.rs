@@ -1,8 +1,8 @@
 //! A map on many threads that keeps order.
 //!
-//! Any idle worker takes the next input and, before anyone else may, reserves its place on the output edge: so places are
-//! in the order of the inputs. A finished result settles for what it weighs (see [`gate`](super::gate)) and waits in line
-//! until all before it have gone. The end takes the last place: it leaves after every result, and never if one is missing.
+//! Any idle worker takes the next input and reserves its place on the output edge before the next worker may, so places are
+//! in the order of the inputs. A finished result settles for its actual size (see [`gate`](super::gate)) and waits in line
+//! until all before it have been sent. The end takes the last place: it is sent after every result, and never if one is missing.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::{
     primitives::{Monitor, Native, Primitives},
 };
 
-/// What the workers of one map share.
+/// State shared by the workers of one map.
 pub(super) struct OrderedMap<T, U, F, P = Native>
 where
     T: Send + 'static,
@@ -24,13 +24,13 @@ where
     P: Primitives,
 {
     f: F,
-    /// `None` once its end has come.
+    /// `None` after the end.
     input: P::Monitor<Option<Receiver<T, P>>>,
     output: Sender<U, P>,
     line: P::Monitor<Line<U>>,
 }
 
-/// Results that wait for those before them, by their places.
+/// Results waiting for earlier ones, by their places.
 struct Line<U> {
     next: u64,
     waiting: BTreeMap<u64, Leaving<U>>,
@@ -57,7 +57,7 @@ where
         }
     }
 
-    /// The life of one worker: until the input ends, the output is closed, or `f` fails.
+    /// The loop of one worker: until the input ends, the output is closed, or `f` fails.
     pub(super) fn work(&self) -> Result<(), BoxError> {
         while let Some((item, reserved)) = self.next_input() {
             let result = trace_span!("item").in_scope(|| (self.f)(item))?;
@@ -81,7 +81,7 @@ where
         })
     }
 
-    /// Sends whatever is next in line, once that is here.
+    /// Sends the next results in line, as far as they are there.
     fn leave(&self, place: u64, leaving: Leaving<U>) {
         self.line.update(|line| {
             line.waiting.insert(place, leaving);

@@ -1,4 +1,4 @@
-//! What a pipeline will hold, known before anything runs.
+//! The memory of a pipeline, known before anything runs.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 /// How much an edge may hold. One larger item passes alone, whatever the capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Capacity {
-    /// Number of items: at least 1 is let through, at most 65 536.
+    /// Number of items: at least 1, at most 65 536.
     pub items: usize,
     /// Their bytes, as their [`ByteSize`](schemas::ByteSize) counts them.
     pub bytes: usize,
@@ -17,7 +17,7 @@ impl Capacity {
     /// The channel's slots are allocated up front.
     const MOST_ITEMS: usize = 1 << 16;
 
-    /// The capacity of the edge behind a stage: a place for each of its workers at least, for a worker without one idles.
+    /// The capacity of the edge behind a stage: at least one place per worker, because a worker without one is idle.
     pub(super) fn behind(self, workers: NonZeroUsize) -> Self {
         Self { items: self.items.max(workers.get()).min(Self::MOST_ITEMS), ..self }
     }
@@ -25,8 +25,8 @@ impl Capacity {
 
 /// The graph of a pipeline: its stages in order, and the edges between them.
 ///
-/// Memory held on edges never exceeds [`Plan::bytes`], but for one item larger than its edge; beside that, each thread may
-/// have one item in hand.
+/// Memory held on edges never exceeds [`Plan::bytes`], except for one item larger than its edge; in addition, each thread may
+/// hold one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// From the source to the sink.
@@ -38,7 +38,7 @@ pub struct Plan {
 /// A stage of the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// The name that the stage was given.
+    /// The stage's name.
     pub name: &'static str,
     /// Threads that do its work.
     pub workers: NonZeroUsize,
@@ -51,7 +51,7 @@ pub struct EdgePlan {
     pub from: &'static str,
     /// The stage that receives.
     pub to: &'static str,
-    /// What the edge may hold.
+    /// The edge's capacity.
     pub capacity: Capacity,
 }
 
@@ -63,14 +63,14 @@ impl Node {
 }
 
 impl Plan {
-    /// Each node but the last sends over an edge of its own.
+    /// Each node but the last sends over its own edge.
     pub(super) fn new(nodes: Vec<Node>, capacities: impl IntoIterator<Item = Capacity>) -> Self {
         let pairs = nodes.iter().zip(nodes.iter().skip(1)).zip(capacities);
         let edges = pairs.map(|((from, to), capacity)| EdgePlan { from: from.name, to: to.name, capacity }).collect();
         Self { nodes, edges }
     }
 
-    /// The sum of what the edges may hold, in bytes.
+    /// The sum of the edges' capacities, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.edges.iter().fold(0, |sum, edge| sum.saturating_add(edge.capacity.bytes))
@@ -100,7 +100,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Shows a number of bytes in the unit that suits it.
+/// Formats a number of bytes in a suitable unit.
 pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {

@@ -1,4 +1,4 @@
-//! What the runtime blocks on, named so that a model checker can stand in for the operating system.
+//! The blocking primitives of the runtime, abstracted so that a model checker can replace the operating system.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// A family of blocking primitives: [`Native`] in a program, a scheduler that tries every interleaving in the model tests.
 pub(super) trait Primitives: 'static {
-    /// A value that threads change, and whose changes they wait for.
+    /// A value that threads change and wait for.
     type Monitor<S: Send + 'static>: Monitor<S> + 'static;
     /// The sending end of a channel.
     type Outlet<T: Send + 'static>: Outlet<T> + 'static;
@@ -17,7 +17,7 @@ pub(super) trait Primitives: 'static {
     fn channel<T: Send + 'static>(slots: usize) -> (Self::Outlet<T>, Self::Inlet<T>);
 }
 
-/// A value that threads change, and whose changes they wait for.
+/// A value that threads change and wait for.
 pub(super) trait Monitor<S>: Send + Sync {
     /// Guards `state`.
     fn new(state: S) -> Self;
@@ -33,7 +33,7 @@ pub(super) trait Monitor<S>: Send + Sync {
 
 /// The sending end of a channel.
 pub(super) trait Outlet<T>: Send + Sync {
-    /// Never blocks: the caller has seen to it that a slot is free. A value that nobody can receive any more is dropped.
+    /// Never blocks: the caller ensures that a slot is free. A value without a receiver is dropped.
     fn put(&self, value: T);
 }
 
@@ -62,7 +62,7 @@ pub(super) struct NativeMonitor<S> {
     changed: Condvar,
 }
 
-/// Counting who waits spares the system call that wakes nobody.
+/// Counting waiters avoids system calls that wake nobody.
 struct Watched<S> {
     state: S,
     waiting: usize,
@@ -74,7 +74,7 @@ impl<S: Send> Monitor<S> for NativeMonitor<S> {
     }
 
     fn update_when<R>(&self, ready: impl Fn(&S) -> bool, change: impl FnOnce(&mut S) -> R) -> R {
-        // A change that panicked is the failure of its stage, and ends the run: what it left behind is never committed.
+        // A panic within a change is the failure of its stage, and ends the run: its partial change is never committed.
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         while !ready(&watched.state) {
             watched.waiting += 1;

@@ -1,4 +1,4 @@
-//! What a run measured, edge by edge.
+//! The measurements of a run, by edge.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     plan::{Bytes, EdgePlan, Plan},
 };
 
-/// What a run measured.
+/// The measurements of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// From the source to the sink.
@@ -19,7 +19,7 @@ pub struct Report {
     pub wall: Duration,
 }
 
-/// What one edge measured.
+/// The measurements of one edge.
 #[derive(Clone, Debug, Serialize)]
 pub struct EdgeReport {
     /// The stage that sends.
@@ -30,12 +30,12 @@ pub struct EdgeReport {
     pub items: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Most bytes ever held at once, reservations of a parallel map included.
+    /// Peak of the bytes held, including reservations of a parallel map.
     pub peak_bytes: usize,
-    /// How long senders waited for room, all of them together: long behind a full edge.
+    /// Total time that senders waited for room: long behind a full edge.
     #[serde(rename = "waited_for_room_seconds", serialize_with = "as_seconds")]
     pub waited_for_room: Duration,
-    /// How long the receiver waited for items: long before an empty edge.
+    /// Time that the receiver waited for items: long after an empty edge.
     #[serde(rename = "waited_for_items_seconds", serialize_with = "as_seconds")]
     pub waited_for_items: Duration,
 }
@@ -46,12 +46,12 @@ impl Report {
         Self { edges, wall }
     }
 
-    /// The stage that the others wait for: the one after a full edge and before an empty one.
+    /// The bottleneck: the stage after a full edge and before an empty one.
     ///
-    /// `None` where nobody waited for anybody.
+    /// `None` if nobody waited.
     #[must_use]
     pub fn slow_stage(&self) -> Option<&'static str> {
-        // What lies before the source and behind the sink is neither full nor empty.
+        // Before the source and after the sink, there is neither a full nor an empty edge.
         let before = [0.0].into_iter().chain(self.edges.iter().map(EdgeReport::fullness));
         let after = self.edges.iter().map(EdgeReport::fullness).chain([0.0]);
         let slowness = before.zip(after).map(|(before, after)| before - after);
@@ -68,7 +68,7 @@ impl EdgeReport {
         Self { from: edge.from, to: edge.to, items, bytes, peak_bytes, waited_for_room, waited_for_items }
     }
 
-    /// Seconds spent full less seconds spent empty.
+    /// Seconds spent full minus seconds spent empty.
     fn fullness(&self) -> f64 {
         self.waited_for_room.as_secs_f64() - self.waited_for_items.as_secs_f64()
     }

@@ -16,11 +16,11 @@ use super::{
 
 /// A running pipeline, read as an iterator; dropping it ends the run and joins its threads.
 ///
-/// After the last item of a complete stream comes `None`. A stream that failed, or was stopped, yields its [`Error`] before
-/// the `None`, so that it can't be taken for a complete one: not by a loop, and not by a pipeline that it is the source of.
+/// After the last item of a complete stream comes `None`. A failed or stopped stream yields its [`Error`] before
+/// the `None`, so that neither a loop nor an outer pipeline can mistake it for a complete one.
 #[must_use = "a stream that is dropped ends its run"]
 pub struct Stream<T: Send + 'static> {
-    /// `None` once the end has come.
+    /// `None` after the end.
     output: Option<Receiver<T>>,
     crew: Crew,
     stop: Stop,
@@ -29,29 +29,29 @@ pub struct Stream<T: Send + 'static> {
     end: Option<End>,
 }
 
-/// What came of a run that did not fail.
+/// The result of a run that did not fail.
 #[derive(Clone, Debug)]
 pub struct Run<S> {
     /// Whether it completed.
     pub outcome: Outcome<S>,
-    /// What was measured on the way.
+    /// The run's measurements.
     pub report: Report,
 }
 
 /// Whether a run completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<S> {
-    /// It did; the sink committed, and made this summary.
+    /// Completed: the sink committed and returned this summary.
     Complete(S),
-    /// It was asked to stop; the sink has suspended.
+    /// Stopped on request: the sink was suspended.
     Stopped,
 }
 
 impl<S> Outcome<S> {
-    /// The summary of a run that completed.
+    /// The summary of a completed run.
     ///
     /// # Errors
-    /// [`Error::Stopped`] for one that was stopped.
+    /// [`Error::Stopped`] for a stopped one.
     pub fn complete(self) -> Result<S, Error> {
         match self {
             Self::Complete(summary) => Ok(summary),
@@ -65,19 +65,19 @@ impl<T: Send + 'static> Stream<T> {
         Self { output: Some(output), crew, stop, plan, started: Instant::now(), end: None }
     }
 
-    /// A handle that asks this run to stop.
+    /// A handle that stops this run.
     #[must_use]
     pub fn stop(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// How the stream ended, once it has.
+    /// How the stream ended, if it has.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.end
     }
 
-    /// What was measured so far.
+    /// The measurements so far.
     #[must_use]
     pub fn report(&self) -> Report {
         Report::new(&self.plan, self.crew.measured(), self.started.elapsed())
@@ -102,7 +102,7 @@ impl<T: Send + 'static> Stream<T> {
                 Err(error) => return Err(self.end_early().unwrap_or(error)),
             }
         };
-        // Upstream lets go of its memory and files before the sink commits.
+        // Upstream frees its memory and files before the sink commits.
         self.end_early();
         let outcome = if stopped {
             guarded(name, || sink.suspend())?;
@@ -113,7 +113,7 @@ impl<T: Send + 'static> Stream<T> {
         Ok(Run { outcome, report: self.report() })
     }
 
-    /// Ends the run and joins its threads; answers the failure that had ended it before.
+    /// Ends the run and joins its threads; returns the failure that ended it before.
     fn end_early(&mut self) -> Option<Error> {
         self.crew.halt();
         self.output = None;
@@ -130,10 +130,10 @@ impl<T: Send + 'static> Iterator for Stream<T> {
             Err(end) => end,
         };
         self.output = None;
-        // Every thread ends by itself now: its stream has ended, or its edges are closed.
+        // Every thread now ends by itself: its stream has ended, or its edges are closed.
         let failure = self.crew.join();
-        // A thread that leaves lets go of its edge, which says *cut*, before the crew knows why it left: once all have
-        // left, the crew knows better than the last message.
+        // A leaving thread drops its edge, which means *cut*, before the crew knows why it left: once all have
+        // left, the crew knows more than the last message.
         let end = match (end, &failure) {
             (End::Complete, None) => End::Complete,
             _ => self.crew.halted().unwrap_or(End::Cut),

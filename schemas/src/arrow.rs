@@ -1,4 +1,4 @@
-//! The tables that go in and out, as Arrow schemas.
+//! Arrow schemas of input and output tables.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,16 +6,16 @@ use ::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::atlas::ValueKind;
 
-/// The key of the schema's metadata under which predictions name their genes, as a JSON list.
+/// The metadata key for a prediction's gene names, a JSON list.
 pub const GENES_KEY: &str = "genes";
-/// The key that says on which scale the numbers are: `counts`, `values`, ...
+/// The metadata key for the scale of the numbers: `counts`, `values`, ...
 pub const SCALE_KEY: &str = "scale";
-/// The key that names the model: the checksum of its weights.
+/// The metadata key for the model: the checksum of its weights.
 pub const MODEL_KEY: &str = "model";
-/// The key that names the atlas the source cells came from: its checksum.
+/// The metadata key for the atlas of the source cells: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
 
-/// Columns that what is written beside covariates has already; no covariate may be called like one of them.
+/// Column names of output tables that no covariate may have.
 pub const RESERVED_COLUMNS: [&str; 28] = [
     "after",
     "basal",
@@ -47,7 +47,7 @@ pub const RESERVED_COLUMNS: [&str; 28] = [
     "variance",
 ];
 
-/// `conditions.parquet`: a row a condition.
+/// `conditions.parquet`: one row per condition.
 #[must_use]
 pub fn conditions_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -60,13 +60,13 @@ pub fn conditions_schema() -> SchemaRef {
     ]))
 }
 
-/// `splits/NAME.parquet`: a row a cell, in the atlas's order.
+/// `splits/NAME.parquet`: one row per cell, in the atlas's order.
 #[must_use]
 pub fn splits_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, false), Field::new("split", DataType::Utf8, false)]))
 }
 
-/// `crossval.parquet`: a row a fold, seed, prediction (`model`, a baseline or `ceiling`) and score.
+/// `crossval.parquet`: one row per fold, seed, prediction (`model`, a baseline or `ceiling`) and score.
 #[must_use]
 pub fn crossval_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -78,7 +78,7 @@ pub fn crossval_schema() -> SchemaRef {
     ]))
 }
 
-/// `statistics.parquet`: a row a group of cells that share condition, dose and covariates; each context's control first.
+/// `statistics.parquet`: one row per group of cells that share condition, dose and covariates; each context's control first.
 ///
 /// | column | is |
 /// |---|---|
@@ -86,16 +86,16 @@ pub fn crossval_schema() -> SchemaRef {
 /// | `control`, `cells` | whether they are controls, and how many |
 /// | `library_mean`, `library_sd`, `library_min`, `library_max` | of the sums of each cell's values (population deviation) |
 /// | `detected_genes` | the mean number of genes with a value |
-/// | `mean`, `variance` | of each gene: of log(1 + count) for counts, of the values else (population variance) |
+/// | `mean`, `variance` | of each gene: of log(1 + count) for counts, otherwise of the values (population variance) |
 /// | `mean_count` | of each gene, for counts only |
 /// | `differential_genes` | up to 100 names: the largest scores against the controls of the same covariates; none without controls |
 /// | `differential_scores` | \|Δ mean\| / √(var_t/n_t + var_c/n_c + 1e-9) of each of them |
 /// | `differential_changes` | Δ mean of each of them |
 ///
-/// Where the groups' lists would take more bytes than the matrix has non-zeros (and 16 MiB), a group is all cells of a
+/// If the groups' lists would take more bytes than the matrix has non-zeros (and 16 MiB), a group is all cells of a
 /// condition and dose, and there are no columns of covariates.
 ///
-/// The genes' names stand in the metadata, as those of predictions do, and the scale: `log1p` or `values`.
+/// The gene names are in the metadata, as for predictions, and the scale: `log1p` or `values`.
 #[must_use]
 pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {
     let width = i32::try_from(genes.len()).unwrap_or(i32::MAX);
@@ -148,7 +148,7 @@ fn labels(covariates: &[String]) -> Vec<Field> {
     fields
 }
 
-/// Predicted means, wide: a row a condition.
+/// Predicted means, wide: one row per condition.
 #[must_use]
 pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
@@ -158,7 +158,7 @@ pub fn means_schema(covariates: &[String], genes: i32, metadata: HashMap<String,
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Predicted means, long: a row a condition and gene.
+/// Predicted means, long: one row per condition and gene.
 #[must_use]
 pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields = labels(covariates);
@@ -169,7 +169,7 @@ pub fn long_means_schema(covariates: &[String], metadata: HashMap<String, String
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Latents of predicted cells: a row a source cell and condition.
+/// Latents of predicted cells: one row per source cell and condition.
 #[must_use]
 pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields =
@@ -179,8 +179,8 @@ pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<Stri
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Latents of cells as they are: a row a cell; what the model can't tell, since it does not know the condition or a covariate
-/// value, is null.
+/// Latents of unchanged cells, one row per cell; null if they are undefined because the model does not know the condition or a covariate
+/// value.
 #[must_use]
 pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -191,8 +191,8 @@ pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashM
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// An embedding table: a row a perturbation, or a row a covariate value. `similarity` is the cosine of the angle to every
-/// perturbation, or to every value of the same covariate, in the order of the rows; null where one of the two is zero.
+/// An embedding table: one row per perturbation or covariate value. `similarity` is the cosine of the angle to every
+/// perturbation, or to every value of the same covariate, in row order; null if one of the two is zero.
 #[must_use]
 pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -203,7 +203,7 @@ pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<Str
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// A dose response: a row a covariate combination, dose and gene. `change` is `mean` less `control`, both predicted.
+/// A dose response: one row per covariate combination, dose and gene. `change` is `mean` less `control`, both predicted.
 #[must_use]
 pub fn response_schema(covariates: &[String]) -> SchemaRef {
     let mut fields = labels(covariates);
@@ -213,7 +213,7 @@ pub fn response_schema(covariates: &[String]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Predicted cells: a row a source cell and condition.
+/// Predicted cells: one row per source cell and condition.
 #[must_use]
 pub fn cells_schema(covariates: &[String], genes: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let mut fields =

@@ -2,44 +2,44 @@
 //!
 //! An atlas is a folder. All numbers are little-endian.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `manifest.json` | [`Manifest`]: sizes, types, label rules, covariate values, provenance, and the checksum of every other file; written last, by rename |
-//! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes; not there where the matrix is read in place ([`InPlaceMatrix`]) |
-//! | `blocks.bin` | one [`BlockEntry`] of 40 bytes a block: where it lies, what is in it, its checksum |
-//! | `labels.bin` | a record a cell: its condition id (u32), then the code (u32) of each covariate |
-//! | `members.bin` | a u64 a cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells lie together |
-//! | `chunks.bin` | where the matrix is read in place: a [`StoredChunk`] of 24 bytes a chunk, where it lies in that file |
-//! | `rows.bin` | where the matrix is shuffled: a u64 a cell, the row of the matrix that holds it |
-//! | `order.bin` | where the matrix is shuffled: a u64 a row, the cell that it holds; the inverse of `rows.bin` |
+//! | `matrix.bin` | the blocks, one after another, each starting at a multiple of 64 bytes; absent if the matrix is read in place ([`InPlaceMatrix`]) |
+//! | `blocks.bin` | one [`BlockEntry`] of 40 bytes per block: its position, content and checksum |
+//! | `labels.bin` | one record per cell: its condition id (u32), then the code (u32) of each covariate |
+//! | `members.bin` | one u64 per cell: all cells, sorted by their records in `labels.bin`, then ascending; each condition's cells are contiguous |
+//! | `chunks.bin` | for a matrix read in place: one [`StoredChunk`] of 24 bytes per chunk, its position in that file |
+//! | `rows.bin` | for a shuffled matrix: one u64 per cell, the row of the matrix that holds it |
+//! | `order.bin` | for a shuffled matrix: one u64 per row, the cell that it holds; the inverse of `rows.bin` |
 //! | `cells.parquet` | `obs`, in the source's order; the first column, `cell`, is the cell's name |
 //! | `genes.parquet` | `var`; the first column, `gene`, is the gene's name |
-//! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: a row a condition |
-//! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: a row a group of cells; not there where there are too many groups |
-//! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells train, validate, or are held out; no part of the atlas's checksum |
+//! | `conditions.parquet` | [`crate::arrow::conditions_schema`]: one row per condition |
+//! | `statistics.parquet` | [`crate::arrow::statistics_schema`]: one row per group of cells; absent if there are too many groups |
+//! | `splits/NAME.parquet` | [`crate::arrow::splits_schema`]: which cells are for training, validation, or held out; not part of the atlas's checksum |
 //!
-//! *Cells* are numbered as the source has them; *rows* are numbered as the matrix holds them. They are the same unless the
+//! *Cells* are numbered in source order; *rows* are numbered in matrix order. They are the same unless the
 //! matrix is shuffled ([`Manifest::order`]).
 //!
 //! A *block* holds [`Manifest::block_rows`] successive rows (the last one may hold fewer) as CSR. Raw or unpacked, its
 //! bytes are three arrays, each starting at a multiple of 8 bytes ([`BlockLayout`]):
 //!
 //! ```text
-//! row pointers  u32 × (rows + 1)   where each row starts among the block's entries
+//! row pointers  u32 × (rows + 1)   start of each row among the block's entries
 //! genes         u16 or u32 × n     ascending in each row; the width is the atlas's
-//! values        u8, u16, u32 or f32 × n; the width is the block's own: the narrowest that holds its values
+//! values        u8, u16, u32 or f32 × n; the narrowest width that holds the block's values
 //! ```
 //!
 //! A packed block is one zstd frame of these bytes, one array after another:
 //!
 //! ```text
 //! row lengths   u32 × rows
-//! gaps          u8 × n   the ids that were stepped over since the gene before, in its row; 255 says: see the wide gaps
+//! gaps          u8 × n   number of ids skipped since the previous gene in the row; 255: see the wide gaps
 //! wide gaps     u32 for each 255 among the gaps
 //! values        as above, up to the end of the block's unpacked bytes
 //! ```
 //!
-//! A block's checksum is XXH3-64 of the bytes as they lie on disk; of a block that is read in place, of its raw bytes.
+//! A block's checksum is XXH3-64 of its bytes on disk; for a block that is read in place, of its raw bytes.
 
 mod in_place;
 mod manifest;
@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     in_place::{InPlace, InPlaceForm, InPlaceMatrix, StoredArray, StoredChunk, StoredFilter, StoredNumber},
-    manifest::{FileEntry, Keys, Manifest, Origin, RowOrder, Selection, SourceVersion},
+    manifest::{FileEntry, Keys, Manifest, Origin, RowOrder, Selection, SourceVersion, Stamp},
 };
 
 /// The layout that this version writes; readers refuse any other.
@@ -66,13 +66,13 @@ pub mod files {
     pub const MANIFEST: &str = "manifest.json";
     /// The blocks.
     pub const MATRIX: &str = "matrix.bin";
-    /// Where each block lies.
+    /// The position of each block.
     pub const BLOCKS: &str = "blocks.bin";
     /// Condition id and covariate codes of every cell.
     pub const LABELS: &str = "labels.bin";
     /// All cells, by condition and covariates.
     pub const MEMBERS: &str = "members.bin";
-    /// Where the chunks of a matrix that is read in place lie.
+    /// The positions of the chunks of a matrix read in place.
     pub const CHUNKS: &str = "chunks.bin";
     /// The row of every cell.
     pub const ROWS: &str = "rows.bin";
@@ -90,7 +90,7 @@ pub mod files {
     pub const SPLITS: &str = "splits";
 }
 
-/// What the values are.
+/// The kind of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueKind {
@@ -115,12 +115,12 @@ impl std::fmt::Display for ValueKind {
 pub enum GeneWidth {
     /// Up to 65,536 genes.
     U16,
-    /// More.
+    /// More genes.
     U32,
 }
 
 impl GeneWidth {
-    /// The narrowest width for so many genes.
+    /// The narrowest width for this many genes.
     #[must_use]
     pub fn for_genes(genes: u32) -> Self {
         if genes <= 1 << 16 { Self::U16 } else { Self::U32 }
@@ -136,7 +136,7 @@ impl GeneWidth {
     }
 }
 
-/// How values are stored; a later one holds whatever an earlier one does.
+/// How values are stored; each type holds all values of the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueWidth {
@@ -161,7 +161,7 @@ impl ValueWidth {
         }
     }
 
-    /// The number that stands for it in a [`BlockEntry`].
+    /// Its number in a [`BlockEntry`].
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -172,7 +172,7 @@ impl ValueWidth {
         }
     }
 
-    /// The width that a number stands for.
+    /// The width with this number.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -185,21 +185,21 @@ impl ValueWidth {
     }
 }
 
-/// How a block's bytes lie on disk.
+/// Storage of a block's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
-    /// As they are, for the memory map.
+    /// Raw, for the memory map.
     Raw,
     /// Genes as gaps, in one zstd frame.
     Zstd,
-    /// Not at all: its rows are read from the file where they were found.
+    /// Not stored: its rows are read from the source file.
     #[serde(rename = "in-place")]
     InPlace,
 }
 
 impl Codec {
-    /// The number that stands for it in a [`BlockEntry`].
+    /// Its number in a [`BlockEntry`].
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -209,7 +209,7 @@ impl Codec {
         }
     }
 
-    /// The codec that a number stands for.
+    /// The codec with this number.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -221,31 +221,31 @@ impl Codec {
     }
 }
 
-/// Where a block lies and what is in it: a row of `blocks.bin`.
+/// A block's position and content: a row of `blocks.bin`.
 ///
 /// ```text
 /// offset u64 | bytes u64 | checksum u64 | entries u32 | rows u16 | value width u8 | codec u8 | unused 8 bytes, zero
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
-    /// Where it starts in `matrix.bin`; 0 of a block that is read in place.
+    /// Its start in `matrix.bin`; 0 for a block that is read in place.
     pub offset: u64,
-    /// Bytes in `matrix.bin`; 0 of a block that is read in place.
+    /// Bytes in `matrix.bin`; 0 for a block that is read in place.
     pub bytes: u64,
-    /// XXH3-64 of those bytes, or of the raw ones of a block that is read in place.
+    /// XXH3-64 of those bytes, or of the raw bytes of a block that is read in place.
     pub checksum: u64,
     /// Non-zeros.
     pub entries: u32,
     /// Rows.
     pub rows: u16,
-    /// How its values are stored.
+    /// The type of its values.
     pub value_width: ValueWidth,
-    /// How its bytes lie on disk.
+    /// The storage of its bytes.
     pub codec: Codec,
 }
 
 impl BlockEntry {
-    /// As it lies in `blocks.bin`.
+    /// Its bytes in `blocks.bin`.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; BLOCK_ENTRY_BYTES] {
         let mut bytes = [0; BLOCK_ENTRY_BYTES];
@@ -259,11 +259,11 @@ impl BlockEntry {
         bytes
     }
 
-    /// Reads a row of `blocks.bin`; `None` if it names a width or codec that there is not.
+    /// Reads a row of `blocks.bin`; `None` if it has an unknown width or codec.
     #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; BLOCK_ENTRY_BYTES]) -> Option<Self> {
-        // Read in words, as it is stored: it is read for every row of every batch.
+        // Read in words, as stored, because it is read for every row of every batch.
         let [offset, size, checksum, counts, _] = *bytes.as_chunks::<8>().0 else { return None };
         let counts = u64::from_le_bytes(counts);
         let [_, _, _, _, rows_low, rows_high, width, codec] = counts.to_le_bytes();
@@ -280,26 +280,26 @@ impl BlockEntry {
         })
     }
 
-    /// Where the arrays lie within the block's unpacked bytes.
+    /// Positions of the arrays in the block's unpacked bytes.
     #[must_use]
     pub fn layout(&self, genes: GeneWidth) -> BlockLayout {
         BlockLayout::new(usize::from(self.rows), self.entries as usize, genes, self.value_width)
     }
 }
 
-/// Where a block's three arrays start, and how many bytes it takes unpacked.
+/// The starts of a block's three arrays, and its unpacked size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockLayout {
     /// Start of the gene ids; the row pointers start at 0.
     pub genes: usize,
     /// Start of the values.
     pub values: usize,
-    /// Bytes in all.
+    /// Total bytes.
     pub bytes: usize,
 }
 
 impl BlockLayout {
-    /// The layout of a block with so many rows and entries.
+    /// The layout of a block with this many rows and entries.
     #[must_use]
     pub fn new(rows: usize, entries: usize, gene_width: GeneWidth, value_width: ValueWidth) -> Self {
         let genes = (4 * (rows + 1)).next_multiple_of(8);

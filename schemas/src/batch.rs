@@ -1,6 +1,6 @@
-//! A minibatch as a model sees it: expression in CSR form in the narrow types it is stored in, and its labels.
+//! A minibatch for a model: expression as CSR in its narrow storage types, and labels.
 //!
-//! Making it dense belongs to the device that computes on it; [`Dense`] is for those who want rows of `f32` in memory.
+//! Making it dense belongs to the computing device; [`Dense`] is for users who want rows of `f32` in memory.
 
 use sprs::CsMatI;
 
@@ -9,31 +9,31 @@ use crate::{
     ids::{CellIndex, RowIndex},
 };
 
-/// What a batch is for.
+/// The purpose of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// To learn from.
+    /// Training.
     Train,
-    /// To judge what was learned.
+    /// Validation.
     Valid,
-    /// To predict from.
+    /// Prediction.
     Source,
 }
 
-/// Which cells make a batch, and its place in the order: what is known before anything is read.
+/// The cells of a batch and its position in the order: everything known before reading data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchPlan {
     /// The epoch, from 0.
     pub epoch: u32,
     /// The batch of that epoch and role, from 0.
     pub index: u64,
-    /// What it is for.
+    /// Its purpose.
     pub role: Role,
     /// Whether it is the last of its epoch and role.
     pub last: bool,
     /// Its cells.
     pub cells: Vec<CellIndex>,
-    /// The rows of the matrix that hold them.
+    /// The rows of the matrix with these cells.
     pub rows: Vec<RowIndex>,
 }
 
@@ -48,7 +48,7 @@ impl ByteSize for BatchPlan {
 pub enum Genes {
     /// Up to 65,536 genes.
     U16(Vec<u16>),
-    /// More.
+    /// More genes.
     U32(Vec<u32>),
 }
 
@@ -68,7 +68,7 @@ pub enum Values {
 /// Rows of expression, CSR.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
-    /// Where each row starts among the entries: rows + 1 numbers.
+    /// Row pointers: rows + 1 numbers.
     pub row_pointers: Vec<u32>,
     /// The gene of each entry, ascending in each row.
     pub genes: Genes,
@@ -77,7 +77,7 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.row_pointers.len().saturating_sub(1)
@@ -117,7 +117,7 @@ impl Expression {
     }
 }
 
-/// A stored count as the models' number.
+/// A stored count as a floating-point number.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "larger counts than 2^24 are stored as f32 from the start")]
 pub fn count_to_f32(count: u32) -> f32 {
@@ -140,10 +140,10 @@ impl ByteSize for Expression {
     }
 }
 
-/// Floats of a line.
+/// Floats per cache line.
 const LINE: usize = 16;
 
-/// Sixteen floats that lie in one line of the processor's cache.
+/// Sixteen floats in one cache line of the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub [f32; LINE]);
@@ -157,17 +157,17 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Makes it so many rows of so many genes. What they hold is not told until they are written.
+    /// Resizes it to this many rows and genes. The content is unspecified until it is written.
     pub fn resize(&mut self, rows: usize, genes: usize) {
         (self.rows, self.genes) = (rows, genes);
         let wanted = rows * genes.div_ceil(LINE);
-        // A buffer that was larger keeps its memory, and what is in it.
+        // A larger buffer keeps its memory and content.
         if self.lines.len() < wanted {
             self.lines.resize(wanted, Line::default());
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
@@ -179,13 +179,13 @@ impl Dense {
         self.genes
     }
 
-    /// Floats from the start of a row to that of the next; those beyond the last gene are zero.
+    /// Floats from the start of one row to the next; those beyond the last gene are zero.
     #[must_use]
     pub fn stride(&self) -> usize {
         LINE * self.genes.div_ceil(LINE)
     }
 
-    /// The values of one row, a gene each.
+    /// The values of one row, one per gene.
     #[must_use]
     pub fn row(&self, row: usize) -> &[f32] {
         &self.as_slice()[row * self.stride()..row * self.stride() + self.genes]
@@ -210,18 +210,18 @@ impl ByteSize for Dense {
     }
 }
 
-/// What was done to the cells of a batch, and what else is known of them.
+/// The conditions and other labels of a batch's cells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
-    /// Perturbations × doses, CSR: one row a cell, one column an entry of the model's vocabulary, values are doses.
+    /// Perturbations × doses, CSR: one row per cell, one column per entry of the model's vocabulary; values are doses.
     ///
     /// Control is an entry like any other, at dose 1; padding (column 0) never appears.
     pub perturbations: CsMatI<f32, u32>,
     /// The adversary's class of each cell: its combination, without doses.
     pub combinations: Vec<u32>,
-    /// Per covariate, the code of each cell.
+    /// For each covariate, the code of each cell.
     pub covariates: Vec<Vec<u32>>,
-    /// The group of each cell: its combination and doses within its covariate combination; metrics are taken by group.
+    /// The group of each cell: its combination and doses within its covariate combination; metrics are computed by group.
     pub groups: Vec<u32>,
 }
 

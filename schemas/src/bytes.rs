@@ -1,4 +1,4 @@
-//! How large a value is, so that memory can be a sum that is known beforehand.
+//! Sizes of values, so that memory can be computed in advance.
 
 /// How much memory a value keeps alive, so that an edge can bound it.
 pub trait ByteSize {

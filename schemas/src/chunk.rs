@@ -1,4 +1,4 @@
-//! Rows as a source file gives them: expression in CSR form beside their annotations.
+//! Rows from a source file: expression as CSR with annotations.
 
 use ::arrow::array::RecordBatch;
 
@@ -9,9 +9,9 @@ use crate::{ByteSize, ids::CellIndex};
 pub struct Chunk {
     /// The first row's place in the source.
     pub first: CellIndex,
-    /// Expression, one row a cell.
+    /// Expression, one row per cell.
     pub expression: CsrRows,
-    /// Annotations (`obs`), one row a cell; the first column, `cell`, is the cell's name.
+    /// Annotations (`obs`), one row per cell; the first column, `cell`, is the cell's name.
     pub obs: RecordBatch,
 }
 
@@ -21,7 +21,7 @@ impl ByteSize for Chunk {
     }
 }
 
-/// Rows of a sparse matrix: in each row the genes ascend, none comes twice, and no value is zero.
+/// Rows of a sparse matrix: in each row the genes ascend without duplicates, and no value is zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CsrRows {
     row_pointers: Vec<u32>,
@@ -29,7 +29,7 @@ pub struct CsrRows {
     values: Vec<f32>,
 }
 
-/// Why rows can't be taken.
+/// Why rows are invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadRows {
     /// The row pointers don't ascend from zero to the number of entries.
@@ -38,14 +38,14 @@ pub enum BadRows {
         /// The row, counted from the first of these rows.
         row: usize,
     },
-    /// A gene index lies beyond the last gene.
+    /// A gene index is beyond the last gene.
     #[error("gene index {gene} at row {row}, but there are {genes} genes")]
     Gene {
         /// The row, counted from the first of these rows.
         row: usize,
         /// The index.
         gene: u32,
-        /// How many genes there are.
+        /// Number of genes.
         genes: u32,
     },
     /// Entries of one row and gene add up to a whole number that float32 can't hold.
@@ -70,7 +70,7 @@ pub fn is_rounded(exact: f64, kept: f32) -> bool {
 }
 
 impl CsrRows {
-    /// The three arrays, emptied, so that their memory is used again.
+    /// The three arrays, emptied, to reuse their memory.
     #[must_use]
     pub fn into_parts(self) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
         let Self { mut row_pointers, mut genes, mut values } = self;
@@ -80,7 +80,7 @@ impl CsrRows {
         (row_pointers, genes, values)
     }
 
-    /// Takes rows as they were found: sorts genes within a row, adds duplicates up, drops explicit zeros.
+    /// Normalises rows: sorts genes within a row, sums duplicates, drops explicit zeros.
     ///
     /// # Errors
     /// Row pointers that don't ascend, a gene beyond `gene_count`, or duplicates whose sum float32 can't hold.
@@ -128,7 +128,7 @@ impl CsrRows {
                     kept += 1;
                 }
             }
-            // Zeros go last, since duplicates may cancel out.
+            // Zeros are removed last, since duplicates may cancel out.
             let mut written = row_start;
             for at in row_start..kept {
                 if values[at] != 0.0 {
@@ -144,13 +144,13 @@ impl CsrRows {
         Ok(Self { row_pointers: pointers, genes, values })
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.row_pointers.len().saturating_sub(1)
     }
 
-    /// Where each row starts among the entries, and where the last one ends: `rows + 1` numbers.
+    /// Row pointers: `rows + 1` numbers.
     #[must_use]
     pub fn row_pointers(&self) -> &[u32] {
         &self.row_pointers
@@ -176,7 +176,7 @@ impl CsrRows {
     }
 }
 
-/// Looks at every entry without stopping early, since loops without branches are the quick ones.
+/// Reads every entry without stopping early, since loops without branches are faster.
 fn is_canonical(row_pointers: &[u32], genes: &[u32], values: &[f32]) -> bool {
     let ascends = |row: &[u32]| row.iter().zip(&row[1.min(row.len())..]).fold(true, |so_far, (a, b)| so_far & (a < b));
     row_pointers.windows(2).all(|pair| ascends(&genes[pair[0] as usize..pair[1] as usize]))

@@ -1,8 +1,8 @@
 //! Perturbations, doses and covariates, and the codes they become.
 //!
 //! A *condition* is a set of (perturbation, dose); a *combination* is a condition without its doses, the class that the
-//! adversary guesses; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with `0.5+1` are one condition: every
-//! dose belongs to the perturbation at its own position. A name is kept as it was first seen.
+//! adversary predicts; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with `0.5+1` are one condition: every
+//! dose belongs to the perturbation at its position. A name is kept as first seen.
 
 mod label;
 
@@ -25,13 +25,13 @@ pub struct Combination {
 /// A set of perturbations with their doses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// Which perturbations.
+    /// Its perturbations.
     pub combination: CombinationId,
     /// The dose of each, aligned with the combination's perturbations.
     pub doses: Vec<f64>,
 }
 
-/// Every condition of an atlas, each one parsed once.
+/// All conditions of an atlas, each parsed once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct ConditionTable {
@@ -48,7 +48,7 @@ pub struct ConditionTable {
 pub const CONTROL: ConditionId = ConditionId(0);
 
 impl ConditionTable {
-    /// A table that knows control only.
+    /// A table with only control.
     #[must_use]
     pub fn new(rules: LabelRules) -> Self {
         let name = rules.controls.first().cloned().unwrap_or_else(|| "control".into());
@@ -123,10 +123,10 @@ impl ConditionTable {
         self.perturbation_ids.get(name).copied()
     }
 
-    /// The condition that a label and its doses mean, entered into the table if it is new.
+    /// The condition of a label and its doses, added to the table if it is new.
     ///
     /// Parts that mean control are dropped from a combination: `A+ctrl` is `A`. Without doses every dose is 1. A
-    /// control's dose is not looked at.
+    /// control's dose is ignored.
     ///
     /// # Errors
     /// Labels and doses that don't fit together.
@@ -139,7 +139,7 @@ impl ConditionTable {
         Ok(self.intern_parts(&named))
     }
 
-    /// The condition that a label and its doses mean, if the table knows it.
+    /// The condition of a label and its doses, if it is in the table.
     ///
     /// # Errors
     /// Labels and doses that don't fit together.
@@ -166,7 +166,7 @@ impl ConditionTable {
         next
     }
 
-    /// The condition of these perturbations and doses, entered into the table if it is new; no perturbation comes twice.
+    /// The condition of these perturbations and doses, added to the table if it is new; no perturbation appears twice.
     pub fn intern_parts(&mut self, parts: &[(PerturbationId, f64)]) -> ConditionId {
         let mut key: Vec<PerturbationId> = parts.iter().map(|(id, _)| *id).collect();
         key.sort_unstable();
@@ -258,7 +258,7 @@ pub struct Covariate {
 }
 
 impl Covariate {
-    /// The code of a value; of a number also where it is written in another way (`1.0` for `1`), if one value alone is equal.
+    /// The code of a value; a number also matches in another notation (`1.0` for `1`), if only one value equals it.
     #[must_use]
     pub fn code(&self, value: &str) -> Option<u32> {
         let exact = self.values.iter().position(|known| known == value);

@@ -1,4 +1,4 @@
-//! What a user writes (`Settings`), and what is left once it was checked (`Plan`).
+//! User settings (`Settings`), and the validated configuration (`Plan`).
 //!
 //! Settings are built in layers: a preset, then a file, then single `section.key=value` assignments. Names are the
 //! original's wherever it has one.
@@ -22,17 +22,17 @@ pub use self::{
     train::{Averaging, EngineChoice, Monitor, Objective, Precision, RateSchedule, Sampling, TrainSettings},
 };
 
-/// Everything that decides what a training run does, apart from its data.
+/// All settings of a training run, apart from its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Which preset the settings started from.
+    /// The preset that the settings started from.
     pub preset: Preset,
-    /// Whose quirks are reproduced.
+    /// The quirks to reproduce.
     pub compat: Compat,
     /// Seed of the split, the order, the weights and the dropout.
     pub seed: u64,
-    /// What of the atlas is seen.
+    /// The genes to use.
     pub data: DataSettings,
     /// The network.
     pub model: ModelSettings,
@@ -42,14 +42,14 @@ pub struct Settings {
     pub train: TrainSettings,
 }
 
-/// Whether the quirks of another program are reproduced, for comparison with it.
+/// Whether to reproduce the quirks of another program, for comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compat {
-    /// No program's.
+    /// None.
     #[default]
     #[serde(rename = "none")]
     None,
-    /// Those of cpa-tools 0.8.8, as `docs/model.md` lists them.
+    /// Those of cpa-tools 0.8.8, listed in `docs/model.md`.
     #[serde(rename = "cpa-tools-0.8.8")]
     CpaTools088,
 }

@@ -1,4 +1,4 @@
-//! What a user is told when something is wrong: where, what, and what would mend it.
+//! Errors as users see them: where, what, and how to fix it.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong on the way from a file to a prediction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A request that makes no sense, whatever the data.
+    /// An invalid request, whatever the data.
     #[error("{message}")]
     Usage {
         /// What is wrong with it.
@@ -19,40 +19,40 @@ pub enum Error {
         /// What would mend it.
         hint: String,
     },
-    /// Data that can't be taken as it is.
+    /// Data that can't be used.
     #[error("{place}: {message}")]
     Data {
-        /// File, column, row: as much as is known.
+        /// File, column, row: as far as known.
         place: String,
         /// What is wrong there.
         message: String,
         /// What would mend it.
         hint: String,
     },
-    /// A name that nothing here bears.
+    /// An unknown name.
     #[error("unknown {kind} `{name}`{}", among(.nearest))]
     Unknown {
-        /// What it should have named: `perturbation`, `column`, ...
+        /// The kind of name: `perturbation`, `column`, ...
         kind: &'static str,
         /// The name.
         name: String,
         /// The nearest names there are.
         nearest: Vec<String>,
     },
-    /// A file that is not there.
+    /// A missing file.
     #[error("{}: no such {kind}", path.display())]
     Missing {
-        /// Where it was looked for.
+        /// The path.
         path: PathBuf,
         /// What it should have been.
         kind: &'static str,
     },
-    /// A file of ours that is not as it was written.
+    /// A damaged file of Perturbine's.
     #[error("{}: damaged: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Which part, and how it shows.
+        /// Which part, and what is wrong with it.
         what: String,
     },
     /// Something that the operating system refused.
@@ -62,26 +62,26 @@ pub enum Error {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A disk with too little room for what is to be written there.
+    /// A disk with too little room for the output.
     #[error("{}: {needed} bytes are to be written there, but the disk has room for {free}", path.display())]
     NoRoom {
-        /// What is to be written.
+        /// The output.
         path: PathBuf,
-        /// How many bytes that takes.
+        /// Its size in bytes.
         needed: u64,
-        /// How many bytes are free.
+        /// Free bytes.
         free: u64,
     },
-    /// The run was asked to stop, and can be taken up again.
+    /// The run was stopped on request, and can be resumed.
     #[error("stopped on request")]
     Stopped {
-        /// How to take it up again.
+        /// How to resume it.
         resume: String,
     },
-    /// Training that has left the numbers.
+    /// Training that diverged.
     #[error("{what} is not finite at epoch {epoch}, batch {batch}")]
     Diverged {
         /// Which quantity.
@@ -91,23 +91,23 @@ pub enum Error {
         /// The batch of that epoch, from 0.
         batch: u64,
     },
-    /// A GPU without room for what is to be computed there.
+    /// A GPU without room for the computation.
     #[error("out of memory on the GPU: {message}")]
     DeviceMemory {
-        /// How much was asked for, and how much there is.
+        /// The requested and the available memory.
         message: String,
         /// What would mend it.
         hint: String,
     },
-    /// A GPU that failed, was lost, or refused what it was asked to do.
+    /// A GPU that failed, was lost, or refused a request.
     #[error("the GPU failed: {message}")]
     Device {
-        /// What its driver said.
+        /// The driver's message.
         message: String,
         /// What would mend it.
         hint: String,
     },
-    /// A promise that this program broke to itself.
+    /// A broken invariant of this program.
     #[error("internal error: {0}")]
     Bug(String),
 }
@@ -116,13 +116,13 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// A request that makes no sense.
+    /// An invalid request.
     Usage = 2,
     /// No space left on a device.
     NoSpace = 28,
     /// Bad data, or an unknown name.
     Data = 65,
-    /// An input that is missing.
+    /// A missing input.
     MissingInput = 66,
     /// A bug.
     Bug = 70,
@@ -135,17 +135,17 @@ pub enum ExitCode {
 }
 
 impl Error {
-    /// Data that can't be taken as it is.
+    /// Data that can't be used.
     pub fn data(place: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Data { place: place.into(), message: message.into(), hint: hint.into() }
     }
 
-    /// A request that makes no sense.
+    /// An invalid request.
     pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), hint: hint.into() }
     }
 
-    /// A damaged file of ours.
+    /// A damaged file of Perturbine's.
     pub fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.into(), what: what.into() }
     }
@@ -161,7 +161,7 @@ impl Error {
         }
     }
 
-    /// An unknown name, with those of `known` that come nearest to it.
+    /// An unknown name, with the nearest ones of `known`.
     pub fn unknown<'a>(kind: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         Self::Unknown { kind, name: name.to_owned(), nearest: nearest(name, known) }
     }
@@ -172,7 +172,7 @@ impl Error {
         match self {
             Self::Usage { .. } => ExitCode::Usage,
             Self::Data { .. } | Self::Unknown { .. } | Self::Damaged { .. } | Self::Diverged { .. } => ExitCode::Data,
-            // What does not fit is the size of the user's batch.
+            // What does not fit is the user's batch size.
             Self::DeviceMemory { .. } => ExitCode::Data,
             Self::Missing { .. } => ExitCode::MissingInput,
             Self::NoRoom { .. } => ExitCode::NoSpace,
@@ -184,13 +184,13 @@ impl Error {
         }
     }
 
-    /// What would mend it, where that can be said.
+    /// How to fix it, if known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Data { hint, .. } => hint.clone(),
             Self::DeviceMemory { hint, .. } | Self::Device { hint, .. } => hint.clone(),
-            Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the names there are".into(),
+            Self::Unknown { .. } => "check the spelling; `perturbine inspect` lists the known names".into(),
             Self::Missing { .. } => "check the path".into(),
             Self::Damaged { .. } => {
                 "restore the file from a copy, or make it again; `perturbine verify` lists every damaged block".into()
@@ -205,7 +205,7 @@ impl Error {
                 "free some space, then run the same command again".into()
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                "raise the limit of file sizes (`ulimit -f`), or write to a file system that takes larger files".into()
+                "raise the file-size limit (`ulimit -f`), or write to a file system that allows larger files".into()
             }
             Self::Io { .. } => return None,
             Self::Stopped { resume } => resume.clone(),
@@ -222,7 +222,7 @@ fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The names that come nearest to `name`, best first, at most five.
+/// The names nearest to `name`, best first, at most five.
 fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> =

@@ -10,16 +10,16 @@ macro_rules! id {
         pub struct $name(pub $repr);
 
         impl $name {
-            /// The place in a table that this number names.
+            /// The index in a table.
             ///
             /// # Panics
-            /// On a machine whose addresses are too short for the number.
+            /// If the number exceeds the machine's address size.
             #[must_use]
             pub fn index(self) -> usize {
                 usize::try_from(self.0).expect("an index into memory fits a usize")
             }
 
-            /// The number of the place `index`.
+            /// The number for this index.
             ///
             /// # Panics
             /// If a table outgrows the number's type.
@@ -38,7 +38,7 @@ macro_rules! id {
 }
 
 id! {
-    /// A cell of an atlas, counted as its source has them.
+    /// A cell of an atlas, in source order.
     CellIndex(u64)
 }
 id! {

@@ -1,13 +1,13 @@
-//! The nouns of Perturbine: what flows, what lies on disk, what a user may ask for.
+//! The nouns of Perturbine: data in flight, data on disk, and configuration.
 //!
-//! Nothing here starts a thread, opens a libtorch or knows in which order things happen. Read the modules in this order:
+//! Nothing here starts a thread, uses libtorch or depends on the order of stages. Read the modules in this order:
 //!
 //! 1. [`ids`]: the newtypes that keep cells, genes and conditions apart;
 //! 2. [`conditions`]: perturbations, doses and covariates, and the codes they become;
-//! 3. [`chunk`]: rows as a source file gives them; [`atlas`]: rows as they lie on disk;
-//! 4. [`batch`]: rows as a model sees them;
-//! 5. [`arrow`]: the tables that go in and out;
-//! 6. [`config`]: what a user writes; [`error`]: what a user is told.
+//! 3. [`chunk`]: rows from a source file; [`atlas`]: rows on disk;
+//! 4. [`batch`]: rows for a model;
+//! 5. [`arrow`]: input and output tables;
+//! 6. [`config`]: settings; [`error`]: errors.
 
 pub mod arrow;
 pub mod atlas;

@@ -51,7 +51,7 @@ class Machine:
         self.gpu = f"stand-in for CUDA in {stand_in}" if stand_in else find_gpu()
         self.device = "cuda:0" if self.gpu else "cpu"
         self.environment = dict(os.environ)
-        # libtorch keeps what it compiled at run time in the home folder. It has to compile anew here, and what a stand-in "compiled" must
+        # libtorch keeps what it compiled at run time in the home folder. It has to compile again here, and what a stand-in "compiled" must
         # not be found by a real GPU.
         kernels = scratch / "kernels"
         kernels.mkdir()
@@ -85,7 +85,7 @@ class Machine:
         """Runs a command, hands over its lines as they come, and returns its exit code and its messages."""
         budget.needs(1, Path(str(command[0])).name)
         with tempfile.TemporaryFile("w+", dir=self.scratch) as messages:
-            # A session of its own, so that whatever the program starts can be ended with it.
+            # Its own session, so that whatever the program starts can be ended with it.
             process = subprocess.Popen(words(command), env=self.environment, cwd=self.scratch, stdout=subprocess.PIPE, stderr=messages,
                                        text=True, start_new_session=True)
             late = threading.Event()

@@ -56,17 +56,17 @@ def main(launcher: Path) -> None:
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description="Checks and measures what needs a GPU; see the top of this file.")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"how long all of it may take [{SECONDS}]")
-    parser.add_argument("--cells", type=int, default=CELLS, help=f"cells of the large atlas at most [{CELLS}]")
-    parser.add_argument("--genes", type=int, default=GENES, help=f"genes of the atlases [{GENES}]; the aims are for {GENES}")
+    parser = argparse.ArgumentParser(description="Runs checks and benchmarks that need a GPU; see the top of this file.")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"time limit for everything, in seconds [{SECONDS}]")
+    parser.add_argument("--cells", type=int, default=CELLS, help=f"maximum number of cells of the large atlas [{CELLS}]")
+    parser.add_argument("--genes", type=int, default=GENES, help=f"genes of the atlases [{GENES}]; the targets are for {GENES}")
     parser.add_argument("--precisions", default=PRECISIONS, help=f"precisions of training, the most important first [{PRECISIONS}]")
     parser.add_argument("--parts", default=",".join(name for name, _, _ in PARTS), help="the parts to run [all of them]")
     parser.add_argument("--stand-in", type=Path, metavar="FOLDER",
-                        help="run on the stand-in for CUDA whose libtorch_cuda.so and libcuda.so.1 are in FOLDER: everything runs, no value is compared")
-    parser.add_argument("--build-only", action="store_true", help="in the repository: make the folder, run nothing")
+                        help="run on the stand-in for CUDA whose libtorch_cuda.so and libcuda.so.1 are in FOLDER: everything runs, values are not compared")
+    parser.add_argument("--build-only", action="store_true", help="in the repository: build the folder, run nothing")
     parser.add_argument("--profile", default="release", help="in the repository: cargo's profile [release]")
-    parser.add_argument("--out", type=Path, help="in the repository: the folder to make [target/gpu-check]")
+    parser.add_argument("--out", type=Path, help="in the repository: the folder to build [target/gpu-check]")
     options = parser.parse_args(arguments)
     unknown = set(options.parts.split(",")) - {name for name, _, _ in PARTS}
     if unknown:

@@ -12,7 +12,7 @@ from pathlib import Path
 from .machine import PROGRAMS
 from .results import say
 
-# What a machine is sent: this folder, and the tree of the repository beside it.
+# What a machine is sent: this folder, and the tree of the repository next to it.
 LARGEST = 64 << 20
 # The carried name of each target, by cargo's name and kind.
 TARGETS = {

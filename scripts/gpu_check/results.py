@@ -30,7 +30,7 @@ class Results:
         if self.values_mean_something:
             self.check(name, passed, why)
         else:
-            self.skip(name, f"on a stand-in for CUDA values mean nothing; it {'passed' if passed else 'failed'}")
+            self.skip(name, f"values are meaningless on a stand-in for CUDA; it {'passed' if passed else 'failed'}")
 
     def skip(self, name, why):
         self.skipped.append({"what": name, "why": why})
@@ -104,7 +104,7 @@ class Results:
         lines.append(f"{len(self.checks) - len(self.failed())} checks passed, {len(self.failed())} failed, "
                      f"{len(self.skipped)} skipped; everything is in {self.path}")
         if not self.values_mean_something:
-            lines.append("this ran on a stand-in for CUDA: none of the figures means anything")
+            lines.append("this ran on a stand-in for CUDA: the figures are meaningless")
         return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ class Budget:
     def needs(self, seconds, what):
         """Refuses to begin what would not end in time."""
         if self.left() < seconds:
-            raise OutOfTime(f"{what} takes {seconds:.0f} s or more, and {self.left():.0f} s were left for it")
+            raise OutOfTime(f"{what} takes {seconds:.0f} s or more, but {self.left():.0f} s were left for it")
 
     def part(self, fraction):
         """A smaller budget: a fraction of what is left."""

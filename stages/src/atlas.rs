@@ -1,4 +1,4 @@
-//! An atlas that is open for reading.
+//! An atlas open for reading.
 
 use std::{
     fs::File,
@@ -18,12 +18,8 @@ mod manifest;
 mod shuffled;
 mod tables;
 
-use self::{
-    blocks::Matrix,
-    manifest::{read_gene_names, read_manifest},
-    shuffled::Shuffled,
-    tables::Tables,
-};
+pub use self::manifest::read_manifest;
+use self::{blocks::Matrix, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
 use crate::{
     decoded::{self, Batches, Undecodable},
     disk::checksum_of,
@@ -35,14 +31,14 @@ use crate::{
 /// How the matrix is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Through a memory map: nothing is copied before the batch.
+    /// Through a memory map, without copies before the batch.
     #[default]
     Map,
-    /// By plain reads, for file systems where maps are slow or unsafe.
+    /// By plain reads, for file systems on which maps are slow or unsafe.
     Read,
 }
 
-/// An open atlas, seen through all of its genes or some; clones share it.
+/// An open atlas with all of its genes or some; clones share it.
 #[derive(Clone, Debug)]
 pub struct Atlas(Arc<Inner>, Option<Arc<GeneSubset>>);
 
@@ -64,22 +60,22 @@ struct Inner {
 pub struct Damage {
     /// The file.
     pub file: String,
-    /// The block, where it has blocks.
+    /// The block, if it has blocks.
     pub block: Option<u64>,
-    /// How it shows.
+    /// What is wrong.
     pub what: String,
 }
 
 impl Atlas {
-    /// Opens an atlas and checks everything but the blocks, which are checked when they are first read.
+    /// Opens an atlas and checks everything but the blocks, which are checked on first read.
     ///
     /// # Errors
-    /// A folder that is no atlas, of another format version, or not as it was written.
+    /// A folder that is not an atlas, has another format version, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, Access::default())
     }
 
-    /// Opens an atlas as [`Atlas::open`] does, to be read in a certain way.
+    /// Opens an atlas like [`Atlas::open`], with this kind of access.
     ///
     /// # Errors
     /// As for [`Atlas::open`].
@@ -109,19 +105,19 @@ impl Atlas {
         &self.0.path
     }
 
-    /// What is in it.
+    /// Its manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.0.manifest
     }
 
-    /// How many cells it has.
+    /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.0.manifest.cells
     }
 
-    /// The row that holds a cell.
+    /// The row of a cell.
     #[must_use]
     pub fn row(&self, cell: CellIndex) -> RowIndex {
         match &self.0.shuffled {
@@ -130,7 +126,7 @@ impl Atlas {
         }
     }
 
-    /// The cell that a row holds.
+    /// The cell of a row.
     #[must_use]
     pub fn cell(&self, row: RowIndex) -> CellIndex {
         match &self.0.shuffled {
@@ -158,12 +154,12 @@ impl Atlas {
         codes.iter().zip(covariates).map(|(code, covariate)| covariate.values[*code as usize].clone()).collect()
     }
 
-    /// Asks the processor for the codes of a cell.
+    /// Prefetches the codes of a cell.
     pub(crate) fn prefetch_codes(&self, cell: CellIndex) {
         simd::prefetch(bytemuck::cast_slice(self.codes(cell)));
     }
 
-    /// The condition id of a cell, then its covariate codes.
+    /// The condition id of a cell, followed by its covariate codes.
     #[must_use]
     pub fn codes(&self, cell: CellIndex) -> &[u32] {
         let width = 1 + self.0.manifest.covariates.len();
@@ -171,10 +167,10 @@ impl Atlas {
         &labels[cell.index() * width..(cell.index() + 1) * width]
     }
 
-    /// Whether everything that was read of the memory maps so far was there: to be asked before what was copied is used.
+    /// Checks that all memory-mapped data read so far were valid; call this before using what was copied.
     ///
     /// # Errors
-    /// A file that another program has cut short, or that the disk could not give.
+    /// A file that another program has truncated, or that the disk could not read.
     pub fn check_maps(&self) -> Result<()> {
         self.0.blocks.check()?;
         self.0.labels.check()?;
@@ -204,7 +200,7 @@ impl Atlas {
                 Err(Error::Damaged { what, .. }) => {
                     damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
                 }
-                // What lies in a file that is not the atlas's own.
+                // The part in a file outside the atlas.
                 Err(Error::Data { place, message, .. }) => {
                     damages.push(Damage { file: place, block: Some(block), what: message });
                 }
@@ -220,10 +216,10 @@ impl Atlas {
         Ok(damages)
     }
 
-    /// Reads the annotations of the cells, batch by batch; only the named columns, in the file's order.
+    /// Reads the annotations of the cells, batch by batch; only the given columns, in file order.
     ///
     /// # Errors
-    /// A file that can't be read, columns that are not there.
+    /// A file that can't be read, missing columns.
     pub fn obs(&self, columns: &[&str]) -> Result<Batches> {
         let path = self.path().join(files::CELLS);
         let file = self.table(files::CELLS)?;
@@ -236,15 +232,15 @@ impl Atlas {
                 Error::unknown("obs column", name, known.iter().map(String::as_str))
             })?);
         }
-        // By their places: of a name with a dot in it, Parquet would take what follows for a field within.
+        // By index, because Parquet would read a name with a dot as a nested field.
         let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
         Batches::of(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
     }
 
-    /// One of its tables, to be read from its beginning; it is checked the first time.
+    /// One of its tables, from its beginning; it is checked on first use.
     ///
     /// # Errors
-    /// A file that is not as it was written.
+    /// A damaged file.
     pub(crate) fn table(&self, name: &str) -> Result<File> {
         self.0.tables.get(name, self.path(), self.manifest())
     }

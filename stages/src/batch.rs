@@ -1,4 +1,4 @@
-//! Gathers expression straight from the blocks into a recycled buffer: one copy.
+//! Gathers expression directly from the blocks into a recycled buffer, with a single copy.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ use crate::{
 /// A minibatch.
 #[derive(Debug)]
 pub struct Batch {
-    /// Its cells and its place in the order.
+    /// Its cells and its position in the order.
     pub plan: BatchPlan,
-    /// What was done to its cells.
+    /// The conditions of its cells.
     pub labels: Labels,
-    /// Their expression; the buffer is used again once this is dropped.
+    /// Their expression; the buffer is recycled when this is dropped.
     pub expression: Pooled<Expression>,
 }
 
@@ -46,7 +46,7 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// A gatherer that holds blocks, where it has to, up to so many bytes.
+    /// A gatherer that caches blocks, if necessary, up to this many bytes.
     #[must_use]
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
@@ -57,10 +57,10 @@ impl Gatherer {
         }
     }
 
-    /// Gathers the rows of a plan whose labels are known.
+    /// Gathers the rows of a plan with known labels.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn gather(&self, plan: BatchPlan, labels: Labels) -> Result<Batch, BoxError> {
         let expression = self.rows(&plan)?;
         Ok(Batch { plan, labels, expression })
@@ -69,7 +69,7 @@ impl Gatherer {
     /// Gathers the rows of a plan.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn rows(&self, plan: &BatchPlan) -> Result<Pooled<Expression>, BoxError> {
         let mut out = self.pool.take(|| self.empty());
         let Expression { row_pointers, genes, values } = &mut *out;
@@ -117,10 +117,10 @@ fn clear(genes: &mut Genes, values: &mut Values) {
     }
 }
 
-/// Rows whose ways to memory are gone together.
+/// Rows whose memory accesses are overlapped.
 const ROWS_TOGETHER: usize = 16;
 
-/// Calls `f` with genes and values of each row, in their order.
+/// Calls `f` with genes and values of each row, in order.
 pub(crate) fn with_rows(
     atlas: &Atlas,
     held: &HeldBlocks,
@@ -137,8 +137,8 @@ pub(crate) fn with_rows(
         }
         return Ok(atlas.check_maps()?);
     }
-    // Rows lie far apart, and to find one is three ways to memory, one after another: where its block lies, where it lies in its
-    // block, its entries. Each is gone for some rows at once in a loop of nothing else, so that the processor overlaps them.
+    // Rows are far apart, and finding one takes three dependent memory accesses: the block's position, the row's position in the
+    // block, the entries. Each access runs in a separate loop over several rows, so that the processor overlaps them.
     let mut blocks: Vec<(BlockView<'_>, usize)> = Vec::with_capacity(ROWS_TOGETHER);
     let mut found = Vec::with_capacity(ROWS_TOGETHER);
     for (rows, next) in rows.chunks(ROWS_TOGETHER).zip(rows.chunks(ROWS_TOGETHER).skip(1).chain([&[][..]])) {
@@ -163,7 +163,7 @@ pub(crate) fn with_rows(
     Ok(atlas.check_maps()?)
 }
 
-/// Appends a row; the batch becomes as wide as its widest value, and no wider: a few large counts do not make every batch of
+/// Appends a row; the batch becomes as wide as its widest value, and no wider, so that a few large counts do not widen every batch of
 /// an atlas wide.
 fn append_values(out: &mut Values, row: ValueSlice<'_>) {
     let width = narrowest(row);
@@ -185,12 +185,12 @@ fn append_values(out: &mut Values, row: ValueSlice<'_>) {
         (Values::F32(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| f32::from(*value))),
         (Values::F32(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| count_to_f32(*value))),
         (Values::F32(out), ValueSlice::F32(row)) => out.extend_from_slice(row),
-        // A row of f32 makes its batch one of f32, just above.
+        // A row of f32 makes its batch f32, just above.
         (Values::U8(_) | Values::U16(_) | Values::U32(_), ValueSlice::F32(_)) => {}
     }
 }
 
-/// The narrowest width that holds a row's values; a block is as wide as its widest row.
+/// The narrowest width for a row's values; a block is as wide as its widest row.
 fn narrowest(row: ValueSlice<'_>) -> ValueWidth {
     let largest = match row {
         ValueSlice::U8(_) => 0,
@@ -214,7 +214,7 @@ fn width_of(values: &Values) -> ValueWidth {
     }
 }
 
-/// The same values, wider, with as much room.
+/// The same values in a wider type, with the same capacity.
 fn widened(values: &Values, width: ValueWidth) -> Values {
     fn with_room<T>(values: impl Iterator<Item = T>, room: usize) -> Vec<T> {
         let mut list = Vec::with_capacity(room);

@@ -6,7 +6,7 @@ use schemas::{
     ids::{BlockIndex, RowIndex},
 };
 
-/// A block that is held in memory, unpacked.
+/// An unpacked block in memory.
 #[derive(Debug)]
 pub struct Block {
     /// Words, so that every array is aligned.
@@ -33,7 +33,7 @@ impl ByteSize for Block {
     }
 }
 
-/// A block that can be read: in memory, or in the memory map.
+/// A readable block: in memory, or in the memory map.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockView<'a> {
     bytes: &'a [u8],
@@ -47,7 +47,7 @@ pub struct BlockView<'a> {
 pub enum GeneSlice<'a> {
     /// Up to 65,536 genes.
     U16(&'a [u16]),
-    /// More.
+    /// More genes.
     U32(&'a [u32]),
 }
 
@@ -100,7 +100,7 @@ impl<'a> BlockView<'a> {
         Self { bytes, layout: entry.layout(gene_width), entry, gene_width }
     }
 
-    /// Where each row starts among the entries: rows + 1 numbers.
+    /// Row pointers: rows + 1 numbers.
     #[must_use]
     pub fn row_pointers(&self) -> &'a [u32] {
         bytemuck::cast_slice(&self.bytes[..4 * (usize::from(self.entry.rows) + 1)])
@@ -110,12 +110,12 @@ impl<'a> BlockView<'a> {
     #[must_use]
     pub fn row(&self, row: usize) -> (GeneSlice<'a>, ValueSlice<'a>) {
         let pointers = self.row_pointers();
-        // A map that was cut short has zeros here, which its reader is told of later.
+        // A truncated map has zeros here, which its reader detects later.
         let start = pointers[row];
         self.entries(start as usize..start.max(pointers[row + 1]) as usize)
     }
 
-    /// The bytes that say where a row lies.
+    /// The bytes of a row's pointers.
     pub(crate) fn pointers_of(&self, row: usize) -> &'a [u8] {
         &self.bytes[4 * row..4 * (row + 2)]
     }
@@ -137,7 +137,7 @@ impl<'a> BlockView<'a> {
         (genes, values)
     }
 
-    /// Checks what reading relies on: row pointers that ascend to the number of entries, genes that there are.
+    /// Checks what readers rely on: ascending row pointers up to the number of entries, and valid genes.
     pub(crate) fn check(&self, genes: u32) -> Result<(), String> {
         let pointers = self.row_pointers();
         let entries = self.entry.entries;
@@ -156,7 +156,7 @@ impl<'a> BlockView<'a> {
     }
 }
 
-/// The block that a row lies in, and its place there.
+/// The block of a row, and the row's index in it.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,

@@ -1,8 +1,8 @@
-//! Checkpoints: everything that a stopped run needs to go on as if it had not been stopped.
+//! Checkpoints: everything that a stopped run needs to continue as if it had not been stopped.
 //!
 //! A checkpoint is a folder `checkpoint/EPOCH-BATCH/` that appears by rename: `state.safetensors` (weights, optimisers, the
 //! best weights so far under `best.`) and `state.json` (position, sums, and the checksum of the former). The newest one
-//! that is whole is taken up.
+//! complete one is used.
 
 use std::{
     collections::BTreeMap,
@@ -32,13 +32,13 @@ pub(crate) const KEPT: usize = 2;
 pub struct Best {
     /// The epoch.
     pub epoch: u32,
-    /// What it was chosen by.
+    /// The score that it was chosen by.
     pub monitor: Monitor,
-    /// What was measured on its `valid` rows.
+    /// The scores on its `valid` cells.
     pub value: f64,
 }
 
-/// The part of a training run's state that is no tensor.
+/// The part of a training run's state other than tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// The next batch.
@@ -46,17 +46,17 @@ pub struct Progress {
     /// Updates of all optimisers so far.
     #[serde(default)]
     pub updates: u64,
-    /// Sums of the epoch under way.
+    /// Sums of the current epoch.
     pub sums: BTreeMap<String, (f64, u64)>,
     /// The best epoch so far.
     pub best: Option<Best>,
-    /// Looks at the `valid` rows since then.
+    /// Validations since then.
     pub stale: u32,
-    /// Lines of `history.jsonl` that were written.
+    /// Lines written to `history.jsonl`.
     pub history_lines: u64,
-    /// Cells that were trained on, and the seconds that took.
+    /// Number of cells trained on, and the seconds it took.
     pub trained: (u64, f64),
-    /// Whether training ended, early or not.
+    /// Whether training has finished, early or not.
     pub ended: bool,
 }
 
@@ -66,23 +66,23 @@ struct Stored {
     weights_checksum: Option<String>,
 }
 
-/// A checkpoint that was read.
+/// A loaded checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where it lies.
+    /// Where it is.
     pub path: PathBuf,
-    /// Where the run stood.
+    /// The run's position.
     pub progress: Progress,
     /// Weights and optimisers, by name.
     pub state: BTreeMap<String, Tensor>,
-    /// The best weights so far, by name; empty where there are none.
+    /// The best weights so far, by name; empty if there are none.
     pub best: BTreeMap<String, Tensor>,
 }
 
-/// Writes a checkpoint, then removes older ones.
+/// Writes a checkpoint, then removes old ones.
 ///
 /// # Errors
-/// A disk that is full or broken; the older checkpoints are still there then.
+/// A full or broken disk; the older checkpoints then still exist.
 pub fn write(
     folder: &Path,
     progress: &Progress,
@@ -102,10 +102,10 @@ pub fn write(
     Ok(())
 }
 
-/// The newest whole checkpoint, if there is one; damaged ones are passed over.
+/// The newest complete checkpoint, if any; damaged ones are skipped.
 ///
 /// # Errors
-/// A folder that can't be read; no whole checkpoint among damaged ones.
+/// A folder that can't be read; only damaged checkpoints.
 pub fn newest(folder: &Path) -> Result<Option<Checkpoint>> {
     let mut last_error = None;
     for path in found(folder)?.into_iter().rev() {
@@ -120,7 +120,7 @@ pub fn newest(folder: &Path) -> Result<Option<Checkpoint>> {
     last_error.map_or(Ok(None), Err)
 }
 
-/// Checks every checkpoint of a folder; names those that are damaged.
+/// Checks every checkpoint of a folder; lists the damaged ones.
 ///
 /// # Errors
 /// A folder that can't be read.

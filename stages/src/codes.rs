@@ -1,42 +1,42 @@
-//! A table of label records: a cell's condition and covariate codes become one small number, at the cost of one look.
+//! A table of label records: maps a cell's condition and covariate codes to one small number with a single look-up.
 //!
-//! Every cell of every batch is looked up here, so that the table is kept plain: records side by side, and slots that are
-//! found by a product instead of a keyed hash. Nothing is lost if someone makes labels collide but the time of one scan.
+//! Every cell of every batch is looked up here, so the table is simple: records side by side, and slots
+//! found by multiplication instead of a keyed hash. If someone makes labels collide, it only costs the time of one scan.
 
-/// Distinct records, numbered in the order in which they came.
+/// Distinct records, numbered in order of appearance.
 #[derive(Clone, Debug, Default)]
 pub struct CodeTable {
     width: usize,
-    /// The records, one behind the other.
+    /// The records, one after the other.
     records: Vec<u32>,
     /// A power of two; 0 is a free slot, anything else the number of a record, plus one.
     slots: Vec<u32>,
     grid: Option<Grid>,
 }
 
-/// A place for every record that there could be: found by adding, where there are not too many.
+/// A slot for every possible record, found by addition, if there are not too many.
 #[derive(Clone, Debug)]
 struct Grid {
-    /// How many codes there are at each place of a record.
+    /// Number of codes at each position of a record.
     sizes: Vec<u32>,
     /// The number of each record, plus one.
     numbers: Vec<u32>,
 }
 
-/// Places of a grid at most.
+/// Maximum number of slots of a grid.
 const MOST_PLACES: u64 = 1 << 20;
 
-/// Odd, and without a pattern: its high bits depend on every bit of what it multiplies.
+/// Odd, and without a pattern: its high bits depend on every bit of the factor.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl CodeTable {
-    /// How many records there are.
+    /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len().checked_div(self.width).unwrap_or(0)
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -84,12 +84,12 @@ impl CodeTable {
         self.slots[slot] as usize - 1
     }
 
-    /// Makes looking up quicker, once all records are there.
+    /// Makes look-ups faster, once all records are added.
     pub fn freeze(&mut self) {
         self.grid = Grid::of(self);
     }
 
-    /// Where a record is, or would be put.
+    /// The slot of a record, or its future slot.
     fn slot_of(&self, record: &[u32]) -> usize {
         let hash = record.iter().fold(0_u64, |hash, code| (hash.rotate_left(29) ^ u64::from(*code)).wrapping_mul(MIX));
         let mask = self.slots.len() - 1;

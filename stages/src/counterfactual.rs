@@ -1,7 +1,7 @@
-//! How well a model in training answers the question it is made for, on `valid` rows.
+//! How well a model in training performs its actual task, on `valid` cells.
 //!
-//! Reconstruction says little about that: a basal latent that still knows the perturbation reconstructs well and predicts
-//! nothing. So `valid` controls are predicted under conditions that were trained on, and the predicted change is compared
+//! Reconstruction is a poor measure: a basal latent that still contains the perturbation reconstructs well but predicts
+//! nothing. So `valid` controls are predicted under trained conditions, and the predicted change is compared
 //! with that of the `valid` cells of those conditions.
 
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ use crate::{
     vocabulary::Vocabulary,
 };
 
-/// Conditions that are predicted in each covariate combination, those with most cells first.
+/// Number of conditions predicted in each covariate combination, those with the most cells first.
 const MOST_TARGETS: usize = 32;
-/// Controls that each covariate combination is predicted from.
+/// Number of controls that each covariate combination is predicted from.
 const MOST_CONTROLS: i64 = 256;
-/// Fewer `valid` cells say too little about a change.
+/// Minimum number of `valid` cells to measure a change.
 const FEWEST_CELLS: u64 = 5;
-/// Embeddings are not shrunk below this share of themselves: they keep their directions.
+/// Embeddings are not shrunk below this share, so that they keep their directions.
 const SMALLEST_SHARE: f64 = 0.01;
 
 /// Predictions from the `valid` controls of every covariate combination.
@@ -35,12 +35,12 @@ pub struct Counterfactual {
     context_of: HashMap<u32, usize>,
 }
 
-/// How well the conditions were predicted.
+/// The quality of the predictions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Told {
     /// The mean over conditions of the Pearson correlation between predicted and real change.
     pub pearson_delta: f64,
-    /// The share of what perturbations add to the latent that it is of, where it was looked for: between all and nothing of it,
+    /// The factor of the perturbations' latent terms, if it was searched: between none and all of them,
     /// the changes that are closest to the real ones, by least squares over conditions and genes.
     pub share: Option<f64>,
 }
@@ -53,17 +53,17 @@ struct Context {
     codes: Tensor,
     doses: Tensor,
     covariates: Vec<Tensor>,
-    /// Offsets of control and targets, `[1 + targets, genes]`, of a network that has them.
+    /// Offsets of control and targets, `[1 + targets, genes]`, for a network with offsets.
     offsets: Option<Tensor>,
     /// Sums of predictions, `[1 + targets, genes]`.
     sums: Tensor,
-    /// The same without what perturbations add to the latent, where a share of it is looked for.
+    /// The same without the perturbations' latent terms, if a factor is searched.
     silent: Option<Tensor>,
     controls: i64,
 }
 
 impl Counterfactual {
-    /// Chooses what to predict among groups whose real means will be known.
+    /// Chooses the predictions among groups whose real means will be known.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -113,7 +113,7 @@ impl Counterfactual {
         Self { contexts, context_of }
     }
 
-    /// The same, which also looks for the share of what perturbations add to the latent that predicts best.
+    /// The same, also searching for the factor of the perturbations' latent terms that predicts best.
     #[must_use]
     pub fn looking_for_a_share(mut self) -> Self {
         for context in &mut self.contexts {
@@ -122,7 +122,7 @@ impl Counterfactual {
         self
     }
 
-    /// Predicts from the controls of a batch, given its basal latents and libraries.
+    /// Predicts from the controls of a batch, given its basal latents and library sizes.
     pub fn add(&mut self, network: &Network, batch: &Batch, basal: &Tensor, library: &Tensor) {
         let mut rows_of: HashMap<usize, Vec<i64>> = HashMap::new();
         for (row, group) in (0_i64..).zip(&batch.labels.groups) {
@@ -139,8 +139,8 @@ impl Counterfactual {
         }
     }
 
-    /// How well the predictions fit; `truth_row` gives a group's real mean profile. None where nothing could be predicted. The
-    /// sums start anew.
+    /// The quality of the predictions; `truth_row` gives a group's real mean profile. None if nothing could be predicted. The
+    /// sums are reset.
     pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<Told> {
         let changes: Vec<Change> = self.contexts.iter_mut().flat_map(|context| context.take(&truth_row)).collect();
         let share = best_share(&changes);
@@ -153,18 +153,18 @@ impl Counterfactual {
     }
 }
 
-/// What a condition changes in the mean profile, `[genes]` each.
+/// The change of a condition in the mean profile, `[genes]` each.
 #[derive(Debug)]
 struct Change {
     real: Tensor,
-    /// As predicted with all that the perturbations add to the latent.
+    /// As predicted with the full latent terms of the perturbations.
     whole: Tensor,
-    /// And with nothing of it.
+    /// And without them.
     silent: Option<Tensor>,
 }
 
 impl Change {
-    /// What a share of the latents predicts; the output is taken to be linear in them.
+    /// The prediction with a share of the latent terms, assuming a linear output.
     fn predicted(&self, share: Option<f64>) -> Tensor {
         match (&self.silent, share) {
             (Some(silent), Some(share)) => silent + (&self.whole - silent) * share,
@@ -174,7 +174,7 @@ impl Change {
 }
 
 impl Context {
-    /// One decoder pass a target: all at once would be as many times the cells.
+    /// One decoder pass per target: all at once would multiply the number of cells.
     fn add(&mut self, network: &Network, basal: &Tensor, library: &Tensor, rows: &[i64]) {
         let cells = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let rows = Tensor::from_slice(rows).to_device(basal.device());
@@ -196,7 +196,7 @@ impl Context {
         self.controls += cells;
     }
 
-    /// The changes that were predicted, beside the real ones.
+    /// The predicted changes, next to the real ones.
     fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Vec<Change> {
         let Some(control) = truth_row(self.control_group).filter(|_| 0 < self.controls) else { return Vec::new() };
         #[expect(clippy::cast_precision_loss, reason = "few controls")]
@@ -216,7 +216,7 @@ impl Context {
     }
 }
 
-/// The share of the latents' part that brings the predicted changes closest to the real ones.
+/// The factor that brings the predicted changes closest to the real ones.
 fn best_share(changes: &[Change]) -> Option<f64> {
     let (mut along, mut square) = (0.0, 0.0);
     for change in changes {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_share_is_the_one_that_brings_predictions_closest_to_what_is_real() {
-        // Beside 0.4 of the way from silent to whole, the real change has something that lies across it.
+        // In addition to 0.4 of the predicted change, the real change has an orthogonal part.
         let far = change([0.4, 1.0, 7.0], [1.0, 1.0, 0.0], Some([0.0, 1.0, 0.0]));
         let near = change([1.0, 0.2, -3.0], [1.0, 0.5, 2.0], Some([1.0, 0.0, 2.0]));
         let changes = [far, near];

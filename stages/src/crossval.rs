@@ -1,11 +1,11 @@
 //! A cross-validation on disk: a folder of models, the evaluation of each, and the tables of all.
 //!
 //! ```text
-//! FOLDER/crossval-plan.json           what is trained: atlas, folds, settings
+//! FOLDER/crossval-plan.json           atlas, folds, settings
 //! FOLDER/fold-NAME/seed-N/            the model
-//! FOLDER/fold-NAME/seed-N.json        its evaluation: with it, this fold and seed are complete
+//! FOLDER/fold-NAME/seed-N.json        its evaluation, which completes this fold and seed
 //! FOLDER/crossval.json                everything, as `crossval --json` gives it
-//! FOLDER/crossval.parquet             a row a fold, seed, prediction and score
+//! FOLDER/crossval.parquet             one row per fold, seed, prediction and score
 //! ```
 
 use std::{
@@ -25,28 +25,28 @@ use crate::{
     write::ParquetFile,
 };
 
-/// File names within the folder.
+/// File names in the folder.
 pub mod files {
-    /// What is trained.
+    /// The plan.
     pub const PLAN: &str = "crossval-plan.json";
-    /// Everything that came of it.
+    /// All results.
     pub const RESULT: &str = "crossval.json";
     /// The scores.
     pub const TABLE: &str = "crossval.parquet";
 }
 
-/// What a cross-validation trains, apart from its seeds: models of one folder agree in it.
+/// The plan of a cross-validation, apart from its seeds: all models of a folder share it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CrossPlan {
     /// How the folds are made.
     pub scheme: String,
-    /// The seed of the folds and of the cells that validate.
+    /// The seed of the folds and of the validation cells.
     pub split_seed: u64,
     /// The folds' names.
     pub folds: Vec<String>,
     /// Checksum of the atlas.
     pub atlas: String,
-    /// The settings; their seed says nothing here.
+    /// The settings; their seed is ignored.
     pub settings: Settings,
 }
 
@@ -55,10 +55,10 @@ pub struct CrossPlan {
 pub struct CrossFolder(PathBuf);
 
 impl CrossFolder {
-    /// The folder at a path, be it there yet or not.
+    /// The folder at a path, whether it exists or not.
     ///
     /// # Errors
-    /// A file, or a folder with other things in it.
+    /// A file, or a folder with other content.
     pub fn at(path: &Path) -> Result<Self> {
         if path.is_file() {
             return Err(Error::usage(format!("{} is a file", path.display()), "give --out the name of a folder"));
@@ -71,7 +71,7 @@ impl CrossFolder {
         Ok(Self(path.to_path_buf()))
     }
 
-    /// What is trained there; none where nothing is yet.
+    /// The stored plan; none if there is none yet.
     ///
     /// # Errors
     /// A plan that can't be read.
@@ -79,13 +79,13 @@ impl CrossFolder {
         read(&self.0.join(files::PLAN))
     }
 
-    /// Refuses to go on with another plan than the folder's own.
+    /// Refuses to continue with a plan that differs from the folder's.
     ///
     /// # Errors
-    /// A plan that differs; the message says in what.
+    /// A different plan; the message says what differs.
     pub fn check(&self, plan: &CrossPlan) -> Result<()> {
         let Some(kept) = self.plan()? else { return Ok(()) };
-        // Numbers may lose their last bit on the way through JSON: both plans have gone it.
+        // Numbers may lose their last bit in JSON, so both plans are converted.
         let plan: CrossPlan = serde_json::to_value(plan)
             .and_then(|value| serde_json::from_str(&value.to_string()))
             .map_err(|error| Error::Bug(error.to_string()))?;
@@ -105,10 +105,10 @@ impl CrossFolder {
         }
     }
 
-    /// Writes the plan down, before anything is trained.
+    /// Writes the plan, before anything is trained.
     ///
     /// # Errors
-    /// Another plan that is there already, a disk that is full or broken.
+    /// A different plan that is already there, a full or broken disk.
     pub fn begin(&self, plan: &CrossPlan) -> Result<()> {
         self.check(plan)?;
         if self.plan()?.is_none() {
@@ -117,13 +117,13 @@ impl CrossFolder {
         Ok(())
     }
 
-    /// Where the model of a fold and seed lies.
+    /// The folder of the model of a fold and seed.
     #[must_use]
     pub fn model(&self, fold: &str, seed: u64) -> PathBuf {
         self.fold(fold).join(format!("seed-{seed}"))
     }
 
-    /// The evaluation of a fold and seed; none where it is not complete.
+    /// The evaluation of a fold and seed; none if it is not complete.
     ///
     /// # Errors
     /// An evaluation that can't be read.
@@ -131,20 +131,20 @@ impl CrossFolder {
         read(&self.evaluation_path(fold, seed))
     }
 
-    /// Keeps the evaluation of a fold and seed, and tells it as it will be read from now on.
+    /// Stores the evaluation of a fold and seed, and returns it as it will be read from now on.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn keep(&self, evaluation: FoldEvaluation) -> Result<FoldEvaluation> {
         let FoldEvaluation { name, seed, .. } = &evaluation;
         write(&self.fold(name), &self.evaluation_path(name, *seed), &evaluation)?;
         Ok(self.evaluation(name, *seed)?.unwrap_or(evaluation))
     }
 
-    /// Writes everything that came of it; older tables are replaced.
+    /// Writes all results; older tables are replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn finish(&self, crossed: &CrossEvaluation) -> Result<()> {
         write_table(crossed, &self.0.join(files::TABLE))?;
         write(&self.0, &self.0.join(files::RESULT), crossed)
@@ -173,7 +173,7 @@ fn write(folder: &Path, path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, &text)
 }
 
-/// A row a fold, seed, prediction and score.
+/// One row per fold, seed, prediction and score.
 fn write_table(crossed: &CrossEvaluation, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for fold in &crossed.folds {

@@ -1,5 +1,5 @@
-//! Files by decoders of other crates. They trust some of what stands in a file, and panic where it contradicts itself; to us that
-//! is an error of the file like any other.
+//! Decodes files with other crates. These trust some of the file's content, and panic if it contradicts itself; here, that
+//! becomes an error of the file like any other.
 
 use std::{
     any::Any,
@@ -20,21 +20,21 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is within a decoder whose panics become errors: a hook for panics has nothing to tell of them.
+/// Whether this thread is inside a decoder whose panics become errors, so that a panic hook stays silent.
 #[must_use]
 pub fn is_decoding() -> bool {
     DECODING.get()
 }
 
-/// Why a file could not be decoded, in the decoder's words.
+/// The decoder's message why a file could not be decoded.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Undecodable(String);
 
-/// What a decoder makes of a file.
+/// Runs a decoder.
 ///
 /// # Errors
-/// The decoder's, and what it said where it panicked.
+/// Its error, or its panic message.
 pub(crate) fn decoded<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, Undecodable> {
     let before = DECODING.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -53,16 +53,16 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 /// A Parquet file, opened.
 ///
 /// # Errors
-/// A file that is none, or is damaged.
+/// A file that is not Parquet, or is damaged.
 pub(crate) fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<File>, Undecodable> {
     footer::check(&file).map_err(Undecodable)?;
     decoded(|| ParquetRecordBatchReaderBuilder::try_new(file))
 }
 
-/// What a Parquet file says of itself.
+/// The metadata of a Parquet file.
 ///
 /// # Errors
-/// A file that is none, or is damaged.
+/// A file that is not Parquet, or is damaged.
 pub(crate) fn parquet_metadata(file: &File) -> Result<ArrowReaderMetadata, Undecodable> {
     footer::check(file).map_err(Undecodable)?;
     decoded(|| ArrowReaderMetadata::load(file, ArrowReaderOptions::new()))
@@ -72,10 +72,10 @@ pub(crate) fn parquet_metadata(file: &File) -> Result<ArrowReaderMetadata, Undec
 pub struct Batches(ParquetRecordBatchReader);
 
 impl Batches {
-    /// What a builder was asked for.
+    /// Builds the reader.
     ///
     /// # Errors
-    /// A file that is damaged.
+    /// A damaged file.
     pub(crate) fn of(builder: ParquetRecordBatchReaderBuilder<File>) -> Result<Self, Undecodable> {
         decoded(|| builder.build()).map(Self)
     }

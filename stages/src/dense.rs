@@ -1,4 +1,4 @@
-//! Rows as dense `f32`: each row is put together where the processor is fastest and written once.
+//! Rows as dense `f32`: each row is assembled in the fastest cache and written once.
 
 use schemas::{
     ByteSize,
@@ -19,11 +19,11 @@ use crate::{
 /// A minibatch of dense rows.
 #[derive(Debug)]
 pub struct DenseBatch {
-    /// Its cells and its place in the order.
+    /// Its cells and its position in the order.
     pub plan: BatchPlan,
     /// The condition of each cell, by its id in the atlas.
     pub conditions: Vec<ConditionId>,
-    /// Their expression; the buffer is used again once this is dropped.
+    /// Their expression; the buffer is recycled when this is dropped.
     pub expression: Pooled<Dense>,
 }
 
@@ -33,7 +33,7 @@ impl ByteSize for DenseBatch {
     }
 }
 
-/// Makes dense batches of an atlas, of the genes that it is seen through.
+/// Makes dense batches of an atlas, with its visible genes.
 #[derive(Clone, Debug)]
 pub struct Densifier {
     atlas: Atlas,
@@ -42,15 +42,15 @@ pub struct Densifier {
     scratch: Pool<Scratch>,
 }
 
-/// A row in the making: zero between rows. Any id that is stored in 16 bits has a place here, so that none has to be checked.
+/// The row being assembled: zero between rows. Any 16-bit id is a valid index, so none has to be checked.
 #[derive(Debug)]
 struct Scratch(Vec<Line>);
 
-/// Floats of a row in the making, where ids have 16 bits.
+/// Floats of that row if ids have 16 bits.
 const NARROW: usize = 1 << 16;
 
 impl Densifier {
-    /// A densifier that holds blocks, where it has to, up to so many bytes.
+    /// A densifier that caches blocks, if necessary, up to this many bytes.
     #[must_use]
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Densifier {
     /// Makes the batch of a plan.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn densify(&self, plan: BatchPlan) -> Result<DenseBatch, BoxError> {
         let genes = self.atlas.manifest().genes as usize;
         let mut expression = self.rows.take(Dense::default);
@@ -107,7 +107,7 @@ impl Scratch {
     }
 }
 
-/// Counts that are converted at once: as many as vector instructions take.
+/// Number of counts converted at once: as many as vector instructions process.
 const TOGETHER: usize = 16;
 
 /// Small counts, as nearly all are.
@@ -120,14 +120,14 @@ fn scatter_counts<G: Place>(row: &mut [f32], genes: &[G], counts: &[u8]) {
     G::scatter(row, genes_of_rest, rest.iter().map(|count| f32::from(*count)));
 }
 
-/// A gene id as a place in a row.
+/// A gene id as an index in a row.
 trait Place: Copy {
     fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>);
 }
 
 impl Place for u16 {
     fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>) {
-        // An array that is as long as 16 bits can tell needs no look at each id.
+        // An array of 2^16 elements needs no bounds checks.
         if let Some(row) = row.first_chunk_mut::<NARROW>() {
             genes.iter().zip(values).for_each(|(gene, value)| row[usize::from(*gene)] = value);
         }

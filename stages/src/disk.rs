@@ -1,8 +1,8 @@
-//! Files and folders that are whole or not there: written under a hidden name, made visible by rename.
+//! Atomic files and folders: written under a hidden name, made visible by rename.
 //!
-//! Everything that is written goes through here: bytes reach the disk before a name does, and a name before the next step
-//! relies on it. A hidden name is locked by whoever writes there, so that what a killed process left is told from what
-//! another one is writing. [`faults`] lets tests see what becomes of it all when a call fails.
+//! All writing goes through here: bytes are synced before their name, and a name before the next step
+//! relies on it. A hidden name is locked by its writer, so that leftovers of killed processes can be distinguished from
+//! another process's work. [`faults`] lets tests see what happens when a call fails.
 
 mod below;
 mod call;
@@ -13,6 +13,7 @@ pub mod faults;
 mod faults;
 mod file;
 mod lock;
+mod replace;
 mod room;
 
 use std::{
@@ -29,38 +30,36 @@ pub use self::{
     below::files_below,
     file::{DiskFile, HashedFile, checksum_of, checksum_of_text, hex},
     lock::{FolderLock, PathLock},
+    replace::{discard, refuse_existing, remove_leftovers, remove_leftovers_of, rename, replace_folder},
     room::{check_room, free_bytes},
 };
 use self::{call::Call, lock::Lock};
 
-/// A folder in the making; dropped without [`StagedFolder::commit`], it leaves nothing behind.
+/// A folder being written; dropped without [`StagedFolder::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct StagedFolder {
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
     replaces: bool,
-    /// Tells others that somebody is at work.
+    /// The lock that shows others that it is in use.
     _lock: Lock,
 }
 
 impl StagedFolder {
-    /// Starts a folder that will become `target`. What a killed process left of an earlier try goes.
+    /// Starts a folder that will become `target`. Leftovers of killed processes are removed.
     ///
     /// # Errors
-    /// A target that exists or that another process is writing, a parent that can't be written to.
+    /// A target that exists or that another process is writing, a parent that is not writable.
     pub fn create(target: &Path) -> Result<Self> {
-        if target.exists() {
-            let hint = format!("remove {} first, or choose another name", target.display());
-            return Err(Error::usage(format!("{} already exists", target.display()), hint));
-        }
+        refuse_existing(target)?;
         Self::begin(target, false)
     }
 
-    /// Starts a folder that will become `target`, in place of one that may be there.
+    /// Starts a folder that will replace `target`, if that exists.
     ///
     /// # Errors
-    /// Those of [`StagedFolder::create`], but for a target that exists.
+    /// Those of [`StagedFolder::create`], except for an existing target.
     pub fn in_place_of(target: &Path) -> Result<Self> {
         Self::begin(target, true)
     }
@@ -77,13 +76,12 @@ impl StagedFolder {
         let lock = Lock::take(&staged)?;
         let folder = Self { staged, target: target.to_path_buf(), committed: false, replaces, _lock: lock };
         if lock::clear_leftovers(target, &folder.staged)? {
-            let message = format!("another process is writing {}", target.display());
-            return Err(Error::usage(message, "wait until it has finished, or choose another name"));
+            return Err(lock::another_writes(target));
         }
         Ok(folder)
     }
 
-    /// Where to write a file of the folder.
+    /// The path for a file of the folder.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.staged.join(name)
@@ -95,10 +93,12 @@ impl StagedFolder {
     /// A rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
         sync_folder(&self.staged)?;
-        // A folder that is not empty can't be renamed over, so that another one's is never replaced but on request.
-        if self.replaces && self.target.exists() {
-            discard(&self.target)?;
+        if self.replaces {
+            replace_folder(&self.staged, &self.target)?;
+            self.committed = true;
+            return Ok(());
         }
+        // A folder that is not empty can't be renamed over.
         rename(&self.staged, &self.target)?;
         self.committed = true;
         sync_folder(parent_of(&self.target))
@@ -115,50 +115,79 @@ impl Drop for StagedFolder {
     }
 }
 
-/// Writes a small file so that readers see the old one or the new one, whole.
+/// Atomically writes a small file: readers see the old one or the new one.
 ///
 /// # Errors
 /// A file that can't be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let staged = StagedFile::beside(path)?;
+    write_into(StagedFile::beside(path)?, path, bytes)
+}
+
+/// Writes a small file, whole, to a name that nothing has.
+///
+/// # Errors
+/// A name that something has, a file that can't be written.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_into(StagedFile::create(path)?, path, bytes)
+}
+
+fn write_into(staged: StagedFile, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = DiskFile::create(staged.path())?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
     staged.commit()
 }
 
-/// A file in the making, under a hidden name; dropped without [`StagedFile::commit`], it is removed.
+/// A file being written under a hidden name; dropped without [`StagedFile::commit`], it is removed.
 #[derive(Debug)]
 pub struct StagedFile {
     staged: PathBuf,
     target: PathBuf,
     committed: bool,
+    replaces: bool,
     /// Tells others that somebody is at work.
     #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "it is held until it is dropped"))]
     lock: Lock,
 }
 
 impl StagedFile {
-    /// An empty file beside `target`, which it will become or replace. What a killed process left of an earlier try goes.
+    /// An empty file next to `target`, which it will become or replace. Leftovers of killed processes are removed.
     ///
     /// # Errors
-    /// A parent that can't be created or written to.
+    /// A parent that can't be created or is not writable.
     pub fn beside(target: &Path) -> Result<Self> {
+        // Of two that are being written, the later one replaces the other: either is whole.
+        Self::begin(target, true).map(|(file, _)| file)
+    }
+
+    /// An empty file beside `target`, which it will become, as [`StagedFolder::create`] makes a folder.
+    ///
+    /// # Errors
+    /// A target that exists or that another process is writing, a parent that can't be written to.
+    pub fn create(target: &Path) -> Result<Self> {
+        refuse_existing(target)?;
+        match Self::begin(target, false)? {
+            (_, true) => Err(lock::another_writes(target)),
+            (file, false) => Ok(file),
+        }
+    }
+
+    /// Starts a file, and reports whether another process is writing one of the same name.
+    fn begin(target: &Path, replaces: bool) -> Result<(Self, bool)> {
         let staged = hidden_sibling(target)?;
         DiskFile::create(&staged)?;
         let lock = Lock::take(&staged)?;
-        let file = Self { staged, target: target.to_path_buf(), committed: false, lock };
-        // Of two that are being written, the later one replaces the other: either is whole.
-        lock::clear_leftovers(target, &file.staged)?;
-        Ok(file)
+        let file = Self { staged, target: target.to_path_buf(), committed: false, replaces, lock };
+        let at_work = lock::clear_leftovers(target, &file.staged)?;
+        Ok((file, at_work))
     }
 
-    /// Where to write the file.
+    /// The path for the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.staged
     }
 
-    /// Writes by way of a library that opens its files itself, which is one call to whoever counts them.
+    /// Writes with a library that opens files itself; counts as one call.
     ///
     /// # Errors
     /// Those of `write`.
@@ -167,21 +196,25 @@ impl StagedFile {
         write(&self.staged)
     }
 
-    /// Lets go of the lock, for a library that locks its files itself.
+    /// Releases the lock, for a library that locks its files itself.
     #[cfg(feature = "hdf5")]
     pub(crate) fn unlock(&mut self) {
         self.lock = Lock::Nobodys;
     }
 
-    /// Brings the file to the disk and makes it visible under its name.
+    /// Syncs the file and makes it visible under its name.
     ///
     /// # Errors
-    /// Bytes that did not reach the disk, or a rename that fails; nothing is visible then.
+    /// Bytes that could not be synced, or a rename that fails; nothing is visible then.
     pub fn commit(mut self) -> Result<()> {
         faults::before(Call::Sync, &self.staged)
             .and_then(|()| File::open(&self.staged)?.sync_all())
             .map_err(Error::io("write", &self.target))?;
-        rename(&self.staged, &self.target)?;
+        if self.replaces {
+            rename(&self.staged, &self.target)?;
+        } else {
+            replace::rename_to_new(&self.staged, &self.target)?;
+        }
         self.committed = true;
         sync_folder(parent_of(&self.target))
     }
@@ -198,12 +231,12 @@ impl Drop for StagedFile {
     }
 }
 
-/// A folder for files that nobody is to keep; it goes with its last owner.
+/// A folder for temporary files; it is removed with its last owner.
 #[derive(Debug)]
 pub struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
-    /// A new, empty folder among the system's temporary ones.
+    /// A new, empty folder in the system's temporary folder.
     ///
     /// # Errors
     /// A folder that can't be created.
@@ -219,7 +252,7 @@ impl ScratchFolder {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -234,12 +267,12 @@ impl Drop for ScratchFolder {
     }
 }
 
-/// Creates a folder that is not there yet.
+/// Creates a folder that does not exist yet.
 fn create_folder(path: &Path) -> Result<()> {
     faults::before(Call::CreateFolder, path).and_then(|()| fs::create_dir(path)).map_err(Error::io("create", path))
 }
 
-/// Creates a folder, and those above it, where they are not there yet.
+/// Creates a folder, and its parents, if they do not exist yet.
 ///
 /// # Errors
 /// A folder that can't be created.
@@ -252,14 +285,6 @@ pub fn create_folders(path: &Path) -> Result<()> {
         fs::create_dir_all(path)
     };
     create().map_err(Error::io("create", path))
-}
-
-/// Gives a file or folder another name.
-///
-/// # Errors
-/// A name that can't be given.
-pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    faults::before_rename(from, to).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
 }
 
 /// Removes a file, or a folder with all that is in it.
@@ -277,31 +302,10 @@ pub fn remove_all(path: &Path) -> Result<()> {
     remove().map_err(Error::io("remove", path))
 }
 
-/// Removes a folder so that it is there whole or not at all, whenever the process is ended.
-///
-/// # Errors
-/// What can't be removed.
-pub fn discard(folder: &Path) -> Result<()> {
-    let hidden = hidden_sibling(folder)?;
-    rename(folder, &hidden)?;
-    remove_all(&hidden)
-}
-
-/// Removes what killed processes left under hidden names in a folder in which nobody else writes.
-///
-/// # Errors
-/// What can't be removed.
-pub fn remove_leftovers(folder: &Path) -> Result<()> {
-    for name in lock::hidden_names(folder)? {
-        remove_all(&folder.join(name))?;
-    }
-    Ok(())
-}
-
 /// Brings the names in a folder to the disk.
 ///
 /// # Errors
-/// A disk that is broken.
+/// A broken disk.
 pub fn sync_folder(path: &Path) -> Result<()> {
     faults::before(Call::SyncFolder, path).and_then(|()| File::open(path)?.sync_all()).map_err(Error::io("write", path))
 }
@@ -314,14 +318,14 @@ fn hidden_sibling(target: &Path) -> Result<PathBuf> {
     create_folders(parent)?;
     loop {
         let path = parent.join(format!(".{}{}{}", name.to_string_lossy(), lock::MARK, unique()));
-        // A process that was killed may have had our number.
+        // A killed process may have had our process id.
         if path.symlink_metadata().is_err() {
             return Ok(path);
         }
     }
 }
 
-/// A number that no other file of this process has.
+/// A number that is unique in this process.
 fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

@@ -1,22 +1,22 @@
-//! The number types of arrays on disk, and how their bytes become the numbers that are worked with.
+//! The number types of arrays on disk, and their conversion to the types used here.
 
 pub(crate) use schemas::atlas::StoredNumber as Element;
 
-/// What an array can be read as.
+/// The types that an array can be read as.
 pub(crate) trait Number: Copy {
-    /// What libhdf5 is asked for in its stead.
+    /// The type read from libhdf5 instead.
     #[cfg(feature = "hdf5")]
     type InLibrary: hdf5_metno::H5Type;
 
-    /// From what libhdf5 gave.
+    /// The conversion from libhdf5's type.
     #[cfg(feature = "hdf5")]
     fn from_library(number: Self::InLibrary) -> Self;
 
-    /// Appends the numbers whose bytes these are.
+    /// Appends the numbers stored in these bytes.
     fn append(element: Element, bytes: &[u8], out: &mut Vec<Self>);
 }
 
-/// Implements [`Number`]: for each stored type, a conversion that is the same as its `from_library`.
+/// Implements [`Number`]: for each stored type, a conversion equal to its `from_library`.
 macro_rules! number {
     ($number:ty, $in_library:ty, $from_library:expr, $($element:ident($stored:ty) => $convert:expr),+ $(,)?) => {
         impl Number for $number {
@@ -66,8 +66,8 @@ mod casts {
         U64(u64) => |n: u64| i64::try_from(n).unwrap_or(i64::MAX),
         F32(f32) => |n| n as i64, F64(f64) => |n| n as i64);
 
-    // An id that is negative or too large becomes `u32::MAX`, which names no gene; of i32 every negative one becomes 2^31 or
-    // more, which names none either and costs nothing.
+    // A negative or too large id becomes `u32::MAX`, which is no gene; for i32, every negative one becomes at least
+    // 2^31, which is no gene either, at no cost.
     number!(u32, i64, |number| u32::try_from(number).unwrap_or(u32::MAX),
         I8(i8) => |n| u32::try_from(n).unwrap_or(u32::MAX), I16(i16) => |n| u32::try_from(n).unwrap_or(u32::MAX),
         I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => |n| u32::try_from(n).unwrap_or(u32::MAX),

@@ -1,9 +1,9 @@
-//! What is known of perturbations before anything is trained: a table with a row each, as of chemical fingerprints or of
-//! embeddings of genes.
+//! Given embeddings of perturbations: a table with one row each, such as chemical fingerprints or
+//! gene embeddings.
 //!
-//! Two kinds of files are read. A `.parquet` file holds the names in its first column of text, and the numbers either in one
-//! column of lists, all of one length, or in the other columns, which are numbers then. A `.npy` file holds a matrix of f4 or
-//! f8 in C order, and a `.txt` file of the same name beside it a name a line.
+//! Two kinds of files are supported. A `.parquet` file has the names in its first column of text, and the numbers either in one
+//! column of equally long lists, or in the other columns, which must then be numeric. A `.npy` file has a matrix of f4 or
+//! f8 in C order, with a `.txt` file of the same name next to it, one name per line.
 
 use std::{
     collections::HashSet,
@@ -22,7 +22,7 @@ use crate::decoded::{self, Batches};
 
 const HINT: &str = "docs/model.md describes what a table of embeddings looks like";
 
-/// A row of numbers for each of some names.
+/// A row of numbers for each name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingTable {
     path: PathBuf,
@@ -35,7 +35,7 @@ impl EmbeddingTable {
     /// Reads a table.
     ///
     /// # Errors
-    /// A file that is missing or no such table, names that come twice or have no finite numbers.
+    /// A missing file or another kind of file, names that appear twice or have numbers that are not finite.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(Error::Missing { path: path.into(), kind: "table of embeddings" });
@@ -64,7 +64,7 @@ impl EmbeddingTable {
         Ok(Self { path: path.into(), names, width, values })
     }
 
-    /// Where it was read from.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -76,7 +76,7 @@ impl EmbeddingTable {
         &self.names
     }
 
-    /// How many numbers each name has.
+    /// Numbers per name.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
@@ -117,7 +117,7 @@ fn read_parquet(path: &Path) -> Result<Parts> {
     let numbers = |column: &ArrayRef, name: &str| {
         let column = cast(column, &DataType::Float32).map_err(|error| bad(format!("column `{name}`: {error}")))?;
         let column = column.as_primitive::<Float32Type>();
-        // A missing number is no number.
+        // A missing number is not a number.
         Ok::<_, Error>(column.iter().map(|value| value.unwrap_or(f32::NAN)).collect::<Vec<_>>())
     };
     if let Some(at) = lists {

@@ -1,4 +1,4 @@
-//! Labels become codes: for every batch a CSR matrix of perturbations × doses, classes and covariates.
+//! Encodes labels: for every batch a CSR matrix of perturbations × doses, classes and covariates.
 
 use schemas::{
     Error, Result,
@@ -9,10 +9,10 @@ use sprs::CsMatI;
 
 use crate::{BoxError, atlas::Atlas, groups::Groups, numbers::narrow, vocabulary::Vocabulary};
 
-/// A code for what a model has no place for; the adversary never learns from such cells.
+/// The code for values unknown to the model; the adversary never learns from such cells.
 pub const UNKNOWN: u32 = u32::MAX;
 
-/// Cells whose codes are asked of the memory ahead of the one that is encoded.
+/// How many cells ahead codes are prefetched.
 const CELLS_AHEAD: usize = 16;
 
 /// Encodes the labels of an atlas for a model.
@@ -21,11 +21,11 @@ pub struct Encoder {
     atlas: Atlas,
     groups: Groups,
     vocabulary_size: usize,
-    /// Codes and doses of each condition; none where one of them is unknown.
+    /// Codes and doses of each condition; none if one of them is unknown.
     parts: Vec<Option<Vec<(u32, f64)>>>,
     /// The adversary's class of each condition.
     classes: Vec<u32>,
-    /// Per covariate, the model's code of each of the atlas's codes.
+    /// For each covariate, the model's code for each of the atlas's codes.
     covariates: Vec<Vec<u32>>,
 }
 
@@ -67,7 +67,7 @@ impl Encoder {
     /// Encodes the labels of a plan's cells.
     ///
     /// # Errors
-    /// A cell whose perturbation the model has no place for.
+    /// A cell with a perturbation unknown to the model.
     pub fn labels(&self, plan: &BatchPlan) -> Result<Labels, BoxError> {
         let cells = &plan.cells;
         let entries = 2 * cells.len();

@@ -86,10 +86,10 @@ impl<'a> ChosenGenes<'a> {
         }
     }
 
-    /// Chooses the genes that a file names, one a line.
+    /// Chooses the genes that a file names, one per line.
     ///
     /// # Errors
-    /// A file that can't be read or names nothing, names that are no genes of the atlas.
+    /// A file that can't be read or names nothing, names that are not genes of the atlas.
     pub fn add_listed(&mut self, file: &Path) -> Result<()> {
         let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
         let lines: Vec<(usize, &str)> =

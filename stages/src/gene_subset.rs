@@ -9,7 +9,7 @@ use crate::block::{GeneSlice, ValueSlice};
 /// The number of a gene that is not seen.
 const UNSEEN: u32 = u32::MAX;
 
-/// Some genes of an atlas, in an order of their own.
+/// Some genes of an atlas, in their own order.
 #[derive(Clone, Debug)]
 pub struct GeneSubset {
     names: Vec<String>,

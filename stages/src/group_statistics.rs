@@ -15,14 +15,14 @@ use crate::{
     decoded::{self, Batches},
 };
 
-/// What is known of the cells that share condition, dose and covariates, but for the numbers of every gene.
+/// Statistics of the cells that share condition, dose and covariates, except for the numbers per gene.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupSummary {
     /// Their condition.
     pub condition: String,
     /// Its dose.
     pub dose: String,
-    /// Their covariates; empty where groups are too many to be told apart by them.
+    /// Their covariates; empty if there are too many groups to split by covariates.
     pub covariates: BTreeMap<String, String>,
     /// How many they are.
     pub cells: u64,
@@ -36,7 +36,7 @@ pub struct GroupSummary {
     pub library_max: f64,
     /// Mean number of genes with a value.
     pub detected_genes: f64,
-    /// The genes that set them apart from their controls, the surest first.
+    /// The genes that set them apart from their controls, the most significant first.
     pub differential: Vec<DifferentialGene>,
 }
 
@@ -51,21 +51,21 @@ pub struct DifferentialGene {
     pub change: f32,
 }
 
-/// What the controls of some covariates are like on average.
+/// The average controls of some covariates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlMeans {
     /// Their covariates.
     pub covariates: BTreeMap<String, String>,
     /// How many they are.
     pub cells: u64,
-    /// The mean of each gene of the atlas: of log(1 + count) for counts, of the values else.
+    /// The mean of each gene of the atlas: of log(1 + count) for counts, otherwise of the values.
     pub mean: Vec<f32>,
 }
 
 /// The mean controls of each covariate combination of an atlas.
 ///
 /// # Errors
-/// A file that can't be read, an atlas without statistics or with too many groups for them to be told apart by covariates.
+/// A file that can't be read, an atlas without statistics, or with too many groups to split by covariates.
 pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     let none = |what: &str| {
         let place = atlas.path().display().to_string();
@@ -114,7 +114,7 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     Ok(groups)
 }
 
-/// The groups of an atlas, with so many differential genes at most; none where the atlas has no statistics.
+/// The groups of an atlas, with this many differential genes at most; none if the atlas has no statistics.
 ///
 /// # Errors
 /// A file that can't be read.
@@ -126,7 +126,7 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     let bad = |what: String| Error::damaged(&path, what);
     let file = atlas.table(files::STATISTICS)?;
     let builder = decoded::parquet(file).map_err(|error| bad(error.to_string()))?;
-    // Where groups are told apart by their condition alone, there are no columns of covariates.
+    // If groups are split only by condition, there are no covariate columns.
     let by_condition = builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean);
     let told_apart = if by_condition { &[] } else { atlas.manifest().covariates.as_slice() };
     let covariates: Vec<&str> = told_apart.iter().map(|covariate| covariate.name.as_str()).collect();

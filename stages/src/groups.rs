@@ -22,7 +22,7 @@ pub struct Group {
     pub condition: ConditionId,
     /// Their covariate codes.
     pub covariates: Vec<u32>,
-    /// How many train, validate and are held out.
+    /// Number of cells that train, validate and are held out.
     pub cells: [u64; 3],
 }
 
@@ -99,7 +99,7 @@ impl Selector {
     /// Reads `key=value,...`.
     ///
     /// # Errors
-    /// A part without `=`, a key that comes twice.
+    /// A part without `=`, a key that appears twice.
     pub fn parse(text: &str) -> Result<Self> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         let mut left = Some(text);
@@ -159,7 +159,7 @@ impl fmt::Display for Selector {
     }
 }
 
-/// Bytes up to the comma that ends a pair; a value that begins with a quote goes on to the quote that ends it.
+/// Bytes up to the comma that ends a pair; a quoted value ends at its closing quote.
 fn pair_length(text: &str) -> usize {
     let value = text.find('=').map_or(text.len(), |at| at + 1);
     let comma = |from: usize| text[from..].find(',').map_or(text.len(), |at| from + at);

@@ -1,4 +1,4 @@
-//! What the readers and writers of HDF5 share: places in a file, errors that name them, [`Numbers`] read past libhdf5, and a
+//! Shared code of HDF5 readers and writers: places in a file, errors that name them, [`Numbers`] read without libhdf5, and a
 //! [`check`] of a file's structure before libhdf5 opens it.
 
 mod check;
@@ -32,11 +32,11 @@ pub(crate) use self::{
 };
 pub(crate) use crate::{element::Number, place::Place};
 
-/// What libhdf5 may keep of each dataset between reads or writes: one chunk as h5py makes them, so that no column is kept whole.
+/// libhdf5's cache for each dataset between reads or writes: one chunk of h5py's default size, so that no column is kept entirely.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;
 const CHUNK_CACHE_SLOTS: usize = 521;
 
-/// What libhdf5 may keep of a file's structure, texts included; left alone it grows to 32 MiB.
+/// libhdf5's cache for a file's structure, including strings; by default it grows to 32 MiB.
 const METADATA_CACHE_BYTES: usize = 4 << 20;
 
 impl Place {
@@ -53,7 +53,7 @@ impl Place {
     }
 }
 
-/// Opens a file for reading. Nobody changes it meanwhile, so no lock is asked for: locks keep readers on network file systems
+/// Opens a file for reading. Nobody changes it meanwhile, so no lock is requested: locks keep readers on network file systems
 /// out. A file that this process has open with a lock can be opened with one only.
 fn open(path: &Path) -> hdf5_metno::Result<File> {
     // The crate takes names in UTF-8 alone; by its number a file can be opened whatever it is called.
@@ -66,7 +66,7 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 /// Opens a file that a user has named.
 ///
 /// # Errors
-/// A file that is missing, that is no HDF5 file, that is cut short, or whose structure [`check`] refuses.
+/// A missing file, that is not an HDF5 file, that is cut short, or whose structure [`check`] refuses.
 pub(crate) fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {
@@ -111,7 +111,7 @@ fn frames(error: &hdf5_metno::Error) -> String {
     }
 }
 
-/// libhdf5 tells of a full disk in words only.
+/// libhdf5 reports a full disk only in words.
 fn says_no_space(text: &str) -> bool {
     ["errno = 28,", "No space left on device", "errno = 122,", "Disk quota exceeded"]
         .iter()

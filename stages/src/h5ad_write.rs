@@ -1,6 +1,6 @@
 //! Writes `.h5ad` files that anndata and scanpy open, row by row.
 //!
-//! The file grows under a hidden name beside its target and takes its name when it is finished: what bears the name is whole.
+//! The file grows under a hidden name next to its target and takes its name when it is finished: what bears the name is whole.
 //! Layout and attributes follow anndata's on-disk format (root `anndata` 0.1.0, `csr_matrix` 0.1.0, `dataframe` 0.2.0,
 //! `categorical` 0.2.0, `string-array` 0.2.0).
 
@@ -42,7 +42,7 @@ pub enum H5adKind {
     Number,
 }
 
-/// A column of `obs` beside the cells' names.
+/// A column of `obs` other than the cells' names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct H5adColumn {
     /// Its name, in the chunks and in the file.
@@ -79,7 +79,7 @@ impl H5adWriter {
     /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
     pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
         check(columns, options)?;
-        let mut staged = StagedFile::beside(path)?;
+        let mut staged = StagedFile::create(path)?;
         staged.unlock();
         let place = Place::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
@@ -103,10 +103,10 @@ impl H5adWriter {
         Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, staged })
     }
 
-    /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were asked for.
+    /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were requested.
     ///
     /// # Errors
-    /// A column that is missing, of another type, or has a null where there is none; a full disk.
+    /// A missing column, of another type, or has unexpected nulls; a full disk.
     pub fn append(&mut self, chunk: &Chunk) -> Result<()> {
         let rows = &chunk.expression;
         if rows.rows() != chunk.obs.num_rows() {

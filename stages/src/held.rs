@@ -12,7 +12,7 @@ use schemas::{ByteSize, Result, ids::BlockIndex};
 
 use crate::{atlas::Atlas, block::Block};
 
-/// Unpacked blocks of one atlas, up to so many bytes; clones share them.
+/// Unpacked blocks of one atlas, up to this many bytes; clones share them.
 #[derive(Clone, Debug)]
 pub struct HeldBlocks {
     atlas: Atlas,
@@ -38,7 +38,7 @@ impl HeldBlocks {
     /// A block: the one that is held, or else read from the disk, on the caller's thread.
     ///
     /// # Errors
-    /// A block that is not as it was written, a disk that can't be read.
+    /// A damaged block, a disk that can't be read.
     pub fn get(&self, index: BlockIndex) -> Result<Arc<Block>> {
         if let Some(block) = self.lock().blocks.get(&index) {
             return Ok(Arc::clone(block));

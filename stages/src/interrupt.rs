@@ -1,5 +1,5 @@
-//! A request that the whole process end, as Ctrl-C is one: for work that no pipeline can stop, because it goes on before there
-//! is one. Such work asks now and then; other processes that work for this one are ended.
+//! A termination request for the whole process, like Ctrl-C: for work outside a pipeline, which can't be stopped by one.
+//! Such work checks for it now and then; helper processes are ended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "hdf5")]
@@ -19,7 +19,7 @@ pub fn request() {
     }
 }
 
-/// Whether the end was asked for.
+/// Whether the end was requested.
 #[must_use]
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Acquire)
@@ -33,7 +33,7 @@ pub(crate) fn stopped() -> Error {
 /// To be asked by work that takes long.
 ///
 /// # Errors
-/// [`Error::Stopped`], if the end was asked for.
+/// [`Error::Stopped`], if the end was requested.
 pub(crate) fn check() -> Result<()> {
     if requested() { Err(stopped()) } else { Ok(()) }
 }

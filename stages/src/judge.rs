@@ -45,7 +45,7 @@ pub struct Judge {
     /// The control group of each context.
     controls: HashMap<Vec<u32>, usize>,
     training: TrainingProfiles,
-    /// The mean of each group's judged cells, or else of its training cells, that predictions are told apart by.
+    /// The mean of each group's evaluated cells, or else of its training cells, for identifying predictions.
     means: Vec<Option<Vec<f32>>>,
     /// Places of the judged genes among the atlas's; on the pseudobulk scale those that are expressed.
     places: Vec<usize>,
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Judge {
     }
 }
 
-/// What one condition is judged by.
+/// The inputs for scoring one condition.
 struct Case<'a> {
     at: usize,
     group: &'a Group,
@@ -223,7 +223,7 @@ impl Judge {
         all
     }
 
-    /// Half of the judged cells as a prediction of the other half.
+    /// Half of the evaluated cells as a prediction of the other half.
     fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> Scores {
         let chosen = Chosen::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
         let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };

@@ -1,4 +1,4 @@
-//! The parts of a file that were unpacked last, shared by the threads that read beside one another.
+//! The parts of a file that were unpacked last, shared by the threads that read next to one another.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +11,7 @@ use schemas::Result;
 /// A part, once a thread has unpacked it; none if that failed.
 type Slot<T> = OnceLock<Option<T>>;
 
-/// The parts that were asked for last, as many as are wanted.
+/// The parts that were requested last, as many as are wanted.
 #[derive(Debug)]
 pub(crate) struct Kept<T> {
     most: usize,
@@ -25,7 +25,7 @@ struct Parts<T> {
 }
 
 impl<T> Kept<T> {
-    /// Keeps so many parts.
+    /// Keeps this many parts.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, parts: Mutex::new(Parts { slots: HashMap::new(), order: VecDeque::new() }) }
     }
@@ -40,7 +40,7 @@ impl<T> Kept<T> {
         slot.get_or_init(|| unpack().map_err(|error| failed = Some(error)).ok());
         match failed {
             None if slot.get().is_some_and(Option::is_some) => Ok(Held(slot)),
-            // Another thread has failed before: what it was told is asked for again.
+            // Another thread failed before: its request is repeated.
             None => unpack().map(|part| Held(Arc::new(Slot::from(Some(part))))),
             Some(error) => Err(error),
         }

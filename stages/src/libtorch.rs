@@ -1,11 +1,11 @@
-//! What tch lacks of libtorch: devices that are found while the program runs, memory that a device reads by itself, streams,
+//! The parts of libtorch that tch lacks: devices found at run time, pinned memory, streams,
 //! events, graphs, and a step of Adam in a few kernels.
 //!
-//! Programs are linked against libtorch's part for the CPU alone. CUDA's part is loaded by name where it is there
-//! ([`load_cuda`]), which has to come before anything else is asked of libtorch: it looks for devices once.
+//! Programs are linked only against libtorch's CPU library. The CUDA library is loaded by name if present
+//! ([`load_cuda`]), which has to happen before any other use of libtorch, because libtorch looks for devices only once.
 //!
-//! It is long because every call of libtorch's that is unsafe is here: six files of the whole program may hold such code, and the
-//! functions, the types that own what they hand out, and why each call is sound are read together. Kernels of our own are
+//! This file is long because every unsafe call of libtorch is here: only six files of the whole program may hold such code, and the
+//! functions, the types that own their results, and the reasons why each call is sound are read together. Custom kernels are
 //! launched by [`launch`].
 #![expect(unsafe_code, reason = "libraries are loaded, and functions of C called; each call says why it is sound")]
 
@@ -30,18 +30,18 @@ use torch_sys::C_tensor;
 
 use self::failures::{device_failure, of_panic};
 
-/// A folder to look for `libtorch_cuda.so` in first.
+/// A folder to search first for `libtorch_cuda.so`.
 pub const FOLDER_VARIABLE: &str = "PERTURBINE_LIBTORCH";
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 const DRIVER_LIBRARY: &str = "libcuda.so.1";
-/// Libraries of CUDA's that libtorch needs; its run-time compiler lies beside one of them.
+/// CUDA libraries that libtorch needs; the run-time compiler is next to one of them.
 const BESIDE_COMPILER: [&str; 2] = ["libcudart.so.", "libcublas.so."];
-/// The run-time compiler, and before it what it opens itself.
+/// The run-time compiler, preceded by the library that it loads itself.
 const COMPILER_LIBRARIES: [&str; 2] = ["libnvrtc-builtins.so.", "libnvrtc.so."];
-/// The library of `shim/cuda.cpp`; empty where it was built without CUDA's headers.
+/// The library of `shim/cuda.cpp`; empty if it was built without CUDA's headers.
 static GRAPH_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 
-/// Something of C++ that is only handed on.
+/// An opaque C++ object.
 #[repr(C)]
 struct Opaque([u8; 0]);
 
@@ -69,7 +69,7 @@ unsafe extern "C" {
     fn perturbine_profile_stop(path: *const c_char) -> c_int;
 }
 
-/// What a function of ours made of libtorch's exceptions.
+/// The error message of a function, from libtorch's exception.
 fn done(status: c_int) -> Result<()> {
     match status {
         0 => Ok(()),
@@ -82,7 +82,7 @@ fn refused(text: &CStr) -> Error {
     error_of(&text.to_string_lossy())
 }
 
-/// What libtorch says, as an error: of the device where it is about that, else a bug.
+/// Libtorch's message as an error: of the device if it is about that, else a bug.
 fn error_of(text: &str) -> Error {
     device_failure(text).unwrap_or_else(|| Error::Bug(format!("libtorch: {}", text.lines().next().unwrap_or_default())))
 }
@@ -91,14 +91,14 @@ fn int(index: usize) -> c_int {
     c_int::try_from(index).unwrap_or(c_int::MAX)
 }
 
-/// What a function hands out through a pointer.
+/// A result returned through a pointer.
 fn made<T>(f: impl FnOnce(*mut *mut T) -> c_int) -> Result<*mut T> {
     let mut out = std::ptr::null_mut();
     done(f(&mut out))?;
     Ok(out)
 }
 
-/// Loads CUDA's part of libtorch into the process, once; later calls tell what came of the first.
+/// Loads libtorch's CUDA library into the process, once; later calls return the result of the first.
 ///
 /// # Errors
 /// What was tried, and what is missing: the driver, or the library.
@@ -107,15 +107,15 @@ pub fn load_cuda() -> Result<(), String> {
     LOADED.get_or_init(|| load(DRIVER_LIBRARY, &places())).clone()
 }
 
-/// Where the library is looked for, in this order: the folder that the environment names, wherever the loader looks
-/// (`LD_LIBRARY_PATH`, the program's run path), and beside libtorch's part for the CPU.
+/// The places to search, in this order: the folder in the environment variable, the loader's paths
+/// (`LD_LIBRARY_PATH`, the program's run path), and the folder of libtorch's CPU library.
 fn places() -> Vec<PathBuf> {
     let named = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join(CUDA_LIBRARY));
     let beside = loaded("libtorch_cpu.so").map(|path| path.with_file_name(CUDA_LIBRARY));
     named.into_iter().chain([PathBuf::from(CUDA_LIBRARY)]).chain(beside).collect()
 }
 
-/// Where a library lies that the process has loaded, by the beginning of its name.
+/// The path of a library loaded by the process, by the beginning of its name.
 fn loaded(name: &str) -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     maps.lines().find_map(|line| {
@@ -142,11 +142,11 @@ fn load(driver: &str, places: &[PathBuf]) -> Result<(), String> {
     Err(format!("libtorch's CUDA libraries were not found ({})", tried.join("; ")))
 }
 
-/// Opens CUDA's run-time compiler by its path, where it lies beside CUDA's other libraries. libtorch opens it by name when it compiles
-/// its first kernel (`lgamma`, `digamma`), and it opens its builtins by name: from a wheel neither is found so, unless it is open already.
+/// Loads CUDA's run-time compiler by its path, if it is next to CUDA's other libraries. libtorch loads it by name when it compiles
+/// its first kernel (`lgamma`, `digamma`), and it loads its builtins by name: in a wheel, neither is found unless it is already loaded.
 fn open_compiler() {
     for folder in BESIDE_COMPILER.iter().filter_map(|name| loaded(name)?.parent().map(Path::to_path_buf)) {
-        // Elsewhere, as with a toolkit that the system's loader knows, they are found by name.
+        // Elsewhere, for example with a toolkit known to the system's loader, they are found by name.
         let names = fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
         let mut names: Vec<_> = names.collect();
         names.sort();
@@ -159,9 +159,9 @@ fn open_compiler() {
     }
 }
 
-/// Loads a library for good, its symbols for all to see.
+/// Loads a library permanently, with globally visible symbols.
 fn open(path: &Path) -> Result<(), String> {
-    // SAFETY: what runs on loading is that of NVIDIA's driver and of libtorch, which are made to be loaded so; nothing of
+    // SAFETY: the code that runs on loading belongs to NVIDIA's driver and libtorch, which are made to be loaded this way; nothing of
     // them was in the process before, and nothing is unloaded.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     library.map(std::mem::forget).map_err(|error| match std::error::Error::source(&error) {
@@ -170,12 +170,12 @@ fn open(path: &Path) -> Result<(), String> {
     })
 }
 
-/// Ends the process with an error and its exit code, where libtorch would abort it because a device has failed while memory is given
-/// back: a lost device makes its destructors throw. `report` shows the error.
+/// Exits with an error and its exit code where libtorch would abort the process: if a device is lost, its destructors throw
+/// while freeing memory. `report` shows the error.
 pub fn exit_where_device_is_lost(report: fn(&Error)) {
     static REPORT: OnceLock<fn(&Error)> = OnceLock::new();
     extern "C" fn told(text: *const c_char) -> c_int {
-        // SAFETY: the text is the exception's, which is there for the call, and ends with a zero.
+        // SAFETY: the text is the exception's, which is valid for the call, and ends with a zero.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         match (device_failure(&text), REPORT.get()) {
             (Some(error), Some(report)) => {
@@ -186,26 +186,26 @@ pub fn exit_where_device_is_lost(report: fn(&Error)) {
         }
     }
     if REPORT.set(report).is_ok() {
-        // SAFETY: the function is there for as long as the process, and no panic leaves it: what shows errors does not panic.
+        // SAFETY: the function is valid as long as the process, and no panic leaves it: code that shows errors does not panic.
         unsafe { perturbine_on_terminate(told) }
     }
 }
 
-/// Memory that devices read by themselves, to be written to; without CUDA it is ordinary. One byte an element.
+/// Writable pinned memory, which devices read directly; without CUDA, it is ordinary. One byte per element.
 ///
 /// # Errors
-/// No memory is left.
+/// Out of memory.
 pub fn pinned(bytes: usize) -> Result<Tensor> {
     // SAFETY: a fresh tensor is handed out, which the wrapper frees.
     unsafe { made(|out| perturbine_pinned(bytes, out)).map(|tensor| Tensor::from_ptr(tensor)) }
 }
 
-/// Copies on this thread's stream, without waiting for it where the source is [`pinned`].
+/// Copies on this thread's stream, asynchronously if the source is [`pinned`].
 ///
 /// # Errors
 /// Tensors of different sizes.
 pub fn copy(to: &mut Tensor, from: &Tensor) -> Result<()> {
-    // SAFETY: both tensors are there for the call; the device's reading of pinned memory is noted by its allocator.
+    // SAFETY: both tensors are valid for the call; the allocator records that the device reads pinned memory.
     done(unsafe { perturbine_copy(to.as_mut_ptr(), from.as_ptr()) })
 }
 
@@ -219,7 +219,7 @@ unsafe impl Send for Stream {}
 unsafe impl Sync for Stream {}
 
 impl Stream {
-    /// One out of libtorch's pool.
+    /// A stream from libtorch's pool.
     ///
     /// # Errors
     /// No such device.
@@ -228,7 +228,7 @@ impl Stream {
         made(|out| unsafe { perturbine_stream(int(device), out) }).map(Self)
     }
 
-    /// The one that this thread's work goes to.
+    /// This thread's current stream.
     ///
     /// # Errors
     /// No such device.
@@ -237,39 +237,39 @@ impl Stream {
         made(|out| unsafe { perturbine_current_stream(int(device), out) }).map(Self)
     }
 
-    /// Makes it the one that this thread's work goes to; returns the one before.
+    /// Makes it this thread's current stream; returns the previous one.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn enter(&self) -> Result<Self> {
-        // SAFETY: the stream is there for the call; as above.
+        // SAFETY: the stream is valid for the call; as above.
         made(|before| unsafe { perturbine_exchange_stream(self.0, before) }).map(Self)
     }
 
-    /// Notes that it works with a tensor, whose memory is not lent to others before it is through.
+    /// Records that it uses a tensor, whose memory is not reused until the stream is done with it.
     ///
     /// # Errors
     /// A tensor of another device.
     pub fn uses(&self, tensor: &mut Tensor) -> Result<()> {
-        // SAFETY: both are there for the call.
+        // SAFETY: both are valid for the call.
         done(unsafe { perturbine_record_stream(tensor.as_mut_ptr(), self.0) })
     }
 
-    /// What it was given so far, as a whole that others can wait for.
+    /// An event for all its work so far.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn event(&self) -> Result<Event> {
         // SAFETY: a fresh event is handed out, which `Drop` frees.
         made(|out| unsafe { perturbine_event(self.0, out) }).map(Event)
     }
 
-    /// Lets it wait for an event before it does what it is given from now on; the caller does not wait.
+    /// Makes its later work wait for an event; the caller does not wait.
     ///
     /// # Errors
     /// An event of another device.
     pub fn awaits(&self, event: &Event) -> Result<()> {
-        // SAFETY: both are there for the call.
+        // SAFETY: both are valid for the call.
         done(unsafe { perturbine_await_event(event.0, self.0) })
     }
 }
@@ -289,12 +289,12 @@ pub struct Event(*mut Opaque);
 unsafe impl Send for Event {}
 
 impl Event {
-    /// Lets this thread wait until the work is done.
+    /// Blocks this thread until the work is done.
     ///
     /// # Errors
     /// What went wrong there.
     pub fn wait(&self) -> Result<()> {
-        // SAFETY: the event is there for the call.
+        // SAFETY: the event is valid for the call.
         done(unsafe { perturbine_wait_for_event(self.0) })
     }
 }
@@ -306,7 +306,7 @@ impl Drop for Event {
     }
 }
 
-/// Readies a device: libtorch knows nothing of its memory, and can't say that it is out of use, before something was made there.
+/// Initialises a device: before its first use, libtorch does not know its memory, and can't report that it is exhausted.
 ///
 /// # Errors
 /// A device that can't be used.
@@ -315,24 +315,24 @@ pub fn initialise(device: usize) -> Result<()> {
     made.map(drop).map_err(|error| error_of(&error.to_string()))
 }
 
-/// Memory of a device, as libtorch's allocator tells it, in bytes.
+/// Memory of a device, as reported by libtorch's allocator, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
     /// Of tensors, now.
     pub tensors: u64,
-    /// Of tensors, at most since the count began.
+    /// Of tensors, at most since the last reset.
     pub tensors_peak: u64,
-    /// Kept from the device, now: tensors, and what is held for later ones.
+    /// Reserved on the device, now: tensors, and memory cached for later ones.
     pub kept: u64,
-    /// Kept from the device, at most.
+    /// Reserved on the device, at most.
     pub kept_peak: u64,
     /// Free on the device.
     pub free: u64,
-    /// The device's in all.
+    /// Total memory of the device.
     pub total: u64,
 }
 
-/// What a device's memory holds, once it is [ready](initialise).
+/// The memory use of a device, once it is [initialised](initialise).
 ///
 /// # Errors
 /// No such device.
@@ -344,16 +344,16 @@ pub fn device_memory(device: usize) -> Result<DeviceMemory> {
     Ok(DeviceMemory { tensors, tensors_peak, kept, kept_peak, free, total })
 }
 
-/// Begins to count a device's peaks anew.
+/// Resets a device's peaks.
 ///
 /// # Errors
 /// No such device.
 pub fn reset_peak(device: usize) -> Result<()> {
-    // SAFETY: a number is handed over; so in the next two.
+    // SAFETY: a number is passed; so in the next two.
     done(unsafe { perturbine_reset_peak(int(device)) })
 }
 
-/// Gives back what is held for later tensors.
+/// Frees memory cached for later tensors.
 ///
 /// # Errors
 /// There is no device.
@@ -362,13 +362,13 @@ pub fn empty_cache() -> Result<()> {
     done(unsafe { perturbine_empty_cache() })
 }
 
-/// Whether matrix products of float32 on a GPU may round their operands to 10 bits of mantissa (TensorFloat-32), in the whole process.
+/// Whether float32 matrix products on a GPU may round their operands to 10 bits of mantissa (TensorFloat-32), process-wide.
 pub fn allow_tf32(allowed: bool) {
-    // SAFETY: a truth value is handed over.
+    // SAFETY: a boolean is passed.
     unsafe { perturbine_allow_tf32(allowed) }
 }
 
-/// Waits until a device has done all that it was given.
+/// Waits until a device has finished all its work.
 ///
 /// # Errors
 /// What went wrong there.
@@ -377,28 +377,28 @@ pub fn synchronise(device: usize) -> Result<()> {
     done(unsafe { perturbine_synchronise(int(device)) })
 }
 
-/// Watches libtorch's operations on this thread until [`stop_profiler`]; with `device` what the device runs, too, and with
-/// `memory` what tensors take.
+/// Profiles libtorch's operations on this thread until [`stop_profiler`]; with `device`, also the device's work, and with
+/// `memory`, the memory of tensors.
 ///
 /// # Errors
-/// It watches already.
+/// The profiler is already running.
 pub fn start_profiler(device: bool, memory: bool) -> Result<()> {
-    // SAFETY: truth values are handed over.
+    // SAFETY: booleans are passed.
     done(unsafe { perturbine_profile_start(device, memory) })
 }
 
-/// Ends that, and writes what was seen in Chrome's trace format.
+/// Stops profiling, and writes the events in Chrome's trace format.
 ///
 /// # Errors
-/// Nobody watched.
+/// The profiler is not running.
 pub fn stop_profiler(path: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let text = CString::new(path.as_os_str().as_bytes()).map_err(|error| Error::Bug(error.to_string()))?;
-    // SAFETY: the text is there for the call, and ends with a zero.
+    // SAFETY: the text is valid for the call, and ends with a zero.
     done(unsafe { perturbine_profile_stop(text.as_ptr()) })
 }
 
-// SAFETY: of each of these, what calls it says why that is sound.
+// SAFETY: each caller of these says why its call is sound.
 type Told = unsafe extern "C" fn() -> *const c_char;
 // SAFETY: as above.
 type Named = unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int;
@@ -422,12 +422,12 @@ struct Graphs {
     replay: Done,
     free: Freed,
     kernels: launch::Functions,
-    /// What the functions are of.
+    /// The library that the functions belong to.
     _library: Library,
 }
 
 impl Graphs {
-    /// The functions, once CUDA's part of libtorch is there.
+    /// The functions, once libtorch's CUDA library is loaded.
     fn get() -> Result<&'static Self, String> {
         static GRAPHS: OnceLock<Result<Graphs, String>> = OnceLock::new();
         let graphs = GRAPHS.get_or_init(|| {
@@ -471,24 +471,24 @@ impl Graphs {
     }
 }
 
-/// Why steps can't be noted as graphs, if they can't.
+/// Why steps can't be captured as graphs, if they can't.
 #[must_use]
 pub fn lacks_graphs() -> Option<String> {
     Graphs::get().err()
 }
 
-/// What a device calls itself, if that can be told.
+/// A device's name, if it is known.
 #[must_use]
 pub fn device_name(device: usize) -> Option<String> {
     let graphs = Graphs::get().ok()?;
     let mut name = [0 as c_char; 256];
-    // SAFETY: as many characters are written as there is room for, the last a zero.
+    // SAFETY: at most as many characters are written as there is room for, the last a zero.
     graphs.done(unsafe { (graphs.device_name)(int(device), name.as_mut_ptr(), name.len()) }).ok()?;
     // SAFETY: as above.
     Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
-/// Work of a CUDA device that was noted once and is replayed as a whole.
+/// Work of a CUDA device, captured once and replayed as a whole.
 #[derive(Debug)]
 pub struct Graph {
     graph: *mut Opaque,
@@ -496,11 +496,11 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Notes what `f` gives this thread's stream, which must not be the default one; nothing of it runs. Tensors that it makes
-    /// lie where each replay writes them anew; graphs that are never in use at once may share memory: `like` is one of them.
+    /// Captures the work that `f` gives to this thread's stream, which must not be the default one; none of it runs. Each replay overwrites
+    /// the tensors that it creates; graphs that are never in use at once may share memory: `like` is one of them.
     ///
     /// # Errors
-    /// Work that can't be noted: it waits for the device, or reads from it.
+    /// Work that can't be captured: it waits for the device, or reads from it.
     pub fn note<T>(like: Option<&Self>, f: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
         let functions = Graphs::get().map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
         let mut graph = std::ptr::null_mut();
@@ -508,11 +508,11 @@ impl Graph {
         functions.done(unsafe { (functions.new)(&mut graph) })?;
         let graph = Self { graph, functions };
         let like = like.map_or(std::ptr::null_mut(), |like| like.graph);
-        // SAFETY: both graphs are there for the call, or the second is null.
+        // SAFETY: both graphs are valid for the call, or the second is null.
         functions.done(unsafe { (functions.begin)(graph.graph, like) })?;
-        // A panic within must not leave the stream noting.
+        // A panic inside must not leave the stream capturing.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        // SAFETY: the graph is there, and was begun.
+        // SAFETY: the graph is valid, and capturing.
         let ended = functions.done(unsafe { (functions.end)(graph.graph) });
         let made = made.map_err(|panic| {
             let text = panic.downcast_ref::<String>().map_or("an operation failed", String::as_str);
@@ -522,12 +522,12 @@ impl Graph {
         ended.map(|()| (graph, made))
     }
 
-    /// Gives this thread's stream the work once more.
+    /// Runs the work again on this thread's stream.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn replay(&self) -> Result<()> {
-        // SAFETY: the graph is there, and was ended.
+        // SAFETY: the graph is valid, and complete.
         self.functions.done(unsafe { (self.functions.replay)(self.graph) })
     }
 }

@@ -122,7 +122,7 @@ impl SumExpression {
             })
             .collect();
         for (scale, slot) in scales.iter_mut().zip(&slots) {
-            // A cell without counts tells nothing.
+            // An empty cell carries no information.
             let Some(slot) = slot.filter(|_| 0.0 < *scale) else { continue };
             self.cells[slot] += 1;
             self.logarithms = (self.logarithms.0 + scale.ln(), self.logarithms.1 + 1);
@@ -183,7 +183,7 @@ impl SumExpression {
         OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, noises, dispersion }
     }
 
-    /// The controls of a row's batches in the shares that the row has of these; none where a batch has too few of them, or there is
+    /// The controls of a row's batches in the shares that the row has of these; none if a batch has too few of them, or there is
     /// one batch only.
     fn matched(&self, row: usize, controls: &[(usize, u32)]) -> Option<Vec<f64>> {
         let batches = &self.batches[row];

@@ -10,7 +10,7 @@ use schemas::{
 
 use crate::{atlas::Atlas, codes::CodeTable, disk::checksum_of, mmap};
 
-/// Writes `members.bin` for the records of `labels.bin`, of so many codes each. Memory grows with the kinds of cells alone.
+/// Writes `members.bin` for the records of `labels.bin`, of this many codes each. Memory grows with the kinds of cells alone.
 pub(crate) fn write(labels: &Path, codes: usize, out: &Path) -> Result<FileEntry> {
     let labels = mmap::map(labels)?;
     let records = bytemuck::cast_slice::<u8, u32>(&labels).chunks_exact(codes);
@@ -68,11 +68,11 @@ impl Members {
     /// Opens and checks the lists of an atlas.
     ///
     /// # Errors
-    /// A file that is not as it was written, or does not fit the labels.
+    /// A damaged file, or does not fit the labels.
     pub fn of(atlas: &Atlas) -> Result<Self> {
         let path = atlas.path().join(files::MEMBERS);
         let entry = atlas.manifest().files.get(files::MEMBERS);
-        let entry = entry.ok_or_else(|| Error::damaged(&path, "the manifest does not name it"))?;
+        let entry = entry.ok_or_else(|| Error::damaged(&path, "the manifest does not list it"))?;
         if entry.bytes != 8 * atlas.cells() {
             return Err(Error::damaged(&path, "it does not have a number for every cell"));
         }
@@ -81,7 +81,7 @@ impl Members {
         let mut before = None;
         for (place, cell) in members.cells().iter().map(|cell| CellIndex(*cell)).enumerate() {
             let codes = (cell.0 < atlas.cells()).then(|| atlas.codes(cell));
-            // Strictly ascending, no cell comes twice; as many as there are cells, none is left out.
+            // Strictly ascending, no cell appears twice; as many as there are cells, none is left out.
             if codes.is_none() || Some((codes, cell)) <= before {
                 return Err(Error::damaged(&path, format!("its order is broken at place {place}")));
             }
@@ -103,7 +103,7 @@ impl Members {
         bytemuck::cast_slice(&self.cells)
     }
 
-    /// What kinds of cells there are, in the order of their codes.
+    /// The kinds of cells, in the order of their codes.
     #[must_use]
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds

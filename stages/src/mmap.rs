@@ -52,7 +52,7 @@ impl Map {
     /// A file that was cut short under the map, or that the disk could not give.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_pages()?;
-        // What is gone of a page whose beginning is still there reads as zeros without a word.
+        // The lost end of a page whose beginning still exists reads as zeros silently.
         let length = self.file.metadata().map_err(Error::io("read", &self.path))?.len();
         if length < self.map.len() as u64 { Err(self.is_lost()) } else { Ok(()) }
     }
@@ -80,8 +80,8 @@ impl Deref for Map {
     }
 }
 
-/// What becomes of a page that can't be read: the kernel sends a signal (SIGBUS) that would end the process, and with it the
-/// program that this library is part of. Here such a page becomes zeros, and its map is marked.
+/// Handles pages that can't be read: the kernel sends a signal (SIGBUS) that would end the process, including the
+/// program that embeds this library. Here such a page becomes zeros, and its map is marked.
 mod lost {
     use std::{
         mem, ptr,
@@ -109,7 +109,7 @@ mod lost {
 
     static PLACES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
     static PAGE: AtomicUsize = AtomicUsize::new(4096);
-    /// What handled the signal before.
+    /// The previous signal handler.
     static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
     /// A map whose lost pages are noted, as long as this lives.
@@ -147,7 +147,7 @@ mod lost {
     }
 
     fn places() -> impl Iterator<Item = &'static Place> {
-        // SAFETY: places are leaked, so that every pointer to one is good for ever.
+        // SAFETY: places are leaked, so that every pointer to one is good forever.
         let first = unsafe { PLACES.load(Ordering::Acquire).as_ref() };
         // SAFETY: as above.
         std::iter::successors(first, |place| unsafe { place.next.as_ref() })
@@ -226,11 +226,11 @@ mod lost {
     /// To be called from the handler alone, with its arguments.
     // SAFETY: it is.
     unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: what was there before is kept for ever, and is called as it was installed.
+        // SAFETY: what was there before is kept forever, and is called as it was installed.
         unsafe {
             let before = &*BEFORE.load(Ordering::Acquire);
             match before.sa_sigaction {
-                // The page is touched anew, and the signal does what it did before.
+                // The page is touched again, and the signal does what it did before.
                 libc::SIG_DFL | libc::SIG_IGN => {
                     libc::sigaction(signal, before, ptr::null_mut());
                 }
@@ -257,8 +257,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Creates the file, with so many numbers. Room on the disk is taken at once: a page without room behind it would be found
-    /// out by a signal; room that is asked for is refused by an error.
+    /// Creates the file, with this many numbers. Room on the disk is taken at once: a page without room behind it would be found
+    /// out by a signal; room that is requested is refused by an error.
     ///
     /// # Errors
     /// A file that can't be created, or a disk without room for it.
@@ -301,7 +301,7 @@ impl Table {
     /// Brings everything to the disk.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub(crate) fn finish(self) -> Result<()> {
         if let Some(map) = self.map {
             map.flush().map_err(Error::io("write", self.file.path()))?;

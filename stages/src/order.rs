@@ -50,7 +50,7 @@ pub struct OrderSettings {
     pub batch_size: usize,
     /// Cells that are shuffled together.
     pub window: usize,
-    /// Which of so many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
+    /// Which of this many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
     pub rank: u32,
     /// Parts of an epoch, for as many processes that train together; they get equally many training batches, so that up to
     /// `ranks - 1` of an epoch are left out.
@@ -65,7 +65,7 @@ impl OrderSettings {
     }
 }
 
-/// Whether a cell has a place in an order.
+/// Whether a cell is part of an order.
 pub type Wanted = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
 /// The cells of one part of a split, as batches.
@@ -94,7 +94,7 @@ impl Order {
         Self::of_cells(atlas, part, settings, Arc::new(move |cell| split.part(cell) == part))
     }
 
-    /// The order of those cells of a part that are wanted.
+    /// The order of those cells of a part that are needed.
     #[must_use]
     pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
@@ -109,10 +109,10 @@ impl Order {
         order
     }
 
-    /// The order of training cells that are chosen in a certain way.
+    /// The order of training cells that are chosen in a given way.
     ///
     /// # Errors
-    /// What the atlas has no cells for.
+    /// Requests that the atlas has no cells for.
     pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
         let trains: Wanted = Arc::new(move |cell| split.part(cell) == Part::Train);
         let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
@@ -256,7 +256,7 @@ impl Epoch {
             opened.shuffle(&mut self.order.random(self.epoch, 1 + self.window as u64));
         }
         opened.reverse();
-        // What is left of the window before goes first.
+        // The rest of the previous window goes first.
         opened.append(&mut self.cells);
         self.cells = opened;
         self.window += 1;

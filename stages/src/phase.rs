@@ -1,4 +1,4 @@
-//! What a run is busy with, told to whoever measures by phase.
+//! The phases of a run, for measurements.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ pub enum Phase {
     Reading,
     /// Rows are brought into their order and stored.
     Storing,
-    /// What was summed up on the way is made into tables.
+    /// Accumulated sums are turned into tables.
     Statistics,
     /// Training batches of an epoch.
     Epoch,
@@ -40,18 +40,18 @@ impl Phase {
     }
 }
 
-/// A listener that is told of phases, or nobody.
+/// A listener for phases, or none.
 #[derive(Clone, Default)]
 pub struct Phases(Option<Arc<dyn Fn(Phase) + Send + Sync>>);
 
 impl Phases {
-    /// Phases that are told to a listener, on the thread of whoever enters them.
+    /// Phases reported to a listener, on the thread that enters them.
     #[must_use]
     pub fn told(listener: impl Fn(Phase) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(listener)))
     }
 
-    /// A phase begins, or goes on.
+    /// A phase begins or continues.
     pub fn enter(&self, phase: Phase) {
         if let Some(listener) = &self.0 {
             listener(phase);

@@ -1,7 +1,7 @@
 //! Predictions that were written before, by this program or another one, read back to be judged.
 //!
 //! Wide and long means and cells are understood, in a file or in all Parquet files of a folder. Rows are found by condition,
-//! dose and covariates, which columns or folders tell, genes by their names.
+//! dose and covariates, from columns or folder names, genes by their names.
 
 mod rows;
 
@@ -40,14 +40,14 @@ pub struct Wanted<'a> {
     pub judged: &'a [usize],
     /// The scale on which profiles are compared.
     pub scale: Scale,
-    /// What each cell's counts are scaled to on the pseudobulk scale.
+    /// Target sum of each cell's counts on the pseudobulk scale.
     pub target_sum: f64,
 }
 
 /// Reads what a prediction set says of every wanted group, in the groups' order.
 ///
 /// # Errors
-/// A path where no predictions are; columns, genes or conditions that are missing or come twice; numbers on a scale that can't
+/// A path where no predictions are; columns, genes or conditions that are missing or appear twice; numbers on a scale that can't
 /// be turned into the wanted one.
 pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
     if path.join(MANIFEST).exists()
@@ -78,7 +78,7 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
     Ok(wanted.judged.iter().filter_map(|group| found.remove(group)).collect())
 }
 
-/// The columns of a file, and behind them those that its folders tell.
+/// The columns of a file, followed by those in its folder names.
 fn with_folders(schema: &SchemaRef, told: &[(String, String)]) -> SchemaRef {
     let fields = schema.fields().iter().cloned();
     let more = told.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));

@@ -17,7 +17,7 @@ const MOST_NUMBERS: usize = 1 << 24;
 /// Components that explain less than this share of the first one are noise of the arithmetic.
 const LEAST_SHARE: f64 = 1e-5;
 
-/// How many cells a sample over so many genes has at most.
+/// How many cells a sample over this many genes has at most.
 #[must_use]
 pub fn sample_size(genes: usize) -> u64 {
     (MOST_NUMBERS / genes.max(1)).clamp(2, MOST_CELLS) as u64

@@ -23,21 +23,21 @@ pub fn first_half(cell: CellIndex) -> bool {
     xxh3_64(&cell.0.to_le_bytes()) & 1 == 0
 }
 
-/// What a cell's profile is for.
+/// The role of a cell's profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// A training cell, or a training control of the first half.
     Training,
     /// A control of the second half.
     Reference,
-    /// A judged cell of the first half.
+    /// A evaluated cell of the first half.
     FirstHalf,
-    /// A judged cell of the second half.
+    /// A evaluated cell of the second half.
     SecondHalf,
 }
 
 impl Use {
-    /// What a cell is for when cells of `judged` are judged; where training cells are, they are for both.
+    /// The role of a cell if cells of `judged` are evaluated; training cells may have both roles.
     pub fn of(cell: CellIndex, is_control: bool, part: Part, judged: Part) -> impl Iterator<Item = Self> {
         let trains = part == Part::Train;
         let half = if first_half(cell) { Self::FirstHalf } else { Self::SecondHalf };

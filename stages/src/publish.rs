@@ -1,4 +1,4 @@
-//! The end of prediction's road: record batches become Parquet files, visible only when they are complete.
+//! The end of the prediction pipeline: record batches become Parquet files, visible only when they are complete.
 //!
 //! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads (`lists` those
 //! columns that are nearly all of it), [`files`] appends these in order.
@@ -104,7 +104,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(damaged(folder, &published.files))
 }
 
-/// The files that are not as they were written, and how.
+/// The damaged files, and how.
 fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     let mut damaged = Vec::new();
     for file in files {
@@ -122,7 +122,7 @@ fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     damaged
 }
 
-/// Checks a single Parquet file, which has no checksum beside it: reads all of it, and says what can't be read.
+/// Checks a single Parquet file, which has no checksum next to it: reads all of it, and says what can't be read.
 ///
 /// # Errors
 /// A file that is not there.

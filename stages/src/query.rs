@@ -1,4 +1,4 @@
-//! What would these cells be under that condition? Requests by name become jobs that a predictor can run.
+//! Queries: requests by name become jobs that a predictor can run.
 //!
 //! [`Query`] is what a user asks; `names` turns names into a model's codes; `resolve` turns requests into [`jobs`].
 
@@ -9,7 +9,7 @@ mod nearest;
 pub mod parts;
 mod resolve;
 
-use std::{collections::BTreeMap, num::NonZeroU64, path::Path};
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, path::Path};
 
 use schemas::{Error, Result};
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub enum Request {
     Observed,
     /// Every known condition in every covariate combination that the atlas has no cells of.
     Missing,
-    /// What the model's split holds out.
+    /// The conditions held out by the model's split.
     Ood,
     /// Every pair of single perturbations that were trained on.
     Pairs,
@@ -70,7 +70,7 @@ pub enum OnUnseen {
 /// Which batch predictions are made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BatchChoice {
-    /// That of the source cells, or of the covariates that are asked for.
+    /// That of the source cells, or of the covariates that are requested.
     #[default]
     Source,
     /// The mean of all batches' embeddings.
@@ -81,7 +81,7 @@ pub enum BatchChoice {
     Value(String),
 }
 
-/// What to do for a covariate combination that has no cells to start from.
+/// What to do for a covariate combination without source cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnNoControl {
     /// Refuse the whole query.
@@ -93,7 +93,7 @@ pub enum OnNoControl {
     Borrow,
 }
 
-/// What stands for a covariate value that the model was not trained on.
+/// The replacement for a covariate value that the model was not trained on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnseenCovariate {
     /// Nothing: refuse the whole query.
@@ -105,24 +105,24 @@ pub enum OnUnseenCovariate {
     Mean,
 }
 
-/// A prediction that was asked for.
+/// A prediction that was requested.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// Which conditions to go to.
     pub to: Vec<Request>,
-    /// Which cells to start from; the controls of each covariate combination where nothing is said.
+    /// Which cells to start from; the controls of each covariate combination by default.
     pub from: Option<Selector>,
     /// Names that were not trained on.
     pub unseen: OnUnseen,
     /// Which batch to predict for.
     pub batch: BatchChoice,
-    /// Covariates that source cells must share with what is predicted; all where nothing is said.
+    /// Covariates that source cells must share with what is predicted; all by default.
     pub matching: Option<Vec<String>>,
     /// Covariate combinations without source cells.
     pub no_control: OnNoControl,
     /// Covariate values that were not trained on.
     pub unseen_covariate: OnUnseenCovariate,
-    /// Source cells of a covariate combination at most, evenly spread; all where nothing is said.
+    /// Source cells of a covariate combination at most, evenly spread; all by default.
     pub cells_per_condition: Option<NonZeroU64>,
 }
 
@@ -135,6 +135,17 @@ pub struct Skipped {
     pub covariates: BTreeMap<String, String>,
     /// Why.
     pub why: String,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skipped {}", self.condition)?;
+        if !self.covariates.is_empty() {
+            let pairs: Vec<String> = self.covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            write!(f, " ({})", pairs.join(", "))?;
+        }
+        write!(f, ": {}", self.why)
+    }
 }
 
 /// A CSV file with columns `condition`, `dose` and covariates.

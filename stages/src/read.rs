@@ -1,6 +1,6 @@
 //! Asks the disk for what plans need, ahead of need.
 //!
-//! The order is known beforehand, so that nothing has to be guessed: plans are drawn early, the kernel is told of their
+//! The order is known in advance, so nothing has to be guessed: plans are drawn early, the kernel is advised of their
 //! blocks, and by the time a plan leaves its blocks are in memory.
 
 use std::collections::VecDeque;
@@ -9,12 +9,12 @@ use schemas::{atlas::files, batch::BatchPlan, ids::BlockIndex};
 
 use crate::{atlas::Atlas, block::place};
 
-/// Cells whose blocks are asked for ahead of need: as many as a window of the default size has.
+/// Cells whose blocks are requested ahead of need: as many as a window of the default size has.
 const CELLS_AHEAD: usize = 1 << 17;
 /// Plans that are drawn for each one that leaves, until enough lie ahead: the first batch waits for no more.
 const DRAWN_AT_ONCE: usize = 2;
 
-/// Plans whose blocks were asked for.
+/// Plans whose blocks were requested.
 #[derive(Debug)]
 pub struct ReadAhead<I> {
     atlas: Atlas,
@@ -24,7 +24,7 @@ pub struct ReadAhead<I> {
     asked: Asked,
 }
 
-/// Which blocks the kernel was told of.
+/// The blocks that the kernel was advised of.
 #[derive(Debug)]
 struct Asked {
     /// A bit a block.
@@ -94,7 +94,7 @@ fn may_outgrow_memory(atlas: &Atlas) -> bool {
     machine_memory().is_none_or(|memory| memory / 2 < matrix)
 }
 
-/// The machine's memory in bytes, where the system tells.
+/// The machine's memory in bytes, if the system reports it.
 fn machine_memory() -> Option<u64> {
     let told = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

@@ -1,5 +1,5 @@
 //! Cells drawn by what was done to them: each condition as likely as any other, by given weights, or each perturbed cell
-//! beside a control of its own plate or donor.
+//! beside its own control plate or donor.
 //!
 //! A draw takes one random number for the condition and one for the cell, and a look into the lists of
 //! [`members`](crate::members): it costs the same whatever the size of the atlas. Draws are independent of one another; which
@@ -47,7 +47,7 @@ struct PoolKind {
     few: Option<Vec<CellIndex>>,
 }
 
-/// A kind is listed if fewer than one in so many of its cells are wanted: drawing until one is would take too long.
+/// A kind is listed if fewer than one in this many of its cells are wanted: drawing until one is would take too long.
 const FEW: u64 = 8;
 
 /// Draws cells of an atlas.
@@ -73,10 +73,10 @@ impl fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// What draws the wanted cells of an atlas in this way; none where each comes once anyway.
+    /// The sampler of the atlas's wanted cells; none for uniform sampling.
     ///
     /// # Errors
-    /// Conditions or covariates that the atlas does not have, weights that are no weights, perturbed cells without controls
+    /// Conditions or covariates that the atlas does not have, weights that are not weights, perturbed cells without controls
     /// to go with them, lists that are damaged.
     pub fn new(atlas: &Atlas, sampling: &Sampling, wanted: Wanted) -> Result<Option<Self>> {
         let weights = match sampling {
@@ -142,7 +142,7 @@ impl Sampler {
                     .collect();
                 return Err(Error::data(
                     atlas.path().display().to_string(),
-                    format!("no training control goes with the cells of `{name}` at {}", values.join(", ")),
+                    format!("no training control matches the cells of `{name}` at {}", values.join(", ")),
                     "match fewer keys in train.match_keys, or hold these cells out",
                 ));
             }

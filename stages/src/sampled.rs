@@ -1,4 +1,4 @@
-//! Some cells of every group, to be looked at one by one: so many that memory and pairs of cells stay bounded.
+//! Some cells of every group, to be looked at one by one: this many that memory and pairs of cells stay bounded.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -18,7 +18,7 @@ const FEWEST_CELLS: u64 = 32;
 /// Pairs of cells within groups, over all groups, at most: where there are many groups each gives fewer cells.
 const MOST_PAIRS: u64 = 10_000_000;
 
-/// How many cells each of so many groups gives.
+/// How many cells each of this many groups gives.
 #[must_use]
 pub fn cells_per_group(groups: usize) -> u64 {
     (MOST_PAIRS / (groups as u64).max(1)).isqrt().clamp(FEWEST_CELLS, MOST_CELLS)
@@ -34,7 +34,7 @@ pub struct SampledCells {
 }
 
 impl SampledCells {
-    /// At most `most` cells of each of so many groups; `group_of` says which one a cell belongs to, if to any.
+    /// At most `most` cells of each of this many groups; `group_of` says which one a cell belongs to, if to any.
     #[must_use]
     pub fn choose(cells: u64, groups: usize, most: u64, group_of: impl Fn(CellIndex) -> Option<usize>) -> Self {
         let members = || (0..cells).map(CellIndex).filter_map(|cell| Some((cell, group_of(cell)?)));
@@ -78,7 +78,7 @@ pub struct ProjectCells {
 }
 
 impl ProjectCells {
-    /// No cells yet, of so many groups.
+    /// No cells yet, of this many groups.
     #[must_use]
     pub fn new(axes: Arc<Axes>, sampled: Arc<SampledCells>, groups: usize) -> Self {
         let clouds = vec![[axes.cloud(), axes.cloud()]; groups];

@@ -42,9 +42,9 @@ pub mod files {
     pub const CARD: &str = "model.json";
     /// All settings.
     pub const CONFIG: &str = "config.toml";
-    /// The names of its genes, one a line.
+    /// The names of its genes, one per line.
     pub const GENES: &str = "genes.txt";
-    /// A line an epoch.
+    /// One line per epoch.
     pub const HISTORY: &str = "history.jsonl";
     /// The split it was trained with.
     pub const SPLIT: &str = "split.parquet";
@@ -62,7 +62,7 @@ pub struct Card {
     pub written_by: String,
     /// All settings; `recon_loss` is decided.
     pub config: Settings,
-    /// What it has a place for.
+    /// Its vocabulary.
     pub vocabulary: Vocabulary,
     /// How labels are read.
     pub rules: LabelRules,
@@ -71,7 +71,7 @@ pub struct Card {
     /// How they were chosen.
     #[serde(default)]
     pub gene_selection: GeneSelection,
-    /// What the values are.
+    /// The kind of the values.
     pub values: ValueKind,
     /// Checksum of the atlas it was trained on.
     pub atlas: String,
@@ -79,7 +79,7 @@ pub struct Card {
     pub split: String,
     /// Epochs that were trained.
     pub epochs: u32,
-    /// The epoch whose weights these are; none where no row was `valid`.
+    /// The epoch whose weights these are; none if no row was `valid`.
     pub best: Option<Best>,
     /// XXH3-64 of the weights file: what predictions remember a model by.
     pub weights: String,
@@ -88,9 +88,9 @@ pub struct Card {
 /// A model that can predict.
 #[derive(Debug)]
 pub struct Model {
-    /// Where it lies.
+    /// Where it is.
     pub path: PathBuf,
-    /// What it is.
+    /// Its description.
     pub card: Card,
     /// The network, with its weights.
     pub network: Network,
@@ -101,7 +101,7 @@ impl Model {
     /// Loads a model onto a device.
     ///
     /// # Errors
-    /// A folder that is no model, of another format version, or not as it was written.
+    /// A folder that is not a model, of another format version, or not as it was written.
     pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let card = read_card(&path)?;
@@ -139,7 +139,7 @@ impl Model {
 /// Reads what a model is, without its weights.
 ///
 /// # Errors
-/// A folder that is no model, or of another format version.
+/// A folder that is not a model, or of another format version.
 pub fn read_card(folder: &Path) -> Result<Card> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "model" });
@@ -164,7 +164,7 @@ pub fn read_card(folder: &Path) -> Result<Card> {
 /// Writes weights, settings and card; the card last.
 ///
 /// # Errors
-/// A disk that is full or broken.
+/// A full or broken disk.
 pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &Plan, mut card: Card) -> Result<Card> {
     let weights = folder.join(files::WEIGHTS);
     write_safetensors(tensors, &weights)?;

@@ -1,6 +1,6 @@
 //! JSON that ends with a checksum of all that is before it, so that no change to it goes unseen.
 //!
-//! A document without one was written before there were any, and is taken as it is.
+//! A document without a checksum was written by an earlier version, and is accepted.
 
 use std::path::Path;
 

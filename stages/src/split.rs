@@ -18,7 +18,7 @@ use schemas::{
 pub use self::folds::Folds;
 use crate::{atlas::Atlas, groups::Selector, ingest::text::as_text};
 
-/// What a cell is for.
+/// The role of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     /// To learn from.
@@ -46,6 +46,8 @@ impl Part {
 pub struct Split {
     name: String,
     parts: Vec<Part>,
+    /// The column of `obs` that it was imported from.
+    column: Option<String>,
 }
 
 /// How a split is made.
@@ -144,7 +146,7 @@ impl Split {
                 false => Part::Train,
             });
         }
-        let split = Self { name: name.to_owned(), parts };
+        let split = Self { name: name.to_owned(), parts, column: None };
         split.check()?;
         Ok(split)
     }
@@ -172,7 +174,7 @@ impl Split {
                 parts.push(part);
             }
         }
-        let split = Self { name: name.to_owned(), parts };
+        let split = Self { name: name.to_owned(), parts, column: Some(column.to_owned()) };
         split.check()?;
         Ok((split, said_test))
     }
@@ -183,7 +185,7 @@ impl Split {
         &self.name
     }
 
-    /// What a cell is for.
+    /// The role of a cell.
     #[must_use]
     pub fn part(&self, cell: CellIndex) -> Part {
         self.parts[cell.index()]

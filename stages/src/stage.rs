@@ -1,6 +1,6 @@
 //! The contract that every stage keeps.
 //!
-//! A stage owns no thread and no channel, and can't tell who drives it: a test drives it with a closure.
+//! A stage owns no thread and no channel, and does not know its caller: a test drives it with a closure.
 
 use std::ops::ControlFlow;
 
@@ -9,9 +9,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Turns a stream of `In` into a stream of `Out`, in order, on one thread.
 pub trait Stage: Send + 'static {
-    /// What arrives.
+    /// The input type.
     type In;
-    /// What leaves.
+    /// The output type.
     type Out;
 
     /// Takes one item and emits any number.
@@ -32,9 +32,9 @@ pub trait Stage: Send + 'static {
 
 /// Ends a stream, on the caller's thread, and says what came of it.
 pub trait Sink: Sized {
-    /// What arrives.
+    /// The input type.
     type In;
-    /// What came of it.
+    /// The summary type.
     type Summary;
 
     /// Takes one item; `Break` asks for no more, and counts as a complete stream.
@@ -46,13 +46,13 @@ pub trait Sink: Sized {
     /// Commits; called once, and only when the stream was complete.
     ///
     /// # Errors
-    /// What kept it from committing.
+    /// The reason why it could not commit.
     fn finish(self) -> Result<Self::Summary, BoxError>;
 
     /// The run was stopped on request: records a position to resume from, if it can, and publishes nothing.
     ///
     /// # Errors
-    /// What kept it from recording its position.
+    /// The reason why it could not record its position.
     fn suspend(self) -> Result<(), BoxError> {
         Ok(())
     }

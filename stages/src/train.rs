@@ -1,4 +1,4 @@
-//! The end of training's road: batches go in, a model comes out.
+//! The end of the training pipeline: batches in, a model out.
 
 pub mod footprint;
 pub mod pairing;
@@ -45,22 +45,22 @@ use crate::{
     validation::{Scores, Validation},
 };
 
-/// What a training run is made of, beside its data.
+/// The inputs of a training run besides its data.
 #[derive(Debug)]
 pub struct TrainerSettings {
     /// The checked settings.
     pub plan: Plan,
-    /// What will be written to `model.json`; weights, epochs and best epoch are filled in.
+    /// The future content of `model.json`; weights, epochs and best epoch are filled in.
     pub card: Card,
     /// The model's folder; it exists.
     pub folder: PathBuf,
-    /// What is known of perturbations beforehand.
+    /// Given embeddings of perturbations.
     pub embeddings: Option<EmbeddingTable>,
-    /// What was measured on training cells, where offsets or dispersions are made of it.
+    /// Measurements on training cells, if offsets or dispersions need them.
     pub profiles: Option<OffsetProfiles>,
     /// Where the network computes.
     pub device: Device,
-    /// Is told what the run is busy with.
+    /// Receives the phases of the run.
     pub phases: Phases,
 }
 
@@ -74,7 +74,7 @@ pub struct EpochReport {
     pub values: BTreeMap<String, f64>,
 }
 
-/// What came of a training run.
+/// The result of a training run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
     /// The model's card.
@@ -89,7 +89,7 @@ pub struct Trained {
     pub waited_for_disk: f64,
 }
 
-/// Is told of every epoch.
+/// Receives every epoch.
 pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 
 /// A batch as it comes to be learned from.
@@ -99,7 +99,7 @@ pub struct Arrived {
     pub batch: Batch,
     /// Its tensors, where they were carried to the device ahead of need.
     pub carried: Option<Carried>,
-    /// The place in the batch of the cell that each is decoded from; none where it is the cell itself.
+    /// The place in the batch of the cell that each is decoded from; none if it is the cell itself.
     pub sources: Option<Vec<i64>>,
 }
 
@@ -205,7 +205,7 @@ impl Trainer {
         })
     }
 
-    /// The next batch that it wants; none where the run it resumes had ended.
+    /// The next batch that it wants; none if the run it resumes had ended.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         (!self.progress.ended).then_some(self.progress.position)

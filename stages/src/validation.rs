@@ -41,7 +41,7 @@ pub struct Validation {
     rows: Vec<i64>,
     scored: i64,
     original: bool,
-    /// What it takes to start the sums, and the sums: they are there from the first batch of a look to its end.
+    /// The settings for the sums, and the sums themselves: they exist from the first batch of a validation to its end.
     genes: i64,
     normal: bool,
     device: Device,
@@ -51,7 +51,7 @@ pub struct Validation {
     neighbourhoods: Neighbourhoods,
 }
 
-/// What was measured; a score that the cells don't allow is not there.
+/// The scores; those that the cells don't allow are absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     by_name: BTreeMap<&'static str, f64>,
@@ -77,7 +77,7 @@ impl Scores {
     }
 }
 
-/// The most that a validation of so many groups holds.
+/// The most that a validation of this many groups holds.
 #[must_use]
 pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
     let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
@@ -152,7 +152,7 @@ impl Validation {
         self.neighbourhoods.add(batch, &latent.basal.latent, &after);
     }
 
-    /// The scores, after which the sums start anew.
+    /// The scores, after which the sums start again.
     pub fn take(&mut self) -> Scores {
         let _no_grad = tch::no_grad_guard();
         let mut scores = Scores::default();
@@ -182,7 +182,7 @@ impl Validation {
 struct Neighbourhoods {
     cells: u64,
     seen: u64,
-    /// Basal latents and those that are decoded, `[cells that are wanted, latent]` each, filled from the top. They are there
+    /// Basal latents and those that are decoded, `[cells that are needed, latent]` each, filled from the top. They are there
     /// before the first batch comes: small tensors that stay among large ones that go would leave holes in the heap.
     latents: Option<[Tensor; 2]>,
     /// The combination of each cell, then each covariate that has more than one value.
@@ -232,7 +232,7 @@ impl Neighbourhoods {
         i64::try_from(self.labels[0].len()).unwrap_or(i64::MAX)
     }
 
-    /// Sums of purities of the basal latent, and of the one that is decoded; none where there are too few cells.
+    /// Sums of purities of the basal latent, and of the one that is decoded; none if there are too few cells.
     fn take(&mut self) -> Option<(f64, f64)> {
         let filled = self.filled();
         let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();

@@ -1,4 +1,4 @@
-//! What a model has a place for: perturbations, combinations and covariate values, in the original's order.
+//! A model's vocabulary: perturbations, combinations and covariate values, in the original's order.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ pub struct Vocabulary {
     /// Perturbations that were never trained on, but have a row in that table; their codes follow those of `perturbations`.
     #[serde(default)]
     pub unseen: Vec<String>,
-    /// Trained (combination, doses, covariate values) with their cells: how far a prediction extrapolates is told from them.
+    /// Trained (combination, doses, covariate values) with their numbers of cells, from which the extrapolation of a prediction is determined.
     pub trained: Vec<TrainedGroup>,
 }
 
@@ -55,7 +55,7 @@ pub struct TrainedGroup {
     pub doses: Vec<f64>,
     /// Covariate values, in the order of the covariates.
     pub covariates: Vec<String>,
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
 }
 
@@ -217,7 +217,7 @@ impl Vocabulary {
         self.trained.iter().flat_map(|group| &group.doses).any(|dose| *dose != 1.0)
     }
 
-    /// Whether the model has a place for a group's condition and covariates.
+    /// Whether the model knows a group's condition and covariates.
     #[must_use]
     pub fn knows(&self, atlas: &Atlas, group: &Group) -> bool {
         let covariates = atlas.covariate_values(&group.covariates);
@@ -225,7 +225,7 @@ impl Vocabulary {
         known && self.parts(atlas, group.condition).is_some()
     }
 
-    /// Codes and doses of a group's perturbations, and the codes of its covariates; none where the model has no place for them.
+    /// Codes and doses of a group's perturbations, and the codes of its covariates; none if the model does not know them.
     #[must_use]
     pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<GroupCodes> {
         let values = atlas.covariate_values(&group.covariates);

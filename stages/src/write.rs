@@ -83,7 +83,7 @@ impl ParquetFile {
     /// Appends rows.
     ///
     /// # Errors
-    /// A disk that is full or broken, rows of another schema.
+    /// A full or broken disk, rows of another schema.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.writer.write(batch).map_err(|error| written(self.writer.inner().path(), error))?;
         if ROW_GROUP_BYTES < self.writer.in_progress_size() {
@@ -95,9 +95,9 @@ impl ParquetFile {
     /// Writes the footer and brings everything to the disk.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn finish(mut self) -> Result<()> {
-        // Taken apart by `into_inner`, it would tell a full disk as an error of another kind.
+        // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
         self.writer.finish().map_err(|error| written(self.writer.inner().path(), error))?;
         self.writer.inner().sync()
     }
@@ -134,7 +134,7 @@ pub(crate) fn properties_of_predictions(schema: &Schema) -> WriterProperties {
     properties.build()
 }
 
-/// Keeps the operating system's own error where there is one, so that a full disk is told from others.
+/// Keeps the operating system's own error if there is one, to recognise a full disk.
 pub(crate) fn written(path: &Path, error: ParquetError) -> Error {
     let source = match error {
         ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {

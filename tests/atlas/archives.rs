@@ -17,7 +17,7 @@ fn shared(folder: &str) -> Option<PathBuf> {
     Some(fs::canonicalize(path).unwrap())
 }
 
-/// What another program reads of each file: its name, and its shape unless there is no matrix.
+/// The content of each file according to another program: its name, and its shape unless there is no matrix.
 fn read_elsewhere(folder: &Path) -> Vec<(String, Option<(u64, u64)>)> {
     let table = fs::read_to_string(folder.join("expected_python.tsv")).unwrap();
     let shape = |detail: &str| {

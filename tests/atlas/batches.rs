@@ -1,4 +1,4 @@
-//! What comes out of the loader: the same batches however they are read, mixed as if drawn at random, chosen as was asked.
+//! The loader's output: the same batches however they are read, mixed as if drawn at random, sampled as requested.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -135,7 +135,7 @@ fn real_data_gives_the_genes_that_scanpy_chooses() {
             skipped(&format!("{} is not there", file.display()));
             continue;
         }
-        // Commands run in a folder of their own.
+        // Commands run in their own folder.
         let file = file.canonicalize().unwrap();
         let home = Home::new();
         home.json(&format!("ingest {} --out a.atlas", file.display()));

@@ -1,4 +1,4 @@
-//! HDF5 files are read in a process of their own: to the same rows, and whatever becomes of that process.
+//! HDF5 files are read in their own process: to the same rows, and whatever happens to that process.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 

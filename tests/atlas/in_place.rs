@@ -30,7 +30,7 @@ fn batches(path: &Path) -> Vec<(BatchPlan, Expression)> {
 fn batches_are_those_of_an_atlas_that_holds_its_matrix() {
     let home = Home::new();
     home.json(SIMULATE);
-    // Counts beyond 255, then values that are no counts.
+    // Counts beyond 255, then values that are not counts.
     h5ad(&home, "large.h5ad", |chunk| _ = set_value(chunk, 40, 1, 70_000.0));
     h5ad(&home, "continuous.h5ad", |chunk| _ = set_value(chunk, 40, 1, -0.5));
     for name in ["s", "large", "continuous"] {
@@ -86,5 +86,5 @@ fn a_file_that_has_changed_is_refused_before_a_number_of_it_is_used() {
     fs::File::options().write(true).open(home.path("s.h5ad")).unwrap().set_len(bytes - 1).unwrap();
     says(&home.refused(65, "inspect s.atlas"), &["s.h5ad", "has changed since it was ingested"]);
     fs::remove_file(home.path("s.h5ad")).unwrap();
-    says(&home.refused(65, "inspect s.atlas"), &["s.h5ad", "it is not there"]);
+    says(&home.refused(65, "inspect s.atlas"), &["s.h5ad", "it does not exist"]);
 }

@@ -62,7 +62,10 @@ fn cells_are_chosen_by_annotation_label_and_company() {
         set_column(chunk, "cell_type", "cell_type", |row, _| if row.is_multiple_of(2) { "T" } else { "NK" }.into());
     });
     let told = home.run("ingest s.h5ad --out all.atlas --dose=").stderr;
-    assert!(told.contains("20 cells are `unassigned`") && told.contains("--drop-label 'unassigned'"), "{told}");
+    assert!(
+        told.contains("20 cells are labelled `unassigned`") && told.contains("--drop-label 'unassigned'"),
+        "{told}"
+    );
     let some = home.json(
         "ingest s.h5ad --out some.atlas --dose= --drop-label unassigned --filter cell_type=T --min-cells 2 --no-shuffle",
     );
@@ -100,7 +103,7 @@ fn bad_values_are_clipped_or_their_cells_left_out_on_request() {
     }
     let told = home.run("ingest s.h5ad --out told.atlas --on-bad-values clip").stderr;
     assert!(told.contains("the values are integers") && told.contains("3 bad values were clipped"), "{told}");
-    // What is below zero is bad among counts alone.
+    // Values below zero are only bad among counts.
     h5ad(&home, "z.h5ad", |chunk| {
         set_value(chunk, 3, 0, -0.5);
         set_value(chunk, 4, 0, f32::NAN);
@@ -200,11 +203,11 @@ fn a_part_of_a_label_that_is_control_vanishes() {
     assert_eq!((found, &guides["conditions"][1]["name"]), (vec![40, 20, 40], &json!("A")));
     // Doses stand at every part, or at those that are perturbations.
     for dose in ["1+1", "1"] {
-        h5ad(&home, "dose.h5ad", |chunk| {
+        h5ad(&home, &format!("dose.{dose}.h5ad"), |chunk| {
             set_column(chunk, "condition", "condition", |row, _| if row < 50 { "ctrl" } else { "A+ctrl" }.into());
             set_column(chunk, "dose", "dose", |_, _| dose.into());
         });
-        let atlas = home.json(&format!("ingest dose.h5ad --out dose.{dose}.atlas"));
+        let atlas = home.json(&format!("ingest dose.{dose}.h5ad --out dose.{dose}.atlas"));
         assert_eq!(atlas["conditions"][1]["doses"], json!([1.0]), "{dose}");
     }
 }
@@ -265,7 +268,7 @@ fn covariates_that_predictions_could_not_hold_are_refused() {
     let ingest = |covariates: &str| home.refused(2, &format!("ingest s.h5ad --out n.atlas --covariates {covariates}"));
     says(&ingest("cell_type,cell_type"), &["given twice: cell_type"]);
     says(&ingest("cell_type,mean,dose"), &["have the names of prediction columns: mean, dose"]);
-    says(&home.refused(2, "ingest s.h5ad --out n.atlas --batch mean"), &["predictions: mean"]);
+    says(&home.refused(2, "ingest s.h5ad --out n.atlas --batch mean"), &["have the names of prediction columns: mean"]);
 }
 
 #[test]

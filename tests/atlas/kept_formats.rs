@@ -1,7 +1,7 @@
 //! Atlases that earlier versions wrote are read as they always were.
 //!
 //! `tests/kept/format-N` holds the same cells as atlases of format N: shuffled, packed, and read in place; `cells.tsv` says what
-//! is in them, as anndata read it from `cells.h5ad`. They are never written anew: a new format gets a folder of its own.
+//! is in them, as anndata read it from `cells.h5ad`. They are never rewritten: a new format gets its own folder.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,7 +17,7 @@ fn kept(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kept/format-1").join(name)
 }
 
-/// A line a cell, as `cells.tsv` has them.
+/// One line per cell, as `cells.tsv` has them.
 fn lines(atlas: &Atlas) -> Vec<String> {
     let mut names = Vec::new();
     for batch in atlas.obs(&["cell", "dose"]).unwrap() {

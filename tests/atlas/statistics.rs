@@ -1,4 +1,4 @@
-//! What an atlas knows of its groups of cells is what a look at every cell says.
+//! An atlas's statistics of its groups agree with a pass over every cell.
 
 use std::{fs, path::Path};
 

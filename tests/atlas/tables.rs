@@ -30,7 +30,7 @@ fn wide(cells: &Chunk, genes: &[String]) -> RecordBatch {
     RecordBatch::try_from_iter(annotations(cells).into_iter().chain(genes.iter().cloned().zip(values))).unwrap()
 }
 
-/// Cells with lists of genes, told by odd numbers, and of values.
+/// Cells with lists of values and of genes, given by odd numbers.
 fn lists(cells: &Chunk) -> RecordBatch {
     let (mut genes, mut values) = (ListBuilder::new(Int64Builder::new()), ListBuilder::new(Float32Builder::new()));
     for row in 0..cells.expression.rows() {
@@ -119,7 +119,7 @@ fn a_table_of_any_kind_becomes_the_atlas_of_the_h5ad_with_the_same_cells() {
         home.json(&format!("ingest {name} --out {name}.atlas {how}"));
         let found = cells_of(&home, &format!("{name}.atlas"));
         for (file, bytes) in cells_of(&home, "cells.atlas") {
-            // The numbers of a table of genes are kept beside the names.
+            // The numbers in a table of genes are kept next to the names.
             let differs = file == "genes.parquet" && !how.is_empty();
             assert_eq!(found[file] == bytes, !differs, "{file} of {name}");
         }
@@ -236,7 +236,7 @@ fn tables_in_folders_below_are_refused_and_not_left_out() {
     fs::create_dir_all(home.path("all/deep/er")).unwrap();
     let numbers = || Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef;
     with_numbers(&home.path("all/a.parquet"), "plate", numbers());
-    // What is no table of cells is in nobody's way: an atlas, hidden files, a loop.
+    // Atlases, hidden files and links to folders above are ignored.
     home.json("ingest all/a.parquet --out all/one.atlas --obs-columns plate");
     with_numbers(&home.path("all/deep/.hidden.parquet"), "plate", numbers());
     std::os::unix::fs::symlink("..", home.path("all/deep/up")).unwrap();
@@ -245,8 +245,8 @@ fn tables_in_folders_below_are_refused_and_not_left_out() {
     says(
         &home.refused(65, "ingest all --out n.atlas --obs-columns plate"),
         &[
-            "all: holds tables, and so does a folder within it (all/deep/er/b.parquet)",
-            "move all tables into one folder",
+            "all: contains tables, and so does one of its subfolders (all/deep/er/b.parquet)",
+            "move all tables of cells into one folder",
         ],
     );
     let both = home.json("ingest all/deep/er all/a.parquet --out both.atlas --obs-columns plate");

@@ -169,7 +169,7 @@ fn a_damaged_chunk_is_named_with_its_array() {
     fs::write(&shard, &bytes[..10]).unwrap();
     says(
         &home.refused(65, "ingest v3.zarr --out n.atlas"),
-        &["X/indices: the chunk `c/0` can't be read (it lies beyond the 10 bytes"],
+        &["X/indices: the chunk `c/0` can't be read (it is beyond the 10 bytes"],
     );
 }
 
@@ -178,7 +178,7 @@ fn a_chunk_that_claims_more_than_it_may_have_is_refused_before_memory_is_taken()
     let home = Home::new();
     let simulator = simulator(100, true);
     let cells = simulator.chunk(0..100).unwrap();
-    // A zstd frame that tells of 2^62 bytes.
+    // A zstd frame with a declared size of 2^62 bytes.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
     write(&home.path("zstd.zarr"), &cells, simulator.genes(), Layout { packing: Packing::Zstd, ..PLAIN });
     fs::write(home.path("zstd.zarr/X/data/c/0"), frame).unwrap();
@@ -244,7 +244,7 @@ fn a_column_whose_name_leads_out_of_the_store_is_not_followed() {
     edit(&home.path("a.zarr/obs/zarr.json"), |metadata| {
         metadata["attributes"]["column-order"] = json!(["../../other.zarr/obs/note"]);
     });
-    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["is listed among the columns, but is not there"]);
+    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["is listed among the columns, but does not exist"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What can't be taken is refused with its place, its nearest names and the documented exit code, and leaves nothing behind.
+//! Bad input is refused with its place, the nearest names and the documented exit code, and leaves nothing behind.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! What can't be written to its end is refused or stopped with the documented exit code, and leaves nothing behind.
+//! Output that can't be written completely is refused or stopped with the documented exit code, and leaves nothing behind.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The atlas that is kept beside a data file: it is the file's, however that is spelled, and what users put into it stays.
+//! The atlas next to a data file: it belongs to the file, however its path is written, and keeps what users put into it.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::support::{
     says,
 };
 
-/// A folder with `s.h5ad`, a model `m` of it, and the atlas that this left beside it, with a split of the user's.
+/// A folder with `s.h5ad`, a model `m` of it, and the atlas that this left next to it, with a split of the user's.
 fn trained() -> Home {
     let home = Home::new();
     h5ad(&home, "s.h5ad", |_| {});

@@ -15,7 +15,7 @@ fn on_gpu(line: &str) -> String {
 fn a_gpu_that_is_not_there_is_refused_before_anything_is_written() {
     let home = Home::with_atlas();
     let refused = home.refused(2, &format!("train s.atlas --out m {}", on_gpu(TINY)));
-    says(&refused, &["there is no cuda:4096: ", "hint"]);
+    says(&refused, &["cuda:4096 is not available: ", "hint"]);
     if libtorch::load_cuda().is_err() {
         says(&refused, &["libcuda.so.1", "--device cpu"]);
     }
@@ -58,7 +58,7 @@ fn the_processor_is_told_where_it_computes() {
     let told = home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
     assert_eq!(told["device"], "cpu");
     assert!(told.get("peak_device_bytes").is_none(), "{told}");
-    // Steps made of kernels for a GPU train here too, and say where they can not be.
+    // Steps made of kernels for a GPU train here too, and say if they can not be.
     home.json(&format!("train s.atlas --out n --epochs 2 {TINY} --set train.engine=replayed"));
     let refused =
         home.refused(2, &format!("train s.atlas --out o {TINY} --set train.engine=replayed --set train.accumulate=2"));

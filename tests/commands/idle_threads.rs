@@ -15,7 +15,7 @@ fn a_training_that_nobody_prepared_has_an_environment_in_which_idle_threads_slee
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut seen = Vec::new();
         while child.try_wait().unwrap().is_none() {
-            // Of a process that has ended meanwhile nothing is read.
+            // Nothing is read of a process that has ended in the meantime.
             let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap_or_default();
             if !environment.is_empty() {
                 seen = environment

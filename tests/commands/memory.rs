@@ -1,4 +1,4 @@
-//! What is said of memory, and what is chosen by it.
+//! Memory reports, and choices based on them.
 
 use std::fs;
 
@@ -48,7 +48,7 @@ fn a_batch_size_that_is_left_to_the_memory_is_the_largest_that_explain_finds_roo
         let told = home.json(&format!("--memory {memory} explain train s.atlas --out m {tiny} --batch-size {size}"));
         told["peak_memory_bytes"].as_u64().unwrap()
     };
-    // What a process holds before it starts differs by a little from one to the next.
+    // The memory of a process before it starts work varies a little.
     let slack = 8 << 20;
     let mut sizes = Vec::new();
     for memory in ["160MiB", "2GiB"] {

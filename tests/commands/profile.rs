@@ -53,7 +53,7 @@ fn a_trace_shows_stages_and_libtorch_on_one_time_line() {
         });
         assert!(named, "thread {thread} of {stage} has no name");
     }
-    // What libtorch did lies within the training's items.
+    // libtorch's events are inside the training's items.
     let train: Vec<(f64, f64)> = events
         .iter()
         .filter(|event| event["cat"] == "stage" && event["name"] == "train")

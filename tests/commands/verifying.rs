@@ -36,7 +36,7 @@ fn files_that_changed_under_an_atlas_are_no_reason_not_to_judge_the_rest() {
     h5ad(&home, "b.h5ad", |_| {});
     home.json("ingest a.h5ad --out a.atlas --in-place");
     home.json("ingest b.h5ad --out b.atlas --in-place");
-    // Of the same length, and of another.
+    // With the same length, and another one.
     h5ad(&home, "other.h5ad", |chunk| {
         set_value(chunk, 3, 1, 123.0);
         set_value(chunk, 99, 1, 123.0);

@@ -1,4 +1,4 @@
-//! What the engine keeps and waits for, seen from within a process.
+//! What the engine stores and waits for, observed inside a process.
 
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ impl Training {
     }
 }
 
-/// What a counter grows by while something is done.
+/// The increase of a counter during some work.
 fn growth(counters: &Counters, counter: Counter, done: impl FnOnce()) -> u64 {
     let before = counters.get(counter);
     done();

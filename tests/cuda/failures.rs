@@ -1,4 +1,4 @@
-//! What is said when a GPU fails: where, what, and what would mend it; never an internal error, a stack, or nothing at all.
+//! Messages about a failing GPU: where, what, and how to fix it; never an internal error, a stack trace, or nothing at all.
 
 use crate::{
     gpu::Gpu,
@@ -76,7 +76,7 @@ fn a_batch_that_does_not_fit_is_the_users_and_a_size_is_named_that_does() {
             assert!(size < 2048, "{told}");
         }
     }
-    // What even the network does not fit into has no size that would do.
+    // If even the network does not fit, no batch size would.
     gpu.set(&[("MEMORY", "8000000")]);
     says(&failed(&gpu, 65, &format!("{TRAIN} --batch-size 2048")), &["more memory", "--device cpu"]);
 }

@@ -19,7 +19,7 @@ use crate::{
 const INSIDE: &str = "PERTURBINE_STANDIN_INSIDE";
 const COUNTERS: &str = "PERTURBINE_STANDIN_COUNTERS";
 
-/// The stand-in's folder of libraries; none, which is told, where set-up laid nothing out.
+/// The stand-in's folder of libraries; none, with a message, if set-up installed nothing.
 fn libraries() -> Option<&'static Path> {
     let laid_out = Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch").exists();
     match stand_in::folder() {
@@ -39,12 +39,12 @@ pub struct Gpu {
     settings: Vec<(String, String)>,
 }
 
-/// What the stand-in saw of a command.
+/// The stand-in's observations of a command.
 #[derive(Debug)]
 pub struct Seen(Value);
 
 impl Gpu {
-    /// A home with the atlas of `SIMULATE`; none where there is no stand-in.
+    /// A home with the atlas of `SIMULATE`; none if there is no stand-in.
     pub fn with_atlas() -> Option<Self> {
         libraries().map(|libraries| Self { home: Home::with_atlas(), libraries, settings: Vec::new() })
     }
@@ -62,7 +62,7 @@ impl Gpu {
         &self.home
     }
 
-    /// Commands from here on see this setting of the stand-in, in the place of those before.
+    /// Commands from here on see this setting of the stand-in, in place of those before.
     pub fn set(&mut self, settings: &[(&str, &str)]) {
         let named = |(name, value): &(&str, &str)| (format!("PERTURBINE_STANDIN_{name}"), (*value).to_owned());
         self.settings = settings.iter().map(named).collect();
@@ -84,7 +84,7 @@ impl Gpu {
         (ran, Seen(seen))
     }
 
-    /// What a command that succeeds says with `--json`, and what the stand-in saw of it: nothing that must not be.
+    /// The `--json` output of a command that succeeds, and the stand-in's observations, which must not include anything forbidden.
     #[track_caller]
     pub fn json(&self, line: &str) -> (Value, Seen) {
         let (ran, seen) = self.run(&format!("--json {line}"));
@@ -94,7 +94,7 @@ impl Gpu {
     }
 }
 
-/// The same command, ended after some minutes: one that waits for a device that is lost would wait for ever.
+/// The same command, ended after some minutes: one that waits for a device that is lost would wait forever.
 fn with_time_limit(command: &Command) -> Command {
     let mut limited = Command::new("timeout");
     limited.arg("300").arg(command.get_program()).args(command.get_args());
@@ -103,7 +103,7 @@ fn with_time_limit(command: &Command) -> Command {
     limited
 }
 
-/// A command that finds the stand-in. A home of its own, since libtorch keeps there what was compiled at run time.
+/// A command that finds the stand-in. Its own home, since libtorch keeps there what was compiled at run time.
 fn on_stand_in(command: &mut Command, libraries: &Path, home: &Path) {
     fs::create_dir_all(home).unwrap();
     command.env("LD_LIBRARY_PATH", libraries).env("HOME", home).env_remove("PERTURBINE_LIBTORCH");
@@ -139,7 +139,7 @@ impl Seen {
 pub struct Counters(PathBuf);
 
 impl Counters {
-    /// What the counter of this name is now.
+    /// The current value of this counter.
     pub fn get(&self, counter: Counter) -> u64 {
         let bytes = fs::read(&self.0).unwrap();
         let at = counter as usize * 8;
@@ -173,7 +173,7 @@ pub enum Counter {
     Graphs,
 }
 
-/// Lets the rest of a test run in a process of its own, on the stand-in with these settings. There it returns the counters; here
+/// Lets the rest of a test run in its own process, on the stand-in with these settings. There it returns the counters; here
 /// nothing, after that process has passed the test.
 #[track_caller]
 pub fn inside(test: &str, settings: &[(&str, &str)]) -> Option<Counters> {

@@ -1,4 +1,4 @@
-//! What a GPU is asked to do, seen on a machine without one: torch's own `libtorch_cuda.so` runs on a stand-in for CUDA.
+//! A GPU's work, observed on a machine without one: torch's own `libtorch_cuda.so` runs on a stand-in for CUDA.
 //!
 //! Allocator, generator, graphs and autograd are the real ones; kernels do nothing and are counted. So these tests show that every road
 //! runs through, what is launched, waited for and allocated, what is forbidden in a capture, and what is said when a GPU fails. They

@@ -1,4 +1,4 @@
-//! What a GPU's memory holds: what was said of it, and nothing that grows.
+//! GPU memory: it agrees with the prediction, and does not grow.
 
 use stages::model::{
     carried::{Beside, Carrier},

@@ -1,4 +1,4 @@
-//! Every road of the program runs through on a GPU, whatever the preset and the loss.
+//! Every path through the program works on a GPU, for all presets and losses.
 
 use schemas::config::Preset;
 use serde_json::Value;
@@ -9,7 +9,7 @@ const GPU: &str = "--device cuda:0";
 /// Few epochs that use all of a preset's schedule: its own are for hours.
 const SHORT: &str = "--device cuda:0 --batch-size 64 --seed 1 --set train.check_val_every_n_epoch=2 \
     --set train.n_epochs_pretrain_ae=1 --set train.n_epochs_adv_warmup=2 --set train.early_stopping_patience=0";
-/// What is computed otherwise than the presets do.
+/// Settings that differ from those of the presets.
 const LOSSES: [&str; 6] = [
     "--preset cpa --set model.recon_loss=zinb",
     "--preset cpa --set model.recon_loss=gauss",
@@ -24,7 +24,7 @@ fn train(gpu: &Gpu, flags: &str) -> (Value, Seen) {
     gpu.json(&format!("train s.atlas --out m --epochs 6 {SHORT} {flags}"))
 }
 
-/// What is done with a model, each of which computes on the device.
+/// Commands for a model, each of which computes on the device.
 fn use_model(gpu: &Gpu, what: &str) {
     for command in [
         "predict m s.atlas --to observed --out means",

@@ -30,7 +30,7 @@ const OWN: [(&str, &[&str]); 6] = [
 ];
 const RUNTIME: &str = OWN[0].0;
 const DRIVER: &str = "libcuda.so.1";
-/// What the run-time compiler opens when it compiles: nothing imports it.
+/// Libraries that the run-time compiler loads when it compiles; nothing imports them.
 const BUILTINS: &str = "libnvrtc-builtins.so.13.0";
 /// Libraries of torch's that import CUDA's, and the folders of `.libtorch` that they may lie in.
 const TORCH: [&str; 3] = ["libtorch_cuda.so", "libc10_cuda.so", "libtorch_cpu.so"];
@@ -157,7 +157,7 @@ impl Sources {
             .collect();
         let (stub_file, versions) = (scratch.path().join("stubs.c"), scratch.path().join("versions"));
         fs::write(&stub_file, format!("void standin_missing(const char *);\n{}", stubs.concat())).unwrap();
-        // Of torch's imports, one version each is named after its library.
+        // Among torch's imports, one version each is named after its library.
         fs::write(&versions, format!("{library} {{ global: *; }};\n")).unwrap();
         let mut linker = compiler();
         linker.args(["-shared", "-O1", "-fPIC", "-fno-builtin", "-o"]).arg(lib.join(library));
@@ -176,7 +176,7 @@ impl Sources {
     }
 }
 
-/// What torch's libraries import that is neither theirs nor the system's.
+/// Imports of torch's libraries that are neither theirs nor the system's.
 struct Imports {
     /// Libraries that they need.
     libraries: BTreeSet<String>,
@@ -247,7 +247,7 @@ pub fn compiler() -> Command {
     Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
 }
 
-/// What a command prints that has to succeed.
+/// The output of a command that has to succeed.
 #[track_caller]
 fn ran(command: &mut Command) -> String {
     let output = command.env("LC_ALL", "C").output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

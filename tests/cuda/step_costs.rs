@@ -1,11 +1,11 @@
-//! What a step of training asks of a GPU: the table below is a budget, which each step stays within.
+//! GPU work of a training step: the table below is a budget that each step stays within.
 
 use crate::gpu::{Gpu, Seen};
 
 /// A network and its loss, and what a step of it may take: with all of the schedule at work, at batches of 64.
 struct Budget {
     flags: &'static str,
-    /// Nodes of the graph that is replayed; none where steps are launched piece by piece.
+    /// Nodes of the graph that is replayed; none if steps are launched piece by piece.
     kernels: u64,
     copies: u64,
     fills: u64,
@@ -39,7 +39,7 @@ const BUDGETS: [Budget; 11] = [
     graph("--preset cpa --set train.precision=bf16", 190, 0, 0.3, 3.2),
     graph("--preset cpa --set model.recon_loss=zinb", 270, 0, 0.3, 3.2),
     graph("--preset cpa --set model.recon_loss=gauss", 210, 1, 0.3, 3.2),
-    // What is drawn takes two fills of its generator's seed before each replay.
+    // Sampling takes two fills of its generator's seed before each replay.
     graph("--preset cpa --set model.variational=true", 215, 2, 2.3, 3.2),
     pieces("--preset cpa --set train.accumulate=2", 1340.0, 4.7),
 ];

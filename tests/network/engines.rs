@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::support::small_network::{CELLS, GENES, alone, input, input_for, plan, vocabulary};
 
-/// What differs between runs; both engines are asked for the same. Dropout is off: each draws it in its own way.
+/// The differences between runs; both engines get the same settings. Dropout is off, because each draws it differently.
 const SETTINGS: [&str; 8] = [
     "model.norm_encoder=batch model.norm_decoder=batch",
     "model.norm_encoder=layer model.norm_decoder=none model.n_layers_encoder=1 model.n_layers_decoder=1",
@@ -23,7 +23,7 @@ const SETTINGS: [&str; 8] = [
     "train.objective=paired train.decoupled_decay=true train.wd=0.1 model.output_deviation=0.01",
 ];
 
-/// What an engine made of some steps.
+/// The results of an engine after some steps.
 struct Run {
     learner: Learner,
     /// Losses and norms of gradients, by step and name.
@@ -76,7 +76,7 @@ fn in_float64_the_fused_engine_equals_the_plain_one() {
                 let found = &fused.learner.state().expect("memory")[name];
                 let off = (found - expected).abs().max().double_value(&[]);
                 let scale = expected.abs().max().double_value(&[]).max(1e-3);
-                // What moves a bias before batch norm is rounding noise, which Adam turns into whole steps.
+                // The gradient of a bias before batch norm is rounding noise, which Adam turns into full-size updates.
                 let noise = name.ends_with(".0.bias");
                 assert!(noise || off <= 1e-7 * scale, "{settings}: {name} is off by {off:e} of {scale:e}");
             }

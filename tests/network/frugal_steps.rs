@@ -1,4 +1,4 @@
-//! What saves memory in a step changes nothing in what is learned, or as much as it says.
+//! Ways to save memory in a step don't change what is learned, or only as much as documented.
 
 use std::{collections::BTreeMap, ops::Range, path::Path, slice::from_ref};
 
@@ -22,7 +22,7 @@ fn learner(plan: &Plan, kind: Kind) -> Learner {
     learner
 }
 
-/// Weights and moments after some steps, each on all cells, in so many batches.
+/// Weights and moments after some steps, each on all cells, in this many batches.
 fn state_after(engine: &dyn Engine, plan: &Plan, batches: &[Range<usize>], steps: u64) -> BTreeMap<String, Tensor> {
     let mut learner = learner(plan, Kind::Double);
     for step in 0..steps {
@@ -58,7 +58,7 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
         "model.norm_encoder=none adversary.norm_adv=none adversary.adv_steps=2 train.gradient_clip_value=0",
     ];
     let whole = 0..CELLS;
-    // Of unlike sizes, and the classes unlike in each.
+    // Of different sizes, with different classes in each.
     let parts = [0..31, 31..36, 36..CELLS];
     for settings in settings {
         let plan = plan(settings);
@@ -90,7 +90,7 @@ fn one_batch_is_a_step_by_itself_as_it_was() {
     assert!(learner.state().expect("memory").iter().all(|(name, tensor)| *tensor == told[name]));
 }
 
-/// All that is told of some steps, and the state after them.
+/// All measurements of some steps, and the state after them.
 fn run(plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> (Vec<(String, Tensor)>, BTreeMap<String, Tensor>) {
     let (mut learner, mut told) = (learner(plan, kind), Vec::new());
     for step in 0..steps {

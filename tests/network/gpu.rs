@@ -1,7 +1,7 @@
-//! What a GPU computes is what the CPU does, and nothing is left behind there. Without a GPU these tests say so and pass.
+//! A GPU computes the same as the CPU, and nothing is left behind there. Without a GPU, these tests report that and pass.
 //!
 //! Tolerances are parts of what is compared. In float64 the learning rate alone is rounded, to float32, as libtorch's kernel
-//! reads it; in float32 sums are taken in other orders, which Adam amplifies where gradients are small.
+//! reads it; in float32, sums are computed in other orders, which Adam amplifies where gradients are small.
 
 #![allow(clippy::print_stderr, reason = "a test that has nothing to test says so")]
 
@@ -35,7 +35,7 @@ const SETTINGS: [&str; 7] = [
     "train.n_epochs_pretrain_ae=2 train.n_epochs_adv_warmup=5 adversary.adv_loss=focal",
 ];
 
-/// What is drawn on the device itself.
+/// Draws on the device itself.
 const DRAWN: [&str; 2] = [
     "model.dropout_rate_encoder=0.2 model.norm_encoder=layer adversary.dropout_rate_adv=0.1",
     "model.variational=true train.n_epochs_kl_warmup=7",
@@ -43,7 +43,7 @@ const DRAWN: [&str; 2] = [
 
 const GPU: Device = Device::Cuda(0);
 
-/// The GPU, for one test at a time; none where there is none.
+/// The GPU, for one test at a time; none if there is none.
 fn gpu() -> Option<MutexGuard<'static, ()>> {
     let guard = alone();
     let why = match libtorch::load_cuda() {

@@ -16,7 +16,7 @@ use crate::support::{
     steps::{alike, learner, plain, replayed, schedule},
 };
 
-/// What differs between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: kernels of our own
+/// The differences between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: custom kernels
 /// draw it in their own way.
 const SETTINGS: [&str; 18] = [
     "model.perturbation_embeddings=table.parquet train.objective=both",
@@ -73,7 +73,7 @@ fn a_learner_that_was_saved_goes_on_as_if_it_had_not_been() {
     (3..6).for_each(|at| step(&engine, &mut resumed, at));
     let (whole, resumed) = (whole.state().expect("memory"), resumed.state().expect("memory"));
     assert!(whole.iter().all(|(name, tensor)| *tensor == resumed[name]), "a state is not the whole state");
-    // A plain step goes on from it, too.
+    // A plain step continues from it, too.
     let mut plain = learner(&plan, Kind::Double, Device::Cpu);
     plain.restore(&saved, Path::new("itself")).expect("the same network");
     assert_eq!(plain.state().expect("memory")["autoencoder.steps.module.px_r"], saved["autoencoder.steps.module.px_r"]);

@@ -1,4 +1,4 @@
-//! What predictions look like in Parquet, and what their numbers promise.
+//! The form of predictions in Parquet, and the properties of their numbers.
 
 use std::fs;
 

@@ -1,11 +1,11 @@
-//! What `evaluate` promises: every score of every condition, the same in every run, of a model or of written predictions.
+//! Properties of `evaluate`: every score of every condition, the same in every run, for a model or for written predictions.
 
 use serde_json::Value;
 use stages::evaluate::{Baseline, Scores};
 
 use crate::support::{Home, says};
 
-/// A model that has not seen one cell type under the last perturbations, which makes several judged conditions.
+/// A model that has not seen one cell type under the last perturbations, which makes several evaluated conditions.
 fn home() -> Home {
     Home::with_model("cell_type=type_1,dose=0.5")
 }
@@ -103,7 +103,7 @@ fn any_part_can_be_judged() {
         let evaluation = home.json(&format!("evaluate m s.atlas {flags}"));
         assert!(conditions(&evaluation).iter().all(|condition| condition["split"] == part), "{flags}");
         let summary = evaluation["summary"].as_str().unwrap();
-        assert_eq!(summary.contains("nothing judged was held out"), part != "ood", "{summary}");
+        assert_eq!(summary.contains("none of the evaluated cells were held out"), part != "ood", "{summary}");
     }
     home.json("split s.atlas --name all --scheme random:0.2 --valid 0");
     let told = home.refused(2, "evaluate m s.atlas --split all --on valid");

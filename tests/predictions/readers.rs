@@ -21,7 +21,7 @@ fn read(path: &Path) -> RecordBatch {
     concat_batches(&schema, &batches).unwrap()
 }
 
-/// What a reader should find in a table.
+/// The expected content of a table.
 fn truth(table: &RecordBatch, keys: &[&str], column: &str, parted: bool, genes: &[String]) -> Value {
     let text = |key: &str, row: usize| table.column_by_name(key).unwrap().as_string::<i32>().value(row).to_owned();
     let lists = table.column_by_name(column).unwrap().as_fixed_size_list();

@@ -15,7 +15,7 @@ use stages::{
     publish::{FileOptions, Layout, PartRows, Precision, Publish, Published, precision::to_bfloat16},
 };
 
-/// So long that a thousand rows are more than a row group.
+/// Long enough that a thousand rows are more than a row group.
 const WIDTH: usize = 3000;
 
 fn schema() -> SchemaRef {
@@ -23,7 +23,7 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("condition", DataType::Utf8, false), per_gene("expression", width)]))
 }
 
-/// Rows that tell their number; runs of them share a condition.
+/// Rows with their numbers; runs of them share a condition.
 fn table(first: usize, rows: usize) -> RecordBatch {
     let conditions = (first..first + rows).map(|row| format!("A+{}", row / 7 % 3));
     let values: Vec<f32> = (first..first + rows).flat_map(|row| vec![row as f32; WIDTH]).collect();
@@ -130,7 +130,7 @@ proptest! {
     ) {
         let per_list = i32::try_from(length).unwrap();
         let schema: SchemaRef = Arc::new(Schema::new(vec![per_gene("expression", per_list)]));
-        // Few of the longest lists are many numbers; all bits of a number vary, infinities and others that are no number among them.
+        // Few of the longest lists are many numbers; all bits of a number vary, infinities and NaN among them.
         let sizes: Vec<usize> = sizes.iter().map(|size| size.min(&(2_000_000 / length)).to_owned()).collect();
         let number = |at: usize| f32::from_bits((u32::try_from(at).unwrap() ^ seed).wrapping_mul(0x9e37_79b9));
         let table = |(at, rows): (usize, &usize)| {

@@ -1,4 +1,4 @@
-//! In which terms predictions can be asked for and told: scales, genes, draws, libraries, latents, borrowed and new covariates.
+//! The terms of predictions: scales, genes, draws, libraries, latents, borrowed and new covariates.
 
 use std::{collections::BTreeSet, fs, sync::LazyLock};
 
@@ -23,7 +23,7 @@ static HOME: LazyLock<Home> = LazyLock::new(|| {
     home
 });
 
-/// What a prediction says, by what was asked.
+/// A prediction with these options.
 fn predicted(model: &str, asked: &str) -> RecordBatch {
     let name: String = asked.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     let out = HOME.path(&format!("{model}{name}.parquet"));
@@ -32,7 +32,7 @@ fn predicted(model: &str, asked: &str) -> RecordBatch {
     read(&out)
 }
 
-/// What a command says that is refused; other tests write to the same folder meanwhile.
+/// The error of a refused command; other tests write to the same folder at the same time.
 fn refused(code: i32, line: &str) -> String {
     let ran = HOME.run(line);
     assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "perturbine {line}\n{}", ran.stderr);

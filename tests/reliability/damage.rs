@@ -103,7 +103,7 @@ fn of_atlas(atlas: &Atlas) -> Result<String> {
 
 /// The files below a folder that are read by those that use it, and their lengths.
 fn files_of(folder: &Path) -> Vec<(PathBuf, u64)> {
-    // What people read: nothing is computed from it.
+    // Files for people: nothing is computed from them.
     let told = ["config.toml", "genes.txt", "history.jsonl", "pipeline.json", "split.parquet", "checkpoint"];
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -210,7 +210,7 @@ fn a_file_that_is_cut_while_it_is_read_is_an_error_and_the_process_lives() {
                     reason = "about so much"
                 )]
                 file.set_len((length as f64 * keep) as u64).unwrap();
-                // All that is copied out of maps is looked at, and then asked for.
+                // Everything is copied out of maps first, and then checked.
                 let cells = (0..opened.cells()).map(CellIndex);
                 let looked: u64 = cells.map(|cell| opened.row(cell).0 + u64::from(opened.condition(cell).0)).sum();
                 let told = read(&opened).and_then(|()| opened.check_maps());
@@ -221,7 +221,7 @@ fn a_file_that_is_cut_while_it_is_read_is_an_error_and_the_process_lives() {
             }
         }
     }
-    // What was lost is another map's: what is mapped anew is whole.
+    // The lost page belongs to another map: a new map is complete.
     Atlas::open(home.path("s.atlas")).unwrap().check_maps().unwrap();
 }
 

@@ -101,7 +101,7 @@ impl Job {
         Self { name: "shards", out: "p", work: Box::new(work), resumes: true }
     }
 
-    /// What it writes if nothing happens, and how many calls that takes.
+    /// Its output if nothing happens, and the number of calls for it.
     fn undisturbed(&self, home: &Home) -> (Tree, usize) {
         // A fault that never comes is a count.
         let counted = inject("dead@1000000000");
@@ -293,7 +293,7 @@ fn a_process_that_is_killed_leaves_what_the_next_one_mends() {
     says(&full.stderr, &["can't ", "b.atlas", "hint: free some space"]);
 }
 
-/// Files that have changed since they were brought to the disk, as the calls tell.
+/// Files that have changed since they were synced, according to the calls.
 fn unsynced(calls: &[String]) -> Vec<String> {
     let (mut dirty, mut gone): (BTreeSet<&Path>, BTreeSet<&Path>) = Default::default();
     let mut wrong = Vec::new();
@@ -301,7 +301,7 @@ fn unsynced(calls: &[String]) -> Vec<String> {
         let (what, path) = call.split_once(' ').unwrap();
         let path = Path::new(path);
         match what {
-            // What has no name any more is gone with its process.
+            // A file without a name is gone with its process.
             "write" if gone.contains(path) => {}
             "create" | "write" | "allocate" => drop(dirty.insert(path)),
             "sync" => drop(dirty.remove(path)),
@@ -317,7 +317,7 @@ fn unsynced(calls: &[String]) -> Vec<String> {
                 let folder = if folder == Path::new("") { Path::new(".") } else { folder };
                 let synced =
                     |call: &String| call.strip_prefix("sync-folder ").is_some_and(|path| Path::new(path) == folder);
-                // Of what is only put aside to be removed, nothing is relied on.
+                // Nothing relies on files that are only moved aside to be removed.
                 let aside = to.file_name().unwrap().to_string_lossy().contains(".tmp-");
                 if !aside && !calls[at..].iter().any(synced) {
                     wrong.push(format!("the folder of {} is not synced after its rename", to.display()));

@@ -24,7 +24,7 @@ fn signal(run: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &run.id().to_string()]).status().unwrap().success());
 }
 
-/// A command whose every write takes so many milliseconds more.
+/// A command whose every write takes this many milliseconds more.
 fn slow(home: &Home, line: &str, milliseconds: u32) -> Child {
     let mut command = home.command(line);
     command.env("PERTURBINE_FAULT", format!("slow@{milliseconds}"));

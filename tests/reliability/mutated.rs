@@ -1,4 +1,4 @@
-//! Files that others may have spoilt, by accident or on purpose: read or refused in a moment, in bounded memory, and no more.
+//! Files that others may have damaged, by accident or on purpose: read or refused in a moment, in bounded memory, and no more.
 
 use std::{
     fs,

@@ -40,7 +40,7 @@ fn an_inner_stop_stops_the_outer_run() {
 
 #[test]
 fn an_inner_stop_is_no_failure_however_late_it_is_known() {
-    /// Tells what lies beneath only after the thread that failed has let go of its edge.
+    /// Reports the cause only after the failed thread has released its edge.
     #[derive(Debug)]
     struct Late(RunError);
     impl std::fmt::Display for Late {

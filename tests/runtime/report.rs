@@ -1,4 +1,4 @@
-//! What a run says of itself.
+//! Measurements of a run.
 
 use std::{thread, time::Duration};
 

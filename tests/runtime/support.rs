@@ -44,7 +44,7 @@ pub fn read_for_ever() -> Pipeline<Item> {
     Pipeline::from_source("read", SMALL, numbers(0..))
 }
 
-/// What has been done to a sink, as its test sees it.
+/// The calls to a sink, as seen by its test.
 #[derive(Clone, Default)]
 pub struct Diary(Arc<Mutex<Vec<&'static str>>>);
 
@@ -53,7 +53,7 @@ impl Diary {
         self.0.lock().unwrap().push(event);
     }
 
-    /// What came after the last push.
+    /// The call after the last push.
     pub fn last(&self) -> Option<&'static str> {
         self.0.lock().unwrap().last().copied()
     }

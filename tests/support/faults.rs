@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Home, Ran};
 
-/// What a program wrote: every file below a folder, hidden ones too, or the file itself; without what tells the time.
+/// The output of a program: every file below a folder, including hidden ones, or the file itself; without timings.
 pub type Tree = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Numbers that no two runs have in common.

@@ -1,4 +1,4 @@
-//! Schedules and the codes of labels are the original's, where its quirks are asked for.
+//! Schedules and the codes of labels are the original's, where its quirks are requested.
 
 use schemas::conditions::{CONTROL, ConditionTable, LabelRules};
 use serde_json::Value;

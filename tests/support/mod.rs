@@ -1,4 +1,4 @@
-//! What tests share: the command line as a function, and atlases that take a moment to make.
+//! Shared code of tests: the command line as a function, and atlases that are quickly made.
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
@@ -43,7 +43,7 @@ pub const SIMULATE: &str = "simulate --cells 600 --genes 60 --conditions 6 --com
 /// A folder in which commands are run; it goes away with the value.
 pub struct Home(tempfile::TempDir);
 
-/// What came of a command.
+/// The result of a command.
 pub struct Ran {
     pub code: i32,
     pub stdout: String,
@@ -88,7 +88,7 @@ impl Home {
         Ran { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
     }
 
-    /// What a command that succeeds says with `--json`.
+    /// The `--json` output of a command that succeeds.
     #[track_caller]
     pub fn json(&self, line: &str) -> Value {
         let ran = self.run(&format!("--json {line}"));
@@ -96,7 +96,7 @@ impl Home {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
     }
 
-    /// What a command says that is refused, with this exit code and leaving no trace.
+    /// The error of a command that is refused with this exit code and leaves no trace.
     #[track_caller]
     pub fn refused(&self, code: i32, line: &str) -> String {
         let before = self.listing();
@@ -114,7 +114,7 @@ impl Home {
     pub fn listing(&self) -> BTreeSet<(PathBuf, u64)> {
         fn walk(folder: &Path, root: &Path, found: &mut BTreeSet<(PathBuf, u64)>) {
             for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-                // A command that runs may rename or remove a file meanwhile.
+                // A running command may rename or remove a file in the meantime.
                 let (Ok(metadata), path) = (entry.metadata(), entry.path()) else { continue };
                 let name = path.strip_prefix(root).unwrap().to_path_buf();
                 found.insert((name, if metadata.is_dir() { 0 } else { metadata.len() }));

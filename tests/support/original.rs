@@ -1,4 +1,4 @@
-//! What the golden files say of the original's cases, in this program's terms.
+//! The original's cases in the golden files, in this program's terms.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ pub fn folder() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
 }
 
-/// One of the files beside the cases; another folder than ours need not have it.
+/// One of the files next to the cases; a folder other than ours need not have it.
 pub fn beside_the_cases(name: &str) -> Option<Value> {
     let path = folder().join(name);
     if !path.exists() && std::env::var_os("PERTURBINE_GOLDEN").is_some() {

@@ -12,7 +12,7 @@ use super::skipped;
 /// One installation at a time: two tests may want the same.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-/// A Python with these packages, made once for each list of them; none where that can't be done, which is told.
+/// A Python with these packages, installed once for each list; none, with a message, if that is not possible.
 pub fn python_with(name: &str, packages: &[&str]) -> Option<PathBuf> {
     let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{name}"));

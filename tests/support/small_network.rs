@@ -121,7 +121,7 @@ pub fn batch(range: Range<usize>) -> Batch {
     Batch { plan, labels, expression: Pool::default().take(|| expression) }
 }
 
-/// Cells of any number of genes, with so many non-zeros each.
+/// Cells of any number of genes, with this many non-zeros each.
 pub fn wide_batch(cells: usize, genes: u32, nonzeros: usize) -> Batch {
     let Batch { plan, mut labels, .. } = batch(0..1);
     let mut expression =
@@ -146,7 +146,7 @@ pub fn wide_batch(cells: usize, genes: u32, nonzeros: usize) -> Batch {
     Batch { plan: BatchPlan { cells, rows, ..plan }, labels, expression: Pool::default().take(|| expression) }
 }
 
-/// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so by turns.
+/// Learners are drawn from libtorch's generator, of which a process has one: tests that draw do so in turn.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 pub fn alone() -> MutexGuard<'static, ()> {

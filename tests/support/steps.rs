@@ -16,13 +16,13 @@ use tch::{Device, Kind, Tensor};
 
 use super::small_network::{GENES, batch, vocabulary_for};
 
-/// Batches of the run: by turns of different sizes, so that kinds of steps come back.
+/// Batches of the run: in turn of different sizes, so that kinds of steps come back.
 pub const STEPS: u64 = 24;
 
 /// Rows that a table gave, among a learner's state.
 const EMBEDDINGS: &str = "module.pert_network.pert_embedding.weight";
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
     pub learner: Learner,
     /// Losses and norms of gradients, by step and name.
@@ -66,7 +66,7 @@ fn offsets(kind: Kind, device: Device) -> Tensor {
     all.view([5, i64::from(GENES)]).to_kind(kind).to_device(device)
 }
 
-/// What a step's cells are given beside their batch, where the plan pairs cells: rows of offsets, cells that they are decoded from.
+/// A step's inputs besides its batch, if the plan pairs cells: rows of offsets, cells that they are decoded from.
 fn besides(plan: &Plan, step: u64) -> (Option<Vec<i64>>, Option<Vec<i64>>) {
     if plan.train.objective == Objective::Reconstruction {
         return (None, None);
@@ -98,7 +98,7 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
     run
 }
 
-/// Steps of fixed shapes, with graphs where they can be and are asked for.
+/// Steps of fixed shapes, with graphs if they can be and are requested.
 pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
     assert_eq!(Replayed::lacks(&run.learner), None, "nothing would be compared");
@@ -124,7 +124,7 @@ pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     run
 }
 
-/// Whether two runs told the same and learned the same, to within these parts of it.
+/// Whether two runs measured and learned the same, to within these relative tolerances.
 #[track_caller]
 pub fn alike(found: &Run, expected: &Run, [told, learned]: [f64; 2], what: &str) {
     let names = |run: &Run| run.told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
@@ -139,7 +139,7 @@ pub fn alike(found: &Run, expected: &Run, [told, learned]: [f64; 2], what: &str)
     for (name, expected) in &expected.learner.state().expect("memory") {
         let off = (&state[name] - expected).abs().max().double_value(&[]);
         let scale = expected.abs().max().double_value(&[]).max(1e-3);
-        // What moves a bias before batch norm is rounding noise, which Adam turns into whole steps.
+        // The gradient of a bias before batch norm is rounding noise, which Adam turns into full-size updates.
         let noise = name.ends_with(".0.bias");
         assert!(noise || off <= learned * scale, "{what}: {name} is off by {off:e} of {scale:e}");
     }

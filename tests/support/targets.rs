@@ -46,11 +46,11 @@ pub struct Ground {
     pub atlas: PathBuf,
     /// A folder for files that go again.
     pub scratch: PathBuf,
-    /// What reads HDF5 files in a process of its own; none reads them here.
+    /// The program that reads HDF5 files in its own process; none reads them here.
     pub worker: Option<PathBuf>,
 }
 
-/// What became of some bytes: what was read of them, or what was said.
+/// The result for some bytes: the data read, or the error.
 pub type Outcome = Result<(), String>;
 
 /// Gives bytes to a target.
@@ -114,7 +114,7 @@ fn is_interrupted(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Interrupted
 }
 
-/// A copy of the atlas, to be spoilt.
+/// A copy of the atlas, to be damaged.
 fn with_atlas(ground: &Ground, spoil: impl FnOnce(&Path) -> Outcome) -> Outcome {
     let folder = ground.scratch.join("input.atlas");
     fs::create_dir_all(&folder).expect("the scratch folder can be written to");

@@ -1,4 +1,4 @@
-//! Training depends on data, settings and seed, and on nothing else; a run that was stopped goes on as if it had not been.
+//! Training depends only on data, settings and seed; a stopped run continues as if it had not been stopped.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ fn weights(home: &Home, model: &str) -> Vec<u8> {
     fs::read(home.path(model).join("model.safetensors")).unwrap()
 }
 
-/// What an epoch measured, but for the time it took.
+/// The measurements of an epoch, except for times.
 fn history(home: &Home, model: &str) -> Vec<Value> {
     let text = fs::read_to_string(home.path(model).join("history.jsonl")).unwrap();
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

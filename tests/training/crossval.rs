@@ -1,4 +1,4 @@
-//! What `crossval` promises: each item is held out once, the table is the mean of its folds, and nothing is trained twice.
+//! Properties of `crossval`: each item is held out once, the table is the mean of its folds, and nothing is trained twice.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What a training does with a model, from the command line.
+//! Commands on a model, from training on.
 
 #![cfg(all(feature = "torch", feature = "hdf5"))]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]

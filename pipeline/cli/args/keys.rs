@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+#[cfg(feature = "torch")]
+use schemas::atlas::ValueKind;
 use stages::ingest::format::{Choice, ListStart};
 
 /// Which matrix of a file or folder of cells
@@ -41,7 +43,7 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
-    /// How a source is opened; HDF5 files by the program that lies beside this one, if it does.
+    /// How a source is opened; HDF5 files by the program that lies next to this one, if it does.
     pub(in crate::cli) fn choice(&self) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         let columns =
@@ -62,7 +64,7 @@ impl ChoiceArgs {
     }
 }
 
-/// Which columns of obs are labels; what is left out is guessed and told
+/// Label columns of obs; missing ones are guessed and printed
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArgs {
     /// Column of the perturbation [default: condition, perturbation or cond_harm]
@@ -128,15 +130,29 @@ impl KeyArgs {
             None => source.matrix.contains('/'),
         };
         let delimiter = Some(manifest.conditions.rules().delimiter.clone());
-        let covariates: Vec<&str> = manifest.covariates.iter().map(|covariate| covariate.name.as_str()).collect();
-        let asked_covariate = |name: &str| covariates.contains(&name.trim()) || name.is_empty();
+        let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
+        let covariates: std::collections::BTreeSet<&str> =
+            names.filter(|name| Some(*name) != keys.batch.as_deref()).collect();
+        let other_covariates = |list: &String| {
+            let asked = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+            asked.filter(|name| Some(*name) != keys.batch.as_deref()).collect::<std::collections::BTreeSet<_>>()
+                != covariates
+        };
+        let other_values = match self.values {
+            ValuesArg::Auto => false,
+            ValuesArg::Counts => manifest.values != ValueKind::Counts,
+            ValuesArg::Log1p => manifest.values != ValueKind::Continuous,
+        };
         let plain = |control: &&String| !control.contains('*');
         [
             (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
             (differs(&self.dose, &keys.dose), "--dose"),
             (differs(&self.batch, &keys.batch), "--batch"),
             (differs(&self.delimiter, &delimiter), "--delimiter"),
-            (self.covariates.as_ref().is_some_and(|list| !list.split(',').all(asked_covariate)), "--covariates"),
+            (self.covariates.as_ref().is_some_and(other_covariates), "--covariates"),
+            (other_values, "--values"),
+            // An atlas does not remember how bad values were treated.
+            (!matches!(self.on_bad_values, OnBadValuesArg::Error), "--on-bad-values"),
             (
                 self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
                 "--control",

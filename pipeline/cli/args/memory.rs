@@ -1,4 +1,4 @@
-//! Which commands tell their memory by phase, or what happened when.
+//! Which commands report their memory by phase, or record a timeline.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::Command;
 #[cfg(feature = "torch")]
 use super::writing::PredictCommand;
 
-/// Whether memory is told by phase
+/// Whether to report memory by phase
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct MemoryLogArgs {
     /// Report the peak memory of each phase, on the host and on devices, when the command ends
@@ -17,7 +17,7 @@ pub(crate) struct MemoryLogArgs {
 }
 
 impl Command {
-    /// The file to write a trace to, if one was asked for.
+    /// The file to write a trace to, if one was requested.
     pub(crate) fn profile(&self) -> Option<&Path> {
         match self {
             #[cfg(feature = "torch")]
@@ -26,7 +26,7 @@ impl Command {
         }
     }
 
-    /// Whether it was asked to tell its memory by phase.
+    /// Whether memory by phase was requested.
     pub(in crate::cli) fn logs_memory(&self) -> bool {
         let asked = match self {
             Self::Ingest(args) => Some(args.memory),

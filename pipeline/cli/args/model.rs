@@ -155,7 +155,7 @@ pub(in crate::cli) enum OutputArg {
     Latent,
 }
 
-/// In which terms predictions are told
+/// The terms of predictions
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TermsArgs {
     /// The genes to write: those in a file, one per line, or those that are differentially expressed in the atlas's conditions

@@ -1,4 +1,4 @@
-//! What predictions will take: memory as a sum, time as a small part of the work tells it.
+//! The cost of predictions: memory is computed, time is estimated from a small part of the work.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use stages::{predict::batch_size, query::Span};
 use super::{Output, Prediction, decoders};
 use crate::flows::completed;
 
-/// Cells, each counted for every target, of the part that is tried.
+/// Cells, each counted for every target, of the test run.
 const TRIED_CELLS: u64 = 1 << 13;
-/// Dense tensors of a batch that live together, by measurement.
+/// Number of dense tensors of a batch that exist at the same time, as measured.
 const DENSE_TENSORS: usize = 12;
-/// Sums over cells that are kept of each target and gene: of what is averaged, of its square, of the noise.
+/// Sums over cells per target and gene: of values, of squares, of the noise.
 const SUMS: usize = 3;
 
 impl Prediction {
-    /// Bytes that decoding takes at most, beside the edges: sums of the job with most targets, and the dense tensors of a batch.
+    /// Maximum bytes of decoding, in addition to the edges: sums of the job with the most targets, and the dense tensors of a batch.
     #[must_use]
     pub fn network_bytes(&self) -> usize {
         let targets = self.jobs.jobs.iter().map(|job| job.targets.len()).max().unwrap_or(0);
@@ -26,7 +26,7 @@ impl Prediction {
         sums + decoders * DENSE_TENSORS * size_of::<f32>() * batch_size(targets) * genes
     }
 
-    /// How long predicting will take, writing left aside: two small parts of it are run, and what the larger takes longer is scaled up.
+    /// The time of predicting, without writing: two small parts are run, and their difference in time is scaled up.
     ///
     /// # Errors
     /// Data that can't be read.
@@ -36,7 +36,7 @@ impl Prediction {
         let (whole, targets) = (self.jobs.whole(job), self.jobs.jobs[job].targets.len().max(1) as u64);
         let large = (TRIED_CELLS / targets).clamp(1, whole.cells.max(1)).min(whole.cells);
         let small = large / 4;
-        // The first run brings code and data near, and is not counted.
+        // The first run warms up caches, and is not counted.
         self.time(output, Span { cells: large, ..whole })?;
         let fixed = if 0 < small { self.time(output, Span { cells: small, ..whole })? } else { Duration::ZERO };
         let taken = self.time(output, Span { cells: large, ..whole })?;
@@ -45,7 +45,7 @@ impl Prediction {
         Ok(taken + taken.saturating_sub(fixed).mul_f64(share))
     }
 
-    /// How long predictions from some cells take.
+    /// The time of predictions from some cells.
     fn time(&self, output: Output, span: Span) -> Result<Duration> {
         let part = Self {
             atlas: self.atlas.clone(),

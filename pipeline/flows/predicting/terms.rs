@@ -1,4 +1,4 @@
-//! In which terms predictions are told: what the numbers are, of which genes, for cells of what size.
+//! The terms of predictions: their scale, genes and library sizes.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,15 +20,15 @@ use stages::{
 use super::source_plans;
 use crate::flows::{Resources, completed, rows};
 
-/// Differential genes of each condition, where nothing else is said.
+/// Differential genes of each condition, by default.
 const DIFFERENTIAL_GENES: usize = 50;
-/// Source cells that a median library is told from, evenly spread.
+/// Number of source cells for a median library size, evenly spaced.
 const MEDIAN_CELLS: u64 = 1 << 14;
 
-/// What the numbers of predictions are.
+/// The scale of predicted numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputScale {
-    /// Counts of cells of their library.
+    /// Counts at the cell's library size.
     Counts,
     /// Counts per ten thousand.
     Cp10k,
@@ -51,61 +51,61 @@ impl OutputScale {
     }
 }
 
-/// What the counts of a predicted cell add up to.
+/// The library size of a predicted cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Library {
-    /// To what those of its source cell do.
+    /// That of its source cell.
     #[default]
     Source,
-    /// To the median of the source cells'.
+    /// The median of the source cells'.
     Median,
-    /// To a number.
+    /// A given number.
     Of(f64),
 }
 
-/// Which genes predictions tell.
+/// The genes of predictions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum GenesTold {
-    /// All of the model's.
+    /// All genes of the model.
     #[default]
     All,
-    /// Those that a file names, one a line.
+    /// Those listed in a file, one per line.
     Listed(PathBuf),
-    /// Those that set the conditions that are asked for apart from their controls in the atlas; of conditions that it has no
-    /// cells of, the genes of their perturbations.
+    /// Those that distinguish the requested conditions from their controls in the atlas; for conditions without
+    /// cells there, the genes of their perturbations.
     Differential,
 }
 
-/// In which terms predictions are told.
+/// The terms of predictions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
-    /// What the numbers are; the model's own where nothing is said.
+    /// The scale; the model's own by default.
     pub scale: Option<OutputScale>,
-    /// What counts add up to.
+    /// The library size.
     pub library: Library,
-    /// How often the latent of each cell is drawn from a variational encoder; its mean is taken where nothing is said.
+    /// Number of draws of each cell's latent from a variational encoder; by default, its mean is used.
     pub samples: Option<NonZeroU32>,
-    /// Decides the draws.
+    /// The seed of the draws.
     pub seed: u64,
     /// Which genes.
     pub genes: GenesTold,
-    /// Differential genes of each condition at most; in long tables of other genes, those with the largest predicted change.
+    /// Maximum number of differential genes per condition; in long tables of other genes, of those with the largest predicted change.
     pub top: Option<NonZeroUsize>,
 }
 
-/// Terms that fit a model and an atlas.
+/// Terms that were checked against a model and an atlas.
 #[derive(Clone, Debug)]
 pub(in crate::flows) struct Checked {
     pub(in crate::flows) reading: Reading,
     pub(in crate::flows) scale: OutputScale,
-    /// Names of the genes that are told.
+    /// Names of the predicted genes.
     pub(in crate::flows) genes: Vec<String>,
-    /// Rows of a condition in a long table, where they are not all genes.
+    /// Rows per condition in a long table, if not all genes.
     pub(in crate::flows) most_rows: Option<usize>,
 }
 
 impl Checked {
-    /// Those of a model, without a wish.
+    /// The default terms of a model.
     pub(super) fn of(card: &Card) -> Self {
         let scale = match card.values {
             ValueKind::Counts => OutputScale::Counts,
@@ -174,7 +174,7 @@ impl Checked {
     }
 }
 
-/// The median of the sums of the source cells' counts; none where there are no such cells.
+/// The median library size of the source cells; none if there are no cells.
 fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Option<f64>> {
     let cells = jobs.any_source_cells(atlas, MEDIAN_CELLS);
     let plans = source_plans(atlas, 0, 0, batch_size(1), cells.into_iter());
@@ -203,7 +203,7 @@ fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<O
     Ok(Some(median))
 }
 
-/// The genes that set conditions apart from their controls.
+/// The genes that distinguish conditions from their controls.
 fn differential(atlas: &Atlas, card: &Card, jobs: &Jobs, each: usize) -> Result<BTreeSet<String>> {
     let hint = "name the genes with --genes FILE, or ingest the cells again";
     let place = || atlas.path().display().to_string();

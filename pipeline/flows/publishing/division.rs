@@ -13,10 +13,10 @@ use super::WriteOptions;
 use crate::flows::predicting::{Output, Prediction};
 
 impl Prediction {
-    /// How many cells this run predicts, each counted for every target: of a shard, its share.
+    /// Number of cells that this run predicts, each counted for every target: for a shard, its share.
     ///
     /// # Errors
-    /// A column to partition by that there is not.
+    /// A partition column that does not exist.
     pub fn predicted_cells(&self, output: Output, options: &WriteOptions) -> Result<u64> {
         let parts = self.parts(output, options)?.into_iter().enumerate();
         let chosen = parts.filter(|(number, _)| options.shard.is_none_or(|shard| shard.has(*number)));
@@ -24,7 +24,7 @@ impl Prediction {
         Ok(spans.map(|span| span.cells * self.jobs.jobs[span.job].targets.len() as u64).sum())
     }
 
-    /// The parts of the whole plan: a function of model, atlas, query and output alone.
+    /// The parts of the whole plan, which depend only on model, atlas, query and output.
     pub(super) fn parts(&self, output: Output, options: &WriteOptions) -> Result<Vec<Part>> {
         let vocabulary = &self.model.card.vocabulary;
         let mut columns = Vec::new();
@@ -53,7 +53,7 @@ impl Prediction {
         Ok(division.parts(&self.jobs, &self.atlas))
     }
 
-    /// Folders that the rows of a part go to, about: the most of any.
+    /// Approximate number of folders for the rows of a part, at most.
     pub(super) fn folders<'a>(&self, parts: impl IntoIterator<Item = &'a Part>, options: &WriteOptions) -> usize {
         if options.files.partition_by.is_empty() {
             return 1;
@@ -64,7 +64,7 @@ impl Prediction {
 }
 
 impl Output {
-    /// What rows come out of a target and its source cells; `genes` are the rows of a target in a long table.
+    /// Number of rows for a target and its source cells; `genes` is the number of rows of a target in a long table.
     fn yields(self, genes: u64) -> Yield {
         match self {
             Self::WideMeans => Yield::PerTarget(1),
@@ -74,7 +74,7 @@ impl Output {
     }
 }
 
-/// What a partition's folders tell of a target.
+/// The partition values of a target.
 #[derive(Clone, Copy)]
 enum Key {
     Condition,

@@ -1,4 +1,4 @@
-//! `predict → round ×N → write`: an `.h5ad` file, with real controls behind the predicted cells where they are wanted.
+//! `predict → round ×N → write`: an `.h5ad` file, with real controls after the predicted cells if requested.
 
 use std::path::Path;
 

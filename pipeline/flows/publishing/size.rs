@@ -1,4 +1,4 @@
-//! How much predictions will be, and whether there is room for them.
+//! The size of predictions, and whether there is room for them.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use stages::{
 
 use super::{Format, Output, Prediction, WriteOptions};
 
-/// Bytes of a file by those of its values: measured on expected counts, whose high bits repeat and whose low bits are noise.
+/// File bytes per byte of values, measured on expected counts, whose high bits repeat and whose low bits are noise.
 const STORED_PERCENT: u64 = 80;
 const STORED_PERCENT_BFLOAT16: u64 = 35;
 
-/// No set of predictions was seen to take less than this share of the bytes that are expected of it.
+/// The smallest observed ratio of actual to expected bytes.
 const LEAST_SHARE: u64 = 8;
 
-/// How much predictions will be.
+/// The size of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Rows, over all shards.
@@ -30,14 +30,14 @@ pub struct Size {
     pub value_bytes: u64,
     /// Bytes of the files, roughly.
     pub file_bytes: u64,
-    /// Files that come out, or folders' worth of them where there are partitions.
+    /// Number of files, or of files per folder with partitions.
     pub parts: usize,
-    /// Bytes of values that wait in memory for their row groups, at most.
+    /// Maximum bytes of values that wait in memory for their row groups.
     pub waiting_bytes: u64,
 }
 
 impl Size {
-    /// Files that come out of predictions that go to `out`, partitions left aside.
+    /// Number of files of predictions to `out`, without partitions.
     #[must_use]
     pub fn files(&self, out: Option<&Path>) -> usize {
         let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
@@ -49,7 +49,7 @@ impl Prediction {
     /// How much will be written.
     ///
     /// # Errors
-    /// A column to partition by that there is not.
+    /// A partition column that does not exist.
     pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
         let parts = self.parts(output, options)?;
         let schema = self.schema(output);
@@ -70,7 +70,7 @@ impl Prediction {
         Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len(), waiting_bytes })
     }
 
-    /// Refuses what can't fit, and warns of what may not: how small values become is not known beforehand.
+    /// Refuses output that can't fit, and warns if it may not: the compressed size is not known beforehand.
     pub(super) fn check_room(&self, output: Output, out: &Path, options: &WriteOptions) -> Result<()> {
         let shards = options.shard.map_or(1, Shard::of) as u64;
         let likely = self.size(output, options)?.file_bytes / shards;

@@ -1,20 +1,20 @@
-//! A matrix that stays in the file where it was found: where its numbers lie there, to the byte.
+//! A matrix that stays in its source file: the positions of its numbers there, to the byte.
 //!
 //! An atlas of the codec [`Codec::InPlace`](super::Codec::InPlace) has no `matrix.bin`. Its blocks are made of the file's rows
-//! when they are read, and come out as the bytes that a raw `matrix.bin` would hold: that is what their checksums are taken of.
+//! when they are read, with the same bytes as in a raw `matrix.bin`, from which their checksums are computed.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a matrix lies.
+/// The location of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlaceMatrix {
-    /// The file: its name where it lies beside the atlas, else its whole path.
+    /// The file: its name if it is next to the atlas, else its full path.
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
-    /// What the matrix is called in the file.
+    /// The matrix's name in the file.
     pub object: String,
     /// How its rows are stored.
     pub form: InPlaceForm,
@@ -26,7 +26,7 @@ pub struct InPlaceMatrix {
 pub enum InPlaceForm {
     /// As compressed sparse rows.
     Csr {
-        /// Where each row starts among the entries, then where the last one ends.
+        /// Row pointers, including the end of the last row.
         row_pointers: StoredArray,
         /// The gene of each entry.
         indices: StoredArray,
@@ -45,30 +45,30 @@ pub enum InPlaceForm {
 pub struct StoredArray {
     /// Rows.
     pub rows: u64,
-    /// Numbers of a row: 1 of a vector.
+    /// Numbers per row: 1 for a vector.
     pub columns: u64,
-    /// What its numbers are.
+    /// Their type.
     pub number: StoredNumber,
-    /// Rows of a chunk; the last chunk is as long, whatever of it is used. An array in one piece is one chunk.
+    /// Rows of a chunk; the last chunk is full-length, even if partly unused. A contiguous array is one chunk.
     pub chunk_rows: u64,
     /// Columns of a chunk.
     pub chunk_columns: u64,
-    /// What was done to each chunk when it was written, in this order.
+    /// Filters applied to each chunk when it was written, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<StoredFilter>,
-    /// Which record of `chunks.bin` is that of the first chunk; those of the others follow.
+    /// The record of the first chunk in `chunks.bin`; those of the others follow.
     pub first_chunk: u64,
 }
 
 impl StoredArray {
-    /// How many chunks it has; none if there can't be so many.
+    /// Number of chunks; none if there can't be this many.
     #[must_use]
     pub fn chunks(&self) -> Option<u64> {
         let down = self.rows.div_ceil(self.chunk_rows.max(1));
         down.checked_mul(self.columns.div_ceil(self.chunk_columns.max(1)))
     }
 
-    /// Whether its numbers lie in the file as they are, whole rows one after another in each chunk.
+    /// Whether its numbers are stored uncompressed, as whole consecutive rows in each chunk.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.filters.is_empty() && self.columns <= self.chunk_columns
@@ -76,7 +76,7 @@ impl StoredArray {
 }
 
 impl InPlaceForm {
-    /// Whether all of it lies in the file as it is, so that any row can be read at no more cost than its own bytes.
+    /// Whether all of it is stored uncompressed, so that reading any row costs no more than its own bytes.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         match self {
@@ -94,7 +94,7 @@ impl InPlaceForm {
 pub enum StoredFilter {
     /// zlib.
     Deflate,
-    /// What h5py calls `lzf`.
+    /// `lzf` in h5py.
     Lzf,
     /// All first bytes of the numbers, then all second ones, and so on.
     Shuffle,
@@ -102,20 +102,20 @@ pub enum StoredFilter {
     Fletcher32,
 }
 
-/// Where a chunk lies: a record of `chunks.bin`, three u64.
+/// The position of a chunk: a record of `chunks.bin`, three u64.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct StoredChunk {
-    /// Its first byte's place in the file.
+    /// Position of its first byte in the file.
     pub address: u64,
     /// How many bytes it takes there.
     pub bytes: u64,
-    /// A bit for each filter that was left out when it was written.
+    /// One bit for each filter that was skipped when it was written.
     pub left_out: u64,
 }
 
 impl StoredChunk {
-    /// The records of `chunks.bin`; bytes after the last whole one are left out.
+    /// The records of `chunks.bin`; trailing bytes are ignored.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Vec<Self> {
         bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / size_of::<Self>() * size_of::<Self>()])
@@ -152,11 +152,11 @@ impl StoredNumber {
     }
 }
 
-/// A matrix that can be read where it lies, and all that is needed for it.
+/// A matrix that can be read in place, with everything needed for that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlace {
-    /// Where it lies.
+    /// Its location.
     pub matrix: InPlaceMatrix,
-    /// Its chunks: what becomes `chunks.bin`.
+    /// Its chunks, for `chunks.bin`.
     pub chunks: Vec<StoredChunk>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Codec, GeneWidth, InPlaceMatrix, ValueKind, ValueWidth};
 use crate::conditions::{ConditionTable, Covariate};
 
-/// A file of the atlas as it was written.
+/// The recorded state of a file of the atlas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Its length.
@@ -16,27 +16,47 @@ pub struct FileEntry {
     pub checksum: Option<String>,
 }
 
-/// Where cells came from.
+/// The source of cells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// File name.
     pub path: String,
-    /// Its length; of a folder, that of its files.
+    /// Its length; for a folder, the total of its files.
     pub bytes: u64,
-    /// Which matrix of it, where a format can hold several: `X`, `raw/X` or `layers/NAME`.
+    /// The matrix in it, if the format can hold several: `X`, `raw/X` or `layers/NAME`.
     pub matrix: String,
-    /// What tells this version of it from others, where it was a file or folder and that was looked at.
+    /// The version of a file or folder, if it was determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<SourceVersion>,
+}
+
+/// Length and time of a file or folder, which show without reading it that it may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Its length; of a folder, that of all files below it.
+    pub bytes: u64,
+    /// When it was last changed, in nanoseconds since 1970; of a folder, the newest of its files. Not part of the atlas's checksum.
+    pub modified: u64,
+    /// Of a folder: XXH3-64 of the names, lengths and times of its files, as 16 hexadecimal digits. Not part of the atlas's checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<String>,
+}
+
+impl Stamp {
+    /// Whether this is a later look at what `earlier` was of, unchanged. Stamps of earlier versions have no listing.
+    #[must_use]
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        let same_files = earlier.listing.is_none() || self.listing == earlier.listing;
+        (self.bytes, self.modified) == (earlier.bytes, earlier.modified) && same_files
+    }
 }
 
 /// A file or folder as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceVersion {
-    /// Its length; of a folder, that of all files below it.
-    pub bytes: u64,
-    /// When it was changed last, in nanoseconds since 1970; of a folder, the newest of its files. No part of the atlas's checksum.
-    pub modified: u64,
+    /// Its length and time.
+    #[serde(flatten)]
+    pub stamp: Stamp,
     /// XXH3-64 of its bytes, as 16 hexadecimal digits; of a folder, of the names and checksums of its files.
     pub checksum: String,
 }
@@ -50,35 +70,35 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// How the rows of the matrix lie.
+/// The order of the matrix's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowOrder {
-    /// As the source has its cells.
+    /// Source order.
     Source,
-    /// As one uniform random permutation of the cells has them.
+    /// A uniform random permutation of the cells.
     Shuffled,
 }
 
-/// Which columns of `obs` became labels.
+/// The label columns of `obs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Keys {
-    /// The perturbation column; none makes an unlabelled atlas.
+    /// The perturbation column; none for an unlabelled atlas.
     pub perturbation: Option<String>,
     /// The dose column.
     pub dose: Option<String>,
-    /// Which of the covariates is the batch.
+    /// The covariate that is the batch.
     pub batch: Option<String>,
 }
 
-/// Which cells of the sources were taken.
+/// The selection of source cells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// `key=value` or `key!=value`: a cell is taken if of every key it has one of the values, and none that is ruled out.
+    /// `key=value` or `key!=value`: a cell is kept if for every key it has one of the values, and none of the excluded ones.
     pub filters: Vec<String>,
-    /// Perturbation labels whose cells were left out; `*` stands for any text, `nan` for a missing label.
+    /// Perturbation labels whose cells were left out; `*` matches any text, `nan` a missing label.
     pub drop_labels: Vec<String>,
-    /// Cells that a condition had to have; control was always kept.
+    /// Minimum number of cells per condition; control was always kept.
     pub min_cells: u64,
 }
 
@@ -94,48 +114,48 @@ pub struct Manifest {
     pub genes: u32,
     /// Non-zeros.
     pub nonzeros: u64,
-    /// What the values are.
+    /// The kind of the values.
     pub values: ValueKind,
     /// How gene ids are stored.
     pub gene_width: GeneWidth,
     /// The widest value of any block.
     pub value_width: ValueWidth,
-    /// How blocks lie on disk.
+    /// Storage of blocks on disk.
     pub codec: Codec,
-    /// Where the matrix lies, if it is read in place.
+    /// Location of the matrix, if it is read in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlaceMatrix>,
     /// Rows of every block but the last.
     pub block_rows: u32,
-    /// How the rows lie.
+    /// The order of the rows.
     pub order: RowOrder,
-    /// Which columns became labels.
+    /// The label columns.
     pub keys: Keys,
-    /// The conditions and how labels are read.
+    /// The conditions and the label rules.
     pub conditions: ConditionTable,
     /// The covariates, batch last.
     pub covariates: Vec<Covariate>,
-    /// Which cells were taken.
+    /// The selection of cells.
     pub selection: Selection,
-    /// Where the cells came from.
+    /// The sources of the cells.
     pub sources: Vec<Origin>,
     /// The program that wrote it.
     pub written_by: String,
-    /// Every file but this one and the splits.
+    /// All files except this one and the splits.
     pub files: BTreeMap<String, FileEntry>,
-    /// XXH3-64 over everything above, as 16 hexadecimal digits: what models and predictions remember an atlas by.
+    /// XXH3-64 over everything above, as 16 hexadecimal digits; models and predictions identify an atlas by it.
     #[serde(default)]
     pub checksum: String,
 }
 
 impl Manifest {
-    /// How many blocks there are.
+    /// Number of blocks.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.cells.div_ceil(u64::from(self.block_rows))
     }
 
-    /// The manifest as text without its checksum: what the checksum is taken of.
+    /// The manifest as text without its checksum, from which the checksum is computed.
     ///
     /// # Errors
     /// If serde can't write it.
@@ -146,7 +166,7 @@ impl Manifest {
             .sources
             .iter_mut()
             .filter_map(|source| source.version.as_mut())
-            .for_each(|version| version.modified = 0);
+            .for_each(|version| (version.stamp.modified, version.stamp.listing) = (0, None));
         serde_json::to_string(&checked)
     }
 }
@@ -155,7 +175,7 @@ impl Manifest {
 mod tests {
     #[test]
     fn numbers_read_back_as_they_were_written() {
-        // Without a feature of serde_json some come back as their neighbours.
+        // Without a feature of serde_json, some numbers change to their neighbours.
         for step in 1..20_000 {
             let dose = f64::from(step) / 7.0 * 1e-5;
             let text = serde_json::to_string(&dose).expect("a number");

@@ -1,4 +1,4 @@
-//! Labels as they stand in `obs`: the rules by which they are read, and what becomes of them.
+//! Labels in `obs`: the rules for reading them, and the results.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// How labels are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelRules {
-    /// What joins perturbations in a label, and doses in a dose label: `+`; nothing does where it is empty.
+    /// The delimiter between perturbations in a label, and between doses in a dose label: `+`; none if empty.
     pub delimiter: String,
-    /// What means control, as a whole label or as one part of it; the first one is the name that control goes by.
+    /// Names of control, as a whole label or as one part of it; the first one is the displayed name.
     pub controls: Vec<String>,
 }
 
@@ -17,24 +17,24 @@ impl LabelRules {
     /// The parts of a label or a dose label.
     #[must_use]
     pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
-        // Splitting at the empty text would give single letters.
+        // Splitting at the empty string would give single letters.
         if self.delimiter.is_empty() { vec![label] } else { label.split(&*self.delimiter).collect() }
     }
 
-    /// Whether this is one of the names of control: a whole label's, or that of one part.
+    /// Whether this is one of the names of control: as a whole label, or as one part.
     #[must_use]
     pub fn is_control(&self, name: &str) -> bool {
         self.controls.iter().any(|control| control == name)
     }
 
-    /// Whether a label means control: as a whole, or since each of its parts does.
+    /// Whether a label means control: as a whole, or because each of its parts does.
     #[must_use]
     pub fn means_control(&self, label: &str) -> bool {
         self.is_control(label) || self.parts(label).into_iter().all(|part| self.is_control(part.trim()))
     }
 }
 
-/// Why a label or its doses can't be understood.
+/// Why a label or its doses are invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadLabel {
     /// No label at all.
@@ -45,7 +45,7 @@ pub enum BadLabel {
     EmptyPart {
         /// The label.
         label: String,
-        /// What splits it.
+        /// The delimiter.
         delimiter: String,
     },
     /// Not as many doses as perturbations.
@@ -55,12 +55,12 @@ pub enum BadLabel {
         label: String,
         /// The dose label.
         doses: String,
-        /// How many perturbations.
+        /// Number of perturbations.
         perturbations: usize,
-        /// How many doses.
+        /// Number of doses.
         found: usize,
     },
-    /// A dose that is no number, negative or not finite.
+    /// A dose that is not a number, or is negative or infinite.
     #[error("dose `{dose}` of `{label}` is not a number of at least 0")]
     Dose {
         /// The label.
@@ -113,7 +113,7 @@ pub fn parse<'a>(
     let doses_of_all = |text: &str| rules.parts(text).len() == names.len() && !is_one_number(text);
     let named: Vec<(&str, f64)> = match doses {
         None => perturbations.into_iter().map(|name| (name, 1.0)).collect(),
-        // A part that is control may have a dose too, which says nothing.
+        // A control part may have a dose too, which is ignored.
         Some(text) if perturbations.len() < names.len() && doses_of_all(text) => {
             let doses = parse_doses(label, text, names.len(), rules)?;
             names.into_iter().zip(doses).filter(|(name, _)| !rules.is_control(name)).collect()
@@ -138,7 +138,7 @@ pub fn parse<'a>(
 }
 
 fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules) -> Result<Vec<f64>, BadLabel> {
-    // A plus sign also stands in exponents (`1e+3`), so a single dose is tried whole first.
+    // A plus sign also appears in exponents (`1e+3`), so the whole string is first tried as a single dose.
     if perturbations == 1
         && let Ok(dose) = text.trim().parse::<f64>()
     {
@@ -153,7 +153,7 @@ fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules
 }
 
 fn check_dose(label: &str, text: &str, dose: f64) -> Result<f64, BadLabel> {
-    // Adding zero turns -0 into 0, so that both are one dose.
+    // Adding zero turns -0 into 0, so that both are the same dose.
     let dose = dose + 0.0;
     if dose.is_finite() && 0.0 <= dose {
         Ok(dose)

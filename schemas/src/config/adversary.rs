@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Norm;
 
-/// What the adversaries minimise.
+/// The adversaries' loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdversaryLoss {
@@ -15,7 +15,7 @@ pub enum AdversaryLoss {
     Focal,
 }
 
-/// The adversaries (`[adversary]`): classifiers that try to read combination and covariates from the basal latent.
+/// The adversaries (`[adversary]`): classifiers that predict combination and covariates from the basal latent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdversarySettings {
@@ -27,17 +27,17 @@ pub struct AdversarySettings {
     pub norm_adv: Norm,
     /// Dropout.
     pub dropout_rate_adv: f64,
-    /// What is wrong about a guess: `cce` or `focal`.
+    /// The loss: `cce` or `focal`.
     pub adv_loss: AdversaryLoss,
     /// Weight of the adversaries' loss in the autoencoder's.
     pub reg_adv: f64,
     /// Weight of the gradient penalty in the adversaries' loss.
     pub pen_adv: f64,
-    /// The autoencoder learns from one of so many batches, the adversaries from the others; 0: both from every batch.
+    /// The autoencoder learns from one in this many batches, the adversaries from the others; 0: both from every batch.
     pub adv_steps: u32,
     /// Learning rate.
     pub adv_lr: f64,
-    /// Weight decay (L2, as Adam's).
+    /// Weight decay (L2, as in Adam).
     pub adv_wd: f64,
 }
 

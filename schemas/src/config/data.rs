@@ -1,43 +1,43 @@
-//! Which genes a model sees (`[data]`).
+//! The genes of a model (`[data]`).
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What of an atlas a model sees (`[data]`).
+/// The part of an atlas that a model uses (`[data]`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSettings {
-    /// `all`, how many highly variable genes, or a file that names the genes.
+    /// `all`, a number of highly variable genes, or a file that lists genes.
     pub genes: GeneChoice,
-    /// Genes that are there whatever was chosen: `perturbed`, or files that name them.
+    /// Genes that are always included: `perturbed`, or files that list them.
     pub genes_keep: Vec<GenesKept>,
 }
 
-/// Which genes are chosen.
+/// The choice of genes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "NumberOrText", into = "NumberOrText")]
 pub enum GeneChoice {
     /// Every gene of the atlas.
     #[default]
     All,
-    /// So many of the genes that vary most between training cells.
+    /// This many of the genes that vary most between training cells.
     Variable(u32),
-    /// Those that a file names, one a line.
+    /// Those listed in a file, one per line.
     Listed(PathBuf),
 }
 
-/// Genes that are added to those that were chosen.
+/// Genes to add to the chosen ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum GenesKept {
-    /// Those that are named like a perturbation.
+    /// Those with the name of a perturbation.
     Perturbed,
-    /// Those that a file names, one a line.
+    /// Those listed in a file, one per line.
     Listed(PathBuf),
 }
 
-/// As it stands in a TOML file.
+/// Its form in a TOML file.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum NumberOrText {

@@ -1,13 +1,13 @@
-//! Settings are laid over each other: a preset, a file, assignments.
+//! Layers of settings: a preset, a file, assignments.
 
 use super::{Preset, Settings};
 use crate::{Error, Result};
 
 impl Settings {
-    /// Settings out of a preset, a TOML text laid over it, and `section.key=value` assignments laid over both.
+    /// Settings from a preset, overridden by a TOML text and by `section.key=value` assignments.
     ///
     /// # Errors
-    /// Text that is no TOML, keys that there are not, values of another type.
+    /// Invalid TOML, unknown keys, values of another type.
     pub fn layered(preset: Preset, file: Option<(&str, &str)>, assignments: &[String]) -> Result<Self> {
         let as_table = |preset: Preset| toml::Table::try_from(preset.settings());
         let mut table = as_table(preset).map_err(|error| Error::Bug(error.to_string()))?;
@@ -15,7 +15,7 @@ impl Settings {
             let over: toml::Table = text.parse().map_err(|error: toml::de::Error| {
                 Error::data(path, error.to_string(), "see docs/model.md for the settings")
             })?;
-            // A preset that the file names is what the rest of the file is laid over.
+            // If the file names a preset, the rest of the file overrides that.
             let named = over.get("preset").and_then(toml::Value::as_str);
             if let Some(named) = Preset::ALL.into_iter().find(|preset| Some(preset.name()) == named) {
                 table = as_table(named).map_err(|error| Error::Bug(error.to_string()))?;
@@ -49,7 +49,7 @@ impl Settings {
         table.try_into().map_err(|error: toml::de::Error| error.to_string().trim().replace('\n', " "))
     }
 
-    /// All of it as TOML.
+    /// All settings as TOML.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are TOML")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// How the decoder's output is compared with the cells.
+/// The reconstruction loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReconLoss {
@@ -13,59 +13,59 @@ pub enum ReconLoss {
     Auto,
     /// Negative binomial, for counts.
     Nb,
-    /// Negative binomial beside an excess of zeros, for counts.
+    /// Negative binomial with excess zeros, for counts.
     Zinb,
     /// Normal with a learned variance, for anything.
     Gauss,
 }
 
-/// How a dose scales its perturbation's embedding.
+/// Dose curves, which scale a perturbation's embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Doser {
-    /// `linear` where every trained dose is 1, `logsigm` where doses differ.
+    /// `linear` if every trained dose is 1, `logsigm` if doses differ.
     #[default]
     Auto,
-    /// By the dose itself.
+    /// The dose itself.
     Linear,
-    /// By a sigmoid of the dose with a slope and an offset a perturbation, 0 at dose 0.
+    /// A sigmoid of the dose with one slope and offset per perturbation, 0 at dose 0.
     Sigm,
-    /// The same of log(1 + dose).
+    /// The same for log(1 + dose).
     LogSigm,
-    /// By a sigmoid of a small network of log(1 + dose), one a perturbation, 0 at dose 0.
+    /// A sigmoid of a small network of log(1 + dose), one per perturbation, 0 at dose 0.
     Mlp,
 }
 
-/// What the decoder starts from, before the network has its say.
+/// The offset of the decoder's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Offset {
-    /// Nothing, as in the original.
+    /// None, as in the original.
     #[default]
     None,
-    /// The mean profile of the controls of a covariate combination, and the sum of the shifts of single perturbations: as
+    /// The mean profile of the controls of a covariate combination, plus the sum of the shifts of single perturbations: as
     /// seen there, or else their mean over the other combinations.
     Additive,
-    /// The same, where a shift is told from other combinations by ridge regression on the control profile, and combinations
-    /// of perturbations that were trained on have shifts of their own.
+    /// The same, with shifts predicted from other combinations by ridge regression on the control profile, and with
+    /// shifts of trained combinations of perturbations.
     Ridge,
 }
 
-/// Where the inverse dispersion of counts starts.
+/// The initial inverse dispersion of counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DispersionStart {
-    /// Drawn at random, as in the original.
+    /// Random, as in the original.
     #[default]
     Random,
-    /// At what mean and variance of the training cells tell.
+    /// From mean and variance of the training cells.
     Moments,
 }
 
-/// What follows a linear layer.
+/// Norms after a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Norm {
-    /// Nothing.
+    /// None.
     #[serde(rename = "none")]
     None,
     /// Batch norm.
@@ -101,7 +101,7 @@ pub struct ModelSettings {
     pub n_latent: u32,
     /// Reconstruction loss: `auto`, `nb`, `zinb` or `gauss`.
     pub recon_loss: ReconLoss,
-    /// Whether a cell's basal latent is drawn from a normal that the encoder describes, rather than a point.
+    /// Whether a cell's basal latent is drawn from a normal distribution given by the encoder, instead of a point.
     pub variational: bool,
     /// Dose response: `auto`, `linear`, `sigm`, `logsigm` or `mlp`.
     pub doser_type: Doser,
@@ -109,8 +109,8 @@ pub struct ModelSettings {
     pub n_hidden_doser: u32,
     /// Number of the hidden layers of `mlp`.
     pub n_layers_doser: u32,
-    /// A table of what is known of perturbations beforehand, one row each (`.parquet`, or `.npy` with names beside it): a
-    /// trained projection of its rows takes the place of free embeddings.
+    /// A table of given embeddings of perturbations, one row each (`.parquet`, or `.npy` with names next to it): a
+    /// trained projection of its rows replaces free embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perturbation_embeddings: Option<PathBuf>,
     /// Width of the encoder's hidden layers.
@@ -129,16 +129,16 @@ pub struct ModelSettings {
     pub norm_decoder: Norm,
     /// Dropout in the decoder.
     pub dropout_rate_decoder: f64,
-    /// What the decoder's output is added to: `none`, `additive` or `ridge`.
+    /// The offset of the decoder's output: `none`, `additive` or `ridge`.
     pub offset: Offset,
-    /// How strongly a shift is held to its mean over covariate combinations; 0: chosen by leaving each out in turn.
+    /// How strongly a shift is shrunk to its mean over covariate combinations; 0: chosen by leaving each out in turn.
     pub offset_ridge: f64,
-    /// Standard deviation of the first weights of the decoder's last layer, whose bias starts at 0; 0: both evenly drawn, as
-    /// other layers are.
+    /// Standard deviation of the initial weights of the decoder's last layer, whose bias starts at 0; 0: both drawn uniformly, as
+    /// in other layers.
     pub output_deviation: f64,
-    /// Whether perturbations start without an effect, rather than with a random one.
+    /// Whether perturbations start without an effect instead of a random one.
     pub perturbations_from_zero: bool,
-    /// Where the inverse dispersion of counts starts: `random` or `moments`.
+    /// The initial inverse dispersion of counts: `random` or `moments`.
     pub dispersion_start: DispersionStart,
 }
 

@@ -1,10 +1,10 @@
-//! What is left of settings once they were checked.
+//! The validated settings.
 
 use super::{ReconLoss, Settings};
 use crate::{Error, Result, atlas::ValueKind};
 
 impl Settings {
-    /// Checks the settings against each other and against what the values of the atlas are.
+    /// Validates the settings against each other and against the kind of the atlas's values.
     ///
     /// # Errors
     /// The first setting that is out of range, by name.
@@ -81,7 +81,7 @@ fn ensure(holds: bool, name: &str, value: impl std::fmt::Display, wanted: &str) 
     if holds { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {wanted}"), "")) }
 }
 
-/// Settings that were checked; the reconstruction loss is decided.
+/// Validated settings, with the reconstruction loss resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan(Settings);
 
@@ -94,8 +94,8 @@ impl std::ops::Deref for Plan {
 }
 
 impl Plan {
-    /// The plan of a run of so many epochs: pretraining and warm-up shrink to half of them together, so that the other half
-    /// is trained at the adversaries' full weight. The original does not shrink them, so with `compat` they stay.
+    /// The plan of a run with this many epochs: pretraining and warm-up together shrink to half of them, so that the other half
+    /// trains at the adversaries' full weight. The original does not shrink them, so with `compat` they stay.
     #[must_use]
     pub fn fitted_to(mut self, epochs: u32) -> Self {
         let original = self.compat.is_original();
@@ -112,14 +112,14 @@ impl Plan {
         self
     }
 
-    /// The plan with batches of so many cells, where that was left to be found out.
+    /// The plan with batches of this many cells, if their size was `auto`.
     #[must_use]
     pub fn with_batch_size(mut self, cells: u32) -> Self {
         self.0.train.batch_size = cells;
         self
     }
 
-    /// Epochs at most, for so many training cells: the original's `min(round(20000 / cells * 400), 400)`, at least 1.
+    /// Maximum number of epochs, for this many training cells: the original's `min(round(20000 / cells * 400), 400)`, at least 1.
     #[must_use]
     pub fn epochs(&self, cells: u64) -> u32 {
         match self.train.epochs {

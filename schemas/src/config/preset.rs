@@ -1,4 +1,4 @@
-//! Sets of settings with a name.
+//! Named sets of settings.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,20 +7,20 @@ use super::{
     Settings, TrainSettings,
 };
 
-/// A set of settings with a name.
+/// A named set of settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// The original's architecture and training, sized as in its published Kang example, with a learning rate that suits it.
     #[default]
     Cpa,
-    /// A small network beside an offset that says what the mean profiles of the training cells say.
+    /// A small network with an offset computed from mean profiles of the training cells.
     Residual,
-    /// The original's published example on the screen of Norman et al. 2019.
+    /// The original's published example for the screen of Norman et al. 2019.
     Norman,
-    /// The original's published example on the stimulated blood cells of Kang et al. 2018.
+    /// The original's published example for the stimulated blood cells of Kang et al. 2018.
     Kang,
-    /// The original's published example on the drug combinations of sci-Plex.
+    /// The original's published example for the drug combinations of sci-Plex.
     Combosciplex,
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// What decides which epoch's weights are kept, measured on `valid` rows.
+/// The score that chooses the best epoch, measured on `valid` cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Monitor {
-    /// Mean over conditions of the correlation between the change that is predicted for controls and the real change;
-    /// larger is better. Where no condition has enough `valid` cells, `recon` stands in.
+    /// Mean over conditions of the correlation between the change predicted for controls and the real change;
+    /// larger is better. If no condition has enough `valid` cells, `recon` is used instead.
     #[default]
     PearsonDelta,
     /// Mean over conditions of the R² of their mean profiles; larger is better.
@@ -18,7 +18,7 @@ pub enum Monitor {
     R2Var,
     /// How pure neighbourhoods of the basal latent are in conditions and covariates; smaller is better.
     DisntBasal,
-    /// The same of the latent that is decoded; larger is better.
+    /// The same for the decoded latent; larger is better.
     DisntAfter,
     /// `r2_mean + r2_var / 2 + exp(disnt_after − disnt_basal)`, the original's; larger is better.
     CpaMetric,
@@ -51,14 +51,14 @@ impl Monitor {
     }
 }
 
-/// How cells are chosen for training batches.
+/// Sampling of training batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampling {
     /// Every cell once an epoch.
     #[default]
     Uniform,
-    /// Every condition as likely as any other.
+    /// All conditions with equal probability.
     Balanced,
     /// Conditions by `condition_weights`.
     Weighted,
@@ -66,69 +66,69 @@ pub enum Sampling {
     Paired,
 }
 
-/// What computes the steps of training.
+/// The implementation of training steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// `fused` or `replayed` where they can, `plain` elsewhere.
+    /// `fused` or `replayed` if possible, otherwise `plain`.
     #[default]
     Auto,
-    /// libtorch's operations and its automatic differentiation: anything, on any device.
+    /// libtorch's operations and automatic differentiation: supports everything, on any device.
     Plain,
-    /// Kernels of our own, on the CPU, for counts with `nb`.
+    /// Custom kernels on the CPU, for counts with `nb`.
     Fused,
-    /// What `plain` computes, in fixed shapes and with one optimiser step over all parameters: a GPU notes it once and
+    /// The same as `plain`, in fixed shapes and with one optimiser step over all parameters: a GPU captures it once and
     /// replays it as a whole.
     Replayed,
 }
 
-/// How weights are averaged over the course of training; the average is what is validated and kept.
+/// Averages of the weights during training; the average is validated and kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Averaging {
-    /// They are not.
+    /// None.
     #[default]
     None,
-    /// Every update moves the average by a share of 1 − `average_decay` towards the weights.
+    /// Every update moves the average towards the weights by a share of 1 − `average_decay`.
     Ema,
-    /// The mean of the weights at the ends of epochs (Izmailov et al. 2018).
+    /// The mean of the weights at the end of each epoch (Izmailov et al. 2018).
     Swa,
 }
 
-/// The numbers that wide matrix products of training are computed in.
+/// The precision of wide matrix products in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 bits of mantissa.
     #[default]
     Float32,
-    /// On a GPU 10 bits of mantissa (TensorFloat-32), added up in float32; elsewhere as [`Precision::Float32`].
+    /// On a GPU 10 bits of mantissa (TensorFloat-32), summed in float32; elsewhere as [`Precision::Float32`].
     Tf32,
-    /// 8 bits of mantissa, added up in float32; weights, norms and losses stay float32.
+    /// 8 bits of mantissa, summed in float32; weights, norms and losses stay float32.
     Bf16,
 }
 
-/// What a cell is decoded from while training.
+/// The basal latent that a cell is decoded from in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
-    /// Its own basal latent.
+    /// Its own.
     #[default]
     Reconstruction,
-    /// The basal latent of a control of its batch that shares its covariates, where there is one.
+    /// That of a control of its batch with the same covariates, if there is one.
     Paired,
-    /// Either, as often as the other.
+    /// Either, with equal probability.
     Both,
 }
 
-/// What the learning rates do in the course of training.
+/// The schedule of the learning rates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RateSchedule {
-    /// Shrink by `lr_decay` every `step_size_lr` epochs, or stay.
+    /// Multiplied by `lr_decay` every `step_size_lr` epochs, or constant.
     #[default]
     Steps,
-    /// Fall along half a cosine to 0 at the end.
+    /// Falling along half a cosine to 0 at the end.
     Cosine,
 }
 
@@ -136,34 +136,34 @@ pub enum RateSchedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSettings {
-    /// Epochs at most; 0: as many as see eight million cells, at most 400 (the original's rule).
+    /// Maximum number of epochs; 0: as many as process eight million cells, at most 400 (the original's rule).
     pub epochs: u32,
-    /// Cells of a batch; 0 or `auto`: the largest power of two that the memory has room for.
+    /// Cells per batch; 0 or `auto`: the largest power of two that fits into memory.
     #[serde(deserialize_with = "number_or_auto")]
     pub batch_size: u32,
-    /// Batches that a step learns from as if they were one.
+    /// Batches per step, as if they were one.
     pub accumulate: u32,
     /// Learning rate of the autoencoder.
     pub lr: f64,
-    /// Its weight decay (L2, as Adam's).
+    /// Its weight decay (L2, as in Adam).
     pub wd: f64,
     /// Learning rate of the dose response.
     pub doser_lr: f64,
     /// Its weight decay.
     pub doser_wd: f64,
-    /// Whether weight decay shrinks the weights themselves (AdamW), rather than being added to the gradient.
+    /// Whether weight decay is decoupled (AdamW), instead of added to the gradient.
     pub decoupled_decay: bool,
-    /// What the learning rates do: `steps` or `cosine`.
+    /// The schedule of the learning rates: `steps` or `cosine`.
     pub lr_schedule: RateSchedule,
-    /// What a cell is decoded from: `reconstruction`, `paired` or `both`.
+    /// The basal latent that a cell is decoded from: `reconstruction`, `paired` or `both`.
     pub objective: Objective,
-    /// Whether what perturbations add to the latent is shrunk to the share of it that predicts `valid` cells best.
+    /// Whether perturbation embeddings are shrunk by the factor that predicts `valid` cells best.
     pub shrink_perturbations: bool,
-    /// Epochs between two steps of the learning rates; 0: they stay.
+    /// Epochs between two learning-rate steps; 0: constant rates.
     pub step_size_lr: u32,
-    /// What a step multiplies them by.
+    /// Factor of each step.
     pub lr_decay: f64,
-    /// Epochs in which the autoencoder learns without its adversaries, and they learn beside it.
+    /// Epochs in which the autoencoder and its adversaries learn separately.
     pub n_epochs_pretrain_ae: u32,
     /// The same in batches; 0: in epochs.
     pub n_steps_pretrain_ae: u64,
@@ -173,43 +173,43 @@ pub struct TrainSettings {
     pub n_steps_adv_warmup: u64,
     /// Epochs over which the weight of the Kullback-Leibler divergence grows to 1, if the encoder is variational.
     pub n_epochs_kl_warmup: u32,
-    /// The same in batches; looked at where the epochs are 0.
+    /// The same in batches; used if the epochs are 0.
     pub n_steps_kl_warmup: u64,
-    /// Cells are mixed in pairs by shares out of Beta(α, α); 0: they are not.
+    /// Cells are mixed in pairs by shares from Beta(α, α); 0: no mixup.
     pub mixup_alpha: f64,
-    /// Epochs, after pretraining, over which α grows to `mixup_alpha`; 0: it is there from the start.
+    /// Epochs, after pretraining, over which α grows to `mixup_alpha`; 0: full α from the start.
     pub n_epochs_mixup_warmup: u32,
     /// Largest norm of a gradient, over each optimiser's parameters; 0: no limit.
     pub gradient_clip_value: f64,
-    /// Epochs between two looks at the `valid` rows.
+    /// Epochs between two validations.
     pub check_val_every_n_epoch: u32,
-    /// Looks without an improvement that end the training; 0: it never ends early.
+    /// Validations without an improvement that end the training; 0: never.
     pub early_stopping_patience: u32,
-    /// What is looked at: `pearson_delta`, `r2_mean`, `r2_var`, `disnt_basal`, `disnt_after`, `cpa_metric` or `recon`.
+    /// The score that chooses the best epoch: `pearson_delta`, `r2_mean`, `r2_var`, `disnt_basal`, `disnt_after`, `cpa_metric` or `recon`.
     pub monitor: Monitor,
-    /// Share of the cells that are `valid` where no split is given.
+    /// Share of `valid` cells if no split is given.
     pub valid: f64,
-    /// Cells that are shuffled together; 0: 32,768 where the atlas's rows are shuffled, 131,072 where they lie as in the source.
+    /// Cells shuffled together; 0: 32,768 if the atlas's rows are shuffled, 131,072 if they are in source order.
     pub window: u32,
-    /// Runs the decoder on batches that only the adversaries learn from, as the original does: moves its batch norm.
+    /// Also runs the decoder on batches that only the adversaries learn from, as the original does, which updates its batch norm.
     pub decoder_on_every_batch: bool,
-    /// What computes the steps: `auto`, `plain`, `fused` or `replayed`.
+    /// The implementation of steps: `auto`, `plain`, `fused` or `replayed`.
     pub engine: EngineChoice,
-    /// Recomputes what lies between encoder input and likelihood when it is needed a second time, rather than holding it.
+    /// Recomputes activations between encoder input and likelihood when they are needed again, instead of storing them.
     pub checkpointing: bool,
-    /// The numbers that wide matrix products of training are computed in: `float32` or `bf16`.
+    /// The precision of wide matrix products in training: `float32`, `tf32` or `bf16`.
     pub precision: Precision,
-    /// How weights are averaged: `none`, `ema` or `swa`.
+    /// The average of the weights: `none`, `ema` or `swa`.
     pub average: Averaging,
-    /// What an exponential average keeps of itself at every update.
+    /// Decay of the exponential average per update.
     pub average_decay: f64,
-    /// The epoch from which on they are averaged; 0: once the adversaries have come to their full weight.
+    /// The first epoch to average; 0: once the adversaries have reached their full weight.
     pub average_start: u32,
-    /// How cells are chosen: `uniform`, `balanced`, `weighted` or `paired`.
+    /// Sampling of cells: `uniform`, `balanced`, `weighted` or `paired`.
     pub sampling: Sampling,
-    /// Covariates whose values a control shares with the cell that it is paired with.
+    /// Covariates whose values a control must share with its paired cell.
     pub match_keys: Vec<String>,
-    /// How likely conditions are drawn, by name; those that are not named weigh 1.
+    /// Sampling weights of conditions, by name; those not listed have 1.
     pub condition_weights: BTreeMap<String, f64>,
 }
 

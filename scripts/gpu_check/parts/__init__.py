@@ -37,4 +37,4 @@ class Check:
         """A trained model, with the atlas that it was trained on."""
         if self.runs:
             return next(iter(self.runs.values()))
-        raise LookupError("no training run ended, so there is no model")
+        raise LookupError("no training run finished, so there is no model")

@@ -17,9 +17,9 @@ def data(check, budget):
     results.figure(f"simulating and ingesting {few:,} cells × {check.genes:,} genes", round(check.small.seconds, 1), "s")
     many = cells_that_fit(check.cells, check.small, budget.left())
     if many <= few:
-        results.skip("a larger atlas", f"{few:,} cells took {check.small.seconds:.0f} s, and {budget.left():.0f} s were left")
+        results.skip("a larger atlas", f"{few:,} cells took {check.small.seconds:.0f} s, but {budget.left():.0f} s were left")
         return
     if many < check.cells:
-        results.skip(f"an atlas of {check.cells:,} cells", f"{many:,} cells are what there is time for")
+        results.skip(f"an atlas of {check.cells:,} cells", f"there is only time for {many:,} cells")
     check.large = make(machine, "large", many, budget, genes=check.genes)
     results.figure(f"simulating and ingesting {many:,} cells × {check.genes:,} genes", round(check.large.seconds, 1), "s")

@@ -38,7 +38,7 @@ def traced(check, batch, budget):
     about = f"in a clean epoch, float32, batch {batch}, {history.cells(epochs):,} cells"
     results.check(f"a trace shows the stages, batch {batch}", STAGES <= found, f"it has {sorted(found)}")
     if machine.stand_in:
-        results.skip(f"GPU busy {about}", "a stand-in for CUDA traces no kernels; libtorch's operations on the host take their place")
+        results.skip(f"GPU busy {about}", "a stand-in for CUDA traces no kernels; libtorch's operations on the host are shown instead")
         share = busy_share(events, 1, history.batches(epochs, batch), HOST)
         results.figure(f"host busy {about}", round(share, 3), "of the time")
         return

@@ -54,7 +54,7 @@ def of_precision(check, precision, budget):
         bench(BATCHES, ENGINES)
     except Failed as error:
         if f"`{precision}`" in str(error):
-            results.skip(f"steps on the device, {precision}", "the program does not know this precision")
+            results.skip(f"steps on the device, {precision}", "the program does not support this precision")
             check.precisions = tuple(known for known in check.precisions if known != precision)
             return
         broken, *rest = [run for run in runs if (run[1], precision, run[0]) not in check.steps]

@@ -41,7 +41,7 @@ def one(check, precision, batch, budget, share):
     if steps := check.steps.get(("replayed", precision, batch)):
         results.figure(f"streaming against batches on the device, {about}", round(rate / steps, 3), "", f"streaming {batch}")
     if atlas is check.large:
-        # What the epoch of a million would take at this rate, where there was no time for so many.
+        # What the epoch of a million would take at this rate, where there was no time for this many.
         scaled = "" if cells >= 0.95 * CELLS else ", scaled up to 1,000,000"
         seconds = cells / rate * (CELLS / cells if scaled else 1)
         results.figure(f"one epoch, {about}{scaled}", round(seconds, 2), "s", "epoch")

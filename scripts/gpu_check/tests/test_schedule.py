@@ -42,7 +42,7 @@ class TestSchedule(unittest.TestCase):
     def test_what_would_not_end_in_time_is_not_begun(self):
         budget = Budget(self.clock.time + 5, self.clock)
         budget.needs(5, "a run")
-        with self.assertRaisesRegex(OutOfTime, "a run takes 6 s or more, and 5 s were left"):
+        with self.assertRaisesRegex(OutOfTime, "a run takes 6 s or more, but 5 s were left"):
             budget.needs(6, "a run")
 
     def test_a_share_of_a_budget_ends_with_it_at_the_latest(self):

@@ -20,7 +20,7 @@ use crate::{
     mmap, packed, simd,
 };
 
-/// Where blocks are read.
+/// The location of blocks.
 #[derive(Debug)]
 pub(super) enum Matrix {
     Empty,
@@ -49,7 +49,7 @@ impl Matrix {
         }
     }
 
-    /// The matrix of an atlas that does not hold it.
+    /// The matrix of an atlas that is stored elsewhere.
     #[cfg(feature = "hdf5")]
     fn in_place(folder: &Path, manifest: &Manifest) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(folder.join(files::MANIFEST), what);
@@ -78,16 +78,16 @@ impl Atlas {
         BlockEntry::from_bytes(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES)?.try_into().ok()?)
     }
 
-    /// Asks the processor for a block's entry.
+    /// Prefetches a block's entry.
     pub(crate) fn prefetch_entry(&self, block: BlockIndex) {
         let start = block.index() * BLOCK_ENTRY_BYTES;
         simd::prefetch(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).unwrap_or_default());
     }
 
-    /// Where a block lies and what is in it.
+    /// A block's position and content.
     ///
     /// # Errors
-    /// An entry that can't be one.
+    /// An invalid entry.
     pub fn entry(&self, block: BlockIndex) -> Result<BlockEntry> {
         let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
         let manifest = &self.0.manifest;
@@ -113,7 +113,7 @@ impl Atlas {
         Ok(entry)
     }
 
-    /// Checks that blocks lie one behind another: no two share a byte.
+    /// Checks that blocks are consecutive and don't overlap.
     pub(super) fn check_entries(&self) -> Result<()> {
         let mut end = 0;
         for block in 0..self.0.manifest.blocks() {
@@ -127,10 +127,10 @@ impl Atlas {
         Ok(())
     }
 
-    /// A block of a raw matrix, in the memory map; it is checked the first time. None where blocks are packed, or read plainly.
+    /// A block of a raw matrix, in the memory map; it is checked on first use. None if blocks are compressed or read without a map.
     ///
     /// # Errors
-    /// A block that is not as it was written.
+    /// A damaged block.
     pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
         let Matrix::Map(map) = &self.0.matrix else { return Ok(None) };
         if self.0.manifest.codec != Codec::Raw {
@@ -151,16 +151,16 @@ impl Atlas {
         Ok(Some(view))
     }
 
-    /// Whether blocks have to be held in memory to be read: packed ones, those that are read plainly, and those in place.
+    /// Whether blocks have to be cached in memory: compressed ones, those read without a map, and those in place.
     #[must_use]
     pub fn holds_blocks(&self) -> bool {
         self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, Matrix::Map(_))
     }
 
-    /// Reads a block into memory; it is checked the first time.
+    /// Reads a block into memory; it is checked on first use.
     ///
     /// # Errors
-    /// A block that is not as it was written, a disk that can't be read.
+    /// A damaged block, a disk that can't be read.
     pub fn block(&self, block: BlockIndex) -> Result<Block> {
         let entry = self.entry(block)?;
         let place = self.place(block, &entry)?;
@@ -177,7 +177,7 @@ impl Atlas {
                 bytes
             }
         };
-        // A map shows the same bytes each time; what is read anew is checked anew.
+        // A map always shows the same bytes; what is read again is checked again.
         let first_time = matches!(self.0.matrix, Matrix::Read(_)) || !self.was_checked(block);
         if first_time {
             self.check_sum(block, &entry, on_disk)?;
@@ -197,7 +197,7 @@ impl Atlas {
         Ok(read)
     }
 
-    /// A block that is made of the rows of another file, which may have changed since it was last read.
+    /// A block assembled from the rows of another file, which may have changed since it was last read.
     #[cfg(feature = "hdf5")]
     fn block_in_place(&self, rows: &RowsInPlace, block: BlockIndex, entry: BlockEntry) -> Result<Block> {
         let first = u64::from(block.0) * u64::from(self.0.manifest.block_rows);
@@ -208,7 +208,7 @@ impl Atlas {
         }
     }
 
-    /// Tells the kernel that a block will be needed. It is advice: nothing comes of a block that can't be found.
+    /// Advises the kernel that a block will be needed. Errors are ignored.
     pub fn will_need(&self, block: BlockIndex) {
         if let Matrix::Map(map) = &self.0.matrix
             && let Ok(entry) = self.entry(block)
@@ -221,7 +221,7 @@ impl Atlas {
 
     fn place(&self, block: BlockIndex, entry: &BlockEntry) -> Result<Range<usize>> {
         let start =
-            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it lies beyond the address space"))?;
+            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it is beyond the address space"))?;
         let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
         Ok(start..start + length)
     }

@@ -1,4 +1,4 @@
-//! The genes through which an atlas is seen: all of them, or some.
+//! The visible genes of an atlas: all of them, or some.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use schemas::{Error, Result};
 use super::Atlas;
 use crate::gene_subset::GeneSubset;
 
-/// Genes that 16 bits number.
+/// Number of genes that 16 bits can address.
 const NARROW_GENES: usize = 1 << 16;
-/// Missing genes that an error names.
+/// Maximum number of missing genes listed in an error.
 const NAMED_GENES: usize = 5;
 
 impl Atlas {
-    /// The names of the genes that are seen, in the order of their columns.
+    /// The names of the visible genes, in column order.
     #[must_use]
     pub fn genes(&self) -> &[String] {
         self.1.as_ref().map_or(&self.0.genes, |subset| subset.names())
     }
 
-    /// The same atlas, seen through these genes alone, in this order.
+    /// The same atlas restricted to these genes, in this order.
     ///
     /// # Errors
-    /// Names that it does not have, unless it is [seen through them](Atlas::with_genes_or_zeros) already.
+    /// Names that it does not have, unless it is already [seen through them](Atlas::with_genes_or_zeros).
     pub fn with_genes(&self, names: &[String]) -> Result<Self> {
         if self.genes() == names {
             return Ok(self.clone());
@@ -34,10 +34,10 @@ impl Atlas {
         }
     }
 
-    /// The same, where [genes that the atlas does not have](Atlas::missing_genes) are 0 in every cell.
+    /// The same, with [genes that the atlas does not have](Atlas::missing_genes) set to 0 in every cell.
     ///
     /// # Errors
-    /// An atlas that has none of them, and more genes than the atlas's numbers of genes have room for.
+    /// An atlas that has none of them, or too many genes for the width of the atlas's gene ids.
     pub fn with_genes_or_zeros(&self, names: &[String]) -> Result<Self> {
         let all = &self.0.genes;
         if all == names {
@@ -61,13 +61,13 @@ impl Atlas {
         Ok(Self(Arc::clone(&self.0), Some(Arc::new(subset))))
     }
 
-    /// Genes that are seen as 0 in every cell, since the atlas does not have them.
+    /// Genes that are 0 in every cell because the atlas does not have them.
     #[must_use]
     pub fn missing_genes(&self) -> &[String] {
         self.1.as_ref().map_or(&[], |subset| subset.missing())
     }
 
-    /// Which genes are seen; none where all are.
+    /// The visible genes; none if all are.
     #[must_use]
     pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
         self.1.as_ref()

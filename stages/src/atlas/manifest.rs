@@ -1,4 +1,4 @@
-//! What the manifest says, and whether the files beside it are what it says.
+//! Reads the manifest and checks the files that it lists.
 
 use std::{fs::File, path::Path};
 
@@ -14,8 +14,11 @@ use crate::{
     disk::{checksum_of, hex},
 };
 
-/// Reads the manifest, and checks the files that it names as far as every reading relies on them.
-pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
+/// Reads the manifest of an atlas, and checks the files that it names as far as every reader relies on them.
+///
+/// # Errors
+/// A folder that is not an atlas, or not as it was written.
+pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "atlas" });
     }
@@ -42,7 +45,7 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Checks that every file is as long as the manifest says, and that those that reading relies on are as they were written.
+/// Checks the length of every file, and the content of those that readers rely on.
 fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     for (name, entry) in &manifest.files {
         let file = folder.join(name);
@@ -61,7 +64,7 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     }
     let needed = [files::CELLS, files::MEMBERS];
     if let Some(name) = needed.into_iter().find(|name| !manifest.files.contains_key(*name)) {
-        return Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}")));
+        return Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}")));
     }
     for name in [files::BLOCKS, files::LABELS, files::GENES] {
         check_file(folder, name, manifest)?;
@@ -70,7 +73,7 @@ fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<()> {
     check_records(folder, manifest, files::LABELS, 4 * (1 + manifest.covariates.len() as u64), manifest.cells)
 }
 
-/// Checks that a file holds so many records of so many bytes.
+/// Checks that a file holds this many records of this many bytes.
 pub(super) fn check_records(folder: &Path, manifest: &Manifest, name: &str, bytes: u64, count: u64) -> Result<()> {
     match count.checked_mul(bytes) {
         Some(wanted) if manifest.files.get(name).is_some_and(|entry| entry.bytes == wanted) => Ok(()),
@@ -82,7 +85,7 @@ pub(super) fn check_records(folder: &Path, manifest: &Manifest, name: &str, byte
 pub(super) fn check_file(folder: &Path, name: &str, manifest: &Manifest) -> Result<()> {
     let path = folder.join(name);
     match manifest.files.get(name) {
-        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}"))),
+        None => Err(Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}"))),
         Some(entry) if checksum_of(&path)? != *entry => {
             Err(Error::damaged(path, "its checksum does not match the manifest"))
         }

@@ -1,4 +1,4 @@
-//! Where the rows of a shuffled matrix came from.
+//! The source cells of a shuffled matrix's rows.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use schemas::{
 use super::manifest::{check_file, check_records};
 use crate::mmap;
 
-/// Which row holds which cell, both ways.
+/// The mapping between rows and cells, in both directions.
 #[derive(Debug)]
 pub(super) struct Shuffled {
     rows: mmap::Map,
@@ -18,10 +18,10 @@ pub(super) struct Shuffled {
 }
 
 impl Shuffled {
-    /// Opens both files where the manifest says that rows were shuffled.
+    /// Opens both files if rows were shuffled according to the manifest.
     ///
     /// # Errors
-    /// Files that are not as they were written, or that are there though rows were not shuffled.
+    /// Damaged files, or files that exist although rows were not shuffled.
     pub(super) fn of(path: &Path, manifest: &Manifest) -> Result<Option<Self>> {
         match (manifest.order, manifest.files.contains_key(files::ROWS)) {
             (RowOrder::Shuffled, _) => Self::open(path, manifest).map(Some),
@@ -59,7 +59,7 @@ impl Shuffled {
         bytemuck::cast_slice(&self.order)
     }
 
-    /// Checks what reading relies on: that each is the inverse of the other.
+    /// Checks what readers rely on: that each is the inverse of the other.
     fn check(&self, path: &Path) -> Result<()> {
         let (rows, order) = (self.rows(), self.order());
         let inverse = |(row, cell): (u64, &u64)| {

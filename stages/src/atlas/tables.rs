@@ -1,5 +1,5 @@
-//! The tables of an atlas, which are read now and then: kept open, so that a reader sees the atlas that it opened whatever
-//! becomes of its folder, and checked before they are first read.
+//! The tables of an atlas, which are read occasionally: kept open, so that a reader sees the atlas that it opened whatever
+//! happens to its folder, and checked before they are first read.
 
 use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd, path::Path, sync::OnceLock};
 
@@ -15,7 +15,7 @@ use crate::disk::checksum_of_file;
 pub(super) struct Tables(BTreeMap<&'static str, (File, OnceLock<()>)>);
 
 impl Tables {
-    /// Opens those that the manifest names.
+    /// Opens those in the manifest.
     pub(super) fn open(folder: &Path, manifest: &Manifest) -> Result<Self> {
         let names = [files::CELLS, files::STATISTICS, files::MEMBERS];
         let named = names.into_iter().filter(|name| manifest.files.contains_key(*name));
@@ -26,13 +26,13 @@ impl Tables {
         named.map(open).collect::<Result<_>>().map(Self)
     }
 
-    /// A file, to be read from its beginning.
+    /// A file, from its beginning.
     pub(super) fn get(&self, name: &str, folder: &Path, manifest: &Manifest) -> Result<File> {
         let path = folder.join(name);
         let known = self.0.get(name).zip(manifest.files.get(name));
         let ((file, sound), entry) =
-            known.ok_or_else(|| Error::damaged(folder.join(files::MANIFEST), format!("it does not name {name}")))?;
-        // Readers have a position in it each, so that each opens it anew; by its number, since its name may be another's.
+            known.ok_or_else(|| Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}")))?;
+        // Readers have their own position, so each opens it again; by its descriptor, since its name may belong to another file by now.
         let again = || {
             let by_number = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
             by_number.or_else(|_| File::open(&path)).map_err(Error::io("open", &path))

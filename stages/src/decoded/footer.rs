@@ -1,26 +1,26 @@
-//! The footer of a Parquet file before its decoder sees it: whether it claims to hold more than it can.
+//! Checks the footer of a Parquet file before decoding: whether it claims to hold more than possible.
 //!
-//! A footer is a structure in Thrift's compact encoding. What a decoder does not know of it, it steps over value by value, and a
-//! boolean in a list takes it no byte: a list that claims 2^31 of them keeps it busy for half a minute, and nothing can interrupt
-//! it. So the footer is walked here first, by the same rules, and refused where it claims more such values than it has bytes.
+//! A footer is a structure in Thrift's compact encoding. A decoder skips unknown fields value by value, and a
+//! boolean in a list takes no bytes: a list that claims 2^31 of them keeps it busy for half a minute without a way to interrupt
+//! it. So the footer is first walked here, by the same rules, and refused if it claims more such values than it has bytes.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-/// What a file ends with: the length of its footer (u32), then this.
+/// The end of a file: the length of its footer (u32), then this.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Bytes of both.
 const TAIL_BYTES: usize = 8;
-/// Structures within structures; decoders go no deeper.
+/// Maximum nesting of structures; decoders allow no more.
 const MOST_DEPTH: u8 = 64;
 
-/// Why a footer is not decoded.
+/// Why a footer is refused.
 type Refused = String;
 
-/// Checks what a file ends with. A file that does not end as Parquet does, or is cut short, is left to the decoder to refuse.
+/// Checks the end of a file. A file that does not end like Parquet, or is cut short, is left to the decoder to refuse.
 pub(super) fn check(file: &File) -> Result<(), Refused> {
     let Some(footer) = read(file) else { return Ok(()) };
     let mut left = Left { bytes: &footer, free: footer.len(), claims_too_much: false };
-    // Of anything else that is wrong, the decoder says better what it is.
+    // For any other problem, the decoder has the better message.
     match left.skip_struct(MOST_DEPTH) {
         None if left.claims_too_much => Err("its metadata declare a list that is longer than they are".into()),
         _ => Ok(()),
@@ -41,12 +41,12 @@ fn read(file: &File) -> Option<Vec<u8>> {
     Some(footer)
 }
 
-/// What is left of a footer.
+/// The rest of a footer.
 struct Left<'a> {
     bytes: &'a [u8],
-    /// How many values may still come that take no byte.
+    /// Number of values without bytes that are still allowed.
     free: usize,
-    /// Whether more came.
+    /// Whether more appeared.
     claims_too_much: bool,
 }
 
@@ -62,7 +62,7 @@ impl Left<'_> {
         Some(())
     }
 
-    /// A number of seven bits a byte.
+    /// A number in base 128, seven bits per byte.
     fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -81,7 +81,7 @@ impl Left<'_> {
             if header & 0x0f == 0 {
                 return Some(());
             }
-            // A field whose number is not told by its distance from the one before has it behind.
+            // A field number that is not given relative to the previous one follows explicitly.
             if header & 0xf0 == 0 {
                 self.number()?;
             }
@@ -89,10 +89,10 @@ impl Left<'_> {
         }
     }
 
-    /// A value of a field, or of a list.
+    /// A value of a field or of a list.
     fn skip_field(&mut self, kind: u8, depth: u8) -> Option<()> {
         match kind {
-            // A boolean is told by the kind.
+            // A boolean is encoded in its type.
             1 | 2 => Some(()),
             3 => self.skip(1),
             4..=6 => self.number().map(drop),
@@ -127,7 +127,7 @@ impl Left<'_> {
         self.skip_values(size, &[kinds >> 4, kinds & 0x0f], depth)
     }
 
-    /// So many values of each of these kinds.
+    /// This many values of each of these types.
     fn skip_values(&mut self, count: u64, kinds: &[u8], depth: u8) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         if kinds.iter().all(|kind| matches!(kind, 1 | 2)) {
@@ -136,7 +136,7 @@ impl Left<'_> {
             self.free = left?;
             return Some(());
         }
-        // Each takes a byte at least, so that the end comes in time.
+        // Each takes at least one byte, so this ends in time.
         for _ in 0..count {
             for kind in kinds {
                 self.skip_field(*kind, depth)?;
@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// A file that ends in a footer of these bytes.
+    /// A file whose footer has these bytes.
     fn file(footer: &[u8]) -> File {
         let mut file = tempfile::tempfile().expect("a file");
         let length = u32::try_from(footer.len()).expect("short").to_le_bytes();
@@ -170,7 +170,7 @@ mod tests {
         // Within a list (9) of lists (9), and as a map (11) of booleans.
         assert!(check(&file(&[0x19, 0x19, 0xf2, 0xff, 0xff, 0xff, 0xff, 0x07, 0])).is_err());
         assert!(check(&file(&[0x1b, 0xff, 0xff, 0xff, 0xff, 0x07, 0x11, 0])).is_err());
-        // Many lists that are within bounds each are not so together.
+        // Many lists that are each within bounds may not be so in total.
         let many: Vec<u8> = std::iter::repeat_n([0x19, 0xf1, 0x20], 100).flatten().chain([0]).collect();
         assert!(check(&file(&many)).is_err());
     }

@@ -8,8 +8,8 @@ use std::{
 
 use schemas::{Error, Result};
 
-/// The files below a folder, by name. Links are followed; a folder that several lead to, itself or one above it among them, is
-/// looked into once.
+/// The files below a folder, by name. Links are followed; a folder reachable in several ways, including through itself or its parents, is
+/// read once.
 ///
 /// # Errors
 /// Folders that can't be read.
@@ -24,7 +24,7 @@ pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
             let path = entry.map_err(Error::io("read", &folder))?.path();
             if path.is_dir() { within.push(path) } else { files.push(path) }
         }
-        // Of several ways into a folder it is always the same one that is taken.
+        // Of several paths to a folder, always the same one is chosen.
         within.sort_by(|a, b| b.cmp(a));
         folders.extend(within);
     }

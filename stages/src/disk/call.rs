@@ -1,25 +1,25 @@
-//! The calls that change what is on disk.
+//! The calls that change the disk.
 
 use std::fmt;
 
-/// What is done to the disk.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    /// A file comes to be, or is emptied.
+    /// Creates or empties a file.
     Create,
-    /// Bytes go into a file.
+    /// Writes bytes to a file.
     Write,
-    /// Room is taken for a file.
+    /// Allocates space for a file.
     Allocate,
-    /// A file is brought to the disk.
+    /// Syncs a file.
     Sync,
-    /// A folder comes to be.
+    /// Creates a folder.
     CreateFolder,
-    /// The names in a folder are brought to the disk.
+    /// Syncs the names in a folder.
     SyncFolder,
-    /// A file or folder gets its name.
+    /// Renames a file or folder.
     Rename,
-    /// A file, or a folder with all that is in it, goes.
+    /// Removes a file, or a folder with all its content.
     Remove,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    /// Whether a full disk is in its way.
+    /// Whether it fails on a full disk.
     #[cfg(any(test, feature = "faults"))]
     pub(super) fn takes_room(self) -> bool {
         matches!(self, Self::Create | Self::Write | Self::Allocate | Self::CreateFolder)

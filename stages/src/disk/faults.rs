@@ -1,16 +1,17 @@
-//! Faults of a disk on request, in programs built with the feature `faults`, as tests are: how tests see what becomes of a run that dies, or whose disk does, at any of its calls.
+//! Injected disk faults, in programs built with the feature `faults`, as tests are: they show what happens to a run that dies, or whose
+//! disk fails, at any of its calls.
 //!
-//! Every call that changes what is on disk is shown here first. Where no fault was asked for, that is a look at one number.
-//! `PERTURBINE_FAULT=KIND@K` in the environment, or [`inject`], makes the K-th call from 1 the one at which
+//! Every call that changes the disk is announced here first. Without an injected fault, that costs one comparison.
+//! `PERTURBINE_FAULT=KIND@K` in the environment, or [`inject`], selects the fault of the K-th call, counted from 1:
 //!
-//! - `kill`: the process ends as `kill -9` ends it; of bytes that were to be written, half have been;
-//! - `dead`: the same without the end of the process: from now on no call does anything, and each fails;
-//! - `full`: the disk has no room left, now and later;
+//! - `kill`: the process ends as with `kill -9`; half of the bytes to be written have been written;
+//! - `dead`: the same without ending the process: from now on no call does anything, and each fails;
+//! - `full`: the disk has no space left, now and later;
 //! - `broken`: the disk fails (EIO), once;
-//! - `short`: half of the bytes are written; `interrupted`: a signal came first. Both are no errors, and are gone on from;
-//! - `panic`: this program has a bug there.
+//! - `short`: half of the bytes are written; `interrupted`: a signal arrives first. Neither is an error, and writing continues;
+//! - `panic`: the program panics there.
 //!
-//! `slow@M` lets every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends a line a call.
+//! `slow@M` makes every write take M milliseconds longer. `PERTURBINE_DISK_LOG=FILE` appends one line per call.
 
 use std::{
     env, fmt,
@@ -61,7 +62,7 @@ impl Fault {
     }
 }
 
-/// What was asked for.
+/// The injected fault.
 struct Plan {
     fault: Option<(Fault, u64)>,
     log: Option<Mutex<File>>,
@@ -76,13 +77,13 @@ impl Plan {
         (plan.fault.is_some() || plan.log.is_some()).then_some(plan)
     }
 
-    /// Counts a call; the fault that is due at it.
+    /// Counts a call; returns the fault that is due.
     fn next(&self, call: Call, path: impl fmt::Display) -> Option<Fault> {
         let call_number = 1 + self.calls.fetch_add(1, Ordering::Relaxed);
         if let Some(log) = &self.log {
             let line = format!("{} {call} {path}\n", std::process::id());
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            // A log that can't be written is missed by whoever reads it.
+            // Errors of writing the log are ignored.
             let _ = log.write_all(line.as_bytes());
         }
         let (fault, at) = self.fault?;
@@ -95,7 +96,7 @@ impl Plan {
         due.then_some(fault)
     }
 
-    /// Counts a call that is no write; an error, if one is due.
+    /// Counts a call other than a write; returns an error, if one is due.
     fn due(&self, call: Call, path: impl fmt::Display) -> io::Result<()> {
         match self.next(call, path) {
             Some(Fault::Kill) => kill(),
@@ -106,7 +107,7 @@ impl Plan {
         }
     }
 
-    /// Whether the call before this one failed already.
+    /// Whether the previous call already failed.
     fn was_dead(&self) -> bool {
         self.fault.is_some_and(|(_, at)| at < self.calls.load(Ordering::Relaxed))
     }
@@ -119,7 +120,7 @@ impl Plan {
     }
 }
 
-/// Whether there is a plan.
+/// Whether a fault is planned.
 static ASKED: AtomicBool = AtomicBool::new(false);
 static PLAN: Mutex<Option<Arc<Plan>>> = Mutex::new(None);
 
@@ -138,18 +139,18 @@ fn plan() -> Option<Arc<Plan>> {
     if ASKED.load(Ordering::Relaxed) { the_plan().clone() } else { None }
 }
 
-/// Faults of the whole process, for as long as this lives.
+/// Faults of the whole process, while this lives.
 #[derive(Debug)]
 pub struct Injected(());
 
-/// Asks for a fault, as the environment would: `full@7`. Calls are counted from now on. It is for tests, which see to it that
-/// nothing else writes meanwhile.
+/// Injects a fault, as the environment would: `full@7`. Calls are counted from now on. For tests, which ensure that
+/// nothing else writes at the same time.
 ///
 /// # Panics
-/// Text that names no fault.
+/// Text that is not a fault.
 #[must_use]
 pub fn inject(fault: &str) -> Injected {
-    // The environment's is asked for first, and not later.
+    // The environment's is applied first, not later.
     plan();
     let fault = Fault::parse(fault).expect("KIND@K");
     *the_plan() = Some(Arc::new(Plan { fault: Some(fault), log: None, calls: AtomicU64::new(0) }));
@@ -172,7 +173,7 @@ impl Drop for Injected {
     }
 }
 
-/// To be called before every call but a write.
+/// To be called before every call except writes.
 ///
 /// # Errors
 /// The fault that is due.
@@ -180,7 +181,7 @@ pub(super) fn before(call: Call, path: &Path) -> io::Result<()> {
     plan().map_or(Ok(()), |plan| plan.due(call, path.display()))
 }
 
-/// The same of a rename, which the log tells as `rename FROM -> TO`.
+/// The same for a rename, logged as `rename FROM -> TO`.
 ///
 /// # Errors
 /// The fault that is due.
@@ -188,7 +189,7 @@ pub(super) fn before_rename(from: &Path, to: &Path) -> io::Result<()> {
     plan().map_or(Ok(()), |plan| plan.due(Call::Rename, format_args!("{} -> {}", from.display(), to.display())))
 }
 
-/// Writes bytes by way of `write`, or as much of them as the fault that is due lets through.
+/// Writes bytes with `write`, or as many as the fault that is due allows.
 ///
 /// # Errors
 /// Those of `write`, and the fault.
@@ -225,7 +226,7 @@ fn broken() -> io::Error {
 
 /// No destructor runs, nothing is flushed.
 fn kill() -> ! {
-    // The signal can't be refused; should it come late, this ends the process as well.
+    // The signal can't be blocked; in case it arrives late, this ends the process as well.
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }

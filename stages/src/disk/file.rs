@@ -1,4 +1,4 @@
-//! Files that are written: every call is shown to [`super::faults`] first.
+//! Files for writing: every call is announced to [`super::faults`] first.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{call::Call, faults};
 
-/// A file that is written.
+/// A file for writing.
 #[derive(Debug)]
 pub struct DiskFile {
     file: File,
@@ -25,7 +25,7 @@ pub struct DiskFile {
 }
 
 impl DiskFile {
-    /// Creates the file, or empties it.
+    /// Creates or empties the file.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -33,7 +33,7 @@ impl DiskFile {
         Self::open(path, File::options().read(true).write(true).create(true).truncate(true))
     }
 
-    /// Creates the file, which is not there yet.
+    /// Creates the file, which does not exist yet.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -41,7 +41,7 @@ impl DiskFile {
         Self::open(path, File::options().read(true).write(true).create_new(true))
     }
 
-    /// Opens the file, or creates it, to write behind what it holds.
+    /// Opens or creates the file for appending.
     ///
     /// # Errors
     /// A file that can't be opened.
@@ -54,21 +54,21 @@ impl DiskFile {
         Ok(Self { file: opened.map_err(Error::io("create", path))?, path: path.to_path_buf(), written: 0 })
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file, to be read.
+    /// The file, for reading.
     pub(crate) fn as_file(&self) -> &File {
         &self.file
     }
 
-    /// Takes room for so many bytes, which are 0; what is written there later is not refused for want of room.
+    /// Allocates this many bytes, filled with 0, so that writing there later can't fail for lack of space.
     ///
     /// # Errors
-    /// A disk without so much room.
+    /// A disk without that much space.
     pub(crate) fn allocate(&mut self, bytes: u64) -> io::Result<()> {
         faults::before(Call::Allocate, &self.path)?;
         self.file.set_len(bytes)?;
@@ -83,10 +83,10 @@ impl DiskFile {
         }
     }
 
-    /// Writes all bytes at a place of the file.
+    /// Writes all bytes at a position of the file.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub(crate) fn write_all_at(&mut self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
             let file = &self.file;
@@ -104,17 +104,17 @@ impl DiskFile {
         Ok(())
     }
 
-    /// Brings everything to the disk.
+    /// Syncs everything.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn sync(&self) -> Result<()> {
         faults::before(Call::Sync, &self.path)
             .and_then(|()| self.file.sync_all())
             .map_err(|error| Error::io("write", &self.path)(self.told(error, 0)))
     }
 
-    /// An error of a full disk, with what was wanted of it.
+    /// An error of a full disk, with the size of the write.
     fn told(&self, error: io::Error, wanted: u64) -> io::Error {
         if error.kind() != io::ErrorKind::StorageFull {
             return error;
@@ -179,7 +179,7 @@ impl HashedFile {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -189,7 +189,7 @@ impl HashedFile {
     /// Brings everything to the disk.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn finish(mut self) -> Result<FileEntry> {
         self.sync()
     }
@@ -197,7 +197,7 @@ impl HashedFile {
     /// The same, for a file that another writer keeps.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub(crate) fn sync(&mut self) -> Result<FileEntry> {
         self.writer.flush().map_err(Error::io("write", self.writer.get_ref().path()))?;
         self.writer.get_ref().sync()?;

@@ -1,4 +1,4 @@
-//! Who writes where: locks that end with their process, on files and folders in the making.
+//! Locks on files and folders being written, which end with their process.
 
 use std::{
     fs::{self, File},
@@ -15,22 +15,22 @@ use schemas::{Error, Result};
 
 use super::{call::Call, faults, parent_of, remove_all};
 
-/// Stands between the name of what is in the making and the number of who makes it.
+/// Separates the target's name from the writer's number in a hidden name.
 pub(super) const MARK: &str = ".tmp-";
 
-/// What came of asking for the lock of a file or folder, which is held as long as this lives.
+/// The result of locking a file or folder; a lock is held as long as this lives.
 #[derive(Debug)]
 pub(super) enum Lock {
     /// It is ours.
     Taken { _held: File },
     /// Another process, or another part of this one, has it.
     Anothers,
-    /// Nobody's: the file system knows no locks, what was to be locked is gone, or the lock was let go.
+    /// Nobody's: the file system has no locks, the file is gone, or the lock was released.
     Nobodys,
 }
 
 impl Lock {
-    /// Asks for a lock, and does not wait.
+    /// Tries to lock, without waiting.
     pub(super) fn take(path: &Path) -> Result<Self> {
         let Ok(file) = File::open(path) else { return Ok(Self::Nobodys) };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -42,14 +42,14 @@ impl Lock {
     }
 }
 
-/// Keeps others from writing in a folder, as long as this lives.
+/// Keeps others from writing to a folder, as long as this lives.
 #[derive(Debug)]
 pub struct FolderLock {
     _lock: Lock,
 }
 
 impl FolderLock {
-    /// Locks a folder. Where the file system knows no locks, nobody is kept out.
+    /// Locks a folder. On a file system without locks, nobody is kept out.
     ///
     /// # Errors
     /// Another process that has it.
@@ -64,18 +64,18 @@ impl FolderLock {
     }
 }
 
-/// A lock on a name, whatever is there or comes to be: a hidden file beside it, which goes with this.
+/// A lock on a name, whatever is or will be there: a hidden file next to it, which is removed with this.
 #[derive(Debug)]
 pub struct PathLock {
-    /// None where nothing can be written beside the name, or the file system knows no locks: then nobody is kept out.
+    /// None if nothing can be written next to the name, or the file system has no locks: then nobody is kept out.
     held: Option<(File, PathBuf)>,
 }
 
 impl PathLock {
-    /// Asks for the lock of a name, and does not wait; none where another process, or another part of this one, has it.
+    /// Tries to lock a name, without waiting; none if another process, or another part of this one, has it.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn try_take(target: &Path) -> Result<Option<Self>> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = parent_of(target).join(format!(".{name}.lock"));
@@ -91,7 +91,7 @@ impl PathLock {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(_) => return Ok(Some(Self { held: None })),
             }
-            // Whoever had it before may have removed the file since it was opened; then another one may have its name.
+            // The previous owner may have removed the file since it was opened; then another one may have its name.
             let is_there = file.metadata().ok().zip(path.metadata().ok());
             if is_there.is_some_and(|(ours, there)| (ours.dev(), ours.ino()) == (there.dev(), there.ino())) {
                 return Ok(Some(Self { held: Some((file, path)) }));
@@ -102,7 +102,7 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Before the lock is let go, so that nobody takes the lock of a file that has no name.
+        // Before the lock is released, so that nobody locks a file without a name.
         if let Some((_file, path)) = &self.held
             && let Err(error) = remove_all(path)
         {
@@ -116,19 +116,19 @@ fn is_refused(kind: io::ErrorKind) -> bool {
     matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotFound)
 }
 
-/// Removes what killed processes left beside `target` of what was to become it; tells whether another one, beside that of
+/// Removes leftovers of killed processes for `target`; returns whether a process other than that of
 /// `own`, is still at work.
 pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
     let mut at_work = !own.exists();
     for other in leftovers(target)?.into_iter().filter(|other| other != own) {
         match Lock::take(&other)? {
             Lock::Anothers => at_work = true,
-            // Gone meanwhile, or another user's that can't be opened.
+            // Gone in the meantime, or another user's that can't be opened.
             Lock::Nobodys => {}
             Lock::Taken { .. } => match remove_all(&other) {
-                // Another process has cleared it away.
+                // Another process has removed it.
                 Err(Error::Missing { .. }) => {}
-                // Another user's, in a folder that is shared. It is in nobody's way.
+                // Another user's, in a shared folder. It does no harm.
                 Err(Error::Io { source, .. }) if is_refused(source.kind()) => {
                     tracing::debug!("{} is left where it is: {source}", other.display());
                 }
@@ -139,6 +139,11 @@ pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
     Ok(at_work)
 }
 
+pub(super) fn another_writes(target: &Path) -> Error {
+    let message = format!("another process is writing {}", target.display());
+    Error::usage(message, "wait until it has finished, or choose another name")
+}
+
 /// What is or was in the making beside `target`, to become it.
 fn leftovers(target: &Path) -> Result<Vec<PathBuf>> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -147,7 +152,7 @@ fn leftovers(target: &Path) -> Result<Vec<PathBuf>> {
     Ok(hidden_names(parent)?.into_iter().filter(of_target).map(|hidden| parent.join(hidden)).collect())
 }
 
-/// The names in a folder under which something is or was in the making.
+/// Hidden names in a folder that are or were being written.
 pub(super) fn hidden_names(folder: &Path) -> Result<Vec<String>> {
     let is_hidden = |name: &String| {
         let number = name.strip_prefix('.').and_then(|name| Some(name.rsplit_once(MARK)?.1));

@@ -1,4 +1,4 @@
-//! What stands where faults can be asked for, in programs that are built without: nothing.
+//! The replacement of fault injection in programs built without it: nothing.
 
 use std::{io, path::Path};
 

@@ -1,4 +1,4 @@
-//! Whether a disk has the room that work will take: told before the work, not after hours of it.
+//! Checks disk space before work begins, instead of failing after hours.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use schemas::{Error, Result};
 
 use super::parent_of;
 
-/// Refuses work that will write `needed` bytes at or below `target`, where the disk has fewer. A disk that does not tell is not
-/// asked twice.
+/// Refuses work that will write `needed` bytes at or below `target` if the disk has less space. A disk that does not report its space is
+/// accepted.
 ///
 /// # Errors
-/// A disk with too little room; the error tells how much is missing.
+/// A disk with too little space; the error says how much is missing.
 pub fn check_room(target: &Path, needed: u64) -> Result<()> {
     match free_bytes(target) {
         Some(free) if free < needed => Err(Error::NoRoom { path: target.to_path_buf(), needed, free }),
@@ -19,7 +19,7 @@ pub fn check_room(target: &Path, needed: u64) -> Result<()> {
     }
 }
 
-/// Bytes that are free where `target` is, or is to be.
+/// Free bytes at the location of `target`, which need not exist.
 #[must_use]
 pub fn free_bytes(target: &Path) -> Option<u64> {
     let mut place = target;

@@ -5,7 +5,7 @@ use super::clouds::Cloud;
 /// How many components there are at most.
 pub const MOST_COMPONENTS: usize = 50;
 
-/// What a cell's numbers are before they are projected: those of the [scale](super::Scale) on which profiles are compared.
+/// The scale of a cell's numbers before projection: that of the [scale](super::Scale) on which profiles are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CellScale {
     /// log(1 + count).
@@ -35,7 +35,7 @@ impl CellScale {
 pub struct Axes {
     scale: CellScale,
     components: usize,
-    /// Gene by gene, its part in every component.
+    /// For each gene, its part in every component.
     loadings: Vec<f32>,
 }
 
@@ -46,7 +46,7 @@ impl Axes {
         Self { scale, components, loadings }
     }
 
-    /// How many components there are.
+    /// Number of components.
     #[must_use]
     pub fn components(&self) -> usize {
         self.components
@@ -58,7 +58,7 @@ impl Axes {
         &self.loadings
     }
 
-    /// What a cell's numbers are before they are projected.
+    /// The scale of a cell's numbers before projection.
     #[must_use]
     pub fn scale(&self) -> CellScale {
         self.scale

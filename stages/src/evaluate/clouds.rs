@@ -10,9 +10,9 @@ pub struct Cloud {
 /// Means over the pairs of cells of two clouds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pairs {
-    /// Of the Euclidean distance.
+    /// Mean Euclidean distance.
     distance: f64,
-    /// Of exp(−γ · squared distance).
+    /// Mean of exp(−γ · squared distance).
     kernel: f64,
 }
 
@@ -40,7 +40,7 @@ impl Cloud {
         self.points.extend_from_slice(points);
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> usize {
         self.points.len().checked_div(self.dimensions).unwrap_or(0)
@@ -125,7 +125,7 @@ impl<'a> Target<'a> {
         self.gamma
     }
 
-    /// What is between predicted cells themselves, which a step that moves all of them does not change.
+    /// The pair means among predicted cells, which moving all of them does not change.
     #[must_use]
     pub fn apart(&self, predicted: &Cloud) -> Apart {
         Apart(predicted.within(self.gamma))
@@ -147,12 +147,12 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What is between the cells of one cloud.
+/// The pair means within one cloud.
 #[derive(Clone, Copy, Debug)]
 pub struct Apart(Pairs);
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    /// So many sums are kept side by side: a processor adds them at once.
+    /// This many sums are kept side by side: a processor adds them at once.
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

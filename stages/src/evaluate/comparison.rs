@@ -1,4 +1,4 @@
-//! One condition, judged: how near predicted means and variances come to its cells.
+//! Scores of one condition: predicted means and variances against its cells.
 
 use super::{
     differential::{self, most_changed},
@@ -7,13 +7,13 @@ use super::{
     scores::Scores,
 };
 
-/// How many of the genes that changed most are judged by themselves, from few to many.
+/// Numbers of most changed genes that are scored separately, in ascending order.
 pub const TOPS: [usize; 3] = [10, 20, 50];
 
-/// Of how many genes that changed most in training cells some are found again in a prediction.
+/// Number of most changed training genes among which overlaps are computed.
 pub const TRAIN_UNIVERSE: usize = 200;
 
-/// What is said of the cells of a condition.
+/// A prediction for the cells of a condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicted {
     /// The mean of each gene.
@@ -22,14 +22,14 @@ pub struct Predicted {
     pub variance: Option<Vec<f64>>,
 }
 
-/// Genes that are looked at by themselves.
+/// Gene selections that are scored separately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chosen {
-    /// Those that changed most in the judged cells, the surest change first.
+    /// Those that changed most in the evaluated cells, the most significant first.
     pub truth: Vec<usize>,
-    /// Those that changed most in the training cells, the surest change first; none where no training group tells.
+    /// Those that changed most in the training cells, the most significant first; none without a training group.
     pub train: Option<Vec<usize>>,
-    /// Those that differ between the judged cells and their controls, the largest change first; none where groups are too
+    /// Those that differ between the evaluated cells and their controls, the largest change first; none if groups are too
     /// small to tell.
     pub differential: Option<Vec<usize>>,
 }
@@ -67,7 +67,7 @@ impl Chosen {
         Self { truth: differential::top_genes(truth, reference, TOPS[2]), train, differential }
     }
 
-    /// The first `count` of the genes that changed most in the judged cells.
+    /// The first `count` of the genes that changed most in the evaluated cells.
     #[must_use]
     pub fn top(&self, count: usize) -> &[usize] {
         &self.truth[..count.min(self.truth.len())]

@@ -38,9 +38,9 @@ pub struct CrossEvaluation {
     pub baselines: BaselineScores,
     /// The ceiling's mean scores over folds and seeds.
     pub ceiling: Scores,
-    /// What came out, in one sentence.
+    /// The result, in one sentence.
     pub summary: String,
-    /// The rank correlation, over judged conditions of all folds and means over seeds, of how far predictions are from what was trained
+    /// The rank correlation, over evaluated conditions of all folds and means over seeds, of how far predictions are from what was trained
     /// on with their error [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
@@ -51,7 +51,7 @@ pub struct CrossEvaluation {
 pub struct FoldSummary {
     /// The fold's name.
     pub name: String,
-    /// How many conditions were judged, with the seed that has most.
+    /// The largest number of evaluated conditions over the seeds.
     pub conditions: usize,
     /// The model's mean scores.
     pub mean: Scores,
@@ -65,7 +65,7 @@ pub struct FoldSummary {
     pub verdict: &'static str,
 }
 
-/// What is judged.
+/// What is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prediction {
     Model,
@@ -204,7 +204,7 @@ fn interval_over_seeds(fold: &Seeds<'_>) -> Option<Interval> {
     Some([end(0)?, end(1)?, end(2)?])
 }
 
-/// The interval around the mean lead over conditions; where there is one condition, that of its genes.
+/// The interval around the mean lead over conditions; if there is one condition, that of its genes.
 fn interval_of_seed(evaluation: &Evaluation) -> Option<Interval> {
     let judged: Vec<&ConditionScores> = evaluation.judged().collect();
     match judged.as_slice() {
@@ -223,7 +223,7 @@ pub(super) mod tests {
     use super::*;
     use crate::evaluate::table::{Scale, tests::condition};
 
-    /// Two folds with two seeds; the second fold has a condition that `additive` can't tell.
+    /// Two folds with two seeds; the second fold has a condition for which `additive` is undefined.
     pub(in crate::evaluate) fn crossed() -> CrossEvaluation {
         let one = |name: &str, seed, conditions: &[(f64, Option<f64>)]| FoldEvaluation {
             name: name.into(),

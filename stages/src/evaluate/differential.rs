@@ -4,7 +4,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::{metrics, moments::Group};
 
-/// Keeps a gene that varies in neither group from a division by zero; small beside any real variance of a mean.
+/// Avoids a division by zero for a gene that varies in neither group; small compared with any real variance of a mean.
 const VARIANCE_FLOOR: f64 = 1e-9;
 
 /// The expected share of false finds among the differential genes.
@@ -114,7 +114,7 @@ fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) ->
     StudentsT::new(0.0, 1.0, freedom).map_or(1.0, |distribution| 2.0 * distribution.sf(statistic))
 }
 
-/// The largest p-value that Benjamini and Hochberg's procedure rejects; none where it rejects nothing.
+/// The largest p-value that Benjamini and Hochberg's procedure rejects; none if it rejects nothing.
 fn largest_discovery(p_values: &[f64]) -> Option<f64> {
     let mut sorted = p_values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// What is rejected is as by SciPy's `false_discovery_control` (Benjamini-Hochberg) at 0.05.
+    /// Rejections agree with SciPy's `false_discovery_control` (Benjamini-Hochberg) at 0.05.
     #[test]
     fn a_p_value_counts_if_a_later_one_passes() {
         assert_eq!(largest_discovery(&[0.2, 0.039, 0.001, 0.038, 0.02]), Some(0.039));

@@ -1,4 +1,4 @@
-//! Whether a prediction can be told apart: which real condition it is nearest to.
+//! Whether a prediction can be identified: the real condition that it is nearest to.
 
 /// The share of conditions that a predicted profile is not nearer to than to its own, by the L1 distance: 1 − r / n, where
 /// r of n conditions are nearer. As cell-eval's `discrimination_score_l1`.
@@ -18,7 +18,7 @@ pub fn rank(own: usize, conditions: &[&[f32]], predicted: &[f32], left_out: &[us
 
 /// The sum of absolute differences, over all genes but those left out.
 fn distance(a: &[f32], b: &[f32], left_out: &[usize]) -> f32 {
-    /// So many sums are kept side by side: a processor adds them at once.
+    /// This many sums are kept side by side: a processor adds them at once.
     const LANES: usize = 16;
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

@@ -10,7 +10,7 @@ use super::{
     table::{ConditionScores, Evaluation},
 };
 
-/// What the table of means shows; JSON has all scores.
+/// Scores in the table of means; JSON has all scores.
 const OF_MEANS: [&str; 10] = [
     "r2_mean",
     "r2_var",
@@ -24,7 +24,7 @@ const OF_MEANS: [&str; 10] = [
     "de_direction",
 ];
 
-/// What the table of conditions shows of the model.
+/// The model's scores in the table of conditions.
 const OF_CONDITIONS: [&str; 8] = [
     "r2_mean",
     "r2_mean_top20",
@@ -36,10 +36,10 @@ const OF_CONDITIONS: [&str; 8] = [
     "de_direction",
 ];
 
-/// How many decimals a table shows.
+/// Number of decimals in a table.
 const DECIMALS: usize = 3;
 
-/// What a table shows where a number is undefined.
+/// The text for an undefined number.
 const UNDEFINED: &str = "–";
 
 /// The main mean scores: a row for the model, for each baseline and for the ceiling, a column for each score.

@@ -10,7 +10,7 @@
 //! 4. [`comparison`] and [`scores`]: one condition, judged; [`table`]: all of them, and their summary; [`frame`]: the same as
 //!    tables to print; [`crossval`]: evaluations of several folds and seeds, summed up.
 //!
-//! What is undefined is `None` from the metrics on, and `null` in JSON; a NaN never leaves this module.
+//! Undefined values are `None` from the metrics on, and `null` in JSON; a NaN never leaves this module.
 
 pub mod axes;
 pub mod baselines;

@@ -11,7 +11,7 @@ pub struct Moments {
 /// A group of cells, as its mean profile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// The mean of each gene.
     pub mean: Vec<f64>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How many scores there are.
+/// Number of scores.
 const COUNT: usize = 22;
 
 /// Writes down every score once: as a field, as a name, and as a place among the values.
@@ -40,7 +40,7 @@ scores! {
     r2_mean,
     /// R² of the predicted variances, over all genes; undefined for what predicts no variance.
     r2_var,
-    /// R² of the predicted means over the 20 genes that changed most in the judged cells.
+    /// R² of the predicted means over the 20 genes that changed most in the evaluated cells.
     r2_mean_top20,
     /// R² of the predicted means over the 20 genes that changed most in the training cells.
     r2_mean_top20_train,
@@ -48,33 +48,33 @@ scores! {
     pearson_delta,
     /// The mean squared error of the predicted change, over all genes.
     mse_delta,
-    /// R² of the predicted means over the 10 genes that changed most in the judged cells.
+    /// R² of the predicted means over the 10 genes that changed most in the evaluated cells.
     r2_mean_top10,
-    /// R² of the predicted means over the 50 genes that changed most in the judged cells.
+    /// R² of the predicted means over the 50 genes that changed most in the evaluated cells.
     r2_mean_top50,
     /// R² of the predicted means over the 10 genes that changed most in the training cells.
     r2_mean_top10_train,
     /// R² of the predicted means over the 50 genes that changed most in the training cells.
     r2_mean_top50_train,
-    /// R² of the predicted variances over the 10 genes that changed most in the judged cells.
+    /// R² of the predicted variances over the 10 genes that changed most in the evaluated cells.
     r2_var_top10,
-    /// R² of the predicted variances over the 20 genes that changed most in the judged cells.
+    /// R² of the predicted variances over the 20 genes that changed most in the evaluated cells.
     r2_var_top20,
-    /// R² of the predicted variances over the 50 genes that changed most in the judged cells.
+    /// R² of the predicted variances over the 50 genes that changed most in the evaluated cells.
     r2_var_top50,
-    /// The energy distance of predicted cells to the judged ones, on principal components.
+    /// The energy distance of predicted cells to the evaluated ones, on principal components.
     e_distance,
-    /// The maximum mean discrepancy of predicted cells and the judged ones, on principal components.
+    /// The maximum mean discrepancy of predicted cells and the evaluated ones, on principal components.
     mmd,
     /// The share of conditions that the prediction is not nearer to than to its own: 1 where none is nearer.
     rank,
     /// The share of the 20 differential genes with the largest change that are also the 20 with the largest predicted change.
     de_overlap_top20,
-    /// The same of 50.
+    /// The same for 50.
     de_overlap_top50,
-    /// The same of 20, among the 200 genes that changed most in the training cells.
+    /// The same for 20, among the 200 genes that changed most in the training cells.
     de_overlap_top20_train,
-    /// The same of 50, among the 200 genes that changed most in the training cells.
+    /// The same for 50, among the 200 genes that changed most in the training cells.
     de_overlap_top50_train,
     /// The share of the differential genes whose change has the predicted sign.
     de_direction,
@@ -110,7 +110,7 @@ impl Scores {
         })
     }
 
-    /// A score by its name; none where it is undefined, or no score has the name.
+    /// A score by its name; none if it is undefined, or no score has the name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<f64> {
         Self::NAMES.iter().position(|other| *other == name).and_then(|at| self.values()[at])
@@ -122,7 +122,7 @@ impl Scores {
         matches!(name, "mse_delta" | "e_distance" | "mmd")
     }
 
-    /// Sums each score up where at least so many are defined.
+    /// Sums each score up where at least this many are defined.
     fn summarise<'a>(
         scores: impl IntoIterator<Item = &'a Self>,
         least: usize,

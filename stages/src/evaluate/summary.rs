@@ -1,4 +1,4 @@
-//! What came out of an evaluation, in one sentence.
+//! The result of an evaluation in one sentence.
 
 use super::{
     bootstrap::Interval,
@@ -47,7 +47,7 @@ impl Verdict {
 pub(super) fn summary(evaluation: &Evaluation) -> String {
     let count = evaluation.judged().count();
     if count == 0 {
-        return "no condition to judge".into();
+        return "no condition to evaluate".into();
     }
     let verdicts: Vec<Option<Verdict>> = evaluation.judged().map(of_condition).collect();
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
@@ -57,7 +57,7 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     let overall = overall(interval).unwrap_or_default();
     let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
     let what = on_what(&evaluation.judged().collect::<Vec<_>>());
-    let caveat = if evaluation.holds_out() { "" } else { "; nothing judged was held out" };
+    let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
     format!(
         "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
     )
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn where_nothing_was_held_out_the_summary_says_so() {
         let seen = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
-        assert!(seen.summary.ends_with("nothing judged was held out"), "{}", seen.summary);
-        assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to judge");
+        assert!(seen.summary.ends_with("none of the evaluated cells were held out"), "{}", seen.summary);
+        assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to evaluate");
     }
 }

@@ -15,7 +15,7 @@ use super::{
 /// The split whose rows nothing was learned, selected or stopped on.
 const HELD_OUT: &str = "ood";
 
-/// What the numbers of a profile are.
+/// The scale of a profile's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
@@ -74,7 +74,7 @@ pub struct ConditionScores {
     pub n_de: Option<usize>,
     /// The Euclidean length of the real change.
     pub effect_size: Option<f64>,
-    /// How far the prediction is from what was trained on, as the predictor says; none where it does not.
+    /// How far the prediction is from what was trained on, as the predictor says; none if it does not.
     #[serde(default)]
     pub distance: Option<f64>,
     /// Pearson's correlation of the predicted change less that of `additive` with the real one less that of `additive`.
@@ -91,25 +91,25 @@ pub struct ConditionScores {
 /// An evaluation, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// What the numbers of the profiles are.
+    /// The scale of the profiles.
     pub scale: Scale,
     /// How predictions were read.
     #[serde(default)]
     pub readout: Anchor,
-    /// What came out, in one sentence.
+    /// The result, in one sentence.
     pub summary: String,
     /// Every condition.
     pub conditions: Vec<ConditionScores>,
     /// The model's mean scores over the [judged](Evaluation::judged) conditions.
     pub mean: Scores,
-    /// The model's median scores over the judged conditions.
+    /// The model's median scores over the evaluated conditions.
     pub median: Scores,
-    /// The baselines' mean scores over the judged conditions.
+    /// The baselines' mean scores over the evaluated conditions.
     pub baselines: BaselineScores,
-    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, judged conditions drawn again.
+    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, evaluated conditions drawn again.
     #[serde(default)]
     pub versus: Versus,
-    /// The rank correlation over judged conditions of how far predictions are from what was trained on with their error
+    /// The rank correlation over evaluated conditions of how far predictions are from what was trained on with their error
     /// [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
@@ -203,7 +203,7 @@ impl Evaluation {
         evaluation
     }
 
-    /// The same, told how predictions were read.
+    /// The same, with the readout of the predictions.
     #[must_use]
     pub fn read_as(self, readout: Anchor) -> Self {
         Self { readout, ..self }
@@ -215,7 +215,7 @@ impl Evaluation {
         self.conditions.iter().filter(move |condition| !held_out || condition.split == HELD_OUT)
     }
 
-    /// The mean of the ceilings over the judged conditions.
+    /// The mean of the ceilings over the evaluated conditions.
     #[must_use]
     pub fn ceiling(&self) -> Scores {
         Scores::mean(self.judged().map(|condition| &condition.ceiling))
@@ -301,7 +301,7 @@ pub(crate) mod tests {
     fn the_noise_of_the_real_mean_is_no_error_of_the_prediction() {
         let mut judged = condition("ood", None, None);
         judged.scores.mse_delta = Some(0.5);
-        assert_eq!(judged.error_beyond_noise(), None, "nothing tells the noise of a single cell");
+        assert_eq!(judged.error_beyond_noise(), None, "the noise of a single cell is unknown");
         judged.ceiling.mse_delta = Some(0.8);
         assert!(judged.error_beyond_noise().is_some_and(|error| (error - 0.3).abs() < 1e-12));
     }

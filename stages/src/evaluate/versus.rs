@@ -31,7 +31,7 @@ const GENES_AT_ONCE: usize = 64;
 /// A prediction and its scores.
 #[derive(Clone, Debug, Default)]
 pub struct Contestant {
-    /// What is predicted; none where a baseline is undefined.
+    /// The prediction; none if a baseline is undefined.
     pub predicted: Option<Predicted>,
     /// How it was judged.
     pub scores: Scores,

@@ -5,7 +5,7 @@
 //! headers and their messages, groups, heaps and the indexes of chunks (HDF5 File Format Specification, version 3.0).
 //! Refused is what lies outside the file or its block, what has another signature, version or checksum than it must
 //! have, what leads in circles or is two things at once, products that overflow, and numbers that contradict one
-//! another. What the walk does not need to understand because libhdf5 is never asked for it (times, comments, free
+//! another. What the walk does not need to understand because libhdf5 is never requested it (times, comments, free
 //! space) is left alone.
 //!
 //! Some things are sound and refused all the same: links and data that lead to other files, which would be opened
@@ -55,7 +55,7 @@ use super::Place;
 /// Walks the structure of a file.
 ///
 /// # Errors
-/// A file that can't be read, is no HDF5 file or cut short, is damaged, or holds what is not read here. The error names
+/// A file that can't be read, is not an HDF5 file or cut short, is damaged, or holds what is not read here. The error names
 /// the object, where one is known, and the byte.
 pub(super) fn check(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io("read", path))?;

@@ -29,7 +29,7 @@ pub(super) struct Chunks {
     /// Rows and columns of each chunk.
     pub(super) rows: u64,
     pub(super) columns: u64,
-    /// Chunks beside one another.
+    /// Chunks next to one another.
     pub(super) across: u64,
     bytes: usize,
     entries: Vec<StoredChunk>,
@@ -79,7 +79,7 @@ impl Chunks {
         Self::new([columns, chunk_rows, chunk_columns], element_bytes, filters, entries)
     }
 
-    /// The chunks of an array with so many columns, in chunks of so many rows and columns; none of chunks that are too large.
+    /// The chunks of an array with this many columns, in chunks of this many rows and columns; none of chunks that are too large.
     pub(super) fn new(
         [columns, rows, chunk_columns]: [u64; 3],
         element_bytes: usize,
@@ -91,7 +91,7 @@ impl Chunks {
             return None;
         }
         let across = columns.div_ceil(chunk_columns);
-        // A piece may end within a row of chunks, and the next piece is read beside it.
+        // A piece may end within a row of chunks, and the next piece is read next to it.
         let kept = bytes.saturating_mul(across + across / 2).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most_kept = usize::try_from((kept / bytes).max(2)).ok()?;
         Some(Self {
@@ -112,7 +112,7 @@ impl Chunks {
         &self.entries
     }
 
-    /// What was done to the chunks.
+    /// The filters of the chunks.
     pub(super) fn filters(&self) -> &Filters {
         &self.filters
     }
@@ -146,7 +146,7 @@ impl Chunks {
         let StoredChunk { address, bytes, left_out } = *entry.ok_or_else(|| damaged("is not there"))?;
         let length = file.metadata().map_err(|error| damaged(&format!("can't be read ({error})")))?.len();
         if address.checked_add(bytes).is_none_or(|end| length < end) {
-            return Err(damaged("lies beyond the end of the file"));
+            return Err(damaged("is beyond the end of the file"));
         }
         let mut work = self.work.take(Workspace::default);
         work.stored.resize(usize::try_from(bytes).map_err(|_| damaged("is too large"))?, 0);

@@ -11,7 +11,7 @@ use crate::element::Element;
 pub(super) fn element_of(dataset: &Dataset) -> Option<Element> {
     let stored = dataset.dtype().ok()?;
     let descriptor = stored.to_descriptor().ok()?;
-    // What a descriptor leaves out (byte order, unused bits) is as it is on this machine, which is little-endian.
+    // Properties missing in a descriptor (byte order, unused bits) are those of this machine, which is little-endian.
     if Datatype::from_descriptor(&descriptor).ok()? != stored {
         return None;
     }

@@ -5,9 +5,9 @@ use schemas::atlas::StoredFilter as Step;
 
 use super::lzf;
 
-/// Deflate makes at most so many bytes of one.
+/// Deflate makes at most this many bytes of one.
 const MOST_DEFLATED: usize = 1032;
-/// LZF makes at most so many bytes of one: 264 of 3.
+/// LZF makes at most this many bytes of one: 264 of 3.
 const MOST_LZF: usize = 88;
 /// Bytes of a Fletcher checksum, at the end of what it was taken of.
 const FLETCHER_BYTES: usize = 4;
@@ -22,7 +22,7 @@ pub(super) struct Filters {
 /// Memory that filters work in, used for chunk after chunk.
 pub(super) struct Workspace {
     inflater: libdeflater::Decompressor,
-    /// What is filtered still; the chunk as it lies in the file at first.
+    /// The data that are still filtered; initially the chunk as stored in the file.
     pub(super) stored: Vec<u8>,
     other: Vec<u8>,
 }
@@ -91,7 +91,7 @@ impl Filters {
                         .count();
                     let unpacked = length + FLETCHER_BYTES * checksums;
                     let most = if *step == Step::Deflate { MOST_DEFLATED } else { MOST_LZF };
-                    // Before memory is taken for what a damaged file may only claim.
+                    // Before allocating memory that a damaged file may only claim.
                     if work.stored.len().saturating_mul(most) < unpacked {
                         return Err("is too short for what it should hold");
                     }

@@ -1,4 +1,4 @@
-//! Texts of variable length inside of records: they lie in collections of the file's global heap (HDF5 File Format
+//! Variable-length strings inside of records: they lie in collections of the file's global heap (HDF5 File Format
 //! Specification, III.E), to which the records refer.
 //!
 //! ```text
@@ -40,7 +40,7 @@ impl<'a> Heap<'a> {
     /// The bytes that the reference at the start of a member means.
     ///
     /// # Errors
-    /// A reference that leads nowhere, a file that is damaged or cut short.
+    /// A reference that leads nowhere, a damaged file or cut short.
     pub(crate) fn get(&mut self, member: &[u8]) -> Result<&[u8]> {
         let damaged =
             || self.place.error("refers to a string that does not exist", "the file is damaged; write it again");

@@ -6,7 +6,7 @@
 //! 111ooooo LLLLLLLL oooooooo  copy L + 9 bytes from o + 1 bytes back
 //! ```
 
-/// Unpacks into all of `out`; `None` if the bytes are no LZF stream of that length.
+/// Unpacks into all of `out`; `None` if the bytes are not an LZF stream of that length.
 pub(super) fn unpack(mut packed: &[u8], out: &mut [u8]) -> Option<()> {
     let mut at = 0;
     while let Some((control, rest)) = packed.split_first() {

@@ -87,7 +87,7 @@ impl Numbers {
         Ok(Self { place, dimensions: shape.len(), rows, columns, way: Way::Library(dataset) })
     }
 
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(crate) fn place(&self) -> &Place {
         &self.place
     }
@@ -97,7 +97,7 @@ impl Numbers {
         self.dimensions
     }
 
-    /// An array whose place is known already, as [`Numbers::stored`] told it, with its chunks.
+    /// An array whose location is already known from [`Numbers::stored`], with its chunks.
     ///
     /// # Errors
     /// Chunks that lie outside a file of `length` bytes, fewer than there have to be, or such as libhdf5 alone can read.
@@ -157,7 +157,7 @@ impl Numbers {
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -170,7 +170,7 @@ impl Numbers {
     /// Appends some rows, one after another.
     ///
     /// # Errors
-    /// Rows that there are not, a file that is damaged or cut short.
+    /// Rows that do not exist, a damaged file or cut short.
     pub(crate) fn read<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         if rows.end < rows.start || self.rows < rows.end {
             let message = format!("rows {} to {} were requested, of {}", rows.start, rows.end, self.rows);
@@ -219,7 +219,7 @@ impl Direct {
         let storage = match dataset.layout() {
             // There is nothing to lie anywhere.
             _ if rows == 0 => plain(1, Vec::new()),
-            // Of a dataset that was never written, or lies in another file, less is stored here.
+            // A dataset that was never written, or is in another file, stores less here.
             Layout::Contiguous if dataset.storage_size() == bytes => {
                 let offset = dataset.offset()?;
                 offset.checked_add(bytes)?;
@@ -234,7 +234,7 @@ impl Direct {
             }
             Layout::Contiguous | Layout::Compact | Layout::Virtual => return None,
         };
-        // Of a link to another file, that one would be needed.
+        // A link to another file would need that file.
         Some(Self { file: place.bytes(&dataset.filename())?, element, storage })
     }
 
@@ -289,7 +289,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Some rows of the chunks that stand beside one another.
+    /// Some rows of the chunks that stand next to one another.
     fn read_band<T: Number>(
         &self,
         chunks: &Chunks,

@@ -1,5 +1,5 @@
 //! Tables of compound records, read as the bytes that they are in the file: which members there are is known only when a file
-//! is open, and libhdf5 would have to be told that in advance.
+//! is open, and libhdf5 would need to know that in advance.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
@@ -12,7 +12,7 @@ use schemas::Result;
 
 use super::{Heap, Place, chunks::Chunks, index};
 
-/// libhdf5 tells how records lie in memory, where a text of variable length is a pointer; in the file it is a length and a
+/// libhdf5 describes records in memory, where a string of variable length is a pointer; in the file it is a length and a
 /// place in the heap.
 const POINTER_BYTES: usize = 8;
 
@@ -52,7 +52,7 @@ impl Records {
     /// Any other dataset, or one with filters that are not known here.
     pub(crate) fn open(dataset: &Dataset, place: Place) -> Result<Self> {
         let Some(file) = place.bytes(&dataset.filename()) else {
-            return Err(place.error("lies in another file", "give that file, or copy the table into this one"));
+            return Err(place.error("is in another file", "give that file, or copy the table into this one"));
         };
         let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor());
         let descriptor = descriptor.map_err(|error| place.unreadable(error))?;
@@ -66,7 +66,7 @@ impl Records {
                 let length = file.metadata().map_err(schemas::Error::io("read", dataset.filename()))?.len();
                 let bytes = rows.checked_mul(record_bytes as u64);
                 let lies_within = |offset: &u64| bytes.and_then(|bytes| offset.checked_add(bytes)) <= Some(length);
-                // Of a dataset that was never written, less is stored.
+                // A dataset that was never written stores less.
                 let offset = dataset.offset().filter(|_| Some(dataset.storage_size()) == bytes);
                 offset.filter(lies_within).map(|offset| Storage::Contiguous { offset })
             }
@@ -83,17 +83,17 @@ impl Records {
         Ok(Self { place, file, rows, record_bytes, members, storage })
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// What each record has, in order.
+    /// The fields of each record, in order.
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// Where texts of variable length lie.
+    /// Where variable-length strings lie.
     pub(crate) fn heap(&self) -> Heap<'_> {
         Heap::new(&self.file, &self.place)
     }
@@ -101,7 +101,7 @@ impl Records {
     /// Shows some records, each from its member on.
     ///
     /// # Errors
-    /// Records that there are not, a file that is damaged or cut short; what `show` fails with.
+    /// Records that there are not, a damaged file or cut short; what `show` fails with.
     pub(crate) fn for_each(
         &self,
         rows: Range<u64>,

@@ -1,4 +1,4 @@
-//! What is read past libhdf5 is what libhdf5 reads.
+//! Data read without libhdf5 equal those read by libhdf5.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::{fs, ops::Range, path::Path, sync::Arc};
@@ -91,7 +91,7 @@ fn stored(dimensions: usize) -> impl Strategy<Value = Stored> {
     })
 }
 
-/// Writes the same small numbers as every type that there is, and reads each as every type that is asked for.
+/// Writes the same small numbers as every type that there is, and reads each as every type that is requested.
 fn every_type_reads_as_libhdf5_does(shape: &[usize], values: &[i8], stored: &Stored, ranges: &[Range<u64>]) {
     let folder = tempfile::tempdir().unwrap();
     let file = super::create(&folder.path().join("a.h5")).unwrap();

@@ -26,21 +26,21 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub struct DenseH5adWriter {
     file: File,
     place: Place,
-    /// `X`, and the layers beside it.
+    /// `X`, and the layers next to it.
     matrices: Vec<Matrix>,
     obs: ObsFrame,
     rows: usize,
     staged: StagedFile,
 }
 
-/// What a file holds beside its rows.
+/// The content of a file besides its rows.
 #[derive(Clone, Debug, Default)]
 pub struct DenseFrame {
     /// The genes' names.
     pub genes: Vec<String>,
     /// Columns of `obs`.
     pub columns: Vec<H5adColumn>,
-    /// Names of matrices beside `X`.
+    /// Names of matrices besides `X`.
     pub layers: Vec<String>,
     /// A dictionary of texts in `uns`: its name, its keys and their values.
     pub told: Option<(String, Vec<(String, String)>)>,
@@ -53,7 +53,7 @@ impl DenseH5adWriter {
     /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
     pub fn create(path: &Path, frame: &DenseFrame, options: H5adWriteOptions) -> Result<Self> {
         check(&frame.columns, options)?;
-        let mut staged = StagedFile::beside(path)?;
+        let mut staged = StagedFile::create(path)?;
         staged.unlock();
         let place = Place::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
@@ -77,11 +77,11 @@ impl DenseH5adWriter {
         Ok(Self { file, place, matrices, obs, rows: 0, staged })
     }
 
-    /// Adds rows: their names (the first column of `obs`), the columns that were asked for, and the values of `X` and of each
+    /// Adds rows: their names (the first column of `obs`), the columns that were requested, and the values of `X` and of each
     /// layer, row-major.
     ///
     /// # Errors
-    /// A column that is missing, of another type, or has a null where there is none; matrices of another shape; a full disk.
+    /// A missing column, of another type, or has unexpected nulls; matrices of another shape; a full disk.
     pub fn append(&mut self, obs: &RecordBatch, matrices: &[&[f32]]) -> Result<()> {
         if matrices.len() != self.matrices.len() {
             return Err(Error::Bug(format!(

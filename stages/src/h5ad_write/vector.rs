@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use hdf5_metno::{Dataset, Error, Group, H5Type, Location, Result, types::VarLenUnicode};
 
-/// What an object is, in anndata's words.
+/// The encoding of an object, in anndata's terms.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Encoding {
     Anndata,

@@ -41,7 +41,7 @@ pub struct AnnData {
 }
 
 impl AnnData {
-    /// Opens what a group holds, of a file or store of so many bytes, and checks its structure: the matrix is there in a known
+    /// Opens what a group holds, of a file or store of this many bytes, and checks its structure: the matrix is there in a known
     /// form, and `obs` and `var` fit it.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ struct Chosen {
     /// Where the matrix lies; none for the root.
     group: Option<Box<dyn Group>>,
     name: String,
-    /// Whether `var` stands beside the matrix, not at the root.
+    /// Whether `var` is stored with the matrix, not at the root.
     own_var: bool,
     var: &'static str,
 }

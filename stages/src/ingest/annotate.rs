@@ -1,4 +1,4 @@
-//! What is known of cells besides their expression goes into the atlas: annotations as they are, labels as codes.
+//! Writes annotations of cells to the atlas unchanged, and their labels as codes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,7 +33,7 @@ impl ByteSize for Rows {
     }
 }
 
-/// Rows and their codes, a record a row: the condition id, then the covariate codes.
+/// Rows and their codes, one record per row: the condition id, then the covariate codes.
 #[derive(Debug)]
 pub struct Labelled {
     /// The rows.
@@ -42,7 +42,7 @@ pub struct Labelled {
     pub codes: Vec<u32>,
 }
 
-/// What was found on the way.
+/// Findings along the way.
 #[derive(Debug)]
 pub struct Annotated {
     /// How many cells were kept.
@@ -55,7 +55,7 @@ pub struct Annotated {
     pub cells_of: Vec<u64>,
     /// The covariates.
     pub covariates: Vec<Covariate>,
-    /// What was seen among the values.
+    /// The census of the values.
     pub census: ValueCensus,
 }
 
@@ -64,14 +64,14 @@ pub struct Annotated {
 pub struct Findings(Arc<Mutex<Option<Annotated>>>);
 
 impl Findings {
-    /// What was found; none before the stream is complete.
+    /// The findings; none before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<Annotated> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Labels that tell that it is not known what was done to a cell.
+/// Labels of cells whose perturbation is unknown.
 const UNASSIGNED: [&str; 9] =
     ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA", "nan", "<NA>"];
 
@@ -169,7 +169,7 @@ fn name_all(piece: &mut ReadPiece) -> Result<usize> {
     Ok(unnamed)
 }
 
-/// A hash of every cell's name, in a file of its own that goes with it.
+/// A hash of every cell's name, in its own file that goes with it.
 #[derive(Debug)]
 struct CellNames {
     hashes: mmap::Table,

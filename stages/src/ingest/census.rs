@@ -1,4 +1,4 @@
-//! Values that are no counts, or no numbers: which there are, and what is done about them.
+//! Values that are not counts, or no numbers: which there are, and what is done about them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::records::LARGEST_COUNT;
 /// Bad values that are named one by one.
 pub(crate) const NAMED_BAD_VALUES: usize = 5;
 
-/// What is done about values that can't be taken.
+/// What to do about invalid values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadValues {
     /// The first ones are named, and nothing is written.
@@ -19,7 +19,7 @@ pub enum OnBadValues {
     Clip,
 }
 
-/// What values are to be taken for.
+/// How to interpret values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ValuesAs {
     /// Counts where all are integers, else continuous; among counts, negative ones and those that are too large are bad.
@@ -64,7 +64,7 @@ pub struct BadValue {
     pub value: f32,
 }
 
-/// What was seen among values.
+/// The census of the values.
 #[derive(Clone, Debug, Default)]
 pub struct ValueCensus {
     /// The first NaN or infinite values.
@@ -75,15 +75,15 @@ pub struct ValueCensus {
     pub negative: Vec<BadValue>,
     /// How many there are.
     pub negative_count: u64,
-    /// The first values that are no integers.
+    /// The first values that are not integers.
     pub fractions: Vec<BadValue>,
     /// How many there are.
     pub fraction_count: u64,
-    /// The first integers that are too large to be told from their neighbours.
+    /// The first integers too large to be exact in float32.
     pub too_large: Vec<BadValue>,
     /// How many there are.
     pub too_large_count: u64,
-    /// Of each file that has values, by its place among the origins of its source, the first value that is no integer.
+    /// For each file with values, by its index among the origins of its source: the first value that is not an integer.
     pub files: BTreeMap<usize, Option<BadValue>>,
     /// How many cells have no values at all.
     pub empty_cells: u64,
@@ -120,7 +120,7 @@ impl ValueCensus {
         self.fraction_count == 0 && 0 < self.negative_count + self.too_large_count
     }
 
-    /// A file whose values are all integers, and the first value of another file that is none; none where files agree.
+    /// A file that holds integers only, and another one with its first value that is not an integer; none if files agree.
     #[must_use]
     pub fn files_that_differ(&self) -> Option<(usize, (usize, BadValue))> {
         let whole = self.files.iter().find(|(_, fraction)| fraction.is_none());

@@ -10,7 +10,7 @@ use schemas::{
 /// Up to here float32 holds every whole number.
 const LARGEST: f32 = 16_777_216.0;
 
-/// What would mend a file with such a number.
+/// The hint about a file with such a number.
 pub(super) const HINT: &str = "values are kept as float32, which holds every whole number up to 16777216; check that these are counts of molecules";
 
 /// Whether any of some values is so large that it may not be what is stored.
@@ -24,12 +24,12 @@ pub(super) fn first_rounded(stored: &[f64], kept: &[f32]) -> Option<(usize, f64)
     pairs.find(|(_, (stored, kept))| is_rounded(**stored, **kept)).map(|(at, (stored, _))| (at, *stored))
 }
 
-/// What is said of such a number.
+/// The message about such a number.
 pub(super) fn message(value: impl Display) -> String {
     format!("{value} is a whole number that float32 can't hold")
 }
 
-/// The error of rows from `first` on that can't be taken: of entries that add up to such a number, or else a bug.
+/// The error for invalid rows from `first` on: entries that add up to such a number, or else a bug.
 pub(super) fn bad_rows(bad: &BadRows, place: impl Into<String>, first: u64) -> Error {
     let BadRows::Sum { row, gene, sum } = bad else { return Error::Bug(bad.to_string()) };
     let cell = first + *row as u64;

@@ -1,4 +1,4 @@
-//! What files are called in a column that tells them apart: as short as they can be.
+//! Names of files in a column that distinguishes them, as short as possible.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,8 +37,7 @@ pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
     ))
 }
 
-/// Refuses files of which two are the same one, however they are spelled, through links too. Paths that lead nowhere are no
-/// subject of it.
+/// Refuses two paths to the same file, also through links. Paths that don't exist are not checked.
 ///
 /// # Errors
 /// Two such files.

@@ -22,10 +22,10 @@ use crate::groups::unquoted;
 
 /// Cells that are looked at together.
 const SLICE: u64 = 1 << 14;
-/// What a missing label is called.
+/// The name of a missing label.
 const MISSING: &str = "nan";
 
-/// What is asked of one column.
+/// A condition on one column.
 #[derive(Clone, Debug, Default)]
 struct Values {
     any_of: HashSet<String>,
@@ -42,7 +42,7 @@ struct CellFilter {
     rare: HashSet<(String, String)>,
 }
 
-/// Settles which cells are wanted; none where all are.
+/// Settles which cells are wanted; none if all are.
 ///
 /// # Errors
 /// Columns, values and labels that are not there, labels to drop without a perturbation column.
@@ -112,19 +112,19 @@ fn known_values(source: &dyn Source, column: &str) -> Result<BTreeSet<String>> {
     Ok(known)
 }
 
-/// Refuses a label to drop that no cell has; a pattern that fits none is only told.
+/// Refuses a label to drop that no cell has; a pattern without a match only gets a warning.
 fn check_labels(source: &dyn Source, column: &str, patterns: &[String]) -> Result<()> {
     let known = known_values(source, column)?;
     for pattern in patterns.iter().filter(|pattern| !known.iter().any(|label| fits(pattern, label))) {
         if !pattern.contains('*') {
             return Err(Error::unknown("label", pattern, known.iter().map(String::as_str)));
         }
-        tracing::warn!("--drop-label '{pattern}' fits no label of obs column `{column}`");
+        tracing::warn!("--drop-label '{pattern}' matches no label of obs column `{column}`");
     }
     Ok(())
 }
 
-/// A value as the column has it: a number may be asked for in another way (`1.0` for `1`), if one value alone is equal.
+/// A value in the column's notation: a number may be given in another one (`1.0` for `1`), if only one value is equal to it.
 fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> String) -> Result<String> {
     if known.contains(value) {
         return Ok(value.to_owned());
@@ -201,7 +201,7 @@ impl CellFilter {
         Ok(wanted.contains(&false).then(|| BooleanArray::from(wanted)))
     }
 
-    /// Labels and doses, as far as they are asked for.
+    /// Labels and doses, as far as they are requested.
     fn conditions_of(&self, obs: &RecordBatch) -> Result<(Option<StringArray>, Option<StringArray>)> {
         let column = |name: &Option<String>| name.as_ref().map(|name| text_column(obs, name)).transpose();
         Ok((column(&self.label)?, column(&self.dose)?))

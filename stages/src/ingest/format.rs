@@ -18,7 +18,7 @@ use super::{
     table, zarr,
 };
 
-/// What an HDF5 file begins with, or what follows its user block of 512 bytes, or twice that, or twice that again.
+/// The signature of an HDF5 file, at its start or after a user block of 512 bytes, or twice that, or twice that again.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 /// Larger user blocks are not looked behind.
 const LARGEST_USER_BLOCK: u64 = 1 << 20;
@@ -38,12 +38,12 @@ pub struct Choice {
     pub genes_table: Option<PathBuf>,
     /// Whether the first entry of each list of a table is a gene's.
     pub list_start: ListStart,
-    /// The program that reads HDF5 files in a process of its own; without one they are read in this process,
+    /// The program that reads HDF5 files in its own process; without one they are read in this process,
     /// after a check of their structure, which goes before libhdf5 in either.
     pub worker: Option<PathBuf>,
 }
 
-/// What the lists of a table of cells begin with.
+/// The first entry of the lists in a table of cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListStart {
     /// A marker where every list begins with the same entry below zero, whose number comes nowhere else; a gene elsewhere.
@@ -83,7 +83,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a file or folder is taken for, by what is in it.
+    /// The format of a file or folder, by its content.
     ///
     /// # Errors
     /// A format that is not known here, a file that can't be read.
@@ -127,6 +127,18 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
         Some(worker) if is_hdf5(path)? => Ok(Arc::new(RemoteSource::open(worker, path, choice)?)),
         _ => open_here(path, choice),
     }
+}
+
+/// Files next to the one that is opened, or named by `choice`, that are read as well.
+///
+/// # Errors
+/// As for [`Format::of`].
+pub fn companions(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>> {
+    Ok(match Format::of(path)? {
+        Format::MatrixMarket if !path.is_dir() => mtx::companions(path),
+        Format::Table => table::companions(path, choice),
+        _ => Vec::new(),
+    })
 }
 
 /// Opens cells of any format in this process.

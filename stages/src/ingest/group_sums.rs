@@ -16,15 +16,15 @@ const MOST_BYTES: u64 = 4 << 30;
 const FEWEST_STORED: u64 = 16 << 20;
 /// Bytes that are stored of a gene's sums: mean, variance and mean count.
 const STORED_BYTES: u64 = 12;
-/// The table grows by about so many bytes.
+/// The table grows by about this many bytes.
 const SEGMENT_BYTES: usize = 16 << 20;
 
-/// What is summed of a gene: values, their squares, log(1 + value) and its square.
+/// Sums per gene: values, their squares, log(1 + value) and its square.
 ///
 /// Whether values are counts is known once all were seen, so both are summed.
 pub type Sums = [f64; 4];
 
-/// What one count of up to 255 adds.
+/// The contribution of one count up to 255.
 static OF_COUNT: LazyLock<[Sums; 256]> = LazyLock::new(|| {
     std::array::from_fn(|count| u32::try_from(count).map_or([0.0; 4], |count| added_by(f64::from(count))))
 });
@@ -34,12 +34,12 @@ fn added_by(value: f64) -> Sums {
     [value, value * value, log, log * log]
 }
 
-/// What is known of a group besides its genes.
+/// The data of a group besides its genes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupCells {
     /// Its condition, then its covariate codes.
     pub codes: Vec<u32>,
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// Σ of the cells' libraries: the sum of a cell's values.
     pub library: f64,
@@ -68,7 +68,7 @@ pub struct GroupSums {
     /// Where its files are made; they have no name once they are open.
     folder: PathBuf,
     genes: usize,
-    /// Of the table, while cells are told apart by their covariates too.
+    /// Of the table, while groups are still split by covariates.
     most_fine_bytes: u64,
     most_bytes: u64,
     by_condition: bool,
@@ -81,9 +81,9 @@ pub struct GroupSums {
 }
 
 impl GroupSums {
-    /// No groups yet of an atlas with about so many non-zeros; its files lie in `folder`.
+    /// No groups yet of an atlas with about this many non-zeros; its files lie in `folder`.
     ///
-    /// Cells are told apart by condition and covariates, but by their condition alone once what would be stored of them takes
+    /// Groups are split by condition and covariates, but only by condition once their stored size would take
     /// more bytes than there are non-zeros: then a group has so few cells that its means are worth less than the cells.
     #[must_use]
     pub fn new(folder: PathBuf, genes: usize, nonzeros: u64) -> Self {
@@ -104,7 +104,7 @@ impl GroupSums {
     /// Adds a row of the group that bears these codes.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn add(&mut self, codes: &[u32], record: Record<'_>, gene_width: GeneWidth) -> Result<()> {
         if self.given_up {
             return Ok(());
@@ -130,13 +130,13 @@ impl GroupSums {
         Ok(())
     }
 
-    /// The groups, in the order of their first cells; none where there were too many.
+    /// The groups, in the order of their first cells; none if there were too many.
     #[must_use]
     pub fn groups(&self) -> &[GroupCells] {
         &self.groups
     }
 
-    /// Whether cells are told apart by their condition alone.
+    /// Whether groups are split only by condition.
     #[must_use]
     pub fn by_condition(&self) -> bool {
         self.by_condition
@@ -148,7 +148,7 @@ impl GroupSums {
         self.given_up
     }
 
-    /// How many genes there are.
+    /// Number of genes.
     #[must_use]
     pub fn genes(&self) -> usize {
         self.genes

@@ -19,8 +19,8 @@ use crate::h5::{self, Place};
 /// Opens a file and checks its structure.
 ///
 /// # Errors
-/// A file that is missing, no HDF5 file or cut short; no matrix, or one of unknown encoding; an unknown layer; shapes that
-/// disagree. The error names the object and what would mend it.
+/// A missing file, no HDF5 file or cut short; no matrix, or one of unknown encoding; an unknown layer; shapes that
+/// disagree. The error names the object and how to fix it.
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let file = h5::open_for_reading(path)?;
     let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();

@@ -1,4 +1,4 @@
-//! Which of the formats that live in HDF5 a file has: told by what is in it, since 10x matrices and others share the ending.
+//! Detects the format of an HDF5 file by its content, since 10x matrices and others share the file extension.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const LISTED_MEMBERS: usize = 12;
 /// The format of an HDF5 file.
 ///
 /// # Errors
-/// A file that is missing, no HDF5 file, or one that holds something else.
+/// A missing file, no HDF5 file, or one that holds something else.
 pub(super) fn format_of(path: &Path) -> Result<Format> {
     let file = h5::open_for_reading(path)?;
     let place = Place::root(path);

@@ -29,18 +29,18 @@ pub enum GeneJoin {
 pub struct JoinOptions {
     /// Which genes are kept.
     pub genes: GeneJoin,
-    /// The column of `var` that tells genes apart; by default their names.
+    /// The column of `var` that identifies genes; by default their names.
     pub gene_id: Option<String>,
-    /// A column that tells which file a cell comes from.
+    /// A column with the file that a cell comes from.
     pub file_column: Option<FileColumn>,
 }
 
-/// A column of `obs` that tells files apart.
+/// A column of `obs` that distinguishes files.
 #[derive(Clone, Debug)]
 pub struct FileColumn {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What each file is called in it, in their order: see [`super::file_names`].
+    /// The name of each file in it, in order: see [`super::file_names`].
     pub files: Vec<String>,
 }
 
@@ -58,13 +58,13 @@ pub struct Joined {
 #[derive(Debug)]
 struct Part {
     source: Arc<dyn Source>,
-    /// What its file is called in the column that tells files apart.
+    /// The name of its file in the file column.
     file: String,
     /// Its cells among all.
     cells: Range<u64>,
-    /// The joined place of each of its genes; none where it is left out.
+    /// The joined place of each of its genes; none if it is left out.
     genes: Vec<Option<u32>>,
-    /// Its column of `obs` that stands at each joined place; none where it has no such column.
+    /// Its column of `obs` that stands at each joined place; none if it has no such column.
     columns: Vec<Option<usize>>,
 }
 
@@ -248,7 +248,7 @@ impl Source for Joined {
     }
 }
 
-/// What a gene is called, and how many genes of the file before it are called the same.
+/// The name of a gene, and its number among the genes of that name before it in the file.
 type GeneKey = (String, u32);
 
 fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>> {
@@ -272,7 +272,7 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
     Ok(names.as_string::<i32>().iter().map(key).collect())
 }
 
-/// Refuses genes without a name or id, which would be matched with any others that have none.
+/// Refuses genes without a name or id: they would be matched with one another.
 fn check_genes(source: &dyn Source, keys: &[GeneKey], gene_id: Option<&str>) -> Result<()> {
     let without = keys.iter().filter(|(name, _)| name.is_empty()).count();
     let Some(first) = keys.iter().position(|(name, _)| name.is_empty()) else { return Ok(()) };
@@ -308,7 +308,7 @@ fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Ve
     (kept, places)
 }
 
-/// What the files say of each kept gene; of a gene that several files have, the first one's word counts.
+/// The files' annotations of each kept gene; for a gene in several files, those of the first.
 fn joined_var(
     vars: &[&RecordBatch],
     joined: &JoinedColumns,

@@ -1,6 +1,6 @@
 //! Which columns of `obs` are labels: as the user said, or else by the field's habits.
 //!
-//! Candidates are tried in order. Several columns that say the same in every row are no ambiguity; several that differ are
+//! Candidates are tried in order. Several columns that say the same in every row are not ambiguous; several that differ are
 //! an error that lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +18,12 @@ const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
 const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
 const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
 
-/// What the user said; what is left out is guessed.
+/// The user's choices; missing ones are guessed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AskedKeys {
     /// The perturbation column.
     pub perturbation: Option<String>,
-    /// What means control, as a whole label or as one part of it; `*` stands for any text.
+    /// The names of control, as a whole label or as one part of it; `*` matches any text.
     pub controls: Vec<String>,
     /// The dose column; an empty name says that there is none.
     pub dose: Option<String>,
@@ -31,7 +31,7 @@ pub struct AskedKeys {
     pub covariates: Option<Vec<String>>,
     /// The batch column, a covariate too.
     pub batch: Option<String>,
-    /// What joins perturbations; `+` where nothing is said.
+    /// The delimiter of perturbations; `+` by default.
     pub delimiter: Option<String>,
 }
 
@@ -42,9 +42,9 @@ pub struct ResolvedKeys {
     pub columns: LabelColumns,
     /// How they are read.
     pub rules: LabelRules,
-    /// What was guessed, as the flags that say so.
+    /// The guesses, as flags.
     pub guessed: Vec<String>,
-    /// What else was decided, a sentence each.
+    /// Other decisions, one sentence each.
     pub decided: Vec<String>,
 }
 
@@ -117,7 +117,7 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
     Err(Error::usage(message, "rename those columns of obs, or choose others with --covariates"))
 }
 
-/// Refuses flags that say how labels are read where there are none.
+/// Refuses flags that say how labels are read if there are none.
 fn check_nothing_is_said_of_labels(asked: &AskedKeys, columns: &[String]) -> Result<()> {
     let said = [
         (!asked.controls.is_empty(), "--control"),
@@ -193,7 +193,7 @@ impl Labels {
         self.all.values().flatten().map(String::as_str).collect()
     }
 
-    /// What means control, the one that names it first.
+    /// The names of control; the displayed one first.
     fn controls(&self, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let controls = match asked {
             [] => vec![self.habitual_control(guessed)?],
@@ -263,7 +263,7 @@ impl Labels {
         Ok(controls)
     }
 
-    /// What is told of labels that mean something else than they say.
+    /// The message about labels that don't mean what they say.
     fn parts_that_vanish(&self, rules: &LabelRules) -> Option<String> {
         let mixed: Vec<&str> = self
             .all
@@ -363,7 +363,7 @@ mod tests {
         let table = Table::of_obs(&[("guide", vec!["ctrl"])]);
         let asked = AskedKeys { controls: vec!["ctrl".into()], ..AskedKeys::default() };
         let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
-        assert!(error.starts_with("--control") && error.ends_with("there are guide"), "{error}");
+        assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Labeller {
         }
     }
 
-    /// The codes of some cells, a record a cell: its condition id, then its covariate codes. `cells` says where each
+    /// The codes of some cells, one record per cell: its condition id, then its covariate codes. `cells` says where each
     /// stands in the file.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Labeller {
         Error::data(
             self.place(column, row),
             "the value is missing",
-            format!("leave such cells out with --filter '{column}!=nan', or fill the column"),
+            format!("leave out such cells with --filter '{column}!=nan', or fill the column"),
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Reads Matrix Market files: 10x folders, and single files with or without names beside them.
+//! Reads Matrix Market files: 10x folders, and single files with or without names next to them.
 //!
 //! Text can be read from its beginning only, and lists entries in any order. So it is read once, when it is opened, into a
 //! scratch file that is read by cells.
@@ -8,7 +8,11 @@ mod entries;
 mod folder;
 mod text;
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
@@ -29,12 +33,18 @@ use super::{
 /// More cells than any text file has; what says otherwise is damaged, and must not make us allocate.
 const MOST_CELLS: u64 = 1 << 32;
 
-/// Whether a file, or a folder's content, is taken for a Matrix Market file.
+/// Whether a file, or a folder's content, is read as Matrix Market.
 ///
 /// # Errors
 /// A folder that can't be read.
 pub fn is_one(path: &Path) -> Result<bool> {
     if path.is_dir() { Ok(!folder::matrices(path)?.is_empty()) } else { Ok(folder::is_matrix(path)) }
+}
+
+/// The lists of cells and genes next to a matrix.
+pub(super) fn companions(matrix: &Path) -> Vec<PathBuf> {
+    let Files { cells, genes, .. } = Files::beside(matrix);
+    cells.into_iter().chain(genes).collect()
 }
 
 /// A Matrix Market file that was read to its end.
@@ -46,11 +56,11 @@ pub struct MatrixMarket {
     expression: Transposed,
 }
 
-/// What is known of the cells.
+/// The annotations of the cells.
 #[derive(Debug)]
 enum Cells {
     Named(RecordBatch),
-    /// So many, called `cell0`, `cell1` and so on.
+    /// This many, called `cell0`, `cell1` and so on.
     Counted(u64),
 }
 
@@ -63,7 +73,7 @@ impl Cells {
     }
 }
 
-/// What the rows of the file are.
+/// The content of the file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rows {
     Genes,
@@ -72,7 +82,7 @@ enum Rows {
 
 impl MatrixMarket {
     /// Opens a folder with one matrix and its names, or a single file: its rows are the cells, unless files of names that lie
-    /// beside it have as many lines as it has columns.
+    /// next to it have as many lines as it has columns.
     ///
     /// # Errors
     /// Files that are missing, or don't fit together; the first line that is not as it should be.
@@ -108,7 +118,7 @@ impl MatrixMarket {
     }
 }
 
-/// Rows are genes in every folder of 10x; the numbers of names decide where they can.
+/// Rows are genes in every folder of 10x; the numbers of names decide if they can.
 fn what_rows_are(header: &Header, cells: Option<&NameFile>, genes: Option<&NameFile>, lines: &Lines) -> Result<Rows> {
     let fits = |names: Option<&NameFile>, size: u64| names.is_none_or(|names| names.rows() == size);
     if cells.is_none() && genes.is_none() {
@@ -140,7 +150,7 @@ fn generated(of: &str, range: Range<u64>) -> Result<RecordBatch> {
         .map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// Of 10x files, `gene` is the symbol, beside `gene_ids` and `feature_types`.
+/// For 10x files, `gene` is the symbol, next to `gene_ids` and `feature_types`.
 impl Source for MatrixMarket {
     fn kind(&self) -> &str {
         "mtx"

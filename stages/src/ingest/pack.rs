@@ -1,4 +1,4 @@
-//! Slabs become blocks: aligned arrays, checksums, zstd where asked for.
+//! Packs slabs into blocks: aligned arrays, checksums, zstd if requested.
 
 use schemas::{
     ByteSize,
@@ -40,7 +40,7 @@ pub struct SlabPacker {
     workspaces: Pool<Workspace>,
 }
 
-/// What a slab is packed with.
+/// The settings for packing a slab.
 #[derive(Default)]
 struct Workspace {
     unpacked: Vec<u8>,

@@ -24,7 +24,7 @@ pub struct ReadPiece {
     pub obs: RecordBatch,
     /// Their rows.
     pub records: Pooled<Records>,
-    /// What was seen among the values.
+    /// The census of the values.
     pub census: ValueCensus,
 }
 
@@ -34,7 +34,7 @@ impl ByteSize for ReadPiece {
     }
 }
 
-/// Says which cells of a batch of annotations are wanted; none where all are.
+/// Says which cells of a batch of annotations are wanted; none if all are.
 pub type Filter = Arc<dyn Fn(&RecordBatch) -> Result<Option<BooleanArray>> + Send + Sync>;
 
 /// Reads pieces, on any number of threads.

@@ -14,17 +14,17 @@ use schemas::{
 
 /// Bytes before a record's genes.
 pub const HEADER_BYTES: usize = 8;
-/// From here on f32 does not tell neighbouring integers apart, so these are no counts.
+/// From here on, f32 can't represent every integer, so these are not counts.
 pub const LARGEST_COUNT: f32 = 16_777_216.0;
 /// Adding it to a smaller count leaves the count in the low bits of the sum.
 const MANTISSA: f32 = 8_388_608.0;
 
-/// What a row's values are.
+/// The type of a row's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowValues {
     /// All are counts, of this width.
     Counts(ValueWidth),
-    /// Some are no counts: negative, fractions, or not finite.
+    /// Some are not counts: negative, fractions, or not finite.
     Other,
 }
 
@@ -59,7 +59,7 @@ impl RowValues {
 /// One row's record.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// How many entries.
+    /// Number of entries.
     pub entries: usize,
     /// How its values are stored.
     pub width: ValueWidth,
@@ -70,7 +70,7 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record at the start of `bytes`, and how many bytes it takes; none where the bytes hold no whole record.
+    /// The record at the start of `bytes`, and how many bytes it takes; none if the bytes hold no whole record.
     #[must_use]
     pub fn read(bytes: &'a [u8], gene_width: GeneWidth) -> Option<(Self, usize)> {
         let header: &[u8; HEADER_BYTES] = bytes.get(..HEADER_BYTES)?.try_into().ok()?;
@@ -115,7 +115,7 @@ impl Records {
         self.spans.clear();
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.spans.len()
@@ -160,7 +160,7 @@ impl Records {
         (&mut self.bytes, &mut self.spans)
     }
 
-    /// Makes room for so many rows and entries of counts up to 255.
+    /// Makes room for this many rows and entries of counts up to 255.
     pub fn reserve(&mut self, rows: usize, entries: usize) {
         self.spans.reserve(rows);
         self.bytes.reserve(rows * HEADER_BYTES + entries * (self.gene_width.bytes() + 1));

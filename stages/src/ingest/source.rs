@@ -1,4 +1,4 @@
-//! What every format looks like once it is open: cells that can be read in any range, by many threads at once.
+//! The interface of all formats once opened: cells that can be read in any range, by many threads at once.
 
 use std::{collections::HashSet, fmt::Debug, ops::Range, sync::Arc};
 
@@ -27,7 +27,7 @@ pub trait Source: Debug + Send + Sync {
     /// The name of its format.
     fn kind(&self) -> &str;
 
-    /// What it is called in errors and in the manifest.
+    /// Its name in errors and in the manifest.
     fn origin(&self) -> &Origin;
 
     /// All the files that it is made of.
@@ -45,10 +45,10 @@ pub trait Source: Debug + Send + Sync {
         0
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     fn cells(&self) -> u64;
 
-    /// How many values are stored, where that can be told without reading them.
+    /// Number of stored values, if it is known without reading them.
     fn nonzeros(&self) -> Option<u64>;
 
     /// Where the matrix lies, if it can be read there by rows without this source.
@@ -56,7 +56,7 @@ pub trait Source: Debug + Send + Sync {
         None
     }
 
-    /// What is known of each gene; the first column, `gene`, is its name.
+    /// The annotations of each gene; the first column, `gene`, is its name.
     fn var(&self) -> &RecordBatch;
 
     /// The columns of `obs`; the first one, `cell`, is the cell's name.
@@ -82,8 +82,8 @@ pub trait Source: Debug + Send + Sync {
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows>;
 }
 
-/// What a column of `frame` (`obs` or `var`) is called in an atlas, where the names of cells or genes are called `index`: as it is in
-/// its file, or `obs_cell` if it is called `cell` there, with as many more `obs_` as none of the other columns has.
+/// The name in an atlas of a column of `frame` (`obs` or `var`), where `index` (`cell` or `gene`) is the column of names: its own name,
+/// or `obs_cell` if that is `cell`, with another `obs_` in front as long as another column has that name.
 pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&str]) -> String {
     if own != index {
         return own.to_owned();
@@ -95,7 +95,7 @@ pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&st
     name
 }
 
-/// Refuses a source of which two columns share a name.
+/// Refuses a source with two columns of the same name.
 ///
 /// # Errors
 /// Two such columns of `obs` or `var`.

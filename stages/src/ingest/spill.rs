@@ -1,14 +1,14 @@
 //! The shuffle: one uniform random permutation of all rows, however many there are, in bounded memory.
 //!
-//! Every row goes to a bucket drawn for it alone, on disk; later each bucket is read whole and shuffled by itself. Draws do
-//! not depend on the rows, so every permutation is as likely as any other. There are only so many buckets; one that has become
-//! too large to be read whole is first taken apart into buckets of its own, in the same way.
+//! Every row goes to a randomly drawn bucket on disk; later each bucket is read as a whole and shuffled separately. Draws do
+//! not depend on the rows, so every permutation is equally likely. The number of buckets is limited; one that has become
+//! too large to be read as a whole is first split into its own buckets, in the same way.
 //!
-//! What a bucket's rows wait for is written in stretches. Each begins with where the bucket's stretch before it lies, so that the
-//! last one alone has to be remembered.
+//! A bucket's rows are written in stretches. Each begins with the position of the bucket's previous stretch, so that only the
+//! last one has to be remembered.
 //!
-//! ```text
-//! offset u64 | bytes u64 | records        of the stretch before, 0 bytes where there is none
+//! offset u64 | bytes u64 | records        the previous stretch, 0 bytes if there is none
+//! offset u64 | bytes u64 | records        of the stretch before, 0 bytes if there is none
 //! ```
 
 use std::{
@@ -37,7 +37,7 @@ use crate::{
 
 /// Bytes that a bucket should have, so that several fit into memory.
 const BUCKET_BYTES: u64 = 4 << 20;
-/// A bucket of more bytes is taken apart before it is read: so many times what it should have.
+/// A bucket of more bytes is taken apart before it is read: this many times what it should have.
 const TOO_LARGE: u64 = 4;
 /// The most bytes of a bucket that wait to be written.
 const MOST_WAITING_BYTES: usize = 128 << 10;
@@ -48,7 +48,7 @@ const CELL_BYTES: usize = 8;
 /// Where the stretch before lies.
 const LINK_BYTES: usize = 16;
 
-/// A stretch of the file that belongs to one bucket; none where it has no bytes.
+/// A stretch of the file that belongs to one bucket; none if it has no bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
     offset: u64,
@@ -69,7 +69,7 @@ impl Stretch {
     }
 }
 
-/// What is remembered of a bucket that lies on disk.
+/// The position of a bucket on disk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lying {
     last: Stretch,
@@ -104,7 +104,7 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// A spill for rows that take about so many bytes, in a file that has no name once it is there.
+    /// A spill for rows that take about this many bytes, in a file that has no name once it is there.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -256,7 +256,7 @@ impl Bucket {
         let mut records: Pooled<Records> = self.spare.take(|| Records::new(self.shared.gene_width));
         let (bytes, spans) = records.parts_mut();
         spans.clear();
-        // What stands there is written over, all of it.
+        // The previous content is completely overwritten.
         bytes.resize(usize::try_from(self.lying.bytes).map_err(|error| Error::Bug(error.to_string()))?, 0);
         // The last stretch is found first.
         let mut end = bytes.len();
@@ -283,7 +283,7 @@ impl Bucket {
         1 < self.lying.records && TOO_LARGE * self.shared.sizes.bucket < self.lying.bytes
     }
 
-    /// The same rows in smaller buckets, in a file of their own.
+    /// The same rows in smaller buckets, in their own file.
     fn taken_apart(self) -> Result<Vec<Self>> {
         let Shared { path, sizes, gene_width, seed, .. } = &*self.shared;
         // Other draws than those that brought the rows here, and than those of any other bucket.
@@ -343,7 +343,7 @@ fn give_back(file: &File, offset: u64, length: u64) {
     }
 }
 
-/// About how many bytes the records of so many cells and entries take.
+/// About how many bytes the records of this many cells and entries take.
 #[must_use]
 pub fn estimated_bytes(cells: u64, entries: u64, gene_width: GeneWidth) -> u64 {
     cells * (CELL_BYTES + HEADER_BYTES) as u64 + entries * (gene_width.bytes() as u64 + 1)
@@ -385,7 +385,7 @@ mod tests {
             assert!(largest <= TOO_LARGE * sizes.bucket, "{cells} cells: {largest} bytes");
             assert_eq!(found, permuted(sizes, cells, 7).0, "a seed is a permutation");
             assert_ne!(found, permuted(sizes, cells, 8).0);
-            // Of neighbours in the permutation as many ascend as descend.
+            // Of neighbours in the permutation, as many ascend as descend.
             let ascending = found.windows(2).filter(|pair| pair[0] < pair[1]).count();
             assert!(cells < 1000 || ascending.abs_diff(found.len() / 2) < found.len() / 20, "{ascending}");
             found.sort_unstable();

@@ -36,12 +36,12 @@ const DIFFERENTIAL_GENES: usize = 100;
 /// Bytes of lists that are written at once.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
 
-/// Writes the statistics; none where there were too many groups to sum, or no gene.
+/// Writes the statistics; none if there were too many groups to sum, or no gene.
 ///
 /// Groups come by their covariates, each context's control first.
 ///
 /// # Errors
-/// A disk that is full or broken.
+/// A full or broken disk.
 pub fn write(
     folder: &StagedFolder,
     sums: &GroupSums,

@@ -13,7 +13,7 @@ use schemas::{
     Error, Result,
     atlas::{
         BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder, Selection,
-        ValueKind, ValueWidth, files,
+        Stamp, ValueKind, ValueWidth, files,
     },
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -47,7 +47,7 @@ pub struct MatrixFiles {
 }
 
 impl MatrixFiles {
-    /// Adds a file that was written beside the matrix.
+    /// Adds a file that was written next to the matrix.
     pub fn add(&mut self, name: &str, entry: FileEntry) {
         self.written.insert(name.into(), entry);
     }
@@ -75,7 +75,7 @@ struct ShuffledOrder {
 }
 
 impl StoreMatrix {
-    /// Starts the files in the folder; shuffled rows are those of so many cells.
+    /// Starts the files in the folder; shuffled rows are those of this many cells.
     ///
     /// # Errors
     /// Files that can't be created.
@@ -162,19 +162,19 @@ impl Sink for StoreMatrix {
     }
 }
 
-/// What an atlas is made from, as far as its cells don't say.
+/// The inputs of an atlas other than its cells.
 #[derive(Debug)]
 pub struct AtlasFacts {
     /// Where it came from.
     pub source: Arc<dyn Source>,
     /// The files or folders that the source is made of, in the order of its origins, with length and time before they were read;
     /// none where there are none.
-    pub files: Vec<(PathBuf, (u64, u64))>,
+    pub files: Vec<(PathBuf, Stamp)>,
     /// Which columns are labels.
     pub keys: Keys,
     /// Which cells are taken.
     pub selection: Selection,
-    /// What values are taken for.
+    /// How to interpret values.
     pub values: ValuesAs,
     /// Where the matrix is read, if not in the atlas.
     pub in_place: Option<InPlace>,
@@ -183,7 +183,7 @@ pub struct AtlasFacts {
 /// Makes the folder an atlas, which nobody sees yet.
 ///
 /// # Errors
-/// No cells, a disk that is full or broken.
+/// No cells, a full or broken disk.
 pub fn describe(
     folder: &StagedFolder,
     facts: AtlasFacts,
@@ -260,7 +260,7 @@ impl AtlasFacts {
         let mut origins = self.source.origins();
         if origins.len() == self.files.len() {
             for (origin, (path, before)) in origins.iter_mut().zip(&self.files) {
-                origin.version = Some(version_since(path, *before)?);
+                origin.version = Some(version_since(path, before)?);
             }
         }
         Ok(origins)
@@ -270,7 +270,7 @@ impl AtlasFacts {
         self.source.origin().to_string()
     }
 
-    /// What the values are; refuses a source without cells, and values that can't be taken.
+    /// The kind of the values; refuses a source without cells, and invalid values.
     ///
     /// # Errors
     /// Either; the first bad values are named.
@@ -346,7 +346,7 @@ impl AtlasFacts {
 }
 
 impl AtlasFacts {
-    /// Refuses files of which one has counts and another one does not: no matrix of both has one scale.
+    /// Refuses to join a file of counts with one of continuous values: their scales differ.
     fn refuse_files_that_differ(&self, census: &ValueCensus, genes: &[String]) -> Result<()> {
         let Some((whole, (other, value))) = census.files_that_differ() else { return Ok(()) };
         let origins = self.source.origins();

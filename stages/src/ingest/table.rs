@@ -1,6 +1,6 @@
 //! Reads Parquet and Arrow tables of cells, as large releases ship them: one row a cell.
 //!
-//! Values stand in one column a gene beside the annotations (wide), or in two columns of lists, genes as numbers and their
+//! Values are in one column per gene, next to the annotations (wide), or in two columns of lists, genes as numbers and their
 //! values. A table may be one file, or a folder of files with the same columns.
 //!
 //! Row groups (of Arrow: record batches) are read and unpacked one by one. Where one would take more memory than a piece
@@ -28,10 +28,10 @@ use arrow::{
 };
 use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
 
-pub use self::folder::is_one;
+pub use self::folder::{companions, is_one};
 use self::{
     file::TableFile,
-    folder::{check_same, genes_table_of, refuse_tables_below, tables_of},
+    folder::{check_same, genes_table, refuse_tables_below, tables_of},
     genes::Numbering,
     layout::{Layout, ValueColumns},
     marker::Marker,
@@ -44,10 +44,10 @@ use super::{
     transpose::{Transposed, Transposer},
 };
 
-/// What the values of one part may take unpacked, and how many rows it may have; larger ones go by way of a scratch file.
+/// Maximum unpacked size of the values of one part, and maximum number of its rows; larger ones go through a scratch file.
 const PART_BYTES: u64 = 32 << 20;
 const PART_ROWS: u64 = 1 << 14;
-/// What the columns of a wide table take that are unpacked together on that way.
+/// Size of the columns of a wide table that are unpacked together on the way to that file.
 const COLUMNS_BYTES: u64 = 64 << 20;
 /// Bytes of a value of a wide table and of one in lists, packed and unpacked.
 const WIDE_BYTES: u64 = 8;
@@ -76,7 +76,7 @@ struct PlacedPart {
     file: usize,
     part: usize,
     cells: Range<u64>,
-    /// What its values take.
+    /// The size of its values.
     bytes: u64,
 }
 
@@ -84,11 +84,11 @@ impl CellTable {
     /// Opens a file, or all tables of a folder in the order of their names.
     ///
     /// # Errors
-    /// Files that can't be read, or that differ in their columns; columns that can't be told apart.
+    /// Files that can't be read, or that differ in their columns; ambiguous columns.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let paths = match path.is_dir() {
             true => {
-                refuse_tables_below(path)?;
+                refuse_tables_below(path, choice)?;
                 tables_of(path)?
             }
             false => vec![path.to_path_buf()],
@@ -118,10 +118,7 @@ impl CellTable {
             }
             largest = lists.and_then(|column| Some(largest?.max(file.largest(column)?)));
         }
-        let genes_table = choice.genes_table.clone().or_else(|| {
-            lists?;
-            genes_table_of(if path.is_dir() { path } else { path.parent()? })
-        });
+        let genes_table = genes_table(path, choice).filter(|_| lists.is_some() || choice.genes_table.is_some());
         let mut table = Self {
             origin: Origin {
                 path: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -156,7 +153,7 @@ impl CellTable {
         Ok(table)
     }
 
-    /// What lists begin with that is no gene's; where the table shows it, that is told.
+    /// The first entry of lists if it is not a gene's, for a message if the table has one.
     fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
@@ -300,7 +297,7 @@ impl Source for CellTable {
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
         let schema = Arc::new(self.obs.project(columns).map_err(bug)?);
-        // The first column is the name, the others follow as they are listed; none where names are made up.
+        // The first column is the name, the others follow as they are listed; none if names are made up.
         let in_file = |column: &usize| if *column == 0 { self.layout.name } else { Some(self.layout.obs[*column - 1]) };
         let read: Vec<usize> = columns.iter().filter_map(in_file).collect();
         let mut batches = Vec::new();

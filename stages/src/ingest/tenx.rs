@@ -57,8 +57,8 @@ impl TenXReader {
     /// Opens a file and checks its structure.
     ///
     /// # Errors
-    /// A file that is missing, no HDF5 file or cut short; names that are missing or do not fit the matrix; several genomes of
-    /// which none was chosen, or a genome that is not there. The error names the object and what would mend it.
+    /// A missing file, no HDF5 file or cut short; names that are missing or do not fit the matrix; several genomes of
+    /// which none was chosen, or a genome that is not there. The error names the object and how to fix it.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         if choice.matrix() != "X" {
             let message = format!("{} is a 10x file, which has neither layers nor raw", path.display());
@@ -166,7 +166,7 @@ fn shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
     }
 }
 
-/// A member of a group that has one value for each of so many cells or features.
+/// A member of a group that has one value for each of this many cells or features.
 fn vector(group: &Group, name: &str, place: &Place, length: u64) -> Result<Values> {
     let place = place.child(name);
     if !group.link_exists(name) {

@@ -9,14 +9,14 @@ use arrow::{
     error::ArrowError,
 };
 
-/// From here on floats do not tell neighbouring whole numbers apart.
+/// From here on, floats can't represent every integer.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// A column as text. A missing value is null in any type, NaN among floats too. Numbers that are equal are the same text: `1`,
 /// be it stored as a whole number or as a float.
 ///
 /// # Errors
-/// A type that is no text and can't become it.
+/// A type that is not text and can't become it.
 pub fn as_text(column: &dyn Array) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Float16 => as_text(&cast(column, &DataType::Float32)?),

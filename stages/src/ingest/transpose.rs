@@ -109,12 +109,13 @@ pub struct Transposer {
 #[derive(Debug)]
 struct Scratch {
     file: DiskFile,
-    /// The first byte that is no bucket's.
+    /// The first byte that is not a bucket's.
     end: u64,
 }
 
 impl Transposer {
-    /// Begins a matrix of so many rows and genes, which errors call `place`; how many entries there will be may be a guess, and decides no more than how
+    /// Begins a matrix of this many rows and genes, named `place` in errors; how many entries there will be may be a guess, and decides no
+    /// more than how
     /// well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
     /// 12 bytes an entry.
     ///
@@ -144,7 +145,7 @@ impl Transposer {
     /// Takes an entry. Several of one row and gene add up.
     ///
     /// # Errors
-    /// A disk that is full or broken; a row or gene that the matrix does not have, which the caller is to check since it
+    /// A full or broken disk; a row or gene that the matrix does not have, which the caller is to check since it
     /// can name the place.
     pub fn push(&mut self, row: u64, gene: u32, value: f32) -> Result<()> {
         let Layout { rows, genes, .. } = self.layout;
@@ -161,7 +162,7 @@ impl Transposer {
     /// Writes what waits; the matrix can be read then.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn finish(mut self) -> Result<Transposed> {
         for bucket in 0..self.buckets.len() {
             self.flush(bucket)?;
@@ -200,7 +201,7 @@ pub struct Transposed {
 }
 
 impl Transposed {
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.layout.rows
@@ -238,7 +239,7 @@ impl Transposed {
         self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
         let mut total = 0_u32;
         for pointer in &mut pointers {
-            total = total.checked_add(*pointer).ok_or_else(|| Error::Bug("2^32 entries were asked for".into()))?;
+            total = total.checked_add(*pointer).ok_or_else(|| Error::Bug("2^32 entries were requested".into()))?;
             *pointer = total;
         }
         genes.resize(total as usize, 0);

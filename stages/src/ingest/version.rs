@@ -1,4 +1,4 @@
-//! What tells one version of a file or folder of cells from another.
+//! The version of a file or folder of cells.
 
 use std::{
     fs,
@@ -6,31 +6,37 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use schemas::{Error, Result, atlas::SourceVersion};
+use schemas::{
+    Error, Result,
+    atlas::{SourceVersion, Stamp},
+};
 
 use crate::disk::{checksum_of, checksum_of_text, files_below};
 
-/// Length and time of the last change: of a folder, the sum and the newest of all files below it.
+/// Length and time of a file or folder.
 ///
 /// # Errors
-/// What can't be read.
-pub fn length_and_time(path: &Path) -> Result<(u64, u64)> {
-    let (mut bytes, mut newest) = (0, 0);
+/// A file that can't be read.
+pub fn stamp_of(path: &Path) -> Result<Stamp> {
+    let (mut stamp, mut listing) = (Stamp::default(), String::new());
     for file in files(path)? {
         let metadata = fs::metadata(&file).map_err(Error::io("read", &file))?;
         let modified = metadata.modified().map_err(Error::io("read", &file))?;
         let nanoseconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        // What 64 bits don't hold is five centuries away.
-        newest = newest.max(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        bytes += metadata.len();
+        // A time that 64 bits can't hold is five centuries away.
+        let modified = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        stamp.modified = stamp.modified.max(modified);
+        stamp.bytes += metadata.len();
+        listing += &format!("{}\t{}\t{modified}\n", name_below(path, &file), metadata.len());
     }
-    Ok((bytes, newest))
+    stamp.listing = path.is_dir().then(|| checksum_of_text(&listing));
+    Ok(stamp)
 }
 
 /// XXH3-64 of a file's bytes; of a folder, of the names and checksums of all files below it.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn checksum(path: &Path) -> Result<String> {
     let of_file = |file: &Path| Ok::<_, Error>(checksum_of(file)?.checksum.unwrap_or_default());
     if !path.is_dir() {
@@ -38,20 +44,19 @@ pub fn checksum(path: &Path) -> Result<String> {
     }
     let mut text = String::new();
     for file in files(path)? {
-        let name = file.strip_prefix(path).unwrap_or(&file);
-        text += &format!("{}\t{}\n", name.display(), of_file(&file)?);
+        text += &format!("{}\t{}\n", name_below(path, &file), of_file(&file)?);
     }
     Ok(checksum_of_text(&text))
 }
 
-/// The version of a file or folder that was read since it had this length and time.
+/// The version of a file or folder that was read since it had this stamp.
 ///
 /// # Errors
 /// What can't be read, or was changed meanwhile.
-pub fn version_since(path: &Path, before: (u64, u64)) -> Result<SourceVersion> {
+pub fn version_since(path: &Path, before: &Stamp) -> Result<SourceVersion> {
     let checksum = checksum(path)?;
-    let (bytes, modified) = length_and_time(path)?;
-    if (bytes, modified) != before {
+    let stamp = stamp_of(path)?;
+    if stamp != *before {
         let message = "was changed by another program while it was read";
         return Err(Error::data(
             path.display().to_string(),
@@ -59,16 +64,20 @@ pub fn version_since(path: &Path, before: (u64, u64)) -> Result<SourceVersion> {
             "wait until it has finished, then run the command again",
         ));
     }
-    Ok(SourceVersion { bytes, modified, checksum })
+    Ok(SourceVersion { stamp, checksum })
 }
 
 /// Whether a file or folder is still what it was: its time says so, or else its checksum.
 ///
 /// # Errors
-/// What can't be read.
+/// A file that can't be read.
 pub fn is_same(path: &Path, known: &SourceVersion) -> Result<bool> {
-    let (bytes, modified) = length_and_time(path)?;
-    Ok(bytes == known.bytes && (modified == known.modified || checksum(path)? == known.checksum))
+    let stamp = stamp_of(path)?;
+    Ok(stamp.is_unchanged_since(&known.stamp) || stamp.bytes == known.stamp.bytes && checksum(path)? == known.checksum)
+}
+
+fn name_below<'a>(folder: &Path, file: &'a Path) -> std::path::Display<'a> {
+    file.strip_prefix(folder).unwrap_or(file).display()
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>> {

@@ -4,7 +4,7 @@
 //! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
 //! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
 //! A check of the file's structure goes before, in that process as in one that has no worker ([`crate::h5`]).
-//! Where it can tell in what place the matrix lies, rows do not go through it: they are read here, without libhdf5.
+//! If it can report the location of the matrix, rows do not go through it: they are read here, without libhdf5.
 
 mod failure;
 pub mod serve;
@@ -51,11 +51,11 @@ pub struct RemoteSource {
 #[derive(Debug)]
 struct Worker {
     child: Child,
-    /// Let go before the process is waited for.
+    /// Dropped before waiting for the process.
     helper: Option<Helper>,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
-    /// What it says on standard error: a file in memory, so that it never waits for a reader.
+    /// Its standard error: a file in memory, so that it never waits for a reader.
     told: File,
 }
 
@@ -69,7 +69,7 @@ impl RemoteSource {
     /// A process that does not start or that dies, and every error of the file.
     pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
         let mut command = Command::new(executable);
-        // A group of its own, so that Ctrl-C reaches this process alone, which ends the other when it is done.
+        // Its own group, so that Ctrl-C reaches this process alone, which ends the other when it is done.
         let told =
             memfd_create("told", MemfdFlags::CLOEXEC).map_err(|error| Error::io("start", executable)(error.into()))?;
         let told = File::from(told);
@@ -194,7 +194,7 @@ fn unexpected() -> Error {
 }
 
 impl Worker {
-    /// What is said of a file that was the death of its reader.
+    /// The error about a file that killed its reader.
     fn died(&mut self, path: &Path) -> Error {
         self.helper = None;
         let _ = self.child.kill();
@@ -209,7 +209,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// The end of what it said on standard error; empty where that can't be read.
+    /// The end of what it said on standard error; empty if that can't be read.
     fn last_words(&self) -> String {
         let length = self.told.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();

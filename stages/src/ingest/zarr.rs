@@ -21,7 +21,7 @@ use std::path::Path;
 use schemas::Result;
 
 use self::{group::ZarrGroup, metadata::Metadata};
-use super::{anndata::AnnData, format::Choice, version::length_and_time};
+use super::{anndata::AnnData, format::Choice, version::stamp_of};
 use crate::place::Place;
 
 /// Whether a folder is a zarr store.
@@ -34,7 +34,7 @@ pub fn is_one(path: &Path) -> bool {
 ///
 /// # Errors
 /// Metadata that is damaged or of an unknown kind; no matrix, or one of unknown encoding; an unknown layer; shapes that
-/// disagree. The error names the object and what would mend it.
+/// disagree. The error names the object and how to fix it.
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let place = Place::root(path);
     let root = match Metadata::read(path, &place)? {
@@ -45,5 +45,5 @@ pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
         None => return Err(place.error("is not a zarr store", "`adata.write_zarr(...)` writes one")),
     };
     root.expect_anndata()?;
-    AnnData::open("zarr", &root, length_and_time(path)?.0, choice)
+    AnnData::open("zarr", &root, stamp_of(path)?.bytes, choice)
 }

@@ -1,4 +1,4 @@
-//! What a judge is told, and what it says.
+//! Inputs and results of an evaluation.
 
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
 /// Conditions that get a picture, largest effects first.
 const MOST_SCATTERS: usize = 6;
 
-/// What a model, or a set of predictions, says of a group.
+/// The prediction of a model, or of a set of predictions, for a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelProfiles {
     /// The group.
@@ -24,13 +24,13 @@ pub struct ModelProfiles {
     pub condition: Vec<f64>,
     /// The variances between cells.
     pub variance: Vec<f64>,
-    /// What is predicted under control, where the predicted change is to be added to real controls.
+    /// The prediction for control, if the predicted change is to be added to real controls.
     pub control: Option<Arc<ControlProfile>>,
-    /// How far the prediction is from what was trained on, where that is told.
+    /// The distance of the prediction from the training data, if known.
     pub distance: Option<f64>,
 }
 
-/// What a model says of the controls of a group's context.
+/// A model's prediction for the controls of a group's context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlProfile {
     /// Their mean profile.
@@ -44,9 +44,9 @@ pub struct ControlProfile {
 pub struct Clouds {
     /// The space that they are points of.
     pub axes: Axes,
-    /// Of each group the judged cells of either half; of controls, those that predictions start from come first.
+    /// The evaluated cells of each group, in two halves; for controls, those that predictions start from come first.
     pub real: Vec<[Cloud; 2]>,
-    /// Predicted cells, by group; none where only means are known.
+    /// Predicted cells, by group; none if only means are known.
     pub predicted: HashMap<usize, Cloud>,
 }
 
@@ -59,7 +59,7 @@ pub struct ConditionJudgement {
     pub scatter: Scatter,
 }
 
-/// What came of judging a group; none where it has no cells, or its context no controls of either half.
+/// The result for a group; none if it has no cells, or its context no controls in one of the halves.
 #[derive(Clone, Debug)]
 pub struct Verdict(pub Option<ConditionJudgement>);
 
@@ -120,7 +120,7 @@ impl ByteSize for Verdict {
     }
 }
 
-/// Gathers judged conditions, and the pictures of the largest effects.
+/// Gathers evaluated conditions, and the pictures of the largest effects.
 #[derive(Debug)]
 pub struct Tabulate {
     scale: Scale,

@@ -6,7 +6,7 @@ use crate::{evaluate::Moments, profiles::GroupProfiles};
 pub(super) const LEAST_EXPRESSION: f64 = 0.1;
 
 /// Places of the genes whose mean over all training cells (of controls, the half that predictions start from) is
-/// [`LEAST_EXPRESSION`] at least: a choice that no judged cell has a part in. All of `genes` where no cell trains.
+/// [`LEAST_EXPRESSION`] at least: a choice that no evaluated cell has a part in. All of `genes` where no cell trains.
 pub(super) fn expressed(profiles: &[GroupProfiles], genes: usize) -> Vec<usize> {
     let mut all: Option<Moments> = None;
     for training in profiles.iter().filter_map(|profiles| profiles.training.as_ref()) {

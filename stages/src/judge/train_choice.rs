@@ -1,11 +1,11 @@
-//! Genes that are chosen without a look at judged cells.
+//! Genes that are chosen without a look at evaluated cells.
 
 use super::{Judge, MeanProfile, on_scale};
 use crate::{evaluate::differential::largest, groups::Group};
 
 impl Judge {
-    /// The genes that change most, by the same score as among judged cells, between training cells that hold any of the
-    /// condition's perturbations and the training controls beside them, averaged over covariate combinations: a choice that
+    /// The genes that change most, by the same score as among evaluated cells, between training cells that hold any of the
+    /// condition's perturbations and the training controls next to them, averaged over covariate combinations: a choice that
     /// no held-out cell has a part in.
     pub(super) fn top_train(&self, group: &Group, count: usize) -> Option<Vec<usize>> {
         let table = &self.atlas.manifest().conditions;

@@ -9,7 +9,7 @@ pub(crate) struct AdamStep<'a, T> {
     pub(crate) first: &'a mut [T],
     pub(crate) second: &'a mut [T],
     pub(crate) gradient: &'a [T],
-    /// What the gradient is multiplied with before anything else.
+    /// Factor of the gradient, applied first.
     pub(crate) scale: T,
     pub(crate) weight_decay: T,
     /// 1 − β₁ and 1 − β₂: the newest gradient's share in the moments.

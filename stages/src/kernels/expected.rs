@@ -8,9 +8,9 @@ use crate::simd::{Kernel, Way};
 pub(crate) struct ExpectedOfCells<'a, T> {
     /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; of no use afterwards.
     pub(crate) logits: &'a mut [T],
-    /// What is added to the logits of every cell, `[genes]`.
+    /// Terms added to the logits of every cell, `[genes]`.
     pub(crate) bias: &'a [T],
-    /// What a cell's means add up to, `[cells]`.
+    /// Library sizes, `[cells]`.
     pub(crate) library: &'a [T],
     /// Where the means go, `[cells, genes]`.
     pub(crate) means: &'a mut [T],
@@ -34,9 +34,9 @@ impl<T: Real> Kernel for ExpectedOfCells<'_, T> {
 pub(crate) struct ExpectedCounts<'a, T> {
     /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; of no use afterwards.
     pub(crate) logits: &'a mut [T],
-    /// What is added to the logits of every cell, `[genes]`.
+    /// Terms added to the logits of every cell, `[genes]`.
     pub(crate) bias: &'a [T],
-    /// What a cell's means add up to, `[cells]`.
+    /// Library sizes, `[cells]`.
     pub(crate) library: &'a [T],
     /// Sums of μ and of μ² so far, `[genes]` each.
     pub(crate) sums: [&'a mut [f64]; 2],

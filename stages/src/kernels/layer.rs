@@ -1,4 +1,4 @@
-//! What follows a linear layer, forward and backward in one: a norm over cells or over features, ReLU, dropout.
+//! The rest of a hidden layer after its linear part, forward and backward in one pass: a norm over cells or features, ReLU, dropout.
 //!
 //! An activation is 0 where ReLU or dropout cut it off and positive elsewhere, so that the output itself is the mask that the
 //! way back needs.
@@ -15,7 +15,7 @@ pub(crate) struct Dropout {
     seed: u32,
     /// Activations whose draw is below are dropped.
     threshold: u32,
-    /// What the others are multiplied with.
+    /// Factor of the remaining activations.
     scale: f64,
 }
 
@@ -32,7 +32,7 @@ impl Dropout {
         self.threshold
     }
 
-    /// What the others are multiplied by.
+    /// Factor of the remaining activations.
     pub(crate) fn scale(self) -> f64 {
         self.scale
     }
@@ -132,7 +132,7 @@ impl<T: Real> Kernel for BatchNormForward<'_, T> {
     }
 }
 
-/// The way back through [`BatchNormForward`].
+/// the backward pass of [`BatchNormForward`].
 pub(crate) struct BatchNormBackward<'a, T> {
     pub(crate) input: &'a [T],
     pub(crate) output: &'a [T],
@@ -225,7 +225,7 @@ impl<T: Real> Kernel for LayerNormForward<'_, T> {
     }
 }
 
-/// The way back through [`LayerNormForward`].
+/// the backward pass of [`LayerNormForward`].
 pub(crate) struct LayerNormBackward<'a, T> {
     pub(crate) input: &'a [T],
     pub(crate) output: &'a [T],
@@ -280,7 +280,7 @@ impl<T: Real> Kernel for CutForward<'_, T> {
     }
 }
 
-/// The way back through [`CutForward`].
+/// the backward pass of [`CutForward`].
 pub(crate) struct CutBackward<'a, T> {
     pub(crate) output: &'a [T],
     pub(crate) dropout: Dropout,

@@ -25,11 +25,11 @@ pub(crate) struct NegativeBinomial<'a, T> {
     /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; with `slopes`, the loss's
     /// gradient by them afterwards, and otherwise nothing of use.
     pub(crate) logits: &'a mut [T],
-    /// What is added to the logits of every cell, `[genes]`.
+    /// Terms added to the logits of every cell, `[genes]`.
     pub(crate) bias: &'a [T],
     /// Counts.
     pub(crate) cells: Rows<'a, T>,
-    /// What a cell's means add up to, `[cells]`.
+    /// Library sizes, `[cells]`.
     pub(crate) library: &'a [T],
     /// Logarithm of the inverse dispersion, `[genes]`.
     pub(crate) dispersion: &'a [T],
@@ -37,7 +37,7 @@ pub(crate) struct NegativeBinomial<'a, T> {
     pub(crate) slopes: Option<&'a mut [T]>,
 }
 
-/// What a gene's dispersion gives for all cells.
+/// Per-gene terms of the dispersion, the same for all cells.
 struct Dispersion<T> {
     theta: Vec<T>,
     /// 1 / (θ + ε).
@@ -68,9 +68,9 @@ struct Scratch<T> {
     inverse: Vec<T>,
     /// Terms that are summed over genes.
     terms: Vec<T>,
-    /// Of the non-zeros: μ, 1/s, and θ with its gamma terms.
+    /// For the non-zeros: μ, 1/s, and θ with its gamma terms.
     gathered: [Vec<T>; 5],
-    /// Of the non-zeros, what they add to ∂ ln P/∂θ.
+    /// For the non-zeros, their terms of ∂ ln P/∂θ.
     by_theta: Vec<T>,
 }
 

@@ -1,7 +1,7 @@
-//! The way of a gradient penalty down and up again through a norm, ReLU and dropout, each in as few passes as it has sums.
+//! The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout, in as few passes as reductions.
 //!
-//! With x̂ what the norm makes of its input, 1/s one over its deviation, w its weight, k = w/s, m the mask of ReLU and dropout
-//! and ⟨⟩ the mean over what the norm is over:
+//! With x̂ the normalised input, 1/s the inverse standard deviation, w the norm's weight, k = w/s, m the mask of ReLU and dropout
+//! and ⟨⟩ the mean over the norm's dimension:
 //!
 //! ```text
 //! down:  d = m e,   core = d − ⟨d⟩ − x̂⟨d x̂⟩,   dx = k core
@@ -9,7 +9,7 @@
 //!        by the norm's weight   Σ v core / s,   v ← m k (v − ⟨v⟩ − x̂⟨v x̂⟩)
 //! ```
 //!
-//! ⟨v core⟩ is ⟨v d⟩ − ⟨v⟩⟨d⟩ − ⟨v x̂⟩⟨d x̂⟩, so that all sums of a way are found in one pass. What it is for is told in
+//! ⟨v core⟩ is ⟨v d⟩ − ⟨v⟩⟨d⟩ − ⟨v x̂⟩⟨d x̂⟩, so one pass computes all sums of a direction. The purpose is explained in
 //! [`crate::model::fused::penalty`].
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::simd::{Kernel, Way};
 
-/// What a norm, ReLU and dropout made of `[cells, width]`.
+/// The result of a norm, ReLU and dropout of `[cells, width]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Passed<'a, T> {
     /// The norm's input.
@@ -99,9 +99,9 @@ struct Means {
 
 /// The way up as a line in v, d and x̂.
 struct Lines<T> {
-    /// What v, d and x̂ are multiplied with, and what is added, for what goes onto the norm's input.
+    /// Coefficients of v, d, x̂ and 1 for the term added to the norm's input.
     onto: [T; 4],
-    /// The same of v, x̂ and nothing, for v.
+    /// The same for v, x̂ and nothing, for v.
     adjoint: [T; 3],
 }
 

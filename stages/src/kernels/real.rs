@@ -130,7 +130,7 @@ impl Real for f32 {
     fn ln_1p<W: Way>(self) -> [Self; 2] {
         let sum = 1.0 + self;
         let slope = 1.0 / sum;
-        // What rounding took from the sum comes back in first order.
+        // Restores to first order what rounding removed from the sum.
         let lost = self - (sum - 1.0);
         [Real::mul_add::<W>(lost, slope, Real::ln::<W>(sum)), slope]
     }

@@ -15,7 +15,7 @@ pub(crate) struct Rows<'a, T> {
 }
 
 impl<'a, T: Real> Rows<'a, T> {
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) fn count(self) -> usize {
         self.pointers.len().saturating_sub(1)
     }
@@ -40,7 +40,7 @@ pub(crate) fn index(number: i64) -> usize {
 /// non-zero, from a place in memory that is not near the last.
 #[derive(Debug)]
 pub(crate) struct BlockedRows<T> {
-    /// How many rows there are.
+    /// Number of rows.
     rows: usize,
     columns: usize,
     /// Where each column of each block starts among the entries: columns + 1 numbers a block.
@@ -50,11 +50,11 @@ pub(crate) struct BlockedRows<T> {
     values: Vec<T>,
 }
 
-/// Rows of a block: so many lines of a dense matrix stay in the nearest cache.
+/// Rows of a block: this many lines of a dense matrix stay in the nearest cache.
 const BLOCK_ROWS: usize = 24;
 
 impl<T: Real> BlockedRows<T> {
-    /// Sorts the non-zeros of rows with so many columns.
+    /// Sorts the non-zeros of rows with this many columns.
     pub(crate) fn new(of: Rows<'_, T>, columns: usize) -> Self {
         let rows = of.count();
         let mut starts = Vec::with_capacity(rows.div_ceil(BLOCK_ROWS) * (columns + 1));
@@ -191,7 +191,7 @@ pub(crate) mod tests {
     }
 
     impl<T: Real> OwnedRows<T> {
-        /// The non-zeros of a dense matrix with so many columns.
+        /// The non-zeros of a dense matrix with this many columns.
         pub(crate) fn from_dense(dense: &[T], columns: usize) -> Self {
             let place = |at: usize| i64::try_from(at).expect("a small number");
             let mut rows = Self { pointers: vec![0], columns: Vec::new(), values: Vec::new() };

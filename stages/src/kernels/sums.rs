@@ -56,7 +56,7 @@ pub(crate) struct ColumnSums<T, const N: usize> {
 }
 
 impl<T: Real, const N: usize> ColumnSums<T, N> {
-    /// Sums of nothing yet, over so many columns.
+    /// Sums of nothing yet, over this many columns.
     #[inline(always)]
     pub(crate) fn new(columns: usize) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl<T: Real, const N: usize> ColumnSums<T, N> {
         }
     }
 
-    /// What the next row is to be added to, by column.
+    /// The column sums so far, to which the next row is added.
     #[inline(always)]
     pub(crate) fn next_row(&mut self) -> [&mut [T]; N] {
         if self.rows == BLOCK_ROWS {

@@ -1,7 +1,7 @@
-//! Failures of a device as errors that a user can do something about.
+//! Failures of a device as errors with a hint for the user.
 //!
-//! tch hands on libtorch's messages as text and, in most of its functions, panics with them: the text is all there is to tell an
-//! exhausted or lost device from a mistake of this program.
+//! tch passes on libtorch's messages as text and, in most of its functions, panics with them: the text is the only way to distinguish an
+//! exhausted or lost device from a bug in this program.
 
 use std::{
     any::Any,
@@ -10,10 +10,10 @@ use std::{
 
 use schemas::{Error, Result};
 
-/// What libtorch says where memory is short. That a product has no room for its workspace has a name of its own.
+/// Libtorch's messages when memory is short. A product without room for its workspace has its own message.
 const OUT_OF_MEMORY: [&str; 3] =
     ["CUDA out of memory", "CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"];
-/// What it says where the device or its driver fails. Addresses and assertions that fail are not among them: those are mistakes of
+/// Messages when the device or its driver fails. Invalid addresses and failed assertions are not among them: those are bugs in
 /// this program.
 const FAILED: [&str; 11] = [
     "CUDA-capable device(s) is/are busy or unavailable",
@@ -29,7 +29,7 @@ const FAILED: [&str; 11] = [
     "CUBLAS_STATUS_NOT_INITIALIZED",
 ];
 
-/// What a text of libtorch's says of a device, if it is about one that is out of memory or has failed.
+/// The device error in a text from libtorch, if it is about a device that is out of memory or has failed.
 #[must_use]
 pub fn device_failure(text: &str) -> Option<Error> {
     let from = text.find("CUDA ")?;
@@ -43,7 +43,7 @@ pub fn device_failure(text: &str) -> Option<Error> {
     })
 }
 
-/// The message itself: what follows is advice on libtorch's own settings, the place in its sources, or what a panic puts around it.
+/// The message itself, without the advice on libtorch's settings, the source location, or the text that a panic adds.
 fn first_sentences(text: &str) -> &str {
     // Within the message of a panic, line breaks are written as two characters.
     let ends = ["\n", "\\n", "\"", " Including non-PyTorch", " Process ", " Of the allocated"];
@@ -51,10 +51,10 @@ fn first_sentences(text: &str) -> &str {
     text[..end].trim_end_matches(['.', ' '])
 }
 
-/// Does work whose panics, if they are failures of a device, become errors; other panics go on.
+/// Runs work, turning panics that are device failures into errors; other panics continue.
 ///
 /// # Errors
-/// The work's own, and a device that is out of memory or has failed.
+/// The work's own errors, and a device that is out of memory or has failed.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done,
@@ -65,7 +65,7 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// What a panic says of a device, if it is about one that is out of memory or has failed.
+/// The device error in a panic's message, if it is about a device that is out of memory or has failed.
 #[must_use]
 pub fn of_panic(panic: &(dyn Any + Send)) -> Option<Error> {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn out_of_memory_is_the_users_and_says_how_much_was_asked_for() {
-        // As tch panics with it.
+        // As in tch's panics.
         let panic = format!(
             "called `Result::unwrap()` on an `Err` value: Torch(\"{TOO_MUCH}\\nException raised from malloc\")"
         );

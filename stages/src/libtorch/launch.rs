@@ -1,12 +1,12 @@
-//! Launches the kernels of our own, which `stages/cuda` holds (`platform.h` says how they are written).
+//! Launches the custom kernels in `stages/cuda` (`platform.h` describes how they are written).
 //!
-//! A kernel takes one argument, a struct of addresses, 64-bit integers and doubles, which [`arguments!`] declares here just as the
-//! source of the kernel does. On a CUDA device [`launch`] gives the kernel to this thread's current stream of libtorch, within a
-//! graph's capture too; on the CPU it runs the same source, compiled for the host, before it returns.
+//! A kernel takes one argument, a struct of addresses, 64-bit integers and doubles, which [`arguments!`] declares here exactly as the
+//! kernel's source does. On a CUDA device, [`launch`] gives the kernel to this thread's current libtorch stream, also within a
+//! graph capture; on the CPU, it runs the same source, compiled for the host, before it returns.
 //!
-//! `unsafe` stands in this file apart from `libtorch.rs`, since here memory is reached by addresses: nothing but the kernel checks
-//! what it reads and writes. Whoever fills in a struct of arguments answers for these: every tensor is as large as the kernel
-//! takes it to be, lies on the device that the kernel is launched on, and is of the kind that it is launched for.
+//! This file has `unsafe` code of its own, apart from `libtorch.rs`, since here memory is accessed by address: only the kernel itself checks
+//! what it reads and writes. Whoever fills in a struct of arguments is responsible for this: every tensor is as large as the kernel
+//! assumes, is on the device that the kernel is launched on, and has the type that it is launched for.
 
 #[cfg(test)]
 mod tests;
@@ -26,53 +26,53 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Graphs, Opaque, int};
 
-/// Compiled kernels, as the driver wants them aligned.
+/// Compiled kernels, aligned as the driver requires.
 #[repr(C, align(16))]
 struct Code<T: ?Sized>(T);
 
-/// For compute capability 9.0 (H100, H200); empty where the program was built without NVRTC.
+/// For compute capability 9.0 (H100, H200); empty if the program was built without NVRTC.
 static CUBIN: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.cubin")));
 /// For compute capability 8.0 and later: the driver compiles it.
 static PTX: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
 /// Multiprocessors of an H100.
 pub(crate) const MULTIPROCESSORS: u32 = 132;
-/// A warp; a block has a multiple of it.
+/// Size of a warp; the threads of a block are a multiple of it.
 const WARP: u32 = 32;
 const MOST_THREADS: u32 = 1024;
-/// Bytes of dynamic shared memory that a block of any kernel may have; more has to be asked for. Of 48 KiB, less what kernels and the system
-/// have for themselves.
+/// Dynamic shared memory available to a block of any kernel without a request, in bytes: 48 KiB, minus static use by kernels and the
+/// system.
 const SHARED_BYTES: u32 = (48 << 10) - 2048;
 
-/// Where a tensor's numbers lie on its device.
+/// The address of a tensor's numbers on its device.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct Address<'a>(*mut c_void, PhantomData<&'a Tensor>);
 
 impl<'a> Address<'a> {
-    /// Of numbers that a kernel reads. The tensor must be contiguous; it may be a part of another one.
+    /// Of numbers that a kernel reads. The tensor must be contiguous; it may be a view of another one.
     pub(crate) fn of(tensor: &'a Tensor) -> Self {
         assert!(tensor.is_contiguous(), "kernels take contiguous tensors");
         Self(tensor.data_ptr(), PhantomData)
     }
 
-    /// Of numbers that a kernel writes; otherwise as [`Self::of`]. Tensors of libtorch share their numbers freely, so that a
-    /// reference that others may hold as well is enough.
+    /// Of numbers that a kernel writes; otherwise as [`Self::of`]. Libtorch's tensors share their numbers freely, so a
+    /// shared reference is enough.
     pub(crate) fn mut_of(tensor: &'a Tensor) -> Self {
         Self::of(tensor)
     }
 
-    /// As [`Self::of`], of a tensor that may be left out.
+    /// As [`Self::of`], for an optional tensor.
     pub(crate) fn of_any(tensor: Option<&'a Tensor>) -> Self {
         tensor.map_or_else(Self::none, Self::of)
     }
 
-    /// Of nothing: null.
+    /// Null.
     pub(crate) fn none() -> Self {
         Self(ptr::null_mut(), PhantomData)
     }
 }
 
-/// What a struct of arguments may hold: types of eight bytes, which leave no room between them.
+/// The types allowed in a struct of arguments: eight bytes each, so that there is no padding.
 pub(crate) trait Argument: Copy {}
 impl Argument for Address<'_> {}
 impl Argument for i64 {}
@@ -80,9 +80,9 @@ impl Argument for u64 {}
 impl Argument for f64 {}
 impl<T: Argument, const N: usize> Argument for [T; N] {}
 
-/// The arguments of a kernel. [`arguments!`] alone implements it, for structs that lie in memory as C++ has them.
+/// The arguments of a kernel. Only [`arguments!`] implements it, for structs with C++ layout.
 pub(crate) trait Arguments: Copy {
-    /// The kernel, without the ending of its kind of numbers.
+    /// The kernel, without the suffix for its number type.
     const NAME: &'static str;
 }
 
@@ -118,13 +118,13 @@ macro_rules! arguments {
 }
 pub(crate) use arguments;
 
-/// Runs a kernel's blocks, `grid` of them, each of as many threads (a multiple of 32) and with as many bytes of dynamic shared
-/// memory as are given. Of a kernel with a kind of numbers the one for `kind` is run; others don't regard it. On a CUDA device
-/// this returns at once, and tensors may be dropped: libtorch lends their memory again in the order of the stream. On the CPU a
+/// Runs a kernel's blocks, `grid` of them, each with this many threads (a multiple of 32) and this many bytes of dynamic shared
+/// memory. For a kernel with a number type, the one for `kind` runs; others ignore it. On a CUDA device,
+/// this returns at once, and tensors may be dropped: libtorch reuses their memory in stream order. On the CPU, a
 /// block is one thread.
 ///
 /// # Errors
-/// A kernel that is missing, or whose arguments are not as large as these; what [`lacks_kernels`] says; a launch that the device
+/// A missing kernel, or one with arguments of a different size; the reason from [`lacks_kernels`]; a launch that the device
 /// refuses.
 pub(crate) fn launch<A: Arguments>(
     arguments: &A,
@@ -163,7 +163,7 @@ fn host_threads() -> u32 {
 #[cfg(test)]
 pub(crate) use tests::{host_threads, with_host_threads};
 
-/// Why kernels of our own can't be launched on a device, if they can't. Asking loads them.
+/// Why custom kernels can't be launched on a device, if they can't. The first call loads them.
 pub(crate) fn lacks_kernels(device: Device) -> Option<String> {
     match device {
         Device::Cpu => None,
@@ -172,7 +172,7 @@ pub(crate) fn lacks_kernels(device: Device) -> Option<String> {
     }
 }
 
-/// How many blocks a device runs side by side at least: its multiprocessors; elsewhere as many as an H100 has.
+/// Minimum number of blocks that a device runs concurrently: its multiprocessors; elsewhere that of an H100.
 pub(crate) fn multiprocessors(device: Device) -> u32 {
     let module = match device {
         Device::Cuda(device) => Module::of(device).ok(),
@@ -181,7 +181,7 @@ pub(crate) fn multiprocessors(device: Device) -> u32 {
     module.map_or(MULTIPROCESSORS, |module| module.multiprocessors)
 }
 
-/// The kernel for a kind of numbers, by its whole name and as it runs on the host.
+/// The kernel for a number type: its full name, and its host version.
 fn find<A: Arguments>(kind: Kind) -> Result<(&'static str, &'static HostKernel)> {
     let all = host_kernels();
     let ending = match kind {
@@ -199,10 +199,10 @@ fn find<A: Arguments>(kind: Kind) -> Result<(&'static str, &'static HostKernel)>
     Ok((name, kernel))
 }
 
-// SAFETY: the kernel reads as many bytes as it says; `HostKernel::run` says more.
+// SAFETY: the kernel reads as many bytes as it declares; see `HostKernel::run`.
 type Run = unsafe extern "C" fn(u32, u32, u32, u32, *const c_void);
 
-/// A kernel that was compiled for the host, as `platform_host.h` lists it.
+/// A kernel compiled for the host, as listed by `platform_host.h`.
 #[derive(Debug)]
 #[repr(C)]
 struct HostKernel {
@@ -211,7 +211,7 @@ struct HostKernel {
     argument_bytes: usize,
 }
 
-// SAFETY: the name is a constant, and nothing of a kernel is ever changed.
+// SAFETY: the name is a constant, and kernels are never modified.
 unsafe impl Sync for HostKernel {}
 
 // SAFETY: this is a function of `platform_host.h`, as declared there.
@@ -220,11 +220,11 @@ unsafe extern "C" {
 }
 
 impl HostKernel {
-    /// Runs all blocks before it returns, each by as many threads.
+    /// Runs all blocks before it returns, each with this many threads.
     fn run<A: Arguments>(&self, arguments: &A, grid: [u32; 2], threads: u32, shared_bytes: u32) {
         let argument = ptr::from_ref(arguments).cast();
-        // SAFETY: the struct is there for the call, and as large as the kernel's; its addresses and counts are those of
-        // tensors, for which whoever filled it in answers.
+        // SAFETY: the struct is valid for the call, and as large as the kernel's; its addresses and counts are those of
+        // tensors, for which whoever filled it in is responsible.
         unsafe { (self.run)(grid[0], grid[1], threads, shared_bytes, argument) }
     }
 }
@@ -234,7 +234,7 @@ fn host_kernels() -> &'static BTreeMap<&'static str, &'static HostKernel> {
     static KERNELS: OnceLock<BTreeMap<&'static str, &'static HostKernel>> = OnceLock::new();
     KERNELS.get_or_init(|| {
         let mut count = 0;
-        // SAFETY: the list was made when the program started and is never changed; it has as many kernels as it says.
+        // SAFETY: the list was built when the program started and is never changed; it has as many kernels as it says.
         let all = unsafe { std::slice::from_raw_parts(perturbine_host_kernels(&mut count), count) };
         // SAFETY: names are constants that end with a zero.
         let named = all.iter().map(|kernel| (unsafe { CStr::from_ptr(kernel.name) }, kernel));
@@ -242,7 +242,7 @@ fn host_kernels() -> &'static BTreeMap<&'static str, &'static HostKernel> {
     })
 }
 
-// SAFETY: of each of these, what calls it says why that is sound.
+// SAFETY: each caller of these says why its call is sound.
 type Loads = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
 // SAFETY: as above.
 type Finds = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
@@ -264,7 +264,7 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// Finds them in the library, which has to stay loaded as long as they are used.
+    /// Looks them up in the library, which has to stay loaded as long as they are used.
     pub(super) fn of(library: &Library) -> Result<Self, libloading::Error> {
         // SAFETY: the functions are of the types that the library declares.
         unsafe {
@@ -279,13 +279,13 @@ impl Functions {
     }
 }
 
-/// A kernel as CUDA hands it around.
+/// A kernel handle of CUDA.
 #[derive(Debug)]
 struct DeviceKernel(*mut Opaque);
 
-// SAFETY: CUDA's kernels belong to no thread.
+// SAFETY: CUDA's kernels are not bound to a thread.
 unsafe impl Send for DeviceKernel {}
-// SAFETY: as above, and CUDA guards what it changes of them.
+// SAFETY: as above, and CUDA synchronises changes to them.
 unsafe impl Sync for DeviceKernel {}
 
 /// The kernels on a device.
@@ -298,12 +298,12 @@ struct Module {
 }
 
 impl Module {
-    /// Those of a device, loaded once; later calls say what came of the first.
+    /// The kernels of a device, loaded once; later calls return the result of the first.
     fn of(device: usize) -> Result<&'static Self, String> {
         type Loaded = &'static Result<Module, String>;
         static MODULES: Mutex<BTreeMap<usize, Loaded>> = Mutex::new(BTreeMap::new());
         let mut all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
-        // They are kept for as long as the program runs.
+        // They are kept until the program ends.
         let loaded: Loaded = all.entry(device).or_insert_with(|| Box::leak(Box::new(Self::load(device))));
         loaded.as_ref().map_err(Clone::clone)
     }
@@ -318,7 +318,7 @@ impl Module {
         let [major, minor, multiprocessors] = properties;
         let code = code_for([major, minor])?;
         let mut library = ptr::null_mut();
-        // SAFETY: the code is a whole cubin, or text that ends with a zero, and stays where it is.
+        // SAFETY: the code is a complete cubin, or text that ends with a zero, and is never moved.
         let status = unsafe { (functions.kernels.load)(int(device), code.as_ptr().cast(), &mut library) };
         functions.done(status).map_err(refused)?;
         let mut kernels = BTreeMap::new();
@@ -347,12 +347,12 @@ impl Module {
         let refused = |error: Error| Error::Bug(format!("the kernel `{name}`: {error}"));
         if SHARED_BYTES < shared_bytes {
             let bytes = c_int::try_from(shared_bytes).unwrap_or(c_int::MAX);
-            // SAFETY: the kernel was loaded for good.
+            // SAFETY: the kernel was loaded permanently.
             self.functions.done(unsafe { shared(kernel.0, device, bytes) }).map_err(refused)?;
         }
         let argument = ptr::from_ref(arguments).cast();
-        // SAFETY: the kernel was loaded for good; the struct is as large as the kernel's, and copied by the call; its addresses
-        // and counts are those of tensors, for which whoever filled it in answers.
+        // SAFETY: the kernel was loaded permanently; the struct is as large as the kernel's, and copied by the call; its addresses
+        // and counts are those of tensors, for which whoever filled it in is responsible.
         let status = unsafe { launch(kernel.0, device, x, y, threads, shared_bytes, argument) };
         self.functions.done(status).map_err(refused)
     }

@@ -1,23 +1,23 @@
-//! A step on several batches as if they were one.
+//! A step over several batches as if they were one.
 //!
-//! Each batch goes through the network by itself; its gradients are added up in the optimisers, which make their steps, and clip,
-//! with the last one. The losses are means over cells, so gradients are weighted by cells. The one exception is the cross-entropy of
-//! combinations, a mean weighted by class: there each batch's loss is multiplied by how much its classes weigh beside those of all.
-//! What is computed over the cells of a batch, as batch norm does, stays what it is; so do the pairs and the share of mixup.
+//! Each batch runs through the network separately; its gradients are summed in the optimisers, which clip and step
+//! with the last one. The losses are means over cells, so gradients are weighted by cells. The only exception is the cross-entropy of
+//! combinations, a mean weighted by class: each batch's loss is multiplied by the weight of its classes relative to those of all batches.
+//! Computations across the cells of a batch, such as batch norm, are unchanged, as are the pairs and the share of mixup.
 
 use schemas::config::AdversaryLoss;
 use tch::{Kind, Tensor};
 
 use super::{adversary::Adversaries, input::codes_tensor, step::Learner};
 
-/// What a batch counts for among those of a step.
+/// The weight of a batch within its step.
 #[derive(Debug)]
 pub struct Share {
-    /// Its part of the cells.
+    /// Its share of the cells.
     cells: f64,
-    /// How much more its classes weigh on average than those of all batches, a scalar; none: there is nothing to tell apart.
+    /// Mean weight of its classes relative to those of all batches, a scalar; none if there is only one class.
     emphasis: Option<Tensor>,
-    /// Whether the step is complete with it.
+    /// Whether this batch completes the step.
     last: bool,
 }
 
@@ -43,7 +43,7 @@ impl Share {
 }
 
 impl Learner {
-    /// The next step is on a batch that counts for so much.
+    /// Sets the weight of the next batch.
     pub fn takes(&mut self, share: Share) {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
             adam.expect(share.cells, share.last);
@@ -53,7 +53,7 @@ impl Learner {
 }
 
 impl Adversaries {
-    /// What the classes of cells weigh on average, a scalar; none where the loss is not a mean by their weights.
+    /// Mean class weight of cells, a scalar; none if the loss is not weighted by class.
     fn mean_class_weight(&self, classes: &[u32]) -> Option<Tensor> {
         let weights = self.class_weights().filter(|_| self.loss == AdversaryLoss::Cce)?;
         let kind: Kind = weights.kind();

@@ -1,4 +1,4 @@
-//! Classifiers that try to read combination and covariates from the basal latent.
+//! Classifiers that predict combination and covariates from the basal latent.
 
 use schemas::config::{AdversaryLoss, AdversarySettings, Precision, Settings};
 use tch::{Device, Kind, Tensor};
@@ -15,22 +15,22 @@ use crate::vocabulary::Vocabulary;
 /// All adversaries of a model.
 #[derive(Debug)]
 pub struct Adversaries {
-    /// Everything that is saved.
+    /// All saved tensors.
     pub parameters: Parameters,
-    /// Guesses the combination, with the weight of each class; none where there is one combination only.
+    /// Predicts the combination, with the weight of each class; none if there is only one combination.
     combinations: Option<(Classifier, Tensor)>,
-    /// Guess the covariates that have more than one value.
+    /// Predict the covariates that have more than one value.
     covariates: Vec<CovariateClassifier>,
     pub(super) loss: AdversaryLoss,
-    /// What the combinations' loss of a batch is multiplied by, that is one of several of a step; a scalar.
+    /// Factor of a batch's combination loss when a step has several batches; a scalar.
     pub(super) emphasis: Option<Tensor>,
-    /// Whether a mixed cell's second covariate value is not asked for, as in the original.
+    /// Whether a mixed cell's second covariate value is ignored, as in the original.
     pub(super) first_values_only: bool,
 }
 
 #[derive(Debug)]
 struct CovariateClassifier {
-    /// The covariate's place among the covariates.
+    /// Index of the covariate.
     at: usize,
     name: String,
     classifier: Classifier,
@@ -68,27 +68,27 @@ impl Classifier {
     }
 }
 
-/// A classifier and what it guesses.
+/// A classifier and its target.
 pub(super) struct Guesser<'a> {
     pub(super) name: &'a str,
     pub(super) classifier: &'a Classifier,
-    /// The covariate's place among the covariates; none: the combination, with the weight of each class.
+    /// Index of the covariate; none: the combination, with the weight of each class.
     pub(super) guessed: Result<usize, &'a Tensor>,
 }
 
-/// What the adversaries say of a batch, each a scalar.
+/// The adversaries' results for a batch, each a scalar.
 #[derive(Debug)]
 pub struct Verdict {
     /// Sum of the losses.
     pub loss: Tensor,
-    /// Sum of the gradient penalties; none where they were not asked for.
+    /// Sum of the gradient penalties; none if they were not requested.
     pub penalty: Option<Tensor>,
     /// Loss, accuracy and penalty of each classifier, detached: `adv_perts`, `acc_cell_type`, ...
     pub parts: Vec<(String, Tensor)>,
 }
 
 impl Adversaries {
-    /// Adversaries with fresh parameters; seed libtorch's generator before.
+    /// Adversaries with fresh parameters; seed libtorch's generator first.
     #[must_use]
     pub fn new(settings: &Settings, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
         let mut parameters = Parameters::new(kind, device);
@@ -97,7 +97,7 @@ impl Adversaries {
             let classes = i64::try_from(classes).unwrap_or(i64::MAX);
             Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
         };
-        // Without a weight in the autoencoder's loss they would learn for nothing; the original lets them.
+        // Without a weight in the autoencoder's loss, training them has no effect; the original still does.
         let heard = 0.0 < settings.adversary.reg_adv || settings.compat.is_original();
         let combinations = (heard && 1 < vocabulary.combinations.len()).then(|| {
             let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
@@ -145,8 +145,8 @@ impl Adversaries {
         of_covariates.chain(of_combinations)
     }
 
-    /// The loss of a classifier's logits, and the share that it gets right. Of mixed cells both labels are asked for, each by
-    /// its share.
+    /// The loss and accuracy of a classifier's logits. For mixed cells, both labels count by
+    /// their shares.
     pub(super) fn guess(
         &self,
         of: &Guesser<'_>,
@@ -176,14 +176,14 @@ impl Adversaries {
         }
     }
 
-    /// A verdict before anyone was asked.
+    /// Empty results.
     pub(super) fn verdict(&self, penalised: bool) -> Verdict {
         let zero = || Tensor::zeros([], (self.parameters.kind(), self.parameters.device()));
         Verdict { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() }
     }
 
-    /// Guesses from basal latents, and with `penalised` the gradient penalties: for each classifier the mean over cells and
-    /// latent of (∂ Σ logits / ∂ basal)², kept differentiable.
+    /// Predictions from basal latents, and with `penalised` the gradient penalties: for each classifier, the mean over cells and
+    /// latent of (∂ Σ logits / ∂ basal)², which stays differentiable.
     #[must_use]
     pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> Verdict {
         let mut verdict = self.verdict(penalised);
@@ -196,7 +196,7 @@ impl Adversaries {
         verdict
     }
 
-    /// Whether there is anything to guess.
+    /// Whether there is anything to predict.
     #[must_use]
     pub fn any(&self) -> bool {
         self.combinations.is_some() || !self.covariates.is_empty()
@@ -215,7 +215,7 @@ impl Verdict {
     }
 }
 
-/// What holds for the labels of cells, or of mixed cells for both labels by their shares.
+/// `f` of the labels of cells, or of both labels of mixed cells by their shares.
 fn of_both(mixup: Option<&Mixup>, classes: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
     match mixup {
         None => f(classes),
@@ -228,7 +228,7 @@ fn penalty(logits: &Tensor, basal: &Tensor) -> Tensor {
     slope.square().mean(slope.kind())
 }
 
-/// A class weighs n / n_class − 1, in single precision as in the original.
+/// The weight of a class is n / n_class − 1, in single precision as in the original.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights need no more bits")]
 fn class_weights(cells: &[u64]) -> Vec<f32> {
     let all: u64 = cells.iter().sum();

@@ -1,4 +1,4 @@
-//! How far the host gets ahead of a GPU, which does what it is given in its own time.
+//! Limits how far the host runs ahead of a GPU, which works asynchronously.
 
 use std::collections::VecDeque;
 
@@ -6,20 +6,20 @@ use schemas::Result;
 
 use crate::libtorch::{Event, Stream};
 
-/// Pieces of work that the host is ahead at most: enough to keep a GPU busy, and each holds a batch there.
+/// Maximum number of pieces of work ahead: enough to keep a GPU busy, but each holds a batch there.
 pub const AHEAD: usize = 4;
 
-/// The ends of the last pieces of work that a GPU was given.
+/// End events of the last pieces of work given to a GPU.
 #[derive(Debug, Default)]
 pub struct Ahead {
     given: VecDeque<Event>,
 }
 
 impl Ahead {
-    /// Notes the end of what a stream was given so far, and waits for the end of the piece that is too far back.
+    /// Records the end of a stream's work so far, and waits for the piece of work that is the limit behind.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn given(&mut self, stream: &Stream) -> Result<()> {
         self.given.push_back(stream.event()?);
         if AHEAD < self.given.len()

@@ -1,4 +1,4 @@
-//! The average of the weights over the course of training.
+//! The average of the weights during training.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -14,7 +14,7 @@ use crate::vocabulary::Vocabulary;
 const PREFIX: &str = "average.";
 const TAKEN: &str = "average.taken";
 
-/// A network whose weights are an average of those that were trained; its running statistics are averaged likewise.
+/// A network whose weights are the average of the trained ones; its running statistics are averaged likewise.
 #[derive(Debug)]
 pub struct Average {
     network: Network,
@@ -24,7 +24,7 @@ pub struct Average {
 }
 
 impl Average {
-    /// An average of nothing yet, for a network of this plan; none where weights are not averaged.
+    /// An empty average for a network of this plan; none if weights are not averaged.
     #[must_use]
     pub fn new(plan: &Plan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
         let (kind, decay) = (plan.train.average, plan.train.average_decay);
@@ -38,13 +38,13 @@ impl Average {
         })
     }
 
-    /// The network of averaged weights, once any were taken.
+    /// The network of averaged weights, once there are any.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
         (0 < self.taken).then_some(&self.network)
     }
 
-    /// The autoencoder has made a step.
+    /// The autoencoder has taken a step.
     pub fn after_update(&mut self, network: &Network) {
         if self.kind == Averaging::Ema {
             let share = if self.taken == 0 { 1.0 } else { 1.0 - self.decay };
@@ -52,7 +52,7 @@ impl Average {
         }
     }
 
-    /// An epoch's training batches are through.
+    /// The training batches of an epoch are done.
     pub fn after_epoch(&mut self, network: &Network) {
         if self.kind == Averaging::Swa {
             #[expect(clippy::cast_precision_loss, reason = "no run has 2^52 epochs")]
@@ -66,10 +66,10 @@ impl Average {
         self.taken += 1;
     }
 
-    /// Everything a resumed run needs, by name, in memory of the host.
+    /// Everything a resumed run needs, by name, in host memory.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let Some(network) = self.network() else { return Ok(BTreeMap::new()) };
         let named = |(name, tensor)| (format!("{PREFIX}{name}"), tensor);
@@ -77,7 +77,7 @@ impl Average {
         Ok(network.parameters.snapshot()?.into_iter().map(named).chain([taken]).collect())
     }
 
-    /// Takes a state up again; `path` is named where it does not fit.
+    /// Restores a state; `path` is named in errors.
     ///
     /// # Errors
     /// A state of another model.

@@ -1,4 +1,4 @@
-//! Batches on their way to a device: packed by whoever gathers them, and copied while the step before is computed.
+//! Transfer of batches to a device: packed by the thread that gathers them, and copied while the previous step runs.
 
 use std::{
     collections::HashMap,
@@ -17,28 +17,28 @@ use crate::{
     libtorch::{self, Event, Stream},
 };
 
-/// Brings batches to a device, from any thread.
+/// Transfers batches to a device, from any thread.
 #[derive(Debug)]
 pub struct Carrier {
     genes: i64,
-    /// The device, and the stream that copies are given; none: batches stay in ordinary memory.
+    /// The device and the stream for copies; none: batches stay in ordinary memory.
     to: Option<(usize, Stream)>,
-    /// The layout of all batches of so many cells so far, so that there are few kinds of them.
+    /// The common layout of all batches with this number of cells so far, to keep the number of layouts small.
     layouts: Mutex<HashMap<i64, Layout>>,
 }
 
-/// A batch that is on a device, or will be once its copy is through.
+/// A batch that is on a device, or will be once its copy is done.
 #[derive(Debug)]
 pub struct Carried {
     pub(super) layout: Layout,
     /// `[bytes]`, uint8, on the device.
     bytes: Tensor,
-    /// When they are there; none: they are.
+    /// The event after which they are there; none: they already are.
     copied: Option<(usize, Event)>,
 }
 
 impl Carrier {
-    /// A carrier of batches of an atlas that is seen through so many genes.
+    /// A carrier for batches of an atlas restricted to this many genes.
     ///
     /// # Errors
     /// No such device.
@@ -50,16 +50,16 @@ impl Carrier {
         Ok(Self { genes, to, layouts: Mutex::default() })
     }
 
-    /// Packs a batch and sets its copy going.
+    /// Packs a batch and starts its copy.
     ///
     /// # Errors
-    /// No memory is left, here or there.
+    /// Out of memory on the host or the device.
     pub fn carry(&self, batch: &Batch) -> Result<Carried> {
         let Some((device, stream)) = &self.to else {
             let Parcel { layout, bytes } = self.packed(batch, ordinary)?;
             return Ok(Carried { layout, bytes, copied: None });
         };
-        // Pinned memory is lent again once its copy is through: libtorch keeps count of that.
+        // libtorch reuses pinned memory only after its copy is done.
         let parcel = self.packed(batch, libtorch::pinned)?;
         let before = stream.enter()?;
         let copied = self.copied(&parcel, *device, stream);
@@ -84,17 +84,17 @@ impl Carrier {
     }
 }
 
-/// What a step is told of a batch beside what is carried of it.
+/// Inputs of a step other than the packed batch.
 #[derive(Debug, Default)]
 pub struct Beside<'a> {
     /// A table of offsets, `[rows, genes]` on the device, and the row of each cell.
     pub offset: Option<(&'a Tensor, Vec<i64>)>,
-    /// The cell whose basal latent each is decoded from.
+    /// The cell from whose basal latent each is decoded.
     pub sources: Option<Vec<i64>>,
 }
 
 impl Beside<'_> {
-    /// Adds it to the tensors of its batch.
+    /// Adds them to the tensors of their batch.
     pub(super) fn complete(&self, input: Input) -> Input {
         let device = input.combinations.device();
         let codes = |codes: &Vec<i64>| Tensor::from_slice(codes).to_device(device);
@@ -104,10 +104,10 @@ impl Beside<'_> {
 }
 
 impl Carried {
-    /// The bytes, for this thread's stream, which waits for them; the thread does not.
+    /// The bytes, for use on this thread's stream, which waits for them; the thread does not.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub(super) fn bytes(&mut self) -> Result<&Tensor> {
         if let Some((device, copied)) = self.copied.take() {
             let stream = Stream::current(device)?;
@@ -120,28 +120,28 @@ impl Carried {
     /// The tensors of the batch, for this thread's stream.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn input(&mut self, kind: Kind) -> Result<Input> {
         self.bytes()?;
         Ok(self.layout.input(&self.bytes, kind))
     }
 
-    /// The same bytes in a place of their own, where they stay until others are put there.
+    /// Copies the bytes to a fixed buffer, where they stay until they are overwritten.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub(super) fn put(&mut self, place: &mut Tensor) -> Result<()> {
         let bytes = self.bytes()?;
         debug_assert_eq!(bytes.size(), place.size(), "a place is of one layout");
         libtorch::copy(place, bytes)
     }
 
-    /// Where it is.
+    /// Its device.
     pub(super) fn device(&self) -> Device {
         self.bytes.device()
     }
 
-    /// An empty place for batches of this layout.
+    /// An empty buffer for batches of this layout.
     pub(super) fn place(&self) -> Tensor {
         Tensor::empty([signed(self.layout.bytes())], (Kind::Uint8, self.bytes.device()))
     }

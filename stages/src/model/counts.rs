@@ -1,4 +1,4 @@
-//! How many steps an optimiser has made, kept on its device: a step that is replayed as a graph counts there.
+//! Step counts of an optimiser, kept on its device, because a step replayed as a graph counts there.
 
 use tch::{Device, Kind, Tensor};
 
@@ -21,7 +21,7 @@ impl Counts {
         counts
     }
 
-    /// Takes the counts of parameters over.
+    /// Sets the counts of parameters.
     pub(super) fn restore(&mut self, slots: &[Slot]) {
         let counts: Vec<i64> = slots.iter().map(|slot| i64::from(slot.steps)).collect();
         tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(&counts)));

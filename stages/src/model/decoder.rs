@@ -1,4 +1,4 @@
-//! A latent becomes what is expected of every gene, and how far values lie from it.
+//! Decodes a latent to the expected value of every gene and the spread around it.
 
 use schemas::config::{ReconLoss, Settings};
 use tch::Tensor;
@@ -12,7 +12,7 @@ use super::{
 /// Smallest variance of the normal decoder.
 const SMALLEST_VARIANCE: f64 = 1e-4;
 
-/// What the decoder says of every cell and gene.
+/// The decoder's output for every cell and gene.
 #[derive(Debug)]
 pub enum Output {
     /// A negative binomial.
@@ -22,7 +22,7 @@ pub enum Output {
         /// Inverse dispersion, `[genes]`: the variance is mean + mean² / theta.
         theta: Tensor,
     },
-    /// A negative binomial, or nothing at all.
+    /// A negative binomial with excess zeros.
     ZeroInflated {
         /// Expected counts of the negative binomial, `[cells, genes]`.
         mean: Tensor,
@@ -30,10 +30,10 @@ pub enum Output {
         theta: Tensor,
         /// Logits of the share of excess zeros, `[cells, genes]`.
         logits: Tensor,
-        /// Whether the excess zeros are left out of what is expected, as in the original.
+        /// Whether the expectation ignores excess zeros, as in the original.
         uninflated: bool,
     },
-    /// A normal.
+    /// A normal distribution.
     Normal {
         /// Mean, `[cells, genes]`.
         mean: Tensor,
@@ -67,7 +67,7 @@ impl Output {
         }
     }
 
-    /// Means on the scale that profiles are compared on: log(1 + counts), or the values themselves.
+    /// Means on the scale for comparing profiles: log(1 + counts), or the values themselves.
     pub fn on_comparison_scale(&self) -> Tensor {
         match self {
             Self::NegativeBinomial { .. } | Self::ZeroInflated { .. } => self.mean().log1p(),
@@ -77,7 +77,7 @@ impl Output {
 }
 
 impl Output {
-    /// The same numbers without their history, ready to be differentiated by.
+    /// The same numbers, detached, as leaves for differentiation.
     pub(super) fn leaves(&self) -> Self {
         let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
         match self {
@@ -92,7 +92,7 @@ impl Output {
         }
     }
 
-    /// Everything it says, in one order.
+    /// All outputs, in a fixed order.
     pub(super) fn tensors(&self) -> Vec<&Tensor> {
         match self {
             Self::NegativeBinomial { mean, theta } => vec![mean, theta],
@@ -118,7 +118,7 @@ impl Decoder {
             layers: model.n_layers_decoder,
             width: model.n_hidden_decoder,
             norm: model.norm_decoder,
-            // The original builds the decoder of counts without dropout, whatever is asked for.
+            // The original builds the decoder of counts without dropout, whatever the setting.
             dropout: if original && !gauss { 0.0 } else { model.dropout_rate_decoder },
             sparse_input: false,
             precision: settings.train.precision,
@@ -143,7 +143,7 @@ impl Decoder {
         }
     }
 
-    /// The layers whose products are computed in the numbers of training, of a negative binomial.
+    /// The layers whose products are computed in training precision.
     pub(super) fn wide_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let (hidden, last) = match self {
             Self::Counts { hidden, scale, zeros: None, .. } => (hidden, Some(scale)),
@@ -152,18 +152,18 @@ impl Decoder {
         hidden.layers.iter_mut().map(|(linear, _)| linear).chain(last)
     }
 
-    /// The same.
+    /// The same, shared.
     pub(super) fn wide(&self) -> impl Iterator<Item = &Linear> {
         let last = self.negative_binomial().map(|(last, _)| last);
         self.hidden().layers.iter().map(|(linear, _)| linear).chain(last)
     }
 
-    /// Whether it is one of counts, of which the encoder reads log(1 + counts).
+    /// Whether it decodes counts; then the encoder reads log(1 + counts).
     pub(super) fn is_of_counts(&self) -> bool {
         matches!(self, Self::Counts { .. })
     }
 
-    /// What the encoder reads: log(1 + counts), or the values themselves, `[cells, genes]`.
+    /// The encoder's input: log(1 + counts), or the values themselves, `[cells, genes]`.
     pub(super) fn input(&self, cells: &Cells) -> Tensor {
         match self {
             Self::Counts { .. } => cells.log1p(),
@@ -182,7 +182,7 @@ impl Decoder {
         }
     }
 
-    /// What follows the activations of the hidden layers; an offset is added to logits of counts, or to means.
+    /// The output for activations of the hidden layers; an offset is added to logits of counts, or to means.
     pub(super) fn of_hidden(&self, hidden: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
         let from_offset = |output: Tensor| match offset {
             Some(offset) => output + offset,
@@ -208,7 +208,7 @@ impl Decoder {
         }
     }
 
-    /// Starts the inverse dispersion of counts, or the variance of values, at these logarithms.
+    /// Initialises the inverse dispersion of counts, or the variance of values, with these logarithms.
     pub(super) fn start_dispersion(&mut self, logarithms: &[f32]) {
         let _no_grad = tch::no_grad_guard();
         let logarithms = Tensor::from_slice(logarithms);
@@ -221,7 +221,7 @@ impl Decoder {
         }
     }
 
-    /// The layer that makes the logits of negative binomials without excess zeros, and the logarithm of their inverse dispersion.
+    /// The layer that computes the logits of negative binomials without excess zeros, and the logarithm of their inverse dispersion.
     pub(super) fn negative_binomial(&self) -> Option<(&Linear, &Tensor)> {
         match self {
             Self::Counts { scale, dispersion, zeros: None, .. } => Some((scale, dispersion)),
@@ -229,7 +229,7 @@ impl Decoder {
         }
     }
 
-    /// What is learned in that.
+    /// Its trained parameters.
     pub(super) fn last_parameters(&self) -> Vec<&Tensor> {
         match self {
             Self::Counts { scale, dispersion, zeros, .. } => {
@@ -248,12 +248,12 @@ mod tests {
     #[test]
     fn excess_zeros_lower_the_mean_and_widen_the_variance_as_draws_do() {
         let one = |x: f64| Tensor::from_slice(&[x]).view([1, 1]);
-        // A share of 0.25 zeros beside a negative binomial of mean 4 and variance 4 + 16 / 2 = 12.
+        // 25% zeros and 75% of a negative binomial with mean 4 and variance 4 + 16 / 2 = 12.
         let logits = one((0.25_f64 / 0.75).ln());
         let output =
             Output::ZeroInflated { mean: one(4.0), theta: Tensor::from_slice(&[2.0]), logits, uninflated: false };
         assert!((output.mean().double_value(&[0, 0]) - 3.0).abs() < 1e-12);
-        // E x² = 0.75 (12 + 16) = 21, less the square of the mean.
+        // E x² = 0.75 (12 + 16) = 21, minus the square of the mean.
         assert!((output.variance().double_value(&[0, 0]) - 12.0).abs() < 1e-12);
     }
 }

@@ -1,4 +1,4 @@
-//! What a step draws at random beside dropout: pairs of cells to mix, and the noise of a variational encoder.
+//! Random draws of a step other than dropout: pairs of cells to mix, and the noise of a variational encoder.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,25 +13,25 @@ use super::{
 /// The draws of a step.
 #[derive(Debug, Default)]
 pub struct Draws {
-    /// What dropout is drawn with where kernels of our own draw it; libtorch's operations ask its generator.
+    /// The dropout seed of custom kernels; libtorch's operations use its generator.
     pub seed: u64,
-    /// Which cells are mixed; none: every cell stays itself.
+    /// The pairs of mixed cells; none: no mixup.
     pub mixup: Option<Mixup>,
-    /// Standard normal numbers `[cells, latent]`; none: libtorch's generator is asked.
+    /// Standard normal numbers `[cells, latent]`; none: from libtorch's generator.
     pub noise: Option<Tensor>,
 }
 
 /// Every cell is mixed with another one.
 #[derive(Debug)]
 pub struct Mixup {
-    /// The other cell of each.
+    /// The partner of each cell.
     pub partners: Vec<i64>,
-    /// The share that a cell keeps of itself.
+    /// The cell's own share.
     pub share: f64,
 }
 
 impl Draws {
-    /// The draws of the step that `seed` stands for: mixed by a share out of Beta(alpha, alpha) where that is above 0.
+    /// The draws of the step with this `seed`: mixed with a share from Beta(alpha, alpha) if alpha is above 0.
     #[must_use]
     pub fn of(seed: u64, alpha: f64, cells: usize) -> Self {
         if alpha <= 0.0 {
@@ -49,7 +49,7 @@ impl Draws {
 }
 
 impl Draws {
-    /// The draws under which a variational encoder gives the means of what it describes.
+    /// Draws with which a variational encoder gives its means.
     #[must_use]
     pub fn points(network: &Network, input: &Input) -> Self {
         let shape = [input.cells.shape[0], network.width()];
@@ -69,7 +69,7 @@ impl Mixup {
         rows.index_select(0, &Tensor::from_slice(&self.partners).to_device(rows.device()))
     }
 
-    /// A batch whose expression is mixed; its labels stay those of the first cell of each pair.
+    /// A batch with mixed expression; labels remain those of the first cell of each pair.
     #[must_use]
     pub fn of_input(&self, input: &Input) -> Input {
         let cells = match (input.cells.values.device(), input.cells.values.kind()) {
@@ -82,8 +82,8 @@ impl Mixup {
     }
 }
 
-/// A number out of Beta(alpha, alpha): of two uniform numbers to the power of 1/alpha that sum up to 1 at most, the share of
-/// the first (Jöhnk 1964). In logarithms, so that small alphas don't end in 0/0.
+/// A number from Beta(alpha, alpha): for two uniform numbers to the power of 1/alpha whose sum is at most 1, the share of
+/// the first (Jöhnk 1964). Computed in logarithms, so that small alphas don't give 0/0.
 fn beta(random: &mut impl RngExt, alpha: f64) -> f64 {
     loop {
         let mut logarithm = || (1.0 - random.random::<f64>()).ln() / alpha;

@@ -1,4 +1,4 @@
-//! Expression becomes a basal latent: a point, or a normal distribution that a point is drawn from.
+//! Encodes expression to a basal latent: a point, or a normal distribution from which a point is drawn.
 
 use schemas::config::Settings;
 use tch::{Kind, Tensor};
@@ -11,7 +11,7 @@ use super::{
 /// Smallest variance of a basal latent.
 const SMALLEST_VARIANCE: f64 = 1e-4;
 
-/// Hidden layers, then what describes the latent.
+/// Hidden layers, then the layers for the latent.
 #[derive(Debug)]
 pub(super) enum Encoder {
     Point { hidden: HiddenLayers, latent: Linear },
@@ -23,7 +23,7 @@ pub(super) enum Encoder {
 pub struct Basal {
     /// The latents, `[cells, latent]`.
     pub latent: Tensor,
-    /// Mean and standard deviation of what they were drawn from, each `[cells, latent]`; none where they are points.
+    /// Mean and standard deviation of the distribution they were drawn from, each `[cells, latent]`; none for points.
     pub drawn_from: Option<(Tensor, Tensor)>,
 }
 
@@ -74,18 +74,18 @@ impl Encoder {
         }
     }
 
-    /// The layers whose products are computed in the numbers of training.
+    /// The layers whose products are computed in training precision.
     pub(super) fn wide_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let (Self::Point { hidden, .. } | Self::Normal { hidden, .. }) = self;
         hidden.layers.iter_mut().map(|(linear, _)| linear)
     }
 
-    /// The same.
+    /// The same, shared.
     pub(super) fn wide(&self) -> impl Iterator<Item = &Linear> {
         self.hidden().layers.iter().map(|(linear, _)| linear)
     }
 
-    /// What is learned after the hidden layers.
+    /// The trained parameters after the hidden layers.
     pub(super) fn last_parameters(&self) -> Vec<&Tensor> {
         match self {
             Self::Point { latent, .. } => latent.parameters().to_vec(),
@@ -93,7 +93,7 @@ impl Encoder {
         }
     }
 
-    /// What follows the activations of the hidden layers.
+    /// The latent for activations of the hidden layers.
     pub(super) fn of_hidden(&self, hidden: &Tensor, noise: Option<&Tensor>) -> Basal {
         match self {
             Self::Point { latent, .. } => Basal { latent: latent.forward(hidden), drawn_from: None },
@@ -108,8 +108,8 @@ impl Encoder {
 }
 
 impl Basal {
-    /// Kullback-Leibler divergence of what the latents were drawn from to the standard normal: summed over the latent,
-    /// averaged over cells; none where they are points.
+    /// Kullback-Leibler divergence of the latents' distribution from the standard normal, summed over the latent and
+    /// averaged over cells; none for points.
     #[must_use]
     pub fn divergence(&self) -> Option<Tensor> {
         let (mean, deviation) = self.drawn_from.as_ref()?;

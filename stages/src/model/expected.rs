@@ -1,4 +1,4 @@
-//! What a decoder expects of cells, told or summed over them as it decodes.
+//! Expected counts of a decoder, for single cells or summed over them while decoding.
 
 use tch::{Device, Kind, Tensor};
 
@@ -16,10 +16,10 @@ use crate::{
     simd::widest,
 };
 
-/// Logits of cells with these latents, `[cells, latent]`, without what is added to those of every cell, and that: the bias, and
+/// Logits of cells with these latents, `[cells, latent]`, without the terms shared by all cells, and these terms: the bias, and
 /// an offset, `[1, genes]`.
 ///
-/// None where it takes more to tell what is expected: on a GPU, in float64, of values, of negative binomials with excess zeros.
+/// None on a GPU, in float64, for values, and for negative binomials with excess zeros.
 fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option<(Tensor, Tensor)> {
     let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return None };
     if (network.parameters.device(), network.parameters.kind()) != (Device::Cpu, Kind::Float) {
@@ -32,8 +32,8 @@ fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option
     Some((hidden.forward(latent, Mode::Eval).matmul(&scale.weight.tr()), bias))
 }
 
-/// Expected counts of cells with these latents, `[cells, latent]`, libraries, `[cells, 1]`, and one offset, `[1, genes]`: a row of
-/// genes a cell, in one pass over what is decoded. None where that can't be.
+/// Expected counts of cells with these latents, `[cells, latent]`, library sizes, `[cells, 1]`, and one offset, `[1, genes]`: a row of
+/// genes per cell, in one pass over the decoder's output. None if that is not possible.
 pub(crate) fn expected_counts(
     network: &Network,
     latent: &Tensor,
@@ -51,7 +51,7 @@ pub(crate) fn expected_counts(
     Some(means)
 }
 
-/// Adds the same and their squares to two sums, `[genes]` in float64. Returns whether it could.
+/// Adds them and their squares to two sums, `[genes]` in float64. Returns whether that was possible.
 pub(crate) fn add_expected_counts(
     network: &Network,
     latent: &Tensor,
@@ -69,11 +69,11 @@ pub(crate) fn add_expected_counts(
     true
 }
 
-/// Rows that are decoded at once on a GPU: enough to keep it busy.
+/// Rows decoded at once on a GPU: enough to keep it busy.
 const ROWS_AT_ONCE: i64 = 2048;
 
-/// The same for several targets on a GPU: of cells with these basal latents, `[cells, latent]`, to each of which a target adds a latent
-/// and an offset, `[1, latent]` and `[1, genes]`, to sums `[targets, genes]`. Returns whether it could.
+/// The same for several targets on a GPU: for cells with these basal latents, `[cells, latent]`, to which each target adds a latent
+/// and an offset, `[1, latent]` and `[1, genes]`, into sums `[targets, genes]`. Returns whether that was possible.
 pub(crate) fn add_expected_counts_of_targets(
     network: &Network,
     basal: &Tensor,
@@ -107,7 +107,7 @@ pub(crate) fn add_expected_counts_of_targets(
     true
 }
 
-/// The noise of cells of negative binomials, from the sums of their means and of the squares; none where it takes more to tell.
+/// The noise of cells for negative binomials, from the sums of their means and squares; none for other decoders.
 pub(crate) fn noise_of_sums(network: &Network, first: &Tensor, second: &Tensor) -> Option<Tensor> {
     match &network.decoder {
         Decoder::Counts { dispersion, zeros: None, .. } => Some(first + second / dispersion.exp()),
@@ -115,7 +115,7 @@ pub(crate) fn noise_of_sums(network: &Network, first: &Tensor, second: &Tensor) 
     }
 }
 
-/// Whether an output is all told by its mean and [`noise_of_sums`].
+/// Whether an output is fully described by its mean and [`noise_of_sums`].
 pub(crate) fn is_told_by_sums(output: &Output) -> bool {
     matches!(output, Output::NegativeBinomial { .. })
 }

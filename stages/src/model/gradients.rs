@@ -1,10 +1,10 @@
-//! Gradients by the parameter that they are of.
+//! Gradients by parameter.
 
 use std::collections::HashMap;
 
 use tch::Tensor;
 
-/// Gradients that were found so far. A parameter is known by where its numbers lie.
+/// The gradients computed so far. A parameter is identified by its memory address.
 #[derive(Debug)]
 pub(super) struct Gradients(Option<HashMap<usize, Tensor>>);
 
@@ -12,28 +12,28 @@ fn key(parameter: &Tensor) -> usize {
     parameter.data_ptr() as usize
 }
 
-/// A matrix, or the same one turned.
+/// A matrix, or its transpose.
 pub(super) fn lying(matrix: &Tensor, is_turned: bool) -> Tensor {
     if is_turned { matrix.tr() } else { matrix.shallow_clone() }
 }
 
-/// Whether a parameter is one of some others.
+/// Whether a parameter is among others.
 pub(super) fn is_among(parameter: &Tensor, others: &[&Tensor]) -> bool {
     others.iter().any(|other| key(other) == key(parameter))
 }
 
 impl Gradients {
-    /// None yet.
+    /// No gradients yet.
     pub(super) fn none() -> Self {
         Self(Some(HashMap::new()))
     }
 
-    /// For a way back from which no parameter learns.
+    /// For a backward pass without trained parameters.
     pub(super) fn unwanted() -> Self {
         Self(None)
     }
 
-    /// Computes and notes a gradient, if they are wanted; several of one parameter add up.
+    /// Computes and records a gradient, if it is needed; several for one parameter are summed.
     pub(super) fn add(&mut self, parameter: &Tensor, gradient: impl FnOnce() -> Tensor) {
         let Some(found) = &mut self.0 else { return };
         let sum = match found.remove(&key(parameter)) {
@@ -43,11 +43,11 @@ impl Gradients {
         found.insert(key(parameter), sum);
     }
 
-    /// The same of the product `gradientᵀ input`, by the weight of a linear layer, without a tensor of its own where it is added to one that
-    /// is known. It lies in memory as the weight does.
+    /// The same for the product `gradientᵀ input`, by the weight of a linear layer, without a temporary tensor when it is added to an existing
+    /// gradient. It has the weight's memory layout.
     pub(super) fn add_product(&mut self, weight: &Tensor, gradient: &Tensor, input: &Tensor) {
         let Some(found) = &mut self.0 else { return };
-        // Weights that lie by input are one piece when turned.
+        // Weights stored by input are contiguous when transposed.
         let is_turned = !weight.is_contiguous();
         let (rows, columns) = if is_turned { (input, gradient) } else { (gradient, input) };
         match found.get(&key(weight)) {
@@ -61,7 +61,7 @@ impl Gradients {
         }
     }
 
-    /// Changes a gradient that is known.
+    /// Modifies a recorded gradient.
     pub(super) fn change(&self, parameter: &Tensor, change: impl FnOnce(&Tensor)) {
         if let Some(gradient) = self.0.as_ref().and_then(|found| found.get(&key(parameter))) {
             change(gradient);
@@ -72,7 +72,7 @@ impl Gradients {
         self.0.as_ref().is_some_and(|found| found.contains_key(&key(parameter)))
     }
 
-    /// Finds the gradients of the other parameters by automatic differentiation of `total`, and returns that by `leaf`.
+    /// Computes the gradients of the other parameters by automatic differentiation of `total`, and returns that by `leaf`.
     pub(super) fn add_others(
         &mut self,
         total: &Tensor,
@@ -89,7 +89,7 @@ impl Gradients {
         of_leaf
     }
 
-    /// The gradients of parameters, in their order; undefined where there is none.
+    /// The gradients of parameters, in their order; undefined for those without one.
     pub(super) fn of(&mut self, parameters: &[&Tensor]) -> Vec<Tensor> {
         let mut take = |parameter: &Tensor| self.0.as_mut().and_then(|found| found.remove(&key(parameter)));
         parameters.iter().map(|parameter| take(parameter).unwrap_or_default()).collect()

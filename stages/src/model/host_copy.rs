@@ -1,4 +1,4 @@
-//! Tensors of a device are copied to the host as one run of bytes, for which the host waits once.
+//! Copies tensors from a device to the host in one transfer, with a single wait.
 
 use schemas::Result;
 use tch::{Device, Tensor};
@@ -6,13 +6,13 @@ use tch::{Device, Tensor};
 use super::{gradients::lying, input::signed};
 use crate::libtorch::{self, Stream};
 
-/// Copies begin at multiples of this, as any number may.
+/// Alignment of the copies, enough for any number type.
 const ALIGNMENT: usize = 64;
 
-/// Copies of tensors in memory of the host, each in one piece, in the order of its dimensions.
+/// Contiguous copies of tensors in host memory, in the order of their dimensions.
 ///
 /// # Errors
-/// No pinned memory is left, or a device that is gone.
+/// Out of pinned memory, or a lost device.
 pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     let _no_grad = tch::no_grad_guard();
     let bytes_of = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
@@ -26,7 +26,7 @@ pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     let bytes = tensors.iter().map(|tensor| bytes_of(tensor).next_multiple_of(ALIGNMENT)).sum();
     let (memory, mut from, mut copies) = (libtorch::pinned(bytes)?, 0, Vec::with_capacity(tensors.len()));
     for tensor in tensors {
-        // Weights that lie by input are one piece when turned: so no piece is made on the device first.
+        // Weights stored by input are contiguous when transposed, so they need no copy on the device first.
         let is_turned = !tensor.is_contiguous() && tensor.dim() == 2;
         let source = lying(tensor, is_turned);
         let place = memory.narrow(0, signed(from), signed(bytes_of(tensor)));
@@ -36,7 +36,7 @@ pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
         from += bytes_of(tensor).next_multiple_of(ALIGNMENT);
     }
     Stream::current(device)?.event()?.wait()?;
-    // Pinned memory is scarce, and goes back at once.
+    // Pinned memory is scarce, so it is returned at once.
     let kept = |(copy, is_turned): (Tensor, bool)| if is_turned { copy.tr().contiguous() } else { copy.copy() };
     Ok(copies.into_iter().map(kept).collect())
 }

@@ -1,4 +1,4 @@
-//! A batch becomes tensors: copied to the device as CSR in its narrow types, made dense there where it must be.
+//! Converts a batch to tensors: copied to the device as CSR in its narrow types, made dense there if necessary.
 
 use std::cell::OnceCell;
 
@@ -8,26 +8,26 @@ use tch::{Device, Kind, Tensor, kind::Element};
 use super::memory::{numbers_mut, on_device};
 use crate::batch::Batch;
 
-/// Rows of expression on a device, by their non-zeros.
+/// Sparse rows of expression on a device.
 #[derive(Debug)]
 pub struct Cells {
-    /// How many rows and columns the dense matrix would have.
+    /// Shape of the dense matrix.
     pub shape: [i64; 2],
-    /// Where each row starts among the non-zeros, `[cells + 1]`, int64.
+    /// Row pointers, `[cells + 1]`, int64.
     pub pointers: Tensor,
     /// The gene of each non-zero, `[non-zeros]`, int64.
     pub genes: Tensor,
     /// The non-zeros, `[non-zeros]`.
     pub values: Tensor,
-    /// Each cell's sum over genes, `[cells, 1]`.
+    /// Library size of each cell, `[cells, 1]`.
     pub library: Tensor,
-    /// Whether zeros may stand among the non-zeros, several of them at one gene.
+    /// Whether the non-zeros may include zeros, several of them for the same gene.
     pub(super) padded: bool,
-    /// What [`Cells::places`] gives, once it was asked for.
+    /// The result of [`Cells::places`], once computed.
     places: OnceCell<Tensor>,
 }
 
-/// What a model sees of a batch.
+/// The model's input.
 #[derive(Debug)]
 pub struct Input {
     /// Expression.
@@ -40,14 +40,14 @@ pub struct Input {
     pub covariates: Vec<Tensor>,
     /// The adversary's class of each cell, `[cells]`, int64.
     pub combinations: Tensor,
-    /// What the decoder's output is added to, `[cells, genes]`, of a network that has offsets.
+    /// Offsets added to the decoder's output, `[cells, genes]`, for a network with offsets.
     pub offset: Option<Tensor>,
-    /// The cell whose basal latent each is decoded from, `[cells]`, int64; none: its own.
+    /// The cell from whose basal latent each is decoded, `[cells]`, int64; none: its own.
     pub sources: Option<Tensor>,
 }
 
 impl Input {
-    /// Brings a batch to a device.
+    /// Moves a batch to a device.
     #[must_use]
     pub fn new(batch: &Batch, genes: i64, kind: Kind, device: Device) -> Self {
         let Labels { combinations, covariates, .. } = &batch.labels;
@@ -65,7 +65,7 @@ impl Input {
 }
 
 impl Input {
-    /// The same tensors once more.
+    /// A shallow copy.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
         let Cells { shape, pointers, genes, values, library, padded, places } = &self.cells;
@@ -91,7 +91,7 @@ impl Input {
 }
 
 impl Cells {
-    /// Brings rows to a device.
+    /// Moves rows to a device.
     #[must_use]
     pub fn new(expression: &Expression, genes: i64, kind: Kind, device: Device) -> Self {
         let rows = i64::try_from(expression.rows()).unwrap_or(i64::MAX);
@@ -111,12 +111,12 @@ impl Cells {
         }
     }
 
-    /// Rows by their parts.
+    /// Rows from their parts.
     pub(super) fn of_rows(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
         Self { shape, pointers, genes, values, library, padded: false, places: OnceCell::new() }
     }
 
-    /// Rows by their parts, with zeros among the non-zeros of the last one.
+    /// Rows from their parts, with zeros among the non-zeros of the last one.
     pub(super) fn padded(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
         Self { padded: true, ..Self::of_rows(shape, pointers, genes, values, library) }
     }
@@ -140,7 +140,7 @@ impl Cells {
         }
     }
 
-    /// Where the non-zeros stand in the flattened dense matrix, `[non-zeros]`, int64.
+    /// Positions of the non-zeros in the flattened dense matrix, `[non-zeros]`, int64.
     pub fn places(&self) -> &Tensor {
         self.places.get_or_init(|| {
             let lengths = self.pointers.diff(1, 0, None::<&Tensor>, None::<&Tensor>);
@@ -153,14 +153,14 @@ impl Cells {
         self.scattered(&self.values)
     }
 
-    /// The dense matrix of log(1 + value), `[cells, genes]`: zero where the value is.
+    /// The dense matrix of log(1 + value), `[cells, genes]`.
     pub fn log1p(&self) -> Tensor {
         self.scattered(&self.values.log1p())
     }
 
     fn scattered(&self, values: &Tensor) -> Tensor {
         let mut dense = Tensor::zeros([self.shape[0] * self.shape[1]], (values.kind(), values.device()));
-        // To add a zero changes nothing, to write it over a number would.
+        // Adding a zero changes nothing; writing it over a number would.
         let _ = match self.padded {
             true => dense.scatter_add_(0, self.places(), values),
             false => dense.scatter_(0, self.places(), values),
@@ -169,7 +169,7 @@ impl Cells {
     }
 }
 
-/// Ids of genes as int64.
+/// Gene ids as int64.
 fn gene_ids(genes: &Genes, device: Device) -> Tensor {
     match (genes, device) {
         (Genes::U16(ids), Device::Cpu) => converted(ids, i64::from),
@@ -202,7 +202,7 @@ fn values_tensor(values: &Values, kind: Kind, device: Device) -> Tensor {
     narrow.to_kind(kind)
 }
 
-/// Numbers on the host as another kind, in one pass.
+/// Numbers on the host converted to another type, in one pass.
 fn converted<A: Copy, B: Element>(numbers: &[A], convert: impl Fn(A) -> B) -> Tensor {
     let count = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
     let mut tensor = Tensor::empty([count], (B::KIND, Device::Cpu));
@@ -212,8 +212,8 @@ fn converted<A: Copy, B: Element>(numbers: &[A], convert: impl Fn(A) -> B) -> Te
     tensor
 }
 
-/// libtorch has no arithmetic on u16 and u32: to a device the bits travel as signed numbers of the same width, and are widened
-/// there.
+/// libtorch has no arithmetic on u16 and u32: the bits are transferred as signed numbers of the same width and widened
+/// on the device.
 pub(super) fn widened(bits: &Tensor, mask: i64, kind: Kind) -> Tensor {
     bits.to_kind(kind).bitwise_and(mask)
 }

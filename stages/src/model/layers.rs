@@ -1,34 +1,34 @@
-//! Linear layers and what follows them.
+//! Linear layers and hidden layers.
 
 use schemas::config::{Norm, Precision};
 use tch::{Device, Kind, Tensor};
 
 use super::parameters::Parameters;
 
-/// Share of the newest batch in the running statistics of batch norm.
+/// Weight of the newest batch in the running statistics of batch norm.
 pub(super) const BATCH_NORM_MOMENTUM: f64 = 0.01;
 pub(super) const BATCH_NORM_EPSILON: f64 = 1e-3;
 pub(super) const LAYER_NORM_EPSILON: f64 = 1e-5;
 
-/// Whether dropout drops and batch norm looks at its batch.
+/// Whether dropout and batch norm are in training mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It does.
+    /// Training.
     Train,
-    /// It does once more on the same batch, which its running statistics know of already.
+    /// Training again on the same batch, which is already in the running statistics.
     Again,
-    /// It does not: running statistics, no dropout.
+    /// Inference: running statistics, no dropout.
     Eval,
 }
 
-/// `x Wᵀ + b`, drawn evenly from ±1/√inputs.
+/// `x Wᵀ + b`, initialised uniformly in ±1/√inputs.
 #[derive(Debug)]
 pub struct Linear {
     pub(super) weight: Tensor,
     pub(super) bias: Tensor,
-    /// What its products are computed in while training.
+    /// Type of its products while training.
     precision: Precision,
-    /// The weight rounded to bfloat16, kept where steps are made that let it follow.
+    /// The weight rounded to bfloat16, if optimiser steps keep it up to date.
     rounded: Option<Tensor>,
 }
 
@@ -45,7 +45,7 @@ impl Linear {
         }
     }
 
-    /// The same layer, its weights drawn anew from a normal of this deviation, its bias at 0; as it was where that is 0.
+    /// The same layer with weights drawn from a normal with this standard deviation and a bias of 0; unchanged if that is 0.
     pub(super) fn near_zero(self, parameters: &mut Parameters, name: &str, deviation: f64) -> Self {
         if deviation == 0.0 {
             return self;
@@ -58,12 +58,12 @@ impl Linear {
         }
     }
 
-    /// The same layer, its products in training computed in these numbers.
+    /// The same layer, with products in this type while training.
     pub(super) fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// The same, with weights that lie in memory by input: each non-zero of a sparse input needs one run of them.
+    /// The same layer, with weights stored by input, so that each non-zero of a sparse input reads one contiguous run.
     fn of_sparse(parameters: &mut Parameters, name: &str, inputs: i64, outputs: i64) -> Self {
         let layer = Self::new(parameters, name, inputs, outputs);
         let turned = tch::no_grad(|| layer.weight.tr().contiguous().tr().detach());
@@ -75,8 +75,8 @@ impl Linear {
         x.linear(&self.weight, Some(&self.bias))
     }
 
-    /// The same in the numbers that training computes in: with bf16 both operands and the product are rounded, weights and
-    /// bias stay what they are.
+    /// The same in training precision: with bf16, both operands and the product are rounded; weights and
+    /// bias are unchanged.
     pub(super) fn forward_in(&self, x: &Tensor, mode: Mode) -> Tensor {
         match (self.precision, mode) {
             (Precision::Float32 | Precision::Tf32, _) | (_, Mode::Eval) => self.forward(x),
@@ -88,18 +88,18 @@ impl Linear {
         }
     }
 
-    /// What its products are computed in while training.
+    /// Type of its products while training.
     pub(super) fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Keeps a rounded copy of the weight, where products are computed in bfloat16.
+    /// Keeps a rounded copy of the weight, if products are computed in bfloat16.
     pub(super) fn keep_rounded(&mut self) {
         let is_rounded = self.precision == Precision::Bf16;
         self.rounded = is_rounded.then(|| tch::no_grad(|| self.weight.detach().to_kind(Kind::BFloat16)));
     }
 
-    /// That copy.
+    /// The rounded copy.
     pub(super) fn rounded(&self) -> Option<&Tensor> {
         self.rounded.as_ref()
     }
@@ -110,7 +110,7 @@ impl Linear {
     }
 }
 
-/// Hidden layers: linear, batch norm, layer norm, ReLU, dropout, in this order, each where it is on.
+/// Hidden layers: linear, batch norm, layer norm, ReLU, dropout, in this order, each if enabled.
 #[derive(Debug)]
 pub struct HiddenLayers {
     pub(super) layers: Vec<(Linear, Option<BatchNorm>)>,
@@ -119,20 +119,20 @@ pub struct HiddenLayers {
     pub(super) dropout: f64,
 }
 
-/// How hidden layers are made.
+/// Settings of hidden layers.
 #[derive(Clone, Copy, Debug)]
 pub struct HiddenShape {
     /// Number of layers.
     pub layers: u32,
     /// Width of each.
     pub width: u32,
-    /// What follows the linear part.
+    /// Norms after the linear part.
     pub norm: Norm,
-    /// Share of activations that training drops.
+    /// Dropout rate while training.
     pub dropout: f64,
-    /// Whether most of the input is 0.
+    /// Whether the input is mostly 0.
     pub sparse_input: bool,
-    /// What products are computed in while training.
+    /// Type of products while training.
     pub precision: Precision,
 }
 
@@ -158,8 +158,8 @@ impl HiddenLayers {
         self.pass(x, mode, |x| x.dropout(self.dropout, true))
     }
 
-    /// What training makes of the input, and what each layer keeps of its activations: the same numbers as [`Self::forward`]
-    /// draws.
+    /// The training pass, with the mask of activations that each layer keeps; draws the same numbers as
+    /// [`Self::forward`].
     pub(super) fn forward_noting(&self, x: &Tensor) -> (Tensor, Kept) {
         let mut kept = Vec::new();
         let out = self.pass(x, Mode::Train, |x| {
@@ -170,7 +170,7 @@ impl HiddenLayers {
         (out, Kept(kept))
     }
 
-    /// The same pass once more, with nothing drawn and no statistic moved.
+    /// The same pass again, without new draws or updates of statistics.
     pub(super) fn forward_again(&self, x: &Tensor, Kept(kept): &Kept) -> Tensor {
         let mut kept = kept.iter();
         self.pass(x, Mode::Again, |x| match kept.next() {
@@ -179,7 +179,7 @@ impl HiddenLayers {
         })
     }
 
-    /// What is learned in them.
+    /// The trained parameters.
     pub(super) fn parameters(&self) -> Vec<&Tensor> {
         let mut all = Vec::new();
         for (linear, norm) in &self.layers {
@@ -208,7 +208,7 @@ impl HiddenLayers {
     }
 }
 
-/// Which activations a pass kept, a tensor of truth values a layer.
+/// The activations kept by a pass, one boolean tensor per layer.
 #[derive(Debug)]
 pub(super) struct Kept(Vec<Tensor>);
 

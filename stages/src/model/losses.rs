@@ -1,14 +1,14 @@
-//! What is compared: decoder output with cells, classes with guesses.
+//! Losses: decoder output against cells, classifiers' logits against classes.
 
 use schemas::config::AdversaryLoss;
 use tch::{Kind, Reduction, Tensor};
 
 use super::{decoder::Output, input::Cells};
 
-/// Guards logarithms, as in the original.
+/// Keeps logarithms finite, as in the original.
 const EPSILON: f64 = 1e-8;
 
-/// Negative log-likelihood of the cells: summed over genes, averaged over cells.
+/// Negative log-likelihood of the cells, summed over genes and averaged over cells.
 pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
     let count = cells.shape[0];
     let total = match output {
@@ -25,7 +25,7 @@ pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
 /// θ (ln(θ+ε) − ln(θ+μ+ε)) + x (ln(μ+ε) − ln(θ+μ+ε)) + lnΓ(x+θ) − lnΓ(θ) − lnΓ(x+1)
 /// ```
 ///
-/// Whatever x multiplies, and the gamma terms, vanish where x is zero, so they are computed on the non-zeros alone.
+/// The terms with factor x, and the gamma terms, vanish for x = 0, so they are computed only on the non-zeros.
 fn negative_binomial(mean: &Tensor, theta: &Tensor, cells: &Cells) -> Tensor {
     let kind = mean.kind();
     let log_sum = (mean + (theta + EPSILON)).log();
@@ -41,14 +41,14 @@ fn negative_binomial(mean: &Tensor, theta: &Tensor, cells: &Cells) -> Tensor {
 /// x = 0:  s₊(a) − s₊(−π)         x > 0:  a − s₊(−π) + (terms of the non-zeros, as above)
 /// ```
 ///
-/// The first is summed everywhere; non-zeros add the difference, `−s₊(−a)`, and their terms.
+/// The first is summed over all entries; non-zeros add the difference, `−s₊(−a)`, and their terms.
 fn zero_inflated(mean: &Tensor, theta: &Tensor, logits: &Tensor, cells: &Cells) -> Tensor {
     let kind = mean.kind();
     let log_sum = (mean + (theta + EPSILON)).log();
     let a = ((theta + EPSILON).log() - &log_sum) * theta - logits;
     let everywhere = (a.softplus() - (-logits).softplus()).sum(kind);
     let difference = (-at_non_zeros(&a, cells)).softplus();
-    // What stands among the non-zeros and is zero was summed with the others of its kind.
+    // Zeros among the stored entries were already summed with the other zeros.
     let difference = if cells.padded { difference * cells.values.gt(0.0) } else { difference };
     everywhere + (of_non_zeros(mean, theta, &log_sum, cells) - difference).sum(kind)
 }
@@ -65,7 +65,7 @@ fn at_non_zeros(dense: &Tensor, cells: &Cells) -> Tensor {
     dense.view([-1]).index_select(0, cells.places())
 }
 
-/// Log-likelihood of a normal, summed over cells and genes. Its terms are summed one by one: none has to be held for their sum.
+/// Log-likelihood of a normal, summed over cells and genes. Its terms are summed one by one, so none is kept in memory.
 fn normal(mean: &Tensor, variance: &Tensor, x: &Tensor) -> Tensor {
     let kind = mean.kind();
     let log_two_pi = (2.0 * std::f64::consts::PI).ln();
@@ -74,10 +74,10 @@ fn normal(mean: &Tensor, variance: &Tensor, x: &Tensor) -> Tensor {
     (((x - mean).square() / variance).sum(kind) + variance.log().sum(kind) + constant) * -0.5
 }
 
-/// What is wrong about logits `[cells, classes]` where the classes are `[cells]`; each class weighs what `weights` say.
+/// The loss of logits `[cells, classes]` for classes `[cells]`, weighted by class with `weights`.
 ///
-/// Cross-entropy is `Σ w nll / Σ w` over cells, the focal loss the mean over cells of `(1 − p)² w nll`, with p the probability
-/// that was given to the class (Lin et al. 2017, γ = 2).
+/// Cross-entropy is `Σ w nll / Σ w` over cells, the focal loss the mean over cells of `(1 − p)² w nll`, with p the predicted
+/// probability of the class (Lin et al. 2017, γ = 2).
 pub fn guess_loss(loss: AdversaryLoss, logits: &Tensor, classes: &Tensor, weights: Option<&Tensor>) -> Tensor {
     match loss {
         AdversaryLoss::Cce => logits.cross_entropy_loss(classes, weights, Reduction::Mean, -100, 0.0),
@@ -92,12 +92,12 @@ pub fn guess_loss(loss: AdversaryLoss, logits: &Tensor, classes: &Tensor, weight
     }
 }
 
-/// The share of cells whose largest logit is their class's.
+/// The share of cells whose largest logit is that of their class.
 pub fn accuracy(logits: &Tensor, classes: &Tensor) -> Tensor {
     logits.argmax(-1, false).eq_tensor(classes).to_kind(Kind::Float).mean(Kind::Float)
 }
 
-/// The same within each class, then the mean over the classes that were there or were guessed.
+/// The same within each class, averaged over the classes that are present or predicted.
 pub fn macro_accuracy(logits: &Tensor, classes: &Tensor) -> Tensor {
     let guesses = logits.argmax(-1, false);
     let size = logits.size()[1];

@@ -1,4 +1,4 @@
-//! The memory of tensors, for kernels.
+//! Access to the memory of tensors, for kernels.
 #![expect(
     unsafe_code,
     reason = "libtorch hands out its memory as an address; what it holds is asked before it is used"
@@ -10,31 +10,31 @@ use tch::{Device, Tensor, kind::Element};
 use super::input::signed;
 use crate::{kernels::real::Real, libtorch};
 
-/// What kernels and libtorch both compute with.
+/// Number types of both kernels and libtorch.
 pub(in crate::model) trait Number: Real + Element {}
 
 impl Number for f32 {}
 impl Number for f64 {}
 
-/// Numbers of a tensor on the CPU, in the order of its dimensions.
+/// The numbers of a tensor on the CPU, in the order of its dimensions.
 ///
 /// # Panics
-/// If it is of another kind, elsewhere, or does not lie in one piece.
+/// If it has another type, is on another device, or is not contiguous.
 pub(crate) fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
     let count = checked::<T>(tensor);
     if count == 0 {
         return &[];
     }
-    // SAFETY: a contiguous tensor on the CPU is so many numbers of its kind from its address on, all set; it keeps them alive
-    // for as long as it is borrowed. Nobody writes to them meanwhile: a step runs on one thread, and borrows for writing
-    // (below) what it made itself or what it alone learns.
+    // SAFETY: a contiguous tensor on the CPU has this many initialised numbers of its type from its address on, and keeps them alive
+    // while it is borrowed. Nobody writes to them meanwhile: a step runs on one thread, and borrows for writing
+    // (below) only what it created or exclusively trains.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), count) }
 }
 
-/// The same to write to.
+/// The same, mutable.
 ///
-/// Tensors can share their memory, which their types don't tell: callers hand in a tensor that they have made, or that nothing
-/// else is borrowed from.
+/// Tensors can share their memory without showing it in their types: callers pass a tensor that they created, or that nothing
+/// else borrows from.
 ///
 /// # Panics
 /// As [`numbers`].
@@ -43,7 +43,7 @@ pub(in crate::model) fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T]
     if count == 0 {
         return &mut [];
     }
-    // SAFETY: as above; that no other slice of this memory is in use is what callers see to.
+    // SAFETY: as above; callers ensure that no other slice of this memory is in use.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), count) }
 }
 

@@ -1,4 +1,4 @@
-//! Rows of expression mixed in pairs, without making them dense.
+//! Mixes rows of expression in pairs, without making them dense.
 
 use tch::Tensor;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::kernels::sparse::index;
 
-/// Each row times the share that it keeps, plus its partner times the rest. Genes of a row must ascend, and do afterwards.
+/// Each row times its own share, plus its partner times the rest. The genes of a row are ascending, before and after.
 pub(super) fn mixed<T: Number>(cells: &Cells, mixup: &Mixup) -> Cells {
     let (pointers, genes) = (numbers::<i64>(&cells.pointers), numbers::<i64>(&cells.genes));
     let (values, library) = (numbers::<T>(&cells.values), numbers::<T>(&cells.library));
@@ -37,7 +37,7 @@ struct Rows<T> {
 }
 
 impl<T: Number> Rows<T> {
-    /// Appends a row that is made of two; what comes out as 0 is left out.
+    /// Appends a row mixed from two; entries that become 0 are left out.
     fn merge(&mut self, own: (&[i64], &[T]), other: (&[i64], &[T]), mix: impl Fn(T, T) -> T) {
         let (mut at, mut other_at) = (0, 0);
         loop {

@@ -1,19 +1,20 @@
 //! The CPA network, its losses, its adversaries and their optimisers, on libtorch.
 //!
-//! Lotfollahi et al. 2023 (Molecular Systems Biology 19:e11517), as the package cpa-tools 0.8.8 computes it. A cell's
-//! expression is encoded into a *basal* latent that adversaries keep free of what was done to the cell; the embeddings of
+//! Lotfollahi et al. 2023 (Molecular Systems Biology 19:e11517), as implemented by the package cpa-tools 0.8.8. A cell's
+//! expression is encoded into a *basal* latent that adversaries keep independent of the cell's condition; the embeddings of
 //! its perturbations (scaled by dose) and of its covariates are added, and the sum is decoded:
 //!
 //! ```text
 //! z = encoder(x) + Σ f(dose) · E[perturbation] + Σ E[covariate value]        decoder(z) → mean (and spread) of every gene
 //! ```
 //!
-//! [`network`] holds the forward pass, [`losses`] what is compared, [`adversary`] who works against it, [`optimiser`]
-//! and [`schedule`] how it learns, [`step`](mod@step) one step of it, [`fused`] a faster one on the CPU,
+//! [`network`] has the forward pass, [`losses`] the losses, [`adversary`] the adversaries, [`optimiser`]
+//! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`fused`] a faster one on the CPU,
 //! [`replayed`] one
-//! that a GPU replays, [`accumulate`] a step on several batches, [`average`] what weights are on average, [`offset`] what the decoder starts from,
-//! [`input`] how a batch becomes tensors, [`parcel`] and [`carried`] how it travels to a device, and [`ahead`] how far ahead of it the host gets. Operations on
-//! tensors panic on shapes that don't fit, which only a bug in here can bring about.
+//! that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the decoder's offsets,
+//! [`input`] the conversion of a batch to tensors, [`parcel`] and [`carried`] its transfer to a device, and [`ahead`] the limit of how far the host
+//! runs ahead. Operations on
+//! tensors panic on wrong shapes, which only a bug in here can cause.
 
 pub mod accumulate;
 pub mod adversary;

@@ -1,4 +1,4 @@
-//! Sums over the cells of each group, and the R² of predicted against true profiles that follow from them.
+//! Sums over the cells of each group, and the R² of predicted against true profiles.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,9 +6,9 @@ use super::{decoder::Output, input::Cells};
 
 /// Rows that are widened to float64 at once.
 const ROWS_AT_ONCE: i64 = 256;
-/// A profile whose spread over genes is smaller has no R².
+/// A profile with a smaller spread over genes has no R².
 const SMALLEST_SPREAD: f64 = 1e-4;
-/// The original calls a residual that is no larger a perfect one.
+/// The original counts a residual up to this size as perfect.
 const PERFECT_RESIDUAL: f64 = 1e-4;
 
 /// True and predicted values of each group: sums, and sums of squares.
@@ -17,33 +17,33 @@ const PERFECT_RESIDUAL: f64 = 1e-4;
 #[derive(Debug)]
 pub struct GroupMoments {
     groups: i64,
-    /// Cells of each group, `[groups + 1]`; the last row takes what is not looked at. So in the others, `[groups + 1, genes]`.
+    /// Cells of each group, `[groups + 1]`; the last row is for ignored cells. The same for the others, `[groups + 1, genes]`.
     cells: Tensor,
     truth: [Tensor; 2],
     predicted: [Tensor; 2],
-    /// Sums of the variances that a normal decoder gives.
+    /// Sums of the variances from a normal decoder.
     variances: Option<Tensor>,
 }
 
-/// Adds rows of values, or what `of` makes of them, to the sums of their groups. A block of rows at a time is widened to float64, so that no
-/// wide copy of them all is held.
+/// Adds rows of values, transformed by `of`, to the sums of their groups. Rows are widened to float64 block by block, so that there is no
+/// wide copy of all of them.
 fn add(sums: &mut Tensor, rows: &Tensor, values: &Tensor, of: impl Fn(&Tensor) -> Tensor) {
     for (rows, values) in rows.split(ROWS_AT_ONCE, 0).iter().zip(values.split(ROWS_AT_ONCE, 0)) {
         let _ = sums.index_add_(0, rows, &of(&values.to_kind(Kind::Double)));
     }
 }
 
-/// The mean over groups of two R² over genes.
+/// Two R² over genes, averaged over groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct R2 {
-    /// Of predicted against true means; none where no group has one.
+    /// Of predicted against true means; none if no group has one.
     pub mean: Option<f64>,
-    /// Of predicted against true variances between cells; none where no group has one.
+    /// Of predicted against true variances between cells; none if no group has one.
     pub variance: Option<f64>,
 }
 
 impl GroupMoments {
-    /// Empty sums of so many groups; a normal decoder's variances are summed up beside them.
+    /// Empty sums for this many groups; also sums of variances for a normal decoder.
     #[must_use]
     pub fn new(groups: i64, genes: i64, normal: bool, device: Device) -> Self {
         let zeros = || Tensor::zeros([groups + 1, genes], (Kind::Double, device));
@@ -56,7 +56,7 @@ impl GroupMoments {
         }
     }
 
-    /// Adds cells, each to the group that `rows` (`[cells]`, int64) names; a row that is the number of groups is not looked at.
+    /// Adds cells, each to its group in `rows` (`[cells]`, int64); a cell is ignored if its row is the number of groups.
     pub fn add(&mut self, rows: &Tensor, cells: &Cells, output: &Output) {
         let _no_grad = tch::no_grad_guard();
         let truth = match output {
@@ -74,12 +74,12 @@ impl GroupMoments {
         add(&mut self.cells, rows, &rows.ones_like(), Tensor::shallow_clone);
     }
 
-    /// The true mean profile of each group, `[groups, genes]`; NaN where a group has no cells.
+    /// The true mean profile of each group, `[groups, genes]`; NaN for groups without cells.
     pub fn true_means(&self) -> Tensor {
         self.of_groups(&self.truth[0]) / self.counts()
     }
 
-    /// The R² over genes, averaged over groups. Groups without cells don't count, nor do profiles that are flat, nor the
+    /// The R² over genes, averaged over groups. Groups without cells are not counted, nor are flat profiles or the
     /// variances of a single cell.
     #[must_use]
     pub fn r2(&self) -> R2 {
@@ -89,7 +89,7 @@ impl GroupMoments {
         })
     }
 
-    /// The same as the original takes it: a small residual is perfect, a flat profile otherwise scores 0, and so do the
+    /// The same as in the original: a small residual is perfect, any other flat profile scores 0, as do the
     /// variances of a single cell.
     #[must_use]
     pub fn r2_of_the_original(&self) -> R2 {
@@ -136,7 +136,7 @@ impl GroupMoments {
         sums.narrow(0, 0, self.groups)
     }
 
-    /// Starts anew.
+    /// Resets the sums.
     pub fn clear(&mut self) {
         for sums in self.truth.iter_mut().chain(&mut self.predicted).chain(&mut self.variances).chain([&mut self.cells])
         {
@@ -178,7 +178,7 @@ mod tests {
         let close = |a: Option<f64>, b: Option<f64>| (a.expect("a score") - b.expect("a score")).abs() < 1e-12;
         assert!(close(whole.0.mean, parts.0.mean) && close(whole.0.variance, parts.0.variance));
         assert!(close(whole.1.mean, parts.1.mean) && close(whole.1.variance, parts.1.variance));
-        // The single cell of group 2 has no variance: it scores 0 there in the original, and does not count here.
+        // The single cell of group 2 has no variance: it scores 0 in the original, and is not counted here.
         let (ours, theirs) = (whole.0.variance.expect("a score"), whole.1.variance.expect("a score"));
         assert!((theirs - ours * 2.0 / 3.0).abs() < 1e-12, "{theirs} {ours}");
     }

@@ -1,13 +1,13 @@
-//! How pure the neighbourhoods of cells in a latent space are: low in a basal latent that knows nothing of the labels.
+//! How pure the neighbourhoods of cells in a latent space are: low in a basal latent that is independent of the labels.
 
 use tch::{Kind, Tensor};
 
-/// Neighbours that are looked at, where there are as many.
+/// Number of neighbours, if there are as many.
 const NEIGHBOURS: i64 = 30;
-/// Cells whose distances to all others are held together.
+/// Cells whose distances to all others are computed together.
 pub(crate) const CELLS_AT_ONCE: usize = 256;
 
-/// The share of each cell's nearest neighbours (Euclidean, itself not among them) that bear its label, averaged within each
+/// The share of each cell's nearest neighbours (Euclidean, without itself) with its label, averaged within each
 /// label, then over labels; none for fewer than two cells.
 ///
 /// `latent` is `[cells, n]`, `labels` are codes.
@@ -34,7 +34,7 @@ pub fn purities(latent: &Tensor, labels: &[&[i64]]) -> Option<Vec<f64>> {
         let count = at_once.min(cells - from);
         let part = latent.narrow(0, from, count);
         let distances = &squares - part.matmul(&latent.transpose(0, 1)) * 2.0;
-        // A cell is no neighbour of its own; within a row, leaving out its own square changes no order.
+        // A cell is not its own neighbour; within a row, leaving out its own square does not change the order.
         let own = Tensor::arange_start(from, from + count, (Kind::Int64, latent.device())).unsqueeze(-1);
         let distances = distances.scatter_value(1, &own, f64::INFINITY);
         nearest.push(distances.topk(neighbours, 1, false, false).1);
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn rare_labels_count_as_much_as_common_ones() {
-        // Of four cells on a line, 0 1 | 10 11, the last bears a label of its own.
+        // Of four cells on a line, 0 1 | 10 11, the last has its own label.
         let latent = Tensor::from_slice(&[0.0, 1.0, 10.0, 11.0]).view([4, 1]);
         // All three others are neighbours: shares 2/3, 2/3, 2/3 and 0.
         assert_eq!(purity(&latent, &[0, 0, 0, 7]), Some(1.0 / 3.0));

@@ -25,15 +25,15 @@ use crate::{device_kernels::latent::Added, embedding_table::EmbeddingTable, libt
 /// The network with its parameters.
 #[derive(Debug)]
 pub struct Network {
-    /// Everything that is saved.
+    /// All saved tensors.
     pub parameters: Parameters,
     genes: i64,
     latent: i64,
     pub(super) encoder: Encoder,
     perturbations: Perturbations,
-    /// An embedding table a covariate.
+    /// One embedding table per covariate.
     covariates: Vec<Tensor>,
-    /// Which of the covariates is the batch.
+    /// Index of the batch among the covariates.
     batch: Option<usize>,
     pub(super) decoder: Decoder,
     offset: Option<Offset>,
@@ -42,20 +42,20 @@ pub struct Network {
 /// Latents of a batch, each `[cells, latent]`.
 #[derive(Debug)]
 pub struct Latent {
-    /// What the encoder makes of the cells.
+    /// The encoder's output.
     pub basal: Basal,
-    /// The basal latents that are decoded, where they are not each cell's own.
+    /// The basal latents that are decoded, if they are not each cell's own.
     pub sources: Option<Tensor>,
-    /// What the perturbations add.
+    /// The perturbations' term.
     pub perturbation: Tensor,
-    /// What the covariates add, the batch not among them.
+    /// The covariates' term, without the batch.
     pub covariates: Tensor,
-    /// What the batch adds.
+    /// The batch's term.
     pub batch: Option<Tensor>,
 }
 
 impl Latent {
-    /// What is decoded: the sum.
+    /// The decoded latent: the sum.
     pub fn after(&self) -> Tensor {
         self.with_batch(self.corrected())
     }
@@ -98,7 +98,7 @@ impl Latent {
 }
 
 impl Network {
-    /// A network with fresh parameters; seed libtorch's generator before. They are drawn in the original's order.
+    /// A network with fresh parameters, drawn in the original's order; seed libtorch's generator first.
     #[must_use]
     pub fn new(settings: &Settings, genes: u32, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
         let mut parameters = Parameters::new(kind, device);
@@ -117,23 +117,23 @@ impl Network {
         Self { genes, latent, encoder, perturbations, covariates, batch, decoder, offset, parameters }
     }
 
-    /// How many genes it reads and predicts.
+    /// Number of genes that it reads and predicts.
     #[must_use]
     pub fn genes(&self) -> i64 {
         self.genes
     }
 
-    /// How wide the latent is.
+    /// Width of the latent.
     #[must_use]
     pub fn width(&self) -> i64 {
         self.latent
     }
 
-    /// Brings rows of expression, over its genes, to its device. To a GPU they go as one copy of pinned memory, which this thread
-    /// does not wait for: what it asks of the device next follows there.
+    /// Moves rows of expression, over its genes, to its device. For a GPU, this is one copy from pinned memory, for which this thread
+    /// does not wait: later work on the device follows the copy.
     ///
     /// # Errors
-    /// No memory is left, here or there.
+    /// Out of memory on the host or the device.
     pub fn cells(&self, expression: &Expression) -> Result<Cells> {
         let (kind, device) = (self.parameters.kind(), self.parameters.device());
         if device == Device::Cpu {
@@ -142,51 +142,51 @@ impl Network {
         Parcel::of_cells(expression, self.genes, libtorch::pinned)?.cells_on(kind, device)
     }
 
-    /// Names of the learned parameters of the dose response; the others are the autoencoder's.
+    /// Names of the trained parameters of the dose response; the others are the autoencoder's.
     #[must_use]
     pub fn is_doser(name: &str) -> bool {
         name.starts_with("module.pert_network.dosers.")
     }
 
-    /// Names of the learned projection of given embeddings.
+    /// Names of the trained projection of given embeddings.
     #[must_use]
     pub fn is_projection(name: &str) -> bool {
         name.starts_with(PROJECTION)
     }
 
-    /// The basal latent of cells, `[cells, latent]`. A variational encoder gives the mean of what it describes.
+    /// The basal latent of cells, `[cells, latent]`. For a variational encoder, its mean.
     pub fn encode(&self, cells: &Cells, mode: Mode) -> Tensor {
         self.encoder.point(&self.decoder.input(cells), mode)
     }
 
-    /// The basal latent of cells as it is trained on: a variational encoder's is drawn, with `noise` (`[cells, latent]`,
-    /// standard normal) or with numbers of libtorch's generator.
+    /// The basal latent of cells as used in training: for a variational encoder, drawn with `noise` (`[cells, latent]`,
+    /// standard normal) or with libtorch's generator.
     pub fn basal(&self, cells: &Cells, mode: Mode, noise: Option<&Tensor>) -> Basal {
         self.encoder.drawn(&self.decoder.input(cells), mode, noise)
     }
 
-    /// What perturbations (`[cells, n]`, codes padded with 0) at doses add to the latent, `[cells, latent]`.
+    /// The latent term of perturbations (`[cells, n]`, codes padded with 0) at doses, `[cells, latent]`.
     pub fn perturbation_latent(&self, codes: &Tensor, doses: &Tensor) -> Tensor {
         self.perturbations.latent(codes, doses)
     }
 
-    /// What one condition adds to the latent, `[1, latent]`, given codes and doses; perturbations that were never trained on
-    /// may be among them if the network has a table of embeddings.
+    /// The latent term of one condition, `[1, latent]`, given codes and doses; it may include untrained perturbations
+    /// if the network has a table of embeddings.
     pub fn condition_latent(&self, parts: &[(u32, f64)]) -> Tensor {
         self.perturbations.of_condition(parts)
     }
 
-    /// Shrinks what perturbations add to the latent, in a copy of its parameters, to a share of itself.
+    /// Shrinks the perturbations' latent terms, in a copy of its parameters, by a factor.
     pub fn shrink_perturbations(&self, parameters: &mut BTreeMap<String, Tensor>, share: f64) {
         self.perturbations.shrink(parameters, share);
     }
 
-    /// Fills a table of embeddings in, by the codes of a vocabulary that was embedded in it.
+    /// Fills in a table of embeddings, by the codes of a vocabulary that was embedded in it.
     pub fn fill_embeddings(&mut self, table: &EmbeddingTable, vocabulary: &Vocabulary) {
         self.perturbations.fill(table, vocabulary);
     }
 
-    /// Takes over what was measured on training cells: what offsets are made of, and where dispersions start.
+    /// Sets values measured on training cells: the offsets, and the initial dispersions.
     pub fn fill_profiles(&mut self, settings: &Settings, profiles: &OffsetProfiles) {
         if let Some(offset) = &mut self.offset {
             offset.fill(profiles);
@@ -196,24 +196,24 @@ impl Network {
         }
     }
 
-    /// What its decoder's output is added to, where there is such a thing.
+    /// The offset of its decoder, if any.
     #[must_use]
     pub fn offset(&self) -> Option<&Offset> {
         self.offset.as_ref()
     }
 
-    /// The embeddings of all trained perturbations, before any dose: padding and control first, `[vocabulary, latent]`.
+    /// The embeddings of all trained perturbations, without a dose: padding and control first, `[vocabulary, latent]`.
     pub fn perturbation_table(&self) -> Tensor {
         self.perturbations.table()
     }
 
-    /// Which of the covariates is the batch.
+    /// Index of the batch among the covariates.
     #[must_use]
     pub fn batch_at(&self) -> Option<usize> {
         self.batch
     }
 
-    /// What covariates add to the latent, `[cells, latent]`: the batch is one of them.
+    /// The latent term of covariates, including the batch, `[cells, latent]`.
     pub fn covariate_latent(&self, codes: &[Tensor], cells: i64) -> Tensor {
         let zero = self.no_covariates(cells);
         codes.iter().zip(&self.covariates).fold(zero, |sum, (codes, table)| sum + table.index_select(0, codes))
@@ -224,18 +224,18 @@ impl Network {
         &self.covariates[at]
     }
 
-    /// Keeps rounded copies of weights, where products are computed in bfloat16.
+    /// Keeps rounded copies of weights, if products are computed in bfloat16.
     pub(super) fn keep_rounded(&mut self) {
         self.encoder.wide_mut().chain(self.decoder.wide_mut()).for_each(Linear::keep_rounded);
     }
 
-    /// The rounded copy that is kept of a weight.
+    /// The rounded copy of a weight.
     pub(super) fn rounded(&self, weight: &Tensor) -> Option<&Tensor> {
         let mut wide = self.encoder.wide().chain(self.decoder.wide());
         wide.find(|linear| linear.weight.data_ptr() == weight.data_ptr())?.rounded()
     }
 
-    /// Copies the weights into their rounded copies, after others were taken up.
+    /// Updates the rounded copies after the weights were replaced.
     pub(super) fn round_again(&self) {
         let _no_grad = tch::no_grad_guard();
         for linear in self.encoder.wide().chain(self.decoder.wide()) {
@@ -245,13 +245,13 @@ impl Network {
         }
     }
 
-    /// What perturbations and covariates add to a basal latent, where it is a sum of rows of tables, as kernels of our own take it.
+    /// The terms added to a basal latent, for custom kernels, if they are sums of table rows.
     pub(super) fn added(&self) -> Option<Added<'_>> {
         let (embeddings, curve, [beta, bias]) = self.perturbations.tables()?;
         Some(Added { embeddings, beta, bias, curve, covariates: &self.covariates })
     }
 
-    /// What is learned of what perturbations and covariates add.
+    /// The trained parameters of perturbations and covariates.
     pub(super) fn added_parameters(&self) -> Vec<&Tensor> {
         self.perturbations.parameters().into_iter().chain(&self.covariates).collect()
     }
@@ -260,13 +260,13 @@ impl Network {
         Tensor::zeros([cells, self.latent], (self.parameters.kind(), self.parameters.device()))
     }
 
-    /// All latents of a batch, as it is trained on: mixed and drawn as `draws` say.
+    /// All latents of a batch in training, mixed and drawn as given by `draws`.
     #[must_use]
     pub fn latent(&self, input: &Input, mode: Mode, draws: &Draws) -> Latent {
         self.latent_of(self.basal(&input.cells, mode, draws.noise.as_ref()), input, draws)
     }
 
-    /// The same where the basal latents are known.
+    /// The same with known basal latents.
     pub(super) fn latent_of(&self, basal: Basal, input: &Input, draws: &Draws) -> Latent {
         let cells = input.cells.shape[0];
         let mut batch = None;
@@ -291,8 +291,8 @@ impl Network {
         }
     }
 
-    /// Decodes a latent. For counts, `library` (`[cells, 1]`, each cell's sum of counts) is what a cell's means add up to;
-    /// `offset` (`[cells, genes]` or `[1, genes]`) is that of each cell's condition, of a network that has [offsets](Self::offset).
+    /// Decodes a latent. For counts, `library` (`[cells, 1]`, each cell's sum of counts) is the sum of a cell's means;
+    /// `offset` (`[cells, genes]` or `[1, genes]`) is that of each cell's condition, for a network with [offsets](Self::offset).
     #[must_use]
     pub fn decode(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
         self.decoder.forward(latent, offset, library, mode)

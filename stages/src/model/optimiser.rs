@@ -16,31 +16,31 @@ pub(super) const EPSILON: f64 = 1e-8;
 pub struct Adam {
     name: &'static str,
     pub(super) weight_decay: f64,
-    /// Whether it shrinks the weights themselves (Loshchilov and Hutter 2019).
+    /// Whether weight decay is decoupled (Loshchilov and Hutter 2019).
     pub(super) decoupled: bool,
     pub(super) clip: f64,
     pub(super) slots: Vec<Slot>,
     parts: Parts,
-    /// Counts of steps, where they lie on the device; those of the slots are not used then.
+    /// Step counts on the device, if they are kept there; then those in the slots are unused.
     pub(super) counts: Option<Counts>,
 }
 
-/// Gradients of the batches that a step is made of.
+/// Gradients of the batches of a step.
 #[derive(Debug)]
 struct Parts {
-    /// What the next batch's gradients are multiplied by.
+    /// Factor of the next batch's gradients.
     share: f64,
-    /// Whether the step is complete with them.
+    /// Whether the next batch completes the step.
     complete: bool,
     /// The sum so far; empty at the start of a step.
     sum: Vec<Tensor>,
 }
 
-/// What there is to step by, once a batch has been through.
+/// The gradients for a step, after a batch.
 pub(super) enum Gathered<'a> {
     /// The gradients of the only batch.
     One(&'a [Tensor]),
-    /// Those of several, added up.
+    /// The sum over several batches.
     Sum(Vec<Tensor>),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Slot {
 }
 
 impl Adam {
-    /// An optimiser; `name` tells its state from others', `clip` bounds the norm of all its gradients together (0: no bound).
+    /// An optimiser; `name` prefixes its saved state, `clip` bounds the norm of all its gradients together (0: no limit).
     #[must_use]
     pub fn new<'a>(
         name: &'static str,
@@ -82,13 +82,13 @@ impl Adam {
         Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, counts: None }
     }
 
-    /// The same, whose weight decay shrinks the weights themselves by learning rate × decay at every step, or is added to the gradient.
+    /// The same optimiser, with decoupled weight decay (learning rate × decay per step) or with decay added to the gradient.
     #[must_use]
     pub fn decoupled(self, decoupled: bool) -> Self {
         Self { decoupled, ..self }
     }
 
-    /// The decay that is added to the gradient, once what is decoupled was done.
+    /// The decay to add to the gradient, after applying decoupled decay.
     pub(super) fn coupled_decay(&mut self, gradients: &[Tensor], learning_rate: f64) -> f64 {
         if !self.decoupled || self.weight_decay == 0.0 {
             return self.weight_decay;
@@ -100,12 +100,12 @@ impl Adam {
         0.0
     }
 
-    /// The next gradients count for so much of a step, which is complete with them or not.
+    /// Sets the factor of the next gradients, and whether they complete the step.
     pub(super) fn expect(&mut self, share: f64, complete: bool) {
         (self.parts.share, self.parts.complete) = (share, complete);
     }
 
-    /// Adds the gradients of a batch to those of its step, and gives them all once the step is complete.
+    /// Adds the gradients of a batch to those of its step, and returns the sum if the step is complete.
     pub(super) fn gather<'a>(&mut self, gradients: &'a [Tensor]) -> Option<Gathered<'a>> {
         let Parts { share, complete, sum } = &mut self.parts;
         if sum.is_empty() && *complete {
@@ -129,13 +129,14 @@ impl Adam {
         self.slots.iter().map(|slot| &slot.parameter).collect()
     }
 
-    /// What tells its state from others'.
+    /// The prefix of its saved state.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// One step; returns the norm of all gradients together before clipping, a scalar on the device. An undefined gradient leaves its parameter, and its count of steps, as they are.
+    /// One step; returns the norm of all gradients before clipping, a scalar on the device. An undefined gradient leaves its parameter and step count
+    /// unchanged.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let zero = || {
@@ -170,7 +171,7 @@ impl Adam {
         (self.clip != 0.0).then(|| ((norm + 1e-6).reciprocal() * self.clip).clamp_max(1.0))
     }
 
-    /// The means of gradients and of their squares, by name.
+    /// The running means of gradients and of their squares, by name.
     pub(super) fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let key = |part: &str, slot: &Slot| format!("{}.{part}.{}", self.name, slot.name);
         self.slots.iter().flat_map(move |slot| [(key("first", slot), &slot.first), (key("second", slot), &slot.second)])
@@ -191,7 +192,7 @@ impl Adam {
         self.slots.iter().zip(steps).map(move |(slot, steps)| (key(slot), Tensor::from(steps)))
     }
 
-    /// Takes a state up again.
+    /// Restores a state.
     ///
     /// # Errors
     /// A state that lacks a parameter or has another shape.
@@ -217,7 +218,7 @@ impl Adam {
     }
 }
 
-/// The norm of all gradients together, if there are any.
+/// The norm of all gradients together, if any.
 fn norm(gradients: &[Tensor]) -> Option<Tensor> {
     let squares =
         gradients.iter().filter(|gradient| gradient.defined()).map(|gradient| gradient.square().sum(gradient.kind()));

@@ -8,7 +8,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::host_copy::to_host;
 use crate::disk::StagedFile;
 
-/// Tensors that are learned, and the running statistics beside them.
+/// Trained tensors and running statistics.
 #[derive(Debug)]
 pub struct Parameters {
     kind: Kind,
@@ -18,13 +18,13 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// No parameters yet; all will be of one kind, on one device.
+    /// No parameters yet; all will have one type, on one device.
     #[must_use]
     pub fn new(kind: Kind, device: Device) -> Self {
         Self { kind, device, learned: BTreeMap::new(), statistics: BTreeMap::new() }
     }
 
-    /// The kind of all parameters.
+    /// The type of all parameters.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
@@ -36,64 +36,64 @@ impl Parameters {
         self.device
     }
 
-    /// Adds a learned tensor drawn evenly from `[-bound, bound]`.
+    /// Adds a trained tensor drawn uniformly from `[-bound, bound]`.
     pub fn uniform(&mut self, name: &str, size: &[i64], bound: f64) -> Tensor {
         let drawn = Tensor::empty(size, (self.kind, Device::Cpu)).uniform_(-bound, bound);
         self.learn(name, drawn)
     }
 
-    /// Adds a learned tensor drawn from the standard normal.
+    /// Adds a trained tensor drawn from the standard normal.
     pub fn normal(&mut self, name: &str, size: &[i64]) -> Tensor {
         self.learn(name, Tensor::randn(size, (self.kind, Device::Cpu)))
     }
 
-    /// Adds a learned tensor of one value.
+    /// Adds a trained tensor filled with one value.
     pub fn constant(&mut self, name: &str, size: &[i64], value: f64) -> Tensor {
         self.learn(name, Tensor::full(size, value, (self.kind, Device::Cpu)))
     }
 
-    /// Adds a learned tensor. Tensors are drawn on the CPU, so that a seed gives the same ones on every device.
+    /// Adds a trained tensor. Tensors are drawn on the CPU, so that a seed gives the same ones on every device.
     pub fn learn(&mut self, name: &str, value: Tensor) -> Tensor {
         let value = value.to_device(self.device).set_requires_grad(true);
         self.learned.insert(name.to_owned(), value.shallow_clone());
         value
     }
 
-    /// Adds a running statistic of one value.
+    /// Adds a running statistic filled with one value.
     pub fn statistic(&mut self, name: &str, size: &[i64], value: f64) -> Tensor {
         let value = Tensor::full(size, value, (self.kind, self.device));
         self.statistics.insert(name.to_owned(), value.shallow_clone());
         value
     }
 
-    /// The learned tensors, by name.
+    /// The trained tensors, by name.
     #[must_use]
     pub fn learned(&self) -> &BTreeMap<String, Tensor> {
         &self.learned
     }
 
-    /// Everything there is to save: learned tensors and statistics, by name.
+    /// All saved tensors: trained ones and statistics, by name.
     pub fn all(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.learned.iter().chain(&self.statistics)
     }
 
-    /// A copy of everything in memory of the host, detached from what comes later.
+    /// A detached copy of everything in host memory.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
         let (names, tensors): (Vec<&String>, Vec<&Tensor>) = self.all().unzip();
         Ok(names.into_iter().cloned().zip(to_host(&tensors)?).collect())
     }
 
-    /// Takes over everything of another network that was laid out alike. No number is copied: whoever writes to one, writes to both.
+    /// Shares all tensors of another network with the same layout: writing to one network writes to both.
     pub fn share(&mut self, other: &Self) {
         for ((_, own), (_, theirs)) in self.learned.iter_mut().chain(&mut self.statistics).zip(other.all()) {
             own.set_data(theirs);
         }
     }
 
-    /// Moves everything towards the same of another network, all the way at a share of 1.
+    /// Moves everything towards another network; a share of 1 copies it.
     pub fn approach(&mut self, other: &Self, share: f64) {
         let _no_grad = tch::no_grad_guard();
         for ((_, own), (_, theirs)) in self.learned.iter_mut().chain(&mut self.statistics).zip(other.all()) {
@@ -101,10 +101,10 @@ impl Parameters {
         }
     }
 
-    /// Overwrites everything with tensors of the same names; others among them are not looked at.
+    /// Overwrites everything with tensors of the same names; others are ignored.
     ///
     /// # Errors
-    /// A name that is not there, another shape, or values that are not finite.
+    /// A missing name, another shape, or values that are not finite.
     pub fn restore(&mut self, from: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
         for (name, own) in self.learned.iter_mut().chain(&mut self.statistics) {
             let given = from.get(name).ok_or_else(|| Error::damaged(path, format!("tensor `{name}` is missing")))?;
@@ -126,7 +126,7 @@ impl Parameters {
 /// Writes tensors as safetensors, whole or not at all.
 ///
 /// # Errors
-/// A disk that is full or broken.
+/// A full or broken disk.
 pub fn write_safetensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
     let staged = StagedFile::beside(path)?;
     let to_list = |(name, tensor): (_, &Tensor)| (name, tensor.to_device(Device::Cpu).contiguous());
@@ -137,7 +137,7 @@ pub fn write_safetensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Res
     staged.commit()
 }
 
-/// The operating system's own error within another, so that a full disk is told from others.
+/// The operating system's error inside another error, to recognise a full disk.
 fn io_error_within(error: TchError) -> io::Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(deeper) = cause {
@@ -146,7 +146,7 @@ fn io_error_within(error: TchError) -> io::Error {
         }
         cause = deeper.source();
     }
-    // Errors that only keep the text of the one beneath.
+    // For errors that keep only the text of their cause.
     if error.to_string().contains("No space left on device") {
         return io::ErrorKind::StorageFull.into();
     }
@@ -156,7 +156,7 @@ fn io_error_within(error: TchError) -> io::Error {
 /// Reads all tensors of a safetensors file.
 ///
 /// # Errors
-/// A file that is missing or no safetensors.
+/// A missing file, or one that is not safetensors.
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "weights" });

@@ -1,8 +1,8 @@
-//! A batch as one run of bytes: written once by the host, copied to a device as a whole, and taken apart there.
+//! A batch as one buffer: written once by the host, copied to a device as a whole, and unpacked there.
 //!
-//! Numbers travel in the narrow types that they are stored in. There is room for somewhat more non-zeros than there are, so
-//! that batches of one size lie alike and a device can replay what it did with the last one. What is left of the room is
-//! filled with zeros at some genes of the last cell: they change no sum.
+//! Numbers keep their narrow storage types. The buffer has room for somewhat more non-zeros than there are, so
+//! that batches of one size share a layout and a device can replay its work on the last one. The rest of the buffer is
+//! padded with zeros for some genes of the last cell, which change no sum.
 
 #[cfg(test)]
 mod tests;
@@ -21,26 +21,26 @@ use crate::{
     libtorch,
 };
 
-/// Parts begin at multiples of this, as any number may.
+/// Alignment of the parts, enough for any number type.
 const ALIGNMENT: usize = 64;
-/// Room for non-zeros is a multiple of this at least.
+/// Granularity of the capacity for non-zeros.
 const SMALLEST_STEP: usize = 1024;
 
-/// Where each part of a batch lies: equal for batches that are handled alike.
+/// The positions of a batch's parts; batches with equal layouts are processed alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     cells: usize,
     genes: i64,
-    /// Room for non-zeros.
+    /// Capacity for non-zeros.
     entries: usize,
     gene_kind: Narrow,
     value_kind: Narrow,
-    /// Room for the perturbations of a cell.
+    /// Capacity for the perturbations of a cell.
     parts: usize,
     covariates: usize,
 }
 
-/// The parts, in their order.
+/// The parts, in order.
 #[derive(Clone, Copy)]
 enum Part {
     Pointers,
@@ -54,7 +54,7 @@ enum Part {
 }
 
 impl Layout {
-    /// How a batch is laid out, of an atlas that is seen through so many genes.
+    /// The layout of a batch from an atlas restricted to this many genes.
     #[must_use]
     pub fn of(batch: &Batch, genes: i64) -> Self {
         Self::of_parts(&batch.expression, &batch.labels, genes)
@@ -81,8 +81,8 @@ impl Layout {
         }
     }
 
-    /// The layout of batches of either layout, which are of as many cells and genes: the larger room, the wider types. Types that none holds
-    /// the numbers of both stay what they are here.
+    /// The common layout of two layouts with the same number of cells and genes: the larger capacity and the wider types. If no type holds
+    /// the numbers of both, this one's is kept.
     pub(super) fn joined(&self, other: &Self) -> Self {
         let wider = |own: Narrow, other: Narrow| match (own, other) {
             (Narrow::U8 | Narrow::U16 | Narrow::U32, Narrow::U8 | Narrow::U16 | Narrow::U32) => {
@@ -99,19 +99,19 @@ impl Layout {
         }
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     pub(super) fn cells(&self) -> i64 {
         signed(self.cells)
     }
 
-    /// Bytes of all parts together.
+    /// Total bytes of all parts.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let (from, count, kind) = self.place(Part::Combinations);
         from + count * kind.bytes()
     }
 
-    /// Where a part begins, of how many numbers it is, and of which.
+    /// Start, length and type of a part.
     fn place(&self, part: Part) -> (usize, usize, Narrow) {
         let cells = self.cells;
         let parts = [
@@ -129,15 +129,15 @@ impl Layout {
         (before.sum(), parts[at].0, parts[at].1)
     }
 
-    /// Writes a batch of this layout into so many bytes.
+    /// Writes a batch in this layout into this buffer.
     fn write(&self, expression: &Expression, labels: &Labels, bytes: &mut [u8]) {
         let entries = entries(expression);
         let pad = self.entries - entries;
         let (pointers, count) = self.part_mut::<u32>(Part::Pointers, bytes).split_at_mut(self.cells + 1);
         pointers.copy_from_slice(&expression.row_pointers);
-        // How many there are stands after the pointers.
+        // Their number follows the pointers.
         count.copy_from_slice(&expression.row_pointers[self.cells..]);
-        // What is left of the room is the last cell's.
+        // The padding belongs to the last cell.
         if let Some(end) = pointers.last_mut() {
             *end += u32::try_from(pad).unwrap_or(u32::MAX);
         }
@@ -145,7 +145,7 @@ impl Layout {
         let rest = (0_u32..).map(|at| at % genes);
         match (&expression.genes, self.gene_kind) {
             (Genes::U16(ids), Narrow::U16) => {
-                // Ids of 16 bits are of 2^16 genes at most.
+                // Ids of 16 bits have at most 2^16 genes.
                 let rest = rest.map(|gene| u16::try_from(gene).unwrap_or(u16::MAX));
                 written(self.part_mut::<u16>(Part::Genes, bytes), ids.iter().copied(), rest);
             }
@@ -184,7 +184,7 @@ impl Layout {
         bytemuck::cast_slice_mut(&mut bytes[from..from + count * kind.bytes()])
     }
 
-    /// The parts of a batch whose bytes lie on a device, as they travelled.
+    /// The parts of a batch whose bytes are on a device, in transfer types.
     pub(super) fn packed(&self, bytes: &Tensor) -> Packed {
         let part = |part: Part| {
             let (from, count, narrow) = self.place(part);
@@ -207,12 +207,12 @@ impl Layout {
         }
     }
 
-    /// How many genes there are.
+    /// Number of genes.
     pub(super) fn genes(&self) -> i64 {
         self.genes
     }
 
-    /// The tensors of a batch whose bytes lie on a device: a few operations there, none of which the host waits for.
+    /// The tensors of a batch whose bytes are on a device: a few asynchronous operations there.
     #[must_use]
     pub fn input(&self, bytes: &Tensor, kind: Kind) -> Input {
         let part = |part: Part| {
@@ -248,7 +248,7 @@ impl Layout {
     }
 }
 
-/// A batch in memory of the host that devices read by themselves.
+/// A batch in pinned host memory, which devices read directly.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) layout: Layout,
@@ -257,10 +257,10 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// Packs a batch, laid out as `arranged` says of what it takes; `memory` hands out so many bytes.
+    /// Packs a batch, with the layout adjusted by `arranged`; `memory` allocates the bytes.
     ///
     /// # Errors
-    /// No memory is left.
+    /// Out of memory.
     pub(super) fn of(
         expression: &Expression,
         labels: &Labels,
@@ -274,10 +274,10 @@ impl Parcel {
         Ok(Self { layout, bytes })
     }
 
-    /// Packs cells of which nothing is told but their expression.
+    /// Packs only the expression of cells.
     ///
     /// # Errors
-    /// No memory is left.
+    /// Out of memory.
     pub(super) fn of_cells(
         expression: &Expression,
         genes: i64,
@@ -293,10 +293,10 @@ impl Parcel {
         Self::of(expression, &labels, genes, |layout| layout, memory)
     }
 
-    /// The cells on a device, by one copy on this thread's stream.
+    /// The cells on a device, with one copy on this thread's stream.
     ///
     /// # Errors
-    /// No memory is left there.
+    /// Out of memory there.
     pub(super) fn cells_on(&self, kind: Kind, device: Device) -> schemas::Result<Cells> {
         let mut bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
         libtorch::copy(&mut bytes, &self.bytes)?;
@@ -313,18 +313,18 @@ fn entries(expression: &Expression) -> usize {
     expression.row_pointers.last().map_or(0, |end| *end as usize)
 }
 
-/// Room for so many entries: an eighth more at most, so that batches of one size have one of few rooms.
+/// Capacity for this many entries: at most an eighth more, so that batches of one size have few different capacities.
 fn room(entries: usize) -> usize {
     let step = (entries.max(1).next_power_of_two() / 16).max(SMALLEST_STEP);
     entries.max(1).next_multiple_of(step)
 }
 
-/// Writes numbers, and zeros into the rest of the room.
+/// Writes numbers, and pads with zeros.
 fn filled<T: bytemuck::Pod, U: Copy>(to: &mut [T], from: &[U], widened: impl Fn(U) -> T) {
     written(to, from.iter().map(|value| widened(*value)), std::iter::repeat(T::zeroed()));
 }
 
-/// Writes numbers, then others into the rest of the room.
+/// Writes numbers, and pads with others.
 fn written<T>(to: &mut [T], numbers: impl Iterator<Item = T>, rest: impl Iterator<Item = T>) {
     to.iter_mut().zip(numbers.chain(rest)).for_each(|(place, number)| *place = number);
 }

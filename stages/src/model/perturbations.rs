@@ -1,4 +1,4 @@
-//! What perturbations at doses add to the latent.
+//! The latent term of perturbations at doses.
 
 use std::collections::BTreeMap;
 
@@ -8,33 +8,33 @@ use tch::{Device, Kind, Tensor};
 use super::{input::pad, layers::Linear, memory::on_device, parameters::Parameters};
 use crate::{device_kernels::latent::DoseCurve, embedding_table::EmbeddingTable, vocabulary::Vocabulary};
 
-/// The embeddings, or the rows that take their place.
+/// The embeddings, or the given rows in their place.
 const EMBEDDING: &str = "module.pert_network.pert_embedding.weight";
-/// What makes embeddings of such rows.
+/// The projection of such rows to embeddings.
 pub(super) const PROJECTION: &str = "module.pert_network.pert_transformation";
-/// The embedding of control beside them.
+/// The embedding of control with such rows.
 const CONTROL_EMBEDDING: &str = "module.pert_network.control_embedding.weight";
 /// The code of control.
 const CONTROL: i64 = 1;
-/// Codes before are padding's and control's.
+/// Codes below are those of padding and control.
 const FIRST_PERTURBATION: usize = 2;
-/// Rows that are all alike are left as they are.
+/// Tables whose rows are all equal are not scaled.
 const SMALLEST_SCALE: f64 = 1e-12;
 
 /// Embeddings of perturbations, scaled by dose.
 #[derive(Debug)]
 pub(super) struct Perturbations {
     embedding: Embedding,
-    /// How many names were trained on; codes from there on were not.
+    /// Number of trained names; codes from there on were not trained.
     names: i64,
     response: DoseResponse,
 }
 
 #[derive(Debug)]
 enum Embedding {
-    /// A learned vector each, `[vocabulary, latent]`.
+    /// One trained vector each, `[vocabulary, latent]`.
     Free(Tensor),
-    /// A learned projection of rows that are given; control, of which nothing is given, has a learned vector.
+    /// A trained projection of given rows; control, which has no row, has a trained vector.
     Projected {
         /// `[vocabulary and unseen, width]`.
         rows: Tensor,
@@ -44,7 +44,7 @@ enum Embedding {
     },
 }
 
-/// How a dose becomes the scale of an embedding.
+/// Dose curves, which scale an embedding.
 #[derive(Debug)]
 struct DoseResponse {
     kind: Doser,
@@ -52,7 +52,7 @@ struct DoseResponse {
     beta: Tensor,
     /// `[1, vocabulary]`.
     bias: Tensor,
-    /// Weights `[vocabulary, outputs, inputs]` and biases `[vocabulary, outputs]` of a small network each.
+    /// Weights `[vocabulary, outputs, inputs]` and biases `[vocabulary, outputs]` of one small network each.
     networks: Vec<(Tensor, Tensor)>,
 }
 
@@ -82,8 +82,8 @@ impl Perturbations {
         Self { embedding, names, response: DoseResponse::new(parameters, settings, names) }
     }
 
-    /// Fills in the rows of a table. Each column is centred over the trained perturbations, then all are scaled by one
-    /// number to a mean square of 1, so that fingerprints and gene embeddings start alike.
+    /// Fills in the rows of a table. Each column is centred over the trained perturbations, then the table is scaled by one
+    /// number to a mean square of 1, so that fingerprints and gene embeddings start on the same scale.
     pub(super) fn fill(&mut self, table: &EmbeddingTable, vocabulary: &Vocabulary) {
         let _no_grad = tch::no_grad_guard();
         let Embedding::Projected { rows, .. } = &mut self.embedding else { return };
@@ -97,8 +97,8 @@ impl Perturbations {
         filled.copy_(&((given - centre) / scale));
     }
 
-    /// What one condition adds, `[1, latent]`. A perturbation that was never trained on has no dose response of its own: its
-    /// scale is the mean of all trained ones' at its dose.
+    /// The term of one condition, `[1, latent]`. An untrained perturbation has no dose response of its own: its
+    /// scale is the mean of those of all trained ones at its dose.
     pub(super) fn of_condition(&self, parts: &[(u32, f64)]) -> Tensor {
         let (kind, device) = (self.response.beta.kind(), self.response.beta.device());
         let (trained, unseen): (Vec<_>, Vec<_>) = parts.iter().partition(|(code, _)| i64::from(*code) < self.names);
@@ -113,7 +113,7 @@ impl Perturbations {
         sum
     }
 
-    /// Shrinks all embeddings, among the parameters by name, to a share of themselves.
+    /// Multiplies all embeddings, among the parameters by name, by a factor.
     pub(super) fn shrink(&self, parameters: &mut BTreeMap<String, Tensor>, share: f64) {
         let _no_grad = tch::no_grad_guard();
         let is_one = |name: &str| match self.embedding {
@@ -125,7 +125,7 @@ impl Perturbations {
         }
     }
 
-    /// What is learned.
+    /// The trained parameters.
     pub(super) fn parameters(&self) -> Vec<&Tensor> {
         let embedding = match &self.embedding {
             Embedding::Free(table) => vec![table],
@@ -137,7 +137,7 @@ impl Perturbations {
         embedding.into_iter().chain([&self.response.beta, &self.response.bias]).chain(networks).collect()
     }
 
-    /// Embeddings, how a dose becomes their scale, and the parameters of that, where all are tables with a row a code.
+    /// Embeddings, dose curve and its parameters, if all are tables with one row per code.
     pub(super) fn tables(&self) -> Option<(&Tensor, DoseCurve, [&Tensor; 2])> {
         let Embedding::Free(embeddings) = &self.embedding else { return None };
         let curve = match self.response.kind {
@@ -149,7 +149,7 @@ impl Perturbations {
         Some((embeddings, curve, [&self.response.beta, &self.response.bias]))
     }
 
-    /// Embeddings of all that were trained on, padding and control first, `[vocabulary, latent]`.
+    /// Embeddings of all trained names, padding and control first, `[vocabulary, latent]`.
     pub(super) fn table(&self) -> Tensor {
         self.embeddings(&Tensor::arange(self.names, (Kind::Int64, self.response.beta.device())))
     }
@@ -159,7 +159,7 @@ impl Perturbations {
         match &self.embedding {
             Embedding::Free(table) => table.index_select(0, codes),
             Embedding::Projected { rows, projection, control } => {
-                // Whichever projects fewer rows: those asked for, or all that were trained on.
+                // Project whichever has fewer rows: the requested ones, or all trained ones.
                 let projected = if codes.size()[0] <= self.names {
                     projection.forward(&rows.index_select(0, codes))
                 } else {
@@ -170,7 +170,7 @@ impl Perturbations {
         }
     }
 
-    /// What codes `[cells, n]`, padded with 0, at doses add, `[cells, latent]`.
+    /// The latent term of codes `[cells, n]`, padded with 0, at doses, `[cells, latent]`.
     pub(super) fn latent(&self, codes: &Tensor, doses: &Tensor) -> Tensor {
         let kind = doses.kind();
         let scaled = self.response.scale(codes, doses) * codes.ne(0).to_kind(kind);
@@ -221,8 +221,8 @@ impl DoseResponse {
         (doses * beta + &bias).sigmoid() - bias.sigmoid()
     }
 
-    /// σ(m(d)) − σ(m(0)), with m a network of each perturbation. Cells that share perturbation and dose share the work: the
-    /// weights of a network are looked up once a pair, not once a cell.
+    /// σ(m(d)) − σ(m(0)), with one network m per perturbation. Cells with the same perturbation and dose share the work: the
+    /// weights of a network are looked up once per pair, not once per cell.
     fn network(&self, codes: &Tensor, doses: &Tensor) -> Tensor {
         let kind: Kind = doses.kind();
         let flat = codes.view([-1]);

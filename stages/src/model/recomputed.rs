@@ -1,9 +1,9 @@
-//! The autoencoder's side of a step that holds little: what lies between is recomputed when it is needed a second time.
+//! The autoencoder's side of a step with activation checkpointing: intermediate results are recomputed when they are needed again.
 //!
-//! The way through the network is cut into four segments: the encoder's hidden layers, the latents, the decoder's hidden layers, and the
-//! last layer with its output. A first pass keeps what enters each segment, and which activations dropout kept. Then the
-//! likelihood is differentiated by the output alone; from there on backwards each segment is computed once more, and differentiated by what enters it.
-//! Every number is computed by the operations of a single pass, so that gradients are the same to the last bit.
+//! The network is cut into four segments: the encoder's hidden layers, the latents, the decoder's hidden layers, and the
+//! last layer with its output. A first pass keeps the input of each segment, and the dropout masks. Then the
+//! likelihood is differentiated by the output; going backwards, each segment is recomputed and differentiated by its input.
+//! Every number comes from the same operations as in a single pass, so gradients are bit-identical.
 
 use tch::Tensor;
 

@@ -1,9 +1,9 @@
-//! Steps that a GPU captures once as a graph and replays as a whole.
+//! Steps that a GPU captures once as a graph and then replays.
 //!
-//! To hand out a hundred pieces of work one by one takes longer than to do them. So everything that differs from step to step is brought to
-//! a place that stays: the batch's bytes, and what the host gives beside it ([`Controls`]). Then the work is the same each time: it is
-//! captured ([`Graph`]), one graph for each layout of a batch and each turn of the schedule, and replayed from then on. Without a GPU the
-//! same work is done piece by piece, and gives the same numbers.
+//! Launching a hundred kernels one by one takes longer than running them. So all inputs that differ from step to step are copied to
+//! fixed buffers: the batch's bytes, and the other inputs from the host ([`Controls`]). Then the work is always the same: it is
+//! captured ([`Graph`]), one graph per layout of a batch and kind of step, and replayed from then on. Without a GPU, the
+//! same work runs kernel by kernel and gives the same numbers.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -25,25 +25,25 @@ use crate::{
     libtorch::{Graph, Stream, empty_cache, lacks_graphs, launch::lacks_kernels, synchronise},
 };
 
-/// Graphs that are kept; the one that was not used for longest gives way to a new one.
+/// Maximum number of graphs; the least recently used one is replaced.
 const MOST_GRAPHS: usize = 32;
 
-/// Steps by kernels of our own, replayed where there is a GPU.
+/// Steps of custom kernels, replayed on a GPU.
 #[derive(Debug)]
 pub struct Replayed {
     memory: RefCell<Memory>,
-    /// The stream of all work while this is there, and the one to go back to.
+    /// The stream of all work, and the previous stream to restore.
     streams: Option<[Stream; 2]>,
 }
 
-/// What differs between two steps that are not the same work.
+/// The properties that distinguish steps with different work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Work {
     layout: Layout,
     turn: Turn,
 }
 
-/// Whose turn it is, and what it learns from beside a batch.
+/// The sides that learn, and their inputs other than the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Turn {
     adversarial: bool,
@@ -54,7 +54,7 @@ struct Turn {
     is_mixed: bool,
 }
 
-/// Where what differs between batches of one layout is brought to.
+/// Fixed buffers for the inputs of batches of one layout.
 #[derive(Debug)]
 struct Place {
     bytes: Tensor,
@@ -71,14 +71,14 @@ impl Place {
     }
 }
 
-/// What is known of a kind of work.
+/// The state of a kind of work.
 #[derive(Debug)]
 struct Known {
-    /// What its steps add their numbers to.
+    /// The sums of its steps' measurements.
     sums: Rc<LossSums>,
-    /// The work as a graph, with where its losses lie.
+    /// The graph, and the addresses of its losses.
     graph: Option<(Graph, StepLosses)>,
-    /// The step that did it last.
+    /// The last step that used it.
     last: u64,
 }
 
@@ -86,7 +86,7 @@ struct Known {
 struct Memory {
     known: HashMap<Work, Known>,
     places: HashMap<Layout, Place>,
-    /// Steps so far. The first one is never captured: with it libtorch makes what it makes when it is first asked.
+    /// Number of steps so far. The first is never captured, because libtorch initialises itself during it.
     steps: u64,
     ahead: Ahead,
     /// Why nothing is captured.
@@ -100,16 +100,16 @@ impl Replayed {
         launched::lacks(learner).map(str::to_owned).or_else(|| lacks_kernels(learner.network.parameters.device()))
     }
 
-    /// Readies a learner to be replayed: what differs from step to step moves to its device.
+    /// Prepares a learner for replay: state that changes from step to step moves to its device.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn new(learner: &mut Learner) -> Result<Self> {
         let device = learner.network.parameters.device();
         learner.keep_on_device();
         let (streams, lacks) = match device {
             Device::Cuda(index) => {
-                // What was done so far was given to another stream.
+                // Earlier work was given to another stream.
                 synchronise(index)?;
                 let own = Stream::of_pool(index)?;
                 let before = own.enter()?;
@@ -123,13 +123,13 @@ impl Replayed {
         Ok(Self { memory: RefCell::new(Memory { lacks, ..Memory::default() }), streams })
     }
 
-    /// How many graphs there are.
+    /// Number of graphs.
     #[must_use]
     pub fn graphs(&self) -> usize {
         self.memory.borrow().known.values().filter(|known| known.graph.is_some()).count()
     }
 
-    /// Computes no more than piece by piece: what replaying is compared with.
+    /// Runs everything kernel by kernel, for comparison with replay.
     #[must_use]
     pub fn without_graphs(self) -> Self {
         self.memory.borrow_mut().lacks = Some("it was asked for".to_owned());
@@ -140,7 +140,7 @@ impl Replayed {
 impl Drop for Replayed {
     fn drop(&mut self) {
         if let Some([own, before]) = &self.streams {
-            // The other stream waits for what this one was given. A device that is gone does no harm here.
+            // The other stream waits for this one's work. A lost device does no harm here.
             let _ = own.event().and_then(|event| before.awaits(&event)).and_then(|()| before.enter());
         }
     }
@@ -148,7 +148,7 @@ impl Drop for Replayed {
 
 impl Engine for Replayed {
     /// # Panics
-    /// Always: its batches are carried, to the host's own memory too.
+    /// Always: its batches are transferred, even into host memory.
     fn step(&self, _: &mut Learner, _: &Input, _: &Draws, _: Schedule) -> StepLosses {
         unreachable!("batches are carried to a step that is replayed")
     }
@@ -202,7 +202,7 @@ impl Engine for Replayed {
 }
 
 impl Memory {
-    /// Makes a step by the graph of its kind of work, which is captured first where there is none yet.
+    /// Runs a step with the graph of its kind of work, which is captured first if there is none yet.
     fn step(
         &mut self,
         work: Work,
@@ -210,7 +210,7 @@ impl Memory {
         compute: impl FnOnce(Rc<LossSums>) -> StepLosses,
     ) -> Result<StepLosses> {
         self.steps += 1;
-        // Sums are made before any step is captured, so that they are there for good.
+        // Sums are allocated before any step is captured, so that they are permanent.
         let new = || Known { sums: Rc::new(LossSums::new(device)), graph: None, last: 0 };
         let known = self.known.entry(work.clone()).or_insert_with(new);
         known.last = self.steps;
@@ -222,7 +222,7 @@ impl Memory {
         if self.steps == 1 || self.lacks.is_some() {
             return Ok(compute(sums));
         }
-        // A graph's memory is its own: what steps before it took would be kept beside it for nothing.
+        // A graph has its own memory; memory of earlier steps would stay allocated next to it.
         empty_cache()?;
         self.make_room();
         let like = self.known.values().find_map(|known| known.graph.as_ref().map(|(graph, _)| graph));
@@ -235,7 +235,7 @@ impl Memory {
         Ok(replayed)
     }
 
-    /// Lets the graph go that was not used for longest, if there are as many as are kept.
+    /// Drops the least recently used graph, if there are as many as the limit.
     fn make_room(&mut self) {
         let graphs = || self.known.values().filter(|known| known.graph.is_some());
         let Some(oldest) = graphs().map(|known| known.last).min().filter(|_| MOST_GRAPHS <= graphs().count()) else {
@@ -245,7 +245,7 @@ impl Memory {
     }
 }
 
-/// What ends a run in which a step could not be captured: libtorch's allocator and generator stay as they were within the graph, so nothing
+/// The error that ends a run when a step could not be captured: libtorch's allocator and generator remain in capture mode, so nothing
 /// can be computed after it.
 fn not_captured(error: Error) -> Error {
     let why = match error {

@@ -1,9 +1,9 @@
-//! What changes in the course of training: a pure function of settings and time.
+//! What changes during training, as a pure function of settings and time.
 
 use schemas::config::{Plan, RateSchedule};
 use serde::{Deserialize, Serialize};
 
-/// Where training stands.
+/// The position in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     /// The epoch, from 0.
@@ -12,16 +12,16 @@ pub struct Clock {
     pub batch: u64,
     /// The batch of the run, from 0.
     pub step: u64,
-    /// Updates of all optimisers so far: what the original counts as steps.
+    /// Updates of all optimisers so far, which the original counts as steps.
     pub updates: u64,
     /// Batches of the whole run.
     pub of: u64,
 }
 
-/// What holds at one time.
+/// The schedule's values at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
-    /// Whether the autoencoder learns against its adversaries; before, it learns alone and they beside it.
+    /// Whether the autoencoder trains against its adversaries; before that, each side trains separately.
     pub adversarial: bool,
     /// Whether the autoencoder learns from this batch.
     pub autoencoder_learns: bool,
@@ -31,9 +31,9 @@ pub struct Schedule {
     pub adversary_weight: f64,
     /// The weight of the Kullback-Leibler divergence.
     pub divergence_weight: f64,
-    /// Cells are mixed by shares out of Beta(α, α) with this α; 0: they are not.
+    /// α of the Beta(α, α) for mixup; 0: no mixup.
     pub mixup_alpha: f64,
-    /// What the learning rates are multiplied by.
+    /// Factor of the learning rates.
     pub rate: f64,
     /// The batch of the epoch, from 0.
     pub batch: u64,
@@ -47,7 +47,7 @@ impl Schedule {
         let times = if original { Times::of_the_original(plan, clock) } else { Times::new(plan, clock) };
         let adversarial = times.adversarial;
         let every = u64::from(plan.adversary.adv_steps);
-        // The original counts batches anew in every epoch, so that the autoencoder learns from the first one of each.
+        // The original counts batches from 0 in every epoch, so that the autoencoder learns from the first one of each.
         let turn = if original { clock.batch } else { clock.step };
         let both = !adversarial || every == 0;
         let autoencoders_turn = both || turn.is_multiple_of(every);
@@ -68,7 +68,7 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The schedule at the end of an epoch of so many batches.
+    /// The schedule at the end of an epoch with this many batches.
     #[must_use]
     pub fn at_end_of(plan: &Plan, epoch: u32, batches: u64) -> Self {
         let batch = batches.saturating_sub(1);
@@ -92,7 +92,7 @@ struct Times {
 impl Times {
     fn new(plan: &Plan, clock: Clock) -> Self {
         let train = &plan.train;
-        // Pretraining is told in batches or in epochs; so is each warm-up, which starts where pretraining ends.
+        // Pretraining is given in batches or in epochs, as is each warm-up, which starts where pretraining ends.
         let (adversarial, epochs_into, steps_into) = match train.n_steps_pretrain_ae {
             0 => {
                 let pretraining = train.n_epochs_pretrain_ae;
@@ -116,9 +116,9 @@ impl Times {
         Self { adversarial, adversary_share, mixup_share, decays }
     }
 
-    /// As cpa-tools 0.8.8 computes them. Pretraining lasts an epoch (or update) longer than it is told to; mixup that warms
-    /// up never comes where there is pretraining, since the epoch is subtracted from itself; and a scheduler that waits for
-    /// `step_size_lr` calls is itself called every `step_size_lr` epochs only, not in the first two.
+    /// As in cpa-tools 0.8.8. Pretraining lasts one epoch (or update) longer than set; mixup with a warm-up
+    /// never starts if there is pretraining, since the epoch is subtracted from itself; and a scheduler that waits for
+    /// `step_size_lr` calls is itself called only every `step_size_lr` epochs, and not in the first two.
     fn of_the_original(plan: &Plan, clock: Clock) -> Self {
         let train = &plan.train;
         let adversarial = match (train.n_steps_pretrain_ae, train.n_epochs_pretrain_ae) {
@@ -153,13 +153,13 @@ fn divergence_weight(plan: &Plan, clock: Clock, original: bool) -> f64 {
     }
 }
 
-/// How much of a warm-up is over, 1 where there is none.
+/// The completed share of a warm-up, 1 if there is none.
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
 fn share(into: u64, all: u64) -> f64 {
     if into < all { into as f64 / all as f64 } else { 1.0 }
 }
 
-/// The same, below 0 before the warm-up: the original computes that, and does not use it.
+/// The same, below 0 before the warm-up: the original computes that but does not use it.
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
 fn below_too(into: i64, all: i64) -> f64 {
     if 0 < all && into < all { into as f64 / all as f64 } else { 1.0 }

@@ -1,7 +1,7 @@
-//! One step of training: the autoencoder against its adversaries.
+//! One training step: the autoencoder against its adversaries.
 //!
-//! A [`Learner`] holds what is learned; an [`Engine`] computes a step of it. [`Plain`] does so with libtorch's operations and
-//! its automatic differentiation, on any device: it is what other engines are compared with.
+//! A [`Learner`] holds the trained state; an [`Engine`] computes its steps. [`Plain`] uses libtorch's operations and
+//! automatic differentiation, on any device; other engines are compared with it.
 
 use std::{collections::BTreeMap, path::Path, rc::Rc};
 
@@ -25,17 +25,17 @@ use super::{
 };
 use crate::{device_kernels::losses::LossSums, vocabulary::Vocabulary};
 
-/// Computes steps of a learner.
+/// Computes the steps of a learner.
 pub trait Engine: std::fmt::Debug {
-    /// Learns from a batch: whoever's turn it is by the schedule.
+    /// Learns from a batch, with the sides that the schedule selects.
     ///
-    /// What is learned, and the running statistics, change in place; the losses stay on the device.
+    /// Parameters and running statistics change in place; the losses stay on the device.
     fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses;
 
-    /// The same from a batch that was carried to the learner's device.
+    /// The same for a batch that was transferred to the learner's device.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     fn step_on(
         &self,
         learner: &mut Learner,
@@ -48,32 +48,32 @@ pub trait Engine: std::fmt::Debug {
     }
 }
 
-/// Network, adversaries and the state of their optimisers.
+/// Network, adversaries and optimiser states.
 #[derive(Debug)]
 pub struct Learner {
     /// The autoencoder.
     pub network: Network,
     /// Its adversaries.
     pub adversaries: Adversaries,
-    /// Learns all of the autoencoder but the dose response.
+    /// Trains the autoencoder except for the dose response.
     pub autoencoder_adam: Adam,
-    /// Learns the dose response.
+    /// Trains the dose response.
     pub doser_adam: Adam,
-    /// Learns the adversaries.
+    /// Trains the adversaries.
     pub adversary_adam: Adam,
-    /// The checked settings.
+    /// The validated settings.
     pub plan: Plan,
 }
 
-/// What a step measured, by name, each a scalar on the device.
+/// Measurements of a step, by name, each a scalar on the device.
 #[derive(Debug, Default)]
 pub struct StepLosses {
     /// `recon`, `kl`, `adversary`, `penalty`, `adv_…`, `acc_…` and `penalty_…` of each adversary, and `norm_…`, the norm of
-    /// the gradients of each optimiser before clipping. A part that did not run is not there.
+    /// the gradients of each optimiser before clipping. Parts that did not run are absent.
     pub values: Vec<(String, Tensor)>,
-    /// How many optimisers made a step.
+    /// Number of optimisers that took a step.
     pub updates: u64,
-    /// What the step added its numbers to, where it did so itself.
+    /// The sums to which the step added its measurements, if it did.
     pub(crate) sums: Option<Rc<LossSums>>,
 }
 
@@ -84,7 +84,7 @@ impl StepLosses {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// The same tensors once more.
+    /// A shallow copy.
     pub(super) fn shallow_clone(&self) -> Self {
         let values = self.values.iter().map(|(name, value)| (name.clone(), value.shallow_clone()));
         Self { values: values.collect(), updates: self.updates, sums: self.sums.clone() }
@@ -94,7 +94,7 @@ impl StepLosses {
         self.values.push((name.to_owned(), value.detach()));
     }
 
-    /// What the autoencoder minimises, with the divergence of a variational one.
+    /// The autoencoder's loss, including the divergence of a variational one.
     pub(super) fn with_divergence(&mut self, total: Tensor, basal: &Basal, schedule: Schedule) -> Tensor {
         match basal.divergence() {
             Some(divergence) => {
@@ -105,7 +105,7 @@ impl StepLosses {
         }
     }
 
-    /// What the autoencoder minimises, less what the adversaries lose where they take part.
+    /// The autoencoder's loss, minus the adversaries' loss if they take part.
     pub(super) fn less_adversaries(
         &mut self,
         total: Tensor,
@@ -122,8 +122,8 @@ impl StepLosses {
         total - verdict.loss * schedule.adversary_weight
     }
 
-    /// Notes what the adversaries said in their own update. Where both sides learn from a batch, what the adversaries lose
-    /// after the autoencoder's step is what is told.
+    /// Records the adversaries' results in their own update. If both sides learn from a batch, the adversaries' loss
+    /// after the autoencoder's step is reported.
     pub(super) fn judged(&mut self, verdict: Verdict) {
         self.forget_adversaries();
         self.add("adversary", &verdict.loss);
@@ -133,12 +133,12 @@ impl StepLosses {
         }
     }
 
-    /// Forgets what the adversaries said before.
+    /// Discards the adversaries' earlier results.
     pub(super) fn forget_adversaries(&mut self) {
         self.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
     }
 
-    /// Lets an optimiser make a step, in one of the ways that there are for it; or, where more batches are to come, keep the gradients.
+    /// Lets an optimiser take a step with one of the available implementations; or keeps the gradients, if more batches follow.
     pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: AdamStep) {
         let Some(gathered) = adam.gather(gradients) else { return };
         let norm = step(adam, gathered.gradients(), learning_rate);
@@ -155,7 +155,7 @@ impl Learner {
         let network = Network::new(plan, genes, vocabulary, kind, device);
         let adversaries = Adversaries::new(plan, vocabulary, kind, device);
         let clip = plan.train.gradient_clip_value;
-        // The original hands the projection of given embeddings to no optimiser.
+        // The original passes the projection of given embeddings to no optimiser.
         let frozen = plan.compat.is_original();
         let learned = || network.parameters.learned().iter();
         Self {
@@ -186,7 +186,7 @@ impl Learner {
         }
     }
 
-    /// Lets the autoencoder's optimisers make their steps, by gradients of the one and of the other.
+    /// Steps the autoencoder's optimisers, with their respective gradients.
     pub(super) fn autoencoder_learns(
         &mut self,
         (autoencoder, doser): (&[Tensor], &[Tensor]),
@@ -199,10 +199,10 @@ impl Learner {
         losses.learned(&mut self.doser_adam, doser, train.doser_lr * schedule.rate, step);
     }
 
-    /// Weights and optimiser states, by name, in memory of the host.
+    /// Weights and optimiser states, by name, in host memory.
     ///
     /// # Errors
-    /// A device that is gone.
+    /// A lost device.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let optimisers = self.optimisers().map(|adam| (adam, adam.steps()));
         let (names, tensors): (Vec<String>, Vec<&Tensor>) = self.tensors().unzip();
@@ -214,7 +214,7 @@ impl Learner {
         Ok(steps.chain(names.into_iter().zip(copies)).collect())
     }
 
-    /// Bytes of weights and optimiser states, but for a few counts.
+    /// Bytes of weights and optimiser states, except for a few counters.
     pub(crate) fn state_bytes(&self) -> u64 {
         self.tensors().map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
     }
@@ -225,7 +225,7 @@ impl Learner {
         [train.lr, train.doser_lr, adversary.adv_lr].map(|rate| rate * schedule.rate)
     }
 
-    /// Keeps counts of steps, and rounded copies of weights, on the device.
+    /// Moves step counts, and rounded copies of weights, to the device.
     pub(super) fn keep_on_device(&mut self) {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
             adam.counts = Some(Counts::of(&adam.slots));
@@ -244,7 +244,7 @@ impl Learner {
         weights.chain(self.optimisers().into_iter().flat_map(Adam::moments))
     }
 
-    /// Takes a state up again; `path` is named where it does not fit.
+    /// Restores a state; `path` is named in errors.
     ///
     /// # Errors
     /// A state of another model.
@@ -259,33 +259,33 @@ impl Learner {
     }
 }
 
-/// A way to make a step of an optimiser: gradients and learning rate go in, the norm of the gradients comes out.
+/// An implementation of an optimiser step: takes gradients and learning rate, returns the norm of the gradients.
 pub(super) type AdamStep = fn(&mut Adam, &[Tensor], f64) -> Tensor;
 
-/// What a step is made from.
+/// The inputs of a step.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
     /// The cells.
     pub(super) input: &'a Input,
-    /// What chance decides.
+    /// The random draws.
     pub(super) draws: &'a Draws,
-    /// What the plan says for this step.
+    /// The schedule's values for this step.
     pub(super) schedule: Schedule,
 }
 
-/// The parts of a step that engines compute in their own ways.
+/// The parts of a step that engines implement.
 pub(super) trait Sides {
-    /// The basal latent alone, without a gradient.
+    /// Only the basal latent, without a gradient.
     fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor;
 
-    /// The full forward pass, and where it `learns` the update; returns the basal latent, detached.
+    /// The full forward pass, and the update if it `learns`; returns the basal latent, detached.
     fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor;
 
     /// The update of the adversaries, from basal latents.
     fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses);
 }
 
-/// A step: whoever's turn it is by the schedule.
+/// A step, with the sides that the schedule selects.
 pub(super) fn turns(
     sides: &impl Sides,
     learner: &mut Learner,
@@ -298,7 +298,7 @@ pub(super) fn turns(
     let guessing = learner.adversaries.any();
     let autoencoder_learns = schedule.autoencoder_learns || !guessing;
     let plan = &learner.plan;
-    // On batches that only the adversaries learn from, the original runs the decoder all the same.
+    // The original also runs the decoder on batches that only the adversaries learn from.
     let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
     let given = Given { input, draws, schedule };
     let mut losses = StepLosses::default();
@@ -313,7 +313,7 @@ pub(super) fn turns(
     losses
 }
 
-/// Steps by libtorch's operations and automatic differentiation.
+/// Steps with libtorch's operations and automatic differentiation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 

@@ -22,7 +22,7 @@ use crate::{
     saved::Model,
 };
 
-/// What is told of a cell under a target.
+/// The output for a cell under a target.
 #[derive(Clone, Debug)]
 pub enum Told {
     /// Its expression.
@@ -31,14 +31,14 @@ pub enum Told {
     Latents,
 }
 
-/// Source cells that have been encoded, to be told under one of their job's targets.
+/// Encoded source cells, for the output under one of their job's targets.
 pub struct EncodedCells {
     source: Arc<Source>,
     /// The job, and its target.
     place: (usize, usize),
     /// Basal latents, one for each draw, `[cells, latent]`.
     draws: Vec<Tensor>,
-    /// What each cell's counts add up to, `[cells, 1]`.
+    /// Library size of each cell, `[cells, 1]`.
     library: Tensor,
     added: Added,
 }
@@ -77,7 +77,7 @@ pub struct EncodeCells {
 /// A job some of whose cells have been encoded.
 struct UnderWay {
     job: usize,
-    /// What each target adds.
+    /// The latent terms of each target.
     added: Vec<Added>,
 }
 
@@ -88,7 +88,7 @@ impl std::fmt::Debug for EncodeCells {
 }
 
 impl EncodeCells {
-    /// An encoder for what is to be told; the batches of job `j` are those of epoch `j`, their cells ascending.
+    /// An encoder for this output; the batches of job `j` are those of epoch `j`, their cells ascending.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told) -> Self {
         Self { model, jobs, told, names: NamesByJob::new(atlas), under_way: None }
@@ -146,13 +146,13 @@ impl std::fmt::Debug for PredictCells {
 }
 
 impl PredictCells {
-    /// A predictor of the cells that [`EncodeCells`] made ready to tell the same, with a model for each thread.
+    /// A predictor of the cells prepared by [`EncodeCells`] for the same output, with a model for each thread.
     #[must_use]
     pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told, schema: SchemaRef) -> Self {
         Self { models: Mutex::new(models), jobs, atlas, told, schema }
     }
 
-    /// A row a cell.
+    /// One row per cell.
     ///
     /// # Errors
     /// None that data can cause.
@@ -190,7 +190,7 @@ impl PredictCells {
     }
 }
 
-/// What is read of the cells, averaged over the draws of their basal latents.
+/// The readout of the cells, averaged over the draws of their basal latents.
 fn mean_of(
     draws: &[Tensor],
     added: &Added,

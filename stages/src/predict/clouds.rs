@@ -67,7 +67,7 @@ impl PredictClouds {
 }
 
 impl PredictClouds {
-    /// What is expected of cells' values as they are before they are projected.
+    /// Expected values of cells on their scale before projection.
     fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
         match self.scale {
             CellScale::Log1p => self.counted.of(means),

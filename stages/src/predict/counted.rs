@@ -1,6 +1,6 @@
-//! What is expected of the logarithm of a count, rather than the logarithm of what is expected.
+//! The expected logarithm of a count, instead of the logarithm of the expected count.
 //!
-//! Of a count x around the mean μ, by counting noise (Poisson) alone, E ln(1 + x) = ∫₀¹ (1 − exp(−μ s)) / (−ln(1 − s)) ds, which
+//! For a count x around the mean μ with counting noise (Poisson) only, E ln(1 + x) = ∫₀¹ (1 − exp(−μ s)) / (−ln(1 − s)) ds, which
 //! follows from ln(1 + x) = ∫ (1 − exp(−t x)) exp(−t) / t dt over t > 0. It is computed once on a grid of ln μ, and interpolated.
 
 use tch::{Device, Kind, Tensor};

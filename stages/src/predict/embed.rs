@@ -26,7 +26,7 @@ pub struct Embed {
     atlas: Atlas,
     schema: SchemaRef,
     names: NamesByJob,
-    /// What each condition of the atlas adds, and then each value of each covariate: `[entries, latent]` each.
+    /// The latent terms of each condition of the atlas, and then of each value of each covariate: `[entries, latent]` each.
     conditions: Known,
     covariates: Vec<Known>,
 }

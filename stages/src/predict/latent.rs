@@ -1,4 +1,4 @@
-//! What targets add to the latents of the cells they are predicted from.
+//! The latent terms of targets.
 
 use std::num::NonZeroU32;
 
@@ -11,14 +11,14 @@ use crate::{
     vocabulary::{TrainedGroup, Vocabulary},
 };
 
-/// What a target adds, each part but the offset `[1, latent]`.
+/// The latent terms of a target, each part except the offset `[1, latent]`.
 #[derive(Debug)]
 pub(super) struct Added {
     /// Perturbations and covariates, the batch not among them.
     pub(super) without_batch: Tensor,
     /// The batch.
     pub(super) batch: Option<Tensor>,
-    /// What the decoder's output is added to, `[1, genes]`, of a network that has offsets.
+    /// The offset of the decoder's output, `[1, genes]`, for a network with offsets.
     pub(super) offset: Option<Tensor>,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn basal(network: &Network, cells: &Cells, reading: &Reading, batch: 
         .collect()
 }
 
-/// What the conditions and covariates that were trained on add to a latent: how far others are from them is told by it.
+/// The latent terms of trained conditions and covariates, from which the distances of others are computed.
 #[derive(Debug)]
 pub(super) struct TrainedLatents(Option<Tensor>);
 

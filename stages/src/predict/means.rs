@@ -79,9 +79,9 @@ struct UnderWay {
     /// Sums over decoded cells, `[targets, genes]`: of what is averaged, and of its square.
     first: Tensor,
     second: Tensor,
-    /// And of the noise's variance, where it is not told by the two.
+    /// And of the noise's variance, if it does not follow from the two.
     noise: Option<Tensor>,
-    /// What is averaged of the source cells themselves, `[genes]`.
+    /// Averages of the source cells themselves, `[genes]`.
     control: Tensor,
 }
 

@@ -35,7 +35,7 @@ const MOST_CELLS: usize = 256;
 /// And at least: smaller matrix products waste the processor.
 const FEWEST_CELLS: usize = 32;
 
-/// Source cells of a batch, for so many targets.
+/// Source cells of a batch, for this many targets.
 #[must_use]
 pub fn batch_size(targets: usize) -> usize {
     (DECODED_CELLS / targets.max(1)).clamp(FEWEST_CELLS, MOST_CELLS)

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::model::decoder::Output;
 
-/// What the numbers of a prediction are.
+/// The scale of a prediction's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Readout {
     /// Expected values: counts, or the atlas's own values.
@@ -14,7 +14,7 @@ pub enum Readout {
     Expected,
     /// log(1 + expected counts).
     Log1p,
-    /// What is expected of log(1 + counts), by counting noise around the expected counts: comparable with the mean of log(1 + counts)
+    /// The expectation of log(1 + counts), with counting noise around the expected counts: comparable with the mean of log(1 + counts)
     /// of real cells.
     CountedLog1p,
     /// Expected counts scaled so that each cell's sum is this.
@@ -26,18 +26,18 @@ pub enum Readout {
 /// How a prediction is read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// What the numbers are.
+    /// The scale of the numbers.
     pub readout: Readout,
     /// Whether variances hold how a cell's value lies around its mean, beside how means lie around each other. On other
     /// readouts than the expected values it is carried over to first order, by the square of the slope.
     pub noise: bool,
-    /// What a predicted cell's counts add up to; what those of its source cell do, where nothing is said.
+    /// The library size of a predicted cell; by default that of its source cell.
     pub library: Option<f64>,
-    /// How often a variational encoder's latent is drawn for each cell; once, at its mean, where nothing is said.
+    /// How often a variational encoder's latent is drawn for each cell; once, at its mean, by default.
     pub samples: Option<NonZeroU32>,
     /// Decides the draws.
     pub seed: u64,
-    /// Places of the genes that are told; all where nothing is said.
+    /// Indices of the output genes; all by default.
     pub genes: Option<Arc<Vec<i64>>>,
 }
 
@@ -49,7 +49,7 @@ impl From<Readout> for Reading {
 }
 
 impl Reading {
-    /// Whether what is told of a cell is what is expected of every gene.
+    /// Whether the output for a cell is the expectation for every gene.
     pub(super) fn is_all_expected(&self) -> bool {
         self.readout == Readout::Expected && self.genes.is_none()
     }
@@ -80,7 +80,7 @@ impl Reading {
         }
     }
 
-    /// The variance of a cell's value around its mean, in terms of the readout; none where it is not asked for.
+    /// The variance of a cell's value around its mean, on the readout's scale; none if not requested.
     pub(super) fn noise_of(&self, output: &Output, library: &Tensor) -> Option<Tensor> {
         if !(self.noise || matches!(output, Output::Normal { .. })) {
             return None;
@@ -97,7 +97,7 @@ impl Reading {
         })
     }
 
-    /// The genes that are told, of `[genes]` or `[rows, genes]`.
+    /// The output genes, from `[genes]` or `[rows, genes]`.
     pub(super) fn chosen(&self, values: Tensor) -> Tensor {
         match &self.genes {
             Some(genes) => values.index_select(-1, &Tensor::from_slice(genes).to_device(values.device())),

@@ -27,7 +27,7 @@ pub fn means_rows(schema: &SchemaRef, target: &Target, means: &TargetMeans) -> R
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-/// Predicted means as rows of [`schemas::arrow::long_means_schema`], one a gene: all of them in their order, or so many of
+/// Predicted means as rows of [`schemas::arrow::long_means_schema`], one a gene: all of them in their order, or this many of
 /// those that change most, the most changed first.
 ///
 /// # Errors

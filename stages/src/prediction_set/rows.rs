@@ -18,10 +18,10 @@ use schemas::{
 use super::Wanted;
 use crate::{evaluate::Scale, judge::ModelProfiles};
 
-/// What each cell's counts sum to where numbers are called `cp10k`.
+/// Sum of each cell's counts for the scale `cp10k`.
 const CP10K: f64 = 1e4;
 
-/// What the rows of a file are.
+/// The kind of a file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Wide,
@@ -29,7 +29,7 @@ enum Kind {
     Cells,
 }
 
-/// What the numbers of a file are.
+/// The scale of a file's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileScale {
     Counts,
@@ -44,7 +44,7 @@ pub(super) struct FileLayout {
     path: PathBuf,
     kind: Kind,
     scale: FileScale,
-    /// Of each judged gene, its place in the file's lists; none in long files, which name genes row by row.
+    /// The index of each evaluated gene in the file's lists; none in long files, which name genes row by row.
     places: Vec<usize>,
 }
 
@@ -118,7 +118,7 @@ fn places(path: &Path, schema: &SchemaRef, genes: &[String]) -> Result<Vec<usize
         let hint = "`genes` is a JSON list with the name of each entry of the lists";
         Error::data(path.display().to_string(), "its metadata names no genes", hint)
     })?;
-    // Of several genes that share a name, the first of the file is the first of the atlas, and so on.
+    // Among genes with the same name, the first in the file is the first in the atlas, and so on.
     let mut at: HashMap<&str, VecDeque<usize>> = HashMap::new();
     for (place, gene) in named.iter().enumerate() {
         at.entry(gene).or_default().push_back(place);
@@ -192,7 +192,7 @@ impl<'a> Profiles<'a> {
         }
     }
 
-    /// The judged group of each row; none where it is not judged.
+    /// The evaluated group of each row; none if it is not judged.
     fn groups_of(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<Vec<Option<usize>>> {
         let covariates = self.wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         let columns = ["condition", "dose"].into_iter().chain(covariates);
@@ -239,7 +239,7 @@ impl<'a> Profiles<'a> {
         let width = self.wanted.atlas.genes().len();
         for (row, group) in groups.iter().enumerate() {
             let (Some(group), Some(places)) = (*group, self.genes_at.get(genes[row].as_str())) else { continue };
-            // What was not seen yet is not a number.
+            // Values not seen yet are NaN.
             let unseen = || vec![f64::NAN; width];
             let sums = self.sums.entry(group).or_insert_with(|| Sums { rows: 1.0, first: unseen(), second: unseen() });
             let free = places.iter().find(|gene| sums.second[**gene].is_nan());

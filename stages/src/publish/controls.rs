@@ -11,7 +11,7 @@ use schemas::{Error, Result, arrow::SCALE_KEY, conditions::CONTROL, ids::CellInd
 
 use crate::{BoxError, Stage, atlas::Atlas, predict::NamesByJob, profiles::Rows};
 
-/// What a real cell's `extrapolation` is.
+/// The `extrapolation` of a real cell.
 pub const OBSERVED: &str = "observed";
 
 /// The control cells of an atlas in these covariate combinations, ascending.

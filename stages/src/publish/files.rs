@@ -63,30 +63,29 @@ pub fn is_one_file(target: &Path) -> bool {
 }
 
 impl Publish {
-    /// Starts what will be `target`: a folder, or one file where the name ends in `.parquet`. `plan` tells what the files are
-    /// of; of a single file it is told nowhere.
+    /// Starts the future `target`: a folder, or one file if the name ends in `.parquet`. `plan` identifies the content
+    /// of the files; a single file does not record it.
     ///
     /// # Errors
     /// A target that exists or can't be created, partitions in one file.
     pub fn create(target: &Path, layout: Arc<Layout>, plan: &str) -> Result<Self> {
         let place = if is_one_file(target) {
-            refuse_existing(target)?;
             if layout.is_partitioned() {
                 let message = format!("{} is one file, but a partitioned output is many", target.display());
                 return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
             }
             let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Place::File(StagedFile::beside(target)?, name)
+            Place::File(StagedFile::create(target)?, name)
         } else {
             Place::Folder(StagedFolder::create(target)?)
         };
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
     }
 
-    /// Starts a shard of what will be the folder `target`; `about` tells people what `plan` is.
+    /// Starts a shard of the future folder `target`; `about` describes the `plan` for people.
     ///
     /// # Errors
-    /// A target that exists or is a single file, a folder beside it that can't be created.
+    /// A target that exists or is a single file, a folder next to it that can't be created.
     pub fn create_shard(target: &Path, layout: Arc<Layout>, plan: &str, about: &str, shard: Shard) -> Result<Self> {
         let place = Place::Shard(ShardFolder::create(target, plan, about, shard)?);
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
@@ -130,13 +129,13 @@ impl Publish {
 
     /// Closes the files of a part.
     fn end(&mut self, part: PartRows) -> Result<()> {
-        // Where nothing was asked for, a file without rows says so.
+        // Where nothing was requested, a file without rows says so.
         if part.rows == 0 {
             let file = self.begin(part.number, "")?;
             self.open.insert(String::new(), file);
         }
         for OpenFile { mut writer, name, path, rows } in std::mem::take(&mut self.open).into_values() {
-            // Taken apart by `into_inner`, it would tell a full disk as an error of another kind.
+            // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
             writer.finish().map_err(|error| written(&path, error))?;
             let entry = writer.inner_mut().sync()?;
             drop(writer);
@@ -194,15 +193,4 @@ fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Re
 
 fn create_parent(path: &Path) -> Result<()> {
     create_folders(path.parent().unwrap_or(Path::new(".")))
-}
-
-/// A file that is there already is kept.
-pub(super) fn refuse_existing(target: &Path) -> Result<()> {
-    match target.exists() {
-        true => Err(Error::usage(
-            format!("{} already exists", target.display()),
-            format!("remove {} first, or choose another name", target.display()),
-        )),
-        false => Ok(()),
-    }
 }

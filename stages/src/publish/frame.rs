@@ -1,6 +1,6 @@
 //! Zstandard frames whose beginning is stored as it is.
 //!
-//! Of numbers whose bytes are set apart by their place, the first planes are the low bits of mantissas: noise, in which a compressor
+//! After byte-stream splitting, the first planes are the low bits of mantissas: noise, in which a compressor
 //! looks for repeats in vain. Here they become raw blocks, and compressed blocks follow for the rest, in one frame that every
 //! decoder reads: <https://www.rfc-editor.org/rfc/rfc8878#section-3.1.1>.
 
@@ -10,16 +10,16 @@ use zstd::bulk::Compressor;
 
 /// The beginning of every frame.
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
-/// What follows it here: one segment, which is the window, and its size in four bytes; no checksum, no dictionary.
+/// The rest of a frame header: one segment, which is the window, and its size in four bytes; no checksum, no dictionary.
 const DESCRIPTOR: u8 = 0b1010_0000;
 /// Bytes of a block before it is compressed, at most.
 const BLOCK: usize = 128 << 10;
 /// Bytes by which a plane is judged.
 const SAMPLE: usize = 16 << 10;
-/// Bits of information in a byte from which on it is taken for noise: more than a sixteenth can't be saved.
+/// Entropy in bits per byte above which data count as noise: not more than a sixteenth could be saved.
 const NOISE: f64 = 7.5;
 
-/// A frame of `bytes`: what lies before the first of the planes (each `plane` bytes, the last at the end) that is no noise is
+/// A frame of `bytes`: what lies before the first of the planes (each `plane` bytes, the last at the end) without noise is
 /// stored, the rest is compressed.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ fn header_size(frame: &[u8]) -> usize {
     MAGIC.len() + 1 + window + dictionary + size
 }
 
-/// Whether bytes tell next to nothing of each other: by how often each value is among some of them.
+/// Whether bytes are nearly independent of each other, by the frequency of each value in a sample.
 fn is_noise(bytes: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     let sample = &bytes[..bytes.len().min(SAMPLE)];

@@ -54,7 +54,7 @@ impl Gather {
         Self { layout, part: 0, came: 0, waiting: BTreeMap::new() }
     }
 
-    /// The part in hand; those that are complete are told before.
+    /// The current part; complete ones were reported before.
     fn current(&mut self, emit: &mut dyn FnMut(Gathered)) -> Option<PartRows> {
         while let Some(part) = self.layout.parts.get(self.part).copied() {
             if self.came < part.rows {

@@ -8,13 +8,13 @@ use arrow::{
 };
 use schemas::{Error, Result, arrow::GENES_KEY};
 
-use super::{Precision, files::refuse_existing, layout::PRECISION_KEY};
+use super::{Precision, layout::PRECISION_KEY};
 use crate::{
     BoxError, Sink,
     h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWriteOptions},
 };
 
-/// Where the file tells what it is: `uns["perturbine"]`.
+/// The provenance in the file: `uns["perturbine"]`.
 const TOLD: &str = "perturbine";
 /// Lists that are the matrix `X`, the first of them that is there.
 const MATRICES: [&str; 2] = ["expression", "mean"];
@@ -31,12 +31,11 @@ pub struct PredictedH5ad {
 }
 
 impl PredictedH5ad {
-    /// Begins a file of tables of `schema`, whose numbers were brought to `precision` before; `told` says beside its metadata where they come from.
+    /// Begins a file of tables of `schema`, whose numbers already have this `precision`; `told` adds the provenance to its metadata.
     ///
     /// # Errors
     /// A target that exists or can't be created, tables without a list of one number a gene.
     pub fn create(path: &Path, schema: &Schema, precision: Precision, told: &[(&str, &str)]) -> Result<Self> {
-        refuse_existing(path)?;
         // Latents have no genes.
         let genes: Vec<String> =
             schema.metadata().get(GENES_KEY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use schemas::{Error, Result};
 
-/// What stands for a value that is empty.
+/// The name for an empty value.
 const EMPTY: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Bytes that file systems let a name have.
 const LONGEST_NAME: usize = 255;
@@ -24,7 +24,7 @@ pub fn folder<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Resul
             let message = format!("the folder of {column} `{value}` would have a name of {} bytes", name.len());
             return Err(Error::usage(
                 message,
-                format!("file systems allow {LONGEST_NAME}; leave {column} out of --partition-by"),
+                format!("file systems allow {LONGEST_NAME}; remove {column} from --partition-by"),
             ));
         }
         if !folder.is_empty() {
@@ -50,7 +50,7 @@ pub fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The columns and values that the folders of a file tell; `file` is its path within the set.
+/// The columns and values in the folder names of a file; `file` is its path within the set.
 #[must_use]
 pub fn values(file: &Path) -> Vec<(String, String)> {
     let folders = file.parent().into_iter().flat_map(Path::components);
@@ -61,7 +61,7 @@ pub fn values(file: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The text that was [`escaped`]; what is no escape stays as it is.
+/// The text that was [`escaped`]; what is not an escape stays as it is.
 fn unescaped(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {

@@ -24,10 +24,10 @@ const WAITING_BYTES: u64 = 128 << 20;
 const SMALLEST_GROUP_BYTES: u64 = 32 << 10;
 /// Rows of a row group at most.
 const GROUP_ROWS: u64 = 1 << 17;
-/// What a text is taken to take.
+/// The assumed size of a string.
 const TEXT_BYTES: u64 = 16;
 
-/// What a user may ask of the files.
+/// Options for the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileOptions {
     /// How many bits of a number are kept.
@@ -47,12 +47,12 @@ pub struct PartRows {
     pub folders: usize,
 }
 
-/// Bytes of values of a row group, where rows go to so many folders.
+/// Bytes of values of a row group, where rows go to this many folders.
 fn group_bytes(folders: usize) -> u64 {
     (WAITING_BYTES / folders.max(1) as u64).clamp(SMALLEST_GROUP_BYTES, GROUP_BYTES)
 }
 
-/// Bytes of values that wait in memory for their row groups at most, where rows go to so many folders.
+/// Bytes of values that wait in memory for their row groups at most, where rows go to this many folders.
 #[must_use]
 pub fn waiting_bytes(folders: usize) -> u64 {
     folders as u64 * group_bytes(folders)
@@ -78,7 +78,7 @@ impl Layout {
     /// The layout of tables of `schema`.
     ///
     /// # Errors
-    /// A column to partition by that is not there, is no text, or is named twice.
+    /// A column to partition by that is not there, is not text, or is named twice.
     pub fn new(schema: &SchemaRef, options: &FileOptions, parts: Vec<PartRows>) -> Result<Self> {
         let keys = options.partition_by.iter().map(|name| key(schema, name)).collect::<Result<Vec<usize>>>()?;
         if let Some(at) = (1..keys.len()).find(|at| keys[..*at].contains(&keys[*at])) {
@@ -104,17 +104,17 @@ impl Layout {
         })
     }
 
-    /// Bytes that so many rows take in memory, about.
+    /// Bytes that this many rows take in memory, about.
     pub(super) fn bytes(&self, rows: u64) -> u64 {
         rows * self.row_bytes
     }
 
-    /// Whether so many rows are enough for a row group.
+    /// Whether this many rows are enough for a row group.
     pub(super) fn fill_a_group(&self, rows: u64) -> bool {
         GROUP_ROWS <= rows || self.group_bytes <= self.bytes(rows)
     }
 
-    /// Runs of rows that go to the same folder, without the columns that the folder tells.
+    /// Runs of rows that go to the same folder, without the columns in the folder names.
     pub(super) fn by_folder(&self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
         let kept = batch.project(&self.kept).map_err(|error| Error::Bug(error.to_string()))?;
         if !self.is_partitioned() {

@@ -130,7 +130,7 @@ struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Takes so many numbers and appends their lowest bytes, then their second ones, and so on.
+    /// Takes this many numbers and appends their lowest bytes, then their second ones, and so on.
     fn set_apart(&mut self, count: usize, precision: Precision, to: &mut Vec<u8>) {
         let start = to.len();
         to.resize(start + NUMBER * count, 0);
@@ -173,7 +173,7 @@ impl<F: Fn(f32) -> f32> Kernel for CopyBytes<'_, F> {
     }
 }
 
-/// Where the lists of so many rows begin (repetition: 0 at the first number of a list, 1 at others), and that all of their numbers
+/// Where the lists of this many rows begin (repetition: 0 at the first number of a list, 1 at others), and that all of their numbers
 /// are there (definition: the highest level), in runs, each level with its length in front.
 fn levels(rows: usize, length: usize, defined: i16) -> Result<Vec<u8>, BoxError> {
     let mut of_a_row = Vec::new();

@@ -1,6 +1,6 @@
 //! One folder of predictions written by several processes, in any order and with any retries, and published by [`commit`].
 //!
-//! Beside what will be `NAME` lies `.NAME.shards/PLAN/`, a folder for each plan (model, atlas, query and output) that shards
+//! Next to the future `NAME` is `.NAME.shards/PLAN/`, a folder for each plan (model, atlas, query and output) that shards
 //! were written of:
 //!
 //! - `data/`: the files as they will be published, each moved here when it is whole;
@@ -17,9 +17,9 @@ use std::{
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{MANIFEST, Published, PublishedFile, damaged, files::refuse_existing};
+use super::{MANIFEST, Published, PublishedFile, damaged};
 use crate::{
-    disk::{create_folders, remove_all, rename, sync_folder, write_atomically},
+    disk::{create_folders, refuse_existing, remove_all, rename, sync_folder, write_atomically},
     sealed::{read_sealed, sealed},
 };
 
@@ -61,7 +61,7 @@ impl Shard {
         Self::new(number(index)?, of)
     }
 
-    /// Of how many it is one.
+    /// Number of shards.
     #[must_use]
     pub fn of(self) -> usize {
         self.of
@@ -80,11 +80,11 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// What a shard that is complete has written.
+/// The record of a complete shard.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     shard: Shard,
-    /// What the plan is, for people.
+    /// A description of the plan, for people.
     about: String,
     files: Vec<PublishedFile>,
 }
@@ -110,7 +110,7 @@ impl PlanFolder {
         self.0.join("shards")
     }
 
-    /// What the plan's complete shards have written.
+    /// The records of the plan's complete shards.
     fn read_records(&self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
@@ -182,7 +182,7 @@ pub fn commit(target: &Path) -> Result<Published> {
         let records = PlanFolder(path.clone()).read_records()?;
         plans.insert(path, records);
     }
-    // Of a plan none of whose shards was completed nothing is wanted, where there is another.
+    // A plan without complete shards is ignored if there is another one.
     if plans.values().any(|records| !records.is_empty()) {
         plans.retain(|_, records| !records.is_empty());
     }
@@ -197,7 +197,7 @@ pub fn commit(target: &Path) -> Result<Published> {
     if let Some((name, what)) = damaged(&folder.data(), &files).into_iter().next() {
         return Err(Error::damaged(folder.data().join(name), what));
     }
-    // What a try of another program version may have left is not published.
+    // Leftovers of an attempt by another program version are not published.
     let names: BTreeSet<&Path> = files.iter().map(|file| Path::new(&file.name)).collect();
     remove_unlisted(&folder.data(), &folder.data(), &names)?;
     let published = Published::new(&plan, files);
@@ -208,7 +208,7 @@ pub fn commit(target: &Path) -> Result<Published> {
     Ok(published)
 }
 
-/// What was published by a commit that was ended before it had cleared away its shards.
+/// The output of a commit that was killed before it removed its shards.
 fn committed_before(target: &Path, shards: &Path) -> Option<Published> {
     let path = target.join(MANIFEST);
     let published: Published = read_sealed(&path).ok()?;
@@ -285,7 +285,7 @@ fn shards_of(target: &Path) -> Result<PathBuf> {
     Ok(target.with_file_name(format!(".{}.shards", name.to_string_lossy())))
 }
 
-/// What is in a folder, by name.
+/// The content of a folder, by name.
 fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     let read =
         || fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();

@@ -36,7 +36,7 @@ impl Extrapolation {
     }
 }
 
-/// What was trained on, ready to be asked.
+/// The training data, for look-up.
 #[derive(Debug)]
 pub(super) struct Trained {
     /// Perturbation codes, the bits of their doses, covariate values.

@@ -32,13 +32,13 @@ pub struct Target {
     pub parts: Vec<(u32, f64)>,
     /// The value of every covariate.
     pub covariates: Vec<String>,
-    /// What each of them adds to the latent.
+    /// The latent term of each.
     pub terms: Vec<CovariateTerm>,
     /// How far it goes.
     pub extrapolation: Extrapolation,
 }
 
-/// What a covariate adds to the latent of a prediction.
+/// The latent term of a covariate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CovariateTerm {
     /// The embedding of the value with this code in the model's vocabulary.
@@ -54,9 +54,9 @@ pub enum CovariateTerm {
 pub struct Job {
     /// The covariate combinations of the source cells, by their codes in the atlas.
     pub contexts: Vec<Vec<u32>>,
-    /// How many source cells there are.
+    /// Number of source cells.
     pub source_cells: u64,
-    /// What to predict.
+    /// The target.
     pub targets: Vec<Target>,
 }
 
@@ -79,13 +79,13 @@ pub type IsSource = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 /// A query in terms of a model and an atlas.
 #[derive(Clone)]
 pub struct Jobs {
-    /// What to run, one after the other.
+    /// The jobs, in order.
     pub jobs: Arc<Vec<Job>>,
-    /// What is not run.
+    /// The skipped targets.
     pub skipped: Vec<Skipped>,
     is_source: IsSource,
     most_cells: u64,
-    /// What of the jobs is run; all of each where nothing is said.
+    /// The parts of the jobs to run; by default all.
     spans: Option<Arc<Vec<Span>>>,
 }
 
@@ -126,7 +126,7 @@ impl Jobs {
         Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells, spans: None })
     }
 
-    /// What an evaluation asks: every condition of the `judged` part, and control beside it, predicted from the training
+    /// The request of an evaluation: every condition of the `judged` part, and control next to it, predicted from the training
     /// controls of the first half. With each target comes its group; control's is none. Conditions that can't be predicted
     /// are skipped.
     ///
@@ -166,7 +166,7 @@ impl Jobs {
         Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX, spans: None }, groups_of))
     }
 
-    /// How many predictions there are.
+    /// Number of predictions.
     #[must_use]
     pub fn targets(&self) -> usize {
         self.jobs.iter().map(|job| job.targets.len()).sum()
@@ -190,7 +190,7 @@ impl Jobs {
         all().step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect()
     }
 
-    /// What of the jobs is run, in order.
+    /// The parts of the jobs to run, in order.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         match &self.spans {
@@ -212,7 +212,7 @@ impl Jobs {
         Self { spans: Some(Arc::new(spans)), ..self.clone() }
     }
 
-    /// Divides a job's source cells into spans of so many.
+    /// Divides a job's source cells into spans of this many.
     #[must_use]
     pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<Span> {
         let whole = self.whole(job);

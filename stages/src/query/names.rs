@@ -22,7 +22,7 @@ pub(super) struct Names<'a> {
     trained: Trained,
     /// Whether perturbations that have a row in the table of embeddings, and nothing else, are known.
     embedded: bool,
-    /// What stands for covariate values that were not trained on.
+    /// The replacement for covariate values that were not trained on.
     pub(super) unseen_covariate: OnUnseenCovariate,
     nearest: NearestValues<'a>,
 }
@@ -148,7 +148,7 @@ impl<'a> Names<'a> {
         Ok(Target { condition, dose, parts, covariates, terms, extrapolation })
     }
 
-    /// What a covariate value adds.
+    /// The latent term of a covariate value.
     fn term(&self, covariate: &Covariate, value: &str) -> Result<CovariateTerm> {
         let unknown = || Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str));
         match (covariate.code(value), self.unseen_covariate) {

@@ -22,7 +22,7 @@ pub(super) struct NearestValues<'a> {
 }
 
 impl<'a> NearestValues<'a> {
-    /// Nothing is read before it is asked for.
+    /// Nothing is read before it is requested.
     pub(super) fn new(atlas: &'a Atlas) -> Self {
         Self { atlas, controls: OnceCell::new(), found: RefCell::default() }
     }
@@ -57,7 +57,7 @@ impl<'a> NearestValues<'a> {
         Ok(nearest.clone())
     }
 
-    /// The mean of the controls with a value, over whatever else they are; none where there are none.
+    /// The mean of the controls with a value, over whatever else they are; none if there are none.
     fn mean(&self, covariate: &str, value: &str) -> Result<Option<Vec<f64>>> {
         let controls = match self.controls.get() {
             Some(controls) => controls,

@@ -1,13 +1,13 @@
 //! A plan's work in parts, known before anything runs: each part becomes a file (or one in each folder of a partition),
-//! whoever computes it, when, and beside how many others. Batches start anew at each part, so that its numbers are the same
-//! bits however the parts are shared out.
+//! independent of who computes it, when, and with how many others. Each part starts a new batch, so that its numbers are bit-identical
+//! however the parts are distributed.
 
 use std::collections::BTreeSet;
 
 use super::jobs::{Job, Jobs, Span, Target};
 use crate::{atlas::Atlas, predict::batch_size};
 
-/// Bytes of values of a file, about, where nothing is said.
+/// Bytes of values of a file, about, by default.
 pub const FILE_BYTES: u64 = 256 << 20;
 /// Bytes of predictions after which a part ends although its file is small: means of many cells are much work and few rows.
 const WORK_BYTES: u64 = 64 << 30;
@@ -16,7 +16,7 @@ const OPEN_FILES: usize = 512;
 /// Source cells of a part of a job at least: smaller batches waste the processor.
 const FEWEST_CELLS: u64 = 32;
 
-/// What becomes a file.
+/// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     /// The source cells that it is predicted from.
@@ -25,17 +25,17 @@ pub struct Part {
     pub rows: u64,
 }
 
-/// What rows come out of a span.
+/// The kind of rows from a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yield {
-    /// So many a target, whatever the number of source cells; a job is not divided.
+    /// This many a target, whatever the number of source cells; a job is not divided.
     PerTarget(u64),
-    /// So many a target and source cell.
+    /// This many a target and source cell.
     PerCell(u64),
 }
 
 impl Yield {
-    /// Rows of so many targets and source cells.
+    /// Rows of this many targets and source cells.
     #[must_use]
     pub fn rows(self, targets: u64, cells: u64) -> u64 {
         match self {
@@ -50,7 +50,7 @@ impl Yield {
 pub struct Division<F> {
     /// Bytes of values of a file, about.
     pub file_bytes: u64,
-    /// What rows come out.
+    /// The kind of rows.
     pub rows: Yield,
     /// Bytes of values of a row.
     pub row_bytes: u64,

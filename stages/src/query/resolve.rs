@@ -20,6 +20,8 @@ use crate::{
     split::Part,
 };
 
+const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
+
 /// What makes two requests one: where they start, codes and bits of the doses, the target's covariates.
 type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
 
@@ -132,7 +134,7 @@ impl<'a> Resolver<'a> {
     /// Adds what a request stands for.
     pub(super) fn add(&mut self, request: &Request, query: &Query, groups: &Groups) -> Result<()> {
         match request {
-            Request::Named(selector) => self.named(selector, query),
+            Request::Named(selector) => self.named(selector, query, groups),
             Request::Observed => self.groups(groups.all().iter(), query),
             Request::Ood => self.groups(groups.all().iter().filter(|group| 0 < group.cells_for(Part::Ood)), query),
             Request::Missing => self.missing(groups, query),
@@ -191,7 +193,7 @@ impl<'a> Resolver<'a> {
 
     /// A condition that was spelt out, in every context that fits what is said of covariates. With `--from` these are laid
     /// over the covariates of each source context; without it they also say which cells to start from.
-    fn named(&mut self, selector: &Selector, query: &Query) -> Result<()> {
+    fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let Named { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
@@ -232,12 +234,32 @@ impl<'a> Resolver<'a> {
         if targets.is_empty() {
             return Err(self.no_source("any covariates"));
         }
+        // Combinations that were not named are no reason to refuse the others.
+        let open = query.from.is_none() && !targets.is_empty();
+        let lacking = if open { self.without_sources(&asked, groups) } else { Vec::new() };
         for (start, values) in targets {
             for coded in &coded {
                 self.target(start.clone(), coded, values.clone(), query)?;
             }
         }
+        for (values, coded) in lacking.iter().flat_map(|values| coded.iter().map(move |coded| (values, coded))) {
+            match query.no_control {
+                OnNoControl::Borrow => self.beside(coded, values.clone(), query)?,
+                OnNoControl::Error | OnNoControl::Skip => {
+                    self.skip(&self.names.spelt(coded), values, NO_SOURCE_CELLS.into());
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// The covariate combinations of the atlas that have these values and no source cells.
+    fn without_sources(&mut self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+        let contexts = groups.contexts().into_iter().filter(|codes| !self.context_at.contains_key(codes));
+        let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
+        all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
+        all.retain(|values| self.sources(values, OnNoControl::Error).is_empty());
+        all
     }
 
     /// A condition in covariates, from the cells that match them.
@@ -245,7 +267,7 @@ impl<'a> Resolver<'a> {
         self.target(Start::Matching(covariates.clone()), coded, covariates, query)
     }
 
-    /// Covariate values for the batch that is predicted for, where there is one for all.
+    /// Covariate values for the batch that is predicted for, if there is one for all.
     fn with_batch(&self, mut values: Vec<String>) -> Vec<String> {
         if let Some((at, value)) = &self.batch_value {
             values[*at].clone_from(value);
@@ -288,7 +310,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Source cells, control and target of a group that is judged; skipped where it can't be predicted.
+    /// Source cells, control and target of a group that is judged; skipped if it can't be predicted.
     pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
@@ -318,14 +340,12 @@ impl<'a> Resolver<'a> {
         for (start, target) in std::mem::take(&mut self.wanted) {
             let Start::In(sources) = start else {
                 if no_control == OnNoControl::Skip {
-                    self.skip(&target.condition, &target.covariates, "no source cells with these covariates".into());
+                    self.skip(&target.condition, &target.covariates, NO_SOURCE_CELLS.into());
                     continue;
                 }
-                let pairs = self.card.vocabulary.covariates.iter().zip(&target.covariates).enumerate();
-                let pairs = pairs.filter(|(at, _)| self.matching.contains(at));
-                let pairs: Vec<String> =
-                    pairs.map(|(_, (covariate, value))| format!("{}={value}", covariate.name)).collect();
-                return Err(self.no_source(&pairs.join(",")));
+                let names = &self.card.vocabulary.covariates;
+                let pair = |at: &usize| format!("{}={}", names[*at].name, target.covariates[*at]);
+                return Err(self.no_source(&self.matching.iter().map(pair).collect::<Vec<_>>().join(",")));
             };
             let has_room = |job: &usize| jobs[*job].targets.len() < most_targets;
             let job = open.get(&sources).copied().filter(has_room).unwrap_or_else(|| {
@@ -340,7 +360,7 @@ impl<'a> Resolver<'a> {
         Ok((jobs, self.skipped))
     }
 
-    /// Places of the contexts whose cells match covariate values; where there are none, and cells are to be borrowed, of those
+    /// Places of the contexts whose cells match covariate values; if there are none, and cells are to be borrowed, of those
     /// that share most values with them.
     fn sources(&mut self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
         if let Some(known) = self.sources_of.get(values) {

@@ -25,7 +25,7 @@ pub(super) fn training_curves(history: &[HistoryRow]) -> String {
         }
     }
     let mut panels: Vec<(String, Curves)> = panels.into_iter().collect();
-    // What is measured on both kinds of rows tells most, so it comes first.
+    // Measurements on both training and validation cells are the most informative, so they come first.
     panels.sort_by_key(|(_, curves)| std::cmp::Reverse(curves.len()));
     panels.iter().filter_map(|(name, curves)| curve_panel(name, curves)).collect()
 }
@@ -92,7 +92,7 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
     Some(format!(r#"<figure><figcaption><b>{title}</b><span>R² {r2}</span></figcaption>{svg}</figure>"#))
 }
 
-/// Names beside their points, to the right or else to the left, as far as they fit between points and earlier names.
+/// Names next to their points, to the right or else to the left, as far as they fit between points and earlier names.
 fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
     /// From, to, and the height of its middle.
     type Taken = (f64, f64, f64);

@@ -5,7 +5,7 @@ use super::{
     svg::{Axis, escape, horizontal_axis, label_at, picture, vertical_axis},
 };
 
-/// Groups that have a colour of their own; the others share one.
+/// Groups that have their own colour; the others share one.
 const HUES: usize = 8;
 
 /// A picture of each map, coloured by condition and by covariates.
@@ -37,7 +37,7 @@ fn panel(title: &str, explained: [f64; 2], points: &[[f32; 2]], names: &[String]
         let hue = hues.get(*group as usize).copied().unwrap_or(HUES);
         dots[hue] += &format!("M{:.1} {:.1}h0", x.at(point[0].into()), y.at(point[1].into()));
     }
-    // What has no colour of its own lies below the rest.
+    // Points without their own colour are drawn below the rest.
     for hue in (0..=HUES).rev().filter(|hue| !dots[*hue].is_empty()) {
         body += &format!(r#"<path class="cells hue{hue}" d="{}"/>"#, dots[hue]);
     }

@@ -21,7 +21,7 @@ use crate::evaluate::Evaluation;
 pub struct ReportInput {
     /// The page's title.
     pub title: String,
-    /// What the model is: names and values, in the order to show them.
+    /// The model's description: names and values, in display order.
     pub model_card: Vec<(String, String)>,
     /// How training went, epoch by epoch.
     pub history: Vec<HistoryRow>,
@@ -33,7 +33,7 @@ pub struct ReportInput {
     pub latents: Option<Latents>,
     /// How the predicted change grows with the dose.
     pub responses: Vec<DoseResponse>,
-    /// What each edge of the pipeline measured.
+    /// The measurements of each edge of the pipeline.
     pub pipeline: Table,
 }
 
@@ -96,7 +96,7 @@ pub struct DoseResponse {
     pub perturbation: String,
     /// Doses that it was trained at.
     pub trained: Vec<f64>,
-    /// A curve a covariate combination, eight at most.
+    /// One curve per covariate combination, eight at most.
     pub curves: Vec<DoseCurve>,
 }
 
@@ -109,14 +109,14 @@ pub struct DoseCurve {
     pub points: Vec<DosePoint>,
 }
 
-/// What one dose does.
+/// The response to one dose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DosePoint {
     /// The dose.
     pub dose: f64,
     /// The Euclidean length of the predicted change.
     pub effect_size: f64,
-    /// How far it is from what was trained on, where that is known.
+    /// How far it is from what was trained on, if that is known.
     pub distance: Option<f64>,
 }
 

@@ -20,18 +20,20 @@ pub fn page(input: &ReportInput) -> String {
         input.evaluation.as_ref().map(scores).unwrap_or_default(),
         section(
             "Predicted against real means",
-            "A dot is a gene. The genes that changed most are marked, and named where there is room; a line leads \
-             to each from where its control would put it.",
+            "Each dot is a gene. The genes that changed most are marked, and named if there is room; a line leads \
+             to each from the position of its control.",
             &charts("charts pairs", &scatters),
         ),
         section(
             "Latents",
-            "A dot is a cell, in the plane in which the latents vary most. The basal latent should not tell conditions apart; what is              decoded, after perturbation and covariates are added, should.",
+            "Each dot is a cell, on the first two principal components of the latents. The basal latent should not separate \
+             conditions; the decoded latent, after adding perturbation and covariates, should.",
             &charts("charts pairs", &input.latents.as_ref().map(latent_maps).unwrap_or_default()),
         ),
         section(
             "Dose responses",
-            "The size of the predicted change of all genes against what is predicted for control. Dotted lines are doses that were              trained on; an open circle is a prediction beyond what was trained on, the less sure the larger its distance.",
+            "The size of the predicted change of all genes, relative to the prediction for control. Dotted lines are trained \
+             doses; an open circle is a prediction beyond the training data, which is less certain the larger its distance.",
             &charts("charts pairs", &dose_responses(&input.responses)),
         ),
         section("Training", "", &charts("charts", &training_curves(&input.history))),
@@ -65,14 +67,14 @@ fn charts(class: &str, figures: &str) -> String {
     if figures.is_empty() { String::new() } else { format!(r#"<div class="{class}">{figures}</div>"#) }
 }
 
-/// The model beside the baselines: a picture of all scores, then a table of each.
+/// The model and the baselines: a chart of all scores, then a table of each.
 fn scores(evaluation: &Evaluation) -> String {
     if evaluation.conditions.is_empty() {
         return String::new();
     }
     let note = format!(
-        "Scale: {}. A large dot is the mean over the judged conditions, a faint dot one of them; the ceiling is half \
-         of the real cells judged against the other half.",
+        "Scale: {}. A large dot is the mean over the evaluated conditions, a faint dot is one of them; the ceiling is half \
+         of the real cells evaluated against the other half.",
         evaluation.scale
     );
     let correlation = condition_table(evaluation, 4);
@@ -92,7 +94,7 @@ fn scores(evaluation: &Evaluation) -> String {
     section("Model and baselines", &note, &body)
 }
 
-/// A row for each condition: the model's score beside those of the baselines.
+/// One row per condition: the model's score next to those of the baselines.
 fn condition_table(evaluation: &Evaluation, score: usize) -> String {
     let mut header: Vec<(&str, &str)> =
         vec![("", "condition"), ("", "dose"), ("", "covariates"), ("", "split"), ("number", "cells")];

@@ -1,4 +1,4 @@
-//! What the processor can do beyond plain code: wide arithmetic, writing past the caches, and asking for memory ahead of need.
+//! Processor features beyond plain code: wide arithmetic, non-temporal writes, and prefetching.
 //!
 //! A dense batch is many times larger than a cache, and nobody reads it before it is whole: written the plain way, each line
 //! would first be read from memory, and push out what is of use. Which instructions there are is asked at run time; where
@@ -46,7 +46,7 @@ pub(crate) fn fence() {
     }
 }
 
-/// Lines that are asked for of bytes that follow one another: once these are read, the processor goes on by itself.
+/// Number of cache lines to prefetch of consecutive bytes; after these, the hardware prefetcher takes over.
 const LINES_ASKED_FOR: usize = 8;
 
 /// Asks for bytes that will soon be read, or for the first of many.
@@ -104,7 +104,7 @@ mod run {
     /// `run` must be `#[inline(always)]`, and so must what it calls on the way to its loops: only what is inlined into the function
     /// that has the instructions is compiled with them.
     pub(crate) trait Kernel {
-        /// What comes of it.
+        /// The result.
         type Out;
 
         /// Computes.
@@ -121,7 +121,7 @@ mod run {
     /// AVX-512, or AVX2 with FMA.
     pub(crate) struct Wide;
 
-    /// What every processor has.
+    /// The instructions of every processor.
     pub(crate) struct Portable;
 
     impl Way for Wide {

@@ -42,18 +42,18 @@ pub enum Interactions {
     /// Each combination changes genes of its own: it says nothing of others.
     #[default]
     Own,
-    /// From the pathways that its parts act on: each pair of pathways changes some genes, so that combinations tell of one another.
+    /// From the pathways that its parts act on: each pair of pathways changes some genes, so that combinations predict one another.
     Pathways,
 }
 
-/// What an atlas should be like.
+/// The properties of a simulated atlas.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulateSettings {
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
-    /// How many genes.
+    /// Number of genes.
     pub genes: u32,
-    /// How many conditions besides control, doses not counted: single perturbations and combinations.
+    /// Number of conditions besides control, without counting doses: single perturbations and combinations.
     pub conditions: u32,
     /// How many of the conditions are combinations of two.
     pub combos: u32,
@@ -67,7 +67,7 @@ pub struct SimulateSettings {
     pub doses: u32,
     /// The expected share of non-zero counts, between 0 and 1.
     pub density: f64,
-    /// How many batches; each has cells of every condition.
+    /// Number of batches; each has cells of every condition.
     pub batches: u32,
     /// Whether the cells come sorted by condition, as in many files, or shuffled.
     pub sorted: bool,
@@ -149,7 +149,7 @@ struct Variant {
     treatment: Treatment,
 }
 
-/// Makes the cells of an atlas, and tells its truth.
+/// Makes the cells of an atlas, and its ground truth.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     settings: SimulateSettings,
@@ -196,7 +196,7 @@ impl Simulator {
         })
     }
 
-    /// What was asked for.
+    /// The requested properties.
     #[must_use]
     pub fn settings(&self) -> &SimulateSettings {
         &self.settings
@@ -223,13 +223,13 @@ impl Simulator {
         (0..cells.div_ceil(rows)).map(move |chunk| chunk * rows..cells.min((chunk + 1) * rows))
     }
 
-    /// The cells of a range, whatever other ranges are asked for.
+    /// The cells of a range, whatever other ranges are requested.
     ///
     /// # Errors
     /// A range that ends after the last cell, or has more entries than a chunk can count.
     pub fn chunk(&self, range: Range<u64>) -> Result<Chunk> {
         if self.settings.cells < range.end {
-            let message = format!("cell {} is asked for, but there are {}", range.end, self.settings.cells);
+            let message = format!("cell {} was requested, but there are {}", range.end, self.settings.cells);
             return Err(Error::Bug(message));
         }
         let too_many = |_| Error::usage("too many cells for one chunk", "ask for shorter ranges");
@@ -288,7 +288,7 @@ impl<'a> ObsRows<'a> {
 /// Control, then every single at every dose, then every combination: one part at every dose, the other at the highest.
 fn variants(settings: &SimulateSettings, profile: &Profile, genes: &[String]) -> Vec<Variant> {
     let name = |single: usize| genes[profile.target(single)].as_str();
-    // Rounded as it is printed, so that the label tells the dose exactly.
+    // Rounded as printed, so that the label gives the exact dose.
     let levels: Vec<f64> = (1..=settings.doses)
         .map(|level| (1000.0 * f64::from(level) / f64::from(settings.doses)).round() / 1000.0)
         .collect();

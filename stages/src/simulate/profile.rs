@@ -27,7 +27,7 @@ const HALF_EFFECT: f64 = 0.4;
 /// How many genes and cell types the overall level is computed from.
 const CALIBRATION: usize = 2000;
 
-/// A change of some genes: gene and log fold change. A gene that comes twice changes twice.
+/// A change of some genes: gene and log fold change. A gene that appears twice changes twice.
 pub(super) type Effect = Vec<(usize, f64)>;
 
 /// Two perturbations and what they do together beyond the sum.
@@ -65,7 +65,7 @@ pub(super) struct Sizes {
     pub(super) combinations: usize,
 }
 
-/// What combinations do beyond the sum.
+/// The effects of combinations beyond the sum.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beyond {
     pub(super) from: Interactions,
@@ -141,7 +141,7 @@ impl Profile {
     }
 }
 
-/// What is done to a cell.
+/// The condition of a cell.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Treatment {
     /// Single perturbations with their doses; none is control.
@@ -207,7 +207,7 @@ fn memberships(random: &mut Random, pathways: usize) -> Vec<(usize, f64)> {
     (0..1 + random.below(2)).map(|_| (random.below(pathways), random.between(0.5, 1.3))).collect()
 }
 
-/// What a pair of singles does beyond the sum, where that comes from pairs of their pathways.
+/// The effect of a pair beyond the sum of its parts, if it comes from their pathways.
 fn of_pathways(seed: u64, sizes: Sizes, parts: [usize; 2]) -> Effect {
     let pathways = pathways(sizes.singles);
     let [first, second] =

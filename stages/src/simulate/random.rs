@@ -1,9 +1,9 @@
-//! Random numbers as a pure function of a key, so that a cell is the same whoever draws it, and for ever.
+//! Random numbers as a pure function of a key, so that a cell is the same whoever draws it, and forever.
 //!
 //! `SplitMix64` (Steele, Lea and Flood 2014) is short enough to be written down here: no release of another crate can change
 //! what a seed means.
 
-/// What numbers are drawn for; different purposes never share numbers.
+/// The purposes of random numbers; different purposes never share numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     Genes = 1,

@@ -1,4 +1,4 @@
-//! What a simulated atlas promises.
+//! Properties of a simulated atlas.
 
 use std::collections::HashMap;
 

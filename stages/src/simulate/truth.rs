@@ -1,4 +1,4 @@
-//! What a simulated atlas should have taught: the true mean of every condition, dose and cell type.
+//! The ground truth of a simulated atlas: the true mean of every condition, dose and cell type.
 
 use std::sync::Arc;
 

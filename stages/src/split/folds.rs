@@ -13,7 +13,7 @@ use schemas::{
 use super::{Scheme, Split, combinations_of_several, covariate_named, of_each};
 use crate::atlas::Atlas;
 
-/// What a user can write for folds.
+/// The hint about schemes for folds.
 const HINT: &str =
     "write leave-out:cell_type, combos:0.2, perturbations:0.2 or random:0.2: a share of 0.2 makes five folds";
 

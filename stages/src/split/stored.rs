@@ -1,6 +1,7 @@
-//! Splits on disk: a row a cell, with a checksum of what the rows say.
+//! Splits on disk: one row per cell, with a checksum of what the rows say.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,14 +19,18 @@ use crate::{
     write::ParquetFile,
 };
 
-/// What the metadata of a split's file calls its checksum.
+/// The metadata key of a split's checksum.
 const CHECKSUM: &str = "perturbine.checksum";
+/// And the checksum of the atlas whose cells it names.
+const ATLAS: &str = "perturbine.atlas";
+/// And the column of `obs` that it was imported from.
+const COLUMN: &str = "perturbine.column";
 
 impl Split {
     /// Reads a split of an atlas.
     ///
     /// # Errors
-    /// A split that there is not, or that is not of this atlas.
+    /// A split that do not exist, or that is not of this atlas.
     pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
         let path = path_of(atlas, name)?;
         if !path.exists() {
@@ -34,17 +39,16 @@ impl Split {
         Self::read_file(atlas, name, &path)
     }
 
-    /// Reads a split of an atlas from a file of its own.
+    /// Reads a split of an atlas from its own file.
     ///
     /// # Errors
-    /// A file that is no split of this atlas.
+    /// A file that is not a split of this atlas's cells, in their order.
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
         let bad = |what: String| Error::damaged(path, what);
         let not_parquet = |error: Undecodable| bad(error.to_string());
+        let Metadata { checksum, atlas: of_atlas, column } = Metadata::read(path)?;
+        let file = File::open(path).map_err(Error::io("open", path))?;
         let builder = decoded::parquet(file).map_err(not_parquet)?;
-        let told = builder.metadata().file_metadata().key_value_metadata();
-        let told = told.and_then(|told| told.iter().find(|told| told.key == CHECKSUM)?.value.clone());
         let mut parts = Vec::new();
         for batch in Batches::of(builder).map_err(not_parquet)? {
             let batch = batch.map_err(not_parquet)?;
@@ -57,16 +61,27 @@ impl Split {
         if parts.len() as u64 != atlas.cells() {
             return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
         }
-        let split = Self { name: name.to_owned(), parts };
+        let split = Self { name: name.to_owned(), parts, column };
         // Splits that other programs write have none.
-        if told.is_some_and(|told| told != split.checksum()) {
+        if checksum.is_some_and(|checksum| checksum != split.checksum()) {
             return Err(bad("its checksum does not match its content".into()));
+        }
+        if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
+            check_cells(atlas, path)?;
         }
         Ok(split)
     }
 
-    /// Takes over the splits of another atlas of the same cells, and says which. Those that can be made again of a column of `obs`
-    /// are left out where they don't fit.
+    /// The checksum of the atlas that a split's file was written for; files of other programs have none.
+    ///
+    /// # Errors
+    /// A file that can't be read.
+    pub fn atlas_of(path: &Path) -> Result<Option<String>> {
+        Ok(Metadata::read(path)?.atlas)
+    }
+
+    /// Takes over the splits of another atlas of the same data, and returns their names. Those that were imported from a column of `obs`
+    /// are imported again.
     ///
     /// # Errors
     /// A split of other cells, or one that can't be read.
@@ -74,14 +89,17 @@ impl Split {
         let mut taken = Vec::new();
         for name in names_in(from) {
             let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
-            match Self::read_file(to, &name, &path).and_then(|split| same_cells(to, &path).map(|()| split)) {
-                Ok(split) => {
-                    split.write(to)?;
-                    taken.push(name);
+            let split = match Metadata::read(&path)?.column.filter(|column| to.obs(&[column]).is_ok()) {
+                Some(column) => Self::from_obs(to, &name, &column)?.0,
+                None if cells_are_numbered(to)? => {
+                    let message =
+                        "the cells are numbered, so their names do not show whether they are in the same order";
+                    return Err(Error::data(path.display().to_string(), message, "give the cells names in the source"));
                 }
-                Err(_) if to.obs(&[&name]).is_ok() => {}
-                Err(error) => return Err(error),
-            }
+                None => Self::read_file(to, &name, &path)?,
+            };
+            split.write(to)?;
+            taken.push(name);
         }
         Ok(taken)
     }
@@ -99,10 +117,10 @@ impl Split {
         names_in(atlas.path())
     }
 
-    /// Writes the split beside its atlas; an older one of the same name is replaced.
+    /// Writes the split into its atlas; an older one of the same name is replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
         let path = path_of(atlas, &self.name)?;
         let folder = atlas.path().join(files::SPLITS);
@@ -111,14 +129,18 @@ impl Split {
         Ok(path)
     }
 
-    /// Writes the split into a file of its own; an older one is replaced.
+    /// Writes the split into its own file; an older one is replaced.
     ///
     /// # Errors
-    /// A disk that is full or broken.
+    /// A full or broken disk.
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;
         file.tell(CHECKSUM, self.checksum());
+        file.tell(ATLAS, atlas.manifest().checksum.clone());
+        if let Some(column) = &self.column {
+            file.tell(COLUMN, column.clone());
+        }
         let mut row = 0;
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
@@ -138,6 +160,23 @@ impl Split {
     }
 }
 
+/// What the metadata of a split's file says.
+struct Metadata {
+    checksum: Option<String>,
+    atlas: Option<String>,
+    column: Option<String>,
+}
+
+impl Metadata {
+    fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = decoded::parquet(file).map_err(|error| Error::damaged(path, error.to_string()))?;
+        let entries = file.metadata().file_metadata().key_value_metadata();
+        let get = |key: &str| entries.and_then(|entries| entries.iter().find(|entry| entry.key == key)?.value.clone());
+        Ok(Self { checksum: get(CHECKSUM), atlas: get(ATLAS), column: get(COLUMN) })
+    }
+}
+
 fn names_in(atlas: &Path) -> Vec<String> {
     let Ok(folder) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Vec::new() };
     let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -149,8 +188,25 @@ fn names_in(atlas: &Path) -> Vec<String> {
     names
 }
 
+/// Whether the name of every cell is its number, as AnnData writes it, or `cell` with its number, which is what cells without a name are
+/// called: such a name says nothing about the cell.
+fn cells_are_numbered(atlas: &Atlas) -> Result<bool> {
+    let mut cell = 0_u64;
+    for batch in atlas.obs(&["cell"])? {
+        let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+        for name in batch.column(0).as_string::<i32>() {
+            let name = name.unwrap_or_default();
+            if name.strip_prefix("cell").unwrap_or(name) != cell.to_string() {
+                return Ok(false);
+            }
+            cell += 1;
+        }
+    }
+    Ok(true)
+}
+
 /// Checks that a split's file names the cells of an atlas, in their order.
-fn same_cells(atlas: &Atlas, path: &Path) -> Result<()> {
+fn check_cells(atlas: &Atlas, path: &Path) -> Result<()> {
     let bad = |error: Undecodable| Error::damaged(path, error.to_string());
     let file = File::open(path).map_err(Error::io("open", path))?;
     let theirs = Batches::of(decoded::parquet(file).map_err(bad)?).map_err(bad)?;
@@ -160,8 +216,9 @@ fn same_cells(atlas: &Atlas, path: &Path) -> Result<()> {
             column.map(|column| column.iter().map(|name| name.unwrap_or_default().to_owned()).collect::<Vec<_>>());
         names.ok_or_else(|| Error::damaged(path, "it has no column `cell` of strings"))
     };
-    let mut theirs_left: std::collections::VecDeque<String> = std::collections::VecDeque::new();
+    let mut theirs_left: VecDeque<String> = VecDeque::new();
     let mut theirs = theirs.map(|batch| cells_of(&batch.map_err(bad)?));
+    let mut row = 0_u64;
     for batch in atlas.obs(&["cell"])? {
         let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
         for ours in cells_of(&batch)? {
@@ -171,8 +228,15 @@ fn same_cells(atlas: &Atlas, path: &Path) -> Result<()> {
                     None => break,
                 }
             }
-            if theirs_left.pop_front().as_ref() != Some(&ours) {
-                return Err(Error::data(path.display().to_string(), "it is a split of different cells", ""));
+            match theirs_left.pop_front() {
+                Some(theirs) if theirs == ours => row += 1,
+                theirs => {
+                    let theirs = theirs.map_or_else(|| "no cell".to_owned(), |name| format!("`{name}`"));
+                    let place = format!("{}, row {row}", path.display());
+                    let message = format!("it names {theirs}, where {} has the cell `{ours}`", atlas.path().display());
+                    let hint = "a split lists the cells of its atlas in the order of cells.parquet";
+                    return Err(Error::data(place, message, hint));
+                }
             }
         }
     }

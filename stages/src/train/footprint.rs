@@ -1,4 +1,4 @@
-//! How much memory training takes, known before it starts.
+//! Predicts the memory of training before it starts.
 
 use schemas::config::{Averaging, Doser, Precision, ReconLoss, Settings};
 
@@ -9,11 +9,11 @@ use crate::{
     vocabulary::Vocabulary,
 };
 
-/// Dense tensors of a batch that a step keeps between forward and backward at most, as measured.
+/// Maximum number of dense batch tensors that a step keeps between forward and backward, as measured.
 const DENSE: usize = 14;
-/// The same where segments are recomputed.
+/// The same with recomputed segments.
 const DENSE_RECOMPUTED: usize = 9;
-/// The logits of excess zeros, and what their loss makes of them.
+/// The logits of excess zeros, and the tensors of their loss.
 const DENSE_OF_ZEROS: usize = 7;
 /// Cells that are mixed.
 const DENSE_OF_MIXED: usize = 2;
@@ -22,15 +22,15 @@ const DENSE_OF_MIXED: usize = 2;
 const DEVICE_NB: (usize, usize) = (5, 47);
 const DEVICE_ZINB: (usize, usize) = (12, 22);
 const DEVICE_GAUSS: (usize, usize) = (10, 26);
-/// Bytes less of each cell and gene where the encoder's input is kept rounded.
+/// Bytes saved per cell and gene if the encoder's input is kept rounded.
 const DEVICE_ROUNDED: usize = 2;
 /// Tensors as wide as a hidden layer that each of them keeps.
 const DEVICE_LAYER: usize = 2;
-/// Rows of genes that the likelihood's kernel sums up in: two for each multiprocessor, of which the largest GPUs have about so many.
+/// Rows of genes that the likelihood's kernel sums up in: two for each multiprocessor, of which the largest GPUs have about this many.
 const PARTIAL_ROWS: usize = 2 * MULTIPROCESSORS as usize;
 /// Dense tensors of a look at the `valid` rows.
 const DEVICE_LOOK: usize = 6;
-/// What libtorch's libraries for matrix products keep of a GPU for each thread that computes there: 32 MiB on Hopper.
+/// Workspace of libtorch's matrix product libraries on a GPU for each thread that computes there: 32 MiB on Hopper.
 const DEVICE_LIBRARIES: usize = 32 << 20;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
@@ -81,7 +81,7 @@ fn outputs(settings: &Settings) -> usize {
     if matches!(settings.model.recon_loss, ReconLoss::Zinb | ReconLoss::Gauss) { 2 } else { 1 }
 }
 
-/// What stays on a GPU between steps: weights, two moments of each, their average, and rounded copies with bf16. The best ones are kept on
+/// Permanent GPU memory between steps: weights, two moments of each, their average, and rounded copies with bf16. The best weights are kept on
 /// the host.
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
@@ -91,7 +91,7 @@ pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabu
     4 * copies * all + if rounded { 2 * all } else { 0 }
 }
 
-/// Whether steps are made of kernels of our own.
+/// Whether steps are made of custom kernels.
 fn is_launched(settings: &Settings) -> bool {
     let (model, train) = (&settings.model, &settings.train);
     let can_mix = train.mixup_alpha == 0.0 || model.recon_loss == ReconLoss::Nb;
@@ -104,7 +104,7 @@ fn is_differentiated(settings: &Settings) -> bool {
     !is_launched(settings) || model.recon_loss != ReconLoss::Nb || model.perturbation_embeddings.is_some()
 }
 
-/// What a step on a GPU holds beside it at most; a cell has so many non-zeros.
+/// Peak GPU memory of a step in addition to that, for this many non-zeros per cell.
 #[must_use]
 pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     match is_launched(settings) && settings.model.recon_loss == ReconLoss::Nb {
@@ -113,7 +113,7 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
     }
 }
 
-/// The same of steps whose likelihood is a kernel of our own.
+/// The same for steps whose likelihood is our own kernel.
 ///
 /// Where the likelihood is computed these are what the encoder reads and the logits, what each layer keeps, and the gradient by the last
 /// layer; once the decoder is through, what the encoder reads and keeps, and all gradients. With bf16 both sides of each product are there
@@ -137,7 +137,7 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
     likelihood.max(learns) + cells * nonzeros * 4
 }
 
-/// The same of steps whose likelihood libtorch computes.
+/// The same for steps whose likelihood libtorch computes.
 ///
 /// Where the likelihood is computed these are dense tensors of the batch, what is there of each non-zero, and activations; when the
 /// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
@@ -159,8 +159,8 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
     likelihood.max(2 * gradients)
 }
 
-/// What training takes of a GPU at most, beside what the driver takes for the program's being there: what stays, a step or a look at
-/// the `valid` rows, batches that were carried there ahead of need (`ahead` bytes), and what libtorch's libraries keep for themselves.
+/// Peak GPU memory of training, without the driver's own memory per process: permanent state, a step or a
+/// validation, prefetched batches (`ahead` bytes), and the workspace of libtorch's libraries.
 #[must_use]
 pub fn device_training_bytes(
     settings: &Settings,
@@ -175,7 +175,7 @@ pub fn device_training_bytes(
     let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
     // Graphs have memory of their own, which is not lent to a look at the rows.
     let offsets = offset_bytes(settings, genes, vocabulary);
-    // Automatic differentiation has a thread of its own.
+    // Automatic differentiation has its own thread.
     let libraries = DEVICE_LIBRARIES * if is_differentiated(settings) { 2 } else { 1 };
     device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + libraries
 }

@@ -30,7 +30,7 @@ impl Pairing {
         Self { seed: settings.seed, objective: settings.train.objective, batch_at: vocabulary.batch_at() }
     }
 
-    /// The place in the batch of the cell whose basal latent each is decoded from; none where each is decoded from its own, as all are of
+    /// The place in the batch of the cell whose basal latent each is decoded from; none if each is decoded from its own, as all are of
     /// batches that nothing is learned from.
     #[must_use]
     pub fn sources(&self, batch: &Batch) -> Option<Vec<i64>> {
@@ -39,7 +39,7 @@ impl Pairing {
     }
 }
 
-/// The place in the batch of the cell whose basal latent each is decoded from; none where each is decoded from its own.
+/// The place in the batch of the cell whose basal latent each is decoded from; none if each is decoded from its own.
 ///
 /// A perturbed cell gets a control of its batch (of the data) if there is one, or else one that shares its other covariates;
 /// without such a control it is decoded from itself, as controls are.

@@ -26,7 +26,7 @@ use crate::{
     order::{Position, TrainingOrder},
 };
 
-/// On a device, losses are brought to the host, and looked at, once in so many batches.
+/// On a device, losses are brought to the host, and looked at, once in this many batches.
 const LOOK_EVERY: u64 = 64;
 
 impl Trainer {
@@ -67,7 +67,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Learns from one batch of a step; tells whether the autoencoder made its step with it.
+    /// Learns from one batch of a step; returns whether the autoencoder took its step with it.
     fn learn(&mut self, arrived: Arrived, share: Share, schedule: Schedule) -> Result<bool> {
         let Arrived { batch, carried, sources } = arrived;
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
@@ -123,7 +123,7 @@ impl Trainer {
     }
 }
 
-/// What the settings ask for to compute the steps.
+/// The engine that the settings request.
 pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     let on_gpu = learner.network.parameters.device() != Device::Cpu;
     allow_tf32(learner.plan.train.precision == Precision::Tf32);
@@ -169,7 +169,7 @@ fn starts(plan: &Plan, order: &TrainingOrder, epoch: u32) -> bool {
     }
 }
 
-/// What is drawn for a batch is drawn with this: a function of its place in the run.
+/// The random seed of a batch: a function of its position in the run.
 pub(super) fn seed_of(seed: u64, batch: &BatchPlan) -> u64 {
     seed ^ (u64::from(batch.epoch) << 40) ^ batch.index.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

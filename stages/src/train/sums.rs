@@ -18,7 +18,7 @@ pub(super) struct Sums {
     /// Those that are still on the device, of steps that measured the same: names, their sums in one tensor, and how many.
     unread: Vec<(Vec<String>, Tensor, u64)>,
     /// The first of the unread batches with anything that is not finite, or a number that no batch has: it is found on the
-    /// device, since a sum over several batches does not tell which one it was.
+    /// device, since a sum over several batches does not show which one it was.
     first_bad: Option<Tensor>,
     /// Those that steps add up themselves, by what they measured.
     of_steps: Vec<(Vec<String>, Rc<LossSums>)>,

@@ -49,12 +49,12 @@ impl Times {
         self.busy += self.batch_ended - came;
     }
 
-    /// What was begun then was written.
+    /// The write that began then is done.
     pub(super) fn wrote(&mut self, begun: Instant) {
         self.writing += begun.elapsed();
     }
 
-    /// What was begun then was a checkpoint.
+    /// The checkpoint that began then is done.
     pub(super) fn wrote_checkpoint(&mut self, begun: Instant) {
         self.wrote(begun);
         self.last_checkpoint = Instant::now();

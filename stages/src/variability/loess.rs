@@ -37,7 +37,7 @@ pub(super) fn smooth(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
     x.iter().map(|x| between(&knots, *x)).collect()
 }
 
-/// A share of so many points; a share that is an integer but for rounding is that integer.
+/// A share of this many points; a share that is an integer but for rounding is that integer.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count is a count")]
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 points")]
 fn share(points: usize, share: f64) -> usize {
@@ -70,7 +70,7 @@ impl Points {
         self.cut(middle + 1..points.end, (place, cell.1), most, places);
     }
 
-    /// The weighted quadratic around a place; of a lower degree where the points near it are too few to tell.
+    /// The weighted quadratic around a point; of a lower degree if there are too few points near it.
     fn fit(&self, place: f64, neighbours: usize) -> Knot {
         let mut near = self.nearest(place, neighbours);
         let away = |at: usize| (self.x[at] - place).abs();
@@ -95,7 +95,7 @@ impl Points {
         Knot { x: place, value, slope: if alike { 0.0 } else { slope / radius } }
     }
 
-    /// So many points that lie nearest to a place.
+    /// This many points that lie nearest to a place.
     fn nearest(&self, place: f64, count: usize) -> std::ops::Range<usize> {
         let count = count.min(self.x.len());
         let mut start = self.x.partition_point(|x| *x < place).saturating_sub(count);

@@ -18,7 +18,7 @@ const BINS: usize = 20;
 /// Stands for the mean of a gene that no cell expresses.
 const NO_MEAN: f64 = 1e-12;
 
-/// What variance counts of each gene should have for their mean.
+/// The expected variance of each gene's counts, given their mean.
 #[derive(Clone, Debug)]
 pub struct Trend {
     cells: f64,
@@ -89,7 +89,7 @@ fn bins(values: &[f64]) -> Vec<usize> {
     values.iter().map(|value| cuts.partition_point(|cut| cut < value)).collect()
 }
 
-/// The genes with the largest scores, so many at most, in the order of the genes; of equals the earlier ones. A score that
+/// The genes with the largest scores, this many at most, in the order of the genes; of equals the earlier ones. A score that
 /// is not a number is never among them.
 #[must_use]
 pub fn largest(scores: &[f64], most: usize) -> Vec<usize> {

@@ -1,24 +1,24 @@
-//! One pass over cells: what each gene's variability is told from.
+//! One pass over cells to measure each gene's variability.
 
 use std::ops::ControlFlow;
 
 use crate::{BoxError, Sink, numbers::real, profiles::Rows};
 
-/// What is summed of each value.
+/// The transformation of each value before summing.
 #[derive(Clone, Debug)]
 pub enum Summed {
     /// The value itself.
     Values,
     /// The value, cut off at a bound of its gene.
     AtMost(Vec<f64>),
-    /// What it is the log(1 + x) of.
+    /// The x of a log(1 + x).
     Unlogged,
 }
 
 /// Sums over cells, one a gene.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneSums {
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// Σ x of each gene.
     pub sums: Vec<f64>,
@@ -56,7 +56,7 @@ pub struct SumGenes {
 }
 
 impl SumGenes {
-    /// Empty sums of so many genes.
+    /// Empty sums of this many genes.
     #[must_use]
     pub fn new(genes: usize, summed: Summed) -> Self {
         let sums = GeneSums { cells: 0, sums: vec![0.0; genes], squares: vec![0.0; genes], any_negative: false };

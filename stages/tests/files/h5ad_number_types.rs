@@ -176,7 +176,7 @@ fn names_of_encodings_from_before_anndata_0_7_are_known() {
     assert_is_read(&Stored { encoding: "csc", ..plain() });
 }
 
-/// What is said of a matrix with other pointers and indices.
+/// The error for a matrix with other pointers and indices.
 fn refused(encoding: &'static str, change: impl FnOnce(&mut Vec<i64>, &mut Vec<i64>)) -> (String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("matrix.h5ad");
@@ -205,7 +205,7 @@ fn a_matrix_by_columns_names_what_is_wrong_with_it() {
     assert_eq!(refused(|_, rows| rows[0] = -1), "X/indices: row index -1 at column 0, but there are 5 rows");
     assert_eq!(
         refused(|pointers, _| pointers[4] = 7),
-        "X/indptr: at column 4: column pointer 7 lies outside the 6 entries"
+        "X/indptr: at column 4: column pointer 7 is outside the 6 entries"
     );
     assert_eq!(refused(|pointers, _| pointers[0] = 1), "X/indptr: at column 0: the first column pointer is 1, not 0");
     assert!(

@@ -13,7 +13,7 @@ use stages::ingest::{
     source::{self, Source},
 };
 
-/// What anndata 0.12 reads of a file: its shape, the sum and the number of its non-zero values, its columns of `obs`.
+/// The content of a file according to anndata 0.12: its shape, the sum and the number of its non-zero values, its columns of `obs`.
 struct Expected {
     file: &'static str,
     shape: (u64, u64),
@@ -99,7 +99,7 @@ const READABLE: &[Expected] = &[
             "leiden",
         ],
     ),
-    // Its 2556 missing values do not count towards the sum, but are no zeros.
+    // Its 2556 missing values do not count towards the sum, but are not zeros.
     expected(
         "formats/h5ad_archives/cellxgene/nan.h5ad",
         (100, 100),
@@ -284,7 +284,7 @@ fn a_data_frame_from_before_anndata_0_7_is_read_with_its_categories() {
         };
         Some(names.iter().map(value).collect())
     };
-    // Names of a fixed length, and a number beside them.
+    // Names of a fixed length, and a number next to them.
     let old = columns(
         "formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad",
         &["cell", "bulk_labels", "phase", "louvain", "n_genes", "n_counts"],

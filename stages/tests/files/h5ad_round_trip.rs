@@ -1,4 +1,4 @@
-//! What the writer writes the reader reads, and bad files are refused by name.
+//! The reader reads everything that the writer writes, and refuses bad files by name.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -197,8 +197,7 @@ fn damage_is_named_with_its_object_and_row() {
     };
     assert!(pointers(|values| values[7] = values[6] - 1).starts_with("X/indptr: at row 6: row pointers fall from"));
     assert!(
-        pointers(|values| values[300] = 1 << 40)
-            .contains("X/indptr: at row 300: row pointer 1099511627776 lies outside")
+        pointers(|values| values[300] = 1 << 40).contains("X/indptr: at row 300: row pointer 1099511627776 is outside")
     );
     assert_eq!(pointers(|values| values[0] = 1), "X/indptr: at row 0: the first row pointer is 1, not 0");
     assert_eq!(pointers(|values| values.truncate(300)), "X/indptr: has 300 row pointers, but 300 rows need 301");
@@ -231,7 +230,7 @@ fn damage_is_named_with_its_object_and_row() {
     assert_eq!(damaged(folder, |file| file.unlink("X").expect("it was there")), "X: there is no such matrix");
     assert_eq!(damaged(folder, |file| file.unlink("obs").expect("it was there")), "obs: is missing");
     let column = damaged(folder, |file| file.unlink("obs/batch").expect("it was there"));
-    assert_eq!(column, "obs/batch: is listed among the columns, but is not there");
+    assert_eq!(column, "obs/batch: is listed among the columns, but does not exist");
     let bare = damaged(folder, |file| {
         file.unlink("X").expect("it was there");
         file.create_group("X").expect("it is made");

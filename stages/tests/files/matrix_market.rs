@@ -15,7 +15,7 @@ use stages::ingest::{
     source::{self, Source},
 };
 
-/// What scipy reads of a file: its shape, the sum of its values, and how many are not zero once duplicates are added up.
+/// The content of a file according to scipy: its shape, the sum of its values, and the number of non-zeros after summing duplicates.
 type Expected = (&'static str, (u64, u64), f64, usize);
 
 const READABLE: &[Expected] = &[

@@ -13,7 +13,7 @@ use stages::ingest::{
     source::{self, Source},
 };
 
-/// What scanpy 1.11 reads of a file: its shape, the sum and number of its values, and the first cell and gene.
+/// The content of a file according to scanpy 1.11: its shape, the sum and number of its values, and the first cell and gene.
 struct Expected {
     file: &'static str,
     genome: Option<&'static str>,

@@ -1,8 +1,8 @@
 // The device: one, which calls itself a Hopper; its errors, and how it is lost.
 //
 //   PERTURBINE_STANDIN_MEMORY=bytes       the device's memory
-//   PERTURBINE_STANDIN_LOSE_AFTER=n       after so many launches every call fails
-//   PERTURBINE_STANDIN_LOSE_WITH=error    with which error; 719 (unspecified launch failure) where nothing is said
+//   PERTURBINE_STANDIN_LOSE_AFTER=n       after this many launches every call fails
+//   PERTURBINE_STANDIN_LOSE_WITH=error    with which error; 719 (unspecified launch failure) by default
 #include "device.h"
 
 #include <dlfcn.h>

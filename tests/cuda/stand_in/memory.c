@@ -1,4 +1,4 @@
-// Memory: the host's, in the place of the device's. Copies and fills are done on the host.
+// Memory: the host's, in place of the device's. Copies and fills are done on the host.
 //
 // What the host reads from the device is zero unless PERTURBINE_STANDIN_VALUES=1: most kernels do nothing, so that what lies there
 // means nothing, and zeros are good numbers, counts and indices everywhere.

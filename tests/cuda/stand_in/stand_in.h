@@ -166,7 +166,7 @@ cudaError_t standin_invalidate(struct capture *capture, const char *call, cudaEr
 // Products
 
 // C = alpha · op(A) · op(B) + beta · C, all by columns, `count` times with these strides; then a bias is added to each row, and what is
-// negative becomes zero, where that is asked for.
+// negative becomes zero, where that is requested.
 struct product {
   int types[3];             // of A, B and C, a cudaDataType
   int is_transposed[2];     // of A and B

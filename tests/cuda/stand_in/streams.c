@@ -1,7 +1,7 @@
 // Streams and events.
 //
 //   PERTURBINE_STANDIN_LAZY=1        a stream's work is done when somebody waits for it, and not before
-//   PERTURBINE_STANDIN_NOT_READY=n   an event says so many times that it is not ready
+//   PERTURBINE_STANDIN_NOT_READY=n   an event says this many times that it is not ready
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-//! What a model has to beat: predictions that need no network, made from the mean profiles of the training cells.
+//! The baselines: predictions without a network, from the mean profiles of the training cells.
 //!
 //! The same arithmetic serves every scale (means of log1p values, pseudobulk, plain values): profiles in, a profile
 //! out. A *context* is a combination of covariate values; a *shift* is a perturbed profile minus the control profile of
-//! its own context. Where a condition was trained at other doses only, the nearest ones stand for those asked for.
+//! its own context. If a condition was trained only at other doses, the nearest ones are used instead.
 
 mod linear;
 
@@ -25,28 +25,28 @@ pub type PerturbationDose = (PerturbationId, f64);
 /// The mean of the training cells of one condition in one context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// What the cells were given, in any order; nothing for control.
+    /// The perturbations of the cells, in any order; empty for control.
     pub parts: Vec<PerturbationDose>,
-    /// Which combination of covariate values they have.
+    /// Their combination of covariate values.
     pub context: usize,
-    /// How many cells.
+    /// Number of cells.
     pub cells: u64,
     /// The mean of each gene.
     pub mean: Vec<f64>,
 }
 
-/// What is to be predicted.
+/// A target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// What the cells are given, in any order; nothing for control.
+    /// The perturbations of the cells, in any order; empty for control.
     pub parts: &'a [PerturbationDose],
-    /// Which combination of covariate values they have; it need not have been trained.
+    /// Their combination of covariate values; it need not have been trained.
     pub context: usize,
     /// The mean of the control cells to start from.
     pub start: &'a [f64],
 }
 
-/// A way to predict without a network.
+/// A prediction method without a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Baseline {
     /// Nothing changes.
@@ -84,14 +84,14 @@ impl Baseline {
     }
 }
 
-/// The mean profiles of everything that was trained on: all that a baseline may see.
+/// The mean profiles of all training data, the only input of baselines.
 pub struct TrainingProfiles {
     profiles: Vec<Profile>,
     /// The control profile of each context that has one.
     controls: BTreeMap<usize, usize>,
     /// The perturbed profiles of each combination.
     combinations: HashMap<Vec<PerturbationId>, Vec<usize>>,
-    /// The ridge on indicators of each context, made when it is first asked for.
+    /// The ridge on indicators of each context, computed on first use.
     ridges: BTreeMap<usize, OnceLock<Option<DoseRidge>>>,
 }
 
@@ -115,7 +115,7 @@ impl TrainingProfiles {
         Self { profiles, controls, combinations, ridges }
     }
 
-    /// The target's profile as a baseline sees it; none where the baseline is undefined.
+    /// The target's profile as a baseline sees it; none if the baseline is undefined.
     #[must_use]
     pub fn predict(&self, baseline: Baseline, target: Target<'_>) -> Option<Vec<f64>> {
         if baseline == Baseline::PerturbedMean {

@@ -9,7 +9,7 @@ use super::{
 /// Pages with more elements than 2 to this power are not made.
 const MOST_PAGE_BITS: u8 = 30;
 
-/// What the elements of an array say of chunks.
+/// The content of an array's elements about chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Elements {
     pub(super) chunk_bytes: u64,
@@ -37,7 +37,7 @@ impl Elements {
     }
 }
 
-/// What a block of an array begins with; the address of the array, if it is no header.
+/// The start of an array's block, including the array's address unless it is a header.
 fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option<u64>) -> Checked<()> {
     let at = fields.at();
     fields.signature(signature, "array of chunks")?;
@@ -155,7 +155,7 @@ pub(super) fn extensible(
         return Err(Flaw::damaged(header.at, what));
     }
     let supers = 1 + u32::from(bits) - smallest.ilog2();
-    // Four numbers tell how many blocks there are, one how many elements were set, one how many there is room for.
+    // Four numbers give the numbers of blocks, one the number of set elements, one the capacity.
     fields.skip(4 * widths.length)?;
     let set = fields.length()?;
     let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);

@@ -11,10 +11,10 @@ use super::{
     walk::Walk,
 };
 
-/// Of the flags of version 2 and 3: type and dimensions lie elsewhere.
+/// A flag of version 2 and 3: type and dimensions are stored elsewhere.
 const TYPE_IS_SHARED: u8 = 1;
 const SPACE_IS_SHARED: u8 = 2;
-/// Of the flags of a record of the index: the message lies elsewhere.
+/// A flag of an index record: the message is stored elsewhere.
 const IS_SHARED: u8 = 2;
 
 /// Looks at an attribute, and at what its values lead to.

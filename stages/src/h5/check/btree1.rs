@@ -11,7 +11,7 @@ const CHUNKS: u8 = 1;
 /// A tree as high as this holds more than any disk.
 const MOST_LEVELS: u8 = 32;
 
-/// What a tree must be like.
+/// The expected properties of a tree.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     kind: u8,
@@ -20,7 +20,7 @@ struct Shape {
     key_bytes: usize,
 }
 
-/// What is shown a key and the child after it.
+/// A callback with a key and the child after it.
 type Show<'a> = dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> Checked<()> + 'a;
 
 /// How chunks of a dataset are.
@@ -110,7 +110,7 @@ fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, told_at: u64, show: &mut
                     show(walk, &mut key, None)?;
                     nodes.push((child, Some(level - 1), at));
                 }
-                // What closes a node means nothing but its order.
+                // The last key of a node only matters for its order.
                 None if shape.kind == CHUNKS => {}
                 child => {
                     walk.step(at)?;

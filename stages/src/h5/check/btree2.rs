@@ -5,7 +5,7 @@ use super::{
     walk::{Kind, Walk},
 };
 
-/// What a tree is of, as it is numbered.
+/// The kind of a tree, by number.
 pub(super) const LARGE_OBJECTS: u8 = 1;
 pub(super) const LINK_NAMES: u8 = 5;
 pub(super) const LINK_ORDER: u8 = 6;
@@ -14,7 +14,7 @@ pub(super) const ATTRIBUTE_ORDER: u8 = 9;
 pub(super) const CHUNKS: u8 = 10;
 pub(super) const FILTERED_CHUNKS: u8 = 11;
 
-/// Of a node: signature, version and kind before the records, a checksum behind.
+/// Bytes of a node besides its records: signature, version and kind before them, a checksum after them.
 const NODE_FRAME: u64 = 6 + 4;
 /// A tree as high as this holds more than any disk.
 const MOST_LEVELS: u16 = 32;
@@ -33,7 +33,7 @@ struct Level {
 /// A node that is to be read: where, on which level, how many records it has, and in all below.
 type Node = (u64, u16, u64, Option<u64>);
 
-/// Shows every record of a tree, which must have records of so many bytes.
+/// Shows every record of a tree, which must have records of this many bytes.
 pub(super) fn records(
     walk: &mut Walk<'_>,
     address: u64,
@@ -74,7 +74,7 @@ pub(super) fn records(
     Ok(())
 }
 
-/// What fits into the nodes of each level, leaves first.
+/// Capacity of the nodes of each level, leaves first.
 fn levels(node_bytes: u32, record_bytes: usize, depth: u16, address_bytes: usize) -> Option<Vec<Level>> {
     let room = u64::from(node_bytes).checked_sub(NODE_FRAME)?;
     let most_records = room / record_bytes as u64;
@@ -119,7 +119,7 @@ fn node_records(
     let pointer = walk.image.widths.address + count_bytes + inner;
     walk.image.inside(address, node_bytes.into(), told_at)?;
     let pointers = if level == 0 { 0 } else { (count + 1) * pointer as u64 };
-    // What is behind the checksum is not in use.
+    // Bytes after the checksum are unused.
     let block = walk.image.block(address, NODE_FRAME + count * record_bytes as u64 + pointers)?;
     let mut fields = block.summed()?;
     match level {

@@ -7,14 +7,14 @@ const MOST_BLOCK_BYTES: u64 = 64 << 20;
 
 /// More bytes than this are not read of any file: it holds where 16 million chunks are.
 const MOST_BYTES: u64 = 2 << 30;
-/// Nor so many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
+/// Nor this many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
 /// again and again.
 const MOST_TIMES: u64 = 4;
 const SLACK: u64 = 1 << 20;
 /// No name is longer.
 const LONGEST_TEXT: usize = 1 << 16;
 
-/// What is wrong with a file.
+/// A problem in a file.
 #[derive(Debug)]
 pub(super) enum Flaw {
     /// The bytes contradict the format, or one another.
@@ -91,7 +91,7 @@ impl Image<'_> {
     pub(super) fn inside(&self, address: u64, length: u64, told_at: u64) -> Checked<()> {
         match address.checked_add(length) {
             Some(end) if end <= self.end => Ok(()),
-            _ => Err(Flaw::damaged(told_at, format!("{length} bytes at {address} lie outside of the file"))),
+            _ => Err(Flaw::damaged(told_at, format!("{length} bytes at {address} are outside of the file"))),
         }
     }
 
@@ -122,7 +122,7 @@ impl Image<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) bytes: Vec<u8>,
-    /// Where it lies, from the first byte of the file.
+    /// Where it is, from the first byte of the file.
     pub(super) at: u64,
     pub(super) widths: Widths,
 }
@@ -176,7 +176,7 @@ impl<'a> Fields<'a> {
         Flaw::damaged(self.at(), what)
     }
 
-    /// What is left.
+    /// The remaining bytes.
     pub(super) fn rest(&self) -> &'a [u8] {
         &self.bytes[self.next..]
     }

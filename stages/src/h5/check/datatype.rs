@@ -4,7 +4,7 @@ use super::bytes::{Block, Checked, Fields, Flaw};
 
 /// Types within types, such as lists of records of lists; nobody goes deeper.
 const MOST_DEPTH: usize = 16;
-/// Larger values are no values.
+/// No value is larger.
 const MOST_VALUE_BYTES: u32 = 1 << 30;
 /// Most parts of a type, over all depths: members of records and of enumerations.
 const MOST_PARTS: usize = 1 << 17;
@@ -33,7 +33,7 @@ pub(super) struct Type {
     pub(super) content: Content,
 }
 
-/// What of a value leads elsewhere.
+/// The parts of a value that refer elsewhere.
 #[derive(Debug)]
 pub(super) enum Content {
     /// Nothing.
@@ -42,7 +42,7 @@ pub(super) enum Content {
     Object,
     /// A reference into the global heap whose object is known to libhdf5 alone.
     Region,
-    /// So many values of another type in the global heap.
+    /// This many values of another type in the global heap.
     Sequence(Box<Type>),
     /// The members that lead elsewhere, and where in the value they are.
     Compound(Vec<(u32, Type)>),
@@ -234,7 +234,7 @@ fn old_array(fields: &mut Fields<'_>) -> Checked<u64> {
     if copies == 0 { Err(at.damaged("a member without values")) } else { Ok(copies) }
 }
 
-/// Arrays: so many values of another type as fill the value.
+/// Arrays: this many values of another type as fill the value.
 fn array(
     start: &Fields<'_>,
     fields: &mut Fields<'_>,

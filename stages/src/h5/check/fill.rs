@@ -2,11 +2,11 @@
 
 use super::bytes::{Block, Checked};
 
-/// Of the flags of version 3: a value follows; there is none, and none is meant.
+/// Flags of version 3: a value follows; it is undefined.
 const HAS_VALUE: u8 = 0x20;
 const IS_UNDEFINED: u8 = 0x10;
 
-/// Where the value lies and how long it is; none where zeros or nothing are meant.
+/// Where the value lies and how long it is; none if zeros or nothing are meant.
 type Fill = Option<(u64, u64)>;
 
 /// The message of the first versions of HDF5.

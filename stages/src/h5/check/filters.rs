@@ -2,7 +2,7 @@
 
 use super::bytes::{Block, Checked, Flaw};
 
-/// A filter that is asked for by number.
+/// Filter ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Filter(u16);
 

@@ -8,11 +8,11 @@ use super::{
     walk::{Kind, Walk},
 };
 
-/// What an id begins with says where its object is.
+/// The first bits of an id say where its object is.
 const MANAGED: u8 = 0;
 const LARGE: u8 = 1;
 const TINY: u8 = 2;
-/// Of the flags of a heap: its direct blocks have checksums.
+/// A flag of a heap: its direct blocks have checksums.
 const HAS_CHECKSUMS: u8 = 2;
 
 /// A heap whose blocks have been looked at.
@@ -103,7 +103,7 @@ impl Heap {
         Ok(heap)
     }
 
-    /// Objects that have no place in a block are found by number, in a B-tree.
+    /// Objects outside of blocks are found by number, in a B-tree.
     fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, told_at: u64) -> Checked<()> {
         let widths = walk.image.widths;
         if widths.address + widths.length < self.id_bytes {
@@ -140,14 +140,14 @@ impl Heap {
                 });
                 match place {
                     Some(place) => walk.image.block(place, length),
-                    None => Err(Flaw::damaged(at, format!("{length} bytes at {offset} of a heap are not there"))),
+                    None => Err(Flaw::damaged(at, format!("{length} bytes at {offset} of a heap do not exist"))),
                 }
             }
             LARGE => {
                 let number = id.number((self.id_bytes - 1).min(8))?;
                 match self.large.get(&number) {
                     Some((address, length)) => walk.image.block(*address, *length),
-                    None => Err(Flaw::damaged(at, format!("object {number} of a heap is not there"))),
+                    None => Err(Flaw::damaged(at, format!("object {number} of a heap does not exist"))),
                 }
             }
             TINY if self.id_bytes <= 17 => {
@@ -207,7 +207,7 @@ impl Table {
         Ok(Direct { offset, address, size, prefix: prefix as u64 })
     }
 
-    /// What blocks begin with: to which heap they belong, and where in it they are.
+    /// The start of a block: its heap, and its offset in it.
     fn frame(&self, fields: &mut Fields<'_>, signature: &[u8; 4], offset: u64) -> Checked<()> {
         let at = fields.at();
         fields.signature(signature, "block of a fractal heap")?;
@@ -266,7 +266,7 @@ fn bytes_of(number: u64) -> usize {
     (number.max(1).ilog2() / 8 + 1) as usize
 }
 
-/// How many bytes are needed to write any offset within so many bytes, a power of two.
+/// How many bytes are needed to write any offset within this many bytes, a power of two.
 fn bytes_below(size: u64) -> usize {
     size.max(2).ilog2().div_ceil(8) as usize
 }

@@ -22,7 +22,7 @@ pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, told_at: u64)
     }
     let collection = walk.collections.get(&address).map(|collection| &collection.0);
     let found = u16::try_from(index).ok().and_then(|index| collection?.get(&index));
-    let missing = || Flaw::damaged(told_at, format!("value {index} of the heap at {address} is not there"));
+    let missing = || Flaw::damaged(told_at, format!("value {index} of the heap at {address} does not exist"));
     found.copied().ok_or_else(missing)
 }
 
@@ -53,7 +53,7 @@ impl Collection {
             let fits = usize::try_from(length).ok().filter(|length| *length <= block.bytes.len());
             let length_here = fits.ok_or_else(|| Flaw::damaged(at, "a value that leaves its collection"))?;
             if index == 0 {
-                // What is free; its length counts its header. There may be more behind.
+                // Free space; its length includes its header. More may follow.
                 if length_here < value_header {
                     return Err(Flaw::damaged(at, format!("{length} free bytes in a collection")));
                 }

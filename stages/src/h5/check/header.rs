@@ -29,14 +29,14 @@ const SHAREABLE: [u16; 6] = [DATASPACE, DATATYPE, FILL_OLD, FILL, FILTERS, ATTRI
 const LONGEST_PREFIX: u64 = 34;
 /// The prefix of version 1, filled up to a multiple of 8.
 const OLD_PREFIX: u64 = 16;
-/// More pieces than this are no header's.
+/// No header has more pieces than this.
 const MOST_PIECES: usize = 1 << 12;
 
-/// Of the flags of a header: its times are kept, its limits are, messages are numbered.
+/// Flags of a header: it has times, limits, numbered messages.
 const HAS_TIMES: u8 = 0x20;
 const HAS_LIMITS: u8 = 0x10;
 const IS_NUMBERED: u8 = 0x04;
-/// Of the flags of a message: its body lies elsewhere.
+/// A flag of a message: its body is stored elsewhere.
 const IS_SHARED: u8 = 0x02;
 
 /// A message of an object header.

@@ -9,19 +9,19 @@ const COMPACT: u8 = 0;
 const CONTIGUOUS: u8 = 1;
 const CHUNKED: u8 = 2;
 const VIRTUAL: u8 = 3;
-/// Of the flags of a chunked layout: chunks at the edge are not filtered; the size of the single chunk follows.
+/// Flags of a chunked layout: edge chunks are not filtered; the size of the single chunk follows.
 const KNOWN_FLAGS: u8 = 3;
 const SINGLE_IS_FILTERED: u8 = 2;
 
 /// Where values lie.
 #[derive(Debug)]
 pub(super) enum Layout {
-    /// In the header itself, so many bytes.
+    /// In the header itself, this many bytes.
     Compact(u64),
-    /// In one piece; of a size that older versions do not tell.
+    /// In one piece; older versions do not store its size.
     Contiguous { address: Option<u64>, size: Option<u64> },
     /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with
-    /// so many bytes, where that does not depend on the chunk.
+    /// this many bytes, where that does not depend on the chunk.
     Chunked { chunk: Vec<u64>, address: Option<u64>, index: Index, size_bytes: Option<usize> },
 }
 
@@ -34,11 +34,11 @@ pub(super) enum Index {
     Single(Option<u64>),
     /// One after the other, all there.
     Implicit,
-    /// Arrays of chunks, with so many bits to count those of a page.
+    /// Arrays of chunks, with this many bits to count those of a page.
     Fixed { page_bits: u8 },
     /// An array that grows, by these parameters.
     Extensible([u8; 5]),
-    /// A B-tree of version 2, with nodes of so many bytes.
+    /// A B-tree of version 2, with nodes of this many bytes.
     Tree2 { node_bytes: u32 },
 }
 
@@ -101,7 +101,7 @@ fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> Checked<Layout> {
             let address = fields.address()?;
             chunked(fields, dimensions, address, index, size_bytes)
         }
-        VIRTUAL => Err(Flaw::unread(fields.at(), "values that lie in other datasets (a virtual dataset)")),
+        VIRTUAL => Err(Flaw::unread(fields.at(), "values in other datasets (a virtual dataset)")),
         class => Err(fields.damaged(format!("class {class} of a layout is not known"))),
     }
 }

@@ -9,12 +9,12 @@ use super::{
     walk::{self, Kind, Walk},
 };
 
-/// What a symbol table entry says beside the address: nothing, where a group's symbols are, where a soft link leads.
+/// The extra data of a symbol table entry: none, the location of a group's symbols, the target of a soft link.
 const NOTHING: u32 = 0;
 const A_GROUP: u32 = 1;
 const SOFT_LINK: u32 = 2;
 
-/// Of the flags of a link.
+/// Flags of a link.
 const HAS_KIND: u8 = 0x08;
 const HAS_ORDER: u8 = 0x04;
 const HAS_CHARACTER_SET: u8 = 0x10;

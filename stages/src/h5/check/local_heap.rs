@@ -5,7 +5,7 @@ use super::{
     walk::{Kind, Walk},
 };
 
-/// What stands for no free block.
+/// The value for no free block.
 const NO_FREE_BLOCK: u64 = 1;
 
 /// The names of a group.

@@ -6,7 +6,7 @@ use super::bytes::{Block, Checked, Fields};
 pub(super) const MOST_DIMENSIONS: usize = 32;
 /// A dimension that may grow without end.
 pub(super) const UNLIMITED: u64 = u64::MAX;
-/// Of the flags: the most that each dimension may grow to follows.
+/// A flag: the maximum of each dimension follows.
 const HAS_MOST: u8 = 1;
 /// In version 2, what kind of space it is: a single value, some, or none.
 const SCALAR: u8 = 0;
@@ -17,7 +17,7 @@ const NULL: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Space {
     pub(super) dimensions: Vec<u64>,
-    /// How far each may grow; not at all where that is not told, without end where it is [`UNLIMITED`].
+    /// The maximum of each; absent if not given, unlimited if [`UNLIMITED`].
     pub(super) most: Vec<u64>,
     /// Their product.
     pub(super) values: u64,

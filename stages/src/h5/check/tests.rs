@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use self::files::{Style, write};
 use super::check;
 
-/// A file of a style in a folder of its own.
+/// A file of a style in its own folder.
 fn file(style: Style) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.h5");

@@ -23,10 +23,10 @@ pub(super) const MOST_STEPS: u64 = 1 << 23;
 const MOST_OBJECTS: usize = 1 << 20;
 /// More groups within one another than any file has.
 const MOST_NESTING: usize = 1 << 10;
-/// So much of a name is kept, to tell where a flaw is.
+/// Length to which names are cut in messages about a flaw.
 const KEPT_OF_NAME: usize = 256;
 
-/// What a structure is. No address can hold two kinds: libhdf5 finds what it has read by the address alone.
+/// Kinds of structures. No address can hold two kinds: libhdf5 caches structures by address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Object,
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
     /// Looks at every object that can be reached.
     ///
     /// # Errors
-    /// The first flaw; [`object`](Self::object) then tells where.
+    /// The first flaw; [`object`](Self::object) then adds where.
     pub(super) fn run(&mut self) -> Checked<()> {
         if let Some(extension) = self.image.extension {
             self.kinds.insert(extension, Kind::Object);
@@ -192,7 +192,7 @@ impl<'a> Walk<'a> {
                 header::FILTERS => keep(&mut dataset.filters, filters::read(&self.resolve(message)?)?),
                 header::LAYOUT => keep(&mut dataset.layout, (message.block.at, layout::read(&message.block)?)),
                 header::EXTERNAL_FILES => {
-                    return Err(Flaw::unread(message.block.at, "values that lie in other files"));
+                    return Err(Flaw::unread(message.block.at, "values in other files"));
                 }
                 header::LINK_INFO => links::dense(self, &message.block)?,
                 header::LINK => links::link(self, message.block.fields())?,
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
         chunks::check(self, at, &layout, datatype, space, &filters)
     }
 
-    /// A superblock's extension says how large nodes are, and what else is kept beside the objects.
+    /// A superblock's extension gives node sizes, and other data besides the objects.
     fn look_at_extension(&mut self, address: u64) -> Checked<()> {
         for message in header::read(self, address)? {
             let at = message.block.at;
@@ -267,23 +267,23 @@ impl<'a> Walk<'a> {
                 Ok(block)
             }
             Some(_) => Err(Flaw::damaged(at, "a shared message that is shared itself")),
-            None => Err(Flaw::damaged(at, format!("the message shared from {address} is not there"))),
+            None => Err(Flaw::damaged(at, format!("the message shared from {address} does not exist"))),
         }
     }
 }
 
-/// A name as errors tell it: not at any length, and without characters that move a terminal's cursor.
+/// A name for error messages: of limited length, and without characters that move a terminal's cursor.
 pub(super) fn printable(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(&name[..name.len().min(KEPT_OF_NAME)]);
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
-/// What makes an object a dataset; libhdf5 takes the first of each kind.
+/// The messages that make an object a dataset; libhdf5 uses the first of each kind.
 #[derive(Debug, Default)]
 struct Parts {
     space: Option<Space>,
     datatype: Option<Type>,
-    /// Where it lies, and its length; nothing within where there is none.
+    /// Where it is, and its length; nothing within if there is none.
     fill: Option<Option<(u64, u64)>>,
     filters: Option<Vec<filters::Filter>>,
     layout: Option<(u64, layout::Layout)>,

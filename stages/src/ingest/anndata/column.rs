@@ -36,7 +36,7 @@ pub(super) fn open(frame: &dyn Group, name: &str, gaps: Gaps) -> Result<Option<B
     let place = frame.place().child(name);
     let member = frame.member(name)?;
     if member == Member::Missing {
-        return Err(place.error("is listed among the columns, but is not there", "write the file again"));
+        return Err(place.error("is listed among the columns, but does not exist", "write the file again"));
     }
     if let Some(categories) = frame.old_categories(name)? {
         let categories = categories.map(|values| Flat { values, mask: None });

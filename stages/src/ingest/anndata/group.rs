@@ -1,4 +1,4 @@
-//! What an AnnData object is made of on disk, whatever it is stored in: groups with attributes, arrays of numbers and columns.
+//! The storage of an AnnData object in any format: groups with attributes, arrays of numbers and columns.
 
 use std::{fmt::Debug, ops::Range};
 
@@ -13,7 +13,7 @@ use schemas::{
 
 use crate::{ingest::exact, place::Place};
 
-/// What stands under a name.
+/// The kind of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ingest) enum Member {
     Missing,
@@ -22,7 +22,7 @@ pub(in crate::ingest) enum Member {
     Other,
 }
 
-/// What it means that a part of an array was never written, where a format allows that.
+/// The meaning of array parts that were never written, for formats that allow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ingest) enum Gaps {
     /// It has the array's fill value.
@@ -35,7 +35,7 @@ pub(in crate::ingest) enum Gaps {
 pub(in crate::ingest) trait Group: Debug {
     fn place(&self) -> &Place;
 
-    /// What kind of member has this name.
+    /// The kind of the member with this name.
     fn member(&self, name: &str) -> Result<Member>;
 
     /// The names of all members.

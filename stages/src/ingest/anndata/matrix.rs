@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{place::Place, recycle::Pool};
 
-/// A row has at most so many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
+/// A row has at most this many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
 const MOST_REPEATS: u64 = 4;
 
 /// A matrix whose shape and members have been checked.
@@ -100,7 +100,7 @@ impl Matrix {
         }
     }
 
-    /// Where it lies in the file, if it can be read there by rows without this source; appends its chunks.
+    /// Where it is in the file, if it can be read there by rows without this source; appends its chunks.
     pub(super) fn in_place(&self, chunks: &mut Vec<StoredChunk>) -> Option<InPlaceForm> {
         Some(match self {
             Self::Csr(csr) => InPlaceForm::Csr {
@@ -113,7 +113,7 @@ impl Matrix {
         })
     }
 
-    /// A matrix of so many rows and genes in the place that [`Matrix::in_place`] told; `open` opens an array by its name.
+    /// A matrix of this many rows and genes in the place from [`Matrix::in_place`]; `open` opens an array by its name.
     #[cfg(feature = "hdf5")]
     pub(in crate::ingest) fn open_in_place(
         form: &InPlaceForm,
@@ -184,7 +184,7 @@ impl Csr {
     pub(in crate::ingest) fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let first = rows.start;
         let bounds = self.bounds(rows)?;
-        // The genes of a row are told apart by their ids, so that more entries than genes can't be.
+        // The genes of a row have different ids, so there can't be more entries than genes.
         let most = MOST_REPEATS * u64::from(self.genes) + 1024;
         if let Some(row) = bounds.windows(2).position(|pair| most < pair[1] - pair[0]) {
             let found = bounds[row + 1] - bounds[row];
@@ -209,7 +209,7 @@ impl Csr {
         sparse::bounds(&*self.row_pointers, rows, self.data.rows(), Major::Rows, &self.place)
     }
 
-    /// Finds the first gene that there is not, and tells it as it stands in the file.
+    /// Finds the first invalid gene, and reports it as stored in the file.
     fn bad_gene(&self, bounds: &[u64], first: u64) -> schemas::Error {
         let place = self.place.child("indices");
         let mut indices: Vec<i64> = Vec::new();

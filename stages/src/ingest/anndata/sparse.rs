@@ -1,4 +1,4 @@
-//! What CSR and CSC matrices share: shape, pointers, indices and data, checked when they are opened.
+//! Shared code of CSR and CSC matrices: shape, pointers, indices and data, checked when they are opened.
 
 use std::ops::Range;
 
@@ -14,13 +14,13 @@ pub(in crate::ingest) enum Major {
     Columns,
 }
 
-/// The encoding of a sparse matrix, under the names that anndata has given it; none where there is no name.
+/// The encoding of a sparse matrix, under the names that anndata has given it; none if there is no name.
 pub(super) fn encoding(group: &dyn Group) -> Option<String> {
     // `h5sparse_format` is what anndata wrote before 0.7.
     group.text("encoding-type").or_else(|| group.text("h5sparse_format"))
 }
 
-/// The number of rows and columns, as an attribute tells it.
+/// The number of rows and columns, from an attribute.
 pub(super) fn shape(group: &dyn Group) -> Result<(u64, u32)> {
     let place = group.place();
     let shape = group.integers("shape").or_else(|| group.integers("h5sparse_shape"));
@@ -50,7 +50,7 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// Opens the vectors of a matrix with so many rows, or columns, by which it is stored.
+    /// Opens the vectors of a matrix with this many rows, or columns, by which it is stored.
     pub(super) fn open(group: &dyn Group, major: Major, lines: u64) -> Result<Self> {
         let place = group.place();
         let member = |name: &str| {
@@ -106,7 +106,7 @@ pub(super) fn bounds(
         return bad(at, format!("{line} pointers fall from {} to {}", pointers[at], pointers[at + 1]));
     }
     if let Some(at) = pointers.iter().position(|pointer| entries < *pointer) {
-        return bad(at, format!("{line} pointer {} lies outside the {entries} entries", pointers[at]));
+        return bad(at, format!("{line} pointer {} is outside the {entries} entries", pointers[at]));
     }
     Ok(pointers.into_iter().map(i64::unsigned_abs).collect())
 }

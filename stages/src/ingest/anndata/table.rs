@@ -59,7 +59,7 @@ impl Table {
         Arc::clone(&self.schema)
     }
 
-    /// Checks that the frame describes the matrix that stands beside it.
+    /// Checks that the frame describes the matrix that stands next to it.
     pub(super) fn expect_rows(&self, rows: u64, of: &str) -> Result<()> {
         if self.rows as u64 == rows {
             return Ok(());

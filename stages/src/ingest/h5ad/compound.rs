@@ -45,7 +45,7 @@ enum Kind {
     Float32,
     Float64,
     Flag,
-    /// Text of so many bytes, padded with zeros.
+    /// Text of this many bytes, padded with zeros.
     Text(usize),
     /// Text in the heap.
     LongText,

@@ -35,7 +35,7 @@ impl H5Group {
     }
 }
 
-/// What was never written of a dataset is its fill value, which libhdf5 gives: files don't leave anything out of themselves.
+/// Unwritten parts of a dataset read as its fill value through libhdf5: files don't omit anything by themselves.
 impl Group for H5Group {
     fn place(&self) -> &Place {
         &self.place

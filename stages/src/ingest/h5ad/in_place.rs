@@ -1,4 +1,4 @@
-//! A matrix where it lies in its `.h5ad`: read by rows without libhdf5, and laid out as blocks where an atlas holds none.
+//! A matrix where it is in its `.h5ad`: read by rows without libhdf5, and laid out as blocks where an atlas holds none.
 
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ use crate::{
     recycle::Pool,
 };
 
-/// Opens a matrix of so many rows and genes that lies in `file` as described.
+/// Opens a matrix of this many rows and genes that lies in `file` as described.
 ///
 /// # Errors
 /// A file that can't be read, or is not as described.
@@ -77,7 +77,7 @@ impl RowsInPlace {
         let paths: Vec<PathBuf> = parents.map(|parent| parent.join(&described.path)).collect();
         let path = paths.iter().rev().find(|path| path.is_file()).or(paths.first()).cloned().unwrap_or_default();
         let missing = || {
-            let message = format!("the atlas {} reads its matrix from it, but it is not there", folder.display());
+            let message = format!("the atlas {} reads its matrix from it, but it does not exist", folder.display());
             Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
         };
         // A pipe would be waited for.

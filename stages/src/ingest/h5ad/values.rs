@@ -112,7 +112,7 @@ impl Values {
         match kind {
             Text::Ascii => self.strings::<VarLenAscii>(rows),
             Text::Unicode => self.strings::<VarLenUnicode>(rows),
-            // libhdf5 widens fixed-length text to the length that is asked for, and that must be known beforehand.
+            // libhdf5 widens fixed-length text to the length that is requested, and that must be known beforehand.
             Text::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
             Text::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
             Text::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),
@@ -160,7 +160,7 @@ pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, p
         place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
     })?;
     if i32::try_from(texts.values_slice().len() + text.len()).is_err() {
-        return Err(place.error("holds more than 2 GiB of text", "leave the column out, or make it categorical"));
+        return Err(place.error("holds more than 2 GiB of text", "leave out the column, or make it categorical"));
     }
     texts.append_value(text);
     Ok(())

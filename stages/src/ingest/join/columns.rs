@@ -1,4 +1,4 @@
-//! Columns that several files have: of one type, or of text in which values that mean the same are the same.
+//! Columns of joined files: of one type, or text in which equal values are the same.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::ingest::text::as_text;
 
 /// Every column that a file has, in the order they are first seen.
 ///
-/// Columns of different types are text. Numbers that are equal are the same text; where a file has flags (true or false), `true`
-/// and 1 are the same in all of them, however `true` is capitalised, and so are `false` and 0.
+/// Columns of different types become text. Equal numbers are the same text; if a file has flags (true or false), then `true` and 1
+/// are the same in all files, in any capitalisation, and so are `false` and 0.
 #[derive(Debug)]
 pub(super) struct JoinedColumns {
     fields: Vec<Field>,
-    /// Whether some files have the column as flags, and others otherwise.
+    /// Whether the column holds flags in some files, and something else in others.
     mixes_flags: Vec<bool>,
 }
 
 impl JoinedColumns {
-    /// The columns of files, `obs` or `var`, of which each has a name and columns; tells which numbers are read as flags.
+    /// The columns of files, `obs` or `var`, each with its name; warns of numbers that are read as flags.
     pub(super) fn of(frame: &str, files: Vec<(String, SchemaRef)>) -> Self {
         let mut fields: Vec<Field> = Vec::new();
         for field in files.iter().flat_map(|(_, schema)| schema.fields()) {
@@ -58,7 +58,7 @@ impl JoinedColumns {
         &self.fields
     }
 
-    /// A file's column as the type that the joined one has.
+    /// A file's column, converted to the type of the joined one.
     pub(super) fn converted(&self, at: usize, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match self.fields[at].data_type() {
             DataType::Utf8 if self.mixes_flags[at] => {

@@ -1,4 +1,4 @@
-//! What a Matrix Market file says of itself: its banner and its sizes.
+//! The header of a Matrix Market file: its banner and its sizes.
 //!
 //! The format is described in "The Matrix Market Exchange Formats: Initial Design" (Boisvert, Pozo and Remington, NISTIR
 //! 5935, 1996).
@@ -16,7 +16,7 @@ pub(super) enum Layout {
     Array,
 }
 
-/// What an entry's value is.
+/// The type of an entry's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Real,
@@ -35,7 +35,7 @@ pub(super) enum Symmetry {
     Skew,
 }
 
-/// What stands before the entries.
+/// The header before the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) layout: Layout,
@@ -102,7 +102,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
         "matrix" => {}
         "vector" => {
             let message = "holds a vector, not a matrix of cells and genes";
-            return Err(lines.error(message, "name the file that holds the matrix"));
+            return Err(lines.error(message, "give the file that holds the matrix"));
         }
         other => return Err(unknown("object", other)),
     }
@@ -124,7 +124,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
     };
     let symmetry = match word("symmetry")? {
         "general" => Symmetry::General,
-        // Of real values it is the same.
+        // The same for real values.
         "symmetric" | "hermitian" => Symmetry::Symmetric,
         "skew-symmetric" => Symmetry::Skew,
         other => return Err(unknown("symmetry", other)),

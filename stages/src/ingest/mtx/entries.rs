@@ -106,7 +106,7 @@ fn expect_end(rest: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The first word, and what follows it; an empty one where there is none.
+/// The first word, and what follows it; an empty one if there is none.
 fn first_word(line: &[u8]) -> (&[u8], &[u8]) {
     let start = line.iter().position(|byte| !is_blank(*byte)).unwrap_or(line.len());
     let length = line[start..].iter().position(|byte| is_blank(*byte)).unwrap_or(line.len() - start);
@@ -175,7 +175,7 @@ fn kept_exactly(value: f64, kept: f32, word: &[u8]) -> Result<f32, String> {
     if is_rounded(value, kept) { Err(exact::message(text(word))) } else { Ok(kept) }
 }
 
-/// The number that some digits spell; none where they are no digits, or more than 64 bits hold.
+/// The number that some digits spell; none if they are not digits, or more than 64 bits hold.
 fn digits(word: &[u8]) -> Option<u64> {
     const SURE_TO_FIT: usize = 19;
     let mut number = 0_u64;

@@ -47,7 +47,7 @@ impl Files {
         let found = matrices(folder)?;
         let place = || folder.display().to_string();
         match found.as_slice() {
-            [] => Err(Error::data(place(), "holds no matrix.mtx and no matrix.mtx.gz", "name the folder that does")),
+            [] => Err(Error::data(place(), "has neither matrix.mtx nor matrix.mtx.gz", "give the folder that has one")),
             [matrix] => {
                 let files = Self::beside(matrix);
                 for (there, name) in [(&files.cells, "barcodes.tsv"), (&files.genes, "features.tsv or genes.tsv")] {
@@ -61,12 +61,12 @@ impl Files {
             several => {
                 let names: Vec<String> = several.iter().map(|path| file_name(path)).collect();
                 let message = format!("holds several matrices: {}", names.join(", "));
-                Err(Error::data(place(), message, "name one of the files"))
+                Err(Error::data(place(), message, "give one of the files"))
             }
         }
     }
 
-    /// A matrix with the names that lie beside it.
+    /// A matrix with the names that lie next to it.
     pub(super) fn beside(matrix: &Path) -> Self {
         let stem = stem(matrix).unwrap_or_default();
         let prefix = stem.strip_suffix("matrix").unwrap_or("");
@@ -101,7 +101,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What stands before `.mtx` or `.mtx.gz`.
+/// The name before `.mtx` or `.mtx.gz`.
 fn stem(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".bz2")).unwrap_or(name);
@@ -149,12 +149,12 @@ impl NameFile {
         Ok(Self { path: path.to_path_buf(), columns })
     }
 
-    /// How many names there are.
+    /// Number of names.
     pub(super) fn rows(&self) -> u64 {
         self.columns[0].len() as u64
     }
 
-    /// The genes: `gene` is the symbol where there is one.
+    /// The genes: `gene` is the symbol if there is one.
     pub(super) fn into_genes(self) -> Result<RecordBatch> {
         let names: &[&str] = match self.columns.len() {
             1 => &["gene"],
@@ -169,7 +169,7 @@ impl NameFile {
         batch(columns)
     }
 
-    /// Says which features are no gene expression, of a file that tells kinds at all. They are kept, since the file holds one
+    /// Reports which features are not gene expression, for files that list feature types. They are kept, since the file holds one
     /// matrix and its reader may want them.
     fn tell_other_kinds(&self) {
         let Some(kinds) = self.columns.get(2) else { return };

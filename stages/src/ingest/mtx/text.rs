@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use memchr::memchr2;
 use schemas::{Error, Result};
 
-/// Bytes that are read at once, and the most that a line may have: one that is longer is no line of such a file.
+/// Bytes that are read at once, and the most that a line may have: one that is longer is not a line of such a file.
 const READ_AT_ONCE: usize = 1 << 18;
 
 /// A text file that is read line by line.
@@ -30,7 +30,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Opens a file, before its first line; whether it is compressed is told by its first bytes.
+    /// Opens a file, before its first line; its first bytes show whether it is compressed.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let mut reader = BufReader::with_capacity(READ_AT_ONCE, file);
@@ -80,7 +80,7 @@ impl Lines {
         }
     }
 
-    /// Goes on to the next line that is not blank; false where there is none.
+    /// Goes on to the next line that is not blank; false if there is none.
     pub(super) fn advance_to_text(&mut self) -> Result<bool> {
         while self.advance()? {
             if !self.bytes().trim_ascii_start().is_empty() {
@@ -114,7 +114,7 @@ impl Lines {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            // What the decompressor says; what the operating system says has a number.
+            // The decompressor's errors; those of the operating system have a number.
             Err(error) if error.raw_os_error().is_none() => Err(self.error(
                 format!("the gzip stream is damaged or cut short after this line ({error})"),
                 "restore the file from a copy, or download it again",

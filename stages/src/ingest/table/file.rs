@@ -186,6 +186,6 @@ impl TableFile {
 }
 
 pub(super) fn unreadable(path: &Path, error: &dyn StdError) -> Error {
-    let hint = "the file may be damaged, cut short, or compressed in a way that is not known here; write it again";
+    let hint = "the file may be damaged, cut short, or compressed in an unsupported way; write it again";
     Error::data(path.display().to_string(), format!("can't be read ({error})"), hint)
 }

@@ -9,18 +9,19 @@ use std::{
 use schemas::{Error, Result, atlas::files};
 
 use super::{
+    super::format::Choice,
     file::{self, TableFile},
     layout::{Layout, ValueColumns},
 };
 use crate::publish;
 
-/// Names under which the table of genes lies beside tables of cells.
+/// Names of a table of genes next to tables of cells.
 const GENES_TABLES: [&str; 3] = ["gene_metadata.parquet", "genes.parquet", "var.parquet"];
 
-/// What lies in atlases, models and predictions, which hold tables of their own.
+/// Files of atlases, models and predictions, which contain tables of their own.
 const OURS: [&str; 5] = [files::MANIFEST, files::LABELS, publish::MANIFEST, "model.json", "checkpoints"];
 
-/// Whether a file, or any file of a folder, is taken for a table of cells.
+/// Whether a file, or any file of a folder, is read as a table of cells.
 ///
 /// # Errors
 /// A folder that can't be read.
@@ -43,21 +44,24 @@ pub(super) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Refuses a folder of tables that has further tables in folders within it.
-pub(super) fn refuse_tables_below(folder: &Path) -> Result<()> {
-    // Links are followed, each folder once.
+/// Refuses a folder of tables with more tables in its subfolders.
+pub(super) fn refuse_tables_below(folder: &Path, choice: &Choice) -> Result<()> {
+    let genes_table = choice.genes_table.as_ref().and_then(|path| fs::canonicalize(path).ok());
+    let is_of_cells = |table: &&PathBuf| genes_table.is_none() || fs::canonicalize(table).ok() != genes_table;
+    // Links are followed; each folder is visited once.
     let mut seen: HashSet<PathBuf> = fs::canonicalize(folder).into_iter().collect();
     let mut waiting = vec![folder.to_path_buf()];
     while let Some(next) = waiting.pop() {
-        // What can't be looked into can't be read either.
+        // Folders without permission to read are skipped.
         for path in entries_of(&next).unwrap_or_default() {
             let is_ours = || OURS.iter().any(|name| path.join(name).exists());
             if !path.is_dir() || is_ours() || !fs::canonicalize(&path).is_ok_and(|path| seen.insert(path)) {
                 continue;
             }
-            if let Some(table) = tables_of(&path).unwrap_or_default().first() {
-                let message = format!("holds tables, and so does a folder within it ({})", table.display());
-                let hint = "move all tables into one folder, or give each folder as an input of its own";
+            if let Some(table) = tables_of(&path).unwrap_or_default().iter().find(is_of_cells) {
+                let message = format!("contains tables, and so does one of its subfolders ({})", table.display());
+                let hint = "move all tables of cells into one folder and other tables out of it, or name the files as separate \
+                            inputs";
                 return Err(Error::data(folder.display().to_string(), message, hint));
             }
             waiting.push(path);
@@ -66,7 +70,7 @@ pub(super) fn refuse_tables_below(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What lies in a folder, in the order of names, without what is hidden.
+/// The entries of a folder that are not hidden, ordered by name.
 fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
@@ -76,9 +80,15 @@ fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The table of genes that lies in a folder.
-pub(super) fn genes_table_of(folder: &Path) -> Option<PathBuf> {
-    GENES_TABLES.iter().map(|name| folder.join(name)).find(|table| table.is_file())
+/// The table of genes that goes with tables of cells: the one that is named, or else one in their folder.
+pub(super) fn genes_table(path: &Path, choice: &Choice) -> Option<PathBuf> {
+    let in_folder = |folder: &Path| GENES_TABLES.iter().map(|name| folder.join(name)).find(|table| table.is_file());
+    choice.genes_table.clone().or_else(|| in_folder(if path.is_dir() { path } else { path.parent()? }))
+}
+
+/// The files that are read with a file or folder of tables, and are not part of it.
+pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
+    genes_table(path, choice).into_iter().filter(|table| !path.is_dir() || !table.starts_with(path)).collect()
 }
 
 /// Columns of a file are found by their places, so those that are used must be where the first file has them.

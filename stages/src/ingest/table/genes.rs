@@ -22,14 +22,14 @@ const NAMES: [&str; 7] = ["gene_symbol", "gene_name", "symbol", "feature_name", 
 /// Which gene a number stands for.
 #[derive(Clone, Debug)]
 pub(super) enum Numbering {
-    /// Each for itself, up to so many.
+    /// Each for itself, up to this many.
     Plain(u32),
     /// As a table of genes says.
     Table(HashMap<i64, u32>),
 }
 
 impl Numbering {
-    /// The gene; none for a number that is no gene's.
+    /// The gene; none for a number that is not a gene's.
     pub(super) fn gene(&self, number: i64) -> Option<u32> {
         match self {
             Self::Plain(count) => u32::try_from(number).ok().filter(|gene| gene < count),

@@ -1,4 +1,4 @@
-//! Arrow IPC: files (`.arrow`, Feather 2), whose footer tells where the messages lie, and streams, walked over once.
+//! Arrow IPC: files (`.arrow`, Feather 2), whose footer lists the messages, and streams, walked over once.
 //! The layout is that of <https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format>.
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
@@ -23,11 +23,11 @@ const MOST_METADATA: u32 = 1 << 26;
 /// 128 KiB of one value into 4 bytes.
 const MOST_UNPACKED: u64 = 1 << 30;
 const MOST_UNPACKED_A_BYTE: u64 = 1 << 16;
-/// What a file begins and ends with; a stream begins with its first message.
+/// The signature at the start and end of a file; a stream begins with its first message.
 const FILE_MAGIC: &[u8] = b"ARROW1";
 /// Length of the footer, and the magic.
 const FILE_END: u64 = 10;
-/// What a message begins with, but in files of before 2019.
+/// The start of a message, except in files before 2019.
 const CONTINUATION: &[u8] = &[0xff; 4];
 
 /// An open file and where its messages lie.
@@ -88,7 +88,7 @@ impl Ipc {
     }
 }
 
-/// What a file or stream holds.
+/// The content of a file or stream.
 struct Found {
     schema: SchemaRef,
     version: MetadataVersion,
@@ -150,7 +150,7 @@ impl Found {
         Ok(Self { schema: Arc::new(schema), version, dictionaries: Vec::new(), batches: Vec::new() })
     }
 
-    /// Notes a dictionary or a record batch, if it lies inside the file.
+    /// Records a dictionary or a record batch, if it lies inside the file.
     fn add(&mut self, bytes: &Bytes<'_>, block: Block) -> Result<()> {
         let at = block.offset().unsigned_abs();
         let damaged = || bytes.damaged(at);

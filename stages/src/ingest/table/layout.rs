@@ -11,7 +11,7 @@ use crate::ingest::source::column_name;
 const CELL_NAMES: [&str; 7] =
     ["cell", "barcode", "obs_name", "cell_id", "obs_id", "__index_level_0__", "BARCODE_SUB_LIB_ID"];
 
-/// Numbers that are no gene by the habits of the field: these names, in lower case,
+/// Numbers that are not genes by the habits of the field: these names, in lower case,
 const ANNOTATIONS: &str = "age batch cluster concentration condition control day dosage dose dose_val dose_value donor \
     donor_id doublet_score drug_conc g2m_score gem_group guide_count hour hours id index lane leiden library_size louvain \
     mito_frac n_cells n_guides ncounts ngenes num_guides passage perturbation plate pubchem_cid rep replicate s_score \
@@ -35,7 +35,7 @@ const ANNOTATION_STARTS: [&str; 15] = [
     "total_",
 ];
 
-/// What the columns of a table are, by their places.
+/// The columns of a table, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// The cells' names.
@@ -48,7 +48,7 @@ pub(super) struct Layout {
 /// Where the values are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ValueColumns {
-    /// A column a gene.
+    /// One column per gene.
     Wide(Vec<usize>),
     /// For each cell a list of genes, as numbers, and one of their values.
     Lists { genes: usize, values: usize },
@@ -139,7 +139,7 @@ fn choose_lists(schema: &Schema, lists: &[usize], place: &str) -> Result<(usize,
     })
 }
 
-/// What a list holds, if that is numbers.
+/// The type of a list's items, if numeric.
 fn list_items(data_type: &DataType) -> Option<&DataType> {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -167,7 +167,7 @@ fn is_kept(field: &Field) -> bool {
     kept
 }
 
-/// What an annotation becomes; none for what can't be one.
+/// The stored type of an annotation; none if it is not supported.
 pub(super) fn annotation_type(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Boolean => Some(DataType::Boolean),

@@ -1,4 +1,4 @@
-//! Lists whose first entry marks the cell and is no gene's, as in the releases of Tahoe-100M: number 1, value -2, in every cell.
+//! Lists whose first entry marks the cell and is not a gene's, as in the releases of Tahoe-100M: number 1, value -2, in every cell.
 
 use arrow::{
     array::{Array, AsArray},
@@ -16,7 +16,7 @@ use super::{
 /// Cells that are looked at.
 const LOOKED_AT: usize = 1024;
 
-/// Which first entries are no genes'.
+/// Which first entries are not genes'.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Marker {
     /// None.
@@ -71,7 +71,7 @@ impl Marker {
             cells += 1;
         }
         match found {
-            // A single cell shows no habit, but a number that is no gene's.
+            // A single cell shows no habit, but a number that is not a gene's.
             Some((number, value)) if 1 < cells || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
             _ => Ok(Self::Never),
         }

@@ -55,10 +55,10 @@ impl Values {
     }
 
     /// Shows row, gene and value of every entry that is not zero; a missing value is NaN. In lists, a marker that comes
-    /// first is no gene's.
+    /// first is not a gene's.
     ///
     /// # Errors
-    /// The first row whose lists don't fit together or hold a number that is no gene's, as `bad_row` makes it one; or what
+    /// The first row whose lists don't fit together or hold a number that is not a gene's, as `bad_row` makes it one; or what
     /// `show` says.
     pub(super) fn for_each(
         &self,
@@ -114,7 +114,7 @@ fn check_exact(file: &TableFile, stored: &ArrayRef, kept: &ArrayRef, wide: &Data
     }
 }
 
-/// What one row holds; nothing where it is missing.
+/// The values of one row; none if it is null.
 pub(super) fn row_of(lists: &ArrayRef, row: usize) -> ArrayRef {
     let lists = lists.as_list::<i64>();
     if lists.is_null(row) { lists.values().slice(0, 0) } else { lists.value(row) }

@@ -25,7 +25,7 @@ const LEFT_OUT: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Features {
     var: RecordBatch,
-    /// What each feature becomes; none where all are kept.
+    /// The new index of each feature; none if all are kept.
     genes: Option<Vec<u32>>,
 }
 

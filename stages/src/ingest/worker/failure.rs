@@ -19,11 +19,11 @@ pub(super) enum Failure {
     Bug(String),
 }
 
-/// What sources look up by name.
+/// The kinds of names that sources look up.
 const KINDS: [&str; 5] = ["layer", "genome", "obs column", "var column", "column"];
-/// What they look for.
+/// The kinds of files that they look for.
 const MISSING: [&str; 2] = ["file or folder", "atlas"];
-/// What they do to files.
+/// The actions on files.
 const ACTIONS: [&str; 10] = ["allocate", "close", "create", "find", "lock", "map", "open", "remove", "start", "write"];
 
 impl From<&Error> for Failure {
@@ -46,7 +46,7 @@ impl From<&Error> for Failure {
                 message: source.to_string(),
             },
             Error::NoRoom { path, needed, free } => Self::NoRoom { path: shown(path), needed: *needed, free: *free },
-            // What no reader of files meets.
+            // Errors that readers of files can't have.
             Error::Stopped { .. }
             | Error::Diverged { .. }
             | Error::DeviceMemory { .. }
@@ -83,7 +83,7 @@ fn known(words: &[&'static str], word: &str, otherwise: &'static str) -> &'stati
     words.iter().copied().find(|known| *known == word).unwrap_or(otherwise)
 }
 
-/// The number of an error of the system; one that has none by itself has that of its kind, if exit codes tell it from others.
+/// The number of a system error; an error without a number gets that of its kind, if it has its own exit code.
 fn code_of(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::StorageFull => Some(Errno::NOSPC.raw_os_error()),

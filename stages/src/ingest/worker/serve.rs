@@ -42,7 +42,7 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
         match answer(&mut source, request, &mut spare) {
             Ok((reply, payloads)) => {
                 let payloads: Vec<&[u8]> = match reply {
-                    // Sent from where they lie.
+                    // Sent from where they are.
                     Reply::Expression => vec![
                         bytemuck::cast_slice(spare.row_pointers()),
                         bytemuck::cast_slice(spare.genes()),
@@ -76,7 +76,7 @@ fn answer(
                 origin: source.origin().clone(),
                 cells: source.cells(),
                 nonzeros: source.nonzeros(),
-                // Who asks knows where the file is, and JSON can't tell every path.
+                // The caller knows the path, and JSON can't represent every path.
                 in_place: in_place.map(|found| Box::new(InPlaceMatrix { path: PathBuf::new(), ..found.matrix })),
             };
             (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?, chunks])

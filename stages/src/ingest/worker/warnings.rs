@@ -11,12 +11,12 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// Warnings that nobody has been told of yet.
+/// Warnings that were not reported yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    /// What came since this was last asked.
+    /// The warnings since the last call.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

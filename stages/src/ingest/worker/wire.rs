@@ -1,4 +1,4 @@
-//! What goes over the pipes: a length and as much JSON, then for replies any number of payloads, each after its length.
+//! The protocol of the pipes: a length and that much JSON, then for replies any number of payloads, each after its length.
 //!
 //! ```text
 //! u64 | JSON | u64 count | (u64 | bytes) × count        lengths are little-endian
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use crate::ingest::format::Choice;
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Open a file; the first request, and the only one of its kind.
@@ -52,18 +52,18 @@ pub(super) enum Request {
     },
 }
 
-/// What is answered.
+/// A reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it lies.
+    /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it is.
     Opened {
         /// The name of its format.
         kind: String,
-        /// What it is called.
+        /// Its name.
         origin: Origin,
-        /// How many cells.
+        /// Number of cells.
         cells: u64,
-        /// How many values.
+        /// Number of values.
         nonzeros: Option<u64>,
         /// Where they lie, if they can be read there.
         in_place: Option<Box<InPlaceMatrix>>,
@@ -103,7 +103,7 @@ pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result
     out.flush()
 }
 
-/// The next message; none where the other side has closed.
+/// The next message; none if the other side has closed.
 pub(super) fn receive_message<T: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io::Result<Option<T>> {
     let mut length = [0; 8];
     match from.read_exact(&mut length) {
@@ -140,7 +140,7 @@ fn number(from: &mut impl Read) -> io::Result<u64> {
     Ok(u64::from_le_bytes(number))
 }
 
-/// So many bytes; memory grows with what arrives, not with what is announced.
+/// This many bytes; memory grows with what arrives, not with what is announced.
 fn bytes(from: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
     let mut found = Vec::new();
     from.take(length).read_to_end(&mut found)?;

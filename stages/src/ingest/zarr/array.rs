@@ -33,7 +33,7 @@ const MOST_CHUNKS: u64 = 1 << 22;
 /// Texts are seldom longer than this.
 const TEXT_BYTES: usize = 32;
 
-/// An array of one or two dimensions, whose chunks are read as they are asked for.
+/// An array of one or two dimensions, whose chunks are read as they are requested.
 pub(super) struct Array {
     pub(super) place: Place,
     pub(super) element: Element,
@@ -42,7 +42,7 @@ pub(super) struct Array {
     pub(super) columns: u64,
     /// Rows and columns of a chunk.
     pub(super) chunk: Vec<u64>,
-    /// How many chunks stand beside one another.
+    /// How many chunks stand next to one another.
     pub(super) across: u64,
     /// How many chunks lie in a file, in each dimension.
     per_file: Vec<u64>,
@@ -54,7 +54,7 @@ pub(super) struct Array {
     warned: Once,
 }
 
-/// What the library makes of an array.
+/// The library's view of an array.
 fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) -> Refused<T> {
     decoded(work).map_err(|error| error.to_string())
 }
@@ -89,7 +89,7 @@ impl Array {
             return Err(format!("has shards of the shape {file:?}, with too many chunks"));
         }
         let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
-        // A piece may end within a row of chunks, and the next piece is read beside it.
+        // A piece may end within a row of chunks, and the next piece is read next to it.
         let kept = bytes.saturating_mul(across.saturating_add(across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most = usize::try_from((kept / bytes.max(1)).clamp(2, 1 << 16)).unwrap_or(2);
         Ok(Self {
@@ -103,7 +103,7 @@ impl Array {
             per_file,
             gaps,
             stored,
-            // Whoever reads does so on as many threads as were asked for.
+            // Whoever reads does so on as many threads as were requested.
             options: CodecOptions::default().with_concurrent_target(1),
             kept: Kept::new(most),
             warned: Once::new(),
@@ -144,7 +144,7 @@ impl Array {
     /// A chunk of nothing but the fill value may be left out. Where others are there, it may as well have been lost.
     fn missing(&self, name: &str) -> Result<()> {
         if self.gaps == Gaps::Lost {
-            let hint = "copy all of the store's files again; if the store was written without its all-zero chunks, \
+            let hint = "copy the store again, with all of its files; if it was written without its all-zero chunks, \
                         write it with zarr.config.set({'array.write_empty_chunks': True})";
             return Err(self.place.error(format!("the chunk `{name}` is missing"), hint));
         }

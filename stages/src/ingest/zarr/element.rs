@@ -5,7 +5,7 @@ use zarrs::{array::DataType, plugin::ExtensionName};
 use super::metadata::Refused;
 use crate::element;
 
-/// What an array holds.
+/// The element type of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Number(element::Element),
@@ -14,14 +14,14 @@ pub(super) enum Element {
     Flag,
     /// Text of any length.
     Text,
-    /// Text of so many bytes, four a letter, padded with zeros.
+    /// Text of this many bytes, four a letter, padded with zeros.
     Letters(usize),
 }
 
 impl Element {
     pub(super) fn of(data_type: &DataType) -> Refused<Self> {
         let name = data_type.name_v3().unwrap_or_default();
-        // What is `uint8` here is called `u8` elsewhere.
+        // `uint8` here is called `u8` elsewhere.
         let number = name.replace("uint", "u").replace("int", "i").replace("float", "f");
         Ok(match &*name {
             "bool" => Self::Flag,
@@ -35,7 +35,7 @@ impl Element {
         })
     }
 
-    /// What numbers are worked with as, and flags, which are 0 and 1.
+    /// The type for numbers, and for flags, which are 0 and 1.
     pub(super) fn number(self) -> Option<element::Element> {
         match self {
             Self::Number(number) => Some(number),

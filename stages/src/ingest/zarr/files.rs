@@ -43,7 +43,7 @@ impl ReadableStorageTraits for Files {
                 start.checked_add(bytes).is_some_and(|end| end <= all.min(start.saturating_add(MOST_BYTES)));
             let bytes = usize::try_from(bytes).ok().filter(|_| is_within);
             let bytes =
-                bytes.ok_or_else(|| StorageError::Other(format!("it lies beyond the {all} bytes of its file")))?;
+                bytes.ok_or_else(|| StorageError::Other(format!("it is beyond the {all} bytes of its file")))?;
             let mut out = vec![0; bytes];
             file.read_exact_at(&mut out, start)?;
             Ok(out.into())

@@ -14,7 +14,7 @@ use crate::{
     place::Place,
 };
 
-/// What mends a member that is not there.
+/// The hint about a missing member.
 const COPY_AGAIN: &str = "copy the store again, all of its files, or write it again";
 
 /// A group, and what it is called in errors.
@@ -57,7 +57,7 @@ impl ZarrGroup {
         is_safe.then(|| self.folder.join(name))
     }
 
-    /// What a member is, and where it lies; none where there is none.
+    /// A member and its location; none if there is none.
     fn metadata(&self, name: &str) -> Result<Option<(PathBuf, Metadata)>> {
         let Some(path) = self.path(name) else { return Ok(None) };
         Ok(Metadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))

@@ -1,4 +1,4 @@
-//! What a store says of its groups and arrays, in either version: JSON files beside the chunks.
+//! Metadata of a store's groups and arrays, in either version: JSON files next to the chunks.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -9,11 +9,11 @@ use zarrs::array::ArrayMetadata;
 use super::packing;
 use crate::place::Place;
 
-/// The files that make a folder a group or an array.
+/// The files that make one folder per group or an array.
 pub(super) const NAMES: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
 /// Larger metadata is not read. Consolidated metadata of large stores has some megabytes.
 const MOST_BYTES: u64 = 1 << 28;
-/// What mends an array that is not understood.
+/// The hint about an unsupported array.
 pub(super) const WRITE_AGAIN: &str =
     "write the store again with anndata, with its usual compressors, or convert it to .h5ad";
 
@@ -30,7 +30,7 @@ pub(super) enum Metadata {
 pub(super) type Refused<T> = std::result::Result<T, String>;
 
 impl Metadata {
-    /// What a folder is; none if it is neither a group nor an array.
+    /// The kind of a folder; none if it is neither a group nor an array.
     ///
     /// # Errors
     /// Metadata that can't be read, or says what is not known here.
@@ -68,7 +68,7 @@ fn json(folder: &Path, name: &str, place: &Place) -> Result<Option<Attributes>> 
     })
 }
 
-/// What an array's metadata says, once its codecs are known to take no more memory than they may.
+/// An array's metadata, once its codecs are known to stay within memory limits.
 fn understood(mut array: Attributes) -> Refused<ArrayMetadata> {
     if array.get("zarr_format") == Some(&json!(2)) {
         let filters = array.get("filters").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Codecs that unpack chunks without taking more memory than the chunk is to have, in the place of the library's, which take
+//! Codecs that unpack chunks without taking more memory than the chunk is to have, in place of the library's, which take
 //! what a damaged chunk claims.
 
 use std::{
@@ -33,7 +33,7 @@ pub(super) const MOST_CHUNK_BYTES: u64 = 1 << 30;
 const PREFIX: &str = "perturbine.";
 /// Codecs of the library that take no more memory than a chunk is to have.
 const TRUSTED: [&str; 4] = ["bytes", "transpose", "shuffle", "crc32c"];
-/// Bytes before a text, or before an LZ4 block, that tell its length.
+/// Bytes of the length before a string, or before an LZ4 block.
 const LENGTH_BYTES: usize = 4;
 
 /// One step of packing.
@@ -55,7 +55,7 @@ impl Packing {
         format!("{self:?}").to_lowercase()
     }
 
-    /// What comes of it, at most so many bytes.
+    /// The decompressed bytes, at most this many.
     ///
     /// # Errors
     /// Bytes that it can't have made, or that unpack to more, in words.
@@ -81,7 +81,7 @@ impl Packing {
                 out.map(Cow::Owned).map_err(|_| damaged())
             }
             Self::Blosc => {
-                // Of a frame's header, the second four bytes tell how much comes of it.
+                // The second four bytes of a frame's header give the decompressed size.
                 let length = stored.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(damaged)?;
                 if most < u32::from_le_bytes(*length).into() {
                     return Err(too_long());
@@ -113,7 +113,7 @@ fn has_texts(bytes: &[u8]) -> bool {
     })
 }
 
-/// Puts the codecs of this file in the place of the library's, which stand under `key`.
+/// Puts the codecs of this file in place of the library's, which stand under `key`.
 ///
 /// # Errors
 /// A codec that is not known here, in words.

@@ -16,7 +16,7 @@ impl Array {
     /// Shows the values of some rows, one part after another: some bytes of values of fixed length, or one text.
     ///
     /// # Errors
-    /// Rows that there are not, chunks that are damaged or lost.
+    /// Rows that do not exist, chunks that are damaged or lost.
     pub(super) fn for_each(&self, rows: Range<u64>, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if rows.end < rows.start || self.rows < rows.end {
             let message = format!("rows {} to {} were requested, of {}", rows.start, rows.end, self.rows);
@@ -59,7 +59,7 @@ impl Array {
         }
     }
 
-    /// What its numbers are; flags are 0 and 1.
+    /// Its number type; flags are 0 and 1.
     ///
     /// # Errors
     /// An array of texts.

@@ -17,7 +17,7 @@ use crate::{ingest::anndata::group::Gaps, place::Place};
 /// bytes of a value and its length, as u32.
 const FRAMES: &[u8] = include_bytes!("tests/frames.bin");
 
-/// What every frame holds: 1,100 whole numbers, of which some repeat.
+/// The content of every frame: 1,100 integers, some of them repeated.
 fn values(value_bytes: usize) -> Vec<u8> {
     let value = |at: u64| if at % 7 < 3 { 5 } else { at % 100 / 9 };
     (0..1100).flat_map(|at| value(at).to_le_bytes()[..value_bytes].to_vec()).collect()
@@ -75,7 +75,7 @@ fn a_chunk_that_unpacks_to_more_than_it_may_is_refused() {
         let refused = unpack(packing, &long, 1000).expect_err("it is too long");
         assert!(refused.contains("more than the 1000 bytes"), "{refused}");
     }
-    // What is only claimed takes no memory: 2^62 bytes by a zstd frame, 4 GiB by others.
+    // Claimed sizes take no memory: 2^62 bytes by a zstd frame, 4 GiB by others.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
     assert!(unpack(Packing::Zstd, &frame, 1000).is_err());
     for packing in [Packing::Lz4, Packing::Blosc] {

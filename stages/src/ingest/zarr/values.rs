@@ -55,7 +55,7 @@ fn texts(array: &Array, rows: Range<usize>) -> Result<StringArray> {
             array.place.error(format!("the text at row {row} is not UTF-8"), "write the store again with UTF-8 text")
         })?;
         if i32::try_from(texts.values_slice().len() + text.len()).is_err() {
-            let hint = "leave the column out, or make it categorical";
+            let hint = "leave out the column, or make it categorical";
             return Err(array.place.error("holds more than 2 GiB of text", hint));
         }
         texts.append_value(text);
@@ -71,7 +71,7 @@ fn texts(array: &Array, rows: Range<usize>) -> Result<StringArray> {
     Ok(texts.finish())
 }
 
-/// Text of four bytes a letter, padded with zeros; what is no letter stands for one that is unknown.
+/// Text of four bytes a letter, padded with zeros; what is not a letter stands for one that is unknown.
 fn letters_of(bytes: &[u8]) -> String {
     let letters = bytes.as_chunks::<4>().0.iter().map(|letter| u32::from_le_bytes(*letter));
     let letters = letters.map(|letter| char::from_u32(letter).unwrap_or(char::REPLACEMENT_CHARACTER));

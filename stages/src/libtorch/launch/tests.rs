@@ -37,7 +37,7 @@ pub(crate) fn host_threads() -> u32 {
     HOST_THREADS.get()
 }
 
-/// Does work whose kernels run on the host in blocks of so many real threads.
+/// Does work whose kernels run on the host in blocks of this many real threads.
 pub(crate) fn with_host_threads<T>(threads: u32, work: impl FnOnce() -> T) -> T {
     let before = HOST_THREADS.replace(threads);
     let done = work();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Adam {
-    /// What [`Adam::step`] does, on the CPU.
+    /// [`Adam::step`] on the CPU.
     pub(super) fn step_at_once<T: Number>(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let norms =
@@ -22,7 +22,7 @@ impl Adam {
         let weight_decay = self.coupled_decay(gradients, learning_rate);
         for (slot, gradient) in self.slots.iter_mut().zip(gradients).filter(|(_, gradient)| gradient.defined()) {
             slot.steps += 1;
-            // Weights that lie by input are one piece when turned; the state lies as they do.
+            // Weights stored by input are contiguous when transposed; the state has the same layout.
             let turned = !slot.parameter.is_contiguous();
             let lying = |tensor: &Tensor| if turned { tensor.tr() } else { tensor.shallow_clone() };
             widest(AdamStep {

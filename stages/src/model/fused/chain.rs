@@ -1,4 +1,4 @@
-//! Hidden layers forward and backward, without automatic differentiation: products by libtorch, all else by kernels.
+//! Hidden layers forward and backward, without automatic differentiation: matrix products by libtorch, everything else by kernels.
 
 use tch::{Device, Kind, Tensor};
 
@@ -20,19 +20,19 @@ use crate::{
     simd::widest,
 };
 
-/// What goes into hidden layers.
+/// The input of hidden layers.
 pub(super) enum Entry<'a> {
-    /// Rows of expression, and their values as the encoder reads them.
+    /// Sparse rows of expression, and their values as read by the encoder.
     Sparse(&'a Cells, Tensor),
     /// `[cells, inputs]`.
     Dense(Tensor),
 }
 
-/// Seeds of the dropout of one step, a layer after the other.
+/// Dropout seeds of one step, one per layer.
 pub(super) struct Seeds(u32);
 
 impl Seeds {
-    /// Seeds that libtorch's generator draws.
+    /// Seeds drawn from libtorch's generator.
     pub(super) fn drawn() -> Self {
         let drawn = Tensor::randint(1 << 32, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
         Self(u32::try_from(drawn).unwrap_or(0))
@@ -44,7 +44,7 @@ impl Seeds {
     }
 }
 
-/// A pass through hidden layers, with what the way back needs.
+/// A forward pass through hidden layers, with everything the backward pass needs.
 pub(super) struct Pass<'a> {
     entry: Entry<'a>,
     pub(super) layers: &'a HiddenLayers,
@@ -53,17 +53,17 @@ pub(super) struct Pass<'a> {
 
 /// One layer of a pass.
 pub(super) struct Step {
-    /// What the linear layer gave, `[cells, width]`; where batch norm follows, without the bias.
+    /// The output of the linear layer, `[cells, width]`; before a batch norm, without the bias.
     pub(super) linear: Tensor,
-    /// What came of it.
+    /// The activations.
     pub(super) output: Tensor,
-    /// Mean and one over the deviation: of features with batch norm, of cells with layer norm, of nothing without.
+    /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; none without a norm.
     pub(super) statistics: Vec<Tensor>,
     pub(super) dropout: Dropout,
 }
 
 impl Step {
-    /// What a norm made of what; none where there is no norm.
+    /// Input and statistics of a norm; none without a norm.
     pub(super) fn passed<T: Number>(&self) -> Option<Passed<'_, T>> {
         let [mean, inverse] = &self.statistics[..] else { return None };
         Some(Passed {
@@ -77,12 +77,12 @@ impl Step {
 }
 
 impl<'a> Pass<'a> {
-    /// Whether these layers can be passed: one norm at most.
+    /// Whether these layers are supported: at most one norm each.
     pub(super) fn can(layers: &HiddenLayers) -> bool {
         !layers.layers.is_empty() && layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
     }
 
-    /// Passes in training mode: batch norm looks at the batch, and its running statistics move.
+    /// A forward pass in training mode: batch norm uses the batch, and its running statistics are updated.
     pub(super) fn forward<T: Number>(layers: &'a HiddenLayers, entry: Entry<'a>, seeds: &mut Seeds) -> Self {
         let _no_grad = tch::no_grad_guard();
         let mut pass = Self { entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
@@ -107,12 +107,12 @@ impl<'a> Pass<'a> {
         &self.steps[self.steps.len() - 1].output
     }
 
-    /// From the gradient by the output to those by the parameters; returns the one by the input, where that is dense.
+    /// From the gradient by the output to those by the parameters; returns the gradient by the input, if that is dense.
     pub(super) fn backward<T: Number>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
         self.backward_with::<T>(gradient, &[], found)
     }
 
-    /// The same where something is added to the gradient by each linear layer's output.
+    /// The same with a term added to the gradient by each linear layer's output.
     pub(super) fn backward_with<T: Number>(
         &self,
         gradient: Tensor,
@@ -162,7 +162,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Notes the gradients of a linear layer, and returns the one by its input.
+/// Records the gradients of a linear layer, and returns that of its input.
 pub(super) fn linear_back(linear: &Linear, input: &Tensor, gradient: &Tensor, found: &mut Gradients) -> Tensor {
     found.add(&linear.weight, || gradient.tr().matmul(input));
     found.add(&linear.bias, || column_sums(gradient));
@@ -177,14 +177,14 @@ pub(super) fn width(width: i64) -> usize {
     usize::try_from(width).unwrap_or(0)
 }
 
-/// Values as the encoder reads them.
+/// Values as read by the encoder.
 pub(super) fn log1p<T: Number>(values: &Tensor) -> Tensor {
     let mut out = values.empty_like();
     widest(Log1p { numbers: numbers::<T>(values), out: numbers_mut(&mut out) });
     out
 }
 
-/// The rows of cells with these values.
+/// The sparse rows of cells with these values.
 pub(super) fn rows<'a, T: Number>(cells: &'a Cells, values: &'a Tensor) -> Rows<'a, T> {
     Rows { pointers: numbers(&cells.pointers), columns: numbers(&cells.genes), values: numbers(values) }
 }
@@ -192,7 +192,7 @@ pub(super) fn rows<'a, T: Number>(cells: &'a Cells, values: &'a Tensor) -> Rows<
 fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Tensor {
     let cells = i64::try_from(rows.count()).unwrap_or(i64::MAX);
     let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
-    // No copy where the weight lies by input.
+    // No copy if the weight is stored by input.
     let by_input = linear.weight.tr().contiguous();
     let dense = numbers::<T>(&by_input);
     widest(SparseTimesDense { rows, dense, width: width(outputs), out: numbers_mut(&mut out) });

@@ -1,4 +1,4 @@
-//! Adversaries by hand: a pass through each classifier and back, its gradient penalty in closed form.
+//! Adversaries without automatic differentiation: a forward and backward pass of each classifier, with its gradient penalty in closed form.
 
 use tch::Tensor;
 
@@ -14,12 +14,12 @@ use crate::model::{
     memory::Number,
 };
 
-/// Whether all adversaries can be passed by hand.
+/// Whether all adversaries are supported.
 pub(super) fn can(adversaries: &Adversaries) -> bool {
     adversaries.classifiers().all(|of| Pass::can(&of.classifier.hidden))
 }
 
-/// What the adversaries say of basal latents, penalties included, and the gradients by their parameters of
+/// The adversaries' results for basal latents, including penalties, and the gradients by their parameters of
 /// loss + `weight` · penalty.
 pub(super) fn judge<T: Number>(
     adversaries: &Adversaries,
@@ -39,7 +39,7 @@ pub(super) fn judge<T: Number>(
     (verdict, found)
 }
 
-/// What the adversaries say of basal latents, differentiable by these alone.
+/// The adversaries' results for basal latents, differentiable only by these.
 pub(super) fn oppose<T: Number>(
     adversaries: &Adversaries,
     basal: &Tensor,
@@ -51,7 +51,7 @@ pub(super) fn oppose<T: Number>(
     for of in adversaries.classifiers() {
         let guess = Guess::new::<T>(adversaries, &of, &given, (input, mixup), &mut seeds);
         let slope = guess.backward::<T>(&of, &[], &mut Gradients::unwanted());
-        // Its gradient is that of the loss, its value nothing.
+        // Its gradient is that of the loss, its value is 0.
         let line = slope.map(|slope| (basal * slope).sum(T::KIND));
         let loss = line.map_or_else(|| guess.loss.shallow_clone(), |line| &guess.loss + &line - line.detach());
         verdict.add(of.name, loss, guess.right, None);
@@ -59,7 +59,7 @@ pub(super) fn oppose<T: Number>(
     verdict
 }
 
-/// What one classifier guesses, with what the way back needs.
+/// The predictions of one classifier, with everything the backward pass needs.
 struct Guess<'a> {
     pass: Pass<'a>,
     loss: Tensor,
@@ -82,7 +82,7 @@ impl<'a> Guess<'a> {
         Self { pass, loss: loss.detach(), right, by_logits }
     }
 
-    /// Notes the gradients by the parameters; returns the one by the latents.
+    /// Records the gradients by the parameters; returns that by the latents.
     fn backward<T: Number>(&self, of: &Guesser<'_>, onto: &[Option<Tensor>], found: &mut Gradients) -> Option<Tensor> {
         let last = &of.classifier.to_classes;
         let by_hidden = tch::no_grad(|| linear_back(last, self.pass.output(), &self.by_logits, found));

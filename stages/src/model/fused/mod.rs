@@ -1,12 +1,12 @@
-//! Steps on the CPU with kernels in the place of libtorch's operations.
+//! Steps on the CPU with kernels instead of libtorch's operations.
 //!
-//! What is large is computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), of which the
-//! encoder's first reads the non-zeros alone; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
-//! pass. What lies between encoder and decoder is small and has many forms (embeddings, doses, mixup, adversaries): there
-//! automatic differentiation goes on, from the encoder's last activations to the latent that is decoded. Adversaries are passed
-//! by hand again ([`judges`]), with their gradient penalty in closed form ([`penalty`]).
+//! The large parts are computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), where the
+//! encoder's first layer reads only the non-zeros; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
+//! pass. The parts between encoder and decoder are small and have many variants (embeddings, doses, mixup, adversaries): they use
+//! automatic differentiation, from the encoder's last activations to the decoded latent. Adversaries are again computed
+//! by hand ([`judges`]), with their gradient penalty in closed form ([`penalty`]).
 //!
-//! It computes what [`Plain`] computes, to rounding; only dropout draws otherwise. Where it can't, it lets [`Plain`] do it.
+//! The results equal those of [`Plain`] to rounding, except for different dropout draws. Unsupported settings fall back to [`Plain`].
 
 mod adam;
 mod chain;
@@ -30,12 +30,12 @@ use super::{
 };
 use crate::{kernels::negative_binomial::NegativeBinomial, simd::widest};
 
-/// Steps by kernels, on the CPU, of a network that decodes negative binomials.
+/// Steps by kernels on the CPU, for networks that decode negative binomials.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fused;
 
 impl Fused {
-    /// Why it can't compute the steps of a network, if it can't.
+    /// Why it does not support a network, if it does not.
     #[must_use]
     pub fn lacks(network: &Network) -> Option<&'static str> {
         if network.parameters.device() != Device::Cpu {
@@ -49,7 +49,7 @@ impl Fused {
     }
 }
 
-/// Hidden layers, last layer and dispersion of a decoder of negative binomials.
+/// Hidden layers, last layer and dispersion of a negative binomial decoder.
 fn parts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
     match &network.decoder {
         Decoder::Counts { hidden, scale, dispersion, zeros: None, .. } => Some((hidden, scale, dispersion)),
@@ -67,7 +67,7 @@ impl Engine for Fused {
     }
 }
 
-/// The sides of a step in one kind of numbers.
+/// The two sides of a step, in one number type.
 struct Of<T>(std::marker::PhantomData<T>);
 
 impl<T: Number> Sides for Of<T> {
@@ -88,7 +88,7 @@ impl<T: Number> Sides for Of<T> {
         let mut found = Gradients::none();
         let (recon, slope) = reconstruct::<T>(network, &z.detach(), input, &mut seeds, learns.then_some(&mut found));
         losses.add("recon", &recon);
-        // Its gradient is that of the reconstruction; its value is of no use.
+        // Its gradient is that of the reconstruction; its value is unused.
         let total = match &slope {
             Some(slope) => (&z * slope).sum(T::KIND),
             None => recon,
@@ -106,7 +106,7 @@ impl<T: Number> Sides for Of<T> {
             }
         });
         let parameters = [learner.autoencoder_adam.parameters(), learner.doser_adam.parameters()];
-        // What is not differentiated automatically: those of the encoder come last.
+        // The parameters without automatic differentiation; those of the encoder come last.
         let of_encoder = network.encoder.hidden().parameters();
         let others: Vec<&Tensor> =
             parameters.concat().into_iter().filter(|parameter| !is_among(parameter, &of_encoder)).collect();
@@ -137,8 +137,8 @@ fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut See
     Pass::forward::<T>(network.encoder.hidden(), Entry::Sparse(cells, log1p::<T>(&cells.values)), seeds)
 }
 
-/// The loss of cells whose latents these are; with `found` it notes the gradients by the decoder's parameters, and returns the
-/// one by the latents.
+/// The loss of cells with these latents; given `found`, records the gradients by the decoder's parameters, and returns that
+/// by the latents.
 fn reconstruct<T: Number>(
     network: &Network,
     latent: &Tensor,

@@ -1,9 +1,9 @@
-//! The gradient of a gradient penalty in closed form, where automatic differentiation would go through its own way back.
+//! The gradient of a gradient penalty in closed form, instead of differentiating a backward pass automatically.
 //!
-//! Let S be the sum of all logits. The way from S down to the latent is made of linear layers (`e ← dx W`), masks and norms
-//! (`dx` from `e`, [`kernels::penalty`](crate::kernels::penalty)). The penalty P is the mean square of what arrives. Its
-//! adjoint v starts as 2 g / numel and walks that way up again: by a linear layer's weight there is `dxᵀ v`, and `v ← v Wᵀ`;
-//! a norm puts something onto its own input, which joins the ordinary way back from there.
+//! Let S be the sum of all logits. The backward pass from S to the latent consists of linear layers (`e ← dx W`), masks and norms
+//! (`dx` from `e`, [`kernels::penalty`](crate::kernels::penalty)). The penalty P is the mean square of the result. Its
+//! adjoint v starts as 2 g / numel and goes back up: a linear layer's weight gets `dxᵀ v`, and `v ← v Wᵀ`;
+//! a norm adds a term to its own input's gradient, which joins the ordinary backward pass there.
 
 use tch::Tensor;
 
@@ -21,17 +21,17 @@ use crate::{
     simd::widest,
 };
 
-/// A penalty and what it leaves for the ordinary way back.
+/// A penalty, and its terms for the ordinary backward pass.
 pub(super) struct Penalty {
     /// The mean over cells and latent of (∂S/∂latent)².
     pub(super) value: Tensor,
-    /// What is added to the gradient by each linear layer's output; nothing where no norm follows it.
+    /// The term added to the gradient by each linear layer's output; none if no norm follows it.
     pub(super) onto: Vec<Option<Tensor>>,
 }
 
-/// One layer on the way down.
+/// One layer of the downward pass.
 struct Down {
-    /// The gradient that comes out of the mask.
+    /// The gradient after the mask.
     d: Tensor,
     /// The gradient by the linear layer's output.
     dx: Tensor,
@@ -57,7 +57,7 @@ impl Down {
         Self { d, dx }
     }
 
-    /// Takes the adjoint of `dx` to that of `e`; returns what goes onto the norm's input, if there is one.
+    /// Turns the adjoint of `dx` into that of `e`; returns the term for the norm's input, if there is a norm.
     fn up<T: Number>(
         &self,
         step: &Step,
@@ -84,7 +84,7 @@ impl Down {
     }
 }
 
-/// Computes the penalty of a classifier from its pass, and adds `weight` times its gradient by weights; `last` follows the
+/// Computes the penalty of a classifier from its pass, and adds `weight` times its gradient by the weights; `last` follows the
 /// hidden layers.
 pub(super) fn penalise<T: Number>(pass: &Pass<'_>, last: &Linear, weight: f64, found: &mut Gradients) -> Penalty {
     let _no_grad = tch::no_grad_guard();

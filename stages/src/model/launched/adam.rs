@@ -1,4 +1,4 @@
-//! A step of Adam by kernels of our own.
+//! A step of Adam with custom kernels.
 
 use tch::{Kind, Tensor};
 
@@ -13,13 +13,13 @@ use crate::{
 };
 
 impl Adam {
-    /// What [`Adam::step`] does, at a rate that lies on the device, a scalar of float64.
-    /// Rounded copies that a network keeps of parameters follow these.
+    /// [`Adam::step`] with a rate on the device, a scalar of float64.
+    /// It also updates a network's rounded copies of parameters.
     pub(super) fn launch_step(&mut self, gradients: &[Tensor], rate: &Tensor, network: &Network) -> Tensor {
         let Some(counts) = &self.counts else { panic!("the counts of steps are on the device") };
         let slots = self.slots.iter().zip(gradients).enumerate().filter(|(_, (_, gradient))| gradient.defined());
         let slots = slots.map(|(at, (slot, gradient))| {
-            // Weights that lie by input are one piece when turned; what belongs to them lies as they do.
+            // Weights stored by input are contiguous when transposed; their gradients and state have the same layout.
             let is_turned = !slot.parameter.is_contiguous();
             Slot {
                 parameter: lying(&slot.parameter, is_turned),
@@ -49,7 +49,7 @@ impl Adam {
 }
 
 impl StepLosses {
-    /// Notes that an optimiser made a step, and the norm of its gradients.
+    /// Records a step of an optimiser, and the norm of its gradients.
     pub(super) fn add_step(&mut self, adam: &Adam, norm: &Tensor) {
         self.add(&format!("norm_{}", adam.name()), norm);
         self.updates += 1;

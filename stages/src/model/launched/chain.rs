@@ -1,4 +1,4 @@
-//! Hidden layers forward and backward: products by libtorch, all else by kernels of our own.
+//! Hidden layers forward and backward: matrix products by libtorch, everything else by custom kernels.
 
 use tch::Tensor;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Seeds of the dropout of one step, a layer after the other, all made from one seed that is on the device.
+/// Dropout seeds of one step, one per layer, all derived from one seed on the device.
 #[derive(Debug)]
 pub(super) struct Seeds<'a> {
     /// A scalar, int64.
@@ -22,30 +22,30 @@ pub(super) struct Seeds<'a> {
     layers: u32,
 }
 
-/// Passes of a step that drop activations each on its own.
+/// The passes of a step with separate dropout.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Drawer {
     Autoencoder,
-    /// The adversaries, as the autoencoder learns against them.
+    /// The adversaries, in the autoencoder's update.
     Opponents,
-    /// The adversaries, as they learn.
+    /// The adversaries, in their own update.
     Adversaries,
 }
 
 impl<'a> Seeds<'a> {
     pub(super) fn new(of_step: &'a Tensor, drawer: Drawer) -> Self {
-        // No network has so many layers.
+        // No network has this many layers.
         Self { of_step, layers: (drawer as u32) << 16 }
     }
 
     fn next(&mut self, share: f64) -> Dropout {
         self.layers += 1;
-        // Odd, so that seeds that differ still do.
+        // Odd, so that different seeds remain different.
         Dropout::new(share, self.of_step, [0x9e37_79b9, self.layers.wrapping_mul(0x85eb_ca6b)])
     }
 }
 
-/// A pass through hidden layers, with what the way back needs.
+/// A forward pass through hidden layers, with everything the backward pass needs.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     input: Tensor,
@@ -68,7 +68,7 @@ impl LearnedNorm {
 }
 
 impl<'a> Pass<'a> {
-    /// Passes `[cells, inputs]` in training mode: batch norm looks at the batch, and its running statistics move.
+    /// A forward pass of `[cells, inputs]` in training mode: batch norm uses the batch, and its running statistics are updated.
     pub(super) fn forward(layers: &'a HiddenLayers, input: &Tensor, seeds: &mut Seeds<'_>) -> Self {
         let (steps, products) = (Vec::with_capacity(layers.layers.len()), Vec::with_capacity(layers.layers.len()));
         let mut pass = Self { input: input.shallow_clone(), layers, steps, products };
@@ -85,13 +85,13 @@ impl<'a> Pass<'a> {
         pass
     }
 
-    /// The last layer's activations, `[cells, width]`; before any layer, the input.
+    /// The last layer's activations, `[cells, width]`; without layers, the input.
     pub(super) fn output(&self) -> &Tensor {
         self.steps.last().map_or(&self.input, |step| &step.output)
     }
 
-    /// From the gradient by the output to those by the parameters, adding what a penalty left at each layer. Returns the gradient by the
-    /// input where it is `wanted`.
+    /// From the gradient by the output to those by the parameters, adding a penalty's terms at each layer. Returns the gradient by the
+    /// input if it is `wanted`.
     pub(super) fn backward(
         &self,
         mut gradient: Tensor,

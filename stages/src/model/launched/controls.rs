@@ -1,5 +1,5 @@
-//! What the host gives a step beside its batch, brought to the device as one copy: rates and weights by the schedule, a seed, and of each
-//! cell the row of its offset and the cell that it is decoded from.
+//! The inputs of a step other than its batch, copied to the device at once: rates and weights from the schedule, a seed, and for each
+//! cell its offset row and the cell that it is decoded from.
 
 use schemas::Result;
 use tch::{Device, Kind, Tensor};
@@ -10,12 +10,12 @@ use crate::{
     model::{input::signed, memory::numbers_mut, schedule::Schedule},
 };
 
-/// Numbers before those of cells.
+/// Numbers before those of the cells.
 const FIXED: usize = 8;
-/// Numbers of a cell: the row of its offset, the cell that it is decoded from, the one that it is mixed with, and whose other one it is.
+/// Numbers per cell: its offset row, the cell it is decoded from, its mixup partner, and the cell whose partner it is.
 const OF_CELL: usize = 4;
 
-/// A number of its own, at its place.
+/// A single number, by position.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::model) enum Control {
     /// Learning rates of the optimisers.
@@ -25,18 +25,18 @@ pub(in crate::model) enum Control {
     /// Weights of losses.
     AdversaryWeight,
     DivergenceWeight,
-    /// What dropout is drawn with.
+    /// The dropout seed.
     Seed,
     /// The number of the batch in its epoch.
     Batch,
-    /// The share that a mixed cell keeps of itself.
+    /// The own share of a mixed cell.
     Share,
 }
 
-/// A place on the device where steps find these, which each step fills anew.
+/// A buffer on the device from which steps read these inputs, rewritten before each step.
 #[derive(Debug)]
 pub(in crate::model) struct Controls {
-    /// `[8 + 4 · cells]`, int64: numbers of float64 stand in it by their bits.
+    /// `[8 + 4 · cells]`, int64; float64 numbers are stored by their bits.
     place: Tensor,
     cells: i64,
 }
@@ -48,15 +48,15 @@ pub(in crate::model) struct Given<'a> {
     pub(in crate::model) rates: [f64; 3],
     pub(in crate::model) schedule: Schedule,
     pub(in crate::model) seed: u64,
-    /// The row of each cell's offset, and the cell that each is decoded from; empty where there are none.
+    /// Each cell's offset row, and the cell it is decoded from; empty if unused.
     pub(in crate::model) rows: &'a [i64],
     pub(in crate::model) sources: &'a [i64],
-    /// The cell that each is mixed with, and the share that it keeps of itself.
+    /// Each cell's mixup partner, and its own share.
     pub(in crate::model) mixup: Option<(&'a [i64], f64)>,
 }
 
-/// Every bit depends on every other, the low ones that kernels take too: seeds of two epochs differ in high bits alone (the finaliser of
-/// splitmix64, Steele et al. 2014).
+/// Every output bit depends on every input bit, including the low bits that kernels use: seeds of two epochs differ only in high bits (the
+/// finaliser of splitmix64, Steele et al. 2014).
 fn mixed(seed: u64) -> u64 {
     let bits = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -64,16 +64,16 @@ fn mixed(seed: u64) -> u64 {
 }
 
 impl Controls {
-    /// A place for steps on so many cells.
+    /// A buffer for steps on this many cells.
     pub(in crate::model) fn new(cells: i64, device: Device) -> Self {
         let numbers = signed(FIXED) + signed(OF_CELL) * cells;
         Self { place: Tensor::zeros([numbers], (Kind::Int64, device)), cells }
     }
 
-    /// Brings the numbers of a step there, by this thread's stream; the host does not wait.
+    /// Copies the inputs of a step there, on this thread's stream; the host does not wait.
     ///
     /// # Errors
-    /// No pinned memory is left, or a device that is gone.
+    /// Out of pinned memory, or a lost device.
     pub(in crate::model) fn put(&mut self, given: Given<'_>) -> Result<()> {
         let mut bytes = libtorch::pinned(self.place.numel() * size_of::<i64>())?;
         let numbers: &mut [i64] = bytemuck::cast_slice_mut(numbers_mut::<u8>(&mut bytes));
@@ -106,12 +106,12 @@ impl Controls {
         self.whole(control).view_dtype(Kind::Double)
     }
 
-    /// A whole number, a scalar of int64.
+    /// An integer, a scalar of int64.
     pub(in crate::model) fn whole(&self, control: Control) -> Tensor {
         self.place.select(0, control as i64)
     }
 
-    /// The row of each cell's offset, `[cells]`.
+    /// The offset row of each cell, `[cells]`.
     pub(in crate::model) fn rows(&self) -> Tensor {
         self.of_cells(0)
     }

@@ -1,4 +1,4 @@
-//! Adversaries: a pass through each classifier and back, its gradient penalty in closed form.
+//! Adversaries: a forward and backward pass of each classifier, with its gradient penalty in closed form.
 //!
 //! The penalty's gradient is derived in [`crate::model::fused::penalty`], which computes it on the CPU.
 
@@ -22,12 +22,12 @@ use crate::{
     },
 };
 
-/// What the adversaries say of basal latents.
+/// The adversaries' results for basal latents.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    /// The loss of each, `[adversaries]`, and with it their sum.
+    /// The loss of each, `[adversaries]`, and their sum.
     losses: Tensor,
-    /// The penalty of each, `[adversaries]`; none where it was not asked for.
+    /// The penalty of each, `[adversaries]`; none if not requested.
     penalties: Option<Tensor>,
     names: Vec<String>,
     accuracies: Vec<Tensor>,
@@ -40,12 +40,12 @@ impl Judgement {
         Self { losses, penalties: None, names, accuracies: Vec::new() }
     }
 
-    /// Where the loss of an adversary goes.
+    /// The destination of an adversary's loss.
     fn place(&self, at: usize) -> Tensor {
         self.losses.select(0, signed(at))
     }
 
-    /// Notes it among the losses of a step, as [`StepLosses::less_adversaries`] and [`StepLosses::judged`] do.
+    /// Records it among the losses of a step, as [`StepLosses::less_adversaries`] and [`StepLosses::judged`] do.
     fn add_to(self, losses: &mut StepLosses) {
         losses.forget_adversaries();
         losses.add("adversary", &self.losses.sum(self.losses.kind()));
@@ -62,7 +62,7 @@ impl Judgement {
     }
 }
 
-/// What the adversaries say of basal latents `[cells, latent]`, penalties included; returns the gradients by their parameters of
+/// The adversaries' results for basal latents `[cells, latent]`, including penalties; returns the gradients by their parameters of
 /// loss + `weight` · penalty.
 pub(super) fn judge(
     adversaries: &Adversaries,
@@ -88,7 +88,7 @@ pub(super) fn judge(
     found
 }
 
-/// What the adversaries say of basal latents `[cells, latent]`; returns the gradient by these of each one's loss, `[cells, latent]`.
+/// The adversaries' results for basal latents `[cells, latent]`; returns each loss's gradient by the latents, `[cells, latent]`.
 pub(super) fn oppose(
     adversaries: &Adversaries,
     basal: &Tensor,
@@ -113,7 +113,7 @@ fn signed(at: usize) -> i64 {
     i64::try_from(at).expect("there are few adversaries")
 }
 
-/// What one classifier guesses, with what the way back needs.
+/// The predictions of one classifier, with everything the backward pass needs.
 struct Guess<'a> {
     pass: Pass<'a>,
     last: Last<'a>,
@@ -157,8 +157,9 @@ impl<'a> Guess<'a> {
     }
 }
 
-/// Computes the penalty of a classifier from its pass into `penalty`, a scalar, and notes `weight` times its gradient by weights of hidden layers; `last` follows
-/// them. Returns what it leaves for the way back, and what every row of the gradient by the weight of `last` gets.
+/// Computes the penalty of a classifier from its pass into `penalty`, a scalar, and records `weight` times its gradient by the weights of hidden
+/// layers; `last` follows
+/// them. Returns its terms for the backward pass, and the one for every row of the gradient by the weight of `last`.
 fn penalise(
     pass: &Pass<'_>,
     last: &Linear,

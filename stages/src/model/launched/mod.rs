@@ -1,12 +1,12 @@
-//! Steps by kernels of our own on a GPU: a hundred launches where libtorch's operations and automatic differentiation take a thousand.
+//! Steps of custom kernels on a GPU: a hundred launches instead of the thousand of libtorch's operations and automatic differentiation.
 //!
-//! Nearly everything is written down forward and backward; automatic differentiation is left with the last layer of decoders of anything but
-//! negative binomials, and with latents that are drawn. Products are libtorch's; what follows a linear layer, the latent, the likelihood of
-//! counts, guesses and penalties, and the optimisers are kernels of `stages/cuda` ([`crate::device_kernels`]), each of which reads and
-//! writes its tensors as few times as there are sums in between. All numbers that differ between steps lie on the device ([`Controls`]),
-//! so a step is the same work each time and can be captured as a graph.
+//! Nearly everything is written out forward and backward; automatic differentiation remains only for the last layer of decoders other than
+//! negative binomials, and for sampled latents. Matrix products are libtorch's; the rest of a hidden layer, the latent, the likelihood of
+//! counts, classifier losses and penalties, and the optimisers are kernels of `stages/cuda` ([`crate::device_kernels`]), which read and
+//! write their tensors as few times as the reductions allow. All numbers that differ between steps are on the device ([`Controls`]),
+//! so every step is the same work and can be captured as a graph.
 //!
-//! It computes what [`Plain`](super::step::Plain) computes, to rounding, on the host as on a GPU; only dropout draws otherwise.
+//! The results equal those of [`Plain`](super::step::Plain) to rounding, on the host and on a GPU, except for different dropout draws.
 
 mod adam;
 mod chain;
@@ -39,20 +39,20 @@ use crate::device_kernels::{
     unpack::Unpacked,
 };
 
-/// What a step learns from: a batch, and what the host gives beside it, all on the device.
+/// The inputs of a step: a batch, and the other inputs from the host, all on the device.
 #[derive(Debug)]
 pub(super) struct StepInput<'a> {
     pub(super) batch: Unpacked,
-    /// The rows of the batch as libtorch's operations take them, where the likelihood is theirs ([`needs_rows`]).
+    /// The rows of the batch for libtorch's operations, if the likelihood uses them ([`needs_rows`]).
     pub(super) rows: Option<Cells>,
     pub(super) controls: &'a Controls,
-    /// A table of offsets, `[rows, genes]`, of which each cell has the row that the controls name.
+    /// A table of offsets, `[rows, genes]`; the controls give each cell's row.
     pub(super) offsets: Option<&'a Tensor>,
-    /// Whether cells are decoded from those that the controls name, in the place of themselves.
+    /// Whether cells are decoded from the cells given by the controls instead of themselves.
     pub(super) has_sources: bool,
 }
 
-/// Why the steps of a learner can't be computed here, if they can't.
+/// Why the steps of a learner are not supported, if they are not.
 pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let (network, train) = (&learner.network, &learner.plan.train);
     let hidden = [network.encoder.hidden(), network.decoder.hidden()];
@@ -74,17 +74,17 @@ pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     why.into_iter().find_map(|(lacks, why)| lacks.then_some(why))
 }
 
-/// Whether the likelihood is computed by libtorch's operations: that of anything but negative binomials without excess zeros.
+/// Whether the likelihood uses libtorch's operations: all but negative binomials without excess zeros.
 pub(super) fn needs_rows(network: &Network) -> bool {
     counts(network).is_none()
 }
 
-/// Whether these layers have one norm at most.
+/// Whether these layers have at most one norm.
 fn can_pass(layers: &HiddenLayers) -> bool {
     layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
 }
 
-/// Hidden layers, last layer and dispersion of a decoder of negative binomials.
+/// Hidden layers, last layer and dispersion of a negative binomial decoder.
 fn counts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
     match &network.decoder {
         Decoder::Counts { hidden, scale, dispersion, zeros: None, .. } => Some((hidden, scale, dispersion)),
@@ -92,12 +92,12 @@ fn counts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
     }
 }
 
-/// A step: whoever's turn it is by the schedule.
+/// A step, with the sides that the schedule selects.
 pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Schedule) -> StepLosses {
     let _no_grad = tch::no_grad_guard();
     let has_adversaries = learner.adversaries.any();
     let learns = schedule.autoencoder_learns || !has_adversaries;
-    // On batches that only the adversaries learn from, the original runs the decoder all the same.
+    // The original also runs the decoder on batches that only the adversaries learn from.
     let decodes = learns || learner.plan.train.decoder_on_every_batch || learner.plan.compat.is_original();
     let mut losses = StepLosses::default();
     let basal = autoencoder(learner, input, schedule, [decodes, learns], &mut losses);
@@ -113,7 +113,7 @@ pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Sched
     losses
 }
 
-/// The pass through the autoencoder, and where it `learns` the update; returns the basal latents, `[cells, latent]`.
+/// The pass through the autoencoder, and the update if it `learns`; returns the basal latents, `[cells, latent]`.
 fn autoencoder(
     learner: &mut Learner,
     input: &StepInput<'_>,
@@ -160,8 +160,8 @@ fn autoencoder(
     basal
 }
 
-/// The loss of cells whose activations before the decoder's last layer these are, `[cells, width]`, a scalar, and its gradient by them; the
-/// gradients by what is learned in the last layer are noted.
+/// The loss of cells with these inputs of the decoder's last layer, `[cells, width]`, a scalar, and its gradient by them; the
+/// gradients by the last layer's parameters are recorded.
 fn reconstruct(
     network: &Network,
     hidden: &Tensor,
@@ -174,7 +174,7 @@ fn reconstruct(
         let offset = offsets.map(|table| (table, &offset_rows));
         let of = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
         found.add(dispersion, || of.by_dispersion);
-        // The logits have become the gradient by them.
+        // The logits have been overwritten by their gradient.
         return (of.loss, to_logits.backward(&logits, found));
     }
     let Some(rows) = rows else { unreachable!("whoever prepares a step asks `needs_rows`") };
@@ -188,11 +188,11 @@ fn reconstruct(
     (recon.detach(), by_hidden.expect("the loss depends on them"))
 }
 
-/// What makes basal latents of the encoder's last activations.
+/// Computes basal latents from the encoder's last activations.
 #[derive(Debug)]
 enum ToLatent<'a> {
     Point(Last<'a>),
-    /// Latents are drawn: by automatic differentiation, from the activations `[cells, width]`.
+    /// Sampled latents: by automatic differentiation, from the activations `[cells, width]`.
     Drawn {
         encoder: &'a Encoder,
         top: Tensor,
@@ -201,7 +201,7 @@ enum ToLatent<'a> {
 }
 
 impl<'a> ToLatent<'a> {
-    /// Returns the basal latents too, `[cells, latent]`.
+    /// Also returns the basal latents, `[cells, latent]`.
     fn forward(encoder: &'a Encoder, hidden: &Tensor) -> (Self, Tensor) {
         match encoder {
             Encoder::Point { latent, .. } => {
@@ -223,8 +223,8 @@ impl<'a> ToLatent<'a> {
         }
     }
 
-    /// Notes the gradients by what is learned, given the one by the latents, `[cells, latent]`, and what the divergence weighs, a scalar;
-    /// returns the one by the activations.
+    /// Records the gradients by the parameters, given that by the latents, `[cells, latent]`, and the weight of the divergence, a scalar;
+    /// returns that by the activations.
     fn backward(&self, by_basal: &Tensor, divergence_weight: &Tensor, found: &mut Gradients) -> Tensor {
         match self {
             Self::Point(last) => last.backward(by_basal, found),
@@ -243,12 +243,12 @@ impl<'a> ToLatent<'a> {
     }
 }
 
-/// What is added to the basal latents.
+/// The terms added to the basal latents.
 #[derive(Debug)]
 enum Addition<'a> {
     /// Rows of tables.
     Tables(Added<'a>),
-    /// By automatic differentiation, `[cells, latent]`; and what it is made of.
+    /// By automatic differentiation, `[cells, latent]`, with their inputs.
     Computed(Tensor, Vec<&'a Tensor>),
 }
 
@@ -266,7 +266,7 @@ impl<'a> Addition<'a> {
         Self::Computed(added, network.added_parameters())
     }
 
-    /// The latents that are decoded, `[cells, latent]`, from those of `basal` or of the cells that `sources`, `[cells]`, names.
+    /// The decoded latents, `[cells, latent]`, from `basal`, of each cell or of the cell given by `sources`, `[cells]`.
     fn to(&self, basal: &Tensor, sources: Option<&Tensor>, batch: &Unpacked) -> Tensor {
         match self {
             Self::Tables(added) => added.to(basal, sources, batch),
@@ -277,7 +277,7 @@ impl<'a> Addition<'a> {
         }
     }
 
-    /// Notes the gradients by embeddings, dose curves and covariates, given the one by the latents, `[cells, latent]`.
+    /// Records the gradients by embeddings, dose curves and covariates, given that by the latents, `[cells, latent]`.
     fn backward(&self, by_latent: &Tensor, batch: &Unpacked, found: &mut Gradients) {
         let added = match self {
             Self::Tables(added) => added,

@@ -1,4 +1,4 @@
-//! Products with the weights of linear layers, in the numbers that training computes them in.
+//! Matrix products with the weights of linear layers, in training precision.
 
 use schemas::config::Precision;
 use tch::{Kind, Tensor};
@@ -8,19 +8,19 @@ use crate::{
     model::{gradients::Gradients, layers::Linear},
 };
 
-/// A product `x Wᵀ`, with what the way back needs.
+/// A product `x Wᵀ`, with everything the backward pass needs.
 #[derive(Debug)]
 pub(super) struct Product {
-    /// Both sides as they were multiplied.
+    /// Both operands as they were multiplied.
     x: Tensor,
     weight: Tensor,
 }
 
-/// A side of a product in the numbers that it is computed in.
+/// An operand in training precision.
 fn rounded(linear: &Linear, side: &Tensor) -> Tensor {
     match linear.precision() {
         Precision::Bf16 => side.to_kind(Kind::BFloat16),
-        // Which of these it is, libtorch was asked for beforehand.
+        // The choice was passed to libtorch beforehand.
         Precision::Float32 | Precision::Tf32 => side.shallow_clone(),
     }
 }
@@ -34,7 +34,7 @@ impl Product {
         (product, out)
     }
 
-    /// Notes the gradient by the weight, given the one by the product, `[cells, outputs]`.
+    /// Records the gradient by the weight, given that by the product, `[cells, outputs]`.
     pub(super) fn by_weight(&self, linear: &Linear, gradient: &Tensor, found: &mut Gradients) {
         found.add_product(&linear.weight, &rounded(linear, gradient), &self.x);
     }
@@ -48,7 +48,7 @@ impl Product {
     }
 }
 
-/// A linear layer that nothing follows: `x Wᵀ + b`, with what the way back needs.
+/// A linear layer without a norm, ReLU or dropout: `x Wᵀ + b`, with everything the backward pass needs.
 #[derive(Debug)]
 pub(super) struct Last<'a> {
     linear: &'a Linear,
@@ -56,7 +56,7 @@ pub(super) struct Last<'a> {
 }
 
 impl<'a> Last<'a> {
-    /// `x Wᵀ`, and where it `adds` it, the bias.
+    /// `x Wᵀ`, plus the bias if it `adds` it.
     pub(super) fn forward(linear: &'a Linear, x: &Tensor, adds: bool) -> (Self, Tensor) {
         if adds && linear.precision() != Precision::Bf16 {
             let product = Product { x: x.shallow_clone(), weight: linear.weight.shallow_clone() };
@@ -66,7 +66,7 @@ impl<'a> Last<'a> {
         (Self { linear, product }, if adds { out + &linear.bias } else { out })
     }
 
-    /// Notes the gradients by weight and bias, and returns the one by `x`.
+    /// Records the gradients by weight and bias, and returns that by `x`.
     pub(super) fn backward(&self, gradient: &Tensor, found: &mut Gradients) -> Tensor {
         found.add(&self.linear.bias, || column_sums(gradient));
         self.product.back(self.linear, gradient, found)

@@ -1,7 +1,7 @@
-//! What combinations do that were trained nowhere, and parts of them that were never seen alone: told from all that was trained.
+//! Shifts of combinations that were trained nowhere, and of parts that were never seen alone, predicted from all trained conditions.
 //!
-//! A Gaussian process over conditions (kernel ridge regression): two conditions are alike as far as they share perturbations, and two pairs also
-//! as far as their parts shift alike, so that what pairs do beyond the sum of their parts is told from pairs that resemble them. Its
+//! A Gaussian process over conditions (kernel ridge regression): two conditions are similar as far as they share perturbations, and two pairs also
+//! as far as their parts have similar shifts, so that the interaction of a pair is predicted from similar pairs. Its
 //! mean is a weighted sum of trained shifts.
 
 use std::collections::BTreeMap;
@@ -10,51 +10,51 @@ use tch::{Kind, Tensor};
 
 use super::layout::Layout;
 
-/// Conditions that are learned from at most: with more, a combination is the sum of its parts.
+/// Maximum number of conditions to learn from: with more, a combination is the sum of its parts.
 const MOST_CONDITIONS: usize = 1500;
-/// How much pairs are alike that share or resemble one part only, beside those that do in both.
+/// Similarity of pairs that share or resemble only one part, relative to those with both.
 const ONE_PART: f64 = 0.3;
-/// Fewer combinations don't say what tells them best.
+/// With fewer combinations, the parameters can't be chosen.
 const FEWEST_JUDGED: usize = 5;
-/// Penalties that are tried.
+/// Candidate penalties.
 const PENALTIES: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
-/// Weights of the likeness of pairs that are tried, beside that of shared perturbations.
+/// Candidate weights of the similarity of pairs, relative to that of shared perturbations.
 const PAIRS: [f64; 6] = [0.0, 0.03, 0.1, 0.3, 1.0, 3.0];
-/// What combinations have of their own that is tried.
+/// Candidate variances of a combination's individual part.
 const OWN: [f64; 4] = [0.0, 0.3, 1.0, 3.0];
 
-/// A perturbation, by its code, and the share of its largest effect that its dose has.
+/// A perturbation, by its code, and the share of its largest effect at its dose.
 pub(super) type Part = (u32, f64);
 
-/// What tells conditions from each other, in units of a single perturbation's likeness to itself.
+/// The kernel's parameters, in units of a single perturbation's similarity to itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Chosen {
     /// The noise of every shift: the ridge's penalty.
     pub(super) penalty: f64,
-    /// The weight of the likeness of pairs.
+    /// The weight of the similarity of pairs.
     pub(super) pairs: f64,
-    /// What each combination has that no other condition tells of.
+    /// The variance of each combination's individual part, which no other condition predicts.
     pub(super) own: f64,
 }
 
 impl Chosen {
-    /// Where nothing tells.
+    /// The parameters if there are too few data to choose them.
     pub(super) const USUAL: Self = Self { penalty: 0.1, pairs: 0.0, own: 1.0 };
 }
 
-/// Trained conditions, and how others are told from them.
+/// Trained conditions, and the prediction of others from them.
 #[derive(Debug)]
 pub(super) struct Combined {
     conditions: Vec<Vec<Part>>,
     /// The direction of each single perturbation's shift.
     directions: BTreeMap<u32, Vec<f32>>,
     pub(super) chosen: Chosen,
-    /// (K + D)⁻¹, `conditions × conditions`; D has the penalty on its diagonal, and of combinations what they have of their own.
+    /// (K + D)⁻¹, `conditions × conditions`; D has the penalty on its diagonal, plus the individual variance for combinations.
     inverse: Vec<f64>,
 }
 
 impl Combined {
-    /// What is told by these numbers from these conditions; none where they are too many.
+    /// The process with these parameters and conditions; none if there are too many conditions.
     pub(super) fn new(
         layout: &Layout,
         conditions: Vec<Vec<Part>>,
@@ -70,10 +70,10 @@ impl Combined {
         Some(all)
     }
 
-    /// The same with the numbers that miss trained combinations least, each left out in turn; `shifts` are those of the conditions,
+    /// The same with the parameters of the smallest leave-one-out error over trained combinations; `shifts` are those of the conditions,
     /// `[conditions, genes]`, in some contexts.
     ///
-    /// What a left-out condition is missed by is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
+    /// The error of a left-out condition is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
     pub(super) fn fitted(self, shifts: &[Tensor]) -> Self {
         let judged: Vec<i64> =
             (0_i64..).zip(&self.conditions).filter(|(_, parts)| self.is_told(parts)).map(|(at, _)| at).collect();
@@ -100,7 +100,7 @@ impl Combined {
         Self { chosen, inverse, ..self }
     }
 
-    /// What each trained condition counts for, and the share of the square that stays open; none if nothing trained is like it.
+    /// The weight of each trained condition, and the uncertain share of the square; none if no trained condition is similar.
     pub(super) fn told(&self, parts: &[Part]) -> Option<(Vec<f64>, f64)> {
         let count = self.conditions.len();
         let likeness: Vec<f64> = self.conditions.iter().map(|known| self.likeness(parts, known)).collect();
@@ -116,8 +116,8 @@ impl Combined {
         Some((weights, (1.0 - explained / own).clamp(0.0, 1.0)))
     }
 
-    /// Whether it is a combination each part of which another condition holds as well. What is left of any other, once it is left out,
-    /// asks for nothing but to be shrunk.
+    /// Whether it is a combination whose every part occurs in another condition as well. For any other, leaving it out
+    /// would only favour shrinkage.
     fn is_told(&self, parts: &[Part]) -> bool {
         let holds = |held: &&Vec<Part>, code: u32| held.iter().any(|(of, _)| *of == code);
         let elsewhere = |code: u32| 1 < self.conditions.iter().filter(|held| holds(held, code)).count();
@@ -129,7 +129,7 @@ impl Combined {
         shared(a, b) + if 0.0 < pairs { pairs * self.alike(a, b) } else { 0.0 }
     }
 
-    /// How much two pairs are alike by the directions of their parts; 0 of all that are no pairs.
+    /// The similarity of two pairs by the directions of their parts; 0 for anything but pairs.
     fn alike(&self, a: &[Part], b: &[Part]) -> f64 {
         let ([(a, x), (b, y)], [(c, z), (d, w)]) = (a, b) else { return 0.0 };
         let alike = |a: &u32, b: &u32| match (self.directions.get(a), self.directions.get(b)) {
@@ -156,7 +156,7 @@ impl Combined {
     }
 }
 
-/// Likenesses of all trained conditions, `[conditions, conditions]`.
+/// Similarities of all trained conditions, `[conditions, conditions]`.
 struct Likenesses {
     /// By shared perturbations.
     shared: Tensor,
@@ -174,7 +174,7 @@ impl Likenesses {
     }
 }
 
-/// How much two conditions are alike by the perturbations that they share.
+/// The similarity of two conditions by shared perturbations.
 fn shared(a: &[Part], b: &[Part]) -> f64 {
     let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b))).filter(|(a, b)| a.0 == b.0);
     pairs.map(|((_, x), (_, y))| x * y).sum()

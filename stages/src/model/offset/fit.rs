@@ -1,4 +1,4 @@
-//! What the rule of offsets leaves open, chosen on the training cells: the penalty of the ridge, the doses of half effects.
+//! Free parameters of the offsets, chosen on the training cells: the penalty of the ridge, the doses of half effects.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use super::{
     rule::{real, ridge_shares},
 };
 
-/// Combinations that the penalty is chosen on, and contexts of each, at most.
+/// Maximum number of combinations to choose the penalty on, and of contexts of each.
 const MOST_COMBINATIONS: usize = 64;
 const MOST_CONTEXTS: usize = 24;
-/// Fewer contexts don't say how well one is told from the others.
+/// With fewer contexts, the prediction error between contexts can't be estimated.
 const FEWEST_CONTEXTS: usize = 3;
-/// Penalties that are tried, in units of the mean square of centred control profiles.
+/// Candidate penalties, in units of the mean square of centred control profiles.
 const PENALTIES: [f64; 11] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 1000.0];
-/// The one that is taken where nothing tells.
+/// The default if there are too few data.
 const USUAL_PENALTY: f64 = 0.1;
-/// Doses that are tried for half of an effect, in units of the largest one, on an even scale of logarithms.
+/// Candidate doses of half the effect, in units of the largest one, evenly spaced on a logarithmic scale.
 const HALF_EFFECTS: [f64; 15] = [0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.18, 0.3, 0.5, 0.8, 1.3, 2.0, 3.5, 7.0, 15.0];
-/// Doses that tell how an effect grows.
+/// Number of doses needed to estimate how an effect grows.
 const FEWEST_DOSES: usize = 3;
 
-/// The penalty with which leaving each context out in turn errs least.
+/// The penalty with the smallest error when each context is left out in turn.
 pub(super) fn ridge(layout: &Layout, profiles: &OffsetProfiles) -> f64 {
     let with_controls: Vec<usize> =
         (0..layout.contexts.len()).filter(|context| layout.has_controls(*context)).take(MOST_CONTEXTS * 4).collect();
@@ -72,7 +72,7 @@ pub(super) fn ridge(layout: &Layout, profiles: &OffsetProfiles) -> f64 {
     best.filter(|_| told).unwrap_or(USUAL_PENALTY) * mean_square
 }
 
-/// The squared distance of one shift from a weighted sum of others, by the products of all.
+/// The squared distance of one shift from a weighted sum of others, from the products of all.
 fn squared_error(products: &[Vec<f64>], of: usize, others: &[usize], shares: &[f64]) -> f64 {
     let cross: f64 = others.iter().zip(shares).map(|(at, share)| share * products[of][*at]).sum();
     let both = others
@@ -82,11 +82,11 @@ fn squared_error(products: &[Vec<f64>], of: usize, others: &[usize], shares: &[f
     (products[of][of] - 2.0 * cross + both.sum::<f64>()).max(0.0)
 }
 
-/// The dose of half the effect of each perturbation. Few doses tell little of it, so what fits the average perturbation counts for
-/// as much as what fits this one, and for all where this one was seen at too few.
+/// The dose of half the effect of each perturbation. Few doses are little evidence, so the fit of the average perturbation counts as
+/// much as that of this one, and replaces it if this one was seen at too few doses.
 ///
-/// With effects u(d) = d / (d + K) along one direction, products of shifts at two doses are in proportion to u(d) u(d′). A shift's
-/// product with itself holds its noise too, and is left aside.
+/// With effects u(d) = d / (d + K) along one direction, products of shifts at two doses are proportional to u(d) u(d′). A shift's
+/// product with itself includes its noise and is left out.
 pub(super) fn half_effects(layout: &Layout, profiles: &OffsetProfiles, names: usize) -> Vec<Option<f64>> {
     let mut errors: BTreeMap<u32, (f64, [f64; HALF_EFFECTS.len()])> = BTreeMap::new();
     for (codes, rows) in &layout.by_combination {

@@ -1,13 +1,13 @@
-//! Which trained cells offsets are made of: a profile of the controls of each context, a shift of each perturbed group.
+//! The trained cells that offsets are computed from: a profile of the controls of each context, a shift of each perturbed group.
 //!
-//! A *context* is a combination of covariate values, the batch left aside: what a batch does is for the network to learn, and
-//! predictions may be asked for any batch or none.
+//! A *context* is a combination of covariate values, without the batch: the network learns batch effects, and
+//! predictions may be for any batch or none.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::vocabulary::Vocabulary;
 
-/// The code that stands for every batch.
+/// The code for all batches.
 const ANY_BATCH: u32 = 0;
 
 /// Contexts and groups, in the order in which they were trained.
@@ -18,7 +18,7 @@ pub struct Layout {
     pub(super) rows: Vec<Row>,
     /// Rows of each combination, by its codes, ascending.
     pub(super) by_combination: HashMap<Vec<u32>, Vec<usize>>,
-    /// The largest dose of each perturbation.
+    /// The largest trained dose of each perturbation.
     pub(super) largest_doses: HashMap<u32, f64>,
     batch: Option<usize>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Row {
     pub(super) context: usize,
 }
 
-/// What trained cells are for.
+/// The role of trained cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Controls of a context.
@@ -49,7 +49,7 @@ pub enum Place {
 }
 
 impl Layout {
-    /// That of everything that was trained on.
+    /// The layout of all training data.
     #[must_use]
     pub fn of(vocabulary: &Vocabulary) -> Self {
         let batch = vocabulary.batch_at();
@@ -90,7 +90,7 @@ impl Layout {
         layout
     }
 
-    /// How many contexts and how many perturbed groups there are.
+    /// Number of contexts and of perturbed groups.
     #[must_use]
     pub fn sizes(&self) -> [usize; 2] {
         [self.contexts.len(), self.rows.len()]
@@ -106,7 +106,7 @@ impl Layout {
         self.context_at.get(&self.without_batch(codes)).copied()
     }
 
-    /// What cells of these parts and covariate codes are for; control is its own entry.
+    /// The role of cells with these parts and covariate codes; control is its own entry.
     pub fn place(&self, parts: &[(u32, f64)], codes: &[u32]) -> Option<Place> {
         let context = self.context(codes)?;
         if is_control(parts) {
@@ -123,19 +123,19 @@ impl Layout {
         self.rows[row].context
     }
 
-    /// Whether a context has controls of its own.
+    /// Whether a context has its own controls.
     pub fn has_controls(&self, context: usize) -> bool {
         self.contexts[context].has_controls
     }
 
-    /// What perturbed groups were given, each once.
+    /// The distinct conditions of perturbed groups.
     pub(super) fn conditions(&self) -> Vec<Vec<(u32, f64)>> {
         let mut seen = HashSet::new();
         let bits = |row: &&Row| row.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>();
         self.rows.iter().filter(|row| seen.insert(bits(row))).map(|row| row.parts.clone()).collect()
     }
 
-    /// The contexts with most perturbed groups, so many at most.
+    /// The contexts with the most perturbed groups, at most this many.
     pub(super) fn largest_contexts(&self, most: usize) -> Vec<usize> {
         let mut counts = vec![0_usize; self.contexts.len()];
         self.rows.iter().for_each(|row| counts[row.context] += 1);
@@ -145,8 +145,8 @@ impl Layout {
         order
     }
 
-    /// The contexts whose controls stand for covariate values, each counting the same: their own; where they have none, those
-    /// that share most values. A value that is left open is shared by all.
+    /// The contexts whose controls are used for covariate values, with equal weights: their own; if that has none, those
+    /// that share the most values. An unspecified value matches all.
     pub fn stand_ins(&self, wanted: &[Option<u32>]) -> Vec<usize> {
         let shared = |context: &Context| {
             let pairs = context.covariates.iter().zip(wanted).enumerate().filter(|(at, _)| self.batch != Some(*at));
@@ -166,12 +166,12 @@ impl Layout {
     }
 }
 
-/// Whether nothing is done to cells.
+/// Whether these are controls.
 pub(super) fn is_control(parts: &[(u32, f64)]) -> bool {
     parts.iter().all(|(code, _)| *code == 1)
 }
 
-/// The codes without their doses.
+/// The codes without doses.
 pub(super) fn combination(parts: &[(u32, f64)]) -> Vec<u32> {
     parts.iter().map(|(code, _)| *code).collect()
 }

@@ -1,6 +1,6 @@
-//! What the decoder's output is added to: what the mean profiles of the training cells say of a condition in a context.
+//! Offsets of the decoder's output: computed from mean profiles of training cells for a condition in a context.
 //!
-//! Every offset is made of one control profile and a weighted sum of shifts ([`rule`]); the profiles are measured in one pass
+//! Every offset consists of one control profile and a weighted sum of shifts ([`rule`]); the profiles are measured in one pass
 //! over the training cells, and saved with the model. With a the control profile and Δ the shift, both on log(1 + counts in a
 //! library T), the logits of counts start at ln max(exp(a + Δ) − 1, ε), and the mean of continuous values at a + Δ.
 
@@ -37,17 +37,17 @@ use crate::{
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
 const NOISES: &str = "offset.noises";
-/// The penalty between contexts, the smallest mean that a gene starts from, and what combinations are told by (`Chosen`); a
-/// penalty of 0 where too few tell.
+/// The penalty between contexts, the smallest mean of a gene, and the parameters for combinations (`Chosen`); a
+/// penalty of 0 if there are too few data.
 const CHOSEN: &str = "offset.chosen";
-/// The dose of half the effect of each perturbation; 0 where it is not known.
+/// The dose of half the effect of each perturbation; 0 if unknown.
 const HALF_EFFECTS: &str = "offset.half_effects";
-/// No gene starts from fewer counts than this, or its share of a hundredth of the library.
+/// The smallest mean count of a gene, or a hundredth of its even share of the library.
 const SMALLEST_MEAN: f64 = 0.02;
 const SMALLEST_SHARE: f64 = 0.01;
-/// Contexts that are looked at to choose how combinations tell of others.
+/// Number of contexts used to choose the parameters for combinations.
 const MOST_CONTEXTS: usize = 3;
-/// Combinations without which they don't.
+/// Number of combinations needed for that.
 const FEWEST_COMBINATIONS: usize = 3;
 
 /// The offsets of a network.
@@ -56,7 +56,7 @@ pub struct Offset {
     layout: Layout,
     additive: bool,
     counts: bool,
-    /// The penalty that was asked for; 0: it is chosen.
+    /// The requested penalty; 0: chosen from the data.
     asked: f64,
     /// `[contexts, genes]`.
     controls: Tensor,
@@ -66,12 +66,12 @@ pub struct Offset {
     noises: Tensor,
     chosen: Tensor,
     half_effects: Tensor,
-    /// Made when it is first asked for, once all of the above is filled in.
+    /// Computed on first use, once all of the above is filled in.
     rule: OnceCell<Rule>,
 }
 
 impl Offset {
-    /// Offsets that are not filled in yet; none where the settings ask for none.
+    /// Offsets that are not filled in yet; none if the settings have none.
     pub(super) fn new(
         parameters: &mut Parameters,
         settings: &Settings,
@@ -99,7 +99,7 @@ impl Offset {
         })
     }
 
-    /// Takes profiles over, and chooses what the rule leaves open.
+    /// Stores the profiles, and chooses the free parameters.
     pub(super) fn fill(&mut self, profiles: &OffsetProfiles) {
         let _no_grad = tch::no_grad_guard();
         let filled =
@@ -152,7 +152,7 @@ impl Offset {
         })
     }
 
-    /// The rule but for what combinations tell of others.
+    /// The rule without the prediction of combinations.
     fn basic_rule(&self) -> Rule {
         let _no_grad = tch::no_grad_guard();
         let host = |tensor: &Tensor| tensor.to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
@@ -168,7 +168,7 @@ impl Offset {
         }
     }
 
-    /// What combinations tell of others; none where too few were trained, or with `additive`.
+    /// The prediction of combinations; none if too few were trained, or with `additive`.
     fn combined(&self, rule: &Rule, chosen: Chosen) -> Option<Combined> {
         let row = |at: usize| {
             let row = self.shifts.get(i64::try_from(at).unwrap_or(0)).to_kind(Kind::Float).to_device(Device::Cpu);
@@ -180,7 +180,7 @@ impl Offset {
         enough.then(|| Combined::new(&self.layout, conditions, chosen, &row)).flatten()
     }
 
-    /// The offset of a condition, codes ascending (control is its own entry), where covariates add these terms: `[1, genes]`.
+    /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms: `[1, genes]`.
     pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
         self.made(parts, &self.wanted(terms))
     }
@@ -223,7 +223,7 @@ impl Offset {
         level
     }
 
-    /// The offsets of all groups of an atlas that train or validate.
+    /// The offsets of all groups of an atlas used for training or validation.
     pub fn of_groups(&self, atlas: &Atlas, groups: &Groups, vocabulary: &Vocabulary) -> GroupOffsets {
         let mut known: HashMap<Asked, usize> = HashMap::new();
         let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.all().len()));
@@ -253,10 +253,10 @@ impl Offset {
     }
 }
 
-/// What an offset is of: codes and bits of the doses, and the terms of covariates.
+/// The key of an offset: codes and bits of the doses, and the covariate terms.
 type Asked = (Vec<(u32, u64)>, Vec<CovariateTerm>);
 
-/// Rows of a matrix, summed by their weights: `[1, genes]`.
+/// A weighted sum of a matrix's rows: `[1, genes]`.
 fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
     let places: Vec<i64> = weights.keys().map(|row| i64::try_from(*row).unwrap_or(0)).collect();
     let weights: Vec<f64> = weights.values().copied().collect();
@@ -265,7 +265,7 @@ fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
     weights.matmul(&rows.index_select(0, &on_device(&places, device)))
 }
 
-/// Offsets of the groups of an atlas, ready to be looked up.
+/// Offsets of the groups of an atlas, for look-up.
 #[derive(Debug)]
 pub struct GroupOffsets {
     /// `[distinct groups, genes]`.
@@ -285,20 +285,20 @@ impl GroupOffsets {
         &self.table
     }
 
-    /// Where the offsets of some groups stand among them.
+    /// The rows of some groups among them.
     pub fn rows(&self, groups: &[u32]) -> Vec<i64> {
         groups.iter().map(|group| self.row_of.get(*group as usize).copied().unwrap_or(0)).collect()
     }
 }
 
-/// Bytes that offsets of a vocabulary take at most: sums, profiles, what is kept of them, a table of groups.
+/// Upper bound of the bytes for a vocabulary's offsets: sums, profiles, saved copies, a table of groups.
 #[must_use]
 pub fn offset_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
     if settings.model.offset == config::Offset::None {
         return 0;
     }
     let [contexts, groups] = Layout::of(vocabulary).sizes();
-    // While they are summed, in float64 and by batch; later profiles, those that are kept as the best, and the table.
+    // First while they are summed, in float64 and by batch; then profiles, the copies kept as the best, and the table.
     let batches = vocabulary.batch_at().map_or(1, |at| vocabulary.covariates[at].values.len());
     let summing = 8 * (contexts * batches + groups) + 4 * (contexts + groups);
     let training = 4 * (3 * (contexts + groups) + vocabulary.trained.len());

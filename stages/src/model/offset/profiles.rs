@@ -1,20 +1,20 @@
-//! What offsets are made of, measured on training cells.
+//! Measurements on training cells from which offsets are computed.
 
 /// Profiles of a layout's contexts and groups.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OffsetProfiles {
-    /// How many genes a profile has.
+    /// Number of genes of a profile.
     pub genes: usize,
-    /// The library that counts are told for: the geometric mean of the training cells'; 0 for continuous values.
+    /// The library size of the profiles: the geometric mean of the training cells'; 0 for continuous values.
     pub library: f64,
-    /// The mean of each context's controls, one after the other: of counts as log(1 + mean in that library). Of a context without
-    /// controls, that of those that stand in.
+    /// The mean of each context's controls, one after the other: for counts, log(1 + mean at that library size). For a context without
+    /// controls, that of the contexts in its place.
     pub controls: Vec<f32>,
-    /// What each perturbed group has beyond the controls of its context, from the same batches where these have enough.
+    /// The shift of each perturbed group relative to the controls of its context, from the same batches if these have enough.
     pub shifts: Vec<f32>,
-    /// The square of what chance makes of each shift, a mean over genes: the variance between cells over how many there are.
+    /// The squared noise of each shift, averaged over genes: the variance between cells over their number.
     pub noises: Vec<f32>,
-    /// Logarithm of the inverse dispersion of each gene by mean and variance within groups; of continuous values that of the variance.
+    /// Logarithm of the inverse dispersion of each gene from mean and variance within groups; for continuous values, of the variance.
     pub dispersion: Vec<f32>,
 }
 

@@ -1,4 +1,4 @@
-//! Which shifts of trained groups make the shift of a target, and how much each counts.
+//! The shifts of trained groups in a target's shift, and their weights.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,40 @@ use super::{
 };
 use crate::solve::Cholesky;
 
-/// What is open of a condition in a context that it was not trained in, however like the others that may be.
+/// The uncertain share for a condition in a context that it was not trained in, however similar the others are.
 const LEAST_OPEN: f64 = 0.1;
-/// The share of a combination's square that is beyond its parts, where none that was trained tells.
+/// The share of a combination's square that is not explained by its parts, if no trained combination is similar.
 const USUAL_INTERACTION: f64 = 0.2;
 
-/// Rows of shifts and what each counts for.
+/// Rows of shifts and their weights.
 pub(super) type Weights = BTreeMap<usize, f64>;
 
-/// Where a target is.
+/// The context of a target.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// The trained context that it is in, if there is one.
+    /// The trained context, if it is one.
     pub(super) own: Option<usize>,
-    /// Contexts whose controls stand for its own, each counting the same.
+    /// Contexts whose controls are used instead, with equal weights.
     pub(super) stand_ins: Vec<usize>,
 }
 
-/// The rule, with all that was chosen for it.
+/// The rule with all its parameters.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) layout: Layout,
-    /// Whether other contexts count the same, and combinations are the sum of their parts whatever was trained.
+    /// Whether other contexts have equal weights, and combinations are always the sum of their parts.
     pub(super) additive: bool,
     pub(super) ridge: f64,
-    /// The dose of half the effect of each perturbation, by its code; none where it is not known.
+    /// The dose of half the effect of each perturbation, by its code; none if unknown.
     pub(super) half_effects: Vec<Option<f64>>,
     /// Products of the control profiles of contexts, `contexts × contexts`.
     pub(super) products: Vec<f64>,
-    /// What combinations tell of others, where enough were trained.
+    /// The prediction of combinations, if enough were trained.
     pub(super) combined: Option<Combined>,
 }
 
 impl Rule {
-    /// The shift of parts at doses, codes ascending: what each trained shift counts for.
+    /// The shift of parts at doses, codes ascending: the weight of each trained shift.
     pub(super) fn shift(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
         if is_control(parts) {
             return Weights::new();
@@ -52,18 +52,18 @@ impl Rule {
         self.combined(parts, wanted).map_or_else(|| self.of_parts(parts, wanted), |(told, _)| told)
     }
 
-    /// The shifts whose noise makes it uncertain: those that it is made of, and of a combination that was trained nowhere those of
-    /// its parts, however much of them it takes.
+    /// The shifts whose noise makes it uncertain: those it consists of, or, for a combination that was trained nowhere, those of
+    /// its parts, whatever their weights.
     pub(super) fn rests_on(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
         self.as_a_whole(parts, wanted).unwrap_or_else(|| self.of_parts(parts, wanted))
     }
 
-    /// The shift of a combination that was trained somewhere; with `additive` it is the sum of its parts all the same.
+    /// The shift of a combination that was trained somewhere; with `additive`, still the sum of its parts.
     fn as_a_whole(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<Weights> {
         (parts.len() == 1 || !self.additive).then(|| self.of_combination(parts, wanted)).flatten()
     }
 
-    /// What trained combinations tell of this one, and what they leave open.
+    /// The prediction of this combination from trained ones, and its uncertain share.
     fn combined(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<(Weights, f64)> {
         let (weights, open) = self.combined.as_ref()?.told(&self.as_shares(parts))?;
         let mut sum = Weights::new();
@@ -73,7 +73,7 @@ impl Rule {
         Some((sum, open))
     }
 
-    /// Doses as shares of the largest effect that was seen.
+    /// Doses as shares of the largest trained effect.
     pub(super) fn as_shares(&self, parts: &[(u32, f64)]) -> Vec<Part> {
         let share = |(code, dose): &(u32, f64)| {
             let largest = self.layout.largest_doses.get(code).copied().unwrap_or(*dose);
@@ -82,7 +82,7 @@ impl Rule {
         parts.iter().map(share).collect()
     }
 
-    /// The shift of a trained condition: as its own context shows it, or as others tell it.
+    /// The shift of a trained condition: from its own context, or predicted from others.
     pub(super) fn as_seen(&self, condition: &[(u32, f64)], wanted: &Wanted) -> Weights {
         let rows = self.layout.by_combination.get(&combination(condition)).into_iter().flatten();
         let mut own = rows.filter(|row| {
@@ -95,7 +95,7 @@ impl Rule {
         }
     }
 
-    /// How much of a shift's square is open: 0 of what was trained on, about 1 of what nothing is known of.
+    /// The uncertain share of a shift's square: 0 for trained conditions, about 1 for completely unknown ones.
     pub(super) fn open(&self, parts: &[(u32, f64)], wanted: &Wanted) -> f64 {
         if is_control(parts) {
             return 0.0;
@@ -120,7 +120,7 @@ impl Rule {
         of_context + of_dose
     }
 
-    /// The share of the variance between contexts that the ridge leaves to a context that is none of them.
+    /// The share of the variance between contexts that the ridge does not explain for a new context.
     fn apart(&self, contexts: &[usize], wanted: &Wanted) -> f64 {
         let all = self.layout.contexts.len();
         let product = |a: usize, b: usize| self.products[a * all + b];
@@ -139,7 +139,7 @@ impl Rule {
         if 0.0 < own { (left / own).clamp(0.0, 1.0) } else { 1.0 }
     }
 
-    /// How far doses are from those of a trained group, by their effects.
+    /// The distance of doses from those of a trained group, by their effects.
     fn dose_open(&self, known: &[(u32, f64)], parts: &[(u32, f64)]) -> f64 {
         let of_part = |((code, known), (_, wanted)): (&(u32, f64), &(u32, f64))| {
             let [known, wanted] = [self.effect(*code, *known), self.effect(*code, *wanted)];
@@ -157,8 +157,8 @@ impl Rule {
         sum
     }
 
-    /// The shift of one perturbation: as it was seen alone; or what combinations with it have beyond their other parts; or, where
-    /// it was never trained on, the mean of all that were.
+    /// The shift of one perturbation: as it was seen alone; or the shift of combinations with it minus that of their other parts; or, if
+    /// it was never trained on, the mean of all trained ones.
     fn of_part(&self, part: (u32, f64), wanted: &Wanted) -> Weights {
         let alone = |part: (u32, f64)| self.of_combination(&[part], wanted);
         if let Some(own) = alone(part) {
@@ -193,7 +193,7 @@ impl Rule {
         mean
     }
 
-    /// The shift of a combination that was trained somewhere; none of any other.
+    /// The shift of a combination that was trained somewhere; none for any other.
     fn of_combination(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<Weights> {
         let rows = self.layout.by_combination.get(&combination(parts))?;
         let mut seen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -204,7 +204,7 @@ impl Rule {
         if let Some(own) = own.filter(|own| self.additive || !self.layout.has_controls(*own)) {
             return Some(self.at_doses(&seen[&own], parts));
         }
-        // Shifts against controls of other contexts tell more of these contexts than of the perturbation.
+        // Shifts against controls of other contexts show differences of contexts rather than the perturbation.
         if seen.keys().any(|context| self.layout.has_controls(*context)) {
             seen.retain(|context, _| self.layout.has_controls(*context));
         }
@@ -218,7 +218,7 @@ impl Rule {
         Some(sum)
     }
 
-    /// The stand-ins where some of them saw it, else all.
+    /// The substitute contexts if some of them saw it, else all.
     fn even_shares(&self, contexts: &[usize], wanted: &Wanted) -> Vec<f64> {
         let stands_in = |context: &usize| wanted.stand_ins.contains(context);
         let any = contexts.iter().any(stands_in);
@@ -228,7 +228,7 @@ impl Rule {
         counted.into_iter().map(|share| share / all).collect()
     }
 
-    /// Kernel ridge of the shift on the control profile: what each context's shift counts for.
+    /// Kernel ridge of the shift on the control profile: the weight of each context's shift.
     fn ridge_shares(&self, contexts: &[usize], wanted: &Wanted) -> Vec<f64> {
         let all = self.layout.contexts.len();
         let product = |a: usize, b: usize| self.products[a * all + b];
@@ -250,7 +250,7 @@ impl Rule {
             known.sort_by(|a, b| a.0.total_cmp(&b.0));
             return self.between(&known, *code, *dose);
         }
-        // Of several perturbations, the nearest doses, scaled by the mean of what each part's dose would scale it.
+        // With several perturbations, the nearest doses, scaled by the mean factor over the parts' doses.
         let far = |row: &&usize| -> f64 {
             let pairs = self.layout.rows[**row].parts.iter().zip(parts);
             pairs.map(|((_, known), (_, wanted))| (known.ln_1p() - wanted.ln_1p()).abs()).sum()
@@ -261,7 +261,7 @@ impl Rule {
         Weights::from([(*nearest, scales.sum::<f64>() / real(parts.len()))])
     }
 
-    /// Between trained doses, from 0 on; beyond the largest one as far as the effect still grows.
+    /// Interpolates between trained doses, starting from 0; beyond the largest one, follows the growth of the effect.
     fn between(&self, known: &[(f64, usize)], code: u32, dose: f64) -> Weights {
         let above = known.partition_point(|(known, _)| *known < dose);
         match (above.checked_sub(1).map(|below| known[below]), known.get(above)) {
@@ -276,11 +276,11 @@ impl Rule {
         }
     }
 
-    /// Beyond the largest trained dose, as much as the effect still grows of what all trained doses show, by least squares: the
-    /// largest alone shows more noise, which would grow as well.
+    /// Beyond the largest trained dose, the extrapolated effect is fitted to all trained doses by least squares: the
+    /// largest dose alone has more noise, which would be scaled up as well.
     fn beyond(&self, known: &[(f64, usize)], largest: usize, code: u32, dose: f64) -> Weights {
         if self.half_effects.get(code as usize).copied().flatten().is_none() {
-            // Nothing is known of how an effect goes on.
+            // The growth of the effect is unknown.
             return Weights::from([(largest, 1.0)]);
         }
         let squares: f64 = known.iter().map(|(known, _)| self.effect(code, *known).powi(2)).sum();
@@ -288,18 +288,18 @@ impl Rule {
         known.iter().map(|(known, row)| (*row, effect * self.effect(code, *known))).collect()
     }
 
-    /// What a shift that was seen at a dose is multiplied by at another one.
+    /// The factor of a shift seen at one dose for another dose.
     fn scale(&self, code: u32, known: f64, wanted: f64) -> f64 {
         let beyond = known < wanted;
         match self.half_effects.get(code as usize).copied().flatten() {
-            // Nothing is known of how an effect goes on.
+            // The growth of the effect is unknown.
             None if beyond => 1.0,
             _ if self.effect(code, known) <= 0.0 => 1.0,
             _ => self.effect(code, wanted) / self.effect(code, known),
         }
     }
 
-    /// How much effect a dose has, in units of its own.
+    /// The effect of a dose, in the perturbation's own units.
     fn effect(&self, code: u32, dose: f64) -> f64 {
         match self.half_effects.get(code as usize).copied().flatten() {
             Some(half) => dose / (dose + half),
@@ -308,7 +308,7 @@ impl Rule {
     }
 }
 
-/// What each of some contexts counts for, by kernel ridge: shares that add up to 1.
+/// The weights of some contexts by kernel ridge, which add up to 1.
 ///
 /// Δ = Ȳ + (a − ā) Aᵀ (A Aᵀ + λ I)⁻¹ (Y − Ȳ), where the rows of A are control profiles minus their mean ā, those of Y shifts.
 pub(super) fn ridge_shares(
@@ -341,7 +341,7 @@ pub(super) fn add(sum: &mut Weights, more: &Weights, times: f64) {
     }
 }
 
-/// A count as a number.
+/// A count as a floating-point number.
 #[expect(clippy::cast_precision_loss, reason = "no atlas has 2^52 groups")]
 pub(super) fn real(count: usize) -> f64 {
     count as f64

@@ -1,4 +1,4 @@
-//! What offsets promise.
+//! Tests of offsets.
 
 use schemas::{conditions::Covariate, config::ModelSettings};
 
@@ -87,7 +87,7 @@ fn what_was_trained_in_combinations_alone_has_what_they_show_beyond_their_other_
 fn doses_are_interpolated_between_trained_ones_and_saturate_beyond_them() {
     let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")], true, 0.0);
     let effect = |dose: f64| dose / (dose + 0.5);
-    // Row n has the effect of its dose: so has then every dose between, below and above.
+    // Row n has the effect of its dose; so do all doses between, below and above.
     for dose in [0.1, 0.5, 0.7, 1.2, 1.5, 4.5] {
         close(shift(&rule, &[(DRUG, dose)], 0, &[effect(0.5), effect(1.5)]), effect(dose));
     }
@@ -98,7 +98,7 @@ fn what_lies_beyond_trained_doses_is_told_by_all_of_them() {
     let rule = rule(&[(&[(DRUG, 0.5)], "x"), (&[(DRUG, 1.5)], "x")], true, 0.0);
     let effect = |dose: f64| dose / (dose + 0.5);
     let [low, high] = [0.5, 1.5].map(effect);
-    // The lower dose shows twice the effect that the higher one makes expect.
+    // The lower dose has twice the effect expected from the higher one.
     let height = (2.0 * low * low + high * high) / (low * low + high * high);
     close(shift(&rule, &[(DRUG, 4.5)], 0, &[2.0 * low, high]), effect(4.5) * height);
 }
@@ -133,7 +133,7 @@ fn the_penalty_is_the_one_with_which_each_context_is_told_best_from_the_others()
         shifts: shifts.into(),
         ..OffsetProfiles::default()
     };
-    // A shift that follows the control profile, and one that has nothing to do with it.
+    // A shift that follows the control profile, and one that is unrelated to it.
     let [follows, even] = [[1.0, 2.0, 4.0], [2.0, 1.0, 2.0]].map(|shifts| fit::ridge(&layout, &profiles(shifts)));
     assert!(follows * 100.0 < even, "{follows} {even}");
 }
@@ -170,7 +170,7 @@ fn the_dose_of_half_an_effect_is_found_from_three_doses() {
     assert_eq!(halves[A as usize], None);
 }
 
-/// A context with single perturbations, each of which shifts a gene of its own and the gene of its kind (even or odd), and pairs.
+/// A context with single perturbations, each of which shifts its own gene and the gene of its kind (even or odd), and pairs.
 fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec<f32>>) {
     let singles = 2..10_u32;
     let mut vocabulary = vocabulary(&[(&[], "x")]);
@@ -200,7 +200,7 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
     (rule, shifts)
 }
 
-/// What is told of a pair in that world: the shift of its last gene, and that of its first part's own.
+/// The prediction for a pair in this setting: the shift of its last gene, and of its first part's own gene.
 fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
     let row = |at: usize| shifts[at].clone();
     let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
@@ -216,7 +216,7 @@ fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
 fn what_pairs_do_beyond_the_sum_is_told_from_pairs_that_resemble_them() {
     let pairs: Vec<[u32; 2]> =
         (2..10).flat_map(|a| (a + 1..10).map(move |b| [a, b])).filter(|pair| *pair != [2, 4]).collect();
-    // Two of the even kind do something together that no others do.
+    // Pairs of the even kind have an interaction that others don't have.
     let [beyond, own] = told(world(&pairs, |[a, b]| if a % 2 == 0 && b % 2 == 0 { 2.0 } else { 0.0 }), [2, 4]);
     assert!((1.2..2.8).contains(&beyond) && (0.4..0.6).contains(&own), "{beyond} {own}");
     let [nothing, own] = told(world(&pairs, |_| 0.0), [2, 4]);

@@ -41,7 +41,7 @@ fn what_was_packed_is_taken_apart_in_every_type() {
     let genes = Genes::U32(vec![1, 70_000, 0, 2, 65_535]);
     let values = Values::F32(vec![0.5, 2.5, 3.25, 1e-3, 5.0]);
     alike(&Expression { row_pointers: rows, genes, values: values.clone() }, 70_001);
-    // Fewer genes than there is room: the last cell's gene is written to many times.
+    // Fewer genes than padding: the last cell's gene is written many times.
     let genes = Genes::U16(vec![1, 2, 0, 1, 2]);
     alike(&Expression { row_pointers: vec![0, 2, 2, 5], genes, values }, 3);
 }

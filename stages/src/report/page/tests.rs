@@ -1,4 +1,4 @@
-//! What a page must hold, read as a browser would find it.
+//! The required content of a page, parsed like in a browser.
 
 use std::collections::BTreeMap;
 
@@ -182,7 +182,7 @@ fn cells_are_drawn_before_and_after_by_condition_and_by_covariates() {
         assert!(html.contains(&format!("<b>{title}</b>")), "{title} is missing");
     }
     assert!(html.contains("component 1 (61%)") && html.contains("component 2 (20%)"));
-    // Eight conditions have a colour of their own, the other two share one.
+    // Eight conditions have their own colour, the other two share one.
     assert_eq!(html.matches(">others</span>").count(), 2);
     assert_eq!(html.matches("DRUG").count(), 2 * 8);
 }

@@ -86,7 +86,7 @@ fn place(random: &mut impl Rng, sound: &[u8]) -> usize {
 fn a_file_that_ends_where_another_begins_is_read_no_further() {
     let (_folder, path) = file(Style::Old);
     let sound = std::fs::read(&path).unwrap();
-    // What follows the end that the superblock tells is no part of the file.
+    // Bytes after the end given in the superblock are not part of the file.
     File::create(&path).unwrap().write_all_at(&[sound.as_slice(), &[0xff; 4096]].concat(), 0).unwrap();
     check(&path).unwrap();
 }

@@ -1,4 +1,4 @@
-//! What is refused, class by class: a sound file in which a few bytes were changed.
+//! Refusals, class by class: valid files in which a few bytes were changed.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// Flips a bit so many bytes into the first structure that begins so.
+/// Flips a bit this many bytes into the first structure that begins so.
 fn flip(bytes: &mut [u8], signature: &[u8], offset: usize) {
     let at = find(bytes, signature, 0) + offset;
     bytes[at] ^= 8;
@@ -174,7 +174,7 @@ fn sizes_that_contradict_one_another() {
         },
         &["runs past the end of its block"],
     );
-    // A heap that is told to be 2^200 bytes large.
+    // A heap with a declared size of 2^200 bytes.
     changed(
         Style::Middle,
         |bytes| {
@@ -244,7 +244,7 @@ fn what_leads_to_other_files() {
         let builder = file.new_dataset::<u8>().shape(8).with_dcpl(|create| create.external("values.bin", 0, 8));
         builder.create("X").unwrap();
     });
-    says(&told, &["X: holds something that is not supported", "values that lie in other files"]);
+    says(&told, &["X: holds something that is not supported", "values in other files"]);
 }
 
 #[test]

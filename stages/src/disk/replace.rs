@@ -1,0 +1,100 @@
+//! Names that are given to what is whole: in the place of something, or only where nothing is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
+use schemas::{Error, Result};
+
+use super::{faults, hidden_sibling, lock, parent_of, remove_all, sync_folder};
+
+/// Renames a file or folder.
+///
+/// # Errors
+/// A name that can't be given.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    faults::before_rename(from, to).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
+}
+
+/// Renames a file to a name that nothing has, even if another process is about to take it.
+pub(super) fn rename_to_new(from: &Path, to: &Path) -> Result<()> {
+    faults::before_rename(from, to).map_err(Error::io("create", to))?;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(already_exists(to)),
+        // A file system without such a call.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if to.symlink_metadata().is_ok() => Err(already_exists(to)),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to).map_err(Error::io("create", to)),
+        Err(error) => Err(Error::io("create", to)(error.into())),
+    }
+}
+
+/// Refuses a name that something has.
+///
+/// # Errors
+/// A file or folder of that name.
+pub fn refuse_existing(target: &Path) -> Result<()> {
+    if target.exists() { Err(already_exists(target)) } else { Ok(()) }
+}
+
+fn already_exists(target: &Path) -> Error {
+    Error::usage(
+        format!("{} already exists", target.display()),
+        format!("remove {} first, or choose another name", target.display()),
+    )
+}
+
+/// Puts a folder in the place of another one, if there is one. A process that is killed leaves the old one or, only between two renames,
+/// neither under that name; the new one is always whole under one of the two names.
+///
+/// # Errors
+/// A rename that fails; the old folder has its name then.
+pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
+    let old = hidden_sibling(target)?;
+    let is_replaced = target.exists();
+    if is_replaced {
+        rename(target, &old)?;
+    }
+    if let Err(error) = rename(new, target) {
+        if is_replaced {
+            rename(&old, target)?;
+        }
+        return Err(error);
+    }
+    sync_folder(parent_of(target))?;
+    if is_replaced { remove_all(&old) } else { Ok(()) }
+}
+
+/// Removes a folder so that its name is gone at once: a process that is killed never leaves a part of it under that name.
+///
+/// # Errors
+/// A file that can't be removed.
+pub fn discard(folder: &Path) -> Result<()> {
+    let hidden = hidden_sibling(folder)?;
+    rename(folder, &hidden)?;
+    remove_all(&hidden)
+}
+
+/// Removes the leftovers of killed processes under hidden names in a folder that nobody else writes to.
+///
+/// # Errors
+/// A file that can't be removed.
+pub fn remove_leftovers(folder: &Path) -> Result<()> {
+    for name in lock::hidden_names(folder)? {
+        remove_all(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// Removes the leftovers of killed processes next to a name, those that would have become it or that it replaced.
+///
+/// # Errors
+/// A file that can't be removed.
+pub fn remove_leftovers_of(target: &Path) -> Result<()> {
+    lock::clear_leftovers(target, &PathBuf::new()).map(|_| ())
+}
