@@ -239,7 +239,7 @@ fn batch(seed: u64, size: usize, genes: u32) -> Result<Batch> {
         groups: vec![0; size],
     };
     let plan = BatchPlan {
-        epoch: 0,
+        pass: 0,
         index: seed,
         role: Role::Train,
         last: false,

@@ -24,7 +24,11 @@ mod simd;
 
 use std::{error::Error, hint::black_box, time::Instant};
 
-use stages::model::{decoder::Output, losses::reconstruction, optimiser::Adam};
+use stages::model::{
+    decoder::Output,
+    losses::reconstruction,
+    optimiser::{Adam, Learned},
+};
 use tch::{Kind, Tensor};
 
 use self::{
@@ -290,7 +294,7 @@ impl Bench {
         let (parameter, numbers) = drawn(GENES, WIDTH)?;
         let (gradient, gradient_numbers) = drawn(GENES, WIDTH)?;
         let name = "weight".to_owned();
-        let mut plain = Adam::new("bench", std::iter::once((&name, &parameter)), 1e-6, 0.0);
+        let mut plain = Adam::new(Learned::Autoencoder, std::iter::once((&name, &parameter)), 1e-6, 0.0);
         let gradients = [gradient];
         let (mut moved, mut first, mut second) = (numbers, vec![0.0; GENES * WIDTH], vec![0.0; GENES * WIDTH]);
         let before = || drop(black_box(plain.step(&gradients, 1e-3)));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::bounded};
 use stages::libtorch::{self, DeviceMemory};
 use tch::{Cuda, Device};
 
@@ -90,7 +90,7 @@ fn missing(index: usize) -> Option<(String, String)> {
         let why = "libtorch's CUDA libraries were loaded but found no usable GPU";
         return Some((why.to_owned(), "check `nvidia-smi`, or use --device cpu".to_owned()));
     }
-    let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+    let count = bounded::<usize>(Cuda::device_count());
     (count <= index).then(|| {
         let last = Wanted::Cuda(count.saturating_sub(1));
         (format!("this machine's last GPU is {last}"), format!("use --device {last}"))

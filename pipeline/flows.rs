@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use schemas::{ByteSize, Error, Result, atlas::RowOrder, batch::BatchPlan};
+use schemas::{ByteSize, Error, Result, atlas::RowOrder, batch::BatchPlan, numbers::to_usize};
 #[cfg(feature = "torch")]
 use stages::libtorch::failures::device_failure;
 use stages::{
@@ -114,7 +114,7 @@ impl Resources {
         let all =
             manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
         let quarters = if manifest.order == RowOrder::Shuffled { 1 } else { 2 };
-        (self.memory / 4 * quarters).min(usize::try_from(all).unwrap_or(usize::MAX))
+        (self.memory / 4 * quarters).min(to_usize(all))
     }
 }
 

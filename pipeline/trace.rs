@@ -15,7 +15,10 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use schemas::{Error, Result};
+use schemas::{
+    Error, Result,
+    numbers::{saturating, to_usize},
+};
 use serde_json::{Value, json};
 use stages::disk::write_atomically;
 use tracing::{
@@ -86,7 +89,7 @@ impl Trace {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(Arc::new(Noted {
             started: Instant::now(),
-            started_at: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            started_at: saturating(now.as_nanos()),
             stages: Mutex::default(),
             items: Mutex::default(),
             threads: AtomicU64::new(0),
@@ -141,7 +144,7 @@ impl Trace {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.0.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        saturating(self.0.started.elapsed().as_nanos())
     }
 }
 
@@ -168,7 +171,7 @@ impl Subscriber for Trace {
     fn enter(&self, span: &Id) {
         HERE.with_borrow_mut(|here| match span.into_u64() {
             ITEM_ID => here.begun.push(self.now()),
-            stage => here.stages.push(usize::try_from(stage - FIRST_STAGE_ID).unwrap_or(usize::MAX)),
+            stage => here.stages.push(to_usize(stage - FIRST_STAGE_ID)),
         });
     }
 

@@ -26,6 +26,7 @@ use stages::{
         fused::Fused,
         input::{Cells, Input},
         layers::Mode,
+        loss_term::LossTerm,
         losses::reconstruction,
         moments::GroupMoments,
         neighbours::purities,
@@ -165,11 +166,11 @@ impl Case {
 
     fn check_verdict(&mut self, group: &str, verdict: &Verdict) {
         self.equal(&format!("{group}/adv_loss"), &verdict.loss);
-        for (name, value) in &verdict.parts {
+        for (term, value) in &verdict.parts {
             // Accuracies were kept in single precision, and so was what is made of them.
             let tolerance = self.tolerance;
-            self.tolerance = tolerance.max(if name.starts_with("adv_") { 0.0 } else { 1e-6 });
-            self.equal(&format!("{group}/{name}"), value);
+            self.tolerance = tolerance.max(if matches!(term, LossTerm::Adversary(_)) { 0.0 } else { 1e-6 });
+            self.equal(&format!("{group}/{term}"), value);
             self.tolerance = tolerance;
         }
     }
@@ -232,12 +233,12 @@ impl Case {
                 losses
                     .values
                     .iter()
-                    .filter(|(name, _)| name.starts_with("norm_"))
+                    .filter(|(term, _)| matches!(term, LossTerm::Norm(_)))
                     .map(|(_, n)| n.to_kind(Kind::Double)),
             );
-            for (ours, theirs) in [("recon", "recon_loss"), ("kl", "KL")] {
+            for (ours, theirs) in [(LossTerm::Reconstruction, "recon_loss"), (LossTerm::Divergence, "KL")] {
                 if self.kind == Kind::Double
-                    && let Some(found) = losses.get(ours)
+                    && let Some(found) = losses.get(&ours)
                 {
                     let expected = self.arrays[&format!("steplog/{theirs}")].get(row);
                     self.close(&format!("steplog/{theirs} of step {step}"), found, &expected);

@@ -175,7 +175,7 @@ impl Context {
     /// killed leaves the old one, or the new one, which the next process finds under the hidden name and gives its own.
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let flags = flags.cloned().unwrap_or_default();
-        let choice = flags.choice.choice();
+        let choice = flags.choice.choice(&self.resources.stop);
         let companions = companions_of(path, &choice)?;
         let stamp = stamp_of(path)?;
         let source = open(path, &choice)?;

@@ -70,8 +70,11 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
 
 pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
     check_different(&args.inputs)?;
-    let mut sources: Vec<Arc<dyn Source>> =
-        args.inputs.iter().map(|input| open(input, &args.keys.choice.choice())).collect::<Result<_>>()?;
+    let mut sources: Vec<Arc<dyn Source>> = args
+        .inputs
+        .iter()
+        .map(|input| open(input, &args.keys.choice.choice(&context.resources.stop)))
+        .collect::<Result<_>>()?;
     let source = match (sources.pop(), &args.file_key) {
         (Some(only), None) if sources.is_empty() => only,
         (last, _) => {

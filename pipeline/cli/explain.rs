@@ -1,5 +1,6 @@
 //! `explain`: the graph, its budgets and the memory, before anything runs.
 
+use perturbine::schemas::numbers::to_usize;
 use perturbine::{Result, devices::Wanted};
 use serde_json::json;
 use tch::Device;
@@ -29,7 +30,7 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
     };
     let on_gpu = device != Device::Cpu;
     let edges = graph.bytes();
-    let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
+    let floor = to_usize(perturbine::memory::anonymous_bytes().unwrap_or(0));
     let here = if on_gpu { 0 } else { network };
     let total = edges + held + here + floor;
     let device = match device {

@@ -43,7 +43,7 @@ fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
     if path.is_dir() && is_atlas(path) {
         return atlas_value(&context.open(path)?);
     }
-    file_value(args)
+    file_value(args, context)
 }
 
 /// An atlas as JSON.
@@ -96,14 +96,14 @@ fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
 }
 
 /// A data file as JSON: one pass over it.
-fn file_value(args: &InspectArgs) -> Result<Value> {
+fn file_value(args: &InspectArgs, context: &Context) -> Result<Value> {
     use stages::ingest::{
         format::open,
         keys::{AskedKeys, resolve},
         label::Labeller,
         source::chunks,
     };
-    let source = open(&args.path, &args.choice.choice())?;
+    let source = open(&args.path, &args.choice.choice(&context.resources.stop))?;
     let bytes = source.origin().bytes;
     let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
     // Columns that can't be resolved don't prevent showing the rest.

@@ -32,6 +32,7 @@ mod steps;
 #[cfg(feature = "torch")]
 mod train;
 
+use perturbine::schemas::numbers::saturating;
 use perturbine::{Resources, Result, Stop, memory::MemoryLog, trace::Trace};
 
 use self::{
@@ -95,7 +96,7 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
     // libtorch's threads are limited like those of stages. The last bits of a result depend on their number, so a limit
     // set in the environment (OMP_NUM_THREADS) is kept.
     #[cfg(feature = "torch")]
-    tch::set_num_threads(tch::get_num_threads().min(i32::try_from(resources.threads.get()).unwrap_or(i32::MAX)));
+    tch::set_num_threads(tch::get_num_threads().min(saturating(resources.threads.get())));
     let context = Context { resources, show, access, trace };
     match cli.command {
         #[cfg(feature = "hdf5")]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use perturbine::schemas::numbers::to_usize;
 use perturbine::{
     Atlas, Error, Model, Prediction, Query, Request, Result,
     devices::peak_bytes,
@@ -88,9 +89,9 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
         .as_ref()
         .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
     let predicted = prediction.predicted_cells(output, &options)?;
-    let waiting = usize::try_from(size.waiting_bytes).unwrap_or(usize::MAX);
+    let waiting = to_usize(size.waiting_bytes);
     let (edges, network) = (context.resources.memory, prediction.network_bytes());
-    let floor = usize::try_from(perturbine::memory::anonymous_bytes().unwrap_or(0)).unwrap_or(0);
+    let floor = to_usize(perturbine::memory::anonymous_bytes().unwrap_or(0));
     context.show.note(&format!(
         "memory: at most {} (edges and blocks {}, rows waiting to be written {}, decoding {}, libtorch and program {})",
         bytes((edges + waiting + network + floor) as u64),

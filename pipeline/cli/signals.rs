@@ -20,7 +20,6 @@ pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         if signals.forever().next().is_some() {
             stop.request();
-            stages::interrupt::request();
         }
     })?;
     Ok(())

@@ -6,6 +6,7 @@ use schemas::{
     Error, Result,
     atlas::ValueKind,
     config::{DataSettings, GeneChoice},
+    numbers::to_usize,
 };
 use stages::{
     atlas::Atlas,
@@ -45,7 +46,7 @@ pub fn choose_genes(
                 ValueKind::Counts => ranking.of_counts()?,
                 ValueKind::Continuous => ranking.of_logarithms()?,
             };
-            let most = usize::try_from(*count).unwrap_or(usize::MAX);
+            let most = to_usize(*count);
             genes.add(largest(&scores, most));
             cells = looked_at;
             method

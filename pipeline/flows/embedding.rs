@@ -7,6 +7,7 @@ use schemas::{
     Error, Result,
     arrow::{ATLAS_KEY, MODEL_KEY, embedded_cells_schema, embeddings_schema},
     ids::CellIndex,
+    numbers::{bounded, to_usize},
 };
 use stages::{
     BoxError,
@@ -55,7 +56,7 @@ pub(super) fn embed_every(
     metadata.insert(ATLAS_KEY.to_owned(), atlas.manifest().checksum.clone());
     let schema = embedded_cells_schema(&names, width(model), metadata);
     let embed = Embed::new(model.again()?, atlas.clone(), schema.clone())?;
-    let every = (0..atlas.cells()).step_by(usize::try_from(step).unwrap_or(usize::MAX)).map(CellIndex);
+    let every = (0..atlas.cells()).step_by(to_usize(step)).map(CellIndex);
     let plans = source_plans(&atlas, 0, 0, batch_size(1), every);
     Ok((schema, rows(&atlas, plans, resources).then("embed", embed)))
 }
@@ -100,5 +101,5 @@ fn metadata(model: &Model) -> HashMap<String, String> {
 }
 
 fn width(model: &Model) -> i32 {
-    i32::try_from(model.card.config.model.n_latent).unwrap_or(i32::MAX)
+    bounded(model.card.config.model.n_latent)
 }

@@ -3,6 +3,7 @@
 use schemas::{
     Error, Result,
     config::{self, Settings},
+    numbers::to_usize,
 };
 use stages::{
     atlas::Atlas,
@@ -32,7 +33,7 @@ pub(super) fn with_largest_batches(
     device: Device,
     resources: &Resources,
 ) -> Result<config::Plan> {
-    let floor = usize::try_from(anonymous_bytes().unwrap_or(0)).unwrap_or(usize::MAX);
+    let floor = to_usize(anonymous_bytes().unwrap_or(0));
     let edges = EDGES * resources.edge_beside_blocks(atlas).bytes;
     let beside = edges + resources.held_bytes(atlas) + floor;
     let (beside, room, more) = match device {
@@ -41,7 +42,7 @@ pub(super) fn with_largest_batches(
             let free = free_bytes(device)?.ok_or_else(|| {
                 Error::usage("the batch size depends on a GPU that this machine does not have", "give a --batch-size")
             })?;
-            let free = usize::try_from(free).unwrap_or(usize::MAX);
+            let free = to_usize(free);
             (0, filled(free), "use a GPU with more memory free")
         }
     };
@@ -100,7 +101,7 @@ impl SmallerBatches {
         let Error::DeviceMemory { message, .. } = error else { return error };
         // Libtorch's reserved memory belongs to this run, and will be free for the next one. If it can't be queried any more, try half of it.
         let room = device_memory(self.device).map_or(u64::MAX, |memory| memory.free + memory.kept);
-        let room = filled(usize::try_from(room).unwrap_or(usize::MAX));
+        let room = filled(to_usize(room));
         let fits = self.needed.iter().find(|(_, needed)| *needed <= room);
         let hint = match fits {
             Some((size, _)) => format!("use --batch-size {size}, or a GPU with more memory free"),
@@ -119,13 +120,13 @@ pub(super) fn network_bytes(
     resources: &Resources,
 ) -> usize {
     let manifest = atlas.manifest();
-    let nonzeros = usize::try_from(manifest.nonzeros / manifest.cells.max(1)).unwrap_or(usize::MAX);
+    let nonzeros = to_usize(manifest.nonzeros / manifest.cells.max(1));
     let genes = atlas.genes().len();
     match device {
         Device::Cpu => training_bytes(settings, genes, vocabulary, nonzeros),
         _ => {
             // A batch on an edge counts on the host and on the device.
-            let batch = usize::try_from(settings.train.batch_size).unwrap_or(usize::MAX);
+            let batch = to_usize(settings.train.batch_size);
             let bytes = manifest.gene_width.bytes() + manifest.value_width.bytes();
             let parcel = batch.saturating_mul(nonzeros * bytes + nonzeros * bytes / 8);
             let edge = resources.edge_beside_blocks(atlas);

@@ -8,6 +8,7 @@ use std::{
 use schemas::{
     Error, Result,
     atlas::{Codec, GeneWidth, InPlace, Keys, Manifest, Selection, files},
+    numbers::checked,
 };
 use stages::{
     atlas::Atlas,
@@ -124,9 +125,7 @@ fn ingest_as(
     resources: &Resources,
 ) -> Result<Option<Ingested>> {
     let keys = resolve(&*source, &options.keys)?;
-    let file = source.origin().path.clone();
-    let genes = u32::try_from(source.var().num_rows())
-        .map_err(|_| Error::data(&file, "there are more than 2^32 genes", "check how the file was written"))?;
+    let genes = checked(source.var().num_rows(), "genes")?;
     let width = GeneWidth::for_genes(genes);
     let facts = AtlasFacts {
         source: Arc::clone(&source),

@@ -12,6 +12,7 @@ use schemas::{
     batch::{BatchPlan, Role},
     conditions::CONTROL,
     ids::CellIndex,
+    numbers::bounded,
 };
 use stages::{
     BoxError, Sink,
@@ -116,13 +117,13 @@ impl ModelCells<'_> {
     /// Data that can't be read, a run that was stopped.
     pub(super) fn predict(&self, real: &RealCells) -> Result<HashMap<usize, Cloud>> {
         let mut plans: Vec<BatchPlan> = Vec::new();
-        for (epoch, job) in self.jobs.jobs.iter().enumerate() {
+        for (at, job) in self.jobs.jobs.iter().enumerate() {
             let controls = job.contexts.iter().filter_map(|context| real.controls.get(context));
             let cells: Vec<CellIndex> = controls.flat_map(|control| real.sampled.of_group(*control)).collect();
             let batches = cells.chunks(batch_size(job.targets.len()));
             let count = batches.len();
             plans.extend(batches.enumerate().map(|(index, cells)| BatchPlan {
-                epoch: u32::try_from(epoch).unwrap_or(u32::MAX),
+                pass: bounded(at),
                 index: index as u64,
                 role: Role::Source,
                 last: index + 1 == count,

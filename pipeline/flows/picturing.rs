@@ -6,7 +6,7 @@ use std::{
 };
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use schemas::{Error, Result, config::GeneChoice};
+use schemas::{Error, Result, config::GeneChoice, numbers::bounded};
 use serde::{Deserialize, Serialize};
 use stages::{
     atlas::Atlas,
@@ -59,7 +59,7 @@ struct Places {
 
 impl Places {
     fn of(&mut self, name: String) -> u32 {
-        let next = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        let next = bounded(self.names.len());
         *self.at.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
             next

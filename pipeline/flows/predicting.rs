@@ -14,6 +14,7 @@ use schemas::{
     },
     batch::{BatchPlan, Role},
     ids::CellIndex,
+    numbers::bounded,
 };
 use stages::{
     atlas::Atlas,
@@ -127,14 +128,12 @@ impl Prediction {
             metadata.insert(GENES_KEY.to_owned(), serde_json::Value::from(self.terms.genes.clone()).to_string());
             metadata.insert(SCALE_KEY.to_owned(), self.terms.scale.name().to_owned());
         }
-        let genes = i32::try_from(self.terms.genes.len()).unwrap_or(i32::MAX);
+        let genes = bounded(self.terms.genes.len());
         match output {
             Output::WideMeans => means_schema(&covariates, genes, metadata),
             Output::LongMeans => long_means_schema(&covariates, metadata),
             Output::Cells => cells_schema(&covariates, genes, metadata),
-            Output::Latent => {
-                latents_schema(&covariates, i32::try_from(card.config.model.n_latent).unwrap_or(i32::MAX), metadata)
-            }
+            Output::Latent => latents_schema(&covariates, bounded(card.config.model.n_latent), metadata),
         }
     }
 
@@ -184,24 +183,24 @@ impl Prediction {
 
 /// Threads that decode cells: those of the run, divided by those of libtorch per product. For a GPU, one.
 fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
-    let of_each = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
+    let of_each = bounded::<usize>(tch::get_num_threads()).max(1);
     match model.network.parameters.device() {
         Device::Cpu => NonZeroUsize::new(resources.threads.get() / of_each).unwrap_or(NonZeroUsize::MIN),
         _ => NonZeroUsize::MIN,
     }
 }
 
-/// The source cells of every span of the jobs; the batches of job `j` have epoch `j`, and each span starts a new batch.
+/// The source cells of every span of the jobs; the batches of job `j` have pass `j`, and each span starts a new batch.
 pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
     let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
     let plans = jobs.spans().into_iter().flat_map(move |span| {
         let size = batch_size(plan_jobs.jobs[span.job].targets.len());
         let cells = plan_jobs.source_cells(span, &plan_atlas);
-        source_plans(&plan_atlas, u32::try_from(span.job).unwrap_or(u32::MAX), span.passed, size, cells)
+        source_plans(&plan_atlas, bounded(span.job), span.passed, size, cells)
     });
     let (progress, jobs) = (resources.progress.clone(), Arc::clone(&jobs.jobs));
     let taken = move |plan: &BatchPlan| {
-        let targets = jobs.get(plan.epoch as usize).map_or(0, |job| job.targets.len());
+        let targets = jobs.get(plan.job()).map_or(0, |job| job.targets.len());
         progress.add((plan.cells.len() * targets) as u64);
     };
     rows_told(atlas, plans, resources, taken)
@@ -210,7 +209,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
 /// Cells as batch plans, numbered from `first`: draws are a function of the number, so no two spans share one.
 pub(super) fn source_plans<I>(
     atlas: &Atlas,
-    epoch: u32,
+    pass: u32,
     first: u64,
     size: usize,
     cells: I,
@@ -222,7 +221,7 @@ where
     std::iter::from_fn(move || {
         let taken: Vec<_> = cells.by_ref().take(size).collect();
         let rows = taken.iter().map(|cell| atlas.row(*cell)).collect();
-        let plan = BatchPlan { epoch, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
+        let plan = BatchPlan { pass, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
         index += 1;
         (!plan.cells.is_empty()).then_some(plan)
     })

@@ -10,6 +10,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use schemas::{
     Result,
     arrow::{ATLAS_KEY, MODEL_KEY},
+    numbers::to_usize,
 };
 use stages::{
     disk::checksum_of_text,
@@ -136,7 +137,7 @@ impl Prediction {
             let held = self.held_bytes();
             return Ok((self.rounded(output, options.files.precision)?.plan("write"), held));
         }
-        let waiting = usize::try_from(self.size(output, options)?.waiting_bytes).unwrap_or(usize::MAX);
+        let waiting = to_usize(self.size(output, options)?.waiting_bytes);
         let (selected, layout) = self.layout(output, options, false, &schema)?;
         let held = before_files(&selected.resources).held_bytes(&selected.atlas) + waiting;
         Ok((selected.encoded(output, layout)?.plan("write"), held))
@@ -224,7 +225,7 @@ pub fn write_tables(
 ) -> Result<Published> {
     let of_a_file = if is_one_file(out) { rows } else { (FILE_BYTES / row_bytes(schema).max(1)).max(1) };
     let part = |number: usize, before: u64| PartRows { number, rows: of_a_file.min(rows - before), folders: 1 };
-    let starts = (0..rows.max(1)).step_by(usize::try_from(of_a_file.max(1)).unwrap_or(usize::MAX));
+    let starts = (0..rows.max(1)).step_by(to_usize(of_a_file.max(1)));
     let parts = starts.enumerate().map(|(number, before)| part(number, before)).collect();
     let layout = Arc::new(Layout::new(schema, &FileOptions::default(), parts)?);
     let sink = Publish::create(out, Arc::clone(&layout), "")?;

@@ -6,7 +6,7 @@ use arrow::{
     array::{ArrayRef, Float32Array, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
-use schemas::{Error, Result, arrow::response_schema, config::GeneChoice};
+use schemas::{Error, Result, arrow::response_schema, config::GeneChoice, numbers::to_usize};
 use serde::Serialize;
 use stages::{
     atlas::Atlas,
@@ -239,7 +239,7 @@ impl<'a> WholeCurves<'a> {
                 }
                 let mut order: Vec<usize> = (0..all).collect();
                 order.sort_by(|a, b| most[*b].total_cmp(&most[*a]).then(a.cmp(b)));
-                order.truncate(usize::try_from(*count).unwrap_or(usize::MAX));
+                order.truncate(to_usize(*count));
                 Ok(order)
             }
         }

@@ -19,6 +19,6 @@ where
         let end = rows.min((index + 1) * SUMMED_ROWS);
         let held = (index * SUMMED_ROWS..end).map(RowIndex).map(|row| (row, atlas.cell(row)));
         let (rows_wanted, cells) = held.filter(|(_, cell)| wanted(*cell)).unzip();
-        BatchPlan { epoch: 0, index, role: Role::Source, last: end == rows, rows: rows_wanted, cells }
+        BatchPlan { pass: 0, index, role: Role::Source, last: end == rows, rows: rows_wanted, cells }
     })
 }

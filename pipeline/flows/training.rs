@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use schemas::{
     Error, Result,
     config::{self, DispersionStart, Doser, EngineChoice, ReconLoss, Settings},
+    numbers::{to_i64, to_usize},
 };
 use stages::{
     atlas::Atlas,
@@ -80,7 +81,6 @@ impl Training {
             settings.train.window = default_window(manifest.order);
         }
         let mut plan = settings.check(manifest.values)?;
-        let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         let (atlas, gene_selection) = choose_genes(atlas, &split, &plan.data, &resources)?;
         if atlas.genes().is_empty() {
             let place = atlas.path().display().to_string();
@@ -91,7 +91,7 @@ impl Training {
         if plan.train.batch_size == 0 {
             plan = with_largest_batches(plan, atlas, &vocabulary, device, &resources)?;
         }
-        let order = OrderSettings::new(plan.seed, size(plan.train.batch_size), size(plan.train.window));
+        let order = OrderSettings::new(plan.seed, to_usize(plan.train.batch_size), to_usize(plan.train.window));
         let sampling = match plan.train.sampling {
             config::Sampling::Uniform => Sampling::Uniform,
             config::Sampling::Balanced => Sampling::Balanced,
@@ -328,7 +328,7 @@ fn road(
     resources: &Resources,
 ) -> Result<Pipeline<Arrived>> {
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
-    let genes = i64::try_from(atlas.genes().len()).unwrap_or(i64::MAX);
+    let genes = to_i64(atlas.genes().len());
     // Also on a CPU, if GPU steps were requested.
     let is_carried = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
     let carrier = is_carried.then(|| Carrier::new(genes, device)).transpose()?;

@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use stages::interrupt::Interrupt;
+
 use super::{
     edge::End,
     primitives::{Monitor, Native, Primitives},
@@ -83,23 +85,33 @@ impl<P: Primitives> Close for Halt<P> {
 /// A stopped run drops what is queued, lets its sink finish the item in hand and [suspend](stages::Sink::suspend), and joins
 /// its threads. Stopping takes locks, so a signal handler must leave it to a thread.
 #[derive(Clone, Default)]
-pub struct Stop(Arc<Halt>);
+pub struct Stop {
+    halt: Arc<Halt>,
+    interrupt: Interrupt,
+}
 
 impl Stop {
-    /// Stops every run that was given this handle, now and later.
+    /// Stops every run that was given this handle, or its [`interrupt`](Self::interrupt), now and later.
     pub fn request(&self) {
-        self.0.raise(End::Stopped);
+        self.halt.raise(End::Stopped);
+        self.interrupt.request();
+    }
+
+    /// For work that goes on before there is a run, such as opening a source: it ends where this is asked to stop.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
     }
 
     /// Whether it was requested.
     #[must_use]
     pub fn requested(&self) -> bool {
-        self.0.raised().is_some()
+        self.halt.raised().is_some()
     }
 
     pub(super) fn watch(&self, run: &Arc<Halt>) {
         let run: Weak<Halt> = Arc::downgrade(run);
-        self.0.watch(run);
+        self.halt.watch(run);
     }
 }
 

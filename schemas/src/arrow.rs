@@ -1,5 +1,6 @@
 //! Arrow schemas of input and output tables.
 
+use crate::numbers::bounded;
 use std::{collections::HashMap, sync::Arc};
 
 use ::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -98,7 +99,7 @@ pub fn crossval_schema() -> SchemaRef {
 /// The gene names are in the metadata, as for predictions, and the scale: `log1p` or `values`.
 #[must_use]
 pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {
-    let width = i32::try_from(genes.len()).unwrap_or(i32::MAX);
+    let width = bounded(genes.len());
     let scale = if values == ValueKind::Counts { "log1p" } else { "values" };
     let names = serde_json::Value::from(genes).to_string();
     let metadata = HashMap::from([(GENES_KEY.to_owned(), names), (SCALE_KEY.to_owned(), scale.to_owned())]);

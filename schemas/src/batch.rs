@@ -7,6 +7,7 @@ use sprs::CsMatI;
 use crate::{
     ByteSize,
     ids::{CellIndex, RowIndex},
+    numbers::to_usize,
 };
 
 /// The purpose of a batch.
@@ -23,18 +24,26 @@ pub enum Role {
 /// The cells of a batch and its position in the order: everything known before reading data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchPlan {
-    /// The epoch, from 0.
-    pub epoch: u32,
-    /// The batch of that epoch and role, from 0.
+    /// Which pass over cells it is of, from 0: the epoch in training, the job in prediction.
+    pub pass: u32,
+    /// The batch of that pass and role, from 0.
     pub index: u64,
     /// Its purpose.
     pub role: Role,
-    /// Whether it is the last of its epoch and role.
+    /// Whether it is the last of its pass and role.
     pub last: bool,
     /// Its cells.
     pub cells: Vec<CellIndex>,
     /// The rows of the matrix with these cells.
     pub rows: Vec<RowIndex>,
+}
+
+impl BatchPlan {
+    /// The job that it is of, where it is one to predict from.
+    #[must_use]
+    pub fn job(&self) -> usize {
+        to_usize(self.pass)
+    }
 }
 
 impl ByteSize for BatchPlan {

@@ -6,6 +6,7 @@
 
 mod label;
 
+use crate::numbers::bounded;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -262,7 +263,7 @@ impl Covariate {
     #[must_use]
     pub fn code(&self, value: &str) -> Option<u32> {
         let exact = self.values.iter().position(|known| known == value);
-        exact.or_else(|| self.equal_number(value)).and_then(|code| u32::try_from(code).ok())
+        exact.or_else(|| self.equal_number(value)).map(bounded)
     }
 
     fn equal_number(&self, value: &str) -> Option<usize> {

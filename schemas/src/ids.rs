@@ -1,5 +1,6 @@
 //! Numbers that mean different things have different types.
 
+use crate::numbers::{bounded, to_usize};
 use serde::{Deserialize, Serialize};
 
 macro_rules! id {
@@ -11,12 +12,9 @@ macro_rules! id {
 
         impl $name {
             /// The index in a table.
-            ///
-            /// # Panics
-            /// If the number exceeds the machine's address size.
             #[must_use]
             pub fn index(self) -> usize {
-                usize::try_from(self.0).expect("an index into memory fits a usize")
+                to_usize(self.0)
             }
 
             /// The number for this index.
@@ -25,7 +23,7 @@ macro_rules! id {
             /// If a table outgrows the number's type.
             #[must_use]
             pub fn at(index: usize) -> Self {
-                Self(index.try_into().expect("a table has no more rows than its ids can count"))
+                Self(bounded(index))
             }
         }
 

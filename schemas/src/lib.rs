@@ -7,7 +7,8 @@
 //! 3. [`chunk`]: rows from a source file; [`atlas`]: rows on disk;
 //! 4. [`batch`]: rows for a model;
 //! 5. [`arrow`]: input and output tables;
-//! 6. [`config`]: settings; [`error`]: errors.
+//! 6. [`config`]: settings; [`error`]: errors;
+//! 7. [`numbers`]: conversions between integer types.
 
 pub mod arrow;
 pub mod atlas;
@@ -18,6 +19,7 @@ pub mod conditions;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod numbers;
 
 pub use bytes::ByteSize;
 pub use error::{Error, Result};

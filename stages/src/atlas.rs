@@ -10,6 +10,7 @@ use schemas::{
     Error, Result,
     atlas::{Manifest, files},
     ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
+    numbers::{bounded, to_usize},
 };
 
 mod blocks;
@@ -88,8 +89,7 @@ impl Atlas {
         let tables = Tables::open(&path, &manifest)?;
         let blocks = mmap::map(&path.join(files::BLOCKS))?;
         let labels = mmap::map(&path.join(files::LABELS))?;
-        let words =
-            usize::try_from(manifest.blocks().div_ceil(64)).map_err(|_| Error::damaged(&path, "too many blocks"))?;
+        let words = to_usize(manifest.blocks().div_ceil(64));
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
         let atlas =
             Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked }), None);
@@ -194,7 +194,7 @@ impl Atlas {
             }
         }
         for block in 0..self.0.manifest.blocks() {
-            let index = BlockIndex(u32::try_from(block).map_err(|_| Error::damaged(self.path(), "too many blocks"))?);
+            let index = BlockIndex(bounded(block));
             match self.block(index) {
                 Ok(_) => {}
                 Err(Error::Damaged { what, .. }) => {

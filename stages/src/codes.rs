@@ -3,6 +3,8 @@
 //! Every cell of every batch is looked up here, so the table is simple: records side by side, and slots
 //! found by multiplication instead of a keyed hash. If someone makes labels collide, it only costs the time of one scan.
 
+use schemas::numbers::{bounded, to_usize};
+
 /// Distinct records, numbered in order of appearance.
 #[derive(Clone, Debug, Default)]
 pub struct CodeTable {
@@ -79,7 +81,7 @@ impl CodeTable {
         if self.slots[slot] == 0 {
             self.grid = None;
             self.records.extend_from_slice(record);
-            self.slots[slot] = u32::try_from(self.len()).expect("there are fewer than 2^32 kinds of cells");
+            self.slots[slot] = bounded(self.len());
         }
         self.slots[slot] as usize - 1
     }
@@ -104,7 +106,7 @@ impl CodeTable {
         self.slots = vec![0; (2 * self.slots.len()).max(16)];
         for number in 0..self.len() {
             let slot = self.slot_of(self.record(number));
-            self.slots[slot] = u32::try_from(number + 1).expect("there are fewer than 2^32 kinds of cells");
+            self.slots[slot] = bounded(number + 1);
         }
     }
 }
@@ -119,12 +121,12 @@ impl Grid {
         }
         let places = sizes.iter().try_fold(1_u64, |places, size| places.checked_mul((*size).into()))?;
         let mut grid = match places <= MOST_PLACES {
-            true => Self { sizes, numbers: vec![0; usize::try_from(places).ok()?] },
+            true => Self { sizes, numbers: vec![0; to_usize(places)] },
             false => return None,
         };
         for number in 0..table.len() {
             let place = grid.place(table.record(number))?;
-            grid.numbers[place] = u32::try_from(number + 1).ok()?;
+            grid.numbers[place] = bounded(number + 1);
         }
         Some(grid)
     }

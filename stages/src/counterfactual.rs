@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use schemas::conditions::CONTROL;
+use schemas::{
+    conditions::CONTROL,
+    numbers::{bounded, to_i64},
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -94,7 +97,7 @@ impl Counterfactual {
             let parts: Vec<_> = conditions.filter_map(|condition| vocabulary.parts(atlas, condition)).collect();
             let (codes, doses) = pad(&parts, Kind::Float, device);
             let rows = codes.size()[0];
-            let id = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+            let id = |at: usize| -> u32 { bounded(at) };
             context_of.insert(id(control), contexts.len());
             let target_groups: Vec<u32> = targets.into_iter().map(id).collect();
             let of_all = [&[id(control)], &*target_groups].concat();
@@ -132,7 +135,7 @@ impl Counterfactual {
         }
         for (context, mut rows) in rows_of {
             let context = &mut self.contexts[context];
-            rows.truncate(usize::try_from(MOST_CONTROLS - context.controls).unwrap_or(0));
+            rows.truncate(bounded((MOST_CONTROLS - context.controls).max(0)));
             if !rows.is_empty() {
                 context.add(network, basal, library, &rows);
             }
@@ -176,7 +179,7 @@ impl Change {
 impl Context {
     /// One decoder pass per target: all at once would multiply the number of cells.
     fn add(&mut self, network: &Network, basal: &Tensor, library: &Tensor, rows: &[i64]) {
-        let cells = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let cells = to_i64(rows.len());
         let rows = Tensor::from_slice(rows).to_device(basal.device());
         let (basal, library) = (basal.index_select(0, &rows), library.index_select(0, &rows));
         let covariates = network.covariate_latent(&self.covariates, 1);

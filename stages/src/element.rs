@@ -48,6 +48,8 @@ mod casts {
         reason = "values are worked with as f32, and what no id can be is told apart before it is cast"
     )]
 
+    use schemas::numbers::saturating;
+
     use super::{Element, Number};
 
     number!(f32, f32, |number| number,
@@ -63,16 +65,20 @@ mod casts {
     number!(i64, i64, |number| number,
         I8(i8) => |n: i8| i64::from(n), I16(i16) => |n: i16| i64::from(n), I32(i32) => |n: i32| i64::from(n), I64(i64) => |n| n,
         U8(u8) => |n: u8| i64::from(n), U16(u16) => |n: u16| i64::from(n), U32(u32) => |n: u32| i64::from(n),
-        U64(u64) => |n: u64| i64::try_from(n).unwrap_or(i64::MAX),
+        U64(u64) => |n: u64| saturating::<i64>(n),
         F32(f32) => |n| n as i64, F64(f64) => |n| n as i64);
 
-    // A negative or too large id becomes `u32::MAX`, which is no gene; for i32, every negative one becomes at least
-    // 2^31, which is no gene either, at no cost.
-    number!(u32, i64, |number| u32::try_from(number).unwrap_or(u32::MAX),
-        I8(i8) => |n| u32::try_from(n).unwrap_or(u32::MAX), I16(i16) => |n| u32::try_from(n).unwrap_or(u32::MAX),
-        I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => |n| u32::try_from(n).unwrap_or(u32::MAX),
+    /// An id; one that is negative or too large becomes `u32::MAX`, which is not a gene.
+    fn id(number: impl TryInto<u32>) -> u32 {
+        number.try_into().unwrap_or(u32::MAX)
+    }
+
+    // For i32, every negative number becomes at least 2^31, which is not a gene either, at no cost.
+    number!(u32, i64, id,
+        I8(i8) => id, I16(i16) => id,
+        I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => id,
         U8(u8) => |n: u8| u32::from(n), U16(u16) => |n: u16| u32::from(n), U32(u32) => |n| n,
-        U64(u64) => |n| u32::try_from(n).unwrap_or(u32::MAX),
+        U64(u64) => id,
         F32(f32) => |n: f32| if 0.0 <= n { n as u32 } else { u32::MAX },
         F64(f64) => |n: f64| if 0.0 <= n { n as u32 } else { u32::MAX });
 }

@@ -16,7 +16,7 @@ use arrow::{
     compute::{cast, concat_batches},
     datatypes::{DataType, Float32Type},
 };
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::to_usize};
 
 use crate::decoded::{self, Batches};
 
@@ -153,7 +153,7 @@ fn read_npy(path: &Path) -> Result<Parts> {
         let version = *bytes.strip_prefix(b"\x93NUMPY")?.first()?;
         let (length, from): (usize, usize) = match version {
             1 => (usize::from(u16::from_le_bytes(bytes.get(8..10)?.try_into().ok()?)), 10),
-            _ => (usize::try_from(u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?)).ok()?, 12),
+            _ => (to_usize(u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?)), 12),
         };
         Some((std::str::from_utf8(bytes.get(from..from.checked_add(length)?)?).ok()?, from + length))
     };

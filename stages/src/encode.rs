@@ -4,6 +4,7 @@ use schemas::{
     Error, Result,
     batch::{BatchPlan, Labels},
     ids::ConditionId,
+    numbers::bounded,
 };
 use sprs::CsMatI;
 
@@ -38,9 +39,8 @@ impl Encoder {
         let manifest = atlas.manifest();
         let table = &manifest.conditions;
         let ids = || (0..table.conditions().len()).map(ConditionId::at);
-        let class_of = |id: ConditionId| {
-            vocabulary.combinations.iter().position(|name| name == table.name(id)).and_then(|at| u32::try_from(at).ok())
-        };
+        let class_of =
+            |id: ConditionId| vocabulary.combinations.iter().position(|name| name == table.name(id)).map(bounded);
         let mut covariates = Vec::new();
         for (at, covariate) in vocabulary.covariates.iter().enumerate() {
             if manifest.covariates.get(at).map(|known| &known.name) != Some(&covariate.name) {
@@ -100,7 +100,7 @@ impl Encoder {
             for (covariate, out) in covariates.iter_mut().enumerate() {
                 out.push(self.covariates[covariate][record[1 + covariate] as usize]);
             }
-            groups.push(self.groups.find(record).and_then(|group| u32::try_from(group).ok()).unwrap_or(UNKNOWN));
+            groups.push(self.groups.find(record).map_or(UNKNOWN, bounded));
         }
         let perturbations = CsMatI::try_new((cells.len(), self.vocabulary_size), pointers, codes, doses)
             .map_err(|(_, _, _, error)| error)?;

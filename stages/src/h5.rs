@@ -98,11 +98,6 @@ fn files(locked: bool) -> FileBuilder {
     files
 }
 
-/// A range of rows as HDF5 counts them.
-pub(crate) fn index(rows: u64) -> Result<usize> {
-    usize::try_from(rows).map_err(|_| Error::Bug(format!("row {rows} does not fit this machine's addresses")))
-}
-
 /// Every line of the error stack: the cause is in an inner one.
 fn frames(error: &hdf5_metno::Error) -> String {
     match error.stack() {

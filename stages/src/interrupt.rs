@@ -1,60 +1,75 @@
-//! A termination request for the whole process, like Ctrl-C: for work outside a pipeline, which can't be stopped by one.
-//! Such work checks for it now and then; helper processes are ended.
+//! A request to end work that runs before there is a pipeline, or that no pipeline can stop. Such work holds a handle and checks it now and
+//! then; helper processes are ended.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 #[cfg(feature = "hdf5")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use schemas::{Error, Result};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// A handle by which work is asked to end; clones ask for the end of the same work.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<State>);
 
-/// Asks for the end. It takes a lock, so that a signal handler has to leave it to a thread.
-pub fn request() {
-    REQUESTED.store(true, Ordering::Release);
+#[derive(Debug, Default)]
+struct State {
+    requested: AtomicBool,
     #[cfg(feature = "hdf5")]
-    for helper in helpers().drain(..) {
-        // One that has ended meanwhile is not there any more.
-        let _ = rustix::process::kill_process(helper, rustix::process::Signal::KILL);
+    helpers: Mutex<Vec<rustix::process::Pid>>,
+}
+
+impl Interrupt {
+    /// Asks for the end, now and later. It takes a lock, so that a signal handler has to leave it to a thread.
+    pub fn request(&self) {
+        self.0.requested.store(true, Ordering::Release);
+        #[cfg(feature = "hdf5")]
+        for helper in self.helpers().drain(..) {
+            // One that has ended meanwhile is not there any more.
+            let _ = rustix::process::kill_process(helper, rustix::process::Signal::KILL);
+        }
     }
-}
 
-/// Whether the end was requested.
-#[must_use]
-pub fn requested() -> bool {
-    REQUESTED.load(Ordering::Acquire)
-}
+    /// Whether the end was requested.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.0.requested.load(Ordering::Acquire)
+    }
 
-/// The error of work that ends because it was asked to.
-pub(crate) fn stopped() -> Error {
-    Error::Stopped { resume: "run the same command again".into() }
-}
+    /// To be asked by work that takes long.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], if the end was asked for.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.requested() {
+            true => Err(Error::Stopped { resume: "run the same command again".into() }),
+            false => Ok(()),
+        }
+    }
 
-/// To be asked by work that takes long.
-///
-/// # Errors
-/// [`Error::Stopped`], if the end was requested.
-pub(crate) fn check() -> Result<()> {
-    if requested() { Err(stopped()) } else { Ok(()) }
-}
-
-#[cfg(feature = "hdf5")]
-fn helpers() -> std::sync::MutexGuard<'static, Vec<rustix::process::Pid>> {
-    static HELPERS: Mutex<Vec<rustix::process::Pid>> = Mutex::new(Vec::new());
-    HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(feature = "hdf5")]
+    fn helpers(&self) -> MutexGuard<'_, Vec<rustix::process::Pid>> {
+        self.0.helpers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A process that works for this one: it is ended by a request, as long as this lives.
 #[cfg(feature = "hdf5")]
 #[derive(Debug)]
-pub(crate) struct Helper(rustix::process::Pid);
+pub(crate) struct Helper(rustix::process::Pid, Interrupt);
 
 #[cfg(feature = "hdf5")]
 impl Helper {
-    pub(crate) fn of(child: &std::process::Child) -> Self {
+    pub(crate) fn of(child: &std::process::Child, interrupt: &Interrupt) -> Self {
         let pid = rustix::process::Pid::from_child(child);
-        helpers().push(pid);
-        Self(pid)
+        interrupt.helpers().push(pid);
+        // A request may have come before the process was known.
+        if interrupt.requested() {
+            interrupt.request();
+        }
+        Self(pid, interrupt.clone())
     }
 }
 
@@ -62,6 +77,37 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         // Before the process is waited for, and its number may become another's.
-        helpers().retain(|helper| *helper != self.0);
+        self.1.helpers().retain(|helper| *helper != self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_for_those_who_were_given_the_handle() {
+        let (one, other) = (Interrupt::default(), Interrupt::default());
+        let held = one.clone();
+        one.request();
+        assert!(held.check().is_err() && other.check().is_ok());
+    }
+
+    #[cfg(all(feature = "hdf5", unix))]
+    #[test]
+    fn a_request_ends_its_own_helpers_and_those_that_come_late() {
+        use std::{os::unix::process::ExitStatusExt, process::Command};
+
+        let sleeper = || Command::new("sleep").arg("60").spawn().expect("a process");
+        let (one, other) = (Interrupt::default(), Interrupt::default());
+        let mut sleepers = [sleeper(), sleeper(), sleeper()];
+        let _kept = [Helper::of(&sleepers[0], &one), Helper::of(&sleepers[1], &other)];
+        one.request();
+        let _late = Helper::of(&sleepers[2], &one);
+        for ended in [0, 2] {
+            assert_eq!(sleepers[ended].wait().expect("it ends").signal(), Some(9));
+        }
+        assert!(sleepers[1].try_wait().expect("it can be asked").is_none(), "another's work goes on");
+        sleepers[1].kill().and_then(|()| sleepers[1].wait()).expect("it ends");
     }
 }

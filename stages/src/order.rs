@@ -14,6 +14,7 @@ use schemas::{
     batch::{BatchPlan, Role},
     conditions::CONTROL,
     ids::{BlockIndex, CellIndex, RowIndex},
+    numbers::{bounded, to_usize},
 };
 
 use crate::{
@@ -100,10 +101,10 @@ impl Order {
         let block_rows = u64::from(atlas.manifest().block_rows);
         let mut order =
             Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
-        for block in (0..usize::try_from(atlas.manifest().blocks()).unwrap_or(usize::MAX)).map(BlockIndex::at) {
+        for block in (0..to_usize(atlas.manifest().blocks())).map(BlockIndex::at) {
             let count = order.cells_in(block).count();
             if 0 < count {
-                order.blocks.push((block, u32::try_from(count).unwrap_or(u32::MAX)));
+                order.blocks.push((block, bounded(count)));
             }
         }
         order
@@ -175,7 +176,7 @@ impl Order {
     }
 
     fn blocks_per_window(&self) -> usize {
-        (self.settings.window / usize::try_from(self.block_rows).unwrap_or(1)).max(1)
+        (self.settings.window / to_usize(self.block_rows)).max(1)
     }
 
     /// A generator for one shuffle: stream 0 is the epoch's blocks, the others are its windows.
@@ -218,7 +219,7 @@ impl Epoch {
 
     fn skip_cells(&mut self, mut cells: u64) {
         let open = self.cells.len() as u64;
-        let from_open = usize::try_from(cells.min(open)).unwrap_or(usize::MAX);
+        let from_open = to_usize(cells.min(open));
         self.cells.truncate(self.cells.len() - from_open);
         cells -= from_open as u64;
         while self.window < self.windows() {
@@ -231,7 +232,7 @@ impl Epoch {
         }
         if 0 < cells && self.window < self.windows() {
             self.open_window();
-            let left = self.cells.len() - usize::try_from(cells).unwrap_or(usize::MAX).min(self.cells.len());
+            let left = self.cells.len() - to_usize(cells).min(self.cells.len());
             self.cells.truncate(left);
         }
     }
@@ -289,7 +290,7 @@ impl Iterator for Epoch {
             Part::Ood => Role::Source,
         };
         let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
-        Some(BatchPlan { epoch: self.epoch, index, role, last: self.next == batches, cells, rows })
+        Some(BatchPlan { pass: self.epoch, index, role, last: self.next == batches, cells, rows })
     }
 }
 

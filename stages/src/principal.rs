@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -60,7 +61,7 @@ impl Sink for FindAxes {
         if self.rows.is_empty() {
             return Ok(Axes::new(self.scale, 0, Vec::new()));
         }
-        let genes = i64::try_from(self.genes)?;
+        let genes = to_i64(self.genes);
         let loadings = principal_components(&Tensor::from_slice(&self.rows).view([-1, genes]))?;
         let components = usize::try_from(loadings.size()[1])?;
         Ok(Axes::new(self.scale, components, Vec::<f32>::try_from(loadings.contiguous().view([-1]))?))
@@ -84,8 +85,8 @@ pub fn principal_components(cells: &Tensor) -> Result<Tensor, BoxError> {
     let largest = values.last().copied().unwrap_or(0.0);
     let is_noise = |value: &f64| *value <= largest * LEAST_SHARE || *value <= 0.0;
     let components = values.iter().rev().take_while(|value| !is_noise(value)).take(MOST_COMPONENTS).count();
-    let first = i64::try_from(values.len() - components)?;
-    let count = i64::try_from(components)?;
+    let first = to_i64(values.len() - components);
+    let count = to_i64(components);
     let vectors = vectors.narrow(1, first, count).to_kind(Kind::Float);
     let lengths = Tensor::from_slice(&values[values.len() - components..]).sqrt().to_kind(Kind::Float);
     Ok(centred.tr().matmul(&vectors) / lengths)
@@ -111,7 +112,7 @@ pub fn plane(rows: &Tensor) -> Result<(Vec<[f32; 2]>, [f64; 2]), BoxError> {
         let along = Vec::<f32>::try_from(centred.matmul(&(&vector * largest.sign())).to_kind(Kind::Float))?;
         let axis = usize::try_from(axis)?;
         points.iter_mut().zip(along).for_each(|(point, at)| point[axis] = at);
-        let value = values.double_value(&[width - 1 - i64::try_from(axis)?]);
+        let value = values.double_value(&[width - 1 - to_i64(axis)]);
         explained[axis] = if 0.0 < total { value / total } else { 0.0 };
     }
     Ok((points, explained))

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex};
+use schemas::{batch::BatchPlan, conditions::CONTROL, ids::CellIndex, numbers::bounded};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -90,7 +90,7 @@ impl Rows {
     pub fn cells(&self) -> impl Iterator<Item = (CellIndex, (Vec<u32>, Vec<f64>))> + '_ {
         let mut entries: Vec<(Vec<u32>, Vec<f64>)> = vec![Default::default(); self.plan.cells.len()];
         self.expression.for_each(|row, gene, value| {
-            entries[row].0.push(u32::try_from(gene).unwrap_or(u32::MAX));
+            entries[row].0.push(bounded(gene));
             entries[row].1.push(f64::from(value));
         });
         self.plan.cells.iter().copied().zip(entries)

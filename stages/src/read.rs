@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use schemas::{atlas::files, batch::BatchPlan, ids::BlockIndex};
+use schemas::{atlas::files, batch::BatchPlan, ids::BlockIndex, numbers::to_usize};
 
 use crate::{atlas::Atlas, block::place};
 
@@ -39,7 +39,7 @@ impl<I: Iterator<Item = BatchPlan>> ReadAhead<I> {
     /// Reads ahead of plans.
     #[must_use]
     pub fn new(atlas: Atlas, plans: I) -> Self {
-        let blocks = usize::try_from(atlas.manifest().blocks()).unwrap_or(0);
+        let blocks = to_usize(atlas.manifest().blocks());
         let asked = Asked { bits: vec![0; blocks.div_ceil(64)], forgets: may_outgrow_memory(&atlas), cells: 0 };
         Self { atlas, plans, ahead: VecDeque::new(), cells_ahead: 0, asked }
     }

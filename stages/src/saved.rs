@@ -15,6 +15,7 @@ use schemas::{
     atlas::ValueKind,
     conditions::LabelRules,
     config::{Plan, Settings},
+    numbers::checked,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -110,7 +111,7 @@ impl Model {
         if checksum_of(&weights_path)?.checksum.as_deref() != Some(&card.weights) {
             return Err(Error::damaged(weights_path, "its checksum does not match model.json"));
         }
-        let genes = u32::try_from(card.genes.len()).map_err(|_| Error::damaged(&path, "too many genes"))?;
+        let genes = checked(card.genes.len(), "genes")?;
         let mut network = Network::new(&plan, genes, &card.vocabulary, Kind::Float, device);
         network.parameters.restore(&read_safetensors(&weights_path)?, &weights_path)?;
         Ok(Self { path, card, network, scratch: None })
@@ -128,7 +129,7 @@ impl Model {
     /// None that data can cause.
     pub fn again(&self) -> Result<Self> {
         let plan = self.card.config.clone().check(self.card.values)?;
-        let genes = u32::try_from(self.card.genes.len()).map_err(|_| Error::Bug("too many genes".into()))?;
+        let genes = checked(self.card.genes.len(), "genes")?;
         let mut network =
             Network::new(&plan, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
         network.parameters.share(&self.network.parameters);

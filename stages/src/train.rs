@@ -19,6 +19,7 @@ use schemas::{
     ByteSize, Error, Result,
     batch::Role,
     config::{Monitor, Plan},
+    numbers::{checked, to_usize},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -152,8 +153,7 @@ impl Trainer {
         on_epoch: OnEpoch,
     ) -> Result<Self> {
         let TrainerSettings { plan, card, folder, embeddings, profiles, device, .. } = &settings;
-        let genes = u32::try_from(card.genes.len())
-            .map_err(|_| Error::usage("there are more than 2^32 genes", "choose fewer"))?;
+        let genes = checked(card.genes.len(), "genes")?;
         let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
         if let Some(table) = embeddings {
             learner.network.fill_embeddings(table, &card.vocabulary);
@@ -310,7 +310,7 @@ impl Sink for Trainer {
     fn push(&mut self, arrived: Arrived) -> Result<ControlFlow<()>, BoxError> {
         let came = self.times.batch_comes();
         let plan = &arrived.batch.plan;
-        let (epoch, last) = (plan.epoch, plan.last);
+        let (epoch, last) = (plan.pass, plan.last);
         let flow = match plan.role {
             Role::Train => {
                 self.settings.phases.enter(Phase::Epoch);
@@ -385,7 +385,6 @@ fn truncate_history(path: &Path, lines: u64) -> Result<()> {
         return Ok(());
     }
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let kept: String =
-        text.lines().take(usize::try_from(lines).unwrap_or(usize::MAX)).map(|line| format!("{line}\n")).collect();
+    let kept: String = text.lines().take(to_usize(lines)).map(|line| format!("{line}\n")).collect();
     write_atomically(path, kept.as_bytes())
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use schemas::config::{Monitor, Plan, ReconLoss};
+use schemas::{
+    config::{Monitor, Plan, ReconLoss},
+    numbers::{bounded, to_i64, to_usize},
+};
 use tch::{Device, Tensor};
 
 use crate::{
@@ -81,7 +84,7 @@ impl Scores {
 #[must_use]
 pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
     let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
-    let cells = usize::try_from(MOST_NEIGHBOURED).unwrap_or(usize::MAX);
+    let cells = to_usize(MOST_NEIGHBOURED);
     // Five sums in double precision, and as many means in scoring; sums of two predictions of each, and what is offset; two latents of
     // each cell, its distances in blocks.
     (2 * 5 * 8 + 2 * 8 + 4) * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
@@ -104,9 +107,9 @@ impl Validation {
         let mut largest: Vec<usize> = (0..groups.all().len()).filter(scorable).collect();
         let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(Part::Valid)).sum();
         largest.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));
-        let room = MOST_NUMBERS / usize::try_from(genes.max(1)).unwrap_or(1);
+        let room = MOST_NUMBERS / bounded::<usize>(genes.max(1));
         largest.truncate(MOST_GROUPS.min(room.max(1)));
-        let scored = i64::try_from(largest.len()).unwrap_or(0);
+        let scored = to_i64(largest.len());
         let mut rows = vec![scored; groups.all().len()];
         for (row, at) in (0_i64..).zip(&largest) {
             rows[*at] = row;
@@ -211,15 +214,13 @@ impl Neighbourhoods {
             if at * wanted / all == (at + 1) * wanted / all || *combination == UNKNOWN {
                 continue;
             }
-            rows.extend(i64::try_from(row));
+            rows.push(to_i64(row));
             self.labels[0].push(i64::from(*combination));
             for (labels, covariate) in self.labels[1..].iter_mut().zip(&self.covariates) {
                 labels.push(i64::from(batch.labels.covariates[*covariate][row]));
             }
         }
-        let room = |latent: &Tensor| {
-            Tensor::empty([i64::try_from(most).unwrap_or(0), latent.size()[1]], (latent.kind(), latent.device()))
-        };
+        let room = |latent: &Tensor| Tensor::empty([bounded(most), latent.size()[1]], (latent.kind(), latent.device()));
         let latents = self.latents.get_or_insert_with(|| [room(basal), room(after)]);
         let rows = Tensor::from_slice(&rows).to_device(basal.device());
         for (latents, latent) in latents.iter().zip([basal, after]) {
@@ -229,7 +230,7 @@ impl Neighbourhoods {
 
     /// How many cells there are so far.
     fn filled(&self) -> i64 {
-        i64::try_from(self.labels[0].len()).unwrap_or(i64::MAX)
+        to_i64(self.labels[0].len())
     }
 
     /// Sums of purities of the basal latent, and of the one that is decoded; none if there are too few cells.

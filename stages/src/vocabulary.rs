@@ -7,6 +7,7 @@ use schemas::{
     conditions::{CONTROL, ConditionTable, Covariate},
     config::Compat,
     ids::ConditionId,
+    numbers::bounded,
 };
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +170,7 @@ impl Vocabulary {
     #[must_use]
     pub fn perturbation(&self, name: &str) -> Option<u32> {
         let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
-        u32::try_from(at + 1).ok()
+        Some(bounded(at + 1))
     }
 
     /// Gives every perturbation its row of a table; those that have one but were not trained on become known as unseen.
@@ -187,7 +188,7 @@ impl Vocabulary {
         }
         let known: BTreeSet<&str> = self.perturbations.iter().map(String::as_str).collect();
         self.unseen = named.difference(&known).map(|name| (*name).to_owned()).collect();
-        self.embedding_width = u32::try_from(table.width()).ok();
+        self.embedding_width = Some(bounded(table.width()));
         Ok(())
     }
 
@@ -195,7 +196,7 @@ impl Vocabulary {
     #[must_use]
     pub fn embedded(&self, name: &str) -> Option<u32> {
         let unseen = || self.unseen.iter().position(|known| known == name).map(|at| self.perturbations.len() + at);
-        self.perturbation(name).or_else(|| u32::try_from(unseen()?).ok())
+        self.perturbation(name).or_else(|| unseen().map(bounded))
     }
 
     /// The name of a code.

@@ -94,7 +94,7 @@ fn to_resume_anywhere_is_to_read_the_rest() {
     let run = TrainingOrder { train, valid, check_every: 2, epochs: 5 };
     let plans: Vec<BatchPlan> = run.clone().plans(Position::default()).collect();
     for (at, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.role == Role::Train) {
-        let position = Position { epoch: plan.epoch, batch: plan.index };
+        let position = Position { epoch: plan.pass, batch: plan.index };
         assert!(run.clone().plans(position).eq(plans[at..].iter().cloned()), "from {position:?}");
     }
 }
@@ -107,7 +107,7 @@ fn validation_cells_come_after_every_checked_epoch_as_they_lie() {
     let run = TrainingOrder { train, valid, check_every: 2, epochs: 5 };
     let mut seen: BTreeMap<u32, Vec<CellIndex>> = BTreeMap::new();
     for plan in run.plans(Position::default()).filter(|plan| plan.role == Role::Valid) {
-        seen.entry(plan.epoch).or_default().extend(plan.cells);
+        seen.entry(plan.pass).or_default().extend(plan.cells);
     }
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [1, 3, 4], "every second epoch, and the last");
     let valid: Vec<CellIndex> = cells_of(&atlas, Part::Valid).into_iter().collect();
@@ -224,7 +224,7 @@ proptest! {
         let atlas = support::ingest_chunk(&chunk, simulator.genes(), &home.path("a.atlas"), &options);
         let cells: Vec<CellIndex> = cells.into_iter().map(CellIndex).collect();
         let rows = cells.iter().map(|cell| atlas.row(*cell)).collect();
-        let plan = BatchPlan { epoch: 0, index: 0, role: Role::Source, last: true, cells, rows };
+        let plan = BatchPlan { pass: 0, index: 0, role: Role::Source, last: true, cells, rows };
         let resources = Resources { threads: NonZeroUsize::new(threads).unwrap(), ..Resources::default() };
         let rows = flows::rows(&atlas, vec![plan.clone()], &resources).stream().next().unwrap().unwrap();
         let mut found = Vec::new();

@@ -7,6 +7,7 @@ use stages::model::{
     accumulate::Share,
     draws::Draws,
     fused::Fused,
+    loss_term::LossTerm,
     schedule::{Clock, Schedule},
     step::{Engine, Learner, Plain},
 };
@@ -91,7 +92,7 @@ fn one_batch_is_a_step_by_itself_as_it_was() {
 }
 
 /// All measurements of some steps, and the state after them.
-fn run(plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> (Vec<(String, Tensor)>, BTreeMap<String, Tensor>) {
+fn run(plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> (Vec<(LossTerm, Tensor)>, BTreeMap<String, Tensor>) {
     let (mut learner, mut told) = (learner(plan, kind), Vec::new());
     for step in 0..steps {
         tch::manual_seed(11 + i64::try_from(step).expect("few steps"));
@@ -119,7 +120,7 @@ fn what_is_recomputed_gives_the_same_bits() {
         for (kind, mixed) in [(Kind::Double, false), (Kind::Float, false), (Kind::Float, true)] {
             let (told, state) = run(&held, kind, mixed, 3);
             let (told_again, state_again) = run(&recomputed, kind, mixed, 3);
-            let names = |told: &[(String, Tensor)]| told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            let names = |told: &[(LossTerm, Tensor)]| told.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
             assert_eq!(names(&told_again), names(&told), "{settings}");
             for ((name, loss), (_, again)) in told.iter().zip(&told_again) {
                 assert_eq!(again, loss, "{settings}: {name}");

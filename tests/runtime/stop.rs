@@ -130,3 +130,15 @@ fn dropping_a_stream_joins_its_threads() {
     drop(stream);
     assert_eq!(Arc::strong_count(&alive), 1, "no thread is left that could hold another");
 }
+
+#[test]
+fn a_stop_interrupts_what_goes_on_before_a_run_and_nothing_of_another() {
+    let (stop, other) = (Stop::default(), Stop::default());
+    let (own, of_another) = (stop.interrupt(), other.interrupt());
+    stop.request();
+    assert!(own.requested() && !of_another.requested());
+    assert_eq!(
+        read(3).with_stop(other).run("collect", collect(&Diary::default(), go_on)).unwrap().outcome,
+        Outcome::Complete(vec![0, 1, 2])
+    );
+}

@@ -110,7 +110,7 @@ pub fn batch(range: Range<usize>) -> Batch {
         groups: vec![0; range.len()],
     };
     let plan = BatchPlan {
-        epoch: 0,
+        pass: 0,
         index: 0,
         role: Role::Train,
         last: false,

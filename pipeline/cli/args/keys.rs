@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use perturbine::Stop;
 #[cfg(feature = "torch")]
 use schemas::atlas::ValueKind;
 use stages::ingest::format::{Choice, ListStart};
@@ -43,8 +44,8 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
-    /// How a source is opened; HDF5 files by the program that lies next to this one, if it does.
-    pub(in crate::cli) fn choice(&self) -> Choice {
+    /// How a source is opened, until `stop` is requested; HDF5 files by the program that lies next to this one, if it does.
+    pub(in crate::cli) fn choice(&self, stop: &Stop) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         let columns =
             |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -60,6 +61,7 @@ impl ChoiceArgs {
             raw: self.raw,
             genome: self.genome.clone(),
             worker: worker.filter(|worker| worker.exists()),
+            interrupt: stop.interrupt(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use schemas::{Error, Result, atlas::ValueKind};
+use schemas::{Error, Result, atlas::ValueKind, numbers::to_i64};
 use stages::{
     atlas::Atlas,
     gene_choice::ChosenGenes,
@@ -163,8 +163,7 @@ impl Checked {
             Some(places) => places.iter().map(|at| card.genes[*at].clone()).collect(),
             None => own.genes,
         };
-        let places =
-            places.map(|places| Arc::new(places.iter().map(|at| i64::try_from(*at).unwrap_or(i64::MAX)).collect()));
+        let places = places.map(|places| Arc::new(places.into_iter().map(to_i64).collect()));
         Ok(Self {
             reading: Reading { readout, noise: true, library, samples: terms.samples, seed: terms.seed, genes: places },
             scale,

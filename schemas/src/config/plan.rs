@@ -1,7 +1,11 @@
 //! The validated settings.
 
 use super::{ReconLoss, Settings};
-use crate::{Error, Result, atlas::ValueKind};
+use crate::{
+    Error, Result,
+    atlas::ValueKind,
+    numbers::{bounded, saturating},
+};
 
 impl Settings {
     /// Validates the settings against each other and against the kind of the atlas's values.
@@ -102,9 +106,7 @@ impl Plan {
         let train = &mut self.0.train;
         let both = train.n_epochs_pretrain_ae + train.n_epochs_adv_warmup;
         if epochs / 2 < both && !original {
-            let shrunk = |wanted: u32| {
-                u32::try_from(u64::from(wanted) * u64::from(epochs / 2) / u64::from(both)).unwrap_or(wanted)
-            };
+            let shrunk = |wanted: u32| bounded(u64::from(wanted) * u64::from(epochs / 2) / u64::from(both));
             (train.n_epochs_pretrain_ae, train.n_epochs_adv_warmup) =
                 (shrunk(train.n_epochs_pretrain_ae), shrunk(train.n_epochs_adv_warmup));
         }
@@ -123,7 +125,7 @@ impl Plan {
     #[must_use]
     pub fn epochs(&self, cells: u64) -> u32 {
         match self.train.epochs {
-            0 => u32::try_from((8_000_000 + cells / 2) / cells.max(1)).unwrap_or(400).clamp(1, 400),
+            0 => saturating::<u32>((8_000_000 + cells / 2) / cells.max(1)).clamp(1, 400),
             epochs => epochs,
         }
     }

@@ -6,6 +6,7 @@ use schemas::{
     Error, Result,
     atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, Manifest, files},
     ids::BlockIndex,
+    numbers::bounded,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -117,7 +118,7 @@ impl Atlas {
     pub(super) fn check_entries(&self) -> Result<()> {
         let mut end = 0;
         for block in 0..self.0.manifest.blocks() {
-            let block = BlockIndex(u32::try_from(block).map_err(|_| Error::damaged(self.path(), "too many blocks"))?);
+            let block = BlockIndex(bounded(block));
             let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
             if entry.offset < end {
                 return Err(self.bad_block(block, "its entry starts before the end of the previous one"));

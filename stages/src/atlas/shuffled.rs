@@ -5,6 +5,7 @@ use std::path::Path;
 use schemas::{
     Error, Result,
     atlas::{Manifest, RowOrder, files},
+    numbers::to_usize,
 };
 
 use super::manifest::{check_file, check_records};
@@ -62,9 +63,7 @@ impl Shuffled {
     /// Checks what readers rely on: that each is the inverse of the other.
     fn check(&self, path: &Path) -> Result<()> {
         let (rows, order) = (self.rows(), self.order());
-        let inverse = |(row, cell): (u64, &u64)| {
-            usize::try_from(*cell).ok().and_then(|cell| rows.get(cell)).is_some_and(|back| *back == row)
-        };
+        let inverse = |(row, cell): (u64, &u64)| rows.get(to_usize(*cell)).is_some_and(|back| *back == row);
         match (0..).zip(order).all(inverse) {
             true => Ok(()),
             false => Err(Error::damaged(path.join(files::ORDER), "it is not the inverse of rows.bin")),

@@ -6,6 +6,8 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
+use schemas::numbers::to_usize;
+
 /// The end of a file: the length of its footer (u32), then this.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Bytes of both.
@@ -36,7 +38,7 @@ fn read(file: &File) -> Option<Vec<u8>> {
         return None;
     }
     let length = u32::from_le_bytes(length);
-    let mut footer = vec![0; usize::try_from(length).ok().filter(|length| *length as u64 <= end)?];
+    let mut footer = vec![0; to_usize(Some(length).filter(|length| u64::from(*length) <= end)?)];
     file.read_exact_at(&mut footer, end - u64::from(length)).ok()?;
     Some(footer)
 }
@@ -58,7 +60,7 @@ impl Left<'_> {
     }
 
     fn skip(&mut self, bytes: u64) -> Option<()> {
-        self.bytes = self.bytes.get(usize::try_from(bytes).ok()?..)?;
+        self.bytes = self.bytes.get(to_usize(bytes)..)?;
         Some(())
     }
 
@@ -131,7 +133,7 @@ impl Left<'_> {
     fn skip_values(&mut self, count: u64, kinds: &[u8], depth: u8) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         if kinds.iter().all(|kind| matches!(kind, 1 | 2)) {
-            let left = usize::try_from(count).ok().and_then(|count| self.free.checked_sub(count));
+            let left = self.free.checked_sub(to_usize(count));
             self.claims_too_much = left.is_none();
             self.free = left?;
             return Some(());

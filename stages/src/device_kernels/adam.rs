@@ -1,5 +1,6 @@
 //! Adam over all parameters of an optimiser (`cuda/adam.cuh`).
 
+use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
 use super::{ROW_THREADS, count, empty, run};
@@ -101,13 +102,10 @@ impl<'a> Slots<'a> {
             rounded: none,
             count: 0,
         };
-        let mut all = Self {
-            slots: [empty; MOST_TENSORS],
-            blocks_before: [0; MOST_TENSORS + 1],
-            count: i64::try_from(slots.len()).expect("there are few"),
-        };
+        let mut all =
+            Self { slots: [empty; MOST_TENSORS], blocks_before: [0; MOST_TENSORS + 1], count: to_i64(slots.len()) };
         for (at, slot) in slots.iter().enumerate() {
-            let count = i64::try_from(slot.parameter.numel()).expect("memory holds fewer than 2^63 numbers");
+            let count = to_i64(slot.parameter.numel());
             all.slots[at] = SlotAddresses {
                 parameter: Address::mut_of(&slot.parameter),
                 gradient: Address::of(&slot.gradient),

@@ -1,5 +1,6 @@
 //! Expected counts of a decoder, summed over cells (`cuda/expected.cuh`).
 
+use schemas::numbers::to_i64;
 use tch::Tensor;
 
 use super::{STRIP, STRIP_THREADS, count, empty, run_rows};
@@ -41,7 +42,7 @@ arguments! {
 /// all cells of a target, `[targets, genes]`.
 pub(crate) fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&Tensor; 2]) {
     let ([targets, genes], cells) = (super::shape(added), library.numel());
-    let cells = i64::try_from(cells).expect("a batch has fewer than 2^63 cells");
+    let cells = to_i64(cells);
     assert_eq!(logits.size(), [targets * cells, genes], "each target has each cell");
     let of = TargetLogits { logits: Address::of(logits), added: Address::of(added), targets, cells, genes };
     let [largest, scale] = [(); 2].map(|()| empty(logits, &[targets * cells]));

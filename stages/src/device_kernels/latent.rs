@@ -1,5 +1,6 @@
 //! The decoded latent, and its backward pass to embeddings, dose curves, covariates and the basal latent (`cuda/latent.cuh`).
 
+use schemas::numbers::to_i64;
 use tch::Tensor;
 
 use super::{BLOCKS_EACH, ROW_THREADS, count, empty, mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
@@ -131,7 +132,7 @@ impl Added<'_> {
             codes: Address::of(&batch.covariates),
             tables: [Address::none(); MOST_COVARIATES],
             values: [0; MOST_COVARIATES],
-            count: i64::try_from(tables.len()).expect("there are few"),
+            count: to_i64(tables.len()),
         };
         for (at, table) in tables.iter().enumerate() {
             (covariates.tables[at], covariates.values[at]) = (Address::mut_of(table), table.size()[0]);
@@ -226,7 +227,7 @@ pub(crate) fn basal_back(
         opponents: addresses,
         weight: Address::of_any(weight),
         by_basal: Address::mut_of(&by_basal),
-        opponent_count: i64::try_from(opponents.len()).expect("there are few"),
+        opponent_count: to_i64(opponents.len()),
         cells,
         width,
     };

@@ -1,5 +1,6 @@
 //! Measurements of steps, accumulated on the device (`cuda/losses.cuh`).
 
+use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
 use super::run;
@@ -38,14 +39,14 @@ pub(crate) struct Summed {
 impl LossSums {
     /// Empty sums.
     pub(crate) fn new(device: Device) -> Self {
-        let sums = Self(Tensor::zeros([place(MOST_LOSSES + 2)], (Kind::Double, device)));
+        let sums = Self(Tensor::zeros([to_i64(MOST_LOSSES + 2)], (Kind::Double, device)));
         sums.clear();
         sums
     }
 
     fn clear(&self) {
         let _ = self.0.shallow_clone().zero_();
-        let _ = self.0.select(0, place(MOST_LOSSES + 1)).fill_(f64::INFINITY);
+        let _ = self.0.select(0, to_i64(MOST_LOSSES + 1)).fill_(f64::INFINITY);
     }
 
     /// Adds the measurements of a step, scalars of one type or of float32, and the number of its batch, a scalar, int64.
@@ -62,7 +63,7 @@ impl LossSums {
             singles,
             sums: Address::mut_of(&self.0),
             batch: Address::of(batch),
-            count: place(numbers.len()),
+            count: to_i64(numbers.len()),
         };
         run(&arguments, like, 1, THREADS, 0);
     }
@@ -73,8 +74,4 @@ impl LossSums {
         self.clear();
         Summed { sums: read[..numbers].to_vec(), steps: read[MOST_LOSSES], first_bad: read[MOST_LOSSES + 1] }
     }
-}
-
-fn place(at: usize) -> i64 {
-    i64::try_from(at).expect("there are few")
 }

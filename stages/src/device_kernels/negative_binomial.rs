@@ -1,5 +1,6 @@
 //! Softmax, negative binomial log-likelihood and its gradients (`cuda/negative_binomial.cuh`).
 
+use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
 use super::{count, empty, mixing::MixingArguments, run, run_numbers, run_strips, shape, unpack::Unpacked};
@@ -97,7 +98,7 @@ pub(crate) fn negative_binomial(
     let blocks = count(cells).min(BLOCKS_EACH * multiprocessors(logits.device()));
     let by_theta = empty(logits, &[i64::from(blocks), genes]);
     let losses = Tensor::empty([i64::from(blocks)], (Kind::Double, logits.device()));
-    let row_bytes = genes * i64::try_from(logits.kind().elt_size_in_bytes()).expect("a number has few bytes");
+    let row_bytes = genes * to_i64(logits.kind().elt_size_in_bytes());
     let room = (MOST_SHARED < row_bytes).then(|| empty(logits, &[i64::from(blocks), genes]));
     let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
     let (table, rows) =

@@ -3,7 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt};
 
 use hdf5_metno::{Dataset, plist::dataset_create::ChunkOpts};
-use schemas::{Result, atlas::StoredChunk};
+use schemas::{Result, atlas::StoredChunk, numbers::to_usize};
 
 use super::{
     Place,
@@ -60,7 +60,7 @@ impl Chunks {
         if MOST_CHUNKS < count || dataset.num_chunks()? as u64 != count {
             return None;
         }
-        let mut entries: Vec<Option<StoredChunk>> = vec![None; usize::try_from(count).ok()?];
+        let mut entries: Vec<Option<StoredChunk>> = vec![None; to_usize(count)];
         let visited = dataset.chunks_visit(|chunk| {
             let (row, column) = match *chunk.offset {
                 [row] => (row, 0),
@@ -68,7 +68,7 @@ impl Chunks {
                 _ => return -1,
             };
             let place = row / chunk_rows * across + column / chunk_columns;
-            if let Some(entry) = usize::try_from(place).ok().and_then(|place| entries.get_mut(place)) {
+            if let Some(entry) = entries.get_mut(to_usize(place)) {
                 *entry =
                     Some(StoredChunk { address: chunk.addr, bytes: chunk.size, left_out: chunk.filter_mask.into() });
             }
@@ -93,12 +93,12 @@ impl Chunks {
         let across = columns.div_ceil(chunk_columns);
         // A piece may end within a row of chunks, and the next piece is read next to it.
         let kept = bytes.saturating_mul(across + across / 2).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
-        let most_kept = usize::try_from((kept / bytes).max(2)).ok()?;
+        let most_kept = to_usize((kept / bytes).max(2));
         Some(Self {
             rows,
             columns: chunk_columns,
             across,
-            bytes: usize::try_from(bytes).ok()?,
+            bytes: to_usize(bytes),
             entries,
             filters,
             kept: Kept::new(most_kept),
@@ -142,14 +142,14 @@ impl Chunks {
             let hint = "the file may be damaged or cut short; restore it from a copy, or write it again";
             place.error(format!("chunk {index} {what}"), hint)
         };
-        let entry = usize::try_from(index).ok().and_then(|index| self.entries.get(index));
+        let entry = self.entries.get(to_usize(index));
         let StoredChunk { address, bytes, left_out } = *entry.ok_or_else(|| damaged("is not there"))?;
         let length = file.metadata().map_err(|error| damaged(&format!("can't be read ({error})")))?.len();
         if address.checked_add(bytes).is_none_or(|end| length < end) {
             return Err(damaged("is beyond the end of the file"));
         }
         let mut work = self.work.take(Workspace::default);
-        work.stored.resize(usize::try_from(bytes).map_err(|_| damaged("is too large"))?, 0);
+        work.stored.resize(to_usize(bytes), 0);
         file.read_exact_at(&mut work.stored, address).map_err(|error| damaged(&format!("can't be read ({error})")))?;
         let mut chunk = self.spare.take(Vec::new);
         self.filters.undo(left_out, &mut work, self.bytes, &mut chunk).map_err(damaged)?;

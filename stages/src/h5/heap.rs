@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, fs::File, ops::Range, os::unix::fs::FileExt};
 
-use schemas::Result;
+use schemas::{Result, numbers::to_usize};
 
 use super::Place;
 
@@ -68,13 +68,13 @@ impl<'a> Heap<'a> {
         if !header.starts_with(SIGNATURE) || MOST_COLLECTION_BYTES < length || self.file.metadata().ok()?.len() < end {
             return None;
         }
-        self.bytes.resize(usize::try_from(length).ok()?, 0);
+        self.bytes.resize(to_usize(length), 0);
         self.file.read_exact_at(&mut self.bytes, address).ok()?;
         let mut at = COLLECTION_HEADER;
         while let Some(object) = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<OBJECT_HEADER>) {
             let [i0, i1, .., l0, l1, l2, l3, l4, l5, l6, l7] = *object;
             let index = u16::from_le_bytes([i0, i1]);
-            let length = usize::try_from(u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7])).ok()?;
+            let length = to_usize(u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7]));
             // Object 0 is what is free at the end.
             if index == 0 {
                 break;

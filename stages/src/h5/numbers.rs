@@ -10,9 +10,10 @@ use hdf5_metno::{Dataset, dataset::Layout};
 use schemas::{
     Result,
     atlas::{StoredArray, StoredChunk},
+    numbers::to_usize,
 };
 
-use super::{Place, chunks::Chunks, element::element_of, filters::Filters, index};
+use super::{Place, chunks::Chunks, element::element_of, filters::Filters};
 use crate::{
     element::{Element, Number},
     recycle::Pool,
@@ -182,7 +183,7 @@ impl Numbers {
         match &self.way {
             Way::Direct(direct) => direct.read(rows, self.columns, &self.place, out),
             Way::Library(dataset) => {
-                let range = index(rows.start)?..index(rows.end)?;
+                let range = to_usize(rows.start)..to_usize(rows.end);
                 let values = match dataset.ndim() {
                     1 => {
                         dataset.read_slice_1d::<T::InLibrary, _>(range).map(|values| values.into_raw_vec_and_offset().0)
@@ -253,7 +254,7 @@ impl Direct {
                 }
                 Storage::Plain { addresses, spare, .. } => {
                     let row_bytes = columns * self.element.bytes() as u64;
-                    let start = addresses[index(band)?] + first * row_bytes;
+                    let start = addresses[to_usize(band)] + first * row_bytes;
                     self.read_run(start..start + count * row_bytes, spare, place, out)?;
                 }
             }
@@ -273,7 +274,7 @@ impl Direct {
         let mut bytes = spare.take(Vec::new);
         let mut at = run.start;
         while at < run.end {
-            let length = index((run.end - at).min(READ_BYTES))?;
+            let length = to_usize((run.end - at).min(READ_BYTES));
             if bytes.len() < length {
                 bytes.resize(length, 0);
             }
@@ -300,15 +301,13 @@ impl Direct {
         out: &mut Vec<T>,
     ) -> Result<()> {
         let element_bytes = self.element.bytes() as u64;
-        let part = |from: u64, to: u64| -> Result<Range<usize>> {
-            Ok(index(from * element_bytes)?..index(to * element_bytes)?)
-        };
+        let part = |from: u64, to: u64| to_usize(from * element_bytes)..to_usize(to * element_bytes);
         let beside = (0..chunks.across).map(|column| chunks.get(band * chunks.across + column, &self.file, place));
         let beside = beside.collect::<Result<Vec<_>>>()?;
         if let [chunk] = beside.as_slice()
             && chunks.columns == columns
         {
-            T::append(self.element, &chunk.bytes()[part(rows.start * columns, rows.end * columns)?], out);
+            T::append(self.element, &chunk.bytes()[part(rows.start * columns, rows.end * columns)], out);
             return Ok(());
         }
         for row in rows {
@@ -316,7 +315,7 @@ impl Direct {
             for chunk in &beside {
                 let start = row * chunks.columns;
                 let width = left.min(chunks.columns);
-                T::append(self.element, &chunk.bytes()[part(start, start + width)?], out);
+                T::append(self.element, &chunk.bytes()[part(start, start + width)], out);
                 left -= width;
             }
         }

@@ -8,9 +8,9 @@ use hdf5_metno::{
     dataset::Layout,
     types::{CompoundType, TypeDescriptor},
 };
-use schemas::Result;
+use schemas::{Result, numbers::to_usize};
 
-use super::{Heap, Place, chunks::Chunks, index};
+use super::{Heap, Place, chunks::Chunks};
 
 /// libhdf5 describes records in memory, where a string of variable length is a pointer; in the file it is a length and a
 /// place in the heap.
@@ -118,7 +118,7 @@ impl Records {
             let (count, bytes) = match &self.storage {
                 Storage::Contiguous { offset } => {
                     let count = (READ_BYTES / self.record_bytes as u64).clamp(1, rows.end - row);
-                    read.resize(index(count)? * self.record_bytes, 0);
+                    read.resize(to_usize(count) * self.record_bytes, 0);
                     let at = offset + row * self.record_bytes as u64;
                     self.file.read_exact_at(&mut read, at).map_err(|error| {
                         let hint = "the file may be cut short; restore it from a copy, or write it again";
@@ -130,7 +130,7 @@ impl Records {
                     let first = row % chunks.rows;
                     let count = (rows.end - row).min(chunks.rows - first);
                     chunk = chunks.get(row / chunks.rows, &self.file, &self.place)?;
-                    let (start, end) = (index(first)?, index(first + count)?);
+                    let (start, end) = (to_usize(first), to_usize(first + count));
                     (count, &chunk.bytes()[start * self.record_bytes..end * self.record_bytes])
                 }
             };

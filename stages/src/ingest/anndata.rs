@@ -17,6 +17,7 @@ use schemas::{
     Error, Result,
     atlas::{InPlace, InPlaceMatrix, Origin},
     chunk::CsrRows,
+    numbers::to_usize,
 };
 
 use self::{
@@ -57,7 +58,7 @@ impl AnnData {
         let chosen = choose(root, choice)?;
         let group = chosen.group.as_deref().unwrap_or(root);
         let var_group = if chosen.own_var { group } else { root };
-        let matrix = Matrix::open(group, &chosen.name)?;
+        let matrix = Matrix::open(group, &chosen.name, &choice.interrupt)?;
         let obs = Table::open(root, "obs", "cell")?;
         let var = Table::open(var_group, chosen.var, "gene")?;
         let (cells, genes) = (matrix.rows(), matrix.genes());
@@ -67,7 +68,7 @@ impl AnnData {
             let message = format!("{genes} genes are too many (at most {MOST_GENES})");
             return Err(place.error(message, "check how the file was written"));
         }
-        let var = var.read_all(0..index(genes)?)?;
+        let var = var.read_all(0..to_usize(genes))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let origin = Origin { path: name, bytes, matrix: choice.matrix(), version: None };
         Ok(Self { kind, path: path.to_path_buf(), origin, matrix, obs, var })
@@ -104,7 +105,7 @@ impl Source for AnnData {
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
-        self.obs.read(index(cells.start)?..index(cells.end)?, columns)
+        self.obs.read(to_usize(cells.start)..to_usize(cells.end), columns)
     }
 
     fn piece_end(&self, first: u64) -> Result<u64> {
@@ -171,9 +172,4 @@ fn other_matrices(root: &dyn Group) -> Result<String> {
         true => "the file has neither a layer nor `raw`: set adata.X and write it again".into(),
         false => format!("use another one: {}", choices.join(", ")),
     })
-}
-
-/// A range of rows as this machine counts them.
-pub(super) fn index(rows: u64) -> Result<usize> {
-    usize::try_from(rows).map_err(|_| Error::Bug(format!("row {rows} does not fit this machine's addresses")))
 }

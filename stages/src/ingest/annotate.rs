@@ -11,6 +11,7 @@ use schemas::{
     atlas::{FileEntry, files},
     conditions::{ConditionTable, Covariate},
     ids::ConditionId,
+    numbers::to_usize,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -192,7 +193,7 @@ impl CellNames {
     /// How many cells have the name of a cell before them.
     fn repeated(&mut self, cells: u64) -> usize {
         let hashes = self.hashes.numbers();
-        let cells = usize::try_from(cells).unwrap_or(usize::MAX).min(hashes.len());
+        let cells = to_usize(cells).min(hashes.len());
         let hashes = &mut hashes[..cells];
         hashes.sort_unstable();
         hashes.windows(2).filter(|pair| pair[0] == pair[1]).count()

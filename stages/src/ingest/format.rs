@@ -17,6 +17,7 @@ use super::{
     source::{Source, check_names},
     table, zarr,
 };
+use crate::interrupt::Interrupt;
 
 /// The signature of an HDF5 file, at its start or after a user block of 512 bytes, or twice that, or twice that again.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
@@ -24,7 +25,7 @@ const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 const LARGEST_USER_BLOCK: u64 = 1 << 20;
 
 /// Which matrix of a file is taken, where a format can hold several, and how it is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Choice {
     /// A layer to take instead of `X`.
     pub layer: Option<String>,
@@ -41,6 +42,9 @@ pub struct Choice {
     /// The program that reads HDF5 files in its own process; without one they are read in this process,
     /// after a check of their structure, which goes before libhdf5 in either.
     pub worker: Option<PathBuf>,
+    /// Ends what takes long while a source is opened or read: a matrix that is transposed, and the worker.
+    #[serde(skip)]
+    pub interrupt: Interrupt,
 }
 
 /// The first entry of the lists in a table of cells.
@@ -152,7 +156,7 @@ pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>>
         return Err(Error::usage(message, "--layer and --raw choose among those of AnnData (.h5ad, zarr)"));
     }
     let source: Arc<dyn Source> = match format {
-        Format::MatrixMarket => Arc::new(mtx::MatrixMarket::open(path)?),
+        Format::MatrixMarket => Arc::new(mtx::MatrixMarket::open(path, choice)?),
         Format::Zarr => Arc::new(zarr::open(path, choice)?),
         Format::Table => Arc::new(table::CellTable::open(path, choice)?),
         #[cfg(feature = "hdf5")]

@@ -7,7 +7,12 @@ use arrow::{
     compute::interleave,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::Origin,
+    chunk::CsrRows,
+    numbers::{bounded, checked, to_usize},
+};
 
 use self::columns::JoinedColumns;
 use super::{source::Source, text::as_text};
@@ -151,7 +156,7 @@ impl Joined {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
         let wanted: Vec<usize> =
             columns.iter().filter_map(|column| part.columns.get(*column).copied().flatten()).collect();
-        let rows = usize::try_from(cells.end - cells.start).map_err(|error| Error::Bug(error.to_string()))?;
+        let rows = to_usize(cells.end - cells.start);
         let found = part.source.obs(cells, &wanted)?;
         let mut found = found.columns().iter();
         let schema = Arc::new(self.obs.project(columns).map_err(bug)?);
@@ -239,11 +244,10 @@ impl Source for Joined {
                     genes.push(gene);
                     values.push(value);
                 }
-                let entries = u32::try_from(genes.len());
-                pointers.push(entries.map_err(|_| Error::Bug("a piece of more than 2^32 entries".into()))?);
+                pointers.push(checked(genes.len(), "entries of a piece")?);
             }
         }
-        let count = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        let count = checked(self.var.num_rows(), "genes")?;
         CsrRows::canonical(pointers, genes, values, count).map_err(|error| Error::Bug(error.to_string()))
     }
 }
@@ -300,7 +304,7 @@ fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Ve
     let (mut kept, mut place_of) = (Vec::new(), HashMap::new());
     for key in files.iter().flatten().filter(|key| is_kept(key)) {
         if !place_of.contains_key(key) {
-            place_of.insert(key, u32::try_from(kept.len()).unwrap_or(u32::MAX));
+            place_of.insert(key, bounded(kept.len()));
             kept.push(key.clone());
         }
     }

@@ -7,6 +7,7 @@ use schemas::{
     Error, Result,
     conditions::{ConditionTable, Covariate, LabelRules},
     ids::ConditionId,
+    numbers::checked,
 };
 
 use super::{source::Source, text::as_text};
@@ -135,8 +136,7 @@ impl Labeller {
             return Ok(*code);
         }
         let known = &mut self.covariates[covariate].values;
-        let code =
-            u32::try_from(known.len()).map_err(|_| Error::Bug("a covariate has more than 2^32 values".into()))?;
+        let code = checked(known.len(), "values of a covariate")?;
         known.push(value.to_owned());
         self.seen_values[covariate].insert(value.to_owned(), code);
         Ok(code)

@@ -3,7 +3,12 @@
 use std::ops::Range;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::Origin,
+    chunk::CsrRows,
+    numbers::{checked, to_usize},
+};
 
 use super::source::{PIECE_CELLS, Source};
 
@@ -61,7 +66,7 @@ impl Source for Table {
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
-        let rows = rows(&cells)?;
+        let rows = rows(&cells);
         let obs = self.obs.slice(rows.start, rows.len()).project(columns);
         obs.map_err(|error| Error::Bug(error.to_string()))
     }
@@ -73,24 +78,20 @@ impl Source for Table {
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.push(0);
-        for row in rows(&cells)? {
+        for row in rows(&cells) {
             let (row_genes, row_values) = self.expression.row(row);
             genes.extend_from_slice(row_genes);
             values.extend_from_slice(row_values);
-            pointers
-                .push(u32::try_from(genes.len()).map_err(|_| Error::Bug("a piece of more than 2^32 entries".into()))?);
+            pointers.push(checked(genes.len(), "entries of a piece")?);
         }
-        let gene_count = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        let gene_count = checked(self.var.num_rows(), "genes")?;
         CsrRows::canonical(pointers, genes, values, gene_count)
             .map_err(|error| Error::data(&self.origin.path, error.to_string(), "give one column per gene"))
     }
 }
 
-fn rows(cells: &Range<u64>) -> Result<Range<usize>> {
-    match (usize::try_from(cells.start), usize::try_from(cells.end)) {
-        (Ok(start), Ok(end)) => Ok(start..end),
-        _ => Err(Error::Bug("more cells than this machine has addresses".into())),
-    }
+fn rows(cells: &Range<u64>) -> Range<usize> {
+    to_usize(cells.start)..to_usize(cells.end)
 }
 
 #[cfg(test)]

@@ -18,7 +18,12 @@ use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::Origin,
+    chunk::CsrRows,
+    numbers::{bounded, checked, to_usize},
+};
 
 use self::{
     banner::Header,
@@ -26,6 +31,7 @@ use self::{
     text::Lines,
 };
 use super::{
+    format::Choice,
     source::{MOST_GENES, Source},
     transpose::{Transposed, Transposer},
 };
@@ -86,7 +92,7 @@ impl MatrixMarket {
     ///
     /// # Errors
     /// Files that are missing, or don't fit together; the first line that is not as it should be.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let files = if path.is_dir() { Files::of_folder(path)? } else { Files::beside(path) };
         let mut lines = Lines::open(&files.matrix)?;
         let header = Header::read(&mut lines)?;
@@ -101,16 +107,17 @@ impl MatrixMarket {
             let message = format!("{cells} cells × {genes} genes are too many (at most {MOST_CELLS} × {MOST_GENES})");
             return Err(lines.error(message, "check the sizes, and which of rows and columns are cells"));
         }
-        let gene_count = u32::try_from(genes).map_err(|error| Error::Bug(error.to_string()))?;
+        let gene_count = bounded(genes);
         let var = gene_names.map_or_else(|| generated("gene", 0..genes), NameFile::into_genes)?;
         let cells = match cell_names {
             Some(names) => Cells::Named(names.into_cells()?),
             None => Cells::Counted(cells),
         };
-        let mut entries = Transposer::create(path.display().to_string(), cells.count(), gene_count, header.entries)?;
+        let place = path.display().to_string();
+        let mut entries = Transposer::create(place, cells.count(), gene_count, header.entries, &choice.interrupt)?;
         entries::for_each(&mut lines, &header, |row, column, value| {
             let (cell, gene) = if rows == Rows::Genes { (column, row) } else { (row, column) };
-            entries.push(cell, u32::try_from(gene).map_err(|error| Error::Bug(error.to_string()))?, value)
+            entries.push(cell, checked(gene, "a gene")?, value)
         })?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let origin = Origin { path: name, bytes: files.bytes()?, ..Origin::default() };
@@ -182,11 +189,7 @@ impl Source for MatrixMarket {
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let obs = match &self.cells {
             Cells::Counted(_) => generated("cell", cells)?,
-            Cells::Named(names) => {
-                let bug = |_| Error::Bug("more cells than this machine has addresses".into());
-                let first = usize::try_from(cells.start).map_err(bug)?;
-                names.slice(first, usize::try_from(cells.end - cells.start).map_err(bug)?)
-            }
+            Cells::Named(names) => names.slice(to_usize(cells.start), to_usize(cells.end - cells.start)),
         };
         obs.project(columns).map_err(|error| Error::Bug(error.to_string()))
     }

@@ -4,6 +4,7 @@ use schemas::{
     ByteSize,
     atlas::{BLOCK_ALIGNMENT, BLOCK_ROWS, BlockEntry, BlockLayout, Codec, GeneWidth, ValueWidth},
     ids::CellIndex,
+    numbers::to_usize,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -109,7 +110,7 @@ impl SlabPacker {
                 value_width: width,
                 codec: self.codec,
             });
-            bytes.resize(bytes.len().next_multiple_of(usize::try_from(BLOCK_ALIGNMENT)?), 0);
+            bytes.resize(bytes.len().next_multiple_of(to_usize(BLOCK_ALIGNMENT)), 0);
         }
         Ok(packed)
     }

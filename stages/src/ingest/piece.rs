@@ -6,7 +6,7 @@ use arrow::{
     array::{BooleanArray, RecordBatch},
     compute::filter_record_batch,
 };
-use schemas::{ByteSize, Error, Result, atlas::GeneWidth, chunk::CsrRows};
+use schemas::{ByteSize, Error, Result, atlas::GeneWidth, chunk::CsrRows, numbers::bounded};
 
 use super::{
     census::{BadValue, OnBadValues, ValueCensus, ValuesAs},
@@ -60,7 +60,8 @@ impl PieceReader {
     /// A reader of a source.
     #[must_use]
     pub fn new(source: Arc<dyn Source>, values: ValuesAs, on_bad_values: OnBadValues, filter: Option<Filter>) -> Self {
-        let genes = u32::try_from(source.var().num_rows()).unwrap_or(u32::MAX);
+        // A source with more genes is refused before any cell is read.
+        let genes = bounded(source.var().num_rows());
         Self {
             columns: (0..source.obs_schema().fields().len()).collect(),
             gene_width: GeneWidth::for_genes(genes),

@@ -23,7 +23,7 @@ use std::{
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rustix::fs::{FallocateFlags, fallocate};
-use schemas::{ByteSize, Error, Result, atlas::GeneWidth, ids::CellIndex};
+use schemas::{ByteSize, Error, Result, atlas::GeneWidth, ids::CellIndex, numbers::to_usize};
 
 use super::{
     annotate::Rows,
@@ -114,7 +114,7 @@ impl Spill {
 
     fn of(sizes: Sizes, path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
         let buckets = bytes.div_ceil(sizes.bucket).clamp(1, sizes.most_buckets);
-        let buckets = usize::try_from(buckets).map_err(|error| Error::Bug(error.to_string()))?;
+        let buckets = to_usize(buckets);
         let file = DiskFile::create_new(path)?;
         remove_all(path)?;
         Ok(Self {
@@ -257,7 +257,7 @@ impl Bucket {
         let (bytes, spans) = records.parts_mut();
         spans.clear();
         // The previous content is completely overwritten.
-        bytes.resize(usize::try_from(self.lying.bytes).map_err(|error| Error::Bug(error.to_string()))?, 0);
+        bytes.resize(to_usize(self.lying.bytes), 0);
         // The last stretch is found first.
         let mut end = bytes.len();
         self.walk(|stretch| {
@@ -312,7 +312,7 @@ impl Bucket {
         let mut stretch = self.lying.last;
         let mut bytes = Vec::new();
         while stretch.bytes != 0 {
-            let length = usize::try_from(stretch.bytes).map_err(|_| self.changed())?;
+            let length = to_usize(stretch.bytes);
             if self.lying.bytes + (LINK_BYTES as u64) < stretch.bytes {
                 return Err(self.changed());
             }

@@ -15,6 +15,7 @@ use schemas::{
     atlas::{FileEntry, ValueKind, files},
     conditions::CONTROL,
     ids::ConditionId,
+    numbers::bounded,
 };
 
 use super::{
@@ -113,7 +114,7 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn new(genes: &'a [String], values: ValueKind) -> Self {
-        let width = i32::try_from(genes.len()).unwrap_or(i32::MAX);
+        let width = bounded(genes.len());
         let list = || FixedSizeListBuilder::new(Float32Builder::new(), width).with_field(list_item());
         let lists = if values == ValueKind::Counts { 3 } else { 2 };
         let numbers = || ListBuilder::new(Float32Builder::new()).with_field(list_item());

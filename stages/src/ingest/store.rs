@@ -15,6 +15,7 @@ use schemas::{
         BLOCK_ROWS, Codec, FORMAT_VERSION, FileEntry, GeneWidth, InPlace, Keys, Manifest, Origin, RowOrder, Selection,
         Stamp, ValueKind, ValueWidth, files,
     },
+    numbers::checked,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -197,8 +198,8 @@ pub fn describe(
     }
     let names = gene_names(facts.source.var());
     report_duplicate_genes(&names);
-    let genes =
-        u32::try_from(names.len()).map_err(|_| Error::data(facts.place(), "there are more than 2^32 genes", ""))?;
+    // Tables have lists of a number a gene, whose length Arrow counts in an i32.
+    let genes = checked::<i32>(names.len(), "genes")?.unsigned_abs();
 
     let mut written = matrix.written;
     written.insert(files::LABELS.into(), annotated.labels);

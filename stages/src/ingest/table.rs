@@ -26,7 +26,12 @@ use arrow::{
     compute::concat_batches,
     datatypes::{DataType, Schema, SchemaRef},
 };
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    atlas::Origin,
+    chunk::CsrRows,
+    numbers::{checked, to_usize},
+};
 
 pub use self::folder::{companions, is_one};
 use self::{
@@ -43,6 +48,7 @@ use super::{
     source::{PIECE_CELLS, Source},
     transpose::{Transposed, Transposer},
 };
+use crate::interrupt::Interrupt;
 
 /// Maximum unpacked size of the values of one part, and maximum number of its rows; larger ones go through a scratch file.
 const PART_BYTES: u64 = 32 << 20;
@@ -138,7 +144,7 @@ impl CellTable {
         let (var, numbering) = match (&table.layout.values, genes_table) {
             (ValueColumns::Wide(genes), _) => {
                 let names = genes.iter().map(|at| schema.field(*at).name().clone());
-                (genes::named(names)?, Numbering::Plain(table.count(genes.len())?))
+                (genes::named(names)?, Numbering::Plain(checked(genes.len(), "genes")?))
             }
             (ValueColumns::Lists { .. }, Some(path)) => genes::read(&path)?,
             (ValueColumns::Lists { genes, .. }, None) => {
@@ -148,7 +154,7 @@ impl CellTable {
         (table.var, table.numbering) = (var, Arc::new(numbering));
         table.marker = table.marker_of(choice.list_start, &place)?;
         if table.parts.iter().any(|part| PART_BYTES < part.bytes || PART_ROWS < part.cells.end - part.cells.start) {
-            table.scratch = Some(table.transposed()?);
+            table.scratch = Some(table.transposed(&choice.interrupt)?);
         }
         Ok(table)
     }
@@ -157,7 +163,7 @@ impl CellTable {
     fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
-        let rows = usize::try_from(first.cells.end - first.cells.start).unwrap_or(usize::MAX);
+        let rows = to_usize(first.cells.end - first.cells.start);
         let marker = Marker::of(said, &self.file(first.file)?, first.part, (genes, values, rows), &self.numbering)?;
         if let Marker::Entry { number, value } = marker {
             tracing::warn!(
@@ -166,10 +172,6 @@ impl CellTable {
             );
         }
         Ok(marker)
-    }
-
-    fn count(&self, genes: usize) -> Result<u32> {
-        u32::try_from(genes).map_err(|_| Error::data(&self.origin.path, "there are more than 2^32 genes", ""))
     }
 
     /// An open file; descriptions of large releases are too many to keep them all.
@@ -188,23 +190,19 @@ impl CellTable {
     }
 
     /// The parts that hold some cells, and which of their rows.
-    fn parts_of(&self, cells: Range<u64>) -> impl Iterator<Item = Result<(&PlacedPart, Range<usize>)>> {
+    fn parts_of(&self, cells: Range<u64>) -> impl Iterator<Item = (&PlacedPart, Range<usize>)> {
         let first = self.parts.partition_point(|part| part.cells.end <= cells.start);
         let within = self.parts[first..].iter().take_while(move |part| part.cells.start < cells.end);
         within.map(move |part| {
-            let row = |cell: u64| {
-                let row = cell.clamp(part.cells.start, part.cells.end) - part.cells.start;
-                usize::try_from(row).map_err(|error| Error::Bug(error.to_string()))
-            };
-            Ok((part, row(cells.start)?..row(cells.end)?))
+            let row = |cell: u64| to_usize(cell.clamp(part.cells.start, part.cells.end) - part.cells.start);
+            (part, row(cells.start)..row(cells.end))
         })
     }
 
     /// The largest number of a gene, by looking at all.
     fn largest_gene(&self, column: usize) -> Result<i64> {
         let mut largest = -1;
-        for part in self.parts_of(0..self.cells()) {
-            let (part, rows) = part?;
+        for (part, rows) in self.parts_of(0..self.cells()) {
             let file = self.file(part.file)?;
             file.for_each(part.part, &[column], rows, |batch| {
                 largest = largest.max(genes::largest(&cast(&file, batch.column(0), &lists_of(DataType::Int64))?));
@@ -233,10 +231,10 @@ impl CellTable {
         match &self.layout.values {
             ValueColumns::Wide(genes) => {
                 let column = (rows.len() as u64 * WIDE_BYTES).max(1);
-                let together = usize::try_from(COLUMNS_BYTES / column).unwrap_or(usize::MAX).max(1);
+                let together = to_usize(COLUMNS_BYTES / column).max(1);
                 for (block, columns) in genes.chunks(together).enumerate() {
                     let batch = file.read(part.part, columns, rows.clone())?;
-                    let values = Values::wide(&file, &batch, self.count(block * together)?)?;
+                    let values = Values::wide(&file, &batch, checked(block * together, "genes")?)?;
                     values.for_each(&bad_row, |row, gene, value| show(first + row as u64, gene, value))?;
                 }
                 Ok(())
@@ -245,7 +243,7 @@ impl CellTable {
                 let mut next = first;
                 file.for_each(part.part, &[*genes, *values], rows, |batch| {
                     let values = Values::lists(&file, &batch, &self.numbering, self.marker)?;
-                    let before = usize::try_from(next - first).unwrap_or_default();
+                    let before = to_usize(next - first);
                     let bad_row = |row: usize, message: String| bad_row(before + row, message);
                     values.for_each(&bad_row, |row, gene, value| show(next + row as u64, gene, value))?;
                     next += batch.num_rows() as u64;
@@ -255,12 +253,11 @@ impl CellTable {
         }
     }
 
-    fn transposed(&self) -> Result<Transposed> {
-        let genes = self.count(self.var.num_rows())?;
+    fn transposed(&self, interrupt: &Interrupt) -> Result<Transposed> {
+        let genes: u32 = checked(self.var.num_rows(), "genes")?;
         let guess = self.cells().saturating_mul(genes.into()) / 8;
-        let mut entries = Transposer::create(&self.origin.path, self.cells(), genes, guess)?;
-        for part in self.parts_of(0..self.cells()) {
-            let (part, rows) = part?;
+        let mut entries = Transposer::create(&self.origin.path, self.cells(), genes, guess, interrupt)?;
+        for (part, rows) in self.parts_of(0..self.cells()) {
             self.for_each(part, rows, |cell, gene, value| entries.push(cell, gene, value))?;
         }
         entries.finish()
@@ -301,8 +298,7 @@ impl Source for CellTable {
         let in_file = |column: &usize| if *column == 0 { self.layout.name } else { Some(self.layout.obs[*column - 1]) };
         let read: Vec<usize> = columns.iter().filter_map(in_file).collect();
         let mut batches = Vec::new();
-        for part in self.parts_of(cells.clone()) {
-            let (part, rows) = part?;
+        for (part, rows) in self.parts_of(cells.clone()) {
             let file = self.file(part.file)?;
             let first = part.cells.start + rows.start as u64;
             let mut found = match read.is_empty() {
@@ -349,11 +345,10 @@ impl Source for CellTable {
         let first = cells.start;
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.push(0);
-        for part in self.parts_of(cells) {
-            let (part, rows) = part?;
+        for (part, rows) in self.parts_of(cells) {
             self.append(part, rows, &mut pointers, &mut genes, &mut values)?;
         }
-        let count = self.count(self.var.num_rows())?;
+        let count = checked(self.var.num_rows(), "genes")?;
         CsrRows::canonical(pointers, genes, values, count)
             .map_err(|bad| exact::bad_rows(&bad, &self.origin.path, first))
     }
@@ -373,12 +368,12 @@ impl CellTable {
         let mut entries: Vec<(u32, u32, f32)> = Vec::new();
         let mut next = vec![0_u32; rows.len() + 1];
         self.for_each(part, rows, |cell, gene, value| {
-            let row = u32::try_from(cell - first).map_err(|error| Error::Bug(error.to_string()))?;
+            let row = checked(cell - first, "rows of a piece")?;
             entries.push((row, gene, value));
             next[row as usize + 1] += 1;
             Ok(())
         })?;
-        let mut total = u32::try_from(genes.len()).map_err(|error| Error::Bug(error.to_string()))?;
+        let mut total: u32 = checked(genes.len(), "entries of a piece")?;
         for pointer in &mut next {
             total = total.checked_add(*pointer).ok_or_else(|| Error::Bug("2^32 entries in a piece".into()))?;
             *pointer = total;

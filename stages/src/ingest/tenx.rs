@@ -18,7 +18,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use hdf5_metno::{File, Group};
-use schemas::{Error, Result, atlas::Origin, chunk::CsrRows};
+use schemas::{Error, Result, atlas::Origin, chunk::CsrRows, numbers::to_usize};
 
 use self::features::Features;
 use super::{
@@ -117,7 +117,7 @@ impl Source for TenXReader {
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
-        let rows = h5::index(cells.start)?..h5::index(cells.end)?;
+        let rows = to_usize(cells.start)..to_usize(cells.end);
         let schema = Arc::new(self.obs_schema.project(columns).map_err(bug)?);
         let arrays = columns.iter().zip(schema.fields()).map(|(column, field)| {
             compute::cast(&self.obs[*column].read(rows.clone())?, field.data_type()).map_err(bug)

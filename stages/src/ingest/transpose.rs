@@ -10,12 +10,16 @@
 
 use std::{ops::Range, os::unix::fs::FileExt};
 
-use schemas::{Error, Result, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    chunk::CsrRows,
+    numbers::{bounded, to_usize},
+};
 
 use super::{exact, source::PIECE_ENTRIES};
 use crate::{
     disk::{DiskFile, ScratchFolder},
-    interrupt,
+    interrupt::Interrupt,
 };
 
 /// The most buckets; with more, too few bytes of each would be written at once.
@@ -55,12 +59,12 @@ impl Layout {
         Self { rows, genes, shift, entry_bytes: if keys <= 1 << 32 { 8 } else { 12 } }
     }
 
-    fn buckets(self) -> Result<usize> {
-        address(self.rows.div_ceil(1 << self.shift))
+    fn buckets(self) -> usize {
+        to_usize(self.rows.div_ceil(1 << self.shift))
     }
 
-    fn bucket_of(self, row: u64) -> Result<usize> {
-        address(row >> self.shift)
+    fn bucket_of(self, row: u64) -> usize {
+        to_usize(row >> self.shift)
     }
 
     /// The rows of a bucket.
@@ -82,7 +86,7 @@ impl Layout {
         key[..key_bytes.len()].copy_from_slice(key_bytes);
         let key = u64::from_le_bytes(key);
         let genes = u64::from(self.genes);
-        let gene = u32::try_from(key % genes).expect("a gene is below their number, a u32");
+        let gene = bounded(key % genes);
         (key / genes, gene, f32::from_le_bytes(value.try_into().expect("a value has 4 bytes")))
     }
 }
@@ -98,6 +102,8 @@ struct Bucket {
 #[derive(Debug)]
 pub struct Transposer {
     place: String,
+    /// Asked at every write.
+    interrupt: Interrupt,
     layout: Layout,
     scratch: Scratch,
     most_waiting: usize,
@@ -115,13 +121,18 @@ struct Scratch {
 
 impl Transposer {
     /// Begins a matrix of this many rows and genes, named `place` in errors; how many entries there will be may be a guess, and decides no
-    /// more than how
-    /// well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
+    /// more than how well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
     /// 12 bytes an entry.
     ///
     /// # Errors
     /// A scratch file that can't be created; more than 2^40 rows.
-    pub fn create(place: impl Into<String>, rows: u64, genes: u32, entries: u64) -> Result<Self> {
+    pub fn create(
+        place: impl Into<String>,
+        rows: u64,
+        genes: u32,
+        entries: u64,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let place = place.into();
         if MOST_ROWS < rows {
             return Err(Error::data(place, format!("{rows} rows are too many"), "check how it was written"));
@@ -130,11 +141,12 @@ impl Transposer {
         let folder = ScratchFolder::create()?;
         let path = folder.path().join("entries");
         let file = DiskFile::create_new(&path)?;
-        let buckets = layout.buckets()?;
+        let buckets = layout.buckets();
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
             place,
             layout,
+            interrupt: interrupt.clone(),
             scratch: Scratch { file, end: 0 },
             most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
             waiting: vec![Vec::new(); buckets],
@@ -152,7 +164,7 @@ impl Transposer {
         if rows <= row || genes <= gene {
             return Err(Error::Bug(format!("entry ({row}, {gene}) of a matrix of {rows} rows and {genes} genes")));
         }
-        let bucket = self.layout.bucket_of(row)?;
+        let bucket = self.layout.bucket_of(row);
         let waiting = &mut self.waiting[bucket];
         waiting.reserve_exact(self.most_waiting - waiting.len());
         self.layout.append(row, gene, value, waiting);
@@ -171,7 +183,7 @@ impl Transposer {
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
-        interrupt::check()?;
+        self.interrupt.check()?;
         let (waiting, bucket) = (&mut self.waiting[bucket], &mut self.buckets[bucket]);
         if waiting.is_empty() {
             return Ok(());
@@ -218,7 +230,7 @@ impl Transposed {
     /// # Errors
     /// None in practice: a row that the matrix does not have.
     pub fn piece_end(&self, first: u64) -> Result<u64> {
-        let at = self.layout.bucket_of(first)?;
+        let at = self.layout.bucket_of(first);
         let bucket = self.buckets.get(at).ok_or_else(|| Error::Bug(format!("there is no row {first}")))?;
         let rows = self.layout.rows_of(at as u64);
         let all = rows.end - rows.start;
@@ -234,7 +246,7 @@ impl Transposed {
     /// A disk that can't be read; entries of one row and gene whose sum float32 can't hold.
     pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
-        pointers.resize(address(rows.end.saturating_sub(rows.start))? + 1, 0);
+        pointers.resize(to_usize(rows.end.saturating_sub(rows.start)) + 1, 0);
         // Entries are counted first and then put in their places, since they come in any order.
         self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
         let mut total = 0_u32;
@@ -261,21 +273,21 @@ impl Transposed {
             return Ok(());
         }
         let mut bytes = Vec::new();
-        for at in self.layout.bucket_of(rows.start)?..=self.layout.bucket_of(rows.end - 1)? {
+        for at in self.layout.bucket_of(rows.start)..=self.layout.bucket_of(rows.end - 1) {
             let bucket = &self.buckets[at];
             let first = (at as u64) << shift;
             let mut left = bucket.entries;
             for offset in &bucket.extents {
                 let entries = left.min(EXTENT_ENTRIES as u64);
                 left -= entries;
-                bytes.resize(address(entries)? * entry_bytes, 0);
+                bytes.resize(to_usize(entries) * entry_bytes, 0);
                 let file = &self.scratch.file;
                 file.as_file().read_exact_at(&mut bytes, *offset).map_err(Error::io("read", file.path()))?;
                 for entry in bytes.chunks_exact(entry_bytes) {
                     let (row, gene, value) = self.layout.entry(entry);
                     let row = first + row;
                     if rows.contains(&row) {
-                        show(address(row - rows.start)?, gene, value);
+                        show(to_usize(row - rows.start), gene, value);
                     }
                 }
             }
@@ -284,113 +296,5 @@ impl Transposed {
     }
 }
 
-fn address(count: u64) -> Result<usize> {
-    usize::try_from(count).map_err(|_| Error::Bug(format!("{count} is more than this machine has addresses for")))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    fn pieces(matrix: &Transposed) -> Vec<Range<u64>> {
-        let mut starts = vec![0];
-        while starts.last() < Some(&matrix.rows()) {
-            starts.push(matrix.piece_end(starts[starts.len() - 1]).expect("a row of the matrix"));
-        }
-        starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
-    }
-
-    fn entries_of(rows: &CsrRows, first: u64) -> Vec<(u64, u32, f32)> {
-        let row_entries = |row: usize| {
-            let (genes, values) = rows.row(row);
-            genes.iter().zip(values).map(move |(gene, value)| (first + row as u64, *gene, *value))
-        };
-        (0..rows.rows()).flat_map(row_entries).collect()
-    }
-
-    /// Pushes random entries, some of them twice, and gives back what must be read.
-    fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
-        let mut random = ChaCha8Rng::seed_from_u64(7);
-        let mut matrix = Transposer::create("m", rows, genes, entries).expect("a scratch file");
-        let mut expected = BTreeMap::new();
-        for _ in 0..entries {
-            let (row, gene) = (random.random_range(0..rows), random.random_range(0..genes));
-            let value = f32::from(random.random_range(1..100_u8));
-            matrix.push(row, gene, value).expect("a good entry");
-            *expected.entry((row, gene)).or_insert(0.0) += value;
-        }
-        let matrix = matrix.finish().expect("the disk has room");
-        assert_eq!(matrix.entries(), entries);
-        (matrix, expected.into_iter().map(|((row, gene), value)| (row, gene, value)).collect())
-    }
-
-    #[test]
-    fn entries_in_any_order_are_read_back_by_rows_and_add_up() {
-        // The second one has keys of 64 bits, the third one more buckets than one, the last one hardly any entry.
-        for (rows, genes, entries) in
-            [(50, 20, 3000), (3000, 2_000_000, 20_000), (20_000, 300, 100_000), (90_000, 9, 5)]
-        {
-            let (matrix, expected) = random(rows, genes, entries);
-            let mut read = Vec::new();
-            let mut spare = CsrRows::default();
-            for piece in pieces(&matrix) {
-                spare = matrix.expression(piece.clone(), spare).expect("a piece of the matrix");
-                assert_eq!(spare.rows() as u64, piece.end - piece.start);
-                read.extend(entries_of(&spare, piece.start));
-            }
-            assert!(read == expected, "{rows} rows, {genes} genes");
-        }
-    }
-
-    #[test]
-    fn any_range_of_rows_can_be_read() {
-        let (matrix, expected) = random(20_000, 300, 50_000);
-        for range in [0..1, 8191..8193, 100..19_999, 0..20_000, 5..5, 20_000..20_000] {
-            let read = matrix.expression(range.clone(), CsrRows::default()).expect("a range of the matrix");
-            let expected: Vec<_> = expected.iter().copied().filter(|(row, _, _)| range.contains(row)).collect();
-            assert!(entries_of(&read, range.start) == expected, "{range:?}");
-        }
-    }
-
-    #[test]
-    fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
-        let mut matrix = Transposer::create("m", 100, 50_000, 1).expect("a scratch file");
-        for gene in 0..30_000 {
-            (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
-        }
-        let matrix = matrix.finish().expect("the disk has room");
-        let pieces = pieces(&matrix);
-        assert_eq!(pieces, [0..34, 34..68, 68..100]);
-        let read = matrix.expression(34..68, CsrRows::default()).expect("a piece");
-        assert!((0..34).all(|row| read.row(row).0.len() == 30_000));
-    }
-
-    #[test]
-    fn sizes_that_a_file_claims_cost_nothing() {
-        let matrix = Transposer::create("m", MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
-        let matrix = matrix.finish().expect("nothing to write");
-        assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
-        assert!(Transposer::create("m", MOST_ROWS + 1, 1, 1).is_err());
-        let none = Transposer::create("m", 0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
-        assert_eq!((none.rows(), none.entries()), (0, 0));
-    }
-
-    #[test]
-    fn an_entry_outside_the_matrix_is_no_entry() {
-        let mut matrix = Transposer::create("m", 2, 3, 1).expect("a scratch file");
-        assert!(matrix.push(2, 0, 1.0).is_err() && matrix.push(0, 3, 1.0).is_err());
-        matrix.push(1, 2, 1.0).expect("the last place");
-    }
-
-    #[test]
-    fn a_matrix_in_the_making_has_no_name_on_disk() {
-        let matrix = Transposer::create("m", 10, 10, 10).expect("a scratch file");
-        assert!(!matrix.scratch.file.path().exists());
-        assert!(!matrix.scratch.file.path().parent().expect("a folder").exists());
-    }
-}
+mod tests;

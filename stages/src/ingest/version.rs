@@ -9,6 +9,7 @@ use std::{
 use schemas::{
     Error, Result,
     atlas::{SourceVersion, Stamp},
+    numbers::saturating,
 };
 
 use crate::disk::{checksum_of, checksum_of_text, files_below};
@@ -24,7 +25,7 @@ pub fn stamp_of(path: &Path) -> Result<Stamp> {
         let modified = metadata.modified().map_err(Error::io("read", &file))?;
         let nanoseconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         // A time that 64 bits can't hold is five centuries away.
-        let modified = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        let modified: u64 = saturating(nanoseconds);
         stamp.modified = stamp.modified.max(modified);
         stamp.bytes += metadata.len();
         listing += &format!("{}\t{}\t{modified}\n", name_below(path, &file), metadata.len());

@@ -27,11 +27,12 @@ use schemas::{
     Error, Result,
     atlas::{InPlace, InPlaceMatrix, Origin, StoredChunk},
     chunk::CsrRows,
+    numbers::{checked, to_usize},
 };
 
 use self::wire::{Frame, Reply, Request};
 use super::{anndata::matrix::Matrix, format::Choice, h5ad::open_matrix, source::Source};
-use crate::interrupt::{self, Helper};
+use crate::interrupt::{Helper, Interrupt};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ struct Worker {
     child: Child,
     /// Dropped before waiting for the process.
     helper: Option<Helper>,
+    interrupt: Interrupt,
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
     /// Its standard error: a file in memory, so that it never waits for a reader.
@@ -79,9 +81,10 @@ impl RemoteSource {
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Bug("a process was started without pipes".into()));
         };
-        let helper = Some(Helper::of(&child));
+        let interrupt = choice.interrupt.clone();
+        let helper = Some(Helper::of(&child, &interrupt));
         let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
-        let worker = Mutex::new(Worker { child, helper, requests, replies, told });
+        let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, told });
         // Tables of genes belong to tables of cells, which it does not read.
         let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
         let path_bytes = path.as_os_str().as_bytes().to_vec();
@@ -95,7 +98,7 @@ impl RemoteSource {
                 let real = std::fs::canonicalize(path).map_err(Error::io("find", path))?;
                 let matrix = InPlaceMatrix { path: real, ..*matrix };
                 let found = InPlace { matrix, chunks: StoredChunk::from_bytes(chunks) };
-                let genes = u32::try_from(var.num_rows()).unwrap_or(u32::MAX);
+                let genes = checked(var.num_rows(), "genes")?;
                 let file = File::open(path).map_err(Error::io("read", path))?;
                 let (matrix, _) = open_matrix(path, file, &found.matrix, &found.chunks, (cells, genes))?;
                 Some((matrix, found))
@@ -167,7 +170,7 @@ impl Source for RemoteSource {
         else {
             return Err(unexpected());
         };
-        let genes = u32::try_from(self.var.num_rows()).unwrap_or(u32::MAX);
+        let genes = checked(self.var.num_rows(), "genes")?;
         let rows_read = wire::rows(&payloads, spare, genes)?;
         if rows_read.rows() as u64 == rows { Ok(rows_read) } else { Err(unexpected()) }
     }
@@ -184,8 +187,10 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> 
     match frame {
         Ok(Frame { reply: Reply::Failed(failure), .. }) => Err(failure.into_error()),
         Ok(frame) => Ok(frame),
-        Err(_) if interrupt::requested() => Err(interrupt::stopped()),
-        Err(_) => Err(worker.died(path)),
+        Err(_) => {
+            worker.interrupt.check()?;
+            Err(worker.died(path))
+        }
     }
 }
 
@@ -214,7 +219,7 @@ impl Worker {
         let length = self.told.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();
         let from = length.saturating_sub(LAST_WORDS);
-        words.resize(usize::try_from(length - from).unwrap_or_default(), 0);
+        words.resize(to_usize(length - from), 0);
         match self.told.read_exact_at(&mut words, from) {
             Ok(()) => String::from_utf8_lossy(&words).into_owned(),
             Err(_) => String::new(),

@@ -5,7 +5,7 @@
 //! combinations, a mean weighted by class: each batch's loss is multiplied by the weight of its classes relative to those of all batches.
 //! Computations across the cells of a batch, such as batch norm, are unchanged, as are the pairs and the share of mixup.
 
-use schemas::config::AdversaryLoss;
+use schemas::{config::AdversaryLoss, numbers::bounded};
 use tch::{Kind, Tensor};
 
 use super::{adversary::Adversaries, input::codes_tensor, step::Learner};
@@ -25,7 +25,7 @@ impl Share {
     /// The shares of batches in one step, given the combination of each of their cells.
     #[must_use]
     pub fn of(adversaries: &Adversaries, batches: &[&[u32]]) -> Vec<Self> {
-        let count = |cells: usize| f64::from(u32::try_from(cells).unwrap_or(u32::MAX));
+        let count = |cells: usize| f64::from(bounded::<u32>(cells));
         let all = count(batches.iter().map(|cells| cells.len()).sum());
         let shares: Vec<f64> = batches.iter().map(|cells| count(cells.len()) / all).collect();
         let weights: Option<Vec<Tensor>> = match batches {

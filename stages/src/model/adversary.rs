@@ -1,12 +1,16 @@
 //! Classifiers that predict combination and covariates from the basal latent.
 
-use schemas::config::{AdversaryLoss, AdversarySettings, Precision, Settings};
+use schemas::{
+    config::{AdversaryLoss, AdversarySettings, Precision, Settings},
+    numbers::to_i64,
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{
     draws::Mixup,
     input::Input,
     layers::{HiddenLayers, HiddenShape, Linear, Mode},
+    loss_term::LossTerm,
     losses::{accuracy, guess_loss, macro_accuracy},
     parameters::Parameters,
 };
@@ -83,8 +87,8 @@ pub struct Verdict {
     pub loss: Tensor,
     /// Sum of the gradient penalties; none if they were not requested.
     pub penalty: Option<Tensor>,
-    /// Loss, accuracy and penalty of each classifier, detached: `adv_perts`, `acc_cell_type`, ...
-    pub parts: Vec<(String, Tensor)>,
+    /// Loss, accuracy and penalty of each classifier, detached.
+    pub parts: Vec<(LossTerm, Tensor)>,
 }
 
 impl Adversaries {
@@ -94,7 +98,7 @@ impl Adversaries {
         let mut parameters = Parameters::new(kind, device);
         let latent = i64::from(settings.model.n_latent);
         let mut classifier = |name: &str, classes: usize| {
-            let classes = i64::try_from(classes).unwrap_or(i64::MAX);
+            let classes = to_i64(classes);
             Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
         };
         // Without a weight in the autoencoder's loss, training them has no effect; the original still does.
@@ -205,11 +209,11 @@ impl Adversaries {
 
 impl Verdict {
     pub(super) fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
-        self.parts.push((format!("adv_{name}"), loss.detach()));
-        self.parts.push((format!("acc_{name}"), accuracy));
+        self.parts.push((LossTerm::Adversary(name.to_owned()), loss.detach()));
+        self.parts.push((LossTerm::Accuracy(name.to_owned()), accuracy));
         self.loss = &self.loss + loss;
         if let (Some(sum), Some(penalty)) = (&mut self.penalty, penalty) {
-            self.parts.push((format!("penalty_{name}"), penalty.detach()));
+            self.parts.push((LossTerm::Penalty(name.to_owned()), penalty.detach()));
             *sum = &*sum + penalty;
         }
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use schemas::{
     Result,
     config::{Averaging, Plan},
+    numbers::bounded,
 };
 use tch::Tensor;
 
@@ -28,7 +29,7 @@ impl Average {
     #[must_use]
     pub fn new(plan: &Plan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
         let (kind, decay) = (plan.train.average, plan.train.average_decay);
-        let genes = u32::try_from(network.genes()).unwrap_or(u32::MAX);
+        let genes = bounded(network.genes());
         let (of, device) = (network.parameters.kind(), network.parameters.device());
         (kind != Averaging::None).then(|| Self {
             network: Network::new(plan, genes, vocabulary, of, device),

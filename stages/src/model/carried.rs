@@ -5,11 +5,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use schemas::{ByteSize, Result};
+use schemas::{ByteSize, Result, numbers::to_i64};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    input::{Input, signed},
+    input::Input,
     parcel::{Layout, Parcel, ordinary},
 };
 use crate::{
@@ -143,7 +143,7 @@ impl Carried {
 
     /// An empty buffer for batches of this layout.
     pub(super) fn place(&self) -> Tensor {
-        Tensor::empty([signed(self.layout.bytes())], (Kind::Uint8, self.bytes.device()))
+        Tensor::empty([to_i64(self.layout.bytes())], (Kind::Uint8, self.bytes.device()))
     }
 }
 

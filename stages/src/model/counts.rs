@@ -1,5 +1,6 @@
 //! Step counts of an optimiser, kept on its device, because a step replayed as a graph counts there.
 
+use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
 use super::optimiser::Slot;
@@ -15,7 +16,7 @@ impl Counts {
     /// The counts of parameters, on their device.
     pub(super) fn of(slots: &[Slot]) -> Self {
         let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
-        let count = i64::try_from(slots.len()).expect("an optimiser has few parameters");
+        let count = to_i64(slots.len());
         let mut counts = Self { steps: Tensor::zeros([count], (Kind::Float, device)) };
         counts.restore(slots);
         counts
@@ -34,6 +35,6 @@ impl Counts {
 
     /// The count of a parameter, a scalar on the device.
     pub(super) fn of_slot(&self, slot: usize) -> Tensor {
-        self.steps.select(0, i64::try_from(slot).expect("an optimiser has few parameters"))
+        self.steps.select(0, to_i64(slot))
     }
 }

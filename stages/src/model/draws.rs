@@ -2,6 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -39,7 +40,7 @@ impl Draws {
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let share = beta(&mut random, alpha);
-        let mut partners: Vec<i64> = (0..i64::try_from(cells).unwrap_or(i64::MAX)).collect();
+        let mut partners: Vec<i64> = (0..to_i64(cells)).collect();
         for last in (1..partners.len()).rev() {
             partners.swap(last, random.random_range(0..=last));
         }

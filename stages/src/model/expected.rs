@@ -1,10 +1,10 @@
 //! Expected counts of a decoder, for single cells or summed over them while decoding.
 
+use schemas::numbers::{bounded, to_i64};
 use tch::{Device, Kind, Tensor};
 
 use super::{
     decoder::{Decoder, Output},
-    input::signed,
     layers::Mode,
     memory::{numbers, numbers_mut},
     network::Network,
@@ -86,11 +86,10 @@ pub(crate) fn add_expected_counts_of_targets(
     if device == Device::Cpu || lacks_kernels(device).is_some() {
         return false;
     }
-    let (cells, at_once) =
-        (basal.size()[0], usize::try_from(ROWS_AT_ONCE / basal.size()[0].max(1)).unwrap_or(1).max(1));
+    let (cells, at_once) = (basal.size()[0], bounded::<usize>(ROWS_AT_ONCE / basal.size()[0].max(1)).max(1));
     let mut from = 0;
     for targets in targets.chunks(at_once) {
-        let count = signed(targets.len());
+        let count = to_i64(targets.len());
         let of_targets: Vec<&Tensor> = targets.iter().map(|(latent, _)| latent).collect();
         let latent = basal.unsqueeze(0) + Tensor::stack(&of_targets, 0);
         let hidden = hidden.forward(&latent.view([count * cells, -1]), Mode::Eval);

@@ -1,9 +1,9 @@
 //! Copies tensors from a device to the host in one transfer, with a single wait.
 
-use schemas::Result;
+use schemas::{Result, numbers::to_i64};
 use tch::{Device, Tensor};
 
-use super::{gradients::lying, input::signed};
+use super::gradients::lying;
 use crate::libtorch::{self, Stream};
 
 /// Alignment of the copies, enough for any number type.
@@ -29,7 +29,7 @@ pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
         // Weights stored by input are contiguous when transposed, so they need no copy on the device first.
         let is_turned = !tensor.is_contiguous() && tensor.dim() == 2;
         let source = lying(tensor, is_turned);
-        let place = memory.narrow(0, signed(from), signed(bytes_of(tensor)));
+        let place = memory.narrow(0, to_i64(from), to_i64(bytes_of(tensor)));
         let mut copy = place.view_dtype(tensor.kind()).view(source.size().as_slice());
         libtorch::copy(&mut copy, &source)?;
         copies.push((copy, is_turned));

@@ -2,7 +2,10 @@
 
 use std::cell::OnceCell;
 
-use schemas::batch::{Expression, Genes, Labels, Values};
+use schemas::{
+    batch::{Expression, Genes, Labels, Values},
+    numbers::{bounded, to_i64},
+};
 use tch::{Device, Kind, Tensor, kind::Element};
 
 use super::memory::{numbers_mut, on_device};
@@ -94,7 +97,7 @@ impl Cells {
     /// Moves rows to a device.
     #[must_use]
     pub fn new(expression: &Expression, genes: i64, kind: Kind, device: Device) -> Self {
-        let rows = i64::try_from(expression.rows()).unwrap_or(i64::MAX);
+        let rows = to_i64(expression.rows());
         let ids = gene_ids(&expression.genes, device);
         let values = values_tensor(&expression.values, kind, device);
         let pointers: Vec<i64> = expression.row_pointers.iter().map(|pointer| i64::from(*pointer)).collect();
@@ -204,7 +207,7 @@ fn values_tensor(values: &Values, kind: Kind, device: Device) -> Tensor {
 
 /// Numbers on the host converted to another type, in one pass.
 fn converted<A: Copy, B: Element>(numbers: &[A], convert: impl Fn(A) -> B) -> Tensor {
-    let count = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
+    let count = to_i64(numbers.len());
     let mut tensor = Tensor::empty([count], (B::KIND, Device::Cpu));
     for (to, from) in numbers_mut(&mut tensor).iter_mut().zip(numbers) {
         *to = convert(*from);
@@ -218,10 +221,6 @@ pub(super) fn widened(bits: &Tensor, mask: i64, kind: Kind) -> Tensor {
     bits.to_kind(kind).bitwise_and(mask)
 }
 
-pub(crate) fn signed(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 pub(super) fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
     let codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
     on_device(&codes, device)
@@ -230,9 +229,8 @@ pub(super) fn codes_tensor(codes: &[u32], device: Device) -> Tensor {
 /// The perturbation CSR as two padded tensors, as wide as the largest combination of the batch.
 fn padded(labels: &Labels, kind: Kind, device: Device) -> (Tensor, Tensor) {
     let matrix = &labels.perturbations;
-    let rows = matrix
-        .outer_iterator()
-        .map(|row| row.iter().map(|(code, dose)| (u32::try_from(code).unwrap_or(0), f64::from(*dose))).collect());
+    let rows =
+        matrix.outer_iterator().map(|row| row.iter().map(|(code, dose)| (bounded(code), f64::from(*dose))).collect());
     pad(&rows.collect::<Vec<_>>(), kind, device)
 }
 
@@ -246,7 +244,7 @@ pub fn pad(rows: &[Vec<(u32, f64)>], kind: Kind, device: Device) -> (Tensor, Ten
             (codes[row * width + at], doses[row * width + at]) = (i64::from(*code), *dose);
         }
     }
-    let shape = [rows.len(), width].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+    let shape = [rows.len(), width].map(to_i64);
     (on_device(&codes, device).view(shape), on_device(&doses, device).view(shape).to_kind(kind))
 }
 

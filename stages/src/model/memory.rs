@@ -5,9 +5,9 @@
 )]
 
 use bytemuck::NoUninit;
+use schemas::numbers::to_i64;
 use tch::{Device, Tensor, kind::Element};
 
-use super::input::signed;
 use crate::{kernels::real::Real, libtorch};
 
 /// Number types of both kernels and libtorch.
@@ -57,7 +57,7 @@ pub(crate) fn on_device<T: Element + NoUninit>(numbers: &[T], device: Device) ->
     }
     let mut bytes = libtorch::pinned(size_of_val(numbers)).unwrap_or_else(|error| panic!("{error}"));
     numbers_mut::<u8>(&mut bytes).copy_from_slice(bytemuck::cast_slice(numbers));
-    let mut place = Tensor::empty([signed(numbers.len())], (T::KIND, device));
+    let mut place = Tensor::empty([to_i64(numbers.len())], (T::KIND, device));
     libtorch::copy(&mut place, &bytes.view_dtype(T::KIND)).unwrap_or_else(|error| panic!("{error}"));
     place
 }

@@ -1,5 +1,6 @@
 //! Mixes rows of expression in pairs, without making them dense.
 
+use schemas::numbers::to_i64;
 use tch::Tensor;
 
 use super::{
@@ -60,7 +61,7 @@ impl<T: Number> Rows<T> {
                 self.values.push(mixed);
             }
         }
-        self.pointers.push(i64::try_from(self.genes.len()).unwrap_or(i64::MAX));
+        self.pointers.push(to_i64(self.genes.len()));
     }
 }
 

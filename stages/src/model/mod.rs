@@ -8,7 +8,7 @@
 //! z = encoder(x) + Σ f(dose) · E[perturbation] + Σ E[covariate value]        decoder(z) → mean (and spread) of every gene
 //! ```
 //!
-//! [`network`] has the forward pass, [`losses`] the losses, [`adversary`] the adversaries, [`optimiser`]
+//! [`network`] has the forward pass, [`losses`] the losses, [`loss_term`] their names, [`adversary`] the adversaries, [`optimiser`]
 //! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`fused`] a faster one on the CPU,
 //! [`replayed`] one
 //! that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the decoder's offsets,
@@ -32,6 +32,7 @@ pub(crate) mod host_copy;
 pub mod input;
 mod launched;
 pub mod layers;
+pub mod loss_term;
 pub mod losses;
 pub(crate) mod memory;
 mod mixing;

@@ -1,5 +1,6 @@
 //! How pure the neighbourhoods of cells in a latent space are: low in a basal latent that is independent of the labels.
 
+use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
 /// Number of neighbours, if there are as many.
@@ -29,7 +30,7 @@ pub fn purities(latent: &Tensor, labels: &[&[i64]]) -> Option<Vec<f64>> {
     let latent = latent.to_kind(Kind::Double);
     let squares = latent.square().sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
     let mut nearest = Vec::new();
-    let at_once = i64::try_from(CELLS_AT_ONCE).unwrap_or(i64::MAX);
+    let at_once = to_i64(CELLS_AT_ONCE);
     for from in (0..cells).step_by(CELLS_AT_ONCE) {
         let count = at_once.min(cells - from);
         let part = latent.narrow(0, from, count);

@@ -6,6 +6,7 @@ use schemas::{
     Result,
     batch::Expression,
     config::{DispersionStart, Settings},
+    numbers::to_i64,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -108,7 +109,7 @@ impl Network {
         let decoder = Decoder::new(p, settings, genes);
         let perturbations = Perturbations::new(p, settings, vocabulary);
         let covariates = vocabulary.covariates.iter().map(|covariate| {
-            let values = i64::try_from(covariate.values.len()).unwrap_or(i64::MAX);
+            let values = to_i64(covariate.values.len());
             p.normal(&format!("module.covars_embeddings.{}.weight", covariate.name), &[values, latent])
         });
         let covariates = covariates.collect();

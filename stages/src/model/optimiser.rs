@@ -11,10 +11,33 @@ pub(super) const BETA_1: f64 = 0.9;
 pub(super) const BETA_2: f64 = 0.999;
 pub(super) const EPSILON: f64 = 1e-8;
 
+/// Which part of a learner an optimiser has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// All of the autoencoder but the dose response.
+    Autoencoder,
+    /// The dose response.
+    Doser,
+    /// The adversaries.
+    Adversary,
+}
+
+impl Learned {
+    /// The name in checkpoints, in history and in errors.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Autoencoder => "autoencoder",
+            Self::Doser => "doser",
+            Self::Adversary => "adversary",
+        }
+    }
+}
+
 /// Adam over some named parameters.
 #[derive(Debug)]
 pub struct Adam {
-    name: &'static str,
+    learned: Learned,
     pub(super) weight_decay: f64,
     /// Whether weight decay is decoupled (Loshchilov and Hutter 2019).
     pub(super) decoupled: bool,
@@ -63,10 +86,10 @@ pub(super) struct Slot {
 }
 
 impl Adam {
-    /// An optimiser; `name` prefixes its saved state, `clip` bounds the norm of all its gradients together (0: no limit).
+    /// An optimiser of the parameters of one part; `clip` bounds the norm of all its gradients together (0: no limit).
     #[must_use]
     pub fn new<'a>(
-        name: &'static str,
+        learned: Learned,
         parameters: impl Iterator<Item = (&'a String, &'a Tensor)>,
         weight_decay: f64,
         clip: f64,
@@ -79,7 +102,7 @@ impl Adam {
             steps: 0,
         });
         let parts = Parts { share: 1.0, complete: true, sum: Vec::new() };
-        Self { name, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, counts: None }
+        Self { learned, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, counts: None }
     }
 
     /// The same optimiser, with decoupled weight decay (learning rate × decay per step) or with decay added to the gradient.
@@ -129,10 +152,10 @@ impl Adam {
         self.slots.iter().map(|slot| &slot.parameter).collect()
     }
 
-    /// The prefix of its saved state.
+    /// What it learns, which prefixes its saved state.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn learned(&self) -> Learned {
+        self.learned
     }
 
     /// One step; returns the norm of all gradients before clipping, a scalar on the device. An undefined gradient leaves its parameter and step count
@@ -173,7 +196,7 @@ impl Adam {
 
     /// The running means of gradients and of their squares, by name.
     pub(super) fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let key = |part: &str, slot: &Slot| format!("{}.{part}.{}", self.name, slot.name);
+        let key = |part: &str, slot: &Slot| format!("{}.{part}.{}", self.learned.name(), slot.name);
         self.slots.iter().flat_map(move |slot| [(key("first", slot), &slot.first), (key("second", slot), &slot.second)])
     }
 
@@ -188,7 +211,7 @@ impl Adam {
     /// [`Self::steps`] on the host, one scalar a parameter, by name.
     pub(super) fn named_steps(&self, steps: &Tensor) -> impl Iterator<Item = (String, Tensor)> {
         let steps = numbers::<i64>(&steps.to_kind(Kind::Int64)).to_vec();
-        let key = |slot: &Slot| format!("{}.steps.{}", self.name, slot.name);
+        let key = |slot: &Slot| format!("{}.steps.{}", self.learned.name(), slot.name);
         self.slots.iter().zip(steps).map(move |(slot, steps)| (key(slot), Tensor::from(steps)))
     }
 
@@ -199,7 +222,7 @@ impl Adam {
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
         for slot in &mut self.slots {
             let get = |part: &str| {
-                let key = format!("{}.{part}.{}", self.name, slot.name);
+                let key = format!("{}.{part}.{}", self.learned.name(), slot.name);
                 state.get(&key).ok_or_else(|| Error::damaged(path, format!("tensor `{key}` is missing")))
             };
             let (first, second, steps) = (get("first")?, get("second")?, get("steps")?);

@@ -7,12 +7,15 @@
 #[cfg(test)]
 mod tests;
 
-use schemas::batch::{Expression, Genes, Labels, Values};
+use schemas::{
+    batch::{Expression, Genes, Labels, Values},
+    numbers::{bounded, to_i64},
+};
 use sprs::CsMatI;
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    input::{Cells, Input, signed, widened},
+    input::{Cells, Input, widened},
     memory::numbers_mut,
 };
 use crate::{
@@ -101,7 +104,7 @@ impl Layout {
 
     /// Number of cells.
     pub(super) fn cells(&self) -> i64 {
-        signed(self.cells)
+        to_i64(self.cells)
     }
 
     /// Total bytes of all parts.
@@ -139,14 +142,14 @@ impl Layout {
         count.copy_from_slice(&expression.row_pointers[self.cells..]);
         // The padding belongs to the last cell.
         if let Some(end) = pointers.last_mut() {
-            *end += u32::try_from(pad).unwrap_or(u32::MAX);
+            *end += bounded::<u32>(pad);
         }
-        let genes = u32::try_from(self.genes).unwrap_or(u32::MAX).max(1);
+        let genes = bounded::<u32>(self.genes).max(1);
         let rest = (0_u32..).map(|at| at % genes);
         match (&expression.genes, self.gene_kind) {
             (Genes::U16(ids), Narrow::U16) => {
                 // Ids of 16 bits have at most 2^16 genes.
-                let rest = rest.map(|gene| u16::try_from(gene).unwrap_or(u16::MAX));
+                let rest = rest.map(bounded);
                 written(self.part_mut::<u16>(Part::Genes, bytes), ids.iter().copied(), rest);
             }
             (Genes::U16(ids), _) => {
@@ -170,7 +173,7 @@ impl Layout {
         self.part_mut::<f32>(Part::Doses, bytes).fill(0.0);
         for (row, parts) in labels.perturbations.outer_iterator().enumerate() {
             for (at, (code, dose)) in parts.iter().enumerate() {
-                self.part_mut::<i32>(Part::Codes, bytes)[row * self.parts + at] = i32::try_from(code).unwrap_or(0);
+                self.part_mut::<i32>(Part::Codes, bytes)[row * self.parts + at] = bounded(code);
                 self.part_mut::<f32>(Part::Doses, bytes)[row * self.parts + at] = *dose;
             }
         }
@@ -188,9 +191,9 @@ impl Layout {
     pub(super) fn packed(&self, bytes: &Tensor) -> Packed {
         let part = |part: Part| {
             let (from, count, narrow) = self.place(part);
-            bytes.narrow(0, signed(from), signed(count * narrow.bytes()))
+            bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()))
         };
-        let (cells, parts) = (signed(self.cells), signed(self.parts));
+        let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
         let pointers = part(Part::Pointers).view_dtype(Kind::Int);
         Packed {
             pointers: pointers.narrow(0, 0, cells + 1),
@@ -202,7 +205,7 @@ impl Layout {
             library: part(Part::Library).view_dtype(Kind::Double),
             codes: part(Part::Codes).view_dtype(Kind::Int).view([cells, parts]),
             doses: part(Part::Doses).view_dtype(Kind::Float).view([cells, parts]),
-            covariates: part(Part::Covariates).view_dtype(Kind::Int).view([signed(self.covariates), cells]),
+            covariates: part(Part::Covariates).view_dtype(Kind::Int).view([to_i64(self.covariates), cells]),
             combinations: part(Part::Combinations).view_dtype(Kind::Int),
         }
     }
@@ -217,7 +220,7 @@ impl Layout {
     pub fn input(&self, bytes: &Tensor, kind: Kind) -> Input {
         let part = |part: Part| {
             let (from, count, narrow) = self.place(part);
-            let bytes = bytes.narrow(0, signed(from), signed(count * narrow.bytes()));
+            let bytes = bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()));
             match narrow {
                 Narrow::U8 => bytes,
                 Narrow::U16 => widened(&bytes.view_dtype(Kind::Int16), 0xffff, Kind::Int),
@@ -228,7 +231,7 @@ impl Layout {
             }
         };
         let codes = |of: Part| part(of).to_kind(Kind::Int64);
-        let (cells, parts) = (signed(self.cells), signed(self.parts));
+        let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
         let covariates = codes(Part::Covariates);
         Input {
             cells: Cells::padded(
@@ -240,7 +243,7 @@ impl Layout {
             ),
             perturbations: codes(Part::Codes).view([cells, parts]),
             doses: part(Part::Doses).to_kind(kind).view([cells, parts]),
-            covariates: (0..signed(self.covariates)).map(|at| covariates.narrow(0, at * cells, cells)).collect(),
+            covariates: (0..to_i64(self.covariates)).map(|at| covariates.narrow(0, at * cells, cells)).collect(),
             combinations: codes(Part::Combinations),
             offset: None,
             sources: None,
@@ -306,7 +309,7 @@ impl Parcel {
 
 /// Bytes in ordinary memory.
 pub(super) fn ordinary(bytes: usize) -> schemas::Result<Tensor> {
-    Ok(Tensor::empty([signed(bytes)], (Kind::Uint8, Device::Cpu)))
+    Ok(Tensor::empty([to_i64(bytes)], (Kind::Uint8, Device::Cpu)))
 }
 
 fn entries(expression: &Expression) -> usize {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use schemas::config::{Doser, Settings};
+use schemas::{
+    config::{Doser, Settings},
+    numbers::to_i64,
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{input::pad, layers::Linear, memory::on_device, parameters::Parameters};
@@ -58,7 +61,7 @@ struct DoseResponse {
 
 impl Perturbations {
     pub(super) fn new(parameters: &mut Parameters, settings: &Settings, vocabulary: &Vocabulary) -> Self {
-        let names = i64::try_from(vocabulary.perturbations.len()).unwrap_or(i64::MAX);
+        let names = to_i64(vocabulary.perturbations.len());
         let latent = i64::from(settings.model.n_latent);
         let embedding = match vocabulary.embedding_width.map(i64::from) {
             None => {
@@ -68,7 +71,7 @@ impl Perturbations {
                 Embedding::Free(parameters.learn(EMBEDDING, free))
             }
             Some(width) => {
-                let all = names + i64::try_from(vocabulary.unseen.len()).unwrap_or(i64::MAX);
+                let all = names + to_i64(vocabulary.unseen.len());
                 Embedding::Projected {
                     rows: parameters.statistic(EMBEDDING, &[all, width], 0.0),
                     projection: Linear::new(parameters, PROJECTION, width, latent),

@@ -10,6 +10,7 @@ use tch::Tensor;
 use super::{
     gradients::{Gradients, is_among},
     layers::Mode,
+    loss_term::LossTerm,
     losses::reconstruction,
     optimiser::Adam,
     step::{Given, Learner, StepLosses},
@@ -33,7 +34,7 @@ pub(super) fn autoencoder(learner: &mut Learner, given: Given<'_>, losses: &mut 
         let output =
             tch::no_grad(|| network.decoder.of_hidden(&hidden, input.offset.as_ref(), library, Mode::Train)).leaves();
         let recon = reconstruction(&output, &input.cells);
-        losses.add("recon", &recon);
+        losses.add(LossTerm::Reconstruction, &recon);
         Tensor::run_backward(&[recon], &output.tensors(), false, false)
     };
     let by_hidden = {

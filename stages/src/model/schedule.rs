@@ -1,6 +1,9 @@
 //! What changes during training, as a pure function of settings and time.
 
-use schemas::config::{Plan, RateSchedule};
+use schemas::{
+    config::{Plan, RateSchedule},
+    numbers::saturating,
+};
 use serde::{Deserialize, Serialize};
 
 /// The position in training.
@@ -60,7 +63,7 @@ impl Schedule {
             divergence_weight: divergence_weight(plan, clock, original),
             mixup_alpha: plan.train.mixup_alpha * times.mixup_share,
             rate: match plan.train.lr_schedule {
-                RateSchedule::Steps => plan.train.lr_decay.powi(i32::try_from(times.decays).unwrap_or(i32::MAX)),
+                RateSchedule::Steps => plan.train.lr_decay.powi(saturating(times.decays)),
                 RateSchedule::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * share(clock.step, clock.of)).cos()),
             },
         }
@@ -131,7 +134,10 @@ impl Times {
                 i64::from(clock.epoch) - i64::from(train.n_epochs_pretrain_ae),
                 i64::from(train.n_epochs_adv_warmup),
             ),
-            steps => below_too(signed(clock.updates) - signed(train.n_steps_pretrain_ae), signed(steps)),
+            steps => below_too(
+                saturating::<i64>(clock.updates) - saturating::<i64>(train.n_steps_pretrain_ae),
+                saturating(steps),
+            ),
         };
         let mixup_share = match train.n_epochs_mixup_warmup {
             0 => 1.0,
@@ -163,10 +169,6 @@ fn share(into: u64, all: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
 fn below_too(into: i64, all: i64) -> f64 {
     if 0 < all && into < all { into as f64 / all as f64 } else { 1.0 }
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use super::{
     host_copy::to_host,
     input::{Cells, Input},
     layers::Mode,
+    loss_term::LossTerm,
     losses::reconstruction,
     network::Network,
-    optimiser::Adam,
+    optimiser::{Adam, Learned},
     recomputed,
     schedule::Schedule,
 };
@@ -65,12 +66,11 @@ pub struct Learner {
     pub plan: Plan,
 }
 
-/// Measurements of a step, by name, each a scalar on the device.
+/// Measurements of a step, each a scalar on the device.
 #[derive(Debug, Default)]
 pub struct StepLosses {
-    /// `recon`, `kl`, `adversary`, `penalty`, `adv_…`, `acc_…` and `penalty_…` of each adversary, and `norm_…`, the norm of
-    /// the gradients of each optimiser before clipping. Parts that did not run are absent.
-    pub values: Vec<(String, Tensor)>,
+    /// Each number that was measured. Parts that did not run are absent.
+    pub values: Vec<(LossTerm, Tensor)>,
     /// Number of optimisers that took a step.
     pub updates: u64,
     /// The sums to which the step added its measurements, if it did.
@@ -78,27 +78,27 @@ pub struct StepLosses {
 }
 
 impl StepLosses {
-    /// The loss of this name, if it was computed.
+    /// A number, if it was measured.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    pub fn get(&self, term: &LossTerm) -> Option<&Tensor> {
+        self.values.iter().find(|(known, _)| known == term).map(|(_, value)| value)
     }
 
     /// A shallow copy.
     pub(super) fn shallow_clone(&self) -> Self {
-        let values = self.values.iter().map(|(name, value)| (name.clone(), value.shallow_clone()));
+        let values = self.values.iter().map(|(term, value)| (term.clone(), value.shallow_clone()));
         Self { values: values.collect(), updates: self.updates, sums: self.sums.clone() }
     }
 
-    pub(super) fn add(&mut self, name: &str, value: &Tensor) {
-        self.values.push((name.to_owned(), value.detach()));
+    pub(super) fn add(&mut self, term: LossTerm, value: &Tensor) {
+        self.values.push((term, value.detach()));
     }
 
     /// The autoencoder's loss, including the divergence of a variational one.
     pub(super) fn with_divergence(&mut self, total: Tensor, basal: &Basal, schedule: Schedule) -> Tensor {
         match basal.divergence() {
             Some(divergence) => {
-                self.add("kl", &divergence);
+                self.add(LossTerm::Divergence, &divergence);
                 total + divergence * schedule.divergence_weight
             }
             None => total,
@@ -117,7 +117,7 @@ impl StepLosses {
             return total;
         }
         let verdict = judge(adversaries);
-        self.add("adversary", &verdict.loss);
+        self.add(LossTerm::Adversaries, &verdict.loss);
         self.values.extend(verdict.parts);
         total - verdict.loss * schedule.adversary_weight
     }
@@ -126,23 +126,23 @@ impl StepLosses {
     /// after the autoencoder's step is reported.
     pub(super) fn judged(&mut self, verdict: Verdict) {
         self.forget_adversaries();
-        self.add("adversary", &verdict.loss);
+        self.add(LossTerm::Adversaries, &verdict.loss);
         self.values.extend(verdict.parts);
         if let Some(penalty) = &verdict.penalty {
-            self.add("penalty", penalty);
+            self.add(LossTerm::Penalties, penalty);
         }
     }
 
     /// Discards the adversaries' earlier results.
     pub(super) fn forget_adversaries(&mut self) {
-        self.values.retain(|(name, _)| !(name == "adversary" || name.starts_with("adv_") || name.starts_with("acc_")));
+        self.values.retain(|(term, _)| !term.is_of_adversaries());
     }
 
     /// Lets an optimiser take a step with one of the available implementations; or keeps the gradients, if more batches follow.
     pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: AdamStep) {
         let Some(gathered) = adam.gather(gradients) else { return };
         let norm = step(adam, gathered.gradients(), learning_rate);
-        self.add(&format!("norm_{}", adam.name()), &norm);
+        self.add(LossTerm::Norm(adam.learned()), &norm);
         self.updates += 1;
     }
 }
@@ -160,21 +160,21 @@ impl Learner {
         let learned = || network.parameters.learned().iter();
         Self {
             autoencoder_adam: Adam::new(
-                "autoencoder",
+                Learned::Autoencoder,
                 learned().filter(|(name, _)| !(Network::is_doser(name) || frozen && Network::is_projection(name))),
                 plan.train.wd,
                 clip,
             )
             .decoupled(plan.train.decoupled_decay),
             doser_adam: Adam::new(
-                "doser",
+                Learned::Doser,
                 learned().filter(|(name, _)| Network::is_doser(name)),
                 plan.train.doser_wd,
                 clip,
             )
             .decoupled(plan.train.decoupled_decay),
             adversary_adam: Adam::new(
-                "adversary",
+                Learned::Adversary,
                 adversaries.parameters.learned().iter(),
                 plan.adversary.adv_wd,
                 clip,
@@ -337,7 +337,7 @@ impl Sides for Plain {
         let latent = learner.network.latent(input, Mode::Train, draws);
         let output = learner.network.decode(&latent.after(), input.offset.as_ref(), &input.cells.library, Mode::Train);
         let recon = reconstruction(&output, &input.cells);
-        losses.add("recon", &recon);
+        losses.add(LossTerm::Reconstruction, &recon);
         let total = losses.with_divergence(recon, &latent.basal, schedule);
         let basal = latent.basal.latent.detach();
         if !learns {

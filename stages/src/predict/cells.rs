@@ -88,7 +88,7 @@ impl std::fmt::Debug for EncodeCells {
 }
 
 impl EncodeCells {
-    /// An encoder for this output; the batches of job `j` are those of epoch `j`, their cells ascending.
+    /// An encoder for this output; the batches of job `j` are those of pass `j`, their cells ascending.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told) -> Self {
         Self { model, jobs, told, names: NamesByJob::new(atlas), under_way: None }
@@ -101,7 +101,7 @@ impl Stage for EncodeCells {
 
     fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
         let plan = batch.plan;
-        let (job, names) = (plan.epoch as usize, self.names.of(plan.epoch, &plan.cells)?);
+        let (job, names) = (plan.job(), self.names.of(plan.pass, &plan.cells)?);
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         if self.under_way.as_ref().is_none_or(|under_way| under_way.job != job) {
@@ -112,7 +112,7 @@ impl Stage for EncodeCells {
         let (draws, library) = match &self.told {
             Told::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
             Told::Expression(reading) => {
-                (basal(network, &cells, reading, (plan.epoch, plan.index)), reading.library(&cells.library))
+                (basal(network, &cells, reading, (plan.pass, plan.index)), reading.library(&cells.library))
             }
         };
         let source = Arc::new(Source { cells: plan.cells, names });

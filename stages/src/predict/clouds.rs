@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemas::numbers::to_i64;
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -52,11 +53,11 @@ pub struct PredictClouds {
 }
 
 impl PredictClouds {
-    /// A predictor of jobs; the batches of job `j` are those of epoch `j`.
+    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, axes: &Axes, anchor: Anchor) -> Self {
         let parameters = &model.network.parameters;
-        let components = i64::try_from(axes.components()).unwrap_or(i64::MAX);
+        let components = to_i64(axes.components());
         let loadings = Tensor::from_slice(axes.loadings())
             .view([model.network.genes(), components])
             .to_kind(parameters.kind())
@@ -84,8 +85,8 @@ impl Stage for PredictClouds {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let kind = network.parameters.kind();
-        let job = batch.plan.epoch as usize;
-        let seed = xxh3_64(&[u64::from(batch.plan.epoch).to_le_bytes(), batch.plan.index.to_le_bytes()].concat());
+        let job = batch.plan.job();
+        let seed = xxh3_64(&[u64::from(batch.plan.pass).to_le_bytes(), batch.plan.index.to_le_bytes()].concat());
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let cells = network.cells(&batch.expression)?;
         let basal = network.encode(&cells, Mode::Eval);

@@ -18,7 +18,7 @@ use crate::{
     saved::Model,
 };
 
-/// Tells the latents of cells; batches are of epoch 0, their cells ascending.
+/// Tells the latents of cells; batches are of one pass, their cells ascending.
 ///
 /// A perturbation or covariate value that the model does not know leaves `corrected` and `after` null; the basal latent knows neither.
 pub struct Embed {
@@ -121,7 +121,7 @@ impl Stage for Embed {
     type Out = RecordBatch;
 
     fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
-        let names = self.names.of(batch.plan.epoch, &batch.plan.cells)?;
+        let names = self.names.of(batch.plan.pass, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let cells = network.cells(&batch.expression)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -17,7 +18,6 @@ use crate::{
         ahead::Ahead,
         expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
         host_copy::to_host,
-        input::signed,
         layers::Mode,
         network::Network,
     },
@@ -86,7 +86,7 @@ struct UnderWay {
 }
 
 impl PredictMeans {
-    /// A predictor of jobs; the batches of job `j` are those of epoch `j`.
+    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
@@ -99,14 +99,14 @@ impl PredictMeans {
     fn add(&mut self, batch: &Rows) -> Result<(), BoxError> {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
-        let job = &self.jobs[batch.plan.epoch as usize];
+        let job = &self.jobs[batch.plan.job()];
         let cells = network.cells(&batch.expression)?;
         let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();
         let control = self.reading.at_library(cells.dense(), &cells.library, &library);
         job.control += over_cells(&self.reading.of(&control, &library));
-        for basal in basal(network, &cells, &self.reading, (batch.plan.epoch, batch.plan.index)) {
+        for basal in basal(network, &cells, &self.reading, (batch.plan.pass, batch.plan.index)) {
             job.decoded += batch.plan.cells.len() as u64;
             job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
@@ -140,9 +140,9 @@ impl PredictMeans {
             None => None,
         };
         let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
-        let targets = i64::try_from(done.added.len())?;
+        let targets = to_i64(done.added.len());
         for from in (0..targets).step_by(TARGETS_AT_ONCE) {
-            let rows = |all: &Tensor| all.narrow(0, from, (targets - from).min(signed(TARGETS_AT_ONCE)));
+            let rows = |all: &Tensor| all.narrow(0, from, (targets - from).min(to_i64(TARGETS_AT_ONCE)));
             let mean = rows(&done.first) / decoded;
             let between = (rows(&done.second) / decoded - mean.square()).clamp_min(0.0);
             let variance = match &noise {
@@ -170,7 +170,7 @@ impl PredictMeans {
 
 impl UnderWay {
     fn new(network: &Network, job: &Job) -> Self {
-        let targets = i64::try_from(job.targets.len()).unwrap_or(i64::MAX);
+        let targets = to_i64(job.targets.len());
         let wide = [targets, network.genes()];
         let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
         Self {
@@ -238,7 +238,7 @@ impl Stage for PredictMeans {
     fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
         self.add(&batch)?;
         if batch.plan.last {
-            self.emit(batch.plan.epoch as usize, emit)?;
+            self.emit(batch.plan.job(), emit)?;
         }
         Ok(())
     }

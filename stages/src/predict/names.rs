@@ -1,7 +1,7 @@
 //! Names of cells, read forward.
 
 use arrow::array::{AsArray, RecordBatch};
-use schemas::{Result, ids::CellIndex};
+use schemas::{Result, ids::CellIndex, numbers::to_usize};
 
 use crate::{BoxError, atlas::Atlas, decoded::Batches};
 
@@ -44,7 +44,7 @@ impl CellNames {
             if let Some(batch) = &self.batch
                 && (self.first..self.first + rows).contains(&cell.0)
             {
-                return Ok(batch.column(0).as_string::<i32>().value(usize::try_from(cell.0 - self.first)?).to_owned());
+                return Ok(batch.column(0).as_string::<i32>().value(to_usize(cell.0 - self.first)).to_owned());
             }
             self.first += rows;
             self.batch = Some(self.reader.next().ok_or("cells.parquet has fewer rows than the atlas has cells")??);

@@ -6,6 +6,7 @@ use arrow::{
     array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringArray},
     datatypes::{DataType, Field, SchemaRef},
 };
+use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
 use super::{rows::list_column, to_vec};
@@ -56,8 +57,8 @@ fn batch(
     table: &Tensor,
     part: std::ops::Range<usize>,
 ) -> Result<RecordBatch, BoxError> {
-    let count = i64::try_from(part.len())?;
-    let own = table.narrow(0, i64::try_from(part.start)?, count);
+    let count = to_i64(part.len());
+    let own = table.narrow(0, to_i64(part.start), count);
     let norm = |rows: &Tensor| rows.square().sum_dim_intlist([1_i64].as_slice(), true, Kind::Float).sqrt();
     // Not a number where a row is zero.
     let cosines = to_vec(&((&own / norm(&own)).matmul(&(table / norm(table)).tr())))?;

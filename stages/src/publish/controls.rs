@@ -7,7 +7,7 @@ use arrow::{
     array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
     datatypes::{DataType, SchemaRef},
 };
-use schemas::{Error, Result, arrow::SCALE_KEY, conditions::CONTROL, ids::CellIndex};
+use schemas::{Error, Result, arrow::SCALE_KEY, conditions::CONTROL, ids::CellIndex, numbers::checked};
 
 use crate::{BoxError, Stage, atlas::Atlas, predict::NamesByJob, profiles::Rows};
 
@@ -48,7 +48,7 @@ impl RealControls {
                 "leave out --controls copy, or --output-scale",
             ));
         }
-        let genes = i32::try_from(atlas.genes().len()).unwrap_or(i32::MAX);
+        let genes: i32 = checked(atlas.genes().len(), "genes")?;
         let known = ["cell", "source_condition", "condition", "dose", "extrapolation"];
         let covariates = &atlas.manifest().covariates;
         let is_known = |name: &str, kind: &DataType| match kind {

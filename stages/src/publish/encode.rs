@@ -14,7 +14,7 @@ use parquet::{
     file::writer::SerializedRowGroupWriter,
     schema::types::SchemaDescPtr,
 };
-use schemas::{ByteSize, Error, Result};
+use schemas::{ByteSize, Error, Result, numbers::to_usize};
 
 use super::{
     gather::{Gathered, Group},
@@ -75,7 +75,7 @@ impl ByteSize for Encoded {
         match self {
             Self::Group(group) => {
                 let bytes = group.columns.iter().map(EncodedColumn::bytes).sum::<u64>();
-                usize::try_from(bytes).unwrap_or(usize::MAX)
+                to_usize(bytes)
             }
             Self::End(_) => 0,
         }

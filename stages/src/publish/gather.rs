@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, mem, sync::Arc};
 
 use arrow::array::RecordBatch;
-use schemas::ByteSize;
+use schemas::{ByteSize, numbers::to_usize};
 
 use super::layout::{Layout, PartRows};
 use crate::{BoxError, Stage};
@@ -72,7 +72,7 @@ impl Gather {
         for (folder, rows) in self.layout.by_folder(rows)? {
             let mut group = self.waiting.remove(&folder).unwrap_or_default();
             group.rows += rows.num_rows() as u64;
-            group.bytes = usize::try_from(self.layout.bytes(group.rows))?;
+            group.bytes = to_usize(self.layout.bytes(group.rows));
             group.batches.push(rows);
             if self.layout.fill_a_group(group.rows) {
                 emit(Gathered::Group(Group { part, folder, ..group }));
@@ -92,7 +92,7 @@ impl Stage for Gather {
         let mut rest = batch;
         while 0 < rest.num_rows() {
             let part = self.current(emit).ok_or("more rows came than the parts have")?;
-            let taken = usize::try_from(part.rows - self.came)?.min(rest.num_rows());
+            let taken = to_usize(part.rows - self.came).min(rest.num_rows());
             self.take(part.number, &rest.slice(0, taken), emit)?;
             self.came += taken as u64;
             rest = rest.slice(taken, rest.num_rows() - taken);

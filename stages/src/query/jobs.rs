@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
+use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_usize};
 
 use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
 use crate::{
@@ -187,7 +187,7 @@ impl Jobs {
             cells.filter(|cell| contexts.contains(atlas.covariates(*cell)) && (self.is_source)(*cell))
         };
         let step = (all().count() as u64).div_ceil(most.max(1)).max(1);
-        all().step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect()
+        all().step_by(to_usize(step)).collect()
     }
 
     /// The parts of the jobs to run, in order.
@@ -219,8 +219,8 @@ impl Jobs {
         if whole.cells <= cells {
             return vec![whole];
         }
-        let starts = self.numbered_cells(whole, atlas).step_by(usize::try_from(cells).unwrap_or(usize::MAX));
-        let spans = starts.zip((0..whole.cells).step_by(usize::try_from(cells).unwrap_or(usize::MAX)));
+        let starts = self.numbered_cells(whole, atlas).step_by(to_usize(cells));
+        let spans = starts.zip((0..whole.cells).step_by(to_usize(cells)));
         spans
             .map(|((passed, from), before)| Span { job, from, passed, cells: cells.min(whole.cells - before) })
             .collect()
@@ -242,7 +242,7 @@ impl Jobs {
             .filter(move |cell| contexts.contains(atlas.covariates(*cell)) && is_source(*cell));
         // The n-th cell is taken whenever n·wanted/all steps over an integer.
         let taken = move |n: u64| (u128::from(n) * wanted) / all != ((u128::from(n) + 1) * wanted) / all;
-        let most = usize::try_from(span.cells).unwrap_or(usize::MAX);
+        let most = to_usize(span.cells);
         (span.passed..).zip(of_job).filter(move |(n, _)| taken(*n)).take(most)
     }
 }

@@ -1,5 +1,7 @@
 //! The little SVG that charts need: axes with round ticks, and elements placed by their values.
 
+use schemas::numbers::bounded;
+
 /// How many steps an axis may have at most, before its ends are rounded outwards.
 const STEPS: f64 = 5.0;
 
@@ -86,7 +88,7 @@ impl Axis {
     /// Round values from one end to the other, and how to write them.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let decimals = (0..9).find(|places| is_whole(self.step * 10_f64.powi(*places))).unwrap_or(9);
-        let decimals = usize::try_from(decimals).unwrap_or_default();
+        let decimals: usize = bounded(decimals);
         let mut ticks = Vec::new();
         let mut index = 0.0;
         while self.low + index * self.step <= self.high + self.step / 2.0 {

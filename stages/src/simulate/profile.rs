@@ -3,6 +3,8 @@
 //! All effects add up on the log scale: the log of a cell's expected count is the gene's base, plus its cell type's, its batch's
 //! and its library's part, plus each perturbation's change times its dose response, plus what a combination adds of its own.
 
+use schemas::numbers::to_usize;
+
 use super::{
     Interactions,
     counts::factor_for_density,
@@ -95,7 +97,7 @@ impl Profile {
         let mut random = Random::new(seed, Purpose::Batches, 0);
         let batches = (0..batches * genes).map(|_| narrow(random.normal(BATCH_SPREAD).exp())).collect();
         let order = Permutation::new(genes as u64, &mut Random::new(seed, Purpose::Singles, 0));
-        let targets = (0..sizes.singles as u64).map(|single| place(order.at(single))).collect();
+        let targets = (0..sizes.singles as u64).map(|single| to_usize(order.at(single))).collect();
         let mut profile =
             Self { genes, cell_types, base, batches, shapes, targets, effects: Vec::new(), combinations: Vec::new() };
         profile.effects = effects(seed, sizes, &profile.targets);
@@ -250,7 +252,7 @@ fn combinations(seed: u64, sizes: Sizes, beyond: Beyond) -> Vec<Combination> {
 
 /// The pair that stands at a place of the list (0, 1), (0, 2), …, (1, 2), …
 fn pair(place_in_list: u64, singles: usize) -> [usize; 2] {
-    let (mut first, mut rest) = (0, place(place_in_list));
+    let (mut first, mut rest) = (0, to_usize(place_in_list));
     while singles - 1 - first <= rest {
         rest -= singles - 1 - first;
         first += 1;
@@ -261,12 +263,7 @@ fn pair(place_in_list: u64, singles: usize) -> [usize; 2] {
 /// A change of `count` different genes (all of them, if there are no more).
 fn sparse(random: &mut Random, genes: usize, count: usize, mut change: impl FnMut(&mut Random) -> f64) -> Effect {
     let order = Permutation::new(genes as u64, random);
-    (0..count.min(genes) as u64).map(|at| (place(order.at(at)), change(random))).collect()
-}
-
-/// A number below a count of things in memory.
-fn place(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
+    (0..count.min(genes) as u64).map(|at| (to_usize(order.at(at)), change(random))).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! `SplitMix64` (Steele, Lea and Flood 2014) is short enough to be written down here: no release of another crate can change
 //! what a seed means.
 
+use schemas::numbers::bounded;
+
 /// The purposes of random numbers; different purposes never share numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
@@ -55,7 +57,7 @@ impl Random {
     /// Uniform among `0..count`, which is not empty; the bias of less than count / 2⁶⁴ does not matter here.
     pub(super) fn below(&mut self, count: usize) -> usize {
         let scaled = (u128::from(self.next()) * count as u128) >> 64;
-        usize::try_from(scaled).unwrap_or_default()
+        bounded(scaled)
     }
 }
 

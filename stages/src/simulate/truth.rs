@@ -6,7 +6,7 @@ use arrow::{
     array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt64Array},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::bounded};
 
 use super::Simulator;
 use crate::numbers::narrow;
@@ -18,7 +18,7 @@ impl Simulator {
     /// The columns of [`truth`](Self::truth).
     #[must_use]
     pub fn truth_schema(&self) -> SchemaRef {
-        let genes = i32::try_from(self.genes.len()).unwrap_or(i32::MAX);
+        let genes = bounded(self.genes.len());
         let item = Arc::new(Field::new("item", DataType::Float32, false));
         Arc::new(Schema::new(vec![
             Field::new("condition", DataType::Utf8, false),

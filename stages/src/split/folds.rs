@@ -8,6 +8,7 @@ use schemas::{
     Error, Result,
     conditions::{CONTROL, ConditionTable},
     ids::{CellIndex, PerturbationId},
+    numbers::to_usize,
 };
 
 use super::{Scheme, Split, combinations_of_several, covariate_named, of_each};
@@ -75,7 +76,7 @@ impl Folds {
                 (numbered(folds.len()), Held::Conditions(held.collect()))
             }
             Scheme::Random(share) => {
-                let cells = usize::try_from(atlas.cells()).unwrap_or(usize::MAX);
+                let cells = to_usize(atlas.cells());
                 (numbered(count(scheme, *share)?.min(cells)), Held::Cells)
             }
         };

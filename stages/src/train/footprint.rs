@@ -1,6 +1,9 @@
 //! Predicts the memory of training before it starts.
 
-use schemas::config::{Averaging, Doser, Precision, ReconLoss, Settings};
+use schemas::{
+    config::{Averaging, Doser, Precision, ReconLoss, Settings},
+    numbers::to_usize,
+};
 
 use crate::{
     libtorch::launch::MULTIPROCESSORS,
@@ -38,22 +41,18 @@ const NONZERO_BYTES: usize = 8;
 /// Learned numbers of an autoencoder whose decoder has so many outputs a gene.
 fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary, outputs: usize) -> usize {
     let model = &settings.model;
-    let latent = wide(model.n_latent);
-    let hidden = |width: u32, layers: u32| wide(width) * (1 + wide(layers.saturating_sub(1)) * wide(width));
+    let latent = to_usize(model.n_latent);
+    let hidden = |width: u32, layers: u32| to_usize(width) * (1 + to_usize(layers.saturating_sub(1)) * to_usize(width));
     let names = vocabulary.perturbations.len();
     let dosers = match model.doser_type {
-        Doser::Mlp => names * (wide(model.n_hidden_doser) + hidden(model.n_hidden_doser, model.n_layers_doser)),
+        Doser::Mlp => names * (to_usize(model.n_hidden_doser) + hidden(model.n_hidden_doser, model.n_layers_doser)),
         _ => 2 * names,
     };
-    genes * (wide(model.n_hidden_encoder) + outputs * wide(model.n_hidden_decoder))
+    genes * (to_usize(model.n_hidden_encoder) + outputs * to_usize(model.n_hidden_decoder))
         + hidden(model.n_hidden_encoder, model.n_layers_encoder)
         + hidden(model.n_hidden_decoder, model.n_layers_decoder)
-        + latent * (wide(model.n_hidden_encoder) + wide(model.n_hidden_decoder) + names)
+        + latent * (to_usize(model.n_hidden_encoder) + to_usize(model.n_hidden_decoder) + names)
         + dosers
-}
-
-fn wide(value: u32) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
 }
 
 /// Weights, gradients, optimiser states, the best and the averaged weights, and what a step holds of a batch; a cell has so many
@@ -61,16 +60,16 @@ fn wide(value: u32) -> usize {
 #[must_use]
 pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
-    let (latent, names) = (wide(model.n_latent), vocabulary.perturbations.len());
+    let (latent, names) = (to_usize(model.n_latent), vocabulary.perturbations.len());
     let weights = weights(settings, genes, vocabulary, 2);
-    let given = (names + vocabulary.unseen.len()) * wide(vocabulary.embedding_width.unwrap_or(0));
+    let given = (names + vocabulary.unseen.len()) * to_usize(vocabulary.embedding_width.unwrap_or(0));
     // The weights themselves, their gradients, two moments and the best ones; then their average, and gradients that wait for more.
     let copies = 5 + usize::from(train.average != Averaging::None) + usize::from(1 < train.accumulate);
     let zeros = if model.recon_loss == ReconLoss::Zinb { DENSE_OF_ZEROS } else { 0 };
     let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
     let kept = if train.checkpointing { DENSE_RECOMPUTED } else { DENSE };
-    let dense = wide(train.batch_size) * genes;
-    let waiting = wide(train.accumulate.saturating_sub(1)) * wide(train.batch_size) * nonzeros * NONZERO_BYTES;
+    let dense = to_usize(train.batch_size) * genes;
+    let waiting = to_usize(train.accumulate.saturating_sub(1)) * to_usize(train.batch_size) * nonzeros * NONZERO_BYTES;
     let step = 4 * (copies * weights + 3 * given + (kept + zeros + mixed) * dense);
     let offsets = offset_bytes(settings, genes, vocabulary);
     step + waiting + offsets + validation_bytes(genes, vocabulary.trained.len(), latent)
@@ -120,13 +119,13 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
 /// once more, rounded.
 fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
-    let cells = wide(train.batch_size);
+    let cells = to_usize(train.batch_size);
     let rounded = usize::from(train.precision == Precision::Bf16);
     let mixed = usize::from(0.0 < train.mixup_alpha);
     let [encoder, decoder] =
         [(model.n_hidden_encoder, model.n_layers_encoder), (model.n_hidden_decoder, model.n_layers_decoder)]
-            .map(|(width, layers)| wide(width) * wide(layers) * (4 * DEVICE_LAYER + 4 * rounded));
-    let (width, last) = (wide(model.n_hidden_encoder), wide(model.n_hidden_decoder));
+            .map(|(width, layers)| to_usize(width) * to_usize(layers) * (4 * DEVICE_LAYER + 4 * rounded));
+    let (width, last) = (to_usize(model.n_hidden_encoder), to_usize(model.n_hidden_decoder));
     let all = weights(settings, genes, vocabulary, outputs(settings));
     let partial = 4 * genes * (cells.min(PARTIAL_ROWS) + 4);
     let likelihood = cells * ((8 + 4 * mixed + 4 * rounded) * genes + encoder + decoder + 4 * last)
@@ -143,7 +142,7 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
 /// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
 fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
-    let cells = wide(train.batch_size);
+    let cells = to_usize(train.batch_size);
     let (dense, of_non_zero) = match model.recon_loss {
         ReconLoss::Zinb => DEVICE_ZINB,
         ReconLoss::Gauss => DEVICE_GAUSS,
@@ -151,7 +150,7 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
     };
     let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
     let rounded = if train.precision == Precision::Bf16 { DEVICE_ROUNDED } else { 0 };
-    let layers = |width: u32, layers: u32| wide(width) * wide(layers) * DEVICE_LAYER;
+    let layers = |width: u32, layers: u32| to_usize(width) * to_usize(layers) * DEVICE_LAYER;
     let activations =
         layers(model.n_hidden_encoder, model.n_layers_encoder) + layers(model.n_hidden_decoder, model.n_layers_decoder);
     let gradients = 4 * weights(settings, genes, vocabulary, outputs(settings));
@@ -169,8 +168,8 @@ pub fn device_training_bytes(
     nonzeros: usize,
     ahead: usize,
 ) -> usize {
-    let cells = wide(settings.train.batch_size).min(VALIDATED_AT_ONCE);
-    let looked = validation_bytes(genes, vocabulary.trained.len(), wide(settings.model.n_latent))
+    let cells = to_usize(settings.train.batch_size).min(VALIDATED_AT_ONCE);
+    let looked = validation_bytes(genes, vocabulary.trained.len(), to_usize(settings.model.n_latent))
         + 4 * DEVICE_LOOK * cells * genes;
     let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
     // Graphs have memory of their own, which is not lent to a look at the rows.

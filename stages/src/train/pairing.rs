@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use schemas::{
     batch::{Labels, Role},
     config::{Objective, Settings},
+    numbers::to_i64,
 };
 
 use super::steps::seed_of;
@@ -70,7 +71,7 @@ fn sources(labels: &Labels, batch_at: Option<usize>, objective: Objective, seed:
             [true, false].into_iter().find_map(|with_batch| controls.get(&(with_batch, codes(cell, with_batch))));
         matching.map_or(cell, |matching| matching[random.random_range(0..matching.len())])
     };
-    Some((0..cells).map(|cell| i64::try_from(source(cell)).unwrap_or(0)).collect())
+    Some((0..cells).map(|cell| to_i64(source(cell))).collect())
 }
 
 #[cfg(test)]

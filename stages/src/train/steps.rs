@@ -18,7 +18,9 @@ use crate::{
         draws::Draws,
         fused::Fused,
         input::Input,
+        loss_term::LossTerm,
         network::Network,
+        optimiser::Learned,
         replayed::Replayed,
         schedule::{Clock, Schedule},
         step::{Engine, Learner, Plain},
@@ -35,7 +37,7 @@ impl Trainer {
         let batches = std::mem::take(&mut self.gathered);
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
         let (first, last) = (&first.batch.plan, &last.batch.plan);
-        let (epoch, every, ends) = (last.epoch, self.batches_a_step(), last.last);
+        let (epoch, every, ends) = (last.pass, self.batches_a_step(), last.last);
         let position = Position { epoch, batch: last.index + 1 };
         let index = first.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
@@ -87,7 +89,7 @@ impl Trainer {
                 self.engine.step(&mut self.learner, &input, &draws, schedule)
             }
         };
-        let learned = losses.get("norm_autoencoder").is_some();
+        let learned = losses.get(&LossTerm::Norm(Learned::Autoencoder)).is_some();
         self.progress.updates += losses.updates;
         self.sums.add(losses, batch.plan.index);
         self.epoch_cells += batch.plan.cells.len() as u64;
@@ -171,5 +173,5 @@ fn starts(plan: &Plan, order: &TrainingOrder, epoch: u32) -> bool {
 
 /// The random seed of a batch: a function of its position in the run.
 pub(super) fn seed_of(seed: u64, batch: &BatchPlan) -> u64 {
-    seed ^ (u64::from(batch.epoch) << 40) ^ batch.index.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    seed ^ (u64::from(batch.pass) << 40) ^ batch.index.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::bounded};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     device_kernels::losses::LossSums,
-    model::{memory::numbers, step::StepLosses},
+    model::{loss_term::LossTerm, memory::numbers, step::StepLosses},
 };
 
 /// Sums of losses and how many they are of, by name.
@@ -15,13 +15,13 @@ use crate::{
 pub(super) struct Sums {
     /// Those that were read.
     pub(super) sums: BTreeMap<String, (f64, u64)>,
-    /// Those that are still on the device, of steps that measured the same: names, their sums in one tensor, and how many.
-    unread: Vec<(Vec<String>, Tensor, u64)>,
+    /// Those that are still on the device, of steps that measured the same: what, their sums in one tensor, and how many.
+    unread: Vec<(Vec<LossTerm>, Tensor, u64)>,
     /// The first of the unread batches with anything that is not finite, or a number that no batch has: it is found on the
     /// device, since a sum over several batches does not show which one it was.
     first_bad: Option<Tensor>,
     /// Those that steps add up themselves, by what they measured.
-    of_steps: Vec<(Vec<String>, Rc<LossSums>)>,
+    of_steps: Vec<(Vec<LossTerm>, Rc<LossSums>)>,
 }
 
 impl Sums {
@@ -34,24 +34,24 @@ impl Sums {
     pub(super) fn add(&mut self, losses: StepLosses, batch: u64) {
         if let Some(sums) = losses.sums {
             if !self.of_steps.iter().any(|(_, known)| Rc::ptr_eq(known, &sums)) {
-                self.of_steps.push((losses.values.into_iter().map(|(name, _)| name).collect(), sums));
+                self.of_steps.push((losses.values.into_iter().map(|(term, _)| term).collect(), sums));
             }
             return;
         }
-        let batch = i64::try_from(batch).unwrap_or(i64::MAX);
+        let batch: i64 = bounded(batch);
         let Some(kind) = losses.values.first().map(|(_, loss)| loss.kind()) else { return };
-        let (names, all): (Vec<String>, Vec<Tensor>) =
-            losses.values.into_iter().map(|(name, loss)| (name, loss.to_kind(kind))).unzip();
+        let (terms, all): (Vec<LossTerm>, Vec<Tensor>) =
+            losses.values.into_iter().map(|(term, loss)| (term, loss.to_kind(kind))).unzip();
         let all = Tensor::stack(&all, 0);
         let finite = all.isfinite().all().to_kind(Kind::Int64);
         let bad = finite * (i64::MAX - batch) + batch;
         self.first_bad = Some(self.first_bad.as_ref().map_or_else(|| bad.shallow_clone(), |first| first.minimum(&bad)));
-        match self.unread.iter_mut().find(|(known, ..)| *known == names) {
+        match self.unread.iter_mut().find(|(known, ..)| *known == terms) {
             Some((_, sum, count)) => {
                 *sum += all;
                 *count += 1;
             }
-            None => self.unread.push((names, all, 1)),
+            None => self.unread.push((terms, all, 1)),
         }
     }
 
@@ -62,38 +62,38 @@ impl Sums {
     pub(super) fn read(&mut self, epoch: u32) -> Result<()> {
         let mut first_bad = f64::INFINITY;
         let mut read = Vec::new();
-        for (names, sums, count) in std::mem::take(&mut self.unread) {
+        for (terms, sums, count) in std::mem::take(&mut self.unread) {
             let sums = sums.to_kind(Kind::Double).to_device(Device::Cpu);
-            read.push((names, numbers::<f64>(&sums).to_vec(), count));
+            read.push((terms, numbers::<f64>(&sums).to_vec(), count));
         }
         if let Some(batch) =
             self.first_bad.take().map(|batch| batch.int64_value(&[])).filter(|batch| *batch != i64::MAX)
         {
             first_bad = real(batch.unsigned_abs());
         }
-        for (names, sums) in &self.of_steps {
-            let summed = sums.take(names.len());
+        for (terms, sums) in &self.of_steps {
+            let summed = sums.take(terms.len());
             first_bad = first_bad.min(summed.first_bad);
-            read.push((names.clone(), summed.sums, whole(summed.steps)));
+            read.push((terms.clone(), summed.sums, whole(summed.steps)));
         }
         let mut bad = Vec::new();
-        for (names, sums, count) in read.into_iter().filter(|(.., count)| 0 < *count) {
-            for (name, sum) in names.into_iter().zip(sums) {
+        for (terms, sums, count) in read.into_iter().filter(|(.., count)| 0 < *count) {
+            for (term, sum) in terms.into_iter().zip(sums) {
                 if !sum.is_finite() {
-                    bad.push(name);
+                    bad.push(term);
                     continue;
                 }
-                let known = self.sums.entry(name).or_default();
+                let known = self.sums.entry(term.to_string()).or_default();
                 known.0 += sum;
                 known.1 += count;
             }
         }
         // A loss says more than the norm of a gradient that it brought about.
-        bad.sort_by_key(|name| name.starts_with("norm_"));
-        let Some(name) = bad.first() else { return Ok(()) };
-        let what = match name.strip_prefix("norm_") {
-            Some(of) => format!("the gradient of the {of}"),
-            None => format!("the loss `{name}`"),
+        bad.sort_by_key(|term| matches!(term, LossTerm::Norm(_)));
+        let Some(term) = bad.first() else { return Ok(()) };
+        let what = match term {
+            LossTerm::Norm(learned) => format!("the gradient of the {}", learned.name()),
+            loss => format!("the loss `{loss}`"),
         };
         Err(Error::Diverged { what, epoch, batch: whole(first_bad) })
     }
@@ -119,11 +119,12 @@ fn whole(count: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::optimiser::Learned;
 
     fn losses(recon: f64, norm: f64) -> StepLosses {
-        let values = [("recon", recon), ("norm_autoencoder", norm)];
+        let values = [(LossTerm::Reconstruction, recon), (LossTerm::Norm(Learned::Autoencoder), norm)];
         let mut losses = StepLosses::default();
-        losses.values.extend(values.map(|(name, value)| (name.to_owned(), Tensor::from(value))));
+        losses.values.extend(values.map(|(term, value)| (term, Tensor::from(value))));
         losses
     }
 

@@ -288,3 +288,15 @@ fn a_gzip_stream_that_is_cut_short_is_refused() {
     let error = refused(&path);
     assert!(error.contains("the gzip stream is damaged or cut short"), "{error}");
 }
+
+#[test]
+fn an_interrupt_ends_the_reading_that_has_it_and_no_other() {
+    let home = tempfile::tempdir().expect("a folder");
+    let path = home.path().join("matrix.mtx");
+    std::fs::write(&path, "%%MatrixMarket matrix coordinate integer general\n2 2 1\n1 2 7\n").expect("written");
+    let [one, other] = [Choice::default(), Choice::default()];
+    one.interrupt.request();
+    let error = format::open(&path, &one).map(drop).expect_err("it was asked to end");
+    assert_eq!(error.exit_code(), ExitCode::Stopped, "{error}");
+    assert_eq!(totals(format::open(&path, &other).expect("it goes on")), (2, 7.0, 1));
+}

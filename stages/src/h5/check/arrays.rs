@@ -1,5 +1,7 @@
 //! Arrays of chunks: fixed ones, and those that grow (specification, VII.C and VII.D).
 
+use schemas::numbers::to_usize;
+
 use super::{
     bytes::{Block, Checked, Fields, Flaw},
     chunks,
@@ -95,7 +97,7 @@ pub(super) fn fixed(
     for number in 0..pages {
         let count = page.min(count - number * page);
         // The first page is the highest bit.
-        let byte = usize::try_from(number / 8).ok().and_then(|byte| written.get(byte)).copied().unwrap_or_default();
+        let byte = written.get(to_usize(number / 8)).copied().unwrap_or_default();
         if byte >> (7 - number % 8) & 1 == 1 {
             let at = first + number * (page * bytes as u64 + 4);
             let block = walk.image.block(at, count * bytes as u64 + 4)?;
@@ -223,7 +225,7 @@ impl Growing {
         let mut fields = block.summed()?;
         frame(&mut fields, b"EASB", self.elements.client(), Some(self.array))?;
         fields.skip(self.offset_bytes)?;
-        fields.skip(usize::try_from(bitmaps).map_err(|_| Flaw::damaged(block.at, "too many pages"))?)?;
+        fields.skip(to_usize(bitmaps))?;
         for _ in 0..blocks {
             let at = fields.at();
             if let Some(block) = fields.address()? {

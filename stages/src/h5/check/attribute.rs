@@ -1,5 +1,7 @@
 //! Attributes: small values with names (specification, IV.A.2.m and IV.A.2.v).
 
+use schemas::numbers::to_usize;
+
 use super::{
     btree2,
     bytes::{Block, Checked, Fields, Flaw},
@@ -38,7 +40,7 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> 
         true => Space::of(&walk.shared(DATASPACE, space)?)?,
         false => Space::read(space)?,
     };
-    let bytes = space.values.checked_mul(datatype.size.into()).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = space.values.checked_mul(datatype.size.into()).map(to_usize);
     let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "an attribute of more bytes than can be counted"))?;
     let mut values = fields.within(bytes)?;
     if matches!(datatype.content, Content::Plain) {

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, cell::Cell, fs::File, io, os::unix::fs::FileExt};
 
+use schemas::numbers::to_usize;
+
 /// Larger structures are not read: the largest that libhdf5 makes are object headers and heap blocks of a few MiB.
 const MOST_BLOCK_BYTES: u64 = 64 << 20;
 
@@ -106,7 +108,7 @@ impl Image<'_> {
         if MOST_BYTES.min((self.end.saturating_mul(MOST_TIMES)).saturating_add(SLACK)) < self.spent.get() {
             return Err(Flaw::unread(at, "structure that leads to the same places over and over"));
         }
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| Flaw::damaged(at, "too large"))?];
+        let mut bytes = vec![0; to_usize(length)];
         self.file.read_exact_at(&mut bytes, at).map_err(Flaw::Io)?;
         Ok(Block { bytes, at, widths: self.widths })
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use schemas::numbers::to_usize;
+
 use super::{
     bytes::{Checked, Flaw},
     walk::{Kind, Walk},
@@ -50,7 +52,7 @@ impl Collection {
             let (start, index) = (fields.taken(), fields.u16()?);
             fields.skip(6)?;
             let length = fields.length()?;
-            let fits = usize::try_from(length).ok().filter(|length| *length <= block.bytes.len());
+            let fits = Some(to_usize(length)).filter(|length| *length <= block.bytes.len());
             let length_here = fits.ok_or_else(|| Flaw::damaged(at, "a value that leaves its collection"))?;
             if index == 0 {
                 // Free space; its length includes its header. More may follow.

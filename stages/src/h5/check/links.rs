@@ -1,6 +1,8 @@
 //! The members of groups: symbol tables of old, links in the header, and links in a heap (specification, III.B, III.C,
 //! IV.A.2.c, IV.A.2.g and IV.A.2.r).
 
+use schemas::numbers::to_usize;
+
 use super::{
     btree1, btree2,
     bytes::{Block, Checked, Fields, Flaw},
@@ -83,7 +85,7 @@ pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> {
         return Err(Flaw::damaged(at, "a link's name in an unknown character set"));
     }
     let length = fields.number(1 << (flags & 3))?;
-    let length = usize::try_from(length).map_err(|_| Flaw::damaged(at, "a link's name without end"))?;
+    let length = to_usize(length);
     let name = fields.take(length)?;
     if name.is_empty() {
         return Err(Flaw::damaged(at, "a link without a name"));

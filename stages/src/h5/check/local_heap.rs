@@ -1,5 +1,7 @@
 //! Local heaps: the names of a group's members (specification, III.D).
 
+use schemas::numbers::to_usize;
+
 use super::{
     bytes::{Block, Checked, Flaw},
     walk::{Kind, Walk},
@@ -35,7 +37,7 @@ impl LocalHeap {
                 return Ok(Self(data));
             }
             let leaves = || Flaw::damaged(prefix.at, format!("free space at {free} leaves the local heap"));
-            let start = usize::try_from(free).map_err(|_| leaves())?;
+            let start = to_usize(free);
             let mut fields = data.fields();
             fields.skip(start).map_err(|_| leaves())?;
             let (next, length) = (fields.length().map_err(|_| leaves())?, fields.length().map_err(|_| leaves())?);
@@ -51,7 +53,7 @@ impl LocalHeap {
     pub(super) fn text(&self, offset: u64, told_at: u64) -> Checked<&[u8]> {
         let leaves = || Flaw::damaged(told_at, format!("the name at {offset} leaves its heap"));
         let mut fields = self.0.fields();
-        fields.skip(usize::try_from(offset).map_err(|_| leaves())?).map_err(|_| leaves())?;
+        fields.skip(to_usize(offset)).map_err(|_| leaves())?;
         fields.text().map_err(|_| leaves())
     }
 }

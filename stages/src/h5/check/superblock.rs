@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, fs::File, os::unix::fs::FileExt};
 
+use schemas::numbers::to_usize;
+
 use super::bytes::{Block, Checked, Fields, Flaw, Image, Nodes, Widths};
 
 const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
@@ -19,7 +21,7 @@ pub(super) fn read(file: &File, length: u64) -> Checked<Image<'_>> {
         file.read_exact_at(&mut found, *place).is_ok() && found == *SIGNATURE
     };
     let base = places.find(begins).ok_or_else(|| Flaw::no_hdf5("it has no HDF5 signature"))?;
-    let mut bytes = vec![0; usize::try_from(MOST_BYTES.min(length - base)).map_err(|_| Flaw::no_hdf5("it is empty"))?];
+    let mut bytes = vec![0; to_usize(MOST_BYTES.min(length - base))];
     file.read_exact_at(&mut bytes, base).map_err(Flaw::Io)?;
     let block = Block { bytes, at: base, widths: Widths { address: 8, length: 8 } };
     let mut fields = block.fields();

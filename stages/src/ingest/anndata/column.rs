@@ -7,7 +7,7 @@ use arrow::{
     compute,
     datatypes::DataType,
 };
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::to_i64};
 
 use super::group::{Column, Gaps, Group, Member, Values};
 use crate::place::Place;
@@ -64,8 +64,8 @@ fn flat(parent: &dyn Group, name: &str, gaps: Gaps) -> Result<Option<Flat>> {
     let (Some(values), Some(mask)) = (group.values("values", gaps)?, group.values("mask", Gaps::Filled)?) else {
         return Ok(None);
     };
-    if values.len()? != mask.len()? {
-        let message = format!("has {} values, but {} in its mask", values.len()?, mask.len()?);
+    if values.len() != mask.len() {
+        let message = format!("has {} values, but {} in its mask", values.len(), mask.len());
         return Err(group.place().error(message, "the file is damaged; write it again"));
     }
     let is_mask = matches!(mask.data_type(), DataType::Boolean | DataType::Int64);
@@ -81,7 +81,7 @@ fn categorical(
     if codes.data_type() != DataType::Int64 {
         return Ok(None);
     }
-    let count = categories.len()?;
+    let count = categories.len();
     if MOST_CATEGORIES < count {
         return Err(place.error(format!("{count} categories are too many"), "check how the file was written"));
     }
@@ -90,7 +90,7 @@ fn categorical(
 }
 
 impl Column for Flat {
-    fn len(&self) -> Result<usize> {
+    fn len(&self) -> usize {
         self.values.len()
     }
 
@@ -106,7 +106,7 @@ impl Column for Flat {
 }
 
 impl Column for Categorical {
-    fn len(&self) -> Result<usize> {
+    fn len(&self) -> usize {
         self.codes.len()
     }
 
@@ -127,7 +127,7 @@ pub(in crate::ingest) fn named(
     first: usize,
     place: &Place,
 ) -> Result<ArrayRef> {
-    let known = i64::try_from(categories.len()).unwrap_or(i64::MAX);
+    let known = to_i64(categories.len());
     if let Some(row) = codes.iter().position(|code| known <= *code) {
         let message = format!("code {} at row {}, but there are {known} categories", codes[row], first + row);
         return Err(place.error(message, "the file is damaged; write it again"));

@@ -9,7 +9,7 @@ use super::{
     group::Group,
     sparse::{Major, Vectors, bounds},
 };
-use crate::place::Place;
+use crate::{interrupt::Interrupt, place::Place};
 
 /// Columns whose pointers are read at once.
 const COLUMNS_AT_ONCE: u32 = 1 << 14;
@@ -23,6 +23,7 @@ pub(in crate::ingest) struct Csc {
     rows: u64,
     genes: u32,
     vectors: Vectors,
+    interrupt: Interrupt,
     /// Made by whoever first asks for a row.
     transposed: Mutex<Option<Arc<Transposed>>>,
 }
@@ -36,9 +37,10 @@ struct Entries {
 
 impl Csc {
     /// Opens a matrix whose vectors lie in a group.
-    pub(super) fn open(group: &dyn Group, rows: u64, genes: u32) -> Result<Self> {
+    pub(super) fn open(group: &dyn Group, rows: u64, genes: u32, interrupt: &Interrupt) -> Result<Self> {
         let vectors = Vectors::open(group, Major::Columns, genes.into())?;
-        Ok(Self { place: group.place().clone(), rows, genes, vectors, transposed: Mutex::default() })
+        let (place, interrupt) = (group.place().clone(), interrupt.clone());
+        Ok(Self { place, rows, genes, vectors, interrupt, transposed: Mutex::default() })
     }
 
     pub(super) fn rows(&self) -> u64 {
@@ -66,7 +68,8 @@ impl Csc {
 
     fn transpose(&self) -> Result<Transposed> {
         tracing::info!("{}: stored by gene (CSC); sorting its {} entries by cell", self.place, self.entries());
-        let mut by_rows = Transposer::create(self.place.to_string(), self.rows, self.genes, self.entries())?;
+        let place = self.place.to_string();
+        let mut by_rows = Transposer::create(place, self.rows, self.genes, self.entries(), &self.interrupt)?;
         let Vectors { pointers, data, .. } = &self.vectors;
         let (mut first, mut read) = (0, Entries::default());
         while first < self.genes {

@@ -120,7 +120,7 @@ pub(in crate::ingest) trait Numbers: Debug + Send + Sync {
 
 /// A vector of values of a known type.
 pub(in crate::ingest) trait Values: Debug + Send + Sync {
-    fn len(&self) -> Result<usize>;
+    fn len(&self) -> usize;
 
     fn data_type(&self) -> DataType;
 
@@ -135,7 +135,7 @@ pub(in crate::ingest) trait Values: Debug + Send + Sync {
 
 /// A column of a data frame, read by slices.
 pub(in crate::ingest) trait Column: Debug + Send + Sync {
-    fn len(&self) -> Result<usize>;
+    fn len(&self) -> usize;
 
     fn data_type(&self) -> DataType;
 

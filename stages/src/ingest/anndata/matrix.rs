@@ -6,6 +6,7 @@ use schemas::{
     Result,
     atlas::{InPlaceForm, StoredChunk},
     chunk::{BadRows, CsrRows},
+    numbers::to_usize,
 };
 
 use super::{
@@ -15,10 +16,9 @@ use super::{
     },
     csc::Csc,
     group::{Gaps, Group, Member, Numbers},
-    index,
     sparse::{self, Major, Vectors, gene_count},
 };
-use crate::{place::Place, recycle::Pool};
+use crate::{interrupt::Interrupt, place::Place, recycle::Pool};
 
 /// A row has at most this many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
 const MOST_REPEATS: u64 = 4;
@@ -51,7 +51,7 @@ pub(in crate::ingest) struct Dense {
 
 impl Matrix {
     /// Opens the member `name` of a group as a matrix.
-    pub(super) fn open(parent: &dyn Group, name: &str) -> Result<Self> {
+    pub(super) fn open(parent: &dyn Group, name: &str, interrupt: &Interrupt) -> Result<Self> {
         let place = parent.place().child(name);
         match parent.member(name)? {
             Member::Missing => {
@@ -69,7 +69,7 @@ impl Matrix {
                 let (rows, genes) = sparse::shape(&*group)?;
                 match by_rows {
                     true => Csr::open(&*group, rows, genes).map(Self::Csr),
-                    false => Csc::open(&*group, rows, genes).map(Self::Csc),
+                    false => Csc::open(&*group, rows, genes, interrupt).map(Self::Csc),
                 }
             }
             Member::Other => Err(unknown_encoding(&place, "neither an array nor a group")),
@@ -245,7 +245,7 @@ impl Dense {
         let (mut pointers, mut genes, mut kept) = spare.into_parts();
         pointers.push(0);
         if self.genes == 0 {
-            pointers.resize(index(rows.end - rows.start)? + 1, 0);
+            pointers.resize(to_usize(rows.end - rows.start) + 1, 0);
         } else {
             let mut values = self.spare.take(Vec::new);
             values.clear();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use schemas::Result;
+use schemas::{Result, numbers::saturating};
 
 use super::group::{Gaps, Group, Numbers};
 use crate::place::Place;
@@ -87,7 +87,7 @@ pub(super) fn bounds(
     let mut read: Vec<i64> = Vec::new();
     pointers.integers(first..lines.end + 1, &mut read)?;
     let pointers = read;
-    let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+    let entries: i64 = saturating(entries);
     let bad = |at: usize, message: String| {
         let hint = "the file may be damaged or cut short; write it again";
         Err(place.error(format!("at {line} {}: {message}", first + at as u64), hint))

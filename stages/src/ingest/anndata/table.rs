@@ -38,12 +38,12 @@ impl Table {
                 return Err(place.error("is neither a group nor an array", "write the file again with anndata"));
             }
         };
-        let rows = columns.first().map_or(Ok(0), |(_, index)| index.len())?;
+        let rows = columns.first().map_or(0, |(_, index)| index.len());
         let mut fields = Vec::new();
         let names: Vec<&str> = columns.iter().skip(1).map(|(name, _)| name.as_str()).collect();
         for (own_name, column) in &columns {
-            if column.len()? != rows {
-                let message = format!("has {} rows, but the index has {rows}", column.len()?);
+            if column.len() != rows {
+                let message = format!("has {} rows, but the index has {rows}", column.len());
                 return Err(place.child(own_name).error(message, "the file may be cut short; write it again"));
             }
             fields.push(match fields.is_empty() {

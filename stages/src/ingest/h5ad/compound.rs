@@ -11,7 +11,10 @@ use hdf5_metno::{
     Dataset, Group,
     types::{FloatSize, IntSize, TypeDescriptor},
 };
-use schemas::Result;
+use schemas::{
+    Result,
+    numbers::{saturating, to_usize},
+};
 
 use super::{
     super::anndata::{
@@ -20,7 +23,7 @@ use super::{
     },
     values::{Values, append_text},
 };
-use crate::h5::{self, Member, Place, Records};
+use crate::h5::{Member, Place, Records};
 
 /// One column of a table of records.
 #[derive(Debug)]
@@ -90,8 +93,8 @@ fn kind(stored: &TypeDescriptor) -> Option<Kind> {
 }
 
 impl Column for Field {
-    fn len(&self) -> Result<usize> {
-        h5::index(self.records.rows())
+    fn len(&self) -> usize {
+        to_usize(self.records.rows())
     }
 
     fn data_type(&self) -> DataType {
@@ -139,7 +142,7 @@ impl Column for Field {
 }
 
 impl Column for CodedField {
-    fn len(&self) -> Result<usize> {
+    fn len(&self) -> usize {
         self.codes.len()
     }
 
@@ -166,9 +169,7 @@ impl Field {
                 Kind::Unsigned(IntSize::U1) => u8::from_le_bytes(*bytes.first_chunk()?).into(),
                 Kind::Unsigned(IntSize::U2) => u16::from_le_bytes(*bytes.first_chunk()?).into(),
                 Kind::Unsigned(IntSize::U4) => u32::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Unsigned(IntSize::U8) => {
-                    i64::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).unwrap_or(i64::MAX)
-                }
+                Kind::Unsigned(IntSize::U8) => saturating(u64::from_le_bytes(*bytes.first_chunk()?)),
                 Kind::Float32 | Kind::Float64 | Kind::Flag | Kind::Text(_) | Kind::LongText => return None,
             })
         })
@@ -195,7 +196,7 @@ impl Field {
 
     fn for_codes(&self, mut see: impl FnMut(i64)) -> Result<()> {
         const SLAB: usize = 1 << 14;
-        let rows = self.len()?;
+        let rows = self.len();
         for start in (0..rows).step_by(SLAB) {
             self.integers(start..rows.min(start + SLAB))?.into_iter().for_each(&mut see);
         }

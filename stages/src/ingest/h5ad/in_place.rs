@@ -11,6 +11,7 @@ use schemas::{
     Error, Result,
     atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredArray, StoredChunk},
     chunk::CsrRows,
+    numbers::to_usize,
 };
 
 use super::super::anndata::{group::Numbers as ReadNumbers, matrix::Matrix};
@@ -41,9 +42,9 @@ pub(in crate::ingest) fn open_matrix(
     }
     let file = Arc::new(file);
     let open = |array: &StoredArray, place: Place| {
-        let first = usize::try_from(array.first_chunk).unwrap_or(usize::MAX);
-        let count = array.chunks().and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-        let chunks = first.checked_add(count).and_then(|end| chunks.get(first..end)).unwrap_or_default();
+        let first = to_usize(array.first_chunk);
+        let end = array.chunks().and_then(|count| first.checked_add(to_usize(count)));
+        let chunks = end.and_then(|end| chunks.get(first..end)).unwrap_or_default();
         let numbers = Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)?;
         Ok(Box::new(numbers) as Box<dyn ReadNumbers>)
     };

@@ -133,8 +133,8 @@ impl Values {
 }
 
 impl group::Values for Values {
-    fn len(&self) -> Result<usize> {
-        Ok(self.len())
+    fn len(&self) -> usize {
+        self.len()
     }
 
     fn data_type(&self) -> DataType {

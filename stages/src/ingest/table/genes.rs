@@ -7,7 +7,10 @@ use arrow::{
     compute::{cast, concat_batches},
     datatypes::{DataType, Field, Int64Type, Schema},
 };
-use schemas::{Error, Result};
+use schemas::{
+    Error, Result,
+    numbers::{checked, to_usize},
+};
 
 use super::{
     super::source::{MOST_GENES, column_name},
@@ -62,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let mut batches = Vec::new();
     for (at, part) in file.parts(None)?.iter().enumerate() {
-        let rows = usize::try_from(part.rows).map_err(|error| Error::Bug(error.to_string()))?;
+        let rows = to_usize(part.rows);
         batches.push(file.read(at, &all, 0..rows)?);
     }
     let table = concat_batches(&schema, &batches).map_err(|error| file.unreadable(&error))?;
@@ -80,7 +83,7 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
     let mut genes = HashMap::new();
     for (gene, id) in ids.as_primitive::<Int64Type>().iter().enumerate() {
         let id = id.ok_or_else(|| file.error(format!("row {gene} has no number"), "give each gene a number"))?;
-        let gene = u32::try_from(gene).map_err(|_| file.error("there are more than 2^32 genes", ""))?;
+        let gene = checked(gene, "genes")?;
         if genes.insert(id, gene).is_some() {
             return Err(file.error(format!("the number {id} appears twice"), "give each gene a different number"));
         }

@@ -12,7 +12,7 @@ use arrow::{
         root_as_message,
     },
 };
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::to_usize};
 
 use super::file::{Part, unreadable};
 use crate::decoded::decoded;
@@ -236,7 +236,7 @@ impl Bytes<'_> {
 }
 
 fn bytes_at(file: &File, path: &Path, at: u64, length: u64) -> Result<Vec<u8>> {
-    let length = usize::try_from(length).map_err(|error| Error::Bug(error.to_string()))?;
+    let length = to_usize(length);
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, at).map_err(Error::io("read", path))?;
     Ok(bytes)

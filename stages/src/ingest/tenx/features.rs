@@ -8,11 +8,15 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use hdf5_metno::Group;
-use schemas::{Error, Result, chunk::CsrRows};
+use schemas::{
+    Error, Result,
+    chunk::CsrRows,
+    numbers::{checked, to_usize},
+};
 
 use super::vector;
 use crate::{
-    h5::{self, Place},
+    h5::Place,
     ingest::{h5ad::values::Values, source::MOST_GENES},
 };
 
@@ -119,9 +123,9 @@ impl Features {
                     values.push(*value);
                 }
             }
-            pointers.push(u32::try_from(genes.len()).map_err(|error| Error::Bug(error.to_string()))?);
+            pointers.push(checked(genes.len(), "entries of a piece")?);
         }
-        let count = u32::try_from(self.var.num_rows()).map_err(|error| Error::Bug(error.to_string()))?;
+        let count = checked(self.var.num_rows(), "genes")?;
         CsrRows::canonical(pointers, genes, values, count).map_err(|error| Error::Bug(error.to_string()))
     }
 }
@@ -147,7 +151,7 @@ impl<'a> Columns<'a> {
     /// Takes a member that must be there, as text.
     fn add(&mut self, name: &str, member: &str) -> Result<()> {
         let values = vector(self.group, member, self.place, self.count.into())?;
-        let text = compute::cast(&values.read(0..h5::index(self.count.into())?)?, &DataType::Utf8).map_err(bug)?;
+        let text = compute::cast(&values.read(0..to_usize(self.count))?, &DataType::Utf8).map_err(bug)?;
         self.push(name, text);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
-use schemas::{Error, Result};
+use schemas::{Error, Result, numbers::to_usize};
 use zarrs::array::{
     ArrayBytes, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExt, ArrayShardedReadableExtCache, CodecOptions,
 };
@@ -91,7 +91,7 @@ impl Array {
         let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
         // A piece may end within a row of chunks, and the next piece is read next to it.
         let kept = bytes.saturating_mul(across.saturating_add(across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
-        let most = usize::try_from((kept / bytes.max(1)).clamp(2, 1 << 16)).unwrap_or(2);
+        let most = to_usize((kept / bytes.max(1)).clamp(2, 1 << 16));
         Ok(Self {
             shards: caught(|| Ok::<_, Error>(ArrayShardedReadableExtCache::new(&stored)))?,
             place,

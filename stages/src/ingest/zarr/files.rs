@@ -2,6 +2,7 @@
 
 use std::{fs::File, io::ErrorKind, os::unix::fs::FileExt, path::PathBuf};
 
+use schemas::numbers::to_usize;
 use zarrs::storage::{
     MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey,
     byte_range::{ByteRange, ByteRangeIterator},
@@ -41,10 +42,10 @@ impl ReadableStorageTraits for Files {
             };
             let is_within =
                 start.checked_add(bytes).is_some_and(|end| end <= all.min(start.saturating_add(MOST_BYTES)));
-            let bytes = usize::try_from(bytes).ok().filter(|_| is_within);
-            let bytes =
-                bytes.ok_or_else(|| StorageError::Other(format!("it is beyond the {all} bytes of its file")))?;
-            let mut out = vec![0; bytes];
+            if !is_within {
+                return Err(StorageError::Other(format!("it is beyond the {all} bytes of its file")));
+            }
+            let mut out = vec![0; to_usize(bytes)];
             file.read_exact_at(&mut out, start)?;
             Ok(out.into())
         };

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use schemas::Result;
+use schemas::{Result, numbers::to_usize};
 use zarrs::array::ArrayBytes;
 
 use super::{array::Array, metadata::WRITE_AGAIN};
 use crate::{
     element::{Element, Number},
-    ingest::anndata::{group::Numbers, index},
+    ingest::anndata::group::Numbers,
     place::Place,
 };
 
@@ -35,7 +35,7 @@ impl Array {
                 let mut left = self.columns * height;
                 for chunk in &beside {
                     let width = left.min(chunk_columns * height);
-                    self.show(chunk, index(start)?..index(start + width)?, &mut show)?;
+                    self.show(chunk, to_usize(start)..to_usize(start + width), &mut show)?;
                     left -= width;
                 }
             }
@@ -48,7 +48,7 @@ impl Array {
     fn show(&self, chunk: &ArrayBytes, values: Range<usize>, show: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match chunk {
             ArrayBytes::Fixed(bytes) => {
-                let each = bytes.len() / index(self.chunk.iter().product())?;
+                let each = bytes.len() / to_usize(self.chunk.iter().product::<u64>());
                 show(bytes.get(values.start * each..values.end * each).unwrap_or_default())
             }
             ArrayBytes::Variable(texts) => {

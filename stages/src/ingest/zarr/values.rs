@@ -6,17 +6,14 @@ use arrow::{
     array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder},
     datatypes::DataType,
 };
-use schemas::Result;
+use schemas::{Result, numbers::to_usize};
 
 use super::{array::Array, element::Element};
-use crate::{
-    element,
-    ingest::anndata::{group::Values, index},
-};
+use crate::{element, ingest::anndata::group::Values};
 
 impl Values for Array {
-    fn len(&self) -> Result<usize> {
-        index(self.rows)
+    fn len(&self) -> usize {
+        to_usize(self.rows)
     }
 
     fn data_type(&self) -> DataType {

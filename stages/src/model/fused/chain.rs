@@ -1,5 +1,6 @@
 //! Hidden layers forward and backward, without automatic differentiation: matrix products by libtorch, everything else by kernels.
 
+use schemas::numbers::{bounded, to_i64};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -35,7 +36,7 @@ impl Seeds {
     /// Seeds drawn from libtorch's generator.
     pub(super) fn drawn() -> Self {
         let drawn = Tensor::randint(1 << 32, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
-        Self(u32::try_from(drawn).unwrap_or(0))
+        Self(bounded(drawn))
     }
 
     fn next(&mut self, share: f64) -> Dropout {
@@ -151,7 +152,7 @@ impl<'a> Pass<'a> {
             [mean, inverse] => widest(LayerNormBackward {
                 input: numbers::<T>(&step.linear),
                 output,
-                width: width(self.layers.width),
+                width: bounded(self.layers.width),
                 mean: numbers(mean),
                 inverse: numbers(inverse),
                 dropout,
@@ -173,10 +174,6 @@ fn column_sums(x: &Tensor) -> Tensor {
     x.sum_dim_intlist([0_i64].as_slice(), false, x.kind())
 }
 
-pub(super) fn width(width: i64) -> usize {
-    usize::try_from(width).unwrap_or(0)
-}
-
 /// Values as read by the encoder.
 pub(super) fn log1p<T: Number>(values: &Tensor) -> Tensor {
     let mut out = values.empty_like();
@@ -190,12 +187,12 @@ pub(super) fn rows<'a, T: Number>(cells: &'a Cells, values: &'a Tensor) -> Rows<
 }
 
 fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Tensor {
-    let cells = i64::try_from(rows.count()).unwrap_or(i64::MAX);
+    let cells = to_i64(rows.count());
     let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
     // No copy if the weight is stored by input.
     let by_input = linear.weight.tr().contiguous();
     let dense = numbers::<T>(&by_input);
-    widest(SparseTimesDense { rows, dense, width: width(outputs), out: numbers_mut(&mut out) });
+    widest(SparseTimesDense { rows, dense, width: bounded(outputs), out: numbers_mut(&mut out) });
     out
 }
 
@@ -203,9 +200,9 @@ fn weight_by_sparse<T: Number>(cells: &Cells, values: &Tensor, gradient: &Tensor
     let (genes, outputs) = (cells.shape[1], gradient.size()[1]);
     let mut out = Tensor::empty([genes, outputs], (T::KIND, Device::Cpu));
     widest(TransposedTimesDense {
-        rows: &BlockedRows::new(rows::<T>(cells, values), width(genes)),
+        rows: &BlockedRows::new(rows::<T>(cells, values), bounded(genes)),
         dense: numbers::<T>(gradient),
-        width: width(outputs),
+        width: bounded(outputs),
         out: numbers_mut(&mut out),
     });
     out.tr()

@@ -22,6 +22,7 @@ use super::{
     gradients::{Gradients, is_among},
     input::{Cells, Input},
     layers::{HiddenLayers, Linear},
+    loss_term::LossTerm,
     memory::{Number, numbers, numbers_mut},
     network::Network,
     optimiser::Adam,
@@ -87,7 +88,7 @@ impl<T: Number> Sides for Of<T> {
         let z = latent.after();
         let mut found = Gradients::none();
         let (recon, slope) = reconstruct::<T>(network, &z.detach(), input, &mut seeds, learns.then_some(&mut found));
-        losses.add("recon", &recon);
+        losses.add(LossTerm::Reconstruction, &recon);
         // Its gradient is that of the reconstruction; its value is unused.
         let total = match &slope {
             Some(slope) => (&z * slope).sum(T::KIND),

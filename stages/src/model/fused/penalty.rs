@@ -5,9 +5,10 @@
 //! adjoint v starts as 2 g / numel and goes back up: a linear layer's weight gets `dxᵀ v`, and `v ← v Wᵀ`;
 //! a norm adds a term to its own input's gradient, which joins the ordinary backward pass there.
 
+use schemas::numbers::bounded;
 use tch::Tensor;
 
-use super::chain::{Pass, Step, width};
+use super::chain::{Pass, Step};
 use crate::{
     kernels::{
         layer::CutBackward,
@@ -52,7 +53,7 @@ impl Down {
         let (gradient, by_input) = (numbers_mut(&mut d), numbers_mut(&mut dx));
         match norm {
             Some(norm) => widest(BatchNormDown { passed, weight: numbers(&norm.weight), gradient, by_input }),
-            None => widest(LayerNormDown { passed, width: width(step.output.size()[1]), gradient, by_input }),
+            None => widest(LayerNormDown { passed, width: bounded(step.output.size()[1]), gradient, by_input }),
         }
         Self { d, dx }
     }
@@ -78,7 +79,7 @@ impl Down {
                 widest(BatchNormUp { passed, weight, gradient, adjoint, onto, of_weight });
                 found.add(&norm.weight, || by_weight);
             }
-            None => widest(LayerNormUp { passed, width: width(step.output.size()[1]), gradient, adjoint, onto }),
+            None => widest(LayerNormUp { passed, width: bounded(step.output.size()[1]), gradient, adjoint, onto }),
         }
         Some(onto_input)
     }

@@ -6,6 +6,7 @@ use crate::{
     device_kernels::adam::{Settings, Slot, step},
     model::{
         gradients::lying,
+        loss_term::LossTerm,
         network::Network,
         optimiser::{Adam, BETA_1, BETA_2, EPSILON},
         step::StepLosses,
@@ -51,7 +52,7 @@ impl Adam {
 impl StepLosses {
     /// Records a step of an optimiser, and the norm of its gradients.
     pub(super) fn add_step(&mut self, adam: &Adam, norm: &Tensor) {
-        self.add(&format!("norm_{}", adam.name()), norm);
+        self.add(LossTerm::Norm(adam.learned()), norm);
         self.updates += 1;
     }
 }

@@ -1,13 +1,16 @@
 //! The inputs of a step other than its batch, copied to the device at once: rates and weights from the schedule, a seed, and for each
 //! cell its offset row and the cell that it is decoded from.
 
-use schemas::Result;
+use schemas::{
+    Result,
+    numbers::{bounded, to_i64},
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     device_kernels::mixing::Mixing,
     libtorch,
-    model::{input::signed, memory::numbers_mut, schedule::Schedule},
+    model::{memory::numbers_mut, schedule::Schedule},
 };
 
 /// Numbers before those of the cells.
@@ -66,7 +69,7 @@ fn mixed(seed: u64) -> u64 {
 impl Controls {
     /// A buffer for steps on this many cells.
     pub(in crate::model) fn new(cells: i64, device: Device) -> Self {
-        let numbers = signed(FIXED) + signed(OF_CELL) * cells;
+        let numbers = to_i64(FIXED) + to_i64(OF_CELL) * cells;
         Self { place: Tensor::zeros([numbers], (Kind::Int64, device)), cells }
     }
 
@@ -93,11 +96,11 @@ impl Controls {
         if let Some((given, _)) = given.mixup {
             partners.copy_from_slice(given);
             for (cell, partner) in (0_i64..).zip(given) {
-                partner_of[usize::try_from(*partner).expect("a cell of the batch")] = cell;
+                partner_of[bounded::<usize>(*partner)] = cell;
             }
         }
         let is_fixed = given.rows.is_empty() && given.sources.is_empty() && given.mixup.is_none();
-        let count = if is_fixed { signed(FIXED) } else { self.place.size()[0] };
+        let count = if is_fixed { to_i64(FIXED) } else { self.place.size()[0] };
         libtorch::copy(&mut self.place.narrow(0, 0, count), &bytes.view_dtype(Kind::Int64).narrow(0, 0, count))
     }
 
@@ -127,7 +130,7 @@ impl Controls {
     }
 
     fn of_cells(&self, part: i64) -> Tensor {
-        self.place.narrow(0, signed(FIXED) + part * self.cells, self.cells)
+        self.place.narrow(0, to_i64(FIXED) + part * self.cells, self.cells)
     }
 
     pub(in crate::model) fn shallow_clone(&self) -> Self {

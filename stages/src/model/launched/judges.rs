@@ -2,7 +2,7 @@
 //!
 //! The penalty's gradient is derived in [`crate::model::fused::penalty`], which computes it on the CPU.
 
-use schemas::config::AdversaryLoss;
+use schemas::{config::AdversaryLoss, numbers::to_i64};
 use tch::Tensor;
 
 use super::chain::{Drawer, Pass, Seeds};
@@ -18,6 +18,7 @@ use crate::{
         adversary::{Adversaries, Guesser},
         gradients::Gradients,
         layers::Linear,
+        loss_term::LossTerm,
         step::StepLosses,
     },
 };
@@ -36,28 +37,28 @@ pub(super) struct Judgement {
 impl Judgement {
     fn new(adversaries: &Adversaries, basal: &Tensor) -> Self {
         let names: Vec<String> = adversaries.classifiers().map(|of| of.name.to_owned()).collect();
-        let losses = Tensor::empty([signed(names.len())], (basal.kind(), basal.device()));
+        let losses = Tensor::empty([to_i64(names.len())], (basal.kind(), basal.device()));
         Self { losses, penalties: None, names, accuracies: Vec::new() }
     }
 
     /// The destination of an adversary's loss.
     fn place(&self, at: usize) -> Tensor {
-        self.losses.select(0, signed(at))
+        self.losses.select(0, to_i64(at))
     }
 
     /// Records it among the losses of a step, as [`StepLosses::less_adversaries`] and [`StepLosses::judged`] do.
     fn add_to(self, losses: &mut StepLosses) {
         losses.forget_adversaries();
-        losses.add("adversary", &self.losses.sum(self.losses.kind()));
+        losses.add(LossTerm::Adversaries, &self.losses.sum(self.losses.kind()));
         for (place, (name, accuracy)) in self.names.iter().zip(&self.accuracies).enumerate() {
-            losses.add(&format!("adv_{name}"), &self.losses.select(0, signed(place)));
-            losses.add(&format!("acc_{name}"), accuracy);
+            losses.add(LossTerm::Adversary(name.clone()), &self.losses.select(0, to_i64(place)));
+            losses.add(LossTerm::Accuracy(name.clone()), accuracy);
             if let Some(penalties) = &self.penalties {
-                losses.add(&format!("penalty_{name}"), &penalties.select(0, signed(place)));
+                losses.add(LossTerm::Penalty(name.clone()), &penalties.select(0, to_i64(place)));
             }
         }
         if let Some(penalties) = &self.penalties {
-            losses.add("penalty", &penalties.sum(penalties.kind()));
+            losses.add(LossTerm::Penalties, &penalties.sum(penalties.kind()));
         }
     }
 }
@@ -78,7 +79,7 @@ pub(super) fn judge(
     for (at, of) in adversaries.classifiers().enumerate() {
         let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
         let last = &of.classifier.to_classes;
-        let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, signed(at)), &mut found);
+        let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, to_i64(at)), &mut found);
         let by_hidden = guess.last.backward(&guess.by_logits, &mut found);
         found.change(&last.weight, |gradient| add_row(gradient, &of_last));
         guess.pass.backward(by_hidden, &left, false, &mut found);
@@ -109,10 +110,6 @@ pub(super) fn oppose(
     slopes
 }
 
-fn signed(at: usize) -> i64 {
-    i64::try_from(at).expect("there are few adversaries")
-}
-
 /// The predictions of one classifier, with everything the backward pass needs.
 struct Guess<'a> {
     pass: Pass<'a>,
@@ -133,7 +130,7 @@ impl<'a> Guess<'a> {
         let pass = Pass::forward(&of.classifier.hidden, basal, seeds);
         let (last, logits) = Last::forward(&of.classifier.to_classes, pass.output(), true);
         let is_focal = adversaries.loss == AdversaryLoss::Focal;
-        let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, signed(covariate)));
+        let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
         let judged = match (&of_covariate, of.guessed) {
             (None, Err(weights)) => Judged {
                 classes: &batch.combinations,

@@ -28,6 +28,7 @@ use super::{
     gradients::Gradients,
     input::Cells,
     layers::{HiddenLayers, Linear, Mode},
+    loss_term::LossTerm,
     losses::reconstruction,
     network::Network,
     schedule::Schedule,
@@ -135,7 +136,7 @@ fn autoencoder(
     let decoded = Pass::forward(network.decoder.hidden(), &latent, &mut seeds);
     let mut found = Gradients::none();
     let (recon, by_hidden) = reconstruct(network, decoded.output(), input, &mut found);
-    losses.add("recon", &recon);
+    losses.add(LossTerm::Reconstruction, &recon);
     if !learns {
         return basal;
     }
@@ -219,7 +220,7 @@ impl<'a> ToLatent<'a> {
 
     fn add_divergence(&self, losses: &mut StepLosses) {
         if let Self::Drawn { basal, .. } = self {
-            losses.values.extend(basal.divergence().map(|divergence| ("kl".to_owned(), divergence.detach())));
+            losses.values.extend(basal.divergence().map(|divergence| (LossTerm::Divergence, divergence.detach())));
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
 use super::layout::Layout;
@@ -142,7 +143,7 @@ impl Combined {
     }
 
     fn likenesses(&self) -> Likenesses {
-        let count = i64::try_from(self.conditions.len()).unwrap_or(i64::MAX);
+        let count = to_i64(self.conditions.len());
         let all = |of: &dyn Fn(&[Part], &[Part]) -> f64| {
             let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| of(a, b)));
             Tensor::from_slice(&pairs.collect::<Vec<f64>>()).view([count, count])

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use schemas::numbers::bounded;
+
 use super::{
     layout::Layout,
     profiles::OffsetProfiles,
@@ -131,7 +133,7 @@ pub(super) fn half_effects(layout: &Layout, profiles: &OffsetProfiles, names: us
         rows.map(|row| layout.rows[*row].parts[0].1).fold(0.0, f64::max)
     };
     let of = |code: usize| {
-        let code = u32::try_from(code).ok()?;
+        let code = bounded(code);
         match errors.get(&code) {
             Some((largest, sums)) => Some(with_usual(sums) * largest),
             None => usual.map(|half| half * largest_of(code)).filter(|half| 0.0 < *half),

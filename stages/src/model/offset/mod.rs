@@ -14,7 +14,10 @@ mod tests;
 
 use std::{cell::OnceCell, collections::HashMap};
 
-use schemas::config::{self, ReconLoss, Settings};
+use schemas::{
+    config::{self, ReconLoss, Settings},
+    numbers::{bounded, to_i64},
+};
 use tch::{Device, Kind, Tensor};
 
 use self::{
@@ -83,8 +86,8 @@ impl Offset {
             return None;
         }
         let layout = Layout::of(vocabulary);
-        let [contexts, groups] = layout.sizes().map(|size| i64::try_from(size).unwrap_or(i64::MAX));
-        let names = i64::try_from(vocabulary.perturbations.len()).unwrap_or(i64::MAX);
+        let [contexts, groups] = layout.sizes().map(to_i64);
+        let names = to_i64(vocabulary.perturbations.len());
         Some(Self {
             additive: model.offset == config::Offset::Additive,
             counts: model.recon_loss != ReconLoss::Gauss,
@@ -114,7 +117,7 @@ impl Offset {
         };
         let smallest = SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / real(profiles.genes.max(1)));
         self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, 0.0, 0.0, 0.0]));
-        let names = usize::try_from(self.half_effects.size()[0]).unwrap_or(0);
+        let names = bounded(self.half_effects.size()[0]);
         let halves = fit::half_effects(&self.layout, profiles, names);
         let halves: Vec<f64> = halves.into_iter().map(|half| half.unwrap_or(0.0)).collect();
         self.half_effects.copy_(&Tensor::from_slice(&halves));
@@ -171,7 +174,7 @@ impl Offset {
     /// The prediction of combinations; none if too few were trained, or with `additive`.
     fn combined(&self, rule: &Rule, chosen: Chosen) -> Option<Combined> {
         let row = |at: usize| {
-            let row = self.shifts.get(i64::try_from(at).unwrap_or(0)).to_kind(Kind::Float).to_device(Device::Cpu);
+            let row = self.shifts.get(to_i64(at)).to_kind(Kind::Float).to_device(Device::Cpu);
             Vec::<f32>::try_from(row).unwrap_or_default()
         };
         let conditions: Vec<_> = self.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
@@ -247,7 +250,7 @@ impl Offset {
                     rows.len() - 1
                 }
             };
-            row_of.push(i64::try_from(row).unwrap_or(0));
+            row_of.push(to_i64(row));
         }
         GroupOffsets { table: Tensor::cat(&rows, 0), row_of }
     }
@@ -258,7 +261,7 @@ type Asked = (Vec<(u32, u64)>, Vec<CovariateTerm>);
 
 /// A weighted sum of a matrix's rows: `[1, genes]`.
 fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
-    let places: Vec<i64> = weights.keys().map(|row| i64::try_from(*row).unwrap_or(0)).collect();
+    let places: Vec<i64> = weights.keys().map(|row| to_i64(*row)).collect();
     let weights: Vec<f64> = weights.values().copied().collect();
     let (kind, device) = (rows.kind(), rows.device());
     let weights = on_device(&weights, device).to_kind(kind).unsqueeze(0);
