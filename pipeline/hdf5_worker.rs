@@ -5,6 +5,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A file that grows beyond a limit is an error of the write, and not the end of this process.
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default()) {
+        eprintln!("warning: signals are not handled: {error}");
+    }
     match stages::ingest::worker::serve::serve(std::io::stdin(), std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

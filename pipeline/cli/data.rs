@@ -15,7 +15,7 @@ use stages::{
     groups::Selector,
     ingest::{
         census::{OnBadValues, ValuesAs},
-        file_names::file_names,
+        file_names::{check_different, file_names},
         format::open,
         join::{FileColumn, GeneJoin, JoinOptions, Joined},
         keys::AskedKeys,
@@ -69,6 +69,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
 }
 
 pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
+    check_different(&args.inputs)?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
         .iter()

@@ -1,12 +1,14 @@
-//! Ctrl-C and SIGTERM stop the run; a second one ends the process.
+//! Ctrl-C and SIGTERM stop the run; a second one ends the process. A file that grows beyond a limit (`ulimit -f`) is a write
+//! error.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use perturbine::Stop;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-/// Raises `stop` at the first signal.
+/// Raises `stop` at the first signal, and turns that of a file-size limit into a write error.
 pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let asked_before = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal arms the second handler, which ends the process at the next one.

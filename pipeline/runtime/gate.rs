@@ -5,7 +5,7 @@
 //!
 //! - one that has its item ready is [admitted](Gate::admit) with the item's bytes;
 //! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a result as
-//! large as the latest one, and [settles](Gate::settle) for the result's actual size. So everything a map has in flight counts
+//!   large as the latest one, and [settles](Gate::settle) for the result's actual size. So everything a map has in flight counts
 //!   against its edge.
 //!
 //! # Why no thread waits forever

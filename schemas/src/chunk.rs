@@ -48,6 +48,25 @@ pub enum BadRows {
         /// Number of genes.
         genes: u32,
     },
+    /// Entries of one row and gene add up to a whole number that float32 can't hold.
+    #[error("the entries of gene {gene} at row {row} add up to {sum}, which float32 can't hold")]
+    Sum {
+        /// The row, counted from the first of these rows.
+        row: usize,
+        /// The gene.
+        gene: u32,
+        /// What they add up to.
+        sum: f64,
+    },
+}
+
+/// From here on float64 does not tell whole numbers apart either.
+const LARGEST_OF_DOUBLES: f64 = 9_007_199_254_740_992.0;
+
+/// Whether a whole number became another one when it was kept as float32.
+#[must_use]
+pub fn is_rounded(exact: f64, kept: f32) -> bool {
+    f64::from(kept) != exact && exact.fract() == 0.0 && exact.abs() < LARGEST_OF_DOUBLES
 }
 
 impl CsrRows {
@@ -64,7 +83,7 @@ impl CsrRows {
     /// Normalises rows: sorts genes within a row, sums duplicates, drops explicit zeros.
     ///
     /// # Errors
-    /// Row pointers that don't ascend, or a gene beyond `gene_count`.
+    /// Row pointers that don't ascend, a gene beyond `gene_count`, or duplicates whose sum float32 can't hold.
     pub fn canonical(
         row_pointers: Vec<u32>,
         mut genes: Vec<u32>,
@@ -99,7 +118,11 @@ impl CsrRows {
             let row_start = kept;
             for (gene, value) in row_entries.drain(..) {
                 if row_start < kept && genes[kept - 1] == gene {
+                    let sum = f64::from(values[kept - 1]) + f64::from(value);
                     values[kept - 1] += value;
+                    if is_rounded(sum, values[kept - 1]) {
+                        return Err(BadRows::Sum { row: pointers.len() - 1, gene, sum });
+                    }
                 } else {
                     (genes[kept], values[kept]) = (gene, value);
                     kept += 1;
@@ -183,6 +206,16 @@ mod tests {
     fn a_gene_beyond_the_last_is_named_with_its_row() {
         let error = CsrRows::canonical(vec![0, 1, 2], vec![0, 9], vec![1.0, 1.0], 4).expect_err("9 is beyond 4");
         assert_eq!(error, BadRows::Gene { row: 1, gene: 9, genes: 4 });
+    }
+
+    #[test]
+    fn duplicates_whose_sum_float32_can_not_hold_are_refused() {
+        let add_up = |values: Vec<f32>| CsrRows::canonical(vec![0, 0, 3], vec![1, 2, 1], values, 4);
+        let error = add_up(vec![16_777_216.0, 3.0, 1.0]).expect_err("16777217 becomes 16777216");
+        assert_eq!(error, BadRows::Sum { row: 1, gene: 1, sum: 16_777_217.0 });
+        for values in [vec![16_777_214.0, 3.0, 2.0], vec![0.1, 3.0, 0.2], vec![f32::MAX, 3.0, f32::INFINITY]] {
+            assert!(add_up(values.clone()).is_ok(), "{values:?}");
+        }
     }
 
     #[test]

@@ -204,6 +204,9 @@ impl Error {
             Self::Io { source, .. } if is_out_of_space(source) => {
                 "free some space, then run the same command again".into()
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "raise the file-size limit (`ulimit -f`), or write to a file system that allows larger files".into()
+            }
             Self::Io { .. } => return None,
             Self::Stopped { resume } => resume.clone(),
             Self::Diverged { .. } => {

@@ -1,6 +1,6 @@
 //! Files as they are: several at once, cells that are not wanted, labels and values that need a word.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -75,6 +75,10 @@ fn cells_are_chosen_by_annotation_label_and_company() {
     says(&home.refused(65, "ingest s.h5ad --out n.atlas --dose= --filter cell_type=TT"), &["unknown value `TT`", "T"]);
     says(&home.refused(65, "ingest s.h5ad --out n.atlas --dose= --filter cel=T"), &["unknown obs column `cel`"]);
     says(&home.refused(65, "ingest s.h5ad --out n.atlas --dose= --drop-label *"), &["no cells", "filter"]);
+    says(
+        &home.refused(65, "ingest s.h5ad --out n.atlas --dose= --drop-label unasigned"),
+        &["unknown label `unasigned`; the nearest known: unassigned"],
+    );
 }
 
 #[test]
@@ -125,6 +129,27 @@ fn a_count_that_float32_can_not_hold_is_refused_with_its_value() {
         let told = home.refused(65, "ingest one.mtx --out n.atlas");
         says(&told, &[&format!("{value} is a whole number that float32 can't hold")]);
     }
+    // Nor can two that add up to one.
+    let text = "%%MatrixMarket matrix coordinate integer general\n2 2 3\n1 1 1\n2 1 16777216\n2 1 1\n";
+    fs::write(home.path("one.mtx"), text).unwrap();
+    says(
+        &home.refused(65, "ingest one.mtx --out n.atlas"),
+        &["one.mtx: the entries of cell 1 and gene 0", "add up to 16777217"],
+    );
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_of_the_write() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let before = home.listing();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$0\" ingest s.h5ad --out n.atlas", env!("CARGO_BIN_EXE_perturbine")]);
+    let ran = command.current_dir(home.path("")).output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(74), "{told}");
+    assert!(["can't write", "File too large", "ulimit -f"].iter().all(|part| told.contains(part)), "{told}");
+    assert_eq!(home.listing(), before);
 }
 
 #[test]
@@ -178,11 +203,11 @@ fn a_part_of_a_label_that_is_control_vanishes() {
     assert_eq!((found, &guides["conditions"][1]["name"]), (vec![40, 20, 40], &json!("A")));
     // Doses stand at every part, or at those that are perturbations.
     for dose in ["1+1", "1"] {
-        h5ad(&home, "dose.h5ad", |chunk| {
+        h5ad(&home, &format!("dose.{dose}.h5ad"), |chunk| {
             set_column(chunk, "condition", "condition", |row, _| if row < 50 { "ctrl" } else { "A+ctrl" }.into());
             set_column(chunk, "dose", "dose", |_, _| dose.into());
         });
-        let atlas = home.json(&format!("ingest dose.h5ad --out dose.{dose}.atlas"));
+        let atlas = home.json(&format!("ingest dose.{dose}.h5ad --out dose.{dose}.atlas"));
         assert_eq!(atlas["conditions"][1]["doses"], json!([1.0]), "{dose}");
     }
 }
@@ -222,7 +247,7 @@ fn files_of_one_name_are_told_apart_by_their_folders() {
     home.json("split s.atlas --name n --hold-out sample=s1/cells,condition=G00034");
     says(
         &home.refused(2, "ingest s1/cells.h5ad s2/../s1/cells.h5ad --out n.atlas --file-key sample"),
-        &["s1/cells.h5ad is given twice"],
+        &["s1/cells.h5ad and s2/../s1/cells.h5ad are the same file"],
     );
 }
 

@@ -15,6 +15,8 @@ mod hdf5_worker;
 mod in_place;
 #[cfg(all(feature = "torch", feature = "hdf5"))]
 mod ingest;
+#[cfg(all(feature = "torch", feature = "hdf5"))]
+mod joined;
 mod kept_formats;
 #[cfg(all(feature = "torch", feature = "hdf5"))]
 mod statistics;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, fs::File, path::Path, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, Float32Array, Float32Builder, Float64Array, Int64Array, Int64Builder, ListBuilder,
-        RecordBatch, StringArray,
+        Array, ArrayRef, BooleanArray, Float32Array, Float32Builder, Float64Array, Int64Array, Int64Builder,
+        ListBuilder, RecordBatch, StringArray,
     },
     ipc::writer::{FileWriter, StreamWriter},
 };
@@ -201,6 +201,56 @@ fn numbers_that_are_equal_are_one_category_of_joined_files() {
     assert_eq!(all["covariates"]["plate"], serde_json::json!({ "1": 4, "2": 3, "2.5": 1, "x": 1 }));
     let split = home.json("split all.atlas --name n --hold-out plate=2.0");
     assert_eq!(split["cells"]["ood"], 3);
+}
+
+#[test]
+fn flags_mean_the_same_however_a_file_has_them() {
+    let home = Home::new();
+    with_numbers(&home.path("a.parquet"), "treated", Arc::new(BooleanArray::from(vec![true, false, true, false])));
+    let words = ["True", "FALSE", "true", "unknown"];
+    with_numbers(&home.path("b.parquet"), "treated", Arc::new(StringArray::from(words.to_vec())));
+    with_numbers(&home.path("c.parquet"), "treated", Arc::new(Float64Array::from(vec![1.0, 0.0, 2.0])));
+    let ingest = |files: &str| {
+        let ran = home.run(&format!("--json ingest {files} --out all.atlas --obs-columns treated --batch treated"));
+        fs::remove_dir_all(home.path("all.atlas")).unwrap();
+        let atlas: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        (atlas["covariates"]["treated"].clone(), ran.stderr)
+    };
+    let (treated, told) = ingest("a.parquet b.parquet");
+    assert_eq!(treated, serde_json::json!({ "true": 4, "false": 3, "unknown": 1 }));
+    assert!(!told.contains("warning"), "{told}");
+    let (treated, told) = ingest("c.parquet a.parquet");
+    assert_eq!(treated, serde_json::json!({ "true": 3, "false": 3, "2": 1 }));
+    let warning = "obs column `treated` is true or false in a.parquet, but holds numbers in c.parquet: \
+                   1 is read as true, 0 as false";
+    assert!(told.contains(warning), "{told}");
+    // Words of two files are words, not flags.
+    let (treated, _) = ingest("b.parquet c.parquet");
+    let words = serde_json::json!({ "True": 1, "FALSE": 1, "true": 1, "unknown": 1, "1": 1, "0": 1, "2": 1 });
+    assert_eq!(treated, words);
+}
+
+#[test]
+fn tables_in_folders_below_are_refused_and_not_left_out() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("all/deep/er")).unwrap();
+    let numbers = || Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef;
+    with_numbers(&home.path("all/a.parquet"), "plate", numbers());
+    // Atlases, hidden files and links to folders above are ignored.
+    home.json("ingest all/a.parquet --out all/one.atlas --obs-columns plate");
+    with_numbers(&home.path("all/deep/.hidden.parquet"), "plate", numbers());
+    std::os::unix::fs::symlink("..", home.path("all/deep/up")).unwrap();
+    assert_eq!(home.json("ingest all --out two.atlas --obs-columns plate")["cells"], 2);
+    with_numbers(&home.path("all/deep/er/b.parquet"), "plate", numbers());
+    says(
+        &home.refused(65, "ingest all --out n.atlas --obs-columns plate"),
+        &[
+            "all: contains tables, and so does one of its subfolders (all/deep/er/b.parquet)",
+            "move all tables of cells into one folder",
+        ],
+    );
+    let both = home.json("ingest all/deep/er all/a.parquet --out both.atlas --obs-columns plate");
+    assert_eq!(both["cells"], 4);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use stages::ingest::{
 
 use crate::support::{
     Home,
-    h5ad::h5ad,
+    h5ad::{h5ad, set_column},
     says, simulator,
     zarr::{Layout, Matrix, Packing, write},
 };
@@ -118,10 +118,7 @@ fn what_is_not_there_is_named() {
     says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X: there is no such matrix", "--layer dense"]);
     fs::rename(home.path("a.zarr/Y"), home.path("a.zarr/X")).unwrap();
     fs::remove_dir_all(home.path("a.zarr/X/indices")).unwrap();
-    says(
-        &home.refused(65, "ingest a.zarr --out n.atlas"),
-        &["a.zarr: X/indices: is missing", "copy the store again"],
-    );
+    says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X/indices: is missing", "copy the store again"]);
     fs::remove_file(home.path("a.zarr/X/zarr.json")).unwrap();
     says(&home.refused(65, "ingest a.zarr --out n.atlas"), &["a.zarr: X: is neither an array nor a group"]);
     fs::create_dir(home.path("empty.zarr")).unwrap();
@@ -279,5 +276,42 @@ fn a_store_with_any_byte_changed_is_read_or_refused_and_no_more() {
             fs::write(file, whole).unwrap();
         }
         fs::remove_dir_all(store).unwrap();
+    }
+}
+
+#[test]
+fn a_column_that_is_called_as_the_names_of_cells_gets_a_name_that_no_other_has() {
+    let home = Home::new();
+    let simulator = simulator(100, true);
+    let mut cells = simulator.chunk(0..100).unwrap();
+    set_column(&mut cells, "batch", "obs_cell", |_, _| "theirs".into());
+    set_column(&mut cells, "cell_type", "cell", |_, _| "of type B".into());
+    write(&home.path("s.store"), &cells, simulator.genes(), PLAIN);
+    let atlas = home.json("ingest s.store --out s.atlas --covariates obs_cell,obs_obs_cell");
+    assert_eq!(atlas["covariates"], json!({ "obs_cell": { "theirs": 100 }, "obs_obs_cell": { "of type B": 100 } }));
+}
+
+#[test]
+fn entries_that_add_up_to_what_float32_can_not_hold_are_refused() {
+    let home = Home::new();
+    let simulator = simulator(100, true);
+    let layout = Layout { version: 2, chunk: 1 << 14, ..PLAIN };
+    for matrix in [Matrix::Csr, Matrix::Csc] {
+        write(&home.path("s.store"), &simulator.chunk(0..100).unwrap(), simulator.genes(), Layout { matrix, ..layout });
+        let change = |array: &str, change: &dyn Fn(&mut [u8])| {
+            let path = home.path("s.store/X").join(array).join("0");
+            let mut bytes = fs::read(&path).unwrap();
+            change(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        };
+        // The first two entries, which are of one row or column.
+        change("indices", &|bytes| bytes.copy_within(0..4, 4));
+        change("data", &|bytes| {
+            bytes[..4].copy_from_slice(&16_777_216_f32.to_le_bytes());
+            bytes[4..8].copy_from_slice(&1_f32.to_le_bytes());
+        });
+        let told = home.refused(65, "ingest s.store --out n.atlas");
+        says(&told, &["s.store: X: the entries of cell ", "add up to 16777217, which float32 can't hold"]);
+        fs::remove_dir_all(home.path("s.store")).unwrap();
     }
 }

@@ -1,5 +1,7 @@
 //! Values that are not counts, or no numbers: which there are, and what is done about them.
 
+use std::collections::BTreeMap;
+
 use super::records::LARGEST_COUNT;
 
 /// Bad values that are named one by one.
@@ -81,6 +83,8 @@ pub struct ValueCensus {
     pub too_large: Vec<BadValue>,
     /// How many there are.
     pub too_large_count: u64,
+    /// For each file with values, by its index among the origins of its source: the first value that is not an integer.
+    pub files: BTreeMap<usize, Option<BadValue>>,
     /// How many cells have no values at all.
     pub empty_cells: u64,
     /// How many values were clipped.
@@ -116,6 +120,14 @@ impl ValueCensus {
         self.fraction_count == 0 && 0 < self.negative_count + self.too_large_count
     }
 
+    /// A file that holds integers only, and another one with its first value that is not an integer; none if files agree.
+    #[must_use]
+    pub fn files_that_differ(&self) -> Option<(usize, (usize, BadValue))> {
+        let whole = self.files.iter().find(|(_, fraction)| fraction.is_none());
+        let other = self.files.iter().find_map(|(file, fraction)| Some((*file, (*fraction)?)));
+        Some((*whole?.0, other?))
+    }
+
     /// Adds what was seen in later rows.
     pub fn merge(&mut self, later: Self) {
         self.not_finite_count += later.not_finite_count;
@@ -125,6 +137,10 @@ impl ValueCensus {
         self.empty_cells += later.empty_cells;
         self.clipped += later.clipped;
         self.dropped += later.dropped;
+        for (file, fraction) in later.files {
+            let first = self.files.entry(file).or_default();
+            *first = first.or(fraction);
+        }
         later.not_finite.into_iter().for_each(|seen| keep_first(&mut self.not_finite, seen));
         later.negative.into_iter().for_each(|seen| keep_first(&mut self.negative, seen));
         later.fractions.into_iter().for_each(|seen| keep_first(&mut self.fractions, seen));

@@ -2,10 +2,13 @@
 
 use std::fmt::Display;
 
+use schemas::{
+    Error,
+    chunk::{BadRows, is_rounded},
+};
+
 /// Up to here float32 holds every whole number.
 const LARGEST: f32 = 16_777_216.0;
-/// From here on, float64 can't represent every integer either.
-const LARGEST_OF_DOUBLES: f64 = 9_007_199_254_740_992.0;
 
 /// The hint about a file with such a number.
 pub(super) const HINT: &str = "values are kept as float32, which holds every whole number up to 16777216; check that these are counts of molecules";
@@ -13,11 +16,6 @@ pub(super) const HINT: &str = "values are kept as float32, which holds every who
 /// Whether any of some values is so large that it may not be what is stored.
 pub(super) fn may_be_rounded(kept: &[f32]) -> bool {
     kept.iter().fold(false, |so_far, value| so_far | (LARGEST <= value.abs()))
-}
-
-/// Whether a whole number became another one when it was kept.
-pub(super) fn is_rounded(stored: f64, kept: f32) -> bool {
-    f64::from(kept) != stored && stored.fract() == 0.0 && stored.abs() < LARGEST_OF_DOUBLES
 }
 
 /// The first of some whole numbers that became others when they were kept, and its place.
@@ -29,6 +27,16 @@ pub(super) fn first_rounded(stored: &[f64], kept: &[f32]) -> Option<(usize, f64)
 /// The message about such a number.
 pub(super) fn message(value: impl Display) -> String {
     format!("{value} is a whole number that float32 can't hold")
+}
+
+/// The error for invalid rows from `first` on: entries that add up to such a number, or else a bug.
+pub(super) fn bad_rows(bad: &BadRows, place: impl Into<String>, first: u64) -> Error {
+    let BadRows::Sum { row, gene, sum } = bad else { return Error::Bug(bad.to_string()) };
+    let cell = first + *row as u64;
+    let message = format!(
+        "the entries of cell {cell} and gene {gene} (both counted from 0) add up to {sum}, which float32 can't hold"
+    );
+    Error::data(place, message, HINT)
 }
 
 #[cfg(test)]

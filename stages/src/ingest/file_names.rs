@@ -1,7 +1,8 @@
 //! Names of files in a column that distinguishes them, as short as possible.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    os::unix::fs::MetadataExt,
     path::{Component, Path},
 };
 
@@ -34,6 +35,25 @@ pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
         format!("{path} is given twice, so its cells can't be distinguished by file"),
         "give each file once",
     ))
+}
+
+/// Refuses two paths to the same file, also through links. Paths that don't exist are not checked.
+///
+/// # Errors
+/// Two such files.
+pub fn check_different(paths: &[impl AsRef<Path>]) -> Result<()> {
+    let mut seen: HashMap<(u64, u64), &Path> = HashMap::new();
+    for path in paths.iter().map(AsRef::as_ref) {
+        let Ok(found) = std::fs::metadata(path) else { continue };
+        if let Some(first) = seen.insert((found.dev(), found.ino()), path) {
+            let message = match first == path {
+                true => format!("{} is given twice", path.display()),
+                false => format!("{} and {} are the same file", first.display(), path.display()),
+            };
+            return Err(Error::usage(message, "give each file once"));
+        }
+    }
+    Ok(())
 }
 
 /// The folders that a file lies in, from the root, then itself.

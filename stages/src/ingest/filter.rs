@@ -1,7 +1,7 @@
 //! Which cells of a source are wanted: by their annotations, their label, and how many share their condition.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -45,7 +45,7 @@ struct CellFilter {
 /// Settles which cells are wanted; none if all are.
 ///
 /// # Errors
-/// Columns and values that are not there, labels to drop without a perturbation column.
+/// Columns, values and labels that are not there, labels to drop without a perturbation column.
 pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<Filter>> {
     if *options == Selection::default() {
         return Ok(None);
@@ -57,6 +57,11 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
             "cells are to be left out by their condition, but there is no perturbation column",
             hint,
         ));
+    }
+    if let Some(label) = &label
+        && !options.drop_labels.is_empty()
+    {
+        check_labels(&**source, label, &options.drop_labels)?;
     }
     let mut filter = CellFilter {
         columns: columns(&**source, &options.filters)?,
@@ -85,23 +90,56 @@ fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String
         list.insert(unquoted(value.trim()));
     }
     for (key, asked) in &mut columns {
-        let mut known: HashSet<String> = HashSet::new();
-        for slice in obs_column(source, key)? {
-            known.extend(slice?.as_string::<i32>().iter().map(|value| value.unwrap_or(MISSING).to_owned()));
-        }
+        let known = known_values(source, key)?;
+        let place = || format!("{}, obs column `{key}`", source.origin().path);
         for values in [&mut asked.any_of, &mut asked.none_of] {
-            *values = values.iter().map(|value| as_it_is_written(value, &known)).collect::<Result<_>>()?;
+            *values = values.iter().map(|value| as_it_is_written(value, &known, place)).collect::<Result<_>>()?;
         }
     }
     Ok(columns)
 }
 
-/// A value in the column's notation: a number may be given in another one (`1.0` for `1`).
-fn as_it_is_written(value: &str, known: &HashSet<String>) -> Result<String> {
+/// The distinct values of a column.
+fn known_values(source: &dyn Source, column: &str) -> Result<BTreeSet<String>> {
+    let mut known = BTreeSet::new();
+    for slice in obs_column(source, column)? {
+        for value in slice?.as_string::<i32>().iter().map(|value| value.unwrap_or(MISSING)) {
+            if !known.contains(value) {
+                known.insert(value.to_owned());
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Refuses a label to drop that no cell has; a pattern without a match only gets a warning.
+fn check_labels(source: &dyn Source, column: &str, patterns: &[String]) -> Result<()> {
+    let known = known_values(source, column)?;
+    for pattern in patterns.iter().filter(|pattern| !known.iter().any(|label| fits(pattern, label))) {
+        if !pattern.contains('*') {
+            return Err(Error::unknown("label", pattern, known.iter().map(String::as_str)));
+        }
+        tracing::warn!("--drop-label '{pattern}' matches no label of obs column `{column}`");
+    }
+    Ok(())
+}
+
+/// A value in the column's notation: a number may be given in another one (`1.0` for `1`), if only one value is equal to it.
+fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> String) -> Result<String> {
+    if known.contains(value) {
+        return Ok(value.to_owned());
+    }
     let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
     let equal = |other: &&String| number(value).is_some() && number(value) == number(other);
-    let found = known.get(value).or_else(|| known.iter().find(equal));
-    found.cloned().ok_or_else(|| Error::unknown("value", value, known.iter().map(String::as_str)))
+    match known.iter().filter(equal).collect::<Vec<_>>().as_slice() {
+        [] => Err(Error::unknown("value", value, known.iter().map(String::as_str))),
+        [only] => Ok((*only).clone()),
+        several => {
+            let several: Vec<String> = several.iter().map(|value| format!("`{value}`")).collect();
+            let message = format!("{} values are equal to `{value}`: {}", several.len(), several.join(", "));
+            Err(Error::data(place(), message, "write the value as it stands in the column; --filter can be repeated"))
+        }
+    }
 }
 
 /// The spellings of the conditions that fewer cells have: `A+B` and `B+A` are one. Control is never rare.
@@ -220,7 +258,7 @@ mod tests {
 
     #[test]
     fn labels_are_dropped_and_rare_conditions_too_but_never_control() {
-        let dropped = Selection { drop_labels: vec!["un*".into()], ..Selection::default() };
+        let dropped = Selection { drop_labels: vec!["un*".into(), "fits none*".into()], ..Selection::default() };
         assert_eq!(kept(&dropped), [0, 1, 2, 3, 5]);
         let common = Selection { filters: vec!["cell_type!=NK".into()], min_cells: 2, ..Selection::default() };
         assert_eq!(kept(&common), [0, 1, 2], "B has one cell that is no NK cell");
@@ -247,5 +285,28 @@ mod tests {
         let options = Selection { filters: vec!["cell_type=NKK".into()], ..Selection::default() };
         let error = cell_filter(&table, &options, &keys).err().expect("unknown");
         assert!(error.to_string().starts_with("unknown value `NKK`; the nearest known: NK"), "{error}");
+        for pattern in ["unasigned", "nan"] {
+            let options = Selection { drop_labels: vec!["A".into(), pattern.into()], ..Selection::default() };
+            let error = cell_filter(&table, &options, &keys).err().expect("unknown").to_string();
+            assert!(error.starts_with(&format!("unknown label `{pattern}`; the nearest known: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_several_values_are_equal_to_is_refused_with_them() {
+        let doses = vec!["1", "1.0", "01", "2.0", "nan"];
+        let table: Arc<dyn Source> =
+            Arc::new(Table::of_obs(&[("condition", vec!["ctrl"; doses.len()]), ("plate", doses)]));
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let filtered = |filter: &str| {
+            let options = Selection { filters: vec![filter.to_owned()], ..Selection::default() };
+            let mask = cell_filter(&table, &options, &keys)?.expect("something is asked");
+            Ok::<_, Error>(mask(&table.obs(0..5, &[0, 1])?)?.map_or(5, |mask| mask.true_count()))
+        };
+        let error = filtered("plate=1.00").expect_err("three are equal").to_string();
+        let told = "a.h5ad, obs column `plate`: 3 values are equal to `1.00`: `01`, `1`, `1.0`";
+        assert_eq!(error, told);
+        let counts = ["plate=1.0", "plate=2", "plate!=01"].map(|filter| filtered(filter).ok());
+        assert_eq!(counts, [Some(1), Some(1), Some(4)]);
     }
 }

@@ -12,7 +12,11 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "hdf5")]
 use super::worker::RemoteSource;
-use super::{mtx, source::Source, table, zarr};
+use super::{
+    mtx,
+    source::{Source, check_names},
+    table, zarr,
+};
 use crate::interrupt::Interrupt;
 
 /// The signature of an HDF5 file, at its start or after a user block of 512 bytes, or twice that, or twice that again.
@@ -151,19 +155,22 @@ pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>>
         let message = format!("{} holds one matrix only", path.display());
         return Err(Error::usage(message, "--layer and --raw choose among those of AnnData (.h5ad, zarr)"));
     }
-    match format {
-        Format::MatrixMarket => Ok(Arc::new(mtx::MatrixMarket::open(path, choice)?)),
-        Format::Zarr => Ok(Arc::new(zarr::open(path, choice)?)),
-        Format::Table => Ok(Arc::new(table::CellTable::open(path, choice)?)),
+    let source: Arc<dyn Source> = match format {
+        Format::MatrixMarket => Arc::new(mtx::MatrixMarket::open(path, choice)?),
+        Format::Zarr => Arc::new(zarr::open(path, choice)?),
+        Format::Table => Arc::new(table::CellTable::open(path, choice)?),
         #[cfg(feature = "hdf5")]
-        Format::H5ad => Ok(Arc::new(super::h5ad::open(path, choice)?)),
+        Format::H5ad => Arc::new(super::h5ad::open(path, choice)?),
         #[cfg(feature = "hdf5")]
-        Format::TenX => Ok(Arc::new(super::tenx::TenXReader::open(path, choice)?)),
+        Format::TenX => Arc::new(super::tenx::TenXReader::open(path, choice)?),
         #[cfg(not(feature = "hdf5"))]
         Format::H5ad | Format::TenX => {
-            Err(Error::data(path.display().to_string(), "this build does not read it", "build with the feature `hdf5`"))
+            let message = "this build does not read it";
+            return Err(Error::data(path.display().to_string(), message, "build with the feature `hdf5`"));
         }
-    }
+    };
+    check_names(&*source)?;
+    Ok(source)
 }
 
 fn is_hdf5(path: &Path) -> Result<bool> {

@@ -4,9 +4,8 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array},
-    compute::{cast, interleave},
+    compute::interleave,
     datatypes::{DataType, Field, Schema, SchemaRef},
-    error::ArrowError,
 };
 use schemas::{
     Error, Result,
@@ -15,7 +14,10 @@ use schemas::{
     numbers::{bounded, checked, to_usize},
 };
 
+use self::columns::JoinedColumns;
 use super::{source::Source, text::as_text};
+
+mod columns;
 
 /// Which genes are kept where files have different ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub struct Joined {
     parts: Vec<Part>,
     var: RecordBatch,
     obs: SchemaRef,
+    obs_columns: JoinedColumns,
     file_column: Option<usize>,
 }
 
@@ -76,10 +79,15 @@ impl Joined {
     /// Genes that come more than once in a file are matched in the order they come.
     ///
     /// # Errors
-    /// No source, a gene id column that one of them lacks, no gene in common, a name for the files that is taken.
+    /// No source, a gene id column that one of them lacks or that has gaps, no gene in common, a name for the files that is taken.
     pub fn new(sources: Vec<Arc<dyn Source>>, options: &JoinOptions) -> Result<Self> {
         let keys: Vec<Vec<GeneKey>> =
             sources.iter().map(|source| gene_keys(&**source, options.gene_id.as_deref())).collect::<Result<_>>()?;
+        if 1 < sources.len() {
+            for (source, keys) in sources.iter().zip(&keys) {
+                check_genes(&**source, keys, options.gene_id.as_deref())?;
+            }
+        }
         let (kept, places) = joined_genes(&keys, options.genes);
         let Some(first) = sources.first() else { return Err(Error::usage("there are no files to ingest", "name one")) };
         if kept.is_empty() {
@@ -88,12 +96,16 @@ impl Joined {
             let hint = "use --gene-id COLUMN if another column of var identifies genes, or use --join outer";
             return Err(Error::data(files.join(", "), told, hint));
         }
+        let named = |source: &Arc<dyn Source>, schema: SchemaRef| (source.origin().path.clone(), schema);
         let vars: Vec<&RecordBatch> = sources.iter().map(|source| source.var()).collect();
-        let var = joined_var(&vars, &places, kept.len())?;
-        let schemas: Vec<SchemaRef> = sources.iter().map(|source| source.obs_schema()).collect();
-        let mut fields = joined_fields(schemas.iter().map(|schema| &**schema));
+        let var_columns =
+            JoinedColumns::of("var", sources.iter().map(|source| named(source, source.var().schema())).collect());
+        let var = joined_var(&vars, &var_columns, &places, kept.len())?;
+        let obs_columns =
+            JoinedColumns::of("obs", sources.iter().map(|source| named(source, source.obs_schema())).collect());
+        let mut fields = obs_columns.fields().to_vec();
         let columns = |schema: &Schema| fields.iter().map(|field| schema.index_of(field.name()).ok()).collect();
-        let columns: Vec<Vec<Option<usize>>> = schemas.iter().map(|schema| columns(schema)).collect();
+        let columns: Vec<Vec<Option<usize>>> = sources.iter().map(|source| columns(&source.obs_schema())).collect();
         let file_column = options.file_column.as_ref().map(|FileColumn { name, files }| {
             if files.len() != sources.len() {
                 return Err(Error::Bug(format!("{} names for {} files", files.len(), sources.len())));
@@ -124,7 +136,7 @@ impl Joined {
             let file = options.file_column.as_ref().map_or_else(String::new, |column| column.files[at].clone());
             parts.push(Part { source, file, cells, genes, columns });
         }
-        Ok(Self { origin, parts, var, obs: Arc::new(Schema::new(fields)), file_column })
+        Ok(Self { origin, parts, var, obs: Arc::new(Schema::new(fields)), obs_columns, file_column })
     }
 
     /// The parts that hold some cells, and which of theirs.
@@ -157,7 +169,7 @@ impl Joined {
                 None => new_null_array(field.data_type(), rows),
                 Some(_) => {
                     let array = found.next().ok_or_else(|| Error::Bug("a column of obs is missing".into()))?;
-                    converted(array, field.data_type()).map_err(bug)?
+                    self.obs_columns.converted(*column, array).map_err(bug)?
                 }
             });
         }
@@ -182,6 +194,11 @@ impl Source for Joined {
     fn locate(&self, cell: u64) -> (String, u64) {
         let part = self.part_of(cell);
         part.source.locate(cell - part.cells.start)
+    }
+
+    fn origin_of(&self, cell: u64) -> usize {
+        let at = self.parts.partition_point(|part| part.cells.end <= cell);
+        self.parts[..at].iter().map(|part| part.source.origins().len()).sum()
     }
 
     fn cells(&self) -> u64 {
@@ -235,14 +252,6 @@ impl Source for Joined {
     }
 }
 
-/// A column as the type that it has once it is joined: its own, or text.
-fn converted(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    match to {
-        DataType::Utf8 => as_text(column),
-        _ => cast(column, to),
-    }
-}
-
 /// The name of a gene, and its number among the genes of that name before it in the file.
 type GeneKey = (String, u32);
 
@@ -267,6 +276,26 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
     Ok(names.as_string::<i32>().iter().map(key).collect())
 }
 
+/// Refuses genes without a name or id: they would be matched with one another.
+fn check_genes(source: &dyn Source, keys: &[GeneKey], gene_id: Option<&str>) -> Result<()> {
+    let without = keys.iter().filter(|(name, _)| name.is_empty()).count();
+    let Some(first) = keys.iter().position(|(name, _)| name.is_empty()) else { return Ok(()) };
+    let (path, all) = (&source.origin().path, keys.len());
+    let Some(column) = gene_id else {
+        let message = format!("{without} of {all} genes have no name, the first of them in row {first}");
+        return Err(Error::data(
+            format!("{path}, var"),
+            message,
+            "name them, or join by another column with --gene-id",
+        ));
+    };
+    let names = source.var().column(0).as_string::<i32>();
+    let name = if names.is_null(first) { "" } else { names.value(first) };
+    let message = format!("{without} of {all} genes have no id, the first of them `{name}` in row {first}");
+    let hint = "fill the column or name another one; without --gene-id, genes are joined by name";
+    Err(Error::data(format!("{path}, var column `{column}`"), message, hint))
+}
+
 /// The genes that are kept, and for each file the place of each of its genes among them.
 fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Vec<Option<u32>>>) {
     let mut counts: HashMap<&GeneKey, usize> = HashMap::new();
@@ -283,22 +312,13 @@ fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Ve
     (kept, places)
 }
 
-/// Every column that a file has, in the order they are first seen; columns of different types are text, in which numbers that are equal
-/// are the same.
-fn joined_fields<'a>(schemas: impl Iterator<Item = &'a Schema>) -> Vec<Field> {
-    let mut fields: Vec<Field> = Vec::new();
-    for field in schemas.flat_map(Schema::fields) {
-        match fields.iter_mut().find(|known| known.name() == field.name()) {
-            None => fields.push(field.as_ref().clone().with_nullable(true)),
-            Some(known) if known.data_type() != field.data_type() => known.set_data_type(DataType::Utf8),
-            Some(_) => {}
-        }
-    }
-    fields
-}
-
 /// The files' annotations of each kept gene; for a gene in several files, those of the first.
-fn joined_var(vars: &[&RecordBatch], places: &[Vec<Option<u32>>], genes: usize) -> Result<RecordBatch> {
+fn joined_var(
+    vars: &[&RecordBatch],
+    joined: &JoinedColumns,
+    places: &[Vec<Option<u32>>],
+    genes: usize,
+) -> Result<RecordBatch> {
     let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
     let mut from: Vec<Option<(usize, usize)>> = vec![None; genes];
     for (file, places) in places.iter().enumerate() {
@@ -309,19 +329,17 @@ fn joined_var(vars: &[&RecordBatch], places: &[Vec<Option<u32>>], genes: usize) 
         }
     }
     let from: Vec<(usize, usize)> = from.into_iter().flatten().collect();
-    let schemas: Vec<SchemaRef> = vars.iter().map(|var| var.schema()).collect();
-    let fields = joined_fields(schemas.iter().map(|schema| &**schema));
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for field in &fields {
+    for (at, field) in joined.fields().iter().enumerate() {
         let of_file = |var: &&RecordBatch| match var.column_by_name(field.name()) {
             None => Ok(new_null_array(field.data_type(), var.num_rows())),
-            Some(column) => converted(column, field.data_type()),
+            Some(column) => joined.converted(at, column),
         };
         let arrays: Vec<ArrayRef> = vars.iter().map(of_file).collect::<Result<_, _>>().map_err(bug)?;
         let arrays: Vec<&dyn Array> = arrays.iter().map(|array| &**array).collect();
         columns.push(interleave(&arrays, &from).map_err(bug)?);
     }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(bug)
+    RecordBatch::try_new(Arc::new(Schema::new(joined.fields().to_vec())), columns).map_err(bug)
 }
 
 #[cfg(test)]

@@ -113,7 +113,8 @@ impl MatrixMarket {
             Some(names) => Cells::Named(names.into_cells()?),
             None => Cells::Counted(cells),
         };
-        let mut entries = Transposer::create(cells.count(), gene_count, header.entries, &choice.interrupt)?;
+        let place = path.display().to_string();
+        let mut entries = Transposer::create(place, cells.count(), gene_count, header.entries, &choice.interrupt)?;
         entries::for_each(&mut lines, &header, |row, column, value| {
             let (cell, gene) = if rows == Rows::Genes { (column, row) } else { (row, column) };
             entries.push(cell, checked(gene, "a gene")?, value)

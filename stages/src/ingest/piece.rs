@@ -97,6 +97,10 @@ impl PieceReader {
                 self.take(&mut piece, cells.start + row as u64, genes, values);
             }
         }
+        if piece.census.empty_cells < piece.cells.len() as u64 {
+            let fraction = piece.census.fractions.first().copied();
+            piece.census.files.insert(self.source.origin_of(cells.start), fraction);
+        }
         let all = cells.end - cells.start;
         if piece.cells.len() as u64 != all {
             let mut kept = piece.cells.iter().peekable();

@@ -1,6 +1,6 @@
 //! The interface of all formats once opened: cells that can be read in any range, by many threads at once.
 
-use std::{fmt::Debug, ops::Range, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, ops::Range, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -40,6 +40,11 @@ pub trait Source: Debug + Send + Sync {
         (self.origin().path.clone(), cell)
     }
 
+    /// Which of [`Source::origins`] a cell is from.
+    fn origin_of(&self, _cell: u64) -> usize {
+        0
+    }
+
     /// Number of cells.
     fn cells(&self) -> u64;
 
@@ -75,6 +80,34 @@ pub trait Source: Debug + Send + Sync {
     /// # Errors
     /// As for [`Source::obs`].
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows>;
+}
+
+/// The name in an atlas of a column of `frame` (`obs` or `var`), where `index` (`cell` or `gene`) is the column of names: its own name,
+/// or `obs_cell` if that is `cell`, with another `obs_` in front as long as another column has that name.
+pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&str]) -> String {
+    if own != index {
+        return own.to_owned();
+    }
+    let mut name = format!("{frame}_{own}");
+    while others.contains(&name.as_str()) {
+        name = format!("{frame}_{name}");
+    }
+    name
+}
+
+/// Refuses a source with two columns of the same name.
+///
+/// # Errors
+/// Two such columns of `obs` or `var`.
+pub(super) fn check_names(source: &dyn Source) -> Result<()> {
+    for (frame, schema) in [("obs", source.obs_schema()), ("var", source.var().schema())] {
+        let mut seen = HashSet::new();
+        if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            let message = format!("{frame} has two columns called `{}`", twice.name());
+            return Err(Error::data(&source.origin().path, message, "rename one of them"));
+        }
+    }
+    Ok(())
 }
 
 /// A source and the column of its `obs` that has a name.
@@ -153,4 +186,20 @@ pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + 
         let ended = std::mem::replace(&mut failed, chunk.is_err());
         (!ended).then_some(chunk)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::memory::Table;
+
+    #[test]
+    fn no_two_columns_share_a_name() {
+        let of_obs = |own: &str, others: &[&str]| column_name(("obs", "cell"), own, others);
+        assert_eq!(of_obs("dose", &["cell", "dose"]), "dose");
+        assert_eq!(of_obs("cell", &["cell", "dose"]), "obs_cell");
+        assert_eq!(of_obs("cell", &["obs_cell", "cell", "obs_obs_cell"]), "obs_obs_obs_cell");
+        let error = check_names(&Table::of_obs(&[("cell", vec!["c"]), ("note", vec!["x"]), ("note", vec!["y"])]));
+        assert_eq!(error.expect_err("twice").to_string(), "a.h5ad: obs has two columns called `note`");
+    }
 }

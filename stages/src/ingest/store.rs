@@ -337,9 +337,35 @@ impl AtlasFacts {
                  not counts, use --values log1p",
             ),
             ValuesAs::Auto if 0 < too_large && fractions == 0 => refuse_large(),
-            ValuesAs::Auto | ValuesAs::Counts if 0 < negative + fractions => Ok(ValueKind::Continuous),
+            ValuesAs::Auto | ValuesAs::Counts if 0 < negative + fractions => {
+                self.refuse_files_that_differ(census, &names)?;
+                Ok(ValueKind::Continuous)
+            }
             ValuesAs::Auto | ValuesAs::Counts => Ok(ValueKind::Counts),
         }
+    }
+}
+
+impl AtlasFacts {
+    /// Refuses to join a file of counts with one of continuous values: their scales differ.
+    fn refuse_files_that_differ(&self, census: &ValueCensus, genes: &[String]) -> Result<()> {
+        let Some((whole, (other, value))) = census.files_that_differ() else { return Ok(()) };
+        let origins = self.source.origins();
+        let name = |file: usize| match self.files.get(file) {
+            Some((path, _)) => path.display().to_string(),
+            None => origins.get(file).map_or_else(String::new, |origin| origin.path.clone()),
+        };
+        let (_, row) = self.source.locate(value.cell);
+        let message = format!(
+            "{} holds integers only, as counts are, but {} does not (cell {row}, gene `{}`: {})",
+            name(whole),
+            name(other),
+            genes[value.gene as usize],
+            value.value
+        );
+        let hint = "name the layer that holds raw counts in every file with --layer; if all values are on one scale, use \
+                    --values log1p";
+        Err(Error::data(self.place(), message, hint))
     }
 }
 

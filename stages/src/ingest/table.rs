@@ -24,7 +24,7 @@ use std::{
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray},
     compute::concat_batches,
-    datatypes::{DataType, Field, Schema, SchemaRef},
+    datatypes::{DataType, Schema, SchemaRef},
 };
 use schemas::{
     Error, Result,
@@ -36,13 +36,14 @@ use schemas::{
 pub use self::folder::{companions, is_one};
 use self::{
     file::TableFile,
-    folder::{check_same, genes_table, tables_of},
+    folder::{check_same, genes_table, refuse_tables_below, tables_of},
     genes::Numbering,
-    layout::{Layout, ValueColumns, annotation_type},
+    layout::{Layout, ValueColumns},
     marker::Marker,
     values::{Values, cast, lists_of},
 };
 use super::{
+    exact,
     format::{Choice, ListStart},
     source::{PIECE_CELLS, Source},
     transpose::{Transposed, Transposer},
@@ -91,7 +92,13 @@ impl CellTable {
     /// # Errors
     /// Files that can't be read, or that differ in their columns; ambiguous columns.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
-        let paths = if path.is_dir() { tables_of(path)? } else { vec![path.to_path_buf()] };
+        let paths = match path.is_dir() {
+            true => {
+                refuse_tables_below(path, choice)?;
+                tables_of(path)?
+            }
+            false => vec![path.to_path_buf()],
+        };
         let place = path.display().to_string();
         let first = match paths.first() {
             Some(first) => TableFile::open(first)?,
@@ -127,7 +134,7 @@ impl CellTable {
             paths,
             opened: Mutex::default(),
             parts,
-            obs: obs_schema(&schema, &layout),
+            obs: layout.obs_schema(&schema),
             layout,
             var: RecordBatch::new_empty(Arc::new(Schema::empty())),
             numbering: Arc::new(Numbering::Plain(0)),
@@ -249,22 +256,12 @@ impl CellTable {
     fn transposed(&self, interrupt: &Interrupt) -> Result<Transposed> {
         let genes: u32 = checked(self.var.num_rows(), "genes")?;
         let guess = self.cells().saturating_mul(genes.into()) / 8;
-        let mut entries = Transposer::create(self.cells(), genes, guess, interrupt)?;
+        let mut entries = Transposer::create(&self.origin.path, self.cells(), genes, guess, interrupt)?;
         for (part, rows) in self.parts_of(0..self.cells()) {
             self.for_each(part, rows, |cell, gene, value| entries.push(cell, gene, value))?;
         }
         entries.finish()
     }
-}
-
-fn obs_schema(schema: &Schema, layout: &Layout) -> SchemaRef {
-    let cell = Field::new("cell", DataType::Utf8, true);
-    let others = layout.obs.iter().map(|at| {
-        let field = schema.field(*at);
-        let name = if field.name() == "cell" { "obs_cell" } else { field.name() };
-        Field::new(name, annotation_type(field.data_type()).unwrap_or(DataType::Utf8), true)
-    });
-    Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))
 }
 
 /// Cells are called as a column `cell`, `barcode` or the like says, or else `cell0`, `cell1` and so on. Annotations are kept
@@ -345,13 +342,15 @@ impl Source for CellTable {
         if let Some(scratch) = &self.scratch {
             return scratch.expression(cells, spare);
         }
+        let first = cells.start;
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.push(0);
         for (part, rows) in self.parts_of(cells) {
             self.append(part, rows, &mut pointers, &mut genes, &mut values)?;
         }
         let count = checked(self.var.num_rows(), "genes")?;
-        CsrRows::canonical(pointers, genes, values, count).map_err(|error| Error::Bug(error.to_string()))
+        CsrRows::canonical(pointers, genes, values, count)
+            .map_err(|bad| exact::bad_rows(&bad, &self.origin.path, first))
     }
 }
 

@@ -16,7 +16,7 @@ use schemas::{
     numbers::{bounded, to_usize},
 };
 
-use super::source::PIECE_ENTRIES;
+use super::{exact, source::PIECE_ENTRIES};
 use crate::{
     disk::{DiskFile, ScratchFolder},
     interrupt::Interrupt,
@@ -101,6 +101,7 @@ struct Bucket {
 /// Takes entries in any order.
 #[derive(Debug)]
 pub struct Transposer {
+    place: String,
     /// Asked at every write.
     interrupt: Interrupt,
     layout: Layout,
@@ -119,15 +120,22 @@ struct Scratch {
 }
 
 impl Transposer {
-    /// Begins a matrix of this many rows and genes; how many entries there will be may be a guess, and decides no more than how
-    /// well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
+    /// Begins a matrix of this many rows and genes, named `place` in errors; how many entries there will be may be a guess, and decides no
+    /// more than how well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
     /// 12 bytes an entry.
     ///
     /// # Errors
     /// A scratch file that can't be created; more than 2^40 rows.
-    pub fn create(rows: u64, genes: u32, entries: u64, interrupt: &Interrupt) -> Result<Self> {
+    pub fn create(
+        place: impl Into<String>,
+        rows: u64,
+        genes: u32,
+        entries: u64,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let place = place.into();
         if MOST_ROWS < rows {
-            return Err(Error::data("the matrix", format!("{rows} rows are too many"), "check its file"));
+            return Err(Error::data(place, format!("{rows} rows are too many"), "check how it was written"));
         }
         let layout = Layout::new(rows, genes, entries);
         let folder = ScratchFolder::create()?;
@@ -136,6 +144,7 @@ impl Transposer {
         let buckets = layout.buckets();
         let fitting = WAITING_BYTES / layout.entry_bytes / buckets.max(1);
         Ok(Self {
+            place,
             layout,
             interrupt: interrupt.clone(),
             scratch: Scratch { file, end: 0 },
@@ -170,7 +179,7 @@ impl Transposer {
         for bucket in 0..self.buckets.len() {
             self.flush(bucket)?;
         }
-        Ok(Transposed { layout: self.layout, scratch: self.scratch, buckets: self.buckets })
+        Ok(Transposed { place: self.place, layout: self.layout, scratch: self.scratch, buckets: self.buckets })
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
@@ -197,6 +206,7 @@ impl Transposer {
 /// Entries that can be read by rows, from many threads at once.
 #[derive(Debug)]
 pub struct Transposed {
+    place: String,
     layout: Layout,
     scratch: Scratch,
     buckets: Vec<Bucket>,
@@ -233,7 +243,7 @@ impl Transposed {
     /// Reads some rows; the memory of `spare` is used again.
     ///
     /// # Errors
-    /// A disk that can't be read.
+    /// A disk that can't be read; entries of one row and gene whose sum float32 can't hold.
     pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.resize(to_usize(rows.end.saturating_sub(rows.start)) + 1, 0);
@@ -252,7 +262,8 @@ impl Transposed {
             (genes[at], values[at]) = (gene, value);
             next[row] += 1;
         })?;
-        CsrRows::canonical(pointers, genes, values, self.layout.genes).map_err(|error| Error::Bug(error.to_string()))
+        let all = CsrRows::canonical(pointers, genes, values, self.layout.genes);
+        all.map_err(|bad| exact::bad_rows(&bad, &self.place, rows.start))
     }
 
     /// Shows every entry of some rows, in the order in which they were pushed; rows count from the first one.
@@ -286,112 +297,4 @@ impl Transposed {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    fn create(rows: u64, genes: u32, entries: u64) -> Result<Transposer> {
-        Transposer::create(rows, genes, entries, &Interrupt::default())
-    }
-
-    fn pieces(matrix: &Transposed) -> Vec<Range<u64>> {
-        let mut starts = vec![0];
-        while starts.last() < Some(&matrix.rows()) {
-            starts.push(matrix.piece_end(starts[starts.len() - 1]).expect("a row of the matrix"));
-        }
-        starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
-    }
-
-    fn entries_of(rows: &CsrRows, first: u64) -> Vec<(u64, u32, f32)> {
-        let row_entries = |row: usize| {
-            let (genes, values) = rows.row(row);
-            genes.iter().zip(values).map(move |(gene, value)| (first + row as u64, *gene, *value))
-        };
-        (0..rows.rows()).flat_map(row_entries).collect()
-    }
-
-    /// Pushes random entries, some of them twice, and gives back what must be read.
-    fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
-        let mut random = ChaCha8Rng::seed_from_u64(7);
-        let mut matrix = create(rows, genes, entries).expect("a scratch file");
-        let mut expected = BTreeMap::new();
-        for _ in 0..entries {
-            let (row, gene) = (random.random_range(0..rows), random.random_range(0..genes));
-            let value = f32::from(random.random_range(1..100_u8));
-            matrix.push(row, gene, value).expect("a good entry");
-            *expected.entry((row, gene)).or_insert(0.0) += value;
-        }
-        let matrix = matrix.finish().expect("the disk has room");
-        assert_eq!(matrix.entries(), entries);
-        (matrix, expected.into_iter().map(|((row, gene), value)| (row, gene, value)).collect())
-    }
-
-    #[test]
-    fn entries_in_any_order_are_read_back_by_rows_and_add_up() {
-        // The second one has keys of 64 bits, the third one more buckets than one, the last one hardly any entry.
-        for (rows, genes, entries) in
-            [(50, 20, 3000), (3000, 2_000_000, 20_000), (20_000, 300, 100_000), (90_000, 9, 5)]
-        {
-            let (matrix, expected) = random(rows, genes, entries);
-            let mut read = Vec::new();
-            let mut spare = CsrRows::default();
-            for piece in pieces(&matrix) {
-                spare = matrix.expression(piece.clone(), spare).expect("a piece of the matrix");
-                assert_eq!(spare.rows() as u64, piece.end - piece.start);
-                read.extend(entries_of(&spare, piece.start));
-            }
-            assert!(read == expected, "{rows} rows, {genes} genes");
-        }
-    }
-
-    #[test]
-    fn any_range_of_rows_can_be_read() {
-        let (matrix, expected) = random(20_000, 300, 50_000);
-        for range in [0..1, 8191..8193, 100..19_999, 0..20_000, 5..5, 20_000..20_000] {
-            let read = matrix.expression(range.clone(), CsrRows::default()).expect("a range of the matrix");
-            let expected: Vec<_> = expected.iter().copied().filter(|(row, _, _)| range.contains(row)).collect();
-            assert!(entries_of(&read, range.start) == expected, "{range:?}");
-        }
-    }
-
-    #[test]
-    fn a_bucket_with_more_entries_than_were_announced_is_read_in_pieces() {
-        let mut matrix = create(100, 50_000, 1).expect("a scratch file");
-        for gene in 0..30_000 {
-            (0..100).for_each(|row| matrix.push(row, gene, 1.0).expect("a good entry"));
-        }
-        let matrix = matrix.finish().expect("the disk has room");
-        let pieces = pieces(&matrix);
-        assert_eq!(pieces, [0..34, 34..68, 68..100]);
-        let read = matrix.expression(34..68, CsrRows::default()).expect("a piece");
-        assert!((0..34).all(|row| read.row(row).0.len() == 30_000));
-    }
-
-    #[test]
-    fn sizes_that_a_file_claims_cost_nothing() {
-        let matrix = create(MOST_ROWS, u32::MAX, u64::MAX >> 1).expect("a scratch file");
-        let matrix = matrix.finish().expect("nothing to write");
-        assert_eq!(matrix.piece_end(0).expect("the first piece"), MOST_PIECE_ROWS);
-        assert!(create(MOST_ROWS + 1, 1, 1).is_err());
-        let none = create(0, 0, 0).expect("a scratch file").finish().expect("nothing to write");
-        assert_eq!((none.rows(), none.entries()), (0, 0));
-    }
-
-    #[test]
-    fn an_entry_outside_the_matrix_is_no_entry() {
-        let mut matrix = create(2, 3, 1).expect("a scratch file");
-        assert!(matrix.push(2, 0, 1.0).is_err() && matrix.push(0, 3, 1.0).is_err());
-        matrix.push(1, 2, 1.0).expect("the last place");
-    }
-
-    #[test]
-    fn a_matrix_in_the_making_has_no_name_on_disk() {
-        let matrix = create(10, 10, 10).expect("a scratch file");
-        assert!(!matrix.scratch.file.path().exists());
-        assert!(!matrix.scratch.file.path().parent().expect("a folder").exists());
-    }
-}
+mod tests;

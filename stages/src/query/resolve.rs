@@ -343,11 +343,9 @@ impl<'a> Resolver<'a> {
                     self.skip(&target.condition, &target.covariates, NO_SOURCE_CELLS.into());
                     continue;
                 }
-                let pairs = self.card.vocabulary.covariates.iter().zip(&target.covariates).enumerate();
-                let pairs = pairs.filter(|(at, _)| self.matching.contains(at));
-                let pairs: Vec<String> =
-                    pairs.map(|(_, (covariate, value))| format!("{}={value}", covariate.name)).collect();
-                return Err(self.no_source(&pairs.join(",")));
+                let names = &self.card.vocabulary.covariates;
+                let pair = |at: &usize| format!("{}={}", names[*at].name, target.covariates[*at]);
+                return Err(self.no_source(&self.matching.iter().map(pair).collect::<Vec<_>>().join(",")));
             };
             let has_room = |job: &usize| jobs[*job].targets.len() < most_targets;
             let job = open.get(&sources).copied().filter(has_room).unwrap_or_else(|| {

@@ -68,7 +68,8 @@ impl Csc {
 
     fn transpose(&self) -> Result<Transposed> {
         tracing::info!("{}: stored by gene (CSC); sorting its {} entries by cell", self.place, self.entries());
-        let mut by_rows = Transposer::create(self.rows, self.genes, self.entries(), &self.interrupt)?;
+        let place = self.place.to_string();
+        let mut by_rows = Transposer::create(place, self.rows, self.genes, self.entries(), &self.interrupt)?;
         let Vectors { pointers, data, .. } = &self.vectors;
         let (mut first, mut read) = (0, Entries::default());
         while first < self.genes {

@@ -10,7 +10,10 @@ use schemas::{
 };
 
 use super::{
-    super::source::{PIECE_CELLS, PIECE_ENTRIES},
+    super::{
+        exact,
+        source::{PIECE_CELLS, PIECE_ENTRIES},
+    },
     csc::Csc,
     group::{Gaps, Group, Member, Numbers},
     sparse::{self, Major, Vectors, gene_count},
@@ -197,7 +200,7 @@ impl Csr {
         self.data.floats(begin..end, &mut values)?;
         CsrRows::canonical(pointers, genes, values, self.genes).map_err(|bad| match bad {
             BadRows::Gene { .. } => self.bad_gene(&bounds, first),
-            BadRows::Pointers { .. } => schemas::Error::Bug(bad.to_string()),
+            BadRows::Pointers { .. } | BadRows::Sum { .. } => exact::bad_rows(&bad, self.place.to_string(), first),
         })
     }
 

@@ -13,7 +13,7 @@ use super::{
     column,
     group::{Column, Gaps, Group, Member},
 };
-use crate::place::Place;
+use crate::{ingest::source::column_name, place::Place};
 
 /// A data frame whose columns all have the same length.
 #[derive(Debug)]
@@ -40,15 +40,15 @@ impl Table {
         };
         let rows = columns.first().map_or(0, |(_, index)| index.len());
         let mut fields = Vec::new();
-        for (column_name, column) in &columns {
+        let names: Vec<&str> = columns.iter().skip(1).map(|(name, _)| name.as_str()).collect();
+        for (own_name, column) in &columns {
             if column.len() != rows {
                 let message = format!("has {} rows, but the index has {rows}", column.len());
-                return Err(place.child(column_name).error(message, "the file may be cut short; write it again"));
+                return Err(place.child(own_name).error(message, "the file may be cut short; write it again"));
             }
-            fields.push(match (fields.is_empty(), column_name == index_name) {
-                (true, _) => Field::new(index_name, DataType::Utf8, true),
-                (false, true) => Field::new(format!("{name}_{column_name}"), column.data_type(), true),
-                (false, false) => Field::new(column_name, column.data_type(), true),
+            fields.push(match fields.is_empty() {
+                true => Field::new(index_name, DataType::Utf8, true),
+                false => Field::new(column_name((name, index_name), own_name, &names), column.data_type(), true),
             });
         }
         let columns = columns.into_iter().map(|(_, column)| column).collect();

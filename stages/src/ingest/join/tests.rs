@@ -63,6 +63,23 @@ fn annotations_are_joined_by_column_and_cells_know_their_file() {
 }
 
 #[test]
+fn genes_without_an_id_or_a_name_are_refused_and_not_matched_with_one_another() {
+    let second = |genes: &[&str], ids: &[&str]| file("b", &["c1"], genes, ids, vec![vec![(0, 1.0)]]);
+    let first = file("a", &["c0"], &["X", "Y", "Z"], &["1", "2", "3"], vec![vec![(0, 1.0)]]);
+    let by_id = JoinOptions { gene_id: Some("id".into()), ..JoinOptions::default() };
+    let files = |genes: &[&str], ids: &[&str]| vec![Arc::clone(&first), second(genes, ids)];
+    let error = Joined::new(files(&["X", "Y", "W"], &["1", "", ""]), &by_id).expect_err("two have no id");
+    assert_eq!(error.exit_code(), schemas::error::ExitCode::Data);
+    let told = "b.h5ad, var column `id`: 2 of 3 genes have no id, the first of them `Y` in row 1";
+    assert_eq!(error.to_string(), told);
+    let unnamed = files(&["X", "Y", ""], &["1", "2", ""]);
+    let error = Joined::new(unnamed, &JoinOptions::default()).expect_err("one has no name").to_string();
+    assert_eq!(error, "b.h5ad, var: 1 of 3 genes have no name, the first of them in row 2");
+    // A file that is not joined with another one has nothing to be matched with.
+    assert!(Joined::new(vec![second(&["X", "Y"], &["1", ""])], &by_id).is_ok());
+}
+
+#[test]
 fn files_without_a_common_gene_are_refused() {
     let mut files = two();
     files.push(file("c", &["c3"], &["W"], &["9"], vec![vec![(0, 1.0)]]));

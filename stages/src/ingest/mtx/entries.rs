@@ -1,6 +1,6 @@
 //! The entries of a Matrix Market file, one by one, as the whole matrix has them.
 
-use schemas::Result;
+use schemas::{Result, chunk::is_rounded};
 
 use super::{
     super::exact,
@@ -172,7 +172,7 @@ fn read_value(word: &[u8], field: Field) -> Result<f32, String> {
 
 /// A value as it is kept, unless it is a whole number that becomes another one.
 fn kept_exactly(value: f64, kept: f32, word: &[u8]) -> Result<f32, String> {
-    if exact::is_rounded(value, kept) { Err(exact::message(text(word))) } else { Ok(kept) }
+    if is_rounded(value, kept) { Err(exact::message(text(word))) } else { Ok(kept) }
 }
 
 /// The number that some digits spell; none if they are not digits, or more than 64 bits hold.

@@ -1,6 +1,7 @@
 //! Which files of a folder make a table of cells, and whether they fit together.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -12,9 +13,13 @@ use super::{
     file::{self, TableFile},
     layout::{Layout, ValueColumns},
 };
+use crate::publish;
 
 /// Names of a table of genes next to tables of cells.
 const GENES_TABLES: [&str; 3] = ["gene_metadata.parquet", "genes.parquet", "var.parquet"];
+
+/// Files of atlases, models and predictions, which contain tables of their own.
+const OURS: [&str; 5] = [files::MANIFEST, files::LABELS, publish::MANIFEST, "model.json", "checkpoints"];
 
 /// Whether a file, or any file of a folder, is read as a table of cells.
 ///
@@ -31,14 +36,46 @@ pub fn is_one(path: &Path) -> Result<bool> {
 
 /// The tables of cells that lie in a folder.
 pub(super) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = entries_of(folder)?;
+    found.retain(|path| {
+        let is_genes_table = GENES_TABLES.iter().any(|name| path.ends_with(name));
+        !is_genes_table && path.is_file() && file::is_one(path)
+    });
+    Ok(found)
+}
+
+/// Refuses a folder of tables with more tables in its subfolders.
+pub(super) fn refuse_tables_below(folder: &Path, choice: &Choice) -> Result<()> {
+    let genes_table = choice.genes_table.as_ref().and_then(|path| fs::canonicalize(path).ok());
+    let is_of_cells = |table: &&PathBuf| genes_table.is_none() || fs::canonicalize(table).ok() != genes_table;
+    // Links are followed; each folder is visited once.
+    let mut seen: HashSet<PathBuf> = fs::canonicalize(folder).into_iter().collect();
+    let mut waiting = vec![folder.to_path_buf()];
+    while let Some(next) = waiting.pop() {
+        // Folders without permission to read are skipped.
+        for path in entries_of(&next).unwrap_or_default() {
+            let is_ours = || OURS.iter().any(|name| path.join(name).exists());
+            if !path.is_dir() || is_ours() || !fs::canonicalize(&path).is_ok_and(|path| seen.insert(path)) {
+                continue;
+            }
+            if let Some(table) = tables_of(&path).unwrap_or_default().iter().find(is_of_cells) {
+                let message = format!("contains tables, and so does one of its subfolders ({})", table.display());
+                let hint = "move all tables of cells into one folder and other tables out of it, or name the files as separate \
+                            inputs";
+                return Err(Error::data(folder.display().to_string(), message, hint));
+            }
+            waiting.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a folder that are not hidden, ordered by name.
+fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
     let mut found = paths.map_err(Error::io("read", folder))?;
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_other = name.starts_with(['.', '_']) || GENES_TABLES.contains(&&*name);
-        !is_other && path.is_file() && file::is_one(path)
-    });
+    found.retain(|path| !path.file_name().unwrap_or_default().to_string_lossy().starts_with(['.', '_']));
     found.sort();
     Ok(found)
 }

@@ -12,7 +12,11 @@ use schemas::{
     numbers::{checked, to_usize},
 };
 
-use super::{super::source::MOST_GENES, file::TableFile, layout::annotation_type};
+use super::{
+    super::source::{MOST_GENES, column_name},
+    file::TableFile,
+    layout::annotation_type,
+};
 
 /// Names of the column of numbers and of the column of names, in the order in which they are tried.
 const NUMBERS: [&str; 5] = ["token_id", "token", "soma_joinid", "gene_index", "index"];
@@ -85,13 +89,14 @@ pub(super) fn read(path: &Path) -> Result<(RecordBatch, Numbering)> {
         }
     }
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
-    for at in std::iter::once(names).chain(all.into_iter().filter(|at| *at != names)) {
+    let others: Vec<usize> = all.into_iter().filter(|at| *at != names).collect();
+    let other_names: Vec<&str> = others.iter().map(|at| schema.field(*at).name().as_str()).collect();
+    for at in std::iter::once(names).chain(others) {
         let field = schema.field(at);
         let Some(data_type) = annotation_type(field.data_type()) else { continue };
-        let name = match field.name().as_str() {
-            _ if at == names => "gene",
-            "gene" => "var_gene",
-            other => other,
+        let name = match at == names {
+            true => "gene".to_owned(),
+            false => column_name(("var", "gene"), field.name(), &other_names),
         };
         columns.push(cast(table.column(at), &data_type).map_err(|error| file.unreadable(&error))?);
         fields.push(Field::new(name, data_type, true));

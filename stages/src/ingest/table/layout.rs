@@ -1,7 +1,11 @@
 //! Which columns of a table are genes, which annotate the cells, and which one names them.
 
-use arrow::datatypes::{DataType, Field, Schema};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemas::{Error, Result};
+
+use crate::ingest::source::column_name;
 
 /// Names of the column that names cells, tried in this order after the index that pandas wrote.
 const CELL_NAMES: [&str; 7] =
@@ -91,6 +95,18 @@ impl Layout {
             obs: obs.into_iter().filter(|at| is_kept(&fields[*at])).collect(),
             values: ValueColumns::Wide(genes),
         })
+    }
+
+    /// The annotations of cells, their names first.
+    pub(super) fn obs_schema(&self, schema: &Schema) -> SchemaRef {
+        let names: Vec<&str> = self.obs.iter().map(|at| schema.field(*at).name().as_str()).collect();
+        let others = self.obs.iter().map(|at| {
+            let field = schema.field(*at);
+            let name = column_name(("obs", "cell"), field.name(), &names);
+            Field::new(name, annotation_type(field.data_type()).unwrap_or(DataType::Utf8), true)
+        });
+        let cell = Field::new("cell", DataType::Utf8, true);
+        Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))
     }
 }
 

@@ -162,7 +162,11 @@ impl<'a> Columns<'a> {
         match Values::open(dataset, self.place.child(member)) {
             Some(values) if values.len() as u64 == u64::from(self.count) => {
                 let values = values.read(0..values.len())?;
-                self.push(member, values);
+                let mut name = member.to_owned();
+                while self.fields.iter().any(|field| *field.name() == name) {
+                    name = format!("var_{name}");
+                }
+                self.push(&name, values);
             }
             _ => tracing::warn!("{}: `{member}` has an unsupported type and is left out", self.place),
         }
