@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Home, SIMULATE, TINY};
+use crate::support::{Home, SIMULATE, TINY, says};
 
 #[track_caller]
 fn has(value: &Value, keys: &[&str]) {
@@ -67,6 +67,7 @@ fn the_main_job_goes_from_a_file_to_a_page() {
     evaluation_tells_model_and_baselines_apart(&home.json("evaluate m s.atlas"), name);
 
     home.json("report m --out r.html");
+    says(&home.refused(2, "report m --out s.h5ad"), &["s.h5ad already exists"]);
     let page = fs::read_to_string(home.path("r.html")).unwrap();
     assert!(page.contains("<svg") && page.contains(name), "a page with charts and the held-out condition");
     assert!(!page.contains("<script src") && !page.contains("<link") && !page.contains("src=\"http"), "self-contained");
@@ -156,8 +157,10 @@ fn a_file_may_be_trained_on_directly() {
     std::fs::remove_file(home.path("s.h5ad")).unwrap();
     std::fs::remove_file(home.path("s.truth.parquet")).unwrap();
     home.json(&format!("{SIMULATE} --seed 3"));
-    let told = home.run(&format!("train s.h5ad --out of_others --epochs 1 {TINY}")).stderr;
+    let told = home.run(&format!("train s.h5ad --out of_others --epochs 1 --filter cell_type=type_0 {TINY}")).stderr;
     assert!(told.contains("its source has changed"), "{told}");
+    let told = home.run(&format!("train s.h5ad --out of_all --epochs 1 {TINY}")).stderr;
+    assert!(told.contains("the flags have changed"), "{told}");
     assert_eq!(home.json("inspect s.atlas")["cells"], 600);
 }
 

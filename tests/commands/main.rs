@@ -14,6 +14,7 @@ mod idle_threads;
 mod memory;
 mod odd_columns;
 mod profile;
+mod rebuilt_atlas;
 #[path = "../support/mod.rs"]
 mod support;
 mod verifying;

@@ -19,6 +19,8 @@ fn a_trace_shows_stages_and_libtorch_on_one_time_line() {
     let home = Home::with_atlas();
     let (started_at, started) = (seconds_since_1970(), Instant::now());
     home.json(&format!("train s.atlas --out m --epochs 3 {TINY} --profile trace.json"));
+    let again = home.refused(2, &format!("train s.atlas --out n --epochs 1 {TINY} --profile trace.json"));
+    assert!(again.contains("trace.json already exists"), "{again}");
     let (ended_at, took) = (seconds_since_1970(), started.elapsed().as_secs_f64());
     let trace: Value = serde_json::from_slice(&fs::read(home.path("trace.json")).unwrap()).unwrap();
     let base = trace["baseTimeNanoseconds"].as_f64().unwrap_or(0.0) / 1e9;

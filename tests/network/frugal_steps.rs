@@ -140,7 +140,7 @@ fn rounded_products_move_the_losses_by_a_few_parts_in_a_hundred_at_most() {
         let plan = plan(&format!("train.engine=plain train.precision={precision} model.norm_encoder=batch"));
         let (told, state) = run(&plan, Kind::Float, false, 20);
         assert!(state.values().all(|tensor| tensor.kind() != Kind::BFloat16), "weights stay float32");
-        let recon = told.iter().rev().find(|(name, _)| name == "recon").expect("a loss");
+        let recon = told.iter().rev().find(|(name, _)| *name == LossTerm::Reconstruction).expect("a loss");
         assert_eq!(recon.1.kind(), Kind::Float, "losses stay float32");
         recon.1.double_value(&[])
     };

@@ -3,10 +3,12 @@
 use std::fs;
 
 use arrow::array::{AsArray, RecordBatch};
+use serde_json::Value;
 use stages::atlas::Atlas;
 
 use crate::support::{
-    Home,
+    Home, TINY,
+    h5ad::{h5ad, set_column},
     parquet::{lists, numbers, read, source_cells, texts},
     simulator,
 };
@@ -140,6 +142,35 @@ fn a_condition_is_printed_as_it_was_first_seen_and_predicted_once() {
     assert!(names.iter().all(|name| *name == pair), "{names:?} are all {pair}");
     let both = format!("condition={pair},dose=1+1 --to condition={second}+{first},dose=1+1");
     assert_eq!(means(&home, &both).0.len(), 2, "one row a cell type");
+}
+
+#[test]
+fn combinations_without_controls_are_skipped_aloud_or_borrow_them() {
+    let home = Home::new();
+    let mut name = String::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        let conditions = chunk.obs.column_by_name("condition").unwrap().as_string::<i32>().clone();
+        name = conditions.iter().flatten().find(|name| *name != "ctrl" && !name.contains('+')).unwrap().to_owned();
+        set_column(chunk, "cell_type", "cell_type", |row, value| {
+            if conditions.value(row) == "ctrl" || row % 2 == 0 { value } else { "lone" }.to_owned()
+        });
+    });
+    home.json("ingest s.h5ad --out s.atlas --dose= --covariates cell_type");
+    home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
+    let rows = |flags: &str| {
+        let (ran, line) = (format!("condition={name} {flags}"), "--json predict m s.atlas --dry-run --to");
+        let ran = home.run(&format!("{line} {ran}"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (told["targets"].as_u64().unwrap(), ran.stderr)
+    };
+    for flags in ["", "--no-control skip"] {
+        let (targets, said) = rows(flags);
+        assert_eq!(targets, 2, "{said}");
+        let skipped = format!("skipped {name} (cell_type=lone): no source cells with these covariates");
+        assert!(said.contains(&skipped), "{said}");
+    }
+    assert_eq!(rows("--no-control borrow").0, 3);
 }
 
 #[test]

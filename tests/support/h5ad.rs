@@ -8,7 +8,7 @@ use stages::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter};
 
 use super::{Home, simulator};
 
-/// Writes `name`, an `.h5ad` of 100 cells whose rows were changed.
+/// Writes `name`, an `.h5ad` of 100 cells whose rows were changed, in the place of another one.
 pub fn h5ad(home: &Home, name: &str, change: impl FnOnce(&mut Chunk)) {
     let simulator = simulator(100, true);
     let mut chunk = simulator.chunk(0..100).unwrap();
@@ -17,6 +17,7 @@ pub fn h5ad(home: &Home, name: &str, change: impl FnOnce(&mut Chunk)) {
     let columns =
         schema.fields().iter().skip(1).map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category });
     let columns: Vec<H5adColumn> = columns.collect();
+    std::fs::remove_file(home.path(name)).ok();
     let mut writer =
         H5adWriter::create(&home.path(name), simulator.genes(), &columns, H5adWriteOptions::default()).unwrap();
     writer.append(&chunk).unwrap();

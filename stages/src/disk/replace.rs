@@ -98,3 +98,47 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
 pub fn remove_leftovers_of(target: &Path) -> Result<()> {
     lock::clear_leftovers(target, &PathBuf::new()).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{StagedFile, write_new};
+
+    #[test]
+    fn of_two_new_files_of_one_name_the_second_is_refused() {
+        let home = tempfile::tempdir().expect("a folder");
+        let target = home.path().join("p.parquet");
+        let first = StagedFile::create(&target).expect("a file");
+        let refused = StagedFile::create(&target).expect_err("it is being written").to_string();
+        assert!(refused.contains("another process is writing"), "{refused}");
+        first.commit().expect("a rename");
+        let refused = StagedFile::create(&target).expect_err("it is there").to_string();
+        assert!(refused.contains("already exists"), "{refused}");
+    }
+
+    #[test]
+    fn a_new_file_does_not_replace_one_that_came_to_be_meanwhile() {
+        let home = tempfile::tempdir().expect("a folder");
+        let target = home.path().join("p.parquet");
+        let staged = StagedFile::create(&target).expect("a file");
+        fs::write(&target, "of the user").expect("a file");
+        assert!(staged.commit().expect_err("it is there").to_string().contains("already exists"));
+        assert_eq!(fs::read(&target).expect("the file"), b"of the user");
+        assert_eq!(fs::read_dir(home.path()).expect("the folder").count(), 1, "nothing is left behind");
+        assert!(write_new(&target, b"").is_err());
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_replaced_keeps_its_name() {
+        let home = tempfile::tempdir().expect("a folder");
+        let target = home.path().join("s.atlas");
+        fs::create_dir(&target).expect("a folder");
+        assert!(replace_folder(&home.path().join("nowhere"), &target).is_err());
+        assert!(target.is_dir());
+        let new = home.path().join("new");
+        fs::create_dir_all(new.join("inside")).expect("a folder");
+        replace_folder(&new, &target).expect("two renames");
+        assert!(target.join("inside").is_dir() && !new.exists());
+        assert_eq!(fs::read_dir(home.path()).expect("the folder").count(), 1, "nothing is left behind");
+    }
+}
