@@ -79,7 +79,7 @@ impl H5adWriter {
     /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
     pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
         check(columns, options)?;
-        let mut staged = StagedFile::create(path)?;
+        let mut staged = StagedFile::beside(path)?;
         staged.unlock();
         let place = Place::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {

@@ -17,7 +17,6 @@ pub fn h5ad(home: &Home, name: &str, change: impl FnOnce(&mut Chunk)) {
     let columns =
         schema.fields().iter().skip(1).map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category });
     let columns: Vec<H5adColumn> = columns.collect();
-    std::fs::remove_file(home.path(name)).ok();
     let mut writer =
         H5adWriter::create(&home.path(name), simulator.genes(), &columns, H5adWriteOptions::default()).unwrap();
     writer.append(&chunk).unwrap();

@@ -157,7 +157,7 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
     let other = home.refused(2, &format!("{line} --set train.lr=0.5"));
     says(&other, &["cv were trained with different settings", "--out"]);
     let other = home.refused(2, &line.replace("leave-out:cell_type", "random:0.5"));
-    says(&other, &["another --scheme"]);
+    says(&other, &["a different --scheme"]);
 }
 
 #[test]

@@ -225,6 +225,9 @@ impl<'a> Resolver<'a> {
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
+        // A combination that was not named is not a reason to refuse the others.
+        let is_open = query.from.is_none() && !targets.is_empty();
+        let lacking = if is_open { self.without_sources(&asked, groups) } else { Vec::new() };
         if targets.is_empty() {
             let mut values: Vec<Vec<String>> = self.contexts.iter().map(laid_over).collect();
             values.sort();
@@ -234,9 +237,6 @@ impl<'a> Resolver<'a> {
         if targets.is_empty() {
             return Err(self.no_source("any covariates"));
         }
-        // Combinations that were not named are no reason to refuse the others.
-        let open = query.from.is_none() && !targets.is_empty();
-        let lacking = if open { self.without_sources(&asked, groups) } else { Vec::new() };
         for (start, values) in targets {
             for coded in &coded {
                 self.target(start.clone(), coded, values.clone(), query)?;
@@ -254,11 +254,11 @@ impl<'a> Resolver<'a> {
     }
 
     /// The covariate combinations of the atlas that have these values and no source cells.
-    fn without_sources(&mut self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+    fn without_sources(&self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
         let contexts = groups.contexts().into_iter().filter(|codes| !self.context_at.contains_key(codes));
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
         all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
-        all.retain(|values| self.sources(values, OnNoControl::Error).is_empty());
+        all.retain(|values| self.look_for_sources(values, OnNoControl::Error).is_empty());
         all
     }
 

@@ -63,7 +63,7 @@ impl Split {
         }
         let split = Self { name: name.to_owned(), parts, column };
         // Splits that other programs write have none.
-        if checksum.is_some_and(|checksum| checksum != split.checksum()) {
+        if checksum.is_some_and(|checksum| checksum != split.checksum(of_atlas.as_deref())) {
             return Err(bad("its checksum does not match its content".into()));
         }
         if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
@@ -104,10 +104,11 @@ impl Split {
         Ok(taken)
     }
 
-    /// Of the part of each cell.
-    fn checksum(&self) -> String {
+    /// Of the part of each cell, and of what else the file of a split says.
+    fn checksum(&self, atlas: Option<&str>) -> String {
         let mut hash = Xxh3::new();
         self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
+        atlas.into_iter().chain(self.column.as_deref()).for_each(|text| hash.update(text.as_bytes()));
         hex(hash.digest())
     }
 
@@ -136,7 +137,7 @@ impl Split {
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;
-        file.tell(CHECKSUM, self.checksum());
+        file.tell(CHECKSUM, self.checksum(Some(&atlas.manifest().checksum)));
         file.tell(ATLAS, atlas.manifest().checksum.clone());
         if let Some(column) = &self.column {
             file.tell(COLUMN, column.clone());

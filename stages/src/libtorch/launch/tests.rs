@@ -76,7 +76,7 @@ fn a_launch_that_can_not_be_right_is_an_error() {
     assert!(unknown.contains("there is no kernel `no_such_kernel`"), "{unknown}");
     let shorter = Shorter { matrix: address, row: address, rows: 1 };
     let shorter = message(launch(&shorter, Kind::Double, Device::Cpu, [1, 1], 32, 0));
-    assert!(shorter.contains("`add_row_f64` takes 32 bytes of arguments, and not 24"), "{shorter}");
+    assert!(shorter.contains("`add_row_f64` takes 32 bytes of arguments, not 24"), "{shorter}");
     let arguments = add_ones(&matrix, &matrix);
     let half = message(launch(&arguments, Kind::Half, Device::Cpu, [1, 1], 32, 0));
     assert!(half.contains("no kernel `add_row` for numbers of Half"), "{half}");
