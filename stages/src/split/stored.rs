@@ -49,9 +49,12 @@ impl Split {
         let Metadata { checksum, atlas: of_atlas, column } = Metadata::read(path)?;
         let file = File::open(path).map_err(Error::io("open", path))?;
         let builder = decoded::parquet(file).map_err(not_parquet)?;
-        let mut parts = Vec::new();
+        let (mut parts, mut names) = (Vec::new(), Xxh3::new());
         for batch in Batches::of(builder).map_err(not_parquet)? {
             let batch = batch.map_err(not_parquet)?;
+            if of_atlas.is_some() {
+                names_of(&batch, path)?.for_each(|name| add_name(&mut names, name));
+            }
             let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
             for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
                 parts
@@ -63,7 +66,9 @@ impl Split {
         }
         let split = Self { name: name.to_owned(), parts, column };
         // Splits that other programs write have none.
-        if checksum.is_some_and(|checksum| checksum != split.checksum(of_atlas.as_deref())) {
+        if checksum.is_some_and(|checksum| {
+            checksum != split.checksum(of_atlas.as_deref().map(|atlas| (atlas, names.digest())))
+        }) {
             return Err(bad("its checksum does not match its content".into()));
         }
         if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
@@ -104,11 +109,15 @@ impl Split {
         Ok(taken)
     }
 
-    /// Of the part of each cell, and of what else the file of a split says.
-    fn checksum(&self, atlas: Option<&str>) -> String {
+    /// Of the part of each cell, of the atlas and a hash of its cells' names, and of the column.
+    fn checksum(&self, cells: Option<(&str, u64)>) -> String {
         let mut hash = Xxh3::new();
         self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
-        atlas.into_iter().chain(self.column.as_deref()).for_each(|text| hash.update(text.as_bytes()));
+        if let Some((atlas, names)) = cells {
+            hash.update(atlas.as_bytes());
+            hash.update(&names.to_le_bytes());
+        }
+        self.column.iter().for_each(|column| hash.update(column.as_bytes()));
         hex(hash.digest())
     }
 
@@ -137,28 +146,42 @@ impl Split {
     pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;
-        file.tell(CHECKSUM, self.checksum(Some(&atlas.manifest().checksum)));
-        file.tell(ATLAS, atlas.manifest().checksum.clone());
+        let of_atlas = &atlas.manifest().checksum;
+        file.tell(ATLAS, of_atlas.clone());
         if let Some(column) = &self.column {
             file.tell(COLUMN, column.clone());
         }
-        let mut row = 0;
+        let (mut row, mut hash) = (0, Xxh3::new());
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
             let parts = &self.parts[row..row + batch.num_rows()];
             let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
             // Atlases of older versions may have cells without a name.
-            let names = batch.column(0).as_string::<i32>().iter().map(|name| name.unwrap_or_default());
-            let names: Arc<dyn Array> = Arc::new(StringArray::from_iter_values(names));
+            let names: StringArray = names_of(&batch, path)?.map(Some).collect();
+            names.iter().flatten().for_each(|name| add_name(&mut hash, name));
+            let names: Arc<dyn Array> = Arc::new(names);
             row += batch.num_rows();
             file.write(
                 &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts)])
                     .map_err(|error| Error::Bug(error.to_string()))?,
             )?;
         }
+        file.tell(CHECKSUM, self.checksum(Some((of_atlas, hash.digest()))));
         file.finish()?;
         staged.commit()
     }
+}
+
+/// The names of some cells; those of older atlases may lack one.
+fn names_of<'a>(batch: &'a RecordBatch, path: &Path) -> Result<impl Iterator<Item = &'a str>> {
+    let column = batch.column_by_name("cell").and_then(|column| column.as_string_opt::<i32>());
+    let column = column.ok_or_else(|| Error::damaged(path, "it has no column `cell` of strings"))?;
+    Ok(column.iter().map(Option::unwrap_or_default))
+}
+
+fn add_name(hash: &mut Xxh3, name: &str) {
+    hash.update(name.as_bytes());
+    hash.update(&[0]);
 }
 
 /// What the metadata of a split's file says.
@@ -211,12 +234,8 @@ fn check_cells(atlas: &Atlas, path: &Path) -> Result<()> {
     let bad = |error: Undecodable| Error::damaged(path, error.to_string());
     let file = File::open(path).map_err(Error::io("open", path))?;
     let theirs = Batches::of(decoded::parquet(file).map_err(bad)?).map_err(bad)?;
-    let cells_of = |batch: &RecordBatch| {
-        let column = batch.column_by_name("cell").and_then(|column| column.as_string_opt::<i32>());
-        let names =
-            column.map(|column| column.iter().map(|name| name.unwrap_or_default().to_owned()).collect::<Vec<_>>());
-        names.ok_or_else(|| Error::damaged(path, "it has no column `cell` of strings"))
-    };
+    let cells_of =
+        |batch: &RecordBatch| names_of(batch, path).map(|names| names.map(str::to_owned).collect::<Vec<_>>());
     let mut theirs_left: VecDeque<String> = VecDeque::new();
     let mut theirs = theirs.map(|batch| cells_of(&batch.map_err(bad)?));
     let mut row = 0_u64;
