@@ -34,7 +34,7 @@ const RECORD: &str = "source.json";
 /// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What an atlas was made from. It is written last, so an atlas that has it is whole.
+/// The source of an atlas. It is written last, so an atlas that has it is whole.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     /// The file or folder; older records have an entry for each file of a folder.
@@ -77,12 +77,12 @@ impl Context {
         let (path, cache) = (whole.as_path(), link_target(whole.with_extension("atlas"))?);
         let _lock = self.lock(&cache)?;
         if !cache.exists() {
-            let anew = hidden(&cache);
-            if record(&anew).is_none() {
+            let staged = hidden(&cache);
+            if record(&staged).is_none() {
                 return self.make(path, &cache, flags);
             }
             // A process was killed just before it gave this atlas its name.
-            rename(&anew, &cache)?;
+            rename(&staged, &cache)?;
             remove_leftovers_of(&cache)?;
         }
         let Some(made) = record(&cache) else { return self.own(path, &cache, flags) };
@@ -106,14 +106,14 @@ impl Context {
 
     /// Waits until no other process makes or looks for an atlas, or writes a split into it.
     pub(super) fn lock(&self, cache: &Path) -> Result<PathLock> {
-        let mut told = false;
+        let mut is_noted = false;
         loop {
             if let Some(lock) = PathLock::try_take(cache)? {
                 return Ok(lock);
             }
-            if !told {
+            if !is_noted {
                 self.show.note(&format!("waiting for another process that is building {}", cache.display()));
-                told = true;
+                is_noted = true;
             }
             if self.resources.stop.requested() {
                 return Err(Error::Stopped { resume: "run the same command again".into() });
@@ -186,37 +186,37 @@ impl Context {
             }
             Codec::Raw | Codec::Zstd => format!("ingesting {} into {} (once)", path.display(), cache.display()),
         });
-        let anew = hidden(cache);
-        if anew.exists() {
-            discard(&anew)?;
+        let staged = hidden(cache);
+        if staged.exists() {
+            discard(&staged)?;
         }
         remove_leftovers_of(cache)?;
         let options = IngestOptions { codec, files: vec![path.to_path_buf()], ..flags.options() };
-        ingest_source(source, &anew, options, self)?;
+        ingest_source(source, &staged, options, self)?;
         if cache.exists() {
             if record(cache).is_none() {
-                discard(&anew)?;
-                let message = format!("{} was written by another command meanwhile", cache.display());
+                discard(&staged)?;
+                let message = format!("{} was written by another command in the meantime", cache.display());
                 return Err(Error::usage(message, "run the command again to use it, or rename it first"));
             }
-            self.take_over_splits(cache, &anew)?;
+            self.take_over_splits(cache, &staged)?;
         }
         let files = vec![FileState { path: name_of(path), stamp }];
-        write_record(&anew, &Record { files, companions, flags: format!("{flags:?}") })?;
-        replace_folder(&anew, cache)?;
+        write_record(&staged, &Record { files, companions, flags: format!("{flags:?}") })?;
+        replace_folder(&staged, cache)?;
         self.open(cache)
     }
 
     /// Copies the splits of an atlas to its replacement; if one of them does not fit, the old atlas stays.
-    fn take_over_splits(&self, cache: &Path, anew: &Path) -> Result<()> {
-        match Split::take_over(cache, &self.open(anew)?) {
+    fn take_over_splits(&self, cache: &Path, staged: &Path) -> Result<()> {
+        match Split::take_over(cache, &self.open(staged)?) {
             Ok(taken) if taken.is_empty() => Ok(()),
             Ok(taken) => {
                 self.show.note(&format!("keeping its splits: {}", taken.join(", ")));
                 Ok(())
             }
             Err(error) => {
-                discard(anew)?;
+                discard(staged)?;
                 let message = format!("{} can't be rebuilt without losing a split: {error}", cache.display());
                 let hint = "rename the atlas to have it rebuilt, or remove it if you no longer need its splits";
                 Err(Error::usage(message, hint))

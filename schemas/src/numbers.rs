@@ -1,12 +1,12 @@
-//! Conversions between types of integers. None of them computes on with another number unnoticed.
+//! Conversions between integer types. None of them silently changes a number.
 //!
-//! | function | where the number does not fit |
+//! | function | if the number does not fit |
 //! |---|---|
 //! | [`to_usize`] | it always fits: addresses have 64 bits |
-//! | [`to_i64`] | it always fits: what lies in memory has fewer than 2^63 parts |
-//! | [`checked`] | an error that names what is too large: for numbers that come from data |
-//! | [`bounded`] | a panic: for numbers that were checked before, or are bounded by what made them |
-//! | [`saturating`] | the largest number there is: for estimates, and for limits that nothing reaches |
+//! | [`to_i64`] | it always fits: a length in memory is below 2^63 |
+//! | [`checked`] | an error that names the number: for numbers from data |
+//! | [`bounded`] | a panic: for numbers that were already checked |
+//! | [`saturating`] | the largest number of the type: for estimates and limits |
 
 use std::{any::type_name, fmt::Display};
 
@@ -25,7 +25,7 @@ pub fn to_usize(number: impl Into<u64>) -> usize {
 /// The length of something in memory, or a place in it, as libtorch and HDF5 count.
 ///
 /// # Panics
-/// Above 2^63, which no length is.
+/// At 2^63 and above, which a length never reaches.
 #[inline]
 #[must_use]
 #[track_caller]
@@ -33,14 +33,14 @@ pub fn to_i64(length: usize) -> i64 {
     bounded(length)
 }
 
-/// A number that comes from data, in a narrower type.
+/// A number from data, in a narrower type.
 ///
 /// # Errors
 /// A number that does not fit; `what` says what it counts.
 pub fn checked<T>(number: impl Copy + Display + TryInto<T>, what: &str) -> Result<T> {
     number.try_into().map_err(|_| {
         let message = format!("{number} is out of range (it has to fit {})", type_name::<T>());
-        Error::data(what, message, "the data is damaged, or larger than can be worked with")
+        Error::data(what, message, "check whether the data is damaged; larger data is not supported")
     })
 }
 
@@ -55,7 +55,7 @@ pub fn bounded<T>(number: impl Copy + Display + TryInto<T>) -> T {
     number.try_into().unwrap_or_else(|_| panic!("{number} does not fit {}", type_name::<T>()))
 }
 
-/// A number that is not negative, or the largest one of its new type where it does not fit.
+/// A number that is not negative, or the largest one of its new type if it does not fit.
 #[inline]
 #[must_use]
 pub fn saturating<T: Largest>(number: impl TryInto<T>) -> T {

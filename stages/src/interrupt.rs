@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use schemas::{Error, Result};
 
-/// A handle by which work is asked to end; clones ask for the end of the same work.
+/// A handle that requests the end of some work; clones refer to the same work.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<State>);
 
@@ -22,12 +22,12 @@ struct State {
 }
 
 impl Interrupt {
-    /// Asks for the end, now and later. It takes a lock, so that a signal handler has to leave it to a thread.
+    /// Requests the end. It takes a lock, so a signal handler has to leave it to a thread.
     pub fn request(&self) {
         self.0.requested.store(true, Ordering::Release);
         #[cfg(feature = "hdf5")]
         for helper in self.helpers().drain(..) {
-            // One that has ended meanwhile is not there any more.
+            // It may have ended already.
             let _ = rustix::process::kill_process(helper, rustix::process::Signal::KILL);
         }
     }
@@ -38,10 +38,10 @@ impl Interrupt {
         self.0.requested.load(Ordering::Acquire)
     }
 
-    /// To be asked by work that takes long.
+    /// Checks for a request; long-running work calls it now and then.
     ///
     /// # Errors
-    /// [`Error::Stopped`], if the end was asked for.
+    /// [`Error::Stopped`], if the end was requested.
     pub(crate) fn check(&self) -> Result<()> {
         match self.requested() {
             true => Err(Error::Stopped { resume: "run the same command again".into() }),
@@ -55,7 +55,7 @@ impl Interrupt {
     }
 }
 
-/// A process that works for this one: it is ended by a request, as long as this lives.
+/// A helper process, which a request ends as long as this value lives.
 #[cfg(feature = "hdf5")]
 #[derive(Debug)]
 pub(crate) struct Helper(rustix::process::Pid, Interrupt);

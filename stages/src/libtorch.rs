@@ -1,5 +1,4 @@
-//! The parts of libtorch that tch lacks: devices found at run time, pinned memory, streams,
-//! events, graphs, and a step of Adam in a few kernels.
+//! The parts of libtorch that tch lacks: devices found at run time, pinned memory, streams, events and graphs.
 //!
 //! Programs are linked only against libtorch's CPU library. The CUDA library is loaded by name if present
 //! ([`load_cuda`]), which has to happen before any other use of libtorch, because libtorch looks for devices only once.

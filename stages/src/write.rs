@@ -75,8 +75,8 @@ impl ParquetFile {
         self.writer.inner().path()
     }
 
-    /// Says something of the table in the file's metadata.
-    pub(crate) fn tell(&mut self, key: &str, text: String) {
+    /// Adds an entry to the metadata of the file.
+    pub(crate) fn set_metadata(&mut self, key: &str, text: String) {
         self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), text));
     }
 

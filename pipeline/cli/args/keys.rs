@@ -128,7 +128,7 @@ impl KeyArgs {
         let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
         let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
             Some(matrix) => source.matrix != *matrix,
-            // What is taken without being asked for lies at the top of its file.
+            // The matrix that is taken by default is at the top level of its file.
             None => source.matrix.contains('/'),
         };
         let delimiter = Some(manifest.conditions.rules().delimiter.clone());

@@ -53,7 +53,7 @@ pub fn checksum(path: &Path) -> Result<String> {
 /// The version of a file or folder that was read since it had this stamp.
 ///
 /// # Errors
-/// What can't be read, or was changed meanwhile.
+/// A file that can't be read, or that changed in the meantime.
 pub fn version_since(path: &Path, before: &Stamp) -> Result<SourceVersion> {
     let checksum = checksum(path)?;
     let stamp = stamp_of(path)?;

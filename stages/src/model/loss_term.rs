@@ -1,4 +1,4 @@
-//! What a step measures, and what history calls it.
+//! The numbers that a step measures, and their names in the history.
 
 use std::fmt;
 

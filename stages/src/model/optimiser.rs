@@ -152,7 +152,7 @@ impl Adam {
         self.slots.iter().map(|slot| &slot.parameter).collect()
     }
 
-    /// What it learns, which prefixes its saved state.
+    /// The part of the model that it learns, whose name prefixes its saved state.
     #[must_use]
     pub fn learned(&self) -> Learned {
         self.learned

@@ -21,9 +21,9 @@ use crate::{
 
 /// The metadata key of a split's checksum.
 const CHECKSUM: &str = "perturbine.checksum";
-/// And the checksum of the atlas whose cells it names.
+/// The key of the checksum of the atlas whose cells it names.
 const ATLAS: &str = "perturbine.atlas";
-/// And the column of `obs` that it was imported from.
+/// The key of the column of `obs` that it was imported from.
 const COLUMN: &str = "perturbine.column";
 
 impl Split {
@@ -147,9 +147,9 @@ impl Split {
         let staged = StagedFile::beside(path)?;
         let mut file = ParquetFile::create(staged.path(), splits_schema())?;
         let of_atlas = &atlas.manifest().checksum;
-        file.tell(ATLAS, of_atlas.clone());
+        file.set_metadata(ATLAS, of_atlas.clone());
         if let Some(column) = &self.column {
-            file.tell(COLUMN, column.clone());
+            file.set_metadata(COLUMN, column.clone());
         }
         let (mut row, mut hash) = (0, Xxh3::new());
         for batch in atlas.obs(&["cell"])? {
@@ -166,7 +166,7 @@ impl Split {
                     .map_err(|error| Error::Bug(error.to_string()))?,
             )?;
         }
-        file.tell(CHECKSUM, self.checksum(Some((of_atlas, hash.digest()))));
+        file.set_metadata(CHECKSUM, self.checksum(Some((of_atlas, hash.digest()))));
         file.finish()?;
         staged.commit()
     }
@@ -184,7 +184,7 @@ fn add_name(hash: &mut Xxh3, name: &str) {
     hash.update(&[0]);
 }
 
-/// What the metadata of a split's file says.
+/// The metadata of a split's file.
 struct Metadata {
     checksum: Option<String>,
     atlas: Option<String>,
