@@ -27,6 +27,7 @@ use schemas::{
     conditions::Covariate,
     config::{Plan, Preset, Settings},
     ids::{CellIndex, RowIndex},
+    vocabulary::Vocabulary,
 };
 use sprs::CsMatI;
 use stages::{
@@ -40,7 +41,6 @@ use stages::{
         step::{Engine, Learner, Plain},
     },
     recycle::Pool,
-    vocabulary::Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 

@@ -35,6 +35,7 @@ use perturbine::{
 };
 use schemas::{
     batch::BatchPlan,
+    config::Compat,
     ids::{CellIndex, ConditionId},
 };
 use stages::{
@@ -46,7 +47,7 @@ use stages::{
     order::{Order, OrderSettings, default_window},
     simulate::{SimulateSettings, Simulator},
     split::{Part, Scheme, Split},
-    vocabulary::Vocabulary,
+    vocabulary::from_training_cells,
 };
 
 const BATCH: usize = 512;
@@ -105,7 +106,7 @@ struct Run {
     peak: PeakMemory,
     atlas: Atlas,
     groups: Groups,
-    vocabulary: Vocabulary,
+    vocabulary: schemas::vocabulary::Vocabulary,
     order: Arc<Order>,
 }
 
@@ -130,7 +131,7 @@ impl Run {
         let opened = began.elapsed();
         let split = Arc::new(Split::make(&atlas, "all", &Scheme::Nothing, 0.0, 0)?);
         let groups = Groups::of(&atlas, Some(&split));
-        let vocabulary = Vocabulary::of(&atlas, &groups)?;
+        let vocabulary = from_training_cells(&atlas, &groups, Compat::None)?;
         let window = default_window(atlas.manifest().order);
         let order = OrderSettings::new(0, BATCH, usize::try_from(window)?);
         let order = Arc::new(Order::new(&atlas, split, Part::Train, order));

@@ -8,9 +8,10 @@ use stages::libtorch::failures::device_failure;
 use stages::{
     BoxError,
     atlas::Atlas,
-    batch::{Batch, Gatherer},
+    batch::Batch,
     dense::{DenseBatch, Densifier},
     encode::Encoder,
+    gather::Gatherer,
     phase::Phases,
     profiles::Rows,
     read::ReadAhead,

@@ -17,24 +17,21 @@ use std::{
     path::Path,
 };
 
-use schemas::config::Plan;
-use stages::{
-    model::{
-        adversary::Verdict,
-        decoder::Output,
-        draws::{Draws, Mixup},
-        fused::Fused,
-        input::{Cells, Input},
-        layers::Mode,
-        loss_term::LossTerm,
-        losses::reconstruction,
-        moments::GroupMoments,
-        neighbours::purities,
-        network::Latent,
-        schedule::{Clock, Schedule},
-        step::{Engine, Learner, Plain},
-    },
-    vocabulary::Vocabulary,
+use schemas::{config::Plan, vocabulary::Vocabulary};
+use stages::model::{
+    adversary::Verdict,
+    decoder::Output,
+    draws::{Draws, Mixup},
+    fused::Fused,
+    input::{Cells, Input},
+    layers::Mode,
+    loss_term::LossTerm,
+    losses::reconstruction,
+    moments::GroupMoments,
+    neighbours::purities,
+    network::Latent,
+    schedule::{Clock, Schedule},
+    step::{Engine, Learner, Plain},
 };
 use tch::{Device, Kind, Tensor};
 

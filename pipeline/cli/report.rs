@@ -9,8 +9,8 @@ use perturbine::{
 use serde_json::json;
 use stages::{
     disk::{refuse_existing, write_new},
-    evaluate::Evaluation,
-    report::{HistoryRow, ReportInput, Scatter, Table, page},
+    evaluate::{Evaluation, Scatter},
+    report::{HistoryRow, ReportInput, Table, page},
     saved::{self, files},
     train::EpochReport,
 };

@@ -6,11 +6,12 @@ use schemas::{
     Error, Result,
     atlas::ValueKind,
     config::{DataSettings, GeneChoice},
+    gene_selection::{GeneSelection, Method},
     numbers::to_usize,
 };
 use stages::{
     atlas::Atlas,
-    gene_choice::{ChosenGenes, GeneSelection, Method},
+    gene_choice::ChosenGenes,
     split::{Part, Split},
     variability::{
         Trend, dispersions, largest,

@@ -4,13 +4,13 @@ use schemas::{
     Error, Result,
     config::{self, Settings},
     numbers::to_usize,
+    vocabulary::Vocabulary,
 };
 use stages::{
     atlas::Atlas,
     libtorch::device_memory,
     model::ahead::AHEAD,
     train::footprint::{device_training_bytes, training_bytes},
-    vocabulary::Vocabulary,
 };
 use tch::Device;
 

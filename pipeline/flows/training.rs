@@ -4,27 +4,29 @@ use std::{path::Path, sync::Arc};
 
 use schemas::{
     Error, Result,
+    batch::Position,
     config::{self, DispersionStart, Doser, EngineChoice, ReconLoss, Settings},
     numbers::{to_i64, to_usize},
+    vocabulary::Vocabulary,
 };
 use stages::{
     atlas::Atlas,
     checkpoint,
     disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
-    embedding_table::EmbeddingTable,
+    embedding_table,
     encode::Encoder,
     groups::Groups,
     libtorch::failures::caught,
     mean_expression::SumExpression,
     model::{carried::Carrier, offset::OffsetProfiles},
-    order::{Order, OrderSettings, Position, TrainingOrder, Wanted, default_window},
+    order::{Order, OrderSettings, TrainingOrder, Wanted, default_window},
     phase::Phase,
     sample::Sampling,
     saved::{self, Card, Model, files},
     split::{Part, Scheme, Split},
     train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings, pairing::Pairing},
     validation::VALIDATED_AT_ONCE,
-    vocabulary::Vocabulary,
+    vocabulary::from_training_cells,
 };
 use tch::Device;
 
@@ -68,8 +70,8 @@ impl Training {
         let manifest = atlas.manifest();
         let split = Arc::new(split);
         let groups = Groups::of(atlas, Some(&split));
-        let embeddings = settings.model.perturbation_embeddings.as_deref().map(EmbeddingTable::read).transpose()?;
-        let mut vocabulary = Vocabulary::compatible(atlas, &groups, settings.compat)?;
+        let embeddings = settings.model.perturbation_embeddings.as_deref().map(embedding_table::read).transpose()?;
+        let mut vocabulary = from_training_cells(atlas, &groups, settings.compat)?;
         if let Some(table) = &embeddings {
             vocabulary.embed(table)?;
         }
@@ -242,7 +244,7 @@ impl Training {
         let (card, device) = (settings.card.clone(), settings.device);
         let mut settings = settings;
         settings.profiles = profiles(&atlas, &split, &groups, &settings, &resources)?;
-        let trainer = Trainer::new(&atlas, settings, order.clone(), &groups, resume, on_epoch)?;
+        let trainer = Trainer::new(&atlas, settings, order.length(), &groups, resume, on_epoch)?;
         // A finished run only writes its model again: there are no plans after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
         let run = road(&atlas, groups, (&card, device), order, from, &resources)?.run("train", trainer);
@@ -341,7 +343,7 @@ fn road(
 
 /// Valid cells whose perturbations and covariate values all occur in training cells.
 fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabulary: &Vocabulary) -> Wanted {
-    let known: Vec<bool> = groups.all().iter().map(|group| vocabulary.knows(atlas, group)).collect();
+    let known: Vec<bool> = groups.all().iter().map(|group| group.codes(atlas, vocabulary).is_some()).collect();
     if known.iter().all(|known| *known) {
         let split = Arc::clone(split);
         return Arc::new(move |cell| split.part(cell) == Part::Valid);

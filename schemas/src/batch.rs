@@ -46,6 +46,34 @@ impl BatchPlan {
     }
 }
 
+/// The position of a training run: its next batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// The epoch.
+    pub epoch: u32,
+    /// Its next training batch.
+    pub batch: u64,
+}
+
+/// The length of a training run.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingLength {
+    /// Number of epochs.
+    pub epochs: u32,
+    /// Training batches of an epoch.
+    pub batches: u64,
+    /// Epochs between two validations; none if there are no validation cells.
+    pub validate_every: Option<u32>,
+}
+
+impl TrainingLength {
+    /// Whether an epoch ends with a validation; the last one always does, if there are validation cells.
+    #[must_use]
+    pub fn validates(&self, epoch: u32) -> bool {
+        self.validate_every.is_some_and(|every| (epoch + 1).is_multiple_of(every) || epoch + 1 == self.epochs)
+    }
+}
+
 impl ByteSize for BatchPlan {
     fn byte_size(&self) -> usize {
         self.cells.byte_size() + self.rows.byte_size()
@@ -218,6 +246,9 @@ impl ByteSize for Dense {
         self.lines.capacity() * size_of::<Line>()
     }
 }
+
+/// The code of values that a model does not know; the adversary never learns from such cells.
+pub const UNKNOWN: u32 = u32::MAX;
 
 /// The conditions and other labels of a batch's cells.
 #[derive(Clone, Debug, PartialEq)]

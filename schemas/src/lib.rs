@@ -5,7 +5,7 @@
 //! 1. [`ids`]: the newtypes that keep cells, genes and conditions apart;
 //! 2. [`conditions`]: perturbations, doses and covariates, and the codes they become;
 //! 3. [`chunk`]: rows from a source file; [`atlas`]: rows on disk;
-//! 4. [`batch`]: rows for a model;
+//! 4. [`batch`]: rows for a model; [`vocabulary`]: a model's names and codes, [`embedding_table`], [`gene_selection`];
 //! 5. [`arrow`]: input and output tables;
 //! 6. [`config`]: settings; [`error`]: errors;
 //! 7. [`numbers`]: conversions between integer types.
@@ -17,9 +17,12 @@ pub mod bytes;
 pub mod chunk;
 pub mod conditions;
 pub mod config;
+pub mod embedding_table;
 pub mod error;
+pub mod gene_selection;
 pub mod ids;
 pub mod numbers;
+pub mod vocabulary;
 
 pub use bytes::ByteSize;
 pub use error::{Error, Result};

@@ -10,14 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use schemas::{Error, Result, config::Monitor};
+use schemas::{Error, Result, batch::Position, config::Monitor};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::{
     disk::{StagedFolder, checksum_of, discard, write_atomically},
     model::parameters::{read_safetensors, write_safetensors},
-    order::Position,
     sealed::{read_sealed, sealed},
 };
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use schemas::{
     conditions::CONTROL,
     numbers::{bounded, to_i64},
+    vocabulary::Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -18,7 +19,6 @@ use crate::{
     groups::Groups,
     model::{input::pad, layers::Mode, network::Network, offset::GroupOffsets},
     split::Part,
-    vocabulary::Vocabulary,
 };
 
 /// Number of conditions predicted in each covariate combination, those with the most cells first.
@@ -77,6 +77,7 @@ impl Counterfactual {
         offsets: Option<&GroupOffsets>,
         is_known: impl Fn(usize) -> bool,
     ) -> Self {
+        let table = &atlas.manifest().conditions;
         let mut contexts = Vec::new();
         let mut context_of = HashMap::new();
         let has_cells = |at: &usize| is_known(*at) && FEWEST_CELLS <= groups.all()[*at].cells_for(Part::Valid);
@@ -85,7 +86,7 @@ impl Counterfactual {
             let covariates = &groups.all()[control].covariates;
             let mut targets: Vec<usize> = indices()
                 .filter(|at| groups.all()[*at].condition != CONTROL && groups.all()[*at].covariates == *covariates)
-                .filter(|at| vocabulary.parts(atlas, groups.all()[*at].condition).is_some())
+                .filter(|at| vocabulary.parts(table, groups.all()[*at].condition).is_some())
                 .collect();
             targets.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));
             targets.truncate(MOST_TARGETS);
@@ -94,7 +95,7 @@ impl Counterfactual {
                 continue;
             }
             let conditions = std::iter::once(CONTROL).chain(targets.iter().map(|at| groups.all()[*at].condition));
-            let parts: Vec<_> = conditions.filter_map(|condition| vocabulary.parts(atlas, condition)).collect();
+            let parts: Vec<_> = conditions.filter_map(|condition| vocabulary.parts(table, condition)).collect();
             let (codes, doses) = pad(&parts, Kind::Float, device);
             let rows = codes.size()[0];
             let id = |at: usize| -> u32 { bounded(at) };

@@ -9,8 +9,8 @@ use schemas::{
 use crate::{
     BoxError,
     atlas::Atlas,
-    batch::with_rows,
     block::{GeneSlice, ValueSlice},
+    gather::with_rows,
     held::HeldBlocks,
     recycle::{Pool, Pooled},
     simd,

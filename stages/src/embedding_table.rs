@@ -1,93 +1,37 @@
-//! Given embeddings of perturbations: a table with one row each, such as chemical fingerprints or
-//! gene embeddings.
+//! Reads tables of given embeddings of perturbations.
 //!
 //! Two kinds of files are supported. A `.parquet` file has the names in its first column of text, and the numbers either in one
 //! column of equally long lists, or in the other columns, which must then be numeric. A `.npy` file has a matrix of f4 or
 //! f8 in C order, with a `.txt` file of the same name next to it, one name per line.
 
-use std::{
-    collections::HashSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
     compute::{cast, concat_batches},
     datatypes::{DataType, Float32Type},
 };
-use schemas::{Error, Result, numbers::to_usize};
+use schemas::{
+    Error, Result,
+    embedding_table::{EmbeddingTable, HINT},
+    numbers::to_usize,
+};
 
 use crate::decoded::{self, Batches};
 
-const HINT: &str = "docs/model.md describes what a table of embeddings looks like";
-
-/// A row of numbers for each name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EmbeddingTable {
-    path: PathBuf,
-    names: Vec<String>,
-    width: usize,
-    values: Vec<f32>,
-}
-
-impl EmbeddingTable {
-    /// Reads a table.
-    ///
-    /// # Errors
-    /// A missing file or another kind of file, names that appear twice or have numbers that are not finite.
-    pub fn read(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            return Err(Error::Missing { path: path.into(), kind: "table of embeddings" });
-        }
-        let (names, width, values) = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("npy") => read_npy(path)?,
-            _ => read_parquet(path)?,
-        };
-        let bad = |message: String| Err(Error::data(path.display().to_string(), message, HINT));
-        if width == 0 || values.len() != names.len() * width {
-            return bad(format!(
-                "{} names have {} numbers in all, which do not form rows of one width",
-                names.len(),
-                values.len()
-            ));
-        }
-        let mut seen = HashSet::new();
-        for (name, row) in names.iter().zip(values.chunks_exact(width)) {
-            if !seen.insert(name) {
-                return bad(format!("`{name}` appears twice"));
-            }
-            if let Some(at) = row.iter().position(|value| !value.is_finite()) {
-                return bad(format!("number {at} of `{name}` is {}", row[at]));
-            }
-        }
-        Ok(Self { path: path.into(), names, width, values })
+/// Reads a table.
+///
+/// # Errors
+/// A missing file or another kind of file; as for [`EmbeddingTable::new`].
+pub fn read(path: &Path) -> Result<EmbeddingTable> {
+    if !path.exists() {
+        return Err(Error::Missing { path: path.into(), kind: "table of embeddings" });
     }
-
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The names, in the file's order.
-    #[must_use]
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// Numbers per name.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// The numbers of a name.
-    #[must_use]
-    pub fn row(&self, name: &str) -> Option<&[f32]> {
-        let at = self.names.iter().position(|known| known == name)?;
-        Some(&self.values[at * self.width..(at + 1) * self.width])
-    }
+    let (names, width, values) = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npy") => read_npy(path)?,
+        _ => read_parquet(path)?,
+    };
+    EmbeddingTable::new(path, names, width, values)
 }
 
 type Parts = (Vec<String>, usize, Vec<f32>);
@@ -201,7 +145,7 @@ fn read_npy(path: &Path) -> Result<Parts> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{path::PathBuf, sync::Arc};
 
     use arrow::array::{FixedSizeListArray, Float64Array, Int32Array, StringArray};
     use parquet::arrow::ArrowWriter;
@@ -240,7 +184,7 @@ mod tests {
         fs::write(folder.path().join("n.npy"), npy("<f4", "(2, 2)", &numbers)).expect("a file");
         fs::write(folder.path().join("n.txt"), "A\nB\n").expect("a file");
         for path in [lists, columns, folder.path().join("n.npy")] {
-            let table = EmbeddingTable::read(&path).expect("a good table");
+            let table = read(&path).expect("a good table");
             assert_eq!((table.names(), table.width()), (["A".to_owned(), "B".to_owned()].as_slice(), 2));
             assert_eq!((table.row("B"), table.row("C")), (Some([3.0, 4.0].as_slice()), None));
         }
@@ -253,16 +197,16 @@ mod tests {
             let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
             let numbers: ArrayRef = Arc::new(Float64Array::from(numbers.to_vec()));
             let path = write(folder.path(), "t.parquet", vec![("name", names), ("x", numbers)]);
-            EmbeddingTable::read(&path).expect_err("a bad table").to_string()
+            read(&path).expect_err("a bad table").to_string()
         };
         assert!(table(["A", "A"], [1.0, 2.0]).contains("`A` appears twice"));
         assert!(table(["A", "B"], [1.0, f64::NAN]).contains("`B` is NaN"));
         let path = folder.path().join("n.npy");
         fs::write(&path, npy("<i8", "(1, 1)", &[0; 8])).expect("a file");
-        assert!(EmbeddingTable::read(&path).expect_err("integers").to_string().contains("float32"));
+        assert!(read(&path).expect_err("integers").to_string().contains("float32"));
         fs::write(&path, npy("<f4", "(3, 1)", &[0; 8])).expect("a file");
-        assert!(EmbeddingTable::read(&path).expect_err("too short").to_string().contains("not 3 times 1"));
+        assert!(read(&path).expect_err("too short").to_string().contains("not 3 times 1"));
         fs::write(&path, b"\x93NUMPY\x01\x00\xff\xff{").expect("a file");
-        assert!(EmbeddingTable::read(&path).expect_err("cut short").to_string().contains("not an .npy"));
+        assert!(read(&path).expect_err("cut short").to_string().contains("not an .npy"));
     }
 }

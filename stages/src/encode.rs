@@ -2,16 +2,14 @@
 
 use schemas::{
     Error, Result,
-    batch::{BatchPlan, Labels},
+    batch::{BatchPlan, Labels, UNKNOWN},
     ids::ConditionId,
     numbers::bounded,
+    vocabulary::Vocabulary,
 };
 use sprs::CsMatI;
 
-use crate::{BoxError, atlas::Atlas, groups::Groups, numbers::narrow, vocabulary::Vocabulary};
-
-/// The code for values unknown to the model; the adversary never learns from such cells.
-pub const UNKNOWN: u32 = u32::MAX;
+use crate::{BoxError, atlas::Atlas, groups::Groups, numbers::narrow};
 
 /// How many cells ahead codes are prefetched.
 const CELLS_AHEAD: usize = 16;
@@ -57,7 +55,7 @@ impl Encoder {
         Ok(Self {
             groups,
             vocabulary_size: vocabulary.perturbations.len(),
-            parts: ids().map(|id| vocabulary.parts(atlas, id)).collect(),
+            parts: ids().map(|id| vocabulary.parts(table, id)).collect(),
             classes: ids().map(|id| class_of(id).unwrap_or(UNKNOWN)).collect(),
             covariates,
             atlas: atlas.clone(),

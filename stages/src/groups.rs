@@ -7,6 +7,7 @@ use schemas::{
     atlas::{Keys, Manifest},
     conditions::CONTROL,
     ids::{CellIndex, ConditionId},
+    vocabulary::{GroupCodes, Vocabulary},
 };
 
 use crate::{
@@ -31,6 +32,12 @@ impl Group {
     #[must_use]
     pub fn cells_for(&self, part: Part) -> u64 {
         self.cells[part as usize]
+    }
+
+    /// Codes and doses of its perturbations, and the codes of its covariates; none if a model with this vocabulary does not know them.
+    #[must_use]
+    pub fn codes(&self, atlas: &Atlas, vocabulary: &Vocabulary) -> Option<GroupCodes> {
+        vocabulary.coded(&atlas.manifest().conditions, self.condition, &atlas.covariate_values(&self.covariates))
     }
 
     /// How many of its cells there are, in whatever part.

@@ -2,11 +2,9 @@
 //! then; helper processes are ended.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
-#[cfg(feature = "hdf5")]
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use schemas::{Error, Result};
 
@@ -17,7 +15,6 @@ pub struct Interrupt(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     requested: AtomicBool,
-    #[cfg(feature = "hdf5")]
     helpers: Mutex<Vec<rustix::process::Pid>>,
 }
 
@@ -25,7 +22,6 @@ impl Interrupt {
     /// Requests the end. It takes a lock, so a signal handler has to leave it to a thread.
     pub fn request(&self) {
         self.0.requested.store(true, Ordering::Release);
-        #[cfg(feature = "hdf5")]
         for helper in self.helpers().drain(..) {
             // It may have ended already.
             let _ = rustix::process::kill_process(helper, rustix::process::Signal::KILL);
@@ -42,27 +38,26 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Error::Stopped`], if the end was requested.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         match self.requested() {
             true => Err(Error::Stopped { resume: "run the same command again".into() }),
             false => Ok(()),
         }
     }
 
-    #[cfg(feature = "hdf5")]
     fn helpers(&self) -> MutexGuard<'_, Vec<rustix::process::Pid>> {
         self.0.helpers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A helper process, which a request ends as long as this value lives.
-#[cfg(feature = "hdf5")]
 #[derive(Debug)]
-pub(crate) struct Helper(rustix::process::Pid, Interrupt);
+pub struct Helper(rustix::process::Pid, Interrupt);
 
-#[cfg(feature = "hdf5")]
 impl Helper {
-    pub(crate) fn of(child: &std::process::Child, interrupt: &Interrupt) -> Self {
+    /// Ends `child` when the end of the work is requested.
+    #[must_use]
+    pub fn of(child: &std::process::Child, interrupt: &Interrupt) -> Self {
         let pid = rustix::process::Pid::from_child(child);
         interrupt.helpers().push(pid);
         // A request may have come before the process was known.
@@ -73,7 +68,6 @@ impl Helper {
     }
 }
 
-#[cfg(feature = "hdf5")]
 impl Drop for Helper {
     fn drop(&mut self) {
         // Before the process is waited for, and its number may become another's.
@@ -93,7 +87,7 @@ mod tests {
         assert!(held.check().is_err() && other.check().is_ok());
     }
 
-    #[cfg(all(feature = "hdf5", unix))]
+    #[cfg(unix)]
     #[test]
     fn a_request_ends_its_own_helpers_and_those_that_come_late() {
         use std::{os::unix::process::ExitStatusExt, process::Command};

@@ -17,7 +17,7 @@ use crate::{
     atlas::Atlas,
     evaluate::{
         Baseline, BaselineScores, Chosen, Comparison, ConditionScores, Contestant, Group as MeanProfile, Moments,
-        Predicted, Profile, Scale, Scores, Target, TrainingProfiles,
+        Predicted, Profile, Scale, Scatter, Scores, Target, TrainingProfiles,
         bootstrap::{Draws, GENE_DRAWS},
         clouds,
         comparison::TRAIN_UNIVERSE,
@@ -26,7 +26,6 @@ use crate::{
     },
     groups::{Group, Groups},
     profiles::GroupProfiles,
-    report::Scatter,
     split::Part,
 };
 

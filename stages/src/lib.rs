@@ -5,7 +5,7 @@
 //!
 //! 1. [`ingest`] turns files into an [`atlas`]; [`split`] says which of its cells train;
 //! 2. [`order`] and [`sample`] decide which cells make a batch, [`read`] asks the disk for them, [`encode`] codes their labels for a model's
-//!    [`vocabulary`], [`batch`] gathers their expression;
+//!    [`vocabulary`], [`gather`] gathers their expression;
 //! 3. [`write`] and [`disk`] put tables and files where they are whole or not there.
 
 pub mod atlas;
@@ -26,6 +26,7 @@ mod element;
 pub mod embedding_table;
 pub mod encode;
 pub mod evaluate;
+pub mod gather;
 pub mod gene_choice;
 pub mod gene_subset;
 pub mod group_statistics;

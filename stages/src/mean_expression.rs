@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use schemas::batch::Expression;
+use schemas::{batch::Expression, vocabulary::Vocabulary};
 
 use crate::{
     BoxError, Sink,
@@ -16,7 +16,6 @@ use crate::{
     numbers::{narrow, real},
     profiles::Rows,
     split::{Part, Split},
-    vocabulary::Vocabulary,
 };
 
 /// Controls of a batch that say enough of it: with fewer, those of all batches are taken.
@@ -67,7 +66,7 @@ impl SumExpression {
         let mut batches = vec![BTreeMap::new(); layout.sizes()[1]];
         let mut slot_of = |group: &Group| {
             let cells = group.cells_for(Part::Train);
-            let codes = vocabulary.coded(atlas, group).filter(|_| 0 < cells)?;
+            let codes = group.codes(atlas, vocabulary).filter(|_| 0 < cells)?;
             let place = layout.place(&codes.parts, &codes.covariates)?;
             let batch = batch_at.map_or(0, |at| codes.covariates[at]);
             let batch = match place {

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use schemas::{
     Result,
     atlas::RowOrder,
-    batch::{BatchPlan, Role},
+    batch::{BatchPlan, Position, Role, TrainingLength},
     conditions::CONTROL,
     ids::{BlockIndex, CellIndex, RowIndex},
     numbers::{bounded, to_usize},
@@ -294,15 +294,6 @@ impl Iterator for Epoch {
     }
 }
 
-/// Where a training run stands: the next batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Position {
-    /// The epoch.
-    pub epoch: u32,
-    /// Its next training batch.
-    pub batch: u64,
-}
-
 /// Epochs of training batches, each `check_every`th followed by the validation batches.
 #[derive(Clone, Debug)]
 pub struct TrainingOrder {
@@ -317,17 +308,22 @@ pub struct TrainingOrder {
 }
 
 impl TrainingOrder {
-    /// Whether an epoch ends with a look at the validation cells; the last one always does.
+    /// How long training takes.
     #[must_use]
-    pub fn checks(&self, epoch: u32) -> bool {
-        0 < self.valid.cell_count() && ((epoch + 1).is_multiple_of(self.check_every) || epoch + 1 == self.epochs)
+    pub fn length(&self) -> TrainingLength {
+        TrainingLength {
+            epochs: self.epochs,
+            batches: self.train.batches(),
+            validate_every: (self.valid.cell_count() > 0).then_some(self.check_every),
+        }
     }
 
     /// All plans from a position on.
     pub fn plans(self, from: Position) -> impl Iterator<Item = BatchPlan> + Send {
+        let length = self.length();
         (from.epoch..self.epochs).flat_map(move |epoch| {
             let start = if epoch == from.epoch { from.batch } else { 0 };
-            let valid = self.checks(epoch).then(|| self.valid.epoch(epoch, 0));
+            let valid = length.validates(epoch).then(|| self.valid.epoch(epoch, 0));
             self.train.epoch(epoch, start).chain(valid.into_iter().flatten())
         })
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
-    jobs::{CovariateTerm, Job, Jobs, Span, Target},
+    jobs::{Job, Jobs, Span, Target},
 };
 use crate::groups::Selector;
 

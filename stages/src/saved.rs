@@ -15,7 +15,9 @@ use schemas::{
     atlas::ValueKind,
     conditions::LabelRules,
     config::{Plan, Settings},
+    gene_selection::GeneSelection,
     numbers::checked,
+    vocabulary::Vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -23,13 +25,11 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     checkpoint::Best,
     disk::{ScratchFolder, checksum_of, write_atomically},
-    gene_choice::GeneSelection,
     model::{
         network::Network,
         parameters::{read_safetensors, write_safetensors},
     },
     sealed::{sealed, unsealed},
-    vocabulary::Vocabulary,
 };
 
 /// The layout that this version writes; readers refuse any other.

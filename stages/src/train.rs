@@ -17,8 +17,9 @@ use std::{
 
 use schemas::{
     ByteSize, Error, Result,
-    batch::Role,
+    batch::{Position, Role, TrainingLength},
     config::{Monitor, Plan},
+    embedding_table::EmbeddingTable,
     numbers::{checked, to_usize},
 };
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,7 @@ use crate::{
     batch::Batch,
     checkpoint::{self, Best, Progress},
     disk::{DiskFile, check_room, write_atomically},
-    embedding_table::EmbeddingTable,
-    groups::Groups,
+    groups::{Group, Groups},
     model::{
         average::Average,
         carried::Carried,
@@ -40,9 +40,9 @@ use crate::{
         schedule::Schedule,
         step::{Engine, Learner},
     },
-    order::{Position, TrainingOrder},
     phase::{Phase, Phases},
     saved::{self, Card, files},
+    split::Part,
     validation::{Scores, Validation},
 };
 
@@ -114,7 +114,7 @@ impl ByteSize for Arrived {
 /// Trains a model.
 pub struct Trainer {
     settings: TrainerSettings,
-    order: TrainingOrder,
+    length: TrainingLength,
     learner: Learner,
     engine: Box<dyn Engine>,
     average: Option<Average>,
@@ -147,7 +147,7 @@ impl Trainer {
     pub fn new(
         atlas: &Atlas,
         settings: TrainerSettings,
-        order: TrainingOrder,
+        length: TrainingLength,
         groups: &Groups,
         resume: bool,
         on_epoch: OnEpoch,
@@ -182,7 +182,11 @@ impl Trainer {
             }
             (progress, best) = (checkpoint.progress, checkpoint.best);
         }
-        let offsets = learner.network.offset().map(|offset| offset.of_groups(atlas, groups, &card.vocabulary));
+        let offsets = learner.network.offset().map(|offset| {
+            let seen = |group: &&Group| group.cells_for(Part::Train) + group.cells_for(Part::Valid) > 0;
+            let codes = |group| Some(group).filter(seen).and_then(|group| group.codes(atlas, &card.vocabulary));
+            offset.of_groups(&groups.all().iter().map(codes).collect::<Vec<_>>(), card.vocabulary.batch_at())
+        });
         let validation =
             Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device, offsets.as_ref());
         check_room(folder, room_of(&learner, resume))?;
@@ -190,7 +194,7 @@ impl Trainer {
         Ok(Self {
             sums: Sums::from(progress.sums.clone()),
             settings,
-            order,
+            length,
             learner,
             engine,
             average,
@@ -240,7 +244,7 @@ impl Trainer {
         if let Some(scores) = scores {
             self.judge(epoch, &scores)?;
         }
-        let ends = self.order.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
+        let ends = self.length.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
         // The first one early, so that there is something to go back to.
         if epoch == 0 || self.times.checkpoint_is_due() {
@@ -254,7 +258,7 @@ impl Trainer {
     /// epoch alone.
     fn judge(&mut self, epoch: u32, scores: &Scores) -> Result<()> {
         let plan = &self.settings.plan;
-        let last = epoch + 1 == self.order.epochs;
+        let last = epoch + 1 == self.length.epochs;
         let too_early = match plan.compat.is_original() {
             true => epoch == 0,
             false => !Schedule::at_end_of(plan, epoch, self.steps_an_epoch()).is_settled(plan),
@@ -318,7 +322,11 @@ impl Sink for Trainer {
                 if last || self.batches_a_step() <= self.gathered.len() as u64 {
                     self.step()?;
                 }
-                if last && !self.order.checks(epoch) { self.end_epoch(epoch, None)? } else { ControlFlow::Continue(()) }
+                if last && !self.length.validates(epoch) {
+                    self.end_epoch(epoch, None)?
+                } else {
+                    ControlFlow::Continue(())
+                }
             }
             Role::Valid | Role::Source => {
                 self.settings.phases.enter(Phase::Validation);

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use schemas::{
+    batch::UNKNOWN,
     config::{Monitor, Plan, ReconLoss},
     numbers::{bounded, to_i64, to_usize},
+    vocabulary::Vocabulary,
 };
 use tch::{Device, Tensor};
 
@@ -12,7 +14,6 @@ use crate::{
     atlas::Atlas,
     batch::Batch,
     counterfactual::Counterfactual,
-    encode::UNKNOWN,
     groups::Groups,
     model::{
         draws::Draws,
@@ -25,7 +26,6 @@ use crate::{
         offset::GroupOffsets,
     },
     split::Part,
-    vocabulary::Vocabulary,
 };
 
 /// Cells that are looked at together, however large the batches are that are learned from: what a look holds stays small.
@@ -102,8 +102,9 @@ impl Validation {
         device: Device,
         offsets: Option<&GroupOffsets>,
     ) -> Self {
-        let scorable =
-            |at: &usize| 0 < groups.all()[*at].cells_for(Part::Valid) && vocabulary.knows(atlas, &groups.all()[*at]);
+        let scorable = |at: &usize| {
+            0 < groups.all()[*at].cells_for(Part::Valid) && groups.all()[*at].codes(atlas, vocabulary).is_some()
+        };
         let mut largest: Vec<usize> = (0..groups.all().len()).filter(scorable).collect();
         let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(Part::Valid)).sum();
         largest.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));

@@ -1,272 +1,94 @@
-//! A model's vocabulary: perturbations, combinations and covariate values, in the original's order.
+//! Builds a model's vocabulary from the labels of an atlas's training cells.
 
 use std::collections::BTreeSet;
 
 use schemas::{
     Error, Result,
-    conditions::{CONTROL, ConditionTable, Covariate},
+    conditions::{CONTROL, Covariate},
     config::Compat,
-    ids::ConditionId,
-    numbers::bounded,
-};
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    atlas::Atlas,
-    embedding_table::EmbeddingTable,
-    groups::{Group, Groups},
-    split::Part,
+    vocabulary::{PADDING, TrainedGroup, Vocabulary},
 };
 
-/// Column 0 of every vocabulary, as in the original: its embedding is zero and it is never looked up.
-pub const PADDING: &str = "<PAD>";
+use crate::{atlas::Atlas, groups::Groups, split::Part};
 
-/// A model's names and their codes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Vocabulary {
-    /// Padding, control, then the perturbations, sorted.
-    pub perturbations: Vec<String>,
-    /// The adversary's classes: combinations that were trained on, sorted.
-    pub combinations: Vec<String>,
-    /// Cells of each class that were trained on.
-    pub combination_cells: Vec<u64>,
-    /// The covariates, batch last; values sorted.
-    pub covariates: Vec<Covariate>,
-    /// Which of the covariates is the batch.
-    pub batch: Option<String>,
-    /// Whether perturbations are sorted and their doses are not, as in the original.
-    #[serde(default)]
-    pub doses_as_written: bool,
-    /// How many numbers a row of the table of embeddings has, if there is one.
-    #[serde(default)]
-    pub embedding_width: Option<u32>,
-    /// Perturbations that were never trained on, but have a row in that table; their codes follow those of `perturbations`.
-    #[serde(default)]
-    pub unseen: Vec<String>,
-    /// Trained (combination, doses, covariate values) with their numbers of cells, from which the extrapolation of a prediction is determined.
-    pub trained: Vec<TrainedGroup>,
-}
-
-/// Cells that were trained on together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainedGroup {
-    /// Vocabulary codes of the perturbations, ascending; none for control.
-    pub perturbations: Vec<u32>,
-    /// The dose of each.
-    pub doses: Vec<f64>,
-    /// Covariate values, in the order of the covariates.
-    pub covariates: Vec<String>,
-    /// Number of cells.
-    pub cells: u64,
-}
-
-/// A group in a model's codes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GroupCodes {
-    /// Its perturbations and their doses, by ascending code; control is its own entry at dose 1.
-    pub parts: Vec<(u32, f64)>,
-    /// The value of each covariate.
-    pub covariates: Vec<u32>,
-}
-
-impl Vocabulary {
-    /// The names among an atlas's training cells.
-    ///
-    /// # Errors
-    /// No perturbation column, no control among the training cells, or nothing but control.
-    pub fn of(atlas: &Atlas, groups: &Groups) -> Result<Self> {
-        Self::compatible(atlas, groups, Compat::None)
+/// The names among an atlas's training cells. With [`Compat::Original`], the classes of the adversary and their weights come from all
+/// cells, held-out ones included.
+///
+/// # Errors
+/// No perturbation column, no control among the training cells, or nothing but control.
+pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Result<Vocabulary> {
+    let manifest = atlas.manifest();
+    let place = atlas.path().display().to_string();
+    if manifest.keys.perturbation.is_none() {
+        return Err(Error::data(
+            place,
+            "the atlas has no perturbation column",
+            "ingest it again with --perturbation KEY",
+        ));
     }
-
-    /// The same as another program chooses them: the classes of the original's adversary, and their weights, are told from
-    /// all cells, held-out ones included.
-    ///
-    /// # Errors
-    /// As for [`Vocabulary::of`].
-    pub fn compatible(atlas: &Atlas, groups: &Groups, compat: Compat) -> Result<Self> {
-        let manifest = atlas.manifest();
-        let place = atlas.path().display().to_string();
-        if manifest.keys.perturbation.is_none() {
-            return Err(Error::data(
-                place,
-                "the atlas has no perturbation column",
-                "ingest it again with --perturbation KEY",
-            ));
-        }
-        let table = &manifest.conditions;
-        let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(Part::Train)).collect();
-        if !trained.iter().any(|group| group.condition == CONTROL) {
-            let names: Vec<&str> =
-                table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
-            let message = format!(
-                "no training cell is a control (control is `{}`; the labels are {}, ...)",
-                table.name(CONTROL),
-                names.join(", ")
-            );
-            return Err(Error::data(
-                place,
-                message,
-                "name the control with --control when ingesting, and keep its cells in training",
-            ));
-        }
-        if trained.iter().all(|group| group.condition == CONTROL) {
-            return Err(Error::data(place, "every training cell is a control", "hold out less"));
-        }
-        let used: BTreeSet<&str> = trained
-            .iter()
-            .flat_map(|group| table.parts(group.condition))
-            .map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str())
-            .collect();
-        let mut perturbations = vec![PADDING.to_owned(), table.name(CONTROL).to_owned()];
-        perturbations.extend(used.into_iter().map(str::to_owned));
-        let mut combinations: Vec<(String, u64)> = Vec::new();
-        for group in groups.all() {
-            let name = table.name(group.condition);
-            let cells = if compat.is_original() { group.cells() } else { group.cells_for(Part::Train) };
-            match combinations.iter_mut().find(|(known, _)| known == name) {
-                _ if cells == 0 => {}
-                Some((_, known)) => *known += cells,
-                None => combinations.push((name.to_owned(), cells)),
-            }
-        }
-        combinations.sort();
-        let covariates = manifest.covariates.iter().enumerate().map(|(at, covariate)| {
-            let used: BTreeSet<&String> =
-                trained.iter().map(|group| &covariate.values[group.covariates[at] as usize]).collect();
-            Covariate { name: covariate.name.clone(), values: used.into_iter().cloned().collect() }
-        });
-        let mut vocabulary = Self {
-            covariates: covariates.collect(),
-            batch: manifest.keys.batch.clone(),
-            combination_cells: combinations.iter().map(|(_, cells)| *cells).collect(),
-            combinations: combinations.into_iter().map(|(name, _)| name).collect(),
-            perturbations,
-            doses_as_written: compat.is_original(),
-            embedding_width: None,
-            unseen: Vec::new(),
-            trained: Vec::new(),
-        };
-        let groups = trained.iter().filter_map(|group| {
-            let parts = vocabulary.parts(atlas, group.condition)?;
-            let is_control = group.condition == CONTROL;
-            Some(TrainedGroup {
-                perturbations: if is_control { Vec::new() } else { parts.iter().map(|(code, _)| *code).collect() },
-                doses: if is_control { Vec::new() } else { parts.iter().map(|(_, dose)| *dose).collect() },
-                covariates: atlas.covariate_values(&group.covariates),
-                cells: group.cells_for(Part::Train),
-            })
-        });
-        vocabulary.trained = groups.collect();
-        Ok(vocabulary)
+    let table = &manifest.conditions;
+    let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(Part::Train)).collect();
+    if !trained.iter().any(|group| group.condition == CONTROL) {
+        let names: Vec<&str> =
+            table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
+        let message = format!(
+            "no training cell is a control (control is `{}`; the labels are {}, ...)",
+            table.name(CONTROL),
+            names.join(", ")
+        );
+        return Err(Error::data(
+            place,
+            message,
+            "name the control with --control when ingesting, and keep its cells in training",
+        ));
     }
-
-    /// Which of the covariates is the batch.
-    #[must_use]
-    pub fn batch_at(&self) -> Option<usize> {
-        self.covariates.iter().position(|covariate| Some(&covariate.name) == self.batch.as_ref())
+    if trained.iter().all(|group| group.condition == CONTROL) {
+        return Err(Error::data(place, "every training cell is a control", "hold out less"));
     }
-
-    /// The code of a perturbation; control has one too.
-    #[must_use]
-    pub fn perturbation(&self, name: &str) -> Option<u32> {
-        let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
-        Some(bounded(at + 1))
-    }
-
-    /// Gives every perturbation its row of a table; those that have one but were not trained on become known as unseen.
-    ///
-    /// # Errors
-    /// A perturbation without a row, by name.
-    pub fn embed(&mut self, table: &EmbeddingTable) -> Result<()> {
-        let named: BTreeSet<&str> = table.names().iter().map(String::as_str).collect();
-        let trained = || self.perturbations.iter().skip(2).map(String::as_str);
-        let missing: Vec<&str> = trained().filter(|name| !named.contains(name)).collect();
-        if let Some(first) = missing.first() {
-            let message = format!("{} trained perturbations have no row, among them `{first}`", missing.len());
-            let hint = "add their rows, or leave out their cells";
-            return Err(Error::data(table.path().display().to_string(), message, hint));
-        }
-        let known: BTreeSet<&str> = self.perturbations.iter().map(String::as_str).collect();
-        self.unseen = named.difference(&known).map(|name| (*name).to_owned()).collect();
-        self.embedding_width = Some(bounded(table.width()));
-        Ok(())
-    }
-
-    /// The code of a perturbation that has a row in the table of embeddings, trained on or not.
-    #[must_use]
-    pub fn embedded(&self, name: &str) -> Option<u32> {
-        let unseen = || self.unseen.iter().position(|known| known == name).map(|at| self.perturbations.len() + at);
-        self.perturbation(name).or_else(|| unseen().map(bounded))
-    }
-
-    /// The name of a code.
-    #[must_use]
-    pub fn name(&self, code: u32) -> &str {
-        let at = code as usize;
-        self.perturbations.get(at).unwrap_or_else(|| &self.unseen[at - self.perturbations.len()])
-    }
-
-    /// Whether a code is of a perturbation that was never trained on.
-    #[must_use]
-    pub fn is_unseen(&self, code: u32) -> bool {
-        self.perturbations.len() <= code as usize
-    }
-
-    /// Whether any cell was trained on at another dose than 1.
-    #[must_use]
-    pub fn has_doses(&self) -> bool {
-        self.trained.iter().flat_map(|group| &group.doses).any(|dose| *dose != 1.0)
-    }
-
-    /// Whether the model knows a group's condition and covariates.
-    #[must_use]
-    pub fn knows(&self, atlas: &Atlas, group: &Group) -> bool {
-        let covariates = atlas.covariate_values(&group.covariates);
-        let known = covariates.iter().zip(&self.covariates).all(|(value, covariate)| covariate.code(value).is_some());
-        known && self.parts(atlas, group.condition).is_some()
-    }
-
-    /// Codes and doses of a group's perturbations, and the codes of its covariates; none if the model does not know them.
-    #[must_use]
-    pub fn coded(&self, atlas: &Atlas, group: &Group) -> Option<GroupCodes> {
-        let values = atlas.covariate_values(&group.covariates);
-        let codes = values.iter().zip(&self.covariates).map(|(value, covariate)| covariate.code(value));
-        Some(GroupCodes { parts: self.parts(atlas, group.condition)?, covariates: codes.collect::<Option<_>>()? })
-    }
-
-    /// Codes and doses of a condition of an atlas, by ascending code; control is its own entry at dose 1. `None` if a
-    /// perturbation was not trained on.
-    #[must_use]
-    pub fn parts(&self, atlas: &Atlas, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
-        let table = &atlas.manifest().conditions;
-        if self.doses_as_written {
-            self.parts_as_the_original(table, condition)
-        } else {
-            self.parts_in(table, condition)
+    let used: BTreeSet<&str> = trained
+        .iter()
+        .flat_map(|group| table.parts(group.condition))
+        .map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str())
+        .collect();
+    let mut perturbations = vec![PADDING.to_owned(), table.name(CONTROL).to_owned()];
+    perturbations.extend(used.into_iter().map(str::to_owned));
+    let mut combinations: Vec<(String, u64)> = Vec::new();
+    for group in groups.all() {
+        let name = table.name(group.condition);
+        let cells = if compat.is_original() { group.cells() } else { group.cells_for(Part::Train) };
+        match combinations.iter_mut().find(|(known, _)| known == name) {
+            _ if cells == 0 => {}
+            Some((_, known)) => *known += cells,
+            None => combinations.push((name.to_owned(), cells)),
         }
     }
-
-    /// The same as the original pairs them: codes ascend, doses stay as they were written, so that `C+B` at `0.3+0.9` gives
-    /// each the other's dose.
-    #[must_use]
-    pub fn parts_as_the_original(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
-        let sorted = self.parts_in(table, condition)?;
-        if condition == CONTROL {
-            return Some(sorted);
-        }
-        let written = table.parts(condition).map(|(_, dose)| dose);
-        Some(sorted.into_iter().zip(written).map(|((code, _), dose)| (code, dose)).collect())
-    }
-
-    fn parts_in(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
-        if condition == CONTROL {
-            return Some(vec![(1, 1.0)]);
-        }
-        let mut parts = Vec::new();
-        for (perturbation, dose) in table.parts(condition) {
-            parts.push((self.perturbation(&table.perturbations()[perturbation.index()])?, dose));
-        }
-        parts.sort_by_key(|(code, _)| *code);
-        Some(parts)
-    }
+    combinations.sort();
+    let covariates = manifest.covariates.iter().enumerate().map(|(at, covariate)| {
+        let used: BTreeSet<&String> =
+            trained.iter().map(|group| &covariate.values[group.covariates[at] as usize]).collect();
+        Covariate { name: covariate.name.clone(), values: used.into_iter().cloned().collect() }
+    });
+    let mut vocabulary = Vocabulary {
+        covariates: covariates.collect(),
+        batch: manifest.keys.batch.clone(),
+        combination_cells: combinations.iter().map(|(_, cells)| *cells).collect(),
+        combinations: combinations.into_iter().map(|(name, _)| name).collect(),
+        perturbations,
+        doses_as_written: compat.is_original(),
+        embedding_width: None,
+        unseen: Vec::new(),
+        trained: Vec::new(),
+    };
+    let groups = trained.iter().filter_map(|group| {
+        let parts = vocabulary.parts(table, group.condition)?;
+        let is_control = group.condition == CONTROL;
+        Some(TrainedGroup {
+            perturbations: if is_control { Vec::new() } else { parts.iter().map(|(code, _)| *code).collect() },
+            doses: if is_control { Vec::new() } else { parts.iter().map(|(_, dose)| *dose).collect() },
+            covariates: atlas.covariate_values(&group.covariates),
+            cells: group.cells_for(Part::Train),
+        })
+    });
+    vocabulary.trained = groups.collect();
+    Ok(vocabulary)
 }

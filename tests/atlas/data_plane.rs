@@ -14,18 +14,19 @@ use perturbine::{
 use proptest::prelude::*;
 use schemas::{
     atlas::Codec,
-    batch::{BatchPlan, Expression, Labels, Role},
+    batch::{BatchPlan, Expression, Labels, Position, Role},
     chunk::Chunk,
     conditions::CONTROL,
+    config::Compat,
     ids::{CellIndex, RowIndex},
 };
 use stages::{
     atlas::{Access, Atlas},
     encode::Encoder,
     groups::{Groups, Selector},
-    order::{Order, OrderSettings, Position, TrainingOrder},
+    order::{Order, OrderSettings, TrainingOrder},
     split::{Part, Scheme, Split},
-    vocabulary::Vocabulary,
+    vocabulary::from_training_cells,
 };
 
 use crate::support::{self, Home, atlas, simulator, store};
@@ -137,7 +138,7 @@ fn a_file_that_is_sorted_by_condition_gives_mixed_batches() {
 fn batches(atlas: &Atlas, threads: usize) -> Vec<(BatchPlan, Labels, Expression)> {
     let split = random_split(atlas);
     let groups = Groups::of(atlas, Some(&split));
-    let vocabulary = Vocabulary::of(atlas, &groups).unwrap();
+    let vocabulary = from_training_cells(atlas, &groups, Compat::None).unwrap();
     let encoder = Encoder::new(atlas, groups, &vocabulary).unwrap();
     let run = TrainingOrder {
         train: order(atlas, Part::Train, ORDER),
@@ -189,7 +190,8 @@ fn a_batch_holds_the_rows_and_labels_of_the_source() {
     let (atlas, chunk) = atlas(&home, "a.atlas", 700, true, Codec::Raw);
     let column = |name: &str| chunk.obs.column_by_name(name).unwrap().as_string::<i32>();
     let (conditions, doses, types) = (column("condition"), column("dose"), column("cell_type"));
-    let vocabulary = Vocabulary::of(&atlas, &Groups::of(&atlas, Some(&random_split(&atlas)))).unwrap();
+    let vocabulary =
+        from_training_cells(&atlas, &Groups::of(&atlas, Some(&random_split(&atlas))), Compat::None).unwrap();
     for (plan, labels, expression) in batches(&atlas, 2) {
         let mut found = Vec::new();
         support::write_dense(&expression, 60, &mut found);

@@ -9,9 +9,9 @@ use schemas::{
     atlas::ValueKind,
     conditions::Covariate,
     config::{AdversaryLoss, Compat, Doser, Norm, Plan, ReconLoss, Settings},
+    vocabulary::Vocabulary,
 };
 use serde_json::{Map, Value};
-use stages::vocabulary::Vocabulary;
 
 /// Where the golden files are.
 pub fn folder() -> PathBuf {

@@ -12,9 +12,10 @@ use schemas::{
     conditions::Covariate,
     config::{Objective, Plan, Preset, Settings},
     ids::{CellIndex, RowIndex},
+    vocabulary::Vocabulary,
 };
 use sprs::CsMatI;
-use stages::{batch::Batch, model::input::Input, recycle::Pool, vocabulary::Vocabulary};
+use stages::{batch::Batch, model::input::Input, recycle::Pool};
 use tch::{Device, Kind, Tensor};
 
 pub const CELLS: usize = 70;

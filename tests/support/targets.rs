@@ -16,7 +16,7 @@ use schemas::{
 use stages::{
     atlas::{Access, Atlas},
     disk::{checksum_of, checksum_of_text},
-    embedding_table::EmbeddingTable,
+    embedding_table,
     ingest::{
         format::{Choice, open},
         source::chunks,
@@ -84,7 +84,7 @@ pub fn run(target: &str, bytes: &[u8], ground: &Ground) -> Outcome {
                 "safetensors" => stages::model::parameters::read_safetensors(&path).map(drop).map_err(told),
                 "embeddings" => {
                     fs::write(path.with_extension("txt"), "A\nB\n").expect("the scratch folder can be written to");
-                    EmbeddingTable::read(&path).map(drop).map_err(told)
+                    embedding_table::read(&path).map(drop).map_err(told)
                 }
                 "split" => Split::read_file(&whole(ground), "input", &path).map(drop).map_err(told),
                 _ => read_source(&path, ground),

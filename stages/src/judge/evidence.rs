@@ -7,9 +7,8 @@ use schemas::ByteSize;
 use crate::{
     BoxError, Sink,
     evaluate::{
-        Anchor, ConditionScores, Evaluation, Group as MeanProfile, Predicted, Scale, axes::Axes, clouds::Cloud,
+        Anchor, ConditionScores, Evaluation, Group as MeanProfile, Predicted, Scale, Scatter, axes::Axes, clouds::Cloud,
     },
-    report::Scatter,
 };
 
 /// Conditions that get a picture, largest effects first.

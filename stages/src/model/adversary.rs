@@ -3,6 +3,7 @@
 use schemas::{
     config::{AdversaryLoss, AdversarySettings, Precision, Settings},
     numbers::to_i64,
+    vocabulary::Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -14,7 +15,6 @@ use super::{
     losses::{accuracy, guess_loss, macro_accuracy},
     parameters::Parameters,
 };
-use crate::vocabulary::Vocabulary;
 
 /// All adversaries of a model.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use schemas::{
     Result,
     config::{Averaging, Plan},
     numbers::bounded,
+    vocabulary::Vocabulary,
 };
 use tch::Tensor;
 
 use super::network::Network;
-use crate::vocabulary::Vocabulary;
 
 const PREFIX: &str = "average.";
 const TAKEN: &str = "average.taken";

@@ -6,7 +6,9 @@ use schemas::{
     Result,
     batch::Expression,
     config::{DispersionStart, Settings},
+    embedding_table::EmbeddingTable,
     numbers::to_i64,
+    vocabulary::Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -21,7 +23,7 @@ use super::{
     parcel::Parcel,
     perturbations::{PROJECTION, Perturbations},
 };
-use crate::{device_kernels::latent::Added, embedding_table::EmbeddingTable, libtorch, vocabulary::Vocabulary};
+use crate::{device_kernels::latent::Added, libtorch};
 
 /// The network with its parameters.
 #[derive(Debug)]

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use schemas::{
     config::{Doser, Settings},
+    embedding_table::EmbeddingTable,
     numbers::to_i64,
+    vocabulary::Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 
 use super::{input::pad, layers::Linear, memory::on_device, parameters::Parameters};
-use crate::{device_kernels::latent::DoseCurve, embedding_table::EmbeddingTable, vocabulary::Vocabulary};
+use crate::device_kernels::latent::DoseCurve;
 
 /// The embeddings, or the given rows in their place.
 const EMBEDDING: &str = "module.pert_network.pert_embedding.weight";

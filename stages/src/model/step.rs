@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::Path, rc::Rc};
 
-use schemas::{Result, config::Plan};
+use schemas::{Result, config::Plan, vocabulary::Vocabulary};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     recomputed,
     schedule::Schedule,
 };
-use crate::{device_kernels::losses::LossSums, vocabulary::Vocabulary};
+use crate::device_kernels::losses::LossSums;
 
 /// Computes the steps of a learner.
 pub trait Engine: std::fmt::Debug {

@@ -84,7 +84,8 @@ impl Embed {
         let (network, vocabulary) = (&model.network, &model.card.vocabulary);
         let zero = Tensor::zeros([1, network.width()], (Kind::Float, network.parameters.device()));
         let ids = (0..atlas.manifest().conditions.conditions().len()).map(ConditionId::at);
-        let of_condition = |id| vocabulary.parts(&atlas, id).map(|parts| network.condition_latent(&parts));
+        let of_condition =
+            |id| vocabulary.parts(&atlas.manifest().conditions, id).map(|parts| network.condition_latent(&parts));
         let conditions = Known::of(ids.map(of_condition).collect(), &zero);
         let here = atlas.manifest().covariates.iter().zip(&vocabulary.covariates).enumerate();
         let covariates = here.map(|(at, (covariate, trained))| {

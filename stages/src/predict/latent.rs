@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use schemas::vocabulary::{CovariateTerm, TrainedGroup, Vocabulary};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     model::{input::Cells, layers::Mode, memory::on_device, network::Network},
     predict::Reading,
-    query::{CovariateTerm, Target},
-    vocabulary::{TrainedGroup, Vocabulary},
+    query::Target,
 };
 
 /// The latent terms of a target, each part except the offset `[1, latent]`.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::vocabulary::Vocabulary;
+use schemas::vocabulary::Vocabulary;
 
 /// How far a prediction goes beyond what was trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,8 +89,9 @@ fn bits(doses: &[f64]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use schemas::vocabulary::TrainedGroup;
+
     use super::*;
-    use crate::vocabulary::TrainedGroup;
 
     #[test]
     fn the_distance_tells_what_is_new() {

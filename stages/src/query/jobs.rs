@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_usize};
+use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_usize, vocabulary::CovariateTerm};
 
 use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
 use crate::{
@@ -36,17 +36,6 @@ pub struct Target {
     pub terms: Vec<CovariateTerm>,
     /// How far it goes.
     pub extrapolation: Extrapolation,
-}
-
-/// The latent term of a covariate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CovariateTerm {
-    /// The embedding of the value with this code in the model's vocabulary.
-    Value(u32),
-    /// The mean of the embeddings of all values.
-    Mean,
-    /// Nothing.
-    Nothing,
 }
 
 /// Source cells, and the targets that are predicted from them.

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use schemas::{
     Error, Result,
     conditions::{Covariate, dose_label, parse},
+    vocabulary::CovariateTerm,
 };
 
-use super::{CovariateTerm, OnUnseenCovariate, Target, extrapolation::Trained, nearest::NearestValues};
+use super::{OnUnseenCovariate, Target, extrapolation::Trained, nearest::NearestValues};
 use crate::{atlas::Atlas, saved::Card};
 
 /// A model's names, ready to be looked up.

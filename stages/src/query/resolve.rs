@@ -6,10 +6,11 @@ use schemas::{
     Error, Result,
     conditions::CONTROL,
     ids::{CellIndex, ConditionId},
+    vocabulary::CovariateTerm,
 };
 
 use super::{
-    BatchChoice, CovariateTerm, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
+    BatchChoice, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
     jobs::{IsSource, targets_per_job},
     names::{Coded, Names},
 };

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    HistoryRow, Scatter,
+    HistoryRow,
     svg::{Axis, escape, horizontal_axis, label_at, picture, short, vertical_axis},
 };
-use crate::evaluate::{Baseline, ConditionScores, Evaluation, Scores, metrics};
+use crate::evaluate::{Baseline, ConditionScores, Evaluation, Scatter, Scores, metrics};
 
 /// A curve by the name of its rows: (epoch, value).
 type Curves = BTreeMap<String, Vec<(f64, f64)>>;

@@ -12,9 +12,8 @@ mod svg;
 
 use std::collections::BTreeMap;
 
+use crate::evaluate::{Evaluation, Scatter};
 pub use page::page;
-
-use crate::evaluate::Evaluation;
 
 /// Everything that a page shows; an empty part leaves its section out.
 #[derive(Clone, Debug, Default)]
@@ -44,23 +43,6 @@ pub struct HistoryRow {
     pub epoch: u32,
     /// Its measurements; `train.NAME` and `valid.NAME` share a picture.
     pub values: BTreeMap<String, f64>,
-}
-
-/// The mean of each gene in real and in predicted cells; every list but `top` has one entry a gene.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Scatter {
-    /// Which condition, in which cells.
-    pub title: String,
-    /// The names of the genes.
-    pub genes: Vec<String>,
-    /// The means of the real cells.
-    pub truth: Vec<f32>,
-    /// The means predicted for them.
-    pub predicted: Vec<f32>,
-    /// The means of the controls that the prediction started from.
-    pub control: Vec<f32>,
-    /// The genes to name, most changed first.
-    pub top: Vec<usize>,
 }
 
 /// A sample of cells in the plane of the two largest principal components of their latents.

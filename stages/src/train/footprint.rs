@@ -3,13 +3,13 @@
 use schemas::{
     config::{Averaging, Doser, Precision, ReconLoss, Settings},
     numbers::to_usize,
+    vocabulary::Vocabulary,
 };
 
 use crate::{
     libtorch::launch::MULTIPROCESSORS,
     model::offset::offset_bytes,
     validation::{VALIDATED_AT_ONCE, validation_bytes},
-    vocabulary::Vocabulary,
 };
 
 /// Maximum number of dense batch tensors that a step keeps between forward and backward, as measured.

@@ -8,10 +8,11 @@ use schemas::{
     batch::{Labels, Role},
     config::{Objective, Settings},
     numbers::to_i64,
+    vocabulary::Vocabulary,
 };
 
 use super::steps::seed_of;
-use crate::{batch::Batch, vocabulary::Vocabulary};
+use crate::batch::Batch;
 
 /// The code of control.
 const CONTROL: u32 = 1;

@@ -2,7 +2,7 @@
 
 use schemas::{
     Error, Result,
-    batch::BatchPlan,
+    batch::{BatchPlan, Position, TrainingLength},
     config::{EngineChoice, Plan, Precision},
 };
 use tch::{Device, Kind, Tensor};
@@ -25,7 +25,6 @@ use crate::{
         schedule::{Clock, Schedule},
         step::{Engine, Learner, Plain},
     },
-    order::{Position, TrainingOrder},
 };
 
 /// On a device, losses are brought to the host, and looked at, once in this many batches.
@@ -41,7 +40,7 @@ impl Trainer {
         let position = Position { epoch, batch: last.index + 1 };
         let index = first.index / every;
         let step = u64::from(epoch) * self.steps_an_epoch() + index;
-        let of = u64::from(self.order.epochs) * self.steps_an_epoch();
+        let of = u64::from(self.length.epochs) * self.steps_an_epoch();
         let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
         let schedule = Schedule::at(&self.settings.plan, clock);
         let classes: Vec<&[u32]> = batches.iter().map(|arrived| &*arrived.batch.labels.combinations).collect();
@@ -54,7 +53,7 @@ impl Trainer {
         if self.settings.device == Device::Cpu || index.is_multiple_of(steps_between) || ends {
             self.sums.read(epoch)?;
         }
-        if let Some(average) = self.average.as_mut().filter(|_| starts(&self.settings.plan, &self.order, epoch)) {
+        if let Some(average) = self.average.as_mut().filter(|_| starts(&self.settings.plan, self.length, epoch)) {
             if learned {
                 average.after_update(&self.learner.network);
             }
@@ -116,7 +115,7 @@ impl Trainer {
     }
 
     pub(super) fn steps_an_epoch(&self) -> u64 {
-        steps_an_epoch(&self.settings.plan, &self.order)
+        steps_an_epoch(&self.settings.plan, self.length)
     }
 
     /// The network that is validated and kept.
@@ -159,14 +158,14 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     })
 }
 
-fn steps_an_epoch(plan: &Plan, order: &TrainingOrder) -> u64 {
-    order.train.batches().div_ceil(u64::from(plan.train.accumulate.max(1)))
+fn steps_an_epoch(plan: &Plan, length: TrainingLength) -> u64 {
+    length.batches.div_ceil(u64::from(plan.train.accumulate.max(1)))
 }
 
 /// Whether weights are averaged from this epoch on, or from an earlier one.
-fn starts(plan: &Plan, order: &TrainingOrder, epoch: u32) -> bool {
+fn starts(plan: &Plan, length: TrainingLength, epoch: u32) -> bool {
     match plan.train.average_start {
-        0 => Schedule::at_end_of(plan, epoch, steps_an_epoch(plan, order)).is_settled(plan),
+        0 => Schedule::at_end_of(plan, epoch, steps_an_epoch(plan, length)).is_settled(plan),
         start => start <= epoch,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::vocabulary::Vocabulary;
+use schemas::vocabulary::Vocabulary;
 
 /// The code for all batches.
 const ANY_BATCH: u32 = 0;

@@ -17,6 +17,7 @@ use std::{cell::OnceCell, collections::HashMap};
 use schemas::{
     config::{self, ReconLoss, Settings},
     numbers::{bounded, to_i64},
+    vocabulary::{CovariateTerm, GroupCodes, Vocabulary},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -29,13 +30,6 @@ pub use self::{
     profiles::OffsetProfiles,
 };
 use super::{memory::on_device, parameters::Parameters};
-use crate::{
-    atlas::Atlas,
-    groups::Groups,
-    query::CovariateTerm,
-    split::Part,
-    vocabulary::{GroupCodes, Vocabulary},
-};
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
@@ -226,26 +220,24 @@ impl Offset {
         level
     }
 
-    /// The offsets of all groups of an atlas used for training or validation.
-    pub fn of_groups(&self, atlas: &Atlas, groups: &Groups, vocabulary: &Vocabulary) -> GroupOffsets {
+    /// The offsets of groups, given the codes of each; none for groups that are not looked up.
+    pub fn of_groups(&self, groups: &[Option<GroupCodes>], batch_at: Option<usize>) -> GroupOffsets {
         let mut known: HashMap<Asked, usize> = HashMap::new();
-        let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.all().len()));
-        for group in groups.all() {
-            let seen = 0 < group.cells_for(Part::Train) + group.cells_for(Part::Valid);
-            let Some(GroupCodes { parts, covariates }) = vocabulary.coded(atlas, group).filter(|_| seen) else {
+        let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.len()));
+        for group in groups {
+            let Some(GroupCodes { parts, covariates }) = group else {
                 row_of.push(0);
                 continue;
             };
-            let is_batch = |at: usize| vocabulary.batch_at() == Some(at);
             let term = |(at, code): (usize, &u32)| {
-                if is_batch(at) { CovariateTerm::Nothing } else { CovariateTerm::Value(*code) }
+                if batch_at == Some(at) { CovariateTerm::Nothing } else { CovariateTerm::Value(*code) }
             };
             let terms: Vec<CovariateTerm> = covariates.iter().enumerate().map(term).collect();
             let key = (parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect::<Vec<_>>(), terms);
             let row = match known.get(&key) {
                 Some(row) => *row,
                 None => {
-                    rows.push(self.of_terms(&parts, &key.1));
+                    rows.push(self.of_terms(parts, &key.1));
                     known.insert(key, rows.len() - 1);
                     rows.len() - 1
                 }

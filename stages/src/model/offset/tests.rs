@@ -1,9 +1,8 @@
 //! Tests of offsets.
 
-use schemas::{conditions::Covariate, config::ModelSettings};
+use schemas::{conditions::Covariate, config::ModelSettings, vocabulary::TrainedGroup};
 
 use super::*;
-use crate::vocabulary::TrainedGroup;
 
 const CTRL: u32 = 1;
 const A: u32 = 2;

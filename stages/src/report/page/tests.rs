@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    evaluate::{BaselineScores, Scale},
-    report::{DoseCurve, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents, Scatter},
+    evaluate::{BaselineScores, Scale, Scatter},
+    report::{DoseCurve, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents},
 };
 
 const GENES: usize = 400;
