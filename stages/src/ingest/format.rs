@@ -133,6 +133,21 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     }
 }
 
+/// The files that the cells of a folder are read from, if each can also be read by itself; none for other folders and for files.
+///
+/// # Errors
+/// As for [`Format::of`].
+pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    match Format::of(path)? {
+        Format::MatrixMarket => mtx::matrices(path),
+        Format::Table => table::tables_of(path),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Files next to the one that is opened, or named by `choice`, that are read as well.
 ///
 /// # Errors

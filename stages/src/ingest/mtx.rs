@@ -25,6 +25,7 @@ use schemas::{
     numbers::{bounded, checked, to_usize},
 };
 
+pub(super) use self::folder::matrices;
 use self::{
     banner::Header,
     folder::{Files, NameFile},
