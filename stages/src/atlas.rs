@@ -13,6 +13,7 @@ use schemas::{
     numbers::{bounded, to_usize},
 };
 
+mod backed;
 mod blocks;
 mod genes;
 mod manifest;

@@ -2,11 +2,8 @@
 //! [`check`] of a file's structure before libhdf5 opens it.
 
 mod check;
-mod chunks;
 mod element;
-mod filters;
 mod heap;
-mod lzf;
 mod numbers;
 mod records;
 #[cfg(test)]
@@ -16,7 +13,6 @@ use std::{
     fs, io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use hdf5_metno::{
@@ -26,11 +22,12 @@ use hdf5_metno::{
 use schemas::{Error, Result};
 
 pub(crate) use self::{
+    element::LibraryNumber,
     heap::Heap,
     numbers::Numbers,
     records::{Member, Records},
 };
-pub(crate) use crate::{element::Number, place::Place};
+pub(crate) use crate::arrays::place::Place;
 
 /// libhdf5's cache for each dataset between reads or writes: one chunk of h5py's default size, so that no column is kept entirely.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;
@@ -39,18 +36,11 @@ const CHUNK_CACHE_SLOTS: usize = 521;
 /// libhdf5's cache for a file's structure, including strings; by default it grows to 32 MiB.
 const METADATA_CACHE_BYTES: usize = 4 << 20;
 
-impl Place {
-    /// The bytes of the file, if it is the one of that name.
-    fn bytes(&self, name: &str) -> Option<Arc<fs::File>> {
-        if self.path() == Path::new(name) { self.opened() } else { None }
-    }
-
-    /// Turns a failed write of libhdf5 into one that names this file; for `map_err`.
-    pub(crate) fn unwritable(&self, error: hdf5_metno::Error) -> Error {
-        let text = frames(&error);
-        let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
-        Error::Io { action: "write", path: self.path().into(), source }
-    }
+/// The error of a failed write of libhdf5, which names the file.
+pub(crate) fn unwritable(place: &Place, error: hdf5_metno::Error) -> Error {
+    let text = frames(&error);
+    let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
+    Error::Io { action: "write", path: place.path().into(), source }
 }
 
 /// Opens a file for reading. Nobody changes it meanwhile, so no lock is requested: locks keep readers on network file systems
@@ -121,10 +111,10 @@ mod place_tests {
     fn a_full_disk_is_known_by_its_words() {
         let text = "file write failed: time = Sat Nov 21 12:00:00 2026\n, filename = 'a', file descriptor = 3, errno = 28, \
                     error message = 'No space left on device'";
-        let error = Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal(text.to_owned()));
+        let error = unwritable(&Place::root(Path::new("a.h5ad")), hdf5_metno::Error::Internal(text.to_owned()));
         assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
         let other =
-            Place::root(Path::new("a.h5ad")).unwritable(hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()));
+            unwritable(&Place::root(Path::new("a.h5ad")), hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()));
         assert_eq!(other.exit_code(), schemas::error::ExitCode::Io);
     }
 

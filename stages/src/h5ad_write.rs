@@ -18,10 +18,7 @@ use self::{
     frame::{ObsFrame, write_var},
     vector::{Encoding, Vector, encode},
 };
-use crate::{
-    disk::StagedFile,
-    h5::{self, Place},
-};
+use crate::{arrays::place::Place, disk::StagedFile, h5};
 
 /// Entries of the matrix that are compressed together: half a MiB, which fits every reader's cache.
 const MATRIX_CHUNK: usize = 128 << 10;
@@ -98,7 +95,7 @@ impl H5adWriter {
             let obs = ObsFrame::create(&file, columns, ROW_CHUNK, options.gzip)?;
             Ok((file, data, indices, row_pointers, obs))
         };
-        let (file, data, indices, row_pointers, obs) = begin().map_err(|error| place.unwritable(error))?;
+        let (file, data, indices, row_pointers, obs) = begin().map_err(|error| h5::unwritable(&place, error))?;
         let genes = genes.len();
         Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, staged })
     }
@@ -123,7 +120,7 @@ impl H5adWriter {
             _ => Err(Error::Bug(format!("gene {gene} of {} is to be written", self.genes))),
         });
         let indices = indices.collect::<Result<Vec<i32>>>()?;
-        let failed = |error| self.place.unwritable(error);
+        let failed = |error| h5::unwritable(&self.place, error);
         self.data.append(rows.values()).map_err(failed)?;
         self.indices.append(&indices).map_err(failed)?;
         self.row_pointers.append(&pointers).map_err(failed)?;
@@ -152,7 +149,7 @@ impl H5adWriter {
             file.flush()?;
             file.close()
         };
-        staged.write_by(|_| complete().map_err(|error| place.unwritable(error)))?;
+        staged.write_by(|_| complete().map_err(|error| h5::unwritable(&place, error)))?;
         staged.commit()
     }
 }

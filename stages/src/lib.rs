@@ -8,6 +8,7 @@
 //!    [`vocabulary`], [`gather`] gathers their expression;
 //! 3. [`write`] and [`disk`] put tables and files where they are whole or not there.
 
+pub mod arrays;
 pub mod atlas;
 pub mod batch;
 pub mod block;
@@ -22,7 +23,6 @@ pub mod dense;
 #[cfg(feature = "torch")]
 mod device_kernels;
 pub mod disk;
-mod element;
 pub mod embedding_table;
 pub mod encode;
 pub mod evaluate;
@@ -39,7 +39,6 @@ pub mod held;
 pub mod ingest;
 pub mod interrupt;
 pub mod judge;
-mod kept;
 #[cfg(feature = "torch")]
 mod kernels;
 #[cfg(feature = "torch")]
@@ -54,7 +53,6 @@ mod numbers;
 pub mod order;
 mod packed;
 pub mod phase;
-mod place;
 #[cfg(feature = "torch")]
 pub mod predict;
 pub mod prediction_set;
@@ -65,8 +63,10 @@ pub mod publish;
 #[cfg(feature = "torch")]
 pub mod query;
 pub mod read;
+pub mod records;
 pub mod recycle;
 pub mod report;
+pub mod row_layout;
 pub mod sample;
 pub mod sampled;
 #[cfg(feature = "torch")]

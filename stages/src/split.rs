@@ -16,7 +16,7 @@ use schemas::{
 };
 
 pub use self::folds::Folds;
-use crate::{atlas::Atlas, groups::Selector, ingest::text::as_text};
+use crate::{arrays::text::as_text, atlas::Atlas, groups::Selector};
 
 /// The role of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -279,10 +279,8 @@ fn tables_of_metadata_in_a_subfolder_are_left_out_with_a_warning() {
     let home = Home::new();
     fs::create_dir_all(home.path("all/metadata")).unwrap();
     with_numbers(&home.path("all/a.parquet"), "plate", Arc::new(Int64Array::from(vec![1, 2])));
-    let samples: [(&str, ArrayRef); 2] = [
-        ("sample", Arc::new(StringArray::from(vec!["s1"]))),
-        ("depth", Arc::new(Float64Array::from(vec![1.5]))),
-    ];
+    let samples: [(&str, ArrayRef); 2] =
+        [("sample", Arc::new(StringArray::from(vec!["s1"]))), ("depth", Arc::new(Float64Array::from(vec![1.5])))];
     write_parquet(&home.path("all/metadata/samples.parquet"), &RecordBatch::try_from_iter(samples).unwrap());
     let ran = home.run("ingest all --out one.atlas --obs-columns plate");
     let warning = "all: the tables in all/metadata have none of its columns of values and are not read";

@@ -309,10 +309,7 @@ fn numbers_of_64_bits_without_a_sign_stay_apart() {
         frame["attributes"]["column-order"].as_array_mut().unwrap().push("plate".into());
     });
     let atlas = home.json("ingest s.store --out s.atlas --covariates plate");
-    assert_eq!(
-        atlas["covariates"]["plate"],
-        json!({ "18446744073709551615": 50, "18446744073709551614": 50 })
-    );
+    assert_eq!(atlas["covariates"]["plate"], json!({ "18446744073709551615": 50, "18446744073709551614": 50 }));
 }
 
 #[test]

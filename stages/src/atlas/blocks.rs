@@ -10,11 +10,7 @@ use schemas::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-#[cfg(feature = "hdf5")]
-use super::manifest::check_file;
-use super::{Access, Atlas};
-#[cfg(feature = "hdf5")]
-use crate::ingest::h5ad::RowsInPlace;
+use super::{Access, Atlas, backed::RowsInPlace, manifest::check_file};
 use crate::{
     block::{Block, BlockView},
     disk::hex,
@@ -27,7 +23,6 @@ pub(super) enum Matrix {
     Empty,
     Map(mmap::Map),
     Read(File),
-    #[cfg(feature = "hdf5")]
     InPlace(Box<RowsInPlace>),
 }
 
@@ -51,7 +46,6 @@ impl Matrix {
     }
 
     /// The matrix of an atlas that is stored elsewhere.
-    #[cfg(feature = "hdf5")]
     fn in_place(folder: &Path, manifest: &Manifest) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(folder.join(files::MANIFEST), what);
         let described = manifest.in_place.as_ref().ok_or_else(|| damaged("it does not say where the matrix is"))?;
@@ -63,12 +57,6 @@ impl Matrix {
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let chunks = schemas::atlas::StoredChunk::from_bytes(&bytes);
         Ok(Self::InPlace(Box::new(RowsInPlace::open(folder, manifest, described, &chunks)?)))
-    }
-
-    #[cfg(not(feature = "hdf5"))]
-    fn in_place(folder: &Path, _: &Manifest) -> Result<Self> {
-        let message = format!("{} reads its matrix from an .h5ad, which this build does not support", folder.display());
-        Err(Error::usage(message, "build with the feature `hdf5`, or ingest without --in-place"))
     }
 }
 
@@ -168,7 +156,6 @@ impl Atlas {
         let mut read = Vec::new();
         let on_disk: &[u8] = match &self.0.matrix {
             Matrix::Empty => return Err(self.bad_block(block, "the matrix is empty")),
-            #[cfg(feature = "hdf5")]
             Matrix::InPlace(rows) => return self.block_in_place(rows, block, entry),
             Matrix::Map(map) => &map[place.clone()],
             Matrix::Read(file) => {
@@ -199,7 +186,6 @@ impl Atlas {
     }
 
     /// A block assembled from the rows of another file, which may have changed since it was last read.
-    #[cfg(feature = "hdf5")]
     fn block_in_place(&self, rows: &RowsInPlace, block: BlockIndex, entry: BlockEntry) -> Result<Block> {
         let first = u64::from(block.0) * u64::from(self.0.manifest.block_rows);
         let words = rows.block(first..first + u64::from(entry.rows), &entry)?;

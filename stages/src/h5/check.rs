@@ -50,7 +50,7 @@ use std::{fs::File, path::Path};
 use schemas::{Error, Result};
 
 use self::{bytes::Flaw, walk::Walk};
-use super::Place;
+use crate::arrays::place::Place;
 
 /// Walks the structure of a file.
 ///

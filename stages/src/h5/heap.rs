@@ -11,7 +11,7 @@ use std::{collections::HashMap, fs::File, ops::Range, os::unix::fs::FileExt};
 
 use schemas::{Result, numbers::to_usize};
 
-use super::Place;
+use crate::arrays::place::Place;
 
 const SIGNATURE: &[u8] = b"GCOL\x01";
 const COLLECTION_HEADER: usize = 16;

@@ -10,7 +10,11 @@ use hdf5_metno::{
 };
 use schemas::{Result, numbers::to_usize};
 
-use super::{Heap, Place, chunks::Chunks};
+use super::{
+    Heap,
+    numbers::{chunk_grid, file_of},
+};
+use crate::arrays::{chunks::Chunks, place::Place};
 
 /// libhdf5 describes records in memory, where a string of variable length is a pointer; in the file it is a length and a
 /// place in the heap.
@@ -51,7 +55,7 @@ impl Records {
     /// # Errors
     /// Any other dataset, or one with filters that are not known here.
     pub(crate) fn open(dataset: &Dataset, place: Place) -> Result<Self> {
-        let Some(file) = place.bytes(&dataset.filename()) else {
+        let Some(file) = file_of(dataset, &place) else {
             return Err(place.error("is in another file", "give that file, or copy the table into this one"));
         };
         let descriptor = dataset.dtype().and_then(|dtype| dtype.to_descriptor());
@@ -70,9 +74,9 @@ impl Records {
                 let offset = dataset.offset().filter(|_| Some(dataset.storage_size()) == bytes);
                 offset.filter(lies_within).map(|offset| Storage::Contiguous { offset })
             }
-            Layout::Chunked => {
-                Chunks::open(dataset, rows, 1, record_bytes).map(|chunks| Storage::Chunked(Box::new(chunks)))
-            }
+            Layout::Chunked => chunk_grid(dataset, rows, 1)
+                .and_then(|grid| Chunks::new(grid, 1, record_bytes))
+                .map(|chunks| Storage::Chunked(Box::new(chunks))),
             _ => None,
         };
         let Some(storage) = storage else {

@@ -7,7 +7,8 @@ use hdf5_metno::{Dataset, File, H5Type};
 use proptest::prelude::*;
 use schemas::atlas::StoredChunk;
 
-use super::{Number, Numbers, Place};
+use super::{LibraryNumber, Numbers, numbers::LibraryNumbers};
+use crate::arrays::{numbers::Numbers as _, place::Place, stored_numbers::StoredNumbers};
 
 /// How a dataset is stored.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ fn write<T: H5Type + Copy>(file: &File, name: &str, shape: &[usize], values: &[T
     dataset
 }
 
-fn read<T: Number>(numbers: &Numbers, rows: Range<u64>) -> Vec<T> {
+fn read<T: LibraryNumber>(numbers: &Numbers, rows: Range<u64>) -> Vec<T> {
     let mut out = Vec::new();
     numbers.read(rows, &mut out).unwrap();
     out
@@ -57,26 +58,26 @@ fn place(dataset: &Dataset) -> Place {
     Place::root(Path::new(&dataset.filename()))
 }
 
-fn reads_as_libhdf5_does<T: Number + PartialEq + std::fmt::Debug>(dataset: &Dataset, ranges: &[Range<u64>]) {
+fn reads_as_libhdf5_does<T: LibraryNumber + PartialEq + std::fmt::Debug>(dataset: &Dataset, ranges: &[Range<u64>]) {
     let place = place(dataset);
     let direct = Numbers::open(dataset.clone(), place.clone()).unwrap();
-    let library = Numbers::through_library(dataset.clone(), place.clone()).unwrap();
-    assert!(direct.is_direct() && !library.is_direct());
+    let library = Numbers::Library(LibraryNumbers::open(dataset.clone(), place.clone()).unwrap());
+    assert!(matches!(direct, Numbers::Direct(_)));
     let mut chunks = vec![StoredChunk { address: 0, bytes: 0, left_out: 0 }];
-    let told = {
+    let reopened = {
         let array = direct.stored(&mut chunks).unwrap();
         let (file, length) =
             (fs::File::open(dataset.filename()).unwrap(), fs::metadata(dataset.filename()).unwrap().len());
-        let reopened = |length| {
-            Numbers::of_stored(&array, &chunks[1..], Arc::new(file.try_clone().unwrap()), length, place.clone())
+        let reopen = |length| {
+            StoredNumbers::reopen(&array, &chunks[1..], Arc::new(file.try_clone().unwrap()), length, place.clone())
         };
-        assert!(array.rows * array.columns == 0 || reopened(8).is_err(), "a file that is too short is refused");
-        reopened(length).unwrap()
+        assert!(array.rows * array.columns == 0 || reopen(8).is_err(), "a file that is too short is refused");
+        Numbers::Direct(reopen(length).unwrap())
     };
     for range in ranges {
         let expected = read::<T>(&library, range.clone());
         assert_eq!(read::<T>(&direct, range.clone()), expected, "{range:?}");
-        assert_eq!(read::<T>(&told, range.clone()), expected, "{range:?} as told");
+        assert_eq!(read::<T>(&reopened, range.clone()), expected, "{range:?} reopened");
     }
 }
 
@@ -161,7 +162,7 @@ fn what_is_unusual_is_left_to_libhdf5() {
     packed.write_raw(&(0..100).collect::<Vec<i32>>()).unwrap();
     for (dataset, sum) in [(unwritten, 0), (packed, 4950)] {
         let numbers = Numbers::open(dataset.clone(), place(&dataset)).unwrap();
-        assert!(!numbers.is_direct());
+        assert!(matches!(numbers, Numbers::Library(_)));
         assert_eq!(read::<i64>(&numbers, 0..100).iter().sum::<i64>(), sum);
     }
 }
@@ -198,7 +199,7 @@ fn a_file_that_is_cut_or_damaged_after_it_was_opened_is_an_error_that_names_the_
     let bytes = std::fs::read(&path).unwrap();
     for (length, name, words) in [(4096, "whole", "can't be read"), (4096, "chunked", "beyond the end of the file")] {
         std::fs::write(&path, &bytes[..length]).unwrap();
-        let numbers = numbers.iter().find(|numbers| numbers.place.to_string().ends_with(name)).unwrap();
+        let numbers = numbers.iter().find(|numbers| numbers.place().to_string().ends_with(name)).unwrap();
         let error = numbers.read(0..50_000, &mut Vec::<i64>::new()).unwrap_err();
         assert!(error.to_string().contains(name) && error.to_string().contains(words), "{error}");
     }

@@ -12,10 +12,7 @@ use super::{
     frame::{ObsFrame, write_var},
     vector::{Encoding, encode, unicode},
 };
-use crate::{
-    disk::StagedFile,
-    h5::{self, Place},
-};
+use crate::{arrays::place::Place, disk::StagedFile, h5};
 
 /// Bytes of a dense matrix that are stored together: what every reader's cache holds.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -73,7 +70,7 @@ impl DenseH5adWriter {
             let obs = ObsFrame::create(&file, &frame.columns, ROW_CHUNK, options.gzip)?;
             Ok((file, matrices, obs))
         };
-        let (file, matrices, obs) = begin().map_err(|error| place.unwritable(error))?;
+        let (file, matrices, obs) = begin().map_err(|error| h5::unwritable(&place, error))?;
         Ok(Self { file, place, matrices, obs, rows: 0, staged })
     }
 
@@ -91,7 +88,7 @@ impl DenseH5adWriter {
             )));
         }
         for (matrix, values) in self.matrices.iter().zip(matrices) {
-            matrix.append(self.rows, obs.num_rows(), values).map_err(|error| self.place.unwritable(error))?;
+            matrix.append(self.rows, obs.num_rows(), values).map_err(|error| h5::unwritable(&self.place, error))?;
         }
         self.obs.append(obs, &self.place)?;
         self.rows += obs.num_rows();
@@ -116,7 +113,7 @@ impl DenseH5adWriter {
             file.flush()?;
             file.close()
         };
-        staged.write_by(|_| complete().map_err(|error| place.unwritable(error)))?;
+        staged.write_by(|_| complete().map_err(|error| h5::unwritable(&place, error)))?;
         staged.commit()
     }
 }

@@ -14,7 +14,8 @@ use super::{
     H5adColumn, H5adKind,
     vector::{Encoding, Vector, encode, write_text, write_texts},
 };
-use crate::h5::Place;
+use crate::arrays::place::Place;
+use crate::h5;
 
 /// The name of the index column within a data frame.
 pub(super) const INDEX: &str = "_index";
@@ -86,7 +87,7 @@ impl ObsFrame {
 
     pub(super) fn append(&mut self, obs: &RecordBatch, file: &Place) -> Result<()> {
         let place = file.child("obs");
-        let failed = |error| file.unwritable(error);
+        let failed = |error| h5::unwritable(file, error);
         let Some(names) = obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else {
             return Err(Error::Bug("the first column of obs is not the cells' names".into()));
         };
@@ -151,7 +152,7 @@ impl Category {
     fn append(&mut self, values: &StringArray, file: &Place) -> Result<()> {
         let codes = values.iter().map(|value| value.map_or(Ok(-1), |name| self.code(name)));
         let codes = codes.collect::<Result<Vec<i32>>>()?;
-        self.codes.append(&codes).map_err(|error| file.unwritable(error))
+        self.codes.append(&codes).map_err(|error| h5::unwritable(file, error))
     }
 
     fn code(&mut self, name: &str) -> Result<i32> {

@@ -15,11 +15,12 @@ use schemas::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{census::ValueCensus, label::Labeller, piece::ReadPiece, records::Records};
+use super::{census::ValueCensus, label::Labeller, piece::ReadPiece};
 use crate::{
     BoxError, Stage,
     disk::{HashedFile, StagedFolder},
     mmap,
+    records::Records,
     recycle::Pooled,
     write::ParquetFile,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::records::LARGEST_COUNT;
+use crate::records::LARGEST_COUNT;
 
 /// Bad values that are named one by one.
 pub(crate) const NAMED_BAD_VALUES: usize = 5;

@@ -47,7 +47,8 @@ pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
 pub fn check_different(paths: &[impl AsRef<Path>]) -> Result<()> {
     let mut seen: HashMap<(u64, u64), &Path> = HashMap::new();
     for path in paths.iter().map(AsRef::as_ref) {
-        let files: HashSet<(u64, u64)> = files_of(path).unwrap_or_default().iter().filter_map(|file| id_of(file)).collect();
+        let files: HashSet<(u64, u64)> =
+            files_of(path).unwrap_or_default().iter().filter_map(|file| id_of(file)).collect();
         for id in id_of(path).into_iter().chain(files) {
             let Some(first) = seen.insert(id, path) else { continue };
             let message = match first {

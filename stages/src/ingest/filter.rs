@@ -16,9 +16,8 @@ use super::{
     label::{LabelColumns, Labeller},
     piece::Filter,
     source::{Source, column_index, obs_column},
-    text::as_text,
 };
-use crate::groups::unquoted;
+use crate::{arrays::text::as_text, groups::unquoted};
 
 /// Cells that are looked at together.
 const SLICE: u64 = 1 << 14;

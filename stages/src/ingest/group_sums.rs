@@ -7,8 +7,7 @@ use schemas::{
     atlas::{GeneWidth, ValueWidth},
 };
 
-use super::records::Record;
-use crate::mmap::Table;
+use crate::{mmap::Table, records::Record};
 
 /// The table's bytes at most; sums of more groups are given up.
 const MOST_BYTES: u64 = 4 << 30;
@@ -282,7 +281,7 @@ fn add_values(sums: &mut [Sums], genes: impl Iterator<Item = usize>, values: Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::records::{Records, RowValues};
+    use crate::records::{Records, RowValues};
 
     fn sums_of(rows: &[(&[u32], &[u32], &[f32])], most_bytes: u64) -> GroupSums {
         let home = tempfile::tempdir().expect("a temporary folder");

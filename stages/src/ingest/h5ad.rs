@@ -2,7 +2,6 @@
 
 mod compound;
 pub(super) mod group;
-mod in_place;
 pub(super) mod values;
 
 use std::path::Path;
@@ -11,10 +10,8 @@ use hdf5_metno::Group;
 use schemas::{Error, Result};
 
 use self::group::H5Group;
-pub(crate) use self::in_place::RowsInPlace;
-pub(super) use self::in_place::open_matrix;
 use super::{anndata::AnnData, format::Choice};
-use crate::h5::{self, Place};
+use crate::{arrays::place::Place, h5};
 
 /// Opens a file and checks its structure.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 use schemas::Result;
 
 use super::{format::Format, tenx};
-use crate::h5::{self, Place};
+use crate::{arrays::place::Place, h5};
 
 /// More members are not listed in an error.
 const LISTED_MEMBERS: usize = 12;

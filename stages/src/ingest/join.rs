@@ -15,7 +15,8 @@ use schemas::{
 };
 
 use self::columns::JoinedColumns;
-use super::{source::Source, text::as_text};
+use super::source::Source;
+use crate::arrays::text::as_text;
 
 mod columns;
 

@@ -10,7 +10,8 @@ use schemas::{
     numbers::checked,
 };
 
-use super::{source::Source, text::as_text};
+use super::source::Source;
+use crate::arrays::text::as_text;
 
 /// Which columns of `obs` are labels.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -10,7 +10,8 @@ use schemas::{
     numbers::{checked, to_usize},
 };
 
-use super::source::{PIECE_CELLS, Source};
+use super::source::Source;
+use crate::arrays::rows::PIECE_CELLS;
 
 /// Cells in memory.
 #[derive(Debug)]

@@ -8,7 +8,6 @@
 pub mod anndata;
 pub mod annotate;
 pub mod census;
-mod exact;
 pub mod file_names;
 pub mod filter;
 pub mod format;
@@ -24,7 +23,6 @@ pub mod memory;
 pub mod mtx;
 pub mod pack;
 pub mod piece;
-pub mod records;
 pub mod slab;
 pub mod source;
 pub mod spill;
@@ -34,7 +32,6 @@ pub mod table;
 pub mod tally;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
-pub mod text;
 pub mod transpose;
 pub mod version;
 #[cfg(feature = "hdf5")]

@@ -10,10 +10,12 @@ use schemas::{ByteSize, Error, Result, atlas::GeneWidth, chunk::CsrRows, numbers
 
 use super::{
     census::{BadValue, OnBadValues, ValueCensus, ValuesAs},
-    records::{Records, RowValues},
     source::Source,
 };
-use crate::recycle::{Pool, Pooled};
+use crate::{
+    records::{Records, RowValues},
+    recycle::{Pool, Pooled},
+};
 
 /// Cells that were read.
 #[derive(Debug)]

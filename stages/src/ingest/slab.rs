@@ -8,11 +8,12 @@ use schemas::{
     ids::{CellIndex, RowIndex},
 };
 
-use super::{
-    annotate::Rows,
+use super::annotate::Rows;
+use crate::{
+    BoxError, Stage,
     records::{Record, Records},
+    recycle::Pooled,
 };
-use crate::{BoxError, Stage, recycle::Pooled};
 
 /// Rows of a slab: 32 blocks.
 const SLAB_ROWS: usize = 32 * BLOCK_ROWS as usize;
@@ -89,7 +90,7 @@ mod tests {
     use schemas::atlas::GeneWidth;
 
     use super::*;
-    use crate::{ingest::records::RowValues, recycle::Pool};
+    use crate::{records::RowValues, recycle::Pool};
 
     fn rows(first: u64, rows: u64) -> Rows {
         let mut records = Pool::default().take(|| Records::new(GeneWidth::U16));

@@ -13,14 +13,10 @@ use schemas::{
     ids::CellIndex,
 };
 
-use super::text::as_text;
+use crate::arrays::text::as_text;
 
-/// Cells of a piece, unless their rows are heavy.
-pub const PIECE_CELLS: u64 = 512;
 /// More genes than any organism or assay has. Each costs a name and its statistics, whatever the file that claims them weighs.
 pub(super) const MOST_GENES: u64 = 1 << 20;
-/// Entries of a piece, unless a single cell has more.
-pub const PIECE_ENTRIES: u64 = 1 << 20;
 
 /// A file or folder of cells whose structure has been checked.
 pub trait Source: Debug + Send + Sync {
@@ -68,7 +64,7 @@ pub trait Source: Debug + Send + Sync {
     /// A file that can't be read, or is not as it should be.
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch>;
 
-    /// Where the piece that starts at `first` had best end: after [`PIECE_CELLS`] cells or [`PIECE_ENTRIES`] entries, but
+    /// Where the piece that starts at `first` had best end: after [`PIECE_CELLS`](crate::arrays::rows::PIECE_CELLS) cells or [`PIECE_ENTRIES`](crate::arrays::rows::PIECE_ENTRIES) entries, but
     /// after one cell at least. Pieces are what worker threads read.
     ///
     /// # Errors

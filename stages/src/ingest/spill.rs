@@ -25,13 +25,11 @@ use rand_chacha::ChaCha8Rng;
 use rustix::fs::{FallocateFlags, fallocate};
 use schemas::{ByteSize, Error, Result, atlas::GeneWidth, ids::CellIndex, numbers::to_usize};
 
-use super::{
-    annotate::Rows,
-    records::{HEADER_BYTES, Record, Records, Span},
-};
+use super::annotate::Rows;
 use crate::{
     BoxError, Sink,
     disk::{DiskFile, remove_all},
+    records::{HEADER_BYTES, Record, Records, Span},
     recycle::{Pool, Pooled},
 };
 
@@ -352,7 +350,7 @@ pub fn estimated_bytes(cells: u64, entries: u64, gene_width: GeneWidth) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::records::RowValues;
+    use crate::records::RowValues;
 
     /// The cells in the order that they come out in, and the bytes of the largest bucket.
     fn permuted(sizes: Sizes, cells: u64, seed: u64) -> (Vec<u64>, u64) {

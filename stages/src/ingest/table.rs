@@ -44,12 +44,14 @@ use self::{
     values::{Values, cast, lists_of},
 };
 use super::{
-    exact,
     format::{Choice, ListStart},
-    source::{PIECE_CELLS, Source},
+    source::Source,
     transpose::{Transposed, Transposer},
 };
-use crate::interrupt::Interrupt;
+use crate::{
+    arrays::{exact, rows::PIECE_CELLS},
+    interrupt::Interrupt,
+};
 
 /// Maximum unpacked size of the values of one part, and maximum number of its rows; larger ones go through a scratch file.
 const PART_BYTES: u64 = 32 << 20;

@@ -22,12 +22,16 @@ use schemas::{Error, Result, atlas::Origin, chunk::CsrRows, numbers::to_usize};
 
 use self::features::Features;
 use super::{
-    anndata::{matrix::Csr, sparse},
+    anndata::sparse,
     format::Choice,
     h5ad::{group::H5Group, values::Values},
     source::Source,
 };
-use crate::h5::{self, Place};
+use crate::arrays::sparse::gene_count;
+use crate::{
+    arrays::{place::Place, rows::Csr},
+    h5,
+};
 
 /// The group that holds the matrix since version 3.
 const MATRIX: &str = "matrix";
@@ -70,7 +74,7 @@ impl TenXReader {
         let place = root.child(&name);
         let group = file.group(&name).map_err(|error| place.unreadable(error))?;
         let (cells, features) = shape(&group, &place)?;
-        let matrix = Csr::open(&H5Group::new(group.clone(), place.clone()), cells, features)?;
+        let matrix = sparse::csr(&H5Group::new(group.clone(), place.clone()), cells, features)?;
         let features = match group.group("features") {
             Ok(described) => Features::open(&described, &place.child("features"), genome, features)?,
             Err(_) => Features::of_version_2(&group, &place, features)?,
@@ -161,7 +165,7 @@ fn shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
     }
     let shape = dataset.read_raw::<i64>().map_err(|error| place.unreadable(error))?;
     match (u64::try_from(shape[0]), u64::try_from(shape[1])) {
-        (Ok(features), Ok(cells)) => Ok((cells, sparse::gene_count(features, &place)?)),
+        (Ok(features), Ok(cells)) => Ok((cells, gene_count(features, &place)?)),
         _ => Err(place.error(format!("is {shape:?}"), "check how the file was written")),
     }
 }

@@ -16,8 +16,8 @@ use schemas::{
     numbers::{bounded, to_usize},
 };
 
-use super::{exact, source::PIECE_ENTRIES};
 use crate::{
+    arrays::{exact, rows::PIECE_ENTRIES},
     disk::{DiskFile, ScratchFolder},
     interrupt::Interrupt,
 };

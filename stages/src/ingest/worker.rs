@@ -31,8 +31,11 @@ use schemas::{
 };
 
 use self::wire::{Frame, Reply, Request};
-use super::{anndata::matrix::Matrix, format::Choice, h5ad::open_matrix, source::Source};
-use crate::interrupt::{Helper, Interrupt};
+use super::{format::Choice, source::Source};
+use crate::{
+    arrays::rows::RowMatrix,
+    interrupt::{Helper, Interrupt},
+};
 
 /// A source that a child process reads.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ pub struct RemoteSource {
     cells: u64,
     nonzeros: Option<u64>,
     /// The matrix, read here on any number of threads, if libhdf5 is not needed for it.
-    matrix: Option<(Matrix, InPlace)>,
+    matrix: Option<(RowMatrix, InPlace)>,
     var: RecordBatch,
     obs: SchemaRef,
     worker: Mutex<Worker>,
@@ -100,7 +103,7 @@ impl RemoteSource {
                 let found = InPlace { matrix, chunks: StoredChunk::from_bytes(chunks) };
                 let genes = checked(var.num_rows(), "genes")?;
                 let file = File::open(path).map_err(Error::io("read", path))?;
-                let (matrix, _) = open_matrix(path, file, &found.matrix, &found.chunks, (cells, genes))?;
+                let (matrix, _) = RowMatrix::open_in_place(path, file, &found.matrix, &found.chunks, (cells, genes))?;
                 Some((matrix, found))
             }
         };

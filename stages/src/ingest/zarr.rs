@@ -22,7 +22,7 @@ use schemas::Result;
 
 use self::{group::ZarrGroup, metadata::Metadata};
 use super::{anndata::AnnData, format::Choice, version::stamp_of};
-use crate::place::Place;
+use crate::arrays::place::Place;
 
 /// Whether a folder is a zarr store.
 #[must_use]

@@ -10,7 +10,7 @@ use arrow::{
 use schemas::{Error, Result, numbers::to_i64};
 
 use super::group::{Column, Gaps, Group, Member, Values};
-use crate::place::Place;
+use crate::arrays::place::Place;
 
 /// More categories than any column has; what says otherwise is damaged, and must not make us allocate.
 pub(in crate::ingest) const MOST_CATEGORIES: usize = 1 << 24;

@@ -7,9 +7,15 @@ use schemas::Result;
 use super::{
     super::transpose::{Transposed, Transposer},
     group::Group,
-    sparse::{Major, Vectors, bounds},
+    sparse::Vectors,
 };
-use crate::{interrupt::Interrupt, place::Place};
+use crate::{
+    arrays::{
+        place::Place,
+        sparse::{Major, bounds},
+    },
+    interrupt::Interrupt,
+};
 
 /// Columns whose pointers are read at once.
 const COLUMNS_AT_ONCE: u32 = 1 << 14;

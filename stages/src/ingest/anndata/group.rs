@@ -6,12 +6,9 @@ use arrow::{
     array::{ArrayRef, BooleanArray},
     datatypes::DataType,
 };
-use schemas::{
-    Result,
-    atlas::{StoredArray, StoredChunk},
-};
+use schemas::Result;
 
-use crate::{ingest::exact, place::Place};
+use crate::arrays::{numbers::Numbers, place::Place};
 
 /// The kind of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,55 +63,6 @@ pub(in crate::ingest) trait Group: Debug {
     /// An attribute that is one text.
     fn text(&self, attribute: &str) -> Option<String> {
         self.texts(attribute)?.into_iter().next()
-    }
-}
-
-/// A vector (of one column) or a matrix of numbers, read by rows on any number of threads. Reading appends.
-pub(in crate::ingest) trait Numbers: Debug + Send + Sync {
-    fn place(&self) -> &Place;
-
-    /// 1 or 2.
-    fn dimensions(&self) -> usize;
-
-    fn rows(&self) -> u64;
-
-    /// 1 of a vector.
-    fn columns(&self) -> u64;
-
-    /// The same numbers as f32, to which large ones are rounded.
-    fn rounded(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()>;
-
-    /// The same numbers as f64.
-    fn doubles(&self, rows: Range<u64>, out: &mut Vec<f64>) -> Result<()>;
-
-    /// Values of expression; a whole number that f32 can't hold is refused.
-    fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
-        let first = out.len();
-        self.rounded(rows.clone(), out)?;
-        let kept = &out[first..];
-        if !exact::may_be_rounded(kept) {
-            return Ok(());
-        }
-        let mut stored = Vec::with_capacity(kept.len());
-        self.doubles(rows.clone(), &mut stored)?;
-        let Some((at, value)) = exact::first_rounded(&stored, kept) else { return Ok(()) };
-        let at = at as u64;
-        let place = match self.columns() {
-            1 => format!("entry {}", rows.start + at),
-            columns => format!("row {}, column {}", rows.start + at / columns, at % columns),
-        };
-        Err(self.place().error(format!("{place}: {}", exact::message(value)), exact::HINT))
-    }
-
-    /// Ids; what can be none becomes one that is too large.
-    fn ids(&self, rows: Range<u64>, out: &mut Vec<u32>) -> Result<()>;
-
-    /// Whole numbers.
-    fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()>;
-
-    /// Where they lie in their file, and what they are, if this source is not needed for them; their chunks are appended.
-    fn stored(&self, _chunks: &mut Vec<StoredChunk>) -> Option<StoredArray> {
-        None
     }
 }
 

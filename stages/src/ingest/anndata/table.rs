@@ -13,7 +13,7 @@ use super::{
     column,
     group::{Column, Gaps, Group, Member},
 };
-use crate::{ingest::source::column_name, place::Place};
+use crate::{arrays::place::Place, ingest::source::column_name};
 
 /// A data frame whose columns all have the same length.
 #[derive(Debug)]

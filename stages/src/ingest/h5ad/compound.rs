@@ -23,7 +23,10 @@ use super::{
     },
     values::{Values, append_text},
 };
-use crate::h5::{Member, Place, Records};
+use crate::{
+    arrays::place::Place,
+    h5::{Member, Records},
+};
 
 /// One column of a table of records.
 #[derive(Debug)]

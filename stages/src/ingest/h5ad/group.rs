@@ -1,19 +1,17 @@
 //! Groups of an HDF5 file.
 
-use std::ops::Range;
-
 use hdf5_metno::{Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject, types::TypeDescriptor};
-use schemas::{
-    Result,
-    atlas::{StoredArray, StoredChunk},
-};
+use schemas::Result;
 
 use super::{
-    super::anndata::group::{Column, Gaps, Group, Member, Numbers, Values as ReadValues},
+    super::anndata::group::{Column, Gaps, Group, Member, Values as ReadValues},
     compound,
     values::{Values, text_list_attribute},
 };
-use crate::h5::{self, Place};
+use crate::{
+    arrays::{numbers::Numbers, place::Place},
+    h5,
+};
 
 /// The longest list of numbers that is read of an attribute.
 const MOST_INTEGERS: usize = 16;
@@ -100,44 +98,6 @@ impl Group for H5Group {
 
 fn boxed(values: Option<Values>) -> Option<Box<dyn ReadValues>> {
     values.map(|values| Box::new(values) as Box<dyn ReadValues>)
-}
-
-impl Numbers for h5::Numbers {
-    fn place(&self) -> &Place {
-        self.place()
-    }
-
-    fn dimensions(&self) -> usize {
-        self.dimensions()
-    }
-
-    fn rows(&self) -> u64 {
-        self.rows()
-    }
-
-    fn columns(&self) -> u64 {
-        self.columns()
-    }
-
-    fn rounded(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
-        self.read(rows, out)
-    }
-
-    fn doubles(&self, rows: Range<u64>, out: &mut Vec<f64>) -> Result<()> {
-        self.read(rows, out)
-    }
-
-    fn ids(&self, rows: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
-        self.read(rows, out)
-    }
-
-    fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()> {
-        self.read(rows, out)
-    }
-
-    fn stored(&self, chunks: &mut Vec<StoredChunk>) -> Option<StoredArray> {
-        self.stored(chunks)
-    }
 }
 
 /// Refuses what is known to be no number; types that have no name here are left to libhdf5 to convert.

@@ -2,7 +2,9 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array,
+};
 use arrow::datatypes::DataType;
 use hdf5_metno::{
     Container, Dataset, H5Type, Location,
@@ -11,7 +13,10 @@ use hdf5_metno::{
 use schemas::Result;
 
 use super::super::anndata::group;
-use crate::h5::{Number, Numbers, Place};
+use crate::{
+    arrays::place::Place,
+    h5::{LibraryNumber, Numbers},
+};
 
 /// A vector of values of a known type.
 #[derive(Debug)]
@@ -64,7 +69,9 @@ impl Values {
             descriptor => Kind::Text(text_kind(&descriptor)?),
         };
         let numbers = match kind {
-            Kind::Integer | Kind::Unsigned64 | Kind::Float32 | Kind::Float64 => Some(Numbers::open(dataset.clone(), place.clone()).ok()?),
+            Kind::Integer | Kind::Unsigned64 | Kind::Float32 | Kind::Float64 => {
+                Some(Numbers::open(dataset.clone(), place.clone()).ok()?)
+            }
             Kind::Flag | Kind::Text(_) => None,
         };
         Some(Self { dataset, numbers, kind, place })
@@ -97,7 +104,7 @@ impl Values {
     }
 
     /// Numbers, such as codes of categories are.
-    pub(in crate::ingest) fn numbers<T: Number>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+    pub(in crate::ingest) fn numbers<T: LibraryNumber>(&self, rows: Range<usize>) -> Result<Vec<T>> {
         let mut numbers = Vec::with_capacity(rows.len());
         match &self.numbers {
             Some(stored) => stored.read(rows.start as u64..rows.end as u64, &mut numbers)?,

@@ -9,7 +9,7 @@ use arrow::{
     error::ArrowError,
 };
 
-use crate::ingest::text::as_text;
+use crate::arrays::text::as_text;
 
 /// Every column that a file has, in the order they are first seen.
 ///

@@ -3,10 +3,10 @@
 use schemas::{Result, chunk::is_rounded};
 
 use super::{
-    super::exact,
     banner::{Field, Header, Layout, Symmetry},
     text::Lines,
 };
+use crate::arrays::exact;
 
 /// Shows row, column (both from 0) and value of every entry that follows the header; symmetric ones are shown twice, values
 /// of an array that are zero are not.

@@ -9,7 +9,8 @@ use arrow::{
 };
 use schemas::{Error, Result};
 
-use super::{super::exact, file::TableFile, genes::Numbering, marker::Marker};
+use super::{file::TableFile, genes::Numbering, marker::Marker};
+use crate::arrays::exact;
 
 /// The values of some rows, ready to be shown.
 pub(super) enum Values {

@@ -16,7 +16,7 @@ use schemas::{
 
 use super::vector;
 use crate::{
-    h5::Place,
+    arrays::place::Place,
     ingest::{h5ad::values::Values, source::MOST_GENES},
 };
 

@@ -16,10 +16,12 @@ use zarrs::storage::ReadableStorageTraits;
 
 use super::{element::Element, files::Files, metadata::Refused, packing::MOST_CHUNK_BYTES};
 use crate::{
+    arrays::{
+        chunk_cache::{ChunkCache, Held},
+        place::Place,
+    },
     decoded::decoded,
     ingest::anndata::group::Gaps,
-    kept::{Held, Kept},
-    place::Place,
 };
 
 /// Unpacked chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
@@ -50,7 +52,7 @@ pub(super) struct Array {
     stored: zarrs::array::Array<Files>,
     options: CodecOptions,
     shards: ArrayShardedReadableExtCache,
-    kept: Kept<ArrayBytes<'static>>,
+    kept: ChunkCache<ArrayBytes<'static>>,
     warned: Once,
 }
 
@@ -105,7 +107,7 @@ impl Array {
             stored,
             // Whoever reads does so on as many threads as were requested.
             options: CodecOptions::default().with_concurrent_target(1),
-            kept: Kept::new(most),
+            kept: ChunkCache::new(most),
             warned: Once::new(),
         })
     }

@@ -1,14 +1,14 @@
 //! The data types of arrays.
 
+use schemas::atlas::StoredNumber;
 use zarrs::{array::DataType, plugin::ExtensionName};
 
 use super::metadata::Refused;
-use crate::element;
 
 /// The element type of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
-    Number(element::Element),
+    Number(StoredNumber),
     /// Numbers of 16 bits, which are widened to `f32` when they are read.
     Half,
     Flag,
@@ -36,11 +36,11 @@ impl Element {
     }
 
     /// The type for numbers, and for flags, which are 0 and 1.
-    pub(super) fn number(self) -> Option<element::Element> {
+    pub(super) fn number(self) -> Option<StoredNumber> {
         match self {
             Self::Number(number) => Some(number),
-            Self::Half => Some(element::Element::F32),
-            Self::Flag => Some(element::Element::U8),
+            Self::Half => Some(StoredNumber::F32),
+            Self::Flag => Some(StoredNumber::U8),
             Self::Text | Self::Letters(_) => None,
         }
     }

@@ -10,8 +10,8 @@ use super::{
     metadata::{self, Attributes, Metadata},
 };
 use crate::{
-    ingest::anndata::group::{Column, Gaps, Group, Member, Numbers, Values},
-    place::Place,
+    arrays::{numbers::Numbers, place::Place},
+    ingest::anndata::group::{Column, Gaps, Group, Member, Values},
 };
 
 /// The hint about a missing member.

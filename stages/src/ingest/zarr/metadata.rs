@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use zarrs::array::ArrayMetadata;
 
 use super::packing;
-use crate::place::Place;
+use crate::arrays::place::Place;
 
 /// The files that make one folder per group or an array.
 pub(super) const NAMES: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];

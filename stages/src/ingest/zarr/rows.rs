@@ -2,15 +2,11 @@
 
 use std::ops::Range;
 
-use schemas::{Result, numbers::to_usize};
+use schemas::{Result, atlas::StoredNumber, numbers::to_usize};
 use zarrs::array::ArrayBytes;
 
 use super::{array::Array, metadata::WRITE_AGAIN};
-use crate::{
-    element::{Element, Number},
-    ingest::anndata::group::Numbers,
-    place::Place,
-};
+use crate::arrays::{number::Number, numbers::Numbers, place::Place};
 
 impl Array {
     /// Shows the values of some rows, one part after another: some bytes of values of fixed length, or one text.
@@ -63,7 +59,7 @@ impl Array {
     ///
     /// # Errors
     /// An array of texts.
-    pub(super) fn number(&self) -> Result<Element> {
+    pub(super) fn number(&self) -> Result<StoredNumber> {
         self.element.number().ok_or_else(|| {
             self.place.error("does not hold numbers, where numbers are expected", "check how the store was written")
         })

@@ -10,7 +10,7 @@ use super::{
     metadata::{Metadata, Refused},
     packing::{Packing, watched},
 };
-use crate::{ingest::anndata::group::Gaps, place::Place};
+use crate::{arrays::place::Place, ingest::anndata::group::Gaps};
 
 /// Frames of numcodecs: blosclz, lz4, lz4hc, zlib and zstd, each without a shuffle, with bytes and with bits
 /// shuffled, of values of 4 bytes in blocks of 1,024 bytes, and of values of 8 bytes in one block. Before each stand the

@@ -6,10 +6,11 @@ use arrow::{
     array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array},
     datatypes::DataType,
 };
+use schemas::atlas::StoredNumber;
 use schemas::{Result, numbers::to_usize};
 
 use super::{array::Array, element::Element};
-use crate::{element, ingest::anndata::group::Values};
+use crate::ingest::anndata::group::Values;
 
 impl Values for Array {
     fn len(&self) -> usize {
@@ -19,9 +20,9 @@ impl Values for Array {
     fn data_type(&self) -> DataType {
         match (self.element, self.element.number()) {
             (Element::Flag, _) => DataType::Boolean,
-            (_, Some(element::Element::F32)) => DataType::Float32,
-            (_, Some(element::Element::F64)) => DataType::Float64,
-            (_, Some(element::Element::U64)) => DataType::UInt64,
+            (_, Some(StoredNumber::F32)) => DataType::Float32,
+            (_, Some(StoredNumber::F64)) => DataType::Float64,
+            (_, Some(StoredNumber::U64)) => DataType::UInt64,
             (_, Some(_)) => DataType::Int64,
             (_, None) => DataType::Utf8,
         }

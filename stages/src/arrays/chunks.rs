@@ -2,17 +2,18 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-use hdf5_metno::{Dataset, plist::dataset_create::ChunkOpts};
-use schemas::{Result, atlas::StoredChunk, numbers::to_usize};
+use schemas::{
+    Result,
+    atlas::{StoredChunk, StoredFilter},
+    numbers::to_usize,
+};
 
 use super::{
-    Place,
+    chunk_cache::{ChunkCache, Held},
     filters::{Filters, Workspace},
+    place::Place,
 };
-use crate::{
-    kept::{Held, Kept},
-    recycle::{Pool, Pooled},
-};
+use crate::recycle::{Pool, Pooled};
 
 /// Unfiltered chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
 const KEPT_BYTES: u64 = 4 << 20;
@@ -20,72 +21,44 @@ const KEPT_BYTES: u64 = 4 << 20;
 const MOST_KEPT_BYTES: u64 = 96 << 20;
 /// Larger chunks are left to libhdf5.
 const MOST_CHUNK_BYTES: u64 = 1 << 30;
-/// More chunks than this are left to libhdf5, so that no file can make a large table.
-const MOST_CHUNKS: u64 = 1 << 24;
+
+/// The chunks of an array: a grid of rows and columns.
+#[derive(Debug)]
+pub struct ChunkGrid {
+    /// Rows of each chunk.
+    pub rows: u64,
+    /// Columns of each chunk.
+    pub columns: u64,
+    /// The filters, in the order in which they were applied.
+    pub filters: Vec<StoredFilter>,
+    /// Each chunk, row by row of the grid.
+    pub chunks: Vec<StoredChunk>,
+}
 
 /// The chunks of a dataset, in a grid of rows and columns.
 #[derive(Debug)]
-pub(super) struct Chunks {
-    /// Rows and columns of each chunk.
-    pub(super) rows: u64,
-    pub(super) columns: u64,
+pub struct Chunks {
+    /// Rows of each chunk.
+    pub rows: u64,
+    /// Columns of each chunk.
+    pub columns: u64,
     /// Chunks next to one another.
-    pub(super) across: u64,
+    pub across: u64,
     bytes: usize,
     entries: Vec<StoredChunk>,
     filters: Filters,
-    kept: Kept<Pooled<Vec<u8>>>,
+    kept: ChunkCache<Pooled<Vec<u8>>>,
     spare: Pool<Vec<u8>>,
     work: Pool<Workspace>,
 }
 
 impl Chunks {
-    /// Asks libhdf5 where the chunks of a dataset are; none if they can't be read without it, or some were never written.
-    pub(super) fn open(dataset: &Dataset, rows: u64, columns: u64, element_bytes: usize) -> Option<Self> {
-        let (chunk_rows, chunk_columns) = match *dataset.chunk()?.as_slice() {
-            [rows] => (rows as u64, 1),
-            [rows, columns] => (rows as u64, columns as u64),
-            _ => return None,
-        };
-        let properties = dataset.create_plist().ok()?;
-        if properties.chunk_opts().is_some_and(|options| options.contains(ChunkOpts::DONT_FILTER_PARTIAL_CHUNKS)) {
-            return None;
-        }
-        let filters = Filters::of_dataset(&dataset.filters(), element_bytes)?;
-        if chunk_rows == 0 || chunk_columns == 0 {
-            return None;
-        }
-        let across = columns.div_ceil(chunk_columns);
-        let count = across.checked_mul(rows.div_ceil(chunk_rows))?;
-        if MOST_CHUNKS < count || dataset.num_chunks()? as u64 != count {
-            return None;
-        }
-        let mut entries: Vec<Option<StoredChunk>> = vec![None; to_usize(count)];
-        let visited = dataset.chunks_visit(|chunk| {
-            let (row, column) = match *chunk.offset {
-                [row] => (row, 0),
-                [row, column] => (row, column),
-                _ => return -1,
-            };
-            let place = row / chunk_rows * across + column / chunk_columns;
-            if let Some(entry) = entries.get_mut(to_usize(place)) {
-                *entry =
-                    Some(StoredChunk { address: chunk.addr, bytes: chunk.size, left_out: chunk.filter_mask.into() });
-            }
-            0
-        });
-        visited.ok()?;
-        let entries = entries.into_iter().collect::<Option<Vec<_>>>()?;
-        Self::new([columns, chunk_rows, chunk_columns], element_bytes, filters, entries)
-    }
-
-    /// The chunks of an array with this many columns, in chunks of this many rows and columns; none of chunks that are too large.
-    pub(super) fn new(
-        [columns, rows, chunk_columns]: [u64; 3],
-        element_bytes: usize,
-        filters: Filters,
-        entries: Vec<StoredChunk>,
-    ) -> Option<Self> {
+    /// The chunks of an array with this many columns, of elements of this many bytes; none if they are too large, or have more than
+    /// one compression.
+    #[must_use]
+    pub fn new(grid: ChunkGrid, columns: u64, element_bytes: usize) -> Option<Self> {
+        let ChunkGrid { rows, columns: chunk_columns, filters, chunks: entries } = grid;
+        let filters = Filters::new(filters, element_bytes)?;
         let bytes = rows.checked_mul(chunk_columns)?.checked_mul(element_bytes as u64)?;
         if bytes == 0 || MOST_CHUNK_BYTES < bytes {
             return None;
@@ -101,14 +74,15 @@ impl Chunks {
             bytes: to_usize(bytes),
             entries,
             filters,
-            kept: Kept::new(most_kept),
+            kept: ChunkCache::new(most_kept),
             spare: Pool::default(),
             work: Pool::default(),
         })
     }
 
     /// Each chunk, row by row of the grid.
-    pub(super) fn entries(&self) -> &[StoredChunk] {
+    #[must_use]
+    pub fn entries(&self) -> &[StoredChunk] {
         &self.entries
     }
 
@@ -133,7 +107,7 @@ impl Chunks {
     ///
     /// # Errors
     /// A chunk that lies outside the file or was not made by the dataset's filters.
-    pub(super) fn get(&self, index: u64, file: &File, place: &Place) -> Result<Chunk> {
+    pub fn get(&self, index: u64, file: &File, place: &Place) -> Result<Chunk> {
         self.kept.get(index, || self.unfilter(index, file, place)).map(Chunk)
     }
 
@@ -158,10 +132,13 @@ impl Chunks {
 }
 
 /// The bytes of a chunk.
-pub(super) struct Chunk(Held<Pooled<Vec<u8>>>);
+#[derive(Debug)]
+pub struct Chunk(Held<Pooled<Vec<u8>>>);
 
 impl Chunk {
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Row by row.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -4,57 +4,28 @@ use std::{
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use schemas::{
     Error, Result,
-    atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredArray, StoredChunk},
+    atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredChunk},
     chunk::CsrRows,
-    numbers::to_usize,
 };
 
-use super::super::anndata::{group::Numbers as ReadNumbers, matrix::Matrix};
 use crate::{
-    h5::{Numbers, Place},
-    ingest::{
-        pack::lay_out,
-        records::{Records, RowValues},
+    arrays::{
+        place::Place,
+        rows::{RowMatrix, has_changed},
     },
+    records::{Records, RowValues},
     recycle::Pool,
+    row_layout::lay_out,
 };
-
-/// Opens a matrix of this many rows and genes that lies in `file` as described.
-///
-/// # Errors
-/// A file that can't be read, or is not as described.
-pub(in crate::ingest) fn open_matrix(
-    path: &Path,
-    file: File,
-    described: &InPlaceMatrix,
-    chunks: &[StoredChunk],
-    (rows, genes): (u64, u32),
-) -> Result<(Matrix, Place)> {
-    let place = described.object.split('/').fold(Place::root(path), |place, name| place.child(name));
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
-    if length != described.bytes {
-        return Err(changed(&place));
-    }
-    let file = Arc::new(file);
-    let open = |array: &StoredArray, place: Place| {
-        let first = to_usize(array.first_chunk);
-        let end = array.chunks().and_then(|count| first.checked_add(to_usize(count)));
-        let chunks = end.and_then(|end| chunks.get(first..end)).unwrap_or_default();
-        let numbers = Numbers::of_stored(array, chunks, Arc::clone(&file), length, place)?;
-        Ok(Box::new(numbers) as Box<dyn ReadNumbers>)
-    };
-    Ok((Matrix::open_in_place(&described.form, rows, genes, place.clone(), open)?, place))
-}
 
 /// The rows of an atlas's matrix in the file where it was found.
 #[derive(Debug)]
 pub(crate) struct RowsInPlace {
-    matrix: Matrix,
+    matrix: RowMatrix,
     place: Place,
     spare: Pool<(CsrRows, Records)>,
     gene_width: GeneWidth,
@@ -86,7 +57,8 @@ impl RowsInPlace {
             return Err(missing());
         }
         let file = File::open(&path).map_err(|_| missing())?;
-        let (matrix, place) = open_matrix(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
+        let (matrix, place) =
+            RowMatrix::open_in_place(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
         Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
     }
 
@@ -107,7 +79,7 @@ impl RowsInPlace {
         let width = laid.iter().map(|record| record.width).max();
         let entries: usize = laid.iter().map(|record| record.entries).sum();
         if width.is_some_and(|width| width != entry.value_width) || entries != entry.entries as usize {
-            return Err(changed(&self.place));
+            return Err(has_changed(&self.place));
         }
         let layout = entry.layout(self.gene_width);
         let mut words = vec![0_u64; layout.bytes / 8];
@@ -118,10 +90,6 @@ impl RowsInPlace {
 
     /// The error of a file that is not what it was.
     pub(crate) fn changed(&self) -> Error {
-        changed(&self.place)
+        has_changed(&self.place)
     }
-}
-
-fn changed(place: &Place) -> Error {
-    place.error("has changed since it was ingested", "ingest it again")
 }

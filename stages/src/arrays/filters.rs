@@ -1,6 +1,5 @@
 //! The filters of a chunked dataset, undone: deflate, LZF, byte shuffle and Fletcher's checksum.
 
-use hdf5_metno::filters::Filter;
 use schemas::atlas::StoredFilter as Step;
 
 use super::lzf;
@@ -40,18 +39,6 @@ impl std::fmt::Debug for Workspace {
 }
 
 impl Filters {
-    /// The filters of a dataset; none if there is one that is not known here, or more than one compression.
-    pub(super) fn of_dataset(filters: &[Filter], element_bytes: usize) -> Option<Self> {
-        let steps = filters.iter().map(|filter| match filter {
-            Filter::Deflate(_) => Some(Step::Deflate),
-            Filter::LZF => Some(Step::Lzf),
-            Filter::Shuffle => Some(Step::Shuffle),
-            Filter::Fletcher32 => Some(Step::Fletcher32),
-            _ => None,
-        });
-        Self::new(steps.collect::<Option<_>>()?, element_bytes)
-    }
-
     /// Filters in the order in which they were applied; none if there is more than one compression.
     pub(super) fn new(steps: Vec<Step>, element_bytes: usize) -> Option<Self> {
         let compressions = steps.iter().filter(|step| matches!(step, Step::Deflate | Step::Lzf)).count();
@@ -205,15 +192,9 @@ mod tests {
 
     #[test]
     fn a_chunk_that_claims_more_than_it_can_hold_takes_no_memory() {
-        let filters = Filters::of_dataset(&[Filter::Deflate(4)], 4).expect("known");
+        let filters = Filters::new(vec![Step::Deflate], 4).expect("known");
         let mut work = Workspace { stored: vec![0; 100], ..Workspace::default() };
         let refused = filters.undo(0, &mut work, 1 << 40, &mut Vec::new());
         assert_eq!(refused, Err("is too short for what it should hold"));
-    }
-
-    #[test]
-    fn a_filter_that_is_not_known_is_left_to_libhdf5() {
-        assert!(Filters::of_dataset(&[Filter::Shuffle, Filter::NBit], 4).is_none());
-        assert!(Filters::of_dataset(&[Filter::User(32015, vec![3])], 4).is_none());
     }
 }

@@ -11,26 +11,26 @@ use schemas::{
 const LARGEST: f32 = 16_777_216.0;
 
 /// The hint about a file with such a number.
-pub(super) const HINT: &str = "values are kept as float32, which holds every whole number up to 16777216; check that these are counts of molecules";
+pub const HINT: &str = "values are kept as float32, which holds every whole number up to 16777216; check that these are counts of molecules";
 
 /// Whether any of some values is so large that it may not be what is stored.
-pub(super) fn may_be_rounded(kept: &[f32]) -> bool {
+pub fn may_be_rounded(kept: &[f32]) -> bool {
     kept.iter().fold(false, |so_far, value| so_far | (LARGEST <= value.abs()))
 }
 
 /// The first of some whole numbers that became others when they were kept, and its place.
-pub(super) fn first_rounded(stored: &[f64], kept: &[f32]) -> Option<(usize, f64)> {
+pub fn first_rounded(stored: &[f64], kept: &[f32]) -> Option<(usize, f64)> {
     let mut pairs = stored.iter().zip(kept).enumerate();
     pairs.find(|(_, (stored, kept))| is_rounded(**stored, **kept)).map(|(at, (stored, _))| (at, *stored))
 }
 
 /// The message about such a number.
-pub(super) fn message(value: impl Display) -> String {
+pub fn message(value: impl Display) -> String {
     format!("{value} is a whole number that float32 can't hold")
 }
 
 /// The error for invalid rows from `first` on: entries that add up to such a number, or else a bug.
-pub(super) fn bad_rows(bad: &BadRows, place: impl Into<String>, first: u64) -> Error {
+pub fn bad_rows(bad: &BadRows, place: impl Into<String>, first: u64) -> Error {
     let BadRows::Sum { row, gene, sum } = bad else { return Error::Bug(bad.to_string()) };
     let cell = first + *row as u64;
     let message = format!(

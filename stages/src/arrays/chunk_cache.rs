@@ -13,7 +13,7 @@ type Slot<T> = OnceLock<Option<T>>;
 
 /// The parts that were requested last, as many as are wanted.
 #[derive(Debug)]
-pub(crate) struct Kept<T> {
+pub struct ChunkCache<T> {
     most: usize,
     parts: Mutex<Parts<T>>,
 }
@@ -24,9 +24,9 @@ struct Parts<T> {
     order: VecDeque<u64>,
 }
 
-impl<T> Kept<T> {
+impl<T> ChunkCache<T> {
     /// Keeps this many parts.
-    pub(crate) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self { most, parts: Mutex::new(Parts { slots: HashMap::new(), order: VecDeque::new() }) }
     }
 
@@ -34,7 +34,7 @@ impl<T> Kept<T> {
     ///
     /// # Errors
     /// Those of `unpack`.
-    pub(crate) fn get(&self, index: u64, unpack: impl Fn() -> Result<T>) -> Result<Held<T>> {
+    pub fn get(&self, index: u64, unpack: impl Fn() -> Result<T>) -> Result<Held<T>> {
         let slot = self.slot(index);
         let mut failed = None;
         slot.get_or_init(|| unpack().map_err(|error| failed = Some(error)).ok());
@@ -65,7 +65,7 @@ impl<T> Kept<T> {
 
 /// A part that stays in memory as long as it is held.
 #[derive(Debug)]
-pub(crate) struct Held<T>(Arc<Slot<T>>);
+pub struct Held<T>(Arc<Slot<T>>);
 
 impl<T> Deref for Held<T> {
     type Target = T;
@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn a_part_is_unpacked_once_while_it_is_kept() {
-        let kept = Kept::new(2);
+        let cache = ChunkCache::new(2);
         let unpacked = Cell::new(0);
         let get = |index| {
             let unpack = || {
                 unpacked.set(unpacked.get() + 1);
                 Ok(index * 10)
             };
-            *kept.get(index, unpack).expect("it can be unpacked")
+            *cache.get(index, unpack).expect("it can be unpacked")
         };
         assert_eq!([get(1), get(2), get(1), get(2)], [10, 20, 10, 20]);
         assert_eq!(unpacked.get(), 2);
@@ -102,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_part_that_failed_fails_again() {
-        let kept = Kept::<u64>::new(2);
+        let cache = ChunkCache::<u64>::new(2);
         for _ in 0..2 {
-            assert!(kept.get(0, || Err(Error::Bug("no".into()))).is_err());
+            assert!(cache.get(0, || Err(Error::Bug("no".into()))).is_err());
         }
     }
 }

@@ -2,17 +2,16 @@
 
 use std::{
     fmt::Display,
+    fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
-#[cfg(feature = "hdf5")]
-use std::{fs, sync::OnceLock};
 
 use schemas::Error;
 
 /// An object of an HDF5 file or of a zarr store.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     file: Arc<OnDisk>,
     object: String,
 }
@@ -21,46 +20,43 @@ pub(crate) struct Place {
 struct OnDisk {
     path: PathBuf,
     /// Opened once for all datasets that are read past libhdf5.
-    #[cfg(feature = "hdf5")]
     opened: OnceLock<Option<Arc<fs::File>>>,
 }
 
 impl Place {
     /// The file or store itself.
-    pub(crate) fn root(path: &Path) -> Self {
-        let file = OnDisk {
-            path: path.into(),
-            #[cfg(feature = "hdf5")]
-            opened: OnceLock::new(),
-        };
+    #[must_use]
+    pub fn root(path: &Path) -> Self {
+        let file = OnDisk { path: path.into(), opened: OnceLock::new() };
         Self { file: Arc::new(file), object: String::new() }
     }
 
     /// A member of this group.
-    pub(crate) fn child(&self, name: &str) -> Self {
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
         Self { file: Arc::clone(&self.file), object: format!("{}/{name}", self.object) }
     }
 
     /// The file or store.
-    pub(crate) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// The bytes of the file.
-    #[cfg(feature = "hdf5")]
-    pub(crate) fn opened(&self) -> Option<Arc<fs::File>> {
+    /// The file, opened; none if it can't be.
+    #[must_use]
+    pub fn opened(&self) -> Option<Arc<fs::File>> {
         let OnDisk { path, opened } = &*self.file;
         opened.get_or_init(|| fs::File::open(path).ok().map(Arc::new)).clone()
     }
 
     /// An error about this object.
-    pub(crate) fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Error {
+    pub fn error(&self, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::data(self.to_string(), message, hint)
     }
 
     /// Turns what kept this object from being read into an error that names it; for `map_err`.
-    #[cfg(feature = "hdf5")]
-    pub(crate) fn unreadable(&self, error: impl Display) -> Error {
+    pub fn unreadable(&self, error: impl Display) -> Error {
         self.error(
             format!("can't be read ({error})"),
             "the file may be damaged or cut short; restore it from a copy, or write it again",

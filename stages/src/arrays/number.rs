@@ -1,36 +1,20 @@
 //! The number types of arrays on disk, and their conversion to the types used here.
 
-pub(crate) use schemas::atlas::StoredNumber as Element;
+use schemas::atlas::StoredNumber;
 
 /// The types that an array can be read as.
-pub(crate) trait Number: Copy {
-    /// The type read from libhdf5 instead.
-    #[cfg(feature = "hdf5")]
-    type InLibrary: hdf5_metno::H5Type;
-
-    /// The conversion from libhdf5's type.
-    #[cfg(feature = "hdf5")]
-    fn from_library(number: Self::InLibrary) -> Self;
-
+pub trait Number: Copy {
     /// Appends the numbers stored in these bytes.
-    fn append(element: Element, bytes: &[u8], out: &mut Vec<Self>);
+    fn append(stored: StoredNumber, bytes: &[u8], out: &mut Vec<Self>);
 }
 
-/// Implements [`Number`]: for each stored type, a conversion equal to its `from_library`.
+/// Implements [`Number`]: for each stored type, a conversion.
 macro_rules! number {
-    ($number:ty, $in_library:ty, $from_library:expr, $($element:ident($stored:ty) => $convert:expr),+ $(,)?) => {
+    ($number:ty, $($element:ident($stored:ty) => $convert:expr),+ $(,)?) => {
         impl Number for $number {
-            #[cfg(feature = "hdf5")]
-            type InLibrary = $in_library;
-
-            #[cfg(feature = "hdf5")]
-            fn from_library(number: $in_library) -> Self {
-                $from_library(number)
-            }
-
-            fn append(element: Element, bytes: &[u8], out: &mut Vec<Self>) {
-                match element {
-                    $(Element::$element => {
+            fn append(stored: StoredNumber, bytes: &[u8], out: &mut Vec<Self>) {
+                match stored {
+                    $(StoredNumber::$element => {
                         let stored = bytes.as_chunks::<{ size_of::<$stored>() }>().0;
                         out.extend(stored.iter().map(|bytes| $convert(<$stored>::from_le_bytes(*bytes))));
                     })+
@@ -50,19 +34,19 @@ mod casts {
 
     use schemas::numbers::saturating;
 
-    use super::{Element, Number};
+    use super::{Number, StoredNumber};
 
-    number!(f32, f32, |number| number,
+    number!(f32,
         I8(i8) => |n: i8| f32::from(n), I16(i16) => |n: i16| f32::from(n), I32(i32) => |n| n as f32, I64(i64) => |n| n as f32,
         U8(u8) => |n: u8| f32::from(n), U16(u16) => |n: u16| f32::from(n), U32(u32) => |n| n as f32, U64(u64) => |n| n as f32,
         F32(f32) => |n| n, F64(f64) => |n| n as f32);
 
-    number!(f64, f64, |number| number,
+    number!(f64,
         I8(i8) => |n: i8| f64::from(n), I16(i16) => |n: i16| f64::from(n), I32(i32) => |n: i32| f64::from(n), I64(i64) => |n| n as f64,
         U8(u8) => |n: u8| f64::from(n), U16(u16) => |n: u16| f64::from(n), U32(u32) => |n: u32| f64::from(n), U64(u64) => |n| n as f64,
         F32(f32) => |n: f32| f64::from(n), F64(f64) => |n| n);
 
-    number!(i64, i64, |number| number,
+    number!(i64,
         I8(i8) => |n: i8| i64::from(n), I16(i16) => |n: i16| i64::from(n), I32(i32) => |n: i32| i64::from(n), I64(i64) => |n| n,
         U8(u8) => |n: u8| i64::from(n), U16(u16) => |n: u16| i64::from(n), U32(u32) => |n: u32| i64::from(n),
         U64(u64) => |n: u64| saturating::<i64>(n),
@@ -73,7 +57,7 @@ mod casts {
         number.try_into().unwrap_or(0)
     }
 
-    number!(u64, u64, |number| number,
+    number!(u64,
         I8(i8) => unsigned, I16(i16) => unsigned, I32(i32) => unsigned, I64(i64) => unsigned,
         U8(u8) => u64::from, U16(u16) => u64::from, U32(u32) => u64::from, U64(u64) => |n| n,
         F32(f32) => |n| n as u64, F64(f64) => |n| n as u64);
@@ -84,7 +68,7 @@ mod casts {
     }
 
     // For i32, every negative number becomes at least 2^31, which is not a gene either, at no cost.
-    number!(u32, i64, id,
+    number!(u32,
         I8(i8) => id, I16(i16) => id,
         I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => id,
         U8(u8) => |n: u8| u32::from(n), U16(u16) => |n: u16| u32::from(n), U32(u32) => |n| n,
