@@ -16,6 +16,9 @@ pub const MODEL_KEY: &str = "model";
 /// The metadata key for the atlas of the source cells: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
 
+/// The file that names those of a folder of predictions; written last.
+pub const PREDICTIONS_MANIFEST: &str = "_manifest.json";
+
 /// Column names of output tables that no covariate may have.
 pub const RESERVED_COLUMNS: [&str; 28] = [
     "after",

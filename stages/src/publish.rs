@@ -26,6 +26,8 @@ use std::{
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+pub use schemas::arrow::PREDICTIONS_MANIFEST as MANIFEST;
+
 pub use self::{
     encode::{Encoded, Encoder},
     files::Publish,
@@ -39,9 +41,6 @@ use crate::{
     disk::checksum_of,
     sealed::{read_sealed, sealed},
 };
-
-/// Names a folder's files; written last.
-pub const MANIFEST: &str = "_manifest.json";
 
 /// What was published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,20 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use schemas::{Error, Result, atlas::files};
+use schemas::{Error, Result, arrow::PREDICTIONS_MANIFEST, atlas::files};
 
 use super::{
     super::format::Choice,
     file::{self, TableFile},
     layout::Layout,
 };
-use crate::publish;
 
 /// Names of a table of genes next to tables of cells.
 const GENES_TABLES: [&str; 3] = ["gene_metadata.parquet", "genes.parquet", "var.parquet"];
 
 /// Files of atlases, models and predictions, which contain tables of their own.
-const OURS: [&str; 5] = [files::MANIFEST, files::LABELS, publish::MANIFEST, "model.json", "checkpoints"];
+const OURS: [&str; 5] = [files::MANIFEST, files::LABELS, PREDICTIONS_MANIFEST, "model.json", "checkpoints"];
 
 /// Whether a file, or any file of a folder, is read as a table of cells.
 ///
