@@ -68,6 +68,16 @@ mod casts {
         U64(u64) => |n: u64| saturating::<i64>(n),
         F32(f32) => |n| n as i64, F64(f64) => |n| n as i64);
 
+    /// Columns of `u64` only are read as this type, so no number is negative or has a fraction.
+    fn unsigned(number: impl TryInto<u64>) -> u64 {
+        number.try_into().unwrap_or(0)
+    }
+
+    number!(u64, u64, |number| number,
+        I8(i8) => unsigned, I16(i16) => unsigned, I32(i32) => unsigned, I64(i64) => unsigned,
+        U8(u8) => u64::from, U16(u16) => u64::from, U32(u32) => u64::from, U64(u64) => |n| n,
+        F32(f32) => |n| n as u64, F64(f64) => |n| n as u64);
+
     /// An id; one that is negative or too large becomes `u32::MAX`, which is not a gene.
     fn id(number: impl TryInto<u32>) -> u32 {
         number.try_into().unwrap_or(u32::MAX)

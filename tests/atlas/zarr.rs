@@ -292,6 +292,27 @@ fn a_column_that_is_called_as_the_names_of_cells_gets_a_name_that_no_other_has()
 }
 
 #[test]
+fn numbers_of_64_bits_without_a_sign_stay_apart() {
+    let home = Home::new();
+    let simulator = simulator(100, true);
+    write(&home.path("s.store"), &simulator.chunk(0..100).unwrap(), simulator.genes(), PLAIN);
+    let column = home.path("s.store/obs/plate");
+    fs::create_dir_all(column.join("c")).unwrap();
+    let metadata = json!({ "zarr_format": 3, "node_type": "array", "shape": [100], "data_type": "uint64",
+        "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": [100] } },
+        "chunk_key_encoding": { "name": "default" }, "fill_value": 0,
+        "codecs": [{ "name": "bytes", "configuration": { "endian": "little" } }] });
+    fs::write(column.join("zarr.json"), metadata.to_string()).unwrap();
+    let plates: Vec<u8> = (0..100).flat_map(|cell| (u64::MAX - cell % 2).to_le_bytes()).collect();
+    fs::write(column.join("c/0"), plates).unwrap();
+    edit(&home.path("s.store/obs/zarr.json"), |frame| {
+        frame["attributes"]["column-order"].as_array_mut().unwrap().push("plate".into());
+    });
+    let atlas = home.json("ingest s.store --out s.atlas --covariates plate");
+    assert_eq!(atlas["covariates"]["plate"], json!({ "18446744073709551615": 50, "18446744073709551614": 50 }));
+}
+
+#[test]
 fn entries_that_add_up_to_what_float32_can_not_hold_are_refused() {
     let home = Home::new();
     let simulator = simulator(100, true);

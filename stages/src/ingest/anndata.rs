@@ -1,7 +1,7 @@
 //! AnnData, whatever it is stored in: an `.h5ad` file, as anndata 0.5 to 0.13 and others write them, or a zarr store.
 //!
-//! Nothing that grows with the number of cells is held: row pointers, codes and names are read for one chunk at a time. What
-//! stays is `var`, and the category names of each categorical column.
+//! Nothing that grows with the number of cells is in memory: row pointers, codes and names are read for one chunk at a time. Only
+//! `var` and the category names of each categorical column stay.
 
 pub(super) mod column;
 mod csc;
@@ -77,7 +77,7 @@ impl AnnData {
 
 /// A column of `var` that is itself called `gene` comes as `var_gene` (`var_var_gene` if there is a `var_gene` too), one of `obs`
 /// that is called `cell` as `obs_cell`.
-/// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64`, others `Float32` or `Float64`, flags
+/// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64` (`UInt64` if stored so), others `Float32` or `Float64`, flags
 /// `Boolean`. Columns of an unknown kind are left out, with a warning.
 impl Source for AnnData {
     fn kind(&self) -> &str {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use arrow::{array::AsArray, datatypes::UInt64Type};
 use hdf5_metno::{
     DatasetBuilder, File, Group,
     types::{FloatSize, IntSize, TypeDescriptor, VarLenUnicode},
@@ -104,7 +105,7 @@ fn assert_is_read(stored: &Stored) {
     let source = format::open(&path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((source.cells(), source.nonzeros()), (5, Some(6)));
     let names = source.obs(4..5, &[0]).expect("the last name");
-    assert_eq!(arrow::array::AsArray::as_string::<i32>(names.column(0)).value(0), "14", "an index of numbers is text");
+    assert_eq!(names.column(0).as_string::<i32>().value(0), "14", "an index of numbers is text");
     assert_eq!(read(&*source).unwrap_or_else(|error| panic!("{error}")), MATRIX);
 }
 
@@ -174,6 +175,41 @@ fn vectors_may_be_stored_with_any_filter() {
 fn names_of_encodings_from_before_anndata_0_7_are_known() {
     assert_is_read(&Stored { encoding: "csr", ..plain() });
     assert_is_read(&Stored { encoding: "csc", ..plain() });
+}
+
+#[test]
+fn annotations_of_64_bits_without_a_sign_keep_their_numbers() {
+    const LARGE: [u64; 5] = [1 << 63, (1 << 63) + 1, u64::MAX, 0, u64::MAX - 1];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("large.h5ad");
+    write(&path, &plain(), |_, _| {});
+    let file = File::open_rw(&path).expect("the file");
+    let obs = file.group("obs").expect("the cells");
+    obs.new_dataset_builder().with_data(&LARGE).create("plain").expect("a column");
+    obs.new_dataset_builder().with_data(&LARGE).deflate(1).create("packed").expect("a column");
+    // A chunk that was never written leaves the dataset to libhdf5.
+    let gaps = obs.new_dataset::<u64>().chunk(1).shape(5).create("gaps").expect("a column");
+    for (row, number) in LARGE.iter().enumerate().filter(|(_, number)| **number > 0) {
+        gaps.write_slice(&[*number], row..row + 1).expect("a chunk");
+    }
+    let categories = obs.create_group("categories").expect("a group");
+    text(&categories, "encoding-type", "categorical");
+    categories.new_dataset_builder().with_data(&LARGE).create("categories").expect("the names");
+    categories.new_dataset_builder().with_data(&[0_u64, 1, 2, 3, 4]).create("codes").expect("the codes");
+    let nullable = obs.create_group("nullable").expect("a group");
+    text(&nullable, "encoding-type", "nullable-integer");
+    nullable.new_dataset_builder().with_data(&LARGE).create("values").expect("the values");
+    nullable.new_dataset_builder().with_data(&[0_u64; 5]).create("mask").expect("a mask");
+    drop((obs, gaps, categories, nullable));
+    file.close().expect("it closes");
+
+    let source = format::open(&path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
+    for name in ["plain", "packed", "gaps", "categories", "nullable"] {
+        let column = source.obs_schema().index_of(name).expect("the column is read");
+        let read = source.obs(0..5, &[column]).unwrap_or_else(|error| panic!("{error}"));
+        let numbers = read.column(0).as_primitive_opt::<UInt64Type>().unwrap_or_else(|| panic!("{name} is not u64"));
+        assert_eq!(numbers.values(), &LARGE, "{name}");
+    }
 }
 
 /// The error for a matrix with other pointers and indices.

@@ -23,7 +23,7 @@ struct Flat {
     mask: Option<Box<dyn Values>>,
 }
 
-/// A column of codes, whose category names are held.
+/// A column of codes, whose category names are in memory.
 #[derive(Debug)]
 struct Categorical {
     codes: Box<dyn Values>,
@@ -68,7 +68,7 @@ fn flat(parent: &dyn Group, name: &str, gaps: Gaps) -> Result<Option<Flat>> {
         let message = format!("has {} values, but {} in its mask", values.len(), mask.len());
         return Err(group.place().error(message, "the file is damaged; write it again"));
     }
-    let is_mask = matches!(mask.data_type(), DataType::Boolean | DataType::Int64);
+    let is_mask = mask.data_type() == DataType::Boolean || mask.data_type().is_integer();
     Ok(is_mask.then_some(Flat { values, mask: Some(mask) }))
 }
 
@@ -78,7 +78,7 @@ fn categorical(
     place: &Place,
 ) -> Result<Option<Box<dyn Column>>> {
     let (Some(codes), Some(categories)) = (codes, categories) else { return Ok(None) };
-    if codes.data_type() != DataType::Int64 {
+    if !codes.data_type().is_integer() {
         return Ok(None);
     }
     let count = categories.len();

@@ -4,7 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringBuilder},
+    array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringBuilder, UInt64Array},
     datatypes::DataType,
 };
 use hdf5_metno::{
@@ -99,6 +99,7 @@ impl Column for Field {
 
     fn data_type(&self) -> DataType {
         match self.kind {
+            Kind::Unsigned(IntSize::U8) => DataType::UInt64,
             Kind::Signed(_) | Kind::Unsigned(_) => DataType::Int64,
             Kind::Float32 => DataType::Float32,
             Kind::Float64 => DataType::Float64,
@@ -109,6 +110,9 @@ impl Column for Field {
 
     fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
+            Kind::Unsigned(IntSize::U8) => Arc::new(UInt64Array::from(
+                self.collect(rows, |bytes| Some(u64::from_le_bytes(*bytes.first_chunk()?)))?,
+            )),
             Kind::Signed(_) | Kind::Unsigned(_) => Arc::new(Int64Array::from(self.integers(rows)?)),
             Kind::Float32 => Arc::new(Float32Array::from(
                 self.collect(rows, |bytes| Some(f32::from_le_bytes(*bytes.first_chunk()?)))?,
@@ -157,7 +161,7 @@ impl Column for CodedField {
 }
 
 impl Field {
-    /// Whole numbers, as codes of categories are; the largest ones are clipped to what an `i64` holds.
+    /// Whole numbers, as codes of categories are; larger ones than an `i64` holds, which are not codes, become the largest `i64`.
     fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
         let kind = self.kind;
         self.collect(rows, |bytes| {

@@ -2,11 +2,13 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array,
+};
 use arrow::datatypes::DataType;
 use hdf5_metno::{
     Container, Dataset, H5Type, Location,
-    types::{FixedAscii, FixedUnicode, FloatSize, TypeDescriptor, VarLenAscii, VarLenUnicode},
+    types::{FixedAscii, FixedUnicode, FloatSize, IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode},
 };
 use schemas::Result;
 
@@ -26,6 +28,8 @@ pub(in crate::ingest) struct Values {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Integer,
+    /// `u64`: larger numbers than an `i64` holds.
+    Unsigned64,
     Float32,
     Float64,
     Flag,
@@ -53,6 +57,7 @@ impl Values {
             return None;
         }
         let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
+            TypeDescriptor::Unsigned(IntSize::U8) => Kind::Unsigned64,
             // Values of an enumeration are numbers to anndata too.
             TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => Kind::Integer,
             TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => Kind::Float32,
@@ -61,7 +66,9 @@ impl Values {
             descriptor => Kind::Text(text_kind(&descriptor)?),
         };
         let numbers = match kind {
-            Kind::Integer | Kind::Float32 | Kind::Float64 => Some(Numbers::open(dataset.clone(), place.clone()).ok()?),
+            Kind::Integer | Kind::Unsigned64 | Kind::Float32 | Kind::Float64 => {
+                Some(Numbers::open(dataset.clone(), place.clone()).ok()?)
+            }
             Kind::Flag | Kind::Text(_) => None,
         };
         Some(Self { dataset, numbers, kind, place })
@@ -74,6 +81,7 @@ impl Values {
     pub(in crate::ingest) fn data_type(&self) -> DataType {
         match self.kind {
             Kind::Integer => DataType::Int64,
+            Kind::Unsigned64 => DataType::UInt64,
             Kind::Float32 => DataType::Float32,
             Kind::Float64 => DataType::Float64,
             Kind::Flag => DataType::Boolean,
@@ -84,6 +92,7 @@ impl Values {
     pub(in crate::ingest) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
             Kind::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
+            Kind::Unsigned64 => Arc::new(UInt64Array::from(self.numbers::<u64>(rows)?)),
             Kind::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
             Kind::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
             Kind::Flag => Arc::new(self.flags(rows)?),

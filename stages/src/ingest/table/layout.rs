@@ -54,6 +54,17 @@ pub(super) enum ValueColumns {
     Lists { genes: usize, values: usize },
 }
 
+impl ValueColumns {
+    /// Their indices.
+    pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
+        let (genes, lists) = match self {
+            Self::Wide(genes) => (&genes[..], None),
+            Self::Lists { genes, values } => (&[][..], Some([*genes, *values])),
+        };
+        genes.iter().copied().chain(lists.into_iter().flatten())
+    }
+}
+
 impl Layout {
     /// Tells the columns apart; `place` names the table in errors.
     pub(super) fn of(schema: &Schema, obs_columns: Option<&[String]>, place: &str) -> Result<Self> {
@@ -175,6 +186,7 @@ pub(super) fn annotation_type(data_type: &DataType) -> Option<DataType> {
         DataType::Float16 | DataType::Float32 => Some(DataType::Float32),
         DataType::Float64 | DataType::Decimal128(..) | DataType::Decimal256(..) => Some(DataType::Float64),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Some(DataType::Utf8),
+        DataType::UInt64 => Some(DataType::UInt64),
         whole if whole.is_integer() => Some(DataType::Int64),
         time if time.is_temporal() => Some(DataType::Utf8),
         _ => None,

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder},
+    array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array},
     datatypes::DataType,
 };
 use schemas::{Result, numbers::to_usize};
@@ -21,6 +21,7 @@ impl Values for Array {
             (Element::Flag, _) => DataType::Boolean,
             (_, Some(element::Element::F32)) => DataType::Float32,
             (_, Some(element::Element::F64)) => DataType::Float64,
+            (_, Some(element::Element::U64)) => DataType::UInt64,
             (_, Some(_)) => DataType::Int64,
             (_, None) => DataType::Utf8,
         }
@@ -30,6 +31,7 @@ impl Values for Array {
         Ok(match self.data_type() {
             DataType::Float32 => Arc::new(Float32Array::from(self.vector::<f32>(rows)?)),
             DataType::Float64 => Arc::new(Float64Array::from(self.vector::<f64>(rows)?)),
+            DataType::UInt64 => Arc::new(UInt64Array::from(self.vector::<u64>(rows)?)),
             DataType::Boolean => Arc::new(self.flags(rows)?),
             DataType::Utf8 => Arc::new(texts(self, rows)?),
             _ => Arc::new(Int64Array::from(self.codes(rows)?)),
