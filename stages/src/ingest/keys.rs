@@ -3,11 +3,14 @@
 //! Candidates are tried in order. Several columns that say the same in every row are not ambiguous; several that differ are
 //! an error that lists them.
 
+mod notes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::AsArray;
 use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
 
+use self::notes::notes;
 use super::{
     label::LabelColumns,
     source::{Source, obs_column},
@@ -91,7 +94,7 @@ pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
         Some(column) => {
             let labels = Labels::of(source, column, &rules)?;
             rules.controls = labels.controls(&asked.controls, &mut guessed)?;
-            decided.extend(labels.parts_that_vanish(&rules));
+            decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
         }
     }
     Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
@@ -237,8 +240,8 @@ impl Labels {
         }
     }
 
-    /// What fits the patterns. One without a delimiter is compared with the parts of labels; one with it, with whole labels, and if
-    /// its own parts are all the same (`ctrl+ctrl`), that one with the parts as well.
+    /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
+    /// whole labels, and if its own parts are all the same (`ctrl+ctrl`), that part with the parts as well.
     fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
         let parts = self.parts();
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
@@ -261,20 +264,6 @@ impl Labels {
             }
         }
         Ok(controls)
-    }
-
-    /// The message about labels that don't mean what they say.
-    fn parts_that_vanish(&self, rules: &LabelRules) -> Option<String> {
-        let mixed: Vec<&str> = self
-            .all
-            .iter()
-            .filter(|(label, parts)| !rules.means_control(label) && parts.iter().any(|part| rules.is_control(part)))
-            .map(|(label, _)| label.as_str())
-            .collect();
-        let first = mixed.first()?;
-        let left: Vec<&str> = rules.parts(first).into_iter().filter(|part| !rules.is_control(part.trim())).collect();
-        let left = left.join(&rules.delimiter);
-        Some(format!("control is dropped as a part of {} labels: `{first}` becomes `{left}`", mixed.len()))
     }
 }
 
@@ -333,7 +322,7 @@ mod tests {
             AskedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..AskedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
-        assert_eq!(keys.decided, ["control is dropped as a part of 1 labels: `NegCtrl0_A` becomes `A`"]);
+        assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `NegCtrl0_A` becomes `A`"]);
         let asked = AskedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..AskedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
@@ -343,6 +332,19 @@ mod tests {
         let alone = Table::of_obs(&[("condition", vec!["A+ctrl", "B"])]);
         let error = resolve(&alone, &AskedKeys::default()).expect_err("no cell is control");
         assert!(error.to_string().contains("`ctrl` is only a part of labels such as `A+ctrl`"), "{error}");
+    }
+
+    #[test]
+    fn labels_that_are_read_as_another_name_have_a_note() {
+        let table = Table::of_obs(&[("condition", vec!["A", " A", "A+A", "ctrl"])]);
+        let keys = resolve(&table, &AskedKeys::default()).expect("plain labels");
+        assert_eq!(
+            keys.decided,
+            [
+                "blanks around names are removed from 1 label: ` A` becomes `A`",
+                "a perturbation that is named twice counts once in 1 label: `A+A` becomes `A`"
+            ]
+        );
     }
 
     #[test]
