@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, fs::File, path::Path, sync::Arc};
 use arrow::{
     array::{
         Array, ArrayRef, BooleanArray, Float32Array, Float32Builder, Float64Array, Int64Array, Int64Builder,
-        ListBuilder, RecordBatch, StringArray,
+        ListBuilder, RecordBatch, StringArray, UInt64Array,
     },
     ipc::writer::{FileWriter, StreamWriter},
 };
@@ -204,6 +204,27 @@ fn numbers_that_are_equal_are_one_category_of_joined_files() {
 }
 
 #[test]
+fn numbers_of_64_bits_without_a_sign_stay_apart() {
+    let home = Home::new();
+    let large = vec![1, u64::MAX, u64::MAX - 1, 1 << 63];
+    with_numbers(&home.path("a.parquet"), "plate", Arc::new(UInt64Array::from(large)));
+    with_numbers(&home.path("b.parquet"), "plate", Arc::new(Int64Array::from(vec![1, -1])));
+    let ingest = |files: &str, out: &str| {
+        let atlas = home.json(&format!("ingest {files} --out {out} --obs-columns plate --batch plate"));
+        atlas["covariates"]["plate"].clone()
+    };
+    let mut plates = serde_json::json!({
+        "1": 1, "18446744073709551615": 1, "18446744073709551614": 1, "9223372036854775808": 1
+    });
+    assert_eq!(ingest("a.parquet", "a.atlas"), plates);
+    plates["1"] = 2.into();
+    plates["-1"] = 1.into();
+    assert_eq!(ingest("a.parquet b.parquet", "both.atlas"), plates);
+    let split = home.json("split a.atlas --name n --hold-out plate=18446744073709551615");
+    assert_eq!(split["cells"]["ood"], 1);
+}
+
+#[test]
 fn flags_mean_the_same_however_a_file_has_them() {
     let home = Home::new();
     with_numbers(&home.path("a.parquet"), "treated", Arc::new(BooleanArray::from(vec![true, false, true, false])));
@@ -251,6 +272,39 @@ fn tables_in_folders_below_are_refused_and_not_left_out() {
     );
     let both = home.json("ingest all/deep/er all/a.parquet --out both.atlas --obs-columns plate");
     assert_eq!(both["cells"], 4);
+}
+
+#[test]
+fn tables_of_metadata_in_a_subfolder_are_left_out_with_a_warning() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("all/metadata")).unwrap();
+    with_numbers(&home.path("all/a.parquet"), "plate", Arc::new(Int64Array::from(vec![1, 2])));
+    let samples: [(&str, ArrayRef); 2] =
+        [("sample", Arc::new(StringArray::from(vec!["s1"]))), ("depth", Arc::new(Float64Array::from(vec![1.5])))];
+    write_parquet(&home.path("all/metadata/samples.parquet"), &RecordBatch::try_from_iter(samples).unwrap());
+    let ran = home.run("ingest all --out one.atlas --obs-columns plate");
+    let warning = "all: the tables in all/metadata have none of its columns of values and are not read";
+    assert!(ran.code == 0 && ran.stderr.contains(warning), "{}", ran.stderr);
+    // A table that can't be opened may hold cells.
+    fs::write(home.path("all/metadata/broken.parquet"), "PAR1").unwrap();
+    let message = home.refused(65, "ingest all --out n.atlas --obs-columns plate");
+    says(&message, &["one of its subfolders (all/metadata/broken.parquet)"]);
+}
+
+#[test]
+fn a_folder_and_a_file_in_it_hold_the_same_cells() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("all")).unwrap();
+    for name in ["all/a.parquet", "all/b.parquet", "c.parquet"] {
+        with_numbers(&home.path(name), "plate", Arc::new(Int64Array::from(vec![1, 2])));
+    }
+    let refused = |inputs: &str| home.refused(2, &format!("ingest {inputs} --out n.atlas --obs-columns plate"));
+    says(&refused("all all/b.parquet"), &["all and all/b.parquet hold the same cells", "give each file once"]);
+    says(&refused("c.parquet all/a.parquet all"), &["all/a.parquet and all hold the same cells"]);
+    std::os::unix::fs::symlink("all/a.parquet", home.path("link.parquet")).unwrap();
+    says(&refused("all link.parquet"), &["all and link.parquet hold the same cells"]);
+    let both = home.json("ingest all c.parquet --out both.atlas --obs-columns plate");
+    assert_eq!(both["cells"], 6);
 }
 
 #[test]

@@ -8,12 +8,14 @@ use std::{
 
 use schemas::{Error, Result};
 
+use super::format::files_of;
+
 /// Endings that say how cells are stored, and nothing of the cells.
 const FORMATS: [&str; 12] =
     ["arrow", "feather", "gz", "h5", "h5ad", "hdf5", "ipc", "loom", "mtx", "parquet", "zarr", "zst"];
 
-/// A name for each file or folder: its own without the ending of its format, after as many of the folders that it lies in as tell
-/// all of them apart (`s1/cells`, `s2/cells`). Where their endings alone differ, the endings stay.
+/// A name for each file or folder: its own without the ending of its format, after as many of the folders that it lies in as
+/// distinguish all of them (`s1/cells`, `s2/cells`). Where their endings alone differ, the endings stay.
 ///
 /// # Errors
 /// A file that is named twice.
@@ -37,23 +39,34 @@ pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
     ))
 }
 
-/// Refuses two paths to the same file, also through links. Paths that don't exist are not checked.
+/// Refuses inputs that hold the same file: two paths to it, also through links, or a folder of tables and a file in it. Paths that
+/// don't exist, and folders that can't be read, are not checked.
 ///
 /// # Errors
-/// Two such files.
+/// Two such inputs.
 pub fn check_different(paths: &[impl AsRef<Path>]) -> Result<()> {
     let mut seen: HashMap<(u64, u64), &Path> = HashMap::new();
     for path in paths.iter().map(AsRef::as_ref) {
-        let Ok(found) = std::fs::metadata(path) else { continue };
-        if let Some(first) = seen.insert((found.dev(), found.ino()), path) {
-            let message = match first == path {
-                true => format!("{} is given twice", path.display()),
-                false => format!("{} and {} are the same file", first.display(), path.display()),
+        let files: HashSet<(u64, u64)> =
+            files_of(path).unwrap_or_default().iter().filter_map(|file| id_of(file)).collect();
+        for id in id_of(path).into_iter().chain(files) {
+            let Some(first) = seen.insert(id, path) else { continue };
+            let message = match first {
+                _ if first == path => format!("{} is given twice", path.display()),
+                _ if id_of(first) == id_of(path) => {
+                    format!("{} and {} are the same file", first.display(), path.display())
+                }
+                _ => format!("{} and {} hold the same cells", first.display(), path.display()),
             };
             return Err(Error::usage(message, "give each file once"));
         }
     }
     Ok(())
+}
+
+/// Device and number of a file or folder, which all paths to it share.
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// The folders that a file lies in, from the root, then itself.

@@ -118,7 +118,7 @@ impl Format {
     }
 }
 
-/// Opens cells of any format; HDF5 files by way of the worker, where one is named.
+/// Opens cells of any format; HDF5 files through the worker, where one is named.
 ///
 /// # Errors
 /// A path that leads nowhere, a format that is not known here, a file that is not as it should be.
@@ -130,6 +130,21 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
         #[cfg(feature = "hdf5")]
         Some(worker) if is_hdf5(path)? => Ok(Arc::new(RemoteSource::open(worker, path, choice)?)),
         _ => open_here(path, choice),
+    }
+}
+
+/// The files that the cells of a folder are read from, if each can also be read by itself; none for other folders and for files.
+///
+/// # Errors
+/// As for [`Format::of`].
+pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    match Format::of(path)? {
+        Format::MatrixMarket => mtx::matrices(path),
+        Format::Table => table::tables_of(path),
+        _ => Ok(Vec::new()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! values. A table may be one file, or a folder of files with the same columns.
 //!
 //! Row groups (of Arrow: record batches) are read and unpacked one by one. Where one would take more memory than a piece
-//! may, all values go once by way of a scratch file: long tables batch by batch, wide ones some columns at a time.
+//! may, all values go once through a scratch file: long tables batch by batch, wide ones some columns at a time.
 
 mod file;
 mod folder;
@@ -33,10 +33,11 @@ use schemas::{
     numbers::{checked, to_usize},
 };
 
+pub(super) use self::folder::tables_of;
 pub use self::folder::{companions, is_one};
 use self::{
     file::TableFile,
-    folder::{check_same, genes_table, refuse_tables_below, tables_of},
+    folder::{check_same, check_subfolders, genes_table},
     genes::Numbering,
     layout::{Layout, ValueColumns},
     marker::Marker,
@@ -93,10 +94,7 @@ impl CellTable {
     /// Files that can't be read, or that differ in their columns; ambiguous columns.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let paths = match path.is_dir() {
-            true => {
-                refuse_tables_below(path, choice)?;
-                tables_of(path)?
-            }
+            true => tables_of(path)?,
             false => vec![path.to_path_buf()],
         };
         let place = path.display().to_string();
@@ -106,6 +104,9 @@ impl CellTable {
         };
         let schema = first.schema();
         let layout = Layout::of(&schema, choice.obs_columns.as_deref(), &place)?;
+        if path.is_dir() {
+            check_subfolders(path, choice, &first, &layout)?;
+        }
         let (lists, values_per_row, value_bytes) = match &layout.values {
             ValueColumns::Wide(genes) => (None, genes.len() as u64, WIDE_BYTES),
             ValueColumns::Lists { genes, .. } => (Some(*genes), 0, LIST_BYTES),
@@ -265,7 +266,7 @@ impl CellTable {
 }
 
 /// Cells are called as a column `cell`, `barcode` or the like says, or else `cell0`, `cell1` and so on. Annotations are kept
-/// as text, whole numbers (`Int64`), other numbers and flags; what is none of these is left out, with a warning.
+/// as text, whole numbers (`Int64`, `UInt64` for those stored so), other numbers and flags; other columns are left out, with a warning.
 impl Source for CellTable {
     fn kind(&self) -> &str {
         "table"

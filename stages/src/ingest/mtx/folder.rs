@@ -32,7 +32,7 @@ pub(super) fn is_matrix(path: &Path) -> bool {
 }
 
 /// The matrices that lie in a folder.
-pub(super) fn matrices(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(in crate::ingest) fn matrices(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
     let mut found: Vec<PathBuf> = paths.map_err(Error::io("read", folder))?;

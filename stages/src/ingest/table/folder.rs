@@ -11,7 +11,7 @@ use schemas::{Error, Result, atlas::files};
 use super::{
     super::format::Choice,
     file::{self, TableFile},
-    layout::{Layout, ValueColumns},
+    layout::Layout,
 };
 use crate::publish;
 
@@ -35,7 +35,7 @@ pub fn is_one(path: &Path) -> Result<bool> {
 }
 
 /// The tables of cells that lie in a folder.
-pub(super) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(in crate::ingest) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = entries_of(folder)?;
     found.retain(|path| {
         let is_genes_table = GENES_TABLES.iter().any(|name| path.ends_with(name));
@@ -44,10 +44,18 @@ pub(super) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Refuses a folder of tables with more tables in its subfolders.
-pub(super) fn refuse_tables_below(folder: &Path, choice: &Choice) -> Result<()> {
+/// Checks the tables in the subfolders of a folder of tables. Those with columns of values in common with its `first` table may be
+/// cells that would be missed, and are refused; a warning reports the subfolders of others, such as tables of metadata.
+pub(super) fn check_subfolders(folder: &Path, choice: &Choice, first: &TableFile, layout: &Layout) -> Result<()> {
+    let schema = first.schema();
+    let values: HashSet<&str> = layout.values.columns().map(|at| schema.field(at).name().as_str()).collect();
+    // A table that can't be opened may hold cells.
+    let may_hold_cells = |table: &Path| {
+        TableFile::open(table)
+            .map_or(true, |table| table.schema().fields().iter().any(|field| values.contains(field.name().as_str())))
+    };
     let genes_table = choice.genes_table.as_ref().and_then(|path| fs::canonicalize(path).ok());
-    let is_of_cells = |table: &&PathBuf| genes_table.is_none() || fs::canonicalize(table).ok() != genes_table;
+    let is_genes_table = |table: &Path| genes_table.is_some() && fs::canonicalize(table).ok() == genes_table;
     // Links are followed; each folder is visited once.
     let mut seen: HashSet<PathBuf> = fs::canonicalize(folder).into_iter().collect();
     let mut waiting = vec![folder.to_path_buf()];
@@ -58,11 +66,17 @@ pub(super) fn refuse_tables_below(folder: &Path, choice: &Choice) -> Result<()> 
             if !path.is_dir() || is_ours() || !fs::canonicalize(&path).is_ok_and(|path| seen.insert(path)) {
                 continue;
             }
-            if let Some(table) = tables_of(&path).unwrap_or_default().iter().find(is_of_cells) {
+            let mut tables = tables_of(&path).unwrap_or_default();
+            tables.retain(|table| !is_genes_table(table));
+            if let Some(table) = tables.iter().find(|table| may_hold_cells(table)) {
                 let message = format!("contains tables, and so does one of its subfolders ({})", table.display());
                 let hint = "move all tables of cells into one folder and other tables out of it, or name the files as separate \
                             inputs";
                 return Err(Error::data(folder.display().to_string(), message, hint));
+            }
+            if !tables.is_empty() {
+                let (folder, path) = (folder.display(), path.display());
+                tracing::warn!("{folder}: the tables in {path} have none of its columns of values and are not read");
             }
             waiting.push(path);
         }
@@ -93,14 +107,10 @@ pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
 
 /// Columns of a file are found by their places, so those that are used must be where the first file has them.
 pub(super) fn check_same(first: &TableFile, other: &TableFile, layout: &Layout) -> Result<()> {
-    let values = match &layout.values {
-        ValueColumns::Wide(genes) => genes.clone(),
-        ValueColumns::Lists { genes, values } => vec![*genes, *values],
-    };
     let (expected, found) = (first.schema(), other.schema());
-    for at in layout.name.iter().chain(&layout.obs).chain(&values) {
-        let field = expected.field(*at);
-        let same = found.fields().get(*at);
+    for at in layout.name.into_iter().chain(layout.obs.iter().copied()).chain(layout.values.columns()) {
+        let field = expected.field(at);
+        let same = found.fields().get(at);
         if !same.is_some_and(|same| same.name() == field.name() && same.data_type() == field.data_type()) {
             let message = format!(
                 "column {at} is not `{}` of type {}, as in {}",
