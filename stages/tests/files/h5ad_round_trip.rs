@@ -148,6 +148,21 @@ fn an_unfinished_file_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_file_that_exists_is_not_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("atlas.h5ad");
+    let create = || H5adWriter::create(&path, &[], &[], H5adWriteOptions::default());
+    let first = create().expect("it begins");
+    fs::write(&path, "theirs").expect("a file");
+    let error = first.finish().expect_err("it exists by now");
+    assert_eq!(error.to_string(), format!("{} already exists", path.display()));
+    let error = create().expect_err("it exists");
+    assert_eq!(error.to_string(), format!("{} already exists", path.display()));
+    assert_eq!(fs::read_to_string(&path).expect("the file"), "theirs");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+}
+
+#[test]
 fn what_can_not_be_written_is_refused_before_anything_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("atlas.h5ad");
@@ -167,6 +182,9 @@ fn what_can_not_be_written_is_refused_before_anything_is() {
 /// Writes a good file of 300 cells by 50 genes, then lets `damage` change it.
 fn damaged(folder: &Path, damage: impl FnOnce(&File)) -> String {
     let path = folder.join("damaged.h5ad");
+    if path.exists() {
+        fs::remove_file(&path).expect("it is removed");
+    }
     write_simulated(&path, None);
     let file = File::open_rw(&path).expect("it opens");
     damage(&file);
