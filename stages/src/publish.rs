@@ -43,7 +43,7 @@ use crate::{
 /// Names a folder's files; written last.
 pub const MANIFEST: &str = "_manifest.json";
 
-/// What was published.
+/// A published folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The plan that the files are of: model, atlas, query and output. Equal plans make equal files.

@@ -63,7 +63,7 @@ fn reads_as_libhdf5_does<T: Number + PartialEq + std::fmt::Debug>(dataset: &Data
     let library = Numbers::through_library(dataset.clone(), place.clone()).unwrap();
     assert!(direct.is_direct() && !library.is_direct());
     let mut chunks = vec![StoredChunk { address: 0, bytes: 0, left_out: 0 }];
-    let told = {
+    let stored = {
         let array = direct.stored(&mut chunks).unwrap();
         let (file, length) =
             (fs::File::open(dataset.filename()).unwrap(), fs::metadata(dataset.filename()).unwrap().len());
@@ -76,7 +76,7 @@ fn reads_as_libhdf5_does<T: Number + PartialEq + std::fmt::Debug>(dataset: &Data
     for range in ranges {
         let expected = read::<T>(&library, range.clone());
         assert_eq!(read::<T>(&direct, range.clone()), expected, "{range:?}");
-        assert_eq!(read::<T>(&told, range.clone()), expected, "{range:?} as told");
+        assert_eq!(read::<T>(&stored, range.clone()), expected, "{range:?} as stored");
     }
 }
 
