@@ -102,7 +102,7 @@ fn a_disk_that_is_full_for_the_process_ends_the_command_with_its_own_code() {
     for (call, action) in [(1, "create"), (3, "write")] {
         let (code, message) = ingest_with_worker(&home, &format!("export PERTURBINE_FAULT=full@{call}"));
         assert_eq!(code, Some(28), "{message}");
-        assert!(message.contains(&format!("could not {action} ")) && message.contains("/perturbine-"), "{message}");
+        assert!(message.contains(&format!("can't {action} ")) && message.contains("/perturbine-"), "{message}");
         assert!(!home.path("s.atlas").exists());
     }
     assert_eq!(ingest_with_worker(&home, "").0, Some(0));

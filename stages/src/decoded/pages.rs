@@ -2,18 +2,19 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Read, Seek},
+    io::{self, BufReader, Read, Seek},
+    mem,
 };
 
 use bytes::Bytes;
 use parquet::{
-    errors::{ParquetError, Result},
+    errors::Result,
     file::reader::{ChunkReader, Length},
 };
 
 use super::footer::{Left, MOST_DEPTH, Refused};
 
-/// Maximum size of a page's header; writers limit themselves to less.
+/// Maximum size of a page's header, as for the reader of Arrow in C++.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 /// Maximum number of values without bytes in a header. No known field is a list of them.
 const MOST_FREE: usize = 1 << 10;
@@ -29,20 +30,43 @@ impl Length for Pages {
 }
 
 impl ChunkReader for Pages {
-    type T = BufReader<File>;
+    type T = Header;
 
-    /// A reader of the page that starts here, beginning with its header.
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let mut reader = self.0.get_read(start)?;
-        check(&mut reader).map_err(|what| ParquetError::General(format!("page header at byte {start}: {what}")))?;
-        let read = reader.stream_position()? - start;
-        // Within the reader's buffer, this costs nothing.
-        reader.seek_relative(-read.cast_signed())?;
-        Ok(reader)
+        Ok(Header { reader: self.0.get_read(start)?, start, has_begun: false })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         self.0.get_bytes(start, length)
+    }
+}
+
+/// A reader of a page's header, which is checked when the first byte is read. A decoder that has read the header before starts another
+/// one at the values, and reads nothing from it: it takes values as [`ChunkReader::get_bytes`].
+#[derive(Debug)]
+pub(crate) struct Header {
+    reader: BufReader<File>,
+    start: u64,
+    has_begun: bool,
+}
+
+impl Header {
+    /// Checks the header that is next, and returns to its first byte.
+    fn check(&mut self) -> io::Result<()> {
+        let start = self.start;
+        check(&mut self.reader).map_err(|what| io::Error::other(format!("page header at byte {start}: {what}")))?;
+        let read = self.reader.stream_position()? - start;
+        // Within the reader's buffer, this costs nothing.
+        self.reader.seek_relative(-read.cast_signed())
+    }
+}
+
+impl Read for Header {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !mem::replace(&mut self.has_begun, true) {
+            self.check()?;
+        }
+        self.reader.read(into)
     }
 }
 
@@ -106,7 +130,7 @@ mod tests {
     fn a_page_header_may_have_a_size_up_to_a_limit() {
         // An unknown field is text (8) of these bytes.
         let header = |length: &[u8], bytes: u64| {
-            let text = std::io::repeat(b'x').take(bytes);
+            let text = io::repeat(b'x').take(bytes);
             check([&[0x18], length].concat().as_slice().chain(text).chain(&[0][..]))
         };
         assert_eq!(header(&[0x80, 0x80, 0x40], 1 << 20), Ok(()));

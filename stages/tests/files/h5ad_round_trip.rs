@@ -32,8 +32,11 @@ fn simulator() -> Simulator {
     Simulator::new(settings).expect("the settings are good")
 }
 
-/// Writes a small simulated atlas in two chunks.
+/// Writes a small simulated atlas in two chunks, in the place of another one.
 fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
+    if path.exists() {
+        fs::remove_file(path).expect("it is removed");
+    }
     let simulator = simulator();
     let columns = ["condition", "dose", "cell_type", "batch"].map(|name| column(name, H5adKind::Category));
     let mut writer =
@@ -182,9 +185,6 @@ fn what_can_not_be_written_is_refused_before_anything_is() {
 /// Writes a good file of 300 cells by 50 genes, then lets `damage` change it.
 fn damaged(folder: &Path, damage: impl FnOnce(&File)) -> String {
     let path = folder.join("damaged.h5ad");
-    if path.exists() {
-        fs::remove_file(&path).expect("it is removed");
-    }
     write_simulated(&path, None);
     let file = File::open_rw(&path).expect("it opens");
     damage(&file);
