@@ -22,9 +22,7 @@ use super::{Pipeline, Resources, completed};
 /// A target that can't be written; nothing is left behind then.
 pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: &Resources) -> Result<PathBuf> {
     let truth = out.with_extension("truth.parquet");
-    for path in [out, truth.as_path()] {
-        refuse_existing(path)?;
-    }
+    refuse_existing(&truth)?;
     let category = |name: &str| H5adColumn { name: name.into(), kind: H5adKind::Category };
     let columns = ["condition", "dose", "cell_type", "batch"].map(category);
     let writer = H5adWriter::create(out, simulator.genes(), &columns, H5adWriteOptions { gzip })?;

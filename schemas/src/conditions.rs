@@ -2,7 +2,8 @@
 //!
 //! A *condition* is a set of (perturbation, dose); a *combination* is a condition without its doses, the class that the
 //! adversary predicts; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with `0.5+1` are one condition: every
-//! dose belongs to the perturbation at its position. A name is kept as first seen.
+//! dose belongs to the perturbation at its position. A name is kept as first seen. Blanks around the names in a label are removed, and a
+//! perturbation that a label names twice, at the same dose, counts once.
 
 mod label;
 

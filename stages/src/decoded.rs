@@ -15,6 +15,9 @@ use parquet::arrow::arrow_reader::{
 };
 
 mod footer;
+mod pages;
+
+pub(crate) use self::pages::Pages;
 
 thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
@@ -54,9 +57,9 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 ///
 /// # Errors
 /// A file that is not Parquet, or is damaged.
-pub(crate) fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<File>, Undecodable> {
+pub(crate) fn parquet(file: File) -> Result<ParquetRecordBatchReaderBuilder<Pages>, Undecodable> {
     footer::check(&file).map_err(Undecodable)?;
-    decoded(|| ParquetRecordBatchReaderBuilder::try_new(file))
+    decoded(|| ParquetRecordBatchReaderBuilder::try_new(Pages(file)))
 }
 
 /// The metadata of a Parquet file.
@@ -76,7 +79,7 @@ impl Batches {
     ///
     /// # Errors
     /// A damaged file.
-    pub(crate) fn of(builder: ParquetRecordBatchReaderBuilder<File>) -> Result<Self, Undecodable> {
+    pub(crate) fn of(builder: ParquetRecordBatchReaderBuilder<Pages>) -> Result<Self, Undecodable> {
         decoded(|| builder.build()).map(Self)
     }
 }

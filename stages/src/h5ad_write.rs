@@ -73,10 +73,11 @@ impl H5adWriter {
     /// Begins a file with these genes and these columns of `obs`.
     ///
     /// # Errors
-    /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
+    /// A target that exists or that another process is writing, a gzip level over 9, a column whose name is taken or can't be one in HDF5,
+    /// a folder that can't be written to, a full disk.
     pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
         check(columns, options)?;
-        let mut staged = StagedFile::beside(path)?;
+        let mut staged = StagedFile::create(path)?;
         staged.unlock();
         let place = Place::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
@@ -138,7 +139,7 @@ impl H5adWriter {
     /// Completes the file and gives it its name.
     ///
     /// # Errors
-    /// A full disk, or a target that can't be replaced.
+    /// A full disk, or a target that exists by now.
     pub fn finish(self) -> Result<()> {
         let Self { file, place, genes, cells, obs, staged, row_pointers, indices, data } = self;
         let shape = [cells, genes as u64].map(u64::cast_signed);

@@ -42,7 +42,7 @@ use crate::{
     sealed::{read_sealed, sealed},
 };
 
-/// What was published.
+/// A published folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The plan that the files are of: model, atlas, query and output. Equal plans make equal files.

@@ -41,7 +41,7 @@ impl Request {
     /// Reads `--to`: a word, a CSV file, or `condition=A+B,dose=1+0.5`.
     ///
     /// # Errors
-    /// A file that can't be read, text that is none of them.
+    /// A file that can't be read, text that is not one of them.
     pub fn parse(text: &str) -> Result<Vec<Self>> {
         Ok(match text {
             "observed" => vec![Self::Observed],
@@ -55,7 +55,7 @@ impl Request {
     }
 }
 
-/// What to do with a perturbation that the model was not trained on.
+/// The policy for a perturbation that the model was not trained on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnseen {
     /// Refuse the whole query.
@@ -81,7 +81,7 @@ pub enum BatchChoice {
     Value(String),
 }
 
-/// What to do for a covariate combination without source cells.
+/// The policy for a covariate combination without source cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnNoControl {
     /// Refuse the whole query.

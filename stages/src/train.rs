@@ -267,8 +267,8 @@ impl Trainer {
             return Ok(());
         }
         // Which scores there are depends on the cells alone, so all epochs of a run fall back alike.
-        let wanted = plan.train.monitor;
-        let chosen = [wanted, Monitor::Recon].into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
+        let chosen =
+            [plan.train.monitor, Monitor::Recon].into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
         let (monitor, value) = chosen.ok_or_else(|| Error::Bug("a validated epoch has no loss".into()))?;
         if !value.is_finite() {
             return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });

@@ -1,6 +1,12 @@
 //! HDF5 files are read in their own process: to the same rows, and whatever happens to that process.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::Path,
+    process::{Command, Output},
+    sync::Arc,
+};
 
 use schemas::error::ExitCode;
 use stages::ingest::{
@@ -62,6 +68,55 @@ fn a_file_that_is_not_there_is_missing_and_not_damaged() {
     assert_eq!(error.exit_code(), ExitCode::MissingInput, "{error}");
 }
 
+/// The exit code and the error of an `ingest` of `s.h5ad` whose worker runs these commands first.
+fn ingest_with_worker(home: &Home, first: &str) -> (Option<i32>, String) {
+    let folder = home.path("program");
+    std::fs::create_dir(&folder).unwrap();
+    let program = folder.join("perturbine");
+    if std::fs::hard_link(env!("CARGO_BIN_EXE_perturbine"), &program).is_err() {
+        std::fs::copy(env!("CARGO_BIN_EXE_perturbine"), &program).unwrap();
+    }
+    write_program(&folder.join("perturbine-hdf5"), &format!("#!/bin/sh\n{first}\nexec '{WORKER}' \"$@\"\n"));
+    let mut command = Command::new(&program);
+    command.args(["ingest", "s.h5ad", "--out", "s.atlas"]).current_dir(home.path("."));
+    let Output { status, stderr, .. } = command.output().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+fn write_program(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_disk_that_is_full_for_the_process_ends_the_command_with_its_own_code() {
+    let home = Home::new();
+    // The rows of a square matrix may as well be its columns, which the process writes to a scratch file.
+    home.json("simulate --cells 60 --genes 60 --conditions 4 --cell-types 2 --out s.h5ad");
+    let mut bytes = std::fs::read(home.path("s.h5ad")).unwrap();
+    let encoding = bytes.windows(10).position(|bytes| bytes == b"csr_matrix").unwrap();
+    bytes[encoding + 2] = b'c';
+    std::fs::write(home.path("s.h5ad"), bytes).unwrap();
+    // Its first call to the disk creates a folder, the third one writes.
+    for (call, action) in [(1, "create"), (3, "write")] {
+        let (code, message) = ingest_with_worker(&home, &format!("export PERTURBINE_FAULT=full@{call}"));
+        assert_eq!(code, Some(28), "{message}");
+        assert!(message.contains(&format!("can't {action} ")) && message.contains("/perturbine-"), "{message}");
+        assert!(!home.path("s.atlas").exists());
+    }
+    assert_eq!(ingest_with_worker(&home, "").0, Some(0));
+}
+
+#[test]
+fn a_file_that_is_gone_when_the_process_opens_it_is_missing() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let (code, message) = ingest_with_worker(&home, "rm s.h5ad");
+    assert_eq!(code, Some(66), "{message}");
+    assert!(message.contains("s.h5ad"), "{message}");
+}
+
 #[test]
 fn a_path_that_is_not_utf_8_is_read_and_published_like_any_other() {
     let home = Home::new();
@@ -107,8 +162,7 @@ fn a_process_that_has_much_to_say_before_it_dies_is_not_waited_for() {
     h5ad(&home, "s.h5ad", |_| {});
     let program = home.path("talkative");
     let script = "#!/bin/sh\nyes 'there is much to say' | head -n 20000 >&2\necho 'the last word' >&2\nexit 3\n";
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&program, script);
     let error = RemoteSource::open(&program, &home.path("s.h5ad"), &Choice::default()).unwrap_err().to_string();
     assert!(error.contains("has died (exit status: 3; it said: the last word)"), "{error}");
 }

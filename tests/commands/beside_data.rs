@@ -1,11 +1,18 @@
 //! The atlas next to a data file: it belongs to the file, however its path is written, and keeps what users put into it.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Home, TINY,
+    Home, Ran, TINY,
     h5ad::{h5ad, set_column},
-    says,
+    says, skipped,
 };
 
 /// A folder with `s.h5ad`, a model `m` of it, and the atlas that this left next to it, with a split of the user's.
@@ -106,4 +113,80 @@ fn an_atlas_of_the_user_is_that_of_a_file_by_its_content_and_not_by_its_length()
     fs::rename(home.path("other.h5ad"), home.path("s.h5ad")).unwrap();
     let told = home.refused(2, &format!("train s.h5ad --out n --epochs 1 {TINY}"));
     says(&told, &["s.atlas was made from another version of s.h5ad"]);
+}
+
+/// Names in the folder that the command's atlas gets before it is whole.
+fn hidden_atlases(home: &Home) -> Vec<String> {
+    let names = fs::read_dir(home.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".s.atlas.anew")).collect()
+}
+
+#[test]
+fn an_atlas_of_the_user_that_appears_while_another_one_is_made_is_not_replaced() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let mut train = home.command(&format!("train s.h5ad --out m --epochs 1 {TINY}"));
+    train.env("PERTURBINE_FAULT", "slow@200").stdout(Stdio::null()).stderr(Stdio::piped());
+    let train = train.spawn().unwrap();
+    let signal = |signal| kill_process(Pid::from_child(&train), signal).unwrap();
+    let start = Instant::now();
+    while hidden_atlases(&home).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no atlas is made");
+        thread::sleep(Duration::from_millis(5));
+    }
+    signal(Signal::STOP);
+    home.json("ingest s.h5ad --out s.atlas --covariates batch");
+    let before = home.json("inspect s.atlas");
+    signal(Signal::CONT);
+    let ran = train.wait_with_output().unwrap();
+    let message = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{message}");
+    says(&message, &["s.atlas was written by another command in the meantime", "run the command again to use it"]);
+    assert_eq!(home.json("inspect s.atlas"), before);
+    assert!(hidden_atlases(&home).is_empty() && !home.path("m").exists());
+}
+
+/// Runs a command while the folder `data` is read-only, for all users; none where that can't be arranged.
+fn run_on_read_only_data(home: &Home, line: &str) -> Option<Ran> {
+    let run = |line: &str| {
+        let script = format!("mount --bind data data && mount -o remount,bind,ro data && {line}");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--map-root-user", "--mount", "sh", "-c", &script]).current_dir(home.path(""));
+        unshare.env("OMP_NUM_THREADS", "1").output()
+    };
+    if !run("! touch data/probe").is_ok_and(|output| output.status.success()) {
+        skipped("this user may not make a folder read-only");
+        return None;
+    }
+    let output = run(&format!("{} {line}", env!("CARGO_BIN_EXE_perturbine"))).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Some(Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+#[test]
+fn a_touched_file_in_a_read_only_folder_has_the_same_atlas() {
+    let home = Home::new();
+    fs::create_dir(home.path("data")).unwrap();
+    h5ad(&home, "data/s.h5ad", |_| {});
+    home.json(&format!("train data/s.h5ad --out m --epochs 1 {TINY}"));
+    let touch = |seconds: u64| {
+        let file = fs::File::options().append(true).open(home.path("data/s.h5ad")).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+    };
+    let record = || fs::read_to_string(home.path("data/s.atlas/source.json")).unwrap();
+    let before = record();
+    touch(10);
+    let Some(ran) = run_on_read_only_data(&home, "predict m data/s.h5ad --to observed --out p") else { return };
+    assert!(ran.code == 0 && ran.stderr.contains("using data/s.atlas"), "{}", ran.stderr);
+    assert!(home.path("p").is_dir());
+    assert_eq!(record(), before);
+    // Where the folder can be written to, the new time is recorded.
+    home.json("predict m data/s.h5ad --to observed --dry-run --out q");
+    assert_ne!(record(), before);
+    // Other cells would need another atlas.
+    fs::remove_file(home.path("data/s.h5ad")).unwrap();
+    h5ad(&home, "data/s.h5ad", |chunk| set_column(chunk, "batch", "batch", |_, _| "another".into()));
+    let line = format!("train data/s.h5ad --out n --epochs 1 {TINY}");
+    let ran = run_on_read_only_data(&home, &line).unwrap();
+    assert_eq!(ran.code, 73, "{}", ran.stderr);
 }

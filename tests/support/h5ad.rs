@@ -1,6 +1,6 @@
 //! Small `.h5ad` files whose cells a test has changed.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use schemas::chunk::{Chunk, CsrRows};
@@ -17,8 +17,11 @@ pub fn h5ad(home: &Home, name: &str, change: impl FnOnce(&mut Chunk)) {
     let columns =
         schema.fields().iter().skip(1).map(|field| H5adColumn { name: field.name().clone(), kind: H5adKind::Category });
     let columns: Vec<H5adColumn> = columns.collect();
-    let mut writer =
-        H5adWriter::create(&home.path(name), simulator.genes(), &columns, H5adWriteOptions::default()).unwrap();
+    let path = home.path(name);
+    if path.exists() {
+        fs::remove_file(&path).unwrap();
+    }
+    let mut writer = H5adWriter::create(&path, simulator.genes(), &columns, H5adWriteOptions::default()).unwrap();
     writer.append(&chunk).unwrap();
     writer.finish().unwrap();
 }

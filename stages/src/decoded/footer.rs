@@ -4,7 +4,11 @@
 //! boolean in a list takes no bytes: a list that claims 2^31 of them keeps it busy for half a minute without a way to interrupt
 //! it. So the footer is first walked here, by the same rules, and refused if it claims more such values than it has bytes.
 
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+};
 
 use schemas::numbers::to_usize;
 
@@ -13,15 +17,15 @@ const MAGIC: &[u8; 4] = b"PAR1";
 /// Bytes of both.
 const TAIL_BYTES: usize = 8;
 /// Maximum nesting of structures; decoders allow no more.
-const MOST_DEPTH: u8 = 64;
+pub(super) const MOST_DEPTH: u8 = 64;
 
 /// Why a footer is refused.
-type Refused = String;
+pub(super) type Refused = String;
 
 /// Checks the end of a file. A file that does not end like Parquet, or is cut short, is left to the decoder to refuse.
 pub(super) fn check(file: &File) -> Result<(), Refused> {
     let Some(footer) = read(file) else { return Ok(()) };
-    let mut left = Left { bytes: &footer, free: footer.len(), claims_too_much: false };
+    let mut left = Left { rest: footer.as_slice(), free: footer.len(), claims_too_much: false };
     // For any other problem, the decoder has the better message.
     match left.skip_struct(MOST_DEPTH) {
         None if left.claims_too_much => Err("its metadata declare a list that is longer than they are".into()),
@@ -43,25 +47,25 @@ fn read(file: &File) -> Option<Vec<u8>> {
     Some(footer)
 }
 
-/// The rest of a footer.
-struct Left<'a> {
-    bytes: &'a [u8],
+/// The rest of a structure: of a footer, or of the header of a page.
+pub(super) struct Left<R> {
+    pub(super) rest: R,
     /// Number of values without bytes that are still allowed.
-    free: usize,
+    pub(super) free: usize,
     /// Whether more appeared.
-    claims_too_much: bool,
+    pub(super) claims_too_much: bool,
 }
 
-impl Left<'_> {
+impl<R: Read> Left<R> {
     fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        Some(*byte)
+        let mut byte = [0];
+        self.rest.read_exact(&mut byte).ok()?;
+        Some(byte[0])
     }
 
     fn skip(&mut self, bytes: u64) -> Option<()> {
-        self.bytes = self.bytes.get(to_usize(bytes)..)?;
-        Some(())
+        let skipped = io::copy(&mut self.rest.by_ref().take(bytes), &mut io::sink()).ok()?;
+        (skipped == bytes).then_some(())
     }
 
     /// A number in base 128, seven bits per byte.
@@ -77,7 +81,8 @@ impl Left<'_> {
         None
     }
 
-    fn skip_struct(&mut self, depth: u8) -> Option<()> {
+    /// Skips a structure; none if it can't be decoded, or if it claims too much.
+    pub(super) fn skip_struct(&mut self, depth: u8) -> Option<()> {
         loop {
             let header = self.byte()?;
             if header & 0x0f == 0 {

@@ -187,8 +187,8 @@ mod tests {
         // Pairs: real 0, 2, 2, 0; across 3 and √13; γ is 1 / 4.
         let (e_distance, mmd) = between(&predicted, &real);
         assert!((e_distance - (3.0 + 13.0_f64.sqrt() - 1.0)).abs() < 1e-12);
-        let wanted = 1.0 + (1.0 + (-1.0_f64).exp()) / 2.0 - ((-2.25_f64).exp() + (-3.25_f64).exp());
-        assert!((mmd - wanted).abs() < 1e-12, "{mmd} is not {wanted}");
+        let expected = 1.0 + (1.0 + (-1.0_f64).exp()) / 2.0 - ((-2.25_f64).exp() + (-3.25_f64).exp());
+        assert!((mmd - expected).abs() < 1e-12, "{mmd} is not {expected}");
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub struct Chosen {
     pub truth: Vec<usize>,
     /// Those that changed most in the training cells, the most significant first; none without a training group.
     pub train: Option<Vec<usize>>,
-    /// Those that differ between the evaluated cells and their controls, the largest change first; none if groups are too
-    /// small to tell.
+    /// Those that differ between the evaluated cells and their controls, the largest change first; none if groups are
+    /// too small.
     pub differential: Option<Vec<usize>>,
 }
 

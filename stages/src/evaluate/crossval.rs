@@ -65,7 +65,7 @@ pub struct FoldSummary {
     pub verdict: &'static str,
 }
 
-/// What is scored.
+/// A scored prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prediction {
     Model,
@@ -241,8 +241,8 @@ pub(super) mod tests {
         ])
     }
 
-    fn near(found: Option<f64>, wanted: f64) -> bool {
-        found.is_some_and(|found| (found - wanted).abs() < 1e-12)
+    fn near(found: Option<f64>, expected: f64) -> bool {
+        found.is_some_and(|found| (found - expected).abs() < 1e-12)
     }
 
     #[test]

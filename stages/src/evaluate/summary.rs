@@ -96,11 +96,11 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
         let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
         leads.sum::<f64>()
     };
-    let told = |words: &str, holds: &dyn Fn(f64) -> bool| {
+    let sentence = |words: &str, holds: &dyn Fn(f64) -> bool| {
         let scores: Vec<&str> = TOLD.into_iter().filter(|&score| holds(mean_lead(score))).collect();
         if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
     };
-    told("ahead of it in", &|lead| 0.0 < lead) + &told("behind it in", &|lead| lead < 0.0)
+    sentence("ahead of it in", &|lead| 0.0 < lead) + &sentence("behind it in", &|lead| lead < 0.0)
 }
 
 fn of_condition(condition: &ConditionScores) -> Option<Verdict> {

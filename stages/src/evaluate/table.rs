@@ -126,8 +126,8 @@ impl fmt::Display for Scale {
 }
 
 impl ConditionScores {
-    /// What is left of `mse_delta` without the noise of the real mean, which no prediction can know: of n cells it is a quarter of
-    /// what two halves of n / 2 cells differ by.
+    /// `mse_delta` without the noise of the real mean, which no prediction can know: of n cells it is a quarter of
+    /// the squared difference between two halves of n / 2 cells.
     #[must_use]
     pub fn error_beyond_noise(&self) -> Option<f64> {
         Some(self.scores.mse_delta? - self.ceiling.mse_delta? / 4.0)

@@ -136,7 +136,7 @@ fn over_all_genes(comparison: &Comparison<'_>, contestants: &[Contestant; PREDIC
     drawn
 }
 
-/// What is summed of each gene. Of the real cells: mean, its square, change, its square; of each prediction: the squared
+/// The numbers that are summed for each gene. Of the real cells: mean, its square, change, its square; of each prediction: the squared
 /// residual of the mean, the change, its square, its product with the real one, the squared error of the change. Means and
 /// changes are taken from their average, so that squares of large numbers don't drown what differs.
 fn rows(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS]) -> Vec<[f64; SUMS]> {
@@ -305,7 +305,8 @@ mod tests {
         let predicted = &whole[OF_TRUTH..];
         let genes = GENES as f64;
         let total = whole[1] - whole[0] * whole[0] / genes;
-        let near = |found: f64, wanted: Option<f64>| wanted.is_some_and(|wanted| (found - wanted).abs() < 1e-12);
+        let near =
+            |found: f64, expected: Option<f64>| expected.is_some_and(|expected| (found - expected).abs() < 1e-12);
         assert!(near(1.0 - predicted[0] / total, contestants[0].scores.r2_mean));
         assert!(near(predicted[4] / genes, contestants[0].scores.mse_delta));
         let correlation = predicted[3] / (whole[3] * predicted[2]).sqrt();

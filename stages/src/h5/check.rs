@@ -60,7 +60,7 @@ use crate::arrays::place::Place;
 pub(super) fn check(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();
-    let told = |object: &str, flaw: Flaw| {
+    let error_of = |object: &str, flaw: Flaw| {
         let place =
             object.split('/').filter(|name| !name.is_empty()).fold(Place::root(path), |at, name| at.child(name));
         match flaw {
@@ -79,7 +79,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
             ),
         }
     };
-    let image = superblock::read(&file, length).map_err(|flaw| told("", flaw))?;
+    let image = superblock::read(&file, length).map_err(|flaw| error_of("", flaw))?;
     let mut walk = Walk::new(&image);
-    walk.run().map_err(|flaw| told(&walk.object(), flaw))
+    walk.run().map_err(|flaw| error_of(&walk.object(), flaw))
 }

@@ -47,7 +47,8 @@ impl DenseH5adWriter {
     /// Begins a file.
     ///
     /// # Errors
-    /// A gzip level over 9, a column whose name is taken or can't be one in HDF5, a folder that can't be written to, a full disk.
+    /// A target that exists or that another process is writing, a gzip level over 9, a column whose name is taken or can't be one in HDF5,
+    /// a folder that can't be written to, a full disk.
     pub fn create(path: &Path, frame: &DenseFrame, options: H5adWriteOptions) -> Result<Self> {
         check(&frame.columns, options)?;
         let mut staged = StagedFile::create(path)?;
@@ -104,7 +105,7 @@ impl DenseH5adWriter {
     /// Completes the file and gives it its name.
     ///
     /// # Errors
-    /// A full disk, or a target that can't be replaced.
+    /// A full disk, or a target that exists by now.
     pub fn finish(self) -> Result<()> {
         let Self { file, place, matrices, obs, staged, .. } = self;
         let complete = || -> hdf5_metno::Result<()> {

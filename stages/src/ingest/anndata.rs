@@ -1,7 +1,7 @@
 //! AnnData, whatever it is stored in: an `.h5ad` file, as anndata 0.5 to 0.13 and others write them, or a zarr store.
 //!
-//! Nothing that grows with the number of cells is held: row pointers, codes and names are read for one chunk at a time. What
-//! stays is `var`, and the category names of each categorical column.
+//! Nothing that grows with the number of cells is in memory: row pointers, codes and names are read for one chunk at a time. Only
+//! `var` and the category names of each categorical column stay.
 
 pub(super) mod column;
 mod csc;

@@ -7,7 +7,7 @@ use crate::records::LARGEST_COUNT;
 /// Bad values that are named one by one.
 pub(crate) const NAMED_BAD_VALUES: usize = 5;
 
-/// What to do about invalid values.
+/// The policy for invalid values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadValues {
     /// The first ones are named, and nothing is written.

@@ -14,8 +14,8 @@ use super::format::files_of;
 const FORMATS: [&str; 12] =
     ["arrow", "feather", "gz", "h5", "h5ad", "hdf5", "ipc", "loom", "mtx", "parquet", "zarr", "zst"];
 
-/// A name for each file or folder: its own without the ending of its format, after as many of the folders that it lies in as tell
-/// all of them apart (`s1/cells`, `s2/cells`). Where their endings alone differ, the endings stay.
+/// A name for each file or folder: its own without the ending of its format, after as many of the folders that it lies in as
+/// distinguish all of them (`s1/cells`, `s2/cells`). Where their endings alone differ, the endings stay.
 ///
 /// # Errors
 /// A file that is named twice.

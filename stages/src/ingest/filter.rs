@@ -1,4 +1,4 @@
-//! Which cells of a source are wanted: by their annotations, their label, and how many share their condition.
+//! Which cells of a source are selected: by their annotations, their label, and how many share their condition.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -41,7 +41,7 @@ struct CellFilter {
     rare: HashSet<(String, String)>,
 }
 
-/// Settles which cells are wanted; none if all are.
+/// Settles which cells are selected; none if all are.
 ///
 /// # Errors
 /// Columns, values and labels that are not there, labels to drop without a perturbation column.
@@ -159,9 +159,9 @@ fn rare_conditions(
         let obs = source.obs(first..end, &columns)?;
         let (cells, obs) = match filter.mask(&obs)? {
             None => ((first..end).collect::<Vec<u64>>(), obs),
-            Some(wanted) => {
-                let cells = (first..end).zip(wanted.values()).filter_map(|(cell, wanted)| wanted.then_some(cell));
-                (cells.collect(), filter_record_batch(&obs, &wanted).map_err(|error| Error::Bug(error.to_string()))?)
+            Some(selected) => {
+                let cells = (first..end).zip(selected.values()).filter_map(|(cell, selected)| selected.then_some(cell));
+                (cells.collect(), filter_record_batch(&obs, &selected).map_err(|error| Error::Bug(error.to_string()))?)
             }
         };
         let (labels, doses) = filter.conditions_of(&obs)?;
@@ -181,23 +181,23 @@ fn rare_conditions(
 
 impl CellFilter {
     fn mask(&self, obs: &RecordBatch) -> Result<Option<BooleanArray>> {
-        let mut wanted = vec![true; obs.num_rows()];
+        let mut selected = vec![true; obs.num_rows()];
         for (key, asked) in &self.columns {
             let values = text_column(obs, key)?;
-            for (row, wanted) in wanted.iter_mut().enumerate() {
+            for (row, selected) in selected.iter_mut().enumerate() {
                 let value = value(&values, row);
-                *wanted &= asked.any_of.is_empty() || asked.any_of.contains(value);
-                *wanted &= !asked.none_of.contains(value);
+                *selected &= asked.any_of.is_empty() || asked.any_of.contains(value);
+                *selected &= !asked.none_of.contains(value);
             }
         }
         let (labels, doses) = self.conditions_of(obs)?;
-        for (row, wanted) in wanted.iter_mut().enumerate() {
+        for (row, selected) in selected.iter_mut().enumerate() {
             let label = labels.as_ref().map_or(MISSING, |labels| value(labels, row));
-            *wanted &= !self.drop_labels.iter().any(|pattern| fits(pattern, label));
-            *wanted &=
+            *selected &= !self.drop_labels.iter().any(|pattern| fits(pattern, label));
+            *selected &=
                 self.rare.is_empty() || !self.rare.contains(&(text(labels.as_ref(), row), text(doses.as_ref(), row)));
         }
-        Ok(wanted.contains(&false).then(|| BooleanArray::from(wanted)))
+        Ok(selected.contains(&false).then(|| BooleanArray::from(selected)))
     }
 
     /// Labels and doses, as far as they are requested.
@@ -260,7 +260,7 @@ mod tests {
         let dropped = Selection { drop_labels: vec!["un*".into(), "fits none*".into()], ..Selection::default() };
         assert_eq!(kept(&dropped), [0, 1, 2, 3, 5]);
         let common = Selection { filters: vec!["cell_type!=NK".into()], min_cells: 2, ..Selection::default() };
-        assert_eq!(kept(&common), [0, 1, 2], "B has one cell that is no NK cell");
+        assert_eq!(kept(&common), [0, 1, 2], "B has one cell that is not an NK cell");
     }
 
     #[test]
@@ -303,8 +303,8 @@ mod tests {
             Ok::<_, Error>(mask(&table.obs(0..5, &[0, 1])?)?.map_or(5, |mask| mask.true_count()))
         };
         let error = filtered("plate=1.00").expect_err("three are equal").to_string();
-        let told = "a.h5ad, obs column `plate`: 3 values are equal to `1.00`: `01`, `1`, `1.0`";
-        assert_eq!(error, told);
+        let expected = "a.h5ad, obs column `plate`: 3 values are equal to `1.00`: `01`, `1`, `1.0`";
+        assert_eq!(error, expected);
         let counts = ["plate=1.0", "plate=2", "plate!=01"].map(|filter| filtered(filter).ok());
         assert_eq!(counts, [Some(1), Some(1), Some(4)]);
     }

@@ -118,7 +118,7 @@ impl Format {
     }
 }
 
-/// Opens cells of any format; HDF5 files by way of the worker, where one is named.
+/// Opens cells of any format; HDF5 files through the worker, where one is named.
 ///
 /// # Errors
 /// A path that leads nowhere, a format that is not known here, a file that is not as it should be.

@@ -307,7 +307,7 @@ mod tests {
         let log = 3_f64.ln() + 8_f64.ln();
         let log_squares = 3_f64.ln().powi(2) + 8_f64.ln().powi(2);
         let near =
-            |found: &Sums, wanted: Sums| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b));
+            |found: &Sums, expected: Sums| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b));
         assert!(near(&sums.sums(0)[1], [9.0, 53.0, log, log_squares]));
         assert!(near(&sums.sums(0)[3], added_by(300.0)));
         assert!(near(&sums.sums(1)[0], added_by(0.5)) && near(&sums.sums(1)[1], [0.0; 4]));

@@ -93,9 +93,9 @@ impl Joined {
         let Some(first) = sources.first() else { return Err(Error::usage("there are no files to ingest", "name one")) };
         if kept.is_empty() {
             let files: Vec<&str> = sources.iter().map(|source| source.origin().path.as_str()).collect();
-            let told = format!("their genes have no {} in common", options.gene_id.as_deref().unwrap_or("name"));
+            let message = format!("their genes have no {} in common", options.gene_id.as_deref().unwrap_or("name"));
             let hint = "use --gene-id COLUMN if another column of var identifies genes, or use --join outer";
-            return Err(Error::data(files.join(", "), told, hint));
+            return Err(Error::data(files.join(", "), message, hint));
         }
         let named = |source: &Arc<dyn Source>, schema: SchemaRef| (source.origin().path.clone(), schema);
         let vars: Vec<&RecordBatch> = sources.iter().map(|source| source.var()).collect();
@@ -155,10 +155,10 @@ impl Joined {
 
     fn part_obs(&self, part: &Part, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
-        let wanted: Vec<usize> =
+        let own: Vec<usize> =
             columns.iter().filter_map(|column| part.columns.get(*column).copied().flatten()).collect();
         let rows = to_usize(cells.end - cells.start);
-        let found = part.source.obs(cells, &wanted)?;
+        let found = part.source.obs(cells, &own)?;
         let mut found = found.columns().iter();
         let schema = Arc::new(self.obs.project(columns).map_err(bug)?);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());

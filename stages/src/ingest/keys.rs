@@ -240,8 +240,8 @@ impl Labels {
         }
     }
 
-    /// What fits the patterns. One without a delimiter is compared with the parts of labels; one with it, with whole labels, and if
-    /// its own parts are all the same (`ctrl+ctrl`), that one with the parts as well.
+    /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
+    /// whole labels, and if its own parts are all the same (`ctrl+ctrl`), that part with the parts as well.
     fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
         let parts = self.parts();
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };

@@ -1,9 +1,9 @@
 //! From files to an atlas, one file a step.
 //!
 //! A format (one file a format: `h5ad` and `zarr`, which hold [`anndata`], `tenx`, `mtx`, `table`) is a [`source::Source`], whose [`piece`]s are read as narrow [`records`];
-//! [`keys`] settles which columns are labels, [`filter`] which cells are wanted; files are [`join`]ed, and told apart by their [`file_names`]; annotations are compared as [`text`]; cells are
-//! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled by way
-//! of a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
+//! [`keys`] settles which columns are labels, [`filter`] which cells are selected; files are [`join`]ed, and distinguished by their [`file_names`]; annotations are compared as [`text`]; cells are
+//! [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`] of each group; rows are shuffled
+//! through a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 
 pub mod anndata;
 pub mod annotate;

@@ -138,13 +138,13 @@ fn what_rows_are(header: &Header, cells: Option<&NameFile>, genes: Option<&NameF
     if fits(cells, header.rows) && fits(genes, header.columns) {
         return Ok(Rows::Cells);
     }
-    let told: Vec<String> = [genes, cells]
+    let counts: Vec<String> = [genes, cells]
         .into_iter()
         .flatten()
         .map(|names| format!("{} has {} lines", names.path.display(), names.rows()))
         .collect();
     let message =
-        format!("the matrix has {} rows and {} columns, but {}", header.rows, header.columns, told.join(" and "));
+        format!("the matrix has {} rows and {} columns, but {}", header.rows, header.columns, counts.join(" and "));
     Err(lines.error(
         message,
         "name files have no header and one line per gene or cell; check that they belong to this matrix",

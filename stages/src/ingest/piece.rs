@@ -36,7 +36,7 @@ impl ByteSize for ReadPiece {
     }
 }
 
-/// Says which cells of a batch of annotations are wanted; none if all are.
+/// Says which cells of a batch of annotations are selected; none if all are.
 pub type Filter = Arc<dyn Fn(&RecordBatch) -> Result<Option<BooleanArray>> + Send + Sync>;
 
 /// Reads pieces, on any number of threads.
@@ -82,19 +82,19 @@ impl PieceReader {
     /// A source that can't be read.
     pub fn read(&self, cells: Range<u64>) -> Result<ReadPiece> {
         let obs = self.source.obs(cells.clone(), &self.columns)?;
-        let wanted = match &self.filter {
+        let selected = match &self.filter {
             Some(filter) => filter(&obs)?,
             None => None,
         };
         let mut records = self.spare_records.take(|| Records::new(self.gene_width));
         records.clear();
         let mut piece = ReadPiece { cells: Vec::new(), obs, records, census: ValueCensus::default() };
-        if wanted.as_ref().is_none_or(|wanted| 0 < wanted.true_count()) {
+        if selected.as_ref().is_none_or(|selected| 0 < selected.true_count()) {
             let mut rows = self.spare_rows.take(CsrRows::default);
             *rows = self.source.expression(cells.clone(), std::mem::take(&mut *rows))?;
             piece.records.reserve(rows.rows(), rows.genes().len());
-            let is_wanted = |row: &usize| wanted.as_ref().is_none_or(|wanted| wanted.value(*row));
-            for row in (0..rows.rows()).filter(is_wanted) {
+            let is_selected = |row: &usize| selected.as_ref().is_none_or(|selected| selected.value(*row));
+            for row in (0..rows.rows()).filter(is_selected) {
                 let (genes, values) = rows.row(row);
                 self.take(&mut piece, cells.start + row as u64, genes, values);
             }

@@ -335,7 +335,7 @@ impl Bucket {
 /// Gives the room of bytes that were read back to the disk, and their pages to what is written meanwhile.
 fn give_back(file: &File, offset: u64, length: u64) {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    // A file system that can't is no worse off than without: the file is removed at the end.
+    // A file system that can't do this only uses more room until the file is removed at the end.
     if let Err(error) = fallocate(file, hole, offset, length) {
         tracing::debug!("the room of a bucket is kept until the end: {error}");
     }

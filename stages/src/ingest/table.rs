@@ -4,7 +4,7 @@
 //! values. A table may be one file, or a folder of files with the same columns.
 //!
 //! Row groups (of Arrow: record batches) are read and unpacked one by one. Where one would take more memory than a piece
-//! may, all values go once by way of a scratch file: long tables batch by batch, wide ones some columns at a time.
+//! may, all values go once through a scratch file: long tables batch by batch, wide ones some columns at a time.
 
 mod file;
 mod folder;
@@ -268,7 +268,7 @@ impl CellTable {
 }
 
 /// Cells are called as a column `cell`, `barcode` or the like says, or else `cell0`, `cell1` and so on. Annotations are kept
-/// as text, whole numbers (`Int64`, `UInt64` for those stored so), other numbers and flags; what is none of these is left out, with a warning.
+/// as text, whole numbers (`Int64`, `UInt64` for those stored so), other numbers and flags; other columns are left out, with a warning.
 impl Source for CellTable {
     fn kind(&self) -> &str {
         "table"

@@ -92,8 +92,8 @@ impl TenXReader {
     }
 }
 
-/// `var` has the columns `gene` (the symbol), `gene_id`, `feature_types` and `genome` as far as the file tells them, and what
-/// else the file says of its features. A cell's name is its barcode.
+/// `var` has the columns `gene` (the symbol), `gene_id`, `feature_types` and `genome` as far as the file has them, and
+/// the other annotations of its features. A cell's name is its barcode.
 impl Source for TenXReader {
     fn kind(&self) -> &str {
         "10x"

@@ -1,7 +1,7 @@
 //! A matrix whose entries come in any order, as by columns, becomes one that is read by rows, in bounded memory.
 //!
 //! Entries are scattered to buckets of neighbouring rows in a scratch file; a range of rows is later picked out of its
-//! buckets. However large the matrix, all that is held is the bytes that wait to be written (24 MiB at most), where the
+//! buckets. However large the matrix, memory holds only the bytes that wait to be written (24 MiB at most), where the
 //! extents of each bucket lie, and for each reader the rows it asks for.
 //!
 //! ```text

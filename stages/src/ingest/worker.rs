@@ -61,7 +61,7 @@ struct Worker {
     requests: BufWriter<ChildStdin>,
     replies: BufReader<ChildStdout>,
     /// Its standard error: a file in memory, so that it never waits for a reader.
-    told: File,
+    stderr: File,
 }
 
 /// Bytes of what it said last that are looked at.
@@ -75,11 +75,10 @@ impl RemoteSource {
     pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
         let mut command = Command::new(executable);
         // Its own group, so that Ctrl-C reaches this process alone, which ends the other when it is done.
-        let told =
-            memfd_create("told", MemfdFlags::CLOEXEC).map_err(|error| Error::io("start", executable)(error.into()))?;
-        let told = File::from(told);
-        let stderr = told.try_clone().map_err(Error::io("start", executable))?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
+        let memory = memfd_create("stderr", MemfdFlags::CLOEXEC);
+        let stderr = File::from(memory.map_err(|error| Error::io("start", executable)(error.into()))?);
+        let its_stderr = stderr.try_clone().map_err(Error::io("start", executable))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(its_stderr).process_group(0);
         let mut child = command.spawn().map_err(Error::io("start", executable))?;
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Bug("a process was started without pipes".into()));
@@ -87,7 +86,7 @@ impl RemoteSource {
         let interrupt = choice.interrupt.clone();
         let helper = Some(Helper::of(&child, &interrupt));
         let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
-        let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, told });
+        let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, stderr });
         // Tables of genes belong to tables of cells, which it does not read.
         let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
         let path_bytes = path.as_os_str().as_bytes().to_vec();
@@ -141,13 +140,13 @@ impl Source for RemoteSource {
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
-        let wanted = cells.end - cells.start;
+        let rows = cells.end - cells.start;
         let request = Request::Obs { cells, columns: columns.to_vec() };
         let Frame { reply: Reply::Obs, payloads, .. } = ask(&self.worker, &self.path, &request)? else {
             return Err(unexpected());
         };
         let table = wire::table(payloads.first().ok_or_else(unexpected)?)?;
-        match table.num_rows() as u64 == wanted && table.num_columns() == columns.len() {
+        match table.num_rows() as u64 == rows && table.num_columns() == columns.len() {
             true => Ok(table),
             false => Err(unexpected()),
         }
@@ -207,10 +206,10 @@ impl Worker {
         self.helper = None;
         let _ = self.child.kill();
         let how = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        let told = self.last_words().lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
+        let last_line = self.last_words().lines().last().map(|line| format!("; it said: {line}")).unwrap_or_default();
         Error::data(
             path.display().to_string(),
-            format!("the process that read it has died ({how}{told})"),
+            format!("the process that read it has died ({how}{last_line})"),
             "the file is most likely damaged; restore it from a copy, or write it again",
         )
     }
@@ -219,11 +218,11 @@ impl Worker {
 impl Worker {
     /// The end of what it said on standard error; empty if that can't be read.
     fn last_words(&self) -> String {
-        let length = self.told.metadata().map_or(0, |metadata| metadata.len());
+        let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();
         let from = length.saturating_sub(LAST_WORDS);
         words.resize(to_usize(length - from), 0);
-        match self.told.read_exact_at(&mut words, from) {
+        match self.stderr.read_exact_at(&mut words, from) {
             Ok(()) => String::from_utf8_lossy(&words).into_owned(),
             Err(_) => String::new(),
         }

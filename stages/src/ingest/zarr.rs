@@ -1,7 +1,7 @@
 //! Reads [`AnnData`] from zarr stores on disk, of version 2 or 3: folders of arrays, each cut into chunks that are packed one
 //! by one, several to a file where they are sharded.
 //!
-//! Arrays, chunks and shards are read by the `zarrs` crate, on whichever thread wants them; what stands in groups is told
+//! Arrays, chunks and shards are read by the `zarrs` crate, on whichever thread needs them; groups are read
 //! here. What metadata and chunks claim is checked before memory is taken for it, so that a damaged store is an error that
 //! names the array, and no more.
 

@@ -167,8 +167,11 @@ mod tests {
         let normal = Output::Normal { mean: many(-1.0), variance: many(0.25) };
         for output in [negative_binomial, inflated, normal] {
             let (mean, variance) = moments(&output);
-            let wanted = (output.mean().double_value(&[0, 0]), output.variance().double_value(&[0, 0]));
-            assert!((mean - wanted.0).abs() < 0.04 && (variance / wanted.1 - 1.0).abs() < 0.04, "{mean} {variance}");
+            let expected = (output.mean().double_value(&[0, 0]), output.variance().double_value(&[0, 0]));
+            assert!(
+                (mean - expected.0).abs() < 0.04 && (variance / expected.1 - 1.0).abs() < 0.04,
+                "{mean} {variance}"
+            );
         }
     }
 }

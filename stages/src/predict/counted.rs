@@ -77,8 +77,8 @@ mod tests {
         let means = [1e-7, 1e-3, 0.05, 0.4, 1.0, 3.7, 20.0, 150.0, 600.0];
         let found = CountedLog::new(Device::Cpu).of(&Tensor::from_slice(&means).view([3, 3]));
         for (at, mean) in (0..).zip(means) {
-            let (found, wanted) = (found.double_value(&[at / 3, at % 3]), by_definition(mean));
-            assert!((found - wanted).abs() <= 2e-3 * wanted, "at {mean} it is {found}, not {wanted}");
+            let (found, expected) = (found.double_value(&[at / 3, at % 3]), by_definition(mean));
+            assert!((found - expected).abs() <= 2e-3 * expected, "at {mean} it is {found}, not {expected}");
         }
     }
 }

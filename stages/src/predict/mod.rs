@@ -1,6 +1,6 @@
 //! Source cells go in, what they would be under other conditions comes out.
 //!
-//! [`PredictMeans`] averages over the source cells; [`EncodeCells`] and [`PredictCells`] tell every cell or its latents; [`Embed`] tells the latents of
+//! [`PredictMeans`] averages over the source cells; [`EncodeCells`] and [`PredictCells`] write every cell or its latents; [`Embed`] writes the latents of
 //! cells as they are, [`PredictClouds`] a few cells as points. [`Reading`] says in which terms.
 
 mod cells;

@@ -63,9 +63,9 @@ impl Reading {
     }
 
     /// Real counts `[cells, genes]` as they would be in a library of the size that is predicted for.
-    pub(super) fn at_library(&self, counts: Tensor, own: &Tensor, wanted: &Tensor) -> Tensor {
+    pub(super) fn at_library(&self, counts: Tensor, own: &Tensor, size: &Tensor) -> Tensor {
         match self.library {
-            Some(_) => counts * (wanted / own.clamp_min(1.0)),
+            Some(_) => counts * (size / own.clamp_min(1.0)),
             None => counts,
         }
     }

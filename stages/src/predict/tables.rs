@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 use super::{rows::list_column, to_vec};
 use crate::{BoxError, saved::Model};
 
-/// Rows of a batch: what is held of a table of similarities at once.
+/// Rows of a batch: the part of a table of similarities that is in memory at once.
 const BATCH_ROWS: usize = 512;
 
 /// The embeddings of all trained perturbations, control first, as rows of [`schemas::arrow::embeddings_schema`].

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::BoxError;
 
-/// What is said of files in the order in which they grow.
+/// Events of files, in the order in which they grow.
 #[derive(Debug)]
 pub enum Encoded {
     /// A row group.
@@ -96,7 +96,7 @@ impl Encoder {
     /// # Errors
     /// None that data can cause.
     pub fn new(layout: Arc<Layout>) -> Result<Self> {
-        // A file that nobody reads: what it knows of columns and their encodings is wanted.
+        // A file that nobody reads: only its knowledge of columns and their encodings is used.
         let (file, factory) =
             ArrowWriter::try_new(Vec::new(), Arc::clone(&layout.stored), Some(layout.properties.clone()))
                 .and_then(ArrowWriter::into_serialized_writer)

@@ -8,7 +8,7 @@ use schemas::{ByteSize, numbers::to_usize};
 use super::layout::{Layout, PartRows};
 use crate::{BoxError, Stage};
 
-/// What is said of files in the order in which they grow.
+/// Events of files, in the order in which they grow.
 #[derive(Debug)]
 pub enum Gathered {
     /// Rows of one file that are encoded together.

@@ -31,11 +31,11 @@ pub struct PredictedH5ad {
 }
 
 impl PredictedH5ad {
-    /// Begins a file of tables of `schema`, whose numbers already have this `precision`; `told` adds the provenance to its metadata.
+    /// Begins a file of tables of `schema`, whose numbers already have this `precision`; `provenance` is added to its metadata.
     ///
     /// # Errors
     /// A target that exists or can't be created, tables without a list of one number a gene.
-    pub fn create(path: &Path, schema: &Schema, precision: Precision, told: &[(&str, &str)]) -> Result<Self> {
+    pub fn create(path: &Path, schema: &Schema, precision: Precision, provenance: &[(&str, &str)]) -> Result<Self> {
         // Latents have no genes.
         let genes: Vec<String> =
             schema.metadata().get(GENES_KEY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -69,7 +69,7 @@ impl PredictedH5ad {
         let metadata = schema.metadata().iter().filter(|(key, _)| *key != GENES_KEY);
         let mut texts: Vec<(String, String)> = metadata.map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
         texts.push((PRECISION_KEY.to_owned(), precision.name().to_owned()));
-        texts.extend(told.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
+        texts.extend(provenance.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
         texts.sort();
         let frame = DenseFrame {
             genes,

@@ -84,8 +84,8 @@ mod tests {
     fn folders_tell_the_values_that_named_them() {
         for value in ["A+B", "a b/c=100%", "é", "x-1_2.3~", "", "%41"] {
             let folder = folder([("condition", value), ("cell type", "T=NK")]).expect("short names");
-            let told = values(&Path::new(&folder).join("part-00000.parquet"));
-            assert_eq!(told, [("condition".into(), value.into()), ("cell type".into(), "T=NK".into())]);
+            let found = values(&Path::new(&folder).join("part-00000.parquet"));
+            assert_eq!(found, [("condition".into(), value.into()), ("cell type".into(), "T=NK".into())]);
         }
         assert_eq!(values(Path::new("part-00000.parquet")), []);
     }

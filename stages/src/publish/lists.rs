@@ -1,4 +1,4 @@
-//! Lists of one length, none of them null, as pages of Parquet.
+//! Lists of one length without nulls, as pages of Parquet.
 //!
 //! A writer of Arrow's tables works out, number by number, where lists begin and which numbers are there. Of such lists both are
 //! known beforehand: a row's levels are the same few bytes for all rows. What is left is to set the bytes of the numbers apart by

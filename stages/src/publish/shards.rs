@@ -253,12 +253,12 @@ fn complete(target: &Path, records: &[Record]) -> Result<()> {
 }
 
 fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<Record>>) -> Error {
-    let told = plans.iter().map(|(path, records)| {
+    let described = plans.iter().map(|(path, records)| {
         let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
         let about = records.first().map_or("no shard is complete", |record| record.about.as_str());
         format!("{} of {} ({about})", shards.join(", "), path.display())
     });
-    let message = format!("its shards belong to {} plans: {}", plans.len(), told.collect::<Vec<_>>().join("; "));
+    let message = format!("its shards belong to {} plans: {}", plans.len(), described.collect::<Vec<_>>().join("; "));
     Error::data(
         target.display().to_string(),
         message,

@@ -223,14 +223,14 @@ impl Jobs {
     /// With the number that each has among all cells of its job.
     fn numbered_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = (u64, CellIndex)> + Send + use<> {
         let Job { contexts, source_cells, .. } = &self.jobs[span.job];
-        let (all, wanted) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
+        let (all, count) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
         let contexts: HashSet<Vec<u32>> = contexts.iter().cloned().collect();
         let (atlas, is_source) = (atlas.clone(), Arc::clone(&self.is_source));
         let of_job = (span.from.0..atlas.cells())
             .map(CellIndex)
             .filter(move |cell| contexts.contains(atlas.covariates(*cell)) && is_source(*cell));
-        // The n-th cell is taken whenever n·wanted/all steps over an integer.
-        let taken = move |n: u64| (u128::from(n) * wanted) / all != ((u128::from(n) + 1) * wanted) / all;
+        // The n-th cell is taken whenever n·count/all steps over an integer.
+        let taken = move |n: u64| (u128::from(n) * count) / all != ((u128::from(n) + 1) * count) / all;
         let most = to_usize(span.cells);
         (span.passed..).zip(of_job).filter(move |(n, _)| taken(*n)).take(most)
     }

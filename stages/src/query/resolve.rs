@@ -23,7 +23,7 @@ use crate::{
 
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
-/// What makes two requests one: where they start, codes and bits of the doses, the target's covariates.
+/// Two requests are one if these are equal: where they start, codes and bits of the doses, the target's covariates.
 type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
 
 /// Which cells a target starts from.
@@ -52,7 +52,7 @@ pub(super) struct Resolver<'a> {
     context_at: HashMap<Vec<u32>, usize>,
     /// Places of the contexts that were found to match covariate values.
     sources_of: HashMap<Vec<String>, Vec<usize>>,
-    wanted: Vec<(Start, Target)>,
+    pending: Vec<(Start, Target)>,
     seen: HashSet<Asked>,
     skipped: Vec<Skipped>,
     /// Places of the covariates that source cells must share with a target.
@@ -86,7 +86,7 @@ impl<'a> Resolver<'a> {
             contexts,
             context_at,
             sources_of: HashMap::new(),
-            wanted: Vec::new(),
+            pending: Vec::new(),
             seen: HashSet::new(),
             skipped: Vec::new(),
             matching: (0..card.vocabulary.covariates.len()).collect(),
@@ -292,7 +292,7 @@ impl<'a> Resolver<'a> {
             Ok(target) => {
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
                 if self.seen.insert((start.clone(), parts, covariates)) {
-                    self.wanted.push((start, target));
+                    self.pending.push((start, target));
                 }
                 Ok(())
             }
@@ -338,7 +338,7 @@ impl<'a> Resolver<'a> {
         let most_targets = targets_per_job(self.card.genes.len());
         let mut jobs: Vec<Job> = Vec::new();
         let mut open: HashMap<Vec<usize>, usize> = HashMap::new();
-        for (start, target) in std::mem::take(&mut self.wanted) {
+        for (start, target) in std::mem::take(&mut self.pending) {
             let Start::In(sources) = start else {
                 if no_control == OnNoControl::Skip {
                     self.skip(&target.condition, &target.covariates, NO_SOURCE_CELLS.into());

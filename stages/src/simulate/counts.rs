@@ -1,4 +1,4 @@
-//! Counts with a given mean, and the mean that gives a wanted share of zeros.
+//! Counts with a given mean, and the mean that gives a given share of zeros.
 
 /// The heaviest mean that is drawn; real counts of one gene in one cell lie far below.
 const HEAVIEST: f64 = 1e6;

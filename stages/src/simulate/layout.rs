@@ -1,4 +1,4 @@
-//! Which condition and cell type each cell has: sizes fixed beforehand, places computed and held nowhere.
+//! Which condition and cell type each cell has: sizes fixed beforehand, places computed and not stored.
 
 use std::ops::Range;
 

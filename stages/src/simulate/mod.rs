@@ -3,7 +3,7 @@
 //! Counts are negative binomial around heavy-tailed gene levels, with cell types, library sizes, batches, perturbations that share
 //! pathways and act differently on each cell type, combinations that are more than their sum, and a dose response that
 //! saturates. Every cell is a pure function of the seed and its index, so any thread may make any range of them; nothing that
-//! grows with the number of cells is held.
+//! grows with the number of cells is in memory.
 
 mod counts;
 mod layout;

@@ -67,7 +67,7 @@ fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// A shuffle of `0..size` that is computed place by place and held nowhere: a Feistel network that walks until it is within.
+/// A shuffle of `0..size` that is computed place by place and not stored: a Feistel network that walks until it is within.
 #[derive(Clone, Debug)]
 pub(super) struct Permutation {
     size: u64,

@@ -137,7 +137,7 @@ mod tests {
         let error = sums.read(4).expect_err("a gradient is infinite").to_string();
         assert_eq!(error, "the gradient of the autoencoder is not finite at epoch 4, batch 8");
         sums.add(losses(f64::NAN, f64::NAN), 3);
-        assert!(sums.read(4).expect_err("a loss is no number").to_string().contains("the loss `recon`"));
+        assert!(sums.read(4).expect_err("a loss is not a number").to_string().contains("the loss `recon`"));
     }
 
     #[test]

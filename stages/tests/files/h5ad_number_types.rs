@@ -1,11 +1,12 @@
 //! A matrix is the same whatever number types, filters and layouts it is stored with, by rows or by columns.
 
-use std::path::Path;
+use std::{os::unix::fs::FileExt, path::Path};
 
 use arrow::{array::AsArray, datatypes::UInt64Type};
 use hdf5_metno::{
     DatasetBuilder, File, Group,
-    types::{FloatSize, IntSize, TypeDescriptor, VarLenUnicode},
+    plist::dataset_create::AllocTime,
+    types::{CompoundField, CompoundType, FloatSize, IntSize, TypeDescriptor, VarLenUnicode},
 };
 use schemas::{chunk::CsrRows, error::ExitCode};
 use stages::ingest::{
@@ -175,6 +176,37 @@ fn vectors_may_be_stored_with_any_filter() {
 fn names_of_encodings_from_before_anndata_0_7_are_known() {
     assert_is_read(&Stored { encoding: "csr", ..plain() });
     assert_is_read(&Stored { encoding: "csc", ..plain() });
+}
+
+#[test]
+fn a_table_of_records_keeps_numbers_of_64_bits_without_a_sign() {
+    const LARGE: [u64; 5] = [1 << 63, (1 << 63) + 1, u64::MAX, 0, u64::MAX - 1];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("records.h5ad");
+    write(&path, &plain(), |_, _| {});
+    let file = File::open_rw(&path).expect("the file");
+    file.unlink("obs").expect("removed");
+    let fields = vec![
+        CompoundField::new("index", TypeDescriptor::FixedAscii(8), 0, 0),
+        CompoundField::new("plate", TypeDescriptor::Unsigned(IntSize::U8), 8, 1),
+    ];
+    let record = TypeDescriptor::Compound(CompoundType { fields, size: 16 });
+    let builder = file.new_dataset_builder().empty_as(&record).alloc_time(Some(AllocTime::Early));
+    let offset = builder.shape(5).create("obs").expect("a table").offset().expect("its place");
+    file.close().expect("it closes");
+    let records: Vec<u8> =
+        LARGE.iter().flat_map(|number| [*b"c\0\0\0\0\0\0\0", number.to_le_bytes()]).flatten().collect();
+    std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("the file")
+        .write_all_at(&records, offset)
+        .expect("written");
+
+    let source = format::open(&path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"));
+    let read = source.obs(0..5, &[0, 1]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(read.column(0).as_string::<i32>().value(4), "c");
+    assert_eq!(read.column(1).as_primitive::<UInt64Type>().values(), &LARGE);
 }
 
 #[test]

@@ -32,8 +32,11 @@ fn simulator() -> Simulator {
     Simulator::new(settings).expect("the settings are good")
 }
 
-/// Writes a small simulated atlas in two chunks.
+/// Writes a small simulated atlas in two chunks, in the place of another one.
 fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
+    if path.exists() {
+        fs::remove_file(path).expect("it is removed");
+    }
     let simulator = simulator();
     let columns = ["condition", "dose", "cell_type", "batch"].map(|name| column(name, H5adKind::Category));
     let mut writer =
@@ -145,6 +148,21 @@ fn an_unfinished_file_leaves_nothing_behind() {
     assert!(!path.exists(), "the name is given when the file is whole");
     drop(writer);
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_file_that_exists_is_not_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("atlas.h5ad");
+    let create = || H5adWriter::create(&path, &[], &[], H5adWriteOptions::default());
+    let first = create().expect("it begins");
+    fs::write(&path, "theirs").expect("a file");
+    let error = first.finish().expect_err("it exists by now");
+    assert_eq!(error.to_string(), format!("{} already exists", path.display()));
+    let error = create().expect_err("it exists");
+    assert_eq!(error.to_string(), format!("{} already exists", path.display()));
+    assert_eq!(fs::read_to_string(&path).expect("the file"), "theirs");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub(super) fn control_ridge(seen: &[(&[f64], &[f64])], control: &[f64]) -> Optio
     let penalty = |row, column| if row == column { CONTROL_PENALTY } else { 0.0 };
     let kernel = |row: usize, column: usize| dot(&centred[row], &centred[column]) + penalty(row, column);
     let factor = Cholesky::new(seen.len(), kernel)?;
-    let wanted = difference(control, &mean_control);
-    let likeness: Vec<f64> = centred.iter().map(|centred| dot(centred, &wanted)).collect();
+    let deviation = difference(control, &mean_control);
+    let likeness: Vec<f64> = centred.iter().map(|centred| dot(centred, &deviation)).collect();
     let mut shift = mean_shift.clone();
     for ((_, seen), weight) in seen.iter().zip(factor.solve(&likeness)) {
         for ((shift, seen), mean) in shift.iter_mut().zip(*seen).zip(&mean_shift) {
@@ -68,18 +68,18 @@ impl DoseRidge {
 
     /// How much the shift of each profile counts for a target; none if one of its perturbations was never seen.
     pub(super) fn weights(&self, parts: &[PerturbationDose]) -> Option<Vec<f64>> {
-        let mut wanted = vec![0.0; self.doses.len()];
+        let mut target = vec![0.0; self.doses.len()];
         for part in parts {
-            wanted[self.nearest(part)?] = 1.0;
+            target[self.nearest(part)?] = 1.0;
         }
-        let coefficients = self.factor.solve(&wanted);
+        let coefficients = self.factor.solve(&target);
         Some(self.given.iter().map(|columns| columns.iter().map(|column| coefficients[*column]).sum()).collect())
     }
 
-    fn nearest(&self, wanted: &PerturbationDose) -> Option<usize> {
+    fn nearest(&self, part: &PerturbationDose) -> Option<usize> {
         let mut nearest = None;
-        for (column, known) in self.doses.iter().enumerate().filter(|(_, known)| known.0 == wanted.0) {
-            let distance = dose_distance(&[*known], &[*wanted]);
+        for (column, known) in self.doses.iter().enumerate().filter(|(_, known)| known.0 == part.0) {
+            let distance = dose_distance(&[*known], &[*part]);
             if nearest.is_none_or(|(_, best)| distance < best) {
                 nearest = Some((column, distance));
             }

@@ -81,7 +81,7 @@ fn value(walk: &mut Walk<'_>, datatype: &Type, fields: &mut Fields<'_>) -> Check
                 Some(address) => address,
             };
             let (start, bytes) = global_heap::value(walk, address, index, at)?;
-            if length.checked_mul(base.size.into()).is_none_or(|wanted| bytes < wanted) {
+            if length.checked_mul(base.size.into()).is_none_or(|expected| bytes < expected) {
                 return Err(Flaw::damaged(at, format!("{length} values in {bytes} bytes of the heap")));
             }
             if matches!(base.content, Content::Plain) {

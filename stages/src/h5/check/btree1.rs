@@ -82,13 +82,13 @@ fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, told_at: u64, show: &mut
         + usize::from(shape.children) * widths.address
         + (usize::from(shape.children) + 1) * shape.key_bytes;
     let mut nodes: Vec<(u64, Option<u8>, u64)> = vec![(root, None, told_at)];
-    while let Some((address, wanted, told_at)) = nodes.pop() {
+    while let Some((address, expected, told_at)) = nodes.pop() {
         walk.claim_once(address, Kind::Tree1, told_at)?;
         let node = walk.image.block(address, full as u64)?;
         let mut fields = node.fields();
         fields.signature(b"TREE", "B-tree node")?;
         let (kind, level, used) = (fields.u8()?, fields.u8()?, fields.u16()?);
-        if kind != shape.kind || MOST_LEVELS < level || wanted.is_some_and(|wanted| wanted != level) {
+        if kind != shape.kind || MOST_LEVELS < level || expected.is_some_and(|expected| expected != level) {
             return Err(Flaw::damaged(node.at, format!("a B-tree node of kind {kind} at level {level}")));
         }
         if shape.children < used {

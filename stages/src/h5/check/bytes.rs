@@ -244,9 +244,9 @@ impl<'a> Fields<'a> {
         self.address()?.ok_or_else(|| Flaw::damaged(at, "an address is missing"))
     }
 
-    pub(super) fn signature(&mut self, wanted: &[u8; 4], what: &'static str) -> Checked<()> {
+    pub(super) fn signature(&mut self, expected: &[u8; 4], what: &'static str) -> Checked<()> {
         let at = self.at();
-        if self.take(4)? == wanted { Ok(()) } else { Err(Flaw::damaged(at, format!("no {what} is there"))) }
+        if self.take(4)? == expected { Ok(()) } else { Err(Flaw::damaged(at, format!("no {what} is there"))) }
     }
 
     /// A version that must be in a range.

@@ -38,7 +38,7 @@ fn mix(sums: &mut [u32; 3]) {
     }
 }
 
-/// What is left at the end: each sum in turn is crossed with another.
+/// The last steps: each sum in turn is crossed with another.
 fn finish(sums: &mut [u32; 3]) {
     for (step, turn) in [14, 11, 25, 16, 4, 14, 24].into_iter().enumerate() {
         let (here, other) = ((step + 2) % 3, (step + 1) % 3);

@@ -2,7 +2,7 @@
 
 use super::bytes::{Block, Checked, Fields};
 
-/// More dimensions than this no HDF5 file has.
+/// Maximum number of dimensions in an HDF5 file.
 pub(super) const MOST_DIMENSIONS: usize = 32;
 /// A dimension that may grow without end.
 pub(super) const UNLIMITED: u64 = u64::MAX;

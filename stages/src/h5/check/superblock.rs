@@ -99,6 +99,6 @@ fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> Ch
     if end <= length - base {
         return Ok(end);
     }
-    let wanted = base.saturating_add(end);
-    Err(Flaw::no_hdf5(format!("it has {length} bytes, where {wanted} are expected")))
+    let expected = base.saturating_add(end);
+    Err(Flaw::no_hdf5(format!("it has {length} bytes, where {expected} are expected")))
 }

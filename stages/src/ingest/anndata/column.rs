@@ -23,7 +23,7 @@ struct Flat {
     mask: Option<Box<dyn Values>>,
 }
 
-/// A column of codes, whose category names are held.
+/// A column of codes, whose category names are in memory.
 #[derive(Debug)]
 struct Categorical {
     codes: Box<dyn Values>,

@@ -53,7 +53,7 @@ pub(in crate::ingest) trait Group: Debug {
     /// An attribute that is a list of whole numbers.
     fn integers(&self, attribute: &str) -> Option<Vec<i64>>;
 
-    /// The category names of a column as anndata 0.7 kept them, apart from its codes: none if it is no such column, and none
+    /// The category names of a column as anndata 0.7 kept them, apart from its codes: none if it is not such a column, and none
     /// within if they are of an unknown kind.
     fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>>;
 

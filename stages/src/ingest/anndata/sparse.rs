@@ -42,7 +42,7 @@ impl Vectors {
     pub(super) fn open(group: &dyn Group, major: Major, lines: u64) -> Result<Self> {
         let place = group.place();
         let member = |name: &str| {
-            // Pointers grow, entries are none of them zero: a part without anything in it is lost.
+            // Pointers grow and no entry is zero: a part without anything in it is lost.
             let numbers = group.numbers(name, Gaps::Lost)?;
             match numbers.dimensions() {
                 1 => Ok(numbers),

@@ -164,7 +164,7 @@ impl Column for CodedField {
 }
 
 impl Field {
-    /// Whole numbers, as codes of categories are; larger ones than an `i64` holds, which are no codes, become the largest `i64`.
+    /// Whole numbers, as codes of categories are; larger ones than an `i64` holds, which are not codes, become the largest `i64`.
     fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
         let kind = self.kind;
         self.collect(rows, |bytes| {

@@ -70,8 +70,8 @@ fn genes_without_an_id_or_a_name_are_refused_and_not_matched_with_one_another() 
     let files = |genes: &[&str], ids: &[&str]| vec![Arc::clone(&first), second(genes, ids)];
     let error = Joined::new(files(&["X", "Y", "W"], &["1", "", ""]), &by_id).expect_err("two have no id");
     assert_eq!(error.exit_code(), schemas::error::ExitCode::Data);
-    let told = "b.h5ad, var column `id`: 2 of 3 genes have no id, the first of them `Y` in row 1";
-    assert_eq!(error.to_string(), told);
+    let expected = "b.h5ad, var column `id`: 2 of 3 genes have no id, the first of them `Y` in row 1";
+    assert_eq!(error.to_string(), expected);
     let unnamed = files(&["X", "Y", ""], &["1", "2", ""]);
     let error = Joined::new(unnamed, &JoinOptions::default()).expect_err("one has no name").to_string();
     assert_eq!(error, "b.h5ad, var: 1 of 3 genes have no name, the first of them in row 2");

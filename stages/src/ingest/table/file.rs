@@ -19,7 +19,7 @@ use parquet::{
 use schemas::{Error, Result};
 
 use super::ipc::Ipc;
-use crate::decoded::{Batches, parquet_metadata};
+use crate::decoded::{Batches, Pages, parquet_metadata};
 
 /// Rows of the batches that a part comes in.
 const BATCH_ROWS: usize = 1024;
@@ -145,7 +145,7 @@ impl TableFile {
             Kind::Parquet(metadata) => {
                 let file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
                 let mask = ProjectionMask::roots(metadata.parquet_schema(), in_file);
-                let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+                let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(Pages(file), metadata.clone())
                     .with_row_groups(vec![part])
                     .with_projection(mask)
                     .with_batch_size(BATCH_ROWS)

@@ -191,9 +191,9 @@ fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes
             return Some(());
         }
         // How long it becomes stands before its bytes; less than nought is none: then they are stored as they are.
-        let told = i64::from_le_bytes(bytes.at(body + offset, 8).ok()?.try_into().ok()?);
+        let length_unpacked = i64::from_le_bytes(bytes.at(body + offset, 8).ok()?.try_into().ok()?);
         let most = MOST_UNPACKED.min(length.saturating_mul(MOST_UNPACKED_A_BYTE));
-        let is_bomb = u64::try_from(told).is_ok_and(|told| most < told);
+        let is_bomb = u64::try_from(length_unpacked).is_ok_and(|length_unpacked| most < length_unpacked);
         (!is_bomb).then_some(())
     };
     batch.buffers()?.iter().try_for_each(|buffer| inside(buffer.offset(), buffer.length()))

@@ -37,8 +37,8 @@ impl Marker {
         }
     }
 
-    /// What the user says, or what the first cells show: a marker is an entry below zero with which every list begins, and whose
-    /// number comes nowhere else. What is looked at are the rows of one part: the columns of genes and of values, and how many
+    /// As the user says, or as the first cells show: a marker is an entry below zero with which every list begins, and whose
+    /// number comes nowhere else. The rows of one part are looked at, given by the columns of genes and of values, and by how many
     /// rows it has.
     pub(super) fn of(
         said: ListStart,

@@ -184,8 +184,8 @@ impl<'a> Columns<'a> {
 }
 
 /// Where a column of text has this value.
-fn only(column: &ArrayRef, wanted: &str) -> BooleanArray {
-    column.as_string::<i32>().iter().map(|value| Some(value == Some(wanted))).collect()
+fn only(column: &ArrayRef, name: &str) -> BooleanArray {
+    column.as_string::<i32>().iter().map(|value| Some(value == Some(name))).collect()
 }
 
 /// How often each value of a column of text is there.

@@ -11,8 +11,8 @@ use super::{
 
 /// Where some bytes are first found from a place on.
 #[track_caller]
-fn find(bytes: &[u8], wanted: &[u8], from: usize) -> usize {
-    from + bytes[from..].windows(wanted.len()).position(|window| window == wanted).expect("the bytes are there")
+fn find(bytes: &[u8], pattern: &[u8], from: usize) -> usize {
+    from + bytes[from..].windows(pattern.len()).position(|window| window == pattern).expect("the bytes are there")
 }
 
 /// Changes a sound file, which is then refused in these words.
@@ -26,9 +26,9 @@ fn changed(style: Style, change: impl FnOnce(&mut Vec<u8>), words: &[&str]) {
 }
 
 #[track_caller]
-fn says(told: &str, words: &[&str]) {
+fn says(message: &str, words: &[&str]) {
     for word in words {
-        assert!(told.contains(word), "`{word}` is not in: {told}");
+        assert!(message.contains(word), "`{word}` is not in: {message}");
     }
 }
 
@@ -238,22 +238,22 @@ fn written(write: impl FnOnce(&File, &Path)) -> String {
 
 #[test]
 fn what_leads_to_other_files() {
-    let told = written(|file, _| file.link_external("other.h5", "/X", "X").unwrap());
-    says(&told, &["`X` is a link to another file"]);
-    let told = written(|file, _| {
+    let message = written(|file, _| file.link_external("other.h5", "/X", "X").unwrap());
+    says(&message, &["`X` is a link to another file"]);
+    let message = written(|file, _| {
         let builder = file.new_dataset::<u8>().shape(8).with_dcpl(|create| create.external("values.bin", 0, 8));
         builder.create("X").unwrap();
     });
-    says(&told, &["X: holds something that is not supported", "values in other files"]);
+    says(&message, &["X: holds something that is not supported", "values in other files"]);
 }
 
 #[test]
 fn filters_whose_decoders_trust_their_parameters() {
-    let told = written(|file, _| {
+    let message = written(|file, _| {
         let builder = file.new_dataset::<i32>().shape(8).chunk(8).nbit();
         builder.create("X").unwrap();
     });
-    says(&told, &["X: holds something that is not supported", "values packed with n-bit", "at byte"]);
+    says(&message, &["X: holds something that is not supported", "values packed with n-bit", "at byte"]);
 }
 
 #[test]
