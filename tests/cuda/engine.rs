@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use schemas::config::Plan;
 use stages::model::{
-    carried::{Beside, Carrier},
     draws::Draws,
-    replayed::Replayed,
+    graph_replay::GraphReplay,
     schedule::{Clock, Schedule},
     step::{Engine, Learner},
+    transfer::{BatchPacker, StepExtras},
 };
 use tch::{Device, Kind};
 
@@ -23,24 +23,24 @@ const GPU: Device = Device::Cuda(0);
 struct Training {
     plan: Plan,
     learner: Learner,
-    engine: Replayed,
-    carrier: Carrier,
+    engine: GraphReplay,
+    packer: BatchPacker,
 }
 
 impl Training {
     fn new(settings: &str) -> Self {
         let plan = plan(settings);
         let mut learner = Learner::new(&plan, GENES, &vocabulary(), Kind::Float, GPU);
-        let engine = Replayed::new(&mut learner).unwrap();
-        Self { plan, learner, engine, carrier: Carrier::new(i64::from(GENES), GPU).unwrap() }
+        let engine = GraphReplay::new(&mut learner).unwrap();
+        Self { plan, learner, engine, packer: BatchPacker::new(i64::from(GENES)) }
     }
 
     /// One step on these cells.
     fn step(&mut self, cells: Range<usize>) {
-        let mut carried = self.carrier.carry(&batch(cells)).unwrap();
+        let mut packed = self.packer.pack(&batch(cells)).unwrap();
         let schedule = Schedule::at(&self.plan, Clock::default());
-        let given = (&mut carried, &Beside::default());
-        self.engine.step_on(&mut self.learner, given, &Draws::default(), schedule).unwrap();
+        let extras = StepExtras::default();
+        self.engine.step_on(&mut self.learner, &mut packed, &extras, &Draws::default(), schedule).unwrap();
     }
 }
 

@@ -11,8 +11,8 @@ fn labels() -> Labels {
 }
 
 fn alike(expression: &Expression, genes: i64) {
-    let parcel = Parcel::of(expression, &labels(), genes, |layout| layout, ordinary).expect("memory");
-    let input = parcel.layout.input(&parcel.bytes, Kind::Double);
+    let packed = PackedBatch::of(expression, &labels(), genes, |layout| layout).expect("memory");
+    let input = packed.input(Kind::Double, Device::Cpu).expect("memory");
     let plain = Cells::new(expression, genes, Kind::Double, Device::Cpu);
     assert_eq!(input.cells.dense(), plain.dense());
     assert_eq!(input.cells.log1p(), plain.log1p());
@@ -24,9 +24,8 @@ fn alike(expression: &Expression, genes: i64) {
     assert_eq!(covariates, [[0, 1, 1], [3, 2, 1]]);
     assert_eq!(Vec::<i64>::try_from(&input.combinations).expect("numbers"), [1, 2, 0]);
 
-    let alone =
-        Parcel::of_cells(expression, genes, ordinary).and_then(|alone| alone.cells_on(Kind::Float, Device::Cpu));
-    let (alone, plain) = (alone.expect("memory"), Cells::new(expression, genes, Kind::Float, Device::Cpu));
+    let alone = PackedBatch::of_cells(expression, genes).and_then(|alone| alone.input(Kind::Float, Device::Cpu));
+    let (alone, plain) = (alone.expect("memory").cells, Cells::new(expression, genes, Kind::Float, Device::Cpu));
     assert_eq!((alone.dense(), alone.log1p(), alone.library), (plain.dense(), plain.log1p(), plain.library));
 }
 
@@ -56,8 +55,8 @@ fn a_batch_may_take_the_room_and_the_types_of_another_one() {
         let large = Layout { parts: 4, entries: 5000, ..Layout::of_parts(&large, &labels(), 7) };
         let joined = Layout::of_parts(&small, &labels(), 7).joined(&large);
         assert_eq!(joined, large);
-        let parcel = Parcel::of(&small, &labels(), 7, |_| joined, ordinary).expect("memory");
-        let input = parcel.layout.input(&parcel.bytes, Kind::Double);
+        let packed = PackedBatch::of(&small, &labels(), 7, |_| joined).expect("memory");
+        let input = packed.input(Kind::Double, Device::Cpu).expect("memory");
         let plain = Cells::new(&small, 7, Kind::Double, Device::Cpu);
         assert_eq!((input.cells.dense(), input.cells.library), (plain.dense(), plain.library));
     }
