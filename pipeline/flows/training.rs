@@ -175,7 +175,7 @@ impl Training {
     #[must_use]
     pub fn network_bytes(&self) -> usize {
         let TrainerSettings { plan, card, device, .. } = &self.settings;
-        network_bytes(plan, &self.atlas, &card.vocabulary, *device, &self.resources)
+        network_bytes(plan, &self.atlas, &card.vocabulary, *device)
     }
 
     /// The graph of the run.
@@ -220,7 +220,7 @@ impl Training {
         create_folders(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let TrainerSettings { plan, card, device, .. } = &self.settings;
-        let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device, &self.resources);
+        let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device);
         // Failures before the stages run are reported like those of stages.
         let trained = caught(|| self.run_in(&folder, resume, on_epoch));
         let trained = trained.map_err(|error| match &smaller {

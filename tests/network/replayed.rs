@@ -18,7 +18,10 @@ use crate::support::{
 
 /// The differences between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: custom kernels
 /// draw it in their own way.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 20] = [
+    // More covariates than a kernel takes: their embeddings are added by automatic differentiation.
+    r#"train.match_keys=["a","b","c","d","e","f","g","h","i"]"#,
+    r#"train.match_keys=["a","b","c","d","e","f","g","h","i"] train.mixup_alpha=0.3 train.objective=both"#,
     "model.perturbation_embeddings=table.parquet train.objective=both",
     "model.variational=true train.mixup_alpha=0.3",
     "model.recon_loss=gauss model.variational=true train.objective=both",

@@ -14,7 +14,7 @@ use stages::model::{
 };
 use tch::{Device, Kind, Tensor};
 
-use super::small_network::{GENES, batch, vocabulary_for};
+use super::small_network::{GENES, batch_for, vocabulary_for};
 
 /// Batches of the run: in turn of different sizes, so that kinds of steps come back.
 pub const STEPS: u64 = 24;
@@ -88,7 +88,7 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
         let input = Input {
             offset: rows.map(|rows| table.index_select(0, &codes(rows))),
             sources: sources.map(codes),
-            ..Input::new(&batch(cells(step)), i64::from(GENES), kind, device)
+            ..Input::new(&batch_for(plan, cells(step)), i64::from(GENES), kind, device)
         };
         let losses = Plain.step(&mut run.learner, &input, &draws(plan, step), schedule(plan, step));
         run.told.extend(
@@ -108,7 +108,7 @@ pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     let table = offsets(kind, device);
     for step in 0..STEPS {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
-        let mut packed = packer.pack(&batch(cells(step))).expect("memory");
+        let mut packed = packer.pack(&batch_for(plan, cells(step))).expect("memory");
         let losses = {
             let (rows, sources) = besides(plan, step);
             let extras = StepExtras { offset: rows.map(|rows| (&table, rows)), sources };
