@@ -1,4 +1,4 @@
-//! How many cells a second pass through steps of training, from batches that are on the device already, engine by engine.
+//! How many cells a second pass through steps of training, from batches that are packed already, engine by engine.
 //!
 //! ```sh
 //! cargo bench --bench gpu -- [OPTION=VALUE]... [DEVICE] [GENES] [BATCH]...
@@ -34,18 +34,19 @@ use stages::{
     batch::Batch,
     libtorch::{device_memory, reset_peak, synchronise},
     model::{
-        carried::{Beside, Carried, Carrier},
         draws::Draws,
-        replayed::Replayed,
+        graph_replay::GraphReplay,
+        packed_batch::PackedBatch,
         schedule::{Clock, Schedule},
         step::{Engine, Learner, Plain},
+        transfer::{BatchPacker, StepExtras},
     },
     recycle::Pool,
 };
 use tch::{Device, Kind, Tensor};
 
 const PERTURBATIONS: u32 = 100;
-/// Batches that are on the device, taken in turn.
+/// Packed batches, taken in turn; each is transferred again for its step.
 const BATCHES: u64 = 8;
 /// Steps before the clock starts: on a GPU the first ones capture graphs.
 const WARM_UP_ON_GPU: u64 = 48;
@@ -138,17 +139,17 @@ fn run((engine, precision, size): (&str, &str, usize), plan: &Plan, options: &Op
     let mut learner = Learner::new(plan, genes, &vocabulary(), Kind::Float, device);
     let steps: Box<dyn Engine> = match engine {
         "plain" => Box::new(Plain),
-        "pieces" => Box::new(Replayed::new(&mut learner)?.without_graphs()),
-        "replayed" => Box::new(Replayed::new(&mut learner)?),
+        "pieces" => Box::new(GraphReplay::new(&mut learner)?.without_graphs()),
+        "replayed" => Box::new(GraphReplay::new(&mut learner)?),
         unknown => return Err(format!("there is no engine `{unknown}`").into()),
     };
-    let carrier = Carrier::new(i64::from(genes), device)?;
-    let mut carried =
-        (0..BATCHES).map(|seed| Ok(carrier.carry(&batch(seed, size, genes)?)?)).collect::<Result<Vec<Carried>>>()?;
+    let packer = BatchPacker::new(i64::from(genes));
+    let mut packed =
+        (0..BATCHES).map(|seed| Ok(packer.pack(&batch(seed, size, genes)?)?)).collect::<Result<Vec<PackedBatch>>>()?;
     let mut take = |at: u64| -> Result<()> {
         let schedule = Schedule::at(plan, Clock { batch: at, step: at, ..Clock::default() });
-        let carried = &mut carried[usize::try_from(at % BATCHES)?];
-        steps.step_on(&mut learner, (carried, &Beside::default()), &Draws::default(), schedule)?;
+        let packed = &mut packed[usize::try_from(at % BATCHES)?];
+        steps.step_on(&mut learner, packed, &StepExtras::default(), &Draws::default(), schedule)?;
         Ok(())
     };
     let warm_up = if device == Device::Cpu { WARM_UP_ON_CPU } else { WARM_UP_ON_GPU };

@@ -15,11 +15,11 @@ use stages::{
     disk::ScratchFolder,
     libtorch::{start_profiler, stop_profiler},
     model::{
-        carried::{Beside, Carrier},
         draws::Draws,
-        replayed::Replayed,
+        graph_replay::GraphReplay,
         schedule::{Clock, Schedule},
         step::{Engine, Learner},
+        transfer::{BatchPacker, StepExtras},
     },
     train::footprint::{device_state_bytes, device_step_bytes},
 };
@@ -53,12 +53,12 @@ fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, 
     let settings = format!("model.n_latent=16 adversary.n_hidden_adv=32 {settings}");
     let plan = plan(&settings);
     let mut learner = Learner::new(&plan, genes, &vocabulary(), Kind::Float, Device::Cpu);
-    let engine = Replayed::new(&mut learner).expect("a device");
-    let carrier = Carrier::new(i64::from(genes), Device::Cpu).expect("a device");
+    let engine = GraphReplay::new(&mut learner).expect("a device");
+    let packer = BatchPacker::new(i64::from(genes));
     let schedule = Schedule::at(&plan, Clock::default());
     let mut step = || {
-        let mut carried = carrier.carry(&wide_batch(cells, genes, nonzeros)).expect("memory");
-        engine.step_on(&mut learner, (&mut carried, &Beside::default()), &Draws::default(), schedule).expect("a step")
+        let mut packed = packer.pack(&wide_batch(cells, genes, nonzeros)).expect("memory");
+        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).expect("a step")
     };
     drop(step());
     let scratch = ScratchFolder::create().expect("a folder");

@@ -9,7 +9,6 @@ use schemas::{
 use stages::{
     atlas::Atlas,
     libtorch::device_memory,
-    model::ahead::AHEAD,
     train::footprint::{device_training_bytes, training_bytes},
 };
 use tch::Device;
@@ -50,7 +49,7 @@ pub(super) fn with_largest_batches(
     let mut needed = 0;
     let found = sizes.find_map(|size| {
         let plan = plan.clone().with_batch_size(size);
-        needed = beside + network_bytes(&plan, atlas, vocabulary, device, resources);
+        needed = beside + network_bytes(&plan, atlas, vocabulary, device);
         (needed <= room).then_some(plan)
     });
     found.ok_or_else(|| {
@@ -78,20 +77,14 @@ pub(super) struct SmallerBatches {
 
 impl SmallerBatches {
     /// For a plan; none on the CPU.
-    pub(super) fn of(
-        plan: &config::Plan,
-        atlas: &Atlas,
-        vocabulary: &Vocabulary,
-        device: Device,
-        resources: &Resources,
-    ) -> Option<Self> {
+    pub(super) fn of(plan: &config::Plan, atlas: &Atlas, vocabulary: &Vocabulary, device: Device) -> Option<Self> {
         let Device::Cuda(index) = device else { return None };
         let batch_size = plan.train.batch_size;
         let largest = (batch_size / 2).checked_ilog2().map(|power| 1 << power);
         let sizes = std::iter::successors(largest, |size| (2 < *size).then_some(size / 2));
         let needed = sizes.map(|size| {
             let plan = plan.clone().with_batch_size(size);
-            (size, network_bytes(&plan, atlas, vocabulary, device, resources))
+            (size, network_bytes(&plan, atlas, vocabulary, device))
         });
         Some(Self { device: index, batch_size, needed: needed.collect() })
     }
@@ -112,27 +105,15 @@ impl SmallerBatches {
 }
 
 /// Maximum bytes of network and steps, on the device that computes them.
-pub(super) fn network_bytes(
-    settings: &Settings,
-    atlas: &Atlas,
-    vocabulary: &Vocabulary,
-    device: Device,
-    resources: &Resources,
-) -> usize {
+pub(super) fn network_bytes(settings: &Settings, atlas: &Atlas, vocabulary: &Vocabulary, device: Device) -> usize {
     let manifest = atlas.manifest();
     let nonzeros = to_usize(manifest.nonzeros / manifest.cells.max(1));
     let genes = atlas.genes().len();
     match device {
         Device::Cpu => training_bytes(settings, genes, vocabulary, nonzeros),
         _ => {
-            // A batch on an edge counts on the host and on the device.
-            let batch = to_usize(settings.train.batch_size);
-            let bytes = manifest.gene_width.bytes() + manifest.value_width.bytes();
-            let parcel = batch.saturating_mul(nonzeros * bytes + nonzeros * bytes / 8);
-            let edge = resources.edge_beside_blocks(atlas);
-            let on_edges = edge.bytes.min(parcel.saturating_mul(edge.items + resources.threads.get()));
-            let ahead = on_edges + parcel.saturating_mul(1 + AHEAD);
-            device_training_bytes(settings, genes, vocabulary, nonzeros, ahead)
+            let nonzero_bytes = manifest.gene_width.bytes() + manifest.value_width.bytes();
+            device_training_bytes(settings, genes, vocabulary, nonzeros, nonzero_bytes)
         }
     }
 }

@@ -18,7 +18,7 @@ use stages::{
     groups::Groups,
     libtorch::failures::caught,
     mean_expression::SumExpression,
-    model::{carried::Carrier, offset::OffsetProfiles},
+    model::{offset::OffsetProfiles, transfer::BatchPacker},
     order::{Order, OrderSettings, TrainingOrder, Wanted, default_window},
     phase::Phase,
     sample::Sampling,
@@ -177,7 +177,7 @@ impl Training {
     #[must_use]
     pub fn network_bytes(&self) -> usize {
         let TrainerSettings { plan, card, device, .. } = &self.settings;
-        network_bytes(plan, &self.atlas, &card.vocabulary, *device, &self.resources)
+        network_bytes(plan, &self.atlas, &card.vocabulary, *device)
     }
 
     /// The graph of the run.
@@ -187,8 +187,7 @@ impl Training {
     pub fn graph(&self) -> Result<Graph> {
         let (order, from) = (self.order.clone(), Position::default());
         let settings = &self.settings;
-        // Explaining needs no device.
-        let told = (&settings.card, Device::Cpu);
+        let told = (&settings.card, settings.device);
         Ok(road(&self.atlas, self.groups.clone(), told, order, from, &self.resources)?.plan("train"))
     }
 
@@ -223,7 +222,7 @@ impl Training {
         create_folders(&folder)?;
         let _lock = FolderLock::take(&folder)?;
         let TrainerSettings { plan, card, device, .. } = &self.settings;
-        let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device, &self.resources);
+        let smaller = SmallerBatches::of(plan, &self.atlas, &card.vocabulary, *device);
         // Failures before the stages run are reported like those of stages.
         let trained = caught(|| self.run_in(&folder, resume, on_epoch));
         let trained = trained.map_err(|error| match &smaller {
@@ -320,7 +319,7 @@ fn profiles(
     Ok(Some(completed(run, "run the same train command with --resume")?.0))
 }
 
-/// `order → read → batch`: batches with coded labels, transferred to the device if it is not the host.
+/// `order → read → batch`: batches with coded labels, packed for their transfer if the device is not the host.
 fn road(
     atlas: &Atlas,
     groups: Groups,
@@ -332,12 +331,12 @@ fn road(
     let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
     let genes = to_i64(atlas.genes().len());
     // Also on a CPU, if GPU steps were requested.
-    let is_carried = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
-    let carrier = is_carried.then(|| Carrier::new(genes, device)).transpose()?;
+    let is_packed = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
+    let packer = is_packed.then(|| BatchPacker::new(genes));
     let pairing = Pairing::new(&card.config, &card.vocabulary);
     Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
-        let carried = carrier.as_ref().map(|carrier| carrier.carry(&batch)).transpose()?;
-        Ok(Arrived { carried, sources: pairing.sources(&batch), batch })
+        let packed = packer.as_ref().map(|packer| packer.pack(&batch)).transpose()?;
+        Ok(Arrived { packed, sources: pairing.sources(&batch), batch })
     }))
 }
 

@@ -10,8 +10,10 @@
 #include "losses.cuh"
 #include "negative_binomial.cuh"
 #include "penalty.cuh"
+#include "slots.cuh"
 #include "sparse.cuh"
 
+KERNEL_UNTYPED(take_batch, TakeBatch)
 KERNEL(unpack, Unpack)
 KERNEL(batch_norm_forward, BatchNormForward)
 KERNEL(batch_norm_backward, BatchNormBackward)

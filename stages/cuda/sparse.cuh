@@ -1,12 +1,12 @@
-// Sparse rows of expression in the narrow types of their transfer (src/model/parcel.rs), and the encoder's dense input.
+// Sparse rows of expression in the narrow types of their transfer (src/model/packed_batch.rs), and the encoder's dense input.
 
 #pragma once
 
 #include "mixing.cuh"
 #include "platform.h"
 
-// Transfer types, numbered like `Narrow` in src/model/parcel.rs.
-enum NarrowType : int64_t { NARROW_U8, NARROW_U16, NARROW_U32, NARROW_I32, NARROW_F32, NARROW_F64 };
+// Transfer types, numbered like `Narrow` in src/device_kernels/unpack.rs.
+enum NarrowType : int64_t { NARROW_U8, NARROW_U16, NARROW_U32, NARROW_I32, NARROW_I64, NARROW_F32, NARROW_F64 };
 
 struct SparseRows {
   // Row pointers, `[rows + 1]`.

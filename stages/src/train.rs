@@ -35,8 +35,8 @@ use crate::{
     groups::{Group, Groups},
     model::{
         average::Average,
-        carried::Carried,
         offset::{GroupOffsets, OffsetProfiles},
+        packed_batch::PackedBatch,
         schedule::Schedule,
         step::{Engine, Learner},
     },
@@ -98,8 +98,8 @@ pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 pub struct Arrived {
     /// The batch.
     pub batch: Batch,
-    /// Its tensors, where they were carried to the device ahead of need.
-    pub carried: Option<Carried>,
+    /// The batch as it is transferred to the device; none if it stays on the host.
+    pub packed: Option<PackedBatch>,
     /// The place in the batch of the cell that each is decoded from; none if it is the cell itself.
     pub sources: Option<Vec<i64>>,
 }
@@ -107,7 +107,7 @@ pub struct Arrived {
 impl ByteSize for Arrived {
     fn byte_size(&self) -> usize {
         let sources = self.sources.as_ref().map_or(0, |sources| size_of_val(&**sources));
-        self.batch.byte_size() + self.carried.as_ref().map_or(0, ByteSize::byte_size) + sources
+        self.batch.byte_size() + self.packed.as_ref().map_or(0, ByteSize::byte_size) + sources
     }
 }
 
@@ -330,8 +330,8 @@ impl Sink for Trainer {
             }
             Role::Valid | Role::Source => {
                 self.settings.phases.enter(Phase::Validation);
-                let Arrived { batch, carried, .. } = arrived;
-                let input = self.input_of(&batch, carried)?;
+                let Arrived { batch, packed, .. } = arrived;
+                let input = self.input_of(&batch, packed.as_ref())?;
                 let averaged = self.average.as_ref().and_then(Average::network);
                 self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);
                 if last {

@@ -3,12 +3,15 @@
 use std::ops::Range;
 
 use schemas::config::Plan;
-use stages::model::{
-    carried::{Beside, Carrier},
-    draws::Draws,
-    replayed::Replayed,
-    schedule::{Clock, Schedule},
-    step::{Engine, Learner},
+use stages::{
+    libtorch::synchronise,
+    model::{
+        draws::Draws,
+        graph_replay::GraphReplay,
+        schedule::{Clock, Schedule},
+        step::{Engine, Learner},
+        transfer::{BatchPacker, StepExtras},
+    },
 };
 use tch::{Device, Kind};
 
@@ -23,24 +26,24 @@ const GPU: Device = Device::Cuda(0);
 struct Training {
     plan: Plan,
     learner: Learner,
-    engine: Replayed,
-    carrier: Carrier,
+    engine: GraphReplay,
+    packer: BatchPacker,
 }
 
 impl Training {
     fn new(settings: &str) -> Self {
         let plan = plan(settings);
         let mut learner = Learner::new(&plan, GENES, &vocabulary(), Kind::Float, GPU);
-        let engine = Replayed::new(&mut learner).unwrap();
-        Self { plan, learner, engine, carrier: Carrier::new(i64::from(GENES), GPU).unwrap() }
+        let engine = GraphReplay::new(&mut learner).unwrap();
+        Self { plan, learner, engine, packer: BatchPacker::new(i64::from(GENES)) }
     }
 
     /// One step on these cells.
     fn step(&mut self, cells: Range<usize>) {
-        let mut carried = self.carrier.carry(&batch(cells)).unwrap();
+        let mut packed = self.packer.pack(&batch(cells)).unwrap();
         let schedule = Schedule::at(&self.plan, Clock::default());
-        let given = (&mut carried, &Beside::default());
-        self.engine.step_on(&mut self.learner, given, &Draws::default(), schedule).unwrap();
+        let extras = StepExtras::default();
+        self.engine.step_on(&mut self.learner, &mut packed, &extras, &Draws::default(), schedule).unwrap();
     }
 }
 
@@ -49,6 +52,21 @@ fn growth(counters: &Counters, counter: Counter, done: impl FnOnce()) -> u64 {
     let before = counters.get(counter);
     done();
     counters.get(counter) - before
+}
+
+#[test]
+fn a_batch_that_is_used_again_waits_for_its_copy() {
+    let Some(counters) = inside("engine::a_batch_that_is_used_again_waits_for_its_copy", &[("LAZY", "1")]) else {
+        return;
+    };
+    let Training { plan, mut learner, engine, packer } = Training::new("model.dropout_rate_encoder=0.1");
+    let mut packed = packer.pack(&batch(0..70)).unwrap();
+    for step in 0..6 {
+        let schedule = Schedule::at(&plan, Clock { batch: step, ..Clock::default() });
+        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).unwrap();
+    }
+    synchronise(0).unwrap();
+    assert_eq!(counters.get(Counter::Races), 0, "numbers of a step were written before those of another were copied");
 }
 
 #[test]

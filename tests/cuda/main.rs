@@ -18,5 +18,6 @@ mod rules;
 mod small_network;
 mod stand_in;
 mod step_costs;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,11 +1,11 @@
 //! GPU memory: it agrees with the prediction, and does not grow.
 
 use stages::model::{
-    carried::{Beside, Carrier},
     draws::Draws,
-    replayed::Replayed,
+    graph_replay::GraphReplay,
     schedule::{Clock, Schedule},
     step::{Engine, Learner},
+    transfer::{BatchPacker, StepExtras},
 };
 use tch::{Device, Kind};
 
@@ -42,16 +42,16 @@ fn a_thousand_steps_leave_nothing_behind() {
     let Some(counters) = inside("memory::a_thousand_steps_leave_nothing_behind", &[]) else { return };
     let plan = plan("model.dropout_rate_encoder=0.1");
     let mut learner = Learner::new(&plan, GENES, &vocabulary(), Kind::Float, Device::Cuda(0));
-    let engine = Replayed::new(&mut learner).expect("a device");
-    let carrier = Carrier::new(i64::from(GENES), Device::Cuda(0)).expect("a device");
+    let engine = GraphReplay::new(&mut learner).expect("a device");
+    let packer = BatchPacker::new(i64::from(GENES));
     let kept = [Counter::DeviceBytes, Counter::PinnedBytes, Counter::Streams, Counter::Graphs];
     let mut seen = Vec::new();
     for step in 0..1100_u64 {
         let cells = if step % 4 == 3 { 10..50 } else { 0..70 };
-        let mut carried = carrier.carry(&batch(cells)).expect("memory");
+        let mut packed = packer.pack(&batch(cells)).expect("memory");
         let clock = Clock { epoch: 3, batch: step % 3, step, updates: step, of: 1100 };
         let schedule = Schedule::at(&plan, clock);
-        engine.step_on(&mut learner, (&mut carried, &Beside::default()), &Draws::default(), schedule).expect("a step");
+        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).expect("a step");
         if step == 99 || step == 1099 {
             seen.push(kept.map(|counter| counters.get(counter)));
         }

@@ -10,11 +10,12 @@ use std::{path::Path, sync::MutexGuard, thread};
 use stages::{
     libtorch::{self, device_memory, synchronise},
     model::{
-        carried::{Beside, Carried, Carrier},
         draws::Draws,
+        graph_replay::GraphReplay,
         input::Input,
-        replayed::Replayed,
+        packed_batch::PackedBatch,
         step::{Engine, Learner},
+        transfer::{BatchPacker, StepExtras},
     },
 };
 use tch::{Cuda, Device, Kind};
@@ -100,22 +101,21 @@ fn a_replayed_step_draws_and_computes_what_it_does_piece_by_piece() {
 }
 
 #[test]
-fn batches_that_several_threads_carry_arrive_as_they_were() {
+fn batches_that_several_threads_pack_arrive_as_they_were() {
     let Some(_gpu) = gpu() else { return };
-    let carrier = Carrier::new(i64::from(GENES), GPU).expect("a device");
-    let carried: Vec<Vec<Carried>> = thread::scope(|scope| {
+    let packer = BatchPacker::new(i64::from(GENES));
+    let packed: Vec<Vec<PackedBatch>> = thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
             .map(|_| {
-                scope.spawn(|| {
-                    (0..50).map(|step| carrier.carry(&batch(cells(step))).expect("memory")).collect::<Vec<_>>()
-                })
+                scope
+                    .spawn(|| (0..50).map(|step| packer.pack(&batch(cells(step))).expect("memory")).collect::<Vec<_>>())
             })
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
     });
-    for mut batches in carried {
-        for (step, carried) in (0..50).zip(&mut batches) {
-            let found = carried.input(Kind::Double).expect("a device");
+    for batches in packed {
+        for (step, packed) in (0..50).zip(batches) {
+            let found = packed.input(Kind::Double, GPU).expect("a device");
             let expected = Input::new(&batch(cells(step)), i64::from(GENES), Kind::Double, Device::Cpu);
             assert_eq!(found.cells.dense().to_device(Device::Cpu), expected.cells.dense());
             assert_eq!(found.combinations.to_device(Device::Cpu), expected.combinations);
@@ -137,22 +137,22 @@ fn cells_that_are_predicted_from_arrive_as_they_were() {
     }
 }
 
-fn step(engine: &dyn Engine, learner: &mut Learner, carrier: &Carrier, at: u64) {
+fn step(engine: &dyn Engine, learner: &mut Learner, packer: &BatchPacker, at: u64) {
     tch::manual_seed(i64::try_from(at).expect("few steps"));
-    let mut carried = carrier.carry(&batch(cells(at))).expect("memory");
+    let mut packed = packer.pack(&batch(cells(at))).expect("memory");
     let schedule = schedule(&learner.plan, at);
-    engine.step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule).expect("a step");
+    engine.step_on(learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).expect("a step");
 }
 
 #[test]
 fn a_thousand_steps_leave_nothing_behind() {
     let Some(_gpu) = gpu() else { return };
     let mut learner = learner(&plan("model.dropout_rate_encoder=0.1"), Kind::Float, GPU);
-    let engine = Replayed::new(&mut learner).expect("a device");
-    let carrier = Carrier::new(i64::from(GENES), GPU).expect("a device");
+    let engine = GraphReplay::new(&mut learner).expect("a device");
+    let packer = BatchPacker::new(i64::from(GENES));
     let mut held = Vec::new();
     for at in 0..1100 {
-        step(&engine, &mut learner, &carrier, at);
+        step(&engine, &mut learner, &packer, at);
         if at == 99 || at == 1099 {
             synchronise(0).expect("a device");
             held.push(device_memory(0).expect("a device"));
@@ -168,23 +168,23 @@ fn a_thousand_steps_leave_nothing_behind() {
 fn what_was_saved_is_taken_up_again() {
     let Some(_gpu) = gpu() else { return };
     let plan = plan("model.norm_encoder=layer model.dropout_rate_encoder=0.2");
-    let carrier = Carrier::new(i64::from(GENES), GPU).expect("a device");
+    let packer = BatchPacker::new(i64::from(GENES));
     let mut whole = learner(&plan, Kind::Double, GPU);
-    let engine = Replayed::new(&mut whole).expect("a device");
-    (0..STEPS / 2).for_each(|at| step(&engine, &mut whole, &carrier, at));
+    let engine = GraphReplay::new(&mut whole).expect("a device");
+    (0..STEPS / 2).for_each(|at| step(&engine, &mut whole, &packer, at));
     let saved: std::collections::BTreeMap<_, _> = whole
         .state()
         .expect("memory")
         .into_iter()
         .map(|(name, tensor)| (name, tensor.to_device(Device::Cpu)))
         .collect();
-    (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut whole, &carrier, at));
+    (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut whole, &packer, at));
     let whole = whole.state().expect("memory");
     drop(engine);
     let mut resumed = learner(&plan, Kind::Double, GPU);
-    let engine = Replayed::new(&mut resumed).expect("a device");
+    let engine = GraphReplay::new(&mut resumed).expect("a device");
     resumed.restore(&saved, Path::new("itself")).expect("the same network");
-    (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut resumed, &carrier, at));
+    (STEPS / 2..STEPS).for_each(|at| step(&engine, &mut resumed, &packer, at));
     for (name, tensor) in resumed.state().expect("memory") {
         let off = (&tensor - &whole[&name]).abs().max().double_value(&[]);
         assert!(off <= 1e-6, "{name} is off by {off}");

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use stages::model::{
-    carried::{Beside, Carrier},
     draws::Draws,
-    replayed::Replayed,
+    graph_replay::GraphReplay,
     step::{Engine, Learner},
+    transfer::{BatchPacker, StepExtras},
 };
 use tch::{Device, Kind};
 
@@ -18,7 +18,10 @@ use crate::support::{
 
 /// The differences between runs. A variational encoder draws from libtorch's generator, in the same order. Dropout is off: custom kernels
 /// draw it in their own way.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 20] = [
+    // More covariates than a kernel takes: their embeddings are added by automatic differentiation.
+    r#"train.match_keys=["a","b","c","d","e","f","g","h","i"]"#,
+    r#"train.match_keys=["a","b","c","d","e","f","g","h","i"] train.mixup_alpha=0.3 train.objective=both"#,
     "model.perturbation_embeddings=table.parquet train.objective=both",
     "model.variational=true train.mixup_alpha=0.3",
     "model.recon_loss=gauss model.variational=true train.objective=both",
@@ -54,21 +57,21 @@ fn in_float64_steps_of_fixed_shapes_equal_plain_ones() {
 fn a_learner_that_was_saved_goes_on_as_if_it_had_not_been() {
     let _alone = alone();
     let plan = plan("model.norm_encoder=layer");
-    let carrier = Carrier::new(i64::from(GENES), Device::Cpu).expect("a device");
-    let step = |engine: &Replayed, learner: &mut Learner, at: u64| {
+    let packer = BatchPacker::new(i64::from(GENES));
+    let step = |engine: &GraphReplay, learner: &mut Learner, at: u64| {
         tch::manual_seed(7);
-        let mut carried = carrier.carry(&batch(0..70)).expect("memory");
+        let mut packed = packer.pack(&batch(0..70)).expect("memory");
         engine
-            .step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule(&plan, at))
+            .step_on(learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule(&plan, at))
             .expect("a step");
     };
     let mut whole = learner(&plan, Kind::Double, Device::Cpu);
-    let engine = Replayed::new(&mut whole).expect("a device");
+    let engine = GraphReplay::new(&mut whole).expect("a device");
     (0..3).for_each(|at| step(&engine, &mut whole, at));
     let saved = whole.state().expect("memory");
     (3..6).for_each(|at| step(&engine, &mut whole, at));
     let mut resumed = learner(&plan, Kind::Double, Device::Cpu);
-    let engine = Replayed::new(&mut resumed).expect("a device");
+    let engine = GraphReplay::new(&mut resumed).expect("a device");
     resumed.restore(&saved, Path::new("itself")).expect("the same network");
     (3..6).for_each(|at| step(&engine, &mut resumed, at));
     let (whole, resumed) = (whole.state().expect("memory"), resumed.state().expect("memory"));
@@ -89,7 +92,7 @@ fn what_can_not_be_replayed_says_why() {
         ("model.doser_type=mlp", "mlp"),
     ] {
         let learner = learner(&plan(settings), Kind::Float, Device::Cpu);
-        assert!(Replayed::lacks(&learner).is_some_and(|told| told.contains(why)), "{settings}");
+        assert!(GraphReplay::lacks(&learner).is_some_and(|told| told.contains(why)), "{settings}");
     }
 }
 
@@ -97,20 +100,20 @@ fn what_can_not_be_replayed_says_why() {
 fn rounded_copies_of_weights_follow_them() {
     let _alone = alone();
     let plan = plan("train.precision=bf16");
-    let carrier = Carrier::new(i64::from(GENES), Device::Cpu).expect("a device");
-    let step = |engine: &Replayed, learner: &mut Learner, at: u64| {
-        let mut carried = carrier.carry(&batch(0..70)).expect("memory");
+    let packer = BatchPacker::new(i64::from(GENES));
+    let step = |engine: &GraphReplay, learner: &mut Learner, at: u64| {
+        let mut packed = packer.pack(&batch(0..70)).expect("memory");
         engine
-            .step_on(learner, (&mut carried, &Beside::default()), &Draws::default(), schedule(&plan, at))
+            .step_on(learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule(&plan, at))
             .expect("a step");
     };
     let mut kept = learner(&plan, Kind::Float, Device::Cpu);
-    let engine = Replayed::new(&mut kept).expect("a device");
+    let engine = GraphReplay::new(&mut kept).expect("a device");
     (0..6).for_each(|at| step(&engine, &mut kept, at));
     // An engine rounds the weights that it finds.
     let mut rounded = learner(&plan, Kind::Float, Device::Cpu);
     for at in 0..6 {
-        let engine = Replayed::new(&mut rounded).expect("a device");
+        let engine = GraphReplay::new(&mut rounded).expect("a device");
         step(&engine, &mut rounded, at);
         let saved = rounded.state().expect("memory");
         rounded = learner(&plan, Kind::Float, Device::Cpu);

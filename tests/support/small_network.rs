@@ -43,10 +43,18 @@ pub fn vocabulary() -> Vocabulary {
     }
 }
 
-/// The same, of a model whose perturbations are described by a table where the settings name one.
+/// The same, of a model whose perturbations are described by a table where the settings name one, and with the covariates that
+/// `train.match_keys` lists, if any: the first of them has a single value.
 pub fn vocabulary_for(plan: &Plan) -> Vocabulary {
     let embedding_width = plan.model.perturbation_embeddings.as_ref().map(|_| 3);
-    Vocabulary { embedding_width, ..vocabulary() }
+    let mut vocabulary = Vocabulary { embedding_width, ..vocabulary() };
+    let listed = plan.train.match_keys.iter().enumerate();
+    let values = |at| ["x", "y"].into_iter().take(1 + at).map(str::to_owned).collect();
+    let listed: Vec<_> = listed.map(|(at, name)| Covariate { name: name.clone(), values: values(at) }).collect();
+    if !listed.is_empty() {
+        vocabulary.covariates = listed;
+    }
+    vocabulary
 }
 
 /// Counts without a pattern; one of the cells has none, one gene is large.
@@ -120,6 +128,18 @@ pub fn batch(range: Range<usize>) -> Batch {
     };
     let expression = Expression { row_pointers, genes: Genes::U16(genes), values: Values::U16(values) };
     Batch { plan, labels, expression: Pool::default().take(|| expression) }
+}
+
+/// The same with the covariates of [`vocabulary_for`].
+pub fn batch_for(plan: &Plan, range: Range<usize>) -> Batch {
+    let mut batch = batch(range.clone());
+    let code = |cell: usize, at: usize| u32::from(at > 0 && cell / (at + 1) % 2 == 1);
+    let listed = plan.train.match_keys.iter().enumerate();
+    let codes: Vec<Vec<u32>> = listed.map(|(at, _)| range.clone().map(|cell| code(cell, at)).collect()).collect();
+    if !codes.is_empty() {
+        batch.labels.covariates = codes;
+    }
+    batch
 }
 
 /// Cells of any number of genes, with this many non-zeros each.

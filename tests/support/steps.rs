@@ -5,16 +5,16 @@ use std::path::Path;
 
 use schemas::config::{Objective, Plan};
 use stages::model::{
-    carried::{Beside, Carrier},
     draws::Draws,
+    graph_replay::GraphReplay,
     input::Input,
-    replayed::Replayed,
     schedule::{Clock, Schedule},
     step::{Engine, Learner, Plain},
+    transfer::{BatchPacker, StepExtras},
 };
 use tch::{Device, Kind, Tensor};
 
-use super::small_network::{GENES, batch, vocabulary_for};
+use super::small_network::{GENES, batch_for, vocabulary_for};
 
 /// Batches of the run: in turn of different sizes, so that kinds of steps come back.
 pub const STEPS: u64 = 24;
@@ -88,7 +88,7 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
         let input = Input {
             offset: rows.map(|rows| table.index_select(0, &codes(rows))),
             sources: sources.map(codes),
-            ..Input::new(&batch(cells(step)), i64::from(GENES), kind, device)
+            ..Input::new(&batch_for(plan, cells(step)), i64::from(GENES), kind, device)
         };
         let losses = Plain.step(&mut run.learner, &input, &draws(plan, step), schedule(plan, step));
         run.told.extend(
@@ -101,19 +101,19 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
 /// Steps of fixed shapes, with graphs if they can be and are requested.
 pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
     let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
-    assert_eq!(Replayed::lacks(&run.learner), None, "nothing would be compared");
-    let engine = Replayed::new(&mut run.learner).expect("a device");
+    assert_eq!(GraphReplay::lacks(&run.learner), None, "nothing would be compared");
+    let engine = GraphReplay::new(&mut run.learner).expect("a device");
     let engine = if graphs { engine } else { engine.without_graphs() };
-    let carrier = Carrier::new(i64::from(GENES), device).expect("a device");
+    let packer = BatchPacker::new(i64::from(GENES));
     let table = offsets(kind, device);
     for step in 0..STEPS {
         tch::manual_seed(i64::try_from(step).expect("few steps"));
-        let mut carried = carrier.carry(&batch(cells(step))).expect("memory");
+        let mut packed = packer.pack(&batch_for(plan, cells(step))).expect("memory");
         let losses = {
             let (rows, sources) = besides(plan, step);
-            let beside = Beside { offset: rows.map(|rows| (&table, rows)), sources };
+            let extras = StepExtras { offset: rows.map(|rows| (&table, rows)), sources };
             engine
-                .step_on(&mut run.learner, (&mut carried, &beside), &draws(plan, step), schedule(plan, step))
+                .step_on(&mut run.learner, &mut packed, &extras, &draws(plan, step), schedule(plan, step))
                 .expect("a step")
         };
         run.told.extend(

@@ -20,7 +20,7 @@ class Check:
     genes: int
     small: Optional[Atlas] = None
     large: Optional[Atlas] = None
-    # Cells a second of steps whose batches are on the device, by engine, precision and batch size.
+    # Cells a second of steps whose batches are packed already, by engine, precision and batch size.
     steps: Dict[tuple, float] = field(default_factory=dict)
     # How long a training run takes beside its epochs, in seconds: its start, the validation and what it writes. The first run tells better.
     beside_epochs: float = 8.0

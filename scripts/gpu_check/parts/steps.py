@@ -1,4 +1,4 @@
-"""Steps from batches that are on the device already, and a plain PyTorch loop of the same step."""
+"""Steps from batches that are packed already, and a plain PyTorch loop of the same step."""
 
 import sys
 

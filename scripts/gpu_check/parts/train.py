@@ -39,7 +39,7 @@ def one(check, precision, batch, budget, share):
     results.figure(f"training, {about}", round(rate), "cells/s", f"training {batch}", adv_steps=3, epochs=rates,
                    waited_for_data=[round(epoch["wait.data"], 3) for epoch in epochs])
     if steps := check.steps.get(("replayed", precision, batch)):
-        results.figure(f"streaming against batches on the device, {about}", round(rate / steps, 3), "", f"streaming {batch}")
+        results.figure(f"streaming against packed batches, {about}", round(rate / steps, 3), "", f"streaming {batch}")
     if atlas is check.large:
         # What the epoch of a million would take at this rate, where there was no time for this many.
         scaled = "" if cells >= 0.95 * CELLS else ", scaled up to 1,000,000"

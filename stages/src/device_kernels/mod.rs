@@ -16,6 +16,7 @@ pub(crate) mod losses;
 pub(crate) mod mixing;
 pub(crate) mod negative_binomial;
 pub(crate) mod penalty;
+pub(crate) mod slots;
 pub(crate) mod unpack;
 
 #[cfg(test)]

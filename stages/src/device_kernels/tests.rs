@@ -18,6 +18,7 @@ use super::{
     mixing::Mixing,
     negative_binomial::negative_binomial,
     penalty::{add_row, down, up, value},
+    slots::take_batch,
     unpack::{Narrow, Packed, Unpacked},
 };
 use crate::libtorch::launch::with_host_threads;
@@ -280,6 +281,27 @@ fn what_steps_measure_is_added_up_and_the_first_bad_batch_is_remembered() {
             assert_eq!((summed.steps, summed.sums), (1.0, vec![1.5, 2.5, 1.0]));
             assert!(summed.first_bad.is_infinite(), "nothing was bad since");
         });
+    }
+}
+
+#[test]
+fn batches_are_taken_from_two_slots_in_turn() {
+    // Less than a block copies, and more than all blocks copy at once.
+    for bytes in [64_i64, 6 << 20] {
+        for threads in [1, 64] {
+            with_host_threads(threads, || {
+                let slots = whole(256, &[2, bytes], Kind::Uint8);
+                let place = Tensor::zeros([bytes], (Kind::Uint8, Device::Cpu));
+                let taken = Tensor::zeros([2], (Kind::Int, Device::Cpu));
+                for step in 0..5_i64 {
+                    let _ = slots.get(step % 2).fill_(step);
+                    take_batch(&slots, &place, &taken);
+                    assert_eq!(place, slots.get(step % 2), "{bytes} bytes, {threads} threads, step {step}");
+                    assert_ne!(place, slots.get(1 - step % 2));
+                    assert_eq!(taken, Tensor::from_slice(&[i32::try_from(step).expect("few") + 1, 0]));
+                }
+            });
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) enum Narrow {
     U16,
     U32,
     I32,
+    I64,
     F32,
     F64,
 }
@@ -50,7 +51,7 @@ impl Narrow {
             Self::U8 => 1,
             Self::U16 => 2,
             Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::F64 => 8,
+            Self::I64 | Self::F64 => 8,
         }
     }
 }

@@ -10,17 +10,15 @@
 //!
 //! [`network`] has the forward pass, [`losses`] the losses, [`loss_term`] their names, [`adversary`] the adversaries, [`optimiser`]
 //! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`fused`] a faster one on the CPU,
-//! [`replayed`] one
-//! that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the decoder's offsets,
-//! [`input`] the conversion of a batch to tensors, [`parcel`] and [`carried`] its transfer to a device, and [`ahead`] the limit of how far the host
-//! runs ahead. Operations on
-//! tensors panic on wrong shapes, which only a bug in here can cause.
+//! [`graph_replay`] one that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the
+//! decoder's offsets, [`input`] the conversion of a batch to tensors, [`packed_batch`] and [`transfer`] its transfer to a device, and
+//! [`backpressure`] the limit of how far the host runs ahead. Operations on tensors panic on wrong shapes, which only a bug in here can
+//! cause.
 
 pub mod accumulate;
 pub mod adversary;
-pub mod ahead;
 pub mod average;
-pub mod carried;
+pub mod backpressure;
 mod counts;
 pub mod decoder;
 pub mod draws;
@@ -28,6 +26,7 @@ pub mod encoder;
 pub(crate) mod expected;
 pub mod fused;
 mod gradients;
+pub mod graph_replay;
 pub(crate) mod host_copy;
 pub mod input;
 mod launched;
@@ -41,10 +40,10 @@ pub mod neighbours;
 pub mod network;
 pub mod offset;
 pub mod optimiser;
+pub mod packed_batch;
 pub mod parameters;
-pub mod parcel;
 mod perturbations;
 mod recomputed;
-pub mod replayed;
 pub mod schedule;
 pub mod step;
+pub mod transfer;

@@ -19,11 +19,11 @@ use super::{
     input::{Cells, Input},
     layers::{Linear, Mode},
     offset::{Offset, OffsetProfiles},
+    packed_batch::PackedBatch,
     parameters::Parameters,
-    parcel::Parcel,
     perturbations::{PROJECTION, Perturbations},
 };
-use crate::{device_kernels::latent::Added, libtorch};
+use crate::device_kernels::latent::Added;
 
 /// The network with its parameters.
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl Network {
         if device == Device::Cpu {
             return Ok(Cells::new(expression, self.genes, kind, device));
         }
-        Parcel::of_cells(expression, self.genes, libtorch::pinned)?.cells_on(kind, device)
+        Ok(PackedBatch::of_cells(expression, self.genes)?.input(kind, device)?.cells)
     }
 
     /// Names of the trained parameters of the dose response; the others are the autoencoder's.

@@ -10,7 +10,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     adversary::{Adversaries, Verdict},
-    carried::{Beside, Carried},
     counts::Counts,
     draws::Draws,
     encoder::Basal,
@@ -21,8 +20,10 @@ use super::{
     losses::reconstruction,
     network::Network,
     optimiser::{Adam, Learned},
+    packed_batch::PackedBatch,
     recomputed,
     schedule::Schedule,
+    transfer::StepExtras,
 };
 use crate::device_kernels::losses::LossSums;
 
@@ -33,18 +34,20 @@ pub trait Engine: std::fmt::Debug {
     /// Parameters and running statistics change in place; the losses stay on the device.
     fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses;
 
-    /// The same for a batch that was transferred to the learner's device.
+    /// The same for a packed batch, which is transferred to the learner's device.
     ///
     /// # Errors
-    /// A lost device.
+    /// A lost device, or one without memory for the batch.
     fn step_on(
         &self,
         learner: &mut Learner,
-        (carried, beside): (&mut Carried, &Beside<'_>),
+        batch: &mut PackedBatch,
+        extras: &StepExtras<'_>,
         draws: &Draws,
         schedule: Schedule,
     ) -> Result<StepLosses> {
-        let input = beside.complete(carried.input(learner.network.parameters.kind())?);
+        let parameters = &learner.network.parameters;
+        let input = extras.complete(batch.input(parameters.kind(), parameters.device())?);
         Ok(self.step(learner, &input, draws, schedule))
     }
 }

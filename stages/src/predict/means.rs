@@ -15,7 +15,7 @@ use crate::{
     BoxError, Stage,
     libtorch::Stream,
     model::{
-        ahead::Ahead,
+        backpressure::Backpressure,
         expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
         host_copy::to_host,
         layers::Mode,
@@ -66,7 +66,7 @@ pub struct PredictMeans {
     trained: TrainedLatents,
     counted: Option<CountedLog>,
     under_way: Option<UnderWay>,
-    ahead: Ahead,
+    backpressure: Backpressure,
 }
 
 /// A job some of whose cells have been predicted.
@@ -93,7 +93,7 @@ impl PredictMeans {
         let reading = reading.into();
         let device = model.network.parameters.device();
         let counted = (reading.readout == Readout::CountedLog1p).then(|| CountedLog::new(device));
-        Self { model, jobs, reading, trained, counted, under_way: None, ahead: Ahead::default() }
+        Self { model, jobs, reading, trained, counted, under_way: None, backpressure: Backpressure::default() }
     }
 
     fn add(&mut self, batch: &Rows) -> Result<(), BoxError> {
@@ -111,7 +111,7 @@ impl PredictMeans {
             job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
         if let Device::Cuda(index) = network.parameters.device() {
-            self.ahead.given(&Stream::current(index)?)?;
+            self.backpressure.given(&Stream::current(index)?)?;
         }
         Ok(())
     }

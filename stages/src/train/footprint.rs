@@ -35,6 +35,11 @@ const PARTIAL_ROWS: usize = 2 * MULTIPROCESSORS as usize;
 const DEVICE_LOOK: usize = 6;
 /// Workspace of libtorch's matrix product libraries on a GPU for each thread that computes there: 32 MiB on Hopper.
 const DEVICE_LIBRARIES: usize = 32 << 20;
+/// Bytes of a packed cell other than its non-zeros and covariates: numbers of a step, row pointer, library size, two perturbations with
+/// doses, and the combination.
+const PACKED_CELL_BYTES: usize = 32 + 4 + 8 + 16 + 4;
+/// Batches of the usual size that the slots and places of replayed steps hold; the smaller last ones of epochs count as half of them.
+const DEVICE_BATCHES: usize = 5;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
 
@@ -158,15 +163,24 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
     likelihood.max(2 * gradients)
 }
 
+/// GPU memory for packed batches with this many non-zeros per cell, of this many bytes each: for replayed steps, two slots and the place
+/// that steps read, for whole batches and for the smaller last one of an epoch; for other steps, one batch.
+fn device_batch_bytes(settings: &Settings, vocabulary: &Vocabulary, nonzeros: usize, nonzero_bytes: usize) -> usize {
+    let nonzeros = nonzeros * nonzero_bytes;
+    let of_cell = nonzeros + nonzeros / 8 + PACKED_CELL_BYTES + 4 * vocabulary.covariates.len();
+    let batches = if is_launched(settings) { DEVICE_BATCHES } else { 1 };
+    batches * to_usize(settings.train.batch_size) * of_cell
+}
+
 /// Peak GPU memory of training, without the driver's own memory per process: permanent state, a step or a
-/// validation, prefetched batches (`ahead` bytes), and the workspace of libtorch's libraries.
+/// validation, packed batches, and the workspace of libtorch's libraries. The non-zeros of a packed batch take this many bytes each.
 #[must_use]
 pub fn device_training_bytes(
     settings: &Settings,
     genes: usize,
     vocabulary: &Vocabulary,
     nonzeros: usize,
-    ahead: usize,
+    nonzero_bytes: usize,
 ) -> usize {
     let cells = to_usize(settings.train.batch_size).min(VALIDATED_AT_ONCE);
     let looked = validation_bytes(genes, vocabulary.trained.len(), to_usize(settings.model.n_latent))
@@ -176,5 +190,6 @@ pub fn device_training_bytes(
     let offsets = offset_bytes(settings, genes, vocabulary);
     // Automatic differentiation has its own thread.
     let libraries = DEVICE_LIBRARIES * if is_differentiated(settings) { 2 } else { 1 };
-    device_state_bytes(settings, genes, vocabulary) + step + looked + ahead + offsets + libraries
+    let batches = device_batch_bytes(settings, vocabulary, nonzeros, nonzero_bytes);
+    device_state_bytes(settings, genes, vocabulary) + step + looked + batches + offsets + libraries
 }

@@ -14,16 +14,17 @@ use crate::{
     model::{
         accumulate::Share,
         average::Average,
-        carried::{Beside, Carried},
         draws::Draws,
         fused::Fused,
+        graph_replay::GraphReplay,
         input::Input,
         loss_term::LossTerm,
         network::Network,
         optimiser::Learned,
-        replayed::Replayed,
+        packed_batch::PackedBatch,
         schedule::{Clock, Schedule},
         step::{Engine, Learner, Plain},
+        transfer::StepExtras,
     },
 };
 
@@ -70,17 +71,17 @@ impl Trainer {
 
     /// Learns from one batch of a step; returns whether the autoencoder took its step with it.
     fn learn(&mut self, arrived: Arrived, share: Share, schedule: Schedule) -> Result<bool> {
-        let Arrived { batch, carried, sources } = arrived;
+        let Arrived { batch, packed, sources } = arrived;
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
         let seed = seed_of(self.settings.plan.seed, &batch.plan);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
         self.learner.takes(share);
-        let losses = match carried {
-            Some(mut carried) => {
+        let losses = match packed {
+            Some(mut packed) => {
                 let offset = self.offsets.as_ref().map(|known| (known.table(), known.rows(&batch.labels.groups)));
-                let beside = Beside { offset, sources };
-                self.engine.step_on(&mut self.learner, (&mut carried, &beside), &draws, schedule)?
+                let extras = StepExtras { offset, sources };
+                self.engine.step_on(&mut self.learner, &mut packed, &extras, &draws, schedule)?
             }
             None => {
                 let mut input = self.input_of(&batch, None)?;
@@ -100,9 +101,9 @@ impl Trainer {
     }
 
     /// The tensors of a batch to be looked at.
-    pub(super) fn input_of(&self, batch: &Batch, carried: Option<Carried>) -> Result<Input> {
-        let input = match carried {
-            Some(mut carried) => carried.input(Kind::Float)?,
+    pub(super) fn input_of(&self, batch: &Batch, packed: Option<&PackedBatch>) -> Result<Input> {
+        let input = match packed {
+            Some(packed) => packed.input(Kind::Float, self.settings.device)?,
             None => self.input(batch),
         };
         let offset = self.offsets.as_ref().map(|offsets| offsets.of(&batch.labels.groups));
@@ -128,9 +129,9 @@ impl Trainer {
 pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     let on_gpu = learner.network.parameters.device() != Device::Cpu;
     allow_tf32(learner.plan.train.precision == Precision::Tf32);
-    match (learner.plan.train.engine, Replayed::lacks(learner)) {
-        (EngineChoice::Replayed, None) => return Ok(Box::new(Replayed::new(learner)?)),
-        (EngineChoice::Auto, None) if on_gpu => return Ok(Box::new(Replayed::new(learner)?)),
+    match (learner.plan.train.engine, GraphReplay::lacks(learner)) {
+        (EngineChoice::Replayed, None) => return Ok(Box::new(GraphReplay::new(learner)?)),
+        (EngineChoice::Auto, None) if on_gpu => return Ok(Box::new(GraphReplay::new(learner)?)),
         (EngineChoice::Replayed, Some(lacks)) => {
             return Err(Error::usage(format!("train.engine = replayed is not possible: {lacks}"), "use auto or plain"));
         }

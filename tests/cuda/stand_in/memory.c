@@ -183,7 +183,7 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaStream_t s
     standin_count(counters[way], 1);
   standin_unlock();
   static const char *const ways[] = {"to device", "to host", "on device", "on host"};
-  standin_trace("copy s%d %zu %s%s%s%s", own->id, bytes, ways[way], is_pageable ? ", pageable" : "", waits ? ", waits" : "",
+  standin_trace("copy s%d %zu %s at %p%s%s%s", own->id, bytes, ways[way], to, is_pageable ? ", pageable" : "", waits ? ", waits" : "",
                 is_captured ? ", captured" : "");
   if (is_pageable && is_captured)
     standin_note("suspect: a copy of pageable memory in a graph");

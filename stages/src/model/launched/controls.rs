@@ -1,17 +1,10 @@
-//! The inputs of a step other than its batch, copied to the device at once: rates and weights from the schedule, a seed, and for each
-//! cell its offset row and the cell that it is decoded from.
+//! The inputs of a step other than its batch, which are transferred with it: rates and weights from the schedule, a seed, and for each
+//! cell its offset row, the cell that it is decoded from, and how it is mixed.
 
-use schemas::{
-    Result,
-    numbers::{bounded, to_i64},
-};
-use tch::{Device, Kind, Tensor};
+use schemas::numbers::{bounded, to_i64};
+use tch::{Kind, Tensor};
 
-use crate::{
-    device_kernels::mixing::Mixing,
-    libtorch,
-    model::{memory::numbers_mut, schedule::Schedule},
-};
+use crate::{device_kernels::mixing::Mixing, model::schedule::Schedule};
 
 /// Numbers before those of the cells.
 const FIXED: usize = 8;
@@ -36,17 +29,17 @@ pub(in crate::model) enum Control {
     Share,
 }
 
-/// A buffer on the device from which steps read these inputs, rewritten before each step.
+/// Views of these inputs on the device.
 #[derive(Debug)]
 pub(in crate::model) struct Controls {
     /// `[8 + 4 · cells]`, int64; float64 numbers are stored by their bits.
-    place: Tensor,
+    numbers: Tensor,
     cells: i64,
 }
 
 /// The host's side of [`Controls`].
 #[derive(Clone, Copy, Debug)]
-pub(in crate::model) struct Given<'a> {
+pub(in crate::model) struct StepNumbers<'a> {
     /// Learning rates of autoencoder, dose curves and adversaries.
     pub(in crate::model) rates: [f64; 3],
     pub(in crate::model) schedule: Schedule,
@@ -66,42 +59,40 @@ fn mixed(seed: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-impl Controls {
-    /// A buffer for steps on this many cells.
-    pub(in crate::model) fn new(cells: i64, device: Device) -> Self {
-        let numbers = to_i64(FIXED) + to_i64(OF_CELL) * cells;
-        Self { place: Tensor::zeros([numbers], (Kind::Int64, device)), cells }
-    }
-
-    /// Copies the inputs of a step there, on this thread's stream; the host does not wait.
-    ///
-    /// # Errors
-    /// Out of pinned memory, or a lost device.
-    pub(in crate::model) fn put(&mut self, given: Given<'_>) -> Result<()> {
-        let mut bytes = libtorch::pinned(self.place.numel() * size_of::<i64>())?;
-        let numbers: &mut [i64] = bytemuck::cast_slice_mut(numbers_mut::<u8>(&mut bytes));
-        let schedule = given.schedule;
+impl StepNumbers<'_> {
+    /// Writes them to a buffer of [`Controls::numbers`].
+    pub(in crate::model) fn write(&self, numbers: &mut [i64]) {
+        let schedule = self.schedule;
         let weights = [schedule.adversary_weight, schedule.divergence_weight];
-        let fixed = given.rates.into_iter().chain(weights).map(f64::to_bits);
-        let share = given.mixup.map_or(1.0, |(_, share)| share).to_bits();
+        let fixed = self.rates.into_iter().chain(weights).map(f64::to_bits);
+        let share = self.mixup.map_or(1.0, |(_, share)| share).to_bits();
         let (first, of_cells) = numbers.split_at_mut(FIXED);
-        for (number, bits) in first.iter_mut().zip(fixed.chain([mixed(given.seed), schedule.batch, share])) {
+        for (number, bits) in first.iter_mut().zip(fixed.chain([mixed(self.seed), schedule.batch, share])) {
             *number = bits.cast_signed();
         }
         let (rows, rest) = of_cells.split_at_mut(of_cells.len() / OF_CELL);
         let (sources, rest) = rest.split_at_mut(rows.len());
         let (partners, partner_of) = rest.split_at_mut(rows.len());
-        rows[..given.rows.len()].copy_from_slice(given.rows);
-        sources[..given.sources.len()].copy_from_slice(given.sources);
-        if let Some((given, _)) = given.mixup {
+        rows[..self.rows.len()].copy_from_slice(self.rows);
+        sources[..self.sources.len()].copy_from_slice(self.sources);
+        if let Some((given, _)) = self.mixup {
             partners.copy_from_slice(given);
             for (cell, partner) in (0_i64..).zip(given) {
                 partner_of[bounded::<usize>(*partner)] = cell;
             }
         }
-        let is_fixed = given.rows.is_empty() && given.sources.is_empty() && given.mixup.is_none();
-        let count = if is_fixed { to_i64(FIXED) } else { self.place.size()[0] };
-        libtorch::copy(&mut self.place.narrow(0, 0, count), &bytes.view_dtype(Kind::Int64).narrow(0, 0, count))
+    }
+}
+
+impl Controls {
+    /// Number of numbers for this many cells.
+    pub(in crate::model) const fn numbers(cells: usize) -> usize {
+        FIXED + OF_CELL * cells
+    }
+
+    /// Views of these numbers, int64, of a step on this many cells.
+    pub(in crate::model) fn new(numbers: Tensor, cells: i64) -> Self {
+        Self { numbers, cells }
     }
 
     /// A number of float64, a scalar.
@@ -111,7 +102,7 @@ impl Controls {
 
     /// An integer, a scalar of int64.
     pub(in crate::model) fn whole(&self, control: Control) -> Tensor {
-        self.place.select(0, control as i64)
+        self.numbers.select(0, control as i64)
     }
 
     /// The offset row of each cell, `[cells]`.
@@ -130,11 +121,7 @@ impl Controls {
     }
 
     fn of_cells(&self, part: i64) -> Tensor {
-        self.place.narrow(0, to_i64(FIXED) + part * self.cells, self.cells)
-    }
-
-    pub(in crate::model) fn shallow_clone(&self) -> Self {
-        Self { place: self.place.shallow_clone(), cells: self.cells }
+        self.numbers.narrow(0, to_i64(FIXED) + part * self.cells, self.cells)
     }
 }
 

@@ -17,7 +17,7 @@ mod product;
 use schemas::config::Doser;
 use tch::Tensor;
 
-pub(super) use self::controls::{Control, Controls, Given};
+pub(super) use self::controls::{Control, Controls, StepNumbers};
 use self::{
     chain::{Drawer, Pass, Seeds},
     product::Last,

@@ -1,13 +1,14 @@
 //! A batch as one buffer: written once by the host, copied to a device as a whole, and unpacked there.
 //!
-//! Numbers keep their narrow storage types. The buffer has room for somewhat more non-zeros than there are, so
-//! that batches of one size share a layout and a device can replay its work on the last one. The rest of the buffer is
-//! padded with zeros for some genes of the last cell, which change no sum.
+//! The buffer begins with room for the other inputs of a step ([`Controls`]), which its engine fills in. The batch's numbers keep their
+//! narrow storage types. There is room for somewhat more non-zeros than there are, so that batches of one size share a layout and a device
+//! can replay its work on the last one. The rest is padded with zeros for some genes of the last cell, which change no sum.
 
 #[cfg(test)]
 mod tests;
 
 use schemas::{
+    ByteSize, Result,
     batch::{Expression, Genes, Labels, Values},
     numbers::{bounded, to_i64},
 };
@@ -16,12 +17,13 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     input::{Cells, Input, widened},
+    launched::{Controls, StepNumbers},
     memory::numbers_mut,
 };
 use crate::{
     batch::Batch,
     device_kernels::unpack::{Narrow, Packed},
-    libtorch,
+    libtorch::{self, Event},
 };
 
 /// Alignment of the parts, enough for any number type.
@@ -46,6 +48,7 @@ pub struct Layout {
 /// The parts, in order.
 #[derive(Clone, Copy)]
 enum Part {
+    Controls,
     Pointers,
     Genes,
     Values,
@@ -107,17 +110,18 @@ impl Layout {
         to_i64(self.cells)
     }
 
-    /// Total bytes of all parts.
+    /// Total bytes of all parts, a multiple of their alignment.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let (from, count, kind) = self.place(Part::Combinations);
-        from + count * kind.bytes()
+        (from + count * kind.bytes()).next_multiple_of(ALIGNMENT)
     }
 
     /// Start, length and type of a part.
     fn place(&self, part: Part) -> (usize, usize, Narrow) {
         let cells = self.cells;
         let parts = [
+            (Controls::numbers(cells), Narrow::I64),
             (cells + 2, Narrow::I32),
             (self.entries, self.gene_kind),
             (self.entries, self.value_kind),
@@ -132,8 +136,9 @@ impl Layout {
         (before.sum(), parts[at].0, parts[at].1)
     }
 
-    /// Writes a batch in this layout into this buffer.
+    /// Writes a batch in this layout into this buffer, without the other inputs of a step.
     fn write(&self, expression: &Expression, labels: &Labels, bytes: &mut [u8]) {
+        self.part_mut::<i64>(Part::Controls, bytes).fill(0);
         let entries = entries(expression);
         let pad = self.entries - entries;
         let (pointers, count) = self.part_mut::<u32>(Part::Pointers, bytes).split_at_mut(self.cells + 1);
@@ -187,12 +192,20 @@ impl Layout {
         bytemuck::cast_slice_mut(&mut bytes[from..from + count * kind.bytes()])
     }
 
+    /// The bytes of a part.
+    fn part(&self, part: Part, bytes: &Tensor) -> Tensor {
+        let (from, count, narrow) = self.place(part);
+        bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()))
+    }
+
+    /// The other inputs of a step whose bytes are on a device.
+    pub(super) fn controls(&self, bytes: &Tensor) -> Controls {
+        Controls::new(self.part(Part::Controls, bytes).view_dtype(Kind::Int64), self.cells())
+    }
+
     /// The parts of a batch whose bytes are on a device, in transfer types.
     pub(super) fn packed(&self, bytes: &Tensor) -> Packed {
-        let part = |part: Part| {
-            let (from, count, narrow) = self.place(part);
-            bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()))
-        };
+        let part = |part: Part| self.part(part, bytes);
         let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
         let pointers = part(Part::Pointers).view_dtype(Kind::Int);
         Packed {
@@ -219,13 +232,14 @@ impl Layout {
     #[must_use]
     pub fn input(&self, bytes: &Tensor, kind: Kind) -> Input {
         let part = |part: Part| {
-            let (from, count, narrow) = self.place(part);
-            let bytes = bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()));
+            let (_, _, narrow) = self.place(part);
+            let bytes = self.part(part, bytes);
             match narrow {
                 Narrow::U8 => bytes,
                 Narrow::U16 => widened(&bytes.view_dtype(Kind::Int16), 0xffff, Kind::Int),
                 Narrow::U32 => widened(&bytes.view_dtype(Kind::Int), 0xffff_ffff, Kind::Int64),
                 Narrow::I32 => bytes.view_dtype(Kind::Int),
+                Narrow::I64 => bytes.view_dtype(Kind::Int64),
                 Narrow::F32 => bytes.view_dtype(Kind::Float),
                 Narrow::F64 => bytes.view_dtype(Kind::Double),
             }
@@ -251,16 +265,18 @@ impl Layout {
     }
 }
 
-/// A batch in pinned host memory, which devices read directly.
+/// A batch in pinned host memory, which a GPU reads directly; in ordinary memory without one.
 #[derive(Debug)]
-pub(super) struct Parcel {
+pub struct PackedBatch {
     pub(super) layout: Layout,
     /// `[bytes]`, uint8.
     pub(super) bytes: Tensor,
+    /// The end of the last copy of all bytes to a device; none if there was none.
+    pub(super) copied: Option<Event>,
 }
 
-impl Parcel {
-    /// Packs a batch, with the layout adjusted by `arranged`; `memory` allocates the bytes.
+impl PackedBatch {
+    /// Packs a batch, with the layout adjusted by `arranged`.
     ///
     /// # Errors
     /// Out of memory.
@@ -269,23 +285,19 @@ impl Parcel {
         labels: &Labels,
         genes: i64,
         arranged: impl FnOnce(Layout) -> Layout,
-        memory: impl FnOnce(usize) -> schemas::Result<Tensor>,
-    ) -> schemas::Result<Self> {
+    ) -> Result<Self> {
         let layout = arranged(Layout::of_parts(expression, labels, genes));
-        let mut bytes = memory(layout.bytes())?;
+        // Libtorch reuses pinned memory only after its copies are done.
+        let mut bytes = libtorch::pinned(layout.bytes())?;
         layout.write(expression, labels, numbers_mut::<u8>(&mut bytes));
-        Ok(Self { layout, bytes })
+        Ok(Self { layout, bytes, copied: None })
     }
 
     /// Packs only the expression of cells.
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn of_cells(
-        expression: &Expression,
-        genes: i64,
-        memory: impl FnOnce(usize) -> schemas::Result<Tensor>,
-    ) -> schemas::Result<Self> {
+    pub(super) fn of_cells(expression: &Expression, genes: i64) -> Result<Self> {
         let cells = expression.rows();
         let labels = Labels {
             perturbations: CsMatI::zero((cells, 1)),
@@ -293,23 +305,42 @@ impl Parcel {
             covariates: Vec::new(),
             groups: vec![0; cells],
         };
-        Self::of(expression, &labels, genes, |layout| layout, memory)
+        Self::of(expression, &labels, genes, |layout| layout)
     }
 
-    /// The cells on a device, with one copy on this thread's stream.
+    /// Writes the other inputs of a step, once an earlier copy of the bytes is done.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub(super) fn write(&mut self, numbers: &StepNumbers<'_>) -> Result<()> {
+        if let Some(copied) = self.copied.take() {
+            copied.wait()?;
+        }
+        numbers.write(self.layout.part_mut(Part::Controls, numbers_mut(&mut self.bytes)));
+        Ok(())
+    }
+
+    /// The tensors of the batch on a device, with one copy on this thread's stream.
     ///
     /// # Errors
     /// Out of memory there.
-    pub(super) fn cells_on(&self, kind: Kind, device: Device) -> schemas::Result<Cells> {
-        let mut bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
-        libtorch::copy(&mut bytes, &self.bytes)?;
-        Ok(self.layout.input(&bytes, kind).cells)
+    pub fn input(&self, kind: Kind, device: Device) -> Result<Input> {
+        if device == Device::Cpu {
+            return Ok(self.layout.input(&self.bytes, kind));
+        }
+        let bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
+        // All but the other inputs of a step.
+        let (from, _, _) = self.layout.place(Part::Pointers);
+        let batch = |bytes: &Tensor| bytes.narrow(0, to_i64(from), to_i64(self.layout.bytes() - from));
+        libtorch::copy(&mut batch(&bytes), &batch(&self.bytes))?;
+        Ok(self.layout.input(&bytes, kind))
     }
 }
 
-/// Bytes in ordinary memory.
-pub(super) fn ordinary(bytes: usize) -> schemas::Result<Tensor> {
-    Ok(Tensor::empty([to_i64(bytes)], (Kind::Uint8, Device::Cpu)))
+impl ByteSize for PackedBatch {
+    fn byte_size(&self) -> usize {
+        self.layout.bytes()
+    }
 }
 
 fn entries(expression: &Expression) -> usize {

@@ -6,24 +6,24 @@ use schemas::Result;
 
 use crate::libtorch::{Event, Stream};
 
-/// Maximum number of pieces of work ahead: enough to keep a GPU busy, but each holds a batch there.
-pub const AHEAD: usize = 4;
+/// Maximum number of pieces of work that a GPU has not finished: enough to keep it busy, but each holds a batch in pinned memory.
+const LIMIT: usize = 4;
 
 /// End events of the last pieces of work given to a GPU.
 #[derive(Debug, Default)]
-pub struct Ahead {
-    given: VecDeque<Event>,
+pub struct Backpressure {
+    pending: VecDeque<Event>,
 }
 
-impl Ahead {
+impl Backpressure {
     /// Records the end of a stream's work so far, and waits for the piece of work that is the limit behind.
     ///
     /// # Errors
     /// A lost device.
     pub fn given(&mut self, stream: &Stream) -> Result<()> {
-        self.given.push_back(stream.event()?);
-        if AHEAD < self.given.len()
-            && let Some(event) = self.given.pop_front()
+        self.pending.push_back(stream.event()?);
+        if self.pending.len() > LIMIT
+            && let Some(event) = self.pending.pop_front()
         {
             event.wait()?;
         }
