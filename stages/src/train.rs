@@ -209,7 +209,7 @@ impl Trainer {
         })
     }
 
-    /// The next batch that it wants; none if the run it resumes had ended.
+    /// The next batch to train on; none if the run it resumes had ended.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         (!self.progress.ended).then_some(self.progress.position)

@@ -11,7 +11,7 @@ use super::{
 pub(super) const LEVEL: f64 = 0.02;
 
 /// Scores that a summary names.
-const TOLD: [&str; 7] =
+const SCORES_SHOWN: [&str; 7] =
     ["pearson_delta", "mse_delta", "r2_mean", "r2_mean_top20", "r2_mean_top20_train", "e_distance", "rank"];
 
 /// How a model compares with a baseline.
@@ -97,7 +97,7 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
         leads.sum::<f64>()
     };
     let sentence = |words: &str, holds: &dyn Fn(f64) -> bool| {
-        let scores: Vec<&str> = TOLD.into_iter().filter(|&score| holds(mean_lead(score))).collect();
+        let scores: Vec<&str> = SCORES_SHOWN.into_iter().filter(|&score| holds(mean_lead(score))).collect();
         if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
     };
     sentence("ahead of it in", &|lead| 0.0 < lead) + &sentence("behind it in", &|lead| lead < 0.0)

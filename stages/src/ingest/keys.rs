@@ -280,7 +280,7 @@ mod tests {
     use crate::ingest::memory::Table;
 
     #[test]
-    fn the_habits_of_the_field_are_guessed_and_told() {
+    fn the_habits_of_the_field_are_guessed_and_reported() {
         let table =
             Table::of_obs(&[("cell_type", vec!["T", "B"]), ("dose", vec!["1", "1"]), ("condition", vec!["A", "ctrl"])]);
         let keys = resolve(&table, &AskedKeys::default()).expect("a plain table");

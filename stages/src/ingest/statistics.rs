@@ -53,8 +53,8 @@ pub fn write(
     if sums.given_up() || genes.is_empty() {
         return Ok(None);
     }
-    let told_apart = if sums.by_condition() { &[] } else { annotated.covariates.as_slice() };
-    let covariates: Vec<String> = told_apart.iter().map(|covariate| covariate.name.clone()).collect();
+    let covariates_of_groups = if sums.by_condition() { &[] } else { annotated.covariates.as_slice() };
+    let covariates: Vec<String> = covariates_of_groups.iter().map(|covariate| covariate.name.clone()).collect();
     let schema = statistics_schema(&covariates, genes, values);
     let path = folder.file(files::STATISTICS);
     let mut file = ParquetFile::create_of_numbers(&path, Arc::clone(&schema))?;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The provenance in the file: `uns["perturbine"]`.
-const TOLD: &str = "perturbine";
+const PROVENANCE: &str = "perturbine";
 /// Lists that are the matrix `X`, the first of them that is there.
 const MATRICES: [&str; 2] = ["expression", "mean"];
 
@@ -75,7 +75,7 @@ impl PredictedH5ad {
             genes,
             columns: obs.iter().map(|at| H5adColumn { name: name(at), kind: kind(*at) }).collect(),
             layers: lists[1..].iter().map(name).collect(),
-            told: Some((TOLD.to_owned(), texts)),
+            told: Some((PROVENANCE.to_owned(), texts)),
         };
         let writer = DenseH5adWriter::create(path, &frame, H5adWriteOptions::default())?;
         Ok(Self { writer, lists, obs, named_after })

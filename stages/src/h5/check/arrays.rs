@@ -59,9 +59,9 @@ pub(super) fn fixed(
     page_bits: u8,
     elements: Elements,
     chunks: u64,
-    told_at: u64,
+    referrer: u64,
 ) -> Checked<()> {
-    walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    walk.claim_once(address, Kind::ChunkArray, referrer)?;
     let widths = walk.image.widths;
     let header = walk.image.block(address, (8 + widths.length + widths.address + 4) as u64)?;
     let mut fields = header.summed()?;
@@ -131,9 +131,9 @@ pub(super) fn extensible(
     address: u64,
     parameters: [u8; 5],
     elements: Elements,
-    told_at: u64,
+    referrer: u64,
 ) -> Checked<()> {
-    walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    walk.claim_once(address, Kind::ChunkArray, referrer)?;
     let widths = walk.image.widths;
     let header = walk.image.block(address, (12 + 6 * widths.length + widths.address + 4) as u64)?;
     let mut fields = header.summed()?;
@@ -186,8 +186,8 @@ impl Growing {
     }
 
     /// The first elements, and the addresses of the first data blocks and of the super blocks.
-    fn index_block(&self, walk: &mut Walk<'_>, address: u64, told_at: u64) -> Checked<()> {
-        walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    fn index_block(&self, walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<()> {
+        walk.claim_once(address, Kind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
         let inner = 2 * self.pointers.ilog2();
         let addresses = 2 * (self.pointers - 1) + u64::from(self.supers - inner);
@@ -214,8 +214,8 @@ impl Growing {
     }
 
     /// The addresses of data blocks, after a bit for each page of each.
-    fn super_block(&self, walk: &mut Walk<'_>, address: u64, level: u32, told_at: u64) -> Checked<()> {
-        walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    fn super_block(&self, walk: &mut Walk<'_>, address: u64, level: u32, referrer: u64) -> Checked<()> {
+        walk.claim_once(address, Kind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
         let (blocks, elements) = (1_u64 << (level / 2), self.elements_of(level));
         let bitmaps = if self.page < elements { blocks.saturating_mul((elements / self.page).div_ceil(8)) } else { 0 };
@@ -236,15 +236,15 @@ impl Growing {
     }
 
     /// Elements; those of pages that libhdf5 reads one by one, each with its checksum, are left to it.
-    fn data_block(&self, walk: &mut Walk<'_>, address: u64, elements: u64, told_at: u64) -> Checked<()> {
-        walk.claim_once(address, Kind::ChunkArray, told_at)?;
+    fn data_block(&self, walk: &mut Walk<'_>, address: u64, elements: u64, referrer: u64) -> Checked<()> {
+        walk.claim_once(address, Kind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
         let prefix = (6 + address_bytes + self.offset_bytes) as u64;
         let whole = elements.saturating_mul(self.elements.bytes(address_bytes) as u64);
         let is_paged = self.page < elements;
         if is_paged {
             let pages = elements / self.page;
-            walk.image.inside(address, whole.saturating_add(4 * pages).saturating_add(prefix + 4), told_at)?;
+            walk.image.inside(address, whole.saturating_add(4 * pages).saturating_add(prefix + 4), referrer)?;
         }
         let block: Block =
             walk.image.block(address, if is_paged { prefix + 4 } else { whole.saturating_add(prefix + 4) })?;

@@ -38,12 +38,12 @@ pub(super) fn symbol_nodes(
     walk: &mut Walk<'_>,
     address: u64,
     heap: &LocalHeap,
-    told_at: u64,
+    referrer: u64,
 ) -> Checked<Vec<(u64, u64)>> {
     let key_bytes = walk.image.widths.length;
     let shape = Shape { kind: GROUP, children: walk.nodes.symbol_nodes, key_bytes };
     let mut found = Vec::new();
-    follow(walk, address, shape, told_at, &mut |_, key, child| {
+    follow(walk, address, shape, referrer, &mut |_, key, child| {
         let at = key.at();
         heap.text(key.length()?, at)?;
         found.extend(child.map(|child| (child, at)));
@@ -53,9 +53,9 @@ pub(super) fn symbol_nodes(
 }
 
 /// Looks at every chunk of a dataset.
-pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, told_at: u64) -> Checked<()> {
+pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, referrer: u64) -> Checked<()> {
     let shape = Shape { kind: CHUNKS, children: walk.nodes.chunks, key_bytes: 8 + 8 * chunk.dimensions.len() };
-    follow(walk, address, shape, told_at, &mut |walk, key, child| {
+    follow(walk, address, shape, referrer, &mut |walk, key, child| {
         let at = key.at();
         let (bytes, left_out) = (u64::from(key.u32()?), key.u32()?);
         for dimension in chunk.dimensions {
@@ -75,15 +75,15 @@ pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, told_a
 }
 
 /// Shows each key of the leaves with the child after it; the last key of a node has none.
-fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, told_at: u64, show: &mut Show<'_>) -> Checked<()> {
+fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, referrer: u64, show: &mut Show<'_>) -> Checked<()> {
     let widths = walk.image.widths;
     let full = 8
         + 2 * widths.address
         + usize::from(shape.children) * widths.address
         + (usize::from(shape.children) + 1) * shape.key_bytes;
-    let mut nodes: Vec<(u64, Option<u8>, u64)> = vec![(root, None, told_at)];
-    while let Some((address, expected, told_at)) = nodes.pop() {
-        walk.claim_once(address, Kind::Tree1, told_at)?;
+    let mut nodes: Vec<(u64, Option<u8>, u64)> = vec![(root, None, referrer)];
+    while let Some((address, expected, referrer)) = nodes.pop() {
+        walk.claim_once(address, Kind::Tree1, referrer)?;
         let node = walk.image.block(address, full as u64)?;
         let mut fields = node.fields();
         fields.signature(b"TREE", "B-tree node")?;

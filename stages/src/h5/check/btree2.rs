@@ -39,10 +39,10 @@ pub(super) fn records(
     address: u64,
     kind: u8,
     record_bytes: usize,
-    told_at: u64,
+    referrer: u64,
     show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> Checked<()>,
 ) -> Checked<()> {
-    walk.claim_once(address, Kind::Tree2, told_at)?;
+    walk.claim_once(address, Kind::Tree2, referrer)?;
     let widths = walk.image.widths;
     let header = walk.image.block(address, (16 + widths.address + 2 + widths.length + 4) as u64)?;
     let mut fields = header.summed()?;
@@ -100,24 +100,24 @@ fn node_records(
     (address, level, count, below): Node,
     levels: &[Level],
     (kind, node_bytes, record_bytes): (u8, u32, usize),
-    told_at: u64,
+    referrer: u64,
     show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> Checked<()>,
     nodes: &mut Vec<Node>,
 ) -> Checked<()> {
-    walk.claim_once(address, Kind::Tree2Node, told_at)?;
+    walk.claim_once(address, Kind::Tree2Node, referrer)?;
     let known = levels.get(usize::from(level)).copied();
     let known = known.filter(|known| count <= known.most_records && (0 < count || level == 0));
     let Some(known) = known else {
-        return Err(Flaw::damaged(told_at, format!("a B-tree node of {count} records")));
+        return Err(Flaw::damaged(referrer, format!("a B-tree node of {count} records")));
     };
     if below.is_some_and(|below| known.most_below < below || below < count || (level == 0 && below != count)) {
-        return Err(Flaw::damaged(told_at, format!("{below:?} records from a B-tree node of {count} on")));
+        return Err(Flaw::damaged(referrer, format!("{below:?} records from a B-tree node of {count} on")));
     }
     let count_bytes = bytes_of(levels[0].most_records);
     let inner =
         levels.get(usize::from(level).wrapping_sub(1)).filter(|_| 1 < level).map_or(0, |inner| inner.below_bytes);
     let pointer = walk.image.widths.address + count_bytes + inner;
-    walk.image.inside(address, node_bytes.into(), told_at)?;
+    walk.image.inside(address, node_bytes.into(), referrer)?;
     let pointers = if level == 0 { 0 } else { (count + 1) * pointer as u64 };
     // Bytes after the checksum are unused.
     let block = walk.image.block(address, NODE_FRAME + count * record_bytes as u64 + pointers)?;

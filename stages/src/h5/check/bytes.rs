@@ -90,10 +90,10 @@ pub(super) struct Image<'a> {
 
 impl Image<'_> {
     /// Refuses a range that leaves the file.
-    pub(super) fn inside(&self, address: u64, length: u64, told_at: u64) -> Checked<()> {
+    pub(super) fn inside(&self, address: u64, length: u64, referrer: u64) -> Checked<()> {
         match address.checked_add(length) {
             Some(end) if end <= self.end => Ok(()),
-            _ => Err(Flaw::damaged(told_at, format!("{length} bytes at {address} are outside of the file"))),
+            _ => Err(Flaw::damaged(referrer, format!("{length} bytes at {address} are outside of the file"))),
         }
     }
 

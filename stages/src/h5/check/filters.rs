@@ -8,7 +8,7 @@ pub(super) struct Filter(u16);
 
 const SHUFFLE: u16 = 2;
 const FLETCHER32: u16 = 3;
-/// Filters of libhdf5 whose decoders trust their parameters, and that nobody keeps cells with.
+/// Filters of libhdf5 whose decoders trust their parameters, and that files of cells do not use.
 const NOT_READ: [(u16, &str); 3] = [(4, "szip"), (5, "n-bit"), (6, "scale-offset")];
 const MOST_FILTERS: u8 = 32;
 /// Filters from here on have names in version 2.

@@ -53,8 +53,8 @@ struct Table {
 }
 
 impl Heap {
-    pub(super) fn read(walk: &mut Walk<'_>, address: u64, told_at: u64) -> Checked<Self> {
-        walk.claim_once(address, Kind::FractalHeap, told_at)?;
+    pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<Self> {
+        walk.claim_once(address, Kind::FractalHeap, referrer)?;
         let widths = walk.image.widths;
         let size = 26 + 12 * widths.length + 3 * widths.address;
         let prefix = walk.image.block(address, size as u64)?;
@@ -104,14 +104,14 @@ impl Heap {
     }
 
     /// Objects outside of blocks are found by number, in a B-tree.
-    fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, told_at: u64) -> Checked<()> {
+    fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, referrer: u64) -> Checked<()> {
         let widths = walk.image.widths;
         if widths.address + widths.length < self.id_bytes {
-            return Err(Flaw::unread(told_at, "a heap whose ids are addresses"));
+            return Err(Flaw::unread(referrer, "a heap whose ids are addresses"));
         }
         let record_bytes = widths.address + 2 * widths.length;
         let large = &mut self.large;
-        btree2::records(walk, tree, btree2::LARGE_OBJECTS, record_bytes, told_at, &mut |walk, record| {
+        btree2::records(walk, tree, btree2::LARGE_OBJECTS, record_bytes, referrer, &mut |walk, record| {
             let at = record.at();
             let (address, length, id) = (record.some_address()?, record.length()?, record.length()?);
             walk.image.inside(address, length, at)?;
@@ -188,12 +188,12 @@ impl Table {
         self.start << row.saturating_sub(1)
     }
 
-    fn direct(&self, walk: &mut Walk<'_>, address: u64, offset: u64, size: u64, told_at: u64) -> Checked<Direct> {
-        walk.claim_once(address, Kind::FractalBlock, told_at)?;
-        walk.image.inside(address, size, told_at)?;
+    fn direct(&self, walk: &mut Walk<'_>, address: u64, offset: u64, size: u64, referrer: u64) -> Checked<Direct> {
+        walk.claim_once(address, Kind::FractalBlock, referrer)?;
+        walk.image.inside(address, size, referrer)?;
         let prefix = 5 + walk.image.widths.address + self.offset_bytes + if self.has_checksums { 4 } else { 0 };
         if size < prefix as u64 {
-            return Err(Flaw::damaged(told_at, format!("a block of a heap of {size} bytes")));
+            return Err(Flaw::damaged(referrer, format!("a block of a heap of {size} bytes")));
         }
         let mut block = walk.image.block(address, if self.has_checksums { size } else { prefix as u64 })?;
         self.frame(&mut block.fields(), b"FHDB", offset)?;
@@ -225,13 +225,13 @@ impl Table {
         walk: &mut Walk<'_>,
         root: u64,
         rows: u64,
-        told_at: u64,
+        referrer: u64,
         blocks: &mut Vec<Direct>,
     ) -> Checked<()> {
         let address_bytes = walk.image.widths.address;
-        let mut open = vec![(root, rows, 0_u64, told_at)];
-        while let Some((address, rows, start, told_at)) = open.pop() {
-            walk.claim_once(address, Kind::FractalBlock, told_at)?;
+        let mut open = vec![(root, rows, 0_u64, referrer)];
+        while let Some((address, rows, start, referrer)) = open.pop() {
+            walk.claim_once(address, Kind::FractalBlock, referrer)?;
             let entries = rows * self.width * address_bytes as u64;
             let block = walk.image.block(address, (5 + address_bytes + self.offset_bytes + 4) as u64 + entries)?;
             let mut fields = block.summed()?;

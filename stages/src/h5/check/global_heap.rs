@@ -17,20 +17,20 @@ const MOST_COLLECTION_BYTES: u64 = 64 << 20;
 pub(super) struct Collection(HashMap<u16, (u64, u64)>);
 
 /// Where a value lies, and how many bytes it has.
-pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, told_at: u64) -> Checked<(u64, u64)> {
+pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, referrer: u64) -> Checked<(u64, u64)> {
     if !walk.collections.contains_key(&address) {
-        let collection = Collection::read(walk, address, told_at)?;
+        let collection = Collection::read(walk, address, referrer)?;
         walk.collections.insert(address, collection);
     }
     let collection = walk.collections.get(&address).map(|collection| &collection.0);
     let found = u16::try_from(index).ok().and_then(|index| collection?.get(&index));
-    let missing = || Flaw::damaged(told_at, format!("value {index} of the heap at {address} does not exist"));
+    let missing = || Flaw::damaged(referrer, format!("value {index} of the heap at {address} does not exist"));
     found.copied().ok_or_else(missing)
 }
 
 impl Collection {
-    fn read(walk: &mut Walk<'_>, address: u64, told_at: u64) -> Checked<Self> {
-        walk.claim(address, Kind::GlobalHeap, told_at)?;
+    fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<Self> {
+        walk.claim(address, Kind::GlobalHeap, referrer)?;
         let widths = walk.image.widths;
         let header_bytes = 8 + widths.length;
         let header = walk.image.block(address, header_bytes as u64)?;

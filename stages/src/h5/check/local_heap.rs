@@ -16,8 +16,8 @@ pub(super) struct LocalHeap(Block);
 
 impl LocalHeap {
     /// Reads a heap, and follows the list of what is free in it.
-    pub(super) fn read(walk: &mut Walk<'_>, address: u64, told_at: u64) -> Checked<Self> {
-        walk.claim_once(address, Kind::LocalHeap, told_at)?;
+    pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<Self> {
+        walk.claim_once(address, Kind::LocalHeap, referrer)?;
         let widths = walk.image.widths;
         let prefix = walk.image.block(address, 8 + 2 * widths.length as u64 + widths.address as u64)?;
         let mut fields = prefix.fields();
@@ -50,8 +50,8 @@ impl LocalHeap {
     }
 
     /// The text at an offset.
-    pub(super) fn text(&self, offset: u64, told_at: u64) -> Checked<&[u8]> {
-        let leaves = || Flaw::damaged(told_at, format!("the name at {offset} leaves its heap"));
+    pub(super) fn text(&self, offset: u64, referrer: u64) -> Checked<&[u8]> {
+        let leaves = || Flaw::damaged(referrer, format!("the name at {offset} leaves its heap"));
         let mut fields = self.0.fields();
         fields.skip(to_usize(offset)).map_err(|_| leaves())?;
         fields.text().map_err(|_| leaves())

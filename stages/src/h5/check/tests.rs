@@ -43,7 +43,7 @@ fn a_file_behind_a_user_block_passes() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_no_hdf5_file_is_told_apart_from_a_damaged_one() {
+fn a_file_that_is_missing_or_not_hdf5_is_distinguished_from_a_damaged_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.h5");
     assert!(matches!(check(&path), Err(schemas::Error::Missing { .. } | schemas::Error::Io { .. })));

@@ -139,40 +139,40 @@ impl<'a> Walk<'a> {
     }
 
     /// Says what is at an address, and whether that is new; refuses what is something else already.
-    pub(super) fn claim(&mut self, address: u64, kind: Kind, told_at: u64) -> Checked<bool> {
-        self.step(told_at)?;
+    pub(super) fn claim(&mut self, address: u64, kind: Kind, referrer: u64) -> Checked<bool> {
+        self.step(referrer)?;
         if address == 0 {
-            return Err(Flaw::damaged(told_at, "an address leads back to the start of the file"));
+            return Err(Flaw::damaged(referrer, "an address leads back to the start of the file"));
         }
         match self.kinds.insert(address, kind) {
             None => Ok(true),
             Some(before) if before == kind => Ok(false),
             Some(before) => Err(Flaw::damaged(
-                told_at,
+                referrer,
                 format!("a {kind} at {address}, where there is already something else ({before})"),
             )),
         }
     }
 
     /// As [`claim`](Self::claim), of what only one place may lead to, so that nothing leads in circles.
-    pub(super) fn claim_once(&mut self, address: u64, kind: Kind, told_at: u64) -> Checked<()> {
-        match self.claim(address, kind, told_at)? {
+    pub(super) fn claim_once(&mut self, address: u64, kind: Kind, referrer: u64) -> Checked<()> {
+        match self.claim(address, kind, referrer)? {
             true => Ok(()),
-            false => Err(Flaw::damaged(told_at, format!("the {kind} at {address} is reached twice"))),
+            false => Err(Flaw::damaged(referrer, format!("the {kind} at {address} is reached twice"))),
         }
     }
 
     /// Queues a member of the object that is looked at, unless it has been seen: several links may lead to one, and
     /// back up.
-    pub(super) fn enter(&mut self, address: u64, name: &[u8], told_at: u64) -> Checked<()> {
-        self.image.inside(address, 16, told_at)?;
-        if !self.claim(address, Kind::Object, told_at)? {
+    pub(super) fn enter(&mut self, address: u64, name: &[u8], referrer: u64) -> Checked<()> {
+        self.image.inside(address, 16, referrer)?;
+        if !self.claim(address, Kind::Object, referrer)? {
             return Ok(());
         }
         let depth = self.current.and_then(|at| self.objects.get(at)).map_or(0, |parent| parent.depth + 1);
         if MOST_NESTING < depth || MOST_OBJECTS <= self.objects.len() {
             let what = format!("more than {MOST_OBJECTS} objects, or {MOST_NESTING} within one another");
-            return Err(Flaw::unread(told_at, what));
+            return Err(Flaw::unread(referrer, what));
         }
         let name = printable(name).into();
         self.queue.push(self.objects.len());

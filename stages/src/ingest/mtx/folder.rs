@@ -165,13 +165,13 @@ impl NameFile {
         if names.len() != 1 {
             columns.swap(0, 1);
         }
-        self.tell_other_kinds();
+        self.warn_of_other_kinds();
         batch(columns)
     }
 
     /// Reports which features are not gene expression, for files that list feature types. They are kept, since the file holds one
     /// matrix and its reader may want them.
-    fn tell_other_kinds(&self) {
+    fn warn_of_other_kinds(&self) {
         let Some(kinds) = self.columns.get(2) else { return };
         let mut counts = BTreeMap::new();
         for kind in kinds.iter().flatten() {

@@ -62,7 +62,7 @@ impl Features {
         let mut kept = BooleanArray::from(vec![true; var.num_rows()]);
         if let Some(types) = var.column_by_name("feature_types") {
             kept = only(types, GENE_EXPRESSION);
-            tell_left_out(types, &kept, place)?;
+            warn_of_left_out(types, &kept, place)?;
         }
         if let Some(genome) = genome {
             let genomes = var.column_by_name("genome").cloned();
@@ -198,7 +198,7 @@ fn counts(column: &ArrayRef) -> BTreeMap<&str, usize> {
 }
 
 /// Says which features are left out; that all are is an error.
-fn tell_left_out(types: &ArrayRef, kept: &BooleanArray, place: &Place) -> Result<()> {
+fn warn_of_left_out(types: &ArrayRef, kept: &BooleanArray, place: &Place) -> Result<()> {
     let mut others = counts(types);
     others.remove(GENE_EXPRESSION);
     if others.is_empty() {
