@@ -8,6 +8,7 @@ mod names;
 mod nearest;
 pub mod parts;
 mod resolve;
+mod source_contexts;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU64, path::Path};
 

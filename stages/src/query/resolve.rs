@@ -2,17 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use schemas::{
-    Error, Result,
-    conditions::CONTROL,
-    ids::{CellIndex, ConditionId},
-    vocabulary::CovariateTerm,
-};
+use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, vocabulary::CovariateTerm};
 
 use super::{
     BatchChoice, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
     jobs::{IsSource, targets_per_job},
     names::{Coded, Names},
+    source_contexts::{Context, SourceContexts},
 };
 use crate::{
     atlas::Atlas,
@@ -35,28 +31,15 @@ enum Start {
     Matching(Vec<String>),
 }
 
-/// A covariate combination that has source cells.
-struct Context {
-    codes: Vec<u32>,
-    values: Vec<String>,
-    cells: u64,
-}
-
 /// Collects targets.
 pub(super) struct Resolver<'a> {
     card: &'a Card,
     atlas: &'a Atlas,
     names: Names<'a>,
-    /// In the order of their first cells.
-    contexts: Vec<Context>,
-    context_at: HashMap<Vec<u32>, usize>,
-    /// Places of the contexts that were found to match covariate values.
-    sources_of: HashMap<Vec<String>, Vec<usize>>,
+    contexts: SourceContexts,
     pending: Vec<(Start, Target)>,
     seen: HashSet<Asked>,
     skipped: Vec<Skipped>,
-    /// Places of the covariates that source cells must share with a target.
-    matching: Vec<usize>,
     /// Place of the batch, and what it adds to every target.
     batch: Option<(usize, CovariateTerm)>,
     /// Place and value of a batch that is laid over every target's.
@@ -65,31 +48,15 @@ pub(super) struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
-        let mut contexts: Vec<Context> = Vec::new();
-        let mut context_at: HashMap<Vec<u32>, usize> = HashMap::new();
-        for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| is_source(*cell)) {
-            let codes = atlas.covariates(cell);
-            match context_at.get(codes) {
-                Some(at) => contexts[*at].cells += 1,
-                None => {
-                    context_at.insert(codes.to_vec(), contexts.len());
-                    let values = atlas.covariate_values(codes);
-                    contexts.push(Context { codes: codes.to_vec(), values, cells: 1 });
-                }
-            }
-        }
         let names = Names::new(card, atlas, embedded);
         Self {
             card,
             atlas,
             names,
-            contexts,
-            context_at,
-            sources_of: HashMap::new(),
+            contexts: SourceContexts::of_atlas(atlas, is_source, card.vocabulary.covariates.len()),
             pending: Vec::new(),
             seen: HashSet::new(),
             skipped: Vec::new(),
-            matching: (0..card.vocabulary.covariates.len()).collect(),
             batch: None,
             batch_value: None,
         }
@@ -104,7 +71,7 @@ impl<'a> Resolver<'a> {
                 let known = || covariates.iter().map(|covariate| covariate.name.as_str());
                 known().position(|known| known == name).ok_or_else(|| Error::unknown("covariate", name, known()))
             };
-            self.matching = matching.iter().map(place).collect::<Result<_>>()?;
+            self.contexts.matching = matching.iter().map(place).collect::<Result<_>>()?;
         }
         if query.batch == BatchChoice::Source {
             return Ok(());
@@ -126,7 +93,7 @@ impl<'a> Resolver<'a> {
                 }
                 self.batch_value = Some((at, value.clone()));
                 // All predictions are for one batch, so that source cells of every batch serve for each.
-                self.matching.retain(|place| *place != at);
+                self.contexts.matching.retain(|place| *place != at);
             }
         }
         Ok(())
@@ -212,7 +179,7 @@ impl<'a> Resolver<'a> {
             Some(_) => {
                 // Contexts that differ in nothing but what is laid over them are one source.
                 let mut together: Vec<(Vec<String>, Vec<usize>)> = Vec::new();
-                for (at, values) in self.contexts.iter().map(laid_over).enumerate() {
+                for (at, values) in self.contexts.all.iter().map(laid_over).enumerate() {
                     match together.iter_mut().find(|(known, _)| *known == values) {
                         Some((_, places)) => places.push(at),
                         None => together.push((values, vec![at])),
@@ -222,7 +189,7 @@ impl<'a> Resolver<'a> {
             }
             None => {
                 let fits = |context: &&Context| asked.iter().all(|(at, value)| context.values[*at] == *value);
-                let fitting = self.contexts.iter().filter(fits);
+                let fitting = self.contexts.all.iter().filter(fits);
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
@@ -230,7 +197,7 @@ impl<'a> Resolver<'a> {
         let is_open = query.from.is_none() && !targets.is_empty();
         let lacking = if is_open { self.without_sources(&asked, groups) } else { Vec::new() };
         if targets.is_empty() {
-            let mut values: Vec<Vec<String>> = self.contexts.iter().map(laid_over).collect();
+            let mut values: Vec<Vec<String>> = self.contexts.all.iter().map(laid_over).collect();
             values.sort();
             values.dedup();
             targets = values.into_iter().map(|values| (Start::Matching(values.clone()), values)).collect();
@@ -256,10 +223,10 @@ impl<'a> Resolver<'a> {
 
     /// The covariate combinations of the atlas that have these values and no source cells.
     fn without_sources(&self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
-        let contexts = groups.contexts().into_iter().filter(|codes| !self.context_at.contains_key(codes));
+        let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
         all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
-        all.retain(|values| self.look_for_sources(values, OnNoControl::Error).is_empty());
+        all.retain(|values| self.contexts.look_for_sources(values, OnNoControl::Error).is_empty());
         all
     }
 
@@ -282,7 +249,7 @@ impl<'a> Resolver<'a> {
             Start::In(places) => Start::In(places),
             Start::Matching(values) => {
                 let values = self.with_batch(values);
-                match self.sources(&values, query.no_control) {
+                match self.contexts.sources(&values, query.no_control) {
                     none if none.is_empty() => Start::Matching(values),
                     places => Start::In(places),
                 }
@@ -315,11 +282,11 @@ impl<'a> Resolver<'a> {
     pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
-        let Some(at) = self.context_at.get(&group.covariates) else {
+        let Some(at) = self.contexts.place(&group.covariates) else {
             self.skip(name, &covariates, "no training controls with these covariates".into());
             return None;
         };
-        let source_cells = self.contexts[*at].cells;
+        let source_cells = self.contexts.all[at].cells;
         let target_of = |id: ConditionId| {
             let coded = self.names.read(table.name(id), Some(&table.dose_label(id)))?;
             self.names.target(&coded, covariates.clone(), None)
@@ -346,12 +313,12 @@ impl<'a> Resolver<'a> {
                 }
                 let names = &self.card.vocabulary.covariates;
                 let pair = |at: &usize| format!("{}={}", names[*at].name, target.covariates[*at]);
-                return Err(self.no_source(&self.matching.iter().map(pair).collect::<Vec<_>>().join(",")));
+                return Err(self.no_source(&self.contexts.matching.iter().map(pair).collect::<Vec<_>>().join(",")));
             };
             let has_room = |job: &usize| jobs[*job].targets.len() < most_targets;
             let job = open.get(&sources).copied().filter(has_room).unwrap_or_else(|| {
-                let source_cells = sources.iter().map(|at| self.contexts[*at].cells).sum();
-                let contexts = sources.iter().map(|at| self.contexts[*at].codes.clone()).collect();
+                let source_cells = sources.iter().map(|at| self.contexts.all[*at].cells).sum();
+                let contexts = sources.iter().map(|at| self.contexts.all[*at].codes.clone()).collect();
                 jobs.push(Job { contexts, source_cells, targets: Vec::new() });
                 open.insert(sources, jobs.len() - 1);
                 jobs.len() - 1
@@ -359,31 +326,6 @@ impl<'a> Resolver<'a> {
             jobs[job].targets.push(target);
         }
         Ok((jobs, self.skipped))
-    }
-
-    /// Places of the contexts whose cells match covariate values; if there are none, and cells are to be borrowed, of those
-    /// that share most values with them.
-    fn sources(&mut self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
-        if let Some(known) = self.sources_of.get(values) {
-            return known.clone();
-        }
-        let found = self.look_for_sources(values, no_control);
-        self.sources_of.insert(values.to_vec(), found.clone());
-        found
-    }
-
-    fn look_for_sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
-        let shared = |context: &Context| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
-        let matches = |context: &Context| self.matching.iter().all(|at| context.values[*at] == values[*at]);
-        let places = |is: &dyn Fn(&Context) -> bool| -> Vec<usize> {
-            (0..self.contexts.len()).filter(|at| is(&self.contexts[*at])).collect()
-        };
-        let matching = places(&matches);
-        if !matching.is_empty() || no_control != OnNoControl::Borrow {
-            return matching;
-        }
-        let most = self.contexts.iter().map(shared).max().unwrap_or(0);
-        places(&|context| shared(context) == most)
     }
 
     fn skip(&mut self, condition: &str, covariates: &[String], why: String) {
