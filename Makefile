@@ -58,7 +58,7 @@ bench-train: setup
 	$(CARGO) bench --locked --bench train
 
 bench-kernels: setup
-	$(CARGO) bench --locked --package perturbine-stages --bench kernels
+	$(CARGO) bench --locked --package perturbine-model --bench kernels
 
 bench-predict: setup
 	$(CARGO) bench --locked --bench sink --bench predict

@@ -31,8 +31,6 @@ use schemas::{
 };
 use sprs::CsMatI;
 use stages::{
-    batch::Batch,
-    libtorch::{device_memory, reset_peak, synchronise},
     model::{
         draws::Draws,
         graph_replay::GraphReplay,
@@ -41,7 +39,8 @@ use stages::{
         step::{Engine, Learner, Plain},
         transfer::{BatchPacker, StepExtras},
     },
-    recycle::Pool,
+    stage::{batch::Batch, pool::Pool},
+    torch::{device_memory, reset_peak, synchronise},
 };
 use tch::{Device, Kind, Tensor};
 

@@ -1,48 +1,37 @@
 //! Each kernel of the fused step compared with the libtorch operations that it replaces: processor time of one thread, alternating.
 //!
 //! ```sh
-//! cargo bench -p perturbine-stages --bench kernels -- [CELLS] [ROUNDS]
+//! cargo bench -p perturbine-model --bench kernels -- [CELLS] [ROUNDS]
 //! ```
 //!
 //! Shapes are those of the preset `norman` on 2,000 genes, 17% of which are non-zero in a cell; 2,048 cells unless said
 //! otherwise. *Before* is what the plain engine runs: for ways back, automatic differentiation through the same operations,
 //! forward pass included; the kernels' forward pass is then part of *after*. Medians over the rounds, one line of JSON a kernel.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
-#![allow(
-    dead_code,
-    unused_imports,
-    clippy::cast_precision_loss,
-    reason = "the library's own files are compiled in, their tests too, and not all of them is timed"
-)]
+#![allow(clippy::cast_precision_loss, reason = "sizes of a bench are small")]
 
 #[path = "kernels/data.rs"]
 mod data;
-#[path = "../stages/src/kernels/mod.rs"]
-mod kernels;
-#[path = "../stages/src/simd/mod.rs"]
-mod simd;
 
 use std::{error::Error, hint::black_box, time::Instant};
 
-use stages::model::{
+use kernels::{
+    adam::AdamStep,
+    layer::{BatchNormBackward, CutBackward, CutForward, Dropout, LayerNormBackward},
+    log1p::Log1p,
+    negative_binomial::NegativeBinomial,
+    penalty::{BatchNormDown, BatchNormUp, LayerNormDown, LayerNormUp, Passed},
+    sparse::{BlockedRows, SparseTimesDense, TransposedTimesDense},
+};
+use model::{
     decoder::Output,
     losses::reconstruction,
     optimiser::{Adam, Learned},
 };
+use simd::widest;
 use tch::{Kind, Tensor};
 
-use self::{
-    data::{Batch, Room, Side, drawn, layer_normed, normed},
-    kernels::{
-        adam::AdamStep,
-        layer::{BatchNormBackward, CutBackward, CutForward, Dropout, LayerNormBackward},
-        log1p::Log1p,
-        negative_binomial::NegativeBinomial,
-        penalty::{BatchNormDown, BatchNormUp, LayerNormDown, LayerNormUp, Passed},
-        sparse::{BlockedRows, SparseTimesDense, TransposedTimesDense},
-    },
-    simd::widest,
-};
+use self::data::{Batch, Room, Side, drawn, layer_normed, normed};
 
 const GENES: usize = 2000;
 const WIDTH: usize = 256;

@@ -39,15 +39,16 @@ use schemas::{
     ids::{CellIndex, ConditionId},
 };
 use stages::{
-    block::place,
-    disk::ScratchFolder,
-    encode::Encoder,
-    groups::Groups,
-    ingest::format::{Choice, open},
-    order::{Order, OrderSettings, default_window},
+    batcher::order::{Order, OrderSettings, default_window},
+    encoder::{label_encoder::Encoder, vocabulary::from_training_cells},
+    formats::format::{Choice, open},
+    reader::{
+        block::place,
+        groups::Groups,
+        split::{Part, Scheme, Split},
+    },
     simulate::{SimulateSettings, Simulator},
-    split::{Part, Scheme, Split},
-    vocabulary::from_training_cells,
+    storage::disk::ScratchFolder,
 };
 
 const BATCH: usize = 512;

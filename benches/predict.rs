@@ -22,12 +22,12 @@ use perturbine::{
     },
     schemas::config::{Preset, Settings},
     stages::{
-        disk::ScratchFolder,
-        ingest::format::{Choice, open},
+        formats::format::{Choice, open},
         model::layers::Mode,
-        predict::batch_size,
+        predictor::predict::batch_size,
+        reader::split::{Scheme, Split},
         simulate::{SimulateSettings, Simulator},
-        split::{Scheme, Split},
+        storage::disk::ScratchFolder,
     },
 };
 use tch::{Device, Kind, Tensor};

@@ -27,8 +27,8 @@ use perturbine::{
     flows::publishing::encoded,
     schemas::arrow::{GENES_KEY, cells_schema, list_item},
     stages::{
-        disk::ScratchFolder,
-        publish::{FileOptions, Layout, PartRows, Precision, Publish},
+        sink::{FileOptions, Layout, PartRows, Precision, Publish},
+        storage::disk::ScratchFolder,
     },
 };
 use rand::{RngExt, SeedableRng};

@@ -23,10 +23,10 @@ use perturbine::{
     },
     schemas::config::{Preset, Settings},
     stages::{
-        disk::ScratchFolder,
-        ingest::format::{Choice, open},
+        formats::format::{Choice, open},
+        reader::split::{Scheme, Split},
         simulate::{SimulateSettings, Simulator},
-        split::{Scheme, Split},
+        storage::disk::ScratchFolder,
     },
 };
 use tch::Device;

@@ -14,9 +14,9 @@ use perturbine::{
     },
     schemas::config::Preset,
     stages::{
-        disk::ScratchFolder,
-        ingest::format::{Choice, open},
+        formats::format::{Choice, open},
         simulate::{SimulateSettings, Simulator},
+        storage::disk::ScratchFolder,
     },
 };
 

@@ -14,11 +14,11 @@ use perturbine::{
     },
     schemas::config::{Preset, Settings},
     stages::{
-        disk::ScratchFolder,
-        ingest::format::{Choice, open},
-        saved::Model,
+        formats::format::{Choice, open},
+        model::saved::Model,
+        reader::split::{Scheme, Split},
         simulate::{SimulateSettings, Simulator},
-        split::{Scheme, Split},
+        storage::disk::ScratchFolder,
     },
 };
 use tch::Device;
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings::layered(Preset::Cpa, None, &small.map(String::from))?;
     let training = Training::prepare(&atlas, split.clone(), &settings, &at("model"), Device::Cpu, resources.clone())?;
     println!("{}", training.graph()?);
-    let on_epoch = Box::new(|epoch: &perturbine::stages::train::EpochReport| {
+    let on_epoch = Box::new(|epoch: &perturbine::stages::trainer::train::EpochReport| {
         println!("epoch {}: loss {:.1}", epoch.epoch, epoch.values["train.recon"]);
     });
     let (trained, report) = training.run(false, on_epoch)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use schemas::{Error, Result, numbers::bounded};
-use stages::libtorch::{self, DeviceMemory};
+use stages::torch::{self, DeviceMemory};
 use tch::{Cuda, Device};
 
 /// The requested device.
@@ -38,7 +38,7 @@ impl Wanted {
     pub fn prepare(self) {
         if self != Self::Cpu {
             // `find` asks for the result again.
-            let _ = libtorch::load_cuda();
+            let _ = torch::load_cuda();
         }
     }
 
@@ -76,12 +76,12 @@ impl fmt::Display for Wanted {
 
 /// Why there is no such GPU, and a hint.
 fn missing(index: usize) -> Option<(String, String)> {
-    if let Err(why) = libtorch::load_cuda() {
+    if let Err(why) = torch::load_cuda() {
         let hint = match why.contains("driver") {
             true => "use --device cpu, or a machine with an NVIDIA GPU and its driver".to_owned(),
             false => format!(
                 "run `make setup CUDA=1`, or point {} or LD_LIBRARY_PATH to the folder of torch 2.11's libraries",
-                libtorch::FOLDER_VARIABLE
+                torch::FOLDER_VARIABLE
             ),
         };
         return Some((why, hint));
@@ -101,7 +101,7 @@ fn missing(index: usize) -> Option<(String, String)> {
 #[must_use]
 pub fn name_of(device: Device) -> String {
     match device {
-        Device::Cuda(index) => match libtorch::device_name(index) {
+        Device::Cuda(index) => match torch::device_name(index) {
             Some(name) => format!("cuda:{index} ({name})"),
             None => format!("cuda:{index}"),
         },
@@ -130,8 +130,8 @@ fn memory_of(device: Device) -> Result<Option<DeviceMemory>> {
     if missing(index).is_some() {
         return Ok(None);
     }
-    libtorch::initialise(index)?;
-    libtorch::device_memory(index).map(Some)
+    torch::initialise(index)?;
+    torch::device_memory(index).map(Some)
 }
 
 #[cfg(test)]

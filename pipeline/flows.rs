@@ -3,54 +3,32 @@
 use std::num::NonZeroUsize;
 
 use schemas::{ByteSize, Error, Result, atlas::RowOrder, batch::BatchPlan, numbers::to_usize};
-#[cfg(feature = "torch")]
-use stages::libtorch::failures::device_failure;
 use stages::{
     BoxError,
-    atlas::Atlas,
-    batch::Batch,
-    dense::{DenseBatch, Densifier},
-    encode::Encoder,
-    gather::Gatherer,
-    phase::Phases,
-    profiles::Rows,
-    read::ReadAhead,
+    batcher::{
+        dense::{DenseBatch, Densifier},
+        gather::Gatherer,
+    },
+    encoder::label_encoder::Encoder,
+    reader::{atlas::Atlas, profiles::Rows, read_ahead::ReadAhead},
+    stage::{batch::Batch, phase::Phases},
 };
 
-use crate::runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop};
+use runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop};
 
-#[cfg(feature = "torch")]
-pub mod choosing;
-#[cfg(feature = "torch")]
-pub mod crossvalidating;
-#[cfg(feature = "torch")]
-pub mod embedding;
-#[cfg(feature = "torch")]
-mod fitting;
 pub mod ingesting;
-#[cfg(feature = "torch")]
-pub mod judging;
-#[cfg(feature = "torch")]
-mod judging_cells;
-#[cfg(feature = "torch")]
-pub mod picturing;
-#[cfg(feature = "torch")]
-pub mod predicting;
-#[cfg(feature = "torch")]
-pub mod profiling;
+#[cfg_attr(not(feature = "torch"), path = "flows/no_models.rs")]
+mod models;
 mod progress;
-#[cfg(feature = "torch")]
-pub mod publishing;
-#[cfg(feature = "torch")]
-pub mod responding;
-#[cfg(feature = "hdf5")]
+#[cfg_attr(not(feature = "hdf5"), path = "flows/no_simulating.rs")]
 mod simulating;
-#[cfg(feature = "torch")]
-mod stored_order;
-#[cfg(feature = "torch")]
-pub mod training;
 
-pub use progress::Progress;
+use self::models::of_device;
+#[cfg(feature = "torch")]
+pub use self::models::{
+    choosing, crossvalidating, embedding, judging, picturing, predicting, profiling, publishing, responding, training,
+};
+pub use self::{progress::Progress, simulating::simulate};
 
 /// Edges of the longest pipeline: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
@@ -225,21 +203,6 @@ pub fn completed<S>(run: Result<Run<S>, RunError>, resume: &str) -> Result<(S, R
     }
 }
 
-/// A GPU failure, if a stage's error or panic is one in libtorch's words.
-#[cfg(feature = "torch")]
-fn of_device(error: Error) -> Error {
-    match error {
-        Error::Bug(text) => device_failure(&text).unwrap_or(Error::Bug(text)),
-        other => other,
-    }
-}
-
-/// Without libtorch there is no GPU.
-#[cfg(not(feature = "torch"))]
-fn of_device(error: Error) -> Error {
-    error
-}
-
 /// The library error inside a run's error; anything else is a bug of the stage.
 fn cause_of(stage: &str, cause: BoxError) -> Error {
     match cause.downcast::<Error>() {
@@ -253,6 +216,3 @@ fn cause_of(stage: &str, cause: BoxError) -> Error {
         },
     }
 }
-
-#[cfg(feature = "hdf5")]
-pub use simulating::simulate;

@@ -27,11 +27,10 @@
 pub mod devices;
 pub mod flows;
 pub mod memory;
-pub mod runtime;
 pub mod trace;
 
 pub use schemas::{self, Error, Result, config::Settings};
-pub use stages::{self, atlas::Atlas};
+pub use stages::{self, reader::atlas::Atlas};
 
 pub use flows::Resources;
 #[cfg(feature = "torch")]
@@ -41,9 +40,9 @@ pub use flows::{
     predicting::{Prediction, predict},
     training::{Training, train},
 };
-pub use runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop, Stream};
+pub use runtime::{self, Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop, Stream};
 #[cfg(feature = "torch")]
 pub use stages::{
-    query::{Query, Request},
-    saved::Model,
+    model::saved::Model,
+    predictor::query::{Query, Request},
 };

@@ -3,7 +3,6 @@
 mod cli;
 
 use std::{
-    any::Any,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
 };
@@ -11,15 +10,18 @@ use std::{
 use clap::Parser;
 use perturbine::{Error, Stop, runtime::panicked, trace::Trace};
 use schemas::error::ExitCode as Code;
-use stages::decoded::is_decoding;
+use stages::storage::parquet_read::is_decoding;
 
-use crate::cli::{args::Cli, show::say};
+use crate::cli::{
+    args::{Cli, Command},
+    models::{exit_where_device_is_lost, is_device_failure},
+    show::say,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    #[cfg(feature = "torch")]
-    if cli::computes(&cli) {
-        cli::idle::sleep_soon();
+    if let Command::Model(command) = &cli.command {
+        command.prepare_process();
     }
     // Before any work, so that signals are handled.
     let stop = Stop::default();
@@ -33,8 +35,7 @@ fn main() -> ExitCode {
             usual(panic);
         }
     }));
-    #[cfg(feature = "torch")]
-    stages::libtorch::exit_where_device_is_lost(report);
+    exit_where_device_is_lost(report);
     let trace = cli.command.profile().is_some().then(Trace::start);
     cli::events::subscribe(cli.global.verbose, cli.global.quiet, trace.clone());
     let done = panic::catch_unwind(AssertUnwindSafe(|| cli::run(cli, stop, trace)));
@@ -52,16 +53,6 @@ fn main() -> ExitCode {
     // Any other panic is a bug, on any thread and whatever the result of the run.
     let code = if panicked() && !is_of_device { Some(Code::Bug) } else { code };
     code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
-}
-
-#[cfg(feature = "torch")]
-fn is_device_failure(panic: &(dyn Any + Send)) -> bool {
-    stages::libtorch::failures::of_panic(panic).is_some()
-}
-
-#[cfg(not(feature = "torch"))]
-fn is_device_failure(_panic: &(dyn Any + Send)) -> bool {
-    false
 }
 
 /// The error, its causes, and its hint.

@@ -20,7 +20,7 @@ use schemas::{
     numbers::{saturating, to_usize},
 };
 use serde_json::{Value, json};
-use stages::disk::write_atomically;
+use stages::storage::disk::write_atomically;
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},

@@ -1,7 +1,6 @@
 //! Predictions of a device's memory. Tensors of a step are the same on every device, so they are counted on the CPU: libtorch's
 //! profiler tells of each when it is made and when it goes.
 
-#![cfg(feature = "torch")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
 mod support {
@@ -12,8 +11,6 @@ use std::path::Path;
 
 use serde_json::Value;
 use stages::{
-    disk::ScratchFolder,
-    libtorch::{start_profiler, stop_profiler},
     model::{
         draws::Draws,
         graph_replay::GraphReplay,
@@ -21,7 +18,9 @@ use stages::{
         step::{Engine, Learner},
         transfer::{BatchPacker, StepExtras},
     },
-    train::footprint::{device_state_bytes, device_step_bytes},
+    storage::disk::ScratchFolder,
+    torch::{start_profiler, stop_profiler},
+    trainer::train::footprint::{device_state_bytes, device_step_bytes},
 };
 use tch::{Device, Kind};
 

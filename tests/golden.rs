@@ -3,7 +3,6 @@
 //!
 //! The numbers were made with cpa-tools 0.8.8 (`tests/golden/README.md`); `PERTURBINE_GOLDEN` names another folder of
 //! cases. What a case asks for is read from its entry in `cases.json`; an option that is not known fails by name.
-#![cfg(feature = "torch")]
 #![allow(clippy::print_stdout, reason = "a golden test names its cases")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 

@@ -49,6 +49,59 @@ fn stages_do_not_import_the_pipeline() {
     none("stages can't tell who drives them", &found);
 }
 
+/// The rooms that each room of `stages` uses outside its tests, as cargo keeps it: a room uses only rooms listed before it.
+const ROOMS: &str = "\
+stage:
+storage:
+simd:
+statistics:
+kernels: simd
+torch: kernels storage
+device_kernels: kernels torch
+arrays: stage
+hdf5: arrays storage
+formats: arrays hdf5 stage storage
+reader: arrays simd stage statistics storage
+encoder: reader stage storage
+batcher: reader simd stage
+offset: statistics torch
+model: device_kernels kernels offset simd stage storage torch
+trainer: device_kernels model offset reader stage statistics storage torch
+predictor: model reader stage statistics storage torch
+sink: hdf5 simd stage storage
+ingest: arrays formats reader stage statistics storage
+evaluate: reader sink stage statistics storage
+report: evaluate statistics
+simulate: stage
+";
+
+#[test]
+fn rooms_use_only_the_rooms_below_them() {
+    let listed: Vec<&str> = ROOMS.lines().map(|line| line.split(':').next().unwrap()).collect();
+    let found: String = listed
+        .iter()
+        .map(|room| {
+            let path = ["stages", "stages/support"].map(|folder| format!("{folder}/{room}/Cargo.toml"));
+            let path = path.iter().find(|path| repository().join(path).exists()).unwrap();
+            let manifest = manifest(path);
+            let dependencies = manifest["dependencies"].as_table().unwrap().keys();
+            let mut used: Vec<&str> = dependencies.map(String::as_str).filter(|name| listed.contains(name)).collect();
+            used.sort_unstable();
+            format!("{room}: {}", used.join(" ")).trim_end().to_owned() + "\n"
+        })
+        .collect();
+    assert_eq!(found, ROOMS, "the graph of the rooms changed; ARCHITECTURE.md and stages/README.md describe it");
+    for (at, line) in ROOMS.lines().enumerate() {
+        let used = line.split(':').nth(1).unwrap().split_whitespace();
+        let above: Vec<&str> = used.filter(|room| !listed[..at].contains(room)).collect();
+        assert!(above.is_empty(), "{line}: {above:?} are not below it");
+    }
+    let members = manifest("Cargo.toml");
+    let members = members["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
+    let rooms = members.filter(|member| member.starts_with("stages/")).count();
+    assert_eq!(rooms, listed.len(), "every room is listed");
+}
+
 #[test]
 fn schemas_start_no_thread_and_know_no_libtorch() {
     let found = offences(&sources(&["schemas"]), Source::code, |line| {
@@ -108,24 +161,27 @@ fn all_that_is_written_goes_through_the_disk_where_faults_can_be_asked_for() {
     let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
         .into_iter()
         // A build script writes for cargo, and is not a part of the program.
-        .filter(|file| !file.path.starts_with("stages/src/disk") && !file.path.ends_with("build.rs"))
-        .filter(|file| !file.path.starts_with("stages/build/"))
+        .filter(|file| !file.path.starts_with("stages/support/storage/src/disk") && !file.path.ends_with("build.rs"))
+        .filter(|file| !file.path.starts_with("stages/support/torch/build/"))
         .collect();
-    none("what is written is written by stages/src/disk", &offences(&elsewhere, Source::product_code, is_call));
+    none("files are written by stages/support/storage/src/disk", &offences(&elsewhere, Source::product_code, is_call));
 }
 
 #[test]
 fn all_parquet_is_read_where_a_panic_of_its_decoder_is_an_error() {
     let elsewhere: Vec<Source> = sources(&["schemas", "stages", "pipeline"])
         .into_iter()
-        .filter(|file| file.path != "stages/src/decoded.rs")
+        .filter(|file| file.path != "stages/support/storage/src/parquet_read.rs")
         .collect();
     let is_call = |line: &str| {
         ["ReaderBuilder::try_new(", "ParquetRecordBatchReader::", "ArrowReaderMetadata::load("]
             .iter()
             .any(|call| line.contains(call))
     };
-    none("Parquet is read by stages/src/decoded.rs", &offences(&elsewhere, Source::product_code, is_call));
+    none(
+        "Parquet is read by stages/support/storage/src/parquet_read.rs",
+        &offences(&elsewhere, Source::product_code, is_call),
+    );
 }
 
 #[test]

@@ -1,16 +1,14 @@
 //! Inputs of the kernel benches: cells, layers, and output buffers.
 
-use stages::model::input::Cells;
+use kernels::{
+    layer::{BatchNormForward, Dropout, LayerNormForward},
+    sparse::Rows,
+};
+use model::input::Cells;
+use simd::widest;
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    DENSITY, EPSILON, GENES, Result, WIDTH,
-    kernels::{
-        layer::{BatchNormForward, Dropout, LayerNormForward},
-        sparse::Rows,
-    },
-    simd::widest,
-};
+use super::{DENSITY, EPSILON, GENES, Result, WIDTH};
 
 /// Cells by their non-zeros, as tensors and as slices.
 pub(super) struct Batch {

@@ -14,7 +14,7 @@ pub fn run(target: &str, bytes: &[u8]) {
         // libFuzzer ends at any panic; those that become errors of a file are none.
         let ends = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            if !stages::decoded::is_decoding() {
+            if !stages::storage::parquet_read::is_decoding() {
                 ends(panic);
             }
         }));

@@ -7,7 +7,7 @@ pub(super) enum Freed {
     /// Nearly everything, to minimise memory.
     All,
     /// Only large tensors; those that are allocated again in every step are kept.
-    #[cfg(feature = "torch")]
+    #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only models have tensors"))]
     Large,
 }
 
@@ -17,7 +17,6 @@ impl Freed {
     fn sizes(self) -> [libc::c_int; 2] {
         match self {
             Self::All => [64 << 10, 128 << 10],
-            #[cfg(feature = "torch")]
             Self::Large => [4 << 20, 32 << 20],
         }
     }

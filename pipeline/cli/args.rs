@@ -1,26 +1,19 @@
 //! What can be asked, and how.
 
-#[cfg(feature = "torch")]
-pub(super) mod crossval;
-#[cfg(feature = "torch")]
-mod device;
 mod keys;
-mod memory;
-#[cfg(feature = "torch")]
-pub(super) mod model;
-mod size;
-#[cfg(feature = "torch")]
-pub(super) mod writing;
+pub(super) mod memory;
+pub(super) mod size;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use perturbine::{Resources, Result, Stop};
-use stages::atlas::Access;
+use stages::reader::atlas::Access;
 
 pub(crate) use self::keys::{ChoiceArgs, KeyArgs};
 pub(super) use self::keys::{OnBadValuesArg, ValuesArg};
 use self::{memory::MemoryLogArgs, size::parse_bytes};
+use super::models::ModelCommand;
 
 /// Trains CPA on single-cell perturbation atlases out of core, and streams its predictions.
 #[derive(Debug, Parser)]
@@ -80,7 +73,6 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Simulate a realistic atlas with known ground truth
-    #[cfg(feature = "hdf5")]
     Simulate(SimulateArgs),
     /// Convert files to an atlas
     Ingest(Box<IngestArgs>),
@@ -90,34 +82,11 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Check every checksum
     Verify(VerifyArgs),
-    /// Show the graph and its memory without running it
-    #[cfg(feature = "torch")]
-    Explain(model::ExplainArgs),
-    /// Train a model
-    #[cfg(feature = "torch")]
-    Train(Box<model::TrainArgs>),
-    /// Predict cells under other conditions
-    #[cfg(feature = "torch")]
-    Predict(writing::PredictCommand),
-    /// Write the latents of cells, or the embeddings of perturbations and covariates
-    #[cfg(feature = "torch")]
-    Embed(model::EmbedArgs),
-    /// Predict how genes respond to doses of a perturbation or a pair
-    #[cfg(feature = "torch")]
-    Response(model::ResponseArgs),
-    /// Compare predictions with held-out cells and with baselines
-    #[cfg(feature = "torch")]
-    Evaluate(model::EvaluateArgs),
-    /// Cross-validate: train and evaluate every fold of the atlas
-    #[cfg(feature = "torch")]
-    Crossval(Box<crossval::CrossvalArgs>),
-    /// Write an HTML report about a model
-    #[cfg(feature = "torch")]
-    Report(model::ReportArgs),
+    #[command(flatten)]
+    Model(ModelCommand),
 }
 
 /// Where interactions come from.
-#[cfg(feature = "hdf5")]
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum InteractionsArg {
     /// Each combination changes its own genes
@@ -126,7 +95,6 @@ pub(crate) enum InteractionsArg {
     Pathways,
 }
 
-#[cfg(feature = "hdf5")]
 #[derive(Args, Debug)]
 pub(crate) struct SimulateArgs {
     /// Number of cells

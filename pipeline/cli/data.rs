@@ -12,31 +12,34 @@ use schemas::{
 };
 use serde_json::json;
 use stages::{
-    groups::Selector,
-    ingest::{
-        census::{OnBadValues, ValuesAs},
+    formats::{
         file_names::{check_different, file_names},
         format::open,
         join::{FileColumn, GeneJoin, JoinOptions, Joined},
-        keys::AskedKeys,
         source::Source,
     },
-    split::{Part, Scheme, Split},
+    ingest::{
+        census::{OnBadValues, ValuesAs},
+        keys::AskedKeys,
+    },
+    reader::{
+        atlas::Damage,
+        groups::Selector,
+        split::{Part, Scheme, Split},
+    },
+    simulate::{Interactions, SimulateSettings, Simulator},
 };
 
-#[cfg(feature = "hdf5")]
-use super::args::SimulateArgs;
 use super::{
     Context,
-    args::{IngestArgs, JoinArg, KeyArgs, OnBadValuesArg, SplitArgs, ValuesArg, VerifyArgs},
+    args::{
+        IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, SplitArgs, ValuesArg, VerifyArgs,
+    },
+    models::verified,
     show::bytes,
 };
 
-#[cfg(feature = "hdf5")]
 pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
-    use stages::simulate::{Interactions, SimulateSettings, Simulator};
-
-    use super::args::InteractionsArg;
     let settings = SimulateSettings {
         cells: args.cells,
         genes: args.genes,
@@ -174,25 +177,8 @@ impl KeyArgs {
     }
 
     /// How the matrix is stored, if it is.
-    fn codec(&self) -> Codec {
+    pub(super) fn codec(&self) -> Codec {
         if self.compress { Codec::Zstd } else { Codec::Raw }
-    }
-
-    /// How atlases of data files are stored if an atlas was expected: in place if possible.
-    #[cfg(feature = "torch")]
-    pub(super) fn codec_beside(&self, source: &dyn Source) -> Codec {
-        let takes_all = self.selection() == Selection::default() && matches!(self.on_bad_values, OnBadValuesArg::Error);
-        match self.codec() {
-            Codec::Raw
-                if takes_all
-                    && source
-                        .in_place()
-                        .is_some_and(|found| found.matrix.form.is_plain() && found.matrix.path.to_str().is_some()) =>
-            {
-                Codec::InPlace
-            }
-            codec => codec,
-        }
     }
 
     /// Which cells.
@@ -250,14 +236,16 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
         let found = match verify_one(path, context) {
             Ok(found) => found,
             // One path that can't be checked does not prevent checking the others.
-            Err(error) if error.exit_code() != ExitCode::Bug => vec![(path_said.clone(), None, error.to_string())],
+            Err(error) if error.exit_code() != ExitCode::Bug => {
+                vec![Damage { file: path_said.clone(), block: None, what: error.to_string() }]
+            }
             Err(error) => return Err(error),
         };
         lines.push(format!(
             "{path_said}: {}",
             if found.is_empty() { "whole".to_owned() } else { format!("{} damaged", found.len()) }
         ));
-        for (file, block, what) in found {
+        for Damage { file, block, what } in found {
             let of_block = block.map(|block| format!(", block {block}")).unwrap_or_default();
             lines.push(format!("  {file}{of_block}: {what}"));
             damages.push(json!({ "path": path_said, "file": file, "block": block, "what": what }));
@@ -271,35 +259,21 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
     Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-type Found = Vec<(String, Option<u64>, String)>;
-
-fn verify_one(path: &Path, context: &Context) -> Result<Found> {
-    if path.join(stages::publish::MANIFEST).exists() {
-        let found = stages::publish::verify(path)?;
-        return Ok(found.into_iter().map(|(file, what)| (file, None, what)).collect());
+fn verify_one(path: &Path, context: &Context) -> Result<Vec<Damage>> {
+    let whole = |file: String, what: String| Damage { file, block: None, what };
+    if path.join(stages::sink::MANIFEST).exists() {
+        return Ok(stages::sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());
     }
-    #[cfg(feature = "torch")]
-    if path.join(stages::saved::files::CARD).exists() || path.join(stages::saved::files::CHECKPOINTS).exists() {
-        use stages::{checkpoint, saved};
-        let mut found: Found = Vec::new();
-        // A stopped run has no card yet.
-        if path.join(saved::files::CARD).exists()
-            && let Err(error) = saved::Model::load(path, tch::Device::Cpu)
-        {
-            found.push((saved::files::CARD.into(), None, error.to_string()));
-        }
-        for (checkpoint, error) in checkpoint::verify(&path.join(saved::files::CHECKPOINTS))? {
-            found.push((checkpoint.display().to_string(), None, error.to_string()));
-        }
-        return Ok(found);
+    if let Some(model) = verified(path) {
+        return model;
     }
     if path.extension().is_some_and(|extension| extension == "parquet") {
-        let what = stages::publish::verify_file(path)?;
-        return Ok(what.map(|what| (path.display().to_string(), None, what)).into_iter().collect());
+        let what = stages::sink::verify_file(path)?;
+        return Ok(what.map(|what| whole(path.display().to_string(), what)).into_iter().collect());
     }
     match context.open(path) {
-        Ok(atlas) => Ok(atlas.verify()?.into_iter().map(|damage| (damage.file, damage.block, damage.what)).collect()),
-        Err(Error::Damaged { path: file, what }) => Ok(vec![(file.display().to_string(), None, what)]),
+        Ok(atlas) => atlas.verify(),
+        Err(Error::Damaged { path: file, what }) => Ok(vec![whole(file.display().to_string(), what)]),
         Err(error) => Err(error),
     }
 }

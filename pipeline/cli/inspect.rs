@@ -9,12 +9,16 @@ use schemas::{
     ids::ConditionId,
 };
 use serde_json::{Map, Value, json};
-use stages::{evaluate::frame::draw, group_statistics::summaries, groups::Groups, split::Split};
+use stages::{
+    evaluate::frame::draw,
+    reader::{group_statistics::summaries, groups::Groups, split::Split},
+};
 
 use super::{
     Context,
     args::InspectArgs,
     data::{counts, is_atlas},
+    models::inspected,
 };
 
 /// Maximum number of conditions, and of groups of cells, in the text; JSON shows all.
@@ -36,9 +40,8 @@ fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
     if !path.exists() {
         return Err(Error::Missing { path: path.clone(), kind: "file or folder" });
     }
-    #[cfg(feature = "torch")]
-    if path.join(stages::saved::files::CARD).exists() {
-        return model_value(path);
+    if let Some(model) = inspected(path) {
+        return model;
     }
     if path.is_dir() && is_atlas(path) {
         return atlas_value(&context.open(path)?);
@@ -97,11 +100,12 @@ fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
 
 /// A data file as JSON: one pass over it.
 fn file_value(args: &InspectArgs, context: &Context) -> Result<Value> {
-    use stages::ingest::{
-        format::open,
-        keys::{AskedKeys, resolve},
-        label::Labeller,
-        source::chunks,
+    use stages::{
+        formats::{format::open, source::chunks},
+        ingest::{
+            keys::{AskedKeys, resolve},
+            label::Labeller,
+        },
     };
     let source = open(&args.path, &args.choice.choice(&context.resources.stop))?;
     let bytes = source.origin().bytes;
@@ -167,22 +171,6 @@ fn file_value(args: &InspectArgs, context: &Context) -> Result<Value> {
         "checksum": Value::Null,
         "obs": covariate_names,
     }))
-}
-
-#[cfg(feature = "torch")]
-fn model_value(path: &Path) -> Result<Value> {
-    let card = stages::saved::read_card(path)?;
-    let mut value = serde_json::to_value(&card).map_err(|error| Error::Bug(error.to_string()))?;
-    if let Some(map) = value.as_object_mut() {
-        map.insert("kind".into(), "model".into());
-        map.insert("cells".into(), card.vocabulary.combination_cells.iter().sum::<u64>().into());
-        map.insert("genes".into(), card.genes.len().into());
-        if let Some(selection) = map.get_mut("gene_selection") {
-            selection["told"] = card.gene_selection.to_string().into();
-        }
-        map.insert("gene_names".into(), card.genes.into());
-    }
-    Ok(value)
 }
 
 fn conditions_value(table: &ConditionTable, cells_of: &[u64]) -> Value {

@@ -2,50 +2,27 @@
 
 mod allocator;
 pub(crate) mod args;
-#[cfg(feature = "torch")]
-mod cache;
-#[cfg(feature = "torch")]
-mod crossval;
 mod data;
-#[cfg(feature = "torch")]
-mod device;
-#[cfg(feature = "torch")]
-mod embed;
-#[cfg(feature = "torch")]
-mod evaluate;
 pub(crate) mod events;
-#[cfg(feature = "torch")]
-mod explain;
-#[cfg(feature = "torch")]
-pub(crate) mod idle;
 mod inspect;
-#[cfg(feature = "torch")]
-mod predict;
-#[cfg(feature = "torch")]
-mod report;
-#[cfg(feature = "torch")]
-mod response;
+#[cfg_attr(not(feature = "torch"), path = "no_models.rs")]
+pub(crate) mod models;
 pub(crate) mod show;
 pub(crate) mod signals;
-#[cfg(feature = "torch")]
-mod steps;
-#[cfg(feature = "torch")]
-mod train;
 
-use perturbine::schemas::numbers::saturating;
-use perturbine::{Resources, Result, Stop, memory::MemoryLog, trace::Trace};
+use std::{path::Path, thread, time::Duration};
+
+use perturbine::{Atlas, Error, Resources, Result, Stop, memory::MemoryLog, trace::Trace};
+use stages::{reader::atlas::Access, storage::disk::PathLock};
 
 use self::{
     args::{Cli, Command},
+    models::caught,
     show::{Show, say},
 };
 
-/// Whether a command computes with libtorch.
-#[cfg(feature = "torch")]
-pub(crate) fn computes(cli: &Cli) -> bool {
-    cli.command.device().is_some()
-}
-
+/// Polling interval while another process works.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Runs a command, and if requested reports its memory, even after a failure.
 pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
@@ -65,17 +42,6 @@ pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     done
 }
 
-/// GPU failures outside a stage are panics.
-#[cfg(feature = "torch")]
-fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    stages::libtorch::failures::caught(work)
-}
-
-#[cfg(not(feature = "torch"))]
-fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    work()
-}
-
 /// Raises the limit on open files to the system's maximum: a partitioned output has one file per folder.
 fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -88,18 +54,8 @@ fn allow_many_files() {
 fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
     let show = Show { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
-    // Before any other use of libtorch, which looks for devices only once.
-    #[cfg(feature = "torch")]
-    if let Some(name) = cli.command.device() {
-        perturbine::devices::Wanted::parse(name)?.prepare();
-    }
-    // libtorch's threads are limited like those of stages. The last bits of a result depend on their number, so a limit
-    // set in the environment (OMP_NUM_THREADS) is kept.
-    #[cfg(feature = "torch")]
-    tch::set_num_threads(tch::get_num_threads().min(saturating(resources.threads.get())));
     let context = Context { resources, show, access, trace };
     match cli.command {
-        #[cfg(feature = "hdf5")]
         Command::Simulate(args) => data::simulate(args, &context),
         Command::Ingest(args) => {
             allocator::give_back(allocator::Freed::All);
@@ -108,22 +64,7 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
         Command::Split(args) => data::split(args, &context),
         Command::Inspect(args) => inspect::inspect(&args, &context),
         Command::Verify(args) => data::verify(&args, &context),
-        #[cfg(feature = "torch")]
-        Command::Explain(args) => explain::explain(args, &context),
-        #[cfg(feature = "torch")]
-        Command::Train(args) => train::train(*args, &context),
-        #[cfg(feature = "torch")]
-        Command::Predict(args) => predict::predict(args, &context),
-        #[cfg(feature = "torch")]
-        Command::Embed(args) => embed::embed(&args, &context),
-        #[cfg(feature = "torch")]
-        Command::Response(args) => response::response(&args, &context),
-        #[cfg(feature = "torch")]
-        Command::Evaluate(args) => evaluate::evaluate(args, &context),
-        #[cfg(feature = "torch")]
-        Command::Crossval(args) => crossval::crossval(&args, &context),
-        #[cfg(feature = "torch")]
-        Command::Report(args) => report::report(&args, &context),
+        Command::Model(command) => command.run(&context),
     }
 }
 
@@ -131,14 +72,32 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
 struct Context {
     resources: Resources,
     show: Show,
-    access: stages::atlas::Access,
+    access: Access,
     /// Records a timeline, if requested.
     #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training is traced"))]
     trace: Option<Trace>,
 }
 
 impl Context {
-    fn open(&self, path: &std::path::Path) -> Result<perturbine::Atlas> {
-        perturbine::Atlas::open_with(path, self.access)
+    fn open(&self, path: &Path) -> Result<Atlas> {
+        Atlas::open_with(path, self.access)
+    }
+
+    /// Waits until no other process makes or looks for an atlas, or writes a split into it.
+    fn lock(&self, atlas: &Path) -> Result<PathLock> {
+        let mut is_noted = false;
+        loop {
+            if let Some(lock) = PathLock::try_take(atlas)? {
+                return Ok(lock);
+            }
+            if !is_noted {
+                self.show.note(&format!("waiting for another process that is building {}", atlas.display()));
+                is_noted = true;
+            }
+            if self.resources.stop.requested() {
+                return Err(Error::Stopped { resume: "run the same command again".into() });
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 }

@@ -11,8 +11,10 @@ use schemas::{
     numbers::checked,
 };
 use stages::{
-    atlas::Atlas,
-    disk::{StagedFolder, check_room},
+    formats::{
+        source::{Pieces, Source, column_index},
+        version::stamp_of,
+    },
     ingest::{
         annotate::{Annotate, Annotated, Rows},
         census::{OnBadValues, ValuesAs},
@@ -23,15 +25,14 @@ use stages::{
         pack::SlabPacker,
         piece::PieceReader,
         slab::CutSlabs,
-        source::{Pieces, Source, column_index},
         spill::{Spill, estimated_bytes},
         statistics,
         store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
         tally::Tally,
-        version::stamp_of,
     },
-    phase::Phase,
-    split::Split,
+    reader::{atlas::Atlas, split::Split},
+    stage::phase::Phase,
+    storage::disk::{StagedFolder, check_room},
 };
 
 use super::{Pipeline, Resources, completed};

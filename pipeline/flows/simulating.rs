@@ -8,10 +8,12 @@ use std::{
 use schemas::{ByteSize, Error, Result, chunk::Chunk};
 use stages::{
     BoxError, Sink,
-    disk::{StagedFile, refuse_existing},
-    h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
+    hdf5::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter},
     simulate::Simulator,
-    write::ParquetFile,
+    storage::{
+        disk::{StagedFile, refuse_existing},
+        parquet_file::ParquetFile,
+    },
 };
 
 use super::{Pipeline, Resources, completed};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
-use stages::phase::{Phase, Phases};
+use stages::stage::phase::{Phase, Phases};
 
 use super::{Watch, anonymous_bytes, device};
 

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use schemas::ByteSize;
-use stages::{BoxError, Sink, Stage};
+use stage::{BoxError, Sink, Stage};
 use tracing::trace_span;
 
 use super::{

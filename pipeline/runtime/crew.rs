@@ -10,7 +10,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use stages::BoxError;
+use stage::BoxError;
 use tracing::{dispatcher, info_span};
 
 use super::{

@@ -1,10 +1,9 @@
 //! The result of a run that did not complete.
 
-use stages::BoxError;
+use stage::BoxError;
 
 /// Why a run did not complete.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The first failure of the run.
     #[error("stage `{stage}` failed")]

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use stages::interrupt::Interrupt;
+use stage::interrupt::Interrupt;
 
 use super::{
     edge::End,
@@ -82,7 +82,7 @@ impl<P: Primitives> Close for Halt<P> {
 
 /// A handle for a caller (or Ctrl-C) to stop runs; clones stop the same runs.
 ///
-/// A stopped run drops what is queued, lets its sink finish the item in hand and [suspend](stages::Sink::suspend), and joins
+/// A stopped run drops what is queued, lets its sink finish the item in hand and [suspend](stage::Sink::suspend), and joins
 /// its threads. Stopping takes locks, so a signal handler must leave it to a thread.
 #[derive(Clone, Default)]
 pub struct Stop {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use schemas::ByteSize;
-use stages::BoxError;
+use stage::BoxError;
 use tracing::trace_span;
 
 use super::{

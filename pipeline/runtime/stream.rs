@@ -2,7 +2,7 @@
 
 use std::{iter::FusedIterator, ops::ControlFlow, time::Instant};
 
-use stages::Sink;
+use stage::Sink;
 use tracing::{info_span, trace_span};
 
 use super::{

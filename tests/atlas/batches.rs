@@ -17,10 +17,14 @@ use schemas::{
     ids::{CellIndex, ConditionId},
 };
 use stages::{
-    atlas::{Access, Atlas},
-    order::{Order, OrderSettings, default_window},
-    sample::Sampling,
-    split::{Part, Scheme, Split},
+    batcher::{
+        order::{Order, OrderSettings, default_window},
+        sample::Sampling,
+    },
+    reader::{
+        atlas::{Access, Atlas},
+        split::{Part, Scheme, Split},
+    },
 };
 
 use crate::support::{Home, ingest_chunk, simulator};

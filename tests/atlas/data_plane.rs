@@ -21,12 +21,13 @@ use schemas::{
     ids::{CellIndex, RowIndex},
 };
 use stages::{
-    atlas::{Access, Atlas},
-    encode::Encoder,
-    groups::{Groups, Selector},
-    order::{Order, OrderSettings, TrainingOrder},
-    split::{Part, Scheme, Split},
-    vocabulary::from_training_cells,
+    batcher::order::{Order, OrderSettings, TrainingOrder},
+    encoder::{label_encoder::Encoder, vocabulary::from_training_cells},
+    reader::{
+        atlas::{Access, Atlas},
+        groups::{Groups, Selector},
+        split::{Part, Scheme, Split},
+    },
 };
 
 use crate::support::{self, Home, atlas, simulator, store};

@@ -9,8 +9,8 @@ use arrow::array::AsArray;
 use perturbine::{Atlas, Resources, flows};
 use schemas::ids::CellIndex;
 use stages::{
-    order::{Order, OrderSettings},
-    split::Part,
+    batcher::order::{Order, OrderSettings},
+    reader::split::Part,
 };
 
 fn kept(name: &str) -> PathBuf {
@@ -64,7 +64,6 @@ fn a_packed_atlas_is_read_as_ever() {
     is_read_as_ever("packed.atlas");
 }
 
-#[cfg(feature = "hdf5")]
 #[test]
 fn an_atlas_in_place_is_read_as_ever() {
     is_read_as_ever("in-place.atlas");

@@ -6,7 +6,7 @@ use schemas::{
     atlas::{BLOCK_ENTRY_BYTES, BLOCK_ROWS, files},
     ids::CellIndex,
 };
-use stages::atlas::Atlas;
+use stages::reader::atlas::Atlas;
 
 use crate::support::{
     Home, TINY,

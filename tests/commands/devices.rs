@@ -1,6 +1,6 @@
 //! One binary for machines with and without a GPU: what it says of devices that are not there.
 
-use stages::libtorch;
+use stages::torch;
 
 use crate::support::{Home, TINY, says};
 
@@ -16,7 +16,7 @@ fn a_gpu_that_is_not_there_is_refused_before_anything_is_written() {
     let home = Home::with_atlas();
     let refused = home.refused(2, &format!("train s.atlas --out m {}", on_gpu(TINY)));
     says(&refused, &["cuda:4096 is not available: ", "hint"]);
-    if libtorch::load_cuda().is_err() {
+    if torch::load_cuda().is_err() {
         says(&refused, &["libcuda.so.1", "--device cpu"]);
     }
     assert!(!home.path("m").exists());

@@ -1,6 +1,5 @@
 //! The command line: what it says, of what, and what it refuses.
 
-#![cfg(all(feature = "torch", feature = "hdf5"))]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, sync::Arc, thread, time::Duration};
 use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use schemas::chunk::Chunk;
-use stages::disk::PathLock;
+use stages::storage::disk::PathLock;
 
 use crate::support::{
     Home, TINY,
@@ -34,9 +34,9 @@ fn train(home: &Home, flags: &str) -> String {
 }
 
 fn held_out(home: &Home, name: &str) -> Vec<bool> {
-    let atlas = stages::atlas::Atlas::open(home.path("s.atlas")).unwrap();
-    let split = stages::split::Split::read(&atlas, name).unwrap();
-    (0..100).map(|cell| split.part(schemas::ids::CellIndex(cell)) == stages::split::Part::Ood).collect()
+    let atlas = stages::reader::atlas::Atlas::open(home.path("s.atlas")).unwrap();
+    let split = stages::reader::split::Split::read(&atlas, name).unwrap();
+    (0..100).map(|cell| split.part(schemas::ids::CellIndex(cell)) == stages::reader::split::Part::Ood).collect()
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use schemas::config::Plan;
 use stages::{
-    libtorch::synchronise,
     model::{
         draws::Draws,
         graph_replay::GraphReplay,
@@ -12,6 +11,7 @@ use stages::{
         step::{Engine, Learner},
         transfer::{BatchPacker, StepExtras},
     },
+    torch::synchronise,
 };
 use tch::{Device, Kind};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use stages::libtorch;
+use stages::torch;
 use tch::Cuda;
 
 use crate::{
@@ -178,7 +178,7 @@ pub enum Counter {
 #[track_caller]
 pub fn inside(test: &str, settings: &[(&str, &str)]) -> Option<Counters> {
     if std::env::var_os(INSIDE).is_some() {
-        libtorch::load_cuda().unwrap();
+        torch::load_cuda().unwrap();
         assert!(Cuda::is_available(), "libtorch finds no device");
         return Some(Counters(std::env::var_os(COUNTERS).unwrap().into()));
     }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use stages::libtorch::{Graph, Stream, copy, pinned, synchronise};
+use stages::torch::{Graph, Stream, copy, pinned, synchronise};
 use tch::{Device, Kind, Tensor};
 
 use crate::{

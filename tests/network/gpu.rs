@@ -8,7 +8,6 @@
 use std::{path::Path, sync::MutexGuard, thread};
 
 use stages::{
-    libtorch::{self, device_memory, synchronise},
     model::{
         draws::Draws,
         graph_replay::GraphReplay,
@@ -17,6 +16,7 @@ use stages::{
         step::{Engine, Learner},
         transfer::{BatchPacker, StepExtras},
     },
+    torch::{self, device_memory, synchronise},
 };
 use tch::{Cuda, Device, Kind};
 
@@ -47,7 +47,7 @@ const GPU: Device = Device::Cuda(0);
 /// The GPU, for one test at a time; none if there is none.
 fn gpu() -> Option<MutexGuard<'static, ()>> {
     let guard = alone();
-    let why = match libtorch::load_cuda() {
+    let why = match torch::load_cuda() {
         Err(why) => why,
         Ok(()) if !Cuda::is_available() => "libtorch finds none that it can use".to_owned(),
         Ok(()) => return Some(guard),

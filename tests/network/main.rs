@@ -1,6 +1,5 @@
 //! Steps of the network, by each engine and on each device.
 
-#![cfg(feature = "torch")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
 mod engines;

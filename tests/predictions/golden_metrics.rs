@@ -1,11 +1,14 @@
 //! Scores are those of scikit-learn, SciPy, pertpy and cell-eval on the same data; `golden_metrics/make.py` asked them.
 
 use serde_json::Value;
-use stages::evaluate::{
-    Chosen, Comparison, Group, Moments, Predicted,
-    clouds::{Cloud, Target},
-    differential::differential_genes,
-    discrimination, metrics,
+use stages::{
+    evaluate::{Chosen, Comparison, Predicted, discrimination},
+    statistics::{
+        clouds::{Cloud, Target},
+        differential::differential_genes,
+        metrics,
+        moments::{Group, Moments},
+    },
 };
 
 fn cases() -> Value {

@@ -4,19 +4,7 @@
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 
 #[cfg(all(feature = "torch", feature = "hdf5"))]
-mod commands;
+mod all_features;
 mod golden_metrics;
-#[cfg(all(feature = "torch", feature = "hdf5"))]
-mod judging;
-#[cfg(all(feature = "torch", feature = "hdf5"))]
-mod publishing;
-#[cfg(all(feature = "torch", feature = "hdf5"))]
-mod pytorch;
-#[cfg(all(feature = "torch", feature = "hdf5"))]
-mod readers;
-#[cfg(feature = "torch")]
-mod row_groups;
 #[path = "../support/mod.rs"]
 mod support;
-#[cfg(all(feature = "torch", feature = "hdf5"))]
-mod terms;

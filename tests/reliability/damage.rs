@@ -14,13 +14,14 @@ use schemas::{
     ids::{BlockIndex, CellIndex},
 };
 use stages::{
-    atlas::{Access, Atlas},
-    checkpoint,
-    group_statistics::control_means,
-    members::Members,
-    publish,
-    saved::Model,
-    split::Split,
+    model::{checkpoint, saved::Model},
+    reader::{
+        atlas::{Access, Atlas},
+        group_statistics::control_means,
+        members::Members,
+        split::Split,
+    },
+    sink,
 };
 
 use crate::support::{Home, TINY, counted, long_tests};
@@ -62,7 +63,7 @@ fn everything(path: &Path) -> Result<String> {
             let tensors: Vec<String> = tensors.map(|(name, tensor)| format!("{name} {}", bits(tensor))).collect();
             Ok(format!("{:?} {tensors:?}", newest.progress))
         }
-        "p" => match publish::verify(path)?.into_iter().next() {
+        "p" => match sink::verify(path)?.into_iter().next() {
             Some((name, what)) => Err(Error::damaged(path.join(name), what)),
             None => Ok("whole".into()),
         },

@@ -20,10 +20,10 @@ use perturbine::{
 };
 use schemas::{atlas::Codec, config::Preset, error::ExitCode};
 use stages::{
-    disk::faults::inject,
-    ingest::memory::Table,
-    publish::{self, Shard},
-    split::{Scheme, Split},
+    formats::memory::Table,
+    reader::split::{Scheme, Split},
+    sink::{self, Shard},
+    storage::disk::faults::inject,
 };
 use tch::Device;
 
@@ -94,7 +94,7 @@ impl Job {
                 }
             }
             match home.path(".p.shards").exists() {
-                true => publish::commit(&home.path("p")).map(drop),
+                true => sink::commit(&home.path("p")).map(drop),
                 false => Ok(()),
             }
         };

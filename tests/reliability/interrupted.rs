@@ -189,7 +189,7 @@ fn many_readers_see_the_atlas_they_opened_while_it_is_made_anew() {
     let home = Home::new();
     home.json("simulate --cells 2000 --genes 60 --conditions 6 --combos 2 --out s.h5ad");
     home.json("ingest s.h5ad --out s.atlas");
-    let atlases: Vec<_> = (0..8).map(|_| stages::atlas::Atlas::open(home.path("s.atlas")).unwrap()).collect();
+    let atlases: Vec<_> = (0..8).map(|_| stages::reader::atlas::Atlas::open(home.path("s.atlas")).unwrap()).collect();
     fs::rename(home.path("s.atlas"), home.path("old.atlas")).unwrap();
     fs::remove_dir_all(home.path("old.atlas")).unwrap();
     home.json("ingest s.h5ad --out s.atlas --shuffle-seed 7");

@@ -123,7 +123,7 @@ fn what_the_corpora_hold_is_read_or_refused() {
 /// Opens an atlas and reads all of it; what was said of it.
 #[track_caller]
 fn refused(folder: &Path, about: &str) -> String {
-    let told = stages::atlas::Atlas::open(folder).and_then(|atlas| {
+    let told = stages::reader::atlas::Atlas::open(folder).and_then(|atlas| {
         let damages = atlas.verify()?;
         match damages.into_iter().next() {
             Some(damage) => Err(schemas::Error::damaged(folder.join(damage.file), damage.what)),
@@ -214,7 +214,7 @@ fn files_of_an_atlas_that_are_links_or_devices_are_refused() {
     }
     // The whole of it may lie elsewhere.
     symlink(&ground.atlas, home.path("there.atlas")).unwrap();
-    stages::atlas::Atlas::open(home.path("there.atlas")).unwrap();
+    stages::reader::atlas::Atlas::open(home.path("there.atlas")).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use schemas::chunk::{Chunk, CsrRows};
-use stages::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter};
+use stages::hdf5::h5ad_write::{H5adColumn, H5adKind, H5adWriteOptions, H5adWriter};
 
 use super::{Home, simulator};
 

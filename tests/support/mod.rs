@@ -26,8 +26,8 @@ use perturbine::{
 use schemas::{atlas::Codec, chunk::Chunk};
 use serde_json::Value;
 use stages::{
-    atlas::Atlas,
-    ingest::memory::Table,
+    formats::memory::Table,
+    reader::atlas::Atlas,
     simulate::{SimulateSettings, Simulator},
 };
 

@@ -15,7 +15,10 @@ use schemas::{
     vocabulary::Vocabulary,
 };
 use sprs::CsMatI;
-use stages::{batch::Batch, model::input::Input, recycle::Pool};
+use stages::{
+    model::input::Input,
+    stage::{batch::Batch, pool::Pool},
+};
 use tch::{Device, Kind, Tensor};
 
 pub const CELLS: usize = 70;

@@ -14,14 +14,16 @@ use schemas::{
     ids::BlockIndex,
 };
 use stages::{
-    atlas::{Access, Atlas},
-    disk::{checksum_of, checksum_of_text},
-    embedding_table,
-    ingest::{
+    encoder::embedding_table,
+    formats::{
         format::{Choice, open},
         source::chunks,
     },
-    split::Split,
+    reader::{
+        atlas::{Access, Atlas},
+        split::Split,
+    },
+    storage::disk::{checksum_of, checksum_of_text},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -81,7 +83,7 @@ pub fn run(target: &str, bytes: &[u8], ground: &Ground) -> Outcome {
         _ => {
             fs::write(&path, bytes).expect("the scratch folder can be written to");
             match target {
-                "safetensors" => stages::model::parameters::read_safetensors(&path).map(drop).map_err(told),
+                "safetensors" => stages::torch::parameters::read_safetensors(&path).map(drop).map_err(told),
                 "embeddings" => {
                     fs::write(path.with_extension("txt"), "A\nB\n").expect("the scratch folder can be written to");
                     embedding_table::read(&path).map(drop).map_err(told)

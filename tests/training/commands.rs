@@ -12,7 +12,7 @@ use schemas::{
     ids::CellIndex,
 };
 use serde_json::Value;
-use stages::{
+use stages::reader::{
     atlas::Atlas,
     split::{Part, Split},
 };

@@ -9,10 +9,12 @@ use std::{
 use schemas::{atlas::Codec, conditions::CONTROL, ids::CellIndex};
 use serde_json::Value;
 use stages::{
-    atlas::Atlas,
     evaluate::{Baseline, Scores},
+    reader::{
+        atlas::Atlas,
+        split::{Folds, Part, Scheme},
+    },
     simulate::{SimulateSettings, Simulator},
-    split::{Folds, Part, Scheme},
 };
 
 use crate::support::{self, Home, TINY, parquet, says, store};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use stages::{model::parameters::read_safetensors, saved::Model};
+use stages::{model::saved::Model, torch::parameters::read_safetensors};
 use tch::{Device, Kind};
 
 use crate::support::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
-use stages::model::parameters::read_safetensors;
+use stages::torch::parameters::read_safetensors;
 
 use crate::support::{
     Home, TINY,

@@ -4,22 +4,20 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use perturbine::Stop;
-#[cfg(feature = "torch")]
-use schemas::atlas::ValueKind;
-use stages::ingest::format::{Choice, ListStart};
+use stages::formats::format::{Choice, ListStart};
 
 /// Which matrix of a file or folder of cells
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ChoiceArgs {
     /// Layer to take instead of X
     #[arg(long)]
-    layer: Option<String>,
+    pub(in crate::cli) layer: Option<String>,
     /// Take raw/X instead of X
     #[arg(long)]
-    raw: bool,
+    pub(in crate::cli) raw: bool,
     /// Genome to take from a 10x file
     #[arg(long, value_name = "NAME")]
-    genome: Option<String>,
+    pub(in crate::cli) genome: Option<String>,
     /// Columns of a wide table that annotate cells, separated by commas; all other numeric columns are genes [default: dose,
     /// n_counts and the like, printed when used]
     #[arg(long, value_name = "a,b")]
@@ -115,56 +113,6 @@ pub(crate) struct KeyArgs {
     /// Seed of the row order
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) shuffle_seed: u64,
-}
-
-impl KeyArgs {
-    /// The first flag that was given and that an atlas was not made with.
-    #[cfg(feature = "torch")]
-    pub(in crate::cli) fn disagrees_with(&self, manifest: &schemas::atlas::Manifest) -> Option<&'static str> {
-        let keys = &manifest.keys;
-        let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
-        let ChoiceArgs { layer, raw, genome, .. } = &self.choice;
-        let layer = layer.as_ref().map(|layer| format!("layers/{layer}"));
-        let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
-        let other_matrix = |source: &schemas::atlas::Origin| match &matrix {
-            Some(matrix) => source.matrix != *matrix,
-            // The matrix that is taken by default is at the top level of its file.
-            None => source.matrix.contains('/'),
-        };
-        let delimiter = Some(manifest.conditions.rules().delimiter.clone());
-        let names = manifest.covariates.iter().map(|covariate| covariate.name.as_str());
-        let covariates: std::collections::BTreeSet<&str> =
-            names.filter(|name| Some(*name) != keys.batch.as_deref()).collect();
-        let other_covariates = |list: &String| {
-            let asked = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-            asked.filter(|name| Some(*name) != keys.batch.as_deref()).collect::<std::collections::BTreeSet<_>>()
-                != covariates
-        };
-        let other_values = match self.values {
-            ValuesArg::Auto => false,
-            ValuesArg::Counts => manifest.values != ValueKind::Counts,
-            ValuesArg::Log1p => manifest.values != ValueKind::Continuous,
-        };
-        let plain = |control: &&String| !control.contains('*');
-        [
-            (differs(&self.perturbation, &keys.perturbation), "--perturbation"),
-            (differs(&self.dose, &keys.dose), "--dose"),
-            (differs(&self.batch, &keys.batch), "--batch"),
-            (differs(&self.delimiter, &delimiter), "--delimiter"),
-            (self.covariates.as_ref().is_some_and(other_covariates), "--covariates"),
-            (other_values, "--values"),
-            // An atlas does not remember how bad values were treated.
-            (!matches!(self.on_bad_values, OnBadValuesArg::Error), "--on-bad-values"),
-            (
-                self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),
-                "--control",
-            ),
-            (manifest.sources.iter().any(other_matrix), "--layer, --raw or --genome"),
-            (self.selection() != manifest.selection, "--filter, --drop-label or --min-cells"),
-        ]
-        .into_iter()
-        .find_map(|(differs, flag)| differs.then_some(flag))
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -5,8 +5,6 @@ use std::path::Path;
 use clap::Args;
 
 use super::Command;
-#[cfg(feature = "torch")]
-use super::writing::PredictCommand;
 
 /// Whether to report memory by phase
 #[derive(Args, Clone, Copy, Debug)]
@@ -20,8 +18,7 @@ impl Command {
     /// The file to write a trace to, if one was requested.
     pub(crate) fn profile(&self) -> Option<&Path> {
         match self {
-            #[cfg(feature = "torch")]
-            Self::Train(args) => args.profile.as_deref(),
+            Self::Model(command) => command.profile(),
             _ => None,
         }
     }
@@ -30,10 +27,7 @@ impl Command {
     pub(in crate::cli) fn logs_memory(&self) -> bool {
         let asked = match self {
             Self::Ingest(args) => Some(args.memory),
-            #[cfg(feature = "torch")]
-            Self::Train(args) => Some(args.memory),
-            #[cfg(feature = "torch")]
-            Self::Predict(PredictCommand::Run(args)) => Some(args.memory),
+            Self::Model(command) => command.memory(),
             _ => None,
         };
         asked.is_some_and(|asked| asked.log_memory)

@@ -12,7 +12,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<usize> {
 }
 
 /// A number of bytes.
-pub(super) fn parse_size(text: &str) -> Result<usize> {
+pub(in crate::cli) fn parse_size(text: &str) -> Result<usize> {
     let bad = || Error::usage(format!("`{text}` is not a number of bytes"), "write it as in 512MiB or 2GiB");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -1,0 +1,94 @@
+//! `crossval`.
+
+use std::{cell::RefCell, rc::Rc};
+
+use indicatif::ProgressBar;
+use perturbine::{
+    CrossValidation, Error, Result,
+    flows::crossvalidating::{CrossOptions, Event, FoldRun},
+};
+use stages::{
+    evaluate::{Evaluation, frame},
+    reader::split::Scheme,
+    statistics::scale::{Anchor, Scale},
+};
+
+use super::{args::crossval::CrossvalArgs, device::device, train::settings};
+use crate::cli::{
+    Context,
+    allocator::{self, Freed},
+    show::Show,
+};
+
+pub(super) fn crossval(args: &CrossvalArgs, context: &Context) -> Result<()> {
+    let scheme = Scheme::parse(&args.scheme)?;
+    let settings = settings(&args.settings, None)?;
+    let seeds = args.seed..args.seed.saturating_add(u64::from(args.seeds.get()));
+    let options = CrossOptions {
+        seeds,
+        split_seed: args.split_seed,
+        scale: args.scale.map(Scale::from),
+        readout: args.readout.map(Anchor::from),
+        device: device(&args.device)?,
+        out: args.out.clone(),
+    };
+    let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
+    allocator::give_back(if settings.train.checkpointing { Freed::All } else { Freed::Large });
+    let crossing = CrossValidation::prepare(&atlas, &scheme, settings, options, context.resources.clone())?;
+    let folds = crossing.folds().names();
+    context.show.note(&format!("{} folds × {} seeds: {}", folds.len(), args.seeds, folds.join(", ")));
+    let progress = FoldProgress { show: context.show, bar: RefCell::default() };
+    let crossed = crossing.run(&(Rc::new(move |event: Event<'_>| progress.tell(event)) as _))?;
+    let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
+    let folds = frame::crossval::folds(&crossed).map_err(not_a_table)?;
+    let means = frame::crossval::means(&crossed).map_err(not_a_table)?;
+    context.show.result(&crossed, || format!("{}\n{}\n{}", frame::draw(&folds), frame::draw(&means), crossed.summary))
+}
+
+/// Reports the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
+struct FoldProgress {
+    show: Show,
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl FoldProgress {
+    fn tell(&self, event: Event<'_>) {
+        match event {
+            Event::Training { run, cells, epochs } => {
+                self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", said(run)));
+                *self.bar.borrow_mut() = Some(self.show.bar(u64::from(epochs), "epochs"));
+            }
+            Event::Epoch(report) => {
+                if let Some(bar) = &*self.bar.borrow() {
+                    bar.set_position(u64::from(report.epoch) + 1);
+                }
+            }
+            Event::Trained => {
+                if let Some(bar) = self.bar.borrow_mut().take() {
+                    bar.finish_and_clear();
+                }
+            }
+            Event::Skipped(skipped) => self.show.note(&skipped.to_string()),
+            Event::Judged { run, evaluation } => self.show.note(&format!("{}: {}", said(run), result(evaluation))),
+            Event::Kept { run, evaluation } => {
+                self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));
+            }
+        }
+    }
+}
+
+fn said(run: FoldRun<'_>) -> String {
+    format!("fold {} ({} of {}), seed {}", run.name, run.fold + 1, run.folds, run.seed)
+}
+
+fn result(evaluation: &Evaluation) -> String {
+    let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.3}"));
+    let (model, additive) = (&evaluation.mean, &evaluation.baselines.additive);
+    format!(
+        "pearson_delta {} (additive {}), r2_mean {} (additive {})",
+        number(model.pearson_delta),
+        number(additive.pearson_delta),
+        number(model.r2_mean),
+        number(additive.r2_mean)
+    )
+}

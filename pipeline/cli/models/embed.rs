@@ -1,0 +1,36 @@
+//! `embed`.
+
+use perturbine::{
+    Error, Model, Result,
+    flows::embedding::{Table, write_cells, write_table},
+};
+use serde_json::json;
+
+use super::{
+    args::{EmbedArg, EmbedArgs},
+    device::device,
+    predict::seen_by,
+};
+use crate::cli::{Context, show::bytes};
+
+pub(super) fn embed(args: &EmbedArgs, context: &Context) -> Result<()> {
+    let model = Model::load(&args.model, device(&args.device)?)?;
+    let published = match args.of {
+        EmbedArg::Perturbations => write_table(&model, Table::Perturbations, &args.out, &context.resources)?,
+        EmbedArg::Covariates => write_table(&model, Table::Covariates, &args.out, &context.resources)?,
+        EmbedArg::Cells => {
+            let atlas = args.atlas.as_ref().ok_or_else(|| {
+                Error::usage(
+                    "the atlas is missing",
+                    "give it after the model, or use --of perturbations or --of covariates",
+                )
+            })?;
+            let atlas = seen_by(&model, &context.open_data(atlas, None)?, args.missing_genes, context)?;
+            write_cells(&atlas, &model, &args.out, &context.resources)?
+        }
+    };
+    let result = json!({ "rows": published.rows, "files": published.files.len(), "bytes": published.bytes() });
+    context
+        .show
+        .result(&result, || format!("{} rows in {} ({})", published.rows, args.out.display(), bytes(published.bytes())))
+}

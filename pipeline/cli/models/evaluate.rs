@@ -1,0 +1,85 @@
+//! `evaluate`.
+
+use perturbine::{
+    Error, Model, Result,
+    flows::{
+        judging::{JudgeOptions, evaluate as judge},
+        picturing::pictures,
+        predicting::split_for,
+    },
+};
+use serde_json::json;
+use stages::{
+    evaluate::frame,
+    reader::split::Part,
+    statistics::scale::{Anchor, Scale},
+};
+
+use super::{
+    args::{EvaluateArgs, PartArg, ReadoutArg, ScaleArg},
+    device::device,
+    report::EVALUATION,
+};
+use crate::cli::Context;
+
+pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
+    let atlas = context.open_data(&args.atlas, None)?;
+    let model = Model::load(&args.model, device(&args.device)?)?;
+    let split = split_for(&model, &atlas, args.split.as_deref())?;
+    if split.counts()[&Part::Ood] == 0 && args.on.is_none() {
+        context
+            .show
+            .note("nothing was held out: the model is evaluated on valid cells, whose conditions it was trained on");
+    }
+    let options = JudgeOptions {
+        scale: args.scale.map(Scale::from),
+        anchor: args.readout.map(Anchor::from),
+        on: args.on.map(|part| match part {
+            PartArg::Ood => Part::Ood,
+            PartArg::Valid => Part::Valid,
+            PartArg::Train => Part::Train,
+        }),
+        predictions: args.predictions,
+    };
+    let judged = judge(&atlas, &model, split, &options, &context.resources)?;
+    for skipped in &judged.skipped {
+        context.show.note(&skipped.to_string());
+    }
+    let evaluation = &judged.judgement.evaluation;
+    // The report is about the model; predictions from a file may come from another one.
+    if options.predictions.is_none() {
+        let pictures = pictures(&atlas, &model, &context.resources)
+            .inspect_err(|error| context.show.note(&format!("the report will have no plots of the latent: {error}")))
+            .ok();
+        let kept = json!({ "evaluation": evaluation, "scatters": judged.judgement.scatters, "pictures": pictures });
+        let kept = serde_json::to_vec(&kept).map_err(|error| Error::Bug(error.to_string()))?;
+        if let Err(error) = stages::storage::disk::write_atomically(&args.model.join(EVALUATION), &kept) {
+            context.show.note(&format!("the report will not include this evaluation: {error}"));
+        }
+    }
+    let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
+    let (conditions, means) =
+        (frame::conditions(evaluation).map_err(not_a_table)?, frame::means(evaluation).map_err(not_a_table)?);
+    context
+        .show
+        .result(evaluation, || format!("{}\n{}\n{}", frame::draw(&conditions), frame::draw(&means), evaluation.summary))
+}
+
+impl From<ScaleArg> for Scale {
+    fn from(scale: ScaleArg) -> Self {
+        match scale {
+            ScaleArg::Log1p => Self::Log1p,
+            ScaleArg::Pseudobulk => Self::Pseudobulk,
+            ScaleArg::Values => Self::Values,
+        }
+    }
+}
+
+impl From<ReadoutArg> for Anchor {
+    fn from(readout: ReadoutArg) -> Self {
+        match readout {
+            ReadoutArg::Anchored => Self::Anchored,
+            ReadoutArg::Raw => Self::Raw,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `explain`: the graph, its budgets and the memory, before anything runs.
+
+use perturbine::{Result, devices::Wanted, schemas::numbers::to_usize};
+use serde_json::json;
+use tch::Device;
+
+use super::{
+    args::{ExplainArgs, Explained},
+    predict::{output_of, prepare_prediction},
+    train::prepare_training,
+};
+use crate::cli::{Context, show::bytes};
+
+pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
+    let (device, graph, held, network) = match &args.what {
+        Explained::Train(args) => {
+            let device = told(&args.device)?;
+            let training = prepare_training(args, device, context)?;
+            (device, training.graph()?, training.held_bytes(), training.network_bytes())
+        }
+        Explained::Predict(args) => {
+            // The cost of a prediction is known from its model, whatever its device.
+            let prediction = prepare_prediction(args, Device::Cpu, context)?;
+            let network = prediction.network_bytes();
+            let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;
+            (told(&args.device)?, graph, held, network)
+        }
+    };
+    let on_gpu = device != Device::Cpu;
+    let edges = graph.bytes();
+    let floor = to_usize(perturbine::memory::anonymous_bytes().unwrap_or(0));
+    let here = if on_gpu { 0 } else { network };
+    let total = edges + held + here + floor;
+    let device = match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    };
+    let mut result = json!({ "graph": graph, "edges_bytes": edges, "blocks_bytes": held, "network_bytes": network, "floor_bytes": floor, "peak_memory_bytes": total, "device": device });
+    if on_gpu {
+        result["device_bytes"] = network.into();
+    }
+    context.show.result(&result, || {
+        let size = |count: usize| bytes(count as u64);
+        let (floor, total) = (size(floor), size(total));
+        let ends = match on_gpu {
+            true => format!("libtorch and program {floor} = at most {total}\non {device}, not counting its driver: network and steps at most {}", size(network)),
+            false => format!("network {} + libtorch and program {floor} = at most {total}", size(network)),
+        };
+        format!("{graph}\nedges {} + unpacked blocks {} + {ends}", size(edges), size(held))
+    })
+}
+
+/// The device of a command. A device given by name need not exist to be explained.
+fn told(name: &str) -> Result<Device> {
+    match Wanted::parse(name)? {
+        Wanted::Cuda(index) => Ok(Device::Cuda(index)),
+        other => other.find(),
+    }
+}

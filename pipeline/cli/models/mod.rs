@@ -1,0 +1,166 @@
+//! Commands about models, each with a file of its own; [`args`] defines their arguments.
+
+pub(crate) mod args;
+mod cache;
+mod crossval;
+mod device;
+mod embed;
+mod evaluate;
+mod explain;
+mod idle;
+mod predict;
+mod report;
+mod response;
+mod steps;
+mod train;
+
+use std::{any::Any, path::Path};
+
+use clap::Subcommand;
+use perturbine::{Error, Result, devices::Wanted};
+use schemas::numbers::saturating;
+use serde_json::Value;
+use stages::{
+    model::{
+        checkpoint,
+        saved::{self, files},
+    },
+    reader::atlas::Damage,
+};
+
+use self::args::{
+    EmbedArgs, EvaluateArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
+    writing::PredictCommand,
+};
+use super::{Context, args::memory::MemoryLogArgs};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Show the graph and its memory without running it
+    Explain(ExplainArgs),
+    /// Train a model
+    Train(Box<TrainArgs>),
+    /// Predict cells under other conditions
+    Predict(PredictCommand),
+    /// Write the latents of cells, or the embeddings of perturbations and covariates
+    Embed(EmbedArgs),
+    /// Predict how genes respond to doses of a perturbation or a pair
+    Response(ResponseArgs),
+    /// Compare predictions with held-out cells and with baselines
+    Evaluate(EvaluateArgs),
+    /// Cross-validate: train and evaluate every fold of the atlas
+    Crossval(Box<CrossvalArgs>),
+    /// Write an HTML report about a model
+    Report(ReportArgs),
+}
+
+impl ModelCommand {
+    /// The requested device, if the command computes.
+    fn device(&self) -> Option<&str> {
+        match self {
+            Self::Train(args) => Some(&args.device),
+            Self::Predict(PredictCommand::Run(args)) => Some(&args.device),
+            Self::Embed(args) => Some(&args.device),
+            Self::Response(args) => Some(&args.device),
+            Self::Evaluate(args) => Some(&args.device),
+            Self::Crossval(args) => Some(&args.device),
+            Self::Explain(ExplainArgs { what: Explained::Train(args) }) => Some(&args.device),
+            Self::Explain(ExplainArgs { what: Explained::Predict(args) }) => Some(&args.device),
+            Self::Predict(_) | Self::Report(_) => None,
+        }
+    }
+
+    /// The file to write a trace to, if one was requested.
+    pub(crate) fn profile(&self) -> Option<&Path> {
+        match self {
+            Self::Train(args) => args.profile.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether and how memory is reported.
+    pub(super) fn memory(&self) -> Option<MemoryLogArgs> {
+        match self {
+            Self::Train(args) => Some(args.memory),
+            Self::Predict(PredictCommand::Run(args)) => Some(args.memory),
+            _ => None,
+        }
+    }
+
+    /// Prepares the process, before it does anything else.
+    pub(crate) fn prepare_process(&self) {
+        if self.device().is_some() {
+            idle::sleep_soon();
+        }
+    }
+
+    /// Runs the command. `threads` limits libtorch's threads like those of stages; the last bits of a result depend on their
+    /// number, so a limit set in the environment (`OMP_NUM_THREADS`) is kept.
+    pub(super) fn run(self, context: &Context) -> Result<()> {
+        // Before any other use of libtorch, which looks for devices only once.
+        if let Some(name) = self.device() {
+            Wanted::parse(name)?.prepare();
+        }
+        tch::set_num_threads(tch::get_num_threads().min(saturating(context.resources.threads.get())));
+        match self {
+            Self::Explain(args) => explain::explain(args, context),
+            Self::Train(args) => train::train(*args, context),
+            Self::Predict(args) => predict::predict(args, context),
+            Self::Embed(args) => embed::embed(&args, context),
+            Self::Response(args) => response::response(&args, context),
+            Self::Evaluate(args) => evaluate::evaluate(args, context),
+            Self::Crossval(args) => crossval::crossval(&args, context),
+            Self::Report(args) => report::report(&args, context),
+        }
+    }
+}
+
+/// Ends the process with a report where a device is lost outside a stage.
+pub(crate) fn exit_where_device_is_lost(report: fn(&Error)) {
+    stages::torch::exit_where_device_is_lost(report);
+}
+
+/// Whether libtorch panicked since a GPU failed.
+pub(crate) fn is_device_failure(panic: &(dyn Any + Send)) -> bool {
+    stages::torch::failures::of_panic(panic).is_some()
+}
+
+/// Does work in which failures of a GPU, which are panics outside a stage, become errors.
+pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    stages::torch::failures::caught(work)
+}
+
+/// What a folder's model is, if it is one.
+pub(super) fn inspected(path: &Path) -> Option<Result<Value>> {
+    path.join(files::CARD).exists().then(|| card_value(path))
+}
+
+fn card_value(path: &Path) -> Result<Value> {
+    let card = saved::read_card(path)?;
+    let mut value = serde_json::to_value(&card).map_err(|error| Error::Bug(error.to_string()))?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("kind".into(), "model".into());
+        map.insert("cells".into(), card.vocabulary.combination_cells.iter().sum::<u64>().into());
+        map.insert("genes".into(), card.genes.len().into());
+        if let Some(selection) = map.get_mut("gene_selection") {
+            selection["told"] = card.gene_selection.to_string().into();
+        }
+        map.insert("gene_names".into(), card.genes.into());
+    }
+    Ok(value)
+}
+
+/// What is damaged in a folder's model, if it is one.
+pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
+    let (card, checkpoints) = (path.join(files::CARD), path.join(files::CHECKPOINTS));
+    (card.exists() || checkpoints.exists()).then(|| {
+        let found = |file: String, error: &Error| Damage { file, block: None, what: error.to_string() };
+        // A stopped run has no card yet.
+        let model = card.exists().then(|| saved::Model::load(path, tch::Device::Cpu).err()).flatten();
+        let mut all: Vec<Damage> = model.iter().map(|error| found(files::CARD.into(), error)).collect();
+        for (checkpoint, error) in checkpoint::verify(&checkpoints)? {
+            all.push(found(checkpoint.display().to_string(), &error));
+        }
+        Ok(all)
+    })
+}

@@ -1,0 +1,256 @@
+//! `predict`.
+
+use std::path::Path;
+
+use perturbine::{
+    Atlas, Error, Model, Prediction, Query, Request, Result,
+    devices::peak_bytes,
+    flows::{
+        Progress,
+        predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
+    },
+    memory::PeakMemory,
+    schemas::numbers::to_usize,
+};
+use serde_json::json;
+use stages::{
+    predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
+    reader::{
+        groups::Selector,
+        split::{Part, Split},
+    },
+    sink::Published,
+};
+use tch::Device;
+
+use super::{
+    args::{
+        LayoutArg, OnMissingGenesArg, OnNoControlArg, OnUnseenArg, OnUnseenCovariateArg, OutputArg, OutputScaleArg,
+        PredictArgs, TermsArgs, writing::PredictCommand,
+    },
+    device::device,
+};
+use crate::cli::{Context, show::bytes};
+
+pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> {
+    match command {
+        PredictCommand::Run(args) => run(&args, context),
+        PredictCommand::Commit(path) => {
+            let published = stages::sink::commit(&path)?;
+            // Shards already reported what they skipped, and their speed.
+            let told = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
+            show_published(&published, &path, told, "", context)
+        }
+    }
+}
+
+fn run(args: &PredictArgs, context: &Context) -> Result<()> {
+    let output = output_of(args);
+    let options = args.writing.options(args.out.as_deref())?;
+    let on = device(&args.device)?;
+    if matches!(output, Output::Cells | Output::Latent) {
+        // Each thread decodes cells on its own, on all threads.
+        tch::set_num_threads(1);
+    }
+    let prediction = prepare_prediction(args, on, context)?;
+    let skipped = prediction.jobs().skipped.clone();
+    let source_cells: u64 = prediction.jobs().spans().iter().map(|span| span.cells).sum();
+    for skipped in &skipped {
+        context.show.note(&skipped.to_string());
+    }
+    let size = prediction.size(output, &options)?;
+    if args.dry_run {
+        let targets = prediction.jobs().targets();
+        let minutes = prediction.expected_time(output)?.as_secs_f64() / 60.0;
+        let result = json!({
+            "targets": targets,
+            "source_cells": source_cells,
+            "rows": size.rows,
+            "files": size.files(args.out.as_deref()),
+            "value_bytes": size.value_bytes,
+            "bytes": size.file_bytes,
+            "minutes": minutes,
+            "skipped": skipped,
+            "missing_genes": prediction.missing_genes(),
+        });
+        return context.show.result(&result, || {
+            format!(
+                "{targets} conditions from {source_cells} cells would be predicted: {} rows, {} of values, about {} on disk, in about {minutes:.1} minutes",
+                size.rows,
+                bytes(size.value_bytes),
+                bytes(size.file_bytes)
+            )
+        });
+    }
+    let out = args
+        .out
+        .as_ref()
+        .ok_or_else(|| Error::usage("--out is missing", "name the folder, .parquet or .h5ad file to write"))?;
+    let predicted = prediction.predicted_cells(output, &options)?;
+    let waiting = to_usize(size.waiting_bytes);
+    let (edges, network) = (context.resources.memory, prediction.network_bytes());
+    let floor = to_usize(perturbine::memory::anonymous_bytes().unwrap_or(0));
+    context.show.note(&format!(
+        "memory: at most {} (edges and blocks {}, rows waiting to be written {}, decoding {}, libtorch and program {})",
+        bytes((edges + waiting + network + floor) as u64),
+        bytes(edges as u64),
+        bytes(size.waiting_bytes),
+        bytes(network as u64),
+        bytes(floor as u64)
+    ));
+    let missing_genes = prediction.missing_genes().to_vec();
+    let peak = PeakMemory::watch();
+    let started = std::time::Instant::now();
+    let steps = context.show.steps(predicted, "cells");
+    let drawn = steps.clone();
+    let progress = Progress::to(move |cells| drawn.reached(cells));
+    let published = prediction.telling(progress).publish(output, out, &options)?.published;
+    steps.end();
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+    let rate = predicted as f64 / started.elapsed().as_secs_f64();
+    let mut told = json!({
+        "cells_per_second": rate,
+        "peak_memory_bytes": peak.bytes(),
+        "skipped": skipped,
+        "missing_genes": missing_genes,
+    });
+    if let Some(bytes) = peak_bytes(on)? {
+        told["peak_device_bytes"] = bytes.into();
+    }
+    show_published(&published, out, told, &format!(", {rate:.0} cells/s"), context)
+}
+
+fn show_published(
+    published: &Published,
+    out: &Path,
+    mut told: serde_json::Value,
+    rate: &str,
+    context: &Context,
+) -> Result<()> {
+    told["rows"] = published.rows.into();
+    told["files"] = published.files.len().into();
+    told["bytes"] = published.bytes().into();
+    context
+        .show
+        .result(&told, || format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes())))
+}
+
+pub(super) fn output_of(args: &PredictArgs) -> Output {
+    match (args.output, args.layout) {
+        (OutputArg::Cells, _) => Output::Cells,
+        (OutputArg::Latent, _) => Output::Latent,
+        (OutputArg::Means, LayoutArg::Wide) => Output::WideMeans,
+        (OutputArg::Means, LayoutArg::Long) => Output::LongMeans,
+    }
+}
+
+pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &Context) -> Result<Prediction> {
+    let model = Model::load(&args.model, device)?;
+    let atlas = seen_by(&model, &context.open_data(&args.atlas, None)?, args.missing_genes, context)?;
+    let split = match &args.split {
+        Some(name) => Some(Split::read(&atlas, name)?),
+        None => own_split(&model, &atlas)?,
+    };
+    let mut to = Vec::new();
+    for text in &args.to {
+        to.extend(Request::parse(text)?);
+    }
+    if to.is_empty() {
+        let holds_out = split.as_ref().is_some_and(|split| 0 < split.counts()[&Part::Ood]);
+        to.push(if holds_out { Request::Ood } else { Request::Observed });
+    }
+    let query = Query {
+        to,
+        from: args.from.as_deref().map(Selector::parse).transpose()?,
+        unseen: match args.unseen {
+            OnUnseenArg::Error => OnUnseen::Error,
+            OnUnseenArg::Skip => OnUnseen::Skip,
+            OnUnseenArg::Embedding => OnUnseen::Embedding,
+        },
+        matching: args.matching.as_deref().map(names),
+        no_control: match args.no_control {
+            OnNoControlArg::Error => OnNoControl::Error,
+            OnNoControlArg::Skip => OnNoControl::Skip,
+            OnNoControlArg::Borrow => OnNoControl::Borrow,
+        },
+        unseen_covariate: match args.unseen_covariate {
+            OnUnseenCovariateArg::Error => OnUnseenCovariate::Error,
+            OnUnseenCovariateArg::Nearest => OnUnseenCovariate::Nearest,
+            OnUnseenCovariateArg::Mean => OnUnseenCovariate::Mean,
+        },
+        batch: match args.batch.as_str() {
+            "source" => BatchChoice::Source,
+            "average" => BatchChoice::Average,
+            "none" => BatchChoice::LeftOut,
+            value => BatchChoice::Value(value.to_owned()),
+        },
+        cells_per_condition: args.cells_per_condition,
+    };
+    let output = output_of(args);
+    let terms_asked = terms(&args.terms)?;
+    if output == Output::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
+        let message = "latents have no genes, scale or library size, and are given at their means";
+        let hint = "leave out --genes, --top, --library, --output-scale and --samples";
+        return Err(Error::usage(message, hint));
+    }
+    let wide = matches!(output, Output::WideMeans | Output::Cells);
+    if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
+        let hint = "add --layout long, or --genes deg";
+        return Err(Error::usage(
+            "--top chooses genes for each condition, but a wide table has the same genes for all conditions",
+            hint,
+        ));
+    }
+    let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
+    prediction.in_terms(&terms_asked)
+}
+
+/// An atlas restricted to the genes of a model; missing ones are reported.
+pub(super) fn seen_by(model: &Model, atlas: &Atlas, missing: OnMissingGenesArg, context: &Context) -> Result<Atlas> {
+    let genes = &model.card.genes;
+    match missing {
+        OnMissingGenesArg::Error => atlas.with_genes(genes),
+        OnMissingGenesArg::Zero => {
+            let atlas = atlas.with_genes_or_zeros(genes)?;
+            if let missing @ [_, ..] = atlas.missing_genes() {
+                let (count, of, named) = (missing.len(), genes.len(), missing.join(", "));
+                context.show.note(&format!("{count} of the model's {of} genes are missing and count as 0: {named}"));
+            }
+            Ok(atlas)
+        }
+    }
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn terms(args: &TermsArgs) -> Result<Terms> {
+    let library = match args.library.as_str() {
+        "source" => Library::Source,
+        "median" => Library::Median,
+        number => Library::Of(number.parse().map_err(|_| {
+            Error::usage(
+                format!("`{number}` is not a library size"),
+                "write --library source, median or a number of counts",
+            )
+        })?),
+    };
+    Ok(Terms {
+        scale: args.output_scale.map(|scale| match scale {
+            OutputScaleArg::Counts => OutputScale::Counts,
+            OutputScaleArg::Cp10k => OutputScale::Cp10k,
+            OutputScaleArg::Log1pCp10k => OutputScale::Log1pCp10k,
+            OutputScaleArg::Values => OutputScale::Values,
+        }),
+        library,
+        samples: args.samples,
+        seed: args.seed,
+        genes: match args.genes.as_deref() {
+            None => GenesTold::All,
+            Some("deg") => GenesTold::Differential,
+            Some(file) => GenesTold::Listed(file.into()),
+        },
+        top: args.top,
+    })
+}

@@ -1,0 +1,73 @@
+//! `response`.
+
+use perturbine::{
+    Error, Model, Result,
+    flows::responding::{ResponseQuery, Responses, parse_doses, respond},
+};
+use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
+use stages::{
+    evaluate::frame::draw,
+    reader::groups::Selector,
+    storage::{
+        disk::{StagedFile, refuse_existing},
+        parquet_file::ParquetFile,
+    },
+};
+
+use super::{args::ResponseArgs, device::device};
+use crate::cli::Context;
+
+pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
+    let query = ResponseQuery {
+        condition: args.condition.clone(),
+        doses: args.doses.iter().map(|text| parse_doses(text)).collect::<Result<_>>()?,
+        from: args.from.as_deref().map(Selector::parse).transpose()?,
+        cells_per_condition: args.cells_per_condition,
+        genes: args.genes.clone(),
+    };
+    let atlas = context.open_data(&args.atlas, None)?;
+    let model = Model::load(&args.model, device(&args.device)?)?;
+    args.out.as_deref().map_or(Ok(()), refuse_existing)?;
+    let responses = respond(&atlas, &model, &query, &context.resources)?;
+    for skipped in &responses.skipped {
+        context.show.note(&skipped.to_string());
+    }
+    if let Some(out) = &args.out {
+        let table = responses.table()?;
+        let staged = StagedFile::create(out)?;
+        let mut file = ParquetFile::create(staged.path(), table.schema())?;
+        file.write(&table)?;
+        file.finish()?;
+        staged.commit()?;
+    }
+    let drawn = drawn(&responses).map_err(|error| Error::Bug(error.to_string()))?;
+    context.show.result(&responses, || drawn)
+}
+
+/// One row per covariate combination and dose, with the predicted change of each gene.
+fn drawn(responses: &Responses) -> polars::prelude::PolarsResult<String> {
+    let points = || responses.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| (curve, point)));
+    let text = |name: &str, values: Vec<String>| -> Column { Series::new(name.into(), values).into_column() };
+    let number = |name: &str, values: Vec<f64>| -> Column { Series::new(name.into(), values).into_column() };
+    let label = |covariates: &std::collections::BTreeMap<String, String>| {
+        let pairs: Vec<String> = covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join(", ")
+    };
+    let mut columns = vec![
+        text("covariates", points().map(|(curve, _)| label(&curve.covariates)).collect()),
+        text("dose", points().map(|(_, point)| point.dose.clone()).collect()),
+        text("extrapolation", points().map(|(_, point)| point.extrapolation.to_owned()).collect()),
+        Series::new("distance".into(), points().map(|(_, point)| point.distance.map(f64::from)).collect::<Vec<_>>())
+            .into_column(),
+        number("effect_size", points().map(|(_, point)| point.effect_size).collect()),
+    ];
+    for (at, gene) in responses.genes.iter().enumerate() {
+        // A gene may have the name of one of the columns before.
+        let taken = |name: &String| columns.iter().any(|column| column.name() == name);
+        let mut others = (2..).map(|number| format!("{gene} ({number})"));
+        let name = Some(gene.clone()).filter(|gene| !taken(gene)).or_else(|| others.find(|name| !taken(name)));
+        let name = name.unwrap_or_default();
+        columns.push(number(&name, points().map(|(_, point)| point.change[at].into()).collect()));
+    }
+    Ok(draw(&DataFrame::new_infer_height(columns)?))
+}

@@ -1,0 +1,162 @@
+//! `train`.
+
+use perturbine::{
+    Atlas, Error, Result, Settings, Training, devices,
+    flows::{ingesting, profiling::profiled},
+    memory::PeakMemory,
+};
+use schemas::config::{GeneChoice, GenesKept, Preset};
+use serde_json::json;
+use stages::{
+    model::saved::files,
+    reader::split::Split,
+    storage::disk::refuse_existing,
+    trainer::train::{EpochReport, OnEpoch},
+};
+use tch::Device;
+
+use super::{
+    args::{SettingsArgs, TrainArgs},
+    device::device,
+};
+use crate::cli::{
+    Context,
+    allocator::{self, Freed},
+    show::{Show, bytes, say},
+};
+
+pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
+    let training = prepare_training(&args, device(&args.device)?, context)?;
+    training.check_folder(args.resume)?;
+    args.profile.as_deref().map_or(Ok(()), refuse_existing)?;
+    let on = training.device();
+    let device = devices::name_of(on);
+    context.show.note(&format!(
+        "training on {} cells for at most {} epochs, on {device}; `perturbine explain train` shows the plan",
+        training.cells(),
+        training.epochs()
+    ));
+    // The allocator would otherwise keep the memory saved by recomputing.
+    allocator::give_back(if training.card().config.train.checkpointing { Freed::All } else { Freed::Large });
+    let peak = PeakMemory::watch();
+    let on_epoch = epoch_bar(&context.show, training.epochs());
+    let (trained, report) = match args.profile.as_deref().zip(context.trace.as_ref()) {
+        Some((path, trace)) => profiled(training, args.resume, on_epoch, path, trace)?,
+        None => training.run(args.resume, on_epoch)?,
+    };
+    let card = &trained.card;
+    let selection =
+        card.best.map(|best| json!({ "metric": best.monitor.name(), "value": best.value, "split": "valid" }));
+    let mut result = json!({
+        "epochs": card.epochs,
+        "best_epoch": card.best.map(|best| best.epoch),
+        "cells_per_second": trained.cells_per_second,
+        "peak_memory_bytes": peak.bytes(),
+        "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
+        "selection": selection,
+        "model": trained.folder,
+        "device": device,
+        "slow_stage": report.slow_stage(),
+    });
+    if let Some(bytes) = devices::peak_bytes(on)? {
+        result["peak_device_bytes"] = bytes.into();
+    }
+    context.show.result(&result, || {
+        let best = card.best.map_or("the last epoch's weights are kept".to_owned(), |best| {
+            format!("the weights of epoch {} are kept (valid {} {:.4})", best.epoch, best.monitor.name(), best.value)
+        });
+        format!(
+            "trained {} epochs at {:.0} cells/s; {best}; model in {} (peak memory {})",
+            card.epochs,
+            trained.cells_per_second,
+            trained.folder.display(),
+            bytes(result["peak_memory_bytes"].as_u64().unwrap_or(0))
+        )
+    })
+}
+
+pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Context) -> Result<Training> {
+    let mut settings = settings(&args.settings, args.seed)?;
+    let finds_batch_size = settings.train.batch_size == 0;
+    if finds_batch_size && args.resume {
+        settings.train.batch_size = batch_size_before(args)?;
+    }
+    let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
+    let split = split_of(args, &atlas, &settings, context)?;
+    let training = Training::prepare(&atlas, split, &settings, &args.out, device, context.resources.clone())?;
+    if settings.data.genes != GeneChoice::All {
+        context.show.note(&training.card().gene_selection.to_string());
+    }
+    if finds_batch_size {
+        let chosen = training.card().config.train.batch_size;
+        let within = if device == Device::Cpu { "--memory" } else { "--memory and the GPU's memory" };
+        context.show.note(&format!("batches of {chosen} cells: memory stays within {within}"));
+    }
+    Ok(training)
+}
+
+/// The batch size chosen by the resumed run, whatever memory is free now. 0 if there was none.
+fn batch_size_before(args: &TrainArgs) -> Result<u32> {
+    let path = args.out.join(files::CONFIG);
+    if !path.exists() {
+        return Ok(0);
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    Ok(Settings::layered(Preset::Cpa, Some((&path.display().to_string(), &text)), &[])?.train.batch_size)
+}
+
+/// The preset, with all overrides.
+pub(super) fn settings(args: &SettingsArgs, seed: Option<u64>) -> Result<Settings> {
+    let preset = Preset::ALL.into_iter().find(|preset| preset.name() == args.preset);
+    let preset = preset.ok_or_else(|| Error::unknown("preset", &args.preset, Preset::ALL.map(Preset::name)))?;
+    let text =
+        args.config.as_ref().map(|path| std::fs::read_to_string(path).map_err(Error::io("read", path))).transpose()?;
+    let path = args.config.as_ref().map(|path| path.display().to_string());
+    let mut assignments = args.set.clone();
+    assignments.extend(args.epochs.map(|epochs| format!("train.epochs={epochs}")));
+    assignments.extend(args.batch_size.as_ref().map(|size| format!("train.batch_size={size}")));
+    assignments.extend(seed.map(|seed| format!("seed={seed}")));
+    let mut settings = Settings::layered(preset, path.as_deref().zip(text.as_deref()), &assignments)?;
+    if let Some(genes) = &args.genes {
+        settings.data.genes = genes.clone();
+    }
+    if !args.genes_keep.is_empty() {
+        settings.data.genes_keep = args.genes_keep.iter().cloned().map(GenesKept::from).collect();
+    }
+    Ok(settings)
+}
+
+fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Context) -> Result<Split> {
+    match &args.split {
+        Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
+        Some(name) if atlas.path() != args.atlas => {
+            if let Some(decided) = ingesting::import_split(atlas, name)? {
+                context.show.note(&decided);
+            }
+            Split::read(atlas, name)
+        }
+        Some(name) => Split::read(atlas, name),
+        None => {
+            let name = if args.hold_out.is_empty() { "random" } else { "hold-out" };
+            crate::cli::data::held_out(atlas, name, &args.hold_out, settings.train.valid, settings.seed)
+        }
+    }
+}
+
+/// A bar on a terminal; elsewhere, one line per validated epoch.
+fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
+    let bar = show.bar(u64::from(epochs), "epochs");
+    let lines = !show.quiet && bar.is_hidden();
+    Box::new(move |report: &EpochReport| {
+        let value = |name: &str| report.values.get(name).map(|value| format!("{name} {value:.4}"));
+        let told = ["train.recon", "valid.recon", "valid.r2_mean", "valid.pearson_delta", "train.acc_perts"]
+            .iter()
+            .filter_map(|name| value(name));
+        let told = told.collect::<Vec<_>>().join("  ");
+        bar.set_position(u64::from(report.epoch) + 1);
+        if lines && report.values.contains_key("valid.recon") {
+            say(format_args!("epoch {}  {told}", report.epoch));
+        }
+        bar.set_message(told);
+    })
+}

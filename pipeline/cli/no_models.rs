@@ -1,0 +1,49 @@
+//! Stands in for the commands about models where the program is built without libtorch.
+
+use std::{any::Any, path::Path};
+
+use clap::Subcommand;
+use perturbine::{Error, Result};
+use serde_json::Value;
+use stages::reader::atlas::Damage;
+
+use super::{Context, args::memory::MemoryLogArgs};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {}
+
+impl ModelCommand {
+    pub(crate) fn profile(&self) -> Option<&Path> {
+        match *self {}
+    }
+
+    pub(super) fn memory(&self) -> Option<MemoryLogArgs> {
+        match *self {}
+    }
+
+    pub(crate) fn prepare_process(&self) {
+        match *self {}
+    }
+
+    pub(super) fn run(self, _context: &Context) -> Result<()> {
+        match self {}
+    }
+}
+
+pub(crate) fn exit_where_device_is_lost(_report: fn(&Error)) {}
+
+pub(crate) fn is_device_failure(_panic: &(dyn Any + Send)) -> bool {
+    false
+}
+
+pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    work()
+}
+
+pub(super) fn inspected(_path: &Path) -> Option<Result<Value>> {
+    None
+}
+
+pub(super) fn verified(_path: &Path) -> Option<Result<Vec<Damage>>> {
+    None
+}

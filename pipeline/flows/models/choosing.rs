@@ -1,0 +1,105 @@
+//! Chooses the genes of a model: `order → read → batch → sums` over the training cells, twice for counts, once for logarithms.
+
+use std::sync::Arc;
+
+use schemas::{
+    Error, Result,
+    atlas::ValueKind,
+    config::{DataSettings, GeneChoice},
+    gene_selection::{GeneSelection, Method},
+    numbers::to_usize,
+};
+use stages::{
+    reader::{
+        atlas::Atlas,
+        split::{Part, Split},
+    },
+    trainer::{
+        gene_choice::ChosenGenes,
+        variability::{
+            Trend, dispersions, largest,
+            sums::{GeneSums, SumGenes, Summed},
+        },
+    },
+};
+
+use super::stored_order::rows_as_stored;
+use crate::flows::{Resources, completed, rows};
+
+/// The atlas restricted to the model's genes, and how they were chosen. Only training cells are used.
+///
+/// # Errors
+/// Lists that can't be read or name genes that the atlas does not have, values without a ranking method, a run that was
+/// stopped.
+pub fn choose_genes(
+    atlas: &Atlas,
+    split: &Arc<Split>,
+    data: &DataSettings,
+    resources: &Resources,
+) -> Result<(Atlas, GeneSelection)> {
+    let of = atlas.genes().len() as u64;
+    let mut genes = ChosenGenes::none(atlas);
+    let mut cells = 0;
+    let method = match &data.genes {
+        GeneChoice::All => return Ok((atlas.clone(), GeneSelection { of, chosen: of, ..GeneSelection::default() })),
+        GeneChoice::Listed(file) => {
+            genes.add_listed(file)?;
+            Method::List
+        }
+        GeneChoice::Variable(count) => {
+            let ranking = Ranking { atlas, split, resources };
+            let (method, scores, looked_at) = match atlas.manifest().values {
+                ValueKind::Counts => ranking.of_counts()?,
+                ValueKind::Continuous => ranking.of_logarithms()?,
+            };
+            let most = to_usize(*count);
+            genes.add(largest(&scores, most));
+            cells = looked_at;
+            method
+        }
+    };
+    let chosen = genes.count();
+    genes.keep(&data.genes_keep)?;
+    let kept = genes.count() - chosen;
+    Ok((atlas.with_genes(&genes.names())?, GeneSelection { method, of, chosen, kept, cells }))
+}
+
+struct Ranking<'a> {
+    atlas: &'a Atlas,
+    split: &'a Arc<Split>,
+    resources: &'a Resources,
+}
+
+impl Ranking<'_> {
+    fn of_counts(&self) -> Result<(Method, Vec<f64>, u64)> {
+        let sums = self.sums(Summed::Values)?;
+        let trend = Trend::of(&sums);
+        let cut_off = self.sums(Summed::AtMost(trend.bounds()))?;
+        Ok((Method::SeuratV3, trend.normalised(&cut_off), sums.cells))
+    }
+
+    fn of_logarithms(&self) -> Result<(Method, Vec<f64>, u64)> {
+        let sums = self.sums(Summed::Unlogged)?;
+        if sums.any_negative || sums.squares.iter().any(|sum| !sum.is_finite()) {
+            return Err(Error::data(
+                self.atlas.path().display().to_string(),
+                "its values are not logarithms of normalised counts: some are below 0 or too large",
+                "ingest the layer that holds the raw counts, or name the genes in a file: --genes FILE",
+            ));
+        }
+        Ok((Method::Seurat, dispersions(&sums), sums.cells))
+    }
+
+    fn sums(&self, summed: Summed) -> Result<GeneSums> {
+        let split = Arc::clone(self.split);
+        let plans = rows_as_stored(self.atlas, move |cell| split.part(cell) == Part::Train);
+        let sink = SumGenes::new(self.atlas.genes().len(), summed);
+        let again = "run the same command again: nothing was written";
+        let (sums, _) = completed(rows(self.atlas, plans, self.resources).run("sums", sink), again)?;
+        if sums.cells < 2 {
+            let message = "choosing variable genes takes at least two training cells";
+            return Err(Error::data(self.atlas.path().display().to_string(), message, "hold out less"));
+        }
+        Ok(sums)
+    }
+}

@@ -1,0 +1,245 @@
+//! Every fold and seed: `train`, then `evaluate` on what the fold held out.
+
+use std::{ops::Range, path::PathBuf, rc::Rc};
+
+use schemas::{Error, Result, config::Settings};
+use stages::{
+    evaluate::{
+        CrossEvaluation, Evaluation, FoldEvaluation,
+        crossval_folder::{CrossFolder, CrossPlan},
+    },
+    model::saved::{Model, files},
+    predictor::query::Skipped,
+    reader::{
+        atlas::Atlas,
+        split::{Folds, Scheme, Split},
+    },
+    statistics::scale::{Anchor, Scale},
+    storage::disk::ScratchFolder,
+    trainer::train::EpochReport,
+};
+use tch::Device;
+
+use super::{
+    judging::{JudgeOptions, evaluate, scale_for},
+    training::Training,
+};
+use crate::flows::Resources;
+
+/// Settings of a cross-validation.
+#[derive(Clone, Debug)]
+pub struct CrossOptions {
+    /// Seeds of order, weights and dropout: each fold is trained with every one.
+    pub seeds: Range<u64>,
+    /// Decides the division into folds and which cells validate, the same for all seeds.
+    pub split_seed: u64,
+    /// The scale of the scores; by default that of the atlas's values.
+    pub scale: Option<Scale>,
+    /// The readout of the models' output; anchored by default.
+    pub readout: Option<Anchor>,
+    /// The device of the networks.
+    pub device: Device,
+    /// A folder to keep all models and tables; without it, models are deleted after evaluation.
+    pub out: Option<PathBuf>,
+}
+
+/// One fold with one seed.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldRun<'a> {
+    /// The fold's name.
+    pub name: &'a str,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// Number of folds.
+    pub folds: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Progress of a cross-validation.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A model starts to train, or continues.
+    Training {
+        /// Of which fold and seed.
+        run: FoldRun<'a>,
+        /// Number of training cells.
+        cells: u64,
+        /// Maximum number of epochs.
+        epochs: u32,
+    },
+    /// An epoch has ended.
+    Epoch(&'a EpochReport),
+    /// Training has finished; evaluation follows.
+    Trained,
+    /// A condition could not be evaluated.
+    Skipped(&'a Skipped),
+    /// A model was evaluated.
+    Judged {
+        /// Of which fold and seed.
+        run: FoldRun<'a>,
+        /// Its results.
+        evaluation: &'a Evaluation,
+    },
+    /// A fold and seed were already complete, and are reused.
+    Kept {
+        /// Which fold and seed.
+        run: FoldRun<'a>,
+        /// Its results.
+        evaluation: &'a Evaluation,
+    },
+}
+
+/// Receives every step of progress.
+pub type OnEvent = Rc<dyn Fn(Event<'_>)>;
+
+/// A cross-validation that is ready to start.
+#[derive(Debug)]
+pub struct CrossValidation {
+    atlas: Atlas,
+    folds: Folds,
+    plan: CrossPlan,
+    folder: Option<CrossFolder>,
+    seeds: Range<u64>,
+    judging: JudgeOptions,
+    scale: Scale,
+    device: Device,
+    resources: Resources,
+}
+
+impl CrossValidation {
+    /// Divides the atlas into folds, and checks that the folder holds nothing else; writes nothing yet.
+    ///
+    /// # Errors
+    /// A scheme with fewer than two folds, no seed, a scale that does not fit the atlas, a folder with other content.
+    pub fn prepare(
+        atlas: &Atlas,
+        scheme: &Scheme,
+        settings: Settings,
+        options: CrossOptions,
+        resources: Resources,
+    ) -> Result<Self> {
+        if options.seeds.is_empty() {
+            return Err(Error::usage("there are no seeds to train with", "give at least one seed"));
+        }
+        let judging = JudgeOptions { scale: options.scale, anchor: options.readout, ..JudgeOptions::default() };
+        let scale = scale_for(atlas, &judging)?;
+        let folds = Folds::of(atlas, scheme, options.split_seed)?;
+        if matches!(scheme, Scheme::Perturbations(_)) && settings.model.perturbation_embeddings.is_none() {
+            tracing::warn!(
+                "a model without model.perturbation_embeddings can't predict perturbations that it was not trained on: \
+                 they will be skipped"
+            );
+        }
+        let mut plan = CrossPlan {
+            scheme: scheme.to_string(),
+            split_seed: options.split_seed,
+            folds: folds.names().to_vec(),
+            atlas: atlas.manifest().checksum.clone(),
+            settings: Settings { seed: 0, ..settings },
+        };
+        let folder = options.out.as_deref().map(CrossFolder::at).transpose()?;
+        if let Some(folder) = &folder {
+            // A batch size chosen earlier is reused, whatever memory is free now.
+            if let (0, Some(before)) = (plan.settings.train.batch_size, folder.plan()?) {
+                plan.settings.train.batch_size = before.settings.train.batch_size;
+            }
+            folder.check(&plan)?;
+        }
+        let (seeds, device) = (options.seeds, options.device);
+        Ok(Self { atlas: atlas.clone(), folds, plan, folder, seeds, judging, scale, device, resources })
+    }
+
+    /// The folds.
+    #[must_use]
+    pub fn folds(&self) -> &Folds {
+        &self.folds
+    }
+
+    /// Trains and evaluates every fold with every seed, one after another; complete ones in the folder are not trained again.
+    ///
+    /// # Errors
+    /// As for [`Training::run`] and [`evaluate`]; a stopped run can be resumed if there is a folder.
+    pub fn run(mut self, on_event: &OnEvent) -> Result<CrossEvaluation> {
+        let mut evaluations = Vec::new();
+        for fold in 0..self.folds.names().len() {
+            let split = self.folds.split(fold, self.plan.settings.train.valid)?;
+            for seed in self.seeds.clone() {
+                let done = self.fold(fold, &split, seed, on_event);
+                evaluations.push(done.map_err(|error| self.with_way_to_resume(error))?);
+            }
+        }
+        let crossed = CrossEvaluation::new(evaluations);
+        if let Some(folder) = &self.folder {
+            folder.finish(&crossed)?;
+        }
+        Ok(crossed)
+    }
+
+    fn fold(&mut self, fold: usize, split: &Split, seed: u64, on_event: &OnEvent) -> Result<FoldEvaluation> {
+        let name = split.name().to_owned();
+        let run = FoldRun { name: &name, fold, folds: self.folds.names().len(), seed };
+        if let Some(kept) = self.kept(&name, seed)? {
+            on_event(Event::Kept { run, evaluation: &kept.evaluation });
+            return Ok(kept);
+        }
+        // Dropped, with the model in it, after evaluation.
+        let scratch = if self.folder.is_none() { Some(ScratchFolder::create()?) } else { None };
+        let path = match (&self.folder, &scratch) {
+            (Some(folder), _) => folder.model(&name, seed),
+            (None, Some(scratch)) => scratch.path().join("model"),
+            (None, None) => return Err(Error::Bug("a model has no folder".into())),
+        };
+        if !path.join(files::CARD).exists() {
+            self.train(run, split, path.clone(), on_event)?;
+        }
+        let model = Model::load(&path, self.device)?;
+        let judged = evaluate(&self.atlas, &model, split.clone(), &self.judging, &self.resources)?;
+        for skipped in &judged.skipped {
+            on_event(Event::Skipped(skipped));
+        }
+        let evaluation = judged.judgement.evaluation;
+        on_event(Event::Judged { run, evaluation: &evaluation });
+        let evaluation = FoldEvaluation { name, seed, evaluation };
+        match &self.folder {
+            Some(folder) => folder.keep(evaluation),
+            None => Ok(evaluation),
+        }
+    }
+
+    /// The stored evaluation of a fold and seed, if it has the requested scale and readout.
+    fn kept(&self, name: &str, seed: u64) -> Result<Option<FoldEvaluation>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let readout = self.judging.anchor.unwrap_or_default();
+        let as_asked =
+            |kept: &FoldEvaluation| kept.evaluation.scale == self.scale && kept.evaluation.readout == readout;
+        Ok(folder.evaluation(name, seed)?.filter(as_asked))
+    }
+
+    fn train(&mut self, run: FoldRun<'_>, split: &Split, path: PathBuf, on_event: &OnEvent) -> Result<()> {
+        let settings = Settings { seed: run.seed, ..self.plan.settings.clone() };
+        let resources = self.resources.clone();
+        let training = Training::prepare(&self.atlas, split.clone(), &settings, &path, self.device, resources)?;
+        // One batch size serves all folds: models with different batches could not be compared.
+        self.plan.settings.train.batch_size = training.card().config.train.batch_size;
+        if let Some(folder) = &self.folder {
+            folder.begin(&self.plan)?;
+        }
+        on_event(Event::Training { run, cells: training.cells(), epochs: training.epochs() });
+        let told = Rc::clone(on_event);
+        let trained = training.run(path.exists(), Box::new(move |report| told(Event::Epoch(report))));
+        on_event(Event::Trained);
+        trained.map(|_| ())
+    }
+
+    fn with_way_to_resume(&self, error: Error) -> Error {
+        let resume = match self.folder {
+            Some(_) => "run the same command again: complete folds are not trained again",
+            None => "nothing was kept; with --out the same command resumes where it stopped",
+        };
+        match error {
+            Error::Stopped { .. } => Error::Stopped { resume: resume.to_owned() },
+            other => other,
+        }
+    }
+}

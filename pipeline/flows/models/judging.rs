@@ -1,0 +1,223 @@
+//! `order → read → batch → profiles` over all cells, `… → predict → collect` from half of the controls, the same for a few cells
+//! of each group, and then `conditions → judge → table`.
+
+use std::{collections::HashMap, ops::ControlFlow, path::PathBuf, sync::Arc};
+
+use schemas::{Error, Result, atlas::ValueKind};
+use stages::{
+    BoxError, Sink,
+    evaluate::{
+        judge::{ControlProfile, Judge, Judgement, ModelProfiles, Tabulate},
+        prediction_set::{self, Wanted},
+    },
+    model::saved::Model,
+    predictor::{
+        predict::{PredictMeans, Reading, Readout, TargetMeans},
+        query::{Jobs, Skipped},
+    },
+    reader::{
+        atlas::Atlas,
+        groups::Groups,
+        profiles::{GroupProfiles, SumProfiles},
+        split::{Part, Split},
+    },
+    statistics::scale::{Anchor, Scale},
+};
+
+use super::{
+    judging_cells::{ModelCells, RealCells},
+    predicting::source_rows,
+    stored_order::rows_as_stored,
+};
+use crate::{
+    flows::{Resources, completed, rows},
+    runtime::Pipeline,
+};
+
+/// Target sum of each cell's counts on the pseudobulk scale.
+pub(super) const TARGET_SUM: f64 = 1e4;
+
+/// The hint after a stopped run.
+pub(super) const AGAIN: &str = "run the same command again";
+
+/// Options of an evaluation.
+#[derive(Clone, Debug, Default)]
+pub struct JudgeOptions {
+    /// The scale; by default that of the atlas's values.
+    pub scale: Option<Scale>,
+    /// The readout of the model's output: anchored by default; predictions from a file are always raw.
+    pub anchor: Option<Anchor>,
+    /// The cells to evaluate; by default the held-out ones, or the valid ones if there are none.
+    pub on: Option<Part>,
+    /// Predictions to evaluate instead of running the model.
+    pub predictions: Option<PathBuf>,
+}
+
+/// The result of an evaluation.
+#[derive(Debug)]
+pub struct Judged {
+    /// Numbers and pictures.
+    pub judgement: Judgement,
+    /// Conditions that could not be evaluated, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Evaluates a model, or predictions of its genes, on a part of a split.
+///
+/// # Errors
+/// A part without cells, an atlas that lacks a gene of the model, predictions that lack a gene or a condition, data that can't
+/// be read.
+pub fn evaluate(
+    atlas: &Atlas,
+    model: &Model,
+    split: Split,
+    options: &JudgeOptions,
+    resources: &Resources,
+) -> Result<Judged> {
+    let atlas = &atlas.with_genes(&model.card.genes)?;
+    let scale = scale_for(atlas, options)?;
+    let anchor = match (options.anchor, &options.predictions) {
+        (Some(Anchor::Anchored), Some(_)) => {
+            return Err(Error::usage("predictions from a file are evaluated as they are", "leave out --readout"));
+        }
+        (_, Some(_)) => Anchor::Raw,
+        (anchor, None) => anchor.unwrap_or_default(),
+    };
+    let judged = judged_part(&split, options.on)?;
+    let split = Arc::new(split);
+    let groups = Arc::new(Groups::of(atlas, Some(&split)));
+    let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
+    let judged_groups: Vec<usize> = {
+        let mut all: Vec<usize> = groups_of.iter().flatten().flatten().copied().collect();
+        all.sort_unstable();
+        all
+    };
+
+    let of_file = match &options.predictions {
+        Some(path) => {
+            let wanted = Wanted { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
+            Some(prediction_set::read(path, &wanted)?)
+        }
+        None => None,
+    };
+    let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
+    let (profiles, _): (Vec<GroupProfiles>, _) =
+        completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
+    let real = RealCells::of(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
+    let (predictions, predicted) = match of_file {
+        Some(predictions) => (predictions, HashMap::new()),
+        None => {
+            let means = model_means(atlas, model, &jobs, &groups_of, scale, anchor, resources)?;
+            let cells = ModelCells { atlas, model, jobs: &jobs, groups_of: &groups_of, anchor, resources };
+            (means, cells.predict(&real)?)
+        }
+    };
+
+    let judge = Judge::new(atlas, groups, judged, scale, profiles, real.with_predicted(predicted));
+    let conditions = predictions.into_iter().map(Ok::<ModelProfiles, Error>);
+    let run = Pipeline::from_source("conditions", resources.edge(), conditions)
+        .with_stop(resources.stop.clone())
+        .map("judge", resources.threads, move |prediction| Ok(judge.judge(&prediction)))
+        .run("table", Tabulate::new(scale, anchor));
+    let (judgement, _) = completed(run, AGAIN)?;
+    Ok(Judged { judgement, skipped: jobs.skipped })
+}
+
+/// The requested scale, or the atlas's own; means of counts in a file don't determine the mean of logarithms.
+pub(super) fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> {
+    match (options.scale, atlas.manifest().values) {
+        (None, ValueKind::Counts) if options.predictions.is_some() => Ok(Scale::Pseudobulk),
+        (None, ValueKind::Counts) => Ok(Scale::Log1p),
+        (None, ValueKind::Continuous) => Ok(Scale::Values),
+        (Some(Scale::Values), ValueKind::Counts) => {
+            Err(Error::usage("the scale `values` is for continuous atlases", "use log1p or pseudobulk"))
+        }
+        (Some(Scale::Log1p | Scale::Pseudobulk), ValueKind::Continuous) => Err(Error::usage(
+            "the scales log1p and pseudobulk are for counts",
+            "leave out --scale: this atlas's values are evaluated as they are",
+        )),
+        (Some(scale), _) => Ok(scale),
+    }
+}
+
+fn judged_part(split: &Split, on: Option<Part>) -> Result<Part> {
+    let counts = split.counts();
+    match on {
+        Some(part) if counts[&part] == 0 => Err(Error::usage(
+            format!("the split has no `{}` cells", part.name()),
+            "evaluate other cells with --on, or another split with --split",
+        )),
+        Some(part) => Ok(part),
+        None if 0 < counts[&Part::Ood] => Ok(Part::Ood),
+        None if 0 < counts[&Part::Valid] => Ok(Part::Valid),
+        None => Err(Error::usage(
+            "the split holds nothing out and has no valid cells",
+            "make another with `perturbine split --hold-out`, or evaluate training cells with --on train",
+        )),
+    }
+}
+
+/// The model's predictions for every evaluated group, in the groups' order.
+fn model_means(
+    atlas: &Atlas,
+    model: &Model,
+    jobs: &Jobs,
+    groups_of: &[Vec<Option<usize>>],
+    scale: Scale,
+    anchor: Anchor,
+    resources: &Resources,
+) -> Result<Vec<ModelProfiles>> {
+    let readout = match (scale, anchor) {
+        (Scale::Log1p, Anchor::Anchored) => Readout::CountedLog1p,
+        (Scale::Log1p, Anchor::Raw) => Readout::Log1p,
+        (Scale::Pseudobulk, _) => Readout::Scaled(TARGET_SUM),
+        (Scale::Values, _) => Readout::Expected,
+    };
+    let mut reading = Reading::from(readout);
+    reading.noise |= anchor == Anchor::Anchored;
+    let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), reading);
+    let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: None, profiles: Vec::new() };
+    let run = source_rows(atlas, jobs, resources).then("predict", predict).run("collect", sink);
+    Ok(completed(run, AGAIN)?.0)
+}
+
+/// Turns predicted means into profiles of their groups; each job's first target is control.
+struct Collect {
+    groups_of: Vec<Vec<Option<usize>>>,
+    scale: Scale,
+    anchor: Anchor,
+    control: Option<Arc<ControlProfile>>,
+    profiles: Vec<ModelProfiles>,
+}
+
+impl Sink for Collect {
+    type In = TargetMeans;
+    type Summary = Vec<ModelProfiles>;
+
+    fn push(&mut self, means: TargetMeans) -> Result<ControlFlow<()>, BoxError> {
+        let pseudobulk = self.scale == Scale::Pseudobulk;
+        let on_log = |mean: f64| if pseudobulk { mean.ln_1p() } else { mean };
+        let mean: Vec<f64> = means.mean.iter().map(|mean| on_log((*mean).into())).collect();
+        // As for real profiles: to first order, the variance follows the logarithm of its mean.
+        let slope = |mean: f32| if pseudobulk { 1.0 / (1.0 + f64::from(mean)) } else { 1.0 };
+        let variance = means.variance.iter().zip(&means.mean);
+        let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();
+        match self.groups_of[means.job][means.target] {
+            None if self.anchor == Anchor::Anchored => {
+                self.control = Some(Arc::new(ControlProfile { mean, variance }));
+            }
+            None => {}
+            Some(group) => {
+                let control = self.control.clone();
+                let distance = means.distance.map(f64::from);
+                self.profiles.push(ModelProfiles { group, condition: mean, variance, control, distance });
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(mut self) -> Result<Self::Summary, BoxError> {
+        self.profiles.sort_by_key(|profiles| profiles.group);
+        Ok(self.profiles)
+    }
+}

@@ -1,0 +1,180 @@
+//! Some cells of every group as points: `order → read → batch → axes` over a sample of training cells, `… → project` over real
+//! cells, and `… → predict → gather` from a few controls of each context.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
+
+use schemas::{
+    Result,
+    batch::{BatchPlan, Role},
+    conditions::CONTROL,
+    ids::CellIndex,
+    numbers::bounded,
+};
+use stages::{
+    BoxError, Sink,
+    evaluate::{
+        judge::Clouds,
+        sampled::{ProjectCells, SampledCells, cells_per_group, training_sample},
+    },
+    model::saved::Model,
+    predictor::{
+        predict::{PredictClouds, TargetCells, batch_size},
+        query::Jobs,
+    },
+    reader::{
+        atlas::Atlas,
+        groups::Groups,
+        profiles::first_half,
+        split::{Part, Split},
+    },
+    statistics::{
+        axes::{Axes, CellScale},
+        clouds::Cloud,
+        scale::{Anchor, Scale},
+    },
+    trainer::principal::{FindAxes, sample_size},
+};
+
+use super::{
+    judging::{AGAIN, TARGET_SUM},
+    stored_order::rows_as_stored,
+};
+use crate::{
+    flows::{Resources, completed, rows},
+    runtime::Pipeline,
+};
+
+/// Real cells of evaluated groups and of the controls that predictions start from, as points.
+pub(super) struct RealCells {
+    axes: Arc<Axes>,
+    sampled: Arc<SampledCells>,
+    clouds: Vec<[Cloud; 2]>,
+    /// The control group of each context.
+    controls: HashMap<Vec<u32>, usize>,
+}
+
+impl RealCells {
+    /// Chooses cells, finds the space to compare them in, and projects them.
+    ///
+    /// # Errors
+    /// Data that can't be read, a run that was stopped.
+    pub(super) fn of(
+        atlas: &Atlas,
+        split: &Arc<Split>,
+        groups: &Arc<Groups>,
+        judged: Part,
+        judged_groups: &[usize],
+        scale: Scale,
+        resources: &Resources,
+    ) -> Result<Self> {
+        let scale = match scale {
+            Scale::Log1p => CellScale::Log1p,
+            Scale::Pseudobulk => CellScale::Scaled(TARGET_SUM),
+            Scale::Values => CellScale::Values,
+        };
+        let genes = atlas.genes().len();
+        let trains = |cell| split.part(cell) == Part::Train;
+        let sample = Arc::new(training_sample(atlas, sample_size(genes), trains));
+        let (axes, _) =
+            completed(chosen_rows(atlas, &sample, resources).run("axes", FindAxes::new(scale, genes)), AGAIN)?;
+        let axes = Arc::new(axes);
+
+        let is_judged: HashSet<usize> = judged_groups.iter().copied().collect();
+        let group_of = |cell: CellIndex| {
+            let group = groups.find(atlas.codes(cell))?;
+            let wanted = match atlas.condition(cell) == CONTROL {
+                true => split.part(cell) == Part::Train && first_half(cell),
+                false => split.part(cell) == judged && is_judged.contains(&group),
+            };
+            wanted.then_some(group)
+        };
+        let most = cells_per_group(judged_groups.len());
+        let sampled = Arc::new(SampledCells::choose(atlas.cells(), groups.all().len(), most, group_of));
+        let sink = ProjectCells::new(Arc::clone(&axes), Arc::clone(&sampled), groups.all().len());
+        let (clouds, _) = completed(chosen_rows(atlas, &sampled, resources).run("project", sink), AGAIN)?;
+        let controls = groups.all().iter().enumerate().filter(|(_, group)| group.condition == CONTROL);
+        let controls = controls.map(|(at, group)| (group.covariates.clone(), at)).collect();
+        Ok(Self { axes, sampled, clouds, controls })
+    }
+
+    /// The same together with predicted cells.
+    pub(super) fn with_predicted(self, predicted: HashMap<usize, Cloud>) -> Clouds {
+        Clouds { axes: Arc::unwrap_or_clone(self.axes), real: self.clouds, predicted }
+    }
+}
+
+/// The source cells and targets of a model's predicted cells.
+pub(super) struct ModelCells<'a> {
+    pub(super) atlas: &'a Atlas,
+    pub(super) model: &'a Model,
+    pub(super) jobs: &'a Jobs,
+    pub(super) groups_of: &'a [Vec<Option<usize>>],
+    pub(super) anchor: Anchor,
+    pub(super) resources: &'a Resources,
+}
+
+impl ModelCells<'_> {
+    /// Predicts the chosen controls of each context under each of its targets.
+    ///
+    /// # Errors
+    /// Data that can't be read, a run that was stopped.
+    pub(super) fn predict(&self, real: &RealCells) -> Result<HashMap<usize, Cloud>> {
+        let mut plans: Vec<BatchPlan> = Vec::new();
+        for (at, job) in self.jobs.jobs.iter().enumerate() {
+            let controls = job.contexts.iter().filter_map(|context| real.controls.get(context));
+            let cells: Vec<CellIndex> = controls.flat_map(|control| real.sampled.of_group(*control)).collect();
+            let batches = cells.chunks(batch_size(job.targets.len()));
+            let count = batches.len();
+            plans.extend(batches.enumerate().map(|(index, cells)| BatchPlan {
+                pass: bounded(at),
+                index: index as u64,
+                role: Role::Source,
+                last: index + 1 == count,
+                cells: cells.to_vec(),
+                rows: cells.iter().map(|cell| self.atlas.row(*cell)).collect(),
+            }));
+        }
+        let predict = PredictClouds::new(self.model.again()?, Arc::clone(&self.jobs.jobs), &real.axes, self.anchor);
+        let sink = Gather { groups_of: self.groups_of.to_vec(), empty: real.axes.cloud(), clouds: HashMap::new() };
+        let run = rows(self.atlas, plans, self.resources).then("predict", predict).run("gather", sink);
+        Ok(completed(run, AGAIN)?.0)
+    }
+}
+
+/// Chosen cells, as they are stored.
+fn chosen_rows(
+    atlas: &Atlas,
+    chosen: &Arc<SampledCells>,
+    resources: &Resources,
+) -> Pipeline<stages::reader::profiles::Rows> {
+    let chosen = Arc::clone(chosen);
+    let plans = rows_as_stored(atlas, move |cell| chosen.group(cell).is_some());
+    rows(atlas, plans.filter(|plan| !plan.cells.is_empty()), resources)
+}
+
+/// Collects the predicted cells of a group.
+struct Gather {
+    groups_of: Vec<Vec<Option<usize>>>,
+    empty: Cloud,
+    clouds: HashMap<usize, Cloud>,
+}
+
+impl Sink for Gather {
+    type In = TargetCells;
+    type Summary = HashMap<usize, Cloud>;
+
+    fn push(&mut self, cells: TargetCells) -> Result<ControlFlow<()>, BoxError> {
+        if let Some(group) = self.groups_of[cells.job][cells.target] {
+            self.clouds.entry(group).or_insert_with(|| self.empty.clone()).extend(&cells.points);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<Self::Summary, BoxError> {
+        Ok(self.clouds)
+    }
+}

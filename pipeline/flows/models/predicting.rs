@@ -1,0 +1,266 @@
+//! `read → batch → predict`, or `… → basal → predict ×N` for cells, returned to the caller; [`publishing`](super::publishing)
+//! continues to files.
+
+mod pace;
+mod terms;
+
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use schemas::{
+    Error, Result,
+    arrow::{
+        ATLAS_KEY, GENES_KEY, MODEL_KEY, SCALE_KEY, cells_schema, latents_schema, long_means_schema, means_schema,
+    },
+    batch::{BatchPlan, Role},
+    ids::CellIndex,
+    numbers::bounded,
+};
+use stages::{
+    model::saved::Model,
+    predictor::{
+        predict::{
+            EncodeCells, PredictCells, PredictMeans, TargetMeans, Told, batch_size, long_means_rows, means_rows,
+        },
+        query::{Job, Jobs, Query, Request},
+    },
+    reader::{atlas::Atlas, profiles::Rows, split::Split},
+};
+use tch::Device;
+
+use self::terms::Checked;
+pub use self::terms::{GenesTold, Library, OutputScale, Terms};
+use crate::{
+    flows::{Resources, rows_told},
+    runtime::Pipeline,
+};
+
+/// The form of predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// One row per condition, with lists of one number per gene.
+    #[default]
+    WideMeans,
+    /// One row per condition and gene.
+    LongMeans,
+    /// One row per source cell and condition.
+    Cells,
+    /// The same for latents.
+    Latent,
+}
+
+/// Predictions that are ready to start.
+#[derive(Debug)]
+pub struct Prediction {
+    pub(super) atlas: Atlas,
+    pub(super) model: Model,
+    pub(super) jobs: Jobs,
+    pub(super) terms: Checked,
+    pub(super) resources: Resources,
+    /// The parts of the request that determine the result.
+    pub(super) asked: String,
+}
+
+impl Prediction {
+    /// Resolves a query against a model and an atlas; `split` defines the held-out cells.
+    ///
+    /// # Errors
+    /// Names that the model does not know, genes of the model that the atlas lacks, targets without source cells.
+    pub fn prepare(
+        atlas: &Atlas,
+        model: &Model,
+        query: &Query,
+        split: Option<&Split>,
+        resources: Resources,
+    ) -> Result<Self> {
+        if query.to.contains(&Request::Ood) && split.is_none() {
+            return Err(Error::usage(
+                "the held-out cells are not known: the model was not trained on this atlas",
+                "name a split of the atlas with --split",
+            ));
+        }
+        let atlas = atlas.with_genes(&model.card.genes)?;
+        let jobs = Jobs::resolve(query, &model.card, &atlas, split)?;
+        if jobs.targets() == 0 && jobs.skipped.is_empty() {
+            return Err(Error::usage(
+                "there is nothing to predict",
+                "--to matches no held-out, missing or observed condition",
+            ));
+        }
+        Ok(Self {
+            atlas,
+            model: model.again()?,
+            jobs,
+            terms: Checked::of(&model.card),
+            resources,
+            asked: format!("{query:?}"),
+        })
+    }
+
+    /// The same, in other terms than the model's own.
+    ///
+    /// # Errors
+    /// Terms that don't fit the model, genes that are not the model's, a file of genes that can't be read.
+    pub fn in_terms(mut self, terms: &Terms) -> Result<Self> {
+        self.terms = Checked::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
+        Ok(self)
+    }
+
+    /// What will be predicted, and what is skipped.
+    #[must_use]
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Genes of the model that the source cells lack, and that count as 0.
+    #[must_use]
+    pub fn missing_genes(&self) -> &[String] {
+        self.atlas.missing_genes()
+    }
+
+    /// The schema of the resulting table.
+    #[must_use]
+    pub fn schema(&self, output: Output) -> SchemaRef {
+        let card = &self.model.card;
+        let covariates: Vec<String> =
+            card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone()).collect();
+        let mut metadata = HashMap::from([
+            (MODEL_KEY.to_owned(), card.weights.clone()),
+            (ATLAS_KEY.to_owned(), self.atlas.manifest().checksum.clone()),
+        ]);
+        if output != Output::Latent {
+            metadata.insert(GENES_KEY.to_owned(), serde_json::Value::from(self.terms.genes.clone()).to_string());
+            metadata.insert(SCALE_KEY.to_owned(), self.terms.scale.name().to_owned());
+        }
+        let genes = bounded(self.terms.genes.len());
+        match output {
+            Output::WideMeans => means_schema(&covariates, genes, metadata),
+            Output::LongMeans => long_means_schema(&covariates, metadata),
+            Output::Cells => cells_schema(&covariates, genes, metadata),
+            Output::Latent => latents_schema(&covariates, bounded(card.config.model.n_latent), metadata),
+        }
+    }
+
+    /// Bytes of unpacked blocks, in addition to the edges.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.resources.held_bytes(&self.atlas)
+    }
+
+    /// The pipeline up to means, and their jobs.
+    pub(super) fn means(self) -> (Arc<Vec<Job>>, Pipeline<TargetMeans>) {
+        let jobs = Arc::clone(&self.jobs.jobs);
+        let source = source_rows(&self.atlas, &self.jobs, &self.resources);
+        let predict = PredictMeans::new(self.model, Arc::clone(&jobs), self.terms.reading);
+        (jobs, source.then("predict", predict))
+    }
+
+    /// The pipeline up to record batches.
+    ///
+    /// # Errors
+    /// None that [`Prediction::prepare`] did not find.
+    pub fn pipeline(self, output: Output) -> Result<Pipeline<RecordBatch>> {
+        let schema = self.schema(output);
+        if matches!(output, Output::WideMeans | Output::LongMeans) {
+            let (genes, most) = (self.terms.genes.clone(), self.terms.most_rows);
+            let (jobs, means) = self.means();
+            return Ok(means.map("rows", NonZeroUsize::MIN, move |means: TargetMeans| {
+                let target = &jobs[means.job].targets[means.target];
+                match output {
+                    Output::LongMeans => long_means_rows(&schema, &genes, most, target, &means),
+                    _ => means_rows(&schema, target, &means),
+                }
+            }));
+        }
+        let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
+        let jobs = Arc::clone(&resolved.jobs);
+        let told = if output == Output::Latent { Told::Latents } else { Told::Expression(terms.reading) };
+        let workers = decoders(&model, &resources);
+        let models = (0..workers.get()).map(|_| model.again()).collect::<Result<_>>()?;
+        let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), told.clone());
+        let predict = PredictCells::new(models, jobs, atlas.clone(), told, schema);
+        Ok(source_rows(&atlas, &resolved, &resources)
+            .then("basal", encode)
+            .map("predict", workers, move |cells| predict.predict(&cells)))
+    }
+}
+
+/// Threads that decode cells: those of the run, divided by those of libtorch per product. For a GPU, one.
+fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
+    let of_each = bounded::<usize>(tch::get_num_threads()).max(1);
+    match model.network.parameters.device() {
+        Device::Cpu => NonZeroUsize::new(resources.threads.get() / of_each).unwrap_or(NonZeroUsize::MIN),
+        _ => NonZeroUsize::MIN,
+    }
+}
+
+/// The source cells of every span of the jobs; the batches of job `j` have pass `j`, and each span starts a new batch.
+pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
+    let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
+    let plans = jobs.spans().into_iter().flat_map(move |span| {
+        let size = batch_size(plan_jobs.jobs[span.job].targets.len());
+        let cells = plan_jobs.source_cells(span, &plan_atlas);
+        source_plans(&plan_atlas, bounded(span.job), span.passed, size, cells)
+    });
+    let (progress, jobs) = (resources.progress.clone(), Arc::clone(&jobs.jobs));
+    let taken = move |plan: &BatchPlan| {
+        let targets = jobs.get(plan.job()).map_or(0, |job| job.targets.len());
+        progress.add((plan.cells.len() * targets) as u64);
+    };
+    rows_told(atlas, plans, resources, taken)
+}
+
+/// Cells as batch plans, numbered from `first`: draws are a function of the number, so no two spans share one.
+pub(super) fn source_plans<I>(
+    atlas: &Atlas,
+    pass: u32,
+    first: u64,
+    size: usize,
+    cells: I,
+) -> impl Iterator<Item = BatchPlan> + Send + use<I>
+where
+    I: Iterator<Item = CellIndex> + Send,
+{
+    let (mut cells, mut index, atlas) = (cells.peekable(), first, atlas.clone());
+    std::iter::from_fn(move || {
+        let taken: Vec<_> = cells.by_ref().take(size).collect();
+        let rows = taken.iter().map(|cell| atlas.row(*cell)).collect();
+        let plan = BatchPlan { pass, index, role: Role::Source, last: cells.peek().is_none(), cells: taken, rows };
+        index += 1;
+        (!plan.cells.is_empty()).then_some(plan)
+    })
+}
+
+/// Predicts means as a pipeline of record batches: a shortcut for programs.
+///
+/// # Errors
+/// As for [`Prediction::prepare`].
+pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<RecordBatch>> {
+    let split = own_split(model, atlas)?;
+    Prediction::prepare(atlas, model, query, split.as_ref(), Resources::default())?.pipeline(Output::WideMeans)
+}
+
+/// The split that a model was trained with, if the atlas is the one it was trained on.
+///
+/// # Errors
+/// A split file that is damaged.
+pub fn own_split(model: &Model, atlas: &Atlas) -> Result<Option<Split>> {
+    let path = model.path.join(stages::model::saved::files::SPLIT);
+    if model.card.atlas != atlas.manifest().checksum || !path.exists() {
+        return Ok(None);
+    }
+    Split::read_file(atlas, &model.card.split, &path).map(Some)
+}
+
+/// The split given by `--split`, or the model's own.
+///
+/// # Errors
+/// A split that does not exist; without a given split, an atlas that the model was not trained on.
+pub fn split_for(model: &Model, atlas: &Atlas, named: Option<&str>) -> Result<Split> {
+    match named {
+        Some(name) => Split::read(atlas, name),
+        None => own_split(model, atlas)?.ok_or_else(|| {
+            Error::usage("the model was not trained on this atlas", "name a split of the atlas with --split")
+        }),
+    }
+}

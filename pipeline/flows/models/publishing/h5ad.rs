@@ -1,0 +1,57 @@
+//! `predict → round ×N → write`: an `.h5ad` file, with real controls after the predicted cells if requested.
+
+use std::path::Path;
+
+use schemas::{Error, Result};
+use stages::{
+    predictor::controls::{RealControls, control_cells},
+    sink::{Published, PublishedFile, h5ad::PredictedH5ad},
+};
+
+use super::{super::predicting::source_plans, Output, Prediction, WriteOptions, Written};
+use crate::flows::{Deferred, completed, rows};
+use runtime::Pipeline;
+
+/// Real cells of a batch.
+const CONTROLS: usize = 256;
+
+impl Prediction {
+    pub(super) fn publish_h5ad(
+        self,
+        output: Output,
+        out: &Path,
+        options: &WriteOptions,
+        with_controls: bool,
+        again: &str,
+    ) -> Result<Written> {
+        let (schema, atlas, resources) = (self.schema(output), self.atlas.clone(), self.resources.clone());
+        let parts = self.parts(output, options)?;
+        let jobs = self.jobs.only(parts.into_iter().flat_map(|part| part.spans).collect());
+        let contexts = self.contexts();
+        let controls = match with_controls {
+            true => Some(RealControls::new(atlas.clone(), schema.clone())?),
+            false => None,
+        };
+        let plan = self.plan(output, options).0;
+        let told = [("version", env!("CARGO_PKG_VERSION")), ("output", output.name())];
+        let sink = PredictedH5ad::create(out, &schema, options.files.precision, &told)?;
+        let predicted = Self { jobs, ..self }.rounded(output, options.files.precision)?;
+        let run = match controls {
+            None => predicted.run("write", sink),
+            Some(stage) => {
+                let plans = source_plans(&atlas, 0, 0, CONTROLS, control_cells(&atlas, contexts));
+                let real = rows(&atlas, plans, &resources).then("controls", stage);
+                let both =
+                    Deferred(move || predicted.stream().chain(std::iter::once_with(move || real.stream()).flatten()));
+                Pipeline::from_source("cells", resources.edge(), both)
+                    .with_stop(resources.stop.clone())
+                    .run("write", sink)
+            }
+        };
+        let (rows, report) = completed(run, again)?;
+        let bytes = std::fs::metadata(out).map_err(Error::io("read", out))?.len();
+        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let files = vec![PublishedFile { name, rows, bytes, checksum: None }];
+        Ok(Written { published: Published { plan, rows, files }, report })
+    }
+}

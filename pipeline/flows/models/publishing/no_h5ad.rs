@@ -1,0 +1,16 @@
+//! Stands in for `.h5ad` files where the library is built without HDF5.
+
+use std::path::Path;
+
+use schemas::{Error, Result};
+
+use super::{Output, Prediction, WriteOptions, Written};
+
+impl Prediction {
+    pub(super) fn publish_h5ad(self, _: Output, _: &Path, _: &WriteOptions, _: bool, _: &str) -> Result<Written> {
+        Err(Error::usage(
+            "this program was built without HDF5",
+            "leave --format parquet, or build with the feature hdf5",
+        ))
+    }
+}

@@ -1,0 +1,107 @@
+//! The size of predictions, and whether there is room for them.
+
+use std::path::Path;
+
+use schemas::{Error, Result};
+use stages::{
+    sink::{
+        Precision, Shard,
+        files::is_one_file,
+        layout::{row_bytes, waiting_bytes},
+    },
+    storage::disk::{check_room, free_bytes},
+};
+
+use super::{Format, Output, Prediction, WriteOptions};
+
+/// File bytes per byte of values, measured on expected counts, whose high bits repeat and whose low bits are noise.
+const STORED_PERCENT: u64 = 80;
+const STORED_PERCENT_BFLOAT16: u64 = 35;
+
+/// The smallest observed ratio of actual to expected bytes.
+const LEAST_SHARE: u64 = 8;
+
+/// The size of predictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Rows, over all shards.
+    pub rows: u64,
+    /// Bytes of their values, uncompressed.
+    pub value_bytes: u64,
+    /// Bytes of the files, roughly.
+    pub file_bytes: u64,
+    /// Number of files, or of files per folder with partitions.
+    pub parts: usize,
+    /// Maximum bytes of values that wait in memory for their row groups.
+    pub waiting_bytes: u64,
+}
+
+impl Size {
+    /// Number of files of predictions to `out`, without partitions.
+    #[must_use]
+    pub fn files(&self, out: Option<&Path>) -> usize {
+        let single = out.is_some_and(|out| is_one_file(out) || out.extension().is_some_and(|end| end == "h5ad"));
+        if single { 1 } else { self.parts }
+    }
+}
+
+impl Prediction {
+    /// How much will be written.
+    ///
+    /// # Errors
+    /// A partition column that does not exist.
+    pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
+        let parts = self.parts(output, options)?;
+        let schema = self.schema(output);
+        let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
+        if options.format == (Format::H5ad { with_controls: true }) {
+            rows += stages::predictor::controls::control_cells(&self.atlas, self.contexts()).count() as u64;
+        }
+        let value_bytes = rows * row_bytes(&schema);
+        let percent = match (options.format, options.files.precision) {
+            (Format::H5ad { .. }, _) => 100,
+            (Format::Parquet, Precision::Single) => STORED_PERCENT,
+            (Format::Parquet, Precision::Bfloat16) => STORED_PERCENT_BFLOAT16,
+        };
+        let waiting_bytes = match options.format {
+            Format::H5ad { .. } => 0,
+            Format::Parquet => waiting_bytes(self.folders(&parts, options)),
+        };
+        Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len(), waiting_bytes })
+    }
+
+    /// Refuses output that can't fit, and warns if it may not: the compressed size is not known beforehand.
+    pub(super) fn check_room(&self, output: Output, out: &Path, options: &WriteOptions) -> Result<()> {
+        let shards = options.shard.map_or(1, Shard::of) as u64;
+        let likely = self.size(output, options)?.file_bytes / shards;
+        check_room(out, likely / LEAST_SHARE)?;
+        if let Some(free) = free_bytes(out).filter(|free| *free < likely) {
+            tracing::warn!("{}: about {likely} bytes would be written, but {free} are free", out.display());
+        }
+        Ok(())
+    }
+
+    /// Refuses options that contradict each other or the output.
+    pub(super) fn check(&self, output: Output, options: &WriteOptions) -> Result<()> {
+        if let Format::H5ad { .. } = options.format {
+            if options.shard.is_some() {
+                return Err(Error::usage("an .h5ad file can't be written in shards", "use --format parquet"));
+            }
+            if !options.files.partition_by.is_empty() {
+                return Err(Error::usage("an .h5ad file has no partitions", "use --format parquet"));
+            }
+        }
+        let size = self.size(output, options)?;
+        let most = match (options.format, options.files.precision) {
+            (Format::Parquet, Precision::Bfloat16) => size.value_bytes / 2,
+            _ => size.value_bytes,
+        };
+        match options.max_bytes {
+            Some(allowed) if allowed < most => Err(Error::usage(
+                format!("{} rows would take up to {most} bytes, and --max-bytes allows {allowed}", size.rows),
+                "ask for --output means, fewer conditions or --cells-per-condition, or allow more; --dry-run shows the size",
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Stages on threads, joined by bounded edges: how a pipeline runs, whatever flows through it.
+//!
+//! Nothing here knows what a cell is; values move, and say how many bytes they keep alive. Read the modules in this order:
+//!
+//! 1. `gate`: how much an edge may hold, and why a line of edges can't deadlock;
+//! 2. `edge`: the channel behind a gate, and the three ways in which a stream ends;
+//! 3. `ordered`: a map on many threads that keeps order;
+//! 4. `halt`: how a request to stop, or a failure, reaches every edge at once;
+//! 5. `crew`: the threads of a run, and its first failure;
+//! 6. `builder` and `stream`: a pipeline described, then run;
+//! 7. `plan` and `report`: what a run will hold, and its measurements.
+//!
+//! # Promises
+//!
+//! 1. Order out is order in; the number of workers changes nothing.
+//! 2. An edge holds at most its items and bytes; one larger item passes alone; a line of edges can't deadlock.
+//! 3. The end of a stream is explicit, never implied ([`End`]); only a complete one reaches `finish`.
+//! 4. The first failure is the one reported, with its stage's name; a panic is a failure.
+//! 5. A sink may end a run early, a caller may stop it ([`Stop`]); either way every thread is joined.
+//! 6. Pipelines nest: a [`Stream`] is a source. One that was stopped or has failed never looks complete to the outer one.
+//!
+//! ```
+//! use runtime::{Capacity, Pipeline};
+//! use schemas::ByteSize;
+//!
+//! struct Number(u64);
+//!
+//! impl ByteSize for Number {
+//!     fn byte_size(&self) -> usize {
+//!         size_of::<u64>()
+//!     }
+//! }
+//!
+//! let numbers = (1..=4).map(|number| Ok::<_, std::io::Error>(Number(number)));
+//! let squares = Pipeline::from_source("count", Capacity { items: 2, bytes: 1 << 10 }, numbers)
+//!     .map("square", 2.try_into()?, |Number(number)| Ok(Number(number * number)));
+//! let found: Result<Vec<u64>, _> = squares.stream().map(|square| square.map(|Number(square)| square)).collect();
+//! assert_eq!(found?, [1, 4, 9, 16]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod builder;
+mod crew;
+mod edge;
+mod error;
+mod gate;
+mod halt;
+mod ordered;
+mod plan;
+mod primitives;
+mod report;
+mod stream;
+
+#[cfg(test)]
+mod model;
+
+pub use builder::Pipeline;
+pub use crew::panicked;
+pub use edge::End;
+pub use error::Error;
+pub use halt::Stop;
+pub use plan::{Capacity, EdgePlan, Node, Plan};
+pub use report::{EdgeReport, Report};
+pub use stream::{Outcome, Run, Stream};

@@ -1,0 +1,229 @@
+//! Gathers expression directly from the blocks into a recycled buffer, with a single copy.
+
+use std::sync::Arc;
+
+use reader::{
+    atlas::Atlas,
+    block::{BlockView, GeneSlice, ValueSlice, place},
+    block_cache::HeldBlocks,
+    gene_subset::GeneSubset,
+};
+use schemas::{
+    Result,
+    atlas::{GeneWidth, ValueWidth},
+    batch::{BatchPlan, Expression, Genes, Labels, Values, count_to_f32},
+    ids::RowIndex,
+};
+use stage::{
+    BoxError,
+    batch::Batch,
+    pool::{Pool, Pooled},
+};
+
+/// Gathers batches of an atlas.
+#[derive(Clone, Debug)]
+pub struct Gatherer {
+    atlas: Atlas,
+    held: HeldBlocks,
+    subset: Option<Arc<GeneSubset>>,
+    pool: Pool<Expression>,
+}
+
+impl Gatherer {
+    /// A gatherer that caches blocks, if necessary, up to this many bytes.
+    #[must_use]
+    pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
+        Self {
+            atlas: atlas.clone(),
+            held: HeldBlocks::new(atlas.clone(), held_bytes),
+            subset: atlas.gene_subset().cloned(),
+            pool: Pool::default(),
+        }
+    }
+
+    /// Gathers the rows of a plan with known labels.
+    ///
+    /// # Errors
+    /// A damaged block.
+    pub fn gather(&self, plan: BatchPlan, labels: Labels) -> Result<Batch, BoxError> {
+        let expression = self.rows(&plan)?;
+        Ok(Batch { plan, labels, expression })
+    }
+
+    /// Gathers the rows of a plan.
+    ///
+    /// # Errors
+    /// A damaged block.
+    pub fn rows(&self, plan: &BatchPlan) -> Result<Pooled<Expression>, BoxError> {
+        let mut out = self.pool.take(|| self.empty());
+        let Expression { row_pointers, genes, values } = &mut *out;
+        row_pointers.clear();
+        row_pointers.push(0);
+        clear(genes, values);
+        let mut entries = 0;
+        with_rows(&self.atlas, &self.held, &plan.rows, |row_genes, row_values| {
+            entries += row_genes.count();
+            row_pointers.push(u32::try_from(entries)?);
+            match (&mut *genes, row_genes) {
+                (Genes::U16(out), GeneSlice::U16(row)) => out.extend_from_slice(row),
+                (Genes::U32(out), GeneSlice::U32(row)) => out.extend_from_slice(row),
+                _ => return Err("a block's gene ids are not as wide as its atlas's".into()),
+            }
+            append_values(values, row_values);
+            Ok(())
+        })?;
+        if let Some(subset) = &self.subset {
+            subset.keep(&mut out);
+        }
+        Ok(out)
+    }
+
+    fn empty(&self) -> Expression {
+        Expression {
+            row_pointers: Vec::new(),
+            genes: match self.atlas.manifest().gene_width {
+                GeneWidth::U16 => Genes::U16(Vec::new()),
+                GeneWidth::U32 => Genes::U32(Vec::new()),
+            },
+            values: Values::U8(Vec::new()),
+        }
+    }
+}
+
+fn clear(genes: &mut Genes, values: &mut Values) {
+    match genes {
+        Genes::U16(list) => list.clear(),
+        Genes::U32(list) => list.clear(),
+    }
+    match values {
+        Values::U8(list) => list.clear(),
+        wide => *wide = Values::U8(Vec::new()),
+    }
+}
+
+/// Rows whose memory accesses are overlapped.
+const ROWS_TOGETHER: usize = 16;
+
+/// Calls `f` with genes and values of each row, in order.
+pub(crate) fn with_rows(
+    atlas: &Atlas,
+    held: &HeldBlocks,
+    rows: &[RowIndex],
+    mut f: impl FnMut(GeneSlice<'_>, ValueSlice<'_>) -> Result<(), BoxError>,
+) -> Result<(), BoxError> {
+    let block_rows = atlas.manifest().block_rows;
+    if atlas.holds_blocks() {
+        for row in rows {
+            let (block, row) = place(*row, block_rows);
+            let block = held.get(block)?;
+            let (genes, values) = block.view().row(row);
+            f(genes, values)?;
+        }
+        return Ok(atlas.check_maps()?);
+    }
+    // Rows are far apart, and finding one takes three dependent memory accesses: the block's position, the row's position in the
+    // block, the entries. Each access runs in a separate loop over several rows, so that the processor overlaps them.
+    let mut blocks: Vec<(BlockView<'_>, usize)> = Vec::with_capacity(ROWS_TOGETHER);
+    let mut found = Vec::with_capacity(ROWS_TOGETHER);
+    for (rows, next) in rows.chunks(ROWS_TOGETHER).zip(rows.chunks(ROWS_TOGETHER).skip(1).chain([&[][..]])) {
+        next.iter().for_each(|row| atlas.prefetch_entry(place(*row, block_rows).0));
+        blocks.clear();
+        for row in rows {
+            let (block, row) = place(*row, block_rows);
+            let block = atlas.mapped_block(block)?.ok_or("a block that is not held is mapped")?;
+            blocks.push((block, row));
+        }
+        blocks.iter().for_each(|(block, row)| simd::prefetch(block.pointers_of(*row)));
+        found.clear();
+        found.extend(blocks.iter().map(|(block, row)| block.row(*row)));
+        for (genes, values) in &found {
+            simd::prefetch(genes.bytes());
+            simd::prefetch(values.bytes());
+        }
+        for (genes, values) in &found {
+            f(*genes, *values)?;
+        }
+    }
+    Ok(atlas.check_maps()?)
+}
+
+/// Appends a row; the batch becomes as wide as its widest value, and no wider, so that a few large counts do not widen every batch of
+/// an atlas wide.
+fn append_values(out: &mut Values, row: ValueSlice<'_>) {
+    let width = narrowest(row);
+    if width_of(out) < width {
+        *out = widened(out, width);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the batch is as wide as the row's widest value")]
+    match (out, row) {
+        (Values::U8(out), ValueSlice::U8(row)) => out.extend_from_slice(row),
+        (Values::U8(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| *value as u8)),
+        (Values::U8(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| *value as u8)),
+        (Values::U16(out), ValueSlice::U8(row)) => out.extend(row.iter().map(|value| u16::from(*value))),
+        (Values::U16(out), ValueSlice::U16(row)) => out.extend_from_slice(row),
+        (Values::U16(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| *value as u16)),
+        (Values::U32(out), ValueSlice::U8(row)) => out.extend(row.iter().map(|value| u32::from(*value))),
+        (Values::U32(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| u32::from(*value))),
+        (Values::U32(out), ValueSlice::U32(row)) => out.extend_from_slice(row),
+        (Values::F32(out), ValueSlice::U8(row)) => out.extend(row.iter().map(|value| f32::from(*value))),
+        (Values::F32(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| f32::from(*value))),
+        (Values::F32(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| count_to_f32(*value))),
+        (Values::F32(out), ValueSlice::F32(row)) => out.extend_from_slice(row),
+        // A row of f32 makes its batch f32, just above.
+        (Values::U8(_) | Values::U16(_) | Values::U32(_), ValueSlice::F32(_)) => {}
+    }
+}
+
+/// The narrowest width for a row's values; a block is as wide as its widest row.
+fn narrowest(row: ValueSlice<'_>) -> ValueWidth {
+    let largest = match row {
+        ValueSlice::U8(_) => 0,
+        ValueSlice::U16(row) => row.iter().copied().max().map_or(0, u32::from),
+        ValueSlice::U32(row) => row.iter().copied().max().unwrap_or(0),
+        ValueSlice::F32(_) => return ValueWidth::F32,
+    };
+    match largest {
+        0..=0xff => ValueWidth::U8,
+        0x100..=0xffff => ValueWidth::U16,
+        _ => ValueWidth::U32,
+    }
+}
+
+fn width_of(values: &Values) -> ValueWidth {
+    match values {
+        Values::U8(_) => ValueWidth::U8,
+        Values::U16(_) => ValueWidth::U16,
+        Values::U32(_) => ValueWidth::U32,
+        Values::F32(_) => ValueWidth::F32,
+    }
+}
+
+/// The same values in a wider type, with the same capacity.
+fn widened(values: &Values, width: ValueWidth) -> Values {
+    fn with_room<T>(values: impl Iterator<Item = T>, room: usize) -> Vec<T> {
+        let mut list = Vec::with_capacity(room);
+        list.extend(values);
+        list
+    }
+    let room = match values {
+        Values::U8(list) => list.capacity(),
+        Values::U16(list) => list.capacity(),
+        Values::U32(list) => list.capacity(),
+        Values::F32(list) => list.capacity(),
+    };
+    match (values, width) {
+        (Values::U8(list), ValueWidth::U16) => Values::U16(with_room(list.iter().map(|value| u16::from(*value)), room)),
+        (Values::U8(list), ValueWidth::U32) => Values::U32(with_room(list.iter().map(|value| u32::from(*value)), room)),
+        (Values::U16(list), ValueWidth::U32) => {
+            Values::U32(with_room(list.iter().map(|value| u32::from(*value)), room))
+        }
+        (Values::U8(list), ValueWidth::F32) => Values::F32(with_room(list.iter().map(|value| f32::from(*value)), room)),
+        (Values::U16(list), ValueWidth::F32) => {
+            Values::F32(with_room(list.iter().map(|value| f32::from(*value)), room))
+        }
+        (Values::U32(list), ValueWidth::F32) => {
+            Values::F32(with_room(list.iter().map(|value| count_to_f32(*value)), room))
+        }
+        (values, _) => values.clone(),
+    }
+}

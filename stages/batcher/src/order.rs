@@ -1,0 +1,330 @@
+//! Which cells, in which order: a pure function of (seed, epoch, position).
+//!
+//! Blocks are drawn in random order into windows, and cells are shuffled within a window, so that a file that is sorted by
+//! condition is read in long runs and yet gives mixed batches. Nothing is read here but which part of the split each cell
+//! belongs to; to resume is to start at a position. Worker counts, prefetching and the kind of access change nothing.
+
+use std::sync::Arc;
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use reader::{
+    atlas::Atlas,
+    split::{Part, Split},
+};
+use schemas::{
+    Result,
+    atlas::RowOrder,
+    batch::{BatchPlan, Position, Role, TrainingLength},
+    conditions::CONTROL,
+    ids::{BlockIndex, CellIndex, RowIndex},
+    numbers::{bounded, to_usize},
+};
+
+use crate::sample::{Sampler, Sampling};
+
+/// A last batch of fewer cells is left out of training: batch norm has no variance of one cell.
+const FEWEST_TRAINING_CELLS: usize = 2;
+
+/// Sets the random numbers of draws apart from those of shuffles.
+const DRAWS: u64 = 0x6472_6177;
+
+/// Cells that are shuffled together unless somebody says otherwise.
+///
+/// Where rows lie as in the source, which may be sorted by condition, a batch misses about (K - 1) / (2 ln 2 · W / b) bits of the
+/// entropy of K conditions, for windows of W cells in blocks of b: that asks for thousands of blocks. Shuffled rows are mixed
+/// anyway, so that a window has only to be another one in every epoch.
+#[must_use]
+pub fn default_window(order: RowOrder) -> u32 {
+    match order {
+        RowOrder::Shuffled => 1 << 15,
+        RowOrder::Source => 1 << 17,
+    }
+}
+
+/// How batches are drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderSettings {
+    /// Decides every shuffle.
+    pub seed: u64,
+    /// Cells of a batch.
+    pub batch_size: usize,
+    /// Cells that are shuffled together.
+    pub window: usize,
+    /// Which of this many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
+    pub rank: u32,
+    /// Parts of an epoch, for as many processes that train together; they get equally many training batches, so that up to
+    /// `ranks - 1` of an epoch are left out.
+    pub ranks: u32,
+}
+
+impl OrderSettings {
+    /// The whole of every epoch.
+    #[must_use]
+    pub fn new(seed: u64, batch_size: usize, window: usize) -> Self {
+        Self { seed, batch_size, window, rank: 0, ranks: 1 }
+    }
+}
+
+/// Whether a cell is part of an order.
+pub type Wanted = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
+
+/// The cells of one part of a split, as batches.
+#[derive(Clone)]
+pub struct Order {
+    settings: OrderSettings,
+    part: Part,
+    wanted: Wanted,
+    atlas: Atlas,
+    block_rows: u64,
+    /// Blocks that hold cells of the part, and how many.
+    blocks: Vec<(BlockIndex, u32)>,
+    sampler: Option<Arc<Sampler>>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order").field("settings", &self.settings).field("part", &self.part).finish_non_exhaustive()
+    }
+}
+
+impl Order {
+    /// The order of a part's cells: shuffled for training, as they lie for anything else.
+    #[must_use]
+    pub fn new(atlas: &Atlas, split: Arc<Split>, part: Part, settings: OrderSettings) -> Self {
+        Self::of_cells(atlas, part, settings, Arc::new(move |cell| split.part(cell) == part))
+    }
+
+    /// The order of those cells of a part that are needed.
+    #[must_use]
+    pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
+        let block_rows = u64::from(atlas.manifest().block_rows);
+        let mut order =
+            Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
+        for block in (0..to_usize(atlas.manifest().blocks())).map(BlockIndex::at) {
+            let count = order.cells_in(block).count();
+            if 0 < count {
+                order.blocks.push((block, bounded(count)));
+            }
+        }
+        order
+    }
+
+    /// The order of training cells that are chosen in a given way.
+    ///
+    /// # Errors
+    /// Requests that the atlas has no cells for.
+    pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
+        let trains: Wanted = Arc::new(move |cell| split.part(cell) == Part::Train);
+        let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
+        let wanted: Wanted = match &sampler {
+            Some(sampler) if sampler.pairs() => {
+                let (atlas, trains) = (atlas.clone(), Arc::clone(&trains));
+                Arc::new(move |cell| trains(cell) && atlas.condition(cell) != CONTROL)
+            }
+            _ => trains,
+        };
+        Ok(Self { sampler, ..Self::of_cells(atlas, Part::Train, settings, wanted) })
+    }
+
+    /// How many cells the part has; of cells that are paired, the perturbed ones.
+    #[must_use]
+    pub fn cell_count(&self) -> u64 {
+        self.blocks.iter().map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    /// How many batches an epoch has.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        let size = self.cells_of_a_batch() as u64;
+        let (whole, rest) = (self.cell_count() / size, self.cell_count() % size);
+        let keeps_rest = if self.part == Part::Train { FEWEST_TRAINING_CELLS as u64 } else { 1 };
+        let all = whole + u64::from(keeps_rest <= rest);
+        let (rank, ranks) = (u64::from(self.settings.rank), u64::from(self.settings.ranks.max(1)));
+        if self.part == Part::Train { all / ranks } else { (all + ranks - 1).saturating_sub(rank) / ranks }
+    }
+
+    /// Cells of the part that go into a batch, of as many processes as there are: controls of pairs come on top.
+    fn cells_of_a_batch(&self) -> usize {
+        match &self.sampler {
+            Some(sampler) if sampler.pairs() => (self.settings.batch_size / 2).max(1),
+            _ => self.settings.batch_size,
+        }
+    }
+
+    /// Among the batches of all ranks, this rank's batch of a position.
+    fn place(&self, position: u64) -> u64 {
+        position * u64::from(self.settings.ranks.max(1)) + u64::from(self.settings.rank)
+    }
+
+    fn cells_in(&self, block: BlockIndex) -> impl Iterator<Item = CellIndex> + '_ {
+        let first = u64::from(block.0) * self.block_rows;
+        let rows = (first..self.atlas.cells().min(first + self.block_rows)).map(RowIndex);
+        rows.map(|row| self.atlas.cell(row)).filter(|cell| (self.wanted)(*cell))
+    }
+
+    /// The batches of an epoch, from a position on.
+    #[must_use]
+    pub fn epoch(self: &Arc<Self>, epoch: u32, position: u64) -> Epoch {
+        let mut blocks = self.blocks.clone();
+        if self.part == Part::Train {
+            blocks.shuffle(&mut self.random(epoch, 0));
+        }
+        let mut walk = Epoch { order: Arc::clone(self), epoch, blocks, window: 0, cells: Vec::new(), next: position };
+        walk.skip_cells(self.place(position) * self.cells_of_a_batch() as u64);
+        walk
+    }
+
+    fn blocks_per_window(&self) -> usize {
+        (self.settings.window / to_usize(self.block_rows)).max(1)
+    }
+
+    /// A generator for one shuffle: stream 0 is the epoch's blocks, the others are its windows.
+    fn random(&self, epoch: u32, stream: u64) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed);
+        random.set_stream((u64::from(epoch) << 32) ^ stream);
+        random
+    }
+
+    /// A generator for the draws of one batch, by its place among those of all ranks.
+    fn draws(&self, epoch: u32, place: u64) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed ^ DRAWS);
+        random.set_stream((u64::from(epoch) << 32) ^ place);
+        random
+    }
+}
+
+/// A walk through one epoch.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    order: Arc<Order>,
+    epoch: u32,
+    blocks: Vec<(BlockIndex, u32)>,
+    /// The next window to open.
+    window: usize,
+    /// Cells of open windows that no batch has taken, the next one last.
+    cells: Vec<CellIndex>,
+    next: u64,
+}
+
+impl Epoch {
+    fn windows(&self) -> usize {
+        self.blocks.len().div_ceil(self.order.blocks_per_window())
+    }
+
+    fn window_blocks(&self, window: usize) -> &[(BlockIndex, u32)] {
+        let size = self.order.blocks_per_window();
+        &self.blocks[window * size..self.blocks.len().min((window + 1) * size)]
+    }
+
+    fn skip_cells(&mut self, mut cells: u64) {
+        let open = self.cells.len() as u64;
+        let from_open = to_usize(cells.min(open));
+        self.cells.truncate(self.cells.len() - from_open);
+        cells -= from_open as u64;
+        while self.window < self.windows() {
+            let held: u64 = self.window_blocks(self.window).iter().map(|(_, count)| u64::from(*count)).sum();
+            if cells < held {
+                break;
+            }
+            cells -= held;
+            self.window += 1;
+        }
+        if 0 < cells && self.window < self.windows() {
+            self.open_window();
+            let left = self.cells.len() - to_usize(cells).min(self.cells.len());
+            self.cells.truncate(left);
+        }
+    }
+
+    /// The cells of the next batch; those of other ranks are passed over.
+    fn take_cells(&mut self) -> Vec<CellIndex> {
+        let size = self.order.cells_of_a_batch();
+        while self.cells.len() < size && self.window < self.windows() {
+            self.open_window();
+        }
+        let left = self.cells.len().saturating_sub(size);
+        let mut cells = self.cells.split_off(left);
+        cells.reverse();
+        self.skip_cells(u64::from(self.order.settings.ranks.max(1) - 1) * size as u64);
+        cells
+    }
+
+    fn open_window(&mut self) {
+        let mut opened: Vec<CellIndex> =
+            self.window_blocks(self.window).iter().flat_map(|(block, _)| self.order.cells_in(*block)).collect();
+        if self.order.part == Part::Train {
+            opened.shuffle(&mut self.order.random(self.epoch, 1 + self.window as u64));
+        }
+        opened.reverse();
+        // The rest of the previous window goes first.
+        opened.append(&mut self.cells);
+        self.cells = opened;
+        self.window += 1;
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = BatchPlan;
+
+    fn next(&mut self) -> Option<BatchPlan> {
+        let batches = self.order.batches();
+        if batches <= self.next {
+            return None;
+        }
+        let order = Arc::clone(&self.order);
+        let index = self.next;
+        let random = || order.draws(self.epoch, order.place(index));
+        let cells = match &order.sampler {
+            None => self.take_cells(),
+            Some(sampler) if sampler.pairs() => {
+                let mut random = random();
+                sampler.with_controls(&self.take_cells(), &mut random)
+            }
+            Some(sampler) => sampler.draw(order.settings.batch_size, &mut random()),
+        };
+        self.next += 1;
+        let role = match self.order.part {
+            Part::Train => Role::Train,
+            Part::Valid => Role::Valid,
+            Part::Ood => Role::Source,
+        };
+        let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
+        Some(BatchPlan { pass: self.epoch, index, role, last: self.next == batches, cells, rows })
+    }
+}
+
+/// Epochs of training batches, each `check_every`th followed by the validation batches.
+#[derive(Clone, Debug)]
+pub struct TrainingOrder {
+    /// The training cells.
+    pub train: Arc<Order>,
+    /// The validation cells.
+    pub valid: Arc<Order>,
+    /// Epochs between two looks at the validation cells.
+    pub check_every: u32,
+    /// Epochs in all.
+    pub epochs: u32,
+}
+
+impl TrainingOrder {
+    /// How long training takes.
+    #[must_use]
+    pub fn length(&self) -> TrainingLength {
+        TrainingLength {
+            epochs: self.epochs,
+            batches: self.train.batches(),
+            validate_every: (self.valid.cell_count() > 0).then_some(self.check_every),
+        }
+    }
+
+    /// All plans from a position on.
+    pub fn plans(self, from: Position) -> impl Iterator<Item = BatchPlan> + Send {
+        let length = self.length();
+        (from.epoch..self.epochs).flat_map(move |epoch| {
+            let start = if epoch == from.epoch { from.batch } else { 0 };
+            let valid = length.validates(epoch).then(|| self.valid.epoch(epoch, 0));
+            self.train.epoch(epoch, start).chain(valid.into_iter().flatten())
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! Cells drawn by what was done to them: each condition as likely as any other, by given weights, or each perturbed cell
+//! beside its own control plate or donor.
+//!
+//! A draw takes one random number for the condition and one for the cell, and a look into the lists of
+//! [`members`](reader::members): it costs the same whatever the size of the atlas. Draws are independent of one another; which
+//! ones are made is a pure function of the generator that is handed in.
+
+use std::{collections::BTreeMap, fmt};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use reader::{
+    atlas::Atlas,
+    codes::CodeTable,
+    members::{Kind, Members},
+};
+use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
+
+use crate::order::Wanted;
+
+/// How cells are chosen for batches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Sampling {
+    /// Every cell once an epoch.
+    #[default]
+    Uniform,
+    /// Every condition as likely as any other.
+    Balanced,
+    /// Conditions by the weights of their names; those that are not named have weight 1.
+    Weighted(BTreeMap<String, f64>),
+    /// Every perturbed cell once an epoch, each followed by a control that shares its values of these covariates.
+    Paired(Vec<String>),
+}
+
+/// Where cells of some kinds are drawn from, each as likely as any other.
+#[derive(Debug, Default)]
+struct Pool {
+    kinds: Vec<PoolKind>,
+}
+
+#[derive(Debug)]
+struct PoolKind {
+    kind: Kind,
+    /// Wanted cells of this kind and of those before it in the pool.
+    up_to: u64,
+    /// The wanted ones, listed where they are few among their kind.
+    few: Option<Vec<CellIndex>>,
+}
+
+/// A kind is listed if fewer than one in this many of its cells are wanted: drawing until one is would take too long.
+const FEW: u64 = 8;
+
+/// Draws cells of an atlas.
+pub struct Sampler {
+    members: Members,
+    wanted: Wanted,
+    atlas: Atlas,
+    pools: Vec<Pool>,
+    how: How,
+}
+
+enum How {
+    /// Sums of the weights of the pools so far.
+    Conditions(Vec<f64>),
+    /// Which covariates have to be shared, and the pool of controls for each of their values.
+    Controls(Vec<usize>, CodeTable),
+}
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler").field("pools", &self.pools.len()).finish_non_exhaustive()
+    }
+}
+
+impl Sampler {
+    /// The sampler of the atlas's wanted cells; none for uniform sampling.
+    ///
+    /// # Errors
+    /// Conditions or covariates that the atlas does not have, weights that are not weights, perturbed cells without controls
+    /// to go with them, lists that are damaged.
+    pub fn new(atlas: &Atlas, sampling: &Sampling, wanted: Wanted) -> Result<Option<Self>> {
+        let weights = match sampling {
+            Sampling::Uniform => return Ok(None),
+            Sampling::Paired(keys) => return Self::paired(atlas, keys, wanted).map(Some),
+            Sampling::Balanced => &BTreeMap::new(),
+            Sampling::Weighted(weights) => weights,
+        };
+        let members = Members::of(atlas)?;
+        let table = &atlas.manifest().conditions;
+        let names = || table.combinations().iter().map(|combination| combination.name.as_str());
+        for (name, weight) in weights {
+            if !names().any(|known| known == name) {
+                return Err(Error::unknown("condition", name, names()));
+            }
+            if !weight.is_finite() || *weight < 0.0 {
+                return Err(Error::usage(format!("the weight of `{name}` is {weight}"), "a weight is 0 or more"));
+            }
+        }
+        let (mut pools, mut sums, mut sum) = (Vec::new(), Vec::new(), 0.0);
+        for kinds in members.kinds().chunk_by(|a, b| a.condition() == b.condition()) {
+            let weight = weights.get(table.name(kinds[0].condition())).copied().unwrap_or(1.0);
+            let mut pool = Pool::default();
+            kinds.iter().for_each(|kind| pool.add(kind, &members, &wanted));
+            if 0 < pool.size() && 0.0 < weight {
+                sum += weight;
+                sums.push(sum);
+                pools.push(pool);
+            }
+        }
+        if pools.is_empty() {
+            return Err(Error::usage("no training cell has a condition of any weight", "give one of them more than 0"));
+        }
+        Ok(Some(Self { members, wanted, atlas: atlas.clone(), pools, how: How::Conditions(sums) }))
+    }
+
+    fn paired(atlas: &Atlas, keys: &[String], wanted: Wanted) -> Result<Self> {
+        let members = Members::of(atlas)?;
+        let covariates = &atlas.manifest().covariates;
+        let place = |key: &String| {
+            let at = covariates.iter().position(|covariate| covariate.name == *key);
+            at.ok_or_else(|| Error::unknown("covariate", key, covariates.iter().map(|known| known.name.as_str())))
+        };
+        let keys: Vec<usize> = keys.iter().map(place).collect::<Result<_>>()?;
+        let (mut values, mut pools) = (CodeTable::default(), Vec::new());
+        for kind in members.kinds().iter().filter(|kind| kind.condition() == CONTROL) {
+            let pool = values.find_or_add(&shared(&kind.codes, &keys));
+            if pool == pools.len() {
+                pools.push(Pool::default());
+            }
+            pools[pool].add(kind, &members, &wanted);
+        }
+        for kind in members.kinds().iter().filter(|kind| kind.condition() != CONTROL) {
+            let has_cells = || members.cells()[kind.places.clone()].iter().any(|cell| wanted(CellIndex(*cell)));
+            let pool = values.find(&shared(&kind.codes, &keys)).filter(|pool| 0 < pools[*pool].size());
+            if pool.is_none() && has_cells() {
+                let name = atlas.manifest().conditions.name(kind.condition());
+                let values: Vec<String> = keys
+                    .iter()
+                    .map(|key| {
+                        format!("{}={}", covariates[*key].name, covariates[*key].values[kind.codes[1 + key] as usize])
+                    })
+                    .collect();
+                return Err(Error::data(
+                    atlas.path().display().to_string(),
+                    format!("no training control matches the cells of `{name}` at {}", values.join(", ")),
+                    "match fewer keys in train.match_keys, or hold these cells out",
+                ));
+            }
+        }
+        Ok(Self { members, wanted, atlas: atlas.clone(), pools, how: How::Controls(keys, values) })
+    }
+
+    /// Whether perturbed cells get a control each, instead of cells being drawn.
+    #[must_use]
+    pub fn pairs(&self) -> bool {
+        matches!(self.how, How::Controls(..))
+    }
+
+    /// Some cells at random.
+    #[must_use]
+    pub fn draw(&self, count: usize, random: &mut ChaCha8Rng) -> Vec<CellIndex> {
+        let How::Conditions(sums) = &self.how else { return Vec::new() };
+        let all = sums.last().copied().unwrap_or(0.0);
+        let one = |_| {
+            let at = random.random::<f64>() * all;
+            let pool = sums.partition_point(|sum| *sum <= at).min(sums.len() - 1);
+            self.pools[pool].draw(&self.members, &self.wanted, random)
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Each cell, followed by a control at random that goes with it.
+    #[must_use]
+    pub fn with_controls(&self, cells: &[CellIndex], random: &mut ChaCha8Rng) -> Vec<CellIndex> {
+        let How::Controls(keys, values) = &self.how else { return cells.to_vec() };
+        let pair = |cell: &CellIndex| {
+            let pool = values.find(&shared(self.atlas.codes(*cell), keys));
+            let control = pool.map(|pool| self.pools[pool].draw(&self.members, &self.wanted, random));
+            [*cell].into_iter().chain(control)
+        };
+        cells.iter().flat_map(pair).collect()
+    }
+}
+
+/// The codes of some covariates; without any, all cells share the same.
+fn shared(codes: &[u32], keys: &[usize]) -> Vec<u32> {
+    [0].into_iter().chain(keys.iter().map(|key| codes[1 + key])).collect()
+}
+
+impl Pool {
+    fn size(&self) -> u64 {
+        self.kinds.last().map_or(0, |kind| kind.up_to)
+    }
+
+    fn add(&mut self, kind: &Kind, members: &Members, wanted: &Wanted) {
+        let cells = &members.cells()[kind.places.clone()];
+        let list = || cells.iter().map(|cell| CellIndex(*cell)).filter(|cell| wanted(*cell));
+        let count = list().count() as u64;
+        if 0 < count {
+            let few = (count * FEW < cells.len() as u64).then(|| list().collect());
+            self.kinds.push(PoolKind { kind: kind.clone(), up_to: self.size() + count, few });
+        }
+    }
+
+    fn draw(&self, members: &Members, wanted: &Wanted, random: &mut ChaCha8Rng) -> CellIndex {
+        let at = random.random_range(0..self.size());
+        let PoolKind { kind, few, .. } = &self.kinds[self.kinds.partition_point(|kind| kind.up_to <= at)];
+        if let Some(few) = few {
+            return few[random.random_range(0..few.len())];
+        }
+        loop {
+            let cell = CellIndex(members.cells()[random.random_range(kind.places.clone())]);
+            if wanted(cell) {
+                return cell;
+            }
+        }
+    }
+}

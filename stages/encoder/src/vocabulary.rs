@@ -1,0 +1,93 @@
+//! Builds a model's vocabulary from the labels of an atlas's training cells.
+
+use std::collections::BTreeSet;
+
+use reader::{atlas::Atlas, groups::Groups, split::Part};
+use schemas::{
+    Error, Result,
+    conditions::{CONTROL, Covariate},
+    config::Compat,
+    vocabulary::{PADDING, TrainedGroup, Vocabulary},
+};
+
+/// The names among an atlas's training cells. With [`Compat::Original`], the classes of the adversary and their weights come from all
+/// cells, held-out ones included.
+///
+/// # Errors
+/// No perturbation column, no control among the training cells, or nothing but control.
+pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Result<Vocabulary> {
+    let manifest = atlas.manifest();
+    let place = atlas.path().display().to_string();
+    if manifest.keys.perturbation.is_none() {
+        return Err(Error::data(
+            place,
+            "the atlas has no perturbation column",
+            "ingest it again with --perturbation KEY",
+        ));
+    }
+    let table = &manifest.conditions;
+    let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(Part::Train)).collect();
+    if !trained.iter().any(|group| group.condition == CONTROL) {
+        let names: Vec<&str> =
+            table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
+        let message = format!(
+            "no training cell is a control (control is `{}`; the labels are {}, ...)",
+            table.name(CONTROL),
+            names.join(", ")
+        );
+        return Err(Error::data(
+            place,
+            message,
+            "name the control with --control when ingesting, and keep its cells in training",
+        ));
+    }
+    if trained.iter().all(|group| group.condition == CONTROL) {
+        return Err(Error::data(place, "every training cell is a control", "hold out less"));
+    }
+    let used: BTreeSet<&str> = trained
+        .iter()
+        .flat_map(|group| table.parts(group.condition))
+        .map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str())
+        .collect();
+    let mut perturbations = vec![PADDING.to_owned(), table.name(CONTROL).to_owned()];
+    perturbations.extend(used.into_iter().map(str::to_owned));
+    let mut combinations: Vec<(String, u64)> = Vec::new();
+    for group in groups.all() {
+        let name = table.name(group.condition);
+        let cells = if compat.is_original() { group.cells() } else { group.cells_for(Part::Train) };
+        match combinations.iter_mut().find(|(known, _)| known == name) {
+            _ if cells == 0 => {}
+            Some((_, known)) => *known += cells,
+            None => combinations.push((name.to_owned(), cells)),
+        }
+    }
+    combinations.sort();
+    let covariates = manifest.covariates.iter().enumerate().map(|(at, covariate)| {
+        let used: BTreeSet<&String> =
+            trained.iter().map(|group| &covariate.values[group.covariates[at] as usize]).collect();
+        Covariate { name: covariate.name.clone(), values: used.into_iter().cloned().collect() }
+    });
+    let mut vocabulary = Vocabulary {
+        covariates: covariates.collect(),
+        batch: manifest.keys.batch.clone(),
+        combination_cells: combinations.iter().map(|(_, cells)| *cells).collect(),
+        combinations: combinations.into_iter().map(|(name, _)| name).collect(),
+        perturbations,
+        doses_as_written: compat.is_original(),
+        embedding_width: None,
+        unseen: Vec::new(),
+        trained: Vec::new(),
+    };
+    let groups = trained.iter().filter_map(|group| {
+        let parts = vocabulary.parts(table, group.condition)?;
+        let is_control = group.condition == CONTROL;
+        Some(TrainedGroup {
+            perturbations: if is_control { Vec::new() } else { parts.iter().map(|(code, _)| *code).collect() },
+            doses: if is_control { Vec::new() } else { parts.iter().map(|(_, dose)| *dose).collect() },
+            covariates: atlas.covariate_values(&group.covariates),
+            cells: group.cells_for(Part::Train),
+        })
+    });
+    vocabulary.trained = groups.collect();
+    Ok(vocabulary)
+}

@@ -1,0 +1,234 @@
+//! The baselines: predictions without a network, from the mean profiles of the training cells.
+//!
+//! The same arithmetic serves every scale (means of log1p values, pseudobulk, plain values): profiles in, a profile
+//! out. A *context* is a combination of covariate values; a *shift* is a perturbed profile minus the control profile of
+//! its own context. If a condition was trained only at other doses, the nearest ones are used instead.
+
+mod linear;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::OnceLock,
+};
+
+use linear::{DoseRidge, control_ridge};
+use schemas::ids::PerturbationId;
+use statistics::metrics;
+
+/// How strongly `additive_similar` prefers contexts whose controls correlate with the target's.
+const SIMILARITY_SHARPNESS: f64 = 20.0;
+
+/// A perturbation and its dose.
+pub type PerturbationDose = (PerturbationId, f64);
+
+/// The mean of the training cells of one condition in one context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// The perturbations of the cells, in any order; empty for control.
+    pub parts: Vec<PerturbationDose>,
+    /// Their combination of covariate values.
+    pub context: usize,
+    /// Number of cells.
+    pub cells: u64,
+    /// The mean of each gene.
+    pub mean: Vec<f64>,
+}
+
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The perturbations of the cells, in any order; empty for control.
+    pub parts: &'a [PerturbationDose],
+    /// Their combination of covariate values; it need not have been trained.
+    pub context: usize,
+    /// The mean of the control cells to start from.
+    pub start: &'a [f64],
+}
+
+/// A prediction method without a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// Nothing changes.
+    Control,
+    /// The mean of the perturbed training profiles of the context (of all contexts, if it has none), all counting the
+    /// same.
+    PerturbedMean,
+    /// The start and the shift of each single perturbation: the one seen in the context, otherwise the mean of those
+    /// seen in other contexts. Undefined for a perturbation that was never seen alone: a share of a combination's shift
+    /// would be a guess about the very interactions that this baseline leaves out.
+    Additive,
+    /// [`Additive`](Self::Additive), whose mean over other contexts is weighted by the softmax of 20 × the correlation
+    /// between their control profile and the start.
+    AdditiveSimilar,
+    /// Ridge regression: on the control profile, where the combination was trained in some context; otherwise on the
+    /// doses' indicators, within the context. Undefined for a perturbation that the context never saw.
+    Linear,
+}
+
+impl Baseline {
+    /// All of them, from the simplest on.
+    pub const ALL: [Self; 5] =
+        [Self::Control, Self::PerturbedMean, Self::Additive, Self::AdditiveSimilar, Self::Linear];
+
+    /// Its name in JSON and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::PerturbedMean => "perturbed_mean",
+            Self::Additive => "additive",
+            Self::AdditiveSimilar => "additive_similar",
+            Self::Linear => "linear",
+        }
+    }
+}
+
+/// The mean profiles of all training data, the only input of baselines.
+pub struct TrainingProfiles {
+    profiles: Vec<Profile>,
+    /// The control profile of each context that has one.
+    controls: BTreeMap<usize, usize>,
+    /// The perturbed profiles of each combination.
+    combinations: HashMap<Vec<PerturbationId>, Vec<usize>>,
+    /// The ridge on indicators of each context, computed on first use.
+    ridges: BTreeMap<usize, OnceLock<Option<DoseRidge>>>,
+}
+
+impl TrainingProfiles {
+    /// Takes one profile for each condition and context, all over the same genes; profiles without cells are left out.
+    #[must_use]
+    pub fn new(mut profiles: Vec<Profile>) -> Self {
+        profiles.retain(|profile| 0 < profile.cells);
+        let mut controls = BTreeMap::new();
+        let mut combinations: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut ridges = BTreeMap::new();
+        for (index, profile) in profiles.iter_mut().enumerate() {
+            profile.parts.sort_by_key(|(perturbation, _)| *perturbation);
+            ridges.entry(profile.context).or_default();
+            if profile.parts.is_empty() {
+                controls.entry(profile.context).or_insert(index);
+            } else {
+                combinations.entry(perturbations(&profile.parts)).or_default().push(index);
+            }
+        }
+        Self { profiles, controls, combinations, ridges }
+    }
+
+    /// The target's profile as a baseline sees it; none if the baseline is undefined.
+    #[must_use]
+    pub fn predict(&self, baseline: Baseline, target: Target<'_>) -> Option<Vec<f64>> {
+        if baseline == Baseline::PerturbedMean {
+            return self.perturbed_mean(target.context);
+        }
+        let mut parts = target.parts.to_vec();
+        parts.sort_by_key(|(perturbation, _)| *perturbation);
+        let target = Target { parts: &parts, ..target };
+        if parts.is_empty() || baseline == Baseline::Control {
+            return Some(target.start.to_vec());
+        }
+        let shift = match baseline {
+            Baseline::AdditiveSimilar => self.additive(target, |control| {
+                let similarity = metrics::pearson(control, target.start).unwrap_or(0.0);
+                // A correlation is at most 1, so the exponent is at most 0 and can't overflow.
+                (SIMILARITY_SHARPNESS * (similarity - 1.0)).exp()
+            }),
+            Baseline::Linear => self.linear(target),
+            _ => self.additive(target, |_| 1.0),
+        }?;
+        Some(target.start.iter().zip(shift).map(|(start, shift)| start + shift).collect())
+    }
+
+    fn perturbed_mean(&self, context: usize) -> Option<Vec<f64>> {
+        let perturbed = || self.profiles.iter().filter(|profile| !profile.parts.is_empty());
+        let mean = |profiles: Vec<&Profile>| weighted_mean(profiles.into_iter().map(|profile| (1.0, &*profile.mean)));
+        mean(perturbed().filter(|profile| profile.context == context).collect()).or_else(|| mean(perturbed().collect()))
+    }
+
+    /// The sum of the single shifts, those of other contexts weighted by their control profile.
+    fn additive(&self, target: Target<'_>, weight: impl Fn(&[f64]) -> f64) -> Option<Vec<f64>> {
+        let mut sum = vec![0.0; target.start.len()];
+        for part in target.parts {
+            let mut shifts = self.shifts(std::slice::from_ref(part));
+            let shift = match shifts.remove(&target.context) {
+                Some(own) => own,
+                None => weighted_mean(
+                    shifts
+                        .iter()
+                        .filter_map(|(context, shift)| Some((weight(self.control(*context)?), shift.as_slice()))),
+                )?,
+            };
+            sum.iter_mut().zip(shift).for_each(|(sum, shift)| *sum += shift);
+        }
+        Some(sum)
+    }
+
+    fn linear(&self, target: Target<'_>) -> Option<Vec<f64>> {
+        let shifts = self.shifts(target.parts);
+        if !shifts.is_empty() {
+            let seen: Vec<(&[f64], &[f64])> =
+                shifts.iter().filter_map(|(context, shift)| Some((self.control(*context)?, &**shift))).collect();
+            return control_ridge(&seen, target.start);
+        }
+        let control = self.control(target.context)?;
+        let perturbed = || {
+            let here = self.profiles.iter().filter(|profile| profile.context == target.context);
+            here.filter(|profile| !profile.parts.is_empty())
+        };
+        let ridge =
+            self.ridges.get(&target.context)?.get_or_init(|| DoseRidge::new(perturbed().map(|seen| &*seen.parts)));
+        let weights = ridge.as_ref()?.weights(target.parts)?;
+        let mut sum = vec![0.0; target.start.len()];
+        for (profile, weight) in perturbed().zip(weights) {
+            for ((sum, perturbed), control) in sum.iter_mut().zip(&profile.mean).zip(control) {
+                *sum += weight * (perturbed - control);
+            }
+        }
+        Some(sum)
+    }
+
+    /// In each context that saw this combination and has controls: its shift at the nearest doses.
+    fn shifts(&self, parts: &[PerturbationDose]) -> BTreeMap<usize, Vec<f64>> {
+        let mut nearest: BTreeMap<usize, &Profile> = BTreeMap::new();
+        for index in self.combinations.get(&perturbations(parts)).into_iter().flatten() {
+            let profile = &self.profiles[*index];
+            let best = nearest.entry(profile.context).or_insert(profile);
+            if dose_distance(&profile.parts, parts) < dose_distance(&best.parts, parts) {
+                *best = profile;
+            }
+        }
+        let shift = |(context, profile): (usize, &Profile)| {
+            Some((context, metrics::difference(&profile.mean, self.control(context)?)))
+        };
+        nearest.into_iter().filter_map(shift).collect()
+    }
+
+    fn control(&self, context: usize) -> Option<&[f64]> {
+        self.controls.get(&context).map(|index| &*self.profiles[*index].mean)
+    }
+}
+
+fn perturbations(parts: &[PerturbationDose]) -> Vec<PerturbationId> {
+    parts.iter().map(|(perturbation, _)| *perturbation).collect()
+}
+
+/// How far two conditions of one combination are apart in dose: first by factors, then by amounts, so that a dose of 0,
+/// which no factor reaches, still has a nearest one.
+fn dose_distance(a: &[PerturbationDose], b: &[PerturbationDose]) -> (f64, f64) {
+    let doses = || a.iter().zip(b).map(|((_, a), (_, b))| (*a, *b)).filter(|(a, b)| a != b);
+    (doses().map(|(a, b)| (a.ln() - b.ln()).abs()).sum(), doses().map(|(a, b)| (a - b).abs()).sum())
+}
+
+/// The mean of some profiles by their weights; none without profiles.
+fn weighted_mean<'a>(profiles: impl Iterator<Item = (f64, &'a [f64])>) -> Option<Vec<f64>> {
+    let mut total = 0.0;
+    let mut sum: Vec<f64> = Vec::new();
+    for (weight, profile) in profiles {
+        sum.resize(profile.len(), 0.0);
+        sum.iter_mut().zip(profile).for_each(|(sum, value)| *sum += weight * value);
+        total += weight;
+    }
+    (0.0 < total).then(|| sum.into_iter().map(|sum| sum / total).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Scores of one condition: predicted means and variances against its cells.
+
+use statistics::{
+    differential::{self, most_changed},
+    metrics,
+    moments::Group,
+};
+
+use super::scores::Scores;
+
+/// Numbers of most changed genes that are scored separately, in ascending order.
+pub const TOPS: [usize; 3] = [10, 20, 50];
+
+/// Number of most changed training genes among which overlaps are computed.
+pub const TRAIN_UNIVERSE: usize = 200;
+
+/// A prediction for the cells of a condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predicted {
+    /// The mean of each gene.
+    pub mean: Vec<f64>,
+    /// The variance of each gene over cells, where it is predicted.
+    pub variance: Option<Vec<f64>>,
+}
+
+/// Gene selections that are scored separately.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chosen {
+    /// Those that changed most in the evaluated cells, the most significant first.
+    pub truth: Vec<usize>,
+    /// Those that changed most in the training cells, the most significant first; none without a training group.
+    pub train: Option<Vec<usize>>,
+    /// Those that differ between the evaluated cells and their controls, the largest change first; none if groups are
+    /// too small.
+    pub differential: Option<Vec<usize>>,
+}
+
+/// The real cells of a condition, and what a prediction of them is measured against.
+///
+/// The controls are in two disjoint halves: predictions start from one and the real change is taken against the other,
+/// so that the noise of one control mean can't make both changes look alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison<'a> {
+    /// The real cells.
+    pub truth: &'a Group,
+    /// The control half that the real change is taken against.
+    pub reference: &'a Group,
+    /// The mean of the control half that predictions start from.
+    pub source: &'a [f64],
+    /// Genes that are looked at by themselves.
+    pub chosen: &'a Chosen,
+}
+
+impl From<Vec<f64>> for Predicted {
+    fn from(mean: Vec<f64>) -> Self {
+        Self { mean, variance: None }
+    }
+}
+
+impl Chosen {
+    /// The genes to look at in these cells; `train` are those that changed most in training cells, as many as
+    /// [`TRAIN_UNIVERSE`].
+    #[must_use]
+    pub fn of(truth: &Group, reference: &Group, train: Option<Vec<usize>>) -> Self {
+        let change = metrics::difference(&truth.mean, &reference.mean);
+        let differential =
+            differential::differential_genes(truth, reference).map(|genes| most_changed(&change, genes, usize::MAX));
+        Self { truth: differential::top_genes(truth, reference, TOPS[2]), train, differential }
+    }
+
+    /// The first `count` of the genes that changed most in the evaluated cells.
+    #[must_use]
+    pub fn top(&self, count: usize) -> &[usize] {
+        &self.truth[..count.min(self.truth.len())]
+    }
+
+    /// The first `count` of the genes that changed most in the training cells.
+    #[must_use]
+    pub fn top_train(&self, count: usize) -> Option<&[usize]> {
+        self.train.as_deref().map(|train| &train[..count.min(train.len())])
+    }
+}
+
+impl Comparison<'_> {
+    /// The real change of each gene.
+    #[must_use]
+    pub fn real_change(&self) -> Vec<f64> {
+        metrics::difference(&self.truth.mean, &self.reference.mean)
+    }
+
+    /// Judges one prediction by its means and variances; what needs cells or other conditions stays undefined.
+    #[must_use]
+    pub fn score(&self, predicted: &Predicted) -> Scores {
+        let truth = &self.truth.mean;
+        let real_change = self.real_change();
+        let change = metrics::difference(&predicted.mean, self.source);
+        let variances = self.truth.variance_unbiased().zip(predicted.variance.as_ref());
+        let [r2_mean_top10, r2_mean_top20, r2_mean_top50] =
+            TOPS.map(|count| metrics::r2_of(self.chosen.top(count), truth, &predicted.mean));
+        let [r2_mean_top10_train, r2_mean_top20_train, r2_mean_top50_train] =
+            TOPS.map(|count| metrics::r2_of(self.chosen.top_train(count)?, truth, &predicted.mean));
+        let [r2_var_top10, r2_var_top20, r2_var_top50] = TOPS.map(|count| {
+            variances.as_ref().and_then(|(real, predicted)| metrics::r2_of(self.chosen.top(count), real, predicted))
+        });
+        let overlap = |count| {
+            let genes = self.chosen.differential.as_deref()?;
+            differential::overlap(genes, &most_changed(&change, 0..change.len(), count), count, &change)
+        };
+        let overlap_train = |count| {
+            let universe = self.chosen.top_train(TRAIN_UNIVERSE)?;
+            let most = |change: &[f64]| most_changed(change, universe.iter().copied(), count);
+            differential::overlap(&most(&real_change), &most(&change), count, &change)
+        };
+        let direction = |genes: Option<&[usize]>| differential::direction(genes?, &real_change, &change);
+        Scores {
+            r2_mean: metrics::r2(truth, &predicted.mean),
+            r2_var: variances.as_ref().and_then(|(real, predicted)| metrics::r2(real, predicted)),
+            r2_mean_top10,
+            r2_mean_top20,
+            r2_mean_top50,
+            r2_mean_top10_train,
+            r2_mean_top20_train,
+            r2_mean_top50_train,
+            r2_var_top10,
+            r2_var_top20,
+            r2_var_top50,
+            pearson_delta: metrics::pearson(&real_change, &change),
+            mse_delta: metrics::mean_squared_error(&real_change, &change),
+            de_overlap_top20: overlap(TOPS[1]),
+            de_overlap_top50: overlap(TOPS[2]),
+            de_overlap_top20_train: overlap_train(TOPS[1]),
+            de_overlap_top50_train: overlap_train(TOPS[2]),
+            de_direction: direction(self.chosen.differential.as_deref()),
+            de_direction_train: direction(self.chosen.top_train(TOPS[2])),
+            ..Scores::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(mean: &[f64]) -> Group {
+        Group { cells: 10, mean: mean.into(), variance: vec![0.9, 1.8, 0.0] }
+    }
+
+    fn comparison<'a>(truth: &'a Group, reference: &'a Group, source: &'a [f64], chosen: &'a Chosen) -> Comparison<'a> {
+        Comparison { truth, reference, source, chosen }
+    }
+
+    #[test]
+    fn a_perfect_prediction_scores_one_and_errs_by_nothing() {
+        let (truth, control) = (group(&[1.0, 3.0, 0.5]), group(&[1.0, 1.0, 0.0]));
+        let chosen = Chosen::of(&truth, &control, Some(vec![1, 2]));
+        let variance = truth.variance_unbiased();
+        let scores = comparison(&truth, &control, &control.mean, &chosen)
+            .score(&Predicted { mean: truth.mean.clone(), variance });
+        let wrong: Vec<(&str, Option<f64>)> =
+            Scores::NAMES.into_iter().zip(scores.values()).filter(|(_, score)| *score != Some(1.0)).collect();
+        assert_eq!(wrong, [("mse_delta", Some(0.0)), ("e_distance", None), ("mmd", None), ("rank", None)]);
+    }
+
+    #[test]
+    fn each_change_is_taken_against_its_own_half_of_the_controls() {
+        let (truth, reference) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
+        let source = [1.5, 1.0, 0.0];
+        let chosen = Chosen::of(&truth, &reference, None);
+        let scores = comparison(&truth, &reference, &source, &chosen).score(&vec![2.5, 3.0, 0.0].into());
+        assert_eq!((scores.pearson_delta, scores.mse_delta), (Some(1.0), Some(0.0)));
+        assert_eq!(scores.r2_mean, Some(1.0 - 0.25 / (14.0 / 3.0)));
+    }
+
+    #[test]
+    fn a_prediction_of_no_change_has_neither_correlation_nor_largest_changes_nor_a_right_sign() {
+        let (truth, control) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
+        let chosen = Chosen::of(&truth, &control, None);
+        let scores = comparison(&truth, &control, &control.mean, &chosen).score(&control.mean.clone().into());
+        assert_eq!((scores.pearson_delta, scores.de_overlap_top20), (None, None));
+        assert_eq!((scores.mse_delta, scores.de_direction), (Some(5.0 / 3.0), Some(0.0)));
+        assert_eq!((scores.r2_var, scores.r2_mean_top20_train, scores.de_direction_train), (None, None, None));
+    }
+
+    #[test]
+    fn only_as_many_genes_count_as_a_score_names() {
+        let genes = 60;
+        let mean: Vec<f64> = (0..genes).map(|gene| f64::from(gene) + 1.0).collect();
+        let of = |mean: Vec<f64>| Group { cells: 10, variance: vec![1.0; mean.len()], mean };
+        let (truth, control) = (of(mean.clone()), of(vec![0.0; 60]));
+        let chosen = Chosen::of(&truth, &control, None);
+        assert_eq!(chosen.top(10), (50..60).rev().collect::<Vec<_>>());
+        // The gene at place 11 is missed by far.
+        let mut missed = mean;
+        missed[49] = 0.0;
+        let scores = comparison(&truth, &control, &control.mean, &chosen).score(&missed.into());
+        assert_eq!(scores.r2_mean_top10, Some(1.0));
+        assert!(scores.r2_mean_top20 < Some(1.0) && scores.r2_mean_top50 < Some(1.0));
+        assert_eq!(scores.de_overlap_top20, Some(0.95));
+    }
+}

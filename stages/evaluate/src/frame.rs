@@ -1,0 +1,175 @@
+//! An evaluation as tables: to compute with, and to print.
+
+pub mod crossval;
+
+use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, PolarsResult, Series};
+
+use super::{
+    baselines::Baseline,
+    scores::Scores,
+    table::{ConditionScores, Evaluation},
+};
+
+/// Scores in the table of means; JSON has all scores.
+const OF_MEANS: [&str; 10] = [
+    "r2_mean",
+    "r2_var",
+    "r2_mean_top20",
+    "r2_mean_top20_train",
+    "pearson_delta",
+    "mse_delta",
+    "e_distance",
+    "mmd",
+    "rank",
+    "de_direction",
+];
+
+/// The model's scores in the table of conditions.
+const OF_CONDITIONS: [&str; 8] = [
+    "r2_mean",
+    "r2_mean_top20",
+    "r2_mean_top20_train",
+    "pearson_delta",
+    "mse_delta",
+    "e_distance",
+    "rank",
+    "de_direction",
+];
+
+/// Number of decimals in a table.
+const DECIMALS: usize = 3;
+
+/// The text for an undefined number.
+const UNDEFINED: &str = "–";
+
+/// The main mean scores: a row for the model, for each baseline and for the ceiling, a column for each score.
+///
+/// # Errors
+/// None that these columns can cause: they are of one length and differ in name.
+pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
+    let ceiling = evaluation.ceiling();
+    let mut rows: Vec<(&str, &Scores)> = vec![("model", &evaluation.mean)];
+    rows.extend(Baseline::ALL.map(|baseline| (baseline.name(), evaluation.baselines.get(baseline))));
+    rows.push(("ceiling", &ceiling));
+    let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
+    let mut columns = vec![column("prediction", names)];
+    for score in OF_MEANS {
+        columns.push(numbers(score, rows.iter().map(|(_, scores)| scores.named(score))));
+    }
+    DataFrame::new_infer_height(columns)
+}
+
+/// A row for each condition: what it is, the model's main scores, and the correlation of the change of each baseline.
+///
+/// # Errors
+/// None that these columns can cause: they are of one length and differ in name.
+pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
+    let rows = &evaluation.conditions;
+    let text = |name, cell: fn(&ConditionScores) -> String| column(name, rows.iter().map(cell).collect::<Vec<_>>());
+    let mut columns = vec![
+        text("condition", |row| row.condition.clone()),
+        text("dose", |row| row.dose.clone()),
+        text("covariates", ConditionScores::covariate_label),
+        text("split", |row| row.split.clone()),
+        column("cells", rows.iter().map(|row| row.cells).collect::<Vec<_>>()),
+    ];
+    for score in OF_CONDITIONS {
+        columns.push(numbers(score, rows.iter().map(|row| row.scores.named(score))));
+    }
+    for baseline in Baseline::ALL.into_iter().filter(|baseline| *baseline != Baseline::Control) {
+        let correlation = rows.iter().map(|row| row.baselines.get(baseline).pearson_delta);
+        columns.push(numbers(&format!("pearson_delta:{}", baseline.name()), correlation));
+    }
+    columns.push(numbers("pearson_delta:ceiling", rows.iter().map(|row| row.ceiling.pearson_delta)));
+    columns.push(numbers("effect_size", rows.iter().map(|row| row.effect_size)));
+    DataFrame::new_infer_height(columns)
+}
+
+/// Draws every row and column of a table as aligned text, numbers to the right.
+///
+/// polars' own drawing leaves out the middle of anything longer than eight, where a reader may look for a name.
+#[must_use]
+pub fn draw(frame: &DataFrame) -> String {
+    let columns: Vec<(bool, Vec<String>)> = frame.columns().iter().map(cells).collect();
+    let widths: Vec<usize> =
+        columns.iter().map(|(_, cells)| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in 0..=frame.height() {
+        let mut line = String::new();
+        for ((numeric, cells), width) in columns.iter().zip(&widths) {
+            let cell = &cells[row];
+            line += &if *numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+impl ConditionScores {
+    /// The covariates in one line: `cell_type=B, donor=101`.
+    #[must_use]
+    pub fn covariate_label(&self) -> String {
+        let pairs: Vec<String> = self.covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join(", ")
+    }
+}
+
+/// Whether a column holds numbers, and its name and values as text.
+fn cells(column: &Column) -> (bool, Vec<String>) {
+    let mut texts = vec![column.name().to_string()];
+    for row in 0..column.len() {
+        texts.push(match column.get(row) {
+            Ok(AnyValue::Float64(value)) => format!("{value:.DECIMALS$}"),
+            Ok(AnyValue::Null) | Err(_) => UNDEFINED.into(),
+            Ok(value) => value.str_value().into_owned(),
+        });
+    }
+    (column.dtype().is_primitive_numeric(), texts)
+}
+
+fn column<T>(name: &str, values: Vec<T>) -> Column
+where
+    Series: NamedFrom<Vec<T>, [T]>,
+{
+    Series::new(name.into(), values).into_column()
+}
+
+fn numbers(name: &str, values: impl Iterator<Item = Option<f64>>) -> Column {
+    Series::new(name.into(), values.collect::<Vec<Option<f64>>>()).into_column()
+}
+
+#[cfg(test)]
+mod tests {
+    use statistics::scale::Scale;
+
+    use super::*;
+    use crate::table::tests::condition;
+
+    fn evaluation() -> Evaluation {
+        Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), Some(0.8)), condition("ood", None, None)])
+    }
+
+    #[test]
+    fn the_means_have_a_row_for_the_model_each_baseline_and_the_ceiling() {
+        let frame = means(&evaluation()).expect("the columns fit");
+        assert_eq!((frame.height(), frame.width()), (7, 11));
+        let text = draw(&frame);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("prediction") && lines[0].ends_with("de_direction"), "{text}");
+        let numbers = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
+        assert_eq!(numbers(lines[1]), ["model", "0.500", "–", "–", "–", "0.900", "–", "–", "–", "–", "–"]);
+        assert_eq!(numbers(lines[4]), ["additive", "0.500", "–", "–", "–", "0.800", "–", "–", "–", "–", "–"]);
+        assert_eq!(numbers(lines[7]), ["ceiling", "–", "–", "–", "–", "–", "–", "–", "–", "–", "–"]);
+    }
+
+    #[test]
+    fn no_condition_is_left_out_of_the_drawing() {
+        let conditions_of = |count| Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), Some(0.8)); count]);
+        let text = draw(&conditions(&conditions_of(30)).expect("the columns fit"));
+        assert_eq!(text.lines().count(), 31);
+        assert_eq!(text.matches("cell_type=K562").count(), 30);
+        let ends: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+        assert!(ends.iter().all(|end| *end == ends[0]), "the last column is aligned to the right:\n{text}");
+    }
+}

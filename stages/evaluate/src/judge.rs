@@ -1,0 +1,324 @@
+//! Judged cells against what is said of them, condition by condition, next to the baselines.
+
+mod evidence;
+mod expressed;
+mod train_choice;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use reader::{
+    atlas::Atlas,
+    groups::{Group, Groups},
+    profiles::GroupProfiles,
+    split::Part,
+};
+use schemas::conditions::CONTROL;
+use statistics::{
+    bootstrap::{Draws, GENE_DRAWS},
+    clouds,
+    differential::{effect_size, top_genes},
+    metrics,
+    moments::{Group as MeanProfile, Moments},
+    scale::Scale,
+};
+
+pub use self::evidence::{Clouds, ConditionJudgement, ControlProfile, Judgement, ModelProfiles, Tabulate, Verdict};
+use self::expressed::expressed;
+use crate::{
+    Baseline, BaselineScores, Chosen, Comparison, ConditionScores, Contestant, Predicted, Profile, Scatter, Scores,
+    Target, TrainingProfiles, comparison::TRAIN_UNIVERSE, discrimination, versus,
+};
+
+/// Genes that a picture names.
+const NAMED_GENES: usize = 10;
+
+/// All that conditions are judged by; each one by itself, in any order.
+pub struct Judge {
+    atlas: Atlas,
+    groups: Arc<Groups>,
+    judged: Part,
+    scale: Scale,
+    profiles: Vec<GroupProfiles>,
+    clouds: Clouds,
+    contexts: HashMap<Vec<u32>, usize>,
+    /// The control group of each context.
+    controls: HashMap<Vec<u32>, usize>,
+    training: TrainingProfiles,
+    /// The mean of each group's evaluated cells, or else of its training cells, for identifying predictions.
+    means: Vec<Option<Vec<f32>>>,
+    /// Places of the judged genes among the atlas's; on the pseudobulk scale those that are expressed.
+    places: Vec<usize>,
+    /// The place of each judged gene among them, by its name.
+    genes: HashMap<String, usize>,
+    draws: Draws,
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
+    }
+}
+
+/// The inputs for scoring one condition.
+struct Case<'a> {
+    at: usize,
+    group: &'a Group,
+    control_at: usize,
+    /// The control half that predictions start from.
+    source: &'a MeanProfile,
+    comparison: Comparison<'a>,
+}
+
+impl Judge {
+    /// A judge of the `judged` cells of these groups, by their profiles and clouds.
+    #[must_use]
+    pub fn new(
+        atlas: &Atlas,
+        groups: Arc<Groups>,
+        judged: Part,
+        scale: Scale,
+        profiles: Vec<GroupProfiles>,
+        clouds: Clouds,
+    ) -> Self {
+        let places = match scale {
+            Scale::Pseudobulk => expressed(&profiles, atlas.genes().len()),
+            Scale::Log1p | Scale::Values => (0..atlas.genes().len()).collect(),
+        };
+        let profiles: Vec<GroupProfiles> = profiles.iter().map(|profiles| profiles.only(&places)).collect();
+        let table = &atlas.manifest().conditions;
+        let mut contexts: HashMap<Vec<u32>, usize> = HashMap::new();
+        let mut controls = HashMap::new();
+        let mut training = Vec::new();
+        let mut means = Vec::new();
+        for (at, (group, profile)) in groups.all().iter().zip(&profiles).enumerate() {
+            let next = contexts.len();
+            let context = *contexts.entry(group.covariates.clone()).or_insert(next);
+            if group.condition == CONTROL {
+                controls.insert(group.covariates.clone(), at);
+            }
+            let trained = profile.training.as_ref().map(|moments| on_scale(moments, scale));
+            let judged = merged(&profile.halves).map(|moments| on_scale(&moments, scale).mean);
+            let told_apart = judged.as_ref().or(trained.as_ref().map(|trained| &trained.mean));
+            means.push(told_apart.filter(|_| group.condition != CONTROL).map(|mean| narrow_all(mean)));
+            if let Some(MeanProfile { cells, mean, .. }) = trained {
+                training.push(Profile { parts: table.parts(group.condition).collect(), context, cells, mean });
+            }
+        }
+        let genes = places.iter().enumerate().map(|(at, place)| (atlas.genes()[*place].clone(), at)).collect();
+        let draws = Draws::new(places.len(), GENE_DRAWS);
+        let training = TrainingProfiles::new(training);
+        let atlas = atlas.clone();
+        Self {
+            atlas,
+            groups,
+            judged,
+            scale,
+            profiles,
+            clouds,
+            contexts,
+            controls,
+            training,
+            means,
+            places,
+            genes,
+            draws,
+        }
+    }
+
+    /// Judges what is predicted of one group.
+    #[must_use]
+    pub fn judge(&self, model: &ModelProfiles) -> Verdict {
+        Verdict(self.condition(model))
+    }
+
+    fn condition(&self, model: &ModelProfiles) -> Option<ConditionJudgement> {
+        let model = &model.only(&self.places);
+        let at = model.group;
+        let group = self.groups.all().get(at)?;
+        let halves = &self.profiles[at].halves;
+        let control_at = *self.controls.get(&group.covariates)?;
+        let truth = on_scale(&merged(halves)?, self.scale);
+        let reference = on_scale(self.profiles[control_at].reference.as_ref()?, self.scale);
+        let source = on_scale(self.profiles[control_at].training.as_ref()?, self.scale);
+        let chosen = Chosen::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
+        let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
+        let case = Case { at, group, control_at, source: &source, comparison };
+
+        let contestants = self.contestants(&case, model);
+        let [Contestant { scores, predicted }, ..] = &contestants;
+        let ceiling = match halves {
+            [Some(first), Some(second)] => {
+                self.ceiling(&case, &on_scale(first, self.scale), &on_scale(second, self.scale))
+            }
+            _ => Scores::default(),
+        };
+        let table = &self.atlas.manifest().conditions;
+        let by_baseline: HashMap<&str, Scores> =
+            Baseline::ALL.iter().zip(&contestants[1..]).map(|(baseline, one)| (baseline.name(), one.scores)).collect();
+        let judged = ConditionScores {
+            condition: table.name(group.condition).to_owned(),
+            dose: table.dose_label(group.condition),
+            covariates: self.covariates(group),
+            split: self.judged.name().to_owned(),
+            cells: truth.cells,
+            scores: *scores,
+            n_de: chosen.differential.as_ref().map(Vec::len),
+            effect_size: effect_size(&truth, &reference),
+            distance: model.distance,
+            beyond_additive: beyond_additive(&case.comparison, predicted.as_ref(), &contestants),
+            ceiling,
+            baselines: BaselineScores::of(|baseline| by_baseline[baseline.name()]),
+            versus: versus::of_condition(&comparison, &contestants, &self.draws),
+        };
+        let scatter = Scatter {
+            title: self.title(group),
+            genes: self.places.iter().map(|place| self.atlas.genes()[*place].clone()).collect(),
+            truth: narrow_all(&truth.mean),
+            predicted: predicted.as_ref().map(|predicted| narrow_all(&predicted.mean)).unwrap_or_default(),
+            control: narrow_all(&source.mean),
+            top: top_genes(&truth, &reference, NAMED_GENES),
+        };
+        Some(ConditionJudgement { scores: judged, scatter })
+    }
+
+    /// The model and the baselines, each with its scores.
+    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [Contestant; 1 + Baseline::ALL.len()] {
+        let source = case.comparison.source;
+        let [first, second] = &self.clouds.real[case.at];
+        let real = first.with(second);
+        let target = clouds::Target::new(&real);
+        let of = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
+            let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
+            let (e_distance, mmd) = distances;
+            let scores = Scores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
+            Contestant { predicted: Some(predicted), scores }
+        };
+        let of_model = target.as_ref().zip(self.clouds.predicted.get(&case.at));
+        let of_model = of_model.map(|(target, cloud)| target.distances(cloud, target.apart(cloud)));
+        let model = of(model.anchored_at(case.source), of_model.unwrap_or_default());
+
+        let controls = &self.clouds.real[case.control_at][0];
+        let apart = target.as_ref().map(|target| target.apart(controls));
+        let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
+        let context = self.contexts[&case.group.covariates];
+        let mut contestants = vec![model];
+        contestants.extend(Baseline::ALL.map(|baseline| {
+            let predicted = self.training.predict(baseline, Target { parts: &parts, context, start: source });
+            let Some(mean) = predicted else { return Contestant::default() };
+            let distances = target.as_ref().zip(apart).map(|(target, apart)| {
+                let step = self.clouds.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
+                target.distances(&controls.moved(&step), apart)
+            });
+            of(mean.into(), distances.unwrap_or_default())
+        }));
+        let mut contestants = contestants.into_iter();
+        std::array::from_fn(|_| contestants.next().unwrap_or_default())
+    }
+
+    /// A change of the judged genes as one of all, of which the others don't change.
+    fn on_all_genes(&self, change: &[f64]) -> Vec<f64> {
+        let mut all = vec![0.0; self.atlas.genes().len()];
+        self.places.iter().zip(change).for_each(|(place, change)| all[*place] = *change);
+        all
+    }
+
+    /// Half of the evaluated cells as a prediction of the other half.
+    fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> Scores {
+        let chosen = Chosen::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
+        let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
+        let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean.clone() };
+        let [first_cells, second_cells] = &self.clouds.real[case.at];
+        let (e_distance, mmd) = clouds::Target::new(first_cells)
+            .map(|target| target.distances(second_cells, target.apart(second_cells)))
+            .unwrap_or_default();
+        let rank = self.rank(case, &second.mean, Some(&narrow_all(&first.mean)));
+        Scores { e_distance, mmd, rank, ..comparison.score(&prediction) }
+    }
+
+    /// How a predicted change ranks among the real changes of its context; `own` is the mean of the condition's real cells.
+    fn rank(&self, case: &Case<'_>, predicted: &[f64], own: Option<&[f32]>) -> Option<f64> {
+        let own = own?;
+        let Comparison { reference, source, .. } = case.comparison;
+        // The distance of changes is that of profiles, once the prediction starts from the same controls as they.
+        let from_reference = predicted.iter().zip(source).zip(&reference.mean);
+        let from_reference: Vec<f64> =
+            from_reference.map(|((mean, source), control)| mean - source + control).collect();
+        let (mut conditions, mut own_at) = (Vec::new(), 0);
+        for (at, (group, mean)) in self.groups.all().iter().zip(&self.means).enumerate() {
+            let Some(mean) = mean.as_deref().filter(|_| group.covariates == case.group.covariates) else { continue };
+            if at == case.at {
+                own_at = conditions.len();
+            }
+            conditions.push(if at == case.at { own } else { mean });
+        }
+        let table = &self.atlas.manifest().conditions;
+        let parts = table.parts(case.group.condition);
+        let mut targeted: Vec<usize> = parts
+            .filter_map(|(perturbation, _)| self.genes.get(&table.perturbations()[perturbation.index()]).copied())
+            .collect();
+        targeted.sort_unstable();
+        targeted.dedup();
+        discrimination::rank(own_at, &conditions, &narrow_all(&from_reference), &targeted)
+    }
+
+    fn covariates(&self, group: &Group) -> BTreeMap<String, String> {
+        let names = self.atlas.manifest().covariates.iter().map(|covariate| covariate.name.clone());
+        names.zip(self.atlas.covariate_values(&group.covariates)).collect()
+    }
+
+    fn title(&self, group: &Group) -> String {
+        let table = &self.atlas.manifest().conditions;
+        let mut title = table.name(group.condition).to_owned();
+        let dose = table.dose_label(group.condition);
+        if self.atlas.manifest().keys.dose.is_some() {
+            title.push_str(&format!(" at {dose}"));
+        }
+        for value in self.covariates(group).values() {
+            title.push_str(&format!(", {value}"));
+        }
+        title
+    }
+}
+
+/// How the change that is predicted beyond that of `additive` correlates with the real one beyond it.
+fn beyond_additive(
+    comparison: &Comparison<'_>,
+    predicted: Option<&Predicted>,
+    contestants: &[Contestant],
+) -> Option<f64> {
+    let at = Baseline::ALL.iter().position(|baseline| *baseline == Baseline::Additive)?;
+    let (predicted, additive) = (predicted?, contestants.get(1 + at)?.predicted.as_ref()?);
+    let change = metrics::difference(&additive.mean, comparison.source);
+    let real = metrics::difference(&comparison.truth.mean, &comparison.reference.mean);
+    metrics::pearson(&metrics::difference(&predicted.mean, &additive.mean), &metrics::difference(&real, &change))
+}
+
+/// Sums as a profile on a scale; on the pseudobulk scale the logarithm is taken of the mean, and the variance follows it
+/// to first order.
+#[must_use]
+pub fn on_scale(moments: &Moments, scale: Scale) -> MeanProfile {
+    let mut profile = MeanProfile::from(moments);
+    if scale == Scale::Pseudobulk {
+        for (mean, variance) in profile.mean.iter_mut().zip(&mut profile.variance) {
+            *variance /= (1.0 + *mean).powi(2);
+            *mean = mean.ln_1p();
+        }
+    }
+    profile
+}
+
+fn merged([first, second]: &[Option<Moments>; 2]) -> Option<Moments> {
+    let mut all = first.as_ref().or(second.as_ref())?.clone();
+    if let (Some(_), Some(second)) = (first, second) {
+        all.merge(second);
+    }
+    Some(all)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a picture and a rank need no more than f32")]
+fn narrow_all(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}

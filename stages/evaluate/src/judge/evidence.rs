@@ -1,0 +1,189 @@
+//! Inputs and results of an evaluation.
+
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+
+use schemas::ByteSize;
+use stage::{BoxError, Sink};
+use statistics::{
+    axes::Axes,
+    clouds::Cloud,
+    moments::Group as MeanProfile,
+    scale::{Anchor, Scale},
+};
+
+use crate::{ConditionScores, Evaluation, Predicted, Scatter};
+
+/// Conditions that get a picture, largest effects first.
+const MOST_SCATTERS: usize = 6;
+
+/// The prediction of a model, or of a set of predictions, for a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelProfiles {
+    /// The group.
+    pub group: usize,
+    /// Its mean profile, predicted from the controls of the first half.
+    pub condition: Vec<f64>,
+    /// The variances between cells.
+    pub variance: Vec<f64>,
+    /// The prediction for control, if the predicted change is to be added to real controls.
+    pub control: Option<Arc<ControlProfile>>,
+    /// The distance of the prediction from the training data, if known.
+    pub distance: Option<f64>,
+}
+
+/// A model's prediction for the controls of a group's context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlProfile {
+    /// Their mean profile.
+    pub mean: Vec<f64>,
+    /// The variances between cells.
+    pub variance: Vec<f64>,
+}
+
+/// Some cells of every group as points.
+#[derive(Clone, Debug)]
+pub struct Clouds {
+    /// The space that they are points of.
+    pub axes: Axes,
+    /// The evaluated cells of each group, in two halves; for controls, those that predictions start from come first.
+    pub real: Vec<[Cloud; 2]>,
+    /// Predicted cells, by group; none if only means are known.
+    pub predicted: HashMap<usize, Cloud>,
+}
+
+/// One condition, judged, with its picture.
+#[derive(Clone, Debug)]
+pub struct ConditionJudgement {
+    /// The numbers.
+    pub scores: ConditionScores,
+    /// The picture.
+    pub scatter: Scatter,
+}
+
+/// The result for a group; none if it has no cells, or its context no controls in one of the halves.
+#[derive(Clone, Debug)]
+pub struct Verdict(pub Option<ConditionJudgement>);
+
+/// Everything that an evaluation shows.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The numbers.
+    pub evaluation: Evaluation,
+    /// The pictures.
+    pub scatters: Vec<Scatter>,
+}
+
+impl ModelProfiles {
+    /// The same, of these genes alone.
+    pub(super) fn only(&self, genes: &[usize]) -> Self {
+        let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
+        Self {
+            group: self.group,
+            condition: of(&self.condition),
+            variance: of(&self.variance),
+            control: self
+                .control
+                .as_ref()
+                .map(|control| Arc::new(ControlProfile { mean: of(&control.mean), variance: of(&control.variance) })),
+            distance: self.distance,
+        }
+    }
+
+    /// The profile as it is read: as it comes, or the predicted change added to the real controls.
+    pub(super) fn anchored_at(&self, source: &MeanProfile) -> Predicted {
+        let Some(control) = &self.control else {
+            return Predicted { mean: self.condition.clone(), variance: Some(self.variance.clone()) };
+        };
+        let anchored = |source: &[f64], condition: &[f64], control: &[f64]| -> Vec<f64> {
+            let changes = condition.iter().zip(control).map(|(condition, control)| condition - control);
+            source.iter().zip(changes).map(|(start, change)| start + change).collect()
+        };
+        let real = source.variance_unbiased();
+        let mut variance = anchored(real.as_ref().unwrap_or(&source.variance), &self.variance, &control.variance);
+        variance.iter_mut().for_each(|variance| *variance = variance.max(0.0));
+        Predicted { mean: anchored(&source.mean, &self.condition, &control.mean), variance: Some(variance) }
+    }
+}
+
+impl ByteSize for ModelProfiles {
+    fn byte_size(&self) -> usize {
+        8 * (self.condition.len()
+            + self.variance.len()
+            + self.control.as_ref().map_or(0, |control| 2 * control.mean.len()))
+    }
+}
+
+impl ByteSize for Verdict {
+    fn byte_size(&self) -> usize {
+        let Some(ConditionJudgement { scatter, .. }) = &self.0 else { return 0 };
+        let Scatter { genes, truth, predicted, control, .. } = scatter;
+        4 * (truth.len() + predicted.len() + control.len()) + genes.iter().map(|gene| 24 + gene.len()).sum::<usize>()
+    }
+}
+
+/// Gathers evaluated conditions, and the pictures of the largest effects.
+#[derive(Debug)]
+pub struct Tabulate {
+    scale: Scale,
+    anchor: Anchor,
+    conditions: Vec<ConditionScores>,
+    scatters: Vec<(f64, Scatter)>,
+}
+
+impl Tabulate {
+    /// No conditions yet.
+    #[must_use]
+    pub fn new(scale: Scale, anchor: Anchor) -> Self {
+        Self { scale, anchor, conditions: Vec::new(), scatters: Vec::new() }
+    }
+}
+
+impl Sink for Tabulate {
+    type In = Verdict;
+    type Summary = Judgement;
+
+    fn push(&mut self, Verdict(judged): Verdict) -> Result<ControlFlow<()>, BoxError> {
+        if let Some(ConditionJudgement { scores, scatter }) = judged {
+            self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
+            self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
+            self.scatters.truncate(MOST_SCATTERS);
+            self.conditions.push(scores);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<Judgement, BoxError> {
+        let evaluation = Evaluation::new(self.scale, self.conditions).read_as(self.anchor);
+        Ok(Judgement { evaluation, scatters: self.scatters.into_iter().map(|(_, scatter)| scatter).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_predicted_change_is_added_to_the_mean_and_the_variance_of_real_controls() {
+        let control = ControlProfile { mean: vec![1.0, 0.5, 0.2], variance: vec![0.4, 0.3, 0.6] };
+        let told = ModelProfiles {
+            group: 0,
+            condition: vec![1.5, 0.25, 0.2],
+            variance: vec![0.9, 0.25, 0.0],
+            control: Some(Arc::new(control)),
+            distance: None,
+        };
+        // Divided by n = 2; by n - 1 the variances are 1, 0.5 and 0.5.
+        let source = MeanProfile { cells: 2, mean: vec![2.0, 1.0, 0.0], variance: vec![0.5, 0.25, 0.25] };
+        let near = |found: &[f64], wanted: [f64; 3]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12);
+        let anchored = told.anchored_at(&source);
+        assert!(near(&anchored.mean, [2.5, 0.75, 0.0]));
+        assert!(near(anchored.variance.as_deref().expect("it is predicted"), [1.5, 0.45, 0.0]), "and never below 0");
+
+        let raw = ModelProfiles { control: None, ..told.clone() }.anchored_at(&source);
+        assert_eq!(
+            (raw.mean, raw.variance),
+            (told.condition, Some(told.variance)),
+            "a raw prediction is left as it is"
+        );
+    }
+}

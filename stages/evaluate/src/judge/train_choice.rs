@@ -1,0 +1,38 @@
+//! Genes that are chosen without a look at evaluated cells.
+
+use reader::groups::Group;
+use statistics::differential::largest;
+
+use super::{Judge, MeanProfile, on_scale};
+
+impl Judge {
+    /// The genes that change most, by the same score as among evaluated cells, between training cells that hold any of the
+    /// condition's perturbations and the training controls next to them, averaged over covariate combinations: a choice that
+    /// no held-out cell has a part in.
+    pub(super) fn top_train(&self, group: &Group, count: usize) -> Option<Vec<usize>> {
+        let table = &self.atlas.manifest().conditions;
+        let wanted: Vec<_> = table.parts(group.condition).map(|(perturbation, _)| perturbation).collect();
+        let genes = self.places.len();
+        let (mut change, mut noise, mut pairs) = (vec![0.0; genes], vec![0.0; genes], 0);
+        for (other, profile) in self.groups.all().iter().zip(&self.profiles) {
+            let holds = table.parts(other.condition).any(|(perturbation, _)| wanted.contains(&perturbation));
+            let control = self.controls.get(&other.covariates).and_then(|at| self.profiles[*at].training.as_ref());
+            let (Some(perturbed), Some(control), true) = (&profile.training, control, holds) else { continue };
+            let (perturbed, control) = (on_scale(perturbed, self.scale), on_scale(control, self.scale));
+            for gene in 0..genes {
+                change[gene] += perturbed.mean[gene] - control.mean[gene];
+                noise[gene] += of_mean(&perturbed, gene) + of_mean(&control, gene);
+            }
+            pairs += 1;
+        }
+        let pairs = f64::from(pairs);
+        let score = |gene: usize| (change[gene] / pairs).abs() / (noise[gene] / (pairs * pairs) + 1e-9).sqrt();
+        (0.0 < pairs).then(|| largest((0..genes).map(|gene| (score(gene), gene)).collect(), count))
+    }
+}
+
+/// The squared standard error of a gene's mean.
+#[expect(clippy::cast_precision_loss, reason = "a noise needs no more than 52 bits of a count")]
+fn of_mean(profile: &MeanProfile, gene: usize) -> f64 {
+    profile.variance[gene] / profile.cells as f64
+}

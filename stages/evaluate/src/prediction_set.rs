@@ -1,0 +1,156 @@
+//! Predictions that were written before, by this program or another one, read back to be judged.
+//!
+//! Wide and long means and cells are understood, in a file or in all Parquet files of a folder. Rows are found by condition,
+//! dose and covariates, from columns or folder names, genes by their names.
+
+mod rows;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+    error::ArrowError,
+};
+use reader::{atlas::Atlas, groups::Groups};
+use schemas::{Error, Result};
+use sink::{MANIFEST, hive, verify};
+use statistics::scale::Scale;
+use storage::parquet_read::{self, Batches, Undecodable};
+
+use self::rows::{FileLayout, Profiles};
+use crate::judge::ModelProfiles;
+
+/// Which predictions are wanted, and as what.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The atlas, seen through the genes that are judged.
+    pub atlas: &'a Atlas,
+    /// Its groups.
+    pub groups: &'a Groups,
+    /// Which of them are judged.
+    pub judged: &'a [usize],
+    /// The scale on which profiles are compared.
+    pub scale: Scale,
+    /// Target sum of each cell's counts on the pseudobulk scale.
+    pub target_sum: f64,
+}
+
+/// Reads what a prediction set says of every wanted group, in the groups' order.
+///
+/// # Errors
+/// A path where no predictions are; columns, genes or conditions that are missing or appear twice; numbers on a scale that can't
+/// be turned into the wanted one.
+pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
+    if path.join(MANIFEST).exists()
+        && let Some((name, what)) = verify(path)?.into_iter().next()
+    {
+        return Err(Error::damaged(path.join(name), what));
+    }
+    let mut profiles = Profiles::new(wanted);
+    for file in files(path)? {
+        let open = File::open(&file).map_err(Error::io("read", &file))?;
+        let not_parquet = |error: Undecodable| Error::damaged(&file, error.to_string());
+        let builder = parquet_read::parquet(open).map_err(not_parquet)?;
+        let mut told = hive::values(file.strip_prefix(path).unwrap_or(Path::new("")));
+        told.retain(|(column, _)| builder.schema().field_with_name(column).is_err());
+        let schema = with_folders(builder.schema(), &told);
+        let layout = FileLayout::of(&file, &schema, wanted)?;
+        let reader = Batches::of(builder.with_batch_size(layout.rows_at_once())).map_err(not_parquet)?;
+        for batch in reader {
+            let whole = with_values(&batch.map_err(not_parquet)?, &schema, &told);
+            profiles.add(&layout, &whole.map_err(|error| Error::damaged(&file, error.to_string()))?)?;
+        }
+    }
+    let mut found: HashMap<usize, ModelProfiles> = profiles.finish(path)?;
+    let missing: Vec<usize> = wanted.judged.iter().copied().filter(|group| !found.contains_key(group)).collect();
+    if !missing.is_empty() {
+        return Err(lacks_conditions(path, wanted, &missing));
+    }
+    Ok(wanted.judged.iter().filter_map(|group| found.remove(group)).collect())
+}
+
+/// The columns of a file, followed by those in its folder names.
+fn with_folders(schema: &SchemaRef, told: &[(String, String)]) -> SchemaRef {
+    let fields = schema.fields().iter().cloned();
+    let more = told.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));
+    Arc::new(Schema::new_with_metadata(fields.chain(more).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+fn with_values(batch: &RecordBatch, schema: &SchemaRef, told: &[(String, String)]) -> Result<RecordBatch, ArrowError> {
+    let rows = batch.num_rows();
+    let repeated = |value| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))) as ArrayRef;
+    let columns = batch.columns().iter().cloned().chain(told.iter().map(|(_, value)| repeated(value)));
+    RecordBatch::try_new(Arc::clone(schema), columns.collect())
+}
+
+/// The file, or the Parquet files of a folder and of the folders in it, by name.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.exists() {
+        return Err(Error::Missing { path: path.into(), kind: "prediction set" });
+    }
+    if path.extension().is_some_and(|extension| extension == "h5ad") {
+        let hint = "predict to a folder, or to a file that ends in .parquet";
+        return Err(Error::data(
+            path.display().to_string(),
+            "only predictions in Parquet can be evaluated, not .h5ad",
+            hint,
+        ));
+    }
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![path.to_path_buf()];
+    let mut seen = HashSet::new();
+    while let Some(folder) = folders.pop() {
+        // Links may lead in circles.
+        if !seen.insert(folder.canonicalize().map_err(Error::io("read", &folder))?) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let entry = entry.map_err(Error::io("read", &folder))?.path();
+            let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            match entry.extension() {
+                _ if hidden => {}
+                _ if entry.is_dir() => folders.push(entry),
+                Some(extension) if extension == "parquet" => found.push(entry),
+                _ => {}
+            }
+        }
+    }
+    if found.is_empty() {
+        let hint = "give the output of `perturbine predict`: a folder of Parquet files, or one of them";
+        return Err(Error::data(path.display().to_string(), "it holds no Parquet files", hint));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn lacks_conditions(path: &Path, wanted: &Wanted<'_>, missing: &[usize]) -> Error {
+    const MOST_NAMED: usize = 5;
+    let table = &wanted.atlas.manifest().conditions;
+    let name = |at: &usize| {
+        let group = &wanted.groups.all()[*at];
+        let covariates = wanted.atlas.covariate_values(&group.covariates).join(", ");
+        format!("{} at {} ({covariates})", table.name(group.condition), table.dose_label(group.condition))
+    };
+    let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();
+    let more = if MOST_NAMED < missing.len() { ", ..." } else { "" };
+    let message = format!(
+        "it lacks {} of the {} conditions to evaluate: {}{more}",
+        missing.len(),
+        wanted.judged.len(),
+        named.join("; ")
+    );
+    Error::data(
+        path.display().to_string(),
+        message,
+        "predict them with `perturbine predict --to ood`, or evaluate others with --on",
+    )
+}

@@ -1,0 +1,132 @@
+//! Some cells of every group, to be looked at one by one: this many that memory and pairs of cells stay bounded.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use reader::{
+    atlas::Atlas,
+    profiles::{Rows, first_half},
+};
+use schemas::ids::CellIndex;
+use stage::{BoxError, Sink};
+use statistics::{axes::Axes, clouds::Cloud};
+
+/// Cells of a group at most.
+const MOST_CELLS: u64 = 500;
+/// And at least, if it has so many.
+const FEWEST_CELLS: u64 = 32;
+/// Pairs of cells within groups, over all groups, at most: where there are many groups each gives fewer cells.
+const MOST_PAIRS: u64 = 10_000_000;
+
+/// How many cells each of this many groups gives.
+#[must_use]
+pub fn cells_per_group(groups: usize) -> u64 {
+    (MOST_PAIRS / (groups as u64).max(1)).isqrt().clamp(FEWEST_CELLS, MOST_CELLS)
+}
+
+/// Cells that were chosen, and the group of each.
+///
+/// The choice depends on the cells' places in the atlas and on nothing else: of a group's n cells w are taken, evenly spread.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SampledCells {
+    /// By cell, ascending.
+    cells: Vec<(CellIndex, usize)>,
+}
+
+impl SampledCells {
+    /// At most `most` cells of each of this many groups; `group_of` says which one a cell belongs to, if to any.
+    #[must_use]
+    pub fn choose(cells: u64, groups: usize, most: u64, group_of: impl Fn(CellIndex) -> Option<usize>) -> Self {
+        let members = || (0..cells).map(CellIndex).filter_map(|cell| Some((cell, group_of(cell)?)));
+        let mut counts = vec![0_u64; groups];
+        members().for_each(|(_, group)| counts[group] += 1);
+        let mut seen = vec![0_u64; groups];
+        let chosen = members().filter(|(_, group)| {
+            let (at, all) = (u128::from(seen[*group]), u128::from(counts[*group]));
+            let wanted = all.min(u128::from(most));
+            seen[*group] += 1;
+            at * wanted / all != (at + 1) * wanted / all
+        });
+        Self { cells: chosen.collect() }
+    }
+
+    /// The group that a cell was chosen for.
+    #[must_use]
+    pub fn group(&self, cell: CellIndex) -> Option<usize> {
+        let at = self.cells.binary_search_by_key(&cell, |(cell, _)| *cell).ok()?;
+        Some(self.cells[at].1)
+    }
+
+    /// The cells of a group, ascending.
+    pub fn of_group(&self, group: usize) -> impl Iterator<Item = CellIndex> + '_ {
+        self.cells.iter().filter(move |(_, other)| *other == group).map(|(cell, _)| *cell)
+    }
+
+    /// How many cells were chosen.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.cells.len()
+    }
+}
+
+/// Projects chosen cells, those of the two halves of a group apart.
+#[derive(Debug)]
+pub struct ProjectCells {
+    axes: Arc<Axes>,
+    sampled: Arc<SampledCells>,
+    clouds: Vec<[Cloud; 2]>,
+}
+
+impl ProjectCells {
+    /// No cells yet, of this many groups.
+    #[must_use]
+    pub fn new(axes: Arc<Axes>, sampled: Arc<SampledCells>, groups: usize) -> Self {
+        let clouds = vec![[axes.cloud(), axes.cloud()]; groups];
+        Self { axes, sampled, clouds }
+    }
+}
+
+impl Sink for ProjectCells {
+    type In = Rows;
+    type Summary = Vec<[Cloud; 2]>;
+
+    fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
+        for (cell, (genes, values)) in rows.cells() {
+            if let Some(group) = self.sampled.group(cell) {
+                let half = usize::from(!first_half(cell));
+                self.clouds[group][half].extend(&self.axes.project(&genes, values));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<Self::Summary, BoxError> {
+        Ok(self.clouds)
+    }
+}
+
+/// Which training cells the axes are made from: at most `most`, evenly spread.
+#[must_use]
+pub fn training_sample(atlas: &Atlas, most: u64, trains: impl Fn(CellIndex) -> bool) -> SampledCells {
+    SampledCells::choose(atlas.cells(), 1, most, |cell| trains(cell).then_some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_gives_as_many_cells_as_it_may_evenly_spread() {
+        let sampled = SampledCells::choose(100, 2, 5, |cell| (cell.0 != 50).then_some(usize::from(cell.0 < 4)));
+        assert_eq!(sampled.of_group(1).map(|cell| cell.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let large: Vec<u64> = sampled.of_group(0).map(|cell| cell.0).collect();
+        assert_eq!(large.len(), 5);
+        assert!(large.windows(2).all(|pair| (18..=21).contains(&(pair[1] - pair[0]))), "{large:?}");
+        assert_eq!((sampled.group(CellIndex(2)), sampled.group(CellIndex(50)), sampled.count()), (Some(1), None, 9));
+    }
+
+    #[test]
+    fn many_groups_give_few_cells_each() {
+        assert_eq!((cells_per_group(1), cells_per_group(40), cells_per_group(500)), (500, 500, 141));
+        assert_eq!(cells_per_group(1_000_000), 32);
+    }
+}

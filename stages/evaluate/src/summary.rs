@@ -1,0 +1,162 @@
+//! The result of an evaluation in one sentence.
+
+use statistics::bootstrap::Interval;
+
+use super::{
+    scores::Scores,
+    table::{ConditionScores, Evaluation},
+    versus::lead,
+};
+
+/// How far two correlations may be apart and still count as level.
+pub(super) const LEVEL: f64 = 0.02;
+
+/// Scores that a summary names.
+const SCORES_SHOWN: [&str; 7] =
+    ["pearson_delta", "mse_delta", "r2_mean", "r2_mean_top20", "r2_mean_top20_train", "e_distance", "rank"];
+
+/// How a model compares with a baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Better,
+    Level,
+    Worse,
+}
+
+impl Verdict {
+    /// Better or worse only by more than [`LEVEL`], and where the interval, if there is one, does not hold 0.
+    pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
+        let [low, _, high] = interval.unwrap_or([lead; 3]);
+        match lead {
+            lead if LEVEL < lead && 0.0 < low => Self::Better,
+            lead if lead < -LEVEL && high < 0.0 => Self::Worse,
+            _ => Self::Level,
+        }
+    }
+
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Better => "better than additive",
+            Self::Level => "level with additive",
+            Self::Worse => "worse than additive",
+        }
+    }
+}
+
+/// Better, level or worse than `additive` by the correlation of the change: on how many conditions, and over all.
+#[must_use]
+pub(super) fn summary(evaluation: &Evaluation) -> String {
+    let count = evaluation.judged().count();
+    if count == 0 {
+        return "no condition to evaluate".into();
+    }
+    let verdicts: Vec<Option<Verdict>> = evaluation.judged().map(of_condition).collect();
+    let held_out = if evaluation.holds_out() { "held-out " } else { "" };
+    let conditions = if count == 1 { "condition" } else { "conditions" };
+    let of = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
+    let interval = evaluation.versus.get("additive").and_then(|scores| *scores.get("pearson_delta")?);
+    let overall = overall(interval).unwrap_or_default();
+    let r2 = mean_r2(&evaluation.mean, &evaluation.baselines.additive);
+    let what = on_what(&evaluation.judged().collect::<Vec<_>>());
+    let caveat = if evaluation.holds_out() { "" } else { "; none of the evaluated cells were held out" };
+    format!(
+        "{of} (Pearson correlation of the change; level is within {LEVEL}, or an interval around 0){overall}{r2}{what}{caveat}"
+    )
+}
+
+/// How often each verdict was given; none is "not comparable".
+pub(super) fn counted(verdicts: &[Option<Verdict>]) -> String {
+    let words = |verdict: Option<Verdict>| verdict.map_or("not comparable", Verdict::words);
+    let kinds = [Some(Verdict::Better), Some(Verdict::Level), Some(Verdict::Worse), None];
+    let times = kinds.map(|kind| (words(kind), verdicts.iter().filter(|verdict| **verdict == kind).count()));
+    let parts: Vec<String> =
+        times.iter().filter(|(_, times)| 0 < *times).map(|(words, times)| format!("{words} on {times}")).collect();
+    parts.join(", ")
+}
+
+/// The verdict over all, where there are enough for an interval.
+pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
+    let [low, lead, high] = interval?;
+    let verdict = Verdict::of(lead, interval).words();
+    Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
+}
+
+/// The mean R² of the model, and of `additive` where it is defined.
+pub(super) fn mean_r2(model: &Scores, additive: &Scores) -> String {
+    match (model.r2_mean, additive.r2_mean) {
+        (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
+        (Some(model), None) => format!("; mean R² {model:.3}"),
+        _ => String::new(),
+    }
+}
+
+/// In which scores the model is ahead of `additive`, and in which behind: by its mean lead where both are defined.
+pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
+    let mean_lead = |score: &str| {
+        let of = |scores: &Scores| scores.named(score);
+        let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
+        leads.sum::<f64>()
+    };
+    let sentence = |words: &str, holds: &dyn Fn(f64) -> bool| {
+        let scores: Vec<&str> = SCORES_SHOWN.into_iter().filter(|&score| holds(mean_lead(score))).collect();
+        if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
+    };
+    sentence("ahead of it in", &|lead| 0.0 < lead) + &sentence("behind it in", &|lead| lead < 0.0)
+}
+
+fn of_condition(condition: &ConditionScores) -> Option<Verdict> {
+    Some(Verdict::of(lead_over_additive(condition)?, interval_of(condition)))
+}
+
+/// By how much the model's change correlates better than that of `additive`.
+pub(super) fn lead_over_additive(condition: &ConditionScores) -> Option<f64> {
+    lead("pearson_delta", condition.scores.pearson_delta, condition.baselines.additive.pearson_delta)
+}
+
+/// The interval of that lead, genes drawn again.
+pub(super) fn interval_of(condition: &ConditionScores) -> Option<Interval> {
+    *condition.versus.get("additive")?.get("pearson_delta")?
+}
+
+#[cfg(test)]
+mod tests {
+    use statistics::scale::Scale;
+
+    use super::{super::table::tests::condition, *};
+
+    #[test]
+    fn the_summary_counts_wins_draws_and_losses_against_additive() {
+        let conditions = vec![
+            condition("ood", Some(0.95), Some(0.90)),
+            condition("ood", Some(0.91), Some(0.90)),
+            condition("ood", Some(0.80), Some(0.90)),
+            condition("ood", Some(0.80), None),
+        ];
+        let summary = Evaluation::new(Scale::Log1p, conditions).summary;
+        let (start, end) = summary.split_once("; over all ").expect("three conditions have an interval");
+        assert_eq!(
+            start,
+            "better than additive on 1, level with additive on 1, worse than additive on 1, not comparable on 1 \
+             of 4 held-out conditions (Pearson correlation of the change; level is within 0.02, or an interval around 0)",
+        );
+        assert!(end.starts_with("level with additive: -0.013 (95% interval -0.100 to +0.050)"), "{end}");
+        assert!(end.ends_with("; mean R² 0.500, additive's 0.500; behind it in pearson_delta"), "{end}");
+    }
+
+    #[test]
+    fn a_lead_that_may_be_chance_is_level() {
+        assert_eq!(Verdict::of(0.3, Some([0.1, 0.3, 0.5])), Verdict::Better);
+        assert_eq!(Verdict::of(0.3, Some([-0.1, 0.3, 0.5])), Verdict::Level);
+        assert_eq!(Verdict::of(-0.3, Some([-0.5, -0.3, -0.1])), Verdict::Worse);
+        assert_eq!(Verdict::of(-0.3, Some([-0.5, -0.3, 0.1])), Verdict::Level);
+        assert_eq!(Verdict::of(0.01, Some([0.005, 0.01, 0.015])), Verdict::Level);
+        assert_eq!(Verdict::of(0.3, None), Verdict::Better);
+    }
+
+    #[test]
+    fn where_nothing_was_held_out_the_summary_says_so() {
+        let seen = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
+        assert!(seen.summary.ends_with("none of the evaluated cells were held out"), "{}", seen.summary);
+        assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to evaluate");
+    }
+}

@@ -1,0 +1,301 @@
+//! All conditions of an evaluation, as `evaluate --json` gives them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use statistics::{
+    metrics::pearson,
+    scale::{Anchor, Scale},
+};
+
+use super::{
+    baselines::Baseline,
+    scores::Scores,
+    summary::summary,
+    versus::{Versus, over_conditions},
+};
+
+/// The split whose rows nothing was learned, selected or stopped on.
+const HELD_OUT: &str = "ood";
+
+/// One score of each kind for every baseline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BaselineScores {
+    /// No change.
+    pub control: Scores,
+    /// The mean of the perturbed training profiles.
+    pub perturbed_mean: Scores,
+    /// The sum of the single shifts.
+    pub additive: Scores,
+    /// The sum of the single shifts, weighted by the likeness of the controls.
+    pub additive_similar: Scores,
+    /// Ridge regression.
+    pub linear: Scores,
+}
+
+/// One condition in one combination of covariate values, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConditionScores {
+    /// Its name, as first seen.
+    pub condition: String,
+    /// Its doses, aligned with the name.
+    pub dose: String,
+    /// The covariates' values, by the covariates' names.
+    pub covariates: BTreeMap<String, String>,
+    /// Which rows were judged: `train`, `valid` or `ood`.
+    pub split: String,
+    /// How many of them.
+    pub cells: u64,
+    /// The model's scores.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// How many genes differ between the real cells and their controls.
+    pub n_de: Option<usize>,
+    /// The Euclidean length of the real change.
+    pub effect_size: Option<f64>,
+    /// How far the prediction is from what was trained on, as the predictor says; none if it does not.
+    #[serde(default)]
+    pub distance: Option<f64>,
+    /// Pearson's correlation of the predicted change less that of `additive` with the real one less that of `additive`.
+    #[serde(default)]
+    pub beyond_additive: Option<f64>,
+    /// Half of the real cells, judged as a prediction of the other half.
+    pub ceiling: Scores,
+    /// The baselines' scores.
+    pub baselines: BaselineScores,
+    /// For a baseline and a score: the low end, middle and high end of the model's lead, genes drawn again.
+    pub versus: Versus,
+}
+
+/// An evaluation, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The scale of the profiles.
+    pub scale: Scale,
+    /// How predictions were read.
+    #[serde(default)]
+    pub readout: Anchor,
+    /// The result, in one sentence.
+    pub summary: String,
+    /// Every condition.
+    pub conditions: Vec<ConditionScores>,
+    /// The model's mean scores over the [judged](Evaluation::judged) conditions.
+    pub mean: Scores,
+    /// The model's median scores over the evaluated conditions.
+    pub median: Scores,
+    /// The baselines' mean scores over the evaluated conditions.
+    pub baselines: BaselineScores,
+    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, evaluated conditions drawn again.
+    #[serde(default)]
+    pub versus: Versus,
+    /// The rank correlation over evaluated conditions of how far predictions are from what was trained on with their error
+    /// [beyond noise](ConditionScores::error_beyond_noise).
+    #[serde(default)]
+    pub calibration: Option<f64>,
+}
+
+impl ConditionScores {
+    /// `mse_delta` without the noise of the real mean, which no prediction can know: of n cells it is a quarter of
+    /// the squared difference between two halves of n / 2 cells.
+    #[must_use]
+    pub fn error_beyond_noise(&self) -> Option<f64> {
+        Some(self.scores.mse_delta? - self.ceiling.mse_delta? / 4.0)
+    }
+}
+
+impl BaselineScores {
+    /// Scores each baseline by itself.
+    #[must_use]
+    pub fn of(mut score: impl FnMut(Baseline) -> Scores) -> Self {
+        Self {
+            control: score(Baseline::Control),
+            perturbed_mean: score(Baseline::PerturbedMean),
+            additive: score(Baseline::Additive),
+            additive_similar: score(Baseline::AdditiveSimilar),
+            linear: score(Baseline::Linear),
+        }
+    }
+
+    /// The scores of one baseline.
+    #[must_use]
+    pub fn get(&self, baseline: Baseline) -> &Scores {
+        match baseline {
+            Baseline::Control => &self.control,
+            Baseline::PerturbedMean => &self.perturbed_mean,
+            Baseline::Additive => &self.additive,
+            Baseline::AdditiveSimilar => &self.additive_similar,
+            Baseline::Linear => &self.linear,
+        }
+    }
+}
+
+/// Spearman's correlation of distances with errors, where three of both are known and neither is the same everywhere.
+pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>) -> Option<f64> {
+    let known: Vec<(f64, f64)> = pairs.filter_map(|(distance, error)| distance.zip(error)).collect();
+    let ranks = |of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
+        let below = |x: f64| known.iter().map(|other| if of(other) < x { 1.0 } else { 0.0 }).sum::<f64>();
+        let equal = |x: f64| known.iter().map(|other| if of(other) == x { 0.5 } else { 0.0 }).sum::<f64>();
+        known.iter().map(|pair| below(of(pair)) + equal(of(pair))).collect()
+    };
+    if known.len() < 3 {
+        return None;
+    }
+    pearson(&ranks(&|pair| pair.0), &ranks(&|pair| pair.1))
+}
+
+impl Evaluation {
+    /// Sums the conditions up, as read [`anchored`](Anchor::Anchored).
+    #[must_use]
+    pub fn new(scale: Scale, conditions: Vec<ConditionScores>) -> Self {
+        let mut evaluation = Self {
+            scale,
+            readout: Anchor::default(),
+            summary: String::new(),
+            conditions,
+            mean: Scores::default(),
+            median: Scores::default(),
+            baselines: BaselineScores::default(),
+            versus: Versus::new(),
+            calibration: None,
+        };
+        let judged: Vec<&ConditionScores> = evaluation.judged().collect();
+        let scores = || judged.iter().map(|condition| &condition.scores);
+        let (mean, median) = (Scores::mean(scores()), Scores::median(scores()));
+        let baselines = BaselineScores::of(|baseline| {
+            Scores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
+        });
+        let versus = over_conditions(&judged);
+        let calibration =
+            calibration(judged.iter().map(|condition| (condition.distance, condition.error_beyond_noise())));
+        evaluation = Self { mean, median, baselines, versus, calibration, ..evaluation };
+        evaluation.summary = summary(&evaluation);
+        evaluation
+    }
+
+    /// The same, with the readout of the predictions.
+    #[must_use]
+    pub fn read_as(self, readout: Anchor) -> Self {
+        Self { readout, ..self }
+    }
+
+    /// The conditions that count: the held-out ones, or all of them if nothing was held out.
+    pub fn judged(&self) -> impl Iterator<Item = &ConditionScores> {
+        let held_out = self.holds_out();
+        self.conditions.iter().filter(move |condition| !held_out || condition.split == HELD_OUT)
+    }
+
+    /// The mean of the ceilings over the evaluated conditions.
+    #[must_use]
+    pub fn ceiling(&self) -> Scores {
+        Scores::mean(self.judged().map(|condition| &condition.ceiling))
+    }
+
+    /// Whether any condition was held out.
+    pub(super) fn holds_out(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.split == HELD_OUT)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(crate) fn condition(split: &str, model: Option<f64>, additive: Option<f64>) -> ConditionScores {
+        let scores = |pearson_delta| Scores { r2_mean: Some(0.5), pearson_delta, ..Scores::default() };
+        ConditionScores {
+            condition: "A+B".into(),
+            dose: "1+1".into(),
+            covariates: BTreeMap::from([("cell_type".into(), "K562".into())]),
+            split: split.into(),
+            cells: 7,
+            scores: scores(model),
+            n_de: Some(3),
+            effect_size: Some(1.5),
+            distance: None,
+            beyond_additive: None,
+            ceiling: Scores::default(),
+            baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
+            versus: BTreeMap::new(),
+        }
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        let mut keys: Vec<&str> =
+            value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn json_has_the_keys_of_the_interface_and_null_for_what_is_undefined() {
+        let evaluation = Evaluation::new(Scale::Log1p, vec![condition("ood", Some(0.9), None)]);
+        let json = serde_json::to_value(&evaluation).expect("an evaluation is JSON");
+        assert_eq!(
+            keys(&json),
+            ["baselines", "calibration", "conditions", "mean", "median", "readout", "scale", "summary", "versus"]
+        );
+        assert_eq!((&json["scale"], &json["readout"]), (&json!("log1p"), &json!("anchored")));
+        assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
+        let mut expected = Scores::NAMES.to_vec();
+        expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
+        expected.extend(["ceiling", "baselines", "versus", "distance", "beyond_additive"]);
+        expected.sort_unstable();
+        let first = &json["conditions"][0];
+        assert_eq!(keys(first), expected);
+        assert_eq!(first["covariates"], json!({"cell_type": "K562"}));
+        assert_eq!((&first["pearson_delta"], &first["r2_var"]), (&json!(0.9), &Value::Null));
+        assert_eq!(first["versus"], json!({}));
+        let mut baselines = Baseline::ALL.map(Baseline::name);
+        baselines.sort_unstable();
+        assert_eq!(keys(&first["baselines"]), baselines);
+        assert_eq!(keys(&json["baselines"]), baselines);
+        let back: Evaluation = serde_json::from_value(json).expect("it reads back");
+        assert_eq!(back, evaluation);
+    }
+
+    #[test]
+    fn a_distance_is_worth_something_if_errors_grow_with_it() {
+        let pairs = |errors: [f64; 4]| [1.0, 2.0, 5.0, 5.0].map(Some).into_iter().zip(errors.map(Some));
+        let rising = calibration(pairs([0.1, 0.2, 0.4, 0.4]));
+        assert!(rising.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{rising:?}");
+        let falling = calibration(pairs([0.4, 0.2, 0.1, 0.1]));
+        assert!(falling.is_some_and(|rank| (rank + 1.0).abs() < 1e-12), "{falling:?}");
+        assert_eq!(calibration(pairs([0.1; 4])), None);
+        assert_eq!(calibration([(Some(1.0), Some(2.0)), (None, Some(3.0))].into_iter()), None);
+    }
+
+    #[test]
+    fn the_noise_of_the_real_mean_is_no_error_of_the_prediction() {
+        let mut judged = condition("ood", None, None);
+        judged.scores.mse_delta = Some(0.5);
+        assert_eq!(judged.error_beyond_noise(), None, "the noise of a single cell is unknown");
+        judged.ceiling.mse_delta = Some(0.8);
+        assert!(judged.error_beyond_noise().is_some_and(|error| (error - 0.3).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_calibration_is_of_the_error_beyond_noise() {
+        // The noisiest condition has the largest error, and the most certain prediction.
+        let of = |(distance, error, noise): (f64, f64, f64)| {
+            let mut judged = condition("ood", None, None);
+            (judged.distance, judged.scores.mse_delta, judged.ceiling.mse_delta) =
+                (Some(distance), Some(error), Some(noise));
+            judged
+        };
+        let conditions = [(0.1, 1.0, 3.9), (0.2, 0.2, 0.4), (0.3, 0.3, 0.4)].map(of);
+        let calibration = Evaluation::new(Scale::Log1p, conditions.into()).calibration;
+        assert!(calibration.is_some_and(|rank| (rank - 1.0).abs() < 1e-12), "{calibration:?}");
+    }
+
+    #[test]
+    fn only_held_out_conditions_count_where_there_are_any() {
+        let held_out = condition("ood", Some(0.5), Some(0.5));
+        let seen = condition("valid", Some(0.9), Some(0.5));
+        let evaluation = Evaluation::new(Scale::Values, vec![held_out, seen.clone()]);
+        assert_eq!(evaluation.mean.pearson_delta, Some(0.5));
+        let evaluation = Evaluation::new(Scale::Values, vec![seen]);
+        assert_eq!(evaluation.mean.pearson_delta, Some(0.9));
+    }
+}

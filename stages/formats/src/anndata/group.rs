@@ -1,0 +1,90 @@
+//! The storage of an AnnData object in any format: groups with attributes, arrays of numbers and columns.
+
+use std::{fmt::Debug, ops::Range};
+
+use arrays::{numbers::Numbers, place::Place};
+use arrow::{
+    array::{ArrayRef, BooleanArray},
+    datatypes::DataType,
+};
+use schemas::Result;
+
+/// The kind of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Member {
+    Missing,
+    Group,
+    Array,
+    Other,
+}
+
+/// The meaning of array parts that were never written, for formats that allow them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gaps {
+    /// It has the array's fill value.
+    Filled,
+    /// It was lost: no such array has a part that is all fill value.
+    Lost,
+}
+
+/// A group of an HDF5 file or of a zarr store.
+pub(crate) trait Group: Debug {
+    fn place(&self) -> &Place;
+
+    /// The kind of the member with this name.
+    fn member(&self, name: &str) -> Result<Member>;
+
+    /// The names of all members.
+    fn names(&self) -> Result<Vec<String>>;
+
+    /// A group within this one.
+    fn group(&self, name: &str) -> Result<Box<dyn Group>>;
+
+    /// An array of one or two dimensions that holds numbers.
+    fn numbers(&self, name: &str, gaps: Gaps) -> Result<Box<dyn Numbers>>;
+
+    /// A vector; none if its type is unknown here.
+    fn values(&self, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Values>>>;
+
+    /// An attribute that is a text or a list of texts.
+    fn texts(&self, attribute: &str) -> Option<Vec<String>>;
+
+    /// An attribute that is a list of whole numbers.
+    fn integers(&self, attribute: &str) -> Option<Vec<i64>>;
+
+    /// The category names of a column as anndata 0.7 kept them, apart from its codes: none if it is not such a column, and none
+    /// within if they are of an unknown kind.
+    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>>;
+
+    /// The columns of a data frame that is a table of records, as anndata kept them before 0.7.
+    fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>>;
+
+    /// An attribute that is one text.
+    fn text(&self, attribute: &str) -> Option<String> {
+        self.texts(attribute)?.into_iter().next()
+    }
+}
+
+/// A vector of values of a known type.
+pub(crate) trait Values: Debug + Send + Sync {
+    fn len(&self) -> usize;
+
+    fn data_type(&self) -> DataType;
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef>;
+
+    /// Whole numbers, as codes of categories are.
+    fn codes(&self, rows: Range<usize>) -> Result<Vec<i64>>;
+
+    /// Flags, as masks are: every number but 0 is true.
+    fn flags(&self, rows: Range<usize>) -> Result<BooleanArray>;
+}
+
+/// A column of a data frame, read by slices.
+pub(crate) trait Column: Debug + Send + Sync {
+    fn len(&self) -> usize;
+
+    fn data_type(&self) -> DataType;
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef>;
+}

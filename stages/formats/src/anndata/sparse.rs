@@ -1,0 +1,70 @@
+//! Shared code of CSR and CSC matrices: shape, pointers, indices and data, checked when they are opened.
+
+use arrays::{
+    numbers::Numbers,
+    rows::{Csr, CsrVectors},
+    sparse::{Major, gene_count},
+};
+use schemas::Result;
+
+use super::group::{Gaps, Group};
+
+/// The encoding of a sparse matrix, under the names that anndata has given it; none if there is no name.
+pub(super) fn encoding(group: &dyn Group) -> Option<String> {
+    // `h5sparse_format` is what anndata wrote before 0.7.
+    group.text("encoding-type").or_else(|| group.text("h5sparse_format"))
+}
+
+/// The number of rows and columns, from an attribute.
+pub(super) fn shape(group: &dyn Group) -> Result<(u64, u32)> {
+    let place = group.place();
+    let shape = group.integers("shape").or_else(|| group.integers("h5sparse_shape"));
+    let Some([rows, columns]) = shape.as_deref() else {
+        let message = "can't be read: the shape of a matrix is 2 numbers";
+        return Err(place.child("shape").error(message, "the file may be damaged or cut short; write it again"));
+    };
+    match (u64::try_from(*rows), u64::try_from(*columns)) {
+        (Ok(rows), Ok(columns)) => Ok((rows, gene_count(columns, place)?)),
+        _ => Err(place.error(format!("has the shape [{rows}, {columns}]"), "check how the file was written")),
+    }
+}
+
+/// The three vectors of a sparse matrix.
+#[derive(Debug)]
+pub(super) struct Vectors {
+    pub(super) pointers: Box<dyn Numbers>,
+    pub(super) indices: Box<dyn Numbers>,
+    pub(super) data: Box<dyn Numbers>,
+}
+
+impl Vectors {
+    /// Opens the vectors of a matrix with this many rows, or columns, by which it is stored.
+    pub(super) fn open(group: &dyn Group, major: Major, lines: u64) -> Result<Self> {
+        let place = group.place();
+        let member = |name: &str| {
+            // Pointers grow and no entry is zero: a part without anything in it is lost.
+            let numbers = group.numbers(name, Gaps::Lost)?;
+            match numbers.dimensions() {
+                1 => Ok(numbers),
+                _ => Err(place.child(name).error("is not a vector", "check how the file was written")),
+            }
+        };
+        let (pointers, indices, data) = (member("indptr")?, member("indices")?, member("data")?);
+        if pointers.rows() != lines.saturating_add(1) {
+            let (found, line) = (pointers.rows(), major.line());
+            let message = format!("has {found} {line} pointers, but {lines} {line}s need {}", lines.saturating_add(1));
+            return Err(place.child("indptr").error(message, "the file may be cut short; write it again"));
+        }
+        if indices.rows() != data.rows() {
+            let message = format!("has {} entries, but `data` has {}", indices.rows(), data.rows());
+            return Err(place.child("indices").error(message, "the file may be cut short; write it again"));
+        }
+        Ok(Self { pointers, indices, data })
+    }
+}
+
+/// A CSR matrix whose shape stands elsewhere than in the group of its vectors.
+pub(crate) fn csr(group: &dyn Group, rows: u64, genes: u32) -> Result<Csr> {
+    let Vectors { pointers: row_pointers, indices, data } = Vectors::open(group, Major::Rows, rows)?;
+    Ok(Csr::new(group.place().clone(), rows, genes, CsrVectors { row_pointers, indices, data }))
+}

@@ -1,0 +1,115 @@
+//! Groups of an HDF5 file.
+
+use arrays::{numbers::Numbers, place::Place};
+use hdf5_metno::{Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject, types::TypeDescriptor};
+use schemas::Result;
+
+use super::{
+    super::anndata::group::{Column, Gaps, Group, Member, Values as ReadValues},
+    compound,
+    values::{Values, text_list_attribute},
+};
+
+/// The longest list of numbers that is read of an attribute.
+const MOST_INTEGERS: usize = 16;
+
+/// A group, and what it is called in errors.
+#[derive(Debug)]
+pub(crate) struct H5Group {
+    group: Library,
+    place: Place,
+}
+
+impl H5Group {
+    pub(crate) fn new(group: Library, place: Place) -> Self {
+        Self { group, place }
+    }
+
+    fn dataset(&self, name: &str) -> Result<Dataset> {
+        self.group.dataset(name).map_err(|error| self.place.child(name).unreadable(error))
+    }
+}
+
+/// Unwritten parts of a dataset read as its fill value through libhdf5: files don't omit anything by themselves.
+impl Group for H5Group {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn member(&self, name: &str) -> Result<Member> {
+        if !self.group.link_exists(name) {
+            return Ok(Member::Missing);
+        }
+        match self.group.loc_type_by_name(name).map_err(|error| self.place.child(name).unreadable(error))? {
+            LocationType::Group => Ok(Member::Group),
+            LocationType::Dataset => Ok(Member::Array),
+            LocationType::NamedDatatype | LocationType::TypeMap => Ok(Member::Other),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        self.group.member_names().map_err(|error| self.place.unreadable(error))
+    }
+
+    fn group(&self, name: &str) -> Result<Box<dyn Group>> {
+        let place = self.place.child(name);
+        let group = self.group.group(name).map_err(|error| place.unreadable(error))?;
+        Ok(Box::new(Self { group, place }))
+    }
+
+    fn numbers(&self, name: &str, _gaps: Gaps) -> Result<Box<dyn Numbers>> {
+        let (dataset, place) = (self.dataset(name)?, self.place.child(name));
+        expect_numbers(&dataset, &place)?;
+        Ok(Box::new(hdf5::Numbers::open(dataset, place)?))
+    }
+
+    fn values(&self, name: &str, _gaps: Gaps) -> Result<Option<Box<dyn ReadValues>>> {
+        Ok(boxed(Values::open(self.dataset(name)?, self.place.child(name))))
+    }
+
+    fn texts(&self, attribute: &str) -> Option<Vec<String>> {
+        text_list_attribute(&self.group, attribute)
+    }
+
+    fn integers(&self, attribute: &str) -> Option<Vec<i64>> {
+        let attribute = self.group.attr(attribute).ok()?;
+        if MOST_INTEGERS < attribute.size() { None } else { attribute.read_raw::<i64>().ok() }
+    }
+
+    /// The column holds codes, and an attribute points to the names.
+    fn old_categories(&self, name: &str) -> Result<Option<Option<Box<dyn ReadValues>>>> {
+        let Ok(column) = self.group.dataset(name) else { return Ok(None) };
+        let Ok(attribute) = column.attr("categories") else { return Ok(None) };
+        let reference = attribute.read_scalar::<ObjectReference1>();
+        let categories = match reference.and_then(|reference| column.dereference(&reference)) {
+            Ok(ReferencedObject::Dataset(categories)) => Some(categories),
+            _ => self.group.group("__categories").and_then(|group| group.dataset(name)).ok(),
+        };
+        Ok(categories.map(|categories| boxed(Values::open(categories, self.place.child(name)))))
+    }
+
+    fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>> {
+        compound::columns(&self.dataset(name)?, &self.group, &self.place.child(name))
+    }
+}
+
+fn boxed(values: Option<Values>) -> Option<Box<dyn ReadValues>> {
+    values.map(|values| Box::new(values) as Box<dyn ReadValues>)
+}
+
+/// Refuses what is known to be no number; types that have no name here are left to libhdf5 to convert.
+fn expect_numbers(dataset: &Dataset, place: &Place) -> Result<()> {
+    let found = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()) {
+        Ok(TypeDescriptor::Compound(_)) => "compound values",
+        Ok(
+            TypeDescriptor::VarLenAscii
+            | TypeDescriptor::VarLenUnicode
+            | TypeDescriptor::FixedAscii(_)
+            | TypeDescriptor::FixedUnicode(_),
+        ) => "texts",
+        Ok(TypeDescriptor::FixedArray(..) | TypeDescriptor::VarLenArray(_)) => "lists",
+        Ok(TypeDescriptor::Reference(_)) => "references",
+        _ => return Ok(()),
+    };
+    Err(place.error(format!("holds {found}, where numbers are expected"), "check how the file was written"))
+}

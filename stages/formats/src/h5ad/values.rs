@@ -1,0 +1,215 @@
+//! One-dimensional datasets of any type as Arrow arrays, and attributes as text.
+
+use std::{ops::Range, sync::Arc};
+
+use arrays::place::Place;
+use arrow::{
+    array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array},
+    datatypes::DataType,
+};
+use hdf5::{LibraryNumber, Numbers};
+use hdf5_metno::{
+    Container, Dataset, H5Type, Location,
+    types::{FixedAscii, FixedUnicode, FloatSize, IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode},
+};
+use schemas::Result;
+
+use super::super::anndata::group;
+
+/// A vector of values of a known type.
+#[derive(Debug)]
+pub(crate) struct Values {
+    dataset: Dataset,
+    /// Where they are numbers.
+    numbers: Option<Numbers>,
+    kind: Kind,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Integer,
+    /// `u64`: larger numbers than an `i64` holds.
+    Unsigned64,
+    Float32,
+    Float64,
+    Flag,
+    Text(Text),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    Ascii,
+    Unicode,
+    FixedAscii(usize),
+    FixedUnicode(usize),
+}
+
+/// The longest text of a fixed-length column; longer ones are left out like any unknown kind.
+const LONGEST_FIXED_TEXT: usize = 4096;
+
+/// Bytes of text that are read at once.
+const TEXT_BYTES: usize = 1 << 20;
+
+impl Values {
+    /// A vector, unless its type is unknown here.
+    pub(crate) fn open(dataset: Dataset, place: Place) -> Option<Self> {
+        if dataset.ndim() != 1 {
+            return None;
+        }
+        let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
+            TypeDescriptor::Unsigned(IntSize::U8) => Kind::Unsigned64,
+            // Values of an enumeration are numbers to anndata too.
+            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => Kind::Integer,
+            TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => Kind::Float32,
+            TypeDescriptor::Float(FloatSize::U8) => Kind::Float64,
+            TypeDescriptor::Boolean => Kind::Flag,
+            descriptor => Kind::Text(text_kind(&descriptor)?),
+        };
+        let numbers = match kind {
+            Kind::Integer | Kind::Unsigned64 | Kind::Float32 | Kind::Float64 => {
+                Some(Numbers::open(dataset.clone(), place.clone()).ok()?)
+            }
+            Kind::Flag | Kind::Text(_) => None,
+        };
+        Some(Self { dataset, numbers, kind, place })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.dataset.size()
+    }
+
+    pub(crate) fn data_type(&self) -> DataType {
+        match self.kind {
+            Kind::Integer => DataType::Int64,
+            Kind::Unsigned64 => DataType::UInt64,
+            Kind::Float32 => DataType::Float32,
+            Kind::Float64 => DataType::Float64,
+            Kind::Flag => DataType::Boolean,
+            Kind::Text(_) => DataType::Utf8,
+        }
+    }
+
+    pub(crate) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+        Ok(match self.kind {
+            Kind::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
+            Kind::Unsigned64 => Arc::new(UInt64Array::from(self.numbers::<u64>(rows)?)),
+            Kind::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
+            Kind::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
+            Kind::Flag => Arc::new(self.flags(rows)?),
+            Kind::Text(kind) => Arc::new(self.text(kind, rows)?),
+        })
+    }
+
+    /// Numbers, such as codes of categories are.
+    pub(crate) fn numbers<T: LibraryNumber>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let mut numbers = Vec::with_capacity(rows.len());
+        match &self.numbers {
+            Some(stored) => stored.read(rows.start as u64..rows.end as u64, &mut numbers)?,
+            None => return Err(self.place.error("is not a vector of numbers", "check how the file was written")),
+        }
+        Ok(numbers)
+    }
+
+    /// Flags, as masks are: every number but 0 is true.
+    pub(crate) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
+        // Read as numbers, since a damaged file may hold a byte that is neither false nor true.
+        let bytes = read_slice::<i8>(&self.dataset, rows, &self.place)?;
+        Ok(bytes.into_iter().map(|byte| Some(byte != 0)).collect())
+    }
+
+    fn text(&self, kind: Text, rows: Range<usize>) -> Result<StringArray> {
+        match kind {
+            Text::Ascii => self.strings::<VarLenAscii>(rows),
+            Text::Unicode => self.strings::<VarLenUnicode>(rows),
+            // libhdf5 widens fixed-length text to the length that is requested, and that must be known beforehand.
+            Text::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
+            Text::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
+            Text::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),
+            Text::FixedUnicode(_) => self.strings::<FixedUnicode<LONGEST_FIXED_TEXT>>(rows),
+        }
+    }
+
+    fn strings<T: H5Type + AsRef<[u8]>>(&self, rows: Range<usize>) -> Result<StringArray> {
+        let mut texts = StringBuilder::new();
+        for start in rows.clone().step_by(TEXT_BYTES / size_of::<T>()) {
+            let slab = start..rows.end.min(start + TEXT_BYTES / size_of::<T>());
+            for (row, bytes) in (start..).zip(read_slice::<T>(&self.dataset, slab, &self.place)?) {
+                append_text(&mut texts, bytes.as_ref(), row, &self.place)?;
+            }
+        }
+        Ok(texts.finish())
+    }
+}
+
+impl group::Values for Values {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn data_type(&self) -> DataType {
+        self.data_type()
+    }
+
+    fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
+        self.read(rows)
+    }
+
+    fn codes(&self, rows: Range<usize>) -> Result<Vec<i64>> {
+        self.numbers(rows)
+    }
+
+    fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
+        self.flags(rows)
+    }
+}
+
+/// Appends the text that stands at a row.
+pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &Place) -> Result<()> {
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
+    })?;
+    if i32::try_from(texts.values_slice().len() + text.len()).is_err() {
+        return Err(place.error("holds more than 2 GiB of text", "leave out the column, or make it categorical"));
+    }
+    texts.append_value(text);
+    Ok(())
+}
+
+/// Some rows of a vector; `T` takes whatever number type is stored.
+pub(crate) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = dataset.read_slice_1d::<T, _>(rows).map_err(|error| place.unreadable(error))?;
+    Ok(values.into_raw_vec_and_offset().0)
+}
+
+/// An attribute that is a list of texts; an empty list may have any type.
+pub(crate) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<String>> {
+    let attribute = of.attr(name).ok()?;
+    if attribute.size() == 0 {
+        return Some(Vec::new());
+    }
+    match text_kind(&attribute.dtype().ok()?.to_descriptor().ok()?)? {
+        Text::Ascii => texts::<VarLenAscii>(&attribute),
+        Text::Unicode => texts::<VarLenUnicode>(&attribute),
+        Text::FixedAscii(_) => texts::<FixedAscii<LONGEST_FIXED_TEXT>>(&attribute),
+        Text::FixedUnicode(_) => texts::<FixedUnicode<LONGEST_FIXED_TEXT>>(&attribute),
+    }
+}
+
+fn texts<T: H5Type + AsRef<[u8]>>(attribute: &Container) -> Option<Vec<String>> {
+    let texts = attribute.read_raw::<T>().ok()?;
+    texts.iter().map(|text| String::from_utf8(text.as_ref().to_vec()).ok()).collect()
+}
+
+fn text_kind(descriptor: &TypeDescriptor) -> Option<Text> {
+    match *descriptor {
+        TypeDescriptor::VarLenAscii => Some(Text::Ascii),
+        TypeDescriptor::VarLenUnicode => Some(Text::Unicode),
+        TypeDescriptor::FixedAscii(length) if length <= LONGEST_FIXED_TEXT => Some(Text::FixedAscii(length)),
+        TypeDescriptor::FixedUnicode(length) if length <= LONGEST_FIXED_TEXT => Some(Text::FixedUnicode(length)),
+        _ => None,
+    }
+}

@@ -1,0 +1,64 @@
+//! Formats in HDF5 files, detected by their content, since 10x matrices and others share the file extension.
+
+use std::{path::Path, sync::Arc};
+
+use arrays::place::Place;
+use schemas::Result;
+
+use super::{
+    format::{Choice, Format},
+    h5ad,
+    source::Source,
+    tenx::{self, TenXReader},
+    worker::RemoteSource,
+};
+
+/// More members are not listed in an error.
+const LISTED_MEMBERS: usize = 12;
+
+/// The format of an HDF5 file.
+///
+/// # Errors
+/// A missing file, no HDF5 file, or one that holds something else.
+pub(super) fn format_of(path: &Path) -> Result<Format> {
+    let file = hdf5::open_for_reading(path)?;
+    let place = Place::root(path);
+    if ["X", "obs", "var"].iter().any(|name| file.link_exists(name)) && !file.link_exists("mod") {
+        return Ok(Format::H5ad);
+    }
+    if !tenx::matrices(&file).is_empty() {
+        return Ok(Format::TenX);
+    }
+    if let Ok(modalities) = file.group("mod").and_then(|group| group.member_names()) {
+        let message = format!("is a MuData file, which holds several data sets: {}", modalities.join(", "));
+        let one = modalities.iter().find(|name| *name == "rna").or(modalities.first()).map_or("rna", String::as_str);
+        let hint = format!("write one of them on its own: `mudata.read_h5mu(...).mod['{one}'].write_h5ad(...)`");
+        return Err(place.error(message, hint));
+    }
+    let members = file.member_names().map_err(|error| place.unreadable(error))?;
+    let mut listed = members[..members.len().min(LISTED_MEMBERS)].join(", ");
+    match members.len() {
+        0 => listed.push_str("nothing"),
+        all if LISTED_MEMBERS < all => listed.push_str(&format!(" and {} more", all - LISTED_MEMBERS)),
+        _ => {}
+    }
+    Err(place.error(
+        format!("is neither an .h5ad file (`X`, `obs`, `var`) nor a 10x matrix; it holds {listed}"),
+        "give an .h5ad file from anndata, or a feature-barcode matrix from Cell Ranger",
+    ))
+}
+
+/// Opens an `.h5ad` file.
+pub(super) fn open_h5ad(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(h5ad::open(path, choice)?))
+}
+
+/// Opens a 10x matrix.
+pub(super) fn open_tenx(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(TenXReader::open(path, choice)?))
+}
+
+/// Opens a file of either format through a worker process.
+pub(super) fn open_remote(worker: &Path, path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(RemoteSource::open(worker, path, choice)?))
+}

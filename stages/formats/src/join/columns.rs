@@ -1,0 +1,81 @@
+//! Columns of joined files: of one type, or text in which equal values are the same.
+
+use std::sync::Arc;
+
+use arrays::text::as_text;
+use arrow::{
+    array::{ArrayRef, AsArray, StringArray},
+    compute::cast,
+    datatypes::{DataType, Field, SchemaRef},
+    error::ArrowError,
+};
+
+/// Every column that a file has, in the order they are first seen.
+///
+/// Columns of different types become text. Equal numbers are the same text; if a file has flags (true or false), then `true` and 1
+/// are the same in all files, in any capitalisation, and so are `false` and 0.
+#[derive(Debug)]
+pub(super) struct JoinedColumns {
+    fields: Vec<Field>,
+    /// Whether the column holds flags in some files, and something else in others.
+    mixes_flags: Vec<bool>,
+}
+
+impl JoinedColumns {
+    /// The columns of files, `obs` or `var`, each with its name; warns of numbers that are read as flags.
+    pub(super) fn of(frame: &str, files: Vec<(String, SchemaRef)>) -> Self {
+        let mut fields: Vec<Field> = Vec::new();
+        for field in files.iter().flat_map(|(_, schema)| schema.fields()) {
+            match fields.iter_mut().find(|known| known.name() == field.name()) {
+                None => fields.push(field.as_ref().clone().with_nullable(true)),
+                Some(known) if known.data_type() != field.data_type() => known.set_data_type(DataType::Utf8),
+                Some(_) => {}
+            }
+        }
+        let mixes_flags = |joined: &Field| {
+            let first = |fits: &dyn Fn(&DataType) -> bool| {
+                let has = |schema: &SchemaRef| {
+                    schema.field_with_name(joined.name()).is_ok_and(|field| fits(field.data_type()))
+                };
+                files.iter().find(|(_, schema)| has(schema)).map(|(file, _)| file)
+            };
+            let flags = first(&|data_type| *data_type == DataType::Boolean);
+            if let (Some(flags), Some(numbers)) = (flags, first(&DataType::is_numeric)) {
+                tracing::warn!(
+                    "{frame} column `{}` is true or false in {flags}, but holds numbers in {numbers}: 1 is read as true, 0 as false",
+                    joined.name()
+                );
+            }
+            flags.is_some() && *joined.data_type() != DataType::Boolean
+        };
+        let mixes_flags = fields.iter().map(mixes_flags).collect();
+        Self { fields, mixes_flags }
+    }
+
+    /// Their names and types.
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// A file's column, converted to the type of the joined one.
+    pub(super) fn converted(&self, at: usize, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        match self.fields[at].data_type() {
+            DataType::Utf8 if self.mixes_flags[at] => {
+                let texts = as_text(column)?;
+                let texts = texts.as_string::<i32>().iter().map(|text| text.map(as_flag));
+                Ok(Arc::new(texts.collect::<StringArray>()))
+            }
+            DataType::Utf8 => as_text(column),
+            other => cast(column, other),
+        }
+    }
+}
+
+/// A value of a column in which others are true or false.
+fn as_flag(text: &str) -> &str {
+    match text {
+        _ if text.eq_ignore_ascii_case("true") || text == "1" => "true",
+        _ if text.eq_ignore_ascii_case("false") || text == "0" => "false",
+        other => other,
+    }
+}

@@ -1,0 +1,201 @@
+//! The interface of all formats once opened: cells that can be read in any range, by many threads at once.
+
+use std::{collections::HashSet, fmt::Debug, ops::Range, sync::Arc};
+
+use arrays::text::as_text;
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::SchemaRef,
+};
+use schemas::{
+    ByteSize, Error, Result,
+    atlas::{InPlace, Origin},
+    chunk::{Chunk, CsrRows},
+    ids::CellIndex,
+};
+
+/// More genes than any organism or assay has. Each costs a name and its statistics, whatever the file that claims them weighs.
+pub(super) const MOST_GENES: u64 = 1 << 20;
+
+/// A file or folder of cells whose structure has been checked.
+pub trait Source: Debug + Send + Sync {
+    /// The name of its format.
+    fn kind(&self) -> &str;
+
+    /// Its name in errors and in the manifest.
+    fn origin(&self) -> &Origin;
+
+    /// All the files that it is made of.
+    fn origins(&self) -> Vec<Origin> {
+        vec![self.origin().clone()]
+    }
+
+    /// In which file a cell stands, and in which row there.
+    fn locate(&self, cell: u64) -> (String, u64) {
+        (self.origin().path.clone(), cell)
+    }
+
+    /// Which of [`Source::origins`] a cell is from.
+    fn origin_of(&self, _cell: u64) -> usize {
+        0
+    }
+
+    /// Number of cells.
+    fn cells(&self) -> u64;
+
+    /// Number of stored values, if it is known without reading them.
+    fn nonzeros(&self) -> Option<u64>;
+
+    /// Where the matrix lies, if it can be read there by rows without this source.
+    fn in_place(&self) -> Option<InPlace> {
+        None
+    }
+
+    /// The annotations of each gene; the first column, `gene`, is its name.
+    fn var(&self) -> &RecordBatch;
+
+    /// The columns of `obs`; the first one, `cell`, is the cell's name.
+    fn obs_schema(&self) -> SchemaRef;
+
+    /// Some cells' annotations: these columns of [`Source::obs_schema`], in this order.
+    ///
+    /// # Errors
+    /// A file that can't be read, or is not as it should be.
+    fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch>;
+
+    /// Where the piece that starts at `first` had best end: after [`PIECE_CELLS`](arrays::rows::PIECE_CELLS) cells or [`PIECE_ENTRIES`](arrays::rows::PIECE_ENTRIES) entries, but
+    /// after one cell at least. Pieces are what worker threads read.
+    ///
+    /// # Errors
+    /// As for [`Source::obs`].
+    fn piece_end(&self, first: u64) -> Result<u64>;
+
+    /// Some cells' expression; the memory of `spare` is used again.
+    ///
+    /// # Errors
+    /// As for [`Source::obs`].
+    fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows>;
+}
+
+/// The name in an atlas of a column of `frame` (`obs` or `var`), where `index` (`cell` or `gene`) is the column of names: its own name,
+/// or `obs_cell` if that is `cell`, with another `obs_` in front as long as another column has that name.
+pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&str]) -> String {
+    if own != index {
+        return own.to_owned();
+    }
+    let mut name = format!("{frame}_{own}");
+    while others.contains(&name.as_str()) {
+        name = format!("{frame}_{name}");
+    }
+    name
+}
+
+/// Refuses a source with two columns of the same name.
+///
+/// # Errors
+/// Two such columns of `obs` or `var`.
+pub(super) fn check_names(source: &dyn Source) -> Result<()> {
+    for (frame, schema) in [("obs", source.obs_schema()), ("var", source.var().schema())] {
+        let mut seen = HashSet::new();
+        if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            let message = format!("{frame} has two columns called `{}`", twice.name());
+            return Err(Error::data(&source.origin().path, message, "rename one of them"));
+        }
+    }
+    Ok(())
+}
+
+/// A source and the column of its `obs` that has a name.
+///
+/// # Errors
+/// A column that is not there.
+pub fn column_index(source: &dyn Source, name: &str) -> Result<usize> {
+    let schema = source.obs_schema();
+    let known = || schema.fields().iter().map(|field| field.name().as_str());
+    schema.index_of(name).map_err(|_| Error::unknown("obs column", name, known()))
+}
+
+/// One column of `obs` from end to end, in slices, as text; a missing value is null.
+///
+/// # Errors
+/// A column that is not there, or can't be read.
+pub fn obs_column<'a>(source: &'a dyn Source, name: &str) -> Result<impl Iterator<Item = Result<ArrayRef>> + use<'a>> {
+    const SLICE: u64 = 1 << 14;
+    let column = column_index(source, name)?;
+    let cells = source.cells();
+    Ok((0..cells.div_ceil(SLICE)).map(move |slice| {
+        let batch = source.obs(slice * SLICE..cells.min((slice + 1) * SLICE), &[column])?;
+        as_text(batch.column(0)).map_err(|error| Error::Bug(error.to_string()))
+    }))
+}
+
+/// A range of cells that is read at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece(pub Range<u64>);
+
+impl ByteSize for Piece {
+    fn byte_size(&self) -> usize {
+        0
+    }
+}
+
+/// A source's pieces, in order.
+#[derive(Debug)]
+pub struct Pieces {
+    source: Arc<dyn Source>,
+    next: u64,
+}
+
+impl Pieces {
+    /// All pieces of a source.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source, next: 0 }
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (first, cells) = (self.next, self.source.cells());
+        if cells <= first {
+            return None;
+        }
+        let piece = self.source.piece_end(first).map(|end| Piece(first..end.clamp(first + 1, cells)));
+        self.next = piece.as_ref().map_or(cells, |piece| piece.0.end);
+        Some(piece)
+    }
+}
+
+/// All cells of a source in order, with all that is known of them. The stream ends after the first error.
+pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + Send {
+    let columns: Vec<usize> = (0..source.obs_schema().fields().len()).collect();
+    let mut failed = false;
+    Pieces::new(Arc::clone(&source)).map_while(move |piece| {
+        let chunk = piece.and_then(|Piece(cells)| {
+            let expression = source.expression(cells.clone(), CsrRows::default())?;
+            let obs = source.obs(cells.clone(), &columns)?;
+            Ok(Chunk { first: CellIndex(cells.start), expression, obs })
+        });
+        let ended = std::mem::replace(&mut failed, chunk.is_err());
+        (!ended).then_some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Table;
+
+    #[test]
+    fn no_two_columns_share_a_name() {
+        let without_genes = |own: &str, others: &[&str]| column_name(("obs", "cell"), own, others);
+        assert_eq!(without_genes("dose", &["cell", "dose"]), "dose");
+        assert_eq!(without_genes("cell", &["cell", "dose"]), "obs_cell");
+        assert_eq!(without_genes("cell", &["obs_cell", "cell", "obs_obs_cell"]), "obs_obs_obs_cell");
+        let error =
+            check_names(&Table::without_genes(&[("cell", vec!["c"]), ("note", vec!["x"]), ("note", vec!["y"])]));
+        assert_eq!(error.expect_err("twice").to_string(), "a.h5ad: obs has two columns called `note`");
+    }
+}

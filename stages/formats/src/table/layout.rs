@@ -1,0 +1,194 @@
+//! Which columns of a table are genes, which annotate the cells, and which one names them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use schemas::{Error, Result};
+
+use crate::source::column_name;
+
+/// Names of the column that names cells, tried in this order after the index that pandas wrote.
+const CELL_NAMES: [&str; 7] =
+    ["cell", "barcode", "obs_name", "cell_id", "obs_id", "__index_level_0__", "BARCODE_SUB_LIB_ID"];
+
+/// Numbers that are not genes by the habits of the field: these names, in lower case,
+const ANNOTATIONS: &str = "age batch cluster concentration condition control day dosage dose dose_val dose_value donor \
+    donor_id doublet_score drug_conc g2m_score gem_group guide_count hour hours id index lane leiden library_size louvain \
+    mito_frac n_cells n_guides ncounts ngenes num_guides passage perturbation plate pubchem_cid rep replicate s_score \
+    sample split time timepoint well";
+/// or what begins so.
+const ANNOTATION_STARTS: [&str; 15] = [
+    "cell_",
+    "dose_",
+    "log1p_n_",
+    "log1p_total_",
+    "n_counts",
+    "n_genes",
+    "n_umi",
+    "ncount_",
+    "nfeature_",
+    "obs_",
+    "pct_",
+    "percent",
+    "sample_",
+    "size_factor",
+    "total_",
+];
+
+/// The columns of a table, by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// The cells' names.
+    pub(super) name: Option<usize>,
+    /// Other annotations.
+    pub(super) obs: Vec<usize>,
+    pub(super) values: ValueColumns,
+}
+
+/// Where the values are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ValueColumns {
+    /// One column per gene.
+    Wide(Vec<usize>),
+    /// For each cell a list of genes, as numbers, and one of their values.
+    Lists { genes: usize, values: usize },
+}
+
+impl ValueColumns {
+    /// Their indices.
+    pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
+        let (genes, lists) = match self {
+            Self::Wide(genes) => (&genes[..], None),
+            Self::Lists { genes, values } => (&[][..], Some([*genes, *values])),
+        };
+        genes.iter().copied().chain(lists.into_iter().flatten())
+    }
+}
+
+impl Layout {
+    /// Tells the columns apart; `place` names the table in errors.
+    pub(super) fn of(schema: &Schema, obs_columns: Option<&[String]>, place: &str) -> Result<Self> {
+        let fields = schema.fields();
+        for name in obs_columns.into_iter().flatten() {
+            if schema.index_of(name).is_err() {
+                return Err(Error::unknown("column", name, fields.iter().map(|field| field.name().as_str())));
+            }
+        }
+        let name = name_column(schema);
+        let others = || (0..fields.len()).filter(move |at| Some(*at) != name);
+        let lists: Vec<usize> = others().filter(|at| list_items(fields[*at].data_type()).is_some()).collect();
+        if !lists.is_empty() {
+            let (genes, values) = choose_lists(schema, &lists, place)?;
+            let obs = others().filter(|at| ![genes, values].contains(at) && is_kept(&fields[*at])).collect();
+            return Ok(Self { name, obs, values: ValueColumns::Lists { genes, values } });
+        }
+        let is_obs = |field: &Field| match obs_columns {
+            Some(named) => named.contains(field.name()),
+            None => is_annotation(field.name()),
+        };
+        let (genes, obs): (Vec<usize>, Vec<usize>) =
+            others().partition(|at| is_number(fields[*at].data_type()) && !is_obs(&fields[*at]));
+        if genes.is_empty() {
+            let message = "has no column of numbers that could be a gene, and no lists of genes and of their values";
+            let hint =
+                "give one column per gene, or two columns of lists; columns named by --obs-columns are not genes";
+            return Err(Error::data(place, message, hint));
+        }
+        let is_guessed = |at: &&usize| obs_columns.is_none() && is_number(fields[**at].data_type());
+        let guessed: Vec<&str> = obs.iter().filter(is_guessed).map(|at| fields[*at].name().as_str()).collect();
+        if !guessed.is_empty() {
+            let guessed = guessed.join(",");
+            let genes = genes.len();
+            tracing::warn!("{place}: {genes} columns are read as genes, the others are not: --obs-columns {guessed}");
+        }
+        Ok(Self {
+            name,
+            obs: obs.into_iter().filter(|at| is_kept(&fields[*at])).collect(),
+            values: ValueColumns::Wide(genes),
+        })
+    }
+
+    /// The annotations of cells, their names first.
+    pub(super) fn obs_schema(&self, schema: &Schema) -> SchemaRef {
+        let names: Vec<&str> = self.obs.iter().map(|at| schema.field(*at).name().as_str()).collect();
+        let others = self.obs.iter().map(|at| {
+            let field = schema.field(*at);
+            let name = column_name(("obs", "cell"), field.name(), &names);
+            Field::new(name, annotation_type(field.data_type()).unwrap_or(DataType::Utf8), true)
+        });
+        let cell = Field::new("cell", DataType::Utf8, true);
+        Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))
+    }
+}
+
+fn name_column(schema: &Schema) -> Option<usize> {
+    let pandas = schema.metadata().get("pandas").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    let index = pandas.as_ref().and_then(|pandas| pandas["index_columns"][0].as_str());
+    let is_name = |at: &usize| annotation_type(schema.field(*at).data_type()).is_some();
+    index.into_iter().chain(CELL_NAMES).find_map(|name| schema.index_of(name).ok().filter(&is_name))
+}
+
+/// Which of some columns of lists are genes and which are values: by their types, or else by their names.
+fn choose_lists(schema: &Schema, lists: &[usize], place: &str) -> Result<(usize, usize)> {
+    const GENES: [&str; 8] = ["genes", "gene", "gene_ids", "gene_id", "token_ids", "tokens", "input_ids", "indices"];
+    const VALUES: [&str; 7] = ["expressions", "expression", "values", "counts", "count", "data", "expr"];
+    let named = |names: &[&str]| {
+        let is_called = |at: &usize, name: &str| schema.field(*at).name().eq_ignore_ascii_case(name);
+        names.iter().find_map(|name| lists.iter().copied().find(|at| is_called(at, name)))
+    };
+    let is_whole = |at: usize| list_items(schema.field(at).data_type()).is_some_and(DataType::is_integer);
+    let by_type = match *lists {
+        [a, b] if is_whole(a) != is_whole(b) => Some(if is_whole(a) { (a, b) } else { (b, a) }),
+        _ => None,
+    };
+    let chosen = by_type.or_else(|| named(&GENES).zip(named(&VALUES)));
+    chosen.filter(|(genes, values)| genes != values && is_whole(*genes)).ok_or_else(|| {
+        let names: Vec<&str> = lists.iter().map(|at| schema.field(*at).name().as_str()).collect();
+        let message =
+            format!("it is not clear which of its lists ({}) are genes and which are values", names.join(", "));
+        Error::data(place, message, "name the list of whole numbers `genes` and the other one `expressions`")
+    })
+}
+
+/// The type of a list's items, if numeric.
+fn list_items(data_type: &DataType) -> Option<&DataType> {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_number(item.data_type()).then(|| item.data_type())
+        }
+        _ => None,
+    }
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    data_type.is_integer() || data_type.is_floating()
+}
+
+fn is_annotation(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ANNOTATIONS.split_ascii_whitespace().any(|known| known == name)
+        || ANNOTATION_STARTS.iter().any(|start| name.starts_with(start))
+}
+
+fn is_kept(field: &Field) -> bool {
+    let kept = annotation_type(field.data_type()).is_some();
+    if !kept {
+        tracing::warn!("column `{}` has an unsupported type ({}) and is left out", field.name(), field.data_type());
+    }
+    kept
+}
+
+/// The stored type of an annotation; none if it is not supported.
+pub(super) fn annotation_type(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Boolean => Some(DataType::Boolean),
+        DataType::Dictionary(_, values) => annotation_type(values),
+        DataType::Float16 | DataType::Float32 => Some(DataType::Float32),
+        DataType::Float64 | DataType::Decimal128(..) | DataType::Decimal256(..) => Some(DataType::Float64),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Some(DataType::Utf8),
+        DataType::UInt64 => Some(DataType::UInt64),
+        whole if whole.is_integer() => Some(DataType::Int64),
+        time if time.is_temporal() => Some(DataType::Utf8),
+        _ => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! The protocol of the pipes: a length and that much JSON, then for replies any number of payloads, each after its length.
+//!
+//! ```text
+//! u64 | JSON | u64 count | (u64 | bytes) × count        lengths are little-endian
+//! ```
+
+use std::{
+    io::{self, Cursor, Read, Write},
+    ops::Range,
+};
+
+use arrow::{
+    array::RecordBatch,
+    ipc::{reader::StreamReader, writer::StreamWriter},
+};
+use schemas::{
+    Error, Result,
+    atlas::{InPlaceMatrix, Origin},
+    chunk::CsrRows,
+};
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use crate::format::Choice;
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Open a file; the first request, and the only one of its kind.
+    Open {
+        /// The bytes of the file's path, which may be no UTF-8.
+        path: Vec<u8>,
+        /// Which matrix.
+        choice: Choice,
+    },
+    /// [`Source::obs`](super::Source::obs).
+    Obs {
+        /// Which cells.
+        cells: Range<u64>,
+        /// Which columns.
+        columns: Vec<usize>,
+    },
+    /// [`Source::piece_end`](super::Source::piece_end).
+    PieceEnd {
+        /// The first cell.
+        first: u64,
+    },
+    /// [`Source::expression`](super::Source::expression).
+    Expression {
+        /// Which cells.
+        cells: Range<u64>,
+    },
+}
+
+/// A reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it is.
+    Opened {
+        /// The name of its format.
+        kind: String,
+        /// Its name.
+        origin: Origin,
+        /// Number of cells.
+        cells: u64,
+        /// Number of values.
+        nonzeros: Option<u64>,
+        /// Where they lie, if they can be read there.
+        in_place: Option<Box<InPlaceMatrix>>,
+    },
+    /// Payload: the annotations.
+    Obs,
+    /// Where the piece ends.
+    PieceEnd {
+        /// The first cell that is not in it.
+        end: u64,
+    },
+    /// Payloads: row pointers, genes, values.
+    Expression,
+    /// It could not be done.
+    Failed(Failure),
+}
+
+/// A reply, and what was warned of on the way to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer<R> {
+    pub(super) reply: R,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A reply and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) reply: Reply,
+    pub(super) warnings: Vec<String>,
+    pub(super) payloads: Vec<Vec<u8>>,
+}
+
+pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(&text)?;
+    out.flush()
+}
+
+/// The next message; none if the other side has closed.
+pub(super) fn receive_message<T: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 8];
+    match from.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let text = bytes(from, u64::from_le_bytes(length))?;
+    Ok(Some(serde_json::from_slice(&text)?))
+}
+
+pub(super) fn answer(out: &mut impl Write, reply: &Reply, warnings: Vec<String>, payloads: &[&[u8]]) -> io::Result<()> {
+    send(out, &Answer { reply, warnings })?;
+    out.write_all(&(payloads.len() as u64).to_le_bytes())?;
+    for payload in payloads {
+        out.write_all(&(payload.len() as u64).to_le_bytes())?;
+        out.write_all(payload)?;
+    }
+    out.flush()
+}
+
+pub(super) fn receive(from: &mut impl Read) -> io::Result<Frame> {
+    let Answer { reply, warnings } = receive_message(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut payloads = Vec::new();
+    for _ in 0..number(from)? {
+        let length = number(from)?;
+        payloads.push(bytes(from, length)?);
+    }
+    Ok(Frame { reply, warnings, payloads })
+}
+
+fn number(from: &mut impl Read) -> io::Result<u64> {
+    let mut number = [0; 8];
+    from.read_exact(&mut number)?;
+    Ok(u64::from_le_bytes(number))
+}
+
+/// This many bytes; memory grows with what arrives, not with what is announced.
+fn bytes(from: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+    let mut found = Vec::new();
+    from.take(length).read_to_end(&mut found)?;
+    if found.len() as u64 == length { Ok(found) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// A table as a payload.
+pub(super) fn table_bytes(table: &RecordBatch) -> Result<Vec<u8>> {
+    let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
+    let mut writer = StreamWriter::try_new(Vec::new(), &table.schema()).map_err(bug)?;
+    writer.write(table).map_err(bug)?;
+    writer.into_inner().map_err(bug)
+}
+
+/// The table of a payload.
+pub(super) fn table(payload: &[u8]) -> Result<RecordBatch> {
+    let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
+    let mut reader = StreamReader::try_new(Cursor::new(payload), None).map_err(bug)?;
+    reader.next().ok_or_else(|| Error::Bug("a table without rows to it".into()))?.map_err(bug)
+}
+
+/// The rows of three payloads.
+pub(super) fn rows(payloads: &[Vec<u8>], spare: CsrRows, genes: u32) -> Result<CsrRows> {
+    let [pointers, ids, values] = payloads else { return Err(super::unexpected()) };
+    let (mut row_pointers, mut row_genes, mut row_values) = spare.into_parts();
+    row_pointers.extend(pointers.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
+    row_genes.extend(ids.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
+    row_values.extend(values.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+    CsrRows::canonical(row_pointers, row_genes, row_values, genes).map_err(|_| super::unexpected())
+}

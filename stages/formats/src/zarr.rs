@@ -1,0 +1,49 @@
+//! Reads [`AnnData`] from zarr stores on disk, of version 2 or 3: folders of arrays, each cut into chunks that are packed one
+//! by one, several to a file where they are sharded.
+//!
+//! Arrays, chunks and shards are read by the `zarrs` crate, on whichever thread needs them; groups are read
+//! here. What metadata and chunks claim is checked before memory is taken for it, so that a damaged store is an error that
+//! names the array, and no more.
+
+mod array;
+mod element;
+mod files;
+mod group;
+mod metadata;
+mod packing;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::path::Path;
+
+use arrays::place::Place;
+use schemas::Result;
+
+use self::{group::ZarrGroup, metadata::Metadata};
+use super::{anndata::AnnData, format::Choice, version::stamp_of};
+
+/// Whether a folder is a zarr store.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    metadata::NAMES.iter().any(|name| path.join(name).is_file())
+}
+
+/// Opens a store and checks its structure.
+///
+/// # Errors
+/// Metadata that is damaged or of an unknown kind; no matrix, or one of unknown encoding; an unknown layer; shapes that
+/// disagree. The error names the object and how to fix it.
+pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
+    let place = Place::root(path);
+    let root = match Metadata::read(path, &place)? {
+        Some(Metadata::Group(attributes)) => ZarrGroup::new(path.to_path_buf(), place, attributes),
+        Some(Metadata::Array(..)) => {
+            return Err(place.error("is a single zarr array, not a store of AnnData", "give the folder above it"));
+        }
+        None => return Err(place.error("is not a zarr store", "`adata.write_zarr(...)` writes one")),
+    };
+    root.expect_anndata()?;
+    AnnData::open("zarr", &root, stamp_of(path)?.bytes, choice)
+}

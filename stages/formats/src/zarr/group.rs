@@ -1,0 +1,150 @@
+//! Groups of a store: folders with metadata.
+
+use std::{fs, path::PathBuf};
+
+use arrays::{numbers::Numbers, place::Place};
+use schemas::{Error, Result};
+use serde_json::Value;
+
+use super::{
+    array::Array,
+    metadata::{self, Attributes, Metadata},
+};
+use crate::anndata::group::{Column, Gaps, Group, Member, Values};
+
+/// The hint about a missing member.
+const COPY_AGAIN: &str = "copy the store again, all of its files, or write it again";
+
+/// A group, and what it is called in errors.
+#[derive(Debug)]
+pub(super) struct ZarrGroup {
+    folder: PathBuf,
+    place: Place,
+    attributes: Attributes,
+}
+
+impl ZarrGroup {
+    pub(super) fn new(folder: PathBuf, place: Place, attributes: Attributes) -> Self {
+        Self { folder, place, attributes }
+    }
+
+    /// Checks that the store is one of a single AnnData object.
+    pub(super) fn expect_anndata(&self) -> Result<()> {
+        let has = |name: &str| self.member(name).map(|member| member != Member::Missing);
+        if has("mod")? {
+            let modalities = self.group("mod")?.names()?;
+            let message = format!("is a MuData store, which holds several data sets: {}", modalities.join(", "));
+            return Err(self.place.error(message, "give one of the folders below `mod`"));
+        }
+        if has("tables")? && !has("obs")? {
+            let tables = self.group("tables")?.names()?;
+            let message = format!("is a SpatialData store, whose tables are: {}", tables.join(", "));
+            return Err(self.place.error(message, "give one of the folders below `tables`"));
+        }
+        if has("X")? || has("obs")? || has("var")? {
+            return Ok(());
+        }
+        let members = self.names()?.join(", ");
+        let message = format!("is not an AnnData store (`X`, `obs`, `var`); it holds {members}");
+        Err(self.place.error(message, "give the folder that `adata.write_zarr(...)` wrote"))
+    }
+
+    /// Where a member lies, if it can have such a name. Names come from the store, and must not lead out of it.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let is_safe = !name.is_empty() && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        is_safe.then(|| self.folder.join(name))
+    }
+
+    /// A member and its location; none if there is none.
+    fn metadata(&self, name: &str) -> Result<Option<(PathBuf, Metadata)>> {
+        let Some(path) = self.path(name) else { return Ok(None) };
+        Ok(Metadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))
+    }
+
+    fn array(&self, name: &str, gaps: Gaps) -> Result<Array> {
+        let place = self.place.child(name);
+        match self.metadata(name)? {
+            Some((path, Metadata::Array(metadata, _))) => Array::open(path, place.clone(), *metadata, gaps)
+                .map_err(|what| place.error(what, metadata::WRITE_AGAIN)),
+            Some(_) => Err(place.error("is a group, not an array", "write the store again")),
+            None => Err(place.error("is missing", COPY_AGAIN)),
+        }
+    }
+}
+
+impl Group for ZarrGroup {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn member(&self, name: &str) -> Result<Member> {
+        Ok(match self.metadata(name)? {
+            Some((_, Metadata::Group(_))) => Member::Group,
+            Some((_, Metadata::Array(..))) => Member::Array,
+            // A folder whose metadata is lost.
+            None if self.path(name).is_some_and(|path| path.is_dir()) => Member::Other,
+            None => Member::Missing,
+        })
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))? {
+            let entry = entry.map_err(Error::io("read", &self.folder))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if super::is_one(&entry.path()) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn group(&self, name: &str) -> Result<Box<dyn Group>> {
+        let place = self.place.child(name);
+        match self.metadata(name)? {
+            Some((path, Metadata::Group(attributes))) => Ok(Box::new(Self::new(path, place, attributes))),
+            Some(_) => Err(place.error("is an array, not a group", "write the store again")),
+            None => Err(place.error("is missing", COPY_AGAIN)),
+        }
+    }
+
+    fn numbers(&self, name: &str, gaps: Gaps) -> Result<Box<dyn Numbers>> {
+        let array = self.array(name, gaps)?;
+        array.number()?;
+        Ok(Box::new(array))
+    }
+
+    fn values(&self, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Values>>> {
+        let array = self.array(name, gaps)?;
+        Ok((array.chunk.len() == 1).then(|| Box::new(array) as Box<dyn Values>))
+    }
+
+    fn texts(&self, attribute: &str) -> Option<Vec<String>> {
+        match self.attributes.get(attribute)? {
+            Value::String(text) => Some(vec![text.clone()]),
+            Value::Array(texts) => texts.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
+            _ => None,
+        }
+    }
+
+    fn integers(&self, attribute: &str) -> Option<Vec<i64>> {
+        self.attributes.get(attribute)?.as_array()?.iter().map(Value::as_i64).collect()
+    }
+
+    /// The column holds codes, and an attribute names the array of the names.
+    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>> {
+        let Some((_, Metadata::Array(_, attributes))) = self.metadata(column)? else { return Ok(None) };
+        match attributes.get("categories").and_then(Value::as_str) {
+            Some(_) if self.member("__categories")? == Member::Group => {
+                self.group("__categories")?.values(column, Gaps::Filled).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>> {
+        let hint = "read it with anndata, and write it again";
+        Err(self.place.child(name).error("is an array, not a data frame", hint))
+    }
+}

@@ -1,0 +1,247 @@
+//! Parquet and Arrow tables of cells give the cells that were put into them, however they are laid out.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, AsArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray},
+    datatypes::{Float32Type, Int64Type},
+    ipc::writer::{FileWriter, StreamWriter},
+};
+use formats::{
+    format::{self, Choice, ListStart},
+    source::{self, Source},
+};
+use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
+use schemas::{Error, error::ExitCode};
+
+const CELLS: usize = 1000;
+const GENES: usize = 7;
+
+/// The value of a gene in a cell: zero in two of three.
+fn value(cell: usize, gene: usize) -> f32 {
+    if (cell + gene).is_multiple_of(3) { [1.0, 2.0, 5.0][(cell * gene) % 3] } else { 0.0 }
+}
+
+/// The number that lists have for a gene.
+fn number(gene: usize) -> i64 {
+    i64::try_from(3 + 2 * (GENES - gene)).expect("a small number")
+}
+
+fn labels(name: &str) -> (&str, ArrayRef) {
+    (name, Arc::new(StringArray::from_iter_values((0..CELLS).map(|cell| format!("{name}{}", cell % 4)))))
+}
+
+fn names() -> (&'static str, ArrayRef) {
+    ("barcode", Arc::new(StringArray::from_iter_values((0..CELLS).map(|cell| format!("bc{cell}")))))
+}
+
+fn wide() -> RecordBatch {
+    let doses: ArrayRef = Arc::new(Float32Array::from_iter_values((0..CELLS).map(|cell| [0.0, 0.5][cell % 2])));
+    let genes = (0..GENES).map(|gene| {
+        let values = Float32Array::from_iter_values((0..CELLS).map(|cell| value(cell, gene)));
+        (format!("G{gene}"), Arc::new(values) as ArrayRef)
+    });
+    let others = [labels("drug"), ("dose", doses), names()].map(|(name, values)| (name.to_owned(), values));
+    RecordBatch::try_from_iter(others.into_iter().chain(genes)).expect("columns of one length")
+}
+
+/// Lists that begin with a value below zero, as those of Tahoe-100M do.
+fn lists() -> RecordBatch {
+    let there = |cell: usize| (0..GENES).filter(move |gene| value(cell, *gene) != 0.0);
+    let genes = (0..CELLS).map(|cell| Some(std::iter::once(Some(1)).chain(there(cell).map(|gene| Some(number(gene))))));
+    let values = (0..CELLS)
+        .map(|cell| Some(std::iter::once(Some(-2.0)).chain(there(cell).map(move |gene| Some(value(cell, gene))))));
+    let genes: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(genes));
+    let values: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(values));
+    RecordBatch::try_from_iter([("genes", genes), ("expressions", values), labels("drug")])
+        .expect("columns of one length")
+}
+
+fn write_parquet(path: &Path, batch: &RecordBatch, row_group: usize) {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group)).build();
+    let file = File::create(path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("begun");
+    writer.write(batch).expect("written");
+    writer.close().expect("closed");
+}
+
+fn write_genes(path: &Path) {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..GENES).map(number)));
+    let symbols: ArrayRef = Arc::new(StringArray::from_iter_values((0..GENES).map(|gene| format!("G{gene}"))));
+    let table = RecordBatch::try_from_iter([("gene_symbol", symbols), ("token_id", numbers)]);
+    write_parquet(path, &table.expect("columns of one length"), 100);
+}
+
+fn open(path: &Path) -> Arc<dyn Source> {
+    format::open(path, &Choice::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(path: &Path, choice: &Choice) -> Error {
+    let error = format::open(path, choice).map(drop).expect_err("the table can't be taken");
+    assert_eq!(error.exit_code(), ExitCode::Data, "{error}");
+    error
+}
+
+fn gene_names(source: &dyn Source) -> Vec<String> {
+    source.var().column(0).as_string::<i32>().iter().flatten().map(str::to_owned).collect()
+}
+
+/// Checks every value, with each gene's place given by its name.
+#[track_caller]
+fn has_every_value(source: Arc<dyn Source>, place: impl Fn(usize) -> String) {
+    let genes = gene_names(&*source);
+    let places: Vec<usize> =
+        (0..GENES).map(|gene| genes.iter().position(|name| *name == place(gene)).expect("the gene is there")).collect();
+    assert_eq!(source.cells(), CELLS as u64);
+    let mut cell = 0;
+    for chunk in source::chunks(source) {
+        let chunk = chunk.unwrap_or_else(|error| panic!("{error}"));
+        for row in 0..chunk.expression.rows() {
+            let (genes, values) = chunk.expression.row(row);
+            let mut expected: Vec<(usize, f32)> = (0..GENES).map(|gene| (places[gene], value(cell, gene))).collect();
+            expected.retain(|(_, value)| *value != 0.0);
+            expected.sort_by_key(|(place, _)| *place);
+            let found: Vec<(usize, f32)> =
+                genes.iter().map(|gene| *gene as usize).zip(values.iter().copied()).collect();
+            assert_eq!(found, expected, "cell {cell}");
+            let drug = chunk.obs.column_by_name("drug").expect("the column is there");
+            assert_eq!(drug.as_string::<i32>().value(row), format!("drug{}", cell % 4));
+            cell += 1;
+        }
+    }
+    assert_eq!(cell, CELLS);
+}
+
+#[test]
+fn a_wide_table_gives_its_values_whatever_its_row_groups() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for row_group in [1, 64, 300, CELLS] {
+        let path = folder.path().join(format!("{row_group}.parquet"));
+        write_parquet(&path, &wide(), row_group);
+        let source = open(&path);
+        let obs = source.obs(400..402, &[0, 1, 2]).expect("two cells");
+        let names: Vec<&str> = obs.column(0).as_string::<i32>().iter().flatten().collect();
+        assert_eq!(names, ["bc400", "bc401"]);
+        assert_eq!(obs.schema().field(2).name(), "dose");
+        has_every_value(source, |gene| format!("G{gene}"));
+    }
+}
+
+#[test]
+fn arrow_files_and_streams_are_read_alike() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batch = wide();
+    let file = folder.path().join("a.arrow");
+    let mut writer = FileWriter::try_new(File::create(&file).expect("created"), &batch.schema()).expect("begun");
+    let stream = folder.path().join("b.arrow");
+    let mut streamer = StreamWriter::try_new(File::create(&stream).expect("created"), &batch.schema()).expect("begun");
+    for first in [0, 600] {
+        let part = batch.slice(first, (CELLS - first).min(600));
+        writer.write(&part).expect("written");
+        streamer.write(&part).expect("written");
+    }
+    writer.finish().expect("finished");
+    streamer.finish().expect("finished");
+    for path in [file, stream] {
+        has_every_value(open(&path), |gene| format!("G{gene}"));
+        let whole = fs::read(&path).expect("read");
+        fs::write(&path, &whole[..whole.len() / 2]).expect("written");
+        assert!(refused(&path, &Choice::default()).to_string().contains("cut short"));
+    }
+}
+
+#[test]
+fn lists_of_genes_give_their_values_with_and_without_a_table_of_genes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batch = lists();
+    write_parquet(&folder.path().join("0.parquet"), &batch.slice(0, 700), 200);
+    write_parquet(&folder.path().join("1.parquet"), &batch.slice(700, 300), 200);
+    let source = open(folder.path());
+    assert_eq!(source.var().num_rows(), 3 + 2 * GENES + 1);
+    assert_eq!(source.obs(999..1000, &[0]).expect("the last").column(0).as_string::<i32>().value(0), "cell999");
+    has_every_value(source, |gene| format!("g{}", number(gene)));
+
+    write_genes(&folder.path().join("gene_metadata.parquet"));
+    let source = open(folder.path());
+    assert_eq!(source.var().num_rows(), GENES);
+    has_every_value(source, |gene| format!("G{gene}"));
+}
+
+#[test]
+fn obs_columns_say_which_numbers_are_no_genes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wide.parquet");
+    write_parquet(&path, &wide(), CELLS);
+    let choice = |columns: &[&str]| Choice {
+        obs_columns: Some(columns.iter().map(|name| (*name).to_owned()).collect()),
+        ..Choice::default()
+    };
+    let source = format::open(&path, &choice(&["dose", "G0"])).expect("the columns are there");
+    assert_eq!(gene_names(&*source)[0], "G1");
+    let error = refused(&path, &choice(&["dosis"]));
+    assert_eq!(error.to_string().split(',').next(), Some("unknown column `dosis`; the nearest known: dose"));
+}
+
+#[test]
+fn tables_without_values_or_that_do_not_fit_together_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("0.parquet");
+    write_parquet(&path, &wide().project(&[0, 1, 2]).expect("three columns"), CELLS);
+    assert!(refused(&path, &Choice::default()).to_string().contains("no column of numbers that could be a gene"));
+    write_parquet(&path, &wide(), CELLS);
+    write_parquet(&folder.path().join("1.parquet"), &lists(), CELLS);
+    let error = refused(folder.path(), &Choice::default()).to_string();
+    assert!(error.contains("1.parquet: column") && error.contains("as in"), "{error}");
+    fs::write(&path, &fs::read(&path).expect("read")[..500]).expect("written");
+    assert!(refused(&path, &Choice::default()).to_string().contains("can't be read"));
+}
+
+#[test]
+fn a_number_that_is_no_gene_is_refused_with_its_cell() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cells.parquet");
+    write_parquet(&path, &lists(), 200);
+    let genes = folder.path().join("other.parquet");
+    write_genes(&genes);
+    let table = RecordBatch::try_from_iter([
+        ("token_id", Arc::new(Int64Array::from(vec![4])) as ArrayRef),
+        ("gene_symbol", Arc::new(StringArray::from(vec!["G"])) as ArrayRef),
+    ]);
+    write_parquet(&genes, &table.expect("two columns"), 1);
+    let source = format::open(&path, &Choice { genes_table: Some(genes), ..Choice::default() }).expect("opened");
+    let error = source.expression(300..310, schemas::chunk::CsrRows::default()).expect_err("no such gene").to_string();
+    assert!(error.contains("cell 300: no gene has the number 17"), "{error}");
+}
+
+#[test]
+fn a_value_below_zero_is_a_value_unless_every_list_begins_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("scaled.parquet");
+    // The first is negative in most cells, as scaled values are.
+    let cell = |cell: usize| (0..3).map(move |gene| Some([-1.5, 2.0, -0.5, 1.0][(cell + gene) % 4]));
+    let genes: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(
+        (0..20).map(|_| Some((0..3).map(Some).collect::<Vec<_>>())),
+    ));
+    let values: ArrayRef =
+        Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>((0..20).map(|at| Some(cell(at)))));
+    let table = RecordBatch::try_from_iter([("genes", genes), ("expressions", values)]).expect("columns of one length");
+    write_parquet(&path, &table, 10);
+    let first = |source: Arc<dyn Source>| {
+        let rows = source.expression(0..1, schemas::chunk::CsrRows::default()).expect("a cell");
+        let (genes, values) = rows.row(0);
+        (genes.to_vec(), values.to_vec())
+    };
+    assert_eq!(first(open(&path)), (vec![0, 1, 2], vec![-1.5, 2.0, -0.5]));
+    let marked = folder.path().join("marked.parquet");
+    write_parquet(&marked, &lists(), 200);
+    let entries = |list_start| {
+        let source = format::open(&marked, &Choice { list_start, ..Choice::default() }).expect("a table");
+        first(source).0.len()
+    };
+    let [auto, marker, gene] = [ListStart::Auto, ListStart::Marker, ListStart::Gene].map(entries);
+    assert_eq!((auto, marker), (gene - 1, gene - 1));
+}

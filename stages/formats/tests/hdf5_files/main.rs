@@ -1,0 +1,6 @@
+//! HDF5 files that other programs write, and what is found in them.
+
+mod h5ad_number_types;
+mod h5ad_real_files;
+mod h5ad_round_trip;
+mod tenx_real_files;

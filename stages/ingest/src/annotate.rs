@@ -1,0 +1,201 @@
+//! Writes annotations of cells to the atlas unchanged, and their labels as codes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
+    datatypes::SchemaRef,
+};
+use reader::records::Records;
+use schemas::{
+    ByteSize, Error, Result,
+    atlas::{FileEntry, files},
+    conditions::{ConditionTable, Covariate},
+    ids::ConditionId,
+    numbers::to_usize,
+};
+use stage::{BoxError, Stage, pool::Pooled};
+use storage::{
+    disk::{HashedFile, StagedFolder},
+    mmap,
+    parquet_file::ParquetFile,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{census::ValueCensus, label::Labeller, piece::ReadPiece};
+
+/// Rows of successive cells.
+#[derive(Debug)]
+pub struct Rows(pub Pooled<Records>);
+
+impl ByteSize for Rows {
+    fn byte_size(&self) -> usize {
+        self.0.byte_size()
+    }
+}
+
+/// Rows and their codes, one record per row: the condition id, then the covariate codes.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The rows.
+    pub rows: Rows,
+    /// The codes.
+    pub codes: Vec<u32>,
+}
+
+/// Findings along the way.
+#[derive(Debug)]
+pub struct Annotated {
+    /// How many cells were kept.
+    pub cells: u64,
+    /// `labels.bin` as it was written.
+    pub labels: FileEntry,
+    /// The conditions.
+    pub conditions: ConditionTable,
+    /// How many cells each condition has.
+    pub cells_of: Vec<u64>,
+    /// The covariates.
+    pub covariates: Vec<Covariate>,
+    /// The census of the values.
+    pub census: ValueCensus,
+}
+
+/// Where [`Annotate`] leaves what it found, once its stream is complete.
+#[derive(Clone, Debug, Default)]
+pub struct Findings(Arc<Mutex<Option<Annotated>>>);
+
+impl Findings {
+    /// The findings; none before the stream is complete.
+    #[must_use]
+    pub fn take(&self) -> Option<Annotated> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Labels of cells whose perturbation is unknown.
+const UNASSIGNED: [&str; 9] =
+    ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA", "nan", "<NA>"];
+
+/// Writes `cells.parquet` and `labels.bin`, and passes the rows on.
+#[derive(Debug)]
+pub struct Annotate {
+    files: Option<(ParquetFile, HashedFile, Labeller)>,
+    names: CellNames,
+    cells: u64,
+    unnamed: usize,
+    census: ValueCensus,
+    findings: Findings,
+}
+
+impl Annotate {
+    /// Starts both files in the folder, for `most_cells` cells at most.
+    ///
+    /// # Errors
+    /// Files that can't be created.
+    pub fn new(folder: &StagedFolder, obs: SchemaRef, labeller: Labeller, most_cells: u64) -> Result<(Self, Findings)> {
+        let cells = ParquetFile::create(&folder.file(files::CELLS), obs)?;
+        let labels = HashedFile::create(&folder.file(files::LABELS))?;
+        let findings = Findings::default();
+        let stage = Self {
+            files: Some((cells, labels, labeller)),
+            names: CellNames::new(folder, most_cells)?,
+            cells: 0,
+            unnamed: 0,
+            census: ValueCensus::default(),
+            findings: findings.clone(),
+        };
+        Ok((stage, findings))
+    }
+}
+
+impl Stage for Annotate {
+    type In = ReadPiece;
+    type Out = Labelled;
+
+    fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
+        let (cells, labels, labeller) = self.files.as_mut().ok_or("the stream has ended")?;
+        self.unnamed += name_all(&mut piece)?;
+        let codes = labeller.codes(&piece.cells, &piece.obs)?;
+        labels.append(bytemuck::cast_slice(&codes))?;
+        cells.write(&piece.obs)?;
+        self.names.add(&piece.obs, self.cells);
+        self.census.merge(piece.census);
+        piece.records.number_from(self.cells);
+        self.cells += piece.cells.len() as u64;
+        emit(Labelled { rows: Rows(piece.records), codes });
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
+        let (cells, labels, labeller) = self.files.take().ok_or("the stream has ended")?;
+        cells.finish()?;
+        let (conditions, cells_of, covariates) = labeller.finish();
+        let census = std::mem::take(&mut self.census);
+        if 0 < self.unnamed {
+            tracing::warn!("{} cells have no name and are named by position: cell0, cell1, ...", self.unnamed);
+        }
+        let repeated = self.names.repeated(self.cells);
+        if 0 < repeated {
+            tracing::warn!("{repeated} cells have the name of another cell; cells are identified by position");
+        }
+        if 0 < census.empty_cells {
+            tracing::warn!("{} cells have no expression at all", census.empty_cells);
+        }
+        for (id, cells) in cells_of.iter().enumerate().map(|(id, cells)| (ConditionId::at(id), cells)) {
+            let name = conditions.name(id);
+            if UNASSIGNED.iter().any(|label| label.eq_ignore_ascii_case(name)) && 0 < *cells {
+                tracing::warn!(
+                    "{cells} cells are labelled `{name}`, which counts as a perturbation; --drop-label '{name}' leaves them out"
+                );
+            }
+        }
+        let found = Annotated { cells: self.cells, labels: labels.finish()?, conditions, cells_of, covariates, census };
+        *self.findings.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(())
+    }
+}
+
+/// Gives cells without a name one, after their place in the source, as those of a table without names have; says how many.
+fn name_all(piece: &mut ReadPiece) -> Result<usize> {
+    let Some(names) = piece.obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return Ok(0) };
+    let unnamed = names.null_count();
+    if unnamed == 0 {
+        return Ok(0);
+    }
+    let named =
+        names.iter().zip(&piece.cells).map(|(name, cell)| name.map_or_else(|| format!("cell{cell}"), str::to_owned));
+    let named: ArrayRef = Arc::new(StringArray::from_iter_values(named));
+    let columns = std::iter::once(named).chain(piece.obs.columns()[1..].iter().cloned()).collect();
+    piece.obs = RecordBatch::try_new(piece.obs.schema(), columns).map_err(|error| Error::Bug(error.to_string()))?;
+    Ok(unnamed)
+}
+
+/// A hash of every cell's name, in its own file that goes with it.
+#[derive(Debug)]
+struct CellNames {
+    hashes: mmap::Table,
+}
+
+impl CellNames {
+    fn new(folder: &StagedFolder, most_cells: u64) -> Result<Self> {
+        Ok(Self { hashes: mmap::Table::create_unnamed(&folder.file("names.bin"), most_cells)? })
+    }
+
+    fn add(&mut self, obs: &RecordBatch, first: u64) {
+        let Some(names) = obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return };
+        let Ok(first) = usize::try_from(first) else { return };
+        let hashes = &mut self.hashes.numbers()[first..first + names.len()];
+        for (hash, name) in hashes.iter_mut().zip(names) {
+            *hash = xxh3_64(name.unwrap_or_default().as_bytes());
+        }
+    }
+
+    /// How many cells have the name of a cell before them.
+    fn repeated(&mut self, cells: u64) -> usize {
+        let hashes = self.hashes.numbers();
+        let cells = to_usize(cells).min(hashes.len());
+        let hashes = &mut hashes[..cells];
+        hashes.sort_unstable();
+        hashes.windows(2).filter(|pair| pair[0] == pair[1]).count()
+    }
+}

@@ -1,0 +1,155 @@
+//! Values that are not counts, or no numbers: which there are, and what is done about them.
+
+use std::collections::BTreeMap;
+
+use reader::records::LARGEST_COUNT;
+
+/// Bad values that are named one by one.
+pub(crate) const NAMED_BAD_VALUES: usize = 5;
+
+/// The policy for invalid values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadValues {
+    /// The first ones are named, and nothing is written.
+    #[default]
+    Error,
+    /// Their cells are left out.
+    Drop,
+    /// They become the nearest value that can be taken; what is not finite becomes 0.
+    Clip,
+}
+
+/// How to interpret values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ValuesAs {
+    /// Counts where all are integers, else continuous; among counts, negative ones and those that are too large are bad.
+    #[default]
+    Auto,
+    /// Counts, or an error.
+    Counts,
+    /// Continuous, whatever they are.
+    Continuous,
+}
+
+impl ValuesAs {
+    /// Whether a value can be taken.
+    #[must_use]
+    pub fn takes(self, value: f32) -> bool {
+        value.is_finite() && (self != Self::Counts || is_count(value))
+    }
+
+    /// The nearest value that can be taken; 0 for what is not finite.
+    #[must_use]
+    pub fn clip(self, value: f32) -> f32 {
+        match (value.is_finite(), self) {
+            (false, _) => 0.0,
+            (true, Self::Counts) => value.round().clamp(0.0, LARGEST_COUNT),
+            (true, Self::Auto | Self::Continuous) => value,
+        }
+    }
+}
+
+fn is_count(value: f32) -> bool {
+    (0.0..=LARGEST_COUNT).contains(&value) && value.fract() == 0.0
+}
+
+/// A value that can't be taken: where it stands and what it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BadValue {
+    /// The cell, counted as its source has them.
+    pub cell: u64,
+    /// The gene.
+    pub gene: u32,
+    /// The value.
+    pub value: f32,
+}
+
+/// The census of the values.
+#[derive(Clone, Debug, Default)]
+pub struct ValueCensus {
+    /// The first NaN or infinite values.
+    pub not_finite: Vec<BadValue>,
+    /// How many there are.
+    pub not_finite_count: u64,
+    /// The first negative values.
+    pub negative: Vec<BadValue>,
+    /// How many there are.
+    pub negative_count: u64,
+    /// The first values that are not integers.
+    pub fractions: Vec<BadValue>,
+    /// How many there are.
+    pub fraction_count: u64,
+    /// The first integers too large to be exact in float32.
+    pub too_large: Vec<BadValue>,
+    /// How many there are.
+    pub too_large_count: u64,
+    /// For each file with values, by its index among the origins of its source: the first value that is not an integer.
+    pub files: BTreeMap<usize, Option<BadValue>>,
+    /// How many cells have no values at all.
+    pub empty_cells: u64,
+    /// How many values were clipped.
+    pub clipped: u64,
+    /// How many cells were left out for their values.
+    pub dropped: u64,
+}
+
+impl ValueCensus {
+    /// Enters a value, unless it is a count.
+    pub fn enter(&mut self, seen: BadValue) {
+        if !seen.value.is_finite() {
+            self.not_finite_count += 1;
+            keep_first(&mut self.not_finite, seen);
+            return;
+        }
+        if seen.value < 0.0 {
+            self.negative_count += 1;
+            keep_first(&mut self.negative, seen);
+        }
+        if seen.value.fract() != 0.0 {
+            self.fraction_count += 1;
+            keep_first(&mut self.fractions, seen);
+        } else if LARGEST_COUNT < seen.value {
+            self.too_large_count += 1;
+            keep_first(&mut self.too_large, seen);
+        }
+    }
+
+    /// Whether all values are integers, and some of them can't be counts.
+    #[must_use]
+    pub fn has_bad_counts(&self) -> bool {
+        self.fraction_count == 0 && 0 < self.negative_count + self.too_large_count
+    }
+
+    /// A file that holds integers only, and another one with its first value that is not an integer; none if files agree.
+    #[must_use]
+    pub fn files_that_differ(&self) -> Option<(usize, (usize, BadValue))> {
+        let whole = self.files.iter().find(|(_, fraction)| fraction.is_none());
+        let other = self.files.iter().find_map(|(file, fraction)| Some((*file, (*fraction)?)));
+        Some((*whole?.0, other?))
+    }
+
+    /// Adds what was seen in later rows.
+    pub fn merge(&mut self, later: Self) {
+        self.not_finite_count += later.not_finite_count;
+        self.negative_count += later.negative_count;
+        self.fraction_count += later.fraction_count;
+        self.too_large_count += later.too_large_count;
+        self.empty_cells += later.empty_cells;
+        self.clipped += later.clipped;
+        self.dropped += later.dropped;
+        for (file, fraction) in later.files {
+            let first = self.files.entry(file).or_default();
+            *first = first.or(fraction);
+        }
+        later.not_finite.into_iter().for_each(|seen| keep_first(&mut self.not_finite, seen));
+        later.negative.into_iter().for_each(|seen| keep_first(&mut self.negative, seen));
+        later.fractions.into_iter().for_each(|seen| keep_first(&mut self.fractions, seen));
+        later.too_large.into_iter().for_each(|seen| keep_first(&mut self.too_large, seen));
+    }
+}
+
+fn keep_first(list: &mut Vec<BadValue>, seen: BadValue) {
+    if list.len() < NAMED_BAD_VALUES {
+        list.push(seen);
+    }
+}

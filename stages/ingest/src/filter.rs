@@ -1,0 +1,311 @@
+//! Which cells of a source are selected: by their annotations, their label, and how many share their condition.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use arrays::text::as_text;
+use arrow::{
+    array::{Array, AsArray, BooleanArray, RecordBatch, StringArray},
+    compute::filter_record_batch,
+};
+use formats::source::{Source, column_index, obs_column};
+use reader::groups::unquoted;
+use schemas::{Error, Result, atlas::Selection, conditions::CONTROL, ids::ConditionId};
+
+use super::{
+    keys::{ResolvedKeys, fits},
+    label::{LabelColumns, Labeller},
+    piece::Filter,
+};
+
+/// Cells that are looked at together.
+const SLICE: u64 = 1 << 14;
+/// The name of a missing label.
+const MISSING: &str = "nan";
+
+/// A condition on one column.
+#[derive(Clone, Debug, Default)]
+struct Values {
+    any_of: HashSet<String>,
+    none_of: HashSet<String>,
+}
+
+#[derive(Clone, Debug)]
+struct CellFilter {
+    columns: BTreeMap<String, Values>,
+    label: Option<String>,
+    drop_labels: Vec<String>,
+    dose: Option<String>,
+    /// The spellings of rare conditions: label and dose.
+    rare: HashSet<(String, String)>,
+}
+
+/// Settles which cells are selected; none if all are.
+///
+/// # Errors
+/// Columns, values and labels that are not there, labels to drop without a perturbation column.
+pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<Filter>> {
+    if *options == Selection::default() {
+        return Ok(None);
+    }
+    let label = keys.columns.perturbation.clone();
+    if label.is_none() && (!options.drop_labels.is_empty() || 0 < options.min_cells) {
+        let hint = "name the column with --perturbation";
+        return Err(Error::usage(
+            "cells are to be left out by their condition, but there is no perturbation column",
+            hint,
+        ));
+    }
+    if let Some(label) = &label
+        && !options.drop_labels.is_empty()
+    {
+        check_labels(&**source, label, &options.drop_labels)?;
+    }
+    let mut filter = CellFilter {
+        columns: columns(&**source, &options.filters)?,
+        drop_labels: options.drop_labels.clone(),
+        dose: keys.columns.dose.clone(),
+        label,
+        rare: HashSet::new(),
+    };
+    if 0 < options.min_cells {
+        filter.rare = rare_conditions(source, &filter, options.min_cells, keys)?;
+    }
+    Ok(Some(Arc::new(move |obs| filter.mask(obs))))
+}
+
+fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String, Values>> {
+    let mut columns: BTreeMap<String, Values> = BTreeMap::new();
+    for text in conditions {
+        let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'";
+        let (key, value, ruled_out) = match (text.split_once("!="), text.split_once('=')) {
+            (Some((key, value)), _) => (key, value, true),
+            (None, Some((key, value))) => (key, value, false),
+            (None, None) => return Err(Error::usage(format!("`{text}` is not key=value"), hint)),
+        };
+        let values = columns.entry(key.trim().to_owned()).or_default();
+        let list = if ruled_out { &mut values.none_of } else { &mut values.any_of };
+        list.insert(unquoted(value.trim()));
+    }
+    for (key, asked) in &mut columns {
+        let known = known_values(source, key)?;
+        let place = || format!("{}, obs column `{key}`", source.origin().path);
+        for values in [&mut asked.any_of, &mut asked.none_of] {
+            *values = values.iter().map(|value| as_it_is_written(value, &known, place)).collect::<Result<_>>()?;
+        }
+    }
+    Ok(columns)
+}
+
+/// The distinct values of a column.
+fn known_values(source: &dyn Source, column: &str) -> Result<BTreeSet<String>> {
+    let mut known = BTreeSet::new();
+    for slice in obs_column(source, column)? {
+        for value in slice?.as_string::<i32>().iter().map(|value| value.unwrap_or(MISSING)) {
+            if !known.contains(value) {
+                known.insert(value.to_owned());
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Refuses a label to drop that no cell has; a pattern without a match only gets a warning.
+fn check_labels(source: &dyn Source, column: &str, patterns: &[String]) -> Result<()> {
+    let known = known_values(source, column)?;
+    for pattern in patterns.iter().filter(|pattern| !known.iter().any(|label| fits(pattern, label))) {
+        if !pattern.contains('*') {
+            return Err(Error::unknown("label", pattern, known.iter().map(String::as_str)));
+        }
+        tracing::warn!("--drop-label '{pattern}' matches no label of obs column `{column}`");
+    }
+    Ok(())
+}
+
+/// A value in the column's notation: a number may be given in another one (`1.0` for `1`), if only one value is equal to it.
+fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> String) -> Result<String> {
+    if known.contains(value) {
+        return Ok(value.to_owned());
+    }
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+    let equal = |other: &&String| number(value).is_some() && number(value) == number(other);
+    match known.iter().filter(equal).collect::<Vec<_>>().as_slice() {
+        [] => Err(Error::unknown("value", value, known.iter().map(String::as_str))),
+        [only] => Ok((*only).clone()),
+        several => {
+            let several: Vec<String> = several.iter().map(|value| format!("`{value}`")).collect();
+            let message = format!("{} values are equal to `{value}`: {}", several.len(), several.join(", "));
+            Err(Error::data(place(), message, "write the value as it stands in the column; --filter can be repeated"))
+        }
+    }
+}
+
+/// The spellings of the conditions that fewer cells have: `A+B` and `B+A` are one. Control is never rare.
+fn rare_conditions(
+    source: &Arc<dyn Source>,
+    filter: &CellFilter,
+    min_cells: u64,
+    keys: &ResolvedKeys,
+) -> Result<HashSet<(String, String)>> {
+    let names = filter.columns.keys().chain(&filter.label).chain(&filter.dose).collect::<HashSet<_>>();
+    let columns: Vec<usize> = names.into_iter().map(|name| column_index(&**source, name)).collect::<Result<_>>()?;
+    let of_conditions = LabelColumns { covariates: Vec::new(), ..keys.columns.clone() };
+    let mut labeller = Labeller::new(Arc::clone(source), of_conditions, keys.rules.clone());
+    let mut spellings: HashMap<(String, String), ConditionId> = HashMap::new();
+    let mut first = 0;
+    while first < source.cells() {
+        let end = source.cells().min(first + SLICE);
+        let obs = source.obs(first..end, &columns)?;
+        let (cells, obs) = match filter.mask(&obs)? {
+            None => ((first..end).collect::<Vec<u64>>(), obs),
+            Some(selected) => {
+                let cells = (first..end).zip(selected.values()).filter_map(|(cell, selected)| selected.then_some(cell));
+                (cells.collect(), filter_record_batch(&obs, &selected).map_err(|error| Error::Bug(error.to_string()))?)
+            }
+        };
+        let (labels, doses) = filter.conditions_of(&obs)?;
+        for (row, code) in labeller.codes(&cells, &obs)?.into_iter().enumerate() {
+            spellings.insert((text(labels.as_ref(), row), text(doses.as_ref(), row)), ConditionId(code));
+        }
+        first = end;
+    }
+    let (_, cells_of, _) = labeller.finish();
+    let is_rare = |id: ConditionId| id != CONTROL && cells_of[id.index()] < min_cells;
+    let rare = cells_of.iter().enumerate().skip(1).filter(|(_, cells)| (1..min_cells).contains(*cells)).count();
+    if 0 < rare {
+        tracing::warn!("{rare} conditions of fewer than {min_cells} cells are left out");
+    }
+    Ok(spellings.into_iter().filter(|(_, id)| is_rare(*id)).map(|(spelling, _)| spelling).collect())
+}
+
+impl CellFilter {
+    fn mask(&self, obs: &RecordBatch) -> Result<Option<BooleanArray>> {
+        let mut selected = vec![true; obs.num_rows()];
+        for (key, asked) in &self.columns {
+            let values = text_column(obs, key)?;
+            for (row, selected) in selected.iter_mut().enumerate() {
+                let value = value(&values, row);
+                *selected &= asked.any_of.is_empty() || asked.any_of.contains(value);
+                *selected &= !asked.none_of.contains(value);
+            }
+        }
+        let (labels, doses) = self.conditions_of(obs)?;
+        for (row, selected) in selected.iter_mut().enumerate() {
+            let label = labels.as_ref().map_or(MISSING, |labels| value(labels, row));
+            *selected &= !self.drop_labels.iter().any(|pattern| fits(pattern, label));
+            *selected &=
+                self.rare.is_empty() || !self.rare.contains(&(text(labels.as_ref(), row), text(doses.as_ref(), row)));
+        }
+        Ok(selected.contains(&false).then(|| BooleanArray::from(selected)))
+    }
+
+    /// Labels and doses, as far as they are requested.
+    fn conditions_of(&self, obs: &RecordBatch) -> Result<(Option<StringArray>, Option<StringArray>)> {
+        let column = |name: &Option<String>| name.as_ref().map(|name| text_column(obs, name)).transpose();
+        Ok((column(&self.label)?, column(&self.dose)?))
+    }
+}
+
+fn text_column(obs: &RecordBatch, name: &str) -> Result<StringArray> {
+    let column = obs.column_by_name(name).ok_or_else(|| Error::Bug(format!("obs column `{name}` was not read")))?;
+    let text = as_text(column).map_err(|error| Error::Bug(error.to_string()))?;
+    Ok(text.as_string::<i32>().clone())
+}
+
+fn value(values: &StringArray, row: usize) -> &str {
+    if values.is_null(row) { MISSING } else { values.value(row) }
+}
+
+fn text(values: Option<&StringArray>, row: usize) -> String {
+    values.map(|values| value(values, row).to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use formats::memory::Table;
+
+    use super::*;
+    use crate::keys::{AskedKeys, resolve};
+
+    fn table() -> Arc<dyn Source> {
+        Arc::new(Table::without_genes(&[
+            ("cell", vec!["0", "1", "2", "3", "4", "5"]),
+            ("condition", vec!["ctrl", "A", "A", "B", "unassigned", "B"]),
+            ("cell_type", vec!["T", "T", "B", "B", "T", "NK"]),
+        ]))
+    }
+
+    fn kept(options: &Selection) -> Vec<usize> {
+        let table = table();
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let filter = cell_filter(&table, options, &keys).expect("known names").expect("something is asked");
+        let mask = filter(&table.obs(0..6, &[0, 1, 2]).expect("all cells")).expect("text columns");
+        (0..6).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row))).collect()
+    }
+
+    #[test]
+    fn values_of_one_key_are_alternatives_and_keys_hold_together() {
+        let options = |conditions: &[&str]| Selection {
+            filters: conditions.iter().map(|text| (*text).to_owned()).collect(),
+            ..Selection::default()
+        };
+        assert_eq!(kept(&options(&["cell_type=T", "cell_type=NK"])), [0, 1, 4, 5]);
+        assert_eq!(kept(&options(&["cell_type=T", "condition!=unassigned"])), [0, 1]);
+    }
+
+    #[test]
+    fn labels_are_dropped_and_rare_conditions_too_but_never_control() {
+        let dropped = Selection { drop_labels: vec!["un*".into(), "fits none*".into()], ..Selection::default() };
+        assert_eq!(kept(&dropped), [0, 1, 2, 3, 5]);
+        let common = Selection { filters: vec!["cell_type!=NK".into()], min_cells: 2, ..Selection::default() };
+        assert_eq!(kept(&common), [0, 1, 2], "B has one cell that is not an NK cell");
+    }
+
+    #[test]
+    fn what_is_rare_is_the_condition_however_its_label_is_written() {
+        let labels = [("A+B", 3), ("B+A", 3), ("C+ctrl", 2), ("ctrl+C", 3), ("D", 4), ("ctrl+ctrl", 1), ("ctrl", 1)];
+        let labels: Vec<&str> = labels.iter().flat_map(|(label, cells)| vec![*label; *cells]).collect();
+        let cells = labels.len();
+        let table: Arc<dyn Source> = Arc::new(Table::without_genes(&[("condition", labels.clone())]));
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let options = Selection { min_cells: 5, ..Selection::default() };
+        let filter = cell_filter(&table, &options, &keys).expect("known names").expect("something is asked");
+        let mask = filter(&table.obs(0..cells as u64, &[0]).expect("all cells")).expect("text").expect("D is rare");
+        let kept: Vec<&str> = (0..cells).filter(|row| mask.value(*row)).map(|row| labels[row]).collect();
+        assert_eq!(kept, labels.iter().copied().filter(|label| *label != "D").collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_value_that_no_cell_has_is_refused_with_the_nearest() {
+        let table = table();
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let options = Selection { filters: vec!["cell_type=NKK".into()], ..Selection::default() };
+        let error = cell_filter(&table, &options, &keys).err().expect("unknown");
+        assert!(error.to_string().starts_with("unknown value `NKK`; the nearest known: NK"), "{error}");
+        for pattern in ["unasigned", "nan"] {
+            let options = Selection { drop_labels: vec!["A".into(), pattern.into()], ..Selection::default() };
+            let error = cell_filter(&table, &options, &keys).err().expect("unknown").to_string();
+            assert!(error.starts_with(&format!("unknown label `{pattern}`; the nearest known: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_several_values_are_equal_to_is_refused_with_them() {
+        let doses = vec!["1", "1.0", "01", "2.0", "nan"];
+        let table: Arc<dyn Source> =
+            Arc::new(Table::without_genes(&[("condition", vec!["ctrl"; doses.len()]), ("plate", doses)]));
+        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let filtered = |filter: &str| {
+            let options = Selection { filters: vec![filter.to_owned()], ..Selection::default() };
+            let mask = cell_filter(&table, &options, &keys)?.expect("something is asked");
+            Ok::<_, Error>(mask(&table.obs(0..5, &[0, 1])?)?.map_or(5, |mask| mask.true_count()))
+        };
+        let error = filtered("plate=1.00").expect_err("three are equal").to_string();
+        let expected = "a.h5ad, obs column `plate`: 3 values are equal to `1.00`: `01`, `1`, `1.0`";
+        assert_eq!(error, expected);
+        let counts = ["plate=1.0", "plate=2", "plate!=01"].map(|filter| filtered(filter).ok());
+        assert_eq!(counts, [Some(1), Some(1), Some(4)]);
+    }
+}

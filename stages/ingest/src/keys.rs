@@ -1,0 +1,386 @@
+//! Which columns of `obs` are labels: as the user said, or else by the field's habits.
+//!
+//! Candidates are tried in order. Several columns that say the same in every row are not ambiguous; several that differ are
+//! an error that lists them.
+
+mod notes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::AsArray;
+use formats::source::{Source, obs_column};
+use schemas::{Error, Result, arrow::RESERVED_COLUMNS, conditions::LabelRules};
+
+use self::notes::notes;
+use super::label::LabelColumns;
+
+const PERTURBATION_HABITS: [&str; 3] = ["condition", "perturbation", "cond_harm"];
+const CONTROL_HABITS: [&str; 4] = ["ctrl", "control", "DMSO", "non-targeting"];
+const DOSE_HABITS: [&str; 3] = ["dose_val", "dose", "dose_value"];
+const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
+
+/// The user's choices; missing ones are guessed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AskedKeys {
+    /// The perturbation column.
+    pub perturbation: Option<String>,
+    /// The names of control, as a whole label or as one part of it; `*` matches any text.
+    pub controls: Vec<String>,
+    /// The dose column; an empty name says that there is none.
+    pub dose: Option<String>,
+    /// Covariates; an empty list says that there are none.
+    pub covariates: Option<Vec<String>>,
+    /// The batch column, a covariate too.
+    pub batch: Option<String>,
+    /// The delimiter of perturbations; `+` by default.
+    pub delimiter: Option<String>,
+}
+
+/// The labels of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedKeys {
+    /// Which columns.
+    pub columns: LabelColumns,
+    /// How they are read.
+    pub rules: LabelRules,
+    /// The guesses, as flags.
+    pub guessed: Vec<String>,
+    /// Other decisions, one sentence each.
+    pub decided: Vec<String>,
+}
+
+/// Settles which columns are labels.
+///
+/// # Errors
+/// Columns that are not there or that can't be covariates, candidates that differ, a control that no cell has, flags that mean
+/// nothing without a perturbation column.
+pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
+    let names = names(source);
+    let no_dose = asked.dose.as_deref() == Some("");
+    let asked = &AskedKeys { dose: asked.dose.clone().filter(|name| !name.is_empty()), ..asked.clone() };
+    for name in
+        [&asked.perturbation, &asked.dose, &asked.batch].into_iter().flatten().chain(asked.covariates.iter().flatten())
+    {
+        if !names.contains(name) {
+            return Err(Error::unknown("obs column", name, names.iter().map(String::as_str)));
+        }
+    }
+    let mut guessed = Vec::new();
+    let mut settle = |said: &Option<String>, flag: &str, habits: &[&str]| match said {
+        Some(name) => Ok(Some(name.clone())),
+        None => guess(source, flag, habits, &mut guessed),
+    };
+    let perturbation = settle(&asked.perturbation, "--perturbation", &PERTURBATION_HABITS)?;
+    let dose = if perturbation.is_some() && !no_dose {
+        settle(&asked.dose, "--dose", &DOSE_HABITS)?
+    } else {
+        asked.dose.clone()
+    };
+    let mut covariates = match &asked.covariates {
+        Some(covariates) => covariates.clone(),
+        None => settle(&None, "--covariates", &COVARIATE_HABITS)?.into_iter().collect(),
+    };
+    // The batch comes last, as in the original.
+    covariates.retain(|name| Some(name) != asked.batch.as_ref());
+    covariates.extend(asked.batch.clone());
+    check_covariates(&covariates)?;
+    let mut rules =
+        LabelRules { delimiter: asked.delimiter.clone().unwrap_or_else(|| "+".into()), controls: Vec::new() };
+    let mut decided = Vec::new();
+    match &perturbation {
+        None => check_nothing_is_said_of_labels(asked, &names)?,
+        Some(column) => {
+            let labels = Labels::of(source, column, &rules)?;
+            rules.controls = labels.controls(&asked.controls, &mut guessed)?;
+            decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
+        }
+    }
+    Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
+}
+
+/// Refuses covariates that would stand twice among the columns of what is written later.
+fn check_covariates(covariates: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let twice: Vec<&str> = covariates.iter().filter(|name| !seen.insert(*name)).map(String::as_str).collect();
+    if !twice.is_empty() {
+        let message = format!("covariates are given twice: {}", twice.join(", "));
+        return Err(Error::usage(
+            message,
+            "name each column once; the batch is a covariate without being named as one",
+        ));
+    }
+    let taken: Vec<&str> =
+        covariates.iter().map(String::as_str).filter(|name| RESERVED_COLUMNS.contains(name)).collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let message = format!("covariates have the names of prediction columns: {}", taken.join(", "));
+    Err(Error::usage(message, "rename those columns of obs, or choose others with --covariates"))
+}
+
+/// Refuses flags that say how labels are read if there are none.
+fn check_nothing_is_said_of_labels(asked: &AskedKeys, columns: &[String]) -> Result<()> {
+    let said = [
+        (!asked.controls.is_empty(), "--control"),
+        (asked.delimiter.is_some(), "--delimiter"),
+        (asked.dose.is_some(), "--dose"),
+    ];
+    let Some((_, flag)) = said.into_iter().find(|(said, _)| *said) else { return Ok(()) };
+    let message = format!(
+        "{flag} says how to read perturbations, but there is no column named {}; the columns are {}",
+        PERTURBATION_HABITS.join(", "),
+        columns.join(", ")
+    );
+    Err(Error::usage(message, "name the perturbation column with --perturbation"))
+}
+
+fn names(source: &dyn Source) -> Vec<String> {
+    source.obs_schema().fields().iter().map(|field| field.name().clone()).collect()
+}
+
+fn guess(source: &dyn Source, flag: &str, habits: &[&str], guessed: &mut Vec<String>) -> Result<Option<String>> {
+    let names = names(source);
+    let found: Vec<&str> = habits.iter().copied().filter(|habit| names.iter().any(|name| name == habit)).collect();
+    let Some((first, others)) = found.split_first() else { return Ok(None) };
+    for other in others {
+        if !same(source, first, other)? {
+            let message = format!("the columns {} differ, and each could be {flag}", found.join(", "));
+            return Err(Error::data(
+                format!("{}, obs", source.origin().path),
+                message,
+                format!("choose one with {flag}"),
+            ));
+        }
+    }
+    guessed.push(format!("{flag} {first}"));
+    Ok(Some((*first).to_owned()))
+}
+
+fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
+    for (a, b) in obs_column(source, a)?.zip(obs_column(source, b)?) {
+        if a?.as_string::<i32>() != b?.as_string::<i32>() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The distinct labels of the perturbation column, and what they are made of.
+struct Labels {
+    /// The column, as errors name it.
+    place: String,
+    /// Each label, and its parts.
+    all: BTreeMap<String, Vec<String>>,
+    delimiter: String,
+}
+
+impl Labels {
+    fn of(source: &dyn Source, column: &str, rules: &LabelRules) -> Result<Self> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for values in obs_column(source, column)? {
+            for label in values?.as_string::<i32>().iter().flatten() {
+                if !all.contains_key(label) {
+                    let parts = rules.parts(label).into_iter().map(|part| part.trim().to_owned());
+                    all.insert(label.to_owned(), parts.collect());
+                }
+            }
+        }
+        let place = format!("{}, obs column `{column}`", source.origin().path);
+        Ok(Self { place, all, delimiter: rules.delimiter.clone() })
+    }
+
+    /// The distinct parts of all labels.
+    fn parts(&self) -> BTreeSet<&str> {
+        self.all.values().flatten().map(String::as_str).collect()
+    }
+
+    /// The names of control; the displayed one first.
+    fn controls(&self, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
+        let controls = match asked {
+            [] => vec![self.habitual_control(guessed)?],
+            patterns => self.that_fit(patterns)?,
+        };
+        let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
+        if self.all.keys().any(|label| rules.means_control(label)) {
+            return Ok(rules.controls);
+        }
+        let with = self.all.iter().find(|(_, parts)| parts.iter().any(|part| rules.is_control(part)));
+        let message = format!(
+            "no label is control by itself: `{}` is only a part of labels such as `{}`",
+            rules.controls.join("`, `"),
+            with.map_or("", |(label, _)| label)
+        );
+        Err(Error::data(&self.place, message, "name the control label with --control"))
+    }
+
+    fn habitual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
+        let parts = self.parts();
+        let is_there = |habit: &&str| parts.contains(habit) || self.all.contains_key(*habit);
+        let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
+        match found.as_slice() {
+            [] => {
+                let some: Vec<&str> = self.all.keys().take(8).map(String::as_str).collect();
+                let message = format!(
+                    "no label is one of {}; the labels are {}, ...",
+                    CONTROL_HABITS.join(", "),
+                    some.join(", ")
+                );
+                Err(Error::data(&self.place, message, "name the control label with --control"))
+            }
+            [only] => {
+                guessed.push(format!("--control {only}"));
+                Ok((*only).to_owned())
+            }
+            several => {
+                let message = format!("{} could each mean control", several.join(", "));
+                Err(Error::data(&self.place, message, "choose one with --control; give it several times if all do"))
+            }
+        }
+    }
+
+    /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
+    /// whole labels, and if its own parts are all the same (`ctrl+ctrl`), that part with the parts as well.
+    fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
+        let parts = self.parts();
+        let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
+        let mut controls: Vec<String> = Vec::new();
+        for pattern in patterns {
+            let pattern_parts: Vec<&str> = rules.parts(pattern).into_iter().map(str::trim).collect();
+            let same = pattern_parts.iter().all(|part| *part == pattern_parts[0]).then_some(pattern_parts[0]);
+            let is_whole = 1 < pattern_parts.len();
+            let whole = self.all.keys().map(String::as_str).filter(|label| is_whole && fits(pattern, label));
+            let of_parts = parts.iter().copied().filter(|part| same.is_some_and(|pattern| fits(pattern, part)));
+            let matched: Vec<&str> = whole.chain(of_parts).collect();
+            if matched.is_empty() {
+                let known: BTreeSet<&str> = self.all.keys().map(String::as_str).chain(parts.iter().copied()).collect();
+                return Err(Error::unknown("control", pattern, known));
+            }
+            for control in matched {
+                if !controls.iter().any(|known| known == control) {
+                    controls.push(control.to_owned());
+                }
+            }
+        }
+        Ok(controls)
+    }
+}
+
+/// Whether a label fits a pattern in which `*` stands for any text.
+pub(super) fn fits(pattern: &str, label: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return pattern == label };
+    let Some(rest) = label.strip_prefix(before) else { return false };
+    (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| fits(after, &rest[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use formats::memory::Table;
+
+    use super::*;
+
+    #[test]
+    fn the_habits_of_the_field_are_guessed_and_reported() {
+        let table = Table::without_genes(&[
+            ("cell_type", vec!["T", "B"]),
+            ("dose", vec!["1", "1"]),
+            ("condition", vec!["A", "ctrl"]),
+        ]);
+        let keys = resolve(&table, &AskedKeys::default()).expect("a plain table");
+        assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
+        assert_eq!(
+            (keys.columns.dose.as_deref(), keys.columns.covariates),
+            (Some("dose"), vec!["cell_type".to_owned()])
+        );
+        assert_eq!(keys.rules.controls, ["ctrl"]);
+        assert_eq!(
+            keys.guessed,
+            ["--perturbation condition", "--dose dose", "--covariates cell_type", "--control ctrl"]
+        );
+    }
+
+    #[test]
+    fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
+        let differ = Table::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
+        let error = resolve(&differ, &AskedKeys::default()).expect_err("ambiguous");
+        assert!(error.to_string().contains("the columns condition, perturbation differ"), "{error}");
+        let equal = Table::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
+        assert!(resolve(&equal, &AskedKeys::default()).is_ok());
+    }
+
+    #[test]
+    fn every_label_that_fits_a_pattern_is_a_control() {
+        let table = Table::without_genes(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
+        let asked = AskedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..AskedKeys::default() };
+        let keys = resolve(&table, &asked).expect("known controls");
+        assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
+    }
+
+    #[test]
+    fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
+        let labels = vec!["NegCtrl0_A", "NegCtrl1_NegCtrl0", "A_B"];
+        let table = Table::without_genes(&[("condition", labels)]);
+        let delimiter = Some("_".into());
+        let asked =
+            AskedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..AskedKeys::default() };
+        let keys = resolve(&table, &asked).expect("known controls");
+        assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
+        assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `NegCtrl0_A` becomes `A`"]);
+        let asked = AskedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..AskedKeys::default() };
+        let keys = resolve(&table, &asked).expect("known controls");
+        assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
+        let table = Table::without_genes(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
+        let keys = resolve(&table, &AskedKeys::default()).expect("the habit is a part");
+        assert_eq!(keys.rules.controls, ["ctrl"]);
+        let alone = Table::without_genes(&[("condition", vec!["A+ctrl", "B"])]);
+        let error = resolve(&alone, &AskedKeys::default()).expect_err("no cell is control");
+        assert!(error.to_string().contains("`ctrl` is only a part of labels such as `A+ctrl`"), "{error}");
+    }
+
+    #[test]
+    fn labels_that_are_read_as_another_name_have_a_note() {
+        let table = Table::without_genes(&[("condition", vec!["A", " A", "A+A", "ctrl"])]);
+        let keys = resolve(&table, &AskedKeys::default()).expect("plain labels");
+        assert_eq!(
+            keys.decided,
+            [
+                "blanks around names are removed from 1 label: ` A` becomes `A`",
+                "a perturbation that is named twice counts once in 1 label: `A+A` becomes `A`"
+            ]
+        );
+    }
+
+    #[test]
+    fn covariates_that_would_stand_twice_in_predictions_are_refused() {
+        let table = Table::without_genes(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
+        let of = |names: &[&str]| {
+            let covariates = Some(names.iter().map(|name| (*name).to_owned()).collect());
+            resolve(&table, &AskedKeys { covariates, ..AskedKeys::default() })
+        };
+        assert!(of(&["donor"]).is_ok());
+        assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
+        let error = of(&["donor", "mean", "condition"]).expect_err("taken").to_string();
+        assert!(error.ends_with("prediction columns: mean, condition"), "{error}");
+    }
+
+    #[test]
+    fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
+        let table = Table::without_genes(&[("guide", vec!["ctrl"])]);
+        let asked = AskedKeys { controls: vec!["ctrl".into()], ..AskedKeys::default() };
+        let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
+        assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
+    }
+
+    #[test]
+    fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
+        let table = Table::without_genes(&[("condition", vec!["control", "A"])]);
+        let asked = AskedKeys { controls: vec!["contrl".into()], ..AskedKeys::default() };
+        let error = resolve(&table, &asked).expect_err("unknown");
+        assert!(error.to_string().starts_with("unknown control `contrl`; the nearest known: control"), "{error}");
+    }
+
+    #[test]
+    fn a_table_without_perturbations_makes_an_unlabelled_atlas() {
+        let keys = resolve(&Table::without_genes(&[("donor", vec!["d1"])]), &AskedKeys::default()).expect("fine");
+        assert_eq!((keys.columns, keys.rules.controls), (LabelColumns::default(), Vec::new()));
+    }
+}

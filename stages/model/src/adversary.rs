@@ -1,0 +1,240 @@
+//! Classifiers that predict combination and covariates from the basal latent.
+
+use schemas::{
+    config::{AdversaryLoss, AdversarySettings, Precision, Settings},
+    numbers::to_i64,
+    vocabulary::Vocabulary,
+};
+use tch::{Device, Kind, Tensor};
+use torch::parameters::Parameters;
+
+use super::{
+    draws::Mixup,
+    input::Input,
+    layers::{HiddenLayers, HiddenShape, Linear, Mode},
+    loss_term::LossTerm,
+    losses::{accuracy, guess_loss, macro_accuracy},
+};
+
+/// All adversaries of a model.
+#[derive(Debug)]
+pub struct Adversaries {
+    /// All saved tensors.
+    pub parameters: Parameters,
+    /// Predicts the combination, with the weight of each class; none if there is only one combination.
+    combinations: Option<(Classifier, Tensor)>,
+    /// Predict the covariates that have more than one value.
+    covariates: Vec<CovariateClassifier>,
+    pub(super) loss: AdversaryLoss,
+    /// Factor of a batch's combination loss when a step has several batches; a scalar.
+    pub(super) emphasis: Option<Tensor>,
+    /// Whether a mixed cell's second covariate value is ignored, as in the original.
+    pub(super) first_values_only: bool,
+}
+
+#[derive(Debug)]
+struct CovariateClassifier {
+    /// Index of the covariate.
+    at: usize,
+    name: String,
+    classifier: Classifier,
+}
+
+#[derive(Debug)]
+pub(super) struct Classifier {
+    pub(super) hidden: HiddenLayers,
+    pub(super) to_classes: Linear,
+}
+
+impl Classifier {
+    fn new(parameters: &mut Parameters, name: &str, latent: i64, classes: i64, settings: &AdversarySettings) -> Self {
+        let shape = HiddenShape {
+            layers: settings.n_layers_adv,
+            width: settings.n_hidden_adv,
+            norm: settings.norm_adv,
+            dropout: settings.dropout_rate_adv,
+            sparse_input: false,
+            precision: Precision::Float32,
+        };
+        Self {
+            hidden: HiddenLayers::new(parameters, &format!("{name}.classifier.0"), latent, shape),
+            to_classes: Linear::new(
+                parameters,
+                &format!("{name}.classifier.1"),
+                i64::from(settings.n_hidden_adv),
+                classes,
+            ),
+        }
+    }
+
+    fn logits(&self, basal: &Tensor) -> Tensor {
+        self.to_classes.forward(&self.hidden.forward(basal, Mode::Train))
+    }
+}
+
+/// A classifier and its target.
+pub(super) struct Guesser<'a> {
+    pub(super) name: &'a str,
+    pub(super) classifier: &'a Classifier,
+    /// Index of the covariate; none: the combination, with the weight of each class.
+    pub(super) guessed: Result<usize, &'a Tensor>,
+}
+
+/// The adversaries' results for a batch, each a scalar.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Sum of the losses.
+    pub loss: Tensor,
+    /// Sum of the gradient penalties; none if they were not requested.
+    pub penalty: Option<Tensor>,
+    /// Loss, accuracy and penalty of each classifier, detached.
+    pub parts: Vec<(LossTerm, Tensor)>,
+}
+
+impl Adversaries {
+    /// Adversaries with fresh parameters; seed libtorch's generator first.
+    #[must_use]
+    pub fn new(settings: &Settings, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
+        let mut parameters = Parameters::new(kind, device);
+        let latent = i64::from(settings.model.n_latent);
+        let mut classifier = |name: &str, classes: usize| {
+            let classes = to_i64(classes);
+            Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
+        };
+        // Without a weight in the autoencoder's loss, training them has no effect; the original still does.
+        let heard = 0.0 < settings.adversary.reg_adv || settings.compat.is_original();
+        let combinations = (heard && 1 < vocabulary.combinations.len()).then(|| {
+            let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
+            let weights = Tensor::from_slice(&class_weights(&vocabulary.combination_cells));
+            (classifier, weights.to_kind(kind).to_device(device))
+        });
+        let guessed =
+            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| heard && 1 < covariate.values.len());
+        let covariates = guessed.map(|(at, covariate)| CovariateClassifier {
+            at,
+            name: covariate.name.clone(),
+            classifier: classifier(&format!("covars_classifiers.{}", covariate.name), covariate.values.len()),
+        });
+        let covariates = covariates.collect();
+        let loss = settings.adversary.adv_loss;
+        let first_values_only = settings.compat.is_original();
+        Self { combinations, covariates, loss, emphasis: None, first_values_only, parameters }
+    }
+
+    /// The weight of each combination, `[combinations]`.
+    pub(super) fn class_weights(&self) -> Option<&Tensor> {
+        self.combinations.as_ref().map(|(_, weights)| weights)
+    }
+
+    /// The logits of every classifier, by name, from basal latents.
+    #[must_use]
+    pub fn logits(&self, basal: &Tensor) -> Vec<(String, Tensor)> {
+        let of_covariates = self.covariates.iter().map(|of| (of.name.clone(), of.classifier.logits(basal)));
+        let of_combinations = self.combinations.iter().map(|(of, _)| ("perts".to_owned(), of.logits(basal)));
+        of_covariates.chain(of_combinations).collect()
+    }
+
+    /// The classifiers: covariates in their order, the combination last.
+    pub(super) fn classifiers(&self) -> impl Iterator<Item = Guesser<'_>> {
+        let of_covariates = self.covariates.iter().map(|CovariateClassifier { at, name, classifier }| Guesser {
+            name,
+            classifier,
+            guessed: Ok(*at),
+        });
+        let of_combinations = self.combinations.iter().map(|(classifier, weights)| Guesser {
+            name: "perts",
+            classifier,
+            guessed: Err(weights),
+        });
+        of_covariates.chain(of_combinations)
+    }
+
+    /// The loss and accuracy of a classifier's logits. For mixed cells, both labels count by
+    /// their shares.
+    pub(super) fn guess(
+        &self,
+        of: &Guesser<'_>,
+        logits: &Tensor,
+        input: &Input,
+        mixup: Option<&Mixup>,
+    ) -> (Tensor, Tensor) {
+        match of.guessed {
+            Ok(at) => {
+                let classes = &input.covariates[at];
+                let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, None);
+                let loss = match mixup {
+                    Some(mixup) if self.first_values_only => guess(classes) * mixup.share,
+                    _ => of_both(mixup, classes, guess),
+                };
+                let asked = mixup.filter(|_| !self.first_values_only);
+                (loss, tch::no_grad(|| of_both(asked, classes, |classes| accuracy(logits, classes))))
+            }
+            Err(weights) => {
+                let classes = &input.combinations;
+                let guess = |classes: &Tensor| guess_loss(self.loss, logits, classes, Some(weights));
+                let right = || of_both(mixup, classes, |classes| macro_accuracy(logits, classes));
+                let loss = of_both(mixup, classes, guess);
+                let loss = self.emphasis.as_ref().map_or_else(|| loss.shallow_clone(), |emphasis| &loss * emphasis);
+                (loss, tch::no_grad(right))
+            }
+        }
+    }
+
+    /// Empty results.
+    pub(super) fn verdict(&self, penalised: bool) -> Verdict {
+        let zero = || Tensor::zeros([], (self.parameters.kind(), self.parameters.device()));
+        Verdict { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() }
+    }
+
+    /// Predictions from basal latents, and with `penalised` the gradient penalties: for each classifier, the mean over cells and
+    /// latent of (∂ Σ logits / ∂ basal)², which stays differentiable.
+    #[must_use]
+    pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> Verdict {
+        let mut verdict = self.verdict(penalised);
+        let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
+        for of in self.classifiers() {
+            let logits = of.classifier.logits(&basal);
+            let (loss, right) = self.guess(&of, &logits, input, mixup);
+            verdict.add(of.name, loss, right, penalised.then(|| penalty(&logits, &basal)));
+        }
+        verdict
+    }
+
+    /// Whether there is anything to predict.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.combinations.is_some() || !self.covariates.is_empty()
+    }
+}
+
+impl Verdict {
+    pub(super) fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
+        self.parts.push((LossTerm::Adversary(name.to_owned()), loss.detach()));
+        self.parts.push((LossTerm::Accuracy(name.to_owned()), accuracy));
+        self.loss = &self.loss + loss;
+        if let (Some(sum), Some(penalty)) = (&mut self.penalty, penalty) {
+            self.parts.push((LossTerm::Penalty(name.to_owned()), penalty.detach()));
+            *sum = &*sum + penalty;
+        }
+    }
+}
+
+/// `f` of the labels of cells, or of both labels of mixed cells by their shares.
+fn of_both(mixup: Option<&Mixup>, classes: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    match mixup {
+        None => f(classes),
+        Some(mixup) => f(classes) * mixup.share + f(&mixup.of_partners(classes)) * (1.0 - mixup.share),
+    }
+}
+
+fn penalty(logits: &Tensor, basal: &Tensor) -> Tensor {
+    let slope = Tensor::run_backward(&[logits.sum(logits.kind())], &[basal], true, true).remove(0);
+    slope.square().mean(slope.kind())
+}
+
+/// The weight of a class is n / n_class − 1, in single precision as in the original.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "weights need no more bits")]
+fn class_weights(cells: &[u64]) -> Vec<f32> {
+    let all: u64 = cells.iter().sum();
+    cells.iter().map(|cells| (all as f64 / (*cells).max(1) as f64 - 1.0) as f32).collect()
+}

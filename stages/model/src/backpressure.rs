@@ -1,0 +1,31 @@
+//! Limits how far the host runs ahead of a GPU, which works asynchronously.
+
+use std::collections::VecDeque;
+
+use schemas::Result;
+use torch::{Event, Stream};
+
+/// Maximum number of pieces of work that a GPU has not finished: enough to keep it busy, but each holds a batch in pinned memory.
+const LIMIT: usize = 4;
+
+/// End events of the last pieces of work given to a GPU.
+#[derive(Debug, Default)]
+pub struct Backpressure {
+    pending: VecDeque<Event>,
+}
+
+impl Backpressure {
+    /// Records the end of a stream's work so far, and waits for the piece of work that is the limit behind.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn given(&mut self, stream: &Stream) -> Result<()> {
+        self.pending.push_back(stream.event()?);
+        if self.pending.len() > LIMIT
+            && let Some(event) = self.pending.pop_front()
+        {
+            event.wait()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! Hidden layers forward and backward, without automatic differentiation: matrix products by libtorch, everything else by kernels.
+
+use kernels::{
+    layer::{
+        BatchNormBackward, BatchNormForward, CutBackward, CutForward, Dropout, LayerNormBackward, LayerNormForward,
+    },
+    log1p::Log1p,
+    penalty::Passed,
+    sparse::{BlockedRows, Rows, SparseTimesDense, TransposedTimesDense},
+};
+use schemas::numbers::{bounded, to_i64};
+use simd::widest;
+use tch::{Device, Kind, Tensor};
+use torch::memory::{Number, numbers, numbers_mut};
+
+use crate::{
+    gradients::Gradients,
+    input::Cells,
+    layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, HiddenLayers, LAYER_NORM_EPSILON, Linear},
+};
+
+/// The input of hidden layers.
+pub(super) enum Entry<'a> {
+    /// Sparse rows of expression, and their values as read by the encoder.
+    Sparse(&'a Cells, Tensor),
+    /// `[cells, inputs]`.
+    Dense(Tensor),
+}
+
+/// Dropout seeds of one step, one per layer.
+pub(super) struct Seeds(u32);
+
+impl Seeds {
+    /// Seeds drawn from libtorch's generator.
+    pub(super) fn drawn() -> Self {
+        let drawn = Tensor::randint(1 << 32, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
+        Self(bounded(drawn))
+    }
+
+    fn next(&mut self, share: f64) -> Dropout {
+        self.0 = self.0.wrapping_mul(0x9e37_79b9).wrapping_add(1);
+        if 0.0 < share { Dropout::new(share, self.0) } else { Dropout::none() }
+    }
+}
+
+/// A forward pass through hidden layers, with everything the backward pass needs.
+pub(super) struct Pass<'a> {
+    entry: Entry<'a>,
+    pub(super) layers: &'a HiddenLayers,
+    pub(super) steps: Vec<Step>,
+}
+
+/// One layer of a pass.
+pub(super) struct Step {
+    /// The output of the linear layer, `[cells, width]`; before a batch norm, without the bias.
+    pub(super) linear: Tensor,
+    /// The activations.
+    pub(super) output: Tensor,
+    /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; none without a norm.
+    pub(super) statistics: Vec<Tensor>,
+    pub(super) dropout: Dropout,
+}
+
+impl Step {
+    /// Input and statistics of a norm; none without a norm.
+    pub(super) fn passed<T: Number>(&self) -> Option<Passed<'_, T>> {
+        let [mean, inverse] = &self.statistics[..] else { return None };
+        Some(Passed {
+            input: numbers(&self.linear),
+            output: numbers(&self.output),
+            mean: numbers(mean),
+            inverse: numbers(inverse),
+            dropout: self.dropout,
+        })
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// Whether these layers are supported: at most one norm each.
+    pub(super) fn can(layers: &HiddenLayers) -> bool {
+        !layers.layers.is_empty() && layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
+    }
+
+    /// A forward pass in training mode: batch norm uses the batch, and its running statistics are updated.
+    pub(super) fn forward<T: Number>(layers: &'a HiddenLayers, entry: Entry<'a>, seeds: &mut Seeds) -> Self {
+        let _no_grad = tch::no_grad_guard();
+        let mut pass = Self { entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
+        for (linear, norm) in &layers.layers {
+            let raw = match (pass.steps.last(), &pass.entry) {
+                (Some(step), _) => step.output.matmul(&linear.weight.tr()),
+                (None, Entry::Dense(x)) => x.matmul(&linear.weight.tr()),
+                (None, Entry::Sparse(cells, values)) => of_sparse::<T>(linear, rows::<T>(cells, values), layers.width),
+            };
+            let dropout = seeds.next(layers.dropout);
+            pass.steps.push(match norm {
+                Some(norm) => batch_norm::<T>(norm, &linear.bias, raw, dropout),
+                None if layers.layer_norm => layer_norm::<T>(&linear.bias, raw, dropout),
+                None => cut::<T>(&linear.bias, raw, dropout),
+            });
+        }
+        pass
+    }
+
+    /// The last layer's activations, `[cells, width]`.
+    pub(super) fn output(&self) -> &Tensor {
+        &self.steps[self.steps.len() - 1].output
+    }
+
+    /// From the gradient by the output to those by the parameters; returns the gradient by the input, if that is dense.
+    pub(super) fn backward<T: Number>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
+        self.backward_with::<T>(gradient, &[], found)
+    }
+
+    /// The same with a term added to the gradient by each linear layer's output.
+    pub(super) fn backward_with<T: Number>(
+        &self,
+        gradient: Tensor,
+        onto: &[Option<Tensor>],
+        found: &mut Gradients,
+    ) -> Option<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let mut gradient = gradient.contiguous();
+        for at in (0..self.steps.len()).rev() {
+            let ((linear, norm), step) = (&self.layers.layers[at], &self.steps[at]);
+            match norm {
+                Some(norm) => batch_norm_back::<T>(norm, step, &mut gradient, found),
+                None => self.cut_back::<T>(step, &mut gradient),
+            }
+            if let Some(Some(more)) = onto.get(at) {
+                gradient += more;
+            }
+            let input = match (at.checked_sub(1), &self.entry) {
+                (Some(before), _) => &self.steps[before].output,
+                (None, Entry::Dense(x)) => x,
+                (None, Entry::Sparse(cells, values)) => {
+                    found.add(&linear.weight, || weight_by_sparse::<T>(cells, values, &gradient));
+                    found.add(&linear.bias, || column_sums(&gradient));
+                    return None;
+                }
+            };
+            gradient = linear_back(linear, input, &gradient, found);
+        }
+        Some(gradient)
+    }
+
+    fn cut_back<T: Number>(&self, step: &Step, gradient: &mut Tensor) {
+        let (output, dropout) = (numbers::<T>(&step.output), step.dropout);
+        let gradient = numbers_mut::<T>(gradient);
+        match &step.statistics[..] {
+            [mean, inverse] => widest(LayerNormBackward {
+                input: numbers::<T>(&step.linear),
+                output,
+                width: bounded(self.layers.width),
+                mean: numbers(mean),
+                inverse: numbers(inverse),
+                dropout,
+                gradient,
+            }),
+            _ => widest(CutBackward { output, dropout, gradient }),
+        }
+    }
+}
+
+/// Records the gradients of a linear layer, and returns that of its input.
+pub(super) fn linear_back(linear: &Linear, input: &Tensor, gradient: &Tensor, found: &mut Gradients) -> Tensor {
+    found.add(&linear.weight, || gradient.tr().matmul(input));
+    found.add(&linear.bias, || column_sums(gradient));
+    gradient.matmul(&linear.weight)
+}
+
+fn column_sums(x: &Tensor) -> Tensor {
+    x.sum_dim_intlist([0_i64].as_slice(), false, x.kind())
+}
+
+/// Values as read by the encoder.
+pub(super) fn log1p<T: Number>(values: &Tensor) -> Tensor {
+    let mut out = values.empty_like();
+    widest(Log1p { numbers: numbers::<T>(values), out: numbers_mut(&mut out) });
+    out
+}
+
+/// The sparse rows of cells with these values.
+pub(super) fn rows<'a, T: Number>(cells: &'a Cells, values: &'a Tensor) -> Rows<'a, T> {
+    Rows { pointers: numbers(&cells.pointers), columns: numbers(&cells.genes), values: numbers(values) }
+}
+
+fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Tensor {
+    let cells = to_i64(rows.count());
+    let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
+    // No copy if the weight is stored by input.
+    let by_input = linear.weight.tr().contiguous();
+    let dense = numbers::<T>(&by_input);
+    widest(SparseTimesDense { rows, dense, width: bounded(outputs), out: numbers_mut(&mut out) });
+    out
+}
+
+fn weight_by_sparse<T: Number>(cells: &Cells, values: &Tensor, gradient: &Tensor) -> Tensor {
+    let (genes, outputs) = (cells.shape[1], gradient.size()[1]);
+    let mut out = Tensor::empty([genes, outputs], (T::KIND, Device::Cpu));
+    widest(TransposedTimesDense {
+        rows: &BlockedRows::new(rows::<T>(cells, values), bounded(genes)),
+        dense: numbers::<T>(gradient),
+        width: bounded(outputs),
+        out: numbers_mut(&mut out),
+    });
+    out.tr()
+}
+
+fn batch_norm<T: Number>(norm: &BatchNorm, bias: &Tensor, linear: Tensor, dropout: Dropout) -> Step {
+    let mut output = linear.empty_like();
+    let [mut mean, mut variance, mut inverse] = std::array::from_fn(|_| norm.running_mean.empty_like());
+    widest(BatchNormForward {
+        input: numbers::<T>(&linear),
+        weight: numbers(&norm.weight),
+        bias: numbers(&norm.bias),
+        epsilon: BATCH_NORM_EPSILON,
+        dropout,
+        output: numbers_mut(&mut output),
+        statistics: [numbers_mut(&mut mean), numbers_mut(&mut variance), numbers_mut(&mut inverse)],
+    });
+    #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
+    let cells = linear.size()[0] as f64;
+    let _ = norm.running_mean.shallow_clone().lerp_(&(&mean + bias), BATCH_NORM_MOMENTUM);
+    let unbiased = variance * (cells / (cells - 1.0));
+    let _ = norm.running_var.shallow_clone().lerp_(&unbiased, BATCH_NORM_MOMENTUM);
+    Step { linear, output, statistics: vec![mean, inverse], dropout }
+}
+
+fn batch_norm_back<T: Number>(norm: &BatchNorm, step: &Step, gradient: &mut Tensor, found: &mut Gradients) {
+    let [mut of_weight, mut of_bias] = std::array::from_fn(|_| norm.running_mean.empty_like());
+    widest(BatchNormBackward {
+        input: numbers::<T>(&step.linear),
+        output: numbers(&step.output),
+        weight: numbers(&norm.weight),
+        mean: numbers(&step.statistics[0]),
+        inverse: numbers(&step.statistics[1]),
+        dropout: step.dropout,
+        gradient: numbers_mut(gradient),
+        of_weight: numbers_mut(&mut of_weight),
+        of_bias: numbers_mut(&mut of_bias),
+    });
+    found.add(&norm.weight, || of_weight);
+    found.add(&norm.bias, || of_bias);
+}
+
+fn layer_norm<T: Number>(bias: &Tensor, mut linear: Tensor, dropout: Dropout) -> Step {
+    let mut output = linear.empty_like();
+    let [mut mean, mut inverse] = std::array::from_fn(|_| Tensor::empty([linear.size()[0]], (T::KIND, Device::Cpu)));
+    widest(LayerNormForward {
+        input: numbers_mut::<T>(&mut linear),
+        bias: numbers(bias),
+        epsilon: LAYER_NORM_EPSILON,
+        dropout,
+        output: numbers_mut(&mut output),
+        statistics: [numbers_mut(&mut mean), numbers_mut(&mut inverse)],
+    });
+    Step { linear, output, statistics: vec![mean, inverse], dropout }
+}
+
+fn cut<T: Number>(bias: &Tensor, mut output: Tensor, dropout: Dropout) -> Step {
+    widest(CutForward { activations: numbers_mut::<T>(&mut output), bias: numbers(bias), dropout });
+    Step { linear: output.shallow_clone(), output, statistics: Vec::new(), dropout }
+}

@@ -1,0 +1,174 @@
+//! Steps on the CPU with kernels instead of libtorch's operations.
+//!
+//! The large parts are computed by hand, forward and backward: the hidden layers of encoder and decoder ([`chain`]), where the
+//! encoder's first layer reads only the non-zeros; softmax, negative binomial likelihood and its gradient in one pass; Adam in one
+//! pass. The parts between encoder and decoder are small and have many variants (embeddings, doses, mixup, adversaries): they use
+//! automatic differentiation, from the encoder's last activations to the decoded latent. Adversaries are again computed
+//! by hand ([`judges`]), with their gradient penalty in closed form ([`penalty`]).
+//!
+//! The results equal those of [`Plain`] to rounding, except for different dropout draws. Unsupported settings fall back to [`Plain`].
+
+mod adam;
+mod chain;
+mod judges;
+mod penalty;
+
+use kernels::negative_binomial::NegativeBinomial;
+use simd::widest;
+use tch::{Device, Kind, Tensor};
+use torch::memory::{Number, numbers, numbers_mut};
+
+use self::chain::{Entry, Pass, Seeds, linear_back, log1p, rows};
+use super::{
+    decoder::Decoder,
+    draws::Draws,
+    gradients::{Gradients, is_among},
+    input::{Cells, Input},
+    layers::{HiddenLayers, Linear},
+    loss_term::LossTerm,
+    network::Network,
+    optimiser::Adam,
+    schedule::Schedule,
+    step::{Engine, Given, Learner, Plain, Sides, StepLosses, turns},
+};
+
+/// Steps by kernels on the CPU, for networks that decode negative binomials.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fused;
+
+impl Fused {
+    /// Why it does not support a network, if it does not.
+    #[must_use]
+    pub fn lacks(network: &Network) -> Option<&'static str> {
+        if network.parameters.device() != Device::Cpu {
+            return Some("it computes on the CPU only");
+        }
+        let Some((decoder, ..)) = parts(network) else {
+            return Some("it supports no reconstruction loss but nb");
+        };
+        let passes = Pass::can(network.encoder.hidden()) && Pass::can(decoder);
+        (!passes).then_some("it supports at most one norm per hidden layer")
+    }
+}
+
+/// Hidden layers, last layer and dispersion of a negative binomial decoder.
+fn parts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
+    match &network.decoder {
+        Decoder::Counts { hidden, scale, dispersion, zeros: None, .. } => Some((hidden, scale, dispersion)),
+        Decoder::Counts { .. } | Decoder::Normal { .. } => None,
+    }
+}
+
+impl Engine for Fused {
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
+        match learner.network.parameters.kind() {
+            _ if Self::lacks(&learner.network).is_some() => Plain.step(learner, input, draws, schedule),
+            Kind::Double => turns(&Of::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
+            _ => turns(&Of::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
+        }
+    }
+}
+
+/// The two sides of a step, in one number type.
+struct Of<T>(std::marker::PhantomData<T>);
+
+impl<T: Number> Sides for Of<T> {
+    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let encoded = encode::<T>(network, cells, &mut Seeds::drawn());
+        network.encoder.of_hidden(encoded.output(), draws.noise.as_ref()).latent
+    }
+
+    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor {
+        let Given { input, draws, schedule } = given;
+        let _grad = (!learns).then(tch::no_grad_guard);
+        let (network, mut seeds) = (&learner.network, Seeds::drawn());
+        let encoded = encode::<T>(network, &input.cells, &mut seeds);
+        let top = encoded.output().detach().set_requires_grad(learns);
+        let latent = network.latent_of(network.encoder.of_hidden(&top, draws.noise.as_ref()), input, draws);
+        let z = latent.after();
+        let mut found = Gradients::none();
+        let (recon, slope) = reconstruct::<T>(network, &z.detach(), input, &mut seeds, learns.then_some(&mut found));
+        losses.add(LossTerm::Reconstruction, &recon);
+        // Its gradient is that of the reconstruction; its value is unused.
+        let total = match &slope {
+            Some(slope) => (&z * slope).sum(T::KIND),
+            None => recon,
+        };
+        let total = losses.with_divergence(total, &latent.basal, schedule);
+        let basal = latent.basal.latent.detach();
+        if !learns {
+            return basal;
+        }
+        let total = losses.less_adversaries(total, &learner.adversaries, schedule, |adversaries| {
+            let (basal, mixup) = (&latent.basal.latent, draws.mixup.as_ref());
+            match judges::can(adversaries) {
+                true => judges::oppose::<T>(adversaries, basal, input, mixup),
+                false => adversaries.judge(basal, input, mixup, false),
+            }
+        });
+        let parameters = [learner.autoencoder_adam.parameters(), learner.doser_adam.parameters()];
+        // The parameters without automatic differentiation; those of the encoder come last.
+        let of_encoder = network.encoder.hidden().parameters();
+        let others: Vec<&Tensor> =
+            parameters.concat().into_iter().filter(|parameter| !is_among(parameter, &of_encoder)).collect();
+        if let Some(slope) = found.add_others(&total, Some(&top), &others) {
+            encoded.backward::<T>(slope, &mut found);
+        }
+        drop(encoded);
+        let [autoencoder, doser] = parameters.map(|parameters| found.of(&parameters));
+        learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step_at_once::<T>);
+        basal
+    }
+
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses) {
+        if !judges::can(&learner.adversaries) {
+            return Plain.adversaries(learner, basal, given, losses);
+        }
+        let Given { input, draws, schedule } = given;
+        let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
+        let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
+        losses.judged(verdict);
+        let gradients = found.of(&learner.adversary_adam.parameters());
+        let rate = plan.adv_lr * schedule.rate;
+        losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
+    }
+}
+
+fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut Seeds) -> Pass<'a> {
+    Pass::forward::<T>(network.encoder.hidden(), Entry::Sparse(cells, log1p::<T>(&cells.values)), seeds)
+}
+
+/// The loss of cells with these latents; given `found`, records the gradients by the decoder's parameters, and returns that
+/// by the latents.
+fn reconstruct<T: Number>(
+    network: &Network,
+    latent: &Tensor,
+    Input { cells, offset, .. }: &Input,
+    seeds: &mut Seeds,
+    found: Option<&mut Gradients>,
+) -> (Tensor, Option<Tensor>) {
+    let _no_grad = tch::no_grad_guard();
+    let Some((hidden, scale, dispersion)) = parts(network) else {
+        unreachable!("`Fused::lacks` has looked at the decoder")
+    };
+    let decoded = Pass::forward::<T>(hidden, Entry::Dense(latent.contiguous()), seeds);
+    let mut logits = match offset {
+        Some(offset) => offset.addmm(decoded.output(), &scale.weight.tr()),
+        None => decoded.output().matmul(&scale.weight.tr()),
+    };
+    let mut by_dispersion = found.is_some().then(|| dispersion.detach().zeros_like());
+    let loss = widest(NegativeBinomial {
+        logits: numbers_mut::<T>(&mut logits),
+        bias: numbers(&scale.bias),
+        cells: rows::<T>(cells, &cells.values),
+        library: numbers(&cells.library),
+        dispersion: numbers(dispersion),
+        slopes: by_dispersion.as_mut().map(numbers_mut),
+    });
+    let loss = Tensor::from(loss).to_kind(T::KIND);
+    let Some((found, by_dispersion)) = found.zip(by_dispersion) else { return (loss, None) };
+    found.add(dispersion, || by_dispersion);
+    let by_hidden = linear_back(scale, decoded.output(), &logits, found);
+    (loss, decoded.backward::<T>(by_hidden, found))
+}

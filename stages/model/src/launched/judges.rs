@@ -1,0 +1,182 @@
+//! Adversaries: a forward and backward pass of each classifier, with its gradient penalty in closed form.
+//!
+//! The penalty's gradient is derived in [`crate::fused::penalty`], which computes it on the CPU.
+
+use device_kernels::{
+    guess::{Judged, judge as judge_guesses},
+    layer::column_sums,
+    penalty::{Left, add_row, down, up, value},
+    unpack::Unpacked,
+};
+use schemas::{config::AdversaryLoss, numbers::to_i64};
+use tch::Tensor;
+
+use super::{
+    chain::{Drawer, Pass, Seeds},
+    product::Last,
+};
+use crate::{
+    adversary::{Adversaries, Guesser},
+    gradients::Gradients,
+    layers::Linear,
+    loss_term::LossTerm,
+    step::StepLosses,
+};
+
+/// The adversaries' results for basal latents.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// The loss of each, `[adversaries]`, and their sum.
+    losses: Tensor,
+    /// The penalty of each, `[adversaries]`; none if not requested.
+    penalties: Option<Tensor>,
+    names: Vec<String>,
+    accuracies: Vec<Tensor>,
+}
+
+impl Judgement {
+    fn new(adversaries: &Adversaries, basal: &Tensor) -> Self {
+        let names: Vec<String> = adversaries.classifiers().map(|of| of.name.to_owned()).collect();
+        let losses = Tensor::empty([to_i64(names.len())], (basal.kind(), basal.device()));
+        Self { losses, penalties: None, names, accuracies: Vec::new() }
+    }
+
+    /// The destination of an adversary's loss.
+    fn place(&self, at: usize) -> Tensor {
+        self.losses.select(0, to_i64(at))
+    }
+
+    /// Records it among the losses of a step, as [`StepLosses::less_adversaries`] and [`StepLosses::judged`] do.
+    fn add_to(self, losses: &mut StepLosses) {
+        losses.forget_adversaries();
+        losses.add(LossTerm::Adversaries, &self.losses.sum(self.losses.kind()));
+        for (place, (name, accuracy)) in self.names.iter().zip(&self.accuracies).enumerate() {
+            losses.add(LossTerm::Adversary(name.clone()), &self.losses.select(0, to_i64(place)));
+            losses.add(LossTerm::Accuracy(name.clone()), accuracy);
+            if let Some(penalties) = &self.penalties {
+                losses.add(LossTerm::Penalty(name.clone()), &penalties.select(0, to_i64(place)));
+            }
+        }
+        if let Some(penalties) = &self.penalties {
+            losses.add(LossTerm::Penalties, &penalties.sum(penalties.kind()));
+        }
+    }
+}
+
+/// The adversaries' results for basal latents `[cells, latent]`, including penalties; returns the gradients by their parameters of
+/// loss + `weight` · penalty.
+pub(super) fn judge(
+    adversaries: &Adversaries,
+    basal: &Tensor,
+    batch: &Unpacked,
+    weight: f64,
+    seed: &Tensor,
+    losses: &mut StepLosses,
+) -> Gradients {
+    let (mut seeds, mut found) = (Seeds::new(seed, Drawer::Adversaries), Gradients::none());
+    let mut judgement = Judgement::new(adversaries, basal);
+    let penalties = judgement.losses.empty_like();
+    for (at, of) in adversaries.classifiers().enumerate() {
+        let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+        let last = &of.classifier.to_classes;
+        let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, to_i64(at)), &mut found);
+        let by_hidden = guess.last.backward(&guess.by_logits, &mut found);
+        found.change(&last.weight, |gradient| add_row(gradient, &of_last));
+        guess.pass.backward(by_hidden, &left, false, &mut found);
+        judgement.accuracies.push(guess.accuracy);
+    }
+    Judgement { penalties: Some(penalties), ..judgement }.add_to(losses);
+    found
+}
+
+/// The adversaries' results for basal latents `[cells, latent]`; returns each loss's gradient by the latents, `[cells, latent]`.
+pub(super) fn oppose(
+    adversaries: &Adversaries,
+    basal: &Tensor,
+    batch: &Unpacked,
+    seed: &Tensor,
+    losses: &mut StepLosses,
+) -> Vec<Tensor> {
+    let mut seeds = Seeds::new(seed, Drawer::Opponents);
+    let mut judgement = Judgement::new(adversaries, basal);
+    let mut slopes = Vec::new();
+    for (at, of) in adversaries.classifiers().enumerate() {
+        let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+        let by_hidden = guess.last.backward(&guess.by_logits, &mut Gradients::unwanted());
+        slopes.extend(guess.pass.backward(by_hidden, &[], true, &mut Gradients::unwanted()));
+        judgement.accuracies.push(guess.accuracy);
+    }
+    judgement.add_to(losses);
+    slopes
+}
+
+/// The predictions of one classifier, with everything the backward pass needs.
+struct Guess<'a> {
+    pass: Pass<'a>,
+    last: Last<'a>,
+    by_logits: Tensor,
+    accuracy: Tensor,
+}
+
+impl<'a> Guess<'a> {
+    fn new(
+        adversaries: &Adversaries,
+        of: &Guesser<'a>,
+        basal: &Tensor,
+        batch: &Unpacked,
+        seeds: &mut Seeds<'_>,
+        loss: Tensor,
+    ) -> Self {
+        let pass = Pass::forward(&of.classifier.hidden, basal, seeds);
+        let (last, logits) = Last::forward(&of.classifier.to_classes, pass.output(), true);
+        let is_focal = adversaries.loss == AdversaryLoss::Focal;
+        let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
+        let judged = match (&of_covariate, of.guessed) {
+            (None, Err(weights)) => Judged {
+                classes: &batch.combinations,
+                weights: Some(weights),
+                emphasis: adversaries.emphasis.as_ref(),
+                is_alone: false,
+                is_focal,
+                by_class: true,
+            },
+            (of_covariate, _) => Judged {
+                classes: of_covariate.as_ref().unwrap_or(&batch.combinations),
+                weights: None,
+                emphasis: None,
+                is_alone: adversaries.first_values_only,
+                is_focal,
+                by_class: false,
+            },
+        };
+        let accuracy = judge_guesses(&logits, judged, batch, &loss);
+        Self { pass, last, by_logits: logits, accuracy }
+    }
+}
+
+/// Computes the penalty of a classifier from its pass into `penalty`, a scalar, and records `weight` times its gradient by the weights of hidden
+/// layers; `last` follows
+/// them. Returns its terms for the backward pass, and the one for every row of the gradient by the weight of `last`.
+fn penalise(
+    pass: &Pass<'_>,
+    last: &Linear,
+    weight: f64,
+    penalty: &Tensor,
+    found: &mut Gradients,
+) -> (Vec<Option<Left>>, Tensor) {
+    let mut e = column_sums(&last.weight);
+    let mut downs = Vec::with_capacity(pass.steps.len());
+    for ((linear, norm), step) in pass.layers.layers.iter().zip(&pass.steps).rev() {
+        let down = down(step, norm.as_ref().map(|norm| &norm.weight), &e);
+        e = down.by_input.matmul(&linear.weight);
+        downs.push(down);
+    }
+    let mut v = value(&e, weight, penalty);
+    let mut left = Vec::with_capacity(downs.len());
+    for (((linear, norm), step), down) in pass.layers.layers.iter().zip(&pass.steps).zip(downs.iter().rev()) {
+        found.add_product(&linear.weight, &down.by_input, &v);
+        v = v.matmul(&linear.weight.tr());
+        left.push(up(step, norm.as_ref().map(|norm| &norm.weight), down, &v));
+    }
+    (left, column_sums(&v))
+}

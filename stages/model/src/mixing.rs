@@ -1,0 +1,87 @@
+//! Mixes rows of expression in pairs, without making them dense.
+
+use kernels::sparse::index;
+use schemas::numbers::to_i64;
+use tch::Tensor;
+use torch::memory::{Number, numbers};
+
+use super::{draws::Mixup, input::Cells};
+
+/// Each row times its own share, plus its partner times the rest. The genes of a row are ascending, before and after.
+pub(super) fn mixed<T: Number>(cells: &Cells, mixup: &Mixup) -> Cells {
+    let (pointers, genes) = (numbers::<i64>(&cells.pointers), numbers::<i64>(&cells.genes));
+    let (values, library) = (numbers::<T>(&cells.values), numbers::<T>(&cells.library));
+    let (keeps, takes) = (T::of(mixup.share), T::of(1.0 - mixup.share));
+    let mut mixed = Rows { pointers: vec![0], genes: Vec::new(), values: Vec::new() };
+    let mut libraries = Vec::with_capacity(library.len());
+    for (row, partner) in mixup.partners.iter().enumerate() {
+        let partner = index(*partner);
+        let entries = |row: usize| {
+            let entries = index(pointers[row])..index(pointers[row + 1]);
+            (&genes[entries.clone()], &values[entries])
+        };
+        mixed.merge(entries(row), entries(partner), |own, other| own * keeps + other * takes);
+        libraries.push(library[row] * keeps + library[partner] * takes);
+    }
+    let library = Tensor::from_slice(&libraries).unsqueeze(-1);
+    let [pointers, genes] = [&mixed.pointers, &mixed.genes].map(|numbers| Tensor::from_slice(numbers));
+    Cells::of_rows(cells.shape, pointers, genes, Tensor::from_slice(&mixed.values), library)
+}
+
+struct Rows<T> {
+    pointers: Vec<i64>,
+    genes: Vec<i64>,
+    values: Vec<T>,
+}
+
+impl<T: Number> Rows<T> {
+    /// Appends a row mixed from two; entries that become 0 are left out.
+    fn merge(&mut self, own: (&[i64], &[T]), other: (&[i64], &[T]), mix: impl Fn(T, T) -> T) {
+        let (mut at, mut other_at) = (0, 0);
+        loop {
+            let next = |genes: &[i64], at: usize| genes.get(at).copied().unwrap_or(i64::MAX);
+            let (gene, other_gene) = (next(own.0, at), next(other.0, other_at));
+            let first = gene.min(other_gene);
+            if first == i64::MAX {
+                break;
+            }
+            let (mut value, mut other_value) = (T::default(), T::default());
+            if gene == first {
+                (value, at) = (own.1[at], at + 1);
+            }
+            if other_gene == first {
+                (other_value, other_at) = (other.1[other_at], other_at + 1);
+            }
+            let mixed = mix(value, other_value);
+            if mixed != T::default() {
+                self.genes.push(first);
+                self.values.push(mixed);
+            }
+        }
+        self.pointers.push(to_i64(self.genes.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn mixed_rows_are_the_dense_rows_mixed(
+            values in prop::collection::vec(prop_oneof![2 => Just(0.0), 1 => 0.0_f64..9.0], 5 * 7),
+            partners in Just((0..5).collect::<Vec<i64>>()).prop_shuffle(),
+            share in prop_oneof![Just(0.0), Just(1.0), 0.0_f64..1.0],
+        ) {
+            let dense = Tensor::from_slice(&values).view([5, 7]);
+            let mixup = Mixup { partners, share };
+            let (found, expected) = (mixed::<f64>(&Cells::from_dense(&dense), &mixup), Cells::from_dense(&mixup.mixed(&dense)));
+            prop_assert_eq!(found.pointers, expected.pointers);
+            prop_assert_eq!(found.genes, expected.genes);
+            prop_assert_eq!(found.values, expected.values);
+            prop_assert!((found.library - expected.library).abs().max().double_value(&[]) < 1e-12);
+        }
+    }
+}

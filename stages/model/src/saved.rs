@@ -1,0 +1,173 @@
+//! A trained model on disk: a folder with its weights, and everything that is needed to use them.
+//!
+//! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`Card`], written last),
+//! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and `checkpoint/`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use schemas::{
+    Error, Result,
+    atlas::ValueKind,
+    conditions::LabelRules,
+    config::{Plan, Settings},
+    gene_selection::GeneSelection,
+    numbers::checked,
+    vocabulary::Vocabulary,
+};
+use serde::{Deserialize, Serialize};
+use storage::{
+    disk::{ScratchFolder, checksum_of, write_atomically},
+    sealed::{sealed, unsealed},
+};
+use tch::{Device, Kind, Tensor};
+use torch::parameters::{read_safetensors, write_safetensors};
+
+use crate::{checkpoint::Best, network::Network};
+
+/// The layout that this version writes; readers refuse any other.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// File names within a model's folder.
+pub mod files {
+    /// The weights.
+    pub const WEIGHTS: &str = "model.safetensors";
+    /// The card; a folder without it holds a run that has not ended.
+    pub const CARD: &str = "model.json";
+    /// All settings.
+    pub const CONFIG: &str = "config.toml";
+    /// The names of its genes, one per line.
+    pub const GENES: &str = "genes.txt";
+    /// One line per epoch.
+    pub const HISTORY: &str = "history.jsonl";
+    /// The split it was trained with.
+    pub const SPLIT: &str = "split.parquet";
+    /// Folder of the checkpoints.
+    pub const CHECKPOINTS: &str = "checkpoint";
+}
+
+/// `model.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// [`FORMAT_VERSION`] at the time of writing.
+    pub format: u32,
+    /// The program that wrote it.
+    pub written_by: String,
+    /// All settings; `recon_loss` is decided.
+    pub config: Settings,
+    /// Its vocabulary.
+    pub vocabulary: Vocabulary,
+    /// How labels are read.
+    pub rules: LabelRules,
+    /// Names of its genes, in the order of its outputs.
+    pub genes: Vec<String>,
+    /// How they were chosen.
+    #[serde(default)]
+    pub gene_selection: GeneSelection,
+    /// The kind of the values.
+    pub values: ValueKind,
+    /// Checksum of the atlas it was trained on.
+    pub atlas: String,
+    /// Name of the split it was trained with.
+    pub split: String,
+    /// Epochs that were trained.
+    pub epochs: u32,
+    /// The epoch whose weights these are; none if no row was `valid`.
+    pub best: Option<Best>,
+    /// XXH3-64 of the weights file: what predictions remember a model by.
+    pub weights: String,
+}
+
+/// A model that can predict.
+#[derive(Debug)]
+pub struct Model {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its description.
+    pub card: Card,
+    /// The network, with its weights.
+    pub network: Network,
+    scratch: Option<Arc<ScratchFolder>>,
+}
+
+impl Model {
+    /// Loads a model onto a device.
+    ///
+    /// # Errors
+    /// A folder that is not a model, of another format version, or not as it was written.
+    pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let card = read_card(&path)?;
+        let plan = card.config.clone().check(card.values)?;
+        let weights_path = path.join(files::WEIGHTS);
+        if checksum_of(&weights_path)?.checksum.as_deref() != Some(&card.weights) {
+            return Err(Error::damaged(weights_path, "its checksum does not match model.json"));
+        }
+        let genes = checked(card.genes.len(), "genes")?;
+        let mut network = Network::new(&plan, genes, &card.vocabulary, Kind::Float, device);
+        network.parameters.restore(&read_safetensors(&weights_path)?, &weights_path)?;
+        Ok(Self { path, card, network, scratch: None })
+    }
+
+    /// The model as the owner of the temporary folder that it lies in.
+    #[must_use]
+    pub fn keeping(self, scratch: ScratchFolder) -> Self {
+        Self { scratch: Some(Arc::new(scratch)), ..self }
+    }
+
+    /// The same model once more, for another thread: tensors can't be shared, but their numbers are.
+    ///
+    /// # Errors
+    /// None that data can cause.
+    pub fn again(&self) -> Result<Self> {
+        let plan = self.card.config.clone().check(self.card.values)?;
+        let genes = checked(self.card.genes.len(), "genes")?;
+        let mut network =
+            Network::new(&plan, genes, &self.card.vocabulary, Kind::Float, self.network.parameters.device());
+        network.parameters.share(&self.network.parameters);
+        Ok(Self { path: self.path.clone(), card: self.card.clone(), network, scratch: self.scratch.clone() })
+    }
+}
+
+/// Reads what a model is, without its weights.
+///
+/// # Errors
+/// A folder that is not a model, or of another format version.
+pub fn read_card(folder: &Path) -> Result<Card> {
+    if !folder.exists() {
+        return Err(Error::Missing { path: folder.into(), kind: "model" });
+    }
+    let path = folder.join(files::CARD);
+    let text = fs::read_to_string(&path).map_err(|_| match folder.join(files::CHECKPOINTS).exists() {
+        true => Error::data(
+            folder.display().to_string(),
+            "its training has not finished",
+            "finish it: run the same train command with --resume",
+        ),
+        false => Error::damaged(folder, "it is not a model: model.json is missing or unreadable"),
+    })?;
+    let card: Card = unsealed(&text, &path)?;
+    if card.format != FORMAT_VERSION {
+        let message = format!("the model has format {}; this version reads {FORMAT_VERSION}", card.format);
+        return Err(Error::data(path.display().to_string(), message, "train it again with this version"));
+    }
+    Ok(card)
+}
+
+/// Writes weights, settings and card; the card last.
+///
+/// # Errors
+/// A full or broken disk.
+pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &Plan, mut card: Card) -> Result<Card> {
+    let weights = folder.join(files::WEIGHTS);
+    write_safetensors(tensors, &weights)?;
+    card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();
+    write_atomically(&folder.join(files::CONFIG), plan.to_toml().as_bytes())?;
+    write_atomically(&folder.join(files::CARD), &sealed(&card)?)?;
+    Ok(card)
+}

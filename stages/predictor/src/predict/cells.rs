@@ -1,0 +1,204 @@
+//! Every source cell under every target: its expression, or its latents.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use model::{expected::expected_counts, layers::Mode, network::Network, saved::Model};
+use reader::{atlas::Atlas, profiles::Rows};
+use schemas::{ByteSize, ids::CellIndex};
+use stage::{BoxError, Stage};
+use tch::Tensor;
+use torch::host_copy::to_host;
+
+use super::{
+    Reading,
+    latent::{Added, basal},
+    names::NamesByJob,
+    rows::cell_rows,
+    to_vec,
+};
+use crate::query::Job;
+
+/// The output for a cell under a target.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Its expression.
+    Expression(Reading),
+    /// Its latents: basal, corrected for the batch, and as they are decoded.
+    Latents,
+}
+
+/// Encoded source cells, for the output under one of their job's targets.
+pub struct EncodedCells {
+    source: Arc<Source>,
+    /// The job, and its target.
+    place: (usize, usize),
+    /// Basal latents, one for each draw, `[cells, latent]`.
+    draws: Vec<Tensor>,
+    /// Library size of each cell, `[cells, 1]`.
+    library: Tensor,
+    added: Added,
+}
+
+/// Which cells they are.
+struct Source {
+    cells: Vec<CellIndex>,
+    names: Vec<String>,
+}
+
+impl std::fmt::Debug for EncodedCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncodedCells")
+            .field("cells", &self.source.cells.len())
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ByteSize for EncodedCells {
+    fn byte_size(&self) -> usize {
+        let numbers = self.draws.iter().map(Tensor::numel).sum::<usize>() + self.library.numel();
+        numbers * size_of::<f32>() + self.source.names.iter().map(String::len).sum::<usize>()
+    }
+}
+
+/// Encodes source cells, once for all targets of their job.
+pub struct EncodeCells {
+    model: Model,
+    jobs: Arc<Vec<Job>>,
+    told: Told,
+    names: NamesByJob,
+    under_way: Option<UnderWay>,
+}
+
+/// A job some of whose cells have been encoded.
+struct UnderWay {
+    job: usize,
+    /// The latent terms of each target.
+    added: Vec<Added>,
+}
+
+impl std::fmt::Debug for EncodeCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncodeCells").field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+impl EncodeCells {
+    /// An encoder for this output; the batches of job `j` are those of pass `j`, their cells ascending.
+    #[must_use]
+    pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told) -> Self {
+        Self { model, jobs, told, names: NamesByJob::new(atlas), under_way: None }
+    }
+}
+
+impl Stage for EncodeCells {
+    type In = Rows;
+    type Out = EncodedCells;
+
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
+        let plan = batch.plan;
+        let (job, names) = (plan.job(), self.names.of(plan.pass, &plan.cells)?);
+        let _no_grad = tch::no_grad_guard();
+        let network = &self.model.network;
+        if self.under_way.as_ref().is_none_or(|under_way| under_way.job != job) {
+            let added = self.jobs[job].targets.iter().map(|target| Added::of(network, target)).collect();
+            self.under_way = Some(UnderWay { job, added });
+        }
+        let cells = network.cells(&batch.expression)?;
+        let (draws, library) = match &self.told {
+            Told::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
+            Told::Expression(reading) => {
+                (basal(network, &cells, reading, (plan.pass, plan.index)), reading.library(&cells.library))
+            }
+        };
+        let source = Arc::new(Source { cells: plan.cells, names });
+        for (target, added) in self.under_way.iter().flat_map(|under_way| &under_way.added).enumerate() {
+            emit(EncodedCells {
+                source: Arc::clone(&source),
+                place: (job, target),
+                draws: draws.iter().map(Tensor::shallow_clone).collect(),
+                library: library.shallow_clone(),
+                added: added.shallow_clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Tells encoded cells under their target, on as many threads as there are models.
+pub struct PredictCells {
+    // A thread takes one: tensors can't be shared.
+    models: Mutex<Vec<Model>>,
+    jobs: Arc<Vec<Job>>,
+    atlas: Atlas,
+    told: Told,
+    schema: SchemaRef,
+}
+
+impl std::fmt::Debug for PredictCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PredictCells").field("told", &self.told).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl PredictCells {
+    /// A predictor of the cells prepared by [`EncodeCells`] for the same output, with a model for each thread.
+    #[must_use]
+    pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told, schema: SchemaRef) -> Self {
+        Self { models: Mutex::new(models), jobs, atlas, told, schema }
+    }
+
+    /// One row per cell.
+    ///
+    /// # Errors
+    /// None that data can cause.
+    pub fn predict(&self, cells: &EncodedCells) -> Result<RecordBatch, BoxError> {
+        let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = models().pop().ok_or("there are more threads than models")?;
+        let lists = self.lists(cells, &model.network);
+        models().push(model);
+        let (job, target) = cells.place;
+        let Source { cells, names } = &*cells.source;
+        cell_rows(&self.schema, &self.atlas, cells, names, &self.jobs[job].targets[target], lists?)
+    }
+
+    fn lists(&self, cells: &EncodedCells, network: &Network) -> Result<Vec<Vec<f32>>, BoxError> {
+        let _no_grad = tch::no_grad_guard();
+        let EncodedCells { draws, library, added, .. } = cells;
+        match &self.told {
+            Told::Latents => {
+                let basal = &draws[0];
+                let latents = [basal, &(basal + &added.without_batch), &(basal + added.all())];
+                to_host(&latents)?.iter().map(to_vec).collect()
+            }
+            Told::Expression(reading) => {
+                let all = if reading.is_all_expected() { &draws[..] } else { &[] };
+                if let [basal] = all
+                    && let Some(means) =
+                        expected_counts(network, &(basal + added.all()), added.offset.as_ref(), library)
+                {
+                    return Ok(vec![means]);
+                }
+                let mean = mean_of(draws, added, library, network, reading)?;
+                Ok(vec![to_vec(&reading.chosen(mean))?])
+            }
+        }
+    }
+}
+
+/// The readout of the cells, averaged over the draws of their basal latents.
+fn mean_of(
+    draws: &[Tensor],
+    added: &Added,
+    library: &Tensor,
+    network: &Network,
+    reading: &Reading,
+) -> Result<Tensor, BoxError> {
+    let (all, offset) = (added.all(), added.offset.as_ref());
+    let of_draw = |basal| reading.of(&network.decode(&(basal + &all), offset, library, Mode::Eval).mean(), library);
+    let sum = draws.iter().map(of_draw).reduce(|sum, draw| sum + draw).ok_or("a cell is drawn once at least")?;
+    #[expect(clippy::cast_precision_loss, reason = "few draws")]
+    let count = draws.len() as f64;
+    Ok(if draws.len() == 1 { sum } else { sum / count })
+}

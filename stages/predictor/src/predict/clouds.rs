@@ -1,0 +1,174 @@
+//! Predicted cells as points: a few source cells of each context under every target.
+
+use std::sync::Arc;
+
+use model::{decoder::Output, layers::Mode, saved::Model};
+use reader::profiles::Rows;
+use schemas::numbers::to_i64;
+use stage::{BoxError, Stage};
+use statistics::{
+    axes::{Axes, CellScale},
+    scale::Anchor,
+};
+use tch::Tensor;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{counted::CountedLog, latent::Added, to_vec};
+use crate::query::Job;
+
+/// Cells of one target, projected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetCells {
+    /// The job it is of.
+    pub job: usize,
+    /// The target's place in its job.
+    pub target: usize,
+    /// The cells, one after the other.
+    pub points: Vec<f32>,
+}
+
+impl schemas::ByteSize for TargetCells {
+    fn byte_size(&self) -> usize {
+        4 * self.points.len()
+    }
+}
+
+/// Predicts cells and projects them; each job's first target is control, of which none come.
+///
+/// A predicted mean has no noise, so that it can't be compared with real cells as it is. Read
+/// [anchored](Anchor::Anchored), a source cell keeps its own noise and moves by the change that is predicted for it. Read
+/// [raw](Anchor::Raw), its values are drawn from the predicted distribution, seeded by the batch alone.
+#[derive(Debug)]
+pub struct PredictClouds {
+    model: Model,
+    jobs: Arc<Vec<Job>>,
+    scale: CellScale,
+    anchor: Anchor,
+    counted: CountedLog,
+    /// `[genes, components]`.
+    loadings: Tensor,
+}
+
+impl PredictClouds {
+    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
+    #[must_use]
+    pub fn new(model: Model, jobs: Arc<Vec<Job>>, axes: &Axes, anchor: Anchor) -> Self {
+        let parameters = &model.network.parameters;
+        let components = to_i64(axes.components());
+        let loadings = Tensor::from_slice(axes.loadings())
+            .view([model.network.genes(), components])
+            .to_kind(parameters.kind())
+            .to_device(parameters.device());
+        let counted = CountedLog::new(parameters.device());
+        Self { model, jobs, scale: axes.scale(), anchor, counted, loadings }
+    }
+}
+
+impl PredictClouds {
+    /// Expected values of cells on their scale before projection.
+    fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
+        match self.scale {
+            CellScale::Log1p => self.counted.of(means),
+            CellScale::Scaled(_) | CellScale::Values => on_scale(means, library, self.scale),
+        }
+    }
+}
+
+impl Stage for PredictClouds {
+    type In = Rows;
+    type Out = TargetCells;
+
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetCells)) -> Result<(), BoxError> {
+        let _no_grad = tch::no_grad_guard();
+        let network = &self.model.network;
+        let kind = network.parameters.kind();
+        let job = batch.plan.job();
+        let seed = xxh3_64(&[u64::from(batch.plan.pass).to_le_bytes(), batch.plan.index.to_le_bytes()].concat());
+        tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
+        let cells = network.cells(&batch.expression)?;
+        let basal = network.encode(&cells, Mode::Eval);
+        let mut unmoved: Option<Tensor> = None;
+        for (at, target) in self.jobs[job].targets.iter().enumerate() {
+            if at == 0 && self.anchor == Anchor::Raw {
+                continue;
+            }
+            let added = Added::of(network, target);
+            let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
+            let predicted = match (self.anchor, &unmoved) {
+                (Anchor::Raw, _) => {
+                    let drawn = drawn(&output);
+                    let sums = drawn.sum_dim_intlist([1_i64].as_slice(), true, kind);
+                    on_scale(&drawn, &sums, self.scale)
+                }
+                (Anchor::Anchored, None) => {
+                    let real = on_scale(&cells.dense(), &cells.library, self.scale);
+                    unmoved = Some(real - self.expected(&output.mean(), &cells.library));
+                    continue;
+                }
+                (Anchor::Anchored, Some(unmoved)) => self.expected(&output.mean(), &cells.library) + unmoved,
+            };
+            emit(TargetCells { job, target: at, points: to_vec(&predicted.matmul(&self.loadings))? });
+        }
+        Ok(())
+    }
+}
+
+/// Values of cells as they are before they are projected.
+fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
+    match scale {
+        CellScale::Log1p => values.log1p(),
+        CellScale::Scaled(sum) => (values / library.clamp_min(1.0) * sum).log1p(),
+        CellScale::Values => values.shallow_clone(),
+    }
+}
+
+/// A draw of every value from what the decoder says of it; a negative binomial is a Poisson whose rate is Gamma distributed.
+fn drawn(output: &Output) -> Tensor {
+    let counts = |mean: &Tensor, theta: &Tensor| {
+        let shape = theta.expand_as(mean).contiguous();
+        (shape.internal_standard_gamma() * mean / theta).poisson()
+    };
+    match output {
+        Output::NegativeBinomial { mean, theta } | Output::ZeroInflated { mean, theta, uninflated: true, .. } => {
+            counts(mean, theta)
+        }
+        Output::ZeroInflated { mean, theta, logits, .. } => {
+            let kept = (-logits).sigmoid().bernoulli();
+            counts(mean, theta) * kept
+        }
+        Output::Normal { mean, variance } => mean + variance.sqrt() * mean.randn_like(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    /// The mean and the variance of many draws.
+    fn moments(output: &Output) -> (f64, f64) {
+        tch::manual_seed(5);
+        let draws = drawn(output);
+        let number = |tensor: Tensor| f64::try_from(tensor).expect("a number");
+        (number(draws.mean(Kind::Double)), number(draws.var(true)))
+    }
+
+    #[test]
+    fn draws_have_the_mean_and_the_variance_that_the_decoder_predicts() {
+        let many = |x: f64| Tensor::full([200_000, 1], x, (Kind::Double, Device::Cpu));
+        let theta = || Tensor::from_slice(&[2.0]);
+        let negative_binomial = Output::NegativeBinomial { mean: many(4.0), theta: theta() };
+        let logits = many((0.25_f64 / 0.75).ln());
+        let inflated = Output::ZeroInflated { mean: many(4.0), theta: theta(), logits, uninflated: false };
+        let normal = Output::Normal { mean: many(-1.0), variance: many(0.25) };
+        for output in [negative_binomial, inflated, normal] {
+            let (mean, variance) = moments(&output);
+            let expected = (output.mean().double_value(&[0, 0]), output.variance().double_value(&[0, 0]));
+            assert!(
+                (mean - expected.0).abs() < 0.04 && (variance / expected.1 - 1.0).abs() < 0.04,
+                "{mean} {variance}"
+            );
+        }
+    }
+}

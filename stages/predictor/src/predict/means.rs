@@ -1,0 +1,244 @@
+//! Predictions averaged over source cells.
+
+use std::sync::Arc;
+
+use model::{
+    backpressure::Backpressure,
+    expected::{add_expected_counts, add_expected_counts_of_targets, is_told_by_sums, noise_of_sums},
+    layers::Mode,
+    network::Network,
+    saved::Model,
+};
+use reader::profiles::Rows;
+use schemas::numbers::to_i64;
+use stage::{BoxError, Stage};
+use tch::{Device, Kind, Tensor};
+use torch::{Stream, host_copy::to_host};
+
+use super::{
+    Reading,
+    counted::CountedLog,
+    latent::{Added, TrainedLatents, basal},
+    to_vec,
+};
+use crate::{
+    predict::Readout,
+    query::{Job, Target},
+};
+
+/// Targets whose means come to the host at once.
+const TARGETS_AT_ONCE: usize = 256;
+
+/// Predicted means of one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetMeans {
+    /// The job it is of.
+    pub job: usize,
+    /// The target's place in its job.
+    pub target: usize,
+    /// How many source cells it was predicted from.
+    pub source_cells: u64,
+    /// How far it is from what was trained on: of a model with offsets the error that is expected of the change, a root mean square
+    /// over genes; of another one the distance, in the latent, to the nearest condition and covariates. None where it is not known
+    /// what was trained on.
+    pub distance: Option<f32>,
+    /// Mean of each gene.
+    pub mean: Vec<f32>,
+    /// Variance of each gene.
+    pub variance: Vec<f32>,
+    /// Mean of each gene among the source cells themselves.
+    pub control_mean: Vec<f32>,
+}
+
+impl schemas::ByteSize for TargetMeans {
+    fn byte_size(&self) -> usize {
+        12 * self.mean.len()
+    }
+}
+
+/// Averages predictions over the source cells of each job.
+#[derive(Debug)]
+pub struct PredictMeans {
+    model: Model,
+    jobs: Arc<Vec<Job>>,
+    reading: Reading,
+    trained: TrainedLatents,
+    counted: Option<CountedLog>,
+    under_way: Option<UnderWay>,
+    backpressure: Backpressure,
+}
+
+/// A job some of whose cells have been predicted.
+#[derive(Debug)]
+struct UnderWay {
+    added: Vec<Added>,
+    source_cells: u64,
+    /// Cells that were decoded for each target: as many for each source cell as it is drawn.
+    decoded: u64,
+    /// Sums over decoded cells, `[targets, genes]`: of what is averaged, and of its square.
+    first: Tensor,
+    second: Tensor,
+    /// And of the noise's variance, if it does not follow from the two.
+    noise: Option<Tensor>,
+    /// Averages of the source cells themselves, `[genes]`.
+    control: Tensor,
+}
+
+impl PredictMeans {
+    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
+    #[must_use]
+    pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
+        let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
+        let reading = reading.into();
+        let device = model.network.parameters.device();
+        let counted = (reading.readout == Readout::CountedLog1p).then(|| CountedLog::new(device));
+        Self { model, jobs, reading, trained, counted, under_way: None, backpressure: Backpressure::default() }
+    }
+
+    fn add(&mut self, batch: &Rows) -> Result<(), BoxError> {
+        let _no_grad = tch::no_grad_guard();
+        let network = &self.model.network;
+        let job = &self.jobs[batch.plan.job()];
+        let cells = network.cells(&batch.expression)?;
+        let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
+        job.source_cells += batch.plan.cells.len() as u64;
+        let library = self.reading.library(&cells.library).contiguous();
+        let control = self.reading.at_library(cells.dense(), &cells.library, &library);
+        job.control += over_cells(&self.reading.of(&control, &library));
+        for basal in basal(network, &cells, &self.reading, (batch.plan.pass, batch.plan.index)) {
+            job.decoded += batch.plan.cells.len() as u64;
+            job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
+        }
+        if let Device::Cuda(index) = network.parameters.device() {
+            self.backpressure.given(&Stream::current(index)?)?;
+        }
+        Ok(())
+    }
+
+    /// How far targets are from what was trained on: what offsets leave open, or, without any, a distance between latents.
+    fn distances(&self, job: usize, added: &[Added]) -> Result<Option<Vec<f32>>, BoxError> {
+        let Some(offset) = self.model.network.offset() else {
+            return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
+        };
+        let of = |target: &Target| offset.uncertainty(&target.parts, &target.terms);
+        let all: Vec<Tensor> = self.jobs[job].targets.iter().map(of).collect();
+        Ok(Some(to_vec(&Tensor::stack(&all, 0))?))
+    }
+
+    fn emit(&mut self, job: usize, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+        let Some(done) = self.under_way.take() else { return Ok(()) };
+        let _no_grad = tch::no_grad_guard();
+        #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
+        let (cells, decoded) = (done.source_cells as f64, done.decoded as f64);
+        let distances = self.distances(job, &done.added)?;
+        let noise = match &done.noise {
+            Some(noise) => Some(noise.shallow_clone()),
+            None if self.reading.readout == Readout::Expected => {
+                noise_of_sums(&self.model.network, &done.first, &done.second)
+            }
+            None => None,
+        };
+        let control_mean = to_vec(&self.reading.chosen(done.control / cells))?;
+        let targets = to_i64(done.added.len());
+        for from in (0..targets).step_by(TARGETS_AT_ONCE) {
+            let rows = |all: &Tensor| all.narrow(0, from, (targets - from).min(to_i64(TARGETS_AT_ONCE)));
+            let mean = rows(&done.first) / decoded;
+            let between = (rows(&done.second) / decoded - mean.square()).clamp_min(0.0);
+            let variance = match &noise {
+                Some(noise) => between + rows(noise) / decoded,
+                None => between,
+            };
+            let all = [mean, variance].map(|values| self.reading.chosen(values).to_kind(Kind::Float));
+            let [mean, variance] = &to_host(&all.each_ref())?[..] else { unreachable!("as many as were given") };
+            for row in 0..mean.size()[0] {
+                let target = usize::try_from(from + row)?;
+                emit(TargetMeans {
+                    job,
+                    target,
+                    source_cells: done.source_cells,
+                    distance: distances.as_ref().map(|distances| distances[target]),
+                    mean: to_vec(&mean.get(row))?,
+                    variance: to_vec(&variance.get(row))?,
+                    control_mean: control_mean.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl UnderWay {
+    fn new(network: &Network, job: &Job) -> Self {
+        let targets = to_i64(job.targets.len());
+        let wide = [targets, network.genes()];
+        let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
+        Self {
+            added: job.targets.iter().map(|target| Added::of(network, target)).collect(),
+            source_cells: 0,
+            decoded: 0,
+            first: zeros(&wide),
+            second: zeros(&wide),
+            noise: None,
+            control: zeros(&wide[1..]),
+        }
+    }
+
+    /// Decodes cells with these basal latents under every target.
+    fn decode(
+        &mut self,
+        network: &Network,
+        basal: &Tensor,
+        library: &Tensor,
+        (reading, counted): (&Reading, Option<&CountedLog>),
+    ) {
+        if reading.readout == Readout::Expected {
+            let targets =
+                self.added.iter().map(|added| (added.all(), added.offset.as_ref().map(Tensor::shallow_clone)));
+            let sums = [&self.first, &self.second];
+            if add_expected_counts_of_targets(network, basal, &targets.collect::<Vec<_>>(), library, sums) {
+                return;
+            }
+        }
+        for (row, added) in (0_i64..).zip(&self.added) {
+            let (latent, offset) = (basal + added.all(), added.offset.as_ref());
+            let (mut first, mut second) = (self.first.get(row), self.second.get(row));
+            if reading.readout == Readout::Expected
+                && add_expected_counts(network, &latent, offset, library, [&mut first, &mut second])
+            {
+                continue;
+            }
+            let output = network.decode(&latent, offset, library, Mode::Eval);
+            let x = match counted {
+                Some(counted) => counted.of(&output.mean()),
+                None => reading.of(&output.mean(), library),
+            };
+            first += over_cells(&x);
+            second += over_cells(&x.square());
+            if reading.readout == Readout::Expected && is_told_by_sums(&output) {
+                continue;
+            }
+            if let Some(of_cells) = reading.noise_of(&output, library) {
+                let all = self.noise.get_or_insert_with(|| self.first.zeros_like());
+                let mut noise = all.get(row);
+                noise += over_cells(&of_cells);
+            }
+        }
+    }
+}
+
+fn over_cells(x: &Tensor) -> Tensor {
+    x.sum_dim_intlist([0_i64].as_slice(), false, x.kind()).to_kind(Kind::Double)
+}
+
+impl Stage for PredictMeans {
+    type In = Rows;
+    type Out = TargetMeans;
+
+    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+        self.add(&batch)?;
+        if batch.plan.last {
+            self.emit(batch.plan.job(), emit)?;
+        }
+        Ok(())
+    }
+}

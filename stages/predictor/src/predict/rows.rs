@@ -1,0 +1,98 @@
+//! Predictions as rows of tables.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt64Array},
+    buffer::NullBuffer,
+    datatypes::SchemaRef,
+};
+use reader::atlas::Atlas;
+use schemas::{arrow::list_item, ids::CellIndex};
+use stage::BoxError;
+
+use super::TargetMeans;
+use crate::query::Target;
+
+/// Predicted means as rows of [`schemas::arrow::means_schema`].
+///
+/// # Errors
+/// None that data can cause.
+pub fn means_rows(schema: &SchemaRef, target: &Target, means: &TargetMeans) -> Result<RecordBatch, BoxError> {
+    let mut columns = label_columns(target, 1);
+    columns.push(Arc::new(UInt64Array::from(vec![means.source_cells])));
+    columns.push(Arc::new(Float32Array::from(vec![means.distance])));
+    let genes = means.mean.len();
+    for values in [means.mean.clone(), means.variance.clone(), means.control_mean.clone(), delta(means)] {
+        columns.push(list_column(values, genes, None)?);
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Predicted means as rows of [`schemas::arrow::long_means_schema`], one a gene: all of them in their order, or this many of
+/// those that change most, the most changed first.
+///
+/// # Errors
+/// None that data can cause.
+pub fn long_means_rows(
+    schema: &SchemaRef,
+    genes: &[String],
+    most: Option<usize>,
+    target: &Target,
+    means: &TargetMeans,
+) -> Result<RecordBatch, BoxError> {
+    let delta = delta(means);
+    let mut places: Vec<usize> = (0..genes.len()).collect();
+    if let Some(most) = most {
+        places.sort_by(|a, b| delta[*b].abs().total_cmp(&delta[*a].abs()).then(a.cmp(b)));
+        places.truncate(most);
+    }
+    let rows = places.len();
+    let mut columns = label_columns(target, rows);
+    columns.push(Arc::new(UInt64Array::from(vec![means.source_cells; rows])));
+    columns.push(Arc::new(Float32Array::from(vec![means.distance; rows])));
+    columns.push(Arc::new(StringArray::from_iter_values(places.iter().map(|at| &genes[*at]))));
+    for values in [&means.mean, &means.variance, &means.control_mean, &delta] {
+        columns.push(Arc::new(Float32Array::from_iter_values(places.iter().map(|at| values[*at]))));
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+fn delta(means: &TargetMeans) -> Vec<f32> {
+    means.mean.iter().zip(&means.control_mean).map(|(mean, control)| mean - control).collect()
+}
+
+/// Cells under a target, with lists of one number after the other for each.
+pub(super) fn cell_rows(
+    schema: &SchemaRef,
+    atlas: &Atlas,
+    cells: &[CellIndex],
+    names: &[String],
+    target: &Target,
+    lists: Vec<Vec<f32>>,
+) -> Result<RecordBatch, BoxError> {
+    let (table, rows) = (&atlas.manifest().conditions, cells.len());
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(names)),
+        Arc::new(StringArray::from_iter_values(cells.iter().map(|cell| table.name(atlas.condition(*cell))))),
+    ];
+    columns.extend(label_columns(target, rows));
+    for list in lists {
+        let width = list.len() / rows.max(1);
+        columns.push(list_column(list, width, None)?);
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+fn label_columns(target: &Target, rows: usize) -> Vec<ArrayRef> {
+    let texts = [&target.condition, &target.dose].into_iter().chain(&target.covariates).map(String::as_str);
+    let texts = texts.chain([target.extrapolation.name()]);
+    texts.map(|text| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) as ArrayRef).collect()
+}
+
+/// Lists of `width` numbers; those that `there` leaves out are null.
+pub(super) fn list_column(values: Vec<f32>, width: usize, there: Option<Vec<bool>>) -> Result<ArrayRef, BoxError> {
+    let nulls = there.map(NullBuffer::from);
+    let values = Arc::new(Float32Array::from(values));
+    Ok(Arc::new(FixedSizeListArray::try_new(Arc::new(list_item()), i32::try_from(width)?, values, nulls)?))
+}

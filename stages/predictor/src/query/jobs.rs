@@ -1,0 +1,254 @@
+//! Predictions in terms of a model and an atlas: what to predict, and from which cells.
+
+use std::{collections::HashSet, sync::Arc};
+
+use model::saved::Card;
+use reader::{
+    atlas::Atlas,
+    groups::Groups,
+    profiles::first_half,
+    split::{Part, Split},
+};
+use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_usize, vocabulary::CovariateTerm};
+
+use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
+
+/// Bytes of the sums that a predictor holds at most: as many targets are predicted in one pass over their source cells.
+const SUMS_BYTES: usize = 128 << 20;
+
+/// Targets that are predicted together: two sums in float64 are held of each of their genes.
+pub(super) fn targets_per_job(genes: usize) -> usize {
+    (SUMS_BYTES / (2 * size_of::<f64>() * genes.max(1))).clamp(64, 4096)
+}
+
+/// One prediction: a condition at doses, in a covariate combination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The condition's name.
+    pub condition: String,
+    /// Its doses, aligned with the name.
+    pub dose: String,
+    /// Codes of its perturbations in the model's vocabulary, and their doses; control is its own entry.
+    pub parts: Vec<(u32, f64)>,
+    /// The value of every covariate.
+    pub covariates: Vec<String>,
+    /// The latent term of each.
+    pub terms: Vec<CovariateTerm>,
+    /// How far it goes.
+    pub extrapolation: Extrapolation,
+}
+
+/// Source cells, and the targets that are predicted from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// The covariate combinations of the source cells, by their codes in the atlas.
+    pub contexts: Vec<Vec<u32>>,
+    /// Number of source cells.
+    pub source_cells: u64,
+    /// The target.
+    pub targets: Vec<Target>,
+}
+
+/// Some of a job's source cells, in one run of the atlas's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The job's place.
+    pub job: usize,
+    /// The atlas's cell from which to look for them.
+    pub from: CellIndex,
+    /// Cells of the job that lie before it, chosen or not.
+    pub passed: u64,
+    /// How many they are.
+    pub cells: u64,
+}
+
+/// Decides which cells predictions start from.
+pub type IsSource = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
+
+/// A query in terms of a model and an atlas.
+#[derive(Clone)]
+pub struct Jobs {
+    /// The jobs, in order.
+    pub jobs: Arc<Vec<Job>>,
+    /// The skipped targets.
+    pub skipped: Vec<Skipped>,
+    is_source: IsSource,
+    most_cells: u64,
+    /// The parts of the jobs to run; by default all.
+    spans: Option<Arc<Vec<Span>>>,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("jobs", &self.jobs).field("skipped", &self.skipped).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Resolves a query; `split` says what is held out.
+    ///
+    /// # Errors
+    /// Names that the model or the atlas does not know, covariates without source cells, unless they are to be skipped.
+    pub fn resolve(query: &Query, card: &Card, atlas: &Atlas, split: Option<&Split>) -> Result<Self> {
+        check_covariates(card, atlas)?;
+        let matches = query.from.as_ref().map(|selector| selector.on(atlas)).transpose()?;
+        let source_atlas = atlas.clone();
+        let is_source: IsSource = match matches {
+            Some(matches) => Arc::new(move |cell| matches(source_atlas.codes(cell))),
+            None => Arc::new(move |cell| source_atlas.condition(cell) == CONTROL),
+        };
+        let embedded = query.unseen == OnUnseen::Embedding;
+        if embedded && card.vocabulary.embedding_width.is_none() {
+            return Err(Error::usage(
+                "the model has no table of embeddings",
+                "train one with --set model.perturbation_embeddings=FILE",
+            ));
+        }
+        let mut resolver = Resolver::new(card, atlas, &is_source, embedded);
+        resolver.lay_down(query)?;
+        let groups = Groups::of(atlas, split);
+        for request in &query.to {
+            resolver.add(request, query, &groups)?;
+        }
+        let (jobs, skipped) = resolver.finish(query.no_control)?;
+        let most_cells = query.cells_per_condition.map_or(u64::MAX, u64::from);
+        Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells, spans: None })
+    }
+
+    /// The request of an evaluation: every condition of the `judged` part, and control next to it, predicted from the training
+    /// controls of the first half. With each target comes its group; control's is none. Conditions that can't be predicted
+    /// are skipped.
+    ///
+    /// # Errors
+    /// An atlas whose covariates are not the model's.
+    pub fn to_judge(
+        card: &Card,
+        atlas: &Atlas,
+        groups: &Groups,
+        split: Arc<Split>,
+        judged: Part,
+    ) -> Result<(Self, Vec<Vec<Option<usize>>>)> {
+        check_covariates(card, atlas)?;
+        let source_atlas = atlas.clone();
+        let is_source: IsSource = Arc::new(move |cell| {
+            source_atlas.condition(cell) == CONTROL && split.part(cell) == Part::Train && first_half(cell)
+        });
+        let mut resolver = Resolver::new(card, atlas, &is_source, true);
+        let most_targets = targets_per_job(card.genes.len());
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut groups_of: Vec<Vec<Option<usize>>> = Vec::new();
+        let is_judged = |at: &usize| 0 < groups.all()[*at].cells_for(judged) && groups.all()[*at].condition != CONTROL;
+        for at in (0..groups.all().len()).filter(is_judged) {
+            let group = &groups.all()[at];
+            let Some((source_cells, control, target)) = resolver.judged(group) else { continue };
+            let contexts = vec![group.covariates.clone()];
+            let has_room = |job: &Job| job.contexts == contexts && job.targets.len() < most_targets;
+            let job = jobs.iter().position(has_room).unwrap_or_else(|| {
+                jobs.push(Job { contexts, source_cells, targets: vec![control] });
+                groups_of.push(vec![None]);
+                jobs.len() - 1
+            });
+            jobs[job].targets.push(target);
+            groups_of[job].push(Some(at));
+        }
+        let (_, skipped) = resolver.finish(OnNoControl::Skip)?;
+        Ok((Self { jobs: Arc::new(jobs), skipped, is_source, most_cells: u64::MAX, spans: None }, groups_of))
+    }
+
+    /// Number of predictions.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.jobs.iter().map(|job| job.targets.len()).sum()
+    }
+
+    /// How many cells will be predicted, each one counted for every target.
+    #[must_use]
+    pub fn predicted_cells(&self) -> u64 {
+        self.spans().iter().map(|span| span.cells * self.jobs[span.job].targets.len() as u64).sum()
+    }
+
+    /// Cells that any of the predictions starts from, ascending; where there are too many, evenly spread ones.
+    #[must_use]
+    pub fn any_source_cells(&self, atlas: &Atlas, most: u64) -> Vec<CellIndex> {
+        let contexts: HashSet<&[u32]> = self.jobs.iter().flat_map(|job| &job.contexts).map(Vec::as_slice).collect();
+        let all = || {
+            let cells = (0..atlas.cells()).map(CellIndex);
+            cells.filter(|cell| contexts.contains(atlas.covariates(*cell)) && (self.is_source)(*cell))
+        };
+        let step = (all().count() as u64).div_ceil(most.max(1)).max(1);
+        all().step_by(to_usize(step)).collect()
+    }
+
+    /// The parts of the jobs to run, in order.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        match &self.spans {
+            Some(spans) => spans.to_vec(),
+            None => (0..self.jobs.len()).map(|job| self.whole(job)).collect(),
+        }
+    }
+
+    /// All source cells of a job.
+    #[must_use]
+    pub fn whole(&self, job: usize) -> Span {
+        let cells = self.jobs[job].source_cells.min(self.most_cells);
+        Span { job, from: CellIndex(0), passed: 0, cells }
+    }
+
+    /// The same jobs, of which only these spans are run.
+    #[must_use]
+    pub fn only(&self, spans: Vec<Span>) -> Self {
+        Self { spans: Some(Arc::new(spans)), ..self.clone() }
+    }
+
+    /// Divides a job's source cells into spans of this many.
+    #[must_use]
+    pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<Span> {
+        let whole = self.whole(job);
+        if whole.cells <= cells {
+            return vec![whole];
+        }
+        let starts = self.numbered_cells(whole, atlas).step_by(to_usize(cells));
+        let spans = starts.zip((0..whole.cells).step_by(to_usize(cells)));
+        spans
+            .map(|((passed, from), before)| Span { job, from, passed, cells: cells.min(whole.cells - before) })
+            .collect()
+    }
+
+    /// The source cells of a span, ascending; where a job has too many, evenly spread ones.
+    pub fn source_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
+        self.numbered_cells(span, atlas).map(|(_, cell)| cell)
+    }
+
+    /// With the number that each has among all cells of its job.
+    fn numbered_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = (u64, CellIndex)> + Send + use<> {
+        let Job { contexts, source_cells, .. } = &self.jobs[span.job];
+        let (all, count) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
+        let contexts: HashSet<Vec<u32>> = contexts.iter().cloned().collect();
+        let (atlas, is_source) = (atlas.clone(), Arc::clone(&self.is_source));
+        let of_job = (span.from.0..atlas.cells())
+            .map(CellIndex)
+            .filter(move |cell| contexts.contains(atlas.covariates(*cell)) && is_source(*cell));
+        // The n-th cell is taken whenever n·count/all steps over an integer.
+        let taken = move |n: u64| (u128::from(n) * count) / all != ((u128::from(n) + 1) * count) / all;
+        let most = to_usize(span.cells);
+        (span.passed..).zip(of_job).filter(move |(n, _)| taken(*n)).take(most)
+    }
+}
+
+/// Covariates must be the model's, in its order: their codes are compared by place.
+pub fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
+    let names = |covariates: &[schemas::conditions::Covariate]| {
+        covariates.iter().map(|covariate| covariate.name.clone()).collect::<Vec<_>>()
+    };
+    let (model, here) = (names(&card.vocabulary.covariates), names(&atlas.manifest().covariates));
+    if model == here {
+        return Ok(());
+    }
+    let message = format!("its covariates are {}, but the model's are {}", here.join(", "), model.join(", "));
+    Err(Error::data(
+        atlas.path().display().to_string(),
+        message,
+        "ingest it again with the model's --covariates and --batch",
+    ))
+}

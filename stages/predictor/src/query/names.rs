@@ -1,0 +1,172 @@
+//! Names become a model's codes.
+
+use std::collections::HashMap;
+
+use model::saved::Card;
+use reader::atlas::Atlas;
+use schemas::{
+    Error, Result,
+    conditions::{Covariate, dose_label, parse},
+    vocabulary::CovariateTerm,
+};
+
+use super::{OnUnseenCovariate, Target, extrapolation::Trained, nearest::NearestValues};
+
+/// A model's names, ready to be looked up.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    card: &'a Card,
+    codes: HashMap<&'a str, u32>,
+    /// The order in which a combination's perturbations are written, by its sorted codes: as first seen.
+    spelled: HashMap<Vec<u32>, Vec<u32>>,
+    /// Doses that a combination was trained at, by its sorted codes, in the same order.
+    doses: HashMap<Vec<u32>, Vec<Vec<f64>>>,
+    trained: Trained,
+    /// Whether perturbations that have a row in the table of embeddings, and nothing else, are known.
+    embedded: bool,
+    /// The replacement for covariate values that were not trained on.
+    pub(super) unseen_covariate: OnUnseenCovariate,
+    nearest: NearestValues<'a>,
+}
+
+/// A condition in a model's codes, in the order in which it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Coded {
+    codes: Vec<u32>,
+    doses: Option<Vec<f64>>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, embedded: bool) -> Self {
+        let vocabulary = &card.vocabulary;
+        let codes: HashMap<&str, u32> =
+            (1_u32..).zip(&vocabulary.perturbations[1..]).map(|(code, name)| (name.as_str(), code)).collect();
+        let mut spelled = HashMap::new();
+        let of_atlas = atlas.manifest().conditions.combinations().iter().map(|combination| combination.name.as_str());
+        for name in of_atlas.chain(vocabulary.combinations.iter().map(String::as_str)) {
+            let order: Option<Vec<u32>> =
+                card.rules.parts(name).into_iter().map(|part| codes.get(part.trim()).copied()).collect();
+            if let Some(order) = order {
+                spelled.entry(sorted(&order)).or_insert(order);
+            }
+        }
+        let mut doses: HashMap<Vec<u32>, Vec<Vec<f64>>> = HashMap::new();
+        for group in &vocabulary.trained {
+            let known = doses.entry(group.perturbations.clone()).or_default();
+            if !known.contains(&group.doses) {
+                known.push(group.doses.clone());
+            }
+        }
+        Self {
+            card,
+            codes,
+            spelled,
+            doses,
+            trained: Trained::new(vocabulary),
+            embedded,
+            unseen_covariate: OnUnseenCovariate::Error,
+            nearest: NearestValues::new(atlas),
+        }
+    }
+
+    /// Reads a condition's name and, where it is given, its dose.
+    ///
+    /// # Errors
+    /// Text that can't be read, perturbations that were not trained on.
+    pub(super) fn read(&self, condition: &str, dose: Option<&str>) -> Result<Coded> {
+        let hint = "write --to 'condition=A+B,dose=1+0.5', with one dose per perturbation, in the same order";
+        let named = parse(condition, dose, &self.card.rules).map_err(|error| Error::usage(error.to_string(), hint))?;
+        let mut parts: Vec<(u32, f64)> = Vec::new();
+        for (name, dose) in &named {
+            let known = || self.card.vocabulary.perturbations.iter().skip(2).map(String::as_str);
+            let trained = self.codes.get(name.as_ref()).copied().filter(|code| 1 < *code);
+            let unseen = || self.card.vocabulary.embedded(name).filter(|code| self.embedded && 1 < *code);
+            let code = trained.or_else(unseen);
+            parts.push((code.ok_or_else(|| Error::unknown("perturbation", name, known()))?, *dose));
+        }
+        let typed: Vec<u32> = parts.iter().map(|(code, _)| *code).collect();
+        let codes = self.spelled.get(&sorted(&typed)).cloned().unwrap_or(typed);
+        let dose_of = |code: &u32| parts.iter().find(|(known, _)| known == code).map_or(1.0, |(_, dose)| *dose);
+        Ok(Coded { doses: dose.map(|_| codes.iter().map(dose_of).collect()), codes })
+    }
+
+    /// The condition at the dose that was read; without one at every dose that it was trained at, or at 1.
+    pub(super) fn at_doses(&self, coded: &Coded) -> Vec<Coded> {
+        if coded.doses.is_some() {
+            return vec![coded.clone()];
+        }
+        let key = sorted(&coded.codes);
+        let as_written = self.card.vocabulary.doses_as_written;
+        let in_order = |doses: &Vec<f64>| {
+            if as_written {
+                return Coded { codes: coded.codes.clone(), doses: Some(doses.clone()) };
+            }
+            let dose_of = |code: &u32| key.iter().position(|known| known == code).map_or(1.0, |at| doses[at]);
+            Coded { codes: coded.codes.clone(), doses: Some(coded.codes.iter().map(dose_of).collect()) }
+        };
+        match self.doses.get(&key) {
+            Some(trained) => trained.iter().map(in_order).collect(),
+            None => vec![Coded { doses: Some(vec![1.0; coded.codes.len()]), codes: coded.codes.clone() }],
+        }
+    }
+
+    /// A condition as it is written.
+    pub(super) fn spelt(&self, coded: &Coded) -> String {
+        let vocabulary = &self.card.vocabulary;
+        let written: Vec<&str> = coded.codes.iter().map(|code| vocabulary.name(*code)).collect();
+        if written.is_empty() { vocabulary.perturbations[1].clone() } else { written.join(&self.card.rules.delimiter) }
+    }
+
+    /// A condition at its doses, in covariates; what one of these adds may be `given`, whatever its value.
+    ///
+    /// # Errors
+    /// Covariate values that were not trained on, where nothing is to stand for them.
+    pub(super) fn target(
+        &self,
+        coded: &Coded,
+        covariates: Vec<String>,
+        given: Option<(usize, CovariateTerm)>,
+    ) -> Result<Target> {
+        let Self { card, .. } = self;
+        let named = covariates.iter().zip(&card.vocabulary.covariates).enumerate();
+        let terms = named.map(|(at, (value, covariate))| match given {
+            Some((given_at, term)) if given_at == at => Ok(term),
+            _ => self.term(covariate, value),
+        });
+        let terms = terms.collect::<Result<_>>()?;
+        let doses = coded.doses.clone().unwrap_or_else(|| vec![1.0; coded.codes.len()]);
+        let condition = self.spelt(coded);
+        let dose = dose_label(&doses, &card.rules.delimiter);
+        let mut parts: Vec<(u32, f64)> = if card.vocabulary.doses_as_written {
+            sorted(&coded.codes).into_iter().zip(doses).collect()
+        } else {
+            coded.codes.iter().copied().zip(doses).collect()
+        };
+        parts.sort_by_key(|(code, _)| *code);
+        let extrapolation = self.trained.distance(&parts, &covariates);
+        if parts.is_empty() {
+            parts.push((1, 1.0));
+        }
+        Ok(Target { condition, dose, parts, covariates, terms, extrapolation })
+    }
+
+    /// The latent term of a covariate value.
+    fn term(&self, covariate: &Covariate, value: &str) -> Result<CovariateTerm> {
+        let unknown = || Error::unknown("covariate value", value, covariate.values.iter().map(String::as_str));
+        match (covariate.code(value), self.unseen_covariate) {
+            (Some(code), _) => Ok(CovariateTerm::Value(code)),
+            (None, OnUnseenCovariate::Error) => Err(unknown()),
+            (None, OnUnseenCovariate::Mean) => Ok(CovariateTerm::Mean),
+            (None, OnUnseenCovariate::Nearest) => {
+                let nearest = self.nearest.of(covariate, value)?;
+                covariate.code(&nearest).map(CovariateTerm::Value).ok_or_else(unknown)
+            }
+        }
+    }
+}
+
+fn sorted(codes: &[u32]) -> Vec<u32> {
+    let mut sorted = codes.to_vec();
+    sorted.sort_unstable();
+    sorted
+}

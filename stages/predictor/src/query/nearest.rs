@@ -1,0 +1,79 @@
+//! Which trained covariate value stands for one that was not trained on: the one whose controls are most alike.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+};
+
+use reader::{
+    atlas::Atlas,
+    group_statistics::{ControlMeans, control_means},
+};
+use schemas::{Error, Result, conditions::Covariate};
+use statistics::metrics::pearson;
+
+/// Finds nearest values, by the mean controls of an atlas.
+#[derive(Debug)]
+pub(super) struct NearestValues<'a> {
+    atlas: &'a Atlas,
+    controls: OnceCell<Vec<ControlMeans>>,
+    found: RefCell<HashMap<(String, String), String>>,
+}
+
+impl<'a> NearestValues<'a> {
+    /// Nothing is read before it is requested.
+    pub(super) fn new(atlas: &'a Atlas) -> Self {
+        Self { atlas, controls: OnceCell::new(), found: RefCell::default() }
+    }
+
+    /// The value of `covariate` whose controls' mean correlates best with that of the controls with `value`.
+    ///
+    /// # Errors
+    /// An atlas without controls of either, or without statistics.
+    pub(super) fn of(&self, covariate: &Covariate, value: &str) -> Result<String> {
+        let key = (covariate.name.clone(), value.to_owned());
+        if let Some(known) = self.found.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let hint = "use --unseen-covariate mean, or give --to the value to use instead";
+        let none = |what: String| Error::data(self.atlas.path().display().to_string(), what, hint);
+        let own = self
+            .mean(&covariate.name, value)?
+            .ok_or_else(|| none(format!("there are no controls to compare {} `{value}` by", covariate.name)))?;
+        let mut best: Option<(f64, &String)> = None;
+        for trained in &covariate.values {
+            let Some(correlation) = self.mean(&covariate.name, trained)?.and_then(|mean| pearson(&own, &mean)) else {
+                continue;
+            };
+            if best.is_none_or(|(known, _)| known < correlation) {
+                best = Some((correlation, trained));
+            }
+        }
+        let (correlation, nearest) =
+            best.ok_or_else(|| none(format!("it has no controls with a {} that was trained on", covariate.name)))?;
+        tracing::info!("{} `{value}`: its controls are most like those of `{nearest}` ({correlation:.3})", key.0);
+        self.found.borrow_mut().insert(key, nearest.clone());
+        Ok(nearest.clone())
+    }
+
+    /// The mean of the controls with a value, over whatever else they are; none if there are none.
+    fn mean(&self, covariate: &str, value: &str) -> Result<Option<Vec<f64>>> {
+        let controls = match self.controls.get() {
+            Some(controls) => controls,
+            None => {
+                let read = control_means(self.atlas)?;
+                self.controls.get_or_init(|| read)
+            }
+        };
+        let mut cells = 0.0;
+        let mut sum = Vec::new();
+        for group in controls.iter().filter(|group| group.covariates.get(covariate).is_some_and(|own| own == value)) {
+            #[expect(clippy::cast_precision_loss, reason = "a weight needs no more than 52 bits of a count")]
+            let weight = group.cells as f64;
+            sum.resize(group.mean.len(), 0.0);
+            sum.iter_mut().zip(&group.mean).for_each(|(sum, mean)| *sum += weight * f64::from(*mean));
+            cells += weight;
+        }
+        Ok((0.0 < cells).then(|| sum.into_iter().map(|sum| sum / cells).collect()))
+    }
+}

@@ -1,0 +1,119 @@
+//! A plan's work in parts, known before anything runs: each part becomes a file (or one in each folder of a partition),
+//! independent of who computes it, when, and with how many others. Each part starts a new batch, so that its numbers are bit-identical
+//! however the parts are distributed.
+
+use std::collections::BTreeSet;
+
+use reader::atlas::Atlas;
+
+use super::jobs::{Job, Jobs, Span, Target};
+use crate::predict::batch_size;
+
+/// Bytes of values of a file, about, by default.
+pub const FILE_BYTES: u64 = 256 << 20;
+/// Bytes of predictions after which a part ends although its file is small: means of many cells are much work and few rows.
+const WORK_BYTES: u64 = 64 << 30;
+/// Files that a part has open at once, at most, unless a single job has more.
+const OPEN_FILES: usize = 512;
+/// Source cells of a part of a job at least: smaller batches waste the processor.
+const FEWEST_CELLS: u64 = 32;
+
+/// The content of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The source cells that it is predicted from.
+    pub spans: Vec<Span>,
+    /// Rows that come out.
+    pub rows: u64,
+}
+
+/// The kind of rows from a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yield {
+    /// This many a target, whatever the number of source cells; a job is not divided.
+    PerTarget(u64),
+    /// This many a target and source cell.
+    PerCell(u64),
+}
+
+impl Yield {
+    /// Rows of this many targets and source cells.
+    #[must_use]
+    pub fn rows(self, targets: u64, cells: u64) -> u64 {
+        match self {
+            Self::PerTarget(rows) => rows * targets,
+            Self::PerCell(rows) => rows * targets * cells,
+        }
+    }
+}
+
+/// How a plan is divided.
+#[derive(Clone, Copy, Debug)]
+pub struct Division<F> {
+    /// Bytes of values of a file, about.
+    pub file_bytes: u64,
+    /// The kind of rows.
+    pub rows: Yield,
+    /// Bytes of values of a row.
+    pub row_bytes: u64,
+    /// Bytes of the values that are predicted of a source cell under a target.
+    pub prediction_bytes: u64,
+    /// The folder that a target's rows go to; the same for all where there are no partitions.
+    pub folder: F,
+}
+
+impl<F: Fn(&Target) -> String> Division<F> {
+    /// The parts of a plan: a function of the plan, the atlas and the output alone. There is one at least.
+    #[must_use]
+    pub fn parts(&self, jobs: &Jobs, atlas: &Atlas) -> Vec<Part> {
+        let mut parts = vec![Growing::default()];
+        for (at, job) in jobs.jobs.iter().enumerate() {
+            let folders: BTreeSet<String> = job.targets.iter().map(&self.folder).collect();
+            let limit = self.file_bytes * folders.len().max(1) as u64;
+            for span in self.spans(jobs, at, job, limit, atlas) {
+                let targets = job.targets.len() as u64;
+                let rows = self.rows.rows(targets, span.cells);
+                let bytes = rows * self.row_bytes;
+                let work = span.cells * targets * self.prediction_bytes;
+                if parts.last().is_none_or(|part| part.is_full_for(bytes, work, limit, &folders)) {
+                    parts.push(Growing::default());
+                }
+                let Some(part) = parts.last_mut() else { continue };
+                part.part.spans.push(span);
+                part.part.rows += rows;
+                part.bytes += bytes;
+                part.work += work;
+                part.folders.extend(folders.iter().cloned());
+            }
+        }
+        parts.into_iter().map(|growing| growing.part).collect()
+    }
+
+    fn spans(&self, jobs: &Jobs, at: usize, job: &Job, limit: u64, atlas: &Atlas) -> Vec<Span> {
+        let Yield::PerCell(_) = self.rows else { return vec![jobs.whole(at)] };
+        let targets = job.targets.len() as u64;
+        let cell_bytes = self.rows.rows(targets, 1) * self.row_bytes;
+        let batch = batch_size(job.targets.len()) as u64;
+        let fitting = (limit / cell_bytes.max(1)).max(FEWEST_CELLS);
+        // Whole batches, where one fits.
+        let cells = if batch < fitting { fitting - fitting % batch } else { fitting };
+        jobs.divided(at, cells, atlas)
+    }
+}
+
+#[derive(Default)]
+struct Growing {
+    part: Part,
+    bytes: u64,
+    work: u64,
+    folders: BTreeSet<String>,
+}
+
+impl Growing {
+    fn is_full_for(&self, bytes: u64, work: u64, limit: u64, folders: &BTreeSet<String>) -> bool {
+        !self.part.spans.is_empty()
+            && (limit < self.bytes + bytes
+                || WORK_BYTES < self.work + work
+                || OPEN_FILES < self.folders.union(folders).count())
+    }
+}

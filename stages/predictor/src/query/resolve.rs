@@ -1,0 +1,343 @@
+//! Requests become targets, each with the cells it starts from.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use model::saved::Card;
+use reader::{
+    atlas::Atlas,
+    groups::{Group, Groups, Named, Selector},
+    split::Part,
+};
+use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, vocabulary::CovariateTerm};
+
+use super::{
+    BatchChoice, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
+    jobs::{IsSource, targets_per_job},
+    names::{Coded, Names},
+    source_contexts::{Context, SourceContexts},
+};
+
+const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
+
+/// Two requests are one if these are equal: where they start, codes and bits of the doses, the target's covariates.
+type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
+
+/// Which cells a target starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Start {
+    /// Those of some contexts, by their places.
+    In(Vec<usize>),
+    /// Those that match these covariate values.
+    Matching(Vec<String>),
+}
+
+/// Collects targets.
+pub(super) struct Resolver<'a> {
+    card: &'a Card,
+    atlas: &'a Atlas,
+    names: Names<'a>,
+    contexts: SourceContexts,
+    pending: Vec<(Start, Target)>,
+    seen: HashSet<Asked>,
+    skipped: Vec<Skipped>,
+    /// Place of the batch, and what it adds to every target.
+    batch: Option<(usize, CovariateTerm)>,
+    /// Place and value of a batch that is laid over every target's.
+    batch_value: Option<(usize, String)>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
+        let names = Names::new(card, atlas, embedded);
+        Self {
+            card,
+            atlas,
+            names,
+            contexts: SourceContexts::of_atlas(atlas, is_source, card.vocabulary.covariates.len()),
+            pending: Vec::new(),
+            seen: HashSet::new(),
+            skipped: Vec::new(),
+            batch: None,
+            batch_value: None,
+        }
+    }
+
+    /// Takes over what a query says of all its requests.
+    pub(super) fn lay_down(&mut self, query: &Query) -> Result<()> {
+        self.names.unseen_covariate = query.unseen_covariate;
+        let covariates = &self.card.vocabulary.covariates;
+        if let Some(matching) = &query.matching {
+            let place = |name: &String| {
+                let known = || covariates.iter().map(|covariate| covariate.name.as_str());
+                known().position(|known| known == name).ok_or_else(|| Error::unknown("covariate", name, known()))
+            };
+            self.contexts.matching = matching.iter().map(place).collect::<Result<_>>()?;
+        }
+        if query.batch == BatchChoice::Source {
+            return Ok(());
+        }
+        let at = self.card.vocabulary.batch_at().ok_or_else(|| {
+            Error::usage(
+                "the model has no batches",
+                "leave out --batch, or train on an atlas ingested with --batch KEY",
+            )
+        })?;
+        match &query.batch {
+            BatchChoice::Source => {}
+            BatchChoice::Average => self.batch = Some((at, CovariateTerm::Mean)),
+            BatchChoice::LeftOut => self.batch = Some((at, CovariateTerm::Nothing)),
+            BatchChoice::Value(value) => {
+                let batch = &covariates[at];
+                if batch.code(value).is_none() {
+                    return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
+                }
+                self.batch_value = Some((at, value.clone()));
+                // All predictions are for one batch, so that source cells of every batch serve for each.
+                self.contexts.matching.retain(|place| *place != at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what a request stands for.
+    pub(super) fn add(&mut self, request: &Request, query: &Query, groups: &Groups) -> Result<()> {
+        match request {
+            Request::Named(selector) => self.named(selector, query, groups),
+            Request::Observed => self.groups(groups.all().iter(), query),
+            Request::Ood => self.groups(groups.all().iter().filter(|group| 0 < group.cells_for(Part::Ood)), query),
+            Request::Missing => self.missing(groups, query),
+            Request::Pairs => self.pairs(groups, query),
+            Request::All => {
+                self.groups(groups.all().iter(), query)?;
+                self.missing(groups, query)
+            }
+        }
+    }
+
+    fn groups<'g>(&mut self, groups: impl Iterator<Item = &'g Group>, query: &Query) -> Result<()> {
+        for group in groups.filter(|group| group.condition != CONTROL) {
+            self.known(group.condition, &group.covariates, query)?;
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, groups: &Groups, query: &Query) -> Result<()> {
+        let observed: HashSet<(u32, &[u32])> =
+            groups.all().iter().map(|group| (group.condition.0, group.covariates.as_slice())).collect();
+        let contexts = groups.contexts();
+        for id in (1..self.atlas.manifest().conditions.conditions().len()).map(ConditionId::at) {
+            for context in contexts.iter().filter(|context| !observed.contains(&(id.0, context.as_slice()))) {
+                self.known(id, context, query)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pairs(&mut self, groups: &Groups, query: &Query) -> Result<()> {
+        let combinations: BTreeSet<&str> = self.card.vocabulary.combinations.iter().map(String::as_str).collect();
+        let trained_alone = |name: &&String| combinations.contains(name.as_str());
+        let singles: Vec<&String> = self.card.vocabulary.perturbations.iter().skip(2).filter(trained_alone).collect();
+        let delimiter = &self.card.rules.delimiter;
+        for (at, first) in singles.iter().enumerate() {
+            for second in &singles[at + 1..] {
+                let coded = self.names.read(&format!("{first}{delimiter}{second}"), Some(&format!("1{delimiter}1")))?;
+                for context in groups.contexts() {
+                    self.beside(&coded, self.atlas.covariate_values(&context), query)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A condition of the atlas, from the cells of its own covariates.
+    fn known(&mut self, id: ConditionId, context: &[u32], query: &Query) -> Result<()> {
+        let table = &self.atlas.manifest().conditions;
+        let covariates = self.atlas.covariate_values(context);
+        match self.names.read(table.name(id), Some(&table.dose_label(id))) {
+            Ok(coded) => self.beside(&coded, covariates, query),
+            Err(error) => self.unknown(table.name(id), &covariates, error, query),
+        }
+    }
+
+    /// A condition that was spelt out, in every context that fits what is said of covariates. With `--from` these are laid
+    /// over the covariates of each source context; without it they also say which cells to start from.
+    fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
+        let Named { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
+        let condition = condition.ok_or_else(|| {
+            Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
+        })?;
+        let coded = match self.names.read(condition, dose) {
+            Ok(coded) => self.names.at_doses(&coded),
+            Err(error) => return self.unknown(condition, &[], error, query),
+        };
+        let laid_over = |context: &Context| {
+            let mut values = context.values.clone();
+            asked.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
+            self.with_batch(values)
+        };
+        let mut targets: Vec<(Start, Vec<String>)> = match query.from {
+            Some(_) => {
+                // Contexts that differ in nothing but what is laid over them are one source.
+                let mut together: Vec<(Vec<String>, Vec<usize>)> = Vec::new();
+                for (at, values) in self.contexts.all.iter().map(laid_over).enumerate() {
+                    match together.iter_mut().find(|(known, _)| *known == values) {
+                        Some((_, places)) => places.push(at),
+                        None => together.push((values, vec![at])),
+                    }
+                }
+                together.into_iter().map(|(values, places)| (Start::In(places), values)).collect()
+            }
+            None => {
+                let fits = |context: &&Context| asked.iter().all(|(at, value)| context.values[*at] == *value);
+                let fitting = self.contexts.all.iter().filter(fits);
+                fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
+            }
+        };
+        // A combination that was not named is not a reason to refuse the others.
+        let is_open = query.from.is_none() && !targets.is_empty();
+        let lacking = if is_open { self.without_sources(&asked, groups) } else { Vec::new() };
+        if targets.is_empty() {
+            let mut values: Vec<Vec<String>> = self.contexts.all.iter().map(laid_over).collect();
+            values.sort();
+            values.dedup();
+            targets = values.into_iter().map(|values| (Start::Matching(values.clone()), values)).collect();
+        }
+        if targets.is_empty() {
+            return Err(self.no_source("any covariates"));
+        }
+        for (start, values) in targets {
+            for coded in &coded {
+                self.target(start.clone(), coded, values.clone(), query)?;
+            }
+        }
+        for (values, coded) in lacking.iter().flat_map(|values| coded.iter().map(move |coded| (values, coded))) {
+            match query.no_control {
+                OnNoControl::Borrow => self.beside(coded, values.clone(), query)?,
+                OnNoControl::Error | OnNoControl::Skip => {
+                    self.skip(&self.names.spelt(coded), values, NO_SOURCE_CELLS.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The covariate combinations of the atlas that have these values and no source cells.
+    fn without_sources(&self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+        let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
+        let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
+        all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
+        all.retain(|values| self.contexts.look_for_sources(values, OnNoControl::Error).is_empty());
+        all
+    }
+
+    /// A condition in covariates, from the cells that match them.
+    fn beside(&mut self, coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+        self.target(Start::Matching(covariates.clone()), coded, covariates, query)
+    }
+
+    /// Covariate values for the batch that is predicted for, if there is one for all.
+    fn with_batch(&self, mut values: Vec<String>) -> Vec<String> {
+        if let Some((at, value)) = &self.batch_value {
+            values[*at].clone_from(value);
+        }
+        values
+    }
+
+    fn target(&mut self, start: Start, coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+        let covariates = self.with_batch(covariates);
+        let start = match start {
+            Start::In(places) => Start::In(places),
+            Start::Matching(values) => {
+                let values = self.with_batch(values);
+                match self.contexts.sources(&values, query.no_control) {
+                    none if none.is_empty() => Start::Matching(values),
+                    places => Start::In(places),
+                }
+            }
+        };
+        match self.names.target(coded, covariates.clone(), self.batch) {
+            Ok(target) => {
+                let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
+                if self.seen.insert((start.clone(), parts, covariates)) {
+                    self.pending.push((start, target));
+                }
+                Ok(())
+            }
+            Err(error) => self.unknown(&self.names.spelt(coded), &covariates, error, query),
+        }
+    }
+
+    /// A name that was not trained on: refused or skipped, as the query says.
+    fn unknown(&mut self, condition: &str, covariates: &[String], error: Error, query: &Query) -> Result<()> {
+        match (&error, query.unseen) {
+            (Error::Unknown { .. }, OnUnseen::Skip) => {
+                self.skip(condition, covariates, error.to_string());
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Source cells, control and target of a group that is judged; skipped if it can't be predicted.
+    pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
+        let table = &self.atlas.manifest().conditions;
+        let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
+        let Some(at) = self.contexts.place(&group.covariates) else {
+            self.skip(name, &covariates, "no training controls with these covariates".into());
+            return None;
+        };
+        let source_cells = self.contexts.all[at].cells;
+        let target_of = |id: ConditionId| {
+            let coded = self.names.read(table.name(id), Some(&table.dose_label(id)))?;
+            self.names.target(&coded, covariates.clone(), None)
+        };
+        match (target_of(CONTROL), target_of(group.condition)) {
+            (Ok(control), Ok(target)) => Some((source_cells, control, target)),
+            (Err(error), _) | (_, Err(error)) => {
+                self.skip(name, &covariates, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The targets as jobs, and what was skipped.
+    pub(super) fn finish(mut self, no_control: OnNoControl) -> Result<(Vec<Job>, Vec<Skipped>)> {
+        let most_targets = targets_per_job(self.card.genes.len());
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut open: HashMap<Vec<usize>, usize> = HashMap::new();
+        for (start, target) in std::mem::take(&mut self.pending) {
+            let Start::In(sources) = start else {
+                if no_control == OnNoControl::Skip {
+                    self.skip(&target.condition, &target.covariates, NO_SOURCE_CELLS.into());
+                    continue;
+                }
+                let names = &self.card.vocabulary.covariates;
+                let pair = |at: &usize| format!("{}={}", names[*at].name, target.covariates[*at]);
+                return Err(self.no_source(&self.contexts.matching.iter().map(pair).collect::<Vec<_>>().join(",")));
+            };
+            let has_room = |job: &usize| jobs[*job].targets.len() < most_targets;
+            let job = open.get(&sources).copied().filter(has_room).unwrap_or_else(|| {
+                let source_cells = sources.iter().map(|at| self.contexts.all[*at].cells).sum();
+                let contexts = sources.iter().map(|at| self.contexts.all[*at].codes.clone()).collect();
+                jobs.push(Job { contexts, source_cells, targets: Vec::new() });
+                open.insert(sources, jobs.len() - 1);
+                jobs.len() - 1
+            });
+            jobs[job].targets.push(target);
+        }
+        Ok((jobs, self.skipped))
+    }
+
+    fn skip(&mut self, condition: &str, covariates: &[String], why: String) {
+        let names = self.card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone());
+        let covariates = names.zip(covariates.iter().cloned()).collect();
+        self.skipped.push(Skipped { condition: condition.to_owned(), covariates, why });
+    }
+
+    fn no_source(&self, covariates: &str) -> Error {
+        let message = format!("there are no source cells with {covariates}");
+        let hint = "choose the source cells with --from, the covariates that they must share with --match, or skip or borrow with \
+                    --no-control";
+        Error::data(self.atlas.path().display().to_string(), message, hint)
+    }
+}

@@ -1,0 +1,75 @@
+//! The covariate combinations that source cells have, and which of them a target may start from.
+
+use std::collections::HashMap;
+
+use reader::atlas::Atlas;
+use schemas::ids::CellIndex;
+
+use super::{OnNoControl, jobs::IsSource};
+
+/// A covariate combination that has source cells.
+pub(super) struct Context {
+    pub(super) codes: Vec<u32>,
+    pub(super) values: Vec<String>,
+    pub(super) cells: u64,
+}
+
+/// All of them, in the order of their first cells.
+pub(super) struct SourceContexts {
+    pub(super) all: Vec<Context>,
+    /// Places of the covariates that source cells must share with a target.
+    pub(super) matching: Vec<usize>,
+    by_codes: HashMap<Vec<u32>, usize>,
+    /// Places of the contexts that were found for covariate values.
+    found: HashMap<Vec<String>, Vec<usize>>,
+}
+
+impl SourceContexts {
+    /// The contexts of an atlas's source cells, which must share all `covariates` with a target.
+    pub(super) fn of_atlas(atlas: &Atlas, is_source: &IsSource, covariates: usize) -> Self {
+        let mut all: Vec<Context> = Vec::new();
+        let mut by_codes: HashMap<Vec<u32>, usize> = HashMap::new();
+        for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| is_source(*cell)) {
+            let codes = atlas.covariates(cell);
+            match by_codes.get(codes) {
+                Some(at) => all[*at].cells += 1,
+                None => {
+                    by_codes.insert(codes.to_vec(), all.len());
+                    all.push(Context { codes: codes.to_vec(), values: atlas.covariate_values(codes), cells: 1 });
+                }
+            }
+        }
+        Self { all, matching: (0..covariates).collect(), by_codes, found: HashMap::new() }
+    }
+
+    /// The place of a covariate combination; none if it has no source cells.
+    pub(super) fn place(&self, codes: &[u32]) -> Option<usize> {
+        self.by_codes.get(codes).copied()
+    }
+
+    /// Places of the contexts whose cells match covariate values; if there are none, and cells are to be borrowed, of those
+    /// that share most values with them.
+    pub(super) fn sources(&mut self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
+        if let Some(known) = self.found.get(values) {
+            return known.clone();
+        }
+        let found = self.look_for_sources(values, no_control);
+        self.found.insert(values.to_vec(), found.clone());
+        found
+    }
+
+    /// The same for a question that is asked once.
+    pub(super) fn look_for_sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
+        let shared = |context: &Context| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
+        let matches = |context: &Context| self.matching.iter().all(|at| context.values[*at] == values[*at]);
+        let places = |is: &dyn Fn(&Context) -> bool| -> Vec<usize> {
+            (0..self.all.len()).filter(|at| is(&self.all[*at])).collect()
+        };
+        let matching = places(&matches);
+        if !matching.is_empty() || no_control != OnNoControl::Borrow {
+            return matching;
+        }
+        let most = self.all.iter().map(shared).max().unwrap_or(0);
+        places(&|context| shared(context) == most)
+    }
+}

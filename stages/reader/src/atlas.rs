@@ -1,0 +1,266 @@
+//! An atlas open for reading.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use schemas::{
+    Error, Result,
+    atlas::{Manifest, files},
+    ids::{BlockIndex, CellIndex, ConditionId, RowIndex},
+    numbers::{bounded, to_usize},
+};
+
+mod backed;
+mod blocks;
+mod genes;
+mod manifest;
+mod shuffled;
+mod tables;
+
+use storage::{
+    disk::checksum_of,
+    mmap,
+    parquet_read::{self, Batches, Undecodable},
+};
+
+pub use self::manifest::read_manifest;
+use self::{blocks::Matrix, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
+use crate::{gene_subset::GeneSubset, split::Split};
+
+/// How the matrix is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Through a memory map, without copies before the batch.
+    #[default]
+    Map,
+    /// By plain reads, for file systems on which maps are slow or unsafe.
+    Read,
+}
+
+/// An open atlas with all of its genes or some; clones share it.
+#[derive(Clone, Debug)]
+pub struct Atlas(Arc<Inner>, Option<Arc<GeneSubset>>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    manifest: Manifest,
+    genes: Vec<String>,
+    blocks: mmap::Map,
+    labels: mmap::Map,
+    shuffled: Option<Shuffled>,
+    matrix: Matrix,
+    tables: Tables,
+    checked: Vec<AtomicU64>,
+}
+
+/// Damage that `verify` found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// The block, if it has blocks.
+    pub block: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Atlas {
+    /// Opens an atlas and checks everything but the blocks, which are checked on first read.
+    ///
+    /// # Errors
+    /// A folder that is not an atlas, has another format version, or is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Access::default())
+    }
+
+    /// Opens an atlas like [`Atlas::open`], with this kind of access.
+    ///
+    /// # Errors
+    /// As for [`Atlas::open`].
+    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let manifest = read_manifest(&path)?;
+        let shuffled = Shuffled::of(&path, &manifest)?;
+        let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
+        let matrix = Matrix::open(&path, &manifest, access)?;
+        let tables = Tables::open(&path, &manifest)?;
+        let blocks = mmap::map(&path.join(files::BLOCKS))?;
+        let labels = mmap::map(&path.join(files::LABELS))?;
+        let words = to_usize(manifest.blocks().div_ceil(64));
+        let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let atlas =
+            Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked }), None);
+        atlas.check_labels()?;
+        atlas.check_entries()?;
+        atlas.check_maps()?;
+        Ok(atlas)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Its manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
+    /// Number of cells.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.0.manifest.cells
+    }
+
+    /// The row of a cell.
+    #[must_use]
+    pub fn row(&self, cell: CellIndex) -> RowIndex {
+        match &self.0.shuffled {
+            None => RowIndex(cell.0),
+            Some(shuffled) => RowIndex(shuffled.rows()[cell.index()]),
+        }
+    }
+
+    /// The cell of a row.
+    #[must_use]
+    pub fn cell(&self, row: RowIndex) -> CellIndex {
+        match &self.0.shuffled {
+            None => CellIndex(row.0),
+            Some(shuffled) => CellIndex(shuffled.order()[row.index()]),
+        }
+    }
+
+    /// The condition of a cell.
+    #[must_use]
+    pub fn condition(&self, cell: CellIndex) -> ConditionId {
+        ConditionId(self.codes(cell)[0])
+    }
+
+    /// The covariate codes of a cell.
+    #[must_use]
+    pub fn covariates(&self, cell: CellIndex) -> &[u32] {
+        &self.codes(cell)[1..]
+    }
+
+    /// The covariate values that codes stand for.
+    #[must_use]
+    pub fn covariate_values(&self, codes: &[u32]) -> Vec<String> {
+        let covariates = &self.0.manifest.covariates;
+        codes.iter().zip(covariates).map(|(code, covariate)| covariate.values[*code as usize].clone()).collect()
+    }
+
+    /// Prefetches the codes of a cell.
+    pub fn prefetch_codes(&self, cell: CellIndex) {
+        simd::prefetch(bytemuck::cast_slice(self.codes(cell)));
+    }
+
+    /// The condition id of a cell, followed by its covariate codes.
+    #[must_use]
+    pub fn codes(&self, cell: CellIndex) -> &[u32] {
+        let width = 1 + self.0.manifest.covariates.len();
+        let labels: &[u32] = bytemuck::cast_slice(&self.0.labels);
+        &labels[cell.index() * width..(cell.index() + 1) * width]
+    }
+
+    /// Checks that all memory-mapped data read so far were valid; call this before using what was copied.
+    ///
+    /// # Errors
+    /// A file that another program has truncated, or that the disk could not read.
+    pub fn check_maps(&self) -> Result<()> {
+        self.0.blocks.check()?;
+        self.0.labels.check()?;
+        self.0.shuffled.as_ref().map_or(Ok(()), Shuffled::check_maps)?;
+        self.0.matrix.check_map()
+    }
+
+    /// Checks every file, every block and every split.
+    ///
+    /// # Errors
+    /// A disk that can't be read.
+    pub fn verify(&self) -> Result<Vec<Damage>> {
+        let mut damages = Vec::new();
+        for (name, entry) in &self.0.manifest.files {
+            if entry.checksum.is_some() && checksum_of(&self.path().join(name))? != *entry {
+                damages.push(Damage {
+                    file: name.clone(),
+                    block: None,
+                    what: "its checksum does not match the manifest".into(),
+                });
+            }
+        }
+        for block in 0..self.0.manifest.blocks() {
+            let index = BlockIndex(bounded(block));
+            match self.block(index) {
+                Ok(_) => {}
+                Err(Error::Damaged { what, .. }) => {
+                    damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
+                }
+                // The part in a file outside the atlas.
+                Err(Error::Data { place, message, .. }) => {
+                    damages.push(Damage { file: place, block: Some(block), what: message });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for name in Split::names(self) {
+            if let Err(error) = Split::read(self, &name) {
+                let file = format!("{}/{name}.parquet", files::SPLITS);
+                damages.push(Damage { file, block: None, what: error.to_string() });
+            }
+        }
+        Ok(damages)
+    }
+
+    /// Reads the annotations of the cells, batch by batch; only the given columns, in file order.
+    ///
+    /// # Errors
+    /// A file that can't be read, missing columns.
+    pub fn obs(&self, columns: &[&str]) -> Result<Batches> {
+        let path = self.path().join(files::CELLS);
+        let file = self.table(files::CELLS)?;
+        let bad = |error: Undecodable| Error::damaged(&path, error.to_string());
+        let builder = parquet_read::parquet(file).map_err(bad)?;
+        let mut places = Vec::new();
+        for name in columns {
+            places.push(builder.schema().index_of(name).map_err(|_| {
+                let known: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+                Error::unknown("obs column", name, known.iter().map(String::as_str))
+            })?);
+        }
+        // By index, because Parquet would read a name with a dot as a nested field.
+        let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
+        Batches::of(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
+    }
+
+    /// One of its tables, from its beginning; it is checked on first use.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn table(&self, name: &str) -> Result<File> {
+        self.0.tables.get(name, self.path(), self.manifest())
+    }
+
+    fn check_labels(&self) -> Result<()> {
+        let manifest = &self.0.manifest;
+        let conditions = manifest.conditions.conditions().len();
+        let path = || self.path().join(files::LABELS);
+        for cell in (0..manifest.cells).map(CellIndex) {
+            let codes = self.codes(cell);
+            let fits = (codes[0] as usize) < conditions
+                && codes[1..]
+                    .iter()
+                    .zip(&manifest.covariates)
+                    .all(|(code, covariate)| (*code as usize) < covariate.values.len());
+            if !fits {
+                return Err(Error::damaged(path(), format!("cell {cell} has a code that is not in the manifest")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! A matrix where it is in its `.h5ad`: read by rows without libhdf5, and laid out as blocks where an atlas holds none.
+
+use std::{
+    fs::File,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use arrays::{
+    place::Place,
+    rows::{RowMatrix, has_changed},
+};
+use schemas::{
+    Error, Result,
+    atlas::{BlockEntry, GeneWidth, InPlaceMatrix, Manifest, StoredChunk},
+    chunk::CsrRows,
+};
+use stage::pool::Pool;
+
+use crate::{
+    records::{Records, RowValues},
+    row_layout::lay_out,
+};
+
+/// The rows of an atlas's matrix in the file where it was found.
+#[derive(Debug)]
+pub(crate) struct RowsInPlace {
+    matrix: RowMatrix,
+    place: Place,
+    spare: Pool<(CsrRows, Records)>,
+    gene_width: GeneWidth,
+}
+
+impl RowsInPlace {
+    /// Opens the file that the manifest of the atlas in `folder` names.
+    ///
+    /// # Errors
+    /// A file that is not there, or is not the one that was ingested.
+    pub(super) fn open(
+        folder: &Path,
+        manifest: &Manifest,
+        described: &InPlaceMatrix,
+        chunks: &[StoredChunk],
+    ) -> Result<Self> {
+        // Beside the atlas, wherever it is called from: `.` and links have another parent. Of an absolute path, the folder is
+        // left out.
+        let real = std::fs::canonicalize(folder).map_err(Error::io("find", folder))?;
+        let parents = [folder.parent(), real.parent()].into_iter().flatten();
+        let paths: Vec<PathBuf> = parents.map(|parent| parent.join(&described.path)).collect();
+        let path = paths.iter().rev().find(|path| path.is_file()).or(paths.first()).cloned().unwrap_or_default();
+        let missing = || {
+            let message = format!("the atlas {} reads its matrix from it, but it does not exist", folder.display());
+            Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
+        };
+        // A pipe would be waited for.
+        if !path.is_file() {
+            return Err(missing());
+        }
+        let file = File::open(&path).map_err(|_| missing())?;
+        let (matrix, place) =
+            RowMatrix::open_in_place(&path, file, described, chunks, (manifest.cells, manifest.genes))?;
+        Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
+    }
+
+    /// The bytes of a block, as words: these rows, laid out as the block's entry says.
+    ///
+    /// # Errors
+    /// A file that can't be read, or has changed.
+    pub(super) fn block(&self, rows: Range<u64>, entry: &BlockEntry) -> Result<Vec<u64>> {
+        let mut spare = self.spare.take(|| (CsrRows::default(), Records::new(self.gene_width)));
+        let (read, records) = &mut *spare;
+        *read = self.matrix.read(rows, std::mem::take(read))?;
+        records.clear();
+        for row in 0..read.rows() {
+            let (genes, values) = read.row(row);
+            records.push(genes, values, RowValues::of(values));
+        }
+        let laid: Vec<_> = (0..records.rows()).map(|row| records.record(row)).collect();
+        let width = laid.iter().map(|record| record.width).max();
+        let entries: usize = laid.iter().map(|record| record.entries).sum();
+        if width.is_some_and(|width| width != entry.value_width) || entries != entry.entries as usize {
+            return Err(has_changed(&self.place));
+        }
+        let layout = entry.layout(self.gene_width);
+        let mut words = vec![0_u64; layout.bytes / 8];
+        lay_out(&laid, &layout, entry.value_width, bytemuck::cast_slice_mut(&mut words))
+            .map_err(|error| self.place.error(error.to_string(), "ingest it again"))?;
+        Ok(words)
+    }
+
+    /// The error of a file that is not what it was.
+    pub(super) fn changed(&self) -> Error {
+        has_changed(&self.place)
+    }
+}

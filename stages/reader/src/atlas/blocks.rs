@@ -1,0 +1,246 @@
+//! The blocks of an atlas: in the memory map, or read into memory.
+
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::atomic::Ordering};
+
+use schemas::{
+    Error, Result,
+    atlas::{BLOCK_ALIGNMENT, BLOCK_ENTRY_BYTES, BlockEntry, Codec, Manifest, files},
+    ids::BlockIndex,
+    numbers::bounded,
+};
+use storage::{disk::hex, mmap};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Access, Atlas, backed::RowsInPlace, manifest::check_file};
+use crate::{
+    block::{Block, BlockView},
+    packed,
+};
+
+/// The location of blocks.
+#[derive(Debug)]
+pub(super) enum Matrix {
+    Empty,
+    Map(mmap::Map),
+    Read(File),
+    InPlace(Box<RowsInPlace>),
+}
+
+impl Matrix {
+    pub(super) fn open(folder: &Path, manifest: &Manifest, access: Access) -> Result<Self> {
+        let matrix_path = folder.join(files::MATRIX);
+        let matrix_bytes = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
+        Ok(match (access, manifest.codec) {
+            (_, Codec::InPlace) => Self::in_place(folder, manifest)?,
+            _ if matrix_bytes == 0 => Self::Empty,
+            (Access::Map, _) => Self::Map(mmap::map(&matrix_path)?),
+            (Access::Read, _) => Self::Read(File::open(&matrix_path).map_err(Error::io("open", &matrix_path))?),
+        })
+    }
+
+    pub(super) fn check_map(&self) -> Result<()> {
+        match self {
+            Self::Map(map) => map.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The matrix of an atlas that is stored elsewhere.
+    fn in_place(folder: &Path, manifest: &Manifest) -> Result<Self> {
+        let damaged = |what: &str| Error::damaged(folder.join(files::MANIFEST), what);
+        let described = manifest.in_place.as_ref().ok_or_else(|| damaged("it does not say where the matrix is"))?;
+        if !described.form.is_plain() {
+            return Err(damaged("its matrix can't be read in place"));
+        }
+        check_file(folder, files::CHUNKS, manifest)?;
+        let path = folder.join(files::CHUNKS);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let chunks = schemas::atlas::StoredChunk::from_bytes(&bytes);
+        Ok(Self::InPlace(Box::new(RowsInPlace::open(folder, manifest, described, &chunks)?)))
+    }
+}
+
+impl Atlas {
+    /// A row of `blocks.bin`, unchecked.
+    fn entry_of(&self, block: BlockIndex) -> Option<BlockEntry> {
+        let start = block.index() * BLOCK_ENTRY_BYTES;
+        BlockEntry::from_bytes(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES)?.try_into().ok()?)
+    }
+
+    /// Prefetches a block's entry.
+    pub fn prefetch_entry(&self, block: BlockIndex) {
+        let start = block.index() * BLOCK_ENTRY_BYTES;
+        simd::prefetch(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES).unwrap_or_default());
+    }
+
+    /// A block's position and content.
+    ///
+    /// # Errors
+    /// An invalid entry.
+    pub fn entry(&self, block: BlockIndex) -> Result<BlockEntry> {
+        let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+        let manifest = &self.0.manifest;
+        let first = u64::from(block.0) * u64::from(manifest.block_rows);
+        let rows = (manifest.cells - first.min(manifest.cells)).min(u64::from(manifest.block_rows));
+        let layout = entry.layout(manifest.gene_width);
+        let matrix = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
+        let ends = entry.offset.checked_add(entry.bytes);
+        let fits = u64::from(entry.rows) == rows
+            && u64::from(entry.entries) <= rows * u64::from(manifest.genes)
+            && entry.offset.is_multiple_of(BLOCK_ALIGNMENT)
+            && ends.is_some_and(|end| end <= matrix)
+            && entry.codec == manifest.codec
+            && match entry.codec {
+                Codec::Raw => entry.bytes == layout.bytes as u64,
+                Codec::Zstd => true,
+                Codec::InPlace => entry.bytes == 0,
+            };
+        if !fits {
+            self.0.blocks.check()?;
+            return Err(self.bad_block(block, "its entry does not fit the matrix"));
+        }
+        Ok(entry)
+    }
+
+    /// Checks that blocks are consecutive and don't overlap.
+    pub(super) fn check_entries(&self) -> Result<()> {
+        let mut end = 0;
+        for block in 0..self.0.manifest.blocks() {
+            let block = BlockIndex(bounded(block));
+            let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+            if entry.offset < end {
+                return Err(self.bad_block(block, "its entry starts before the end of the previous one"));
+            }
+            end = entry.offset.saturating_add(entry.bytes);
+        }
+        Ok(())
+    }
+
+    /// A block of a raw matrix, in the memory map; it is checked on first use. None if blocks are compressed or read without a map.
+    ///
+    /// # Errors
+    /// A damaged block.
+    pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
+        let Matrix::Map(map) = &self.0.matrix else { return Ok(None) };
+        if self.0.manifest.codec != Codec::Raw {
+            return Ok(None);
+        }
+        let gene_width = self.0.manifest.gene_width;
+        let view = |entry: BlockEntry, place: Range<usize>| BlockView::new(&map[place], entry, gene_width);
+        if self.was_checked(block) {
+            let entry = self.entry_of(block).ok_or_else(|| self.bad_block(block, "its entry can't be read"))?;
+            self.0.blocks.check_pages()?;
+            return Ok(Some(view(entry, self.place(block, &entry)?)));
+        }
+        let entry = self.entry(block)?;
+        let view = view(entry, self.place(block, &entry)?);
+        self.check_sum(block, &entry, &map[self.place(block, &entry)?])?;
+        self.check_rows(block, &view)?;
+        self.mark_checked(block);
+        Ok(Some(view))
+    }
+
+    /// Whether blocks have to be cached in memory: compressed ones, those read without a map, and those in place.
+    #[must_use]
+    pub fn holds_blocks(&self) -> bool {
+        self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, Matrix::Map(_))
+    }
+
+    /// Reads a block into memory; it is checked on first use.
+    ///
+    /// # Errors
+    /// A damaged block, a disk that can't be read.
+    pub fn block(&self, block: BlockIndex) -> Result<Block> {
+        let entry = self.entry(block)?;
+        let place = self.place(block, &entry)?;
+        let mut read = Vec::new();
+        let on_disk: &[u8] = match &self.0.matrix {
+            Matrix::Empty => return Err(self.bad_block(block, "the matrix is empty")),
+            Matrix::InPlace(rows) => return self.block_in_place(rows, block, entry),
+            Matrix::Map(map) => &map[place.clone()],
+            Matrix::Read(file) => {
+                read.resize(place.len().div_ceil(8), 0_u64);
+                let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut read)[..place.len()];
+                file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", self.path().join(files::MATRIX)))?;
+                bytes
+            }
+        };
+        // A map always shows the same bytes; what is read again is checked again.
+        let first_time = matches!(self.0.matrix, Matrix::Read(_)) || !self.was_checked(block);
+        if first_time {
+            self.check_sum(block, &entry, on_disk)?;
+        }
+        let words = match (entry.codec, &self.0.matrix) {
+            (Codec::Zstd, _) => self.unpack(block, &entry, on_disk)?,
+            (_, Matrix::Read(_)) => read,
+            _ => bytemuck::pod_collect_to_vec(on_disk),
+        };
+        self.0.matrix.check_map()?;
+        self.0.blocks.check()?;
+        let read = Block::new(words, entry, self.0.manifest.gene_width);
+        if first_time {
+            self.check_rows(block, &read.view())?;
+            self.mark_checked(block);
+        }
+        Ok(read)
+    }
+
+    /// A block assembled from the rows of another file, which may have changed since it was last read.
+    fn block_in_place(&self, rows: &RowsInPlace, block: BlockIndex, entry: BlockEntry) -> Result<Block> {
+        let first = u64::from(block.0) * u64::from(self.0.manifest.block_rows);
+        let words = rows.block(first..first + u64::from(entry.rows), &entry)?;
+        match xxh3_64(bytemuck::cast_slice(&words)) == entry.checksum {
+            true => Ok(Block::new(words, entry, self.0.manifest.gene_width)),
+            false => Err(rows.changed()),
+        }
+    }
+
+    /// Advises the kernel that a block will be needed. Errors are ignored.
+    pub fn will_need(&self, block: BlockIndex) {
+        if let Matrix::Map(map) = &self.0.matrix
+            && let Ok(entry) = self.entry(block)
+            && let Ok(place) = self.place(block, &entry)
+            && let Err(error) = map.will_need(place.start, place.len())
+        {
+            tracing::debug!("blocks are not read ahead: {error}");
+        }
+    }
+
+    fn place(&self, block: BlockIndex, entry: &BlockEntry) -> Result<Range<usize>> {
+        let start =
+            usize::try_from(entry.offset).map_err(|_| self.bad_block(block, "it is beyond the address space"))?;
+        let length = usize::try_from(entry.bytes).map_err(|_| self.bad_block(block, "it is too large"))?;
+        Ok(start..start + length)
+    }
+
+    fn unpack(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<Vec<u64>> {
+        let width = self.0.manifest.gene_width;
+        packed::unpack(on_disk, &entry.layout(width), entry.rows.into(), entry.entries as usize, width)
+            .ok_or_else(|| self.bad_block(block, "it can't be unpacked"))
+    }
+
+    fn check_sum(&self, block: BlockIndex, entry: &BlockEntry, on_disk: &[u8]) -> Result<()> {
+        let found = xxh3_64(on_disk);
+        if found == entry.checksum {
+            return Ok(());
+        }
+        self.check_maps()?;
+        Err(self.bad_block(block, &format!("its checksum is {}, not {}", hex(found), hex(entry.checksum))))
+    }
+
+    fn check_rows(&self, index: BlockIndex, block: &BlockView<'_>) -> Result<()> {
+        block.check(self.0.manifest.genes).map_err(|what| self.bad_block(index, &what))
+    }
+
+    fn bad_block(&self, block: BlockIndex, what: &str) -> Error {
+        Error::damaged(self.path().join(files::MATRIX), format!("block {block}: {what}"))
+    }
+
+    fn was_checked(&self, block: BlockIndex) -> bool {
+        self.0.checked[block.index() / 64].load(Ordering::Relaxed) & (1 << (block.0 % 64)) != 0
+    }
+
+    fn mark_checked(&self, block: BlockIndex) {
+        self.0.checked[block.index() / 64].fetch_or(1 << (block.0 % 64), Ordering::Relaxed);
+    }
+}

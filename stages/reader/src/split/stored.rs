@@ -1,0 +1,271 @@
+//! Splits on disk: one row per cell, with a checksum of what the rows say.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use schemas::{Error, Result, arrow::splits_schema, atlas::files};
+use storage::{
+    disk::{StagedFile, create_folders, hex},
+    parquet_file::ParquetFile,
+    parquet_read::{self, Batches, Undecodable},
+};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Split, part_named};
+use crate::atlas::Atlas;
+
+/// The metadata key of a split's checksum.
+const CHECKSUM: &str = "perturbine.checksum";
+/// The key of the checksum of the atlas whose cells it names.
+const ATLAS: &str = "perturbine.atlas";
+/// The key of the column of `obs` that it was imported from.
+const COLUMN: &str = "perturbine.column";
+
+impl Split {
+    /// Reads a split of an atlas.
+    ///
+    /// # Errors
+    /// A split that do not exist, or that is not of this atlas.
+    pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
+        let path = path_of(atlas, name)?;
+        if !path.exists() {
+            return Err(Error::unknown("split", name, Self::names(atlas).iter().map(String::as_str)));
+        }
+        Self::read_file(atlas, name, &path)
+    }
+
+    /// Reads a split of an atlas from its own file.
+    ///
+    /// # Errors
+    /// A file that is not a split of this atlas's cells, in their order.
+    pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
+        let bad = |what: String| Error::damaged(path, what);
+        let not_parquet = |error: Undecodable| bad(error.to_string());
+        let Metadata { checksum, atlas: of_atlas, column } = Metadata::read(path)?;
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let builder = parquet_read::parquet(file).map_err(not_parquet)?;
+        let (mut parts, mut names) = (Vec::new(), Xxh3::new());
+        for batch in Batches::of(builder).map_err(not_parquet)? {
+            let batch = batch.map_err(not_parquet)?;
+            if of_atlas.is_some() {
+                names_of(&batch, path)?.for_each(|name| add_name(&mut names, name));
+            }
+            let column = batch.column_by_name("split").and_then(|column| column.as_string_opt::<i32>());
+            for value in column.ok_or_else(|| bad("it has no column `split` of strings".into()))? {
+                parts
+                    .push(value.and_then(part_named).ok_or_else(|| bad(format!("row {} names no part", parts.len())))?);
+            }
+        }
+        if parts.len() as u64 != atlas.cells() {
+            return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
+        }
+        let split = Self { name: name.to_owned(), parts, column };
+        // Splits that other programs write have none.
+        if checksum.is_some_and(|checksum| {
+            checksum != split.checksum(of_atlas.as_deref().map(|atlas| (atlas, names.digest())))
+        }) {
+            return Err(bad("its checksum does not match its content".into()));
+        }
+        if of_atlas.as_ref() != Some(&atlas.manifest().checksum) {
+            check_cells(atlas, path)?;
+        }
+        Ok(split)
+    }
+
+    /// The checksum of the atlas that a split's file was written for; files of other programs have none.
+    ///
+    /// # Errors
+    /// A file that can't be read.
+    pub fn atlas_of(path: &Path) -> Result<Option<String>> {
+        Ok(Metadata::read(path)?.atlas)
+    }
+
+    /// Takes over the splits of another atlas of the same data, and returns their names. Those that were imported from a column of `obs`
+    /// are imported again.
+    ///
+    /// # Errors
+    /// A split of other cells, or one that can't be read.
+    pub fn take_over(from: &Path, to: &Atlas) -> Result<Vec<String>> {
+        let mut taken = Vec::new();
+        for name in names_in(from) {
+            let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
+            let split = match Metadata::read(&path)?.column.filter(|column| to.obs(&[column]).is_ok()) {
+                Some(column) => Self::from_obs(to, &name, &column)?.0,
+                None if cells_are_numbered(to)? => {
+                    let message =
+                        "the cells are numbered, so their names do not show whether they are in the same order";
+                    return Err(Error::data(path.display().to_string(), message, "give the cells names in the source"));
+                }
+                None => Self::read_file(to, &name, &path)?,
+            };
+            split.write(to)?;
+            taken.push(name);
+        }
+        Ok(taken)
+    }
+
+    /// Of the part of each cell, of the atlas and a hash of its cells' names, and of the column.
+    fn checksum(&self, cells: Option<(&str, u64)>) -> String {
+        let mut hash = Xxh3::new();
+        self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
+        if let Some((atlas, names)) = cells {
+            hash.update(atlas.as_bytes());
+            hash.update(&names.to_le_bytes());
+        }
+        self.column.iter().for_each(|column| hash.update(column.as_bytes()));
+        hex(hash.digest())
+    }
+
+    /// The names of an atlas's splits, sorted.
+    #[must_use]
+    pub fn names(atlas: &Atlas) -> Vec<String> {
+        names_in(atlas.path())
+    }
+
+    /// Writes the split into its atlas; an older one of the same name is replaced.
+    ///
+    /// # Errors
+    /// A full or broken disk.
+    pub fn write(&self, atlas: &Atlas) -> Result<PathBuf> {
+        let path = path_of(atlas, &self.name)?;
+        let folder = atlas.path().join(files::SPLITS);
+        create_folders(&folder)?;
+        self.write_to(atlas, &path)?;
+        Ok(path)
+    }
+
+    /// Writes the split into its own file; an older one is replaced.
+    ///
+    /// # Errors
+    /// A full or broken disk.
+    pub fn write_to(&self, atlas: &Atlas, path: &Path) -> Result<()> {
+        let staged = StagedFile::beside(path)?;
+        let mut file = ParquetFile::create(staged.path(), splits_schema())?;
+        let of_atlas = &atlas.manifest().checksum;
+        file.set_metadata(ATLAS, of_atlas.clone());
+        if let Some(column) = &self.column {
+            file.set_metadata(COLUMN, column.clone());
+        }
+        let (mut row, mut hash) = (0, Xxh3::new());
+        for batch in atlas.obs(&["cell"])? {
+            let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+            let parts = &self.parts[row..row + batch.num_rows()];
+            let parts = StringArray::from_iter_values(parts.iter().map(|part| part.name()));
+            // Atlases of older versions may have cells without a name.
+            let names: StringArray = names_of(&batch, path)?.map(Some).collect();
+            names.iter().flatten().for_each(|name| add_name(&mut hash, name));
+            let names: Arc<dyn Array> = Arc::new(names);
+            row += batch.num_rows();
+            file.write(
+                &RecordBatch::try_new(splits_schema(), vec![names, Arc::new(parts)])
+                    .map_err(|error| Error::Bug(error.to_string()))?,
+            )?;
+        }
+        file.set_metadata(CHECKSUM, self.checksum(Some((of_atlas, hash.digest()))));
+        file.finish()?;
+        staged.commit()
+    }
+}
+
+/// The names of some cells; those of older atlases may lack one.
+fn names_of<'a>(batch: &'a RecordBatch, path: &Path) -> Result<impl Iterator<Item = &'a str>> {
+    let column = batch.column_by_name("cell").and_then(|column| column.as_string_opt::<i32>());
+    let column = column.ok_or_else(|| Error::damaged(path, "it has no column `cell` of strings"))?;
+    Ok(column.iter().map(Option::unwrap_or_default))
+}
+
+fn add_name(hash: &mut Xxh3, name: &str) {
+    hash.update(name.as_bytes());
+    hash.update(&[0]);
+}
+
+/// The metadata of a split's file.
+struct Metadata {
+    checksum: Option<String>,
+    atlas: Option<String>,
+    column: Option<String>,
+}
+
+impl Metadata {
+    fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = parquet_read::parquet(file).map_err(|error| Error::damaged(path, error.to_string()))?;
+        let entries = file.metadata().file_metadata().key_value_metadata();
+        let get = |key: &str| entries.and_then(|entries| entries.iter().find(|entry| entry.key == key)?.value.clone());
+        Ok(Self { checksum: get(CHECKSUM), atlas: get(ATLAS), column: get(COLUMN) })
+    }
+}
+
+fn names_in(atlas: &Path) -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir(atlas.join(files::SPLITS)) else { return Vec::new() };
+    let file_names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = file_names
+        .filter_map(|name| name.strip_suffix(".parquet").map(str::to_owned))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether the name of every cell is its number, as AnnData writes it, or `cell` with its number, which is what cells without a name are
+/// called: such a name says nothing about the cell.
+fn cells_are_numbered(atlas: &Atlas) -> Result<bool> {
+    let mut cell = 0_u64;
+    for batch in atlas.obs(&["cell"])? {
+        let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+        for name in batch.column(0).as_string::<i32>() {
+            let name = name.unwrap_or_default();
+            if name.strip_prefix("cell").unwrap_or(name) != cell.to_string() {
+                return Ok(false);
+            }
+            cell += 1;
+        }
+    }
+    Ok(true)
+}
+
+/// Checks that a split's file names the cells of an atlas, in their order.
+fn check_cells(atlas: &Atlas, path: &Path) -> Result<()> {
+    let bad = |error: Undecodable| Error::damaged(path, error.to_string());
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let theirs = Batches::of(parquet_read::parquet(file).map_err(bad)?).map_err(bad)?;
+    let cells_of =
+        |batch: &RecordBatch| names_of(batch, path).map(|names| names.map(str::to_owned).collect::<Vec<_>>());
+    let mut theirs_left: VecDeque<String> = VecDeque::new();
+    let mut theirs = theirs.map(|batch| cells_of(&batch.map_err(bad)?));
+    let mut row = 0_u64;
+    for batch in atlas.obs(&["cell"])? {
+        let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
+        for ours in cells_of(&batch)? {
+            while theirs_left.is_empty() {
+                match theirs.next() {
+                    Some(names) => theirs_left.extend(names?),
+                    None => break,
+                }
+            }
+            match theirs_left.pop_front() {
+                Some(theirs) if theirs == ours => row += 1,
+                theirs => {
+                    let theirs = theirs.map_or_else(|| "no cell".to_owned(), |name| format!("`{name}`"));
+                    let place = format!("{}, row {row}", path.display());
+                    let message = format!("it names {theirs}, where {} has the cell `{ours}`", atlas.path().display());
+                    let hint = "a split lists the cells of its atlas in the order of cells.parquet";
+                    return Err(Error::data(place, message, hint));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn path_of(atlas: &Atlas, name: &str) -> Result<PathBuf> {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+        return Err(Error::usage(format!("`{name}` is not a valid split name"), "use letters, digits, - and _"));
+    }
+    Ok(atlas.path().join(files::SPLITS).join(format!("{name}.parquet")))
+}

@@ -1,0 +1,118 @@
+//! One HTML page about a model: how it trained, what it predicts, and how that compares.
+//!
+//! The page needs nothing but itself: pictures are inline SVG, there are no scripts, and it follows the reader's light
+//! or dark colours. [`page`] turns plain structs into text; reading files and computing numbers is the caller's
+//! business.
+//!
+//! ```
+//! let html = report::page(&report::ReportInput::default());
+//! assert!(html.starts_with("<!doctype html>"));
+//! ```
+#![forbid(unsafe_code)]
+
+mod charts;
+mod latents;
+mod page;
+mod responses;
+mod svg;
+
+use std::collections::BTreeMap;
+
+use evaluate::{Evaluation, Scatter};
+pub use page::page;
+
+/// Everything that a page shows; an empty part leaves its section out.
+#[derive(Clone, Debug, Default)]
+pub struct ReportInput {
+    /// The page's title.
+    pub title: String,
+    /// The model's description: names and values, in display order.
+    pub model_card: Vec<(String, String)>,
+    /// How training went, epoch by epoch.
+    pub history: Vec<HistoryRow>,
+    /// How good the predictions are.
+    pub evaluation: Option<Evaluation>,
+    /// Predicted against real means, one picture each.
+    pub scatters: Vec<Scatter>,
+    /// Where cells lie in the latent.
+    pub latents: Option<Latents>,
+    /// How the predicted change grows with the dose.
+    pub responses: Vec<DoseResponse>,
+    /// The measurements of each edge of the pipeline.
+    pub pipeline: Table,
+}
+
+/// One epoch of training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistoryRow {
+    /// The epoch.
+    pub epoch: u32,
+    /// Its measurements; `train.NAME` and `valid.NAME` share a picture.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// A sample of cells in the plane of the two largest principal components of their latents.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Latents {
+    /// Names of the conditions.
+    pub conditions: Vec<String>,
+    /// Names of the covariate combinations.
+    pub contexts: Vec<String>,
+    /// The condition of each cell, by its place.
+    pub condition_of: Vec<u32>,
+    /// The covariate combination of each cell, by its place.
+    pub context_of: Vec<u32>,
+    /// The basal latent, and what is decoded.
+    pub maps: Vec<LatentMap>,
+}
+
+/// One latent of the cells.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LatentMap {
+    /// Its name.
+    pub name: String,
+    /// The share of the variance that each component explains.
+    pub explained: [f64; 2],
+    /// Each cell.
+    pub points: Vec<[f32; 2]>,
+}
+
+/// How the predicted change of one perturbation grows with its dose.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DoseResponse {
+    /// The perturbation.
+    pub perturbation: String,
+    /// Doses that it was trained at.
+    pub trained: Vec<f64>,
+    /// One curve per covariate combination, eight at most.
+    pub curves: Vec<DoseCurve>,
+}
+
+/// The doses of one covariate combination.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DoseCurve {
+    /// Its name.
+    pub context: String,
+    /// One dose after the other.
+    pub points: Vec<DosePoint>,
+}
+
+/// The response to one dose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DosePoint {
+    /// The dose.
+    pub dose: f64,
+    /// The Euclidean length of the predicted change.
+    pub effect_size: f64,
+    /// How far it is from what was trained on, if that is known.
+    pub distance: Option<f64>,
+}
+
+/// Rows of text under a header.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// The header.
+    pub columns: Vec<String>,
+    /// The rows, each as long as the header.
+    pub rows: Vec<Vec<String>>,
+}

@@ -1,0 +1,196 @@
+//! Encoded row groups become files, which become visible together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parquet::{arrow::ArrowWriter, file::writer::SerializedFileWriter};
+use schemas::{Error, Result};
+use stage::{BoxError, Sink};
+use storage::{
+    disk::{HashedFile, StagedFile, StagedFolder, create_folders, rename, sync_folder, write_atomically},
+    parquet_file::written,
+};
+
+use super::{
+    MANIFEST, Published, PublishedFile,
+    encode::{Encoded, EncodedGroup},
+    layout::{Layout, PartRows},
+    shards::{Shard, ShardFolder},
+};
+
+/// Where files go before they are complete, and how they become visible.
+#[derive(Debug)]
+enum Place {
+    /// A folder, with a manifest.
+    Folder(StagedFolder),
+    /// One file of this name, without.
+    File(StagedFile, String),
+    /// One of the shards of a folder.
+    Shard(ShardFolder),
+}
+
+/// Appends row groups to files. They become visible when all are complete.
+#[derive(Debug)]
+pub struct Publish {
+    place: Place,
+    layout: Arc<Layout>,
+    plan: String,
+    open: BTreeMap<String, OpenFile>,
+    files: Vec<PublishedFile>,
+}
+
+struct OpenFile {
+    writer: SerializedFileWriter<HashedFile>,
+    name: String,
+    path: PathBuf,
+    rows: u64,
+}
+
+impl std::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenFile").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+/// Whether predictions are to be one file.
+#[must_use]
+pub fn is_one_file(target: &Path) -> bool {
+    target.extension().is_some_and(|extension| extension == "parquet")
+}
+
+impl Publish {
+    /// Starts the future `target`: a folder, or one file if the name ends in `.parquet`. `plan` identifies the content
+    /// of the files; a single file does not record it.
+    ///
+    /// # Errors
+    /// A target that exists or can't be created, partitions in one file.
+    pub fn create(target: &Path, layout: Arc<Layout>, plan: &str) -> Result<Self> {
+        let place = if is_one_file(target) {
+            if layout.is_partitioned() {
+                let message = format!("{} is one file, but a partitioned output is many", target.display());
+                return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
+            }
+            let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Place::File(StagedFile::create(target)?, name)
+        } else {
+            Place::Folder(StagedFolder::create(target)?)
+        };
+        Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
+    }
+
+    /// Starts a shard of the future folder `target`; `about` describes the `plan` for people.
+    ///
+    /// # Errors
+    /// A target that exists or is a single file, a folder next to it that can't be created.
+    pub fn create_shard(target: &Path, layout: Arc<Layout>, plan: &str, about: &str, shard: Shard) -> Result<Self> {
+        let place = Place::Shard(ShardFolder::create(target, plan, about, shard)?);
+        Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
+    }
+
+    fn append(&mut self, EncodedGroup { part, folder, rows, columns }: EncodedGroup) -> Result<()> {
+        let file = match self.open.remove(&folder) {
+            Some(file) => file,
+            None => self.begin(part, &folder)?,
+        };
+        let file = self.open.entry(folder).or_insert(file);
+        file.rows += rows;
+        let append = || {
+            let mut group = file.writer.next_row_group()?;
+            columns.into_iter().try_for_each(|column| column.append_to(&mut group))?;
+            group.close().map(|_| ())
+        };
+        append().map_err(|error| written(&file.path, error))
+    }
+
+    fn begin(&self, part: usize, folder: &str) -> Result<OpenFile> {
+        let name = match folder {
+            "" => format!("part-{part:05}.parquet"),
+            folder => format!("{folder}/part-{part:05}.parquet"),
+        };
+        let (name, path) = match &self.place {
+            Place::Folder(staged) => (name.clone(), staged.file(&name)),
+            Place::Shard(shard) => (name.clone(), shard.unfinished(&name)),
+            Place::File(staged, name) => (name.clone(), staged.path().to_path_buf()),
+        };
+        if !folder.is_empty() {
+            create_parent(&path)?;
+        }
+        let file = HashedFile::create(&path)?;
+        let (schema, properties) = (Arc::clone(&self.layout.stored), self.layout.properties.clone());
+        let (writer, _) = ArrowWriter::try_new(file, schema, Some(properties))
+            .and_then(ArrowWriter::into_serialized_writer)
+            .map_err(|error| written(&path, error))?;
+        Ok(OpenFile { writer, name, path, rows: 0 })
+    }
+
+    /// Closes the files of a part.
+    fn end(&mut self, part: PartRows) -> Result<()> {
+        // Where nothing was requested, a file without rows says so.
+        if part.rows == 0 {
+            let file = self.begin(part.number, "")?;
+            self.open.insert(String::new(), file);
+        }
+        for OpenFile { mut writer, name, path, rows } in std::mem::take(&mut self.open).into_values() {
+            // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
+            writer.finish().map_err(|error| written(&path, error))?;
+            let entry = writer.inner_mut().sync()?;
+            drop(writer);
+            if let Place::Shard(shard) = &self.place {
+                let whole = shard.whole(&name);
+                create_parent(&whole)?;
+                rename(&path, &whole)?;
+            }
+            self.files.push(PublishedFile { name, rows, bytes: entry.bytes, checksum: entry.checksum });
+        }
+        Ok(())
+    }
+
+    fn commit(self) -> Result<Published> {
+        let published = Published::new(&self.plan, self.files);
+        match self.place {
+            Place::Folder(folder) => {
+                sync_folders_of(&published, |name| folder.file(name))?;
+                write_atomically(&folder.file(MANIFEST), &published.to_json()?)?;
+                folder.commit()?;
+            }
+            Place::File(staged, _) => staged.commit()?,
+            Place::Shard(shard) => {
+                sync_folders_of(&published, |name| shard.whole(name))?;
+                shard.finish(&published)?;
+            }
+        }
+        Ok(published)
+    }
+}
+
+impl Sink for Publish {
+    type In = Encoded;
+    type Summary = Published;
+
+    fn push(&mut self, encoded: Encoded) -> Result<ControlFlow<()>, BoxError> {
+        match encoded {
+            Encoded::Group(group) => self.append(group)?,
+            Encoded::End(part) => self.end(part)?,
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self) -> Result<Published, BoxError> {
+        Ok(self.commit()?)
+    }
+}
+
+/// Brings the names of files, and of the folders that they lie in, to the disk.
+fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Result<()> {
+    let names = published.files.iter().map(|file| Path::new(&file.name));
+    let folders: BTreeSet<&Path> = names.flat_map(|name| name.ancestors().skip(1)).collect();
+    folders.into_iter().rev().try_for_each(|folder| sync_folder(&place(&folder.to_string_lossy())))
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    create_folders(path.parent().unwrap_or(Path::new(".")))
+}

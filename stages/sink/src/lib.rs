@@ -1,0 +1,139 @@
+//! The end of the prediction pipeline: record batches become Parquet files, visible only when they are complete.
+//!
+//! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads (`lists` those
+//! columns that are nearly all of it), [`files`] appends these in order.
+//! [`layout`] says what decides the bytes. In [`shards`], several processes write one folder together.
+//!
+//! ```no_run
+//! let damaged = sink::verify("predictions".as_ref())?;
+//! assert!(damaged.is_empty(), "{damaged:?}");
+//! # Ok::<(), schemas::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod encode;
+pub mod files;
+mod frame;
+pub mod gather;
+#[cfg(feature = "hdf5")]
+pub mod h5ad;
+pub mod hive;
+pub mod layout;
+mod lists;
+pub mod precision;
+pub mod shards;
+
+use std::{
+    fs,
+    path::{Component, Path},
+};
+
+pub use schemas::arrow::PREDICTIONS_MANIFEST as MANIFEST;
+use schemas::{Error, Result};
+use serde::{Deserialize, Serialize};
+use storage::{
+    disk::checksum_of,
+    parquet_read::{self, Batches},
+    sealed::{read_sealed, sealed},
+};
+
+pub use self::{
+    encode::{Encoded, Encoder},
+    files::Publish,
+    gather::{Gather, Gathered},
+    layout::{FileOptions, Layout, PartRows},
+    precision::Precision,
+    shards::{Shard, commit},
+};
+
+/// A published folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The plan that the files are of: model, atlas, query and output. Equal plans make equal files.
+    #[serde(default)]
+    pub plan: String,
+    /// Rows in all.
+    pub rows: u64,
+    /// The files.
+    pub files: Vec<PublishedFile>,
+}
+
+impl Published {
+    /// Some files of a plan.
+    fn new(plan: &str, mut files: Vec<PublishedFile>) -> Self {
+        files.sort_by(|one, other| one.name.cmp(&other.name));
+        Self { plan: plan.to_owned(), rows: files.iter().map(|file| file.rows).sum(), files }
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    fn to_json(&self) -> Result<Vec<u8>> {
+        sealed(self)
+    }
+}
+
+/// A file of a prediction set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedFile {
+    /// Its name, with the folder of its partition before it.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// XXH3-64 of its bytes.
+    pub checksum: Option<String>,
+}
+
+impl PublishedFile {
+    /// Whether its name leads nowhere but into the folder.
+    fn is_below(&self) -> bool {
+        let mut parts = Path::new(&self.name).components().peekable();
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    }
+}
+
+/// Checks a folder of predictions against its manifest: names what is damaged, and how.
+///
+/// # Errors
+/// A folder without a readable manifest.
+pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
+    let path = folder.join(MANIFEST);
+    let published: Published = read_sealed(&path)?;
+    Ok(damaged(folder, &published.files))
+}
+
+/// The damaged files, and how.
+fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
+    let mut damaged = Vec::new();
+    for file in files {
+        if !file.is_below() {
+            damaged.push((file.name.clone(), "its name leads out of the folder".to_owned()));
+            continue;
+        }
+        let what = match checksum_of(&folder.join(&file.name)) {
+            Ok(found) if found.bytes == file.bytes && found.checksum == file.checksum => continue,
+            Ok(_) => "its checksum does not match the manifest".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        damaged.push((file.name.clone(), what));
+    }
+    damaged
+}
+
+/// Checks a single Parquet file, which has no checksum next to it: reads all of it, and says what can't be read.
+///
+/// # Errors
+/// A file that is not there.
+pub fn verify_file(path: &Path) -> Result<Option<String>> {
+    let file = fs::File::open(path).map_err(Error::io("open", path))?;
+    let reader = parquet_read::parquet(file).and_then(Batches::of);
+    let read = reader
+        .map_err(|error| error.to_string())
+        .and_then(|mut batches| batches.try_for_each(|batch| batch.map(|_| ())).map_err(|error| error.to_string()));
+    Ok(read.err())
+}

@@ -1,0 +1,95 @@
+//! A classifier's loss, accuracy and gradient by the logits (`cuda/guess.cuh`).
+
+use tch::{Kind, Tensor};
+use torch::launch::{Address, arguments};
+
+use super::{mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
+
+/// Threads of the block that sums over all cells.
+const SUM_THREADS: u32 = 1024;
+
+arguments! {
+    GuessRows<'a>, "guess_rows" {
+        logits: Address<'a>,
+        classes: Address<'a>,
+        weights: Address<'a>,
+        emphasis: Address<'a>,
+        mixing: MixingArguments<'a>,
+        is_alone: i64,
+        losses: Address<'a>,
+        guesses: Address<'a>,
+        cells: i64,
+        class_count: i64,
+        is_focal: i64,
+    }
+}
+
+arguments! {
+    GuessSums<'a>, "guess_sums" {
+        losses: Address<'a>,
+        guesses: Address<'a>,
+        classes: Address<'a>,
+        counts: Address<'a>,
+        mixing: MixingArguments<'a>,
+        is_alone: i64,
+        loss: Address<'a>,
+        accuracy: Address<'a>,
+        cells: i64,
+        class_count: i64,
+    }
+}
+
+/// How predictions are scored.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// The class of each cell, `[cells]`, int64.
+    pub classes: &'a Tensor,
+    /// Class weights, `[classes]`; none: equal weights.
+    pub weights: Option<&'a Tensor>,
+    /// Factor of the loss, a scalar; none: 1.
+    pub emphasis: Option<&'a Tensor>,
+    /// For mixed cells, the loss includes only the first class.
+    pub is_alone: bool,
+    /// The focal loss instead of cross-entropy.
+    pub is_focal: bool,
+    /// Whether the accuracy is computed within each class and averaged over classes.
+    pub by_class: bool,
+}
+
+/// Scores the predictions of a batch: `loss`, a scalar, receives their loss, and the logits `[cells, classes]` are overwritten by its gradient.
+/// Returns the accuracy, a scalar of float32.
+pub fn judge(logits: &Tensor, judged: Judged<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
+    let ([cells, class_count], device) = (shape(logits), logits.device());
+    let losses = Tensor::empty([cells], (Kind::Double, device));
+    let guesses = Tensor::empty([cells], (Kind::Int64, device));
+    let counts = judged.by_class.then(|| Tensor::empty([4, class_count], (Kind::Int, device)));
+    let accuracy = Tensor::empty([], (Kind::Float, device));
+    let arguments = GuessRows {
+        logits: Address::mut_of(logits),
+        classes: Address::of(judged.classes),
+        weights: Address::of_any(judged.weights),
+        emphasis: Address::of_any(judged.emphasis),
+        mixing: batch.mixing(),
+        is_alone: i64::from(judged.is_alone),
+        losses: Address::mut_of(&losses),
+        guesses: Address::mut_of(&guesses),
+        cells,
+        class_count,
+        is_focal: i64::from(judged.is_focal),
+    };
+    run_rows(&arguments, logits, cells);
+    let arguments = GuessSums {
+        losses: Address::of(&losses),
+        guesses: Address::of(&guesses),
+        classes: Address::of(judged.classes),
+        counts: Address::of_any(counts.as_ref()),
+        mixing: batch.mixing(),
+        is_alone: i64::from(judged.is_alone),
+        loss: Address::mut_of(loss),
+        accuracy: Address::mut_of(&accuracy),
+        cells,
+        class_count,
+    };
+    run(&arguments, logits, 1, SUM_THREADS, 0);
+    accuracy
+}

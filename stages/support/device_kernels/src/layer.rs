@@ -1,0 +1,302 @@
+//! The rest of a hidden layer after its linear part: a norm, ReLU and dropout of activations `[cells, width]` (`cuda/layer.cuh`).
+
+use kernels::layer::Dropout as OfProcessor;
+use tch::Tensor;
+use torch::launch::{Address, Argument, arguments};
+
+use super::{empty, penalty::Left, run_numbers, run_rows, run_strips, shape};
+
+/// Dropout of one layer, with its seed on the device, so that a replayed step drops different activations each time.
+#[derive(Debug)]
+pub struct Dropout {
+    /// The seed of the step, a scalar, int64; none without dropout.
+    seed: Option<Tensor>,
+    /// The layer's seed is the step's seed times the first plus the second, modulo 2³².
+    line: [u32; 2],
+    /// Threshold and scale.
+    of: OfProcessor,
+}
+
+impl Dropout {
+    /// Drops this share of the activations, with the layer seed `line[0] · seed + line[1]`.
+    pub fn new(share: f64, seed: &Tensor, line: [u32; 2]) -> Self {
+        Self { seed: (0.0 < share).then(|| seed.shallow_clone()), line, of: OfProcessor::new(share, 0) }
+    }
+
+    pub(super) fn arguments(&self) -> DropoutArguments<'_> {
+        DropoutArguments {
+            seed: Address::of_any(self.seed.as_ref()),
+            multiplier: i64::from(self.line[0]),
+            increment: i64::from(self.line[1]),
+            threshold: i64::from(self.of.threshold()),
+            scale: self.of.scale(),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DropoutArguments<'a> {
+    seed: Address<'a>,
+    multiplier: i64,
+    increment: i64,
+    threshold: i64,
+    scale: f64,
+}
+
+impl Argument for DropoutArguments<'_> {}
+
+/// The results of a layer's forward pass.
+#[derive(Debug)]
+pub struct Passed {
+    /// The output of the linear part, `[cells, width]`; before a batch norm, without the bias.
+    pub linear: Tensor,
+    /// The activations, `[cells, width]`.
+    pub output: Tensor,
+    /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; otherwise none.
+    pub statistics: Option<[Tensor; 2]>,
+    /// Which activations are dropped.
+    pub dropout: Dropout,
+}
+
+impl Passed {
+    pub(super) fn arguments(&self) -> PassedArguments<'_> {
+        let [cells, width] = shape(&self.output);
+        let [mean, inverse] = match &self.statistics {
+            Some(statistics) => statistics.each_ref().map(Address::of),
+            None => [Address::none(); 2],
+        };
+        PassedArguments {
+            input: Address::of(&self.linear),
+            output: Address::of(&self.output),
+            mean,
+            inverse,
+            cells,
+            width,
+            dropout: self.dropout.arguments(),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PassedArguments<'a> {
+    input: Address<'a>,
+    output: Address<'a>,
+    mean: Address<'a>,
+    inverse: Address<'a>,
+    cells: i64,
+    width: i64,
+    dropout: DropoutArguments<'a>,
+}
+
+impl Argument for PassedArguments<'_> {}
+
+/// A batch norm's parameters and running statistics, `[width]` each.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm<'a> {
+    /// Factors of the normal values, `[width]`.
+    pub weight: &'a Tensor,
+    /// Added before the ReLU, `[width]`.
+    pub bias: &'a Tensor,
+    /// The running statistics move by `momentum`.
+    pub running_mean: &'a Tensor,
+    /// The variances of the features, which move likewise.
+    pub running_variance: &'a Tensor,
+    /// Added to a variance before its root is taken.
+    pub epsilon: f64,
+    /// Share of the newest batch in the running statistics.
+    pub momentum: f64,
+}
+
+arguments! {
+    BatchNormForward<'a>, "batch_norm_forward" {
+        input: Address<'a>,
+        weight: Address<'a>,
+        bias: Address<'a>,
+        linear_bias: Address<'a>,
+        running_mean: Address<'a>,
+        running_variance: Address<'a>,
+        output: Address<'a>,
+        mean: Address<'a>,
+        inverse: Address<'a>,
+        cells: i64,
+        width: i64,
+        epsilon: f64,
+        momentum: f64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// Batch norm, ReLU and dropout of `linear`, without the linear layer's bias, which only affects the running mean.
+pub fn batch_norm(linear: Tensor, linear_bias: &Tensor, norm: BatchNorm<'_>, dropout: Dropout) -> Passed {
+    let [cells, width] = shape(&linear);
+    let output = empty(&linear, &[cells, width]);
+    let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[width]));
+    let arguments = BatchNormForward {
+        input: Address::of(&linear),
+        weight: Address::of(norm.weight),
+        bias: Address::of(norm.bias),
+        linear_bias: Address::of(linear_bias),
+        running_mean: Address::mut_of(norm.running_mean),
+        running_variance: Address::mut_of(norm.running_variance),
+        output: Address::mut_of(&output),
+        mean: Address::mut_of(&mean),
+        inverse: Address::mut_of(&inverse),
+        cells,
+        width,
+        epsilon: norm.epsilon,
+        momentum: norm.momentum,
+        dropout: dropout.arguments(),
+    };
+    run_strips(&arguments, &linear, width);
+    Passed { linear, output, statistics: Some([mean, inverse]), dropout }
+}
+
+arguments! {
+    BatchNormBackward<'a>, "batch_norm_backward" {
+        passed: PassedArguments<'a>,
+        weight: Address<'a>,
+        onto: Address<'a>,
+        onto_weight: Address<'a>,
+        gradient: Address<'a>,
+        of_weight: Address<'a>,
+        of_bias: Address<'a>,
+        of_linear_bias: Address<'a>,
+    }
+}
+
+/// Gradients by the batch norm's parameters, and by the bias of the linear layer before it, `[width]` each.
+#[derive(Debug)]
+pub struct BatchNormGradients {
+    /// By the factors of the normal values.
+    pub weight: Tensor,
+    /// By what is added to them.
+    pub bias: Tensor,
+    /// By the bias of the linear layer.
+    pub linear_bias: Tensor,
+}
+
+/// The backward pass of [`batch_norm`]: `gradient` by the output is overwritten by that of `linear`. The terms from a penalty are added to
+/// the latter and to the gradient by the weight.
+pub fn batch_norm_back(passed: &Passed, weight: &Tensor, left: Option<&Left>, gradient: &Tensor) -> BatchNormGradients {
+    let width = shape(gradient)[1];
+    let found = [(); 3].map(|()| empty(gradient, &[width]));
+    let [of_weight, of_bias, of_linear_bias] = found.each_ref().map(Address::mut_of);
+    let arguments = BatchNormBackward {
+        passed: passed.arguments(),
+        weight: Address::of(weight),
+        onto: Address::of_any(left.map(|left| &left.onto)),
+        onto_weight: Address::of_any(left.and_then(|left| left.by_weight.as_ref())),
+        gradient: Address::mut_of(gradient),
+        of_weight,
+        of_bias,
+        of_linear_bias,
+    };
+    run_strips(&arguments, gradient, width);
+    let [weight, bias, linear_bias] = found;
+    BatchNormGradients { weight, bias, linear_bias }
+}
+
+arguments! {
+    LayerNormForward<'a>, "layer_norm_forward" {
+        input: Address<'a>,
+        linear_bias: Address<'a>,
+        output: Address<'a>,
+        mean: Address<'a>,
+        inverse: Address<'a>,
+        cells: i64,
+        width: i64,
+        epsilon: f64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// The linear layer's bias, layer norm without weights, ReLU and dropout of `linear`; the bias is added in place.
+pub fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: Dropout) -> Passed {
+    let [cells, width] = shape(&linear);
+    let output = empty(&linear, &[cells, width]);
+    let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[cells]));
+    let arguments = LayerNormForward {
+        input: Address::mut_of(&linear),
+        linear_bias: Address::of(linear_bias),
+        output: Address::mut_of(&output),
+        mean: Address::mut_of(&mean),
+        inverse: Address::mut_of(&inverse),
+        cells,
+        width,
+        epsilon,
+        dropout: dropout.arguments(),
+    };
+    run_rows(&arguments, &linear, cells);
+    Passed { linear, output, statistics: Some([mean, inverse]), dropout }
+}
+
+arguments! {
+    LayerNormBackward<'a>, "layer_norm_backward" {
+        passed: PassedArguments<'a>,
+        onto: Address<'a>,
+        gradient: Address<'a>,
+    }
+}
+
+arguments! {
+    CutForward<'a>, "cut_forward" {
+        activations: Address<'a>,
+        linear_bias: Address<'a>,
+        cells: i64,
+        width: i64,
+        dropout: DropoutArguments<'a>,
+    }
+}
+
+/// The linear layer's bias, ReLU and dropout of `linear`, in place.
+pub fn cut(linear: Tensor, linear_bias: &Tensor, dropout: Dropout) -> Passed {
+    let [cells, width] = shape(&linear);
+    let arguments = CutForward {
+        activations: Address::mut_of(&linear),
+        linear_bias: Address::of(linear_bias),
+        cells,
+        width,
+        dropout: dropout.arguments(),
+    };
+    run_rows(&arguments, &linear, cells);
+    Passed { output: linear.shallow_clone(), linear, statistics: None, dropout }
+}
+
+arguments! {
+    CutBackward<'a>, "cut_backward" {
+        passed: PassedArguments<'a>,
+        onto: Address<'a>,
+        gradient: Address<'a>,
+    }
+}
+
+/// The backward pass of [`layer_norm`] or [`cut`]: `gradient` by the output is overwritten by that of `linear`, plus the term from
+/// a penalty.
+pub fn cut_back(of: &Passed, left: Option<&Left>, gradient: &Tensor) {
+    let [cells, width] = shape(gradient);
+    let (passed, onto) = (of.arguments(), Address::of_any(left.map(|left| &left.onto)));
+    let into = Address::mut_of(gradient);
+    match of.statistics {
+        Some(_) => run_rows(&LayerNormBackward { passed, onto, gradient: into }, gradient, cells),
+        None => run_numbers(&CutBackward { passed, onto, gradient: into }, gradient, cells * width),
+    }
+}
+
+arguments! {
+    ColumnSums<'a>, "column_sums" {
+        input: Address<'a>,
+        sums: Address<'a>,
+        cells: i64,
+        width: i64,
+    }
+}
+
+/// Sums over the rows of a matrix, `[columns]`.
+pub fn column_sums(matrix: &Tensor) -> Tensor {
+    let [cells, width] = shape(matrix);
+    let sums = empty(matrix, &[width]);
+    run_strips(&ColumnSums { input: Address::of(matrix), sums: Address::mut_of(&sums), cells, width }, matrix, width);
+    sums
+}

@@ -1,0 +1,37 @@
+//! The partners of mixed cells (`cuda/mixing.cuh`).
+
+use tch::Tensor;
+use torch::launch::{Address, Argument};
+
+/// Every cell is mixed with another one.
+#[derive(Debug)]
+pub struct Mixing {
+    /// The partner of each cell, and the cell whose partner it is, `[cells]`, int64.
+    pub partners: Tensor,
+    /// The cell whose partner it is, `[cells]`, int64.
+    pub partner_of: Tensor,
+    /// A cell's own share, a scalar, float64.
+    pub share: Tensor,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MixingArguments<'a> {
+    partners: Address<'a>,
+    partner_of: Address<'a>,
+    share: Address<'a>,
+}
+
+impl Argument for MixingArguments<'_> {}
+
+impl Mixing {
+    /// The arguments with or without mixup.
+    pub(super) fn arguments(mixing: Option<&Self>) -> MixingArguments<'_> {
+        let of = |part: fn(&Self) -> &Tensor| Address::of_any(mixing.map(part));
+        MixingArguments {
+            partners: of(|mixing| &mixing.partners),
+            partner_of: of(|mixing| &mixing.partner_of),
+            share: of(|mixing| &mixing.share),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Softmax, negative binomial log-likelihood and its gradients (`cuda/negative_binomial.cuh`).
+
+use schemas::numbers::to_i64;
+use tch::{Kind, Tensor};
+use torch::launch::{Address, Argument, arguments, multiprocessors};
+
+use super::{count, empty, mixing::MixingArguments, run, run_numbers, run_strips, shape, unpack::Unpacked};
+
+/// Threads of a block, which processes one row of logits at a time.
+const THREADS: u32 = 512;
+/// Blocks per multiprocessor: each keeps a row, and its own sums by gene.
+const BLOCKS_EACH: u32 = 2;
+/// Shared memory available for a row of means, so that two blocks fit.
+const MOST_SHARED: i64 = 96 << 10;
+/// Per-gene terms that depend only on the dispersion.
+const TERMS: i64 = 4;
+
+arguments! {
+    NegativeBinomialGenes<'a>, "negative_binomial_genes" {
+        dispersion: Address<'a>,
+        terms: Address<'a>,
+        genes: i64,
+    }
+}
+
+arguments! {
+    NegativeBinomialRows<'a>, "negative_binomial_rows" {
+        logits: Address<'a>,
+        bias: Address<'a>,
+        offset: Address<'a>,
+        offset_rows: Address<'a>,
+        cells: SparseRows<'a>,
+        counts: Address<'a>,
+        mixing: MixingArguments<'a>,
+        library: Address<'a>,
+        terms: Address<'a>,
+        room: Address<'a>,
+        losses: Address<'a>,
+        by_theta: Address<'a>,
+        count: i64,
+        genes: i64,
+    }
+}
+
+arguments! {
+    NegativeBinomialSums<'a>, "negative_binomial_sums" {
+        losses: Address<'a>,
+        by_theta: Address<'a>,
+        terms: Address<'a>,
+        loss: Address<'a>,
+        by_dispersion: Address<'a>,
+        blocks: i64,
+        count: i64,
+        genes: i64,
+    }
+}
+
+/// The non-zeros of a batch, in their transfer types.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SparseRows<'a> {
+    pub(super) pointers: Address<'a>,
+    pub(super) entries: Address<'a>,
+    pub(super) genes: Address<'a>,
+    pub(super) values: Address<'a>,
+    pub(super) gene_type: i64,
+    pub(super) value_type: i64,
+}
+
+impl Argument for SparseRows<'_> {}
+
+/// The loss of a batch and its gradients.
+#[derive(Debug)]
+pub struct Likelihood {
+    /// −ln P, averaged over cells: a scalar.
+    pub loss: Tensor,
+    /// The gradient by the logarithm of the inverse dispersion, `[genes]`.
+    pub by_dispersion: Tensor,
+}
+
+/// The loss of cells with these logits of each gene's share of the library, `[cells, genes]`, to which `bias`, `[genes]`, and
+/// rows of an offset table are added; `dispersion`, `[genes]`, is the logarithm of the inverse dispersion. The logits are overwritten
+/// by their gradient.
+pub fn negative_binomial(
+    logits: &Tensor,
+    bias: &Tensor,
+    offset: Option<(&Tensor, &Tensor)>,
+    batch: &Unpacked,
+    dispersion: &Tensor,
+) -> Likelihood {
+    let [cells, genes] = shape(logits);
+    let terms = empty(logits, &[TERMS, genes]);
+    run_numbers(
+        &NegativeBinomialGenes { dispersion: Address::of(dispersion), terms: Address::mut_of(&terms), genes },
+        logits,
+        genes,
+    );
+    let blocks = count(cells).min(BLOCKS_EACH * multiprocessors(logits.device()));
+    let by_theta = empty(logits, &[i64::from(blocks), genes]);
+    let losses = Tensor::empty([i64::from(blocks)], (Kind::Double, logits.device()));
+    let row_bytes = genes * to_i64(logits.kind().elt_size_in_bytes());
+    let room = (MOST_SHARED < row_bytes).then(|| empty(logits, &[i64::from(blocks), genes]));
+    let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
+    let (table, rows) =
+        offset.map_or((Address::none(), Address::none()), |(table, rows)| (Address::of(table), Address::of(rows)));
+    let arguments = NegativeBinomialRows {
+        logits: Address::mut_of(logits),
+        bias: Address::of(bias),
+        offset: table,
+        offset_rows: rows,
+        cells: batch.rows(),
+        counts: Address::of_any(batch.counts()),
+        mixing: batch.mixing(),
+        library: Address::of(&batch.library),
+        terms: Address::of(&terms),
+        room: Address::of_any(room.as_ref()),
+        losses: Address::mut_of(&losses),
+        by_theta: Address::mut_of(&by_theta),
+        count: cells,
+        genes,
+    };
+    run(&arguments, logits, blocks, THREADS, shared_bytes);
+    let (loss, by_dispersion) = (empty(logits, &[]), empty(logits, &[genes]));
+    let arguments = NegativeBinomialSums {
+        losses: Address::of(&losses),
+        by_theta: Address::of(&by_theta),
+        terms: Address::of(&terms),
+        loss: Address::mut_of(&loss),
+        by_dispersion: Address::mut_of(&by_dispersion),
+        blocks: i64::from(blocks),
+        count: cells,
+        genes,
+    };
+    run_strips(&arguments, logits, genes);
+    Likelihood { loss, by_dispersion }
+}

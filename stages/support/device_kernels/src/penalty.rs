@@ -1,0 +1,185 @@
+//! The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout (`cuda/penalty.cuh`).
+
+use tch::{Kind, Tensor};
+use torch::launch::{Address, Argument, arguments, multiprocessors};
+
+use super::{
+    BLOCKS_EACH, ROW_THREADS, count, empty,
+    layer::{Passed, PassedArguments},
+    run, run_numbers, run_rows, run_strips, shape,
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct AboveArguments<'a> {
+    gradient: Address<'a>,
+    rows_apart: i64,
+}
+
+impl Argument for AboveArguments<'_> {}
+
+arguments! {
+    BatchNormDown<'a>, "batch_norm_down" {
+        passed: PassedArguments<'a>,
+        weight: Address<'a>,
+        above: AboveArguments<'a>,
+        gradient: Address<'a>,
+        by_input: Address<'a>,
+    }
+}
+
+arguments! {
+    LayerNormDown<'a>, "layer_norm_down" {
+        passed: PassedArguments<'a>,
+        above: AboveArguments<'a>,
+        gradient: Address<'a>,
+        by_input: Address<'a>,
+    }
+}
+
+arguments! {
+    CutThrough<'a>, "cut_through" {
+        passed: PassedArguments<'a>,
+        above: AboveArguments<'a>,
+        out: Address<'a>,
+    }
+}
+
+/// One layer of the downward pass, `[cells, width]` each.
+#[derive(Debug)]
+pub struct Down {
+    /// The gradient after the mask.
+    gradient: Tensor,
+    /// The gradient by the linear layer's output.
+    pub by_input: Tensor,
+}
+
+/// The downward pass of a layer, from the gradient `above`, `[cells, width]` or, if it is the same for every cell, `[width]`; `weight` is
+/// batch norm's.
+pub fn down(of: &Passed, weight: Option<&Tensor>, above: &Tensor) -> Down {
+    let [cells, width] = shape(&of.output);
+    let rows_apart = if above.dim() == 1 { 0 } else { width };
+    let (passed, above) = (of.arguments(), AboveArguments { gradient: Address::of(above), rows_apart });
+    let found = empty(&of.output, &[cells, width]);
+    if of.statistics.is_none() {
+        run_numbers(&CutThrough { passed, above, out: Address::mut_of(&found) }, &found, cells * width);
+        return Down { by_input: found.shallow_clone(), gradient: found };
+    }
+    let by_input = empty(&of.output, &[cells, width]);
+    let (gradient, dx) = (Address::mut_of(&found), Address::mut_of(&by_input));
+    match weight.map(Address::of) {
+        Some(weight) => {
+            run_strips(&BatchNormDown { passed, weight, above, gradient, by_input: dx }, &found, width);
+        }
+        None => run_rows(&LayerNormDown { passed, above, gradient, by_input: dx }, &found, cells),
+    }
+    Down { gradient: found, by_input }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct UpArguments<'a> {
+    gradient: Address<'a>,
+    adjoint: Address<'a>,
+    onto: Address<'a>,
+}
+
+impl Argument for UpArguments<'_> {}
+
+arguments! {
+    BatchNormUp<'a>, "batch_norm_up" {
+        passed: PassedArguments<'a>,
+        weight: Address<'a>,
+        up: UpArguments<'a>,
+        of_weight: Address<'a>,
+    }
+}
+
+arguments! {
+    LayerNormUp<'a>, "layer_norm_up" {
+        passed: PassedArguments<'a>,
+        up: UpArguments<'a>,
+    }
+}
+
+/// Terms that the upward pass adds to the ordinary backward pass of a norm.
+#[derive(Debug)]
+pub struct Left {
+    /// What is added to the gradient by the norm's input, `[cells, width]`.
+    pub onto: Tensor,
+    /// The gradient by the weight of batch norm, `[width]`.
+    pub by_weight: Option<Tensor>,
+}
+
+/// The upward pass: `adjoint`, `[cells, width]`, of the gradient by the linear layer's output becomes that of the gradient from above.
+pub fn up(of: &Passed, weight: Option<&Tensor>, down: &Down, adjoint: &Tensor) -> Option<Left> {
+    let [cells, width] = shape(adjoint);
+    let (passed, v) = (of.arguments(), Address::mut_of(adjoint));
+    if of.statistics.is_none() {
+        let above = AboveArguments { gradient: Address::of(adjoint), rows_apart: width };
+        run_numbers(&CutThrough { passed, above, out: v }, adjoint, cells * width);
+        return None;
+    }
+    let onto = empty(adjoint, &[cells, width]);
+    let up = UpArguments { gradient: Address::of(&down.gradient), adjoint: v, onto: Address::mut_of(&onto) };
+    let by_weight = weight.map(|weight| {
+        let by_weight = empty(adjoint, &[width]);
+        let (weight, of_weight) = (Address::of(weight), Address::mut_of(&by_weight));
+        run_strips(&BatchNormUp { passed, weight, up, of_weight }, adjoint, width);
+        by_weight
+    });
+    if by_weight.is_none() {
+        run_rows(&LayerNormUp { passed, up }, adjoint, cells);
+    }
+    Some(Left { onto, by_weight })
+}
+
+arguments! {
+    PenaltyValue<'a>, "penalty_value" {
+        e: Address<'a>,
+        adjoint: Address<'a>,
+        parts: Address<'a>,
+        numbers: i64,
+        weight: f64,
+    }
+}
+
+arguments! {
+    SumOfParts<'a>, "sum_of_parts" {
+        parts: Address<'a>,
+        count: i64,
+        sum: Address<'a>,
+    }
+}
+
+/// Writes the mean of the squares of `slopes` `[cells, latent]` to `penalty`, a scalar; returns the start of the adjoint of `weight`
+/// times it, `[cells, latent]`.
+pub fn value(slopes: &Tensor, weight: f64, penalty: &Tensor) -> Tensor {
+    let [cells, latent] = shape(slopes);
+    let numbers = cells * latent;
+    let blocks = count((numbers + i64::from(ROW_THREADS) - 1) / i64::from(ROW_THREADS));
+    let blocks = blocks.min(BLOCKS_EACH * multiprocessors(slopes.device()));
+    let parts = Tensor::empty([i64::from(blocks)], (Kind::Double, slopes.device()));
+    let adjoint = empty(slopes, &[cells, latent]);
+    let (e, v, to) = (Address::of(slopes), Address::mut_of(&adjoint), Address::mut_of(&parts));
+    run(&PenaltyValue { e, adjoint: v, parts: to, numbers, weight }, slopes, blocks, ROW_THREADS, 0);
+    let arguments = SumOfParts { parts: Address::of(&parts), count: i64::from(blocks), sum: Address::mut_of(penalty) };
+    run(&arguments, slopes, 1, ROW_THREADS, 0);
+    adjoint
+}
+
+arguments! {
+    AddRow<'a>, "add_row" {
+        matrix: Address<'a>,
+        row: Address<'a>,
+        rows: i64,
+        width: i64,
+    }
+}
+
+/// Adds a row, `[width]`, to every row of a matrix.
+pub fn add_row(matrix: &Tensor, row: &Tensor) {
+    let [rows, width] = shape(matrix);
+    let arguments = AddRow { matrix: Address::mut_of(matrix), row: Address::of(row), rows, width };
+    run_numbers(&arguments, matrix, rows * width);
+}

@@ -1,0 +1,35 @@
+//! Moves a batch from the slot where the host's copy put it to the place where the kernels of a step read it (`cuda/slots.cuh`).
+
+use tch::Tensor;
+use torch::launch::{Address, arguments};
+
+use super::{run_numbers, shape};
+
+/// Bytes that a thread copies at once: `Sixteen` in the source.
+const AT_ONCE: i64 = 16;
+
+arguments! {
+    TakeBatch<'a>, "take_batch" {
+        slots: Address<'a>,
+        place: Address<'a>,
+        taken: Address<'a>,
+        count: i64,
+    }
+}
+
+/// Copies the next of two slots, `[2, bytes]`, to a place, `[bytes]`, a multiple of 16 bytes; `taken`, `[2]`, int32, has the number of
+/// earlier calls, whose lowest bit is the slot, and zero.
+pub fn take_batch(slots: &Tensor, place: &Tensor, taken: &Tensor) {
+    let [count, bytes] = shape(slots);
+    assert!(
+        count == 2 && bytes % AT_ONCE == 0 && place.size() == [bytes] && taken.size() == [2],
+        "a batch is taken from two slots of its size, in pieces of {AT_ONCE} bytes"
+    );
+    let arguments = TakeBatch {
+        slots: Address::of(slots),
+        place: Address::mut_of(place),
+        taken: Address::mut_of(taken),
+        count: bytes / AT_ONCE,
+    };
+    run_numbers(&arguments, place, bytes / AT_ONCE);
+}

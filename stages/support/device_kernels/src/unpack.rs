@@ -1,0 +1,192 @@
+//! Unpacks a batch on a device: the encoder's input, and labels in the types that steps use (`cuda/sparse.cuh`).
+
+use tch::{Kind, Tensor};
+use torch::launch::{Address, arguments};
+
+use super::{
+    mixing::{Mixing, MixingArguments},
+    negative_binomial::SparseRows,
+    run_rows,
+};
+
+arguments! {
+    Unpack<'a>, "unpack" {
+        cells: SparseRows<'a>,
+        dense: Address<'a>,
+        counts: Address<'a>,
+        is_logarithm: i64,
+        mixing: MixingArguments<'a>,
+        library: Address<'a>,
+        codes: Address<'a>,
+        doses: Address<'a>,
+        covariates: Address<'a>,
+        combinations: Address<'a>,
+        library_out: Address<'a>,
+        codes_out: Address<'a>,
+        doses_out: Address<'a>,
+        covariates_out: Address<'a>,
+        combinations_out: Address<'a>,
+        count: i64,
+        genes: i64,
+        parts: i64,
+        covariate_count: i64,
+    }
+}
+
+/// Transfer types of a batch's numbers: `NarrowType` in the source, in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Narrow {
+    /// Unsigned, 1 byte.
+    U8,
+    /// Unsigned, 2 bytes.
+    U16,
+    /// Unsigned, 4 bytes.
+    U32,
+    /// Signed, 4 bytes.
+    I32,
+    /// Signed, 8 bytes.
+    I64,
+    /// Floating point, 4 bytes.
+    F32,
+    /// Floating point, 8 bytes.
+    F64,
+}
+
+impl Narrow {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+}
+
+/// A packed batch: parts of one buffer on a device.
+#[derive(Debug)]
+pub struct Packed {
+    /// Row pointers, `[cells + 1]`, int32.
+    pub pointers: Tensor,
+    /// Number of non-zeros, `[1]`, int32; the rest is padding.
+    pub entries: Tensor,
+    /// Gene of each non-zero, bytes.
+    pub genes: Tensor,
+    /// Value of each non-zero, bytes.
+    pub values: Tensor,
+    /// The types of these bytes.
+    pub gene_type: Narrow,
+    /// The type of the values.
+    pub value_type: Narrow,
+    /// Library sizes, `[cells]`, float64.
+    pub library: Tensor,
+    /// Codes of perturbations, `[cells, parts]`, int32, padded with 0.
+    pub codes: Tensor,
+    /// Their doses, float32.
+    pub doses: Tensor,
+    /// The value of each covariate, `[covariates, cells]`, int32.
+    pub covariates: Tensor,
+    /// The combination, `[cells]`, int32.
+    pub combinations: Tensor,
+}
+
+/// The batch in the types that steps use.
+#[derive(Debug)]
+pub struct Unpacked {
+    packed: Packed,
+    /// How cells are mixed, and their mixed counts, `[cells, genes]`.
+    pub(super) mixed: Option<(Mixing, Tensor)>,
+    /// The encoder's input, `[cells, genes]`.
+    pub dense: Tensor,
+    /// `[cells]`.
+    pub library: Tensor,
+    /// `[cells, parts]`, int64.
+    pub codes: Tensor,
+    /// `[cells, parts]`.
+    pub doses: Tensor,
+    /// `[covariates, cells]`, int64.
+    pub covariates: Tensor,
+    /// `[cells]`, int64.
+    pub combinations: Tensor,
+}
+
+impl Packed {
+    /// Unpacks the batch for this many genes, to this type; the encoder's input is the logarithm of 1 + a value, or the value.
+    /// Expression may be mixed; labels are unchanged.
+    pub fn unpack(self, genes: i64, kind: Kind, is_logarithm: bool, mixing: Option<Mixing>) -> Unpacked {
+        let device = self.pointers.device();
+        let count = self.library.size()[0];
+        let wide = |like: &Tensor| Tensor::empty(like.size(), (Kind::Int64, device));
+        let unpacked = Unpacked {
+            dense: Tensor::empty([count, genes], (kind, device)),
+            library: Tensor::empty([count], (kind, device)),
+            codes: wide(&self.codes),
+            doses: Tensor::empty(self.doses.size(), (kind, device)),
+            covariates: wide(&self.covariates),
+            combinations: wide(&self.combinations),
+            mixed: mixing.map(|mixing| (mixing, Tensor::empty([count, genes], (kind, device)))),
+            packed: self,
+        };
+        let packed = &unpacked.packed;
+        let arguments = Unpack {
+            cells: unpacked.rows(),
+            dense: Address::mut_of(&unpacked.dense),
+            counts: Address::of_any(unpacked.counts()),
+            mixing: unpacked.mixing(),
+            is_logarithm: i64::from(is_logarithm),
+            library: Address::of(&packed.library),
+            codes: Address::of(&packed.codes),
+            doses: Address::of(&packed.doses),
+            covariates: Address::of(&packed.covariates),
+            combinations: Address::of(&packed.combinations),
+            library_out: Address::mut_of(&unpacked.library),
+            codes_out: Address::mut_of(&unpacked.codes),
+            doses_out: Address::mut_of(&unpacked.doses),
+            covariates_out: Address::mut_of(&unpacked.covariates),
+            combinations_out: Address::mut_of(&unpacked.combinations),
+            count,
+            genes,
+            parts: packed.codes.size()[1],
+            covariate_count: packed.covariates.size()[0],
+        };
+        run_rows(&arguments, &unpacked.dense, count);
+        unpacked
+    }
+}
+
+impl Unpacked {
+    /// Counts of mixed cells, `[cells, genes]`.
+    pub(super) fn counts(&self) -> Option<&Tensor> {
+        self.mixed.as_ref().map(|(_, counts)| counts)
+    }
+
+    /// Rows of cells, `[cells, any]`, mixed like their expression, with libtorch's operations.
+    pub fn mixed_rows(&self, rows: Tensor) -> Tensor {
+        match &self.mixed {
+            Some((mixing, _)) => {
+                let share = mixing.share.to_kind(rows.kind());
+                rows.index_select(0, &mixing.partners).lerp_tensor(&rows, &share)
+            }
+            None => rows,
+        }
+    }
+
+    /// How cells are mixed.
+    pub(super) fn mixing(&self) -> MixingArguments<'_> {
+        Mixing::arguments(self.mixed.as_ref().map(|(mixing, _)| mixing))
+    }
+
+    /// The non-zeros.
+    pub(super) fn rows(&self) -> SparseRows<'_> {
+        let Packed { pointers, entries, genes, values, gene_type, value_type, .. } = &self.packed;
+        SparseRows {
+            pointers: Address::of(pointers),
+            entries: Address::of(entries),
+            genes: Address::of(genes),
+            values: Address::of(values),
+            gene_type: *gene_type as i64,
+            value_type: *value_type as i64,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The data frames of a file: `var` written at once, `obs` row by row.
+
+use std::collections::HashMap;
+
+use arrays::place::Place;
+use arrow::{
+    array::{Array, AsArray, RecordBatch, StringArray},
+    compute,
+    datatypes::{DataType, Float64Type, Int64Type},
+};
+use hdf5_metno::{File, Group};
+use schemas::{Error, Result};
+
+use super::{
+    H5adColumn, H5adKind,
+    vector::{Encoding, Vector, encode, write_text, write_texts},
+};
+
+/// The name of the index column within a data frame.
+pub(super) const INDEX: &str = "_index";
+
+/// Texts of `var`, and names of categories, that are compressed together.
+const TEXT_CHUNK: usize = 4 << 10;
+
+/// Writes `var`, which has the genes' names and nothing else.
+pub(super) fn write_var(file: &File, genes: &[String], gzip: Option<u8>) -> hdf5_metno::Result<()> {
+    let frame = create_frame(file, "var", &[])?;
+    Vector::create_texts(&frame, INDEX, TEXT_CHUNK, gzip)?.append_texts(genes.iter().map(String::as_str))
+}
+
+fn create_frame(file: &File, name: &str, columns: &[&str]) -> hdf5_metno::Result<Group> {
+    let frame = file.create_group(name)?;
+    encode(&frame, Encoding::Dataframe)?;
+    write_text(&frame, "_index", INDEX)?;
+    write_texts(&frame, "column-order", columns)?;
+    Ok(frame)
+}
+
+/// `obs`, growing.
+#[derive(Debug)]
+pub(super) struct ObsFrame {
+    names: Vector,
+    columns: Vec<(String, Column)>,
+}
+
+#[derive(Debug)]
+enum Column {
+    Category(Category),
+    Text(Vector),
+    Integer(Vector),
+    Number(Vector),
+}
+
+#[derive(Debug)]
+struct Category {
+    group: Group,
+    codes: Vector,
+    /// The code of each name, in the order in which they were first seen.
+    known: HashMap<String, i32>,
+    names: Vec<String>,
+    gzip: Option<u8>,
+}
+
+impl ObsFrame {
+    pub(super) fn create(
+        file: &File,
+        columns: &[H5adColumn],
+        chunk: usize,
+        gzip: Option<u8>,
+    ) -> hdf5_metno::Result<Self> {
+        let order: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let frame = create_frame(file, "obs", &order)?;
+        let names = Vector::create_texts(&frame, INDEX, chunk, gzip)?;
+        let created = columns.iter().map(|column| {
+            let name = column.name.as_str();
+            let storage = match column.kind {
+                H5adKind::Category => Column::Category(Category::create(&frame, name, chunk, gzip)?),
+                H5adKind::Text => Column::Text(Vector::create_texts(&frame, name, chunk, gzip)?),
+                H5adKind::Integer => Column::Integer(Vector::create_array::<i64>(&frame, name, chunk, gzip)?),
+                H5adKind::Number => Column::Number(Vector::create_array::<f64>(&frame, name, chunk, gzip)?),
+            };
+            Ok((name.to_owned(), storage))
+        });
+        Ok(Self { names, columns: created.collect::<hdf5_metno::Result<_>>()? })
+    }
+
+    pub(super) fn append(&mut self, obs: &RecordBatch, file: &Place) -> Result<()> {
+        let place = file.child("obs");
+        let failed = |error| crate::unwritable(file, error);
+        let Some(names) = obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else {
+            return Err(Error::Bug("the first column of obs is not the cells' names".into()));
+        };
+        self.names.append_texts(present(names, &place)?).map_err(failed)?;
+        for (name, column) in &mut self.columns {
+            let place = place.child(name);
+            let Some(values) = obs.column_by_name(name) else {
+                return Err(Error::unknown(
+                    "column",
+                    name,
+                    obs.schema().fields().iter().map(|field| field.name().as_str()),
+                ));
+            };
+            let wanted = column.data_type();
+            let values = compute::cast(values, &wanted).map_err(|error| place.error(error.to_string(), ""))?;
+            match column {
+                Column::Category(category) => category.append(values.as_string::<i32>(), file)?,
+                Column::Text(vector) => vector.append_texts(present(values.as_string(), &place)?).map_err(failed)?,
+                Column::Integer(vector) => {
+                    let values = values.as_primitive::<Int64Type>();
+                    refuse_nulls(values, &place)?;
+                    vector.append::<i64>(values.values()).map_err(failed)?;
+                }
+                Column::Number(vector) => {
+                    let values = values.as_primitive::<Float64Type>().iter();
+                    let values: Vec<f64> = values.map(|value| value.unwrap_or(f64::NAN)).collect();
+                    vector.append(&values).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> hdf5_metno::Result<()> {
+        self.columns.into_iter().try_for_each(|(_, column)| match column {
+            Column::Category(category) => category.finish(),
+            Column::Text(_) | Column::Integer(_) | Column::Number(_) => Ok(()),
+        })
+    }
+}
+
+impl Column {
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Category(_) | Self::Text(_) => DataType::Utf8,
+            Self::Integer(_) => DataType::Int64,
+            Self::Number(_) => DataType::Float64,
+        }
+    }
+}
+
+impl Category {
+    fn create(frame: &Group, name: &str, chunk: usize, gzip: Option<u8>) -> hdf5_metno::Result<Self> {
+        let group = frame.create_group(name)?;
+        encode(&group, Encoding::Categorical)?;
+        group.new_attr::<bool>().create("ordered")?.write_scalar(&false)?;
+        // How many categories there will be is not known yet; pandas narrows the codes when it reads them.
+        let codes = Vector::create_array::<i32>(&group, "codes", chunk, gzip)?;
+        Ok(Self { group, codes, known: HashMap::new(), names: Vec::new(), gzip })
+    }
+
+    fn append(&mut self, values: &StringArray, file: &Place) -> Result<()> {
+        let codes = values.iter().map(|value| value.map_or(Ok(-1), |name| self.code(name)));
+        let codes = codes.collect::<Result<Vec<i32>>>()?;
+        self.codes.append(&codes).map_err(|error| crate::unwritable(file, error))
+    }
+
+    fn code(&mut self, name: &str) -> Result<i32> {
+        if let Some(code) = self.known.get(name) {
+            return Ok(*code);
+        }
+        let code = i32::try_from(self.names.len());
+        let code = code.map_err(|_| Error::usage("too many categories", "store the column as text"))?;
+        self.known.insert(name.to_owned(), code);
+        self.names.push(name.to_owned());
+        Ok(code)
+    }
+
+    fn finish(self) -> hdf5_metno::Result<()> {
+        Vector::create_texts(&self.group, "categories", TEXT_CHUNK, self.gzip)?
+            .append_texts(self.names.iter().map(String::as_str))
+    }
+}
+
+/// The texts of a column in which none may be missing.
+fn present<'a>(texts: &'a StringArray, place: &Place) -> Result<impl Iterator<Item = &'a str>> {
+    refuse_nulls(texts, place)?;
+    Ok(texts.iter().flatten())
+}
+
+fn refuse_nulls(values: &dyn Array, place: &Place) -> Result<()> {
+    match values.null_count() {
+        0 => Ok(()),
+        missing => {
+            Err(place.error(format!("{missing} values are missing"), "store the column as categories or numbers"))
+        }
+    }
+}

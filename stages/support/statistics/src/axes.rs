@@ -1,0 +1,122 @@
+//! The space in which clouds of cells are compared: principal components of training cells.
+
+use super::clouds::Cloud;
+
+/// How many components there are at most.
+pub const MOST_COMPONENTS: usize = 50;
+
+/// The scale of a cell's numbers before projection: that of the [scale](crate::scale::Scale) on which profiles are compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CellScale {
+    /// log(1 + count).
+    Log1p,
+    /// log(1 + count scaled so that the cell's sum is this).
+    Scaled(f64),
+    /// The value itself.
+    Values,
+}
+
+impl CellScale {
+    /// A cell's values on the scale.
+    pub fn convert(self, values: &mut [f64]) {
+        match self {
+            Self::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
+            Self::Scaled(target) => {
+                let factor = target / values.iter().sum::<f64>().max(1.0);
+                values.iter_mut().for_each(|value| *value = (*value * factor).ln_1p());
+            }
+            Self::Values => {}
+        }
+    }
+}
+
+/// Directions in the space of genes, of length 1 and at right angles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axes {
+    scale: CellScale,
+    components: usize,
+    /// For each gene, its part in every component.
+    loadings: Vec<f32>,
+}
+
+impl Axes {
+    /// Axes by their parts, `[genes, components]` row by row.
+    #[must_use]
+    pub fn new(scale: CellScale, components: usize, loadings: Vec<f32>) -> Self {
+        Self { scale, components, loadings }
+    }
+
+    /// Number of components.
+    #[must_use]
+    pub fn components(&self) -> usize {
+        self.components
+    }
+
+    /// The parts of every gene, `[genes, components]` row by row.
+    #[must_use]
+    pub fn loadings(&self) -> &[f32] {
+        &self.loadings
+    }
+
+    /// The scale of a cell's numbers before projection.
+    #[must_use]
+    pub fn scale(&self) -> CellScale {
+        self.scale
+    }
+
+    /// A cloud without cells.
+    #[must_use]
+    pub fn cloud(&self) -> Cloud {
+        Cloud::new(self.components)
+    }
+
+    /// A cell by its non-zero genes and their values as the atlas has them.
+    ///
+    /// # Panics
+    /// If a gene lies beyond the last one.
+    #[must_use]
+    pub fn project(&self, genes: &[u32], mut values: Vec<f64>) -> Vec<f32> {
+        self.scale.convert(&mut values);
+        self.sum(genes.iter().map(|gene| *gene as usize).zip(values))
+    }
+
+    /// A change of every gene.
+    #[must_use]
+    pub fn direction(&self, change: &[f64]) -> Vec<f32> {
+        self.sum(change.iter().copied().enumerate())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a distance between cells needs no more than f32")]
+    fn sum(&self, entries: impl Iterator<Item = (usize, f64)>) -> Vec<f32> {
+        let mut point = vec![0.0_f64; self.components];
+        for (gene, value) in entries {
+            let loadings = &self.loadings[gene * self.components..(gene + 1) * self.components];
+            point.iter_mut().zip(loadings).for_each(|(at, loading)| *at += value * f64::from(*loading));
+        }
+        point.into_iter().map(|at| at as f32).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_put_on_the_scale_before_it_is_projected() {
+        let loadings = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        let of = |scale| Axes::new(scale, 2, loadings.clone()).project(&[0, 2], vec![3.0, 1.0]);
+        assert_eq!(of(CellScale::Values), [3.0, 0.0]);
+        assert_eq!(of(CellScale::Log1p), [4.0_f32.ln(), 0.0]);
+        assert_eq!(of(CellScale::Scaled(8.0)), [7.0_f32.ln(), 0.0]);
+    }
+
+    #[test]
+    fn a_change_moves_a_cell_as_far_as_it_moves_its_genes() {
+        let axes = Axes::new(CellScale::Values, 2, vec![0.6, 0.8, 0.8, -0.6]);
+        let (before, after) = (axes.project(&[0, 1], vec![1.0, 2.0]), axes.project(&[0, 1], vec![2.0, 1.5]));
+        let step = axes.direction(&[1.0, -0.5]);
+        for at in 0..2 {
+            assert!((after[at] - before[at] - step[at]).abs() < 1e-6);
+        }
+    }
+}

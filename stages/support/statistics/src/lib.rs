@@ -1,0 +1,23 @@
+//! Statistics that know no file and no network.
+//!
+//! [`moments`] of a stream of cells; [`differential`] tests of one group against another; [`metrics`] of one vector against
+//! another; [`bootstrap`] intervals; [`axes`] of a space with few dimensions and the distances of [`clouds`] in it; [`solve`]:
+//! least squares by Cholesky's method; [`loess`]: local regression; [`scale`]: what the numbers of a profile are.
+//!
+//! ```
+//! use statistics::metrics::pearson;
+//!
+//! assert_eq!(pearson(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]), Some(1.0));
+//! assert_eq!(pearson(&[1.0, 1.0, 1.0], &[2.0, 4.0, 6.0]), None, "a constant has no correlation");
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod axes;
+pub mod bootstrap;
+pub mod clouds;
+pub mod differential;
+pub mod loess;
+pub mod metrics;
+pub mod moments;
+pub mod scale;
+pub mod solve;

@@ -1,0 +1,20 @@
+//! The end of the training pipeline: batches become weights, history and checkpoints.
+//!
+//! [`train::Trainer`] is a sink that takes steps, ends epochs and keeps the best weights; [`validation`] and [`counterfactual`] judge
+//! them. Before it, [`gene_choice`] and [`variability`] choose the genes of a model, and [`mean_expression`] measures the profiles
+//! of which offsets are computed. [`principal`] finds the space in which predicted and real cells are compared.
+//!
+//! ```
+//! use trainer::variability::largest;
+//!
+//! assert_eq!(largest(&[0.5, 2.0, 1.0], 2), [1, 2], "the two genes that vary most");
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod counterfactual;
+pub mod gene_choice;
+pub mod mean_expression;
+pub mod principal;
+pub mod train;
+pub mod validation;
+pub mod variability;

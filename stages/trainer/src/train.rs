@@ -1,0 +1,400 @@
+//! The end of the training pipeline: batches in, a model out.
+
+pub mod footprint;
+pub mod pairing;
+mod steps;
+mod sums;
+mod times;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use model::{
+    average::Average,
+    checkpoint::{self, Best, Progress},
+    packed_batch::PackedBatch,
+    saved::{self, Card, files},
+    schedule::Schedule,
+    step::{Engine, Learner},
+};
+use offset::{GroupOffsets, OffsetProfiles};
+use reader::{
+    atlas::Atlas,
+    groups::{Group, Groups},
+    split::Part,
+};
+use schemas::{
+    ByteSize, Error, Result,
+    batch::{Position, Role, TrainingLength},
+    config::{Monitor, Plan},
+    embedding_table::EmbeddingTable,
+    numbers::{checked, to_usize},
+};
+use serde::{Deserialize, Serialize};
+use stage::{
+    BoxError, Sink,
+    batch::Batch,
+    phase::{Phase, Phases},
+};
+use storage::disk::{DiskFile, check_room, write_atomically};
+use tch::{Device, Kind, Tensor};
+
+use self::{steps::engine, sums::Sums, times::Times};
+use crate::validation::{Scores, Validation};
+
+/// The inputs of a training run besides its data.
+#[derive(Debug)]
+pub struct TrainerSettings {
+    /// The checked settings.
+    pub plan: Plan,
+    /// The future content of `model.json`; weights, epochs and best epoch are filled in.
+    pub card: Card,
+    /// The model's folder; it exists.
+    pub folder: PathBuf,
+    /// Given embeddings of perturbations.
+    pub embeddings: Option<EmbeddingTable>,
+    /// Measurements on training cells, if offsets or dispersions need them.
+    pub profiles: Option<OffsetProfiles>,
+    /// Where the network computes.
+    pub device: Device,
+    /// Receives the phases of the run.
+    pub phases: Phases,
+}
+
+/// A finished epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// Everything that was measured, by name: `train.recon`, `valid.r2_mean`, `cells_per_second`, ...
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
+}
+
+/// The result of a training run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The model's card.
+    pub card: Card,
+    /// Where the model lies.
+    pub folder: PathBuf,
+    /// Training cells a second, over all epochs; validation and waiting included.
+    pub cells_per_second: f64,
+    /// Share of the time in which no batch was there.
+    pub waited_for_data: f64,
+    /// Share of the time in which checkpoints and history were written.
+    pub waited_for_disk: f64,
+}
+
+/// Receives every epoch.
+pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
+
+/// A batch as it comes to be learned from.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The batch.
+    pub batch: Batch,
+    /// The batch as it is transferred to the device; none if it stays on the host.
+    pub packed: Option<PackedBatch>,
+    /// The place in the batch of the cell that each is decoded from; none if it is the cell itself.
+    pub sources: Option<Vec<i64>>,
+}
+
+impl ByteSize for Arrived {
+    fn byte_size(&self) -> usize {
+        let sources = self.sources.as_ref().map_or(0, |sources| size_of_val(&**sources));
+        self.batch.byte_size() + self.packed.as_ref().map_or(0, ByteSize::byte_size) + sources
+    }
+}
+
+/// Trains a model.
+pub struct Trainer {
+    settings: TrainerSettings,
+    length: TrainingLength,
+    learner: Learner,
+    engine: Box<dyn Engine>,
+    average: Option<Average>,
+    offsets: Option<GroupOffsets>,
+    validation: Validation,
+    /// Batches of a step that is not complete yet.
+    gathered: Vec<Arrived>,
+    progress: Progress,
+    best: BTreeMap<String, Tensor>,
+    sums: Sums,
+    on_epoch: OnEpoch,
+    epoch_cells: u64,
+    times: Times,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trainer")
+            .field("settings", &self.settings)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// A trainer; with `resume` it takes up the newest checkpoint of the folder, if there is one.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit, a folder that can't be written to.
+    pub fn new(
+        atlas: &Atlas,
+        settings: TrainerSettings,
+        length: TrainingLength,
+        groups: &Groups,
+        resume: bool,
+        on_epoch: OnEpoch,
+    ) -> Result<Self> {
+        let TrainerSettings { plan, card, folder, embeddings, profiles, device, .. } = &settings;
+        let genes = checked(card.genes.len(), "genes")?;
+        let mut learner = Learner::new(plan, genes, &card.vocabulary, Kind::Float, *device);
+        if let Some(table) = embeddings {
+            learner.network.fill_embeddings(table, &card.vocabulary);
+        }
+        if let Some(profiles) = profiles {
+            learner.network.fill_profiles(plan, profiles);
+        }
+        let engine = engine(&mut learner)?;
+        let mut average = Average::new(plan, &learner.network, &card.vocabulary);
+        let mut progress = Progress {
+            position: Position::default(),
+            updates: 0,
+            sums: BTreeMap::new(),
+            best: None,
+            stale: 0,
+            history_lines: 0,
+            trained: (0, 0.0),
+            ended: false,
+        };
+        let mut best = BTreeMap::new();
+        let checkpoint = if resume { checkpoint::newest(&folder.join(files::CHECKPOINTS))? } else { None };
+        if let Some(checkpoint) = checkpoint {
+            learner.restore(&checkpoint.state, &checkpoint.path)?;
+            if let Some(average) = &mut average {
+                average.restore(&checkpoint.state, &checkpoint.path)?;
+            }
+            (progress, best) = (checkpoint.progress, checkpoint.best);
+        }
+        let offsets = learner.network.offset().map(|offset| {
+            let seen = |group: &&Group| group.cells_for(Part::Train) + group.cells_for(Part::Valid) > 0;
+            let codes = |group| Some(group).filter(seen).and_then(|group| group.codes(atlas, &card.vocabulary));
+            offset.of_groups(&groups.all().iter().map(codes).collect::<Vec<_>>(), card.vocabulary.batch_at())
+        });
+        let validation =
+            Validation::new(atlas, groups, &card.vocabulary, plan, i64::from(genes), *device, offsets.as_ref());
+        check_room(folder, room_of(&learner, resume))?;
+        truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
+        Ok(Self {
+            sums: Sums::from(progress.sums.clone()),
+            settings,
+            length,
+            learner,
+            engine,
+            average,
+            offsets,
+            validation,
+            gathered: Vec::new(),
+            progress,
+            best,
+            on_epoch,
+            epoch_cells: 0,
+            times: Times::start(),
+        })
+    }
+
+    /// The next batch to train on; none if the run it resumes had ended.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        (!self.progress.ended).then_some(self.progress.position)
+    }
+
+    fn end_epoch(&mut self, epoch: u32, scores: Option<Scores>) -> Result<ControlFlow<()>> {
+        let mut values: BTreeMap<String, f64> =
+            self.sums.means().map(|(name, mean)| (format!("train.{name}"), mean)).collect();
+        if let Some(scores) = &scores {
+            values.extend(scores.all().map(|(name, value)| (format!("valid.{name}"), value)));
+        }
+        let (seconds, waited) = self.times.of_epoch();
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+        let rate = self.epoch_cells as f64 / seconds;
+        values.insert("cells_per_second".into(), rate);
+        values.insert("seconds".into(), seconds);
+        values.insert("wait.data".into(), waited / seconds);
+        let report = EpochReport { epoch, values };
+        let started = Instant::now();
+        append_line(&self.settings.folder.join(files::HISTORY), &report)?;
+        self.times.wrote(started);
+        (self.on_epoch)(&report);
+
+        self.progress.history_lines += 1;
+        self.progress.trained.0 += self.epoch_cells;
+        self.progress.trained.1 += seconds;
+        self.progress.position = Position { epoch: epoch + 1, batch: 0 };
+        self.sums = Sums::default();
+        self.epoch_cells = 0;
+        self.times.next_epoch();
+        let patience = self.settings.plan.train.early_stopping_patience;
+        if let Some(scores) = scores {
+            self.judge(epoch, &scores)?;
+        }
+        let ends = self.length.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
+        self.progress.ended = ends;
+        // The first one early, so that there is something to go back to.
+        if epoch == 0 || self.times.checkpoint_is_due() {
+            self.checkpoint()?;
+        }
+        Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Keeps the weights if they are the best so far. While the adversaries have not come to their full weight, the basal
+    /// latent may still know what was done to a cell, so those epochs are not candidates. The original leaves out the first
+    /// epoch alone.
+    fn judge(&mut self, epoch: u32, scores: &Scores) -> Result<()> {
+        let plan = &self.settings.plan;
+        let last = epoch + 1 == self.length.epochs;
+        let too_early = match plan.compat.is_original() {
+            true => epoch == 0,
+            false => !Schedule::at_end_of(plan, epoch, self.steps_an_epoch()).is_settled(plan),
+        };
+        if too_early && !last {
+            return Ok(());
+        }
+        // Which scores there are depends on the cells alone, so all epochs of a run fall back alike.
+        let chosen =
+            [plan.train.monitor, Monitor::Recon].into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
+        let (monitor, value) = chosen.ok_or_else(|| Error::Bug("a validated epoch has no loss".into()))?;
+        if !value.is_finite() {
+            return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });
+        }
+        if self.progress.best.is_none_or(|best| monitor.is_better(value, best.value)) {
+            self.progress.best = Some(Best { epoch, monitor, value });
+            self.progress.stale = 0;
+            let mut weights = self.network().parameters.snapshot()?;
+            if let Some(share) = scores.share {
+                self.learner.network.shrink_perturbations(&mut weights, share);
+            }
+            self.best = weights;
+        } else {
+            self.progress.stale += 1;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        self.sums.read(self.progress.position.epoch)?;
+        self.progress.sums = self.sums.sums.clone();
+        self.settings.phases.enter(Phase::Saving);
+        let started = Instant::now();
+        // The checkpoint counts on the lines that were written.
+        let history = self.settings.folder.join(files::HISTORY);
+        if history.exists() {
+            DiskFile::append_to(&history)?.sync()?;
+        }
+        let mut state = self.learner.state()?;
+        if let Some(average) = &self.average {
+            state.extend(average.state()?);
+        }
+        checkpoint::write(&self.settings.folder.join(files::CHECKPOINTS), &self.progress, state, &self.best)?;
+        self.times.wrote_checkpoint(started);
+        Ok(())
+    }
+}
+
+impl Sink for Trainer {
+    type In = Arrived;
+    type Summary = Trained;
+
+    fn push(&mut self, arrived: Arrived) -> Result<ControlFlow<()>, BoxError> {
+        let came = self.times.batch_comes();
+        let plan = &arrived.batch.plan;
+        let (epoch, last) = (plan.pass, plan.last);
+        let flow = match plan.role {
+            Role::Train => {
+                self.settings.phases.enter(Phase::Epoch);
+                self.gathered.push(arrived);
+                if last || self.batches_a_step() <= self.gathered.len() as u64 {
+                    self.step()?;
+                }
+                if last && !self.length.validates(epoch) {
+                    self.end_epoch(epoch, None)?
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+            Role::Valid | Role::Source => {
+                self.settings.phases.enter(Phase::Validation);
+                let Arrived { batch, packed, .. } = arrived;
+                let input = self.input_of(&batch, packed.as_ref())?;
+                let averaged = self.average.as_ref().and_then(Average::network);
+                self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);
+                if last {
+                    let scores = self.validation.take();
+                    self.end_epoch(epoch, Some(scores))?
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+        };
+        self.times.batch_ends(came);
+        Ok(flow)
+    }
+
+    fn finish(mut self) -> Result<Trained, BoxError> {
+        self.progress.ended = true;
+        self.checkpoint()?;
+        let TrainerSettings { plan, card, folder, .. } = &self.settings;
+        let weights = if self.best.is_empty() { self.network().parameters.snapshot()? } else { self.best };
+        let card = Card { epochs: self.progress.position.epoch, best: self.progress.best, ..card.clone() };
+        let card = saved::write(folder, &weights, plan, card)?;
+        let (cells, seconds) = self.progress.trained;
+        let (waited_for_data, waited_for_disk) = self.times.shares();
+        Ok(Trained {
+            card,
+            folder: folder.clone(),
+            #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+            cells_per_second: cells as f64 / seconds.max(1e-9),
+            waited_for_data,
+            waited_for_disk,
+        })
+    }
+
+    fn suspend(mut self) -> Result<(), BoxError> {
+        Ok(self.checkpoint()?)
+    }
+}
+
+/// Bytes that checkpoints and the model will take: weights, optimisers and the best weights so far, in as many checkpoints as
+/// are there at once.
+fn room_of(learner: &Learner, resume: bool) -> u64 {
+    let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+    let state = learner.state_bytes();
+    let weights: u64 = learner.network.parameters.all().map(|(_, tensor)| bytes(tensor)).sum();
+    // Those that are there already make room for new ones.
+    let checkpoints = if resume { 1 } else { 1 + checkpoint::KEPT as u64 };
+    checkpoints * (state + weights) + weights
+}
+
+fn append_line(path: &Path, report: &EpochReport) -> Result<()> {
+    let mut line = serde_json::to_vec(report).map_err(|error| Error::Bug(error.to_string()))?;
+    line.push(b'\n');
+    DiskFile::append_to(path)?.write_all(&line).map_err(Error::io("write", path))
+}
+
+/// Lines after the checkpoint's were written by a run that did not get to its next one.
+fn truncate_history(path: &Path, lines: u64) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let kept: String = text.lines().take(to_usize(lines)).map(|line| format!("{line}\n")).collect();
+    write_atomically(path, kept.as_bytes())
+}

@@ -1,0 +1,245 @@
+//! How good a model is on `valid` rows, scored over whole groups of cells rather than batch by batch.
+
+use std::collections::BTreeMap;
+
+use model::{
+    draws::Draws,
+    input::Input,
+    layers::Mode,
+    losses::reconstruction,
+    moments::GroupMoments,
+    neighbours::{CELLS_AT_ONCE, purities},
+    network::Network,
+};
+use offset::GroupOffsets;
+use reader::{atlas::Atlas, groups::Groups, split::Part};
+use schemas::{
+    batch::UNKNOWN,
+    config::{Monitor, Plan, ReconLoss},
+    numbers::{bounded, to_i64, to_usize},
+    vocabulary::Vocabulary,
+};
+use stage::batch::Batch;
+use tch::{Device, Tensor};
+
+use crate::counterfactual::Counterfactual;
+
+/// Cells that are looked at together, however large the batches are that are learned from: what a look holds stays small.
+pub const VALIDATED_AT_ONCE: usize = 1024;
+/// Groups that are scored: the largest ones, so that memory stays bounded however many there are.
+const MOST_GROUPS: usize = 1024;
+/// Numbers in one of the sums over groups: bounds the groups where there are many genes.
+const MOST_NUMBERS: usize = 1 << 21;
+/// Cells whose neighbours are looked at, evenly spread.
+const MOST_NEIGHBOURED: u64 = 4096;
+
+/// Sums over the `valid` rows of one epoch.
+#[derive(Debug)]
+pub struct Validation {
+    /// Per group of the atlas, its row in the sums, or the number of rows: a row that is not looked at.
+    rows: Vec<i64>,
+    scored: i64,
+    original: bool,
+    /// The settings for the sums, and the sums themselves: they exist from the first batch of a validation to its end.
+    genes: i64,
+    normal: bool,
+    device: Device,
+    moments: Option<GroupMoments>,
+    recon: (f64, f64),
+    counterfactual: Counterfactual,
+    neighbourhoods: Neighbourhoods,
+}
+
+/// The scores; those that the cells don't allow are absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    by_name: BTreeMap<&'static str, f64>,
+    /// The share of what perturbations add to the latent that predicts best, where it was looked for.
+    pub share: Option<f64>,
+}
+
+impl Scores {
+    /// One score.
+    #[must_use]
+    pub fn get(&self, monitor: Monitor) -> Option<f64> {
+        self.by_name.get(monitor.name()).copied()
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        let share = self.share.map(|share| ("perturbation_share", share));
+        self.by_name.iter().map(|(name, value)| (*name, *value)).chain(share)
+    }
+
+    fn set(&mut self, monitor: Monitor, value: Option<f64>) {
+        self.by_name.extend(value.map(|value| (monitor.name(), value)));
+    }
+}
+
+/// The most that a validation of this many groups holds.
+#[must_use]
+pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
+    let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
+    let cells = to_usize(MOST_NEIGHBOURED);
+    // Five sums in double precision, and as many means in scoring; sums of two predictions of each, and what is offset; two latents of
+    // each cell, its distances in blocks.
+    (2 * 5 * 8 + 2 * 8 + 4) * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
+}
+
+impl Validation {
+    /// Empty sums; of a network that has offsets, those of the atlas's groups.
+    #[must_use]
+    pub fn new(
+        atlas: &Atlas,
+        groups: &Groups,
+        vocabulary: &Vocabulary,
+        plan: &Plan,
+        genes: i64,
+        device: Device,
+        offsets: Option<&GroupOffsets>,
+    ) -> Self {
+        let scorable = |at: &usize| {
+            0 < groups.all()[*at].cells_for(Part::Valid) && groups.all()[*at].codes(atlas, vocabulary).is_some()
+        };
+        let mut largest: Vec<usize> = (0..groups.all().len()).filter(scorable).collect();
+        let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(Part::Valid)).sum();
+        largest.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));
+        let room = MOST_NUMBERS / bounded::<usize>(genes.max(1));
+        largest.truncate(MOST_GROUPS.min(room.max(1)));
+        let scored = to_i64(largest.len());
+        let mut rows = vec![scored; groups.all().len()];
+        for (row, at) in (0_i64..).zip(&largest) {
+            rows[*at] = row;
+        }
+        let normal = plan.model.recon_loss == ReconLoss::Gauss;
+        let is_scored = |at: usize| rows[at] < scored;
+        let counterfactual = Counterfactual::new(atlas, groups, vocabulary, genes, device, offsets, is_scored);
+        Self {
+            rows,
+            scored,
+            original: plan.compat.is_original(),
+            genes,
+            normal,
+            device,
+            moments: None,
+            recon: (0.0, 0.0),
+            counterfactual: match plan.train.shrink_perturbations {
+                true => counterfactual.looking_for_a_share(),
+                false => counterfactual,
+            },
+            neighbourhoods: Neighbourhoods::new(cells, vocabulary),
+        }
+    }
+
+    /// Adds a batch.
+    pub fn add(&mut self, network: &Network, batch: &Batch, input: &Input) {
+        let _no_grad = tch::no_grad_guard();
+        let cells = &input.cells;
+        let latent = network.latent(input, Mode::Eval, &Draws::points(network, input));
+        let after = latent.after();
+        let output = network.decode(&after, input.offset.as_ref(), &cells.library, Mode::Eval);
+        self.counterfactual.add(network, batch, &latent.basal.latent, &cells.library);
+        #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 cells")]
+        let count = cells.shape[0] as f64;
+        self.recon.0 += reconstruction(&output, cells).double_value(&[]) * count;
+        self.recon.1 += count;
+        let row_of = |group: &u32| self.rows.get(*group as usize).copied().unwrap_or(self.scored);
+        let rows: Vec<i64> = batch.labels.groups.iter().map(row_of).collect();
+        let rows = Tensor::from_slice(&rows).to_device(cells.values.device());
+        let (scored, genes, normal, device) = (self.scored, self.genes, self.normal, self.device);
+        let moments = self.moments.get_or_insert_with(|| GroupMoments::new(scored, genes, normal, device));
+        moments.add(&rows, cells, &output);
+        self.neighbourhoods.add(batch, &latent.basal.latent, &after);
+    }
+
+    /// The scores, after which the sums start again.
+    pub fn take(&mut self) -> Scores {
+        let _no_grad = tch::no_grad_guard();
+        let mut scores = Scores::default();
+        let Some(moments) = self.moments.take() else { return scores };
+        let truth = moments.true_means();
+        let row_of = |group: u32| self.rows.get(group as usize).copied().filter(|row| *row < self.scored);
+        scores.set(Monitor::Recon, Some(self.recon.0 / self.recon.1.max(1.0)));
+        let r2 = if self.original { moments.r2_of_the_original() } else { moments.r2() };
+        scores.set(Monitor::R2Mean, r2.mean);
+        scores.set(Monitor::R2Var, r2.variance);
+        let told = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
+        scores.set(Monitor::PearsonDelta, told.map(|told| told.pearson_delta));
+        scores.share = told.and_then(|told| told.share);
+        if let Some((basal, after)) = self.neighbourhoods.take() {
+            scores.set(Monitor::DisntBasal, Some(basal));
+            scores.set(Monitor::DisntAfter, Some(after));
+            let whole = r2.mean.zip(r2.variance).map(|(mean, var)| mean + 0.5 * var + (after - basal).exp());
+            scores.set(Monitor::CpaMetric, whole);
+        }
+        self.recon = (0.0, 0.0);
+        scores
+    }
+}
+
+/// Latents and labels of some cells, evenly spread over the `valid` rows.
+#[derive(Debug)]
+struct Neighbourhoods {
+    cells: u64,
+    seen: u64,
+    /// Basal latents and those that are decoded, `[cells that are needed, latent]` each, filled from the top. They are there
+    /// before the first batch comes: small tensors that stay among large ones that go would leave holes in the heap.
+    latents: Option<[Tensor; 2]>,
+    /// The combination of each cell, then each covariate that has more than one value.
+    labels: Vec<Vec<i64>>,
+    covariates: Vec<usize>,
+}
+
+impl Neighbourhoods {
+    fn new(cells: u64, vocabulary: &Vocabulary) -> Self {
+        let several = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| 1 < covariate.values.len());
+        let covariates: Vec<usize> = several.map(|(at, _)| at).collect();
+        let labels = vec![Vec::new(); 1 + covariates.len()];
+        Self { cells, seen: 0, latents: None, labels, covariates }
+    }
+
+    fn add(&mut self, batch: &Batch, basal: &Tensor, after: &Tensor) {
+        let mut rows: Vec<i64> = Vec::new();
+        let most = MOST_NEIGHBOURED.min(self.cells);
+        let filled = self.filled();
+        let wanted = u128::from(most);
+        let all = u128::from(self.cells.max(1));
+        for (row, combination) in batch.labels.combinations.iter().enumerate() {
+            let at = u128::from(self.seen);
+            self.seen += 1;
+            // The n-th cell is taken whenever n·wanted/all steps over an integer; a combination without a class is none's.
+            if at * wanted / all == (at + 1) * wanted / all || *combination == UNKNOWN {
+                continue;
+            }
+            rows.push(to_i64(row));
+            self.labels[0].push(i64::from(*combination));
+            for (labels, covariate) in self.labels[1..].iter_mut().zip(&self.covariates) {
+                labels.push(i64::from(batch.labels.covariates[*covariate][row]));
+            }
+        }
+        let room = |latent: &Tensor| Tensor::empty([bounded(most), latent.size()[1]], (latent.kind(), latent.device()));
+        let latents = self.latents.get_or_insert_with(|| [room(basal), room(after)]);
+        let rows = Tensor::from_slice(&rows).to_device(basal.device());
+        for (latents, latent) in latents.iter().zip([basal, after]) {
+            latents.narrow(0, filled, rows.size()[0]).copy_(&latent.index_select(0, &rows));
+        }
+    }
+
+    /// How many cells there are so far.
+    fn filled(&self) -> i64 {
+        to_i64(self.labels[0].len())
+    }
+
+    /// Sums of purities of the basal latent, and of the one that is decoded; none if there are too few cells.
+    fn take(&mut self) -> Option<(f64, f64)> {
+        let filled = self.filled();
+        let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();
+        let labels: Vec<&[i64]> = labels.iter().map(Vec::as_slice).collect();
+        self.seen = 0;
+        let [basal, after] = self.latents.take()?.map(|latents| {
+            let purities = purities(&latents.narrow(0, 0, filled), &labels)?;
+            Some(purities.iter().sum::<f64>())
+        });
+        basal.zip(after)
+    }
+}

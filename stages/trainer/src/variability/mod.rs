@@ -1,0 +1,101 @@
+//! Which genes vary most, as scanpy's `sc.pp.highly_variable_genes` says it.
+//!
+//! Counts are judged as by `flavor="seurat_v3"` ([`Trend`]): the logarithm of a gene's variance is set against what genes of
+//! its mean have, smoothed by local regression, and its variance is taken again of values scaled by that, large ones cut
+//! off. Logarithms of normalised counts are judged as by `flavor="seurat"` ([`dispersions`]): the ratio of variance and mean
+//! is set against that of genes of a similar mean, in twenty bins.
+
+pub mod sums;
+
+use stage::cast::real;
+
+use self::sums::GeneSums;
+
+/// Share of the genes that a gene is compared with.
+const SPAN: f64 = 0.3;
+/// Bins of means.
+const BINS: usize = 20;
+/// Stands for the mean of a gene that no cell expresses.
+const NO_MEAN: f64 = 1e-12;
+
+/// The expected variance of each gene's counts, given their mean.
+#[derive(Clone, Debug)]
+pub struct Trend {
+    cells: f64,
+    mean: Vec<f64>,
+    deviation: Vec<f64>,
+}
+
+impl Trend {
+    /// The trend among the genes that vary at all.
+    #[must_use]
+    pub fn of(sums: &GeneSums) -> Self {
+        let (mean, variance) = (sums.mean(), sums.variance());
+        let varying: Vec<usize> = (0..mean.len()).filter(|gene| 0.0 < variance[*gene]).collect();
+        let logs = |of: &[f64]| varying.iter().map(|gene| of[*gene].log10()).collect::<Vec<f64>>();
+        let fitted = statistics::loess::smooth(&logs(&mean), &logs(&variance), SPAN);
+        let mut deviation = vec![1.0; mean.len()];
+        for (gene, fitted) in varying.into_iter().zip(fitted) {
+            deviation[gene] = 10_f64.powf(fitted).sqrt();
+        }
+        Self { cells: real(sums.cells), mean, deviation }
+    }
+
+    /// The value from which on each gene's counts are cut off: √n deviations above its mean.
+    #[must_use]
+    pub fn bounds(&self) -> Vec<f64> {
+        self.deviation.iter().zip(&self.mean).map(|(deviation, mean)| deviation * self.cells.sqrt() + mean).collect()
+    }
+
+    /// The variance of each gene's counts, cut off at [`Trend::bounds`], in units of what the trend says.
+    #[must_use]
+    pub fn normalised(&self, cut_off: &GeneSums) -> Vec<f64> {
+        let of_gene = |gene: usize| {
+            let (mean, deviation) = (self.mean[gene], self.deviation[gene]);
+            let deviations = self.cells * mean * mean + cut_off.squares[gene] - 2.0 * cut_off.sums[gene] * mean;
+            deviations / ((self.cells - 1.0) * deviation * deviation)
+        };
+        (0..self.mean.len()).map(of_gene).collect()
+    }
+}
+
+/// The dispersion of each gene, against the mean and the deviation of those of its bin; NaN for a gene that does not vary.
+/// The sums are of values whose logarithm was undone.
+#[must_use]
+pub fn dispersions(sums: &GeneSums) -> Vec<f64> {
+    let mean: Vec<f64> = sums.mean().into_iter().map(|mean| if mean == 0.0 { NO_MEAN } else { mean }).collect();
+    let ratio = |(variance, mean): (f64, &f64)| if variance == 0.0 { f64::NAN } else { (variance / mean).ln() };
+    let dispersion: Vec<f64> = sums.variance().into_iter().zip(&mean).map(ratio).collect();
+    let bins = bins(&mean.iter().map(|mean| mean.ln_1p()).collect::<Vec<f64>>());
+    let mut normalised = vec![f64::NAN; mean.len()];
+    for bin in 0..BINS {
+        let there = || (0..mean.len()).filter(|gene| bins[*gene] == bin && !dispersion[*gene].is_nan());
+        let genes = real(there().count() as u64);
+        let average = there().map(|gene| dispersion[gene]).sum::<f64>() / genes;
+        let squares: f64 = there().map(|gene| (dispersion[gene] - average).powi(2)).sum();
+        // A gene that is alone in its bin has a normalised dispersion of 1.
+        let (from, unit) = if genes == 1.0 { (0.0, average) } else { (average, (squares / (genes - 1.0)).sqrt()) };
+        there().for_each(|gene| normalised[gene] = (dispersion[gene] - from) / unit);
+    }
+    normalised
+}
+
+/// The bin of each value: their range is cut evenly, and a value on a cut belongs to the bin below it.
+fn bins(values: &[f64]) -> Vec<usize> {
+    let (low, high) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
+    let width = (high - low) / real(BINS as u64);
+    let cuts: Vec<f64> = (1..BINS).map(|cut| low + real(cut as u64) * width).collect();
+    values.iter().map(|value| cuts.partition_point(|cut| cut < value)).collect()
+}
+
+/// The genes with the largest scores, this many at most, in the order of the genes; of equals the earlier ones. A score that
+/// is not a number is never among them.
+#[must_use]
+pub fn largest(scores: &[f64], most: usize) -> Vec<usize> {
+    let mut ranked: Vec<usize> = (0..scores.len()).filter(|gene| !scores[*gene].is_nan()).collect();
+    ranked.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+    ranked.truncate(most);
+    ranked.sort_unstable();
+    ranked
+}

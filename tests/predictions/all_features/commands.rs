@@ -1,0 +1,233 @@
+//! The form of predictions in Parquet, and the properties of their numbers.
+
+use std::fs;
+
+use arrow::array::{AsArray, RecordBatch};
+use serde_json::Value;
+use stages::reader::atlas::Atlas;
+
+use crate::support::{
+    Home, TINY,
+    h5ad::{h5ad, set_column},
+    parquet::{lists, numbers, read, source_cells, texts},
+    simulator,
+};
+
+/// A model that has not seen the last combination, and that combination.
+fn home() -> (Home, String) {
+    let simulator = simulator(600, true);
+    let chunk = simulator.chunk(599..600).unwrap();
+    let last = chunk.obs.column_by_name("condition").unwrap().as_string::<i32>().value(0).to_owned();
+    assert!(last.contains('+'), "the file ends in a combination");
+    (Home::with_model(&format!("condition={last}")), last)
+}
+
+#[test]
+fn means_are_a_row_a_condition() {
+    let (home, pair) = home();
+    let told = home.json("predict m s.atlas --out p.parquet");
+    let table = read(&home.path("p.parquet"));
+    let columns: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let labels = ["condition", "dose", "cell_type", "extrapolation", "source_cells", "distance"];
+    assert_eq!(columns, [&labels[..], &["mean", "variance", "control_mean", "delta"]].concat());
+    for column in ["mean", "variance", "control_mean", "delta"] {
+        let kind = table.schema().field_with_name(column).unwrap().data_type().to_string();
+        assert_eq!(kind, "FixedSizeList(60 x non-null Float32)", "{column}");
+    }
+    let metadata = table.schema().metadata().clone();
+    let genes: Vec<String> = serde_json::from_str(&metadata["genes"]).unwrap();
+    assert_eq!(genes, Atlas::open(home.path("s.atlas")).unwrap().genes());
+    assert_eq!(metadata["scale"], "counts");
+
+    assert_eq!(told["rows"], table.num_rows());
+    assert!(texts(&table, "condition").iter().all(|name| *name == pair));
+    assert!(texts(&table, "extrapolation").iter().all(|how| how == "combination"));
+    let mut types = texts(&table, "cell_type");
+    types.sort();
+    assert_eq!(types, ["type_0", "type_0", "type_1", "type_1"], "two doses in each of two cell types");
+    let (mean, control, delta) = (lists(&table, "mean"), lists(&table, "control_mean"), lists(&table, "delta"));
+    for row in 0..table.num_rows() {
+        for gene in 0..60 {
+            assert_eq!(delta[row][gene], mean[row][gene] - control[row][gene]);
+            assert!(mean[row][gene].is_finite() && 0.0 <= mean[row][gene]);
+        }
+    }
+    assert!(lists(&table, "variance").iter().flatten().all(|variance| variance.is_finite() && 0.0 <= *variance));
+}
+
+#[test]
+fn control_means_are_those_of_the_source() {
+    let (home, _) = home();
+    home.json("predict m s.atlas --out p.parquet");
+    let table = read(&home.path("p.parquet"));
+    let chunk = simulator(600, true).chunk(0..600).unwrap();
+    for (row, cell_type) in texts(&table, "cell_type").iter().enumerate() {
+        let is = |column: &str, row: usize, value: &str| {
+            chunk.obs.column_by_name(column).unwrap().as_string::<i32>().value(row) == value
+        };
+        let controls: Vec<usize> =
+            (0..600).filter(|cell| is("condition", *cell, "ctrl") && is("cell_type", *cell, cell_type)).collect();
+        assert_eq!(source_cells(&table)[row], controls.len() as u64);
+        let mut mean = vec![0.0_f64; 60];
+        for cell in &controls {
+            let (genes, values) = chunk.expression.row(*cell);
+            genes.iter().zip(values).for_each(|(gene, value)| mean[*gene as usize] += f64::from(*value));
+        }
+        for (found, sum) in lists(&table, "control_mean")[row].iter().zip(mean) {
+            let wanted = sum / controls.len() as f64;
+            assert!((f64::from(*found) - wanted).abs() <= 1e-5 * wanted.max(1.0), "{found} is not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn wide_long_and_cells_tell_the_same() {
+    let (home, _) = home();
+    home.json("predict m s.atlas --out wide");
+    let wide = read(&home.path("wide"));
+    let told = home.json("predict m s.atlas --out long --layout long");
+    let long = read(&home.path("long"));
+    assert_eq!((long.num_rows(), &told["rows"]), (60 * wide.num_rows(), &long.num_rows().into()));
+    for column in ["mean", "variance", "control_mean", "delta"] {
+        assert_eq!(numbers(&long, column), lists(&wide, column).concat(), "{column}");
+    }
+    let genes = Atlas::open(home.path("s.atlas")).unwrap().genes().to_vec();
+    assert!(texts(&long, "gene").iter().eq(genes.iter().cycle().take(long.num_rows())));
+
+    let told = home.json("predict m s.atlas --out cells --output cells");
+    let cells = read(&home.path("cells"));
+    assert_eq!(cells.num_rows() as u64, source_cells(&wide).iter().sum::<u64>());
+    assert_eq!(told["rows"], cells.num_rows());
+    assert!(texts(&cells, "source_condition").iter().all(|condition| condition == "ctrl"));
+    assert!(texts(&cells, "cell").iter().all(|name| name.starts_with("cell_")));
+    let keys = |table: &RecordBatch| -> Vec<[String; 3]> {
+        let columns = ["condition", "dose", "cell_type"].map(|column| texts(table, column));
+        (0..table.num_rows()).map(|row| columns.clone().map(|column| column[row].clone())).collect()
+    };
+    let (of_cell, expression) = (keys(&cells), lists(&cells, "expression"));
+    for (key, mean) in keys(&wide).iter().zip(lists(&wide, "mean")) {
+        let rows: Vec<usize> = (0..of_cell.len()).filter(|row| of_cell[*row] == *key).collect();
+        for (gene, wanted) in mean.iter().enumerate() {
+            let found = rows.iter().map(|row| f64::from(expression[*row][gene])).sum::<f64>() / rows.len() as f64;
+            assert!((found - f64::from(*wanted)).abs() < 1e-4 * found.max(1.0), "{key:?}: {found} is not {wanted}");
+        }
+    }
+}
+
+/// The means of one condition at one dose, and the names that they go by.
+fn means(home: &Home, to: &str) -> (Vec<String>, Vec<Vec<f32>>) {
+    let out = home.path("one.parquet");
+    let _ = fs::remove_file(&out);
+    home.json(&format!("predict m s.atlas --to {to} --out one.parquet"));
+    let table = read(&out);
+    (texts(&table, "condition"), lists(&table, "mean"))
+}
+
+#[test]
+fn a_dose_belongs_to_the_perturbation_at_its_own_place() {
+    let (home, pair) = home();
+    let (first, second) = pair.split_once('+').unwrap();
+    let there = means(&home, &format!("condition={first}+{second},dose=1+0.5"));
+    let back = means(&home, &format!("condition={second}+{first},dose=0.5+1"));
+    let other = means(&home, &format!("condition={first}+{second},dose=0.5+1"));
+    assert_eq!(there.1, back.1, "A+B at 1+0.5 is B+A at 0.5+1");
+    assert_ne!(there.1, other.1, "A+B at 1+0.5 is not A+B at 0.5+1");
+}
+
+#[test]
+fn a_condition_is_printed_as_it_was_first_seen_and_predicted_once() {
+    let (home, pair) = home();
+    let (first, second) = pair.split_once('+').unwrap();
+    let (names, _) = means(&home, &format!("condition={second}+{first},dose=1+1"));
+    assert!(names.iter().all(|name| *name == pair), "{names:?} are all {pair}");
+    let both = format!("condition={pair},dose=1+1 --to condition={second}+{first},dose=1+1");
+    assert_eq!(means(&home, &both).0.len(), 2, "one row a cell type");
+}
+
+#[test]
+fn combinations_without_controls_are_skipped_aloud_or_borrow_them() {
+    let home = Home::new();
+    let mut name = String::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        let conditions = chunk.obs.column_by_name("condition").unwrap().as_string::<i32>().clone();
+        name = conditions.iter().flatten().find(|name| *name != "ctrl" && !name.contains('+')).unwrap().to_owned();
+        set_column(chunk, "cell_type", "cell_type", |row, value| {
+            if conditions.value(row) == "ctrl" || row % 2 == 0 { value } else { "lone" }.to_owned()
+        });
+    });
+    home.json("ingest s.h5ad --out s.atlas --dose= --covariates cell_type");
+    home.json(&format!("train s.atlas --out m --epochs 1 {TINY}"));
+    let rows = |flags: &str| {
+        let (ran, line) = (format!("condition={name} {flags}"), "--json predict m s.atlas --dry-run --to");
+        let ran = home.run(&format!("{line} {ran}"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (told["targets"].as_u64().unwrap(), ran.stderr)
+    };
+    for flags in ["", "--no-control skip"] {
+        let (targets, said) = rows(flags);
+        assert_eq!(targets, 2, "{said}");
+        let skipped = format!("skipped {name} (cell_type=lone): no source cells with these covariates");
+        assert!(said.contains(&skipped), "{said}");
+    }
+    assert_eq!(rows("--no-control borrow").0, 3);
+}
+
+#[test]
+fn requests_name_conditions_words_and_files() {
+    let (home, pair) = home();
+    let single = pair.split_once('+').unwrap().0;
+    let rows = |to: &str| home.json(&format!("predict m s.atlas --dry-run --to {to}"))["targets"].as_u64().unwrap();
+    assert_eq!(rows(&format!("condition={single}")), 4, "every trained dose in every cell type");
+    assert_eq!(rows(&format!("condition={single},dose=0.25")), 2);
+    assert_eq!(rows(&format!("condition={single},dose=1,cell_type=type_1")), 1);
+    assert_eq!(rows("ood"), 4, "the held-out pair at its two doses");
+    let groups = 2 * (4 * 2 + 2 * 2);
+    assert_eq!(rows("observed"), groups, "each condition that the atlas has cells of");
+    assert_eq!(rows("pairs"), 2 * 6, "four singles make six pairs");
+    fs::write(home.path("to.csv"), format!("condition,dose,cell_type\n{single},0.25,type_0\n{pair},1+1,\n")).unwrap();
+    assert_eq!(rows("to.csv"), 1 + 2);
+}
+
+#[test]
+fn how_far_a_prediction_goes_is_told() {
+    let (home, pair) = home();
+    let single = pair.split_once('+').unwrap().0;
+    let how = |to: &str| {
+        means(&home, to);
+        texts(&read(&home.path("one.parquet")), "extrapolation")
+    };
+    assert_eq!(how(&format!("condition={single},dose=1,cell_type=type_0")), ["seen"]);
+    assert_eq!(how(&format!("condition={single},dose=0.25,cell_type=type_0")), ["dose"]);
+    assert_eq!(how(&format!("condition={pair},dose=1+1,cell_type=type_0")), ["combination"]);
+}
+
+#[test]
+fn source_cells_can_be_chosen_and_limited() {
+    let (home, pair) = home();
+    let line = "predict m s.atlas --out few --cells-per-condition 7 --from condition=ctrl,cell_type=type_1";
+    home.json(&format!("{line} --to condition={pair},dose=1+1"));
+    let table = read(&home.path("few"));
+    assert_eq!((texts(&table, "cell_type"), source_cells(&table)), (vec!["type_1".to_owned()], vec![7]));
+}
+
+#[test]
+fn a_published_set_is_verified_file_by_file() {
+    let (home, _) = home();
+    home.json("predict m s.atlas --out p");
+    assert_eq!(home.json("verify p")["damaged"], serde_json::json!([]));
+    let file = home.path("p/part-00000.parquet");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let ran = home.run("--json verify p");
+    assert_eq!(ran.code, 65);
+    assert!(ran.stdout.contains("part-00000.parquet"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_single_published_file_can_be_verified_too() {
+    let (home, _) = home();
+    home.json("predict m s.atlas --out p.parquet");
+    assert_eq!(home.json("verify p.parquet")["damaged"], serde_json::json!([]));
+}
