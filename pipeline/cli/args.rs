@@ -198,10 +198,10 @@ pub(crate) struct SplitArgs {
     #[arg(long, value_name = "KEY")]
     pub(super) from_obs: Option<String>,
     /// Fraction of the other cells to use for validation
-    #[arg(long, default_value_t = 0.15)]
+    #[arg(long, default_value_t = 0.15, conflicts_with = "from_obs")]
     pub(super) valid: f64,
     /// Random seed
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "from_obs")]
     pub(super) seed: u64,
 }
 

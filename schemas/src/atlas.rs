@@ -88,6 +88,9 @@ pub mod files {
     pub const STATISTICS: &str = "statistics.parquet";
     /// Folder of the splits.
     pub const SPLITS: &str = "splits";
+    /// Every entry of an atlas's folder.
+    pub const ALL: [&str; 13] =
+        [MANIFEST, MATRIX, BLOCKS, LABELS, MEMBERS, CHUNKS, ROWS, ORDER, CELLS, GENES, CONDITIONS, STATISTICS, SPLITS];
 }
 
 /// The kind of the values.

@@ -267,3 +267,34 @@ fn a_training_does_not_go_on_with_another_atlas() {
     home.json("ingest s.h5ad --out s.atlas --covariates=");
     says(&home.refused(2, &format!("{train} --resume")), &["the atlas differs from that of the run in m"]);
 }
+
+#[test]
+fn an_atlas_that_holds_a_model_of_the_users_is_not_rebuilt() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    train(&home, "--out s.atlas.model");
+    fs::rename(home.path("s.atlas.model"), home.path("s.atlas/mine")).unwrap();
+    change(&home, |chunk| set_column(chunk, "batch", "other", |_, batch| batch.to_owned()));
+    let rebuild = format!("train s.h5ad --out b --epochs 1 {TINY}");
+    says(&home.refused(2, &rebuild), &["s.atlas/mine would be lost when s.atlas is rebuilt", "move it"]);
+    fs::rename(home.path("s.atlas/mine"), home.path("mine")).unwrap();
+    fs::create_dir_all(home.path("s.atlas/splits")).unwrap();
+    fs::write(home.path("s.atlas/splits/notes.txt"), "mine").unwrap();
+    says(&home.refused(2, &rebuild), &["s.atlas/splits/notes.txt would be lost"]);
+    fs::remove_file(home.path("s.atlas/splits/notes.txt")).unwrap();
+    home.json(&rebuild);
+}
+
+#[test]
+fn a_split_is_not_kept_for_cells_whose_conditions_were_corrected() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    train(&home, "--out a");
+    home.json("split s.atlas --name mine --scheme random:0.2");
+    change(&home, |chunk| set_column(chunk, "cell_type", "cell_type", |row, _| format!("type {}", row % 2)));
+    let refused = home.refused(2, &format!("train s.h5ad --split mine --out b --epochs 1 {TINY}"));
+    says(
+        &refused,
+        &["can't be rebuilt without losing a split", "mine.parquet", "another `cell_type`", "rename the atlas"],
+    );
+}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use perturbine::{Atlas, Error, Result, flows::ingesting::IngestOptions};
-use schemas::atlas::{Codec, Manifest, Origin, Selection, Stamp, ValueKind};
+use schemas::atlas::{Codec, Manifest, Origin, Selection, Stamp, ValueKind, files};
 use serde::{Deserialize, Serialize};
 use stages::{
     formats::{
@@ -152,6 +152,7 @@ impl Context {
     /// Makes the atlas under a hidden name, takes over the splits of the one that it replaces, and puts it in its place. A process that is
     /// killed leaves the old one, or the new one, which the next process finds under the hidden name and gives its own.
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
+        refuse_to_lose_entries(cache)?;
         let flags = flags.cloned().unwrap_or_default();
         let choice = flags.choice.choice(&self.resources.stop);
         let companions = companions_of(path, &choice)?;
@@ -217,6 +218,42 @@ impl Context {
         self.show.note(&format!("using {}", cache.display()));
         Ok(atlas)
     }
+}
+
+/// Refuses to replace an atlas whose folder holds anything that is not part of an atlas, such as a model.
+fn refuse_to_lose_entries(cache: &Path) -> Result<()> {
+    let is_ours = |name: &str| files::ALL.contains(&name) || name == RECORD || is_leftover(name);
+    let splits = cache.join(files::SPLITS);
+    let is_split = |path: &Path| path.is_file() && path.extension().is_some_and(|extension| extension == "parquet");
+    let foreign = [
+        entries_of(cache)?.into_iter().find(|path| !is_ours(&name_of(path))),
+        entries_of(&splits)?.into_iter().find(|path| {
+            let name = name_of(path);
+            !is_leftover(&name) && (name.starts_with('.') || !is_split(path))
+        }),
+    ];
+    match foreign.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(path) => {
+            let message = format!("{} would be lost when {} is rebuilt", path.display(), cache.display());
+            Err(Error::usage(message, "move it to another folder, or rename the atlas to have it rebuilt"))
+        }
+    }
+}
+
+/// Whether a name is that of a file that was being written when its process was killed.
+fn is_leftover(name: &str) -> bool {
+    name.starts_with('.') && name.contains(".tmp-")
+}
+
+/// The entries of a folder; none if it is not there.
+fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(Error::io("list", folder))?;
+    Ok(entries.into_iter().map(|entry| entry.path()).collect())
 }
 
 /// Whether an atlas holds exactly the cells of a file or folder in its current state.

@@ -8,9 +8,11 @@ use perturbine::{
         predicting::split_for,
     },
 };
+use serde::Serialize;
 use serde_json::json;
 use stages::{
-    evaluate::frame,
+    evaluate::{Evaluation, frame},
+    predictor::query::Skipped,
     reader::split::Part,
     statistics::scale::{Anchor, Scale},
 };
@@ -60,9 +62,17 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let (conditions, means) =
         (frame::conditions(evaluation).map_err(not_a_table)?, frame::means(evaluation).map_err(not_a_table)?);
-    context
-        .show
-        .result(evaluation, || format!("{}\n{}\n{}", frame::draw(&conditions), frame::draw(&means), evaluation.summary))
+    context.show.result(&ShownEvaluation { skipped: &judged.skipped, evaluation }, || {
+        format!("{}\n{}\n{}", frame::draw(&conditions), frame::draw(&means), evaluation.summary)
+    })
+}
+
+/// An evaluation with the conditions that it lacks.
+#[derive(Serialize)]
+struct ShownEvaluation<'a> {
+    skipped: &'a [Skipped],
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
 }
 
 impl From<ScaleArg> for Scale {

@@ -7,7 +7,7 @@ use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     BoxError, Sink,
     evaluate::{
-        judge::{ControlProfile, Judge, Judgement, ModelProfiles, Tabulate},
+        judge::{ControlProfile, Judge, Judgement, ModelProfiles, Tabulate, Unscored},
         prediction_set::{self, Wanted},
     },
     model::saved::Model,
@@ -120,7 +120,13 @@ pub fn evaluate(
         .map("judge", resources.threads, move |prediction| Ok(judge.judge(&prediction)))
         .run("table", Tabulate::new(scale, anchor));
     let (judgement, _) = completed(run, AGAIN)?;
-    Ok(Judged { judgement, skipped: jobs.skipped })
+    let mut skipped = jobs.skipped;
+    skipped.extend(judgement.unscored.iter().map(|Unscored { condition, covariates, why }| Skipped {
+        condition: condition.clone(),
+        covariates: covariates.clone(),
+        why: (*why).into(),
+    }));
+    Ok(Judged { judgement, skipped })
 }
 
 /// The requested scale, or the atlas's own; means of counts in a file don't determine the mean of logarithms.

@@ -25,13 +25,18 @@ use statistics::{
     scale::Scale,
 };
 
-pub use self::evidence::{Clouds, ConditionJudgement, ControlProfile, Judgement, ModelProfiles, Tabulate, Verdict};
+pub use self::evidence::{
+    Clouds, ConditionJudgement, ControlProfile, GroupResult, Judgement, ModelProfiles, Tabulate, Unscored,
+};
 use self::expressed::expressed;
 use crate::{
     Baseline, BaselineScores, Chosen, Comparison, ConditionScores, Contestant, Predicted, Profile, Scatter, Scores,
     Target, TrainingProfiles, comparison::TRAIN_UNIVERSE, discrimination, versus,
 };
 
+/// Why a condition can't be scored if its context has controls in one half alone.
+const NO_REFERENCE: &str = "no control with these covariates is among those that real changes are measured from; they are too few to be halved";
+const NO_SOURCE: &str = "no training control with these covariates is among those that predictions start from; they are too few to be halved";
 /// Genes that a picture names.
 const NAMED_GENES: usize = 10;
 
@@ -128,21 +133,31 @@ impl Judge {
         }
     }
 
-    /// Judges what is predicted of one group.
+    /// Judges the prediction of one group.
+    ///
+    /// # Panics
+    /// If there is no such group.
     #[must_use]
-    pub fn judge(&self, model: &ModelProfiles) -> Verdict {
-        Verdict(self.condition(model))
+    pub fn judge(&self, model: &ModelProfiles) -> GroupResult {
+        let group = &self.groups.all()[model.group];
+        GroupResult(self.condition(model, group).map_err(|why| Unscored {
+            condition: self.atlas.manifest().conditions.name(group.condition).to_owned(),
+            covariates: self.covariates(group),
+            why,
+        }))
     }
 
-    fn condition(&self, model: &ModelProfiles) -> Option<ConditionJudgement> {
+    /// The scores of a group, or why it has none.
+    fn condition(&self, model: &ModelProfiles, group: &Group) -> Result<ConditionJudgement, &'static str> {
         let model = &model.only(&self.places);
         let at = model.group;
-        let group = self.groups.all().get(at)?;
         let halves = &self.profiles[at].halves;
-        let control_at = *self.controls.get(&group.covariates)?;
-        let truth = on_scale(&merged(halves)?, self.scale);
-        let reference = on_scale(self.profiles[control_at].reference.as_ref()?, self.scale);
-        let source = on_scale(self.profiles[control_at].training.as_ref()?, self.scale);
+        let control_at = *self.controls.get(&group.covariates).ok_or("there are no controls with these covariates")?;
+        let truth = on_scale(&merged(halves).ok_or("none of its cells are evaluated")?, self.scale);
+        let controls = &self.profiles[control_at];
+        let reference = controls.reference.as_ref().ok_or(NO_REFERENCE)?;
+        let source = controls.training.as_ref().ok_or(NO_SOURCE)?;
+        let (reference, source) = (on_scale(reference, self.scale), on_scale(source, self.scale));
         let chosen = Chosen::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
         let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
         let case = Case { at, group, control_at, source: &source, comparison };
@@ -181,7 +196,7 @@ impl Judge {
             control: narrow_all(&source.mean),
             top: top_genes(&truth, &reference, NAMED_GENES),
         };
-        Some(ConditionJudgement { scores: judged, scatter })
+        Ok(ConditionJudgement { scores: judged, scatter })
     }
 
     /// The model and the baselines, each with its scores.

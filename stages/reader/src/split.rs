@@ -1,6 +1,7 @@
 //! Which cells train, which validate, which are held out.
 
 mod folds;
+mod label_hashes;
 mod stored;
 
 use std::{collections::HashMap, fmt};

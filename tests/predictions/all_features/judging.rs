@@ -1,9 +1,15 @@
 //! Properties of `evaluate`: every score of every condition, the same in every run, for a model or for written predictions.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use stages::evaluate::{Baseline, Scores};
 
-use crate::support::{Home, says};
+use crate::support::{
+    Home, TINY,
+    h5ad::{h5ad, set_column},
+    says,
+};
 
 /// A model that has not seen one cell type under the last perturbations, which makes several evaluated conditions.
 fn home() -> Home {
@@ -48,6 +54,30 @@ fn every_score_is_there_and_where_it_can_be_it_is_defined() {
             );
         }
     }
+}
+
+#[test]
+fn a_held_out_condition_is_scored_or_named_as_skipped() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        set_column(chunk, "cell_type", "cell_type", |row, _| format!("t{}", row % 10));
+        // Two controls in each cell type, which may be in one half.
+        set_column(chunk, "condition", "condition", |row, _| ["ctrl", "A", "A", "B", "B"][row / 20].into());
+        set_column(chunk, "dose", "dose", |_, _| "1".into());
+    });
+    home.json("ingest s.h5ad --out s.atlas --covariates cell_type");
+    let held_out: String = (0..9).map(|at| format!(" --hold-out condition=B,cell_type=t{at}")).collect();
+    home.json(&format!("split s.atlas --name s --valid 0{held_out}"));
+    home.json(&format!("train s.atlas --split s --out m --epochs 1 {TINY}"));
+    let evaluation = home.json("evaluate m s.atlas");
+    let skipped = evaluation["skipped"].as_array().unwrap();
+    let type_of = |condition: &Value| condition["covariates"]["cell_type"].as_str().unwrap().to_owned();
+    let mut types: Vec<String> = conditions(&evaluation).iter().chain(skipped).map(type_of).collect();
+    types.sort();
+    assert_eq!(types, (0..9).map(|at| format!("t{at}")).collect::<Vec<_>>());
+    let whys: BTreeSet<&str> = skipped.iter().map(|condition| condition["why"].as_str().unwrap()).collect();
+    assert!(whys.iter().any(|why| why.contains("real changes are measured from")), "{whys:?}");
+    assert!(whys.iter().any(|why| why.contains("predictions start from")), "{whys:?}");
 }
 
 #[test]

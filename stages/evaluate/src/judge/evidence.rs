@@ -1,6 +1,10 @@
 //! Inputs and results of an evaluation.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use schemas::ByteSize;
 use stage::{BoxError, Sink};
@@ -60,9 +64,20 @@ pub struct ConditionJudgement {
     pub scatter: Scatter,
 }
 
-/// The result for a group; none if it has no cells, or its context no controls in one of the halves.
+/// A condition that can't be scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unscored {
+    /// Its name.
+    pub condition: String,
+    /// Its covariates, by name.
+    pub covariates: BTreeMap<String, String>,
+    /// The reason.
+    pub why: &'static str,
+}
+
+/// The result for a group.
 #[derive(Clone, Debug)]
-pub struct Verdict(pub Option<ConditionJudgement>);
+pub struct GroupResult(pub Result<ConditionJudgement, Unscored>);
 
 /// Everything that an evaluation shows.
 #[derive(Clone, Debug)]
@@ -71,6 +86,8 @@ pub struct Judgement {
     pub evaluation: Evaluation,
     /// The pictures.
     pub scatters: Vec<Scatter>,
+    /// The conditions that could not be scored.
+    pub unscored: Vec<Unscored>,
 }
 
 impl ModelProfiles {
@@ -113,9 +130,9 @@ impl ByteSize for ModelProfiles {
     }
 }
 
-impl ByteSize for Verdict {
+impl ByteSize for GroupResult {
     fn byte_size(&self) -> usize {
-        let Some(ConditionJudgement { scatter, .. }) = &self.0 else { return 0 };
+        let Ok(ConditionJudgement { scatter, .. }) = &self.0 else { return 0 };
         let Scatter { genes, truth, predicted, control, .. } = scatter;
         4 * (truth.len() + predicted.len() + control.len()) + genes.iter().map(|gene| 24 + gene.len()).sum::<usize>()
     }
@@ -128,33 +145,38 @@ pub struct Tabulate {
     anchor: Anchor,
     conditions: Vec<ConditionScores>,
     scatters: Vec<(f64, Scatter)>,
+    unscored: Vec<Unscored>,
 }
 
 impl Tabulate {
     /// No conditions yet.
     #[must_use]
     pub fn new(scale: Scale, anchor: Anchor) -> Self {
-        Self { scale, anchor, conditions: Vec::new(), scatters: Vec::new() }
+        Self { scale, anchor, conditions: Vec::new(), scatters: Vec::new(), unscored: Vec::new() }
     }
 }
 
 impl Sink for Tabulate {
-    type In = Verdict;
+    type In = GroupResult;
     type Summary = Judgement;
 
-    fn push(&mut self, Verdict(judged): Verdict) -> Result<ControlFlow<()>, BoxError> {
-        if let Some(ConditionJudgement { scores, scatter }) = judged {
-            self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
-            self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
-            self.scatters.truncate(MOST_SCATTERS);
-            self.conditions.push(scores);
+    fn push(&mut self, GroupResult(judged): GroupResult) -> Result<ControlFlow<()>, BoxError> {
+        match judged {
+            Ok(ConditionJudgement { scores, scatter }) => {
+                self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
+                self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
+                self.scatters.truncate(MOST_SCATTERS);
+                self.conditions.push(scores);
+            }
+            Err(unscored) => self.unscored.push(unscored),
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn finish(self) -> Result<Judgement, BoxError> {
         let evaluation = Evaluation::new(self.scale, self.conditions).read_as(self.anchor);
-        Ok(Judgement { evaluation, scatters: self.scatters.into_iter().map(|(_, scatter)| scatter).collect() })
+        let scatters = self.scatters.into_iter().map(|(_, scatter)| scatter).collect();
+        Ok(Judgement { evaluation, scatters, unscored: self.unscored })
     }
 }
 

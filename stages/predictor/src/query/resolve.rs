@@ -17,6 +17,9 @@ use super::{
     source_contexts::{Context, SourceContexts},
 };
 
+/// Evaluations start from half of the training controls.
+const NO_TRAINING_CONTROLS: &str =
+    "no training control with these covariates is among those that predictions start from";
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
 /// Two requests are one if these are equal: where they start, codes and bits of the doses, the target's covariates.
@@ -283,7 +286,7 @@ impl<'a> Resolver<'a> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
         let Some(at) = self.contexts.place(&group.covariates) else {
-            self.skip(name, &covariates, "no training controls with these covariates".into());
+            self.skip(name, &covariates, NO_TRAINING_CONTROLS.into());
             return None;
         };
         let source_cells = self.contexts.all[at].cells;

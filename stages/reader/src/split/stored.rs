@@ -1,7 +1,7 @@
 //! Splits on disk: one row per cell, with a checksum of what the rows say.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +16,11 @@ use storage::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Split, part_named};
+use super::{
+    Split,
+    label_hashes::{changed_label, label_hashes},
+    part_named,
+};
 use crate::atlas::Atlas;
 
 /// The metadata key of a split's checksum.
@@ -25,6 +29,8 @@ const CHECKSUM: &str = "perturbine.checksum";
 const ATLAS: &str = "perturbine.atlas";
 /// The key of the column of `obs` that it was imported from.
 const COLUMN: &str = "perturbine.column";
+/// The key of the hashes of the labels that the cells had when it was made.
+const LABELS: &str = "perturbine.labels";
 
 impl Split {
     /// Reads a split of an atlas.
@@ -46,7 +52,7 @@ impl Split {
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
         let bad = |what: String| Error::damaged(path, what);
         let not_parquet = |error: Undecodable| bad(error.to_string());
-        let Metadata { checksum, atlas: of_atlas, column } = Metadata::read(path)?;
+        let Metadata { checksum, atlas: of_atlas, column, .. } = Metadata::read(path)?;
         let file = File::open(path).map_err(Error::io("open", path))?;
         let builder = parquet_read::parquet(file).map_err(not_parquet)?;
         let (mut parts, mut names) = (Vec::new(), Xxh3::new());
@@ -89,19 +95,27 @@ impl Split {
     /// are imported again.
     ///
     /// # Errors
-    /// A split of other cells, or one that can't be read.
+    /// A split of other cells, or of cells whose labels have changed since it was made, or one that can't be read.
     pub fn take_over(from: &Path, to: &Atlas) -> Result<Vec<String>> {
-        let mut taken = Vec::new();
+        let (mut taken, labels) = (Vec::new(), label_hashes(to));
         for name in names_in(from) {
             let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
-            let split = match Metadata::read(&path)?.column.filter(|column| to.obs(&[column]).is_ok()) {
+            let made = Metadata::read(&path)?;
+            let split = match made.column.filter(|column| to.obs(&[column]).is_ok()) {
                 Some(column) => Self::from_obs(to, &name, &column)?.0,
                 None if cells_are_numbered(to)? => {
                     let message =
                         "the cells are numbered, so their names do not show whether they are in the same order";
                     return Err(Error::data(path.display().to_string(), message, "give the cells names in the source"));
                 }
-                None => Self::read_file(to, &name, &path)?,
+                None => {
+                    if let Some(label) = changed_label(&made.labels, &labels) {
+                        let message = format!("some cells have another `{label}` than when the split was made");
+                        let hint = "rename the old atlas, and make the split again by `perturbine split`";
+                        return Err(Error::data(path.display().to_string(), message, hint));
+                    }
+                    Self::read_file(to, &name, &path)?
+                }
             };
             split.write(to)?;
             taken.push(name);
@@ -151,6 +165,10 @@ impl Split {
         if let Some(column) = &self.column {
             file.set_metadata(COLUMN, column.clone());
         }
+        file.set_metadata(
+            LABELS,
+            serde_json::to_string(&label_hashes(atlas)).map_err(|error| Error::Bug(error.to_string()))?,
+        );
         let (mut row, mut hash) = (0, Xxh3::new());
         for batch in atlas.obs(&["cell"])? {
             let batch = batch.map_err(|error| Error::damaged(atlas.path().join(files::CELLS), error.to_string()))?;
@@ -189,6 +207,8 @@ struct Metadata {
     checksum: Option<String>,
     atlas: Option<String>,
     column: Option<String>,
+    /// Splits of older versions and of other programs have none.
+    labels: BTreeMap<String, String>,
 }
 
 impl Metadata {
@@ -197,7 +217,9 @@ impl Metadata {
         let file = parquet_read::parquet(file).map_err(|error| Error::damaged(path, error.to_string()))?;
         let entries = file.metadata().file_metadata().key_value_metadata();
         let get = |key: &str| entries.and_then(|entries| entries.iter().find(|entry| entry.key == key)?.value.clone());
-        Ok(Self { checksum: get(CHECKSUM), atlas: get(ATLAS), column: get(COLUMN) })
+        let labels = get(LABELS).map_or(Ok(BTreeMap::new()), |text| serde_json::from_str(&text));
+        let labels = labels.map_err(|error| Error::damaged(path, format!("its metadata `{LABELS}`: {error}")))?;
+        Ok(Self { checksum: get(CHECKSUM), atlas: get(ATLAS), column: get(COLUMN), labels })
     }
 }
 
