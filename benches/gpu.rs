@@ -18,21 +18,21 @@
 
 use std::{collections::BTreeMap, error::Error, time::Instant};
 
-use perturbine::devices::{Wanted, name_of};
+use perturbine::devices::{DeviceChoice, name_of};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use schemas::{
     atlas::ValueKind,
     batch::{BatchPlan, Expression, Genes, Labels, Role, Values},
     conditions::Covariate,
-    config::{Plan, Preset, Settings},
+    config::{Preset, Settings, TrainingPlan},
     ids::{CellIndex, RowIndex},
     vocabulary::Vocabulary,
 };
 use sprs::CsMatI;
 use stages::{
     model::{
-        draws::Draws,
+        draws::StepDraws,
         graph_replay::GraphReplay,
         packed_batch::PackedBatch,
         schedule::{Clock, Schedule},
@@ -79,7 +79,7 @@ impl Options {
             }
         }
         let mut positions = positions.into_iter();
-        let device = Wanted::parse(positions.next().as_deref().unwrap_or("auto"))?.find()?;
+        let device = DeviceChoice::parse(positions.next().as_deref().unwrap_or("auto"))?.find()?;
         let genes = positions.next().map_or(Ok(5000), |text| text.parse())?;
         let mut sizes: Vec<usize> = positions.map(|text| text.parse()).collect::<Result<_, _>>()?;
         if sizes.is_empty() {
@@ -129,7 +129,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn run((engine, precision, size): (&str, &str, usize), plan: &Plan, options: &Options) -> Result<()> {
+fn run((engine, precision, size): (&str, &str, usize), plan: &TrainingPlan, options: &Options) -> Result<()> {
     let Options { device, genes, .. } = *options;
     let index = if let Device::Cuda(index) = device { Some(index) } else { None };
     if let Some(index) = index {
@@ -148,7 +148,7 @@ fn run((engine, precision, size): (&str, &str, usize), plan: &Plan, options: &Op
     let mut take = |at: u64| -> Result<()> {
         let schedule = Schedule::at(plan, Clock { batch: at, step: at, ..Clock::default() });
         let packed = &mut packed[usize::try_from(at % BATCHES)?];
-        steps.step_on(&mut learner, packed, &StepExtras::default(), &Draws::default(), schedule)?;
+        steps.step_on(&mut learner, packed, &StepExtras::default(), &StepDraws::default(), schedule)?;
         Ok(())
     };
     let warm_up = if device == Device::Cpu { WARM_UP_ON_CPU } else { WARM_UP_ON_GPU };
@@ -185,7 +185,7 @@ fn run((engine, precision, size): (&str, &str, usize), plan: &Plan, options: &Op
     Ok(())
 }
 
-fn plan(precision: &str, more: &[String]) -> Result<Plan> {
+fn plan(precision: &str, more: &[String]) -> Result<TrainingPlan> {
     let fixed = [
         "model.n_latent=128",
         "model.n_hidden_encoder=512",

@@ -20,13 +20,13 @@ use kernels::{
     layer::{BatchNormBackward, CutBackward, CutForward, Dropout, LayerNormBackward},
     log1p::Log1p,
     negative_binomial::NegativeBinomial,
-    penalty::{BatchNormDown, BatchNormUp, LayerNormDown, LayerNormUp, Passed},
+    penalty::{BatchNormDown, BatchNormUp, LayerActivations, LayerNormDown, LayerNormUp},
     sparse::{BlockedRows, SparseTimesDense, TransposedTimesDense},
 };
 use model::{
-    decoder::Output,
+    decoder::DecoderOutput,
     losses::reconstruction,
-    optimiser::{Adam, Learned},
+    optimiser::{Adam, LearnerPart},
 };
 use simd::widest;
 use tch::{Kind, Tensor};
@@ -102,7 +102,8 @@ impl Bench {
             let logits = logits.detach().set_requires_grad(true);
             let dispersion = dispersion.view([-1]).detach().set_requires_grad(true);
             let mean = (&logits + &bias).softmax(-1, Kind::Float) * &self.batch.cells.library;
-            let loss = reconstruction(&Output::NegativeBinomial { mean, theta: dispersion.exp() }, &self.batch.cells);
+            let loss =
+                reconstruction(&DecoderOutput::NegativeBinomial { mean, theta: dispersion.exp() }, &self.batch.cells);
             black_box(Tensor::run_backward(&[loss], &[&logits, &dispersion], false, false));
         };
         let after = || {
@@ -243,7 +244,13 @@ impl Bench {
             room.batch_norm(&side, Dropout::none());
             room.gradient.copy_from_slice(&side.gradient.1);
             let [mean, _, inverse] = &room.statistics;
-            let passed = Passed { input: &side.input.1, output: &room.output, mean, inverse, dropout: Dropout::none() };
+            let passed = LayerActivations {
+                input: &side.input.1,
+                output: &room.output,
+                mean,
+                inverse,
+                dropout: Dropout::none(),
+            };
             let (weight, by_input) = (&side.weight.1[..], &mut room.down[..]);
             widest(BatchNormDown { passed, weight, gradient: &mut room.gradient, by_input });
             room.adjoint.iter_mut().zip(&room.down).for_each(|(v, dx)| *v = 2.0 * dx);
@@ -268,7 +275,8 @@ impl Bench {
             room.layer_norm(&side, Dropout::none());
             room.gradient.copy_from_slice(&side.gradient.1);
             let [mean, inverse] = &room.of_cells;
-            let passed = Passed { input: &room.input, output: &room.output, mean, inverse, dropout: Dropout::none() };
+            let passed =
+                LayerActivations { input: &room.input, output: &room.output, mean, inverse, dropout: Dropout::none() };
             let by_input = &mut room.down[..];
             widest(LayerNormDown { passed, width: WIDTH, gradient: &mut room.gradient, by_input });
             room.adjoint.iter_mut().zip(&room.down).for_each(|(v, dx)| *v = 2.0 * dx);
@@ -283,7 +291,7 @@ impl Bench {
         let (parameter, numbers) = drawn(GENES, WIDTH)?;
         let (gradient, gradient_numbers) = drawn(GENES, WIDTH)?;
         let name = "weight".to_owned();
-        let mut plain = Adam::new(Learned::Autoencoder, std::iter::once((&name, &parameter)), 1e-6, 0.0);
+        let mut plain = Adam::new(LearnerPart::Autoencoder, std::iter::once((&name, &parameter)), 1e-6, 0.0);
         let gradients = [gradient];
         let (mut moved, mut first, mut second) = (numbers, vec![0.0; GENES * WIDTH], vec![0.0; GENES * WIDTH]);
         let before = || drop(black_box(plain.step(&gradients, 1e-3)));

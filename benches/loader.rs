@@ -40,12 +40,12 @@ use schemas::{
 };
 use stages::{
     batcher::order::{Order, OrderSettings, default_window},
-    encoder::{label_encoder::Encoder, vocabulary::from_training_cells},
+    encoder::{label_encoder::LabelEncoder, vocabulary::from_training_cells},
     formats::format::{Choice, open},
     reader::{
         block::place,
         groups::Groups,
-        split::{Part, Scheme, Split},
+        split::{Scheme, Split, SplitPart},
     },
     simulate::{SimulateSettings, Simulator},
     storage::disk::ScratchFolder,
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     let run = Run::prepare(&path)?;
     let measured = match mode {
         "csr" => run.measure(seconds, |run, epoch| {
-            let encoder = Encoder::new(&run.atlas, run.groups.clone(), &run.vocabulary)?;
+            let encoder = LabelEncoder::new(&run.atlas, run.groups.clone(), &run.vocabulary)?;
             Ok(batches(&run.atlas, run.order.epoch(epoch, 0), encoder, &Resources::default())
                 .stream()
                 .map(|batch| Ok(batch?.plan)))
@@ -135,7 +135,7 @@ impl Run {
         let vocabulary = from_training_cells(&atlas, &groups, Compat::None)?;
         let window = default_window(atlas.manifest().order);
         let order = OrderSettings::new(0, BATCH, usize::try_from(window)?);
-        let order = Arc::new(Order::new(&atlas, split, Part::Train, order));
+        let order = Arc::new(Order::new(&atlas, split, SplitPart::Train, order));
         Ok(Self { began, opened, peak, atlas, groups, vocabulary, order })
     }
 

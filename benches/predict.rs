@@ -17,7 +17,7 @@ use perturbine::{
     Atlas, Model, Prediction, Query, Request, Resources, Training,
     flows::{
         ingesting::{IngestOptions, ingest},
-        predicting::Output,
+        predicting::PredictionForm,
         simulate,
     },
     schemas::config::{Preset, Settings},
@@ -45,8 +45,8 @@ fn main() -> Result<()> {
     let scratch = ScratchFolder::create()?;
     let (atlas, model) = trained(scratch.path(), cells)?;
     for round in 0..rounds {
-        for output in [Output::WideMeans, Output::Cells] {
-            let few = (output == Output::Cells).then(|| NonZero::new(100)).flatten();
+        for output in [PredictionForm::WideMeans, PredictionForm::Cells] {
+            let few = (output == PredictionForm::Cells).then(|| NonZero::new(100)).flatten();
             let query = Query { to: vec![Request::Observed], cells_per_condition: few, ..Query::default() };
             let prediction = Prediction::prepare(&atlas, &model, &query, None, one_thread())?;
             let jobs = prediction.jobs();

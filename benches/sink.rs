@@ -27,7 +27,7 @@ use perturbine::{
     flows::publishing::encoded,
     schemas::arrow::{GENES_KEY, cells_schema, list_item},
     stages::{
-        sink::{FileOptions, Layout, PartRows, Precision, Publish},
+        sink::{FileOptions, OutputLayout, OutputPrecision, PartRows, Publish},
         storage::disk::ScratchFolder,
     },
 };
@@ -60,10 +60,10 @@ fn main() -> Result<()> {
             let folder = scratch.path().join(format!("{at}-{round}"));
             let started = Instant::now();
             match at {
-                0 => ours(&schema, &ready, count, threads, Precision::Single, &folder)?,
+                0 => ours(&schema, &ready, count, threads, OutputPrecision::Single, &folder)?,
                 1 => bare(&schema, &ready, count, threads, &like_ours(), &folder)?,
                 2 => bare(&schema, &ready, count, threads, &plain(), &folder)?,
-                _ => ours(&schema, &ready, count, threads, Precision::Bfloat16, &folder)?,
+                _ => ours(&schema, &ready, count, threads, OutputPrecision::Bfloat16, &folder)?,
             }
             let seconds = started.elapsed().as_secs_f64();
             best[at] = best[at].min(seconds);
@@ -122,14 +122,14 @@ fn ours(
     ready: &[RecordBatch],
     count: usize,
     threads: usize,
-    precision: Precision,
+    precision: OutputPrecision,
     folder: &Path,
 ) -> Result<()> {
     let rows = |number: usize| CELLS * OF_A_FILE.min(count - number * OF_A_FILE);
     let part = |number: usize| PartRows { number, rows: rows(number) as u64, folders: 1 };
     let parts = (0..count.div_ceil(OF_A_FILE)).map(part).collect();
     let options = FileOptions { precision, ..FileOptions::default() };
-    let layout = Arc::new(Layout::new(schema, &options, parts)?);
+    let layout = Arc::new(OutputLayout::new(schema, &options, parts)?);
     let resources = Resources { threads: NonZero::new(threads).ok_or("no threads")?, ..Resources::default() };
     let again: Vec<_> = ready.iter().cycle().take(count).cloned().map(Ok::<_, Box<dyn Error + Send + Sync>>).collect();
     let source = Pipeline::from_source("ready", Capacity { items: 4, bytes: 64 << 20 }, again);

@@ -9,7 +9,7 @@ use perturbine::{
     Atlas, Prediction, Query, Request, Resources, Settings,
     flows::{
         ingesting::{IngestOptions, ingest},
-        predicting::Output,
+        predicting::PredictionForm,
         simulate,
     },
     schemas::config::Preset,
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} conditions from {} predicted cells", prediction.jobs().targets(), prediction.jobs().predicted_cells());
 
     // The folder is there when it is complete, and not before.
-    let written = prediction.write(Output::WideMeans, &at("predictions"))?;
+    let written = prediction.write(PredictionForm::WideMeans, &at("predictions"))?;
     let published = written.published;
     println!("{} rows in {} file(s), {} bytes", published.rows, published.files.len(), published.bytes());
     println!("{}", written.report);

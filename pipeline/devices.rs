@@ -8,7 +8,7 @@ use tch::{Cuda, Device};
 
 /// The requested device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum DeviceChoice {
     /// The first GPU if there is one, else the CPU.
     Auto,
     /// The CPU.
@@ -17,7 +17,7 @@ pub enum Wanted {
     Cuda(usize),
 }
 
-impl Wanted {
+impl DeviceChoice {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -92,7 +92,7 @@ fn missing(index: usize) -> Option<(String, String)> {
     }
     let count = bounded::<usize>(Cuda::device_count());
     (count <= index).then(|| {
-        let last = Wanted::Cuda(count.saturating_sub(1));
+        let last = DeviceChoice::Cuda(count.saturating_sub(1));
         (format!("this machine's last GPU is {last}"), format!("use --device {last}"))
     })
 }
@@ -140,10 +140,10 @@ mod tests {
 
     #[test]
     fn devices_have_names_and_others_are_refused() {
-        assert_eq!(Wanted::parse("cuda").expect("a name"), Wanted::Cuda(0));
-        assert_eq!(Wanted::parse("cuda:3").expect("a name"), Wanted::Cuda(3));
+        assert_eq!(DeviceChoice::parse("cuda").expect("a name"), DeviceChoice::Cuda(0));
+        assert_eq!(DeviceChoice::parse("cuda:3").expect("a name"), DeviceChoice::Cuda(3));
         for name in ["cuda:", "cuda:x", "gpu", "cpu:0", ""] {
-            let error = Wanted::parse(name).expect_err("no name");
+            let error = DeviceChoice::parse(name).expect_err("no name");
             assert!(error.to_string().contains(&format!("`{name}`")) && error.hint().is_some());
         }
     }
@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn a_gpu_that_is_not_there_is_refused_with_what_was_tried() {
         // No machine has this many.
-        let error = Wanted::Cuda(4096).find().expect_err("there is no such device");
+        let error = DeviceChoice::Cuda(4096).find().expect_err("there is no such device");
         assert!(error.to_string().starts_with("cuda:4096 is not available: "), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains("--device") || hint.contains("CUDA=1")));
-        assert_eq!(Wanted::Cpu.find().expect("it is there"), Device::Cpu);
+        assert_eq!(DeviceChoice::Cpu.find().expect("it is there"), Device::Cpu);
     }
 }

@@ -9,12 +9,12 @@ use stages::{
         dense::{DenseBatch, Densifier},
         gather::Gatherer,
     },
-    encoder::label_encoder::Encoder,
-    reader::{atlas::Atlas, profiles::Rows, read_ahead::ReadAhead},
+    encoder::label_encoder::LabelEncoder,
+    reader::{atlas::Atlas, profiles::ExpressionRows, read_ahead::ReadAhead},
     stage::{batch::Batch, phase::Phases},
 };
 
-use runtime::{Capacity, Error as RunError, Outcome, Pipeline, Report, Run, Stop};
+use runtime::{Capacity, RunError, Outcome, Pipeline, Report, Run, Stop};
 
 pub mod ingesting;
 #[cfg_attr(not(feature = "torch"), path = "flows/no_models.rs")]
@@ -28,7 +28,7 @@ use self::models::of_device;
 pub use self::models::{
     choosing, crossvalidating, embedding, judging, picturing, predicting, profiling, publishing, responding, training,
 };
-pub use self::{progress::Progress, simulating::simulate};
+pub use self::{progress::ProgressCounter, simulating::simulate};
 
 /// Edges of the longest pipeline: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
@@ -47,7 +47,7 @@ pub struct Resources {
     /// Receives the phase of the run.
     pub phases: Phases,
     /// Receives the number of predicted cells.
-    pub progress: Progress,
+    pub progress: ProgressCounter,
 }
 
 impl Default for Resources {
@@ -58,7 +58,7 @@ impl Default for Resources {
             memory: 256 << 20,
             stop: Stop::default(),
             phases: Phases::default(),
-            progress: Progress::default(),
+            progress: ProgressCounter::default(),
         }
     }
 }
@@ -98,7 +98,7 @@ impl Resources {
 }
 
 /// `order → read → batch`: the batches of some plans, with their labels coded for a model.
-pub fn batches<I>(atlas: &Atlas, plans: I, encoder: Encoder, resources: &Resources) -> Pipeline<Batch>
+pub fn batches<I>(atlas: &Atlas, plans: I, encoder: LabelEncoder, resources: &Resources) -> Pipeline<Batch>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
@@ -107,7 +107,7 @@ where
 }
 
 /// The same, with `f` applied to each batch by the worker that gathers it.
-fn batches_as<I, T, F>(atlas: &Atlas, plans: I, encoder: Encoder, resources: &Resources, f: F) -> Pipeline<T>
+fn batches_as<I, T, F>(atlas: &Atlas, plans: I, encoder: LabelEncoder, resources: &Resources, f: F) -> Pipeline<T>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
@@ -132,7 +132,7 @@ where
 }
 
 /// `order → read → batch`: the rows of some plans, without labels.
-pub fn rows<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<Rows>
+pub fn rows<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<ExpressionRows>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
@@ -141,7 +141,7 @@ where
 }
 
 /// The same, also reporting each plan whose rows are there.
-fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, tell: F) -> Pipeline<Rows>
+fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, tell: F) -> Pipeline<ExpressionRows>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
     I::IntoIter: Send,
@@ -151,7 +151,7 @@ where
     read(atlas, plans, resources).map("batch", resources.threads, move |plan| {
         let expression = gatherer.rows(&plan)?;
         tell(&plan);
-        Ok(Rows { plan, expression })
+        Ok(ExpressionRows { plan, expression })
     })
 }
 

@@ -39,19 +39,19 @@ const STAGES_PROCESS: u32 = u32::MAX;
 
 /// Records when stages work on an item. Clones record to the same place.
 #[derive(Clone)]
-pub struct Trace(Arc<Noted>);
+pub struct Trace(Arc<TraceLog>);
 
-struct Noted {
+struct TraceLog {
     started: Instant,
     /// Nanoseconds since 1970 at that time.
     started_at: u64,
     stages: Mutex<Vec<String>>,
-    items: Mutex<Vec<Item>>,
+    items: Mutex<Vec<WorkSpan>>,
     threads: AtomicU64,
 }
 
 /// A stage's work on one item; times are nanoseconds since the start.
-struct Item {
+struct WorkSpan {
     stage: usize,
     thread: u64,
     begun: u64,
@@ -60,14 +60,14 @@ struct Item {
 
 /// The current state of a thread.
 #[derive(Default)]
-struct Here {
+struct ThreadState {
     thread: Option<u64>,
     stages: Vec<usize>,
     begun: Vec<u64>,
 }
 
 thread_local! {
-    static HERE: RefCell<Here> = RefCell::default();
+    static HERE: RefCell<ThreadState> = RefCell::default();
 }
 
 impl Default for Trace {
@@ -87,7 +87,7 @@ impl Trace {
     #[must_use]
     pub fn start() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(Arc::new(Noted {
+        Self(Arc::new(TraceLog {
             started: Instant::now(),
             started_at: saturating(now.as_nanos()),
             stages: Mutex::default(),
@@ -180,7 +180,7 @@ impl Subscriber for Trace {
             ITEM_ID => {
                 let thread = *here.thread.get_or_insert_with(|| 1 + self.0.threads.fetch_add(1, Ordering::Relaxed));
                 if let (Some(begun), Some(stage)) = (here.begun.pop(), here.stages.last()) {
-                    locked(&self.0.items).push(Item { stage: *stage, thread, begun, ended: self.now() });
+                    locked(&self.0.items).push(WorkSpan { stage: *stage, thread, begun, ended: self.now() });
                 }
             }
             _ => {

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::Value;
 use stages::{
     model::{
-        draws::Draws,
+        draws::StepDraws,
         graph_replay::GraphReplay,
         schedule::{Clock, Schedule},
         step::{Engine, Learner},
@@ -57,7 +57,9 @@ fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, 
     let schedule = Schedule::at(&plan, Clock::default());
     let mut step = || {
         let mut packed = packer.pack(&wide_batch(cells, genes, nonzeros)).expect("memory");
-        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).expect("a step")
+        engine
+            .step_on(&mut learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule)
+            .expect("a step")
     };
     drop(step());
     let scratch = ScratchFolder::create().expect("a folder");

@@ -16,11 +16,11 @@ use std::{
     path::Path,
 };
 
-use schemas::{config::Plan, vocabulary::Vocabulary};
+use schemas::{config::TrainingPlan, vocabulary::Vocabulary};
 use stages::model::{
-    adversary::Verdict,
-    decoder::Output,
-    draws::{Draws, Mixup},
+    adversary::AdversaryResults,
+    decoder::DecoderOutput,
+    draws::{Mixup, StepDraws},
     fused::Fused,
     input::{Cells, Input},
     layers::Mode,
@@ -37,7 +37,7 @@ use tch::{Device, Kind, Tensor};
 struct Case {
     name: String,
     arrays: BTreeMap<String, Tensor>,
-    plan: Plan,
+    plan: TrainingPlan,
     vocabulary: Vocabulary,
     tolerance: f64,
     kind: Kind,
@@ -101,21 +101,21 @@ impl Case {
             self.equal("fwd/qz_scale", deviation);
         }
         match &output {
-            Output::NegativeBinomial { mean, theta } => {
+            DecoderOutput::NegativeBinomial { mean, theta } => {
                 self.equal("fwd/px_mu", mean);
                 self.equal("fwd/px_theta", theta);
             }
-            Output::ZeroInflated { mean, theta, logits, .. } => {
+            DecoderOutput::ZeroInflated { mean, theta, logits, .. } => {
                 self.equal("fwd/px_mu", mean);
                 self.equal("fwd/px_theta", theta);
                 self.equal("fwd/px_zi_logits", logits);
             }
-            Output::Normal { mean, variance } => {
+            DecoderOutput::Normal { mean, variance } => {
                 self.equal("fwd/px_loc", mean);
                 self.equal("fwd/px_scale", &variance.sqrt());
             }
         }
-        if !matches!(output, Output::Normal { .. }) {
+        if !matches!(output, DecoderOutput::Normal { .. }) {
             self.equal("fwd/library", &input.cells.library.log());
         }
         let recon = reconstruction(&output, &input.cells);
@@ -160,7 +160,7 @@ impl Case {
         self.equal_if_there(&format!("{group}/z_covs"), &covariates);
     }
 
-    fn check_verdict(&mut self, group: &str, verdict: &Verdict) {
+    fn check_verdict(&mut self, group: &str, verdict: &AdversaryResults) {
         self.equal(&format!("{group}/adv_loss"), &verdict.loss);
         for (term, value) in &verdict.parts {
             // Accuracies were kept in single precision, and so was what is made of them.
@@ -171,11 +171,11 @@ impl Case {
         }
     }
 
-    fn check_metrics(&mut self, plain: &Input, input: &Input, latent: &Latent, output: &Output) {
+    fn check_metrics(&mut self, plain: &Input, input: &Input, latent: &Latent, output: &DecoderOutput) {
         if self.arrays.contains_key("metric/r2") {
             let rows = self.codes("CPA_cat");
             let groups = rows.max().int64_value(&[]) + 1;
-            let normal = matches!(output, Output::Normal { .. });
+            let normal = matches!(output, DecoderOutput::Normal { .. });
             let mut moments = GroupMoments::new(groups, input.cells.shape[1], normal, Device::Cpu);
             moments.add(&rows, &input.cells, output);
             let r2 = moments.r2_of_the_original();
@@ -202,7 +202,7 @@ impl Case {
         }
         let (learner, input) = (self.learner(), self.input());
         let noise = self.arrays.get("eps/eval_z").map(Tensor::shallow_clone);
-        let latent = learner.network.latent(&input, Mode::Eval, &Draws { noise, ..Draws::default() });
+        let latent = learner.network.latent(&input, Mode::Eval, &StepDraws { noise, ..StepDraws::default() });
         self.check_latent("eval", &latent);
         for (name, z) in [
             ("z", latent.after()),
@@ -341,12 +341,12 @@ impl Case {
     }
 
     /// The permutation, and the noise of this name (in it, of this step), where the case has them.
-    fn draws(&self, noise: &str, step: Option<i64>) -> Draws {
+    fn draws(&self, noise: &str, step: Option<i64>) -> StepDraws {
         let mixup = self.arrays.get("mixup/perm").map(|perm| Mixup {
             partners: Vec::try_from(perm.to_kind(Kind::Int64)).expect("numbers"),
             share: self.arrays["mixup/lambda"].double_value(&[]),
         });
         let noise = self.arrays.get(noise).map(|noise| step.map_or_else(|| noise.shallow_clone(), |at| noise.get(at)));
-        Draws { mixup, noise: noise.map(|noise| noise.to_kind(self.kind)), ..Draws::default() }
+        StepDraws { mixup, noise: noise.map(|noise| noise.to_kind(self.kind)), ..StepDraws::default() }
     }
 }

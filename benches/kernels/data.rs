@@ -2,7 +2,7 @@
 
 use kernels::{
     layer::{BatchNormForward, Dropout, LayerNormForward},
-    sparse::Rows,
+    sparse::CsrView,
 };
 use model::input::Cells;
 use simd::widest;
@@ -32,8 +32,8 @@ impl Batch {
         })
     }
 
-    pub(super) fn rows(&self) -> Rows<'_, f32> {
-        Rows { pointers: &self.pointers, columns: &self.genes, values: &self.values }
+    pub(super) fn rows(&self) -> CsrView<'_, f32> {
+        CsrView { pointers: &self.pointers, columns: &self.genes, values: &self.values }
     }
 }
 

@@ -3,7 +3,7 @@
 
 /// What to return as soon as it is freed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Freed {
+pub(super) enum FreedMemory {
     /// Nearly everything, to minimise memory.
     All,
     /// Only large tensors; those that are allocated again in every step are kept.
@@ -11,7 +11,7 @@ pub(super) enum Freed {
     Large,
 }
 
-impl Freed {
+impl FreedMemory {
     /// Blocks of this size and larger are mapped separately, and unmapped when freed; free memory at the top of the heap
     /// beyond the other size is returned.
     fn sizes(self) -> [libc::c_int; 2] {
@@ -26,7 +26,7 @@ impl Freed {
 ///
 /// By default, glibc raises both with the largest block that was ever freed; buffers of many sizes then share one heap, whose
 /// fragmentation grows with the length of the run.
-pub(super) fn give_back(freed: Freed) {
+pub(super) fn give_back(freed: FreedMemory) {
     let [mapped_from, kept_on_top] = freed.sizes();
     // SAFETY: mallopt takes two integers and changes a parameter of the allocator under the allocator's own lock.
     let set = unsafe {

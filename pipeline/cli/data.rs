@@ -20,18 +20,18 @@ use stages::{
     },
     ingest::{
         census::{OnBadValues, ValuesAs},
-        keys::AskedKeys,
+        keys::RequestedKeys,
     },
     reader::{
         atlas::Damage,
         groups::Selector,
-        split::{Part, Scheme, Split},
+        split::{Scheme, Split, SplitPart},
     },
     simulate::{Interactions, SimulateSettings, Simulator},
 };
 
 use super::{
-    Context,
+    CommandContext,
     args::{
         IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, SplitArgs, ValuesArg, VerifyArgs,
     },
@@ -39,7 +39,7 @@ use super::{
     show::bytes,
 };
 
-pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
+pub(super) fn simulate(args: SimulateArgs, context: &CommandContext) -> Result<()> {
     let settings = SimulateSettings {
         cells: args.cells,
         genes: args.genes,
@@ -71,7 +71,7 @@ pub(super) fn simulate(args: SimulateArgs, context: &Context) -> Result<()> {
     })
 }
 
-pub(super) fn ingest(args: IngestArgs, context: &Context) -> Result<()> {
+pub(super) fn ingest(args: IngestArgs, context: &CommandContext) -> Result<()> {
     check_different(&args.inputs)?;
     let mut sources: Vec<Arc<dyn Source>> = args
         .inputs
@@ -121,7 +121,7 @@ pub(super) fn ingest_source(
     source: Arc<dyn Source>,
     out: &Path,
     options: IngestOptions,
-    context: &Context,
+    context: &CommandContext,
 ) -> Result<schemas::atlas::Manifest> {
     let bar = context.show.bar(source.cells(), "cells");
     let drawn = bar.clone();
@@ -149,7 +149,7 @@ impl KeyArgs {
         let covariates =
             |list: &String| list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         IngestOptions {
-            keys: AskedKeys {
+            keys: RequestedKeys {
                 perturbation: self.perturbation.clone(),
                 controls: self.control.clone(),
                 dose: self.dose.clone(),
@@ -187,7 +187,7 @@ impl KeyArgs {
     }
 }
 
-pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
+pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     // A command that rebuilds the atlas next to a data file holds the same lock.
     let _lock = context.lock(&args.atlas)?;
     let atlas = context.open(&args.atlas)?;
@@ -207,7 +207,13 @@ pub(super) fn split(args: SplitArgs, context: &Context) -> Result<()> {
     context.show.result(&result, || {
         let counts = split.counts();
         let of = |part| counts[&part];
-        format!("{}: {} train, {} valid, {} ood", args.name, of(Part::Train), of(Part::Valid), of(Part::Ood))
+        format!(
+            "{}: {} train, {} valid, {} ood",
+            args.name,
+            of(SplitPart::Train),
+            of(SplitPart::Valid),
+            of(SplitPart::Ood)
+        )
     })
 }
 
@@ -222,10 +228,10 @@ pub(super) fn held_out(atlas: &Atlas, name: &str, selectors: &[String], valid: f
 
 pub(super) fn counts(split: &Split) -> serde_json::Value {
     let counts = split.counts();
-    json!({ "train": counts[&Part::Train], "valid": counts[&Part::Valid], "ood": counts[&Part::Ood] })
+    json!({ "train": counts[&SplitPart::Train], "valid": counts[&SplitPart::Valid], "ood": counts[&SplitPart::Ood] })
 }
 
-pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
+pub(super) fn verify(args: &VerifyArgs, context: &CommandContext) -> Result<()> {
     if let Some(missing) = args.paths.iter().find(|path| !path.exists()) {
         return Err(Error::Missing { path: missing.clone(), kind: "atlas, model or prediction set" });
     }
@@ -259,7 +265,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
     Err(Error::damaged(paths.join(", "), format!("{} part(s), listed above", damages.len())))
 }
 
-fn verify_one(path: &Path, context: &Context) -> Result<Vec<Damage>> {
+fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     let whole = |file: String, what: String| Damage { file, block: None, what };
     if path.join(stages::sink::MANIFEST).exists() {
         return Ok(stages::sink::verify(path)?.into_iter().map(|(file, what)| whole(file, what)).collect());

@@ -44,7 +44,7 @@ impl Subscriber for Printer {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
+        let mut text = EventText(String::new());
         event.record(&mut text);
         say(format_args!("{}: {}", event.metadata().level().as_str().to_lowercase(), text.0));
     }
@@ -62,9 +62,9 @@ impl Subscriber for Printer {
     }
 }
 
-struct Text(String);
+struct EventText(String);
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let separator = if self.0.is_empty() { "" } else { " " };
         let written = match field.name() {

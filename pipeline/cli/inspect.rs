@@ -15,7 +15,7 @@ use stages::{
 };
 
 use super::{
-    Context,
+    CommandContext,
     args::InspectArgs,
     data::{counts, is_atlas},
     models::inspected,
@@ -27,7 +27,7 @@ const SHOWN_CONDITIONS: usize = 40;
 const SHOWN_GENES: usize = 20;
 const NAMED_GENES: usize = 5;
 
-pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
+pub(super) fn inspect(args: &InspectArgs, context: &CommandContext) -> Result<()> {
     let mut value = value_of(args, context)?;
     if args.statistics {
         value["statistics"] = statistics_value(&args.path, context)?;
@@ -35,7 +35,7 @@ pub(super) fn inspect(args: &InspectArgs, context: &Context) -> Result<()> {
     context.show.result(&value, || text(&args.path, &value))
 }
 
-fn value_of(args: &InspectArgs, context: &Context) -> Result<Value> {
+fn value_of(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     let path = &args.path;
     if !path.exists() {
         return Err(Error::Missing { path: path.clone(), kind: "file or folder" });
@@ -87,7 +87,7 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
 }
 
 /// The statistics of an atlas's groups, without the numbers of every gene.
-fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
+fn statistics_value(path: &Path, context: &CommandContext) -> Result<Value> {
     let groups = match path.join(schemas::atlas::files::MANIFEST).exists() {
         true => summaries(&context.open(path)?, SHOWN_GENES)?,
         false => return Err(Error::usage("only atlases hold statistics", "ingest the file and inspect the atlas")),
@@ -99,11 +99,11 @@ fn statistics_value(path: &Path, context: &Context) -> Result<Value> {
 }
 
 /// A data file as JSON: one pass over it.
-fn file_value(args: &InspectArgs, context: &Context) -> Result<Value> {
+fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     use stages::{
         formats::{format::open, source::chunks},
         ingest::{
-            keys::{AskedKeys, resolve},
+            keys::{RequestedKeys, resolve},
             label::Labeller,
         },
     };
@@ -111,7 +111,7 @@ fn file_value(args: &InspectArgs, context: &Context) -> Result<Value> {
     let bytes = source.origin().bytes;
     let (cells, genes, kind) = (source.cells(), source.var().num_rows(), source.kind().to_owned());
     // Columns that can't be resolved don't prevent showing the rest.
-    let mut labeller = match resolve(&*source, &AskedKeys::default()) {
+    let mut labeller = match resolve(&*source, &RequestedKeys::default()) {
         Ok(keys) => Some(Labeller::new(std::sync::Arc::clone(&source), keys.columns, keys.rules)),
         Err(error) => {
             tracing::warn!("labels are left out: {error}");

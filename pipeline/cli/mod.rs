@@ -18,7 +18,7 @@ use stages::{reader::atlas::Access, storage::disk::PathLock};
 use self::{
     args::{Cli, Command},
     models::caught,
-    show::{Show, say},
+    show::{OutputStyle, say},
 };
 
 /// Polling interval while another process works.
@@ -52,13 +52,13 @@ fn allow_many_files() {
 }
 
 fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> {
-    let show = Show { json: cli.global.json, quiet: cli.global.quiet };
+    let show = OutputStyle { json: cli.global.json, quiet: cli.global.quiet };
     let access = cli.global.access();
-    let context = Context { resources, show, access, trace };
+    let context = CommandContext { resources, show, access, trace };
     match cli.command {
         Command::Simulate(args) => data::simulate(args, &context),
         Command::Ingest(args) => {
-            allocator::give_back(allocator::Freed::All);
+            allocator::give_back(allocator::FreedMemory::All);
             data::ingest(*args, &context)
         }
         Command::Split(args) => data::split(args, &context),
@@ -69,16 +69,16 @@ fn run_with(cli: Cli, resources: Resources, trace: Option<Trace>) -> Result<()> 
 }
 
 /// Context of every command.
-struct Context {
+struct CommandContext {
     resources: Resources,
-    show: Show,
+    show: OutputStyle,
     access: Access,
     /// Records a timeline, if requested.
     #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only training is traced"))]
     trace: Option<Trace>,
 }
 
-impl Context {
+impl CommandContext {
     fn open(&self, path: &Path) -> Result<Atlas> {
         Atlas::open_with(path, self.access)
     }

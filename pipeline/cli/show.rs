@@ -16,14 +16,14 @@ pub(crate) fn say(line: impl std::fmt::Display) {
 
 /// How to show output.
 #[derive(Clone, Copy)]
-pub(super) struct Show {
+pub(super) struct OutputStyle {
     /// Results as one JSON object.
     pub(super) json: bool,
     /// No progress, no notes.
     pub(super) quiet: bool,
 }
 
-impl Show {
+impl OutputStyle {
     /// Prints a result: as JSON if requested, else as text.
     pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         let shown = match self.json {

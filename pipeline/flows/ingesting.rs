@@ -12,20 +12,20 @@ use schemas::{
 };
 use stages::{
     formats::{
-        source::{Pieces, Source, column_index},
+        source::{RowRanges, Source, column_index},
         version::stamp_of,
     },
     ingest::{
-        annotate::{Annotate, Annotated, Rows},
+        annotate::{Annotate, Annotated, RowBatch},
+        block_run::CutBlockRuns,
         census::{OnBadValues, ValuesAs},
+        external_shuffle::{ExternalShuffle, estimated_bytes},
         filter::cell_filter,
         group_sums::GroupSums,
-        keys::{AskedKeys, resolve},
+        keys::{RequestedKeys, resolve},
         label::Labeller,
-        pack::SlabPacker,
-        piece::PieceReader,
-        slab::CutSlabs,
-        spill::{Spill, estimated_bytes},
+        pack::BlockRunPacker,
+        row_range::RowRangeReader,
         statistics,
         store::{AtlasFacts, MatrixFiles, StoreMatrix, describe, gene_names},
         tally::Tally,
@@ -51,7 +51,7 @@ impl std::fmt::Debug for OnCells {
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
     /// The label columns, as far as the user gave them.
-    pub keys: AskedKeys,
+    pub keys: RequestedKeys,
     /// Raw or zstd blocks, or none: then the source is read in place, in its own order.
     pub codec: Codec,
     /// How to interpret the values.
@@ -73,7 +73,7 @@ pub struct IngestOptions {
 impl Default for IngestOptions {
     fn default() -> Self {
         Self {
-            keys: AskedKeys::default(),
+            keys: RequestedKeys::default(),
             codec: Codec::Raw,
             values: ValuesAs::Auto,
             selection: Selection::default(),
@@ -157,17 +157,17 @@ fn ingest_as(
     let names = gene_names(source.var());
     let entries = source.nonzeros().unwrap_or(source.cells() * u64::from(genes) / 8);
     let (tally, tallied) = Tally::new(GroupSums::new(folder.file(""), names.len(), entries));
-    let reader = PieceReader::new(Arc::clone(&source), values, options.on_bad_values, filter);
+    let reader = RowRangeReader::new(Arc::clone(&source), values, options.on_bad_values, filter);
     let on_cells = options.on_cells.clone();
-    let pieces = Pieces::new(Arc::clone(&source)).inspect(move |piece| {
-        if let (Some(OnCells(tell)), Ok(piece)) = (&on_cells, piece) {
-            tell(piece.0.end);
+    let ranges = RowRanges::new(Arc::clone(&source)).inspect(move |range| {
+        if let (Some(OnCells(tell)), Ok(range)) = (&on_cells, range) {
+            tell(range.0.end);
         }
     });
     resources.phases.enter(Phase::Reading);
-    let rows = Pipeline::from_source("source", resources.edge(), pieces)
+    let rows = Pipeline::from_source("source", resources.edge(), ranges)
         .with_stop(resources.stop.clone())
-        .map("read", resources.threads, move |piece| Ok(reader.read(piece.0)?))
+        .map("read", resources.threads, move |range| Ok(reader.read(range.0)?))
         .then("annotate", annotate)
         .then("tally", tally);
 
@@ -185,7 +185,7 @@ fn ingest_as(
         }
         Some(seed) => {
             let bytes = estimated_bytes(source.cells(), entries, width);
-            let spill = Spill::create(&folder.file("spill.bin"), width, bytes, seed)?;
+            let spill = ExternalShuffle::create(&folder.file("spill.bin"), width, bytes, seed)?;
             let (spilled, _) = completed(rows.run("spill", spill), AGAIN)?;
             let annotated = annotated()?;
             if are_counts(&annotated) {
@@ -270,16 +270,16 @@ fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<
 }
 
 fn stored(
-    rows: Pipeline<Rows>,
+    rows: Pipeline<RowBatch>,
     store: StoreMatrix,
     width: GeneWidth,
     codec: Codec,
     resources: &Resources,
 ) -> Result<MatrixFiles> {
-    let packer = SlabPacker::new(width, codec);
+    let packer = BlockRunPacker::new(width, codec);
     let run = rows
-        .then("cut", CutSlabs::default())
-        .map("pack", resources.threads, move |slab| packer.pack(&slab))
+        .then("cut", CutBlockRuns::default())
+        .map("pack", resources.threads, move |run| packer.pack(&run))
         .run("store", store);
     Ok(completed(run, AGAIN)?.0)
 }

@@ -7,17 +7,17 @@ use std::sync::{
 
 /// Counts processed items on any thread, and reports the sum.
 #[derive(Clone, Default)]
-pub struct Progress(Option<Arc<Told>>);
+pub struct ProgressCounter(Option<Arc<ProgressListener>>);
 
-struct Told {
+struct ProgressListener {
     sum: AtomicU64,
     tell: Box<dyn Fn(u64) + Send + Sync>,
 }
 
-impl Progress {
+impl ProgressCounter {
     /// Reports each sum to `tell`, from a thread of the run.
     pub fn to(tell: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(Told { sum: AtomicU64::new(0), tell: Box::new(tell) })))
+        Self(Some(Arc::new(ProgressListener { sum: AtomicU64::new(0), tell: Box::new(tell) })))
     }
 
     /// Adds to the sum.
@@ -28,7 +28,7 @@ impl Progress {
     }
 }
 
-impl std::fmt::Debug for Progress {
+impl std::fmt::Debug for ProgressCounter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Progress")
     }

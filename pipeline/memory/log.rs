@@ -31,12 +31,12 @@ pub struct PhaseMemory {
 /// Watches memory by phase, from its creation until it is ended.
 #[derive(Debug)]
 pub struct MemoryLog {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MemoryLogState>>,
     watch: Watch,
 }
 
 #[derive(Debug)]
-struct State {
+struct MemoryLogState {
     phases: Vec<PhaseMemory>,
     /// Index of the current phase.
     at: usize,
@@ -58,7 +58,7 @@ impl PhaseMemory {
     }
 }
 
-impl State {
+impl MemoryLogState {
     fn look(&mut self) -> Option<u64> {
         let now = anonymous_bytes();
         let peak = &mut self.phases[self.at].host_peak_bytes;
@@ -99,7 +99,7 @@ impl MemoryLog {
     /// Starts watching, in the set-up phase.
     #[must_use]
     pub fn watch() -> Self {
-        let state = State {
+        let state = MemoryLogState {
             phases: vec![PhaseMemory::new(Phase::Setup)],
             at: 0,
             since: Instant::now(),
@@ -130,7 +130,7 @@ impl MemoryLog {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<MemoryLogState>) -> MutexGuard<'_, MemoryLogState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -9,10 +9,10 @@ use tracing::trace_span;
 use super::{
     crew::Crew,
     edge::{End, Receiver, Sender},
-    error::Error,
+    error::RunError,
     halt::Stop,
     ordered::OrderedMap,
-    plan::{Capacity, Node, Plan},
+    plan::{Capacity, PipelinePlan, StagePlan},
     stream::{Run, Stream},
 };
 
@@ -20,7 +20,7 @@ use super::{
 #[must_use = "a pipeline does nothing until it is run"]
 pub struct Pipeline<T: Send + 'static> {
     /// With the capacity of the edge behind each.
-    nodes: Vec<(Node, Capacity)>,
+    nodes: Vec<(StagePlan, Capacity)>,
     /// Of the edges to come.
     capacity: Capacity,
     stop: Stop,
@@ -43,7 +43,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         I: IntoIterator<Item = Result<T, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let node = Node::single(name);
+        let node = StagePlan::single(name);
         let capacity_behind = capacity.behind(node.workers);
         let open = move |crew: &mut Crew| {
             let (output, receiver) = crew.edge(capacity_behind);
@@ -75,7 +75,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         workers: NonZeroUsize,
         f: impl Fn(T) -> Result<U, BoxError> + Send + Sync + 'static,
     ) -> Pipeline<U> {
-        self.followed_by(Node { name, workers }, move |crew, input, output| {
+        self.followed_by(StagePlan { name, workers }, move |crew, input, output| {
             let map = Arc::new(OrderedMap::new(input, output, f));
             for _ in 0..workers.get() {
                 let map = Arc::clone(&map);
@@ -90,14 +90,14 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         S: Stage<In = T>,
         S::Out: ByteSize + Send + 'static,
     {
-        self.followed_by(Node::single(name), move |crew, input, output| {
+        self.followed_by(StagePlan::single(name), move |crew, input, output| {
             crew.spawn(name, move || drive(stage, input, &output));
         })
     }
 
     fn followed_by<U: Send + 'static>(
         self,
-        node: Node,
+        node: StagePlan,
         start: impl FnOnce(&mut Crew, Receiver<T>, Sender<U>) + Send + 'static,
     ) -> Pipeline<U> {
         let Self { mut nodes, capacity, stop, open: upstream } = self;
@@ -114,9 +114,9 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
 
     /// The graph as it would run into a sink of this name.
     #[must_use]
-    pub fn plan(&self, sink: &'static str) -> Plan {
-        let nodes = self.nodes.iter().map(|(node, _)| *node).chain([Node::single(sink)]).collect();
-        Plan::new(nodes, self.nodes.iter().map(|(_, capacity)| *capacity))
+    pub fn plan(&self, sink: &'static str) -> PipelinePlan {
+        let nodes = self.nodes.iter().map(|(node, _)| *node).chain([StagePlan::single(sink)]).collect();
+        PipelinePlan::new(nodes, self.nodes.iter().map(|(_, capacity)| *capacity))
     }
 
     /// Runs to the end, with the sink on the calling thread.
@@ -126,7 +126,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
     ///
     /// # Errors
     /// The first failure of the run, be it a stage's or the sink's.
-    pub fn run<S: Sink<In = T>>(self, name: &'static str, sink: S) -> Result<Run<S::Summary>, Error> {
+    pub fn run<S: Sink<In = T>>(self, name: &'static str, sink: S) -> Result<Run<S::Summary>, RunError> {
         self.stream_to(name).into_sink(name, sink)
     }
 

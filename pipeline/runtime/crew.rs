@@ -15,7 +15,7 @@ use tracing::{dispatcher, info_span};
 
 use super::{
     edge::{End, Receiver, Sender, edge},
-    error::Error,
+    error::RunError,
     gate::{Gate, Measured},
     halt::{Close, Halt, Stop},
     plan::Capacity,
@@ -32,7 +32,7 @@ pub(super) struct Crew {
 #[derive(Default)]
 struct Ending {
     halt: Arc<Halt>,
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<RunError>>,
 }
 
 impl Crew {
@@ -65,7 +65,7 @@ impl Crew {
         };
         match Builder::new().name(stage.to_owned()).spawn(body) {
             Ok(thread) => self.threads.push(thread),
-            Err(refused) => self.ending.fail(Error::at(stage, refused.into())),
+            Err(refused) => self.ending.fail(RunError::at(stage, refused.into())),
         }
     }
 
@@ -80,7 +80,7 @@ impl Crew {
     }
 
     /// Waits for every thread to end, and takes the failure that ended them, if one did.
-    pub(super) fn join(&mut self) -> Option<Error> {
+    pub(super) fn join(&mut self) -> Option<RunError> {
         for thread in self.threads.drain(..) {
             // Panics were caught where they happened.
             let _ = thread.join();
@@ -102,8 +102,8 @@ impl Drop for Crew {
 }
 
 impl Ending {
-    fn fail(&self, error: Error) {
-        if matches!(error, Error::Stopped) {
+    fn fail(&self, error: RunError) {
+        if matches!(error, RunError::Stopped) {
             self.halt.raise(End::Stopped);
         } else if self.halt.raise(End::Cut) {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -121,13 +121,13 @@ pub fn panicked() -> bool {
 }
 
 /// Does the work of a stage, whose errors and panics become the stage's failure.
-pub(super) fn guarded<R>(stage: &'static str, work: impl FnOnce() -> Result<R, BoxError>) -> Result<R, Error> {
+pub(super) fn guarded<R>(stage: &'static str, work: impl FnOnce() -> Result<R, BoxError>) -> Result<R, RunError> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(outcome) => outcome.map_err(|cause| Error::at(stage, cause)),
+        Ok(outcome) => outcome.map_err(|cause| RunError::at(stage, cause)),
         Err(panic) => {
             PANICKED.store(true, Ordering::Relaxed);
             let bug = schemas::Error::Bug(format!("panicked: {}", message(&*panic)));
-            Err(Error::at(stage, bug.into()))
+            Err(RunError::at(stage, bug.into()))
         }
     }
 }

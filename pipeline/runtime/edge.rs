@@ -42,22 +42,22 @@ impl fmt::Display for End {
 }
 
 /// The upstream side of an edge; dropping it cuts the stream, unless its end was sent.
-pub(super) struct Sender<T: Send + 'static, P: Primitives = Native>(Arc<Shared<T, P>>);
+pub(super) struct Sender<T: Send + 'static, P: Primitives = Native>(Arc<SharedEdge<T, P>>);
 
 /// The downstream side of an edge; dropping it closes the edge.
 pub(super) struct Receiver<T: Send + 'static, P: Primitives = Native> {
-    shared: Arc<Shared<T, P>>,
-    inlet: P::Inlet<Message<T>>,
+    shared: Arc<SharedEdge<T, P>>,
+    inlet: P::Inlet<EdgeMessage<T>>,
     end: Option<End>,
 }
 
 /// State shared by both sides and whoever may close the edge.
-pub(super) struct Shared<T: Send + 'static, P: Primitives> {
+pub(super) struct SharedEdge<T: Send + 'static, P: Primitives> {
     gate: Arc<Gate<P>>,
-    outlet: P::Outlet<Message<T>>,
+    outlet: P::Outlet<EdgeMessage<T>>,
 }
 
-enum Message<T> {
+enum EdgeMessage<T> {
     /// An item, and the bytes the gate holds for it.
     Item(T, usize),
     End(End),
@@ -70,7 +70,7 @@ const SLOTS_FOR_ENDS: usize = 3;
 pub(super) fn edge<T: Send + 'static, P: Primitives>(capacity: Capacity) -> (Sender<T, P>, Receiver<T, P>) {
     // The gate lets one item pass, whatever the capacity.
     let (outlet, inlet) = P::channel(capacity.items.max(1) + SLOTS_FOR_ENDS);
-    let shared = Arc::new(Shared { gate: Arc::new(Gate::new(capacity)), outlet });
+    let shared = Arc::new(SharedEdge { gate: Arc::new(Gate::new(capacity)), outlet });
     (Sender(Arc::clone(&shared)), Receiver { shared, inlet, end: None })
 }
 
@@ -87,12 +87,12 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
 
     /// Hands over an item that has passed the gate; permits must come in the order of their places.
     pub(super) fn put(&self, item: T, permit: Permit) {
-        self.0.outlet.put(Message::Item(item, permit.bytes()));
+        self.0.outlet.put(EdgeMessage::Item(item, permit.bytes()));
     }
 
     /// Sends the end of the stream. Only once; the receiver uses only the first end.
     pub(super) fn end(&self, end: End) {
-        self.0.outlet.put(Message::End(end));
+        self.0.outlet.put(EdgeMessage::End(end));
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate<P>> {
@@ -100,7 +100,7 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
     }
 
     /// A handle that closes the edge from outside.
-    pub(super) fn shared(&self) -> &Arc<Shared<T, P>> {
+    pub(super) fn shared(&self) -> &Arc<SharedEdge<T, P>> {
         &self.0
     }
 }
@@ -118,15 +118,15 @@ impl<T: Send + 'static, P: Primitives> Receiver<T, P> {
             return Err(end);
         }
         let started = Instant::now();
-        let message = self.inlet.take().unwrap_or(Message::End(End::Cut));
+        let message = self.inlet.take().unwrap_or(EdgeMessage::End(End::Cut));
         let waited = started.elapsed();
         let gate = &self.shared.gate;
         let end = match message {
-            Message::Item(item, bytes) => match gate.take(Some(bytes), waited) {
+            EdgeMessage::Item(item, bytes) => match gate.take(Some(bytes), waited) {
                 None => return Ok(item),
                 Some(closed) => closed,
             },
-            Message::End(end) => gate.take(None, waited).unwrap_or(end),
+            EdgeMessage::End(end) => gate.take(None, waited).unwrap_or(end),
         };
         self.end = Some(end);
         Err(end)
@@ -139,11 +139,11 @@ impl<T: Send + 'static, P: Primitives> Drop for Receiver<T, P> {
     }
 }
 
-impl<T: Send + 'static, P: Primitives> Close for Shared<T, P> {
+impl<T: Send + 'static, P: Primitives> Close for SharedEdge<T, P> {
     fn close(&self, end: End) {
         if self.gate.close(end) {
             // Wakes a waiting receiver; a busy one sees the closed gate when it comes back.
-            self.outlet.put(Message::End(end));
+            self.outlet.put(EdgeMessage::End(end));
         }
     }
 }

@@ -4,7 +4,7 @@ use stage::BoxError;
 
 /// Why a run did not complete.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum RunError {
     /// The first failure of the run.
     #[error("stage `{stage}` failed")]
     Failed {
@@ -19,7 +19,7 @@ pub enum Error {
     Stopped,
 }
 
-impl Error {
+impl RunError {
     /// A failure of `stage`; or a stop, if its cause is a stop: an inner pipeline that was stopped stops the
     /// outer one.
     pub(super) fn at(stage: &'static str, cause: BoxError) -> Self {

@@ -62,11 +62,11 @@ pub(super) struct Measured {
 /// Lets items onto an edge while there is room.
 pub(super) struct Gate<P: Primitives = Native> {
     capacity: Capacity,
-    books: P::Monitor<Books>,
+    books: P::Monitor<GateState>,
 }
 
 #[derive(Default)]
-struct Books {
+struct GateState {
     /// Places given so far: the next one to give.
     admitted: u64,
     /// Items received so far, which is the place of the oldest thing held.
@@ -90,7 +90,7 @@ impl Permit {
 
 impl<P: Primitives> Gate<P> {
     pub(super) fn new(capacity: Capacity) -> Self {
-        Self { capacity, books: P::Monitor::new(Books::default()) }
+        Self { capacity, books: P::Monitor::new(GateState::default()) }
     }
 
     /// Waits for room for an item that is ready.
@@ -105,7 +105,7 @@ impl<P: Primitives> Gate<P> {
         self.enter(|books| input_bytes.saturating_add(books.latest))
     }
 
-    fn enter(&self, weigh: impl Fn(&Books) -> usize) -> Result<Permit, Closed> {
+    fn enter(&self, weigh: impl Fn(&GateState) -> usize) -> Result<Permit, Closed> {
         let started = Instant::now();
         self.books.update_when(
             |books| books.closed.is_some() || books.has_room_for(weigh(books), self.capacity),
@@ -125,7 +125,7 @@ impl<P: Primitives> Gate<P> {
     /// Exchanges a reservation for the result's size; waits for room if that is larger.
     pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
         let Permit { place, bytes: reserved } = reserved;
-        let fits = |books: &Books| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
+        let fits = |books: &GateState| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
         let started = Instant::now();
         self.books.update_when(
             |books| books.closed.is_some() || bytes <= reserved || books.taken == place || fits(books),
@@ -177,7 +177,7 @@ impl<P: Primitives> Gate<P> {
     }
 }
 
-impl Books {
+impl GateState {
     /// Whether the next place may be given to something this large.
     fn has_room_for(&self, bytes: usize, capacity: Capacity) -> bool {
         let held = self.admitted - self.taken;

@@ -22,17 +22,17 @@ pub(super) trait Close: Send + Sync {
 }
 
 /// Ends everything that watches it, once.
-pub(super) struct Halt<P: Primitives = Native>(P::Monitor<State>);
+pub(super) struct Halt<P: Primitives = Native>(P::Monitor<HaltState>);
 
 #[derive(Default)]
-struct State {
+struct HaltState {
     raised: Option<End>,
     watchers: Vec<Weak<dyn Close>>,
 }
 
 impl<P: Primitives> Default for Halt<P> {
     fn default() -> Self {
-        Self(P::Monitor::new(State::default()))
+        Self(P::Monitor::new(HaltState::default()))
     }
 }
 

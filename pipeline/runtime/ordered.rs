@@ -27,16 +27,16 @@ where
     /// `None` after the end.
     input: P::Monitor<Option<Receiver<T, P>>>,
     output: Sender<U, P>,
-    line: P::Monitor<Line<U>>,
+    line: P::Monitor<ReorderBuffer<U>>,
 }
 
 /// Results waiting for earlier ones, by their places.
-struct Line<U> {
+struct ReorderBuffer<U> {
     next: u64,
-    waiting: BTreeMap<u64, Leaving<U>>,
+    waiting: BTreeMap<u64, OrderedResult<U>>,
 }
 
-enum Leaving<U> {
+enum OrderedResult<U> {
     Item(U, Permit),
     End(End),
 }
@@ -53,7 +53,7 @@ where
             f,
             input: P::Monitor::new(Some(input)),
             output,
-            line: P::Monitor::new(Line { next: 0, waiting: BTreeMap::new() }),
+            line: P::Monitor::new(ReorderBuffer { next: 0, waiting: BTreeMap::new() }),
         }
     }
 
@@ -62,7 +62,7 @@ where
         while let Some((item, reserved)) = self.next_input() {
             let result = trace_span!("item").in_scope(|| (self.f)(item))?;
             let Ok(permit) = self.output.gate().settle(reserved, result.byte_size()) else { break };
-            self.leave(permit.place(), Leaving::Item(result, permit));
+            self.leave(permit.place(), OrderedResult::Item(result, permit));
         }
         Ok(())
     }
@@ -75,21 +75,21 @@ where
             }
             Err(end) => {
                 *input = None;
-                self.leave(self.output.gate().admitted(), Leaving::End(end));
+                self.leave(self.output.gate().admitted(), OrderedResult::End(end));
                 None
             }
         })
     }
 
     /// Sends the next results in line, as far as they are there.
-    fn leave(&self, place: u64, leaving: Leaving<U>) {
+    fn leave(&self, place: u64, leaving: OrderedResult<U>) {
         self.line.update(|line| {
             line.waiting.insert(place, leaving);
             while let Some(leaving) = line.waiting.remove(&line.next) {
                 line.next += 1;
                 match leaving {
-                    Leaving::Item(item, permit) => self.output.put(item, permit),
-                    Leaving::End(end) => self.output.end(end),
+                    OrderedResult::Item(item, permit) => self.output.put(item, permit),
+                    OrderedResult::End(end) => self.output.end(end),
                 }
             }
         });

@@ -25,19 +25,19 @@ impl Capacity {
 
 /// The graph of a pipeline: its stages in order, and the edges between them.
 ///
-/// Memory held on edges never exceeds [`Plan::bytes`], except for one item larger than its edge; in addition, each thread may
+/// Memory held on edges never exceeds [`PipelinePlan::bytes`], except for one item larger than its edge; in addition, each thread may
 /// hold one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct PipelinePlan {
     /// From the source to the sink.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<StagePlan>,
     /// Edge `i` leads from node `i` to node `i + 1`.
     pub edges: Vec<EdgePlan>,
 }
 
 /// A stage of the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Node {
+pub struct StagePlan {
     /// The stage's name.
     pub name: &'static str,
     /// Threads that do its work.
@@ -55,16 +55,16 @@ pub struct EdgePlan {
     pub capacity: Capacity,
 }
 
-impl Node {
+impl StagePlan {
     /// A stage on a single thread.
     pub(super) fn single(name: &'static str) -> Self {
         Self { name, workers: NonZeroUsize::MIN }
     }
 }
 
-impl Plan {
+impl PipelinePlan {
     /// Each node but the last sends over its own edge.
-    pub(super) fn new(nodes: Vec<Node>, capacities: impl IntoIterator<Item = Capacity>) -> Self {
+    pub(super) fn new(nodes: Vec<StagePlan>, capacities: impl IntoIterator<Item = Capacity>) -> Self {
         let pairs = nodes.iter().zip(nodes.iter().skip(1)).zip(capacities);
         let edges = pairs.map(|((from, to), capacity)| EdgePlan { from: from.name, to: to.name, capacity }).collect();
         Self { nodes, edges }
@@ -77,9 +77,9 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for PipelinePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Node { name, workers }) in self.nodes.iter().enumerate() {
+        for (i, StagePlan { name, workers }) in self.nodes.iter().enumerate() {
             let arrow = if i == 0 { "" } else { " -> " };
             match workers.get() {
                 1 => write!(f, "{arrow}{name}")?,
@@ -93,17 +93,17 @@ impl fmt::Display for Plan {
                 f,
                 "  {:<28} {items:>6} items {:>12}",
                 format!("{from} -> {to}"),
-                Bytes(bytes as u64).to_string()
+                FormattedBytes(bytes as u64).to_string()
             )?;
         }
-        write!(f, "  {:<28} {:>6}       {:>12}", "in all", "", Bytes(self.bytes() as u64).to_string())
+        write!(f, "  {:<28} {:>6}       {:>12}", "in all", "", FormattedBytes(self.bytes() as u64).to_string())
     }
 }
 
 /// Formats a number of bytes in a suitable unit.
-pub(super) struct Bytes(pub(super) u64);
+pub(super) struct FormattedBytes(pub(super) u64);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for FormattedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
         if self.0 < 1024 {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_in_the_unit_that_suits_them() {
-        let shown = [0, 1023, 1536, 64 << 20, u64::MAX].map(|bytes| Bytes(bytes).to_string());
+        let shown = [0, 1023, 1536, 64 << 20, u64::MAX].map(|bytes| FormattedBytes(bytes).to_string());
         assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "64.0 MiB", "16777216.0 TiB"]);
     }
 
@@ -133,8 +133,8 @@ mod tests {
     fn a_plan_lists_every_budget_and_their_sum() {
         let capacity = Capacity { items: 4, bytes: 1 << 20 };
         let workers = NonZeroUsize::new(3).expect("three");
-        let nodes = vec![Node::single("read"), Node { name: "encode", workers }, Node::single("train")];
-        let plan = Plan::new(nodes, [capacity, capacity]);
+        let nodes = vec![StagePlan::single("read"), StagePlan { name: "encode", workers }, StagePlan::single("train")];
+        let plan = PipelinePlan::new(nodes, [capacity, capacity]);
         let shown = plan.to_string();
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["read", "->", "encode", "x3", "->", "train"]);

@@ -58,19 +58,19 @@ impl Primitives for Native {
 
 /// A lock and the condition that its state has changed.
 pub(super) struct NativeMonitor<S> {
-    watched: Mutex<Watched<S>>,
+    watched: Mutex<MonitorState<S>>,
     changed: Condvar,
 }
 
 /// Counting waiters avoids system calls that wake nobody.
-struct Watched<S> {
+struct MonitorState<S> {
     state: S,
     waiting: usize,
 }
 
 impl<S: Send> Monitor<S> for NativeMonitor<S> {
     fn new(state: S) -> Self {
-        Self { watched: Mutex::new(Watched { state, waiting: 0 }), changed: Condvar::new() }
+        Self { watched: Mutex::new(MonitorState { state, waiting: 0 }), changed: Condvar::new() }
     }
 
     fn update_when<R>(&self, ready: impl Fn(&S) -> bool, change: impl FnOnce(&mut S) -> R) -> R {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     gate::Measured,
-    plan::{Bytes, EdgePlan, Plan},
+    plan::{EdgePlan, FormattedBytes, PipelinePlan},
 };
 
 /// The measurements of a run.
@@ -41,7 +41,7 @@ pub struct EdgeReport {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, measured: impl Iterator<Item = Measured>, wall: Duration) -> Self {
+    pub(super) fn new(plan: &PipelinePlan, measured: impl Iterator<Item = Measured>, wall: Duration) -> Self {
         let edges = plan.edges.iter().zip(measured).map(|(edge, measured)| EdgeReport::new(edge, measured)).collect();
         Self { edges, wall }
     }
@@ -81,7 +81,8 @@ impl fmt::Display for Report {
         writeln!(f, "{edge:<28} {items:>10} {bytes:>12} {peak:>12} {room:>16} {waited:>17}")?;
         for edge in &self.edges {
             let (name, items) = (format!("{} -> {}", edge.from, edge.to), edge.items);
-            let (bytes, peak) = (Bytes(edge.bytes).to_string(), Bytes(edge.peak_bytes as u64).to_string());
+            let (bytes, peak) =
+                (FormattedBytes(edge.bytes).to_string(), FormattedBytes(edge.peak_bytes as u64).to_string());
             let (room, waited) = (edge.waited_for_room.as_secs_f64(), edge.waited_for_items.as_secs_f64());
             writeln!(f, "{name:<28} {items:>10} {bytes:>12} {peak:>12} {room:>14.3} s {waited:>15.3} s")?;
         }

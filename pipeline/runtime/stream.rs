@@ -8,15 +8,15 @@ use tracing::{info_span, trace_span};
 use super::{
     crew::{Crew, guarded},
     edge::{End, Receiver},
-    error::Error,
+    error::RunError,
     halt::Stop,
-    plan::Plan,
+    plan::PipelinePlan,
     report::Report,
 };
 
 /// A running pipeline, read as an iterator; dropping it ends the run and joins its threads.
 ///
-/// After the last item of a complete stream comes `None`. A failed or stopped stream yields its [`Error`] before
+/// After the last item of a complete stream comes `None`. A failed or stopped stream yields its [`RunError`] before
 /// the `None`, so that neither a loop nor an outer pipeline can mistake it for a complete one.
 #[must_use = "a stream that is dropped ends its run"]
 pub struct Stream<T: Send + 'static> {
@@ -24,7 +24,7 @@ pub struct Stream<T: Send + 'static> {
     output: Option<Receiver<T>>,
     crew: Crew,
     stop: Stop,
-    plan: Plan,
+    plan: PipelinePlan,
     started: Instant,
     end: Option<End>,
 }
@@ -51,17 +51,17 @@ impl<S> Outcome<S> {
     /// The summary of a completed run.
     ///
     /// # Errors
-    /// [`Error::Stopped`] for a stopped one.
-    pub fn complete(self) -> Result<S, Error> {
+    /// [`RunError::Stopped`] for a stopped one.
+    pub fn complete(self) -> Result<S, RunError> {
         match self {
             Self::Complete(summary) => Ok(summary),
-            Self::Stopped => Err(Error::Stopped),
+            Self::Stopped => Err(RunError::Stopped),
         }
     }
 }
 
 impl<T: Send + 'static> Stream<T> {
-    pub(super) fn new(output: Receiver<T>, crew: Crew, stop: Stop, plan: Plan) -> Self {
+    pub(super) fn new(output: Receiver<T>, crew: Crew, stop: Stop, plan: PipelinePlan) -> Self {
         Self { output: Some(output), crew, stop, plan, started: Instant::now(), end: None }
     }
 
@@ -88,12 +88,12 @@ impl<T: Send + 'static> Stream<T> {
         mut self,
         name: &'static str,
         mut sink: S,
-    ) -> Result<Run<S::Summary>, Error> {
+    ) -> Result<Run<S::Summary>, RunError> {
         let _span = info_span!("stage", name).entered();
         let stopped = loop {
             let item = match self.next() {
                 None => break false,
-                Some(Err(Error::Stopped)) => break true,
+                Some(Err(RunError::Stopped)) => break true,
                 Some(item) => item?,
             };
             match trace_span!("item").in_scope(|| guarded(name, || sink.push(item))) {
@@ -114,7 +114,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     /// Ends the run and joins its threads; returns the failure that ended it before.
-    fn end_early(&mut self) -> Option<Error> {
+    fn end_early(&mut self) -> Option<RunError> {
         self.crew.halt();
         self.output = None;
         self.crew.join()
@@ -122,7 +122,7 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 impl<T: Send + 'static> Iterator for Stream<T> {
-    type Item = Result<T, Error>;
+    type Item = Result<T, RunError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let end = match self.output.as_mut()?.recv() {
@@ -141,7 +141,7 @@ impl<T: Send + 'static> Iterator for Stream<T> {
         self.end = Some(end);
         match end {
             End::Complete => None,
-            End::Stopped => Some(Err(Error::Stopped)),
+            End::Stopped => Some(Err(RunError::Stopped)),
             End::Cut => Some(Err(failure.unwrap_or_else(cut_without_cause))),
         }
     }
@@ -149,6 +149,6 @@ impl<T: Send + 'static> Iterator for Stream<T> {
 
 impl<T: Send + 'static> FusedIterator for Stream<T> {}
 
-fn cut_without_cause() -> Error {
-    Error::at("runtime", schemas::Error::Bug("a stream ended early, but no stage failed".into()).into())
+fn cut_without_cause() -> RunError {
+    RunError::at("runtime", schemas::Error::Bug("a stream ended early, but no stage failed".into()).into())
 }

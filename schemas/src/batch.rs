@@ -1,6 +1,6 @@
 //! A minibatch for a model: expression as CSR in its narrow storage types, and labels.
 //!
-//! Making it dense belongs to the computing device; [`Dense`] is for users who want rows of `f32` in memory.
+//! Making it dense belongs to the computing device; [`DenseRows`] is for users who want rows of `f32` in memory.
 
 use sprs::CsMatI;
 
@@ -183,24 +183,24 @@ const LINE: usize = 16;
 /// Sixteen floats in one cache line of the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-pub struct Line(pub [f32; LINE]);
+pub struct CacheLine(pub [f32; LINE]);
 
 /// Rows of expression, dense: row-major, each row starting at a multiple of 64 bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Dense {
+pub struct DenseRows {
     genes: usize,
     rows: usize,
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
 }
 
-impl Dense {
+impl DenseRows {
     /// Resizes it to this many rows and genes. The content is unspecified until it is written.
     pub fn resize(&mut self, rows: usize, genes: usize) {
         (self.rows, self.genes) = (rows, genes);
         let wanted = rows * genes.div_ceil(LINE);
         // A larger buffer keeps its memory and content.
         if self.lines.len() < wanted {
-            self.lines.resize(wanted, Line::default());
+            self.lines.resize(wanted, CacheLine::default());
         }
     }
 
@@ -228,22 +228,22 @@ impl Dense {
         &self.as_slice()[row * self.stride()..row * self.stride() + self.genes]
     }
 
-    /// All rows, [`Dense::stride`] floats each.
+    /// All rows, [`DenseRows::stride`] floats each.
     #[must_use]
     pub fn as_slice(&self) -> &[f32] {
         &bytemuck::cast_slice(&self.lines)[..self.rows * self.stride()]
     }
 
     /// The lines of each row, to be written.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [Line]> {
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [CacheLine]> {
         let lines = self.genes.div_ceil(LINE);
         self.lines.chunks_exact_mut(lines.max(1)).take(self.rows)
     }
 }
 
-impl ByteSize for Dense {
+impl ByteSize for DenseRows {
     fn byte_size(&self) -> usize {
-        self.lines.capacity() * size_of::<Line>()
+        self.lines.capacity() * size_of::<CacheLine>()
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Condition {
 
 /// All conditions of an atlas, each parsed once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[serde(try_from = "StoredConditionTable", into = "StoredConditionTable")]
 pub struct ConditionTable {
     rules: LabelRules,
     perturbations: Vec<String>,
@@ -204,24 +204,24 @@ fn bits(doses: &[f64]) -> Vec<u64> {
 
 /// The table as it is stored: the look-ups are rebuilt from it.
 #[derive(Clone, Serialize, Deserialize)]
-struct Stored {
+struct StoredConditionTable {
     rules: LabelRules,
     perturbations: Vec<String>,
     combinations: Vec<Combination>,
     conditions: Vec<Condition>,
 }
 
-impl From<ConditionTable> for Stored {
+impl From<ConditionTable> for StoredConditionTable {
     fn from(table: ConditionTable) -> Self {
         let ConditionTable { rules, perturbations, combinations, conditions, .. } = table;
         Self { rules, perturbations, combinations, conditions }
     }
 }
 
-impl TryFrom<Stored> for ConditionTable {
+impl TryFrom<StoredConditionTable> for ConditionTable {
     type Error = String;
 
-    fn try_from(stored: Stored) -> Result<Self, String> {
+    fn try_from(stored: StoredConditionTable) -> Result<Self, String> {
         let mut table = Self::new(stored.rules);
         for name in &stored.perturbations {
             table.intern_perturbation(name);

@@ -1,4 +1,4 @@
-//! User settings (`Settings`), and the validated configuration (`Plan`).
+//! User settings (`Settings`), and the validated configuration (`TrainingPlan`).
 //!
 //! Settings are built in layers: a preset, then a file, then single `section.key=value` assignments. Names are the
 //! original's wherever it has one.
@@ -16,10 +16,13 @@ mod train;
 pub use self::{
     adversary::{AdversaryLoss, AdversarySettings},
     data::{DataSettings, GeneChoice, GenesKept},
-    model::{DispersionStart, Doser, ModelSettings, Norm, Offset, ReconLoss},
-    plan::Plan,
+    model::{DispersionStart, Doser, ModelSettings, Norm, OffsetChoice, ReconLoss},
+    plan::TrainingPlan,
     preset::Preset,
-    train::{Averaging, EngineChoice, Monitor, Objective, Precision, RateSchedule, Sampling, TrainSettings},
+    train::{
+        Averaging, EngineChoice, MatrixPrecision, MonitoredScore, Objective, RateSchedule, SamplingChoice,
+        TrainSettings,
+    },
 };
 
 /// All settings of a training run, apart from its data.

@@ -23,7 +23,7 @@ use stages::{
     },
     reader::{
         atlas::{Access, Atlas},
-        split::{Part, Scheme, Split},
+        split::{Scheme, Split, SplitPart},
     },
 };
 
@@ -171,7 +171,7 @@ fn balanced_batches_have_every_condition_equally_often() {
     let split = split(&atlas);
     let order = training(&atlas, OrderSettings::new(1, 500, 4096), &Sampling::Balanced);
     let cells: Vec<CellIndex> = (0..4).flat_map(|epoch| order.epoch(epoch, 0)).flat_map(|plan| plan.cells).collect();
-    assert!(cells.iter().all(|cell| split.part(*cell) == Part::Train), "a cell that does not train was drawn");
+    assert!(cells.iter().all(|cell| split.part(*cell) == SplitPart::Train), "a cell that does not train was drawn");
     let shares = shares(&atlas, &cells);
     assert_eq!(shares.len(), atlas.manifest().conditions.conditions().len());
     let expected = 1.0 / shares.len() as f64;
@@ -219,7 +219,7 @@ fn each_perturbed_cell_is_followed_by_a_control_of_its_own_kind() {
             assert_ne!(atlas.condition(pair[0]), CONTROL);
             assert_eq!(atlas.condition(pair[1]), CONTROL);
             assert_eq!(atlas.covariates(pair[0]), atlas.covariates(pair[1]), "{pair:?}");
-            assert!(pair.iter().all(|cell| split.part(*cell) == Part::Train));
+            assert!(pair.iter().all(|cell| split.part(*cell) == SplitPart::Train));
             assert!(perturbed.insert(pair[0]), "cell {} comes twice", pair[0]);
         }
     }

@@ -22,11 +22,11 @@ use schemas::{
 };
 use stages::{
     batcher::order::{Order, OrderSettings, TrainingOrder},
-    encoder::{label_encoder::Encoder, vocabulary::from_training_cells},
+    encoder::{label_encoder::LabelEncoder, vocabulary::from_training_cells},
     reader::{
         atlas::{Access, Atlas},
         groups::{Groups, Selector},
-        split::{Part, Scheme, Split},
+        split::{Scheme, Split, SplitPart},
     },
 };
 
@@ -38,7 +38,7 @@ fn random_split(atlas: &Atlas) -> Arc<Split> {
     Arc::new(Split::make(atlas, "random", &Scheme::Random(0.1), 0.2, 3).unwrap())
 }
 
-fn order(atlas: &Atlas, part: Part, settings: OrderSettings) -> Arc<Order> {
+fn order(atlas: &Atlas, part: SplitPart, settings: OrderSettings) -> Arc<Order> {
     Arc::new(Order::new(atlas, random_split(atlas), part, settings))
 }
 
@@ -46,7 +46,7 @@ fn epoch(order: &Arc<Order>, epoch: u32) -> Vec<BatchPlan> {
     order.epoch(epoch, 0).collect()
 }
 
-fn cells_of(atlas: &Atlas, part: Part) -> BTreeSet<CellIndex> {
+fn cells_of(atlas: &Atlas, part: SplitPart) -> BTreeSet<CellIndex> {
     let split = random_split(atlas);
     (0..atlas.cells()).map(CellIndex).filter(|cell| split.part(*cell) == part).collect()
 }
@@ -55,12 +55,12 @@ fn cells_of(atlas: &Atlas, part: Part) -> BTreeSet<CellIndex> {
 fn an_epoch_has_every_training_cell_once_and_no_other() {
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 1000, true, Codec::Raw);
-    let order = order(&atlas, Part::Train, ORDER);
+    let order = order(&atlas, SplitPart::Train, ORDER);
     for number in [0, 1, 9] {
         let plans = epoch(&order, number);
         let cells: Vec<CellIndex> = plans.iter().flat_map(|plan| plan.cells.clone()).collect();
         assert_eq!(cells.len() as u64, order.cell_count(), "a cell comes twice or not at all");
-        assert_eq!(cells.iter().copied().collect::<BTreeSet<_>>(), cells_of(&atlas, Part::Train));
+        assert_eq!(cells.iter().copied().collect::<BTreeSet<_>>(), cells_of(&atlas, SplitPart::Train));
         assert!(plans.iter().enumerate().all(|(at, plan)| plan.index == at as u64 && plan.role == Role::Train));
         assert!(plans.iter().rev().skip(1).all(|plan| plan.cells.len() == ORDER.batch_size && !plan.last));
         assert!(plans.last().unwrap().last);
@@ -71,11 +71,11 @@ fn an_epoch_has_every_training_cell_once_and_no_other() {
 fn an_epoch_is_the_same_each_time_and_unlike_any_other() {
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 1000, true, Codec::Raw);
-    let first = order(&atlas, Part::Train, ORDER);
-    assert_eq!(epoch(&first, 4), epoch(&order(&atlas, Part::Train, ORDER), 4));
+    let first = order(&atlas, SplitPart::Train, ORDER);
+    assert_eq!(epoch(&first, 4), epoch(&order(&atlas, SplitPart::Train, ORDER), 4));
     let cells = |plans: Vec<BatchPlan>| plans.into_iter().map(|plan| plan.cells).collect::<Vec<_>>();
     assert_ne!(cells(epoch(&first, 4)), cells(epoch(&first, 5)));
-    let reseeded = order(&atlas, Part::Train, OrderSettings { seed: 8, ..ORDER });
+    let reseeded = order(&atlas, SplitPart::Train, OrderSettings { seed: 8, ..ORDER });
     assert_ne!(cells(epoch(&first, 4)), cells(epoch(&reseeded, 4)));
 }
 
@@ -83,9 +83,9 @@ fn an_epoch_is_the_same_each_time_and_unlike_any_other() {
 fn to_resume_anywhere_is_to_read_the_rest() {
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 1000, true, Codec::Raw);
-    let (train, valid) = (order(&atlas, Part::Train, ORDER), order(&atlas, Part::Valid, ORDER));
+    let (train, valid) = (order(&atlas, SplitPart::Train, ORDER), order(&atlas, SplitPart::Valid, ORDER));
     for batch_size in [2, 33, 50, 64, 5000] {
-        let train = order(&atlas, Part::Train, OrderSettings { batch_size, ..ORDER });
+        let train = order(&atlas, SplitPart::Train, OrderSettings { batch_size, ..ORDER });
         let whole = epoch(&train, 2);
         assert_eq!(whole.len() as u64, train.batches());
         for position in (0..=whole.len()).step_by(1 + whole.len() / 12) {
@@ -105,14 +105,14 @@ fn to_resume_anywhere_is_to_read_the_rest() {
 fn validation_cells_come_after_every_checked_epoch_as_they_lie() {
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 1000, true, Codec::Raw);
-    let (train, valid) = (order(&atlas, Part::Train, ORDER), order(&atlas, Part::Valid, ORDER));
+    let (train, valid) = (order(&atlas, SplitPart::Train, ORDER), order(&atlas, SplitPart::Valid, ORDER));
     let run = TrainingOrder { train, valid, check_every: 2, epochs: 5 };
     let mut seen: BTreeMap<u32, Vec<CellIndex>> = BTreeMap::new();
     for plan in run.plans(Position::default()).filter(|plan| plan.role == Role::Valid) {
         seen.entry(plan.pass).or_default().extend(plan.cells);
     }
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [1, 3, 4], "every second epoch, and the last");
-    let valid: Vec<CellIndex> = cells_of(&atlas, Part::Valid).into_iter().collect();
+    let valid: Vec<CellIndex> = cells_of(&atlas, SplitPart::Valid).into_iter().collect();
     assert!(seen.values().all(|cells| *cells == valid));
 }
 
@@ -125,11 +125,11 @@ fn a_file_that_is_sorted_by_condition_gives_mixed_batches() {
         cells.iter().for_each(|cell| *counts.entry(atlas.condition(*cell).0).or_default() += 1.0);
         counts.values().map(|count| count / cells.len() as f64).map(|share| -share * share.ln()).sum::<f64>()
     };
-    let all: Vec<CellIndex> = cells_of(&atlas, Part::Train).into_iter().collect();
+    let all: Vec<CellIndex> = cells_of(&atlas, SplitPart::Train).into_iter().collect();
     let sorted = all.chunks(256).map(entropy).sum::<f64>() / all.chunks(256).count() as f64;
     assert!(sorted < 0.5 * entropy(&all), "the file is not sorted: {sorted}");
     let settings = OrderSettings::new(1, 256, 4096);
-    let plans = epoch(&order(&atlas, Part::Train, settings), 0);
+    let plans = epoch(&order(&atlas, SplitPart::Train, settings), 0);
     let whole: Vec<&BatchPlan> = plans.iter().filter(|plan| plan.cells.len() == 256).collect();
     let mixed = whole.iter().map(|plan| entropy(&plan.cells)).sum::<f64>() / whole.len() as f64;
     assert!(0.9 * entropy(&all) < mixed, "batches have an entropy of {mixed}, all cells of {}", entropy(&all));
@@ -140,10 +140,10 @@ fn batches(atlas: &Atlas, threads: usize) -> Vec<(BatchPlan, Labels, Expression)
     let split = random_split(atlas);
     let groups = Groups::of(atlas, Some(&split));
     let vocabulary = from_training_cells(atlas, &groups, Compat::None).unwrap();
-    let encoder = Encoder::new(atlas, groups, &vocabulary).unwrap();
+    let encoder = LabelEncoder::new(atlas, groups, &vocabulary).unwrap();
     let run = TrainingOrder {
-        train: order(atlas, Part::Train, ORDER),
-        valid: order(atlas, Part::Valid, ORDER),
+        train: order(atlas, SplitPart::Train, ORDER),
+        valid: order(atlas, SplitPart::Valid, ORDER),
         check_every: 1,
         epochs: 2,
     };
@@ -257,7 +257,7 @@ fn a_shuffle_is_a_permutation_that_its_seed_decides() {
     assert!(counts.as_flattened().iter().all(|count| (8..=56).contains(count)), "{counts:?}");
 }
 
-fn labels_of(atlas: &Atlas, split: &Split, part: Part) -> BTreeMap<(String, String), usize> {
+fn labels_of(atlas: &Atlas, split: &Split, part: SplitPart) -> BTreeMap<(String, String), usize> {
     let mut found = BTreeMap::new();
     for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| split.part(*cell) == part) {
         let manifest = atlas.manifest();
@@ -273,8 +273,8 @@ fn a_split_holds_out_what_its_scheme_says() {
     let home = Home::new();
     let (atlas, _) = atlas(&home, "a.atlas", 2000, true, Codec::Raw);
     let make = |scheme: &str| Split::make(&atlas, "s", &Scheme::parse(scheme).unwrap(), 0.15, 5).unwrap();
-    let held = |split: &Split| labels_of(&atlas, split, Part::Ood);
-    let used = |split: &Split| [Part::Train, Part::Valid].map(|part| labels_of(&atlas, split, part));
+    let held = |split: &Split| labels_of(&atlas, split, SplitPart::Ood);
+    let used = |split: &Split| [SplitPart::Train, SplitPart::Valid].map(|part| labels_of(&atlas, split, part));
 
     let combos = make("combos:0.5");
     assert_eq!(held(&combos).keys().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), 1, "half of two");
@@ -304,9 +304,9 @@ fn a_split_holds_out_what_its_scheme_says() {
     assert!(used(&left_out).iter().all(|used| of_type(used) == [control]), "its controls stay, nothing else does");
 
     let random = make("random:0.3").counts();
-    assert!((500..700).contains(&random[&Part::Ood]), "30% of 2000: {random:?}");
-    let wanted = 0.15 * (2000 - random[&Part::Ood]) as f64;
-    assert!((random[&Part::Valid] as f64 - wanted).abs() < 0.2 * wanted, "15% of the rest: {random:?}");
+    assert!((500..700).contains(&random[&SplitPart::Ood]), "30% of 2000: {random:?}");
+    let wanted = 0.15 * (2000 - random[&SplitPart::Ood]) as f64;
+    assert!((random[&SplitPart::Valid] as f64 - wanted).abs() < 0.2 * wanted, "15% of the rest: {random:?}");
 }
 
 #[test]
@@ -320,13 +320,14 @@ fn a_selector_holds_out_the_cells_it_names_and_no_others() {
         Split::make(&atlas, "s", &Scheme::HoldOut(selectors), 0.15, 5).unwrap()
     };
     let split = hold_out(&[format!("condition={name},cell_type=type_1")]);
-    let held = labels_of(&atlas, &split, Part::Ood);
+    let held = labels_of(&atlas, &split, SplitPart::Ood);
     assert_eq!(held.keys().collect::<Vec<_>>(), [&(name.clone(), "type_1".to_owned())]);
     assert_eq!(split, hold_out(&[format!("condition={second}+{first},cell_type=type_1")]), "B+A is A+B");
     let either = hold_out(&[format!("condition={first}"), format!("condition={second}")]);
-    let names: BTreeSet<String> = labels_of(&atlas, &either, Part::Ood).into_keys().map(|(name, _)| name).collect();
+    let names: BTreeSet<String> =
+        labels_of(&atlas, &either, SplitPart::Ood).into_keys().map(|(name, _)| name).collect();
     assert_eq!(names, BTreeSet::from([first.to_owned(), second.to_owned()]), "not their combination");
-    for part in [Part::Train, Part::Valid] {
+    for part in [SplitPart::Train, SplitPart::Valid] {
         assert!(!labels_of(&atlas, &either, part).keys().any(|(name, _)| names.contains(name)));
     }
 }
@@ -364,7 +365,7 @@ fn a_split_comes_out_of_a_column_where_test_means_valid() {
     let (split, said_test) = Split::from_obs(&atlas, "mine", "assigned").unwrap();
     assert!(said_test, "it is told that test was taken for valid");
     for cell in 0..300 {
-        let part = [Part::Train, Part::Valid, Part::Ood][cell % 3];
+        let part = [SplitPart::Train, SplitPart::Valid, SplitPart::Ood][cell % 3];
         assert_eq!(split.part(CellIndex::at(cell)), part);
     }
 }

@@ -10,7 +10,7 @@ use perturbine::{Atlas, Resources, flows};
 use schemas::ids::CellIndex;
 use stages::{
     batcher::order::{Order, OrderSettings},
-    reader::split::Part,
+    reader::split::SplitPart,
 };
 
 fn kept(name: &str) -> PathBuf {
@@ -29,7 +29,7 @@ fn lines(atlas: &Atlas) -> Vec<String> {
         names.extend(pairs.map(|(cell, dose)| (cell.unwrap().to_owned(), dose.unwrap().to_owned())));
     }
     let mut lines = vec![String::new(); names.len()];
-    let order = Arc::new(Order::of_cells(atlas, Part::Train, OrderSettings::new(0, 16, 64), Arc::new(|_| true)));
+    let order = Arc::new(Order::of_cells(atlas, SplitPart::Train, OrderSettings::new(0, 16, 64), Arc::new(|_| true)));
     for rows in flows::rows(atlas, order.epoch(0, 0), &Resources::default()).stream() {
         let rows = rows.unwrap();
         let mut values = vec![Vec::new(); rows.plan.cells.len()];

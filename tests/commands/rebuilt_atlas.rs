@@ -36,7 +36,7 @@ fn train(home: &Home, flags: &str) -> String {
 fn held_out(home: &Home, name: &str) -> Vec<bool> {
     let atlas = stages::reader::atlas::Atlas::open(home.path("s.atlas")).unwrap();
     let split = stages::reader::split::Split::read(&atlas, name).unwrap();
-    (0..100).map(|cell| split.part(schemas::ids::CellIndex(cell)) == stages::reader::split::Part::Ood).collect()
+    (0..100).map(|cell| split.part(schemas::ids::CellIndex(cell)) == stages::reader::split::SplitPart::Ood).collect()
 }
 
 #[test]

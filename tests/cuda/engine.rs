@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use schemas::config::Plan;
+use schemas::config::TrainingPlan;
 use stages::{
     model::{
-        draws::Draws,
+        draws::StepDraws,
         graph_replay::GraphReplay,
         schedule::{Clock, Schedule},
         step::{Engine, Learner},
@@ -24,7 +24,7 @@ const GPU: Device = Device::Cuda(0);
 
 /// A learner on the stand-in, and what steps of it need.
 struct Training {
-    plan: Plan,
+    plan: TrainingPlan,
     learner: Learner,
     engine: GraphReplay,
     packer: BatchPacker,
@@ -43,7 +43,7 @@ impl Training {
         let mut packed = self.packer.pack(&batch(cells)).unwrap();
         let schedule = Schedule::at(&self.plan, Clock::default());
         let extras = StepExtras::default();
-        self.engine.step_on(&mut self.learner, &mut packed, &extras, &Draws::default(), schedule).unwrap();
+        self.engine.step_on(&mut self.learner, &mut packed, &extras, &StepDraws::default(), schedule).unwrap();
     }
 }
 
@@ -63,7 +63,7 @@ fn a_batch_that_is_used_again_waits_for_its_copy() {
     let mut packed = packer.pack(&batch(0..70)).unwrap();
     for step in 0..6 {
         let schedule = Schedule::at(&plan, Clock { batch: step, ..Clock::default() });
-        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).unwrap();
+        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule).unwrap();
     }
     synchronise(0).unwrap();
     assert_eq!(counters.get(Counter::Races), 0, "numbers of a step were written before those of another were copied");

@@ -1,7 +1,7 @@
 //! GPU memory: it agrees with the prediction, and does not grow.
 
 use stages::model::{
-    draws::Draws,
+    draws::StepDraws,
     graph_replay::GraphReplay,
     schedule::{Clock, Schedule},
     step::{Engine, Learner},
@@ -51,7 +51,9 @@ fn a_thousand_steps_leave_nothing_behind() {
         let mut packed = packer.pack(&batch(cells)).expect("memory");
         let clock = Clock { epoch: 3, batch: step % 3, step, updates: step, of: 1100 };
         let schedule = Schedule::at(&plan, clock);
-        engine.step_on(&mut learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).expect("a step");
+        engine
+            .step_on(&mut learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule)
+            .expect("a step");
         if step == 99 || step == 1099 {
             seen.push(kept.map(|counter| counters.get(counter)));
         }

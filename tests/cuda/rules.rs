@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use stages::torch::{Graph, Stream, copy, pinned, synchronise};
+use stages::torch::{CudaGraph, CudaStream, copy, pinned, synchronise};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -50,9 +50,9 @@ fn copies_fills_and_products_are_computed() {
 #[test]
 fn what_waits_for_the_device_is_refused_in_a_capture() {
     let Some(counters) = inside("rules::what_waits_for_the_device_is_refused_in_a_capture", &[]) else { return };
-    let _before = Stream::of_pool(0).expect("a device").enter().expect("a device");
+    let _before = CudaStream::of_pool(0).expect("a device").enter().expect("a device");
     let mut a = Tensor::zeros([8], (Kind::Float, GPU));
-    let (graph, ()) = Graph::note(None, || {
+    let (graph, ()) = CudaGraph::note(None, || {
         let _ = a.g_add_scalar_(1.0);
         Ok(())
     })
@@ -62,7 +62,7 @@ fn what_waits_for_the_device_is_refused_in_a_capture() {
     graph.replay().expect("a device");
     assert_eq!(counters.get(Counter::ReplayedNodes), before + 1, "one addition is one node");
     assert_eq!(counters.get(Counter::Forbidden), 0);
-    let refused = Graph::note(None, || Ok(a.sum(Kind::Float).double_value(&[])));
+    let refused = CudaGraph::note(None, || Ok(a.sum(Kind::Float).double_value(&[])));
     assert!(refused.is_err(), "a number was read while nothing ran");
     assert_eq!(counters.get(Counter::Forbidden), 1);
 }

@@ -1,8 +1,8 @@
 //! The engines compute the same steps: by kernels as by libtorch's operations.
 
-use schemas::config::Plan;
+use schemas::config::TrainingPlan;
 use stages::model::{
-    draws::Draws,
+    draws::StepDraws,
     fused::Fused,
     schedule::{Clock, Schedule},
     step::{Engine, Learner, Plain},
@@ -30,7 +30,7 @@ struct Run {
     told: Vec<(String, f64)>,
 }
 
-fn run(engine: &dyn Engine, plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> Run {
+fn run(engine: &dyn Engine, plan: &TrainingPlan, kind: Kind, mixed: bool, steps: u64) -> Run {
     let mut learner = Learner::new(plan, GENES, &vocabulary(), Kind::Float, Device::Cpu);
     if kind == Kind::Double {
         // The same numbers in both kinds.
@@ -41,7 +41,7 @@ fn run(engine: &dyn Engine, plan: &Plan, kind: Kind, mixed: bool, steps: u64) ->
     assert_eq!(Fused::lacks(&learner.network), None, "nothing would be compared");
     let (input, mut told) = (input_for(plan, kind), Vec::new());
     for step in 0..steps {
-        let mut draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
+        let mut draws = StepDraws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
         tch::manual_seed(5);
         draws.noise = Some(Tensor::randn([70, 6], (Kind::Float, Device::Cpu)).to_kind(kind));
         let schedule =
@@ -103,7 +103,7 @@ fn a_seed_gives_the_same_bits_and_another_one_drops_others() {
         for step in 0..3 {
             tch::manual_seed(seed + 100 * i64::try_from(step).expect("three steps"));
             let schedule = Schedule::at(&plan, Clock { batch: step, step, ..Clock::default() });
-            Fused.step(&mut learner, &input(Kind::Float), &Draws::default(), schedule);
+            Fused.step(&mut learner, &input(Kind::Float), &StepDraws::default(), schedule);
         }
         learner.state().expect("memory")
     };

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, slice::from_ref};
 
-use schemas::config::Plan;
+use schemas::config::TrainingPlan;
 use stages::model::{
     accumulate::Share,
-    draws::Draws,
+    draws::StepDraws,
     fused::Fused,
     loss_term::LossTerm,
     schedule::{Clock, Schedule},
@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use crate::support::small_network::{CELLS, GENES, alone, input, input_of, plan, vocabulary};
 
 /// A learner in float64 with the numbers that float32 draws.
-fn learner(plan: &Plan, kind: Kind) -> Learner {
+fn learner(plan: &TrainingPlan, kind: Kind) -> Learner {
     let drawn = Learner::new(plan, GENES, &vocabulary(), Kind::Float, Device::Cpu);
     let mut learner = Learner::new(plan, GENES, &vocabulary(), kind, Device::Cpu);
     learner.restore(&drawn.state().expect("memory"), Path::new("itself")).expect("the same network");
@@ -24,7 +24,12 @@ fn learner(plan: &Plan, kind: Kind) -> Learner {
 }
 
 /// Weights and moments after some steps, each on all cells, in this many batches.
-fn state_after(engine: &dyn Engine, plan: &Plan, batches: &[Range<usize>], steps: u64) -> BTreeMap<String, Tensor> {
+fn state_after(
+    engine: &dyn Engine,
+    plan: &TrainingPlan,
+    batches: &[Range<usize>],
+    steps: u64,
+) -> BTreeMap<String, Tensor> {
     let mut learner = learner(plan, Kind::Double);
     for step in 0..steps {
         let schedule = Schedule::at(plan, Clock { batch: step, step, updates: step, ..Clock::default() });
@@ -34,7 +39,8 @@ fn state_after(engine: &dyn Engine, plan: &Plan, batches: &[Range<usize>], steps
         let classes: Vec<&[u32]> = batches.iter().map(|range| &classes[range.clone()]).collect();
         for (range, share) in batches.iter().zip(Share::of(&learner.adversaries, &classes)) {
             learner.takes(share);
-            let losses = engine.step(&mut learner, &input_of(range.clone(), Kind::Double), &Draws::default(), schedule);
+            let losses =
+                engine.step(&mut learner, &input_of(range.clone(), Kind::Double), &StepDraws::default(), schedule);
             assert_eq!(losses.updates != 0, range.end == CELLS, "a step is made with its last batch, and not before");
         }
     }
@@ -86,17 +92,22 @@ fn one_batch_is_a_step_by_itself_as_it_was() {
     let mut learner = learner(&plan, Kind::Double);
     for step in 0..2 {
         let schedule = Schedule::at(&plan, Clock { batch: step, step, updates: step, ..Clock::default() });
-        Plain.step(&mut learner, &input(Kind::Double), &Draws::default(), schedule);
+        Plain.step(&mut learner, &input(Kind::Double), &StepDraws::default(), schedule);
     }
     assert!(learner.state().expect("memory").iter().all(|(name, tensor)| *tensor == told[name]));
 }
 
 /// All measurements of some steps, and the state after them.
-fn run(plan: &Plan, kind: Kind, mixed: bool, steps: u64) -> (Vec<(LossTerm, Tensor)>, BTreeMap<String, Tensor>) {
+fn run(
+    plan: &TrainingPlan,
+    kind: Kind,
+    mixed: bool,
+    steps: u64,
+) -> (Vec<(LossTerm, Tensor)>, BTreeMap<String, Tensor>) {
     let (mut learner, mut told) = (learner(plan, kind), Vec::new());
     for step in 0..steps {
         tch::manual_seed(11 + i64::try_from(step).expect("few steps"));
-        let draws = Draws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
+        let draws = StepDraws::of(step, if mixed { 0.7 } else { 0.0 }, CELLS);
         let schedule = Schedule::at(plan, Clock { batch: step, step, updates: step, ..Clock::default() });
         told.extend(Plain.step(&mut learner, &input(kind), &draws, schedule).values);
     }

@@ -9,7 +9,7 @@ use std::{path::Path, sync::MutexGuard, thread};
 
 use stages::{
     model::{
-        draws::Draws,
+        draws::StepDraws,
         graph_replay::GraphReplay,
         input::Input,
         packed_batch::PackedBatch,
@@ -141,7 +141,7 @@ fn step(engine: &dyn Engine, learner: &mut Learner, packer: &BatchPacker, at: u6
     tch::manual_seed(i64::try_from(at).expect("few steps"));
     let mut packed = packer.pack(&batch(cells(at))).expect("memory");
     let schedule = schedule(&learner.plan, at);
-    engine.step_on(learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule).expect("a step");
+    engine.step_on(learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule).expect("a step");
 }
 
 #[test]

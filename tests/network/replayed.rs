@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use stages::model::{
-    draws::Draws,
+    draws::StepDraws,
     graph_replay::GraphReplay,
     step::{Engine, Learner},
     transfer::{BatchPacker, StepExtras},
@@ -62,7 +62,7 @@ fn a_learner_that_was_saved_goes_on_as_if_it_had_not_been() {
         tch::manual_seed(7);
         let mut packed = packer.pack(&batch(0..70)).expect("memory");
         engine
-            .step_on(learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule(&plan, at))
+            .step_on(learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule(&plan, at))
             .expect("a step");
     };
     let mut whole = learner(&plan, Kind::Double, Device::Cpu);
@@ -104,7 +104,7 @@ fn rounded_copies_of_weights_follow_them() {
     let step = |engine: &GraphReplay, learner: &mut Learner, at: u64| {
         let mut packed = packer.pack(&batch(0..70)).expect("memory");
         engine
-            .step_on(learner, &mut packed, &StepExtras::default(), &Draws::default(), schedule(&plan, at))
+            .step_on(learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule(&plan, at))
             .expect("a step");
     };
     let mut kept = learner(&plan, Kind::Float, Device::Cpu);

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 use stages::{
-    evaluate::{Chosen, Comparison, Predicted, discrimination},
+    evaluate::{Comparison, Predicted, ScoredGenes, discrimination},
     statistics::{
-        clouds::{Cloud, Target},
+        clouds::{Cloud, TargetCloud},
         differential::differential_genes,
         metrics,
-        moments::{Group, Moments},
+        moments::{MeanProfile, Moments},
     },
 };
 
@@ -29,12 +29,12 @@ fn narrow(values: &[f64]) -> Vec<f32> {
 }
 
 /// A stream of cells as its means and variances.
-fn group(value: &Value) -> Group {
+fn group(value: &Value) -> MeanProfile {
     let cells = matrix(value);
     let genes: Vec<u32> = (0..u32::try_from(cells[0].len()).unwrap()).collect();
     let mut moments = Moments::new(genes.len());
     cells.into_iter().for_each(|cell| moments.push_sparse(&genes, cell));
-    Group::from(&moments)
+    MeanProfile::from(&moments)
 }
 
 #[track_caller]
@@ -47,7 +47,7 @@ fn near(name: &str, found: Option<f64>, expected: &Value, tolerance: f64) {
 fn scores_of_means_and_variances_are_those_of_scikit_learn_scipy_and_cell_eval() {
     let case = &cases()["profiles"];
     let (truth, reference, source) = (group(&case["truth"]), group(&case["reference"]), group(&case["source"]));
-    let chosen = Chosen::of(&truth, &reference, None);
+    let chosen = ScoredGenes::of(&truth, &reference, None);
     let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
     let predicted = Predicted { mean: numbers(&case["mean"]), variance: Some(numbers(&case["variance"])) };
     let scores = comparison.score(&predicted);
@@ -75,7 +75,7 @@ fn distances_of_cells_are_those_of_pertpy() {
         cloud
     };
     let (real, predicted) = (cloud("real"), cloud("predicted"));
-    let target = Target::new(&real).unwrap();
+    let target = TargetCloud::new(&real).unwrap();
     let (e_distance, mmd) = target.distances(&predicted, target.apart(&predicted));
     // Points are kept as f32.
     near("gamma", Some(target.gamma()), &case["expected"]["gamma"], 1e-6);

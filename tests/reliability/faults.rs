@@ -14,13 +14,13 @@ use perturbine::{
     Atlas, Error, Model, Prediction, Query, Request, Resources, Result, Settings, Training,
     flows::{
         ingesting::{IngestOptions, ingest},
-        predicting::Output,
+        predicting::PredictionForm,
         publishing::WriteOptions,
     },
 };
 use schemas::{atlas::Codec, config::Preset, error::ExitCode};
 use stages::{
-    formats::memory::Table,
+    formats::memory::CellsInMemory,
     reader::split::{Scheme, Split},
     sink::{self, Shard},
     storage::disk::faults::inject,
@@ -58,7 +58,7 @@ impl Job {
             let chunk = simulator.chunk(0..150)?;
             let names = Arc::new(arrow::array::StringArray::from_iter_values(simulator.genes())) as _;
             let var = arrow::array::RecordBatch::try_from_iter([("gene", names)]).unwrap();
-            let source = Table::new("test.h5ad", chunk.obs, var, chunk.expression)?;
+            let source = CellsInMemory::new("test.h5ad", chunk.obs, var, chunk.expression)?;
             ingest(Arc::new(source), &home.path("a.atlas"), &options, &Resources::default()).map(drop)
         };
         Self { name, out: "a.atlas", work: Box::new(work), resumes: false }
@@ -78,8 +78,9 @@ impl Job {
     }
 
     fn predict(name: &'static str, out: &'static str, options: WriteOptions) -> Self {
-        let work =
-            move |home: &Home, _: bool| prediction(home)?.publish(Output::Cells, &home.path(out), &options).map(drop);
+        let work = move |home: &Home, _: bool| {
+            prediction(home)?.publish(PredictionForm::Cells, &home.path(out), &options).map(drop)
+        };
         Self { name, out, work: Box::new(work), resumes: false }
     }
 
@@ -90,7 +91,7 @@ impl Job {
                 for index in 0..2 {
                     let shard = Some(Shard::new(index, 2)?);
                     let options = WriteOptions { shard, ..small_files() };
-                    prediction(home)?.publish(Output::Cells, &home.path("p"), &options)?;
+                    prediction(home)?.publish(PredictionForm::Cells, &home.path("p"), &options)?;
                 }
             }
             match home.path(".p.shards").exists() {

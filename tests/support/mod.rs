@@ -26,7 +26,7 @@ use perturbine::{
 use schemas::{atlas::Codec, chunk::Chunk};
 use serde_json::Value;
 use stages::{
-    formats::memory::Table,
+    formats::memory::CellsInMemory,
     reader::atlas::Atlas,
     simulate::{SimulateSettings, Simulator},
 };
@@ -185,7 +185,7 @@ pub fn store(chunk: &Chunk, genes: &[String], out: &Path, codec: Codec) -> Atlas
 pub fn ingest_chunk(chunk: &Chunk, genes: &[String], out: &Path, options: &IngestOptions) -> Atlas {
     let names = std::sync::Arc::new(arrow::array::StringArray::from_iter_values(genes)) as _;
     let var = arrow::array::RecordBatch::try_from_iter([("gene", names)]).unwrap();
-    let source = Table::new("test.h5ad", chunk.obs.clone(), var, chunk.expression.clone()).unwrap();
+    let source = CellsInMemory::new("test.h5ad", chunk.obs.clone(), var, chunk.expression.clone()).unwrap();
     ingest(std::sync::Arc::new(source), out, options, &Resources::default()).unwrap();
     Atlas::open(out).unwrap()
 }

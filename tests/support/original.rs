@@ -8,7 +8,7 @@ use std::{
 use schemas::{
     atlas::ValueKind,
     conditions::Covariate,
-    config::{AdversaryLoss, Compat, Doser, Norm, Plan, ReconLoss, Settings},
+    config::{AdversaryLoss, Compat, Doser, Norm, ReconLoss, Settings, TrainingPlan},
     vocabulary::Vocabulary,
 };
 use serde_json::{Map, Value};
@@ -90,7 +90,7 @@ impl Options {
 ///
 /// # Panics
 /// Options that are not known, by name.
-pub fn plan(recon: &str, model: &Value, plan: &Value) -> Plan {
+pub fn plan(recon: &str, model: &Value, plan: &Value) -> TrainingPlan {
     let mut settings = Settings { compat: Compat::CpaTools088, ..Settings::default() };
     let mut o = Options::new("model", model);
     let m = &mut settings.model;

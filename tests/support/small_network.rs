@@ -10,7 +10,7 @@ use schemas::{
     atlas::ValueKind,
     batch::{BatchPlan, Expression, Genes, Labels, Role, Values},
     conditions::Covariate,
-    config::{Objective, Plan, Preset, Settings},
+    config::{Objective, Preset, Settings, TrainingPlan},
     ids::{CellIndex, RowIndex},
     vocabulary::Vocabulary,
 };
@@ -24,7 +24,7 @@ use tch::{Device, Kind, Tensor};
 pub const CELLS: usize = 70;
 pub const GENES: u32 = 45;
 
-pub fn plan(assignments: &str) -> Plan {
+pub fn plan(assignments: &str) -> TrainingPlan {
     let small = "model.n_latent=6 model.n_hidden_encoder=20 model.n_hidden_decoder=17 model.n_layers_encoder=2 \
                  model.n_layers_decoder=2 adversary.n_hidden_adv=9 model.dropout_rate_encoder=0 \
                  model.dropout_rate_decoder=0 adversary.dropout_rate_adv=0 train.n_epochs_pretrain_ae=0 \
@@ -48,7 +48,7 @@ pub fn vocabulary() -> Vocabulary {
 
 /// The same, of a model whose perturbations are described by a table where the settings name one, and with the covariates that
 /// `train.match_keys` lists, if any: the first of them has a single value.
-pub fn vocabulary_for(plan: &Plan) -> Vocabulary {
+pub fn vocabulary_for(plan: &TrainingPlan) -> Vocabulary {
     let embedding_width = plan.model.perturbation_embeddings.as_ref().map(|_| 3);
     let mut vocabulary = Vocabulary { embedding_width, ..vocabulary() };
     let listed = plan.train.match_keys.iter().enumerate();
@@ -67,7 +67,7 @@ pub fn input(kind: Kind) -> Input {
 
 /// The same as these settings want it: where cells are decoded from others, with offsets too.
 #[allow(dead_code, reason = "not every test that shares this module tells settings apart")]
-pub fn input_for(plan: &Plan, kind: Kind) -> Input {
+pub fn input_for(plan: &TrainingPlan, kind: Kind) -> Input {
     let input = input(kind);
     if plan.train.objective == Objective::Reconstruction {
         return input;
@@ -134,7 +134,7 @@ pub fn batch(range: Range<usize>) -> Batch {
 }
 
 /// The same with the covariates of [`vocabulary_for`].
-pub fn batch_for(plan: &Plan, range: Range<usize>) -> Batch {
+pub fn batch_for(plan: &TrainingPlan, range: Range<usize>) -> Batch {
     let mut batch = batch(range.clone());
     let code = |cell: usize, at: usize| u32::from(at > 0 && cell / (at + 1) % 2 == 1);
     let listed = plan.train.match_keys.iter().enumerate();

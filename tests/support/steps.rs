@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use schemas::config::{Objective, Plan};
+use schemas::config::{Objective, TrainingPlan};
 use stages::model::{
-    draws::Draws,
+    draws::StepDraws,
     graph_replay::GraphReplay,
     input::Input,
     schedule::{Clock, Schedule},
@@ -32,7 +32,7 @@ pub struct Run {
 }
 
 /// A learner of this kind, with the numbers of one of float32.
-pub fn learner(plan: &Plan, kind: Kind, device: Device) -> Learner {
+pub fn learner(plan: &TrainingPlan, kind: Kind, device: Device) -> Learner {
     let vocabulary = vocabulary_for(plan);
     let mut drawn = Learner::new(plan, GENES, &vocabulary, Kind::Float, Device::Cpu).state().expect("memory");
     if let Some(width) = vocabulary.embedding_width.map(i64::from) {
@@ -45,7 +45,7 @@ pub fn learner(plan: &Plan, kind: Kind, device: Device) -> Learner {
     learner
 }
 
-pub fn schedule(plan: &Plan, step: u64) -> Schedule {
+pub fn schedule(plan: &TrainingPlan, step: u64) -> Schedule {
     let epoch = u32::try_from(step / 3).expect("few steps");
     Schedule::at(plan, Clock { epoch, batch: step % 3, step, updates: step, of: 100 })
 }
@@ -56,8 +56,8 @@ pub fn cells(step: u64) -> std::ops::Range<usize> {
 }
 
 /// How cells of a step's batch are mixed.
-fn draws(plan: &Plan, step: u64) -> Draws {
-    Draws::of(step, schedule(plan, step).mixup_alpha, cells(step).len())
+fn draws(plan: &TrainingPlan, step: u64) -> StepDraws {
+    StepDraws::of(step, schedule(plan, step).mixup_alpha, cells(step).len())
 }
 
 /// Offsets to choose from, `[5, genes]`.
@@ -67,7 +67,7 @@ fn offsets(kind: Kind, device: Device) -> Tensor {
 }
 
 /// A step's inputs besides its batch, if the plan pairs cells: rows of offsets, cells that they are decoded from.
-fn besides(plan: &Plan, step: u64) -> (Option<Vec<i64>>, Option<Vec<i64>>) {
+fn besides(plan: &TrainingPlan, step: u64) -> (Option<Vec<i64>>, Option<Vec<i64>>) {
     if plan.train.objective == Objective::Reconstruction {
         return (None, None);
     }
@@ -78,7 +78,7 @@ fn besides(plan: &Plan, step: u64) -> (Option<Vec<i64>>, Option<Vec<i64>>) {
 }
 
 /// Plain steps.
-pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
+pub fn plain(plan: &TrainingPlan, kind: Kind, device: Device) -> Run {
     let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
     let table = offsets(kind, device);
     for step in 0..STEPS {
@@ -99,7 +99,7 @@ pub fn plain(plan: &Plan, kind: Kind, device: Device) -> Run {
 }
 
 /// Steps of fixed shapes, with graphs if they can be and are requested.
-pub fn replayed(plan: &Plan, kind: Kind, device: Device, graphs: bool) -> Run {
+pub fn replayed(plan: &TrainingPlan, kind: Kind, device: Device, graphs: bool) -> Run {
     let mut run = Run { learner: learner(plan, kind, device), told: Vec::new(), graphs: 0 };
     assert_eq!(GraphReplay::lacks(&run.learner), None, "nothing would be compared");
     let engine = GraphReplay::new(&mut run.learner).expect("a device");

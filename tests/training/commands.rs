@@ -14,7 +14,7 @@ use schemas::{
 use serde_json::Value;
 use stages::reader::{
     atlas::Atlas,
-    split::{Part, Split},
+    split::{Split, SplitPart},
 };
 
 use crate::support::{Home, TINY, simulator, store};
@@ -95,11 +95,11 @@ fn nothing_that_is_held_out_is_seen_in_training() {
     let split = format!("--name held --hold-out condition={name} --hold-out condition=ctrl,cell_type=type_1");
     home.json(&format!("split a.atlas {split}"));
     let held = Split::read(&atlas, "held").unwrap();
-    let changed = |name: &str, part: Part| -> Atlas {
+    let changed = |name: &str, part: SplitPart| -> Atlas {
         let is_changed = |row: usize| held.part(CellIndex(row as u64)) == part;
         store(&with_other_values(&chunk, is_changed), simulator.genes(), &home.path(name), Codec::Raw)
     };
-    let (ood, valid) = (changed("ood.atlas", Part::Ood), changed("valid.atlas", Part::Valid));
+    let (ood, valid) = (changed("ood.atlas", SplitPart::Ood), changed("valid.atlas", SplitPart::Valid));
     assert_ne!(ood.manifest().checksum, atlas.manifest().checksum);
     assert_ne!(valid.manifest().checksum, atlas.manifest().checksum);
     for atlas in ["ood.atlas", "valid.atlas"] {

@@ -9,10 +9,10 @@ use std::{
 use schemas::{atlas::Codec, conditions::CONTROL, ids::CellIndex};
 use serde_json::Value;
 use stages::{
-    evaluate::{Baseline, Scores},
+    evaluate::{Baseline, PredictionScores},
     reader::{
         atlas::Atlas,
-        split::{Folds, Part, Scheme},
+        split::{Folds, Scheme, SplitPart},
     },
     simulate::{SimulateSettings, Simulator},
 };
@@ -74,7 +74,7 @@ fn a_fold_is_a_split_that_the_seed_decides() {
             assert_eq!(split, again.split(fold, 0.2).unwrap(), "{scheme}");
             assert_eq!(split.name(), one.names()[fold]);
             for cell in cells(&atlas) {
-                assert_eq!(split.part(cell) == Part::Ood, one.holds_out(fold, cell), "{scheme}");
+                assert_eq!(split.part(cell) == SplitPart::Ood, one.holds_out(fold, cell), "{scheme}");
             }
             assert!(split.counts().values().all(|count| 0 < *count), "{scheme}: {:?}", split.counts());
         }
@@ -133,7 +133,7 @@ fn the_means_of_the_table_are_those_of_its_folds_and_nothing_is_trained_twice() 
     let kept: Value = serde_json::from_slice(&fs::read(home.path("cv/crossval.json")).unwrap()).unwrap();
     assert_eq!(kept, crossed);
     let table = parquet::read(&home.path("cv/crossval.parquet"));
-    assert_eq!(table.num_rows(), 4 * (2 + Baseline::ALL.len()) * Scores::NAMES.len());
+    assert_eq!(table.num_rows(), 4 * (2 + Baseline::ALL.len()) * PredictionScores::NAMES.len());
     let by_itself = home.json("evaluate cv/fold-type_1/seed-2 s.atlas");
     near(&by_itself["mean"]["pearson_delta"], all[3]);
 

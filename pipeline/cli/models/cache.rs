@@ -22,7 +22,7 @@ use stages::{
 };
 
 use crate::cli::{
-    Context,
+    CommandContext,
     args::{ChoiceArgs, KeyArgs, OnBadValuesArg, ValuesArg},
     data::{ingest_source, is_atlas},
 };
@@ -32,7 +32,7 @@ const RECORD: &str = "source.json";
 
 /// The source of an atlas. It is written last, so an atlas that has it is whole.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Record {
+struct CacheRecord {
     /// The file or folder; older records have an entry for each file of a folder.
     files: Vec<FileState>,
     /// Other files that were read with it, such as a table of genes. A path that is not absolute starts from the folder of the data.
@@ -51,14 +51,14 @@ struct FileState {
 }
 
 /// The state of an existing atlas under our name.
-enum Found {
+enum CacheState {
     /// It can be used.
     Fits,
     /// It was built from another version, or with other flags.
     Outdated(&'static str),
 }
 
-impl Context {
+impl CommandContext {
     /// Opens an atlas, or that of a data file or folder, which is ingested first if necessary. Without flags, any atlas of
     /// the current data is accepted.
     pub(super) fn open_data(&self, path: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
@@ -84,16 +84,16 @@ impl Context {
         let Some(made) = record(&cache) else { return self.own(path, &cache, flags) };
         let made_by_default = made.flags == format!("{:?}", KeyArgs::default());
         match Self::look_at(made, path, &cache, flags)? {
-            Found::Fits => {
+            CacheState::Fits => {
                 self.show.note(&format!("using {}", cache.display()));
                 self.open(&cache)
             }
-            Found::Outdated(_) if flags.is_none() && !made_by_default => {
+            CacheState::Outdated(_) if flags.is_none() && !made_by_default => {
                 let message = format!("{} is not up to date, and was made with flags", cache.display());
                 let hint = "run the command that made it, `train` or `ingest`, again with its flags";
                 Err(Error::usage(message, hint))
             }
-            Found::Outdated(what) => {
+            CacheState::Outdated(what) => {
                 self.show.note(&format!("{what} changed: rebuilding {}", cache.display()));
                 self.make(path, &cache, flags)
             }
@@ -101,7 +101,7 @@ impl Context {
     }
 
     /// Whether an atlas that was made so still fits its source and the flags.
-    fn look_at(made: Record, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Found> {
+    fn look_at(made: CacheRecord, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<CacheState> {
         let name = name_of(path);
         let of_another = made.files.iter().find(|file| match path.is_dir() {
             // Older records list the files of a folder, each with the folder in its path.
@@ -116,13 +116,13 @@ impl Context {
         if let Some(flags) = flags
             && format!("{flags:?}") != made.flags
         {
-            return Ok(Found::Outdated("the flags have"));
+            return Ok(CacheState::Outdated("the flags have"));
         }
         let folder = folder_of(path);
         for FileState { path, stamp } in &made.companions {
             let companion = folder.join(path);
             if !companion.exists() || !stamp_of(&companion)?.is_unchanged_since(stamp) {
-                return Ok(Found::Outdated("a file read with its source has"));
+                return Ok(CacheState::Outdated("a file read with its source has"));
             }
         }
         let stamp = stamp_of(path)?;
@@ -132,20 +132,20 @@ impl Context {
             listing: made.files.first().and_then(|file| file.stamp.listing.clone()),
         };
         if stamp.is_unchanged_since(&then) {
-            return Ok(Found::Fits);
+            return Ok(CacheState::Fits);
         }
         // A copy has another time, and the same cells.
         match read_manifest(cache)?.sources.as_slice() {
             [Origin { version: Some(version), .. }] if is_same(path, version)? => {
-                let Record { companions, flags, .. } = made;
+                let CacheRecord { companions, flags, .. } = made;
                 let files = vec![FileState { path: name, stamp }];
                 // It saves the next command a look, and a folder may be read-only.
-                if let Err(error) = write_record(cache, &Record { files, companions, flags }) {
+                if let Err(error) = write_record(cache, &CacheRecord { files, companions, flags }) {
                     tracing::debug!("{error}");
                 }
-                Ok(Found::Fits)
+                Ok(CacheState::Fits)
             }
-            _ => Ok(Found::Outdated("its source has")),
+            _ => Ok(CacheState::Outdated("its source has")),
         }
     }
 
@@ -181,7 +181,7 @@ impl Context {
             self.take_over_splits(cache, &staged)?;
         }
         let files = vec![FileState { path: name_of(path), stamp }];
-        write_record(&staged, &Record { files, companions, flags: format!("{flags:?}") })?;
+        write_record(&staged, &CacheRecord { files, companions, flags: format!("{flags:?}") })?;
         replace_folder(&staged, cache)?;
         self.open(cache)
     }
@@ -301,11 +301,11 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn record(cache: &Path) -> Option<Record> {
+fn record(cache: &Path) -> Option<CacheRecord> {
     serde_json::from_slice(&std::fs::read(cache.join(RECORD)).ok()?).ok()
 }
 
-fn write_record(atlas: &Path, record: &Record) -> Result<()> {
+fn write_record(atlas: &Path, record: &CacheRecord) -> Result<()> {
     let text = serde_json::to_vec_pretty(record).map_err(|error| Error::Bug(error.to_string()))?;
     write_atomically(&atlas.join(RECORD), &text)
 }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use indicatif::ProgressBar;
 use perturbine::{
     CrossValidation, Error, Result,
-    flows::crossvalidating::{CrossOptions, Event, FoldRun},
+    flows::crossvalidating::{CrossOptions, CrossvalidationEvent, FoldRun},
 };
 use stages::{
     evaluate::{Evaluation, frame},
@@ -15,12 +15,12 @@ use stages::{
 
 use super::{args::crossval::CrossvalArgs, device::device, train::settings};
 use crate::cli::{
-    Context,
-    allocator::{self, Freed},
-    show::Show,
+    CommandContext,
+    allocator::{self, FreedMemory},
+    show::OutputStyle,
 };
 
-pub(super) fn crossval(args: &CrossvalArgs, context: &Context) -> Result<()> {
+pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<()> {
     let scheme = Scheme::parse(&args.scheme)?;
     let settings = settings(&args.settings, None)?;
     let seeds = args.seed..args.seed.saturating_add(u64::from(args.seeds.get()));
@@ -33,12 +33,12 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &Context) -> Result<()> {
         out: args.out.clone(),
     };
     let atlas = context.open_data(&args.atlas, Some(&args.keys))?;
-    allocator::give_back(if settings.train.checkpointing { Freed::All } else { Freed::Large });
+    allocator::give_back(if settings.train.checkpointing { FreedMemory::All } else { FreedMemory::Large });
     let crossing = CrossValidation::prepare(&atlas, &scheme, settings, options, context.resources.clone())?;
     let folds = crossing.folds().names();
     context.show.note(&format!("{} folds × {} seeds: {}", folds.len(), args.seeds, folds.join(", ")));
     let progress = FoldProgress { show: context.show, bar: RefCell::default() };
-    let crossed = crossing.run(&(Rc::new(move |event: Event<'_>| progress.tell(event)) as _))?;
+    let crossed = crossing.run(&(Rc::new(move |event: CrossvalidationEvent<'_>| progress.tell(event)) as _))?;
     let not_a_table = |error: polars::error::PolarsError| Error::Bug(error.to_string());
     let folds = frame::crossval::folds(&crossed).map_err(not_a_table)?;
     let means = frame::crossval::means(&crossed).map_err(not_a_table)?;
@@ -47,30 +47,32 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &Context) -> Result<()> {
 
 /// Reports the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
 struct FoldProgress {
-    show: Show,
+    show: OutputStyle,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl FoldProgress {
-    fn tell(&self, event: Event<'_>) {
+    fn tell(&self, event: CrossvalidationEvent<'_>) {
         match event {
-            Event::Training { run, cells, epochs } => {
+            CrossvalidationEvent::Training { run, cells, epochs } => {
                 self.show.note(&format!("{}: training on {cells} cells for at most {epochs} epochs", said(run)));
                 *self.bar.borrow_mut() = Some(self.show.bar(u64::from(epochs), "epochs"));
             }
-            Event::Epoch(report) => {
+            CrossvalidationEvent::Epoch(report) => {
                 if let Some(bar) = &*self.bar.borrow() {
                     bar.set_position(u64::from(report.epoch) + 1);
                 }
             }
-            Event::Trained => {
+            CrossvalidationEvent::Trained => {
                 if let Some(bar) = self.bar.borrow_mut().take() {
                     bar.finish_and_clear();
                 }
             }
-            Event::Skipped(skipped) => self.show.note(&skipped.to_string()),
-            Event::Judged { run, evaluation } => self.show.note(&format!("{}: {}", said(run), result(evaluation))),
-            Event::Kept { run, evaluation } => {
+            CrossvalidationEvent::Skipped(skipped) => self.show.note(&skipped.to_string()),
+            CrossvalidationEvent::Judged { run, evaluation } => {
+                self.show.note(&format!("{}: {}", said(run), result(evaluation)))
+            }
+            CrossvalidationEvent::Kept { run, evaluation } => {
                 self.show.note(&format!("{}: {}; already done", said(run), result(evaluation)));
             }
         }

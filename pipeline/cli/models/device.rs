@@ -1,9 +1,9 @@
 //! The device of the network.
 
-use perturbine::{Result, devices::Wanted};
+use perturbine::{Result, devices::DeviceChoice};
 use tch::Device;
 
 /// `auto` is a GPU if there is one.
 pub(super) fn device(name: &str) -> Result<Device> {
-    Wanted::parse(name)?.find()
+    DeviceChoice::parse(name)?.find()
 }

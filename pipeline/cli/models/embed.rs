@@ -2,7 +2,7 @@
 
 use perturbine::{
     Error, Model, Result,
-    flows::embedding::{Table, write_cells, write_table},
+    flows::embedding::{EmbeddingKind, write_cells, write_table},
 };
 use serde_json::json;
 
@@ -11,13 +11,13 @@ use super::{
     device::device,
     predict::seen_by,
 };
-use crate::cli::{Context, show::bytes};
+use crate::cli::{CommandContext, show::bytes};
 
-pub(super) fn embed(args: &EmbedArgs, context: &Context) -> Result<()> {
+pub(super) fn embed(args: &EmbedArgs, context: &CommandContext) -> Result<()> {
     let model = Model::load(&args.model, device(&args.device)?)?;
     let published = match args.of {
-        EmbedArg::Perturbations => write_table(&model, Table::Perturbations, &args.out, &context.resources)?,
-        EmbedArg::Covariates => write_table(&model, Table::Covariates, &args.out, &context.resources)?,
+        EmbedArg::Perturbations => write_table(&model, EmbeddingKind::Perturbations, &args.out, &context.resources)?,
+        EmbedArg::Covariates => write_table(&model, EmbeddingKind::Covariates, &args.out, &context.resources)?,
         EmbedArg::Cells => {
             let atlas = args.atlas.as_ref().ok_or_else(|| {
                 Error::usage(

@@ -13,7 +13,7 @@ use serde_json::json;
 use stages::{
     evaluate::{Evaluation, frame},
     predictor::query::Skipped,
-    reader::split::Part,
+    reader::split::SplitPart,
     statistics::scale::{Anchor, Scale},
 };
 
@@ -22,13 +22,13 @@ use super::{
     device::device,
     report::EVALUATION,
 };
-use crate::cli::Context;
+use crate::cli::CommandContext;
 
-pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
+pub(super) fn evaluate(args: EvaluateArgs, context: &CommandContext) -> Result<()> {
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     let split = split_for(&model, &atlas, args.split.as_deref())?;
-    if split.counts()[&Part::Ood] == 0 && args.on.is_none() {
+    if split.counts()[&SplitPart::Ood] == 0 && args.on.is_none() {
         context
             .show
             .note("nothing was held out: the model is evaluated on valid cells, whose conditions it was trained on");
@@ -37,9 +37,9 @@ pub(super) fn evaluate(args: EvaluateArgs, context: &Context) -> Result<()> {
         scale: args.scale.map(Scale::from),
         anchor: args.readout.map(Anchor::from),
         on: args.on.map(|part| match part {
-            PartArg::Ood => Part::Ood,
-            PartArg::Valid => Part::Valid,
-            PartArg::Train => Part::Train,
+            PartArg::Ood => SplitPart::Ood,
+            PartArg::Valid => SplitPart::Valid,
+            PartArg::Train => SplitPart::Train,
         }),
         predictions: args.predictions,
     };

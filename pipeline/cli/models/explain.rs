@@ -1,6 +1,6 @@
 //! `explain`: the graph, its budgets and the memory, before anything runs.
 
-use perturbine::{Result, devices::Wanted, schemas::numbers::to_usize};
+use perturbine::{Result, devices::DeviceChoice, schemas::numbers::to_usize};
 use serde_json::json;
 use tch::Device;
 
@@ -9,9 +9,9 @@ use super::{
     predict::{output_of, prepare_prediction},
     train::prepare_training,
 };
-use crate::cli::{Context, show::bytes};
+use crate::cli::{CommandContext, show::bytes};
 
-pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
+pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()> {
     let (device, graph, held, network) = match &args.what {
         Explained::Train(args) => {
             let device = told(&args.device)?;
@@ -52,8 +52,8 @@ pub(super) fn explain(args: ExplainArgs, context: &Context) -> Result<()> {
 
 /// The device of a command. A device given by name need not exist to be explained.
 fn told(name: &str) -> Result<Device> {
-    match Wanted::parse(name)? {
-        Wanted::Cuda(index) => Ok(Device::Cuda(index)),
+    match DeviceChoice::parse(name)? {
+        DeviceChoice::Cuda(index) => Ok(Device::Cuda(index)),
         other => other.find(),
     }
 }

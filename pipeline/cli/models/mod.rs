@@ -17,7 +17,7 @@ mod train;
 use std::{any::Any, path::Path};
 
 use clap::Subcommand;
-use perturbine::{Error, Result, devices::Wanted};
+use perturbine::{Error, Result, devices::DeviceChoice};
 use schemas::numbers::saturating;
 use serde_json::Value;
 use stages::{
@@ -32,7 +32,7 @@ use self::args::{
     EmbedArgs, EvaluateArgs, ExplainArgs, Explained, ReportArgs, ResponseArgs, TrainArgs, crossval::CrossvalArgs,
     writing::PredictCommand,
 };
-use super::{Context, args::memory::MemoryLogArgs};
+use super::{CommandContext, args::memory::MemoryLogArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -96,10 +96,10 @@ impl ModelCommand {
 
     /// Runs the command. `threads` limits libtorch's threads like those of stages; the last bits of a result depend on their
     /// number, so a limit set in the environment (`OMP_NUM_THREADS`) is kept.
-    pub(super) fn run(self, context: &Context) -> Result<()> {
+    pub(super) fn run(self, context: &CommandContext) -> Result<()> {
         // Before any other use of libtorch, which looks for devices only once.
         if let Some(name) = self.device() {
-            Wanted::parse(name)?.prepare();
+            DeviceChoice::parse(name)?.prepare();
         }
         tch::set_num_threads(tch::get_num_threads().min(saturating(context.resources.threads.get())));
         match self {

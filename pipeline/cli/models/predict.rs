@@ -6,8 +6,8 @@ use perturbine::{
     Atlas, Error, Model, Prediction, Query, Request, Result,
     devices::peak_bytes,
     flows::{
-        Progress,
-        predicting::{GenesTold, Library, Output, OutputScale, Terms, own_split},
+        ProgressCounter,
+        predicting::{Library, OutputScale, PredictedGenes, PredictionForm, Terms, own_split},
     },
     memory::PeakMemory,
     schemas::numbers::to_usize,
@@ -17,7 +17,7 @@ use stages::{
     predictor::query::{BatchChoice, OnNoControl, OnUnseen, OnUnseenCovariate},
     reader::{
         groups::Selector,
-        split::{Part, Split},
+        split::{Split, SplitPart},
     },
     sink::Published,
 };
@@ -30,9 +30,9 @@ use super::{
     },
     device::device,
 };
-use crate::cli::{Context, show::bytes};
+use crate::cli::{CommandContext, show::bytes};
 
-pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> {
+pub(super) fn predict(command: PredictCommand, context: &CommandContext) -> Result<()> {
     match command {
         PredictCommand::Run(args) => run(&args, context),
         PredictCommand::Commit(path) => {
@@ -44,11 +44,11 @@ pub(super) fn predict(command: PredictCommand, context: &Context) -> Result<()> 
     }
 }
 
-fn run(args: &PredictArgs, context: &Context) -> Result<()> {
+fn run(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let output = output_of(args);
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
-    if matches!(output, Output::Cells | Output::Latent) {
+    if matches!(output, PredictionForm::Cells | PredictionForm::Latent) {
         // Each thread decodes cells on its own, on all threads.
         tch::set_num_threads(1);
     }
@@ -103,7 +103,7 @@ fn run(args: &PredictArgs, context: &Context) -> Result<()> {
     let started = std::time::Instant::now();
     let steps = context.show.steps(predicted, "cells");
     let drawn = steps.clone();
-    let progress = Progress::to(move |cells| drawn.reached(cells));
+    let progress = ProgressCounter::to(move |cells| drawn.reached(cells));
     let published = prediction.telling(progress).publish(output, out, &options)?.published;
     steps.end();
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
@@ -125,7 +125,7 @@ fn show_published(
     out: &Path,
     mut told: serde_json::Value,
     rate: &str,
-    context: &Context,
+    context: &CommandContext,
 ) -> Result<()> {
     told["rows"] = published.rows.into();
     told["files"] = published.files.len().into();
@@ -135,16 +135,16 @@ fn show_published(
         .result(&told, || format!("{} rows in {} ({}){rate}", published.rows, out.display(), bytes(published.bytes())))
 }
 
-pub(super) fn output_of(args: &PredictArgs) -> Output {
+pub(super) fn output_of(args: &PredictArgs) -> PredictionForm {
     match (args.output, args.layout) {
-        (OutputArg::Cells, _) => Output::Cells,
-        (OutputArg::Latent, _) => Output::Latent,
-        (OutputArg::Means, LayoutArg::Wide) => Output::WideMeans,
-        (OutputArg::Means, LayoutArg::Long) => Output::LongMeans,
+        (OutputArg::Cells, _) => PredictionForm::Cells,
+        (OutputArg::Latent, _) => PredictionForm::Latent,
+        (OutputArg::Means, LayoutArg::Wide) => PredictionForm::WideMeans,
+        (OutputArg::Means, LayoutArg::Long) => PredictionForm::LongMeans,
     }
 }
 
-pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &Context) -> Result<Prediction> {
+pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &CommandContext) -> Result<Prediction> {
     let model = Model::load(&args.model, device)?;
     let atlas = seen_by(&model, &context.open_data(&args.atlas, None)?, args.missing_genes, context)?;
     let split = match &args.split {
@@ -156,7 +156,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
         to.extend(Request::parse(text)?);
     }
     if to.is_empty() {
-        let holds_out = split.as_ref().is_some_and(|split| 0 < split.counts()[&Part::Ood]);
+        let holds_out = split.as_ref().is_some_and(|split| 0 < split.counts()[&SplitPart::Ood]);
         to.push(if holds_out { Request::Ood } else { Request::Observed });
     }
     let query = Query {
@@ -188,12 +188,12 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     };
     let output = output_of(args);
     let terms_asked = terms(&args.terms)?;
-    if output == Output::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
+    if output == PredictionForm::Latent && terms_asked != (Terms { seed: terms_asked.seed, ..Terms::default() }) {
         let message = "latents have no genes, scale or library size, and are given at their means";
         let hint = "leave out --genes, --top, --library, --output-scale and --samples";
         return Err(Error::usage(message, hint));
     }
-    let wide = matches!(output, Output::WideMeans | Output::Cells);
+    let wide = matches!(output, PredictionForm::WideMeans | PredictionForm::Cells);
     if args.terms.top.is_some() && args.terms.genes.as_deref() != Some("deg") && wide {
         let hint = "add --layout long, or --genes deg";
         return Err(Error::usage(
@@ -206,7 +206,12 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
 }
 
 /// An atlas restricted to the genes of a model; missing ones are reported.
-pub(super) fn seen_by(model: &Model, atlas: &Atlas, missing: OnMissingGenesArg, context: &Context) -> Result<Atlas> {
+pub(super) fn seen_by(
+    model: &Model,
+    atlas: &Atlas,
+    missing: OnMissingGenesArg,
+    context: &CommandContext,
+) -> Result<Atlas> {
     let genes = &model.card.genes;
     match missing {
         OnMissingGenesArg::Error => atlas.with_genes(genes),
@@ -247,9 +252,9 @@ fn terms(args: &TermsArgs) -> Result<Terms> {
         samples: args.samples,
         seed: args.seed,
         genes: match args.genes.as_deref() {
-            None => GenesTold::All,
-            Some("deg") => GenesTold::Differential,
-            Some(file) => GenesTold::Listed(file.into()),
+            None => PredictedGenes::All,
+            Some("deg") => PredictedGenes::Differential,
+            Some(file) => PredictedGenes::Listed(file.into()),
         },
         top: args.top,
     })

@@ -10,21 +10,21 @@ use serde_json::json;
 use stages::{
     evaluate::{Evaluation, Scatter},
     model::saved::{self, files},
-    report::{HistoryRow, ReportInput, Table, page},
+    report::{HistoryRow, ReportInput, TextTable, page},
     storage::disk::{refuse_existing, write_new},
     trainer::train::EpochReport,
 };
 
 use super::args::ReportArgs;
-use crate::cli::Context;
+use crate::cli::CommandContext;
 
 /// The file in a model's folder with its last evaluation.
 pub(super) const EVALUATION: &str = "evaluation.json";
 
-pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
+pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> {
     refuse_existing(&args.out)?;
     let card = saved::read_card(&args.model)?;
-    let Kept { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
+    let StoredEvaluation { evaluation, scatters, pictures } = kept_evaluation(&args.model)?;
     if evaluation.is_none() {
         context.show.note("the page has no evaluation: run `perturbine evaluate` first");
     }
@@ -58,7 +58,7 @@ pub(super) fn report(args: &ReportArgs, context: &Context) -> Result<()> {
 
 /// The last evaluation in a model's folder.
 #[derive(Default, serde::Deserialize)]
-struct Kept {
+struct StoredEvaluation {
     evaluation: Option<Evaluation>,
     scatters: Vec<Scatter>,
     /// Evaluations of earlier versions have none.
@@ -66,10 +66,10 @@ struct Kept {
     pictures: Option<Pictures>,
 }
 
-fn kept_evaluation(model: &Path) -> Result<Kept> {
+fn kept_evaluation(model: &Path) -> Result<StoredEvaluation> {
     let path = model.join(EVALUATION);
     if !path.exists() {
-        return Ok(Kept::default());
+        return Ok(StoredEvaluation::default());
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     serde_json::from_str(&text).map_err(|error| Error::damaged(&path, error.to_string()))
@@ -86,9 +86,9 @@ fn history(path: &Path) -> Result<Vec<HistoryRow>> {
 }
 
 /// The measurements of each edge, as rows of text.
-fn pipeline_table(path: &Path) -> Result<Table> {
+fn pipeline_table(path: &Path) -> Result<TextTable> {
     if !path.exists() {
-        return Ok(Table::default());
+        return Ok(TextTable::default());
     }
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let report: serde_json::Value =
@@ -98,5 +98,5 @@ fn pipeline_table(path: &Path) -> Result<Table> {
         edges.first().and_then(|edge| edge.as_object()).map(|edge| edge.keys().cloned().collect()).unwrap_or_default();
     let cell = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let rows = edges.iter().map(|edge| columns.iter().map(|column| cell(&edge[column])).collect());
-    Ok(Table { rows: rows.collect(), columns })
+    Ok(TextTable { rows: rows.collect(), columns })
 }

@@ -15,9 +15,9 @@ use stages::{
 };
 
 use super::{args::ResponseArgs, device::device};
-use crate::cli::Context;
+use crate::cli::CommandContext;
 
-pub(super) fn response(args: &ResponseArgs, context: &Context) -> Result<()> {
+pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<()> {
     let query = ResponseQuery {
         condition: args.condition.clone(),
         doses: args.doses.iter().map(|text| parse_doses(text)).collect::<Result<_>>()?,

@@ -7,9 +7,9 @@ use std::{
 
 use indicatif::ProgressBar;
 
-use crate::cli::show::{Show, say};
+use crate::cli::show::{OutputStyle, say};
 
-impl Show {
+impl OutputStyle {
     /// A bar on a terminal, and occasional lines elsewhere.
     pub(super) fn steps(&self, steps: u64, unit: &'static str) -> Steps {
         let bar = self.bar(steps, unit);

@@ -20,12 +20,12 @@ use super::{
     device::device,
 };
 use crate::cli::{
-    Context,
-    allocator::{self, Freed},
-    show::{Show, bytes, say},
+    CommandContext,
+    allocator::{self, FreedMemory},
+    show::{OutputStyle, bytes, say},
 };
 
-pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
+pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
     let training = prepare_training(&args, device(&args.device)?, context)?;
     training.check_folder(args.resume)?;
     args.profile.as_deref().map_or(Ok(()), refuse_existing)?;
@@ -37,7 +37,11 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
         training.epochs()
     ));
     // The allocator would otherwise keep the memory saved by recomputing.
-    allocator::give_back(if training.card().config.train.checkpointing { Freed::All } else { Freed::Large });
+    allocator::give_back(if training.card().config.train.checkpointing {
+        FreedMemory::All
+    } else {
+        FreedMemory::Large
+    });
     let peak = PeakMemory::watch();
     let on_epoch = epoch_bar(&context.show, training.epochs());
     let (trained, report) = match args.profile.as_deref().zip(context.trace.as_ref()) {
@@ -75,7 +79,7 @@ pub(super) fn train(args: TrainArgs, context: &Context) -> Result<()> {
     })
 }
 
-pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Context) -> Result<Training> {
+pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &CommandContext) -> Result<Training> {
     let mut settings = settings(&args.settings, args.seed)?;
     let finds_batch_size = settings.train.batch_size == 0;
     if finds_batch_size && args.resume {
@@ -126,7 +130,7 @@ pub(super) fn settings(args: &SettingsArgs, seed: Option<u64>) -> Result<Setting
     Ok(settings)
 }
 
-fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Context) -> Result<Split> {
+fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &CommandContext) -> Result<Split> {
     match &args.split {
         Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
         Some(name) if atlas.path() != args.atlas => {
@@ -144,7 +148,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Cont
 }
 
 /// A bar on a terminal; elsewhere, one line per validated epoch.
-fn epoch_bar(show: &Show, epochs: u32) -> OnEpoch {
+fn epoch_bar(show: &OutputStyle, epochs: u32) -> OnEpoch {
     let bar = show.bar(u64::from(epochs), "epochs");
     let lines = !show.quiet && bar.is_hidden();
     Box::new(move |report: &EpochReport| {

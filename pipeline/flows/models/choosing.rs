@@ -12,13 +12,13 @@ use schemas::{
 use stages::{
     reader::{
         atlas::Atlas,
-        split::{Part, Split},
+        split::{Split, SplitPart},
     },
     trainer::{
         gene_choice::ChosenGenes,
         variability::{
             Trend, dispersions, largest,
-            sums::{GeneSums, SumGenes, Summed},
+            sums::{GeneSums, SumGenes, ValueTransform},
         },
     },
 };
@@ -72,14 +72,14 @@ struct Ranking<'a> {
 
 impl Ranking<'_> {
     fn of_counts(&self) -> Result<(Method, Vec<f64>, u64)> {
-        let sums = self.sums(Summed::Values)?;
+        let sums = self.sums(ValueTransform::Values)?;
         let trend = Trend::of(&sums);
-        let cut_off = self.sums(Summed::AtMost(trend.bounds()))?;
+        let cut_off = self.sums(ValueTransform::AtMost(trend.bounds()))?;
         Ok((Method::SeuratV3, trend.normalised(&cut_off), sums.cells))
     }
 
     fn of_logarithms(&self) -> Result<(Method, Vec<f64>, u64)> {
-        let sums = self.sums(Summed::Unlogged)?;
+        let sums = self.sums(ValueTransform::Unlogged)?;
         if sums.any_negative || sums.squares.iter().any(|sum| !sum.is_finite()) {
             return Err(Error::data(
                 self.atlas.path().display().to_string(),
@@ -90,9 +90,9 @@ impl Ranking<'_> {
         Ok((Method::Seurat, dispersions(&sums), sums.cells))
     }
 
-    fn sums(&self, summed: Summed) -> Result<GeneSums> {
+    fn sums(&self, summed: ValueTransform) -> Result<GeneSums> {
         let split = Arc::clone(self.split);
-        let plans = rows_as_stored(self.atlas, move |cell| split.part(cell) == Part::Train);
+        let plans = rows_as_stored(self.atlas, move |cell| split.part(cell) == SplitPart::Train);
         let sink = SumGenes::new(self.atlas.genes().len(), summed);
         let again = "run the same command again: nothing was written";
         let (sums, _) = completed(rows(self.atlas, plans, self.resources).run("sums", sink), again)?;

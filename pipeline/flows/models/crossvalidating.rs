@@ -58,7 +58,7 @@ pub struct FoldRun<'a> {
 
 /// Progress of a cross-validation.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
+pub enum CrossvalidationEvent<'a> {
     /// A model starts to train, or continues.
     Training {
         /// Of which fold and seed.
@@ -91,7 +91,7 @@ pub enum Event<'a> {
 }
 
 /// Receives every step of progress.
-pub type OnEvent = Rc<dyn Fn(Event<'_>)>;
+pub type OnEvent = Rc<dyn Fn(CrossvalidationEvent<'_>)>;
 
 /// A cross-validation that is ready to start.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl CrossValidation {
         let name = split.name().to_owned();
         let run = FoldRun { name: &name, fold, folds: self.folds.names().len(), seed };
         if let Some(kept) = self.kept(&name, seed)? {
-            on_event(Event::Kept { run, evaluation: &kept.evaluation });
+            on_event(CrossvalidationEvent::Kept { run, evaluation: &kept.evaluation });
             return Ok(kept);
         }
         // Dropped, with the model in it, after evaluation.
@@ -196,10 +196,10 @@ impl CrossValidation {
         let model = Model::load(&path, self.device)?;
         let judged = evaluate(&self.atlas, &model, split.clone(), &self.judging, &self.resources)?;
         for skipped in &judged.skipped {
-            on_event(Event::Skipped(skipped));
+            on_event(CrossvalidationEvent::Skipped(skipped));
         }
         let evaluation = judged.judgement.evaluation;
-        on_event(Event::Judged { run, evaluation: &evaluation });
+        on_event(CrossvalidationEvent::Judged { run, evaluation: &evaluation });
         let evaluation = FoldEvaluation { name, seed, evaluation };
         match &self.folder {
             Some(folder) => folder.keep(evaluation),
@@ -225,10 +225,10 @@ impl CrossValidation {
         if let Some(folder) = &self.folder {
             folder.begin(&self.plan)?;
         }
-        on_event(Event::Training { run, cells: training.cells(), epochs: training.epochs() });
+        on_event(CrossvalidationEvent::Training { run, cells: training.cells(), epochs: training.epochs() });
         let told = Rc::clone(on_event);
-        let trained = training.run(path.exists(), Box::new(move |report| told(Event::Epoch(report))));
-        on_event(Event::Trained);
+        let trained = training.run(path.exists(), Box::new(move |report| told(CrossvalidationEvent::Epoch(report))));
+        on_event(CrossvalidationEvent::Trained);
         trained.map(|_| ())
     }
 

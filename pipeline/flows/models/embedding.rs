@@ -29,7 +29,7 @@ use crate::{
 
 /// A table of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
+pub enum EmbeddingKind {
     /// One row per perturbation, control first.
     Perturbations,
     /// One row per covariate value.
@@ -76,11 +76,11 @@ pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resourc
 ///
 /// # Errors
 /// None that data can cause.
-pub fn table(model: &Model, table: Table) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let schema = embeddings_schema(table == Table::Covariates, width(model), metadata(model));
+pub fn table(model: &Model, table: EmbeddingKind) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let schema = embeddings_schema(table == EmbeddingKind::Covariates, width(model), metadata(model));
     let batches = match table {
-        Table::Perturbations => perturbation_table(model, &schema),
-        Table::Covariates => covariate_table(model, &schema),
+        EmbeddingKind::Perturbations => perturbation_table(model, &schema),
+        EmbeddingKind::Covariates => covariate_table(model, &schema),
     };
     Ok((schema, batches.map_err(|error| Error::Bug(error.to_string()))?))
 }
@@ -89,7 +89,7 @@ pub fn table(model: &Model, table: Table) -> Result<(SchemaRef, Vec<RecordBatch>
 ///
 /// # Errors
 /// A target that exists or can't be written. Nothing is visible then.
-pub fn write_table(model: &Model, of: Table, out: &Path, resources: &Resources) -> Result<Published> {
+pub fn write_table(model: &Model, of: EmbeddingKind, out: &Path, resources: &Resources) -> Result<Published> {
     let (schema, batches) = table(model, of)?;
     let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let capacity = Capacity { items: NonZeroUsize::MIN.get(), bytes: resources.memory };

@@ -25,12 +25,12 @@ const FILLED: [usize; 2] = [17, 20];
 /// The plan with the largest batches, a power of two, whose total stays within the memory: edges, unpacked
 /// blocks, the process's current memory, and the network and its steps, which also have to fit into a GPU's memory if they run there.
 pub(super) fn with_largest_batches(
-    plan: config::Plan,
+    plan: config::TrainingPlan,
     atlas: &Atlas,
     vocabulary: &Vocabulary,
     device: Device,
     resources: &Resources,
-) -> Result<config::Plan> {
+) -> Result<config::TrainingPlan> {
     let floor = to_usize(anonymous_bytes().unwrap_or(0));
     let edges = EDGES * resources.edge_beside_blocks(atlas).bytes;
     let beside = edges + resources.held_bytes(atlas) + floor;
@@ -76,7 +76,12 @@ pub(super) struct SmallerBatches {
 
 impl SmallerBatches {
     /// For a plan; none on the CPU.
-    pub(super) fn of(plan: &config::Plan, atlas: &Atlas, vocabulary: &Vocabulary, device: Device) -> Option<Self> {
+    pub(super) fn of(
+        plan: &config::TrainingPlan,
+        atlas: &Atlas,
+        vocabulary: &Vocabulary,
+        device: Device,
+    ) -> Option<Self> {
         let Device::Cuda(index) = device else { return None };
         let batch_size = plan.train.batch_size;
         let largest = (batch_size / 2).checked_ilog2().map(|power| 1 << power);

@@ -7,8 +7,8 @@ use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     BoxError, Sink,
     evaluate::{
-        judge::{ControlProfile, Judge, Judgement, ModelProfiles, Tabulate, Unscored},
-        prediction_set::{self, Wanted},
+        judge::{ControlProfile, Judge, EvaluationEvidence, ModelProfiles, Tabulate, Unscored},
+        prediction_set::{self, PredictionSelection},
     },
     model::saved::Model,
     predictor::{
@@ -19,7 +19,7 @@ use stages::{
         atlas::Atlas,
         groups::Groups,
         profiles::{GroupProfiles, SumProfiles},
-        split::{Part, Split},
+        split::{Split, SplitPart},
     },
     statistics::scale::{Anchor, Scale},
 };
@@ -48,16 +48,16 @@ pub struct JudgeOptions {
     /// The readout of the model's output: anchored by default; predictions from a file are always raw.
     pub anchor: Option<Anchor>,
     /// The cells to evaluate; by default the held-out ones, or the valid ones if there are none.
-    pub on: Option<Part>,
+    pub on: Option<SplitPart>,
     /// Predictions to evaluate instead of running the model.
     pub predictions: Option<PathBuf>,
 }
 
 /// The result of an evaluation.
 #[derive(Debug)]
-pub struct Judged {
+pub struct EvaluationOutcome {
     /// Numbers and pictures.
-    pub judgement: Judgement,
+    pub judgement: EvaluationEvidence,
     /// Conditions that could not be evaluated, and why.
     pub skipped: Vec<Skipped>,
 }
@@ -73,7 +73,7 @@ pub fn evaluate(
     split: Split,
     options: &JudgeOptions,
     resources: &Resources,
-) -> Result<Judged> {
+) -> Result<EvaluationOutcome> {
     let atlas = &atlas.with_genes(&model.card.genes)?;
     let scale = scale_for(atlas, options)?;
     let anchor = match (options.anchor, &options.predictions) {
@@ -95,7 +95,8 @@ pub fn evaluate(
 
     let of_file = match &options.predictions {
         Some(path) => {
-            let wanted = Wanted { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
+            let wanted =
+                PredictionSelection { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
             Some(prediction_set::read(path, &wanted)?)
         }
         None => None,
@@ -126,7 +127,7 @@ pub fn evaluate(
         covariates: covariates.clone(),
         why: (*why).into(),
     }));
-    Ok(Judged { judgement, skipped })
+    Ok(EvaluationOutcome { judgement, skipped })
 }
 
 /// The requested scale, or the atlas's own; means of counts in a file don't determine the mean of logarithms.
@@ -146,7 +147,7 @@ pub(super) fn scale_for(atlas: &Atlas, options: &JudgeOptions) -> Result<Scale> 
     }
 }
 
-fn judged_part(split: &Split, on: Option<Part>) -> Result<Part> {
+fn judged_part(split: &Split, on: Option<SplitPart>) -> Result<SplitPart> {
     let counts = split.counts();
     match on {
         Some(part) if counts[&part] == 0 => Err(Error::usage(
@@ -154,8 +155,8 @@ fn judged_part(split: &Split, on: Option<Part>) -> Result<Part> {
             "evaluate other cells with --on, or another split with --split",
         )),
         Some(part) => Ok(part),
-        None if 0 < counts[&Part::Ood] => Ok(Part::Ood),
-        None if 0 < counts[&Part::Valid] => Ok(Part::Valid),
+        None if 0 < counts[&SplitPart::Ood] => Ok(SplitPart::Ood),
+        None if 0 < counts[&SplitPart::Valid] => Ok(SplitPart::Valid),
         None => Err(Error::usage(
             "the split holds nothing out and has no valid cells",
             "make another with `perturbine split --hold-out`, or evaluate training cells with --on train",
@@ -182,13 +183,13 @@ fn model_means(
     let mut reading = Reading::from(readout);
     reading.noise |= anchor == Anchor::Anchored;
     let predict = PredictMeans::new(model.again()?, Arc::clone(&jobs.jobs), reading);
-    let sink = Collect { groups_of: groups_of.to_vec(), scale, anchor, control: None, profiles: Vec::new() };
+    let sink = CollectProfiles { groups_of: groups_of.to_vec(), scale, anchor, control: None, profiles: Vec::new() };
     let run = source_rows(atlas, jobs, resources).then("predict", predict).run("collect", sink);
     Ok(completed(run, AGAIN)?.0)
 }
 
 /// Turns predicted means into profiles of their groups; each job's first target is control.
-struct Collect {
+struct CollectProfiles {
     groups_of: Vec<Vec<Option<usize>>>,
     scale: Scale,
     anchor: Anchor,
@@ -196,7 +197,7 @@ struct Collect {
     profiles: Vec<ModelProfiles>,
 }
 
-impl Sink for Collect {
+impl Sink for CollectProfiles {
     type In = TargetMeans;
     type Summary = Vec<ModelProfiles>;
 

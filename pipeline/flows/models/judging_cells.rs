@@ -29,7 +29,7 @@ use stages::{
         atlas::Atlas,
         groups::Groups,
         profiles::first_half,
-        split::{Part, Split},
+        split::{Split, SplitPart},
     },
     statistics::{
         axes::{Axes, CellScale},
@@ -66,7 +66,7 @@ impl RealCells {
         atlas: &Atlas,
         split: &Arc<Split>,
         groups: &Arc<Groups>,
-        judged: Part,
+        judged: SplitPart,
         judged_groups: &[usize],
         scale: Scale,
         resources: &Resources,
@@ -77,7 +77,7 @@ impl RealCells {
             Scale::Values => CellScale::Values,
         };
         let genes = atlas.genes().len();
-        let trains = |cell| split.part(cell) == Part::Train;
+        let trains = |cell| split.part(cell) == SplitPart::Train;
         let sample = Arc::new(training_sample(atlas, sample_size(genes), trains));
         let (axes, _) =
             completed(chosen_rows(atlas, &sample, resources).run("axes", FindAxes::new(scale, genes)), AGAIN)?;
@@ -87,7 +87,7 @@ impl RealCells {
         let group_of = |cell: CellIndex| {
             let group = groups.find(atlas.codes(cell))?;
             let wanted = match atlas.condition(cell) == CONTROL {
-                true => split.part(cell) == Part::Train && first_half(cell),
+                true => split.part(cell) == SplitPart::Train && first_half(cell),
                 false => split.part(cell) == judged && is_judged.contains(&group),
             };
             wanted.then_some(group)
@@ -139,7 +139,8 @@ impl ModelCells<'_> {
             }));
         }
         let predict = PredictClouds::new(self.model.again()?, Arc::clone(&self.jobs.jobs), &real.axes, self.anchor);
-        let sink = Gather { groups_of: self.groups_of.to_vec(), empty: real.axes.cloud(), clouds: HashMap::new() };
+        let sink =
+            CollectClouds { groups_of: self.groups_of.to_vec(), empty: real.axes.cloud(), clouds: HashMap::new() };
         let run = rows(self.atlas, plans, self.resources).then("predict", predict).run("gather", sink);
         Ok(completed(run, AGAIN)?.0)
     }
@@ -150,20 +151,20 @@ fn chosen_rows(
     atlas: &Atlas,
     chosen: &Arc<SampledCells>,
     resources: &Resources,
-) -> Pipeline<stages::reader::profiles::Rows> {
+) -> Pipeline<stages::reader::profiles::ExpressionRows> {
     let chosen = Arc::clone(chosen);
     let plans = rows_as_stored(atlas, move |cell| chosen.group(cell).is_some());
     rows(atlas, plans.filter(|plan| !plan.cells.is_empty()), resources)
 }
 
 /// Collects the predicted cells of a group.
-struct Gather {
+struct CollectClouds {
     groups_of: Vec<Vec<Option<usize>>>,
     empty: Cloud,
     clouds: HashMap<usize, Cloud>,
 }
 
-impl Sink for Gather {
+impl Sink for CollectClouds {
     type In = TargetCells;
     type Summary = HashMap<usize, Cloud>;
 

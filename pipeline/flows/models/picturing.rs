@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use stages::{
     model::saved::Model,
     reader::atlas::Atlas,
-    report::{DoseCurve, DosePoint, DoseResponse, LatentMap, Latents},
+    report::{DosePoint, DoseResponse, LatentMap, Latents, ResponseCurve},
     trainer::principal::plane,
 };
 use tch::Tensor;
@@ -137,7 +137,7 @@ fn responses(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Vec<
             genes: GeneChoice::Variable(0),
         };
         let curves = respond(atlas, model, &query, resources)?.curves.into_iter().take(MOST_CURVES);
-        let curves = curves.map(|curve| DoseCurve {
+        let curves = curves.map(|curve| ResponseCurve {
             context: curve.covariates.into_values().collect::<Vec<_>>().join(", "),
             points: curve
                 .points

@@ -20,16 +20,16 @@ use stages::{
     model::saved::Model,
     predictor::{
         predict::{
-            EncodeCells, PredictCells, PredictMeans, TargetMeans, Told, batch_size, long_means_rows, means_rows,
+            CellOutput, EncodeCells, PredictCells, PredictMeans, TargetMeans, batch_size, long_means_rows, means_rows,
         },
         query::{Job, Jobs, Query, Request},
     },
-    reader::{atlas::Atlas, profiles::Rows, split::Split},
+    reader::{atlas::Atlas, profiles::ExpressionRows, split::Split},
 };
 use tch::Device;
 
-use self::terms::Checked;
-pub use self::terms::{GenesTold, Library, OutputScale, Terms};
+use self::terms::CheckedTerms;
+pub use self::terms::{Library, OutputScale, PredictedGenes, Terms};
 use crate::{
     flows::{Resources, rows_told},
     runtime::Pipeline,
@@ -37,7 +37,7 @@ use crate::{
 
 /// The form of predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Output {
+pub enum PredictionForm {
     /// One row per condition, with lists of one number per gene.
     #[default]
     WideMeans,
@@ -55,7 +55,7 @@ pub struct Prediction {
     pub(super) atlas: Atlas,
     pub(super) model: Model,
     pub(super) jobs: Jobs,
-    pub(super) terms: Checked,
+    pub(super) terms: CheckedTerms,
     pub(super) resources: Resources,
     /// The parts of the request that determine the result.
     pub(super) asked: String,
@@ -91,7 +91,7 @@ impl Prediction {
             atlas,
             model: model.again()?,
             jobs,
-            terms: Checked::of(&model.card),
+            terms: CheckedTerms::of(&model.card),
             resources,
             asked: format!("{query:?}"),
         })
@@ -102,7 +102,7 @@ impl Prediction {
     /// # Errors
     /// Terms that don't fit the model, genes that are not the model's, a file of genes that can't be read.
     pub fn in_terms(mut self, terms: &Terms) -> Result<Self> {
-        self.terms = Checked::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
+        self.terms = CheckedTerms::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
         Ok(self)
     }
 
@@ -120,7 +120,7 @@ impl Prediction {
 
     /// The schema of the resulting table.
     #[must_use]
-    pub fn schema(&self, output: Output) -> SchemaRef {
+    pub fn schema(&self, output: PredictionForm) -> SchemaRef {
         let card = &self.model.card;
         let covariates: Vec<String> =
             card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone()).collect();
@@ -128,16 +128,16 @@ impl Prediction {
             (MODEL_KEY.to_owned(), card.weights.clone()),
             (ATLAS_KEY.to_owned(), self.atlas.manifest().checksum.clone()),
         ]);
-        if output != Output::Latent {
+        if output != PredictionForm::Latent {
             metadata.insert(GENES_KEY.to_owned(), serde_json::Value::from(self.terms.genes.clone()).to_string());
             metadata.insert(SCALE_KEY.to_owned(), self.terms.scale.name().to_owned());
         }
         let genes = bounded(self.terms.genes.len());
         match output {
-            Output::WideMeans => means_schema(&covariates, genes, metadata),
-            Output::LongMeans => long_means_schema(&covariates, metadata),
-            Output::Cells => cells_schema(&covariates, genes, metadata),
-            Output::Latent => latents_schema(&covariates, bounded(card.config.model.n_latent), metadata),
+            PredictionForm::WideMeans => means_schema(&covariates, genes, metadata),
+            PredictionForm::LongMeans => long_means_schema(&covariates, metadata),
+            PredictionForm::Cells => cells_schema(&covariates, genes, metadata),
+            PredictionForm::Latent => latents_schema(&covariates, bounded(card.config.model.n_latent), metadata),
         }
     }
 
@@ -159,22 +159,23 @@ impl Prediction {
     ///
     /// # Errors
     /// None that [`Prediction::prepare`] did not find.
-    pub fn pipeline(self, output: Output) -> Result<Pipeline<RecordBatch>> {
+    pub fn pipeline(self, output: PredictionForm) -> Result<Pipeline<RecordBatch>> {
         let schema = self.schema(output);
-        if matches!(output, Output::WideMeans | Output::LongMeans) {
+        if matches!(output, PredictionForm::WideMeans | PredictionForm::LongMeans) {
             let (genes, most) = (self.terms.genes.clone(), self.terms.most_rows);
             let (jobs, means) = self.means();
             return Ok(means.map("rows", NonZeroUsize::MIN, move |means: TargetMeans| {
                 let target = &jobs[means.job].targets[means.target];
                 match output {
-                    Output::LongMeans => long_means_rows(&schema, &genes, most, target, &means),
+                    PredictionForm::LongMeans => long_means_rows(&schema, &genes, most, target, &means),
                     _ => means_rows(&schema, target, &means),
                 }
             }));
         }
         let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
         let jobs = Arc::clone(&resolved.jobs);
-        let told = if output == Output::Latent { Told::Latents } else { Told::Expression(terms.reading) };
+        let told =
+            if output == PredictionForm::Latent { CellOutput::Latents } else { CellOutput::Expression(terms.reading) };
         let workers = decoders(&model, &resources);
         let models = (0..workers.get()).map(|_| model.again()).collect::<Result<_>>()?;
         let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), told.clone());
@@ -195,7 +196,7 @@ fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
 }
 
 /// The source cells of every span of the jobs; the batches of job `j` have pass `j`, and each span starts a new batch.
-pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<Rows> {
+pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Pipeline<ExpressionRows> {
     let (plan_atlas, plan_jobs) = (atlas.clone(), jobs.clone());
     let plans = jobs.spans().into_iter().flat_map(move |span| {
         let size = batch_size(plan_jobs.jobs[span.job].targets.len());
@@ -237,7 +238,7 @@ where
 /// As for [`Prediction::prepare`].
 pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<RecordBatch>> {
     let split = own_split(model, atlas)?;
-    Prediction::prepare(atlas, model, query, split.as_ref(), Resources::default())?.pipeline(Output::WideMeans)
+    Prediction::prepare(atlas, model, query, split.as_ref(), Resources::default())?.pipeline(PredictionForm::WideMeans)
 }
 
 /// The split that a model was trained with, if the atlas is the one it was trained on.

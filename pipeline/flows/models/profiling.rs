@@ -6,7 +6,7 @@ use schemas::Result;
 use stages::{
     storage::disk::ScratchFolder,
     torch::{start_profiler, stop_profiler},
-    trainer::train::{OnEpoch, Trained},
+    trainer::train::{OnEpoch, TrainingResult},
 };
 use tch::Device;
 
@@ -29,7 +29,7 @@ pub fn profiled(
     mut on_epoch: OnEpoch,
     path: &Path,
     trace: &Trace,
-) -> Result<(Trained, Report)> {
+) -> Result<(TrainingResult, Report)> {
     let scratch = ScratchFolder::create()?;
     let file = scratch.path().join("libtorch.json");
     start_profiler(training.device() != Device::Cpu, false)?;

@@ -14,20 +14,20 @@ use schemas::{
     numbers::to_usize,
 };
 use stages::{
-    predictor::query::parts::{FILE_BYTES, Part},
+    predictor::query::parts::{FILE_BYTES, FilePart},
     sink::{
-        Encoded, Encoder, FileOptions, Gather, Layout, PartRows, Precision, Publish, Published, Shard,
-        files::is_one_file, layout::row_bytes,
+        Encoded, FileOptions, GatherRowGroups, OutputLayout, OutputPrecision, PartRows, Publish, Published,
+        RowGroupEncoder, Shard, files::is_one_file, layout::row_bytes,
     },
     stage::phase::Phase,
     storage::disk::checksum_of_text,
 };
 
 pub use self::size::Size;
-use super::predicting::{Output, Prediction};
+use super::predicting::{Prediction, PredictionForm};
 use crate::{
-    flows::{Progress, Resources, completed},
-    runtime::{Capacity, Pipeline, Plan, Report},
+    flows::{ProgressCounter, Resources, completed},
+    runtime::{Capacity, Pipeline, PipelinePlan, Report},
 };
 
 /// Division of the memory of edges: the edges up to predictions get the larger share, encoded rows a quarter.
@@ -37,7 +37,7 @@ const SHARES_ENCODED: usize = 3;
 
 /// The format of predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum PredictionFormat {
     /// A folder of Parquet files, or one file.
     #[default]
     Parquet,
@@ -52,7 +52,7 @@ pub enum Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
     /// The format.
-    pub format: Format,
+    pub format: PredictionFormat,
     /// Precision and partitions.
     pub files: FileOptions,
     /// The shard to write, until [`commit`](stages::sink::commit) publishes them all.
@@ -66,7 +66,7 @@ pub struct WriteOptions {
 impl Default for WriteOptions {
     fn default() -> Self {
         Self {
-            format: Format::default(),
+            format: PredictionFormat::default(),
             files: FileOptions::default(),
             shard: None,
             max_bytes: None,
@@ -89,7 +89,7 @@ impl Prediction {
     ///
     /// # Errors
     /// A target that exists or can't be written, data that can't be read; nothing is visible then.
-    pub fn write(self, output: Output, out: &Path) -> Result<Written> {
+    pub fn write(self, output: PredictionForm, out: &Path) -> Result<Written> {
         self.publish(output, out, &WriteOptions::default())
     }
 
@@ -97,7 +97,7 @@ impl Prediction {
     ///
     /// # Errors
     /// Those of [`Prediction::write`], and options that contradict each other or the output.
-    pub fn publish(self, output: Output, out: &Path, options: &WriteOptions) -> Result<Written> {
+    pub fn publish(self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<Written> {
         self.check(output, options)?;
         self.check_room(output, out, options)?;
         self.resources.phases.enter(Phase::Predicting);
@@ -107,7 +107,7 @@ impl Prediction {
         };
         let (plan, about) = self.plan(output, options);
         let schema = self.schema(output);
-        if let Format::H5ad { with_controls } = options.format {
+        if let PredictionFormat::H5ad { with_controls } = options.format {
             return self.publish_h5ad(output, out, options, with_controls, again);
         }
         let (selected, layout) = self.layout(output, options, is_one_file(out), &schema)?;
@@ -122,7 +122,7 @@ impl Prediction {
 
     /// Reports the number of predicted cells, each counted for every target.
     #[must_use]
-    pub fn telling(mut self, progress: Progress) -> Self {
+    pub fn telling(mut self, progress: ProgressCounter) -> Self {
         self.resources.progress = progress;
         self
     }
@@ -132,9 +132,9 @@ impl Prediction {
     ///
     /// # Errors
     /// Options that contradict each other or the output.
-    pub fn graph(self, output: Output, options: &WriteOptions) -> Result<(Plan, usize)> {
+    pub fn graph(self, output: PredictionForm, options: &WriteOptions) -> Result<(PipelinePlan, usize)> {
         let schema = self.schema(output);
-        if let Format::H5ad { .. } = options.format {
+        if let PredictionFormat::H5ad { .. } = options.format {
             let held = self.held_bytes();
             return Ok((self.rounded(output, options.files.precision)?.plan("write"), held));
         }
@@ -147,15 +147,15 @@ impl Prediction {
     /// The part of the plan that this run writes, and how.
     fn layout(
         self,
-        output: Output,
+        output: PredictionForm,
         options: &WriteOptions,
         one_file: bool,
         schema: &SchemaRef,
-    ) -> Result<(Self, Arc<Layout>)> {
-        let parts: Vec<(usize, Part)> = self.parts(output, options)?.into_iter().enumerate().collect();
+    ) -> Result<(Self, Arc<OutputLayout>)> {
+        let parts: Vec<(usize, FilePart)> = self.parts(output, options)?.into_iter().enumerate().collect();
         // One number for all shards, so that a shard's row groups are those of the whole.
         let folders = self.folders(parts.iter().map(|(_, part)| part), options);
-        let chosen: Vec<(usize, Part)> = match options.shard {
+        let chosen: Vec<(usize, FilePart)> = match options.shard {
             Some(shard) => parts.into_iter().filter(|(number, _)| shard.has(*number)).collect(),
             None => parts,
         };
@@ -165,16 +165,16 @@ impl Prediction {
             told = vec![PartRows { number: 0, rows: told.iter().map(|part| part.rows).sum(), folders }];
         }
         let spans = chosen.into_iter().flat_map(|(_, part)| part.spans).collect();
-        let layout = Arc::new(Layout::new(schema, &options.files, told)?);
+        let layout = Arc::new(OutputLayout::new(schema, &options.files, told)?);
         Ok((Self { jobs: self.jobs.only(spans), ..self }, layout))
     }
 
-    fn encoded(self, output: Output, layout: Arc<Layout>) -> Result<Pipeline<Encoded>> {
+    fn encoded(self, output: PredictionForm, layout: Arc<OutputLayout>) -> Result<Pipeline<Encoded>> {
         let (before, resources) = (before_files(&self.resources), self.resources.clone());
         encoded(Self { resources: before, ..self }.pipeline(output)?, layout, &resources)
     }
 
-    fn rounded(self, output: Output, precision: Precision) -> Result<Pipeline<RecordBatch>> {
+    fn rounded(self, output: PredictionForm, precision: OutputPrecision) -> Result<Pipeline<RecordBatch>> {
         let threads = self.resources.threads;
         Ok(self.pipeline(output)?.map("round", threads, move |batch| Ok(precision.of(&batch)?)))
     }
@@ -184,7 +184,7 @@ impl Prediction {
     }
 
     /// The plan's checksum, and a description for people.
-    fn plan(&self, output: Output, options: &WriteOptions) -> (String, String) {
+    fn plan(&self, output: PredictionForm, options: &WriteOptions) -> (String, String) {
         let schema = self.schema(output);
         let of = |key: &str| schema.metadata().get(key).map_or("", String::as_str).to_owned();
         let about = format!(
@@ -228,7 +228,7 @@ pub fn write_tables(
     let part = |number: usize, before: u64| PartRows { number, rows: of_a_file.min(rows - before), folders: 1 };
     let starts = (0..rows.max(1)).step_by(to_usize(of_a_file.max(1)));
     let parts = starts.enumerate().map(|(number, before)| part(number, before)).collect();
-    let layout = Arc::new(Layout::new(schema, &FileOptions::default(), parts)?);
+    let layout = Arc::new(OutputLayout::new(schema, &FileOptions::default(), parts)?);
     let sink = Publish::create(out, Arc::clone(&layout), "")?;
     let run = encoded(tables, layout, resources)?.run("write", sink);
     completed(run, "run the same command again: nothing was written").map(|(published, _)| published)
@@ -238,18 +238,22 @@ pub fn write_tables(
 ///
 /// # Errors
 /// None that data can cause.
-pub fn encoded(tables: Pipeline<RecordBatch>, layout: Arc<Layout>, resources: &Resources) -> Result<Pipeline<Encoded>> {
+pub fn encoded(
+    tables: Pipeline<RecordBatch>,
+    layout: Arc<OutputLayout>,
+    resources: &Resources,
+) -> Result<Pipeline<Encoded>> {
     let Resources { threads, memory, .. } = *resources;
-    let encoder = Encoder::new(Arc::clone(&layout))?;
+    let encoder = RowGroupEncoder::new(Arc::clone(&layout))?;
     let edge = |shares: usize| Capacity { items: 1 + 2 * threads.get(), bytes: memory / SHARES * shares };
     Ok(tables
         .capacity(edge(SHARES - SHARES_BEFORE - SHARES_ENCODED))
-        .then("gather", Gather::new(layout))
+        .then("gather", GatherRowGroups::new(layout))
         .capacity(edge(SHARES_ENCODED))
         .map("encode", threads, move |gathered| encoder.encode(gathered)))
 }
 
-impl Output {
+impl PredictionForm {
     /// Its name in files.
     #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "only .h5ad files name it"))]
     fn name(self) -> &'static str {

@@ -11,10 +11,10 @@ use schemas::{
 };
 use stages::{
     batcher::{
-        order::{Order, OrderSettings, TrainingOrder, Wanted, default_window},
+        order::{CellPredicate, Order, OrderSettings, TrainingOrder, default_window},
         sample::Sampling,
     },
-    encoder::{embedding_table, label_encoder::Encoder, vocabulary::from_training_cells},
+    encoder::{embedding_table, label_encoder::LabelEncoder, vocabulary::from_training_cells},
     model::{
         checkpoint,
         saved::{self, Card, Model, files},
@@ -24,14 +24,14 @@ use stages::{
     reader::{
         atlas::Atlas,
         groups::Groups,
-        split::{Part, Scheme, Split},
+        split::{Scheme, Split, SplitPart},
     },
     stage::phase::Phase,
     storage::disk::{FolderLock, ScratchFolder, create_folders, remove_all, remove_leftovers, write_atomically},
     torch::failures::caught,
     trainer::{
         mean_expression::SumExpression,
-        train::{Arrived, OnEpoch, Trained, Trainer, TrainerSettings, pairing::Pairing},
+        train::{OnEpoch, Trainer, TrainerSettings, TrainingBatch, TrainingResult, pairing::Pairing},
         validation::VALIDATED_AT_ONCE,
     },
 };
@@ -44,7 +44,7 @@ use super::{
 };
 use crate::{
     flows::{Resources, batches_as, completed, rows},
-    runtime::{Pipeline, Plan as Graph, Report},
+    runtime::{Pipeline, PipelinePlan, Report},
 };
 
 /// The file in a model's folder with the pipeline's measurements.
@@ -102,19 +102,19 @@ impl Training {
         }
         let order = OrderSettings::new(plan.seed, to_usize(plan.train.batch_size), to_usize(plan.train.window));
         let sampling = match plan.train.sampling {
-            config::Sampling::Uniform => Sampling::Uniform,
-            config::Sampling::Balanced => Sampling::Balanced,
-            config::Sampling::Weighted => Sampling::Weighted(plan.train.condition_weights.clone()),
-            config::Sampling::Paired => Sampling::Paired(plan.train.match_keys.clone()),
+            config::SamplingChoice::Uniform => Sampling::Uniform,
+            config::SamplingChoice::Balanced => Sampling::Balanced,
+            config::SamplingChoice::Weighted => Sampling::Weighted(plan.train.condition_weights.clone()),
+            config::SamplingChoice::Paired => Sampling::Paired(plan.train.match_keys.clone()),
         };
         let train = Arc::new(Order::sampled(atlas, Arc::clone(&split), order, &sampling)?);
         let valid = Arc::new(Order::of_cells(
             atlas,
-            Part::Valid,
+            SplitPart::Valid,
             OrderSettings { batch_size: order.batch_size.min(VALIDATED_AT_ONCE), ..order },
             known_valid_cells(atlas, &split, &groups, &vocabulary),
         ));
-        let unknown = split.counts()[&Part::Valid] - valid.cell_count();
+        let unknown = split.counts()[&SplitPart::Valid] - valid.cell_count();
         if 0 < unknown {
             tracing::warn!(
                 "{unknown} valid cells are left out: no training cell shares their perturbations and covariates"
@@ -191,7 +191,7 @@ impl Training {
     ///
     /// # Errors
     /// None that [`Training::prepare`] did not find.
-    pub fn graph(&self) -> Result<Graph> {
+    pub fn graph(&self) -> Result<PipelinePlan> {
         let (order, from) = (self.order.clone(), Position::default());
         let settings = &self.settings;
         let told = (&settings.card, settings.device);
@@ -222,7 +222,7 @@ impl Training {
     ///
     /// # Errors
     /// A folder that already holds a model, a run that failed or was stopped; a stopped one can be resumed.
-    pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
+    pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(TrainingResult, Report)> {
         let folder = self.settings.folder.clone();
         let begun_before = folder.exists();
         self.check_folder(resume)?;
@@ -243,7 +243,7 @@ impl Training {
         trained
     }
 
-    fn run_in(self, folder: &Path, resume: bool, on_epoch: OnEpoch) -> Result<(Trained, Report)> {
+    fn run_in(self, folder: &Path, resume: bool, on_epoch: OnEpoch) -> Result<(TrainingResult, Report)> {
         self.prepare_folder(folder, resume)?;
         let Self { atlas, split, groups, order, settings, resources } = self;
         let phases = resources.phases.clone();
@@ -314,14 +314,14 @@ fn profiles(
     resources: &Resources,
 ) -> Result<Option<OffsetProfiles>> {
     let model = &settings.plan.model;
-    let wanted = model.offset != config::Offset::None || model.dispersion_start == DispersionStart::Moments;
+    let wanted = model.offset != config::OffsetChoice::None || model.dispersion_start == DispersionStart::Moments;
     if !wanted {
         return Ok(None);
     }
     let counts = model.recon_loss != ReconLoss::Gauss;
     let sink = SumExpression::new(atlas, Arc::clone(split), groups, &settings.card.vocabulary, counts);
     let training = Arc::clone(split);
-    let plans = rows_as_stored(atlas, move |cell| training.part(cell) == Part::Train);
+    let plans = rows_as_stored(atlas, move |cell| training.part(cell) == SplitPart::Train);
     let run = rows(atlas, plans, resources).run("expression", sink);
     Ok(Some(completed(run, "run the same train command with --resume")?.0))
 }
@@ -334,8 +334,8 @@ fn road(
     order: TrainingOrder,
     from: Position,
     resources: &Resources,
-) -> Result<Pipeline<Arrived>> {
-    let encoder = Encoder::new(atlas, groups, &card.vocabulary)?;
+) -> Result<Pipeline<TrainingBatch>> {
+    let encoder = LabelEncoder::new(atlas, groups, &card.vocabulary)?;
     let genes = to_i64(atlas.genes().len());
     // Also on a CPU, if GPU steps were requested.
     let is_packed = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
@@ -343,20 +343,20 @@ fn road(
     let pairing = Pairing::new(&card.config, &card.vocabulary);
     Ok(batches_as(atlas, order.plans(from), encoder, resources, move |batch| {
         let packed = packer.as_ref().map(|packer| packer.pack(&batch)).transpose()?;
-        Ok(Arrived { packed, sources: pairing.sources(&batch), batch })
+        Ok(TrainingBatch { packed, sources: pairing.sources(&batch), batch })
     }))
 }
 
 /// Valid cells whose perturbations and covariate values all occur in training cells.
-fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabulary: &Vocabulary) -> Wanted {
+fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabulary: &Vocabulary) -> CellPredicate {
     let known: Vec<bool> = groups.all().iter().map(|group| group.codes(atlas, vocabulary).is_some()).collect();
     if known.iter().all(|known| *known) {
         let split = Arc::clone(split);
-        return Arc::new(move |cell| split.part(cell) == Part::Valid);
+        return Arc::new(move |cell| split.part(cell) == SplitPart::Valid);
     }
     let (atlas, split, groups) = (atlas.clone(), Arc::clone(split), groups.clone());
     Arc::new(move |cell| {
-        split.part(cell) == Part::Valid && groups.find(atlas.codes(cell)).is_some_and(|group| known[group])
+        split.part(cell) == SplitPart::Valid && groups.find(atlas.codes(cell)).is_some_and(|group| known[group])
     })
 }
 

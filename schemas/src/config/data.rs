@@ -16,7 +16,7 @@ pub struct DataSettings {
 
 /// The choice of genes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "NumberOrText", into = "NumberOrText")]
+#[serde(try_from = "StoredGeneChoice", into = "StoredGeneChoice")]
 pub enum GeneChoice {
     /// Every gene of the atlas.
     #[default]
@@ -40,7 +40,7 @@ pub enum GenesKept {
 /// Its form in a TOML file.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum NumberOrText {
+enum StoredGeneChoice {
     Number(i64),
     Text(String),
 }
@@ -72,19 +72,19 @@ impl fmt::Display for GeneChoice {
     }
 }
 
-impl TryFrom<NumberOrText> for GeneChoice {
+impl TryFrom<StoredGeneChoice> for GeneChoice {
     type Error = String;
 
-    fn try_from(value: NumberOrText) -> Result<Self, String> {
+    fn try_from(value: StoredGeneChoice) -> Result<Self, String> {
         match value {
-            NumberOrText::Number(number) if number < 0 => Err(format!("{number} is not a number of genes")),
-            NumberOrText::Number(number) => number.to_string().parse(),
-            NumberOrText::Text(text) => text.parse(),
+            StoredGeneChoice::Number(number) if number < 0 => Err(format!("{number} is not a number of genes")),
+            StoredGeneChoice::Number(number) => number.to_string().parse(),
+            StoredGeneChoice::Text(text) => text.parse(),
         }
     }
 }
 
-impl From<GeneChoice> for NumberOrText {
+impl From<GeneChoice> for StoredGeneChoice {
     fn from(choice: GeneChoice) -> Self {
         match choice {
             GeneChoice::Variable(count) => Self::Number(count.into()),

@@ -39,7 +39,7 @@ pub enum Doser {
 /// The offset of the decoder's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Offset {
+pub enum OffsetChoice {
     /// None, as in the original.
     #[default]
     None,
@@ -130,7 +130,7 @@ pub struct ModelSettings {
     /// Dropout in the decoder.
     pub dropout_rate_decoder: f64,
     /// The offset of the decoder's output: `none`, `additive` or `ridge`.
-    pub offset: Offset,
+    pub offset: OffsetChoice,
     /// How strongly a shift is shrunk to its mean over covariate combinations; 0: chosen by leaving each out in turn.
     pub offset_ridge: f64,
     /// Standard deviation of the initial weights of the decoder's last layer, whose bias starts at 0; 0: both drawn uniformly, as
@@ -160,7 +160,7 @@ impl Default for ModelSettings {
             n_layers_decoder: 2,
             norm_decoder: Norm::Layer,
             dropout_rate_decoder: 0.1,
-            offset: Offset::None,
+            offset: OffsetChoice::None,
             offset_ridge: 0.0,
             output_deviation: 0.0,
             perturbations_from_zero: false,

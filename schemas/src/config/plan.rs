@@ -12,7 +12,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first setting that is out of range, by name.
-    pub fn check(mut self, values: ValueKind) -> Result<Plan> {
+    pub fn check(mut self, values: ValueKind) -> Result<TrainingPlan> {
         self.model.recon_loss = match (self.model.recon_loss, values) {
             (ReconLoss::Auto, ValueKind::Counts) => ReconLoss::Nb,
             (ReconLoss::Auto, ValueKind::Continuous) => ReconLoss::Gauss,
@@ -77,7 +77,7 @@ impl Settings {
         for (name, value) in amounts {
             ensure(value.is_finite() && 0.0 <= value, name, value, "a number of at least 0")?;
         }
-        Ok(Plan(self))
+        Ok(TrainingPlan(self))
     }
 }
 
@@ -87,9 +87,9 @@ fn ensure(holds: bool, name: &str, value: impl std::fmt::Display, wanted: &str) 
 
 /// Validated settings, with the reconstruction loss resolved.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan(Settings);
+pub struct TrainingPlan(Settings);
 
-impl std::ops::Deref for Plan {
+impl std::ops::Deref for TrainingPlan {
     type Target = Settings;
 
     fn deref(&self) -> &Settings {
@@ -97,7 +97,7 @@ impl std::ops::Deref for Plan {
     }
 }
 
-impl Plan {
+impl TrainingPlan {
     /// The plan of a run with this many epochs: pretraining and warm-up together shrink to half of them, so that the other half
     /// trains at the adversaries' full weight. The original does not shrink them, so with `compat` they stay.
     #[must_use]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AdversarySettings, DispersionStart, Doser, ModelSettings, Norm, Objective, Offset, RateSchedule, ReconLoss,
+    AdversarySettings, DispersionStart, Doser, ModelSettings, Norm, Objective, OffsetChoice, RateSchedule, ReconLoss,
     Settings, TrainSettings,
 };
 
@@ -65,7 +65,7 @@ fn residual() -> Settings {
             n_layers_decoder: 1,
             norm_decoder: Norm::Layer,
             dropout_rate_decoder: 0.0,
-            offset: Offset::Ridge,
+            offset: OffsetChoice::Ridge,
             output_deviation: 1e-3,
             perturbations_from_zero: true,
             dispersion_start: DispersionStart::Moments,

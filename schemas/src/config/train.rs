@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 /// The score that chooses the best epoch, measured on `valid` cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Monitor {
+pub enum MonitoredScore {
     /// Mean over conditions of the correlation between the change predicted for controls and the real change;
     /// larger is better. If no condition has enough `valid` cells, `recon` is used instead.
     #[default]
@@ -26,7 +26,7 @@ pub enum Monitor {
     Recon,
 }
 
-impl Monitor {
+impl MonitoredScore {
     /// Its name in `history.jsonl`, after `valid.`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -54,7 +54,7 @@ impl Monitor {
 /// Sampling of training batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sampling {
+pub enum SamplingChoice {
     /// Every cell once an epoch.
     #[default]
     Uniform,
@@ -98,11 +98,11 @@ pub enum Averaging {
 /// The precision of wide matrix products in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum MatrixPrecision {
     /// 24 bits of mantissa.
     #[default]
     Float32,
-    /// On a GPU 10 bits of mantissa (TensorFloat-32), summed in float32; elsewhere as [`Precision::Float32`].
+    /// On a GPU 10 bits of mantissa (TensorFloat-32), summed in float32; elsewhere as [`MatrixPrecision::Float32`].
     Tf32,
     /// 8 bits of mantissa, summed in float32; weights, norms and losses stay float32.
     Bf16,
@@ -186,7 +186,7 @@ pub struct TrainSettings {
     /// Validations without an improvement that end the training; 0: never.
     pub early_stopping_patience: u32,
     /// The score that chooses the best epoch: `pearson_delta`, `r2_mean`, `r2_var`, `disnt_basal`, `disnt_after`, `cpa_metric` or `recon`.
-    pub monitor: Monitor,
+    pub monitor: MonitoredScore,
     /// Share of `valid` cells if no split is given.
     pub valid: f64,
     /// Cells shuffled together; 0: 32,768 if the atlas's rows are shuffled, 131,072 if they are in source order.
@@ -198,7 +198,7 @@ pub struct TrainSettings {
     /// Recomputes activations between encoder input and likelihood when they are needed again, instead of storing them.
     pub checkpointing: bool,
     /// The precision of wide matrix products in training: `float32`, `tf32` or `bf16`.
-    pub precision: Precision,
+    pub precision: MatrixPrecision,
     /// The average of the weights: `none`, `ema` or `swa`.
     pub average: Averaging,
     /// Decay of the exponential average per update.
@@ -206,7 +206,7 @@ pub struct TrainSettings {
     /// The first epoch to average; 0: once the adversaries have reached their full weight.
     pub average_start: u32,
     /// Sampling of cells: `uniform`, `balanced`, `weighted` or `paired`.
-    pub sampling: Sampling,
+    pub sampling: SamplingChoice,
     /// Covariates whose values a control must share with its paired cell.
     pub match_keys: Vec<String>,
     /// Sampling weights of conditions, by name; those not listed have 1.
@@ -240,17 +240,17 @@ impl Default for TrainSettings {
             gradient_clip_value: 1.0,
             check_val_every_n_epoch: 5,
             early_stopping_patience: 10,
-            monitor: Monitor::default(),
+            monitor: MonitoredScore::default(),
             valid: 0.15,
             window: 0,
             decoder_on_every_batch: false,
             engine: EngineChoice::Auto,
             checkpointing: false,
-            precision: Precision::default(),
+            precision: MatrixPrecision::default(),
             average: Averaging::default(),
             average_decay: 0.999,
             average_start: 0,
-            sampling: Sampling::default(),
+            sampling: SamplingChoice::default(),
             match_keys: Vec::new(),
             condition_weights: BTreeMap::new(),
         }
@@ -261,13 +261,13 @@ impl Default for TrainSettings {
 fn number_or_auto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum NumberOrText {
+    enum NumberOrAuto {
         Number(u32),
         Text(String),
     }
-    match NumberOrText::deserialize(deserializer)? {
-        NumberOrText::Number(number) => Ok(number),
-        NumberOrText::Text(text) if text == "auto" => Ok(0),
-        NumberOrText::Text(text) => Err(D::Error::custom(format!("`{text}` is neither a number nor `auto`"))),
+    match NumberOrAuto::deserialize(deserializer)? {
+        NumberOrAuto::Number(number) => Ok(number),
+        NumberOrAuto::Text(text) if text == "auto" => Ok(0),
+        NumberOrAuto::Text(text) => Err(D::Error::custom(format!("`{text}` is neither a number nor `auto`"))),
     }
 }

@@ -3,11 +3,11 @@
 use reader::{
     atlas::Atlas,
     block::{GeneSlice, ValueSlice},
-    block_cache::HeldBlocks,
+    block_cache::BlockCache,
 };
 use schemas::{
     ByteSize,
-    batch::{BatchPlan, Dense, Line, count_to_f32},
+    batch::{BatchPlan, CacheLine, DenseRows, count_to_f32},
     ids::ConditionId,
 };
 use stage::{
@@ -25,7 +25,7 @@ pub struct DenseBatch {
     /// The condition of each cell, by its id in the atlas.
     pub conditions: Vec<ConditionId>,
     /// Their expression; the buffer is recycled when this is dropped.
-    pub expression: Pooled<Dense>,
+    pub expression: Pooled<DenseRows>,
 }
 
 impl ByteSize for DenseBatch {
@@ -38,14 +38,14 @@ impl ByteSize for DenseBatch {
 #[derive(Clone, Debug)]
 pub struct Densifier {
     atlas: Atlas,
-    held: HeldBlocks,
-    rows: Pool<Dense>,
-    scratch: Pool<Scratch>,
+    cache: BlockCache,
+    rows: Pool<DenseRows>,
+    scratch: Pool<RowBuffer>,
 }
 
 /// The row being assembled: zero between rows. Any 16-bit id is a valid index, so none has to be checked.
 #[derive(Debug)]
-struct Scratch(Vec<Line>);
+struct RowBuffer(Vec<CacheLine>);
 
 /// Floats of that row if ids have 16 bits.
 const NARROW: usize = 1 << 16;
@@ -56,7 +56,7 @@ impl Densifier {
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
             atlas: atlas.clone(),
-            held: HeldBlocks::new(atlas.clone(), held_bytes),
+            cache: BlockCache::new(atlas.clone(), held_bytes),
             rows: Pool::default(),
             scratch: Pool::default(),
         }
@@ -68,12 +68,12 @@ impl Densifier {
     /// A damaged block.
     pub fn densify(&self, plan: BatchPlan) -> Result<DenseBatch, BoxError> {
         let genes = self.atlas.manifest().genes as usize;
-        let mut expression = self.rows.take(Dense::default);
+        let mut expression = self.rows.take(DenseRows::default);
         expression.resize(plan.rows.len(), self.atlas.genes().len());
-        let mut scratch = self.scratch.take(|| Scratch(vec![Line::default(); genes.max(NARROW).div_ceil(16)]));
+        let mut scratch = self.scratch.take(|| RowBuffer(vec![CacheLine::default(); genes.max(NARROW).div_ceil(16)]));
         {
             let mut out = expression.rows_mut();
-            with_rows(&self.atlas, &self.held, &plan.rows, |genes, values| {
+            with_rows(&self.atlas, &self.cache, &plan.rows, |genes, values| {
                 match (out.next(), self.atlas.gene_subset()) {
                     (Some(out), None) => scratch.write(genes, values, out),
                     (Some(out), Some(subset)) => subset.write_dense(genes, values, bytemuck::cast_slice_mut(out)),
@@ -88,15 +88,15 @@ impl Densifier {
     }
 }
 
-impl Scratch {
-    fn write(&mut self, genes: GeneSlice<'_>, values: ValueSlice<'_>, out: &mut [Line]) {
+impl RowBuffer {
+    fn write(&mut self, genes: GeneSlice<'_>, values: ValueSlice<'_>, out: &mut [CacheLine]) {
         match genes {
             GeneSlice::U16(genes) => self.write_of(genes, values, out),
             GeneSlice::U32(genes) => self.write_of(genes, values, out),
         }
     }
 
-    fn write_of<G: Place>(&mut self, genes: &[G], values: ValueSlice<'_>, out: &mut [Line]) {
+    fn write_of<G: ScatterIndex>(&mut self, genes: &[G], values: ValueSlice<'_>, out: &mut [CacheLine]) {
         let row: &mut [f32] = bytemuck::cast_slice_mut(&mut self.0);
         match values {
             ValueSlice::U8(values) => scatter_counts(row, genes, values),
@@ -112,7 +112,7 @@ impl Scratch {
 const TOGETHER: usize = 16;
 
 /// Small counts, as nearly all are.
-fn scatter_counts<G: Place>(row: &mut [f32], genes: &[G], counts: &[u8]) {
+fn scatter_counts<G: ScatterIndex>(row: &mut [f32], genes: &[G], counts: &[u8]) {
     let (whole, rest) = counts.as_chunks::<TOGETHER>();
     let (genes_of_whole, genes_of_rest) = genes.split_at(counts.len() - rest.len());
     for (genes, counts) in genes_of_whole.chunks_exact(TOGETHER).zip(whole) {
@@ -122,11 +122,11 @@ fn scatter_counts<G: Place>(row: &mut [f32], genes: &[G], counts: &[u8]) {
 }
 
 /// A gene id as an index in a row.
-trait Place: Copy {
+trait ScatterIndex: Copy {
     fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>);
 }
 
-impl Place for u16 {
+impl ScatterIndex for u16 {
     fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>) {
         // An array of 2^16 elements needs no bounds checks.
         if let Some(row) = row.first_chunk_mut::<NARROW>() {
@@ -135,7 +135,7 @@ impl Place for u16 {
     }
 }
 
-impl Place for u32 {
+impl ScatterIndex for u32 {
     fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>) {
         genes.iter().zip(values).for_each(|(gene, value)| row[*gene as usize] = value);
     }

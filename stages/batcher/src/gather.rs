@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reader::{
     atlas::Atlas,
     block::{BlockView, GeneSlice, ValueSlice, place},
-    block_cache::HeldBlocks,
+    block_cache::BlockCache,
     gene_subset::GeneSubset,
 };
 use schemas::{
@@ -24,7 +24,7 @@ use stage::{
 #[derive(Clone, Debug)]
 pub struct Gatherer {
     atlas: Atlas,
-    held: HeldBlocks,
+    cache: BlockCache,
     subset: Option<Arc<GeneSubset>>,
     pool: Pool<Expression>,
 }
@@ -35,7 +35,7 @@ impl Gatherer {
     pub fn new(atlas: &Atlas, held_bytes: usize) -> Self {
         Self {
             atlas: atlas.clone(),
-            held: HeldBlocks::new(atlas.clone(), held_bytes),
+            cache: BlockCache::new(atlas.clone(), held_bytes),
             subset: atlas.gene_subset().cloned(),
             pool: Pool::default(),
         }
@@ -61,7 +61,7 @@ impl Gatherer {
         row_pointers.push(0);
         clear(genes, values);
         let mut entries = 0;
-        with_rows(&self.atlas, &self.held, &plan.rows, |row_genes, row_values| {
+        with_rows(&self.atlas, &self.cache, &plan.rows, |row_genes, row_values| {
             entries += row_genes.count();
             row_pointers.push(u32::try_from(entries)?);
             match (&mut *genes, row_genes) {
@@ -107,7 +107,7 @@ const ROWS_TOGETHER: usize = 16;
 /// Calls `f` with genes and values of each row, in order.
 pub(crate) fn with_rows(
     atlas: &Atlas,
-    held: &HeldBlocks,
+    cache: &BlockCache,
     rows: &[RowIndex],
     mut f: impl FnMut(GeneSlice<'_>, ValueSlice<'_>) -> Result<(), BoxError>,
 ) -> Result<(), BoxError> {
@@ -115,7 +115,7 @@ pub(crate) fn with_rows(
     if atlas.holds_blocks() {
         for row in rows {
             let (block, row) = place(*row, block_rows);
-            let block = held.get(block)?;
+            let block = cache.get(block)?;
             let (genes, values) = block.view().row(row);
             f(genes, values)?;
         }

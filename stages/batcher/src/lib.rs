@@ -8,11 +8,11 @@
 //! use std::sync::Arc;
 //!
 //! use batcher::order::{Order, OrderSettings};
-//! use reader::{atlas::Atlas, split::{Part, Split}};
+//! use reader::{atlas::Atlas, split::{Split, SplitPart}};
 //!
 //! let atlas = Atlas::open("kang.atlas")?;
 //! let split = Arc::new(Split::read(&atlas, "default")?);
-//! let order = Arc::new(Order::new(&atlas, split, Part::Train, OrderSettings::new(0, 128, 32_768)));
+//! let order = Arc::new(Order::new(&atlas, split, SplitPart::Train, OrderSettings::new(0, 128, 32_768)));
 //! for plan in order.epoch(0, 0).take(3) {
 //!     println!("{} cells", plan.rows.len());
 //! }

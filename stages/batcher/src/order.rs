@@ -10,7 +10,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use reader::{
     atlas::Atlas,
-    split::{Part, Split},
+    split::{Split, SplitPart},
 };
 use schemas::{
     Result,
@@ -67,14 +67,14 @@ impl OrderSettings {
 }
 
 /// Whether a cell is part of an order.
-pub type Wanted = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
+pub type CellPredicate = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
 /// The cells of one part of a split, as batches.
 #[derive(Clone)]
 pub struct Order {
     settings: OrderSettings,
-    part: Part,
-    wanted: Wanted,
+    part: SplitPart,
+    wanted: CellPredicate,
     atlas: Atlas,
     block_rows: u64,
     /// Blocks that hold cells of the part, and how many.
@@ -91,13 +91,13 @@ impl std::fmt::Debug for Order {
 impl Order {
     /// The order of a part's cells: shuffled for training, as they lie for anything else.
     #[must_use]
-    pub fn new(atlas: &Atlas, split: Arc<Split>, part: Part, settings: OrderSettings) -> Self {
+    pub fn new(atlas: &Atlas, split: Arc<Split>, part: SplitPart, settings: OrderSettings) -> Self {
         Self::of_cells(atlas, part, settings, Arc::new(move |cell| split.part(cell) == part))
     }
 
     /// The order of those cells of a part that are needed.
     #[must_use]
-    pub fn of_cells(atlas: &Atlas, part: Part, settings: OrderSettings, wanted: Wanted) -> Self {
+    pub fn of_cells(atlas: &Atlas, part: SplitPart, settings: OrderSettings, wanted: CellPredicate) -> Self {
         let block_rows = u64::from(atlas.manifest().block_rows);
         let mut order =
             Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
@@ -115,16 +115,16 @@ impl Order {
     /// # Errors
     /// Requests that the atlas has no cells for.
     pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
-        let trains: Wanted = Arc::new(move |cell| split.part(cell) == Part::Train);
+        let trains: CellPredicate = Arc::new(move |cell| split.part(cell) == SplitPart::Train);
         let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
-        let wanted: Wanted = match &sampler {
+        let wanted: CellPredicate = match &sampler {
             Some(sampler) if sampler.pairs() => {
                 let (atlas, trains) = (atlas.clone(), Arc::clone(&trains));
                 Arc::new(move |cell| trains(cell) && atlas.condition(cell) != CONTROL)
             }
             _ => trains,
         };
-        Ok(Self { sampler, ..Self::of_cells(atlas, Part::Train, settings, wanted) })
+        Ok(Self { sampler, ..Self::of_cells(atlas, SplitPart::Train, settings, wanted) })
     }
 
     /// How many cells the part has; of cells that are paired, the perturbed ones.
@@ -138,10 +138,10 @@ impl Order {
     pub fn batches(&self) -> u64 {
         let size = self.cells_of_a_batch() as u64;
         let (whole, rest) = (self.cell_count() / size, self.cell_count() % size);
-        let keeps_rest = if self.part == Part::Train { FEWEST_TRAINING_CELLS as u64 } else { 1 };
+        let keeps_rest = if self.part == SplitPart::Train { FEWEST_TRAINING_CELLS as u64 } else { 1 };
         let all = whole + u64::from(keeps_rest <= rest);
         let (rank, ranks) = (u64::from(self.settings.rank), u64::from(self.settings.ranks.max(1)));
-        if self.part == Part::Train { all / ranks } else { (all + ranks - 1).saturating_sub(rank) / ranks }
+        if self.part == SplitPart::Train { all / ranks } else { (all + ranks - 1).saturating_sub(rank) / ranks }
     }
 
     /// Cells of the part that go into a batch, of as many processes as there are: controls of pairs come on top.
@@ -167,7 +167,7 @@ impl Order {
     #[must_use]
     pub fn epoch(self: &Arc<Self>, epoch: u32, position: u64) -> Epoch {
         let mut blocks = self.blocks.clone();
-        if self.part == Part::Train {
+        if self.part == SplitPart::Train {
             blocks.shuffle(&mut self.random(epoch, 0));
         }
         let mut walk = Epoch { order: Arc::clone(self), epoch, blocks, window: 0, cells: Vec::new(), next: position };
@@ -253,7 +253,7 @@ impl Epoch {
     fn open_window(&mut self) {
         let mut opened: Vec<CellIndex> =
             self.window_blocks(self.window).iter().flat_map(|(block, _)| self.order.cells_in(*block)).collect();
-        if self.order.part == Part::Train {
+        if self.order.part == SplitPart::Train {
             opened.shuffle(&mut self.order.random(self.epoch, 1 + self.window as u64));
         }
         opened.reverse();
@@ -285,9 +285,9 @@ impl Iterator for Epoch {
         };
         self.next += 1;
         let role = match self.order.part {
-            Part::Train => Role::Train,
-            Part::Valid => Role::Valid,
-            Part::Ood => Role::Source,
+            SplitPart::Train => Role::Train,
+            SplitPart::Valid => Role::Valid,
+            SplitPart::Ood => Role::Source,
         };
         let rows = cells.iter().map(|cell| self.order.atlas.row(*cell)).collect();
         Some(BatchPlan { pass: self.epoch, index, role, last: self.next == batches, cells, rows })

@@ -12,11 +12,11 @@ use rand_chacha::ChaCha8Rng;
 use reader::{
     atlas::Atlas,
     codes::CodeTable,
-    members::{Kind, Members},
+    members::{CellKind, Members},
 };
 use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex};
 
-use crate::order::Wanted;
+use crate::order::CellPredicate;
 
 /// How cells are chosen for batches.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,13 +34,13 @@ pub enum Sampling {
 
 /// Where cells of some kinds are drawn from, each as likely as any other.
 #[derive(Debug, Default)]
-struct Pool {
+struct CellPool {
     kinds: Vec<PoolKind>,
 }
 
 #[derive(Debug)]
 struct PoolKind {
-    kind: Kind,
+    kind: CellKind,
     /// Wanted cells of this kind and of those before it in the pool.
     up_to: u64,
     /// The wanted ones, listed where they are few among their kind.
@@ -53,13 +53,13 @@ const FEW: u64 = 8;
 /// Draws cells of an atlas.
 pub struct Sampler {
     members: Members,
-    wanted: Wanted,
+    wanted: CellPredicate,
     atlas: Atlas,
-    pools: Vec<Pool>,
-    how: How,
+    pools: Vec<CellPool>,
+    how: SamplingRule,
 }
 
-enum How {
+enum SamplingRule {
     /// Sums of the weights of the pools so far.
     Conditions(Vec<f64>),
     /// Which covariates have to be shared, and the pool of controls for each of their values.
@@ -78,7 +78,7 @@ impl Sampler {
     /// # Errors
     /// Conditions or covariates that the atlas does not have, weights that are not weights, perturbed cells without controls
     /// to go with them, lists that are damaged.
-    pub fn new(atlas: &Atlas, sampling: &Sampling, wanted: Wanted) -> Result<Option<Self>> {
+    pub fn new(atlas: &Atlas, sampling: &Sampling, wanted: CellPredicate) -> Result<Option<Self>> {
         let weights = match sampling {
             Sampling::Uniform => return Ok(None),
             Sampling::Paired(keys) => return Self::paired(atlas, keys, wanted).map(Some),
@@ -99,7 +99,7 @@ impl Sampler {
         let (mut pools, mut sums, mut sum) = (Vec::new(), Vec::new(), 0.0);
         for kinds in members.kinds().chunk_by(|a, b| a.condition() == b.condition()) {
             let weight = weights.get(table.name(kinds[0].condition())).copied().unwrap_or(1.0);
-            let mut pool = Pool::default();
+            let mut pool = CellPool::default();
             kinds.iter().for_each(|kind| pool.add(kind, &members, &wanted));
             if 0 < pool.size() && 0.0 < weight {
                 sum += weight;
@@ -110,10 +110,10 @@ impl Sampler {
         if pools.is_empty() {
             return Err(Error::usage("no training cell has a condition of any weight", "give one of them more than 0"));
         }
-        Ok(Some(Self { members, wanted, atlas: atlas.clone(), pools, how: How::Conditions(sums) }))
+        Ok(Some(Self { members, wanted, atlas: atlas.clone(), pools, how: SamplingRule::Conditions(sums) }))
     }
 
-    fn paired(atlas: &Atlas, keys: &[String], wanted: Wanted) -> Result<Self> {
+    fn paired(atlas: &Atlas, keys: &[String], wanted: CellPredicate) -> Result<Self> {
         let members = Members::of(atlas)?;
         let covariates = &atlas.manifest().covariates;
         let place = |key: &String| {
@@ -125,7 +125,7 @@ impl Sampler {
         for kind in members.kinds().iter().filter(|kind| kind.condition() == CONTROL) {
             let pool = values.find_or_add(&shared(&kind.codes, &keys));
             if pool == pools.len() {
-                pools.push(Pool::default());
+                pools.push(CellPool::default());
             }
             pools[pool].add(kind, &members, &wanted);
         }
@@ -147,19 +147,19 @@ impl Sampler {
                 ));
             }
         }
-        Ok(Self { members, wanted, atlas: atlas.clone(), pools, how: How::Controls(keys, values) })
+        Ok(Self { members, wanted, atlas: atlas.clone(), pools, how: SamplingRule::Controls(keys, values) })
     }
 
     /// Whether perturbed cells get a control each, instead of cells being drawn.
     #[must_use]
     pub fn pairs(&self) -> bool {
-        matches!(self.how, How::Controls(..))
+        matches!(self.how, SamplingRule::Controls(..))
     }
 
     /// Some cells at random.
     #[must_use]
     pub fn draw(&self, count: usize, random: &mut ChaCha8Rng) -> Vec<CellIndex> {
-        let How::Conditions(sums) = &self.how else { return Vec::new() };
+        let SamplingRule::Conditions(sums) = &self.how else { return Vec::new() };
         let all = sums.last().copied().unwrap_or(0.0);
         let one = |_| {
             let at = random.random::<f64>() * all;
@@ -172,7 +172,7 @@ impl Sampler {
     /// Each cell, followed by a control at random that goes with it.
     #[must_use]
     pub fn with_controls(&self, cells: &[CellIndex], random: &mut ChaCha8Rng) -> Vec<CellIndex> {
-        let How::Controls(keys, values) = &self.how else { return cells.to_vec() };
+        let SamplingRule::Controls(keys, values) = &self.how else { return cells.to_vec() };
         let pair = |cell: &CellIndex| {
             let pool = values.find(&shared(self.atlas.codes(*cell), keys));
             let control = pool.map(|pool| self.pools[pool].draw(&self.members, &self.wanted, random));
@@ -187,12 +187,12 @@ fn shared(codes: &[u32], keys: &[usize]) -> Vec<u32> {
     [0].into_iter().chain(keys.iter().map(|key| codes[1 + key])).collect()
 }
 
-impl Pool {
+impl CellPool {
     fn size(&self) -> u64 {
         self.kinds.last().map_or(0, |kind| kind.up_to)
     }
 
-    fn add(&mut self, kind: &Kind, members: &Members, wanted: &Wanted) {
+    fn add(&mut self, kind: &CellKind, members: &Members, wanted: &CellPredicate) {
         let cells = &members.cells()[kind.places.clone()];
         let list = || cells.iter().map(|cell| CellIndex(*cell)).filter(|cell| wanted(*cell));
         let count = list().count() as u64;
@@ -202,7 +202,7 @@ impl Pool {
         }
     }
 
-    fn draw(&self, members: &Members, wanted: &Wanted, random: &mut ChaCha8Rng) -> CellIndex {
+    fn draw(&self, members: &Members, wanted: &CellPredicate, random: &mut ChaCha8Rng) -> CellIndex {
         let at = random.random_range(0..self.size());
         let PoolKind { kind, few, .. } = &self.kinds[self.kinds.partition_point(|kind| kind.up_to <= at)];
         if let Some(few) = few {

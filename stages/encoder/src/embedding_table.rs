@@ -33,9 +33,9 @@ pub fn read(path: &Path) -> Result<EmbeddingTable> {
     EmbeddingTable::new(path, names, width, values)
 }
 
-type Parts = (Vec<String>, usize, Vec<f32>);
+type NamedRows = (Vec<String>, usize, Vec<f32>);
 
-fn read_parquet(path: &Path) -> Result<Parts> {
+fn read_parquet(path: &Path) -> Result<NamedRows> {
     let bad = |message: String| Error::data(path.display().to_string(), message, HINT);
     let unreadable = |error: &dyn std::error::Error| Error::damaged(path, error.to_string());
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
@@ -89,7 +89,7 @@ fn read_parquet(path: &Path) -> Result<Parts> {
 }
 
 /// The `.npy` format: a magic, a version, the length of a header, a header that is a Python dictionary, the numbers.
-fn read_npy(path: &Path) -> Result<Parts> {
+fn read_npy(path: &Path) -> Result<NamedRows> {
     let bad = |message: String| Error::data(path.display().to_string(), message, HINT);
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let header = || {

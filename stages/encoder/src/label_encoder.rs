@@ -16,7 +16,7 @@ const CELLS_AHEAD: usize = 16;
 
 /// Encodes the labels of an atlas for a model.
 #[derive(Debug)]
-pub struct Encoder {
+pub struct LabelEncoder {
     atlas: Atlas,
     groups: Groups,
     vocabulary_size: usize,
@@ -28,7 +28,7 @@ pub struct Encoder {
     covariates: Vec<Vec<u32>>,
 }
 
-impl Encoder {
+impl LabelEncoder {
     /// An encoder from an atlas's labels to a model's codes.
     ///
     /// # Errors

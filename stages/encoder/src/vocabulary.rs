@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reader::{atlas::Atlas, groups::Groups, split::Part};
+use reader::{atlas::Atlas, groups::Groups, split::SplitPart};
 use schemas::{
     Error, Result,
     conditions::{CONTROL, Covariate},
@@ -26,7 +26,7 @@ pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Re
         ));
     }
     let table = &manifest.conditions;
-    let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(Part::Train)).collect();
+    let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(SplitPart::Train)).collect();
     if !trained.iter().any(|group| group.condition == CONTROL) {
         let names: Vec<&str> =
             table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();
@@ -54,7 +54,7 @@ pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Re
     let mut combinations: Vec<(String, u64)> = Vec::new();
     for group in groups.all() {
         let name = table.name(group.condition);
-        let cells = if compat.is_original() { group.cells() } else { group.cells_for(Part::Train) };
+        let cells = if compat.is_original() { group.cells() } else { group.cells_for(SplitPart::Train) };
         match combinations.iter_mut().find(|(known, _)| known == name) {
             _ if cells == 0 => {}
             Some((_, known)) => *known += cells,
@@ -85,7 +85,7 @@ pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Re
             perturbations: if is_control { Vec::new() } else { parts.iter().map(|(code, _)| *code).collect() },
             doses: if is_control { Vec::new() } else { parts.iter().map(|(_, dose)| *dose).collect() },
             covariates: atlas.covariate_values(&group.covariates),
-            cells: group.cells_for(Part::Train),
+            cells: group.cells_for(SplitPart::Train),
         })
     });
     vocabulary.trained = groups.collect();

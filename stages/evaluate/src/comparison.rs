@@ -3,10 +3,10 @@
 use statistics::{
     differential::{self, most_changed},
     metrics,
-    moments::Group,
+    moments::MeanProfile,
 };
 
-use super::scores::Scores;
+use super::scores::PredictionScores;
 
 /// Numbers of most changed genes that are scored separately, in ascending order.
 pub const TOPS: [usize; 3] = [10, 20, 50];
@@ -25,7 +25,7 @@ pub struct Predicted {
 
 /// Gene selections that are scored separately.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Chosen {
+pub struct ScoredGenes {
     /// Those that changed most in the evaluated cells, the most significant first.
     pub truth: Vec<usize>,
     /// Those that changed most in the training cells, the most significant first; none without a training group.
@@ -42,13 +42,13 @@ pub struct Chosen {
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison<'a> {
     /// The real cells.
-    pub truth: &'a Group,
+    pub truth: &'a MeanProfile,
     /// The control half that the real change is taken against.
-    pub reference: &'a Group,
+    pub reference: &'a MeanProfile,
     /// The mean of the control half that predictions start from.
     pub source: &'a [f64],
     /// Genes that are looked at by themselves.
-    pub chosen: &'a Chosen,
+    pub chosen: &'a ScoredGenes,
 }
 
 impl From<Vec<f64>> for Predicted {
@@ -57,11 +57,11 @@ impl From<Vec<f64>> for Predicted {
     }
 }
 
-impl Chosen {
+impl ScoredGenes {
     /// The genes to look at in these cells; `train` are those that changed most in training cells, as many as
     /// [`TRAIN_UNIVERSE`].
     #[must_use]
-    pub fn of(truth: &Group, reference: &Group, train: Option<Vec<usize>>) -> Self {
+    pub fn of(truth: &MeanProfile, reference: &MeanProfile, train: Option<Vec<usize>>) -> Self {
         let change = metrics::difference(&truth.mean, &reference.mean);
         let differential =
             differential::differential_genes(truth, reference).map(|genes| most_changed(&change, genes, usize::MAX));
@@ -90,7 +90,7 @@ impl Comparison<'_> {
 
     /// Judges one prediction by its means and variances; what needs cells or other conditions stays undefined.
     #[must_use]
-    pub fn score(&self, predicted: &Predicted) -> Scores {
+    pub fn score(&self, predicted: &Predicted) -> PredictionScores {
         let truth = &self.truth.mean;
         let real_change = self.real_change();
         let change = metrics::difference(&predicted.mean, self.source);
@@ -112,7 +112,7 @@ impl Comparison<'_> {
             differential::overlap(&most(&real_change), &most(&change), count, &change)
         };
         let direction = |genes: Option<&[usize]>| differential::direction(genes?, &real_change, &change);
-        Scores {
+        PredictionScores {
             r2_mean: metrics::r2(truth, &predicted.mean),
             r2_var: variances.as_ref().and_then(|(real, predicted)| metrics::r2(real, predicted)),
             r2_mean_top10,
@@ -132,7 +132,7 @@ impl Comparison<'_> {
             de_overlap_top50_train: overlap_train(TOPS[2]),
             de_direction: direction(self.chosen.differential.as_deref()),
             de_direction_train: direction(self.chosen.top_train(TOPS[2])),
-            ..Scores::default()
+            ..PredictionScores::default()
         }
     }
 }
@@ -141,23 +141,28 @@ impl Comparison<'_> {
 mod tests {
     use super::*;
 
-    fn group(mean: &[f64]) -> Group {
-        Group { cells: 10, mean: mean.into(), variance: vec![0.9, 1.8, 0.0] }
+    fn group(mean: &[f64]) -> MeanProfile {
+        MeanProfile { cells: 10, mean: mean.into(), variance: vec![0.9, 1.8, 0.0] }
     }
 
-    fn comparison<'a>(truth: &'a Group, reference: &'a Group, source: &'a [f64], chosen: &'a Chosen) -> Comparison<'a> {
+    fn comparison<'a>(
+        truth: &'a MeanProfile,
+        reference: &'a MeanProfile,
+        source: &'a [f64],
+        chosen: &'a ScoredGenes,
+    ) -> Comparison<'a> {
         Comparison { truth, reference, source, chosen }
     }
 
     #[test]
     fn a_perfect_prediction_scores_one_and_errs_by_nothing() {
         let (truth, control) = (group(&[1.0, 3.0, 0.5]), group(&[1.0, 1.0, 0.0]));
-        let chosen = Chosen::of(&truth, &control, Some(vec![1, 2]));
+        let chosen = ScoredGenes::of(&truth, &control, Some(vec![1, 2]));
         let variance = truth.variance_unbiased();
         let scores = comparison(&truth, &control, &control.mean, &chosen)
             .score(&Predicted { mean: truth.mean.clone(), variance });
         let wrong: Vec<(&str, Option<f64>)> =
-            Scores::NAMES.into_iter().zip(scores.values()).filter(|(_, score)| *score != Some(1.0)).collect();
+            PredictionScores::NAMES.into_iter().zip(scores.values()).filter(|(_, score)| *score != Some(1.0)).collect();
         assert_eq!(wrong, [("mse_delta", Some(0.0)), ("e_distance", None), ("mmd", None), ("rank", None)]);
     }
 
@@ -165,7 +170,7 @@ mod tests {
     fn each_change_is_taken_against_its_own_half_of_the_controls() {
         let (truth, reference) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
         let source = [1.5, 1.0, 0.0];
-        let chosen = Chosen::of(&truth, &reference, None);
+        let chosen = ScoredGenes::of(&truth, &reference, None);
         let scores = comparison(&truth, &reference, &source, &chosen).score(&vec![2.5, 3.0, 0.0].into());
         assert_eq!((scores.pearson_delta, scores.mse_delta), (Some(1.0), Some(0.0)));
         assert_eq!(scores.r2_mean, Some(1.0 - 0.25 / (14.0 / 3.0)));
@@ -174,7 +179,7 @@ mod tests {
     #[test]
     fn a_prediction_of_no_change_has_neither_correlation_nor_largest_changes_nor_a_right_sign() {
         let (truth, control) = (group(&[2.0, 3.0, 0.0]), group(&[1.0, 1.0, 0.0]));
-        let chosen = Chosen::of(&truth, &control, None);
+        let chosen = ScoredGenes::of(&truth, &control, None);
         let scores = comparison(&truth, &control, &control.mean, &chosen).score(&control.mean.clone().into());
         assert_eq!((scores.pearson_delta, scores.de_overlap_top20), (None, None));
         assert_eq!((scores.mse_delta, scores.de_direction), (Some(5.0 / 3.0), Some(0.0)));
@@ -185,9 +190,9 @@ mod tests {
     fn only_as_many_genes_count_as_a_score_names() {
         let genes = 60;
         let mean: Vec<f64> = (0..genes).map(|gene| f64::from(gene) + 1.0).collect();
-        let of = |mean: Vec<f64>| Group { cells: 10, variance: vec![1.0; mean.len()], mean };
+        let of = |mean: Vec<f64>| MeanProfile { cells: 10, variance: vec![1.0; mean.len()], mean };
         let (truth, control) = (of(mean.clone()), of(vec![0.0; 60]));
-        let chosen = Chosen::of(&truth, &control, None);
+        let chosen = ScoredGenes::of(&truth, &control, None);
         assert_eq!(chosen.top(10), (50..60).rev().collect::<Vec<_>>());
         // The gene at place 11 is missed by far.
         let mut missed = mean;

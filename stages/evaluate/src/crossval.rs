@@ -7,8 +7,8 @@ use statistics::bootstrap::{Interval, interval_of_mean};
 
 use super::{
     baselines::Baseline,
-    scores::Scores,
-    summary::{LEVEL, Verdict, counted, interval_of, lead_over_additive, mean_r2, on_what, overall},
+    scores::PredictionScores,
+    summary::{BaselineComparison, LEVEL, counted, interval_of, lead_over_additive, mean_r2, on_what, overall},
     table::{BaselineScores, ConditionScores, Evaluation, calibration},
 };
 
@@ -29,15 +29,15 @@ pub struct CrossEvaluation {
     /// Every fold with every seed.
     pub folds: Vec<FoldEvaluation>,
     /// The model's mean scores over folds and seeds.
-    pub mean: Scores,
+    pub mean: PredictionScores,
     /// The standard deviation between folds of the model's mean over seeds; undefined for one fold.
-    pub sd_folds: Scores,
+    pub sd_folds: PredictionScores,
     /// The standard deviation between seeds of the model's mean over folds; undefined for one seed.
-    pub sd_seeds: Scores,
+    pub sd_seeds: PredictionScores,
     /// The baselines' mean scores over folds and seeds.
     pub baselines: BaselineScores,
     /// The ceiling's mean scores over folds and seeds.
-    pub ceiling: Scores,
+    pub ceiling: PredictionScores,
     /// The result, in one sentence.
     pub summary: String,
     /// The rank correlation, over evaluated conditions of all folds and means over seeds, of how far predictions are from what was trained
@@ -54,27 +54,27 @@ pub struct FoldSummary {
     /// The largest number of evaluated conditions over the seeds.
     pub conditions: usize,
     /// The model's mean scores.
-    pub mean: Scores,
+    pub mean: PredictionScores,
     /// The standard deviation of the model's scores between seeds; undefined for one seed.
-    pub sd_seeds: Scores,
+    pub sd_seeds: PredictionScores,
     /// The baselines' mean scores.
     pub baselines: BaselineScores,
     /// The ceiling's mean scores.
-    pub ceiling: Scores,
+    pub ceiling: PredictionScores,
     /// `better than additive`, `level with additive`, `worse than additive` or `not comparable`.
     pub verdict: &'static str,
 }
 
 /// A scored prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Prediction {
+enum ScoredPrediction {
     Model,
     Baseline(Baseline),
     Ceiling,
 }
 
-impl Prediction {
-    fn scores(self, evaluation: &Evaluation) -> Scores {
+impl ScoredPrediction {
+    fn scores(self, evaluation: &Evaluation) -> PredictionScores {
         match self {
             Self::Model => evaluation.mean,
             Self::Baseline(baseline) => *evaluation.baselines.get(baseline),
@@ -86,10 +86,10 @@ impl Prediction {
 impl FoldEvaluation {
     /// The mean scores of the model, of each baseline and of the ceiling, by their names.
     #[must_use]
-    pub fn predictions(&self) -> Vec<(&'static str, Scores)> {
-        let mut all = vec![("model", Prediction::Model)];
-        all.extend(Baseline::ALL.map(|baseline| (baseline.name(), Prediction::Baseline(baseline))));
-        all.push(("ceiling", Prediction::Ceiling));
+    pub fn predictions(&self) -> Vec<(&'static str, PredictionScores)> {
+        let mut all = vec![("model", ScoredPrediction::Model)];
+        all.extend(Baseline::ALL.map(|baseline| (baseline.name(), ScoredPrediction::Baseline(baseline))));
+        all.push(("ceiling", ScoredPrediction::Ceiling));
         all.into_iter().map(|(name, prediction)| (name, prediction.scores(&self.evaluation))).collect()
     }
 }
@@ -99,36 +99,48 @@ impl CrossEvaluation {
     #[must_use]
     pub fn new(folds: Vec<FoldEvaluation>) -> Self {
         let by_fold = by_fold(&folds);
-        let over_folds = |prediction| Scores::mean(&means_of(&by_fold, prediction));
+        let over_folds = |prediction| PredictionScores::mean(&means_of(&by_fold, prediction));
         let mut seeds: Vec<u64> = folds.iter().map(|fold| fold.seed).collect();
         seeds.sort_unstable();
         seeds.dedup();
-        let of_seed =
-            |seed: &u64| Scores::mean(folds.iter().filter(|fold| fold.seed == *seed).map(|fold| &fold.evaluation.mean));
-        let of_seeds: Vec<Scores> = seeds.iter().map(of_seed).collect();
-        let (mean, sd_folds) =
-            (over_folds(Prediction::Model), Scores::deviation(&means_of(&by_fold, Prediction::Model)));
-        let baselines = BaselineScores::of(|baseline| over_folds(Prediction::Baseline(baseline)));
-        let ceiling = over_folds(Prediction::Ceiling);
+        let of_seed = |seed: &u64| {
+            PredictionScores::mean(folds.iter().filter(|fold| fold.seed == *seed).map(|fold| &fold.evaluation.mean))
+        };
+        let of_seeds: Vec<PredictionScores> = seeds.iter().map(of_seed).collect();
+        let (mean, sd_folds) = (
+            over_folds(ScoredPrediction::Model),
+            PredictionScores::deviation(&means_of(&by_fold, ScoredPrediction::Model)),
+        );
+        let baselines = BaselineScores::of(|baseline| over_folds(ScoredPrediction::Baseline(baseline)));
+        let ceiling = over_folds(ScoredPrediction::Ceiling);
         let summary = summary(&by_fold, &mean, &baselines.additive);
         let calibration = calibration(by_fold.iter().flat_map(conditions_of));
-        Self { calibration, sd_seeds: Scores::deviation(&of_seeds), mean, sd_folds, baselines, ceiling, summary, folds }
+        Self {
+            calibration,
+            sd_seeds: PredictionScores::deviation(&of_seeds),
+            mean,
+            sd_folds,
+            baselines,
+            ceiling,
+            summary,
+            folds,
+        }
     }
 
     /// Each fold over its seeds, in the order of the folds.
     #[must_use]
     pub fn by_fold(&self) -> Vec<FoldSummary> {
-        let of_fold = |fold: &Seeds<'_>| {
+        let of_fold = |fold: &FoldSeeds<'_>| {
             let evaluations = || fold.iter().map(|one| &one.evaluation);
             let conditions = evaluations().map(|evaluation| evaluation.judged().count()).max().unwrap_or(0);
             FoldSummary {
                 name: fold.first().map(|one| one.name.clone()).unwrap_or_default(),
                 conditions,
-                mean: mean_of(fold, Prediction::Model),
-                sd_seeds: Scores::deviation(evaluations().map(|evaluation| &evaluation.mean)),
-                baselines: BaselineScores::of(|baseline| mean_of(fold, Prediction::Baseline(baseline))),
-                ceiling: mean_of(fold, Prediction::Ceiling),
-                verdict: verdict(fold).map_or("not comparable", Verdict::words),
+                mean: mean_of(fold, ScoredPrediction::Model),
+                sd_seeds: PredictionScores::deviation(evaluations().map(|evaluation| &evaluation.mean)),
+                baselines: BaselineScores::of(|baseline| mean_of(fold, ScoredPrediction::Baseline(baseline))),
+                ceiling: mean_of(fold, ScoredPrediction::Ceiling),
+                verdict: verdict(fold).map_or("not comparable", BaselineComparison::words),
             }
         };
         by_fold(&self.folds).iter().map(of_fold).collect()
@@ -136,11 +148,11 @@ impl CrossEvaluation {
 }
 
 /// The evaluations of one fold.
-type Seeds<'a> = Vec<&'a FoldEvaluation>;
+type FoldSeeds<'a> = Vec<&'a FoldEvaluation>;
 
 /// The evaluations of each fold, in the order of the folds.
-fn by_fold(folds: &[FoldEvaluation]) -> Vec<Seeds<'_>> {
-    let mut all: Vec<Seeds<'_>> = Vec::new();
+fn by_fold(folds: &[FoldEvaluation]) -> Vec<FoldSeeds<'_>> {
+    let mut all: Vec<FoldSeeds<'_>> = Vec::new();
     for fold in folds {
         match all.iter_mut().find(|seeds| seeds[0].name == fold.name) {
             Some(seeds) => seeds.push(fold),
@@ -150,13 +162,13 @@ fn by_fold(folds: &[FoldEvaluation]) -> Vec<Seeds<'_>> {
     all
 }
 
-fn mean_of(fold: &Seeds<'_>, prediction: Prediction) -> Scores {
-    let scores: Vec<Scores> = fold.iter().map(|one| prediction.scores(&one.evaluation)).collect();
-    Scores::mean(&scores)
+fn mean_of(fold: &FoldSeeds<'_>, prediction: ScoredPrediction) -> PredictionScores {
+    let scores: Vec<PredictionScores> = fold.iter().map(|one| prediction.scores(&one.evaluation)).collect();
+    PredictionScores::mean(&scores)
 }
 
 /// Distance and error of each condition of a fold, as means over its seeds.
-fn conditions_of(fold: &Seeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
+fn conditions_of(fold: &FoldSeeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     let Some(first) = fold.first() else { return Vec::new() };
     let same = |a: &ConditionScores, b: &ConditionScores| {
         (&a.condition, &a.dose, &a.covariates) == (&b.condition, &b.dose, &b.covariates)
@@ -169,14 +181,14 @@ fn conditions_of(fold: &Seeds<'_>) -> Vec<(Option<f64>, Option<f64>)> {
     first.evaluation.judged().map(of).collect()
 }
 
-fn means_of(by_fold: &[Seeds<'_>], prediction: Prediction) -> Vec<Scores> {
+fn means_of(by_fold: &[FoldSeeds<'_>], prediction: ScoredPrediction) -> Vec<PredictionScores> {
     by_fold.iter().map(|fold| mean_of(fold, prediction)).collect()
 }
 
 /// Better, level or worse than `additive` by the correlation of the change: on how many folds, and over all.
-fn summary(by_fold: &[Seeds<'_>], mean: &Scores, additive: &Scores) -> String {
+fn summary(by_fold: &[FoldSeeds<'_>], mean: &PredictionScores, additive: &PredictionScores) -> String {
     let count = by_fold.len();
-    let verdicts: Vec<Option<Verdict>> = by_fold.iter().map(verdict).collect();
+    let verdicts: Vec<Option<BaselineComparison>> = by_fold.iter().map(verdict).collect();
     let leads: Vec<f64> = by_fold.iter().filter_map(lead_of).collect();
     let overall = overall(interval_of_mean(&leads)).unwrap_or_default();
     format!(
@@ -187,18 +199,18 @@ fn summary(by_fold: &[Seeds<'_>], mean: &Scores, additive: &Scores) -> String {
     )
 }
 
-fn verdict(fold: &Seeds<'_>) -> Option<Verdict> {
-    Some(Verdict::of(lead_of(fold)?, interval_over_seeds(fold)))
+fn verdict(fold: &FoldSeeds<'_>) -> Option<BaselineComparison> {
+    Some(BaselineComparison::of(lead_of(fold)?, interval_over_seeds(fold)))
 }
 
 /// The mean lead over `additive`: over the conditions where both are defined, and then over seeds.
-fn lead_of(fold: &Seeds<'_>) -> Option<f64> {
+fn lead_of(fold: &FoldSeeds<'_>) -> Option<f64> {
     let of_seed = |one: &&FoldEvaluation| mean(one.evaluation.judged().filter_map(lead_over_additive));
     mean(fold.iter().filter_map(of_seed))
 }
 
 /// The mean over seeds of the interval around the lead; undefined where one seed has none.
-fn interval_over_seeds(fold: &Seeds<'_>) -> Option<Interval> {
+fn interval_over_seeds(fold: &FoldSeeds<'_>) -> Option<Interval> {
     let intervals = fold.iter().map(|one| interval_of_seed(&one.evaluation)).collect::<Option<Vec<Interval>>>()?;
     let end = |at: usize| mean(intervals.iter().map(|interval| interval[at]));
     Some([end(0)?, end(1)?, end(2)?])
@@ -267,7 +279,7 @@ pub(super) mod tests {
         assert!(near(crossed.sd_seeds.pearson_delta, 0.15 / 2.0_f64.sqrt()));
         assert!(near(crossed.by_fold()[0].sd_seeds.pearson_delta, 0.2 / 2.0_f64.sqrt()));
         let one = CrossEvaluation::new(crossed.folds[..1].to_vec());
-        assert_eq!((one.sd_folds, one.sd_seeds), (Scores::default(), Scores::default()));
+        assert_eq!((one.sd_folds, one.sd_seeds), (PredictionScores::default(), PredictionScores::default()));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use storage::{
     parquet_file::ParquetFile,
 };
 
-use crate::{CrossEvaluation, FoldEvaluation, Scores};
+use crate::{CrossEvaluation, FoldEvaluation, PredictionScores};
 
 /// File names in the folder.
 pub mod files {
@@ -178,7 +178,7 @@ fn write_table(crossed: &CrossEvaluation, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for fold in &crossed.folds {
         for (prediction, scores) in fold.predictions() {
-            let scores = Scores::NAMES.into_iter().zip(scores.values());
+            let scores = PredictionScores::NAMES.into_iter().zip(scores.values());
             rows.extend(scores.map(|(score, value)| (fold.name.as_str(), fold.seed, prediction, score, value)));
         }
     }

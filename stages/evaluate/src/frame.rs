@@ -6,7 +6,7 @@ use polars::prelude::{AnyValue, Column, DataFrame, IntoColumn, NamedFrom, Polars
 
 use super::{
     baselines::Baseline,
-    scores::Scores,
+    scores::PredictionScores,
     table::{ConditionScores, Evaluation},
 };
 
@@ -48,7 +48,7 @@ const UNDEFINED: &str = "–";
 /// None that these columns can cause: they are of one length and differ in name.
 pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     let ceiling = evaluation.ceiling();
-    let mut rows: Vec<(&str, &Scores)> = vec![("model", &evaluation.mean)];
+    let mut rows: Vec<(&str, &PredictionScores)> = vec![("model", &evaluation.mean)];
     rows.extend(Baseline::ALL.map(|baseline| (baseline.name(), evaluation.baselines.get(baseline))));
     rows.push(("ceiling", &ceiling));
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();

@@ -13,25 +13,25 @@ use reader::{
     atlas::Atlas,
     groups::{Group, Groups},
     profiles::GroupProfiles,
-    split::Part,
+    split::SplitPart,
 };
 use schemas::conditions::CONTROL;
 use statistics::{
-    bootstrap::{Draws, GENE_DRAWS},
+    bootstrap::{BootstrapDraws, GENE_DRAWS},
     clouds,
     differential::{effect_size, top_genes},
     metrics,
-    moments::{Group as MeanProfile, Moments},
+    moments::{MeanProfile, Moments},
     scale::Scale,
 };
 
 pub use self::evidence::{
-    Clouds, ConditionJudgement, ControlProfile, GroupResult, Judgement, ModelProfiles, Tabulate, Unscored,
+    Clouds, ConditionJudgement, ControlProfile, GroupJudgement, EvaluationEvidence, ModelProfiles, Tabulate, Unscored,
 };
 use self::expressed::expressed;
 use crate::{
-    Baseline, BaselineScores, Chosen, Comparison, ConditionScores, Contestant, Predicted, Profile, Scatter, Scores,
-    Target, TrainingProfiles, comparison::TRAIN_UNIVERSE, discrimination, versus,
+    Baseline, BaselineScores, BaselineTarget, Comparison, ConditionScores, Contestant, Predicted, PredictionScores,
+    Scatter, ScoredGenes, TrainingProfile, TrainingProfiles, comparison::TRAIN_UNIVERSE, discrimination, versus,
 };
 
 /// Why a condition can't be scored if its context has controls in one half alone.
@@ -44,7 +44,7 @@ const NAMED_GENES: usize = 10;
 pub struct Judge {
     atlas: Atlas,
     groups: Arc<Groups>,
-    judged: Part,
+    judged: SplitPart,
     scale: Scale,
     profiles: Vec<GroupProfiles>,
     clouds: Clouds,
@@ -58,7 +58,7 @@ pub struct Judge {
     places: Vec<usize>,
     /// The place of each judged gene among them, by its name.
     genes: HashMap<String, usize>,
-    draws: Draws,
+    draws: BootstrapDraws,
 }
 
 impl std::fmt::Debug for Judge {
@@ -83,7 +83,7 @@ impl Judge {
     pub fn new(
         atlas: &Atlas,
         groups: Arc<Groups>,
-        judged: Part,
+        judged: SplitPart,
         scale: Scale,
         profiles: Vec<GroupProfiles>,
         clouds: Clouds,
@@ -109,11 +109,11 @@ impl Judge {
             let told_apart = judged.as_ref().or(trained.as_ref().map(|trained| &trained.mean));
             means.push(told_apart.filter(|_| group.condition != CONTROL).map(|mean| narrow_all(mean)));
             if let Some(MeanProfile { cells, mean, .. }) = trained {
-                training.push(Profile { parts: table.parts(group.condition).collect(), context, cells, mean });
+                training.push(TrainingProfile { parts: table.parts(group.condition).collect(), context, cells, mean });
             }
         }
         let genes = places.iter().enumerate().map(|(at, place)| (atlas.genes()[*place].clone(), at)).collect();
-        let draws = Draws::new(places.len(), GENE_DRAWS);
+        let draws = BootstrapDraws::new(places.len(), GENE_DRAWS);
         let training = TrainingProfiles::new(training);
         let atlas = atlas.clone();
         Self {
@@ -138,9 +138,9 @@ impl Judge {
     /// # Panics
     /// If there is no such group.
     #[must_use]
-    pub fn judge(&self, model: &ModelProfiles) -> GroupResult {
+    pub fn judge(&self, model: &ModelProfiles) -> GroupJudgement {
         let group = &self.groups.all()[model.group];
-        GroupResult(self.condition(model, group).map_err(|why| Unscored {
+        GroupJudgement(self.condition(model, group).map_err(|why| Unscored {
             condition: self.atlas.manifest().conditions.name(group.condition).to_owned(),
             covariates: self.covariates(group),
             why,
@@ -158,7 +158,7 @@ impl Judge {
         let reference = controls.reference.as_ref().ok_or(NO_REFERENCE)?;
         let source = controls.training.as_ref().ok_or(NO_SOURCE)?;
         let (reference, source) = (on_scale(reference, self.scale), on_scale(source, self.scale));
-        let chosen = Chosen::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
+        let chosen = ScoredGenes::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
         let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
         let case = Case { at, group, control_at, source: &source, comparison };
 
@@ -168,10 +168,10 @@ impl Judge {
             [Some(first), Some(second)] => {
                 self.ceiling(&case, &on_scale(first, self.scale), &on_scale(second, self.scale))
             }
-            _ => Scores::default(),
+            _ => PredictionScores::default(),
         };
         let table = &self.atlas.manifest().conditions;
-        let by_baseline: HashMap<&str, Scores> =
+        let by_baseline: HashMap<&str, PredictionScores> =
             Baseline::ALL.iter().zip(&contestants[1..]).map(|(baseline, one)| (baseline.name(), one.scores)).collect();
         let judged = ConditionScores {
             condition: table.name(group.condition).to_owned(),
@@ -204,11 +204,11 @@ impl Judge {
         let source = case.comparison.source;
         let [first, second] = &self.clouds.real[case.at];
         let real = first.with(second);
-        let target = clouds::Target::new(&real);
+        let target = clouds::TargetCloud::new(&real);
         let of = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
             let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
             let (e_distance, mmd) = distances;
-            let scores = Scores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
+            let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
             Contestant { predicted: Some(predicted), scores }
         };
         let of_model = target.as_ref().zip(self.clouds.predicted.get(&case.at));
@@ -221,7 +221,7 @@ impl Judge {
         let context = self.contexts[&case.group.covariates];
         let mut contestants = vec![model];
         contestants.extend(Baseline::ALL.map(|baseline| {
-            let predicted = self.training.predict(baseline, Target { parts: &parts, context, start: source });
+            let predicted = self.training.predict(baseline, BaselineTarget { parts: &parts, context, start: source });
             let Some(mean) = predicted else { return Contestant::default() };
             let distances = target.as_ref().zip(apart).map(|(target, apart)| {
                 let step = self.clouds.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
@@ -241,16 +241,16 @@ impl Judge {
     }
 
     /// Half of the evaluated cells as a prediction of the other half.
-    fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> Scores {
-        let chosen = Chosen::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
+    fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> PredictionScores {
+        let chosen = ScoredGenes::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
         let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
         let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean.clone() };
         let [first_cells, second_cells] = &self.clouds.real[case.at];
-        let (e_distance, mmd) = clouds::Target::new(first_cells)
+        let (e_distance, mmd) = clouds::TargetCloud::new(first_cells)
             .map(|target| target.distances(second_cells, target.apart(second_cells)))
             .unwrap_or_default();
         let rank = self.rank(case, &second.mean, Some(&narrow_all(&first.mean)));
-        Scores { e_distance, mmd, rank, ..comparison.score(&prediction) }
+        PredictionScores { e_distance, mmd, rank, ..comparison.score(&prediction) }
     }
 
     /// How a predicted change ranks among the real changes of its context; `own` is the mean of the condition's real cells.

@@ -33,10 +33,10 @@ mod summary;
 pub mod table;
 pub mod versus;
 
-pub use baselines::{Baseline, Profile, Target, TrainingProfiles};
-pub use comparison::{Chosen, Comparison, Predicted};
+pub use baselines::{Baseline, BaselineTarget, TrainingProfile, TrainingProfiles};
+pub use comparison::{Comparison, Predicted, ScoredGenes};
 pub use crossval::{CrossEvaluation, FoldEvaluation};
 pub use scatter::Scatter;
-pub use scores::Scores;
+pub use scores::PredictionScores;
 pub use table::{BaselineScores, ConditionScores, Evaluation};
 pub use versus::Contestant;

@@ -23,12 +23,12 @@ use sink::{MANIFEST, hive, verify};
 use statistics::scale::Scale;
 use storage::parquet_read::{self, Batches, Undecodable};
 
-use self::rows::{FileLayout, Profiles};
+use self::rows::{FileLayout, GatheredProfiles};
 use crate::judge::ModelProfiles;
 
 /// Which predictions are wanted, and as what.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct PredictionSelection<'a> {
     /// The atlas, seen through the genes that are judged.
     pub atlas: &'a Atlas,
     /// Its groups.
@@ -46,13 +46,13 @@ pub struct Wanted<'a> {
 /// # Errors
 /// A path where no predictions are; columns, genes or conditions that are missing or appear twice; numbers on a scale that can't
 /// be turned into the wanted one.
-pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
+pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<ModelProfiles>> {
     if path.join(MANIFEST).exists()
         && let Some((name, what)) = verify(path)?.into_iter().next()
     {
         return Err(Error::damaged(path.join(name), what));
     }
-    let mut profiles = Profiles::new(wanted);
+    let mut profiles = GatheredProfiles::new(selection);
     for file in files(path)? {
         let open = File::open(&file).map_err(Error::io("read", &file))?;
         let not_parquet = |error: Undecodable| Error::damaged(&file, error.to_string());
@@ -60,7 +60,7 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
         let mut told = hive::values(file.strip_prefix(path).unwrap_or(Path::new("")));
         told.retain(|(column, _)| builder.schema().field_with_name(column).is_err());
         let schema = with_folders(builder.schema(), &told);
-        let layout = FileLayout::of(&file, &schema, wanted)?;
+        let layout = FileLayout::of(&file, &schema, selection)?;
         let reader = Batches::of(builder.with_batch_size(layout.rows_at_once())).map_err(not_parquet)?;
         for batch in reader {
             let whole = with_values(&batch.map_err(not_parquet)?, &schema, &told);
@@ -68,11 +68,11 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<ModelProfiles>> {
         }
     }
     let mut found: HashMap<usize, ModelProfiles> = profiles.finish(path)?;
-    let missing: Vec<usize> = wanted.judged.iter().copied().filter(|group| !found.contains_key(group)).collect();
+    let missing: Vec<usize> = selection.judged.iter().copied().filter(|group| !found.contains_key(group)).collect();
     if !missing.is_empty() {
-        return Err(lacks_conditions(path, wanted, &missing));
+        return Err(lacks_conditions(path, selection, &missing));
     }
-    Ok(wanted.judged.iter().filter_map(|group| found.remove(group)).collect())
+    Ok(selection.judged.iter().filter_map(|group| found.remove(group)).collect())
 }
 
 /// The columns of a file, followed by those in its folder names.
@@ -132,12 +132,12 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn lacks_conditions(path: &Path, wanted: &Wanted<'_>, missing: &[usize]) -> Error {
+fn lacks_conditions(path: &Path, selection: &PredictionSelection<'_>, missing: &[usize]) -> Error {
     const MOST_NAMED: usize = 5;
-    let table = &wanted.atlas.manifest().conditions;
+    let table = &selection.atlas.manifest().conditions;
     let name = |at: &usize| {
-        let group = &wanted.groups.all()[*at];
-        let covariates = wanted.atlas.covariate_values(&group.covariates).join(", ");
+        let group = &selection.groups.all()[*at];
+        let covariates = selection.atlas.covariate_values(&group.covariates).join(", ");
         format!("{} at {} ({covariates})", table.name(group.condition), table.dose_label(group.condition))
     };
     let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();
@@ -145,7 +145,7 @@ fn lacks_conditions(path: &Path, wanted: &Wanted<'_>, missing: &[usize]) -> Erro
     let message = format!(
         "it lacks {} of the {} conditions to evaluate: {}{more}",
         missing.len(),
-        wanted.judged.len(),
+        selection.judged.len(),
         named.join("; ")
     );
     Error::data(

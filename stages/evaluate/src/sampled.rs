@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use reader::{
     atlas::Atlas,
-    profiles::{Rows, first_half},
+    profiles::{ExpressionRows, first_half},
 };
 use schemas::ids::CellIndex;
 use stage::{BoxError, Sink};
@@ -86,10 +86,10 @@ impl ProjectCells {
 }
 
 impl Sink for ProjectCells {
-    type In = Rows;
+    type In = ExpressionRows;
     type Summary = Vec<[Cloud; 2]>;
 
-    fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
         for (cell, (genes, values)) in rows.cells() {
             if let Some(group) = self.sampled.group(cell) {
                 let half = usize::from(!first_half(cell));

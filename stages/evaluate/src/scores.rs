@@ -11,12 +11,12 @@ macro_rules! scores {
         /// The judgement on one prediction; what is undefined is `None`.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
-        pub struct Scores {
+        pub struct PredictionScores {
             $($(#[$doc])* pub $name: Option<f64>,)*
         }
 
-        impl Scores {
-            /// The names of the scores, as in JSON, in the order of [`Scores::values`].
+        impl PredictionScores {
+            /// The names of the scores, as in JSON, in the order of [`PredictionScores::values`].
             pub const NAMES: [&'static str; COUNT] = [$(stringify!($name)),*];
 
             /// All the scores.
@@ -25,7 +25,7 @@ macro_rules! scores {
                 [$(self.$name),*]
             }
 
-            /// Scores in the order of [`Scores::NAMES`].
+            /// Scores in the order of [`PredictionScores::NAMES`].
             #[must_use]
             pub fn of(values: [Option<f64>; COUNT]) -> Self {
                 let [$($name),*] = values;
@@ -82,7 +82,7 @@ scores! {
     de_direction_train,
 }
 
-impl Scores {
+impl PredictionScores {
     /// The mean of each score over those for which it is defined.
     #[must_use]
     pub fn mean<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
@@ -142,27 +142,27 @@ mod tests {
 
     #[test]
     fn what_is_undefined_counts_neither_in_a_mean_nor_in_a_median() {
-        let score = |r2_mean| Scores { r2_mean, ..Scores::default() };
+        let score = |r2_mean| PredictionScores { r2_mean, ..PredictionScores::default() };
         let scores = [score(Some(1.0)), score(None), score(Some(4.0)), score(Some(2.0)), score(Some(9.0))];
-        assert_eq!(Scores::mean(&scores), score(Some(4.0)));
-        assert_eq!(Scores::median(&scores), score(Some(3.0)));
-        assert_eq!(Scores::mean(&[]), Scores::default());
-        assert_eq!(Scores::deviation(&scores[..3]), score(Some(4.5_f64.sqrt())));
-        assert_eq!(Scores::deviation(&scores[..2]), Scores::default(), "one number does not vary");
+        assert_eq!(PredictionScores::mean(&scores), score(Some(4.0)));
+        assert_eq!(PredictionScores::median(&scores), score(Some(3.0)));
+        assert_eq!(PredictionScores::mean(&[]), PredictionScores::default());
+        assert_eq!(PredictionScores::deviation(&scores[..3]), score(Some(4.5_f64.sqrt())));
+        assert_eq!(PredictionScores::deviation(&scores[..2]), PredictionScores::default(), "one number does not vary");
     }
 
     #[test]
     fn a_score_stands_where_its_name_does() {
-        let scores = Scores { mmd: Some(2.0), ..Scores::default() };
+        let scores = PredictionScores { mmd: Some(2.0), ..PredictionScores::default() };
         assert_eq!((scores.named("mmd"), scores.named("rank"), scores.named("no score")), (Some(2.0), None, None));
-        assert_eq!(Scores::of(scores.values()), scores);
+        assert_eq!(PredictionScores::of(scores.values()), scores);
         let json = serde_json::to_value(scores).expect("scores are JSON");
         assert_eq!((&json["mmd"], &json["rank"]), (&serde_json::json!(2.0), &serde_json::Value::Null));
     }
 
     #[test]
     fn scores_that_an_older_evaluation_lacks_are_undefined() {
-        let scores: Scores = serde_json::from_str(r#"{"r2_mean": 0.5}"#).expect("it reads");
-        assert_eq!(scores, Scores { r2_mean: Some(0.5), ..Scores::default() });
+        let scores: PredictionScores = serde_json::from_str(r#"{"r2_mean": 0.5}"#).expect("it reads");
+        assert_eq!(scores, PredictionScores { r2_mean: Some(0.5), ..PredictionScores::default() });
     }
 }

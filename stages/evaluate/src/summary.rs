@@ -3,7 +3,7 @@
 use statistics::bootstrap::Interval;
 
 use super::{
-    scores::Scores,
+    scores::PredictionScores,
     table::{ConditionScores, Evaluation},
     versus::lead,
 };
@@ -17,13 +17,13 @@ const SCORES_SHOWN: [&str; 7] =
 
 /// How a model compares with a baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum BaselineComparison {
     Better,
     Level,
     Worse,
 }
 
-impl Verdict {
+impl BaselineComparison {
     /// Better or worse only by more than [`LEVEL`], and where the interval, if there is one, does not hold 0.
     pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
         let [low, _, high] = interval.unwrap_or([lead; 3]);
@@ -50,7 +50,7 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     if count == 0 {
         return "no condition to evaluate".into();
     }
-    let verdicts: Vec<Option<Verdict>> = evaluation.judged().map(of_condition).collect();
+    let verdicts: Vec<Option<BaselineComparison>> = evaluation.judged().map(of_condition).collect();
     let held_out = if evaluation.holds_out() { "held-out " } else { "" };
     let conditions = if count == 1 { "condition" } else { "conditions" };
     let of = format!("{} of {count} {held_out}{conditions}", counted(&verdicts));
@@ -65,9 +65,10 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
 }
 
 /// How often each verdict was given; none is "not comparable".
-pub(super) fn counted(verdicts: &[Option<Verdict>]) -> String {
-    let words = |verdict: Option<Verdict>| verdict.map_or("not comparable", Verdict::words);
-    let kinds = [Some(Verdict::Better), Some(Verdict::Level), Some(Verdict::Worse), None];
+pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
+    let words = |verdict: Option<BaselineComparison>| verdict.map_or("not comparable", BaselineComparison::words);
+    let kinds =
+        [Some(BaselineComparison::Better), Some(BaselineComparison::Level), Some(BaselineComparison::Worse), None];
     let times = kinds.map(|kind| (words(kind), verdicts.iter().filter(|verdict| **verdict == kind).count()));
     let parts: Vec<String> =
         times.iter().filter(|(_, times)| 0 < *times).map(|(words, times)| format!("{words} on {times}")).collect();
@@ -77,12 +78,12 @@ pub(super) fn counted(verdicts: &[Option<Verdict>]) -> String {
 /// The verdict over all, where there are enough for an interval.
 pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
     let [low, lead, high] = interval?;
-    let verdict = Verdict::of(lead, interval).words();
+    let verdict = BaselineComparison::of(lead, interval).words();
     Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
 }
 
 /// The mean R² of the model, and of `additive` where it is defined.
-pub(super) fn mean_r2(model: &Scores, additive: &Scores) -> String {
+pub(super) fn mean_r2(model: &PredictionScores, additive: &PredictionScores) -> String {
     match (model.r2_mean, additive.r2_mean) {
         (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
         (Some(model), None) => format!("; mean R² {model:.3}"),
@@ -93,7 +94,7 @@ pub(super) fn mean_r2(model: &Scores, additive: &Scores) -> String {
 /// In which scores the model is ahead of `additive`, and in which behind: by its mean lead where both are defined.
 pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     let mean_lead = |score: &str| {
-        let of = |scores: &Scores| scores.named(score);
+        let of = |scores: &PredictionScores| scores.named(score);
         let leads = conditions.iter().filter_map(|one| lead(score, of(&one.scores), of(&one.baselines.additive)));
         leads.sum::<f64>()
     };
@@ -104,8 +105,8 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     sentence("ahead of it in", &|lead| 0.0 < lead) + &sentence("behind it in", &|lead| lead < 0.0)
 }
 
-fn of_condition(condition: &ConditionScores) -> Option<Verdict> {
-    Some(Verdict::of(lead_over_additive(condition)?, interval_of(condition)))
+fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
+    Some(BaselineComparison::of(lead_over_additive(condition)?, interval_of(condition)))
 }
 
 /// By how much the model's change correlates better than that of `additive`.
@@ -145,12 +146,12 @@ mod tests {
 
     #[test]
     fn a_lead_that_may_be_chance_is_level() {
-        assert_eq!(Verdict::of(0.3, Some([0.1, 0.3, 0.5])), Verdict::Better);
-        assert_eq!(Verdict::of(0.3, Some([-0.1, 0.3, 0.5])), Verdict::Level);
-        assert_eq!(Verdict::of(-0.3, Some([-0.5, -0.3, -0.1])), Verdict::Worse);
-        assert_eq!(Verdict::of(-0.3, Some([-0.5, -0.3, 0.1])), Verdict::Level);
-        assert_eq!(Verdict::of(0.01, Some([0.005, 0.01, 0.015])), Verdict::Level);
-        assert_eq!(Verdict::of(0.3, None), Verdict::Better);
+        assert_eq!(BaselineComparison::of(0.3, Some([0.1, 0.3, 0.5])), BaselineComparison::Better);
+        assert_eq!(BaselineComparison::of(0.3, Some([-0.1, 0.3, 0.5])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::of(-0.3, Some([-0.5, -0.3, -0.1])), BaselineComparison::Worse);
+        assert_eq!(BaselineComparison::of(-0.3, Some([-0.5, -0.3, 0.1])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::of(0.01, Some([0.005, 0.01, 0.015])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::of(0.3, None), BaselineComparison::Better);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use statistics::{
 
 use super::{
     baselines::Baseline,
-    scores::Scores,
+    scores::PredictionScores,
     summary::summary,
     versus::{Versus, over_conditions},
 };
@@ -22,15 +22,15 @@ const HELD_OUT: &str = "ood";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BaselineScores {
     /// No change.
-    pub control: Scores,
+    pub control: PredictionScores,
     /// The mean of the perturbed training profiles.
-    pub perturbed_mean: Scores,
+    pub perturbed_mean: PredictionScores,
     /// The sum of the single shifts.
-    pub additive: Scores,
+    pub additive: PredictionScores,
     /// The sum of the single shifts, weighted by the likeness of the controls.
-    pub additive_similar: Scores,
+    pub additive_similar: PredictionScores,
     /// Ridge regression.
-    pub linear: Scores,
+    pub linear: PredictionScores,
 }
 
 /// One condition in one combination of covariate values, judged.
@@ -48,7 +48,7 @@ pub struct ConditionScores {
     pub cells: u64,
     /// The model's scores.
     #[serde(flatten)]
-    pub scores: Scores,
+    pub scores: PredictionScores,
     /// How many genes differ between the real cells and their controls.
     pub n_de: Option<usize>,
     /// The Euclidean length of the real change.
@@ -60,7 +60,7 @@ pub struct ConditionScores {
     #[serde(default)]
     pub beyond_additive: Option<f64>,
     /// Half of the real cells, judged as a prediction of the other half.
-    pub ceiling: Scores,
+    pub ceiling: PredictionScores,
     /// The baselines' scores.
     pub baselines: BaselineScores,
     /// For a baseline and a score: the low end, middle and high end of the model's lead, genes drawn again.
@@ -80,9 +80,9 @@ pub struct Evaluation {
     /// Every condition.
     pub conditions: Vec<ConditionScores>,
     /// The model's mean scores over the [judged](Evaluation::judged) conditions.
-    pub mean: Scores,
+    pub mean: PredictionScores,
     /// The model's median scores over the evaluated conditions.
-    pub median: Scores,
+    pub median: PredictionScores,
     /// The baselines' mean scores over the evaluated conditions.
     pub baselines: BaselineScores,
     /// For a baseline and a score: the low end, middle and high end of the model's mean lead, evaluated conditions drawn again.
@@ -106,7 +106,7 @@ impl ConditionScores {
 impl BaselineScores {
     /// Scores each baseline by itself.
     #[must_use]
-    pub fn of(mut score: impl FnMut(Baseline) -> Scores) -> Self {
+    pub fn of(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
         Self {
             control: score(Baseline::Control),
             perturbed_mean: score(Baseline::PerturbedMean),
@@ -118,7 +118,7 @@ impl BaselineScores {
 
     /// The scores of one baseline.
     #[must_use]
-    pub fn get(&self, baseline: Baseline) -> &Scores {
+    pub fn get(&self, baseline: Baseline) -> &PredictionScores {
         match baseline {
             Baseline::Control => &self.control,
             Baseline::PerturbedMean => &self.perturbed_mean,
@@ -152,17 +152,17 @@ impl Evaluation {
             readout: Anchor::default(),
             summary: String::new(),
             conditions,
-            mean: Scores::default(),
-            median: Scores::default(),
+            mean: PredictionScores::default(),
+            median: PredictionScores::default(),
             baselines: BaselineScores::default(),
             versus: Versus::new(),
             calibration: None,
         };
         let judged: Vec<&ConditionScores> = evaluation.judged().collect();
         let scores = || judged.iter().map(|condition| &condition.scores);
-        let (mean, median) = (Scores::mean(scores()), Scores::median(scores()));
+        let (mean, median) = (PredictionScores::mean(scores()), PredictionScores::median(scores()));
         let baselines = BaselineScores::of(|baseline| {
-            Scores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
+            PredictionScores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
         let versus = over_conditions(&judged);
         let calibration =
@@ -186,8 +186,8 @@ impl Evaluation {
 
     /// The mean of the ceilings over the evaluated conditions.
     #[must_use]
-    pub fn ceiling(&self) -> Scores {
-        Scores::mean(self.judged().map(|condition| &condition.ceiling))
+    pub fn ceiling(&self) -> PredictionScores {
+        PredictionScores::mean(self.judged().map(|condition| &condition.ceiling))
     }
 
     /// Whether any condition was held out.
@@ -203,7 +203,8 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn condition(split: &str, model: Option<f64>, additive: Option<f64>) -> ConditionScores {
-        let scores = |pearson_delta| Scores { r2_mean: Some(0.5), pearson_delta, ..Scores::default() };
+        let scores =
+            |pearson_delta| PredictionScores { r2_mean: Some(0.5), pearson_delta, ..PredictionScores::default() };
         ConditionScores {
             condition: "A+B".into(),
             dose: "1+1".into(),
@@ -215,7 +216,7 @@ pub(crate) mod tests {
             effect_size: Some(1.5),
             distance: None,
             beyond_additive: None,
-            ceiling: Scores::default(),
+            ceiling: PredictionScores::default(),
             baselines: BaselineScores { additive: scores(additive), ..BaselineScores::default() },
             versus: BTreeMap::new(),
         }
@@ -238,7 +239,7 @@ pub(crate) mod tests {
         );
         assert_eq!((&json["scale"], &json["readout"]), (&json!("log1p"), &json!("anchored")));
         assert_eq!(json["versus"]["additive"]["pearson_delta"], Value::Null, "one condition has no interval");
-        let mut expected = Scores::NAMES.to_vec();
+        let mut expected = PredictionScores::NAMES.to_vec();
         expected.extend(["condition", "dose", "covariates", "split", "cells", "n_de", "effect_size"]);
         expected.extend(["ceiling", "baselines", "versus", "distance", "beyond_additive"]);
         expected.sort_unstable();

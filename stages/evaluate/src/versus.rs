@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use statistics::{
-    bootstrap::{Draws, GENE_DRAWS, Interval, interval, interval_of_mean},
+    bootstrap::{BootstrapDraws, GENE_DRAWS, Interval, interval, interval_of_mean},
     differential::agrees,
 };
 
 use super::{
     baselines::Baseline,
     comparison::{Comparison, Predicted, TOPS},
-    scores::Scores,
+    scores::PredictionScores,
     table::ConditionScores,
 };
 
@@ -37,21 +37,25 @@ pub struct Contestant {
     /// The prediction; none if a baseline is undefined.
     pub predicted: Option<Predicted>,
     /// How it was judged.
-    pub scores: Scores,
+    pub scores: PredictionScores,
 }
 
 /// The model's lead over one baseline in one score.
 #[must_use]
 pub fn lead(score: &str, model: Option<f64>, baseline: Option<f64>) -> Option<f64> {
     let difference = model? - baseline?;
-    Some(if Scores::is_an_error(score) { -difference } else { difference })
+    Some(if PredictionScores::is_an_error(score) { -difference } else { difference })
 }
 
 /// The leads on one condition, in every score that is a function of genes; `draws` are of all genes.
 ///
 /// The model comes first among the contestants, then the baselines in their order. Scores over chosen genes draw from these.
 #[must_use]
-pub fn of_condition(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS], draws: &Draws) -> Versus {
+pub fn of_condition(
+    comparison: &Comparison<'_>,
+    contestants: &[Contestant; PREDICTIONS],
+    draws: &BootstrapDraws,
+) -> Versus {
     let mut drawn = over_all_genes(comparison, contestants, draws);
     for (at, count) in TOPS.into_iter().enumerate() {
         drawn.push((TOP_NAMES[at], r2_over(comparison.chosen.top(count), comparison, contestants)));
@@ -77,7 +81,7 @@ pub fn of_condition(comparison: &Comparison<'_>, contestants: &[Contestant; PRED
 #[must_use]
 pub fn over_conditions(conditions: &[&ConditionScores]) -> Versus {
     let of_baseline = |baseline: Baseline| {
-        let scores = Scores::NAMES.into_iter().filter(|name| !name.starts_with("r2_var"));
+        let scores = PredictionScores::NAMES.into_iter().filter(|name| !name.starts_with("r2_var"));
         let intervals = scores.map(|score| {
             let leads: Vec<f64> = conditions
                 .iter()
@@ -96,12 +100,16 @@ const TOP_NAMES: [&str; TOPS.len()] = ["r2_mean_top10", "r2_mean_top20", "r2_mea
 const TOP_TRAIN_NAMES: [&str; TOPS.len()] = ["r2_mean_top10_train", "r2_mean_top20_train", "r2_mean_top50_train"];
 
 /// A score, and what it is of each contestant in each draw.
-type Drawn = (&'static str, Vec<[Option<f64>; PREDICTIONS]>);
+type ScoreDraws = (&'static str, Vec<[Option<f64>; PREDICTIONS]>);
 /// A score of the sums of the truth and those of one prediction.
 type Score<'a> = &'a dyn Fn(&[f64], &[f64]) -> Option<f64>;
 
 /// R² of the means, correlation and error of the change, and the share of right signs, with all genes drawn again.
-fn over_all_genes(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS], draws: &Draws) -> Vec<Drawn> {
+fn over_all_genes(
+    comparison: &Comparison<'_>,
+    contestants: &[Contestant; PREDICTIONS],
+    draws: &BootstrapDraws,
+) -> Vec<ScoreDraws> {
     let rows = rows(comparison, contestants);
     let genes = rows.len() as f64;
     let sums = weighted_sums(&rows, draws);
@@ -175,7 +183,7 @@ fn rows(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS]) ->
 }
 
 /// The sums of every draw.
-fn weighted_sums(rows: &[[f64; SUMS]], draws: &Draws) -> Vec<[f64; SUMS]> {
+fn weighted_sums(rows: &[[f64; SUMS]], draws: &BootstrapDraws) -> Vec<[f64; SUMS]> {
     let mut sums = vec![[0.0; SUMS]; GENE_DRAWS];
     for (block, rows) in rows.chunks(GENES_AT_ONCE).enumerate() {
         let first = block * GENES_AT_ONCE;
@@ -195,7 +203,7 @@ fn r2_over(
     comparison: &Comparison<'_>,
     contestants: &[Contestant; PREDICTIONS],
 ) -> Vec<[Option<f64>; PREDICTIONS]> {
-    let draws = Draws::new(genes.len(), GENE_DRAWS);
+    let draws = BootstrapDraws::new(genes.len(), GENE_DRAWS);
     let truth: Vec<f64> = genes.iter().map(|gene| comparison.truth.mean[*gene]).collect();
     let of_draw = |draw: &[u16]| {
         let times = |place: usize| f64::from(draw[place]);
@@ -216,7 +224,7 @@ fn direction_over(
     comparison: &Comparison<'_>,
     contestants: &[Contestant; PREDICTIONS],
 ) -> Vec<[Option<f64>; PREDICTIONS]> {
-    let draws = Draws::new(genes.len(), GENE_DRAWS);
+    let draws = BootstrapDraws::new(genes.len(), GENE_DRAWS);
     let signs = signs(genes, comparison, contestants);
     let of_draw = |draw: &[u16]| {
         std::array::from_fn(|at| {
@@ -245,19 +253,19 @@ fn signs(
 
 #[cfg(test)]
 mod tests {
-    use statistics::moments::Group;
+    use statistics::moments::MeanProfile;
 
-    use super::{super::comparison::Chosen, *};
+    use super::{super::comparison::ScoredGenes, *};
 
     const GENES: usize = 80;
 
     /// Real means with a change in every gene, and predictions that miss it by more and more.
-    fn contest() -> (Group, Group, [Contestant; PREDICTIONS], Chosen) {
+    fn contest() -> (MeanProfile, MeanProfile, [Contestant; PREDICTIONS], ScoredGenes) {
         let wave = |gene: usize, step: f64| (gene as f64 * step).sin();
-        let of = |mean: Vec<f64>| Group { cells: 30, variance: vec![0.2; GENES], mean };
+        let of = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };
         let control = of((0..GENES).map(|gene| 2.0 + wave(gene, 0.7)).collect());
         let truth = of((0..GENES).map(|gene| control.mean[gene] + wave(gene, 1.3)).collect());
-        let chosen = Chosen::of(&truth, &control, Some((0..GENES).collect()));
+        let chosen = ScoredGenes::of(&truth, &control, Some((0..GENES).collect()));
         let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, chosen: &chosen };
         let contestants = std::array::from_fn(|at| {
             let miss = |gene: usize| 0.1 * (1.0 + at as f64) * wave(gene, 2.9);
@@ -273,7 +281,7 @@ mod tests {
     fn an_interval_holds_the_lead_and_is_above_zero_for_the_better_one() {
         let (truth, control, contestants, chosen) = contest();
         let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, chosen: &chosen };
-        let versus = of_condition(&comparison, &contestants, &Draws::new(GENES, GENE_DRAWS));
+        let versus = of_condition(&comparison, &contestants, &BootstrapDraws::new(GENES, GENE_DRAWS));
         assert_eq!(versus.len(), Baseline::ALL.len());
         for score in ["r2_mean", "pearson_delta", "mse_delta", "r2_mean_top50", "r2_mean_top20_train"] {
             let [low, mid, high] = versus["additive"][score].expect("both are defined");
@@ -290,7 +298,7 @@ mod tests {
     fn a_baseline_without_a_prediction_has_no_interval() {
         let (truth, control, contestants, chosen) = contest();
         let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, chosen: &chosen };
-        let versus = of_condition(&comparison, &contestants, &Draws::new(GENES, GENE_DRAWS));
+        let versus = of_condition(&comparison, &contestants, &BootstrapDraws::new(GENES, GENE_DRAWS));
         assert!(versus["perturbed_mean"].values().all(Option::is_none), "{:?}", versus["perturbed_mean"]);
     }
 

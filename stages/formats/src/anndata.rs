@@ -21,9 +21,9 @@ use schemas::{
 };
 
 use self::{
-    group::{Group, Member},
-    matrix::Matrix,
-    table::Table,
+    group::{MemberKind, StoredGroup},
+    matrix::CheckedMatrix,
+    table::CheckedDataFrame,
 };
 use super::{
     format::Choice,
@@ -36,8 +36,8 @@ pub struct AnnData {
     kind: &'static str,
     path: PathBuf,
     origin: Origin,
-    matrix: Matrix,
-    obs: Table,
+    matrix: CheckedMatrix,
+    obs: CheckedDataFrame,
     var: RecordBatch,
 }
 
@@ -48,7 +48,7 @@ impl AnnData {
     /// # Errors
     /// No matrix, or one of unknown encoding; an unknown layer; shapes that disagree. The error names the object and what would
     /// mend it.
-    pub(super) fn open(kind: &'static str, root: &dyn Group, bytes: u64, choice: &Choice) -> Result<Self> {
+    pub(super) fn open(kind: &'static str, root: &dyn StoredGroup, bytes: u64, choice: &Choice) -> Result<Self> {
         let place = root.place();
         let path = place.path();
         if let Some(genome) = &choice.genome {
@@ -58,9 +58,9 @@ impl AnnData {
         let chosen = choose(root, choice)?;
         let group = chosen.group.as_deref().unwrap_or(root);
         let var_group = if chosen.own_var { group } else { root };
-        let matrix = Matrix::open(group, &chosen.name, &choice.interrupt)?;
-        let obs = Table::open(root, "obs", "cell")?;
-        let var = Table::open(var_group, chosen.var, "gene")?;
+        let matrix = CheckedMatrix::open(group, &chosen.name, &choice.interrupt)?;
+        let obs = CheckedDataFrame::open(root, "obs", "cell")?;
+        let var = CheckedDataFrame::open(var_group, chosen.var, "gene")?;
         let (cells, genes) = (matrix.rows(), matrix.genes());
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
@@ -126,26 +126,26 @@ impl Source for AnnData {
 }
 
 /// A matrix, and which `var` names its genes.
-struct Chosen {
+struct MatrixChoice {
     /// Where the matrix lies; none for the root.
-    group: Option<Box<dyn Group>>,
+    group: Option<Box<dyn StoredGroup>>,
     name: String,
     /// Whether `var` is stored with the matrix, not at the root.
     own_var: bool,
     var: &'static str,
 }
 
-fn choose(root: &dyn Group, choice: &Choice) -> Result<Chosen> {
-    let at_root = |name: &str, var| Chosen { group: None, name: name.to_owned(), own_var: false, var };
-    let has = |name: &str| root.member(name).map(|member| member != Member::Missing);
+fn choose(root: &dyn StoredGroup, choice: &Choice) -> Result<MatrixChoice> {
+    let at_root = |name: &str, var| MatrixChoice { group: None, name: name.to_owned(), own_var: false, var };
+    let has = |name: &str| root.member(name).map(|member| member != MemberKind::Missing);
     match (&choice.layer, choice.raw) {
         (Some(_), true) => Err(Error::usage("both a layer and raw were requested", "choose one of them")),
         (None, false) if has("X")? => Ok(at_root("X", "var")),
         (None, false) => Err(root.place().child("X").error("there is no such matrix", other_matrices(root)?)),
         // As anndata kept it before 0.7.
         (None, true) if has("raw.X")? => Ok(at_root("raw.X", "raw.var")),
-        (None, true) if root.member("raw")? == Member::Group => {
-            Ok(Chosen { group: Some(root.group("raw")?), name: "X".to_owned(), own_var: true, var: "var" })
+        (None, true) if root.member("raw")? == MemberKind::Group => {
+            Ok(MatrixChoice { group: Some(root.group("raw")?), name: "X".to_owned(), own_var: true, var: "var" })
         }
         (None, true) => Err(Error::Missing { path: root.place().path().into(), kind: "`raw` in this file" }),
         (Some(layer), false) => {
@@ -153,19 +153,19 @@ fn choose(root: &dyn Group, choice: &Choice) -> Result<Chosen> {
             if !names.contains(layer) {
                 return Err(Error::unknown("layer", layer, names.iter().map(String::as_str)));
             }
-            Ok(Chosen { group: Some(root.group("layers")?), name: layer.clone(), own_var: false, var: "var" })
+            Ok(MatrixChoice { group: Some(root.group("layers")?), name: layer.clone(), own_var: false, var: "var" })
         }
     }
 }
 
-fn layers(root: &dyn Group) -> Result<Vec<String>> {
-    if root.member("layers")? == Member::Group { root.group("layers")?.names() } else { Ok(Vec::new()) }
+fn layers(root: &dyn StoredGroup) -> Result<Vec<String>> {
+    if root.member("layers")? == MemberKind::Group { root.group("layers")?.names() } else { Ok(Vec::new()) }
 }
 
 /// Which matrices could be taken where there is no `X`.
-fn other_matrices(root: &dyn Group) -> Result<String> {
+fn other_matrices(root: &dyn StoredGroup) -> Result<String> {
     let mut choices: Vec<String> = layers(root)?.into_iter().map(|layer| format!("--layer {layer}")).collect();
-    if root.member("raw")? != Member::Missing || root.member("raw.X")? != Member::Missing {
+    if root.member("raw")? != MemberKind::Missing || root.member("raw.X")? != MemberKind::Missing {
         choices.push("--raw".into());
     }
     Ok(match choices.is_empty() {

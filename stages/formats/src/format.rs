@@ -71,7 +71,7 @@ impl Choice {
 
 /// The formats that are known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum SourceFormat {
     /// A file that anndata wrote, or another program as anndata does.
     H5ad,
     /// A zarr store, a folder that holds the same.
@@ -84,7 +84,7 @@ pub enum Format {
     Table,
 }
 
-impl Format {
+impl SourceFormat {
     /// The format of a file or folder, by its content.
     ///
     /// # Errors
@@ -130,14 +130,14 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
 /// The files that the cells of a folder are read from, if each can also be read by itself; none for other folders and for files.
 ///
 /// # Errors
-/// As for [`Format::of`].
+/// As for [`SourceFormat::of`].
 pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(Vec::new());
     }
-    match Format::of(path)? {
-        Format::MatrixMarket => mtx::matrices(path),
-        Format::Table => table::tables_of(path),
+    match SourceFormat::of(path)? {
+        SourceFormat::MatrixMarket => mtx::matrices(path),
+        SourceFormat::Table => table::tables_of(path),
         _ => Ok(Vec::new()),
     }
 }
@@ -145,11 +145,11 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 /// Files next to the one that is opened, or named by `choice`, that are read as well.
 ///
 /// # Errors
-/// As for [`Format::of`].
+/// As for [`SourceFormat::of`].
 pub fn companions(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>> {
-    Ok(match Format::of(path)? {
-        Format::MatrixMarket if !path.is_dir() => mtx::companions(path),
-        Format::Table => table::companions(path, choice),
+    Ok(match SourceFormat::of(path)? {
+        SourceFormat::MatrixMarket if !path.is_dir() => mtx::companions(path),
+        SourceFormat::Table => table::companions(path, choice),
         _ => Vec::new(),
     })
 }
@@ -159,17 +159,17 @@ pub fn companions(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// As for [`open`].
 pub(super) fn open_here(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
-    let format = Format::of(path)?;
-    if matches!(format, Format::MatrixMarket | Format::Table) && choice.matrix() != "X" {
+    let format = SourceFormat::of(path)?;
+    if matches!(format, SourceFormat::MatrixMarket | SourceFormat::Table) && choice.matrix() != "X" {
         let message = format!("{} holds one matrix only", path.display());
         return Err(Error::usage(message, "--layer and --raw choose among those of AnnData (.h5ad, zarr)"));
     }
     let source: Arc<dyn Source> = match format {
-        Format::MatrixMarket => Arc::new(mtx::MatrixMarket::open(path, choice)?),
-        Format::Zarr => Arc::new(zarr::open(path, choice)?),
-        Format::Table => Arc::new(table::CellTable::open(path, choice)?),
-        Format::H5ad => in_hdf5::open_h5ad(path, choice)?,
-        Format::TenX => in_hdf5::open_tenx(path, choice)?,
+        SourceFormat::MatrixMarket => Arc::new(mtx::MatrixMarket::open(path, choice)?),
+        SourceFormat::Zarr => Arc::new(zarr::open(path, choice)?),
+        SourceFormat::Table => Arc::new(table::CellTable::open(path, choice)?),
+        SourceFormat::H5ad => in_hdf5::open_h5ad(path, choice)?,
+        SourceFormat::TenX => in_hdf5::open_tenx(path, choice)?,
     };
     check_names(&*source)?;
     Ok(source)

@@ -6,7 +6,7 @@ pub(super) mod values;
 
 use std::path::Path;
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use hdf5_metno::Group;
 use schemas::{Error, Result};
 
@@ -21,5 +21,5 @@ use super::{anndata::AnnData, format::Choice};
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let file = hdf5::open_for_reading(path)?;
     let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
-    AnnData::open("h5ad", &H5Group::new(Group::clone(&file), Place::root(path)), bytes, choice)
+    AnnData::open("h5ad", &H5Group::new(Group::clone(&file), ObjectPlace::root(path)), bytes, choice)
 }

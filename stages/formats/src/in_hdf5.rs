@@ -2,11 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use schemas::Result;
 
 use super::{
-    format::{Choice, Format},
+    format::{Choice, SourceFormat},
     h5ad,
     source::Source,
     tenx::{self, TenXReader},
@@ -20,14 +20,14 @@ const LISTED_MEMBERS: usize = 12;
 ///
 /// # Errors
 /// A missing file, no HDF5 file, or one that holds something else.
-pub(super) fn format_of(path: &Path) -> Result<Format> {
+pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     let file = hdf5::open_for_reading(path)?;
-    let place = Place::root(path);
+    let place = ObjectPlace::root(path);
     if ["X", "obs", "var"].iter().any(|name| file.link_exists(name)) && !file.link_exists("mod") {
-        return Ok(Format::H5ad);
+        return Ok(SourceFormat::H5ad);
     }
     if !tenx::matrices(&file).is_empty() {
-        return Ok(Format::TenX);
+        return Ok(SourceFormat::TenX);
     }
     if let Ok(modalities) = file.group("mod").and_then(|group| group.member_names()) {
         let message = format!("is a MuData file, which holds several data sets: {}", modalities.join(", "));

@@ -54,7 +54,7 @@ pub struct FileColumn {
 #[derive(Debug)]
 pub struct Joined {
     origin: Origin,
-    parts: Vec<Part>,
+    parts: Vec<JoinedFile>,
     var: RecordBatch,
     obs: SchemaRef,
     obs_columns: JoinedColumns,
@@ -62,7 +62,7 @@ pub struct Joined {
 }
 
 #[derive(Debug)]
-struct Part {
+struct JoinedFile {
     source: Arc<dyn Source>,
     /// The name of its file in the file column.
     file: String,
@@ -135,25 +135,25 @@ impl Joined {
             let cells = begin..begin + source.cells();
             begin = cells.end;
             let file = options.file_column.as_ref().map_or_else(String::new, |column| column.files[at].clone());
-            parts.push(Part { source, file, cells, genes, columns });
+            parts.push(JoinedFile { source, file, cells, genes, columns });
         }
         Ok(Self { origin, parts, var, obs: Arc::new(Schema::new(fields)), obs_columns, file_column })
     }
 
     /// The parts that hold some cells, and which of theirs.
-    fn within(&self, cells: Range<u64>) -> impl Iterator<Item = (&Part, Range<u64>)> {
+    fn within(&self, cells: Range<u64>) -> impl Iterator<Item = (&JoinedFile, Range<u64>)> {
         self.parts.iter().filter_map(move |part| {
             let (start, end) = (cells.start.max(part.cells.start), cells.end.min(part.cells.end));
             (start < end).then(|| (part, start - part.cells.start..end - part.cells.start))
         })
     }
 
-    fn part_of(&self, cell: u64) -> &Part {
+    fn part_of(&self, cell: u64) -> &JoinedFile {
         let at = self.parts.partition_point(|part| part.cells.end <= cell);
         &self.parts[at.min(self.parts.len() - 1)]
     }
 
-    fn part_obs(&self, part: &Part, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
+    fn part_obs(&self, part: &JoinedFile, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
         let own: Vec<usize> =
             columns.iter().filter_map(|column| part.columns.get(*column).copied().flatten()).collect();

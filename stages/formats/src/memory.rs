@@ -18,14 +18,14 @@ use super::source::Source;
 
 /// Cells in memory.
 #[derive(Debug)]
-pub struct Table {
+pub struct CellsInMemory {
     origin: Origin,
     obs: RecordBatch,
     var: RecordBatch,
     expression: CsrRows,
 }
 
-impl Table {
+impl CellsInMemory {
     /// Cells with labels of these names, without genes: for decisions that look at labels alone.
     ///
     /// # Panics
@@ -59,7 +59,7 @@ impl Table {
     }
 }
 
-impl Source for Table {
+impl Source for CellsInMemory {
     fn kind(&self) -> &str {
         "memory"
     }

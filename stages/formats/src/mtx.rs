@@ -27,9 +27,9 @@ use schemas::{
 
 pub(super) use self::folder::matrices;
 use self::{
-    banner::Header,
-    folder::{Files, NameFile},
-    text::Lines,
+    banner::MatrixMarketHeader,
+    folder::{MatrixMarketFiles, NameFile},
+    text::LineReader,
 };
 use super::{
     format::Choice,
@@ -50,7 +50,7 @@ pub fn is_one(path: &Path) -> Result<bool> {
 
 /// The lists of cells and genes next to a matrix.
 pub(super) fn companions(matrix: &Path) -> Vec<PathBuf> {
-    let Files { cells, genes, .. } = Files::beside(matrix);
+    let MatrixMarketFiles { cells, genes, .. } = MatrixMarketFiles::beside(matrix);
     cells.into_iter().chain(genes).collect()
 }
 
@@ -58,20 +58,20 @@ pub(super) fn companions(matrix: &Path) -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct MatrixMarket {
     origin: Origin,
-    cells: Cells,
+    cells: CellAnnotations,
     var: RecordBatch,
     expression: Transposed,
 }
 
 /// The annotations of the cells.
 #[derive(Debug)]
-enum Cells {
+enum CellAnnotations {
     Named(RecordBatch),
     /// This many, called `cell0`, `cell1` and so on.
     Counted(u64),
 }
 
-impl Cells {
+impl CellAnnotations {
     fn count(&self) -> u64 {
         match self {
             Self::Named(names) => names.num_rows() as u64,
@@ -82,7 +82,7 @@ impl Cells {
 
 /// The content of the file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rows {
+enum RowAxis {
     Genes,
     Cells,
 }
@@ -94,15 +94,15 @@ impl MatrixMarket {
     /// # Errors
     /// Files that are missing, or don't fit together; the first line that is not as it should be.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
-        let files = if path.is_dir() { Files::of_folder(path)? } else { Files::beside(path) };
-        let mut lines = Lines::open(&files.matrix)?;
-        let header = Header::read(&mut lines)?;
+        let files = if path.is_dir() { MatrixMarketFiles::of_folder(path)? } else { MatrixMarketFiles::beside(path) };
+        let mut lines = LineReader::open(&files.matrix)?;
+        let header = MatrixMarketHeader::read(&mut lines)?;
         let cell_names = files.cells.as_deref().map(NameFile::read).transpose()?;
         let gene_names = files.genes.as_deref().map(NameFile::read).transpose()?;
         let rows = what_rows_are(&header, cell_names.as_ref(), gene_names.as_ref(), &lines)?;
         let (cells, genes) = match rows {
-            Rows::Genes => (header.columns, header.rows),
-            Rows::Cells => (header.rows, header.columns),
+            RowAxis::Genes => (header.columns, header.rows),
+            RowAxis::Cells => (header.rows, header.columns),
         };
         if MOST_CELLS < cells || MOST_GENES < genes {
             let message = format!("{cells} cells × {genes} genes are too many (at most {MOST_CELLS} × {MOST_GENES})");
@@ -111,13 +111,13 @@ impl MatrixMarket {
         let gene_count = bounded(genes);
         let var = gene_names.map_or_else(|| generated("gene", 0..genes), NameFile::into_genes)?;
         let cells = match cell_names {
-            Some(names) => Cells::Named(names.into_cells()?),
-            None => Cells::Counted(cells),
+            Some(names) => CellAnnotations::Named(names.into_cells()?),
+            None => CellAnnotations::Counted(cells),
         };
         let place = path.display().to_string();
         let mut entries = Transposer::create(place, cells.count(), gene_count, header.entries, &choice.interrupt)?;
         entries::for_each(&mut lines, &header, |row, column, value| {
-            let (cell, gene) = if rows == Rows::Genes { (column, row) } else { (row, column) };
+            let (cell, gene) = if rows == RowAxis::Genes { (column, row) } else { (row, column) };
             entries.push(cell, checked(gene, "a gene")?, value)
         })?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -127,16 +127,21 @@ impl MatrixMarket {
 }
 
 /// Rows are genes in every folder of 10x; the numbers of names decide if they can.
-fn what_rows_are(header: &Header, cells: Option<&NameFile>, genes: Option<&NameFile>, lines: &Lines) -> Result<Rows> {
+fn what_rows_are(
+    header: &MatrixMarketHeader,
+    cells: Option<&NameFile>,
+    genes: Option<&NameFile>,
+    lines: &LineReader,
+) -> Result<RowAxis> {
     let fits = |names: Option<&NameFile>, size: u64| names.is_none_or(|names| names.rows() == size);
     if cells.is_none() && genes.is_none() {
-        return Ok(Rows::Cells);
+        return Ok(RowAxis::Cells);
     }
     if fits(genes, header.rows) && fits(cells, header.columns) {
-        return Ok(Rows::Genes);
+        return Ok(RowAxis::Genes);
     }
     if fits(cells, header.rows) && fits(genes, header.columns) {
-        return Ok(Rows::Cells);
+        return Ok(RowAxis::Cells);
     }
     let counts: Vec<String> = [genes, cells]
         .into_iter()
@@ -182,15 +187,15 @@ impl Source for MatrixMarket {
 
     fn obs_schema(&self) -> SchemaRef {
         match &self.cells {
-            Cells::Named(names) => names.schema(),
-            Cells::Counted(_) => Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, true)])),
+            CellAnnotations::Named(names) => names.schema(),
+            CellAnnotations::Counted(_) => Arc::new(Schema::new(vec![Field::new("cell", DataType::Utf8, true)])),
         }
     }
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let obs = match &self.cells {
-            Cells::Counted(_) => generated("cell", cells)?,
-            Cells::Named(names) => names.slice(to_usize(cells.start), to_usize(cells.end - cells.start)),
+            CellAnnotations::Counted(_) => generated("cell", cells)?,
+            CellAnnotations::Named(names) => names.slice(to_usize(cells.start), to_usize(cells.end - cells.start)),
         };
         obs.project(columns).map_err(|error| Error::Bug(error.to_string()))
     }

@@ -131,9 +131,9 @@ pub fn obs_column<'a>(source: &'a dyn Source, name: &str) -> Result<impl Iterato
 
 /// A range of cells that is read at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece(pub Range<u64>);
+pub struct RowRange(pub Range<u64>);
 
-impl ByteSize for Piece {
+impl ByteSize for RowRange {
     fn byte_size(&self) -> usize {
         0
     }
@@ -141,12 +141,12 @@ impl ByteSize for Piece {
 
 /// A source's pieces, in order.
 #[derive(Debug)]
-pub struct Pieces {
+pub struct RowRanges {
     source: Arc<dyn Source>,
     next: u64,
 }
 
-impl Pieces {
+impl RowRanges {
     /// All pieces of a source.
     #[must_use]
     pub fn new(source: Arc<dyn Source>) -> Self {
@@ -154,15 +154,15 @@ impl Pieces {
     }
 }
 
-impl Iterator for Pieces {
-    type Item = Result<Piece>;
+impl Iterator for RowRanges {
+    type Item = Result<RowRange>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (first, cells) = (self.next, self.source.cells());
         if cells <= first {
             return None;
         }
-        let piece = self.source.piece_end(first).map(|end| Piece(first..end.clamp(first + 1, cells)));
+        let piece = self.source.piece_end(first).map(|end| RowRange(first..end.clamp(first + 1, cells)));
         self.next = piece.as_ref().map_or(cells, |piece| piece.0.end);
         Some(piece)
     }
@@ -172,8 +172,8 @@ impl Iterator for Pieces {
 pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + Send {
     let columns: Vec<usize> = (0..source.obs_schema().fields().len()).collect();
     let mut failed = false;
-    Pieces::new(Arc::clone(&source)).map_while(move |piece| {
-        let chunk = piece.and_then(|Piece(cells)| {
+    RowRanges::new(Arc::clone(&source)).map_while(move |piece| {
+        let chunk = piece.and_then(|RowRange(cells)| {
             let expression = source.expression(cells.clone(), CsrRows::default())?;
             let obs = source.obs(cells.clone(), &columns)?;
             Ok(Chunk { first: CellIndex(cells.start), expression, obs })
@@ -186,7 +186,7 @@ pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Table;
+    use crate::memory::CellsInMemory;
 
     #[test]
     fn no_two_columns_share_a_name() {
@@ -194,8 +194,11 @@ mod tests {
         assert_eq!(without_genes("dose", &["cell", "dose"]), "dose");
         assert_eq!(without_genes("cell", &["cell", "dose"]), "obs_cell");
         assert_eq!(without_genes("cell", &["obs_cell", "cell", "obs_obs_cell"]), "obs_obs_obs_cell");
-        let error =
-            check_names(&Table::without_genes(&[("cell", vec!["c"]), ("note", vec!["x"]), ("note", vec!["y"])]));
+        let error = check_names(&CellsInMemory::without_genes(&[
+            ("cell", vec!["c"]),
+            ("note", vec!["x"]),
+            ("note", vec!["y"]),
+        ]));
         assert_eq!(error.expect_err("twice").to_string(), "a.h5ad: obs has two columns called `note`");
     }
 }

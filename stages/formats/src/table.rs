@@ -41,9 +41,9 @@ use self::{
     file::TableFile,
     folder::{check_same, check_subfolders, genes_table},
     genes::Numbering,
-    layout::{Layout, ValueColumns},
+    layout::{TableLayout, ValueColumns},
     marker::Marker,
-    values::{Values, cast, lists_of},
+    values::{TableValues, cast, lists_of},
 };
 use super::{
     format::{Choice, ListStart},
@@ -69,7 +69,7 @@ pub struct CellTable {
     paths: Vec<PathBuf>,
     opened: Mutex<Vec<(usize, TableFile)>>,
     parts: Vec<PlacedPart>,
-    layout: Layout,
+    layout: TableLayout,
     obs: SchemaRef,
     var: RecordBatch,
     numbering: Arc<Numbering>,
@@ -103,7 +103,7 @@ impl CellTable {
             None => return Err(Error::data(place, "holds no table", "name the folder that holds Parquet files")),
         };
         let schema = first.schema();
-        let layout = Layout::of(&schema, choice.obs_columns.as_deref(), &place)?;
+        let layout = TableLayout::of(&schema, choice.obs_columns.as_deref(), &place)?;
         if path.is_dir() {
             check_subfolders(path, choice, &first, &layout)?;
         }
@@ -235,7 +235,7 @@ impl CellTable {
                 let together = to_usize(COLUMNS_BYTES / column).max(1);
                 for (block, columns) in genes.chunks(together).enumerate() {
                     let batch = file.read(part.part, columns, rows.clone())?;
-                    let values = Values::wide(&file, &batch, checked(block * together, "genes")?)?;
+                    let values = TableValues::wide(&file, &batch, checked(block * together, "genes")?)?;
                     values.for_each(&bad_row, |row, gene, value| show(first + row as u64, gene, value))?;
                 }
                 Ok(())
@@ -243,7 +243,7 @@ impl CellTable {
             ValueColumns::Lists { genes, values } => {
                 let mut next = first;
                 file.for_each(part.part, &[*genes, *values], rows, |batch| {
-                    let values = Values::lists(&file, &batch, &self.numbering, self.marker)?;
+                    let values = TableValues::lists(&file, &batch, &self.numbering, self.marker)?;
                     let before = to_usize(next - first);
                     let bad_row = |row: usize, message: String| bad_row(before + row, message);
                     values.for_each(&bad_row, |row, gene, value| show(next + row as u64, gene, value))?;

@@ -12,7 +12,7 @@ mod features;
 
 use std::{ops::Range, path::Path, sync::Arc};
 
-use arrays::{place::Place, rows::Csr, sparse::gene_count};
+use arrays::{place::ObjectPlace, rows::Csr, sparse::gene_count};
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions},
     compute,
@@ -25,7 +25,7 @@ use self::features::Features;
 use super::{
     anndata::sparse,
     format::Choice,
-    h5ad::{group::H5Group, values::Values},
+    h5ad::{group::H5Group, values::DatasetValues},
     source::Source,
 };
 
@@ -39,7 +39,7 @@ pub struct TenXReader {
     matrix: Csr,
     features: Features,
     obs_schema: SchemaRef,
-    obs: Vec<Values>,
+    obs: Vec<DatasetValues>,
     cells: u64,
 }
 
@@ -64,7 +64,7 @@ impl TenXReader {
             let message = format!("{} is a 10x file, which has neither layers nor raw", path.display());
             return Err(Error::usage(message, "leave out --layer and --raw"));
         }
-        let root = Place::root(path);
+        let root = ObjectPlace::root(path);
         let file = hdf5::open_for_reading(path)?;
         let (name, genome) = choose(&matrices(&file), choice.genome.as_deref(), &root)?;
         let place = root.child(&name);
@@ -137,7 +137,7 @@ impl Source for TenXReader {
 }
 
 /// The group whose matrix is read, and the genome to which its features are narrowed down.
-fn choose<'a>(matrices: &[String], genome: Option<&'a str>, root: &Place) -> Result<(String, Option<&'a str>)> {
+fn choose<'a>(matrices: &[String], genome: Option<&'a str>, root: &ObjectPlace) -> Result<(String, Option<&'a str>)> {
     let known = || matrices.iter().map(String::as_str);
     match (matrices, genome) {
         ([], _) => Err(root.error("there is no matrix", "a 10x file has `matrix`, or one group per genome")),
@@ -153,7 +153,7 @@ fn choose<'a>(matrices: &[String], genome: Option<&'a str>, root: &Place) -> Res
 }
 
 /// The number of cells and of features.
-fn shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
+fn shape(group: &Group, place: &ObjectPlace) -> Result<(u64, u32)> {
     let place = place.child("shape");
     let dataset = group.dataset("shape").map_err(|error| place.unreadable(error))?;
     if dataset.size() != 2 {
@@ -167,13 +167,13 @@ fn shape(group: &Group, place: &Place) -> Result<(u64, u32)> {
 }
 
 /// A member of a group that has one value for each of this many cells or features.
-fn vector(group: &Group, name: &str, place: &Place, length: u64) -> Result<Values> {
+fn vector(group: &Group, name: &str, place: &ObjectPlace, length: u64) -> Result<DatasetValues> {
     let place = place.child(name);
     if !group.link_exists(name) {
         return Err(place.error("is missing", "give a feature-barcode matrix from Cell Ranger"));
     }
     let dataset = group.dataset(name).map_err(|error| place.unreadable(error))?;
-    let Some(values) = Values::open(dataset, place.clone()) else {
+    let Some(values) = DatasetValues::open(dataset, place.clone()) else {
         return Err(place.error("has an unsupported type", "give a feature-barcode matrix from Cell Ranger"));
     };
     if values.len() as u64 != length {

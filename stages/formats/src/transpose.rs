@@ -36,7 +36,7 @@ const EXTENT_ENTRIES: usize = 1 << 17;
 
 /// How entries are cut into buckets and stored.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+struct BucketLayout {
     rows: u64,
     genes: u32,
     /// A bucket has 2^this rows.
@@ -45,7 +45,7 @@ struct Layout {
     entry_bytes: usize,
 }
 
-impl Layout {
+impl BucketLayout {
     fn new(rows: u64, genes: u32, entries: u64) -> Self {
         let piece_rows = (rows * PIECE_ENTRIES).checked_div(entries).unwrap_or(BUCKET_ROWS).clamp(1, BUCKET_ROWS);
         let mut shift = piece_rows.ilog2();
@@ -90,7 +90,7 @@ impl Layout {
 
 /// A bucket on disk: where its extents lie, all full but the last one.
 #[derive(Clone, Debug, Default)]
-struct Bucket {
+struct EntryBucket {
     extents: Vec<u64>,
     entries: u64,
 }
@@ -101,16 +101,16 @@ pub struct Transposer {
     place: String,
     /// Asked at every write.
     interrupt: Interrupt,
-    layout: Layout,
-    scratch: Scratch,
+    layout: BucketLayout,
+    scratch: ScratchFile,
     most_waiting: usize,
     waiting: Vec<Vec<u8>>,
-    buckets: Vec<Bucket>,
+    buckets: Vec<EntryBucket>,
 }
 
 /// A file without a name, gone with its owner or with the process.
 #[derive(Debug)]
-struct Scratch {
+struct ScratchFile {
     file: DiskFile,
     /// The first byte that is not a bucket's.
     end: u64,
@@ -134,7 +134,7 @@ impl Transposer {
         if MOST_ROWS < rows {
             return Err(Error::data(place, format!("{rows} rows are too many"), "check how it was written"));
         }
-        let layout = Layout::new(rows, genes, entries);
+        let layout = BucketLayout::new(rows, genes, entries);
         let folder = ScratchFolder::create()?;
         let path = folder.path().join("entries");
         let file = DiskFile::create_new(&path)?;
@@ -144,10 +144,10 @@ impl Transposer {
             place,
             layout,
             interrupt: interrupt.clone(),
-            scratch: Scratch { file, end: 0 },
+            scratch: ScratchFile { file, end: 0 },
             most_waiting: (1 << fitting.ilog2()).min(WAITING_ENTRIES) * layout.entry_bytes,
             waiting: vec![Vec::new(); buckets],
-            buckets: vec![Bucket::default(); buckets],
+            buckets: vec![EntryBucket::default(); buckets],
         })
     }
 
@@ -157,7 +157,7 @@ impl Transposer {
     /// A full or broken disk; a row or gene that the matrix does not have, which the caller is to check since it
     /// can name the place.
     pub fn push(&mut self, row: u64, gene: u32, value: f32) -> Result<()> {
-        let Layout { rows, genes, .. } = self.layout;
+        let BucketLayout { rows, genes, .. } = self.layout;
         if rows <= row || genes <= gene {
             return Err(Error::Bug(format!("entry ({row}, {gene}) of a matrix of {rows} rows and {genes} genes")));
         }
@@ -204,9 +204,9 @@ impl Transposer {
 #[derive(Debug)]
 pub struct Transposed {
     place: String,
-    layout: Layout,
-    scratch: Scratch,
-    buckets: Vec<Bucket>,
+    layout: BucketLayout,
+    scratch: ScratchFile,
+    buckets: Vec<EntryBucket>,
 }
 
 impl Transposed {
@@ -265,7 +265,7 @@ impl Transposed {
 
     /// Shows every entry of some rows, in the order in which they were pushed; rows count from the first one.
     fn for_each(&self, rows: &Range<u64>, mut show: impl FnMut(usize, u32, f32)) -> Result<()> {
-        let Layout { shift, entry_bytes, .. } = self.layout;
+        let BucketLayout { shift, entry_bytes, .. } = self.layout;
         if rows.is_empty() {
             return Ok(());
         }

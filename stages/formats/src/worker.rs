@@ -32,7 +32,7 @@ use schemas::{
 };
 use stage::interrupt::{Helper, Interrupt};
 
-use self::wire::{Frame, Reply, Request};
+use self::wire::{Frame, WorkerReply, WorkerRequest};
 use super::{format::Choice, source::Source};
 
 /// A source that a child process reads.
@@ -88,8 +88,10 @@ impl RemoteSource {
         // Tables of genes belong to tables of cells, which it does not read.
         let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
         let path_bytes = path.as_os_str().as_bytes().to_vec();
-        let frame = ask(&worker, path, &Request::Open { path: path_bytes, choice })?;
-        let Reply::Opened { kind, origin, cells, nonzeros, in_place } = frame.reply else { return Err(unexpected()) };
+        let frame = ask(&worker, path, &WorkerRequest::Open { path: path_bytes, choice })?;
+        let WorkerReply::Opened { kind, origin, cells, nonzeros, in_place } = frame.reply else {
+            return Err(unexpected());
+        };
         let [var, obs, chunks] = frame.payloads.as_slice() else { return Err(unexpected()) };
         let (var, obs) = (wire::table(var)?, wire::table(obs)?.schema());
         let matrix = match in_place {
@@ -139,8 +141,8 @@ impl Source for RemoteSource {
 
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let rows = cells.end - cells.start;
-        let request = Request::Obs { cells, columns: columns.to_vec() };
-        let Frame { reply: Reply::Obs, payloads, .. } = ask(&self.worker, &self.path, &request)? else {
+        let request = WorkerRequest::Obs { cells, columns: columns.to_vec() };
+        let Frame { reply: WorkerReply::Obs, payloads, .. } = ask(&self.worker, &self.path, &request)? else {
             return Err(unexpected());
         };
         let table = wire::table(payloads.first().ok_or_else(unexpected)?)?;
@@ -154,8 +156,8 @@ impl Source for RemoteSource {
         if let Some((matrix, _)) = &self.matrix {
             return matrix.piece_end(first);
         }
-        match ask(&self.worker, &self.path, &Request::PieceEnd { first })?.reply {
-            Reply::PieceEnd { end } => Ok(end),
+        match ask(&self.worker, &self.path, &WorkerRequest::PieceEnd { first })?.reply {
+            WorkerReply::PieceEnd { end } => Ok(end),
             _ => Err(unexpected()),
         }
     }
@@ -165,8 +167,8 @@ impl Source for RemoteSource {
             return matrix.read(cells, spare);
         }
         let rows = cells.end - cells.start;
-        let Frame { reply: Reply::Expression, payloads, .. } =
-            ask(&self.worker, &self.path, &Request::Expression { cells })?
+        let Frame { reply: WorkerReply::Expression, payloads, .. } =
+            ask(&self.worker, &self.path, &WorkerRequest::Expression { cells })?
         else {
             return Err(unexpected());
         };
@@ -177,7 +179,7 @@ impl Source for RemoteSource {
 }
 
 /// Sends a request, and waits for what comes back.
-fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> {
+fn ask(worker: &Mutex<Worker>, path: &Path, request: &WorkerRequest) -> Result<Frame> {
     let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
     let Worker { requests, replies, .. } = &mut *worker;
     let frame = wire::send(requests, request).and_then(|()| wire::receive(replies));
@@ -185,7 +187,7 @@ fn ask(worker: &Mutex<Worker>, path: &Path, request: &Request) -> Result<Frame> 
         tracing::warn!("{warning}");
     }
     match frame {
-        Ok(Frame { reply: Reply::Failed(failure), .. }) => Err(failure.into_error()),
+        Ok(Frame { reply: WorkerReply::Failed(failure), .. }) => Err(failure.into_error()),
         Ok(frame) => Ok(frame),
         Err(_) => {
             worker.interrupt.check()?;

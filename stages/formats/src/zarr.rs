@@ -18,10 +18,10 @@ mod values;
 
 use std::path::Path;
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use schemas::Result;
 
-use self::{group::ZarrGroup, metadata::Metadata};
+use self::{group::ZarrGroup, metadata::NodeMetadata};
 use super::{anndata::AnnData, format::Choice, version::stamp_of};
 
 /// Whether a folder is a zarr store.
@@ -36,10 +36,10 @@ pub fn is_one(path: &Path) -> bool {
 /// Metadata that is damaged or of an unknown kind; no matrix, or one of unknown encoding; an unknown layer; shapes that
 /// disagree. The error names the object and how to fix it.
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
-    let place = Place::root(path);
-    let root = match Metadata::read(path, &place)? {
-        Some(Metadata::Group(attributes)) => ZarrGroup::new(path.to_path_buf(), place, attributes),
-        Some(Metadata::Array(..)) => {
+    let place = ObjectPlace::root(path);
+    let root = match NodeMetadata::read(path, &place)? {
+        Some(NodeMetadata::Group(attributes)) => ZarrGroup::new(path.to_path_buf(), place, attributes),
+        Some(NodeMetadata::Array(..)) => {
             return Err(place.error("is a single zarr array, not a store of AnnData", "give the folder above it"));
         }
         None => return Err(place.error("is not a zarr store", "`adata.write_zarr(...)` writes one")),

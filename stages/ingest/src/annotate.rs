@@ -6,7 +6,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
-use reader::records::Records;
+use reader::records::RowRecords;
 use schemas::{
     ByteSize, Error, Result,
     atlas::{FileEntry, files},
@@ -22,13 +22,13 @@ use storage::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{census::ValueCensus, label::Labeller, piece::ReadPiece};
+use super::{census::ValueCensus, label::Labeller, row_range::ReadRowRange};
 
 /// Rows of successive cells.
 #[derive(Debug)]
-pub struct Rows(pub Pooled<Records>);
+pub struct RowBatch(pub Pooled<RowRecords>);
 
-impl ByteSize for Rows {
+impl ByteSize for RowBatch {
     fn byte_size(&self) -> usize {
         self.0.byte_size()
     }
@@ -38,7 +38,7 @@ impl ByteSize for Rows {
 #[derive(Debug)]
 pub struct Labelled {
     /// The rows.
-    pub rows: Rows,
+    pub rows: RowBatch,
     /// The codes.
     pub codes: Vec<u32>,
 }
@@ -80,7 +80,7 @@ const UNASSIGNED: [&str; 9] =
 #[derive(Debug)]
 pub struct Annotate {
     files: Option<(ParquetFile, HashedFile, Labeller)>,
-    names: CellNames,
+    names: CellNameHashes,
     cells: u64,
     unnamed: usize,
     census: ValueCensus,
@@ -98,7 +98,7 @@ impl Annotate {
         let findings = Findings::default();
         let stage = Self {
             files: Some((cells, labels, labeller)),
-            names: CellNames::new(folder, most_cells)?,
+            names: CellNameHashes::new(folder, most_cells)?,
             cells: 0,
             unnamed: 0,
             census: ValueCensus::default(),
@@ -109,20 +109,20 @@ impl Annotate {
 }
 
 impl Stage for Annotate {
-    type In = ReadPiece;
+    type In = ReadRowRange;
     type Out = Labelled;
 
-    fn push(&mut self, mut piece: ReadPiece, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
+    fn push(&mut self, mut range: ReadRowRange, emit: &mut dyn FnMut(Labelled)) -> Result<(), BoxError> {
         let (cells, labels, labeller) = self.files.as_mut().ok_or("the stream has ended")?;
-        self.unnamed += name_all(&mut piece)?;
-        let codes = labeller.codes(&piece.cells, &piece.obs)?;
+        self.unnamed += name_all(&mut range)?;
+        let codes = labeller.codes(&range.cells, &range.obs)?;
         labels.append(bytemuck::cast_slice(&codes))?;
-        cells.write(&piece.obs)?;
-        self.names.add(&piece.obs, self.cells);
-        self.census.merge(piece.census);
-        piece.records.number_from(self.cells);
-        self.cells += piece.cells.len() as u64;
-        emit(Labelled { rows: Rows(piece.records), codes });
+        cells.write(&range.obs)?;
+        self.names.add(&range.obs, self.cells);
+        self.census.merge(range.census);
+        range.records.number_from(self.cells);
+        self.cells += range.cells.len() as u64;
+        emit(Labelled { rows: RowBatch(range.records), codes });
         Ok(())
     }
 
@@ -156,29 +156,29 @@ impl Stage for Annotate {
 }
 
 /// Gives cells without a name one, after their place in the source, as those of a table without names have; says how many.
-fn name_all(piece: &mut ReadPiece) -> Result<usize> {
-    let Some(names) = piece.obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return Ok(0) };
+fn name_all(range: &mut ReadRowRange) -> Result<usize> {
+    let Some(names) = range.obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return Ok(0) };
     let unnamed = names.null_count();
     if unnamed == 0 {
         return Ok(0);
     }
     let named =
-        names.iter().zip(&piece.cells).map(|(name, cell)| name.map_or_else(|| format!("cell{cell}"), str::to_owned));
+        names.iter().zip(&range.cells).map(|(name, cell)| name.map_or_else(|| format!("cell{cell}"), str::to_owned));
     let named: ArrayRef = Arc::new(StringArray::from_iter_values(named));
-    let columns = std::iter::once(named).chain(piece.obs.columns()[1..].iter().cloned()).collect();
-    piece.obs = RecordBatch::try_new(piece.obs.schema(), columns).map_err(|error| Error::Bug(error.to_string()))?;
+    let columns = std::iter::once(named).chain(range.obs.columns()[1..].iter().cloned()).collect();
+    range.obs = RecordBatch::try_new(range.obs.schema(), columns).map_err(|error| Error::Bug(error.to_string()))?;
     Ok(unnamed)
 }
 
 /// A hash of every cell's name, in its own file that goes with it.
 #[derive(Debug)]
-struct CellNames {
-    hashes: mmap::Table,
+struct CellNameHashes {
+    hashes: mmap::MappedTable,
 }
 
-impl CellNames {
+impl CellNameHashes {
     fn new(folder: &StagedFolder, most_cells: u64) -> Result<Self> {
-        Ok(Self { hashes: mmap::Table::create_unnamed(&folder.file("names.bin"), most_cells)? })
+        Ok(Self { hashes: mmap::MappedTable::create_unnamed(&folder.file("names.bin"), most_cells)? })
     }
 
     fn add(&mut self, obs: &RecordBatch, first: u64) {

@@ -17,7 +17,7 @@ use schemas::{Error, Result, atlas::Selection, conditions::CONTROL, ids::Conditi
 use super::{
     keys::{ResolvedKeys, fits},
     label::{LabelColumns, Labeller},
-    piece::Filter,
+    row_range::CellFilter,
 };
 
 /// Cells that are looked at together.
@@ -27,14 +27,14 @@ const MISSING: &str = "nan";
 
 /// A condition on one column.
 #[derive(Clone, Debug, Default)]
-struct Values {
+struct ColumnFilter {
     any_of: HashSet<String>,
     none_of: HashSet<String>,
 }
 
 #[derive(Clone, Debug)]
-struct CellFilter {
-    columns: BTreeMap<String, Values>,
+struct AnnotationFilter {
+    columns: BTreeMap<String, ColumnFilter>,
     label: Option<String>,
     drop_labels: Vec<String>,
     dose: Option<String>,
@@ -46,7 +46,7 @@ struct CellFilter {
 ///
 /// # Errors
 /// Columns, values and labels that are not there, labels to drop without a perturbation column.
-pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<Filter>> {
+pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<CellFilter>> {
     if *options == Selection::default() {
         return Ok(None);
     }
@@ -63,7 +63,7 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
     {
         check_labels(&**source, label, &options.drop_labels)?;
     }
-    let mut filter = CellFilter {
+    let mut filter = AnnotationFilter {
         columns: columns(&**source, &options.filters)?,
         drop_labels: options.drop_labels.clone(),
         dose: keys.columns.dose.clone(),
@@ -76,8 +76,8 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
     Ok(Some(Arc::new(move |obs| filter.mask(obs))))
 }
 
-fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String, Values>> {
-    let mut columns: BTreeMap<String, Values> = BTreeMap::new();
+fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String, ColumnFilter>> {
+    let mut columns: BTreeMap<String, ColumnFilter> = BTreeMap::new();
     for text in conditions {
         let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'";
         let (key, value, ruled_out) = match (text.split_once("!="), text.split_once('=')) {
@@ -145,7 +145,7 @@ fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> S
 /// The spellings of the conditions that fewer cells have: `A+B` and `B+A` are one. Control is never rare.
 fn rare_conditions(
     source: &Arc<dyn Source>,
-    filter: &CellFilter,
+    filter: &AnnotationFilter,
     min_cells: u64,
     keys: &ResolvedKeys,
 ) -> Result<HashSet<(String, String)>> {
@@ -180,7 +180,7 @@ fn rare_conditions(
     Ok(spellings.into_iter().filter(|(_, id)| is_rare(*id)).map(|(spelling, _)| spelling).collect())
 }
 
-impl CellFilter {
+impl AnnotationFilter {
     fn mask(&self, obs: &RecordBatch) -> Result<Option<BooleanArray>> {
         let mut selected = vec![true; obs.num_rows()];
         for (key, asked) in &self.columns {
@@ -224,13 +224,13 @@ fn text(values: Option<&StringArray>, row: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use formats::memory::Table;
+    use formats::memory::CellsInMemory;
 
     use super::*;
-    use crate::keys::{AskedKeys, resolve};
+    use crate::keys::{RequestedKeys, resolve};
 
     fn table() -> Arc<dyn Source> {
-        Arc::new(Table::without_genes(&[
+        Arc::new(CellsInMemory::without_genes(&[
             ("cell", vec!["0", "1", "2", "3", "4", "5"]),
             ("condition", vec!["ctrl", "A", "A", "B", "unassigned", "B"]),
             ("cell_type", vec!["T", "T", "B", "B", "T", "NK"]),
@@ -239,7 +239,7 @@ mod tests {
 
     fn kept(options: &Selection) -> Vec<usize> {
         let table = table();
-        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let filter = cell_filter(&table, options, &keys).expect("known names").expect("something is asked");
         let mask = filter(&table.obs(0..6, &[0, 1, 2]).expect("all cells")).expect("text columns");
         (0..6).filter(|row| mask.as_ref().is_none_or(|mask| mask.value(*row))).collect()
@@ -268,8 +268,8 @@ mod tests {
         let labels = [("A+B", 3), ("B+A", 3), ("C+ctrl", 2), ("ctrl+C", 3), ("D", 4), ("ctrl+ctrl", 1), ("ctrl", 1)];
         let labels: Vec<&str> = labels.iter().flat_map(|(label, cells)| vec![*label; *cells]).collect();
         let cells = labels.len();
-        let table: Arc<dyn Source> = Arc::new(Table::without_genes(&[("condition", labels.clone())]));
-        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let table: Arc<dyn Source> = Arc::new(CellsInMemory::without_genes(&[("condition", labels.clone())]));
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let options = Selection { min_cells: 5, ..Selection::default() };
         let filter = cell_filter(&table, &options, &keys).expect("known names").expect("something is asked");
         let mask = filter(&table.obs(0..cells as u64, &[0]).expect("all cells")).expect("text").expect("D is rare");
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_value_that_no_cell_has_is_refused_with_the_nearest() {
         let table = table();
-        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let options = Selection { filters: vec!["cell_type=NKK".into()], ..Selection::default() };
         let error = cell_filter(&table, &options, &keys).err().expect("unknown");
         assert!(error.to_string().starts_with("unknown value `NKK`; the nearest known: NK"), "{error}");
@@ -295,8 +295,8 @@ mod tests {
     fn a_number_that_several_values_are_equal_to_is_refused_with_them() {
         let doses = vec!["1", "1.0", "01", "2.0", "nan"];
         let table: Arc<dyn Source> =
-            Arc::new(Table::without_genes(&[("condition", vec!["ctrl"; doses.len()]), ("plate", doses)]));
-        let keys = resolve(&*table, &AskedKeys::default()).expect("plain keys");
+            Arc::new(CellsInMemory::without_genes(&[("condition", vec!["ctrl"; doses.len()]), ("plate", doses)]));
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
         let filtered = |filter: &str| {
             let options = Selection { filters: vec![filter.to_owned()], ..Selection::default() };
             let mask = cell_filter(&table, &options, &keys)?.expect("something is asked");

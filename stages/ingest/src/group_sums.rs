@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::LazyLock};
 
-use reader::records::Record;
+use reader::records::RowRecord;
 use schemas::{
     Result,
     atlas::{GeneWidth, ValueWidth},
 };
-use storage::mmap::Table;
+use storage::mmap::MappedTable;
 
 /// The table's bytes at most; sums of more groups are given up.
 const MOST_BYTES: u64 = 4 << 30;
@@ -21,14 +21,14 @@ const SEGMENT_BYTES: usize = 16 << 20;
 /// Sums per gene: values, their squares, log(1 + value) and its square.
 ///
 /// Whether values are counts is known once all were seen, so both are summed.
-pub type Sums = [f64; 4];
+pub type GeneValueSums = [f64; 4];
 
 /// The contribution of one count up to 255.
-static OF_COUNT: LazyLock<[Sums; 256]> = LazyLock::new(|| {
+static OF_COUNT: LazyLock<[GeneValueSums; 256]> = LazyLock::new(|| {
     std::array::from_fn(|count| u32::try_from(count).map_or([0.0; 4], |count| added_by(f64::from(count))))
 });
 
-fn added_by(value: f64) -> Sums {
+fn added_by(value: f64) -> GeneValueSums {
     let log = value.ln_1p();
     [value, value * value, log, log * log]
 }
@@ -75,7 +75,7 @@ pub struct GroupSums {
     by_codes: HashMap<Vec<u32>, usize>,
     /// The group of the row before: files often have a group's cells together.
     last: usize,
-    segments: Vec<Table>,
+    segments: Vec<MappedTable>,
     given_up: bool,
 }
 
@@ -89,7 +89,8 @@ impl GroupSums {
         Self {
             folder,
             genes,
-            most_fine_bytes: (nonzeros.max(FEWEST_STORED) / STORED_BYTES).saturating_mul(size_of::<Sums>() as u64),
+            most_fine_bytes: (nonzeros.max(FEWEST_STORED) / STORED_BYTES)
+                .saturating_mul(size_of::<GeneValueSums>() as u64),
             most_bytes: MOST_BYTES,
             by_condition: false,
             groups: Vec::new(),
@@ -104,7 +105,7 @@ impl GroupSums {
     ///
     /// # Errors
     /// A full or broken disk.
-    pub fn add(&mut self, codes: &[u32], record: Record<'_>, gene_width: GeneWidth) -> Result<()> {
+    pub fn add(&mut self, codes: &[u32], record: RowRecord<'_>, gene_width: GeneWidth) -> Result<()> {
         if self.given_up {
             return Ok(());
         }
@@ -155,12 +156,12 @@ impl GroupSums {
 
     /// The sums of a group's genes.
     #[must_use]
-    pub fn sums(&self, group: usize) -> &[Sums] {
+    pub fn sums(&self, group: usize) -> &[GeneValueSums] {
         let (segment, start) = self.place(group);
         &self.segments[segment].slice()[start..start + self.genes]
     }
 
-    fn sums_mut(&mut self, group: usize) -> &mut [Sums] {
+    fn sums_mut(&mut self, group: usize) -> &mut [GeneValueSums] {
         let (segment, start) = self.place(group);
         &mut self.segments[segment].slice_mut()[start..start + self.genes]
     }
@@ -189,7 +190,7 @@ impl GroupSums {
             return Ok(Some(*group));
         }
         let group = self.groups.len();
-        let row_bytes = (self.genes * size_of::<Sums>()) as u64;
+        let row_bytes = (self.genes * size_of::<GeneValueSums>()) as u64;
         let bytes = row_bytes.saturating_mul(group as u64 + 1);
         if !self.by_condition && self.most_fine_bytes < bytes {
             self.fold()?;
@@ -206,7 +207,7 @@ impl GroupSums {
         }
         if self.segments.len() * self.groups_of_segment() <= group {
             let path = self.folder.join(format!("statistics-{}.tmp", self.segments.len()));
-            self.segments.push(Table::create_unnamed(&path, (self.groups_of_segment() * self.genes) as u64 * 4)?);
+            self.segments.push(MappedTable::create_unnamed(&path, (self.groups_of_segment() * self.genes) as u64 * 4)?);
         }
         self.by_codes.insert(codes.to_vec(), group);
         self.groups.push(GroupCells {
@@ -222,7 +223,7 @@ impl GroupSums {
     }
 
     fn groups_of_segment(&self) -> usize {
-        (SEGMENT_BYTES / (self.genes * size_of::<Sums>()).max(1)).max(1)
+        (SEGMENT_BYTES / (self.genes * size_of::<GeneValueSums>()).max(1)).max(1)
     }
 
     /// The segment of a group, and where its genes start there.
@@ -255,7 +256,7 @@ fn values(bytes: &[u8], width: ValueWidth) -> Vec<f64> {
 }
 
 /// Adds small counts, and gives their sum.
-fn add_counts(sums: &mut [Sums], genes: impl Iterator<Item = usize>, counts: &[u8]) -> f64 {
+fn add_counts(sums: &mut [GeneValueSums], genes: impl Iterator<Item = usize>, counts: &[u8]) -> f64 {
     let of_count = &*OF_COUNT;
     let mut library = 0_u64;
     for (gene, count) in genes.zip(counts) {
@@ -269,7 +270,7 @@ fn add_counts(sums: &mut [Sums], genes: impl Iterator<Item = usize>, counts: &[u
 }
 
 /// Adds any values, and gives their sum.
-fn add_values(sums: &mut [Sums], genes: impl Iterator<Item = usize>, values: Vec<f64>) -> f64 {
+fn add_values(sums: &mut [GeneValueSums], genes: impl Iterator<Item = usize>, values: Vec<f64>) -> f64 {
     let mut library = 0.0;
     for (gene, value) in genes.zip(values) {
         sums[gene].iter_mut().zip(added_by(value)).for_each(|(sum, added)| *sum += added);
@@ -280,7 +281,7 @@ fn add_values(sums: &mut [Sums], genes: impl Iterator<Item = usize>, values: Vec
 
 #[cfg(test)]
 mod tests {
-    use reader::records::{Records, RowValues};
+    use reader::records::{RowRecords, RowValues};
 
     use super::*;
 
@@ -288,7 +289,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut sums = GroupSums::new(home.path().into(), 4, 1 << 20);
         sums.most_bytes = most_bytes;
-        let mut records = Records::new(GeneWidth::U16);
+        let mut records = RowRecords::new(GeneWidth::U16);
         for (row, (codes, genes, values)) in rows.iter().enumerate() {
             records.push(genes, values, RowValues::of(values));
             sums.add(codes, records.record(row), GeneWidth::U16).expect("a disk with room");
@@ -307,8 +308,9 @@ mod tests {
         assert_eq!((second.cells, second.library, second.library_range, second.detected), (2, 0.5, (0.0, 0.5), 1));
         let log = 3_f64.ln() + 8_f64.ln();
         let log_squares = 3_f64.ln().powi(2) + 8_f64.ln().powi(2);
-        let near =
-            |found: &Sums, expected: Sums| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b));
+        let near = |found: &GeneValueSums, expected: GeneValueSums| {
+            found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b))
+        };
         assert!(near(&sums.sums(0)[1], [9.0, 53.0, log, log_squares]));
         assert!(near(&sums.sums(0)[3], added_by(300.0)));
         assert!(near(&sums.sums(1)[0], added_by(0.5)) && near(&sums.sums(1)[1], [0.0; 4]));
@@ -327,7 +329,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut coarse = GroupSums::new(home.path().into(), 4, 0);
         coarse.most_fine_bytes = 2 * 4 * 32;
-        let mut records = Records::new(GeneWidth::U16);
+        let mut records = RowRecords::new(GeneWidth::U16);
         for (row, (codes, genes, values)) in rows.iter().enumerate() {
             records.push(genes, values, RowValues::of(values));
             coarse.add(codes, records.record(row), GeneWidth::U16).expect("a disk with room");

@@ -21,7 +21,7 @@ const COVARIATE_HABITS: [&str; 2] = ["cell_type", "cell_line"];
 
 /// The user's choices; missing ones are guessed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AskedKeys {
+pub struct RequestedKeys {
     /// The perturbation column.
     pub perturbation: Option<String>,
     /// The names of control, as a whole label or as one part of it; `*` matches any text.
@@ -54,10 +54,10 @@ pub struct ResolvedKeys {
 /// # Errors
 /// Columns that are not there or that can't be covariates, candidates that differ, a control that no cell has, flags that mean
 /// nothing without a perturbation column.
-pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
+pub fn resolve(source: &dyn Source, asked: &RequestedKeys) -> Result<ResolvedKeys> {
     let names = names(source);
     let no_dose = asked.dose.as_deref() == Some("");
-    let asked = &AskedKeys { dose: asked.dose.clone().filter(|name| !name.is_empty()), ..asked.clone() };
+    let asked = &RequestedKeys { dose: asked.dose.clone().filter(|name| !name.is_empty()), ..asked.clone() };
     for name in
         [&asked.perturbation, &asked.dose, &asked.batch].into_iter().flatten().chain(asked.covariates.iter().flatten())
     {
@@ -90,7 +90,7 @@ pub fn resolve(source: &dyn Source, asked: &AskedKeys) -> Result<ResolvedKeys> {
     match &perturbation {
         None => check_nothing_is_said_of_labels(asked, &names)?,
         Some(column) => {
-            let labels = Labels::of(source, column, &rules)?;
+            let labels = PerturbationLabels::of(source, column, &rules)?;
             rules.controls = labels.controls(&asked.controls, &mut guessed)?;
             decided.extend(notes(labels.all.keys().map(String::as_str), &rules));
         }
@@ -119,7 +119,7 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
 }
 
 /// Refuses flags that say how labels are read if there are none.
-fn check_nothing_is_said_of_labels(asked: &AskedKeys, columns: &[String]) -> Result<()> {
+fn check_nothing_is_said_of_labels(asked: &RequestedKeys, columns: &[String]) -> Result<()> {
     let said = [
         (!asked.controls.is_empty(), "--control"),
         (asked.delimiter.is_some(), "--delimiter"),
@@ -166,7 +166,7 @@ fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
 }
 
 /// The distinct labels of the perturbation column, and what they are made of.
-struct Labels {
+struct PerturbationLabels {
     /// The column, as errors name it.
     place: String,
     /// Each label, and its parts.
@@ -174,7 +174,7 @@ struct Labels {
     delimiter: String,
 }
 
-impl Labels {
+impl PerturbationLabels {
     fn of(source: &dyn Source, column: &str, rules: &LabelRules) -> Result<Self> {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for values in obs_column(source, column)? {
@@ -274,18 +274,18 @@ pub(super) fn fits(pattern: &str, label: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use formats::memory::Table;
+    use formats::memory::CellsInMemory;
 
     use super::*;
 
     #[test]
     fn the_habits_of_the_field_are_guessed_and_reported() {
-        let table = Table::without_genes(&[
+        let table = CellsInMemory::without_genes(&[
             ("cell_type", vec!["T", "B"]),
             ("dose", vec!["1", "1"]),
             ("condition", vec!["A", "ctrl"]),
         ]);
-        let keys = resolve(&table, &AskedKeys::default()).expect("a plain table");
+        let keys = resolve(&table, &RequestedKeys::default()).expect("a plain table");
         assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
         assert_eq!(
             (keys.columns.dose.as_deref(), keys.columns.covariates),
@@ -300,17 +300,21 @@ mod tests {
 
     #[test]
     fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
-        let differ = Table::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
-        let error = resolve(&differ, &AskedKeys::default()).expect_err("ambiguous");
+        let differ =
+            CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
+        let error = resolve(&differ, &RequestedKeys::default()).expect_err("ambiguous");
         assert!(error.to_string().contains("the columns condition, perturbation differ"), "{error}");
-        let equal = Table::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
-        assert!(resolve(&equal, &AskedKeys::default()).is_ok());
+        let equal =
+            CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
+        assert!(resolve(&equal, &RequestedKeys::default()).is_ok());
     }
 
     #[test]
     fn every_label_that_fits_a_pattern_is_a_control() {
-        let table = Table::without_genes(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
-        let asked = AskedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..AskedKeys::default() };
+        let table =
+            CellsInMemory::without_genes(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
+        let asked =
+            RequestedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..RequestedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
     }
@@ -318,28 +322,31 @@ mod tests {
     #[test]
     fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
         let labels = vec!["NegCtrl0_A", "NegCtrl1_NegCtrl0", "A_B"];
-        let table = Table::without_genes(&[("condition", labels)]);
+        let table = CellsInMemory::without_genes(&[("condition", labels)]);
         let delimiter = Some("_".into());
-        let asked =
-            AskedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..AskedKeys::default() };
+        let asked = RequestedKeys {
+            controls: vec!["NegCtrl*".into()],
+            delimiter: delimiter.clone(),
+            ..RequestedKeys::default()
+        };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
         assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `NegCtrl0_A` becomes `A`"]);
-        let asked = AskedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..AskedKeys::default() };
+        let asked = RequestedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..RequestedKeys::default() };
         let keys = resolve(&table, &asked).expect("known controls");
         assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
-        let table = Table::without_genes(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
-        let keys = resolve(&table, &AskedKeys::default()).expect("the habit is a part");
+        let table = CellsInMemory::without_genes(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
+        let keys = resolve(&table, &RequestedKeys::default()).expect("the habit is a part");
         assert_eq!(keys.rules.controls, ["ctrl"]);
-        let alone = Table::without_genes(&[("condition", vec!["A+ctrl", "B"])]);
-        let error = resolve(&alone, &AskedKeys::default()).expect_err("no cell is control");
+        let alone = CellsInMemory::without_genes(&[("condition", vec!["A+ctrl", "B"])]);
+        let error = resolve(&alone, &RequestedKeys::default()).expect_err("no cell is control");
         assert!(error.to_string().contains("`ctrl` is only a part of labels such as `A+ctrl`"), "{error}");
     }
 
     #[test]
     fn labels_that_are_read_as_another_name_have_a_note() {
-        let table = Table::without_genes(&[("condition", vec!["A", " A", "A+A", "ctrl"])]);
-        let keys = resolve(&table, &AskedKeys::default()).expect("plain labels");
+        let table = CellsInMemory::without_genes(&[("condition", vec!["A", " A", "A+A", "ctrl"])]);
+        let keys = resolve(&table, &RequestedKeys::default()).expect("plain labels");
         assert_eq!(
             keys.decided,
             [
@@ -351,10 +358,11 @@ mod tests {
 
     #[test]
     fn covariates_that_would_stand_twice_in_predictions_are_refused() {
-        let table = Table::without_genes(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
+        let table =
+            CellsInMemory::without_genes(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
         let of = |names: &[&str]| {
             let covariates = Some(names.iter().map(|name| (*name).to_owned()).collect());
-            resolve(&table, &AskedKeys { covariates, ..AskedKeys::default() })
+            resolve(&table, &RequestedKeys { covariates, ..RequestedKeys::default() })
         };
         assert!(of(&["donor"]).is_ok());
         assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
@@ -364,23 +372,24 @@ mod tests {
 
     #[test]
     fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
-        let table = Table::without_genes(&[("guide", vec!["ctrl"])]);
-        let asked = AskedKeys { controls: vec!["ctrl".into()], ..AskedKeys::default() };
+        let table = CellsInMemory::without_genes(&[("guide", vec!["ctrl"])]);
+        let asked = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
         let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
         assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
     }
 
     #[test]
     fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
-        let table = Table::without_genes(&[("condition", vec!["control", "A"])]);
-        let asked = AskedKeys { controls: vec!["contrl".into()], ..AskedKeys::default() };
+        let table = CellsInMemory::without_genes(&[("condition", vec!["control", "A"])]);
+        let asked = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
         let error = resolve(&table, &asked).expect_err("unknown");
         assert!(error.to_string().starts_with("unknown control `contrl`; the nearest known: control"), "{error}");
     }
 
     #[test]
     fn a_table_without_perturbations_makes_an_unlabelled_atlas() {
-        let keys = resolve(&Table::without_genes(&[("donor", vec!["d1"])]), &AskedKeys::default()).expect("fine");
+        let keys =
+            resolve(&CellsInMemory::without_genes(&[("donor", vec!["d1"])]), &RequestedKeys::default()).expect("fine");
         assert_eq!((keys.columns, keys.rules.controls), (LabelColumns::default(), Vec::new()));
     }
 }

@@ -162,7 +162,7 @@ mod tests {
         array::{Float64Array, StringArray},
         datatypes::{DataType, Field, Schema},
     };
-    use formats::memory::Table;
+    use formats::memory::CellsInMemory;
 
     use super::*;
 
@@ -173,7 +173,7 @@ mod tests {
             covariates: covariates.iter().map(|name| (*name).into()).collect(),
         };
         let rules = LabelRules { delimiter: "+".into(), controls: vec!["ctrl".into()] };
-        Labeller::new(Arc::new(Table::without_genes(&[("cell", Vec::new())])), columns, rules)
+        Labeller::new(Arc::new(CellsInMemory::without_genes(&[("cell", Vec::new())])), columns, rules)
     }
 
     fn obs(conditions: &[Option<&str>], doses: ArrayRef) -> RecordBatch {

@@ -1,30 +1,30 @@
 //! From files to an atlas, one file a step.
 //!
-//! The [`piece`]s of a source ([`formats`]) are read as narrow records; [`keys`] settles which columns are labels, [`filter`] which
+//! The [ranges of rows](row_range) of a source ([`formats`]) are read as narrow records; [`keys`] settles which columns are labels, [`filter`] which
 //! cells are selected; cells are [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`](mod@statistics) of
-//! each group; rows are shuffled through a [`spill`], cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
+//! each group; rows are shuffled through an [`external_shuffle`], cut into [runs of blocks](block_run), [`pack`]ed into blocks and [`store`]d.
 //!
 //! ```
-//! use formats::memory::Table;
-//! use ingest::keys::{AskedKeys, resolve};
+//! use formats::memory::CellsInMemory;
+//! use ingest::keys::{RequestedKeys, resolve};
 //!
-//! let table = Table::without_genes(&[("condition", vec!["A", "ctrl"]), ("cell_type", vec!["T", "T"])]);
-//! let keys = resolve(&table, &AskedKeys::default())?;
+//! let table = CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("cell_type", vec!["T", "T"])]);
+//! let keys = resolve(&table, &RequestedKeys::default())?;
 //! assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
 //! # Ok::<(), schemas::Error>(())
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod annotate;
+pub mod block_run;
 pub mod census;
+pub mod external_shuffle;
 pub mod filter;
 pub mod group_sums;
 pub mod keys;
 pub mod label;
 pub mod pack;
-pub mod piece;
-pub mod slab;
-pub mod spill;
+pub mod row_range;
 pub mod statistics;
 pub mod store;
 pub mod tally;

@@ -1,6 +1,6 @@
-//! Packs slabs into blocks: aligned arrays, checksums, zstd if requested.
+//! Packs runs of blocks into blocks: aligned arrays, checksums, zstd if requested.
 
-use reader::{packed::Packer, records::Record, row_layout::lay_out};
+use reader::{packed::Packer, records::RowRecord, row_layout::lay_out};
 use schemas::{
     ByteSize,
     atlas::{BLOCK_ALIGNMENT, BLOCK_ROWS, BlockEntry, BlockLayout, Codec, GeneWidth, ValueWidth},
@@ -13,11 +13,11 @@ use stage::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::slab::Slab;
+use super::block_run::BlockRun;
 
 /// Blocks as they will lie on disk, one after another.
 #[derive(Debug, Default)]
-pub struct PackedSlab {
+pub struct PackedBlockRun {
     /// Offsets count from the start of `bytes`.
     pub blocks: Vec<BlockEntry>,
     /// The blocks' bytes, each padded to [`BLOCK_ALIGNMENT`].
@@ -26,58 +26,58 @@ pub struct PackedSlab {
     pub cells: Vec<CellIndex>,
 }
 
-impl ByteSize for PackedSlab {
+impl ByteSize for PackedBlockRun {
     fn byte_size(&self) -> usize {
         self.bytes.byte_size() + self.cells.byte_size()
     }
 }
 
-/// Packs slabs, on any number of threads.
+/// Packs runs of blocks, on any number of threads.
 #[derive(Clone, Debug)]
-pub struct SlabPacker {
+pub struct BlockRunPacker {
     gene_width: GeneWidth,
     codec: Codec,
-    spare: Pool<PackedSlab>,
-    workspaces: Pool<Workspace>,
+    spare: Pool<PackedBlockRun>,
+    workspaces: Pool<PackWorkspace>,
 }
 
-/// The settings for packing a slab.
+/// Memory for packing a run of blocks, used again.
 #[derive(Default)]
-struct Workspace {
+struct PackWorkspace {
     unpacked: Vec<u8>,
     /// Made when it is first needed.
     packer: Option<Packer>,
 }
 
-impl std::fmt::Debug for Workspace {
+impl std::fmt::Debug for PackWorkspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Workspace").field("unpacked", &self.unpacked.len()).finish_non_exhaustive()
     }
 }
 
-impl SlabPacker {
+impl BlockRunPacker {
     /// A packer of raw or zstd blocks.
     #[must_use]
     pub fn new(gene_width: GeneWidth, codec: Codec) -> Self {
         Self { gene_width, codec, spare: Pool::default(), workspaces: Pool::default() }
     }
 
-    /// Packs a slab.
+    /// Packs a run of blocks.
     ///
     /// # Errors
     /// Only if zstd refuses to compress.
-    pub fn pack(&self, slab: &Slab) -> Result<Pooled<PackedSlab>, BoxError> {
-        let mut packed = self.spare.take(PackedSlab::default);
-        let PackedSlab { blocks, bytes, cells } = &mut *packed;
+    pub fn pack(&self, run: &BlockRun) -> Result<Pooled<PackedBlockRun>, BoxError> {
+        let mut packed = self.spare.take(PackedBlockRun::default);
+        let PackedBlockRun { blocks, bytes, cells } = &mut *packed;
         blocks.clear();
         bytes.clear();
         cells.clear();
-        let mut rows: Vec<Record<'_>> = Vec::new();
-        for (cell, record) in slab.rows() {
+        let mut rows: Vec<RowRecord<'_>> = Vec::new();
+        for (cell, record) in run.rows() {
             cells.push(cell);
             rows.push(record);
         }
-        let mut work = self.workspaces.take(Workspace::default);
+        let mut work = self.workspaces.take(PackWorkspace::default);
         for rows in rows.chunks(BLOCK_ROWS as usize) {
             let width = rows.iter().map(|row| row.width).max().unwrap_or(ValueWidth::U8);
             let entries = rows.iter().map(|row| row.entries).sum();
@@ -89,7 +89,7 @@ impl SlabPacker {
                     lay_out(rows, &layout, width, &mut bytes[offset..])?;
                 }
                 Codec::Zstd => {
-                    let Workspace { unpacked, packer } = &mut *work;
+                    let PackWorkspace { unpacked, packer } = &mut *work;
                     unpacked.clear();
                     unpacked.resize(layout.bytes, 0);
                     lay_out(rows, &layout, width, unpacked)?;

@@ -20,7 +20,7 @@ use schemas::{
 use stage::cast::{narrow, real};
 use statistics::{
     differential::{score, top_genes},
-    moments::Group,
+    moments::MeanProfile,
 };
 use storage::{
     disk::{StagedFolder, checksum_of},
@@ -29,7 +29,7 @@ use storage::{
 
 use super::{
     annotate::Annotated,
-    group_sums::{GroupCells, GroupSums, Sums},
+    group_sums::{GeneValueSums, GroupCells, GroupSums},
 };
 
 /// Differential genes that are named, those with the largest scores first.
@@ -65,9 +65,9 @@ pub fn write(
     };
     order.sort_by_cached_key(by_context);
     let rows = (WRITTEN_AT_ONCE / (12 * genes.len()).max(1)).max(1);
-    let mut control: Option<(&[u32], Group)> = None;
+    let mut control: Option<(&[u32], MeanProfile)> = None;
     for some in order.chunks(rows) {
-        let mut table = Table::new(genes, values);
+        let mut table = StatisticsRows::new(genes, values);
         for at in some {
             let known = &sums.groups()[*at];
             let group = profile(known, sums.sums(*at), values);
@@ -84,9 +84,9 @@ pub fn write(
 }
 
 /// Mean and population variance of each gene, of log(1 + count) or of the values themselves.
-fn profile(known: &GroupCells, sums: &[Sums], values: ValueKind) -> Group {
+fn profile(known: &GroupCells, sums: &[GeneValueSums], values: ValueKind) -> MeanProfile {
     let cells = real(known.cells);
-    let of_kind = |sums: &Sums| match values {
+    let of_kind = |sums: &GeneValueSums| match values {
         ValueKind::Counts => (sums[2], sums[3]),
         ValueKind::Continuous => (sums[0], sums[1]),
     };
@@ -94,11 +94,11 @@ fn profile(known: &GroupCells, sums: &[Sums], values: ValueKind) -> Group {
     // Rounding may take a constant gene just below zero.
     let variance =
         sums.iter().zip(&mean).map(|(sums, mean)| (of_kind(sums).1 / cells - mean * mean).max(0.0)).collect();
-    Group { cells: known.cells, mean, variance }
+    MeanProfile { cells: known.cells, mean, variance }
 }
 
 /// Rows of [`statistics_schema`] in the making.
-struct Table<'a> {
+struct StatisticsRows<'a> {
     genes: &'a [String],
     labels: Vec<Vec<String>>,
     control: Vec<bool>,
@@ -112,7 +112,7 @@ struct Table<'a> {
     changes: ListBuilder<Float32Builder>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> StatisticsRows<'a> {
     fn new(genes: &'a [String], values: ValueKind) -> Self {
         let width = bounded(genes.len());
         let list = || FixedSizeListBuilder::new(Float32Builder::new(), width).with_field(list_item());
@@ -135,9 +135,9 @@ impl<'a> Table<'a> {
         &mut self,
         annotated: &Annotated,
         known: &GroupCells,
-        group: &Group,
-        sums: &[Sums],
-        control: Option<&Group>,
+        group: &MeanProfile,
+        sums: &[GeneValueSums],
+        control: Option<&MeanProfile>,
     ) {
         let condition = ConditionId(known.codes[0]);
         let table = &annotated.conditions;

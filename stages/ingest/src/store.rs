@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     annotate::Annotated,
     census::{BadValue, ValueCensus, ValuesAs},
-    pack::PackedSlab,
+    pack::PackedBlockRun,
 };
 
 /// Bytes of blocks that are written at once.
@@ -69,7 +69,7 @@ pub struct StoreMatrix {
 #[derive(Debug)]
 struct ShuffledOrder {
     order: HashedFile,
-    rows: mmap::Table,
+    rows: mmap::MappedTable,
     rows_path: PathBuf,
     next: u64,
 }
@@ -90,7 +90,7 @@ impl StoreMatrix {
             Some(cells) => {
                 let rows_path = folder.file(files::ROWS);
                 let order = HashedFile::create(&folder.file(files::ORDER))?;
-                Some(ShuffledOrder { order, rows: mmap::Table::create(&rows_path, cells)?, rows_path, next: 0 })
+                Some(ShuffledOrder { order, rows: mmap::MappedTable::create(&rows_path, cells)?, rows_path, next: 0 })
             }
         };
         let order = if shuffled.is_some() { RowOrder::Shuffled } else { RowOrder::Source };
@@ -104,11 +104,11 @@ impl StoreMatrix {
         })
     }
 
-    fn take(&mut self, slab: &PackedSlab) -> Result<()> {
+    fn take(&mut self, run: &PackedBlockRun) -> Result<()> {
         if let Some(matrix) = &mut self.matrix {
-            matrix.write_all(&slab.bytes).map_err(Error::io("write", &self.path))?;
+            matrix.write_all(&run.bytes).map_err(Error::io("write", &self.path))?;
         }
-        for block in &slab.blocks {
+        for block in &run.blocks {
             self.files.nonzeros += u64::from(block.entries);
             self.files.value_width = self.files.value_width.max(block.value_width);
             let mut entry = *block;
@@ -118,10 +118,10 @@ impl StoreMatrix {
             }
             self.blocks.append(&entry.to_bytes())?;
         }
-        self.bytes += slab.bytes.len() as u64;
+        self.bytes += run.bytes.len() as u64;
         if let Some(ShuffledOrder { order, rows, next, .. }) = &mut self.shuffled {
             let row_of = rows.numbers();
-            for cell in &slab.cells {
+            for cell in &run.cells {
                 row_of[cell.index()] = *next;
                 *next += 1;
                 order.append(&cell.0.to_le_bytes())?;
@@ -149,11 +149,11 @@ impl StoreMatrix {
 }
 
 impl Sink for StoreMatrix {
-    type In = Pooled<PackedSlab>;
+    type In = Pooled<PackedBlockRun>;
     type Summary = MatrixFiles;
 
-    fn push(&mut self, slab: Pooled<PackedSlab>) -> Result<ControlFlow<()>, BoxError> {
-        self.take(&slab)?;
+    fn push(&mut self, run: Pooled<PackedBlockRun>) -> Result<ControlFlow<()>, BoxError> {
+        self.take(&run)?;
         Ok(ControlFlow::Continue(()))
     }
 

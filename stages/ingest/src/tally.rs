@@ -6,7 +6,7 @@ use schemas::{ByteSize, Result};
 use stage::{BoxError, Stage};
 
 use super::{
-    annotate::{Labelled, Rows},
+    annotate::{Labelled, RowBatch},
     group_sums::GroupSums,
 };
 
@@ -41,9 +41,9 @@ impl Tally {
 
 impl Stage for Tally {
     type In = Labelled;
-    type Out = Rows;
+    type Out = RowBatch;
 
-    fn push(&mut self, Labelled { rows, codes }: Labelled, emit: &mut dyn FnMut(Rows)) -> Result<(), BoxError> {
+    fn push(&mut self, Labelled { rows, codes }: Labelled, emit: &mut dyn FnMut(RowBatch)) -> Result<(), BoxError> {
         let sums = self.sums.as_mut().ok_or("the stream has ended")?;
         let width = codes.len().checked_div(rows.0.rows()).unwrap_or(0);
         for row in 0..rows.0.rows() {
@@ -53,7 +53,7 @@ impl Stage for Tally {
         Ok(())
     }
 
-    fn finish(&mut self, _: &mut dyn FnMut(Rows)) -> Result<(), BoxError> {
+    fn finish(&mut self, _: &mut dyn FnMut(RowBatch)) -> Result<(), BoxError> {
         *self.tallied.0.lock().unwrap_or_else(PoisonError::into_inner) = self.sums.take();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Classifiers that predict combination and covariates from the basal latent.
 
 use schemas::{
-    config::{AdversaryLoss, AdversarySettings, Precision, Settings},
+    config::{AdversaryLoss, AdversarySettings, MatrixPrecision, Settings},
     numbers::to_i64,
     vocabulary::Vocabulary,
 };
@@ -54,7 +54,7 @@ impl Classifier {
             norm: settings.norm_adv,
             dropout: settings.dropout_rate_adv,
             sparse_input: false,
-            precision: Precision::Float32,
+            precision: MatrixPrecision::Float32,
         };
         Self {
             hidden: HiddenLayers::new(parameters, &format!("{name}.classifier.0"), latent, shape),
@@ -73,7 +73,7 @@ impl Classifier {
 }
 
 /// A classifier and its target.
-pub(super) struct Guesser<'a> {
+pub(super) struct ClassifierTask<'a> {
     pub(super) name: &'a str,
     pub(super) classifier: &'a Classifier,
     /// Index of the covariate; none: the combination, with the weight of each class.
@@ -82,7 +82,7 @@ pub(super) struct Guesser<'a> {
 
 /// The adversaries' results for a batch, each a scalar.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct AdversaryResults {
     /// Sum of the losses.
     pub loss: Tensor,
     /// Sum of the gradient penalties; none if they were not requested.
@@ -135,13 +135,13 @@ impl Adversaries {
     }
 
     /// The classifiers: covariates in their order, the combination last.
-    pub(super) fn classifiers(&self) -> impl Iterator<Item = Guesser<'_>> {
-        let of_covariates = self.covariates.iter().map(|CovariateClassifier { at, name, classifier }| Guesser {
+    pub(super) fn classifiers(&self) -> impl Iterator<Item = ClassifierTask<'_>> {
+        let of_covariates = self.covariates.iter().map(|CovariateClassifier { at, name, classifier }| ClassifierTask {
             name,
             classifier,
             guessed: Ok(*at),
         });
-        let of_combinations = self.combinations.iter().map(|(classifier, weights)| Guesser {
+        let of_combinations = self.combinations.iter().map(|(classifier, weights)| ClassifierTask {
             name: "perts",
             classifier,
             guessed: Err(weights),
@@ -153,7 +153,7 @@ impl Adversaries {
     /// their shares.
     pub(super) fn guess(
         &self,
-        of: &Guesser<'_>,
+        of: &ClassifierTask<'_>,
         logits: &Tensor,
         input: &Input,
         mixup: Option<&Mixup>,
@@ -181,15 +181,15 @@ impl Adversaries {
     }
 
     /// Empty results.
-    pub(super) fn verdict(&self, penalised: bool) -> Verdict {
+    pub(super) fn verdict(&self, penalised: bool) -> AdversaryResults {
         let zero = || Tensor::zeros([], (self.parameters.kind(), self.parameters.device()));
-        Verdict { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() }
+        AdversaryResults { loss: zero(), penalty: penalised.then(zero), parts: Vec::new() }
     }
 
     /// Predictions from basal latents, and with `penalised` the gradient penalties: for each classifier, the mean over cells and
     /// latent of (∂ Σ logits / ∂ basal)², which stays differentiable.
     #[must_use]
-    pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> Verdict {
+    pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> AdversaryResults {
         let mut verdict = self.verdict(penalised);
         let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
         for of in self.classifiers() {
@@ -207,7 +207,7 @@ impl Adversaries {
     }
 }
 
-impl Verdict {
+impl AdversaryResults {
     pub(super) fn add(&mut self, name: &str, loss: Tensor, accuracy: Tensor, penalty: Option<Tensor>) {
         self.parts.push((LossTerm::Adversary(name.to_owned()), loss.detach()));
         self.parts.push((LossTerm::Accuracy(name.to_owned()), accuracy));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use schemas::{
     Result,
-    config::{Averaging, Plan},
+    config::{Averaging, TrainingPlan},
     numbers::bounded,
     vocabulary::Vocabulary,
 };
@@ -27,7 +27,7 @@ pub struct Average {
 impl Average {
     /// An empty average for a network of this plan; none if weights are not averaged.
     #[must_use]
-    pub fn new(plan: &Plan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
+    pub fn new(plan: &TrainingPlan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
         let (kind, decay) = (plan.train.average, plan.train.average_decay);
         let genes = bounded(network.genes());
         let (of, device) = (network.parameters.kind(), network.parameters.device());

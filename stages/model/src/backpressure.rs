@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use schemas::Result;
-use torch::{Event, Stream};
+use torch::{CudaEvent, CudaStream};
 
 /// Maximum number of pieces of work that a GPU has not finished: enough to keep it busy, but each holds a batch in pinned memory.
 const LIMIT: usize = 4;
@@ -11,7 +11,7 @@ const LIMIT: usize = 4;
 /// End events of the last pieces of work given to a GPU.
 #[derive(Debug, Default)]
 pub struct Backpressure {
-    pending: VecDeque<Event>,
+    pending: VecDeque<CudaEvent>,
 }
 
 impl Backpressure {
@@ -19,7 +19,7 @@ impl Backpressure {
     ///
     /// # Errors
     /// A lost device.
-    pub fn given(&mut self, stream: &Stream) -> Result<()> {
+    pub fn given(&mut self, stream: &CudaStream) -> Result<()> {
         self.pending.push_back(stream.event()?);
         if self.pending.len() > LIMIT
             && let Some(event) = self.pending.pop_front()

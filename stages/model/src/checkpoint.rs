@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use schemas::{Error, Result, batch::Position, config::Monitor};
+use schemas::{Error, Result, batch::Position, config::MonitoredScore};
 use serde::{Deserialize, Serialize};
 use storage::{
     disk::{StagedFolder, checksum_of, discard, write_atomically},
@@ -31,14 +31,14 @@ pub struct Best {
     /// The epoch.
     pub epoch: u32,
     /// The score that it was chosen by.
-    pub monitor: Monitor,
+    pub monitor: MonitoredScore,
     /// The scores on its `valid` cells.
     pub value: f64,
 }
 
 /// The part of a training run's state other than tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// The next batch.
     pub position: Position,
     /// Updates of all optimisers so far.
@@ -59,8 +59,8 @@ pub struct Progress {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    progress: Progress,
+struct StoredProgress {
+    progress: TrainingProgress,
     weights_checksum: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub struct Checkpoint {
     /// Where it is.
     pub path: PathBuf,
     /// The run's position.
-    pub progress: Progress,
+    pub progress: TrainingProgress,
     /// Weights and optimisers, by name.
     pub state: BTreeMap<String, Tensor>,
     /// The best weights so far, by name; empty if there are none.
@@ -83,7 +83,7 @@ pub struct Checkpoint {
 /// A full or broken disk; the older checkpoints then still exist.
 pub fn write(
     folder: &Path,
-    progress: &Progress,
+    progress: &TrainingProgress,
     mut state: BTreeMap<String, Tensor>,
     best: &BTreeMap<String, Tensor>,
 ) -> Result<()> {
@@ -91,7 +91,8 @@ pub fn write(
     let staged = StagedFolder::in_place_of(&target)?;
     state.extend(best.iter().map(|(name, tensor)| (format!("{BEST_PREFIX}{name}"), tensor.shallow_clone())));
     write_safetensors(&state, &staged.file(WEIGHTS))?;
-    let stored = Stored { progress: progress.clone(), weights_checksum: checksum_of(&staged.file(WEIGHTS))?.checksum };
+    let stored =
+        StoredProgress { progress: progress.clone(), weights_checksum: checksum_of(&staged.file(WEIGHTS))?.checksum };
     write_atomically(&staged.file(STATE), &sealed(&stored)?)?;
     staged.commit()?;
     for old in found(folder)?.into_iter().rev().skip(KEPT) {
@@ -128,7 +129,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(PathBuf, Error)>> {
 
 fn read(path: &Path) -> Result<Checkpoint> {
     let (weights, state) = (path.join(WEIGHTS), path.join(STATE));
-    let stored: Stored = read_sealed(&state)?;
+    let stored: StoredProgress = read_sealed(&state)?;
     if checksum_of(&weights)?.checksum != stored.weights_checksum {
         return Err(Error::damaged(weights, "its checksum does not match state.json"));
     }

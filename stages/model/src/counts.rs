@@ -3,7 +3,7 @@
 use schemas::numbers::to_i64;
 use tch::{Device, Kind, Tensor};
 
-use super::optimiser::Slot;
+use super::optimiser::ParameterState;
 
 /// A count for each parameter.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// The counts of parameters, on their device.
-    pub(super) fn of(slots: &[Slot]) -> Self {
+    pub(super) fn of(slots: &[ParameterState]) -> Self {
         let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
         let count = to_i64(slots.len());
         let mut counts = Self { steps: Tensor::zeros([count], (Kind::Float, device)) };
@@ -23,7 +23,7 @@ impl Counts {
     }
 
     /// Sets the counts of parameters.
-    pub(super) fn restore(&mut self, slots: &[Slot]) {
+    pub(super) fn restore(&mut self, slots: &[ParameterState]) {
         let counts: Vec<i64> = slots.iter().map(|slot| i64::from(slot.steps)).collect();
         tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(&counts)));
     }

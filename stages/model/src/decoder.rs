@@ -14,7 +14,7 @@ const SMALLEST_VARIANCE: f64 = 1e-4;
 
 /// The decoder's output for every cell and gene.
 #[derive(Debug)]
-pub enum Output {
+pub enum DecoderOutput {
     /// A negative binomial.
     NegativeBinomial {
         /// Expected counts, `[cells, genes]`.
@@ -42,7 +42,7 @@ pub enum Output {
     },
 }
 
-impl Output {
+impl DecoderOutput {
     /// Expected values, `[cells, genes]`.
     pub fn mean(&self) -> Tensor {
         match self {
@@ -76,7 +76,7 @@ impl Output {
     }
 }
 
-impl Output {
+impl DecoderOutput {
     /// The same numbers, detached, as leaves for differentiation.
     pub(super) fn leaves(&self) -> Self {
         let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
@@ -171,7 +171,13 @@ impl Decoder {
         }
     }
 
-    pub(super) fn forward(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
+    pub(super) fn forward(
+        &self,
+        latent: &Tensor,
+        offset: Option<&Tensor>,
+        library: &Tensor,
+        mode: Mode,
+    ) -> DecoderOutput {
         self.of_hidden(&self.hidden().forward(latent, mode), offset, library, mode)
     }
 
@@ -183,7 +189,13 @@ impl Decoder {
     }
 
     /// The output for activations of the hidden layers; an offset is added to logits of counts, or to means.
-    pub(super) fn of_hidden(&self, hidden: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
+    pub(super) fn of_hidden(
+        &self,
+        hidden: &Tensor,
+        offset: Option<&Tensor>,
+        library: &Tensor,
+        mode: Mode,
+    ) -> DecoderOutput {
         let from_offset = |output: Tensor| match offset {
             Some(offset) => output + offset,
             None => output,
@@ -194,14 +206,14 @@ impl Decoder {
                 let mean = logits.softmax(-1, hidden.kind()) * library;
                 let theta = dispersion.exp();
                 match zeros {
-                    None => Output::NegativeBinomial { mean, theta },
+                    None => DecoderOutput::NegativeBinomial { mean, theta },
                     Some(zeros) => {
                         let logits = zeros.forward_in(hidden, mode);
-                        Output::ZeroInflated { mean, theta, logits, uninflated: *uninflated }
+                        DecoderOutput::ZeroInflated { mean, theta, logits, uninflated: *uninflated }
                     }
                 }
             }
-            Self::Normal { mean, variance, .. } => Output::Normal {
+            Self::Normal { mean, variance, .. } => DecoderOutput::Normal {
                 mean: from_offset(mean.forward_in(hidden, mode)),
                 variance: variance.forward_in(hidden, mode).exp() + SMALLEST_VARIANCE,
             },
@@ -250,8 +262,12 @@ mod tests {
         let one = |x: f64| Tensor::from_slice(&[x]).view([1, 1]);
         // 25% zeros and 75% of a negative binomial with mean 4 and variance 4 + 16 / 2 = 12.
         let logits = one((0.25_f64 / 0.75).ln());
-        let output =
-            Output::ZeroInflated { mean: one(4.0), theta: Tensor::from_slice(&[2.0]), logits, uninflated: false };
+        let output = DecoderOutput::ZeroInflated {
+            mean: one(4.0),
+            theta: Tensor::from_slice(&[2.0]),
+            logits,
+            uninflated: false,
+        };
         assert!((output.mean().double_value(&[0, 0]) - 3.0).abs() < 1e-12);
         // E x² = 0.75 (12 + 16) = 21, minus the square of the mean.
         assert!((output.variance().double_value(&[0, 0]) - 12.0).abs() < 1e-12);

@@ -13,7 +13,7 @@ use super::{
 
 /// The draws of a step.
 #[derive(Debug, Default)]
-pub struct Draws {
+pub struct StepDraws {
     /// The dropout seed of custom kernels; libtorch's operations use its generator.
     pub seed: u64,
     /// The pairs of mixed cells; none: no mixup.
@@ -31,7 +31,7 @@ pub struct Mixup {
     pub share: f64,
 }
 
-impl Draws {
+impl StepDraws {
     /// The draws of the step with this `seed`: mixed with a share from Beta(alpha, alpha) if alpha is above 0.
     #[must_use]
     pub fn of(seed: u64, alpha: f64, cells: usize) -> Self {
@@ -49,7 +49,7 @@ impl Draws {
     }
 }
 
-impl Draws {
+impl StepDraws {
     /// Draws with which a variational encoder gives its means.
     #[must_use]
     pub fn points(network: &Network, input: &Input) -> Self {
@@ -116,12 +116,12 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_pairs_and_every_cell_is_a_partner_once() {
-        let draws = |seed| Draws::of(seed, 0.4, 50).mixup.expect("alpha is above 0");
+        let draws = |seed| StepDraws::of(seed, 0.4, 50).mixup.expect("alpha is above 0");
         assert_eq!(draws(3).partners, draws(3).partners);
         assert_ne!(draws(3).partners, draws(4).partners);
         let mut partners = draws(3).partners;
         partners.sort_unstable();
         assert_eq!(partners, (0..50).collect::<Vec<_>>());
-        assert!(Draws::of(3, 0.0, 50).mixup.is_none());
+        assert!(StepDraws::of(3, 0.0, 50).mixup.is_none());
     }
 }

@@ -11,7 +11,7 @@ use torch::{
 };
 
 use super::{
-    decoder::{Decoder, Output},
+    decoder::{Decoder, DecoderOutput},
     layers::Mode,
     network::Network,
 };
@@ -115,6 +115,6 @@ pub fn noise_of_sums(network: &Network, first: &Tensor, second: &Tensor) -> Opti
 }
 
 /// Whether an output is fully described by its mean and [`noise_of_sums`].
-pub fn is_told_by_sums(output: &Output) -> bool {
-    matches!(output, Output::NegativeBinomial { .. })
+pub fn is_told_by_sums(output: &DecoderOutput) -> bool {
+    matches!(output, DecoderOutput::NegativeBinomial { .. })
 }

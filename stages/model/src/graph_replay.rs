@@ -2,7 +2,7 @@
 //!
 //! Launching a hundred kernels one by one takes longer than running them. So all inputs that differ from step to step, the batch and the
 //! numbers of [`StepNumbers`], reach the device in one copy ([`transfer`](super::transfer)), and a step reads them from a fixed place. Then
-//! the work is always the same: it is captured ([`Graph`]), one graph per layout of a batch and kind of step, and replayed from then on.
+//! the work is always the same: it is captured ([`CudaGraph`]), one graph per layout of a batch and kind of step, and replayed from then on.
 //! Without a GPU, the same work runs kernel by kernel and gives the same numbers.
 
 use std::{
@@ -14,14 +14,14 @@ use std::{
 use device_kernels::losses::LossSums;
 use schemas::{Error, Result};
 use tch::{Device, Tensor};
-use torch::{Graph, empty_cache, lacks_graphs, launch::lacks_kernels};
+use torch::{CudaGraph, empty_cache, lacks_graphs, launch::lacks_kernels};
 
 use super::{
     backpressure::Backpressure,
-    draws::Draws,
+    draws::StepDraws,
     input::Input,
     launched::{self, Control, StepInput, StepNumbers},
-    packed_batch::{Layout, PackedBatch},
+    packed_batch::{PackedBatch, PackedLayout},
     schedule::Schedule,
     step::{Engine, Learner, StepLosses},
     transfer::{BatchBuffers, StepExtras, Streams},
@@ -35,13 +35,13 @@ const MOST_GRAPHS: usize = 32;
 pub struct GraphReplay {
     /// None without a GPU.
     streams: Option<Streams>,
-    memory: RefCell<Memory>,
+    memory: RefCell<ReplayMemory>,
 }
 
 /// The properties that distinguish steps with different work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Work {
-    layout: Layout,
+struct StepWork {
+    layout: PackedLayout,
     kind: StepKind,
 }
 
@@ -58,25 +58,25 @@ struct StepKind {
 
 /// The state of a kind of work.
 #[derive(Debug)]
-struct Known {
+struct CapturedWork {
     /// The sums of its steps' measurements.
     sums: Rc<LossSums>,
     /// The graph, and the addresses of its losses.
-    graph: Option<(Graph, StepLosses)>,
+    graph: Option<(CudaGraph, StepLosses)>,
     /// The last step that used it.
     last: u64,
 }
 
 #[derive(Debug, Default)]
-struct Memory {
-    buffers: HashMap<Layout, BatchBuffers>,
-    graphs: Graphs,
+struct ReplayMemory {
+    buffers: HashMap<PackedLayout, BatchBuffers>,
+    graphs: CapturedGraphs,
     backpressure: Backpressure,
 }
 
 #[derive(Debug, Default)]
-struct Graphs {
-    known: HashMap<Work, Known>,
+struct CapturedGraphs {
+    known: HashMap<StepWork, CapturedWork>,
     /// Number of steps so far. The first is never captured, because libtorch initialises itself during it.
     steps: u64,
     /// Why nothing is captured.
@@ -104,8 +104,8 @@ impl GraphReplay {
         if let (Some(why), Device::Cuda(_)) = (&lacks, device) {
             tracing::warn!("steps are computed piece by piece: {why}");
         }
-        let graphs = Graphs { lacks, ..Graphs::default() };
-        Ok(Self { streams, memory: RefCell::new(Memory { graphs, ..Memory::default() }) })
+        let graphs = CapturedGraphs { lacks, ..CapturedGraphs::default() };
+        Ok(Self { streams, memory: RefCell::new(ReplayMemory { graphs, ..ReplayMemory::default() }) })
     }
 
     /// Number of graphs.
@@ -125,7 +125,7 @@ impl GraphReplay {
 impl Engine for GraphReplay {
     /// # Panics
     /// Always: its batches are packed, even in host memory.
-    fn step(&self, _: &mut Learner, _: &Input, _: &Draws, _: Schedule) -> StepLosses {
+    fn step(&self, _: &mut Learner, _: &Input, _: &StepDraws, _: Schedule) -> StepLosses {
         unreachable!("batches are packed for a step that is replayed")
     }
 
@@ -134,7 +134,7 @@ impl Engine for GraphReplay {
         learner: &mut Learner,
         batch: &mut PackedBatch,
         extras: &StepExtras<'_>,
-        draws: &Draws,
+        draws: &StepDraws,
         schedule: Schedule,
     ) -> Result<StepLosses> {
         let numbers = StepNumbers {
@@ -156,7 +156,7 @@ impl Engine for GraphReplay {
     }
 }
 
-impl Memory {
+impl ReplayMemory {
     /// Sends a batch to the device, and gives it the step that takes it.
     fn step(
         &mut self,
@@ -177,7 +177,7 @@ impl Memory {
         let (has_offset, has_sources) = (offsets.is_some(), !numbers.sources.is_empty());
         let is_mixed = numbers.mixup.is_some();
         let kind = StepKind { adversarial, autoencoder_learns, adversaries_learn, has_offset, has_sources, is_mixed };
-        let losses = self.graphs.step(Work { layout: layout.clone(), kind }, device, |sums| {
+        let losses = self.graphs.step(StepWork { layout: layout.clone(), kind }, device, |sums| {
             buffers.take();
             let network = &learner.network;
             let (place, controls) = (buffers.place(), buffers.controls());
@@ -203,23 +203,23 @@ impl Memory {
     }
 
     /// Drops the buffers of a layout, and the graphs that use them.
-    fn forget(&mut self, layout: &Layout) {
+    fn forget(&mut self, layout: &PackedLayout) {
         self.buffers.remove(layout);
         self.graphs.known.retain(|work, _| work.layout != *layout);
     }
 }
 
-impl Graphs {
+impl CapturedGraphs {
     /// Runs a step with the graph of its kind of work, which is captured first if there is none yet.
     fn step(
         &mut self,
-        work: Work,
+        work: StepWork,
         device: Device,
         compute: impl FnOnce(Rc<LossSums>) -> StepLosses,
     ) -> Result<StepLosses> {
         self.steps += 1;
         // Sums are allocated before any step is captured, so that they are permanent.
-        let new = || Known { sums: Rc::new(LossSums::new(device)), graph: None, last: 0 };
+        let new = || CapturedWork { sums: Rc::new(LossSums::new(device)), graph: None, last: 0 };
         let known = self.known.entry(work.clone()).or_insert_with(new);
         known.last = self.steps;
         if let Some((graph, losses)) = &known.graph {
@@ -234,7 +234,7 @@ impl Graphs {
         empty_cache()?;
         self.make_room();
         let like = self.captured().find_map(|known| known.graph.as_ref().map(|(graph, _)| graph));
-        let (graph, losses) = Graph::note(like, || Ok(compute(sums))).map_err(not_captured)?;
+        let (graph, losses) = CudaGraph::note(like, || Ok(compute(sums))).map_err(not_captured)?;
         graph.replay()?;
         let replayed = losses.shallow_clone();
         if let Some(known) = self.known.get_mut(&work) {
@@ -244,7 +244,7 @@ impl Graphs {
     }
 
     /// The kinds of work that have a graph.
-    fn captured(&self) -> impl Iterator<Item = &Known> {
+    fn captured(&self) -> impl Iterator<Item = &CapturedWork> {
         self.known.values().filter(|known| known.graph.is_some())
     }
 

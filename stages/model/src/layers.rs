@@ -1,6 +1,6 @@
 //! Linear layers and hidden layers.
 
-use schemas::config::{Norm, Precision};
+use schemas::config::{MatrixPrecision, Norm};
 use tch::{Device, Kind, Tensor};
 use torch::parameters::Parameters;
 
@@ -26,7 +26,7 @@ pub struct Linear {
     pub(super) weight: Tensor,
     pub(super) bias: Tensor,
     /// Type of its products while training.
-    precision: Precision,
+    precision: MatrixPrecision,
     /// The weight rounded to bfloat16, if optimiser steps keep it up to date.
     rounded: Option<Tensor>,
 }
@@ -39,7 +39,7 @@ impl Linear {
         Self {
             weight: parameters.uniform(&format!("{name}.weight"), &[outputs, inputs], bound),
             bias: parameters.uniform(&format!("{name}.bias"), &[outputs], bound),
-            precision: Precision::Float32,
+            precision: MatrixPrecision::Float32,
             rounded: None,
         }
     }
@@ -58,7 +58,7 @@ impl Linear {
     }
 
     /// The same layer, with products in this type while training.
-    pub(super) fn in_precision(self, precision: Precision) -> Self {
+    pub(super) fn in_precision(self, precision: MatrixPrecision) -> Self {
         Self { precision, ..self }
     }
 
@@ -78,8 +78,8 @@ impl Linear {
     /// bias are unchanged.
     pub(super) fn forward_in(&self, x: &Tensor, mode: Mode) -> Tensor {
         match (self.precision, mode) {
-            (Precision::Float32 | Precision::Tf32, _) | (_, Mode::Eval) => self.forward(x),
-            (Precision::Bf16, Mode::Train | Mode::Again) => {
+            (MatrixPrecision::Float32 | MatrixPrecision::Tf32, _) | (_, Mode::Eval) => self.forward(x),
+            (MatrixPrecision::Bf16, Mode::Train | Mode::Again) => {
                 let rounded = |tensor: &Tensor| tensor.to_kind(Kind::BFloat16);
                 let product = rounded(x).linear(&rounded(&self.weight), None::<&Tensor>);
                 product.to_kind(self.weight.kind()) + &self.bias
@@ -88,13 +88,13 @@ impl Linear {
     }
 
     /// Type of its products while training.
-    pub(super) fn precision(&self) -> Precision {
+    pub(super) fn precision(&self) -> MatrixPrecision {
         self.precision
     }
 
     /// Keeps a rounded copy of the weight, if products are computed in bfloat16.
     pub(super) fn keep_rounded(&mut self) {
-        let is_rounded = self.precision == Precision::Bf16;
+        let is_rounded = self.precision == MatrixPrecision::Bf16;
         self.rounded = is_rounded.then(|| tch::no_grad(|| self.weight.detach().to_kind(Kind::BFloat16)));
     }
 
@@ -132,7 +132,7 @@ pub struct HiddenShape {
     /// Whether the input is mostly 0.
     pub sparse_input: bool,
     /// Type of products while training.
-    pub precision: Precision,
+    pub precision: MatrixPrecision,
 }
 
 impl HiddenLayers {
@@ -159,18 +159,18 @@ impl HiddenLayers {
 
     /// The training pass, with the mask of activations that each layer keeps; draws the same numbers as
     /// [`Self::forward`].
-    pub(super) fn forward_noting(&self, x: &Tensor) -> (Tensor, Kept) {
+    pub(super) fn forward_noting(&self, x: &Tensor) -> (Tensor, DropoutMasks) {
         let mut kept = Vec::new();
         let out = self.pass(x, Mode::Train, |x| {
             let keeps = x.empty_like().bernoulli_float_(1.0 - self.dropout);
             kept.push(keeps.to_kind(Kind::Bool));
             x * (keeps / (1.0 - self.dropout))
         });
-        (out, Kept(kept))
+        (out, DropoutMasks(kept))
     }
 
     /// The same pass again, without new draws or updates of statistics.
-    pub(super) fn forward_again(&self, x: &Tensor, Kept(kept): &Kept) -> Tensor {
+    pub(super) fn forward_again(&self, x: &Tensor, DropoutMasks(kept): &DropoutMasks) -> Tensor {
         let mut kept = kept.iter();
         self.pass(x, Mode::Again, |x| match kept.next() {
             Some(keeps) => x * (keeps.to_kind(x.kind()) / (1.0 - self.dropout)),
@@ -209,7 +209,7 @@ impl HiddenLayers {
 
 /// The activations kept by a pass, one boolean tensor per layer.
 #[derive(Debug)]
-pub(super) struct Kept(Vec<Tensor>);
+pub(super) struct DropoutMasks(Vec<Tensor>);
 
 #[derive(Debug)]
 pub(super) struct BatchNorm {

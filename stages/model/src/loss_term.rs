@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::optimiser::Learned;
+use super::optimiser::LearnerPart;
 
 /// A number that a step measures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum LossTerm {
     /// Its gradient penalty.
     Penalty(String),
     /// Norm of the gradients of an optimiser, before clipping.
-    Norm(Learned),
+    Norm(LearnerPart),
 }
 
 impl LossTerm {
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(terms.map(|term| term.to_string()), ["adv_cell_type", "acc_cell_type", "penalty_cell_type"]);
         let sums = [LossTerm::Reconstruction, LossTerm::Divergence, LossTerm::Adversaries, LossTerm::Penalties];
         assert_eq!(sums.map(|term| term.to_string()), ["recon", "kl", "adversary", "penalty"]);
-        let norms = [Learned::Autoencoder, Learned::Doser, Learned::Adversary].map(LossTerm::Norm);
+        let norms = [LearnerPart::Autoencoder, LearnerPart::Doser, LearnerPart::Adversary].map(LossTerm::Norm);
         assert_eq!(norms.map(|term| term.to_string()), ["norm_autoencoder", "norm_doser", "norm_adversary"]);
     }
 }

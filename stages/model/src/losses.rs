@@ -3,18 +3,18 @@
 use schemas::config::AdversaryLoss;
 use tch::{Kind, Reduction, Tensor};
 
-use super::{decoder::Output, input::Cells};
+use super::{decoder::DecoderOutput, input::Cells};
 
 /// Keeps logarithms finite, as in the original.
 const EPSILON: f64 = 1e-8;
 
 /// Negative log-likelihood of the cells, summed over genes and averaged over cells.
-pub fn reconstruction(output: &Output, cells: &Cells) -> Tensor {
+pub fn reconstruction(output: &DecoderOutput, cells: &Cells) -> Tensor {
     let count = cells.shape[0];
     let total = match output {
-        Output::NegativeBinomial { mean, theta } => negative_binomial(mean, theta, cells),
-        Output::ZeroInflated { mean, theta, logits, .. } => zero_inflated(mean, theta, logits, cells),
-        Output::Normal { mean, variance } => normal(mean, variance, &cells.dense()),
+        DecoderOutput::NegativeBinomial { mean, theta } => negative_binomial(mean, theta, cells),
+        DecoderOutput::ZeroInflated { mean, theta, logits, .. } => zero_inflated(mean, theta, logits, cells),
+        DecoderOutput::Normal { mean, variance } => normal(mean, variance, &cells.dense()),
     };
     total / -count
 }

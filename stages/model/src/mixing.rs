@@ -3,16 +3,16 @@
 use kernels::sparse::index;
 use schemas::numbers::to_i64;
 use tch::Tensor;
-use torch::memory::{Number, numbers};
+use torch::memory::{TensorNumber, numbers};
 
 use super::{draws::Mixup, input::Cells};
 
 /// Each row times its own share, plus its partner times the rest. The genes of a row are ascending, before and after.
-pub(super) fn mixed<T: Number>(cells: &Cells, mixup: &Mixup) -> Cells {
+pub(super) fn mixed<T: TensorNumber>(cells: &Cells, mixup: &Mixup) -> Cells {
     let (pointers, genes) = (numbers::<i64>(&cells.pointers), numbers::<i64>(&cells.genes));
     let (values, library) = (numbers::<T>(&cells.values), numbers::<T>(&cells.library));
     let (keeps, takes) = (T::of(mixup.share), T::of(1.0 - mixup.share));
-    let mut mixed = Rows { pointers: vec![0], genes: Vec::new(), values: Vec::new() };
+    let mut mixed = MixedRows { pointers: vec![0], genes: Vec::new(), values: Vec::new() };
     let mut libraries = Vec::with_capacity(library.len());
     for (row, partner) in mixup.partners.iter().enumerate() {
         let partner = index(*partner);
@@ -28,13 +28,13 @@ pub(super) fn mixed<T: Number>(cells: &Cells, mixup: &Mixup) -> Cells {
     Cells::of_rows(cells.shape, pointers, genes, Tensor::from_slice(&mixed.values), library)
 }
 
-struct Rows<T> {
+struct MixedRows<T> {
     pointers: Vec<i64>,
     genes: Vec<i64>,
     values: Vec<T>,
 }
 
-impl<T: Number> Rows<T> {
+impl<T: TensorNumber> MixedRows<T> {
     /// Appends a row mixed from two; entries that become 0 are left out.
     fn merge(&mut self, own: (&[i64], &[T]), other: (&[i64], &[T]), mix: impl Fn(T, T) -> T) {
         let (mut at, mut other_at) = (0, 0);

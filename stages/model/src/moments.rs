@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{decoder::Output, input::Cells};
+use super::{decoder::DecoderOutput, input::Cells};
 
 /// Rows that are widened to float64 at once.
 const ROWS_AT_ONCE: i64 = 256;
@@ -13,7 +13,7 @@ const PERFECT_RESIDUAL: f64 = 1e-4;
 
 /// True and predicted values of each group: sums, and sums of squares.
 ///
-/// Values are compared on the scale of [`Output::on_comparison_scale`].
+/// Values are compared on the scale of [`DecoderOutput::on_comparison_scale`].
 #[derive(Debug)]
 pub struct GroupMoments {
     groups: i64,
@@ -57,18 +57,18 @@ impl GroupMoments {
     }
 
     /// Adds cells, each to its group in `rows` (`[cells]`, int64); a cell is ignored if its row is the number of groups.
-    pub fn add(&mut self, rows: &Tensor, cells: &Cells, output: &Output) {
+    pub fn add(&mut self, rows: &Tensor, cells: &Cells, output: &DecoderOutput) {
         let _no_grad = tch::no_grad_guard();
         let truth = match output {
-            Output::Normal { .. } => cells.dense(),
-            Output::NegativeBinomial { .. } | Output::ZeroInflated { .. } => cells.log1p(),
+            DecoderOutput::Normal { .. } => cells.dense(),
+            DecoderOutput::NegativeBinomial { .. } | DecoderOutput::ZeroInflated { .. } => cells.log1p(),
         };
         for ([first, second], values) in [(&mut self.truth, truth), (&mut self.predicted, output.on_comparison_scale())]
         {
             add(first, rows, &values, Tensor::shallow_clone);
             add(second, rows, &values, Tensor::square);
         }
-        if let (Some(sums), Output::Normal { variance, .. }) = (&mut self.variances, output) {
+        if let (Some(sums), DecoderOutput::Normal { variance, .. }) = (&mut self.variances, output) {
             add(sums, rows, variance, Tensor::shallow_clone);
         }
         add(&mut self.cells, rows, &rows.ones_like(), Tensor::shallow_clone);
@@ -154,8 +154,8 @@ fn residual_and_spread(truth: &Tensor, predicted: &Tensor) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    fn output(values: &Tensor) -> Output {
-        Output::Normal { mean: values.shallow_clone(), variance: values.ones_like() * 0.5 }
+    fn output(values: &Tensor) -> DecoderOutput {
+        DecoderOutput::Normal { mean: values.shallow_clone(), variance: values.ones_like() * 0.5 }
     }
 
     #[test]

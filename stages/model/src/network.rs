@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use device_kernels::latent::Added;
+use device_kernels::latent::LatentTerms;
 use offset::{Offset, OffsetProfiles};
 use schemas::{
     Result,
@@ -16,8 +16,8 @@ use tch::{Device, Kind, Tensor};
 use torch::parameters::Parameters;
 
 use super::{
-    decoder::{Decoder, Output},
-    draws::{Draws, Mixup},
+    decoder::{Decoder, DecoderOutput},
+    draws::{Mixup, StepDraws},
     encoder::{Basal, Encoder},
     input::{Cells, Input},
     layers::{Linear, Mode},
@@ -249,9 +249,9 @@ impl Network {
     }
 
     /// The terms added to a basal latent, for custom kernels, if they are sums of table rows.
-    pub(super) fn added(&self) -> Option<Added<'_>> {
+    pub(super) fn added(&self) -> Option<LatentTerms<'_>> {
         let (embeddings, curve, [beta, bias]) = self.perturbations.tables()?;
-        Some(Added { embeddings, beta, bias, curve, covariates: &self.covariates })
+        Some(LatentTerms { embeddings, beta, bias, curve, covariates: &self.covariates })
     }
 
     /// The trained parameters of perturbations and covariates.
@@ -265,12 +265,12 @@ impl Network {
 
     /// All latents of a batch in training, mixed and drawn as given by `draws`.
     #[must_use]
-    pub fn latent(&self, input: &Input, mode: Mode, draws: &Draws) -> Latent {
+    pub fn latent(&self, input: &Input, mode: Mode, draws: &StepDraws) -> Latent {
         self.latent_of(self.basal(&input.cells, mode, draws.noise.as_ref()), input, draws)
     }
 
     /// The same with known basal latents.
-    pub(super) fn latent_of(&self, basal: Basal, input: &Input, draws: &Draws) -> Latent {
+    pub(super) fn latent_of(&self, basal: Basal, input: &Input, draws: &StepDraws) -> Latent {
         let cells = input.cells.shape[0];
         let mut batch = None;
         let mut covariates = self.no_covariates(cells);
@@ -297,7 +297,7 @@ impl Network {
     /// Decodes a latent. For counts, `library` (`[cells, 1]`, each cell's sum of counts) is the sum of a cell's means;
     /// `offset` (`[cells, genes]` or `[1, genes]`) is that of each cell's condition, for a network with [offsets](Self::offset).
     #[must_use]
-    pub fn decode(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> Output {
+    pub fn decode(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> DecoderOutput {
         self.decoder.forward(latent, offset, library, mode)
     }
 }

@@ -14,7 +14,7 @@ pub(super) const EPSILON: f64 = 1e-8;
 
 /// Which part of a learner an optimiser has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learned {
+pub enum LearnerPart {
     /// All of the autoencoder but the dose response.
     Autoencoder,
     /// The dose response.
@@ -23,7 +23,7 @@ pub enum Learned {
     Adversary,
 }
 
-impl Learned {
+impl LearnerPart {
     /// The name in checkpoints, in history and in errors.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -38,20 +38,20 @@ impl Learned {
 /// Adam over some named parameters.
 #[derive(Debug)]
 pub struct Adam {
-    learned: Learned,
+    learned: LearnerPart,
     pub(super) weight_decay: f64,
     /// Whether weight decay is decoupled (Loshchilov and Hutter 2019).
     pub(super) decoupled: bool,
     pub(super) clip: f64,
-    pub(super) slots: Vec<Slot>,
-    parts: Parts,
+    pub(super) slots: Vec<ParameterState>,
+    parts: AccumulatedGradients,
     /// Step counts on the device, if they are kept there; then those in the slots are unused.
     pub(super) counts: Option<Counts>,
 }
 
 /// Gradients of the batches of a step.
 #[derive(Debug)]
-struct Parts {
+struct AccumulatedGradients {
     /// Factor of the next batch's gradients.
     share: f64,
     /// Whether the next batch completes the step.
@@ -61,14 +61,14 @@ struct Parts {
 }
 
 /// The gradients for a step, after a batch.
-pub(super) enum Gathered<'a> {
+pub(super) enum StepGradients<'a> {
     /// The gradients of the only batch.
     One(&'a [Tensor]),
     /// The sum over several batches.
     Sum(Vec<Tensor>),
 }
 
-impl Gathered<'_> {
+impl StepGradients<'_> {
     pub(super) fn gradients(&self) -> &[Tensor] {
         match self {
             Self::One(gradients) => gradients,
@@ -78,7 +78,7 @@ impl Gathered<'_> {
 }
 
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ParameterState {
     name: String,
     pub(super) parameter: Tensor,
     pub(super) first: Tensor,
@@ -90,19 +90,19 @@ impl Adam {
     /// An optimiser of the parameters of one part; `clip` bounds the norm of all its gradients together (0: no limit).
     #[must_use]
     pub fn new<'a>(
-        learned: Learned,
+        learned: LearnerPart,
         parameters: impl Iterator<Item = (&'a String, &'a Tensor)>,
         weight_decay: f64,
         clip: f64,
     ) -> Self {
-        let slots = parameters.map(|(name, parameter)| Slot {
+        let slots = parameters.map(|(name, parameter)| ParameterState {
             name: name.clone(),
             parameter: parameter.shallow_clone(),
             first: parameter.detach().zeros_like(),
             second: parameter.detach().zeros_like(),
             steps: 0,
         });
-        let parts = Parts { share: 1.0, complete: true, sum: Vec::new() };
+        let parts = AccumulatedGradients { share: 1.0, complete: true, sum: Vec::new() };
         Self { learned, weight_decay, decoupled: false, clip, slots: slots.collect(), parts, counts: None }
     }
 
@@ -130,10 +130,10 @@ impl Adam {
     }
 
     /// Adds the gradients of a batch to those of its step, and returns the sum if the step is complete.
-    pub(super) fn gather<'a>(&mut self, gradients: &'a [Tensor]) -> Option<Gathered<'a>> {
-        let Parts { share, complete, sum } = &mut self.parts;
+    pub(super) fn gather<'a>(&mut self, gradients: &'a [Tensor]) -> Option<StepGradients<'a>> {
+        let AccumulatedGradients { share, complete, sum } = &mut self.parts;
         if sum.is_empty() && *complete {
-            return Some(Gathered::One(gradients));
+            return Some(StepGradients::One(gradients));
         }
         let _no_grad = tch::no_grad_guard();
         sum.resize_with(gradients.len(), Tensor::new);
@@ -144,7 +144,7 @@ impl Adam {
                 false => *sum = part,
             }
         }
-        complete.then(|| Gathered::Sum(std::mem::take(sum)))
+        complete.then(|| StepGradients::Sum(std::mem::take(sum)))
     }
 
     /// The parameters, in the order in which [`Adam::step`] takes their gradients.
@@ -155,7 +155,7 @@ impl Adam {
 
     /// The part of the model that it learns, whose name prefixes its saved state.
     #[must_use]
-    pub fn learned(&self) -> Learned {
+    pub fn learned(&self) -> LearnerPart {
         self.learned
     }
 
@@ -197,7 +197,7 @@ impl Adam {
 
     /// The running means of gradients and of their squares, by name.
     pub(super) fn moments(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let key = |part: &str, slot: &Slot| format!("{}.{part}.{}", self.learned.name(), slot.name);
+        let key = |part: &str, slot: &ParameterState| format!("{}.{part}.{}", self.learned.name(), slot.name);
         self.slots.iter().flat_map(move |slot| [(key("first", slot), &slot.first), (key("second", slot), &slot.second)])
     }
 
@@ -212,7 +212,7 @@ impl Adam {
     /// [`Self::steps`] on the host, one scalar a parameter, by name.
     pub(super) fn named_steps(&self, steps: &Tensor) -> impl Iterator<Item = (String, Tensor)> {
         let steps = numbers::<i64>(&steps.to_kind(Kind::Int64)).to_vec();
-        let key = |slot: &Slot| format!("{}.steps.{}", self.learned.name(), slot.name);
+        let key = |slot: &ParameterState| format!("{}.steps.{}", self.learned.name(), slot.name);
         self.slots.iter().zip(steps).map(move |(slot, steps)| (key(slot), Tensor::from(steps)))
     }
 

@@ -16,7 +16,7 @@ use schemas::{
 use sprs::CsMatI;
 use stage::batch::Batch;
 use tch::{Device, Kind, Tensor};
-use torch::{Event, memory::numbers_mut};
+use torch::{CudaEvent, memory::numbers_mut};
 
 use super::{
     input::{Cells, Input, widened},
@@ -30,7 +30,7 @@ const SMALLEST_STEP: usize = 1024;
 
 /// The positions of a batch's parts; batches with equal layouts are processed alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Layout {
+pub struct PackedLayout {
     cells: usize,
     genes: i64,
     /// Capacity for non-zeros.
@@ -44,7 +44,7 @@ pub struct Layout {
 
 /// The parts, in order.
 #[derive(Clone, Copy)]
-enum Part {
+enum BatchPart {
     Controls,
     Pointers,
     Genes,
@@ -56,7 +56,7 @@ enum Part {
     Combinations,
 }
 
-impl Layout {
+impl PackedLayout {
     /// The layout of a batch from an atlas restricted to this many genes.
     #[must_use]
     pub fn of(batch: &Batch, genes: i64) -> Self {
@@ -110,12 +110,12 @@ impl Layout {
     /// Total bytes of all parts, a multiple of their alignment.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let (from, count, kind) = self.place(Part::Combinations);
+        let (from, count, kind) = self.place(BatchPart::Combinations);
         (from + count * kind.bytes()).next_multiple_of(ALIGNMENT)
     }
 
     /// Start, length and type of a part.
-    fn place(&self, part: Part) -> (usize, usize, Narrow) {
+    fn place(&self, part: BatchPart) -> (usize, usize, Narrow) {
         let cells = self.cells;
         let parts = [
             (Controls::numbers(cells), Narrow::I64),
@@ -135,10 +135,10 @@ impl Layout {
 
     /// Writes a batch in this layout into this buffer, without the other inputs of a step.
     fn write(&self, expression: &Expression, labels: &Labels, bytes: &mut [u8]) {
-        self.part_mut::<i64>(Part::Controls, bytes).fill(0);
+        self.part_mut::<i64>(BatchPart::Controls, bytes).fill(0);
         let entries = entries(expression);
         let pad = self.entries - entries;
-        let (pointers, count) = self.part_mut::<u32>(Part::Pointers, bytes).split_at_mut(self.cells + 1);
+        let (pointers, count) = self.part_mut::<u32>(BatchPart::Pointers, bytes).split_at_mut(self.cells + 1);
         pointers.copy_from_slice(&expression.row_pointers);
         // Their number follows the pointers.
         count.copy_from_slice(&expression.row_pointers[self.cells..]);
@@ -152,71 +152,73 @@ impl Layout {
             (Genes::U16(ids), Narrow::U16) => {
                 // Ids of 16 bits have at most 2^16 genes.
                 let rest = rest.map(bounded);
-                written(self.part_mut::<u16>(Part::Genes, bytes), ids.iter().copied(), rest);
+                written(self.part_mut::<u16>(BatchPart::Genes, bytes), ids.iter().copied(), rest);
             }
             (Genes::U16(ids), _) => {
-                written(self.part_mut(Part::Genes, bytes), ids.iter().map(|id| u32::from(*id)), rest);
+                written(self.part_mut(BatchPart::Genes, bytes), ids.iter().map(|id| u32::from(*id)), rest);
             }
-            (Genes::U32(ids), _) => written(self.part_mut(Part::Genes, bytes), ids.iter().copied(), rest),
+            (Genes::U32(ids), _) => written(self.part_mut(BatchPart::Genes, bytes), ids.iter().copied(), rest),
         }
         match (&expression.values, self.value_kind) {
-            (Values::U8(values), Narrow::U8) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
-            (Values::U8(values), Narrow::U16) => filled(self.part_mut(Part::Values, bytes), values, u16::from),
-            (Values::U8(values), _) => filled(self.part_mut(Part::Values, bytes), values, u32::from),
-            (Values::U16(values), Narrow::U16) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
-            (Values::U16(values), _) => filled(self.part_mut(Part::Values, bytes), values, u32::from),
-            (Values::U32(values), _) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
-            (Values::F32(values), _) => filled(self.part_mut(Part::Values, bytes), values, |value| value),
+            (Values::U8(values), Narrow::U8) => filled(self.part_mut(BatchPart::Values, bytes), values, |value| value),
+            (Values::U8(values), Narrow::U16) => filled(self.part_mut(BatchPart::Values, bytes), values, u16::from),
+            (Values::U8(values), _) => filled(self.part_mut(BatchPart::Values, bytes), values, u32::from),
+            (Values::U16(values), Narrow::U16) => {
+                filled(self.part_mut(BatchPart::Values, bytes), values, |value| value)
+            }
+            (Values::U16(values), _) => filled(self.part_mut(BatchPart::Values, bytes), values, u32::from),
+            (Values::U32(values), _) => filled(self.part_mut(BatchPart::Values, bytes), values, |value| value),
+            (Values::F32(values), _) => filled(self.part_mut(BatchPart::Values, bytes), values, |value| value),
         }
-        let library = self.part_mut::<f64>(Part::Library, bytes);
+        let library = self.part_mut::<f64>(BatchPart::Library, bytes);
         library.fill(0.0);
         expression.for_each(|row, _, value| library[row] += f64::from(value));
-        self.part_mut::<i32>(Part::Codes, bytes).fill(0);
-        self.part_mut::<f32>(Part::Doses, bytes).fill(0.0);
+        self.part_mut::<i32>(BatchPart::Codes, bytes).fill(0);
+        self.part_mut::<f32>(BatchPart::Doses, bytes).fill(0.0);
         for (row, parts) in labels.perturbations.outer_iterator().enumerate() {
             for (at, (code, dose)) in parts.iter().enumerate() {
-                self.part_mut::<i32>(Part::Codes, bytes)[row * self.parts + at] = bounded(code);
-                self.part_mut::<f32>(Part::Doses, bytes)[row * self.parts + at] = *dose;
+                self.part_mut::<i32>(BatchPart::Codes, bytes)[row * self.parts + at] = bounded(code);
+                self.part_mut::<f32>(BatchPart::Doses, bytes)[row * self.parts + at] = *dose;
             }
         }
-        let covariates = self.part_mut::<u32>(Part::Covariates, bytes).chunks_exact_mut(self.cells.max(1));
+        let covariates = self.part_mut::<u32>(BatchPart::Covariates, bytes).chunks_exact_mut(self.cells.max(1));
         covariates.zip(&labels.covariates).for_each(|(to, from)| to.copy_from_slice(from));
-        self.part_mut::<u32>(Part::Combinations, bytes).copy_from_slice(&labels.combinations);
+        self.part_mut::<u32>(BatchPart::Combinations, bytes).copy_from_slice(&labels.combinations);
     }
 
-    fn part_mut<'a, T: bytemuck::Pod>(&self, part: Part, bytes: &'a mut [u8]) -> &'a mut [T] {
+    fn part_mut<'a, T: bytemuck::Pod>(&self, part: BatchPart, bytes: &'a mut [u8]) -> &'a mut [T] {
         let (from, count, kind) = self.place(part);
         bytemuck::cast_slice_mut(&mut bytes[from..from + count * kind.bytes()])
     }
 
     /// The bytes of a part.
-    fn part(&self, part: Part, bytes: &Tensor) -> Tensor {
+    fn part(&self, part: BatchPart, bytes: &Tensor) -> Tensor {
         let (from, count, narrow) = self.place(part);
         bytes.narrow(0, to_i64(from), to_i64(count * narrow.bytes()))
     }
 
     /// The other inputs of a step whose bytes are on a device.
     pub(super) fn controls(&self, bytes: &Tensor) -> Controls {
-        Controls::new(self.part(Part::Controls, bytes).view_dtype(Kind::Int64), self.cells())
+        Controls::new(self.part(BatchPart::Controls, bytes).view_dtype(Kind::Int64), self.cells())
     }
 
     /// The parts of a batch whose bytes are on a device, in transfer types.
     pub(super) fn packed(&self, bytes: &Tensor) -> Packed {
-        let part = |part: Part| self.part(part, bytes);
+        let part = |part: BatchPart| self.part(part, bytes);
         let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
-        let pointers = part(Part::Pointers).view_dtype(Kind::Int);
+        let pointers = part(BatchPart::Pointers).view_dtype(Kind::Int);
         Packed {
             pointers: pointers.narrow(0, 0, cells + 1),
             entries: pointers.narrow(0, cells + 1, 1),
-            genes: part(Part::Genes),
-            values: part(Part::Values),
+            genes: part(BatchPart::Genes),
+            values: part(BatchPart::Values),
             gene_type: self.gene_kind,
             value_type: self.value_kind,
-            library: part(Part::Library).view_dtype(Kind::Double),
-            codes: part(Part::Codes).view_dtype(Kind::Int).view([cells, parts]),
-            doses: part(Part::Doses).view_dtype(Kind::Float).view([cells, parts]),
-            covariates: part(Part::Covariates).view_dtype(Kind::Int).view([to_i64(self.covariates), cells]),
-            combinations: part(Part::Combinations).view_dtype(Kind::Int),
+            library: part(BatchPart::Library).view_dtype(Kind::Double),
+            codes: part(BatchPart::Codes).view_dtype(Kind::Int).view([cells, parts]),
+            doses: part(BatchPart::Doses).view_dtype(Kind::Float).view([cells, parts]),
+            covariates: part(BatchPart::Covariates).view_dtype(Kind::Int).view([to_i64(self.covariates), cells]),
+            combinations: part(BatchPart::Combinations).view_dtype(Kind::Int),
         }
     }
 
@@ -228,7 +230,7 @@ impl Layout {
     /// The tensors of a batch whose bytes are on a device: a few asynchronous operations there.
     #[must_use]
     pub fn input(&self, bytes: &Tensor, kind: Kind) -> Input {
-        let part = |part: Part| {
+        let part = |part: BatchPart| {
             let (_, _, narrow) = self.place(part);
             let bytes = self.part(part, bytes);
             match narrow {
@@ -241,21 +243,21 @@ impl Layout {
                 Narrow::F64 => bytes.view_dtype(Kind::Double),
             }
         };
-        let codes = |of: Part| part(of).to_kind(Kind::Int64);
+        let codes = |of: BatchPart| part(of).to_kind(Kind::Int64);
         let (cells, parts) = (to_i64(self.cells), to_i64(self.parts));
-        let covariates = codes(Part::Covariates);
+        let covariates = codes(BatchPart::Covariates);
         Input {
             cells: Cells::padded(
                 [cells, self.genes],
-                codes(Part::Pointers).narrow(0, 0, cells + 1),
-                codes(Part::Genes),
-                part(Part::Values).to_kind(kind),
-                part(Part::Library).to_kind(kind).unsqueeze(-1),
+                codes(BatchPart::Pointers).narrow(0, 0, cells + 1),
+                codes(BatchPart::Genes),
+                part(BatchPart::Values).to_kind(kind),
+                part(BatchPart::Library).to_kind(kind).unsqueeze(-1),
             ),
-            perturbations: codes(Part::Codes).view([cells, parts]),
-            doses: part(Part::Doses).to_kind(kind).view([cells, parts]),
+            perturbations: codes(BatchPart::Codes).view([cells, parts]),
+            doses: part(BatchPart::Doses).to_kind(kind).view([cells, parts]),
             covariates: (0..to_i64(self.covariates)).map(|at| covariates.narrow(0, at * cells, cells)).collect(),
-            combinations: codes(Part::Combinations),
+            combinations: codes(BatchPart::Combinations),
             offset: None,
             sources: None,
         }
@@ -265,11 +267,11 @@ impl Layout {
 /// A batch in pinned host memory, which a GPU reads directly; in ordinary memory without one.
 #[derive(Debug)]
 pub struct PackedBatch {
-    pub(super) layout: Layout,
+    pub(super) layout: PackedLayout,
     /// `[bytes]`, uint8.
     pub(super) bytes: Tensor,
     /// The end of the last copy of all bytes to a device; none if there was none.
-    pub(super) copied: Option<Event>,
+    pub(super) copied: Option<CudaEvent>,
 }
 
 impl PackedBatch {
@@ -281,9 +283,9 @@ impl PackedBatch {
         expression: &Expression,
         labels: &Labels,
         genes: i64,
-        arranged: impl FnOnce(Layout) -> Layout,
+        arranged: impl FnOnce(PackedLayout) -> PackedLayout,
     ) -> Result<Self> {
-        let layout = arranged(Layout::of_parts(expression, labels, genes));
+        let layout = arranged(PackedLayout::of_parts(expression, labels, genes));
         // Libtorch reuses pinned memory only after its copies are done.
         let mut bytes = torch::pinned(layout.bytes())?;
         layout.write(expression, labels, numbers_mut::<u8>(&mut bytes));
@@ -313,7 +315,7 @@ impl PackedBatch {
         if let Some(copied) = self.copied.take() {
             copied.wait()?;
         }
-        numbers.write(self.layout.part_mut(Part::Controls, numbers_mut(&mut self.bytes)));
+        numbers.write(self.layout.part_mut(BatchPart::Controls, numbers_mut(&mut self.bytes)));
         Ok(())
     }
 
@@ -327,7 +329,7 @@ impl PackedBatch {
         }
         let bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
         // All but the other inputs of a step.
-        let (from, _, _) = self.layout.place(Part::Pointers);
+        let (from, _, _) = self.layout.place(BatchPart::Pointers);
         let batch = |bytes: &Tensor| bytes.narrow(0, to_i64(from), to_i64(self.layout.bytes() - from));
         torch::copy(&mut batch(&bytes), &batch(&self.bytes))?;
         Ok(self.layout.input(&bytes, kind))

@@ -33,7 +33,7 @@ pub(super) struct Perturbations {
     embedding: Embedding,
     /// Number of trained names; codes from there on were not trained.
     names: i64,
-    response: DoseResponse,
+    response: DoseScaling,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ enum Embedding {
 
 /// Dose curves, which scale an embedding.
 #[derive(Debug)]
-struct DoseResponse {
+struct DoseScaling {
     kind: Doser,
     /// `[1, vocabulary]`.
     beta: Tensor,
@@ -85,7 +85,7 @@ impl Perturbations {
                 }
             }
         };
-        Self { embedding, names, response: DoseResponse::new(parameters, settings, names) }
+        Self { embedding, names, response: DoseScaling::new(parameters, settings, names) }
     }
 
     /// Fills in the rows of a table. Each column is centred over the trained perturbations, then the table is scaled by one
@@ -185,7 +185,7 @@ impl Perturbations {
     }
 }
 
-impl DoseResponse {
+impl DoseScaling {
     fn new(parameters: &mut Parameters, settings: &Settings, names: i64) -> Self {
         let model = &settings.model;
         let mut networks = Vec::new();

@@ -13,12 +13,12 @@ use super::{
     loss_term::LossTerm,
     losses::reconstruction,
     optimiser::Adam,
-    step::{Given, Learner, StepLosses},
+    step::{Learner, StepArguments, StepLosses},
 };
 
 /// The update of the autoencoder; returns the basal latent, detached.
-pub(super) fn autoencoder(learner: &mut Learner, given: Given<'_>, losses: &mut StepLosses) -> Tensor {
-    let Given { input, draws, schedule } = given;
+pub(super) fn autoencoder(learner: &mut Learner, given: StepArguments<'_>, losses: &mut StepLosses) -> Tensor {
+    let StepArguments { input, draws, schedule } = given;
     let (network, library) = (&learner.network, &input.cells.library);
     let (encoder, decoder) = (network.encoder.hidden(), network.decoder.hidden());
     let mut found = Gradients::none();

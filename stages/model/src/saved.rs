@@ -14,7 +14,7 @@ use schemas::{
     Error, Result,
     atlas::ValueKind,
     conditions::LabelRules,
-    config::{Plan, Settings},
+    config::{Settings, TrainingPlan},
     gene_selection::GeneSelection,
     numbers::checked,
     vocabulary::Vocabulary,
@@ -163,7 +163,7 @@ pub fn read_card(folder: &Path) -> Result<Card> {
 ///
 /// # Errors
 /// A full or broken disk.
-pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &Plan, mut card: Card) -> Result<Card> {
+pub fn write(folder: &Path, tensors: &BTreeMap<String, Tensor>, plan: &TrainingPlan, mut card: Card) -> Result<Card> {
     let weights = folder.join(files::WEIGHTS);
     write_safetensors(tensors, &weights)?;
     card.weights = checksum_of(&weights)?.checksum.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What changes during training, as a pure function of settings and time.
 
 use schemas::{
-    config::{Plan, RateSchedule},
+    config::{RateSchedule, TrainingPlan},
     numbers::saturating,
 };
 use serde::{Deserialize, Serialize};
@@ -45,9 +45,10 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule at a time.
     #[must_use]
-    pub fn at(plan: &Plan, clock: Clock) -> Self {
+    pub fn at(plan: &TrainingPlan, clock: Clock) -> Self {
         let original = plan.compat.is_original();
-        let times = if original { Times::of_the_original(plan, clock) } else { Times::new(plan, clock) };
+        let times =
+            if original { ScheduleState::of_the_original(plan, clock) } else { ScheduleState::new(plan, clock) };
         let adversarial = times.adversarial;
         let every = u64::from(plan.adversary.adv_steps);
         // The original counts batches from 0 in every epoch, so that the autoencoder learns from the first one of each.
@@ -73,27 +74,27 @@ impl Schedule {
 impl Schedule {
     /// The schedule at the end of an epoch with this many batches.
     #[must_use]
-    pub fn at_end_of(plan: &Plan, epoch: u32, batches: u64) -> Self {
+    pub fn at_end_of(plan: &TrainingPlan, epoch: u32, batches: u64) -> Self {
         let batch = batches.saturating_sub(1);
         Self::at(plan, Clock { epoch, batch, step: u64::from(epoch) * batches + batch, updates: 0, of: 0 })
     }
 
     /// Whether pretraining and the adversaries' warm-up are over.
     #[must_use]
-    pub fn is_settled(&self, plan: &Plan) -> bool {
+    pub fn is_settled(&self, plan: &TrainingPlan) -> bool {
         self.adversarial && plan.adversary.reg_adv <= self.adversary_weight
     }
 }
 
-struct Times {
+struct ScheduleState {
     adversarial: bool,
     adversary_share: f64,
     mixup_share: f64,
     decays: u32,
 }
 
-impl Times {
-    fn new(plan: &Plan, clock: Clock) -> Self {
+impl ScheduleState {
+    fn new(plan: &TrainingPlan, clock: Clock) -> Self {
         let train = &plan.train;
         // Pretraining is given in batches or in epochs, as is each warm-up, which starts where pretraining ends.
         let (adversarial, epochs_into, steps_into) = match train.n_steps_pretrain_ae {
@@ -122,7 +123,7 @@ impl Times {
     /// As in cpa-tools 0.8.8. Pretraining lasts one epoch (or update) longer than set; mixup with a warm-up
     /// never starts if there is pretraining, since the epoch is subtracted from itself; and a scheduler that waits for
     /// `step_size_lr` calls is itself called only every `step_size_lr` epochs, and not in the first two.
-    fn of_the_original(plan: &Plan, clock: Clock) -> Self {
+    fn of_the_original(plan: &TrainingPlan, clock: Clock) -> Self {
         let train = &plan.train;
         let adversarial = match (train.n_steps_pretrain_ae, train.n_epochs_pretrain_ae) {
             (0, 0) => true,
@@ -151,7 +152,7 @@ impl Times {
     }
 }
 
-fn divergence_weight(plan: &Plan, clock: Clock, original: bool) -> f64 {
+fn divergence_weight(plan: &TrainingPlan, clock: Clock, original: bool) -> f64 {
     let steps = if original { clock.updates } else { clock.step };
     match plan.train.n_epochs_kl_warmup {
         0 => share(steps, plan.train.n_steps_kl_warmup),
@@ -180,13 +181,13 @@ mod tests {
 
     use super::*;
 
-    fn plan(assignments: &[&str]) -> Plan {
+    fn plan(assignments: &[&str]) -> TrainingPlan {
         let assignments: Vec<String> = assignments.iter().map(|text| (*text).to_owned()).collect();
         let settings = Settings::layered(Preset::Cpa, None, &assignments).expect("good settings");
         settings.check(ValueKind::Counts).expect("a good plan")
     }
 
-    fn at(plan: &Plan, epoch: u32, batch: u64) -> Schedule {
+    fn at(plan: &TrainingPlan, epoch: u32, batch: u64) -> Schedule {
         Schedule::at(plan, Clock { epoch, batch, step: u64::from(epoch) * 10 + batch, updates: 0, of: 100 })
     }
 
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn sides_take_turns_over_the_run_and_in_the_original_over_each_epoch() {
-        let turns = |plan: &Plan| {
+        let turns = |plan: &TrainingPlan| {
             [(0, 8), (0, 9), (1, 0), (1, 1), (1, 2)].map(|(epoch, batch)| at(plan, epoch, batch).autoencoder_learns)
         };
         let settings = ["train.n_epochs_pretrain_ae=0", "adversary.adv_steps=4"];

@@ -6,21 +6,21 @@
 use std::{collections::BTreeMap, path::Path, rc::Rc};
 
 use device_kernels::losses::LossSums;
-use schemas::{Result, config::Plan, vocabulary::Vocabulary};
+use schemas::{Result, config::TrainingPlan, vocabulary::Vocabulary};
 use tch::{Device, Kind, Tensor};
 use torch::host_copy::to_host;
 
 use super::{
-    adversary::{Adversaries, Verdict},
+    adversary::{Adversaries, AdversaryResults},
     counts::Counts,
-    draws::Draws,
+    draws::StepDraws,
     encoder::Basal,
     input::{Cells, Input},
     layers::Mode,
     loss_term::LossTerm,
     losses::reconstruction,
     network::Network,
-    optimiser::{Adam, Learned},
+    optimiser::{Adam, LearnerPart},
     packed_batch::PackedBatch,
     recomputed,
     schedule::Schedule,
@@ -32,7 +32,7 @@ pub trait Engine: std::fmt::Debug {
     /// Learns from a batch, with the sides that the schedule selects.
     ///
     /// Parameters and running statistics change in place; the losses stay on the device.
-    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses;
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses;
 
     /// The same for a packed batch, which is transferred to the learner's device.
     ///
@@ -43,7 +43,7 @@ pub trait Engine: std::fmt::Debug {
         learner: &mut Learner,
         batch: &mut PackedBatch,
         extras: &StepExtras<'_>,
-        draws: &Draws,
+        draws: &StepDraws,
         schedule: Schedule,
     ) -> Result<StepLosses> {
         let parameters = &learner.network.parameters;
@@ -66,7 +66,7 @@ pub struct Learner {
     /// Trains the adversaries.
     pub adversary_adam: Adam,
     /// The validated settings.
-    pub plan: Plan,
+    pub plan: TrainingPlan,
 }
 
 /// Measurements of a step, each a scalar on the device.
@@ -114,7 +114,7 @@ impl StepLosses {
         total: Tensor,
         adversaries: &Adversaries,
         schedule: Schedule,
-        judge: impl FnOnce(&Adversaries) -> Verdict,
+        judge: impl FnOnce(&Adversaries) -> AdversaryResults,
     ) -> Tensor {
         if !(schedule.adversarial && adversaries.any()) {
             return total;
@@ -127,7 +127,7 @@ impl StepLosses {
 
     /// Records the adversaries' results in their own update. If both sides learn from a batch, the adversaries' loss
     /// after the autoencoder's step is reported.
-    pub(super) fn judged(&mut self, verdict: Verdict) {
+    pub(super) fn judged(&mut self, verdict: AdversaryResults) {
         self.forget_adversaries();
         self.add(LossTerm::Adversaries, &verdict.loss);
         self.values.extend(verdict.parts);
@@ -142,7 +142,7 @@ impl StepLosses {
     }
 
     /// Lets an optimiser take a step with one of the available implementations; or keeps the gradients, if more batches follow.
-    pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: AdamStep) {
+    pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: OptimiserStep) {
         let Some(gathered) = adam.gather(gradients) else { return };
         let norm = step(adam, gathered.gradients(), learning_rate);
         self.add(LossTerm::Norm(adam.learned()), &norm);
@@ -153,7 +153,7 @@ impl StepLosses {
 impl Learner {
     /// A learner with fresh parameters, drawn from `plan.seed`.
     #[must_use]
-    pub fn new(plan: &Plan, genes: u32, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
+    pub fn new(plan: &TrainingPlan, genes: u32, vocabulary: &Vocabulary, kind: Kind, device: Device) -> Self {
         tch::manual_seed(i64::from_ne_bytes(plan.seed.to_ne_bytes()));
         let network = Network::new(plan, genes, vocabulary, kind, device);
         let adversaries = Adversaries::new(plan, vocabulary, kind, device);
@@ -163,21 +163,21 @@ impl Learner {
         let learned = || network.parameters.learned().iter();
         Self {
             autoencoder_adam: Adam::new(
-                Learned::Autoencoder,
+                LearnerPart::Autoencoder,
                 learned().filter(|(name, _)| !(Network::is_doser(name) || frozen && Network::is_projection(name))),
                 plan.train.wd,
                 clip,
             )
             .decoupled(plan.train.decoupled_decay),
             doser_adam: Adam::new(
-                Learned::Doser,
+                LearnerPart::Doser,
                 learned().filter(|(name, _)| Network::is_doser(name)),
                 plan.train.doser_wd,
                 clip,
             )
             .decoupled(plan.train.decoupled_decay),
             adversary_adam: Adam::new(
-                Learned::Adversary,
+                LearnerPart::Adversary,
                 adversaries.parameters.learned().iter(),
                 plan.adversary.adv_wd,
                 clip,
@@ -195,7 +195,7 @@ impl Learner {
         (autoencoder, doser): (&[Tensor], &[Tensor]),
         schedule: Schedule,
         losses: &mut StepLosses,
-        step: AdamStep,
+        step: OptimiserStep,
     ) {
         let train = &self.plan.train;
         losses.learned(&mut self.autoencoder_adam, autoencoder, train.lr * schedule.rate, step);
@@ -263,15 +263,15 @@ impl Learner {
 }
 
 /// An implementation of an optimiser step: takes gradients and learning rate, returns the norm of the gradients.
-pub(super) type AdamStep = fn(&mut Adam, &[Tensor], f64) -> Tensor;
+pub(super) type OptimiserStep = fn(&mut Adam, &[Tensor], f64) -> Tensor;
 
 /// The inputs of a step.
 #[derive(Clone, Copy)]
-pub(super) struct Given<'a> {
+pub(super) struct StepArguments<'a> {
     /// The cells.
     pub(super) input: &'a Input,
     /// The random draws.
-    pub(super) draws: &'a Draws,
+    pub(super) draws: &'a StepDraws,
     /// The schedule's values for this step.
     pub(super) schedule: Schedule,
 }
@@ -279,13 +279,19 @@ pub(super) struct Given<'a> {
 /// The parts of a step that engines implement.
 pub(super) trait Sides {
     /// Only the basal latent, without a gradient.
-    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor;
+    fn basal(&self, network: &Network, cells: &Cells, draws: &StepDraws) -> Tensor;
 
     /// The full forward pass, and the update if it `learns`; returns the basal latent, detached.
-    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor;
+    fn autoencoder(
+        &self,
+        learner: &mut Learner,
+        given: StepArguments<'_>,
+        learns: bool,
+        losses: &mut StepLosses,
+    ) -> Tensor;
 
     /// The update of the adversaries, from basal latents.
-    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses);
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: StepArguments<'_>, losses: &mut StepLosses);
 }
 
 /// A step, with the sides that the schedule selects.
@@ -293,7 +299,7 @@ pub(super) fn turns(
     sides: &impl Sides,
     learner: &mut Learner,
     input: &Input,
-    draws: &Draws,
+    draws: &StepDraws,
     schedule: Schedule,
 ) -> StepLosses {
     let mixed = draws.mixup.as_ref().map(|mixup| mixup.of_input(input));
@@ -303,7 +309,7 @@ pub(super) fn turns(
     let plan = &learner.plan;
     // The original also runs the decoder on batches that only the adversaries learn from.
     let decodes = plan.train.decoder_on_every_batch || plan.compat.is_original();
-    let given = Given { input, draws, schedule };
+    let given = StepArguments { input, draws, schedule };
     let mut losses = StepLosses::default();
     let basal = if autoencoder_learns || decodes {
         sides.autoencoder(learner, given, autoencoder_learns, &mut losses)
@@ -321,21 +327,27 @@ pub(super) fn turns(
 pub struct Plain;
 
 impl Engine for Plain {
-    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses {
         turns(self, learner, input, draws, schedule)
     }
 }
 
 impl Sides for Plain {
-    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor {
+    fn basal(&self, network: &Network, cells: &Cells, draws: &StepDraws) -> Tensor {
         tch::no_grad(|| network.basal(cells, Mode::Train, draws.noise.as_ref()).latent)
     }
 
-    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor {
+    fn autoencoder(
+        &self,
+        learner: &mut Learner,
+        given: StepArguments<'_>,
+        learns: bool,
+        losses: &mut StepLosses,
+    ) -> Tensor {
         if learns && learner.plan.train.checkpointing {
             return recomputed::autoencoder(learner, given, losses);
         }
-        let Given { input, draws, schedule } = given;
+        let StepArguments { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
         let latent = learner.network.latent(input, Mode::Train, draws);
         let output = learner.network.decode(&latent.after(), input.offset.as_ref(), &input.cells.library, Mode::Train);
@@ -358,8 +370,8 @@ impl Sides for Plain {
         basal
     }
 
-    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses) {
-        let Given { input, draws, schedule } = given;
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: StepArguments<'_>, losses: &mut StepLosses) {
+        let StepArguments { input, draws, schedule } = given;
         let verdict = learner.adversaries.judge(basal, input, draws.mixup.as_ref(), true);
         let total = match &verdict.penalty {
             Some(penalty) => &verdict.loss + penalty * learner.plan.adversary.pen_adv,

@@ -13,12 +13,12 @@ use device_kernels::slots::take_batch;
 use schemas::{Result, numbers::to_i64};
 use stage::batch::Batch;
 use tch::{Device, Kind, Tensor};
-use torch::{Event, Stream, synchronise};
+use torch::{CudaEvent, CudaStream, synchronise};
 
 use super::{
     input::Input,
     launched::{Controls, StepNumbers},
-    packed_batch::{Layout, PackedBatch},
+    packed_batch::{PackedBatch, PackedLayout},
 };
 
 /// Slots of a layout: one is filled while the batch in the other is used.
@@ -29,7 +29,7 @@ const SLOTS: usize = 2;
 pub struct BatchPacker {
     genes: i64,
     /// The common layout of all batches with this number of cells so far, to keep the number of layouts small.
-    layouts: Mutex<HashMap<i64, Layout>>,
+    layouts: Mutex<HashMap<i64, PackedLayout>>,
 }
 
 impl BatchPacker {
@@ -44,7 +44,7 @@ impl BatchPacker {
     /// # Errors
     /// Out of memory.
     pub fn pack(&self, batch: &Batch) -> Result<PackedBatch> {
-        let joined = |layout: Layout| {
+        let joined = |layout: PackedLayout| {
             let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
             let joined = layouts.get(&layout.cells()).map_or(layout.clone(), |known| layout.joined(known));
             layouts.insert(joined.cells(), joined.clone());
@@ -77,11 +77,11 @@ impl StepExtras<'_> {
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Steps: this thread's current stream.
-    pub(super) compute: Stream,
+    pub(super) compute: CudaStream,
     /// Copies from the host.
-    copies: Stream,
+    copies: CudaStream,
     /// This thread's stream before and after.
-    previous: Stream,
+    previous: CudaStream,
 }
 
 impl Streams {
@@ -92,7 +92,7 @@ impl Streams {
     pub(super) fn enter(device: usize) -> Result<Self> {
         // Earlier work was given to another stream.
         synchronise(device)?;
-        let (compute, copies) = (Stream::of_pool(device)?, Stream::of_pool(device)?);
+        let (compute, copies) = (CudaStream::of_pool(device)?, CudaStream::of_pool(device)?);
         let previous = compute.enter()?;
         Ok(Self { compute, copies, previous })
     }
@@ -109,7 +109,7 @@ impl Drop for Streams {
 /// Device memory for the batches of one layout.
 #[derive(Debug)]
 pub(super) struct BatchBuffers {
-    layout: Layout,
+    layout: PackedLayout,
     /// `[2, bytes]`, uint8.
     slots: Tensor,
     /// `[bytes]`, uint8: the batch of the current step.
@@ -119,13 +119,13 @@ pub(super) struct BatchBuffers {
     /// The number of batches that were sent to the slots. Each is followed by a step that takes it.
     sent: usize,
     /// On a GPU, for each slot, the end of the work that may use it.
-    last_uses: Option<[Event; SLOTS]>,
+    last_uses: Option<[CudaEvent; SLOTS]>,
 }
 
 impl BatchBuffers {
     /// # Errors
     /// A lost device.
-    pub(super) fn new(layout: Layout, device: Device, streams: Option<&Streams>) -> Result<Self> {
+    pub(super) fn new(layout: PackedLayout, device: Device, streams: Option<&Streams>) -> Result<Self> {
         let bytes = to_i64(layout.bytes());
         let slots = Tensor::empty([to_i64(SLOTS), bytes], (Kind::Uint8, device));
         let place = Tensor::empty([bytes], (Kind::Uint8, device));

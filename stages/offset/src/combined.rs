@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
-use super::layout::Layout;
+use super::layout::OffsetLayout;
 
 /// Maximum number of conditions to learn from: with more, a combination is the sum of its parts.
 const MOST_CONDITIONS: usize = 1500;
@@ -25,11 +25,11 @@ const PAIRS: [f64; 6] = [0.0, 0.03, 0.1, 0.3, 1.0, 3.0];
 const OWN: [f64; 4] = [0.0, 0.3, 1.0, 3.0];
 
 /// A perturbation, by its code, and the share of its largest effect at its dose.
-pub(super) type Part = (u32, f64);
+pub(super) type PerturbationShare = (u32, f64);
 
 /// The kernel's parameters, in units of a single perturbation's similarity to itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Chosen {
+pub(super) struct KernelParameters {
     /// The noise of every shift: the ridge's penalty.
     pub(super) penalty: f64,
     /// The weight of the similarity of pairs.
@@ -38,7 +38,7 @@ pub(super) struct Chosen {
     pub(super) own: f64,
 }
 
-impl Chosen {
+impl KernelParameters {
     /// The parameters if there are too few data to choose them.
     pub(super) const USUAL: Self = Self { penalty: 0.1, pairs: 0.0, own: 1.0 };
 }
@@ -46,10 +46,10 @@ impl Chosen {
 /// Trained conditions, and the prediction of others from them.
 #[derive(Debug)]
 pub(super) struct Combined {
-    conditions: Vec<Vec<Part>>,
+    conditions: Vec<Vec<PerturbationShare>>,
     /// The direction of each single perturbation's shift.
     directions: BTreeMap<u32, Vec<f32>>,
-    pub(super) chosen: Chosen,
+    pub(super) chosen: KernelParameters,
     /// (K + D)⁻¹, `conditions × conditions`; D has the penalty on its diagonal, plus the individual variance for combinations.
     inverse: Vec<f64>,
 }
@@ -57,9 +57,9 @@ pub(super) struct Combined {
 impl Combined {
     /// The process with these parameters and conditions; none if there are too many conditions.
     pub(super) fn new(
-        layout: &Layout,
-        conditions: Vec<Vec<Part>>,
-        chosen: Chosen,
+        layout: &OffsetLayout,
+        conditions: Vec<Vec<PerturbationShare>>,
+        chosen: KernelParameters,
         row: &dyn Fn(usize) -> Vec<f32>,
     ) -> Option<Self> {
         if conditions.is_empty() || MOST_CONDITIONS < conditions.len() {
@@ -83,7 +83,7 @@ impl Combined {
         }
         let judged = Tensor::from_slice(&judged);
         let likenesses = self.likenesses();
-        let error = |chosen: Chosen| {
+        let error = |chosen: KernelParameters| {
             let inverse = likenesses.inverse(chosen);
             let own = inverse.diag(0).index_select(0, &judged).unsqueeze(-1);
             let rows = inverse.index_select(0, &judged);
@@ -94,7 +94,7 @@ impl Combined {
         };
         let tried = PENALTIES
             .into_iter()
-            .flat_map(|penalty| PAIRS.map(|pairs| OWN.map(|own| Chosen { penalty, pairs, own })).concat());
+            .flat_map(|penalty| PAIRS.map(|pairs| OWN.map(|own| KernelParameters { penalty, pairs, own })).concat());
         let best = tried.map(|chosen| (chosen, error(chosen))).filter(|(_, error)| error.is_finite());
         let Some((chosen, _)) = best.min_by(|a, b| a.1.total_cmp(&b.1)) else { return self };
         let inverse = numbers(&likenesses.inverse(chosen));
@@ -102,10 +102,12 @@ impl Combined {
     }
 
     /// The weight of each trained condition, and the uncertain share of the square; none if no trained condition is similar.
-    pub(super) fn told(&self, parts: &[Part]) -> Option<(Vec<f64>, f64)> {
+    pub(super) fn told(&self, parts: &[PerturbationShare]) -> Option<(Vec<f64>, f64)> {
         let count = self.conditions.len();
         let likeness: Vec<f64> = self.conditions.iter().map(|known| self.likeness(parts, known)).collect();
-        let known = |part: &Part| self.conditions.iter().any(|other| other.iter().any(|(code, _)| *code == part.0));
+        let known = |part: &PerturbationShare| {
+            self.conditions.iter().any(|other| other.iter().any(|(code, _)| *code == part.0))
+        };
         if !parts.iter().all(known) {
             return None;
         }
@@ -119,19 +121,19 @@ impl Combined {
 
     /// Whether it is a combination whose every part occurs in another condition as well. For any other, leaving it out
     /// would only favour shrinkage.
-    fn is_told(&self, parts: &[Part]) -> bool {
-        let holds = |held: &&Vec<Part>, code: u32| held.iter().any(|(of, _)| *of == code);
+    fn is_told(&self, parts: &[PerturbationShare]) -> bool {
+        let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(of, _)| *of == code);
         let elsewhere = |code: u32| 1 < self.conditions.iter().filter(|held| holds(held, code)).count();
         1 < parts.len() && parts.iter().all(|(code, _)| elsewhere(*code))
     }
 
-    fn likeness(&self, a: &[Part], b: &[Part]) -> f64 {
+    fn likeness(&self, a: &[PerturbationShare], b: &[PerturbationShare]) -> f64 {
         let pairs = self.chosen.pairs;
         shared(a, b) + if 0.0 < pairs { pairs * self.alike(a, b) } else { 0.0 }
     }
 
     /// The similarity of two pairs by the directions of their parts; 0 for anything but pairs.
-    fn alike(&self, a: &[Part], b: &[Part]) -> f64 {
+    fn alike(&self, a: &[PerturbationShare], b: &[PerturbationShare]) -> f64 {
         let ([(a, x), (b, y)], [(c, z), (d, w)]) = (a, b) else { return 0.0 };
         let alike = |a: &u32, b: &u32| match (self.directions.get(a), self.directions.get(b)) {
             _ if a == b => 1.0,
@@ -142,14 +144,14 @@ impl Combined {
         (f64::midpoint(ac * bd, ad * bc) + ONE_PART * (ac + ad + bc + bd) / 4.0) * x * y * z * w
     }
 
-    fn likenesses(&self) -> Likenesses {
+    fn likenesses(&self) -> ConditionSimilarities {
         let count = to_i64(self.conditions.len());
-        let all = |of: &dyn Fn(&[Part], &[Part]) -> f64| {
+        let all = |of: &dyn Fn(&[PerturbationShare], &[PerturbationShare]) -> f64| {
             let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| of(a, b)));
             Tensor::from_slice(&pairs.collect::<Vec<f64>>()).view([count, count])
         };
         let combinations = self.conditions.iter().map(|parts| f64::from(u8::from(1 < parts.len())));
-        Likenesses {
+        ConditionSimilarities {
             shared: all(&shared),
             pairs: all(&|a, b| self.alike(a, b)),
             combinations: Tensor::from_slice(&combinations.collect::<Vec<_>>()),
@@ -158,7 +160,7 @@ impl Combined {
 }
 
 /// Similarities of all trained conditions, `[conditions, conditions]`.
-struct Likenesses {
+struct ConditionSimilarities {
     /// By shared perturbations.
     shared: Tensor,
     /// Of pairs.
@@ -167,16 +169,16 @@ struct Likenesses {
     combinations: Tensor,
 }
 
-impl Likenesses {
+impl ConditionSimilarities {
     /// (K + D)⁻¹.
-    fn inverse(&self, chosen: Chosen) -> Tensor {
+    fn inverse(&self, chosen: KernelParameters) -> Tensor {
         let own = &self.combinations * chosen.own + chosen.penalty;
         (&self.shared + &self.pairs * chosen.pairs + own.diag(0)).inverse()
     }
 }
 
 /// The similarity of two conditions by shared perturbations.
-fn shared(a: &[Part], b: &[Part]) -> f64 {
+fn shared(a: &[PerturbationShare], b: &[PerturbationShare]) -> f64 {
     let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b))).filter(|(a, b)| a.0 == b.0);
     pairs.map(|((_, x), (_, y))| x * y).sum()
 }
@@ -186,7 +188,7 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// The mean direction of each single perturbation's shifts over contexts, at its largest dose in each.
-fn directions(layout: &Layout, row: &dyn Fn(usize) -> Vec<f32>) -> BTreeMap<u32, Vec<f32>> {
+fn directions(layout: &OffsetLayout, row: &dyn Fn(usize) -> Vec<f32>) -> BTreeMap<u32, Vec<f32>> {
     let mut directions = BTreeMap::new();
     for (codes, rows) in &layout.by_combination {
         let [code] = codes[..] else { continue };

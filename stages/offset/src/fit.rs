@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemas::numbers::bounded;
 
 use super::{
-    layout::Layout,
+    layout::OffsetLayout,
     profiles::OffsetProfiles,
     rule::{real, ridge_shares},
 };
@@ -25,7 +25,7 @@ const HALF_EFFECTS: [f64; 15] = [0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.18, 0.
 const FEWEST_DOSES: usize = 3;
 
 /// The penalty with the smallest error when each context is left out in turn.
-pub(super) fn ridge(layout: &Layout, profiles: &OffsetProfiles) -> f64 {
+pub(super) fn ridge(layout: &OffsetLayout, profiles: &OffsetProfiles) -> f64 {
     let with_controls: Vec<usize> =
         (0..layout.contexts.len()).filter(|context| layout.has_controls(*context)).take(MOST_CONTEXTS * 4).collect();
     let mut products: BTreeMap<(usize, usize), f64> = BTreeMap::new();
@@ -89,7 +89,7 @@ fn squared_error(products: &[Vec<f64>], of: usize, others: &[usize], shares: &[f
 ///
 /// With effects u(d) = d / (d + K) along one direction, products of shifts at two doses are proportional to u(d) u(d′). A shift's
 /// product with itself includes its noise and is left out.
-pub(super) fn half_effects(layout: &Layout, profiles: &OffsetProfiles, names: usize) -> Vec<Option<f64>> {
+pub(super) fn half_effects(layout: &OffsetLayout, profiles: &OffsetProfiles, names: usize) -> Vec<Option<f64>> {
     let mut errors: BTreeMap<u32, (f64, [f64; HALF_EFFECTS.len()])> = BTreeMap::new();
     for (codes, rows) in &layout.by_combination {
         let [code] = codes[..] else { continue };

@@ -12,8 +12,8 @@ const ANY_BATCH: u32 = 0;
 
 /// Contexts and groups, in the order in which they were trained.
 #[derive(Clone, Debug)]
-pub struct Layout {
-    pub(super) contexts: Vec<Context>,
+pub struct OffsetLayout {
+    pub(super) contexts: Vec<TrainedContext>,
     context_at: HashMap<Vec<u32>, usize>,
     pub(super) rows: Vec<Row>,
     /// Rows of each combination, by its codes, ascending.
@@ -25,7 +25,7 @@ pub struct Layout {
 
 /// Cells that share covariate values.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Context {
+pub(super) struct TrainedContext {
     /// Codes of the values.
     covariates: Vec<u32>,
     pub(super) has_controls: bool,
@@ -41,14 +41,14 @@ pub(super) struct Row {
 
 /// The role of trained cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum GroupRole {
     /// Controls of a context.
     Control(usize),
     /// A perturbed group.
     Perturbed(usize),
 }
 
-impl Layout {
+impl OffsetLayout {
     /// The layout of all training data.
     #[must_use]
     pub fn of(vocabulary: &Vocabulary) -> Self {
@@ -68,7 +68,7 @@ impl Layout {
             let context = layout.context(&codes).unwrap_or_else(|| {
                 let covariates = layout.without_batch(&codes);
                 layout.context_at.insert(covariates.clone(), layout.contexts.len());
-                layout.contexts.push(Context { covariates, has_controls: false });
+                layout.contexts.push(TrainedContext { covariates, has_controls: false });
                 layout.contexts.len() - 1
             });
             if group.perturbations.is_empty() {
@@ -107,15 +107,15 @@ impl Layout {
     }
 
     /// The role of cells with these parts and covariate codes; control is its own entry.
-    pub fn place(&self, parts: &[(u32, f64)], codes: &[u32]) -> Option<Place> {
+    pub fn place(&self, parts: &[(u32, f64)], codes: &[u32]) -> Option<GroupRole> {
         let context = self.context(codes)?;
         if is_control(parts) {
-            return Some(Place::Control(context));
+            return Some(GroupRole::Control(context));
         }
         let of_combination = self.by_combination.get(&combination(parts))?;
         let found =
             of_combination.iter().find(|at| self.rows[**at].context == context && self.rows[**at].parts == parts);
-        found.map(|at| Place::Perturbed(*at))
+        found.map(|at| GroupRole::Perturbed(*at))
     }
 
     /// The context of a perturbed group.
@@ -148,7 +148,7 @@ impl Layout {
     /// The contexts whose controls are used for covariate values, with equal weights: their own; if that has none, those
     /// that share the most values. An unspecified value matches all.
     pub fn stand_ins(&self, wanted: &[Option<u32>]) -> Vec<usize> {
-        let shared = |context: &Context| {
+        let shared = |context: &TrainedContext| {
             let pairs = context.covariates.iter().zip(wanted).enumerate().filter(|(at, _)| self.batch != Some(*at));
             pairs.filter(|(_, (own, wanted))| wanted.is_none_or(|wanted| wanted == **own)).count()
         };

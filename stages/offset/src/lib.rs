@@ -33,18 +33,18 @@ use tch::{Device, Kind, Tensor};
 use torch::{memory::on_device, parameters::Parameters};
 
 use self::{
-    combined::{Chosen, Combined},
-    rule::{Rule, Wanted, Weights, real},
+    combined::{Combined, KernelParameters},
+    rule::{Rule, TargetContext, Weights, real},
 };
 pub use self::{
-    layout::{Layout, Place},
+    layout::{GroupRole, OffsetLayout},
     profiles::OffsetProfiles,
 };
 
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
 const NOISES: &str = "offset.noises";
-/// The penalty between contexts, the smallest mean of a gene, and the parameters for combinations (`Chosen`); a
+/// The penalty between contexts, the smallest mean of a gene, and the parameters for combinations (`KernelParameters`); a
 /// penalty of 0 if there are too few data.
 const CHOSEN: &str = "offset.chosen";
 /// The dose of half the effect of each perturbation; 0 if unknown.
@@ -60,7 +60,7 @@ const FEWEST_COMBINATIONS: usize = 3;
 /// The offsets of a network.
 #[derive(Debug)]
 pub struct Offset {
-    layout: Layout,
+    layout: OffsetLayout,
     additive: bool,
     counts: bool,
     /// The requested penalty; 0: chosen from the data.
@@ -81,14 +81,14 @@ impl Offset {
     /// Offsets that are not filled in yet; none if the settings have none.
     pub fn new(parameters: &mut Parameters, settings: &Settings, genes: i64, vocabulary: &Vocabulary) -> Option<Self> {
         let model = &settings.model;
-        if model.offset == config::Offset::None {
+        if model.offset == config::OffsetChoice::None {
             return None;
         }
-        let layout = Layout::of(vocabulary);
+        let layout = OffsetLayout::of(vocabulary);
         let [contexts, groups] = layout.sizes().map(to_i64);
         let names = to_i64(vocabulary.perturbations.len());
         Some(Self {
-            additive: model.offset == config::Offset::Additive,
+            additive: model.offset == config::OffsetChoice::Additive,
             counts: model.recon_loss != ReconLoss::Gauss,
             asked: model.offset_ridge,
             controls: parameters.statistic(CONTROLS, &[contexts, genes], 0.0),
@@ -121,14 +121,14 @@ impl Offset {
         let halves: Vec<f64> = halves.into_iter().map(|half| half.unwrap_or(0.0)).collect();
         self.half_effects.copy_(&Tensor::from_slice(&halves));
         let rule = self.basic_rule();
-        let combined = self.combined(&rule, Chosen::USUAL).map(|combined| {
+        let combined = self.combined(&rule, KernelParameters::USUAL).map(|combined| {
             let shifts_in = |context| {
-                let wanted = Wanted { own: Some(context), stand_ins: vec![context] };
+                let target = TargetContext { own: Some(context), stand_ins: vec![context] };
                 let seen = self
                     .layout
                     .conditions()
                     .iter()
-                    .map(|condition| rule.as_seen(condition, &wanted))
+                    .map(|condition| rule.as_seen(condition, &target))
                     .collect::<Vec<_>>();
                 let rows: Vec<Tensor> = seen.iter().map(|weights| summed(&self.shifts, weights)).collect();
                 Tensor::cat(&rows, 0).to_kind(Kind::Double).to_device(Device::Cpu)
@@ -136,8 +136,9 @@ impl Offset {
             let shifts: Vec<Tensor> = self.layout.largest_contexts(MOST_CONTEXTS).into_iter().map(shifts_in).collect();
             combined.fitted(&shifts)
         });
-        let none = Chosen { penalty: 0.0, pairs: 0.0, own: 0.0 };
-        let Chosen { penalty: of_combinations, pairs, own } = combined.map_or(none, |combined| combined.chosen);
+        let none = KernelParameters { penalty: 0.0, pairs: 0.0, own: 0.0 };
+        let KernelParameters { penalty: of_combinations, pairs, own } =
+            combined.map_or(none, |combined| combined.chosen);
         self.chosen.copy_(&Tensor::from_slice(&[penalty, smallest, of_combinations, pairs, own]));
         self.rule = OnceCell::new();
         let [contexts, groups] = self.layout.sizes();
@@ -148,7 +149,7 @@ impl Offset {
         self.rule.get_or_init(|| {
             let mut rule = self.basic_rule();
             let [penalty, pairs, own] = [2, 3, 4].map(|at| self.chosen.double_value(&[at]));
-            let chosen = Chosen { penalty, pairs, own };
+            let chosen = KernelParameters { penalty, pairs, own };
             rule.combined = (0.0 < penalty).then(|| self.combined(&rule, chosen)).flatten();
             rule
         })
@@ -171,7 +172,7 @@ impl Offset {
     }
 
     /// The prediction of combinations; none if too few were trained, or with `additive`.
-    fn combined(&self, rule: &Rule, chosen: Chosen) -> Option<Combined> {
+    fn combined(&self, rule: &Rule, chosen: KernelParameters) -> Option<Combined> {
         let row = |at: usize| {
             let row = self.shifts.get(to_i64(at)).to_kind(Kind::Float).to_device(Device::Cpu);
             Vec::<f32>::try_from(row).unwrap_or_default()
@@ -184,25 +185,25 @@ impl Offset {
 
     /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms: `[1, genes]`.
     pub fn of_terms(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
-        self.made(parts, &self.wanted(terms))
+        self.made(parts, &self.target(terms))
     }
 
     /// How far a prediction is expected to be off, for what is open of it and the noise of the shifts that it rests on: a root mean
     /// square over genes, 0 of what was trained on. A scalar of float64 on the device.
     pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
-        let wanted = self.wanted(terms);
-        let open = self.rule().open(parts, &wanted);
+        let target = self.target(terms);
+        let open = self.rule().open(parts, &target);
         if open <= 0.0 {
             return Tensor::zeros([], (Kind::Double, self.shifts.device()));
         }
-        let shift = summed(&self.shifts, &self.rule().shift(parts, &wanted));
-        let rests_on = self.rule().rests_on(parts, &wanted);
+        let shift = summed(&self.shifts, &self.rule().shift(parts, &target));
+        let rests_on = self.rule().rests_on(parts, &target);
         let squares: Weights = rests_on.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
         let noise = summed(&self.noises.unsqueeze(-1), &squares).to_kind(Kind::Double).view([]);
         (shift.square().mean(Kind::Double) * open + noise).sqrt()
     }
 
-    fn wanted(&self, terms: &[CovariateTerm]) -> Wanted {
+    fn target(&self, terms: &[CovariateTerm]) -> TargetContext {
         let code = |term: &CovariateTerm| match term {
             CovariateTerm::Value(code) => Some(*code),
             CovariateTerm::Mean | CovariateTerm::Nothing => None,
@@ -211,14 +212,14 @@ impl Offset {
         let codes: Vec<u32> = open.iter().map(|code| code.unwrap_or(u32::MAX)).collect();
         let own = self.layout.context(&codes);
         let stand_ins = own.map_or_else(|| self.layout.stand_ins(&open), |own| self.layout.stand_ins_of(own));
-        Wanted { own, stand_ins }
+        TargetContext { own, stand_ins }
     }
 
-    fn made(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Tensor {
+    fn made(&self, parts: &[(u32, f64)], target: &TargetContext) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let share = 1.0 / real(wanted.stand_ins.len().max(1));
-        let controls: Weights = wanted.stand_ins.iter().map(|context| (*context, share)).collect();
-        let level = summed(&self.controls, &controls) + summed(&self.shifts, &self.rule().shift(parts, wanted));
+        let share = 1.0 / real(target.stand_ins.len().max(1));
+        let controls: Weights = target.stand_ins.iter().map(|context| (*context, share)).collect();
+        let level = summed(&self.controls, &controls) + summed(&self.shifts, &self.rule().shift(parts, target));
         if self.counts {
             return level.expm1().maximum(&self.chosen.narrow(0, 1, 1)).log();
         }
@@ -227,7 +228,7 @@ impl Offset {
 
     /// The offsets of groups, given the codes of each; none for groups that are not looked up.
     pub fn of_groups(&self, groups: &[Option<GroupCodes>], batch_at: Option<usize>) -> GroupOffsets {
-        let mut known: HashMap<Asked, usize> = HashMap::new();
+        let mut known: HashMap<OffsetKey, usize> = HashMap::new();
         let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.len()));
         for group in groups {
             let Some(GroupCodes { parts, covariates }) = group else {
@@ -254,7 +255,7 @@ impl Offset {
 }
 
 /// The key of an offset: codes and bits of the doses, and the covariate terms.
-type Asked = (Vec<(u32, u64)>, Vec<CovariateTerm>);
+type OffsetKey = (Vec<(u32, u64)>, Vec<CovariateTerm>);
 
 /// A weighted sum of a matrix's rows: `[1, genes]`.
 fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
@@ -294,10 +295,10 @@ impl GroupOffsets {
 /// Upper bound of the bytes for a vocabulary's offsets: sums, profiles, saved copies, a table of groups.
 #[must_use]
 pub fn offset_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
-    if settings.model.offset == config::Offset::None {
+    if settings.model.offset == config::OffsetChoice::None {
         return 0;
     }
-    let [contexts, groups] = Layout::of(vocabulary).sizes();
+    let [contexts, groups] = OffsetLayout::of(vocabulary).sizes();
     // First while they are summed, in float64 and by batch; then profiles, the copies kept as the best, and the table.
     let batches = vocabulary.batch_at().map_or(1, |at| vocabulary.covariates[at].values.len());
     let summing = 8 * (contexts * batches + groups) + 4 * (contexts + groups);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use statistics::solve::Cholesky;
 
 use super::{
-    combined::{Combined, Part},
-    layout::{Layout, combination, is_control},
+    combined::{Combined, PerturbationShare},
+    layout::{OffsetLayout, combination, is_control},
 };
 
 /// The uncertain share for a condition in a context that it was not trained in, however similar the others are.
@@ -19,7 +19,7 @@ pub(super) type Weights = BTreeMap<usize, f64>;
 
 /// The context of a target.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct TargetContext {
     /// The trained context, if it is one.
     pub(super) own: Option<usize>,
     /// Contexts whose controls are used instead, with equal weights.
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
 /// The rule with all its parameters.
 #[derive(Debug)]
 pub(super) struct Rule {
-    pub(super) layout: Layout,
+    pub(super) layout: OffsetLayout,
     /// Whether other contexts have equal weights, and combinations are always the sum of their parts.
     pub(super) additive: bool,
     pub(super) ridge: f64,
@@ -43,39 +43,39 @@ pub(super) struct Rule {
 
 impl Rule {
     /// The shift of parts at doses, codes ascending: the weight of each trained shift.
-    pub(super) fn shift(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
+    pub(super) fn shift(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         if is_control(parts) {
             return Weights::new();
         }
-        if let Some(own) = self.as_a_whole(parts, wanted) {
+        if let Some(own) = self.as_a_whole(parts, target) {
             return own;
         }
-        self.combined(parts, wanted).map_or_else(|| self.of_parts(parts, wanted), |(told, _)| told)
+        self.combined(parts, target).map_or_else(|| self.of_parts(parts, target), |(told, _)| told)
     }
 
     /// The shifts whose noise makes it uncertain: those it consists of, or, for a combination that was trained nowhere, those of
     /// its parts, whatever their weights.
-    pub(super) fn rests_on(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
-        self.as_a_whole(parts, wanted).unwrap_or_else(|| self.of_parts(parts, wanted))
+    pub(super) fn rests_on(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
+        self.as_a_whole(parts, target).unwrap_or_else(|| self.of_parts(parts, target))
     }
 
     /// The shift of a combination that was trained somewhere; with `additive`, still the sum of its parts.
-    fn as_a_whole(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<Weights> {
-        (parts.len() == 1 || !self.additive).then(|| self.of_combination(parts, wanted)).flatten()
+    fn as_a_whole(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<Weights> {
+        (parts.len() == 1 || !self.additive).then(|| self.of_combination(parts, target)).flatten()
     }
 
     /// The prediction of this combination from trained ones, and its uncertain share.
-    fn combined(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<(Weights, f64)> {
+    fn combined(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<(Weights, f64)> {
         let (weights, open) = self.combined.as_ref()?.told(&self.as_shares(parts))?;
         let mut sum = Weights::new();
         for (condition, weight) in self.layout.conditions().iter().zip(weights) {
-            add(&mut sum, &self.as_seen(condition, wanted), weight);
+            add(&mut sum, &self.as_seen(condition, target), weight);
         }
         Some((sum, open))
     }
 
     /// Doses as shares of the largest trained effect.
-    pub(super) fn as_shares(&self, parts: &[(u32, f64)]) -> Vec<Part> {
+    pub(super) fn as_shares(&self, parts: &[(u32, f64)]) -> Vec<PerturbationShare> {
         let share = |(code, dose): &(u32, f64)| {
             let largest = self.layout.largest_doses.get(code).copied().unwrap_or(*dose);
             (*code, self.scale(*code, largest, *dose))
@@ -84,20 +84,20 @@ impl Rule {
     }
 
     /// The shift of a trained condition: from its own context, or predicted from others.
-    pub(super) fn as_seen(&self, condition: &[(u32, f64)], wanted: &Wanted) -> Weights {
+    pub(super) fn as_seen(&self, condition: &[(u32, f64)], target: &TargetContext) -> Weights {
         let rows = self.layout.by_combination.get(&combination(condition)).into_iter().flatten();
         let mut own = rows.filter(|row| {
             let row = &self.layout.rows[**row];
-            Some(row.context) == wanted.own && row.parts == condition
+            Some(row.context) == target.own && row.parts == condition
         });
         match own.next() {
             Some(row) => Weights::from([(*row, 1.0)]),
-            None => self.of_combination(condition, wanted).unwrap_or_default(),
+            None => self.of_combination(condition, target).unwrap_or_default(),
         }
     }
 
     /// The uncertain share of a shift's square: 0 for trained conditions, about 1 for completely unknown ones.
-    pub(super) fn open(&self, parts: &[(u32, f64)], wanted: &Wanted) -> f64 {
+    pub(super) fn open(&self, parts: &[(u32, f64)], target: &TargetContext) -> f64 {
         if is_control(parts) {
             return 0.0;
         }
@@ -105,7 +105,7 @@ impl Rule {
             let beyond = self.combined.as_ref().and_then(|combined| combined.told(&self.as_shares(parts)));
             let beyond = beyond.map_or(USUAL_INTERACTION, |(_, open)| LEAST_OPEN + open);
             let known = |part: &&(u32, f64)| self.layout.by_combination.contains_key(&vec![part.0]);
-            let of_parts = parts.iter().filter(known).map(|part| self.open(std::slice::from_ref(part), wanted));
+            let of_parts = parts.iter().filter(known).map(|part| self.open(std::slice::from_ref(part), target));
             let unknown = parts.iter().filter(|part| !known(part)).count();
             return beyond + (of_parts.sum::<f64>() + real(unknown)) / real(parts.len());
         };
@@ -113,8 +113,8 @@ impl Rule {
         let mut contexts: Vec<usize> = rows.iter().map(|row| context(&row)).collect();
         contexts.sort_unstable();
         contexts.dedup();
-        let own = wanted.own.filter(|own| contexts.contains(own));
-        let of_context = if own.is_some() { 0.0 } else { LEAST_OPEN + self.apart(&contexts, wanted) };
+        let own = target.own.filter(|own| contexts.contains(own));
+        let of_context = if own.is_some() { 0.0 } else { LEAST_OPEN + self.apart(&contexts, target) };
         let near = rows.iter().filter(|row| own.is_none_or(|own| context(row) == own));
         let of_dose =
             near.map(|row| self.dose_open(&self.layout.rows[*row].parts, parts)).fold(f64::INFINITY, f64::min);
@@ -122,16 +122,16 @@ impl Rule {
     }
 
     /// The share of the variance between contexts that the ridge does not explain for a new context.
-    fn apart(&self, contexts: &[usize], wanted: &Wanted) -> f64 {
+    fn apart(&self, contexts: &[usize], target: &TargetContext) -> f64 {
         let all = self.layout.contexts.len();
         let product = |a: usize, b: usize| self.products[a * all + b];
         let mean = |a: &[usize], b: &[usize]| {
             let pairs = a.iter().flat_map(|a| b.iter().map(move |b| product(*a, *b)));
             pairs.sum::<f64>() / real(a.len() * b.len()).max(1.0)
         };
-        let stand_ins = &wanted.stand_ins;
+        let stand_ins = &target.stand_ins;
         let own = mean(stand_ins, stand_ins) - 2.0 * mean(stand_ins, contexts) + mean(contexts, contexts);
-        let shares = self.ridge_shares(contexts, wanted);
+        let shares = self.ridge_shares(contexts, target);
         let mut left = mean(stand_ins, stand_ins);
         for (a, share) in contexts.iter().zip(&shares) {
             left -= 2.0 * share * mean(&[*a], stand_ins);
@@ -142,26 +142,26 @@ impl Rule {
 
     /// The distance of doses from those of a trained group, by their effects.
     fn dose_open(&self, known: &[(u32, f64)], parts: &[(u32, f64)]) -> f64 {
-        let of_part = |((code, known), (_, wanted)): (&(u32, f64), &(u32, f64))| {
-            let [known, wanted] = [self.effect(*code, *known), self.effect(*code, *wanted)];
-            let far = (known - wanted) / known.max(wanted).max(f64::MIN_POSITIVE);
+        let of_part = |((code, known), (_, target)): (&(u32, f64), &(u32, f64))| {
+            let [known, target] = [self.effect(*code, *known), self.effect(*code, *target)];
+            let far = (known - target) / known.max(target).max(f64::MIN_POSITIVE);
             far * far
         };
         known.iter().zip(parts).map(of_part).sum::<f64>() / real(parts.len().max(1))
     }
 
-    fn of_parts(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Weights {
+    fn of_parts(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         let mut sum = Weights::new();
         for part in parts {
-            add(&mut sum, &self.of_part(*part, wanted), 1.0);
+            add(&mut sum, &self.of_part(*part, target), 1.0);
         }
         sum
     }
 
     /// The shift of one perturbation: as it was seen alone; or the shift of combinations with it minus that of their other parts; or, if
     /// it was never trained on, the mean of all trained ones.
-    fn of_part(&self, part: (u32, f64), wanted: &Wanted) -> Weights {
-        let alone = |part: (u32, f64)| self.of_combination(&[part], wanted);
+    fn of_part(&self, part: (u32, f64), target: &TargetContext) -> Weights {
+        let alone = |part: (u32, f64)| self.of_combination(&[part], target);
         if let Some(own) = alone(part) {
             return own;
         }
@@ -171,7 +171,7 @@ impl Rule {
         let mut mean = Weights::new();
         for codes in &with_it {
             let parts = &self.layout.rows[self.layout.by_combination[*codes][0]].parts;
-            let Some(mut rest) = self.of_combination(parts, wanted) else { continue };
+            let Some(mut rest) = self.of_combination(parts, target) else { continue };
             let mut unknown = 0.0;
             for other in parts {
                 match alone(*other) {
@@ -195,13 +195,13 @@ impl Rule {
     }
 
     /// The shift of a combination that was trained somewhere; none for any other.
-    fn of_combination(&self, parts: &[(u32, f64)], wanted: &Wanted) -> Option<Weights> {
+    fn of_combination(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<Weights> {
         let rows = self.layout.by_combination.get(&combination(parts))?;
         let mut seen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for row in rows {
             seen.entry(self.layout.rows[*row].context).or_default().push(*row);
         }
-        let own = wanted.own.filter(|own| seen.contains_key(own));
+        let own = target.own.filter(|own| seen.contains_key(own));
         if let Some(own) = own.filter(|own| self.additive || !self.layout.has_controls(*own)) {
             return Some(self.at_doses(&seen[&own], parts));
         }
@@ -211,7 +211,7 @@ impl Rule {
         }
         let contexts: Vec<usize> = seen.keys().copied().collect();
         let shares =
-            if self.additive { self.even_shares(&contexts, wanted) } else { self.ridge_shares(&contexts, wanted) };
+            if self.additive { self.even_shares(&contexts, target) } else { self.ridge_shares(&contexts, target) };
         let mut sum = Weights::new();
         for (share, rows) in shares.into_iter().zip(seen.values()) {
             add(&mut sum, &self.at_doses(rows, parts), share);
@@ -220,8 +220,8 @@ impl Rule {
     }
 
     /// The substitute contexts if some of them saw it, else all.
-    fn even_shares(&self, contexts: &[usize], wanted: &Wanted) -> Vec<f64> {
-        let stands_in = |context: &usize| wanted.stand_ins.contains(context);
+    fn even_shares(&self, contexts: &[usize], target: &TargetContext) -> Vec<f64> {
+        let stands_in = |context: &usize| target.stand_ins.contains(context);
         let any = contexts.iter().any(stands_in);
         let counted: Vec<f64> =
             contexts.iter().map(|context| f64::from(u8::from(!any || stands_in(context)))).collect();
@@ -230,11 +230,11 @@ impl Rule {
     }
 
     /// Kernel ridge of the shift on the control profile: the weight of each context's shift.
-    fn ridge_shares(&self, contexts: &[usize], wanted: &Wanted) -> Vec<f64> {
+    fn ridge_shares(&self, contexts: &[usize], target: &TargetContext) -> Vec<f64> {
         let all = self.layout.contexts.len();
         let product = |a: usize, b: usize| self.products[a * all + b];
         let with_wanted = |a: usize| {
-            wanted.stand_ins.iter().map(|b| product(a, *b)).sum::<f64>() / real(wanted.stand_ins.len().max(1))
+            target.stand_ins.iter().map(|b| product(a, *b)).sum::<f64>() / real(target.stand_ins.len().max(1))
         };
         ridge_shares(contexts, self.ridge, product, with_wanted)
     }
@@ -254,11 +254,11 @@ impl Rule {
         // With several perturbations, the nearest doses, scaled by the mean factor over the parts' doses.
         let far = |row: &&usize| -> f64 {
             let pairs = self.layout.rows[**row].parts.iter().zip(parts);
-            pairs.map(|((_, known), (_, wanted))| (known.ln_1p() - wanted.ln_1p()).abs()).sum()
+            pairs.map(|((_, known), (_, target))| (known.ln_1p() - target.ln_1p()).abs()).sum()
         };
         let Some(nearest) = rows.iter().min_by(|a, b| far(a).total_cmp(&far(b))) else { return Weights::new() };
         let known = &self.layout.rows[*nearest].parts;
-        let scales = known.iter().zip(parts).map(|((code, known), (_, wanted))| self.scale(*code, *known, *wanted));
+        let scales = known.iter().zip(parts).map(|((code, known), (_, target))| self.scale(*code, *known, *target));
         Weights::from([(*nearest, scales.sum::<f64>() / real(parts.len()))])
     }
 
@@ -290,13 +290,13 @@ impl Rule {
     }
 
     /// The factor of a shift seen at one dose for another dose.
-    fn scale(&self, code: u32, known: f64, wanted: f64) -> f64 {
-        let beyond = known < wanted;
+    fn scale(&self, code: u32, known: f64, target: f64) -> f64 {
+        let beyond = known < target;
         match self.half_effects.get(code as usize).copied().flatten() {
             // The growth of the effect is unknown.
             None if beyond => 1.0,
             _ if self.effect(code, known) <= 0.0 => 1.0,
-            _ => self.effect(code, wanted) / self.effect(code, known),
+            _ => self.effect(code, target) / self.effect(code, known),
         }
     }
 
@@ -323,14 +323,14 @@ pub(super) fn ridge_shares(
     let mean_with = |a: usize| contexts.iter().map(|b| product(a, *b)).sum::<f64>() / count;
     let means: Vec<f64> = contexts.iter().map(|a| mean_with(*a)).collect();
     let mean = means.iter().sum::<f64>() / count;
-    let wanted: Vec<f64> = contexts.iter().map(|a| with_wanted(*a)).collect();
-    let wanted_mean = wanted.iter().sum::<f64>() / count;
+    let target: Vec<f64> = contexts.iter().map(|a| with_wanted(*a)).collect();
+    let wanted_mean = target.iter().sum::<f64>() / count;
     let kernel = |row: usize, column: usize| {
         let centred = product(contexts[row], contexts[column]) - means[row] - means[column] + mean;
         centred + if row == column { ridge } else { 0.0 }
     };
     let Some(factor) = Cholesky::new(contexts.len(), kernel) else { return even };
-    let likeness: Vec<f64> = (0..contexts.len()).map(|at| wanted[at] - wanted_mean - means[at] + mean).collect();
+    let likeness: Vec<f64> = (0..contexts.len()).map(|at| target[at] - wanted_mean - means[at] + mean).collect();
     let weights = factor.solve(&likeness);
     let all: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight + (1.0 - all) / count).collect()

@@ -32,7 +32,7 @@ fn vocabulary(groups: &[(&[(u32, f64)], &str)]) -> Vocabulary {
 /// Controls of three contexts at 0, 1 and 3 of the only gene that they differ in.
 fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> Rule {
     let controls: [(&[(u32, f64)], &str); 3] = [(&[], "x"), (&[], "y"), (&[], "z")];
-    let layout = Layout::of(&vocabulary(&[&controls, groups].concat()));
+    let layout = OffsetLayout::of(&vocabulary(&[&controls, groups].concat()));
     let level = [0.0, 1.0, 3.0];
     let products = level.iter().flat_map(|a| level.map(|b| a * b)).collect();
     Rule { layout, additive, ridge, half_effects: vec![None, None, None, None, Some(0.5)], products, combined: None }
@@ -42,7 +42,7 @@ fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> Rule {
 fn shift(rule: &Rule, parts: &[(u32, f64)], context: u32, shifts: &[f64]) -> f64 {
     let own = rule.layout.context(&[context, 0]);
     let stand_ins = own.map_or_else(Vec::new, |own| rule.layout.stand_ins_of(own));
-    rule.shift(parts, &Wanted { own, stand_ins }).into_iter().map(|(row, weight)| weight * shifts[row]).sum()
+    rule.shift(parts, &TargetContext { own, stand_ins }).into_iter().map(|(row, weight)| weight * shifts[row]).sum()
 }
 
 fn close(a: f64, b: f64) {
@@ -116,7 +116,7 @@ fn a_context_without_controls_has_those_that_share_most_covariate_values() {
     for (group, sex) in vocabulary.trained.iter_mut().zip(["f", "m", "m"]) {
         group.covariates.push(sex.into());
     }
-    let layout = Layout::of(&vocabulary);
+    let layout = OffsetLayout::of(&vocabulary);
     assert_eq!(layout.stand_ins_of(2), [1]);
     assert_eq!(layout.stand_ins(&[None, None, Some(0)]), [0]);
     assert_eq!(layout.stand_ins(&[None, None, None]), [0, 1]);
@@ -141,7 +141,7 @@ fn the_penalty_is_the_one_with_which_each_context_is_told_best_from_the_others()
 fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts() {
     let vocabulary = vocabulary(&[(&[], "x"), (&[(A, 1.0)], "x"), (&[(B, 1.0)], "x")]);
     let mut parameters = Parameters::new(Kind::Double, Device::Cpu);
-    let model = ModelSettings { offset: config::Offset::Additive, ..ModelSettings::default() };
+    let model = ModelSettings { offset: config::OffsetChoice::Additive, ..ModelSettings::default() };
     let settings = Settings { model, ..Settings::default() };
     let mut offset = Offset::new(&mut parameters, &settings, 2, &vocabulary).expect("it is asked for");
     offset.fill(&OffsetProfiles {
@@ -182,7 +182,7 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
         covariates: vec!["x".into(), "one".into()],
         cells: 10,
     }));
-    let layout = Layout::of(&vocabulary);
+    let layout = OffsetLayout::of(&vocabulary);
     let shift = |codes: &Vec<u32>| {
         let mut shift = vec![0.0_f32; 13];
         for code in codes {
@@ -203,11 +203,11 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
 fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
     let row = |at: usize| shifts[at].clone();
     let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
-    let combined = Combined::new(&rule.layout, conditions, Chosen::USUAL, &row).expect("few conditions");
+    let combined = Combined::new(&rule.layout, conditions, KernelParameters::USUAL, &row).expect("few conditions");
     let all = Tensor::from_slice(&shifts.concat()).view([i64::try_from(shifts.len()).expect("few"), 13]);
     let combined = combined.fitted(&[all.to_kind(Kind::Double)]);
     let rule = Rule { combined: Some(combined), ..rule };
-    let weights = rule.shift(&pair.map(|code| (code, 1.0)), &Wanted { own: Some(0), stand_ins: vec![0] });
+    let weights = rule.shift(&pair.map(|code| (code, 1.0)), &TargetContext { own: Some(0), stand_ins: vec![0] });
     [12, pair[0] as usize].map(|gene| weights.iter().map(|(row, weight)| weight * f64::from(shifts[*row][gene])).sum())
 }
 

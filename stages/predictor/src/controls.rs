@@ -7,7 +7,7 @@ use arrow::{
     array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
     datatypes::{DataType, SchemaRef},
 };
-use reader::{atlas::Atlas, profiles::Rows};
+use reader::{atlas::Atlas, profiles::ExpressionRows};
 use schemas::{Error, Result, arrow::SCALE_KEY, conditions::CONTROL, ids::CellIndex, numbers::checked};
 use stage::{BoxError, Stage};
 
@@ -68,7 +68,7 @@ impl RealControls {
         Ok(Self { names: NamesByJob::new(atlas.clone()), atlas, schema })
     }
 
-    fn rows(&mut self, rows: &Rows) -> Result<RecordBatch, BoxError> {
+    fn rows(&mut self, rows: &ExpressionRows) -> Result<RecordBatch, BoxError> {
         let cells = &rows.plan.cells;
         let names = self.names.of(0, cells)?;
         let manifest = self.atlas.manifest();
@@ -100,10 +100,10 @@ impl RealControls {
 }
 
 impl Stage for RealControls {
-    type In = Rows;
+    type In = ExpressionRows;
     type Out = RecordBatch;
 
-    fn push(&mut self, rows: Rows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
+    fn push(&mut self, rows: ExpressionRows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
         emit(self.rows(&rows)?);
         Ok(())
     }

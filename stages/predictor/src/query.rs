@@ -18,7 +18,7 @@ use serde::Serialize;
 
 pub use self::{
     extrapolation::Extrapolation,
-    jobs::{Job, Jobs, Span, Target},
+    jobs::{CellSpan, Job, Jobs, Target},
 };
 
 /// Which conditions to go to.

@@ -27,7 +27,7 @@ use storage::{
 };
 
 pub use self::manifest::read_manifest;
-use self::{blocks::Matrix, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
+use self::{blocks::BlockStorage, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
 use crate::{gene_subset::GeneSubset, split::Split};
 
 /// How the matrix is read.
@@ -42,17 +42,17 @@ pub enum Access {
 
 /// An open atlas with all of its genes or some; clones share it.
 #[derive(Clone, Debug)]
-pub struct Atlas(Arc<Inner>, Option<Arc<GeneSubset>>);
+pub struct Atlas(Arc<OpenAtlas>, Option<Arc<GeneSubset>>);
 
 #[derive(Debug)]
-struct Inner {
+struct OpenAtlas {
     path: PathBuf,
     manifest: Manifest,
     genes: Vec<String>,
-    blocks: mmap::Map,
-    labels: mmap::Map,
+    blocks: mmap::MappedFile,
+    labels: mmap::MappedFile,
     shuffled: Option<Shuffled>,
-    matrix: Matrix,
+    matrix: BlockStorage,
     tables: Tables,
     checked: Vec<AtomicU64>,
 }
@@ -86,14 +86,16 @@ impl Atlas {
         let manifest = read_manifest(&path)?;
         let shuffled = Shuffled::of(&path, &manifest)?;
         let genes = read_gene_names(&path.join(files::GENES), manifest.genes)?;
-        let matrix = Matrix::open(&path, &manifest, access)?;
+        let matrix = BlockStorage::open(&path, &manifest, access)?;
         let tables = Tables::open(&path, &manifest)?;
         let blocks = mmap::map(&path.join(files::BLOCKS))?;
         let labels = mmap::map(&path.join(files::LABELS))?;
         let words = to_usize(manifest.blocks().div_ceil(64));
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let atlas =
-            Self(Arc::new(Inner { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked }), None);
+        let atlas = Self(
+            Arc::new(OpenAtlas { path, manifest, genes, blocks, labels, shuffled, matrix, tables, checked }),
+            None,
+        );
         atlas.check_labels()?;
         atlas.check_entries()?;
         atlas.check_maps()?;

@@ -14,25 +14,25 @@ use crate::{atlas::Atlas, block::Block};
 
 /// Unpacked blocks of one atlas, up to this many bytes; clones share them.
 #[derive(Clone, Debug)]
-pub struct HeldBlocks {
+pub struct BlockCache {
     atlas: Atlas,
     most_bytes: usize,
-    held: Arc<Mutex<Held>>,
+    cached: Arc<Mutex<CachedBlocks>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct CachedBlocks {
     blocks: HashMap<BlockIndex, Arc<Block>>,
     /// The oldest first.
     ages: VecDeque<BlockIndex>,
     bytes: usize,
 }
 
-impl HeldBlocks {
+impl BlockCache {
     /// None so far.
     #[must_use]
     pub fn new(atlas: Atlas, most_bytes: usize) -> Self {
-        Self { atlas, most_bytes, held: Arc::default() }
+        Self { atlas, most_bytes, cached: Arc::default() }
     }
 
     /// A block: the one that is held, or else read from the disk, on the caller's thread.
@@ -45,17 +45,17 @@ impl HeldBlocks {
         }
         // Two threads may both read it; the second result is dropped.
         let block = Arc::new(self.atlas.block(index)?);
-        let mut held = self.lock();
-        if let Some(first) = held.blocks.get(&index) {
+        let mut cached = self.lock();
+        if let Some(first) = cached.blocks.get(&index) {
             return Ok(Arc::clone(first));
         }
-        held.bytes += block.byte_size();
-        held.ages.push_back(index);
-        held.blocks.insert(index, Arc::clone(&block));
-        while self.most_bytes < held.bytes {
-            let Some(oldest) = held.ages.pop_front() else { break };
-            if let Some(block) = held.blocks.remove(&oldest) {
-                held.bytes -= block.byte_size();
+        cached.bytes += block.byte_size();
+        cached.ages.push_back(index);
+        cached.blocks.insert(index, Arc::clone(&block));
+        while self.most_bytes < cached.bytes {
+            let Some(oldest) = cached.ages.pop_front() else { break };
+            if let Some(block) = cached.blocks.remove(&oldest) {
+                cached.bytes -= block.byte_size();
             }
         }
         Ok(block)
@@ -67,7 +67,7 @@ impl HeldBlocks {
         self.lock().bytes
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, CachedBlocks> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use schemas::{
 use crate::{
     atlas::Atlas,
     codes::CodeTable,
-    split::{Part, Split},
+    split::{Split, SplitPart},
 };
 
 /// Cells of one condition and covariate combination.
@@ -30,7 +30,7 @@ pub struct Group {
 impl Group {
     /// How many cells there are for a part.
     #[must_use]
-    pub fn cells_for(&self, part: Part) -> u64 {
+    pub fn cells_for(&self, part: SplitPart) -> u64 {
         self.cells[part as usize]
     }
 
@@ -66,7 +66,7 @@ impl Groups {
             if at == groups.len() {
                 groups.push(Group { condition: ConditionId(codes[0]), covariates: codes[1..].to_vec(), cells: [0; 3] });
             }
-            let part = split.map_or(Part::Train, |split| split.part(cell));
+            let part = split.map_or(SplitPart::Train, |split| split.part(cell));
             groups[at].cells[part as usize] += 1;
         }
         by_codes.freeze();
@@ -207,7 +207,7 @@ fn said_twice(key: &str, place: &str) -> Error {
 
 /// A selector's parts, each in its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named<'a> {
+pub struct ParsedSelector<'a> {
     /// The condition's name.
     pub condition: Option<&'a str>,
     /// Its dose.
@@ -221,9 +221,9 @@ impl Selector {
     ///
     /// # Errors
     /// Keys that the atlas does not know, two keys of one meaning.
-    pub fn named(&self, manifest: &Manifest) -> Result<Named<'_>> {
+    pub fn named(&self, manifest: &Manifest) -> Result<ParsedSelector<'_>> {
         let Keys { perturbation, dose, .. } = &manifest.keys;
-        let mut named = Named { condition: None, dose: None, covariates: Vec::new() };
+        let mut named = ParsedSelector { condition: None, dose: None, covariates: Vec::new() };
         for (key, value) in &self.0 {
             if let Some(at) = manifest.covariates.iter().position(|covariate| covariate.name == *key) {
                 named.covariates.push((at, value));

@@ -30,7 +30,7 @@ pub fn write(labels: &Path, codes: usize, out: &Path) -> Result<FileEntry> {
         next[kind] = start;
         start += counts[kind];
     }
-    let mut table = mmap::Table::create(out, records.len() as u64)?;
+    let mut table = mmap::MappedTable::create(out, records.len() as u64)?;
     let members = table.numbers();
     for (cell, record) in (0_u64..).zip(records) {
         let place = &mut next[kinds.find_or_add(record)];
@@ -44,20 +44,20 @@ pub fn write(labels: &Path, codes: usize, out: &Path) -> Result<FileEntry> {
 /// All cells, sorted by their labels.
 #[derive(Debug)]
 pub struct Members {
-    cells: mmap::Map,
-    kinds: Vec<Kind>,
+    cells: mmap::MappedFile,
+    kinds: Vec<CellKind>,
 }
 
 /// Cells with the same labels.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Kind {
+pub struct CellKind {
     /// Their condition id, then their covariate codes.
     pub codes: Vec<u32>,
     /// Their places among the members.
     pub places: Range<usize>,
 }
 
-impl Kind {
+impl CellKind {
     /// Their condition.
     #[must_use]
     pub fn condition(&self) -> ConditionId {
@@ -78,7 +78,7 @@ impl Members {
             return Err(Error::damaged(&path, "it does not have a number for every cell"));
         }
         let mut members = Self { cells: mmap::map_file(&atlas.table(files::MEMBERS)?, &path)?, kinds: Vec::new() };
-        let mut kinds: Vec<Kind> = Vec::new();
+        let mut kinds: Vec<CellKind> = Vec::new();
         let mut before = None;
         for (place, cell) in members.cells().iter().map(|cell| CellIndex(*cell)).enumerate() {
             let codes = (cell.0 < atlas.cells()).then(|| atlas.codes(cell));
@@ -90,7 +90,7 @@ impl Members {
             match (kinds.last_mut(), codes) {
                 (Some(kind), Some(codes)) if kind.codes == codes => kind.places.end = place + 1,
                 (_, codes) => {
-                    kinds.push(Kind { codes: codes.unwrap_or_default().to_vec(), places: place..place + 1 });
+                    kinds.push(CellKind { codes: codes.unwrap_or_default().to_vec(), places: place..place + 1 });
                 }
             }
         }
@@ -106,7 +106,7 @@ impl Members {
 
     /// The kinds of cells, in the order of their codes.
     #[must_use]
-    pub fn kinds(&self) -> &[Kind] {
+    pub fn kinds(&self) -> &[CellKind] {
         &self.kinds
     }
 }

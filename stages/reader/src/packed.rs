@@ -109,7 +109,7 @@ pub fn unpack(
         return None;
     }
     let genes = &mut tail[..entries * gene_width.bytes()];
-    let gaps = Gaps { gaps, wide: wide.as_chunks::<4>().0.iter() };
+    let gaps = GeneIdGaps { gaps, wide: wide.as_chunks::<4>().0.iter() };
     #[expect(clippy::cast_possible_truncation, reason = "what does not fit is refused at the end of its row")]
     match gene_width {
         GeneWidth::U16 => gaps.undo(pointers, bytemuck::cast_slice_mut(genes), u16::MAX.into(), |gene| gene as u16)?,
@@ -118,12 +118,12 @@ pub fn unpack(
     Some(block)
 }
 
-struct Gaps<'a> {
+struct GeneIdGaps<'a> {
     gaps: &'a [u8],
     wide: std::slice::Iter<'a, [u8; 4]>,
 }
 
-impl Gaps<'_> {
+impl GeneIdGaps<'_> {
     /// Ids ascend in a row, so that a row whose last one is small enough has none that is too large.
     fn undo<T>(mut self, pointers: &[u32], genes: &mut [T], largest: u64, narrow: impl Fn(u64) -> T) -> Option<()> {
         for pair in pointers.windows(2) {

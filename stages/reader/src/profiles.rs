@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     atlas::Atlas,
     groups::Groups,
-    split::{Part, Split},
+    split::{Split, SplitPart},
 };
 
 /// Which half of a group a cell falls into: the same for every run.
@@ -37,8 +37,8 @@ pub enum Use {
 
 impl Use {
     /// The role of a cell if cells of `judged` are evaluated; training cells may have both roles.
-    pub fn of(cell: CellIndex, is_control: bool, part: Part, judged: Part) -> impl Iterator<Item = Self> {
-        let trains = part == Part::Train;
+    pub fn of(cell: CellIndex, is_control: bool, part: SplitPart, judged: SplitPart) -> impl Iterator<Item = Self> {
+        let trains = part == SplitPart::Train;
         let half = if first_half(cell) { Self::FirstHalf } else { Self::SecondHalf };
         let uses = match is_control {
             true if !first_half(cell) => [Some(Self::Reference), None],
@@ -71,20 +71,20 @@ impl GroupProfiles {
 
 /// Rows of expression with their cells.
 #[derive(Debug)]
-pub struct Rows {
+pub struct ExpressionRows {
     /// Their cells.
     pub plan: BatchPlan,
     /// Their expression.
     pub expression: Pooled<schemas::batch::Expression>,
 }
 
-impl schemas::ByteSize for Rows {
+impl schemas::ByteSize for ExpressionRows {
     fn byte_size(&self) -> usize {
         self.plan.byte_size() + self.expression.byte_size()
     }
 }
 
-impl Rows {
+impl ExpressionRows {
     /// Each cell with its non-zero genes and their values.
     pub fn cells(&self) -> impl Iterator<Item = (CellIndex, (Vec<u32>, Vec<f64>))> + '_ {
         let mut entries: Vec<(Vec<u32>, Vec<f64>)> = vec![Default::default(); self.plan.cells.len()];
@@ -102,7 +102,7 @@ pub struct SumProfiles {
     atlas: Atlas,
     split: Arc<Split>,
     groups: Arc<Groups>,
-    judged: Part,
+    judged: SplitPart,
     scale: Scale,
     target_sum: f64,
     profiles: Vec<GroupProfiles>,
@@ -115,7 +115,7 @@ impl SumProfiles {
         atlas: &Atlas,
         split: Arc<Split>,
         groups: Arc<Groups>,
-        judged: Part,
+        judged: SplitPart,
         scale: Scale,
         target_sum: f64,
     ) -> Self {
@@ -123,7 +123,7 @@ impl SumProfiles {
         Self { atlas: atlas.clone(), split, groups, judged, scale, target_sum, profiles }
     }
 
-    fn add(&mut self, rows: &Rows) {
+    fn add(&mut self, rows: &ExpressionRows) {
         let genes = self.atlas.genes().len();
         for (cell, (ids, mut values)) in rows.cells() {
             let codes = self.atlas.codes(cell);
@@ -152,10 +152,10 @@ impl SumProfiles {
 }
 
 impl Sink for SumProfiles {
-    type In = Rows;
+    type In = ExpressionRows;
     type Summary = Vec<GroupProfiles>;
 
-    fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
         self.add(&rows);
         Ok(ControlFlow::Continue(()))
     }
@@ -169,7 +169,7 @@ impl Sink for SumProfiles {
 mod tests {
     use super::*;
 
-    fn uses(cell: u64, is_control: bool, part: Part, judged: Part) -> Vec<Use> {
+    fn uses(cell: u64, is_control: bool, part: SplitPart, judged: SplitPart) -> Vec<Use> {
         Use::of(CellIndex(cell), is_control, part, judged).collect()
     }
 
@@ -177,17 +177,17 @@ mod tests {
     fn a_control_is_source_or_reference_and_never_both() {
         for cell in 0..100 {
             let wanted = if first_half(CellIndex(cell)) { Use::Training } else { Use::Reference };
-            assert_eq!(uses(cell, true, Part::Train, Part::Ood), [wanted]);
-            assert_eq!(uses(cell, true, Part::Train, Part::Train), [wanted]);
+            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Ood), [wanted]);
+            assert_eq!(uses(cell, true, SplitPart::Train, SplitPart::Train), [wanted]);
         }
     }
 
     #[test]
     fn a_cell_is_judged_where_its_part_is_and_trains_where_it_trained() {
         let half = if first_half(CellIndex(3)) { Use::FirstHalf } else { Use::SecondHalf };
-        assert_eq!(uses(3, false, Part::Ood, Part::Ood), [half]);
-        assert_eq!(uses(3, false, Part::Train, Part::Ood), [Use::Training]);
-        assert_eq!(uses(3, false, Part::Train, Part::Train), [Use::Training, half]);
-        assert_eq!(uses(3, false, Part::Valid, Part::Ood), []);
+        assert_eq!(uses(3, false, SplitPart::Ood, SplitPart::Ood), [half]);
+        assert_eq!(uses(3, false, SplitPart::Train, SplitPart::Ood), [Use::Training]);
+        assert_eq!(uses(3, false, SplitPart::Train, SplitPart::Train), [Use::Training, half]);
+        assert_eq!(uses(3, false, SplitPart::Valid, SplitPart::Ood), []);
     }
 }

@@ -21,12 +21,12 @@ pub struct ReadAhead<I> {
     plans: I,
     ahead: VecDeque<BatchPlan>,
     cells_ahead: usize,
-    asked: Asked,
+    advised: AdvisedBlocks,
 }
 
 /// The blocks that the kernel was advised of.
 #[derive(Debug)]
-struct Asked {
+struct AdvisedBlocks {
     /// A bit a block.
     bits: Vec<u64>,
     /// Whether what was read once may have left memory since.
@@ -40,27 +40,28 @@ impl<I: Iterator<Item = BatchPlan>> ReadAhead<I> {
     #[must_use]
     pub fn new(atlas: Atlas, plans: I) -> Self {
         let blocks = to_usize(atlas.manifest().blocks());
-        let asked = Asked { bits: vec![0; blocks.div_ceil(64)], forgets: may_outgrow_memory(&atlas), cells: 0 };
-        Self { atlas, plans, ahead: VecDeque::new(), cells_ahead: 0, asked }
+        let advised =
+            AdvisedBlocks { bits: vec![0; blocks.div_ceil(64)], forgets: may_outgrow_memory(&atlas), cells: 0 };
+        Self { atlas, plans, ahead: VecDeque::new(), cells_ahead: 0, advised }
     }
 
     fn ask_for(&mut self, plan: &BatchPlan) {
         let block_rows = self.atlas.manifest().block_rows;
         for row in &plan.rows {
             let (block, _) = place(*row, block_rows);
-            if self.asked.is_new(block) {
+            if self.advised.is_new(block) {
                 self.atlas.will_need(block);
             }
         }
-        self.asked.cells += plan.cells.len();
-        if self.asked.forgets && CELLS_AHEAD <= self.asked.cells {
-            self.asked.bits.fill(0);
-            self.asked.cells = 0;
+        self.advised.cells += plan.cells.len();
+        if self.advised.forgets && CELLS_AHEAD <= self.advised.cells {
+            self.advised.bits.fill(0);
+            self.advised.cells = 0;
         }
     }
 }
 
-impl Asked {
+impl AdvisedBlocks {
     fn is_new(&mut self, block: BlockIndex) -> bool {
         let (word, bit) = (block.index() / 64, 1 << (block.0 % 64));
         let is_new = self.bits[word] & bit == 0;

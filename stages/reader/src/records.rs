@@ -58,7 +58,7 @@ impl RowValues {
 
 /// One row's record.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub struct RowRecord<'a> {
     /// Number of entries.
     pub entries: usize,
     /// How its values are stored.
@@ -69,7 +69,7 @@ pub struct Record<'a> {
     pub values: &'a [u8],
 }
 
-impl<'a> Record<'a> {
+impl<'a> RowRecord<'a> {
     /// The record at the start of `bytes`, and how many bytes it takes; none if the bytes hold no whole record.
     #[must_use]
     pub fn read(bytes: &'a [u8], gene_width: GeneWidth) -> Option<(Self, usize)> {
@@ -85,7 +85,7 @@ impl<'a> Record<'a> {
 
 /// Where a record lies, and the cell whose row it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct RecordSpan {
     /// Its first byte.
     pub start: usize,
     /// The byte after its last.
@@ -96,13 +96,13 @@ pub struct Span {
 
 /// Records in memory, in any order.
 #[derive(Clone, Debug)]
-pub struct Records {
+pub struct RowRecords {
     gene_width: GeneWidth,
     bytes: Vec<u8>,
-    spans: Vec<Span>,
+    spans: Vec<RecordSpan>,
 }
 
-impl Records {
+impl RowRecords {
     /// No records yet.
     #[must_use]
     pub fn new(gene_width: GeneWidth) -> Self {
@@ -151,12 +151,12 @@ impl Records {
     /// # Panics
     /// Never: a row is pushed whole.
     #[must_use]
-    pub fn record(&self, row: usize) -> Record<'_> {
-        Record::read(self.bytes_of(row), self.gene_width).expect("a row is pushed whole").0
+    pub fn record(&self, row: usize) -> RowRecord<'_> {
+        RowRecord::read(self.bytes_of(row), self.gene_width).expect("a row is pushed whole").0
     }
 
     /// Gives up its arrays, to be filled in another way: bytes, and where the records lie in them.
-    pub fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Vec<Span>) {
+    pub fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Vec<RecordSpan>) {
         (&mut self.bytes, &mut self.spans)
     }
 
@@ -194,7 +194,7 @@ impl Records {
             ValueWidth::U32 => append(&mut self.bytes, values, |value| count(value).to_le_bytes()),
             ValueWidth::F32 => append(&mut self.bytes, values, f32::to_le_bytes),
         }
-        self.spans.push(Span { start, end: self.bytes.len(), cell: CellIndex::default() });
+        self.spans.push(RecordSpan { start, end: self.bytes.len(), cell: CellIndex::default() });
     }
 }
 
@@ -211,9 +211,9 @@ fn append<T: Copy, const N: usize>(out: &mut Vec<u8>, items: &[T], bytes: impl F
     }
 }
 
-impl ByteSize for Records {
+impl ByteSize for RowRecords {
     fn byte_size(&self) -> usize {
-        self.bytes.byte_size() + size_of::<Span>() * self.spans.capacity()
+        self.bytes.byte_size() + size_of::<RecordSpan>() * self.spans.capacity()
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
             (GeneWidth::U16, vec![3.0, 16_777_216.0]),
             (GeneWidth::U32, vec![-0.5, f32::MAX]),
         ] {
-            let mut records = Records::new(gene_width);
+            let mut records = RowRecords::new(gene_width);
             records.push(&[], &[], RowValues::of(&[]));
             records.push(&[7, 65_000], &values, RowValues::of(&values));
             assert_eq!(records.rows(), 2);

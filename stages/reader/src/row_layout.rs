@@ -3,13 +3,18 @@
 use schemas::atlas::{BlockLayout, ValueWidth};
 use stage::BoxError;
 
-use crate::records::Record;
+use crate::records::RowRecord;
 
 /// Copies rows into the arrays of a block whose bytes are all zero.
 ///
 /// # Errors
 /// More than 2³² entries.
-pub fn lay_out(rows: &[Record<'_>], layout: &BlockLayout, width: ValueWidth, block: &mut [u8]) -> Result<(), BoxError> {
+pub fn lay_out(
+    rows: &[RowRecord<'_>],
+    layout: &BlockLayout,
+    width: ValueWidth,
+    block: &mut [u8],
+) -> Result<(), BoxError> {
     let (mut genes, mut values, mut entries) = (layout.genes, layout.values, 0_u32);
     for (row, record) in rows.iter().enumerate() {
         entries = u32::try_from(record.entries)?.checked_add(entries).ok_or("a block of more than 2^32 entries")?;
@@ -24,7 +29,7 @@ pub fn lay_out(rows: &[Record<'_>], layout: &BlockLayout, width: ValueWidth, blo
 }
 
 /// Writes a row's values in the width of its block, which is at least as wide.
-fn widen(record: &Record<'_>, width: ValueWidth, out: &mut [u8]) {
+fn widen(record: &RowRecord<'_>, width: ValueWidth, out: &mut [u8]) {
     if record.width == width {
         out.copy_from_slice(record.values);
         return;

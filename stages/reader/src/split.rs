@@ -22,7 +22,7 @@ use crate::{atlas::Atlas, groups::Selector};
 
 /// The role of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
+pub enum SplitPart {
     /// To learn from.
     Train,
     /// To choose the best epoch by.
@@ -31,7 +31,7 @@ pub enum Part {
     Ood,
 }
 
-impl Part {
+impl SplitPart {
     /// Its name in files.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -47,7 +47,7 @@ impl Part {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     name: String,
-    parts: Vec<Part>,
+    parts: Vec<SplitPart>,
     /// The column of `obs` that it was imported from.
     column: Option<String>,
 }
@@ -116,7 +116,7 @@ impl Split {
     /// Names that the atlas does not know; a split that leaves nothing to train on.
     pub fn make(atlas: &Atlas, name: &str, scheme: &Scheme, valid: f64, seed: u64) -> Result<Self> {
         let split = Self::holding_out(atlas, name, &held_out(atlas, scheme, seed)?, valid, seed)?;
-        if *scheme != Scheme::Nothing && !split.parts.contains(&Part::Ood) {
+        if *scheme != Scheme::Nothing && !split.parts.contains(&SplitPart::Ood) {
             return Err(Error::usage(
                 "the scheme holds nothing out",
                 "hold out a larger share, or check that the atlas has such conditions",
@@ -143,9 +143,9 @@ impl Split {
         for cell in (0..atlas.cells()).map(CellIndex) {
             let draw: f64 = random.random();
             parts.push(match held_out(cell) {
-                true => Part::Ood,
-                false if draw < valid => Part::Valid,
-                false => Part::Train,
+                true => SplitPart::Ood,
+                false if draw < valid => SplitPart::Valid,
+                false => SplitPart::Train,
             });
         }
         let split = Self { name: name.to_owned(), parts, column: None };
@@ -189,14 +189,14 @@ impl Split {
 
     /// The role of a cell.
     #[must_use]
-    pub fn part(&self, cell: CellIndex) -> Part {
+    pub fn part(&self, cell: CellIndex) -> SplitPart {
         self.parts[cell.index()]
     }
 
     /// How many cells are for each part: train, valid, ood.
     #[must_use]
-    pub fn counts(&self) -> HashMap<Part, u64> {
-        let mut counts = HashMap::from([(Part::Train, 0), (Part::Valid, 0), (Part::Ood, 0)]);
+    pub fn counts(&self) -> HashMap<SplitPart, u64> {
+        let mut counts = HashMap::from([(SplitPart::Train, 0), (SplitPart::Valid, 0), (SplitPart::Ood, 0)]);
         for part in &self.parts {
             *counts.entry(*part).or_default() += 1;
         }
@@ -204,18 +204,18 @@ impl Split {
     }
 
     fn check(&self) -> Result<()> {
-        if self.parts.contains(&Part::Train) {
+        if self.parts.contains(&SplitPart::Train) {
             return Ok(());
         }
         Err(Error::usage("the split leaves no cell to train on", "hold out less, or lower --valid"))
     }
 }
 
-fn part_named(name: &str) -> Option<Part> {
+fn part_named(name: &str) -> Option<SplitPart> {
     match name {
-        "train" => Some(Part::Train),
-        "valid" | "test" => Some(Part::Valid),
-        "ood" => Some(Part::Ood),
+        "train" => Some(SplitPart::Train),
+        "valid" | "test" => Some(SplitPart::Valid),
+        "ood" => Some(SplitPart::Ood),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use evaluate::{Baseline, ConditionScores, Evaluation, Scatter, Scores};
+use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores, Scatter};
 use statistics::metrics;
 
 use super::{
@@ -97,13 +97,14 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
 /// Names next to their points, to the right or else to the left, as far as they fit between points and earlier names.
 fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
     /// From, to, and the height of its middle.
-    type Taken = (f64, f64, f64);
-    let mut taken: Vec<Taken> = named.iter().map(|(_, (x, y))| (x - 4.0, x + 4.0, *y)).collect();
+    type LabelSpan = (f64, f64, f64);
+    let mut taken: Vec<LabelSpan> = named.iter().map(|(_, (x, y))| (x - 4.0, x + 4.0, *y)).collect();
     let mut labels = String::new();
     for (name, (x, y)) in named {
         let width = 7.0 * name.chars().count() as f64;
         let fits = |start: f64| {
-            let covers = |(from, to, middle): &Taken| (middle - y).abs() < 11.0 && *from < start + width && start < *to;
+            let covers =
+                |(from, to, middle): &LabelSpan| (middle - y).abs() < 11.0 && *from < start + width && start < *to;
             0.0 <= start && start + width <= right && !taken.iter().any(covers)
         };
         let sides = [(x + 6.0, x + 6.0, "start"), (x - 6.0 - width, x - 6.0, "end")];
@@ -130,7 +131,7 @@ fn dot_panel(evaluation: &Evaluation, score: usize, title: &str, best: Option<f6
     let (left, right, top, row_height) = (116.0, 322.0, 4.0, 22.0);
     let rows = dot_rows(evaluation);
     let bottom = top + row_height * rows.len() as f64;
-    let of = |scores: &Scores| scores.values()[score];
+    let of = |scores: &PredictionScores| scores.values()[score];
     let values = rows.iter().flat_map(|row| row.conditions.iter().chain([&row.mean])).filter_map(of);
     // A score that ends at 1 has no lower end: far below, a point says enough by lying on the edge.
     let axis = match best {
@@ -166,12 +167,12 @@ fn mean_mark(axis: &Axis, mean: f64, y: f64, class: &str) -> String {
 struct DotRow {
     name: &'static str,
     class: &'static str,
-    mean: Scores,
-    conditions: Vec<Scores>,
+    mean: PredictionScores,
+    conditions: Vec<PredictionScores>,
 }
 
 fn dot_rows(evaluation: &Evaluation) -> Vec<DotRow> {
-    let row = |name, class, mean, of: &dyn Fn(&ConditionScores) -> Scores| DotRow {
+    let row = |name, class, mean, of: &dyn Fn(&ConditionScores) -> PredictionScores| DotRow {
         name,
         class,
         mean,

@@ -39,7 +39,7 @@ pub struct ReportInput {
     /// How the predicted change grows with the dose.
     pub responses: Vec<DoseResponse>,
     /// The measurements of each edge of the pipeline.
-    pub pipeline: Table,
+    pub pipeline: TextTable,
 }
 
 /// One epoch of training.
@@ -85,12 +85,12 @@ pub struct DoseResponse {
     /// Doses that it was trained at.
     pub trained: Vec<f64>,
     /// One curve per covariate combination, eight at most.
-    pub curves: Vec<DoseCurve>,
+    pub curves: Vec<ResponseCurve>,
 }
 
 /// The doses of one covariate combination.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct DoseCurve {
+pub struct ResponseCurve {
     /// Its name.
     pub context: String,
     /// One dose after the other.
@@ -110,7 +110,7 @@ pub struct DosePoint {
 
 /// Rows of text under a header.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub struct TextTable {
     /// The header.
     pub columns: Vec<String>,
     /// The rows, each as long as the header.

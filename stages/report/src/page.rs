@@ -1,9 +1,9 @@
 //! The page itself: sections in the order in which a reader asks.
 
-use evaluate::{Baseline, ConditionScores, Evaluation, Scores};
+use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores};
 
 use super::{
-    ReportInput, Table,
+    ReportInput, TextTable,
     charts::{scatter, score_dots, training_curves},
     latents::latent_maps,
     responses::dose_responses,
@@ -107,7 +107,9 @@ fn condition_table(evaluation: &Evaluation, score: usize) -> String {
 }
 
 fn condition_row(condition: &ConditionScores, score: usize) -> Vec<(&'static str, String)> {
-    let number = |scores: &Scores| ("number", scores.values()[score].map_or("–".into(), |value| format!("{value:.3}")));
+    let number = |scores: &PredictionScores| {
+        ("number", scores.values()[score].map_or("–".into(), |value| format!("{value:.3}")))
+    };
     let mut cells = vec![
         ("", condition.condition.clone()),
         ("", condition.dose.clone()),
@@ -123,7 +125,7 @@ fn condition_row(condition: &ConditionScores, score: usize) -> Vec<(&'static str
 }
 
 /// A table of text, its columns of numbers aligned to the right.
-fn table(table: &Table) -> String {
+fn table(table: &TextTable) -> String {
     if table.rows.is_empty() {
         return String::new();
     }

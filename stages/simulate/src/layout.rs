@@ -12,7 +12,7 @@ const SIZE_SPREAD: f64 = 0.4;
 
 /// Cells in groups: one group for each variant (a condition at its doses) and cell type, variants outermost.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct CellLayout {
     seed: u64,
     cell_types: usize,
     /// Where each variant starts, and the end: variant 0 is control.
@@ -23,7 +23,7 @@ pub(super) struct Layout {
     shuffle: Option<Permutation>,
 }
 
-impl Layout {
+impl CellLayout {
     pub(super) fn new(seed: u64, cells: u64, variants: usize, cell_types: usize, sorted: bool) -> Self {
         let mut random = Random::new(seed, Purpose::GroupSizes, 0);
         let others: Vec<f64> = (1..variants).map(|_| random.normal(SIZE_SPREAD).exp()).collect();
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn every_cell_belongs_to_one_group_and_sizes_hold_in_either_order() {
         for sorted in [true, false] {
-            let layout = Layout::new(3, 1000, 6, 3, sorted);
+            let layout = CellLayout::new(3, 1000, 6, 3, sorted);
             let mut counts = vec![0; layout.groups()];
             let groups: Vec<usize> = (0..1000).map(|cell| layout.group_of(cell)).collect();
             groups.iter().for_each(|group| counts[*group] += 1);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_fifth_of_the_cells_is_control() {
-        let layout = Layout::new(3, 10_000, 30, 2, true);
+        let layout = CellLayout::new(3, 10_000, 30, 2, true);
         assert_eq!(layout.size(0) + layout.size(1), 2000);
     }
 }

@@ -35,8 +35,8 @@ use schemas::{
 
 use self::{
     counts::{log_normal, negative_binomial},
-    layout::Layout,
-    profile::{Beyond, LIBRARY_SPREAD, Profile, Sizes, Treatment},
+    layout::CellLayout,
+    profile::{AtlasSizes, GeneProfile, InteractionSettings, LIBRARY_SPREAD, Treatment},
     random::{Purpose, Random},
 };
 
@@ -167,8 +167,8 @@ pub struct Simulator {
     cell_types: Vec<String>,
     batches: Vec<String>,
     variants: Vec<Variant>,
-    profile: Profile,
-    layout: Layout,
+    profile: GeneProfile,
+    layout: CellLayout,
     obs_schema: SchemaRef,
 }
 
@@ -180,18 +180,18 @@ impl Simulator {
     /// outside (0, 1).
     pub fn new(settings: SimulateSettings) -> Result<Self> {
         settings.check()?;
-        let sizes = Sizes {
+        let sizes = AtlasSizes {
             genes: settings.genes as usize,
             cell_types: settings.cell_types as usize,
             batches: settings.batches as usize,
             singles: settings.singles() as usize,
             combinations: settings.combos as usize,
         };
-        let beyond = Beyond { from: settings.interactions, size: settings.interaction };
-        let profile = Profile::new(settings.seed, sizes, settings.density, beyond);
+        let beyond = InteractionSettings { from: settings.interactions, size: settings.interaction };
+        let profile = GeneProfile::new(settings.seed, sizes, settings.density, beyond);
         let genes: Vec<String> = (1..=settings.genes).map(|gene| format!("G{gene:05}")).collect();
         let variants = variants(&settings, &profile, &genes);
-        let layout = Layout::new(settings.seed, settings.cells, variants.len(), sizes.cell_types, settings.sorted);
+        let layout = CellLayout::new(settings.seed, settings.cells, variants.len(), sizes.cell_types, settings.sorted);
         let columns = ["cell", "condition", "dose", "cell_type", "batch"];
         let fields: Vec<Field> = columns.map(|name| Field::new(name, DataType::Utf8, false)).into();
         Ok(Self {
@@ -296,7 +296,7 @@ impl<'a> ObsRows<'a> {
 }
 
 /// Control, then every single at every dose, then every combination: one part at every dose, the other at the highest.
-fn variants(settings: &SimulateSettings, profile: &Profile, genes: &[String]) -> Vec<Variant> {
+fn variants(settings: &SimulateSettings, profile: &GeneProfile, genes: &[String]) -> Vec<Variant> {
     let name = |single: usize| genes[profile.target(single)].as_str();
     // Rounded as printed, so that the label gives the exact dose.
     let levels: Vec<f64> = (1..=settings.doses)

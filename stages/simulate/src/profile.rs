@@ -34,14 +34,14 @@ pub(super) type Effect = Vec<(usize, f64)>;
 
 /// Two perturbations and what they do together beyond the sum.
 #[derive(Clone, Debug)]
-pub(super) struct Combination {
+pub(super) struct InteractingPair {
     pub(super) parts: [usize; 2],
     interaction: Effect,
 }
 
 /// Everything about genes that no cell changes.
 #[derive(Clone, Debug)]
-pub(super) struct Profile {
+pub(super) struct GeneProfile {
     genes: usize,
     cell_types: usize,
     /// Expected counts at the mean library size, without batch: `cell_types` times `genes`.
@@ -54,12 +54,12 @@ pub(super) struct Profile {
     targets: Vec<usize>,
     /// Singles times cell types.
     effects: Vec<Effect>,
-    combinations: Vec<Combination>,
+    combinations: Vec<InteractingPair>,
 }
 
 /// How many there are of each thing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub(super) struct AtlasSizes {
     pub(super) genes: usize,
     pub(super) cell_types: usize,
     pub(super) batches: usize,
@@ -69,14 +69,14 @@ pub(super) struct Sizes {
 
 /// The effects of combinations beyond the sum.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beyond {
+pub(super) struct InteractionSettings {
     pub(super) from: Interactions,
     pub(super) size: f64,
 }
 
-impl Profile {
-    pub(super) fn new(seed: u64, sizes: Sizes, density: f64, beyond: Beyond) -> Self {
-        let Sizes { genes, cell_types, batches, .. } = sizes;
+impl GeneProfile {
+    pub(super) fn new(seed: u64, sizes: AtlasSizes, density: f64, beyond: InteractionSettings) -> Self {
+        let AtlasSizes { genes, cell_types, batches, .. } = sizes;
         let mut random = Random::new(seed, Purpose::Genes, 0);
         let logs: Vec<f64> = (0..genes).map(|_| random.normal(BASE_SPREAD)).collect();
         let shapes: Vec<f32> = (0..genes).map(|_| narrow((4.0_f64.ln() + random.normal(0.6)).exp())).collect();
@@ -110,7 +110,7 @@ impl Profile {
         self.targets[single]
     }
 
-    pub(super) fn combination(&self, combination: usize) -> &Combination {
+    pub(super) fn combination(&self, combination: usize) -> &InteractingPair {
         &self.combinations[combination]
     }
 
@@ -169,8 +169,8 @@ fn apply(effect: &Effect, response: f64, means: &mut [f32]) {
 }
 
 /// The effects of singles by cell type. Singles share pathways, so that some resemble each other.
-fn effects(seed: u64, sizes: Sizes, targets: &[usize]) -> Vec<Effect> {
-    let Sizes { genes, cell_types, singles, .. } = sizes;
+fn effects(seed: u64, sizes: AtlasSizes, targets: &[usize]) -> Vec<Effect> {
+    let AtlasSizes { genes, cell_types, singles, .. } = sizes;
     let pathways: Vec<Effect> = (0..pathways(singles))
         .map(|pathway| {
             let mut random = Random::new(seed, Purpose::Pathways, pathway as u64);
@@ -210,7 +210,7 @@ fn memberships(random: &mut Random, pathways: usize) -> Vec<(usize, f64)> {
 }
 
 /// The effect of a pair beyond the sum of its parts, if it comes from their pathways.
-fn of_pathways(seed: u64, sizes: Sizes, parts: [usize; 2]) -> Effect {
+fn of_pathways(seed: u64, sizes: AtlasSizes, parts: [usize; 2]) -> Effect {
     let pathways = pathways(sizes.singles);
     let [first, second] =
         parts.map(|single| memberships(&mut Random::new(seed, Purpose::Singles, 1 + single as u64), pathways));
@@ -230,8 +230,8 @@ fn change_of_pair(random: &mut Random) -> f64 {
 }
 
 /// Different pairs of singles, each with some genes that the pair changes beyond the sum.
-fn combinations(seed: u64, sizes: Sizes, beyond: Beyond) -> Vec<Combination> {
-    let Sizes { genes, singles, combinations, .. } = sizes;
+fn combinations(seed: u64, sizes: AtlasSizes, beyond: InteractionSettings) -> Vec<InteractingPair> {
+    let AtlasSizes { genes, singles, combinations, .. } = sizes;
     let pairs = (singles * singles.saturating_sub(1) / 2) as u64;
     let order = Permutation::new(pairs, &mut Random::new(seed, Purpose::Combinations, 0));
     (0..combinations as u64)
@@ -245,7 +245,7 @@ fn combinations(seed: u64, sizes: Sizes, beyond: Beyond) -> Vec<Combination> {
                 Interactions::Pathways => of_pathways(seed, sizes, parts),
             };
             interaction.iter_mut().for_each(|(_, change)| *change *= beyond.size);
-            Combination { parts, interaction }
+            InteractingPair { parts, interaction }
         })
         .collect()
 }

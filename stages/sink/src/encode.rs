@@ -18,8 +18,8 @@ use schemas::{ByteSize, Error, Result, numbers::to_usize};
 use stage::BoxError;
 
 use super::{
-    gather::{Gathered, Group},
-    layout::{Layout, PartRows},
+    gather::{RowGroup, RowGroupEvent},
+    layout::{OutputLayout, PartRows},
     lists::Lists,
 };
 
@@ -84,18 +84,18 @@ impl ByteSize for Encoded {
 
 /// Encodes row groups.
 #[derive(Debug)]
-pub struct Encoder {
-    layout: Arc<Layout>,
+pub struct RowGroupEncoder {
+    layout: Arc<OutputLayout>,
     factory: ArrowRowGroupWriterFactory,
     columns: SchemaDescPtr,
 }
 
-impl Encoder {
+impl RowGroupEncoder {
     /// An encoder of a layout's tables.
     ///
     /// # Errors
     /// None that data can cause.
-    pub fn new(layout: Arc<Layout>) -> Result<Self> {
+    pub fn new(layout: Arc<OutputLayout>) -> Result<Self> {
         // A file that nobody reads: only its knowledge of columns and their encodings is used.
         let (file, factory) =
             ArrowWriter::try_new(Vec::new(), Arc::clone(&layout.stored), Some(layout.properties.clone()))
@@ -112,14 +112,14 @@ impl Encoder {
     ///
     /// # Errors
     /// None that data can cause.
-    pub fn encode(&self, gathered: Gathered) -> Result<Encoded, BoxError> {
+    pub fn encode(&self, gathered: RowGroupEvent) -> Result<Encoded, BoxError> {
         Ok(match gathered {
-            Gathered::Group(group) => Encoded::Group(self.group(group)?),
-            Gathered::End(part) => Encoded::End(part),
+            RowGroupEvent::Group(group) => Encoded::Group(self.group(group)?),
+            RowGroupEvent::End(part) => Encoded::End(part),
         })
     }
 
-    fn group(&self, Group { part, folder, rows, batches, .. }: Group) -> Result<EncodedGroup, BoxError> {
+    fn group(&self, RowGroup { part, folder, rows, batches, .. }: RowGroup) -> Result<EncodedGroup, BoxError> {
         let writers = self.factory.create_column_writers(0)?.into_iter().enumerate();
         let columns = writers.map(|(at, writer)| self.column(&batches, at, writer)).collect::<Result<_, _>>()?;
         Ok(EncodedGroup { part, folder, rows, columns })

@@ -18,13 +18,13 @@ use storage::{
 use super::{
     MANIFEST, Published, PublishedFile,
     encode::{Encoded, EncodedGroup},
-    layout::{Layout, PartRows},
+    layout::{OutputLayout, PartRows},
     shards::{Shard, ShardFolder},
 };
 
 /// Where files go before they are complete, and how they become visible.
 #[derive(Debug)]
-enum Place {
+enum Destination {
     /// A folder, with a manifest.
     Folder(StagedFolder),
     /// One file of this name, without.
@@ -36,8 +36,8 @@ enum Place {
 /// Appends row groups to files. They become visible when all are complete.
 #[derive(Debug)]
 pub struct Publish {
-    place: Place,
-    layout: Arc<Layout>,
+    place: Destination,
+    layout: Arc<OutputLayout>,
     plan: String,
     open: BTreeMap<String, OpenFile>,
     files: Vec<PublishedFile>,
@@ -68,16 +68,16 @@ impl Publish {
     ///
     /// # Errors
     /// A target that exists or can't be created, partitions in one file.
-    pub fn create(target: &Path, layout: Arc<Layout>, plan: &str) -> Result<Self> {
+    pub fn create(target: &Path, layout: Arc<OutputLayout>, plan: &str) -> Result<Self> {
         let place = if is_one_file(target) {
             if layout.is_partitioned() {
                 let message = format!("{} is one file, but a partitioned output is many", target.display());
                 return Err(Error::usage(message, "give --out a name that does not end in .parquet"));
             }
             let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Place::File(StagedFile::create(target)?, name)
+            Destination::File(StagedFile::create(target)?, name)
         } else {
-            Place::Folder(StagedFolder::create(target)?)
+            Destination::Folder(StagedFolder::create(target)?)
         };
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
     }
@@ -86,8 +86,14 @@ impl Publish {
     ///
     /// # Errors
     /// A target that exists or is a single file, a folder next to it that can't be created.
-    pub fn create_shard(target: &Path, layout: Arc<Layout>, plan: &str, about: &str, shard: Shard) -> Result<Self> {
-        let place = Place::Shard(ShardFolder::create(target, plan, about, shard)?);
+    pub fn create_shard(
+        target: &Path,
+        layout: Arc<OutputLayout>,
+        plan: &str,
+        about: &str,
+        shard: Shard,
+    ) -> Result<Self> {
+        let place = Destination::Shard(ShardFolder::create(target, plan, about, shard)?);
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
     }
 
@@ -112,9 +118,9 @@ impl Publish {
             folder => format!("{folder}/part-{part:05}.parquet"),
         };
         let (name, path) = match &self.place {
-            Place::Folder(staged) => (name.clone(), staged.file(&name)),
-            Place::Shard(shard) => (name.clone(), shard.unfinished(&name)),
-            Place::File(staged, name) => (name.clone(), staged.path().to_path_buf()),
+            Destination::Folder(staged) => (name.clone(), staged.file(&name)),
+            Destination::Shard(shard) => (name.clone(), shard.unfinished(&name)),
+            Destination::File(staged, name) => (name.clone(), staged.path().to_path_buf()),
         };
         if !folder.is_empty() {
             create_parent(&path)?;
@@ -139,7 +145,7 @@ impl Publish {
             writer.finish().map_err(|error| written(&path, error))?;
             let entry = writer.inner_mut().sync()?;
             drop(writer);
-            if let Place::Shard(shard) = &self.place {
+            if let Destination::Shard(shard) = &self.place {
                 let whole = shard.whole(&name);
                 create_parent(&whole)?;
                 rename(&path, &whole)?;
@@ -152,13 +158,13 @@ impl Publish {
     fn commit(self) -> Result<Published> {
         let published = Published::new(&self.plan, self.files);
         match self.place {
-            Place::Folder(folder) => {
+            Destination::Folder(folder) => {
                 sync_folders_of(&published, |name| folder.file(name))?;
                 write_atomically(&folder.file(MANIFEST), &published.to_json()?)?;
                 folder.commit()?;
             }
-            Place::File(staged, _) => staged.commit()?,
-            Place::Shard(shard) => {
+            Destination::File(staged, _) => staged.commit()?,
+            Destination::Shard(shard) => {
                 sync_folders_of(&published, |name| shard.whole(name))?;
                 shard.finish(&published)?;
             }

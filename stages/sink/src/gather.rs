@@ -6,20 +6,20 @@ use arrow::array::RecordBatch;
 use schemas::{ByteSize, numbers::to_usize};
 use stage::{BoxError, Stage};
 
-use super::layout::{Layout, PartRows};
+use super::layout::{OutputLayout, PartRows};
 
 /// Events of files, in the order in which they grow.
 #[derive(Debug)]
-pub enum Gathered {
+pub enum RowGroupEvent {
     /// Rows of one file that are encoded together.
-    Group(Group),
+    Group(RowGroup),
     /// A part has no more rows: its files are whole.
     End(PartRows),
 }
 
 /// Rows that are encoded together.
 #[derive(Debug, Default)]
-pub struct Group {
+pub struct RowGroup {
     /// The number of its part.
     pub(super) part: usize,
     pub(super) folder: String,
@@ -28,7 +28,7 @@ pub struct Group {
     bytes: usize,
 }
 
-impl ByteSize for Gathered {
+impl ByteSize for RowGroupEvent {
     fn byte_size(&self) -> usize {
         match self {
             Self::Group(group) => group.bytes,
@@ -39,56 +39,56 @@ impl ByteSize for Gathered {
 
 /// Gathers rows until they make a row group. Where one ends is decided by the layout and the rows alone.
 #[derive(Debug)]
-pub struct Gather {
-    layout: Arc<Layout>,
+pub struct GatherRowGroups {
+    layout: Arc<OutputLayout>,
     /// The part in hand, and its rows that came so far.
     part: usize,
     came: u64,
-    waiting: BTreeMap<String, Group>,
+    waiting: BTreeMap<String, RowGroup>,
 }
 
-impl Gather {
+impl GatherRowGroups {
     /// Gathers the rows of a layout's parts, which come in its order.
     #[must_use]
-    pub fn new(layout: Arc<Layout>) -> Self {
+    pub fn new(layout: Arc<OutputLayout>) -> Self {
         Self { layout, part: 0, came: 0, waiting: BTreeMap::new() }
     }
 
     /// The current part; complete ones were reported before.
-    fn current(&mut self, emit: &mut dyn FnMut(Gathered)) -> Option<PartRows> {
+    fn current(&mut self, emit: &mut dyn FnMut(RowGroupEvent)) -> Option<PartRows> {
         while let Some(part) = self.layout.parts.get(self.part).copied() {
             if self.came < part.rows {
                 return Some(part);
             }
-            mem::take(&mut self.waiting).into_values().for_each(|group| emit(Gathered::Group(group)));
-            emit(Gathered::End(part));
+            mem::take(&mut self.waiting).into_values().for_each(|group| emit(RowGroupEvent::Group(group)));
+            emit(RowGroupEvent::End(part));
             self.part += 1;
             self.came = 0;
         }
         None
     }
 
-    fn take(&mut self, part: usize, rows: &RecordBatch, emit: &mut dyn FnMut(Gathered)) -> Result<(), BoxError> {
+    fn take(&mut self, part: usize, rows: &RecordBatch, emit: &mut dyn FnMut(RowGroupEvent)) -> Result<(), BoxError> {
         for (folder, rows) in self.layout.by_folder(rows)? {
             let mut group = self.waiting.remove(&folder).unwrap_or_default();
             group.rows += rows.num_rows() as u64;
             group.bytes = to_usize(self.layout.bytes(group.rows));
             group.batches.push(rows);
             if self.layout.fill_a_group(group.rows) {
-                emit(Gathered::Group(Group { part, folder, ..group }));
+                emit(RowGroupEvent::Group(RowGroup { part, folder, ..group }));
             } else {
-                self.waiting.insert(folder.clone(), Group { part, folder, ..group });
+                self.waiting.insert(folder.clone(), RowGroup { part, folder, ..group });
             }
         }
         Ok(())
     }
 }
 
-impl Stage for Gather {
+impl Stage for GatherRowGroups {
     type In = RecordBatch;
-    type Out = Gathered;
+    type Out = RowGroupEvent;
 
-    fn push(&mut self, batch: RecordBatch, emit: &mut dyn FnMut(Gathered)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: RecordBatch, emit: &mut dyn FnMut(RowGroupEvent)) -> Result<(), BoxError> {
         let mut rest = batch;
         while 0 < rest.num_rows() {
             let part = self.current(emit).ok_or("more rows came than the parts have")?;
@@ -101,7 +101,7 @@ impl Stage for Gather {
         Ok(())
     }
 
-    fn finish(&mut self, emit: &mut dyn FnMut(Gathered)) -> Result<(), BoxError> {
+    fn finish(&mut self, emit: &mut dyn FnMut(RowGroupEvent)) -> Result<(), BoxError> {
         match self.current(emit) {
             None => Ok(()),
             Some(part) => Err(format!("part {} has {} rows, but {} came", part.number, part.rows, self.came).into()),

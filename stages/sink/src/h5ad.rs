@@ -10,7 +10,7 @@ use hdf5::h5ad_write::{DenseFrame, DenseH5adWriter, H5adColumn, H5adKind, H5adWr
 use schemas::{Error, Result, arrow::GENES_KEY};
 use stage::{BoxError, Sink};
 
-use super::{Precision, layout::PRECISION_KEY};
+use super::{OutputPrecision, layout::PRECISION_KEY};
 
 /// The provenance in the file: `uns["perturbine"]`.
 const PROVENANCE: &str = "perturbine";
@@ -33,7 +33,12 @@ impl PredictedH5ad {
     ///
     /// # Errors
     /// A target that exists or can't be created, tables without a list of one number a gene.
-    pub fn create(path: &Path, schema: &Schema, precision: Precision, provenance: &[(&str, &str)]) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        schema: &Schema,
+        precision: OutputPrecision,
+        provenance: &[(&str, &str)],
+    ) -> Result<Self> {
         // Latents have no genes.
         let genes: Vec<String> =
             schema.metadata().get(GENES_KEY).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();

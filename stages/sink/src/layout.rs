@@ -10,7 +10,7 @@ use parquet::file::properties::WriterProperties;
 use schemas::{Error, Result};
 use storage::parquet_file;
 
-use super::{Precision, hive};
+use super::{OutputPrecision, hive};
 
 /// The key of the schema's metadata that says how many bits of the numbers were kept.
 pub const PRECISION_KEY: &str = "precision";
@@ -31,7 +31,7 @@ const TEXT_BYTES: u64 = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileOptions {
     /// How many bits of a number are kept.
-    pub precision: Precision,
+    pub precision: OutputPrecision,
     /// Columns whose values become folders.
     pub partition_by: Vec<String>,
 }
@@ -60,10 +60,10 @@ pub fn waiting_bytes(folders: usize) -> u64 {
 
 /// How tables of predictions become files.
 #[derive(Debug)]
-pub struct Layout {
+pub struct OutputLayout {
     /// The parts that are written here, in the order in which their rows come.
     pub parts: Vec<PartRows>,
-    pub(super) precision: Precision,
+    pub(super) precision: OutputPrecision,
     /// The tables that come, and those that are stored.
     pub(super) given: SchemaRef,
     pub(super) stored: SchemaRef,
@@ -74,7 +74,7 @@ pub struct Layout {
     row_bytes: u64,
 }
 
-impl Layout {
+impl OutputLayout {
     /// The layout of tables of `schema`.
     ///
     /// # Errors

@@ -38,11 +38,11 @@ use storage::{
 };
 
 pub use self::{
-    encode::{Encoded, Encoder},
+    encode::{Encoded, RowGroupEncoder},
     files::Publish,
-    gather::{Gather, Gathered},
-    layout::{FileOptions, Layout, PartRows},
-    precision::Precision,
+    gather::{GatherRowGroups, RowGroupEvent},
+    layout::{FileOptions, OutputLayout, PartRows},
+    precision::OutputPrecision,
     shards::{Shard, commit},
 };
 

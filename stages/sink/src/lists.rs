@@ -31,7 +31,7 @@ use zstd::bulk::Compressor;
 
 use super::{
     frame::frame,
-    precision::{Precision, to_bfloat16},
+    precision::{OutputPrecision, to_bfloat16},
 };
 
 /// Bytes of numbers of a page, about.
@@ -67,13 +67,13 @@ impl<'a> Lists<'a> {
     pub(super) fn encode(
         &self,
         column: &ColumnDescPtr,
-        precision: Precision,
+        precision: OutputPrecision,
     ) -> Result<(Bytes, ColumnCloseResult), BoxError> {
         let level = ZstdLevel::default();
         let mut compressor = Compressor::new(level.compression_level())?;
         let rows = self.pieces.iter().map(|piece| piece.len()).sum::<usize>() / self.length;
         let rows_of_a_page = (PAGE_BYTES / (NUMBER * self.length)).max(1);
-        let mut rest = Pieces { pieces: &self.pieces, from: 0 };
+        let mut rest = RemainingNumbers { pieces: &self.pieces, from: 0 };
         let mut written = TrackedWrite::new(Vec::with_capacity(NUMBER * rows * self.length));
         let (mut stored, mut offsets, mut unpacked) = (0, OffsetIndexBuilder::new(), 0);
         for first in (0..rows).step_by(rows_of_a_page) {
@@ -121,15 +121,15 @@ impl<'a> Lists<'a> {
 }
 
 /// Numbers of which some have been taken.
-struct Pieces<'a> {
+struct RemainingNumbers<'a> {
     pieces: &'a [&'a [f32]],
     /// How many numbers of the first piece have been taken.
     from: usize,
 }
 
-impl Pieces<'_> {
+impl RemainingNumbers<'_> {
     /// Takes this many numbers and appends their lowest bytes, then their second ones, and so on.
-    fn set_apart(&mut self, count: usize, precision: Precision, to: &mut Vec<u8>) {
+    fn set_apart(&mut self, count: usize, precision: OutputPrecision, to: &mut Vec<u8>) {
         let start = to.len();
         to.resize(start + NUMBER * count, 0);
         let mut place = 0;
@@ -138,8 +138,8 @@ impl Pieces<'_> {
             for (byte, bytes) in to[start..].chunks_exact_mut(count).enumerate() {
                 let to = &mut bytes[place..place + numbers.len()];
                 match precision {
-                    Precision::Single => widest(CopyBytes { numbers, rounded: |number| number, byte, to }),
-                    Precision::Bfloat16 => widest(CopyBytes { numbers, rounded: to_bfloat16, byte, to }),
+                    OutputPrecision::Single => widest(CopyBytes { numbers, rounded: |number| number, byte, to }),
+                    OutputPrecision::Bfloat16 => widest(CopyBytes { numbers, rounded: to_bfloat16, byte, to }),
                 }
             }
             place += numbers.len();

@@ -11,7 +11,7 @@ use schemas::{Error, Result};
 
 /// How many bits of a number are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
+pub enum OutputPrecision {
     /// All of a single's: 24 bits of mantissa.
     #[default]
     Single,
@@ -20,7 +20,7 @@ pub enum Precision {
     Bfloat16,
 }
 
-impl Precision {
+impl OutputPrecision {
     /// As users and files name it.
     #[must_use]
     pub fn name(self) -> &'static str {

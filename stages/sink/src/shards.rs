@@ -82,7 +82,7 @@ impl std::fmt::Display for Shard {
 
 /// The record of a complete shard.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct ShardRecord {
     shard: Shard,
     /// A description of the plan, for people.
     about: String,
@@ -111,7 +111,7 @@ impl PlanFolder {
     }
 
     /// The records of the plan's complete shards.
-    fn read_records(&self) -> Result<Vec<Record>> {
+    fn read_records(&self) -> Result<Vec<ShardRecord>> {
         let mut records = Vec::new();
         for path in listed(&self.records())?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
             records.push(read_sealed(&path)?);
@@ -149,7 +149,7 @@ impl ShardFolder {
 
     /// Tells that the shard is complete.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
-        let record = Record { shard: self.shard, about: self.about.clone(), files: published.files.clone() };
+        let record = ShardRecord { shard: self.shard, about: self.about.clone(), files: published.files.clone() };
         let name = format!("{}-of-{}.json", self.shard.index, self.shard.of);
         write_atomically(&self.folder.records().join(name), &sealed(&record)?)
     }
@@ -177,7 +177,7 @@ pub fn commit(target: &Path) -> Result<Published> {
     if !shards.exists() {
         return Err(Error::Missing { path: shards, kind: "folder of shards" });
     }
-    let mut plans: BTreeMap<PathBuf, Vec<Record>> = BTreeMap::new();
+    let mut plans: BTreeMap<PathBuf, Vec<ShardRecord>> = BTreeMap::new();
     for path in listed(&shards)?.into_iter().filter(|path| path.is_dir()) {
         let records = PlanFolder(path.clone()).read_records()?;
         plans.insert(path, records);
@@ -224,7 +224,7 @@ fn clear(shards: &Path) {
 }
 
 /// Shards `0/n` to `n-1/n`, each there.
-fn complete(target: &Path, records: &[Record]) -> Result<()> {
+fn complete(target: &Path, records: &[ShardRecord]) -> Result<()> {
     let counts: BTreeSet<usize> = records.iter().map(|record| record.shard.of).collect();
     let place = target.display().to_string();
     let of = match counts.iter().copied().collect::<Vec<_>>()[..] {
@@ -252,7 +252,7 @@ fn complete(target: &Path, records: &[Record]) -> Result<()> {
     Err(Error::data(place, message, format!("run the same predict with --shard {}", missing[0])))
 }
 
-fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<Record>>) -> Error {
+fn disagreeing(target: &Path, plans: &BTreeMap<PathBuf, Vec<ShardRecord>>) -> Error {
     let described = plans.iter().map(|(path, records)| {
         let shards: Vec<String> = records.iter().map(|record| record.shard.to_string()).collect();
         let about = records.first().map_or("no shard is complete", |record| record.about.as_str());

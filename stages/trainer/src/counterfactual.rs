@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use model::{input::pad, layers::Mode, network::Network};
 use offset::GroupOffsets;
-use reader::{atlas::Atlas, groups::Groups, split::Part};
+use reader::{atlas::Atlas, groups::Groups, split::SplitPart};
 use schemas::{
     conditions::CONTROL,
     numbers::{bounded, to_i64},
@@ -29,14 +29,14 @@ const SMALLEST_SHARE: f64 = 0.01;
 /// Predictions from the `valid` controls of every covariate combination.
 #[derive(Debug)]
 pub struct Counterfactual {
-    contexts: Vec<Context>,
+    contexts: Vec<CounterfactualContext>,
     /// The context of each control group of the atlas.
     context_of: HashMap<u32, usize>,
 }
 
 /// The quality of the predictions.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Told {
+pub struct CounterfactualScore {
     /// The mean over conditions of the Pearson correlation between predicted and real change.
     pub pearson_delta: f64,
     /// The factor of the perturbations' latent terms, if it was searched: between none and all of them,
@@ -45,7 +45,7 @@ pub struct Told {
 }
 
 #[derive(Debug)]
-struct Context {
+struct CounterfactualContext {
     control_group: u32,
     target_groups: Vec<u32>,
     /// Codes and doses of control, then of the targets: `[1 + targets, n]`, padded with 0.
@@ -76,7 +76,7 @@ impl Counterfactual {
         let table = &atlas.manifest().conditions;
         let mut contexts = Vec::new();
         let mut context_of = HashMap::new();
-        let has_cells = |at: &usize| is_known(*at) && FEWEST_CELLS <= groups.all()[*at].cells_for(Part::Valid);
+        let has_cells = |at: &usize| is_known(*at) && FEWEST_CELLS <= groups.all()[*at].cells_for(SplitPart::Valid);
         let indices = || (0..groups.all().len()).filter(has_cells);
         for control in indices().filter(|at| groups.all()[*at].condition == CONTROL) {
             let covariates = &groups.all()[control].covariates;
@@ -84,7 +84,7 @@ impl Counterfactual {
                 .filter(|at| groups.all()[*at].condition != CONTROL && groups.all()[*at].covariates == *covariates)
                 .filter(|at| vocabulary.parts(table, groups.all()[*at].condition).is_some())
                 .collect();
-            targets.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));
+            targets.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(SplitPart::Valid)));
             targets.truncate(MOST_TARGETS);
             let Some(covariates) = covariate_codes(atlas, vocabulary, covariates, device) else { continue };
             if targets.is_empty() {
@@ -98,7 +98,7 @@ impl Counterfactual {
             context_of.insert(id(control), contexts.len());
             let target_groups: Vec<u32> = targets.into_iter().map(id).collect();
             let of_all = [&[id(control)], &*target_groups].concat();
-            contexts.push(Context {
+            contexts.push(CounterfactualContext {
                 control_group: id(control),
                 offsets: offsets.map(|offsets| offsets.of(&of_all)),
                 target_groups,
@@ -141,7 +141,7 @@ impl Counterfactual {
 
     /// The quality of the predictions; `truth_row` gives a group's real mean profile. None if nothing could be predicted. The
     /// sums are reset.
-    pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<Told> {
+    pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<CounterfactualScore> {
         let changes: Vec<Change> = self.contexts.iter_mut().flat_map(|context| context.take(&truth_row)).collect();
         let share = best_share(&changes);
         let correlations = changes.iter().map(|change| pearson(&change.predicted(share), &change.real));
@@ -149,7 +149,7 @@ impl Counterfactual {
         #[expect(clippy::cast_precision_loss, reason = "few conditions")]
         let count = correlations.len() as f64;
         let mean = || correlations.iter().sum::<f64>() / count;
-        (!correlations.is_empty()).then(|| Told { pearson_delta: mean(), share })
+        (!correlations.is_empty()).then(|| CounterfactualScore { pearson_delta: mean(), share })
     }
 }
 
@@ -173,7 +173,7 @@ impl Change {
     }
 }
 
-impl Context {
+impl CounterfactualContext {
     /// One decoder pass per target: all at once would multiply the number of cells.
     fn add(&mut self, network: &Network, basal: &Tensor, library: &Tensor, rows: &[i64]) {
         let cells = to_i64(rows.len());

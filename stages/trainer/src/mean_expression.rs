@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use offset::{Layout, OffsetProfiles, Place};
+use offset::{GroupRole, OffsetLayout, OffsetProfiles};
 use reader::{
     atlas::Atlas,
     groups::{Group, Groups},
-    profiles::Rows,
-    split::{Part, Split},
+    profiles::ExpressionRows,
+    split::{Split, SplitPart},
 };
 use schemas::{batch::Expression, vocabulary::Vocabulary};
 use stage::{
@@ -31,11 +31,11 @@ pub struct SumExpression {
     atlas: Atlas,
     split: Arc<Split>,
     groups: Groups,
-    layout: Layout,
+    layout: OffsetLayout,
     /// The slot of each of the atlas's groups: controls by context and batch, others by their row.
     slots: Vec<Option<usize>>,
     /// The slots of each place, with their batch.
-    slots_of: HashMap<Place, Vec<(usize, u32)>>,
+    slots_of: HashMap<GroupRole, Vec<(usize, u32)>>,
     /// Training cells of each row, by batch.
     batches: Vec<BTreeMap<u32, u64>>,
     counts: bool,
@@ -61,18 +61,18 @@ impl SumExpression {
     /// values as they are.
     #[must_use]
     pub fn new(atlas: &Atlas, split: Arc<Split>, groups: &Groups, vocabulary: &Vocabulary, counts: bool) -> Self {
-        let layout = Layout::of(vocabulary);
+        let layout = OffsetLayout::of(vocabulary);
         let batch_at = vocabulary.batch_at();
-        let (mut slots_of, mut count): (HashMap<Place, Vec<(usize, u32)>>, usize) = (HashMap::new(), 0);
+        let (mut slots_of, mut count): (HashMap<GroupRole, Vec<(usize, u32)>>, usize) = (HashMap::new(), 0);
         let mut batches = vec![BTreeMap::new(); layout.sizes()[1]];
         let mut slot_of = |group: &Group| {
-            let cells = group.cells_for(Part::Train);
+            let cells = group.cells_for(SplitPart::Train);
             let codes = group.codes(atlas, vocabulary).filter(|_| 0 < cells)?;
             let place = layout.place(&codes.parts, &codes.covariates)?;
             let batch = batch_at.map_or(0, |at| codes.covariates[at]);
             let batch = match place {
-                Place::Control(_) => batch,
-                Place::Perturbed(row) => {
+                GroupRole::Control(_) => batch,
+                GroupRole::Perturbed(row) => {
                     *batches[row].entry(batch).or_default() += cells;
                     0
                 }
@@ -105,7 +105,7 @@ impl SumExpression {
         }
     }
 
-    fn add(&mut self, rows: &Rows) {
+    fn add(&mut self, rows: &ExpressionRows) {
         let expression: &Expression = &rows.expression;
         let mut scales = vec![1.0; rows.plan.cells.len()];
         if self.counts {
@@ -118,7 +118,7 @@ impl SumExpression {
             .iter()
             .map(|cell| {
                 let group = self.groups.find(self.atlas.codes(*cell));
-                group.and_then(|group| self.slots[group]).filter(|_| self.split.part(*cell) == Part::Train)
+                group.and_then(|group| self.slots[group]).filter(|_| self.split.part(*cell) == SplitPart::Train)
             })
             .collect();
         for (scale, slot) in scales.iter_mut().zip(&slots) {
@@ -149,10 +149,10 @@ impl SumExpression {
         let library = if self.counts { (self.logarithms.0 / real(self.logarithms.1.max(1))).exp() } else { 0.0 };
         let told = |mean: f64| narrow(if self.counts { (library * mean).ln_1p() } else { mean });
         let [contexts, rows] = self.layout.sizes();
-        let slots_of = |place: Place| self.slots_of.get(&place).into_iter().flatten().copied();
+        let slots_of = |place: GroupRole| self.slots_of.get(&place).into_iter().flatten().copied();
         let controls_of = |context: usize| {
             let stand_ins = self.layout.stand_ins_of(context);
-            stand_ins.into_iter().flat_map(|context| slots_of(Place::Control(context))).collect::<Vec<_>>()
+            stand_ins.into_iter().flat_map(|context| slots_of(GroupRole::Control(context))).collect::<Vec<_>>()
         };
         let controls: Vec<Vec<(usize, u32)>> = (0..contexts).map(controls_of).collect();
         let pooled: Vec<Vec<f32>> = controls
@@ -165,7 +165,7 @@ impl SumExpression {
         let mut shifts = Vec::with_capacity(rows * self.genes);
         for row in 0..rows {
             let context = self.layout.context_of(row);
-            let own: Vec<usize> = slots_of(Place::Perturbed(row)).map(|(slot, _)| slot).collect();
+            let own: Vec<usize> = slots_of(GroupRole::Perturbed(row)).map(|(slot, _)| slot).collect();
             let means = self.means(&own);
             let cells = real(own.iter().map(|slot| self.cells[*slot]).sum::<u64>().max(1));
             // To first order; the controls are many.
@@ -234,10 +234,10 @@ impl SumExpression {
 }
 
 impl Sink for SumExpression {
-    type In = Rows;
+    type In = ExpressionRows;
     type Summary = OffsetProfiles;
 
-    fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
         self.add(&rows);
         Ok(ControlFlow::Continue(()))
     }

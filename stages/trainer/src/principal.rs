@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use reader::profiles::Rows;
+use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Sink};
 use statistics::axes::{Axes, CellScale, MOST_COMPONENTS};
@@ -38,11 +38,11 @@ impl FindAxes {
 }
 
 impl Sink for FindAxes {
-    type In = Rows;
+    type In = ExpressionRows;
     type Summary = Axes;
 
     #[expect(clippy::cast_possible_truncation, reason = "axes need no more than f32")]
-    fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
         for (_, (genes, mut values)) in rows.cells() {
             self.scale.convert(&mut values);
             let first = self.rows.len();

@@ -17,7 +17,7 @@ use std::{
 
 use model::{
     average::Average,
-    checkpoint::{self, Best, Progress},
+    checkpoint::{self, Best, TrainingProgress},
     packed_batch::PackedBatch,
     saved::{self, Card, files},
     schedule::Schedule,
@@ -27,12 +27,12 @@ use offset::{GroupOffsets, OffsetProfiles};
 use reader::{
     atlas::Atlas,
     groups::{Group, Groups},
-    split::Part,
+    split::SplitPart,
 };
 use schemas::{
     ByteSize, Error, Result,
     batch::{Position, Role, TrainingLength},
-    config::{Monitor, Plan},
+    config::{MonitoredScore, TrainingPlan},
     embedding_table::EmbeddingTable,
     numbers::{checked, to_usize},
 };
@@ -45,14 +45,14 @@ use stage::{
 use storage::disk::{DiskFile, check_room, write_atomically};
 use tch::{Device, Kind, Tensor};
 
-use self::{steps::engine, sums::Sums, times::Times};
-use crate::validation::{Scores, Validation};
+use self::{steps::engine, sums::LossTotals, times::RunClocks};
+use crate::validation::{Validation, ValidationScores};
 
 /// The inputs of a training run besides its data.
 #[derive(Debug)]
 pub struct TrainerSettings {
     /// The checked settings.
-    pub plan: Plan,
+    pub plan: TrainingPlan,
     /// The future content of `model.json`; weights, epochs and best epoch are filled in.
     pub card: Card,
     /// The model's folder; it exists.
@@ -79,7 +79,7 @@ pub struct EpochReport {
 
 /// The result of a training run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trained {
+pub struct TrainingResult {
     /// The model's card.
     pub card: Card,
     /// Where the model lies.
@@ -97,7 +97,7 @@ pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 
 /// A batch as it comes to be learned from.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct TrainingBatch {
     /// The batch.
     pub batch: Batch,
     /// The batch as it is transferred to the device; none if it stays on the host.
@@ -106,7 +106,7 @@ pub struct Arrived {
     pub sources: Option<Vec<i64>>,
 }
 
-impl ByteSize for Arrived {
+impl ByteSize for TrainingBatch {
     fn byte_size(&self) -> usize {
         let sources = self.sources.as_ref().map_or(0, |sources| size_of_val(&**sources));
         self.batch.byte_size() + self.packed.as_ref().map_or(0, ByteSize::byte_size) + sources
@@ -123,13 +123,13 @@ pub struct Trainer {
     offsets: Option<GroupOffsets>,
     validation: Validation,
     /// Batches of a step that is not complete yet.
-    gathered: Vec<Arrived>,
-    progress: Progress,
+    gathered: Vec<TrainingBatch>,
+    progress: TrainingProgress,
     best: BTreeMap<String, Tensor>,
-    sums: Sums,
+    sums: LossTotals,
     on_epoch: OnEpoch,
     epoch_cells: u64,
-    times: Times,
+    times: RunClocks,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -165,7 +165,7 @@ impl Trainer {
         }
         let engine = engine(&mut learner)?;
         let mut average = Average::new(plan, &learner.network, &card.vocabulary);
-        let mut progress = Progress {
+        let mut progress = TrainingProgress {
             position: Position::default(),
             updates: 0,
             sums: BTreeMap::new(),
@@ -185,7 +185,7 @@ impl Trainer {
             (progress, best) = (checkpoint.progress, checkpoint.best);
         }
         let offsets = learner.network.offset().map(|offset| {
-            let seen = |group: &&Group| group.cells_for(Part::Train) + group.cells_for(Part::Valid) > 0;
+            let seen = |group: &&Group| group.cells_for(SplitPart::Train) + group.cells_for(SplitPart::Valid) > 0;
             let codes = |group| Some(group).filter(seen).and_then(|group| group.codes(atlas, &card.vocabulary));
             offset.of_groups(&groups.all().iter().map(codes).collect::<Vec<_>>(), card.vocabulary.batch_at())
         });
@@ -194,7 +194,7 @@ impl Trainer {
         check_room(folder, room_of(&learner, resume))?;
         truncate_history(&folder.join(files::HISTORY), progress.history_lines)?;
         Ok(Self {
-            sums: Sums::from(progress.sums.clone()),
+            sums: LossTotals::from(progress.sums.clone()),
             settings,
             length,
             learner,
@@ -207,7 +207,7 @@ impl Trainer {
             best,
             on_epoch,
             epoch_cells: 0,
-            times: Times::start(),
+            times: RunClocks::start(),
         })
     }
 
@@ -217,7 +217,7 @@ impl Trainer {
         (!self.progress.ended).then_some(self.progress.position)
     }
 
-    fn end_epoch(&mut self, epoch: u32, scores: Option<Scores>) -> Result<ControlFlow<()>> {
+    fn end_epoch(&mut self, epoch: u32, scores: Option<ValidationScores>) -> Result<ControlFlow<()>> {
         let mut values: BTreeMap<String, f64> =
             self.sums.means().map(|(name, mean)| (format!("train.{name}"), mean)).collect();
         if let Some(scores) = &scores {
@@ -239,7 +239,7 @@ impl Trainer {
         self.progress.trained.0 += self.epoch_cells;
         self.progress.trained.1 += seconds;
         self.progress.position = Position { epoch: epoch + 1, batch: 0 };
-        self.sums = Sums::default();
+        self.sums = LossTotals::default();
         self.epoch_cells = 0;
         self.times.next_epoch();
         let patience = self.settings.plan.train.early_stopping_patience;
@@ -258,7 +258,7 @@ impl Trainer {
     /// Keeps the weights if they are the best so far. While the adversaries have not come to their full weight, the basal
     /// latent may still know what was done to a cell, so those epochs are not candidates. The original leaves out the first
     /// epoch alone.
-    fn judge(&mut self, epoch: u32, scores: &Scores) -> Result<()> {
+    fn judge(&mut self, epoch: u32, scores: &ValidationScores) -> Result<()> {
         let plan = &self.settings.plan;
         let last = epoch + 1 == self.length.epochs;
         let too_early = match plan.compat.is_original() {
@@ -269,8 +269,8 @@ impl Trainer {
             return Ok(());
         }
         // Which scores there are depends on the cells alone, so all epochs of a run fall back alike.
-        let chosen =
-            [plan.train.monitor, Monitor::Recon].into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
+        let monitors = [plan.train.monitor, MonitoredScore::Recon];
+        let chosen = monitors.into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
         let (monitor, value) = chosen.ok_or_else(|| Error::Bug("a validated epoch has no loss".into()))?;
         if !value.is_finite() {
             return Err(Error::Diverged { what: format!("valid.{}", monitor.name()), epoch, batch: 0 });
@@ -310,10 +310,10 @@ impl Trainer {
 }
 
 impl Sink for Trainer {
-    type In = Arrived;
-    type Summary = Trained;
+    type In = TrainingBatch;
+    type Summary = TrainingResult;
 
-    fn push(&mut self, arrived: Arrived) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, arrived: TrainingBatch) -> Result<ControlFlow<()>, BoxError> {
         let came = self.times.batch_comes();
         let plan = &arrived.batch.plan;
         let (epoch, last) = (plan.pass, plan.last);
@@ -332,7 +332,7 @@ impl Sink for Trainer {
             }
             Role::Valid | Role::Source => {
                 self.settings.phases.enter(Phase::Validation);
-                let Arrived { batch, packed, .. } = arrived;
+                let TrainingBatch { batch, packed, .. } = arrived;
                 let input = self.input_of(&batch, packed.as_ref())?;
                 let averaged = self.average.as_ref().and_then(Average::network);
                 self.validation.add(averaged.unwrap_or(&self.learner.network), &batch, &input);
@@ -348,7 +348,7 @@ impl Sink for Trainer {
         Ok(flow)
     }
 
-    fn finish(mut self) -> Result<Trained, BoxError> {
+    fn finish(mut self) -> Result<TrainingResult, BoxError> {
         self.progress.ended = true;
         self.checkpoint()?;
         let TrainerSettings { plan, card, folder, .. } = &self.settings;
@@ -357,7 +357,7 @@ impl Sink for Trainer {
         let card = saved::write(folder, &weights, plan, card)?;
         let (cells, seconds) = self.progress.trained;
         let (waited_for_data, waited_for_disk) = self.times.shares();
-        Ok(Trained {
+        Ok(TrainingResult {
             card,
             folder: folder.clone(),
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]

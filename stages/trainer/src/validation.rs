@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{
-    draws::Draws,
+    draws::StepDraws,
     input::Input,
     layers::Mode,
     losses::reconstruction,
@@ -12,10 +12,10 @@ use model::{
     network::Network,
 };
 use offset::GroupOffsets;
-use reader::{atlas::Atlas, groups::Groups, split::Part};
+use reader::{atlas::Atlas, groups::Groups, split::SplitPart};
 use schemas::{
     batch::UNKNOWN,
-    config::{Monitor, Plan, ReconLoss},
+    config::{MonitoredScore, ReconLoss, TrainingPlan},
     numbers::{bounded, to_i64, to_usize},
     vocabulary::Vocabulary,
 };
@@ -52,16 +52,16 @@ pub struct Validation {
 
 /// The scores; those that the cells don't allow are absent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scores {
+pub struct ValidationScores {
     by_name: BTreeMap<&'static str, f64>,
     /// The share of what perturbations add to the latent that predicts best, where it was looked for.
     pub share: Option<f64>,
 }
 
-impl Scores {
+impl ValidationScores {
     /// One score.
     #[must_use]
-    pub fn get(&self, monitor: Monitor) -> Option<f64> {
+    pub fn get(&self, monitor: MonitoredScore) -> Option<f64> {
         self.by_name.get(monitor.name()).copied()
     }
 
@@ -71,7 +71,7 @@ impl Scores {
         self.by_name.iter().map(|(name, value)| (*name, *value)).chain(share)
     }
 
-    fn set(&mut self, monitor: Monitor, value: Option<f64>) {
+    fn set(&mut self, monitor: MonitoredScore, value: Option<f64>) {
         self.by_name.extend(value.map(|value| (monitor.name(), value)));
     }
 }
@@ -93,17 +93,17 @@ impl Validation {
         atlas: &Atlas,
         groups: &Groups,
         vocabulary: &Vocabulary,
-        plan: &Plan,
+        plan: &TrainingPlan,
         genes: i64,
         device: Device,
         offsets: Option<&GroupOffsets>,
     ) -> Self {
         let scorable = |at: &usize| {
-            0 < groups.all()[*at].cells_for(Part::Valid) && groups.all()[*at].codes(atlas, vocabulary).is_some()
+            0 < groups.all()[*at].cells_for(SplitPart::Valid) && groups.all()[*at].codes(atlas, vocabulary).is_some()
         };
         let mut largest: Vec<usize> = (0..groups.all().len()).filter(scorable).collect();
-        let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(Part::Valid)).sum();
-        largest.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(Part::Valid)));
+        let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(SplitPart::Valid)).sum();
+        largest.sort_by_key(|at| std::cmp::Reverse(groups.all()[*at].cells_for(SplitPart::Valid)));
         let room = MOST_NUMBERS / bounded::<usize>(genes.max(1));
         largest.truncate(MOST_GROUPS.min(room.max(1)));
         let scored = to_i64(largest.len());
@@ -135,7 +135,7 @@ impl Validation {
     pub fn add(&mut self, network: &Network, batch: &Batch, input: &Input) {
         let _no_grad = tch::no_grad_guard();
         let cells = &input.cells;
-        let latent = network.latent(input, Mode::Eval, &Draws::points(network, input));
+        let latent = network.latent(input, Mode::Eval, &StepDraws::points(network, input));
         let after = latent.after();
         let output = network.decode(&after, input.offset.as_ref(), &cells.library, Mode::Eval);
         self.counterfactual.add(network, batch, &latent.basal.latent, &cells.library);
@@ -153,24 +153,24 @@ impl Validation {
     }
 
     /// The scores, after which the sums start again.
-    pub fn take(&mut self) -> Scores {
+    pub fn take(&mut self) -> ValidationScores {
         let _no_grad = tch::no_grad_guard();
-        let mut scores = Scores::default();
+        let mut scores = ValidationScores::default();
         let Some(moments) = self.moments.take() else { return scores };
         let truth = moments.true_means();
         let row_of = |group: u32| self.rows.get(group as usize).copied().filter(|row| *row < self.scored);
-        scores.set(Monitor::Recon, Some(self.recon.0 / self.recon.1.max(1.0)));
+        scores.set(MonitoredScore::Recon, Some(self.recon.0 / self.recon.1.max(1.0)));
         let r2 = if self.original { moments.r2_of_the_original() } else { moments.r2() };
-        scores.set(Monitor::R2Mean, r2.mean);
-        scores.set(Monitor::R2Var, r2.variance);
+        scores.set(MonitoredScore::R2Mean, r2.mean);
+        scores.set(MonitoredScore::R2Var, r2.variance);
         let told = self.counterfactual.take(|group| row_of(group).map(|row| truth.get(row)));
-        scores.set(Monitor::PearsonDelta, told.map(|told| told.pearson_delta));
+        scores.set(MonitoredScore::PearsonDelta, told.map(|told| told.pearson_delta));
         scores.share = told.and_then(|told| told.share);
         if let Some((basal, after)) = self.neighbourhoods.take() {
-            scores.set(Monitor::DisntBasal, Some(basal));
-            scores.set(Monitor::DisntAfter, Some(after));
+            scores.set(MonitoredScore::DisntBasal, Some(basal));
+            scores.set(MonitoredScore::DisntAfter, Some(after));
             let whole = r2.mean.zip(r2.variance).map(|(mean, var)| mean + 0.5 * var + (after - basal).exp());
-            scores.set(Monitor::CpaMetric, whole);
+            scores.set(MonitoredScore::CpaMetric, whole);
         }
         self.recon = (0.0, 0.0);
         scores

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stages::evaluate::{Baseline, Scores};
+use stages::evaluate::{Baseline, PredictionScores};
 
 use crate::support::{
     Home, TINY,
@@ -32,7 +32,7 @@ fn every_score_is_there_and_where_it_can_be_it_is_defined() {
         assert!(2 < conditions(&evaluation).len(), "{line}");
         for condition in conditions(&evaluation) {
             let sides = Baseline::ALL.map(|baseline| &condition["baselines"][baseline.name()]);
-            for name in Scores::NAMES {
+            for name in PredictionScores::NAMES {
                 assert!(sides.iter().all(|scores| scores.get(name).is_some()), "{line}: {name}");
                 let model = condition.get(name).unwrap_or_else(|| panic!("{line}: the model lacks {name}"));
                 // A few cells may leave no differential gene to look at, and be alike in the genes that changed most.
@@ -109,7 +109,7 @@ fn a_lead_is_the_difference_of_two_scores_within_its_interval() {
                 let Some(interval) = interval.as_array() else { continue };
                 let [low, mid, high] = [0, 1, 2].map(|at| number(&interval[at]));
                 let difference = number(&condition[score]) - number(&condition["baselines"][baseline][score]);
-                let lead = if Scores::is_an_error(score) { -difference } else { difference };
+                let lead = if PredictionScores::is_an_error(score) { -difference } else { difference };
                 assert!((mid - lead).abs() < 1e-9, "{baseline}, {score}: {mid} is not {lead}");
                 assert!(low <= high, "{baseline}, {score}: {low} to {high}");
             }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use schemas::arrow::{list_item, per_gene};
 use stages::{
     BoxError,
-    sink::{FileOptions, Layout, PartRows, Precision, Publish, Published, precision::to_bfloat16},
+    sink::{FileOptions, OutputLayout, OutputPrecision, PartRows, Publish, Published, precision::to_bfloat16},
 };
 
 /// Long enough that a thousand rows are more than a row group.
@@ -47,7 +47,7 @@ fn write(
 ) -> Published {
     let parts = parts.iter().enumerate().map(|(number, rows)| PartRows { number, rows: *rows, folders: 3 }).collect();
     let schema = tables.first().map_or_else(schema, RecordBatch::schema);
-    let layout = Arc::new(Layout::new(&schema, options, parts).unwrap());
+    let layout = Arc::new(OutputLayout::new(&schema, options, parts).unwrap());
     let resources = Resources { threads: NonZero::new(threads).unwrap(), memory, ..Resources::default() };
     let source = Pipeline::from_source(
         "tables",
@@ -125,7 +125,7 @@ proptest! {
     fn numbers_come_back_bit_for_bit_whatever_pieces_they_come_in(
         length in prop::sample::select(vec![1_usize, 2, 63, 64, 130, WIDTH, 300_000]),
         sizes in prop::collection::vec(0_usize..150, 1..5),
-        precision in prop::sample::select(vec![Precision::Single, Precision::Bfloat16]),
+        precision in prop::sample::select(vec![OutputPrecision::Single, OutputPrecision::Bfloat16]),
         seed: u32,
     ) {
         let per_list = i32::try_from(length).unwrap();
@@ -148,8 +148,8 @@ proptest! {
             lists.values().as_primitive::<Float32Type>().values().iter().map(|value| value.to_bits()).collect()
         };
         let stored = |bits: u32| match precision {
-            Precision::Single => bits,
-            Precision::Bfloat16 => to_bfloat16(f32::from_bits(bits)).to_bits(),
+            OutputPrecision::Single => bits,
+            OutputPrecision::Bfloat16 => to_bfloat16(f32::from_bits(bits)).to_bits(),
         };
         let file = fs::File::open(home.path().join("out").join(&published.files[0].name)).unwrap();
         let found = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
@@ -164,7 +164,8 @@ fn rows_that_are_too_many_or_too_few_are_a_failure() {
     let home = tempfile::tempdir().unwrap();
     for (name, rows) in [("few", 9), ("many", 11)] {
         let out = home.path().join(name);
-        let layout = Layout::new(&schema(), &FileOptions::default(), vec![PartRows { number: 0, rows, folders: 1 }]);
+        let layout =
+            OutputLayout::new(&schema(), &FileOptions::default(), vec![PartRows { number: 0, rows, folders: 1 }]);
         let layout = Arc::new(layout.unwrap());
         let source =
             Pipeline::from_source("tables", Capacity { items: 2, bytes: 1 << 20 }, [Ok::<_, BoxError>(table(0, 10))]);

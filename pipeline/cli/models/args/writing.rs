@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use perturbine::{
     Error, Result,
-    flows::publishing::{Format, WriteOptions},
+    flows::publishing::{PredictionFormat, WriteOptions},
 };
-use stages::sink::{FileOptions, Precision, Shard};
+use stages::sink::{FileOptions, OutputPrecision, Shard};
 
 use super::PredictArgs;
 use crate::cli::args::size::parse_size;
@@ -68,18 +68,18 @@ impl WriteArgs {
         let default = if named_h5ad { FormatArg::H5ad } else { FormatArg::Parquet };
         let with_controls = self.controls == ControlsArg::Copy;
         let format = match self.format.unwrap_or(default) {
-            FormatArg::H5ad => Format::H5ad { with_controls },
+            FormatArg::H5ad => PredictionFormat::H5ad { with_controls },
             FormatArg::Parquet if with_controls => {
                 return Err(Error::usage(
                     "--controls copy needs --format h5ad",
                     "give --out a name that ends in .h5ad",
                 ));
             }
-            FormatArg::Parquet => Format::Parquet,
+            FormatArg::Parquet => PredictionFormat::Parquet,
         };
         let precision = match self.precision {
-            PrecisionArg::F32 => Precision::Single,
-            PrecisionArg::Bf16 => Precision::Bfloat16,
+            PrecisionArg::F32 => OutputPrecision::Single,
+            PrecisionArg::Bf16 => OutputPrecision::Bfloat16,
         };
         Ok(WriteOptions {
             format,

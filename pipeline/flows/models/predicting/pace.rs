@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use schemas::Result;
-use stages::predictor::{predict::batch_size, query::Span};
+use stages::predictor::{predict::batch_size, query::CellSpan};
 
-use super::{Output, Prediction, decoders};
+use super::{Prediction, PredictionForm, decoders};
 use crate::flows::completed;
 
 /// Cells, each counted for every target, of the test run.
@@ -30,23 +30,23 @@ impl Prediction {
     ///
     /// # Errors
     /// Data that can't be read.
-    pub fn expected_time(&self, output: Output) -> Result<Duration> {
+    pub fn expected_time(&self, output: PredictionForm) -> Result<Duration> {
         let largest = (0..self.jobs.jobs.len()).max_by_key(|job| self.jobs.jobs[*job].targets.len());
         let Some(job) = largest else { return Ok(Duration::ZERO) };
         let (whole, targets) = (self.jobs.whole(job), self.jobs.jobs[job].targets.len().max(1) as u64);
         let large = (TRIED_CELLS / targets).clamp(1, whole.cells.max(1)).min(whole.cells);
         let small = large / 4;
         // The first run warms up caches, and is not counted.
-        self.time(output, Span { cells: large, ..whole })?;
-        let fixed = if 0 < small { self.time(output, Span { cells: small, ..whole })? } else { Duration::ZERO };
-        let taken = self.time(output, Span { cells: large, ..whole })?;
+        self.time(output, CellSpan { cells: large, ..whole })?;
+        let fixed = if 0 < small { self.time(output, CellSpan { cells: small, ..whole })? } else { Duration::ZERO };
+        let taken = self.time(output, CellSpan { cells: large, ..whole })?;
         #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
         let share = self.jobs.predicted_cells() as f64 / ((large - small).max(1) * targets) as f64;
         Ok(taken + taken.saturating_sub(fixed).mul_f64(share))
     }
 
     /// The time of predictions from some cells.
-    fn time(&self, output: Output, span: Span) -> Result<Duration> {
+    fn time(&self, output: PredictionForm, span: CellSpan) -> Result<Duration> {
         let part = Self {
             atlas: self.atlas.clone(),
             model: self.model.again()?,

@@ -69,7 +69,7 @@ pub enum Library {
 
 /// The genes of predictions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum GenesTold {
+pub enum PredictedGenes {
     /// All genes of the model.
     #[default]
     All,
@@ -92,14 +92,14 @@ pub struct Terms {
     /// The seed of the draws.
     pub seed: u64,
     /// Which genes.
-    pub genes: GenesTold,
+    pub genes: PredictedGenes,
     /// Maximum number of differential genes per condition; in long tables of other genes, of those with the largest predicted change.
     pub top: Option<NonZeroUsize>,
 }
 
 /// Terms that were checked against a model and an atlas.
 #[derive(Clone, Debug)]
-pub(in crate::flows) struct Checked {
+pub(in crate::flows) struct CheckedTerms {
     pub(in crate::flows) reading: Reading,
     pub(in crate::flows) scale: OutputScale,
     /// Names of the predicted genes.
@@ -108,7 +108,7 @@ pub(in crate::flows) struct Checked {
     pub(in crate::flows) most_rows: Option<usize>,
 }
 
-impl Checked {
+impl CheckedTerms {
     /// The default terms of a model.
     pub(super) fn of(card: &Card) -> Self {
         let scale = match card.values {
@@ -150,13 +150,13 @@ impl Checked {
             Library::Median => median_library(atlas, jobs, resources)?,
         };
         let chosen = match &terms.genes {
-            GenesTold::All => None,
-            GenesTold::Listed(file) => {
+            PredictedGenes::All => None,
+            PredictedGenes::Listed(file) => {
                 let mut chosen = ChosenGenes::none(atlas);
                 chosen.add_listed(file)?;
                 Some(chosen.names().into_iter().collect())
             }
-            GenesTold::Differential => {
+            PredictedGenes::Differential => {
                 Some(differential(atlas, card, jobs, terms.top.map_or(DIFFERENTIAL_GENES, NonZeroUsize::get))?)
             }
         };
@@ -172,7 +172,7 @@ impl Checked {
             reading: Reading { readout, noise: true, library, samples: terms.samples, seed: terms.seed, genes: places },
             scale,
             genes,
-            most_rows: terms.top.map(NonZeroUsize::get).filter(|_| terms.genes != GenesTold::Differential),
+            most_rows: terms.top.map(NonZeroUsize::get).filter(|_| terms.genes != PredictedGenes::Differential),
         })
     }
 }

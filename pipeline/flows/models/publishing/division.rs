@@ -4,13 +4,13 @@ use schemas::{Error, Result};
 use stages::{
     predictor::query::{
         Target,
-        parts::{Division, Part, Yield},
+        parts::{Division, FilePart, Yield},
     },
     sink::layout::row_bytes,
 };
 
 use super::{
-    super::predicting::{Output, Prediction},
+    super::predicting::{Prediction, PredictionForm},
     WriteOptions,
 };
 
@@ -19,7 +19,7 @@ impl Prediction {
     ///
     /// # Errors
     /// A partition column that does not exist.
-    pub fn predicted_cells(&self, output: Output, options: &WriteOptions) -> Result<u64> {
+    pub fn predicted_cells(&self, output: PredictionForm, options: &WriteOptions) -> Result<u64> {
         let parts = self.parts(output, options)?.into_iter().enumerate();
         let chosen = parts.filter(|(number, _)| options.shard.is_none_or(|shard| shard.has(*number)));
         let spans = chosen.flat_map(|(_, part)| part.spans);
@@ -27,7 +27,7 @@ impl Prediction {
     }
 
     /// The parts of the whole plan, which depend only on model, atlas, query and output.
-    pub(super) fn parts(&self, output: Output, options: &WriteOptions) -> Result<Vec<Part>> {
+    pub(super) fn parts(&self, output: PredictionForm, options: &WriteOptions) -> Result<Vec<FilePart>> {
         let vocabulary = &self.model.card.vocabulary;
         let mut columns = Vec::new();
         for name in &options.files.partition_by {
@@ -56,16 +56,16 @@ impl Prediction {
     }
 
     /// Approximate number of folders for the rows of a part, at most.
-    pub(super) fn folders<'a>(&self, parts: impl IntoIterator<Item = &'a Part>, options: &WriteOptions) -> usize {
+    pub(super) fn folders<'a>(&self, parts: impl IntoIterator<Item = &'a FilePart>, options: &WriteOptions) -> usize {
         if options.files.partition_by.is_empty() {
             return 1;
         }
-        let of_part = |part: &Part| part.spans.iter().map(|span| self.jobs.jobs[span.job].targets.len()).sum();
+        let of_part = |part: &FilePart| part.spans.iter().map(|span| self.jobs.jobs[span.job].targets.len()).sum();
         parts.into_iter().map(of_part).max().unwrap_or(1)
     }
 }
 
-impl Output {
+impl PredictionForm {
     /// Number of rows for a target and its source cells; `genes` is the number of rows of a target in a long table.
     fn yields(self, genes: u64) -> Yield {
         match self {

@@ -8,7 +8,7 @@ use stages::{
     sink::{Published, PublishedFile, h5ad::PredictedH5ad},
 };
 
-use super::{super::predicting::source_plans, Output, Prediction, WriteOptions, Written};
+use super::{super::predicting::source_plans, Prediction, PredictionForm, WriteOptions, Written};
 use crate::flows::{Deferred, completed, rows};
 use runtime::Pipeline;
 
@@ -18,7 +18,7 @@ const CONTROLS: usize = 256;
 impl Prediction {
     pub(super) fn publish_h5ad(
         self,
-        output: Output,
+        output: PredictionForm,
         out: &Path,
         options: &WriteOptions,
         with_controls: bool,

@@ -5,14 +5,14 @@ use std::path::Path;
 use schemas::{Error, Result};
 use stages::{
     sink::{
-        Precision, Shard,
+        OutputPrecision, Shard,
         files::is_one_file,
         layout::{row_bytes, waiting_bytes},
     },
     storage::disk::{check_room, free_bytes},
 };
 
-use super::{Format, Output, Prediction, WriteOptions};
+use super::{Prediction, PredictionForm, PredictionFormat, WriteOptions};
 
 /// File bytes per byte of values, measured on expected counts, whose high bits repeat and whose low bits are noise.
 const STORED_PERCENT: u64 = 80;
@@ -50,28 +50,28 @@ impl Prediction {
     ///
     /// # Errors
     /// A partition column that does not exist.
-    pub fn size(&self, output: Output, options: &WriteOptions) -> Result<Size> {
+    pub fn size(&self, output: PredictionForm, options: &WriteOptions) -> Result<Size> {
         let parts = self.parts(output, options)?;
         let schema = self.schema(output);
         let mut rows: u64 = parts.iter().map(|part| part.rows).sum();
-        if options.format == (Format::H5ad { with_controls: true }) {
+        if options.format == (PredictionFormat::H5ad { with_controls: true }) {
             rows += stages::predictor::controls::control_cells(&self.atlas, self.contexts()).count() as u64;
         }
         let value_bytes = rows * row_bytes(&schema);
         let percent = match (options.format, options.files.precision) {
-            (Format::H5ad { .. }, _) => 100,
-            (Format::Parquet, Precision::Single) => STORED_PERCENT,
-            (Format::Parquet, Precision::Bfloat16) => STORED_PERCENT_BFLOAT16,
+            (PredictionFormat::H5ad { .. }, _) => 100,
+            (PredictionFormat::Parquet, OutputPrecision::Single) => STORED_PERCENT,
+            (PredictionFormat::Parquet, OutputPrecision::Bfloat16) => STORED_PERCENT_BFLOAT16,
         };
         let waiting_bytes = match options.format {
-            Format::H5ad { .. } => 0,
-            Format::Parquet => waiting_bytes(self.folders(&parts, options)),
+            PredictionFormat::H5ad { .. } => 0,
+            PredictionFormat::Parquet => waiting_bytes(self.folders(&parts, options)),
         };
         Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len(), waiting_bytes })
     }
 
     /// Refuses output that can't fit, and warns if it may not: the compressed size is not known beforehand.
-    pub(super) fn check_room(&self, output: Output, out: &Path, options: &WriteOptions) -> Result<()> {
+    pub(super) fn check_room(&self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<()> {
         let shards = options.shard.map_or(1, Shard::of) as u64;
         let likely = self.size(output, options)?.file_bytes / shards;
         check_room(out, likely / LEAST_SHARE)?;
@@ -82,8 +82,8 @@ impl Prediction {
     }
 
     /// Refuses options that contradict each other or the output.
-    pub(super) fn check(&self, output: Output, options: &WriteOptions) -> Result<()> {
-        if let Format::H5ad { .. } = options.format {
+    pub(super) fn check(&self, output: PredictionForm, options: &WriteOptions) -> Result<()> {
+        if let PredictionFormat::H5ad { .. } = options.format {
             if options.shard.is_some() {
                 return Err(Error::usage("an .h5ad file can't be written in shards", "use --format parquet"));
             }
@@ -93,7 +93,7 @@ impl Prediction {
         }
         let size = self.size(output, options)?;
         let most = match (options.format, options.files.precision) {
-            (Format::Parquet, Precision::Bfloat16) => size.value_bytes / 2,
+            (PredictionFormat::Parquet, OutputPrecision::Bfloat16) => size.value_bytes / 2,
             _ => size.value_bytes,
         };
         match options.max_bytes {

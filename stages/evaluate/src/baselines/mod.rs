@@ -23,7 +23,7 @@ pub type PerturbationDose = (PerturbationId, f64);
 
 /// The mean of the training cells of one condition in one context.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
+pub struct TrainingProfile {
     /// The perturbations of the cells, in any order; empty for control.
     pub parts: Vec<PerturbationDose>,
     /// Their combination of covariate values.
@@ -36,7 +36,7 @@ pub struct Profile {
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+pub struct BaselineTarget<'a> {
     /// The perturbations of the cells, in any order; empty for control.
     pub parts: &'a [PerturbationDose],
     /// Their combination of covariate values; it need not have been trained.
@@ -85,7 +85,7 @@ impl Baseline {
 
 /// The mean profiles of all training data, the only input of baselines.
 pub struct TrainingProfiles {
-    profiles: Vec<Profile>,
+    profiles: Vec<TrainingProfile>,
     /// The control profile of each context that has one.
     controls: BTreeMap<usize, usize>,
     /// The perturbed profiles of each combination.
@@ -97,7 +97,7 @@ pub struct TrainingProfiles {
 impl TrainingProfiles {
     /// Takes one profile for each condition and context, all over the same genes; profiles without cells are left out.
     #[must_use]
-    pub fn new(mut profiles: Vec<Profile>) -> Self {
+    pub fn new(mut profiles: Vec<TrainingProfile>) -> Self {
         profiles.retain(|profile| 0 < profile.cells);
         let mut controls = BTreeMap::new();
         let mut combinations: HashMap<_, Vec<usize>> = HashMap::new();
@@ -116,13 +116,13 @@ impl TrainingProfiles {
 
     /// The target's profile as a baseline sees it; none if the baseline is undefined.
     #[must_use]
-    pub fn predict(&self, baseline: Baseline, target: Target<'_>) -> Option<Vec<f64>> {
+    pub fn predict(&self, baseline: Baseline, target: BaselineTarget<'_>) -> Option<Vec<f64>> {
         if baseline == Baseline::PerturbedMean {
             return self.perturbed_mean(target.context);
         }
         let mut parts = target.parts.to_vec();
         parts.sort_by_key(|(perturbation, _)| *perturbation);
-        let target = Target { parts: &parts, ..target };
+        let target = BaselineTarget { parts: &parts, ..target };
         if parts.is_empty() || baseline == Baseline::Control {
             return Some(target.start.to_vec());
         }
@@ -140,12 +140,13 @@ impl TrainingProfiles {
 
     fn perturbed_mean(&self, context: usize) -> Option<Vec<f64>> {
         let perturbed = || self.profiles.iter().filter(|profile| !profile.parts.is_empty());
-        let mean = |profiles: Vec<&Profile>| weighted_mean(profiles.into_iter().map(|profile| (1.0, &*profile.mean)));
+        let mean =
+            |profiles: Vec<&TrainingProfile>| weighted_mean(profiles.into_iter().map(|profile| (1.0, &*profile.mean)));
         mean(perturbed().filter(|profile| profile.context == context).collect()).or_else(|| mean(perturbed().collect()))
     }
 
     /// The sum of the single shifts, those of other contexts weighted by their control profile.
-    fn additive(&self, target: Target<'_>, weight: impl Fn(&[f64]) -> f64) -> Option<Vec<f64>> {
+    fn additive(&self, target: BaselineTarget<'_>, weight: impl Fn(&[f64]) -> f64) -> Option<Vec<f64>> {
         let mut sum = vec![0.0; target.start.len()];
         for part in target.parts {
             let mut shifts = self.shifts(std::slice::from_ref(part));
@@ -162,7 +163,7 @@ impl TrainingProfiles {
         Some(sum)
     }
 
-    fn linear(&self, target: Target<'_>) -> Option<Vec<f64>> {
+    fn linear(&self, target: BaselineTarget<'_>) -> Option<Vec<f64>> {
         let shifts = self.shifts(target.parts);
         if !shifts.is_empty() {
             let seen: Vec<(&[f64], &[f64])> =
@@ -188,7 +189,7 @@ impl TrainingProfiles {
 
     /// In each context that saw this combination and has controls: its shift at the nearest doses.
     fn shifts(&self, parts: &[PerturbationDose]) -> BTreeMap<usize, Vec<f64>> {
-        let mut nearest: BTreeMap<usize, &Profile> = BTreeMap::new();
+        let mut nearest: BTreeMap<usize, &TrainingProfile> = BTreeMap::new();
         for index in self.combinations.get(&perturbations(parts)).into_iter().flatten() {
             let profile = &self.profiles[*index];
             let best = nearest.entry(profile.context).or_insert(profile);
@@ -196,7 +197,7 @@ impl TrainingProfiles {
                 *best = profile;
             }
         }
-        let shift = |(context, profile): (usize, &Profile)| {
+        let shift = |(context, profile): (usize, &TrainingProfile)| {
             Some((context, metrics::difference(&profile.mean, self.control(context)?)))
         };
         nearest.into_iter().filter_map(shift).collect()

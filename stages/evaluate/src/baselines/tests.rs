@@ -6,8 +6,8 @@ const A: PerturbationId = PerturbationId(0);
 const B: PerturbationId = PerturbationId(1);
 const C: PerturbationId = PerturbationId(2);
 
-fn profile(parts: &[PerturbationDose], context: usize, mean: &[f64]) -> Profile {
-    Profile { parts: parts.into(), context, cells: 10, mean: mean.into() }
+fn profile(parts: &[PerturbationDose], context: usize, mean: &[f64]) -> TrainingProfile {
+    TrainingProfile { parts: parts.into(), context, cells: 10, mean: mean.into() }
 }
 
 fn near(found: Option<Vec<f64>>, expected: &[f64]) {
@@ -28,20 +28,23 @@ fn two_contexts() -> TrainingProfiles {
 
 #[test]
 fn control_leaves_the_start_as_it_is() {
-    let target = Target { parts: &[(A, 1.0)], context: 0, start: &[7.0, 8.0] };
+    let target = BaselineTarget { parts: &[(A, 1.0)], context: 0, start: &[7.0, 8.0] };
     near(two_contexts().predict(Baseline::Control, target), &[7.0, 8.0]);
 }
 
 #[test]
 fn every_shift_of_control_itself_is_nothing() {
     for baseline in [Baseline::Additive, Baseline::AdditiveSimilar, Baseline::Linear] {
-        near(two_contexts().predict(baseline, Target { parts: &[], context: 5, start: &[7.0, 8.0] }), &[7.0, 8.0]);
+        near(
+            two_contexts().predict(baseline, BaselineTarget { parts: &[], context: 5, start: &[7.0, 8.0] }),
+            &[7.0, 8.0],
+        );
     }
 }
 
 #[test]
 fn the_perturbed_mean_is_of_the_context_or_else_of_all() {
-    let target = |context| Target { parts: &[(C, 1.0)], context, start: &[0.0, 0.0] };
+    let target = |context| BaselineTarget { parts: &[(C, 1.0)], context, start: &[0.0, 0.0] };
     near(two_contexts().predict(Baseline::PerturbedMean, target(0)), &[1.5, 2.0]);
     near(two_contexts().predict(Baseline::PerturbedMean, target(9)), &[8.0 / 3.0, 4.0 / 3.0]);
     let control_only = TrainingProfiles::new(vec![profile(&[], 0, &[1.0, 1.0])]);
@@ -50,15 +53,15 @@ fn the_perturbed_mean_is_of_the_context_or_else_of_all() {
 
 #[test]
 fn additive_sums_the_shifts_of_the_context() {
-    let target = Target { parts: &[(B, 1.0), (A, 1.0)], context: 0, start: &[1.0, 1.0] };
+    let target = BaselineTarget { parts: &[(B, 1.0), (A, 1.0)], context: 0, start: &[1.0, 1.0] };
     near(two_contexts().predict(Baseline::Additive, target), &[2.0, 3.0]);
 }
 
 #[test]
 fn a_single_that_a_context_never_saw_shifts_as_it_does_elsewhere_on_average() {
-    let new_context = Target { parts: &[(A, 1.0)], context: 2, start: &[10.0, 10.0] };
+    let new_context = BaselineTarget { parts: &[(A, 1.0)], context: 2, start: &[10.0, 10.0] };
     near(two_contexts().predict(Baseline::Additive, new_context), &[12.0, 10.0]);
-    let half_known = Target { parts: &[(A, 1.0), (B, 1.0)], context: 1, start: &[2.0, 0.0] };
+    let half_known = BaselineTarget { parts: &[(A, 1.0), (B, 1.0)], context: 1, start: &[2.0, 0.0] };
     near(two_contexts().predict(Baseline::Additive, half_known), &[5.0, 2.0]);
 }
 
@@ -67,7 +70,7 @@ fn a_perturbation_never_seen_alone_has_no_additive_prediction() {
     let mut profiles = two_contexts().profiles;
     profiles.push(profile(&[(A, 1.0), (C, 1.0)], 0, &[3.0, 3.0]));
     let profiles = TrainingProfiles::new(profiles);
-    let target = Target { parts: &[(C, 1.0)], context: 0, start: &[1.0, 1.0] };
+    let target = BaselineTarget { parts: &[(C, 1.0)], context: 0, start: &[1.0, 1.0] };
     assert_eq!(profiles.predict(Baseline::Additive, target), None);
     assert!(profiles.predict(Baseline::Linear, target).is_some());
 }
@@ -80,7 +83,8 @@ fn the_nearest_dose_by_factor_stands_for_one_that_was_not_trained() {
         profile(&[(A, 100.0)], 0, &[2.0]),
         profile(&[(A, 1000.0)], 0, &[3.0]),
     ]);
-    let at = |dose| profiles.predict(Baseline::Additive, Target { parts: &[(A, dose)], context: 0, start: &[0.0] });
+    let at =
+        |dose| profiles.predict(Baseline::Additive, BaselineTarget { parts: &[(A, dose)], context: 0, start: &[0.0] });
     near(at(0.0), &[1.0]);
     near(at(1.0), &[2.0]);
     near(at(500.0), &[3.0]);
@@ -100,7 +104,7 @@ fn three_contexts() -> TrainingProfiles {
     TrainingProfiles::new(profiles)
 }
 
-const FOURTH: Target<'_> = Target { parts: &[(A, 1.0)], context: 3, start: &[1.0, 2.1, 0.2] };
+const FOURTH: BaselineTarget<'_> = BaselineTarget { parts: &[(A, 1.0)], context: 3, start: &[1.0, 2.1, 0.2] };
 
 /// Expected: NumPy's `corrcoef` of each control with the start, `exp(20 * r)` normalised, times the shifts.
 #[test]
@@ -126,18 +130,18 @@ fn linear_regresses_a_new_combination_on_the_doses_given_in_its_context() {
         profile(&[(B, 1.0)], 0, &[1.0, 3.0, 0.5]),
         profile(&[(C, 1.0), (A, 1.0)], 0, &[2.5, 1.5, 2.0]),
     ]);
-    let target = Target { parts: &[(B, 1.0), (C, 1.0)], context: 0, start: &[1.0, 1.0, 1.0] };
+    let target = BaselineTarget { parts: &[(B, 1.0), (C, 1.0)], context: 0, start: &[1.0, 1.0, 1.0] };
     near(profiles.predict(Baseline::Linear, target), &[1.496183206107, 3.238029146426, 1.00346981263]);
-    let unseen = Target { parts: &[(B, 1.0), (PerturbationId(9), 1.0)], ..target };
+    let unseen = BaselineTarget { parts: &[(B, 1.0), (PerturbationId(9), 1.0)], ..target };
     assert_eq!(profiles.predict(Baseline::Linear, unseen), None);
-    let elsewhere = Target { context: 4, ..target };
+    let elsewhere = BaselineTarget { context: 4, ..target };
     assert_eq!(profiles.predict(Baseline::Linear, elsewhere), None);
 }
 
 #[test]
 fn a_context_without_controls_has_no_shift_to_give() {
     let profiles = TrainingProfiles::new(vec![profile(&[(A, 1.0)], 0, &[2.0]), profile(&[(A, 1.0)], 1, &[5.0])]);
-    let target = Target { parts: &[(A, 1.0)], context: 1, start: &[1.0] };
+    let target = BaselineTarget { parts: &[(A, 1.0)], context: 1, start: &[1.0] };
     for baseline in [Baseline::Additive, Baseline::AdditiveSimilar, Baseline::Linear] {
         assert_eq!(profiles.predict(baseline, target), None);
     }

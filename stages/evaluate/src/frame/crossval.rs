@@ -3,7 +3,7 @@
 use polars::prelude::{DataFrame, PolarsResult};
 
 use super::{OF_MEANS, column, numbers};
-use crate::{Baseline, CrossEvaluation, Scores, crossval::FoldSummary};
+use crate::{Baseline, CrossEvaluation, PredictionScores, crossval::FoldSummary};
 
 /// The main mean scores over folds and seeds: a row for the model, for its standard deviation between folds and between seeds, for
 /// each baseline and for the ceiling, a column for each score.
@@ -11,7 +11,7 @@ use crate::{Baseline, CrossEvaluation, Scores, crossval::FoldSummary};
 /// # Errors
 /// None that these columns can cause: they are of one length and differ in name.
 pub fn means(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
-    let mut rows: Vec<(&str, &Scores)> =
+    let mut rows: Vec<(&str, &PredictionScores)> =
         vec![("model", &crossed.mean), ("± folds", &crossed.sd_folds), ("± seeds", &crossed.sd_seeds)];
     rows.extend(Baseline::ALL.map(|baseline| (baseline.name(), crossed.baselines.get(baseline))));
     rows.push(("ceiling", &crossed.ceiling));
@@ -29,7 +29,7 @@ pub fn means(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
 /// None that these columns can cause: they are of one length and differ in name.
 pub fn folds(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
     let rows = crossed.by_fold();
-    let of = |scores: fn(&FoldSummary) -> &Scores| rows.iter().map(move |row| scores(row).pearson_delta);
+    let of = |scores: fn(&FoldSummary) -> &PredictionScores| rows.iter().map(move |row| scores(row).pearson_delta);
     let mut columns = vec![
         column("fold", rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>()),
         column("conditions", rows.iter().map(|row| row.conditions as u64).collect::<Vec<_>>()),

@@ -11,7 +11,7 @@ use stage::{BoxError, Sink};
 use statistics::{
     axes::Axes,
     clouds::Cloud,
-    moments::Group as MeanProfile,
+    moments::MeanProfile,
     scale::{Anchor, Scale},
 };
 
@@ -77,11 +77,11 @@ pub struct Unscored {
 
 /// The result for a group.
 #[derive(Clone, Debug)]
-pub struct GroupResult(pub Result<ConditionJudgement, Unscored>);
+pub struct GroupJudgement(pub Result<ConditionJudgement, Unscored>);
 
 /// Everything that an evaluation shows.
 #[derive(Clone, Debug)]
-pub struct Judgement {
+pub struct EvaluationEvidence {
     /// The numbers.
     pub evaluation: Evaluation,
     /// The pictures.
@@ -130,7 +130,7 @@ impl ByteSize for ModelProfiles {
     }
 }
 
-impl ByteSize for GroupResult {
+impl ByteSize for GroupJudgement {
     fn byte_size(&self) -> usize {
         let Ok(ConditionJudgement { scatter, .. }) = &self.0 else { return 0 };
         let Scatter { genes, truth, predicted, control, .. } = scatter;
@@ -157,10 +157,10 @@ impl Tabulate {
 }
 
 impl Sink for Tabulate {
-    type In = GroupResult;
-    type Summary = Judgement;
+    type In = GroupJudgement;
+    type Summary = EvaluationEvidence;
 
-    fn push(&mut self, GroupResult(judged): GroupResult) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, GroupJudgement(judged): GroupJudgement) -> Result<ControlFlow<()>, BoxError> {
         match judged {
             Ok(ConditionJudgement { scores, scatter }) => {
                 self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
@@ -173,10 +173,10 @@ impl Sink for Tabulate {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn finish(self) -> Result<Judgement, BoxError> {
+    fn finish(self) -> Result<EvaluationEvidence, BoxError> {
         let evaluation = Evaluation::new(self.scale, self.conditions).read_as(self.anchor);
         let scatters = self.scatters.into_iter().map(|(_, scatter)| scatter).collect();
-        Ok(Judgement { evaluation, scatters, unscored: self.unscored })
+        Ok(EvaluationEvidence { evaluation, scatters, unscored: self.unscored })
     }
 }
 

@@ -16,7 +16,7 @@ use schemas::{
 };
 use statistics::scale::Scale;
 
-use super::Wanted;
+use super::PredictionSelection;
 use crate::judge::ModelProfiles;
 
 /// Sum of each cell's counts for the scale `cp10k`.
@@ -24,7 +24,7 @@ const CP10K: f64 = 1e4;
 
 /// The kind of a file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum RowKind {
     Wide,
     Long,
     Cells,
@@ -43,25 +43,25 @@ enum FileScale {
 #[derive(Clone, Debug)]
 pub(super) struct FileLayout {
     path: PathBuf,
-    kind: Kind,
+    kind: RowKind,
     scale: FileScale,
     /// The index of each evaluated gene in the file's lists; none in long files, which name genes row by row.
     places: Vec<usize>,
 }
 
 impl FileLayout {
-    pub(super) fn of(path: &Path, schema: &SchemaRef, wanted: &Wanted<'_>) -> Result<Self> {
+    pub(super) fn of(path: &Path, schema: &SchemaRef, selection: &PredictionSelection<'_>) -> Result<Self> {
         let bad = |message: String, hint: &str| Error::data(path.display().to_string(), message, hint);
         let has = |name: &str| schema.field_with_name(name).is_ok();
         let kind = if has("expression") {
-            Kind::Cells
+            RowKind::Cells
         } else if has("mean") {
-            if has("gene") { Kind::Long } else { Kind::Wide }
+            if has("gene") { RowKind::Long } else { RowKind::Wide }
         } else {
             let hint = "give the output of `perturbine predict --output means` or `--output cells`";
             return Err(bad("it has neither means nor cells: no column `mean` or `expression`".into(), hint));
         };
-        let covariates = wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
+        let covariates = selection.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         if let Some(missing) = ["condition", "dose"].into_iter().chain(covariates).find(|name| !has(name)) {
             let hint = "rows are matched by condition, dose and covariates, in columns or in folders named after them";
             return Err(bad(format!("it has no column `{missing}`"), hint));
@@ -78,25 +78,25 @@ impl FileLayout {
                 return Err(bad(format!("its metadata {told}"), "`scale` is counts, cp10k, log1p_cp10k or values"));
             }
         };
-        check_scale(path, kind, scale, wanted.scale)?;
-        let places = if kind == Kind::Long { Vec::new() } else { places(path, schema, wanted.atlas.genes())? };
+        check_scale(path, kind, scale, selection.scale)?;
+        let places = if kind == RowKind::Long { Vec::new() } else { places(path, schema, selection.atlas.genes())? };
         Ok(Self { path: path.to_path_buf(), kind, scale, places })
     }
 
     /// Rows that are read in one go: a row with a list of all genes is large.
     pub(super) fn rows_at_once(&self) -> usize {
-        if self.kind == Kind::Long { 8192 } else { 64 }
+        if self.kind == RowKind::Long { 8192 } else { 64 }
     }
 }
 
 /// Refuses numbers that can't be turned into the scale that is judged on.
-fn check_scale(path: &Path, kind: Kind, found: FileScale, wanted: Scale) -> Result<()> {
+fn check_scale(path: &Path, kind: RowKind, found: FileScale, wanted: Scale) -> Result<()> {
     let fits = match wanted {
         Scale::Values => found == FileScale::Values,
-        Scale::Log1p => kind == Kind::Cells && found == FileScale::Counts,
+        Scale::Log1p => kind == RowKind::Cells && found == FileScale::Counts,
         Scale::Pseudobulk => match found {
             FileScale::Counts | FileScale::Normalised => true,
-            FileScale::LogNormalised => kind == Kind::Cells,
+            FileScale::LogNormalised => kind == RowKind::Cells,
             FileScale::Values => false,
         },
     };
@@ -104,8 +104,12 @@ fn check_scale(path: &Path, kind: Kind, found: FileScale, wanted: Scale) -> Resu
         return Ok(());
     }
     let why = match (wanted, kind) {
-        (Scale::Log1p, Kind::Wide | Kind::Long) => "a mean of counts does not determine the mean of their logarithms",
-        (Scale::Pseudobulk, Kind::Wide | Kind::Long) => "a mean of logarithms does not determine the mean of counts",
+        (Scale::Log1p, RowKind::Wide | RowKind::Long) => {
+            "a mean of counts does not determine the mean of their logarithms"
+        }
+        (Scale::Pseudobulk, RowKind::Wide | RowKind::Long) => {
+            "a mean of logarithms does not determine the mean of counts"
+        }
         _ => "its numbers are on another scale",
     };
     let hint = "evaluate means of counts with --scale pseudobulk; for log1p, predict cells as counts";
@@ -143,7 +147,7 @@ fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
 }
 
 /// Sums over the rows of a group.
-struct Sums {
+struct GroupRowSums {
     /// Cells, or 1 for means.
     rows: f64,
     first: Vec<f64>,
@@ -151,28 +155,28 @@ struct Sums {
 }
 
 /// The profiles of the wanted groups, gathered row by row.
-pub(super) struct Profiles<'a> {
-    wanted: &'a Wanted<'a>,
+pub(super) struct GatheredProfiles<'a> {
+    selection: &'a PredictionSelection<'a>,
     is_judged: Vec<bool>,
     /// Places of the atlas's genes of each name.
     genes_at: HashMap<&'a str, Vec<usize>>,
     /// The group of a row's labels.
     labels: HashMap<Vec<String>, Option<usize>>,
-    sums: HashMap<usize, Sums>,
-    kind: Option<Kind>,
+    sums: HashMap<usize, GroupRowSums>,
+    kind: Option<RowKind>,
     scale: FileScale,
 }
 
-impl<'a> Profiles<'a> {
-    pub(super) fn new(wanted: &'a Wanted<'a>) -> Self {
-        let mut is_judged = vec![false; wanted.groups.all().len()];
-        wanted.judged.iter().for_each(|group| is_judged[*group] = true);
+impl<'a> GatheredProfiles<'a> {
+    pub(super) fn new(selection: &'a PredictionSelection<'a>) -> Self {
+        let mut is_judged = vec![false; selection.groups.all().len()];
+        selection.judged.iter().for_each(|group| is_judged[*group] = true);
         let mut genes_at: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (at, gene) in wanted.atlas.genes().iter().enumerate() {
+        for (at, gene) in selection.atlas.genes().iter().enumerate() {
             genes_at.entry(gene).or_default().push(at);
         }
         let (labels, sums) = (HashMap::new(), HashMap::new());
-        Self { wanted, is_judged, genes_at, labels, sums, kind: None, scale: FileScale::Counts }
+        Self { selection, is_judged, genes_at, labels, sums, kind: None, scale: FileScale::Counts }
     }
 
     pub(super) fn add(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<()> {
@@ -187,15 +191,15 @@ impl<'a> Profiles<'a> {
         (self.kind, self.scale) = (Some(layout.kind), layout.scale);
         let groups = self.groups_of(layout, batch)?;
         match layout.kind {
-            Kind::Wide => self.add_wide(layout, batch, &groups),
-            Kind::Long => self.add_long(layout, batch, &groups),
-            Kind::Cells => self.add_cells(layout, batch, &groups),
+            RowKind::Wide => self.add_wide(layout, batch, &groups),
+            RowKind::Long => self.add_long(layout, batch, &groups),
+            RowKind::Cells => self.add_cells(layout, batch, &groups),
         }
     }
 
     /// The evaluated group of each row; none if it is not judged.
     fn groups_of(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<Vec<Option<usize>>> {
-        let covariates = self.wanted.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
+        let covariates = self.selection.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         let columns = ["condition", "dose"].into_iter().chain(covariates);
         let columns: Vec<_> = columns.map(|name| texts(layout, batch, name)).collect::<Result<_>>()?;
         let mut groups = Vec::with_capacity(batch.num_rows());
@@ -212,13 +216,13 @@ impl<'a> Profiles<'a> {
     }
 
     fn find(&self, labels: &[String]) -> Option<usize> {
-        let manifest = self.wanted.atlas.manifest();
+        let manifest = self.selection.atlas.manifest();
         let condition = manifest.conditions.find(&labels[0], Some(&labels[1])).ok().flatten()?;
         let mut codes = vec![condition.0];
         for (covariate, value) in manifest.covariates.iter().zip(&labels[2..]) {
             codes.push(covariate.code(value)?);
         }
-        self.wanted.groups.find(&codes)
+        self.selection.groups.find(&codes)
     }
 
     fn add_wide(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
@@ -226,7 +230,7 @@ impl<'a> Profiles<'a> {
         for (row, group) in groups.iter().enumerate() {
             let Some(group) = *group else { continue };
             let pick = |values: &[f64]| -> Vec<f64> { layout.places.iter().map(|place| values[*place]).collect() };
-            let sums = Sums { rows: 1.0, first: pick(&means[row]), second: pick(&variances[row]) };
+            let sums = GroupRowSums { rows: 1.0, first: pick(&means[row]), second: pick(&variances[row]) };
             if self.sums.insert(group, sums).is_some() {
                 return Err(twice(layout, batch, row));
             }
@@ -237,12 +241,13 @@ impl<'a> Profiles<'a> {
     fn add_long(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
         let genes = texts(layout, batch, "gene")?;
         let (means, variances) = (numbers(layout, batch, "mean")?, numbers(layout, batch, "variance")?);
-        let width = self.wanted.atlas.genes().len();
+        let width = self.selection.atlas.genes().len();
         for (row, group) in groups.iter().enumerate() {
             let (Some(group), Some(places)) = (*group, self.genes_at.get(genes[row].as_str())) else { continue };
             // Values not seen yet are NaN.
             let unseen = || vec![f64::NAN; width];
-            let sums = self.sums.entry(group).or_insert_with(|| Sums { rows: 1.0, first: unseen(), second: unseen() });
+            let sums =
+                self.sums.entry(group).or_insert_with(|| GroupRowSums { rows: 1.0, first: unseen(), second: unseen() });
             let free = places.iter().find(|gene| sums.second[**gene].is_nan());
             let gene = *free.ok_or_else(|| twice(layout, batch, row))?;
             (sums.first[gene], sums.second[gene]) = (means[row], variances[row]);
@@ -252,23 +257,23 @@ impl<'a> Profiles<'a> {
 
     fn add_cells(&mut self, layout: &FileLayout, batch: &RecordBatch, groups: &[Option<usize>]) -> Result<()> {
         let cells = lists(layout, batch, "expression")?;
-        let genes = self.wanted.atlas.genes().len();
+        let genes = self.selection.atlas.genes().len();
         for (group, values) in groups.iter().zip(&cells).filter_map(|(group, values)| Some((group.as_ref()?, values))) {
             let mut values: Vec<f64> = layout.places.iter().map(|place| values[*place]).collect();
             if layout.scale == FileScale::LogNormalised {
                 values.iter_mut().for_each(|value| *value = value.exp_m1());
             }
-            match self.wanted.scale {
+            match self.selection.scale {
                 Scale::Log1p => values.iter_mut().for_each(|value| *value = value.ln_1p()),
                 Scale::Pseudobulk => {
                     let sum: f64 = values.iter().sum();
-                    let factor =
-                        self.wanted.target_sum / if layout.scale == FileScale::Counts { sum.max(1.0) } else { CP10K };
+                    let factor = self.selection.target_sum
+                        / if layout.scale == FileScale::Counts { sum.max(1.0) } else { CP10K };
                     values.iter_mut().for_each(|value| *value *= factor);
                 }
                 Scale::Values => {}
             }
-            let empty = || Sums { rows: 0.0, first: vec![0.0; genes], second: vec![0.0; genes] };
+            let empty = || GroupRowSums { rows: 0.0, first: vec![0.0; genes], second: vec![0.0; genes] };
             let sums = self.sums.entry(*group).or_insert_with(empty);
             sums.rows += 1.0;
             for ((first, second), value) in sums.first.iter_mut().zip(&mut sums.second).zip(&values) {
@@ -280,28 +285,28 @@ impl<'a> Profiles<'a> {
     }
 
     pub(super) fn finish(self, path: &Path) -> Result<HashMap<usize, ModelProfiles>> {
-        let genes = self.wanted.atlas.genes();
-        let profile = |(group, sums): (usize, Sums)| {
+        let genes = self.selection.atlas.genes();
+        let profile = |(group, sums): (usize, GroupRowSums)| {
             let (mut mean, mut variance) = (sums.first, sums.second);
-            if self.kind == Some(Kind::Long) {
+            if self.kind == Some(RowKind::Long) {
                 let missing: Vec<&String> =
                     genes.iter().zip(&mean).filter(|(_, mean)| mean.is_nan()).map(|(gene, _)| gene).collect();
                 if !missing.is_empty() {
                     return Err(lacks_genes(path, &missing));
                 }
             }
-            if self.kind == Some(Kind::Cells) {
+            if self.kind == Some(RowKind::Cells) {
                 for (first, second) in mean.iter_mut().zip(&mut variance) {
                     *first /= sums.rows;
                     *second = (*second / sums.rows - *first * *first).max(0.0);
                 }
-            } else if self.wanted.scale == Scale::Pseudobulk {
+            } else if self.selection.scale == Scale::Pseudobulk {
                 let library: f64 = if self.scale == FileScale::Counts { mean.iter().sum() } else { CP10K };
-                let factor = if 0.0 < library { self.wanted.target_sum / library } else { 0.0 };
+                let factor = if 0.0 < library { self.selection.target_sum / library } else { 0.0 };
                 mean.iter_mut().for_each(|mean| *mean *= factor);
                 variance.iter_mut().for_each(|variance| *variance *= factor * factor);
             }
-            if self.wanted.scale == Scale::Pseudobulk {
+            if self.selection.scale == Scale::Pseudobulk {
                 // As for real profiles: to first order, the variance follows the logarithm of its mean.
                 for (mean, variance) in mean.iter_mut().zip(&mut variance) {
                     *variance /= (1.0 + *mean).powi(2);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::{
     array::{ArrayRef, Int64Array},
     compute,
@@ -10,58 +10,59 @@ use arrow::{
 };
 use schemas::{Error, Result, numbers::to_i64};
 
-use super::group::{Column, Gaps, Group, Member, Values};
+use super::group::{Column, MemberKind, StoredGroup, UnwrittenParts, ValueVector};
 
 /// More categories than any column has; what says otherwise is damaged, and must not make us allocate.
 pub(crate) const MOST_CATEGORIES: usize = 1 << 24;
 
 /// A column whose values stand in the file row by row.
 #[derive(Debug)]
-struct Flat {
-    values: Box<dyn Values>,
+struct FlatColumn {
+    values: Box<dyn ValueVector>,
     /// True where a value is missing.
-    mask: Option<Box<dyn Values>>,
+    mask: Option<Box<dyn ValueVector>>,
 }
 
 /// A column of codes, whose category names are in memory.
 #[derive(Debug)]
-struct Categorical {
-    codes: Box<dyn Values>,
+struct CategoricalColumn {
+    codes: Box<dyn ValueVector>,
     categories: ArrayRef,
-    place: Place,
+    place: ObjectPlace,
 }
 
 /// Opens the column `name` of a data frame; none if its encoding is unknown here.
-pub(super) fn open(frame: &dyn Group, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Column>>> {
+pub(super) fn open(frame: &dyn StoredGroup, name: &str, gaps: UnwrittenParts) -> Result<Option<Box<dyn Column>>> {
     let place = frame.place().child(name);
     let member = frame.member(name)?;
-    if member == Member::Missing {
+    if member == MemberKind::Missing {
         return Err(place.error("is listed among the columns, but does not exist", "write the file again"));
     }
     if let Some(categories) = frame.old_categories(name)? {
-        let categories = categories.map(|values| Flat { values, mask: None });
-        return categorical(frame.values(name, Gaps::Filled)?, categories, &place);
+        let categories = categories.map(|values| FlatColumn { values, mask: None });
+        return categorical(frame.values(name, UnwrittenParts::Filled)?, categories, &place);
     }
-    if member == Member::Group {
+    if member == MemberKind::Group {
         let group = frame.group(name)?;
         if group.text("encoding-type").as_deref() == Some("categorical") {
-            let categories = flat(&*group, "categories", Gaps::Filled)?;
-            return categorical(group.values("codes", Gaps::Filled)?, categories, &place);
+            let categories = flat(&*group, "categories", UnwrittenParts::Filled)?;
+            return categorical(group.values("codes", UnwrittenParts::Filled)?, categories, &place);
         }
     }
     Ok(flat(frame, name, gaps)?.map(|flat| Box::new(flat) as Box<dyn Column>))
 }
 
-fn flat(parent: &dyn Group, name: &str, gaps: Gaps) -> Result<Option<Flat>> {
-    if parent.member(name)? != Member::Group {
-        return Ok(parent.values(name, gaps)?.map(|values| Flat { values, mask: None }));
+fn flat(parent: &dyn StoredGroup, name: &str, gaps: UnwrittenParts) -> Result<Option<FlatColumn>> {
+    if parent.member(name)? != MemberKind::Group {
+        return Ok(parent.values(name, gaps)?.map(|values| FlatColumn { values, mask: None }));
     }
     let group = parent.group(name)?;
     let encoding = group.text("encoding-type");
     let Some("nullable-integer" | "nullable-boolean" | "nullable-string-array") = encoding.as_deref() else {
         return Ok(None);
     };
-    let (Some(values), Some(mask)) = (group.values("values", gaps)?, group.values("mask", Gaps::Filled)?) else {
+    let (Some(values), Some(mask)) = (group.values("values", gaps)?, group.values("mask", UnwrittenParts::Filled)?)
+    else {
         return Ok(None);
     };
     if values.len() != mask.len() {
@@ -69,13 +70,13 @@ fn flat(parent: &dyn Group, name: &str, gaps: Gaps) -> Result<Option<Flat>> {
         return Err(group.place().error(message, "the file is damaged; write it again"));
     }
     let is_mask = mask.data_type() == DataType::Boolean || mask.data_type().is_integer();
-    Ok(is_mask.then_some(Flat { values, mask: Some(mask) }))
+    Ok(is_mask.then_some(FlatColumn { values, mask: Some(mask) }))
 }
 
 fn categorical(
-    codes: Option<Box<dyn Values>>,
-    categories: Option<Flat>,
-    place: &Place,
+    codes: Option<Box<dyn ValueVector>>,
+    categories: Option<FlatColumn>,
+    place: &ObjectPlace,
 ) -> Result<Option<Box<dyn Column>>> {
     let (Some(codes), Some(categories)) = (codes, categories) else { return Ok(None) };
     if !codes.data_type().is_integer() {
@@ -86,10 +87,10 @@ fn categorical(
         return Err(place.error(format!("{count} categories are too many"), "check how the file was written"));
     }
     let categories = categories.read(0..count)?;
-    Ok(Some(Box::new(Categorical { codes, categories, place: place.clone() })))
+    Ok(Some(Box::new(CategoricalColumn { codes, categories, place: place.clone() })))
 }
 
-impl Column for Flat {
+impl Column for FlatColumn {
     fn len(&self) -> usize {
         self.values.len()
     }
@@ -105,7 +106,7 @@ impl Column for Flat {
     }
 }
 
-impl Column for Categorical {
+impl Column for CategoricalColumn {
     fn len(&self) -> usize {
         self.codes.len()
     }
@@ -121,7 +122,7 @@ impl Column for Categorical {
 }
 
 /// The names of codes that stand from row `first` on; a missing value has the code -1.
-pub(crate) fn named(codes: Vec<i64>, categories: &ArrayRef, first: usize, place: &Place) -> Result<ArrayRef> {
+pub(crate) fn named(codes: Vec<i64>, categories: &ArrayRef, first: usize, place: &ObjectPlace) -> Result<ArrayRef> {
     let known = to_i64(categories.len());
     if let Some(row) = codes.iter().position(|code| known <= *code) {
         let message = format!("code {} at row {}, but there are {known} categories", codes[row], first + row);

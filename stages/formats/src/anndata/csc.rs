@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrays::{
-    place::Place,
+    place::ObjectPlace,
     sparse::{Major, bounds},
 };
 use schemas::Result;
@@ -11,8 +11,8 @@ use stage::interrupt::Interrupt;
 
 use super::{
     super::transpose::{Transposed, Transposer},
-    group::Group,
-    sparse::Vectors,
+    group::StoredGroup,
+    sparse::SparseVectors,
 };
 
 /// Columns whose pointers are read at once.
@@ -23,10 +23,10 @@ const ENTRIES_AT_ONCE: u64 = 1 << 17;
 /// A checked matrix by columns.
 #[derive(Debug)]
 pub(crate) struct Csc {
-    place: Place,
+    place: ObjectPlace,
     rows: u64,
     genes: u32,
-    vectors: Vectors,
+    vectors: SparseVectors,
     interrupt: Interrupt,
     /// Made by whoever first asks for a row.
     transposed: Mutex<Option<Arc<Transposed>>>,
@@ -41,8 +41,8 @@ struct Entries {
 
 impl Csc {
     /// Opens a matrix whose vectors lie in a group.
-    pub(super) fn open(group: &dyn Group, rows: u64, genes: u32, interrupt: &Interrupt) -> Result<Self> {
-        let vectors = Vectors::open(group, Major::Columns, genes.into())?;
+    pub(super) fn open(group: &dyn StoredGroup, rows: u64, genes: u32, interrupt: &Interrupt) -> Result<Self> {
+        let vectors = SparseVectors::open(group, Major::Columns, genes.into())?;
         let (place, interrupt) = (group.place().clone(), interrupt.clone());
         Ok(Self { place, rows, genes, vectors, interrupt, transposed: Mutex::default() })
     }
@@ -74,7 +74,7 @@ impl Csc {
         tracing::info!("{}: stored by gene (CSC); sorting its {} entries by cell", self.place, self.entries());
         let place = self.place.to_string();
         let mut by_rows = Transposer::create(place, self.rows, self.genes, self.entries(), &self.interrupt)?;
-        let Vectors { pointers, data, .. } = &self.vectors;
+        let SparseVectors { pointers, data, .. } = &self.vectors;
         let (mut first, mut read) = (0, Entries::default());
         while first < self.genes {
             let end = self.genes.min(first + COLUMNS_AT_ONCE);

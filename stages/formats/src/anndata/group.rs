@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, ops::Range};
 
-use arrays::{numbers::Numbers, place::Place};
+use arrays::{numbers::Numbers, place::ObjectPlace};
 use arrow::{
     array::{ArrayRef, BooleanArray},
     datatypes::DataType,
@@ -11,7 +11,7 @@ use schemas::Result;
 
 /// The kind of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Member {
+pub(crate) enum MemberKind {
     Missing,
     Group,
     Array,
@@ -20,7 +20,7 @@ pub(crate) enum Member {
 
 /// The meaning of array parts that were never written, for formats that allow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gaps {
+pub(crate) enum UnwrittenParts {
     /// It has the array's fill value.
     Filled,
     /// It was lost: no such array has a part that is all fill value.
@@ -28,23 +28,23 @@ pub(crate) enum Gaps {
 }
 
 /// A group of an HDF5 file or of a zarr store.
-pub(crate) trait Group: Debug {
-    fn place(&self) -> &Place;
+pub(crate) trait StoredGroup: Debug {
+    fn place(&self) -> &ObjectPlace;
 
     /// The kind of the member with this name.
-    fn member(&self, name: &str) -> Result<Member>;
+    fn member(&self, name: &str) -> Result<MemberKind>;
 
     /// The names of all members.
     fn names(&self) -> Result<Vec<String>>;
 
     /// A group within this one.
-    fn group(&self, name: &str) -> Result<Box<dyn Group>>;
+    fn group(&self, name: &str) -> Result<Box<dyn StoredGroup>>;
 
     /// An array of one or two dimensions that holds numbers.
-    fn numbers(&self, name: &str, gaps: Gaps) -> Result<Box<dyn Numbers>>;
+    fn numbers(&self, name: &str, gaps: UnwrittenParts) -> Result<Box<dyn Numbers>>;
 
     /// A vector; none if its type is unknown here.
-    fn values(&self, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Values>>>;
+    fn values(&self, name: &str, gaps: UnwrittenParts) -> Result<Option<Box<dyn ValueVector>>>;
 
     /// An attribute that is a text or a list of texts.
     fn texts(&self, attribute: &str) -> Option<Vec<String>>;
@@ -54,7 +54,7 @@ pub(crate) trait Group: Debug {
 
     /// The category names of a column as anndata 0.7 kept them, apart from its codes: none if it is not such a column, and none
     /// within if they are of an unknown kind.
-    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>>;
+    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn ValueVector>>>>;
 
     /// The columns of a data frame that is a table of records, as anndata kept them before 0.7.
     fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>>;
@@ -66,7 +66,7 @@ pub(crate) trait Group: Debug {
 }
 
 /// A vector of values of a known type.
-pub(crate) trait Values: Debug + Send + Sync {
+pub(crate) trait ValueVector: Debug + Send + Sync {
     fn len(&self) -> usize;
 
     fn data_type(&self) -> DataType;

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use arrays::{
-    place::Place,
-    rows::{Dense, RowMatrix},
+    place::ObjectPlace,
+    rows::{DenseMatrix, RowMatrix},
 };
 use schemas::{
     Result,
@@ -15,29 +15,28 @@ use stage::interrupt::Interrupt;
 
 use super::{
     csc::Csc,
-    group::{Gaps, Group, Member},
+    group::{MemberKind, StoredGroup, UnwrittenParts},
     sparse,
 };
 
 /// A matrix whose shape and members have been checked.
 #[derive(Debug)]
-pub(crate) enum Matrix {
+pub(crate) enum CheckedMatrix {
     Rows(RowMatrix),
     Csc(Csc),
 }
 
-impl Matrix {
+impl CheckedMatrix {
     /// Opens the member `name` of a group as a matrix.
-    pub(super) fn open(parent: &dyn Group, name: &str, interrupt: &Interrupt) -> Result<Self> {
+    pub(super) fn open(parent: &dyn StoredGroup, name: &str, interrupt: &Interrupt) -> Result<Self> {
         let place = parent.place().child(name);
         match parent.member(name)? {
-            Member::Missing => {
+            MemberKind::Missing => {
                 Err(place.error("there is no such matrix", "set adata.X, or name a layer that the file has"))
             }
-            Member::Array => {
-                Dense::new(parent.numbers(name, Gaps::Filled)?).map(|dense| Self::Rows(RowMatrix::Dense(dense)))
-            }
-            Member::Group => {
+            MemberKind::Array => DenseMatrix::new(parent.numbers(name, UnwrittenParts::Filled)?)
+                .map(|dense| Self::Rows(RowMatrix::Dense(dense))),
+            MemberKind::Group => {
                 let group = parent.group(name)?;
                 let by_rows = match sparse::encoding(&*group).as_deref() {
                     Some("csr_matrix" | "csr") => true,
@@ -51,7 +50,7 @@ impl Matrix {
                     false => Csc::open(&*group, rows, genes, interrupt).map(Self::Csc),
                 }
             }
-            Member::Other => Err(unknown_encoding(&place, "neither an array nor a group")),
+            MemberKind::Other => Err(unknown_encoding(&place, "neither an array nor a group")),
         }
     }
 
@@ -101,7 +100,7 @@ impl Matrix {
     }
 }
 
-fn unknown_encoding(place: &Place, found: &str) -> schemas::Error {
+fn unknown_encoding(place: &ObjectPlace, found: &str) -> schemas::Error {
     place.error(
         format!("is {found}, which is not a supported kind of matrix"),
         "CSR and CSC matrices and dense arrays can be read; convert it in Python, then write it again",

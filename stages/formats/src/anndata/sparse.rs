@@ -7,16 +7,16 @@ use arrays::{
 };
 use schemas::Result;
 
-use super::group::{Gaps, Group};
+use super::group::{StoredGroup, UnwrittenParts};
 
 /// The encoding of a sparse matrix, under the names that anndata has given it; none if there is no name.
-pub(super) fn encoding(group: &dyn Group) -> Option<String> {
+pub(super) fn encoding(group: &dyn StoredGroup) -> Option<String> {
     // `h5sparse_format` is what anndata wrote before 0.7.
     group.text("encoding-type").or_else(|| group.text("h5sparse_format"))
 }
 
 /// The number of rows and columns, from an attribute.
-pub(super) fn shape(group: &dyn Group) -> Result<(u64, u32)> {
+pub(super) fn shape(group: &dyn StoredGroup) -> Result<(u64, u32)> {
     let place = group.place();
     let shape = group.integers("shape").or_else(|| group.integers("h5sparse_shape"));
     let Some([rows, columns]) = shape.as_deref() else {
@@ -31,19 +31,19 @@ pub(super) fn shape(group: &dyn Group) -> Result<(u64, u32)> {
 
 /// The three vectors of a sparse matrix.
 #[derive(Debug)]
-pub(super) struct Vectors {
+pub(super) struct SparseVectors {
     pub(super) pointers: Box<dyn Numbers>,
     pub(super) indices: Box<dyn Numbers>,
     pub(super) data: Box<dyn Numbers>,
 }
 
-impl Vectors {
+impl SparseVectors {
     /// Opens the vectors of a matrix with this many rows, or columns, by which it is stored.
-    pub(super) fn open(group: &dyn Group, major: Major, lines: u64) -> Result<Self> {
+    pub(super) fn open(group: &dyn StoredGroup, major: Major, lines: u64) -> Result<Self> {
         let place = group.place();
         let member = |name: &str| {
             // Pointers grow and no entry is zero: a part without anything in it is lost.
-            let numbers = group.numbers(name, Gaps::Lost)?;
+            let numbers = group.numbers(name, UnwrittenParts::Lost)?;
             match numbers.dimensions() {
                 1 => Ok(numbers),
                 _ => Err(place.child(name).error("is not a vector", "check how the file was written")),
@@ -64,7 +64,7 @@ impl Vectors {
 }
 
 /// A CSR matrix whose shape stands elsewhere than in the group of its vectors.
-pub(crate) fn csr(group: &dyn Group, rows: u64, genes: u32) -> Result<Csr> {
-    let Vectors { pointers: row_pointers, indices, data } = Vectors::open(group, Major::Rows, rows)?;
+pub(crate) fn csr(group: &dyn StoredGroup, rows: u64, genes: u32) -> Result<Csr> {
+    let SparseVectors { pointers: row_pointers, indices, data } = SparseVectors::open(group, Major::Rows, rows)?;
     Ok(Csr::new(group.place().clone(), rows, genes, CsrVectors { row_pointers, indices, data }))
 }

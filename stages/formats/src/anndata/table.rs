@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions},
     compute,
@@ -12,30 +12,30 @@ use schemas::{Error, Result};
 
 use super::{
     column,
-    group::{Column, Gaps, Group, Member},
+    group::{Column, MemberKind, StoredGroup, UnwrittenParts},
 };
 use crate::source::column_name;
 
 /// A data frame whose columns all have the same length.
 #[derive(Debug)]
-pub(super) struct Table {
-    place: Place,
+pub(super) struct CheckedDataFrame {
+    place: ObjectPlace,
     rows: usize,
     schema: SchemaRef,
     columns: Vec<Box<dyn Column>>,
 }
 
-impl Table {
+impl CheckedDataFrame {
     /// Opens the data frame `name` of a group; its index becomes the first column, called `index_name`.
-    pub(super) fn open(parent: &dyn Group, name: &str, index_name: &str) -> Result<Self> {
+    pub(super) fn open(parent: &dyn StoredGroup, name: &str, index_name: &str) -> Result<Self> {
         let place = parent.place().child(name);
         let columns = match parent.member(name)? {
-            Member::Group => group_columns(&*parent.group(name)?)?,
-            Member::Array => parent.records(name)?,
-            Member::Missing => {
+            MemberKind::Group => group_columns(&*parent.group(name)?)?,
+            MemberKind::Array => parent.records(name)?,
+            MemberKind::Missing => {
                 return Err(place.error("is missing", "AnnData has `X`, `obs` and `var`; check that this is one"));
             }
-            Member::Other => {
+            MemberKind::Other => {
                 return Err(place.error("is neither a group nor an array", "write the file again with anndata"));
             }
         };
@@ -92,12 +92,12 @@ impl Table {
 
 /// The columns of a data frame that is a group, by name; the index comes first. Those of an unknown kind are left out, with a
 /// warning.
-fn group_columns(frame: &dyn Group) -> Result<Vec<(String, Box<dyn Column>)>> {
+fn group_columns(frame: &dyn StoredGroup) -> Result<Vec<(String, Box<dyn Column>)>> {
     let place = frame.place();
     // Files of other programs may lack the attributes that name the index and the order of the columns.
     let mut index = frame.text("_index");
     for name in ["_index", "index"] {
-        if index.is_none() && frame.member(name)? != Member::Missing {
+        if index.is_none() && frame.member(name)? != MemberKind::Missing {
             index = Some(name.to_owned());
         }
     }
@@ -105,7 +105,7 @@ fn group_columns(frame: &dyn Group) -> Result<Vec<(String, Box<dyn Column>)>> {
         return Err(place.error("has no attribute `_index`, which names its index column", "write the file again"));
     };
     // Names are never empty, each of them.
-    let Some(index_column) = column::open(frame, &index, Gaps::Lost)? else {
+    let Some(index_column) = column::open(frame, &index, UnwrittenParts::Lost)? else {
         let place = place.child(&index);
         return Err(place.error("the index has an unsupported type", "make it text: `adata.obs_names.astype(str)`"));
     };
@@ -115,7 +115,7 @@ fn group_columns(frame: &dyn Group) -> Result<Vec<(String, Box<dyn Column>)>> {
     };
     let mut columns = vec![(index.clone(), index_column)];
     for name in names.into_iter().filter(|name| *name != index && name != "__categories") {
-        match column::open(frame, &name, Gaps::Filled)? {
+        match column::open(frame, &name, UnwrittenParts::Filled)? {
             Some(column) => columns.push((name, column)),
             None => tracing::warn!("{place}: column `{name}` has an unsupported type and is left out"),
         }

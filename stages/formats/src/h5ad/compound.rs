@@ -3,12 +3,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::{
     array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringBuilder, UInt64Array},
     datatypes::DataType,
 };
-use hdf5::{Member, Records};
+use hdf5::{CompoundTable, RecordMember};
 use hdf5_metno::{
     Dataset, Group,
     types::{FloatSize, IntSize, TypeDescriptor},
@@ -23,27 +23,27 @@ use super::{
         column::{MOST_CATEGORIES, named},
         group::Column,
     },
-    values::{Values, append_text},
+    values::{DatasetValues, append_text},
 };
 
 /// One column of a table of records.
 #[derive(Debug)]
-struct Field {
-    records: Arc<Records>,
-    member: Member,
-    kind: Kind,
-    place: Place,
+struct RecordField {
+    records: Arc<CompoundTable>,
+    member: RecordMember,
+    kind: FieldType,
+    place: ObjectPlace,
 }
 
 /// One whose values are codes of categories.
 #[derive(Debug)]
 struct CodedField {
-    codes: Field,
+    codes: RecordField,
     categories: ArrayRef,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FieldType {
     Signed(IntSize),
     Unsigned(IntSize),
     Float32,
@@ -56,8 +56,8 @@ enum Kind {
 }
 
 /// The columns of a table, by name; the index comes first. Those of an unknown kind are left out, with a warning.
-pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Vec<(String, Box<dyn Column>)>> {
-    let records = Arc::new(Records::open(table, place.clone())?);
+pub(super) fn columns(table: &Dataset, root: &Group, place: &ObjectPlace) -> Result<Vec<(String, Box<dyn Column>)>> {
+    let records = Arc::new(CompoundTable::open(table, place.clone())?);
     let categories = root.group("uns").ok();
     let mut columns = Vec::new();
     for member in records.members() {
@@ -69,7 +69,7 @@ pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Ve
             tracing::warn!("{place}: the column has an unsupported type and is left out");
             continue;
         };
-        let field = Field { records: Arc::clone(&records), member: member.clone(), kind, place };
+        let field = RecordField { records: Arc::clone(&records), member: member.clone(), kind, place };
         let names = categories.as_ref().and_then(|uns| uns.dataset(&format!("{}_categories", member.name)).ok());
         let column = match names {
             Some(names) if !columns.is_empty() => field.with_categories(names)?,
@@ -80,49 +80,49 @@ pub(super) fn columns(table: &Dataset, root: &Group, place: &Place) -> Result<Ve
     Ok(columns)
 }
 
-fn kind(stored: &TypeDescriptor) -> Option<Kind> {
+fn kind(stored: &TypeDescriptor) -> Option<FieldType> {
     Some(match stored {
-        TypeDescriptor::Integer(size) => Kind::Signed(*size),
-        TypeDescriptor::Unsigned(size) => Kind::Unsigned(*size),
-        TypeDescriptor::Float(FloatSize::U4) => Kind::Float32,
-        TypeDescriptor::Float(FloatSize::U8) => Kind::Float64,
-        TypeDescriptor::Boolean => Kind::Flag,
-        TypeDescriptor::FixedAscii(bytes) | TypeDescriptor::FixedUnicode(bytes) => Kind::Text(*bytes),
-        TypeDescriptor::VarLenAscii | TypeDescriptor::VarLenUnicode => Kind::LongText,
+        TypeDescriptor::Integer(size) => FieldType::Signed(*size),
+        TypeDescriptor::Unsigned(size) => FieldType::Unsigned(*size),
+        TypeDescriptor::Float(FloatSize::U4) => FieldType::Float32,
+        TypeDescriptor::Float(FloatSize::U8) => FieldType::Float64,
+        TypeDescriptor::Boolean => FieldType::Flag,
+        TypeDescriptor::FixedAscii(bytes) | TypeDescriptor::FixedUnicode(bytes) => FieldType::Text(*bytes),
+        TypeDescriptor::VarLenAscii | TypeDescriptor::VarLenUnicode => FieldType::LongText,
         _ => return None,
     })
 }
 
-impl Column for Field {
+impl Column for RecordField {
     fn len(&self) -> usize {
         to_usize(self.records.rows())
     }
 
     fn data_type(&self) -> DataType {
         match self.kind {
-            Kind::Unsigned(IntSize::U8) => DataType::UInt64,
-            Kind::Signed(_) | Kind::Unsigned(_) => DataType::Int64,
-            Kind::Float32 => DataType::Float32,
-            Kind::Float64 => DataType::Float64,
-            Kind::Flag => DataType::Boolean,
-            Kind::Text(_) | Kind::LongText => DataType::Utf8,
+            FieldType::Unsigned(IntSize::U8) => DataType::UInt64,
+            FieldType::Signed(_) | FieldType::Unsigned(_) => DataType::Int64,
+            FieldType::Float32 => DataType::Float32,
+            FieldType::Float64 => DataType::Float64,
+            FieldType::Flag => DataType::Boolean,
+            FieldType::Text(_) | FieldType::LongText => DataType::Utf8,
         }
     }
 
     fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
-            Kind::Unsigned(IntSize::U8) => Arc::new(UInt64Array::from(
+            FieldType::Unsigned(IntSize::U8) => Arc::new(UInt64Array::from(
                 self.collect(rows, |bytes| Some(u64::from_le_bytes(*bytes.first_chunk()?)))?,
             )),
-            Kind::Signed(_) | Kind::Unsigned(_) => Arc::new(Int64Array::from(self.integers(rows)?)),
-            Kind::Float32 => Arc::new(Float32Array::from(
+            FieldType::Signed(_) | FieldType::Unsigned(_) => Arc::new(Int64Array::from(self.integers(rows)?)),
+            FieldType::Float32 => Arc::new(Float32Array::from(
                 self.collect(rows, |bytes| Some(f32::from_le_bytes(*bytes.first_chunk()?)))?,
             )),
-            Kind::Float64 => Arc::new(Float64Array::from(
+            FieldType::Float64 => Arc::new(Float64Array::from(
                 self.collect(rows, |bytes| Some(f64::from_le_bytes(*bytes.first_chunk()?)))?,
             )),
-            Kind::Flag => Arc::new(BooleanArray::from(self.collect(rows, |bytes| Some(*bytes.first()? != 0))?)),
-            Kind::Text(bytes) => {
+            FieldType::Flag => Arc::new(BooleanArray::from(self.collect(rows, |bytes| Some(*bytes.first()? != 0))?)),
+            FieldType::Text(bytes) => {
                 let (mut texts, mut row) = (StringBuilder::new(), rows.start);
                 self.for_each(rows, |member| {
                     let text = member.get(..bytes).unwrap_or(member);
@@ -133,7 +133,7 @@ impl Column for Field {
                 })?;
                 Arc::new(texts.finish())
             }
-            Kind::LongText => {
+            FieldType::LongText => {
                 let (mut texts, mut row, mut heap) = (StringBuilder::new(), rows.start, self.records.heap());
                 self.for_each(rows, |member| {
                     append_text(&mut texts, heap.get(member)?, row, &self.place)?;
@@ -161,32 +161,36 @@ impl Column for CodedField {
     }
 }
 
-impl Field {
+impl RecordField {
     /// Whole numbers, as codes of categories are; larger ones than an `i64` holds, which are not codes, become the largest `i64`.
     fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
         let kind = self.kind;
         self.collect(rows, |bytes| {
             Some(match kind {
-                Kind::Signed(IntSize::U1) => i8::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Signed(IntSize::U2) => i16::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Signed(IntSize::U4) => i32::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Signed(IntSize::U8) => i64::from_le_bytes(*bytes.first_chunk()?),
-                Kind::Unsigned(IntSize::U1) => u8::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Unsigned(IntSize::U2) => u16::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Unsigned(IntSize::U4) => u32::from_le_bytes(*bytes.first_chunk()?).into(),
-                Kind::Unsigned(IntSize::U8) => saturating(u64::from_le_bytes(*bytes.first_chunk()?)),
-                Kind::Float32 | Kind::Float64 | Kind::Flag | Kind::Text(_) | Kind::LongText => return None,
+                FieldType::Signed(IntSize::U1) => i8::from_le_bytes(*bytes.first_chunk()?).into(),
+                FieldType::Signed(IntSize::U2) => i16::from_le_bytes(*bytes.first_chunk()?).into(),
+                FieldType::Signed(IntSize::U4) => i32::from_le_bytes(*bytes.first_chunk()?).into(),
+                FieldType::Signed(IntSize::U8) => i64::from_le_bytes(*bytes.first_chunk()?),
+                FieldType::Unsigned(IntSize::U1) => u8::from_le_bytes(*bytes.first_chunk()?).into(),
+                FieldType::Unsigned(IntSize::U2) => u16::from_le_bytes(*bytes.first_chunk()?).into(),
+                FieldType::Unsigned(IntSize::U4) => u32::from_le_bytes(*bytes.first_chunk()?).into(),
+                FieldType::Unsigned(IntSize::U8) => saturating(u64::from_le_bytes(*bytes.first_chunk()?)),
+                FieldType::Float32
+                | FieldType::Float64
+                | FieldType::Flag
+                | FieldType::Text(_)
+                | FieldType::LongText => return None,
             })
         })
     }
 
     /// The column whose codes these are. Where a code has no name, the names are of another table's column of this name.
     fn with_categories(self, names: Dataset) -> Result<Box<dyn Column>> {
-        if !matches!(self.kind, Kind::Signed(_) | Kind::Unsigned(_)) {
+        if !matches!(self.kind, FieldType::Signed(_) | FieldType::Unsigned(_)) {
             return Ok(Box::new(self));
         }
         let place = self.place.clone();
-        let Some(names) = Values::open(names, place.clone()) else { return Ok(Box::new(self)) };
+        let Some(names) = DatasetValues::open(names, place.clone()) else { return Ok(Box::new(self)) };
         let known = names.len();
         if MOST_CATEGORIES < known {
             return Err(place.error(format!("{known} categories are too many"), "check how the file was written"));

@@ -1,13 +1,13 @@
 //! Groups of an HDF5 file.
 
-use arrays::{numbers::Numbers, place::Place};
+use arrays::{numbers::Numbers, place::ObjectPlace};
 use hdf5_metno::{Dataset, Group as Library, LocationType, ObjectReference1, ReferencedObject, types::TypeDescriptor};
 use schemas::Result;
 
 use super::{
-    super::anndata::group::{Column, Gaps, Group, Member, Values as ReadValues},
+    super::anndata::group::{Column, MemberKind, StoredGroup, UnwrittenParts, ValueVector},
     compound,
-    values::{Values, text_list_attribute},
+    values::{DatasetValues, text_list_attribute},
 };
 
 /// The longest list of numbers that is read of an attribute.
@@ -17,11 +17,11 @@ const MOST_INTEGERS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct H5Group {
     group: Library,
-    place: Place,
+    place: ObjectPlace,
 }
 
 impl H5Group {
-    pub(crate) fn new(group: Library, place: Place) -> Self {
+    pub(crate) fn new(group: Library, place: ObjectPlace) -> Self {
         Self { group, place }
     }
 
@@ -31,19 +31,19 @@ impl H5Group {
 }
 
 /// Unwritten parts of a dataset read as its fill value through libhdf5: files don't omit anything by themselves.
-impl Group for H5Group {
-    fn place(&self) -> &Place {
+impl StoredGroup for H5Group {
+    fn place(&self) -> &ObjectPlace {
         &self.place
     }
 
-    fn member(&self, name: &str) -> Result<Member> {
+    fn member(&self, name: &str) -> Result<MemberKind> {
         if !self.group.link_exists(name) {
-            return Ok(Member::Missing);
+            return Ok(MemberKind::Missing);
         }
         match self.group.loc_type_by_name(name).map_err(|error| self.place.child(name).unreadable(error))? {
-            LocationType::Group => Ok(Member::Group),
-            LocationType::Dataset => Ok(Member::Array),
-            LocationType::NamedDatatype | LocationType::TypeMap => Ok(Member::Other),
+            LocationType::Group => Ok(MemberKind::Group),
+            LocationType::Dataset => Ok(MemberKind::Array),
+            LocationType::NamedDatatype | LocationType::TypeMap => Ok(MemberKind::Other),
         }
     }
 
@@ -51,20 +51,20 @@ impl Group for H5Group {
         self.group.member_names().map_err(|error| self.place.unreadable(error))
     }
 
-    fn group(&self, name: &str) -> Result<Box<dyn Group>> {
+    fn group(&self, name: &str) -> Result<Box<dyn StoredGroup>> {
         let place = self.place.child(name);
         let group = self.group.group(name).map_err(|error| place.unreadable(error))?;
         Ok(Box::new(Self { group, place }))
     }
 
-    fn numbers(&self, name: &str, _gaps: Gaps) -> Result<Box<dyn Numbers>> {
+    fn numbers(&self, name: &str, _gaps: UnwrittenParts) -> Result<Box<dyn Numbers>> {
         let (dataset, place) = (self.dataset(name)?, self.place.child(name));
         expect_numbers(&dataset, &place)?;
-        Ok(Box::new(hdf5::Numbers::open(dataset, place)?))
+        Ok(Box::new(hdf5::DatasetNumbers::open(dataset, place)?))
     }
 
-    fn values(&self, name: &str, _gaps: Gaps) -> Result<Option<Box<dyn ReadValues>>> {
-        Ok(boxed(Values::open(self.dataset(name)?, self.place.child(name))))
+    fn values(&self, name: &str, _gaps: UnwrittenParts) -> Result<Option<Box<dyn ValueVector>>> {
+        Ok(boxed(DatasetValues::open(self.dataset(name)?, self.place.child(name))))
     }
 
     fn texts(&self, attribute: &str) -> Option<Vec<String>> {
@@ -77,7 +77,7 @@ impl Group for H5Group {
     }
 
     /// The column holds codes, and an attribute points to the names.
-    fn old_categories(&self, name: &str) -> Result<Option<Option<Box<dyn ReadValues>>>> {
+    fn old_categories(&self, name: &str) -> Result<Option<Option<Box<dyn ValueVector>>>> {
         let Ok(column) = self.group.dataset(name) else { return Ok(None) };
         let Ok(attribute) = column.attr("categories") else { return Ok(None) };
         let reference = attribute.read_scalar::<ObjectReference1>();
@@ -85,7 +85,7 @@ impl Group for H5Group {
             Ok(ReferencedObject::Dataset(categories)) => Some(categories),
             _ => self.group.group("__categories").and_then(|group| group.dataset(name)).ok(),
         };
-        Ok(categories.map(|categories| boxed(Values::open(categories, self.place.child(name)))))
+        Ok(categories.map(|categories| boxed(DatasetValues::open(categories, self.place.child(name)))))
     }
 
     fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>> {
@@ -93,12 +93,12 @@ impl Group for H5Group {
     }
 }
 
-fn boxed(values: Option<Values>) -> Option<Box<dyn ReadValues>> {
-    values.map(|values| Box::new(values) as Box<dyn ReadValues>)
+fn boxed(values: Option<DatasetValues>) -> Option<Box<dyn ValueVector>> {
+    values.map(|values| Box::new(values) as Box<dyn ValueVector>)
 }
 
 /// Refuses what is known to be no number; types that have no name here are left to libhdf5 to convert.
-fn expect_numbers(dataset: &Dataset, place: &Place) -> Result<()> {
+fn expect_numbers(dataset: &Dataset, place: &ObjectPlace) -> Result<()> {
     let found = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()) {
         Ok(TypeDescriptor::Compound(_)) => "compound values",
         Ok(

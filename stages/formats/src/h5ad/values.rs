@@ -2,12 +2,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::{
     array::{ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray, StringBuilder, UInt64Array},
     datatypes::DataType,
 };
-use hdf5::{LibraryNumber, Numbers};
+use hdf5::{DatasetNumbers, LibraryNumber};
 use hdf5_metno::{
     Container, Dataset, H5Type, Location,
     types::{FixedAscii, FixedUnicode, FloatSize, IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode},
@@ -18,27 +18,27 @@ use super::super::anndata::group;
 
 /// A vector of values of a known type.
 #[derive(Debug)]
-pub(crate) struct Values {
+pub(crate) struct DatasetValues {
     dataset: Dataset,
     /// Where they are numbers.
-    numbers: Option<Numbers>,
-    kind: Kind,
-    place: Place,
+    numbers: Option<DatasetNumbers>,
+    kind: ValueType,
+    place: ObjectPlace,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum ValueType {
     Integer,
     /// `u64`: larger numbers than an `i64` holds.
     Unsigned64,
     Float32,
     Float64,
     Flag,
-    Text(Text),
+    Text(TextEncoding),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Text {
+enum TextEncoding {
     Ascii,
     Unicode,
     FixedAscii(usize),
@@ -51,26 +51,26 @@ const LONGEST_FIXED_TEXT: usize = 4096;
 /// Bytes of text that are read at once.
 const TEXT_BYTES: usize = 1 << 20;
 
-impl Values {
+impl DatasetValues {
     /// A vector, unless its type is unknown here.
-    pub(crate) fn open(dataset: Dataset, place: Place) -> Option<Self> {
+    pub(crate) fn open(dataset: Dataset, place: ObjectPlace) -> Option<Self> {
         if dataset.ndim() != 1 {
             return None;
         }
         let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
-            TypeDescriptor::Unsigned(IntSize::U8) => Kind::Unsigned64,
+            TypeDescriptor::Unsigned(IntSize::U8) => ValueType::Unsigned64,
             // Values of an enumeration are numbers to anndata too.
-            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => Kind::Integer,
-            TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => Kind::Float32,
-            TypeDescriptor::Float(FloatSize::U8) => Kind::Float64,
-            TypeDescriptor::Boolean => Kind::Flag,
-            descriptor => Kind::Text(text_kind(&descriptor)?),
+            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => ValueType::Integer,
+            TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => ValueType::Float32,
+            TypeDescriptor::Float(FloatSize::U8) => ValueType::Float64,
+            TypeDescriptor::Boolean => ValueType::Flag,
+            descriptor => ValueType::Text(text_kind(&descriptor)?),
         };
         let numbers = match kind {
-            Kind::Integer | Kind::Unsigned64 | Kind::Float32 | Kind::Float64 => {
-                Some(Numbers::open(dataset.clone(), place.clone()).ok()?)
+            ValueType::Integer | ValueType::Unsigned64 | ValueType::Float32 | ValueType::Float64 => {
+                Some(DatasetNumbers::open(dataset.clone(), place.clone()).ok()?)
             }
-            Kind::Flag | Kind::Text(_) => None,
+            ValueType::Flag | ValueType::Text(_) => None,
         };
         Some(Self { dataset, numbers, kind, place })
     }
@@ -81,23 +81,23 @@ impl Values {
 
     pub(crate) fn data_type(&self) -> DataType {
         match self.kind {
-            Kind::Integer => DataType::Int64,
-            Kind::Unsigned64 => DataType::UInt64,
-            Kind::Float32 => DataType::Float32,
-            Kind::Float64 => DataType::Float64,
-            Kind::Flag => DataType::Boolean,
-            Kind::Text(_) => DataType::Utf8,
+            ValueType::Integer => DataType::Int64,
+            ValueType::Unsigned64 => DataType::UInt64,
+            ValueType::Float32 => DataType::Float32,
+            ValueType::Float64 => DataType::Float64,
+            ValueType::Flag => DataType::Boolean,
+            ValueType::Text(_) => DataType::Utf8,
         }
     }
 
     pub(crate) fn read(&self, rows: Range<usize>) -> Result<ArrayRef> {
         Ok(match self.kind {
-            Kind::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
-            Kind::Unsigned64 => Arc::new(UInt64Array::from(self.numbers::<u64>(rows)?)),
-            Kind::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
-            Kind::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
-            Kind::Flag => Arc::new(self.flags(rows)?),
-            Kind::Text(kind) => Arc::new(self.text(kind, rows)?),
+            ValueType::Integer => Arc::new(Int64Array::from(self.numbers::<i64>(rows)?)),
+            ValueType::Unsigned64 => Arc::new(UInt64Array::from(self.numbers::<u64>(rows)?)),
+            ValueType::Float32 => Arc::new(Float32Array::from(self.numbers::<f32>(rows)?)),
+            ValueType::Float64 => Arc::new(Float64Array::from(self.numbers::<f64>(rows)?)),
+            ValueType::Flag => Arc::new(self.flags(rows)?),
+            ValueType::Text(kind) => Arc::new(self.text(kind, rows)?),
         })
     }
 
@@ -118,15 +118,15 @@ impl Values {
         Ok(bytes.into_iter().map(|byte| Some(byte != 0)).collect())
     }
 
-    fn text(&self, kind: Text, rows: Range<usize>) -> Result<StringArray> {
+    fn text(&self, kind: TextEncoding, rows: Range<usize>) -> Result<StringArray> {
         match kind {
-            Text::Ascii => self.strings::<VarLenAscii>(rows),
-            Text::Unicode => self.strings::<VarLenUnicode>(rows),
+            TextEncoding::Ascii => self.strings::<VarLenAscii>(rows),
+            TextEncoding::Unicode => self.strings::<VarLenUnicode>(rows),
             // libhdf5 widens fixed-length text to the length that is requested, and that must be known beforehand.
-            Text::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
-            Text::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
-            Text::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),
-            Text::FixedUnicode(_) => self.strings::<FixedUnicode<LONGEST_FIXED_TEXT>>(rows),
+            TextEncoding::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
+            TextEncoding::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
+            TextEncoding::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),
+            TextEncoding::FixedUnicode(_) => self.strings::<FixedUnicode<LONGEST_FIXED_TEXT>>(rows),
         }
     }
 
@@ -142,7 +142,7 @@ impl Values {
     }
 }
 
-impl group::Values for Values {
+impl group::ValueVector for DatasetValues {
     fn len(&self) -> usize {
         self.len()
     }
@@ -165,7 +165,7 @@ impl group::Values for Values {
 }
 
 /// Appends the text that stands at a row.
-pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &Place) -> Result<()> {
+pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &ObjectPlace) -> Result<()> {
     let text = std::str::from_utf8(bytes).map_err(|_| {
         place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
     })?;
@@ -177,7 +177,7 @@ pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, p
 }
 
 /// Some rows of a vector; `T` takes whatever number type is stored.
-pub(crate) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &Place) -> Result<Vec<T>> {
+pub(crate) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &ObjectPlace) -> Result<Vec<T>> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -192,10 +192,10 @@ pub(crate) fn text_list_attribute(of: &Location, name: &str) -> Option<Vec<Strin
         return Some(Vec::new());
     }
     match text_kind(&attribute.dtype().ok()?.to_descriptor().ok()?)? {
-        Text::Ascii => texts::<VarLenAscii>(&attribute),
-        Text::Unicode => texts::<VarLenUnicode>(&attribute),
-        Text::FixedAscii(_) => texts::<FixedAscii<LONGEST_FIXED_TEXT>>(&attribute),
-        Text::FixedUnicode(_) => texts::<FixedUnicode<LONGEST_FIXED_TEXT>>(&attribute),
+        TextEncoding::Ascii => texts::<VarLenAscii>(&attribute),
+        TextEncoding::Unicode => texts::<VarLenUnicode>(&attribute),
+        TextEncoding::FixedAscii(_) => texts::<FixedAscii<LONGEST_FIXED_TEXT>>(&attribute),
+        TextEncoding::FixedUnicode(_) => texts::<FixedUnicode<LONGEST_FIXED_TEXT>>(&attribute),
     }
 }
 
@@ -204,12 +204,14 @@ fn texts<T: H5Type + AsRef<[u8]>>(attribute: &Container) -> Option<Vec<String>> 
     texts.iter().map(|text| String::from_utf8(text.as_ref().to_vec()).ok()).collect()
 }
 
-fn text_kind(descriptor: &TypeDescriptor) -> Option<Text> {
+fn text_kind(descriptor: &TypeDescriptor) -> Option<TextEncoding> {
     match *descriptor {
-        TypeDescriptor::VarLenAscii => Some(Text::Ascii),
-        TypeDescriptor::VarLenUnicode => Some(Text::Unicode),
-        TypeDescriptor::FixedAscii(length) if length <= LONGEST_FIXED_TEXT => Some(Text::FixedAscii(length)),
-        TypeDescriptor::FixedUnicode(length) if length <= LONGEST_FIXED_TEXT => Some(Text::FixedUnicode(length)),
+        TypeDescriptor::VarLenAscii => Some(TextEncoding::Ascii),
+        TypeDescriptor::VarLenUnicode => Some(TextEncoding::Unicode),
+        TypeDescriptor::FixedAscii(length) if length <= LONGEST_FIXED_TEXT => Some(TextEncoding::FixedAscii(length)),
+        TypeDescriptor::FixedUnicode(length) if length <= LONGEST_FIXED_TEXT => {
+            Some(TextEncoding::FixedUnicode(length))
+        }
         _ => None,
     }
 }

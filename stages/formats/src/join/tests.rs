@@ -1,5 +1,5 @@
 use super::*;
-use crate::memory::Table;
+use crate::memory::CellsInMemory;
 
 fn file(name: &str, cells: &[&str], genes: &[&str], ids: &[&str], rows: Vec<Vec<(u32, f32)>>) -> Arc<dyn Source> {
     let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
@@ -12,7 +12,7 @@ fn file(name: &str, cells: &[&str], genes: &[&str], ids: &[&str], rows: Vec<Vec<
     let (ids, values) = rows.into_iter().flatten().unzip();
     let genes = u32::try_from(genes.len()).expect("few");
     let expression = CsrRows::canonical(pointers, ids, values, genes).expect("good rows");
-    Arc::new(Table::new(&format!("{name}.h5ad"), obs, var, expression).expect("it fits"))
+    Arc::new(CellsInMemory::new(&format!("{name}.h5ad"), obs, var, expression).expect("it fits"))
 }
 
 fn two() -> Vec<Arc<dyn Source>> {

@@ -5,11 +5,11 @@
 
 use schemas::Result;
 
-use super::text::Lines;
+use super::text::LineReader;
 
 /// How the entries are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum MatrixMarketFormat {
     /// Row, column and value of each.
     Coordinate,
     /// All values, column after column.
@@ -18,7 +18,7 @@ pub(super) enum Layout {
 
 /// The type of an entry's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum MatrixMarketField {
     Real,
     Integer,
     /// There is none: it is 1.
@@ -37,9 +37,9 @@ pub(super) enum Symmetry {
 
 /// The header before the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) layout: Layout,
-    pub(super) field: Field,
+pub(super) struct MatrixMarketHeader {
+    pub(super) layout: MatrixMarketFormat,
+    pub(super) field: MatrixMarketField,
     pub(super) symmetry: Symmetry,
     pub(super) rows: u64,
     pub(super) columns: u64,
@@ -49,9 +49,9 @@ pub(super) struct Header {
 
 const NOT_ONE: &str = "a Matrix Market file begins with `%%MatrixMarket matrix coordinate real general` or the like";
 
-impl Header {
+impl MatrixMarketHeader {
     /// Reads banner, comments and sizes.
-    pub(super) fn read(lines: &mut Lines) -> Result<Self> {
+    pub(super) fn read(lines: &mut LineReader) -> Result<Self> {
         let (layout, field, symmetry) = read_banner(lines)?;
         loop {
             if !lines.advance_to_text()? {
@@ -65,13 +65,13 @@ impl Header {
         let sizes: Vec<u64> =
             text.split_ascii_whitespace().map(|size| read_size(size, lines)).collect::<Result<_>>()?;
         let (rows, columns, entries) = match (layout, sizes.as_slice()) {
-            (Layout::Coordinate, [rows, columns, entries]) => (*rows, *columns, *entries),
-            (Layout::Array, [rows, columns]) => (*rows, *columns, array_entries(*rows, *columns, symmetry)),
-            (Layout::Coordinate, _) => {
+            (MatrixMarketFormat::Coordinate, [rows, columns, entries]) => (*rows, *columns, *entries),
+            (MatrixMarketFormat::Array, [rows, columns]) => (*rows, *columns, array_entries(*rows, *columns, symmetry)),
+            (MatrixMarketFormat::Coordinate, _) => {
                 let message = format!("`{}` are not sizes", text.trim());
                 return Err(lines.error(message, "rows, columns and the number of entries are expected"));
             }
-            (Layout::Array, _) => {
+            (MatrixMarketFormat::Array, _) => {
                 let message = format!("`{}` are not sizes", text.trim());
                 return Err(lines.error(message, "rows and columns are expected"));
             }
@@ -84,7 +84,7 @@ impl Header {
     }
 }
 
-fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
+fn read_banner(lines: &mut LineReader) -> Result<(MatrixMarketFormat, MatrixMarketField, Symmetry)> {
     lines.advance()?;
     let text = String::from_utf8_lossy(lines.bytes()).to_ascii_lowercase();
     let mut words = text.split_ascii_whitespace();
@@ -107,14 +107,14 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
         other => return Err(unknown("object", other)),
     }
     let layout = match word("format")? {
-        "coordinate" => Layout::Coordinate,
-        "array" => Layout::Array,
+        "coordinate" => MatrixMarketFormat::Coordinate,
+        "array" => MatrixMarketFormat::Array,
         other => return Err(unknown("format", other)),
     };
     let field = match word("field")? {
-        "real" | "double" => Field::Real,
-        "integer" | "unsigned-integer" => Field::Integer,
-        "pattern" if layout == Layout::Coordinate => Field::Pattern,
+        "real" | "double" => MatrixMarketField::Real,
+        "integer" | "unsigned-integer" => MatrixMarketField::Integer,
+        "pattern" if layout == MatrixMarketFormat::Coordinate => MatrixMarketField::Pattern,
         "pattern" => return Err(lines.error("an array of the field pattern has no values", NOT_ONE)),
         "complex" => {
             let message = "holds complex values, but expression is real";
@@ -132,7 +132,7 @@ fn read_banner(lines: &mut Lines) -> Result<(Layout, Field, Symmetry)> {
     Ok((layout, field, symmetry))
 }
 
-fn read_size(text: &str, lines: &Lines) -> Result<u64> {
+fn read_size(text: &str, lines: &LineReader) -> Result<u64> {
     const HINT: &str = "check how the file was written";
     let error = |message: &str| Err(lines.error(format!("`{text}` {message}"), HINT));
     let digits = text.strip_prefix('-').unwrap_or(text);

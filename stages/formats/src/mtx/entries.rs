@@ -4,8 +4,8 @@ use arrays::exact;
 use schemas::{Result, chunk::is_rounded};
 
 use super::{
-    banner::{Field, Header, Layout, Symmetry},
-    text::Lines,
+    banner::{MatrixMarketField, MatrixMarketFormat, MatrixMarketHeader, Symmetry},
+    text::LineReader,
 };
 
 /// Shows row, column (both from 0) and value of every entry that follows the header; symmetric ones are shown twice, values
@@ -14,8 +14,8 @@ use super::{
 /// # Errors
 /// The first line that is not as the header says, or what `show` says.
 pub(super) fn for_each(
-    lines: &mut Lines,
-    header: &Header,
+    lines: &mut LineReader,
+    header: &MatrixMarketHeader,
     mut show: impl FnMut(u64, u64, f32) -> Result<()>,
 ) -> Result<()> {
     let mut show_both = |row: u64, column: u64, value: f32| {
@@ -33,12 +33,12 @@ pub(super) fn for_each(
             return Err(lines.error(message, "it is cut short; get it again"));
         }
         match header.layout {
-            Layout::Coordinate => {
+            MatrixMarketFormat::Coordinate => {
                 let (row, column, value) = read_coordinate(lines.bytes(), header)
                     .map_err(|message| lines.error(message, "check how the file was written"))?;
                 show_both(row, column, value)?;
             }
-            Layout::Array => {
+            MatrixMarketFormat::Array => {
                 let value = read_alone(lines.bytes(), header.field)
                     .map_err(|message| lines.error(message, "check how the file was written"))?;
                 if value != 0.0 {
@@ -62,11 +62,11 @@ struct ArrayPlace {
 }
 
 impl ArrayPlace {
-    fn first(header: &Header) -> Self {
+    fn first(header: &MatrixMarketHeader) -> Self {
         Self { row: u64::from(header.symmetry == Symmetry::Skew), column: 0 }
     }
 
-    fn advance(&mut self, header: &Header) {
+    fn advance(&mut self, header: &MatrixMarketHeader) {
         self.row += 1;
         if self.row == header.rows {
             self.column += 1;
@@ -79,12 +79,12 @@ impl ArrayPlace {
     }
 }
 
-fn read_coordinate(line: &[u8], header: &Header) -> Result<(u64, u64, f32), String> {
+fn read_coordinate(line: &[u8], header: &MatrixMarketHeader) -> Result<(u64, u64, f32), String> {
     let (row, rest) = read_index(line, header.rows, "row")?;
     let (column, rest) = read_index(rest, header.columns, "column")?;
     let (value, rest) = match header.field {
-        Field::Pattern => (1.0, rest),
-        Field::Real | Field::Integer => {
+        MatrixMarketField::Pattern => (1.0, rest),
+        MatrixMarketField::Real | MatrixMarketField::Integer => {
             let (word, rest) = first_word(rest);
             (read_value(word, header.field)?, rest)
         }
@@ -93,7 +93,7 @@ fn read_coordinate(line: &[u8], header: &Header) -> Result<(u64, u64, f32), Stri
     Ok((row, column, value))
 }
 
-fn read_alone(line: &[u8], field: Field) -> Result<f32, String> {
+fn read_alone(line: &[u8], field: MatrixMarketField) -> Result<f32, String> {
     let (word, rest) = first_word(line);
     expect_end(rest)?;
     read_value(word, field)
@@ -140,7 +140,7 @@ fn read_index<'a>(line: &'a [u8], size: u64, of: &str) -> Result<(u64, &'a [u8])
     }
 }
 
-fn read_value(word: &[u8], field: Field) -> Result<f32, String> {
+fn read_value(word: &[u8], field: MatrixMarketField) -> Result<f32, String> {
     if let Some(count) = digits(word) {
         #[expect(clippy::cast_precision_loss, reason = "values are kept as f32")]
         return kept_exactly(count as f64, count as f32, word);
@@ -148,11 +148,16 @@ fn read_value(word: &[u8], field: Field) -> Result<f32, String> {
     if word.is_empty() {
         return Err("the line ends before its value".into());
     }
-    let unreadable =
-        || format!("`{}` is not {}", text(word), if field == Field::Integer { "an integer" } else { "a number" });
+    let unreadable = || {
+        format!(
+            "`{}` is not {}",
+            text(word),
+            if field == MatrixMarketField::Integer { "an integer" } else { "a number" }
+        )
+    };
     let word = std::str::from_utf8(word).map_err(|_| unreadable())?;
     let overflows = || format!("value {word} overflows: it is more than 32 bits hold");
-    if field == Field::Integer {
+    if field == MatrixMarketField::Integer {
         let digits = word.trim_start_matches(['-', '+']);
         if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(unreadable());

@@ -16,11 +16,11 @@ use arrow::{
 };
 use schemas::{Error, Result};
 
-use super::text::Lines;
+use super::text::LineReader;
 
 /// The files of a matrix.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct MatrixMarketFiles {
     pub(super) matrix: PathBuf,
     pub(super) cells: Option<PathBuf>,
     pub(super) genes: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(crate) fn matrices(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-impl Files {
+impl MatrixMarketFiles {
     /// The files of a folder that holds one matrix.
     pub(super) fn of_folder(folder: &Path) -> Result<Self> {
         let found = matrices(folder)?;
@@ -123,7 +123,7 @@ pub(super) struct NameFile {
 impl NameFile {
     /// Reads a file; every line has as many columns as the first.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let mut lines = Lines::open(path)?;
+        let mut lines = LineReader::open(path)?;
         let mut columns = vec![StringBuilder::new()];
         let mut rows = 0;
         while lines.advance()? {

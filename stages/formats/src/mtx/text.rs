@@ -15,7 +15,7 @@ use schemas::{Error, Result};
 const READ_AT_ONCE: usize = 1 << 18;
 
 /// A text file that is read line by line.
-pub(super) struct Lines {
+pub(super) struct LineReader {
     path: PathBuf,
     reader: Box<dyn Read>,
     buffer: Vec<u8>,
@@ -29,7 +29,7 @@ pub(super) struct Lines {
     at_end: bool,
 }
 
-impl Lines {
+impl LineReader {
     /// Opens a file, before its first line; its first bytes show whether it is compressed.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
@@ -133,7 +133,7 @@ mod tests {
     fn lines(bytes: &[u8]) -> Vec<(u64, String)> {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(bytes).expect("written");
-        let mut lines = Lines::open(file.path()).expect("opened");
+        let mut lines = LineReader::open(file.path()).expect("opened");
         let mut found = Vec::new();
         while lines.advance().expect("read") {
             found.push((lines.number, String::from_utf8_lossy(lines.bytes()).into_owned()));

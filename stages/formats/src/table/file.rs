@@ -26,7 +26,7 @@ const BATCH_ROWS: usize = 1024;
 
 /// Rows that lie together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct TablePart {
     pub(super) rows: u64,
     /// How many values the lists of one column hold, at most.
     pub(super) list_values: u64,
@@ -36,11 +36,11 @@ pub(super) struct Part {
 #[derive(Clone, Debug)]
 pub(super) struct TableFile {
     path: PathBuf,
-    kind: Kind,
+    kind: TableFormat,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum TableFormat {
     Parquet(ArrowReaderMetadata),
     Ipc(Ipc),
 }
@@ -61,9 +61,9 @@ impl TableFile {
         let mut start = [0; 4];
         let is_parquet = file.read_exact(&mut start).is_ok() && start == *b"PAR1";
         let kind = if is_parquet {
-            Kind::Parquet(parquet_metadata(&file).map_err(|error| unreadable(path, &error))?)
+            TableFormat::Parquet(parquet_metadata(&file).map_err(|error| unreadable(path, &error))?)
         } else {
-            Kind::Ipc(Ipc::open(file, path)?)
+            TableFormat::Ipc(Ipc::open(file, path)?)
         };
         Ok(Self { path: path.to_path_buf(), kind })
     }
@@ -74,16 +74,16 @@ impl TableFile {
 
     pub(super) fn schema(&self) -> SchemaRef {
         match &self.kind {
-            Kind::Parquet(metadata) => metadata.schema().clone(),
-            Kind::Ipc(ipc) => ipc.schema(),
+            TableFormat::Parquet(metadata) => metadata.schema().clone(),
+            TableFormat::Ipc(ipc) => ipc.schema(),
         }
     }
 
     /// The parts, in order, and how many values a column of lists holds in each.
-    pub(super) fn parts(&self, lists: Option<usize>) -> Result<Vec<Part>> {
+    pub(super) fn parts(&self, lists: Option<usize>) -> Result<Vec<TablePart>> {
         let metadata = match &self.kind {
-            Kind::Parquet(metadata) => metadata,
-            Kind::Ipc(ipc) => return Ok(ipc.parts()),
+            TableFormat::Parquet(metadata) => metadata,
+            TableFormat::Ipc(ipc) => return Ok(ipc.parts()),
         };
         let leaf = lists.and_then(|column| self.leaf(column));
         let count = |number: i64| {
@@ -93,14 +93,14 @@ impl TableFile {
         groups
             .map(|group| {
                 let values = leaf.map_or(0, |leaf| group.column(leaf).num_values());
-                Ok(Part { rows: count(group.num_rows())?, list_values: count(values)? })
+                Ok(TablePart { rows: count(group.num_rows())?, list_values: count(values)? })
             })
             .collect()
     }
 
     /// The largest number in a column, where the file says.
     pub(super) fn largest(&self, column: usize) -> Option<i64> {
-        let Kind::Parquet(metadata) = &self.kind else { return None };
+        let TableFormat::Parquet(metadata) = &self.kind else { return None };
         let leaf = self.leaf(column)?;
         let of_group = |statistics: &Statistics| match statistics {
             Statistics::Int32(numbers) => numbers.max_opt().map(|most| i64::from(*most)),
@@ -142,7 +142,7 @@ impl TableFile {
         in_file.sort_unstable();
         let places: Vec<usize> = columns.iter().map(|column| in_file.partition_point(|other| other < column)).collect();
         match &self.kind {
-            Kind::Parquet(metadata) => {
+            TableFormat::Parquet(metadata) => {
                 let file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
                 let mask = ProjectionMask::roots(metadata.parquet_schema(), in_file);
                 let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(Pages(file), metadata.clone())
@@ -157,7 +157,7 @@ impl TableFile {
                 }
                 Ok(())
             }
-            Kind::Ipc(ipc) => {
+            TableFormat::Ipc(ipc) => {
                 let batch = ipc.read(part, columns, &self.path)?;
                 if batch.num_rows() < rows.end {
                     return Err(self.error("a record batch is shorter than it says", "the file is damaged"));
@@ -179,7 +179,7 @@ impl TableFile {
 
     /// The Parquet column that holds the values of a column, of lists too.
     fn leaf(&self, column: usize) -> Option<usize> {
-        let Kind::Parquet(metadata) = &self.kind else { return None };
+        let TableFormat::Parquet(metadata) = &self.kind else { return None };
         let schema = metadata.parquet_schema();
         (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == column)
     }

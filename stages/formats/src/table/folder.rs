@@ -11,7 +11,7 @@ use schemas::{Error, Result, arrow::PREDICTIONS_MANIFEST, atlas::files};
 use super::{
     super::format::Choice,
     file::{self, TableFile},
-    layout::Layout,
+    layout::TableLayout,
 };
 
 /// Names of a table of genes next to tables of cells.
@@ -45,7 +45,7 @@ pub(crate) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Checks the tables in the subfolders of a folder of tables. Those with columns of values in common with its `first` table may be
 /// cells that would be missed, and are refused; a warning reports the subfolders of others, such as tables of metadata.
-pub(super) fn check_subfolders(folder: &Path, choice: &Choice, first: &TableFile, layout: &Layout) -> Result<()> {
+pub(super) fn check_subfolders(folder: &Path, choice: &Choice, first: &TableFile, layout: &TableLayout) -> Result<()> {
     let schema = first.schema();
     let values: HashSet<&str> = layout.values.columns().map(|at| schema.field(at).name().as_str()).collect();
     // A table that can't be opened may hold cells.
@@ -105,7 +105,7 @@ pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
 }
 
 /// Columns of a file are found by their places, so those that are used must be where the first file has them.
-pub(super) fn check_same(first: &TableFile, other: &TableFile, layout: &Layout) -> Result<()> {
+pub(super) fn check_same(first: &TableFile, other: &TableFile, layout: &TableLayout) -> Result<()> {
     let (expected, found) = (first.schema(), other.schema());
     for at in layout.name.into_iter().chain(layout.obs.iter().copied()).chain(layout.values.columns()) {
         let field = expected.field(at);

@@ -15,7 +15,7 @@ use arrow::{
 use schemas::{Error, Result, numbers::to_usize};
 use storage::parquet_read::decoded;
 
-use super::file::{Part, unreadable};
+use super::file::{TablePart, unreadable};
 
 /// More bytes than the description of any batch has; what says otherwise is damaged, and must not make us allocate.
 const MOST_METADATA: u32 = 1 << 26;
@@ -37,11 +37,11 @@ pub(super) struct Ipc {
     schema: SchemaRef,
     version: MetadataVersion,
     dictionaries: Vec<Block>,
-    batches: Vec<Batch>,
+    batches: Vec<IpcRecordBatch>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Batch {
+struct IpcRecordBatch {
     block: Block,
     rows: u64,
     /// How many dictionaries it may need, from the first.
@@ -51,10 +51,10 @@ struct Batch {
 impl Ipc {
     pub(super) fn open(file: File, path: &Path) -> Result<Self> {
         let length = file.metadata().map_err(Error::io("read", path))?.len();
-        let bytes = Bytes { file: &file, path, length };
+        let bytes = FileBytes { file: &file, path, length };
         let is_file = FILE_END < length && bytes.at(0, 6)?.starts_with(FILE_MAGIC);
         let found = if is_file { of_file(&bytes)? } else { of_stream(&bytes)? };
-        let Found { schema, version, dictionaries, batches } = found;
+        let IpcContent { schema, version, dictionaries, batches } = found;
         Ok(Self { file: Arc::new(file), schema, version, dictionaries, batches })
     }
 
@@ -63,8 +63,11 @@ impl Ipc {
     }
 
     /// The record batches; of how many values their lists have no more is known than their bytes.
-    pub(super) fn parts(&self) -> Vec<Part> {
-        let part = |batch: &Batch| Part { rows: batch.rows, list_values: batch.block.bodyLength().unsigned_abs() / 8 };
+    pub(super) fn parts(&self) -> Vec<TablePart> {
+        let part = |batch: &IpcRecordBatch| TablePart {
+            rows: batch.rows,
+            list_values: batch.block.bodyLength().unsigned_abs() / 8,
+        };
         self.batches.iter().map(part).collect()
     }
 
@@ -89,15 +92,15 @@ impl Ipc {
 }
 
 /// The content of a file or stream.
-struct Found {
+struct IpcContent {
     schema: SchemaRef,
     version: MetadataVersion,
     dictionaries: Vec<Block>,
-    batches: Vec<Batch>,
+    batches: Vec<IpcRecordBatch>,
 }
 
 /// Reads the footer of a file.
-fn of_file(bytes: &Bytes<'_>) -> Result<Found> {
+fn of_file(bytes: &FileBytes<'_>) -> Result<IpcContent> {
     let end = bytes.length - FILE_END;
     let tail = bytes.at(end, FILE_END)?;
     let footer_length = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
@@ -108,7 +111,7 @@ fn of_file(bytes: &Bytes<'_>) -> Result<Found> {
     let footer = bytes.at(start, footer_length.into())?;
     let footer = root_as_footer(&footer).map_err(|_| bytes.damaged(start))?;
     let schema = footer.schema().ok_or_else(|| bytes.damaged(start))?;
-    let mut found = Found::new(bytes, schema, footer.version())?;
+    let mut found = IpcContent::new(bytes, schema, footer.version())?;
     let blocks = footer.dictionaries().into_iter().chain(footer.recordBatches()).flatten();
     for block in blocks {
         found.add(bytes, *block)?;
@@ -117,8 +120,8 @@ fn of_file(bytes: &Bytes<'_>) -> Result<Found> {
 }
 
 /// Walks over the messages of a stream. It may end without the message of no length that ends most.
-fn of_stream(bytes: &Bytes<'_>) -> Result<Found> {
-    let mut found: Option<Found> = None;
+fn of_stream(bytes: &FileBytes<'_>) -> Result<IpcContent> {
+    let mut found: Option<IpcContent> = None;
     let mut at = 0;
     while at < bytes.length {
         let prefix = bytes.at(at, 8)?;
@@ -135,7 +138,7 @@ fn of_stream(bytes: &Bytes<'_>) -> Result<Found> {
         let offset = i64::try_from(at).map_err(|_| bytes.damaged(at))?;
         let block = Block::new(offset, header, message.bodyLength());
         match (&mut found, message.header_as_schema()) {
-            (None, Some(schema)) => found = Some(Found::new(bytes, schema, message.version())?),
+            (None, Some(schema)) => found = Some(IpcContent::new(bytes, schema, message.version())?),
             (Some(found), None) => found.add(bytes, block)?,
             _ => return Err(bytes.damaged(at)),
         }
@@ -144,14 +147,14 @@ fn of_stream(bytes: &Bytes<'_>) -> Result<Found> {
     found.ok_or_else(|| bytes.damaged(at))
 }
 
-impl Found {
-    fn new(bytes: &Bytes<'_>, schema: Schema<'_>, version: MetadataVersion) -> Result<Self> {
+impl IpcContent {
+    fn new(bytes: &FileBytes<'_>, schema: Schema<'_>, version: MetadataVersion) -> Result<Self> {
         let schema = decoded(|| try_fb_to_schema(schema)).map_err(|error| unreadable(bytes.path, &error))?;
         Ok(Self { schema: Arc::new(schema), version, dictionaries: Vec::new(), batches: Vec::new() })
     }
 
     /// Records a dictionary or a record batch, if it lies inside the file.
-    fn add(&mut self, bytes: &Bytes<'_>, block: Block) -> Result<()> {
+    fn add(&mut self, bytes: &FileBytes<'_>, block: Block) -> Result<()> {
         let at = block.offset().unsigned_abs();
         let damaged = || bytes.damaged(at);
         bytes.end_of(&block)?;
@@ -169,7 +172,7 @@ impl Found {
                 let batch = message.header_as_record_batch();
                 check_buffers(batch, block, bytes).ok_or_else(damaged)?;
                 let rows = u64::try_from(batch.map_or(0, |batch| batch.length())).map_err(|_| damaged())?;
-                self.batches.push(Batch { block, rows, dictionaries: self.dictionaries.len() });
+                self.batches.push(IpcRecordBatch { block, rows, dictionaries: self.dictionaries.len() });
             }
             _ => return Err(damaged()),
         }
@@ -178,7 +181,7 @@ impl Found {
 }
 
 /// None if a buffer lies outside the message's body, or claims to become more than it can: the decoder takes both on trust.
-fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes: &Bytes<'_>) -> Option<()> {
+fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes: &FileBytes<'_>) -> Option<()> {
     let batch = batch?;
     let body = block.offset().unsigned_abs() + u64::from(block.metaDataLength().unsigned_abs());
     let inside = |offset: i64, length: i64| {
@@ -201,13 +204,13 @@ fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes
 
 /// The bytes of a file whose length is known.
 #[derive(Clone, Copy)]
-struct Bytes<'a> {
+struct FileBytes<'a> {
     file: &'a File,
     path: &'a Path,
     length: u64,
 }
 
-impl Bytes<'_> {
+impl FileBytes<'_> {
     /// Some bytes, if the file has them.
     fn at(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
         if offset.checked_add(length).is_none_or(|end| self.length < end) {

@@ -37,7 +37,7 @@ const ANNOTATION_STARTS: [&str; 15] = [
 
 /// The columns of a table, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct TableLayout {
     /// The cells' names.
     pub(super) name: Option<usize>,
     /// Other annotations.
@@ -65,7 +65,7 @@ impl ValueColumns {
     }
 }
 
-impl Layout {
+impl TableLayout {
     /// Tells the columns apart; `place` names the table in errors.
     pub(super) fn of(schema: &Schema, obs_columns: Option<&[String]>, place: &str) -> Result<Self> {
         let fields = schema.fields();

@@ -13,7 +13,7 @@ use schemas::{Error, Result};
 use super::{file::TableFile, genes::Numbering, marker::Marker};
 
 /// The values of some rows, ready to be shown.
-pub(super) enum Values {
+pub(super) enum TableValues {
     /// A gene and its column each.
     Wide(Vec<(u32, Float32Array)>),
     /// Lists of genes and of their values.
@@ -31,7 +31,7 @@ pub(super) fn lists_of(item: DataType) -> DataType {
     DataType::LargeList(Arc::new(Field::new("item", item, true)))
 }
 
-impl Values {
+impl TableValues {
     /// Columns of genes, of which the first is this one.
     pub(super) fn wide(file: &TableFile, batch: &RecordBatch, first: u32) -> Result<Self> {
         let columns = (first..).zip(batch.columns()).map(|(gene, column)| {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
     compute,
@@ -16,7 +16,7 @@ use schemas::{
 };
 
 use super::vector;
-use crate::{h5ad::values::Values, source::MOST_GENES};
+use crate::{h5ad::values::DatasetValues, source::MOST_GENES};
 
 /// The kind of feature that is kept.
 const GENE_EXPRESSION: &str = "Gene Expression";
@@ -33,7 +33,7 @@ pub(super) struct Features {
 
 impl Features {
     /// The features since version 3: those of gene expression, and of a genome if one is named.
-    pub(super) fn open(group: &Group, place: &Place, genome: Option<&str>, count: u32) -> Result<Self> {
+    pub(super) fn open(group: &Group, place: &ObjectPlace, genome: Option<&str>, count: u32) -> Result<Self> {
         let is_probe_set = group.link_exists("gene_id");
         let known: &[(&str, &str)] = match is_probe_set {
             false => &[("gene", "name"), ("gene_id", "id"), ("feature_types", "feature_type"), ("genome", "genome")],
@@ -77,7 +77,7 @@ impl Features {
     }
 
     /// The features of version 2, all of gene expression.
-    pub(super) fn of_version_2(group: &Group, place: &Place, count: u32) -> Result<Self> {
+    pub(super) fn of_version_2(group: &Group, place: &ObjectPlace, count: u32) -> Result<Self> {
         let mut columns = Columns::new(group, place, count)?;
         columns.add("gene", "gene_names")?;
         columns.add("gene_id", "genes")?;
@@ -131,14 +131,14 @@ impl Features {
 /// The columns of `var`, as they are found.
 struct Columns<'a> {
     group: &'a Group,
-    place: &'a Place,
+    place: &'a ObjectPlace,
     count: u32,
     fields: Vec<Field>,
     arrays: Vec<ArrayRef>,
 }
 
 impl<'a> Columns<'a> {
-    fn new(group: &'a Group, place: &'a Place, count: u32) -> Result<Self> {
+    fn new(group: &'a Group, place: &'a ObjectPlace, count: u32) -> Result<Self> {
         if MOST_GENES < count.into() {
             let message = format!("{count} features are too many (at most {MOST_GENES})");
             return Err(place.error(message, "download the file again"));
@@ -157,7 +157,7 @@ impl<'a> Columns<'a> {
     /// Takes a member that has a value of a known kind for each feature.
     fn add_if_known(&mut self, member: &str) -> Result<()> {
         let Ok(dataset) = self.group.dataset(member) else { return Ok(()) };
-        match Values::open(dataset, self.place.child(member)) {
+        match DatasetValues::open(dataset, self.place.child(member)) {
             Some(values) if values.len() as u64 == u64::from(self.count) => {
                 let values = values.read(0..values.len())?;
                 let mut name = member.to_owned();
@@ -196,7 +196,7 @@ fn counts(column: &ArrayRef) -> BTreeMap<&str, usize> {
 }
 
 /// Says which features are left out; that all are is an error.
-fn warn_of_left_out(types: &ArrayRef, kept: &BooleanArray, place: &Place) -> Result<()> {
+fn warn_of_left_out(types: &ArrayRef, kept: &BooleanArray, place: &ObjectPlace) -> Result<()> {
     let mut others = counts(types);
     others.remove(GENE_EXPRESSION);
     if others.is_empty() {

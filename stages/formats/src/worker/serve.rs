@@ -14,7 +14,7 @@ use schemas::{Error, Result, atlas::InPlaceMatrix, chunk::CsrRows};
 use super::{
     failure::Failure,
     warnings::Warnings,
-    wire::{self, Reply, Request},
+    wire::{self, WorkerReply, WorkerRequest},
 };
 use crate::{format::open_here, source::Source};
 
@@ -43,7 +43,7 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
             Ok((reply, payloads)) => {
                 let payloads: Vec<&[u8]> = match reply {
                     // Sent from where they are.
-                    Reply::Expression => vec![
+                    WorkerReply::Expression => vec![
                         bytemuck::cast_slice(spare.row_pointers()),
                         bytemuck::cast_slice(spare.genes()),
                         bytemuck::cast_slice(spare.values()),
@@ -52,7 +52,7 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
                 };
                 wire::answer(&mut replies, &reply, warnings.take(), &payloads)
             }
-            Err(error) => wire::answer(&mut replies, &Reply::Failed(Failure::from(&error)), warnings.take(), &[]),
+            Err(error) => wire::answer(&mut replies, &WorkerReply::Failed(Failure::from(&error)), warnings.take(), &[]),
         }
         .map_err(broken)?;
     }
@@ -61,17 +61,17 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
 
 fn answer(
     open: &mut Option<std::sync::Arc<dyn Source>>,
-    request: Request,
+    request: WorkerRequest,
     spare: &mut CsrRows,
-) -> Result<(Reply, Vec<Vec<u8>>)> {
+) -> Result<(WorkerReply, Vec<Vec<u8>>)> {
     let not_open = || Error::Bug("no file has been opened".into());
     Ok(match request {
-        Request::Open { path, choice } => {
+        WorkerRequest::Open { path, choice } => {
             let source = open.insert(open_here(Path::new(OsStr::from_bytes(&path)), &choice)?);
             let obs = RecordBatch::new_empty(source.obs_schema());
             let in_place = source.in_place();
             let chunks = in_place.as_ref().map_or(Vec::new(), |found| bytemuck::cast_slice(&found.chunks).to_vec());
-            let reply = Reply::Opened {
+            let reply = WorkerReply::Opened {
                 kind: source.kind().to_owned(),
                 origin: source.origin().clone(),
                 cells: source.cells(),
@@ -81,16 +81,16 @@ fn answer(
             };
             (reply, vec![wire::table_bytes(source.var())?, wire::table_bytes(&obs)?, chunks])
         }
-        Request::Obs { cells, columns } => {
+        WorkerRequest::Obs { cells, columns } => {
             let obs = open.as_ref().ok_or_else(not_open)?.obs(cells, &columns)?;
-            (Reply::Obs, vec![wire::table_bytes(&obs)?])
+            (WorkerReply::Obs, vec![wire::table_bytes(&obs)?])
         }
-        Request::PieceEnd { first } => {
-            (Reply::PieceEnd { end: open.as_ref().ok_or_else(not_open)?.piece_end(first)? }, Vec::new())
+        WorkerRequest::PieceEnd { first } => {
+            (WorkerReply::PieceEnd { end: open.as_ref().ok_or_else(not_open)?.piece_end(first)? }, Vec::new())
         }
-        Request::Expression { cells } => {
+        WorkerRequest::Expression { cells } => {
             *spare = open.as_ref().ok_or_else(not_open)?.expression(cells, std::mem::take(spare))?;
-            (Reply::Expression, Vec::new())
+            (WorkerReply::Expression, Vec::new())
         }
     })
 }

@@ -36,7 +36,7 @@ impl Subscriber for Warnings {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
+        let mut text = WarningText(String::new());
         event.record(&mut text);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.0);
     }
@@ -46,9 +46,9 @@ impl Subscriber for Warnings {
     fn exit(&self, _: &Id) {}
 }
 
-struct Text(String);
+struct WarningText(String);
 
-impl Visit for Text {
+impl Visit for WarningText {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             let written = write!(self.0, "{value:?}");

@@ -25,7 +25,7 @@ use crate::format::Choice;
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum WorkerRequest {
     /// Open a file; the first request, and the only one of its kind.
     Open {
         /// The bytes of the file's path, which may be no UTF-8.
@@ -54,7 +54,7 @@ pub(super) enum Request {
 
 /// A reply.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub(super) enum WorkerReply {
     /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it is.
     Opened {
         /// The name of its format.
@@ -91,7 +91,7 @@ pub(super) struct Answer<R> {
 /// A reply and what belongs to it.
 #[derive(Debug)]
 pub(super) struct Frame {
-    pub(super) reply: Reply,
+    pub(super) reply: WorkerReply,
     pub(super) warnings: Vec<String>,
     pub(super) payloads: Vec<Vec<u8>>,
 }
@@ -114,7 +114,12 @@ pub(super) fn receive_message<T: for<'a> Deserialize<'a>>(from: &mut impl Read) 
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
-pub(super) fn answer(out: &mut impl Write, reply: &Reply, warnings: Vec<String>, payloads: &[&[u8]]) -> io::Result<()> {
+pub(super) fn answer(
+    out: &mut impl Write,
+    reply: &WorkerReply,
+    warnings: Vec<String>,
+    payloads: &[&[u8]],
+) -> io::Result<()> {
     send(out, &Answer { reply, warnings })?;
     out.write_all(&(payloads.len() as u64).to_le_bytes())?;
     for payload in payloads {

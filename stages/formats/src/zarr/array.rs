@@ -8,8 +8,8 @@ use std::{
 };
 
 use arrays::{
-    chunk_cache::{ChunkCache, Held},
-    place::Place,
+    chunk_cache::{CachedChunk, ChunkCache},
+    place::ObjectPlace,
 };
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
 use schemas::{Error, Result, numbers::to_usize};
@@ -21,8 +21,8 @@ use zarrs::{
     storage::ReadableStorageTraits,
 };
 
-use super::{element::Element, files::Files, metadata::Refused, packing::MOST_CHUNK_BYTES};
-use crate::anndata::group::Gaps;
+use super::{element::Element, files::ZarrFolder, metadata::MetadataResult, packing::MOST_CHUNK_BYTES};
+use crate::anndata::group::UnwrittenParts;
 
 /// Unpacked chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
 const KEPT_BYTES: u64 = 4 << 20;
@@ -37,7 +37,7 @@ const TEXT_BYTES: usize = 32;
 
 /// An array of one or two dimensions, whose chunks are read as they are requested.
 pub(super) struct Array {
-    pub(super) place: Place,
+    pub(super) place: ObjectPlace,
     pub(super) element: Element,
     pub(super) rows: u64,
     /// 1 of a vector.
@@ -48,8 +48,8 @@ pub(super) struct Array {
     pub(super) across: u64,
     /// How many chunks lie in a file, in each dimension.
     per_file: Vec<u64>,
-    gaps: Gaps,
-    stored: zarrs::array::Array<Files>,
+    gaps: UnwrittenParts,
+    stored: zarrs::array::Array<ZarrFolder>,
     options: CodecOptions,
     shards: ArrayShardedReadableExtCache,
     kept: ChunkCache<ArrayBytes<'static>>,
@@ -57,7 +57,7 @@ pub(super) struct Array {
 }
 
 /// The library's view of an array.
-fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) -> Refused<T> {
+fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) -> MetadataResult<T> {
     decoded(work).map_err(|error| error.to_string())
 }
 
@@ -66,8 +66,13 @@ impl Array {
     ///
     /// # Errors
     /// Metadata that the library does not know, or that claims more than can be, in words.
-    pub(super) fn open(folder: PathBuf, place: Place, metadata: ArrayMetadata, gaps: Gaps) -> Refused<Self> {
-        let stored = caught(|| zarrs::array::Array::new_with_metadata(Arc::new(Files(folder)), "/", metadata));
+    pub(super) fn open(
+        folder: PathBuf,
+        place: ObjectPlace,
+        metadata: ArrayMetadata,
+        gaps: UnwrittenParts,
+    ) -> MetadataResult<Self> {
+        let stored = caught(|| zarrs::array::Array::new_with_metadata(Arc::new(ZarrFolder(folder)), "/", metadata));
         let stored = stored.map_err(|what| format!("has metadata that can't be used ({what})"))?;
         let element = Element::of(stored.data_type())?;
         let (rows, columns) = match *stored.shape() {
@@ -117,7 +122,7 @@ impl Array {
     ///
     /// # Errors
     /// A file that can't be read, is lost, or was not made by the array's codecs.
-    pub(super) fn get(&self, band: u64, column: u64) -> Result<Held<ArrayBytes<'static>>> {
+    pub(super) fn get(&self, band: u64, column: u64) -> Result<CachedChunk<ArrayBytes<'static>>> {
         let index = band.checked_mul(self.across).and_then(|first| first.checked_add(column));
         let index = index.ok_or_else(|| Error::Bug("a chunk of more than 2^64".into()))?;
         self.kept.get(index, || self.read(&[band, column][..self.chunk.len()]))
@@ -145,7 +150,7 @@ impl Array {
 
     /// A chunk of nothing but the fill value may be left out. Where others are there, it may as well have been lost.
     fn missing(&self, name: &str) -> Result<()> {
-        if self.gaps == Gaps::Lost {
+        if self.gaps == UnwrittenParts::Lost {
             let hint = "copy the store again, with all of its files; if it was written without its all-zero chunks, \
                         write it with zarr.config.set({'array.write_empty_chunks': True})";
             return Err(self.place.error(format!("the chunk `{name}` is missing"), hint));

@@ -3,7 +3,7 @@
 use schemas::atlas::StoredNumber;
 use zarrs::{array::DataType, plugin::ExtensionName};
 
-use super::metadata::Refused;
+use super::metadata::MetadataResult;
 
 /// The element type of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Element {
 }
 
 impl Element {
-    pub(super) fn of(data_type: &DataType) -> Refused<Self> {
+    pub(super) fn of(data_type: &DataType) -> MetadataResult<Self> {
         let name = data_type.name_v3().unwrap_or_default();
         // `uint8` here is called `u8` elsewhere.
         let number = name.replace("uint", "u").replace("int", "i").replace("float", "f");

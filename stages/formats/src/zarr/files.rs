@@ -13,9 +13,9 @@ const MOST_BYTES: u64 = 1 << 31;
 
 /// A folder. The library's own store of files remembers each file that was ever read, and trusts lengths.
 #[derive(Debug)]
-pub(super) struct Files(pub(super) PathBuf);
+pub(super) struct ZarrFolder(pub(super) PathBuf);
 
-impl Files {
+impl ZarrFolder {
     fn open(&self, key: &StoreKey) -> Result<Option<(File, u64)>, StorageError> {
         match File::open(self.0.join(key.as_str())) {
             Ok(file) => {
@@ -28,7 +28,7 @@ impl Files {
     }
 }
 
-impl ReadableStorageTraits for Files {
+impl ReadableStorageTraits for ZarrFolder {
     fn get_partial_many<'a>(
         &'a self,
         key: &StoreKey,

@@ -2,15 +2,15 @@
 
 use std::{fs, path::PathBuf};
 
-use arrays::{numbers::Numbers, place::Place};
+use arrays::{numbers::Numbers, place::ObjectPlace};
 use schemas::{Error, Result};
 use serde_json::Value;
 
 use super::{
     array::Array,
-    metadata::{self, Attributes, Metadata},
+    metadata::{self, Attributes, NodeMetadata},
 };
-use crate::anndata::group::{Column, Gaps, Group, Member, Values};
+use crate::anndata::group::{Column, MemberKind, StoredGroup, UnwrittenParts, ValueVector};
 
 /// The hint about a missing member.
 const COPY_AGAIN: &str = "copy the store again, all of its files, or write it again";
@@ -19,18 +19,18 @@ const COPY_AGAIN: &str = "copy the store again, all of its files, or write it ag
 #[derive(Debug)]
 pub(super) struct ZarrGroup {
     folder: PathBuf,
-    place: Place,
+    place: ObjectPlace,
     attributes: Attributes,
 }
 
 impl ZarrGroup {
-    pub(super) fn new(folder: PathBuf, place: Place, attributes: Attributes) -> Self {
+    pub(super) fn new(folder: PathBuf, place: ObjectPlace, attributes: Attributes) -> Self {
         Self { folder, place, attributes }
     }
 
     /// Checks that the store is one of a single AnnData object.
     pub(super) fn expect_anndata(&self) -> Result<()> {
-        let has = |name: &str| self.member(name).map(|member| member != Member::Missing);
+        let has = |name: &str| self.member(name).map(|member| member != MemberKind::Missing);
         if has("mod")? {
             let modalities = self.group("mod")?.names()?;
             let message = format!("is a MuData store, which holds several data sets: {}", modalities.join(", "));
@@ -56,15 +56,15 @@ impl ZarrGroup {
     }
 
     /// A member and its location; none if there is none.
-    fn metadata(&self, name: &str) -> Result<Option<(PathBuf, Metadata)>> {
+    fn metadata(&self, name: &str) -> Result<Option<(PathBuf, NodeMetadata)>> {
         let Some(path) = self.path(name) else { return Ok(None) };
-        Ok(Metadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))
+        Ok(NodeMetadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))
     }
 
-    fn array(&self, name: &str, gaps: Gaps) -> Result<Array> {
+    fn array(&self, name: &str, gaps: UnwrittenParts) -> Result<Array> {
         let place = self.place.child(name);
         match self.metadata(name)? {
-            Some((path, Metadata::Array(metadata, _))) => Array::open(path, place.clone(), *metadata, gaps)
+            Some((path, NodeMetadata::Array(metadata, _))) => Array::open(path, place.clone(), *metadata, gaps)
                 .map_err(|what| place.error(what, metadata::WRITE_AGAIN)),
             Some(_) => Err(place.error("is a group, not an array", "write the store again")),
             None => Err(place.error("is missing", COPY_AGAIN)),
@@ -72,18 +72,18 @@ impl ZarrGroup {
     }
 }
 
-impl Group for ZarrGroup {
-    fn place(&self) -> &Place {
+impl StoredGroup for ZarrGroup {
+    fn place(&self) -> &ObjectPlace {
         &self.place
     }
 
-    fn member(&self, name: &str) -> Result<Member> {
+    fn member(&self, name: &str) -> Result<MemberKind> {
         Ok(match self.metadata(name)? {
-            Some((_, Metadata::Group(_))) => Member::Group,
-            Some((_, Metadata::Array(..))) => Member::Array,
+            Some((_, NodeMetadata::Group(_))) => MemberKind::Group,
+            Some((_, NodeMetadata::Array(..))) => MemberKind::Array,
             // A folder whose metadata is lost.
-            None if self.path(name).is_some_and(|path| path.is_dir()) => Member::Other,
-            None => Member::Missing,
+            None if self.path(name).is_some_and(|path| path.is_dir()) => MemberKind::Other,
+            None => MemberKind::Missing,
         })
     }
 
@@ -100,24 +100,24 @@ impl Group for ZarrGroup {
         Ok(names)
     }
 
-    fn group(&self, name: &str) -> Result<Box<dyn Group>> {
+    fn group(&self, name: &str) -> Result<Box<dyn StoredGroup>> {
         let place = self.place.child(name);
         match self.metadata(name)? {
-            Some((path, Metadata::Group(attributes))) => Ok(Box::new(Self::new(path, place, attributes))),
+            Some((path, NodeMetadata::Group(attributes))) => Ok(Box::new(Self::new(path, place, attributes))),
             Some(_) => Err(place.error("is an array, not a group", "write the store again")),
             None => Err(place.error("is missing", COPY_AGAIN)),
         }
     }
 
-    fn numbers(&self, name: &str, gaps: Gaps) -> Result<Box<dyn Numbers>> {
+    fn numbers(&self, name: &str, gaps: UnwrittenParts) -> Result<Box<dyn Numbers>> {
         let array = self.array(name, gaps)?;
         array.number()?;
         Ok(Box::new(array))
     }
 
-    fn values(&self, name: &str, gaps: Gaps) -> Result<Option<Box<dyn Values>>> {
+    fn values(&self, name: &str, gaps: UnwrittenParts) -> Result<Option<Box<dyn ValueVector>>> {
         let array = self.array(name, gaps)?;
-        Ok((array.chunk.len() == 1).then(|| Box::new(array) as Box<dyn Values>))
+        Ok((array.chunk.len() == 1).then(|| Box::new(array) as Box<dyn ValueVector>))
     }
 
     fn texts(&self, attribute: &str) -> Option<Vec<String>> {
@@ -133,11 +133,11 @@ impl Group for ZarrGroup {
     }
 
     /// The column holds codes, and an attribute names the array of the names.
-    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn Values>>>> {
-        let Some((_, Metadata::Array(_, attributes))) = self.metadata(column)? else { return Ok(None) };
+    fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn ValueVector>>>> {
+        let Some((_, NodeMetadata::Array(_, attributes))) = self.metadata(column)? else { return Ok(None) };
         match attributes.get("categories").and_then(Value::as_str) {
-            Some(_) if self.member("__categories")? == Member::Group => {
-                self.group("__categories")?.values(column, Gaps::Filled).map(Some)
+            Some(_) if self.member("__categories")? == MemberKind::Group => {
+                self.group("__categories")?.values(column, UnwrittenParts::Filled).map(Some)
             }
             _ => Ok(None),
         }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use schemas::{Error, Result};
 use serde_json::{Map, Value, json};
 use zarrs::array::ArrayMetadata;
@@ -21,20 +21,20 @@ pub(super) type Attributes = Map<String, Value>;
 
 /// A group or an array.
 #[derive(Debug)]
-pub(super) enum Metadata {
+pub(super) enum NodeMetadata {
     Group(Attributes),
     Array(Box<ArrayMetadata>, Attributes),
 }
 
 /// Metadata that can't be used: what is wrong with it.
-pub(super) type Refused<T> = std::result::Result<T, String>;
+pub(super) type MetadataResult<T> = std::result::Result<T, String>;
 
-impl Metadata {
+impl NodeMetadata {
     /// The kind of a folder; none if it is neither a group nor an array.
     ///
     /// # Errors
     /// Metadata that can't be read, or says what is not known here.
-    pub(super) fn read(folder: &Path, place: &Place) -> Result<Option<Self>> {
+    pub(super) fn read(folder: &Path, place: &ObjectPlace) -> Result<Option<Self>> {
         let (array, attributes) = if let Some(mut whole) = json(folder, "zarr.json", place)? {
             let attributes = whole.remove("attributes").unwrap_or_default();
             (if whole.get("node_type") == Some(&json!("group")) { None } else { Some(whole) }, attributes)
@@ -53,7 +53,7 @@ impl Metadata {
 }
 
 /// A file of a folder that holds a JSON object; none if there is no such file.
-fn json(folder: &Path, name: &str, place: &Place) -> Result<Option<Attributes>> {
+fn json(folder: &Path, name: &str, place: &ObjectPlace) -> Result<Option<Attributes>> {
     let path = folder.join(name);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -69,7 +69,7 @@ fn json(folder: &Path, name: &str, place: &Place) -> Result<Option<Attributes>> 
 }
 
 /// An array's metadata, once its codecs are known to stay within memory limits.
-fn understood(mut array: Attributes) -> Refused<ArrayMetadata> {
+fn understood(mut array: Attributes) -> MetadataResult<ArrayMetadata> {
     if array.get("zarr_format") == Some(&json!(2)) {
         let filters = array.get("filters").and_then(Value::as_array).cloned().unwrap_or_default();
         array.insert("filters".into(), packing::watched(&filters, "id")?.into());

@@ -25,7 +25,7 @@ use zarrs::{
     plugin::{ExtensionName, ZarrVersion},
 };
 
-use super::metadata::Refused;
+use super::metadata::MetadataResult;
 
 /// Chunks that unpack to more can't be read.
 pub(super) const MOST_CHUNK_BYTES: u64 = 1 << 30;
@@ -59,7 +59,7 @@ impl Packing {
     ///
     /// # Errors
     /// Bytes that it can't have made, or that unpack to more, in words.
-    pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> Refused<Cow<'a, [u8]>> {
+    pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> MetadataResult<Cow<'a, [u8]>> {
         let damaged = || format!("it is not {} data", self.word());
         let too_long = || format!("it unpacks to more than the {most} bytes that it may have");
         let read = |packed: &mut dyn Read| {
@@ -117,7 +117,7 @@ fn has_texts(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// A codec that is not known here, in words.
-pub(super) fn watched(codecs: &[Value], key: &str) -> Refused<Vec<Value>> {
+pub(super) fn watched(codecs: &[Value], key: &str) -> MetadataResult<Vec<Value>> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(register);
     let mut out = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrays::{number::Number, numbers::Numbers, place::Place};
+use arrays::{number::Number, numbers::Numbers, place::ObjectPlace};
 use schemas::{Result, atlas::StoredNumber, numbers::to_usize};
 use zarrs::array::ArrayBytes;
 
@@ -89,7 +89,7 @@ impl Array {
 }
 
 impl Numbers for Array {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &ObjectPlace {
         &self.place
     }
 

@@ -1,17 +1,17 @@
 //! Chunks that numcodecs has packed, chunks that were damaged since, and arrays of every order and type.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::{
     array::Array,
-    metadata::{Metadata, Refused},
+    metadata::{MetadataResult, NodeMetadata},
     packing::{Packing, watched},
 };
-use crate::anndata::group::Gaps;
+use crate::anndata::group::UnwrittenParts;
 
 /// Frames of numcodecs: blosclz, lz4, lz4hc, zlib and zstd, each without a shuffle, with bytes and with bits
 /// shuffled, of values of 4 bytes in blocks of 1,024 bytes, and of values of 8 bytes in one block. Before each stand the
@@ -36,7 +36,7 @@ fn frames() -> Vec<(usize, &'static [u8])> {
     std::iter::from_fn(next).collect()
 }
 
-fn unpack(packing: Packing, stored: &[u8], most: usize) -> Refused<Vec<u8>> {
+fn unpack(packing: Packing, stored: &[u8], most: usize) -> MetadataResult<Vec<u8>> {
     packing.undo(stored.into(), most as u64).map(Into::into)
 }
 
@@ -109,7 +109,7 @@ fn read(
     fill: &Value,
     codecs: &Value,
     chunk: impl IntoIterator<Item = u8>,
-) -> Refused<Vec<f32>> {
+) -> MetadataResult<Vec<f32>> {
     let folder = tempfile::tempdir().unwrap();
     let metadata = json!({ "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": data_type,
         "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": shape } },
@@ -119,9 +119,11 @@ fn read(
     if !chunk.is_empty() {
         std::fs::write(folder.path().join(vec!["0"; shape.len()].join(".")), chunk).unwrap();
     }
-    let place = Place::root(folder.path());
-    let Ok(Some(Metadata::Array(metadata, _))) = Metadata::read(folder.path(), &place) else { panic!("an array") };
-    let array = Array::open(folder.path().into(), place, *metadata, Gaps::Filled)?;
+    let place = ObjectPlace::root(folder.path());
+    let Ok(Some(NodeMetadata::Array(metadata, _))) = NodeMetadata::read(folder.path(), &place) else {
+        panic!("an array")
+    };
+    let array = Array::open(folder.path().into(), place, *metadata, UnwrittenParts::Filled)?;
     array.vector(0..usize::try_from(shape[0]).unwrap()).map_err(|error| error.to_string())
 }
 

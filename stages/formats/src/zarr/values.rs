@@ -9,9 +9,9 @@ use arrow::{
 use schemas::{Result, atlas::StoredNumber, numbers::to_usize};
 
 use super::{array::Array, element::Element};
-use crate::anndata::group::Values;
+use crate::anndata::group::ValueVector;
 
-impl Values for Array {
+impl ValueVector for Array {
     fn len(&self) -> usize {
         to_usize(self.rows)
     }

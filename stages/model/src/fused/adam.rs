@@ -3,13 +3,13 @@
 use kernels::adam::AdamStep;
 use simd::widest;
 use tch::Tensor;
-use torch::memory::{Number, numbers, numbers_mut};
+use torch::memory::{TensorNumber, numbers, numbers_mut};
 
 use crate::optimiser::{Adam, BETA_1, BETA_2, EPSILON};
 
 impl Adam {
     /// [`Adam::step`] on the CPU.
-    pub(super) fn step_at_once<T: Number>(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
+    pub(super) fn step_at_once<T: TensorNumber>(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let norms =
             gradients.iter().filter(|gradient| gradient.defined()).map(|gradient| gradient.norm().double_value(&[]));

@@ -5,13 +5,13 @@ use kernels::{
         BatchNormBackward, BatchNormForward, CutBackward, CutForward, Dropout, LayerNormBackward, LayerNormForward,
     },
     log1p::Log1p,
-    penalty::Passed,
-    sparse::{BlockedRows, Rows, SparseTimesDense, TransposedTimesDense},
+    penalty::LayerActivations,
+    sparse::{BlockedRows, CsrView, SparseTimesDense, TransposedTimesDense},
 };
 use schemas::numbers::{bounded, to_i64};
 use simd::widest;
 use tch::{Device, Kind, Tensor};
-use torch::memory::{Number, numbers, numbers_mut};
+use torch::memory::{TensorNumber, numbers, numbers_mut};
 
 use crate::{
     gradients::Gradients,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The input of hidden layers.
-pub(super) enum Entry<'a> {
+pub(super) enum HiddenInput<'a> {
     /// Sparse rows of expression, and their values as read by the encoder.
     Sparse(&'a Cells, Tensor),
     /// `[cells, inputs]`.
@@ -28,9 +28,9 @@ pub(super) enum Entry<'a> {
 }
 
 /// Dropout seeds of one step, one per layer.
-pub(super) struct Seeds(u32);
+pub(super) struct DropoutSeeds(u32);
 
-impl Seeds {
+impl DropoutSeeds {
     /// Seeds drawn from libtorch's generator.
     pub(super) fn drawn() -> Self {
         let drawn = Tensor::randint(1 << 32, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
@@ -44,14 +44,14 @@ impl Seeds {
 }
 
 /// A forward pass through hidden layers, with everything the backward pass needs.
-pub(super) struct Pass<'a> {
-    entry: Entry<'a>,
+pub(super) struct FusedForwardPass<'a> {
+    entry: HiddenInput<'a>,
     pub(super) layers: &'a HiddenLayers,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<LayerPass>,
 }
 
 /// One layer of a pass.
-pub(super) struct Step {
+pub(super) struct LayerPass {
     /// The output of the linear layer, `[cells, width]`; before a batch norm, without the bias.
     pub(super) linear: Tensor,
     /// The activations.
@@ -61,11 +61,11 @@ pub(super) struct Step {
     pub(super) dropout: Dropout,
 }
 
-impl Step {
+impl LayerPass {
     /// Input and statistics of a norm; none without a norm.
-    pub(super) fn passed<T: Number>(&self) -> Option<Passed<'_, T>> {
+    pub(super) fn passed<T: TensorNumber>(&self) -> Option<LayerActivations<'_, T>> {
         let [mean, inverse] = &self.statistics[..] else { return None };
-        Some(Passed {
+        Some(LayerActivations {
             input: numbers(&self.linear),
             output: numbers(&self.output),
             mean: numbers(mean),
@@ -75,21 +75,27 @@ impl Step {
     }
 }
 
-impl<'a> Pass<'a> {
+impl<'a> FusedForwardPass<'a> {
     /// Whether these layers are supported: at most one norm each.
     pub(super) fn can(layers: &HiddenLayers) -> bool {
         !layers.layers.is_empty() && layers.layers.iter().all(|(_, norm)| norm.is_none() || !layers.layer_norm)
     }
 
     /// A forward pass in training mode: batch norm uses the batch, and its running statistics are updated.
-    pub(super) fn forward<T: Number>(layers: &'a HiddenLayers, entry: Entry<'a>, seeds: &mut Seeds) -> Self {
+    pub(super) fn forward<T: TensorNumber>(
+        layers: &'a HiddenLayers,
+        entry: HiddenInput<'a>,
+        seeds: &mut DropoutSeeds,
+    ) -> Self {
         let _no_grad = tch::no_grad_guard();
         let mut pass = Self { entry, layers, steps: Vec::with_capacity(layers.layers.len()) };
         for (linear, norm) in &layers.layers {
             let raw = match (pass.steps.last(), &pass.entry) {
                 (Some(step), _) => step.output.matmul(&linear.weight.tr()),
-                (None, Entry::Dense(x)) => x.matmul(&linear.weight.tr()),
-                (None, Entry::Sparse(cells, values)) => of_sparse::<T>(linear, rows::<T>(cells, values), layers.width),
+                (None, HiddenInput::Dense(x)) => x.matmul(&linear.weight.tr()),
+                (None, HiddenInput::Sparse(cells, values)) => {
+                    of_sparse::<T>(linear, rows::<T>(cells, values), layers.width)
+                }
             };
             let dropout = seeds.next(layers.dropout);
             pass.steps.push(match norm {
@@ -107,12 +113,12 @@ impl<'a> Pass<'a> {
     }
 
     /// From the gradient by the output to those by the parameters; returns the gradient by the input, if that is dense.
-    pub(super) fn backward<T: Number>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
+    pub(super) fn backward<T: TensorNumber>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
         self.backward_with::<T>(gradient, &[], found)
     }
 
     /// The same with a term added to the gradient by each linear layer's output.
-    pub(super) fn backward_with<T: Number>(
+    pub(super) fn backward_with<T: TensorNumber>(
         &self,
         gradient: Tensor,
         onto: &[Option<Tensor>],
@@ -131,8 +137,8 @@ impl<'a> Pass<'a> {
             }
             let input = match (at.checked_sub(1), &self.entry) {
                 (Some(before), _) => &self.steps[before].output,
-                (None, Entry::Dense(x)) => x,
-                (None, Entry::Sparse(cells, values)) => {
+                (None, HiddenInput::Dense(x)) => x,
+                (None, HiddenInput::Sparse(cells, values)) => {
                     found.add(&linear.weight, || weight_by_sparse::<T>(cells, values, &gradient));
                     found.add(&linear.bias, || column_sums(&gradient));
                     return None;
@@ -143,7 +149,7 @@ impl<'a> Pass<'a> {
         Some(gradient)
     }
 
-    fn cut_back<T: Number>(&self, step: &Step, gradient: &mut Tensor) {
+    fn cut_back<T: TensorNumber>(&self, step: &LayerPass, gradient: &mut Tensor) {
         let (output, dropout) = (numbers::<T>(&step.output), step.dropout);
         let gradient = numbers_mut::<T>(gradient);
         match &step.statistics[..] {
@@ -173,18 +179,18 @@ fn column_sums(x: &Tensor) -> Tensor {
 }
 
 /// Values as read by the encoder.
-pub(super) fn log1p<T: Number>(values: &Tensor) -> Tensor {
+pub(super) fn log1p<T: TensorNumber>(values: &Tensor) -> Tensor {
     let mut out = values.empty_like();
     widest(Log1p { numbers: numbers::<T>(values), out: numbers_mut(&mut out) });
     out
 }
 
 /// The sparse rows of cells with these values.
-pub(super) fn rows<'a, T: Number>(cells: &'a Cells, values: &'a Tensor) -> Rows<'a, T> {
-    Rows { pointers: numbers(&cells.pointers), columns: numbers(&cells.genes), values: numbers(values) }
+pub(super) fn rows<'a, T: TensorNumber>(cells: &'a Cells, values: &'a Tensor) -> CsrView<'a, T> {
+    CsrView { pointers: numbers(&cells.pointers), columns: numbers(&cells.genes), values: numbers(values) }
 }
 
-fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Tensor {
+fn of_sparse<T: TensorNumber>(linear: &Linear, rows: CsrView<'_, T>, outputs: i64) -> Tensor {
     let cells = to_i64(rows.count());
     let mut out = Tensor::empty([cells, outputs], (T::KIND, Device::Cpu));
     // No copy if the weight is stored by input.
@@ -194,7 +200,7 @@ fn of_sparse<T: Number>(linear: &Linear, rows: Rows<'_, T>, outputs: i64) -> Ten
     out
 }
 
-fn weight_by_sparse<T: Number>(cells: &Cells, values: &Tensor, gradient: &Tensor) -> Tensor {
+fn weight_by_sparse<T: TensorNumber>(cells: &Cells, values: &Tensor, gradient: &Tensor) -> Tensor {
     let (genes, outputs) = (cells.shape[1], gradient.size()[1]);
     let mut out = Tensor::empty([genes, outputs], (T::KIND, Device::Cpu));
     widest(TransposedTimesDense {
@@ -206,7 +212,7 @@ fn weight_by_sparse<T: Number>(cells: &Cells, values: &Tensor, gradient: &Tensor
     out.tr()
 }
 
-fn batch_norm<T: Number>(norm: &BatchNorm, bias: &Tensor, linear: Tensor, dropout: Dropout) -> Step {
+fn batch_norm<T: TensorNumber>(norm: &BatchNorm, bias: &Tensor, linear: Tensor, dropout: Dropout) -> LayerPass {
     let mut output = linear.empty_like();
     let [mut mean, mut variance, mut inverse] = std::array::from_fn(|_| norm.running_mean.empty_like());
     widest(BatchNormForward {
@@ -223,10 +229,10 @@ fn batch_norm<T: Number>(norm: &BatchNorm, bias: &Tensor, linear: Tensor, dropou
     let _ = norm.running_mean.shallow_clone().lerp_(&(&mean + bias), BATCH_NORM_MOMENTUM);
     let unbiased = variance * (cells / (cells - 1.0));
     let _ = norm.running_var.shallow_clone().lerp_(&unbiased, BATCH_NORM_MOMENTUM);
-    Step { linear, output, statistics: vec![mean, inverse], dropout }
+    LayerPass { linear, output, statistics: vec![mean, inverse], dropout }
 }
 
-fn batch_norm_back<T: Number>(norm: &BatchNorm, step: &Step, gradient: &mut Tensor, found: &mut Gradients) {
+fn batch_norm_back<T: TensorNumber>(norm: &BatchNorm, step: &LayerPass, gradient: &mut Tensor, found: &mut Gradients) {
     let [mut of_weight, mut of_bias] = std::array::from_fn(|_| norm.running_mean.empty_like());
     widest(BatchNormBackward {
         input: numbers::<T>(&step.linear),
@@ -243,7 +249,7 @@ fn batch_norm_back<T: Number>(norm: &BatchNorm, step: &Step, gradient: &mut Tens
     found.add(&norm.bias, || of_bias);
 }
 
-fn layer_norm<T: Number>(bias: &Tensor, mut linear: Tensor, dropout: Dropout) -> Step {
+fn layer_norm<T: TensorNumber>(bias: &Tensor, mut linear: Tensor, dropout: Dropout) -> LayerPass {
     let mut output = linear.empty_like();
     let [mut mean, mut inverse] = std::array::from_fn(|_| Tensor::empty([linear.size()[0]], (T::KIND, Device::Cpu)));
     widest(LayerNormForward {
@@ -254,10 +260,10 @@ fn layer_norm<T: Number>(bias: &Tensor, mut linear: Tensor, dropout: Dropout) ->
         output: numbers_mut(&mut output),
         statistics: [numbers_mut(&mut mean), numbers_mut(&mut inverse)],
     });
-    Step { linear, output, statistics: vec![mean, inverse], dropout }
+    LayerPass { linear, output, statistics: vec![mean, inverse], dropout }
 }
 
-fn cut<T: Number>(bias: &Tensor, mut output: Tensor, dropout: Dropout) -> Step {
+fn cut<T: TensorNumber>(bias: &Tensor, mut output: Tensor, dropout: Dropout) -> LayerPass {
     widest(CutForward { activations: numbers_mut::<T>(&mut output), bias: numbers(bias), dropout });
-    Step { linear: output.shallow_clone(), output, statistics: Vec::new(), dropout }
+    LayerPass { linear: output.shallow_clone(), output, statistics: Vec::new(), dropout }
 }

@@ -1,14 +1,14 @@
 //! Adversaries without automatic differentiation: a forward and backward pass of each classifier, with its gradient penalty in closed form.
 
 use tch::Tensor;
-use torch::memory::Number;
+use torch::memory::TensorNumber;
 
 use super::{
-    chain::{Entry, Pass, Seeds, linear_back},
+    chain::{DropoutSeeds, FusedForwardPass, HiddenInput, linear_back},
     penalty::penalise,
 };
 use crate::{
-    adversary::{Adversaries, Guesser, Verdict},
+    adversary::{Adversaries, AdversaryResults, ClassifierTask},
     draws::Mixup,
     gradients::Gradients,
     input::Input,
@@ -16,22 +16,22 @@ use crate::{
 
 /// Whether all adversaries are supported.
 pub(super) fn can(adversaries: &Adversaries) -> bool {
-    adversaries.classifiers().all(|of| Pass::can(&of.classifier.hidden))
+    adversaries.classifiers().all(|of| FusedForwardPass::can(&of.classifier.hidden))
 }
 
 /// The adversaries' results for basal latents, including penalties, and the gradients by their parameters of
 /// loss + `weight` · penalty.
-pub(super) fn judge<T: Number>(
+pub(super) fn judge<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
     input: &Input,
     mixup: Option<&Mixup>,
     weight: f64,
-) -> (Verdict, Gradients) {
-    let (mut seeds, basal) = (Seeds::drawn(), basal.contiguous());
+) -> (AdversaryResults, Gradients) {
+    let (mut seeds, basal) = (DropoutSeeds::drawn(), basal.contiguous());
     let (mut verdict, mut found) = (adversaries.verdict(true), Gradients::none());
     for of in adversaries.classifiers() {
-        let guess = Guess::new::<T>(adversaries, &of, &basal, (input, mixup), &mut seeds);
+        let guess = FusedClassifierPass::new::<T>(adversaries, &of, &basal, (input, mixup), &mut seeds);
         let penalty = penalise::<T>(&guess.pass, &of.classifier.to_classes, weight, &mut found);
         guess.backward::<T>(&of, &penalty.onto, &mut found);
         verdict.add(of.name, guess.loss, guess.right, Some(penalty.value));
@@ -40,16 +40,16 @@ pub(super) fn judge<T: Number>(
 }
 
 /// The adversaries' results for basal latents, differentiable only by these.
-pub(super) fn oppose<T: Number>(
+pub(super) fn oppose<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
     input: &Input,
     mixup: Option<&Mixup>,
-) -> Verdict {
-    let (mut seeds, given) = (Seeds::drawn(), basal.detach().contiguous());
+) -> AdversaryResults {
+    let (mut seeds, given) = (DropoutSeeds::drawn(), basal.detach().contiguous());
     let mut verdict = adversaries.verdict(false);
     for of in adversaries.classifiers() {
-        let guess = Guess::new::<T>(adversaries, &of, &given, (input, mixup), &mut seeds);
+        let guess = FusedClassifierPass::new::<T>(adversaries, &of, &given, (input, mixup), &mut seeds);
         let slope = guess.backward::<T>(&of, &[], &mut Gradients::unwanted());
         // Its gradient is that of the loss, its value is 0.
         let line = slope.map(|slope| (basal * slope).sum(T::KIND));
@@ -60,22 +60,23 @@ pub(super) fn oppose<T: Number>(
 }
 
 /// The predictions of one classifier, with everything the backward pass needs.
-struct Guess<'a> {
-    pass: Pass<'a>,
+struct FusedClassifierPass<'a> {
+    pass: FusedForwardPass<'a>,
     loss: Tensor,
     right: Tensor,
     by_logits: Tensor,
 }
 
-impl<'a> Guess<'a> {
-    fn new<T: Number>(
+impl<'a> FusedClassifierPass<'a> {
+    fn new<T: TensorNumber>(
         adversaries: &Adversaries,
-        of: &Guesser<'a>,
+        of: &ClassifierTask<'a>,
         basal: &Tensor,
         (input, mixup): (&Input, Option<&Mixup>),
-        seeds: &mut Seeds,
+        seeds: &mut DropoutSeeds,
     ) -> Self {
-        let pass = Pass::forward::<T>(&of.classifier.hidden, Entry::Dense(basal.shallow_clone()), seeds);
+        let pass =
+            FusedForwardPass::forward::<T>(&of.classifier.hidden, HiddenInput::Dense(basal.shallow_clone()), seeds);
         let logits = tch::no_grad(|| of.classifier.to_classes.forward(pass.output())).set_requires_grad(true);
         let (loss, right) = adversaries.guess(of, &logits, input, mixup);
         let by_logits = Tensor::run_backward(&[&loss], &[&logits], false, false).remove(0);
@@ -83,7 +84,12 @@ impl<'a> Guess<'a> {
     }
 
     /// Records the gradients by the parameters; returns that by the latents.
-    fn backward<T: Number>(&self, of: &Guesser<'_>, onto: &[Option<Tensor>], found: &mut Gradients) -> Option<Tensor> {
+    fn backward<T: TensorNumber>(
+        &self,
+        of: &ClassifierTask<'_>,
+        onto: &[Option<Tensor>],
+        found: &mut Gradients,
+    ) -> Option<Tensor> {
         let last = &of.classifier.to_classes;
         let by_hidden = tch::no_grad(|| linear_back(last, self.pass.output(), &self.by_logits, found));
         self.pass.backward_with::<T>(by_hidden, onto, found)

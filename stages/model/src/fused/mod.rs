@@ -16,12 +16,12 @@ mod penalty;
 use kernels::negative_binomial::NegativeBinomial;
 use simd::widest;
 use tch::{Device, Kind, Tensor};
-use torch::memory::{Number, numbers, numbers_mut};
+use torch::memory::{TensorNumber, numbers, numbers_mut};
 
-use self::chain::{Entry, Pass, Seeds, linear_back, log1p, rows};
+use self::chain::{DropoutSeeds, FusedForwardPass, HiddenInput, linear_back, log1p, rows};
 use super::{
     decoder::Decoder,
-    draws::Draws,
+    draws::StepDraws,
     gradients::{Gradients, is_among},
     input::{Cells, Input},
     layers::{HiddenLayers, Linear},
@@ -29,7 +29,7 @@ use super::{
     network::Network,
     optimiser::Adam,
     schedule::Schedule,
-    step::{Engine, Given, Learner, Plain, Sides, StepLosses, turns},
+    step::{Engine, Learner, Plain, Sides, StepArguments, StepLosses, turns},
 };
 
 /// Steps by kernels on the CPU, for networks that decode negative binomials.
@@ -46,7 +46,7 @@ impl Fused {
         let Some((decoder, ..)) = parts(network) else {
             return Some("it supports no reconstruction loss but nb");
         };
-        let passes = Pass::can(network.encoder.hidden()) && Pass::can(decoder);
+        let passes = FusedForwardPass::can(network.encoder.hidden()) && FusedForwardPass::can(decoder);
         (!passes).then_some("it supports at most one norm per hidden layer")
     }
 }
@@ -60,29 +60,35 @@ fn parts(network: &Network) -> Option<(&HiddenLayers, &Linear, &Tensor)> {
 }
 
 impl Engine for Fused {
-    fn step(&self, learner: &mut Learner, input: &Input, draws: &Draws, schedule: Schedule) -> StepLosses {
+    fn step(&self, learner: &mut Learner, input: &Input, draws: &StepDraws, schedule: Schedule) -> StepLosses {
         match learner.network.parameters.kind() {
             _ if Self::lacks(&learner.network).is_some() => Plain.step(learner, input, draws, schedule),
-            Kind::Double => turns(&Of::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
-            _ => turns(&Of::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
+            Kind::Double => turns(&FusedSides::<f64>(std::marker::PhantomData), learner, input, draws, schedule),
+            _ => turns(&FusedSides::<f32>(std::marker::PhantomData), learner, input, draws, schedule),
         }
     }
 }
 
 /// The two sides of a step, in one number type.
-struct Of<T>(std::marker::PhantomData<T>);
+struct FusedSides<T>(std::marker::PhantomData<T>);
 
-impl<T: Number> Sides for Of<T> {
-    fn basal(&self, network: &Network, cells: &Cells, draws: &Draws) -> Tensor {
+impl<T: TensorNumber> Sides for FusedSides<T> {
+    fn basal(&self, network: &Network, cells: &Cells, draws: &StepDraws) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let encoded = encode::<T>(network, cells, &mut Seeds::drawn());
+        let encoded = encode::<T>(network, cells, &mut DropoutSeeds::drawn());
         network.encoder.of_hidden(encoded.output(), draws.noise.as_ref()).latent
     }
 
-    fn autoencoder(&self, learner: &mut Learner, given: Given<'_>, learns: bool, losses: &mut StepLosses) -> Tensor {
-        let Given { input, draws, schedule } = given;
+    fn autoencoder(
+        &self,
+        learner: &mut Learner,
+        given: StepArguments<'_>,
+        learns: bool,
+        losses: &mut StepLosses,
+    ) -> Tensor {
+        let StepArguments { input, draws, schedule } = given;
         let _grad = (!learns).then(tch::no_grad_guard);
-        let (network, mut seeds) = (&learner.network, Seeds::drawn());
+        let (network, mut seeds) = (&learner.network, DropoutSeeds::drawn());
         let encoded = encode::<T>(network, &input.cells, &mut seeds);
         let top = encoded.output().detach().set_requires_grad(learns);
         let latent = network.latent_of(network.encoder.of_hidden(&top, draws.noise.as_ref()), input, draws);
@@ -121,11 +127,11 @@ impl<T: Number> Sides for Of<T> {
         basal
     }
 
-    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: Given<'_>, losses: &mut StepLosses) {
+    fn adversaries(&self, learner: &mut Learner, basal: &Tensor, given: StepArguments<'_>, losses: &mut StepLosses) {
         if !judges::can(&learner.adversaries) {
             return Plain.adversaries(learner, basal, given, losses);
         }
-        let Given { input, draws, schedule } = given;
+        let StepArguments { input, draws, schedule } = given;
         let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
         let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
         losses.judged(verdict);
@@ -135,24 +141,32 @@ impl<T: Number> Sides for Of<T> {
     }
 }
 
-fn encode<'a, T: Number>(network: &'a Network, cells: &'a Cells, seeds: &mut Seeds) -> Pass<'a> {
-    Pass::forward::<T>(network.encoder.hidden(), Entry::Sparse(cells, log1p::<T>(&cells.values)), seeds)
+fn encode<'a, T: TensorNumber>(
+    network: &'a Network,
+    cells: &'a Cells,
+    seeds: &mut DropoutSeeds,
+) -> FusedForwardPass<'a> {
+    FusedForwardPass::forward::<T>(
+        network.encoder.hidden(),
+        HiddenInput::Sparse(cells, log1p::<T>(&cells.values)),
+        seeds,
+    )
 }
 
 /// The loss of cells with these latents; given `found`, records the gradients by the decoder's parameters, and returns that
 /// by the latents.
-fn reconstruct<T: Number>(
+fn reconstruct<T: TensorNumber>(
     network: &Network,
     latent: &Tensor,
     Input { cells, offset, .. }: &Input,
-    seeds: &mut Seeds,
+    seeds: &mut DropoutSeeds,
     found: Option<&mut Gradients>,
 ) -> (Tensor, Option<Tensor>) {
     let _no_grad = tch::no_grad_guard();
     let Some((hidden, scale, dispersion)) = parts(network) else {
         unreachable!("`Fused::lacks` has looked at the decoder")
     };
-    let decoded = Pass::forward::<T>(hidden, Entry::Dense(latent.contiguous()), seeds);
+    let decoded = FusedForwardPass::forward::<T>(hidden, HiddenInput::Dense(latent.contiguous()), seeds);
     let mut logits = match offset {
         Some(offset) => offset.addmm(decoded.output(), &scale.weight.tr()),
         None => decoded.output().matmul(&scale.weight.tr()),

@@ -12,9 +12,9 @@ use kernels::{
 use schemas::numbers::bounded;
 use simd::widest;
 use tch::Tensor;
-use torch::memory::{Number, numbers, numbers_mut};
+use torch::memory::{TensorNumber, numbers, numbers_mut};
 
-use super::chain::{Pass, Step};
+use super::chain::{FusedForwardPass, LayerPass};
 use crate::{
     gradients::Gradients,
     layers::{BatchNorm, Linear},
@@ -29,15 +29,15 @@ pub(super) struct Penalty {
 }
 
 /// One layer of the downward pass.
-struct Down {
+struct DownwardGradients {
     /// The gradient after the mask.
     d: Tensor,
     /// The gradient by the linear layer's output.
     dx: Tensor,
 }
 
-impl Down {
-    fn new<T: Number>(step: &Step, norm: Option<&BatchNorm>, e: Tensor) -> Self {
+impl DownwardGradients {
+    fn new<T: TensorNumber>(step: &LayerPass, norm: Option<&BatchNorm>, e: Tensor) -> Self {
         let mut d = e;
         let Some(passed) = step.passed::<T>() else {
             widest(CutBackward {
@@ -57,9 +57,9 @@ impl Down {
     }
 
     /// Turns the adjoint of `dx` into that of `e`; returns the term for the norm's input, if there is a norm.
-    fn up<T: Number>(
+    fn up<T: TensorNumber>(
         &self,
-        step: &Step,
+        step: &LayerPass,
         norm: Option<&BatchNorm>,
         v: &mut Tensor,
         found: &mut Gradients,
@@ -85,13 +85,18 @@ impl Down {
 
 /// Computes the penalty of a classifier from its pass, and adds `weight` times its gradient by the weights; `last` follows the
 /// hidden layers.
-pub(super) fn penalise<T: Number>(pass: &Pass<'_>, last: &Linear, weight: f64, found: &mut Gradients) -> Penalty {
+pub(super) fn penalise<T: TensorNumber>(
+    pass: &FusedForwardPass<'_>,
+    last: &Linear,
+    weight: f64,
+    found: &mut Gradients,
+) -> Penalty {
     let _no_grad = tch::no_grad_guard();
     let top = pass.output();
     let mut e = last.weight.sum_dim_intlist([0_i64].as_slice(), true, T::KIND).expand_as(top).contiguous();
     let mut downs = Vec::with_capacity(pass.steps.len());
     for ((linear, norm), step) in pass.layers.layers.iter().zip(&pass.steps).rev() {
-        let down = Down::new::<T>(step, norm.as_ref(), e);
+        let down = DownwardGradients::new::<T>(step, norm.as_ref(), e);
         e = down.dx.matmul(&linear.weight);
         downs.push(down);
     }

@@ -1,6 +1,6 @@
 //! A step of Adam with custom kernels.
 
-use device_kernels::adam::{Settings, Slot, step};
+use device_kernels::adam::{AdamParameter, AdamStepSettings, step};
 use tch::{Kind, Tensor};
 
 use torch::host_copy::lying;
@@ -21,7 +21,7 @@ impl Adam {
         let slots = slots.map(|(at, (slot, gradient))| {
             // Weights stored by input are contiguous when transposed; their gradients and state have the same layout.
             let is_turned = !slot.parameter.is_contiguous();
-            Slot {
+            AdamParameter {
                 parameter: lying(&slot.parameter, is_turned),
                 gradient: lying(gradient, is_turned).contiguous(),
                 first: lying(&slot.first, is_turned),
@@ -30,13 +30,13 @@ impl Adam {
                 rounded: network.rounded(&slot.parameter).map(|copy| lying(copy, is_turned)),
             }
         });
-        let slots: Vec<Slot> = slots.collect();
+        let slots: Vec<AdamParameter> = slots.collect();
         if slots.is_empty() {
             return Tensor::zeros([], (Kind::Float, rate.device()));
         }
         step(
             &slots,
-            Settings {
+            AdamStepSettings {
                 rate,
                 betas: [BETA_1, BETA_2],
                 weight_decay: self.weight_decay,

@@ -1,8 +1,11 @@
 //! Hidden layers forward and backward: matrix products by libtorch, everything else by custom kernels.
 
 use device_kernels::{
-    layer::{BatchNorm, Dropout, Passed, batch_norm, batch_norm_back, column_sums, cut, cut_back, layer_norm},
-    penalty::Left,
+    layer::{
+        BatchNormParameters, DeviceDropout, LayerForward, batch_norm, batch_norm_back, column_sums, cut, cut_back,
+        layer_norm,
+    },
+    penalty::PenaltyTerms,
 };
 use tch::Tensor;
 
@@ -14,7 +17,7 @@ use crate::{
 
 /// Dropout seeds of one step, one per layer, all derived from one seed on the device.
 #[derive(Debug)]
-pub(super) struct Seeds<'a> {
+pub(super) struct DeviceDropoutSeeds<'a> {
     /// A scalar, int64.
     of_step: &'a Tensor,
     layers: u32,
@@ -22,7 +25,7 @@ pub(super) struct Seeds<'a> {
 
 /// The passes of a step with separate dropout.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Drawer {
+pub(super) enum DropoutPass {
     Autoencoder,
     /// The adversaries, in the autoencoder's update.
     Opponents,
@@ -30,31 +33,31 @@ pub(super) enum Drawer {
     Adversaries,
 }
 
-impl<'a> Seeds<'a> {
-    pub(super) fn new(of_step: &'a Tensor, drawer: Drawer) -> Self {
+impl<'a> DeviceDropoutSeeds<'a> {
+    pub(super) fn new(of_step: &'a Tensor, drawer: DropoutPass) -> Self {
         // No network has this many layers.
         Self { of_step, layers: (drawer as u32) << 16 }
     }
 
-    fn next(&mut self, share: f64) -> Dropout {
+    fn next(&mut self, share: f64) -> DeviceDropout {
         self.layers += 1;
         // Odd, so that different seeds remain different.
-        Dropout::new(share, self.of_step, [0x9e37_79b9, self.layers.wrapping_mul(0x85eb_ca6b)])
+        DeviceDropout::new(share, self.of_step, [0x9e37_79b9, self.layers.wrapping_mul(0x85eb_ca6b)])
     }
 }
 
 /// A forward pass through hidden layers, with everything the backward pass needs.
 #[derive(Debug)]
-pub(super) struct Pass<'a> {
+pub(super) struct LaunchedForwardPass<'a> {
     input: Tensor,
     pub(super) layers: &'a HiddenLayers,
-    pub(super) steps: Vec<Passed>,
+    pub(super) steps: Vec<LayerForward>,
     products: Vec<Product>,
 }
 
 impl LearnedNorm {
-    fn arguments(&self) -> BatchNorm<'_> {
-        BatchNorm {
+    fn arguments(&self) -> BatchNormParameters<'_> {
+        BatchNormParameters {
             weight: &self.weight,
             bias: &self.bias,
             running_mean: &self.running_mean,
@@ -65,9 +68,9 @@ impl LearnedNorm {
     }
 }
 
-impl<'a> Pass<'a> {
+impl<'a> LaunchedForwardPass<'a> {
     /// A forward pass of `[cells, inputs]` in training mode: batch norm uses the batch, and its running statistics are updated.
-    pub(super) fn forward(layers: &'a HiddenLayers, input: &Tensor, seeds: &mut Seeds<'_>) -> Self {
+    pub(super) fn forward(layers: &'a HiddenLayers, input: &Tensor, seeds: &mut DeviceDropoutSeeds<'_>) -> Self {
         let (steps, products) = (Vec::with_capacity(layers.layers.len()), Vec::with_capacity(layers.layers.len()));
         let mut pass = Self { input: input.shallow_clone(), layers, steps, products };
         for (linear, norm) in &layers.layers {
@@ -93,7 +96,7 @@ impl<'a> Pass<'a> {
     pub(super) fn backward(
         &self,
         mut gradient: Tensor,
-        left: &[Option<Left>],
+        left: &[Option<PenaltyTerms>],
         wanted: bool,
         found: &mut Gradients,
     ) -> Option<Tensor> {

@@ -3,20 +3,20 @@
 //! The penalty's gradient is derived in [`crate::fused::penalty`], which computes it on the CPU.
 
 use device_kernels::{
-    guess::{Judged, judge as judge_guesses},
+    guess::{ClassificationTargets, judge as judge_guesses},
     layer::column_sums,
-    penalty::{Left, add_row, down, up, value},
+    penalty::{PenaltyTerms, add_row, down, up, value},
     unpack::Unpacked,
 };
 use schemas::{config::AdversaryLoss, numbers::to_i64};
 use tch::Tensor;
 
 use super::{
-    chain::{Drawer, Pass, Seeds},
-    product::Last,
+    chain::{DeviceDropoutSeeds, DropoutPass, LaunchedForwardPass},
+    product::OutputLayer,
 };
 use crate::{
-    adversary::{Adversaries, Guesser},
+    adversary::{Adversaries, ClassifierTask},
     gradients::Gradients,
     layers::Linear,
     loss_term::LossTerm,
@@ -25,7 +25,7 @@ use crate::{
 
 /// The adversaries' results for basal latents.
 #[derive(Debug)]
-pub(super) struct Judgement {
+pub(super) struct LaunchedAdversaryResults {
     /// The loss of each, `[adversaries]`, and their sum.
     losses: Tensor,
     /// The penalty of each, `[adversaries]`; none if not requested.
@@ -34,7 +34,7 @@ pub(super) struct Judgement {
     accuracies: Vec<Tensor>,
 }
 
-impl Judgement {
+impl LaunchedAdversaryResults {
     fn new(adversaries: &Adversaries, basal: &Tensor) -> Self {
         let names: Vec<String> = adversaries.classifiers().map(|of| of.name.to_owned()).collect();
         let losses = Tensor::empty([to_i64(names.len())], (basal.kind(), basal.device()));
@@ -73,11 +73,11 @@ pub(super) fn judge(
     seed: &Tensor,
     losses: &mut StepLosses,
 ) -> Gradients {
-    let (mut seeds, mut found) = (Seeds::new(seed, Drawer::Adversaries), Gradients::none());
-    let mut judgement = Judgement::new(adversaries, basal);
+    let (mut seeds, mut found) = (DeviceDropoutSeeds::new(seed, DropoutPass::Adversaries), Gradients::none());
+    let mut judgement = LaunchedAdversaryResults::new(adversaries, basal);
     let penalties = judgement.losses.empty_like();
     for (at, of) in adversaries.classifiers().enumerate() {
-        let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+        let guess = LaunchedClassifierPass::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
         let last = &of.classifier.to_classes;
         let (left, of_last) = penalise(&guess.pass, last, weight, &penalties.select(0, to_i64(at)), &mut found);
         let by_hidden = guess.last.backward(&guess.by_logits, &mut found);
@@ -85,7 +85,7 @@ pub(super) fn judge(
         guess.pass.backward(by_hidden, &left, false, &mut found);
         judgement.accuracies.push(guess.accuracy);
     }
-    Judgement { penalties: Some(penalties), ..judgement }.add_to(losses);
+    LaunchedAdversaryResults { penalties: Some(penalties), ..judgement }.add_to(losses);
     found
 }
 
@@ -97,11 +97,11 @@ pub(super) fn oppose(
     seed: &Tensor,
     losses: &mut StepLosses,
 ) -> Vec<Tensor> {
-    let mut seeds = Seeds::new(seed, Drawer::Opponents);
-    let mut judgement = Judgement::new(adversaries, basal);
+    let mut seeds = DeviceDropoutSeeds::new(seed, DropoutPass::Opponents);
+    let mut judgement = LaunchedAdversaryResults::new(adversaries, basal);
     let mut slopes = Vec::new();
     for (at, of) in adversaries.classifiers().enumerate() {
-        let guess = Guess::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
+        let guess = LaunchedClassifierPass::new(adversaries, &of, basal, batch, &mut seeds, judgement.place(at));
         let by_hidden = guess.last.backward(&guess.by_logits, &mut Gradients::unwanted());
         slopes.extend(guess.pass.backward(by_hidden, &[], true, &mut Gradients::unwanted()));
         judgement.accuracies.push(guess.accuracy);
@@ -111,28 +111,28 @@ pub(super) fn oppose(
 }
 
 /// The predictions of one classifier, with everything the backward pass needs.
-struct Guess<'a> {
-    pass: Pass<'a>,
-    last: Last<'a>,
+struct LaunchedClassifierPass<'a> {
+    pass: LaunchedForwardPass<'a>,
+    last: OutputLayer<'a>,
     by_logits: Tensor,
     accuracy: Tensor,
 }
 
-impl<'a> Guess<'a> {
+impl<'a> LaunchedClassifierPass<'a> {
     fn new(
         adversaries: &Adversaries,
-        of: &Guesser<'a>,
+        of: &ClassifierTask<'a>,
         basal: &Tensor,
         batch: &Unpacked,
-        seeds: &mut Seeds<'_>,
+        seeds: &mut DeviceDropoutSeeds<'_>,
         loss: Tensor,
     ) -> Self {
-        let pass = Pass::forward(&of.classifier.hidden, basal, seeds);
-        let (last, logits) = Last::forward(&of.classifier.to_classes, pass.output(), true);
+        let pass = LaunchedForwardPass::forward(&of.classifier.hidden, basal, seeds);
+        let (last, logits) = OutputLayer::forward(&of.classifier.to_classes, pass.output(), true);
         let is_focal = adversaries.loss == AdversaryLoss::Focal;
         let of_covariate = of.guessed.ok().map(|covariate| batch.covariates.select(0, to_i64(covariate)));
         let judged = match (&of_covariate, of.guessed) {
-            (None, Err(weights)) => Judged {
+            (None, Err(weights)) => ClassificationTargets {
                 classes: &batch.combinations,
                 weights: Some(weights),
                 emphasis: adversaries.emphasis.as_ref(),
@@ -140,7 +140,7 @@ impl<'a> Guess<'a> {
                 is_focal,
                 by_class: true,
             },
-            (of_covariate, _) => Judged {
+            (of_covariate, _) => ClassificationTargets {
                 classes: of_covariate.as_ref().unwrap_or(&batch.combinations),
                 weights: None,
                 emphasis: None,
@@ -158,12 +158,12 @@ impl<'a> Guess<'a> {
 /// layers; `last` follows
 /// them. Returns its terms for the backward pass, and the one for every row of the gradient by the weight of `last`.
 fn penalise(
-    pass: &Pass<'_>,
+    pass: &LaunchedForwardPass<'_>,
     last: &Linear,
     weight: f64,
     penalty: &Tensor,
     found: &mut Gradients,
-) -> (Vec<Option<Left>>, Tensor) {
+) -> (Vec<Option<PenaltyTerms>>, Tensor) {
     let mut e = column_sums(&last.weight);
     let mut downs = Vec::with_capacity(pass.steps.len());
     for ((linear, norm), step) in pass.layers.layers.iter().zip(&pass.steps).rev() {

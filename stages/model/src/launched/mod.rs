@@ -15,7 +15,7 @@ mod judges;
 mod product;
 
 use device_kernels::{
-    latent::{Added, MOST_COVARIATES, MOST_OPPONENTS, basal_back},
+    latent::{LatentTerms, MOST_COVARIATES, MOST_OPPONENTS, basal_back},
     negative_binomial::negative_binomial,
     unpack::Unpacked,
 };
@@ -24,8 +24,8 @@ use tch::Tensor;
 
 pub(super) use self::controls::{Control, Controls, StepNumbers};
 use self::{
-    chain::{Drawer, Pass, Seeds},
-    product::Last,
+    chain::{DeviceDropoutSeeds, DropoutPass, LaunchedForwardPass},
+    product::OutputLayer,
 };
 use super::{
     decoder::Decoder,
@@ -124,16 +124,16 @@ fn autoencoder(
 ) -> Tensor {
     let StepInput { batch, controls, has_sources, .. } = input;
     let (network, seed) = (&learner.network, controls.whole(Control::Seed));
-    let mut seeds = Seeds::new(&seed, Drawer::Autoencoder);
-    let encoded = Pass::forward(network.encoder.hidden(), &batch.dense, &mut seeds);
-    let (to_latent, basal) = ToLatent::forward(&network.encoder, encoded.output());
+    let mut seeds = DeviceDropoutSeeds::new(&seed, DropoutPass::Autoencoder);
+    let encoded = LaunchedForwardPass::forward(network.encoder.hidden(), &batch.dense, &mut seeds);
+    let (to_latent, basal) = LatentHead::forward(&network.encoder, encoded.output());
     if !decodes {
         return basal;
     }
     let sources = has_sources.then(|| controls.sources());
-    let addition = Addition::of(network, batch);
+    let addition = LatentAddition::of(network, batch);
     let latent = addition.to(&basal, sources.as_ref(), batch);
-    let decoded = Pass::forward(network.decoder.hidden(), &latent, &mut seeds);
+    let decoded = LaunchedForwardPass::forward(network.decoder.hidden(), &latent, &mut seeds);
     let mut found = Gradients::none();
     let (recon, by_hidden) = reconstruct(network, decoded.output(), input, &mut found);
     losses.add(LossTerm::Reconstruction, &recon);
@@ -171,7 +171,7 @@ fn reconstruct(
 ) -> (Tensor, Tensor) {
     let offset_rows = controls.rows();
     if let Some((_, scale, dispersion)) = counts(network) {
-        let (to_logits, logits) = Last::forward(scale, hidden, false);
+        let (to_logits, logits) = OutputLayer::forward(scale, hidden, false);
         let offset = offsets.map(|table| (table, &offset_rows));
         let of = negative_binomial(&logits, &scale.bias, offset, batch, dispersion);
         found.add(dispersion, || of.by_dispersion);
@@ -191,8 +191,8 @@ fn reconstruct(
 
 /// Computes basal latents from the encoder's last activations.
 #[derive(Debug)]
-enum ToLatent<'a> {
-    Point(Last<'a>),
+enum LatentHead<'a> {
+    Point(OutputLayer<'a>),
     /// Sampled latents: by automatic differentiation, from the activations `[cells, width]`.
     Drawn {
         encoder: &'a Encoder,
@@ -201,12 +201,12 @@ enum ToLatent<'a> {
     },
 }
 
-impl<'a> ToLatent<'a> {
+impl<'a> LatentHead<'a> {
     /// Also returns the basal latents, `[cells, latent]`.
     fn forward(encoder: &'a Encoder, hidden: &Tensor) -> (Self, Tensor) {
         match encoder {
             Encoder::Point { latent, .. } => {
-                let (last, basal) = Last::forward(latent, hidden, true);
+                let (last, basal) = OutputLayer::forward(latent, hidden, true);
                 (Self::Point(last), basal)
             }
             Encoder::Normal { .. } => {
@@ -246,14 +246,14 @@ impl<'a> ToLatent<'a> {
 
 /// The terms added to the basal latents.
 #[derive(Debug)]
-enum Addition<'a> {
+enum LatentAddition<'a> {
     /// Rows of tables.
-    Tables(Added<'a>),
+    Tables(LatentTerms<'a>),
     /// By automatic differentiation, `[cells, latent]`, with their inputs.
     Computed(Tensor, Vec<&'a Tensor>),
 }
 
-impl<'a> Addition<'a> {
+impl<'a> LatentAddition<'a> {
     fn of(network: &'a Network, batch: &Unpacked) -> Self {
         if let Some(added) = network.added().filter(|added| added.covariates.len() <= MOST_COVARIATES) {
             return Self::Tables(added);

@@ -1,7 +1,7 @@
 //! Matrix products with the weights of linear layers, in training precision.
 
 use device_kernels::layer::column_sums;
-use schemas::config::Precision;
+use schemas::config::MatrixPrecision;
 use tch::{Kind, Tensor};
 
 use crate::{gradients::Gradients, layers::Linear};
@@ -17,9 +17,9 @@ pub(super) struct Product {
 /// An operand in training precision.
 fn rounded(linear: &Linear, side: &Tensor) -> Tensor {
     match linear.precision() {
-        Precision::Bf16 => side.to_kind(Kind::BFloat16),
+        MatrixPrecision::Bf16 => side.to_kind(Kind::BFloat16),
         // The choice was passed to libtorch beforehand.
-        Precision::Float32 | Precision::Tf32 => side.shallow_clone(),
+        MatrixPrecision::Float32 | MatrixPrecision::Tf32 => side.shallow_clone(),
     }
 }
 
@@ -48,15 +48,15 @@ impl Product {
 
 /// A linear layer without a norm, ReLU or dropout: `x Wᵀ + b`, with everything the backward pass needs.
 #[derive(Debug)]
-pub(super) struct Last<'a> {
+pub(super) struct OutputLayer<'a> {
     linear: &'a Linear,
     product: Product,
 }
 
-impl<'a> Last<'a> {
+impl<'a> OutputLayer<'a> {
     /// `x Wᵀ`, plus the bias if it `adds` it.
     pub(super) fn forward(linear: &'a Linear, x: &Tensor, adds: bool) -> (Self, Tensor) {
-        if adds && linear.precision() != Precision::Bf16 {
+        if adds && linear.precision() != MatrixPrecision::Bf16 {
             let product = Product { x: x.shallow_clone(), weight: linear.weight.shallow_clone() };
             return (Self { linear, product }, linear.bias.addmm(x, &linear.weight.tr()));
         }

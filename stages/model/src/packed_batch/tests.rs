@@ -55,8 +55,8 @@ fn a_batch_may_take_the_room_and_the_types_of_another_one() {
     let small = [Values::U8(vec![1, 2, 3, 200, 5]), Values::U16(vec![1, 2, 3, 40_000, 5])];
     for values in small {
         let small = of(values, Genes::U16(vec![1, 4, 0, 2, 6]));
-        let large = Layout { parts: 4, entries: 5000, ..Layout::of_parts(&large, &labels(), 7) };
-        let joined = Layout::of_parts(&small, &labels(), 7).joined(&large);
+        let large = PackedLayout { parts: 4, entries: 5000, ..PackedLayout::of_parts(&large, &labels(), 7) };
+        let joined = PackedLayout::of_parts(&small, &labels(), 7).joined(&large);
         assert_eq!(joined, large);
         let packed = PackedBatch::of(&small, &labels(), 7, |_| joined).expect("memory");
         let input = packed.input(Kind::Double, Device::Cpu).expect("memory");

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use model::{expected::expected_counts, layers::Mode, network::Network, saved::Model};
-use reader::{atlas::Atlas, profiles::Rows};
+use reader::{atlas::Atlas, profiles::ExpressionRows};
 use schemas::{ByteSize, ids::CellIndex};
 use stage::{BoxError, Stage};
 use tch::Tensor;
@@ -12,7 +12,7 @@ use torch::host_copy::to_host;
 
 use super::{
     Reading,
-    latent::{Added, basal},
+    latent::{TargetLatentTerms, basal},
     names::NamesByJob,
     rows::cell_rows,
     to_vec,
@@ -21,7 +21,7 @@ use crate::query::Job;
 
 /// The output for a cell under a target.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum CellOutput {
     /// Its expression.
     Expression(Reading),
     /// Its latents: basal, corrected for the batch, and as they are decoded.
@@ -30,18 +30,18 @@ pub enum Told {
 
 /// Encoded source cells, for the output under one of their job's targets.
 pub struct EncodedCells {
-    source: Arc<Source>,
+    source: Arc<SourceCells>,
     /// The job, and its target.
     place: (usize, usize),
     /// Basal latents, one for each draw, `[cells, latent]`.
     draws: Vec<Tensor>,
     /// Library size of each cell, `[cells, 1]`.
     library: Tensor,
-    added: Added,
+    added: TargetLatentTerms,
 }
 
 /// Which cells they are.
-struct Source {
+struct SourceCells {
     cells: Vec<CellIndex>,
     names: Vec<String>,
 }
@@ -66,53 +66,53 @@ impl ByteSize for EncodedCells {
 pub struct EncodeCells {
     model: Model,
     jobs: Arc<Vec<Job>>,
-    told: Told,
+    output: CellOutput,
     names: NamesByJob,
-    under_way: Option<UnderWay>,
+    under_way: Option<UnfinishedEncoding>,
 }
 
 /// A job some of whose cells have been encoded.
-struct UnderWay {
+struct UnfinishedEncoding {
     job: usize,
     /// The latent terms of each target.
-    added: Vec<Added>,
+    added: Vec<TargetLatentTerms>,
 }
 
 impl std::fmt::Debug for EncodeCells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EncodeCells").field("told", &self.told).finish_non_exhaustive()
+        f.debug_struct("EncodeCells").field("output", &self.output).finish_non_exhaustive()
     }
 }
 
 impl EncodeCells {
     /// An encoder for this output; the batches of job `j` are those of pass `j`, their cells ascending.
     #[must_use]
-    pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told) -> Self {
-        Self { model, jobs, told, names: NamesByJob::new(atlas), under_way: None }
+    pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, output: CellOutput) -> Self {
+        Self { model, jobs, output, names: NamesByJob::new(atlas), under_way: None }
     }
 }
 
 impl Stage for EncodeCells {
-    type In = Rows;
+    type In = ExpressionRows;
     type Out = EncodedCells;
 
-    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(EncodedCells)) -> Result<(), BoxError> {
         let plan = batch.plan;
         let (job, names) = (plan.job(), self.names.of(plan.pass, &plan.cells)?);
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         if self.under_way.as_ref().is_none_or(|under_way| under_way.job != job) {
-            let added = self.jobs[job].targets.iter().map(|target| Added::of(network, target)).collect();
-            self.under_way = Some(UnderWay { job, added });
+            let added = self.jobs[job].targets.iter().map(|target| TargetLatentTerms::of(network, target)).collect();
+            self.under_way = Some(UnfinishedEncoding { job, added });
         }
         let cells = network.cells(&batch.expression)?;
-        let (draws, library) = match &self.told {
-            Told::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
-            Told::Expression(reading) => {
+        let (draws, library) = match &self.output {
+            CellOutput::Latents => (vec![network.encode(&cells, Mode::Eval)], cells.library.shallow_clone()),
+            CellOutput::Expression(reading) => {
                 (basal(network, &cells, reading, (plan.pass, plan.index)), reading.library(&cells.library))
             }
         };
-        let source = Arc::new(Source { cells: plan.cells, names });
+        let source = Arc::new(SourceCells { cells: plan.cells, names });
         for (target, added) in self.under_way.iter().flat_map(|under_way| &under_way.added).enumerate() {
             emit(EncodedCells {
                 source: Arc::clone(&source),
@@ -132,21 +132,24 @@ pub struct PredictCells {
     models: Mutex<Vec<Model>>,
     jobs: Arc<Vec<Job>>,
     atlas: Atlas,
-    told: Told,
+    output: CellOutput,
     schema: SchemaRef,
 }
 
 impl std::fmt::Debug for PredictCells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PredictCells").field("told", &self.told).field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("PredictCells")
+            .field("output", &self.output)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
     }
 }
 
 impl PredictCells {
     /// A predictor of the cells prepared by [`EncodeCells`] for the same output, with a model for each thread.
     #[must_use]
-    pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, told: Told, schema: SchemaRef) -> Self {
-        Self { models: Mutex::new(models), jobs, atlas, told, schema }
+    pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, output: CellOutput, schema: SchemaRef) -> Self {
+        Self { models: Mutex::new(models), jobs, atlas, output, schema }
     }
 
     /// One row per cell.
@@ -159,20 +162,20 @@ impl PredictCells {
         let lists = self.lists(cells, &model.network);
         models().push(model);
         let (job, target) = cells.place;
-        let Source { cells, names } = &*cells.source;
+        let SourceCells { cells, names } = &*cells.source;
         cell_rows(&self.schema, &self.atlas, cells, names, &self.jobs[job].targets[target], lists?)
     }
 
     fn lists(&self, cells: &EncodedCells, network: &Network) -> Result<Vec<Vec<f32>>, BoxError> {
         let _no_grad = tch::no_grad_guard();
         let EncodedCells { draws, library, added, .. } = cells;
-        match &self.told {
-            Told::Latents => {
+        match &self.output {
+            CellOutput::Latents => {
                 let basal = &draws[0];
                 let latents = [basal, &(basal + &added.without_batch), &(basal + added.all())];
                 to_host(&latents)?.iter().map(to_vec).collect()
             }
-            Told::Expression(reading) => {
+            CellOutput::Expression(reading) => {
                 let all = if reading.is_all_expected() { &draws[..] } else { &[] };
                 if let [basal] = all
                     && let Some(means) =
@@ -190,7 +193,7 @@ impl PredictCells {
 /// The readout of the cells, averaged over the draws of their basal latents.
 fn mean_of(
     draws: &[Tensor],
-    added: &Added,
+    added: &TargetLatentTerms,
     library: &Tensor,
     network: &Network,
     reading: &Reading,

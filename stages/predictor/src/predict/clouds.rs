@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{decoder::Output, layers::Mode, saved::Model};
-use reader::profiles::Rows;
+use model::{decoder::DecoderOutput, layers::Mode, saved::Model};
+use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Stage};
 use statistics::{
@@ -13,7 +13,7 @@ use statistics::{
 use tch::Tensor;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{counted::CountedLog, latent::Added, to_vec};
+use super::{counted::CountedLog, latent::TargetLatentTerms, to_vec};
 use crate::query::Job;
 
 /// Cells of one target, projected.
@@ -75,10 +75,10 @@ impl PredictClouds {
 }
 
 impl Stage for PredictClouds {
-    type In = Rows;
+    type In = ExpressionRows;
     type Out = TargetCells;
 
-    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetCells)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(TargetCells)) -> Result<(), BoxError> {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let kind = network.parameters.kind();
@@ -92,7 +92,7 @@ impl Stage for PredictClouds {
             if at == 0 && self.anchor == Anchor::Raw {
                 continue;
             }
-            let added = Added::of(network, target);
+            let added = TargetLatentTerms::of(network, target);
             let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
             let predicted = match (self.anchor, &unmoved) {
                 (Anchor::Raw, _) => {
@@ -123,20 +123,19 @@ fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
 }
 
 /// A draw of every value from what the decoder says of it; a negative binomial is a Poisson whose rate is Gamma distributed.
-fn drawn(output: &Output) -> Tensor {
+fn drawn(output: &DecoderOutput) -> Tensor {
     let counts = |mean: &Tensor, theta: &Tensor| {
         let shape = theta.expand_as(mean).contiguous();
         (shape.internal_standard_gamma() * mean / theta).poisson()
     };
     match output {
-        Output::NegativeBinomial { mean, theta } | Output::ZeroInflated { mean, theta, uninflated: true, .. } => {
-            counts(mean, theta)
-        }
-        Output::ZeroInflated { mean, theta, logits, .. } => {
+        DecoderOutput::NegativeBinomial { mean, theta }
+        | DecoderOutput::ZeroInflated { mean, theta, uninflated: true, .. } => counts(mean, theta),
+        DecoderOutput::ZeroInflated { mean, theta, logits, .. } => {
             let kept = (-logits).sigmoid().bernoulli();
             counts(mean, theta) * kept
         }
-        Output::Normal { mean, variance } => mean + variance.sqrt() * mean.randn_like(),
+        DecoderOutput::Normal { mean, variance } => mean + variance.sqrt() * mean.randn_like(),
     }
 }
 
@@ -147,7 +146,7 @@ mod tests {
     use super::*;
 
     /// The mean and the variance of many draws.
-    fn moments(output: &Output) -> (f64, f64) {
+    fn moments(output: &DecoderOutput) -> (f64, f64) {
         tch::manual_seed(5);
         let draws = drawn(output);
         let number = |tensor: Tensor| f64::try_from(tensor).expect("a number");
@@ -158,10 +157,10 @@ mod tests {
     fn draws_have_the_mean_and_the_variance_that_the_decoder_predicts() {
         let many = |x: f64| Tensor::full([200_000, 1], x, (Kind::Double, Device::Cpu));
         let theta = || Tensor::from_slice(&[2.0]);
-        let negative_binomial = Output::NegativeBinomial { mean: many(4.0), theta: theta() };
+        let negative_binomial = DecoderOutput::NegativeBinomial { mean: many(4.0), theta: theta() };
         let logits = many((0.25_f64 / 0.75).ln());
-        let inflated = Output::ZeroInflated { mean: many(4.0), theta: theta(), logits, uninflated: false };
-        let normal = Output::Normal { mean: many(-1.0), variance: many(0.25) };
+        let inflated = DecoderOutput::ZeroInflated { mean: many(4.0), theta: theta(), logits, uninflated: false };
+        let normal = DecoderOutput::Normal { mean: many(-1.0), variance: many(0.25) };
         for output in [negative_binomial, inflated, normal] {
             let (mean, variance) = moments(&output);
             let expected = (output.mean().double_value(&[0, 0]), output.variance().double_value(&[0, 0]));

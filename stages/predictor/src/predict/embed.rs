@@ -7,7 +7,7 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use model::{layers::Mode, saved::Model};
-use reader::{atlas::Atlas, profiles::Rows};
+use reader::{atlas::Atlas, profiles::ExpressionRows};
 use schemas::{Error, ids::ConditionId};
 use stage::{BoxError, Stage};
 use tch::{Kind, Tensor};
@@ -24,17 +24,17 @@ pub struct Embed {
     schema: SchemaRef,
     names: NamesByJob,
     /// The latent terms of each condition of the atlas, and then of each value of each covariate: `[entries, latent]` each.
-    conditions: Known,
-    covariates: Vec<Known>,
+    conditions: KnownLatents,
+    covariates: Vec<KnownLatents>,
 }
 
 /// Rows of latents; some are not known.
-struct Known {
+struct KnownLatents {
     rows: Tensor,
     known: Vec<bool>,
 }
 
-impl Known {
+impl KnownLatents {
     fn of(rows: Vec<Option<Tensor>>, zero: &Tensor) -> Self {
         let known = rows.iter().map(Option::is_some).collect();
         let rows: Vec<Tensor> = rows.into_iter().map(|row| row.unwrap_or_else(|| zero.shallow_clone())).collect();
@@ -48,13 +48,13 @@ impl Known {
 }
 
 /// Latents of a batch, and of which cells they are known.
-struct Sum {
+struct LatentSum {
     latent: Tensor,
     there: Vec<bool>,
 }
 
-impl Sum {
-    fn add(&mut self, of: &Known, codes: &[u32]) {
+impl LatentSum {
+    fn add(&mut self, of: &KnownLatents, codes: &[u32]) {
         self.latent += of.look_up(codes);
         self.there.iter_mut().zip(codes).for_each(|(there, code)| *there &= of.known[*code as usize]);
     }
@@ -83,20 +83,20 @@ impl Embed {
         let ids = (0..atlas.manifest().conditions.conditions().len()).map(ConditionId::at);
         let of_condition =
             |id| vocabulary.parts(&atlas.manifest().conditions, id).map(|parts| network.condition_latent(&parts));
-        let conditions = Known::of(ids.map(of_condition).collect(), &zero);
+        let conditions = KnownLatents::of(ids.map(of_condition).collect(), &zero);
         let here = atlas.manifest().covariates.iter().zip(&vocabulary.covariates).enumerate();
         let covariates = here.map(|(at, (covariate, trained))| {
             let row = |value: &String| {
                 let code = on_device(&[i64::from(trained.code(value)?)], zero.device());
                 Some(network.covariate_table(at).index_select(0, &code))
             };
-            Known::of(covariate.values.iter().map(row).collect(), &zero)
+            KnownLatents::of(covariate.values.iter().map(row).collect(), &zero)
         });
         let covariates = covariates.collect();
         Ok(Self { names: NamesByJob::new(atlas.clone()), model, atlas, schema, conditions, covariates })
     }
 
-    fn labels(&self, batch: &Rows, names: Vec<String>) -> Vec<ArrayRef> {
+    fn labels(&self, batch: &ExpressionRows, names: Vec<String>) -> Vec<ArrayRef> {
         let manifest = self.atlas.manifest();
         let codes = || batch.plan.cells.iter().map(|cell| self.atlas.codes(*cell));
         let text = |texts: Vec<&str>| Arc::new(StringArray::from(texts)) as ArrayRef;
@@ -115,10 +115,10 @@ impl Embed {
 }
 
 impl Stage for Embed {
-    type In = Rows;
+    type In = ExpressionRows;
     type Out = RecordBatch;
 
-    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(RecordBatch)) -> Result<(), BoxError> {
         let names = self.names.of(batch.plan.pass, &batch.plan.cells)?;
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
@@ -126,7 +126,7 @@ impl Stage for Embed {
         let basal = network.encode(&cells, Mode::Eval);
         let codes_at =
             |at: usize| -> Vec<u32> { batch.plan.cells.iter().map(|cell| self.atlas.codes(*cell)[at]).collect() };
-        let mut latent = Sum { latent: basal.copy(), there: vec![true; batch.plan.cells.len()] };
+        let mut latent = LatentSum { latent: basal.copy(), there: vec![true; batch.plan.cells.len()] };
         latent.add(&self.conditions, &codes_at(0));
         let batch_at = network.batch_at();
         for (at, covariate) in self.covariates.iter().enumerate().filter(|(at, _)| batch_at != Some(*at)) {

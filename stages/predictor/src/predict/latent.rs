@@ -11,7 +11,7 @@ use crate::{predict::Reading, query::Target};
 
 /// The latent terms of a target, each part except the offset `[1, latent]`.
 #[derive(Debug)]
-pub(super) struct Added {
+pub(super) struct TargetLatentTerms {
     /// Perturbations and covariates, the batch not among them.
     pub(super) without_batch: Tensor,
     /// The batch.
@@ -20,7 +20,7 @@ pub(super) struct Added {
     pub(super) offset: Option<Tensor>,
 }
 
-impl Added {
+impl TargetLatentTerms {
     pub(super) fn of(network: &Network, target: &Target) -> Self {
         let mut without_batch = network.condition_latent(&target.parts);
         let mut batch = None;
@@ -94,7 +94,7 @@ impl TrainedLatents {
 
     /// The Euclidean distance of each target's latent to the nearest of them, batches left aside: 0 where it was trained on.
     /// None where it is not known what was.
-    pub(super) fn distances(&self, targets: &[Added]) -> Option<Tensor> {
+    pub(super) fn distances(&self, targets: &[TargetLatentTerms]) -> Option<Tensor> {
         let trained = self.0.as_ref()?;
         let rows: Vec<&Tensor> = targets.iter().map(|added| &added.without_batch).collect();
         // Differences are taken one by one: the quicker way by products does not give 0 for equal rows.

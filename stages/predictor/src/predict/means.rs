@@ -9,16 +9,16 @@ use model::{
     network::Network,
     saved::Model,
 };
-use reader::profiles::Rows;
+use reader::profiles::ExpressionRows;
 use schemas::numbers::to_i64;
 use stage::{BoxError, Stage};
 use tch::{Device, Kind, Tensor};
-use torch::{Stream, host_copy::to_host};
+use torch::{CudaStream, host_copy::to_host};
 
 use super::{
     Reading,
     counted::CountedLog,
-    latent::{Added, TrainedLatents, basal},
+    latent::{TargetLatentTerms, TrainedLatents, basal},
     to_vec,
 };
 use crate::{
@@ -64,14 +64,14 @@ pub struct PredictMeans {
     reading: Reading,
     trained: TrainedLatents,
     counted: Option<CountedLog>,
-    under_way: Option<UnderWay>,
+    under_way: Option<UnfinishedMeans>,
     backpressure: Backpressure,
 }
 
 /// A job some of whose cells have been predicted.
 #[derive(Debug)]
-struct UnderWay {
-    added: Vec<Added>,
+struct UnfinishedMeans {
+    added: Vec<TargetLatentTerms>,
     source_cells: u64,
     /// Cells that were decoded for each target: as many for each source cell as it is drawn.
     decoded: u64,
@@ -95,12 +95,12 @@ impl PredictMeans {
         Self { model, jobs, reading, trained, counted, under_way: None, backpressure: Backpressure::default() }
     }
 
-    fn add(&mut self, batch: &Rows) -> Result<(), BoxError> {
+    fn add(&mut self, batch: &ExpressionRows) -> Result<(), BoxError> {
         let _no_grad = tch::no_grad_guard();
         let network = &self.model.network;
         let job = &self.jobs[batch.plan.job()];
         let cells = network.cells(&batch.expression)?;
-        let job = self.under_way.get_or_insert_with(|| UnderWay::new(network, job));
+        let job = self.under_way.get_or_insert_with(|| UnfinishedMeans::new(network, job));
         job.source_cells += batch.plan.cells.len() as u64;
         let library = self.reading.library(&cells.library).contiguous();
         let control = self.reading.at_library(cells.dense(), &cells.library, &library);
@@ -110,13 +110,13 @@ impl PredictMeans {
             job.decode(network, &basal, &library, (&self.reading, self.counted.as_ref()));
         }
         if let Device::Cuda(index) = network.parameters.device() {
-            self.backpressure.given(&Stream::current(index)?)?;
+            self.backpressure.given(&CudaStream::current(index)?)?;
         }
         Ok(())
     }
 
     /// How far targets are from what was trained on: what offsets leave open, or, without any, a distance between latents.
-    fn distances(&self, job: usize, added: &[Added]) -> Result<Option<Vec<f32>>, BoxError> {
+    fn distances(&self, job: usize, added: &[TargetLatentTerms]) -> Result<Option<Vec<f32>>, BoxError> {
         let Some(offset) = self.model.network.offset() else {
             return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();
         };
@@ -167,13 +167,13 @@ impl PredictMeans {
     }
 }
 
-impl UnderWay {
+impl UnfinishedMeans {
     fn new(network: &Network, job: &Job) -> Self {
         let targets = to_i64(job.targets.len());
         let wide = [targets, network.genes()];
         let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Double, network.parameters.device()));
         Self {
-            added: job.targets.iter().map(|target| Added::of(network, target)).collect(),
+            added: job.targets.iter().map(|target| TargetLatentTerms::of(network, target)).collect(),
             source_cells: 0,
             decoded: 0,
             first: zeros(&wide),
@@ -231,10 +231,10 @@ fn over_cells(x: &Tensor) -> Tensor {
 }
 
 impl Stage for PredictMeans {
-    type In = Rows;
+    type In = ExpressionRows;
     type Out = TargetMeans;
 
-    fn push(&mut self, batch: Rows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
+    fn push(&mut self, batch: ExpressionRows, emit: &mut dyn FnMut(TargetMeans)) -> Result<(), BoxError> {
         self.add(&batch)?;
         if batch.plan.last {
             self.emit(batch.plan.job(), emit)?;

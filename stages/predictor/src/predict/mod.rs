@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 
 pub(crate) use self::names::NamesByJob;
 pub use self::{
-    cells::{EncodeCells, EncodedCells, PredictCells, Told},
+    cells::{CellOutput, EncodeCells, EncodedCells, PredictCells},
     clouds::{PredictClouds, TargetCells},
     embed::Embed,
     means::{PredictMeans, TargetMeans},

@@ -9,7 +9,7 @@ use storage::parquet_read::Batches;
 /// Names of the cells of one job after the other; within a job they ascend.
 pub(crate) struct NamesByJob {
     atlas: Atlas,
-    open: Option<(u32, CellNames)>,
+    open: Option<(u32, CellNameReader)>,
 }
 
 impl NamesByJob {
@@ -21,20 +21,20 @@ impl NamesByJob {
     pub(crate) fn of(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
         let names = match self.open.take() {
             Some((of, names)) if of == job => names,
-            _ => CellNames::new(&self.atlas)?,
+            _ => CellNameReader::new(&self.atlas)?,
         };
         let (_, names) = self.open.insert((job, names));
         cells.iter().map(|cell| names.get(*cell)).collect()
     }
 }
 
-struct CellNames {
+struct CellNameReader {
     reader: Batches,
     batch: Option<RecordBatch>,
     first: u64,
 }
 
-impl CellNames {
+impl CellNameReader {
     fn new(atlas: &Atlas) -> Result<Self> {
         Ok(Self { reader: atlas.obs(&["cell"])?, batch: None, first: 0 })
     }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use model::decoder::Output;
+use model::decoder::DecoderOutput;
 use tch::{Kind, Tensor};
 
 /// The scale of a prediction's numbers.
@@ -80,8 +80,8 @@ impl Reading {
     }
 
     /// The variance of a cell's value around its mean, on the readout's scale; none if not requested.
-    pub(super) fn noise_of(&self, output: &Output, library: &Tensor) -> Option<Tensor> {
-        if !(self.noise || matches!(output, Output::Normal { .. })) {
+    pub(super) fn noise_of(&self, output: &DecoderOutput, library: &Tensor) -> Option<Tensor> {
+        if !(self.noise || matches!(output, DecoderOutput::Normal { .. })) {
             return None;
         }
         let variance = output.variance();

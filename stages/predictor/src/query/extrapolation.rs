@@ -38,7 +38,7 @@ impl Extrapolation {
 
 /// The training data, for look-up.
 #[derive(Debug)]
-pub(super) struct Trained {
+pub(super) struct TrainingCoverage {
     /// Perturbation codes, the bits of their doses, covariate values.
     groups: HashSet<(Vec<u32>, Vec<u64>, Vec<String>)>,
     /// Perturbation codes and covariate values.
@@ -49,7 +49,7 @@ pub(super) struct Trained {
     first_unseen: usize,
 }
 
-impl Trained {
+impl TrainingCoverage {
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
         let all = || vocabulary.trained.iter();
         Self {
@@ -106,7 +106,7 @@ mod tests {
             trained: vec![group(&[2], &[1.0], "T"), group(&[3], &[1.0], "B"), group(&[], &[], "B")],
             ..Vocabulary::default()
         };
-        let trained = Trained::new(&vocabulary);
+        let trained = TrainingCoverage::new(&vocabulary);
         let at = |parts: &[(u32, f64)], covariate: &str| trained.distance(parts, &[covariate.into()]);
         assert_eq!(at(&[(2, 1.0)], "T"), Extrapolation::Seen);
         assert_eq!(at(&[(2, 0.5)], "T"), Extrapolation::Dose);

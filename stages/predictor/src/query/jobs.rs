@@ -7,7 +7,7 @@ use reader::{
     atlas::Atlas,
     groups::Groups,
     profiles::first_half,
-    split::{Part, Split},
+    split::{Split, SplitPart},
 };
 use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_usize, vocabulary::CovariateTerm};
 
@@ -51,7 +51,7 @@ pub struct Job {
 
 /// Some of a job's source cells, in one run of the atlas's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct CellSpan {
     /// The job's place.
     pub job: usize,
     /// The atlas's cell from which to look for them.
@@ -75,7 +75,7 @@ pub struct Jobs {
     is_source: IsSource,
     most_cells: u64,
     /// The parts of the jobs to run; by default all.
-    spans: Option<Arc<Vec<Span>>>,
+    spans: Option<Arc<Vec<CellSpan>>>,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -126,12 +126,12 @@ impl Jobs {
         atlas: &Atlas,
         groups: &Groups,
         split: Arc<Split>,
-        judged: Part,
+        judged: SplitPart,
     ) -> Result<(Self, Vec<Vec<Option<usize>>>)> {
         check_covariates(card, atlas)?;
         let source_atlas = atlas.clone();
         let is_source: IsSource = Arc::new(move |cell| {
-            source_atlas.condition(cell) == CONTROL && split.part(cell) == Part::Train && first_half(cell)
+            source_atlas.condition(cell) == CONTROL && split.part(cell) == SplitPart::Train && first_half(cell)
         });
         let mut resolver = Resolver::new(card, atlas, &is_source, true);
         let most_targets = targets_per_job(card.genes.len());
@@ -181,7 +181,7 @@ impl Jobs {
 
     /// The parts of the jobs to run, in order.
     #[must_use]
-    pub fn spans(&self) -> Vec<Span> {
+    pub fn spans(&self) -> Vec<CellSpan> {
         match &self.spans {
             Some(spans) => spans.to_vec(),
             None => (0..self.jobs.len()).map(|job| self.whole(job)).collect(),
@@ -190,20 +190,20 @@ impl Jobs {
 
     /// All source cells of a job.
     #[must_use]
-    pub fn whole(&self, job: usize) -> Span {
+    pub fn whole(&self, job: usize) -> CellSpan {
         let cells = self.jobs[job].source_cells.min(self.most_cells);
-        Span { job, from: CellIndex(0), passed: 0, cells }
+        CellSpan { job, from: CellIndex(0), passed: 0, cells }
     }
 
     /// The same jobs, of which only these spans are run.
     #[must_use]
-    pub fn only(&self, spans: Vec<Span>) -> Self {
+    pub fn only(&self, spans: Vec<CellSpan>) -> Self {
         Self { spans: Some(Arc::new(spans)), ..self.clone() }
     }
 
     /// Divides a job's source cells into spans of this many.
     #[must_use]
-    pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<Span> {
+    pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<CellSpan> {
         let whole = self.whole(job);
         if whole.cells <= cells {
             return vec![whole];
@@ -211,17 +211,17 @@ impl Jobs {
         let starts = self.numbered_cells(whole, atlas).step_by(to_usize(cells));
         let spans = starts.zip((0..whole.cells).step_by(to_usize(cells)));
         spans
-            .map(|((passed, from), before)| Span { job, from, passed, cells: cells.min(whole.cells - before) })
+            .map(|((passed, from), before)| CellSpan { job, from, passed, cells: cells.min(whole.cells - before) })
             .collect()
     }
 
     /// The source cells of a span, ascending; where a job has too many, evenly spread ones.
-    pub fn source_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
+    pub fn source_cells(&self, span: CellSpan, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
         self.numbered_cells(span, atlas).map(|(_, cell)| cell)
     }
 
     /// With the number that each has among all cells of its job.
-    fn numbered_cells(&self, span: Span, atlas: &Atlas) -> impl Iterator<Item = (u64, CellIndex)> + Send + use<> {
+    fn numbered_cells(&self, span: CellSpan, atlas: &Atlas) -> impl Iterator<Item = (u64, CellIndex)> + Send + use<> {
         let Job { contexts, source_cells, .. } = &self.jobs[span.job];
         let (all, count) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
         let contexts: HashSet<Vec<u32>> = contexts.iter().cloned().collect();

@@ -10,7 +10,7 @@ use schemas::{
     vocabulary::CovariateTerm,
 };
 
-use super::{OnUnseenCovariate, Target, extrapolation::Trained, nearest::NearestValues};
+use super::{OnUnseenCovariate, Target, extrapolation::TrainingCoverage, nearest::NearestValues};
 
 /// A model's names, ready to be looked up.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Names<'a> {
     spelled: HashMap<Vec<u32>, Vec<u32>>,
     /// Doses that a combination was trained at, by its sorted codes, in the same order.
     doses: HashMap<Vec<u32>, Vec<Vec<f64>>>,
-    trained: Trained,
+    trained: TrainingCoverage,
     /// Whether perturbations that have a row in the table of embeddings, and nothing else, are known.
     embedded: bool,
     /// The replacement for covariate values that were not trained on.
@@ -31,7 +31,7 @@ pub(super) struct Names<'a> {
 
 /// A condition in a model's codes, in the order in which it is written.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Coded {
+pub(super) struct CodedCondition {
     codes: Vec<u32>,
     doses: Option<Vec<f64>>,
 }
@@ -62,7 +62,7 @@ impl<'a> Names<'a> {
             codes,
             spelled,
             doses,
-            trained: Trained::new(vocabulary),
+            trained: TrainingCoverage::new(vocabulary),
             embedded,
             unseen_covariate: OnUnseenCovariate::Error,
             nearest: NearestValues::new(atlas),
@@ -73,7 +73,7 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// Text that can't be read, perturbations that were not trained on.
-    pub(super) fn read(&self, condition: &str, dose: Option<&str>) -> Result<Coded> {
+    pub(super) fn read(&self, condition: &str, dose: Option<&str>) -> Result<CodedCondition> {
         let hint = "write --to 'condition=A+B,dose=1+0.5', with one dose per perturbation, in the same order";
         let named = parse(condition, dose, &self.card.rules).map_err(|error| Error::usage(error.to_string(), hint))?;
         let mut parts: Vec<(u32, f64)> = Vec::new();
@@ -87,11 +87,11 @@ impl<'a> Names<'a> {
         let typed: Vec<u32> = parts.iter().map(|(code, _)| *code).collect();
         let codes = self.spelled.get(&sorted(&typed)).cloned().unwrap_or(typed);
         let dose_of = |code: &u32| parts.iter().find(|(known, _)| known == code).map_or(1.0, |(_, dose)| *dose);
-        Ok(Coded { doses: dose.map(|_| codes.iter().map(dose_of).collect()), codes })
+        Ok(CodedCondition { doses: dose.map(|_| codes.iter().map(dose_of).collect()), codes })
     }
 
     /// The condition at the dose that was read; without one at every dose that it was trained at, or at 1.
-    pub(super) fn at_doses(&self, coded: &Coded) -> Vec<Coded> {
+    pub(super) fn at_doses(&self, coded: &CodedCondition) -> Vec<CodedCondition> {
         if coded.doses.is_some() {
             return vec![coded.clone()];
         }
@@ -99,19 +99,19 @@ impl<'a> Names<'a> {
         let as_written = self.card.vocabulary.doses_as_written;
         let in_order = |doses: &Vec<f64>| {
             if as_written {
-                return Coded { codes: coded.codes.clone(), doses: Some(doses.clone()) };
+                return CodedCondition { codes: coded.codes.clone(), doses: Some(doses.clone()) };
             }
             let dose_of = |code: &u32| key.iter().position(|known| known == code).map_or(1.0, |at| doses[at]);
-            Coded { codes: coded.codes.clone(), doses: Some(coded.codes.iter().map(dose_of).collect()) }
+            CodedCondition { codes: coded.codes.clone(), doses: Some(coded.codes.iter().map(dose_of).collect()) }
         };
         match self.doses.get(&key) {
             Some(trained) => trained.iter().map(in_order).collect(),
-            None => vec![Coded { doses: Some(vec![1.0; coded.codes.len()]), codes: coded.codes.clone() }],
+            None => vec![CodedCondition { doses: Some(vec![1.0; coded.codes.len()]), codes: coded.codes.clone() }],
         }
     }
 
     /// A condition as it is written.
-    pub(super) fn spelt(&self, coded: &Coded) -> String {
+    pub(super) fn spelt(&self, coded: &CodedCondition) -> String {
         let vocabulary = &self.card.vocabulary;
         let written: Vec<&str> = coded.codes.iter().map(|code| vocabulary.name(*code)).collect();
         if written.is_empty() { vocabulary.perturbations[1].clone() } else { written.join(&self.card.rules.delimiter) }
@@ -123,7 +123,7 @@ impl<'a> Names<'a> {
     /// Covariate values that were not trained on, where nothing is to stand for them.
     pub(super) fn target(
         &self,
-        coded: &Coded,
+        coded: &CodedCondition,
         covariates: Vec<String>,
         given: Option<(usize, CovariateTerm)>,
     ) -> Result<Target> {

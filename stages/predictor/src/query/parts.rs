@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use reader::atlas::Atlas;
 
-use super::jobs::{Job, Jobs, Span, Target};
+use super::jobs::{CellSpan, Job, Jobs, Target};
 use crate::predict::batch_size;
 
 /// Bytes of values of a file, about, by default.
@@ -20,9 +20,9 @@ const FEWEST_CELLS: u64 = 32;
 
 /// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct FilePart {
     /// The source cells that it is predicted from.
-    pub spans: Vec<Span>,
+    pub spans: Vec<CellSpan>,
     /// Rows that come out.
     pub rows: u64,
 }
@@ -65,8 +65,8 @@ pub struct Division<F> {
 impl<F: Fn(&Target) -> String> Division<F> {
     /// The parts of a plan: a function of the plan, the atlas and the output alone. There is one at least.
     #[must_use]
-    pub fn parts(&self, jobs: &Jobs, atlas: &Atlas) -> Vec<Part> {
-        let mut parts = vec![Growing::default()];
+    pub fn parts(&self, jobs: &Jobs, atlas: &Atlas) -> Vec<FilePart> {
+        let mut parts = vec![UnfinishedFilePart::default()];
         for (at, job) in jobs.jobs.iter().enumerate() {
             let folders: BTreeSet<String> = job.targets.iter().map(&self.folder).collect();
             let limit = self.file_bytes * folders.len().max(1) as u64;
@@ -76,7 +76,7 @@ impl<F: Fn(&Target) -> String> Division<F> {
                 let bytes = rows * self.row_bytes;
                 let work = span.cells * targets * self.prediction_bytes;
                 if parts.last().is_none_or(|part| part.is_full_for(bytes, work, limit, &folders)) {
-                    parts.push(Growing::default());
+                    parts.push(UnfinishedFilePart::default());
                 }
                 let Some(part) = parts.last_mut() else { continue };
                 part.part.spans.push(span);
@@ -89,7 +89,7 @@ impl<F: Fn(&Target) -> String> Division<F> {
         parts.into_iter().map(|growing| growing.part).collect()
     }
 
-    fn spans(&self, jobs: &Jobs, at: usize, job: &Job, limit: u64, atlas: &Atlas) -> Vec<Span> {
+    fn spans(&self, jobs: &Jobs, at: usize, job: &Job, limit: u64, atlas: &Atlas) -> Vec<CellSpan> {
         let Yield::PerCell(_) = self.rows else { return vec![jobs.whole(at)] };
         let targets = job.targets.len() as u64;
         let cell_bytes = self.rows.rows(targets, 1) * self.row_bytes;
@@ -102,14 +102,14 @@ impl<F: Fn(&Target) -> String> Division<F> {
 }
 
 #[derive(Default)]
-struct Growing {
-    part: Part,
+struct UnfinishedFilePart {
+    part: FilePart,
     bytes: u64,
     work: u64,
     folders: BTreeSet<String>,
 }
 
-impl Growing {
+impl UnfinishedFilePart {
     fn is_full_for(&self, bytes: u64, work: u64, limit: u64, folders: &BTreeSet<String>) -> bool {
         !self.part.spans.is_empty()
             && (limit < self.bytes + bytes

@@ -5,16 +5,16 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use model::saved::Card;
 use reader::{
     atlas::Atlas,
-    groups::{Group, Groups, Named, Selector},
-    split::Part,
+    groups::{Group, Groups, ParsedSelector, Selector},
+    split::SplitPart,
 };
 use schemas::{Error, Result, conditions::CONTROL, ids::ConditionId, vocabulary::CovariateTerm};
 
 use super::{
     BatchChoice, Job, OnNoControl, OnUnseen, Query, Request, Skipped, Target,
     jobs::{IsSource, targets_per_job},
-    names::{Coded, Names},
-    source_contexts::{Context, SourceContexts},
+    names::{CodedCondition, Names},
+    source_contexts::{SourceContext, SourceContexts},
 };
 
 /// Evaluations start from half of the training controls.
@@ -23,7 +23,7 @@ const NO_TRAINING_CONTROLS: &str =
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
 /// Two requests are one if these are equal: where they start, codes and bits of the doses, the target's covariates.
-type Asked = (Start, Vec<(u32, u64)>, Vec<String>);
+type TargetKey = (Start, Vec<(u32, u64)>, Vec<String>);
 
 /// Which cells a target starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ pub(super) struct Resolver<'a> {
     names: Names<'a>,
     contexts: SourceContexts,
     pending: Vec<(Start, Target)>,
-    seen: HashSet<Asked>,
+    seen: HashSet<TargetKey>,
     skipped: Vec<Skipped>,
     /// Place of the batch, and what it adds to every target.
     batch: Option<(usize, CovariateTerm)>,
@@ -107,7 +107,7 @@ impl<'a> Resolver<'a> {
         match request {
             Request::Named(selector) => self.named(selector, query, groups),
             Request::Observed => self.groups(groups.all().iter(), query),
-            Request::Ood => self.groups(groups.all().iter().filter(|group| 0 < group.cells_for(Part::Ood)), query),
+            Request::Ood => self.groups(groups.all().iter().filter(|group| 0 < group.cells_for(SplitPart::Ood)), query),
             Request::Missing => self.missing(groups, query),
             Request::Pairs => self.pairs(groups, query),
             Request::All => {
@@ -165,7 +165,7 @@ impl<'a> Resolver<'a> {
     /// A condition that was spelt out, in every context that fits what is said of covariates. With `--from` these are laid
     /// over the covariates of each source context; without it they also say which cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
-        let Named { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
+        let ParsedSelector { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
@@ -173,7 +173,7 @@ impl<'a> Resolver<'a> {
             Ok(coded) => self.names.at_doses(&coded),
             Err(error) => return self.unknown(condition, &[], error, query),
         };
-        let laid_over = |context: &Context| {
+        let laid_over = |context: &SourceContext| {
             let mut values = context.values.clone();
             asked.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
             self.with_batch(values)
@@ -191,7 +191,7 @@ impl<'a> Resolver<'a> {
                 together.into_iter().map(|(values, places)| (Start::In(places), values)).collect()
             }
             None => {
-                let fits = |context: &&Context| asked.iter().all(|(at, value)| context.values[*at] == *value);
+                let fits = |context: &&SourceContext| asked.iter().all(|(at, value)| context.values[*at] == *value);
                 let fitting = self.contexts.all.iter().filter(fits);
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
@@ -234,7 +234,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// A condition in covariates, from the cells that match them.
-    fn beside(&mut self, coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+    fn beside(&mut self, coded: &CodedCondition, covariates: Vec<String>, query: &Query) -> Result<()> {
         self.target(Start::Matching(covariates.clone()), coded, covariates, query)
     }
 
@@ -246,7 +246,7 @@ impl<'a> Resolver<'a> {
         values
     }
 
-    fn target(&mut self, start: Start, coded: &Coded, covariates: Vec<String>, query: &Query) -> Result<()> {
+    fn target(&mut self, start: Start, coded: &CodedCondition, covariates: Vec<String>, query: &Query) -> Result<()> {
         let covariates = self.with_batch(covariates);
         let start = match start {
             Start::In(places) => Start::In(places),

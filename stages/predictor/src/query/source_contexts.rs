@@ -8,7 +8,7 @@ use schemas::ids::CellIndex;
 use super::{OnNoControl, jobs::IsSource};
 
 /// A covariate combination that has source cells.
-pub(super) struct Context {
+pub(super) struct SourceContext {
     pub(super) codes: Vec<u32>,
     pub(super) values: Vec<String>,
     pub(super) cells: u64,
@@ -16,7 +16,7 @@ pub(super) struct Context {
 
 /// All of them, in the order of their first cells.
 pub(super) struct SourceContexts {
-    pub(super) all: Vec<Context>,
+    pub(super) all: Vec<SourceContext>,
     /// Places of the covariates that source cells must share with a target.
     pub(super) matching: Vec<usize>,
     by_codes: HashMap<Vec<u32>, usize>,
@@ -27,7 +27,7 @@ pub(super) struct SourceContexts {
 impl SourceContexts {
     /// The contexts of an atlas's source cells, which must share all `covariates` with a target.
     pub(super) fn of_atlas(atlas: &Atlas, is_source: &IsSource, covariates: usize) -> Self {
-        let mut all: Vec<Context> = Vec::new();
+        let mut all: Vec<SourceContext> = Vec::new();
         let mut by_codes: HashMap<Vec<u32>, usize> = HashMap::new();
         for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| is_source(*cell)) {
             let codes = atlas.covariates(cell);
@@ -35,7 +35,7 @@ impl SourceContexts {
                 Some(at) => all[*at].cells += 1,
                 None => {
                     by_codes.insert(codes.to_vec(), all.len());
-                    all.push(Context { codes: codes.to_vec(), values: atlas.covariate_values(codes), cells: 1 });
+                    all.push(SourceContext { codes: codes.to_vec(), values: atlas.covariate_values(codes), cells: 1 });
                 }
             }
         }
@@ -60,9 +60,10 @@ impl SourceContexts {
 
     /// The same for a question that is asked once.
     pub(super) fn look_for_sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
-        let shared = |context: &Context| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
-        let matches = |context: &Context| self.matching.iter().all(|at| context.values[*at] == values[*at]);
-        let places = |is: &dyn Fn(&Context) -> bool| -> Vec<usize> {
+        let shared =
+            |context: &SourceContext| context.values.iter().zip(values).filter(|(own, value)| own == value).count();
+        let matches = |context: &SourceContext| self.matching.iter().all(|at| context.values[*at] == values[*at]);
+        let places = |is: &dyn Fn(&SourceContext) -> bool| -> Vec<usize> {
             (0..self.all.len()).filter(|at| is(&self.all[*at])).collect()
         };
         let matching = places(&matches);

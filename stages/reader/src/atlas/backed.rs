@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrays::{
-    place::Place,
+    place::ObjectPlace,
     rows::{RowMatrix, has_changed},
 };
 use schemas::{
@@ -18,7 +18,7 @@ use schemas::{
 use stage::pool::Pool;
 
 use crate::{
-    records::{Records, RowValues},
+    records::{RowRecords, RowValues},
     row_layout::lay_out,
 };
 
@@ -26,8 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RowsInPlace {
     matrix: RowMatrix,
-    place: Place,
-    spare: Pool<(CsrRows, Records)>,
+    place: ObjectPlace,
+    spare: Pool<(CsrRows, RowRecords)>,
     gene_width: GeneWidth,
 }
 
@@ -67,7 +67,7 @@ impl RowsInPlace {
     /// # Errors
     /// A file that can't be read, or has changed.
     pub(super) fn block(&self, rows: Range<u64>, entry: &BlockEntry) -> Result<Vec<u64>> {
-        let mut spare = self.spare.take(|| (CsrRows::default(), Records::new(self.gene_width)));
+        let mut spare = self.spare.take(|| (CsrRows::default(), RowRecords::new(self.gene_width)));
         let (read, records) = &mut *spare;
         *read = self.matrix.read(rows, std::mem::take(read))?;
         records.clear();

@@ -19,14 +19,14 @@ use crate::{
 
 /// The location of blocks.
 #[derive(Debug)]
-pub(super) enum Matrix {
+pub(super) enum BlockStorage {
     Empty,
-    Map(mmap::Map),
+    Map(mmap::MappedFile),
     Read(File),
     InPlace(Box<RowsInPlace>),
 }
 
-impl Matrix {
+impl BlockStorage {
     pub(super) fn open(folder: &Path, manifest: &Manifest, access: Access) -> Result<Self> {
         let matrix_path = folder.join(files::MATRIX);
         let matrix_bytes = manifest.files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
@@ -121,7 +121,7 @@ impl Atlas {
     /// # Errors
     /// A damaged block.
     pub fn mapped_block(&self, block: BlockIndex) -> Result<Option<BlockView<'_>>> {
-        let Matrix::Map(map) = &self.0.matrix else { return Ok(None) };
+        let BlockStorage::Map(map) = &self.0.matrix else { return Ok(None) };
         if self.0.manifest.codec != Codec::Raw {
             return Ok(None);
         }
@@ -143,7 +143,7 @@ impl Atlas {
     /// Whether blocks have to be cached in memory: compressed ones, those read without a map, and those in place.
     #[must_use]
     pub fn holds_blocks(&self) -> bool {
-        self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, Matrix::Map(_))
+        self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, BlockStorage::Map(_))
     }
 
     /// Reads a block into memory; it is checked on first use.
@@ -155,10 +155,10 @@ impl Atlas {
         let place = self.place(block, &entry)?;
         let mut read = Vec::new();
         let on_disk: &[u8] = match &self.0.matrix {
-            Matrix::Empty => return Err(self.bad_block(block, "the matrix is empty")),
-            Matrix::InPlace(rows) => return self.block_in_place(rows, block, entry),
-            Matrix::Map(map) => &map[place.clone()],
-            Matrix::Read(file) => {
+            BlockStorage::Empty => return Err(self.bad_block(block, "the matrix is empty")),
+            BlockStorage::InPlace(rows) => return self.block_in_place(rows, block, entry),
+            BlockStorage::Map(map) => &map[place.clone()],
+            BlockStorage::Read(file) => {
                 read.resize(place.len().div_ceil(8), 0_u64);
                 let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut read)[..place.len()];
                 file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", self.path().join(files::MATRIX)))?;
@@ -166,13 +166,13 @@ impl Atlas {
             }
         };
         // A map always shows the same bytes; what is read again is checked again.
-        let first_time = matches!(self.0.matrix, Matrix::Read(_)) || !self.was_checked(block);
+        let first_time = matches!(self.0.matrix, BlockStorage::Read(_)) || !self.was_checked(block);
         if first_time {
             self.check_sum(block, &entry, on_disk)?;
         }
         let words = match (entry.codec, &self.0.matrix) {
             (Codec::Zstd, _) => self.unpack(block, &entry, on_disk)?,
-            (_, Matrix::Read(_)) => read,
+            (_, BlockStorage::Read(_)) => read,
             _ => bytemuck::pod_collect_to_vec(on_disk),
         };
         self.0.matrix.check_map()?;
@@ -197,7 +197,7 @@ impl Atlas {
 
     /// Advises the kernel that a block will be needed. Errors are ignored.
     pub fn will_need(&self, block: BlockIndex) {
-        if let Matrix::Map(map) = &self.0.matrix
+        if let BlockStorage::Map(map) = &self.0.matrix
             && let Ok(entry) = self.entry(block)
             && let Ok(place) = self.place(block, &entry)
             && let Err(error) = map.will_need(place.start, place.len())

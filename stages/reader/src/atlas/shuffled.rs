@@ -14,8 +14,8 @@ use super::manifest::{check_file, check_records};
 /// The mapping between rows and cells, in both directions.
 #[derive(Debug)]
 pub(super) struct Shuffled {
-    rows: mmap::Map,
-    order: mmap::Map,
+    rows: mmap::MappedFile,
+    order: mmap::MappedFile,
 }
 
 impl Shuffled {

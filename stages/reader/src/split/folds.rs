@@ -34,12 +34,12 @@ pub struct Folds {
     atlas: Atlas,
     names: Vec<String>,
     seed: u64,
-    held: Held,
+    held: HeldOutItems,
 }
 
 /// What the folds hold out.
 #[derive(Clone, Debug)]
-enum Held {
+enum HeldOutItems {
     /// For each fold, the code of the covariate at this place.
     Values { covariate: usize, codes: Vec<u32> },
     /// For each fold, whether it holds out each condition.
@@ -67,17 +67,17 @@ impl Folds {
                     let held: HashSet<_> = fold.iter().collect();
                     of_each(table, |id| held.contains(&table.condition(id).combination))
                 });
-                (numbered(folds.len()), Held::Conditions(held.collect()))
+                (numbered(folds.len()), HeldOutItems::Conditions(held.collect()))
             }
             Scheme::Perturbations(share) => {
                 let all = (0..table.perturbations().len()).map(PerturbationId::at).collect();
                 let folds = dealt(all, count(scheme, *share)?, &mut random);
                 let held = folds.iter().map(|fold| conditions_with(table, fold));
-                (numbered(folds.len()), Held::Conditions(held.collect()))
+                (numbered(folds.len()), HeldOutItems::Conditions(held.collect()))
             }
             Scheme::Random(share) => {
                 let cells = to_usize(atlas.cells());
-                (numbered(count(scheme, *share)?.min(cells)), Held::Cells)
+                (numbered(count(scheme, *share)?.min(cells)), HeldOutItems::Cells)
             }
         };
         if names.len() < 2 {
@@ -101,11 +101,11 @@ impl Folds {
     pub fn holds_out(&self, fold: usize, cell: CellIndex) -> bool {
         let atlas = &self.atlas;
         match &self.held {
-            Held::Values { covariate, codes } => {
+            HeldOutItems::Values { covariate, codes } => {
                 atlas.condition(cell) != CONTROL && atlas.covariates(cell)[*covariate] == codes[fold]
             }
-            Held::Conditions(held) => held[fold][atlas.condition(cell).index()],
-            Held::Cells => {
+            HeldOutItems::Conditions(held) => held[fold][atlas.condition(cell).index()],
+            HeldOutItems::Cells => {
                 let mut random = ChaCha8Rng::seed_from_u64(self.seed);
                 random.set_stream(cell.0);
                 random.random_range(0..self.names.len()) == fold
@@ -123,14 +123,14 @@ impl Folds {
 }
 
 /// A fold for each value of a covariate that perturbed cells have.
-fn values(atlas: &Atlas, covariate: usize) -> (Vec<String>, Held) {
+fn values(atlas: &Atlas, covariate: usize) -> (Vec<String>, HeldOutItems) {
     let all = &atlas.manifest().covariates[covariate].values;
     let perturbed = (0..atlas.cells()).map(CellIndex).filter(|cell| atlas.condition(*cell) != CONTROL);
     let seen: HashSet<u32> = perturbed.map(|cell| atlas.covariates(cell)[covariate]).collect();
     let mut folds: Vec<(&String, u32)> = all.iter().zip(0..).filter(|(_, code)| seen.contains(code)).collect();
     folds.sort();
     let (names, codes) = folds.into_iter().map(|(name, code)| (name.clone(), code)).unzip();
-    (names, Held::Values { covariate, codes })
+    (names, HeldOutItems::Values { covariate, codes })
 }
 
 fn conditions_with(table: &ConditionTable, perturbations: &[PerturbationId]) -> Vec<bool> {

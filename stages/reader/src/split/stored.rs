@@ -52,7 +52,7 @@ impl Split {
     pub fn read_file(atlas: &Atlas, name: &str, path: &Path) -> Result<Self> {
         let bad = |what: String| Error::damaged(path, what);
         let not_parquet = |error: Undecodable| bad(error.to_string());
-        let Metadata { checksum, atlas: of_atlas, column, .. } = Metadata::read(path)?;
+        let SplitMetadata { checksum, atlas: of_atlas, column, .. } = SplitMetadata::read(path)?;
         let file = File::open(path).map_err(Error::io("open", path))?;
         let builder = parquet_read::parquet(file).map_err(not_parquet)?;
         let (mut parts, mut names) = (Vec::new(), Xxh3::new());
@@ -88,7 +88,7 @@ impl Split {
     /// # Errors
     /// A file that can't be read.
     pub fn atlas_of(path: &Path) -> Result<Option<String>> {
-        Ok(Metadata::read(path)?.atlas)
+        Ok(SplitMetadata::read(path)?.atlas)
     }
 
     /// Takes over the splits of another atlas of the same data, and returns their names. Those that were imported from a column of `obs`
@@ -100,7 +100,7 @@ impl Split {
         let (mut taken, labels) = (Vec::new(), label_hashes(to));
         for name in names_in(from) {
             let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
-            let made = Metadata::read(&path)?;
+            let made = SplitMetadata::read(&path)?;
             let split = match made.column.filter(|column| to.obs(&[column]).is_ok()) {
                 Some(column) => Self::from_obs(to, &name, &column)?.0,
                 None if cells_are_numbered(to)? => {
@@ -203,7 +203,7 @@ fn add_name(hash: &mut Xxh3, name: &str) {
 }
 
 /// The metadata of a split's file.
-struct Metadata {
+struct SplitMetadata {
     checksum: Option<String>,
     atlas: Option<String>,
     column: Option<String>,
@@ -211,7 +211,7 @@ struct Metadata {
     labels: BTreeMap<String, String>,
 }
 
-impl Metadata {
+impl SplitMetadata {
     fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let file = parquet_read::parquet(file).map_err(|error| Error::damaged(path, error.to_string()))?;

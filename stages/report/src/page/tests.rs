@@ -6,19 +6,19 @@ use evaluate::{BaselineScores, Scatter};
 use statistics::scale::Scale;
 
 use super::*;
-use crate::{DoseCurve, DosePoint, DoseResponse, HistoryRow, LatentMap, Latents};
+use crate::{DosePoint, DoseResponse, HistoryRow, LatentMap, Latents, ResponseCurve};
 
 const GENES: usize = 400;
 
 fn condition(index: u32, split: &str) -> ConditionScores {
-    let scores = |lead: f64| Scores {
+    let scores = |lead: f64| PredictionScores {
         r2_mean: Some(0.9 + lead / 2.0),
         r2_var: None,
         r2_mean_top20: Some(0.5 + 2.0 * lead - f64::from(index)),
         r2_mean_top20_train: Some(0.3 + lead),
         pearson_delta: Some(0.8 + lead - 0.03 * f64::from(index)),
         mse_delta: Some(0.01 - lead / 10.0 + 0.004 * f64::from(index)),
-        ..Scores::default()
+        ..PredictionScores::default()
     };
     ConditionScores {
         condition: format!("KLF{index}+MAP2K6"),
@@ -33,11 +33,11 @@ fn condition(index: u32, split: &str) -> ConditionScores {
         beyond_additive: None,
         ceiling: scores(0.09),
         baselines: BaselineScores {
-            control: Scores {
+            control: PredictionScores {
                 r2_mean: Some(0.8),
                 r2_mean_top20: Some(-2.7),
                 mse_delta: Some(0.03),
-                ..Scores::default()
+                ..PredictionScores::default()
             },
             perturbed_mean: scores(-0.2),
             additive: scores(0.03),
@@ -98,7 +98,7 @@ fn response() -> DoseResponse {
         let dose = f64::from(step) / 4.0;
         DosePoint { dose, effect_size: 2.0 * dose.sqrt(), distance: Some(if step == 4 { 0.0 } else { 1.0 - dose }) }
     };
-    let curve = |context: &str| DoseCurve { context: context.into(), points: (0..5).map(point).collect() };
+    let curve = |context: &str| ResponseCurve { context: context.into(), points: (0..5).map(point).collect() };
     DoseResponse {
         perturbation: "Nutlin <3a>".into(),
         trained: vec![1.0],
@@ -117,7 +117,7 @@ fn sample() -> ReportInput {
         scatters: vec![picture_of("stim, B cells"), picture_of("stim, CD14+ Monocytes")],
         latents: Some(latents()),
         responses: vec![response()],
-        pipeline: Table {
+        pipeline: TextTable {
             columns: row(["edge", "items", "peak", "waited for room", "waited for items"]),
             rows: vec![
                 row(["read → encode", "2,400", "31 MiB", "0.2 s", "8.1 s"]),

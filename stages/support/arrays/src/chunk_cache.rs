@@ -9,44 +9,44 @@ use std::{
 use schemas::Result;
 
 /// A part, once a thread has unpacked it; none if that failed.
-type Slot<T> = OnceLock<Option<T>>;
+type ChunkSlot<T> = OnceLock<Option<T>>;
 
 /// The parts that were requested last, as many as are wanted.
 #[derive(Debug)]
 pub struct ChunkCache<T> {
     most: usize,
-    parts: Mutex<Parts<T>>,
+    parts: Mutex<ChunkCacheState<T>>,
 }
 
 #[derive(Debug)]
-struct Parts<T> {
-    slots: HashMap<u64, Arc<Slot<T>>>,
+struct ChunkCacheState<T> {
+    slots: HashMap<u64, Arc<ChunkSlot<T>>>,
     order: VecDeque<u64>,
 }
 
 impl<T> ChunkCache<T> {
     /// Keeps this many parts.
     pub fn new(most: usize) -> Self {
-        Self { most, parts: Mutex::new(Parts { slots: HashMap::new(), order: VecDeque::new() }) }
+        Self { most, parts: Mutex::new(ChunkCacheState { slots: HashMap::new(), order: VecDeque::new() }) }
     }
 
     /// A part. Threads that want the same one wait for the first of them, which unpacks it.
     ///
     /// # Errors
     /// Those of `unpack`.
-    pub fn get(&self, index: u64, unpack: impl Fn() -> Result<T>) -> Result<Held<T>> {
+    pub fn get(&self, index: u64, unpack: impl Fn() -> Result<T>) -> Result<CachedChunk<T>> {
         let slot = self.slot(index);
         let mut failed = None;
         slot.get_or_init(|| unpack().map_err(|error| failed = Some(error)).ok());
         match failed {
-            None if slot.get().is_some_and(Option::is_some) => Ok(Held(slot)),
+            None if slot.get().is_some_and(Option::is_some) => Ok(CachedChunk(slot)),
             // Another thread failed before: its request is repeated.
-            None => unpack().map(|part| Held(Arc::new(Slot::from(Some(part))))),
+            None => unpack().map(|part| CachedChunk(Arc::new(ChunkSlot::from(Some(part))))),
             Some(error) => Err(error),
         }
     }
 
-    fn slot(&self, index: u64) -> Arc<Slot<T>> {
+    fn slot(&self, index: u64) -> Arc<ChunkSlot<T>> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = parts.slots.get(&index) {
             return Arc::clone(slot);
@@ -56,7 +56,7 @@ impl<T> ChunkCache<T> {
         {
             parts.slots.remove(&oldest);
         }
-        let slot = Arc::<Slot<T>>::default();
+        let slot = Arc::<ChunkSlot<T>>::default();
         parts.slots.insert(index, Arc::clone(&slot));
         parts.order.push_back(index);
         slot
@@ -65,9 +65,9 @@ impl<T> ChunkCache<T> {
 
 /// A part that stays in memory as long as it is held.
 #[derive(Debug)]
-pub struct Held<T>(Arc<Slot<T>>);
+pub struct CachedChunk<T>(Arc<ChunkSlot<T>>);
 
-impl<T> Deref for Held<T> {
+impl<T> Deref for CachedChunk<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

@@ -10,9 +10,9 @@ use schemas::{
 use stage::pool::{Pool, Pooled};
 
 use super::{
-    chunk_cache::{ChunkCache, Held},
-    filters::{Filters, Workspace},
-    place::Place,
+    chunk_cache::{CachedChunk, ChunkCache},
+    filters::{FilterWorkspace, Filters},
+    place::ObjectPlace,
 };
 
 /// Unfiltered chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
@@ -49,7 +49,7 @@ pub struct Chunks {
     filters: Filters,
     kept: ChunkCache<Pooled<Vec<u8>>>,
     spare: Pool<Vec<u8>>,
-    work: Pool<Workspace>,
+    work: Pool<FilterWorkspace>,
 }
 
 impl Chunks {
@@ -107,11 +107,11 @@ impl Chunks {
     ///
     /// # Errors
     /// A chunk that lies outside the file or was not made by the dataset's filters.
-    pub fn get(&self, index: u64, file: &File, place: &Place) -> Result<Chunk> {
-        self.kept.get(index, || self.unfilter(index, file, place)).map(Chunk)
+    pub fn get(&self, index: u64, file: &File, place: &ObjectPlace) -> Result<ChunkBytes> {
+        self.kept.get(index, || self.unfilter(index, file, place)).map(ChunkBytes)
     }
 
-    fn unfilter(&self, index: u64, file: &File, place: &Place) -> Result<Pooled<Vec<u8>>> {
+    fn unfilter(&self, index: u64, file: &File, place: &ObjectPlace) -> Result<Pooled<Vec<u8>>> {
         let damaged = |what: &str| {
             let hint = "the file may be damaged or cut short; restore it from a copy, or write it again";
             place.error(format!("chunk {index} {what}"), hint)
@@ -122,7 +122,7 @@ impl Chunks {
         if address.checked_add(bytes).is_none_or(|end| length < end) {
             return Err(damaged("is beyond the end of the file"));
         }
-        let mut work = self.work.take(Workspace::default);
+        let mut work = self.work.take(FilterWorkspace::default);
         work.stored.resize(to_usize(bytes), 0);
         file.read_exact_at(&mut work.stored, address).map_err(|error| damaged(&format!("can't be read ({error})")))?;
         let mut chunk = self.spare.take(Vec::new);
@@ -133,9 +133,9 @@ impl Chunks {
 
 /// The bytes of a chunk.
 #[derive(Debug)]
-pub struct Chunk(Held<Pooled<Vec<u8>>>);
+pub struct ChunkBytes(CachedChunk<Pooled<Vec<u8>>>);
 
-impl Chunk {
+impl ChunkBytes {
     /// Row by row.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -19,20 +19,20 @@ pub(super) struct Filters {
 }
 
 /// Memory that filters work in, used for chunk after chunk.
-pub(super) struct Workspace {
+pub(super) struct FilterWorkspace {
     inflater: libdeflater::Decompressor,
     /// The data that are still filtered; initially the chunk as stored in the file.
     pub(super) stored: Vec<u8>,
     other: Vec<u8>,
 }
 
-impl Default for Workspace {
+impl Default for FilterWorkspace {
     fn default() -> Self {
         Self { inflater: libdeflater::Decompressor::new(), stored: Vec::new(), other: Vec::new() }
     }
 }
 
-impl std::fmt::Debug for Workspace {
+impl std::fmt::Debug for FilterWorkspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Workspace").field("stored", &self.stored.len()).finish_non_exhaustive()
     }
@@ -59,7 +59,7 @@ impl Filters {
     pub(super) fn undo(
         &self,
         left_out: u64,
-        work: &mut Workspace,
+        work: &mut FilterWorkspace,
         length: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), &'static str> {
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_chunk_that_claims_more_than_it_can_hold_takes_no_memory() {
         let filters = Filters::new(vec![Step::Deflate], 4).expect("known");
-        let mut work = Workspace { stored: vec![0; 100], ..Workspace::default() };
+        let mut work = FilterWorkspace { stored: vec![0; 100], ..FilterWorkspace::default() };
         let refused = filters.undo(0, &mut work, 1 << 40, &mut Vec::new());
         assert_eq!(refused, Err("is too short for what it should hold"));
     }

@@ -7,12 +7,12 @@ use schemas::{
     atlas::{StoredArray, StoredChunk},
 };
 
-use super::{exact, place::Place};
+use super::{exact, place::ObjectPlace};
 
 /// A vector (of one column) or a matrix of numbers, read by rows on any number of threads. Reading appends.
 pub trait Numbers: Debug + Send + Sync {
     /// Its name in errors.
-    fn place(&self) -> &Place;
+    fn place(&self) -> &ObjectPlace;
 
     /// 1 or 2.
     fn dimensions(&self) -> usize;

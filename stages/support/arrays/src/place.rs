@@ -11,23 +11,23 @@ use schemas::Error;
 
 /// An object of an HDF5 file or of a zarr store.
 #[derive(Clone, Debug)]
-pub struct Place {
-    file: Arc<OnDisk>,
+pub struct ObjectPlace {
+    file: Arc<ObjectFile>,
     object: String,
 }
 
 #[derive(Debug)]
-struct OnDisk {
+struct ObjectFile {
     path: PathBuf,
     /// Opened once for all datasets that are read past libhdf5.
     opened: OnceLock<Option<Arc<fs::File>>>,
 }
 
-impl Place {
+impl ObjectPlace {
     /// The file or store itself.
     #[must_use]
     pub fn root(path: &Path) -> Self {
-        let file = OnDisk { path: path.into(), opened: OnceLock::new() };
+        let file = ObjectFile { path: path.into(), opened: OnceLock::new() };
         Self { file: Arc::new(file), object: String::new() }
     }
 
@@ -46,7 +46,7 @@ impl Place {
     /// The file, opened; none if it can't be.
     #[must_use]
     pub fn opened(&self) -> Option<Arc<fs::File>> {
-        let OnDisk { path, opened } = &*self.file;
+        let ObjectFile { path, opened } = &*self.file;
         opened.get_or_init(|| fs::File::open(path).ok().map(Arc::new)).clone()
     }
 
@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-impl Display for Place {
+impl Display for ObjectPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.object.strip_prefix('/') {
             None => self.file.path.display().fmt(f),

@@ -13,7 +13,7 @@ use stage::pool::Pool;
 use super::{
     exact,
     numbers::Numbers,
-    place::Place,
+    place::ObjectPlace,
     sparse::{Major, bounds, gene_count},
     stored_numbers::StoredNumbers,
 };
@@ -31,13 +31,13 @@ pub enum RowMatrix {
     /// Sparse rows.
     Csr(Csr),
     /// Dense rows.
-    Dense(Dense),
+    Dense(DenseMatrix),
 }
 
 /// A matrix of sparse rows.
 #[derive(Debug)]
 pub struct Csr {
-    place: Place,
+    place: ObjectPlace,
     rows: u64,
     genes: u32,
     row_pointers: Box<dyn Numbers>,
@@ -47,8 +47,8 @@ pub struct Csr {
 
 /// A matrix of dense rows.
 #[derive(Debug)]
-pub struct Dense {
-    place: Place,
+pub struct DenseMatrix {
+    place: ObjectPlace,
     genes: u32,
     data: Box<dyn Numbers>,
     spare: Pool<Vec<f32>>,
@@ -65,14 +65,14 @@ impl RowMatrix {
         described: &InPlaceMatrix,
         chunks: &[StoredChunk],
         (rows, genes): (u64, u32),
-    ) -> Result<(Self, Place)> {
-        let place = described.object.split('/').fold(Place::root(path), |place, name| place.child(name));
+    ) -> Result<(Self, ObjectPlace)> {
+        let place = described.object.split('/').fold(ObjectPlace::root(path), |place, name| place.child(name));
         let length = file.metadata().map_err(Error::io("read", path))?.len();
         if length != described.bytes {
             return Err(has_changed(&place));
         }
         let file = Arc::new(file);
-        let open = |array: &StoredArray, place: Place| {
+        let open = |array: &StoredArray, place: ObjectPlace| {
             let first = to_usize(array.first_chunk);
             let end = array.chunks().and_then(|count| first.checked_add(to_usize(count)));
             let chunks = end.and_then(|end| chunks.get(first..end)).unwrap_or_default();
@@ -90,7 +90,7 @@ impl RowMatrix {
             InPlaceForm::Dense { data } => {
                 let fits = (data.rows, data.columns) == (rows, genes.into());
                 let data = open(data, place.clone())?;
-                (Self::Dense(Dense { place: place.clone(), genes, data, spare: Pool::default() }), fits)
+                (Self::Dense(DenseMatrix { place: place.clone(), genes, data, spare: Pool::default() }), fits)
             }
         };
         match fits {
@@ -163,7 +163,7 @@ impl RowMatrix {
 
 /// The error of a file that is not what it was when it was ingested.
 #[must_use]
-pub fn has_changed(place: &Place) -> Error {
+pub fn has_changed(place: &ObjectPlace) -> Error {
     place.error("has changed since it was ingested", "ingest it again")
 }
 
@@ -181,7 +181,7 @@ pub struct CsrVectors {
 impl Csr {
     /// A matrix of checked vectors.
     #[must_use]
-    pub fn new(place: Place, rows: u64, genes: u32, vectors: CsrVectors) -> Self {
+    pub fn new(place: ObjectPlace, rows: u64, genes: u32, vectors: CsrVectors) -> Self {
         let CsrVectors { row_pointers, indices, data } = vectors;
         Self { place, rows, genes, row_pointers, indices, data }
     }
@@ -256,7 +256,7 @@ impl Csr {
     }
 }
 
-impl Dense {
+impl DenseMatrix {
     /// A dense matrix.
     ///
     /// # Errors
@@ -302,7 +302,7 @@ impl Dense {
     }
 }
 
-fn entry_count(entries: u64, place: &Place) -> Result<u32> {
+fn entry_count(entries: u64, place: &ObjectPlace) -> Result<u32> {
     u32::try_from(entries)
         .map_err(|_| place.error(format!("{entries} entries in one chunk"), "ask for fewer rows per chunk"))
 }

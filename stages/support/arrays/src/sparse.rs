@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use schemas::{Result, numbers::saturating};
 
-use super::{numbers::Numbers, place::Place};
+use super::{numbers::Numbers, place::ObjectPlace};
 
 /// By what a sparse matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Major {
 ///
 /// # Errors
 /// More genes than an `i32` holds.
-pub fn gene_count(genes: u64, place: &Place) -> Result<u32> {
+pub fn gene_count(genes: u64, place: &ObjectPlace) -> Result<u32> {
     i32::try_from(genes).map(i32::unsigned_abs).map_err(|_| {
         place.error(format!("has {genes} genes, more than can be counted"), "check how the file was written")
     })
@@ -34,7 +34,7 @@ pub fn bounds(
     lines: Range<u64>,
     entries: u64,
     major: Major,
-    place: &Place,
+    place: &ObjectPlace,
 ) -> Result<Vec<u64>> {
     let (first, line, place) = (lines.start, major.line(), place.child("indptr"));
     let mut read: Vec<i64> = Vec::new();

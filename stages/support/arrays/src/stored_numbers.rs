@@ -16,7 +16,7 @@ use super::{
     chunks::{ChunkGrid, Chunks},
     number::Number,
     numbers::Numbers,
-    place::Place,
+    place::ObjectPlace,
 };
 
 /// Bytes that are read at once: few enough to be in the processor's cache still when they are converted.
@@ -26,7 +26,7 @@ const READ_BYTES: u64 = 128 << 10;
 #[derive(Debug)]
 pub struct ArrayInFile {
     /// Its name in errors.
-    pub place: Place,
+    pub place: ObjectPlace,
     /// The file.
     pub file: Arc<File>,
     /// The type of its numbers.
@@ -43,11 +43,11 @@ pub struct ArrayInFile {
 #[derive(Debug)]
 pub struct StoredNumbers {
     array: ArrayInFile,
-    storage: Storage,
+    storage: NumberStorage,
 }
 
 #[derive(Debug)]
-enum Storage {
+enum NumberStorage {
     /// Whole rows without filters, in chunks; in one piece, they are one chunk.
     Plain {
         chunk_rows: u64,
@@ -61,7 +61,7 @@ impl StoredNumbers {
     /// An array of whole rows without filters, `chunk_rows` of them at each of these addresses.
     #[must_use]
     pub fn plain(array: ArrayInFile, chunk_rows: u64, addresses: Vec<u64>) -> Self {
-        Self { array, storage: Storage::Plain { chunk_rows, addresses, spare: Pool::default() } }
+        Self { array, storage: NumberStorage::Plain { chunk_rows, addresses, spare: Pool::default() } }
     }
 
     /// An array in chunks; none if the chunks are too large, or have more than one compression.
@@ -70,7 +70,7 @@ impl StoredNumbers {
         let chunks = Chunks::new(grid, array.columns, array.number.bytes())?;
         Some(match chunks.plain_addresses() {
             Some(addresses) => Self::plain(array, chunks.rows, addresses),
-            None => Self { array, storage: Storage::Filtered(Box::new(chunks)) },
+            None => Self { array, storage: NumberStorage::Filtered(Box::new(chunks)) },
         })
     }
 
@@ -83,7 +83,7 @@ impl StoredNumbers {
         chunks: &[StoredChunk],
         file: Arc<File>,
         length: u64,
-        place: Place,
+        place: ObjectPlace,
     ) -> Result<Self> {
         let StoredArray { rows, columns, number, chunk_rows, chunk_columns, .. } = *stored;
         let inside = |chunk: &StoredChunk| chunk.address.checked_add(chunk.bytes).is_some_and(|end| end <= length);
@@ -120,18 +120,18 @@ impl StoredNumbers {
     fn read_rows<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         let columns = self.array.columns;
         let chunk_rows = match &self.storage {
-            Storage::Plain { chunk_rows, .. } => *chunk_rows,
-            Storage::Filtered(chunks) => chunks.rows,
+            NumberStorage::Plain { chunk_rows, .. } => *chunk_rows,
+            NumberStorage::Filtered(chunks) => chunks.rows,
         };
         let mut row = rows.start;
         while row < rows.end {
             let (band, first) = (row / chunk_rows, row % chunk_rows);
             let count = (rows.end - row).min(chunk_rows - first);
             match &self.storage {
-                Storage::Filtered(chunks) => {
+                NumberStorage::Filtered(chunks) => {
                     self.read_band(chunks, band, first..first + count, out)?;
                 }
-                Storage::Plain { addresses, spare, .. } => {
+                NumberStorage::Plain { addresses, spare, .. } => {
                     let row_bytes = columns * self.array.number.bytes() as u64;
                     let start = addresses[to_usize(band)] + first * row_bytes;
                     self.read_run(start..start + count * row_bytes, spare, out)?;
@@ -193,7 +193,7 @@ impl StoredNumbers {
 ///
 /// # Errors
 /// Rows that do not exist.
-pub fn check_rows(rows: &Range<u64>, all: u64, place: &Place) -> Result<()> {
+pub fn check_rows(rows: &Range<u64>, all: u64, place: &ObjectPlace) -> Result<()> {
     if rows.end < rows.start || all < rows.end {
         let message = format!("rows {} to {} were requested, of {all}", rows.start, rows.end);
         return Err(place.error(message, "the file may be cut short; write it again"));
@@ -208,7 +208,7 @@ fn holds_its_rows(stored: &StoredArray, chunks: &[StoredChunk]) -> bool {
 }
 
 impl Numbers for StoredNumbers {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &ObjectPlace {
         &self.array.place
     }
 
@@ -253,12 +253,12 @@ impl Numbers for StoredNumbers {
             first_chunk,
         };
         match &self.storage {
-            Storage::Plain { chunk_rows, addresses, .. } => {
+            NumberStorage::Plain { chunk_rows, addresses, .. } => {
                 let bytes = chunk_rows * columns * number.bytes() as u64;
                 chunks.extend(addresses.iter().map(|address| StoredChunk { address: *address, bytes, left_out: 0 }));
                 Some(array(*chunk_rows, columns, Vec::new()))
             }
-            Storage::Filtered(found) => {
+            NumberStorage::Filtered(found) => {
                 chunks.extend_from_slice(found.entries());
                 Some(array(found.rows, found.columns, found.filters().steps().to_vec()))
             }

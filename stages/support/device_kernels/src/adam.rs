@@ -13,7 +13,7 @@ const CHUNK: i64 = 16_384;
 
 /// A parameter with its gradient and moments, all in the same memory layout.
 #[derive(Debug)]
-pub struct Slot {
+pub struct AdamParameter {
     /// The parameter; overwritten.
     pub parameter: Tensor,
     /// The gradient of the loss.
@@ -30,7 +30,7 @@ pub struct Slot {
 
 /// The settings of a step.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
+pub struct AdamStepSettings<'a> {
     /// The learning rate, a scalar of float64.
     pub rate: &'a Tensor,
     /// Decay rates of the means.
@@ -70,14 +70,14 @@ struct Slots<'a> {
 impl Argument for Slots<'_> {}
 
 arguments! {
-    SquareSums<'a>, "square_sums" {
+    SquareSumsArguments<'a>, "square_sums" {
         slots: Slots<'a>,
         sums: Address<'a>,
     }
 }
 
 arguments! {
-    AdamStep<'a>, "adam_step" {
+    AdamStepArguments<'a>, "adam_step" {
         slots: Slots<'a>,
         sums: Address<'a>,
         norm: Address<'a>,
@@ -93,7 +93,7 @@ arguments! {
 }
 
 impl<'a> Slots<'a> {
-    fn of(slots: &'a [Slot]) -> Self {
+    fn of(slots: &'a [AdamParameter]) -> Self {
         let none = Address::none();
         let empty = SlotAddresses {
             parameter: none,
@@ -128,7 +128,7 @@ impl<'a> Slots<'a> {
 }
 
 /// Takes a step; returns the overall norm of the gradients before clipping, a scalar.
-pub fn step(slots: &[Slot], settings: Settings<'_>) -> Tensor {
+pub fn step(slots: &[AdamParameter], settings: AdamStepSettings<'_>) -> Tensor {
     let Some(first) = slots.first() else { panic!("an optimiser has parameters") };
     let like = &first.parameter;
     let norm = empty(like, &[]);
@@ -138,12 +138,18 @@ pub fn step(slots: &[Slot], settings: Settings<'_>) -> Tensor {
     let mut before = 0;
     for slots in &groups {
         let part = sums.narrow(0, before, slots.blocks());
-        run(&SquareSums { slots: *slots, sums: Address::mut_of(&part) }, like, count(slots.blocks()), ROW_THREADS, 0);
+        run(
+            &SquareSumsArguments { slots: *slots, sums: Address::mut_of(&part) },
+            like,
+            count(slots.blocks()),
+            ROW_THREADS,
+            0,
+        );
         before += slots.blocks();
     }
     for slots in groups {
         let blocks = slots.blocks();
-        let arguments = AdamStep {
+        let arguments = AdamStepArguments {
             slots,
             sums: Address::of(&sums),
             norm: Address::mut_of(&norm),

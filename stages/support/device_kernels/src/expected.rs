@@ -19,7 +19,7 @@ struct TargetLogits<'a> {
 impl Argument for TargetLogits<'_> {}
 
 arguments! {
-    SoftmaxRows<'a>, "softmax_rows" {
+    SoftmaxRowsArguments<'a>, "softmax_rows" {
         of: TargetLogits<'a>,
         library: Address<'a>,
         largest: Address<'a>,
@@ -28,7 +28,7 @@ arguments! {
 }
 
 arguments! {
-    ExpectedSums<'a>, "expected_sums" {
+    ExpectedSumsArguments<'a>, "expected_sums" {
         of: TargetLogits<'a>,
         largest: Address<'a>,
         scale: Address<'a>,
@@ -48,9 +48,10 @@ pub fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&T
     let [largest, scale] = [(); 2].map(|()| empty(logits, &[targets * cells]));
     let library = Address::of(library);
     let (to_largest, to_scale) = (Address::mut_of(&largest), Address::mut_of(&scale));
-    run_rows(&SoftmaxRows { of, library, largest: to_largest, scale: to_scale }, logits, targets * cells);
+    run_rows(&SoftmaxRowsArguments { of, library, largest: to_largest, scale: to_scale }, logits, targets * cells);
     let [first, second] = sums.map(Address::mut_of);
-    let arguments = ExpectedSums { of, largest: Address::of(&largest), scale: Address::of(&scale), first, second };
+    let arguments =
+        ExpectedSumsArguments { of, largest: Address::of(&largest), scale: Address::of(&scale), first, second };
     let grid = [count((genes + STRIP - 1) / STRIP), count(targets)];
     launch(&arguments, logits.kind(), logits.device(), grid, STRIP_THREADS, STRIP_THREADS * 8)
         .unwrap_or_else(|error| panic!("{error}"));

@@ -9,7 +9,7 @@ use super::{mixing::MixingArguments, run, run_rows, shape, unpack::Unpacked};
 const SUM_THREADS: u32 = 1024;
 
 arguments! {
-    GuessRows<'a>, "guess_rows" {
+    GuessRowsArguments<'a>, "guess_rows" {
         logits: Address<'a>,
         classes: Address<'a>,
         weights: Address<'a>,
@@ -25,7 +25,7 @@ arguments! {
 }
 
 arguments! {
-    GuessSums<'a>, "guess_sums" {
+    GuessSumsArguments<'a>, "guess_sums" {
         losses: Address<'a>,
         guesses: Address<'a>,
         classes: Address<'a>,
@@ -41,7 +41,7 @@ arguments! {
 
 /// How predictions are scored.
 #[derive(Clone, Copy, Debug)]
-pub struct Judged<'a> {
+pub struct ClassificationTargets<'a> {
     /// The class of each cell, `[cells]`, int64.
     pub classes: &'a Tensor,
     /// Class weights, `[classes]`; none: equal weights.
@@ -58,13 +58,13 @@ pub struct Judged<'a> {
 
 /// Scores the predictions of a batch: `loss`, a scalar, receives their loss, and the logits `[cells, classes]` are overwritten by its gradient.
 /// Returns the accuracy, a scalar of float32.
-pub fn judge(logits: &Tensor, judged: Judged<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
+pub fn judge(logits: &Tensor, judged: ClassificationTargets<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
     let ([cells, class_count], device) = (shape(logits), logits.device());
     let losses = Tensor::empty([cells], (Kind::Double, device));
     let guesses = Tensor::empty([cells], (Kind::Int64, device));
     let counts = judged.by_class.then(|| Tensor::empty([4, class_count], (Kind::Int, device)));
     let accuracy = Tensor::empty([], (Kind::Float, device));
-    let arguments = GuessRows {
+    let arguments = GuessRowsArguments {
         logits: Address::mut_of(logits),
         classes: Address::of(judged.classes),
         weights: Address::of_any(judged.weights),
@@ -78,7 +78,7 @@ pub fn judge(logits: &Tensor, judged: Judged<'_>, batch: &Unpacked, loss: &Tenso
         is_focal: i64::from(judged.is_focal),
     };
     run_rows(&arguments, logits, cells);
-    let arguments = GuessSums {
+    let arguments = GuessSumsArguments {
         losses: Address::of(&losses),
         guesses: Address::of(&guesses),
         classes: Address::of(judged.classes),

@@ -26,7 +26,7 @@ pub enum DoseCurve {
 
 /// The terms added to a basal latent.
 #[derive(Debug)]
-pub struct Added<'a> {
+pub struct LatentTerms<'a> {
     /// Embeddings of perturbations, `[names, latent]`.
     pub embeddings: &'a Tensor,
     /// Parameters of their dose curves, `[1, names]`.
@@ -65,7 +65,7 @@ struct CovariateTables<'a> {
 impl Argument for CovariateTables<'_> {}
 
 arguments! {
-    LatentForward<'a>, "latent_forward" {
+    LatentForwardArguments<'a>, "latent_forward" {
         basal: Address<'a>,
         sources: Address<'a>,
         perturbations: PerturbationTable<'a>,
@@ -78,7 +78,7 @@ arguments! {
 }
 
 arguments! {
-    MixedBackward<'a>, "mixed_backward" {
+    MixedBackwardArguments<'a>, "mixed_backward" {
         gradient: Address<'a>,
         mixing: MixingArguments<'a>,
         by_added: Address<'a>,
@@ -88,7 +88,7 @@ arguments! {
 }
 
 arguments! {
-    LatentBackward<'a>, "latent_backward" {
+    LatentBackwardArguments<'a>, "latent_backward" {
         gradient: Address<'a>,
         perturbations: PerturbationTable<'a>,
         by_embeddings: Address<'a>,
@@ -102,7 +102,7 @@ arguments! {
 }
 
 arguments! {
-    BasalBackward<'a>, "basal_backward" {
+    BasalBackwardArguments<'a>, "basal_backward" {
         gradient: Address<'a>,
         sources: Address<'a>,
         opponents: [Address<'a>; MOST_OPPONENTS],
@@ -114,7 +114,7 @@ arguments! {
     }
 }
 
-impl Added<'_> {
+impl LatentTerms<'_> {
     fn perturbations<'a>(&'a self, batch: &'a Unpacked) -> PerturbationTable<'a> {
         PerturbationTable {
             embeddings: Address::of(self.embeddings),
@@ -147,7 +147,7 @@ impl Added<'_> {
     pub fn to(&self, basal: &Tensor, sources: Option<&Tensor>, batch: &Unpacked) -> Tensor {
         let [cells, width] = shape(basal);
         let latent = empty(basal, &[cells, width]);
-        let arguments = LatentForward {
+        let arguments = LatentForwardArguments {
             basal: Address::of(basal),
             sources: Address::of_any(sources),
             perturbations: self.perturbations(batch),
@@ -162,16 +162,20 @@ impl Added<'_> {
     }
 
     /// The gradients by the added terms, given the gradient by the latent, `[cells, latent]`.
-    pub fn back(&self, gradient: &Tensor, batch: &Unpacked) -> AddedGradients {
+    pub fn back(&self, gradient: &Tensor, batch: &Unpacked) -> LatentTermGradients {
         let [cells, width] = shape(gradient);
         let mixed = batch.mixed.is_some().then(|| {
             let (by_added, mixing) = (empty(gradient, &[cells, width]), batch.mixing());
             let (gradient_there, to) = (Address::of(gradient), Address::mut_of(&by_added));
-            run_rows(&MixedBackward { gradient: gradient_there, mixing, by_added: to, cells, width }, gradient, cells);
+            run_rows(
+                &MixedBackwardArguments { gradient: gradient_there, mixing, by_added: to, cells, width },
+                gradient,
+                cells,
+            );
             by_added
         });
         let gradient = mixed.as_ref().unwrap_or(gradient);
-        let found = AddedGradients {
+        let found = LatentTermGradients {
             embeddings: self.embeddings.detach().empty_like(),
             curves: (self.curve != DoseCurve::Linear)
                 .then(|| [self.beta, self.bias].map(|learned| learned.detach().empty_like())),
@@ -182,7 +186,7 @@ impl Added<'_> {
             Some(curves) => curves.each_ref().map(Address::mut_of),
             None => [Address::none(); 2],
         };
-        let arguments = LatentBackward {
+        let arguments = LatentBackwardArguments {
             gradient: Address::of(gradient),
             perturbations: self.perturbations(batch),
             by_embeddings: Address::mut_of(&found.embeddings),
@@ -201,7 +205,7 @@ impl Added<'_> {
 
 /// Gradients by the terms added to a basal latent, with the shapes of their parameters.
 #[derive(Debug)]
-pub struct AddedGradients {
+pub struct LatentTermGradients {
     /// By the embeddings of perturbations, `[names, latent]`.
     pub embeddings: Tensor,
     /// By β and b of the dose curves; none if doses are used as they are.
@@ -225,7 +229,7 @@ pub fn basal_back(
     for (address, opponent) in addresses.iter_mut().zip(opponents) {
         *address = Address::of(opponent);
     }
-    let arguments = BasalBackward {
+    let arguments = BasalBackwardArguments {
         gradient: Address::of(gradient),
         sources: Address::of_any(sources),
         opponents: addresses,

@@ -4,11 +4,11 @@ use kernels::layer::Dropout as OfProcessor;
 use tch::Tensor;
 use torch::launch::{Address, Argument, arguments};
 
-use super::{empty, penalty::Left, run_numbers, run_rows, run_strips, shape};
+use super::{empty, penalty::PenaltyTerms, run_numbers, run_rows, run_strips, shape};
 
 /// Dropout of one layer, with its seed on the device, so that a replayed step drops different activations each time.
 #[derive(Debug)]
-pub struct Dropout {
+pub struct DeviceDropout {
     /// The seed of the step, a scalar, int64; none without dropout.
     seed: Option<Tensor>,
     /// The layer's seed is the step's seed times the first plus the second, modulo 2³².
@@ -17,7 +17,7 @@ pub struct Dropout {
     of: OfProcessor,
 }
 
-impl Dropout {
+impl DeviceDropout {
     /// Drops this share of the activations, with the layer seed `line[0] · seed + line[1]`.
     pub fn new(share: f64, seed: &Tensor, line: [u32; 2]) -> Self {
         Self { seed: (0.0 < share).then(|| seed.shallow_clone()), line, of: OfProcessor::new(share, 0) }
@@ -48,7 +48,7 @@ impl Argument for DropoutArguments<'_> {}
 
 /// The results of a layer's forward pass.
 #[derive(Debug)]
-pub struct Passed {
+pub struct LayerForward {
     /// The output of the linear part, `[cells, width]`; before a batch norm, without the bias.
     pub linear: Tensor,
     /// The activations, `[cells, width]`.
@@ -56,17 +56,17 @@ pub struct Passed {
     /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; otherwise none.
     pub statistics: Option<[Tensor; 2]>,
     /// Which activations are dropped.
-    pub dropout: Dropout,
+    pub dropout: DeviceDropout,
 }
 
-impl Passed {
-    pub(super) fn arguments(&self) -> PassedArguments<'_> {
+impl LayerForward {
+    pub(super) fn arguments(&self) -> LayerForwardArguments<'_> {
         let [cells, width] = shape(&self.output);
         let [mean, inverse] = match &self.statistics {
             Some(statistics) => statistics.each_ref().map(Address::of),
             None => [Address::none(); 2],
         };
-        PassedArguments {
+        LayerForwardArguments {
             input: Address::of(&self.linear),
             output: Address::of(&self.output),
             mean,
@@ -80,7 +80,7 @@ impl Passed {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PassedArguments<'a> {
+pub(super) struct LayerForwardArguments<'a> {
     input: Address<'a>,
     output: Address<'a>,
     mean: Address<'a>,
@@ -90,11 +90,11 @@ pub(super) struct PassedArguments<'a> {
     dropout: DropoutArguments<'a>,
 }
 
-impl Argument for PassedArguments<'_> {}
+impl Argument for LayerForwardArguments<'_> {}
 
 /// A batch norm's parameters and running statistics, `[width]` each.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchNorm<'a> {
+pub struct BatchNormParameters<'a> {
     /// Factors of the normal values, `[width]`.
     pub weight: &'a Tensor,
     /// Added before the ReLU, `[width]`.
@@ -110,7 +110,7 @@ pub struct BatchNorm<'a> {
 }
 
 arguments! {
-    BatchNormForward<'a>, "batch_norm_forward" {
+    BatchNormForwardArguments<'a>, "batch_norm_forward" {
         input: Address<'a>,
         weight: Address<'a>,
         bias: Address<'a>,
@@ -129,11 +129,16 @@ arguments! {
 }
 
 /// Batch norm, ReLU and dropout of `linear`, without the linear layer's bias, which only affects the running mean.
-pub fn batch_norm(linear: Tensor, linear_bias: &Tensor, norm: BatchNorm<'_>, dropout: Dropout) -> Passed {
+pub fn batch_norm(
+    linear: Tensor,
+    linear_bias: &Tensor,
+    norm: BatchNormParameters<'_>,
+    dropout: DeviceDropout,
+) -> LayerForward {
     let [cells, width] = shape(&linear);
     let output = empty(&linear, &[cells, width]);
     let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[width]));
-    let arguments = BatchNormForward {
+    let arguments = BatchNormForwardArguments {
         input: Address::of(&linear),
         weight: Address::of(norm.weight),
         bias: Address::of(norm.bias),
@@ -150,12 +155,12 @@ pub fn batch_norm(linear: Tensor, linear_bias: &Tensor, norm: BatchNorm<'_>, dro
         dropout: dropout.arguments(),
     };
     run_strips(&arguments, &linear, width);
-    Passed { linear, output, statistics: Some([mean, inverse]), dropout }
+    LayerForward { linear, output, statistics: Some([mean, inverse]), dropout }
 }
 
 arguments! {
-    BatchNormBackward<'a>, "batch_norm_backward" {
-        passed: PassedArguments<'a>,
+    BatchNormBackwardArguments<'a>, "batch_norm_backward" {
+        passed: LayerForwardArguments<'a>,
         weight: Address<'a>,
         onto: Address<'a>,
         onto_weight: Address<'a>,
@@ -179,11 +184,16 @@ pub struct BatchNormGradients {
 
 /// The backward pass of [`batch_norm`]: `gradient` by the output is overwritten by that of `linear`. The terms from a penalty are added to
 /// the latter and to the gradient by the weight.
-pub fn batch_norm_back(passed: &Passed, weight: &Tensor, left: Option<&Left>, gradient: &Tensor) -> BatchNormGradients {
+pub fn batch_norm_back(
+    passed: &LayerForward,
+    weight: &Tensor,
+    left: Option<&PenaltyTerms>,
+    gradient: &Tensor,
+) -> BatchNormGradients {
     let width = shape(gradient)[1];
     let found = [(); 3].map(|()| empty(gradient, &[width]));
     let [of_weight, of_bias, of_linear_bias] = found.each_ref().map(Address::mut_of);
-    let arguments = BatchNormBackward {
+    let arguments = BatchNormBackwardArguments {
         passed: passed.arguments(),
         weight: Address::of(weight),
         onto: Address::of_any(left.map(|left| &left.onto)),
@@ -199,7 +209,7 @@ pub fn batch_norm_back(passed: &Passed, weight: &Tensor, left: Option<&Left>, gr
 }
 
 arguments! {
-    LayerNormForward<'a>, "layer_norm_forward" {
+    LayerNormForwardArguments<'a>, "layer_norm_forward" {
         input: Address<'a>,
         linear_bias: Address<'a>,
         output: Address<'a>,
@@ -213,11 +223,11 @@ arguments! {
 }
 
 /// The linear layer's bias, layer norm without weights, ReLU and dropout of `linear`; the bias is added in place.
-pub fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: Dropout) -> Passed {
+pub fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: DeviceDropout) -> LayerForward {
     let [cells, width] = shape(&linear);
     let output = empty(&linear, &[cells, width]);
     let [mean, inverse] = [(); 2].map(|()| empty(&linear, &[cells]));
-    let arguments = LayerNormForward {
+    let arguments = LayerNormForwardArguments {
         input: Address::mut_of(&linear),
         linear_bias: Address::of(linear_bias),
         output: Address::mut_of(&output),
@@ -229,19 +239,19 @@ pub fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: D
         dropout: dropout.arguments(),
     };
     run_rows(&arguments, &linear, cells);
-    Passed { linear, output, statistics: Some([mean, inverse]), dropout }
+    LayerForward { linear, output, statistics: Some([mean, inverse]), dropout }
 }
 
 arguments! {
-    LayerNormBackward<'a>, "layer_norm_backward" {
-        passed: PassedArguments<'a>,
+    LayerNormBackwardArguments<'a>, "layer_norm_backward" {
+        passed: LayerForwardArguments<'a>,
         onto: Address<'a>,
         gradient: Address<'a>,
     }
 }
 
 arguments! {
-    CutForward<'a>, "cut_forward" {
+    CutForwardArguments<'a>, "cut_forward" {
         activations: Address<'a>,
         linear_bias: Address<'a>,
         cells: i64,
@@ -251,9 +261,9 @@ arguments! {
 }
 
 /// The linear layer's bias, ReLU and dropout of `linear`, in place.
-pub fn cut(linear: Tensor, linear_bias: &Tensor, dropout: Dropout) -> Passed {
+pub fn cut(linear: Tensor, linear_bias: &Tensor, dropout: DeviceDropout) -> LayerForward {
     let [cells, width] = shape(&linear);
-    let arguments = CutForward {
+    let arguments = CutForwardArguments {
         activations: Address::mut_of(&linear),
         linear_bias: Address::of(linear_bias),
         cells,
@@ -261,12 +271,12 @@ pub fn cut(linear: Tensor, linear_bias: &Tensor, dropout: Dropout) -> Passed {
         dropout: dropout.arguments(),
     };
     run_rows(&arguments, &linear, cells);
-    Passed { output: linear.shallow_clone(), linear, statistics: None, dropout }
+    LayerForward { output: linear.shallow_clone(), linear, statistics: None, dropout }
 }
 
 arguments! {
-    CutBackward<'a>, "cut_backward" {
-        passed: PassedArguments<'a>,
+    CutBackwardArguments<'a>, "cut_backward" {
+        passed: LayerForwardArguments<'a>,
         onto: Address<'a>,
         gradient: Address<'a>,
     }
@@ -274,18 +284,18 @@ arguments! {
 
 /// The backward pass of [`layer_norm`] or [`cut`]: `gradient` by the output is overwritten by that of `linear`, plus the term from
 /// a penalty.
-pub fn cut_back(of: &Passed, left: Option<&Left>, gradient: &Tensor) {
+pub fn cut_back(of: &LayerForward, left: Option<&PenaltyTerms>, gradient: &Tensor) {
     let [cells, width] = shape(gradient);
     let (passed, onto) = (of.arguments(), Address::of_any(left.map(|left| &left.onto)));
     let into = Address::mut_of(gradient);
     match of.statistics {
-        Some(_) => run_rows(&LayerNormBackward { passed, onto, gradient: into }, gradient, cells),
-        None => run_numbers(&CutBackward { passed, onto, gradient: into }, gradient, cells * width),
+        Some(_) => run_rows(&LayerNormBackwardArguments { passed, onto, gradient: into }, gradient, cells),
+        None => run_numbers(&CutBackwardArguments { passed, onto, gradient: into }, gradient, cells * width),
     }
 }
 
 arguments! {
-    ColumnSums<'a>, "column_sums" {
+    ColumnSumsArguments<'a>, "column_sums" {
         input: Address<'a>,
         sums: Address<'a>,
         cells: i64,
@@ -297,6 +307,10 @@ arguments! {
 pub fn column_sums(matrix: &Tensor) -> Tensor {
     let [cells, width] = shape(matrix);
     let sums = empty(matrix, &[width]);
-    run_strips(&ColumnSums { input: Address::of(matrix), sums: Address::mut_of(&sums), cells, width }, matrix, width);
+    run_strips(
+        &ColumnSumsArguments { input: Address::of(matrix), sums: Address::mut_of(&sums), cells, width },
+        matrix,
+        width,
+    );
     sums
 }

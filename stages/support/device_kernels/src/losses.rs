@@ -11,7 +11,7 @@ const MOST_LOSSES: usize = 64;
 const THREADS: u32 = 64;
 
 arguments! {
-    AddLosses<'a>, "add_losses" {
+    AddLossesArguments<'a>, "add_losses" {
         losses: [Address<'a>; MOST_LOSSES],
         singles: [Address<'a>; MOST_LOSSES],
         sums: Address<'a>,
@@ -27,7 +27,7 @@ pub struct LossSums(Tensor);
 
 /// The result of [`LossSums`].
 #[derive(Debug)]
-pub struct Summed {
+pub struct SummedLosses {
     /// In the order in which the measurements were added.
     pub sums: Vec<f64>,
     /// Number of steps.
@@ -58,7 +58,7 @@ impl LossSums {
             let of_kind = if number.kind() == like.kind() { &mut losses } else { &mut singles };
             of_kind[at] = Address::of(number);
         }
-        let arguments = AddLosses {
+        let arguments = AddLossesArguments {
             losses,
             singles,
             sums: Address::mut_of(&self.0),
@@ -69,9 +69,9 @@ impl LossSums {
     }
 
     /// Reads this many sums, and resets them.
-    pub fn take(&self, numbers: usize) -> Summed {
+    pub fn take(&self, numbers: usize) -> SummedLosses {
         let read: Vec<f64> = Vec::try_from(self.0.to_device(Device::Cpu)).expect("numbers of float64");
         self.clear();
-        Summed { sums: read[..numbers].to_vec(), steps: read[MOST_LOSSES], first_bad: read[MOST_LOSSES + 1] }
+        SummedLosses { sums: read[..numbers].to_vec(), steps: read[MOST_LOSSES], first_bad: read[MOST_LOSSES + 1] }
     }
 }

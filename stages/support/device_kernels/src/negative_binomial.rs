@@ -16,7 +16,7 @@ const MOST_SHARED: i64 = 96 << 10;
 const TERMS: i64 = 4;
 
 arguments! {
-    NegativeBinomialGenes<'a>, "negative_binomial_genes" {
+    NegativeBinomialGenesArguments<'a>, "negative_binomial_genes" {
         dispersion: Address<'a>,
         terms: Address<'a>,
         genes: i64,
@@ -24,7 +24,7 @@ arguments! {
 }
 
 arguments! {
-    NegativeBinomialRows<'a>, "negative_binomial_rows" {
+    NegativeBinomialRowsArguments<'a>, "negative_binomial_rows" {
         logits: Address<'a>,
         bias: Address<'a>,
         offset: Address<'a>,
@@ -43,7 +43,7 @@ arguments! {
 }
 
 arguments! {
-    NegativeBinomialSums<'a>, "negative_binomial_sums" {
+    NegativeBinomialSumsArguments<'a>, "negative_binomial_sums" {
         losses: Address<'a>,
         by_theta: Address<'a>,
         terms: Address<'a>,
@@ -91,7 +91,7 @@ pub fn negative_binomial(
     let [cells, genes] = shape(logits);
     let terms = empty(logits, &[TERMS, genes]);
     run_numbers(
-        &NegativeBinomialGenes { dispersion: Address::of(dispersion), terms: Address::mut_of(&terms), genes },
+        &NegativeBinomialGenesArguments { dispersion: Address::of(dispersion), terms: Address::mut_of(&terms), genes },
         logits,
         genes,
     );
@@ -103,7 +103,7 @@ pub fn negative_binomial(
     let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
     let (table, rows) =
         offset.map_or((Address::none(), Address::none()), |(table, rows)| (Address::of(table), Address::of(rows)));
-    let arguments = NegativeBinomialRows {
+    let arguments = NegativeBinomialRowsArguments {
         logits: Address::mut_of(logits),
         bias: Address::of(bias),
         offset: table,
@@ -121,7 +121,7 @@ pub fn negative_binomial(
     };
     run(&arguments, logits, blocks, THREADS, shared_bytes);
     let (loss, by_dispersion) = (empty(logits, &[]), empty(logits, &[genes]));
-    let arguments = NegativeBinomialSums {
+    let arguments = NegativeBinomialSumsArguments {
         losses: Address::of(&losses),
         by_theta: Address::of(&by_theta),
         terms: Address::of(&terms),

@@ -5,7 +5,7 @@ use torch::launch::{Address, Argument, arguments, multiprocessors};
 
 use super::{
     BLOCKS_EACH, ROW_THREADS, count, empty,
-    layer::{Passed, PassedArguments},
+    layer::{LayerForward, LayerForwardArguments},
     run, run_numbers, run_rows, run_strips, shape,
 };
 
@@ -19,8 +19,8 @@ struct AboveArguments<'a> {
 impl Argument for AboveArguments<'_> {}
 
 arguments! {
-    BatchNormDown<'a>, "batch_norm_down" {
-        passed: PassedArguments<'a>,
+    BatchNormDownArguments<'a>, "batch_norm_down" {
+        passed: LayerForwardArguments<'a>,
         weight: Address<'a>,
         above: AboveArguments<'a>,
         gradient: Address<'a>,
@@ -29,8 +29,8 @@ arguments! {
 }
 
 arguments! {
-    LayerNormDown<'a>, "layer_norm_down" {
-        passed: PassedArguments<'a>,
+    LayerNormDownArguments<'a>, "layer_norm_down" {
+        passed: LayerForwardArguments<'a>,
         above: AboveArguments<'a>,
         gradient: Address<'a>,
         by_input: Address<'a>,
@@ -38,8 +38,8 @@ arguments! {
 }
 
 arguments! {
-    CutThrough<'a>, "cut_through" {
-        passed: PassedArguments<'a>,
+    CutThroughArguments<'a>, "cut_through" {
+        passed: LayerForwardArguments<'a>,
         above: AboveArguments<'a>,
         out: Address<'a>,
     }
@@ -47,7 +47,7 @@ arguments! {
 
 /// One layer of the downward pass, `[cells, width]` each.
 #[derive(Debug)]
-pub struct Down {
+pub struct DeviceDownwardGradients {
     /// The gradient after the mask.
     gradient: Tensor,
     /// The gradient by the linear layer's output.
@@ -56,24 +56,24 @@ pub struct Down {
 
 /// The downward pass of a layer, from the gradient `above`, `[cells, width]` or, if it is the same for every cell, `[width]`; `weight` is
 /// batch norm's.
-pub fn down(of: &Passed, weight: Option<&Tensor>, above: &Tensor) -> Down {
+pub fn down(of: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> DeviceDownwardGradients {
     let [cells, width] = shape(&of.output);
     let rows_apart = if above.dim() == 1 { 0 } else { width };
     let (passed, above) = (of.arguments(), AboveArguments { gradient: Address::of(above), rows_apart });
     let found = empty(&of.output, &[cells, width]);
     if of.statistics.is_none() {
-        run_numbers(&CutThrough { passed, above, out: Address::mut_of(&found) }, &found, cells * width);
-        return Down { by_input: found.shallow_clone(), gradient: found };
+        run_numbers(&CutThroughArguments { passed, above, out: Address::mut_of(&found) }, &found, cells * width);
+        return DeviceDownwardGradients { by_input: found.shallow_clone(), gradient: found };
     }
     let by_input = empty(&of.output, &[cells, width]);
     let (gradient, dx) = (Address::mut_of(&found), Address::mut_of(&by_input));
     match weight.map(Address::of) {
         Some(weight) => {
-            run_strips(&BatchNormDown { passed, weight, above, gradient, by_input: dx }, &found, width);
+            run_strips(&BatchNormDownArguments { passed, weight, above, gradient, by_input: dx }, &found, width);
         }
-        None => run_rows(&LayerNormDown { passed, above, gradient, by_input: dx }, &found, cells),
+        None => run_rows(&LayerNormDownArguments { passed, above, gradient, by_input: dx }, &found, cells),
     }
-    Down { gradient: found, by_input }
+    DeviceDownwardGradients { gradient: found, by_input }
 }
 
 #[repr(C)]
@@ -87,8 +87,8 @@ struct UpArguments<'a> {
 impl Argument for UpArguments<'_> {}
 
 arguments! {
-    BatchNormUp<'a>, "batch_norm_up" {
-        passed: PassedArguments<'a>,
+    BatchNormUpArguments<'a>, "batch_norm_up" {
+        passed: LayerForwardArguments<'a>,
         weight: Address<'a>,
         up: UpArguments<'a>,
         of_weight: Address<'a>,
@@ -96,15 +96,15 @@ arguments! {
 }
 
 arguments! {
-    LayerNormUp<'a>, "layer_norm_up" {
-        passed: PassedArguments<'a>,
+    LayerNormUpArguments<'a>, "layer_norm_up" {
+        passed: LayerForwardArguments<'a>,
         up: UpArguments<'a>,
     }
 }
 
 /// Terms that the upward pass adds to the ordinary backward pass of a norm.
 #[derive(Debug)]
-pub struct Left {
+pub struct PenaltyTerms {
     /// What is added to the gradient by the norm's input, `[cells, width]`.
     pub onto: Tensor,
     /// The gradient by the weight of batch norm, `[width]`.
@@ -112,12 +112,17 @@ pub struct Left {
 }
 
 /// The upward pass: `adjoint`, `[cells, width]`, of the gradient by the linear layer's output becomes that of the gradient from above.
-pub fn up(of: &Passed, weight: Option<&Tensor>, down: &Down, adjoint: &Tensor) -> Option<Left> {
+pub fn up(
+    of: &LayerForward,
+    weight: Option<&Tensor>,
+    down: &DeviceDownwardGradients,
+    adjoint: &Tensor,
+) -> Option<PenaltyTerms> {
     let [cells, width] = shape(adjoint);
     let (passed, v) = (of.arguments(), Address::mut_of(adjoint));
     if of.statistics.is_none() {
         let above = AboveArguments { gradient: Address::of(adjoint), rows_apart: width };
-        run_numbers(&CutThrough { passed, above, out: v }, adjoint, cells * width);
+        run_numbers(&CutThroughArguments { passed, above, out: v }, adjoint, cells * width);
         return None;
     }
     let onto = empty(adjoint, &[cells, width]);
@@ -125,17 +130,17 @@ pub fn up(of: &Passed, weight: Option<&Tensor>, down: &Down, adjoint: &Tensor) -
     let by_weight = weight.map(|weight| {
         let by_weight = empty(adjoint, &[width]);
         let (weight, of_weight) = (Address::of(weight), Address::mut_of(&by_weight));
-        run_strips(&BatchNormUp { passed, weight, up, of_weight }, adjoint, width);
+        run_strips(&BatchNormUpArguments { passed, weight, up, of_weight }, adjoint, width);
         by_weight
     });
     if by_weight.is_none() {
-        run_rows(&LayerNormUp { passed, up }, adjoint, cells);
+        run_rows(&LayerNormUpArguments { passed, up }, adjoint, cells);
     }
-    Some(Left { onto, by_weight })
+    Some(PenaltyTerms { onto, by_weight })
 }
 
 arguments! {
-    PenaltyValue<'a>, "penalty_value" {
+    PenaltyValueArguments<'a>, "penalty_value" {
         e: Address<'a>,
         adjoint: Address<'a>,
         parts: Address<'a>,
@@ -145,7 +150,7 @@ arguments! {
 }
 
 arguments! {
-    SumOfParts<'a>, "sum_of_parts" {
+    SumOfPartsArguments<'a>, "sum_of_parts" {
         parts: Address<'a>,
         count: i64,
         sum: Address<'a>,
@@ -162,14 +167,15 @@ pub fn value(slopes: &Tensor, weight: f64, penalty: &Tensor) -> Tensor {
     let parts = Tensor::empty([i64::from(blocks)], (Kind::Double, slopes.device()));
     let adjoint = empty(slopes, &[cells, latent]);
     let (e, v, to) = (Address::of(slopes), Address::mut_of(&adjoint), Address::mut_of(&parts));
-    run(&PenaltyValue { e, adjoint: v, parts: to, numbers, weight }, slopes, blocks, ROW_THREADS, 0);
-    let arguments = SumOfParts { parts: Address::of(&parts), count: i64::from(blocks), sum: Address::mut_of(penalty) };
+    run(&PenaltyValueArguments { e, adjoint: v, parts: to, numbers, weight }, slopes, blocks, ROW_THREADS, 0);
+    let arguments =
+        SumOfPartsArguments { parts: Address::of(&parts), count: i64::from(blocks), sum: Address::mut_of(penalty) };
     run(&arguments, slopes, 1, ROW_THREADS, 0);
     adjoint
 }
 
 arguments! {
-    AddRow<'a>, "add_row" {
+    AddRowArguments<'a>, "add_row" {
         matrix: Address<'a>,
         row: Address<'a>,
         rows: i64,
@@ -180,6 +186,6 @@ arguments! {
 /// Adds a row, `[width]`, to every row of a matrix.
 pub fn add_row(matrix: &Tensor, row: &Tensor) {
     let [rows, width] = shape(matrix);
-    let arguments = AddRow { matrix: Address::mut_of(matrix), row: Address::of(row), rows, width };
+    let arguments = AddRowArguments { matrix: Address::mut_of(matrix), row: Address::of(row), rows, width };
     run_numbers(&arguments, matrix, rows * width);
 }

@@ -9,7 +9,7 @@ use super::{run_numbers, shape};
 const AT_ONCE: i64 = 16;
 
 arguments! {
-    TakeBatch<'a>, "take_batch" {
+    TakeBatchArguments<'a>, "take_batch" {
         slots: Address<'a>,
         place: Address<'a>,
         taken: Address<'a>,
@@ -25,7 +25,7 @@ pub fn take_batch(slots: &Tensor, place: &Tensor, taken: &Tensor) {
         count == 2 && bytes % AT_ONCE == 0 && place.size() == [bytes] && taken.size() == [2],
         "a batch is taken from two slots of its size, in pieces of {AT_ONCE} bytes"
     );
-    let arguments = TakeBatch {
+    let arguments = TakeBatchArguments {
         slots: Address::of(slots),
         place: Address::mut_of(place),
         taken: Address::mut_of(taken),

@@ -10,11 +10,14 @@ use tch::{Device, Kind, Tensor};
 use torch::launch::with_host_threads;
 
 use super::{
-    adam::{self, Settings, Slot},
+    adam::{self, AdamParameter, AdamStepSettings},
     expected::add_expected,
-    guess::{Judged, judge},
-    latent::{Added, DoseCurve, basal_back},
-    layer::{BatchNorm, Dropout, Passed, batch_norm, batch_norm_back, column_sums, cut, cut_back, layer_norm},
+    guess::{ClassificationTargets, judge},
+    latent::{DoseCurve, LatentTerms, basal_back},
+    layer::{
+        BatchNormParameters, DeviceDropout, LayerForward, batch_norm, batch_norm_back, column_sums, cut, cut_back,
+        layer_norm,
+    },
     losses::LossSums,
     mixing::Mixing,
     negative_binomial::negative_binomial,
@@ -101,13 +104,13 @@ fn batch(is_mixed: bool) -> Unpacked {
     packed().unpack(GENES, Kind::Double, true, is_mixed.then(mixing))
 }
 
-fn dropout() -> Dropout {
-    Dropout::new(0.3, &Tensor::from(77_i64), [3, 5])
+fn dropout() -> DeviceDropout {
+    DeviceDropout::new(0.3, &Tensor::from(77_i64), [3, 5])
 }
 
-fn norm_passed(weight: &Tensor) -> Passed {
+fn norm_passed(weight: &Tensor) -> LayerForward {
     let [bias, linear_bias, running_mean, running_variance] = [(); 4].map(|()| drawn(&[WIDTH]));
-    let norm = BatchNorm {
+    let norm = BatchNormParameters {
         weight,
         bias: &bias,
         running_mean: &running_mean,
@@ -139,7 +142,7 @@ fn layers_with_a_norm_over_cells_are_passed_down_up_and_back() {
         let gradient = drawn(&[CELLS, WIDTH]);
         let by = batch_norm_back(&passed, &weight, Some(&left), &gradient);
         let sums = column_sums(&gradient);
-        let Passed { linear, output, .. } = passed;
+        let LayerForward { linear, output, .. } = passed;
         vec![linear, output, down.by_input, adjoint, gradient, by.weight, by.bias, by.linear_bias, sums]
     });
 }
@@ -190,7 +193,7 @@ fn guesses_are_judged() {
         alike(|| {
             let batch = batch(is_mixed);
             let (logits, weights, loss) = (drawn(&[CELLS, 3]), drawn(&[3]).abs(), drawn(&[]));
-            let judged = Judged {
+            let judged = ClassificationTargets {
                 classes: &batch.combinations,
                 weights: Some(&weights),
                 emphasis: None,
@@ -211,7 +214,8 @@ fn latents_are_added_up_and_differentiated() {
             let batch = batch(true);
             let (embeddings, beta, bias) = (drawn(&[4, WIDTH]), drawn(&[1, 4]), drawn(&[1, 4]));
             let covariates = [drawn(&[2, WIDTH])];
-            let added = Added { embeddings: &embeddings, beta: &beta, bias: &bias, curve, covariates: &covariates };
+            let added =
+                LatentTerms { embeddings: &embeddings, beta: &beta, bias: &bias, curve, covariates: &covariates };
             let sources = whole(CELLS, &[CELLS], Kind::Int64);
             let latent = added.to(&drawn(&[CELLS, WIDTH]), Some(&sources), &batch);
             let gradient = drawn(&[CELLS, WIDTH]);
@@ -230,8 +234,8 @@ fn adam_makes_a_step_over_more_parameters_than_a_kernel_takes() {
         alike(|| {
             // One of them needs several blocks.
             let sizes = (0..60_i64).map(|at| if at == 7 { 40_000 } else { at + 1 });
-            let slots: Vec<Slot> = sizes
-                .map(|size| Slot {
+            let slots: Vec<AdamParameter> = sizes
+                .map(|size| AdamParameter {
                     parameter: drawn(&[size]),
                     gradient: drawn(&[size]),
                     first: drawn(&[size]),
@@ -241,7 +245,7 @@ fn adam_makes_a_step_over_more_parameters_than_a_kernel_takes() {
                 })
                 .collect();
             let rate = Tensor::from(0.01);
-            let settings = Settings {
+            let settings = AdamStepSettings {
                 rate: &rate,
                 betas: [0.9, 0.999],
                 weight_decay: 0.1,
@@ -251,7 +255,7 @@ fn adam_makes_a_step_over_more_parameters_than_a_kernel_takes() {
             };
             let norm = adam::step(&slots, settings);
             assert!(slots.iter().all(|slot| slot.steps.double_value(&[]) == 3.0), "a count went up otherwise");
-            let follows = |slot: &Slot| {
+            let follows = |slot: &AdamParameter| {
                 let rounded = |copy: &Tensor| *copy == slot.parameter.to_kind(Kind::Float).to_kind(Kind::BFloat16);
                 slot.rounded.as_ref().is_none_or(rounded)
             };

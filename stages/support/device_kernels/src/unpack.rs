@@ -10,7 +10,7 @@ use super::{
 };
 
 arguments! {
-    Unpack<'a>, "unpack" {
+    UnpackArguments<'a>, "unpack" {
         cells: SparseRows<'a>,
         dense: Address<'a>,
         counts: Address<'a>,
@@ -129,7 +129,7 @@ impl Packed {
             packed: self,
         };
         let packed = &unpacked.packed;
-        let arguments = Unpack {
+        let arguments = UnpackArguments {
             cells: unpacked.rows(),
             dense: Address::mut_of(&unpacked.dense),
             counts: Address::of_any(unpacked.counts()),

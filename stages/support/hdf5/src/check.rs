@@ -47,7 +47,7 @@ mod walk;
 
 use std::{fs::File, path::Path};
 
-use ::arrays::place::Place;
+use ::arrays::place::ObjectPlace;
 use schemas::{Error, Result};
 
 use self::{bytes::Flaw, walk::Walk};
@@ -62,7 +62,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
     let length = file.metadata().map_err(Error::io("read", path))?.len();
     let error_of = |object: &str, flaw: Flaw| {
         let place =
-            object.split('/').filter(|name| !name.is_empty()).fold(Place::root(path), |at, name| at.child(name));
+            object.split('/').filter(|name| !name.is_empty()).fold(ObjectPlace::root(path), |at, name| at.child(name));
         match flaw {
             Flaw::Damaged { at, what } => place.error(
                 format!("is damaged at byte {at} ({what})"),

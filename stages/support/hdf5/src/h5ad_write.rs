@@ -10,7 +10,7 @@ mod vector;
 
 use std::path::Path;
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use hdf5_metno::File;
 use schemas::{Error, Result, chunk::Chunk};
 use storage::disk::StagedFile;
@@ -60,7 +60,7 @@ pub struct H5adWriteOptions {
 #[derive(Debug)]
 pub struct H5adWriter {
     file: File,
-    place: Place,
+    place: ObjectPlace,
     genes: usize,
     cells: u64,
     row_pointers: Vector,
@@ -80,7 +80,7 @@ impl H5adWriter {
         check(columns, options)?;
         let mut staged = StagedFile::create(path)?;
         staged.unlock();
-        let place = Place::root(staged.path());
+        let place = ObjectPlace::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
             let file = crate::create(staged.path())?;
             encode(&file, Encoding::Anndata)?;

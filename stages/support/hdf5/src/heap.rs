@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, fs::File, ops::Range, os::unix::fs::FileExt};
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use schemas::{Result, numbers::to_usize};
 
 const SIGNATURE: &[u8] = b"GCOL\x01";
@@ -20,19 +20,19 @@ const MOST_COLLECTION_BYTES: u64 = 64 << 20;
 
 /// The heap of a file, of which the collection that was read last is kept: neighbouring records refer to the same one.
 #[derive(Debug)]
-pub struct Heap<'a> {
+pub struct GlobalHeap<'a> {
     file: &'a File,
-    place: &'a Place,
+    place: &'a ObjectPlace,
     address: u64,
     bytes: Vec<u8>,
     objects: HashMap<u32, Range<usize>>,
 }
 
-impl<'a> Heap<'a> {
+impl<'a> GlobalHeap<'a> {
     /// Bytes of a reference, with addresses of 64 bits.
     pub(super) const REFERENCE_BYTES: usize = 16;
 
-    pub(super) fn new(file: &'a File, place: &'a Place) -> Self {
+    pub(super) fn new(file: &'a File, place: &'a ObjectPlace) -> Self {
         Self { file, place, address: 0, bytes: Vec::new(), objects: HashMap::new() }
     }
 
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn texts_are_found_by_their_references() {
-        let (file, place) = (file(), Place::root(Path::new("a.h5ad")));
-        let mut heap = Heap::new(&file, &place);
+        let (file, place) = (file(), ObjectPlace::root(Path::new("a.h5ad")));
+        let mut heap = GlobalHeap::new(&file, &place);
         assert_eq!(heap.get(&reference(4, 8, 1)).expect("the first text"), b"gene");
         assert_eq!(heap.get(&reference(8, 8, 2)).expect("a part of the second"), b"a longer");
         assert_eq!(heap.get(&reference(0, 0, 0)).expect("an empty text"), b"");
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_reference_that_leads_nowhere_is_refused() {
-        let (file, place) = (file(), Place::root(Path::new("a.h5ad")));
-        let mut heap = Heap::new(&file, &place);
+        let (file, place) = (file(), ObjectPlace::root(Path::new("a.h5ad")));
+        let mut heap = GlobalHeap::new(&file, &place);
         for (length, address, index) in [(4, 8, 3), (5, 8, 1), (4, 0, 1), (4, 9, 1), (4, 1 << 40, 1), (4, u64::MAX, 1)]
         {
             assert!(heap.get(&reference(length, address, index)).is_err(), "{length} bytes, {index} at {address}");

@@ -1,4 +1,4 @@
-//! Shared code of HDF5 readers and writers: places in a file, errors that name them, [`Numbers`] read without libhdf5, and a
+//! Shared code of HDF5 readers and writers: places in a file, errors that name them, [`DatasetNumbers`] read without libhdf5, and a
 //! [`check`] of a file's structure before libhdf5 opens it.
 //!
 //! ```
@@ -29,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use arrays::place::Place;
+pub use arrays::place::ObjectPlace;
 use hdf5_metno::{
     File,
     file::{FileAccessBuilder, FileBuilder, MetadataCacheConfig},
@@ -38,9 +38,9 @@ use schemas::{Error, Result};
 
 pub use self::{
     element::LibraryNumber,
-    heap::Heap,
-    numbers::Numbers,
-    records::{Member, Records},
+    heap::GlobalHeap,
+    numbers::DatasetNumbers,
+    records::{CompoundTable, RecordMember},
 };
 
 /// libhdf5's cache for each dataset between reads or writes: one chunk of h5py's default size, so that no column is kept entirely.
@@ -51,7 +51,7 @@ const CHUNK_CACHE_SLOTS: usize = 521;
 const METADATA_CACHE_BYTES: usize = 4 << 20;
 
 /// The error of a failed write of libhdf5, which names the file.
-pub(crate) fn unwritable(place: &Place, error: hdf5_metno::Error) -> Error {
+pub(crate) fn unwritable(place: &ObjectPlace, error: hdf5_metno::Error) -> Error {
     let text = frames(&error);
     let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
     Error::Io { action: "write", path: place.path().into(), source }
@@ -74,7 +74,7 @@ fn open(path: &Path) -> hdf5_metno::Result<File> {
 pub fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {
-        Place::root(path).error(
+        ObjectPlace::root(path).error(
             format!("is not an HDF5 file, or is cut short ({error})"),
             "an .h5ad or 10x .h5 file is expected; if it was downloaded, download it again",
         )
@@ -125,16 +125,18 @@ mod place_tests {
     fn a_full_disk_is_known_by_its_words() {
         let text = "file write failed: time = Sat Nov 21 12:00:00 2026\n, filename = 'a', file descriptor = 3, errno = 28, \
                     error message = 'No space left on device'";
-        let error = unwritable(&Place::root(Path::new("a.h5ad")), hdf5_metno::Error::Internal(text.to_owned()));
+        let error = unwritable(&ObjectPlace::root(Path::new("a.h5ad")), hdf5_metno::Error::Internal(text.to_owned()));
         assert_eq!(error.exit_code(), schemas::error::ExitCode::NoSpace);
-        let other =
-            unwritable(&Place::root(Path::new("a.h5ad")), hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()));
+        let other = unwritable(
+            &ObjectPlace::root(Path::new("a.h5ad")),
+            hdf5_metno::Error::Internal("errno = 5, I/O".to_owned()),
+        );
         assert_eq!(other.exit_code(), schemas::error::ExitCode::Io);
     }
 
     #[test]
     fn an_error_names_the_file_and_the_object_in_it() {
-        let place = Place::root(Path::new("a.h5ad")).child("X").child("indptr");
+        let place = ObjectPlace::root(Path::new("a.h5ad")).child("X").child("indptr");
         assert_eq!(place.error("falls", "").to_string(), "a.h5ad: X/indptr: falls");
     }
 }

@@ -8,7 +8,7 @@ use std::{fs::File, ops::Range, path::Path, sync::Arc};
 use arrays::{
     chunks::ChunkGrid,
     numbers,
-    place::Place,
+    place::ObjectPlace,
     stored_numbers::{ArrayInFile, StoredNumbers, check_rows},
 };
 use hdf5_metno::{Dataset, dataset::Layout, filters::Filter, plist::dataset_create::ChunkOpts};
@@ -25,7 +25,7 @@ const MOST_CHUNKS: u64 = 1 << 24;
 
 /// A vector (of one column) or a matrix of numbers.
 #[derive(Debug)]
-pub enum Numbers {
+pub enum DatasetNumbers {
     /// Read from known addresses.
     Direct(StoredNumbers),
     /// Read through libhdf5.
@@ -36,18 +36,18 @@ pub enum Numbers {
 #[derive(Debug)]
 pub struct LibraryNumbers {
     dataset: Dataset,
-    place: Place,
+    place: ObjectPlace,
     dimensions: usize,
     rows: u64,
     columns: u64,
 }
 
-impl Numbers {
+impl DatasetNumbers {
     /// A dataset of one or two dimensions.
     ///
     /// # Errors
     /// Any other number of dimensions, or a dataset that libhdf5 can't describe.
-    pub fn open(dataset: Dataset, place: Place) -> Result<Self> {
+    pub fn open(dataset: Dataset, place: ObjectPlace) -> Result<Self> {
         let library = LibraryNumbers::open(dataset, place)?;
         Ok(library.direct().map_or_else(|| Self::Library(library), Self::Direct))
     }
@@ -68,8 +68,8 @@ impl LibraryNumbers {
     /// A dataset of one or two dimensions.
     ///
     /// # Errors
-    /// As for [`Numbers::open`].
-    pub(crate) fn open(dataset: Dataset, place: Place) -> Result<Self> {
+    /// As for [`DatasetNumbers::open`].
+    pub(crate) fn open(dataset: Dataset, place: ObjectPlace) -> Result<Self> {
         let shape = dataset.get_shape().map_err(|error| place.unreadable(error))?;
         let (rows, columns) = match *shape.as_slice() {
             [rows] => (rows as u64, 1),
@@ -125,7 +125,7 @@ impl LibraryNumbers {
 }
 
 /// The file with the bytes of a dataset; none if a link leads to another file than the one that is open.
-pub(super) fn file_of(dataset: &Dataset, place: &Place) -> Option<Arc<File>> {
+pub(super) fn file_of(dataset: &Dataset, place: &ObjectPlace) -> Option<Arc<File>> {
     if place.path() == Path::new(&dataset.filename()) { place.opened() } else { None }
 }
 
@@ -179,8 +179,8 @@ fn known_filters(filters: &[Filter]) -> Option<Vec<StoredFilter>> {
     steps.collect()
 }
 
-impl numbers::Numbers for Numbers {
-    fn place(&self) -> &Place {
+impl numbers::Numbers for DatasetNumbers {
+    fn place(&self) -> &ObjectPlace {
         match self {
             Self::Direct(numbers) => numbers.place(),
             Self::Library(numbers) => &numbers.place,

@@ -3,7 +3,7 @@
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
-use arrays::{chunks::Chunks, place::Place};
+use arrays::{chunks::Chunks, place::ObjectPlace};
 use hdf5_metno::{
     Dataset,
     dataset::Layout,
@@ -12,7 +12,7 @@ use hdf5_metno::{
 use schemas::{Result, numbers::to_usize};
 
 use super::{
-    Heap,
+    GlobalHeap,
     numbers::{chunk_grid, file_of},
 };
 
@@ -25,18 +25,18 @@ const READ_BYTES: u64 = 128 << 10;
 
 /// A table of records.
 #[derive(Debug)]
-pub struct Records {
-    place: Place,
+pub struct CompoundTable {
+    place: ObjectPlace,
     file: Arc<File>,
     rows: u64,
     record_bytes: usize,
-    members: Vec<Member>,
-    storage: Storage,
+    members: Vec<RecordMember>,
+    storage: RecordStorage,
 }
 
 /// A member of each record.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct RecordMember {
     /// Its name.
     pub name: String,
     /// Its type, as libhdf5 describes it.
@@ -46,17 +46,17 @@ pub struct Member {
 }
 
 #[derive(Debug)]
-enum Storage {
+enum RecordStorage {
     Contiguous { offset: u64 },
     Chunked(Box<Chunks>),
 }
 
-impl Records {
+impl CompoundTable {
     /// A dataset of one dimension whose type is compound.
     ///
     /// # Errors
     /// Any other dataset, or one with filters that are not known here.
-    pub fn open(dataset: &Dataset, place: Place) -> Result<Self> {
+    pub fn open(dataset: &Dataset, place: ObjectPlace) -> Result<Self> {
         let Some(file) = file_of(dataset, &place) else {
             return Err(place.error("is in another file", "give that file, or copy the table into this one"));
         };
@@ -74,11 +74,11 @@ impl Records {
                 let lies_within = |offset: &u64| bytes.and_then(|bytes| offset.checked_add(bytes)) <= Some(length);
                 // A dataset that was never written stores less.
                 let offset = dataset.offset().filter(|_| Some(dataset.storage_size()) == bytes);
-                offset.filter(lies_within).map(|offset| Storage::Contiguous { offset })
+                offset.filter(lies_within).map(|offset| RecordStorage::Contiguous { offset })
             }
             Layout::Chunked => chunk_grid(dataset, rows, 1)
                 .and_then(|grid| Chunks::new(grid, 1, record_bytes))
-                .map(|chunks| Storage::Chunked(Box::new(chunks))),
+                .map(|chunks| RecordStorage::Chunked(Box::new(chunks))),
             _ => None,
         };
         let Some(storage) = storage else {
@@ -95,20 +95,25 @@ impl Records {
     }
 
     /// The fields of each record, in order.
-    pub fn members(&self) -> &[Member] {
+    pub fn members(&self) -> &[RecordMember] {
         &self.members
     }
 
     /// Where variable-length strings lie.
-    pub fn heap(&self) -> Heap<'_> {
-        Heap::new(&self.file, &self.place)
+    pub fn heap(&self) -> GlobalHeap<'_> {
+        GlobalHeap::new(&self.file, &self.place)
     }
 
     /// Shows some records, each from its member on.
     ///
     /// # Errors
     /// Records that there are not, a damaged file or cut short; what `show` fails with.
-    pub fn for_each(&self, rows: Range<u64>, member: &Member, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub fn for_each(
+        &self,
+        rows: Range<u64>,
+        member: &RecordMember,
+        mut show: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         if self.rows < rows.end {
             let message = format!("record {} was requested, of {}", rows.end, self.rows);
             return Err(self.place.error(message, "the file may be cut short; write it again"));
@@ -117,7 +122,7 @@ impl Records {
         while row < rows.end {
             let chunk;
             let (count, bytes) = match &self.storage {
-                Storage::Contiguous { offset } => {
+                RecordStorage::Contiguous { offset } => {
                     let count = (READ_BYTES / self.record_bytes as u64).clamp(1, rows.end - row);
                     read.resize(to_usize(count) * self.record_bytes, 0);
                     let at = offset + row * self.record_bytes as u64;
@@ -127,7 +132,7 @@ impl Records {
                     })?;
                     (count, read.as_slice())
                 }
-                Storage::Chunked(chunks) => {
+                RecordStorage::Chunked(chunks) => {
                     let first = row % chunks.rows;
                     let count = (rows.end - row).min(chunks.rows - first);
                     chunk = chunks.get(row / chunks.rows, &self.file, &self.place)?;
@@ -145,14 +150,14 @@ impl Records {
 }
 
 /// The members of a record, and its length, as they are in the file.
-fn in_the_file(compound: CompoundType) -> (Vec<Member>, usize) {
+fn in_the_file(compound: CompoundType) -> (Vec<RecordMember>, usize) {
     let mut fields = compound.fields;
     fields.sort_by_key(|field| field.offset);
     let mut longer = 0;
     let members = fields.into_iter().map(|field| {
-        let member = Member { name: field.name, offset: field.offset + longer, kind: field.ty };
+        let member = RecordMember { name: field.name, offset: field.offset + longer, kind: field.ty };
         if matches!(member.kind, TypeDescriptor::VarLenAscii | TypeDescriptor::VarLenUnicode) {
-            longer += Heap::REFERENCE_BYTES - POINTER_BYTES;
+            longer += GlobalHeap::REFERENCE_BYTES - POINTER_BYTES;
         }
         member
     });

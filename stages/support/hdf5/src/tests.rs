@@ -3,12 +3,12 @@
 
 use std::{fs, ops::Range, path::Path, sync::Arc};
 
-use arrays::{numbers::Numbers as _, place::Place, stored_numbers::StoredNumbers};
+use arrays::{numbers::Numbers as _, place::ObjectPlace, stored_numbers::StoredNumbers};
 use hdf5_metno::{Dataset, File, H5Type};
 use proptest::prelude::*;
 use schemas::atlas::StoredChunk;
 
-use super::{LibraryNumber, Numbers, numbers::LibraryNumbers};
+use super::{DatasetNumbers, LibraryNumber, numbers::LibraryNumbers};
 
 /// How a dataset is stored.
 #[derive(Clone, Debug)]
@@ -48,21 +48,21 @@ fn write<T: H5Type + Copy>(file: &File, name: &str, shape: &[usize], values: &[T
     dataset
 }
 
-fn read<T: LibraryNumber>(numbers: &Numbers, rows: Range<u64>) -> Vec<T> {
+fn read<T: LibraryNumber>(numbers: &DatasetNumbers, rows: Range<u64>) -> Vec<T> {
     let mut out = Vec::new();
     numbers.read(rows, &mut out).unwrap();
     out
 }
 
-fn place(dataset: &Dataset) -> Place {
-    Place::root(Path::new(&dataset.filename()))
+fn place(dataset: &Dataset) -> ObjectPlace {
+    ObjectPlace::root(Path::new(&dataset.filename()))
 }
 
 fn reads_as_libhdf5_does<T: LibraryNumber + PartialEq + std::fmt::Debug>(dataset: &Dataset, ranges: &[Range<u64>]) {
     let place = place(dataset);
-    let direct = Numbers::open(dataset.clone(), place.clone()).unwrap();
-    let library = Numbers::Library(LibraryNumbers::open(dataset.clone(), place.clone()).unwrap());
-    assert!(matches!(direct, Numbers::Direct(_)));
+    let direct = DatasetNumbers::open(dataset.clone(), place.clone()).unwrap();
+    let library = DatasetNumbers::Library(LibraryNumbers::open(dataset.clone(), place.clone()).unwrap());
+    assert!(matches!(direct, DatasetNumbers::Direct(_)));
     let mut chunks = vec![StoredChunk { address: 0, bytes: 0, left_out: 0 }];
     let reopened = {
         let array = direct.stored(&mut chunks).unwrap();
@@ -72,7 +72,7 @@ fn reads_as_libhdf5_does<T: LibraryNumber + PartialEq + std::fmt::Debug>(dataset
             StoredNumbers::reopen(&array, &chunks[1..], Arc::new(file.try_clone().unwrap()), length, place.clone())
         };
         assert!(array.rows * array.columns == 0 || reopen(8).is_err(), "a file that is too short is refused");
-        Numbers::Direct(reopen(length).unwrap())
+        DatasetNumbers::Direct(reopen(length).unwrap())
     };
     for range in ranges {
         let expected = read::<T>(&library, range.clone());
@@ -104,7 +104,7 @@ fn every_type_reads_as_libhdf5_does(shape: &[usize], values: &[i8], stored: &Sto
             reads_as_libhdf5_does::<f32>(&dataset, ranges);
             reads_as_libhdf5_does::<f64>(&dataset, ranges);
             reads_as_libhdf5_does::<i64>(&dataset, ranges);
-            let ids = Numbers::open(dataset.clone(), place(&dataset)).unwrap();
+            let ids = DatasetNumbers::open(dataset.clone(), place(&dataset)).unwrap();
             for range in ranges {
                 let expected: Vec<i64> = read(&ids, range.clone());
                 let found: Vec<u32> = read(&ids, range.clone());
@@ -161,8 +161,8 @@ fn what_is_unusual_is_left_to_libhdf5() {
     let packed = file.new_dataset::<i32>().shape(100).chunk(10).nbit().create("packed").unwrap();
     packed.write_raw(&(0..100).collect::<Vec<i32>>()).unwrap();
     for (dataset, sum) in [(unwritten, 0), (packed, 4950)] {
-        let numbers = Numbers::open(dataset.clone(), place(&dataset)).unwrap();
-        assert!(matches!(numbers, Numbers::Library(_)));
+        let numbers = DatasetNumbers::open(dataset.clone(), place(&dataset)).unwrap();
+        assert!(matches!(numbers, DatasetNumbers::Library(_)));
         assert_eq!(read::<i64>(&numbers, 0..100).iter().sum::<i64>(), sum);
     }
 }
@@ -193,8 +193,8 @@ fn a_file_that_is_cut_or_damaged_after_it_was_opened_is_an_error_that_names_the_
     file.close().unwrap();
     let file = super::open(&path).unwrap();
     let numbers = ["whole", "chunked"].map(|name| {
-        let place = Place::root(&path).child(name);
-        Numbers::open(file.dataset(name).unwrap(), place).unwrap()
+        let place = ObjectPlace::root(&path).child(name);
+        DatasetNumbers::open(file.dataset(name).unwrap(), place).unwrap()
     });
     let bytes = std::fs::read(&path).unwrap();
     for (length, name, words) in [(4096, "whole", "can't be read"), (4096, "chunked", "beyond the end of the file")] {

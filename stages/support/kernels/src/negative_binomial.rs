@@ -14,7 +14,7 @@ use simd::{InstructionSet, Kernel, Portable};
 
 use super::{
     real::Real,
-    sparse::{Rows, index},
+    sparse::{CsrView, index},
     sums::{ColumnSums, largest, sum},
 };
 
@@ -29,7 +29,7 @@ pub struct NegativeBinomial<'a, T> {
     /// Terms added to the logits of every cell, `[genes]`.
     pub bias: &'a [T],
     /// Counts.
-    pub cells: Rows<'a, T>,
+    pub cells: CsrView<'a, T>,
     /// Library sizes, `[cells]`.
     pub library: &'a [T],
     /// Logarithm of the inverse dispersion, `[genes]`.
@@ -62,7 +62,7 @@ impl<T: Real> Dispersion<T> {
 }
 
 /// Room for the rows under way.
-struct Scratch<T> {
+struct RowBuffers<T> {
     /// μ of every gene.
     mean: Vec<T>,
     /// 1/s of every gene.
@@ -75,7 +75,7 @@ struct Scratch<T> {
     by_theta: Vec<T>,
 }
 
-impl<T: Real> Scratch<T> {
+impl<T: Real> RowBuffers<T> {
     fn new(genes: usize) -> Self {
         let zeros = || vec![T::default(); genes];
         Self {
@@ -96,7 +96,7 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
         let Self { logits, bias, cells, library, dispersion, slopes } = self;
         let genes = dispersion.len();
         let of_genes = Dispersion::new(dispersion);
-        let mut scratch = Scratch::new(genes);
+        let mut scratch = RowBuffers::new(genes);
         let mut by_theta = ColumnSums::<T, 1>::new(genes);
         let mut total = 0.0;
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
@@ -148,7 +148,7 @@ pub(super) fn softmax<T: Real, W: InstructionSet>(logits: &mut [T], bias: &[T], 
 fn on_all_genes<T: Real, W: InstructionSet>(
     logits: &mut [T],
     of_genes: &Dispersion<T>,
-    scratch: &mut Scratch<T>,
+    scratch: &mut RowBuffers<T>,
     by_theta: &mut [T],
 ) {
     let genes = logits.len();
@@ -172,7 +172,7 @@ fn on_non_zeros<T: Real, W: InstructionSet>(
     (columns, values): (&[i64], &[T]),
     logits: &mut [T],
     of_genes: &Dispersion<T>,
-    scratch: &mut Scratch<T>,
+    scratch: &mut RowBuffers<T>,
     by_theta: &mut [T],
 ) -> f64 {
     let count = columns.len();

@@ -22,7 +22,7 @@ use super::{
 
 /// The result of a norm, ReLU and dropout of `[cells, width]`.
 #[derive(Clone, Copy)]
-pub struct Passed<'a, T> {
+pub struct LayerActivations<'a, T> {
     /// The norm's input.
     pub input: &'a [T],
     /// The activations, `[cells, width]`.
@@ -38,7 +38,7 @@ pub struct Passed<'a, T> {
 /// Down through batch norm, whose weight is `[width]`.
 pub struct BatchNormDown<'a, T> {
     /// The result of the forward pass.
-    pub passed: Passed<'a, T>,
+    pub passed: LayerActivations<'a, T>,
     /// Factors of the normal values, `[width]`.
     pub weight: &'a [T],
     /// Comes as e and leaves as d.
@@ -52,7 +52,8 @@ impl<T: Real> Kernel for BatchNormDown<'_, T> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        let Self { passed: Passed { input, output, mean, inverse, dropout }, weight, gradient, by_input } = self;
+        let Self { passed: LayerActivations { input, output, mean, inverse, dropout }, weight, gradient, by_input } =
+            self;
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
@@ -83,7 +84,7 @@ impl<T: Real> Kernel for BatchNormDown<'_, T> {
 /// Up again.
 pub struct BatchNormUp<'a, T> {
     /// The result of the forward pass.
-    pub passed: Passed<'a, T>,
+    pub passed: LayerActivations<'a, T>,
     /// Factors of the normal values, `[width]`.
     pub weight: &'a [T],
     /// d, as the way down left it.
@@ -106,7 +107,7 @@ struct Means {
 }
 
 /// The way up as a line in v, d and x̂.
-struct Lines<T> {
+struct UpwardCoefficients<T> {
     /// Coefficients of v, d, x̂ and 1 for the term added to the norm's input.
     onto: [T; 4],
     /// The same for v, x̂ and nothing, for v.
@@ -120,11 +121,11 @@ impl Means {
     }
 
     #[inline(always)]
-    fn lines<T: Real>(&self, slope: f64, inverse: f64) -> Lines<T> {
+    fn lines<T: Real>(&self, slope: f64, inverse: f64) -> UpwardCoefficients<T> {
         let k = -slope * inverse;
         let shift = self.v * self.d_normal + self.d * self.v_normal;
         let of_normal = self.core() - 2.0 * self.d_normal * self.v_normal;
-        Lines {
+        UpwardCoefficients {
             onto: [k * self.d_normal, k * self.v_normal, k * of_normal, -k * shift].map(T::of),
             adjoint: [slope, -slope * self.v_normal, -slope * self.v].map(T::of),
         }
@@ -137,7 +138,7 @@ impl<T: Real> Kernel for BatchNormUp<'_, T> {
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
         let Self { passed, weight, gradient, adjoint, onto, of_weight } = self;
-        let Passed { input, output, mean, inverse, dropout } = passed;
+        let LayerActivations { input, output, mean, inverse, dropout } = passed;
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
@@ -184,7 +185,7 @@ impl<T: Real> Kernel for BatchNormUp<'_, T> {
 /// Down through layer norm, which has no weight.
 pub struct LayerNormDown<'a, T> {
     /// The result of the forward pass.
-    pub passed: Passed<'a, T>,
+    pub passed: LayerActivations<'a, T>,
     /// Features of a cell.
     pub width: usize,
     /// Comes as e and leaves as d.
@@ -198,7 +199,8 @@ impl<T: Real> Kernel for LayerNormDown<'_, T> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        let Self { passed: Passed { input, output, mean, inverse, dropout }, width, gradient, by_input } = self;
+        let Self { passed: LayerActivations { input, output, mean, inverse, dropout }, width, gradient, by_input } =
+            self;
         through_cut(gradient, output, dropout);
         let (mut normal, mut room) = (vec![T::default(); width], vec![T::default(); width]);
         let rows = gradient.chunks_exact(width).zip(input.chunks_exact(width)).zip(by_input.chunks_exact_mut(width));
@@ -215,7 +217,7 @@ impl<T: Real> Kernel for LayerNormDown<'_, T> {
 /// Up again.
 pub struct LayerNormUp<'a, T> {
     /// The result of the forward pass.
-    pub passed: Passed<'a, T>,
+    pub passed: LayerActivations<'a, T>,
     /// Features of a cell.
     pub width: usize,
     /// d, as the way down left it.
@@ -231,7 +233,8 @@ impl<T: Real> Kernel for LayerNormUp<'_, T> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        let Self { passed: Passed { input, output, mean, inverse, dropout }, width, gradient, adjoint, onto } = self;
+        let Self { passed: LayerActivations { input, output, mean, inverse, dropout }, width, gradient, adjoint, onto } =
+            self;
         let (mut normal, mut room) = (vec![T::default(); width], vec![T::default(); width]);
         let rows = gradient.chunks_exact(width).zip(input.chunks_exact(width));
         let rows = rows.zip(adjoint.chunks_exact_mut(width)).zip(onto.chunks_exact_mut(width));
@@ -244,7 +247,7 @@ impl<T: Real> Kernel for LayerNormUp<'_, T> {
                 v_normal: average_of_products(v, &normal, &mut room),
                 v_d: average_of_products(v, d, &mut room),
             };
-            let Lines { onto: [by_v, by_d, by_normal, shift], adjoint: [v_slope, v_normal, v_shift] } =
+            let UpwardCoefficients { onto: [by_v, by_d, by_normal, shift], adjoint: [v_slope, v_normal, v_shift] } =
                 means.lines::<T>(inverse[at].wide(), inverse[at].wide());
             for column in 0..width {
                 let (normal, d) = (normal[column], d[column]);

@@ -6,7 +6,7 @@ use super::real::Real;
 
 /// Rows by their non-zeros.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a, T> {
+pub struct CsrView<'a, T> {
     /// Where each row starts among the entries: rows + 1 numbers.
     pub pointers: &'a [i64],
     /// The column of each entry.
@@ -15,7 +15,7 @@ pub struct Rows<'a, T> {
     pub values: &'a [T],
 }
 
-impl<'a, T: Real> Rows<'a, T> {
+impl<'a, T: Real> CsrView<'a, T> {
     /// Number of rows.
     pub fn count(self) -> usize {
         self.pointers.len().saturating_sub(1)
@@ -56,7 +56,7 @@ const BLOCK_ROWS: usize = 24;
 
 impl<T: Real> BlockedRows<T> {
     /// Sorts the non-zeros of rows with this many columns.
-    pub fn new(of: Rows<'_, T>, columns: usize) -> Self {
+    pub fn new(of: CsrView<'_, T>, columns: usize) -> Self {
         let rows = of.count();
         let mut starts = Vec::with_capacity(rows.div_ceil(BLOCK_ROWS) * (columns + 1));
         let (mut rows_within, mut values) = (vec![0; of.values.len()], vec![T::default(); of.values.len()]);
@@ -89,7 +89,7 @@ impl<T: Real> BlockedRows<T> {
 /// `out = rows × dense`: `dense` is `[columns, width]`, `out` is `[rows, width]`.
 pub struct SparseTimesDense<'a, T> {
     /// The sparse matrix.
-    pub rows: Rows<'a, T>,
+    pub rows: CsrView<'a, T>,
     /// The dense matrix, row after row.
     pub dense: &'a [T],
     /// Columns of the dense matrix.
@@ -215,14 +215,14 @@ pub(crate) mod tests {
         }
 
         /// Borrowed.
-        pub(crate) fn view(&self) -> Rows<'_, T> {
-            Rows { pointers: &self.pointers, columns: &self.columns, values: &self.values }
+        pub(crate) fn view(&self) -> CsrView<'_, T> {
+            CsrView { pointers: &self.pointers, columns: &self.columns, values: &self.values }
         }
     }
 
     /// Both products: of rows with one matrix, of their transpose with another.
     struct Products<'a> {
-        rows: Rows<'a, f64>,
+        rows: CsrView<'a, f64>,
         by_column: &'a [f64],
         by_row: &'a [f64],
         width: usize,

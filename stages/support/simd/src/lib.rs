@@ -23,7 +23,7 @@
 //! ```
 #![expect(unsafe_code, reason = "the processor's own instructions are unsafe by nature; slices bound what they touch")]
 
-use schemas::batch::Line;
+use schemas::batch::CacheLine;
 
 pub use self::run::{InstructionSet, Kernel, Portable, every_instruction_set, widest};
 
@@ -34,7 +34,7 @@ const LINE_BYTES: usize = 64;
 ///
 /// # Panics
 /// If the two are not equally long.
-pub fn stream(from: &mut [Line], to: &mut [Line]) {
+pub fn stream(from: &mut [CacheLine], to: &mut [CacheLine]) {
     assert_eq!(from.len(), to.len(), "lines are moved one for one");
     #[cfg(target_arch = "x86_64")]
     {
@@ -48,7 +48,7 @@ pub fn stream(from: &mut [Line], to: &mut [Line]) {
         }
     }
     to.copy_from_slice(from);
-    from.fill(Line::default());
+    from.fill(CacheLine::default());
 }
 
 /// Makes what was streamed visible before anything that is written later.
@@ -83,10 +83,10 @@ mod x86 {
         _mm512_store_ps, _mm512_stream_ps,
     };
 
-    use super::Line;
+    use super::CacheLine;
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn stream_avx512(from: &mut [Line], to: &mut [Line]) {
+    pub(super) fn stream_avx512(from: &mut [CacheLine], to: &mut [CacheLine]) {
         for (from, to) in from.iter_mut().zip(to) {
             // SAFETY: a line is 16 floats that start at a multiple of 64 bytes: what the instructions touch and ask for.
             unsafe {
@@ -97,7 +97,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx")]
-    pub(super) fn stream_avx(from: &mut [Line], to: &mut [Line]) {
+    pub(super) fn stream_avx(from: &mut [CacheLine], to: &mut [CacheLine]) {
         for (from, to) in from.iter_mut().zip(to) {
             for half in [0, 8] {
                 // SAFETY: either half of a line is 8 floats that start at a multiple of 32 bytes, as the instructions ask.
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    type Move = fn(&mut [Line], &mut [Line]);
+    type Move = fn(&mut [CacheLine], &mut [CacheLine]);
 
     fn ways() -> Vec<Move> {
         let mut ways: Vec<Move> = vec![stream];
@@ -238,15 +238,15 @@ mod tests {
             values in prop::collection::vec(prop::array::uniform16(-1e6_f32..1e6), 0..40),
             before in 0_usize..3,
         ) {
-            let from: Vec<Line> = values.into_iter().map(Line).collect();
+            let from: Vec<CacheLine> = values.into_iter().map(CacheLine).collect();
             for way in ways() {
-                let mut to = vec![Line([7.0; 16]); from.len() + 2 * before];
+                let mut to = vec![CacheLine([7.0; 16]); from.len() + 2 * before];
                 let mut moved = from.clone();
                 way(&mut moved, &mut to[before..before + from.len()]);
-                prop_assert!(moved.iter().all(|line| *line == Line::default()));
+                prop_assert!(moved.iter().all(|line| *line == CacheLine::default()));
                 fence();
                 prop_assert_eq!(&to[before..before + from.len()], &from[..]);
-                prop_assert!(to[..before].iter().chain(&to[before + from.len()..]).all(|line| *line == Line([7.0; 16])));
+                prop_assert!(to[..before].iter().chain(&to[before + from.len()..]).all(|line| *line == CacheLine([7.0; 16])));
             }
         }
     }

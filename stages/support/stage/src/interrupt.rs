@@ -10,10 +10,10 @@ use schemas::{Error, Result};
 
 /// A handle that requests the end of some work; clones refer to the same work.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<State>);
+pub struct Interrupt(Arc<InterruptState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct InterruptState {
     requested: AtomicBool,
     helpers: Mutex<Vec<rustix::process::Pid>>,
 }

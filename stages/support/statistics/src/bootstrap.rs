@@ -20,12 +20,12 @@ pub type Interval = [f64; 3];
 
 /// How often each of some things is drawn, draw by draw: every draw has as many as there are things.
 #[derive(Clone, Debug)]
-pub struct Draws {
+pub struct BootstrapDraws {
     things: usize,
     counts: Vec<u16>,
 }
 
-impl Draws {
+impl BootstrapDraws {
     /// Draws from `things`, the same for every run.
     #[must_use]
     pub fn new(things: usize, draws: usize) -> Self {
@@ -71,7 +71,7 @@ pub fn interval_of_mean(numbers: &[f64]) -> Option<Interval> {
         return None;
     }
     let count = numbers.len() as f64;
-    let draws = Draws::new(numbers.len(), CONDITION_DRAWS);
+    let draws = BootstrapDraws::new(numbers.len(), CONDITION_DRAWS);
     let mean = |draw: &[u16]| numbers.iter().zip(draw).map(|(x, times)| x * f64::from(*times)).sum::<f64>() / count;
     interval(Some(numbers.iter().sum::<f64>() / count), draws.all().map(|draw| Some(mean(draw))))
 }
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn every_draw_has_as_many_as_there_are_and_every_run_the_same() {
-        let draws = Draws::new(7, 50);
+        let draws = BootstrapDraws::new(7, 50);
         assert_eq!(draws.all().count(), 50);
         assert!(draws.all().all(|draw| draw.iter().sum::<u16>() == 7));
-        assert_eq!(draws.counts, Draws::new(7, 50).counts);
+        assert_eq!(draws.counts, BootstrapDraws::new(7, 50).counts);
         let mut distinct: Vec<&[u16]> = draws.all().collect();
         distinct.dedup();
         assert!(40 < distinct.len());

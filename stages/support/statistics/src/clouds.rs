@@ -18,7 +18,7 @@ struct Pairs {
 
 /// Real cells that predicted ones are compared with.
 #[derive(Clone, Debug)]
-pub struct Target<'a> {
+pub struct TargetCloud<'a> {
     cloud: &'a Cloud,
     gamma: f64,
     within: Pairs,
@@ -109,7 +109,7 @@ impl Cloud {
     }
 }
 
-impl<'a> Target<'a> {
+impl<'a> TargetCloud<'a> {
     /// Cells to compare with; the kernel's γ is 1 / the median squared distance between two of them.
     ///
     /// None where two cells or more don't lie apart, or are not finite.
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn between(predicted: &Cloud, real: &Cloud) -> (f64, f64) {
-        let target = Target::new(real).expect("its cells lie apart");
+        let target = TargetCloud::new(real).expect("its cells lie apart");
         let (e_distance, mmd) = target.distances(predicted, target.apart(predicted));
         (e_distance.expect("finite"), mmd.expect("finite"))
     }
@@ -203,17 +203,17 @@ mod tests {
     #[test]
     fn moving_all_cells_leaves_what_is_between_them() {
         let (real, other) = (cloud(&[0.0, 0.0, 1.0, 2.0]), cloud(&[0.5, 0.0, 1.5, 1.0]));
-        let target = Target::new(&real).expect("its cells lie apart");
+        let target = TargetCloud::new(&real).expect("its cells lie apart");
         let moved = other.moved(&[1.0, -2.0]);
         assert_eq!(target.distances(&moved, target.apart(&other)), target.distances(&moved, target.apart(&moved)));
     }
 
     #[test]
     fn cells_that_do_not_lie_apart_have_no_scale_to_measure_by() {
-        assert!(Target::new(&cloud(&[1.0, 1.0, 1.0, 1.0])).is_none());
-        assert!(Target::new(&cloud(&[1.0, 1.0])).is_none());
+        assert!(TargetCloud::new(&cloud(&[1.0, 1.0, 1.0, 1.0])).is_none());
+        assert!(TargetCloud::new(&cloud(&[1.0, 1.0])).is_none());
         let real = cloud(&[0.0, 0.0, 1.0, 2.0]);
-        let target = Target::new(&real).expect("its cells lie apart");
+        let target = TargetCloud::new(&real).expect("its cells lie apart");
         assert_eq!(target.distances(&cloud(&[]), target.apart(&cloud(&[]))), (None, None));
         let broken = cloud(&[f32::NAN, 0.0]);
         assert_eq!(target.distances(&broken, target.apart(&broken)), (None, None));

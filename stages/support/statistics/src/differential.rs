@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::{metrics, moments::Group};
+use super::{metrics, moments::MeanProfile};
 
 /// Avoids a division by zero for a gene that varies in neither group; small compared with any real variance of a mean.
 const VARIANCE_FLOOR: f64 = 1e-9;
@@ -12,7 +12,7 @@ const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
 /// How surely a gene changed: |Δ mean| / √(var_t / n_t + var_c / n_c + 1e-9), with population variances.
 #[must_use]
-pub fn score(perturbed: &Group, control: &Group, gene: usize) -> f64 {
+pub fn score(perturbed: &MeanProfile, control: &MeanProfile, gene: usize) -> f64 {
     let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
     let error = perturbed.variance[gene] / cells + control.variance[gene] / control_cells + VARIANCE_FLOOR;
     (perturbed.mean[gene] - control.mean[gene]).abs() / error.sqrt()
@@ -20,7 +20,7 @@ pub fn score(perturbed: &Group, control: &Group, gene: usize) -> f64 {
 
 /// The `count` genes with the largest [`score`], the largest first; of equals the earlier gene comes first.
 #[must_use]
-pub fn top_genes(perturbed: &Group, control: &Group, count: usize) -> Vec<usize> {
+pub fn top_genes(perturbed: &MeanProfile, control: &MeanProfile, count: usize) -> Vec<usize> {
     largest((0..perturbed.mean.len()).map(|gene| (score(perturbed, control, gene), gene)).collect(), count)
 }
 
@@ -43,7 +43,7 @@ pub fn largest(mut ranked: Vec<(f64, usize)>, count: usize) -> Vec<usize> {
 ///
 /// Undefined if one of the groups has fewer than two cells.
 #[must_use]
-pub fn differential_genes(perturbed: &Group, control: &Group) -> Option<Vec<usize>> {
+pub fn differential_genes(perturbed: &MeanProfile, control: &MeanProfile) -> Option<Vec<usize>> {
     let (variance, control_variance) = (perturbed.variance_unbiased()?, control.variance_unbiased()?);
     let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
     let p_values: Vec<f64> = (0..perturbed.mean.len())
@@ -98,7 +98,7 @@ pub fn agrees(real: f64, predicted: f64) -> bool {
 
 /// The Euclidean length of the change of the means.
 #[must_use]
-pub fn effect_size(perturbed: &Group, control: &Group) -> Option<f64> {
+pub fn effect_size(perturbed: &MeanProfile, control: &MeanProfile) -> Option<f64> {
     metrics::distance(&perturbed.mean, &control.mean)
 }
 
@@ -127,8 +127,8 @@ fn largest_discovery(p_values: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn group(cells: u64, mean: &[f64], variance: &[f64]) -> Group {
-        Group { cells, mean: mean.into(), variance: variance.into() }
+    fn group(cells: u64, mean: &[f64], variance: &[f64]) -> MeanProfile {
+        MeanProfile { cells, mean: mean.into(), variance: variance.into() }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub struct Moments {
 
 /// A group of cells, as its mean profile.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+pub struct MeanProfile {
     /// Number of cells.
     pub cells: u64,
     /// The mean of each gene.
@@ -113,13 +113,13 @@ impl Moments {
     }
 }
 
-impl From<&Moments> for Group {
+impl From<&Moments> for MeanProfile {
     fn from(moments: &Moments) -> Self {
         Self { cells: moments.cells(), mean: moments.mean(), variance: moments.variance() }
     }
 }
 
-impl Group {
+impl MeanProfile {
     /// The sample variance of each gene (divided by n − 1); none with fewer than two cells.
     #[must_use]
     pub fn variance_unbiased(&self) -> Option<Vec<f64>> {
@@ -202,7 +202,7 @@ mod tests {
         #[test]
         fn a_group_corrects_its_variance_as_the_moments_do(cells in cells()) {
             let moments = dense(&cells);
-            let group = Group::from(&moments).variance_unbiased().expect("two cells or more");
+            let group = MeanProfile::from(&moments).variance_unbiased().expect("two cells or more");
             prop_assert!(near(&group, &moments.variance_unbiased()));
         }
     }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(moments.mean(), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(moments.variance(), [0.0; 4]);
         assert!(moments.variance_unbiased().iter().all(|variance| variance.is_nan()));
-        assert_eq!(Group::from(&moments).variance_unbiased(), None);
+        assert_eq!(MeanProfile::from(&moments).variance_unbiased(), None);
     }
 
     #[test]

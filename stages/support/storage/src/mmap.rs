@@ -14,11 +14,11 @@ use crate::disk::{DiskFile, remove_all};
 /// A file that is read as a slice.
 ///
 /// Atlases are written once and published by rename, so nothing of ours ever changes a file that is mapped. Another program
-/// may cut it short all the same, or a disk may fail: what can't be read is zero then, and [`Map::check`] tells of it. Whoever
+/// may cut it short all the same, or a disk may fail: what can't be read is zero then, and [`MappedFile::check`] tells of it. Whoever
 /// has copied something out of a map asks before he uses it.
 #[derive(Debug)]
-pub struct Map {
-    watched: lost::Watched,
+pub struct MappedFile {
+    watched: lost::WatchedMap,
     map: memmap2::Mmap,
     file: File,
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct Map {
 ///
 /// # Errors
 /// A file that can't be opened or mapped.
-pub fn map(path: &Path) -> Result<Map> {
+pub fn map(path: &Path) -> Result<MappedFile> {
     map_file(&File::open(path).map_err(Error::io("open", path))?, path)
 }
 
@@ -36,16 +36,16 @@ pub fn map(path: &Path) -> Result<Map> {
 ///
 /// # Errors
 /// A file that can't be mapped.
-pub fn map_file(file: &File, path: &Path) -> Result<Map> {
+pub fn map_file(file: &File, path: &Path) -> Result<MappedFile> {
     // SAFETY: the map is only read, through slices that borrow it. What the type system can't see is another process that
     // rewrites or truncates the file meanwhile; the files of an atlas are immutable once they are visible, lengths are checked
     // against the manifest before the first access, and pages that are gone by the time they are read become zeros.
     let map = unsafe { memmap2::Mmap::map(file) }.map_err(Error::io("map", path))?;
     let file = file.try_clone().map_err(Error::io("open", path))?;
-    Ok(Map { watched: lost::Watched::new(&map), map, file, path: path.to_path_buf() })
+    Ok(MappedFile { watched: lost::WatchedMap::new(&map), map, file, path: path.to_path_buf() })
 }
 
-impl Map {
+impl MappedFile {
     /// Whether everything that was read so far was there.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Map {
     }
 }
 
-impl Deref for Map {
+impl Deref for MappedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -94,7 +94,7 @@ mod lost {
     /// An address range that is or was a map's. Places are never freed, so that a signal handler may walk along them; one whose
     /// map is gone is used again.
     #[derive(Debug)]
-    struct Place {
+    struct WatchedRange {
         /// 0 where the place is free.
         start: AtomicUsize,
         end: AtomicUsize,
@@ -103,20 +103,20 @@ mod lost {
     }
 
     // SAFETY: `next` is written once, before the place is shared.
-    unsafe impl Sync for Place {}
+    unsafe impl Sync for WatchedRange {}
     // SAFETY: as above.
-    unsafe impl Send for Place {}
+    unsafe impl Send for WatchedRange {}
 
-    static PLACES: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+    static PLACES: AtomicPtr<WatchedRange> = AtomicPtr::new(ptr::null_mut());
     static PAGE: AtomicUsize = AtomicUsize::new(4096);
     /// The previous signal handler.
     static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
     /// A map whose lost pages are noted, as long as this lives.
     #[derive(Debug)]
-    pub(super) struct Watched(Option<&'static Place>);
+    pub(super) struct WatchedMap(Option<&'static WatchedRange>);
 
-    impl Watched {
+    impl WatchedMap {
         /// Watches over a map; it has to be dropped before the map is.
         pub(super) fn new(map: &memmap2::Mmap) -> Self {
             if map.is_empty() {
@@ -137,7 +137,7 @@ mod lost {
         }
     }
 
-    impl Drop for Watched {
+    impl Drop for WatchedMap {
         fn drop(&mut self) {
             if let Some(place) = self.0 {
                 place.end.store(0, Ordering::Relaxed);
@@ -146,7 +146,7 @@ mod lost {
         }
     }
 
-    fn places() -> impl Iterator<Item = &'static Place> {
+    fn places() -> impl Iterator<Item = &'static WatchedRange> {
         // SAFETY: places are leaked, so that every pointer to one is good forever.
         let first = unsafe { PLACES.load(Ordering::Acquire).as_ref() };
         // SAFETY: as above.
@@ -154,15 +154,16 @@ mod lost {
     }
 
     /// A place that nobody else has; its start is not 0 any more.
-    fn free_place() -> &'static Place {
+    fn free_place() -> &'static WatchedRange {
         const TAKEN: usize = usize::MAX;
-        let take =
-            |place: &&Place| place.start.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let take = |place: &&WatchedRange| {
+            place.start.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        };
         if let Some(place) = places().find(take) {
             return place;
         }
         let mut first = PLACES.load(Ordering::Acquire);
-        let place = Box::into_raw(Box::new(Place {
+        let place = Box::into_raw(Box::new(WatchedRange {
             start: AtomicUsize::new(TAKEN),
             end: AtomicUsize::new(0),
             lost: AtomicBool::new(false),
@@ -201,7 +202,7 @@ mod lost {
         // and stays mapped for as long as it is watched.
         unsafe {
             let address = (*info).si_addr().addr();
-            let is_of = |place: &&Place| {
+            let is_of = |place: &&WatchedRange| {
                 (place.start.load(Ordering::Acquire)..place.end.load(Ordering::Relaxed)).contains(&address)
             };
             if let Some(place) = places().find(is_of) {
@@ -251,12 +252,12 @@ mod lost {
 /// A file of numbers that are written in any order: a `u64` each, all zero at first. They are the kernel's to write out, and
 /// count as no memory of this process's own.
 #[derive(Debug)]
-pub struct Table {
+pub struct MappedTable {
     map: Option<memmap2::MmapMut>,
     file: DiskFile,
 }
 
-impl Table {
+impl MappedTable {
     /// Creates the file, with this many numbers. Room on the disk is taken at once: a page without room behind it would be found
     /// out by a signal; room that is requested is refused by an error.
     ///
@@ -276,7 +277,7 @@ impl Table {
     /// Creates a file that goes with the table: it has no name from now on.
     ///
     /// # Errors
-    /// As for [`Table::create`].
+    /// As for [`MappedTable::create`].
     pub fn create_unnamed(path: &Path, numbers: u64) -> Result<Self> {
         let table = Self::create(path, numbers)?;
         remove_all(path)?;

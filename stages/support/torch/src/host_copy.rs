@@ -3,7 +3,7 @@
 use schemas::{Result, numbers::to_i64};
 use tch::{Device, Tensor};
 
-use crate::Stream;
+use crate::CudaStream;
 
 /// Alignment of the copies, enough for any number type.
 const ALIGNMENT: usize = 64;
@@ -39,7 +39,7 @@ pub fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
         copies.push((copy, is_turned));
         from += bytes_of(tensor).next_multiple_of(ALIGNMENT);
     }
-    Stream::current(device)?.event()?.wait()?;
+    CudaStream::current(device)?.event()?.wait()?;
     // Pinned memory is scarce, so it is returned at once.
     let kept = |(copy, is_turned): (Tensor, bool)| if is_turned { copy.tr().contiguous() } else { copy.copy() };
     Ok(copies.into_iter().map(kept).collect())

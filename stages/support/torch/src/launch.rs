@@ -25,16 +25,16 @@ use libloading::os::unix::Library;
 use schemas::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::{Graphs, Opaque, int};
+use super::{CudaFunctions, Opaque, int};
 
 /// Compiled kernels, aligned as the driver requires.
 #[repr(C, align(16))]
-struct Code<T: ?Sized>(T);
+struct KernelImage<T: ?Sized>(T);
 
 /// For compute capability 9.0 (H100, H200); empty if the program was built without NVRTC.
-static CUBIN: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.cubin")));
+static CUBIN: &KernelImage<[u8]> = &KernelImage(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.cubin")));
 /// For compute capability 8.0 and later: the driver compiles it.
-static PTX: &Code<[u8]> = &Code(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
+static PTX: &KernelImage<[u8]> = &KernelImage(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
 /// Multiprocessors of an H100.
 pub const MULTIPROCESSORS: u32 = 132;
 /// Size of a warp; the threads of a block are a multiple of it.
@@ -207,14 +207,14 @@ fn find<A: Arguments>(kind: Kind) -> Result<(&'static str, &'static HostKernel)>
 }
 
 // SAFETY: the kernel reads as many bytes as it declares; see `HostKernel::run`.
-type Run = unsafe extern "C" fn(u32, u32, u32, u32, *const c_void);
+type HostKernelFunction = unsafe extern "C" fn(u32, u32, u32, u32, *const c_void);
 
 /// A kernel compiled for the host, as listed by `platform_host.h`.
 #[derive(Debug)]
 #[repr(C)]
 struct HostKernel {
     name: *const c_char,
-    run: Run,
+    run: HostKernelFunction,
     argument_bytes: usize,
 }
 
@@ -250,27 +250,27 @@ fn host_kernels() -> &'static BTreeMap<&'static str, &'static HostKernel> {
 }
 
 // SAFETY: each caller of these says why its call is sound.
-type Loads = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
+type LoadModuleFunction = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
 // SAFETY: as above.
-type Finds = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
+type FindKernelFunction = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
 // SAFETY: as above.
-type Shares = unsafe extern "C" fn(*mut Opaque, c_int, c_int) -> c_int;
+type SharedMemoryFunction = unsafe extern "C" fn(*mut Opaque, c_int, c_int) -> c_int;
 // SAFETY: as above.
-type Launches = unsafe extern "C" fn(*mut Opaque, c_int, u32, u32, u32, u32, *const c_void) -> c_int;
+type LaunchFunction = unsafe extern "C" fn(*mut Opaque, c_int, u32, u32, u32, u32, *const c_void) -> c_int;
 // SAFETY: as above.
-type Describes = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
+type DescribeDeviceFunction = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
 
 /// The functions of `shim/cuda.cpp` for kernels.
 #[derive(Debug)]
-pub(super) struct Functions {
-    properties: Describes,
-    load: Loads,
-    kernel: Finds,
-    shared: Shares,
-    launch: Launches,
+pub(super) struct KernelFunctions {
+    properties: DescribeDeviceFunction,
+    load: LoadModuleFunction,
+    kernel: FindKernelFunction,
+    shared: SharedMemoryFunction,
+    launch: LaunchFunction,
 }
 
-impl Functions {
+impl KernelFunctions {
     /// Looks them up in the library, which has to stay loaded as long as they are used.
     pub(super) fn of(library: &Library) -> Result<Self, libloading::Error> {
         // SAFETY: the functions are of the types that the library declares.
@@ -299,7 +299,7 @@ unsafe impl Sync for DeviceKernel {}
 #[derive(Debug)]
 struct Module {
     device: usize,
-    functions: &'static Graphs,
+    functions: &'static CudaFunctions,
     kernels: BTreeMap<&'static str, DeviceKernel>,
     multiprocessors: u32,
 }
@@ -307,16 +307,16 @@ struct Module {
 impl Module {
     /// The kernels of a device, loaded once; later calls return the result of the first.
     fn of(device: usize) -> Result<&'static Self, String> {
-        type Loaded = &'static Result<Module, String>;
-        static MODULES: Mutex<BTreeMap<usize, Loaded>> = Mutex::new(BTreeMap::new());
+        type LoadedModule = &'static Result<Module, String>;
+        static MODULES: Mutex<BTreeMap<usize, LoadedModule>> = Mutex::new(BTreeMap::new());
         let mut all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
         // They are kept until the program ends.
-        let loaded: Loaded = all.entry(device).or_insert_with(|| Box::leak(Box::new(Self::load(device))));
+        let loaded: LoadedModule = all.entry(device).or_insert_with(|| Box::leak(Box::new(Self::load(device))));
         loaded.as_ref().map_err(Clone::clone)
     }
 
     fn load(device: usize) -> Result<Self, String> {
-        let functions = Graphs::get()?;
+        let functions = CudaFunctions::get()?;
         let refused = |error: Error| error.to_string();
         let mut properties = [0; 3];
         // SAFETY: three numbers are written, and there is room for three.
@@ -349,7 +349,7 @@ impl Module {
         threads: u32,
         shared_bytes: u32,
     ) -> Result<()> {
-        let (device, Functions { shared, launch, .. }) = (int(self.device), &self.functions.kernels);
+        let (device, KernelFunctions { shared, launch, .. }) = (int(self.device), &self.functions.kernels);
         let kernel = self.kernels.get(name).ok_or_else(|| Error::Bug(format!("the kernel `{name}` was not loaded")))?;
         let refused = |error: Error| Error::Bug(format!("the kernel `{name}`: {error}"));
         if SHARED_BYTES < shared_bytes {

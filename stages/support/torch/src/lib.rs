@@ -220,14 +220,14 @@ pub fn copy(to: &mut Tensor, from: &Tensor) -> Result<()> {
 
 /// A queue of work of a CUDA device.
 #[derive(Debug)]
-pub struct Stream(*mut Opaque);
+pub struct CudaStream(*mut Opaque);
 
 // SAFETY: a stream is a number that C++ hands around by value; it belongs to no thread.
-unsafe impl Send for Stream {}
+unsafe impl Send for CudaStream {}
 // SAFETY: as above, and no function changes it.
-unsafe impl Sync for Stream {}
+unsafe impl Sync for CudaStream {}
 
-impl Stream {
+impl CudaStream {
     /// A stream from libtorch's pool.
     ///
     /// # Errors
@@ -268,22 +268,22 @@ impl Stream {
     ///
     /// # Errors
     /// A lost device.
-    pub fn event(&self) -> Result<Event> {
+    pub fn event(&self) -> Result<CudaEvent> {
         // SAFETY: a fresh event is handed out, which `Drop` frees.
-        made(|out| unsafe { perturbine_event(self.0, out) }).map(Event)
+        made(|out| unsafe { perturbine_event(self.0, out) }).map(CudaEvent)
     }
 
     /// Makes its later work wait for an event; the caller does not wait.
     ///
     /// # Errors
     /// An event of another device.
-    pub fn awaits(&self, event: &Event) -> Result<()> {
+    pub fn awaits(&self, event: &CudaEvent) -> Result<()> {
         // SAFETY: both are valid for the call.
         done(unsafe { perturbine_await_event(event.0, self.0) })
     }
 }
 
-impl Drop for Stream {
+impl Drop for CudaStream {
     fn drop(&mut self) {
         // SAFETY: C++ made it, and it is freed once.
         unsafe { perturbine_stream_free(self.0) }
@@ -292,12 +292,12 @@ impl Drop for Stream {
 
 /// Work of a stream up to some point.
 #[derive(Debug)]
-pub struct Event(*mut Opaque);
+pub struct CudaEvent(*mut Opaque);
 
 // SAFETY: events belong to no thread.
-unsafe impl Send for Event {}
+unsafe impl Send for CudaEvent {}
 
-impl Event {
+impl CudaEvent {
     /// Blocks this thread until the work is done.
     ///
     /// # Errors
@@ -308,7 +308,7 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for CudaEvent {
     fn drop(&mut self) {
         // SAFETY: C++ made it, and it is freed once.
         unsafe { perturbine_event_free(self.0) }
@@ -408,37 +408,37 @@ pub fn stop_profiler(path: &Path) -> Result<()> {
 }
 
 // SAFETY: each caller of these says why its call is sound.
-type Told = unsafe extern "C" fn() -> *const c_char;
+type MessageFunction = unsafe extern "C" fn() -> *const c_char;
 // SAFETY: as above.
-type Named = unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int;
+type DeviceNameFunction = unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int;
 // SAFETY: as above.
-type Made = unsafe extern "C" fn(*mut *mut Opaque) -> c_int;
+type NewGraphFunction = unsafe extern "C" fn(*mut *mut Opaque) -> c_int;
 // SAFETY: as above.
-type Begun = unsafe extern "C" fn(*mut Opaque, *mut Opaque) -> c_int;
+type BeginCaptureFunction = unsafe extern "C" fn(*mut Opaque, *mut Opaque) -> c_int;
 // SAFETY: as above.
-type Done = unsafe extern "C" fn(*mut Opaque) -> c_int;
+type GraphFunction = unsafe extern "C" fn(*mut Opaque) -> c_int;
 // SAFETY: as above.
-type Freed = unsafe extern "C" fn(*mut Opaque);
+type FreeGraphFunction = unsafe extern "C" fn(*mut Opaque);
 
 /// The functions of `shim/cuda.cpp`.
 #[derive(Debug)]
-struct Graphs {
-    error: Told,
-    device_name: Named,
-    new: Made,
-    begin: Begun,
-    end: Done,
-    replay: Done,
-    free: Freed,
-    kernels: launch::Functions,
+struct CudaFunctions {
+    error: MessageFunction,
+    device_name: DeviceNameFunction,
+    new: NewGraphFunction,
+    begin: BeginCaptureFunction,
+    end: GraphFunction,
+    replay: GraphFunction,
+    free: FreeGraphFunction,
+    kernels: launch::KernelFunctions,
     /// The library that the functions belong to.
     _library: Library,
 }
 
-impl Graphs {
+impl CudaFunctions {
     /// The functions, once libtorch's CUDA library is loaded.
     fn get() -> Result<&'static Self, String> {
-        static GRAPHS: OnceLock<Result<Graphs, String>> = OnceLock::new();
+        static GRAPHS: OnceLock<Result<CudaFunctions, String>> = OnceLock::new();
         let graphs = GRAPHS.get_or_init(|| {
             load_cuda()?;
             Self::load().map_err(|error| error.to_string())
@@ -465,7 +465,7 @@ impl Graphs {
                 end: *library.get(b"perturbine_graph_end\0")?,
                 replay: *library.get(b"perturbine_graph_replay\0")?,
                 free: *library.get(b"perturbine_graph_free\0")?,
-                kernels: launch::Functions::of(&library)?,
+                kernels: launch::KernelFunctions::of(&library)?,
                 _library: library,
             })
         }
@@ -483,13 +483,13 @@ impl Graphs {
 /// Why steps can't be captured as graphs, if they can't.
 #[must_use]
 pub fn lacks_graphs() -> Option<String> {
-    Graphs::get().err()
+    CudaFunctions::get().err()
 }
 
 /// A device's name, if it is known.
 #[must_use]
 pub fn device_name(device: usize) -> Option<String> {
-    let graphs = Graphs::get().ok()?;
+    let graphs = CudaFunctions::get().ok()?;
     let mut name = [0 as c_char; 256];
     // SAFETY: at most as many characters are written as there is room for, the last a zero.
     graphs.done(unsafe { (graphs.device_name)(int(device), name.as_mut_ptr(), name.len()) }).ok()?;
@@ -499,19 +499,19 @@ pub fn device_name(device: usize) -> Option<String> {
 
 /// Work of a CUDA device, captured once and replayed as a whole.
 #[derive(Debug)]
-pub struct Graph {
+pub struct CudaGraph {
     graph: *mut Opaque,
-    functions: &'static Graphs,
+    functions: &'static CudaFunctions,
 }
 
-impl Graph {
+impl CudaGraph {
     /// Captures the work that `f` gives to this thread's stream, which must not be the default one; none of it runs. Each replay overwrites
     /// the tensors that it creates; graphs that are never in use at once may share memory: `like` is one of them.
     ///
     /// # Errors
     /// Work that can't be captured: it waits for the device, or reads from it.
     pub fn note<T>(like: Option<&Self>, f: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
-        let functions = Graphs::get().map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
+        let functions = CudaFunctions::get().map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
         let mut graph = std::ptr::null_mut();
         // SAFETY: a fresh graph is handed out, which `Drop` frees.
         functions.done(unsafe { (functions.new)(&mut graph) })?;
@@ -541,7 +541,7 @@ impl Graph {
     }
 }
 
-impl Drop for Graph {
+impl Drop for CudaGraph {
     fn drop(&mut self) {
         // SAFETY: C++ made it, and it is freed once.
         unsafe { (self.functions.free)(self.graph) }

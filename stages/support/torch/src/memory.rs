@@ -10,10 +10,10 @@ use schemas::numbers::to_i64;
 use tch::{Device, Tensor, kind::Element};
 
 /// Number types of both kernels and libtorch.
-pub trait Number: Real + Element {}
+pub trait TensorNumber: Real + Element {}
 
-impl Number for f32 {}
-impl Number for f64 {}
+impl TensorNumber for f32 {}
+impl TensorNumber for f64 {}
 
 /// The numbers of a tensor on the CPU, in the order of its dimensions.
 ///

@@ -24,7 +24,7 @@ fn without_a_device_its_functions_say_so() {
     if tch::Cuda::is_available() {
         return;
     }
-    assert!(initialise(0).is_err() && Stream::of_pool(0).is_err() && device_memory(0).is_err());
+    assert!(initialise(0).is_err() && CudaStream::of_pool(0).is_err() && device_memory(0).is_err());
     assert!(lacks_graphs().is_some());
 }
 

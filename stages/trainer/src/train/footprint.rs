@@ -2,7 +2,7 @@
 
 use offset::offset_bytes;
 use schemas::{
-    config::{Averaging, Doser, Precision, ReconLoss, Settings},
+    config::{Averaging, Doser, MatrixPrecision, ReconLoss, Settings},
     numbers::to_usize,
     vocabulary::Vocabulary,
 };
@@ -88,7 +88,7 @@ fn outputs(settings: &Settings) -> usize {
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
     let all = weights(settings, genes, vocabulary, outputs(settings));
-    let rounded = is_launched(settings) && settings.train.precision == Precision::Bf16;
+    let rounded = is_launched(settings) && settings.train.precision == MatrixPrecision::Bf16;
     let copies = 3 + usize::from(settings.train.average != Averaging::None);
     4 * copies * all + if rounded { 2 * all } else { 0 }
 }
@@ -123,7 +123,7 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
 fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
     let cells = to_usize(train.batch_size);
-    let rounded = usize::from(train.precision == Precision::Bf16);
+    let rounded = usize::from(train.precision == MatrixPrecision::Bf16);
     let mixed = usize::from(0.0 < train.mixup_alpha);
     let [encoder, decoder] =
         [(model.n_hidden_encoder, model.n_layers_encoder), (model.n_hidden_decoder, model.n_layers_decoder)]
@@ -152,7 +152,7 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
         _ => DEVICE_NB,
     };
     let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
-    let rounded = if train.precision == Precision::Bf16 { DEVICE_ROUNDED } else { 0 };
+    let rounded = if train.precision == MatrixPrecision::Bf16 { DEVICE_ROUNDED } else { 0 };
     let layers = |width: u32, layers: u32| to_usize(width) * to_usize(layers) * DEVICE_LAYER;
     let activations =
         layers(model.n_hidden_encoder, model.n_layers_encoder) + layers(model.n_hidden_decoder, model.n_layers_decoder);

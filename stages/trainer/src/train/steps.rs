@@ -3,13 +3,13 @@
 use model::{
     accumulate::Share,
     average::Average,
-    draws::Draws,
+    draws::StepDraws,
     fused::Fused,
     graph_replay::GraphReplay,
     input::Input,
     loss_term::LossTerm,
     network::Network,
-    optimiser::Learned,
+    optimiser::LearnerPart,
     packed_batch::PackedBatch,
     schedule::{Clock, Schedule},
     step::{Engine, Learner, Plain},
@@ -18,13 +18,13 @@ use model::{
 use schemas::{
     Error, Result,
     batch::{BatchPlan, Position, TrainingLength},
-    config::{EngineChoice, Plan, Precision},
+    config::{EngineChoice, MatrixPrecision, TrainingPlan},
 };
 use stage::batch::Batch;
 use tch::{Device, Kind, Tensor};
 use torch::allow_tf32;
 
-use super::{Arrived, Trainer};
+use super::{Trainer, TrainingBatch};
 
 /// On a device, losses are brought to the host, and looked at, once in this many batches.
 const LOOK_EVERY: u64 = 64;
@@ -68,12 +68,12 @@ impl Trainer {
     }
 
     /// Learns from one batch of a step; returns whether the autoencoder took its step with it.
-    fn learn(&mut self, arrived: Arrived, share: Share, schedule: Schedule) -> Result<bool> {
-        let Arrived { batch, packed, sources } = arrived;
+    fn learn(&mut self, arrived: TrainingBatch, share: Share, schedule: Schedule) -> Result<bool> {
+        let TrainingBatch { batch, packed, sources } = arrived;
         // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
         let seed = seed_of(self.settings.plan.seed, &batch.plan);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
-        let draws = Draws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
+        let draws = StepDraws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
         self.learner.takes(share);
         let losses = match packed {
             Some(mut packed) => {
@@ -87,7 +87,7 @@ impl Trainer {
                 self.engine.step(&mut self.learner, &input, &draws, schedule)
             }
         };
-        let learned = losses.get(&LossTerm::Norm(Learned::Autoencoder)).is_some();
+        let learned = losses.get(&LossTerm::Norm(LearnerPart::Autoencoder)).is_some();
         self.progress.updates += losses.updates;
         self.sums.add(losses, batch.plan.index);
         self.epoch_cells += batch.plan.cells.len() as u64;
@@ -126,7 +126,7 @@ impl Trainer {
 /// The engine that the settings request.
 pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     let on_gpu = learner.network.parameters.device() != Device::Cpu;
-    allow_tf32(learner.plan.train.precision == Precision::Tf32);
+    allow_tf32(learner.plan.train.precision == MatrixPrecision::Tf32);
     match (learner.plan.train.engine, GraphReplay::lacks(learner)) {
         (EngineChoice::Replayed, None) => return Ok(Box::new(GraphReplay::new(learner)?)),
         (EngineChoice::Auto, None) if on_gpu => return Ok(Box::new(GraphReplay::new(learner)?)),
@@ -141,7 +141,7 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     let train = &learner.plan.train;
     let asked = [
         (train.checkpointing, "train.checkpointing recomputes what libtorch computed"),
-        (train.precision == Precision::Bf16, "its kernels compute in float32, and train.precision = bf16"),
+        (train.precision == MatrixPrecision::Bf16, "its kernels compute in float32, and train.precision = bf16"),
     ];
     let asked = asked.into_iter().find_map(|(asked, why)| asked.then_some(why));
     let lacks = asked.or_else(|| Fused::lacks(&learner.network));
@@ -157,12 +157,12 @@ pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     })
 }
 
-fn steps_an_epoch(plan: &Plan, length: TrainingLength) -> u64 {
+fn steps_an_epoch(plan: &TrainingPlan, length: TrainingLength) -> u64 {
     length.batches.div_ceil(u64::from(plan.train.accumulate.max(1)))
 }
 
 /// Whether weights are averaged from this epoch on, or from an earlier one.
-fn starts(plan: &Plan, length: TrainingLength, epoch: u32) -> bool {
+fn starts(plan: &TrainingPlan, length: TrainingLength, epoch: u32) -> bool {
     match plan.train.average_start {
         0 => Schedule::at_end_of(plan, epoch, steps_an_epoch(plan, length)).is_settled(plan),
         start => start <= epoch,

@@ -10,7 +10,7 @@ use torch::memory::numbers;
 
 /// Sums of losses and how many they are of, by name.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
+pub(super) struct LossTotals {
     /// Those that were read.
     pub(super) sums: BTreeMap<String, (f64, u64)>,
     /// Those that are still on the device, of steps that measured the same: what, their sums in one tensor, and how many.
@@ -22,7 +22,7 @@ pub(super) struct Sums {
     of_steps: Vec<(Vec<LossTerm>, Rc<LossSums>)>,
 }
 
-impl Sums {
+impl LossTotals {
     /// Goes on from sums that were read before.
     pub(super) fn from(sums: BTreeMap<String, (f64, u64)>) -> Self {
         Self { sums, ..Self::default() }
@@ -116,12 +116,12 @@ fn whole(count: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use model::optimiser::Learned;
+    use model::optimiser::LearnerPart;
 
     use super::*;
 
     fn losses(recon: f64, norm: f64) -> StepLosses {
-        let values = [(LossTerm::Reconstruction, recon), (LossTerm::Norm(Learned::Autoencoder), norm)];
+        let values = [(LossTerm::Reconstruction, recon), (LossTerm::Norm(LearnerPart::Autoencoder), norm)];
         let mut losses = StepLosses::default();
         losses.values.extend(values.map(|(term, value)| (term, Tensor::from(value))));
         losses
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_first_batch_that_is_not_finite_is_named_however_late_it_is_looked_at() {
-        let mut sums = Sums::default();
+        let mut sums = LossTotals::default();
         for (batch, norm) in [(7, 1.0), (8, f64::INFINITY), (9, 2.0), (10, f64::NAN)] {
             sums.add(losses(3.0, norm), batch);
         }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn means_are_over_the_batches_that_measured() {
-        let mut sums = Sums::default();
+        let mut sums = LossTotals::default();
         sums.add(losses(1.0, 4.0), 0);
         sums.read(0).expect("finite losses");
         sums.add(losses(3.0, 6.0), 1);

@@ -9,7 +9,7 @@ const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 
 /// Clocks of a run and of its epoch.
 #[derive(Debug)]
-pub(super) struct Times {
+pub(super) struct RunClocks {
     last_checkpoint: Instant,
     epoch_started: Instant,
     batch_ended: Instant,
@@ -19,7 +19,7 @@ pub(super) struct Times {
     writing: Duration,
 }
 
-impl Times {
+impl RunClocks {
     pub(super) fn start() -> Self {
         let now = Instant::now();
         let zero = Duration::ZERO;

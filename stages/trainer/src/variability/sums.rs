@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use reader::profiles::Rows;
+use reader::profiles::ExpressionRows;
 use stage::{BoxError, Sink, cast::real};
 
 /// The transformation of each value before summing.
 #[derive(Clone, Debug)]
-pub enum Summed {
+pub enum ValueTransform {
     /// The value itself.
     Values,
     /// The value, cut off at a bound of its gene.
@@ -52,24 +52,24 @@ impl GeneSums {
 /// Sums the values of each gene.
 #[derive(Debug)]
 pub struct SumGenes {
-    summed: Summed,
+    summed: ValueTransform,
     sums: GeneSums,
 }
 
 impl SumGenes {
     /// Empty sums of this many genes.
     #[must_use]
-    pub fn new(genes: usize, summed: Summed) -> Self {
+    pub fn new(genes: usize, summed: ValueTransform) -> Self {
         let sums = GeneSums { cells: 0, sums: vec![0.0; genes], squares: vec![0.0; genes], any_negative: false };
         Self { summed, sums }
     }
 }
 
 impl Sink for SumGenes {
-    type In = Rows;
+    type In = ExpressionRows;
     type Summary = GeneSums;
 
-    fn push(&mut self, rows: Rows) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, rows: ExpressionRows) -> Result<ControlFlow<()>, BoxError> {
         let GeneSums { cells, sums, squares, any_negative } = &mut self.sums;
         *cells += rows.plan.cells.len() as u64;
         let mut add = |gene: usize, x: f64| {
@@ -78,9 +78,11 @@ impl Sink for SumGenes {
             *any_negative |= x < 0.0;
         };
         match &self.summed {
-            Summed::Values => rows.expression.for_each(|_, gene, x| add(gene, x.into())),
-            Summed::AtMost(most) => rows.expression.for_each(|_, gene, x| add(gene, f64::from(x).min(most[gene]))),
-            Summed::Unlogged => rows.expression.for_each(|_, gene, x| add(gene, f64::from(x).exp_m1())),
+            ValueTransform::Values => rows.expression.for_each(|_, gene, x| add(gene, x.into())),
+            ValueTransform::AtMost(most) => {
+                rows.expression.for_each(|_, gene, x| add(gene, f64::from(x).min(most[gene])))
+            }
+            ValueTransform::Unlogged => rows.expression.for_each(|_, gene, x| add(gene, f64::from(x).exp_m1())),
         }
         Ok(ControlFlow::Continue(()))
     }

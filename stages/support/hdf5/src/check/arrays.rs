@@ -3,9 +3,9 @@
 use schemas::numbers::to_usize;
 
 use super::{
-    bytes::{Block, Checked, Fields, Flaw},
+    bytes::{CheckResult, Fields, FileSection, Flaw},
     chunks,
-    walk::{Kind, Walk},
+    walk::{StructureKind, Walk},
 };
 
 /// Pages with more elements than 2 to this power are not made.
@@ -13,13 +13,13 @@ const MOST_PAGE_BITS: u8 = 30;
 
 /// The content of an array's elements about chunks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Elements {
+pub(super) struct ChunkElements {
     pub(super) chunk_bytes: u64,
     /// With how many bytes sizes are written, where chunks are filtered.
     pub(super) size_bytes: Option<usize>,
 }
 
-impl Elements {
+impl ChunkElements {
     /// How many bytes an element has.
     fn bytes(self, address: usize) -> usize {
         self.size_bytes.map_or(address, |size| address + size + 4)
@@ -30,7 +30,7 @@ impl Elements {
         u8::from(self.size_bytes.is_some())
     }
 
-    fn check(self, walk: &mut Walk<'_>, fields: &mut Fields<'_>, count: u64) -> Checked<()> {
+    fn check(self, walk: &mut Walk<'_>, fields: &mut Fields<'_>, count: u64) -> CheckResult<()> {
         for _ in 0..count {
             walk.step(fields.at())?;
             chunks::place(walk, fields, self.chunk_bytes, self.size_bytes)?;
@@ -40,7 +40,7 @@ impl Elements {
 }
 
 /// The start of an array's block, including the array's address unless it is a header.
-fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option<u64>) -> Checked<()> {
+fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option<u64>) -> CheckResult<()> {
     let at = fields.at();
     fields.signature(signature, "array of chunks")?;
     fields.version(0..=0, "an array of chunks")?;
@@ -57,11 +57,11 @@ pub(super) fn fixed(
     walk: &mut Walk<'_>,
     address: u64,
     page_bits: u8,
-    elements: Elements,
+    elements: ChunkElements,
     chunks: u64,
     referrer: u64,
-) -> Checked<()> {
-    walk.claim_once(address, Kind::ChunkArray, referrer)?;
+) -> CheckResult<()> {
+    walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
     let widths = walk.image.widths;
     let header = walk.image.block(address, (8 + widths.length + widths.address + 4) as u64)?;
     let mut fields = header.summed()?;
@@ -76,7 +76,7 @@ pub(super) fn fixed(
         return Err(Flaw::damaged(header.at, what));
     }
     let Some(block) = fields.address()? else { return Ok(()) };
-    walk.claim_once(block, Kind::ChunkArray, header.at)?;
+    walk.claim_once(block, StructureKind::ChunkArray, header.at)?;
     let page = 1_u64 << page_bits;
     let prefix = (6 + widths.address) as u64;
     let whole = count.checked_mul(bytes as u64).ok_or_else(|| Flaw::damaged(header.at, "an array without end"))?;
@@ -109,8 +109,8 @@ pub(super) fn fixed(
 
 /// The parameters of an array that grows.
 #[derive(Clone, Copy, Debug)]
-struct Growing {
-    elements: Elements,
+struct ExtensibleArrayParameters {
+    elements: ChunkElements,
     array: u64,
     /// Elements of the index block itself.
     first: u64,
@@ -130,10 +130,10 @@ pub(super) fn extensible(
     walk: &mut Walk<'_>,
     address: u64,
     parameters: [u8; 5],
-    elements: Elements,
+    elements: ChunkElements,
     referrer: u64,
-) -> Checked<()> {
-    walk.claim_once(address, Kind::ChunkArray, referrer)?;
+) -> CheckResult<()> {
+    walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
     let widths = walk.image.widths;
     let header = walk.image.block(address, (12 + 6 * widths.length + widths.address + 4) as u64)?;
     let mut fields = header.summed()?;
@@ -166,7 +166,7 @@ pub(super) fn extensible(
     }
     fields.skip(widths.length)?;
     let Some(index) = fields.address()? else { return Ok(()) };
-    let growing = Growing {
+    let growing = ExtensibleArrayParameters {
         elements,
         array: address,
         first: first.into(),
@@ -179,15 +179,15 @@ pub(super) fn extensible(
     growing.index_block(walk, index, header.at)
 }
 
-impl Growing {
+impl ExtensibleArrayParameters {
     /// How many elements each data block of a super block has.
     fn elements_of(&self, level: u32) -> u64 {
         self.smallest << level.div_ceil(2)
     }
 
     /// The first elements, and the addresses of the first data blocks and of the super blocks.
-    fn index_block(&self, walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<()> {
-        walk.claim_once(address, Kind::ChunkArray, referrer)?;
+    fn index_block(&self, walk: &mut Walk<'_>, address: u64, referrer: u64) -> CheckResult<()> {
+        walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
         let inner = 2 * self.pointers.ilog2();
         let addresses = 2 * (self.pointers - 1) + u64::from(self.supers - inner);
@@ -214,8 +214,8 @@ impl Growing {
     }
 
     /// The addresses of data blocks, after a bit for each page of each.
-    fn super_block(&self, walk: &mut Walk<'_>, address: u64, level: u32, referrer: u64) -> Checked<()> {
-        walk.claim_once(address, Kind::ChunkArray, referrer)?;
+    fn super_block(&self, walk: &mut Walk<'_>, address: u64, level: u32, referrer: u64) -> CheckResult<()> {
+        walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
         let (blocks, elements) = (1_u64 << (level / 2), self.elements_of(level));
         let bitmaps = if self.page < elements { blocks.saturating_mul((elements / self.page).div_ceil(8)) } else { 0 };
@@ -236,8 +236,8 @@ impl Growing {
     }
 
     /// Elements; those of pages that libhdf5 reads one by one, each with its checksum, are left to it.
-    fn data_block(&self, walk: &mut Walk<'_>, address: u64, elements: u64, referrer: u64) -> Checked<()> {
-        walk.claim_once(address, Kind::ChunkArray, referrer)?;
+    fn data_block(&self, walk: &mut Walk<'_>, address: u64, elements: u64, referrer: u64) -> CheckResult<()> {
+        walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
         let prefix = (6 + address_bytes + self.offset_bytes) as u64;
         let whole = elements.saturating_mul(self.elements.bytes(address_bytes) as u64);
@@ -246,7 +246,7 @@ impl Growing {
             let pages = elements / self.page;
             walk.image.inside(address, whole.saturating_add(4 * pages).saturating_add(prefix + 4), referrer)?;
         }
-        let block: Block =
+        let block: FileSection =
             walk.image.block(address, if is_paged { prefix + 4 } else { whole.saturating_add(prefix + 4) })?;
         let mut fields = block.summed()?;
         frame(&mut fields, b"EADB", self.elements.client(), Some(self.array))?;

@@ -4,12 +4,12 @@ use schemas::numbers::to_usize;
 
 use super::{
     btree2,
-    bytes::{Block, Checked, Fields, Flaw},
-    datatype::{self, Content, Type},
-    fractal::Heap,
+    bytes::{CheckResult, Fields, FileSection, Flaw},
+    datatype::{self, Content, Datatype},
+    fractal::FractalHeap,
     global_heap,
     header::{DATASPACE, DATATYPE},
-    space::Space,
+    space::Dataspace,
     walk::Walk,
 };
 
@@ -20,7 +20,7 @@ const SPACE_IS_SHARED: u8 = 2;
 const IS_SHARED: u8 = 2;
 
 /// Looks at an attribute, and at what its values lead to.
-pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> {
+pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     let version = fields.version(1..=3, "an attribute")?;
     let flags = fields.u8()?;
@@ -37,8 +37,8 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> 
     };
     let space = padded(&mut fields, version, space)?;
     let space = match version != 1 && flags & SPACE_IS_SHARED != 0 {
-        true => Space::of(&walk.shared(DATASPACE, space)?)?,
-        false => Space::read(space)?,
+        true => Dataspace::of(&walk.shared(DATASPACE, space)?)?,
+        false => Dataspace::read(space)?,
     };
     let bytes = space.values.checked_mul(datatype.size.into()).map(to_usize);
     let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "an attribute of more bytes than can be counted"))?;
@@ -53,7 +53,7 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> 
 }
 
 /// The next part, which version 1 fills up to a multiple of 8.
-fn padded<'a>(fields: &mut Fields<'a>, version: u8, length: u16) -> Checked<Fields<'a>> {
+fn padded<'a>(fields: &mut Fields<'a>, version: u8, length: u16) -> CheckResult<Fields<'a>> {
     let start = fields.taken();
     let part = fields.within(length.into())?;
     if version == 1 {
@@ -63,7 +63,7 @@ fn padded<'a>(fields: &mut Fields<'a>, version: u8, length: u16) -> Checked<Fiel
 }
 
 /// Looks at where a value leads.
-fn value(walk: &mut Walk<'_>, datatype: &Type, fields: &mut Fields<'_>) -> Checked<()> {
+fn value(walk: &mut Walk<'_>, datatype: &Datatype, fields: &mut Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     walk.step(at)?;
     match &datatype.content {
@@ -103,7 +103,7 @@ fn value(walk: &mut Walk<'_>, datatype: &Type, fields: &mut Fields<'_>) -> Check
 }
 
 /// The attributes of an object that has many: they lie in a heap, and B-trees of their names and order lead to them.
-pub(super) fn dense(walk: &mut Walk<'_>, message: &Block) -> Checked<()> {
+pub(super) fn dense(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<()> {
     let mut fields = message.fields();
     fields.version(0..=0, "attributes")?;
     let flags = fields.u8()?;
@@ -111,12 +111,12 @@ pub(super) fn dense(walk: &mut Walk<'_>, message: &Block) -> Checked<()> {
     let (heap, names) = (fields.address()?, fields.address()?);
     let order = if flags & 2 == 0 { None } else { fields.address()? };
     let Some(heap) = heap else { return Ok(()) };
-    let heap = Heap::read(walk, heap, message.at)?;
+    let heap = FractalHeap::read(walk, heap, message.at)?;
     let id_bytes = heap.id_bytes;
     let Some(names) = names else {
         return Err(Flaw::damaged(message.at, "attributes without an index of their names"));
     };
-    let find = |walk: &mut Walk<'_>, record: &mut Fields<'_>| -> Checked<Block> {
+    let find = |walk: &mut Walk<'_>, record: &mut Fields<'_>| -> CheckResult<FileSection> {
         let id = record.within(id_bytes)?;
         match record.u8()? & IS_SHARED {
             0 => heap.object(walk, &mut { id }),

@@ -1,9 +1,9 @@
 //! B-trees of version 1: of the symbols of a group, or of the chunks of a dataset (specification, III.A.1).
 
 use super::{
-    bytes::{Checked, Fields, Flaw},
+    bytes::{CheckResult, Fields, Flaw},
     local_heap::LocalHeap,
-    walk::{Kind, Walk},
+    walk::{StructureKind, Walk},
 };
 
 const GROUP: u8 = 0;
@@ -13,7 +13,7 @@ const MOST_LEVELS: u8 = 32;
 
 /// The expected properties of a tree.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
+struct TreeShape {
     kind: u8,
     /// Most children of a node.
     children: u16,
@@ -21,11 +21,11 @@ struct Shape {
 }
 
 /// A callback with a key and the child after it.
-type Show<'a> = dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> Checked<()> + 'a;
+type KeyVisitor<'a> = dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> CheckResult<()> + 'a;
 
 /// How chunks of a dataset are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunk<'a> {
+pub(super) struct ChunkShape<'a> {
     /// Its dimensions; the last is the size of a value.
     pub(super) dimensions: &'a [u64],
     pub(super) bytes: u64,
@@ -39,9 +39,9 @@ pub(super) fn symbol_nodes(
     address: u64,
     heap: &LocalHeap,
     referrer: u64,
-) -> Checked<Vec<(u64, u64)>> {
+) -> CheckResult<Vec<(u64, u64)>> {
     let key_bytes = walk.image.widths.length;
-    let shape = Shape { kind: GROUP, children: walk.nodes.symbol_nodes, key_bytes };
+    let shape = TreeShape { kind: GROUP, children: walk.nodes.symbol_nodes, key_bytes };
     let mut found = Vec::new();
     follow(walk, address, shape, referrer, &mut |_, key, child| {
         let at = key.at();
@@ -53,8 +53,8 @@ pub(super) fn symbol_nodes(
 }
 
 /// Looks at every chunk of a dataset.
-pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, referrer: u64) -> Checked<()> {
-    let shape = Shape { kind: CHUNKS, children: walk.nodes.chunks, key_bytes: 8 + 8 * chunk.dimensions.len() };
+pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: ChunkShape<'_>, referrer: u64) -> CheckResult<()> {
+    let shape = TreeShape { kind: CHUNKS, children: walk.nodes.chunks, key_bytes: 8 + 8 * chunk.dimensions.len() };
     follow(walk, address, shape, referrer, &mut |walk, key, child| {
         let at = key.at();
         let (bytes, left_out) = (u64::from(key.u32()?), key.u32()?);
@@ -75,7 +75,13 @@ pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: Chunk<'_>, referr
 }
 
 /// Shows each key of the leaves with the child after it; the last key of a node has none.
-fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, referrer: u64, show: &mut Show<'_>) -> Checked<()> {
+fn follow(
+    walk: &mut Walk<'_>,
+    root: u64,
+    shape: TreeShape,
+    referrer: u64,
+    show: &mut KeyVisitor<'_>,
+) -> CheckResult<()> {
     let widths = walk.image.widths;
     let full = 8
         + 2 * widths.address
@@ -83,7 +89,7 @@ fn follow(walk: &mut Walk<'_>, root: u64, shape: Shape, referrer: u64, show: &mu
         + (usize::from(shape.children) + 1) * shape.key_bytes;
     let mut nodes: Vec<(u64, Option<u8>, u64)> = vec![(root, None, referrer)];
     while let Some((address, expected, referrer)) = nodes.pop() {
-        walk.claim_once(address, Kind::Tree1, referrer)?;
+        walk.claim_once(address, StructureKind::Tree1, referrer)?;
         let node = walk.image.block(address, full as u64)?;
         let mut fields = node.fields();
         fields.signature(b"TREE", "B-tree node")?;

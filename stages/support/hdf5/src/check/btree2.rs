@@ -1,8 +1,8 @@
 //! B-trees of version 2: of links, attributes, large objects of a heap, or chunks (specification, III.A.2).
 
 use super::{
-    bytes::{Checked, Fields, Flaw},
-    walk::{Kind, Walk},
+    bytes::{CheckResult, Fields, Flaw},
+    walk::{StructureKind, Walk},
 };
 
 /// The kind of a tree, by number.
@@ -31,7 +31,7 @@ struct Level {
 }
 
 /// A node that is to be read: where, on which level, how many records it has, and in all below.
-type Node = (u64, u16, u64, Option<u64>);
+type TreeNode = (u64, u16, u64, Option<u64>);
 
 /// Shows every record of a tree, which must have records of this many bytes.
 pub(super) fn records(
@@ -40,9 +40,9 @@ pub(super) fn records(
     kind: u8,
     record_bytes: usize,
     referrer: u64,
-    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> Checked<()>,
-) -> Checked<()> {
-    walk.claim_once(address, Kind::Tree2, referrer)?;
+    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> CheckResult<()>,
+) -> CheckResult<()> {
+    walk.claim_once(address, StructureKind::Tree2, referrer)?;
     let widths = walk.image.widths;
     let header = walk.image.block(address, (16 + widths.address + 2 + widths.length + 4) as u64)?;
     let mut fields = header.summed()?;
@@ -67,7 +67,7 @@ pub(super) fn records(
     let Some(root) = root else {
         return if all == 0 { Ok(()) } else { Err(Flaw::damaged(header.at, "a B-tree without a root")) };
     };
-    let mut nodes: Vec<Node> = vec![(root, depth, root_records.into(), Some(all))];
+    let mut nodes: Vec<TreeNode> = vec![(root, depth, root_records.into(), Some(all))];
     while let Some(node) = nodes.pop() {
         node_records(walk, node, &levels, (kind, node_bytes, record_bytes), header.at, show, &mut nodes)?;
     }
@@ -97,14 +97,14 @@ fn bytes_of(number: u64) -> usize {
 
 fn node_records(
     walk: &mut Walk<'_>,
-    (address, level, count, below): Node,
+    (address, level, count, below): TreeNode,
     levels: &[Level],
     (kind, node_bytes, record_bytes): (u8, u32, usize),
     referrer: u64,
-    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> Checked<()>,
-    nodes: &mut Vec<Node>,
-) -> Checked<()> {
-    walk.claim_once(address, Kind::Tree2Node, referrer)?;
+    show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> CheckResult<()>,
+    nodes: &mut Vec<TreeNode>,
+) -> CheckResult<()> {
+    walk.claim_once(address, StructureKind::Tree2Node, referrer)?;
     let known = levels.get(usize::from(level)).copied();
     let known = known.filter(|known| count <= known.most_records && (0 < count || level == 0));
     let Some(known) = known else {

@@ -29,7 +29,7 @@ pub(super) enum Flaw {
     NoHdf5 { why: String },
 }
 
-pub(super) type Checked<T> = Result<T, Flaw>;
+pub(super) type CheckResult<T> = Result<T, Flaw>;
 
 impl Flaw {
     pub(super) fn damaged(at: u64, what: impl Into<Cow<'static, str>>) -> Self {
@@ -90,7 +90,7 @@ pub(super) struct Image<'a> {
 
 impl Image<'_> {
     /// Refuses a range that leaves the file.
-    pub(super) fn inside(&self, address: u64, length: u64, referrer: u64) -> Checked<()> {
+    pub(super) fn inside(&self, address: u64, length: u64, referrer: u64) -> CheckResult<()> {
         match address.checked_add(length) {
             Some(end) if end <= self.end => Ok(()),
             _ => Err(Flaw::damaged(referrer, format!("{length} bytes at {address} are outside of the file"))),
@@ -98,7 +98,7 @@ impl Image<'_> {
     }
 
     /// The bytes of a structure.
-    pub(super) fn block(&self, address: u64, length: u64) -> Checked<Block> {
+    pub(super) fn block(&self, address: u64, length: u64) -> CheckResult<FileSection> {
         let at = self.base.saturating_add(address);
         self.inside(address, length, at)?;
         if MOST_BLOCK_BYTES < length {
@@ -110,11 +110,11 @@ impl Image<'_> {
         }
         let mut bytes = vec![0; to_usize(length)];
         self.file.read_exact_at(&mut bytes, at).map_err(Flaw::Io)?;
-        Ok(Block { bytes, at, widths: self.widths })
+        Ok(FileSection { bytes, at, widths: self.widths })
     }
 
     /// As many bytes as there are, `length` at most.
-    pub(super) fn block_up_to(&self, address: u64, length: u64) -> Checked<Block> {
+    pub(super) fn block_up_to(&self, address: u64, length: u64) -> CheckResult<FileSection> {
         self.inside(address, 1, self.base.saturating_add(address))?;
         self.block(address, length.min(self.end - address))
     }
@@ -122,20 +122,20 @@ impl Image<'_> {
 
 /// A piece of the file.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(super) struct FileSection {
     pub(super) bytes: Vec<u8>,
     /// Where it is, from the first byte of the file.
     pub(super) at: u64,
     pub(super) widths: Widths,
 }
 
-impl Block {
+impl FileSection {
     pub(super) fn fields(&self) -> Fields<'_> {
         Fields { bytes: &self.bytes, next: 0, at: self.at, widths: self.widths }
     }
 
     /// Its fields without the checksum that ends it, once that was found right.
-    pub(super) fn summed(&self) -> Checked<Fields<'_>> {
+    pub(super) fn summed(&self) -> CheckResult<Fields<'_>> {
         let cut = || Flaw::damaged(self.at, "too short for its checksum");
         let (body, sum) = self.bytes.split_last_chunk::<4>().ok_or_else(cut)?;
         if super::checksum::lookup3(body) != u32::from_le_bytes(*sum) {
@@ -183,74 +183,74 @@ impl<'a> Fields<'a> {
         &self.bytes[self.next..]
     }
 
-    pub(super) fn take(&mut self, length: usize) -> Checked<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> CheckResult<&'a [u8]> {
         let taken = self.rest().get(..length).ok_or_else(|| self.damaged("runs past the end of its block"))?;
         self.next += length;
         Ok(taken)
     }
 
     /// The next bytes, as fields of their own.
-    pub(super) fn within(&mut self, length: usize) -> Checked<Fields<'a>> {
+    pub(super) fn within(&mut self, length: usize) -> CheckResult<Fields<'a>> {
         let at = self.at();
         Ok(Fields { bytes: self.take(length)?, next: 0, at, widths: self.widths })
     }
 
-    pub(super) fn skip(&mut self, length: usize) -> Checked<()> {
+    pub(super) fn skip(&mut self, length: usize) -> CheckResult<()> {
         self.take(length).map(|_| ())
     }
 
     /// Skips what fills up to a multiple of 8, counted from `start`.
-    pub(super) fn align(&mut self, start: usize) -> Checked<()> {
+    pub(super) fn align(&mut self, start: usize) -> CheckResult<()> {
         self.skip((self.next - start).next_multiple_of(8) - (self.next - start))
     }
 
     /// A number of up to 8 bytes.
-    pub(super) fn number(&mut self, width: usize) -> Checked<u64> {
+    pub(super) fn number(&mut self, width: usize) -> CheckResult<u64> {
         let mut wide = [0; 8];
         let into = wide.get_mut(..width).ok_or_else(|| self.damaged(format!("a number of {width} bytes")))?;
         into.copy_from_slice(self.take(width)?);
         Ok(u64::from_le_bytes(wide))
     }
 
-    pub(super) fn u8(&mut self) -> Checked<u8> {
+    pub(super) fn u8(&mut self) -> CheckResult<u8> {
         Ok(self.take(1)?[0])
     }
 
-    pub(super) fn u16(&mut self) -> Checked<u16> {
+    pub(super) fn u16(&mut self) -> CheckResult<u16> {
         let bytes = self.take(2)?;
         Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
     }
 
-    pub(super) fn u32(&mut self) -> Checked<u32> {
+    pub(super) fn u32(&mut self) -> CheckResult<u32> {
         let bytes = self.take(4)?;
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
     /// A length or an offset within a heap.
-    pub(super) fn length(&mut self) -> Checked<u64> {
+    pub(super) fn length(&mut self) -> CheckResult<u64> {
         self.number(self.widths.length)
     }
 
     /// An address, unless it is the one that means that there is none.
-    pub(super) fn address(&mut self) -> Checked<Option<u64>> {
+    pub(super) fn address(&mut self) -> CheckResult<Option<u64>> {
         let width = self.widths.address;
         let none = u64::MAX >> (64 - 8 * width);
         self.number(width).map(|address| (address != none).then_some(address))
     }
 
     /// An address that must be there.
-    pub(super) fn some_address(&mut self) -> Checked<u64> {
+    pub(super) fn some_address(&mut self) -> CheckResult<u64> {
         let at = self.at();
         self.address()?.ok_or_else(|| Flaw::damaged(at, "an address is missing"))
     }
 
-    pub(super) fn signature(&mut self, expected: &[u8; 4], what: &'static str) -> Checked<()> {
+    pub(super) fn signature(&mut self, expected: &[u8; 4], what: &'static str) -> CheckResult<()> {
         let at = self.at();
         if self.take(4)? == expected { Ok(()) } else { Err(Flaw::damaged(at, format!("no {what} is there"))) }
     }
 
     /// A version that must be in a range.
-    pub(super) fn version(&mut self, known: std::ops::RangeInclusive<u8>, what: &'static str) -> Checked<u8> {
+    pub(super) fn version(&mut self, known: std::ops::RangeInclusive<u8>, what: &'static str) -> CheckResult<u8> {
         let at = self.at();
         let version = self.u8()?;
         match known.contains(&version) {
@@ -260,7 +260,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Text that a zero ends; the zero is taken too.
-    pub(super) fn text(&mut self) -> Checked<&'a [u8]> {
+    pub(super) fn text(&mut self) -> CheckResult<&'a [u8]> {
         let rest = self.rest();
         let length = memchr::memchr(0, &rest[..rest.len().min(LONGEST_TEXT)]);
         let length = length.ok_or_else(|| self.damaged("a string does not end"))?;

@@ -3,13 +3,13 @@
 
 use super::{
     arrays,
-    btree1::{self, Chunk},
+    btree1::{self, ChunkShape},
     btree2,
-    bytes::{Checked, Fields, Flaw},
-    datatype::Type,
-    filters::Filter,
-    layout::{Index, Layout},
-    space::{Space, UNLIMITED},
+    bytes::{CheckResult, Fields, Flaw},
+    datatype::Datatype,
+    filters::FilterId,
+    layout::{ChunkIndex, DataLayout},
+    space::{Dataspace, UNLIMITED},
     walk::Walk,
 };
 
@@ -20,25 +20,25 @@ const MOST_CHUNK_BYTES: u64 = 1 << 32;
 pub(super) fn check(
     walk: &mut Walk<'_>,
     at: u64,
-    layout: &Layout,
-    datatype: &Type,
-    space: &Space,
-    filters: &[Filter],
-) -> Checked<()> {
+    layout: &DataLayout,
+    datatype: &Datatype,
+    space: &Dataspace,
+    filters: &[FilterId],
+) -> CheckResult<()> {
     let bytes = space.values.checked_mul(datatype.size.into());
     let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "more bytes of values than can be counted"))?;
     match layout {
-        Layout::Compact(size) if *size < bytes => {
+        DataLayout::Compact(size) if *size < bytes => {
             Err(Flaw::damaged(at, format!("{size} bytes of values, where {bytes} are expected")))
         }
-        Layout::Compact(_) | Layout::Contiguous { address: None, .. } => Ok(()),
-        Layout::Contiguous { address: Some(address), size } => {
+        DataLayout::Compact(_) | DataLayout::Contiguous { address: None, .. } => Ok(()),
+        DataLayout::Contiguous { address: Some(address), size } => {
             if size.is_some_and(|size| size < bytes) {
                 return Err(Flaw::damaged(at, format!("{size:?} bytes of values, where {bytes} are expected")));
             }
             walk.image.inside(*address, size.unwrap_or(bytes).max(bytes), at)
         }
-        Layout::Chunked { chunk, address, index, size_bytes, .. } => {
+        DataLayout::Chunked { chunk, address, index, size_bytes, .. } => {
             let Some((value, dimensions)) = chunk.split_last() else {
                 return Err(Flaw::damaged(at, "chunks without dimensions"));
             };
@@ -50,7 +50,7 @@ pub(super) fn check(
             let bytes = chunk.iter().try_fold(1_u64, |product, dimension| product.checked_mul(*dimension));
             let bytes = bytes.filter(|bytes| *bytes <= MOST_CHUNK_BYTES);
             let bytes = bytes.ok_or_else(|| Flaw::damaged(at, format!("chunks of {chunk:?} are too large")))?;
-            let chunk = Chunk { dimensions: chunk, bytes, filters: filters.len() };
+            let chunk = ChunkShape { dimensions: chunk, bytes, filters: filters.len() };
             let Some(address) = *address else { return Ok(()) };
             indexed(walk, at, address, *index, chunk, size_bytes.unwrap_or_else(|| width_of_size(bytes)), space)
         }
@@ -66,11 +66,11 @@ fn indexed(
     walk: &mut Walk<'_>,
     at: u64,
     address: u64,
-    index: Index,
-    chunk: Chunk<'_>,
+    index: ChunkIndex,
+    chunk: ChunkShape<'_>,
     size_bytes: usize,
-    space: &Space,
-) -> Checked<()> {
+    space: &Dataspace,
+) -> CheckResult<()> {
     let dimensions = &chunk.dimensions[..chunk.dimensions.len() - 1];
     let count = |extent: &[u64]| {
         let mut along = extent.iter().zip(dimensions).map(|(all, one)| all.div_ceil(*one));
@@ -82,25 +82,25 @@ fn indexed(
     let numbers = || count(&space.most).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"));
     let filtered = (chunk.filters != 0).then_some(size_bytes);
     match index {
-        Index::Tree1 => btree1::chunks(walk, address, chunk, at),
-        Index::Single(size) => match chunks {
+        ChunkIndex::Tree1 => btree1::chunks(walk, address, chunk, at),
+        ChunkIndex::Single(size) => match chunks {
             0 | 1 => walk.image.inside(address, size.unwrap_or(chunk.bytes), at),
             _ => Err(Flaw::damaged(at, format!("{chunks} chunks, where there is one"))),
         },
-        Index::Implicit => {
+        ChunkIndex::Implicit => {
             let bytes = numbers()?.checked_mul(chunk.bytes).filter(|_| filtered.is_none());
             let bytes = bytes.ok_or_else(|| Flaw::damaged(at, "filtered chunks, whose sizes are not known"))?;
             walk.image.inside(address, bytes, at)
         }
-        Index::Fixed { page_bits } => {
-            let elements = arrays::Elements { chunk_bytes: chunk.bytes, size_bytes: filtered };
+        ChunkIndex::Fixed { page_bits } => {
+            let elements = arrays::ChunkElements { chunk_bytes: chunk.bytes, size_bytes: filtered };
             arrays::fixed(walk, address, page_bits, elements, numbers()?, at)
         }
-        Index::Extensible(parameters) => {
-            let elements = arrays::Elements { chunk_bytes: chunk.bytes, size_bytes: filtered };
+        ChunkIndex::Extensible(parameters) => {
+            let elements = arrays::ChunkElements { chunk_bytes: chunk.bytes, size_bytes: filtered };
             arrays::extensible(walk, address, parameters, elements, at)
         }
-        Index::Tree2 { node_bytes: _ } => {
+        ChunkIndex::Tree2 { node_bytes: _ } => {
             let widths = walk.image.widths;
             let rank = dimensions.len();
             let (kind, bytes) = match filtered {
@@ -120,7 +120,7 @@ pub(super) fn place(
     fields: &mut Fields<'_>,
     chunk_bytes: u64,
     filtered: Option<usize>,
-) -> Checked<()> {
+) -> CheckResult<()> {
     let at = fields.at();
     let address = fields.address()?;
     let bytes = match filtered {

@@ -1,6 +1,6 @@
 //! Datatypes: what the bytes of a value mean (specification, IV.A.2.d).
 
-use super::bytes::{Block, Checked, Fields, Flaw};
+use super::bytes::{CheckResult, Fields, FileSection, Flaw};
 
 /// Types within types, such as lists of records of lists; nobody goes deeper.
 const MOST_DEPTH: usize = 16;
@@ -27,7 +27,7 @@ const COMPLEX: u8 = 11;
 
 /// A type of values.
 #[derive(Debug)]
-pub(super) struct Type {
+pub(super) struct Datatype {
     /// Bytes of a value.
     pub(super) size: u32,
     pub(super) content: Content,
@@ -43,24 +43,24 @@ pub(super) enum Content {
     /// A reference into the global heap whose object is known to libhdf5 alone.
     Region,
     /// This many values of another type in the global heap.
-    Sequence(Box<Type>),
+    Sequence(Box<Datatype>),
     /// The members that lead elsewhere, and where in the value they are.
-    Compound(Vec<(u32, Type)>),
+    Compound(Vec<(u32, Datatype)>),
     /// Values of another type, one after the other.
-    Array(Box<Type>),
+    Array(Box<Datatype>),
 }
 
 /// The type of a message.
-pub(super) fn read(block: &Block) -> Checked<Type> {
+pub(super) fn read(block: &FileSection) -> CheckResult<Datatype> {
     decode(&mut block.fields())
 }
 
 /// The type that begins at the next field.
-pub(super) fn decode(fields: &mut Fields<'_>) -> Checked<Type> {
+pub(super) fn decode(fields: &mut Fields<'_>) -> CheckResult<Datatype> {
     nested(fields, 0, &mut 0)
 }
 
-fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> Checked<Type> {
+fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> CheckResult<Datatype> {
     let start = *fields;
     let word = fields.u32()?;
     let [class_and_version, bits @ ..] = word.to_le_bytes();
@@ -139,11 +139,11 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> Checked<T
         }
         _ => return Err(start.damaged(format!("class {class} of a type is not known"))),
     };
-    Ok(Type { size, content })
+    Ok(Datatype { size, content })
 }
 
 /// Refuses bits that are not within a value.
-fn in_value(start: &Fields<'_>, size: u32, offset: u32, bits: u32) -> Checked<()> {
+fn in_value(start: &Fields<'_>, size: u32, offset: u32, bits: u32) -> CheckResult<()> {
     match bits != 0 && u64::from(offset) + u64::from(bits) <= 8 * u64::from(size) {
         true => Ok(()),
         false => Err(start.damaged(format!("{bits} bits from bit {offset} on, in values of {size} bytes"))),
@@ -151,7 +151,7 @@ fn in_value(start: &Fields<'_>, size: u32, offset: u32, bits: u32) -> Checked<()
 }
 
 /// A floating-point type: sign, exponent and mantissa lie side by side within it.
-fn float(start: &Fields<'_>, fields: &mut Fields<'_>, size: u32, bits: u32) -> Checked<()> {
+fn float(start: &Fields<'_>, fields: &mut Fields<'_>, size: u32, bits: u32) -> CheckResult<()> {
     let (offset, precision) = (fields.u16()?, fields.u16()?);
     in_value(start, size, offset.into(), precision.into())?;
     let exponent = (u32::from(fields.u8()?), u32::from(fields.u8()?));
@@ -177,8 +177,8 @@ fn compound(
     start: &Fields<'_>,
     fields: &mut Fields<'_>,
     (version, size, members): (u8, u32, u32),
-    mut inner: impl FnMut(&mut Fields<'_>) -> Checked<Type>,
-) -> Checked<Content> {
+    mut inner: impl FnMut(&mut Fields<'_>) -> CheckResult<Datatype>,
+) -> CheckResult<Content> {
     if members == 0 {
         return Err(start.damaged("records without members"));
     }
@@ -204,7 +204,7 @@ fn compound(
             _ if copies == 1 => leading.push((offset, member)),
             _ => {
                 let size = u32::try_from(end).map_err(|_| at.damaged("a member far away"))? - offset;
-                leading.push((offset, Type { size, content: Content::Array(Box::new(member)) }));
+                leading.push((offset, Datatype { size, content: Content::Array(Box::new(member)) }));
             }
         }
     }
@@ -217,7 +217,7 @@ fn compound(
 }
 
 /// The dimensions that members of version 1 have of themselves; how many values they make.
-fn old_array(fields: &mut Fields<'_>) -> Checked<u64> {
+fn old_array(fields: &mut Fields<'_>) -> CheckResult<u64> {
     let at = *fields;
     let dimensions = usize::from(fields.u8()?);
     fields.skip(3 + 4 + 4)?;
@@ -239,8 +239,8 @@ fn array(
     start: &Fields<'_>,
     fields: &mut Fields<'_>,
     (version, size): (u8, u32),
-    mut inner: impl FnMut(&mut Fields<'_>) -> Checked<Type>,
-) -> Checked<Content> {
+    mut inner: impl FnMut(&mut Fields<'_>) -> CheckResult<Datatype>,
+) -> CheckResult<Content> {
     let dimensions = usize::from(fields.u8()?);
     fields.skip(if version < 3 { 3 } else { 0 })?;
     if dimensions == 0 || MOST_DIMENSIONS < dimensions {
@@ -263,7 +263,7 @@ fn array(
 }
 
 /// A name, which older versions fill up to a multiple of 8.
-fn name(fields: &mut Fields<'_>, version: u8) -> Checked<()> {
+fn name(fields: &mut Fields<'_>, version: u8) -> CheckResult<()> {
     let start = fields.taken();
     fields.text()?;
     if version < 3 { fields.align(start) } else { Ok(()) }

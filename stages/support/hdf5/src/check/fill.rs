@@ -1,23 +1,23 @@
 //! Fill values: what is read where nothing was written (specification, IV.A.2.e and IV.A.2.f).
 
-use super::bytes::{Block, Checked};
+use super::bytes::{CheckResult, FileSection};
 
 /// Flags of version 3: a value follows; it is undefined.
 const HAS_VALUE: u8 = 0x20;
 const IS_UNDEFINED: u8 = 0x10;
 
 /// Where the value lies and how long it is; none if zeros or nothing are meant.
-type Fill = Option<(u64, u64)>;
+type FillValue = Option<(u64, u64)>;
 
 /// The message of the first versions of HDF5.
-pub(super) fn old(block: &Block) -> Checked<Fill> {
+pub(super) fn old(block: &FileSection) -> CheckResult<FillValue> {
     let mut fields = block.fields();
     let (at, size) = (fields.at(), fields.u32()?);
     value(&mut fields, at, size)
 }
 
 /// The message that replaced it.
-pub(super) fn new(block: &Block) -> Checked<Fill> {
+pub(super) fn new(block: &FileSection) -> CheckResult<FillValue> {
     let mut fields = block.fields();
     if fields.version(1..=3, "a fill value")? < 3 {
         fields.skip(2)?;
@@ -39,7 +39,7 @@ pub(super) fn new(block: &Block) -> Checked<Fill> {
     }
 }
 
-fn value(fields: &mut super::bytes::Fields<'_>, at: u64, size: u32) -> Checked<Fill> {
+fn value(fields: &mut super::bytes::Fields<'_>, at: u64, size: u32) -> CheckResult<FillValue> {
     fields.skip(size as usize)?;
     Ok((size != 0).then_some((at, size.into())))
 }

@@ -1,10 +1,10 @@
 //! Filters: what was done to chunks when they were written (specification, IV.A.2.l).
 
-use super::bytes::{Block, Checked, Flaw};
+use super::bytes::{CheckResult, FileSection, Flaw};
 
 /// Filter ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Filter(u16);
+pub(super) struct FilterId(u16);
 
 const SHUFFLE: u16 = 2;
 const FLETCHER32: u16 = 3;
@@ -17,7 +17,7 @@ const FIRST_FOREIGN: u16 = 256;
 const MOST_PARAMETERS: u16 = 256;
 
 /// The filters of a message, in the order in which they were applied.
-pub(super) fn read(block: &Block) -> Checked<Vec<Filter>> {
+pub(super) fn read(block: &FileSection) -> CheckResult<Vec<FilterId>> {
     let mut fields = block.fields();
     let version = fields.version(1..=2, "filters")?;
     let count = fields.u8()?;
@@ -45,7 +45,7 @@ pub(super) fn read(block: &Block) -> Checked<Vec<Filter>> {
         if let Some((_, name)) = NOT_READ.iter().find(|(number, _)| *number == id) {
             return Err(Flaw::unread(at, format!("values packed with {name}")));
         }
-        filters.push(Filter(id));
+        filters.push(FilterId(id));
     }
     Ok(filters)
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{
     btree2,
-    bytes::{Block, Checked, Fields, Flaw},
-    walk::{Kind, Walk},
+    bytes::{CheckResult, Fields, FileSection, Flaw},
+    walk::{StructureKind, Walk},
 };
 
 /// The first bits of an id say where its object is.
@@ -17,19 +17,19 @@ const HAS_CHECKSUMS: u8 = 2;
 
 /// A heap whose blocks have been looked at.
 #[derive(Debug)]
-pub(super) struct Heap {
+pub(super) struct FractalHeap {
     pub(super) id_bytes: usize,
     offset_bytes: usize,
     length_bytes: usize,
     most_managed: u64,
-    blocks: Vec<Direct>,
+    blocks: Vec<DirectBlock>,
     /// By number: address and length.
     large: HashMap<u64, (u64, u64)>,
 }
 
 /// A block with objects.
 #[derive(Clone, Copy, Debug)]
-struct Direct {
+struct DirectBlock {
     /// Where it begins among all that the heap can hold.
     offset: u64,
     address: u64,
@@ -40,7 +40,7 @@ struct Direct {
 
 /// How the blocks of a heap double in size, row by row.
 #[derive(Clone, Copy, Debug)]
-struct Table {
+struct DoublingTable {
     width: u64,
     start: u64,
     most_direct: u64,
@@ -52,9 +52,9 @@ struct Table {
     heap: u64,
 }
 
-impl Heap {
-    pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<Self> {
-        walk.claim_once(address, Kind::FractalHeap, referrer)?;
+impl FractalHeap {
+    pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> CheckResult<Self> {
+        walk.claim_once(address, StructureKind::FractalHeap, referrer)?;
         let widths = walk.image.widths;
         let size = 26 + 12 * widths.length + 3 * widths.address;
         let prefix = walk.image.block(address, size as u64)?;
@@ -81,7 +81,7 @@ impl Heap {
         let _first_rows = fields.u16()?;
         let (root, rows) = (fields.address()?, u64::from(fields.u16()?));
         let offset_bytes = bits.div_ceil(8) as usize;
-        let table = Table { width, start, most_direct, bits, offset_bytes, has_checksums, heap: address };
+        let table = DoublingTable { width, start, most_direct, bits, offset_bytes, has_checksums, heap: address };
         table.check(most_managed, rows, prefix.at)?;
         let length_bytes = bytes_below(most_direct).min(bytes_of(most_managed));
         if id_bytes < 1 + offset_bytes + length_bytes || 64 < id_bytes {
@@ -104,7 +104,7 @@ impl Heap {
     }
 
     /// Objects outside of blocks are found by number, in a B-tree.
-    fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, referrer: u64) -> Checked<()> {
+    fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, referrer: u64) -> CheckResult<()> {
         let widths = walk.image.widths;
         if widths.address + widths.length < self.id_bytes {
             return Err(Flaw::unread(referrer, "a heap whose ids are addresses"));
@@ -121,7 +121,7 @@ impl Heap {
     }
 
     /// The object that the next bytes are the id of.
-    pub(super) fn object(&self, walk: &Walk<'_>, fields: &mut Fields<'_>) -> Checked<Block> {
+    pub(super) fn object(&self, walk: &Walk<'_>, fields: &mut Fields<'_>) -> CheckResult<FileSection> {
         let mut id = fields.within(self.id_bytes)?;
         let at = id.at();
         let kind = id.u8()?;
@@ -152,15 +152,15 @@ impl Heap {
             }
             TINY if self.id_bytes <= 17 => {
                 let (at, length) = (id.at(), usize::from(kind & 15) + 1);
-                Ok(Block { bytes: id.take(length)?.to_vec(), at, widths: walk.image.widths })
+                Ok(FileSection { bytes: id.take(length)?.to_vec(), at, widths: walk.image.widths })
             }
             kind => Err(Flaw::damaged(at, format!("an id of kind {kind}"))),
         }
     }
 }
 
-impl Table {
-    fn check(&self, most_managed: u64, rows: u64, at: u64) -> Checked<()> {
+impl DoublingTable {
+    fn check(&self, most_managed: u64, rows: u64, at: u64) -> CheckResult<()> {
         let Self { width, start, most_direct, bits, .. } = *self;
         let are_powers = [width, start, most_direct].into_iter().all(u64::is_power_of_two);
         let row = start.checked_mul(width).filter(|row| are_powers && *row < 1 << 48);
@@ -188,8 +188,15 @@ impl Table {
         self.start << row.saturating_sub(1)
     }
 
-    fn direct(&self, walk: &mut Walk<'_>, address: u64, offset: u64, size: u64, referrer: u64) -> Checked<Direct> {
-        walk.claim_once(address, Kind::FractalBlock, referrer)?;
+    fn direct(
+        &self,
+        walk: &mut Walk<'_>,
+        address: u64,
+        offset: u64,
+        size: u64,
+        referrer: u64,
+    ) -> CheckResult<DirectBlock> {
+        walk.claim_once(address, StructureKind::FractalBlock, referrer)?;
         walk.image.inside(address, size, referrer)?;
         let prefix = 5 + walk.image.widths.address + self.offset_bytes + if self.has_checksums { 4 } else { 0 };
         if size < prefix as u64 {
@@ -204,11 +211,11 @@ impl Table {
                 return Err(Flaw::damaged(block.at, "its checksum does not match"));
             }
         }
-        Ok(Direct { offset, address, size, prefix: prefix as u64 })
+        Ok(DirectBlock { offset, address, size, prefix: prefix as u64 })
     }
 
     /// The start of a block: its heap, and its offset in it.
-    fn frame(&self, fields: &mut Fields<'_>, signature: &[u8; 4], offset: u64) -> Checked<()> {
+    fn frame(&self, fields: &mut Fields<'_>, signature: &[u8; 4], offset: u64) -> CheckResult<()> {
         let at = fields.at();
         fields.signature(signature, "block of a fractal heap")?;
         fields.version(0..=0, "a block of a heap")?;
@@ -226,12 +233,12 @@ impl Table {
         root: u64,
         rows: u64,
         referrer: u64,
-        blocks: &mut Vec<Direct>,
-    ) -> Checked<()> {
+        blocks: &mut Vec<DirectBlock>,
+    ) -> CheckResult<()> {
         let address_bytes = walk.image.widths.address;
         let mut open = vec![(root, rows, 0_u64, referrer)];
         while let Some((address, rows, start, referrer)) = open.pop() {
-            walk.claim_once(address, Kind::FractalBlock, referrer)?;
+            walk.claim_once(address, StructureKind::FractalBlock, referrer)?;
             let entries = rows * self.width * address_bytes as u64;
             let block = walk.image.block(address, (5 + address_bytes + self.offset_bytes + 4) as u64 + entries)?;
             let mut fields = block.summed()?;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use schemas::numbers::to_usize;
 
 use super::{
-    bytes::{Checked, Flaw},
-    walk::{Kind, Walk},
+    bytes::{CheckResult, Flaw},
+    walk::{StructureKind, Walk},
 };
 
 /// Larger collections are damaged: they have 4 KiB, unless a value needs more.
@@ -17,7 +17,7 @@ const MOST_COLLECTION_BYTES: u64 = 64 << 20;
 pub(super) struct Collection(HashMap<u16, (u64, u64)>);
 
 /// Where a value lies, and how many bytes it has.
-pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, referrer: u64) -> Checked<(u64, u64)> {
+pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, referrer: u64) -> CheckResult<(u64, u64)> {
     if !walk.collections.contains_key(&address) {
         let collection = Collection::read(walk, address, referrer)?;
         walk.collections.insert(address, collection);
@@ -29,8 +29,8 @@ pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, referrer: u64
 }
 
 impl Collection {
-    fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<Self> {
-        walk.claim(address, Kind::GlobalHeap, referrer)?;
+    fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> CheckResult<Self> {
+        walk.claim(address, StructureKind::GlobalHeap, referrer)?;
         let widths = walk.image.widths;
         let header_bytes = 8 + widths.length;
         let header = walk.image.block(address, header_bytes as u64)?;

@@ -1,8 +1,8 @@
 //! Object headers: a list of messages, in one piece or several (specification, IV.A.1).
 
 use super::{
-    bytes::{Block, Checked, Fields, Flaw},
-    walk::{Kind, Walk},
+    bytes::{CheckResult, Fields, FileSection, Flaw},
+    walk::{StructureKind, Walk},
 };
 
 pub(super) const DATASPACE: u16 = 0x01;
@@ -41,11 +41,11 @@ const IS_SHARED: u8 = 0x02;
 
 /// A message of an object header.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct HeaderMessage {
     pub(super) kind: u16,
     pub(super) shared: bool,
     /// Its body.
-    pub(super) block: Block,
+    pub(super) block: FileSection,
 }
 
 /// How messages begin.
@@ -56,16 +56,16 @@ enum Style {
 }
 
 /// The messages of the header at an address, which no other structure may overlap.
-pub(super) fn read(walk: &mut Walk<'_>, address: u64) -> Checked<Vec<Message>> {
+pub(super) fn read(walk: &mut Walk<'_>, address: u64) -> CheckResult<Vec<HeaderMessage>> {
     messages(walk, address, true)
 }
 
 /// As [`read`], of a header that is read a second time.
-pub(super) fn read_quietly(walk: &mut Walk<'_>, address: u64) -> Checked<Vec<Message>> {
+pub(super) fn read_quietly(walk: &mut Walk<'_>, address: u64) -> CheckResult<Vec<HeaderMessage>> {
     messages(walk, address, false)
 }
 
-fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> Checked<Vec<Message>> {
+fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> CheckResult<Vec<HeaderMessage>> {
     let prefix = walk.image.block_up_to(address, LONGEST_PREFIX)?;
     let (style, first) = match prefix.bytes.starts_with(b"OHDR") {
         true => new(walk, address, prefix.fields())?,
@@ -77,7 +77,7 @@ fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> Checked<Vec<Mess
     while let Some(&(address, length, at)) = pieces.get(next) {
         next += 1;
         if claims {
-            walk.claim_once(address, Kind::ObjectPart, at)?;
+            walk.claim_once(address, StructureKind::ObjectPart, at)?;
         }
         if MOST_PIECES < next || known.contains(&address) {
             return Err(Flaw::damaged(at, "an object header that goes on without end"));
@@ -98,7 +98,7 @@ fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> Checked<Vec<Mess
 }
 
 /// Version 1; the first piece follows the prefix.
-fn old(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> Checked<(Style, Block)> {
+fn old(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> CheckResult<(Style, FileSection)> {
     fields.version(1..=1, "an object header")?;
     fields.skip(1)?;
     let (_messages, _links) = (fields.u16()?, fields.u32()?);
@@ -107,7 +107,7 @@ fn old(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> Checked<(Style,
 }
 
 /// Version 2; the checksum is of prefix and messages.
-fn new(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> Checked<(Style, Block)> {
+fn new(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> CheckResult<(Style, FileSection)> {
     fields.signature(b"OHDR", "object header")?;
     fields.version(2..=2, "an object header")?;
     let flags = fields.u8()?;
@@ -119,7 +119,7 @@ fn new(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> Checked<(Style,
     let block = walk.image.block(address, whole)?;
     let mut inside = block.summed()?;
     inside.skip(start)?;
-    let body = Block { bytes: inside.rest().to_vec(), at: inside.at(), widths: block.widths };
+    let body = FileSection { bytes: inside.rest().to_vec(), at: inside.at(), widths: block.widths };
     Ok((Style::New { is_numbered: flags & IS_NUMBERED != 0 }, body))
 }
 
@@ -128,9 +128,9 @@ fn parse(
     walk: &mut Walk<'_>,
     style: Style,
     mut fields: Fields<'_>,
-    found: &mut Vec<Message>,
+    found: &mut Vec<HeaderMessage>,
     pieces: &mut Vec<(u64, u64, u64)>,
-) -> Checked<()> {
+) -> CheckResult<()> {
     let prefix = match style {
         Style::Old => 8,
         Style::New { is_numbered } => 4 + 2 * usize::from(is_numbered),
@@ -156,8 +156,8 @@ fn parse(
         match kind {
             CONTINUATION => pieces.push((body.some_address()?, body.length()?, at)),
             _ => {
-                let block = Block { bytes: body.rest().to_vec(), at: body.at(), widths: body.widths() };
-                found.push(Message { kind, shared, block });
+                let block = FileSection { bytes: body.rest().to_vec(), at: body.at(), widths: body.widths() };
+                found.push(HeaderMessage { kind, shared, block });
             }
         }
     }

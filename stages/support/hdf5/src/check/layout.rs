@@ -1,7 +1,7 @@
 //! Data layouts: where the values of a dataset lie (specification, IV.A.2.i).
 
 use super::{
-    bytes::{Block, Checked, Fields, Flaw},
+    bytes::{CheckResult, Fields, FileSection, Flaw},
     space::MOST_DIMENSIONS,
 };
 
@@ -15,19 +15,19 @@ const SINGLE_IS_FILTERED: u8 = 2;
 
 /// Where values lie.
 #[derive(Debug)]
-pub(super) enum Layout {
+pub(super) enum DataLayout {
     /// In the header itself, this many bytes.
     Compact(u64),
     /// In one piece; older versions do not store its size.
     Contiguous { address: Option<u64>, size: Option<u64> },
     /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with
     /// this many bytes, where that does not depend on the chunk.
-    Chunked { chunk: Vec<u64>, address: Option<u64>, index: Index, size_bytes: Option<usize> },
+    Chunked { chunk: Vec<u64>, address: Option<u64>, index: ChunkIndex, size_bytes: Option<usize> },
 }
 
 /// How chunks are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Index {
+pub(super) enum ChunkIndex {
     /// A B-tree of version 1. The last dimension of the chunk is the size of a value.
     Tree1,
     /// There is one; how many bytes it has, if it is filtered.
@@ -43,7 +43,7 @@ pub(super) enum Index {
 }
 
 /// The layout of a message.
-pub(super) fn read(block: &Block) -> Checked<Layout> {
+pub(super) fn read(block: &FileSection) -> CheckResult<DataLayout> {
     let mut fields = block.fields();
     match fields.version(1..=5, "a layout")? {
         1 | 2 => old(&mut fields),
@@ -53,7 +53,7 @@ pub(super) fn read(block: &Block) -> Checked<Layout> {
     }
 }
 
-fn old(fields: &mut Fields<'_>) -> Checked<Layout> {
+fn old(fields: &mut Fields<'_>) -> CheckResult<DataLayout> {
     let rank = usize::from(fields.u8()?);
     let class = fields.u8()?;
     fields.skip(5)?;
@@ -63,15 +63,15 @@ fn old(fields: &mut Fields<'_>) -> Checked<Layout> {
         COMPACT => {
             let size = fields.u32()?;
             fields.skip(size as usize)?;
-            Ok(Layout::Compact(size.into()))
+            Ok(DataLayout::Compact(size.into()))
         }
-        CONTIGUOUS => Ok(Layout::Contiguous { address, size: None }),
-        CHUNKED => chunked(fields, dimensions, address, Index::Tree1, None),
+        CONTIGUOUS => Ok(DataLayout::Contiguous { address, size: None }),
+        CHUNKED => chunked(fields, dimensions, address, ChunkIndex::Tree1, None),
         _ => Err(fields.damaged(format!("class {class} of a layout is not known"))),
     }
 }
 
-fn middle(fields: &mut Fields<'_>) -> Checked<Layout> {
+fn middle(fields: &mut Fields<'_>) -> CheckResult<DataLayout> {
     match fields.u8()? {
         COMPACT => compact(fields),
         CONTIGUOUS => contiguous(fields),
@@ -79,13 +79,13 @@ fn middle(fields: &mut Fields<'_>) -> Checked<Layout> {
             let rank = usize::from(fields.u8()?);
             let address = fields.address()?;
             let dimensions = dimensions(fields, rank, 4)?;
-            chunked(fields, dimensions, address, Index::Tree1, None)
+            chunked(fields, dimensions, address, ChunkIndex::Tree1, None)
         }
         class => Err(fields.damaged(format!("class {class} of a layout is not known"))),
     }
 }
 
-fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> Checked<Layout> {
+fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> CheckResult<DataLayout> {
     match fields.u8()? {
         COMPACT => compact(fields),
         CONTIGUOUS => contiguous(fields),
@@ -106,20 +106,20 @@ fn new(fields: &mut Fields<'_>, size_bytes: Option<usize>) -> Checked<Layout> {
     }
 }
 
-fn index(fields: &mut Fields<'_>, single_is_filtered: bool) -> Checked<Index> {
+fn index(fields: &mut Fields<'_>, single_is_filtered: bool) -> CheckResult<ChunkIndex> {
     Ok(match fields.u8()? {
         1 if single_is_filtered => {
             let size = fields.length()?;
             fields.skip(4)?;
-            Index::Single(Some(size))
+            ChunkIndex::Single(Some(size))
         }
-        1 => Index::Single(None),
-        2 => Index::Implicit,
-        3 => Index::Fixed { page_bits: fields.u8()? },
+        1 => ChunkIndex::Single(None),
+        2 => ChunkIndex::Implicit,
+        3 => ChunkIndex::Fixed { page_bits: fields.u8()? },
         4 => {
             let mut parameters = [0; 5];
             parameters.copy_from_slice(fields.take(5)?);
-            Index::Extensible(parameters)
+            ChunkIndex::Extensible(parameters)
         }
         5 => {
             let node_bytes = fields.u32()?;
@@ -127,24 +127,24 @@ fn index(fields: &mut Fields<'_>, single_is_filtered: bool) -> Checked<Index> {
             if percents.iter().any(|percent| !(1..=100).contains(percent)) {
                 return Err(fields.damaged(format!("a B-tree whose nodes split at {percents:?} percent")));
             }
-            Index::Tree2 { node_bytes }
+            ChunkIndex::Tree2 { node_bytes }
         }
         kind => return Err(fields.damaged(format!("kind {kind} of an index of chunks is not known"))),
     })
 }
 
-fn compact(fields: &mut Fields<'_>) -> Checked<Layout> {
+fn compact(fields: &mut Fields<'_>) -> CheckResult<DataLayout> {
     let size = fields.u16()?;
     fields.skip(size.into())?;
-    Ok(Layout::Compact(size.into()))
+    Ok(DataLayout::Compact(size.into()))
 }
 
-fn contiguous(fields: &mut Fields<'_>) -> Checked<Layout> {
-    Ok(Layout::Contiguous { address: fields.address()?, size: Some(fields.length()?) })
+fn contiguous(fields: &mut Fields<'_>) -> CheckResult<DataLayout> {
+    Ok(DataLayout::Contiguous { address: fields.address()?, size: Some(fields.length()?) })
 }
 
 /// Dimensions, of which the last is that of a value, in bytes.
-fn dimensions(fields: &mut Fields<'_>, rank: usize, width: usize) -> Checked<Vec<u64>> {
+fn dimensions(fields: &mut Fields<'_>, rank: usize, width: usize) -> CheckResult<Vec<u64>> {
     if rank == 0 || MOST_DIMENSIONS + 1 < rank {
         return Err(fields.damaged(format!("a layout of {rank} dimensions")));
     }
@@ -155,11 +155,11 @@ fn chunked(
     fields: &Fields<'_>,
     chunk: Vec<u64>,
     address: Option<u64>,
-    index: Index,
+    index: ChunkIndex,
     size_bytes: Option<usize>,
-) -> Checked<Layout> {
+) -> CheckResult<DataLayout> {
     if chunk.len() < 2 || chunk.contains(&0) {
         return Err(fields.damaged(format!("chunks of {chunk:?}")));
     }
-    Ok(Layout::Chunked { chunk, address, index, size_bytes })
+    Ok(DataLayout::Chunked { chunk, address, index, size_bytes })
 }

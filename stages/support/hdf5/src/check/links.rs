@@ -5,10 +5,10 @@ use schemas::numbers::to_usize;
 
 use super::{
     btree1, btree2,
-    bytes::{Block, Checked, Fields, Flaw},
-    fractal::Heap,
+    bytes::{CheckResult, Fields, FileSection, Flaw},
+    fractal::FractalHeap,
     local_heap::LocalHeap,
-    walk::{self, Kind, Walk},
+    walk::{self, StructureKind, Walk},
 };
 
 /// The extra data of a symbol table entry: none, the location of a group's symbols, the target of a soft link.
@@ -26,7 +26,7 @@ const SOFT: u8 = 1;
 const EXTERNAL: u8 = 64;
 
 /// The members of a group as version 0 of the superblock has them.
-pub(super) fn symbol_table(walk: &mut Walk<'_>, message: &Block) -> Checked<()> {
+pub(super) fn symbol_table(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<()> {
     let mut fields = message.fields();
     let (tree, heap) = (fields.some_address()?, fields.some_address()?);
     let heap = LocalHeap::read(walk, heap, message.at)?;
@@ -34,7 +34,7 @@ pub(super) fn symbol_table(walk: &mut Walk<'_>, message: &Block) -> Checked<()> 
     let entry_bytes = widths.length + widths.address + 24;
     let most = usize::from(walk.nodes.symbols);
     for (address, at) in btree1::symbol_nodes(walk, tree, &heap, message.at)? {
-        walk.claim_once(address, Kind::SymbolNode, at)?;
+        walk.claim_once(address, StructureKind::SymbolNode, at)?;
         let node = walk.image.block(address, (8 + most * entry_bytes) as u64)?;
         let mut fields = node.fields();
         fields.signature(b"SNOD", "symbol table node")?;
@@ -51,7 +51,7 @@ pub(super) fn symbol_table(walk: &mut Walk<'_>, message: &Block) -> Checked<()> 
     Ok(())
 }
 
-fn entry(walk: &mut Walk<'_>, heap: &LocalHeap, mut fields: Fields<'_>) -> Checked<()> {
+fn entry(walk: &mut Walk<'_>, heap: &LocalHeap, mut fields: Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     let name = heap.text(fields.length()?, at)?;
     let object = fields.address()?;
@@ -72,7 +72,7 @@ fn entry(walk: &mut Walk<'_>, heap: &LocalHeap, mut fields: Fields<'_>) -> Check
 }
 
 /// A link.
-pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> {
+pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     fields.version(1..=1, "a link")?;
     let flags = fields.u8()?;
@@ -112,7 +112,7 @@ pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> Checked<()> {
 }
 
 /// The links of a group that has many: they lie in a heap, and B-trees of their names and order lead to them.
-pub(super) fn dense(walk: &mut Walk<'_>, message: &Block) -> Checked<()> {
+pub(super) fn dense(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<()> {
     let mut fields = message.fields();
     fields.version(0..=0, "links")?;
     let flags = fields.u8()?;
@@ -120,7 +120,7 @@ pub(super) fn dense(walk: &mut Walk<'_>, message: &Block) -> Checked<()> {
     let (heap, names) = (fields.address()?, fields.address()?);
     let order = if flags & 2 == 0 { None } else { fields.address()? };
     let Some(heap) = heap else { return Ok(()) };
-    let heap = Heap::read(walk, heap, message.at)?;
+    let heap = FractalHeap::read(walk, heap, message.at)?;
     let id_bytes = heap.id_bytes;
     let Some(names) = names else { return Err(Flaw::damaged(message.at, "links without an index of their names")) };
     btree2::records(walk, names, btree2::LINK_NAMES, 4 + id_bytes, message.at, &mut |walk, record| {

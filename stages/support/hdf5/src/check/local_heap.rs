@@ -3,8 +3,8 @@
 use schemas::numbers::to_usize;
 
 use super::{
-    bytes::{Block, Checked, Flaw},
-    walk::{Kind, Walk},
+    bytes::{CheckResult, FileSection, Flaw},
+    walk::{StructureKind, Walk},
 };
 
 /// The value for no free block.
@@ -12,12 +12,12 @@ const NO_FREE_BLOCK: u64 = 1;
 
 /// The names of a group.
 #[derive(Debug)]
-pub(super) struct LocalHeap(Block);
+pub(super) struct LocalHeap(FileSection);
 
 impl LocalHeap {
     /// Reads a heap, and follows the list of what is free in it.
-    pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> Checked<Self> {
-        walk.claim_once(address, Kind::LocalHeap, referrer)?;
+    pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> CheckResult<Self> {
+        walk.claim_once(address, StructureKind::LocalHeap, referrer)?;
         let widths = walk.image.widths;
         let prefix = walk.image.block(address, 8 + 2 * widths.length as u64 + widths.address as u64)?;
         let mut fields = prefix.fields();
@@ -28,7 +28,7 @@ impl LocalHeap {
         if size == 0 {
             return Err(Flaw::damaged(prefix.at, "a local heap without room"));
         }
-        walk.claim_once(data, Kind::LocalHeapData, prefix.at)?;
+        walk.claim_once(data, StructureKind::LocalHeapData, prefix.at)?;
         let data = walk.image.block(data, size)?;
         let entry = 2 * widths.length;
         // Free blocks can't be more than fit side by side, unless they lead in circles.
@@ -50,7 +50,7 @@ impl LocalHeap {
     }
 
     /// The text at an offset.
-    pub(super) fn text(&self, offset: u64, referrer: u64) -> Checked<&[u8]> {
+    pub(super) fn text(&self, offset: u64, referrer: u64) -> CheckResult<&[u8]> {
         let leaves = || Flaw::damaged(referrer, format!("the name at {offset} leaves its heap"));
         let mut fields = self.0.fields();
         fields.skip(to_usize(offset)).map_err(|_| leaves())?;

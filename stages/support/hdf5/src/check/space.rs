@@ -1,6 +1,6 @@
 //! Dataspaces: the dimensions of values (specification, IV.A.2.b).
 
-use super::bytes::{Block, Checked, Fields};
+use super::bytes::{CheckResult, Fields, FileSection};
 
 /// Maximum number of dimensions in an HDF5 file.
 pub(super) const MOST_DIMENSIONS: usize = 32;
@@ -15,7 +15,7 @@ const NULL: u8 = 2;
 
 /// The dimensions of values.
 #[derive(Debug)]
-pub(super) struct Space {
+pub(super) struct Dataspace {
     pub(super) dimensions: Vec<u64>,
     /// The maximum of each; absent if not given, unlimited if [`UNLIMITED`].
     pub(super) most: Vec<u64>,
@@ -23,12 +23,12 @@ pub(super) struct Space {
     pub(super) values: u64,
 }
 
-impl Space {
-    pub(super) fn of(block: &Block) -> Checked<Self> {
+impl Dataspace {
+    pub(super) fn of(block: &FileSection) -> CheckResult<Self> {
         Self::read(block.fields())
     }
 
-    pub(super) fn read(mut fields: Fields<'_>) -> Checked<Self> {
+    pub(super) fn read(mut fields: Fields<'_>) -> CheckResult<Self> {
         let at = fields;
         let version = fields.version(1..=2, "dimensions")?;
         let rank = usize::from(fields.u8()?);
@@ -46,7 +46,7 @@ impl Space {
         if NULL < kind || (kind != SIMPLE && 0 < rank) {
             return Err(at.damaged(format!("a space of kind {kind} with {rank} dimensions")));
         }
-        let dimensions = (0..rank).map(|_| fields.length()).collect::<Checked<Vec<_>>>()?;
+        let dimensions = (0..rank).map(|_| fields.length()).collect::<CheckResult<Vec<_>>>()?;
         let mut most = dimensions.clone();
         for (most, dimension) in most.iter_mut().zip(&dimensions).filter(|_| flags & HAS_MOST != 0) {
             *most = fields.length()?;

@@ -4,7 +4,7 @@ use std::{cell::Cell, fs::File, os::unix::fs::FileExt};
 
 use schemas::numbers::to_usize;
 
-use super::bytes::{Block, Checked, Fields, Flaw, Image, Nodes, Widths};
+use super::bytes::{CheckResult, Fields, FileSection, Flaw, Image, Nodes, Widths};
 
 const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 /// The longest one: version 1 with addresses of 8 bytes.
@@ -13,7 +13,7 @@ const MOST_BYTES: u64 = 128;
 const USUAL_NODES: Nodes = Nodes { symbols: 8, symbol_nodes: 32, chunks: 64 };
 
 /// Finds the superblock at the start of the file, or behind a user block of 512 bytes, or twice that, and so on.
-pub(super) fn read(file: &File, length: u64) -> Checked<Image<'_>> {
+pub(super) fn read(file: &File, length: u64) -> CheckResult<Image<'_>> {
     let places = std::iter::successors(Some(512_u64), |place| place.checked_mul(2));
     let mut places = std::iter::once(0).chain(places).take_while(|place| *place < length);
     let begins = |place: &u64| {
@@ -23,7 +23,7 @@ pub(super) fn read(file: &File, length: u64) -> Checked<Image<'_>> {
     let base = places.find(begins).ok_or_else(|| Flaw::no_hdf5("it has no HDF5 signature"))?;
     let mut bytes = vec![0; to_usize(MOST_BYTES.min(length - base))];
     file.read_exact_at(&mut bytes, base).map_err(Flaw::Io)?;
-    let block = Block { bytes, at: base, widths: Widths { address: 8, length: 8 } };
+    let block = FileSection { bytes, at: base, widths: Widths { address: 8, length: 8 } };
     let mut fields = block.fields();
     fields.skip(SIGNATURE.len())?;
     match fields.version(0..=3, "the superblock")? {
@@ -33,7 +33,7 @@ pub(super) fn read(file: &File, length: u64) -> Checked<Image<'_>> {
 }
 
 /// Versions 0 and 1: the root group is a symbol table entry.
-fn old<'a>(version: u8, mut fields: Fields<'_>, file: &'a File, base: u64, length: u64) -> Checked<Image<'a>> {
+fn old<'a>(version: u8, mut fields: Fields<'_>, file: &'a File, base: u64, length: u64) -> CheckResult<Image<'a>> {
     for what in ["free space", "the root group"] {
         fields.version(0..=0, what)?;
     }
@@ -64,14 +64,14 @@ fn old<'a>(version: u8, mut fields: Fields<'_>, file: &'a File, base: u64, lengt
 }
 
 /// Versions 2 and 3: the root group is an object header; a checksum closes the block.
-fn new<'a>(block: &Block, file: &'a File, base: u64, length: u64) -> Checked<Image<'a>> {
+fn new<'a>(block: &FileSection, file: &'a File, base: u64, length: u64) -> CheckResult<Image<'a>> {
     let mut fields = block.fields();
     fields.skip(SIGNATURE.len() + 1)?;
     let widths = widths(&mut fields)?;
     fields.skip(1)?;
     let size = fields.taken() + 4 * widths.address + 4;
     let bytes = block.bytes.get(..size).ok_or_else(|| Flaw::no_hdf5("it ends within its superblock"))?.to_vec();
-    let whole = Block { bytes, at: block.at, widths };
+    let whole = FileSection { bytes, at: block.at, widths };
     let mut fields = whole.summed()?;
     fields.skip(SIGNATURE.len() + 4)?;
     let stated_base = fields.some_address()?;
@@ -82,7 +82,7 @@ fn new<'a>(block: &Block, file: &'a File, base: u64, length: u64) -> Checked<Ima
     Ok(Image { file, base, end, widths, nodes: USUAL_NODES, root, extension, spent: Cell::new(0) })
 }
 
-fn widths(fields: &mut Fields<'_>) -> Checked<Widths> {
+fn widths(fields: &mut Fields<'_>) -> CheckResult<Widths> {
     let at = fields.at();
     let widths = Widths { address: fields.u8()?.into(), length: fields.u8()?.into() };
     match [widths.address, widths.length].into_iter().all(|width| matches!(width, 2 | 4 | 8)) {
@@ -94,7 +94,7 @@ fn widths(fields: &mut Fields<'_>) -> Checked<Widths> {
 }
 
 /// The end of what is in use, from the base. A file that was moved behind a user block states both where they were.
-fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> Checked<u64> {
+fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> CheckResult<u64> {
     let end = stated_end.checked_sub(stated_base).ok_or_else(|| Flaw::damaged(at, "the file ends before it begins"))?;
     if end <= length - base {
         return Ok(end);

@@ -7,14 +7,14 @@ use std::{
 
 use super::{
     attribute,
-    bytes::{Block, Checked, Fields, Flaw, Image, Nodes},
+    bytes::{CheckResult, Fields, FileSection, Flaw, Image, Nodes},
     chunks,
-    datatype::{self, Type},
+    datatype::{self, Datatype},
     fill, filters,
     global_heap::Collection,
-    header::{self, Message},
+    header::{self, HeaderMessage},
     layout, links,
-    space::Space,
+    space::Dataspace,
 };
 
 /// A file with more structures than this is not read: each object, node, block and value of variable length is one.
@@ -28,7 +28,7 @@ const KEPT_OF_NAME: usize = 256;
 
 /// Kinds of structures. No address can hold two kinds: libhdf5 caches structures by address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StructureKind {
     Object,
     ObjectPart,
     Tree1,
@@ -43,7 +43,7 @@ pub(super) enum Kind {
     ChunkArray,
 }
 
-impl Display for Kind {
+impl Display for StructureKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Object => "object header",
@@ -66,10 +66,10 @@ impl Display for Kind {
 pub(super) struct Walk<'a> {
     pub(super) image: &'a Image<'a>,
     pub(super) nodes: Nodes,
-    kinds: HashMap<u64, Kind>,
+    kinds: HashMap<u64, StructureKind>,
     pub(super) collections: HashMap<u64, Collection>,
     /// Bodies of messages that others share, by where they are and their kind.
-    shared: HashMap<(u64, u16), Block>,
+    shared: HashMap<(u64, u16), FileSection>,
     /// Every object that was reached.
     objects: Vec<Object>,
     /// Those that are to be looked at.
@@ -116,9 +116,9 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// The first flaw; [`object`](Self::object) then adds where.
-    pub(super) fn run(&mut self) -> Checked<()> {
+    pub(super) fn run(&mut self) -> CheckResult<()> {
         if let Some(extension) = self.image.extension {
-            self.kinds.insert(extension, Kind::Object);
+            self.kinds.insert(extension, StructureKind::Object);
             self.look_at_extension(extension)?;
         }
         self.enter(self.image.root, b"", self.image.base)?;
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Counts a structure.
-    pub(super) fn step(&mut self, at: u64) -> Checked<()> {
+    pub(super) fn step(&mut self, at: u64) -> CheckResult<()> {
         self.steps += 1;
         match self.steps <= MOST_STEPS {
             true => Ok(()),
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Says what is at an address, and whether that is new; refuses what is something else already.
-    pub(super) fn claim(&mut self, address: u64, kind: Kind, referrer: u64) -> Checked<bool> {
+    pub(super) fn claim(&mut self, address: u64, kind: StructureKind, referrer: u64) -> CheckResult<bool> {
         self.step(referrer)?;
         if address == 0 {
             return Err(Flaw::damaged(referrer, "an address leads back to the start of the file"));
@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
     }
 
     /// As [`claim`](Self::claim), of what only one place may lead to, so that nothing leads in circles.
-    pub(super) fn claim_once(&mut self, address: u64, kind: Kind, referrer: u64) -> Checked<()> {
+    pub(super) fn claim_once(&mut self, address: u64, kind: StructureKind, referrer: u64) -> CheckResult<()> {
         match self.claim(address, kind, referrer)? {
             true => Ok(()),
             false => Err(Flaw::damaged(referrer, format!("the {kind} at {address} is reached twice"))),
@@ -164,9 +164,9 @@ impl<'a> Walk<'a> {
 
     /// Queues a member of the object that is looked at, unless it has been seen: several links may lead to one, and
     /// back up.
-    pub(super) fn enter(&mut self, address: u64, name: &[u8], referrer: u64) -> Checked<()> {
+    pub(super) fn enter(&mut self, address: u64, name: &[u8], referrer: u64) -> CheckResult<()> {
         self.image.inside(address, 16, referrer)?;
-        if !self.claim(address, Kind::Object, referrer)? {
+        if !self.claim(address, StructureKind::Object, referrer)? {
             return Ok(());
         }
         let depth = self.current.and_then(|at| self.objects.get(at)).map_or(0, |parent| parent.depth + 1);
@@ -180,12 +180,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn look_at(&mut self, address: u64) -> Checked<()> {
+    fn look_at(&mut self, address: u64) -> CheckResult<()> {
         let messages = header::read(self, address)?;
-        let mut dataset = Parts::default();
+        let mut dataset = DatasetMessages::default();
         for message in &messages {
             match message.kind {
-                header::DATASPACE => keep(&mut dataset.space, Space::of(&self.resolve(message)?)?),
+                header::DATASPACE => keep(&mut dataset.space, Dataspace::of(&self.resolve(message)?)?),
                 header::DATATYPE => keep(&mut dataset.datatype, datatype::read(&self.resolve(message)?)?),
                 header::FILL_OLD => keep(&mut dataset.fill, fill::old(&self.resolve(message)?)?),
                 header::FILL => keep(&mut dataset.fill, fill::new(&self.resolve(message)?)?),
@@ -216,7 +216,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A superblock's extension gives node sizes, and other data besides the objects.
-    fn look_at_extension(&mut self, address: u64) -> Checked<()> {
+    fn look_at_extension(&mut self, address: u64) -> CheckResult<()> {
         for message in header::read(self, address)? {
             let at = message.block.at;
             match message.kind {
@@ -237,7 +237,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The body of a message, which may lie in the header of another object.
-    pub(super) fn resolve(&mut self, message: &Message) -> Checked<Block> {
+    pub(super) fn resolve(&mut self, message: &HeaderMessage) -> CheckResult<FileSection> {
         match message.shared {
             false => Ok(message.block.clone()),
             true => self.shared(message.kind, message.block.fields()),
@@ -245,7 +245,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The message that a reference to a shared one leads to (specification, IV.A.2, of shared messages).
-    pub(super) fn shared(&mut self, kind: u16, mut fields: Fields<'_>) -> Checked<Block> {
+    pub(super) fn shared(&mut self, kind: u16, mut fields: Fields<'_>) -> CheckResult<FileSection> {
         let at = fields.at();
         let version = fields.version(1..=3, "a shared message")?;
         let place = fields.u8()?;
@@ -262,7 +262,7 @@ impl<'a> Walk<'a> {
         self.enter(address, b"(its type)", at)?;
         let found = header::read_quietly(self, address)?.into_iter().find(|message| message.kind == kind);
         match found {
-            Some(Message { shared: false, block, .. }) => {
+            Some(HeaderMessage { shared: false, block, .. }) => {
                 self.shared.insert((address, kind), block.clone());
                 Ok(block)
             }
@@ -280,13 +280,13 @@ pub(super) fn printable(name: &[u8]) -> String {
 
 /// The messages that make an object a dataset; libhdf5 uses the first of each kind.
 #[derive(Debug, Default)]
-struct Parts {
-    space: Option<Space>,
-    datatype: Option<Type>,
+struct DatasetMessages {
+    space: Option<Dataspace>,
+    datatype: Option<Datatype>,
     /// Where it is, and its length; nothing within if there is none.
     fill: Option<Option<(u64, u64)>>,
-    filters: Option<Vec<filters::Filter>>,
-    layout: Option<(u64, layout::Layout)>,
+    filters: Option<Vec<filters::FilterId>>,
+    layout: Option<(u64, layout::DataLayout)>,
 }
 
 fn keep<T>(part: &mut Option<T>, found: T) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::array::RecordBatch;
 use hdf5_metno::{Dataset, File, Group, types::VarLenUnicode};
 use ndarray::ArrayView2;
@@ -23,9 +23,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct DenseH5adWriter {
     file: File,
-    place: Place,
+    place: ObjectPlace,
     /// `X`, and the layers next to it.
-    matrices: Vec<Matrix>,
+    matrices: Vec<DenseMatrixWriter>,
     obs: ObsFrame,
     rows: usize,
     staged: StagedFile,
@@ -54,7 +54,7 @@ impl DenseH5adWriter {
         check(&frame.columns, options)?;
         let mut staged = StagedFile::create(path)?;
         staged.unlock();
-        let place = Place::root(staged.path());
+        let place = ObjectPlace::root(staged.path());
         let begin = || -> hdf5_metno::Result<_> {
             let file = crate::create(staged.path())?;
             encode(&file, Encoding::Anndata)?;
@@ -63,11 +63,11 @@ impl DenseH5adWriter {
             }
             write_var(&file, &frame.genes, options.gzip)?;
             tell(&file, frame.told.as_ref())?;
-            let mut matrices = vec![Matrix::create(&file, "X", frame.genes.len(), options.gzip)?];
+            let mut matrices = vec![DenseMatrixWriter::create(&file, "X", frame.genes.len(), options.gzip)?];
             let layers = file.create_group("layers")?;
             encode(&layers, Encoding::Dict)?;
             for name in &frame.layers {
-                matrices.push(Matrix::create(&layers, name, frame.genes.len(), options.gzip)?);
+                matrices.push(DenseMatrixWriter::create(&layers, name, frame.genes.len(), options.gzip)?);
             }
             let obs = ObsFrame::create(&file, &frame.columns, ROW_CHUNK, options.gzip)?;
             Ok((file, matrices, obs))
@@ -136,12 +136,12 @@ fn tell(file: &File, told: Option<&(String, Vec<(String, String)>)>) -> hdf5_met
 
 /// A dense matrix that grows by rows.
 #[derive(Debug)]
-struct Matrix {
+struct DenseMatrixWriter {
     dataset: Dataset,
     genes: usize,
 }
 
-impl Matrix {
+impl DenseMatrixWriter {
     fn create(group: &Group, name: &str, genes: usize, gzip: Option<u8>) -> hdf5_metno::Result<Self> {
         let rows = (CHUNK_BYTES / size_of::<f32>() / genes.max(1)).max(1);
         let mut builder = group.new_dataset::<f32>().chunk((rows, genes.max(1))).obj_track_times(false);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrays::place::Place;
+use arrays::place::ObjectPlace;
 use arrow::{
     array::{Array, AsArray, RecordBatch, StringArray},
     compute,
@@ -40,19 +40,19 @@ fn create_frame(file: &File, name: &str, columns: &[&str]) -> hdf5_metno::Result
 #[derive(Debug)]
 pub(super) struct ObsFrame {
     names: Vector,
-    columns: Vec<(String, Column)>,
+    columns: Vec<(String, ObsColumn)>,
 }
 
 #[derive(Debug)]
-enum Column {
-    Category(Category),
+enum ObsColumn {
+    Category(CategoryColumn),
     Text(Vector),
     Integer(Vector),
     Number(Vector),
 }
 
 #[derive(Debug)]
-struct Category {
+struct CategoryColumn {
     group: Group,
     codes: Vector,
     /// The code of each name, in the order in which they were first seen.
@@ -74,17 +74,17 @@ impl ObsFrame {
         let created = columns.iter().map(|column| {
             let name = column.name.as_str();
             let storage = match column.kind {
-                H5adKind::Category => Column::Category(Category::create(&frame, name, chunk, gzip)?),
-                H5adKind::Text => Column::Text(Vector::create_texts(&frame, name, chunk, gzip)?),
-                H5adKind::Integer => Column::Integer(Vector::create_array::<i64>(&frame, name, chunk, gzip)?),
-                H5adKind::Number => Column::Number(Vector::create_array::<f64>(&frame, name, chunk, gzip)?),
+                H5adKind::Category => ObsColumn::Category(CategoryColumn::create(&frame, name, chunk, gzip)?),
+                H5adKind::Text => ObsColumn::Text(Vector::create_texts(&frame, name, chunk, gzip)?),
+                H5adKind::Integer => ObsColumn::Integer(Vector::create_array::<i64>(&frame, name, chunk, gzip)?),
+                H5adKind::Number => ObsColumn::Number(Vector::create_array::<f64>(&frame, name, chunk, gzip)?),
             };
             Ok((name.to_owned(), storage))
         });
         Ok(Self { names, columns: created.collect::<hdf5_metno::Result<_>>()? })
     }
 
-    pub(super) fn append(&mut self, obs: &RecordBatch, file: &Place) -> Result<()> {
+    pub(super) fn append(&mut self, obs: &RecordBatch, file: &ObjectPlace) -> Result<()> {
         let place = file.child("obs");
         let failed = |error| crate::unwritable(file, error);
         let Some(names) = obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else {
@@ -103,14 +103,14 @@ impl ObsFrame {
             let wanted = column.data_type();
             let values = compute::cast(values, &wanted).map_err(|error| place.error(error.to_string(), ""))?;
             match column {
-                Column::Category(category) => category.append(values.as_string::<i32>(), file)?,
-                Column::Text(vector) => vector.append_texts(present(values.as_string(), &place)?).map_err(failed)?,
-                Column::Integer(vector) => {
+                ObsColumn::Category(category) => category.append(values.as_string::<i32>(), file)?,
+                ObsColumn::Text(vector) => vector.append_texts(present(values.as_string(), &place)?).map_err(failed)?,
+                ObsColumn::Integer(vector) => {
                     let values = values.as_primitive::<Int64Type>();
                     refuse_nulls(values, &place)?;
                     vector.append::<i64>(values.values()).map_err(failed)?;
                 }
-                Column::Number(vector) => {
+                ObsColumn::Number(vector) => {
                     let values = values.as_primitive::<Float64Type>().iter();
                     let values: Vec<f64> = values.map(|value| value.unwrap_or(f64::NAN)).collect();
                     vector.append(&values).map_err(failed)?;
@@ -122,13 +122,13 @@ impl ObsFrame {
 
     pub(super) fn finish(self) -> hdf5_metno::Result<()> {
         self.columns.into_iter().try_for_each(|(_, column)| match column {
-            Column::Category(category) => category.finish(),
-            Column::Text(_) | Column::Integer(_) | Column::Number(_) => Ok(()),
+            ObsColumn::Category(category) => category.finish(),
+            ObsColumn::Text(_) | ObsColumn::Integer(_) | ObsColumn::Number(_) => Ok(()),
         })
     }
 }
 
-impl Column {
+impl ObsColumn {
     fn data_type(&self) -> DataType {
         match self {
             Self::Category(_) | Self::Text(_) => DataType::Utf8,
@@ -138,7 +138,7 @@ impl Column {
     }
 }
 
-impl Category {
+impl CategoryColumn {
     fn create(frame: &Group, name: &str, chunk: usize, gzip: Option<u8>) -> hdf5_metno::Result<Self> {
         let group = frame.create_group(name)?;
         encode(&group, Encoding::Categorical)?;
@@ -148,7 +148,7 @@ impl Category {
         Ok(Self { group, codes, known: HashMap::new(), names: Vec::new(), gzip })
     }
 
-    fn append(&mut self, values: &StringArray, file: &Place) -> Result<()> {
+    fn append(&mut self, values: &StringArray, file: &ObjectPlace) -> Result<()> {
         let codes = values.iter().map(|value| value.map_or(Ok(-1), |name| self.code(name)));
         let codes = codes.collect::<Result<Vec<i32>>>()?;
         self.codes.append(&codes).map_err(|error| crate::unwritable(file, error))
@@ -172,12 +172,12 @@ impl Category {
 }
 
 /// The texts of a column in which none may be missing.
-fn present<'a>(texts: &'a StringArray, place: &Place) -> Result<impl Iterator<Item = &'a str>> {
+fn present<'a>(texts: &'a StringArray, place: &ObjectPlace) -> Result<impl Iterator<Item = &'a str>> {
     refuse_nulls(texts, place)?;
     Ok(texts.iter().flatten())
 }
 
-fn refuse_nulls(values: &dyn Array, place: &Place) -> Result<()> {
+fn refuse_nulls(values: &dyn Array, place: &ObjectPlace) -> Result<()> {
     match values.null_count() {
         0 => Ok(()),
         missing => {

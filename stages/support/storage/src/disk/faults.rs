@@ -63,13 +63,13 @@ impl Fault {
 }
 
 /// The injected fault.
-struct Plan {
+struct FaultPlan {
     fault: Option<(Fault, u64)>,
     log: Option<Mutex<File>>,
     calls: AtomicU64,
 }
 
-impl Plan {
+impl FaultPlan {
     fn of_the_environment() -> Option<Self> {
         let fault = env::var(FAULT).ok().and_then(|text| Fault::parse(&text));
         let log = env::var_os(LOG).and_then(|path| File::options().create(true).append(true).open(path).ok());
@@ -122,16 +122,16 @@ impl Plan {
 
 /// Whether a fault is planned.
 static ASKED: AtomicBool = AtomicBool::new(false);
-static PLAN: Mutex<Option<Arc<Plan>>> = Mutex::new(None);
+static PLAN: Mutex<Option<Arc<FaultPlan>>> = Mutex::new(None);
 
-fn the_plan() -> MutexGuard<'static, Option<Arc<Plan>>> {
+fn the_plan() -> MutexGuard<'static, Option<Arc<FaultPlan>>> {
     PLAN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn plan() -> Option<Arc<Plan>> {
+fn plan() -> Option<Arc<FaultPlan>> {
     static ENVIRONMENT: Once = Once::new();
     ENVIRONMENT.call_once(|| {
-        if let Some(plan) = Plan::of_the_environment() {
+        if let Some(plan) = FaultPlan::of_the_environment() {
             *the_plan() = Some(Arc::new(plan));
             ASKED.store(true, Ordering::Release);
         }
@@ -141,7 +141,7 @@ fn plan() -> Option<Arc<Plan>> {
 
 /// Faults of the whole process, while this lives.
 #[derive(Debug)]
-pub struct Injected(());
+pub struct InjectedFaults(());
 
 /// Injects a fault, as the environment would: `full@7`. Calls are counted from now on. For tests, which ensure that
 /// nothing else writes at the same time.
@@ -149,16 +149,16 @@ pub struct Injected(());
 /// # Panics
 /// Text that is not a fault.
 #[must_use]
-pub fn inject(fault: &str) -> Injected {
+pub fn inject(fault: &str) -> InjectedFaults {
     // The environment's is applied first, not later.
     plan();
     let fault = Fault::parse(fault).expect("KIND@K");
-    *the_plan() = Some(Arc::new(Plan { fault: Some(fault), log: None, calls: AtomicU64::new(0) }));
+    *the_plan() = Some(Arc::new(FaultPlan { fault: Some(fault), log: None, calls: AtomicU64::new(0) }));
     ASKED.store(true, Ordering::Release);
-    Injected(())
+    InjectedFaults(())
 }
 
-impl Injected {
+impl InjectedFaults {
     /// Calls so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -166,7 +166,7 @@ impl Injected {
     }
 }
 
-impl Drop for Injected {
+impl Drop for InjectedFaults {
     fn drop(&mut self) {
         ASKED.store(false, Ordering::Release);
         *the_plan() = None;

@@ -20,12 +20,12 @@ const TAIL_BYTES: usize = 8;
 pub(super) const MOST_DEPTH: u8 = 64;
 
 /// Why a footer is refused.
-pub(super) type Refused = String;
+pub(super) type RefusalReason = String;
 
 /// Checks the end of a file. A file that does not end like Parquet, or is cut short, is left to the decoder to refuse.
-pub(super) fn check(file: &File) -> Result<(), Refused> {
+pub(super) fn check(file: &File) -> Result<(), RefusalReason> {
     let Some(footer) = read(file) else { return Ok(()) };
-    let mut left = Left { rest: footer.as_slice(), free: footer.len(), claims_too_much: false };
+    let mut left = RemainingStructure { rest: footer.as_slice(), free: footer.len(), claims_too_much: false };
     // For any other problem, the decoder has the better message.
     match left.skip_struct(MOST_DEPTH) {
         None if left.claims_too_much => Err("its metadata declare a list that is longer than they are".into()),
@@ -48,7 +48,7 @@ fn read(file: &File) -> Option<Vec<u8>> {
 }
 
 /// The rest of a structure: of a footer, or of the header of a page.
-pub(super) struct Left<R> {
+pub(super) struct RemainingStructure<R> {
     pub(super) rest: R,
     /// Number of values without bytes that are still allowed.
     pub(super) free: usize,
@@ -56,7 +56,7 @@ pub(super) struct Left<R> {
     pub(super) claims_too_much: bool,
 }
 
-impl<R: Read> Left<R> {
+impl<R: Read> RemainingStructure<R> {
     fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
         self.rest.read_exact(&mut byte).ok()?;

@@ -12,7 +12,7 @@ use parquet::{
     file::reader::{ChunkReader, Length},
 };
 
-use super::footer::{Left, MOST_DEPTH, Refused};
+use super::footer::{MOST_DEPTH, RefusalReason, RemainingStructure};
 
 /// Maximum size of a page's header, as for the reader of Arrow in C++.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
@@ -30,10 +30,10 @@ impl Length for Pages {
 }
 
 impl ChunkReader for Pages {
-    type T = Header;
+    type T = PageHeaderReader;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        Ok(Header { reader: self.0.get_read(start)?, start, has_begun: false })
+        Ok(PageHeaderReader { reader: self.0.get_read(start)?, start, has_begun: false })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -44,13 +44,13 @@ impl ChunkReader for Pages {
 /// A reader of a page's header, which is checked when the first byte is read. A decoder that has read the header before starts another
 /// one at the values, and reads nothing from it: it takes values as [`ChunkReader::get_bytes`].
 #[derive(Debug)]
-pub struct Header {
+pub struct PageHeaderReader {
     reader: BufReader<File>,
     start: u64,
     has_begun: bool,
 }
 
-impl Header {
+impl PageHeaderReader {
     /// Checks the header that is next, and returns to its first byte.
     fn check(&mut self) -> io::Result<()> {
         let start = self.start;
@@ -61,7 +61,7 @@ impl Header {
     }
 }
 
-impl Read for Header {
+impl Read for PageHeaderReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if !mem::replace(&mut self.has_begun, true) {
             self.check()?;
@@ -71,8 +71,8 @@ impl Read for Header {
 }
 
 /// Reads a page header to its end. One that is cut short is left to the decoder to refuse.
-fn check(reader: impl Read) -> std::result::Result<(), Refused> {
-    let mut left = Left { rest: reader.take(MOST_HEADER_BYTES), free: MOST_FREE, claims_too_much: false };
+fn check(reader: impl Read) -> std::result::Result<(), RefusalReason> {
+    let mut left = RemainingStructure { rest: reader.take(MOST_HEADER_BYTES), free: MOST_FREE, claims_too_much: false };
     match left.skip_struct(MOST_DEPTH) {
         None if left.claims_too_much => Err("it declares a list that is longer than it is".into()),
         None if left.rest.limit() == 0 => Err(format!("it is larger than {} MiB", MOST_HEADER_BYTES >> 20)),
@@ -115,7 +115,7 @@ mod tests {
         let bytes = numbers();
         assert_eq!(rows_of(&bytes), Ok(100));
         // The first page follows the magic bytes; its header ends where the structure does.
-        let mut left = Left { rest: &bytes[4..], free: 0, claims_too_much: false };
+        let mut left = RemainingStructure { rest: &bytes[4..], free: 0, claims_too_much: false };
         left.skip_struct(MOST_DEPTH).expect("a header");
         let end = bytes.len() - left.rest.len() - 1;
         // An unknown field is a list (9) of 2^31 - 1 booleans (1).

@@ -22,7 +22,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use reader::records::{HEADER_BYTES, Record, Records, Span};
+use reader::records::{HEADER_BYTES, RecordSpan, RowRecord, RowRecords};
 use rustix::fs::{FallocateFlags, fallocate};
 use schemas::{ByteSize, Error, Result, atlas::GeneWidth, ids::CellIndex, numbers::to_usize};
 use stage::{
@@ -31,7 +31,7 @@ use stage::{
 };
 use storage::disk::{DiskFile, remove_all};
 
-use super::annotate::Rows;
+use super::annotate::RowBatch;
 
 /// Bytes that a bucket should have, so that several fit into memory.
 const BUCKET_BYTES: u64 = 4 << 20;
@@ -48,12 +48,12 @@ const LINK_BYTES: usize = 16;
 
 /// A stretch of the file that belongs to one bucket; none if it has no bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stretch {
+struct FileRange {
     offset: u64,
     bytes: u64,
 }
 
-impl Stretch {
+impl FileRange {
     fn to_bytes(self) -> [u8; LINK_BYTES] {
         let mut bytes = [0; LINK_BYTES];
         bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
@@ -69,8 +69,8 @@ impl Stretch {
 
 /// The position of a bucket on disk.
 #[derive(Clone, Copy, Debug, Default)]
-struct Lying {
-    last: Stretch,
+struct BucketPosition {
+    last: FileRange,
     /// How many records it has, and their bytes.
     records: u64,
     bytes: u64,
@@ -78,19 +78,19 @@ struct Lying {
 
 /// How large buckets are.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
+struct BucketSizes {
     bucket: u64,
     most_buckets: u64,
 }
 
-const SIZES: Sizes = Sizes { bucket: BUCKET_BYTES, most_buckets: ALL_WAITING_BYTES as u64 >> 12 };
+const SIZES: BucketSizes = BucketSizes { bucket: BUCKET_BYTES, most_buckets: ALL_WAITING_BYTES as u64 >> 12 };
 
 /// Takes rows apart into buckets.
 #[derive(Debug)]
-pub struct Spill {
+pub struct ExternalShuffle {
     file: DiskFile,
     path: PathBuf,
-    sizes: Sizes,
+    sizes: BucketSizes,
     written: u64,
     gene_width: GeneWidth,
     random: ChaCha8Rng,
@@ -98,11 +98,11 @@ pub struct Spill {
     most_waiting: usize,
     /// The records of each bucket that wait to be written, after room for a link.
     waiting: Vec<Vec<u8>>,
-    lying: Vec<Lying>,
+    positions: Vec<BucketPosition>,
 }
 
-impl Spill {
-    /// A spill for rows that take about this many bytes, in a file that has no name once it is there.
+impl ExternalShuffle {
+    /// A shuffle of rows that take about this many bytes, in a file that has no name once it is there.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -110,7 +110,7 @@ impl Spill {
         Self::of(SIZES, path, gene_width, bytes, seed)
     }
 
-    fn of(sizes: Sizes, path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
+    fn of(sizes: BucketSizes, path: &Path, gene_width: GeneWidth, bytes: u64, seed: u64) -> Result<Self> {
         let buckets = bytes.div_ceil(sizes.bucket).clamp(1, sizes.most_buckets);
         let buckets = to_usize(buckets);
         let file = DiskFile::create_new(path)?;
@@ -125,7 +125,7 @@ impl Spill {
             seed,
             most_waiting: (ALL_WAITING_BYTES / buckets).min(MOST_WAITING_BYTES),
             waiting: vec![Vec::new(); buckets],
-            lying: vec![Lying::default(); buckets],
+            positions: vec![BucketPosition::default(); buckets],
         })
     }
 
@@ -141,70 +141,70 @@ impl Spill {
         }
         waiting.extend_from_slice(&cell.0.to_le_bytes());
         waiting.extend_from_slice(record);
-        self.lying[bucket].records += 1;
+        self.positions[bucket].records += 1;
         Ok(())
     }
 
     fn flush(&mut self, bucket: usize) -> Result<()> {
-        let (waiting, lying) = (&mut self.waiting[bucket], &mut self.lying[bucket]);
+        let (waiting, position) = (&mut self.waiting[bucket], &mut self.positions[bucket]);
         if waiting.is_empty() {
             return Ok(());
         }
-        waiting[..LINK_BYTES].copy_from_slice(&lying.last.to_bytes());
+        waiting[..LINK_BYTES].copy_from_slice(&position.last.to_bytes());
         self.file.write_all(waiting).map_err(Error::io("write", self.file.path()))?;
-        lying.last = Stretch { offset: self.written, bytes: waiting.len() as u64 };
-        lying.bytes += (waiting.len() - LINK_BYTES) as u64;
+        position.last = FileRange { offset: self.written, bytes: waiting.len() as u64 };
+        position.bytes += (waiting.len() - LINK_BYTES) as u64;
         self.written += waiting.len() as u64;
         waiting.clear();
         Ok(())
     }
 
-    fn end(mut self) -> Result<Spilled> {
+    fn end(mut self) -> Result<ShuffledBuckets> {
         for bucket in 0..self.waiting.len() {
             self.flush(bucket)?;
         }
-        let Self { file, path, sizes, gene_width, seed, lying, .. } = self;
-        Ok(Spilled { shared: Arc::new(Shared { file, path, sizes, gene_width, seed }), lying })
+        let Self { file, path, sizes, gene_width, seed, positions, .. } = self;
+        Ok(ShuffledBuckets { shared: Arc::new(ShuffleFile { file, path, sizes, gene_width, seed }), positions })
     }
 }
 
-impl Sink for Spill {
-    type In = Rows;
-    type Summary = Spilled;
+impl Sink for ExternalShuffle {
+    type In = RowBatch;
+    type Summary = ShuffledBuckets;
 
-    fn push(&mut self, Rows(records): Rows) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, RowBatch(records): RowBatch) -> Result<ControlFlow<()>, BoxError> {
         for row in 0..records.rows() {
             self.take(records.cell(row), records.bytes_of(row))?;
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    fn finish(self) -> Result<Spilled, BoxError> {
+    fn finish(self) -> Result<ShuffledBuckets, BoxError> {
         Ok(self.end()?)
     }
 }
 
 /// Rows that lie in buckets.
 #[derive(Debug)]
-pub struct Spilled {
-    shared: Arc<Shared>,
-    lying: Vec<Lying>,
+pub struct ShuffledBuckets {
+    shared: Arc<ShuffleFile>,
+    positions: Vec<BucketPosition>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ShuffleFile {
     file: DiskFile,
     path: PathBuf,
-    sizes: Sizes,
+    sizes: BucketSizes,
     gene_width: GeneWidth,
     seed: u64,
 }
 
-impl Spilled {
+impl ShuffledBuckets {
     /// The buckets, whose rows one after another are the permutation; those that are too large are taken apart when their turn
     /// comes.
-    pub fn buckets(self) -> impl Iterator<Item = Result<Bucket>> + Send {
-        let mut left: Vec<Bucket> = self.in_order(&Pool::default());
+    pub fn buckets(self) -> impl Iterator<Item = Result<ShuffleBucket>> + Send {
+        let mut left: Vec<ShuffleBucket> = self.in_order(&Pool::default());
         left.reverse();
         std::iter::from_fn(move || {
             loop {
@@ -223,39 +223,40 @@ impl Spilled {
         })
     }
 
-    fn in_order(self, spare: &Pool<Records>) -> Vec<Bucket> {
-        let Self { shared, lying } = self;
-        let bucket = |(index, lying)| Bucket { shared: Arc::clone(&shared), index, lying, spare: spare.clone() };
-        (0..).zip(lying).map(bucket).collect()
+    fn in_order(self, spare: &Pool<RowRecords>) -> Vec<ShuffleBucket> {
+        let Self { shared, positions } = self;
+        let bucket =
+            |(index, position)| ShuffleBucket { shared: Arc::clone(&shared), index, position, spare: spare.clone() };
+        (0..).zip(positions).map(bucket).collect()
     }
 }
 
 /// One bucket, on disk.
 #[derive(Debug)]
-pub struct Bucket {
-    shared: Arc<Shared>,
+pub struct ShuffleBucket {
+    shared: Arc<ShuffleFile>,
     index: u64,
-    lying: Lying,
-    spare: Pool<Records>,
+    position: BucketPosition,
+    spare: Pool<RowRecords>,
 }
 
-impl ByteSize for Bucket {
+impl ByteSize for ShuffleBucket {
     fn byte_size(&self) -> usize {
-        size_of::<Lying>()
+        size_of::<BucketPosition>()
     }
 }
 
-impl Bucket {
+impl ShuffleBucket {
     /// Reads the bucket's rows, in random order.
     ///
     /// # Errors
     /// A disk that can't be read.
-    pub fn shuffled(self) -> Result<Rows> {
-        let mut records: Pooled<Records> = self.spare.take(|| Records::new(self.shared.gene_width));
+    pub fn shuffled(self) -> Result<RowBatch> {
+        let mut records: Pooled<RowRecords> = self.spare.take(|| RowRecords::new(self.shared.gene_width));
         let (bytes, spans) = records.parts_mut();
         spans.clear();
         // The previous content is completely overwritten.
-        bytes.resize(to_usize(self.lying.bytes), 0);
+        bytes.resize(to_usize(self.position.bytes), 0);
         // The last stretch is found first.
         let mut end = bytes.len();
         self.walk(|stretch| {
@@ -267,37 +268,37 @@ impl Bucket {
         let mut at = 0;
         while let Some((cell, length)) = self.record(&bytes[at..])? {
             let start = at + CELL_BYTES;
-            spans.push(Span { start, end: start + length, cell });
+            spans.push(RecordSpan { start, end: start + length, cell });
             at = start + length;
         }
         let mut random = ChaCha8Rng::seed_from_u64(self.shared.seed);
         random.set_stream(1 + self.index);
         spans.shuffle(&mut random);
-        Ok(Rows(records))
+        Ok(RowBatch(records))
     }
 
     /// A single row is as small as it can be.
     fn is_too_large(&self) -> bool {
-        1 < self.lying.records && TOO_LARGE * self.shared.sizes.bucket < self.lying.bytes
+        1 < self.position.records && TOO_LARGE * self.shared.sizes.bucket < self.position.bytes
     }
 
     /// The same rows in smaller buckets, in their own file.
     fn taken_apart(self) -> Result<Vec<Self>> {
-        let Shared { path, sizes, gene_width, seed, .. } = &*self.shared;
+        let ShuffleFile { path, sizes, gene_width, seed, .. } = &*self.shared;
         // Other draws than those that brought the rows here, and than those of any other bucket.
         let mut draws = ChaCha8Rng::seed_from_u64(*seed);
         draws.set_stream(u64::MAX - self.index);
-        let mut spill = Spill::of(*sizes, path, *gene_width, self.lying.bytes, draws.random())?;
+        let mut shuffle = ExternalShuffle::of(*sizes, path, *gene_width, self.position.bytes, draws.random())?;
         self.walk(|stretch| {
             let mut at = 0;
             while let Some((cell, length)) = self.record(&stretch[at..])? {
                 let start = at + CELL_BYTES;
-                spill.take(cell, &stretch[start..start + length])?;
+                shuffle.take(cell, &stretch[start..start + length])?;
                 at = start + length;
             }
             Ok(())
         })?;
-        Ok(spill.end()?.in_order(&self.spare))
+        Ok(shuffle.end()?.in_order(&self.spare))
     }
 
     fn changed(&self) -> Error {
@@ -307,11 +308,11 @@ impl Bucket {
     /// Shows the records of each stretch, the last stretch first.
     fn walk(&self, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let (file, path) = (self.shared.file.as_file(), self.shared.file.path());
-        let mut stretch = self.lying.last;
+        let mut stretch = self.position.last;
         let mut bytes = Vec::new();
         while stretch.bytes != 0 {
             let length = to_usize(stretch.bytes);
-            if self.lying.bytes + (LINK_BYTES as u64) < stretch.bytes {
+            if self.position.bytes + (LINK_BYTES as u64) < stretch.bytes {
                 return Err(self.changed());
             }
             bytes.resize(length, 0);
@@ -319,7 +320,7 @@ impl Bucket {
             give_back(file, stretch.offset, stretch.bytes);
             let (link, records) = bytes.split_first_chunk::<LINK_BYTES>().ok_or_else(|| self.changed())?;
             show(records)?;
-            stretch = Stretch::from_bytes(*link);
+            stretch = FileRange::from_bytes(*link);
         }
         Ok(())
     }
@@ -327,7 +328,7 @@ impl Bucket {
     /// The cell of the record that comes first, and the record's length; none at the end.
     fn record(&self, bytes: &[u8]) -> Result<Option<(CellIndex, usize)>> {
         let Some((cell, rest)) = bytes.split_first_chunk::<CELL_BYTES>() else { return Ok(None) };
-        let (_, length) = Record::read(rest, self.shared.gene_width).ok_or_else(|| self.changed())?;
+        let (_, length) = RowRecord::read(rest, self.shared.gene_width).ok_or_else(|| self.changed())?;
         Ok(Some((CellIndex(u64::from_le_bytes(*cell)), length)))
     }
 }
@@ -354,20 +355,20 @@ mod tests {
     use super::*;
 
     /// The cells in the order that they come out in, and the bytes of the largest bucket.
-    fn permuted(sizes: Sizes, cells: u64, seed: u64) -> (Vec<u64>, u64) {
+    fn permuted(sizes: BucketSizes, cells: u64, seed: u64) -> (Vec<u64>, u64) {
         let home = tempfile::tempdir().expect("a folder");
-        let mut spill =
-            Spill::of(sizes, &home.path().join("spill.bin"), GeneWidth::U16, u64::MAX, seed).expect("a file");
-        let mut records = Records::new(GeneWidth::U16);
+        let mut shuffle =
+            ExternalShuffle::of(sizes, &home.path().join("spill.bin"), GeneWidth::U16, u64::MAX, seed).expect("a file");
+        let mut records = RowRecords::new(GeneWidth::U16);
         records.push(&[1, 2], &[3.0, 4.0], RowValues::of(&[3.0, 4.0]));
         for cell in 0..cells {
-            spill.take(CellIndex(cell), records.bytes_of(0)).expect("it is written");
+            shuffle.take(CellIndex(cell), records.bytes_of(0)).expect("it is written");
         }
         let (mut found, mut largest) = (Vec::new(), 0);
-        for bucket in spill.end().expect("it is written").buckets() {
+        for bucket in shuffle.end().expect("it is written").buckets() {
             let bucket = bucket.expect("a bucket");
-            largest = largest.max(bucket.lying.bytes);
-            let Rows(rows) = bucket.shuffled().expect("its rows");
+            largest = largest.max(bucket.position.bytes);
+            let RowBatch(rows) = bucket.shuffled().expect("its rows");
             for row in 0..rows.rows() {
                 assert_eq!(rows.bytes_of(row), records.bytes_of(0));
                 found.push(rows.cell(row).0);
@@ -378,7 +379,7 @@ mod tests {
 
     #[test]
     fn buckets_stay_small_however_many_rows_there_are_and_hold_each_once() {
-        let sizes = Sizes { bucket: 1000, most_buckets: 3 };
+        let sizes = BucketSizes { bucket: 1000, most_buckets: 3 };
         for cells in [10, 1000, 20_000] {
             let (mut found, largest) = permuted(sizes, cells, 7);
             assert!(largest <= TOO_LARGE * sizes.bucket, "{cells} cells: {largest} bytes");
