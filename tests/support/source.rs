@@ -68,8 +68,28 @@ impl Source {
             || self.text.contains("#![cfg(test)]")
             || self.is_declared_as_a_test();
         let code = self.code();
-        let tests = code.iter().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(code.len());
+        // Those in files of their own end nothing.
+        let starts_tests = |pair: &[String]| pair[0].trim() == "#[cfg(test)]" && !pair[1].trim_end().ends_with(';');
+        let tests = code.windows(2).position(starts_tests).unwrap_or(code.len());
         if is_test { Vec::new() } else { code[..tests].to_vec() }
+    }
+
+    /// The names of the types that the product's code defines, be it by `arguments!`.
+    pub fn defined_types(&self) -> Vec<String> {
+        let defined = |line: &String| {
+            let item = line.trim_start();
+            let item =
+                item.strip_prefix("pub").map_or(item, |rest| rest.split_once(") ").map_or(rest, |(_, item)| item));
+            let name = match names(item)[..] {
+                // Where it is indented, a `type` is an item of a trait.
+                ["type", name, ..] if !line.starts_with(' ') => name,
+                ["struct" | "enum" | "trait" | "union", name, ..] => name,
+                [name, ..] if item.contains(">, \"\" {") => name,
+                _ => return None,
+            };
+            name.starts_with(|first: char| first.is_ascii_uppercase()).then(|| name.to_owned())
+        };
+        self.product_code().iter().filter_map(defined).collect()
     }
 
     /// Whether the module that holds this one says `#[cfg(test)] mod name;`.
