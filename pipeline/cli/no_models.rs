@@ -7,7 +7,7 @@ use perturbine::{Error, Result};
 use serde_json::Value;
 use stages::reader::atlas::Damage;
 
-use super::{Context, args::memory::MemoryLogArgs};
+use super::{CommandContext, args::memory::MemoryLogArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {}
@@ -25,7 +25,7 @@ impl ModelCommand {
         match *self {}
     }
 
-    pub(super) fn run(self, _context: &Context) -> Result<()> {
+    pub(super) fn run(self, _context: &CommandContext) -> Result<()> {
         match self {}
     }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use schemas::{Error, Result};
 
 use super::{
-    format::{Choice, Format},
+    format::{Choice, SourceFormat},
     source::Source,
 };
 
@@ -13,7 +13,7 @@ fn refused(path: &Path) -> Error {
     Error::data(path.display().to_string(), "this build does not read HDF5 files", "build with the feature `hdf5`")
 }
 
-pub(super) fn format_of(path: &Path) -> Result<Format> {
+pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     match super::format::is_hdf5(path)? {
         true => Err(refused(path)),
         false => {
