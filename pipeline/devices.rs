@@ -1,4 +1,4 @@
-//! Devices of networks, found at run time, so that one binary serves machines with and without a GPU.
+//! Devices of networks, found at run time, so that the same binary works on machines with and without a GPU.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use tch::{Cuda, Device};
 /// The requested device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU if there is one, else the CPU.
+    /// The first GPU if there is one, otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU, from 0.
+    /// A GPU, numbered from 0.
     Cuda(usize),
 }
 
 impl DeviceChoice {
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    /// Parses `auto`, `cpu`, `cuda` or `cuda:N`.
     ///
     /// # Errors
-    /// Another name.
+    /// Any other name.
     pub fn parse(name: &str) -> Result<Self> {
         let unknown = || Error::usage(format!("`{name}` is not a device"), "use auto, cpu or cuda:0");
         match name.split_once(':') {
@@ -33,19 +33,19 @@ impl DeviceChoice {
         }
     }
 
-    /// Loads libtorch's CUDA library if it may be needed. Call this before any other use of libtorch, which
-    /// looks for devices only once, if a program uses libtorch before it finds its device.
+    /// Loads libtorch's CUDA library if it may be needed. A program that uses libtorch before it finds its device
+    /// has to call this first, because libtorch looks for devices only once.
     pub fn prepare(self) {
         if self != Self::Cpu {
-            // `find` asks for the result again.
+            // `find` reports the result.
             let _ = torch::load_cuda();
         }
     }
 
-    /// The device.
+    /// Finds the device.
     ///
     /// # Errors
-    /// A missing GPU; the message says what was tried.
+    /// A missing GPU; the message lists what was tried.
     pub fn find(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -74,7 +74,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// Why there is no such GPU, and a hint.
+/// Why there is no such GPU, and a hint; `None` if there is one.
 fn missing(index: usize) -> Option<(String, String)> {
     if let Err(why) = torch::load_cuda() {
         let hint = match why.contains("driver") {
@@ -109,7 +109,7 @@ pub fn name_of(device: Device) -> String {
     }
 }
 
-/// Maximum bytes that libtorch reserved on a GPU; none for the CPU, or a GPU that is not here.
+/// Maximum bytes that libtorch reserved on a GPU; `None` for the CPU, or a GPU that does not exist.
 ///
 /// # Errors
 /// A GPU that can't be used.
@@ -117,7 +117,7 @@ pub fn peak_bytes(device: Device) -> Result<Option<u64>> {
     Ok(memory_of(device)?.map(|memory| memory.kept_peak))
 }
 
-/// Free bytes of a GPU; none for the CPU, or a GPU that is not here.
+/// Free bytes of a GPU; `None` for the CPU, or a GPU that does not exist.
 ///
 /// # Errors
 /// A GPU that can't be used.
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_gpu_that_is_not_there_is_refused_with_what_was_tried() {
-        // No machine has this many.
+        // No machine has this many GPUs.
         let error = DeviceChoice::Cuda(4096).find().expect_err("there is no such device");
         assert!(error.to_string().starts_with("cuda:4096 is not available: "), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains("--device") || hint.contains("CUDA=1")));

@@ -14,7 +14,7 @@ use stages::{
     stage::{batch::Batch, phase::Phases},
 };
 
-use runtime::{Capacity, RunError, Outcome, Pipeline, Report, Run, Stop};
+use runtime::{Capacity, Outcome, Pipeline, Report, Run, RunError, Stop};
 
 pub mod ingesting;
 #[cfg_attr(not(feature = "torch"), path = "flows/no_models.rs")]
@@ -30,19 +30,19 @@ pub use self::models::{
 };
 pub use self::{progress::ProgressCounter, simulating::simulate};
 
-/// Edges of the longest pipeline: source, read, annotate, cut, pack, store; one to spare.
+/// Number of edges in the longest pipeline: source, read, annotate, cut, pack, store; one to spare.
 const MOST_EDGES: usize = 6;
-/// Edges of the longest pipeline from an atlas: read, batch, predict, rows, write.
+/// Number of edges in the longest pipeline from an atlas: read, batch, predict, rows, write.
 const MOST_EDGES_BESIDE_BLOCKS: usize = 4;
 
 /// The resources of a run.
 #[derive(Clone, Debug)]
 pub struct Resources {
-    /// Worker threads of a parallel stage.
+    /// Number of worker threads of a parallel stage.
     pub threads: NonZeroUsize,
-    /// Memory of all edges together, in bytes.
+    /// Total memory of all edges, in bytes.
     pub memory: usize,
-    /// Ends the run early.
+    /// A handle that stops the run.
     pub stop: Stop,
     /// Receives the phase of the run.
     pub phases: Phases,
@@ -79,9 +79,9 @@ impl Resources {
         }
     }
 
-    /// Maximum bytes of unpacked blocks in a pipeline from an atlas: a quarter of the memory if rows are shuffled, half of
-    /// it if they are in source order (which is a window of the default size at 320 non-zeros per cell), or all blocks.
-    /// Blocks of a memory map belong to the kernel.
+    /// Maximum bytes of unpacked blocks in a pipeline from an atlas: a quarter of the memory if rows are
+    /// shuffled, half of it if they are in source order (which is a window of the default size at 320 non-zeros
+    /// per cell), or all blocks if they are smaller. Blocks of a memory map belong to the kernel.
     #[must_use]
     pub fn held_bytes(&self, atlas: &Atlas) -> usize {
         if !atlas.holds_blocks() {
@@ -89,7 +89,7 @@ impl Resources {
         }
         let manifest = atlas.manifest();
         let entry_bytes = (manifest.gene_width.bytes() + manifest.value_width.bytes()) as u64;
-        // A row has a pointer, and a block's arrays are aligned to 8 bytes.
+        // Each row has a pointer, and a block's arrays are aligned to 8 bytes.
         let all =
             manifest.nonzeros.saturating_mul(entry_bytes).saturating_add(5 * manifest.cells + 32 * manifest.blocks());
         let quarters = if manifest.order == RowOrder::Shuffled { 1 } else { 2 };
@@ -140,7 +140,7 @@ where
     rows_told(atlas, plans, resources, |_| {})
 }
 
-/// The same, also reporting each plan whose rows are there.
+/// The same, also reporting each plan whose rows were read.
 fn rows_told<I, F>(atlas: &Atlas, plans: I, resources: &Resources, tell: F) -> Pipeline<ExpressionRows>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
@@ -155,7 +155,8 @@ where
     })
 }
 
-/// `order → read`: plans whose blocks were prefetched. Both take only a moment per plan, so they share a thread.
+/// `order → read`: plans whose blocks were prefetched. Both stages take little time per plan, so they share a
+/// thread.
 fn read<I>(atlas: &Atlas, plans: I, resources: &Resources) -> Pipeline<BatchPlan>
 where
     I: IntoIterator<Item = BatchPlan> + Send + 'static,
@@ -203,7 +204,7 @@ pub fn completed<S>(run: Result<Run<S>, RunError>, resume: &str) -> Result<(S, R
     }
 }
 
-/// The library error inside a run's error; anything else is a bug of the stage.
+/// The library error that caused a run to fail; any other cause is a bug of the stage.
 fn cause_of(stage: &str, cause: BoxError) -> Error {
     match cause.downcast::<Error>() {
         Ok(error) => *error,

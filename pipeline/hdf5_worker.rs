@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A file that grows beyond a limit is an error of the write, and not the end of this process.
+    // A file that exceeds a size limit causes a write error, instead of ending this process.
     if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default()) {
         eprintln!("warning: signals are not handled: {error}");
     }

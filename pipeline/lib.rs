@@ -40,7 +40,7 @@ pub use flows::{
     predicting::{Prediction, predict},
     training::{Training, train},
 };
-pub use runtime::{self, Capacity, RunError, Outcome, Pipeline, Report, Run, Stop, Stream};
+pub use runtime::{self, Capacity, Outcome, Pipeline, Report, Run, RunError, Stop, Stream};
 #[cfg(feature = "torch")]
 pub use stages::{
     model::saved::Model,

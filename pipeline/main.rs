@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     if let Command::Model(command) = &cli.command {
         command.prepare_process();
     }
-    // Before any work, so that signals are handled.
+    // This comes before any work, so that signals are handled.
     let stop = Stop::default();
     if let Err(error) = cli::signals::stop_on_signals(&stop) {
         say(format_args!("warning: signals are not handled: {error}"));
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(code as u8))
 }
 
-/// The error, its causes, and its hint.
+/// Prints the error, its causes, and its hint.
 fn report(error: &Error) {
     say(format_args!("error: {error}"));
     let mut cause = std::error::Error::source(error);

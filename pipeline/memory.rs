@@ -1,4 +1,4 @@
-//! Memory of the process: anonymous pages, since the kernel can reclaim mapped files.
+//! Memory of the process: only anonymous pages, since the kernel can reclaim mapped files.
 
 mod device;
 mod log;
@@ -52,7 +52,7 @@ impl Drop for Watch {
     }
 }
 
-/// Watches the process's anonymous memory until it is asked.
+/// Watches the process's anonymous memory until its peak is read.
 #[derive(Debug)]
 pub struct PeakMemory {
     peak: Arc<AtomicU64>,
@@ -79,7 +79,7 @@ impl PeakMemory {
     }
 }
 
-/// `RssAnon` of this process, in bytes; none if the system does not report it.
+/// `RssAnon` of this process, in bytes; `None` if the system does not report it.
 #[must_use]
 pub fn anonymous_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -27,23 +27,23 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// The spans of a stage and of one of its items: names given by the runtime.
+/// Names of the spans of a stage and of one of its items, as given by the runtime.
 const STAGE: &str = "stage";
 const ITEM: &str = "item";
-/// The id of every item's span: it is entered where it is created, so it carries no data.
+/// The id of every item's span: it is entered in the place where it is created, so it carries no data.
 const ITEM_ID: u64 = 1;
-/// Ids of stages start here.
+/// The first id of stages.
 const FIRST_STAGE_ID: u64 = 2;
 /// The process id shown for stages; libtorch's events have the real one.
 const STAGES_PROCESS: u32 = u32::MAX;
 
-/// Records when stages work on an item. Clones record to the same place.
+/// Records when stages work on items. Clones record to the same place.
 #[derive(Clone)]
 pub struct Trace(Arc<TraceLog>);
 
 struct TraceLog {
     started: Instant,
-    /// Nanoseconds since 1970 at that time.
+    /// Start of the recording, in nanoseconds since 1970.
     started_at: u64,
     stages: Mutex<Vec<String>>,
     items: Mutex<Vec<WorkSpan>>,
@@ -83,7 +83,7 @@ impl fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// Starts recording, once it is the subscriber of `tracing` or a part of it.
+    /// Starts recording, once this is the subscriber of `tracing` or a part of it.
     #[must_use]
     pub fn start() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Trace {
             }
             None => json!({ "traceEvents": [] }),
         };
-        // Times in the file are microseconds from a base that it gives in nanoseconds since 1970.
+        // Times in the file are microseconds from a base, which the file gives in nanoseconds since 1970.
         let base = trace["baseTimeNanoseconds"].as_u64().unwrap_or(0);
         trace["displayTimeUnit"] = json!("ms");
         if let Some(events) = trace["traceEvents"].as_array_mut() {
@@ -122,7 +122,8 @@ impl Trace {
         let (stages, items) = (locked(&self.0.stages), locked(&self.0.items));
         let named = |what: &str, thread: u64, name: &str| json!({ "ph": "M", "name": what, "pid": STAGES_PROCESS, "tid": thread, "args": { "name": name } });
         let name_of = |stage: usize| stages.get(stage).map_or("", String::as_str);
-        // A thread belongs to one stage, or to the caller, which may drive several sinks in turn: the last one names it.
+        // A thread belongs to one stage, or to the caller, which may drive several sinks in turn: it is named after
+        // the last one.
         let threads: BTreeMap<u64, usize> = items.iter().map(|item| (item.thread, item.stage)).collect();
         let mut events = vec![named("process_name", 0, "stages")];
         events.extend(threads.iter().map(|(thread, stage)| named("thread_name", *thread, name_of(*stage))));

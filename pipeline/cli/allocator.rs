@@ -1,19 +1,20 @@
-//! Makes glibc's allocator return freed memory, so that memory stays flat however long a run is.
+//! Makes glibc's allocator return freed memory to the system, so that memory stays flat however long a run
+//! is.
 #![expect(unsafe_code, reason = "the allocator's parameters can be set through the C library alone")]
 
-/// What to return as soon as it is freed.
+/// Which memory to return as soon as it is freed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FreedMemory {
-    /// Nearly everything, to minimise memory.
+    /// Nearly all memory, to minimise its use.
     All,
-    /// Only large tensors; those that are allocated again in every step are kept.
+    /// Only large tensors; memory that is allocated again in every step is kept.
     #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only models have tensors"))]
     Large,
 }
 
 impl FreedMemory {
-    /// Blocks of this size and larger are mapped separately, and unmapped when freed; free memory at the top of the heap
-    /// beyond the other size is returned.
+    /// Two thresholds: blocks of the first size or larger are mapped separately, and unmapped when freed; free
+    /// memory at the top of the heap beyond the second size is returned.
     fn sizes(self) -> [libc::c_int; 2] {
         match self {
             Self::All => [64 << 10, 128 << 10],
@@ -24,8 +25,8 @@ impl FreedMemory {
 
 /// Fixes the thresholds for mapping blocks and trimming the heap.
 ///
-/// By default, glibc raises both with the largest block that was ever freed; buffers of many sizes then share one heap, whose
-/// fragmentation grows with the length of the run.
+/// By default, glibc raises both to the size of the largest block that was ever freed; buffers of many sizes
+/// then share one heap, whose fragmentation grows with the length of the run.
 pub(super) fn give_back(freed: FreedMemory) {
     let [mapped_from, kept_on_top] = freed.sizes();
     // SAFETY: mallopt takes two integers and changes a parameter of the allocator under the allocator's own lock.

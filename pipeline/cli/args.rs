@@ -1,4 +1,4 @@
-//! What can be asked, and how.
+//! The arguments of the command line.
 
 mod keys;
 pub(super) mod memory;

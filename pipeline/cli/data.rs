@@ -138,7 +138,7 @@ pub(super) fn ingest_source(
     Ok(ingested.manifest)
 }
 
-/// Whether a folder is an atlas (even one that lost its manifest) and not a folder of data.
+/// Whether a folder is an atlas (even one that has lost its manifest) rather than a folder of data.
 pub(super) fn is_atlas(path: &Path) -> bool {
     [files::MANIFEST, files::MATRIX].iter().any(|name| path.join(name).exists())
         || path.extension().is_some_and(|extension| extension == "atlas")
@@ -181,7 +181,7 @@ impl KeyArgs {
         if self.compress { Codec::Zstd } else { Codec::Raw }
     }
 
-    /// Which cells.
+    /// The selection of cells.
     pub(super) fn selection(&self) -> Selection {
         Selection { filters: self.filter.clone(), drop_labels: self.drop_label.clone(), min_cells: self.min_cells }
     }

@@ -1,4 +1,4 @@
-//! Events of the libraries go to stderr: warnings always, more with `-v`.
+//! Prints events of the libraries on stderr: warnings always, more with `-v`.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ pub(crate) fn subscribe(verbose: u8, quiet: bool, trace: Option<Trace>) {
         (false, 2) => Level::DEBUG,
         (false, _) => Level::TRACE,
     };
-    // Fails only if a subscriber is already set, which nothing before this does.
+    // This only fails if there is a subscriber already, and nothing before this sets one.
     let _ = tracing::subscriber::set_global_default(Printer(level, trace));
 }
 

@@ -1,4 +1,4 @@
-//! `inspect`: what is in an atlas, a data file or a model.
+//! `inspect`: shows the content of an atlas, a data file or a model.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use super::{
 
 /// Maximum number of conditions, and of groups of cells, in the text; JSON shows all.
 const SHOWN_CONDITIONS: usize = 40;
-/// Number of differential genes of a group in JSON, and in the text.
+/// Number of differential genes per group, in JSON and in the text.
 const SHOWN_GENES: usize = 20;
 const NAMED_GENES: usize = 5;
 
@@ -86,7 +86,7 @@ pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
     }))
 }
 
-/// The statistics of an atlas's groups, without the numbers of every gene.
+/// The statistics of an atlas's groups, without the per-gene numbers.
 fn statistics_value(path: &Path, context: &CommandContext) -> Result<Value> {
     let groups = match path.join(schemas::atlas::files::MANIFEST).exists() {
         true => summaries(&context.open(path)?, SHOWN_GENES)?,
@@ -98,7 +98,7 @@ fn statistics_value(path: &Path, context: &CommandContext) -> Result<Value> {
     serde_json::to_value(groups).map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// A data file as JSON: one pass over it.
+/// A data file as JSON, computed in one pass over it.
 fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     use stages::{
         formats::{format::open, source::chunks},

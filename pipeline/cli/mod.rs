@@ -1,4 +1,4 @@
-//! One file per kind of command; [`args`] defines the arguments.
+//! Commands, with one file per kind; [`args`] defines the arguments.
 
 mod allocator;
 pub(crate) mod args;
@@ -23,7 +23,7 @@ use self::{
 
 /// Polling interval while another process works.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Runs a command, and if requested reports its memory, even after a failure.
+/// Runs a command, and reports its memory if requested, even after a failure.
 pub(crate) fn run(cli: Cli, stop: Stop, trace: Option<Trace>) -> Result<()> {
     allow_many_files();
     let mut resources = cli.global.resources(stop)?;
@@ -83,7 +83,7 @@ impl CommandContext {
         Atlas::open_with(path, self.access)
     }
 
-    /// Waits until no other process makes or looks for an atlas, or writes a split into it.
+    /// Waits until no other process creates or looks for an atlas, or writes a split into it.
     fn lock(&self, atlas: &Path) -> Result<PathLock> {
         let mut is_noted = false;
         loop {

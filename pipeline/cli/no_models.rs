@@ -1,4 +1,4 @@
-//! Stands in for the commands about models where the program is built without libtorch.
+//! Replaces the commands about models if the program is built without libtorch.
 
 use std::{any::Any, path::Path};
 

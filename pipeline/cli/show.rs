@@ -17,14 +17,14 @@ pub(crate) fn say(line: impl std::fmt::Display) {
 /// How to show output.
 #[derive(Clone, Copy)]
 pub(super) struct OutputStyle {
-    /// Results as one JSON object.
+    /// Whether results are printed as one JSON object.
     pub(super) json: bool,
-    /// No progress, no notes.
+    /// Whether progress and notes are omitted.
     pub(super) quiet: bool,
 }
 
 impl OutputStyle {
-    /// Prints a result: as JSON if requested, else as text.
+    /// Prints a result: as JSON if requested, otherwise as text.
     pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         let shown = match self.json {
             true => serde_json::to_string(value).map_err(|error| Error::Bug(error.to_string()))?,
@@ -58,7 +58,7 @@ impl OutputStyle {
     }
 }
 
-/// Formats bytes for people.
+/// Formats a number of bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

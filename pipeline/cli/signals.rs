@@ -1,17 +1,17 @@
-//! Ctrl-C and SIGTERM stop the run; a second one ends the process. A file that grows beyond a limit (`ulimit -f`) is a write
-//! error.
+//! Ctrl-C and SIGTERM stop the run; a second one ends the process. A file that exceeds a size limit
+//! (`ulimit -f`) causes a write error.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use perturbine::Stop;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-/// Raises `stop` at the first signal, and turns that of a file-size limit into a write error.
+/// Requests `stop` at the first signal, and turns the signal of a file-size limit into a write error.
 pub(crate) fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let asked_before = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal arms the second handler, which ends the process at the next one.
+        // The order matters: the first signal arms the second handler, which ends the process at the next one.
         signal_hook::flag::register_conditional_shutdown(signal, 75, Arc::clone(&asked_before))?;
         signal_hook::flag::register(signal, Arc::clone(&asked_before))?;
     }

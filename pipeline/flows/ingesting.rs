@@ -50,7 +50,7 @@ impl std::fmt::Debug for OnCells {
 /// Options of an ingest.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
-    /// The label columns, as far as the user gave them.
+    /// The label columns that the user named.
     pub keys: RequestedKeys,
     /// Raw or zstd blocks, or none: then the source is read in place, in its own order.
     pub codec: Codec,
@@ -58,15 +58,15 @@ pub struct IngestOptions {
     pub values: ValuesAs,
     /// Which cells to keep.
     pub selection: Selection,
-    /// What to do about invalid values.
+    /// The policy for invalid values.
     pub on_bad_values: OnBadValues,
     /// Receives progress.
     pub on_cells: Option<OnCells>,
-    /// The seed of the shuffle; none keeps the source order.
+    /// The seed of the shuffle; `None` keeps the source order.
     pub shuffle: Option<u64>,
-    /// A column of `obs` whose values become a split of that name.
+    /// A column of `obs` whose values become a split with the column's name.
     pub split: Option<String>,
-    /// The files or folders that the source was opened from, in order: the atlas records their version.
+    /// The files or folders from which the source was opened, in order: the atlas records their versions.
     pub files: Vec<PathBuf>,
 }
 
@@ -100,13 +100,13 @@ pub struct Ingested {
 /// The hint after a stopped ingest.
 const AGAIN: &str = "run the same ingest again: nothing was written";
 
-/// Makes an atlas from a source's cells.
+/// Creates an atlas from a source's cells.
 ///
-/// If the kind of values is not given, and bad ones are to be clipped or dropped, integers with some invalid counts are only
-/// recognised at the end: they are counts, and the source is read once more.
+/// If the kind of values is not given, and bad values are to be clipped or dropped, integers with some
+/// invalid counts are only recognised at the end: they are counts, and the source is read once more.
 ///
 /// # Errors
-/// A source that can't be read or understood, a target that can't be written; nothing is left behind then.
+/// A source that can't be read or understood, or a target that can't be written; then nothing is left behind.
 pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, resources: &Resources) -> Result<Ingested> {
     if let Some(done) = ingest_as(options.values, Arc::clone(&source), out, options, resources)? {
         return Ok(done);
@@ -117,7 +117,7 @@ pub fn ingest(source: Arc<dyn Source>, out: &Path, options: &IngestOptions, reso
     Ok(done)
 }
 
-/// The same with values of a given kind; none if they have to be read as counts instead.
+/// The same for values of a given kind; `None` if they have to be read as counts instead.
 fn ingest_as(
     values: ValuesAs,
     source: Arc<dyn Source>,
@@ -219,18 +219,18 @@ fn ingest_as(
     Ok(Some(Ingested { manifest, guessed: keys.guessed, decided }))
 }
 
-/// Makes a split with the name of a column of `obs`; reports if `test` was read as `valid`.
+/// Creates a split with the name of a column of `obs`; reports if `test` was read as `valid`.
 ///
 /// # Errors
-/// A missing column, a value that is not part of a split, a full or broken disk.
+/// A missing column, a value that is not part of a split, or a full or broken disk.
 pub fn import_split(atlas: &Atlas, column: &str) -> Result<Option<String>> {
     let (split, said_test) = Split::from_obs(atlas, column, column)?;
     split.write(atlas)?;
     Ok(said_test.then(|| format!("split `{column}`: cells labelled `test` become valid, as in the original")))
 }
 
-/// The disk space needed at one time, if it can be known beforehand: for shuffled rows their buckets, which the blocks
-/// then replace.
+/// The largest disk space needed at any time, if known beforehand: for shuffled rows, that of their buckets,
+/// which the blocks then replace.
 fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -> Option<u64> {
     let (cells, entries) = (source.cells(), source.nonzeros()?);
     let all = options.selection == Selection::default() && options.on_bad_values == OnBadValues::Error;
@@ -244,7 +244,7 @@ fn needed_room(source: &dyn Source, options: &IngestOptions, width: GeneWidth) -
     }
 }
 
-/// Where the matrix of a source can be read, for an atlas without its own.
+/// Where the matrix of a source can be read, for an atlas that does not store it.
 fn in_place(source: &dyn Source, options: &IngestOptions, out: &Path) -> Result<InPlace> {
     let refused = |why: &str| {
         let message = format!("{} can't be read in place: {why}", source.origin());

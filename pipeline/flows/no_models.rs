@@ -1,8 +1,8 @@
-//! Stands in for the flows of a model where the library is built without libtorch.
+//! Replaces the flows of a model if the library is built without libtorch.
 
 use schemas::Error;
 
-/// Without libtorch there is no GPU that could fail.
+/// Returns the error unchanged: without libtorch, there is no GPU that could fail.
 pub(super) fn of_device(error: Error) -> Error {
     error
 }

@@ -1,4 +1,4 @@
-//! Stands in for `simulate` where the library is built without HDF5.
+//! Replaces `simulate` if the library is built without HDF5.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use stages::simulate::Simulator;
 
 use super::Resources;
 
-/// Refuses.
+/// Refuses to simulate.
 ///
 /// # Errors
 /// Always.

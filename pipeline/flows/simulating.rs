@@ -18,10 +18,11 @@ use stages::{
 
 use super::{Pipeline, Resources, completed};
 
-/// Cell ranges → cells → `.h5ad`; the true mean of every condition goes into `FILE.truth.parquet`.
+/// Simulates ranges of cells and writes them to an `.h5ad` file; the true mean of every condition goes to
+/// `FILE.truth.parquet`.
 ///
 /// # Errors
-/// A target that can't be written; nothing is left behind then.
+/// A target that can't be written; then nothing is left behind.
 pub fn simulate(simulator: &Simulator, out: &Path, gzip: Option<u8>, resources: &Resources) -> Result<PathBuf> {
     let truth = out.with_extension("truth.parquet");
     refuse_existing(&truth)?;

@@ -2,17 +2,17 @@
 
 use std::process::Command;
 
-/// Bytes in use by any process on all devices that `nvidia-smi` lists; none without this tool.
+/// Bytes in use by any process on all devices that `nvidia-smi` lists; `None` without this tool.
 ///
-/// libtorch keeps memory that it has reserved on a device, so the use at the end of a phase is the peak
-/// until then.
+/// libtorch keeps memory that it has reserved on a device, so the use at the end of a phase is the peak up to
+/// that point.
 pub(super) fn used_bytes() -> Option<u64> {
     let told = Command::new("nvidia-smi").args(["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).output();
     let told = told.ok().filter(|told| told.status.success())?;
     sum_of(&String::from_utf8(told.stdout).ok()?)
 }
 
-/// The sum of lines of mebibytes.
+/// The sum of numbers of mebibytes, one per line.
 fn sum_of(lines: &str) -> Option<u64> {
     let mebibytes = lines.lines().map(|line| line.trim().parse::<u64>().ok());
     mebibytes.sum::<Option<u64>>().filter(|_| !lines.trim().is_empty()).map(|sum| sum << 20)

@@ -20,15 +20,15 @@ pub struct PhaseMemory {
     pub times: u64,
     /// Total duration.
     pub seconds: f64,
-    /// Peak anonymous memory of the process; none if the system does not report it.
+    /// Peak anonymous memory of the process; `None` if the system does not report it.
     pub host_peak_bytes: Option<u64>,
     /// Memory at the end of the last repetition.
     pub host_end_bytes: Option<u64>,
-    /// Largest growth of GPU memory use at its end; none without a GPU.
+    /// Largest growth of GPU memory use by its end; `None` without a GPU.
     pub device_bytes: Option<u64>,
 }
 
-/// Watches memory by phase, from its creation until it is ended.
+/// Watches memory by phase, from its creation to its end.
 #[derive(Debug)]
 pub struct MemoryLog {
     state: Arc<Mutex<MemoryLogState>>,
@@ -41,7 +41,7 @@ struct MemoryLogState {
     /// Index of the current phase.
     at: usize,
     since: Instant,
-    /// GPU memory before anything ran; none without a GPU.
+    /// GPU memory before anything ran; `None` without a GPU.
     device_before: Option<u64>,
 }
 

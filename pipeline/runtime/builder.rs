@@ -1,4 +1,4 @@
-//! A pipeline described: nothing runs, and no thread exists, until [`Pipeline::run`] or [`Pipeline::stream`].
+//! Describes a pipeline: nothing runs, and no thread exists, until [`Pipeline::run`] or [`Pipeline::stream`].
 
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -19,25 +19,25 @@ use super::{
 /// A pipeline whose open end yields `T`.
 #[must_use = "a pipeline does nothing until it is run"]
 pub struct Pipeline<T: Send + 'static> {
-    /// With the capacity of the edge behind each.
+    /// The stages so far, each with the capacity of the edge behind it.
     nodes: Vec<(StagePlan, Capacity)>,
-    /// Of the edges to come.
+    /// The capacity of edges that are added from here on.
     capacity: Capacity,
     stop: Stop,
     open: Open<T>,
 }
 
-/// Starts the threads so far, and hands over their output.
+/// Starts the threads so far, and returns the receiver of their output.
 type Open<T> = Box<dyn FnOnce(&mut Crew) -> Receiver<T> + Send>;
 
-/// What receives from a pipeline that is read as an iterator.
+/// The name of the receiver of a pipeline that is read as an iterator.
 const CALLER: &str = "caller";
 
 impl<T: ByteSize + Send + 'static> Pipeline<T> {
-    /// Starts from any fallible iterator; a [`Stream`] is one.
+    /// Starts with any fallible iterator; a [`Stream`] is one.
     ///
-    /// The iterator is driven on its own thread, and its first error ends the run. `capacity` is that of every edge,
-    /// up to the next call of [`Pipeline::capacity`].
+    /// The iterator is driven on its own thread, and its first error ends the run. `capacity` is that of every
+    /// edge, until the next call of [`Pipeline::capacity`].
     pub fn from_source<I, E>(name: &'static str, capacity: Capacity, source: I) -> Self
     where
         I: IntoIterator<Item = Result<T, E>> + Send + 'static,
@@ -53,7 +53,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         Self { nodes: vec![(node, capacity_behind)], capacity, stop: Stop::default(), open: Box::new(open) }
     }
 
-    /// Sets the capacity of the edges behind the stages that are added from here on.
+    /// Sets the capacity of the edges behind all stages that are added from here on.
     pub fn capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = capacity;
         self
@@ -65,10 +65,10 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         self
     }
 
-    /// Applies `f` on `workers` threads; results leave in the order of their inputs.
+    /// Applies `f` on `workers` threads; results keep the order of their inputs.
     ///
-    /// The edge behind holds one item for each worker at least. Inputs being worked on, and results until they are
-    /// received, count against it.
+    /// The edge behind it holds at least one item per worker. Inputs that are being processed count against it,
+    /// and so do results until they are received.
     pub fn map<U: ByteSize + Send + 'static>(
         self,
         name: &'static str,
@@ -112,7 +112,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
         Pipeline { nodes, capacity, stop, open: Box::new(open) }
     }
 
-    /// The graph as it would run into a sink of this name.
+    /// The graph of the pipeline with a sink of this name.
     #[must_use]
     pub fn plan(&self, sink: &'static str) -> PipelinePlan {
         let nodes = self.nodes.iter().map(|(node, _)| *node).chain([StagePlan::single(sink)]).collect();
@@ -121,16 +121,17 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
 
     /// Runs to the end, with the sink on the calling thread.
     ///
-    /// A sink finishes when the stream was complete or when it asked for no more, suspends when the run was stopped, and is
-    /// dropped when anything failed. Once it has asked for no more, failures in what was read ahead of it count for nothing.
+    /// A sink finishes when the stream is complete or when it needs no more items, is suspended when the run was
+    /// stopped, and is dropped when anything failed. Once it needs no more items, failures in what was read ahead
+    /// are ignored.
     ///
     /// # Errors
-    /// The first failure of the run, be it a stage's or the sink's.
+    /// The first failure of the run, of a stage or of the sink.
     pub fn run<S: Sink<In = T>>(self, name: &'static str, sink: S) -> Result<Run<S::Summary>, RunError> {
         self.stream_to(name).into_sink(name, sink)
     }
 
-    /// Runs as an iterator; dropping it ends the run.
+    /// Runs the pipeline as an iterator; dropping it ends the run.
     pub fn stream(self) -> Stream<T> {
         self.stream_to(CALLER)
     }
@@ -143,7 +144,7 @@ impl<T: ByteSize + Send + 'static> Pipeline<T> {
     }
 }
 
-/// The life of a source.
+/// The loop of a source.
 fn pump<T, E>(source: impl IntoIterator<Item = Result<T, E>>, output: &Sender<T>) -> Result<(), BoxError>
 where
     T: ByteSize + Send + 'static,
@@ -159,7 +160,7 @@ where
     Ok(())
 }
 
-/// The life of a stage.
+/// The loop of a stage.
 fn drive<S>(mut stage: S, mut input: Receiver<S::In>, output: &Sender<S::Out>) -> Result<(), BoxError>
 where
     S: Stage,
@@ -167,7 +168,7 @@ where
     S::Out: ByteSize + Send + 'static,
 {
     let mut emit = |item| {
-        // A closed edge means that the run is ending: the next `recv` says so.
+        // A closed edge means that the run is ending, which the next `recv` reports.
         let _ = output.send(item);
     };
     let end = loop {

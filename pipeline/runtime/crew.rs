@@ -28,7 +28,7 @@ pub(super) struct Crew {
     ending: Arc<Ending>,
 }
 
-/// How the run ends: whoever raises the halt first decides, and what fails in its wake is an echo.
+/// How the run ends: the first one to raise the halt decides, and later failures are its consequences.
 #[derive(Default)]
 struct Ending {
     halt: Arc<Halt>,
@@ -36,7 +36,7 @@ struct Ending {
 }
 
 impl Crew {
-    /// A crew that ends when `stop` is requested.
+    /// Creates a crew that ends when `stop` is requested.
     pub(super) fn new(stop: &Stop) -> Self {
         let ending = Arc::new(Ending::default());
         stop.watch(&ending.halt);
@@ -74,12 +74,12 @@ impl Crew {
         self.ending.halt.raise(End::Stopped);
     }
 
-    /// What has ended the run before its time, if anything has.
+    /// The cause that ended the run early, if there was one.
     pub(super) fn halted(&self) -> Option<End> {
         self.ending.halt.raised()
     }
 
-    /// Waits for every thread to end, and takes the failure that ended them, if one did.
+    /// Waits for every thread to end, and takes the failure that ended them, if there was one.
     pub(super) fn join(&mut self) -> Option<RunError> {
         for thread in self.threads.drain(..) {
             // Panics were caught where they happened.
@@ -88,7 +88,7 @@ impl Crew {
         self.ending.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What each edge has measured so far, from the source on.
+    /// The measurements of each edge so far, starting at the source.
     pub(super) fn measured(&self) -> impl Iterator<Item = Measured> {
         self.gates.iter().map(|gate| gate.measured())
     }
@@ -111,16 +111,17 @@ impl Ending {
     }
 }
 
-/// Whether the work of a stage has panicked, in any run of this process.
+/// Whether a stage has panicked, in any run of this process.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// Whether a stage of any run of this process has panicked: a bug, also where something else ended the run before.
+/// Whether a stage has panicked in any run of this process: this is a bug, even if something else ended the
+/// run before.
 #[must_use]
 pub fn panicked() -> bool {
     PANICKED.load(Ordering::Relaxed)
 }
 
-/// Does the work of a stage, whose errors and panics become the stage's failure.
+/// Runs the work of a stage, and turns its errors and panics into the stage's failure.
 pub(super) fn guarded<R>(stage: &'static str, work: impl FnOnce() -> Result<R, BoxError>) -> Result<R, RunError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(|cause| RunError::at(stage, cause)),

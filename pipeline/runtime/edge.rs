@@ -1,11 +1,12 @@
 //! An edge: a bounded channel behind a [gate](super::gate), and the three ways in which a stream ends.
 //!
-//! The gate does all the waiting for room, in items and in bytes; the channel carries what the gate let through, and has a
-//! slot for each, so that sending never blocks. The end of a stream travels as a message after the last
-//! item. It is explicit, never implied: a sender dropped without an end message (an error, a panic) means *cut*.
+//! All waiting for space, in items and in bytes, happens at the gate; the channel carries what the gate
+//! admitted, and has a slot for each item, so that sending never blocks. The end of a stream travels as a
+//! message after the last item. It is explicit, never implied: a sender dropped without an end message (after
+//! an error or a panic) means *cut*.
 //!
-//! Only two things travel against the stream: the edge is full, and the receiver is gone. A third comes from outside:
-//! [`Close`] ends an edge for both sides at once. What is queued then is dropped.
+//! Only two things travel against the stream: the edge is full, and the receiver is gone. A third comes from
+//! outside: [`Close`] ends an edge for both sides at once, and queued items are dropped.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -51,19 +52,19 @@ pub(super) struct Receiver<T: Send + 'static, P: Primitives = Native> {
     end: Option<End>,
 }
 
-/// State shared by both sides and whoever may close the edge.
+/// State shared by both sides and by those who may close the edge.
 pub(super) struct SharedEdge<T: Send + 'static, P: Primitives> {
     gate: Arc<Gate<P>>,
     outlet: P::Outlet<EdgeMessage<T>>,
 }
 
 enum EdgeMessage<T> {
-    /// An item, and the bytes the gate holds for it.
+    /// An item, and the bytes that the gate holds for it.
     Item(T, usize),
     End(End),
 }
 
-/// Extra slots: the end sent by a sender, the *cut* when it is dropped, the end from a close.
+/// Extra slots: the end sent by a sender, the *cut* when it is dropped, and the end from a close.
 const SLOTS_FOR_ENDS: usize = 3;
 
 /// Opens an edge.
@@ -75,7 +76,7 @@ pub(super) fn edge<T: Send + 'static, P: Primitives>(capacity: Capacity) -> (Sen
 }
 
 impl<T: Send + 'static, P: Primitives> Sender<T, P> {
-    /// Waits for room, then hands the item over.
+    /// Waits for space, then sends the item.
     pub(super) fn send(&self, item: T) -> Result<(), Closed>
     where
         T: ByteSize,
@@ -85,12 +86,12 @@ impl<T: Send + 'static, P: Primitives> Sender<T, P> {
         Ok(())
     }
 
-    /// Hands over an item that has passed the gate; permits must come in the order of their places.
+    /// Sends an item that has passed the gate; permits must arrive in the order of their places.
     pub(super) fn put(&self, item: T, permit: Permit) {
         self.0.outlet.put(EdgeMessage::Item(item, permit.bytes()));
     }
 
-    /// Sends the end of the stream. Only once; the receiver uses only the first end.
+    /// Sends the end of the stream, once; the receiver only uses the first end.
     pub(super) fn end(&self, end: End) {
         self.0.outlet.put(EdgeMessage::End(end));
     }
@@ -142,7 +143,7 @@ impl<T: Send + 'static, P: Primitives> Drop for Receiver<T, P> {
 impl<T: Send + 'static, P: Primitives> Close for SharedEdge<T, P> {
     fn close(&self, end: End) {
         if self.gate.close(end) {
-            // Wakes a waiting receiver; a busy one sees the closed gate when it comes back.
+            // This wakes a waiting receiver; a busy one sees the closed gate when it returns.
             self.outlet.put(EdgeMessage::End(end));
         }
     }

@@ -14,13 +14,13 @@ pub enum RunError {
         #[source]
         cause: BoxError,
     },
-    /// The run was asked to stop.
+    /// The run was stopped on request.
     #[error("stopped on request")]
     Stopped,
 }
 
 impl RunError {
-    /// A failure of `stage`; or a stop, if its cause is a stop: an inner pipeline that was stopped stops the
+    /// A failure of `stage`; or a stop, if its cause is one: if an inner pipeline was stopped, this stops the
     /// outer one.
     pub(super) fn at(stage: &'static str, cause: BoxError) -> Self {
         let mut beneath: Option<&(dyn std::error::Error + 'static)> = Some(&*cause);

@@ -1,28 +1,30 @@
-//! The gate of an edge: decides who may pass, so that an edge never holds more than its [`Capacity`].
+//! The gate of an edge: it decides what may pass, so that an edge never holds more than its [`Capacity`].
 //!
-//! Everything that passes has a *place* in line, counted from 0, and is held from the moment the gate admits it until the
-//! receiver takes it. Two kinds of senders pass:
+//! Everything that passes has a *place* in line, counted from 0, and is held from its admission until the
+//! receiver takes it. There are two kinds of senders:
 //!
-//! - one that has its item ready is [admitted](Gate::admit) with the item's bytes;
-//! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a result as
-//!   large as the latest one, and [settles](Gate::settle) for the result's actual size. So everything a map has in flight counts
-//!   against its edge.
+//! - one that has an item ready is [admitted](Gate::admit) with the item's bytes;
+//! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a
+//!   result as large as the latest one, and then [settles](Gate::settle) for the result's actual size.
+//!   Therefore everything that a map has in flight counts against its edge.
 //!
 //! # Why no thread waits forever
 //!
-//! One rule admits whatever fits, and **the oldest thing held, whether it fits or not**. The oldest is the one whose place
-//! the receiver takes next. It never waits at the gate: if it waited for room held by younger ones, and the
-//! receiver for it, nothing would ever move. Places are given in the order of the inputs, one at a time, so the oldest has
-//! its place before any younger one, is either being computed (which ends) or passes, and is then first in the channel,
-//! ready for the receiver. Along a chain of edges, the last receiver is the caller, who waits for nobody; so each receiver
-//! comes back for the next item, and by induction towards the source each sender finds room.
+//! One rule admits whatever fits, and **the oldest thing held, whether it fits or not**. The oldest is the
+//! one whose place the receiver takes next. It never waits at the gate: if it waited for space held by
+//! younger ones, and the receiver for it, nothing would ever move. Places are given in the order of the
+//! inputs, one at a time. So the oldest has its place before any younger one; it is either being computed
+//! (which ends) or passes, and is then first in the channel, ready for the receiver. Along a chain of edges,
+//! the last receiver is the caller, who waits for nobody; so each receiver returns for the next item, and by
+//! induction towards the source, each sender finds space.
 //!
 //! # What is held
 //!
-//! Anything but the oldest passes only if the total then fits. The total therefore exceeds the capacity by at most
-//! one item: an edge whose capacity is smaller than an item holds that item alone, and a map's edge holds at most its
-//! capacity and one result that turned out larger than its reservation. Not counted are the items of threads: a
-//! finished result that waits to settle, the item that a stage works on, the one that a sender waits to pass.
+//! Anything but the oldest passes only if the total then fits. The total therefore exceeds the capacity by at
+//! most one item: an edge whose capacity is smaller than an item holds only that item, and a map's edge holds
+//! at most its capacity and one result that turned out larger than its reservation. Items of threads are not
+//! counted: a finished result that waits to settle, the item that a stage works on, and the one that a sender
+//! waits to pass.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +46,7 @@ pub(super) struct Permit {
     bytes: usize,
 }
 
-/// What an edge has measured so far.
+/// The measurements of an edge so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured {
     /// Items that were received.
@@ -55,11 +57,11 @@ pub(super) struct Measured {
     pub(super) peak_bytes: usize,
     /// Total time that senders waited at the gate.
     pub(super) waited_for_room: Duration,
-    /// How long the receiver waited for an item.
+    /// Total time that the receiver waited for an item.
     pub(super) waited_for_items: Duration,
 }
 
-/// Lets items onto an edge while there is room.
+/// Lets items onto an edge while there is space.
 pub(super) struct Gate<P: Primitives = Native> {
     capacity: Capacity,
     books: P::Monitor<GateState>,
@@ -67,12 +69,12 @@ pub(super) struct Gate<P: Primitives = Native> {
 
 #[derive(Default)]
 struct GateState {
-    /// Places given so far: the next one to give.
+    /// Number of places given so far: the next one to give.
     admitted: u64,
-    /// Items received so far, which is the place of the oldest thing held.
+    /// Number of items received so far, which is the place of the oldest thing held.
     taken: u64,
     held_bytes: usize,
-    /// Bytes of the result that settled last, the best estimate for the next.
+    /// Bytes of the result that settled last, which is the best estimate for the next one.
     latest: usize,
     closed: Option<End>,
     measured: Measured,
@@ -93,12 +95,12 @@ impl<P: Primitives> Gate<P> {
         Self { capacity, books: P::Monitor::new(GateState::default()) }
     }
 
-    /// Waits for room for an item that is ready.
+    /// Waits for space for an item that is ready.
     pub(super) fn admit(&self, bytes: usize) -> Result<Permit, Closed> {
         self.enter(|_| bytes)
     }
 
-    /// Waits for room for an input of this many bytes and for its result.
+    /// Waits for space for an input of this many bytes and for its result.
     ///
     /// Only one thread at a time may call this, so that places are given in the order of the inputs.
     pub(super) fn reserve(&self, input_bytes: usize) -> Result<Permit, Closed> {
@@ -122,7 +124,7 @@ impl<P: Primitives> Gate<P> {
         )
     }
 
-    /// Exchanges a reservation for the result's size; waits for room if that is larger.
+    /// Exchanges a reservation for the result's size; waits for space if that is larger.
     pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
         let Permit { place, bytes: reserved } = reserved;
         let fits = |books: &GateState| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
@@ -142,8 +144,8 @@ impl<P: Primitives> Gate<P> {
         )
     }
 
-    /// The receiver took an item of this many bytes (`None`: the end), after waiting this long. Returns how the
-    /// edge was closed, if it was.
+    /// Records that the receiver took an item of this many bytes (`None`: the end), after waiting this long.
+    /// Returns how the edge was closed, if it was.
     pub(super) fn take(&self, bytes: Option<usize>, waited: Duration) -> Option<End> {
         self.books.update(|books| {
             books.measured.waited_for_items += waited;
@@ -157,7 +159,7 @@ impl<P: Primitives> Gate<P> {
         })
     }
 
-    /// Admits nobody any more, and wakes those who wait; returns whether the gate was open.
+    /// Stops admitting, and wakes everyone who waits; returns whether the gate was open.
     pub(super) fn close(&self, end: End) -> bool {
         self.books.update(|books| {
             let was_open = books.closed.is_none();
@@ -178,7 +180,7 @@ impl<P: Primitives> Gate<P> {
 }
 
 impl GateState {
-    /// Whether the next place may be given to something this large.
+    /// Whether the next place may be given to something of this size.
     fn has_room_for(&self, bytes: usize, capacity: Capacity) -> bool {
         let held = self.admitted - self.taken;
         // With nothing else held, the next place is the oldest.

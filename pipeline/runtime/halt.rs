@@ -1,7 +1,7 @@
-//! How a request to stop, or a failure, reaches every edge at once.
+//! A request to stop, or a failure, reaches every edge at once.
 //!
-//! A [`Halt`] is raised once, and closes all that watch it: the halt of a run closes the run's edges, so that no thread is
-//! left waiting; a [`Stop`] closes the halts of the runs that were given it.
+//! A [`Halt`] is raised once, and closes everything that watches it: the halt of a run closes the run's
+//! edges, so that no thread is left waiting; a [`Stop`] closes the halts of the runs that it was given to.
 
 use std::{
     fmt, mem,
@@ -17,7 +17,7 @@ use super::{
 
 /// Something that can be ended from outside.
 pub(super) trait Close: Send + Sync {
-    /// Ends it; only the first call counts.
+    /// Ends it; calls after the first have no effect.
     fn close(&self, end: End);
 }
 
@@ -37,7 +37,7 @@ impl<P: Primitives> Default for Halt<P> {
 }
 
 impl<P: Primitives> Halt<P> {
-    /// Closes every watcher; returns whether it was the first call.
+    /// Closes every watcher; returns whether this was the first call.
     pub(super) fn raise(&self, end: End) -> bool {
         let watchers = self.0.update(|state| {
             if state.raised.is_some() {
@@ -82,8 +82,9 @@ impl<P: Primitives> Close for Halt<P> {
 
 /// A handle for a caller (or Ctrl-C) to stop runs; clones stop the same runs.
 ///
-/// A stopped run drops what is queued, lets its sink finish the item in hand and [suspend](stage::Sink::suspend), and joins
-/// its threads. Stopping takes locks, so a signal handler must leave it to a thread.
+/// A stopped run drops queued items, lets its sink finish the current item and
+/// [suspend](stage::Sink::suspend), and joins its threads. Stopping takes locks, so a signal handler must
+/// leave it to a thread.
 #[derive(Clone, Default)]
 pub struct Stop {
     halt: Arc<Halt>,
@@ -97,13 +98,13 @@ impl Stop {
         self.interrupt.request();
     }
 
-    /// For work that goes on before there is a run, such as opening a source: it ends where this is asked to stop.
+    /// A handle for work that happens before there is a run, such as opening a source: the same request ends it.
     #[must_use]
     pub fn interrupt(&self) -> Interrupt {
         self.interrupt.clone()
     }
 
-    /// Whether it was requested.
+    /// Whether a stop was requested.
     #[must_use]
     pub fn requested(&self) -> bool {
         self.halt.raised().is_some()

@@ -1,14 +1,15 @@
-//! Stages on threads, joined by bounded edges: how a pipeline runs, whatever flows through it.
+//! Runs pipelines: stages on threads, joined by bounded edges, whatever flows through them.
 //!
-//! Nothing here knows what a cell is; values move, and say how many bytes they keep alive. Read the modules in this order:
+//! Nothing here knows what a cell is; values move, and report how many bytes they keep alive. Read the
+//! modules in this order:
 //!
 //! 1. `gate`: how much an edge may hold, and why a line of edges can't deadlock;
 //! 2. `edge`: the channel behind a gate, and the three ways in which a stream ends;
 //! 3. `ordered`: a map on many threads that keeps order;
 //! 4. `halt`: how a request to stop, or a failure, reaches every edge at once;
 //! 5. `crew`: the threads of a run, and its first failure;
-//! 6. `builder` and `stream`: a pipeline described, then run;
-//! 7. `plan` and `report`: what a run will hold, and its measurements.
+//! 6. `builder` and `stream`: describing a pipeline, and running it;
+//! 7. `plan` and `report`: the memory that a run will hold, and its measurements.
 //!
 //! # Promises
 //!

@@ -1,5 +1,6 @@
-//! The promises of gate, edge, map and halt, under many thread schedules: a model checker replaces the operating
-//! system, chooses the next thread at every lock, wait and channel, and fails a schedule in which no thread can run.
+//! Tests the promises of gate, edge, map and halt under many thread schedules: a model checker replaces the
+//! operating system, chooses the next thread at every lock, wait and channel, and fails a schedule in which
+//! no thread can run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
@@ -98,7 +99,7 @@ fn model_edge(items: usize, bytes: usize) -> (Sender<Weighed, Model>, Receiver<W
     edge(Capacity { items, bytes })
 }
 
-/// Sends until the edge closes; completes the stream if it never does.
+/// Sends items until the edge closes; completes the stream if it never does.
 fn send_all(
     sender: Sender<Weighed, Model>,
     items: impl IntoIterator<Item = Weighed> + Send + 'static,
@@ -274,7 +275,7 @@ fn map(
 #[test]
 fn a_map_keeps_order_and_its_oldest_result_always_passes() {
     let sent = items([1; 7]);
-    // Sizes that neither fit together nor resemble the previous one.
+    // Sizes that do not fit together, and differ from the previous one.
     let weigh = |item: Weighed| Ok([1, 8, 2, 6, 1, 9, 3][item.number - 1]);
     check_random(
         move || {

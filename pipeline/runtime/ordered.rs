@@ -1,8 +1,9 @@
 //! A map on many threads that keeps order.
 //!
-//! Any idle worker takes the next input and reserves its place on the output edge before the next worker may, so places are
-//! in the order of the inputs. A finished result settles for its actual size (see [`gate`](super::gate)) and waits in line
-//! until all before it have been sent. The end takes the last place: it is sent after every result, and never if one is missing.
+//! Any idle worker takes the next input and reserves its place on the output edge before the next worker may,
+//! so places are in the order of the inputs. A finished result settles for its actual size (see
+//! [`gate`](super::gate)) and waits in line until all results before it were sent. The end takes the last
+//! place: it is sent after every result, and never if one is missing.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ where
     line: P::Monitor<ReorderBuffer<U>>,
 }
 
-/// Results waiting for earlier ones, by their places.
+/// Results waiting for earlier ones, by place.
 struct ReorderBuffer<U> {
     next: u64,
     waiting: BTreeMap<u64, OrderedResult<U>>,
@@ -81,7 +82,7 @@ where
         })
     }
 
-    /// Sends the next results in line, as far as they are there.
+    /// Sends the next results in line, as far as they are available.
     fn leave(&self, place: u64, leaving: OrderedResult<U>) {
         self.line.update(|line| {
             line.waiting.insert(place, leaving);

@@ -1,20 +1,20 @@
-//! The memory of a pipeline, known before anything runs.
+//! The memory of a pipeline, computed before anything runs.
 
 use std::{fmt, num::NonZeroUsize};
 
 use serde::Serialize;
 
-/// How much an edge may hold. One larger item passes alone, whatever the capacity.
+/// How much an edge may hold. A single larger item passes alone, whatever the capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Capacity {
     /// Number of items: at least 1, at most 65 536.
     pub items: usize,
-    /// Their bytes, as their [`ByteSize`](schemas::ByteSize) counts them.
+    /// Their bytes, as reported by [`ByteSize`](schemas::ByteSize).
     pub bytes: usize,
 }
 
 impl Capacity {
-    /// The channel's slots are allocated up front.
+    /// Maximum number of items: the channel's slots are allocated up front.
     const MOST_ITEMS: usize = 1 << 16;
 
     /// The capacity of the edge behind a stage: at least one place per worker, because a worker without one is idle.
@@ -29,9 +29,9 @@ impl Capacity {
 /// hold one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PipelinePlan {
-    /// From the source to the sink.
+    /// The stages, from the source to the sink.
     pub nodes: Vec<StagePlan>,
-    /// Edge `i` leads from node `i` to node `i + 1`.
+    /// The edges; edge `i` leads from node `i` to node `i + 1`.
     pub edges: Vec<EdgePlan>,
 }
 
@@ -40,7 +40,7 @@ pub struct PipelinePlan {
 pub struct StagePlan {
     /// The stage's name.
     pub name: &'static str,
-    /// Threads that do its work.
+    /// Number of threads that do its work.
     pub workers: NonZeroUsize,
 }
 
@@ -63,7 +63,7 @@ impl StagePlan {
 }
 
 impl PipelinePlan {
-    /// Each node but the last sends over its own edge.
+    /// Connects nodes: each node except the last sends over its own edge.
     pub(super) fn new(nodes: Vec<StagePlan>, capacities: impl IntoIterator<Item = Capacity>) -> Self {
         let pairs = nodes.iter().zip(nodes.iter().skip(1)).zip(capacities);
         let edges = pairs.map(|((from, to), capacity)| EdgePlan { from: from.name, to: to.name, capacity }).collect();

@@ -4,7 +4,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// A family of blocking primitives: [`Native`] in a program, a scheduler that tries every interleaving in the model tests.
+/// A family of blocking primitives: [`Native`] in a program, and in the model tests a scheduler that tries
+/// every interleaving.
 pub(super) trait Primitives: 'static {
     /// A value that threads change and wait for.
     type Monitor<S: Send + 'static>: Monitor<S> + 'static;
@@ -22,10 +23,10 @@ pub(super) trait Monitor<S>: Send + Sync {
     /// Guards `state`.
     fn new(state: S) -> Self;
 
-    /// Changes the state once it is `ready`, and wakes those who wait for a change.
+    /// Changes the state once it is `ready`, and wakes everyone who waits for a change.
     fn update_when<R>(&self, ready: impl Fn(&S) -> bool, change: impl FnOnce(&mut S) -> R) -> R;
 
-    /// Changes the state at once, and wakes those who wait for a change.
+    /// Changes the state at once, and wakes everyone who waits for a change.
     fn update<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
         self.update_when(|_| true, change)
     }
@@ -33,7 +34,8 @@ pub(super) trait Monitor<S>: Send + Sync {
 
 /// The sending end of a channel.
 pub(super) trait Outlet<T>: Send + Sync {
-    /// Never blocks: the caller ensures that a slot is free. A value without a receiver is dropped.
+    /// Sends a value without blocking: the caller ensures that a slot is free. A value without a receiver is
+    /// dropped.
     fn put(&self, value: T);
 }
 
@@ -62,7 +64,7 @@ pub(super) struct NativeMonitor<S> {
     changed: Condvar,
 }
 
-/// Counting waiters avoids system calls that wake nobody.
+/// A state with the number of its waiters, which avoids system calls that wake nobody.
 struct MonitorState<S> {
     state: S,
     waiting: usize,
@@ -74,7 +76,7 @@ impl<S: Send> Monitor<S> for NativeMonitor<S> {
     }
 
     fn update_when<R>(&self, ready: impl Fn(&S) -> bool, change: impl FnOnce(&mut S) -> R) -> R {
-        // A panic within a change is the failure of its stage, and ends the run: its partial change is never committed.
+        // A panic in a change is the failure of its stage, and ends the run: its partial change is never committed.
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         while !ready(&watched.state) {
             watched.waiting += 1;

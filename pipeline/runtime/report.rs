@@ -12,9 +12,9 @@ use super::{
 /// The measurements of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// From the source to the sink.
+    /// The edges, from the source to the sink.
     pub edges: Vec<EdgeReport>,
-    /// From the start of the run to this report.
+    /// The time from the start of the run to this report.
     #[serde(rename = "wall_seconds", serialize_with = "as_seconds")]
     pub wall: Duration,
 }
@@ -32,10 +32,10 @@ pub struct EdgeReport {
     pub bytes: u64,
     /// Peak of the bytes held, including reservations of a parallel map.
     pub peak_bytes: usize,
-    /// Total time that senders waited for room: long behind a full edge.
+    /// Total time that senders waited for space: long if the edge is full.
     #[serde(rename = "waited_for_room_seconds", serialize_with = "as_seconds")]
     pub waited_for_room: Duration,
-    /// Time that the receiver waited for items: long after an empty edge.
+    /// Total time that the receiver waited for items: long if the edge is empty.
     #[serde(rename = "waited_for_items_seconds", serialize_with = "as_seconds")]
     pub waited_for_items: Duration,
 }
@@ -102,7 +102,7 @@ fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok
 mod tests {
     use super::*;
 
-    /// An edge that was waited for this many seconds, for room and for items.
+    /// An edge with this many seconds of waiting, for space and for items.
     fn edge(from: &'static str, to: &'static str, [room, items]: [u64; 2]) -> EdgeReport {
         let [waited_for_room, waited_for_items] = [room, items].map(Duration::from_secs);
         EdgeReport { from, to, items: 3, bytes: 3072, peak_bytes: 1024, waited_for_room, waited_for_items }

@@ -1,4 +1,4 @@
-//! A pipeline that runs: read as an iterator, or into a sink.
+//! A running pipeline, read as an iterator or by a sink.
 
 use std::{iter::FusedIterator, ops::ControlFlow, time::Instant};
 
@@ -16,8 +16,8 @@ use super::{
 
 /// A running pipeline, read as an iterator; dropping it ends the run and joins its threads.
 ///
-/// After the last item of a complete stream comes `None`. A failed or stopped stream yields its [`RunError`] before
-/// the `None`, so that neither a loop nor an outer pipeline can mistake it for a complete one.
+/// A complete stream ends with `None`. A failed or stopped stream yields its [`RunError`] before the `None`, so
+/// that neither a loop nor an outer pipeline can mistake it for a complete one.
 #[must_use = "a stream that is dropped ends its run"]
 pub struct Stream<T: Send + 'static> {
     /// `None` after the end.
@@ -51,7 +51,7 @@ impl<S> Outcome<S> {
     /// The summary of a completed run.
     ///
     /// # Errors
-    /// [`RunError::Stopped`] for a stopped one.
+    /// [`RunError::Stopped`] if it was stopped.
     pub fn complete(self) -> Result<S, RunError> {
         match self {
             Self::Complete(summary) => Ok(summary),
@@ -102,7 +102,7 @@ impl<T: Send + 'static> Stream<T> {
                 Err(error) => return Err(self.end_early().unwrap_or(error)),
             }
         };
-        // Upstream frees its memory and files before the sink commits.
+        // Upstream stages free their memory and files before the sink commits.
         self.end_early();
         let outcome = if stopped {
             guarded(name, || sink.suspend())?;
@@ -113,7 +113,7 @@ impl<T: Send + 'static> Stream<T> {
         Ok(Run { outcome, report: self.report() })
     }
 
-    /// Ends the run and joins its threads; returns the failure that ended it before.
+    /// Ends the run and joins its threads; returns the failure that had ended it before.
     fn end_early(&mut self) -> Option<RunError> {
         self.crew.halt();
         self.output = None;
@@ -132,7 +132,7 @@ impl<T: Send + 'static> Iterator for Stream<T> {
         self.output = None;
         // Every thread now ends by itself: its stream has ended, or its edges are closed.
         let failure = self.crew.join();
-        // A leaving thread drops its edge, which means *cut*, before the crew knows why it left: once all have
+        // A thread that leaves drops its edge, which means *cut*, before the crew knows why it left. Once all have
         // left, the crew knows more than the last message.
         let end = match (end, &failure) {
             (End::Complete, None) => End::Complete,

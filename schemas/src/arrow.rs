@@ -16,7 +16,7 @@ pub const MODEL_KEY: &str = "model";
 /// The metadata key for the atlas of the source cells: its checksum.
 pub const ATLAS_KEY: &str = "atlas";
 
-/// The file that names those of a folder of predictions; written last.
+/// The file that lists those of a folder of predictions; written last.
 pub const PREDICTIONS_MANIFEST: &str = "_manifest.json";
 
 /// Column names of output tables that no covariate may have.
@@ -82,7 +82,8 @@ pub fn crossval_schema() -> SchemaRef {
     ]))
 }
 
-/// `statistics.parquet`: one row per group of cells that share condition, dose and covariates; each context's control first.
+/// `statistics.parquet`: one row per group of cells that share condition, dose and covariates; control is
+/// first for each covariate combination.
 ///
 /// | column | is |
 /// |---|---|
@@ -96,10 +97,10 @@ pub fn crossval_schema() -> SchemaRef {
 /// | `differential_scores` | \|Δ mean\| / √(var_t/n_t + var_c/n_c + 1e-9) of each of them |
 /// | `differential_changes` | Δ mean of each of them |
 ///
-/// If the groups' lists would take more bytes than the matrix has non-zeros (and 16 MiB), a group is all cells of a
-/// condition and dose, and there are no columns of covariates.
+/// If the groups' lists would take more bytes than the matrix has non-zeros (and more than 16 MiB), a group
+/// is all cells of a condition and dose, and there are no covariate columns.
 ///
-/// The gene names are in the metadata, as for predictions, and the scale: `log1p` or `values`.
+/// As for predictions, the metadata holds the gene names, and the scale: `log1p` or `values`.
 #[must_use]
 pub fn statistics_schema(covariates: &[String], genes: &[String], values: ValueKind) -> SchemaRef {
     let width = bounded(genes.len());
@@ -139,7 +140,7 @@ pub fn name_item() -> Field {
     Field::new("item", DataType::Utf8, false)
 }
 
-/// A list of one number a gene.
+/// A list of one number per gene.
 #[must_use]
 pub fn per_gene(name: &str, genes: i32) -> Field {
     Field::new(name, DataType::FixedSizeList(Arc::new(list_item()), genes), false)
@@ -183,8 +184,8 @@ pub fn latents_schema(covariates: &[String], latent: i32, metadata: HashMap<Stri
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// Latents of unchanged cells, one row per cell; null if they are undefined because the model does not know the condition or a covariate
-/// value.
+/// Latents of unchanged cells, one row per cell; null if undefined because the model does not know the
+/// condition or a covariate value.
 #[must_use]
 pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -195,8 +196,9 @@ pub fn embedded_cells_schema(covariates: &[String], latent: i32, metadata: HashM
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// An embedding table: one row per perturbation or covariate value. `similarity` is the cosine of the angle to every
-/// perturbation, or to every value of the same covariate, in row order; null if one of the two is zero.
+/// An embedding table: one row per perturbation or covariate value. `similarity` is the cosine of the angle
+/// to every perturbation, or to every value of the same covariate, in row order; null if one of the two
+/// vectors is zero.
 #[must_use]
 pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<String, String>) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -207,7 +209,8 @@ pub fn embeddings_schema(of_covariates: bool, latent: i32, metadata: HashMap<Str
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// A dose response: one row per covariate combination, dose and gene. `change` is `mean` less `control`, both predicted.
+/// A dose response: one row per covariate combination, dose and gene. `change` is `mean` minus `control`,
+/// both predicted.
 #[must_use]
 pub fn response_schema(covariates: &[String]) -> SchemaRef {
     let mut fields = labels(covariates);

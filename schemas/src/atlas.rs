@@ -53,14 +53,14 @@ pub use self::{
 
 /// The layout that this version writes; readers refuse any other.
 pub const FORMAT_VERSION: u32 = 1;
-/// Rows of a block.
+/// Rows per block.
 pub const BLOCK_ROWS: u32 = 32;
 /// Blocks start at multiples of this many bytes.
 pub const BLOCK_ALIGNMENT: u64 = 64;
 /// Bytes of a [`BlockEntry`].
 pub const BLOCK_ENTRY_BYTES: usize = 40;
 
-/// File names within an atlas.
+/// File names in an atlas.
 pub mod files {
     /// Written last.
     pub const MANIFEST: &str = "manifest.json";
@@ -139,7 +139,7 @@ impl GeneWidth {
     }
 }
 
-/// How values are stored; each type holds all values of the earlier ones.
+/// How values are stored; each type holds all values of the previous ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueWidth {
@@ -237,9 +237,9 @@ pub struct BlockEntry {
     pub bytes: u64,
     /// XXH3-64 of those bytes, or of the raw bytes of a block that is read in place.
     pub checksum: u64,
-    /// Non-zeros.
+    /// Number of non-zeros.
     pub entries: u32,
-    /// Rows.
+    /// Number of rows.
     pub rows: u16,
     /// The type of its values.
     pub value_width: ValueWidth,
@@ -266,7 +266,7 @@ impl BlockEntry {
     #[inline]
     #[must_use]
     pub fn from_bytes(bytes: &[u8; BLOCK_ENTRY_BYTES]) -> Option<Self> {
-        // Read in words, as stored, because it is read for every row of every batch.
+        // The entry is read in words, as stored, because this happens for every row of every batch.
         let [offset, size, checksum, counts, _] = *bytes.as_chunks::<8>().0 else { return None };
         let counts = u64::from_le_bytes(counts);
         let [_, _, _, _, rows_low, rows_high, width, codec] = counts.to_le_bytes();

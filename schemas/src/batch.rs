@@ -1,6 +1,6 @@
 //! A minibatch for a model: expression as CSR in its narrow storage types, and labels.
 //!
-//! Making it dense belongs to the computing device; [`DenseRows`] is for users who want rows of `f32` in memory.
+//! The computing device makes it dense; [`DenseRows`] is for users who want rows of `f32` in memory.
 
 use sprs::CsMatI;
 
@@ -24,9 +24,9 @@ pub enum Role {
 /// The cells of a batch and its position in the order: everything known before reading data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchPlan {
-    /// Which pass over cells it is of, from 0: the epoch in training, the job in prediction.
+    /// Its pass over the cells, from 0: the epoch in training, the job in prediction.
     pub pass: u32,
-    /// The batch of that pass and role, from 0.
+    /// Its index among the batches of that pass and role, from 0.
     pub index: u64,
     /// Its purpose.
     pub role: Role,
@@ -39,7 +39,7 @@ pub struct BatchPlan {
 }
 
 impl BatchPlan {
-    /// The job that it is of, where it is one to predict from.
+    /// Its job, if the batch is for prediction.
     #[must_use]
     pub fn job(&self) -> usize {
         to_usize(self.pass)
@@ -60,9 +60,9 @@ pub struct Position {
 pub struct TrainingLength {
     /// Number of epochs.
     pub epochs: u32,
-    /// Training batches of an epoch.
+    /// Training batches per epoch.
     pub batches: u64,
-    /// Epochs between two validations; none if there are no validation cells.
+    /// Number of epochs between two validations; `None` if there are no validation cells.
     pub validate_every: Option<u32>,
 }
 
@@ -89,7 +89,7 @@ pub enum Genes {
     U32(Vec<u32>),
 }
 
-/// Values in the widest width of their atlas.
+/// Values, in a type wide enough for all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// Counts up to 255.
@@ -105,7 +105,7 @@ pub enum Values {
 /// Rows of expression, CSR.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
-    /// Row pointers: rows + 1 numbers.
+    /// Row pointers, `[rows + 1]`.
     pub row_pointers: Vec<u32>,
     /// The gene of each entry, ascending in each row.
     pub genes: Genes,
@@ -210,13 +210,13 @@ impl DenseRows {
         self.rows
     }
 
-    /// How many genes a row has.
+    /// Number of genes in a row.
     #[must_use]
     pub fn genes(&self) -> usize {
         self.genes
     }
 
-    /// Floats from the start of one row to the next; those beyond the last gene are zero.
+    /// Number of floats from the start of one row to the next; those beyond the last gene are zero.
     #[must_use]
     pub fn stride(&self) -> usize {
         LINE * self.genes.div_ceil(LINE)
@@ -234,7 +234,7 @@ impl DenseRows {
         &bytemuck::cast_slice(&self.lines)[..self.rows * self.stride()]
     }
 
-    /// The lines of each row, to be written.
+    /// The lines of each row, for writing.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [CacheLine]> {
         let lines = self.genes.div_ceil(LINE);
         self.lines.chunks_exact_mut(lines.max(1)).take(self.rows)
@@ -247,7 +247,7 @@ impl ByteSize for DenseRows {
     }
 }
 
-/// The code of values that a model does not know; the adversary never learns from such cells.
+/// The code of values that a model does not know; adversaries never learn from such cells.
 pub const UNKNOWN: u32 = u32::MAX;
 
 /// The conditions and other labels of a batch's cells.
@@ -261,7 +261,8 @@ pub struct Labels {
     pub combinations: Vec<u32>,
     /// For each covariate, the code of each cell.
     pub covariates: Vec<Vec<u32>>,
-    /// The group of each cell: its combination and doses within its covariate combination; metrics are computed by group.
+    /// The group of each cell: its combination and doses, and its covariate combination; metrics are computed per
+    /// group.
     pub groups: Vec<u32>,
 }
 

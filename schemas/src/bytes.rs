@@ -1,6 +1,6 @@
 //! Sizes of values, so that memory can be computed in advance.
 
-/// How much memory a value keeps alive, so that an edge can bound it.
+/// The amount of memory that a value keeps alive, so that an edge can limit it.
 pub trait ByteSize {
     /// Bytes of heap that dropping the value would free; small fixed parts may be left out.
     fn byte_size(&self) -> usize;

@@ -7,7 +7,7 @@ use crate::{ByteSize, ids::CellIndex};
 /// Some rows of a source, in the source's order.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// The first row's place in the source.
+    /// The position of the first row in the source.
     pub first: CellIndex,
     /// Expression, one row per cell.
     pub expression: CsrRows,
@@ -43,27 +43,27 @@ pub enum BadRows {
     Gene {
         /// The row, counted from the first of these rows.
         row: usize,
-        /// The index.
+        /// The gene index.
         gene: u32,
         /// Number of genes.
         genes: u32,
     },
-    /// Entries of one row and gene add up to a whole number that float32 can't hold.
+    /// Entries of the same row and gene add up to a whole number that float32 can't hold.
     #[error("the entries of gene {gene} at row {row} add up to {sum}, which float32 can't hold")]
     Sum {
         /// The row, counted from the first of these rows.
         row: usize,
         /// The gene.
         gene: u32,
-        /// What they add up to.
+        /// Their sum.
         sum: f64,
     },
 }
 
-/// From here on float64 does not tell whole numbers apart either.
+/// From here on, float64 can't distinguish all whole numbers either.
 const LARGEST_OF_DOUBLES: f64 = 9_007_199_254_740_992.0;
 
-/// Whether a whole number became another one when it was kept as float32.
+/// Whether a whole number changed when it was converted to float32.
 #[must_use]
 pub fn is_rounded(exact: f64, kept: f32) -> bool {
     f64::from(kept) != exact && exact.fract() == 0.0 && exact.abs() < LARGEST_OF_DOUBLES
@@ -150,7 +150,7 @@ impl CsrRows {
         self.row_pointers.len().saturating_sub(1)
     }
 
-    /// Row pointers: `rows + 1` numbers.
+    /// Row pointers, `[rows + 1]`.
     #[must_use]
     pub fn row_pointers(&self) -> &[u32] {
         &self.row_pointers

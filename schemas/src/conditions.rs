@@ -1,9 +1,10 @@
 //! Perturbations, doses and covariates, and the codes they become.
 //!
-//! A *condition* is a set of (perturbation, dose); a *combination* is a condition without its doses, the class that the
-//! adversary predicts; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with `0.5+1` are one condition: every
-//! dose belongs to the perturbation at its position. A name is kept as first seen. Blanks around the names in a label are removed, and a
-//! perturbation that a label names twice, at the same dose, counts once.
+//! A *condition* is a set of (perturbation, dose) pairs; a *combination* is a condition without its doses,
+//! the class that the adversary predicts; *control* is the empty set. `A+B` with doses `1+0.5` and `B+A` with
+//! `0.5+1` are the same condition: every dose belongs to the perturbation at its position. A name is kept as
+//! first seen. Blanks around the names in a label are removed, and a perturbation that occurs twice in a
+//! label, at the same dose, counts once.
 
 mod label;
 
@@ -20,7 +21,7 @@ use crate::ids::{CombinationId, ConditionId, PerturbationId};
 pub struct Combination {
     /// Its name, as first seen.
     pub name: String,
-    /// Its perturbations, in the name's order; none for control.
+    /// Its perturbations, in the order of the name; empty for control.
     pub perturbations: Vec<PerturbationId>,
 }
 
@@ -29,7 +30,7 @@ pub struct Combination {
 pub struct Condition {
     /// Its perturbations.
     pub combination: CombinationId,
-    /// The dose of each, aligned with the combination's perturbations.
+    /// The dose of each of the combination's perturbations, in the same order.
     pub doses: Vec<f64>,
 }
 
@@ -66,7 +67,7 @@ impl ConditionTable {
         }
     }
 
-    /// How labels are read.
+    /// The rules for reading labels.
     #[must_use]
     pub fn rules(&self) -> &LabelRules {
         &self.rules
@@ -108,7 +109,7 @@ impl ConditionTable {
         &self.combination_of(id).name
     }
 
-    /// A condition's doses as a label aligned with its name; control's is `1`.
+    /// A condition's doses as a label, in the order of its name; `1` for control.
     #[must_use]
     pub fn dose_label(&self, id: ConditionId) -> String {
         dose_label(&self.condition(id).doses, &self.rules.delimiter)
@@ -127,11 +128,11 @@ impl ConditionTable {
 
     /// The condition of a label and its doses, added to the table if it is new.
     ///
-    /// Parts that mean control are dropped from a combination: `A+ctrl` is `A`. Without doses every dose is 1. A
-    /// control's dose is ignored.
+    /// Parts that mean control are dropped from a combination: `A+ctrl` is `A`. Without doses, every dose is 1.
+    /// Doses of control are ignored.
     ///
     /// # Errors
-    /// Labels and doses that don't fit together.
+    /// Labels and doses that don't match.
     pub fn intern(&mut self, label: &str, doses: Option<&str>) -> Result<ConditionId, BadLabel> {
         let parts = parse(label, doses, &self.rules)?;
         let mut named: Vec<(PerturbationId, f64)> = Vec::with_capacity(parts.len());
@@ -144,7 +145,7 @@ impl ConditionTable {
     /// The condition of a label and its doses, if it is in the table.
     ///
     /// # Errors
-    /// Labels and doses that don't fit together.
+    /// Labels and doses that don't match.
     pub fn find(&self, label: &str, doses: Option<&str>) -> Result<Option<ConditionId>, BadLabel> {
         let mut named = Vec::new();
         for (name, dose) in parse(label, doses, &self.rules)? {
@@ -168,7 +169,8 @@ impl ConditionTable {
         next
     }
 
-    /// The condition of these perturbations and doses, added to the table if it is new; no perturbation appears twice.
+    /// The condition of these perturbations and doses, added to the table if it is new; no perturbation may
+    /// appear twice.
     pub fn intern_parts(&mut self, parts: &[(PerturbationId, f64)]) -> ConditionId {
         let mut key: Vec<PerturbationId> = parts.iter().map(|(id, _)| *id).collect();
         key.sort_unstable();
@@ -202,7 +204,7 @@ fn bits(doses: &[f64]) -> Vec<u64> {
     doses.iter().map(|dose| dose.to_bits()).collect()
 }
 
-/// The table as it is stored: the look-ups are rebuilt from it.
+/// The table in its stored form; look-ups are rebuilt from it.
 #[derive(Clone, Serialize, Deserialize)]
 struct StoredConditionTable {
     rules: LabelRules,
@@ -250,7 +252,7 @@ impl TryFrom<StoredConditionTable> for ConditionTable {
     }
 }
 
-/// The values of one covariate (cell type, donor, batch), coded in the order they were first seen.
+/// The values of one covariate (cell type, donor, batch), coded in order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Covariate {
     /// Its column in `obs`.

@@ -29,7 +29,7 @@ pub use self::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The preset that the settings started from.
+    /// The preset from which the settings started.
     pub preset: Preset,
     /// The quirks to reproduce.
     pub compat: Compat,

@@ -1,4 +1,4 @@
-//! Given embeddings of perturbations: a table with one row each, such as chemical fingerprints or gene embeddings.
+//! Tables with an embedding for each perturbation, such as chemical fingerprints or gene embeddings.
 
 use std::{
     collections::HashSet,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{Error, Result};
 
-/// Where users find what such a table looks like.
+/// Tells users where the format of such a table is described.
 pub const HINT: &str = "docs/model.md describes what a table of embeddings looks like";
 
 /// A row of numbers for each name.
@@ -20,10 +20,11 @@ pub struct EmbeddingTable {
 }
 
 impl EmbeddingTable {
-    /// A table from the file at `path`, which errors name: the names, and for each of them `width` numbers, row by row.
+    /// Creates a table from the names and `width` numbers for each of them, row by row; `path` names the file in
+    /// errors.
     ///
     /// # Errors
-    /// Rows of no or another width, names that appear twice, or numbers that are not finite.
+    /// Rows of zero or inconsistent width, names that appear twice, or numbers that are not finite.
     pub fn new(path: &Path, names: Vec<String>, width: usize, values: Vec<f32>) -> Result<Self> {
         let bad = |message: String| Err(Error::data(path.display().to_string(), message, HINT));
         if width == 0 || values.len() != names.len() * width {

@@ -11,22 +11,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong on the way from a file to a prediction.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An invalid request, whatever the data.
+    /// A request that is invalid for any data.
     #[error("{message}")]
     Usage {
-        /// What is wrong with it.
+        /// The problem.
         message: String,
-        /// What would mend it.
+        /// How to fix it.
         hint: String,
     },
     /// Data that can't be used.
     #[error("{place}: {message}")]
     Data {
-        /// File, column, row: as far as known.
+        /// File, column and row, as far as known.
         place: String,
-        /// What is wrong there.
+        /// The problem.
         message: String,
-        /// What would mend it.
+        /// How to fix it.
         hint: String,
     },
     /// An unknown name.
@@ -36,7 +36,7 @@ pub enum Error {
         kind: &'static str,
         /// The name.
         name: String,
-        /// The nearest names there are.
+        /// The most similar known names.
         nearest: Vec<String>,
     },
     /// A missing file.
@@ -44,18 +44,18 @@ pub enum Error {
     Missing {
         /// The path.
         path: PathBuf,
-        /// What it should have been.
+        /// The kind of file that was expected.
         kind: &'static str,
     },
-    /// A damaged file of Perturbine's.
+    /// A damaged file written by Perturbine.
     #[error("{}: damaged: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Which part, and what is wrong with it.
+        /// The damaged part, and a description of the damage.
         what: String,
     },
-    /// Something that the operating system refused.
+    /// A failed request to the operating system.
     #[error("can't {action} {}", path.display())]
     Io {
         /// `read`, `write`, `create`, ...
@@ -65,7 +65,7 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// A disk with too little room for the output.
+    /// A disk with too little space for the output.
     #[error("{}: {needed} bytes are to be written there, but the disk has room for {free}", path.display())]
     NoRoom {
         /// The output.
@@ -84,19 +84,19 @@ pub enum Error {
     /// Training that diverged.
     #[error("{what} is not finite at epoch {epoch}, batch {batch}")]
     Diverged {
-        /// Which quantity.
+        /// The name of the quantity.
         what: String,
         /// The epoch, from 0.
         epoch: u32,
         /// The batch of that epoch, from 0.
         batch: u64,
     },
-    /// A GPU without room for the computation.
+    /// A GPU with too little memory for the computation.
     #[error("out of memory on the GPU: {message}")]
     DeviceMemory {
         /// The requested and the available memory.
         message: String,
-        /// What would mend it.
+        /// How to fix it.
         hint: String,
     },
     /// A GPU that failed, was lost, or refused a request.
@@ -104,7 +104,7 @@ pub enum Error {
     Device {
         /// The driver's message.
         message: String,
-        /// What would mend it.
+        /// How to fix it.
         hint: String,
     },
     /// A broken invariant of this program.
@@ -145,7 +145,7 @@ impl Error {
         Self::Usage { message: message.into(), hint: hint.into() }
     }
 
-    /// A damaged file of Perturbine's.
+    /// A damaged file written by Perturbine.
     pub fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.into(), what: what.into() }
     }
@@ -166,13 +166,13 @@ impl Error {
         Self::Unknown { kind, name: name.to_owned(), nearest: nearest(name, known) }
     }
 
-    /// The exit code that the command line ends with.
+    /// The exit code of the command line for this error.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage { .. } => ExitCode::Usage,
             Self::Data { .. } | Self::Unknown { .. } | Self::Damaged { .. } | Self::Diverged { .. } => ExitCode::Data,
-            // What does not fit is the user's batch size.
+            // It is the user's batch size that does not fit.
             Self::DeviceMemory { .. } => ExitCode::Data,
             Self::Missing { .. } => ExitCode::MissingInput,
             Self::NoRoom { .. } => ExitCode::NoSpace,
@@ -222,7 +222,7 @@ fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The names nearest to `name`, best first, at most five.
+/// The names most similar to `name`, best first, at most five.
 fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> =

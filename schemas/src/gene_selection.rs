@@ -1,4 +1,4 @@
-//! How the genes that a model sees were chosen among those of its atlas.
+//! How the genes of a model were chosen from those of its atlas.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneSelection {
-    /// By what rule.
+    /// The rule.
     pub method: Method,
-    /// How many genes the atlas has.
+    /// Number of genes in the atlas.
     pub of: u64,
-    /// How many were chosen by the rule.
+    /// Number of genes chosen by the rule.
     pub chosen: u64,
-    /// How many were added because they were to be kept.
+    /// Number of genes added because they are always kept.
     pub kept: u64,
-    /// How many training cells the rule looked at.
+    /// Number of training cells used by the rule.
     pub cells: u64,
 }
 
@@ -25,11 +25,11 @@ pub enum Method {
     /// All of them.
     #[default]
     All,
-    /// The largest variances of counts, as scanpy's flavour of that name has them.
+    /// The largest variances of counts, as in scanpy's flavour of that name.
     SeuratV3,
-    /// The largest dispersions of log-normalised values, as scanpy's flavour of that name has them.
+    /// The largest dispersions of log-normalised values, as in scanpy's flavour of that name.
     Seurat,
-    /// A file's.
+    /// The genes listed in a file.
     List,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers that mean different things have different types.
+//! Integer types with different meanings.
 
 use crate::numbers::{bounded, to_usize};
 use serde::{Deserialize, Serialize};

@@ -22,7 +22,7 @@ pub fn to_usize(number: impl Into<u64>) -> usize {
     number.into() as usize
 }
 
-/// The length of something in memory, or a place in it, as libtorch and HDF5 count.
+/// The length of something in memory, or a position in it, as an i64, which libtorch and HDF5 use.
 ///
 /// # Panics
 /// At 2^63 and above, which a length never reaches.
@@ -55,7 +55,7 @@ pub fn bounded<T>(number: impl Copy + Display + TryInto<T>) -> T {
     number.try_into().unwrap_or_else(|_| panic!("{number} does not fit {}", type_name::<T>()))
 }
 
-/// A number that is not negative, or the largest one of its new type if it does not fit.
+/// Converts a number that is not negative; one that does not fit becomes the largest number of the new type.
 #[inline]
 #[must_use]
 pub fn saturating<T: Largest>(number: impl TryInto<T>) -> T {

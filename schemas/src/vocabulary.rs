@@ -20,31 +20,33 @@ pub const PADDING: &str = "<PAD>";
 pub struct Vocabulary {
     /// Padding, control, then the perturbations, sorted.
     pub perturbations: Vec<String>,
-    /// The adversary's classes: combinations that were trained on, sorted.
+    /// The adversary's classes: trained combinations, sorted.
     pub combinations: Vec<String>,
-    /// Cells of each class that were trained on.
+    /// Number of training cells of each class.
     pub combination_cells: Vec<u64>,
-    /// The covariates, batch last; values sorted.
+    /// The covariates, batch last; their values are sorted.
     pub covariates: Vec<Covariate>,
-    /// Which of the covariates is the batch.
+    /// The covariate that is the batch, if there is one.
     pub batch: Option<String>,
-    /// Whether perturbations are sorted and their doses are not, as in the original.
+    /// Whether codes are sorted but their doses are not, as in the original.
     #[serde(default)]
     pub doses_as_written: bool,
-    /// How many numbers a row of the table of embeddings has, if there is one.
+    /// Length of the rows in the table of embeddings, if there is one.
     #[serde(default)]
     pub embedding_width: Option<u32>,
-    /// Perturbations that were never trained on, but have a row in that table; their codes follow those of `perturbations`.
+    /// Perturbations that were never trained, but have a row in that table; their codes follow those of
+    /// `perturbations`.
     #[serde(default)]
     pub unseen: Vec<String>,
-    /// Trained (combination, doses, covariate values) with their numbers of cells, from which the extrapolation of a prediction is determined.
+    /// Trained (combination, doses, covariate values) with their numbers of cells; they determine how far a
+    /// prediction extrapolates.
     pub trained: Vec<TrainedGroup>,
 }
 
-/// Cells that were trained on together.
+/// Training cells with the same condition and covariates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainedGroup {
-    /// Vocabulary codes of the perturbations, ascending; none for control.
+    /// Vocabulary codes of the perturbations, ascending; empty for control.
     pub perturbations: Vec<u32>,
     /// The dose of each.
     pub doses: Vec<f64>,
@@ -57,7 +59,7 @@ pub struct TrainedGroup {
 /// A group in a model's codes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupCodes {
-    /// Its perturbations and their doses, by ascending code; control is its own entry at dose 1.
+    /// Its perturbations and their doses, by ascending code; for control, the code of control with dose 1.
     pub parts: Vec<(u32, f64)>,
     /// The value of each covariate.
     pub covariates: Vec<u32>,
@@ -75,23 +77,24 @@ pub enum CovariateTerm {
 }
 
 impl Vocabulary {
-    /// Which of the covariates is the batch.
+    /// The covariate that is the batch, if there is one.
     #[must_use]
     pub fn batch_at(&self) -> Option<usize> {
         self.covariates.iter().position(|covariate| Some(&covariate.name) == self.batch.as_ref())
     }
 
-    /// The code of a perturbation; control has one too.
+    /// The code of a perturbation; control also has one.
     #[must_use]
     pub fn perturbation(&self, name: &str) -> Option<u32> {
         let at = self.perturbations.iter().skip(1).position(|known| known == name)?;
         Some(bounded(at + 1))
     }
 
-    /// Gives every perturbation its row of a table; those that have one but were not trained on become known as unseen.
+    /// Assigns every perturbation its row in a table. Perturbations that have a row but were not trained become
+    /// known as unseen.
     ///
     /// # Errors
-    /// A perturbation without a row, by name.
+    /// A perturbation without a row; the error names it.
     pub fn embed(&mut self, table: &EmbeddingTable) -> Result<()> {
         let named: BTreeSet<&str> = table.names().iter().map(String::as_str).collect();
         let trained = || self.perturbations.iter().skip(2).map(String::as_str);
@@ -107,7 +110,7 @@ impl Vocabulary {
         Ok(())
     }
 
-    /// The code of a perturbation that has a row in the table of embeddings, trained on or not.
+    /// The code of a perturbation with a row in the table of embeddings, trained or not.
     #[must_use]
     pub fn embedded(&self, name: &str) -> Option<u32> {
         let unseen = || self.unseen.iter().position(|known| known == name).map(|at| self.perturbations.len() + at);
@@ -121,27 +124,28 @@ impl Vocabulary {
         self.perturbations.get(at).unwrap_or_else(|| &self.unseen[at - self.perturbations.len()])
     }
 
-    /// Whether a code is of a perturbation that was never trained on.
+    /// Whether a code belongs to a perturbation that was never trained.
     #[must_use]
     pub fn is_unseen(&self, code: u32) -> bool {
         self.perturbations.len() <= code as usize
     }
 
-    /// Whether any cell was trained on at another dose than 1.
+    /// Whether any cell was trained at a dose other than 1.
     #[must_use]
     pub fn has_doses(&self) -> bool {
         self.trained.iter().flat_map(|group| &group.doses).any(|dose| *dose != 1.0)
     }
 
-    /// Codes and doses of a condition's perturbations, and the codes of these covariate values; none if the model does not know them.
+    /// Codes and doses of a condition's perturbations, and the codes of these covariate values; `None` if the
+    /// model does not know them.
     #[must_use]
     pub fn coded(&self, table: &ConditionTable, condition: ConditionId, covariates: &[String]) -> Option<GroupCodes> {
         let codes = covariates.iter().zip(&self.covariates).map(|(value, covariate)| covariate.code(value));
         Some(GroupCodes { parts: self.parts(table, condition)?, covariates: codes.collect::<Option<_>>()? })
     }
 
-    /// Codes and doses of a condition, by ascending code; control is its own entry at dose 1. `None` if a perturbation was not
-    /// trained on.
+    /// Codes and doses of a condition, by ascending code; for control, the code of control with dose 1. `None` if
+    /// a perturbation was not trained.
     #[must_use]
     pub fn parts(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
         if self.doses_as_written {
@@ -151,8 +155,8 @@ impl Vocabulary {
         }
     }
 
-    /// The same as the original pairs them: codes ascend, doses stay as they were written, so that `C+B` at `0.3+0.9` gives
-    /// each the other's dose.
+    /// The same with the original's pairing: codes are sorted but doses are not, so that in `C+B` at `0.3+0.9`,
+    /// each perturbation gets the other's dose.
     #[must_use]
     pub fn parts_as_the_original(&self, table: &ConditionTable, condition: ConditionId) -> Option<Vec<(u32, f64)>> {
         let sorted = self.parts_in(table, condition)?;

@@ -1,15 +1,16 @@
-//! The verbs of Perturbine: what is done to the data, one room (a crate) for each step.
+//! The verbs of Perturbine: what is done to the data, with one room (a crate) for each step.
 //!
-//! A stage owns no thread and no channel (see [`Stage`]); `pipeline` decides which stage follows which and on which threads.
-//! In the order in which data walks:
+//! A stage owns no thread and no channel (see [`Stage`]); `pipeline` decides the order of stages and the
+//! threads on which they run. In the order of the data flow:
 //!
-//! 1. [`ingest`] turns files of the known [`formats`] into an atlas, which [`reader`] opens;
-//! 2. [`batcher`] decides which cells make a batch and gathers their expression, [`encoder`] codes their labels for a model's
-//!    vocabulary;
-//! 3. `model` is the network; `trainer` teaches it, `predictor` asks it;
-//! 4. [`sink`] writes predictions where they are whole or not there; [`evaluate`] judges them and [`report`] draws them.
+//! 1. [`ingest`] turns files in any of the supported [`formats`] into an atlas, which [`reader`] opens;
+//! 2. [`batcher`] decides which cells form a batch and gathers their expression, and [`encoder`] codes their
+//!    labels for a model's vocabulary;
+//! 3. `model` is the network; `trainer` trains it, and `predictor` predicts with it;
+//! 4. [`sink`] writes predictions, which become visible only when they are complete; [`evaluate`] scores them
+//!    and [`report`] draws them.
 //!
-//! What the rooms share lies in `support`. `stages/README.md` has a line for each room.
+//! Code that the rooms share is in `support`. `stages/README.md` has a line for each room.
 
 #[cfg(feature = "hdf5")]
 pub use hdf5;

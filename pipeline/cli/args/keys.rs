@@ -1,4 +1,4 @@
-//! Which columns are labels, which cells are taken, and which matrix of a file.
+//! Arguments that select label columns, cells, and the matrix of a file.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,8 @@ enum ListStartArg {
 }
 
 impl ChoiceArgs {
-    /// How a source is opened, until `stop` is requested; HDF5 files by the program that lies next to this one, if it does.
+    /// How a source is opened, until `stop` is requested. HDF5 files are read by the worker program next to this
+    /// one, if it exists.
     pub(in crate::cli) fn choice(&self, stop: &Stop) -> Choice {
         let worker = std::env::current_exe().ok().map(|program| program.with_file_name("perturbine-hdf5"));
         let columns =

@@ -1,4 +1,4 @@
-//! Which commands report their memory by phase, or record a timeline.
+//! Whether a command reports its memory by phase, or records a timeline.
 
 use std::path::Path;
 

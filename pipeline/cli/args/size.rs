@@ -1,8 +1,8 @@
-//! Sizes as users write them: 512MiB, 2GiB.
+//! Sizes in the form that users write: 512MiB, 2GiB.
 
 use perturbine::{Error, Result};
 
-/// Memory to move batches in.
+/// The memory for data that waits between stages.
 pub(super) fn parse_bytes(text: &str) -> Result<usize> {
     let bytes = parse_size(text)?;
     if bytes < 1 << 20 {

@@ -1,7 +1,8 @@
-//! A data file given instead of an atlas: an atlas is built next to it once, and rebuilt when data or flags change.
+//! Data files given instead of an atlas: an atlas is built next to the file once, and rebuilt when data or
+//! flags change.
 //!
-//! From the first look at that atlas until it is open, its name is locked, so that of two processes, one builds it and
-//! the other one waits for it.
+//! The name of that atlas is locked from the first look at it until it is open, so that of two processes, one
+//! builds it and the other one waits.
 
 use std::{
     collections::BTreeSet,
@@ -30,12 +31,13 @@ use crate::cli::{
 /// The file in such an atlas that records what it was built from. An atlas without it belongs to the user and is never replaced.
 const RECORD: &str = "source.json";
 
-/// The source of an atlas. It is written last, so an atlas that has it is whole.
+/// The source of an atlas. It is written last, so an atlas with this record is complete.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct CacheRecord {
     /// The file or folder; older records have an entry for each file of a folder.
     files: Vec<FileState>,
-    /// Other files that were read with it, such as a table of genes. A path that is not absolute starts from the folder of the data.
+    /// Other files that were read with it, such as a table of genes. A relative path starts from the folder of
+    /// the data.
     #[serde(default)]
     companions: Vec<FileState>,
     flags: String,
@@ -44,13 +46,13 @@ struct CacheRecord {
 /// The recorded state of a file or folder.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct FileState {
-    /// Its name, next to the atlas; older records have its path as it was spelled.
+    /// Its name, next to the atlas; older records have its path as the user wrote it.
     path: String,
     #[serde(flatten)]
     stamp: Stamp,
 }
 
-/// The state of an existing atlas under our name.
+/// The state of an existing atlas with the expected name.
 enum CacheState {
     /// It can be used.
     Fits,
@@ -65,7 +67,7 @@ impl CommandContext {
         if !path.exists() || (path.is_dir() && is_atlas(path)) {
             return self.open(path);
         }
-        // `.` has a name as well.
+        // `.` also has a name.
         let whole = match path.file_name() {
             Some(_) => path.to_path_buf(),
             None => path.canonicalize().map_err(Error::io("find", path))?,
@@ -77,7 +79,7 @@ impl CommandContext {
             if record(&staged).is_none() {
                 return self.make(path, &cache, flags);
             }
-            // A process was killed just before it gave this atlas its name.
+            // A process was killed just before it could rename this atlas.
             rename(&staged, &cache)?;
             remove_leftovers_of(&cache)?;
         }
@@ -100,11 +102,11 @@ impl CommandContext {
         }
     }
 
-    /// Whether an atlas that was made so still fits its source and the flags.
+    /// Whether an atlas with this record still matches its source and the flags.
     fn look_at(made: CacheRecord, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<CacheState> {
         let name = name_of(path);
         let of_another = made.files.iter().find(|file| match path.is_dir() {
-            // Older records list the files of a folder, each with the folder in its path.
+            // Older records list the files of a folder, with the folder in the path of each.
             true => !Path::new(&file.path).iter().any(|part| part.to_string_lossy() == name),
             false => !Path::new(&file.path).ends_with(&name),
         });
@@ -134,12 +136,12 @@ impl CommandContext {
         if stamp.is_unchanged_since(&then) {
             return Ok(CacheState::Fits);
         }
-        // A copy has another time, and the same cells.
+        // A copy has another modification time, but the same cells.
         match read_manifest(cache)?.sources.as_slice() {
             [Origin { version: Some(version), .. }] if is_same(path, version)? => {
                 let CacheRecord { companions, flags, .. } = made;
                 let files = vec![FileState { path: name, stamp }];
-                // It saves the next command a look, and a folder may be read-only.
+                // This saves the next command the comparison; it may fail because the folder is read-only.
                 if let Err(error) = write_record(cache, &CacheRecord { files, companions, flags }) {
                     tracing::debug!("{error}");
                 }
@@ -149,8 +151,9 @@ impl CommandContext {
         }
     }
 
-    /// Makes the atlas under a hidden name, takes over the splits of the one that it replaces, and puts it in its place. A process that is
-    /// killed leaves the old one, or the new one, which the next process finds under the hidden name and gives its own.
+    /// Builds the atlas under a hidden name, copies the splits of the one that it replaces, and puts it in its
+    /// place. If the process is killed, either the old atlas remains, or the new one, which the next process
+    /// finds under the hidden name and renames.
     fn make(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         refuse_to_lose_entries(cache)?;
         let flags = flags.cloned().unwrap_or_default();
@@ -186,7 +189,7 @@ impl CommandContext {
         self.open(cache)
     }
 
-    /// Copies the splits of an atlas to its replacement; if one of them does not fit, the old atlas stays.
+    /// Copies the splits of an atlas to its replacement; if one of them does not match, the old atlas stays.
     fn take_over_splits(&self, cache: &Path, staged: &Path) -> Result<()> {
         match Split::take_over(cache, &self.open(staged)?) {
             Ok(taken) if taken.is_empty() => Ok(()),
@@ -203,7 +206,7 @@ impl CommandContext {
         }
     }
 
-    /// A user's atlas under our name: accepted unless it contradicts the data or the flags.
+    /// Opens a user's atlas with the expected name, unless it contradicts the data or the flags.
     fn own(&self, path: &Path, cache: &Path, flags: Option<&KeyArgs>) -> Result<Atlas> {
         let atlas = self.open(cache)?;
         let hint = "pass the atlas to use it as it is; rename or remove it to have it rebuilt";
@@ -262,18 +265,18 @@ fn is_made_from(atlas: &Atlas, path: &Path) -> Result<bool> {
     if let Some(version) = &source.version {
         return is_same(path, version);
     }
-    // Atlases of older versions remember the length alone; a file that was changed since is newer than they are.
+    // Atlases of older versions store only the length; a file that was changed since is newer than the atlas.
     let stamp = stamp_of(path)?;
     let made = stamp_of(&atlas.path().join(schemas::atlas::files::MANIFEST))?;
     Ok(source.bytes == stamp.bytes && stamp.modified <= made.modified)
 }
 
-/// The name under which an atlas is made.
+/// The name under which an atlas is built.
 fn hidden(cache: &Path) -> PathBuf {
     cache.with_file_name(format!(".{}.anew", cache.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// A link is followed, so that the atlas is made where it leads.
+/// Follows a link, so that the atlas is built at its target.
 fn link_target(cache: PathBuf) -> Result<PathBuf> {
     let Ok(to) = std::fs::read_link(&cache) else { return Ok(cache) };
     cache.canonicalize().map_err(|_| {
@@ -286,7 +289,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// The files that are read with a file or folder, as they are.
+/// The other files that are read with a file or folder, in their current state.
 fn companions_of(path: &Path, choice: &Choice) -> Result<Vec<FileState>> {
     let state = |companion: PathBuf| {
         let whole = companion.canonicalize().map_err(Error::io("read", &companion))?;
@@ -327,7 +330,7 @@ impl KeyArgs {
         }
     }
 
-    /// The first flag that was given and that an atlas was not made with.
+    /// The first flag that contradicts how an atlas was built.
     fn disagrees_with(&self, manifest: &Manifest) -> Option<&'static str> {
         let keys = &manifest.keys;
         let differs = |asked: &Option<String>, made: &Option<String>| asked.is_some() && asked != made;
@@ -336,7 +339,7 @@ impl KeyArgs {
         let matrix = layer.or(raw.then(|| "raw/X".into())).or(genome.clone());
         let other_matrix = |source: &Origin| match &matrix {
             Some(matrix) => source.matrix != *matrix,
-            // The matrix that is taken by default is at the top level of its file.
+            // By default, the matrix at the top level of its file is read.
             None => source.matrix.contains('/'),
         };
         let delimiter = Some(manifest.conditions.rules().delimiter.clone());
@@ -359,7 +362,7 @@ impl KeyArgs {
             (differs(&self.delimiter, &delimiter), "--delimiter"),
             (self.covariates.as_ref().is_some_and(other_covariates), "--covariates"),
             (other_values, "--values"),
-            // An atlas does not remember how bad values were treated.
+            // An atlas does not store how bad values were treated.
             (!matches!(self.on_bad_values, OnBadValuesArg::Error), "--on-bad-values"),
             (
                 self.control.iter().filter(plain).any(|control| !manifest.conditions.rules().is_control(control)),

@@ -45,7 +45,7 @@ pub(super) fn crossval(args: &CrossvalArgs, context: &CommandContext) -> Result<
     context.show.result(&crossed, || format!("{}\n{}\n{}", frame::draw(&folds), frame::draw(&means), crossed.summary))
 }
 
-/// Reports the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
+/// Shows the current fold and seed, with a progress bar of its epochs on a terminal, and the results of each.
 struct FoldProgress {
     show: OutputStyle,
     bar: RefCell<Option<ProgressBar>>,

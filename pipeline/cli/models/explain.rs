@@ -1,4 +1,4 @@
-//! `explain`: the graph, its budgets and the memory, before anything runs.
+//! `explain`: shows the graph, its budgets and the memory, before anything runs.
 
 use perturbine::{Result, devices::DeviceChoice, schemas::numbers::to_usize};
 use serde_json::json;
@@ -19,7 +19,7 @@ pub(super) fn explain(args: ExplainArgs, context: &CommandContext) -> Result<()>
             (device, training.graph()?, training.held_bytes(), training.network_bytes())
         }
         Explained::Predict(args) => {
-            // The cost of a prediction is known from its model, whatever its device.
+            // The cost of a prediction depends only on the model, whatever the device.
             let prediction = prepare_prediction(args, Device::Cpu, context)?;
             let network = prediction.network_bytes();
             let (graph, held) = prediction.graph(output_of(args), &args.writing.options(args.out.as_deref())?)?;

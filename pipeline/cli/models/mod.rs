@@ -1,4 +1,4 @@
-//! Commands about models, each with a file of its own; [`args`] defines their arguments.
+//! Commands about models, each in a separate file; [`args`] defines their arguments.
 
 pub(crate) mod args;
 mod cache;
@@ -78,7 +78,7 @@ impl ModelCommand {
         }
     }
 
-    /// Whether and how memory is reported.
+    /// Whether and how to report memory.
     pub(super) fn memory(&self) -> Option<MemoryLogArgs> {
         match self {
             Self::Train(args) => Some(args.memory),
@@ -94,8 +94,8 @@ impl ModelCommand {
         }
     }
 
-    /// Runs the command. `threads` limits libtorch's threads like those of stages; the last bits of a result depend on their
-    /// number, so a limit set in the environment (`OMP_NUM_THREADS`) is kept.
+    /// Runs the command. `threads` limits libtorch's threads like those of stages. The last bits of a result
+    /// depend on their number, so a limit set in the environment (`OMP_NUM_THREADS`) is kept.
     pub(super) fn run(self, context: &CommandContext) -> Result<()> {
         // Before any other use of libtorch, which looks for devices only once.
         if let Some(name) = self.device() {
@@ -115,22 +115,22 @@ impl ModelCommand {
     }
 }
 
-/// Ends the process with a report where a device is lost outside a stage.
+/// Ends the process with a report if a device is lost outside of a stage.
 pub(crate) fn exit_where_device_is_lost(report: fn(&Error)) {
     stages::torch::exit_where_device_is_lost(report);
 }
 
-/// Whether libtorch panicked since a GPU failed.
+/// Whether libtorch panicked because a GPU failed.
 pub(crate) fn is_device_failure(panic: &(dyn Any + Send)) -> bool {
     stages::torch::failures::of_panic(panic).is_some()
 }
 
-/// Does work in which failures of a GPU, which are panics outside a stage, become errors.
+/// Runs work, and turns GPU failures, which are panics outside of a stage, into errors.
 pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
     stages::torch::failures::caught(work)
 }
 
-/// What a folder's model is, if it is one.
+/// A description of the model in a folder, if there is one.
 pub(super) fn inspected(path: &Path) -> Option<Result<Value>> {
     path.join(files::CARD).exists().then(|| card_value(path))
 }
@@ -150,7 +150,7 @@ fn card_value(path: &Path) -> Result<Value> {
     Ok(value)
 }
 
-/// What is damaged in a folder's model, if it is one.
+/// The damage to the model in a folder, if there is one.
 pub(super) fn verified(path: &Path) -> Option<Result<Vec<Damage>>> {
     let (card, checkpoints) = (path.join(files::CARD), path.join(files::CHECKPOINTS));
     (card.exists() || checkpoints.exists()).then(|| {

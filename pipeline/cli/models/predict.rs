@@ -37,7 +37,7 @@ pub(super) fn predict(command: PredictCommand, context: &CommandContext) -> Resu
         PredictCommand::Run(args) => run(&args, context),
         PredictCommand::Commit(path) => {
             let published = stages::sink::commit(&path)?;
-            // Shards already reported what they skipped, and their speed.
+            // Each shard has already reported its skipped requests and its speed.
             let told = json!({ "cells_per_second": null, "peak_memory_bytes": null, "skipped": [] });
             show_published(&published, &path, told, "", context)
         }
@@ -49,7 +49,7 @@ fn run(args: &PredictArgs, context: &CommandContext) -> Result<()> {
     let options = args.writing.options(args.out.as_deref())?;
     let on = device(&args.device)?;
     if matches!(output, PredictionForm::Cells | PredictionForm::Latent) {
-        // Each thread decodes cells on its own, on all threads.
+        // Cells are decoded on all threads, each of which works independently.
         tch::set_num_threads(1);
     }
     let prediction = prepare_prediction(args, on, context)?;

@@ -1,4 +1,4 @@
-//! `report`: a page about a model, from the files in its folder.
+//! `report`: creates a page about a model, from the files in its folder.
 
 use std::path::Path;
 
@@ -61,7 +61,7 @@ pub(super) fn report(args: &ReportArgs, context: &CommandContext) -> Result<()> 
 struct StoredEvaluation {
     evaluation: Option<Evaluation>,
     scatters: Vec<Scatter>,
-    /// Evaluations of earlier versions have none.
+    /// The pictures; `None` in evaluations of earlier versions.
     #[serde(default)]
     pictures: Option<Pictures>,
 }

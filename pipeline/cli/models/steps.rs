@@ -25,15 +25,15 @@ pub(super) struct Steps {
     unit: &'static str,
     lines: bool,
     started: Instant,
-    /// When the last line was written.
+    /// The time of the last line.
     told: Arc<Mutex<Duration>>,
 }
 
 impl Steps {
-    /// Between two lines.
+    /// Time between two lines.
     const PAUSE: Duration = Duration::from_secs(10);
 
-    /// This many steps are done; may be called from any thread.
+    /// Reports that this many steps are done; may be called from any thread.
     pub(super) fn reached(&self, position: u64) {
         // Threads may report in a different order than they counted.
         if position <= self.bar.position() {

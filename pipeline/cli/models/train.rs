@@ -99,7 +99,7 @@ pub(super) fn prepare_training(args: &TrainArgs, device: Device, context: &Comma
     Ok(training)
 }
 
-/// The batch size chosen by the resumed run, whatever memory is free now. 0 if there was none.
+/// The batch size of the run to resume, whatever memory is free now; 0 if there is none.
 fn batch_size_before(args: &TrainArgs) -> Result<u32> {
     let path = args.out.join(files::CONFIG);
     if !path.exists() {

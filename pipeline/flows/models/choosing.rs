@@ -29,8 +29,8 @@ use crate::flows::{Resources, completed, rows};
 /// The atlas restricted to the model's genes, and how they were chosen. Only training cells are used.
 ///
 /// # Errors
-/// Lists that can't be read or name genes that the atlas does not have, values without a ranking method, a run that was
-/// stopped.
+/// Lists that can't be read or name genes that the atlas does not have, values without a ranking method, or a
+/// run that was stopped.
 pub fn choose_genes(
     atlas: &Atlas,
     split: &Arc<Split>,

@@ -1,4 +1,4 @@
-//! Every fold and seed: `train`, then `evaluate` on what the fold held out.
+//! For every fold and seed: `train`, then `evaluate` on the cells that the fold held out.
 
 use std::{ops::Range, path::PathBuf, rc::Rc};
 
@@ -29,9 +29,9 @@ use crate::flows::Resources;
 /// Settings of a cross-validation.
 #[derive(Clone, Debug)]
 pub struct CrossOptions {
-    /// Seeds of order, weights and dropout: each fold is trained with every one.
+    /// Seeds of order, weights and dropout: each fold is trained once with each seed.
     pub seeds: Range<u64>,
-    /// Decides the division into folds and which cells validate, the same for all seeds.
+    /// Seed of the division into folds and of the validation cells, the same for all models.
     pub split_seed: u64,
     /// The scale of the scores; by default that of the atlas's values.
     pub scale: Option<Scale>,
@@ -39,7 +39,7 @@ pub struct CrossOptions {
     pub readout: Option<Anchor>,
     /// The device of the networks.
     pub device: Device,
-    /// A folder to keep all models and tables; without it, models are deleted after evaluation.
+    /// A folder for all models and tables; without it, models are deleted after their evaluation.
     pub out: Option<PathBuf>,
 }
 
@@ -59,9 +59,9 @@ pub struct FoldRun<'a> {
 /// Progress of a cross-validation.
 #[derive(Clone, Copy, Debug)]
 pub enum CrossvalidationEvent<'a> {
-    /// A model starts to train, or continues.
+    /// Training of a model starts or continues.
     Training {
-        /// Of which fold and seed.
+        /// Its fold and seed.
         run: FoldRun<'a>,
         /// Number of training cells.
         cells: u64,
@@ -76,21 +76,21 @@ pub enum CrossvalidationEvent<'a> {
     Skipped(&'a Skipped),
     /// A model was evaluated.
     Judged {
-        /// Of which fold and seed.
+        /// Its fold and seed.
         run: FoldRun<'a>,
         /// Its results.
         evaluation: &'a Evaluation,
     },
     /// A fold and seed were already complete, and are reused.
     Kept {
-        /// Which fold and seed.
+        /// The fold and seed.
         run: FoldRun<'a>,
         /// Its results.
         evaluation: &'a Evaluation,
     },
 }
 
-/// Receives every step of progress.
+/// A callback for every event.
 pub type OnEvent = Rc<dyn Fn(CrossvalidationEvent<'_>)>;
 
 /// A cross-validation that is ready to start.
@@ -108,10 +108,11 @@ pub struct CrossValidation {
 }
 
 impl CrossValidation {
-    /// Divides the atlas into folds, and checks that the folder holds nothing else; writes nothing yet.
+    /// Divides the atlas into folds, and checks that the folder has no other content; writes nothing yet.
     ///
     /// # Errors
-    /// A scheme with fewer than two folds, no seed, a scale that does not fit the atlas, a folder with other content.
+    /// A scheme with fewer than two folds, no seeds, a scale that does not match the atlas, or a folder with
+    /// other content.
     pub fn prepare(
         atlas: &Atlas,
         scheme: &Scheme,
@@ -183,7 +184,7 @@ impl CrossValidation {
             on_event(CrossvalidationEvent::Kept { run, evaluation: &kept.evaluation });
             return Ok(kept);
         }
-        // Dropped, with the model in it, after evaluation.
+        // It is dropped, with the model in it, after the evaluation.
         let scratch = if self.folder.is_none() { Some(ScratchFolder::create()?) } else { None };
         let path = match (&self.folder, &scratch) {
             (Some(folder), _) => folder.model(&name, seed),
@@ -220,7 +221,7 @@ impl CrossValidation {
         let settings = Settings { seed: run.seed, ..self.plan.settings.clone() };
         let resources = self.resources.clone();
         let training = Training::prepare(&self.atlas, split.clone(), &settings, &path, self.device, resources)?;
-        // One batch size serves all folds: models with different batches could not be compared.
+        // All folds use the same batch size: models with different batches could not be compared.
         self.plan.settings.train.batch_size = training.card().config.train.batch_size;
         if let Some(folder) = &self.folder {
             folder.begin(&self.plan)?;

@@ -39,12 +39,12 @@ pub enum EmbeddingKind {
 /// The latents of all cells of an atlas, as rows of [`embedded_cells_schema`].
 ///
 /// # Errors
-/// Genes of the model that the atlas lacks, covariates that are not the model's.
+/// Genes of the model that the atlas lacks, or covariates that are not those of the model.
 pub fn embed_cells(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<(SchemaRef, Pipeline<RecordBatch>)> {
     embed_every(atlas, model, 1, resources)
 }
 
-/// The same for every `step`-th cell.
+/// The same, for every `step`-th cell.
 pub(super) fn embed_every(
     atlas: &Atlas,
     model: &Model,
@@ -65,7 +65,7 @@ pub(super) fn embed_every(
 /// The same, written to a folder of Parquet files, or one file if `out` ends in `.parquet`.
 ///
 /// # Errors
-/// As for [`embed_cells`]; a target that exists or can't be written. Nothing is visible then.
+/// As for [`embed_cells`], or a target that exists or can't be written; then nothing is visible.
 pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resources) -> Result<Published> {
     resources.phases.enter(Phase::Predicting);
     let (schema, pipeline) = embed_cells(atlas, model, &before_files(resources))?;
@@ -75,7 +75,7 @@ pub fn write_cells(atlas: &Atlas, model: &Model, out: &Path, resources: &Resourc
 /// One of a model's embedding tables, as rows of [`embeddings_schema`].
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn table(model: &Model, table: EmbeddingKind) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let schema = embeddings_schema(table == EmbeddingKind::Covariates, width(model), metadata(model));
     let batches = match table {
@@ -85,10 +85,10 @@ pub fn table(model: &Model, table: EmbeddingKind) -> Result<(SchemaRef, Vec<Reco
     Ok((schema, batches.map_err(|error| Error::Bug(error.to_string()))?))
 }
 
-/// The same, written.
+/// The same, written to files.
 ///
 /// # Errors
-/// A target that exists or can't be written. Nothing is visible then.
+/// A target that exists or can't be written; then nothing is visible.
 pub fn write_table(model: &Model, of: EmbeddingKind, out: &Path, resources: &Resources) -> Result<Published> {
     let (schema, batches) = table(model, of)?;
     let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();

@@ -17,13 +17,14 @@ use crate::{devices::free_bytes, flows::Resources, memory::anonymous_bytes};
 
 /// Upper limit of automatic batch sizes.
 const LARGEST_BATCH: u32 = 8192;
-/// Edges of the training pipeline.
+/// Number of edges of the training pipeline.
 const EDGES: usize = 2;
-/// The share of a GPU's free memory to fill, because its use is an estimate.
+/// The share of a GPU's free memory to use; not all of it, because memory use is an estimate.
 const FILLED: [usize; 2] = [17, 20];
 
 /// The plan with the largest batches, a power of two, whose total stays within the memory: edges, unpacked
-/// blocks, the process's current memory, and the network and its steps, which also have to fit into a GPU's memory if they run there.
+/// blocks, the process's current memory, and the network and its steps. If these run on a GPU, they also have
+/// to fit into its memory.
 pub(super) fn with_largest_batches(
     plan: config::TrainingPlan,
     atlas: &Atlas,
@@ -61,21 +62,22 @@ pub(super) fn with_largest_batches(
     })
 }
 
-/// The bytes of a GPU to fill, out of its free bytes.
+/// The bytes of a GPU to use, out of its free bytes.
 fn filled(free: usize) -> usize {
     free / FILLED[1] * FILLED[0]
 }
 
-/// GPU memory of smaller batches, computed before a run, for the error message if it runs out of memory there.
+/// GPU memory needed for smaller batches, computed before a run, for the error message if it runs out of
+/// memory.
 pub(super) struct SmallerBatches {
     device: usize,
     batch_size: u32,
-    /// Sizes, the largest first, and the bytes of network and steps with each.
+    /// Batch sizes, the largest first, each with the bytes of network and steps.
     needed: Vec<(u32, usize)>,
 }
 
 impl SmallerBatches {
-    /// For a plan; none on the CPU.
+    /// Computes them for a plan; `None` on the CPU.
     pub(super) fn of(
         plan: &config::TrainingPlan,
         atlas: &Atlas,
@@ -93,10 +95,11 @@ impl SmallerBatches {
         Some(Self { device: index, batch_size, needed: needed.collect() })
     }
 
-    /// The error; if a GPU is out of memory, with the batch size that should fit.
+    /// The error; if a GPU is out of memory, it also names the batch size that should fit.
     pub(super) fn advise(&self, error: Error) -> Error {
         let Error::DeviceMemory { message, .. } = error else { return error };
-        // Libtorch's reserved memory belongs to this run, and will be free for the next one. If it can't be queried any more, try half of it.
+        // Libtorch's reserved memory belongs to this run, and will be free for the next one. If the memory can't be
+        // queried any more, the advice is half the batch size.
         let room = device_memory(self.device).map_or(u64::MAX, |memory| memory.free + memory.kept);
         let room = filled(to_usize(room));
         let fits = self.needed.iter().find(|(_, needed)| *needed <= room);

@@ -7,7 +7,7 @@ use schemas::{Error, Result, atlas::ValueKind};
 use stages::{
     BoxError, Sink,
     evaluate::{
-        judge::{ControlProfile, Judge, EvaluationEvidence, ModelProfiles, Tabulate, Unscored},
+        judge::{ControlProfile, EvaluationEvidence, Judge, ModelProfiles, Tabulate, Unscored},
         prediction_set::{self, PredictionSelection},
     },
     model::saved::Model,
@@ -56,17 +56,17 @@ pub struct JudgeOptions {
 /// The result of an evaluation.
 #[derive(Debug)]
 pub struct EvaluationOutcome {
-    /// Numbers and pictures.
+    /// Scores and pictures.
     pub judgement: EvaluationEvidence,
-    /// Conditions that could not be evaluated, and why.
+    /// Conditions that could not be evaluated, and the reasons.
     pub skipped: Vec<Skipped>,
 }
 
 /// Evaluates a model, or predictions of its genes, on a part of a split.
 ///
 /// # Errors
-/// A part without cells, an atlas that lacks a gene of the model, predictions that lack a gene or a condition, data that can't
-/// be read.
+/// A part without cells, an atlas that lacks a gene of the model, predictions that lack a gene or a
+/// condition, or data that can't be read.
 pub fn evaluate(
     atlas: &Atlas,
     model: &Model,
@@ -205,7 +205,8 @@ impl Sink for CollectProfiles {
         let pseudobulk = self.scale == Scale::Pseudobulk;
         let on_log = |mean: f64| if pseudobulk { mean.ln_1p() } else { mean };
         let mean: Vec<f64> = means.mean.iter().map(|mean| on_log((*mean).into())).collect();
-        // As for real profiles: to first order, the variance follows the logarithm of its mean.
+        // As for real profiles, the variance is transformed to first order when the mean is replaced by its
+        // logarithm.
         let slope = |mean: f32| if pseudobulk { 1.0 / (1.0 + f64::from(mean)) } else { 1.0 };
         let variance = means.variance.iter().zip(&means.mean);
         let variance = variance.map(|(variance, mean)| f64::from(*variance) * slope(*mean).powi(2)).collect();

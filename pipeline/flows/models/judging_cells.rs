@@ -48,7 +48,7 @@ use crate::{
     runtime::Pipeline,
 };
 
-/// Real cells of evaluated groups and of the controls that predictions start from, as points.
+/// Real cells of evaluated groups, and of the controls from which predictions start, as points.
 pub(super) struct RealCells {
     axes: Arc<Axes>,
     sampled: Arc<SampledCells>,
@@ -58,10 +58,10 @@ pub(super) struct RealCells {
 }
 
 impl RealCells {
-    /// Chooses cells, finds the space to compare them in, and projects them.
+    /// Chooses cells, finds the space in which to compare them, and projects them.
     ///
     /// # Errors
-    /// Data that can't be read, a run that was stopped.
+    /// Data that can't be read, or a run that was stopped.
     pub(super) fn of(
         atlas: &Atlas,
         split: &Arc<Split>,
@@ -121,7 +121,7 @@ impl ModelCells<'_> {
     /// Predicts the chosen controls of each context under each of its targets.
     ///
     /// # Errors
-    /// Data that can't be read, a run that was stopped.
+    /// Data that can't be read, or a run that was stopped.
     pub(super) fn predict(&self, real: &RealCells) -> Result<HashMap<usize, Cloud>> {
         let mut plans: Vec<BatchPlan> = Vec::new();
         for (at, job) in self.jobs.jobs.iter().enumerate() {
@@ -146,7 +146,7 @@ impl ModelCells<'_> {
     }
 }
 
-/// Chosen cells, as they are stored.
+/// Chosen cells in storage order.
 fn chosen_rows(
     atlas: &Atlas,
     chosen: &Arc<SampledCells>,

@@ -1,4 +1,4 @@
-//! Flows of a model: its training, its predictions, and what is made of them.
+//! Flows of a model: training it, predicting with it, and using the predictions.
 
 pub mod choosing;
 pub mod crossvalidating;
@@ -17,7 +17,8 @@ pub mod training;
 use schemas::Error;
 use stages::torch::failures::device_failure;
 
-/// A GPU failure, if a stage's error or panic is one in libtorch's words.
+/// The GPU failure in a stage's error or panic, recognised by libtorch's message; any other error is returned
+/// unchanged.
 pub(super) fn of_device(error: Error) -> Error {
     match error {
         Error::Bug(text) => device_failure(&text).unwrap_or(Error::Bug(text)),

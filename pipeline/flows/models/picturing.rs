@@ -22,15 +22,15 @@ use super::{
 };
 use crate::flows::{Resources, completed};
 
-/// Maximum number of cells of a map.
+/// Maximum number of cells in a map.
 const MOST_CELLS: u64 = 2000;
 /// Number of perturbations whose dose response is drawn, those with the most trained doses first.
 const MOST_RESPONSES: usize = 4;
-/// Maximum number of curves of a picture.
+/// Maximum number of curves in a picture.
 const MOST_CURVES: usize = 8;
-/// Doses of a curve between 0 and the largest trained one, in addition to the trained ones.
+/// Number of doses of a curve between 0 and the largest trained one, in addition to the trained ones.
 const DOSES: u32 = 10;
-/// Number of cells that a curve is predicted from.
+/// Number of cells from which a curve is predicted.
 const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 
 /// Pictures of a model on an atlas.
@@ -38,19 +38,19 @@ const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 pub struct Pictures {
     /// Cells in latent space.
     pub latents: Latents,
-    /// Dose responses; empty if nothing was trained at several doses.
+    /// Dose responses; empty if no perturbation was trained at several doses.
     pub responses: Vec<DoseResponse>,
 }
 
 /// Computes the pictures.
 ///
 /// # Errors
-/// An atlas that lacks a gene of the model or has other covariates, data that can't be read.
+/// An atlas that lacks a gene of the model or has other covariates, or data that can't be read.
 pub fn pictures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Pictures> {
     Ok(Pictures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
 }
 
-/// Numbers names in the order of appearance.
+/// Numbers names in order of appearance.
 #[derive(Default)]
 struct Places {
     names: Vec<String>,

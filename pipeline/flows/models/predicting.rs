@@ -1,5 +1,5 @@
-//! `read → batch → predict`, or `… → basal → predict ×N` for cells, returned to the caller; [`publishing`](super::publishing)
-//! continues to files.
+//! `read → batch → predict`, or `… → basal → predict ×N` for cells; results are returned to the caller, and
+//! [`publishing`](super::publishing) writes them to files.
 
 mod pace;
 mod terms;
@@ -97,22 +97,22 @@ impl Prediction {
         })
     }
 
-    /// The same, in other terms than the model's own.
+    /// The same, in terms other than the model's own.
     ///
     /// # Errors
-    /// Terms that don't fit the model, genes that are not the model's, a file of genes that can't be read.
+    /// Terms that don't match the model, genes that are not the model's, or a file of genes that can't be read.
     pub fn in_terms(mut self, terms: &Terms) -> Result<Self> {
         self.terms = CheckedTerms::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
         Ok(self)
     }
 
-    /// What will be predicted, and what is skipped.
+    /// The predictions to make, and the skipped requests.
     #[must_use]
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
     }
 
-    /// Genes of the model that the source cells lack, and that count as 0.
+    /// Genes of the model that the source cells lack, and that are therefore 0.
     #[must_use]
     pub fn missing_genes(&self) -> &[String] {
         self.atlas.missing_genes()
@@ -158,7 +158,7 @@ impl Prediction {
     /// The pipeline up to record batches.
     ///
     /// # Errors
-    /// None that [`Prediction::prepare`] did not find.
+    /// Only errors that [`Prediction::prepare`] would already have found.
     pub fn pipeline(self, output: PredictionForm) -> Result<Pipeline<RecordBatch>> {
         let schema = self.schema(output);
         if matches!(output, PredictionForm::WideMeans | PredictionForm::LongMeans) {
@@ -186,7 +186,8 @@ impl Prediction {
     }
 }
 
-/// Threads that decode cells: those of the run, divided by those of libtorch per product. For a GPU, one.
+/// Number of threads that decode cells: those of the run, divided by those that libtorch uses per product.
+/// One for a GPU.
 fn decoders(model: &Model, resources: &Resources) -> NonZeroUsize {
     let of_each = bounded::<usize>(tch::get_num_threads()).max(1);
     match model.network.parameters.device() {
@@ -211,7 +212,7 @@ pub(super) fn source_rows(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> 
     rows_told(atlas, plans, resources, taken)
 }
 
-/// Cells as batch plans, numbered from `first`: draws are a function of the number, so no two spans share one.
+/// Cells as batch plans, numbered from `first`: draws depend on the number, so no two spans share one.
 pub(super) fn source_plans<I>(
     atlas: &Atlas,
     pass: u32,
@@ -244,7 +245,7 @@ pub fn predict(atlas: &Atlas, model: &Model, query: &Query) -> Result<Pipeline<R
 /// The split that a model was trained with, if the atlas is the one it was trained on.
 ///
 /// # Errors
-/// A split file that is damaged.
+/// A damaged split file.
 pub fn own_split(model: &Model, atlas: &Atlas) -> Result<Option<Split>> {
     let path = model.path.join(stages::model::saved::files::SPLIT);
     if model.card.atlas != atlas.manifest().checksum || !path.exists() {

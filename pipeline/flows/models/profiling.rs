@@ -15,14 +15,15 @@ use runtime::Report;
 
 use crate::trace::Trace;
 
-/// Epochs in which libtorch's operations and the device's work are recorded: thousands of events each.
+/// Number of epochs in which libtorch's operations and the device's work are recorded: each has thousands of
+/// events.
 const EPOCHS: u32 = 2;
 
-/// Trains, and writes a timeline to `path`: the stages throughout, and libtorch and the device in the first
-/// epochs. `trace` must already listen to `tracing`.
+/// Trains, and writes a timeline to `path`: of the stages throughout, and of libtorch and the device in the
+/// first epochs. `trace` must already listen to `tracing`.
 ///
 /// # Errors
-/// As for [`Training::run`]; a file that can't be written.
+/// As for [`Training::run`], or a file that can't be written.
 pub fn profiled(
     training: Training,
     resume: bool,
@@ -48,6 +49,6 @@ pub fn profiled(
     let trained = training.run(resume, counting);
     let watched = if 0 < left.get() { stop_profiler(&file) } else { Ok(()) };
     let written = watched.and_then(|()| trace.write(path, file.exists().then_some(&file)));
-    // The run's own error is more important than one from writing its trace.
+    // The error of the run is more important than one from writing its trace.
     trained.and_then(|trained| written.map(|()| trained))
 }

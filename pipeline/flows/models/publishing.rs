@@ -1,4 +1,5 @@
-//! `… → predict → gather → encode ×N → write`: predictions to files; or `… → round ×N → write`: an `.h5ad`.
+//! `… → predict → gather → encode ×N → write`: writes predictions to files; or `… → round ×N → write`: to an
+//! `.h5ad`.
 
 mod division;
 #[cfg_attr(not(feature = "hdf5"), path = "publishing/no_h5ad.rs")]
@@ -30,7 +31,8 @@ use crate::{
     runtime::{Capacity, Pipeline, PipelinePlan, Report},
 };
 
-/// Division of the memory of edges: the edges up to predictions get the larger share, encoded rows a quarter.
+/// Number of shares into which the memory of edges is divided: the edges up to predictions get most of them,
+/// encoded rows a quarter.
 const SHARES: usize = 12;
 const SHARES_BEFORE: usize = 8;
 const SHARES_ENCODED: usize = 3;
@@ -48,7 +50,7 @@ pub enum PredictionFormat {
     },
 }
 
-/// How predictions are written.
+/// Options for writing predictions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
     /// The format.
@@ -57,7 +59,7 @@ pub struct WriteOptions {
     pub files: FileOptions,
     /// The shard to write, until [`commit`](stages::sink::commit) publishes them all.
     pub shard: Option<Shard>,
-    /// Limit of the output's bytes, checked before work begins.
+    /// Maximum size of the output in bytes, checked before work begins.
     pub max_bytes: Option<u64>,
     /// Approximate bytes of values per file, and per part of the work.
     pub file_bytes: u64,
@@ -88,7 +90,7 @@ impl Prediction {
     /// Writes the predictions: a folder of Parquet files, or one file if `out` ends in `.parquet`.
     ///
     /// # Errors
-    /// A target that exists or can't be written, data that can't be read; nothing is visible then.
+    /// A target that exists or can't be written, or data that can't be read; then nothing is visible.
     pub fn write(self, output: PredictionForm, out: &Path) -> Result<Written> {
         self.publish(output, out, &WriteOptions::default())
     }
@@ -96,7 +98,7 @@ impl Prediction {
     /// Writes the predictions with these `options`. The bytes do not depend on the number of threads or shards.
     ///
     /// # Errors
-    /// Those of [`Prediction::write`], and options that contradict each other or the output.
+    /// Those of [`PredictionForm::write`], or options that contradict each other or the output.
     pub fn publish(self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<Written> {
         self.check(output, options)?;
         self.check_room(output, out, options)?;
@@ -120,15 +122,15 @@ impl Prediction {
         Ok(Written { published, report })
     }
 
-    /// Reports the number of predicted cells, each counted for every target.
+    /// Reports the number of predicted cells, counted once per target.
     #[must_use]
     pub fn telling(mut self, progress: ProgressCounter) -> Self {
         self.resources.progress = progress;
         self
     }
 
-    /// The graph of a run that writes, and the bytes held in addition to its edges: unpacked blocks, and rows waiting for their
-    /// row groups.
+    /// The graph of a run that writes, and the bytes held in addition to its edges: unpacked blocks, and rows
+    /// waiting for their row groups.
     ///
     /// # Errors
     /// Options that contradict each other or the output.
@@ -144,7 +146,7 @@ impl Prediction {
         Ok((selected.encoded(output, layout)?.plan("write"), held))
     }
 
-    /// The part of the plan that this run writes, and how.
+    /// The part of the plan that this run writes, and its layout.
     fn layout(
         self,
         output: PredictionForm,
@@ -153,7 +155,7 @@ impl Prediction {
         schema: &SchemaRef,
     ) -> Result<(Self, Arc<OutputLayout>)> {
         let parts: Vec<(usize, FilePart)> = self.parts(output, options)?.into_iter().enumerate().collect();
-        // One number for all shards, so that a shard's row groups are those of the whole.
+        // The number is the same for all shards, so that a shard's row groups are those of the whole.
         let folders = self.folders(parts.iter().map(|(_, part)| part), options);
         let chosen: Vec<(usize, FilePart)> = match options.shard {
             Some(shard) => parts.into_iter().filter(|(number, _)| shard.has(*number)).collect(),
@@ -208,7 +210,7 @@ impl Prediction {
     }
 }
 
-/// With the memory remaining after that of row groups.
+/// The resources, with the memory that remains after that of row groups.
 pub(super) fn before_files(resources: &Resources) -> Resources {
     Resources { memory: resources.memory / SHARES * SHARES_BEFORE, ..resources.clone() }
 }
@@ -216,7 +218,7 @@ pub(super) fn before_files(resources: &Resources) -> Resources {
 /// Writes tables with this many `rows` in total: a folder of Parquet files, or one file if `out` ends in `.parquet`.
 ///
 /// # Errors
-/// A target that exists or can't be written, and errors of the tables; nothing is visible then.
+/// A target that exists or can't be written, or errors of the tables; then nothing is visible.
 pub fn write_tables(
     tables: Pipeline<RecordBatch>,
     schema: &SchemaRef,
@@ -237,7 +239,7 @@ pub fn write_tables(
 /// `gather → encode ×N`: tables as row groups of the files of a layout, for [`Publish`] to append.
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn encoded(
     tables: Pipeline<RecordBatch>,
     layout: Arc<OutputLayout>,

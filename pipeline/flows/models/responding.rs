@@ -26,7 +26,7 @@ use crate::flows::{Resources, completed};
 pub struct ResponseQuery {
     /// A perturbation, or several joined by the delimiter.
     pub condition: String,
-    /// Doses of each of them; every combination is predicted.
+    /// Doses of each perturbation; every combination is predicted.
     pub doses: Vec<Vec<f64>>,
     /// The source cells; by default the controls of each covariate combination.
     pub from: Option<Selector>,
@@ -45,7 +45,7 @@ pub struct Responses {
     pub genes: Vec<String>,
     /// One curve per covariate combination.
     pub curves: Vec<Curve>,
-    /// What could not be predicted, and why.
+    /// Requests that could not be predicted, and the reasons.
     pub skipped: Vec<Skipped>,
 }
 
@@ -58,32 +58,32 @@ pub struct Curve {
     pub source_cells: u64,
     /// The prediction for control, for each reported gene.
     pub control: Vec<f32>,
-    /// One dose after the other.
+    /// The points, by dose.
     pub points: Vec<Point>,
 }
 
 /// The response to one dose.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// The doses, aligned with the condition.
+    /// The doses, in the order of the condition.
     pub dose: String,
-    /// How far it is beyond the training data.
+    /// How far the point is beyond the training data.
     pub extrapolation: &'static str,
-    /// The distance in latent space to the nearest trained condition and covariates: 0 for those themselves; larger is
-    /// less certain. None if the training data are not known.
+    /// The distance in latent space to the nearest trained condition and covariates: 0 for trained ones; larger
+    /// is less certain. `None` if the training data are unknown.
     pub distance: Option<f32>,
     /// The Euclidean length of the predicted change of all genes.
     pub effect_size: f64,
     /// The predicted mean of each reported gene.
     pub mean: Vec<f32>,
-    /// The same minus the prediction for control.
+    /// The predicted mean minus the prediction for control.
     pub change: Vec<f32>,
 }
 
-/// Doses from `FIRST:LAST:STEP`, including the last one, or from a list separated by commas.
+/// Parses doses from `FIRST:LAST:STEP`, including the last one, or from a list separated by commas.
 ///
 /// # Errors
-/// Text that is neither, a step of 0, doses that are not non-negative numbers.
+/// Any other text, a step of 0, or doses that are not non-negative numbers.
 pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let bad = |why: &str| Error::usage(format!("`{text}`: {why}"), "write --doses 0:1:0.1 or --doses 0.1,0.5,1");
     let number = |part: &str| {
@@ -103,7 +103,7 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let mut doses = Vec::new();
     let mut index = 0.0;
     while first + index * step <= last + step * 1e-9 {
-        // To twelve digits: 3 · 0.1 is shown as 0.3.
+        // Doses are rounded to twelve digits: 3 · 0.1 is shown as 0.3.
         let dose = first + index * step;
         doses.push(format!("{dose:.11e}").parse().unwrap_or(dose));
         index += 1.0;
@@ -113,13 +113,14 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
 
 /// Maximum number of steps of a range.
 const MOST_DOSES: f64 = 1000.0;
-/// Bytes of predicted means held until the reported genes are known.
+/// Maximum bytes of predicted means held until the reported genes are known.
 const MOST_BYTES: usize = 512 << 20;
 
 /// Predicts the responses.
 ///
 /// # Errors
-/// A perturbation that the model does not know, doses that don't fit the condition, as for [`Prediction::prepare`].
+/// A perturbation that the model does not know, or doses that don't match the condition; otherwise as for
+/// [`Prediction::prepare`].
 pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &Resources) -> Result<Responses> {
     let rules = &model.card.rules;
     let perturbations = rules.parts(&query.condition).len();
@@ -193,7 +194,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
     })
 }
 
-/// Curves of all genes: the prediction for control, and then the doses, for each covariate combination.
+/// Curves of all genes: for each covariate combination, the prediction for control, followed by the doses.
 struct WholeCurves<'a> {
     jobs: &'a Arc<Vec<Job>>,
     curves: BTreeMap<Vec<String>, (TargetMeans, Vec<TargetMeans>)>,
@@ -206,7 +207,7 @@ impl<'a> WholeCurves<'a> {
             let covariates = jobs[found.job].targets[found.target].covariates.clone();
             match curves.get_mut(&covariates) {
                 Some((_, points)) => points.push(found),
-                // Control comes first.
+                // Control is the first target.
                 None => drop(curves.insert(covariates, (found, Vec::new()))),
             }
         }
@@ -217,7 +218,7 @@ impl<'a> WholeCurves<'a> {
         point.mean[gene] - control.mean[gene]
     }
 
-    /// The reported genes, by index.
+    /// The indices of the reported genes.
     fn chosen(&self, atlas: &Atlas, genes: &GeneChoice) -> Result<Vec<usize>> {
         let all = atlas.genes().len();
         match genes {
@@ -276,7 +277,7 @@ impl Responses {
     /// The curves as a table: one row per covariate combination, dose and gene.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub fn table(&self) -> Result<RecordBatch> {
         let covariates: Vec<String> =
             self.curves.first().map(|curve| curve.covariates.keys().cloned().collect()).unwrap_or_default();

@@ -65,7 +65,7 @@ impl Training {
     /// Checks settings and data against each other, and chooses the genes; writes nothing yet.
     ///
     /// # Errors
-    /// Settings out of range, data without control or perturbations, genes that can't be chosen.
+    /// Settings out of range, data without control or perturbations, or genes that can't be chosen.
     pub fn prepare(
         atlas: &Atlas,
         split: Split,
@@ -162,7 +162,7 @@ impl Training {
         self.order.train.cell_count()
     }
 
-    /// The model's vocabulary, and the checked settings.
+    /// The model's vocabulary and the validated settings.
     #[must_use]
     pub fn card(&self) -> &Card {
         &self.settings.card
@@ -190,7 +190,7 @@ impl Training {
     /// The graph of the run.
     ///
     /// # Errors
-    /// None that [`Training::prepare`] did not find.
+    /// Only errors that [`Training::prepare`] would already have found.
     pub fn graph(&self) -> Result<PipelinePlan> {
         let (order, from) = (self.order.clone(), Position::default());
         let settings = &self.settings;
@@ -201,7 +201,7 @@ impl Training {
     /// Refuses a folder with other content.
     ///
     /// # Errors
-    /// A file, or a folder with another run's files.
+    /// A file, or a folder with files of another run.
     pub fn check_folder(&self, resume: bool) -> Result<()> {
         let folder = &self.settings.folder;
         if folder.is_file() {
@@ -218,10 +218,10 @@ impl Training {
         Ok(())
     }
 
-    /// Trains; with `resume`, from the folder's newest checkpoint.
+    /// Trains; with `resume`, continues from the folder's newest checkpoint.
     ///
     /// # Errors
-    /// A folder that already holds a model, a run that failed or was stopped; a stopped one can be resumed.
+    /// A folder that already holds a model, or a run that failed or was stopped; a stopped one can be resumed.
     pub fn run(self, resume: bool, on_epoch: OnEpoch) -> Result<(TrainingResult, Report)> {
         let folder = self.settings.folder.clone();
         let begun_before = folder.exists();
@@ -305,7 +305,7 @@ impl Training {
     }
 }
 
-/// Profiles for offsets and dispersions, from one pass over the training cells; none if neither is enabled.
+/// Profiles for offsets and dispersions, from one pass over the training cells; `None` if neither is enabled.
 fn profiles(
     atlas: &Atlas,
     split: &Arc<Split>,
@@ -326,7 +326,8 @@ fn profiles(
     Ok(Some(completed(run, "run the same train command with --resume")?.0))
 }
 
-/// `order → read → batch`: batches with coded labels, packed for their transfer if the device is not the host.
+/// `order → read → batch`: batches with coded labels, packed for their transfer if the device is not the
+/// host.
 fn road(
     atlas: &Atlas,
     groups: Groups,
@@ -337,7 +338,7 @@ fn road(
 ) -> Result<Pipeline<TrainingBatch>> {
     let encoder = LabelEncoder::new(atlas, groups, &card.vocabulary)?;
     let genes = to_i64(atlas.genes().len());
-    // Also on a CPU, if GPU steps were requested.
+    // This is also done on a CPU, if GPU steps were requested.
     let is_packed = device != Device::Cpu || card.config.train.engine == EngineChoice::Replayed;
     let packer = is_packed.then(|| BatchPacker::new(genes));
     let pairing = Pairing::new(&card.config, &card.vocabulary);
@@ -360,7 +361,8 @@ fn known_valid_cells(atlas: &Atlas, split: &Arc<Split>, groups: &Groups, vocabul
     })
 }
 
-/// Trains a model on an atlas with a random validation split: a shortcut for programs. The model's files are temporary.
+/// Trains a model on an atlas with a random validation split: a shortcut for programs. The model's files are
+/// temporary.
 ///
 /// # Errors
 /// As for [`Training::prepare`] and [`Training::run`].

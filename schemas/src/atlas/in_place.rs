@@ -1,7 +1,8 @@
 //! A matrix that stays in its source file: the positions of its numbers there, to the byte.
 //!
-//! An atlas of the codec [`Codec::InPlace`](super::Codec::InPlace) has no `matrix.bin`. Its blocks are made of the file's rows
-//! when they are read, with the same bytes as in a raw `matrix.bin`, from which their checksums are computed.
+//! An atlas with the codec [`Codec::InPlace`](super::Codec::InPlace) has no `matrix.bin`. Its blocks are
+//! built from the file's rows when they are read, with the same bytes as in a raw `matrix.bin`, from which
+//! their checksums are computed.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The location of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlaceMatrix {
-    /// The file: its name if it is next to the atlas, else its full path.
+    /// The file: its name if it is next to the atlas, otherwise its full path.
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
@@ -33,35 +34,35 @@ pub enum InPlaceForm {
         /// The value of each entry.
         data: StoredArray,
     },
-    /// One value a gene.
+    /// As dense rows, with one value per gene.
     Dense {
-        /// Cells by genes.
+        /// The values, cells by genes.
         data: StoredArray,
     },
 }
 
-/// An array of numbers within a file: a grid of chunks of equal size, row by row.
+/// An array of numbers in a file: a grid of chunks of equal size, row by row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredArray {
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Numbers per row: 1 for a vector.
+    /// Numbers per row; 1 for a vector.
     pub columns: u64,
-    /// Their type.
+    /// The type of the numbers.
     pub number: StoredNumber,
-    /// Rows of a chunk; the last chunk is full-length, even if partly unused. A contiguous array is one chunk.
+    /// Rows per chunk; the last chunk has full length, even if partly unused. A contiguous array is one chunk.
     pub chunk_rows: u64,
-    /// Columns of a chunk.
+    /// Columns per chunk.
     pub chunk_columns: u64,
     /// Filters applied to each chunk when it was written, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<StoredFilter>,
-    /// The record of the first chunk in `chunks.bin`; those of the others follow.
+    /// The index in `chunks.bin` of the first chunk's record; the others follow.
     pub first_chunk: u64,
 }
 
 impl StoredArray {
-    /// Number of chunks; none if there can't be this many.
+    /// Number of chunks; `None` if that is impossibly large.
     #[must_use]
     pub fn chunks(&self) -> Option<u64> {
         let down = self.rows.div_ceil(self.chunk_rows.max(1));
@@ -76,7 +77,8 @@ impl StoredArray {
 }
 
 impl InPlaceForm {
-    /// Whether all of it is stored uncompressed, so that reading any row costs no more than its own bytes.
+    /// Whether the whole matrix is stored uncompressed, so that reading a row costs no more than the row's own
+    /// bytes.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         match self {
@@ -98,7 +100,7 @@ pub enum StoredFilter {
     Lzf,
     /// All first bytes of the numbers, then all second ones, and so on.
     Shuffle,
-    /// A checksum at the end.
+    /// A checksum at the end of the chunk.
     Fletcher32,
 }
 
@@ -108,9 +110,9 @@ pub enum StoredFilter {
 pub struct StoredChunk {
     /// Position of its first byte in the file.
     pub address: u64,
-    /// How many bytes it takes there.
+    /// Number of bytes in the file.
     pub bytes: u64,
-    /// One bit for each filter that was skipped when it was written.
+    /// One bit for each filter that was skipped when the chunk was written.
     pub left_out: u64,
 }
 

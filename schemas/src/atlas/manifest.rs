@@ -12,7 +12,7 @@ use crate::conditions::{ConditionTable, Covariate};
 pub struct FileEntry {
     /// Its length.
     pub bytes: u64,
-    /// XXH3-64 of its bytes, as 16 hexadecimal digits; `matrix.bin` has none, its blocks have their own.
+    /// XXH3-64 of its bytes, as 16 hexadecimal digits; `None` for `matrix.bin`, whose blocks have checksums.
     pub checksum: Option<String>,
 }
 
@@ -30,20 +30,24 @@ pub struct Origin {
     pub version: Option<SourceVersion>,
 }
 
-/// Length and time of a file or folder, which show without reading it that it may have changed.
+/// Length and modification time of a file or folder, which show without reading it whether it may have
+/// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Its length; of a folder, that of all files below it.
+    /// Its length; for a folder, that of all files below it.
     pub bytes: u64,
-    /// When it was last changed, in nanoseconds since 1970; of a folder, the newest of its files. Not part of the atlas's checksum.
+    /// The modification time, in nanoseconds since 1970; for a folder, that of its newest file. Not part of the
+    /// atlas's checksum.
     pub modified: u64,
-    /// Of a folder: XXH3-64 of the names, lengths and times of its files, as 16 hexadecimal digits. Not part of the atlas's checksum.
+    /// For a folder: XXH3-64 of the names, lengths and times of its files, as 16 hexadecimal digits. Not part of
+    /// the atlas's checksum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listing: Option<String>,
 }
 
 impl Stamp {
-    /// Whether this is a later look at what `earlier` was of, unchanged. Stamps of earlier versions have no listing.
+    /// Whether this later stamp shows that nothing has changed since `earlier`. Stamps of earlier versions have
+    /// no listing.
     #[must_use]
     pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
         let same_files = earlier.listing.is_none() || self.listing == earlier.listing;
@@ -51,13 +55,13 @@ impl Stamp {
     }
 }
 
-/// A file or folder as it was when it was read.
+/// The version of a file or folder at the time when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceVersion {
-    /// Its length and time.
+    /// Its length and modification time.
     #[serde(flatten)]
     pub stamp: Stamp,
-    /// XXH3-64 of its bytes, as 16 hexadecimal digits; of a folder, of the names and checksums of its files.
+    /// XXH3-64 of its bytes, as 16 hexadecimal digits; for a folder, of the names and checksums of its files.
     pub checksum: String,
 }
 
@@ -83,7 +87,7 @@ pub enum RowOrder {
 /// The label columns of `obs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Keys {
-    /// The perturbation column; none for an unlabelled atlas.
+    /// The perturbation column; `None` for an unlabelled atlas.
     pub perturbation: Option<String>,
     /// The dose column.
     pub dose: Option<String>,
@@ -108,11 +112,11 @@ pub struct Selection {
 pub struct Manifest {
     /// [`super::FORMAT_VERSION`] at the time of writing.
     pub format: u32,
-    /// Cells.
+    /// Number of cells.
     pub cells: u64,
-    /// Genes.
+    /// Number of genes.
     pub genes: u32,
-    /// Non-zeros.
+    /// Number of non-zeros.
     pub nonzeros: u64,
     /// The kind of the values.
     pub values: ValueKind,
@@ -125,7 +129,7 @@ pub struct Manifest {
     /// Location of the matrix, if it is read in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlaceMatrix>,
-    /// Rows of every block but the last.
+    /// Rows of every block except the last.
     pub block_rows: u32,
     /// The order of the rows.
     pub order: RowOrder,
@@ -133,7 +137,7 @@ pub struct Manifest {
     pub keys: Keys,
     /// The conditions and the label rules.
     pub conditions: ConditionTable,
-    /// The covariates, batch last.
+    /// The covariates; the batch is last.
     pub covariates: Vec<Covariate>,
     /// The selection of cells.
     pub selection: Selection,
@@ -161,7 +165,7 @@ impl Manifest {
     /// If serde can't write it.
     pub fn checked_text(&self) -> serde_json::Result<String> {
         let mut checked = Self { checksum: String::new(), ..self.clone() };
-        // A copy of a file is the same data.
+        // The version of a file is excluded, because a copy of it has the same data.
         checked
             .sources
             .iter_mut()
@@ -175,7 +179,7 @@ impl Manifest {
 mod tests {
     #[test]
     fn numbers_read_back_as_they_were_written() {
-        // Without a feature of serde_json, some numbers change to their neighbours.
+        // Without a feature of serde_json, some numbers would change to a neighbouring one.
         for step in 1..20_000 {
             let dose = f64::from(step) / 7.0 * 1e-5;
             let text = serde_json::to_string(&dose).expect("a number");

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// How labels are read.
+/// The rules for reading labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelRules {
-    /// The delimiter between perturbations in a label, and between doses in a dose label: `+`; none if empty.
+    /// The delimiter between perturbations in a label, and between doses in a dose label: `+` by default; empty
+    /// for no delimiter.
     pub delimiter: String,
     /// Names of control, as a whole label or as one part of it; the first one is the displayed name.
     pub controls: Vec<String>,
@@ -37,7 +38,7 @@ impl LabelRules {
 /// Why a label or its doses are invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadLabel {
-    /// No label at all.
+    /// The label is empty.
     #[error("the label is empty")]
     Empty,
     /// `A++B`, or a label that ends in the delimiter.
@@ -48,7 +49,7 @@ pub enum BadLabel {
         /// The delimiter.
         delimiter: String,
     },
-    /// Not as many doses as perturbations.
+    /// The numbers of doses and perturbations differ.
     #[error("`{label}` has {perturbations} perturbation(s), but its dose `{doses}` has {found} part(s)")]
     DoseCount {
         /// The label.
@@ -68,7 +69,7 @@ pub enum BadLabel {
         /// The dose.
         dose: String,
     },
-    /// One perturbation twice, at different doses.
+    /// One perturbation occurs twice, at different doses.
     #[error("`{label}` names `{perturbation}` twice, at different doses (`{doses}`)")]
     Twice {
         /// The label.
@@ -89,10 +90,10 @@ pub fn dose_label(doses: &[f64], delimiter: &str) -> String {
     }
 }
 
-/// Perturbation names and doses of a label, in the label's order; none for control.
+/// Perturbation names and doses of a label, in the label's order; empty for control.
 ///
 /// # Errors
-/// Labels and doses that don't fit together.
+/// Labels and doses that don't match.
 pub fn parse<'a>(
     label: &'a str,
     doses: Option<&str>,

@@ -23,7 +23,7 @@ pub enum GeneChoice {
     All,
     /// This many of the genes that vary most between training cells.
     Variable(u32),
-    /// Those listed in a file, one per line.
+    /// The genes listed in a file, one per line.
     Listed(PathBuf),
 }
 
@@ -31,9 +31,9 @@ pub enum GeneChoice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum GenesKept {
-    /// Those with the name of a perturbation.
+    /// The genes with the name of a perturbation.
     Perturbed,
-    /// Those listed in a file, one per line.
+    /// The genes listed in a file, one per line.
     Listed(PathBuf),
 }
 

@@ -7,7 +7,7 @@ impl Settings {
     /// Settings from a preset, overridden by a TOML text and by `section.key=value` assignments.
     ///
     /// # Errors
-    /// Invalid TOML, unknown keys, values of another type.
+    /// Invalid TOML, unknown keys, or values of another type.
     pub fn layered(preset: Preset, file: Option<(&str, &str)>, assignments: &[String]) -> Result<Self> {
         let as_table = |preset: Preset| toml::Table::try_from(preset.settings());
         let mut table = as_table(preset).map_err(|error| Error::Bug(error.to_string()))?;
@@ -15,7 +15,7 @@ impl Settings {
             let over: toml::Table = text.parse().map_err(|error: toml::de::Error| {
                 Error::data(path, error.to_string(), "see docs/model.md for the settings")
             })?;
-            // If the file names a preset, the rest of the file overrides that.
+            // If the file names a preset, the rest of the file overrides that preset.
             let named = over.get("preset").and_then(toml::Value::as_str);
             if let Some(named) = Preset::ALL.into_iter().find(|preset| Some(preset.name()) == named) {
                 table = as_table(named).map_err(|error| Error::Bug(error.to_string()))?;

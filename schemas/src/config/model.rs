@@ -43,11 +43,11 @@ pub enum OffsetChoice {
     /// None, as in the original.
     #[default]
     None,
-    /// The mean profile of the controls of a covariate combination, plus the sum of the shifts of single perturbations: as
-    /// seen there, or else their mean over the other combinations.
+    /// The mean profile of the controls of a covariate combination, plus the sum of the shifts of single
+    /// perturbations: as seen there, or else their mean over the other covariate combinations.
     Additive,
-    /// The same, with shifts predicted from other combinations by ridge regression on the control profile, and with
-    /// shifts of trained combinations of perturbations.
+    /// The same, but shifts are predicted from other covariate combinations by ridge regression on the control
+    /// profile, and trained combinations of perturbations have shifts of their own.
     Ridge,
 }
 
@@ -109,8 +109,8 @@ pub struct ModelSettings {
     pub n_hidden_doser: u32,
     /// Number of the hidden layers of `mlp`.
     pub n_layers_doser: u32,
-    /// A table of given embeddings of perturbations, one row each (`.parquet`, or `.npy` with names next to it): a
-    /// trained projection of its rows replaces free embeddings.
+    /// A table with an embedding for each perturbation, one row each (`.parquet`, or `.npy` with names next to
+    /// it): a trained projection of its rows replaces free embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perturbation_embeddings: Option<PathBuf>,
     /// Width of the encoder's hidden layers.
@@ -131,10 +131,11 @@ pub struct ModelSettings {
     pub dropout_rate_decoder: f64,
     /// The offset of the decoder's output: `none`, `additive` or `ridge`.
     pub offset: OffsetChoice,
-    /// How strongly a shift is shrunk to its mean over covariate combinations; 0: chosen by leaving each out in turn.
+    /// How strongly a shift is shrunk towards its mean over covariate combinations; 0: chosen by leaving out each
+    /// one in turn.
     pub offset_ridge: f64,
-    /// Standard deviation of the initial weights of the decoder's last layer, whose bias starts at 0; 0: both drawn uniformly, as
-    /// in other layers.
+    /// Standard deviation of the initial weights of the decoder's last layer, whose bias starts at 0; 0: both are
+    /// drawn uniformly, as in other layers.
     pub output_deviation: f64,
     /// Whether perturbations start without an effect instead of a random one.
     pub perturbations_from_zero: bool,

@@ -98,8 +98,9 @@ impl std::ops::Deref for TrainingPlan {
 }
 
 impl TrainingPlan {
-    /// The plan of a run with this many epochs: pretraining and warm-up together shrink to half of them, so that the other half
-    /// trains at the adversaries' full weight. The original does not shrink them, so with `compat` they stay.
+    /// The plan for a run with this many epochs: pretraining and warm-up together are limited to half of them, so
+    /// that the adversaries have their full weight during the other half. The original has no such limit, nor is
+    /// there one with `compat`.
     #[must_use]
     pub fn fitted_to(mut self, epochs: u32) -> Self {
         let original = self.compat.is_original();

@@ -55,14 +55,14 @@ impl MonitoredScore {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SamplingChoice {
-    /// Every cell once an epoch.
+    /// Every cell once per epoch.
     #[default]
     Uniform,
     /// All conditions with equal probability.
     Balanced,
-    /// Conditions by `condition_weights`.
+    /// Conditions with the weights in `condition_weights`.
     Weighted,
-    /// Every perturbed cell once an epoch, each followed by a control that shares its values of `match_keys`.
+    /// Every perturbed cell once per epoch, each followed by a control that shares its values of `match_keys`.
     Paired,
 }
 
@@ -77,8 +77,8 @@ pub enum EngineChoice {
     Plain,
     /// Custom kernels on the CPU, for counts with `nb`.
     Fused,
-    /// The same as `plain`, in fixed shapes and with one optimiser step over all parameters: a GPU captures it once and
-    /// replays it as a whole.
+    /// The same as `plain`, but in fixed shapes and with one optimiser step over all parameters: a GPU captures
+    /// it once and replays it as a whole.
     Replayed,
 }
 
@@ -102,20 +102,21 @@ pub enum MatrixPrecision {
     /// 24 bits of mantissa.
     #[default]
     Float32,
-    /// On a GPU 10 bits of mantissa (TensorFloat-32), summed in float32; elsewhere as [`MatrixPrecision::Float32`].
+    /// On a GPU, 10 bits of mantissa (TensorFloat-32), summed in float32; elsewhere the same as
+    /// [`MatrixPrecision::Float32`].
     Tf32,
     /// 8 bits of mantissa, summed in float32; weights, norms and losses stay float32.
     Bf16,
 }
 
-/// The basal latent that a cell is decoded from in training.
+/// The basal latent from which a cell is decoded in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
-    /// Its own.
+    /// The cell's own.
     #[default]
     Reconstruction,
-    /// That of a control of its batch with the same covariates, if there is one.
+    /// That of a control from its batch with the same covariates, if there is one.
     Paired,
     /// Either, with equal probability.
     Both,
@@ -128,7 +129,7 @@ pub enum RateSchedule {
     /// Multiplied by `lr_decay` every `step_size_lr` epochs, or constant.
     #[default]
     Steps,
-    /// Falling along half a cosine to 0 at the end.
+    /// Decreasing along half a cosine to 0 at the end.
     Cosine,
 }
 
@@ -141,7 +142,7 @@ pub struct TrainSettings {
     /// Cells per batch; 0 or `auto`: the largest power of two that fits into memory.
     #[serde(deserialize_with = "number_or_auto")]
     pub batch_size: u32,
-    /// Batches per step, as if they were one.
+    /// Number of batches per step, combined as if they were one.
     pub accumulate: u32,
     /// Learning rate of the autoencoder.
     pub lr: f64,
@@ -155,7 +156,7 @@ pub struct TrainSettings {
     pub decoupled_decay: bool,
     /// The schedule of the learning rates: `steps` or `cosine`.
     pub lr_schedule: RateSchedule,
-    /// The basal latent that a cell is decoded from: `reconstruction`, `paired` or `both`.
+    /// The basal latent from which a cell is decoded: `reconstruction`, `paired` or `both`.
     pub objective: Objective,
     /// Whether perturbation embeddings are shrunk by the factor that predicts `valid` cells best.
     pub shrink_perturbations: bool,
@@ -191,7 +192,8 @@ pub struct TrainSettings {
     pub valid: f64,
     /// Cells shuffled together; 0: 32,768 if the atlas's rows are shuffled, 131,072 if they are in source order.
     pub window: u32,
-    /// Also runs the decoder on batches that only the adversaries learn from, as the original does, which updates its batch norm.
+    /// Whether the decoder also runs on batches from which only the adversaries learn, as in the original; this
+    /// updates its batch norm.
     pub decoder_on_every_batch: bool,
     /// The implementation of steps: `auto`, `plain`, `fused` or `replayed`.
     pub engine: EngineChoice,

@@ -24,7 +24,7 @@ pub struct DenseBatch {
     pub plan: BatchPlan,
     /// The condition of each cell, by its id in the atlas.
     pub conditions: Vec<ConditionId>,
-    /// Their expression; the buffer is recycled when this is dropped.
+    /// Their expression; the buffer is recycled when the batch is dropped.
     pub expression: Pooled<DenseRows>,
 }
 
@@ -43,11 +43,11 @@ pub struct Densifier {
     scratch: Pool<RowBuffer>,
 }
 
-/// The row being assembled: zero between rows. Any 16-bit id is a valid index, so none has to be checked.
+/// The row being assembled: all zero between rows. Any 16-bit id is a valid index, so ids need no check.
 #[derive(Debug)]
 struct RowBuffer(Vec<CacheLine>);
 
-/// Floats of that row if ids have 16 bits.
+/// Number of floats of that row if ids have 16 bits.
 const NARROW: usize = 1 << 16;
 
 impl Densifier {
@@ -111,7 +111,7 @@ impl RowBuffer {
 /// Number of counts converted at once: as many as vector instructions process.
 const TOGETHER: usize = 16;
 
-/// Small counts, as nearly all are.
+/// Writes small counts, as nearly all are.
 fn scatter_counts<G: ScatterIndex>(row: &mut [f32], genes: &[G], counts: &[u8]) {
     let (whole, rest) = counts.as_chunks::<TOGETHER>();
     let (genes_of_whole, genes_of_rest) = genes.split_at(counts.len() - rest.len());
@@ -121,7 +121,7 @@ fn scatter_counts<G: ScatterIndex>(row: &mut [f32], genes: &[G], counts: &[u8]) 
     G::scatter(row, genes_of_rest, rest.iter().map(|count| f32::from(*count)));
 }
 
-/// A gene id as an index in a row.
+/// A gene id as an index into a row.
 trait ScatterIndex: Copy {
     fn scatter(row: &mut [f32], genes: &[Self], values: impl Iterator<Item = f32>);
 }

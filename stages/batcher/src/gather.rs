@@ -41,7 +41,7 @@ impl Gatherer {
         }
     }
 
-    /// Gathers the rows of a plan with known labels.
+    /// Gathers the rows of a plan, and adds these labels.
     ///
     /// # Errors
     /// A damaged block.
@@ -147,8 +147,8 @@ pub(crate) fn with_rows(
     Ok(atlas.check_maps()?)
 }
 
-/// Appends a row; the batch becomes as wide as its widest value, and no wider, so that a few large counts do not widen every batch of
-/// an atlas wide.
+/// Appends a row. The batch becomes as wide as its widest value, and no wider, so that a few large counts do
+/// not widen every batch of an atlas.
 fn append_values(out: &mut Values, row: ValueSlice<'_>) {
     let width = narrowest(row);
     if width_of(out) < width {
@@ -169,7 +169,7 @@ fn append_values(out: &mut Values, row: ValueSlice<'_>) {
         (Values::F32(out), ValueSlice::U16(row)) => out.extend(row.iter().map(|value| f32::from(*value))),
         (Values::F32(out), ValueSlice::U32(row)) => out.extend(row.iter().map(|value| count_to_f32(*value))),
         (Values::F32(out), ValueSlice::F32(row)) => out.extend_from_slice(row),
-        // A row of f32 makes its batch f32, just above.
+        // A row of f32 has made its batch f32 just above.
         (Values::U8(_) | Values::U16(_) | Values::U32(_), ValueSlice::F32(_)) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! Which cells, in which order, and their rows in recycled buffers.
+//! The order of the cells, and their rows in recycled buffers.
 //!
 //! [`order`] is a pure function of seed, epoch and position: it yields plans of batches without reading anything. [`sample`] draws
 //! cells by condition instead. [`gather`] copies the rows of a plan straight from the blocks into a batch, [`dense`] into rows of

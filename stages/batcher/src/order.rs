@@ -1,8 +1,9 @@
-//! Which cells, in which order: a pure function of (seed, epoch, position).
+//! Which cells are in which batch: a pure function of (seed, epoch, position).
 //!
-//! Blocks are drawn in random order into windows, and cells are shuffled within a window, so that a file that is sorted by
-//! condition is read in long runs and yet gives mixed batches. Nothing is read here but which part of the split each cell
-//! belongs to; to resume is to start at a position. Worker counts, prefetching and the kind of access change nothing.
+//! Blocks are drawn in random order into windows, and cells are shuffled within a window, so that a file that
+//! is sorted by condition is read in long runs but still gives mixed batches. The order reads nothing except
+//! which part of the split each cell belongs to, so training can resume at any position. The number of
+//! workers, prefetching and the kind of access change nothing.
 
 use std::sync::Arc;
 
@@ -23,17 +24,18 @@ use schemas::{
 
 use crate::sample::{Sampler, Sampling};
 
-/// A last batch of fewer cells is left out of training: batch norm has no variance of one cell.
+/// A last batch with fewer cells is left out of training: batch norm needs the variance over several cells.
 const FEWEST_TRAINING_CELLS: usize = 2;
 
-/// Sets the random numbers of draws apart from those of shuffles.
+/// Separates the random numbers for draws from those for shuffles.
 const DRAWS: u64 = 0x6472_6177;
 
-/// Cells that are shuffled together unless somebody says otherwise.
+/// Default number of cells that are shuffled together.
 ///
-/// Where rows lie as in the source, which may be sorted by condition, a batch misses about (K - 1) / (2 ln 2 · W / b) bits of the
-/// entropy of K conditions, for windows of W cells in blocks of b: that asks for thousands of blocks. Shuffled rows are mixed
-/// anyway, so that a window has only to be another one in every epoch.
+/// If rows are in the source's order, which may be sorted by condition, a batch lacks about (K - 1) / (2 ln 2
+/// · W / b) bits of the entropy of K conditions, for windows of W cells in blocks of b; to keep this small, a
+/// window needs thousands of blocks. Shuffled rows are mixed anyway, so windows only have to differ between
+/// epochs.
 #[must_use]
 pub fn default_window(order: RowOrder) -> u32 {
     match order {
@@ -45,21 +47,21 @@ pub fn default_window(order: RowOrder) -> u32 {
 /// How batches are drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderSettings {
-    /// Decides every shuffle.
+    /// Seed of every shuffle.
     pub seed: u64,
-    /// Cells of a batch.
+    /// Cells per batch.
     pub batch_size: usize,
     /// Cells that are shuffled together.
     pub window: usize,
-    /// Which of this many equal parts of an epoch these batches are: every `ranks`th one, from this one on.
+    /// Which part of each epoch these batches are: every `ranks`th one, starting with this one.
     pub rank: u32,
-    /// Parts of an epoch, for as many processes that train together; they get equally many training batches, so that up to
-    /// `ranks - 1` of an epoch are left out.
+    /// Number of parts of an epoch, one for each process that trains together with the others; all get the same
+    /// number of training batches, so that up to `ranks - 1` batches of an epoch are left out.
     pub ranks: u32,
 }
 
 impl OrderSettings {
-    /// The whole of every epoch.
+    /// Settings for a single process, which gets all of every epoch.
     #[must_use]
     pub fn new(seed: u64, batch_size: usize, window: usize) -> Self {
         Self { seed, batch_size, window, rank: 0, ranks: 1 }
@@ -77,7 +79,7 @@ pub struct Order {
     wanted: CellPredicate,
     atlas: Atlas,
     block_rows: u64,
-    /// Blocks that hold cells of the part, and how many.
+    /// Blocks that hold cells of the part, and how many of them.
     blocks: Vec<(BlockIndex, u32)>,
     sampler: Option<Arc<Sampler>>,
 }
@@ -89,7 +91,7 @@ impl std::fmt::Debug for Order {
 }
 
 impl Order {
-    /// The order of a part's cells: shuffled for training, as they lie for anything else.
+    /// The order of a part's cells: shuffled for training, in stored order otherwise.
     #[must_use]
     pub fn new(atlas: &Atlas, split: Arc<Split>, part: SplitPart, settings: OrderSettings) -> Self {
         Self::of_cells(atlas, part, settings, Arc::new(move |cell| split.part(cell) == part))
@@ -110,10 +112,10 @@ impl Order {
         order
     }
 
-    /// The order of training cells that are chosen in a given way.
+    /// The order of training cells that are drawn by `sampling`.
     ///
     /// # Errors
-    /// Requests that the atlas has no cells for.
+    /// Requests for which the atlas has no cells.
     pub fn sampled(atlas: &Atlas, split: Arc<Split>, settings: OrderSettings, sampling: &Sampling) -> Result<Self> {
         let trains: CellPredicate = Arc::new(move |cell| split.part(cell) == SplitPart::Train);
         let sampler = Sampler::new(atlas, sampling, Arc::clone(&trains))?.map(Arc::new);
@@ -127,13 +129,13 @@ impl Order {
         Ok(Self { sampler, ..Self::of_cells(atlas, SplitPart::Train, settings, wanted) })
     }
 
-    /// How many cells the part has; of cells that are paired, the perturbed ones.
+    /// Number of cells in the part; if cells are paired, only the perturbed ones.
     #[must_use]
     pub fn cell_count(&self) -> u64 {
         self.blocks.iter().map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// How many batches an epoch has.
+    /// Number of batches in an epoch.
     #[must_use]
     pub fn batches(&self) -> u64 {
         let size = self.cells_of_a_batch() as u64;
@@ -144,7 +146,7 @@ impl Order {
         if self.part == SplitPart::Train { all / ranks } else { (all + ranks - 1).saturating_sub(rank) / ranks }
     }
 
-    /// Cells of the part that go into a batch, of as many processes as there are: controls of pairs come on top.
+    /// Cells of the part that one batch of every process takes together; the controls of pairs are not included.
     fn cells_of_a_batch(&self) -> usize {
         match &self.sampler {
             Some(sampler) if sampler.pairs() => (self.settings.batch_size / 2).max(1),
@@ -152,7 +154,7 @@ impl Order {
         }
     }
 
-    /// Among the batches of all ranks, this rank's batch of a position.
+    /// The index, among the batches of all ranks, of this rank's batch at a position.
     fn place(&self, position: u64) -> u64 {
         position * u64::from(self.settings.ranks.max(1)) + u64::from(self.settings.rank)
     }
@@ -186,7 +188,7 @@ impl Order {
         random
     }
 
-    /// A generator for the draws of one batch, by its place among those of all ranks.
+    /// A generator for the draws of one batch, given its index among the batches of all ranks.
     fn draws(&self, epoch: u32, place: u64) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::seed_from_u64(self.settings.seed ^ DRAWS);
         random.set_stream((u64::from(epoch) << 32) ^ place);
@@ -194,7 +196,7 @@ impl Order {
     }
 }
 
-/// A walk through one epoch.
+/// Iterates over one epoch.
 #[derive(Clone, Debug)]
 pub struct Epoch {
     order: Arc<Order>,
@@ -202,7 +204,7 @@ pub struct Epoch {
     blocks: Vec<(BlockIndex, u32)>,
     /// The next window to open.
     window: usize,
-    /// Cells of open windows that no batch has taken, the next one last.
+    /// Cells of open windows that are not in a batch yet; the next one is last.
     cells: Vec<CellIndex>,
     next: u64,
 }
@@ -237,7 +239,7 @@ impl Epoch {
         }
     }
 
-    /// The cells of the next batch; those of other ranks are passed over.
+    /// Takes the cells of the next batch, skipping those of other ranks.
     fn take_cells(&mut self) -> Vec<CellIndex> {
         let size = self.order.cells_of_a_batch();
         while self.cells.len() < size && self.window < self.windows() {
@@ -257,7 +259,7 @@ impl Epoch {
             opened.shuffle(&mut self.order.random(self.epoch, 1 + self.window as u64));
         }
         opened.reverse();
-        // The rest of the previous window goes first.
+        // The rest of the previous window comes first.
         opened.append(&mut self.cells);
         self.cells = opened;
         self.window += 1;
@@ -294,16 +296,16 @@ impl Iterator for Epoch {
     }
 }
 
-/// Epochs of training batches, each `check_every`th followed by the validation batches.
+/// Epochs of training batches, where every `check_every`th epoch is followed by the validation batches.
 #[derive(Clone, Debug)]
 pub struct TrainingOrder {
     /// The training cells.
     pub train: Arc<Order>,
     /// The validation cells.
     pub valid: Arc<Order>,
-    /// Epochs between two looks at the validation cells.
+    /// Number of epochs between two validations.
     pub check_every: u32,
-    /// Epochs in all.
+    /// Total number of epochs.
     pub epochs: u32,
 }
 

@@ -1,9 +1,9 @@
-//! Cells drawn by what was done to them: each condition as likely as any other, by given weights, or each perturbed cell
-//! beside its own control plate or donor.
+//! Draws cells by condition: every condition with equal probability, by given weights, or every perturbed
+//! cell together with a control that shares, for example, its plate or donor.
 //!
-//! A draw takes one random number for the condition and one for the cell, and a look into the lists of
-//! [`members`](reader::members): it costs the same whatever the size of the atlas. Draws are independent of one another; which
-//! ones are made is a pure function of the generator that is handed in.
+//! A draw takes one random number for the condition and one for the cell, and a look-up in the lists of
+//! [`members`](reader::members): it costs the same whatever the size of the atlas. Draws are independent;
+//! they are a pure function of the given generator.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -21,18 +21,19 @@ use crate::order::CellPredicate;
 /// How cells are chosen for batches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Sampling {
-    /// Every cell once an epoch.
+    /// Every cell once per epoch.
     #[default]
     Uniform,
-    /// Every condition as likely as any other.
+    /// Every condition with equal probability.
     Balanced,
-    /// Conditions by the weights of their names; those that are not named have weight 1.
+    /// Conditions with weights, by name; others have weight 1.
     Weighted(BTreeMap<String, f64>),
-    /// Every perturbed cell once an epoch, each followed by a control that shares its values of these covariates.
+    /// Every perturbed cell once per epoch, each followed by a control that shares its values of these
+    /// covariates.
     Paired(Vec<String>),
 }
 
-/// Where cells of some kinds are drawn from, each as likely as any other.
+/// Kinds of cells from which cells are drawn with equal probability.
 #[derive(Debug, Default)]
 struct CellPool {
     kinds: Vec<PoolKind>,
@@ -41,13 +42,14 @@ struct CellPool {
 #[derive(Debug)]
 struct PoolKind {
     kind: CellKind,
-    /// Wanted cells of this kind and of those before it in the pool.
+    /// Number of wanted cells of this kind and of those before it in the pool.
     up_to: u64,
-    /// The wanted ones, listed where they are few among their kind.
+    /// The wanted cells, listed if few cells of the kind are wanted.
     few: Option<Vec<CellIndex>>,
 }
 
-/// A kind is listed if fewer than one in this many of its cells are wanted: drawing until one is would take too long.
+/// A kind is listed if fewer than one in this many of its cells are wanted: drawing until a wanted one is
+/// found would take too long.
 const FEW: u64 = 8;
 
 /// Draws cells of an atlas.
@@ -60,9 +62,9 @@ pub struct Sampler {
 }
 
 enum SamplingRule {
-    /// Sums of the weights of the pools so far.
+    /// Cumulative weights of the pools.
     Conditions(Vec<f64>),
-    /// Which covariates have to be shared, and the pool of controls for each of their values.
+    /// The covariates that have to be shared, and the pool of controls for each combination of their values.
     Controls(Vec<usize>, CodeTable),
 }
 
@@ -73,11 +75,11 @@ impl fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// The sampler of the atlas's wanted cells; none for uniform sampling.
+    /// Creates a sampler of the atlas's wanted cells; `None` for uniform sampling.
     ///
     /// # Errors
-    /// Conditions or covariates that the atlas does not have, weights that are not weights, perturbed cells without controls
-    /// to go with them, lists that are damaged.
+    /// Conditions or covariates that the atlas does not have, invalid weights, perturbed cells without matching
+    /// controls, damaged lists.
     pub fn new(atlas: &Atlas, sampling: &Sampling, wanted: CellPredicate) -> Result<Option<Self>> {
         let weights = match sampling {
             Sampling::Uniform => return Ok(None),
@@ -150,13 +152,13 @@ impl Sampler {
         Ok(Self { members, wanted, atlas: atlas.clone(), pools, how: SamplingRule::Controls(keys, values) })
     }
 
-    /// Whether perturbed cells get a control each, instead of cells being drawn.
+    /// Whether every perturbed cell gets a control, instead of cells being drawn.
     #[must_use]
     pub fn pairs(&self) -> bool {
         matches!(self.how, SamplingRule::Controls(..))
     }
 
-    /// Some cells at random.
+    /// Draws some cells.
     #[must_use]
     pub fn draw(&self, count: usize, random: &mut ChaCha8Rng) -> Vec<CellIndex> {
         let SamplingRule::Conditions(sums) = &self.how else { return Vec::new() };
@@ -169,7 +171,7 @@ impl Sampler {
         (0..count).map(one).collect()
     }
 
-    /// Each cell, followed by a control at random that goes with it.
+    /// Each cell, followed by a random matching control.
     #[must_use]
     pub fn with_controls(&self, cells: &[CellIndex], random: &mut ChaCha8Rng) -> Vec<CellIndex> {
         let SamplingRule::Controls(keys, values) = &self.how else { return cells.to_vec() };
@@ -182,7 +184,7 @@ impl Sampler {
     }
 }
 
-/// The codes of some covariates; without any, all cells share the same.
+/// The codes of these covariates; without any, all cells share the same.
 fn shared(codes: &[u32], keys: &[usize]) -> Vec<u32> {
     [0].into_iter().chain(keys.iter().map(|key| codes[1 + key])).collect()
 }

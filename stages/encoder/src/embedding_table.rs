@@ -1,4 +1,4 @@
-//! Reads tables of given embeddings of perturbations.
+//! Reads tables of embeddings of perturbations.
 //!
 //! Two kinds of files are supported. A `.parquet` file has the names in its first column of text, and the numbers either in one
 //! column of equally long lists, or in the other columns, which must then be numeric. A `.npy` file has a matrix of f4 or
@@ -60,7 +60,7 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
     let numbers = |column: &ArrayRef, name: &str| {
         let column = cast(column, &DataType::Float32).map_err(|error| bad(format!("column `{name}`: {error}")))?;
         let column = column.as_primitive::<Float32Type>();
-        // A missing number is not a number.
+        // A missing number becomes NaN.
         Ok::<_, Error>(column.iter().map(|value| value.unwrap_or(f32::NAN)).collect::<Vec<_>>())
     };
     if let Some(at) = lists {
@@ -88,7 +88,8 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
     Ok((names, columns.len(), values))
 }
 
-/// The `.npy` format: a magic, a version, the length of a header, a header that is a Python dictionary, the numbers.
+/// Reads the `.npy` format: a magic, a version, the length of a header, a header that is a Python dictionary,
+/// the numbers.
 fn read_npy(path: &Path) -> Result<NamedRows> {
     let bad = |message: String| Error::data(path.display().to_string(), message, HINT);
     let bytes = fs::read(path).map_err(Error::io("read", path))?;

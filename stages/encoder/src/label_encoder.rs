@@ -11,7 +11,7 @@ use schemas::{
 use sprs::CsMatI;
 use stage::{BoxError, cast::narrow};
 
-/// How many cells ahead codes are prefetched.
+/// Codes are prefetched this many cells ahead.
 const CELLS_AHEAD: usize = 16;
 
 /// Encodes the labels of an atlas for a model.
@@ -20,16 +20,16 @@ pub struct LabelEncoder {
     atlas: Atlas,
     groups: Groups,
     vocabulary_size: usize,
-    /// Codes and doses of each condition; none if one of them is unknown.
+    /// Codes and doses of each condition; `None` if one of its perturbations is unknown to the model.
     parts: Vec<Option<Vec<(u32, f64)>>>,
     /// The adversary's class of each condition.
     classes: Vec<u32>,
-    /// For each covariate, the model's code for each of the atlas's codes.
+    /// For each covariate, the model's code for each code of the atlas.
     covariates: Vec<Vec<u32>>,
 }
 
 impl LabelEncoder {
-    /// An encoder from an atlas's labels to a model's codes.
+    /// Creates an encoder from an atlas's labels to a model's codes.
     ///
     /// # Errors
     /// A covariate of the model that the atlas does not have.

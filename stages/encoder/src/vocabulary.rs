@@ -10,11 +10,11 @@ use schemas::{
     vocabulary::{PADDING, TrainedGroup, Vocabulary},
 };
 
-/// The names among an atlas's training cells. With [`Compat::Original`], the classes of the adversary and their weights come from all
-/// cells, held-out ones included.
+/// The names that occur among an atlas's training cells. With [`Compat::Original`], the adversary's classes
+/// and their weights come from all cells, including held-out ones.
 ///
 /// # Errors
-/// No perturbation column, no control among the training cells, or nothing but control.
+/// No perturbation column, no controls among the training cells, or nothing but controls.
 pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Result<Vocabulary> {
     let manifest = atlas.manifest();
     let place = atlas.path().display().to_string();

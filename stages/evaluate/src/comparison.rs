@@ -1,4 +1,4 @@
-//! Scores of one condition: predicted means and variances against its cells.
+//! Scores of one condition: compares predicted means and variances with its cells.
 
 use statistics::{
     differential::{self, most_changed},
@@ -19,35 +19,37 @@ pub const TRAIN_UNIVERSE: usize = 200;
 pub struct Predicted {
     /// The mean of each gene.
     pub mean: Vec<f64>,
-    /// The variance of each gene over cells, where it is predicted.
+    /// The variance of each gene over cells, if it is predicted.
     pub variance: Option<Vec<f64>>,
 }
 
 /// Gene selections that are scored separately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoredGenes {
-    /// Those that changed most in the evaluated cells, the most significant first.
+    /// Genes that changed most in the evaluated cells, the most significant first.
     pub truth: Vec<usize>,
-    /// Those that changed most in the training cells, the most significant first; none without a training group.
+    /// Genes that changed most in the training cells, the most significant first; `None` without a training
+    /// group.
     pub train: Option<Vec<usize>>,
-    /// Those that differ between the evaluated cells and their controls, the largest change first; none if groups are
-    /// too small.
+    /// Genes that differ between the evaluated cells and their controls, the largest change first; `None` if the
+    /// groups are too small.
     pub differential: Option<Vec<usize>>,
 }
 
-/// The real cells of a condition, and what a prediction of them is measured against.
+/// The real cells of a condition, and the controls and genes for scoring a prediction of them.
 ///
-/// The controls are in two disjoint halves: predictions start from one and the real change is taken against the other,
-/// so that the noise of one control mean can't make both changes look alike.
+/// The controls are divided into two disjoint halves: predictions start from one, and the real change is
+/// measured against the other, so that the noise of a shared control mean can't make the two changes look
+/// alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison<'a> {
     /// The real cells.
     pub truth: &'a MeanProfile,
-    /// The control half that the real change is taken against.
+    /// The control half against which the real change is measured.
     pub reference: &'a MeanProfile,
-    /// The mean of the control half that predictions start from.
+    /// The mean of the control half from which predictions start.
     pub source: &'a [f64],
-    /// Genes that are looked at by themselves.
+    /// Genes that are scored separately.
     pub chosen: &'a ScoredGenes,
 }
 
@@ -58,8 +60,8 @@ impl From<Vec<f64>> for Predicted {
 }
 
 impl ScoredGenes {
-    /// The genes to look at in these cells; `train` are those that changed most in training cells, as many as
-    /// [`TRAIN_UNIVERSE`].
+    /// Chooses the genes to score in these cells; `train` are the [`TRAIN_UNIVERSE`] genes that changed most in
+    /// training cells.
     #[must_use]
     pub fn of(truth: &MeanProfile, reference: &MeanProfile, train: Option<Vec<usize>>) -> Self {
         let change = metrics::difference(&truth.mean, &reference.mean);
@@ -88,7 +90,7 @@ impl Comparison<'_> {
         metrics::difference(&self.truth.mean, &self.reference.mean)
     }
 
-    /// Judges one prediction by its means and variances; what needs cells or other conditions stays undefined.
+    /// Scores a prediction by its means and variances; scores that need cells or other conditions stay undefined.
     #[must_use]
     pub fn score(&self, predicted: &Predicted) -> PredictionScores {
         let truth = &self.truth.mean;
@@ -194,7 +196,7 @@ mod tests {
         let (truth, control) = (of(mean.clone()), of(vec![0.0; 60]));
         let chosen = ScoredGenes::of(&truth, &control, None);
         assert_eq!(chosen.top(10), (50..60).rev().collect::<Vec<_>>());
-        // The gene at place 11 is missed by far.
+        // The prediction of the gene at index 11 is far off.
         let mut missed = mean;
         missed[49] = 0.0;
         let scores = comparison(&truth, &control, &control.mean, &chosen).score(&missed.into());

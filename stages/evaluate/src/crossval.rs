@@ -1,6 +1,7 @@
-//! Evaluations of several folds and seeds, as `crossval --json` gives them.
+//! Evaluations of several folds and seeds, as output by `crossval --json`.
 //!
-//! The scores of a fold are the means over its conditions and then over its seeds; the mean over folds counts every fold the same.
+//! The scores of a fold are means over its conditions and then over its seeds; the mean over folds weights
+//! every fold equally.
 
 use serde::{Deserialize, Serialize};
 use statistics::bootstrap::{Interval, interval_of_mean};
@@ -12,14 +13,14 @@ use super::{
     table::{BaselineScores, ConditionScores, Evaluation, calibration},
 };
 
-/// The evaluation of one model: trained with one seed on what one fold leaves.
+/// The evaluation of one model, trained with one seed on the cells that one fold does not hold out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FoldEvaluation {
     /// The fold's name.
     pub name: String,
     /// The seed of order, weights and dropout.
     pub seed: u64,
-    /// How the model was judged on what the fold holds out.
+    /// The evaluation on the cells that the fold holds out.
     pub evaluation: Evaluation,
 }
 
@@ -40,13 +41,14 @@ pub struct CrossEvaluation {
     pub ceiling: PredictionScores,
     /// The result, in one sentence.
     pub summary: String,
-    /// The rank correlation, over evaluated conditions of all folds and means over seeds, of how far predictions are from what was trained
-    /// on with their error [beyond noise](ConditionScores::error_beyond_noise).
+    /// The rank correlation between the distance of predictions from the training data and their error
+    /// [beyond noise](ConditionScores::error_beyond_noise), over the evaluated conditions of all folds and with
+    /// means over seeds.
     #[serde(default)]
     pub calibration: Option<f64>,
 }
 
-/// One fold over all its seeds.
+/// One fold, summarised over all its seeds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoldSummary {
     /// The fold's name.
@@ -84,7 +86,7 @@ impl ScoredPrediction {
 }
 
 impl FoldEvaluation {
-    /// The mean scores of the model, of each baseline and of the ceiling, by their names.
+    /// The mean scores of the model, of each baseline and of the ceiling, with their names.
     #[must_use]
     pub fn predictions(&self) -> Vec<(&'static str, PredictionScores)> {
         let mut all = vec![("model", ScoredPrediction::Model)];
@@ -95,7 +97,7 @@ impl FoldEvaluation {
 }
 
 impl CrossEvaluation {
-    /// Sums evaluations up.
+    /// Summarises evaluations.
     #[must_use]
     pub fn new(folds: Vec<FoldEvaluation>) -> Self {
         let by_fold = by_fold(&folds);
@@ -127,7 +129,7 @@ impl CrossEvaluation {
         }
     }
 
-    /// Each fold over its seeds, in the order of the folds.
+    /// A summary of each fold over its seeds, in the order of the folds.
     #[must_use]
     pub fn by_fold(&self) -> Vec<FoldSummary> {
         let of_fold = |fold: &FoldSeeds<'_>| {
@@ -185,7 +187,8 @@ fn means_of(by_fold: &[FoldSeeds<'_>], prediction: ScoredPrediction) -> Vec<Pred
     by_fold.iter().map(|fold| mean_of(fold, prediction)).collect()
 }
 
-/// Better, level or worse than `additive` by the correlation of the change: on how many folds, and over all.
+/// The model compared with `additive` by the correlation of the change: on how many folds it is better, level
+/// or worse, and over all.
 fn summary(by_fold: &[FoldSeeds<'_>], mean: &PredictionScores, additive: &PredictionScores) -> String {
     let count = by_fold.len();
     let verdicts: Vec<Option<BaselineComparison>> = by_fold.iter().map(verdict).collect();
@@ -203,20 +206,20 @@ fn verdict(fold: &FoldSeeds<'_>) -> Option<BaselineComparison> {
     Some(BaselineComparison::of(lead_of(fold)?, interval_over_seeds(fold)))
 }
 
-/// The mean lead over `additive`: over the conditions where both are defined, and then over seeds.
+/// The mean lead over `additive`: over the conditions for which both are defined, then over seeds.
 fn lead_of(fold: &FoldSeeds<'_>) -> Option<f64> {
     let of_seed = |one: &&FoldEvaluation| mean(one.evaluation.judged().filter_map(lead_over_additive));
     mean(fold.iter().filter_map(of_seed))
 }
 
-/// The mean over seeds of the interval around the lead; undefined where one seed has none.
+/// The mean over seeds of the interval around the lead; undefined if it is undefined for one of the seeds.
 fn interval_over_seeds(fold: &FoldSeeds<'_>) -> Option<Interval> {
     let intervals = fold.iter().map(|one| interval_of_seed(&one.evaluation)).collect::<Option<Vec<Interval>>>()?;
     let end = |at: usize| mean(intervals.iter().map(|interval| interval[at]));
     Some([end(0)?, end(1)?, end(2)?])
 }
 
-/// The interval around the mean lead over conditions; if there is one condition, that of its genes.
+/// The interval around the mean lead over conditions; with a single condition, the interval over its genes.
 fn interval_of_seed(evaluation: &Evaluation) -> Option<Interval> {
     let judged: Vec<&ConditionScores> = evaluation.judged().collect();
     match judged.as_slice() {

@@ -1,4 +1,4 @@
-//! A cross-validation on disk: a folder of models, the evaluation of each, and the tables of all.
+//! A cross-validation on disk: a folder with the models, the evaluation of each, and the tables of all.
 //!
 //! ```text
 //! FOLDER/crossval-plan.json           atlas, folds, settings
@@ -35,10 +35,10 @@ pub mod files {
     pub const TABLE: &str = "crossval.parquet";
 }
 
-/// The plan of a cross-validation, apart from its seeds: all models of a folder share it.
+/// The plan of a cross-validation, without its seeds: all models of a folder share it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CrossPlan {
-    /// How the folds are made.
+    /// The scheme of the folds.
     pub scheme: String,
     /// The seed of the folds and of the validation cells.
     pub split_seed: u64,
@@ -71,7 +71,7 @@ impl CrossFolder {
         Ok(Self(path.to_path_buf()))
     }
 
-    /// The stored plan; none if there is none yet.
+    /// The stored plan; `None` if there is none yet.
     ///
     /// # Errors
     /// A plan that can't be read.
@@ -82,7 +82,7 @@ impl CrossFolder {
     /// Refuses to continue with a plan that differs from the folder's.
     ///
     /// # Errors
-    /// A different plan; the message says what differs.
+    /// A different plan; the message describes the difference.
     pub fn check(&self, plan: &CrossPlan) -> Result<()> {
         let Some(kept) = self.plan()? else { return Ok(()) };
         // Numbers may lose their last bit in JSON, so both plans are converted.
@@ -105,10 +105,10 @@ impl CrossFolder {
         }
     }
 
-    /// Writes the plan, before anything is trained.
+    /// Writes the plan, before any training.
     ///
     /// # Errors
-    /// A different plan that is already there, a full or broken disk.
+    /// A different plan that already exists, or a full or broken disk.
     pub fn begin(&self, plan: &CrossPlan) -> Result<()> {
         self.check(plan)?;
         if self.plan()?.is_none() {
@@ -123,7 +123,7 @@ impl CrossFolder {
         self.fold(fold).join(format!("seed-{seed}"))
     }
 
-    /// The evaluation of a fold and seed; none if it is not complete.
+    /// The evaluation of a fold and seed; `None` if it is not complete.
     ///
     /// # Errors
     /// An evaluation that can't be read.

@@ -1,10 +1,11 @@
-//! Whether a prediction can be identified: the real condition that it is nearest to.
+//! Whether a prediction can be identified: which real condition is nearest to it.
 
-/// The share of conditions that a predicted profile is not nearer to than to its own, by the L1 distance: 1 − r / n, where
-/// r of n conditions are nearer. As cell-eval's `discrimination_score_l1`.
+/// 1 − r / n, where r of n conditions are nearer to a predicted profile than its own, by the L1 distance. The
+/// same as cell-eval's `discrimination_score_l1`.
 ///
-/// `own` is the place of the condition among all of them, and genes that are `left_out` (those a condition targets) count
-/// in no distance. Undefined with fewer than two conditions, and where the prediction is not finite.
+/// `own` is the index of the condition among all of them, and genes that are `left_out` (those that a
+/// condition targets) are ignored in distances. Undefined with fewer than two conditions, and if the
+/// prediction is not finite.
 #[must_use]
 pub fn rank(own: usize, conditions: &[&[f32]], predicted: &[f32], left_out: &[usize]) -> Option<f64> {
     if conditions.len() < 2 || predicted.iter().any(|value| !value.is_finite()) {
@@ -16,9 +17,9 @@ pub fn rank(own: usize, conditions: &[&[f32]], predicted: &[f32], left_out: &[us
     Some(1.0 - nearer as f64 / conditions.len() as f64)
 }
 
-/// The sum of absolute differences, over all genes but those left out.
+/// The sum of absolute differences, over all genes except those left out.
 fn distance(a: &[f32], b: &[f32], left_out: &[usize]) -> f32 {
-    /// This many sums are kept side by side: a processor adds them at once.
+    /// Number of sums computed side by side: a processor adds this many at once.
     const LANES: usize = 16;
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

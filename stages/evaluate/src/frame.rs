@@ -1,4 +1,4 @@
-//! An evaluation as tables: to compute with, and to print.
+//! An evaluation as tables, for computing and for printing.
 
 pub mod crossval;
 
@@ -42,10 +42,10 @@ const DECIMALS: usize = 3;
 /// The text for an undefined number.
 const UNDEFINED: &str = "–";
 
-/// The main mean scores: a row for the model, for each baseline and for the ceiling, a column for each score.
+/// The main mean scores: one row for the model, each baseline and the ceiling, and one column per score.
 ///
 /// # Errors
-/// None that these columns can cause: they are of one length and differ in name.
+/// This fails only through a bug: the columns have the same length and different names.
 pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     let ceiling = evaluation.ceiling();
     let mut rows: Vec<(&str, &PredictionScores)> = vec![("model", &evaluation.mean)];
@@ -59,10 +59,11 @@ pub fn means(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     DataFrame::new_infer_height(columns)
 }
 
-/// A row for each condition: what it is, the model's main scores, and the correlation of the change of each baseline.
+/// One row per condition: its description, the model's main scores, and each baseline's correlation of the
+/// change.
 ///
 /// # Errors
-/// None that these columns can cause: they are of one length and differ in name.
+/// This fails only through a bug: the columns have the same length and different names.
 pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     let rows = &evaluation.conditions;
     let text = |name, cell: fn(&ConditionScores) -> String| column(name, rows.iter().map(cell).collect::<Vec<_>>());
@@ -85,9 +86,10 @@ pub fn conditions(evaluation: &Evaluation) -> PolarsResult<DataFrame> {
     DataFrame::new_infer_height(columns)
 }
 
-/// Draws every row and column of a table as aligned text, numbers to the right.
+/// Formats all rows and columns of a table as aligned text, with numbers to the right.
 ///
-/// polars' own drawing leaves out the middle of anything longer than eight, where a reader may look for a name.
+/// polars' own formatting leaves out the middle of tables with more than eight rows or columns, where a
+/// reader may look for a name.
 #[must_use]
 pub fn draw(frame: &DataFrame) -> String {
     let columns: Vec<(bool, Vec<String>)> = frame.columns().iter().map(cells).collect();
@@ -107,7 +109,7 @@ pub fn draw(frame: &DataFrame) -> String {
 }
 
 impl ConditionScores {
-    /// The covariates in one line: `cell_type=B, donor=101`.
+    /// The covariates as text: `cell_type=B, donor=101`.
     #[must_use]
     pub fn covariate_label(&self) -> String {
         let pairs: Vec<String> = self.covariates.iter().map(|(name, value)| format!("{name}={value}")).collect();

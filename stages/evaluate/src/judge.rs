@@ -1,4 +1,4 @@
-//! Judged cells against what is said of them, condition by condition, next to the baselines.
+//! Compares evaluated cells with predictions of them, condition by condition, alongside the baselines.
 
 mod evidence;
 mod expressed;
@@ -26,7 +26,7 @@ use statistics::{
 };
 
 pub use self::evidence::{
-    Clouds, ConditionJudgement, ControlProfile, GroupJudgement, EvaluationEvidence, ModelProfiles, Tabulate, Unscored,
+    Clouds, ConditionJudgement, ControlProfile, EvaluationEvidence, GroupJudgement, ModelProfiles, Tabulate, Unscored,
 };
 use self::expressed::expressed;
 use crate::{
@@ -37,10 +37,10 @@ use crate::{
 /// Why a condition can't be scored if its context has controls in one half alone.
 const NO_REFERENCE: &str = "no control with these covariates is among those that real changes are measured from; they are too few to be halved";
 const NO_SOURCE: &str = "no training control with these covariates is among those that predictions start from; they are too few to be halved";
-/// Genes that a picture names.
+/// Number of genes that are labelled in a picture.
 const NAMED_GENES: usize = 10;
 
-/// All that conditions are judged by; each one by itself, in any order.
+/// Everything needed to evaluate conditions, separately and in any order.
 pub struct Judge {
     atlas: Atlas,
     groups: Arc<Groups>,
@@ -54,9 +54,10 @@ pub struct Judge {
     training: TrainingProfiles,
     /// The mean of each group's evaluated cells, or else of its training cells, for identifying predictions.
     means: Vec<Option<Vec<f32>>>,
-    /// Places of the judged genes among the atlas's; on the pseudobulk scale those that are expressed.
+    /// Indices of the evaluated genes among the atlas's; on the pseudobulk scale, only expressed genes are
+    /// evaluated.
     places: Vec<usize>,
-    /// The place of each judged gene among them, by its name.
+    /// The index of each evaluated gene among them, by its name.
     genes: HashMap<String, usize>,
     draws: BootstrapDraws,
 }
@@ -72,13 +73,13 @@ struct Case<'a> {
     at: usize,
     group: &'a Group,
     control_at: usize,
-    /// The control half that predictions start from.
+    /// The control half from which predictions start.
     source: &'a MeanProfile,
     comparison: Comparison<'a>,
 }
 
 impl Judge {
-    /// A judge of the `judged` cells of these groups, by their profiles and clouds.
+    /// Creates a judge for the `judged` cells of these groups, from the groups' profiles and clouds.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -233,14 +234,14 @@ impl Judge {
         std::array::from_fn(|_| contestants.next().unwrap_or_default())
     }
 
-    /// A change of the judged genes as one of all, of which the others don't change.
+    /// Extends a change of the evaluated genes to all genes; the others do not change.
     fn on_all_genes(&self, change: &[f64]) -> Vec<f64> {
         let mut all = vec![0.0; self.atlas.genes().len()];
         self.places.iter().zip(change).for_each(|(place, change)| all[*place] = *change);
         all
     }
 
-    /// Half of the evaluated cells as a prediction of the other half.
+    /// The scores of half of the evaluated cells as a prediction of the other half.
     fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> PredictionScores {
         let chosen = ScoredGenes::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
         let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
@@ -253,11 +254,12 @@ impl Judge {
         PredictionScores { e_distance, mmd, rank, ..comparison.score(&prediction) }
     }
 
-    /// How a predicted change ranks among the real changes of its context; `own` is the mean of the condition's real cells.
+    /// The rank of a predicted change among the real changes of its context; `own` is the mean of the condition's
+    /// real cells.
     fn rank(&self, case: &Case<'_>, predicted: &[f64], own: Option<&[f32]>) -> Option<f64> {
         let own = own?;
         let Comparison { reference, source, .. } = case.comparison;
-        // The distance of changes is that of profiles, once the prediction starts from the same controls as they.
+        // The distance between changes is that between profiles, if the prediction starts from the same controls.
         let from_reference = predicted.iter().zip(source).zip(&reference.mean);
         let from_reference: Vec<f64> =
             from_reference.map(|((mean, source), control)| mean - source + control).collect();
@@ -298,7 +300,8 @@ impl Judge {
     }
 }
 
-/// How the change that is predicted beyond that of `additive` correlates with the real one beyond it.
+/// The correlation between the predicted and the real change, after subtracting the change predicted by
+/// `additive` from both.
 fn beyond_additive(
     comparison: &Comparison<'_>,
     predicted: Option<&Predicted>,
@@ -311,8 +314,8 @@ fn beyond_additive(
     metrics::pearson(&metrics::difference(&predicted.mean, &additive.mean), &metrics::difference(&real, &change))
 }
 
-/// Sums as a profile on a scale; on the pseudobulk scale the logarithm is taken of the mean, and the variance follows it
-/// to first order.
+/// Turns sums into a profile on a scale. On the pseudobulk scale, the mean is replaced by its logarithm, and
+/// the variance is transformed to first order.
 #[must_use]
 pub fn on_scale(moments: &Moments, scale: Scale) -> MeanProfile {
     let mut profile = MeanProfile::from(moments);

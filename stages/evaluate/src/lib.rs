@@ -1,15 +1,17 @@
-//! How good predictions are: held-out cells against predicted means, next to simple baselines.
+//! Measures the quality of predictions: compares held-out cells with predicted means, alongside simple
+//! baselines.
 //!
-//! [`judge`] is the stage that compares; the rest is arithmetic on slices, one number a gene, and `docs/metrics.md` says why each
-//! number is what it is. Read the modules in this order:
+//! [`judge`] is the stage that compares; the rest is arithmetic on slices with one number per gene, and
+//! `docs/metrics.md` explains the reason for each number. Read the modules in this order:
 //!
-//! 1. [`sampled`] cells and [`statistics`] of a stream; [`prediction_set`]: predictions that were written to files;
-//! 2. [`baselines`]: what a model has to beat; [`discrimination`]: which condition a prediction is nearest to; [`versus`]: whether
-//!    the model is ahead;
-//! 3. [`comparison`] and [`scores`]: one condition, judged; [`table`]: all of them, and their summary; [`frame`]: the same as
-//!    tables to print; [`crossval`]: evaluations of several folds and seeds, summed up; [`crossval_folder`]: where they lie.
+//! 1. [`sampled`] cells and [`statistics`] of a stream; [`prediction_set`]: predictions read from files;
+//! 2. [`baselines`]: what a model has to beat; [`discrimination`]: which condition is nearest to a
+//!    prediction; [`versus`]: whether the model is ahead;
+//! 3. [`comparison`] and [`scores`] of one condition; [`table`]: all conditions and their summary; [`frame`]:
+//!    the same as tables to print; [`crossval`]: a summary of several folds and seeds; [`crossval_folder`]:
+//!    the files of a cross-validation.
 //!
-//! Undefined values are `None` from the metrics on, and `null` in JSON; a NaN never leaves this room.
+//! Undefined values are `None`, and `null` in JSON; NaNs do not leave this crate.
 //!
 //! ```
 //! use evaluate::Baseline;

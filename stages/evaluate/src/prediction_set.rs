@@ -1,7 +1,8 @@
-//! Predictions that were written before, by this program or another one, read back to be judged.
+//! Reads predictions that were written earlier, by this or another program, for evaluation.
 //!
-//! Wide and long means and cells are understood, in a file or in all Parquet files of a folder. Rows are found by condition,
-//! dose and covariates, from columns or folder names, genes by their names.
+//! Means in wide or long form and cells are supported, in a file or in all Parquet files of a folder. Rows
+//! are identified by condition, dose and covariates, taken from columns or folder names, and genes by their
+//! names.
 
 mod rows;
 
@@ -26,14 +27,14 @@ use storage::parquet_read::{self, Batches, Undecodable};
 use self::rows::{FileLayout, GatheredProfiles};
 use crate::judge::ModelProfiles;
 
-/// Which predictions are wanted, and as what.
+/// The predictions to read, and how to convert them.
 #[derive(Clone, Copy, Debug)]
 pub struct PredictionSelection<'a> {
-    /// The atlas, seen through the genes that are judged.
+    /// The atlas, restricted to the evaluated genes.
     pub atlas: &'a Atlas,
     /// Its groups.
     pub groups: &'a Groups,
-    /// Which of them are judged.
+    /// Indices of the groups to evaluate.
     pub judged: &'a [usize],
     /// The scale on which profiles are compared.
     pub scale: Scale,
@@ -41,11 +42,11 @@ pub struct PredictionSelection<'a> {
     pub target_sum: f64,
 }
 
-/// Reads what a prediction set says of every wanted group, in the groups' order.
+/// Reads the predictions for all wanted groups, in the groups' order.
 ///
 /// # Errors
-/// A path where no predictions are; columns, genes or conditions that are missing or appear twice; numbers on a scale that can't
-/// be turned into the wanted one.
+/// A path without predictions; columns, genes or conditions that are missing or appear twice; numbers on a
+/// scale that can't be converted to the wanted one.
 pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<ModelProfiles>> {
     if path.join(MANIFEST).exists()
         && let Some((name, what)) = verify(path)?.into_iter().next()
@@ -75,7 +76,7 @@ pub fn read(path: &Path, selection: &PredictionSelection<'_>) -> Result<Vec<Mode
     Ok(selection.judged.iter().filter_map(|group| found.remove(group)).collect())
 }
 
-/// The columns of a file, followed by those in its folder names.
+/// The columns of a file, followed by those from its folder names.
 fn with_folders(schema: &SchemaRef, told: &[(String, String)]) -> SchemaRef {
     let fields = schema.fields().iter().cloned();
     let more = told.iter().map(|(column, _)| Arc::new(Field::new(column, DataType::Utf8, false)));
@@ -89,7 +90,7 @@ fn with_values(batch: &RecordBatch, schema: &SchemaRef, told: &[(String, String)
     RecordBatch::try_new(Arc::clone(schema), columns.collect())
 }
 
-/// The file, or the Parquet files of a folder and of the folders in it, by name.
+/// The file, or the Parquet files of a folder and its subfolders, sorted by name.
 fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "prediction set" });

@@ -1,4 +1,5 @@
-//! Some cells of every group, to be looked at one by one: this many that memory and pairs of cells stay bounded.
+//! Samples cells of every group for comparison one by one: few enough that memory and the number of pairs of
+//! cells stay bounded.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -10,30 +11,33 @@ use schemas::ids::CellIndex;
 use stage::{BoxError, Sink};
 use statistics::{axes::Axes, clouds::Cloud};
 
-/// Cells of a group at most.
+/// Maximum number of cells per group.
 const MOST_CELLS: u64 = 500;
-/// And at least, if it has so many.
+/// Minimum number of cells per group, if it has as many.
 const FEWEST_CELLS: u64 = 32;
-/// Pairs of cells within groups, over all groups, at most: where there are many groups each gives fewer cells.
+/// Maximum number of pairs of cells within groups, over all groups: with many groups, each contributes fewer
+/// cells.
 const MOST_PAIRS: u64 = 10_000_000;
 
-/// How many cells each of this many groups gives.
+/// Number of cells per group, for this many groups.
 #[must_use]
 pub fn cells_per_group(groups: usize) -> u64 {
     (MOST_PAIRS / (groups as u64).max(1)).isqrt().clamp(FEWEST_CELLS, MOST_CELLS)
 }
 
-/// Cells that were chosen, and the group of each.
+/// The chosen cells, and the group of each.
 ///
-/// The choice depends on the cells' places in the atlas and on nothing else: of a group's n cells w are taken, evenly spread.
+/// The choice depends only on the cells' positions in the atlas: of each group, a number of cells is chosen,
+/// evenly spread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SampledCells {
-    /// By cell, ascending.
+    /// Cells with their groups, ascending.
     cells: Vec<(CellIndex, usize)>,
 }
 
 impl SampledCells {
-    /// At most `most` cells of each of this many groups; `group_of` says which one a cell belongs to, if to any.
+    /// Chooses at most `most` cells of each of this many groups; `group_of` returns a cell's group, if it has
+    /// one.
     #[must_use]
     pub fn choose(cells: u64, groups: usize, most: u64, group_of: impl Fn(CellIndex) -> Option<usize>) -> Self {
         let members = || (0..cells).map(CellIndex).filter_map(|cell| Some((cell, group_of(cell)?)));
@@ -49,7 +53,7 @@ impl SampledCells {
         Self { cells: chosen.collect() }
     }
 
-    /// The group that a cell was chosen for.
+    /// The group for which a cell was chosen.
     #[must_use]
     pub fn group(&self, cell: CellIndex) -> Option<usize> {
         let at = self.cells.binary_search_by_key(&cell, |(cell, _)| *cell).ok()?;
@@ -61,14 +65,14 @@ impl SampledCells {
         self.cells.iter().filter(move |(_, other)| *other == group).map(|(cell, _)| *cell)
     }
 
-    /// How many cells were chosen.
+    /// Number of chosen cells.
     #[must_use]
     pub fn count(&self) -> usize {
         self.cells.len()
     }
 }
 
-/// Projects chosen cells, those of the two halves of a group apart.
+/// Projects chosen cells, separately for the two halves of a group.
 #[derive(Debug)]
 pub struct ProjectCells {
     axes: Arc<Axes>,
@@ -77,7 +81,7 @@ pub struct ProjectCells {
 }
 
 impl ProjectCells {
-    /// No cells yet, of this many groups.
+    /// Starts without cells, for this many groups.
     #[must_use]
     pub fn new(axes: Arc<Axes>, sampled: Arc<SampledCells>, groups: usize) -> Self {
         let clouds = vec![[axes.cloud(), axes.cloud()]; groups];
@@ -104,7 +108,7 @@ impl Sink for ProjectCells {
     }
 }
 
-/// Which training cells the axes are made from: at most `most`, evenly spread.
+/// The training cells from which the axes are computed: at most `most`, evenly spread.
 #[must_use]
 pub fn training_sample(atlas: &Atlas, most: u64, trains: impl Fn(CellIndex) -> bool) -> SampledCells {
     SampledCells::choose(atlas.cells(), 1, most, |cell| trains(cell).then_some(0))

@@ -1,14 +1,14 @@
-//! The scores of one prediction, and means of them over conditions.
+//! The scores of a prediction, and their means over conditions.
 
 use serde::{Deserialize, Serialize};
 
 /// Number of scores.
 const COUNT: usize = 22;
 
-/// Writes down every score once: as a field, as a name, and as a place among the values.
+/// Declares every score once: as a field, as a name, and as an index among the values.
 macro_rules! scores {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// The judgement on one prediction; what is undefined is `None`.
+        /// The scores of one prediction; undefined ones are `None`.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct PredictionScores {
@@ -38,7 +38,7 @@ macro_rules! scores {
 scores! {
     /// R² of the predicted means, over all genes.
     r2_mean,
-    /// R² of the predicted variances, over all genes; undefined for what predicts no variance.
+    /// R² of the predicted variances, over all genes; undefined if no variance is predicted.
     r2_var,
     /// R² of the predicted means over the 20 genes that changed most in the evaluated cells.
     r2_mean_top20,
@@ -62,19 +62,20 @@ scores! {
     r2_var_top20,
     /// R² of the predicted variances over the 50 genes that changed most in the evaluated cells.
     r2_var_top50,
-    /// The energy distance of predicted cells to the evaluated ones, on principal components.
+    /// The energy distance between predicted and evaluated cells, on principal components.
     e_distance,
-    /// The maximum mean discrepancy of predicted cells and the evaluated ones, on principal components.
+    /// The maximum mean discrepancy between predicted and evaluated cells, on principal components.
     mmd,
-    /// The share of conditions that the prediction is not nearer to than to its own: 1 where none is nearer.
+    /// The share of conditions that are not nearer to the prediction than its own: 1 if none is nearer.
     rank,
-    /// The share of the 20 differential genes with the largest change that are also the 20 with the largest predicted change.
+    /// The share of the 20 differential genes with the largest change that are also among the 20 with the largest
+    /// predicted change.
     de_overlap_top20,
-    /// The same for 50.
+    /// The same, for 50 genes.
     de_overlap_top50,
-    /// The same for 20, among the 200 genes that changed most in the training cells.
+    /// The same, for 20 genes among the 200 that changed most in the training cells.
     de_overlap_top20_train,
-    /// The same for 50, among the 200 genes that changed most in the training cells.
+    /// The same, for 50 genes among the 200 that changed most in the training cells.
     de_overlap_top50_train,
     /// The share of the differential genes whose change has the predicted sign.
     de_direction,
@@ -83,14 +84,14 @@ scores! {
 }
 
 impl PredictionScores {
-    /// The mean of each score over those for which it is defined.
+    /// The mean of each score over the predictions for which it is defined.
     #[must_use]
     pub fn mean<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
         Self::summarise(scores, 1, |values| values.iter().sum::<f64>() / values.len() as f64)
     }
 
-    /// The standard deviation of each score over those for which it is defined (divided by one less than their number); undefined
-    /// for fewer than two.
+    /// The standard deviation of each score over the predictions for which it is defined (divided by n − 1);
+    /// undefined for fewer than two.
     #[must_use]
     pub fn deviation<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
         Self::summarise(scores, 2, |values| {
@@ -100,7 +101,8 @@ impl PredictionScores {
         })
     }
 
-    /// The median of each score over those for which it is defined; between the two in the middle of an even number.
+    /// The median of each score over the predictions for which it is defined; for an even number, the mean of the
+    /// middle two.
     #[must_use]
     pub fn median<'a>(scores: impl IntoIterator<Item = &'a Self>) -> Self {
         Self::summarise(scores, 1, |values| {
@@ -110,19 +112,19 @@ impl PredictionScores {
         })
     }
 
-    /// A score by its name; none if it is undefined, or no score has the name.
+    /// A score by its name; `None` if it is undefined, or no score has the name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<f64> {
         Self::NAMES.iter().position(|other| *other == name).and_then(|at| self.values()[at])
     }
 
-    /// Whether a smaller number of this score is the better one.
+    /// Whether smaller values of this score are better.
     #[must_use]
     pub fn is_an_error(name: &str) -> bool {
         matches!(name, "mse_delta" | "e_distance" | "mmd")
     }
 
-    /// Sums each score up where at least this many are defined.
+    /// Summarises each score that is defined for at least this many predictions.
     fn summarise<'a>(
         scores: impl IntoIterator<Item = &'a Self>,
         least: usize,

@@ -8,10 +8,10 @@ use super::{
     versus::lead,
 };
 
-/// How far two correlations may be apart and still count as level.
+/// Largest difference between two correlations that counts as level.
 pub(super) const LEVEL: f64 = 0.02;
 
-/// Scores that a summary names.
+/// Scores that are named in a summary.
 const SCORES_SHOWN: [&str; 7] =
     ["pearson_delta", "mse_delta", "r2_mean", "r2_mean_top20", "r2_mean_top20_train", "e_distance", "rank"];
 
@@ -24,7 +24,8 @@ pub(super) enum BaselineComparison {
 }
 
 impl BaselineComparison {
-    /// Better or worse only by more than [`LEVEL`], and where the interval, if there is one, does not hold 0.
+    /// Better or worse if the lead exceeds [`LEVEL`] and the interval, if there is one, does not contain 0;
+    /// otherwise level.
     pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
         let [low, _, high] = interval.unwrap_or([lead; 3]);
         match lead {
@@ -43,7 +44,8 @@ impl BaselineComparison {
     }
 }
 
-/// Better, level or worse than `additive` by the correlation of the change: on how many conditions, and over all.
+/// The model compared with `additive` by the correlation of the change: on how many conditions it is better,
+/// level or worse, and over all.
 #[must_use]
 pub(super) fn summary(evaluation: &Evaluation) -> String {
     let count = evaluation.judged().count();
@@ -64,7 +66,7 @@ pub(super) fn summary(evaluation: &Evaluation) -> String {
     )
 }
 
-/// How often each verdict was given; none is "not comparable".
+/// The number of occurrences of each verdict; `None` is "not comparable".
 pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
     let words = |verdict: Option<BaselineComparison>| verdict.map_or("not comparable", BaselineComparison::words);
     let kinds =
@@ -75,14 +77,14 @@ pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
     parts.join(", ")
 }
 
-/// The verdict over all, where there are enough for an interval.
+/// The overall verdict, if there are enough conditions for an interval.
 pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
     let [low, lead, high] = interval?;
     let verdict = BaselineComparison::of(lead, interval).words();
     Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
 }
 
-/// The mean R² of the model, and of `additive` where it is defined.
+/// The mean R² of the model, and that of `additive` if it is defined.
 pub(super) fn mean_r2(model: &PredictionScores, additive: &PredictionScores) -> String {
     match (model.r2_mean, additive.r2_mean) {
         (Some(model), Some(additive)) => format!("; mean R² {model:.3}, additive's {additive:.3}"),
@@ -91,7 +93,8 @@ pub(super) fn mean_r2(model: &PredictionScores, additive: &PredictionScores) -> 
     }
 }
 
-/// In which scores the model is ahead of `additive`, and in which behind: by its mean lead where both are defined.
+/// The scores in which the model is ahead of `additive`, and those in which it is behind: by its mean lead
+/// over conditions where both are defined.
 pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
     let mean_lead = |score: &str| {
         let of = |scores: &PredictionScores| scores.named(score);
@@ -109,12 +112,12 @@ fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
     Some(BaselineComparison::of(lead_over_additive(condition)?, interval_of(condition)))
 }
 
-/// By how much the model's change correlates better than that of `additive`.
+/// The difference between the correlations of the change of the model and of `additive`.
 pub(super) fn lead_over_additive(condition: &ConditionScores) -> Option<f64> {
     lead("pearson_delta", condition.scores.pearson_delta, condition.baselines.additive.pearson_delta)
 }
 
-/// The interval of that lead, genes drawn again.
+/// The interval of that lead over resampled genes.
 pub(super) fn interval_of(condition: &ConditionScores) -> Option<Interval> {
     *condition.versus.get("additive")?.get("pearson_delta")?
 }

@@ -1,4 +1,4 @@
-//! All conditions of an evaluation, as `evaluate --json` gives them.
+//! All conditions of an evaluation, as output by `evaluate --json`.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::{
     versus::{Versus, over_conditions},
 };
 
-/// The split whose rows nothing was learned, selected or stopped on.
+/// The split whose cells were not used for training, model selection or early stopping.
 const HELD_OUT: &str = "ood";
 
-/// One score of each kind for every baseline.
+/// The scores of every baseline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BaselineScores {
     /// No change.
@@ -27,52 +27,54 @@ pub struct BaselineScores {
     pub perturbed_mean: PredictionScores,
     /// The sum of the single shifts.
     pub additive: PredictionScores,
-    /// The sum of the single shifts, weighted by the likeness of the controls.
+    /// The sum of the single shifts, weighted by the similarity of the controls.
     pub additive_similar: PredictionScores,
     /// Ridge regression.
     pub linear: PredictionScores,
 }
 
-/// One condition in one combination of covariate values, judged.
+/// The evaluation of one condition in one combination of covariate values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConditionScores {
     /// Its name, as first seen.
     pub condition: String,
-    /// Its doses, aligned with the name.
+    /// Its doses, in the order of the name.
     pub dose: String,
-    /// The covariates' values, by the covariates' names.
+    /// The covariate values, by covariate name.
     pub covariates: BTreeMap<String, String>,
-    /// Which rows were judged: `train`, `valid` or `ood`.
+    /// The evaluated part of the split: `train`, `valid` or `ood`.
     pub split: String,
-    /// How many of them.
+    /// Number of evaluated cells.
     pub cells: u64,
     /// The model's scores.
     #[serde(flatten)]
     pub scores: PredictionScores,
-    /// How many genes differ between the real cells and their controls.
+    /// Number of genes that differ between the real cells and their controls.
     pub n_de: Option<usize>,
     /// The Euclidean length of the real change.
     pub effect_size: Option<f64>,
-    /// How far the prediction is from what was trained on, as the predictor says; none if it does not.
+    /// The distance of the prediction from the training data, as reported by the predictor; `None` if it reports
+    /// none.
     #[serde(default)]
     pub distance: Option<f64>,
-    /// Pearson's correlation of the predicted change less that of `additive` with the real one less that of `additive`.
+    /// Pearson's correlation between the predicted and the real change, after subtracting the change predicted by
+    /// `additive` from both.
     #[serde(default)]
     pub beyond_additive: Option<f64>,
-    /// Half of the real cells, judged as a prediction of the other half.
+    /// The scores of half of the real cells as a prediction of the other half.
     pub ceiling: PredictionScores,
     /// The baselines' scores.
     pub baselines: BaselineScores,
-    /// For a baseline and a score: the low end, middle and high end of the model's lead, genes drawn again.
+    /// For a baseline and a score: lower end, middle and upper end of the model's lead, over resampled genes.
     pub versus: Versus,
 }
 
-/// An evaluation, whole.
+/// A complete evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The scale of the profiles.
     pub scale: Scale,
-    /// How predictions were read.
+    /// How predictions were interpreted.
     #[serde(default)]
     pub readout: Anchor,
     /// The result, in one sentence.
@@ -85,11 +87,12 @@ pub struct Evaluation {
     pub median: PredictionScores,
     /// The baselines' mean scores over the evaluated conditions.
     pub baselines: BaselineScores,
-    /// For a baseline and a score: the low end, middle and high end of the model's mean lead, evaluated conditions drawn again.
+    /// For a baseline and a score: lower end, middle and upper end of the model's mean lead, over resampled
+    /// evaluated conditions.
     #[serde(default)]
     pub versus: Versus,
-    /// The rank correlation over evaluated conditions of how far predictions are from what was trained on with their error
-    /// [beyond noise](ConditionScores::error_beyond_noise).
+    /// The rank correlation over evaluated conditions between the distance of predictions from the training data
+    /// and their error [beyond noise](ConditionScores::error_beyond_noise).
     #[serde(default)]
     pub calibration: Option<f64>,
 }
@@ -104,7 +107,7 @@ impl ConditionScores {
 }
 
 impl BaselineScores {
-    /// Scores each baseline by itself.
+    /// Computes scores for each baseline.
     #[must_use]
     pub fn of(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
         Self {
@@ -129,7 +132,8 @@ impl BaselineScores {
     }
 }
 
-/// Spearman's correlation of distances with errors, where three of both are known and neither is the same everywhere.
+/// Spearman's correlation between distances and errors, if at least three pairs are known and neither is
+/// constant.
 pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)>) -> Option<f64> {
     let known: Vec<(f64, f64)> = pairs.filter_map(|(distance, error)| distance.zip(error)).collect();
     let ranks = |of: &dyn Fn(&(f64, f64)) -> f64| -> Vec<f64> {
@@ -144,7 +148,7 @@ pub(super) fn calibration(pairs: impl Iterator<Item = (Option<f64>, Option<f64>)
 }
 
 impl Evaluation {
-    /// Sums the conditions up, as read [`anchored`](Anchor::Anchored).
+    /// Summarises the conditions of predictions read [`anchored`](Anchor::Anchored).
     #[must_use]
     pub fn new(scale: Scale, conditions: Vec<ConditionScores>) -> Self {
         let mut evaluation = Self {
@@ -172,13 +176,13 @@ impl Evaluation {
         evaluation
     }
 
-    /// The same, with the readout of the predictions.
+    /// The same evaluation, for predictions with this readout.
     #[must_use]
     pub fn read_as(self, readout: Anchor) -> Self {
         Self { readout, ..self }
     }
 
-    /// The conditions that count: the held-out ones, or all of them if nothing was held out.
+    /// The conditions that count: the held-out ones, or all of them if none were held out.
     pub fn judged(&self) -> impl Iterator<Item = &ConditionScores> {
         let held_out = self.holds_out();
         self.conditions.iter().filter(move |condition| !held_out || condition.split == HELD_OUT)

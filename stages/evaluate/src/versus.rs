@@ -1,7 +1,7 @@
 //! A model's lead over the baselines, paired gene by gene or condition by condition, with bootstrap intervals.
 //!
-//! A lead is above 0 where the model is the better one: the model's score minus the baseline's, or for an error the
-//! baseline's minus the model's.
+//! A lead is positive if the model is better: it is the model's score minus the baseline's, or for an error
+//! the baseline's minus the model's.
 
 use std::collections::BTreeMap;
 
@@ -28,15 +28,16 @@ const SUMS: usize = OF_TRUTH + PREDICTIONS * OF_PREDICTION;
 const OF_TRUTH: usize = 4;
 const OF_PREDICTION: usize = 5;
 
-/// Genes that are summed over all draws before the next ones are: their numbers stay in the processor's cache.
+/// Number of genes that are summed over all draws before the next ones, so that their numbers stay in the
+/// processor's cache.
 const GENES_AT_ONCE: usize = 64;
 
 /// A prediction and its scores.
 #[derive(Clone, Debug, Default)]
 pub struct Contestant {
-    /// The prediction; none if a baseline is undefined.
+    /// The prediction; `None` if a baseline is undefined.
     pub predicted: Option<Predicted>,
-    /// How it was judged.
+    /// The scores of the prediction.
     pub scores: PredictionScores,
 }
 
@@ -47,9 +48,10 @@ pub fn lead(score: &str, model: Option<f64>, baseline: Option<f64>) -> Option<f6
     Some(if PredictionScores::is_an_error(score) { -difference } else { difference })
 }
 
-/// The leads on one condition, in every score that is a function of genes; `draws` are of all genes.
+/// The leads on one condition, in every score that is a function of genes; `draws` are over all genes.
 ///
-/// The model comes first among the contestants, then the baselines in their order. Scores over chosen genes draw from these.
+/// The model is the first contestant, followed by the baselines in their order. Scores over chosen genes draw
+/// from these genes.
 #[must_use]
 pub fn of_condition(
     comparison: &Comparison<'_>,
@@ -99,12 +101,13 @@ pub fn over_conditions(conditions: &[&ConditionScores]) -> Versus {
 const TOP_NAMES: [&str; TOPS.len()] = ["r2_mean_top10", "r2_mean_top20", "r2_mean_top50"];
 const TOP_TRAIN_NAMES: [&str; TOPS.len()] = ["r2_mean_top10_train", "r2_mean_top20_train", "r2_mean_top50_train"];
 
-/// A score, and what it is of each contestant in each draw.
+/// A score, and its value for each contestant in each draw.
 type ScoreDraws = (&'static str, Vec<[Option<f64>; PREDICTIONS]>);
-/// A score of the sums of the truth and those of one prediction.
+/// A score as a function of the sums of the truth and of one prediction.
 type Score<'a> = &'a dyn Fn(&[f64], &[f64]) -> Option<f64>;
 
-/// R² of the means, correlation and error of the change, and the share of right signs, with all genes drawn again.
+/// R² of the means, correlation and error of the change, and share of correct signs, with all genes
+/// resampled.
 fn over_all_genes(
     comparison: &Comparison<'_>,
     contestants: &[Contestant; PREDICTIONS],
@@ -147,9 +150,10 @@ fn over_all_genes(
     drawn
 }
 
-/// The numbers that are summed for each gene. Of the real cells: mean, its square, change, its square; of each prediction: the squared
-/// residual of the mean, the change, its square, its product with the real one, the squared error of the change. Means and
-/// changes are taken from their average, so that squares of large numbers don't drown what differs.
+/// The numbers that are summed for each gene. For the real cells: mean, its square, change, its square; for
+/// each prediction: the squared residual of the mean, the change, its square, its product with the real one,
+/// the squared error of the change. Means and changes are centred, so that squares of large numbers don't
+/// hide small differences.
 fn rows(comparison: &Comparison<'_>, contestants: &[Contestant; PREDICTIONS]) -> Vec<[f64; SUMS]> {
     let centred = |values: &[f64]| -> Vec<f64> {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
@@ -197,7 +201,7 @@ fn weighted_sums(rows: &[[f64; SUMS]], draws: &BootstrapDraws) -> Vec<[f64; SUMS
     sums
 }
 
-/// R² of the means over a few genes, which are drawn again.
+/// R² of the means over a few genes, which are resampled.
 fn r2_over(
     genes: &[usize],
     comparison: &Comparison<'_>,
@@ -218,7 +222,7 @@ fn r2_over(
     draws.all().map(of_draw).collect()
 }
 
-/// The share of right signs over a few genes, which are drawn again.
+/// The share of correct signs over a few genes, which are resampled.
 fn direction_over(
     genes: &[usize],
     comparison: &Comparison<'_>,
@@ -235,7 +239,7 @@ fn direction_over(
     draws.all().map(of_draw).collect()
 }
 
-/// Whether each contestant has the sign of each of these genes' change right.
+/// Whether each contestant predicts the sign of the change of each of these genes correctly.
 fn signs(
     genes: &[usize],
     comparison: &Comparison<'_>,
@@ -259,7 +263,7 @@ mod tests {
 
     const GENES: usize = 80;
 
-    /// Real means with a change in every gene, and predictions that miss it by more and more.
+    /// Real means with a change in every gene, and predictions with increasing errors.
     fn contest() -> (MeanProfile, MeanProfile, [Contestant; PREDICTIONS], ScoredGenes) {
         let wave = |gene: usize, step: f64| (gene as f64 * step).sin();
         let of = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };

@@ -1,7 +1,8 @@
-//! AnnData, whatever it is stored in: an `.h5ad` file, as anndata 0.5 to 0.13 and others write them, or a zarr store.
+//! AnnData in any storage: an `.h5ad` file, as written by anndata 0.5 to 0.13 and other programs, or a zarr
+//! store.
 //!
-//! Nothing that grows with the number of cells is in memory: row pointers, codes and names are read for one chunk at a time. Only
-//! `var` and the category names of each categorical column stay.
+//! Nothing that grows with the number of cells is kept in memory: row pointers, codes and names are read one
+//! chunk at a time. Only `var` and the category names of each categorical column are kept.
 
 pub(super) mod column;
 mod csc;
@@ -42,12 +43,12 @@ pub struct AnnData {
 }
 
 impl AnnData {
-    /// Opens what a group holds, of a file or store of this many bytes, and checks its structure: the matrix is there in a known
-    /// form, and `obs` and `var` fit it.
+    /// Opens the content of a group, in a file or store of this many bytes, and checks its structure: the matrix
+    /// exists in a known form, and `obs` and `var` match it.
     ///
     /// # Errors
-    /// No matrix, or one of unknown encoding; an unknown layer; shapes that disagree. The error names the object and what would
-    /// mend it.
+    /// No matrix, or one with an unknown encoding; an unknown layer; shapes that disagree. The error names the
+    /// object and how to fix it.
     pub(super) fn open(kind: &'static str, root: &dyn StoredGroup, bytes: u64, choice: &Choice) -> Result<Self> {
         let place = root.place();
         let path = place.path();
@@ -75,10 +76,10 @@ impl AnnData {
     }
 }
 
-/// A column of `var` that is itself called `gene` comes as `var_gene` (`var_var_gene` if there is a `var_gene` too), one of `obs`
-/// that is called `cell` as `obs_cell`.
-/// Text and text categories are `Utf8` (a missing one is null), whole numbers `Int64` (`UInt64` if stored so), others `Float32` or `Float64`, flags
-/// `Boolean`. Columns of an unknown kind are left out, with a warning.
+/// A column of `var` that is itself named `gene` becomes `var_gene` (`var_var_gene` if there is also a
+/// `var_gene`), and one of `obs` named `cell` becomes `obs_cell`. Text and text categories are `Utf8` (a
+/// missing value is null), whole numbers `Int64` (`UInt64` if stored so), other numbers `Float32` or
+/// `Float64`, flags `Boolean`. Columns of an unknown kind are left out, with a warning.
 impl Source for AnnData {
     fn kind(&self) -> &str {
         self.kind
@@ -125,9 +126,9 @@ impl Source for AnnData {
     }
 }
 
-/// A matrix, and which `var` names its genes.
+/// A matrix, and the `var` that names its genes.
 struct MatrixChoice {
-    /// Where the matrix lies; none for the root.
+    /// The group that holds the matrix; `None` for the root.
     group: Option<Box<dyn StoredGroup>>,
     name: String,
     /// Whether `var` is stored with the matrix, not at the root.
@@ -142,7 +143,7 @@ fn choose(root: &dyn StoredGroup, choice: &Choice) -> Result<MatrixChoice> {
         (Some(_), true) => Err(Error::usage("both a layer and raw were requested", "choose one of them")),
         (None, false) if has("X")? => Ok(at_root("X", "var")),
         (None, false) => Err(root.place().child("X").error("there is no such matrix", other_matrices(root)?)),
-        // As anndata kept it before 0.7.
+        // The location before anndata 0.7.
         (None, true) if has("raw.X")? => Ok(at_root("raw.X", "raw.var")),
         (None, true) if root.member("raw")? == MemberKind::Group => {
             Ok(MatrixChoice { group: Some(root.group("raw")?), name: "X".to_owned(), own_var: true, var: "var" })
@@ -162,7 +163,7 @@ fn layers(root: &dyn StoredGroup) -> Result<Vec<String>> {
     if root.member("layers")? == MemberKind::Group { root.group("layers")?.names() } else { Ok(Vec::new()) }
 }
 
-/// Which matrices could be taken where there is no `X`.
+/// Lists the matrices that could be used if there is no `X`.
 fn other_matrices(root: &dyn StoredGroup) -> Result<String> {
     let mut choices: Vec<String> = layers(root)?.into_iter().map(|layer| format!("--layer {layer}")).collect();
     if root.member("raw")? != MemberKind::Missing || root.member("raw.X")? != MemberKind::Missing {

@@ -1,4 +1,4 @@
-//! Names of files in a column that distinguishes them, as short as possible.
+//! Names of files for a column that distinguishes them, as short as possible.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,12 +10,13 @@ use schemas::{Error, Result};
 
 use super::format::files_of;
 
-/// Endings that say how cells are stored, and nothing of the cells.
+/// Extensions that only say how cells are stored.
 const FORMATS: [&str; 12] =
     ["arrow", "feather", "gz", "h5", "h5ad", "hdf5", "ipc", "loom", "mtx", "parquet", "zarr", "zst"];
 
-/// A name for each file or folder: its own without the ending of its format, after as many of the folders that it lies in as
-/// distinguish all of them (`s1/cells`, `s2/cells`). Where their endings alone differ, the endings stay.
+/// A name for each file or folder: its own name without the extension of its format, preceded by as many of
+/// its parent folders as are needed to distinguish all names (`s1/cells`, `s2/cells`). If only extensions
+/// differ, they are kept.
 ///
 /// # Errors
 /// A file that is named twice.
@@ -39,8 +40,8 @@ pub fn file_names(paths: &[impl AsRef<Path>]) -> Result<Vec<String>> {
     ))
 }
 
-/// Refuses inputs that hold the same file: two paths to it, also through links, or a folder of tables and a file in it. Paths that
-/// don't exist, and folders that can't be read, are not checked.
+/// Refuses inputs that hold the same file: two paths to it, including through links, or a folder of tables
+/// and a file in it. Paths that don't exist, and folders that can't be read, are not checked.
 ///
 /// # Errors
 /// Two such inputs.
@@ -64,12 +65,12 @@ pub fn check_different(paths: &[impl AsRef<Path>]) -> Result<()> {
     Ok(())
 }
 
-/// Device and number of a file or folder, which all paths to it share.
+/// Device and inode number of a file or folder, which are the same for all paths to it.
 fn id_of(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// The folders that a file lies in, from the root, then itself.
+/// The parent folders of a file, starting with the root, then the file itself.
 fn parts(path: &Path) -> Result<Vec<String>> {
     let whole = std::path::absolute(path).map_err(Error::io("find", path))?;
     let mut parts: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! Which format a file or folder has, and how it is opened.
+//! Detects the format of a file or folder, and opens it.
 
 use std::{
     fs::File,
@@ -17,30 +17,32 @@ use super::{
     table, zarr,
 };
 
-/// The signature of an HDF5 file, at its start or after a user block of 512 bytes, or twice that, or twice that again.
+/// The signature of an HDF5 file, at its start or after a user block of 512 bytes, twice that, twice that
+/// again, and so on.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
-/// Larger user blocks are not looked behind.
+/// Larger user blocks are not supported.
 const LARGEST_USER_BLOCK: u64 = 1 << 20;
 
-/// Which matrix of a file is taken, where a format can hold several, and how it is read.
+/// Which matrix of a file to read, if the format can hold several, and how to read it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Choice {
     /// A layer to take instead of `X`.
     pub layer: Option<String>,
     /// Whether to take `raw/X` (and `raw/var`) instead of `X`.
     pub raw: bool,
-    /// The genome to take of a 10x file that has several.
+    /// The genome to take from a 10x file that has several.
     pub genome: Option<String>,
-    /// The columns of a table that annotate cells; all other numbers are genes. Where none are named, habits decide.
+    /// The columns of a table that annotate cells; all other numeric columns are genes. By default, conventions
+    /// decide.
     pub obs_columns: Option<Vec<String>>,
-    /// A table that names the genes which a table of cells has as numbers.
+    /// A table with the names of genes that a table of cells refers to by number.
     pub genes_table: Option<PathBuf>,
-    /// Whether the first entry of each list of a table is a gene's.
+    /// Whether the first entry of each list in a table is a gene's.
     pub list_start: ListStart,
-    /// The program that reads HDF5 files in its own process; without one they are read in this process,
-    /// after a check of their structure, which goes before libhdf5 in either.
+    /// The program that reads HDF5 files in a separate process; without one, this process reads them. In either
+    /// case, their structure is checked before libhdf5 opens them.
     pub worker: Option<PathBuf>,
-    /// Ends what takes long while a source is opened or read: a matrix that is transposed, and the worker.
+    /// Stops long operations while a source is opened or read: transposing a matrix, and the worker.
     #[serde(skip)]
     pub interrupt: Interrupt,
 }
@@ -48,7 +50,8 @@ pub struct Choice {
 /// The first entry of the lists in a table of cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListStart {
-    /// A marker where every list begins with the same entry below zero, whose number comes nowhere else; a gene elsewhere.
+    /// A marker if every list begins with the same negative entry, whose number occurs nowhere else; otherwise a
+    /// gene.
     #[default]
     Auto,
     /// A marker, which is left out.
@@ -58,7 +61,7 @@ pub enum ListStart {
 }
 
 impl Choice {
-    /// The name of the matrix within the file.
+    /// The name of the matrix in the file.
     #[must_use]
     pub fn matrix(&self) -> String {
         match (&self.layer, self.raw) {
@@ -69,12 +72,12 @@ impl Choice {
     }
 }
 
-/// The formats that are known here.
+/// The supported formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceFormat {
-    /// A file that anndata wrote, or another program as anndata does.
+    /// A file written by anndata, or by another program in the same format.
     H5ad,
-    /// A zarr store, a folder that holds the same.
+    /// A zarr store: a folder with the same content.
     Zarr,
     /// An HDF5 file of Cell Ranger or Space Ranger.
     TenX,
@@ -85,10 +88,10 @@ pub enum SourceFormat {
 }
 
 impl SourceFormat {
-    /// The format of a file or folder, by its content.
+    /// Detects the format of a file or folder from its content.
     ///
     /// # Errors
-    /// A format that is not known here, a file that can't be read.
+    /// A format that is not supported, or a file that can't be read.
     pub fn of(path: &Path) -> Result<Self> {
         if !is_hdf5(path)? {
             if zarr::is_one(path) {
@@ -113,10 +116,10 @@ impl SourceFormat {
     }
 }
 
-/// Opens cells of any format; HDF5 files through the worker, where one is named.
+/// Opens cells in any format; HDF5 files are opened through the worker, if there is one.
 ///
 /// # Errors
-/// A path that leads nowhere, a format that is not known here, a file that is not as it should be.
+/// A path that does not exist, a format that is not supported, or an invalid file.
 pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "file or folder" });
@@ -127,7 +130,8 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     }
 }
 
-/// The files that the cells of a folder are read from, if each can also be read by itself; none for other folders and for files.
+/// The files from which a folder's cells are read, if each can also be read by itself; empty for other
+/// folders and for files.
 ///
 /// # Errors
 /// As for [`SourceFormat::of`].
@@ -142,7 +146,7 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Files next to the one that is opened, or named by `choice`, that are read as well.
+/// Other files that are read together with this one: files next to it, or named by `choice`.
 ///
 /// # Errors
 /// As for [`SourceFormat::of`].

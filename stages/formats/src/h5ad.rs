@@ -16,8 +16,8 @@ use super::{anndata::AnnData, format::Choice};
 /// Opens a file and checks its structure.
 ///
 /// # Errors
-/// A missing file, no HDF5 file or cut short; no matrix, or one of unknown encoding; an unknown layer; shapes that
-/// disagree. The error names the object and how to fix it.
+/// A file that is missing, is not an HDF5 file or is cut short; no matrix, or one with an unknown encoding;
+/// an unknown layer; shapes that disagree. The error names the object and how to fix it.
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let file = hdf5::open_for_reading(path)?;
     let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();

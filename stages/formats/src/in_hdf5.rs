@@ -1,4 +1,4 @@
-//! Formats in HDF5 files, detected by their content, since 10x matrices and others share the file extension.
+//! Formats in HDF5 files, detected by content, since 10x matrices and others share a file extension.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,13 +13,13 @@ use super::{
     worker::RemoteSource,
 };
 
-/// More members are not listed in an error.
+/// Maximum number of members listed in an error.
 const LISTED_MEMBERS: usize = 12;
 
 /// The format of an HDF5 file.
 ///
 /// # Errors
-/// A missing file, no HDF5 file, or one that holds something else.
+/// A file that is missing, is not an HDF5 file, or has other content.
 pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     let file = hdf5::open_for_reading(path)?;
     let place = ObjectPlace::root(path);

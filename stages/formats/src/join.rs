@@ -1,4 +1,4 @@
-//! Many files as one source: their cells one after another, their genes joined.
+//! Many files as one source: their cells in sequence, their genes joined.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -20,24 +20,24 @@ use super::source::Source;
 
 mod columns;
 
-/// Which genes are kept where files have different ones.
+/// The genes to keep if files have different ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GeneJoin {
-    /// Those that every file has.
+    /// Genes that every file has.
     #[default]
     Inner,
-    /// Those that any file has; where a file lacks one, its cells have 0.
+    /// Genes that any file has; if a file lacks one, it is 0 in the file's cells.
     Outer,
 }
 
-/// How files are joined.
+/// Options for joining files.
 #[derive(Clone, Debug, Default)]
 pub struct JoinOptions {
-    /// Which genes are kept.
+    /// The genes to keep.
     pub genes: GeneJoin,
     /// The column of `var` that identifies genes; by default their names.
     pub gene_id: Option<String>,
-    /// A column with the file that a cell comes from.
+    /// A column with the file that each cell comes from.
     pub file_column: Option<FileColumn>,
 }
 
@@ -46,11 +46,11 @@ pub struct JoinOptions {
 pub struct FileColumn {
     /// Its name.
     pub name: String,
-    /// The name of each file in it, in order: see [`super::file_names`].
+    /// The value for each file, in order: see [`super::file_names`].
     pub files: Vec<String>,
 }
 
-/// Files one after another.
+/// Files in sequence.
 #[derive(Debug)]
 pub struct Joined {
     origin: Origin,
@@ -64,23 +64,24 @@ pub struct Joined {
 #[derive(Debug)]
 struct JoinedFile {
     source: Arc<dyn Source>,
-    /// The name of its file in the file column.
+    /// Its value in the file column.
     file: String,
-    /// Its cells among all.
+    /// The range of its cells among all cells.
     cells: Range<u64>,
-    /// The joined place of each of its genes; none if it is left out.
+    /// The joined index of each of its genes; `None` if the gene is left out.
     genes: Vec<Option<u32>>,
-    /// Its column of `obs` that stands at each joined place; none if it has no such column.
+    /// For each joined column of `obs`, the index of the column in this file; `None` if the file lacks it.
     columns: Vec<Option<usize>>,
 }
 
 impl Joined {
     /// Joins sources, in their order.
     ///
-    /// Genes that come more than once in a file are matched in the order they come.
+    /// Genes that occur several times in a file are matched in order of appearance.
     ///
     /// # Errors
-    /// No source, a gene id column that one of them lacks or that has gaps, no gene in common, a name for the files that is taken.
+    /// No sources, a gene id column that a source lacks or that has missing values, no gene in common, or a name
+    /// for the file column that is taken.
     pub fn new(sources: Vec<Arc<dyn Source>>, options: &JoinOptions) -> Result<Self> {
         let keys: Vec<Vec<GeneKey>> =
             sources.iter().map(|source| gene_keys(&**source, options.gene_id.as_deref())).collect::<Result<_>>()?;
@@ -140,7 +141,7 @@ impl Joined {
         Ok(Self { origin, parts, var, obs: Arc::new(Schema::new(fields)), obs_columns, file_column })
     }
 
-    /// The parts that hold some cells, and which of theirs.
+    /// The parts that hold some cells, each with the range of its own cells.
     fn within(&self, cells: Range<u64>) -> impl Iterator<Item = (&JoinedFile, Range<u64>)> {
         self.parts.iter().filter_map(move |part| {
             let (start, end) = (cells.start.max(part.cells.start), cells.end.min(part.cells.end));
@@ -253,7 +254,7 @@ impl Source for Joined {
     }
 }
 
-/// The name of a gene, and its number among the genes of that name before it in the file.
+/// The name of a gene, and the number of earlier genes with the same name in the file.
 type GeneKey = (String, u32);
 
 fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>> {
@@ -277,7 +278,7 @@ fn gene_keys(source: &dyn Source, gene_id: Option<&str>) -> Result<Vec<GeneKey>>
     Ok(names.as_string::<i32>().iter().map(key).collect())
 }
 
-/// Refuses genes without a name or id: they would be matched with one another.
+/// Refuses genes without a name or id: they would be matched with each other.
 fn check_genes(source: &dyn Source, keys: &[GeneKey], gene_id: Option<&str>) -> Result<()> {
     let without = keys.iter().filter(|(name, _)| name.is_empty()).count();
     let Some(first) = keys.iter().position(|(name, _)| name.is_empty()) else { return Ok(()) };
@@ -297,7 +298,7 @@ fn check_genes(source: &dyn Source, keys: &[GeneKey], gene_id: Option<&str>) -> 
     Err(Error::data(format!("{path}, var column `{column}`"), message, hint))
 }
 
-/// The genes that are kept, and for each file the place of each of its genes among them.
+/// The genes that are kept and, for each file, the index of each of its genes among them.
 fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Vec<Option<u32>>>) {
     let mut counts: HashMap<&GeneKey, usize> = HashMap::new();
     files.iter().flatten().for_each(|key| *counts.entry(key).or_default() += 1);
@@ -313,7 +314,7 @@ fn joined_genes(files: &[Vec<GeneKey>], join: GeneJoin) -> (Vec<GeneKey>, Vec<Ve
     (kept, places)
 }
 
-/// The files' annotations of each kept gene; for a gene in several files, those of the first.
+/// The files' annotations of each kept gene; for a gene in several files, those of the first file.
 fn joined_var(
     vars: &[&RecordBatch],
     joined: &JoinedColumns,

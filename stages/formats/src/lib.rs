@@ -1,9 +1,9 @@
-//! Input formats as streams of rows, one module for each format.
+//! Input formats as streams of rows, with one module per format.
 //!
 //! Every format is a [`source::Source`]: annotations of cells and genes, and rows that many threads can read in any range.
-//! [`format::open`] detects the format of a path: `h5ad` and [`zarr`] (which hold [`anndata`]), `tenx`, [`mtx`], [`table`]. Several
-//! files become one by [`join`]; [`memory`] is a source that a program already holds. HDF5 files are read in a process of their
-//! own where there is one (`worker`).
+//! [`format::open`] detects the format of a path: `h5ad` and [`zarr`] (which hold [`anndata`]), `tenx`,
+//! [`mtx`], [`table`]. [`join`] combines several files into one source; [`memory`] is a source for data that
+//! a program already holds. If possible, HDF5 files are read in a separate process (`worker`).
 //!
 //! ```no_run
 //! use formats::{format::{Choice, open}, source::chunks};

@@ -1,4 +1,4 @@
-//! Cells that a program already holds, as a source.
+//! A source for cells that a program already holds.
 
 use std::{ops::Range, sync::Arc};
 
@@ -26,7 +26,7 @@ pub struct CellsInMemory {
 }
 
 impl CellsInMemory {
-    /// Cells with labels of these names, without genes: for decisions that look at labels alone.
+    /// Cells with these columns of labels and without genes, for decisions that depend only on labels.
     ///
     /// # Panics
     /// If there is no column, or columns differ in length.
@@ -44,7 +44,7 @@ impl CellsInMemory {
     /// Cells with their annotations and expression; the first column of `obs` is the cell's name, that of `var` the gene's.
     ///
     /// # Errors
-    /// Annotations of another number of cells than there are rows.
+    /// Annotations for a number of cells other than the number of rows.
     pub fn new(name: &str, obs: RecordBatch, var: RecordBatch, expression: CsrRows) -> Result<Self> {
         let (cells, rows) = (obs.num_rows(), expression.rows());
         if cells != rows {

@@ -1,7 +1,7 @@
 //! Reads Matrix Market files: 10x folders, and single files with or without names next to them.
 //!
-//! Text can be read from its beginning only, and lists entries in any order. So it is read once, when it is opened, into a
-//! scratch file that is read by cells.
+//! Text can only be read from its beginning, and lists entries in any order. Therefore it is read once, on
+//! opening, into a scratch file that can be read by cells.
 
 mod banner;
 mod entries;
@@ -37,7 +37,7 @@ use super::{
     transpose::{Transposed, Transposer},
 };
 
-/// More cells than any text file has; what says otherwise is damaged, and must not make us allocate.
+/// Maximum number of cells; a text file that claims more is damaged, and no memory is allocated for it.
 const MOST_CELLS: u64 = 1 << 32;
 
 /// Whether a file, or a folder's content, is read as Matrix Market.
@@ -54,7 +54,7 @@ pub(super) fn companions(matrix: &Path) -> Vec<PathBuf> {
     cells.into_iter().chain(genes).collect()
 }
 
-/// A Matrix Market file that was read to its end.
+/// A Matrix Market file, which was read completely.
 #[derive(Debug)]
 pub struct MatrixMarket {
     origin: Origin,
@@ -67,7 +67,7 @@ pub struct MatrixMarket {
 #[derive(Debug)]
 enum CellAnnotations {
     Named(RecordBatch),
-    /// This many, called `cell0`, `cell1` and so on.
+    /// This many cells, named `cell0`, `cell1` and so on.
     Counted(u64),
 }
 
@@ -80,7 +80,7 @@ impl CellAnnotations {
     }
 }
 
-/// The content of the file's rows.
+/// The kind of the file's rows: cells or genes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowAxis {
     Genes,
@@ -88,11 +88,11 @@ enum RowAxis {
 }
 
 impl MatrixMarket {
-    /// Opens a folder with one matrix and its names, or a single file: its rows are the cells, unless files of names that lie
-    /// next to it have as many lines as it has columns.
+    /// Opens a folder with one matrix and its names, or a single file. A single file's rows are the cells, unless
+    /// files of names next to it have as many lines as it has columns.
     ///
     /// # Errors
-    /// Files that are missing, or don't fit together; the first line that is not as it should be.
+    /// Files that are missing, or do not match each other; the first invalid line.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         let files = if path.is_dir() { MatrixMarketFiles::of_folder(path)? } else { MatrixMarketFiles::beside(path) };
         let mut lines = LineReader::open(&files.matrix)?;
@@ -126,7 +126,7 @@ impl MatrixMarket {
     }
 }
 
-/// Rows are genes in every folder of 10x; the numbers of names decide if they can.
+/// Rows are genes in every 10x folder; otherwise, the numbers of names decide, if they can.
 fn what_rows_are(
     header: &MatrixMarketHeader,
     cells: Option<&NameFile>,
@@ -163,7 +163,7 @@ fn generated(of: &str, range: Range<u64>) -> Result<RecordBatch> {
         .map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// For 10x files, `gene` is the symbol, next to `gene_ids` and `feature_types`.
+/// For 10x files, `gene` is the symbol; `gene_ids` and `feature_types` are further columns.
 impl Source for MatrixMarket {
     fn kind(&self) -> &str {
         "mtx"

@@ -1,4 +1,4 @@
-//! Stands in for the formats in HDF5 files where the library is built without HDF5.
+//! Replaces the formats in HDF5 files if the library is built without HDF5.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The interface of all formats once opened: cells that can be read in any range, by many threads at once.
+//! The common interface of all opened formats: cells that can be read in any range, by many threads at once.
 
 use std::{collections::HashSet, fmt::Debug, ops::Range, sync::Arc};
 
@@ -14,7 +14,8 @@ use schemas::{
     ids::CellIndex,
 };
 
-/// More genes than any organism or assay has. Each costs a name and its statistics, whatever the file that claims them weighs.
+/// Maximum number of genes, more than any organism or assay has. Each needs memory for a name and statistics,
+/// however small the file that claims to have them.
 pub(super) const MOST_GENES: u64 = 1 << 20;
 
 /// A file or folder of cells whose structure has been checked.
@@ -25,17 +26,17 @@ pub trait Source: Debug + Send + Sync {
     /// Its name in errors and in the manifest.
     fn origin(&self) -> &Origin;
 
-    /// All the files that it is made of.
+    /// All files that it consists of.
     fn origins(&self) -> Vec<Origin> {
         vec![self.origin().clone()]
     }
 
-    /// In which file a cell stands, and in which row there.
+    /// The file that a cell is in, and its row there.
     fn locate(&self, cell: u64) -> (String, u64) {
         (self.origin().path.clone(), cell)
     }
 
-    /// Which of [`Source::origins`] a cell is from.
+    /// The index among [`Source::origins`] of a cell's file.
     fn origin_of(&self, _cell: u64) -> usize {
         0
     }
@@ -46,7 +47,7 @@ pub trait Source: Debug + Send + Sync {
     /// Number of stored values, if it is known without reading them.
     fn nonzeros(&self) -> Option<u64>;
 
-    /// Where the matrix lies, if it can be read there by rows without this source.
+    /// Where the matrix is, if it can be read there by rows without this source.
     fn in_place(&self) -> Option<InPlace> {
         None
     }
@@ -57,28 +58,30 @@ pub trait Source: Debug + Send + Sync {
     /// The columns of `obs`; the first one, `cell`, is the cell's name.
     fn obs_schema(&self) -> SchemaRef;
 
-    /// Some cells' annotations: these columns of [`Source::obs_schema`], in this order.
+    /// The annotations of some cells: these columns of [`Source::obs_schema`], in this order.
     ///
     /// # Errors
-    /// A file that can't be read, or is not as it should be.
+    /// A file that can't be read, or is invalid.
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch>;
 
-    /// Where the piece that starts at `first` had best end: after [`PIECE_CELLS`](arrays::rows::PIECE_CELLS) cells or [`PIECE_ENTRIES`](arrays::rows::PIECE_ENTRIES) entries, but
-    /// after one cell at least. Pieces are what worker threads read.
+    /// The best end for a piece that starts at `first`: after [`PIECE_CELLS`](arrays::rows::PIECE_CELLS) cells or
+    /// [`PIECE_ENTRIES`](arrays::rows::PIECE_ENTRIES) entries, but after at least one cell. Worker threads read
+    /// one piece at a time.
     ///
     /// # Errors
     /// As for [`Source::obs`].
     fn piece_end(&self, first: u64) -> Result<u64>;
 
-    /// Some cells' expression; the memory of `spare` is used again.
+    /// The expression of some cells; the memory of `spare` is reused.
     ///
     /// # Errors
     /// As for [`Source::obs`].
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows>;
 }
 
-/// The name in an atlas of a column of `frame` (`obs` or `var`), where `index` (`cell` or `gene`) is the column of names: its own name,
-/// or `obs_cell` if that is `cell`, with another `obs_` in front as long as another column has that name.
+/// The name in an atlas of a column of `frame` (`obs` or `var`), where `index` (`cell` or `gene`) is the
+/// column of names: the column's own name, or `obs_cell` if that is `cell`, with another `obs_` in front as
+/// long as another column has that name.
 pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&str]) -> String {
     if own != index {
         return own.to_owned();
@@ -90,7 +93,7 @@ pub(super) fn column_name((frame, index): (&str, &str), own: &str, others: &[&st
     name
 }
 
-/// Refuses a source with two columns of the same name.
+/// Refuses a source in which two columns have the same name.
 ///
 /// # Errors
 /// Two such columns of `obs` or `var`.
@@ -105,20 +108,20 @@ pub(super) fn check_names(source: &dyn Source) -> Result<()> {
     Ok(())
 }
 
-/// A source and the column of its `obs` that has a name.
+/// The index of the column of a source's `obs` with this name.
 ///
 /// # Errors
-/// A column that is not there.
+/// A column that does not exist.
 pub fn column_index(source: &dyn Source, name: &str) -> Result<usize> {
     let schema = source.obs_schema();
     let known = || schema.fields().iter().map(|field| field.name().as_str());
     schema.index_of(name).map_err(|_| Error::unknown("obs column", name, known()))
 }
 
-/// One column of `obs` from end to end, in slices, as text; a missing value is null.
+/// An entire column of `obs`, in slices, as text; a missing value is null.
 ///
 /// # Errors
-/// A column that is not there, or can't be read.
+/// A column that does not exist, or can't be read.
 pub fn obs_column<'a>(source: &'a dyn Source, name: &str) -> Result<impl Iterator<Item = Result<ArrayRef>> + use<'a>> {
     const SLICE: u64 = 1 << 14;
     let column = column_index(source, name)?;
@@ -168,7 +171,7 @@ impl Iterator for RowRanges {
     }
 }
 
-/// All cells of a source in order, with all that is known of them. The stream ends after the first error.
+/// All cells of a source in order, with all their annotations. The stream ends after the first error.
 pub fn chunks(source: Arc<dyn Source>) -> impl Iterator<Item = Result<Chunk>> + Send {
     let columns: Vec<usize> = (0..source.obs_schema().fields().len()).collect();
     let mut failed = false;

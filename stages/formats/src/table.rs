@@ -1,10 +1,11 @@
-//! Reads Parquet and Arrow tables of cells, as large releases ship them: one row a cell.
+//! Reads Parquet and Arrow tables of cells, the format of large releases: one row per cell.
 //!
-//! Values are in one column per gene, next to the annotations (wide), or in two columns of lists, genes as numbers and their
-//! values. A table may be one file, or a folder of files with the same columns.
+//! Values are in one column per gene, alongside the annotations (wide), or in two columns of lists: genes as
+//! numbers, and their values. A table may be one file, or a folder of files with the same columns.
 //!
-//! Row groups (of Arrow: record batches) are read and unpacked one by one. Where one would take more memory than a piece
-//! may, all values go once through a scratch file: long tables batch by batch, wide ones some columns at a time.
+//! Row groups (record batches in Arrow files) are read and unpacked one by one. If one would take more memory
+//! than a piece may have, all values are first written to a scratch file: those of tables with lists batch by
+//! batch, those of wide tables a few columns at a time.
 
 mod file;
 mod folder;
@@ -54,12 +55,12 @@ use super::{
 /// Maximum unpacked size of the values of one part, and maximum number of its rows; larger ones go through a scratch file.
 const PART_BYTES: u64 = 32 << 20;
 const PART_ROWS: u64 = 1 << 14;
-/// Size of the columns of a wide table that are unpacked together on the way to that file.
+/// Size of the columns of a wide table that are unpacked together while writing that file.
 const COLUMNS_BYTES: u64 = 64 << 20;
-/// Bytes of a value of a wide table and of one in lists, packed and unpacked.
+/// Bytes of a value, packed and unpacked together: in a wide table, and in lists.
 const WIDE_BYTES: u64 = 8;
 const LIST_BYTES: u64 = 20;
-/// Files whose descriptions are kept.
+/// Number of files whose descriptions are cached.
 const OPEN_FILES: usize = 8;
 
 /// A table of cells.
@@ -160,7 +161,7 @@ impl CellTable {
         Ok(table)
     }
 
-    /// The first entry of lists if it is not a gene's, for a message if the table has one.
+    /// How the first entry of lists is read; warns if the table has a marker.
     fn marker_of(&self, said: ListStart, place: &str) -> Result<Marker> {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
@@ -175,7 +176,7 @@ impl CellTable {
         Ok(marker)
     }
 
-    /// An open file; descriptions of large releases are too many to keep them all.
+    /// An open file; the descriptions of large releases are too many to keep all of them.
     fn file(&self, at: usize) -> Result<TableFile> {
         let opened = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = opened().iter().find(|(other, _)| *other == at) {
@@ -190,7 +191,7 @@ impl CellTable {
         Ok(file)
     }
 
-    /// The parts that hold some cells, and which of their rows.
+    /// The parts that hold some cells, each with the range of its rows.
     fn parts_of(&self, cells: Range<u64>) -> impl Iterator<Item = (&PlacedPart, Range<usize>)> {
         let first = self.parts.partition_point(|part| part.cells.end <= cells.start);
         let within = self.parts[first..].iter().take_while(move |part| part.cells.start < cells.end);
@@ -200,7 +201,7 @@ impl CellTable {
         })
     }
 
-    /// The largest number of a gene, by looking at all.
+    /// The largest gene number, found by reading all of them.
     fn largest_gene(&self, column: usize) -> Result<i64> {
         let mut largest = -1;
         for (part, rows) in self.parts_of(0..self.cells()) {
@@ -213,7 +214,8 @@ impl CellTable {
         Ok(largest)
     }
 
-    /// Shows cell, gene and value of every entry of some rows of a part; of a wide table, of some of its columns at a time.
+    /// Calls `show` with cell, gene and value of every entry of some rows of a part; for a wide table, a few
+    /// columns at a time.
     fn for_each(
         &self,
         part: &PlacedPart,
@@ -265,8 +267,9 @@ impl CellTable {
     }
 }
 
-/// Cells are called as a column `cell`, `barcode` or the like says, or else `cell0`, `cell1` and so on. Annotations are kept
-/// as text, whole numbers (`Int64`, `UInt64` for those stored so), other numbers and flags; other columns are left out, with a warning.
+/// Cells are named by a column `cell`, `barcode` or the like, otherwise `cell0`, `cell1` and so on.
+/// Annotations are kept as text, whole numbers (`Int64`, or `UInt64` for those stored so), other numbers and
+/// flags; other columns are left out, with a warning.
 impl Source for CellTable {
     fn kind(&self) -> &str {
         "table"
@@ -295,7 +298,7 @@ impl Source for CellTable {
     fn obs(&self, cells: Range<u64>, columns: &[usize]) -> Result<RecordBatch> {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
         let schema = Arc::new(self.obs.project(columns).map_err(bug)?);
-        // The first column is the name, the others follow as they are listed; none if names are made up.
+        // The first column is the name, the others follow as listed; `None` if names are made up.
         let in_file = |column: &usize| if *column == 0 { self.layout.name } else { Some(self.layout.obs[*column - 1]) };
         let read: Vec<usize> = columns.iter().filter_map(in_file).collect();
         let mut batches = Vec::new();
@@ -326,7 +329,7 @@ impl Source for CellTable {
         if let Some(scratch) = &self.scratch {
             return scratch.piece_end(first);
         }
-        // Whole parts, since each is unpacked whole.
+        // Pieces consist of whole parts, since each part is unpacked as a whole.
         let at = self.parts.partition_point(|part| part.cells.end <= first);
         let (mut end, mut bytes) = (first + 1, 0_u64);
         for part in &self.parts[at..] {

@@ -5,8 +5,8 @@
 //! version 2         GENOME/{barcodes, data, indices, indptr, shape, genes, gene_names}, one group a genome
 //! ```
 //!
-//! The matrix is one of features × cells by columns, and so one of cells × features by rows. As scanpy does, features other
-//! than gene expression are left out; a probe set's probes are its genes.
+//! The matrix is stored as features × cells by columns, which is the same as cells × features by rows. Like
+//! in scanpy, features other than gene expression are left out; for a probe set, its probes count as genes.
 
 mod features;
 
@@ -43,7 +43,7 @@ pub struct TenXReader {
     cells: u64,
 }
 
-/// The names of the groups that hold a matrix as 10x files do.
+/// The names of the groups that hold a matrix in the form of 10x files.
 pub(super) fn matrices(file: &File) -> Vec<String> {
     let holds_matrix = |name: &String| {
         file.group(name).is_ok_and(|group| {
@@ -57,8 +57,9 @@ impl TenXReader {
     /// Opens a file and checks its structure.
     ///
     /// # Errors
-    /// A missing file, no HDF5 file or cut short; names that are missing or do not fit the matrix; several genomes of
-    /// which none was chosen, or a genome that is not there. The error names the object and how to fix it.
+    /// A file that is missing, is not an HDF5 file or is cut short; names that are missing or do not match the
+    /// matrix; several genomes of which none was chosen, or a genome that does not exist. The error names the
+    /// object and how to fix it.
     pub fn open(path: &Path, choice: &Choice) -> Result<Self> {
         if choice.matrix() != "X" {
             let message = format!("{} is a 10x file, which has neither layers nor raw", path.display());
@@ -88,8 +89,8 @@ impl TenXReader {
     }
 }
 
-/// `var` has the columns `gene` (the symbol), `gene_id`, `feature_types` and `genome` as far as the file has them, and
-/// the other annotations of its features. A cell's name is its barcode.
+/// `var` has the columns `gene` (the symbol), `gene_id`, `feature_types` and `genome`, as far as they are in
+/// the file, and the other annotations of its features. A cell's name is its barcode.
 impl Source for TenXReader {
     fn kind(&self) -> &str {
         "10x"
@@ -136,7 +137,7 @@ impl Source for TenXReader {
     }
 }
 
-/// The group whose matrix is read, and the genome to which its features are narrowed down.
+/// The group whose matrix is read, and the genome to which its features are restricted.
 fn choose<'a>(matrices: &[String], genome: Option<&'a str>, root: &ObjectPlace) -> Result<(String, Option<&'a str>)> {
     let known = || matrices.iter().map(String::as_str);
     match (matrices, genome) {

@@ -1,8 +1,10 @@
-//! A matrix whose entries come in any order, as by columns, becomes one that is read by rows, in bounded memory.
+//! Turns a matrix whose entries arrive in any order, for example by columns, into one that is read by rows,
+//! in bounded memory.
 //!
-//! Entries are scattered to buckets of neighbouring rows in a scratch file; a range of rows is later picked out of its
-//! buckets. However large the matrix, memory holds only the bytes that wait to be written (24 MiB at most), where the
-//! extents of each bucket lie, and for each reader the rows it asks for.
+//! Entries are distributed over buckets of neighbouring rows in a scratch file; a range of rows is later
+//! extracted from its buckets. However large the matrix, memory holds only the bytes that wait to be written
+//! (at most 24 MiB), the positions of the extents of each bucket, and for each reader the rows that it
+//! requests.
 //!
 //! ```text
 //! an entry: row within its bucket × genes + gene, u32 where that fits, else u64 | value f32
@@ -19,27 +21,28 @@ use schemas::{
 use stage::interrupt::Interrupt;
 use storage::disk::{DiskFile, ScratchFolder};
 
-/// The most buckets; with more, too few bytes of each would be written at once.
+/// Maximum number of buckets; with more, too few bytes of each would be written at once.
 const MOST_BUCKETS: u64 = 4096;
-/// The most rows of a bucket, unless there are too many buckets then.
+/// Maximum number of rows per bucket, unless that would make too many buckets.
 const BUCKET_ROWS: u64 = 8192;
-/// The most rows of a piece, however few entries they have.
+/// Maximum number of rows per piece, however few entries they have.
 const MOST_PIECE_ROWS: u64 = 1 << 15;
-/// More rows than any matrix has; up to here keys fit into 64 bits.
+/// Maximum number of rows of a matrix; up to here, keys fit into 64 bits.
 const MOST_ROWS: u64 = 1 << 40;
-/// The most bytes of all buckets that wait to be written.
+/// Maximum bytes of all buckets that wait to be written.
 const WAITING_BYTES: usize = 24 << 20;
-/// The most entries of a bucket that wait to be written.
+/// Maximum number of entries of a bucket that wait to be written.
 const WAITING_ENTRIES: usize = 1 << 14;
-/// Entries of an extent, the stretch of the scratch file that a bucket is given at once: whole writes of waiting entries.
+/// Entries per extent, the stretch of the scratch file that is assigned to a bucket at once: a multiple of
+/// the entries in one write.
 const EXTENT_ENTRIES: usize = 1 << 17;
 
-/// How entries are cut into buckets and stored.
+/// How entries are divided into buckets and stored.
 #[derive(Clone, Copy, Debug)]
 struct BucketLayout {
     rows: u64,
     genes: u32,
-    /// A bucket has 2^this rows.
+    /// A bucket has 2^`shift` rows.
     shift: u32,
     /// Bytes of an entry: 8 or 12.
     entry_bytes: usize,
@@ -88,18 +91,18 @@ impl BucketLayout {
     }
 }
 
-/// A bucket on disk: where its extents lie, all full but the last one.
+/// A bucket on disk: the positions of its extents, all of which are full except for the last one.
 #[derive(Clone, Debug, Default)]
 struct EntryBucket {
     extents: Vec<u64>,
     entries: u64,
 }
 
-/// Takes entries in any order.
+/// Receives entries in any order.
 #[derive(Debug)]
 pub struct Transposer {
     place: String,
-    /// Asked at every write.
+    /// Checked at every write.
     interrupt: Interrupt,
     layout: BucketLayout,
     scratch: ScratchFile,
@@ -108,18 +111,18 @@ pub struct Transposer {
     buckets: Vec<EntryBucket>,
 }
 
-/// A file without a name, gone with its owner or with the process.
+/// A file without a name, which disappears with its owner or with the process.
 #[derive(Debug)]
 struct ScratchFile {
     file: DiskFile,
-    /// The first byte that is not a bucket's.
+    /// The first byte that does not belong to a bucket.
     end: u64,
 }
 
 impl Transposer {
-    /// Begins a matrix of this many rows and genes, named `place` in errors; how many entries there will be may be a guess, and decides no
-    /// more than how well the work is cut into pieces. The scratch file lies among the system's temporary ones (`TMPDIR`), and takes 8 to
-    /// 12 bytes an entry.
+    /// Starts a matrix of this many rows and genes, named `place` in errors; the number of entries may be a
+    /// guess, and only affects how well the work is divided into pieces. The scratch file is in the system's
+    /// temporary folder (`TMPDIR`), and takes 8 to 12 bytes per entry.
     ///
     /// # Errors
     /// A scratch file that can't be created; more than 2^40 rows.
@@ -151,11 +154,11 @@ impl Transposer {
         })
     }
 
-    /// Takes an entry. Several of one row and gene add up.
+    /// Adds an entry. Several entries for the same row and gene are summed.
     ///
     /// # Errors
-    /// A full or broken disk; a row or gene that the matrix does not have, which the caller is to check since it
-    /// can name the place.
+    /// A full or broken disk; a row or gene outside of the matrix, which the caller should check because it knows
+    /// the place in the file.
     pub fn push(&mut self, row: u64, gene: u32, value: f32) -> Result<()> {
         let BucketLayout { rows, genes, .. } = self.layout;
         if rows <= row || genes <= gene {
@@ -168,7 +171,7 @@ impl Transposer {
         if waiting.len() == self.most_waiting { self.flush(bucket) } else { Ok(()) }
     }
 
-    /// Writes what waits; the matrix can be read then.
+    /// Writes the remaining entries; then the matrix can be read.
     ///
     /// # Errors
     /// A full or broken disk.
@@ -216,16 +219,16 @@ impl Transposed {
         self.layout.rows
     }
 
-    /// How many entries there are, before those of one row and gene are added up.
+    /// Number of entries, before those of the same row and gene are summed.
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.entries).sum()
     }
 
-    /// Where a piece that starts at a row had best end: with its bucket, or earlier where that is large.
+    /// The best end for a piece that starts at a row: the end of its bucket, or earlier if that is large.
     ///
     /// # Errors
-    /// None in practice: a row that the matrix does not have.
+    /// None in practice: a row outside of the matrix.
     pub fn piece_end(&self, first: u64) -> Result<u64> {
         let at = self.layout.bucket_of(first);
         let bucket = self.buckets.get(at).ok_or_else(|| Error::Bug(format!("there is no row {first}")))?;
@@ -237,14 +240,14 @@ impl Transposed {
         Ok(rows.end.min(rows.start + (ended + 1) * part))
     }
 
-    /// Reads some rows; the memory of `spare` is used again.
+    /// Reads some rows; the memory of `spare` is reused.
     ///
     /// # Errors
-    /// A disk that can't be read; entries of one row and gene whose sum float32 can't hold.
+    /// A disk that can't be read, or entries of the same row and gene whose sum float32 can't hold.
     pub fn expression(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let (mut pointers, mut genes, mut values) = spare.into_parts();
         pointers.resize(to_usize(rows.end.saturating_sub(rows.start)) + 1, 0);
-        // Entries are counted first and then put in their places, since they come in any order.
+        // Entries are counted first and then put in place, since they arrive in any order.
         self.for_each(&rows, |row, _, _| pointers[row + 1] += 1)?;
         let mut total = 0_u32;
         for pointer in &mut pointers {
@@ -263,7 +266,8 @@ impl Transposed {
         all.map_err(|bad| exact::bad_rows(&bad, &self.place, rows.start))
     }
 
-    /// Shows every entry of some rows, in the order in which they were pushed; rows count from the first one.
+    /// Calls `show` with every entry of some rows, in the order in which they were pushed; rows are counted from
+    /// the first one.
     fn for_each(&self, rows: &Range<u64>, mut show: impl FnMut(usize, u32, f32)) -> Result<()> {
         let BucketLayout { shift, entry_bytes, .. } = self.layout;
         if rows.is_empty() {

@@ -13,7 +13,7 @@ use schemas::{
 };
 use storage::disk::{checksum_of, checksum_of_text, files_below};
 
-/// Length and time of a file or folder.
+/// Length and modification time of a file or folder.
 ///
 /// # Errors
 /// A file that can't be read.
@@ -33,7 +33,7 @@ pub fn stamp_of(path: &Path) -> Result<Stamp> {
     Ok(stamp)
 }
 
-/// XXH3-64 of a file's bytes; of a folder, of the names and checksums of all files below it.
+/// XXH3-64 of a file's bytes or, for a folder, of the names and checksums of all files below it.
 ///
 /// # Errors
 /// A file that can't be read.
@@ -49,10 +49,10 @@ pub fn checksum(path: &Path) -> Result<String> {
     Ok(checksum_of_text(&text))
 }
 
-/// The version of a file or folder that was read since it had this stamp.
+/// The version of a file or folder that was read after it had this stamp.
 ///
 /// # Errors
-/// A file that can't be read, or that changed in the meantime.
+/// A file that can't be read, or that has changed since.
 pub fn version_since(path: &Path, before: &Stamp) -> Result<SourceVersion> {
     let checksum = checksum(path)?;
     let stamp = stamp_of(path)?;
@@ -67,7 +67,7 @@ pub fn version_since(path: &Path, before: &Stamp) -> Result<SourceVersion> {
     Ok(SourceVersion { stamp, checksum })
 }
 
-/// Whether a file or folder is still what it was: its time says so, or else its checksum.
+/// Whether a file or folder is unchanged, judged by its modification time or else by its checksum.
 ///
 /// # Errors
 /// A file that can't be read.
@@ -82,7 +82,7 @@ fn name_below<'a>(folder: &Path, file: &'a Path) -> std::path::Display<'a> {
 
 fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = if path.is_dir() { files_below(path)? } else { vec![path.to_path_buf()] };
-    // A link to nothing holds nothing.
+    // A link without a target has no content.
     files.retain(|file| file.exists() || file.as_path() == path);
     Ok(files)
 }

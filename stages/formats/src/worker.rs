@@ -1,10 +1,11 @@
-//! libhdf5 at arm's length: a source that another process reads.
+//! Isolates libhdf5: a source that another process reads.
 //!
-//! libhdf5 has open memory-safety bugs that a hostile or damaged file can reach. So where an executable is known (see
-//! [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits, and answers requests on its
-//! standard input with frames on its standard output ([`wire`]). If it dies, that is an error of the file's, and no more.
-//! A check of the file's structure goes before, in that process as in one that has no worker ([`hdf5`]).
-//! If it can report the location of the matrix, rows do not go through it: they are read here, without libhdf5.
+//! libhdf5 has open memory-safety bugs that a hostile or damaged file can reach. Therefore, if an executable
+//! is known (see [`Choice::worker`](super::format::Choice)), a child process opens the file, within limits,
+//! and answers requests on its standard input with frames on its standard output ([`wire`]). If it dies, that
+//! is only an error about the file. Before libhdf5 opens a file, its structure is checked, in that process as
+//! well as without a worker ([`hdf5`]). If the child process can report the location of the matrix, rows do
+//! not go through it: they are read here, without libhdf5.
 
 mod failure;
 pub mod serve;
@@ -53,7 +54,7 @@ pub struct RemoteSource {
 #[derive(Debug)]
 struct Worker {
     child: Child,
-    /// Dropped before waiting for the process.
+    /// Dropped before the process is waited for.
     helper: Option<Helper>,
     interrupt: Interrupt,
     requests: BufWriter<ChildStdin>,
@@ -62,17 +63,18 @@ struct Worker {
     stderr: File,
 }
 
-/// Bytes of what it said last that are looked at.
+/// Number of bytes at the end of its standard error that are shown.
 const LAST_WORDS: u64 = 2000;
 
 impl RemoteSource {
-    /// Starts `executable`, which is to run [`serve::serve`], and lets it open a file.
+    /// Starts `executable`, which has to call [`serve::serve`], and lets it open a file.
     ///
     /// # Errors
-    /// A process that does not start or that dies, and every error of the file.
+    /// A process that does not start or that dies, and any error about the file.
     pub fn open(executable: &Path, path: &Path, choice: &Choice) -> Result<Self> {
         let mut command = Command::new(executable);
-        // Its own group, so that Ctrl-C reaches this process alone, which ends the other when it is done.
+        // The worker gets its own process group, so that Ctrl-C reaches only this process, which ends the worker when
+        // it is done.
         let memory = memfd_create("stderr", MemfdFlags::CLOEXEC);
         let stderr = File::from(memory.map_err(|error| Error::io("start", executable)(error.into()))?);
         let its_stderr = stderr.try_clone().map_err(Error::io("start", executable))?;
@@ -85,7 +87,7 @@ impl RemoteSource {
         let helper = Some(Helper::of(&child, &interrupt));
         let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
         let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, stderr });
-        // Tables of genes belong to tables of cells, which it does not read.
+        // Tables of genes belong to tables of cells, which the worker does not read.
         let choice = Choice { worker: None, genes_table: None, ..choice.clone() };
         let path_bytes = path.as_os_str().as_bytes().to_vec();
         let frame = ask(&worker, path, &WorkerRequest::Open { path: path_bytes, choice })?;
@@ -178,7 +180,7 @@ impl Source for RemoteSource {
     }
 }
 
-/// Sends a request, and waits for what comes back.
+/// Sends a request, and waits for the reply.
 fn ask(worker: &Mutex<Worker>, path: &Path, request: &WorkerRequest) -> Result<Frame> {
     let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
     let Worker { requests, replies, .. } = &mut *worker;
@@ -201,7 +203,7 @@ fn unexpected() -> Error {
 }
 
 impl Worker {
-    /// The error about a file that killed its reader.
+    /// The error about a file that killed the worker.
     fn died(&mut self, path: &Path) -> Error {
         self.helper = None;
         let _ = self.child.kill();
@@ -216,7 +218,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// The end of what it said on standard error; empty if that can't be read.
+    /// The end of the worker's standard error; empty if that can't be read.
     fn last_words(&self) -> String {
         let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
         let mut words = Vec::new();
@@ -232,7 +234,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.helper = None;
-        // Nothing is lost: it only reads.
+        // Nothing is lost, because the worker only reads.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

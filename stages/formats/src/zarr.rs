@@ -1,9 +1,9 @@
-//! Reads [`AnnData`] from zarr stores on disk, of version 2 or 3: folders of arrays, each cut into chunks that are packed one
-//! by one, several to a file where they are sharded.
+//! Reads [`AnnData`] from zarr stores on disk, version 2 or 3: folders of arrays, each divided into chunks
+//! that are packed one by one, with several chunks per file if they are sharded.
 //!
-//! Arrays, chunks and shards are read by the `zarrs` crate, on whichever thread needs them; groups are read
-//! here. What metadata and chunks claim is checked before memory is taken for it, so that a damaged store is an error that
-//! names the array, and no more.
+//! The `zarrs` crate reads arrays, chunks and shards, on any thread; groups are read here. What metadata and
+//! chunks claim is checked before memory is allocated for it, so that a damaged store only causes an error
+//! that names the array.
 
 mod array;
 mod element;
@@ -33,8 +33,8 @@ pub fn is_one(path: &Path) -> bool {
 /// Opens a store and checks its structure.
 ///
 /// # Errors
-/// Metadata that is damaged or of an unknown kind; no matrix, or one of unknown encoding; an unknown layer; shapes that
-/// disagree. The error names the object and how to fix it.
+/// Metadata that is damaged or of an unknown kind; no matrix, or one with an unknown encoding; an unknown
+/// layer; shapes that disagree. The error names the object and how to fix it.
 pub fn open(path: &Path, choice: &Choice) -> Result<AnnData> {
     let place = ObjectPlace::root(path);
     let root = match NodeMetadata::read(path, &place)? {

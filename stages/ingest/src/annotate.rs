@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{census::ValueCensus, label::Labeller, row_range::ReadRowRange};
 
-/// Rows of successive cells.
+/// Rows of consecutive cells.
 #[derive(Debug)]
 pub struct RowBatch(pub Pooled<RowRecords>);
 
@@ -43,16 +43,16 @@ pub struct Labelled {
     pub codes: Vec<u32>,
 }
 
-/// Findings along the way.
+/// Results of the annotation.
 #[derive(Debug)]
 pub struct Annotated {
-    /// How many cells were kept.
+    /// Number of cells that were kept.
     pub cells: u64,
-    /// `labels.bin` as it was written.
+    /// The entry of `labels.bin`.
     pub labels: FileEntry,
     /// The conditions.
     pub conditions: ConditionTable,
-    /// How many cells each condition has.
+    /// Number of cells of each condition.
     pub cells_of: Vec<u64>,
     /// The covariates.
     pub covariates: Vec<Covariate>,
@@ -60,12 +60,12 @@ pub struct Annotated {
     pub census: ValueCensus,
 }
 
-/// Where [`Annotate`] leaves what it found, once its stream is complete.
+/// Where [`Annotate`] stores its results, once its stream is complete.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Arc<Mutex<Option<Annotated>>>);
 
 impl Findings {
-    /// The findings; none before the stream is complete.
+    /// The results; `None` before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<Annotated> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -88,7 +88,7 @@ pub struct Annotate {
 }
 
 impl Annotate {
-    /// Starts both files in the folder, for `most_cells` cells at most.
+    /// Creates both files in the folder, for at most `most_cells` cells.
     ///
     /// # Errors
     /// Files that can't be created.
@@ -155,7 +155,8 @@ impl Stage for Annotate {
     }
 }
 
-/// Gives cells without a name one, after their place in the source, as those of a table without names have; says how many.
+/// Names cells without a name by their position in the source, as in a table without names; returns how many
+/// there were.
 fn name_all(range: &mut ReadRowRange) -> Result<usize> {
     let Some(names) = range.obs.columns().first().and_then(|names| names.as_string_opt::<i32>()) else { return Ok(0) };
     let unnamed = names.null_count();
@@ -170,7 +171,7 @@ fn name_all(range: &mut ReadRowRange) -> Result<usize> {
     Ok(unnamed)
 }
 
-/// A hash of every cell's name, in its own file that goes with it.
+/// A hash of every cell's name, in a file without a name that disappears with this value.
 #[derive(Debug)]
 struct CellNameHashes {
     hashes: mmap::MappedTable,
@@ -190,7 +191,7 @@ impl CellNameHashes {
         }
     }
 
-    /// How many cells have the name of a cell before them.
+    /// Number of cells that have the same name as an earlier one.
     fn repeated(&mut self, cells: u64) -> usize {
         let hashes = self.hashes.numbers();
         let cells = to_usize(cells).min(hashes.len());

@@ -1,44 +1,45 @@
-//! Values that are not counts, or no numbers: which there are, and what is done about them.
+//! Values that are not counts, or not numbers: a census of them, and the policies for them.
 
 use std::collections::BTreeMap;
 
 use reader::records::LARGEST_COUNT;
 
-/// Bad values that are named one by one.
+/// Maximum number of bad values that are listed individually.
 pub(crate) const NAMED_BAD_VALUES: usize = 5;
 
 /// The policy for invalid values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadValues {
-    /// The first ones are named, and nothing is written.
+    /// Report the first ones, and write nothing.
     #[default]
     Error,
-    /// Their cells are left out.
+    /// Leave out their cells.
     Drop,
-    /// They become the nearest value that can be taken; what is not finite becomes 0.
+    /// Replace them by the nearest valid value; values that are not finite become 0.
     Clip,
 }
 
 /// How to interpret values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ValuesAs {
-    /// Counts where all are integers, else continuous; among counts, negative ones and those that are too large are bad.
+    /// Counts if all are integers, otherwise continuous; among counts, negative values and those that are too
+    /// large are bad.
     #[default]
     Auto,
     /// Counts, or an error.
     Counts,
-    /// Continuous, whatever they are.
+    /// Continuous, whatever the values are.
     Continuous,
 }
 
 impl ValuesAs {
-    /// Whether a value can be taken.
+    /// Whether a value is valid.
     #[must_use]
     pub fn takes(self, value: f32) -> bool {
         value.is_finite() && (self != Self::Counts || is_count(value))
     }
 
-    /// The nearest value that can be taken; 0 for what is not finite.
+    /// The nearest valid value; 0 for values that are not finite.
     #[must_use]
     pub fn clip(self, value: f32) -> f32 {
         match (value.is_finite(), self) {
@@ -53,48 +54,48 @@ fn is_count(value: f32) -> bool {
     (0.0..=LARGEST_COUNT).contains(&value) && value.fract() == 0.0
 }
 
-/// A value that can't be taken: where it stands and what it is.
+/// An invalid value, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BadValue {
-    /// The cell, counted as its source has them.
+    /// The index of its cell in the source.
     pub cell: u64,
-    /// The gene.
+    /// The index of its gene.
     pub gene: u32,
     /// The value.
     pub value: f32,
 }
 
-/// The census of the values.
+/// Counts and examples of values that are not counts, or not numbers.
 #[derive(Clone, Debug, Default)]
 pub struct ValueCensus {
     /// The first NaN or infinite values.
     pub not_finite: Vec<BadValue>,
-    /// How many there are.
+    /// Number of these values.
     pub not_finite_count: u64,
     /// The first negative values.
     pub negative: Vec<BadValue>,
-    /// How many there are.
+    /// Number of these values.
     pub negative_count: u64,
     /// The first values that are not integers.
     pub fractions: Vec<BadValue>,
-    /// How many there are.
+    /// Number of these values.
     pub fraction_count: u64,
     /// The first integers too large to be exact in float32.
     pub too_large: Vec<BadValue>,
-    /// How many there are.
+    /// Number of these values.
     pub too_large_count: u64,
     /// For each file with values, by its index among the origins of its source: the first value that is not an integer.
     pub files: BTreeMap<usize, Option<BadValue>>,
-    /// How many cells have no values at all.
+    /// Number of cells without any values.
     pub empty_cells: u64,
-    /// How many values were clipped.
+    /// Number of values that were clipped.
     pub clipped: u64,
-    /// How many cells were left out for their values.
+    /// Number of cells that were left out because of their values.
     pub dropped: u64,
 }
 
 impl ValueCensus {
-    /// Enters a value, unless it is a count.
+    /// Records a value, unless it is a count.
     pub fn enter(&mut self, seen: BadValue) {
         if !seen.value.is_finite() {
             self.not_finite_count += 1;
@@ -114,13 +115,14 @@ impl ValueCensus {
         }
     }
 
-    /// Whether all values are integers, and some of them can't be counts.
+    /// Whether all values are integers, but some of them can't be counts.
     #[must_use]
     pub fn has_bad_counts(&self) -> bool {
         self.fraction_count == 0 && 0 < self.negative_count + self.too_large_count
     }
 
-    /// A file that holds integers only, and another one with its first value that is not an integer; none if files agree.
+    /// A file that holds only integers, and another one with its first value that is not an integer; `None` if
+    /// the files agree.
     #[must_use]
     pub fn files_that_differ(&self) -> Option<(usize, (usize, BadValue))> {
         let whole = self.files.iter().find(|(_, fraction)| fraction.is_none());
@@ -128,7 +130,7 @@ impl ValueCensus {
         Some((*whole?.0, other?))
     }
 
-    /// Adds what was seen in later rows.
+    /// Adds the census of later rows.
     pub fn merge(&mut self, later: Self) {
         self.not_finite_count += later.not_finite_count;
         self.negative_count += later.negative_count;

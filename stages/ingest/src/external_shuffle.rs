@@ -1,11 +1,12 @@
-//! The shuffle: one uniform random permutation of all rows, however many there are, in bounded memory.
+//! The shuffle: a uniform random permutation of all rows, however many there are, in bounded memory.
 //!
-//! Every row goes to a randomly drawn bucket on disk; later each bucket is read as a whole and shuffled separately. Draws do
-//! not depend on the rows, so every permutation is equally likely. The number of buckets is limited; one that has become
-//! too large to be read as a whole is first split into its own buckets, in the same way.
+//! Every row goes to a randomly drawn bucket on disk; later, each bucket is read as a whole and shuffled
+//! separately. Draws do not depend on the rows, so every permutation is equally likely. The number of buckets
+//! is limited; one that has become too large to be read as a whole is first split into buckets in the same
+//! way.
 //!
-//! A bucket's rows are written in stretches. Each begins with the position of the bucket's previous stretch, so that only the
-//! last one has to be remembered.
+//! A bucket's rows are written in stretches. Each begins with the position of the bucket's previous stretch,
+//! so that only the position of the last one has to be kept.
 //!
 //! offset u64 | bytes u64 | records        the previous stretch, 0 bytes if there is none
 //! offset u64 | bytes u64 | records        of the stretch before, 0 bytes if there is none
@@ -33,20 +34,20 @@ use storage::disk::{DiskFile, remove_all};
 
 use super::annotate::RowBatch;
 
-/// Bytes that a bucket should have, so that several fit into memory.
+/// Target size of a bucket, in bytes, so that several fit into memory.
 const BUCKET_BYTES: u64 = 4 << 20;
-/// A bucket of more bytes is taken apart before it is read: this many times what it should have.
+/// A bucket of more than this many times the target size is split before it is read.
 const TOO_LARGE: u64 = 4;
-/// The most bytes of a bucket that wait to be written.
+/// Maximum bytes of one bucket that wait to be written.
 const MOST_WAITING_BYTES: usize = 128 << 10;
-/// The most bytes of all buckets that wait to be written.
+/// Maximum bytes of all buckets that wait to be written.
 const ALL_WAITING_BYTES: usize = 6 << 20;
-/// Before each record stands its cell, as u64.
+/// Each record is preceded by its cell, as u64.
 const CELL_BYTES: usize = 8;
-/// Where the stretch before lies.
+/// Bytes of the position of the previous stretch.
 const LINK_BYTES: usize = 16;
 
-/// A stretch of the file that belongs to one bucket; none if it has no bytes.
+/// A stretch of the file that belongs to one bucket; it does not exist if it has no bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct FileRange {
     offset: u64,
@@ -71,12 +72,12 @@ impl FileRange {
 #[derive(Clone, Copy, Debug, Default)]
 struct BucketPosition {
     last: FileRange,
-    /// How many records it has, and their bytes.
+    /// Number of records, and their total bytes.
     records: u64,
     bytes: u64,
 }
 
-/// How large buckets are.
+/// Sizes of buckets.
 #[derive(Clone, Copy, Debug)]
 struct BucketSizes {
     bucket: u64,
@@ -85,7 +86,7 @@ struct BucketSizes {
 
 const SIZES: BucketSizes = BucketSizes { bucket: BUCKET_BYTES, most_buckets: ALL_WAITING_BYTES as u64 >> 12 };
 
-/// Takes rows apart into buckets.
+/// Distributes rows over buckets.
 #[derive(Debug)]
 pub struct ExternalShuffle {
     file: DiskFile,
@@ -96,13 +97,13 @@ pub struct ExternalShuffle {
     random: ChaCha8Rng,
     seed: u64,
     most_waiting: usize,
-    /// The records of each bucket that wait to be written, after room for a link.
+    /// The records of each bucket that wait to be written, after space for the position of the previous stretch.
     waiting: Vec<Vec<u8>>,
     positions: Vec<BucketPosition>,
 }
 
 impl ExternalShuffle {
-    /// A shuffle of rows that take about this many bytes, in a file that has no name once it is there.
+    /// Creates a spill for rows of about this many bytes, in a file whose name is removed after it was created.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -184,7 +185,7 @@ impl Sink for ExternalShuffle {
     }
 }
 
-/// Rows that lie in buckets.
+/// Rows in buckets on disk.
 #[derive(Debug)]
 pub struct ShuffledBuckets {
     shared: Arc<ShuffleFile>,
@@ -201,8 +202,8 @@ struct ShuffleFile {
 }
 
 impl ShuffledBuckets {
-    /// The buckets, whose rows one after another are the permutation; those that are too large are taken apart when their turn
-    /// comes.
+    /// The buckets, whose rows in sequence are the permutation; those that are too large are split when they are
+    /// reached.
     pub fn buckets(self) -> impl Iterator<Item = Result<ShuffleBucket>> + Send {
         let mut left: Vec<ShuffleBucket> = self.in_order(&Pool::default());
         left.reverse();
@@ -277,15 +278,15 @@ impl ShuffleBucket {
         Ok(RowBatch(records))
     }
 
-    /// A single row is as small as it can be.
+    /// Whether the bucket has to be split; a single row can't be.
     fn is_too_large(&self) -> bool {
         1 < self.position.records && TOO_LARGE * self.shared.sizes.bucket < self.position.bytes
     }
 
-    /// The same rows in smaller buckets, in their own file.
+    /// The same rows in smaller buckets, in a separate file.
     fn taken_apart(self) -> Result<Vec<Self>> {
         let ShuffleFile { path, sizes, gene_width, seed, .. } = &*self.shared;
-        // Other draws than those that brought the rows here, and than those of any other bucket.
+        // These draws differ from those that brought the rows here, and from those of any other bucket.
         let mut draws = ChaCha8Rng::seed_from_u64(*seed);
         draws.set_stream(u64::MAX - self.index);
         let mut shuffle = ExternalShuffle::of(*sizes, path, *gene_width, self.position.bytes, draws.random())?;
@@ -305,7 +306,7 @@ impl ShuffleBucket {
         Error::damaged(self.shared.file.path(), "another program has changed it in the meantime")
     }
 
-    /// Shows the records of each stretch, the last stretch first.
+    /// Calls `show` with the records of each stretch, starting with the last one.
     fn walk(&self, mut show: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let (file, path) = (self.shared.file.as_file(), self.shared.file.path());
         let mut stretch = self.position.last;
@@ -325,7 +326,7 @@ impl ShuffleBucket {
         Ok(())
     }
 
-    /// The cell of the record that comes first, and the record's length; none at the end.
+    /// The cell of the first record, and the record's length; `None` at the end.
     fn record(&self, bytes: &[u8]) -> Result<Option<(CellIndex, usize)>> {
         let Some((cell, rest)) = bytes.split_first_chunk::<CELL_BYTES>() else { return Ok(None) };
         let (_, length) = RowRecord::read(rest, self.shared.gene_width).ok_or_else(|| self.changed())?;
@@ -333,16 +334,17 @@ impl ShuffleBucket {
     }
 }
 
-/// Gives the room of bytes that were read back to the disk, and their pages to what is written meanwhile.
+/// Returns the disk space of bytes that were read, and their cached pages, for use by what is written
+/// meanwhile.
 fn give_back(file: &File, offset: u64, length: u64) {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    // A file system that can't do this only uses more room until the file is removed at the end.
+    // A file system that can't do this only uses more space until the file is removed at the end.
     if let Err(error) = fallocate(file, hole, offset, length) {
         tracing::debug!("the room of a bucket is kept until the end: {error}");
     }
 }
 
-/// About how many bytes the records of this many cells and entries take.
+/// Approximate bytes of the records of this many cells and entries.
 #[must_use]
 pub fn estimated_bytes(cells: u64, entries: u64, gene_width: GeneWidth) -> u64 {
     cells * (CELL_BYTES + HEADER_BYTES) as u64 + entries * (gene_width.bytes() as u64 + 1)
@@ -354,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    /// The cells in the order that they come out in, and the bytes of the largest bucket.
+    /// The cells in output order, and the bytes of the largest bucket.
     fn permuted(sizes: BucketSizes, cells: u64, seed: u64) -> (Vec<u64>, u64) {
         let home = tempfile::tempdir().expect("a folder");
         let mut shuffle =
@@ -385,7 +387,7 @@ mod tests {
             assert!(largest <= TOO_LARGE * sizes.bucket, "{cells} cells: {largest} bytes");
             assert_eq!(found, permuted(sizes, cells, 7).0, "a seed is a permutation");
             assert_ne!(found, permuted(sizes, cells, 8).0);
-            // Of neighbours in the permutation, as many ascend as descend.
+            // Among neighbours in the permutation, about as many ascend as descend.
             let ascending = found.windows(2).filter(|pair| pair[0] < pair[1]).count();
             assert!(cells < 1000 || ascending.abs_diff(found.len() / 2) < found.len() / 20, "{ascending}");
             found.sort_unstable();

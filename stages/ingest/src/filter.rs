@@ -1,4 +1,5 @@
-//! Which cells of a source are selected: by their annotations, their label, and how many share their condition.
+//! Selects cells of a source: by their annotations, by their label, and by the number of cells with their
+//! condition.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -20,7 +21,7 @@ use super::{
     row_range::CellFilter,
 };
 
-/// Cells that are looked at together.
+/// Number of cells that are read together.
 const SLICE: u64 = 1 << 14;
 /// The name of a missing label.
 const MISSING: &str = "nan";
@@ -42,10 +43,10 @@ struct AnnotationFilter {
     rare: HashSet<(String, String)>,
 }
 
-/// Settles which cells are selected; none if all are.
+/// Creates the filter of selected cells; `None` if all are selected.
 ///
 /// # Errors
-/// Columns, values and labels that are not there, labels to drop without a perturbation column.
+/// Columns, values or labels that do not exist, or labels to drop without a perturbation column.
 pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &ResolvedKeys) -> Result<Option<CellFilter>> {
     if *options == Selection::default() {
         return Ok(None);
@@ -112,7 +113,7 @@ fn known_values(source: &dyn Source, column: &str) -> Result<BTreeSet<String>> {
     Ok(known)
 }
 
-/// Refuses a label to drop that no cell has; a pattern without a match only gets a warning.
+/// Refuses a label to drop that no cell has; a pattern without a match only causes a warning.
 fn check_labels(source: &dyn Source, column: &str, patterns: &[String]) -> Result<()> {
     let known = known_values(source, column)?;
     for pattern in patterns.iter().filter(|pattern| !known.iter().any(|label| fits(pattern, label))) {
@@ -124,7 +125,8 @@ fn check_labels(source: &dyn Source, column: &str, patterns: &[String]) -> Resul
     Ok(())
 }
 
-/// A value in the column's notation: a number may be given in another one (`1.0` for `1`), if only one value is equal to it.
+/// A value in the column's notation: a number may be given in another notation (`1.0` for `1`), if only one
+/// value is equal to it.
 fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> String) -> Result<String> {
     if known.contains(value) {
         return Ok(value.to_owned());
@@ -142,7 +144,8 @@ fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> S
     }
 }
 
-/// The spellings of the conditions that fewer cells have: `A+B` and `B+A` are one. Control is never rare.
+/// The spellings of the conditions with fewer cells than `min_cells`: `A+B` and `B+A` are the same condition.
+/// Control is never rare.
 fn rare_conditions(
     source: &Arc<dyn Source>,
     filter: &AnnotationFilter,
@@ -201,7 +204,7 @@ impl AnnotationFilter {
         Ok(selected.contains(&false).then(|| BooleanArray::from(selected)))
     }
 
-    /// Labels and doses, as far as they are requested.
+    /// The columns of labels and doses, if they are needed.
     fn conditions_of(&self, obs: &RecordBatch) -> Result<(Option<StringArray>, Option<StringArray>)> {
         let column = |name: &Option<String>| name.as_ref().map(|name| text_column(obs, name)).transpose();
         Ok((column(&self.label)?, column(&self.dose)?))

@@ -1,4 +1,5 @@
-//! Sums of each group's cells, gene by gene, in a table on disk: there may be more groups and genes than memory has room for.
+//! Sums over each group's cells, per gene, in a table on disk: there may be more groups and genes than fit
+//! into memory.
 
 use std::{collections::HashMap, path::PathBuf, sync::LazyLock};
 
@@ -9,21 +10,21 @@ use schemas::{
 };
 use storage::mmap::MappedTable;
 
-/// The table's bytes at most; sums of more groups are given up.
+/// Maximum size of the table; if more groups are needed, summing is abandoned.
 const MOST_BYTES: u64 = 4 << 30;
-/// Bytes of statistics that an atlas may have however small it is.
+/// Size of statistics, in bytes, that even a small atlas may have.
 const FEWEST_STORED: u64 = 16 << 20;
-/// Bytes that are stored of a gene's sums: mean, variance and mean count.
+/// Bytes stored per gene of a group: mean, variance and mean count.
 const STORED_BYTES: u64 = 12;
-/// The table grows by about this many bytes.
+/// The table grows in steps of about this many bytes.
 const SEGMENT_BYTES: usize = 16 << 20;
 
 /// Sums per gene: values, their squares, log(1 + value) and its square.
 ///
-/// Whether values are counts is known once all were seen, so both are summed.
+/// Both are summed because it is only known at the end whether the values are counts.
 pub type GeneValueSums = [f64; 4];
 
-/// The contribution of one count up to 255.
+/// The contribution of each count up to 255.
 static OF_COUNT: LazyLock<[GeneValueSums; 256]> = LazyLock::new(|| {
     std::array::from_fn(|count| u32::try_from(count).map_or([0.0; 4], |count| added_by(f64::from(count))))
 });
@@ -33,20 +34,20 @@ fn added_by(value: f64) -> GeneValueSums {
     [value, value * value, log, log * log]
 }
 
-/// The data of a group besides its genes.
+/// The data of a group other than its per-gene sums.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupCells {
     /// Its condition, then its covariate codes.
     pub codes: Vec<u32>,
     /// Number of cells.
     pub cells: u64,
-    /// Σ of the cells' libraries: the sum of a cell's values.
+    /// Sum of the cells' libraries; a library is the sum of a cell's values.
     pub library: f64,
-    /// Σ of their squares.
+    /// Sum of their squares.
     pub library_squares: f64,
     /// The smallest and the largest library.
     pub library_range: (f64, f64),
-    /// Σ of the cells' numbers of genes with a value.
+    /// Sum of the cells' numbers of genes with a value.
     pub detected: u64,
 }
 
@@ -64,26 +65,27 @@ impl GroupCells {
 /// The sums of all groups.
 #[derive(Debug)]
 pub struct GroupSums {
-    /// Where its files are made; they have no name once they are open.
+    /// The folder in which its files are created; they have no name once they are open.
     folder: PathBuf,
     genes: usize,
-    /// Of the table, while groups are still split by covariates.
+    /// Maximum size of the table while groups are still split by covariates.
     most_fine_bytes: u64,
     most_bytes: u64,
     by_condition: bool,
     groups: Vec<GroupCells>,
     by_codes: HashMap<Vec<u32>, usize>,
-    /// The group of the row before: files often have a group's cells together.
+    /// The group of the previous row: the cells of a group are often consecutive in files.
     last: usize,
     segments: Vec<MappedTable>,
     given_up: bool,
 }
 
 impl GroupSums {
-    /// No groups yet of an atlas with about this many non-zeros; its files lie in `folder`.
+    /// Empty sums for an atlas with about this many non-zeros; the files are created in `folder`.
     ///
-    /// Groups are split by condition and covariates, but only by condition once their stored size would take
-    /// more bytes than there are non-zeros: then a group has so few cells that its means are worth less than the cells.
+    /// Groups are split by condition and covariates, but only by condition once their stored size would exceed
+    /// the number of non-zeros in bytes: then groups have so few cells that their means are worth less than the
+    /// cells.
     #[must_use]
     pub fn new(folder: PathBuf, genes: usize, nonzeros: u64) -> Self {
         Self {
@@ -101,7 +103,7 @@ impl GroupSums {
         }
     }
 
-    /// Adds a row of the group that bears these codes.
+    /// Adds a row to the group with these codes.
     ///
     /// # Errors
     /// A full or broken disk.
@@ -130,7 +132,7 @@ impl GroupSums {
         Ok(())
     }
 
-    /// The groups, in the order of their first cells; none if there were too many.
+    /// The groups, in the order of their first cells; empty if there were too many.
     #[must_use]
     pub fn groups(&self) -> &[GroupCells] {
         &self.groups
@@ -142,7 +144,7 @@ impl GroupSums {
         self.by_condition
     }
 
-    /// Whether there were too many groups to sum them all.
+    /// Whether there were too many groups to sum.
     #[must_use]
     pub fn given_up(&self) -> bool {
         self.given_up
@@ -166,7 +168,7 @@ impl GroupSums {
         &mut self.segments[segment].slice_mut()[start..start + self.genes]
     }
 
-    /// From now on there is one group a condition.
+    /// Merges groups, so that from now on there is one group per condition.
     fn fold(&mut self) -> Result<()> {
         let coarse = Self { by_condition: true, ..Self::new(self.folder.clone(), self.genes, 0) };
         let fine = std::mem::replace(self, coarse);
@@ -226,7 +228,7 @@ impl GroupSums {
         (SEGMENT_BYTES / (self.genes * size_of::<GeneValueSums>()).max(1)).max(1)
     }
 
-    /// The segment of a group, and where its genes start there.
+    /// The segment of a group, and where its genes start in it.
     fn place(&self, group: usize) -> (usize, usize) {
         let groups = self.groups_of_segment();
         (group / groups, group % groups * self.genes)
@@ -255,7 +257,7 @@ fn values(bytes: &[u8], width: ValueWidth) -> Vec<f64> {
     }
 }
 
-/// Adds small counts, and gives their sum.
+/// Adds small counts, and returns their sum.
 fn add_counts(sums: &mut [GeneValueSums], genes: impl Iterator<Item = usize>, counts: &[u8]) -> f64 {
     let of_count = &*OF_COUNT;
     let mut library = 0_u64;
@@ -269,7 +271,7 @@ fn add_counts(sums: &mut [GeneValueSums], genes: impl Iterator<Item = usize>, co
     library
 }
 
-/// Adds any values, and gives their sum.
+/// Adds any values, and returns their sum.
 fn add_values(sums: &mut [GeneValueSums], genes: impl Iterator<Item = usize>, values: Vec<f64>) -> f64 {
     let mut library = 0.0;
     for (gene, value) in genes.zip(values) {

@@ -1,7 +1,7 @@
-//! Which columns of `obs` are labels: as the user said, or else by the field's habits.
+//! Which columns of `obs` are labels: as given by the user, or else by common conventions.
 //!
-//! Candidates are tried in order. Several columns that say the same in every row are not ambiguous; several that differ are
-//! an error that lists them.
+//! Candidates are tried in order. Several columns that agree in every row are not ambiguous; several that
+//! differ are an error that lists them.
 
 mod notes;
 
@@ -26,11 +26,11 @@ pub struct RequestedKeys {
     pub perturbation: Option<String>,
     /// The names of control, as a whole label or as one part of it; `*` matches any text.
     pub controls: Vec<String>,
-    /// The dose column; an empty name says that there is none.
+    /// The dose column; an empty name means that there is none.
     pub dose: Option<String>,
-    /// Covariates; an empty list says that there are none.
+    /// Covariates; an empty list means that there are none.
     pub covariates: Option<Vec<String>>,
-    /// The batch column, a covariate too.
+    /// The batch column, which is also a covariate.
     pub batch: Option<String>,
     /// The delimiter of perturbations; `+` by default.
     pub delimiter: Option<String>,
@@ -39,9 +39,9 @@ pub struct RequestedKeys {
 /// The labels of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedKeys {
-    /// Which columns.
+    /// The columns.
     pub columns: LabelColumns,
-    /// How they are read.
+    /// The rules for reading them.
     pub rules: LabelRules,
     /// The guesses, as flags.
     pub guessed: Vec<String>,
@@ -49,11 +49,11 @@ pub struct ResolvedKeys {
     pub decided: Vec<String>,
 }
 
-/// Settles which columns are labels.
+/// Decides which columns are labels.
 ///
 /// # Errors
-/// Columns that are not there or that can't be covariates, candidates that differ, a control that no cell has, flags that mean
-/// nothing without a perturbation column.
+/// Columns that do not exist or can't be covariates, candidates that differ, a control that no cell has, or
+/// flags that have no meaning without a perturbation column.
 pub fn resolve(source: &dyn Source, asked: &RequestedKeys) -> Result<ResolvedKeys> {
     let names = names(source);
     let no_dose = asked.dose.as_deref() == Some("");
@@ -98,7 +98,7 @@ pub fn resolve(source: &dyn Source, asked: &RequestedKeys) -> Result<ResolvedKey
     Ok(ResolvedKeys { columns: LabelColumns { perturbation, dose, covariates }, rules, guessed, decided })
 }
 
-/// Refuses covariates that would stand twice among the columns of what is written later.
+/// Refuses covariates that would appear twice among the columns of later output.
 fn check_covariates(covariates: &[String]) -> Result<()> {
     let mut seen = BTreeSet::new();
     let twice: Vec<&str> = covariates.iter().filter(|name| !seen.insert(*name)).map(String::as_str).collect();
@@ -118,7 +118,7 @@ fn check_covariates(covariates: &[String]) -> Result<()> {
     Err(Error::usage(message, "rename those columns of obs, or choose others with --covariates"))
 }
 
-/// Refuses flags that say how labels are read if there are none.
+/// Refuses flags for reading labels if there are no labels.
 fn check_nothing_is_said_of_labels(asked: &RequestedKeys, columns: &[String]) -> Result<()> {
     let said = [
         (!asked.controls.is_empty(), "--control"),
@@ -165,11 +165,11 @@ fn same(source: &dyn Source, a: &str, b: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// The distinct labels of the perturbation column, and what they are made of.
+/// The distinct labels of the perturbation column, and their parts.
 struct PerturbationLabels {
-    /// The column, as errors name it.
+    /// The name of the column in errors.
     place: String,
-    /// Each label, and its parts.
+    /// Each label, with its parts.
     all: BTreeMap<String, Vec<String>>,
     delimiter: String,
 }
@@ -194,7 +194,7 @@ impl PerturbationLabels {
         self.all.values().flatten().map(String::as_str).collect()
     }
 
-    /// The names of control; the displayed one first.
+    /// The names of control, starting with the one that is displayed.
     fn controls(&self, asked: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let controls = match asked {
             [] => vec![self.habitual_control(guessed)?],
@@ -265,7 +265,7 @@ impl PerturbationLabels {
     }
 }
 
-/// Whether a label fits a pattern in which `*` stands for any text.
+/// Whether a label matches a pattern, in which `*` matches any text.
 pub(super) fn fits(pattern: &str, label: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == label };
     let Some(rest) = label.strip_prefix(before) else { return false };

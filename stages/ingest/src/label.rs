@@ -1,4 +1,4 @@
-//! Columns of `obs` become codes: each distinct label is parsed once, each cell costs a look-up.
+//! Turns columns of `obs` into codes: each distinct label is parsed once, and each cell costs a look-up.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,18 +12,18 @@ use schemas::{
     numbers::checked,
 };
 
-/// Which columns of `obs` are labels.
+/// The columns of `obs` that are labels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelColumns {
-    /// The perturbation column; none makes an unlabelled atlas.
+    /// The perturbation column; `None` for an unlabelled atlas.
     pub perturbation: Option<String>,
     /// The dose column.
     pub dose: Option<String>,
-    /// Covariates, the batch last.
+    /// The covariates; the batch is last.
     pub covariates: Vec<String>,
 }
 
-/// Gives cells their codes, in the order they come.
+/// Assigns codes to cells, in the order in which they arrive.
 #[derive(Debug)]
 pub struct Labeller {
     source: Arc<dyn Source>,
@@ -36,7 +36,7 @@ pub struct Labeller {
 }
 
 impl Labeller {
-    /// A labeller for a source's columns.
+    /// Creates a labeller for a source's columns.
     #[must_use]
     pub fn new(source: Arc<dyn Source>, columns: LabelColumns, rules: LabelRules) -> Self {
         let covariates: Vec<Covariate> =
@@ -52,11 +52,11 @@ impl Labeller {
         }
     }
 
-    /// The codes of some cells, one record per cell: its condition id, then its covariate codes. `cells` says where each
-    /// stands in the file.
+    /// The codes of some cells, one record per cell: its condition id, then its covariate codes. `cells` holds
+    /// the position of each cell in the file.
     ///
     /// # Errors
-    /// A column that is not there, a missing or unreadable label, doses that don't fit.
+    /// A missing column, a label that is missing or unreadable, or doses that do not match.
     pub fn codes(&mut self, cells: &[u64], obs: &RecordBatch) -> Result<Vec<u32>> {
         let labels = self.columns.perturbation.clone().map(|name| self.column(obs, &name)).transpose()?;
         let doses = self.columns.dose.clone().map(|name| self.column(obs, &name)).transpose()?;
@@ -77,7 +77,7 @@ impl Labeller {
         Ok(codes)
     }
 
-    /// The conditions and covariates seen, and how many cells each condition has.
+    /// The conditions and covariates seen, and the number of cells of each condition.
     #[must_use]
     pub fn finish(self) -> (ConditionTable, Vec<u64>, Vec<Covariate>) {
         (self.conditions, self.cells_of, self.covariates)

@@ -1,8 +1,9 @@
-//! From files to an atlas, one file a step.
+//! From files to an atlas, with one module per step.
 //!
-//! The [ranges of rows](row_range) of a source ([`formats`]) are read as narrow records; [`keys`] settles which columns are labels, [`filter`] which
-//! cells are selected; cells are [`annotate`]d with the codes of a [`label`]ler; a [`tally`] sums the [`statistics`](mod@statistics) of
-//! each group; rows are shuffled through an [`external_shuffle`], cut into [runs of blocks](block_run), [`pack`]ed into blocks and [`store`]d.
+//! The [`piece`]s of a source ([`formats`]) are read as narrow records; [`keys`] decides which columns are
+//! labels, [`filter`] which cells are selected; cells are [`annotate`]d with the codes of a [`label`]ler; a
+//! [`tally`] sums the [`statistics`](mod@statistics) of each group; rows are shuffled through a [`spill`],
+//! cut into [`slab`]s, [`pack`]ed into blocks and [`store`]d.
 //!
 //! ```
 //! use formats::memory::CellsInMemory;

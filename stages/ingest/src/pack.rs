@@ -15,10 +15,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::block_run::BlockRun;
 
-/// Blocks as they will lie on disk, one after another.
+/// Blocks as stored on disk, one after another.
 #[derive(Debug, Default)]
 pub struct PackedBlockRun {
-    /// Offsets count from the start of `bytes`.
+    /// The entries of the blocks; offsets count from the start of `bytes`.
     pub blocks: Vec<BlockEntry>,
     /// The blocks' bytes, each padded to [`BLOCK_ALIGNMENT`].
     pub bytes: Vec<u8>,
@@ -41,11 +41,11 @@ pub struct BlockRunPacker {
     workspaces: Pool<PackWorkspace>,
 }
 
-/// Memory for packing a run of blocks, used again.
+/// Buffers for packing a slab.
 #[derive(Default)]
 struct PackWorkspace {
     unpacked: Vec<u8>,
-    /// Made when it is first needed.
+    /// Created when it is first needed.
     packer: Option<Packer>,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Debug for PackWorkspace {
 }
 
 impl BlockRunPacker {
-    /// A packer of raw or zstd blocks.
+    /// Creates a packer for raw or zstd blocks.
     #[must_use]
     pub fn new(gene_width: GeneWidth, codec: Codec) -> Self {
         Self { gene_width, codec, spare: Pool::default(), workspaces: Pool::default() }

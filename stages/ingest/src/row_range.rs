@@ -1,4 +1,4 @@
-//! A range of a source's rows is read: annotations and narrow rows, bad values dealt with.
+//! Reads a piece of a source: annotations and narrow rows, with bad values handled.
 
 use std::{ops::Range, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::census::{BadValue, OnBadValues, ValueCensus, ValuesAs};
 /// Cells that were read.
 #[derive(Debug)]
 pub struct ReadRowRange {
-    /// Where each cell stands in the source.
+    /// The position of each cell in the source.
     pub cells: Vec<u64>,
     /// Their annotations.
     pub obs: RecordBatch,
@@ -32,7 +32,7 @@ impl ByteSize for ReadRowRange {
     }
 }
 
-/// Says which cells of a batch of annotations are selected; none if all are.
+/// Selects cells given a batch of their annotations; `None` if all are selected.
 pub type CellFilter = Arc<dyn Fn(&RecordBatch) -> Result<Option<BooleanArray>> + Send + Sync>;
 
 /// Reads ranges of rows, on any number of threads.
@@ -55,7 +55,7 @@ impl std::fmt::Debug for RowRangeReader {
 }
 
 impl RowRangeReader {
-    /// A reader of a source.
+    /// Creates a reader for a source.
     #[must_use]
     pub fn new(
         source: Arc<dyn Source>,

@@ -1,4 +1,5 @@
-//! `statistics.parquet`: what is known of each group of cells, and the genes that set it apart from its controls.
+//! `statistics.parquet`: the statistics of each group of cells, and the genes that distinguish it from its
+//! controls.
 
 use std::sync::Arc;
 
@@ -32,14 +33,14 @@ use super::{
     group_sums::{GeneValueSums, GroupCells, GroupSums},
 };
 
-/// Differential genes that are named, those with the largest scores first.
+/// Number of differential genes that are stored, those with the largest scores.
 const DIFFERENTIAL_GENES: usize = 100;
 /// Bytes of lists that are written at once.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
 
-/// Writes the statistics; none if there were too many groups to sum, or no gene.
+/// Writes the statistics; returns `None` if there were too many groups to sum, or no genes.
 ///
-/// Groups come by their covariates, each context's control first.
+/// Groups are ordered by covariates; control comes first within each combination.
 ///
 /// # Errors
 /// A full or broken disk.
@@ -83,7 +84,7 @@ pub fn write(
     checksum_of(&path).map(Some)
 }
 
-/// Mean and population variance of each gene, of log(1 + count) or of the values themselves.
+/// Mean and population variance of each gene: of log(1 + count), or of the values themselves.
 fn profile(known: &GroupCells, sums: &[GeneValueSums], values: ValueKind) -> MeanProfile {
     let cells = real(known.cells);
     let of_kind = |sums: &GeneValueSums| match values {
@@ -91,21 +92,21 @@ fn profile(known: &GroupCells, sums: &[GeneValueSums], values: ValueKind) -> Mea
         ValueKind::Continuous => (sums[0], sums[1]),
     };
     let mean: Vec<f64> = sums.iter().map(|sums| of_kind(sums).0 / cells).collect();
-    // Rounding may take a constant gene just below zero.
+    // Rounding may make the variance of a constant gene slightly negative.
     let variance =
         sums.iter().zip(&mean).map(|(sums, mean)| (of_kind(sums).1 / cells - mean * mean).max(0.0)).collect();
     MeanProfile { cells: known.cells, mean, variance }
 }
 
-/// Rows of [`statistics_schema`] in the making.
+/// Rows of [`statistics_schema`] being built.
 struct StatisticsRows<'a> {
     genes: &'a [String],
     labels: Vec<Vec<String>>,
     control: Vec<bool>,
     cells: Vec<u64>,
-    /// Mean, deviation, smallest and largest library, mean number of detected genes.
+    /// Mean, deviation, minimum and maximum of libraries, and mean number of detected genes.
     libraries: [Vec<f64>; 5],
-    /// Mean, variance, and of counts the mean count.
+    /// Mean, variance and, for counts, mean count.
     lists: Vec<FixedSizeListBuilder<Float32Builder>>,
     differential: ListBuilder<StringBuilder>,
     scores: ListBuilder<Float32Builder>,

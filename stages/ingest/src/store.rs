@@ -1,4 +1,4 @@
-//! The end of ingest: blocks become the matrix of an atlas, and all that was found becomes its manifest.
+//! The end of ingest: writes blocks as the matrix of an atlas, and the results of all stages as its manifest.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -36,7 +36,7 @@ use super::{
 /// Bytes of blocks that are written at once.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
 
-/// The matrix as it was written.
+/// The files of the matrix.
 #[derive(Debug)]
 pub struct MatrixFiles {
     nonzeros: u64,
@@ -47,17 +47,18 @@ pub struct MatrixFiles {
 }
 
 impl MatrixFiles {
-    /// Adds a file that was written next to the matrix.
+    /// Adds a file that was written in addition to the matrix.
     pub fn add(&mut self, name: &str, entry: FileEntry) {
         self.written.insert(name.into(), entry);
     }
 }
 
-/// Writes `blocks.bin`, `matrix.bin` unless it is read in place, and where rows are shuffled `rows.bin` and `order.bin`.
+/// Writes `blocks.bin`, `matrix.bin` unless the matrix is read in place, and `rows.bin` and `order.bin` if
+/// rows are shuffled.
 #[derive(Debug)]
 pub struct StoreMatrix {
     path: PathBuf,
-    /// None where the matrix stays where it was found.
+    /// `None` if the matrix is read in place.
     matrix: Option<BufWriter<DiskFile>>,
     bytes: u64,
     blocks: HashedFile,
@@ -65,7 +66,7 @@ pub struct StoreMatrix {
     files: MatrixFiles,
 }
 
-/// Which row holds which cell, both ways.
+/// The mapping between rows and cells, in both directions.
 #[derive(Debug)]
 struct ShuffledOrder {
     order: HashedFile,
@@ -75,7 +76,7 @@ struct ShuffledOrder {
 }
 
 impl StoreMatrix {
-    /// Starts the files in the folder; shuffled rows are those of this many cells.
+    /// Creates the files in the folder; `shuffled_cells` is the number of cells if rows are shuffled.
     ///
     /// # Errors
     /// Files that can't be created.
@@ -135,7 +136,7 @@ impl StoreMatrix {
         if let Some(mut matrix) = self.matrix {
             matrix.flush().map_err(Error::io("write", &self.path))?;
             matrix.get_ref().sync()?;
-            // Its blocks have a checksum each, so that one can be checked without reading the others.
+            // Each of its blocks has a checksum, so that one can be checked without reading the others.
             written.insert(files::MATRIX.into(), FileEntry { bytes: self.bytes, checksum: None });
         }
         written.insert(files::BLOCKS.into(), self.blocks.finish()?);
@@ -165,22 +166,22 @@ impl Sink for StoreMatrix {
 /// The inputs of an atlas other than its cells.
 #[derive(Debug)]
 pub struct AtlasFacts {
-    /// Where it came from.
+    /// The source of the cells.
     pub source: Arc<dyn Source>,
-    /// The files or folders that the source is made of, in the order of its origins, with length and time before they were read;
-    /// none where there are none.
+    /// The files or folders of the source, in the order of its origins, each with its length and time before it
+    /// was read; empty if there are none.
     pub files: Vec<(PathBuf, Stamp)>,
-    /// Which columns are labels.
+    /// The columns that are labels.
     pub keys: Keys,
-    /// Which cells are taken.
+    /// The selected cells.
     pub selection: Selection,
-    /// How to interpret values.
+    /// How values are interpreted.
     pub values: ValuesAs,
-    /// Where the matrix is read, if not in the atlas.
+    /// The location of the matrix, if it is not in the atlas.
     pub in_place: Option<InPlace>,
 }
 
-/// Makes the folder an atlas, which nobody sees yet.
+/// Completes the folder as an atlas, which is not visible yet.
 ///
 /// # Errors
 /// No cells, a full or broken disk.
@@ -197,7 +198,7 @@ pub fn describe(
     }
     let names = gene_names(facts.source.var());
     report_duplicate_genes(&names);
-    // Tables have lists of a number a gene, whose length Arrow counts in an i32.
+    // Tables have lists with one number per gene, whose length is an i32 in Arrow.
     let genes = checked::<i32>(names.len(), "genes")?.unsigned_abs();
 
     let mut written = matrix.written;
@@ -270,10 +271,10 @@ impl AtlasFacts {
         self.source.origin().to_string()
     }
 
-    /// The kind of the values; refuses a source without cells, and invalid values.
+    /// Decides the kind of the values; refuses a source without cells, and invalid values.
     ///
     /// # Errors
-    /// Either; the first bad values are named.
+    /// No cells, or invalid values; the first ones are listed.
     pub fn check(&self, annotated: &Annotated) -> Result<ValueKind> {
         if annotated.cells == 0 {
             return Err(Error::data(self.place(), "there are no cells", "check the file, or the filter"));
@@ -281,7 +282,7 @@ impl AtlasFacts {
         self.value_kind(&annotated.census)
     }
 
-    /// Decides what the values are.
+    /// Decides the kind of the values.
     fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
         let names = gene_names(self.source.var());
         let refuse = |what: &str, seen: &[BadValue], count: u64, hint: &str| {
@@ -346,7 +347,7 @@ impl AtlasFacts {
 }
 
 impl AtlasFacts {
-    /// Refuses to join a file of counts with one of continuous values: their scales differ.
+    /// Refuses to join a file of counts with one of continuous values, since their scales differ.
     fn refuse_files_that_differ(&self, census: &ValueCensus, genes: &[String]) -> Result<()> {
         let Some((whole, (other, value))) = census.files_that_differ() else { return Ok(()) };
         let origins = self.source.origins();
@@ -368,7 +369,7 @@ impl AtlasFacts {
     }
 }
 
-/// The first column of `var`.
+/// The names of the genes: the first column of `var`.
 #[must_use]
 pub fn gene_names(var: &RecordBatch) -> Vec<String> {
     var.column(0).as_string::<i32>().iter().map(|name| name.unwrap_or_default().to_owned()).collect()

@@ -1,4 +1,4 @@
-//! Statistics of each group of cells, summed while the cells pass by.
+//! Sums the statistics of each group of cells while the cells stream through.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,20 +10,20 @@ use super::{
     group_sums::GroupSums,
 };
 
-/// Where [`Tally`] leaves its sums, once its stream is complete.
+/// Where [`Tally`] stores its sums, once its stream is complete.
 #[derive(Clone, Debug, Default)]
 pub struct Tallied(Arc<Mutex<Option<GroupSums>>>);
 
 impl Tallied {
-    /// The sums; none before the stream is complete.
+    /// The sums; `None` before the stream is complete.
     #[must_use]
     pub fn take(&self) -> Option<GroupSums> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Adds every row to the sums of its group, and passes it on. Groups are summed in the source's order of cells, whatever
-/// the number of workers, so that two runs agree to the last bit.
+/// Adds every row to the sums of its group, and passes it on. Cells are summed in the order of the source,
+/// whatever the number of workers, so that two runs agree to the last bit.
 #[derive(Debug)]
 pub struct Tally {
     sums: Option<GroupSums>,
@@ -31,7 +31,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A stage that adds to these sums.
+    /// Creates a stage that adds to these sums.
     #[must_use]
     pub fn new(sums: GroupSums) -> (Self, Tallied) {
         let tallied = Tallied::default();

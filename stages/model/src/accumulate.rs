@@ -1,9 +1,10 @@
 //! A step over several batches as if they were one.
 //!
-//! Each batch runs through the network separately; its gradients are summed in the optimisers, which clip and step
-//! with the last one. The losses are means over cells, so gradients are weighted by cells. The only exception is the cross-entropy of
-//! combinations, a mean weighted by class: each batch's loss is multiplied by the weight of its classes relative to those of all batches.
-//! Computations across the cells of a batch, such as batch norm, are unchanged, as are the pairs and the share of mixup.
+//! Each batch runs through the network separately; its gradients are summed in the optimisers, which clip and
+//! step with the last batch. The losses are means over cells, so gradients are weighted by cells. The only
+//! exception is the cross-entropy of combinations, a mean weighted by class: each batch's loss is multiplied
+//! by the weight of its classes relative to that of all batches. Computations across the cells of a batch,
+//! such as batch norm, are unchanged, as are the pairs and the share of mixup.
 
 use schemas::{config::AdversaryLoss, numbers::bounded};
 use tch::{Kind, Tensor};
@@ -15,7 +16,7 @@ use super::{adversary::Adversaries, input::codes_tensor, step::Learner};
 pub struct Share {
     /// Its share of the cells.
     cells: f64,
-    /// Mean weight of its classes relative to those of all batches, a scalar; none if there is only one class.
+    /// Mean weight of its classes relative to that of all batches, a scalar; `None` if there is only one class.
     emphasis: Option<Tensor>,
     /// Whether this batch completes the step.
     last: bool,
@@ -53,7 +54,7 @@ impl Learner {
 }
 
 impl Adversaries {
-    /// Mean class weight of cells, a scalar; none if the loss is not weighted by class.
+    /// Mean class weight of cells, a scalar; `None` if the loss is not weighted by class.
     fn mean_class_weight(&self, classes: &[u32]) -> Option<Tensor> {
         let weights = self.class_weights().filter(|_| self.loss == AdversaryLoss::Cce)?;
         let kind: Kind = weights.kind();

@@ -21,7 +21,7 @@ use super::{
 pub struct Adversaries {
     /// All saved tensors.
     pub parameters: Parameters,
-    /// Predicts the combination, with the weight of each class; none if there is only one combination.
+    /// Predicts the combination, with the weight of each class; `None` if there is only one combination.
     combinations: Option<(Classifier, Tensor)>,
     /// Predict the covariates that have more than one value.
     covariates: Vec<CovariateClassifier>,
@@ -76,7 +76,7 @@ impl Classifier {
 pub(super) struct ClassifierTask<'a> {
     pub(super) name: &'a str,
     pub(super) classifier: &'a Classifier,
-    /// Index of the covariate; none: the combination, with the weight of each class.
+    /// Index of the covariate; `Err`: the combination, with the weight of each class.
     pub(super) guessed: Result<usize, &'a Tensor>,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct ClassifierTask<'a> {
 pub struct AdversaryResults {
     /// Sum of the losses.
     pub loss: Tensor,
-    /// Sum of the gradient penalties; none if they were not requested.
+    /// Sum of the gradient penalties; `None` if they were not requested.
     pub penalty: Option<Tensor>,
     /// Loss, accuracy and penalty of each classifier, detached.
     pub parts: Vec<(LossTerm, Tensor)>,
@@ -101,7 +101,8 @@ impl Adversaries {
             let classes = to_i64(classes);
             Classifier::new(&mut parameters, name, latent, classes, &settings.adversary)
         };
-        // Without a weight in the autoencoder's loss, training them has no effect; the original still does.
+        // If their loss has no weight in the autoencoder's loss, training them has no effect; the original trains
+        // them anyway.
         let heard = 0.0 < settings.adversary.reg_adv || settings.compat.is_original();
         let combinations = (heard && 1 < vocabulary.combinations.len()).then(|| {
             let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
@@ -149,8 +150,8 @@ impl Adversaries {
         of_covariates.chain(of_combinations)
     }
 
-    /// The loss and accuracy of a classifier's logits. For mixed cells, both labels count by
-    /// their shares.
+    /// The loss and accuracy of a classifier's logits. For mixed cells, both labels count, weighted by their
+    /// shares.
     pub(super) fn guess(
         &self,
         of: &ClassifierTask<'_>,
@@ -219,7 +220,7 @@ impl AdversaryResults {
     }
 }
 
-/// `f` of the labels of cells, or of both labels of mixed cells by their shares.
+/// `f` of the labels of cells; for mixed cells, of both labels, weighted by their shares.
 fn of_both(mixup: Option<&Mixup>, classes: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
     match mixup {
         None => f(classes),

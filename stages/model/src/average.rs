@@ -25,7 +25,7 @@ pub struct Average {
 }
 
 impl Average {
-    /// An empty average for a network of this plan; none if weights are not averaged.
+    /// An empty average for a network of this plan; `None` if weights are not averaged.
     #[must_use]
     pub fn new(plan: &TrainingPlan, network: &Network, vocabulary: &Vocabulary) -> Option<Self> {
         let (kind, decay) = (plan.train.average, plan.train.average_decay);
@@ -39,13 +39,13 @@ impl Average {
         })
     }
 
-    /// The network of averaged weights, once there are any.
+    /// The network with the averaged weights; `None` before the first update.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
         (0 < self.taken).then_some(&self.network)
     }
 
-    /// The autoencoder has taken a step.
+    /// Updates the average after a step of the autoencoder.
     pub fn after_update(&mut self, network: &Network) {
         if self.kind == Averaging::Ema {
             let share = if self.taken == 0 { 1.0 } else { 1.0 - self.decay };
@@ -53,7 +53,7 @@ impl Average {
         }
     }
 
-    /// The training batches of an epoch are done.
+    /// Updates the average after the training batches of an epoch.
     pub fn after_epoch(&mut self, network: &Network) {
         if self.kind == Averaging::Swa {
             #[expect(clippy::cast_precision_loss, reason = "no run has 2^52 epochs")]

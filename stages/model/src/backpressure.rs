@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use schemas::Result;
 use torch::{CudaEvent, CudaStream};
 
-/// Maximum number of pieces of work that a GPU has not finished: enough to keep it busy, but each holds a batch in pinned memory.
+/// Maximum number of pieces of work that a GPU has not finished: enough to keep it busy, but not more,
+/// because each holds a batch in pinned memory.
 const LIMIT: usize = 4;
 
 /// End events of the last pieces of work given to a GPU.
@@ -15,7 +16,7 @@ pub struct Backpressure {
 }
 
 impl Backpressure {
-    /// Records the end of a stream's work so far, and waits for the piece of work that is the limit behind.
+    /// Records the end of a stream's work so far, and waits until at most `LIMIT` pieces of work are unfinished.
     ///
     /// # Errors
     /// A lost device.

@@ -1,8 +1,8 @@
 //! Checkpoints: everything that a stopped run needs to continue as if it had not been stopped.
 //!
-//! A checkpoint is a folder `checkpoint/EPOCH-BATCH/` that appears by rename: `state.safetensors` (weights, optimisers, the
-//! best weights so far under `best.`) and `state.json` (position, sums, and the checksum of the former). The newest one
-//! complete one is used.
+//! A checkpoint is a folder `checkpoint/EPOCH-BATCH/` that appears by rename: `state.safetensors` (weights,
+//! optimisers, the best weights so far under `best.`) and `state.json` (position, sums, and the checksum of
+//! the former). The newest complete one is used.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use torch::parameters::{read_safetensors, write_safetensors};
 const WEIGHTS: &str = "state.safetensors";
 const STATE: &str = "state.json";
 const BEST_PREFIX: &str = "best.";
-/// Older checkpoints are kept in case the newest turns out damaged.
+/// Number of checkpoints that are kept, in case the newest turns out to be damaged.
 pub const KEPT: usize = 2;
 
 /// The best epoch so far.
@@ -30,9 +30,9 @@ pub const KEPT: usize = 2;
 pub struct Best {
     /// The epoch.
     pub epoch: u32,
-    /// The score that it was chosen by.
+    /// The kind of score by which it was chosen.
     pub monitor: MonitoredScore,
-    /// The scores on its `valid` cells.
+    /// The score on its `valid` cells.
     pub value: f64,
 }
 
@@ -48,11 +48,11 @@ pub struct TrainingProgress {
     pub sums: BTreeMap<String, (f64, u64)>,
     /// The best epoch so far.
     pub best: Option<Best>,
-    /// Validations since then.
+    /// Validations since the best epoch.
     pub stale: u32,
     /// Lines written to `history.jsonl`.
     pub history_lines: u64,
-    /// Number of cells trained on, and the seconds it took.
+    /// Number of cells trained on, and the training time in seconds.
     pub trained: (u64, f64),
     /// Whether training has finished, early or not.
     pub ended: bool,
@@ -67,7 +67,7 @@ struct StoredProgress {
 /// A loaded checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where it is.
+    /// The checkpoint's folder.
     pub path: PathBuf,
     /// The run's position.
     pub progress: TrainingProgress,
@@ -104,7 +104,7 @@ pub fn write(
 /// The newest complete checkpoint, if any; damaged ones are skipped.
 ///
 /// # Errors
-/// A folder that can't be read; only damaged checkpoints.
+/// A folder that can't be read, or one in which all checkpoints are damaged.
 pub fn newest(folder: &Path) -> Result<Option<Checkpoint>> {
     let mut last_error = None;
     for path in found(folder)?.into_iter().rev() {

@@ -8,7 +8,7 @@ use super::optimiser::ParameterState;
 /// A count for each parameter.
 #[derive(Debug)]
 pub(super) struct Counts {
-    /// `[parameters]`, float32.
+    /// Number of steps of each parameter, `[parameters]`, float32.
     steps: Tensor,
 }
 
@@ -28,7 +28,7 @@ impl Counts {
         tch::no_grad(|| self.steps.copy_(&Tensor::from_slice(&counts)));
     }
 
-    /// All of them.
+    /// All counts, `[parameters]`.
     pub(super) fn all(&self) -> Tensor {
         self.steps.shallow_clone()
     }

@@ -1,4 +1,4 @@
-//! Decodes a latent to the expected value of every gene and the spread around it.
+//! Decodes a latent to the expected value of every gene and its variance.
 
 use schemas::config::{ReconLoss, Settings};
 use tch::Tensor;

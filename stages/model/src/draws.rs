@@ -16,18 +16,18 @@ use super::{
 pub struct StepDraws {
     /// The dropout seed of custom kernels; libtorch's operations use its generator.
     pub seed: u64,
-    /// The pairs of mixed cells; none: no mixup.
+    /// The pairs of mixed cells; `None`: no mixup.
     pub mixup: Option<Mixup>,
-    /// Standard normal numbers `[cells, latent]`; none: from libtorch's generator.
+    /// Standard normal numbers `[cells, latent]`; `None`: from libtorch's generator.
     pub noise: Option<Tensor>,
 }
 
-/// Every cell is mixed with another one.
+/// How the cells of a batch are mixed: each with one other cell.
 #[derive(Debug)]
 pub struct Mixup {
     /// The partner of each cell.
     pub partners: Vec<i64>,
-    /// The cell's own share.
+    /// A cell's own share in the mixture.
     pub share: f64,
 }
 
@@ -50,7 +50,7 @@ impl StepDraws {
 }
 
 impl StepDraws {
-    /// Draws with which a variational encoder gives its means.
+    /// Draws that make a variational encoder return its means.
     #[must_use]
     pub fn points(network: &Network, input: &Input) -> Self {
         let shape = [input.cells.shape[0], network.width()];
@@ -60,7 +60,7 @@ impl StepDraws {
 }
 
 impl Mixup {
-    /// Rows, each mixed with its partner's.
+    /// Each row mixed with its partner's.
     pub fn mixed(&self, rows: &Tensor) -> Tensor {
         rows * self.share + self.of_partners(rows) * (1.0 - self.share)
     }

@@ -21,7 +21,8 @@ pub(super) enum Encoder {
 pub struct Basal {
     /// The latents, `[cells, latent]`.
     pub latent: Tensor,
-    /// Mean and standard deviation of the distribution they were drawn from, each `[cells, latent]`; none for points.
+    /// Mean and standard deviation of the distribution from which they were drawn, each `[cells, latent]`; `None`
+    /// for points.
     pub drawn_from: Option<(Tensor, Tensor)>,
 }
 
@@ -106,8 +107,8 @@ impl Encoder {
 }
 
 impl Basal {
-    /// Kullback-Leibler divergence of the latents' distribution from the standard normal, summed over the latent and
-    /// averaged over cells; none for points.
+    /// Kullback-Leibler divergence of the latents' distribution from the standard normal, summed over the latent
+    /// and averaged over cells; `None` for points.
     #[must_use]
     pub fn divergence(&self) -> Option<Tensor> {
         let (mean, deviation) = self.drawn_from.as_ref()?;

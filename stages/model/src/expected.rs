@@ -16,10 +16,10 @@ use super::{
     network::Network,
 };
 
-/// Logits of cells with these latents, `[cells, latent]`, without the terms shared by all cells, and these terms: the bias, and
-/// an offset, `[1, genes]`.
+/// Two terms of the logits: that of cells with these latents, `[cells, latent]`, and that shared by all
+/// cells, which is the bias and an offset, `[1, genes]`.
 ///
-/// None on a GPU, in float64, for values, and for negative binomials with excess zeros.
+/// `None` on a GPU, in float64, for continuous values, and for negative binomials with excess zeros.
 fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option<(Tensor, Tensor)> {
     let Decoder::Counts { hidden, scale, zeros: None, .. } = &network.decoder else { return None };
     if (network.parameters.device(), network.parameters.kind()) != (Device::Cpu, Kind::Float) {
@@ -32,8 +32,9 @@ fn logits(network: &Network, latent: &Tensor, offset: Option<&Tensor>) -> Option
     Some((hidden.forward(latent, Mode::Eval).matmul(&scale.weight.tr()), bias))
 }
 
-/// Expected counts of cells with these latents, `[cells, latent]`, library sizes, `[cells, 1]`, and one offset, `[1, genes]`: a row of
-/// genes per cell, in one pass over the decoder's output. None if that is not possible.
+/// Expected counts of cells with these latents, `[cells, latent]`, library sizes, `[cells, 1]`, and one
+/// offset, `[1, genes]`: a row of genes per cell, in one pass over the decoder's output. `None` if that is
+/// not possible.
 pub fn expected_counts(
     network: &Network,
     latent: &Tensor,
@@ -51,7 +52,8 @@ pub fn expected_counts(
     Some(means)
 }
 
-/// Adds them and their squares to two sums, `[genes]` in float64. Returns whether that was possible.
+/// Adds these expected counts and their squares to two sums, `[genes]` in float64. Returns whether that was
+/// possible.
 pub fn add_expected_counts(
     network: &Network,
     latent: &Tensor,
@@ -72,8 +74,9 @@ pub fn add_expected_counts(
 /// Rows decoded at once on a GPU: enough to keep it busy.
 const ROWS_AT_ONCE: i64 = 2048;
 
-/// The same for several targets on a GPU: for cells with these basal latents, `[cells, latent]`, to which each target adds a latent
-/// and an offset, `[1, latent]` and `[1, genes]`, into sums `[targets, genes]`. Returns whether that was possible.
+/// The same for several targets on a GPU: each target adds a latent and an offset, `[1, latent]` and
+/// `[1, genes]`, to cells with these basal latents, `[cells, latent]`. Sums are `[targets, genes]`. Returns
+/// whether that was possible.
 pub fn add_expected_counts_of_targets(
     network: &Network,
     basal: &Tensor,
@@ -106,7 +109,8 @@ pub fn add_expected_counts_of_targets(
     true
 }
 
-/// The noise of cells for negative binomials, from the sums of their means and squares; none for other decoders.
+/// The noise of cells for negative binomials, from the sums of their means and squares; `None` for other
+/// decoders.
 pub fn noise_of_sums(network: &Network, first: &Tensor, second: &Tensor) -> Option<Tensor> {
     match &network.decoder {
         Decoder::Counts { dispersion, zeros: None, .. } => Some(first + second / dispersion.exp()),

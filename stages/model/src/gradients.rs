@@ -23,7 +23,7 @@ impl Gradients {
         Self(Some(HashMap::new()))
     }
 
-    /// For a backward pass without trained parameters.
+    /// Discards gradients, for a backward pass without trained parameters.
     pub(super) fn unwanted() -> Self {
         Self(None)
     }
@@ -38,8 +38,8 @@ impl Gradients {
         found.insert(key(parameter), sum);
     }
 
-    /// The same for the product `gradientᵀ input`, by the weight of a linear layer, without a temporary tensor when it is added to an existing
-    /// gradient. It has the weight's memory layout.
+    /// The same for the product `gradientᵀ input`, the gradient with respect to the weight of a linear layer,
+    /// without a temporary tensor if it is added to an existing gradient. It has the weight's memory layout.
     pub(super) fn add_product(&mut self, weight: &Tensor, gradient: &Tensor, input: &Tensor) {
         let Some(found) = &mut self.0 else { return };
         // Weights stored by input are contiguous when transposed.
@@ -67,7 +67,8 @@ impl Gradients {
         self.0.as_ref().is_some_and(|found| found.contains_key(&key(parameter)))
     }
 
-    /// Computes the gradients of the other parameters by automatic differentiation of `total`, and returns that by `leaf`.
+    /// Computes the gradients of the other parameters by automatic differentiation of `total`, and returns the
+    /// one with respect to `leaf`.
     pub(super) fn add_others(
         &mut self,
         total: &Tensor,

@@ -1,9 +1,10 @@
 //! Steps that a GPU captures once as a graph and then replays.
 //!
-//! Launching a hundred kernels one by one takes longer than running them. So all inputs that differ from step to step, the batch and the
-//! numbers of [`StepNumbers`], reach the device in one copy ([`transfer`](super::transfer)), and a step reads them from a fixed place. Then
-//! the work is always the same: it is captured ([`CudaGraph`]), one graph per layout of a batch and kind of step, and replayed from then on.
-//! Without a GPU, the same work runs kernel by kernel and gives the same numbers.
+//! Launching a hundred kernels one by one takes longer than running them. Therefore all inputs that differ
+//! from step to step, the batch and the numbers of [`StepNumbers`], reach the device in one copy
+//! ([`transfer`](super::transfer)), and a step reads them from a fixed place. The work is then always the
+//! same: it is captured once ([`CudaGraph`]), with one graph per layout of a batch and kind of step, and replayed
+//! from then on. Without a GPU, the same work runs kernel by kernel and gives the same numbers.
 
 use std::{
     cell::RefCell,
@@ -33,7 +34,7 @@ const MOST_GRAPHS: usize = 32;
 /// Steps of custom kernels, replayed on a GPU.
 #[derive(Debug)]
 pub struct GraphReplay {
-    /// None without a GPU.
+    /// `None` without a GPU.
     streams: Option<Streams>,
     memory: RefCell<ReplayMemory>,
 }
@@ -63,7 +64,7 @@ struct CapturedWork {
     sums: Rc<LossSums>,
     /// The graph, and the addresses of its losses.
     graph: Option<(CudaGraph, StepLosses)>,
-    /// The last step that used it.
+    /// The number of the last step that used it.
     last: u64,
 }
 
@@ -79,12 +80,12 @@ struct CapturedGraphs {
     known: HashMap<StepWork, CapturedWork>,
     /// Number of steps so far. The first is never captured, because libtorch initialises itself during it.
     steps: u64,
-    /// Why nothing is captured.
+    /// The reason why nothing is captured, if there is one.
     lacks: Option<String>,
 }
 
 impl GraphReplay {
-    /// Why steps of a learner can't be replayed, if they can't.
+    /// Why steps of a learner can't be replayed; `None` if they can.
     #[must_use]
     pub fn lacks(learner: &Learner) -> Option<String> {
         launched::lacks(learner).map(str::to_owned).or_else(|| lacks_kernels(learner.network.parameters.device()))
@@ -124,7 +125,7 @@ impl GraphReplay {
 
 impl Engine for GraphReplay {
     /// # Panics
-    /// Always: its batches are packed, even in host memory.
+    /// Always: this engine's batches are packed, even in host memory.
     fn step(&self, _: &mut Learner, _: &Input, _: &StepDraws, _: Schedule) -> StepLosses {
         unreachable!("batches are packed for a step that is replayed")
     }
@@ -149,7 +150,7 @@ impl Engine for GraphReplay {
         let offsets = extras.offset.as_ref().map(|(table, _)| *table);
         let losses = memory.step(self.streams.as_ref(), learner, batch, &numbers, offsets);
         if losses.is_err() {
-            // A batch may have been sent that no step takes.
+            // There may be a batch on the device that no step will take.
             memory.forget(&batch.layout);
         }
         losses
@@ -157,7 +158,7 @@ impl Engine for GraphReplay {
 }
 
 impl ReplayMemory {
-    /// Sends a batch to the device, and gives it the step that takes it.
+    /// Sends a batch to the device, and submits the step that takes it.
     fn step(
         &mut self,
         streams: Option<&Streams>,

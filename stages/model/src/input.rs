@@ -36,7 +36,7 @@ pub struct Input {
     pub cells: Cells,
     /// Perturbation codes, `[cells, largest combination]`, int64, padded with 0.
     pub perturbations: Tensor,
-    /// Their doses, padded with 0.
+    /// Their doses, in the same shape, padded with 0.
     pub doses: Tensor,
     /// Per covariate, the code of each cell, `[cells]`, int64.
     pub covariates: Vec<Tensor>,
@@ -44,7 +44,7 @@ pub struct Input {
     pub combinations: Tensor,
     /// Offsets added to the decoder's output, `[cells, genes]`, for a network with offsets.
     pub offset: Option<Tensor>,
-    /// The cell from whose basal latent each is decoded, `[cells]`, int64; none: its own.
+    /// The cell from whose basal latent each cell is decoded, `[cells]`, int64; `None`: the cell itself.
     pub sources: Option<Tensor>,
 }
 
@@ -118,7 +118,7 @@ impl Cells {
         Self { shape, pointers, genes, values, library, padded: false, places: OnceCell::new() }
     }
 
-    /// Rows from their parts, with zeros among the non-zeros of the last one.
+    /// Rows from their parts; the last row may be padded with zeros among its non-zeros.
     pub(super) fn padded(shape: [i64; 2], pointers: Tensor, genes: Tensor, values: Tensor, library: Tensor) -> Self {
         Self { padded: true, ..Self::of_rows(shape, pointers, genes, values, library) }
     }
@@ -214,8 +214,8 @@ fn converted<A: Copy, B: Element>(numbers: &[A], convert: impl Fn(A) -> B) -> Te
     tensor
 }
 
-/// libtorch has no arithmetic on u16 and u32: the bits are transferred as signed numbers of the same width and widened
-/// on the device.
+/// Widens unsigned integers: libtorch has no arithmetic on u16 and u32, so their bits are transferred as
+/// signed numbers of the same width and widened on the device.
 pub(super) fn widened(bits: &Tensor, mask: i64, kind: Kind) -> Tensor {
     bits.to_kind(kind).bitwise_and(mask)
 }

@@ -44,7 +44,8 @@ impl Linear {
         }
     }
 
-    /// The same layer with weights drawn from a normal with this standard deviation and a bias of 0; unchanged if that is 0.
+    /// The same layer with weights drawn from a normal distribution with this standard deviation, and a bias of
+    /// 0; unchanged if it is 0.
     pub(super) fn near_zero(self, parameters: &mut Parameters, name: &str, deviation: f64) -> Self {
         if deviation == 0.0 {
             return self;
@@ -136,7 +137,8 @@ pub struct HiddenShape {
 }
 
 impl HiddenLayers {
-    /// Layers from `inputs` on; their parameters are `NAME.fc_layers.Layer I.0.*` (linear) and `.1.*` (batch norm).
+    /// Layers starting from `inputs` features; their parameters are `NAME.fc_layers.Layer I.0.*` (linear) and
+    /// `.1.*` (batch norm).
     pub fn new(parameters: &mut Parameters, name: &str, inputs: i64, shape: HiddenShape) -> Self {
         let width = i64::from(shape.width);
         let layers = (0..shape.layers).map(|index| {
@@ -157,7 +159,7 @@ impl HiddenLayers {
         self.pass(x, mode, |x| x.dropout(self.dropout, true))
     }
 
-    /// The training pass, with the mask of activations that each layer keeps; draws the same numbers as
+    /// The training pass, also returning the mask of activations that each layer keeps; draws the same numbers as
     /// [`Self::forward`].
     pub(super) fn forward_noting(&self, x: &Tensor) -> (Tensor, DropoutMasks) {
         let mut kept = Vec::new();

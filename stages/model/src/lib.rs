@@ -12,8 +12,8 @@
 //! and [`schedule`] the optimisation, [`step`](mod@step) one training step, [`fused`] a faster one on the CPU,
 //! [`graph_replay`] one that a GPU replays, [`accumulate`] a step over several batches, [`average`] averaged weights, [`offset`] the
 //! decoder's offsets, [`input`] the conversion of a batch to tensors, [`packed_batch`] and [`transfer`] its transfer to a device, and
-//! [`backpressure`] the limit of how far the host runs ahead. Operations on tensors panic on wrong shapes, which only a bug in here can
-//! cause.
+//! [`backpressure`] the limit of how far the host runs ahead. Operations on tensors panic on wrong shapes,
+//! which only a bug here can cause.
 //!
 //! ```no_run
 //! use model::saved::Model;

@@ -17,7 +17,7 @@ pub enum LossTerm {
     Penalties,
     /// Loss of the adversary of this name.
     Adversary(String),
-    /// Share of cells that it gets right.
+    /// Share of cells that it predicts correctly.
     Accuracy(String),
     /// Its gradient penalty.
     Penalty(String),
@@ -26,7 +26,7 @@ pub enum LossTerm {
 }
 
 impl LossTerm {
-    /// Whether the adversaries bring it along, whoever's turn it is.
+    /// Whether the adversaries report it, in their own update or in the autoencoder's.
     pub(super) fn is_of_adversaries(&self) -> bool {
         matches!(self, Self::Adversaries | Self::Adversary(_) | Self::Accuracy(_))
     }

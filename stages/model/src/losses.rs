@@ -41,7 +41,8 @@ fn negative_binomial(mean: &Tensor, theta: &Tensor, cells: &Cells) -> Tensor {
 /// x = 0:  s₊(a) − s₊(−π)         x > 0:  a − s₊(−π) + (terms of the non-zeros, as above)
 /// ```
 ///
-/// The first is summed over all entries; non-zeros add the difference, `−s₊(−a)`, and their terms.
+/// The expression for x = 0 is summed over all entries; non-zeros add the difference, `−s₊(−a)`, and their
+/// terms.
 fn zero_inflated(mean: &Tensor, theta: &Tensor, logits: &Tensor, cells: &Cells) -> Tensor {
     let kind = mean.kind();
     let log_sum = (mean + (theta + EPSILON)).log();

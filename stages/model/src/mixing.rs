@@ -7,7 +7,8 @@ use torch::memory::{TensorNumber, numbers};
 
 use super::{draws::Mixup, input::Cells};
 
-/// Each row times its own share, plus its partner times the rest. The genes of a row are ascending, before and after.
+/// Each row times its own share, plus its partner's row times the rest. The genes of a row are ascending,
+/// before and after.
 pub(super) fn mixed<T: TensorNumber>(cells: &Cells, mixup: &Mixup) -> Cells {
     let (pointers, genes) = (numbers::<i64>(&cells.pointers), numbers::<i64>(&cells.genes));
     let (values, library) = (numbers::<T>(&cells.values), numbers::<T>(&cells.library));

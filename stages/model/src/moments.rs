@@ -1,10 +1,10 @@
-//! Sums over the cells of each group, and the R² of predicted against true profiles.
+//! Sums over the cells of each group, and the R² between predicted and true profiles.
 
 use tch::{Device, Kind, Tensor};
 
 use super::{decoder::DecoderOutput, input::Cells};
 
-/// Rows that are widened to float64 at once.
+/// Number of rows that are widened to float64 at once.
 const ROWS_AT_ONCE: i64 = 256;
 /// A profile with a smaller spread over genes has no R².
 const SMALLEST_SPREAD: f64 = 1e-4;
@@ -17,7 +17,8 @@ const PERFECT_RESIDUAL: f64 = 1e-4;
 #[derive(Debug)]
 pub struct GroupMoments {
     groups: i64,
-    /// Cells of each group, `[groups + 1]`; the last row is for ignored cells. The same for the others, `[groups + 1, genes]`.
+    /// Number of cells of each group, `[groups + 1]`; the last row is for ignored cells. The other sums are
+    /// `[groups + 1, genes]`.
     cells: Tensor,
     truth: [Tensor; 2],
     predicted: [Tensor; 2],
@@ -25,8 +26,8 @@ pub struct GroupMoments {
     variances: Option<Tensor>,
 }
 
-/// Adds rows of values, transformed by `of`, to the sums of their groups. Rows are widened to float64 block by block, so that there is no
-/// wide copy of all of them.
+/// Adds rows of values, transformed by `of`, to the sums of their groups. Rows are widened to float64 block
+/// by block, so that there is never a wide copy of all of them.
 fn add(sums: &mut Tensor, rows: &Tensor, values: &Tensor, of: impl Fn(&Tensor) -> Tensor) {
     for (rows, values) in rows.split(ROWS_AT_ONCE, 0).iter().zip(values.split(ROWS_AT_ONCE, 0)) {
         let _ = sums.index_add_(0, rows, &of(&values.to_kind(Kind::Double)));
@@ -36,9 +37,9 @@ fn add(sums: &mut Tensor, rows: &Tensor, values: &Tensor, of: impl Fn(&Tensor) -
 /// Two R² over genes, averaged over groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct R2 {
-    /// Of predicted against true means; none if no group has one.
+    /// Between predicted and true means; `None` if no group has one.
     pub mean: Option<f64>,
-    /// Of predicted against true variances between cells; none if no group has one.
+    /// Between predicted and true variances between cells; `None` if no group has one.
     pub variance: Option<f64>,
 }
 

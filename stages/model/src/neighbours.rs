@@ -1,15 +1,16 @@
-//! How pure the neighbourhoods of cells in a latent space are: low in a basal latent that is independent of the labels.
+//! Purity of the neighbourhoods of cells in a latent space: low in a basal latent that is independent of the
+//! labels.
 
 use schemas::numbers::to_i64;
 use tch::{Kind, Tensor};
 
-/// Number of neighbours, if there are as many.
+/// Number of neighbours, if there are that many.
 const NEIGHBOURS: i64 = 30;
 /// Cells whose distances to all others are computed together.
 pub const CELLS_AT_ONCE: usize = 256;
 
-/// The share of each cell's nearest neighbours (Euclidean, without itself) with its label, averaged within each
-/// label, then over labels; none for fewer than two cells.
+/// The share of each cell's nearest neighbours (Euclidean, without itself) that have its label, averaged
+/// within each label, then over labels; `None` for fewer than two cells.
 ///
 /// `latent` is `[cells, n]`, `labels` are codes.
 #[must_use]
@@ -35,7 +36,7 @@ pub fn purities(latent: &Tensor, labels: &[&[i64]]) -> Option<Vec<f64>> {
         let count = at_once.min(cells - from);
         let part = latent.narrow(0, from, count);
         let distances = &squares - part.matmul(&latent.transpose(0, 1)) * 2.0;
-        // A cell is not its own neighbour; within a row, leaving out its own square does not change the order.
+        // A cell is not its own neighbour. Within a row, leaving out the cell's own square does not change the order.
         let own = Tensor::arange_start(from, from + count, (Kind::Int64, latent.device())).unsqueeze(-1);
         let distances = distances.scatter_value(1, &own, f64::INFINITY);
         nearest.push(distances.topk(neighbours, 1, false, false).1);
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn rare_labels_count_as_much_as_common_ones() {
-        // Of four cells on a line, 0 1 | 10 11, the last has its own label.
+        // Of four cells on a line, 0 1 | 10 11, the last has a label of its own.
         let latent = Tensor::from_slice(&[0.0, 1.0, 10.0, 11.0]).view([4, 1]);
         // All three others are neighbours: shares 2/3, 2/3, 2/3 and 0.
         assert_eq!(purity(&latent, &[0, 0, 0, 7]), Some(1.0 / 3.0));

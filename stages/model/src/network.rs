@@ -47,7 +47,7 @@ pub struct Network {
 pub struct Latent {
     /// The encoder's output.
     pub basal: Basal,
-    /// The basal latents that are decoded, if they are not each cell's own.
+    /// The basal latents from which cells are decoded, if they are not each cell's own.
     pub sources: Option<Tensor>,
     /// The perturbations' term.
     pub perturbation: Tensor,
@@ -120,7 +120,7 @@ impl Network {
         Self { genes, latent, encoder, perturbations, covariates, batch, decoder, offset, parameters }
     }
 
-    /// Number of genes that it reads and predicts.
+    /// Number of genes that the network reads and predicts.
     #[must_use]
     pub fn genes(&self) -> i64 {
         self.genes
@@ -132,8 +132,8 @@ impl Network {
         self.latent
     }
 
-    /// Moves rows of expression, over its genes, to its device. For a GPU, this is one copy from pinned memory, for which this thread
-    /// does not wait: later work on the device follows the copy.
+    /// Moves rows of expression over the network's genes to its device. For a GPU, this is one copy from pinned
+    /// memory, for which this thread does not wait: later work on the device follows the copy.
     ///
     /// # Errors
     /// Out of memory on the host or the device.
@@ -145,13 +145,13 @@ impl Network {
         Ok(PackedBatch::of_cells(expression, self.genes)?.input(kind, device)?.cells)
     }
 
-    /// Names of the trained parameters of the dose response; the others are the autoencoder's.
+    /// Whether a trained parameter belongs to the dose response; the others are the autoencoder's.
     #[must_use]
     pub fn is_doser(name: &str) -> bool {
         name.starts_with("module.pert_network.dosers.")
     }
 
-    /// Names of the trained projection of given embeddings.
+    /// Whether a trained parameter belongs to the projection of given embeddings.
     #[must_use]
     pub fn is_projection(name: &str) -> bool {
         name.starts_with(PROJECTION)
@@ -173,8 +173,8 @@ impl Network {
         self.perturbations.latent(codes, doses)
     }
 
-    /// The latent term of one condition, `[1, latent]`, given codes and doses; it may include untrained perturbations
-    /// if the network has a table of embeddings.
+    /// The latent term of one condition, `[1, latent]`, given codes and doses; if the network has a table of
+    /// embeddings, the condition may include untrained perturbations.
     pub fn condition_latent(&self, parts: &[(u32, f64)]) -> Tensor {
         self.perturbations.of_condition(parts)
     }
@@ -184,7 +184,7 @@ impl Network {
         self.perturbations.shrink(parameters, share);
     }
 
-    /// Fills in a table of embeddings, by the codes of a vocabulary that was embedded in it.
+    /// Fills in a table of embeddings, by the codes of a vocabulary to which its names were added.
     pub fn fill_embeddings(&mut self, table: &EmbeddingTable, vocabulary: &Vocabulary) {
         self.perturbations.fill(table, vocabulary);
     }
@@ -263,7 +263,7 @@ impl Network {
         Tensor::zeros([cells, self.latent], (self.parameters.kind(), self.parameters.device()))
     }
 
-    /// All latents of a batch in training, mixed and drawn as given by `draws`.
+    /// All latents of a batch in training, mixed and drawn as `draws` says.
     #[must_use]
     pub fn latent(&self, input: &Input, mode: Mode, draws: &StepDraws) -> Latent {
         self.latent_of(self.basal(&input.cells, mode, draws.noise.as_ref()), input, draws)
@@ -294,8 +294,9 @@ impl Network {
         }
     }
 
-    /// Decodes a latent. For counts, `library` (`[cells, 1]`, each cell's sum of counts) is the sum of a cell's means;
-    /// `offset` (`[cells, genes]` or `[1, genes]`) is that of each cell's condition, for a network with [offsets](Self::offset).
+    /// Decodes a latent. For counts, a cell's means sum to `library` (`[cells, 1]`, each cell's sum of counts);
+    /// `offset` (`[cells, genes]` or `[1, genes]`) is that of each cell's condition, for a network with
+    /// [offsets](Self::offset).
     #[must_use]
     pub fn decode(&self, latent: &Tensor, offset: Option<&Tensor>, library: &Tensor, mode: Mode) -> DecoderOutput {
         self.decoder.forward(latent, offset, library, mode)

@@ -12,10 +12,10 @@ pub(super) const BETA_1: f64 = 0.9;
 pub(super) const BETA_2: f64 = 0.999;
 pub(super) const EPSILON: f64 = 1e-8;
 
-/// Which part of a learner an optimiser has.
+/// The part of a learner that an optimiser trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LearnerPart {
-    /// All of the autoencoder but the dose response.
+    /// The autoencoder except for the dose response.
     Autoencoder,
     /// The dose response.
     Doser,
@@ -45,7 +45,7 @@ pub struct Adam {
     pub(super) clip: f64,
     pub(super) slots: Vec<ParameterState>,
     parts: AccumulatedGradients,
-    /// Step counts on the device, if they are kept there; then those in the slots are unused.
+    /// Step counts, if they are kept on the device; then those in the slots are unused.
     pub(super) counts: Option<Counts>,
 }
 
@@ -159,8 +159,8 @@ impl Adam {
         self.learned
     }
 
-    /// One step; returns the norm of all gradients before clipping, a scalar on the device. An undefined gradient leaves its parameter and step count
-    /// unchanged.
+    /// Takes a step; returns the norm of all gradients before clipping, a scalar on the device. A parameter with
+    /// an undefined gradient is unchanged, and so is its step count.
     pub fn step(&mut self, gradients: &[Tensor], learning_rate: f64) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let zero = || {
@@ -201,7 +201,7 @@ impl Adam {
         self.slots.iter().flat_map(move |slot| [(key("first", slot), &slot.first), (key("second", slot), &slot.second)])
     }
 
-    /// How many steps each parameter has made, `[parameters]`, where they are counted.
+    /// The number of steps of each parameter, `[parameters]`, on the device where they are counted.
     pub(super) fn steps(&self) -> Tensor {
         match &self.counts {
             Some(counts) => counts.all(),
@@ -209,7 +209,7 @@ impl Adam {
         }
     }
 
-    /// [`Self::steps`] on the host, one scalar a parameter, by name.
+    /// [`Self::steps`] on the host, one scalar per parameter, by name.
     pub(super) fn named_steps(&self, steps: &Tensor) -> impl Iterator<Item = (String, Tensor)> {
         let steps = numbers::<i64>(&steps.to_kind(Kind::Int64)).to_vec();
         let key = |slot: &ParameterState| format!("{}.steps.{}", self.learned.name(), slot.name);

@@ -1,8 +1,9 @@
 //! A batch as one buffer: written once by the host, copied to a device as a whole, and unpacked there.
 //!
-//! The buffer begins with room for the other inputs of a step ([`Controls`]), which its engine fills in. The batch's numbers keep their
-//! narrow storage types. There is room for somewhat more non-zeros than there are, so that batches of one size share a layout and a device
-//! can replay its work on the last one. The rest is padded with zeros for some genes of the last cell, which change no sum.
+//! The buffer begins with space for the other inputs of a step ([`Controls`]), which its engine fills in. The
+//! batch's numbers keep their narrow storage types. There is space for slightly more non-zeros than there
+//! are, so that batches of one size share a layout and a device can replay its work on the previous one. The
+//! rest is padded with zeros for some genes of the last cell, which change no sum.
 
 #[cfg(test)]
 mod tests;
@@ -84,8 +85,8 @@ impl PackedLayout {
         }
     }
 
-    /// The common layout of two layouts with the same number of cells and genes: the larger capacity and the wider types. If no type holds
-    /// the numbers of both, this one's is kept.
+    /// The common layout of two layouts with the same number of cells and genes: the larger capacity and the
+    /// wider types. If no type holds the numbers of both, the type of this one is kept.
     pub(super) fn joined(&self, other: &Self) -> Self {
         let wider = |own: Narrow, other: Narrow| match (own, other) {
             (Narrow::U8 | Narrow::U16 | Narrow::U32, Narrow::U8 | Narrow::U16 | Narrow::U32) => {
@@ -150,7 +151,7 @@ impl PackedLayout {
         let rest = (0_u32..).map(|at| at % genes);
         match (&expression.genes, self.gene_kind) {
             (Genes::U16(ids), Narrow::U16) => {
-                // Ids of 16 bits have at most 2^16 genes.
+                // With ids of 16 bits, there are at most 2^16 genes.
                 let rest = rest.map(bounded);
                 written(self.part_mut::<u16>(BatchPart::Genes, bytes), ids.iter().copied(), rest);
             }
@@ -264,13 +265,13 @@ impl PackedLayout {
     }
 }
 
-/// A batch in pinned host memory, which a GPU reads directly; in ordinary memory without one.
+/// A batch in pinned host memory, which a GPU reads directly; in ordinary memory without a GPU.
 #[derive(Debug)]
 pub struct PackedBatch {
     pub(super) layout: PackedLayout,
     /// `[bytes]`, uint8.
     pub(super) bytes: Tensor,
-    /// The end of the last copy of all bytes to a device; none if there was none.
+    /// The end of the last copy of all bytes to a device; `None` if there was none.
     pub(super) copied: Option<CudaEvent>,
 }
 
@@ -322,13 +323,13 @@ impl PackedBatch {
     /// The tensors of the batch on a device, with one copy on this thread's stream.
     ///
     /// # Errors
-    /// Out of memory there.
+    /// Out of memory on the device.
     pub fn input(&self, kind: Kind, device: Device) -> Result<Input> {
         if device == Device::Cpu {
             return Ok(self.layout.input(&self.bytes, kind));
         }
         let bytes = Tensor::empty(self.bytes.size(), (Kind::Uint8, device));
-        // All but the other inputs of a step.
+        // This is everything but the other inputs of a step.
         let (from, _, _) = self.layout.place(BatchPart::Pointers);
         let batch = |bytes: &Tensor| bytes.narrow(0, to_i64(from), to_i64(self.layout.bytes() - from));
         torch::copy(&mut batch(&bytes), &batch(&self.bytes))?;
@@ -346,7 +347,8 @@ fn entries(expression: &Expression) -> usize {
     expression.row_pointers.last().map_or(0, |end| *end as usize)
 }
 
-/// Capacity for this many entries: at most an eighth more, so that batches of one size have few different capacities.
+/// Capacity for this many entries: at most an eighth more, so that batches of one size have few different
+/// capacities.
 fn room(entries: usize) -> usize {
     let step = (entries.max(1).next_power_of_two() / 16).max(SMALLEST_STEP);
     entries.max(1).next_multiple_of(step)

@@ -14,15 +14,15 @@ use torch::{memory::on_device, parameters::Parameters};
 
 use super::{input::pad, layers::Linear};
 
-/// The embeddings, or the given rows in their place.
+/// The embeddings, or the rows of a given table.
 const EMBEDDING: &str = "module.pert_network.pert_embedding.weight";
 /// The projection of such rows to embeddings.
 pub(super) const PROJECTION: &str = "module.pert_network.pert_transformation";
-/// The embedding of control with such rows.
+/// The embedding of control, if there is a table.
 const CONTROL_EMBEDDING: &str = "module.pert_network.control_embedding.weight";
 /// The code of control.
 const CONTROL: i64 = 1;
-/// Codes below are those of padding and control.
+/// Smaller codes are those of padding and control.
 const FIRST_PERTURBATION: usize = 2;
 /// Tables whose rows are all equal are not scaled.
 const SMALLEST_SCALE: f64 = 1e-12;
@@ -31,21 +31,21 @@ const SMALLEST_SCALE: f64 = 1e-12;
 #[derive(Debug)]
 pub(super) struct Perturbations {
     embedding: Embedding,
-    /// Number of trained names; codes from there on were not trained.
+    /// Number of trained names; this code and larger ones were not trained.
     names: i64,
     response: DoseScaling,
 }
 
 #[derive(Debug)]
 enum Embedding {
-    /// One trained vector each, `[vocabulary, latent]`.
+    /// One trained vector per name, `[vocabulary, latent]`.
     Free(Tensor),
     /// A trained projection of given rows; control, which has no row, has a trained vector.
     Projected {
-        /// `[vocabulary and unseen, width]`.
+        /// Rows of trained and untrained names, `[vocabulary and unseen, width]`.
         rows: Tensor,
         projection: Linear,
-        /// `[1, latent]`.
+        /// The trained vector of control, `[1, latent]`.
         control: Tensor,
     },
 }
@@ -54,11 +54,12 @@ enum Embedding {
 #[derive(Debug)]
 struct DoseScaling {
     kind: Doser,
-    /// `[1, vocabulary]`.
+    /// One number per name, `[1, vocabulary]`.
     beta: Tensor,
-    /// `[1, vocabulary]`.
+    /// One number per name, `[1, vocabulary]`.
     bias: Tensor,
-    /// Weights `[vocabulary, outputs, inputs]` and biases `[vocabulary, outputs]` of one small network each.
+    /// One small network per name: weights `[vocabulary, outputs, inputs]` and biases `[vocabulary, outputs]` of
+    /// its layers.
     networks: Vec<(Tensor, Tensor)>,
 }
 
@@ -103,8 +104,8 @@ impl Perturbations {
         filled.copy_(&((given - centre) / scale));
     }
 
-    /// The term of one condition, `[1, latent]`. An untrained perturbation has no dose response of its own: its
-    /// scale is the mean of those of all trained ones at its dose.
+    /// The term of one condition, `[1, latent]`. An untrained perturbation has no dose response: its scale is the
+    /// mean of the scales of all trained ones at its dose.
     pub(super) fn of_condition(&self, parts: &[(u32, f64)]) -> Tensor {
         let (kind, device) = (self.response.beta.kind(), self.response.beta.device());
         let (trained, unseen): (Vec<_>, Vec<_>) = parts.iter().partition(|(code, _)| i64::from(*code) < self.names);
@@ -119,7 +120,7 @@ impl Perturbations {
         sum
     }
 
-    /// Multiplies all embeddings, among the parameters by name, by a factor.
+    /// Multiplies all embeddings, in a map of parameters by name, by a factor.
     pub(super) fn shrink(&self, parameters: &mut BTreeMap<String, Tensor>, share: f64) {
         let _no_grad = tch::no_grad_guard();
         let is_one = |name: &str| match self.embedding {
@@ -210,7 +211,7 @@ impl DoseScaling {
         }
     }
 
-    /// The scale of each code at its dose, in the shape of both.
+    /// The scale of each code at its dose, in the shape of `codes` and `doses`.
     fn scale(&self, codes: &Tensor, doses: &Tensor) -> Tensor {
         match self.kind {
             Doser::Linear => doses.shallow_clone(),

@@ -1,9 +1,10 @@
 //! The autoencoder's side of a step with activation checkpointing: intermediate results are recomputed when they are needed again.
 //!
-//! The network is cut into four segments: the encoder's hidden layers, the latents, the decoder's hidden layers, and the
-//! last layer with its output. A first pass keeps the input of each segment, and the dropout masks. Then the
-//! likelihood is differentiated by the output; going backwards, each segment is recomputed and differentiated by its input.
-//! Every number comes from the same operations as in a single pass, so gradients are bit-identical.
+//! The network is cut into four segments: the encoder's hidden layers, the latents, the decoder's hidden
+//! layers, and the last layer with its output. A first pass keeps the input of each segment, and the dropout
+//! masks. Then the likelihood is differentiated with respect to the output; going backwards, each segment is
+//! recomputed and differentiated with respect to its input. Every number comes from the same operations as in
+//! a single pass, so gradients are bit-identical.
 
 use tch::Tensor;
 
@@ -71,7 +72,7 @@ fn leaf(tensor: &Tensor) -> Tensor {
     tensor.detach().set_requires_grad(true)
 }
 
-/// A sum whose gradients by tensors are these slopes.
+/// A sum whose gradients with respect to the tensors are these slopes.
 fn along(tensors: &[&Tensor], slopes: impl IntoIterator<Item = Tensor>) -> Tensor {
     let parts = tensors.iter().zip(slopes).filter(|(_, slope)| slope.defined());
     let sum = parts.map(|(tensor, slope)| (*tensor * slope).sum(tensor.kind())).reduce(|sum, part| sum + part);

@@ -1,7 +1,8 @@
-//! A trained model on disk: a folder with its weights, and everything that is needed to use them.
+//! A trained model on disk: a folder with the weights and everything needed to use them.
 //!
 //! `model.safetensors` (tensor names as in the original's state dict), `model.json` ([`Card`], written last),
-//! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and `checkpoint/`.
+//! `config.toml`, `genes.txt`, `history.jsonl`, `split.parquet` (the split it was trained with) and
+//! `checkpoint/`.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +37,7 @@ pub const FORMAT_VERSION: u32 = 1;
 pub mod files {
     /// The weights.
     pub const WEIGHTS: &str = "model.safetensors";
-    /// The card; a folder without it holds a run that has not ended.
+    /// The card; without it, the folder holds a run that has not finished.
     pub const CARD: &str = "model.json";
     /// All settings.
     pub const CONFIG: &str = "config.toml";
@@ -58,15 +59,15 @@ pub struct Card {
     pub format: u32,
     /// The program that wrote it.
     pub written_by: String,
-    /// All settings; `recon_loss` is decided.
+    /// All settings; `recon_loss` is resolved.
     pub config: Settings,
-    /// Its vocabulary.
+    /// The names that the model knows.
     pub vocabulary: Vocabulary,
-    /// How labels are read.
+    /// The rules for reading labels.
     pub rules: LabelRules,
     /// Names of its genes, in the order of its outputs.
     pub genes: Vec<String>,
-    /// How they were chosen.
+    /// How the genes were chosen.
     #[serde(default)]
     pub gene_selection: GeneSelection,
     /// The kind of the values.
@@ -75,18 +76,18 @@ pub struct Card {
     pub atlas: String,
     /// Name of the split it was trained with.
     pub split: String,
-    /// Epochs that were trained.
+    /// Number of trained epochs.
     pub epochs: u32,
-    /// The epoch whose weights these are; none if no row was `valid`.
+    /// The epoch that these weights are from; `None` if there were no `valid` cells.
     pub best: Option<Best>,
-    /// XXH3-64 of the weights file: what predictions remember a model by.
+    /// XXH3-64 of the weights file, by which predictions identify a model.
     pub weights: String,
 }
 
 /// A model that can predict.
 #[derive(Debug)]
 pub struct Model {
-    /// Where it is.
+    /// The model's folder.
     pub path: PathBuf,
     /// Its description.
     pub card: Card,
@@ -99,7 +100,7 @@ impl Model {
     /// Loads a model onto a device.
     ///
     /// # Errors
-    /// A folder that is not a model, of another format version, or not as it was written.
+    /// A folder that is not a model, has another format version, or differs from what was written.
     pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let card = read_card(&path)?;
@@ -114,16 +115,17 @@ impl Model {
         Ok(Self { path, card, network, scratch: None })
     }
 
-    /// The model as the owner of the temporary folder that it lies in.
+    /// The same model, which now owns the temporary folder that it is in.
     #[must_use]
     pub fn keeping(self, scratch: ScratchFolder) -> Self {
         Self { scratch: Some(Arc::new(scratch)), ..self }
     }
 
-    /// The same model once more, for another thread: tensors can't be shared, but their numbers are.
+    /// A second handle to the model, for another thread: tensors can't be shared between threads, but their
+    /// memory is.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub fn again(&self) -> Result<Self> {
         let plan = self.card.config.clone().check(self.card.values)?;
         let genes = checked(self.card.genes.len(), "genes")?;
@@ -134,10 +136,10 @@ impl Model {
     }
 }
 
-/// Reads what a model is, without its weights.
+/// Reads the description of a model, without its weights.
 ///
 /// # Errors
-/// A folder that is not a model, or of another format version.
+/// A folder that is not a model, or has another format version.
 pub fn read_card(folder: &Path) -> Result<Card> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "model" });
@@ -159,7 +161,7 @@ pub fn read_card(folder: &Path) -> Result<Card> {
     Ok(card)
 }
 
-/// Writes weights, settings and card; the card last.
+/// Writes weights and settings, then the card.
 ///
 /// # Errors
 /// A full or broken disk.

@@ -1,4 +1,4 @@
-//! What changes during training, as a pure function of settings and time.
+//! The quantities that change during training, as a pure function of settings and time.
 
 use schemas::{
     config::{RateSchedule, TrainingPlan},
@@ -15,7 +15,7 @@ pub struct Clock {
     pub batch: u64,
     /// The batch of the run, from 0.
     pub step: u64,
-    /// Updates of all optimisers so far, which the original counts as steps.
+    /// Updates of all optimisers so far; the original counts these as steps.
     pub updates: u64,
     /// Batches of the whole run.
     pub of: u64,
@@ -51,7 +51,7 @@ impl Schedule {
             if original { ScheduleState::of_the_original(plan, clock) } else { ScheduleState::new(plan, clock) };
         let adversarial = times.adversarial;
         let every = u64::from(plan.adversary.adv_steps);
-        // The original counts batches from 0 in every epoch, so that the autoencoder learns from the first one of each.
+        // The original counts batches from 0 in every epoch, so the autoencoder learns from the first one of each.
         let turn = if original { clock.batch } else { clock.step };
         let both = !adversarial || every == 0;
         let autoencoders_turn = both || turn.is_multiple_of(every);
@@ -120,9 +120,10 @@ impl ScheduleState {
         Self { adversarial, adversary_share, mixup_share, decays }
     }
 
-    /// As in cpa-tools 0.8.8. Pretraining lasts one epoch (or update) longer than set; mixup with a warm-up
-    /// never starts if there is pretraining, since the epoch is subtracted from itself; and a scheduler that waits for
-    /// `step_size_lr` calls is itself called only every `step_size_lr` epochs, and not in the first two.
+    /// The schedule of cpa-tools 0.8.8. Pretraining takes one epoch (or update) longer than set; mixup with a
+    /// warm-up never starts if there is pretraining, since the epoch is subtracted from itself; and a scheduler
+    /// that waits for `step_size_lr` calls is itself called only every `step_size_lr` epochs, and not in the
+    /// first two.
     fn of_the_original(plan: &TrainingPlan, clock: Clock) -> Self {
         let train = &plan.train;
         let adversarial = match (train.n_steps_pretrain_ae, train.n_epochs_pretrain_ae) {
@@ -166,7 +167,7 @@ fn share(into: u64, all: u64) -> f64 {
     if into < all { into as f64 / all as f64 } else { 1.0 }
 }
 
-/// The same, below 0 before the warm-up: the original computes that but does not use it.
+/// The same, but negative before the warm-up: the original computes such values but does not use them.
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
 fn below_too(into: i64, all: i64) -> f64 {
     if 0 < all && into < all { into as f64 / all as f64 } else { 1.0 }

@@ -141,7 +141,8 @@ impl StepLosses {
         self.values.retain(|(term, _)| !term.is_of_adversaries());
     }
 
-    /// Lets an optimiser take a step with one of the available implementations; or keeps the gradients, if more batches follow.
+    /// Lets an optimiser take a step with the given implementation; keeps the gradients instead if more batches
+    /// follow.
     pub(super) fn learned(&mut self, adam: &mut Adam, gradients: &[Tensor], learning_rate: f64, step: OptimiserStep) {
         let Some(gathered) = adam.gather(gradients) else { return };
         let norm = step(adam, gathered.gradients(), learning_rate);
@@ -210,7 +211,7 @@ impl Learner {
         let optimisers = self.optimisers().map(|adam| (adam, adam.steps()));
         let (names, tensors): (Vec<String>, Vec<&Tensor>) = self.tensors().unzip();
         let steps = optimisers.iter().map(|(_, steps)| steps);
-        // All at once, so that the host waits for the device once.
+        // All tensors are copied at once, so that the host waits for the device only once.
         let mut copies = to_host(&tensors.into_iter().chain(steps).collect::<Vec<_>>())?;
         let steps = copies.split_off(names.len());
         let steps = optimisers.iter().zip(&steps).flat_map(|((adam, _), steps)| adam.named_steps(steps));

@@ -1,8 +1,8 @@
 //! Transfer of packed batches to the device where steps are replayed: one copy each, while the previous step runs.
 //!
-//! For each layout there are two slots, which the copies fill in turn on a stream of their own, and a fixed place that steps read. A step
-//! begins with a kernel that moves the batch from its slot to the place. The device counts the batches itself to find the slot, so the same
-//! work, captured once, serves both.
+//! For each layout, there are two slots, which copies fill alternately on a separate stream, and a fixed
+//! place that steps read. A step begins with a kernel that moves the batch from its slot to the place. The
+//! device counts the batches itself to find the slot, so the same work, captured once, serves both slots.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use super::{
     packed_batch::{PackedBatch, PackedLayout},
 };
 
-/// Slots of a layout: one is filled while the batch in the other is used.
+/// Slots per layout: one is filled while the batch in the other is used.
 const SLOTS: usize = 2;
 
 /// Packs batches, on any thread.
@@ -33,7 +33,7 @@ pub struct BatchPacker {
 }
 
 impl BatchPacker {
-    /// For batches of an atlas restricted to this many genes.
+    /// Packs batches of an atlas restricted to this many genes.
     #[must_use]
     pub fn new(genes: i64) -> Self {
         Self { genes, layouts: Mutex::default() }
@@ -54,17 +54,17 @@ impl BatchPacker {
     }
 }
 
-/// Inputs of a step other than the packed batch.
+/// Inputs of a step other than the batch.
 #[derive(Debug, Default)]
 pub struct StepExtras<'a> {
     /// A table of offsets, `[rows, genes]` on the device, and the row of each cell.
     pub offset: Option<(&'a Tensor, Vec<i64>)>,
-    /// The cell from whose basal latent each is decoded.
+    /// The cell from whose basal latent each cell is decoded.
     pub sources: Option<Vec<i64>>,
 }
 
 impl StepExtras<'_> {
-    /// Adds them to the tensors of their batch.
+    /// Adds these inputs to the tensors of their batch.
     pub(super) fn complete(&self, input: Input) -> Input {
         let device = input.combinations.device();
         let codes = |codes: &Vec<i64>| Tensor::from_slice(codes).to_device(device);
@@ -110,9 +110,9 @@ impl Drop for Streams {
 #[derive(Debug)]
 pub(super) struct BatchBuffers {
     layout: PackedLayout,
-    /// `[2, bytes]`, uint8.
+    /// The two slots, `[2, bytes]`, uint8.
     slots: Tensor,
-    /// `[bytes]`, uint8: the batch of the current step.
+    /// The batch of the current step, `[bytes]`, uint8.
     place: Tensor,
     /// `[2]`, int32: the number of batches that steps have taken from the slots, and a counter that is zero between steps.
     taken: Tensor,
@@ -136,8 +136,8 @@ impl BatchBuffers {
         Ok(Self { layout, slots, place, taken, sent: 0, last_uses })
     }
 
-    /// Adds the step's numbers to a batch of this layout and copies it to the next slot. Work that is given to the compute stream from
-    /// now on follows the copy; the host does not wait.
+    /// Adds the step's numbers to a batch of this layout and copies it to the next slot. Work that is submitted
+    /// to the compute stream from now on follows the copy; the host does not wait.
     ///
     /// # Errors
     /// A lost device.

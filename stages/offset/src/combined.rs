@@ -1,8 +1,9 @@
-//! Shifts of combinations that were trained nowhere, and of parts that were never seen alone, predicted from all trained conditions.
+//! Shifts of combinations that were not trained in any context, and of parts that were never seen alone,
+//! predicted from all trained conditions.
 //!
-//! A Gaussian process over conditions (kernel ridge regression): two conditions are similar as far as they share perturbations, and two pairs also
-//! as far as their parts have similar shifts, so that the interaction of a pair is predicted from similar pairs. Its
-//! mean is a weighted sum of trained shifts.
+//! A Gaussian process over conditions (kernel ridge regression): two conditions are similar if they share
+//! perturbations, and two pairs also if their parts have similar shifts, so that the interaction of a pair is
+//! predicted from similar pairs. Its mean is a weighted sum of trained shifts.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::layout::OffsetLayout;
 
 /// Maximum number of conditions to learn from: with more, a combination is the sum of its parts.
 const MOST_CONDITIONS: usize = 1500;
-/// Similarity of pairs that share or resemble only one part, relative to those with both.
+/// Similarity of pairs that share or resemble only one part, relative to pairs with two such parts.
 const ONE_PART: f64 = 0.3;
 /// With fewer combinations, the parameters can't be chosen.
 const FEWEST_JUDGED: usize = 5;
@@ -55,7 +56,7 @@ pub(super) struct Combined {
 }
 
 impl Combined {
-    /// The process with these parameters and conditions; none if there are too many conditions.
+    /// A process with these parameters and conditions; `None` if there are too many conditions.
     pub(super) fn new(
         layout: &OffsetLayout,
         conditions: Vec<Vec<PerturbationShare>>,
@@ -71,8 +72,8 @@ impl Combined {
         Some(all)
     }
 
-    /// The same with the parameters of the smallest leave-one-out error over trained combinations; `shifts` are those of the conditions,
-    /// `[conditions, genes]`, in some contexts.
+    /// The same process with the parameters that have the smallest leave-one-out error over trained combinations;
+    /// `shifts` are the shifts of the conditions, `[conditions, genes]`, in some contexts.
     ///
     /// The error of a left-out condition is [(K + D)⁻¹ Y]ᵢ / [(K + D)⁻¹]ᵢᵢ.
     pub(super) fn fitted(self, shifts: &[Tensor]) -> Self {
@@ -101,7 +102,8 @@ impl Combined {
         Self { chosen, inverse, ..self }
     }
 
-    /// The weight of each trained condition, and the uncertain share of the square; none if no trained condition is similar.
+    /// The weight of each trained condition, and the uncertain share of the square; `None` if a part occurs in no
+    /// trained condition.
     pub(super) fn told(&self, parts: &[PerturbationShare]) -> Option<(Vec<f64>, f64)> {
         let count = self.conditions.len();
         let likeness: Vec<f64> = self.conditions.iter().map(|known| self.likeness(parts, known)).collect();
@@ -119,8 +121,8 @@ impl Combined {
         Some((weights, (1.0 - explained / own).clamp(0.0, 1.0)))
     }
 
-    /// Whether it is a combination whose every part occurs in another condition as well. For any other, leaving it out
-    /// would only favour shrinkage.
+    /// Whether this is a combination of which every part also occurs in another condition. Leaving out any other
+    /// condition would only favour shrinkage.
     fn is_told(&self, parts: &[PerturbationShare]) -> bool {
         let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(of, _)| *of == code);
         let elsewhere = |code: u32| 1 < self.conditions.iter().filter(|held| holds(held, code)).count();
@@ -132,7 +134,7 @@ impl Combined {
         shared(a, b) + if 0.0 < pairs { pairs * self.alike(a, b) } else { 0.0 }
     }
 
-    /// The similarity of two pairs by the directions of their parts; 0 for anything but pairs.
+    /// The similarity of two pairs by the directions of their parts; 0 for all other conditions.
     fn alike(&self, a: &[PerturbationShare], b: &[PerturbationShare]) -> f64 {
         let ([(a, x), (b, y)], [(c, z), (d, w)]) = (a, b) else { return 0.0 };
         let alike = |a: &u32, b: &u32| match (self.directions.get(a), self.directions.get(b)) {
@@ -165,7 +167,7 @@ struct ConditionSimilarities {
     shared: Tensor,
     /// Of pairs.
     pairs: Tensor,
-    /// 1 of combinations, 0 of single perturbations, `[conditions]`.
+    /// 1 for combinations, 0 for single perturbations, `[conditions]`.
     combinations: Tensor,
 }
 

@@ -1,4 +1,5 @@
-//! Free parameters of the offsets, chosen on the training cells: the penalty of the ridge, the doses of half effects.
+//! Free parameters of the offsets, chosen on the training cells: the penalty of the ridge, and the doses with
+//! half of the full effect.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use super::{
     rule::{real, ridge_shares},
 };
 
-/// Maximum number of combinations to choose the penalty on, and of contexts of each.
+/// Maximum number of combinations on which the penalty is chosen, and of contexts for each.
 const MOST_COMBINATIONS: usize = 64;
 const MOST_CONTEXTS: usize = 24;
 /// With fewer contexts, the prediction error between contexts can't be estimated.
@@ -19,7 +20,8 @@ const FEWEST_CONTEXTS: usize = 3;
 const PENALTIES: [f64; 11] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 1000.0];
 /// The default if there are too few data.
 const USUAL_PENALTY: f64 = 0.1;
-/// Candidate doses of half the effect, in units of the largest one, evenly spaced on a logarithmic scale.
+/// Candidates for the dose with half of the full effect, in units of the largest dose, evenly spaced on a
+/// logarithmic scale.
 const HALF_EFFECTS: [f64; 15] = [0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.18, 0.3, 0.5, 0.8, 1.3, 2.0, 3.5, 7.0, 15.0];
 /// Number of doses needed to estimate how an effect grows.
 const FEWEST_DOSES: usize = 3;
@@ -74,7 +76,7 @@ pub(super) fn ridge(layout: &OffsetLayout, profiles: &OffsetProfiles) -> f64 {
     best.filter(|_| told).unwrap_or(USUAL_PENALTY) * mean_square
 }
 
-/// The squared distance of one shift from a weighted sum of others, from the products of all.
+/// The squared distance between one shift and a weighted sum of others, computed from all their products.
 fn squared_error(products: &[Vec<f64>], of: usize, others: &[usize], shares: &[f64]) -> f64 {
     let cross: f64 = others.iter().zip(shares).map(|(at, share)| share * products[of][*at]).sum();
     let both = others
@@ -84,8 +86,9 @@ fn squared_error(products: &[Vec<f64>], of: usize, others: &[usize], shares: &[f
     (products[of][of] - 2.0 * cross + both.sum::<f64>()).max(0.0)
 }
 
-/// The dose of half the effect of each perturbation. Few doses are little evidence, so the fit of the average perturbation counts as
-/// much as that of this one, and replaces it if this one was seen at too few doses.
+/// For each perturbation, the dose with half of the full effect. A few doses are weak evidence, so the fit of
+/// the average perturbation counts as much as that of this one, and replaces it if this one was seen at too
+/// few doses.
 ///
 /// With effects u(d) = d / (d + K) along one direction, products of shifts at two doses are proportional to u(d) u(d′). A shift's
 /// product with itself includes its noise and is left out.

@@ -1,4 +1,5 @@
-//! The trained cells that offsets are computed from: a profile of the controls of each context, a shift of each perturbed group.
+//! The trained groups that offsets are computed from: the control profile of each context, and the shift of
+//! each perturbed group.
 //!
 //! A *context* is a combination of covariate values, without the batch: the network learns batch effects, and
 //! predictions may be for any batch or none.
@@ -39,12 +40,12 @@ pub(super) struct Row {
     pub(super) context: usize,
 }
 
-/// The role of trained cells.
+/// The role of training cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GroupRole {
     /// Controls of a context.
     Control(usize),
-    /// A perturbed group.
+    /// Cells of a perturbed group.
     Perturbed(usize),
 }
 
@@ -106,7 +107,7 @@ impl OffsetLayout {
         self.context_at.get(&self.without_batch(codes)).copied()
     }
 
-    /// The role of cells with these parts and covariate codes; control is its own entry.
+    /// The role of cells with these parts and covariate codes; control is one of the parts.
     pub fn place(&self, parts: &[(u32, f64)], codes: &[u32]) -> Option<GroupRole> {
         let context = self.context(codes)?;
         if is_control(parts) {
@@ -145,8 +146,8 @@ impl OffsetLayout {
         order
     }
 
-    /// The contexts whose controls are used for covariate values, with equal weights: their own; if that has none, those
-    /// that share the most values. An unspecified value matches all.
+    /// The contexts whose controls are used for covariate values, with equal weights: the context itself or, if
+    /// it has no controls, those that share the most values with it. An unspecified value matches all values.
     pub fn stand_ins(&self, wanted: &[Option<u32>]) -> Vec<usize> {
         let shared = |context: &TrainedContext| {
             let pairs = context.covariates.iter().zip(wanted).enumerate().filter(|(at, _)| self.batch != Some(*at));
@@ -157,7 +158,7 @@ impl OffsetLayout {
         with_controls().filter(|(_, context)| Some(shared(context)) == most).map(|(at, _)| at).collect()
     }
 
-    /// The same for a trained context.
+    /// The same, for a trained context.
     pub fn stand_ins_of(&self, context: usize) -> Vec<usize> {
         if self.contexts[context].has_controls {
             return vec![context];

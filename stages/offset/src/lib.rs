@@ -1,8 +1,9 @@
 //! Offsets of the decoder's output: computed from mean profiles of training cells for a condition in a context.
 //!
-//! Every offset consists of one control profile and a weighted sum of shifts ([`rule`]); the profiles are measured in one pass
-//! over the training cells, and saved with the model. With a the control profile and Δ the shift, both on log(1 + counts in a
-//! library T), the logits of counts start at ln max(exp(a + Δ) − 1, ε), and the mean of continuous values at a + Δ.
+//! Every offset consists of one control profile and a weighted sum of shifts ([`rule`]). The profiles are
+//! measured in one pass over the training cells, and saved with the model. With a the control profile and Δ
+//! the shift, both on log(1 + counts in a library T), the logits of counts start at ln max(exp(a + Δ) − 1,
+//! ε), and the mean of continuous values at a + Δ.
 //!
 //! ```
 //! use offset::offset_bytes;
@@ -44,17 +45,17 @@ pub use self::{
 const CONTROLS: &str = "offset.controls";
 const SHIFTS: &str = "offset.shifts";
 const NOISES: &str = "offset.noises";
-/// The penalty between contexts, the smallest mean of a gene, and the parameters for combinations (`KernelParameters`); a
-/// penalty of 0 if there are too few data.
+/// The penalty between contexts, the smallest mean of a gene, and the parameters for combinations (`KernelParameters`);
+/// the penalty is 0 if there are too few data.
 const CHOSEN: &str = "offset.chosen";
-/// The dose of half the effect of each perturbation; 0 if unknown.
+/// The dose with half of the full effect of each perturbation; 0 if unknown.
 const HALF_EFFECTS: &str = "offset.half_effects";
 /// The smallest mean count of a gene, or a hundredth of its even share of the library.
 const SMALLEST_MEAN: f64 = 0.02;
 const SMALLEST_SHARE: f64 = 0.01;
 /// Number of contexts used to choose the parameters for combinations.
 const MOST_CONTEXTS: usize = 3;
-/// Number of combinations needed for that.
+/// Number of combinations needed to choose them.
 const FEWEST_COMBINATIONS: usize = 3;
 
 /// The offsets of a network.
@@ -63,22 +64,22 @@ pub struct Offset {
     layout: OffsetLayout,
     additive: bool,
     counts: bool,
-    /// The requested penalty; 0: chosen from the data.
+    /// The requested penalty; 0: to be chosen from the data.
     asked: f64,
-    /// `[contexts, genes]`.
+    /// Control profile of each context, `[contexts, genes]`.
     controls: Tensor,
-    /// `[groups, genes]`.
+    /// Shift of each perturbed group, `[groups, genes]`.
     shifts: Tensor,
-    /// `[groups]`.
+    /// Noise of each shift, `[groups]`.
     noises: Tensor,
     chosen: Tensor,
     half_effects: Tensor,
-    /// Computed on first use, once all of the above is filled in.
+    /// Computed on first use, after all fields above are filled in.
     rule: OnceCell<Rule>,
 }
 
 impl Offset {
-    /// Offsets that are not filled in yet; none if the settings have none.
+    /// Offsets that are not filled in yet; `None` if the settings don't enable them.
     pub fn new(parameters: &mut Parameters, settings: &Settings, genes: i64, vocabulary: &Vocabulary) -> Option<Self> {
         let model = &settings.model;
         if model.offset == config::OffsetChoice::None {
@@ -171,7 +172,7 @@ impl Offset {
         }
     }
 
-    /// The prediction of combinations; none if too few were trained, or with `additive`.
+    /// The prediction of combinations; `None` if too few were trained, or with `additive`.
     fn combined(&self, rule: &Rule, chosen: KernelParameters) -> Option<Combined> {
         let row = |at: usize| {
             let row = self.shifts.get(to_i64(at)).to_kind(Kind::Float).to_device(Device::Cpu);
@@ -188,8 +189,8 @@ impl Offset {
         self.made(parts, &self.target(terms))
     }
 
-    /// How far a prediction is expected to be off, for what is open of it and the noise of the shifts that it rests on: a root mean
-    /// square over genes, 0 of what was trained on. A scalar of float64 on the device.
+    /// The expected error of a prediction, due to its uncertain share and to the noise of the shifts that it is
+    /// based on: a root mean square over genes, 0 for trained conditions. A scalar of float64 on the device.
     pub fn uncertainty(&self, parts: &[(u32, f64)], terms: &[CovariateTerm]) -> Tensor {
         let target = self.target(terms);
         let open = self.rule().open(parts, &target);
@@ -226,7 +227,7 @@ impl Offset {
         level
     }
 
-    /// The offsets of groups, given the codes of each; none for groups that are not looked up.
+    /// The offsets of groups, given the codes of each; `None` for groups that are not looked up.
     pub fn of_groups(&self, groups: &[Option<GroupCodes>], batch_at: Option<usize>) -> GroupOffsets {
         let mut known: HashMap<OffsetKey, usize> = HashMap::new();
         let (mut rows, mut row_of) = (Vec::new(), Vec::with_capacity(groups.len()));
@@ -269,7 +270,7 @@ fn summed(rows: &Tensor, weights: &Weights) -> Tensor {
 /// Offsets of the groups of an atlas, for look-up.
 #[derive(Debug)]
 pub struct GroupOffsets {
-    /// `[distinct groups, genes]`.
+    /// Offsets, `[distinct groups, genes]`.
     table: Tensor,
     /// The row of each group.
     row_of: Vec<i64>,
@@ -281,12 +282,12 @@ impl GroupOffsets {
         self.table.index_select(0, &on_device(&self.rows(groups), self.table.device()))
     }
 
-    /// All of them, `[distinct groups, genes]`.
+    /// All offsets, `[distinct groups, genes]`.
     pub fn table(&self) -> &Tensor {
         &self.table
     }
 
-    /// The rows of some groups among them.
+    /// The rows of some groups in the table.
     pub fn rows(&self, groups: &[u32]) -> Vec<i64> {
         groups.iter().map(|group| self.row_of.get(*group as usize).copied().unwrap_or(0)).collect()
     }
@@ -299,7 +300,8 @@ pub fn offset_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) 
         return 0;
     }
     let [contexts, groups] = OffsetLayout::of(vocabulary).sizes();
-    // First while they are summed, in float64 and by batch; then profiles, the copies kept as the best, and the table.
+    // First the sums, in float64 and by batch; then the profiles, the copies kept as the best weights, and the
+    // table.
     let batches = vocabulary.batch_at().map_or(1, |at| vocabulary.covariates[at].values.len());
     let summing = 8 * (contexts * batches + groups) + 4 * (contexts + groups);
     let training = 4 * (3 * (contexts + groups) + vocabulary.trained.len());

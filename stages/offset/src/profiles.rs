@@ -7,14 +7,16 @@ pub struct OffsetProfiles {
     pub genes: usize,
     /// The library size of the profiles: the geometric mean of the training cells'; 0 for continuous values.
     pub library: f64,
-    /// The mean of each context's controls, one after the other: for counts, log(1 + mean at that library size). For a context without
-    /// controls, that of the contexts in its place.
+    /// The mean profile of each context's controls, `[contexts, genes]`: for counts, log(1 + mean at that library
+    /// size). A context without controls has the profile of the contexts that replace it.
     pub controls: Vec<f32>,
-    /// The shift of each perturbed group relative to the controls of its context, from the same batches if these have enough.
+    /// The shift of each perturbed group relative to the controls of its context, `[groups, genes]`; relative to
+    /// controls of the same batches, if these have enough.
     pub shifts: Vec<f32>,
     /// The squared noise of each shift, averaged over genes: the variance between cells over their number.
     pub noises: Vec<f32>,
-    /// Logarithm of the inverse dispersion of each gene from mean and variance within groups; for continuous values, of the variance.
+    /// Per gene, the logarithm of the inverse dispersion, computed from mean and variance within groups; for
+    /// continuous values, of the variance.
     pub dispersion: Vec<f32>,
 }
 

@@ -1,4 +1,4 @@
-//! The shifts of trained groups in a target's shift, and their weights.
+//! Which shifts of trained groups make up a target's shift, and their weights.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use super::{
     layout::{OffsetLayout, combination, is_control},
 };
 
-/// The uncertain share for a condition in a context that it was not trained in, however similar the others are.
+/// Minimum uncertain share for a condition in a context in which it was not trained, however similar other
+/// contexts are.
 const LEAST_OPEN: f64 = 0.1;
 /// The share of a combination's square that is not explained by its parts, if no trained combination is similar.
 const USUAL_INTERACTION: f64 = 0.2;
@@ -22,7 +23,7 @@ pub(super) type Weights = BTreeMap<usize, f64>;
 pub(super) struct TargetContext {
     /// The trained context, if it is one.
     pub(super) own: Option<usize>,
-    /// Contexts whose controls are used instead, with equal weights.
+    /// Contexts whose controls replace its own, with equal weights.
     pub(super) stand_ins: Vec<usize>,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Rule {
     /// Whether other contexts have equal weights, and combinations are always the sum of their parts.
     pub(super) additive: bool,
     pub(super) ridge: f64,
-    /// The dose of half the effect of each perturbation, by its code; none if unknown.
+    /// The dose with half of the full effect of each perturbation, by its code; `None` if unknown.
     pub(super) half_effects: Vec<Option<f64>>,
     /// Products of the control profiles of contexts, `contexts × contexts`.
     pub(super) products: Vec<f64>,
@@ -42,7 +43,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// The shift of parts at doses, codes ascending: the weight of each trained shift.
+    /// The shift of parts at doses, codes ascending, as the weight of each trained shift.
     pub(super) fn shift(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         if is_control(parts) {
             return Weights::new();
@@ -53,13 +54,14 @@ impl Rule {
         self.combined(parts, target).map_or_else(|| self.of_parts(parts, target), |(told, _)| told)
     }
 
-    /// The shifts whose noise makes it uncertain: those it consists of, or, for a combination that was trained nowhere, those of
-    /// its parts, whatever their weights.
+    /// The shifts whose noise makes the prediction uncertain: those in its sum or, for a combination that was not
+    /// trained in any context, those of its parts, whatever their weights.
     pub(super) fn rests_on(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         self.as_a_whole(parts, target).unwrap_or_else(|| self.of_parts(parts, target))
     }
 
-    /// The shift of a combination that was trained somewhere; with `additive`, still the sum of its parts.
+    /// The shift of a combination that was trained in some context; with `additive`, it is still the sum of its
+    /// parts.
     fn as_a_whole(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<Weights> {
         (parts.len() == 1 || !self.additive).then(|| self.of_combination(parts, target)).flatten()
     }
@@ -83,7 +85,7 @@ impl Rule {
         parts.iter().map(share).collect()
     }
 
-    /// The shift of a trained condition: from its own context, or predicted from others.
+    /// The shift of a trained condition: from the same context, or predicted from others.
     pub(super) fn as_seen(&self, condition: &[(u32, f64)], target: &TargetContext) -> Weights {
         let rows = self.layout.by_combination.get(&combination(condition)).into_iter().flatten();
         let mut own = rows.filter(|row| {
@@ -140,7 +142,7 @@ impl Rule {
         if 0.0 < own { (left / own).clamp(0.0, 1.0) } else { 1.0 }
     }
 
-    /// The distance of doses from those of a trained group, by their effects.
+    /// The distance between doses and those of a trained group, in terms of their effects.
     fn dose_open(&self, known: &[(u32, f64)], parts: &[(u32, f64)]) -> f64 {
         let of_part = |((code, known), (_, target)): (&(u32, f64), &(u32, f64))| {
             let [known, target] = [self.effect(*code, *known), self.effect(*code, *target)];
@@ -158,8 +160,8 @@ impl Rule {
         sum
     }
 
-    /// The shift of one perturbation: as it was seen alone; or the shift of combinations with it minus that of their other parts; or, if
-    /// it was never trained on, the mean of all trained ones.
+    /// The shift of one perturbation: as seen alone; otherwise the shift of combinations with it minus that of
+    /// their other parts; if it was never trained, the mean of all trained shifts.
     fn of_part(&self, part: (u32, f64), target: &TargetContext) -> Weights {
         let alone = |part: (u32, f64)| self.of_combination(&[part], target);
         if let Some(own) = alone(part) {
@@ -194,7 +196,7 @@ impl Rule {
         mean
     }
 
-    /// The shift of a combination that was trained somewhere; none for any other.
+    /// The shift of a combination that was trained in some context; `None` for any other.
     fn of_combination(&self, parts: &[(u32, f64)], target: &TargetContext) -> Option<Weights> {
         let rows = self.layout.by_combination.get(&combination(parts))?;
         let mut seen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -205,7 +207,7 @@ impl Rule {
         if let Some(own) = own.filter(|own| self.additive || !self.layout.has_controls(*own)) {
             return Some(self.at_doses(&seen[&own], parts));
         }
-        // Shifts against controls of other contexts show differences of contexts rather than the perturbation.
+        // Shifts relative to controls of other contexts reflect differences of contexts rather than the perturbation.
         if seen.keys().any(|context| self.layout.has_controls(*context)) {
             seen.retain(|context, _| self.layout.has_controls(*context));
         }
@@ -219,7 +221,7 @@ impl Rule {
         Some(sum)
     }
 
-    /// The substitute contexts if some of them saw it, else all.
+    /// Equal weights for the contexts: for the replacement contexts among them, or else for all.
     fn even_shares(&self, contexts: &[usize], target: &TargetContext) -> Vec<f64> {
         let stands_in = |context: &usize| target.stand_ins.contains(context);
         let any = contexts.iter().any(stands_in);
@@ -239,7 +241,7 @@ impl Rule {
         ridge_shares(contexts, self.ridge, product, with_wanted)
     }
 
-    /// The shift of one context at doses, from its rows of this combination.
+    /// The shift of one context at doses, computed from its rows of this combination.
     fn at_doses(&self, rows: &[usize], parts: &[(u32, f64)]) -> Weights {
         let exact = rows.iter().find(|row| self.layout.rows[**row].parts == parts);
         if let Some(row) = exact {
@@ -251,7 +253,7 @@ impl Rule {
             known.sort_by(|a, b| a.0.total_cmp(&b.0));
             return self.between(&known, *code, *dose);
         }
-        // With several perturbations, the nearest doses, scaled by the mean factor over the parts' doses.
+        // With several perturbations, the nearest doses are used, scaled by the mean factor over the parts' doses.
         let far = |row: &&usize| -> f64 {
             let pairs = self.layout.rows[**row].parts.iter().zip(parts);
             pairs.map(|((_, known), (_, target))| (known.ln_1p() - target.ln_1p()).abs()).sum()
@@ -262,7 +264,8 @@ impl Rule {
         Weights::from([(*nearest, scales.sum::<f64>() / real(parts.len()))])
     }
 
-    /// Interpolates between trained doses, starting from 0; beyond the largest one, follows the growth of the effect.
+    /// Interpolates between trained doses, starting from 0; beyond the largest one, follows the growth of the
+    /// effect.
     fn between(&self, known: &[(f64, usize)], code: u32, dose: f64) -> Weights {
         let above = known.partition_point(|(known, _)| *known < dose);
         match (above.checked_sub(1).map(|below| known[below]), known.get(above)) {
@@ -289,7 +292,7 @@ impl Rule {
         known.iter().map(|(known, row)| (*row, effect * self.effect(code, *known))).collect()
     }
 
-    /// The factor of a shift seen at one dose for another dose.
+    /// The factor that converts a shift seen at one dose to another dose.
     fn scale(&self, code: u32, known: f64, target: f64) -> f64 {
         let beyond = known < target;
         match self.half_effects.get(code as usize).copied().flatten() {
@@ -300,7 +303,7 @@ impl Rule {
         }
     }
 
-    /// The effect of a dose, in the perturbation's own units.
+    /// The effect of a dose, in units specific to the perturbation.
     fn effect(&self, code: u32, dose: f64) -> f64 {
         match self.half_effects.get(code as usize).copied().flatten() {
             Some(half) => dose / (dose + half),

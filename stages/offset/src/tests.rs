@@ -29,7 +29,7 @@ fn vocabulary(groups: &[(&[(u32, f64)], &str)]) -> Vocabulary {
     }
 }
 
-/// Controls of three contexts at 0, 1 and 3 of the only gene that they differ in.
+/// A rule with controls of three contexts at 0, 1 and 3 of the only gene in which they differ.
 fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> Rule {
     let controls: [(&[(u32, f64)], &str); 3] = [(&[], "x"), (&[], "y"), (&[], "z")];
     let layout = OffsetLayout::of(&vocabulary(&[&controls, groups].concat()));
@@ -38,7 +38,7 @@ fn rule(groups: &[(&[(u32, f64)], &str)], additive: bool, ridge: f64) -> Rule {
     Rule { layout, additive, ridge, half_effects: vec![None, None, None, None, Some(0.5)], products, combined: None }
 }
 
-/// The shift of a target in a context, where row `n` was trained to shift by these amounts.
+/// The shift of a target in a context, if row `n` was trained to shift by `shifts[n]`.
 fn shift(rule: &Rule, parts: &[(u32, f64)], context: u32, shifts: &[f64]) -> f64 {
     let own = rule.layout.context(&[context, 0]);
     let stand_ins = own.map_or_else(Vec::new, |own| rule.layout.stand_ins_of(own));
@@ -154,7 +154,7 @@ fn the_error_that_is_expected_is_of_what_is_open_and_of_the_noise_of_the_shifts(
     });
     let terms = [CovariateTerm::Value(0), CovariateTerm::Nothing];
     assert_eq!(offset.uncertainty(&[(A, 1.0)], &terms).double_value(&[]), 0.0, "it was trained on");
-    // The sum of two shifts, (3, 1), a fifth of whose square is open.
+    // The sum of two shifts, (3, 1); a fifth of its square is uncertain.
     close(offset.uncertainty(&[(A, 1.0), (B, 1.0)], &terms).double_value(&[]).powi(2), 0.2 * 5.0 + 0.25 + 0.5);
 }
 
@@ -199,7 +199,8 @@ fn world(pairs: &[[u32; 2]], beyond: impl Fn([u32; 2]) -> f32) -> (Rule, Vec<Vec
     (rule, shifts)
 }
 
-/// The prediction for a pair in this setting: the shift of its last gene, and of its first part's own gene.
+/// The prediction for a pair in this setting: the shift of the pair's last gene, and of its first part's own
+/// gene.
 fn told((rule, shifts): (Rule, Vec<Vec<f32>>), pair: [u32; 2]) -> [f64; 2] {
     let row = |at: usize| shifts[at].clone();
     let conditions = rule.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();

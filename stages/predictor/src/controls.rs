@@ -1,5 +1,5 @@
-//! Real control cells, as rows of the table of predicted cells: what predictions are compared with by tools that want both in
-//! one file.
+//! Real control cells, as rows of the table of predicted cells, for tools that compare predictions with
+//! controls in the same file.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,10 +13,10 @@ use stage::{BoxError, Stage};
 
 use crate::predict::NamesByJob;
 
-/// The `extrapolation` of a real cell.
+/// The value of `extrapolation` for a real cell.
 pub const OBSERVED: &str = "observed";
 
-/// The control cells of an atlas in these covariate combinations, ascending.
+/// The control cells of an atlas with these covariate combinations, ascending.
 pub fn control_cells(atlas: &Atlas, contexts: BTreeSet<Vec<u32>>) -> impl Iterator<Item = CellIndex> + Send + use<> {
     let atlas = atlas.clone();
     (0..atlas.cells())
@@ -24,7 +24,7 @@ pub fn control_cells(atlas: &Atlas, contexts: BTreeSet<Vec<u32>>) -> impl Iterat
         .filter(move |cell| atlas.condition(*cell) == CONTROL && contexts.contains(atlas.covariates(*cell)))
 }
 
-/// Makes rows of predicted cells' table of control cells, their values as the atlas has them.
+/// Turns control cells into rows of the table of predicted cells, with their values from the atlas.
 pub struct RealControls {
     atlas: Atlas,
     schema: SchemaRef,
@@ -38,10 +38,11 @@ impl std::fmt::Debug for RealControls {
 }
 
 impl RealControls {
-    /// Rows of `schema`, of ascending cells of this atlas.
+    /// Creates rows of `schema`, for ascending cells of this atlas.
     ///
     /// # Errors
-    /// A table that real cells can't be rows of: of another scale than the atlas's, of other genes, of no cells.
+    /// A table in which real cells can't be rows: on a scale other than the atlas's, with other genes, or not of
+    /// cells.
     pub fn new(atlas: Atlas, schema: SchemaRef) -> Result<Self> {
         let scale = schema.metadata().get(SCALE_KEY).map_or("", String::as_str);
         if !["counts", "values"].contains(&scale) {

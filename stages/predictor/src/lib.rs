@@ -1,8 +1,8 @@
 //! From a query to predictions, as Arrow batches.
 //!
-//! A [`query`] says which cells to start from and what they would become; it is resolved into jobs, each with source cells and
-//! targets. [`predict`] encodes a job's cells once and decodes them under every target; [`controls`] adds the real cells that
-//! predictions are compared with.
+//! A [`query`] says which cells to start from and which conditions to predict; it is resolved into jobs, each
+//! with source cells and targets. [`predict`] encodes a job's cells once and decodes them under every target;
+//! [`controls`] adds the real cells for comparison.
 //!
 //! ```
 //! use predictor::query::Request;

@@ -1,6 +1,7 @@
-//! Queries: requests by name become jobs that a predictor can run.
+//! Queries: turns requests by name into jobs that a predictor can run.
 //!
-//! [`Query`] is what a user asks; `names` turns names into a model's codes; `resolve` turns requests into [`jobs`].
+//! [`Query`] is a user's request; `names` turns names into a model's codes; `resolve` turns requests into
+//! [`jobs`].
 
 mod extrapolation;
 pub mod jobs;
@@ -21,20 +22,20 @@ pub use self::{
     jobs::{CellSpan, Job, Jobs, Target},
 };
 
-/// Which conditions to go to.
+/// The conditions to predict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// One condition by name, with its dose and covariates where they are given.
+    /// One condition by name, with its dose and covariates if given.
     Named(Selector),
-    /// Every condition and covariate combination that the atlas has cells of.
+    /// Every condition and covariate combination of which the atlas has cells.
     Observed,
-    /// Every known condition in every covariate combination that the atlas has no cells of.
+    /// Every known condition in every covariate combination of which the atlas has no cells.
     Missing,
     /// The conditions held out by the model's split.
     Ood,
-    /// Every pair of single perturbations that were trained on.
+    /// Every pair of single perturbations that were trained.
     Pairs,
-    /// Observed and missing ones.
+    /// Observed and missing conditions.
     All,
 }
 
@@ -42,7 +43,7 @@ impl Request {
     /// Reads `--to`: a word, a CSV file, or `condition=A+B,dose=1+0.5`.
     ///
     /// # Errors
-    /// A file that can't be read, text that is not one of them.
+    /// A file that can't be read, or text of another form.
     pub fn parse(text: &str) -> Result<Vec<Self>> {
         Ok(match text {
             "observed" => vec![Self::Observed],
@@ -62,23 +63,23 @@ pub enum OnUnseen {
     /// Refuse the whole query.
     #[default]
     Error,
-    /// Skip the request, and say so.
+    /// Skip the request, and report it.
     Skip,
-    /// Predict it from its row in the model's table of embeddings; one without a row is refused.
+    /// Predict it from its row in the model's table of embeddings; a perturbation without a row is refused.
     Embedding,
 }
 
-/// Which batch predictions are made for.
+/// The batch that predictions are made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BatchChoice {
-    /// That of the source cells, or of the covariates that are requested.
+    /// The batch of the source cells, or of the requested covariates.
     #[default]
     Source,
     /// The mean of all batches' embeddings.
     Average,
-    /// None: nothing is added for the batch.
+    /// No batch: the batch adds nothing to the latent.
     LeftOut,
-    /// One of them, by name.
+    /// One of the batches, by name.
     Value(String),
 }
 
@@ -88,9 +89,9 @@ pub enum OnNoControl {
     /// Refuse the whole query.
     #[default]
     Error,
-    /// Skip the request, and say so.
+    /// Skip the request, and report it.
     Skip,
-    /// Start from the cells of the combinations that share most covariate values with it.
+    /// Start from the cells of the combinations that share the most covariate values with it.
     Borrow,
 }
 
@@ -100,30 +101,30 @@ pub enum OnUnseenCovariate {
     /// Nothing: refuse the whole query.
     #[default]
     Error,
-    /// The trained value whose controls correlate best with its own, by the atlas's statistics.
+    /// The trained value whose controls correlate best with those of the new one, by the atlas's statistics.
     Nearest,
     /// The mean of the embeddings of all trained values.
     Mean,
 }
 
-/// A prediction that was requested.
+/// A request for predictions.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// Which conditions to go to.
+    /// The conditions to predict.
     pub to: Vec<Request>,
-    /// Which cells to start from; the controls of each covariate combination by default.
+    /// The cells to start from; by default, the controls of each covariate combination.
     pub from: Option<Selector>,
-    /// Names that were not trained on.
+    /// The policy for names that were not trained.
     pub unseen: OnUnseen,
-    /// Which batch to predict for.
+    /// The batch to predict for.
     pub batch: BatchChoice,
-    /// Covariates that source cells must share with what is predicted; all by default.
+    /// Covariates that source cells must share with the target; by default all.
     pub matching: Option<Vec<String>>,
-    /// Covariate combinations without source cells.
+    /// The policy for covariate combinations without source cells.
     pub no_control: OnNoControl,
-    /// Covariate values that were not trained on.
+    /// The policy for covariate values that were not trained.
     pub unseen_covariate: OnUnseenCovariate,
-    /// Source cells of a covariate combination at most, evenly spread; all by default.
+    /// Maximum number of source cells of a covariate combination, evenly spread; by default all.
     pub cells_per_condition: Option<NonZeroU64>,
 }
 
@@ -134,7 +135,7 @@ pub struct Skipped {
     pub condition: String,
     /// Its covariates, by name.
     pub covariates: BTreeMap<String, String>,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -149,7 +150,7 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// A CSV file with columns `condition`, `dose` and covariates.
+/// Reads a CSV file with columns `condition`, `dose` and covariates.
 fn read_csv(path: &Path) -> Result<Vec<Request>> {
     let hint = "write columns condition, dose and covariates, separated by commas, the same number in each row";
     let bad = |error: csv::Error| match error.kind() {

@@ -57,14 +57,14 @@ struct OpenAtlas {
     checked: Vec<AtomicU64>,
 }
 
-/// Damage that `verify` found.
+/// Damage found by `verify`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Damage {
-    /// The file.
+    /// The damaged file.
     pub file: String,
-    /// The block, if it has blocks.
+    /// The damaged block, if the file consists of blocks.
     pub block: Option<u64>,
-    /// What is wrong.
+    /// A description of the damage.
     pub what: String,
 }
 
@@ -102,13 +102,13 @@ impl Atlas {
         Ok(atlas)
     }
 
-    /// Its folder.
+    /// The atlas's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// Its manifest.
+    /// The atlas's manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.0.manifest
@@ -150,7 +150,7 @@ impl Atlas {
         &self.codes(cell)[1..]
     }
 
-    /// The covariate values that codes stand for.
+    /// The covariate values for these codes.
     #[must_use]
     pub fn covariate_values(&self, codes: &[u32]) -> Vec<String> {
         let covariates = &self.0.manifest.covariates;
@@ -203,7 +203,7 @@ impl Atlas {
                 Err(Error::Damaged { what, .. }) => {
                     damages.push(Damage { file: files::MATRIX.into(), block: Some(block), what })
                 }
-                // The part in a file outside the atlas.
+                // The matrix is in a file outside the atlas.
                 Err(Error::Data { place, message, .. }) => {
                     damages.push(Damage { file: place, block: Some(block), what: message });
                 }
@@ -222,7 +222,7 @@ impl Atlas {
     /// Reads the annotations of the cells, batch by batch; only the given columns, in file order.
     ///
     /// # Errors
-    /// A file that can't be read, missing columns.
+    /// A file that can't be read, or missing columns.
     pub fn obs(&self, columns: &[&str]) -> Result<Batches> {
         let path = self.path().join(files::CELLS);
         let file = self.table(files::CELLS)?;
@@ -235,12 +235,12 @@ impl Atlas {
                 Error::unknown("obs column", name, known.iter().map(String::as_str))
             })?);
         }
-        // By index, because Parquet would read a name with a dot as a nested field.
+        // Columns are selected by index, because Parquet would read a name with a dot as a nested field.
         let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
         Batches::of(builder.with_projection(mask).with_batch_size(8192)).map_err(bad)
     }
 
-    /// One of its tables, from its beginning; it is checked on first use.
+    /// Opens a table of the atlas at its beginning; it is checked on first use.
     ///
     /// # Errors
     /// A damaged file.

@@ -9,19 +9,19 @@ use schemas::{
 /// An unpacked block in memory.
 #[derive(Debug)]
 pub struct Block {
-    /// Words, so that every array is aligned.
+    /// Stored as words, so that every array is aligned.
     words: Vec<u64>,
     entry: BlockEntry,
     gene_width: GeneWidth,
 }
 
 impl Block {
-    /// The block that an entry of the index describes, from its bytes.
+    /// The block described by an index entry, from its bytes.
     pub fn new(words: Vec<u64>, entry: BlockEntry, gene_width: GeneWidth) -> Self {
         Self { words, entry, gene_width }
     }
 
-    /// Its arrays.
+    /// A view of the block's arrays.
     #[must_use]
     pub fn view(&self) -> BlockView<'_> {
         BlockView::new(bytemuck::cast_slice(&self.words), self.entry, self.gene_width)
@@ -53,7 +53,7 @@ pub enum GeneSlice<'a> {
 }
 
 impl<'a> GeneSlice<'a> {
-    /// Its bytes, as they are stored.
+    /// The bytes, as stored.
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
         match self {
@@ -62,7 +62,7 @@ impl<'a> GeneSlice<'a> {
         }
     }
 
-    /// The number of them.
+    /// Number of ids.
     #[must_use]
     pub fn count(self) -> usize {
         match self {
@@ -81,12 +81,12 @@ pub enum ValueSlice<'a> {
     U16(&'a [u16]),
     /// Larger counts.
     U32(&'a [u32]),
-    /// Anything else.
+    /// Any other values.
     F32(&'a [f32]),
 }
 
 impl<'a> ValueSlice<'a> {
-    /// Its bytes, as they are stored.
+    /// The bytes, as stored.
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
         match self {
@@ -99,7 +99,7 @@ impl<'a> ValueSlice<'a> {
 }
 
 impl<'a> BlockView<'a> {
-    /// The block that an entry of the index describes, from its bytes.
+    /// The block described by an index entry, from its bytes.
     pub fn new(bytes: &'a [u8], entry: BlockEntry, gene_width: GeneWidth) -> Self {
         Self { bytes, layout: entry.layout(gene_width), entry, gene_width }
     }
@@ -114,7 +114,7 @@ impl<'a> BlockView<'a> {
     #[must_use]
     pub fn row(&self, row: usize) -> (GeneSlice<'a>, ValueSlice<'a>) {
         let pointers = self.row_pointers();
-        // A truncated map has zeros here, which its reader detects later.
+        // A truncated map has zeros here; its reader detects this later.
         let start = pointers[row];
         self.entries(start as usize..start.max(pointers[row + 1]) as usize)
     }
@@ -141,7 +141,7 @@ impl<'a> BlockView<'a> {
         (genes, values)
     }
 
-    /// Checks what readers rely on: ascending row pointers up to the number of entries, and valid genes.
+    /// Checks what readers rely on: ascending row pointers that end at the number of entries, and valid genes.
     pub fn check(&self, genes: u32) -> Result<(), String> {
         let pointers = self.row_pointers();
         let entries = self.entry.entries;

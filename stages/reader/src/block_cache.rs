@@ -1,7 +1,9 @@
-//! Blocks that have to be held in memory to be read: packed ones, and those that are read plainly.
+//! A cache of blocks that have to be in memory to be read: compressed ones, and those that are read without a
+//! map.
 //!
-//! Rows of a block are wanted at many times, so that unpacked blocks are kept; how much they take is bounded. What came
-//! first goes first: blocks are wanted window by window, and once the next window fills the memory the one before is over.
+//! Rows of a block are needed at many different times, so unpacked blocks are cached, up to a limit. The
+//! oldest blocks are evicted first: blocks are needed window by window, and once the next window fills the
+//! memory, the previous one is finished.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,19 +25,19 @@ pub struct BlockCache {
 #[derive(Debug, Default)]
 struct CachedBlocks {
     blocks: HashMap<BlockIndex, Arc<Block>>,
-    /// The oldest first.
+    /// The cached blocks, oldest first.
     ages: VecDeque<BlockIndex>,
     bytes: usize,
 }
 
 impl BlockCache {
-    /// None so far.
+    /// An empty cache.
     #[must_use]
     pub fn new(atlas: Atlas, most_bytes: usize) -> Self {
         Self { atlas, most_bytes, cached: Arc::default() }
     }
 
-    /// A block: the one that is held, or else read from the disk, on the caller's thread.
+    /// Returns a block: from the cache or, on the caller's thread, from the disk.
     ///
     /// # Errors
     /// A damaged block, a disk that can't be read.
@@ -43,7 +45,7 @@ impl BlockCache {
         if let Some(block) = self.lock().blocks.get(&index) {
             return Ok(Arc::clone(block));
         }
-        // Two threads may both read it; the second result is dropped.
+        // Two threads may both read it; then the second result is dropped.
         let block = Arc::new(self.atlas.block(index)?);
         let mut cached = self.lock();
         if let Some(first) = cached.blocks.get(&index) {
@@ -61,7 +63,7 @@ impl BlockCache {
         Ok(block)
     }
 
-    /// How many bytes are held.
+    /// Bytes in the cache.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.lock().bytes

@@ -1,7 +1,9 @@
-//! A table of label records: maps a cell's condition and covariate codes to one small number with a single look-up.
+//! A table of label records: maps a cell's condition and covariate codes to one small number with a single
+//! look-up.
 //!
-//! Every cell of every batch is looked up here, so the table is simple: records side by side, and slots
-//! found by multiplication instead of a keyed hash. If someone makes labels collide, it only costs the time of one scan.
+//! Every cell of every batch is looked up here, so the table is simple: records are stored side by side, and
+//! slots are found by multiplication instead of a keyed hash. If someone makes labels collide, it only costs
+//! the time of one scan.
 
 use schemas::numbers::{bounded, to_usize};
 
@@ -9,9 +11,9 @@ use schemas::numbers::{bounded, to_usize};
 #[derive(Clone, Debug, Default)]
 pub struct CodeTable {
     width: usize,
-    /// The records, one after the other.
+    /// The records, one after another.
     records: Vec<u32>,
-    /// A power of two; 0 is a free slot, anything else the number of a record, plus one.
+    /// The number of each slot's record, plus one; 0: a free slot. The number of slots is a power of two.
     slots: Vec<u32>,
     grid: Option<Grid>,
 }
@@ -28,7 +30,7 @@ struct Grid {
 /// Maximum number of slots of a grid.
 const MOST_PLACES: u64 = 1 << 20;
 
-/// Odd, and without a pattern: its high bits depend on every bit of the factor.
+/// An odd multiplier without a pattern: high bits of the product depend on every bit of the other factor.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl CodeTable {
@@ -44,7 +46,7 @@ impl CodeTable {
         self.records.is_empty()
     }
 
-    /// A record, by its number.
+    /// A record, given its number.
     #[must_use]
     pub fn record(&self, number: usize) -> &[u32] {
         &self.records[number * self.width..(number + 1) * self.width]
@@ -65,10 +67,10 @@ impl CodeTable {
         }
     }
 
-    /// The number of a record, which is added if it is new.
+    /// The number of a record; a new record is added.
     ///
     /// # Panics
-    /// On records of different lengths, or of more than 2^32 kinds.
+    /// On records of different lengths, or more than 2^32 distinct ones.
     pub fn find_or_add(&mut self, record: &[u32]) -> usize {
         if self.is_empty() {
             self.width = record.len();

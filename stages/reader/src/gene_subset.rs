@@ -1,4 +1,4 @@
-//! An atlas seen through some of its genes: rows are filtered and renumbered after they were gathered.
+//! An atlas restricted to some of its genes: rows are filtered and renumbered after they were gathered.
 
 use std::collections::HashMap;
 
@@ -6,24 +6,24 @@ use schemas::batch::{Expression, Genes, Values, count_to_f32};
 
 use crate::block::{GeneSlice, ValueSlice};
 
-/// The number of a gene that is not seen.
+/// The number of a gene that is not in the subset.
 const UNSEEN: u32 = u32::MAX;
 
 /// Some genes of an atlas, in their own order.
 #[derive(Clone, Debug)]
 pub struct GeneSubset {
     names: Vec<String>,
-    /// Those that the atlas does not have.
+    /// Names of genes that the atlas does not have.
     missing: Vec<String>,
-    /// By the atlas's number of a gene: its number here.
+    /// For each gene of the atlas, its number in the subset.
     numbers: Vec<u32>,
-    /// Whether the genes come in the atlas's order.
+    /// Whether the genes are in the atlas's order.
     in_order: bool,
 }
 
 impl GeneSubset {
-    /// The genes of these names; of several genes that share one, the first stands for its first mention, and so on. Those that
-    /// the atlas does not have are missing: 0 in every row.
+    /// The genes with these names. If several genes of the atlas have the same name, its first mention means the
+    /// first of them, and so on. Genes that the atlas does not have are missing: 0 in every row.
     pub fn by_name(names: &[String], atlas: &[String]) -> Self {
         let mut places: HashMap<&str, std::collections::VecDeque<usize>> = HashMap::new();
         for (at, name) in atlas.iter().enumerate() {
@@ -45,19 +45,19 @@ impl GeneSubset {
         Self { names: names.to_vec(), missing, numbers, in_order }
     }
 
-    /// Their names.
+    /// Names of the genes.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Names of those that the atlas does not have.
+    /// Names of the genes that the atlas does not have.
     #[must_use]
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
 
-    /// Leaves these genes alone in the rows, under their numbers here.
+    /// Removes all other genes from the rows, and renumbers these.
     pub fn keep(&self, rows: &mut Expression) {
         let Expression { row_pointers, genes, values } = rows;
         #[expect(
@@ -70,7 +70,7 @@ impl GeneSubset {
         }
     }
 
-    /// Writes one of the atlas's rows out as a dense one of these genes.
+    /// Writes a row of the atlas as a dense row of these genes.
     pub fn write_dense(&self, genes: GeneSlice<'_>, values: ValueSlice<'_>, out: &mut [f32]) {
         match genes {
             GeneSlice::U16(genes) => self.write_dense_of(genes, values, out),
@@ -122,7 +122,7 @@ impl GeneSubset {
         for end in row_pointers.iter_mut().skip(1) {
             let first = written;
             for at in read..*end as usize {
-                // Without a branch: what is not seen is written too, and then written over.
+                // There is no branch: entries of other genes are written too, and then overwritten.
                 let number = self.numbers[genes[at].into() as usize];
                 (genes[written], values[written]) = (narrow(number), values[at]);
                 written += usize::from(number != UNSEEN);

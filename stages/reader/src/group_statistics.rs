@@ -1,4 +1,4 @@
-//! An atlas's statistics, read back group by group.
+//! An atlas's statistics, read group by group.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct GroupSummary {
     pub dose: String,
     /// Their covariates; empty if there are too many groups to split by covariates.
     pub covariates: BTreeMap<String, String>,
-    /// How many they are.
+    /// Number of cells.
     pub cells: u64,
     /// Mean of the cells' libraries.
     pub library_mean: f64,
@@ -34,36 +34,36 @@ pub struct GroupSummary {
     pub library_max: f64,
     /// Mean number of genes with a value.
     pub detected_genes: f64,
-    /// The genes that set them apart from their controls, the most significant first.
+    /// The genes that differ most from the controls, the most significant first.
     pub differential: Vec<DifferentialGene>,
 }
 
 /// A gene that differs between a group and its controls.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DifferentialGene {
-    /// Its name.
+    /// The gene's name.
     pub gene: String,
-    /// How surely it differs.
+    /// How significantly the mean differs.
     pub score: f32,
     /// By how much the mean differs.
     pub change: f32,
 }
 
-/// The average controls of some covariates.
+/// The average controls of a covariate combination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlMeans {
     /// Their covariates.
     pub covariates: BTreeMap<String, String>,
-    /// How many they are.
+    /// Number of cells.
     pub cells: u64,
     /// The mean of each gene of the atlas: of log(1 + count) for counts, otherwise of the values.
     pub mean: Vec<f32>,
 }
 
-/// The mean controls of each covariate combination of an atlas.
+/// The average controls of each covariate combination of an atlas.
 ///
 /// # Errors
-/// A file that can't be read, an atlas without statistics, or with too many groups to split by covariates.
+/// A file that can't be read, or an atlas that has no statistics or too many groups to split by covariates.
 pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     let none = |what: &str| {
         let place = atlas.path().display().to_string();
@@ -82,7 +82,8 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     {
         return Err(none("its statistics are not split by covariate: there are too many groups"));
     }
-    // Condition and dose, the covariates, then control, cells, five numbers of the libraries, and the means.
+    // The columns are condition, dose, the covariates, whether it is control, the number of cells, five numbers
+    // on libraries and genes, and the means.
     let (is_control, cells, mean) = (2 + covariates.len(), 3 + covariates.len(), 9 + covariates.len());
     let mask = ProjectionMask::roots(builder.parquet_schema(), (2..=cells).chain([mean]));
     let reader = Batches::of(builder.with_projection(mask).with_batch_size(256));
@@ -112,7 +113,8 @@ pub fn control_means(atlas: &Atlas) -> Result<Vec<ControlMeans>> {
     Ok(groups)
 }
 
-/// The groups of an atlas, with this many differential genes at most; none if the atlas has no statistics.
+/// The groups of an atlas, each with at most this many differential genes; `None` if the atlas has no
+/// statistics.
 ///
 /// # Errors
 /// A file that can't be read.
@@ -128,7 +130,7 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
     let by_condition = builder.schema().fields().get(2).is_some_and(|field| field.data_type() == &DataType::Boolean);
     let told_apart = if by_condition { &[] } else { atlas.manifest().covariates.as_slice() };
     let covariates: Vec<&str> = told_apart.iter().map(|covariate| covariate.name.as_str()).collect();
-    // The numbers of every gene, between the detected genes and the differential ones, are not read.
+    // The per-gene columns, between the detected genes and the differential ones, are not read.
     let columns = builder.schema().fields().len();
     let numbers = 2 + covariates.len() + 7..columns.saturating_sub(3);
     let wanted = (0..columns).filter(|at| !numbers.contains(at));
@@ -147,7 +149,7 @@ pub fn summaries(atlas: &Atlas, most_genes: usize) -> Result<Option<Vec<GroupSum
 }
 
 fn summary(batch: &RecordBatch, row: usize, covariates: &[&str], most_genes: usize) -> Option<GroupSummary> {
-    // By place: a covariate may be called like another column.
+    // Columns are found by index, because a covariate may have the name of another column.
     let text = |at: usize| Some(batch.columns().get(at)?.as_string_opt::<i32>()?.value(row).to_owned());
     let after = 2 + covariates.len();
     let number = |at: usize| Some(batch.columns().get(after + at)?.as_primitive_opt::<Float64Type>()?.value(row));

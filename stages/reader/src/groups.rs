@@ -1,4 +1,4 @@
-//! Cells that share condition and covariates: found by one pass over the labels.
+//! Cells that share condition and covariates, found in one pass over the labels.
 
 use std::fmt;
 
@@ -23,24 +23,25 @@ pub struct Group {
     pub condition: ConditionId,
     /// Their covariate codes.
     pub covariates: Vec<u32>,
-    /// Number of cells that train, validate and are held out.
+    /// Number of cells for training, for validation and held out.
     pub cells: [u64; 3],
 }
 
 impl Group {
-    /// How many cells there are for a part.
+    /// Number of cells in a part.
     #[must_use]
     pub fn cells_for(&self, part: SplitPart) -> u64 {
         self.cells[part as usize]
     }
 
-    /// Codes and doses of its perturbations, and the codes of its covariates; none if a model with this vocabulary does not know them.
+    /// Codes and doses of the group's perturbations, and the codes of its covariates; `None` if a model with this
+    /// vocabulary does not know them.
     #[must_use]
     pub fn codes(&self, atlas: &Atlas, vocabulary: &Vocabulary) -> Option<GroupCodes> {
         vocabulary.coded(&atlas.manifest().conditions, self.condition, &atlas.covariate_values(&self.covariates))
     }
 
-    /// How many of its cells there are, in whatever part.
+    /// Number of cells, in any part.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.cells.iter().sum()
@@ -55,7 +56,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Finds the groups; without a split every cell trains.
+    /// Finds the groups; without a split, every cell counts as a training cell.
     #[must_use]
     pub fn of(atlas: &Atlas, split: Option<&Split>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
@@ -97,8 +98,8 @@ impl Groups {
     }
 }
 
-/// `condition=A+B,dose=1+0.5,cell_type=T`: which cells are meant. A value with commas or with blanks around it stands in double
-/// quotes, in which a double quote is written twice: `cell_type="T, naive"`.
+/// Selects cells: `condition=A+B,dose=1+0.5,cell_type=T`. A value that contains commas, or begins or ends
+/// with blanks, is in double quotes, in which a double quote is written twice: `cell_type="T, naive"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(pub Vec<(String, String)>);
 
@@ -138,7 +139,7 @@ impl Selector {
     /// Turns the selector into a test of a cell's codes.
     ///
     /// # Errors
-    /// Keys and values that the atlas does not know.
+    /// Keys or values that the atlas does not know.
     pub fn on(&self, atlas: &Atlas) -> Result<impl Fn(&[u32]) -> bool + use<>> {
         let named = self.named(atlas.manifest())?;
         let mut covariates = Vec::new();
@@ -166,7 +167,7 @@ impl fmt::Display for Selector {
     }
 }
 
-/// Bytes up to the comma that ends a pair; a quoted value ends at its closing quote.
+/// Bytes before the comma that ends a pair; a quoted value ends at its closing quote.
 fn pair_length(text: &str) -> usize {
     let value = text.find('=').map_or(text.len(), |at| at + 1);
     let comma = |from: usize| text[from..].find(',').map_or(text.len(), |at| from + at);
@@ -183,17 +184,17 @@ fn pair_length(text: &str) -> usize {
         }
         at += 1;
     }
-    // No quote ends it, so that none is meant.
+    // Without a closing quote, the opening one is an ordinary character.
     comma(0)
 }
 
-/// A value without the double quotes that it stands in.
+/// A value without its double quotes.
 pub fn unquoted(value: &str) -> String {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     inner.map_or_else(|| value.to_owned(), |inner| inner.replace("\"\"", "\""))
 }
 
-/// A value as [`Selector::parse`] reads it.
+/// A value in a form that [`Selector::parse`] reads.
 fn quoted(value: &str) -> String {
     match value.is_empty() || value.contains(',') || value.starts_with('"') || value.trim() != value {
         true => format!("\"{}\"", value.replace('"', "\"\"")),
@@ -205,22 +206,23 @@ fn said_twice(key: &str, place: &str) -> Error {
     Error::usage(format!("`{key}` appears twice in {place}"), "to select either of two values, give the flag twice")
 }
 
-/// A selector's parts, each in its place.
+/// The parts of a selector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParsedSelector<'a> {
-    /// The condition's name.
+    /// The label of the condition.
     pub condition: Option<&'a str>,
-    /// Its dose.
+    /// The label of the dose.
     pub dose: Option<&'a str>,
-    /// Covariates by their place in the atlas, and their values.
+    /// Index in the atlas and value of each covariate.
     pub covariates: Vec<(usize, &'a str)>,
 }
 
 impl Selector {
-    /// Puts every key in its place: the perturbation column and `condition` mean the same, as do the dose column and `dose`.
+    /// Assigns every key: the perturbation column and `condition` mean the same, as do the dose column and
+    /// `dose`.
     ///
     /// # Errors
-    /// Keys that the atlas does not know, two keys of one meaning.
+    /// Keys that the atlas does not know, or two keys with the same meaning.
     pub fn named(&self, manifest: &Manifest) -> Result<ParsedSelector<'_>> {
         let Keys { perturbation, dose, .. } = &manifest.keys;
         let mut named = ParsedSelector { condition: None, dose: None, covariates: Vec::new() };
@@ -245,11 +247,11 @@ impl Selector {
     }
 }
 
-/// The conditions of an atlas that bear a label and a dose label; any where one is not given.
+/// The conditions of an atlas with a label and a dose label; a label that is not given matches any.
 fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> Result<Vec<ConditionId>> {
     let table = &atlas.manifest().conditions;
     let all = || (0..table.conditions().len()).map(ConditionId::at);
-    // Doses are compared as numbers: 1, 1.0 and 1e0 are one dose.
+    // Doses are compared as numbers: 1, 1.0 and 1e0 are the same dose.
     let numbers = |text: &str| {
         table.rules().parts(text).into_iter().map(|dose| dose.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>()
     };

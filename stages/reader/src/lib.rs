@@ -1,9 +1,10 @@
 //! The atlas on disk, memory-mapped.
 //!
-//! [`atlas::Atlas`] opens one; a [`block`] is rows that are stored together, unpacked into the [`block_cache`] where it is
-//! compressed, and brought in ahead of need by [`read_ahead`]. A [`split`] says which cells train; [`groups`] are cells that share
-//! condition and covariates, [`members`] their cells, [`profiles`] and [`group_statistics`] their means. A [`gene_subset`] reduces rows
-//! to the genes of a model.
+//! [`atlas::Atlas`] opens one. A [`block`] is rows that are stored together; compressed blocks are unpacked
+//! into the [`block_cache`], and [`read_ahead`] prefetches blocks. A [`split`] assigns cells to training,
+//! validation and evaluation; [`groups`] are cells that share condition and covariates, [`members`] lists
+//! their cells, [`profiles`] and [`group_statistics`] have their means. A [`gene_subset`] restricts rows to
+//! the genes of a model.
 //!
 //! ```no_run
 //! use reader::atlas::Atlas;

@@ -1,4 +1,5 @@
-//! The cells of each condition, as lists on disk: to draw one at random is one look, whatever the size of the atlas.
+//! The cells of each condition, as lists on disk: drawing one at random takes a single look-up, whatever the
+//! size of the atlas.
 
 use std::{ops::Range, path::Path};
 
@@ -11,7 +12,8 @@ use storage::{disk::checksum_of, mmap};
 
 use crate::{atlas::Atlas, codes::CodeTable};
 
-/// Writes `members.bin` for the records of `labels.bin`, of this many codes each. Memory grows with the kinds of cells alone.
+/// Writes `members.bin` from the records of `labels.bin`, each of this many codes. Memory grows only with the
+/// number of distinct labels.
 pub fn write(labels: &Path, codes: usize, out: &Path) -> Result<FileEntry> {
     let labels = mmap::map(labels)?;
     let records = bytemuck::cast_slice::<u8, u32>(&labels).chunks_exact(codes);
@@ -48,12 +50,12 @@ pub struct Members {
     kinds: Vec<CellKind>,
 }
 
-/// Cells with the same labels.
+/// The cells with the same labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CellKind {
     /// Their condition id, then their covariate codes.
     pub codes: Vec<u32>,
-    /// Their places among the members.
+    /// Their positions among the members.
     pub places: Range<usize>,
 }
 
@@ -69,7 +71,7 @@ impl Members {
     /// Opens and checks the lists of an atlas.
     ///
     /// # Errors
-    /// A damaged file, or does not fit the labels.
+    /// A file that is damaged, or does not match the labels.
     pub fn of(atlas: &Atlas) -> Result<Self> {
         let path = atlas.path().join(files::MEMBERS);
         let entry = atlas.manifest().files.get(files::MEMBERS);
@@ -82,7 +84,8 @@ impl Members {
         let mut before = None;
         for (place, cell) in members.cells().iter().map(|cell| CellIndex(*cell)).enumerate() {
             let codes = (cell.0 < atlas.cells()).then(|| atlas.codes(cell));
-            // Strictly ascending, no cell appears twice; as many as there are cells, none is left out.
+            // Cells are strictly ascending, so none appears twice; there are as many as in the atlas, so none is
+            // missing.
             if codes.is_none() || Some((codes, cell)) <= before {
                 return Err(Error::damaged(&path, format!("its order is broken at place {place}")));
             }
@@ -98,7 +101,7 @@ impl Members {
         Ok(members)
     }
 
-    /// The cells, by condition, then by covariate codes, then as the source has them.
+    /// The cells, sorted by condition, then by covariate codes, then in the order of the source.
     #[must_use]
     pub fn cells(&self) -> &[u64] {
         bytemuck::cast_slice(&self.cells)

@@ -1,4 +1,4 @@
-//! Blocks kept small: genes as gaps, then zstd.
+//! Compressed blocks: gene ids as gaps, then zstd.
 //!
 //! The layout is documented in [`schemas::atlas`].
 
@@ -6,12 +6,12 @@ use std::io;
 
 use schemas::atlas::{BlockLayout, GeneWidth};
 
-/// zstd's level: higher ones gain a hundredth and cost several times more.
+/// zstd's level: higher ones save one per cent more and take several times longer.
 const ZSTD_LEVEL: i32 = 1;
-/// A gap from here on stands among the wide ones.
+/// Gaps from this one on are stored separately, as wide gaps.
 const WIDE_GAP: u8 = u8::MAX;
 
-/// Packs blocks, in memory that is used again.
+/// Compresses blocks, reusing its memory.
 pub struct Packer {
     zstd: zstd::bulk::Compressor<'static>,
     plain: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Ready to pack.
+    /// A new packer.
     ///
     /// # Errors
     /// Only if zstd gets no memory.
@@ -29,7 +29,7 @@ impl Packer {
         Ok(Self { zstd, plain: Vec::new(), genes: Vec::new(), wide: Vec::new() })
     }
 
-    /// Appends the bytes of a block, packed.
+    /// Compresses a block and appends its bytes.
     ///
     /// # Errors
     /// Only if zstd refuses to compress.
@@ -67,7 +67,7 @@ impl Packer {
     }
 }
 
-/// The gaps of a row; the wide ones, which are few, are looked for only where there are some.
+/// Appends the gaps of a row; wide ones, which are rare, are collected only in rows that have some.
 #[expect(clippy::cast_possible_truncation, reason = "a wide gap is cut down to what stands for it")]
 fn take_gaps(genes: &[u32], gaps: &mut Vec<u8>, wide: &mut Vec<u8>) {
     let Some(first) = genes.first() else { return };
@@ -82,7 +82,7 @@ fn take_gaps(genes: &[u32], gaps: &mut Vec<u8>, wide: &mut Vec<u8>) {
     }
 }
 
-/// Unpacks a block into zeroed words; `None` if the bytes are no such block.
+/// Unpacks a block into zeroed words; `None` if the bytes are not a valid block.
 pub fn unpack(
     packed: &[u8],
     layout: &BlockLayout,
@@ -124,7 +124,7 @@ struct GeneIdGaps<'a> {
 }
 
 impl GeneIdGaps<'_> {
-    /// Ids ascend in a row, so that a row whose last one is small enough has none that is too large.
+    /// Turns gaps into gene ids. Ids ascend within a row, so only the last one has to be compared with the limit.
     fn undo<T>(mut self, pointers: &[u32], genes: &mut [T], largest: u64, narrow: impl Fn(u64) -> T) -> Option<()> {
         for pair in pointers.windows(2) {
             let row = pair[0] as usize..pair[1] as usize;
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A block of rows of genes that ascend by these steps, with values of one byte.
+    /// A block whose rows have genes that ascend by these steps, with values of one byte.
     fn block(rows: &[Vec<u32>], gene_width: GeneWidth) -> (Vec<u64>, BlockLayout, usize) {
         let entries = rows.iter().map(Vec::len).sum();
         let layout = BlockLayout::new(rows.len(), entries, gene_width, ValueWidth::U8);

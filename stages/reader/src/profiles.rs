@@ -1,4 +1,5 @@
-//! Mean profiles of groups of cells, streamed: what evaluation compares predictions and baselines with.
+//! Mean profiles of groups of cells, computed from a stream: evaluation compares predictions and baselines
+//! with them.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -13,10 +14,10 @@ use crate::{
     split::{Split, SplitPart},
 };
 
-/// Which half of a group a cell falls into: the same for every run.
+/// Whether a cell belongs to the first half of its group; the same in every run.
 ///
-/// Controls of the first half are what predictions start from, those of the second what real changes are taken against;
-/// of held-out cells the halves give the ceiling.
+/// Predictions start from the first half of the controls, and real changes are measured against the second;
+/// the two halves of the held-out cells give the ceiling.
 #[must_use]
 pub fn first_half(cell: CellIndex) -> bool {
     xxh3_64(&cell.0.to_le_bytes()) & 1 == 0
@@ -25,18 +26,18 @@ pub fn first_half(cell: CellIndex) -> bool {
 /// The role of a cell's profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// A training cell, or a training control of the first half.
+    /// A training cell; of the controls, only those of the first half.
     Training,
     /// A control of the second half.
     Reference,
-    /// A evaluated cell of the first half.
+    /// An evaluated cell of the first half.
     FirstHalf,
-    /// A evaluated cell of the second half.
+    /// An evaluated cell of the second half.
     SecondHalf,
 }
 
 impl Use {
-    /// The role of a cell if cells of `judged` are evaluated; training cells may have both roles.
+    /// The roles of a cell if cells of `judged` are evaluated; training cells may have two.
     pub fn of(cell: CellIndex, is_control: bool, part: SplitPart, judged: SplitPart) -> impl Iterator<Item = Self> {
         let trains = part == SplitPart::Train;
         let half = if first_half(cell) { Self::FirstHalf } else { Self::SecondHalf };
@@ -49,19 +50,19 @@ impl Use {
     }
 }
 
-/// The profiles of one group of the atlas; what no cell was for is none.
+/// The profiles of one group of the atlas; `None` for a role without cells.
 #[derive(Clone, Debug, Default)]
 pub struct GroupProfiles {
-    /// Training cells; of controls, the first half.
+    /// Training cells; of the controls, only the first half.
     pub training: Option<Moments>,
     /// Controls of the second half.
     pub reference: Option<Moments>,
-    /// Judged cells of either half.
+    /// Evaluated cells of each half.
     pub halves: [Option<Moments>; 2],
 }
 
 impl GroupProfiles {
-    /// The same, of these genes alone.
+    /// The same profiles, reduced to these genes.
     #[must_use]
     pub fn only(&self, genes: &[usize]) -> Self {
         let of = |moments: &Option<Moments>| moments.as_ref().map(|moments| moments.only(genes));
@@ -109,7 +110,7 @@ pub struct SumProfiles {
 }
 
 impl SumProfiles {
-    /// Empty sums; `target_sum` is what each cell's counts are scaled to on the pseudobulk scale.
+    /// Empty sums. On the pseudobulk scale, each cell's counts are scaled to the sum `target_sum`.
     #[must_use]
     pub fn new(
         atlas: &Atlas,

@@ -1,7 +1,7 @@
-//! Asks the disk for what plans need, ahead of need.
+//! Prefetches the blocks of plans.
 //!
-//! The order is known in advance, so nothing has to be guessed: plans are drawn early, the kernel is advised of their
-//! blocks, and by the time a plan leaves its blocks are in memory.
+//! The order is known in advance, so nothing has to be guessed: plans are drawn early, the kernel is advised
+//! of their blocks, and by the time a plan is emitted, its blocks are in memory.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,13 @@ use schemas::{atlas::files, batch::BatchPlan, ids::BlockIndex, numbers::to_usize
 
 use crate::{atlas::Atlas, block::place};
 
-/// Cells whose blocks are requested ahead of need: as many as a window of the default size has.
+/// Number of cells whose blocks are prefetched: as many as a window of the default size has.
 const CELLS_AHEAD: usize = 1 << 17;
-/// Plans that are drawn for each one that leaves, until enough lie ahead: the first batch waits for no more.
+/// Number of plans drawn for each emitted one, until enough are ahead, so that the first batch has to wait
+/// for no more than these.
 const DRAWN_AT_ONCE: usize = 2;
 
-/// Plans whose blocks were requested.
+/// Plans whose blocks were prefetched.
 #[derive(Debug)]
 pub struct ReadAhead<I> {
     atlas: Atlas,
@@ -24,19 +25,19 @@ pub struct ReadAhead<I> {
     advised: AdvisedBlocks,
 }
 
-/// The blocks that the kernel was advised of.
+/// The blocks of which the kernel was advised.
 #[derive(Debug)]
 struct AdvisedBlocks {
-    /// A bit a block.
+    /// One bit per block.
     bits: Vec<u64>,
-    /// Whether what was read once may have left memory since.
+    /// Whether blocks that were read may have left memory since.
     forgets: bool,
-    /// Cells of the plans since everything was last forgotten.
+    /// Number of cells in plans since the bits were last cleared.
     cells: usize,
 }
 
 impl<I: Iterator<Item = BatchPlan>> ReadAhead<I> {
-    /// Reads ahead of plans.
+    /// Prefetches the blocks of these plans.
     #[must_use]
     pub fn new(atlas: Atlas, plans: I) -> Self {
         let blocks = to_usize(atlas.manifest().blocks());
@@ -89,7 +90,7 @@ impl<I: Iterator<Item = BatchPlan>> Iterator for ReadAhead<I> {
     }
 }
 
-/// Whether the matrix is so large that what was read of it may leave the kernel's memory again.
+/// Whether the matrix is so large that blocks may leave the kernel's memory after they were read.
 fn may_outgrow_memory(atlas: &Atlas) -> bool {
     let matrix = atlas.manifest().files.get(files::MATRIX).map_or(0, |entry| entry.bytes);
     machine_memory().is_none_or(|memory| memory / 2 < matrix)

@@ -1,4 +1,4 @@
-//! Rows in the narrow form in which they wait until they are laid into blocks.
+//! Rows in a narrow form, in which they wait until they are laid out in blocks.
 //!
 //! ```text
 //! entries u32 | value width u8 | unused 3 bytes, zero | genes u16 or u32 × entries | values × entries
@@ -14,9 +14,9 @@ use schemas::{
 
 /// Bytes before a record's genes.
 pub const HEADER_BYTES: usize = 8;
-/// From here on, f32 can't represent every integer, so these are not counts.
+/// From here on, f32 can't represent every integer, so larger values are not counts.
 pub const LARGEST_COUNT: f32 = 16_777_216.0;
-/// Adding it to a smaller count leaves the count in the low bits of the sum.
+/// Adding this to a smaller count leaves the count in the low bits of the sum.
 const MANTISSA: f32 = 8_388_608.0;
 
 /// The type of a row's values.
@@ -29,7 +29,8 @@ pub enum RowValues {
 }
 
 impl RowValues {
-    /// Looks at every value without stopping early, since loops without branches are the quick ones.
+    /// Finds the type of values. Looks at every value without stopping early, since loops without branches are
+    /// faster.
     #[must_use]
     pub fn of(values: &[f32]) -> Self {
         let small = values.iter().fold(true, |so_far, value| {
@@ -61,7 +62,7 @@ impl RowValues {
 pub struct RowRecord<'a> {
     /// Number of entries.
     pub entries: usize,
-    /// How its values are stored.
+    /// The width of its values.
     pub width: ValueWidth,
     /// Its gene ids, little-endian.
     pub genes: &'a [u8],
@@ -70,7 +71,7 @@ pub struct RowRecord<'a> {
 }
 
 impl<'a> RowRecord<'a> {
-    /// The record at the start of `bytes`, and how many bytes it takes; none if the bytes hold no whole record.
+    /// The record at the start of `bytes`, and its length in bytes; `None` if the bytes hold no complete record.
     #[must_use]
     pub fn read(bytes: &'a [u8], gene_width: GeneWidth) -> Option<(Self, usize)> {
         let header: &[u8; HEADER_BYTES] = bytes.get(..HEADER_BYTES)?.try_into().ok()?;
@@ -83,7 +84,7 @@ impl<'a> RowRecord<'a> {
     }
 }
 
-/// Where a record lies, and the cell whose row it is.
+/// The location of a record, and the cell whose row it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordSpan {
     /// Its first byte.
@@ -103,13 +104,13 @@ pub struct RowRecords {
 }
 
 impl RowRecords {
-    /// No records yet.
+    /// An empty list of records.
     #[must_use]
     pub fn new(gene_width: GeneWidth) -> Self {
         Self { gene_width, bytes: Vec::new(), spans: Vec::new() }
     }
 
-    /// Empties them, and keeps their memory.
+    /// Removes all records, and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
@@ -121,13 +122,13 @@ impl RowRecords {
         self.spans.len()
     }
 
-    /// Which cell's row it is.
+    /// The cell of a row.
     #[must_use]
     pub fn cell(&self, row: usize) -> CellIndex {
         self.spans[row].cell
     }
 
-    /// Says which cells the rows are: successive ones, from `first` on.
+    /// Numbers the cells of the rows consecutively, starting with `first`.
     pub fn number_from(&mut self, first: u64) {
         for (cell, span) in (first..).zip(&mut self.spans) {
             span.cell = CellIndex(cell);
@@ -149,18 +150,18 @@ impl RowRecords {
     /// One record.
     ///
     /// # Panics
-    /// Never: a row is pushed whole.
+    /// Never: every pushed row is complete.
     #[must_use]
     pub fn record(&self, row: usize) -> RowRecord<'_> {
         RowRecord::read(self.bytes_of(row), self.gene_width).expect("a row is pushed whole").0
     }
 
-    /// Gives up its arrays, to be filled in another way: bytes, and where the records lie in them.
+    /// Its arrays, to be filled in another way: the bytes, and the location of each record in them.
     pub fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Vec<RecordSpan>) {
         (&mut self.bytes, &mut self.spans)
     }
 
-    /// Makes room for this many rows and entries of counts up to 255.
+    /// Reserves memory for this many rows, and for this many entries with counts up to 255.
     pub fn reserve(&mut self, rows: usize, entries: usize) {
         self.spans.reserve(rows);
         self.bytes.reserve(rows * HEADER_BYTES + entries * (self.gene_width.bytes() + 1));

@@ -1,4 +1,4 @@
-//! Lays rows out in the arrays of a block.
+//! Writes rows into the arrays of a block.
 
 use schemas::atlas::{BlockLayout, ValueWidth};
 use stage::BoxError;

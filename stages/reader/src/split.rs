@@ -1,4 +1,4 @@
-//! Which cells train, which validate, which are held out.
+//! Which cells are for training, for validation, or held out.
 
 mod folds;
 mod label_hashes;
@@ -23,11 +23,11 @@ use crate::{atlas::Atlas, groups::Selector};
 /// The role of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SplitPart {
-    /// To learn from.
+    /// For learning.
     Train,
-    /// To choose the best epoch by.
+    /// For choosing the best epoch.
     Valid,
-    /// Held out; only `evaluate` looks at it.
+    /// Held out; only `evaluate` uses it.
     Ood,
 }
 
@@ -48,20 +48,20 @@ impl SplitPart {
 pub struct Split {
     name: String,
     parts: Vec<SplitPart>,
-    /// The column of `obs` that it was imported from.
+    /// The column of `obs` from which it was imported.
     column: Option<String>,
 }
 
 /// How a split is made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scheme {
-    /// Hold out the cells that any of these selects.
+    /// Hold out the cells selected by any of these.
     HoldOut(Vec<Selector>),
     /// Hold out this share of the cells.
     Random(f64),
-    /// Hold out the perturbed cells of one value of a covariate, drawn by the seed.
+    /// Hold out the perturbed cells of one value of this covariate; the value is drawn from the seed.
     LeaveOut(String),
-    /// Hold out this share of the combinations of two or more.
+    /// Hold out this share of the combinations of two or more perturbations.
     Combinations(f64),
     /// Hold out every condition that contains one of this share of the perturbations.
     Perturbations(f64),
@@ -92,7 +92,7 @@ impl Scheme {
     }
 }
 
-/// As [`Scheme::parse`] reads it.
+/// The text that [`Scheme::parse`] reads.
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -110,10 +110,11 @@ impl fmt::Display for Scheme {
 }
 
 impl Split {
-    /// Makes a split: cells are held out by the scheme, and of the rest a share is for validation, drawn by the seed.
+    /// Makes a split: the scheme decides which cells are held out, and a share of the others, drawn from the
+    /// seed, is for validation.
     ///
     /// # Errors
-    /// Names that the atlas does not know; a split that leaves nothing to train on.
+    /// Names that the atlas does not know, or a split that leaves nothing to train on.
     pub fn make(atlas: &Atlas, name: &str, scheme: &Scheme, valid: f64, seed: u64) -> Result<Self> {
         let split = Self::holding_out(atlas, name, &held_out(atlas, scheme, seed)?, valid, seed)?;
         if *scheme != Scheme::Nothing && !split.parts.contains(&SplitPart::Ood) {
@@ -153,10 +154,11 @@ impl Split {
         Ok(split)
     }
 
-    /// Takes the parts from a column of `obs`, where `test` means `valid`, the original's habit; says whether it did.
+    /// Takes the parts from a column of `obs`, where `test` means `valid`, as in the original; also returns
+    /// whether `test` occurred.
     ///
     /// # Errors
-    /// A column that is not there, values that name no part.
+    /// A column that does not exist, or values that are not names of parts.
     pub fn from_obs(atlas: &Atlas, name: &str, column: &str) -> Result<(Self, bool)> {
         let mut parts = Vec::new();
         let mut said_test = false;
@@ -193,7 +195,7 @@ impl Split {
         self.parts[cell.index()]
     }
 
-    /// How many cells are for each part: train, valid, ood.
+    /// Number of cells in each part: train, valid, ood.
     #[must_use]
     pub fn counts(&self) -> HashMap<SplitPart, u64> {
         let mut counts = HashMap::from([(SplitPart::Train, 0), (SplitPart::Valid, 0), (SplitPart::Ood, 0)]);
@@ -265,7 +267,7 @@ fn held_out<'a>(atlas: &'a Atlas, scheme: &Scheme, seed: u64) -> Result<HeldOut<
     })
 }
 
-/// The place of a covariate.
+/// The index of a covariate.
 fn covariate_named(atlas: &Atlas, key: &str) -> Result<usize> {
     let covariates = &atlas.manifest().covariates;
     let at = covariates.iter().position(|covariate| covariate.name == *key);
@@ -282,7 +284,7 @@ fn of_each(table: &ConditionTable, f: impl Fn(ConditionId) -> bool) -> Vec<bool>
     (0..table.conditions().len()).map(|id| f(ConditionId::at(id))).collect()
 }
 
-/// At least one of `all`, if there is one.
+/// Draws a share of `all`: at least one, if there is one.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,4 +1,4 @@
-//! The pictures of a report: training curves, predicted against real means, and scores side by side.
+//! The charts of a report: training curves, predicted against real means, and scores side by side.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use super::{
     svg::{Axis, escape, horizontal_axis, label_at, picture, short, vertical_axis},
 };
 
-/// A curve by the name of its rows: (epoch, value).
+/// Curves by their names; points are (epoch, value).
 type Curves = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// One small picture for each measurement, those of training and validation rows together.
+/// One small chart per measurement, with training and validation together.
 pub(super) fn training_curves(history: &[HistoryRow]) -> String {
     let mut panels: BTreeMap<String, Curves> = BTreeMap::new();
     for row in history {
@@ -53,7 +53,8 @@ fn curve_panel(name: &str, curves: &Curves) -> Option<String> {
     Some(format!("<figure><figcaption><b>{}</b>{legend}</figcaption>{svg}</figure>", escape(name)))
 }
 
-/// Predicted means against real ones, with the most changed genes named and joined to where control would put them.
+/// Predicted means against real ones; the most changed genes are labelled and connected to the points that
+/// control would predict.
 pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
     let (left, right, top, bottom) = (40.0, 366.0, 8.0, 322.0);
     let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
@@ -63,7 +64,7 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
     let mut body = vertical_axis(&y, (left, right)) + &horizontal_axis(&x, (top, bottom), "real mean");
     body += &label_at(left + 6.0, top + 12.0, "start", "predicted mean");
     body += &format!(r#"<path class="diagonal" d="M{left} {bottom}L{right} {top}"/>"#);
-    // One path for all genes: a circle each would make a page of tens of megabytes.
+    // All genes are one path: a circle for each would make a page of tens of megabytes.
     let dots = truth.iter().zip(&predicted).filter(|(truth, predicted)| truth.is_finite() && predicted.is_finite());
     let dots: String =
         dots.map(|(truth, predicted)| format!("M{:.1} {:.1}h0", x.at(*truth), y.at(*predicted))).collect();
@@ -86,7 +87,7 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
             &format!(r#"<circle class="model" cx="{at_x:.1}" cy="{at_y:.1}" r="3"><title>{told}</title></circle>"#);
         named.push((name, (at_x, at_y)));
     }
-    // The marks go last, so that no name covers one.
+    // Marks are drawn last, so that no name covers them.
     body += &format!(r#"<g class="names">{}</g>{marks}"#, names(&named, right + 4.0));
     let r2 = metrics::r2(&truth, &predicted).map_or("undefined".into(), |r2| format!("{r2:.3}"));
     let svg = picture((380.0, 356.0), &format!("predicted against real means, {}", scatter.title), &body);
@@ -94,9 +95,10 @@ pub(super) fn scatter(scatter: &Scatter) -> Option<String> {
     Some(format!(r#"<figure><figcaption><b>{title}</b><span>R² {r2}</span></figcaption>{svg}</figure>"#))
 }
 
-/// Names next to their points, to the right or else to the left, as far as they fit between points and earlier names.
+/// Places names next to their points, to the right or else to the left, if there is space between points and
+/// earlier names.
 fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
-    /// From, to, and the height of its middle.
+    /// Left end, right end, and vertical centre.
     type LabelSpan = (f64, f64, f64);
     let mut taken: Vec<LabelSpan> = named.iter().map(|(_, (x, y))| (x - 4.0, x + 4.0, *y)).collect();
     let mut labels = String::new();
@@ -116,7 +118,8 @@ fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
     labels
 }
 
-/// For each score a row for the model, each baseline and the ceiling: the mean large, every condition faint.
+/// For each score, one row for the model, each baseline and the ceiling: the mean as a large dot, every
+/// condition faintly.
 pub(super) fn score_dots(evaluation: &Evaluation) -> String {
     let shown = [
         (4, "Pearson correlation of the change", Some(1.0)),
@@ -133,7 +136,7 @@ fn dot_panel(evaluation: &Evaluation, score: usize, title: &str, best: Option<f6
     let bottom = top + row_height * rows.len() as f64;
     let of = |scores: &PredictionScores| scores.values()[score];
     let values = rows.iter().flat_map(|row| row.conditions.iter().chain([&row.mean])).filter_map(of);
-    // A score that ends at 1 has no lower end: far below, a point says enough by lying on the edge.
+    // A score with maximum 1 has no lower bound: a point at the edge means that the value is far below.
     let axis = match best {
         Some(best) => Axis::holding(values.map(|value| value.max(-1.0)).chain([best]), (left, right))?,
         None => Axis::holding(values.chain([0.0]), (left, right))?,
@@ -155,7 +158,7 @@ fn dot_panel(evaluation: &Evaluation, score: usize, title: &str, best: Option<f6
     Some(format!("<figure><figcaption><b>{title}</b></figcaption>{svg}</figure>"))
 }
 
-/// A dot, or an arrow head at the edge that the value lies beyond.
+/// A dot, or an arrow head at the edge beyond which the value is.
 fn mean_mark(axis: &Axis, mean: f64, y: f64, class: &str) -> String {
     let x = axis.at(mean);
     if axis.low() <= mean && mean <= axis.high() {

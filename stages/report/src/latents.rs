@@ -1,14 +1,15 @@
-//! Cells on the two directions in which their latents vary most, before and after perturbations and covariates are added.
+//! Cells on the two directions in which their latents vary most, before and after adding perturbations and
+//! covariates.
 
 use super::{
     Latents,
     svg::{Axis, escape, horizontal_axis, label_at, picture, vertical_axis},
 };
 
-/// Groups that have their own colour; the others share one.
+/// Number of groups with their own colour; the others share one.
 const HUES: usize = 8;
 
-/// A picture of each map, coloured by condition and by covariates.
+/// A chart of each map, coloured by condition and by covariates.
 pub(super) fn latent_maps(latents: &Latents) -> String {
     let ways = [
         ("condition", &latents.conditions, &latents.condition_of),

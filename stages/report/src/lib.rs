@@ -1,8 +1,8 @@
-//! One HTML page about a model: how it trained, what it predicts, and how that compares.
+//! One HTML page about a model: its training, its predictions, and their scores.
 //!
-//! The page needs nothing but itself: pictures are inline SVG, there are no scripts, and it follows the reader's light
-//! or dark colours. [`page`] turns plain structs into text; reading files and computing numbers is the caller's
-//! business.
+//! The page is self-contained: pictures are inline SVG, there are no scripts, and it follows the reader's
+//! light or dark colour scheme. [`page`] turns plain structs into text; the caller reads files and computes
+//! numbers.
 //!
 //! ```
 //! let html = report::page(&report::ReportInput::default());
@@ -21,20 +21,20 @@ use std::collections::BTreeMap;
 use evaluate::{Evaluation, Scatter};
 pub use page::page;
 
-/// Everything that a page shows; an empty part leaves its section out.
+/// Everything that a page shows; sections of empty parts are left out.
 #[derive(Clone, Debug, Default)]
 pub struct ReportInput {
     /// The page's title.
     pub title: String,
     /// The model's description: names and values, in display order.
     pub model_card: Vec<(String, String)>,
-    /// How training went, epoch by epoch.
+    /// Measurements of training, epoch by epoch.
     pub history: Vec<HistoryRow>,
-    /// How good the predictions are.
+    /// The evaluation of the model's predictions.
     pub evaluation: Option<Evaluation>,
-    /// Predicted against real means, one picture each.
+    /// Predicted against real means, one chart each.
     pub scatters: Vec<Scatter>,
-    /// Where cells lie in the latent.
+    /// The cells in the latent.
     pub latents: Option<Latents>,
     /// How the predicted change grows with the dose.
     pub responses: Vec<DoseResponse>,
@@ -47,7 +47,7 @@ pub struct ReportInput {
 pub struct HistoryRow {
     /// The epoch.
     pub epoch: u32,
-    /// Its measurements; `train.NAME` and `valid.NAME` share a picture.
+    /// Its measurements; `train.NAME` and `valid.NAME` share a chart.
     pub values: BTreeMap<String, f64>,
 }
 
@@ -58,11 +58,11 @@ pub struct Latents {
     pub conditions: Vec<String>,
     /// Names of the covariate combinations.
     pub contexts: Vec<String>,
-    /// The condition of each cell, by its place.
+    /// The condition of each cell, as an index.
     pub condition_of: Vec<u32>,
-    /// The covariate combination of each cell, by its place.
+    /// The covariate combination of each cell, as an index.
     pub context_of: Vec<u32>,
-    /// The basal latent, and what is decoded.
+    /// The basal latent, and the decoded one.
     pub maps: Vec<LatentMap>,
 }
 
@@ -73,7 +73,7 @@ pub struct LatentMap {
     pub name: String,
     /// The share of the variance that each component explains.
     pub explained: [f64; 2],
-    /// Each cell.
+    /// The position of each cell.
     pub points: Vec<[f32; 2]>,
 }
 
@@ -82,18 +82,18 @@ pub struct LatentMap {
 pub struct DoseResponse {
     /// The perturbation.
     pub perturbation: String,
-    /// Doses that it was trained at.
+    /// Doses at which it was trained.
     pub trained: Vec<f64>,
-    /// One curve per covariate combination, eight at most.
+    /// One curve per covariate combination, at most eight.
     pub curves: Vec<ResponseCurve>,
 }
 
-/// The doses of one covariate combination.
+/// The response curve of one covariate combination.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ResponseCurve {
     /// Its name.
     pub context: String,
-    /// One dose after the other.
+    /// The points, by dose.
     pub points: Vec<DosePoint>,
 }
 
@@ -104,7 +104,7 @@ pub struct DosePoint {
     pub dose: f64,
     /// The Euclidean length of the predicted change.
     pub effect_size: f64,
-    /// How far it is from what was trained on, if that is known.
+    /// The distance from the training data, if known.
     pub distance: Option<f64>,
 }
 

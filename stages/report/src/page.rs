@@ -1,4 +1,4 @@
-//! The page itself: sections in the order in which a reader asks.
+//! The page: its sections, in the order of a reader's questions.
 
 use evaluate::{Baseline, ConditionScores, Evaluation, PredictionScores};
 
@@ -68,7 +68,7 @@ fn charts(class: &str, figures: &str) -> String {
     if figures.is_empty() { String::new() } else { format!(r#"<div class="{class}">{figures}</div>"#) }
 }
 
-/// The model and the baselines: a chart of all scores, then a table of each.
+/// The model and the baselines: a chart of all scores, then a table.
 fn scores(evaluation: &Evaluation) -> String {
     if evaluation.conditions.is_empty() {
         return String::new();
@@ -124,7 +124,7 @@ fn condition_row(condition: &ConditionScores, score: usize) -> Vec<(&'static str
     cells
 }
 
-/// A table of text, its columns of numbers aligned to the right.
+/// A table of text, with numeric columns aligned to the right.
 fn table(table: &TextTable) -> String {
     if table.rows.is_empty() {
         return String::new();
@@ -142,7 +142,7 @@ fn table(table: &TextTable) -> String {
     rows_of_cells(&header, table.rows.iter().map(row))
 }
 
-/// A table of cells, each with its class.
+/// A table of cells, each with its CSS class.
 fn rows_of_cells<'a>(header: &[(&str, &str)], rows: impl Iterator<Item = Vec<(&'a str, String)>>) -> String {
     let cell = |tag: &str, class: &str, text: &str| format!(r#"<{tag} class="{class}">{}</{tag}>"#, escape(text));
     let header: String = header.iter().map(|(class, text)| cell("th", class, text)).collect();
@@ -159,7 +159,7 @@ fn definitions(entries: &[(String, String)]) -> String {
     format!("<dl>{}</dl>", entries.iter().map(entry).collect::<String>())
 }
 
-/// The text with a capital first and a full stop last.
+/// The text as a sentence: with a capital letter at the start and a full stop at the end.
 fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     let first: String = characters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();

@@ -1,11 +1,11 @@
-//! Dose-response curves: how large the predicted change is at each dose.
+//! Dose-response curves: the size of the predicted change at each dose.
 
 use super::{
     DoseResponse,
     svg::{Axis, escape, horizontal_axis, label_at, picture, short, vertical_axis},
 };
 
-/// A picture of each perturbation.
+/// One chart per perturbation.
 pub(super) fn dose_responses(responses: &[DoseResponse]) -> String {
     responses.iter().filter_map(panel).collect()
 }

@@ -1,11 +1,11 @@
-//! The little SVG that charts need: axes with round ticks, and elements placed by their values.
+//! The few SVG elements that charts need: axes with round ticks, and marks placed by their values.
 
 use schemas::numbers::bounded;
 
-/// How many steps an axis may have at most, before its ends are rounded outwards.
+/// Maximum number of steps of an axis, before its ends are rounded outwards.
 const STEPS: f64 = 5.0;
 
-/// Text with everything that HTML reads as markup replaced.
+/// Escapes all characters that HTML reads as markup.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -21,7 +21,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A number with three significant digits or so, short enough for a chart.
+/// A number with about three significant digits, short enough for a chart.
 pub(super) fn short(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-3..1e6).contains(&size) {
@@ -31,7 +31,7 @@ pub(super) fn short(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A stretch of values on a stretch of pixels, both ends of which are ticks.
+/// Maps a range of values to a range of pixels; both ends are ticks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     low: f64,
@@ -41,14 +41,14 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis that holds all the finite values; none if there is no such value.
+    /// An axis that contains all finite values; `None` if there are none.
     pub(super) fn holding(values: impl Iterator<Item = f64>, pixels: (f64, f64)) -> Option<Self> {
         let range = values.filter(|value| value.is_finite()).fold(None, |range: Option<(f64, f64)>, value| {
             Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
         });
         let (mut low, mut high) = range?;
         if low == high {
-            // Room around a single value, however large it is.
+            // Adds space around a single value, however large it is.
             let room = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
             (low, high) = (low - room, high + room);
         }
@@ -59,18 +59,18 @@ impl Axis {
         Some(Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, step, pixels })
     }
 
-    /// Where a value lies; what is beyond an end lies on it.
+    /// The pixel of a value; values beyond an end are placed at that end.
     pub(super) fn at(&self, value: f64) -> f64 {
         let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
     }
 
-    /// The same values on other pixels.
+    /// The same axis on other pixels.
     pub(super) fn on(self, pixels: (f64, f64)) -> Self {
         Self { pixels, ..self }
     }
 
-    /// The axis's own pixels.
+    /// The axis's range of pixels.
     pub(super) fn pixels(&self) -> (f64, f64) {
         self.pixels
     }
@@ -85,7 +85,7 @@ impl Axis {
         self.high
     }
 
-    /// Round values from one end to the other, and how to write them.
+    /// Round values from one end to the other, with their labels.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let decimals = (0..9).find(|places| is_whole(self.step * 10_f64.powi(*places))).unwrap_or(9);
         let decimals: usize = bounded(decimals);
@@ -105,7 +105,7 @@ fn is_whole(value: f64) -> bool {
     (value - value.round()).abs() < 1e-6 && 0.5 < value
 }
 
-/// An axis along the bottom, with a grid line and a number for each tick and a name below.
+/// An axis along the bottom, with a grid line and a number for each tick, and a name below.
 pub(super) fn horizontal_axis(axis: &Axis, (top, bottom): (f64, f64), name: &str) -> String {
     let mut svg = String::new();
     for (value, label) in axis.ticks() {
@@ -133,7 +133,7 @@ pub(super) fn label_at(x: f64, y: f64, anchor: &str, text: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#, escape(text))
 }
 
-/// A whole picture, with what a screen reader says of it.
+/// A complete picture, with a description for screen readers.
 pub(super) fn picture((width, height): (f64, f64), description: &str, body: &str) -> String {
     let description = escape(description);
     format!(r#"<svg viewBox="0 0 {width} {height}" role="img" aria-label="{description}">{body}</svg>"#)

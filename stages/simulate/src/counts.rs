@@ -1,11 +1,11 @@
-//! Counts with a given mean, and the mean that gives a given share of zeros.
+//! Counts with a given mean, and the mean for a given share of zeros.
 
-/// The heaviest mean that is drawn; real counts of one gene in one cell lie far below.
+/// Largest mean that is drawn; real counts of one gene in one cell are far smaller.
 const HEAVIEST: f64 = 1e6;
 
 /// A count from a negative binomial with mean `mean` and variance `mean + mean² / shape`, by inversion of `uniform` in [0, 1).
 pub(super) fn negative_binomial(mean: f64, shape: f64, uniform: f64) -> u32 {
-    // P(0) ≥ exp(-mean) ≥ 1 - mean, which spares most draws of a sparse matrix any further work.
+    // P(0) ≥ exp(-mean) ≥ 1 - mean: for a sparse matrix, this test ends most draws at once.
     if uniform < 1.0 - mean {
         return 0;
     }
@@ -16,7 +16,7 @@ pub(super) fn negative_binomial(mean: f64, shape: f64, uniform: f64) -> u32 {
     let mut count = 0_u32;
     while cumulative <= uniform {
         let so_far = f64::from(count);
-        // Rounding may keep the sum below a uniform number that is next to 1.
+        // Rounding may keep the sum below a uniform number close to 1.
         if mean < so_far && probability < 1e-18 {
             break;
         }
@@ -27,13 +27,13 @@ pub(super) fn negative_binomial(mean: f64, shape: f64, uniform: f64) -> u32 {
     count
 }
 
-/// The chance of a zero: (shape / (shape + mean))^shape.
+/// The probability of a zero: (shape / (shape + mean))^shape.
 fn zero_probability(mean: f64, shape: f64) -> f64 {
     (-shape * (mean / shape).ln_1p()).exp()
 }
 
-/// The factor that makes the expected share of non-zeros of these (mean, shape) equal `density`, if every mean is also
-/// multiplied by a log-normal factor of mean 1 and this spread.
+/// The factor for which the expected share of non-zeros of these (mean, shape) pairs equals `density`, if
+/// every mean is also multiplied by a log-normal factor with mean 1 and this spread.
 pub(super) fn factor_for_density(genes: &[(f64, f64)], spread: f64, density: f64) -> f64 {
     // Three-point Gauss-Hermite: deviations and weights.
     let nodes = [(-(3.0_f64.sqrt()), 1.0 / 6.0), (0.0, 2.0 / 3.0), (3.0_f64.sqrt(), 1.0 / 6.0)];
@@ -55,7 +55,7 @@ pub(super) fn factor_for_density(genes: &[(f64, f64)], spread: f64, density: f64
     high.exp()
 }
 
-/// A log-normal number with mean 1: `deviation` is a standard normal one.
+/// A log-normal number with mean 1, computed from `deviation`, a standard normal one.
 pub(super) fn log_normal(spread: f64, deviation: f64) -> f64 {
     (spread * deviation - spread * spread / 2.0).exp()
 }

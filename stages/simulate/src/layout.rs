@@ -1,4 +1,5 @@
-//! Which condition and cell type each cell has: sizes fixed beforehand, places computed and not stored.
+//! The condition and cell type of each cell: group sizes are fixed beforehand, positions are computed and not
+//! stored.
 
 use std::ops::Range;
 
@@ -7,19 +8,20 @@ use super::random::{Permutation, Purpose, Random};
 /// The share of cells that are controls.
 const CONTROL_SHARE: f64 = 0.2;
 
-/// Spread (log scale) of the sizes of conditions.
+/// Spread (on the log scale) of the sizes of conditions.
 const SIZE_SPREAD: f64 = 0.4;
 
-/// Cells in groups: one group for each variant (a condition at its doses) and cell type, variants outermost.
+/// Cells in groups: one group for each variant (a condition at its doses) and cell type; variants are the
+/// outer loop.
 #[derive(Clone, Debug)]
 pub(super) struct CellLayout {
     seed: u64,
     cell_types: usize,
-    /// Where each variant starts, and the end: variant 0 is control.
+    /// The start of each variant, and the end; variant 0 is control.
     variant_bounds: Vec<u64>,
-    /// Where each group starts, and the end.
+    /// The start of each group, and the end.
     group_bounds: Vec<u64>,
-    /// The order of all cells, unless they stay sorted by variant.
+    /// The order of all cells; `None` if they stay sorted by variant.
     shuffle: Option<Permutation>,
 }
 
@@ -43,7 +45,7 @@ impl CellLayout {
         self.group_bounds.len() - 1
     }
 
-    /// The cells of a group.
+    /// Number of cells in a group.
     pub(super) fn size(&self, group: usize) -> u64 {
         self.group_bounds[group + 1] - self.group_bounds[group]
     }
@@ -62,7 +64,8 @@ impl CellLayout {
         self.group_bounds.partition_point(|bound| *bound <= place) - 1
     }
 
-    /// Files that are sorted by condition still have their cell types mixed.
+    /// Mixes cell types within a variant, because files that are sorted by condition still have their cell types
+    /// mixed.
     fn mixed_within_variant(&self, cell: u64) -> u64 {
         let variant = self.variant_bounds.partition_point(|bound| *bound <= cell) - 1;
         let (start, end) = (self.variant_bounds[variant], self.variant_bounds[variant + 1]);
@@ -71,7 +74,7 @@ impl CellLayout {
     }
 }
 
-/// Divides a range in proportion to weights: the bounds of the parts.
+/// Divides a range in proportion to weights; returns the bounds of the parts.
 fn divide(range: Range<u64>, weights: &[f64]) -> Vec<u64> {
     let total: f64 = weights.iter().sum();
     let length = range.end - range.start;

@@ -1,8 +1,10 @@
-//! A realistic synthetic atlas whose truth is known.
+//! A realistic synthetic atlas with known truth.
 //!
-//! Counts are negative binomial around heavy-tailed gene levels, with cell types, library sizes, batches, perturbations that share
-//! pathways and act differently on each cell type, combinations that are more than their sum, and a dose response that
-//! saturates. Every cell is a pure function of the seed and its index, so any thread may make any range of them; nothing that
+//! Counts are negative binomial around heavy-tailed gene levels, with cell types, library sizes, batches,
+//! perturbations that share pathways and act differently on each cell type, combinations that differ from the
+//! sum of their parts, and a dose response that saturates. Every cell is a pure function of the seed and its
+//! index, so any thread can make any range of cells; nothing that grows with the number of cells is in
+//! memory.
 //! grows with the number of cells is in memory.
 //!
 //! ```
@@ -43,16 +45,17 @@ use self::{
 /// The label of unperturbed cells.
 pub const CONTROL: &str = "ctrl";
 
-/// About how many non-zeros a chunk has at most.
+/// Approximate maximum number of non-zeros in a chunk.
 const ENTRIES_PER_CHUNK: f64 = 2e6;
 
-/// Where what combinations do beyond the sum of their parts comes from.
+/// How interactions are generated: the effects of combinations beyond the sum of their parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interactions {
-    /// Each combination changes genes of its own: it says nothing of others.
+    /// Each combination changes genes independently of the others, so combinations do not predict each other.
     #[default]
     Own,
-    /// From the pathways that its parts act on: each pair of pathways changes some genes, so that combinations predict one another.
+    /// From the pathways on which its parts act: each pair of pathways changes some genes, so combinations
+    /// predict each other.
     Pathways,
 }
 
@@ -65,23 +68,23 @@ pub struct SimulateSettings {
     pub genes: u32,
     /// Number of conditions besides control, without counting doses: single perturbations and combinations.
     pub conditions: u32,
-    /// How many of the conditions are combinations of two.
+    /// Number of conditions that are combinations of two.
     pub combos: u32,
-    /// Where what they do beyond the sum comes from.
+    /// How the interactions of combinations are generated.
     pub interactions: Interactions,
-    /// How large that is: 1 is a change of each of a hundredth of the genes by a factor of about two.
+    /// The strength of interactions: 1 changes a hundredth of the genes, each by a factor of about two.
     pub interaction: f64,
-    /// How many cell types.
+    /// Number of cell types.
     pub cell_types: u32,
-    /// How many dose levels each condition is seen at: equally spaced up to 1. With 1 all doses are 1.
+    /// Number of dose levels at which each condition is seen, equally spaced up to 1. With 1, all doses are 1.
     pub doses: u32,
     /// The expected share of non-zero counts, between 0 and 1.
     pub density: f64,
     /// Number of batches; each has cells of every condition.
     pub batches: u32,
-    /// Whether the cells come sorted by condition, as in many files, or shuffled.
+    /// Whether the cells are sorted by condition, as in many files, or shuffled.
     pub sorted: bool,
-    /// Two equal seeds make two equal atlases.
+    /// The seed; equal seeds make equal atlases.
     pub seed: u64,
 }
 
@@ -176,8 +179,8 @@ impl Simulator {
     /// Draws everything that does not depend on a cell.
     ///
     /// # Errors
-    /// Settings that make no atlas: a count of 0, more combinations than pairs, more single perturbations than genes, a density
-    /// outside (0, 1).
+    /// Settings that make no valid atlas: a count of 0, more combinations than pairs, more single perturbations
+    /// than genes, a density outside (0, 1).
     pub fn new(settings: SimulateSettings) -> Result<Self> {
         settings.check()?;
         let sizes = AtlasSizes {
@@ -212,19 +215,20 @@ impl Simulator {
         &self.settings
     }
 
-    /// The names of the genes; perturbations bear the name of the gene that they act on.
+    /// The names of the genes; a perturbation has the name of the gene on which it acts.
     #[must_use]
     pub fn genes(&self) -> &[String] {
         &self.genes
     }
 
-    /// The columns of each chunk's `obs`, all text: `cell`, `condition`, `dose` (aligned with the condition), `cell_type`, `batch`.
+    /// The columns of each chunk's `obs`, all text: `cell`, `condition`, `dose` (in the order of the condition),
+    /// `cell_type`, `batch`.
     #[must_use]
     pub fn obs_schema(&self) -> SchemaRef {
         Arc::clone(&self.obs_schema)
     }
 
-    /// All cells in ranges of a size that is good to work with.
+    /// Ranges of a suitable size that together contain all cells.
     pub fn chunks(&self) -> impl Iterator<Item = Range<u64>> + Send + use<> {
         let row = f64::from(self.settings.genes) * self.settings.density;
         let steps: [u32; 7] = [8192, 4096, 2048, 1024, 512, 256, 128];
@@ -233,7 +237,7 @@ impl Simulator {
         (0..cells.div_ceil(rows)).map(move |chunk| chunk * rows..cells.min((chunk + 1) * rows))
     }
 
-    /// The cells of a range, whatever other ranges are requested.
+    /// The cells of a range; they do not depend on the other ranges that are requested.
     ///
     /// # Errors
     /// A range that ends after the last cell, or has more entries than a chunk can count.
@@ -295,10 +299,11 @@ impl<'a> ObsRows<'a> {
     }
 }
 
-/// Control, then every single at every dose, then every combination: one part at every dose, the other at the highest.
+/// Control, then every single perturbation at every dose, then every combination: one part at every dose, the
+/// other at the highest.
 fn variants(settings: &SimulateSettings, profile: &GeneProfile, genes: &[String]) -> Vec<Variant> {
     let name = |single: usize| genes[profile.target(single)].as_str();
-    // Rounded as printed, so that the label gives the exact dose.
+    // Doses are rounded as printed, so that the label gives the exact dose.
     let levels: Vec<f64> = (1..=settings.doses)
         .map(|level| (1000.0 * f64::from(level) / f64::from(settings.doses)).round() / 1000.0)
         .collect();

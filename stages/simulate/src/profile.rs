@@ -1,7 +1,8 @@
 //! The expected counts of every gene: cell types, perturbations, their interactions, doses and batches.
 //!
-//! All effects add up on the log scale: the log of a cell's expected count is the gene's base, plus its cell type's, its batch's
-//! and its library's part, plus each perturbation's change times its dose response, plus what a combination adds of its own.
+//! All effects are added on the log scale: the log of a cell's expected count is the gene's base level, plus
+//! the terms of its cell type, batch and library, plus each perturbation's change times its dose response,
+//! plus the interaction of a combination.
 
 use schemas::numbers::to_usize;
 use stage::cast::narrow;
@@ -23,41 +24,41 @@ const PATHWAY_SPREAD: f64 = 0.6;
 const OWN_SPREAD: f64 = 0.9;
 const SPECIFIC_SPREAD: f64 = 0.6;
 
-/// The dose at which half of the possible effect is reached.
+/// The dose with half of the largest possible effect.
 const HALF_EFFECT: f64 = 0.4;
 
-/// How many genes and cell types the overall level is computed from.
+/// Number of pairs of a gene and a cell type from which the overall level is computed.
 const CALIBRATION: usize = 2000;
 
-/// A change of some genes: gene and log fold change. A gene that appears twice changes twice.
+/// A change of some genes: gene and log fold change. If a gene appears twice, its changes are added.
 pub(super) type Effect = Vec<(usize, f64)>;
 
-/// Two perturbations and what they do together beyond the sum.
+/// Two perturbations and their interaction.
 #[derive(Clone, Debug)]
 pub(super) struct InteractingPair {
     pub(super) parts: [usize; 2],
     interaction: Effect,
 }
 
-/// Everything about genes that no cell changes.
+/// Everything about genes that is the same for all cells.
 #[derive(Clone, Debug)]
 pub(super) struct GeneProfile {
     genes: usize,
     cell_types: usize,
-    /// Expected counts at the mean library size, without batch: `cell_types` times `genes`.
+    /// Expected counts at the mean library size, without batch effects, `[cell types, genes]`.
     base: Vec<f32>,
-    /// Factors: `batches` times `genes`.
+    /// Factors, `[batches, genes]`.
     batches: Vec<f32>,
     /// Negative binomial shape of each gene: the variance is mean + mean² / shape.
     shapes: Vec<f32>,
-    /// The gene that each single perturbation acts on.
+    /// The gene on which each single perturbation acts.
     targets: Vec<usize>,
-    /// Singles times cell types.
+    /// Effects of each single perturbation in each cell type.
     effects: Vec<Effect>,
     combinations: Vec<InteractingPair>,
 }
 
-/// How many there are of each thing.
+/// Numbers of genes, cell types and the like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AtlasSizes {
     pub(super) genes: usize,
@@ -67,7 +68,7 @@ pub(super) struct AtlasSizes {
     pub(super) combinations: usize,
 }
 
-/// The effects of combinations beyond the sum.
+/// The interactions of combinations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InteractionSettings {
     pub(super) from: Interactions,
@@ -105,7 +106,7 @@ impl GeneProfile {
         profile
     }
 
-    /// The gene that a single perturbation acts on.
+    /// The gene on which a single perturbation acts.
     pub(super) fn target(&self, single: usize) -> usize {
         self.targets[single]
     }
@@ -118,12 +119,13 @@ impl GeneProfile {
         &self.shapes
     }
 
-    /// The factors of a batch, one a gene.
+    /// The factors of a batch, one per gene.
     pub(super) fn batch(&self, batch: usize) -> &[f32] {
         &self.batches[batch * self.genes..][..self.genes]
     }
 
-    /// Fills `means` with what a cell of this type, treated so, is expected to count: mean library size, no batch.
+    /// Fills `means` with the expected counts of a cell of this type under a treatment, at the mean library size
+    /// and without batch effects.
     pub(super) fn expect(&self, treatment: &Treatment, cell_type: usize, means: &mut Vec<f32>) {
         means.clear();
         means.extend_from_slice(&self.base[cell_type * self.genes..][..self.genes]);
@@ -135,7 +137,8 @@ impl GeneProfile {
         }
     }
 
-    /// How far a treatment is from the sum of its parts: the Euclidean norm over genes of the log change beyond it.
+    /// The size of a treatment's interaction: the Euclidean norm over genes of the log change beyond the sum of
+    /// its parts.
     pub(super) fn interaction(&self, treatment: &Treatment) -> f64 {
         let Some(combination) = treatment.combination else { return 0.0 };
         let squares = self.combinations[combination].interaction.iter().map(|(_, change)| change * change);
@@ -146,7 +149,7 @@ impl GeneProfile {
 /// The condition of a cell.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Treatment {
-    /// Single perturbations with their doses; none is control.
+    /// Single perturbations with their doses; empty for control.
     pub(super) parts: Vec<(usize, f64)>,
     pub(super) combination: Option<usize>,
 }
@@ -157,7 +160,8 @@ impl Treatment {
     }
 }
 
-/// How much of a perturbation's effect a dose has: dose / (dose + K) over its value at dose 1 (Hill 1910).
+/// The share of a perturbation's effect at a dose: dose / (dose + K), relative to its value at dose 1 (Hill
+/// 1910).
 pub(super) fn response(dose: f64) -> f64 {
     dose * (1.0 + HALF_EFFECT) / (dose + HALF_EFFECT)
 }
@@ -168,7 +172,8 @@ fn apply(effect: &Effect, response: f64, means: &mut [f32]) {
     }
 }
 
-/// The effects of singles by cell type. Singles share pathways, so that some resemble each other.
+/// The effects of single perturbations by cell type. Single perturbations share pathways, so some resemble
+/// each other.
 fn effects(seed: u64, sizes: AtlasSizes, targets: &[usize]) -> Vec<Effect> {
     let AtlasSizes { genes, cell_types, singles, .. } = sizes;
     let pathways: Vec<Effect> = (0..pathways(singles))
@@ -199,17 +204,17 @@ fn effects(seed: u64, sizes: AtlasSizes, targets: &[usize]) -> Vec<Effect> {
     effects
 }
 
-/// How many pathways singles share.
+/// Number of pathways that single perturbations share.
 fn pathways(singles: usize) -> usize {
     (singles / 6).clamp(3, 60)
 }
 
-/// The pathways of a single and how strongly it acts on each: the first numbers of its stream.
+/// The pathways of a single perturbation, and how strongly it acts on each: the first numbers of its stream.
 fn memberships(random: &mut Random, pathways: usize) -> Vec<(usize, f64)> {
     (0..1 + random.below(2)).map(|_| (random.below(pathways), random.between(0.5, 1.3))).collect()
 }
 
-/// The effect of a pair beyond the sum of its parts, if it comes from their pathways.
+/// The interaction of a pair, if it is derived from pathways.
 fn of_pathways(seed: u64, sizes: AtlasSizes, parts: [usize; 2]) -> Effect {
     let pathways = pathways(sizes.singles);
     let [first, second] =
@@ -229,7 +234,7 @@ fn change_of_pair(random: &mut Random) -> f64 {
     if random.uniform() < 0.5 { -size } else { size }
 }
 
-/// Different pairs of singles, each with some genes that the pair changes beyond the sum.
+/// Different pairs of single perturbations, each with its interaction.
 fn combinations(seed: u64, sizes: AtlasSizes, beyond: InteractionSettings) -> Vec<InteractingPair> {
     let AtlasSizes { genes, singles, combinations, .. } = sizes;
     let pairs = (singles * singles.saturating_sub(1) / 2) as u64;
@@ -250,7 +255,7 @@ fn combinations(seed: u64, sizes: AtlasSizes, beyond: InteractionSettings) -> Ve
         .collect()
 }
 
-/// The pair that stands at a place of the list (0, 1), (0, 2), …, (1, 2), …
+/// The pair at a position in the list (0, 1), (0, 2), …, (1, 2), …
 fn pair(place_in_list: u64, singles: usize) -> [usize; 2] {
     let (mut first, mut rest) = (0, to_usize(place_in_list));
     while singles - 1 - first <= rest {
@@ -260,7 +265,7 @@ fn pair(place_in_list: u64, singles: usize) -> [usize; 2] {
     [first, first + 1 + rest]
 }
 
-/// A change of `count` different genes (all of them, if there are no more).
+/// A change of `count` different genes (of all genes, if there are fewer).
 fn sparse(random: &mut Random, genes: usize, count: usize, mut change: impl FnMut(&mut Random) -> f64) -> Effect {
     let order = Permutation::new(genes as u64, random);
     (0..count.min(genes) as u64).map(|at| (to_usize(order.at(at)), change(random))).collect()

@@ -1,7 +1,7 @@
-//! Random numbers as a pure function of a key, so that a cell is the same whoever draws it, and forever.
+//! Random numbers as a pure function of a key, so that a cell is always the same, whichever thread draws it.
 //!
-//! `SplitMix64` (Steele, Lea and Flood 2014) is short enough to be written down here: no release of another crate can change
-//! what a seed means.
+//! `SplitMix64` (Steele, Lea and Flood 2014) is short enough to be implemented here, so that no release of
+//! another crate can change what a seed means.
 
 use schemas::numbers::bounded;
 
@@ -28,7 +28,7 @@ pub(super) enum Purpose {
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The stream number `index` of a purpose under a seed.
+    /// Stream `index` of a purpose, for a seed.
     pub(super) fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
         Self(mix(mix(mix(seed) ^ purpose as u64) ^ index))
     }
@@ -54,7 +54,7 @@ impl Random {
         deviation * radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Uniform among `0..count`, which is not empty; the bias of less than count / 2⁶⁴ does not matter here.
+    /// Uniform in `0..count`, which is not empty; the bias of less than count / 2⁶⁴ does not matter here.
     pub(super) fn below(&mut self, count: usize) -> usize {
         let scaled = (u128::from(self.next()) * count as u128) >> 64;
         bounded(scaled)
@@ -67,7 +67,8 @@ fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// A shuffle of `0..size` that is computed place by place and not stored: a Feistel network that walks until it is within.
+/// A shuffle of `0..size` that is computed position by position and not stored: a Feistel network that is
+/// applied until the result is below the size.
 #[derive(Clone, Debug)]
 pub(super) struct Permutation {
     size: u64,
@@ -81,7 +82,7 @@ impl Permutation {
         Self { size, half: bits.div_ceil(2).max(1), keys: std::array::from_fn(|_| random.next()) }
     }
 
-    /// Where `index` goes; it must be below the size.
+    /// The position that `index` is moved to; it must be below the size.
     pub(super) fn at(&self, index: u64) -> u64 {
         let mut place = self.scramble(index);
         while self.size <= place {

@@ -28,7 +28,7 @@ fn simulator(settings: SimulateSettings) -> Simulator {
     Simulator::new(settings).expect("the settings are good")
 }
 
-/// The truth by condition, dose and cell type: cells, interaction, means.
+/// The truth by condition, dose and cell type: number of cells, interaction, means.
 fn truth(simulator: &Simulator) -> HashMap<[String; 3], (u64, f32, Vec<f64>)> {
     let mut rows = HashMap::new();
     for batch in simulator.truth() {

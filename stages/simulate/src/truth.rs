@@ -11,7 +11,7 @@ use stage::cast::narrow;
 
 use super::Simulator;
 
-/// Rows of a batch of truth.
+/// Rows per batch of truth.
 const ROWS: usize = 64;
 
 impl Simulator {
@@ -30,11 +30,13 @@ impl Simulator {
         ]))
     }
 
-    /// The truth, one row for each condition, dose and cell type (also for those that got no cell), a few rows at a time.
+    /// The truth, a few rows at a time: one row for each condition, dose and cell type, including those without
+    /// cells.
     ///
-    /// `cells` is how many there are; `mean` the expected count of each gene in a cell of the mean library size, averaged over
-    /// the batches; `interaction` how far the condition is from the sum of its parts: the Euclidean norm over genes of the log
-    /// fold change beyond that sum (0 for control and singles).
+    /// `cells` is the number of cells; `mean` is the expected count of each gene in a cell of the mean library
+    /// size, averaged over the batches; `interaction` is the distance of the condition from the sum of its parts:
+    /// the Euclidean norm over genes of the log fold change beyond that sum (0 for control and single
+    /// perturbations).
     pub fn truth(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
         let batches = self.settings.batches as usize;
         let mut batch_means = vec![0.0; self.genes.len()];

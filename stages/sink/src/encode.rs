@@ -1,4 +1,5 @@
-//! Row groups become bytes of Parquet, on as many threads as there are: a row group knows nothing of its file.
+//! Encodes row groups as Parquet bytes, on any number of threads: an encoded row group does not depend on its
+//! file.
 
 use std::sync::Arc;
 
@@ -23,12 +24,12 @@ use super::{
     lists::Lists,
 };
 
-/// Events of files, in the order in which they grow.
+/// Events in the writing of files, in order.
 #[derive(Debug)]
 pub enum Encoded {
     /// A row group.
     Group(EncodedGroup),
-    /// A part has no more rows: its files are whole.
+    /// A part has no more rows: its files are complete.
     End(PartRows),
 }
 
@@ -44,9 +45,9 @@ pub struct EncodedGroup {
 /// A column of a row group.
 #[derive(Debug)]
 pub(super) enum EncodedColumn {
-    /// As Arrow's writer leaves it.
+    /// Encoded by Arrow's writer.
     OfTables(Box<ArrowColumnChunk>),
-    /// Lists of numbers.
+    /// Lists of numbers, encoded by this crate.
     OfLists(Bytes, Box<ColumnCloseResult>),
 }
 
@@ -58,7 +59,7 @@ impl EncodedColumn {
         }
     }
 
-    /// Appends it to a row group of a file.
+    /// Appends the column to a row group of a file.
     pub(super) fn append_to(
         self,
         group: &mut SerializedRowGroupWriter<'_, impl std::io::Write + Send>,
@@ -91,12 +92,12 @@ pub struct RowGroupEncoder {
 }
 
 impl RowGroupEncoder {
-    /// An encoder of a layout's tables.
+    /// Creates an encoder for a layout's tables.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub fn new(layout: Arc<OutputLayout>) -> Result<Self> {
-        // A file that nobody reads: only its knowledge of columns and their encodings is used.
+        // Nobody reads this file: it only provides the columns and their encodings.
         let (file, factory) =
             ArrowWriter::try_new(Vec::new(), Arc::clone(&layout.stored), Some(layout.properties.clone()))
                 .and_then(ArrowWriter::into_serialized_writer)
@@ -108,10 +109,10 @@ impl RowGroupEncoder {
         Ok(Self { layout, factory, columns })
     }
 
-    /// Encodes a row group; whatever else comes passes.
+    /// Encodes a row group; other events are passed on.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub fn encode(&self, gathered: RowGroupEvent) -> Result<Encoded, BoxError> {
         Ok(match gathered {
             RowGroupEvent::Group(group) => Encoded::Group(self.group(group)?),

@@ -1,4 +1,4 @@
-//! Encoded row groups become files, which become visible together.
+//! Turns encoded row groups into files, which all become visible together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,18 +22,18 @@ use super::{
     shards::{Shard, ShardFolder},
 };
 
-/// Where files go before they are complete, and how they become visible.
+/// Where files are written before they are complete, and how they become visible.
 #[derive(Debug)]
 enum Destination {
     /// A folder, with a manifest.
     Folder(StagedFolder),
-    /// One file of this name, without.
+    /// One file with this name, without a manifest.
     File(StagedFile, String),
     /// One of the shards of a folder.
     Shard(ShardFolder),
 }
 
-/// Appends row groups to files. They become visible when all are complete.
+/// Appends row groups to files. The files become visible when all are complete.
 #[derive(Debug)]
 pub struct Publish {
     place: Destination,
@@ -56,18 +56,18 @@ impl std::fmt::Debug for OpenFile {
     }
 }
 
-/// Whether predictions are to be one file.
+/// Whether predictions are written to a single file.
 #[must_use]
 pub fn is_one_file(target: &Path) -> bool {
     target.extension().is_some_and(|extension| extension == "parquet")
 }
 
 impl Publish {
-    /// Starts the future `target`: a folder, or one file if the name ends in `.parquet`. `plan` identifies the content
-    /// of the files; a single file does not record it.
+    /// Starts writing `target`: a folder, or one file if the name ends in `.parquet`. `plan` identifies the
+    /// content of the files; a single file does not record it.
     ///
     /// # Errors
-    /// A target that exists or can't be created, partitions in one file.
+    /// A target that exists or can't be created, or partitions in a single file.
     pub fn create(target: &Path, layout: Arc<OutputLayout>, plan: &str) -> Result<Self> {
         let place = if is_one_file(target) {
             if layout.is_partitioned() {
@@ -82,10 +82,10 @@ impl Publish {
         Ok(Self { place, layout, plan: plan.to_owned(), open: BTreeMap::new(), files: Vec::new() })
     }
 
-    /// Starts a shard of the future folder `target`; `about` describes the `plan` for people.
+    /// Starts writing a shard of the folder `target`; `about` describes the `plan` for people.
     ///
     /// # Errors
-    /// A target that exists or is a single file, a folder next to it that can't be created.
+    /// A target that exists or is a single file, or a folder next to it that can't be created.
     pub fn create_shard(
         target: &Path,
         layout: Arc<OutputLayout>,
@@ -135,13 +135,13 @@ impl Publish {
 
     /// Closes the files of a part.
     fn end(&mut self, part: PartRows) -> Result<()> {
-        // Where nothing was requested, a file without rows says so.
+        // If there are no rows at all, a file without rows shows that.
         if part.rows == 0 {
             let file = self.begin(part.number, "")?;
             self.open.insert(String::new(), file);
         }
         for OpenFile { mut writer, name, path, rows } in std::mem::take(&mut self.open).into_values() {
-            // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
+            // `into_inner` would report a full disk as a different kind of error.
             writer.finish().map_err(|error| written(&path, error))?;
             let entry = writer.inner_mut().sync()?;
             drop(writer);
@@ -190,7 +190,7 @@ impl Sink for Publish {
     }
 }
 
-/// Brings the names of files, and of the folders that they lie in, to the disk.
+/// Syncs the names of files, and of the folders that contain them, to the disk.
 fn sync_folders_of(published: &Published, place: impl Fn(&str) -> PathBuf) -> Result<()> {
     let names = published.files.iter().map(|file| Path::new(&file.name));
     let folders: BTreeSet<&Path> = names.flat_map(|name| name.ancestors().skip(1)).collect();

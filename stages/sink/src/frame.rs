@@ -1,8 +1,8 @@
-//! Zstandard frames whose beginning is stored as it is.
+//! Zstandard frames whose beginning is stored uncompressed.
 //!
 //! After byte-stream splitting, the first planes are the low bits of mantissas: noise, in which a compressor
-//! looks for repeats in vain. Here they become raw blocks, and compressed blocks follow for the rest, in one frame that every
-//! decoder reads: <https://www.rfc-editor.org/rfc/rfc8878#section-3.1.1>.
+//! searches for repeats in vain. This module stores them as raw blocks, followed by compressed blocks for the
+//! rest, in one frame that every decoder reads: <https://www.rfc-editor.org/rfc/rfc8878#section-3.1.1>.
 
 use std::io;
 
@@ -10,20 +10,21 @@ use zstd::bulk::Compressor;
 
 /// The beginning of every frame.
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
-/// The rest of a frame header: one segment, which is the window, and its size in four bytes; no checksum, no dictionary.
+/// The descriptor in a frame header: a single segment, which is the window, with its size in four bytes; no
+/// checksum, no dictionary.
 const DESCRIPTOR: u8 = 0b1010_0000;
-/// Bytes of a block before it is compressed, at most.
+/// Maximum number of uncompressed bytes in a block.
 const BLOCK: usize = 128 << 10;
-/// Bytes by which a plane is judged.
+/// Number of bytes by which a plane is judged.
 const SAMPLE: usize = 16 << 10;
-/// Entropy in bits per byte above which data count as noise: not more than a sixteenth could be saved.
+/// Entropy in bits per byte above which data count as noise: at most a sixteenth could be saved.
 const NOISE: f64 = 7.5;
 
-/// A frame of `bytes`: what lies before the first of the planes (each `plane` bytes, the last at the end) without noise is
-/// stored, the rest is compressed.
+/// A frame of `bytes`, which end with planes of `plane` bytes each. Everything before the first plane that is
+/// not noise is stored; the rest is compressed.
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub(super) fn frame(bytes: &[u8], plane: usize, compressor: &mut Compressor<'_>) -> io::Result<Vec<u8>> {
     let planes = bytes.len() / plane.max(1) * plane;
     let first = bytes.len() - planes;
@@ -60,7 +61,7 @@ fn header_size(frame: &[u8]) -> usize {
     MAGIC.len() + 1 + window + dictionary + size
 }
 
-/// Whether bytes are nearly independent of each other, by the frequency of each value in a sample.
+/// Whether bytes are nearly independent of each other, judged by the frequency of each value in a sample.
 fn is_noise(bytes: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     let sample = &bytes[..bytes.len().min(SAMPLE)];
@@ -81,7 +82,7 @@ mod tests {
         fn what_is_read_of_a_frame_is_what_went_in(
             head in prop::collection::vec(any::<u8>(), 0..40),
             plane in prop::sample::select(vec![1_usize, 300, 5000, 131_072, 200_000]),
-            // How many of a byte's bits vary in each plane.
+            // The number of bits that vary in the bytes of each plane.
             bits in prop::collection::vec(0_u32..9, 0..5),
             seed: u32,
         ) {

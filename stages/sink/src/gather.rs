@@ -1,4 +1,4 @@
-//! Tables of predictions become row groups of the files they go to.
+//! Groups tables of predictions into row groups of their files.
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
@@ -8,19 +8,19 @@ use stage::{BoxError, Stage};
 
 use super::layout::{OutputLayout, PartRows};
 
-/// Events of files, in the order in which they grow.
+/// Events in the writing of files, in order.
 #[derive(Debug)]
 pub enum RowGroupEvent {
     /// Rows of one file that are encoded together.
     Group(RowGroup),
-    /// A part has no more rows: its files are whole.
+    /// A part has no more rows: its files are complete.
     End(PartRows),
 }
 
 /// Rows that are encoded together.
 #[derive(Debug, Default)]
 pub struct RowGroup {
-    /// The number of its part.
+    /// The number of the part that they belong to.
     pub(super) part: usize,
     pub(super) folder: String,
     pub(super) rows: u64,
@@ -37,24 +37,24 @@ impl ByteSize for RowGroupEvent {
     }
 }
 
-/// Gathers rows until they make a row group. Where one ends is decided by the layout and the rows alone.
+/// Gathers rows into row groups. Where a row group ends depends only on the layout and the rows.
 #[derive(Debug)]
 pub struct GatherRowGroups {
     layout: Arc<OutputLayout>,
-    /// The part in hand, and its rows that came so far.
+    /// The current part, and the number of its rows so far.
     part: usize,
     came: u64,
     waiting: BTreeMap<String, RowGroup>,
 }
 
 impl GatherRowGroups {
-    /// Gathers the rows of a layout's parts, which come in its order.
+    /// Gathers the rows of a layout's parts, which arrive in its order.
     #[must_use]
     pub fn new(layout: Arc<OutputLayout>) -> Self {
         Self { layout, part: 0, came: 0, waiting: BTreeMap::new() }
     }
 
-    /// The current part; complete ones were reported before.
+    /// The current part; emits events for those that are complete.
     fn current(&mut self, emit: &mut dyn FnMut(RowGroupEvent)) -> Option<PartRows> {
         while let Some(part) = self.layout.parts.get(self.part).copied() {
             if self.came < part.rows {

@@ -1,4 +1,5 @@
-//! Predictions as an `.h5ad` file: the table's columns of text become `obs`, one list of numbers `X`, others layers.
+//! Writes predictions to an `.h5ad` file: the table's text columns become `obs`, one list of numbers `X`,
+//! other lists layers.
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
@@ -12,27 +13,28 @@ use stage::{BoxError, Sink};
 
 use super::{OutputPrecision, layout::PRECISION_KEY};
 
-/// The provenance in the file: `uns["perturbine"]`.
+/// The key of the provenance in the file: `uns["perturbine"]`.
 const PROVENANCE: &str = "perturbine";
-/// Lists that are the matrix `X`, the first of them that is there.
+/// Lists that can be the matrix `X`: the first of these that exists is used.
 const MATRICES: [&str; 2] = ["expression", "mean"];
 
 /// Writes tables of predictions into an `.h5ad` file.
 #[derive(Debug)]
 pub struct PredictedH5ad {
     writer: DenseH5adWriter,
-    /// Places of the lists: `X`, then the layers.
+    /// Indices of the lists: `X`, then the layers.
     lists: Vec<usize>,
     obs: Vec<usize>,
-    /// The column that rows are named after.
+    /// The column by which rows are named.
     named_after: usize,
 }
 
 impl PredictedH5ad {
-    /// Begins a file of tables of `schema`, whose numbers already have this `precision`; `provenance` is added to its metadata.
+    /// Starts a file for tables of `schema`, whose numbers already have this `precision`; `provenance` is added
+    /// to the schema's metadata.
     ///
     /// # Errors
-    /// A target that exists or can't be created, tables without a list of one number a gene.
+    /// A target that exists or can't be created, or tables without a list that has one number per gene.
     pub fn create(
         path: &Path,
         schema: &Schema,
@@ -88,7 +90,7 @@ impl PredictedH5ad {
         let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
         let stems = batch.column(self.named_after).as_string::<i32>();
         let before = self.writer.rows();
-        // The number makes a name unique whatever the cells are called.
+        // The number makes each name unique, whatever the names of the cells.
         let names =
             stems.iter().enumerate().map(|(row, stem)| format!("{}-{}", stem.unwrap_or_default(), before + row));
         let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));

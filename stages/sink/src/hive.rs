@@ -1,15 +1,15 @@
-//! Folders of a partition, named as Hive and pyarrow name them: `condition=A%2BB`.
+//! Folder names of a partition in the style of Hive and pyarrow: `condition=A%2BB`.
 
 use std::{fmt::Write, path::Path};
 
 use schemas::{Error, Result};
 
-/// The name for an empty value.
+/// The folder name for an empty value.
 const EMPTY: &str = "__HIVE_DEFAULT_PARTITION__";
-/// Bytes that file systems let a name have.
+/// Maximum length of a name in file systems, in bytes.
 const LONGEST_NAME: usize = 255;
 
-/// The folder of these columns' values: `condition=A%2BB/cell_type=K562`.
+/// The folder for these columns' values: `condition=A%2BB/cell_type=K562`.
 ///
 /// # Errors
 /// A name that is too long for a file system.
@@ -35,7 +35,7 @@ pub fn folder<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Resul
     Ok(folder)
 }
 
-/// Every byte but letters, digits and `-_.~` as `%` and its two hexadecimal digits, as in a URL.
+/// Writes every byte except letters, digits and `-_.~` as `%` and its two hexadecimal digits, as in a URL.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -61,7 +61,7 @@ pub fn values(file: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The text that was [`escaped`]; what is not an escape stays as it is.
+/// Reverses [`escaped`]; anything that is not an escape is unchanged.
 fn unescaped(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {

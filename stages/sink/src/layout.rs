@@ -1,4 +1,4 @@
-//! How tables of predictions become files: everything that decides their bytes.
+//! How tables of predictions are divided into files: everything that determines the files' bytes.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use storage::parquet_file;
 
 use super::{OutputPrecision, hive};
 
-/// The key of the schema's metadata that says how many bits of the numbers were kept.
+/// The key in the schema's metadata for the precision of the numbers.
 pub const PRECISION_KEY: &str = "precision";
 
-/// Bytes of values that are encoded together: a row group. Small enough that each of many threads has its own within the
-/// memory of a run.
+/// Bytes of values that are encoded together as a row group: few enough that each of many threads can have
+/// its own within the memory of a run.
 const GROUP_BYTES: u64 = 8 << 20;
-/// Bytes of values that wait for their row groups in all, where rows go to many folders.
+/// Total bytes of values that wait for their row groups, if rows go to many folders.
 const WAITING_BYTES: u64 = 128 << 20;
-/// Bytes of a row group at least.
+/// Minimum size of a row group, in bytes.
 const SMALLEST_GROUP_BYTES: u64 = 32 << 10;
-/// Rows of a row group at most.
+/// Maximum number of rows in a row group.
 const GROUP_ROWS: u64 = 1 << 17;
 /// The assumed size of a string.
 const TEXT_BYTES: u64 = 16;
@@ -30,41 +30,41 @@ const TEXT_BYTES: u64 = 16;
 /// Options for the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileOptions {
-    /// How many bits of a number are kept.
+    /// The precision of the numbers.
     pub precision: OutputPrecision,
-    /// Columns whose values become folders.
+    /// Columns whose values become folder names.
     pub partition_by: Vec<String>,
 }
 
-/// A part of the rows: a file, or one in each folder that its rows go to.
+/// A part of the rows: a file, or one file in each folder that its rows go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartRows {
-    /// Its number among the parts of the whole, which names its files.
+    /// Its number among all parts, from which its files are named.
     pub number: usize,
-    /// Its rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Folders that its rows go to, about.
+    /// Approximate number of folders that its rows go to.
     pub folders: usize,
 }
 
-/// Bytes of values of a row group, where rows go to this many folders.
+/// Bytes of values per row group, if rows go to this many folders.
 fn group_bytes(folders: usize) -> u64 {
     (WAITING_BYTES / folders.max(1) as u64).clamp(SMALLEST_GROUP_BYTES, GROUP_BYTES)
 }
 
-/// Bytes of values that wait in memory for their row groups at most, where rows go to this many folders.
+/// Maximum bytes of values that wait in memory for their row groups, if rows go to this many folders.
 #[must_use]
 pub fn waiting_bytes(folders: usize) -> u64 {
     folders as u64 * group_bytes(folders)
 }
 
-/// How tables of predictions become files.
+/// How tables of predictions are divided into files.
 #[derive(Debug)]
 pub struct OutputLayout {
-    /// The parts that are written here, in the order in which their rows come.
+    /// The parts that are written here, in the order in which their rows arrive.
     pub parts: Vec<PartRows>,
     pub(super) precision: OutputPrecision,
-    /// The tables that come, and those that are stored.
+    /// The schemas of the tables that arrive, and of those that are stored.
     pub(super) given: SchemaRef,
     pub(super) stored: SchemaRef,
     keys: Vec<usize>,
@@ -75,10 +75,10 @@ pub struct OutputLayout {
 }
 
 impl OutputLayout {
-    /// The layout of tables of `schema`.
+    /// Creates the layout for tables of `schema`.
     ///
     /// # Errors
-    /// A column to partition by that is not there, is not text, or is named twice.
+    /// A column to partition by that does not exist, is not text, or is named twice.
     pub fn new(schema: &SchemaRef, options: &FileOptions, parts: Vec<PartRows>) -> Result<Self> {
         let keys = options.partition_by.iter().map(|name| key(schema, name)).collect::<Result<Vec<usize>>>()?;
         if let Some(at) = (1..keys.len()).find(|at| keys[..*at].contains(&keys[*at])) {
@@ -104,7 +104,7 @@ impl OutputLayout {
         })
     }
 
-    /// Bytes that this many rows take in memory, about.
+    /// Approximate size of this many rows in memory, in bytes.
     pub(super) fn bytes(&self, rows: u64) -> u64 {
         rows * self.row_bytes
     }
@@ -114,7 +114,7 @@ impl OutputLayout {
         GROUP_ROWS <= rows || self.group_bytes <= self.bytes(rows)
     }
 
-    /// Runs of rows that go to the same folder, without the columns in the folder names.
+    /// Runs of rows that go to the same folder, without the columns that are in folder names.
     pub(super) fn by_folder(&self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
         let kept = batch.project(&self.kept).map_err(|error| Error::Bug(error.to_string()))?;
         if !self.is_partitioned() {
@@ -133,13 +133,13 @@ impl OutputLayout {
         Ok(runs)
     }
 
-    /// Whether rows go to folders of their own.
+    /// Whether rows are distributed over folders.
     pub(super) fn is_partitioned(&self) -> bool {
         !self.keys.is_empty()
     }
 }
 
-/// The place of a column to partition by.
+/// The index of a column to partition by.
 fn key(schema: &Schema, name: &str) -> Result<usize> {
     let texts = schema.fields().iter().filter(|field| *field.data_type() == DataType::Utf8);
     match schema.index_of(name) {
@@ -148,7 +148,7 @@ fn key(schema: &Schema, name: &str) -> Result<usize> {
     }
 }
 
-/// Bytes that a row takes in memory, about: numbers as they are, texts at a guess.
+/// Approximate size of a row in memory, in bytes; the size of texts is a guess.
 #[must_use]
 pub fn row_bytes(schema: &Schema) -> u64 {
     fn of(kind: &DataType) -> u64 {

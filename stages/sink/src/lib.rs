@@ -1,8 +1,9 @@
-//! The end of the prediction pipeline: record batches become Parquet files, visible only when they are complete.
+//! The end of the prediction pipeline: writes record batches to Parquet files, which are visible only when
+//! they are complete.
 //!
-//! [`gather`] makes row groups of them, [`encode`] turns row groups into bytes on many threads (`lists` those
-//! columns that are nearly all of it), [`files`] appends these in order.
-//! [`layout`] says what decides the bytes. In [`shards`], several processes write one folder together.
+//! [`gather`] makes row groups, [`encode`] turns them into bytes on many threads (`lists` handles the columns
+//! with nearly all of the data), and [`files`] appends the bytes in order. [`layout`] holds everything that
+//! determines the bytes. In [`shards`], several processes write one folder together.
 //!
 //! ```no_run
 //! let damaged = sink::verify("predictions".as_ref())?;
@@ -49,10 +50,10 @@ pub use self::{
 /// A published folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The plan that the files are of: model, atlas, query and output. Equal plans make equal files.
+    /// The plan of the files: model, atlas, query and output. Equal plans make equal files.
     #[serde(default)]
     pub plan: String,
-    /// Rows in all.
+    /// Total number of rows.
     pub rows: u64,
     /// The files.
     pub files: Vec<PublishedFile>,
@@ -65,7 +66,7 @@ impl Published {
         Self { plan: plan.to_owned(), rows: files.iter().map(|file| file.rows).sum(), files }
     }
 
-    /// Bytes in all.
+    /// Total size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
@@ -79,25 +80,26 @@ impl Published {
 /// A file of a prediction set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedFile {
-    /// Its name, with the folder of its partition before it.
+    /// Its name, preceded by the folder of its partition.
     pub name: String,
-    /// Its rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Its length.
+    /// Size in bytes.
     pub bytes: u64,
     /// XXH3-64 of its bytes.
     pub checksum: Option<String>,
 }
 
 impl PublishedFile {
-    /// Whether its name leads nowhere but into the folder.
+    /// Whether the name can't lead outside of the folder.
     fn is_below(&self) -> bool {
         let mut parts = Path::new(&self.name).components().peekable();
         parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
     }
 }
 
-/// Checks a folder of predictions against its manifest: names what is damaged, and how.
+/// Checks a folder of predictions against its manifest; returns each damaged file and a description of the
+/// damage.
 ///
 /// # Errors
 /// A folder without a readable manifest.
@@ -107,7 +109,7 @@ pub fn verify(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(damaged(folder, &published.files))
 }
 
-/// The damaged files, and how.
+/// The damaged files, each with a description of the damage.
 fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     let mut damaged = Vec::new();
     for file in files {
@@ -125,10 +127,11 @@ fn damaged(folder: &Path, files: &[PublishedFile]) -> Vec<(String, String)> {
     damaged
 }
 
-/// Checks a single Parquet file, which has no checksum next to it: reads all of it, and says what can't be read.
+/// Checks a single Parquet file, which has no checksum, by reading all of it; returns a description of the
+/// damage, if any.
 ///
 /// # Errors
-/// A file that is not there.
+/// A file that does not exist.
 pub fn verify_file(path: &Path) -> Result<Option<String>> {
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
     let reader = parquet_read::parquet(file).and_then(Batches::of);

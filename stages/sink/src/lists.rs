@@ -1,9 +1,9 @@
-//! Lists of one length without nulls, as pages of Parquet.
+//! Writes lists of equal length without nulls as pages of Parquet.
 //!
-//! A writer of Arrow's tables works out, number by number, where lists begin and which numbers are there. Of such lists both are
-//! known beforehand: a row's levels are the same few bytes for all rows. What is left is to set the bytes of the numbers apart by
-//! their place in the number, and to compress them. A page holds whole rows, as many however the rows come, so that bytes depend
-//! on the rows alone.
+//! Arrow's writer determines for every number where lists begin and which numbers are null. For such lists,
+//! both are known in advance: the levels are the same few bytes for every row. What remains is to separate
+//! the bytes of the numbers by their position in the number, and to compress them. The number of rows in a
+//! page does not depend on how the rows arrive, so the bytes depend only on the rows.
 //!
 //! Pages: <https://parquet.apache.org/docs/file-format/data-pages/>; levels and `BYTE_STREAM_SPLIT`:
 //! <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
@@ -34,12 +34,12 @@ use super::{
     precision::{OutputPrecision, to_bfloat16},
 };
 
-/// Bytes of numbers of a page, about.
+/// Approximate size of the numbers of a page, in bytes.
 const PAGE_BYTES: usize = 1 << 20;
 /// Bytes of a number.
 const NUMBER: usize = size_of::<f32>();
 
-/// A column of lists, in the pieces that it comes in.
+/// A column of lists, in the pieces in which it arrived.
 #[derive(Debug)]
 pub(super) struct Lists<'a> {
     length: usize,
@@ -47,7 +47,7 @@ pub(super) struct Lists<'a> {
 }
 
 impl<'a> Lists<'a> {
-    /// Column `at` of the tables, where it is of lists that can be written here.
+    /// Column `at` of the tables; `None` if it is not a column of lists that can be written here.
     pub(super) fn of(tables: &'a [RecordBatch], at: usize) -> Option<Self> {
         let mut length = 0;
         let piece = |table: &'a RecordBatch| {
@@ -60,10 +60,10 @@ impl<'a> Lists<'a> {
         (0 < length).then_some(Self { length, pieces })
     }
 
-    /// The bytes of a column chunk, and what is to be said of it.
+    /// The bytes of a column chunk, and its metadata.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub(super) fn encode(
         &self,
         column: &ColumnDescPtr,
@@ -120,15 +120,15 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// Numbers of which some have been taken.
+/// Numbers, some of which have been taken.
 struct RemainingNumbers<'a> {
     pieces: &'a [&'a [f32]],
-    /// How many numbers of the first piece have been taken.
+    /// Number of values already taken from the first piece.
     from: usize,
 }
 
 impl RemainingNumbers<'_> {
-    /// Takes this many numbers and appends their lowest bytes, then their second ones, and so on.
+    /// Takes this many numbers and appends the lowest bytes of all of them, then the second ones, and so on.
     fn set_apart(&mut self, count: usize, precision: OutputPrecision, to: &mut Vec<u8>) {
         let start = to.len();
         to.resize(start + NUMBER * count, 0);
@@ -151,7 +151,7 @@ impl RemainingNumbers<'_> {
     }
 }
 
-/// The same byte of each number.
+/// Copies the same byte of each number.
 struct CopyBytes<'a, F> {
     numbers: &'a [f32],
     rounded: F,
@@ -171,8 +171,9 @@ impl<F: Fn(f32) -> f32> Kernel for CopyBytes<'_, F> {
     }
 }
 
-/// Where the lists of this many rows begin (repetition: 0 at the first number of a list, 1 at others), and that all of their numbers
-/// are there (definition: the highest level), in runs, each level with its length in front.
+/// The levels of this many rows, run-length encoded, each kind preceded by its length: where lists begin
+/// (repetition: 0 for the first number of a list, 1 for others), and that no number is null (definition:
+/// always the highest level).
 fn levels(rows: usize, length: usize, defined: i16) -> Result<Vec<u8>, BoxError> {
     let mut of_a_row = Vec::new();
     run(1, 0, &mut of_a_row);
@@ -188,7 +189,8 @@ fn levels(rows: usize, length: usize, defined: i16) -> Result<Vec<u8>, BoxError>
     Ok(levels)
 }
 
-/// A run of one value: its length, shifted by a bit that says that it is a run, seven bits a byte from the lowest; then the value.
+/// Appends a run of one value: its length, shifted left by one bit, which is 0 for a run, with seven bits per
+/// byte, lowest first; then the value.
 fn run(length: usize, value: u8, to: &mut Vec<u8>) {
     let mut rest = length << 1;
     while 0x80 <= rest {

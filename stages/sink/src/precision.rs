@@ -1,4 +1,4 @@
-//! How many bits of a number are kept.
+//! The precision of predicted numbers.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use arrow::{
 };
 use schemas::{Error, Result};
 
-/// How many bits of a number are kept.
+/// The precision of numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OutputPrecision {
-    /// All of a single's: 24 bits of mantissa.
+    /// Single precision: 24 bits of mantissa.
     #[default]
     Single,
-    /// A bfloat16's: 8 bits of mantissa, three decimal digits. Numbers stay singles whose lower half is zero, which
-    /// compression makes nothing of.
+    /// bfloat16: 8 bits of mantissa, about three decimal digits. Numbers are stored as singles whose lower half
+    /// is zero, which takes almost no space after compression.
     Bfloat16,
 }
 
 impl OutputPrecision {
-    /// As users and files name it.
+    /// The name used by users and in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -30,10 +30,10 @@ impl OutputPrecision {
         }
     }
 
-    /// The table with its measured numbers at this precision.
+    /// The table with its measured numbers rounded to this precision.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub fn of(self, table: &RecordBatch) -> Result<RecordBatch> {
         let columns = table.columns().iter().map(|column| self.of_column(column)).collect::<Result<_, _>>();
         columns
@@ -41,7 +41,7 @@ impl OutputPrecision {
             .map_err(|error| Error::Bug(error.to_string()))
     }
 
-    /// The column at this precision.
+    /// The column, rounded to this precision.
     pub(super) fn of_column(self, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match self {
             Self::Single => Ok(Arc::clone(column)),
@@ -71,14 +71,14 @@ fn rounded(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     })
 }
 
-/// The nearest bfloat16, the even one where two are as near.
+/// The nearest bfloat16; of two equally near ones, the even one.
 #[must_use]
 pub fn to_bfloat16(value: f32) -> f32 {
     if value.is_nan() {
         return f32::NAN;
     }
     let bits = value.to_bits();
-    // Just below half of the last bit that stays, and that bit itself, so that a tie goes to the even one.
+    // Adds just under half of the last kept bit, plus that bit itself, so that ties go to the even number.
     f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }
 

@@ -1,11 +1,11 @@
 //! One folder of predictions written by several processes, in any order and with any retries, and published by [`commit`].
 //!
-//! Next to the future `NAME` is `.NAME.shards/PLAN/`, a folder for each plan (model, atlas, query and output) that shards
-//! were written of:
+//! Next to the future `NAME` is `.NAME.shards/PLAN/`, one folder for each plan (model, atlas, query and
+//! output) for which shards were written:
 //!
-//! - `data/`: the files as they will be published, each moved here when it is whole;
-//! - `shards/0-of-4.json`: what a shard that is complete has written;
-//! - `writing/`: files in the making, in a folder for each try.
+//! - `data/`: the files that will be published; each is moved here when it is complete;
+//! - `shards/0-of-4.json`: the list of files of a complete shard;
+//! - `writing/`: incomplete files, in one folder per attempt.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Shard `index`, from 0, of `of`.
+    /// Shard `index` (from 0) of `of`.
     ///
     /// # Errors
     /// An index that is not below `of`.
@@ -48,7 +48,7 @@ impl Shard {
     /// Reads `0/4`.
     ///
     /// # Errors
-    /// Text that is not two numbers, the first below the second.
+    /// Text that does not consist of two numbers, the first less than the second.
     pub fn parse(text: &str) -> Result<Self> {
         let bad =
             || Error::usage(format!("`{text}` is not a shard"), "write 0/4 for the first of four, 3/4 for the last");
@@ -67,7 +67,7 @@ impl Shard {
         self.of
     }
 
-    /// Whether a part of the plan is this shard's.
+    /// Whether a part of the plan belongs to this shard.
     #[must_use]
     pub fn has(self, part: usize) -> bool {
         part % self.of == self.index
@@ -89,7 +89,7 @@ struct ShardRecord {
     files: Vec<PublishedFile>,
 }
 
-/// A shard in the making; dropped without [`ShardFolder::finish`], it leaves the files that are whole.
+/// A shard being written; if dropped without [`ShardFolder::finish`], its complete files remain.
 #[derive(Debug)]
 pub(super) struct ShardFolder {
     folder: PlanFolder,
@@ -142,12 +142,12 @@ impl ShardFolder {
         self.writing.join(name)
     }
 
-    /// Where the file belongs that is whole.
+    /// Where to move a file when it is complete.
     pub(super) fn whole(&self, name: &str) -> PathBuf {
         self.folder.data().join(name)
     }
 
-    /// Tells that the shard is complete.
+    /// Records that the shard is complete.
     pub(super) fn finish(self, published: &Published) -> Result<()> {
         let record = ShardRecord { shard: self.shard, about: self.about.clone(), files: published.files.clone() };
         let name = format!("{}-of-{}.json", self.shard.index, self.shard.of);
@@ -163,10 +163,12 @@ impl Drop for ShardFolder {
     }
 }
 
-/// Publishes a folder whose shards are all there: of one plan, of one count, every file as it was written.
+/// Publishes a folder if all of its shards are complete: for one plan and one count, with every file
+/// unchanged.
 ///
 /// # Errors
-/// A target that exists, shards that are missing (named), damaged, of several plans or of several counts.
+/// A target that exists; shards that are missing (these are named), damaged, for several plans or for several
+/// counts.
 pub fn commit(target: &Path) -> Result<Published> {
     let shards = shards_of(target)?;
     if let Some(published) = committed_before(target, &shards) {
@@ -208,11 +210,11 @@ pub fn commit(target: &Path) -> Result<Published> {
     Ok(published)
 }
 
-/// The output of a commit that was killed before it removed its shards.
+/// The output of a commit that was killed before it could remove its shards.
 fn committed_before(target: &Path, shards: &Path) -> Option<Published> {
     let path = target.join(MANIFEST);
     let published: Published = read_sealed(&path).ok()?;
-    // No shard is begun while the target is there, so that these are those that it was made of.
+    // No shard is started while the target exists, so these are the shards from which it was made.
     let folder = PlanFolder(shards.join(&published.plan));
     (!published.plan.is_empty() && shards.exists() && !folder.data().exists()).then_some(published)
 }
@@ -223,7 +225,7 @@ fn clear(shards: &Path) {
     }
 }
 
-/// Shards `0/n` to `n-1/n`, each there.
+/// Checks that shards `0/n` to `n-1/n` are all complete.
 fn complete(target: &Path, records: &[ShardRecord]) -> Result<()> {
     let counts: BTreeSet<usize> = records.iter().map(|record| record.shard.of).collect();
     let place = target.display().to_string();

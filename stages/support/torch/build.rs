@@ -1,9 +1,9 @@
-//! Lets this package's own tests find libtorch at run time (the root package's build script says more), and compiles what
-//! tch lacks of it.
+//! Lets this package's own tests find libtorch at run time (the root package's build script explains this
+//! further), and compiles the parts of libtorch that tch lacks.
 //!
-//! `shim/torch.cpp` is linked in. `shim/cuda.cpp` needs CUDA's headers, which `make setup` brings without CUDA itself, and becomes a
-//! small library that the program carries within itself; without the headers it is empty, and steps are computed without graphs.
-//! `build/kernels.rs` compiles the CUDA custom kernels.
+//! `shim/torch.cpp` is linked in. `shim/cuda.cpp` needs CUDA's headers, which `make setup` fetches without
+//! CUDA itself; it becomes a small library that is embedded in the program. Without the headers, the library
+//! is empty, and steps are computed without graphs. `build/kernels.rs` compiles the custom CUDA kernels.
 
 #[path = "build/kernels.rs"]
 mod kernels;
@@ -33,15 +33,15 @@ fn compiler(includes: &[PathBuf]) -> cc::Build {
     build
 }
 
-/// The library as a file to be included, with nothing in it where CUDA's headers are missing.
+/// Compiles the library as a file to embed; the file is empty if CUDA's headers are missing.
 fn cuda_library(includes: &[PathBuf], lib: &Path) -> io::Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("cuda.so");
-    // Beside what the linker is shown lies what `make setup` unpacked.
+    // What `make setup` unpacked is next to the folder given to the linker.
     let unpacked = lib.ancestors().nth(2).map(|folder| folder.join("nvidia/cu13/include"));
     let toolkit = env::var_os("CUDA_HOME").map(|folder| Path::new(&folder).join("include"));
     let headers: Vec<PathBuf> =
         [unpacked, toolkit].into_iter().flatten().map(|folder| folder.join("cuda_runtime_api.h")).collect();
-    // Headers that come later are looked for again.
+    // Headers that are installed later are found by the next build.
     headers.iter().for_each(|header| println!("cargo:rerun-if-changed={}", header.display()));
     let found = headers.iter().find(|header| header.exists()).and_then(|header| header.parent());
     let Some(headers) = found else {

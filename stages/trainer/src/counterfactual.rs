@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 const MOST_TARGETS: usize = 32;
 /// Number of controls that each covariate combination is predicted from.
 const MOST_CONTROLS: i64 = 256;
-/// Minimum number of `valid` cells to measure a change.
+/// Minimum number of `valid` cells for measuring a change.
 const FEWEST_CELLS: u64 = 5;
 /// Embeddings are not shrunk below this share, so that they keep their directions.
 const SMALLEST_SHARE: f64 = 0.01;
@@ -56,7 +56,7 @@ struct CounterfactualContext {
     offsets: Option<Tensor>,
     /// Sums of predictions, `[1 + targets, genes]`.
     sums: Tensor,
-    /// The same without the perturbations' latent terms, if a factor is searched.
+    /// The same without the perturbations' latent terms, if a factor is to be found.
     silent: Option<Tensor>,
     controls: i64,
 }
@@ -113,7 +113,7 @@ impl Counterfactual {
         Self { contexts, context_of }
     }
 
-    /// The same, also searching for the factor of the perturbations' latent terms that predicts best.
+    /// The same, also finding the factor of the perturbations' latent terms that predicts best.
     #[must_use]
     pub fn looking_for_a_share(mut self) -> Self {
         for context in &mut self.contexts {
@@ -139,8 +139,8 @@ impl Counterfactual {
         }
     }
 
-    /// The quality of the predictions; `truth_row` gives a group's real mean profile. None if nothing could be predicted. The
-    /// sums are reset.
+    /// The quality of the predictions; `truth_row` returns a group's real mean profile. `None` if nothing could
+    /// be predicted. The sums are reset.
     pub fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Option<CounterfactualScore> {
         let changes: Vec<Change> = self.contexts.iter_mut().flat_map(|context| context.take(&truth_row)).collect();
         let share = best_share(&changes);
@@ -157,9 +157,9 @@ impl Counterfactual {
 #[derive(Debug)]
 struct Change {
     real: Tensor,
-    /// As predicted with the full latent terms of the perturbations.
+    /// Predicted with the full latent terms of the perturbations.
     whole: Tensor,
-    /// And without them.
+    /// Predicted without them.
     silent: Option<Tensor>,
 }
 
@@ -196,7 +196,7 @@ impl CounterfactualContext {
         self.controls += cells;
     }
 
-    /// The predicted changes, next to the real ones.
+    /// The predicted changes, each with the real one.
     fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Vec<Change> {
         let Some(control) = truth_row(self.control_group).filter(|_| 0 < self.controls) else { return Vec::new() };
         #[expect(clippy::cast_precision_loss, reason = "few controls")]

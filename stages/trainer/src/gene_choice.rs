@@ -1,6 +1,7 @@
-//! Which genes of an atlas a model sees: by their names, out of lists, or with those that a ranking chose.
+//! Which genes of an atlas a model sees: genes named by the user, genes from lists, or genes chosen by a
+//! ranking.
 //!
-//! Genes that share a name are chosen together, so that a name always says which genes are meant.
+//! Genes with the same name are chosen together, so that names identify the chosen genes.
 
 use std::{collections::HashMap, path::Path};
 
@@ -16,7 +17,7 @@ pub struct ChosenGenes<'a> {
 }
 
 impl<'a> ChosenGenes<'a> {
-    /// None yet.
+    /// No genes yet.
     #[must_use]
     pub fn none(atlas: &'a Atlas) -> Self {
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -26,7 +27,7 @@ impl<'a> ChosenGenes<'a> {
         Self { atlas, places, chosen: vec![false; atlas.genes().len()] }
     }
 
-    /// Chooses genes by their places.
+    /// Adds genes, given their indices.
     pub fn add(&mut self, genes: impl IntoIterator<Item = usize>) {
         for gene in genes {
             for at in &self.places[self.atlas.genes()[gene].as_str()] {
@@ -35,10 +36,10 @@ impl<'a> ChosenGenes<'a> {
         }
     }
 
-    /// Chooses the genes that a file names, one per line.
+    /// Adds the genes listed in a file, one name per line.
     ///
     /// # Errors
-    /// A file that can't be read or names nothing, names that are not genes of the atlas.
+    /// A file that can't be read or is empty, or names that are not genes of the atlas.
     pub fn add_listed(&mut self, file: &Path) -> Result<()> {
         let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
         let lines: Vec<(usize, &str)> =
@@ -60,7 +61,7 @@ impl<'a> ChosenGenes<'a> {
         Ok(())
     }
 
-    /// Chooses the genes that are named like a perturbation of the atlas.
+    /// Adds the genes that have the name of a perturbation of the atlas.
     pub fn add_perturbed(&mut self) {
         let atlas = self.atlas;
         let perturbations = atlas.manifest().conditions.perturbations();
@@ -72,7 +73,7 @@ impl<'a> ChosenGenes<'a> {
         self.add(places);
     }
 
-    /// Chooses genes that are there whatever else was chosen.
+    /// Adds genes that are kept whichever others are chosen.
     ///
     /// # Errors
     /// As for [`ChosenGenes::add_listed`].
@@ -86,7 +87,7 @@ impl<'a> ChosenGenes<'a> {
         Ok(())
     }
 
-    /// How many genes are chosen.
+    /// Number of chosen genes.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.chosen.iter().filter(|chosen| **chosen).count() as u64

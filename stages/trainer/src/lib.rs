@@ -1,8 +1,9 @@
 //! The end of the training pipeline: batches become weights, history and checkpoints.
 //!
-//! [`train::Trainer`] is a sink that takes steps, ends epochs and keeps the best weights; [`validation`] and [`counterfactual`] judge
-//! them. Before it, [`gene_choice`] and [`variability`] choose the genes of a model, and [`mean_expression`] measures the profiles
-//! of which offsets are computed. [`principal`] finds the space in which predicted and real cells are compared.
+//! [`train::Trainer`] is a sink that takes steps, ends epochs and keeps the best weights; [`validation`] and
+//! [`counterfactual`] score them. Before training, [`gene_choice`] and [`variability`] choose the genes of a
+//! model, and [`mean_expression`] measures the profiles from which offsets are computed. [`principal`] finds
+//! the space in which predicted and real cells are compared.
 //!
 //! ```
 //! use trainer::variability::largest;

@@ -1,4 +1,5 @@
-//! Mean expression of the training cells by what was done to them: what offsets and dispersions are made of, in one pass.
+//! Mean expression of the training cells by condition: offsets and dispersions are computed from it, in one
+//! pass.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,11 +20,12 @@ use stage::{
     cast::{narrow, real},
 };
 
-/// Controls of a batch that say enough of it: with fewer, those of all batches are taken.
+/// Number of controls in a batch that are enough for a comparison within the batch; with fewer, the controls
+/// of all batches are used.
 const ENOUGH_CONTROLS: u64 = 20;
-/// Inverse dispersions are held within these.
+/// Inverse dispersions are limited to this range.
 const DISPERSIONS: [f64; 2] = [0.1, 100.0];
-/// And variances above this.
+/// Variances are at least this.
 const SMALLEST_VARIANCE: f64 = 1e-3;
 
 /// Sums of the training cells of each group of a layout.
@@ -32,7 +34,7 @@ pub struct SumExpression {
     split: Arc<Split>,
     groups: Groups,
     layout: OffsetLayout,
-    /// The slot of each of the atlas's groups: controls by context and batch, others by their row.
+    /// The slot of each group of the atlas: controls by context and batch, others by row.
     slots: Vec<Option<usize>>,
     /// The slots of each place, with their batch.
     slots_of: HashMap<GroupRole, Vec<(usize, u32)>>,
@@ -45,7 +47,7 @@ pub struct SumExpression {
     cells: Vec<u64>,
     /// Sums of one over the library.
     inverse: Vec<f64>,
-    /// Sums of squares over all cells, a gene each.
+    /// Sums of squares over all cells, per gene.
     squares: Vec<f64>,
     logarithms: (f64, u64),
 }
@@ -57,8 +59,8 @@ impl std::fmt::Debug for SumExpression {
 }
 
 impl SumExpression {
-    /// Empty sums of the cells of a split that a vocabulary knows: of shares of the library where they are `counts` to the model, else of
-    /// values as they are.
+    /// Empty sums over the cells of a split that a vocabulary knows: of shares of the library if the model reads
+    /// `counts`, otherwise of the values themselves.
     #[must_use]
     pub fn new(atlas: &Atlas, split: Arc<Split>, groups: &Groups, vocabulary: &Vocabulary, counts: bool) -> Self {
         let layout = OffsetLayout::of(vocabulary);
@@ -138,7 +140,7 @@ impl SumExpression {
         });
     }
 
-    /// The mean of a gene over some slots.
+    /// The mean of each gene over some slots.
     fn means(&self, slots: &[usize]) -> Vec<f64> {
         let cells = real(slots.iter().map(|slot| self.cells[*slot]).sum::<u64>().max(1));
         let of_gene = |gene: usize| slots.iter().map(|slot| self.sums[slot * self.genes + gene]).sum::<f64>() / cells;
@@ -168,7 +170,7 @@ impl SumExpression {
             let own: Vec<usize> = slots_of(GroupRole::Perturbed(row)).map(|(slot, _)| slot).collect();
             let means = self.means(&own);
             let cells = real(own.iter().map(|slot| self.cells[*slot]).sum::<u64>().max(1));
-            // To first order; the controls are many.
+            // This is to first order and ignores the noise of the controls, which are many.
             let slope = |mean: f64| if self.counts { library / (1.0 + library * mean) } else { 1.0 };
             let noise: f64 = means.iter().zip(&within).map(|(mean, variance)| variance * slope(*mean).powi(2)).sum();
             noises.push(narrow(noise / cells / real(self.genes.max(1) as u64)));
@@ -183,8 +185,8 @@ impl SumExpression {
         OffsetProfiles { genes: self.genes, library, controls: pooled.concat(), shifts, noises, dispersion }
     }
 
-    /// The controls of a row's batches in the shares that the row has of these; none if a batch has too few of them, or there is
-    /// one batch only.
+    /// The mean of the controls of a row's batches, weighted by the row's cells in each batch; `None` if a batch
+    /// has too few controls, or there is only one batch.
     fn matched(&self, row: usize, controls: &[(usize, u32)]) -> Option<Vec<f64>> {
         let batches = &self.batches[row];
         let all = real(batches.values().sum::<u64>().max(1));
@@ -203,7 +205,7 @@ impl SumExpression {
         Some(mean)
     }
 
-    /// The variance of a gene's values, or shares, within groups.
+    /// The variance of each gene's values, or shares, within groups.
     fn within(&self) -> Vec<f64> {
         let all = real(self.cells.iter().sum::<u64>().max(1));
         let of_gene = |gene: usize| {
@@ -215,7 +217,8 @@ impl SumExpression {
         (0..self.genes).map(of_gene).collect()
     }
 
-    /// ln θ by moments: a share of the library has the variance m · mean(1/ℓ) + m² / θ within its group.
+    /// ln θ by the method of moments: within its group, a share of the library has the variance m · mean(1/ℓ) +
+    /// m² / θ.
     fn dispersion(&self) -> Vec<f32> {
         let slots: Vec<usize> = (0..self.cells.len()).filter(|slot| 0 < self.cells[*slot]).collect();
         let of_gene = |gene: usize| {

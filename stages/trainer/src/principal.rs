@@ -8,14 +8,14 @@ use stage::{BoxError, Sink};
 use statistics::axes::{Axes, CellScale, MOST_COMPONENTS};
 use tch::{Kind, Tensor};
 
-/// Cells of a sample at most.
+/// Maximum number of cells in a sample.
 const MOST_CELLS: usize = 1000;
-/// Numbers of a sample at most: 64 MiB.
+/// Maximum number of values in a sample: 64 MiB.
 const MOST_NUMBERS: usize = 1 << 24;
-/// Components that explain less than this share of the first one are noise of the arithmetic.
+/// Components that explain less than this share of the first one are rounding noise.
 const LEAST_SHARE: f64 = 1e-5;
 
-/// How many cells a sample over this many genes has at most.
+/// Maximum number of cells of a sample over this many genes.
 #[must_use]
 pub fn sample_size(genes: usize) -> u64 {
     (MOST_NUMBERS / genes.max(1)).clamp(2, MOST_CELLS) as u64
@@ -30,7 +30,7 @@ pub struct FindAxes {
 }
 
 impl FindAxes {
-    /// No cells yet.
+    /// An empty sample.
     #[must_use]
     pub fn new(scale: CellScale, genes: usize) -> Self {
         Self { scale, genes, rows: Vec::new() }
@@ -67,8 +67,8 @@ impl Sink for FindAxes {
 
 /// The first principal components of cells `[cells, genes]`: at most [`MOST_COMPONENTS`], `[genes, components]`.
 ///
-/// By the eigenvectors of the cells' Gram matrix, of which there are fewer than genes: with u an eigenvector of X Xᵀ for the
-/// eigenvalue s², Xᵀ u / s is one of Xᵀ X.
+/// Computed from the eigenvectors of the cells' Gram matrix, since there are fewer cells than genes: if u is
+/// an eigenvector of X Xᵀ with eigenvalue s², then Xᵀ u / s is one of Xᵀ X.
 ///
 /// # Errors
 /// Values for which libtorch finds no eigenvectors, such as infinite ones.
@@ -89,8 +89,9 @@ pub fn principal_components(cells: &Tensor) -> Result<Tensor, BoxError> {
     Ok(centred.tr().matmul(&vectors) / lengths)
 }
 
-/// Where rows `[rows, width]` lie in the plane of their two largest principal components, and the share of the variance that each
-/// explains. A component's sign is that which makes its largest loading positive, so that pictures repeat.
+/// The coordinates of rows `[rows, width]` in the plane of their two largest principal components, and the
+/// share of the variance that each component explains. The sign of a component is chosen such that its
+/// largest loading is positive, so that pictures are reproducible.
 ///
 /// # Errors
 /// Values for which libtorch finds no eigenvectors, such as infinite ones.

@@ -51,17 +51,17 @@ use crate::validation::{Validation, ValidationScores};
 /// The inputs of a training run besides its data.
 #[derive(Debug)]
 pub struct TrainerSettings {
-    /// The checked settings.
+    /// The validated settings.
     pub plan: TrainingPlan,
-    /// The future content of `model.json`; weights, epochs and best epoch are filled in.
+    /// The content of `model.json`, in which weights, epochs and best epoch are filled in later.
     pub card: Card,
-    /// The model's folder; it exists.
+    /// The model's folder, which exists already.
     pub folder: PathBuf,
     /// Given embeddings of perturbations.
     pub embeddings: Option<EmbeddingTable>,
     /// Measurements on training cells, if offsets or dispersions need them.
     pub profiles: Option<OffsetProfiles>,
-    /// Where the network computes.
+    /// The device on which the network computes.
     pub device: Device,
     /// Receives the phases of the run.
     pub phases: Phases,
@@ -82,27 +82,27 @@ pub struct EpochReport {
 pub struct TrainingResult {
     /// The model's card.
     pub card: Card,
-    /// Where the model lies.
+    /// The model's folder.
     pub folder: PathBuf,
-    /// Training cells a second, over all epochs; validation and waiting included.
+    /// Training cells per second over all epochs, including validation and waiting.
     pub cells_per_second: f64,
-    /// Share of the time in which no batch was there.
+    /// Share of the time spent waiting for batches.
     pub waited_for_data: f64,
-    /// Share of the time in which checkpoints and history were written.
+    /// Share of the time spent writing checkpoints and history.
     pub waited_for_disk: f64,
 }
 
-/// Receives every epoch.
+/// A callback for every epoch.
 pub type OnEpoch = Box<dyn FnMut(&EpochReport)>;
 
-/// A batch as it comes to be learned from.
+/// A batch as it arrives for training.
 #[derive(Debug)]
 pub struct TrainingBatch {
     /// The batch.
     pub batch: Batch,
-    /// The batch as it is transferred to the device; none if it stays on the host.
+    /// The batch as it is transferred to the device; `None` if it stays on the host.
     pub packed: Option<PackedBatch>,
-    /// The place in the batch of the cell that each is decoded from; none if it is the cell itself.
+    /// For each cell, the index in the batch of the cell from which it is decoded; `None`: the cell itself.
     pub sources: Option<Vec<i64>>,
 }
 
@@ -142,10 +142,10 @@ impl std::fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// A trainer; with `resume` it takes up the newest checkpoint of the folder, if there is one.
+    /// Creates a trainer; with `resume`, it continues from the newest checkpoint of the folder, if there is one.
     ///
     /// # Errors
-    /// A checkpoint that does not fit, a folder that can't be written to.
+    /// A checkpoint that does not match, or a folder that is not writable.
     pub fn new(
         atlas: &Atlas,
         settings: TrainerSettings,
@@ -211,7 +211,7 @@ impl Trainer {
         })
     }
 
-    /// The next batch to train on; none if the run it resumes had ended.
+    /// The next batch to train on; `None` if the resumed run had finished.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         (!self.progress.ended).then_some(self.progress.position)
@@ -248,16 +248,16 @@ impl Trainer {
         }
         let ends = self.length.epochs <= epoch + 1 || (0 < patience && patience <= self.progress.stale);
         self.progress.ended = ends;
-        // The first one early, so that there is something to go back to.
+        // The first checkpoint is early, so that there is one to resume from.
         if epoch == 0 || self.times.checkpoint_is_due() {
             self.checkpoint()?;
         }
         Ok(if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    /// Keeps the weights if they are the best so far. While the adversaries have not come to their full weight, the basal
-    /// latent may still know what was done to a cell, so those epochs are not candidates. The original leaves out the first
-    /// epoch alone.
+    /// Keeps the weights if they are the best so far. Until the adversaries have reached their full weight, the
+    /// basal latent may still contain the condition, so those epochs are not candidates. The original excludes
+    /// only the first epoch.
     fn judge(&mut self, epoch: u32, scores: &ValidationScores) -> Result<()> {
         let plan = &self.settings.plan;
         let last = epoch + 1 == self.length.epochs;
@@ -268,7 +268,7 @@ impl Trainer {
         if too_early && !last {
             return Ok(());
         }
-        // Which scores there are depends on the cells alone, so all epochs of a run fall back alike.
+        // Which scores exist depends only on the cells, so all epochs of a run fall back to the same score.
         let monitors = [plan.train.monitor, MonitoredScore::Recon];
         let chosen = monitors.into_iter().find_map(|monitor| Some((monitor, scores.get(monitor)?)));
         let (monitor, value) = chosen.ok_or_else(|| Error::Bug("a validated epoch has no loss".into()))?;
@@ -294,7 +294,7 @@ impl Trainer {
         self.progress.sums = self.sums.sums.clone();
         self.settings.phases.enter(Phase::Saving);
         let started = Instant::now();
-        // The checkpoint counts on the lines that were written.
+        // The checkpoint relies on the lines written so far.
         let history = self.settings.folder.join(files::HISTORY);
         if history.exists() {
             DiskFile::append_to(&history)?.sync()?;
@@ -372,13 +372,13 @@ impl Sink for Trainer {
     }
 }
 
-/// Bytes that checkpoints and the model will take: weights, optimisers and the best weights so far, in as many checkpoints as
-/// are there at once.
+/// Bytes that the checkpoints and the model will take: weights, optimisers and the best weights so far, times
+/// the number of checkpoints that exist at the same time.
 fn room_of(learner: &Learner, resume: bool) -> u64 {
     let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
     let state = learner.state_bytes();
     let weights: u64 = learner.network.parameters.all().map(|(_, tensor)| bytes(tensor)).sum();
-    // Those that are there already make room for new ones.
+    // Existing checkpoints are removed when new ones are written.
     let checkpoints = if resume { 1 } else { 1 + checkpoint::KEPT as u64 };
     checkpoints * (state + weights) + weights
 }
@@ -389,7 +389,7 @@ fn append_line(path: &Path, report: &EpochReport) -> Result<()> {
     DiskFile::append_to(path)?.write_all(&line).map_err(Error::io("write", path))
 }
 
-/// Lines after the checkpoint's were written by a run that did not get to its next one.
+/// Removes lines after those of the checkpoint: they come from a run that ended before its next checkpoint.
 fn truncate_history(path: &Path, lines: u64) -> Result<()> {
     if !path.exists() {
         return Ok(());

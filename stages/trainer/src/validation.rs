@@ -1,4 +1,4 @@
-//! How good a model is on `valid` rows, scored over whole groups of cells rather than batch by batch.
+//! Scores a model on `valid` cells, over whole groups of cells rather than batch by batch.
 
 use std::collections::BTreeMap;
 
@@ -24,23 +24,28 @@ use tch::{Device, Tensor};
 
 use crate::counterfactual::Counterfactual;
 
-/// Cells that are looked at together, however large the batches are that are learned from: what a look holds stays small.
+/// Number of cells validated together, however large training batches are: this keeps the memory of
+/// validation small.
 pub const VALIDATED_AT_ONCE: usize = 1024;
-/// Groups that are scored: the largest ones, so that memory stays bounded however many there are.
+/// Maximum number of groups that are scored: the largest ones, so that memory is bounded whatever their
+/// number.
 const MOST_GROUPS: usize = 1024;
-/// Numbers in one of the sums over groups: bounds the groups where there are many genes.
+/// Maximum number of values in each of the sums over groups: limits the number of groups if there are many
+/// genes.
 const MOST_NUMBERS: usize = 1 << 21;
-/// Cells whose neighbours are looked at, evenly spread.
+/// Maximum number of cells whose neighbours are found, evenly spread.
 const MOST_NEIGHBOURED: u64 = 4096;
 
-/// Sums over the `valid` rows of one epoch.
+/// Sums over the `valid` cells of one epoch.
 #[derive(Debug)]
 pub struct Validation {
-    /// Per group of the atlas, its row in the sums, or the number of rows: a row that is not looked at.
+    /// The row of each group of the atlas in the sums; groups that are not scored have the number of rows
+    /// instead.
     rows: Vec<i64>,
     scored: i64,
     original: bool,
-    /// The settings for the sums, and the sums themselves: they exist from the first batch of a validation to its end.
+    /// The settings for the sums, and the sums themselves, which exist from the first batch of a validation to
+    /// its end.
     genes: i64,
     normal: bool,
     device: Device,
@@ -50,11 +55,11 @@ pub struct Validation {
     neighbourhoods: Neighbourhoods,
 }
 
-/// The scores; those that the cells don't allow are absent.
+/// The scores; those that can't be computed from the cells are absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidationScores {
     by_name: BTreeMap<&'static str, f64>,
-    /// The share of what perturbations add to the latent that predicts best, where it was looked for.
+    /// The factor of the perturbations' latent terms that predicts best, if it was requested.
     pub share: Option<f64>,
 }
 
@@ -65,7 +70,7 @@ impl ValidationScores {
         self.by_name.get(monitor.name()).copied()
     }
 
-    /// All of them, by name.
+    /// All scores, by name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
         let share = self.share.map(|share| ("perturbation_share", share));
         self.by_name.iter().map(|(name, value)| (*name, *value)).chain(share)
@@ -76,18 +81,18 @@ impl ValidationScores {
     }
 }
 
-/// The most that a validation of this many groups holds.
+/// Upper bound of the memory of a validation of this many groups, in bytes.
 #[must_use]
 pub fn validation_bytes(genes: usize, groups: usize, latent: usize) -> usize {
     let groups = groups.min(MOST_GROUPS).min((MOST_NUMBERS / genes.max(1)).max(1)) + 1;
     let cells = to_usize(MOST_NEIGHBOURED);
-    // Five sums in double precision, and as many means in scoring; sums of two predictions of each, and what is offset; two latents of
-    // each cell, its distances in blocks.
+    // Five sums in double precision, and as many means while scoring; sums of two predictions per group, and the
+    // offsets; two latents per cell, and distances in blocks.
     (2 * 5 * 8 + 2 * 8 + 4) * groups * genes + 2 * 8 * cells * latent + 4 * 8 * CELLS_AT_ONCE * cells
 }
 
 impl Validation {
-    /// Empty sums; of a network that has offsets, those of the atlas's groups.
+    /// Empty sums; for a network with offsets, including the offsets of the atlas's groups.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -152,7 +157,7 @@ impl Validation {
         self.neighbourhoods.add(batch, &latent.basal.latent, &after);
     }
 
-    /// The scores, after which the sums start again.
+    /// Returns the scores, and resets the sums.
     pub fn take(&mut self) -> ValidationScores {
         let _no_grad = tch::no_grad_guard();
         let mut scores = ValidationScores::default();
@@ -177,13 +182,14 @@ impl Validation {
     }
 }
 
-/// Latents and labels of some cells, evenly spread over the `valid` rows.
+/// Latents and labels of some cells, evenly spread over the `valid` cells.
 #[derive(Debug)]
 struct Neighbourhoods {
     cells: u64,
     seen: u64,
-    /// Basal latents and those that are decoded, `[cells that are needed, latent]` each, filled from the top. They are there
-    /// before the first batch comes: small tensors that stay among large ones that go would leave holes in the heap.
+    /// Basal latents and decoded latents, `[cells needed, latent]` each, filled from the top. They are allocated
+    /// before the first batch: small tensors that survive between large temporary ones would leave holes in the
+    /// heap.
     latents: Option<[Tensor; 2]>,
     /// The combination of each cell, then each covariate that has more than one value.
     labels: Vec<Vec<i64>>,
@@ -207,7 +213,8 @@ impl Neighbourhoods {
         for (row, combination) in batch.labels.combinations.iter().enumerate() {
             let at = u128::from(self.seen);
             self.seen += 1;
-            // The n-th cell is taken whenever n·wanted/all steps over an integer; a combination without a class is none's.
+            // The n-th cell is taken if there is an integer between n·wanted/all and (n+1)·wanted/all; cells whose
+            // combination is not a class are skipped.
             if at * wanted / all == (at + 1) * wanted / all || *combination == UNKNOWN {
                 continue;
             }
@@ -225,12 +232,12 @@ impl Neighbourhoods {
         }
     }
 
-    /// How many cells there are so far.
+    /// Number of cells so far.
     fn filled(&self) -> i64 {
         to_i64(self.labels[0].len())
     }
 
-    /// Sums of purities of the basal latent, and of the one that is decoded; none if there are too few cells.
+    /// Sums of purities of the basal latent, and of the decoded one; `None` if there are too few cells.
     fn take(&mut self) -> Option<(f64, f64)> {
         let filled = self.filled();
         let labels: Vec<Vec<i64>> = self.labels.iter_mut().map(std::mem::take).collect();

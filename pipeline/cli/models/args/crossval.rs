@@ -1,4 +1,4 @@
-//! What can be asked of a cross-validation.
+//! The arguments of a cross-validation.
 
 use std::{num::NonZeroU32, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! What can be asked of models.
+//! The arguments of commands about models.
 
 pub(crate) mod crossval;
 pub(crate) mod writing;

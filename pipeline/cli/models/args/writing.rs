@@ -1,4 +1,4 @@
-//! How predictions are written, and the command that publishes those that were written in shards.
+//! Arguments for writing predictions, and for the command that publishes those written in shards.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ enum ControlsArg {
 }
 
 impl WriteArgs {
-    /// What was asked, for predictions that go to `out`.
+    /// The requested options, for predictions that are written to `out`.
     pub(in crate::cli) fn options(&self, out: Option<&Path>) -> Result<WriteOptions> {
         let named_h5ad = out.is_some_and(|out| out.extension().is_some_and(|extension| extension == "h5ad"));
         let default = if named_h5ad { FormatArg::H5ad } else { FormatArg::Parquet };

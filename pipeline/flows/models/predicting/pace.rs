@@ -1,4 +1,4 @@
-//! The cost of predictions: memory is computed, time is estimated from a small part of the work.
+//! The cost of predictions: memory is computed, and time is estimated from a small part of the work.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use stages::predictor::{predict::batch_size, query::CellSpan};
 use super::{Prediction, PredictionForm, decoders};
 use crate::flows::completed;
 
-/// Cells, each counted for every target, of the test run.
+/// Number of cells in the test run, counted once per target.
 const TRIED_CELLS: u64 = 1 << 13;
 /// Number of dense tensors of a batch that exist at the same time, as measured.
 const DENSE_TENSORS: usize = 12;
@@ -26,7 +26,8 @@ impl Prediction {
         sums + decoders * DENSE_TENSORS * size_of::<f32>() * batch_size(targets) * genes
     }
 
-    /// The time of predicting, without writing: two small parts are run, and their difference in time is scaled up.
+    /// The time of predicting, without writing: two small parts are run, and the difference between their times
+    /// is scaled up.
     ///
     /// # Errors
     /// Data that can't be read.
@@ -36,7 +37,7 @@ impl Prediction {
         let (whole, targets) = (self.jobs.whole(job), self.jobs.jobs[job].targets.len().max(1) as u64);
         let large = (TRIED_CELLS / targets).clamp(1, whole.cells.max(1)).min(whole.cells);
         let small = large / 4;
-        // The first run warms up caches, and is not counted.
+        // The first run warms up caches, and does not count.
         self.time(output, CellSpan { cells: large, ..whole })?;
         let fixed = if 0 < small { self.time(output, CellSpan { cells: small, ..whole })? } else { Duration::ZERO };
         let taken = self.time(output, CellSpan { cells: large, ..whole })?;

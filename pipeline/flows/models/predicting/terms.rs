@@ -24,7 +24,7 @@ use stages::{
 use super::source_plans;
 use crate::flows::{Resources, completed, rows};
 
-/// Differential genes of each condition, by default.
+/// Default number of differential genes per condition.
 const DIFFERENTIAL_GENES: usize = 50;
 /// Number of source cells for a median library size, evenly spaced.
 const MEDIAN_CELLS: u64 = 1 << 14;
@@ -61,7 +61,7 @@ pub enum Library {
     /// That of its source cell.
     #[default]
     Source,
-    /// The median of the source cells'.
+    /// The median over the source cells.
     Median,
     /// A given number.
     Of(f64),
@@ -73,9 +73,9 @@ pub enum PredictedGenes {
     /// All genes of the model.
     #[default]
     All,
-    /// Those listed in a file, one per line.
+    /// Genes listed in a file, one per line.
     Listed(PathBuf),
-    /// Those that distinguish the requested conditions from their controls in the atlas; for conditions without
+    /// Genes that distinguish the requested conditions from their controls in the atlas; for conditions without
     /// cells there, the genes of their perturbations.
     Differential,
 }
@@ -91,9 +91,10 @@ pub struct Terms {
     pub samples: Option<NonZeroU32>,
     /// The seed of the draws.
     pub seed: u64,
-    /// Which genes.
+    /// The genes.
     pub genes: PredictedGenes,
-    /// Maximum number of differential genes per condition; in long tables of other genes, of those with the largest predicted change.
+    /// Maximum number of differential genes per condition; in long tables with other genes, of those with the
+    /// largest predicted change.
     pub top: Option<NonZeroUsize>,
 }
 
@@ -104,7 +105,7 @@ pub(in crate::flows) struct CheckedTerms {
     pub(in crate::flows) scale: OutputScale,
     /// Names of the predicted genes.
     pub(in crate::flows) genes: Vec<String>,
-    /// Rows per condition in a long table, if not all genes.
+    /// Number of rows per condition in a long table, if not all genes.
     pub(in crate::flows) most_rows: Option<usize>,
 }
 
@@ -177,7 +178,7 @@ impl CheckedTerms {
     }
 }
 
-/// The median library size of the source cells; none if there are no cells.
+/// The median library size of the source cells; `None` if there are no cells.
 fn median_library(atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Option<f64>> {
     let cells = jobs.any_source_cells(atlas, MEDIAN_CELLS);
     let plans = source_plans(atlas, 0, 0, batch_size(1), cells.into_iter());

@@ -1,4 +1,4 @@
-//! The parts that predictions are divided into.
+//! The parts into which predictions are divided.
 
 use schemas::{Error, Result};
 use stages::{
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Prediction {
-    /// Number of cells that this run predicts, each counted for every target: for a shard, its share.
+    /// Number of cells that this run predicts, counted once per target: for a shard, its share.
     ///
     /// # Errors
     /// A partition column that does not exist.
@@ -55,7 +55,7 @@ impl Prediction {
         Ok(division.parts(&self.jobs, &self.atlas))
     }
 
-    /// Approximate number of folders for the rows of a part, at most.
+    /// Approximate maximum number of folders for the rows of a part.
     pub(super) fn folders<'a>(&self, parts: impl IntoIterator<Item = &'a FilePart>, options: &WriteOptions) -> usize {
         if options.files.partition_by.is_empty() {
             return 1;

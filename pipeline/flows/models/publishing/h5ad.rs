@@ -1,4 +1,5 @@
-//! `predict → round ×N → write`: an `.h5ad` file, with real controls after the predicted cells if requested.
+//! `predict → round ×N → write`: writes an `.h5ad` file, with real controls after the predicted cells if
+//! requested.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::{super::predicting::source_plans, Prediction, PredictionForm, WriteOp
 use crate::flows::{Deferred, completed, rows};
 use runtime::Pipeline;
 
-/// Real cells of a batch.
+/// Number of real cells per batch.
 const CONTROLS: usize = 256;
 
 impl Prediction {

@@ -1,4 +1,4 @@
-//! Stands in for `.h5ad` files where the library is built without HDF5.
+//! Replaces writing of `.h5ad` files if the library is built without HDF5.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The size of predictions, and whether there is room for them.
+//! The size of predictions, and whether the disk has enough space for them.
 
 use std::path::Path;
 
@@ -24,13 +24,13 @@ const LEAST_SHARE: u64 = 8;
 /// The size of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Rows, over all shards.
+    /// Number of rows, over all shards.
     pub rows: u64,
-    /// Bytes of their values, uncompressed.
+    /// Uncompressed size of their values, in bytes.
     pub value_bytes: u64,
-    /// Bytes of the files, roughly.
+    /// Approximate size of the files, in bytes.
     pub file_bytes: u64,
-    /// Number of files, or of files per folder with partitions.
+    /// Number of files or, with partitions, of files per folder.
     pub parts: usize,
     /// Maximum bytes of values that wait in memory for their row groups.
     pub waiting_bytes: u64,
@@ -70,7 +70,7 @@ impl Prediction {
         Ok(Size { rows, value_bytes, file_bytes: value_bytes / 100 * percent, parts: parts.len(), waiting_bytes })
     }
 
-    /// Refuses output that can't fit, and warns if it may not: the compressed size is not known beforehand.
+    /// Refuses output that can't fit, and warns if it may not fit: the compressed size is not known beforehand.
     pub(super) fn check_room(&self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<()> {
         let shards = options.shard.map_or(1, Shard::of) as u64;
         let likely = self.size(output, options)?.file_bytes / shards;

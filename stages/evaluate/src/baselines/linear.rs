@@ -1,19 +1,20 @@
-//! Ridge regression: on the control profile across contexts, and on the doses given within one.
+//! Ridge regression: of shifts on control profiles across contexts, and of shifts on doses within a context.
 
 use statistics::{metrics::difference, solve::Cholesky};
 
 use super::{PerturbationDose, dose_distance, weighted_mean};
 
-/// How strongly the shift is held to its mean over contexts; chosen on real data of few contexts.
+/// The penalty that pulls the shift towards its mean over contexts; chosen on real data with few contexts.
 const CONTROL_PENALTY: f64 = 10.0;
 
-/// How strongly the effect of a dose is held to zero; against one profile that shows it alone, a tenth.
+/// The penalty that pulls the effect of a dose towards zero: by a tenth, if a single profile shows it alone.
 const DOSE_PENALTY: f64 = 0.1;
 
-/// The shift in a context with this control profile, from (control profile, shift) pairs of the contexts that saw it.
+/// The shift in a context with this control profile, given (control profile, shift) pairs of the contexts
+/// that saw it.
 ///
-/// Kernel ridge: Ȳ + (a − ā) Aᵀ (A Aᵀ + λ I)⁻¹ (Y − Ȳ), where the rows of A are the control profiles minus their mean ā
-/// and those of Y the shifts; λ = 10. None without contexts.
+/// Kernel ridge: Ȳ + (a − ā) Aᵀ (A Aᵀ + λ I)⁻¹ (Y − Ȳ), where the rows of A are the control profiles minus
+/// their mean ā and those of Y are the shifts; λ = 10. `None` without contexts.
 pub(super) fn control_ridge(seen: &[(&[f64], &[f64])], control: &[f64]) -> Option<Vec<f64>> {
     let mean_control = weighted_mean(seen.iter().map(|(control, _)| (1.0, *control)))?;
     let mean_shift = weighted_mean(seen.iter().map(|(_, shift)| (1.0, *shift)))?;
@@ -34,8 +35,8 @@ pub(super) fn control_ridge(seen: &[(&[f64], &[f64])], control: &[f64]) -> Optio
 
 /// Ridge regression of the shifts of one context on indicators of the doses given.
 ///
-/// The coefficients are (AᵀA + λI)⁻¹AᵀY, where A says which profile was given which dose; λ = 0.1. Kept without Y, so
-/// that a prediction is a list of weights on the profiles.
+/// The coefficients are (AᵀA + λI)⁻¹AᵀY, where A indicates the doses that each profile was given; λ = 0.1. Y
+/// is not stored, so a prediction is a list of weights of the profiles.
 pub(super) struct DoseRidge {
     /// The columns of A.
     doses: Vec<PerturbationDose>,
@@ -45,7 +46,7 @@ pub(super) struct DoseRidge {
 }
 
 impl DoseRidge {
-    /// Takes what each perturbed profile of the context was given.
+    /// Takes the perturbations and doses of each perturbed profile of the context.
     pub(super) fn new<'a>(profiles: impl Iterator<Item = &'a [PerturbationDose]>) -> Option<Self> {
         let mut doses: Vec<PerturbationDose> = Vec::new();
         let mut column = |part: &PerturbationDose| {
@@ -67,7 +68,7 @@ impl DoseRidge {
         Some(Self { doses, given, factor })
     }
 
-    /// How much the shift of each profile counts for a target; none if one of its perturbations was never seen.
+    /// The weight of each profile's shift for a target; `None` if one of its perturbations was never seen.
     pub(super) fn weights(&self, parts: &[PerturbationDose]) -> Option<Vec<f64>> {
         let mut target = vec![0.0; self.doses.len()];
         for part in parts {

@@ -1,8 +1,9 @@
 //! The baselines: predictions without a network, from the mean profiles of the training cells.
 //!
-//! The same arithmetic serves every scale (means of log1p values, pseudobulk, plain values): profiles in, a profile
-//! out. A *context* is a combination of covariate values; a *shift* is a perturbed profile minus the control profile of
-//! its own context. If a condition was trained only at other doses, the nearest ones are used instead.
+//! The same arithmetic works on every scale (means of log1p values, pseudobulk, plain values): it turns
+//! profiles into a profile. A *context* is a combination of covariate values; a *shift* is a perturbed
+//! profile minus the control profile of its own context. If a condition was trained only at other doses, the
+//! nearest ones are used instead.
 
 mod linear;
 
@@ -50,23 +51,23 @@ pub struct BaselineTarget<'a> {
 pub enum Baseline {
     /// Nothing changes.
     Control,
-    /// The mean of the perturbed training profiles of the context (of all contexts, if it has none), all counting the
-    /// same.
+    /// The mean of the perturbed training profiles of the context (of all contexts, if it has none), with equal
+    /// weights.
     PerturbedMean,
-    /// The start and the shift of each single perturbation: the one seen in the context, otherwise the mean of those
-    /// seen in other contexts. Undefined for a perturbation that was never seen alone: a share of a combination's shift
-    /// would be a guess about the very interactions that this baseline leaves out.
+    /// The start plus the shift of each single perturbation: the one seen in the context, otherwise the mean of
+    /// those seen in other contexts. Undefined for a perturbation that was never seen alone: dividing a
+    /// combination's shift would be a guess about the very interactions that this baseline ignores.
     Additive,
-    /// [`Additive`](Self::Additive), whose mean over other contexts is weighted by the softmax of 20 × the correlation
-    /// between their control profile and the start.
+    /// [`Additive`](Self::Additive), but means over other contexts are weighted by the softmax of 20 × the
+    /// correlation between their control profile and the start.
     AdditiveSimilar,
-    /// Ridge regression: on the control profile, where the combination was trained in some context; otherwise on the
+    /// Ridge regression: on the control profile, if the combination was trained in some context; otherwise on the
     /// doses' indicators, within the context. Undefined for a perturbation that the context never saw.
     Linear,
 }
 
 impl Baseline {
-    /// All of them, from the simplest on.
+    /// All baselines, simplest first.
     pub const ALL: [Self; 5] =
         [Self::Control, Self::PerturbedMean, Self::Additive, Self::AdditiveSimilar, Self::Linear];
 
@@ -95,7 +96,8 @@ pub struct TrainingProfiles {
 }
 
 impl TrainingProfiles {
-    /// Takes one profile for each condition and context, all over the same genes; profiles without cells are left out.
+    /// Takes one profile for each condition and context, all over the same genes; profiles without cells are
+    /// ignored.
     #[must_use]
     pub fn new(mut profiles: Vec<TrainingProfile>) -> Self {
         profiles.retain(|profile| 0 < profile.cells);
@@ -114,7 +116,7 @@ impl TrainingProfiles {
         Self { profiles, controls, combinations, ridges }
     }
 
-    /// The target's profile as a baseline sees it; none if the baseline is undefined.
+    /// The target's profile as predicted by a baseline; `None` if the baseline is undefined.
     #[must_use]
     pub fn predict(&self, baseline: Baseline, target: BaselineTarget<'_>) -> Option<Vec<f64>> {
         if baseline == Baseline::PerturbedMean {
@@ -145,7 +147,7 @@ impl TrainingProfiles {
         mean(perturbed().filter(|profile| profile.context == context).collect()).or_else(|| mean(perturbed().collect()))
     }
 
-    /// The sum of the single shifts, those of other contexts weighted by their control profile.
+    /// The sum of the single shifts; those of other contexts are weighted by their control profile.
     fn additive(&self, target: BaselineTarget<'_>, weight: impl Fn(&[f64]) -> f64) -> Option<Vec<f64>> {
         let mut sum = vec![0.0; target.start.len()];
         for part in target.parts {
@@ -187,7 +189,7 @@ impl TrainingProfiles {
         Some(sum)
     }
 
-    /// In each context that saw this combination and has controls: its shift at the nearest doses.
+    /// The shift at the nearest doses in each context that saw this combination and has controls.
     fn shifts(&self, parts: &[PerturbationDose]) -> BTreeMap<usize, Vec<f64>> {
         let mut nearest: BTreeMap<usize, &TrainingProfile> = BTreeMap::new();
         for index in self.combinations.get(&perturbations(parts)).into_iter().flatten() {
@@ -212,14 +214,14 @@ fn perturbations(parts: &[PerturbationDose]) -> Vec<PerturbationId> {
     parts.iter().map(|(perturbation, _)| *perturbation).collect()
 }
 
-/// How far two conditions of one combination are apart in dose: first by factors, then by amounts, so that a dose of 0,
-/// which no factor reaches, still has a nearest one.
+/// The distance in dose between two conditions of one combination: first by factors, then by differences, so
+/// that a dose of 0, which has no factor, still has a nearest one.
 fn dose_distance(a: &[PerturbationDose], b: &[PerturbationDose]) -> (f64, f64) {
     let doses = || a.iter().zip(b).map(|((_, a), (_, b))| (*a, *b)).filter(|(a, b)| a != b);
     (doses().map(|(a, b)| (a.ln() - b.ln()).abs()).sum(), doses().map(|(a, b)| (a - b).abs()).sum())
 }
 
-/// The mean of some profiles by their weights; none without profiles.
+/// The weighted mean of some profiles; `None` without profiles.
 fn weighted_mean<'a>(profiles: impl Iterator<Item = (f64, &'a [f64])>) -> Option<Vec<f64>> {
     let mut total = 0.0;
     let mut sum: Vec<f64> = Vec::new();

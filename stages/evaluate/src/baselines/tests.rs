@@ -1,4 +1,4 @@
-//! The baselines on atlases small enough to follow by hand, and against NumPy where a matrix is inverted.
+//! The baselines on data small enough to compute by hand, and compared with NumPy if a matrix is inverted.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn near(found: Option<Vec<f64>>, expected: &[f64]) {
     assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?} is not {expected:?}");
 }
 
-/// Two contexts with controls [1, 1] and [2, 0]; A was seen in both, B in the first, A+B nowhere.
+/// Two contexts with controls [1, 1] and [2, 0]; A was seen in both, B in the first, A+B in neither.
 fn two_contexts() -> TrainingProfiles {
     TrainingProfiles::new(vec![
         profile(&[], 0, &[1.0, 1.0]),

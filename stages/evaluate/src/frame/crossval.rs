@@ -5,11 +5,11 @@ use polars::prelude::{DataFrame, PolarsResult};
 use super::{OF_MEANS, column, numbers};
 use crate::{Baseline, CrossEvaluation, PredictionScores, crossval::FoldSummary};
 
-/// The main mean scores over folds and seeds: a row for the model, for its standard deviation between folds and between seeds, for
-/// each baseline and for the ceiling, a column for each score.
+/// The main mean scores over folds and seeds: one row each for the model, its standard deviation between
+/// folds and between seeds, the baselines and the ceiling, and one column per score.
 ///
 /// # Errors
-/// None that these columns can cause: they are of one length and differ in name.
+/// This fails only through a bug: the columns have the same length and different names.
 pub fn means(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
     let mut rows: Vec<(&str, &PredictionScores)> =
         vec![("model", &crossed.mean), ("± folds", &crossed.sd_folds), ("± seeds", &crossed.sd_seeds)];
@@ -22,11 +22,11 @@ pub fn means(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
     DataFrame::new_infer_height(columns)
 }
 
-/// A row for each fold: the correlation of the change of the model, with its standard deviation between seeds, of each baseline and
-/// of the ceiling.
+/// One row per fold: the correlation of the change for the model, with its standard deviation between seeds,
+/// for each baseline and for the ceiling.
 ///
 /// # Errors
-/// None that these columns can cause: they are of one length and differ in name.
+/// This fails only through a bug: the columns have the same length and different names.
 pub fn folds(crossed: &CrossEvaluation) -> PolarsResult<DataFrame> {
     let rows = crossed.by_fold();
     let of = |scores: fn(&FoldSummary) -> &PredictionScores| rows.iter().map(move |row| scores(row).pearson_delta);

@@ -17,7 +17,7 @@ use statistics::{
 
 use crate::{ConditionScores, Evaluation, Predicted, Scatter};
 
-/// Conditions that get a picture, largest effects first.
+/// Maximum number of conditions with a picture, those with the largest effects.
 const MOST_SCATTERS: usize = 6;
 
 /// The prediction of a model, or of a set of predictions, for a group.
@@ -27,7 +27,7 @@ pub struct ModelProfiles {
     pub group: usize,
     /// Its mean profile, predicted from the controls of the first half.
     pub condition: Vec<f64>,
-    /// The variances between cells.
+    /// The variance of each gene between cells.
     pub variance: Vec<f64>,
     /// The prediction for control, if the predicted change is to be added to real controls.
     pub control: Option<Arc<ControlProfile>>,
@@ -40,25 +40,26 @@ pub struct ModelProfiles {
 pub struct ControlProfile {
     /// Their mean profile.
     pub mean: Vec<f64>,
-    /// The variances between cells.
+    /// The variance of each gene between cells.
     pub variance: Vec<f64>,
 }
 
 /// Some cells of every group as points.
 #[derive(Clone, Debug)]
 pub struct Clouds {
-    /// The space that they are points of.
+    /// The space in which they are points.
     pub axes: Axes,
-    /// The evaluated cells of each group, in two halves; for controls, those that predictions start from come first.
+    /// The evaluated cells of each group, in two halves; for controls, the half from which predictions start is
+    /// first.
     pub real: Vec<[Cloud; 2]>,
-    /// Predicted cells, by group; none if only means are known.
+    /// Predicted cells, by group; empty if only means are known.
     pub predicted: HashMap<usize, Cloud>,
 }
 
-/// One condition, judged, with its picture.
+/// The evaluation of one condition, with its picture.
 #[derive(Clone, Debug)]
 pub struct ConditionJudgement {
-    /// The numbers.
+    /// The scores.
     pub scores: ConditionScores,
     /// The picture.
     pub scatter: Scatter,
@@ -79,10 +80,10 @@ pub struct Unscored {
 #[derive(Clone, Debug)]
 pub struct GroupJudgement(pub Result<ConditionJudgement, Unscored>);
 
-/// Everything that an evaluation shows.
+/// Everything that an evaluation outputs.
 #[derive(Clone, Debug)]
 pub struct EvaluationEvidence {
-    /// The numbers.
+    /// The scores.
     pub evaluation: Evaluation,
     /// The pictures.
     pub scatters: Vec<Scatter>,
@@ -91,7 +92,7 @@ pub struct EvaluationEvidence {
 }
 
 impl ModelProfiles {
-    /// The same, of these genes alone.
+    /// The same profile, reduced to these genes.
     pub(super) fn only(&self, genes: &[usize]) -> Self {
         let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
         Self {
@@ -106,7 +107,7 @@ impl ModelProfiles {
         }
     }
 
-    /// The profile as it is read: as it comes, or the predicted change added to the real controls.
+    /// The prediction as it is read: unchanged, or the predicted change added to the real controls.
     pub(super) fn anchored_at(&self, source: &MeanProfile) -> Predicted {
         let Some(control) = &self.control else {
             return Predicted { mean: self.condition.clone(), variance: Some(self.variance.clone()) };
@@ -149,7 +150,7 @@ pub struct Tabulate {
 }
 
 impl Tabulate {
-    /// No conditions yet.
+    /// Starts without conditions.
     #[must_use]
     pub fn new(scale: Scale, anchor: Anchor) -> Self {
         Self { scale, anchor, conditions: Vec::new(), scatters: Vec::new(), unscored: Vec::new() }
@@ -194,7 +195,7 @@ mod tests {
             control: Some(Arc::new(control)),
             distance: None,
         };
-        // Divided by n = 2; by n - 1 the variances are 1, 0.5 and 0.5.
+        // Variances are divided by n = 2; divided by n - 1, they would be 1, 0.5 and 0.5.
         let source = MeanProfile { cells: 2, mean: vec![2.0, 1.0, 0.0], variance: vec![0.5, 0.25, 0.25] };
         let near = |found: &[f64], wanted: [f64; 3]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12);
         let anchored = told.anchored_at(&source);

@@ -1,13 +1,14 @@
-//! Genes that are expressed enough for the logarithm of their mean to say something.
+//! Genes that are expressed enough for the logarithm of their mean to be meaningful.
 
 use reader::profiles::GroupProfiles;
 use statistics::moments::Moments;
 
-/// The least mean over training cells, in counts per ten thousand: ten in a million.
+/// Minimum mean over training cells, in counts per ten thousand; this is ten per million.
 pub(super) const LEAST_EXPRESSION: f64 = 0.1;
 
-/// Places of the genes whose mean over all training cells (of controls, the half that predictions start from) is
-/// [`LEAST_EXPRESSION`] at least: a choice that no evaluated cell has a part in. All of `genes` where no cell trains.
+/// Indices of the genes whose mean over all training cells (of controls, the half from which predictions
+/// start) is at least [`LEAST_EXPRESSION`]: a choice that does not depend on evaluated cells. All of `genes`
+/// if there are no training cells.
 pub(super) fn expressed(profiles: &[GroupProfiles], genes: usize) -> Vec<usize> {
     let mut all: Option<Moments> = None;
     for training in profiles.iter().filter_map(|profiles| profiles.training.as_ref()) {

@@ -1,4 +1,4 @@
-//! Genes that are chosen without a look at evaluated cells.
+//! Genes that are chosen without using evaluated cells.
 
 use reader::groups::Group;
 use statistics::differential::largest;
@@ -6,9 +6,9 @@ use statistics::differential::largest;
 use super::{Judge, MeanProfile, on_scale};
 
 impl Judge {
-    /// The genes that change most, by the same score as among evaluated cells, between training cells that hold any of the
-    /// condition's perturbations and the training controls next to them, averaged over covariate combinations: a choice that
-    /// no held-out cell has a part in.
+    /// The genes that change most, by the same score as for evaluated cells, between training cells with any of
+    /// the condition's perturbations and the training controls with the same covariates, averaged over covariate
+    /// combinations: a choice that does not depend on held-out cells.
     pub(super) fn top_train(&self, group: &Group, count: usize) -> Option<Vec<usize>> {
         let table = &self.atlas.manifest().conditions;
         let wanted: Vec<_> = table.parts(group.condition).map(|(perturbation, _)| perturbation).collect();

@@ -1,4 +1,4 @@
-//! Rows of a prediction set become profiles of groups.
+//! Turns rows of a prediction set into profiles of groups.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,13 +39,13 @@ enum FileScale {
     Values,
 }
 
-/// How a file is to be read.
+/// The layout of a file.
 #[derive(Clone, Debug)]
 pub(super) struct FileLayout {
     path: PathBuf,
     kind: RowKind,
     scale: FileScale,
-    /// The index of each evaluated gene in the file's lists; none in long files, which name genes row by row.
+    /// The index of each evaluated gene in the file's lists; empty for long files, which name genes row by row.
     places: Vec<usize>,
 }
 
@@ -83,13 +83,13 @@ impl FileLayout {
         Ok(Self { path: path.to_path_buf(), kind, scale, places })
     }
 
-    /// Rows that are read in one go: a row with a list of all genes is large.
+    /// Number of rows to read at once: a row with a list of all genes is large.
     pub(super) fn rows_at_once(&self) -> usize {
         if self.kind == RowKind::Long { 8192 } else { 64 }
     }
 }
 
-/// Refuses numbers that can't be turned into the scale that is judged on.
+/// Refuses numbers that can't be converted to the scale of the evaluation.
 fn check_scale(path: &Path, kind: RowKind, found: FileScale, wanted: Scale) -> Result<()> {
     let fits = match wanted {
         Scale::Values => found == FileScale::Values,
@@ -116,7 +116,7 @@ fn check_scale(path: &Path, kind: RowKind, found: FileScale, wanted: Scale) -> R
     Err(Error::data(path.display().to_string(), format!("it can't be evaluated on the scale {wanted}: {why}"), hint))
 }
 
-/// Where each judged gene stands in a file's lists.
+/// The index of each evaluated gene in a file's lists.
 fn places(path: &Path, schema: &SchemaRef, genes: &[String]) -> Result<Vec<usize>> {
     let named = schema.metadata().get(GENES_KEY).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
     let named = named.ok_or_else(|| {
@@ -148,19 +148,19 @@ fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
 
 /// Sums over the rows of a group.
 struct GroupRowSums {
-    /// Cells, or 1 for means.
+    /// Number of cells, or 1 for means.
     rows: f64,
     first: Vec<f64>,
     second: Vec<f64>,
 }
 
-/// The profiles of the wanted groups, gathered row by row.
+/// The profiles of the wanted groups, collected row by row.
 pub(super) struct GatheredProfiles<'a> {
     selection: &'a PredictionSelection<'a>,
     is_judged: Vec<bool>,
-    /// Places of the atlas's genes of each name.
+    /// Indices of the atlas's genes with each name.
     genes_at: HashMap<&'a str, Vec<usize>>,
-    /// The group of a row's labels.
+    /// The group for a row's labels; `None` if it is not evaluated.
     labels: HashMap<Vec<String>, Option<usize>>,
     sums: HashMap<usize, GroupRowSums>,
     kind: Option<RowKind>,
@@ -197,7 +197,7 @@ impl<'a> GatheredProfiles<'a> {
         }
     }
 
-    /// The evaluated group of each row; none if it is not judged.
+    /// The evaluated group of each row; `None` if it is not evaluated.
     fn groups_of(&mut self, layout: &FileLayout, batch: &RecordBatch) -> Result<Vec<Option<usize>>> {
         let covariates = self.selection.atlas.manifest().covariates.iter().map(|covariate| covariate.name.as_str());
         let columns = ["condition", "dose"].into_iter().chain(covariates);
@@ -307,7 +307,8 @@ impl<'a> GatheredProfiles<'a> {
                 variance.iter_mut().for_each(|variance| *variance *= factor * factor);
             }
             if self.selection.scale == Scale::Pseudobulk {
-                // As for real profiles: to first order, the variance follows the logarithm of its mean.
+                // As for real profiles, the variance is transformed to first order when the mean is replaced by its
+                // logarithm.
                 for (mean, variance) in mean.iter_mut().zip(&mut variance) {
                     *variance /= (1.0 + *mean).powi(2);
                     *mean = mean.ln_1p();
@@ -349,7 +350,7 @@ fn numbers(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<f
     Ok(found.as_primitive::<Float64Type>().values().to_vec())
 }
 
-/// A list of numbers a row, as long as the file names genes.
+/// One list of numbers per row, with as many numbers as the file names genes.
 fn lists(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<Vec<f64>>> {
     let item = std::sync::Arc::new(schemas::arrow::list_item().with_nullable(true));
     let found = column(layout, batch, name, &DataType::List(item))?;

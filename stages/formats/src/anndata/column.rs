@@ -12,10 +12,11 @@ use schemas::{Error, Result, numbers::to_i64};
 
 use super::group::{Column, MemberKind, StoredGroup, UnwrittenParts, ValueVector};
 
-/// More categories than any column has; what says otherwise is damaged, and must not make us allocate.
+/// Maximum number of categories of a column; a file that claims more is damaged, and no memory is allocated
+/// for it.
 pub(crate) const MOST_CATEGORIES: usize = 1 << 24;
 
-/// A column whose values stand in the file row by row.
+/// A column whose values are stored row by row.
 #[derive(Debug)]
 struct FlatColumn {
     values: Box<dyn ValueVector>,
@@ -23,7 +24,7 @@ struct FlatColumn {
     mask: Option<Box<dyn ValueVector>>,
 }
 
-/// A column of codes, whose category names are in memory.
+/// A column of codes, with the category names in memory.
 #[derive(Debug)]
 struct CategoricalColumn {
     codes: Box<dyn ValueVector>,
@@ -31,7 +32,7 @@ struct CategoricalColumn {
     place: ObjectPlace,
 }
 
-/// Opens the column `name` of a data frame; none if its encoding is unknown here.
+/// Opens the column `name` of a data frame; `None` if its encoding is unknown.
 pub(super) fn open(frame: &dyn StoredGroup, name: &str, gaps: UnwrittenParts) -> Result<Option<Box<dyn Column>>> {
     let place = frame.place().child(name);
     let member = frame.member(name)?;
@@ -121,7 +122,7 @@ impl Column for CategoricalColumn {
     }
 }
 
-/// The names of codes that stand from row `first` on; a missing value has the code -1.
+/// The names of codes, the first of which is in row `first`; a missing value has the code -1.
 pub(crate) fn named(codes: Vec<i64>, categories: &ArrayRef, first: usize, place: &ObjectPlace) -> Result<ArrayRef> {
     let known = to_i64(categories.len());
     if let Some(row) = codes.iter().position(|code| known <= *code) {

@@ -1,4 +1,5 @@
-//! A matrix that is stored by columns, one gene after another: transposed out of core before its first row is read.
+//! A matrix that is stored by columns, one gene after another: it is transposed on disk before its first row
+//! is read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,12 +16,12 @@ use super::{
     sparse::SparseVectors,
 };
 
-/// Columns whose pointers are read at once.
+/// Number of columns whose pointers are read at once.
 const COLUMNS_AT_ONCE: u32 = 1 << 14;
-/// Entries that are read at once.
+/// Number of entries read at once.
 const ENTRIES_AT_ONCE: u64 = 1 << 17;
 
-/// A checked matrix by columns.
+/// A matrix stored by columns, whose structure has been checked.
 #[derive(Debug)]
 pub(crate) struct Csc {
     place: ObjectPlace,
@@ -28,11 +29,11 @@ pub(crate) struct Csc {
     genes: u32,
     vectors: SparseVectors,
     interrupt: Interrupt,
-    /// Made by whoever first asks for a row.
+    /// Created by the first thread that requests a row.
     transposed: Mutex<Option<Arc<Transposed>>>,
 }
 
-/// Entries as they were read, in memory that is used again.
+/// Buffers for entries, which are reused.
 #[derive(Default)]
 struct Entries {
     rows: Vec<i64>,
@@ -40,7 +41,7 @@ struct Entries {
 }
 
 impl Csc {
-    /// Opens a matrix whose vectors lie in a group.
+    /// Opens a matrix whose vectors are in a group.
     pub(super) fn open(group: &dyn StoredGroup, rows: u64, genes: u32, interrupt: &Interrupt) -> Result<Self> {
         let vectors = SparseVectors::open(group, Major::Columns, genes.into())?;
         let (place, interrupt) = (group.place().clone(), interrupt.clone());
@@ -59,7 +60,7 @@ impl Csc {
         self.vectors.data.rows()
     }
 
-    /// The matrix by rows. The first call reads all of it; others wait meanwhile.
+    /// The matrix by rows. The first call reads all of it; other threads wait meanwhile.
     pub(super) fn transposed(&self) -> Result<Arc<Transposed>> {
         let mut transposed = self.transposed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transposed) = &*transposed {
@@ -85,7 +86,7 @@ impl Csc {
         by_rows.finish()
     }
 
-    /// Pushes the columns from `first` on, whose bounds these are.
+    /// Pushes columns, starting with `first`; `bounds` are their pointers.
     fn push_columns(&self, first: u32, bounds: &[u64], read: &mut Entries, by_rows: &mut Transposer) -> Result<()> {
         let (mut at, end) = (bounds[0], bounds[bounds.len() - 1]);
         // Columns without entries end where they start.

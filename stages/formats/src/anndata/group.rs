@@ -1,4 +1,4 @@
-//! The storage of an AnnData object in any format: groups with attributes, arrays of numbers and columns.
+//! The storage of an AnnData object, in any format: groups with attributes, arrays of numbers and columns.
 
 use std::{fmt::Debug, ops::Range};
 
@@ -18,12 +18,12 @@ pub(crate) enum MemberKind {
     Other,
 }
 
-/// The meaning of array parts that were never written, for formats that allow them.
+/// The meaning of array parts that were never written, in formats that allow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnwrittenParts {
-    /// It has the array's fill value.
+    /// They have the array's fill value.
     Filled,
-    /// It was lost: no such array has a part that is all fill value.
+    /// They were lost: no such array has a part that is entirely fill value.
     Lost,
 }
 
@@ -37,13 +37,13 @@ pub(crate) trait StoredGroup: Debug {
     /// The names of all members.
     fn names(&self) -> Result<Vec<String>>;
 
-    /// A group within this one.
+    /// A group in this one.
     fn group(&self, name: &str) -> Result<Box<dyn StoredGroup>>;
 
     /// An array of one or two dimensions that holds numbers.
     fn numbers(&self, name: &str, gaps: UnwrittenParts) -> Result<Box<dyn Numbers>>;
 
-    /// A vector; none if its type is unknown here.
+    /// A vector; `None` if its type is unknown.
     fn values(&self, name: &str, gaps: UnwrittenParts) -> Result<Option<Box<dyn ValueVector>>>;
 
     /// An attribute that is a text or a list of texts.
@@ -52,11 +52,11 @@ pub(crate) trait StoredGroup: Debug {
     /// An attribute that is a list of whole numbers.
     fn integers(&self, attribute: &str) -> Option<Vec<i64>>;
 
-    /// The category names of a column as anndata 0.7 kept them, apart from its codes: none if it is not such a column, and none
-    /// within if they are of an unknown kind.
+    /// The category names of a column as stored by anndata 0.7, separately from its codes. `None` if it is not
+    /// such a column, and `Some(None)` if the names are of an unknown kind.
     fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn ValueVector>>>>;
 
-    /// The columns of a data frame that is a table of records, as anndata kept them before 0.7.
+    /// The columns of a data frame that is a table of records, as stored before anndata 0.7.
     fn records(&self, name: &str) -> Result<Vec<(String, Box<dyn Column>)>>;
 
     /// An attribute that is one text.
@@ -73,10 +73,10 @@ pub(crate) trait ValueVector: Debug + Send + Sync {
 
     fn read(&self, rows: Range<usize>) -> Result<ArrayRef>;
 
-    /// Whole numbers, as codes of categories are.
+    /// Whole numbers, such as codes of categories.
     fn codes(&self, rows: Range<usize>) -> Result<Vec<i64>>;
 
-    /// Flags, as masks are: every number but 0 is true.
+    /// Flags, such as masks: every number except 0 is true.
     fn flags(&self, rows: Range<usize>) -> Result<BooleanArray>;
 }
 

@@ -75,7 +75,7 @@ impl CheckedMatrix {
         }
     }
 
-    /// Where it is in the file, if it can be read there by rows without this source; appends its chunks.
+    /// Where the matrix is in the file, if it can be read there by rows without this source; appends its chunks.
     pub(super) fn in_place(&self, chunks: &mut Vec<StoredChunk>) -> Option<InPlaceForm> {
         match self {
             Self::Rows(matrix) => matrix.in_place(chunks),

@@ -1,4 +1,4 @@
-//! Shared code of CSR and CSC matrices: shape, pointers, indices and data, checked when they are opened.
+//! Code shared by CSR and CSC matrices: shape, pointers, indices and data, checked when a matrix is opened.
 
 use arrays::{
     numbers::Numbers,
@@ -9,9 +9,9 @@ use schemas::Result;
 
 use super::group::{StoredGroup, UnwrittenParts};
 
-/// The encoding of a sparse matrix, under the names that anndata has given it; none if there is no name.
+/// The encoding of a sparse matrix, as named by anndata; `None` if there is no name.
 pub(super) fn encoding(group: &dyn StoredGroup) -> Option<String> {
-    // `h5sparse_format` is what anndata wrote before 0.7.
+    // Before 0.7, anndata wrote `h5sparse_format`.
     group.text("encoding-type").or_else(|| group.text("h5sparse_format"))
 }
 
@@ -38,11 +38,11 @@ pub(super) struct SparseVectors {
 }
 
 impl SparseVectors {
-    /// Opens the vectors of a matrix with this many rows, or columns, by which it is stored.
+    /// Opens the vectors of a matrix that is stored by rows or columns, `lines` of them.
     pub(super) fn open(group: &dyn StoredGroup, major: Major, lines: u64) -> Result<Self> {
         let place = group.place();
         let member = |name: &str| {
-            // Pointers grow and no entry is zero: a part without anything in it is lost.
+            // Pointers increase and no entry is zero: a part that was never written is lost.
             let numbers = group.numbers(name, UnwrittenParts::Lost)?;
             match numbers.dimensions() {
                 1 => Ok(numbers),
@@ -63,7 +63,7 @@ impl SparseVectors {
     }
 }
 
-/// A CSR matrix whose shape stands elsewhere than in the group of its vectors.
+/// A CSR matrix whose shape is not stored in the group of its vectors.
 pub(crate) fn csr(group: &dyn StoredGroup, rows: u64, genes: u32) -> Result<Csr> {
     let SparseVectors { pointers: row_pointers, indices, data } = SparseVectors::open(group, Major::Rows, rows)?;
     Ok(Csr::new(group.place().clone(), rows, genes, CsrVectors { row_pointers, indices, data }))

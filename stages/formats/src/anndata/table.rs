@@ -26,7 +26,7 @@ pub(super) struct CheckedDataFrame {
 }
 
 impl CheckedDataFrame {
-    /// Opens the data frame `name` of a group; its index becomes the first column, called `index_name`.
+    /// Opens the data frame `name` of a group; its index becomes the first column, named `index_name`.
     pub(super) fn open(parent: &dyn StoredGroup, name: &str, index_name: &str) -> Result<Self> {
         let place = parent.place().child(name);
         let columns = match parent.member(name)? {
@@ -60,7 +60,7 @@ impl CheckedDataFrame {
         Arc::clone(&self.schema)
     }
 
-    /// Checks that the frame describes the matrix that stands next to it.
+    /// Checks that the frame matches the matrix that it belongs to.
     pub(super) fn expect_rows(&self, rows: u64, of: &str) -> Result<()> {
         if self.rows as u64 == rows {
             return Ok(());
@@ -81,7 +81,7 @@ impl CheckedDataFrame {
         let schema = Arc::new(self.schema.project(columns).map_err(bug)?);
         let arrays = columns.iter().zip(schema.fields()).map(|(column, field)| {
             let array = self.columns[*column].read(rows.clone())?;
-            // An index of numbers is text, as it is in pandas.
+            // As in pandas, an index of numbers becomes text.
             compute::cast(&array, field.data_type()).map_err(bug)
         });
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
@@ -90,11 +90,11 @@ impl CheckedDataFrame {
     }
 }
 
-/// The columns of a data frame that is a group, by name; the index comes first. Those of an unknown kind are left out, with a
-/// warning.
+/// The columns of a data frame that is a group, by name; the index comes first. Columns of an unknown kind
+/// are left out, with a warning.
 fn group_columns(frame: &dyn StoredGroup) -> Result<Vec<(String, Box<dyn Column>)>> {
     let place = frame.place();
-    // Files of other programs may lack the attributes that name the index and the order of the columns.
+    // Files of other programs may lack the attributes with the index's name and the order of the columns.
     let mut index = frame.text("_index");
     for name in ["_index", "index"] {
         if index.is_none() && frame.member(name)? != MemberKind::Missing {
@@ -104,7 +104,7 @@ fn group_columns(frame: &dyn StoredGroup) -> Result<Vec<(String, Box<dyn Column>
     let Some(index) = index else {
         return Err(place.error("has no attribute `_index`, which names its index column", "write the file again"));
     };
-    // Names are never empty, each of them.
+    // Names are never empty, so an unwritten part is lost.
     let Some(index_column) = column::open(frame, &index, UnwrittenParts::Lost)? else {
         let place = place.child(&index);
         return Err(place.error("the index has an unsupported type", "make it text: `adata.obs_names.astype(str)`"));

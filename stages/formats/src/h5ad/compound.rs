@@ -1,5 +1,5 @@
-//! Data frames as anndata kept them before 0.7: one table of compound records, whose first member is the index. Of categorical
-//! columns the table has codes, and `uns/COLUMN_categories` the names.
+//! Data frames as stored before anndata 0.7: one table of compound records, whose first member is the index.
+//! For categorical columns, the table has codes, and `uns/COLUMN_categories` has the names.
 
 use std::{ops::Range, sync::Arc};
 
@@ -35,7 +35,7 @@ struct RecordField {
     place: ObjectPlace,
 }
 
-/// One whose values are codes of categories.
+/// A column whose values are codes of categories.
 #[derive(Debug)]
 struct CodedField {
     codes: RecordField,
@@ -55,7 +55,8 @@ enum FieldType {
     LongText,
 }
 
-/// The columns of a table, by name; the index comes first. Those of an unknown kind are left out, with a warning.
+/// The columns of a table, by name; the index comes first. Columns of an unknown kind are left out, with a
+/// warning.
 pub(super) fn columns(table: &Dataset, root: &Group, place: &ObjectPlace) -> Result<Vec<(String, Box<dyn Column>)>> {
     let records = Arc::new(CompoundTable::open(table, place.clone())?);
     let categories = root.group("uns").ok();
@@ -162,7 +163,8 @@ impl Column for CodedField {
 }
 
 impl RecordField {
-    /// Whole numbers, as codes of categories are; larger ones than an `i64` holds, which are not codes, become the largest `i64`.
+    /// Whole numbers, such as codes of categories; those too large for an `i64`, which are not codes, become the
+    /// largest `i64`.
     fn integers(&self, rows: Range<usize>) -> Result<Vec<i64>> {
         let kind = self.kind;
         self.collect(rows, |bytes| {
@@ -184,7 +186,8 @@ impl RecordField {
         })
     }
 
-    /// The column whose codes these are. Where a code has no name, the names are of another table's column of this name.
+    /// The column with its codes replaced by names; unchanged if a code has no name, because then the names
+    /// belong to another table's column with this name.
     fn with_categories(self, names: Dataset) -> Result<Box<dyn Column>> {
         if !matches!(self.kind, FieldType::Signed(_) | FieldType::Unsigned(_)) {
             return Ok(Box::new(self));

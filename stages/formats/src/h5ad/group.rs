@@ -10,10 +10,10 @@ use super::{
     values::{DatasetValues, text_list_attribute},
 };
 
-/// The longest list of numbers that is read of an attribute.
+/// Maximum length of a list of numbers in an attribute.
 const MOST_INTEGERS: usize = 16;
 
-/// A group, and what it is called in errors.
+/// A group, and its name in errors.
 #[derive(Debug)]
 pub(crate) struct H5Group {
     group: Library,
@@ -30,7 +30,8 @@ impl H5Group {
     }
 }
 
-/// Unwritten parts of a dataset read as its fill value through libhdf5: files don't omit anything by themselves.
+/// Unwritten parts of a dataset are read through libhdf5 as its fill value: in HDF5 files, parts do not get
+/// lost.
 impl StoredGroup for H5Group {
     fn place(&self) -> &ObjectPlace {
         &self.place
@@ -76,7 +77,7 @@ impl StoredGroup for H5Group {
         if MOST_INTEGERS < attribute.size() { None } else { attribute.read_raw::<i64>().ok() }
     }
 
-    /// The column holds codes, and an attribute points to the names.
+    /// The column holds codes, and an attribute refers to the names.
     fn old_categories(&self, name: &str) -> Result<Option<Option<Box<dyn ValueVector>>>> {
         let Ok(column) = self.group.dataset(name) else { return Ok(None) };
         let Ok(attribute) = column.attr("categories") else { return Ok(None) };
@@ -97,7 +98,8 @@ fn boxed(values: Option<DatasetValues>) -> Option<Box<dyn ValueVector>> {
     values.map(|values| Box::new(values) as Box<dyn ValueVector>)
 }
 
-/// Refuses what is known to be no number; types that have no name here are left to libhdf5 to convert.
+/// Refuses types that are known not to be numeric; types that are not known here are left to libhdf5 to
+/// convert.
 fn expect_numbers(dataset: &Dataset, place: &ObjectPlace) -> Result<()> {
     let found = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()) {
         Ok(TypeDescriptor::Compound(_)) => "compound values",

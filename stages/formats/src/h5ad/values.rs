@@ -20,7 +20,7 @@ use super::super::anndata::group;
 #[derive(Debug)]
 pub(crate) struct DatasetValues {
     dataset: Dataset,
-    /// Where they are numbers.
+    /// The reader for numbers, if the values are numbers.
     numbers: Option<DatasetNumbers>,
     kind: ValueType,
     place: ObjectPlace,
@@ -29,7 +29,7 @@ pub(crate) struct DatasetValues {
 #[derive(Clone, Copy, Debug)]
 enum ValueType {
     Integer,
-    /// `u64`: larger numbers than an `i64` holds.
+    /// `u64`, which holds larger numbers than an `i64`.
     Unsigned64,
     Float32,
     Float64,
@@ -45,21 +45,22 @@ enum TextEncoding {
     FixedUnicode(usize),
 }
 
-/// The longest text of a fixed-length column; longer ones are left out like any unknown kind.
+/// Maximum length of the text in a fixed-length column; columns with longer text are left out, like any
+/// unknown kind.
 const LONGEST_FIXED_TEXT: usize = 4096;
 
 /// Bytes of text that are read at once.
 const TEXT_BYTES: usize = 1 << 20;
 
 impl DatasetValues {
-    /// A vector, unless its type is unknown here.
+    /// Opens a vector; `None` if its type is unknown.
     pub(crate) fn open(dataset: Dataset, place: ObjectPlace) -> Option<Self> {
         if dataset.ndim() != 1 {
             return None;
         }
         let kind = match dataset.dtype().and_then(|dtype| dtype.to_descriptor()).ok()? {
             TypeDescriptor::Unsigned(IntSize::U8) => ValueType::Unsigned64,
-            // Values of an enumeration are numbers to anndata too.
+            // anndata also reads enumerations as numbers.
             TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) | TypeDescriptor::Enum(_) => ValueType::Integer,
             TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4) => ValueType::Float32,
             TypeDescriptor::Float(FloatSize::U8) => ValueType::Float64,
@@ -101,7 +102,7 @@ impl DatasetValues {
         })
     }
 
-    /// Numbers, such as codes of categories are.
+    /// Numbers, such as codes of categories.
     pub(crate) fn numbers<T: LibraryNumber>(&self, rows: Range<usize>) -> Result<Vec<T>> {
         let mut numbers = Vec::with_capacity(rows.len());
         match &self.numbers {
@@ -111,9 +112,9 @@ impl DatasetValues {
         Ok(numbers)
     }
 
-    /// Flags, as masks are: every number but 0 is true.
+    /// Flags, such as masks: every number except 0 is true.
     pub(crate) fn flags(&self, rows: Range<usize>) -> Result<BooleanArray> {
-        // Read as numbers, since a damaged file may hold a byte that is neither false nor true.
+        // The bytes are read as numbers, since a damaged file may hold one that is neither false nor true.
         let bytes = read_slice::<i8>(&self.dataset, rows, &self.place)?;
         Ok(bytes.into_iter().map(|byte| Some(byte != 0)).collect())
     }
@@ -122,7 +123,7 @@ impl DatasetValues {
         match kind {
             TextEncoding::Ascii => self.strings::<VarLenAscii>(rows),
             TextEncoding::Unicode => self.strings::<VarLenUnicode>(rows),
-            // libhdf5 widens fixed-length text to the length that is requested, and that must be known beforehand.
+            // libhdf5 pads fixed-length text to the requested length, which must be known at compile time.
             TextEncoding::FixedAscii(..=64) => self.strings::<FixedAscii<64>>(rows),
             TextEncoding::FixedAscii(_) => self.strings::<FixedAscii<LONGEST_FIXED_TEXT>>(rows),
             TextEncoding::FixedUnicode(..=64) => self.strings::<FixedUnicode<64>>(rows),
@@ -164,7 +165,7 @@ impl group::ValueVector for DatasetValues {
     }
 }
 
-/// Appends the text that stands at a row.
+/// Appends the text in a row.
 pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, place: &ObjectPlace) -> Result<()> {
     let text = std::str::from_utf8(bytes).map_err(|_| {
         place.error(format!("the text at row {row} is not UTF-8"), "write the file again with UTF-8 text")
@@ -176,7 +177,7 @@ pub(super) fn append_text(texts: &mut StringBuilder, bytes: &[u8], row: usize, p
     Ok(())
 }
 
-/// Some rows of a vector; `T` takes whatever number type is stored.
+/// Some rows of a vector; `T` can be converted from any stored number type.
 pub(crate) fn read_slice<T: H5Type>(dataset: &Dataset, rows: Range<usize>, place: &ObjectPlace) -> Result<Vec<T>> {
     if rows.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Columns of joined files: of one type, or text in which equal values are the same.
+//! Columns of joined files: of the same type, or converted to text such that equal values are the same text.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use arrow::{
     error::ArrowError,
 };
 
-/// Every column that a file has, in the order they are first seen.
+/// All columns that occur in any file, in order of first appearance.
 ///
-/// Columns of different types become text. Equal numbers are the same text; if a file has flags (true or false), then `true` and 1
-/// are the same in all files, in any capitalisation, and so are `false` and 0.
+/// Columns of different types become text. Equal numbers become the same text; if a file has flags (true or
+/// false), then `true` and 1 are the same in all files, in any capitalisation, as are `false` and 0.
 #[derive(Debug)]
 pub(super) struct JoinedColumns {
     fields: Vec<Field>,
@@ -22,7 +22,8 @@ pub(super) struct JoinedColumns {
 }
 
 impl JoinedColumns {
-    /// The columns of files, `obs` or `var`, each with its name; warns of numbers that are read as flags.
+    /// Joins the columns of files, `obs` or `var`, each given with the file's name; warns about numbers that are
+    /// read as flags.
     pub(super) fn of(frame: &str, files: Vec<(String, SchemaRef)>) -> Self {
         let mut fields: Vec<Field> = Vec::new();
         for field in files.iter().flat_map(|(_, schema)| schema.fields()) {
@@ -52,7 +53,7 @@ impl JoinedColumns {
         Self { fields, mixes_flags }
     }
 
-    /// Their names and types.
+    /// The names and types of the columns.
     pub(super) fn fields(&self) -> &[Field] {
         &self.fields
     }
@@ -71,7 +72,7 @@ impl JoinedColumns {
     }
 }
 
-/// A value of a column in which others are true or false.
+/// A value of a column in which other values are true or false.
 fn as_flag(text: &str) -> &str {
     match text {
         _ if text.eq_ignore_ascii_case("true") || text == "1" => "true",

@@ -75,7 +75,7 @@ fn genes_without_an_id_or_a_name_are_refused_and_not_matched_with_one_another() 
     let unnamed = files(&["X", "Y", ""], &["1", "2", ""]);
     let error = Joined::new(unnamed, &JoinOptions::default()).expect_err("one has no name").to_string();
     assert_eq!(error, "b.h5ad, var: 1 of 3 genes have no name, the first of them in row 2");
-    // A file that is not joined with another one has nothing to be matched with.
+    // A file that is not joined with another one needs no matching.
     assert!(Joined::new(vec![second(&["X", "Y"], &["1", ""])], &by_id).is_ok());
 }
 

@@ -7,12 +7,12 @@ use schemas::Result;
 
 use super::text::LineReader;
 
-/// How the entries are listed.
+/// How entries are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MatrixMarketFormat {
-    /// Row, column and value of each.
+    /// Row, column and value of each entry.
     Coordinate,
-    /// All values, column after column.
+    /// All values, column by column.
     Array,
 }
 
@@ -21,17 +21,17 @@ pub(super) enum MatrixMarketFormat {
 pub(super) enum MatrixMarketField {
     Real,
     Integer,
-    /// There is none: it is 1.
+    /// There is no value: every entry is 1.
     Pattern,
 }
 
-/// Which entries stand for another one as well.
+/// Which entries also determine another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Symmetry {
     General,
     /// Entry (i, j) is also entry (j, i).
     Symmetric,
-    /// Entry (i, j) with its sign changed is also entry (j, i); those of an array leave the diagonal out.
+    /// Entry (i, j) is also entry (j, i) with the opposite sign; arrays leave out the diagonal.
     Skew,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct MatrixMarketHeader {
     pub(super) symmetry: Symmetry,
     pub(super) rows: u64,
     pub(super) columns: u64,
-    /// How many entries are listed.
+    /// Number of listed entries.
     pub(super) entries: u64,
 }
 
@@ -88,7 +88,7 @@ fn read_banner(lines: &mut LineReader) -> Result<(MatrixMarketFormat, MatrixMark
     lines.advance()?;
     let text = String::from_utf8_lossy(lines.bytes()).to_ascii_lowercase();
     let mut words = text.split_ascii_whitespace();
-    // Some programs write one percent sign, or blanks before it.
+    // Some programs write a single percent sign, or blanks before the banner.
     let is_banner = |word: &str| matches!(word, "%%matrixmarket" | "%matrixmarket");
     if !words.next().is_some_and(is_banner) {
         return Err(lines.error("is not a Matrix Market banner", NOT_ONE));
@@ -124,7 +124,7 @@ fn read_banner(lines: &mut LineReader) -> Result<(MatrixMarketFormat, MatrixMark
     };
     let symmetry = match word("symmetry")? {
         "general" => Symmetry::General,
-        // The same for real values.
+        // For real values, the two are the same.
         "symmetric" | "hermitian" => Symmetry::Symmetric,
         "skew-symmetric" => Symmetry::Skew,
         other => return Err(unknown("symmetry", other)),
@@ -145,7 +145,7 @@ fn read_size(text: &str, lines: &LineReader) -> Result<u64> {
     text.parse().or_else(|_| error("overflows: it is more than 64 bits hold"))
 }
 
-/// How many values an array lists; as many as can be counted, where there are more.
+/// Number of values that an array lists; saturates if that is too large to count.
 fn array_entries(rows: u64, columns: u64, symmetry: Symmetry) -> u64 {
     match symmetry {
         Symmetry::General => rows.saturating_mul(columns),

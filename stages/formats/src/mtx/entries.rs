@@ -1,4 +1,4 @@
-//! The entries of a Matrix Market file, one by one, as the whole matrix has them.
+//! The entries of a Matrix Market file, one at a time, as they are in the full matrix.
 
 use arrays::exact;
 use schemas::{Result, chunk::is_rounded};
@@ -8,11 +8,11 @@ use super::{
     text::LineReader,
 };
 
-/// Shows row, column (both from 0) and value of every entry that follows the header; symmetric ones are shown twice, values
-/// of an array that are zero are not.
+/// Calls `show` with row, column (both from 0) and value of every entry after the header; symmetric entries
+/// are shown twice, and zeros of an array are skipped.
 ///
 /// # Errors
-/// The first line that is not as the header says, or what `show` says.
+/// The first line that contradicts the header, or errors of `show`.
 pub(super) fn for_each(
     lines: &mut LineReader,
     header: &MatrixMarketHeader,
@@ -55,7 +55,7 @@ pub(super) fn for_each(
     Ok(())
 }
 
-/// Where a value of an array stands: column after column, of symmetric ones what is not above the diagonal.
+/// The position of a value in an array: column by column, without the part above the diagonal if symmetric.
 struct ArrayPlace {
     row: u64,
     column: u64,
@@ -106,7 +106,7 @@ fn expect_end(rest: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The first word, and what follows it; an empty one if there is none.
+/// The first word, and the rest of the line; the word is empty if there is none.
 fn first_word(line: &[u8]) -> (&[u8], &[u8]) {
     let start = line.iter().position(|byte| !is_blank(*byte)).unwrap_or(line.len());
     let length = line[start..].iter().position(|byte| is_blank(*byte)).unwrap_or(line.len() - start);
@@ -121,7 +121,7 @@ fn text(word: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(word)
 }
 
-/// An index from 0, and what follows it.
+/// An index from 0, and the rest of the line.
 fn read_index<'a>(line: &'a [u8], size: u64, of: &str) -> Result<(u64, &'a [u8]), String> {
     let (word, rest) = first_word(line);
     match digits(word) {
@@ -170,17 +170,17 @@ fn read_value(word: &[u8], field: MatrixMarketField) -> Result<f32, String> {
     if exact::may_be_rounded(&[value]) && value.is_finite() {
         return kept_exactly(word.parse().map_err(|_| unreadable())?, value, word.as_bytes());
     }
-    // An infinity that is spelled out is one; what is done about it is for others to decide.
+    // An infinity that is spelled out is accepted here; the policy for such values is applied later.
     let spelled_out = !word.bytes().any(|byte| byte.is_ascii_digit());
     if value.is_infinite() && !spelled_out { Err(overflows()) } else { Ok(value) }
 }
 
-/// A value as it is kept, unless it is a whole number that becomes another one.
+/// A value as stored; fails for a whole number that would change.
 fn kept_exactly(value: f64, kept: f32, word: &[u8]) -> Result<f32, String> {
     if is_rounded(value, kept) { Err(exact::message(text(word))) } else { Ok(kept) }
 }
 
-/// The number that some digits spell; none if they are not digits, or more than 64 bits hold.
+/// The number that some digits spell; `None` if they are not digits, or the number exceeds 64 bits.
 fn digits(word: &[u8]) -> Option<u64> {
     const SURE_TO_FIT: usize = 19;
     let mut number = 0_u64;

@@ -1,7 +1,8 @@
-//! Which files belong to a matrix, and the names of cells and genes that they hold.
+//! Finds the files that belong to a matrix, and reads the names of cells and genes.
 //!
-//! A 10x folder holds `matrix.mtx`, `barcodes.tsv` and `features.tsv` (`genes.tsv` before Cell Ranger 3), each perhaps with
-//! `.gz`. Archives put a prefix before each name, and kallisto writes `NAME.mtx`, `NAME.barcodes.txt` and `NAME.genes.txt`.
+//! A 10x folder holds `matrix.mtx`, `barcodes.tsv` and `features.tsv` (`genes.tsv` before Cell Ranger 3),
+//! each possibly with `.gz`. Archives put a prefix before each name, and kallisto writes `NAME.mtx`,
+//! `NAME.barcodes.txt` and `NAME.genes.txt`.
 
 use std::{
     collections::BTreeMap,
@@ -26,12 +27,12 @@ pub(super) struct MatrixMarketFiles {
     pub(super) genes: Option<PathBuf>,
 }
 
-/// Whether a file's name is that of a Matrix Market file.
+/// Whether a file has the name of a Matrix Market file.
 pub(super) fn is_matrix(path: &Path) -> bool {
     stem(path).is_some()
 }
 
-/// The matrices that lie in a folder.
+/// The matrices in a folder.
 pub(crate) fn matrices(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
@@ -66,7 +67,7 @@ impl MatrixMarketFiles {
         }
     }
 
-    /// A matrix with the names that lie next to it.
+    /// A matrix with the names next to it.
     pub(super) fn beside(matrix: &Path) -> Self {
         let stem = stem(matrix).unwrap_or_default();
         let prefix = stem.strip_suffix("matrix").unwrap_or("");
@@ -87,7 +88,7 @@ impl MatrixMarketFiles {
         }
     }
 
-    /// Bytes of all of them.
+    /// Total size of all files, in bytes.
     pub(super) fn bytes(&self) -> Result<u64> {
         let all = [Some(&self.matrix), self.cells.as_ref(), self.genes.as_ref()];
         all.into_iter()
@@ -110,13 +111,13 @@ fn stem(path: &Path) -> Option<String> {
 
 /// The kind of feature that is a gene.
 const GENE_EXPRESSION: &str = "Gene Expression";
-/// More kinds of features than there are.
+/// Maximum number of kinds of features; files with more have something else in this column.
 const MOST_KINDS: usize = 16;
 
 /// The columns of a file without a header, separated by tabs.
 pub(super) struct NameFile {
     pub(super) path: PathBuf,
-    /// One at least.
+    /// The columns; there is at least one.
     columns: Vec<StringArray>,
 }
 
@@ -154,7 +155,7 @@ impl NameFile {
         self.columns[0].len() as u64
     }
 
-    /// The genes: `gene` is the symbol if there is one.
+    /// The genes; `gene` is the symbol, if there is one.
     pub(super) fn into_genes(self) -> Result<RecordBatch> {
         let names: &[&str] = match self.columns.len() {
             1 => &["gene"],
@@ -169,15 +170,15 @@ impl NameFile {
         batch(columns)
     }
 
-    /// Reports which features are not gene expression, for files that list feature types. They are kept, since the file holds one
-    /// matrix and its reader may want them.
+    /// For files that list feature types, reports features other than gene expression. They are kept, since the
+    /// file holds a single matrix and users may want them.
     fn warn_of_other_kinds(&self) {
         let Some(kinds) = self.columns.get(2) else { return };
         let mut counts = BTreeMap::new();
         for kind in kinds.iter().flatten() {
             *counts.entry(kind).or_insert(0_u64) += 1;
         }
-        // Other files have something else in their third column.
+        // Other files have something else in the third column.
         if counts.remove(GENE_EXPRESSION).is_none() || counts.is_empty() || MOST_KINDS < counts.len() {
             return;
         }
@@ -189,7 +190,7 @@ impl NameFile {
         );
     }
 
-    /// The cells: `cell` is the barcode, what else there is comes as `column_2` and so on.
+    /// The cells; `cell` is the barcode, and further columns become `column_2` and so on.
     pub(super) fn into_cells(self) -> Result<RecordBatch> {
         batch(self.table(&["cell"]))
     }

@@ -1,4 +1,4 @@
-//! Lines of a text file, plain or gzip, whatever ends them.
+//! Lines of a text file, plain or gzip, with any line endings.
 
 use std::{
     fs::File,
@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use memchr::memchr2;
 use schemas::{Error, Result};
 
-/// Bytes that are read at once, and the most that a line may have: one that is longer is not a line of such a file.
+/// Bytes that are read at once, and the maximum length of a line: a longer one is not a line of such a file.
 const READ_AT_ONCE: usize = 1 << 18;
 
 /// A text file that is read line by line.
@@ -19,18 +19,18 @@ pub(super) struct LineReader {
     path: PathBuf,
     reader: Box<dyn Read>,
     buffer: Vec<u8>,
-    /// Which bytes of the buffer are still to come.
+    /// The part of the buffer that has not been processed yet.
     waiting: Range<usize>,
-    /// The line that is shown.
+    /// The current line.
     line: Range<usize>,
     number: u64,
-    /// Whether the line ended with a carriage return, to which a line feed may belong.
+    /// Whether the line ended with a carriage return, which a line feed may follow.
     returned: bool,
     at_end: bool,
 }
 
 impl LineReader {
-    /// Opens a file, before its first line; its first bytes show whether it is compressed.
+    /// Opens a file, positioned before its first line; its first bytes show whether it is compressed.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let mut reader = BufReader::with_capacity(READ_AT_ONCE, file);
@@ -55,7 +55,7 @@ impl LineReader {
         })
     }
 
-    /// Goes on to the next line; false after the last one.
+    /// Moves to the next line; returns false after the last one.
     pub(super) fn advance(&mut self) -> Result<bool> {
         loop {
             if self.returned && !self.waiting.is_empty() {
@@ -80,7 +80,7 @@ impl LineReader {
         }
     }
 
-    /// Goes on to the next line that is not blank; false if there is none.
+    /// Moves to the next line that is not blank; returns false if there is none.
     pub(super) fn advance_to_text(&mut self) -> Result<bool> {
         while self.advance()? {
             if !self.bytes().trim_ascii_start().is_empty() {
@@ -90,12 +90,12 @@ impl LineReader {
         Ok(false)
     }
 
-    /// The line, without what ends it.
+    /// The current line, without its line ending.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.line.clone()]
     }
 
-    /// An error about the line.
+    /// An error about the current line.
     pub(super) fn error(&self, message: impl Into<String>, hint: &str) -> Error {
         Error::data(format!("{}, line {}", self.path.display(), self.number), message, hint)
     }
@@ -114,7 +114,7 @@ impl LineReader {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            // The decompressor's errors; those of the operating system have a number.
+            // These are errors of the decompressor; those of the operating system have a number.
             Err(error) if error.raw_os_error().is_none() => Err(self.error(
                 format!("the gzip stream is damaged or cut short after this line ({error})"),
                 "restore the file from a copy, or download it again",

@@ -21,14 +21,14 @@ use storage::parquet_read::{Batches, Pages, parquet_metadata};
 
 use super::ipc::Ipc;
 
-/// Rows of the batches that a part comes in.
+/// Rows per batch in which a part is read.
 const BATCH_ROWS: usize = 1024;
 
-/// Rows that lie together.
+/// Rows that are stored together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TablePart {
     pub(super) rows: u64,
-    /// How many values the lists of one column hold, at most.
+    /// Maximum number of values in the lists of one column.
     pub(super) list_values: u64,
 }
 
@@ -45,7 +45,7 @@ enum TableFormat {
     Ipc(Ipc),
 }
 
-/// Whether a file's first bytes are a table's, or its name promises one.
+/// Whether a file's first bytes are those of a table, or its name is.
 pub(super) fn is_one(path: &Path) -> bool {
     let mut start = [0; 6];
     let is_known = File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
@@ -55,7 +55,7 @@ pub(super) fn is_one(path: &Path) -> bool {
 }
 
 impl TableFile {
-    /// Opens a file and reads what it says of itself.
+    /// Opens a file and reads its description.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).map_err(Error::io("open", path))?;
         let mut start = [0; 4];
@@ -79,7 +79,7 @@ impl TableFile {
         }
     }
 
-    /// The parts, in order, and how many values a column of lists holds in each.
+    /// The parts, in order, with the number of values that a column of lists holds in each.
     pub(super) fn parts(&self, lists: Option<usize>) -> Result<Vec<TablePart>> {
         let metadata = match &self.kind {
             TableFormat::Parquet(metadata) => metadata,
@@ -98,7 +98,7 @@ impl TableFile {
             .collect()
     }
 
-    /// The largest number in a column, where the file says.
+    /// The largest number in a column, if the file states it.
     pub(super) fn largest(&self, column: usize) -> Option<i64> {
         let TableFormat::Parquet(metadata) = &self.kind else { return None };
         let leaf = self.leaf(column)?;
@@ -129,7 +129,7 @@ impl TableFile {
         }
     }
 
-    /// Shows some rows of a part, batch by batch: these columns, in this order.
+    /// Calls `show` with some rows of a part, batch by batch: these columns, in this order.
     pub(super) fn for_each(
         &self,
         part: usize,
@@ -137,7 +137,7 @@ impl TableFile {
         rows: Range<usize>,
         mut show: impl FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        // A reader gives columns as they come in the file.
+        // A reader returns columns in the order of the file.
         let mut in_file: Vec<usize> = columns.to_vec();
         in_file.sort_unstable();
         let places: Vec<usize> = columns.iter().map(|column| in_file.partition_point(|other| other < column)).collect();
@@ -177,7 +177,7 @@ impl TableFile {
         unreadable(&self.path, error)
     }
 
-    /// The Parquet column that holds the values of a column, of lists too.
+    /// The Parquet column with the values of a column, which may be a list.
     fn leaf(&self, column: usize) -> Option<usize> {
         let TableFormat::Parquet(metadata) = &self.kind else { return None };
         let schema = metadata.parquet_schema();

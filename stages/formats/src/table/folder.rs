@@ -1,4 +1,4 @@
-//! Which files of a folder make a table of cells, and whether they fit together.
+//! Finds the files of a folder that form a table of cells, and checks that they match.
 
 use std::{
     collections::HashSet,
@@ -17,7 +17,7 @@ use super::{
 /// Names of a table of genes next to tables of cells.
 const GENES_TABLES: [&str; 3] = ["gene_metadata.parquet", "genes.parquet", "var.parquet"];
 
-/// Files of atlases, models and predictions, which contain tables of their own.
+/// Files of atlases, models and predictions, which contain their own tables.
 const OURS: [&str; 5] = [files::MANIFEST, files::LABELS, PREDICTIONS_MANIFEST, "model.json", "checkpoints"];
 
 /// Whether a file, or any file of a folder, is read as a table of cells.
@@ -28,12 +28,12 @@ pub fn is_one(path: &Path) -> Result<bool> {
     if !path.is_dir() {
         return Ok(file::is_one(path));
     }
-    // An atlas holds tables too, and may have lost what makes it one.
+    // An atlas also holds tables, and may have lost its manifest.
     let is_atlas = [files::MANIFEST, files::LABELS].iter().any(|name| path.join(name).exists());
     Ok(!is_atlas && !tables_of(path)?.is_empty())
 }
 
-/// The tables of cells that lie in a folder.
+/// The tables of cells in a folder.
 pub(crate) fn tables_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = entries_of(folder)?;
     found.retain(|path| {
@@ -93,18 +93,19 @@ fn entries_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The table of genes that goes with tables of cells: the one that is named, or else one in their folder.
+/// The table of genes that belongs to tables of cells: the given one, or one in their folder.
 pub(super) fn genes_table(path: &Path, choice: &Choice) -> Option<PathBuf> {
     let in_folder = |folder: &Path| GENES_TABLES.iter().map(|name| folder.join(name)).find(|table| table.is_file());
     choice.genes_table.clone().or_else(|| in_folder(if path.is_dir() { path } else { path.parent()? }))
 }
 
-/// The files that are read with a file or folder of tables, and are not part of it.
+/// The files that are read together with a file or folder of tables but are not part of it.
 pub fn companions(path: &Path, choice: &Choice) -> Vec<PathBuf> {
     genes_table(path, choice).into_iter().filter(|table| !path.is_dir() || !table.starts_with(path)).collect()
 }
 
-/// Columns of a file are found by their places, so those that are used must be where the first file has them.
+/// Checks that the columns in use are at the same indices as in the first file, since columns are found by
+/// index.
 pub(super) fn check_same(first: &TableFile, other: &TableFile, layout: &TableLayout) -> Result<()> {
     let (expected, found) = (first.schema(), other.schema());
     for at in layout.name.into_iter().chain(layout.obs.iter().copied()).chain(layout.values.columns()) {

@@ -1,4 +1,4 @@
-//! Genes that lists hold as numbers: which gene a number is, and what is known of it.
+//! Genes that lists refer to by number: which gene a number means, and its annotations.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -22,17 +22,17 @@ use super::{
 const NUMBERS: [&str; 5] = ["token_id", "token", "soma_joinid", "gene_index", "index"];
 const NAMES: [&str; 7] = ["gene_symbol", "gene_name", "symbol", "feature_name", "gene", "name", "gene_id"];
 
-/// Which gene a number stands for.
+/// Which gene a number means.
 #[derive(Clone, Debug)]
 pub(super) enum Numbering {
-    /// Each for itself, up to this many.
+    /// Numbers are indices of genes, below this one.
     Plain(u32),
-    /// As a table of genes says.
+    /// According to a table of genes.
     Table(HashMap<i64, u32>),
 }
 
 impl Numbering {
-    /// The gene; none for a number that is not a gene's.
+    /// The gene of a number; `None` if the number is not a gene's.
     pub(super) fn gene(&self, number: i64) -> Option<u32> {
         match self {
             Self::Plain(count) => u32::try_from(number).ok().filter(|gene| gene < count),
@@ -41,14 +41,14 @@ impl Numbering {
     }
 }
 
-/// Names of one column, `gene`.
+/// A table with one column of names, `gene`.
 pub(super) fn named(names: impl Iterator<Item = String>) -> Result<RecordBatch> {
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
     let schema = Schema::new(vec![Field::new("gene", DataType::Utf8, true)]);
     RecordBatch::try_new(Arc::new(schema), vec![names]).map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// Genes `g0`, `g1` and so on, up to the largest number there is.
+/// Genes `g0`, `g1` and so on, up to the largest number that occurs.
 pub(super) fn numbered(largest: i64, place: &str) -> Result<(RecordBatch, Numbering)> {
     let count = u32::try_from(largest.saturating_add(1)).ok().filter(|count| u64::from(*count) <= MOST_GENES);
     let Some(count) = count else {

@@ -17,9 +17,10 @@ use storage::parquet_read::decoded;
 
 use super::file::{TablePart, unreadable};
 
-/// More bytes than the description of any batch has; what says otherwise is damaged, and must not make us allocate.
+/// Maximum size of the description of a batch; a file that claims more is damaged, and no memory is allocated
+/// for it.
 const MOST_METADATA: u32 = 1 << 26;
-/// More bytes than a buffer becomes that is not to be taken for a bomb, at once and by those that it is stored in: zstd packs
+/// Limits for a buffer's unpacked size, in total and per stored byte, against decompression bombs: zstd packs
 /// 128 KiB of one value into 4 bytes.
 const MOST_UNPACKED: u64 = 1 << 30;
 const MOST_UNPACKED_A_BYTE: u64 = 1 << 16;
@@ -30,7 +31,7 @@ const FILE_END: u64 = 10;
 /// The start of a message, except in files before 2019.
 const CONTINUATION: &[u8] = &[0xff; 4];
 
-/// An open file and where its messages lie.
+/// An open file and the positions of its messages.
 #[derive(Clone, Debug)]
 pub(super) struct Ipc {
     file: Arc<File>,
@@ -44,7 +45,7 @@ pub(super) struct Ipc {
 struct IpcRecordBatch {
     block: Block,
     rows: u64,
-    /// How many dictionaries it may need, from the first.
+    /// Number of dictionaries that it may need, counted from the first.
     dictionaries: usize,
 }
 
@@ -62,7 +63,7 @@ impl Ipc {
         Arc::clone(&self.schema)
     }
 
-    /// The record batches; of how many values their lists have no more is known than their bytes.
+    /// The record batches; the number of values in their lists is not known, only their size in bytes.
     pub(super) fn parts(&self) -> Vec<TablePart> {
         let part = |batch: &IpcRecordBatch| TablePart {
             rows: batch.rows,
@@ -119,7 +120,7 @@ fn of_file(bytes: &FileBytes<'_>) -> Result<IpcContent> {
     Ok(found)
 }
 
-/// Walks over the messages of a stream. It may end without the message of no length that ends most.
+/// Reads the messages of a stream one after another. The final empty message may be missing.
 fn of_stream(bytes: &FileBytes<'_>) -> Result<IpcContent> {
     let mut found: Option<IpcContent> = None;
     let mut at = 0;
@@ -153,7 +154,7 @@ impl IpcContent {
         Ok(Self { schema: Arc::new(schema), version, dictionaries: Vec::new(), batches: Vec::new() })
     }
 
-    /// Records a dictionary or a record batch, if it lies inside the file.
+    /// Records a dictionary or a record batch, if it is inside the file.
     fn add(&mut self, bytes: &FileBytes<'_>, block: Block) -> Result<()> {
         let at = block.offset().unsigned_abs();
         let damaged = || bytes.damaged(at);
@@ -180,7 +181,8 @@ impl IpcContent {
     }
 }
 
-/// None if a buffer lies outside the message's body, or claims to become more than it can: the decoder takes both on trust.
+/// Returns `None` if a buffer is outside the message's body, or claims to become larger than it can: the
+/// decoder trusts both.
 fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes: &FileBytes<'_>) -> Option<()> {
     let batch = batch?;
     let body = block.offset().unsigned_abs() + u64::from(block.metaDataLength().unsigned_abs());
@@ -193,7 +195,7 @@ fn check_buffers(batch: Option<arrow::ipc::RecordBatch<'_>>, block: Block, bytes
         if batch.compression().is_none() || length == 0 {
             return Some(());
         }
-        // How long it becomes stands before its bytes; less than nought is none: then they are stored as they are.
+        // A buffer begins with its unpacked length; a negative one means that its bytes are stored uncompressed.
         let length_unpacked = i64::from_le_bytes(bytes.at(body + offset, 8).ok()?.try_into().ok()?);
         let most = MOST_UNPACKED.min(length.saturating_mul(MOST_UNPACKED_A_BYTE));
         let is_bomb = u64::try_from(length_unpacked).is_ok_and(|length_unpacked| most < length_unpacked);
@@ -219,7 +221,7 @@ impl FileBytes<'_> {
         bytes_at(self.file, self.path, offset, length)
     }
 
-    /// Where the body of a message ends, if that is inside the file.
+    /// The end of a message's body, if it is inside the file.
     fn end_of(&self, block: &Block) -> Result<u64> {
         let end = || {
             let offset = u64::try_from(block.offset()).ok()?;

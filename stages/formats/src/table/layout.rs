@@ -1,4 +1,4 @@
-//! Which columns of a table are genes, which annotate the cells, and which one names them.
+//! Determines which columns of a table are genes, which annotate the cells, and which one names them.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::source::column_name;
 const CELL_NAMES: [&str; 7] =
     ["cell", "barcode", "obs_name", "cell_id", "obs_id", "__index_level_0__", "BARCODE_SUB_LIB_ID"];
 
-/// Numbers that are not genes by the habits of the field: these names, in lower case,
+/// Numbers that by convention are not genes: these names, in lower case,
 const ANNOTATIONS: &str = "age batch cluster concentration condition control day dosage dose dose_val dose_value donor \
     donor_id doublet_score drug_conc g2m_score gem_group guide_count hour hours id index lane leiden library_size louvain \
     mito_frac n_cells n_guides ncounts ngenes num_guides passage perturbation plate pubchem_cid rep replicate s_score \
     sample split time timepoint well";
-/// or what begins so.
+/// or names that start with one of these.
 const ANNOTATION_STARTS: [&str; 15] = [
     "cell_",
     "dose_",
@@ -50,7 +50,7 @@ pub(super) struct TableLayout {
 pub(super) enum ValueColumns {
     /// One column per gene.
     Wide(Vec<usize>),
-    /// For each cell a list of genes, as numbers, and one of their values.
+    /// For each cell, a list of genes as numbers, and a list of their values.
     Lists { genes: usize, values: usize },
 }
 
@@ -66,7 +66,7 @@ impl ValueColumns {
 }
 
 impl TableLayout {
-    /// Tells the columns apart; `place` names the table in errors.
+    /// Classifies the columns; `place` names the table in errors.
     pub(super) fn of(schema: &Schema, obs_columns: Option<&[String]>, place: &str) -> Result<Self> {
         let fields = schema.fields();
         for name in obs_columns.into_iter().flatten() {
@@ -128,7 +128,8 @@ fn name_column(schema: &Schema) -> Option<usize> {
     index.into_iter().chain(CELL_NAMES).find_map(|name| schema.index_of(name).ok().filter(&is_name))
 }
 
-/// Which of some columns of lists are genes and which are values: by their types, or else by their names.
+/// Which of two columns of lists are genes and which are values, judged by their types, or else by their
+/// names.
 fn choose_lists(schema: &Schema, lists: &[usize], place: &str) -> Result<(usize, usize)> {
     const GENES: [&str; 8] = ["genes", "gene", "gene_ids", "gene_id", "token_ids", "tokens", "input_ids", "indices"];
     const VALUES: [&str; 7] = ["expressions", "expression", "values", "counts", "count", "data", "expr"];
@@ -178,7 +179,7 @@ fn is_kept(field: &Field) -> bool {
     kept
 }
 
-/// The stored type of an annotation; none if it is not supported.
+/// The stored type of an annotation; `None` if it is not supported.
 pub(super) fn annotation_type(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Boolean => Some(DataType::Boolean),

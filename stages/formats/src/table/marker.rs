@@ -1,4 +1,5 @@
-//! Lists whose first entry marks the cell and is not a gene's, as in the releases of Tahoe-100M: number 1, value -2, in every cell.
+//! Lists whose first entry is not a gene's but marks the cell, as in the releases of Tahoe-100M: number 1,
+//! value -2, in every cell.
 
 use arrow::{
     array::{Array, AsArray},
@@ -13,17 +14,17 @@ use super::{
     values::{cast, lists_of, row_of},
 };
 
-/// Cells that are looked at.
+/// Maximum number of cells that are examined.
 const LOOKED_AT: usize = 1024;
 
-/// Which first entries are not genes'.
+/// Which first entries are markers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Marker {
-    /// None.
+    /// No first entry.
     Never,
-    /// Every one.
+    /// Every first entry.
     Always,
-    /// One of this number and value.
+    /// First entries with this number and value.
     Entry { number: i64, value: f32 },
 }
 
@@ -37,9 +38,9 @@ impl Marker {
         }
     }
 
-    /// As the user says, or as the first cells show: a marker is an entry below zero with which every list begins, and whose
-    /// number comes nowhere else. The rows of one part are looked at, given by the columns of genes and of values, and by how many
-    /// rows it has.
+    /// The user's choice, or what the first cells show: a marker is a negative entry with which every list
+    /// begins, and whose number occurs nowhere else. The rows of one part are examined; they are given by their
+    /// number and by the columns of genes and of values.
     pub(super) fn of(
         said: ListStart,
         file: &TableFile,
@@ -71,7 +72,7 @@ impl Marker {
             cells += 1;
         }
         match found {
-            // A single cell shows no habit, but a number that is not a gene's.
+            // A single cell is no evidence, but a number that is not a gene's is.
             Some((number, value)) if 1 < cells || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
             _ => Ok(Self::Never),
         }

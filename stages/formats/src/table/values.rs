@@ -1,4 +1,4 @@
-//! The values of a batch of rows, entry by entry.
+//! The values of a batch of rows, one entry at a time.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ use schemas::{Error, Result};
 
 use super::{file::TableFile, genes::Numbering, marker::Marker};
 
-/// The values of some rows, ready to be shown.
+/// The values of some rows.
 pub(super) enum TableValues {
-    /// A gene and its column each.
+    /// Columns of genes, each with the gene.
     Wide(Vec<(u32, Float32Array)>),
     /// Lists of genes and of their values.
     Lists { genes: ArrayRef, values: ArrayRef, numbering: Arc<Numbering>, marker: Marker },
 }
 
-/// Casts a column; what does not fit is an error.
+/// Casts a column; a value that does not fit is an error.
 pub(super) fn cast(file: &TableFile, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(array, to, &strict).map_err(|error| file.unreadable(&error))
 }
 
-/// Lists of the length that large ones may have.
+/// The type of lists with 64-bit offsets.
 pub(super) fn lists_of(item: DataType) -> DataType {
     DataType::LargeList(Arc::new(Field::new("item", item, true)))
 }
 
 impl TableValues {
-    /// Columns of genes, of which the first is this one.
+    /// Columns of consecutive genes, starting with `first`.
     pub(super) fn wide(file: &TableFile, batch: &RecordBatch, first: u32) -> Result<Self> {
         let columns = (first..).zip(batch.columns()).map(|(gene, column)| {
             let kept = cast(file, column, &DataType::Float32)?;
@@ -55,12 +55,12 @@ impl TableValues {
         Ok(Self::Lists { genes, values, numbering: Arc::clone(numbering), marker })
     }
 
-    /// Shows row, gene and value of every entry that is not zero; a missing value is NaN. In lists, a marker that comes
-    /// first is not a gene's.
+    /// Calls `show` with row, gene and value of every entry that is not zero; a missing value is NaN. In lists, a
+    /// marker in first position is skipped.
     ///
     /// # Errors
-    /// The first row whose lists don't fit together or hold a number that is not a gene's, as `bad_row` makes it one; or what
-    /// `show` says.
+    /// The first row whose lists differ in length or that has a number that is not a gene's, as an error made by
+    /// `bad_row`; or errors of `show`.
     pub(super) fn for_each(
         &self,
         bad_row: &dyn Fn(usize, String) -> Error,
@@ -101,7 +101,7 @@ impl TableValues {
     }
 }
 
-/// Refuses values of which one is a whole number that becomes another one as float32.
+/// Refuses values that contain a whole number that float32 would change.
 fn check_exact(file: &TableFile, stored: &ArrayRef, kept: &ArrayRef, wide: &DataType) -> Result<()> {
     let kept = kept.as_primitive::<Float32Type>().values();
     if !exact::may_be_rounded(kept) {
@@ -115,7 +115,7 @@ fn check_exact(file: &TableFile, stored: &ArrayRef, kept: &ArrayRef, wide: &Data
     }
 }
 
-/// The values of one row; none if it is null.
+/// The values of one row; empty if it is null.
 pub(super) fn row_of(lists: &ArrayRef, row: usize) -> ArrayRef {
     let lists = lists.as_list::<i64>();
     if lists.is_null(row) { lists.values().slice(0, 0) } else { lists.value(row) }

@@ -1,4 +1,4 @@
-//! The features of a 10x file: what is known of them, and which are kept.
+//! The features of a 10x file: their annotations, and which of them are kept.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,19 +20,19 @@ use crate::{h5ad::values::DatasetValues, source::MOST_GENES};
 
 /// The kind of feature that is kept.
 const GENE_EXPRESSION: &str = "Gene Expression";
-/// Stands for a feature that is left out.
+/// The index of a feature that is left out.
 const LEFT_OUT: u32 = u32::MAX;
 
 /// Features, some of which are kept.
 #[derive(Debug)]
 pub(super) struct Features {
     var: RecordBatch,
-    /// The new index of each feature; none if all are kept.
+    /// The new index of each feature; `None` if all are kept.
     genes: Option<Vec<u32>>,
 }
 
 impl Features {
-    /// The features since version 3: those of gene expression, and of a genome if one is named.
+    /// The features since version 3: those of gene expression, restricted to a genome if one is given.
     pub(super) fn open(group: &Group, place: &ObjectPlace, genome: Option<&str>, count: u32) -> Result<Self> {
         let is_probe_set = group.link_exists("gene_id");
         let known: &[(&str, &str)] = match is_probe_set {
@@ -76,7 +76,7 @@ impl Features {
         Self::keeping(&var, &kept)
     }
 
-    /// The features of version 2, all of gene expression.
+    /// The features of version 2, all of which are gene expression.
     pub(super) fn of_version_2(group: &Group, place: &ObjectPlace, count: u32) -> Result<Self> {
         let mut columns = Columns::new(group, place, count)?;
         columns.add("gene", "gene_names")?;
@@ -108,7 +108,7 @@ impl Features {
         self.genes.is_none()
     }
 
-    /// Leaves out of some rows what is not kept.
+    /// Removes features that are not kept from some rows.
     pub(super) fn keep(&self, rows: CsrRows) -> Result<CsrRows> {
         let Some(becomes) = &self.genes else { return Ok(rows) };
         let (mut pointers, mut genes, mut values) = (vec![0], Vec::new(), Vec::new());
@@ -128,7 +128,7 @@ impl Features {
     }
 }
 
-/// The columns of `var`, as they are found.
+/// The columns of `var` found so far.
 struct Columns<'a> {
     group: &'a Group,
     place: &'a ObjectPlace,
@@ -146,7 +146,7 @@ impl<'a> Columns<'a> {
         Ok(Self { group, place, count, fields: Vec::new(), arrays: Vec::new() })
     }
 
-    /// Takes a member that must be there, as text.
+    /// Adds a required member, as text.
     fn add(&mut self, name: &str, member: &str) -> Result<()> {
         let values = vector(self.group, member, self.place, self.count.into())?;
         let text = compute::cast(&values.read(0..to_usize(self.count))?, &DataType::Utf8).map_err(bug)?;
@@ -154,7 +154,7 @@ impl<'a> Columns<'a> {
         Ok(())
     }
 
-    /// Takes a member that has a value of a known kind for each feature.
+    /// Adds a member if it has a value of a known kind for each feature.
     fn add_if_known(&mut self, member: &str) -> Result<()> {
         let Ok(dataset) = self.group.dataset(member) else { return Ok(()) };
         match DatasetValues::open(dataset, self.place.child(member)) {
@@ -186,7 +186,7 @@ fn only(column: &ArrayRef, name: &str) -> BooleanArray {
     column.as_string::<i32>().iter().map(|value| Some(value == Some(name))).collect()
 }
 
-/// How often each value of a column of text is there.
+/// The number of occurrences of each value in a column of text.
 fn counts(column: &ArrayRef) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for value in column.as_string::<i32>().iter().flatten() {
@@ -195,7 +195,7 @@ fn counts(column: &ArrayRef) -> BTreeMap<&str, usize> {
     counts
 }
 
-/// Says which features are left out; that all are is an error.
+/// Warns about features that are left out; fails if all are.
 fn warn_of_left_out(types: &ArrayRef, kept: &BooleanArray, place: &ObjectPlace) -> Result<()> {
     let mut others = counts(types);
     others.remove(GENE_EXPRESSION);

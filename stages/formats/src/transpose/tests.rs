@@ -25,7 +25,7 @@ fn entries_of(rows: &CsrRows, first: u64) -> Vec<(u64, u32, f32)> {
     (0..rows.rows()).flat_map(row_entries).collect()
 }
 
-/// Pushes random entries, some of them twice, and gives back what must be read.
+/// Pushes random entries, some of them twice, and returns what must be read back.
 fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f32)>) {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut matrix = create(rows, genes, entries).expect("a scratch file");
@@ -43,7 +43,7 @@ fn random(rows: u64, genes: u32, entries: u64) -> (Transposed, Vec<(u64, u32, f3
 
 #[test]
 fn entries_in_any_order_are_read_back_by_rows_and_add_up() {
-    // The second one has keys of 64 bits, the third one more buckets than one, the last one hardly any entry.
+    // The second case has keys of 64 bits, the third more than one bucket, the last hardly any entries.
     for (rows, genes, entries) in [(50, 20, 3000), (3000, 2_000_000, 20_000), (20_000, 300, 100_000), (90_000, 9, 5)] {
         let (matrix, expected) = random(rows, genes, entries);
         let mut read = Vec::new();

@@ -1,4 +1,4 @@
-//! Errors that cross the pipe, and keep their kind, their exit code and their words.
+//! Errors that are sent through the pipe, and keep their kind, their exit code and their text.
 
 use std::{io, path::Path};
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use schemas::Error;
 use serde::{Deserialize, Serialize};
 
-/// An error as it is sent.
+/// An error in the form in which it is sent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Failure {
     Usage { message: String, hint: String },
@@ -21,7 +21,7 @@ pub(super) enum Failure {
 
 /// The kinds of names that sources look up.
 const KINDS: [&str; 5] = ["layer", "genome", "obs column", "var column", "column"];
-/// The kinds of files that they look for.
+/// The kinds of files that sources look for.
 const MISSING: [&str; 2] = ["file or folder", "atlas"];
 /// The actions on files.
 const ACTIONS: [&str; 10] = ["allocate", "close", "create", "find", "lock", "map", "open", "remove", "start", "write"];
@@ -46,7 +46,7 @@ impl From<&Error> for Failure {
                 message: source.to_string(),
             },
             Error::NoRoom { path, needed, free } => Self::NoRoom { path: shown(path), needed: *needed, free: *free },
-            // Errors that readers of files can't have.
+            // Readers of files don't have these errors.
             Error::Stopped { .. }
             | Error::Diverged { .. }
             | Error::DeviceMemory { .. }
@@ -78,12 +78,12 @@ impl Failure {
     }
 }
 
-/// A word that this program knows.
+/// The static copy of a word, if this program knows it.
 fn known(words: &[&'static str], word: &str, otherwise: &'static str) -> &'static str {
     words.iter().copied().find(|known| *known == word).unwrap_or(otherwise)
 }
 
-/// The number of a system error; an error without a number gets that of its kind, if it has its own exit code.
+/// The code of a system error; an error without a code gets that of its kind, if that kind has an exit code.
 fn code_of(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(|| match error.kind() {
         io::ErrorKind::StorageFull => Some(Errno::NOSPC.raw_os_error()),

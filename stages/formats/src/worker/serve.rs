@@ -1,4 +1,4 @@
-//! The other side of the pipe: opens one file, and answers until it is hung up on.
+//! The other side of the pipe: opens one file, and answers requests until the pipe is closed.
 
 use std::{
     ffi::OsStr,
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{format::open_here, source::Source};
 
-/// Bytes of memory of its own that the process may have.
+/// Maximum bytes of private memory for the process.
 const MOST_MEMORY: u64 = 2 << 30;
 
-/// Serves the requests that come in, within limits that hold for the whole process.
+/// Serves incoming requests, within limits that apply to the whole process.
 ///
 /// # Errors
 /// Limits that can't be set, or a pipe that breaks.
@@ -36,13 +36,13 @@ pub fn serve(requests: impl Read, replies: impl Write) -> Result<()> {
     let mut source = None;
     let mut spare = CsrRows::default();
     let warnings = Warnings::default();
-    // Only fails where a subscriber is set already, which sees the warnings then.
+    // This only fails if there is a subscriber already, which then receives the warnings.
     let _ = tracing::subscriber::set_global_default(warnings.clone());
     while let Some(request) = wire::receive_message(&mut requests).map_err(broken)? {
         match answer(&mut source, request, &mut spare) {
             Ok((reply, payloads)) => {
                 let payloads: Vec<&[u8]> = match reply {
-                    // Sent from where they are.
+                    // These are sent without a copy.
                     WorkerReply::Expression => vec![
                         bytemuck::cast_slice(spare.row_pointers()),
                         bytemuck::cast_slice(spare.genes()),

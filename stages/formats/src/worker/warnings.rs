@@ -1,4 +1,4 @@
-//! Warnings of the process that reads a file, kept until its next reply takes them along.
+//! Warnings of the process that reads a file, kept until they are sent with its next reply.
 
 use std::{
     fmt::{Debug, Write},

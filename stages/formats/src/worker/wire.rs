@@ -1,4 +1,5 @@
-//! The protocol of the pipes: a length and that much JSON, then for replies any number of payloads, each after its length.
+//! The protocol of the pipes: a length followed by that many bytes of JSON; in replies, also any number of
+//! payloads, each preceded by its length.
 //!
 //! ```text
 //! u64 | JSON | u64 count | (u64 | bytes) × count        lengths are little-endian
@@ -28,16 +29,16 @@ use crate::format::Choice;
 pub(super) enum WorkerRequest {
     /// Open a file; the first request, and the only one of its kind.
     Open {
-        /// The bytes of the file's path, which may be no UTF-8.
+        /// The bytes of the file's path, which may not be UTF-8.
         path: Vec<u8>,
-        /// Which matrix.
+        /// The matrix to read.
         choice: Choice,
     },
     /// [`Source::obs`](super::Source::obs).
     Obs {
-        /// Which cells.
+        /// The range of cells.
         cells: Range<u64>,
-        /// Which columns.
+        /// The indices of the columns.
         columns: Vec<usize>,
     },
     /// [`Source::piece_end`](super::Source::piece_end).
@@ -47,7 +48,7 @@ pub(super) enum WorkerRequest {
     },
     /// [`Source::expression`](super::Source::expression).
     Expression {
-        /// Which cells.
+        /// The range of cells.
         cells: Range<u64>,
     },
 }
@@ -55,40 +56,40 @@ pub(super) enum WorkerRequest {
 /// A reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum WorkerReply {
-    /// The file is open; payloads: `var`, an empty `obs`, the chunks of a matrix that can be read where it is.
+    /// The file is open; payloads: `var`, an empty `obs`, and the chunks of a matrix that can be read in place.
     Opened {
         /// The name of its format.
         kind: String,
-        /// Its name.
+        /// Its name in errors.
         origin: Origin,
         /// Number of cells.
         cells: u64,
-        /// Number of values.
+        /// Number of stored values.
         nonzeros: Option<u64>,
-        /// Where they lie, if they can be read there.
+        /// Where the matrix is, if it can be read in place.
         in_place: Option<Box<InPlaceMatrix>>,
     },
     /// Payload: the annotations.
     Obs,
-    /// Where the piece ends.
+    /// The end of a piece.
     PieceEnd {
-        /// The first cell that is not in it.
+        /// The first cell after the piece.
         end: u64,
     },
     /// Payloads: row pointers, genes, values.
     Expression,
-    /// It could not be done.
+    /// The request failed.
     Failed(Failure),
 }
 
-/// A reply, and what was warned of on the way to it.
+/// A reply, and the warnings since the previous one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer<R> {
     pub(super) reply: R,
     pub(super) warnings: Vec<String>,
 }
 
-/// A reply and what belongs to it.
+/// A reply and its payloads.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) reply: WorkerReply,
@@ -103,7 +104,7 @@ pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result
     out.flush()
 }
 
-/// The next message; none if the other side has closed.
+/// The next message; `None` if the other side has closed the pipe.
 pub(super) fn receive_message<T: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io::Result<Option<T>> {
     let mut length = [0; 8];
     match from.read_exact(&mut length) {
@@ -145,14 +146,14 @@ fn number(from: &mut impl Read) -> io::Result<u64> {
     Ok(u64::from_le_bytes(number))
 }
 
-/// This many bytes; memory grows with what arrives, not with what is announced.
+/// Reads this many bytes; memory grows with the bytes that arrive, not with the announced length.
 fn bytes(from: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
     let mut found = Vec::new();
     from.take(length).read_to_end(&mut found)?;
     if found.len() as u64 == length { Ok(found) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// A table as a payload.
+/// A table as the bytes of a payload.
 pub(super) fn table_bytes(table: &RecordBatch) -> Result<Vec<u8>> {
     let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
     let mut writer = StreamWriter::try_new(Vec::new(), &table.schema()).map_err(bug)?;
@@ -160,14 +161,14 @@ pub(super) fn table_bytes(table: &RecordBatch) -> Result<Vec<u8>> {
     writer.into_inner().map_err(bug)
 }
 
-/// The table of a payload.
+/// The table in a payload.
 pub(super) fn table(payload: &[u8]) -> Result<RecordBatch> {
     let bug = |error: arrow::error::ArrowError| Error::Bug(error.to_string());
     let mut reader = StreamReader::try_new(Cursor::new(payload), None).map_err(bug)?;
     reader.next().ok_or_else(|| Error::Bug("a table without rows to it".into()))?.map_err(bug)
 }
 
-/// The rows of three payloads.
+/// The rows in three payloads.
 pub(super) fn rows(payloads: &[Vec<u8>], spare: CsrRows, genes: u32) -> Result<CsrRows> {
     let [pointers, ids, values] = payloads else { return Err(super::unexpected()) };
     let (mut row_pointers, mut row_genes, mut row_values) = spare.into_parts();

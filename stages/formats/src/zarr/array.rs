@@ -1,4 +1,5 @@
-//! An array of a store: its chunks, those that were unpacked last, and what it means that one is not there.
+//! An array of a store: its chunks, a cache of those that were unpacked last, and the meaning of missing
+//! ones.
 
 use std::{
     fmt::{self, Debug},
@@ -24,29 +25,29 @@ use zarrs::{
 use super::{element::Element, files::ZarrFolder, metadata::MetadataResult, packing::MOST_CHUNK_BYTES};
 use crate::anndata::group::UnwrittenParts;
 
-/// Unpacked chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
+/// Size of the cache of unpacked chunks, in bytes: the next rows often share a chunk with the previous ones.
 const KEPT_BYTES: u64 = 4 << 20;
-/// As much is kept of very wide arrays at most, where one row needs many chunks.
+/// Its largest size, for very wide arrays, in which one row spans many chunks.
 const MOST_KEPT_BYTES: u64 = 96 << 20;
-/// Shards whose index is kept.
+/// Number of shards whose index is cached.
 const KEPT_SHARDS: usize = 8;
-/// More chunks than any shard has; what says otherwise must not make us allocate.
+/// Maximum number of chunks in a shard; no memory is allocated for more.
 const MOST_CHUNKS: u64 = 1 << 22;
-/// Texts are seldom longer than this.
+/// Assumed length of texts, which is rarely exceeded.
 const TEXT_BYTES: usize = 32;
 
-/// An array of one or two dimensions, whose chunks are read as they are requested.
+/// An array of one or two dimensions, whose chunks are read on request.
 pub(super) struct Array {
     pub(super) place: ObjectPlace,
     pub(super) element: Element,
     pub(super) rows: u64,
-    /// 1 of a vector.
+    /// Number of columns; 1 for a vector.
     pub(super) columns: u64,
     /// Rows and columns of a chunk.
     pub(super) chunk: Vec<u64>,
-    /// How many chunks stand next to one another.
+    /// Number of chunks side by side.
     pub(super) across: u64,
-    /// How many chunks lie in a file, in each dimension.
+    /// Number of chunks per file, in each dimension.
     per_file: Vec<u64>,
     gaps: UnwrittenParts,
     stored: zarrs::array::Array<ZarrFolder>,
@@ -62,10 +63,10 @@ fn caught<T, E: fmt::Display>(work: impl FnOnce() -> std::result::Result<T, E>) 
 }
 
 impl Array {
-    /// The array in a folder.
+    /// Opens the array in a folder.
     ///
     /// # Errors
-    /// Metadata that the library does not know, or that claims more than can be, in words.
+    /// Metadata that the library does not know, or that claims impossible sizes; the error describes the problem.
     pub(super) fn open(
         folder: PathBuf,
         place: ObjectPlace,
@@ -96,7 +97,7 @@ impl Array {
             return Err(format!("has shards of the shape {file:?}, with too many chunks"));
         }
         let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
-        // A piece may end within a row of chunks, and the next piece is read next to it.
+        // A piece may end within a row of chunks, and the next piece then starts in the same row.
         let kept = bytes.saturating_mul(across.saturating_add(across / 2)).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most = to_usize((kept / bytes.max(1)).clamp(2, 1 << 16));
         Ok(Self {
@@ -110,18 +111,18 @@ impl Array {
             per_file,
             gaps,
             stored,
-            // Whoever reads does so on as many threads as were requested.
+            // The caller already uses the requested number of threads.
             options: CodecOptions::default().with_concurrent_target(1),
             kept: ChunkCache::new(most),
             warned: Once::new(),
         })
     }
 
-    /// The values of the chunk in a band of rows, and in a column of chunks. Threads that want the same one wait for the first
-    /// of them.
+    /// The values of the chunk in a band of rows and a column of chunks. Threads that want the same one wait for
+    /// the first of them.
     ///
     /// # Errors
-    /// A file that can't be read, is lost, or was not made by the array's codecs.
+    /// A file that can't be read, is lost, or was not produced by the array's codecs.
     pub(super) fn get(&self, band: u64, column: u64) -> Result<CachedChunk<ArrayBytes<'static>>> {
         let index = band.checked_mul(self.across).and_then(|first| first.checked_add(column));
         let index = index.ok_or_else(|| Error::Bug("a chunk of more than 2^64".into()))?;
@@ -148,7 +149,8 @@ impl Array {
         }
     }
 
-    /// A chunk of nothing but the fill value may be left out. Where others are there, it may as well have been lost.
+    /// Handles a missing chunk: chunks of only the fill value may be left out, but in arrays without such chunks
+    /// it was lost.
     fn missing(&self, name: &str) -> Result<()> {
         if self.gaps == UnwrittenParts::Lost {
             let hint = "copy the store again, with all of its files; if it was written without its all-zero chunks, \
@@ -173,7 +175,7 @@ impl Debug for Array {
     }
 }
 
-/// Numbers of 16 bits as `f32`.
+/// Converts 16-bit floats to `f32`.
 fn widened(halves: &[u8]) -> Vec<u8> {
     type Half = <Float16Type as ArrowPrimitiveType>::Native;
     halves.as_chunks::<2>().0.iter().flat_map(|half| Half::from_ne_bytes(*half).to_f32().to_le_bytes()).collect()

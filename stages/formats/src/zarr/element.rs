@@ -9,19 +9,19 @@ use super::metadata::MetadataResult;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Number(StoredNumber),
-    /// Numbers of 16 bits, which are widened to `f32` when they are read.
+    /// 16-bit floats, which are converted to `f32` when they are read.
     Half,
     Flag,
     /// Text of any length.
     Text,
-    /// Text of this many bytes, four a letter, padded with zeros.
+    /// Text of this many bytes, four per letter, padded with zeros.
     Letters(usize),
 }
 
 impl Element {
     pub(super) fn of(data_type: &DataType) -> MetadataResult<Self> {
         let name = data_type.name_v3().unwrap_or_default();
-        // `uint8` here is called `u8` elsewhere.
+        // `uint8` is called `u8` in other metadata.
         let number = name.replace("uint", "u").replace("int", "i").replace("float", "f");
         Ok(match &*name {
             "bool" => Self::Flag,
@@ -35,7 +35,7 @@ impl Element {
         })
     }
 
-    /// The type for numbers, and for flags, which are 0 and 1.
+    /// The number type of numbers and flags, which are 0 and 1; `None` for text.
     pub(super) fn number(self) -> Option<StoredNumber> {
         match self {
             Self::Number(number) => Some(number),

@@ -1,4 +1,4 @@
-//! The files of an array, for the library. Of a file no more is read than there is.
+//! The files of an array, for the library. At most as many bytes are read as a file has.
 
 use std::{fs::File, io::ErrorKind, os::unix::fs::FileExt, path::PathBuf};
 
@@ -8,10 +8,11 @@ use zarrs::storage::{
     byte_range::{ByteRange, ByteRangeIterator},
 };
 
-/// More is never read at once; what is longer must not make us allocate.
+/// Maximum number of bytes read at once; no memory is allocated for more.
 const MOST_BYTES: u64 = 1 << 31;
 
-/// A folder. The library's own store of files remembers each file that was ever read, and trusts lengths.
+/// A folder. The library's own file store remembers every file that was ever read, and trusts claimed
+/// lengths.
 #[derive(Debug)]
 pub(super) struct ZarrFolder(pub(super) PathBuf);
 

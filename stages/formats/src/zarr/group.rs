@@ -15,7 +15,7 @@ use crate::anndata::group::{Column, MemberKind, StoredGroup, UnwrittenParts, Val
 /// The hint about a missing member.
 const COPY_AGAIN: &str = "copy the store again, all of its files, or write it again";
 
-/// A group, and what it is called in errors.
+/// A group, and its name in errors.
 #[derive(Debug)]
 pub(super) struct ZarrGroup {
     folder: PathBuf,
@@ -28,7 +28,7 @@ impl ZarrGroup {
         Self { folder, place, attributes }
     }
 
-    /// Checks that the store is one of a single AnnData object.
+    /// Checks that the store holds a single AnnData object.
     pub(super) fn expect_anndata(&self) -> Result<()> {
         let has = |name: &str| self.member(name).map(|member| member != MemberKind::Missing);
         if has("mod")? {
@@ -49,13 +49,13 @@ impl ZarrGroup {
         Err(self.place.error(message, "give the folder that `adata.write_zarr(...)` wrote"))
     }
 
-    /// Where a member lies, if it can have such a name. Names come from the store, and must not lead out of it.
+    /// The path of a member, if the name is allowed. Names come from the store, and must not lead out of it.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let is_safe = !name.is_empty() && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
         is_safe.then(|| self.folder.join(name))
     }
 
-    /// A member and its location; none if there is none.
+    /// A member's folder and metadata; `None` if it does not exist.
     fn metadata(&self, name: &str) -> Result<Option<(PathBuf, NodeMetadata)>> {
         let Some(path) = self.path(name) else { return Ok(None) };
         Ok(NodeMetadata::read(&path, &self.place.child(name))?.map(|metadata| (path, metadata)))
@@ -81,7 +81,7 @@ impl StoredGroup for ZarrGroup {
         Ok(match self.metadata(name)? {
             Some((_, NodeMetadata::Group(_))) => MemberKind::Group,
             Some((_, NodeMetadata::Array(..))) => MemberKind::Array,
-            // A folder whose metadata is lost.
+            // A folder without its metadata.
             None if self.path(name).is_some_and(|path| path.is_dir()) => MemberKind::Other,
             None => MemberKind::Missing,
         })
@@ -132,7 +132,7 @@ impl StoredGroup for ZarrGroup {
         self.attributes.get(attribute)?.as_array()?.iter().map(Value::as_i64).collect()
     }
 
-    /// The column holds codes, and an attribute names the array of the names.
+    /// The column holds codes, and an attribute names the array of category names.
     fn old_categories(&self, column: &str) -> Result<Option<Option<Box<dyn ValueVector>>>> {
         let Some((_, NodeMetadata::Array(_, attributes))) = self.metadata(column)? else { return Ok(None) };
         match attributes.get("categories").and_then(Value::as_str) {

@@ -9,9 +9,9 @@ use zarrs::array::ArrayMetadata;
 
 use super::packing;
 
-/// The files that make one folder per group or an array.
+/// The files that make a folder a group or an array.
 pub(super) const NAMES: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
-/// Larger metadata is not read. Consolidated metadata of large stores has some megabytes.
+/// Maximum size of metadata; consolidated metadata of large stores has a few megabytes.
 const MOST_BYTES: u64 = 1 << 28;
 /// The hint about an unsupported array.
 pub(super) const WRITE_AGAIN: &str =
@@ -26,14 +26,14 @@ pub(super) enum NodeMetadata {
     Array(Box<ArrayMetadata>, Attributes),
 }
 
-/// Metadata that can't be used: what is wrong with it.
+/// A result for metadata that may be unusable; the error describes the problem.
 pub(super) type MetadataResult<T> = std::result::Result<T, String>;
 
 impl NodeMetadata {
-    /// The kind of a folder; none if it is neither a group nor an array.
+    /// Reads a folder's metadata; `None` if it is neither a group nor an array.
     ///
     /// # Errors
-    /// Metadata that can't be read, or says what is not known here.
+    /// Metadata that can't be read, or has unknown content.
     pub(super) fn read(folder: &Path, place: &ObjectPlace) -> Result<Option<Self>> {
         let (array, attributes) = if let Some(mut whole) = json(folder, "zarr.json", place)? {
             let attributes = whole.remove("attributes").unwrap_or_default();
@@ -52,7 +52,7 @@ impl NodeMetadata {
     }
 }
 
-/// A file of a folder that holds a JSON object; none if there is no such file.
+/// Reads a file with a JSON object in a folder; `None` if there is no such file.
 fn json(folder: &Path, name: &str, place: &ObjectPlace) -> Result<Option<Attributes>> {
     let path = folder.join(name);
     let file = match File::open(&path) {
@@ -68,7 +68,7 @@ fn json(folder: &Path, name: &str, place: &ObjectPlace) -> Result<Option<Attribu
     })
 }
 
-/// An array's metadata, once its codecs are known to stay within memory limits.
+/// Parses an array's metadata, after checking that its codecs stay within memory limits.
 fn understood(mut array: Attributes) -> MetadataResult<ArrayMetadata> {
     if array.get("zarr_format") == Some(&json!(2)) {
         let filters = array.get("filters").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Codecs that unpack chunks without taking more memory than the chunk is to have, in place of the library's, which take
-//! what a damaged chunk claims.
+//! Codecs that unpack chunks without using more memory than the chunk should have. They replace the
+//! library's, which allocate what a damaged chunk claims.
 
 use std::{
     borrow::Cow,
@@ -27,13 +27,13 @@ use zarrs::{
 
 use super::metadata::MetadataResult;
 
-/// Chunks that unpack to more can't be read.
+/// Maximum unpacked size of a chunk that can be read.
 pub(super) const MOST_CHUNK_BYTES: u64 = 1 << 30;
-/// Stands before the names of these codecs, so that they are nobody else's.
+/// Prefix of the names of these codecs, which makes them unique.
 const PREFIX: &str = "perturbine.";
-/// Codecs of the library that take no more memory than a chunk is to have.
+/// The library's codecs that use no more memory than a chunk should have.
 const TRUSTED: [&str; 4] = ["bytes", "transpose", "shuffle", "crc32c"];
-/// Bytes of the length before a string, or before an LZ4 block.
+/// Bytes of the length that precedes a string or an LZ4 block.
 const LENGTH_BYTES: usize = 4;
 
 /// One step of packing.
@@ -44,7 +44,7 @@ pub(super) enum Packing {
     Zstd,
     Lz4,
     Blosc,
-    /// Packs nothing: looks whether texts of any length lie within their chunk.
+    /// Not a compression: checks that texts of any length stay within their chunk.
     Texts,
 }
 
@@ -55,10 +55,10 @@ impl Packing {
         format!("{self:?}").to_lowercase()
     }
 
-    /// The decompressed bytes, at most this many.
+    /// Decompresses the bytes, to at most `most` of them.
     ///
     /// # Errors
-    /// Bytes that it can't have made, or that unpack to more, in words.
+    /// Bytes that the codec can't have produced, or that unpack to more; the error describes the problem.
     pub(super) fn undo<'a>(self, stored: Cow<'a, [u8]>, most: u64) -> MetadataResult<Cow<'a, [u8]>> {
         let damaged = || format!("it is not {} data", self.word());
         let too_long = || format!("it unpacks to more than the {most} bytes that it may have");
@@ -103,7 +103,7 @@ impl Packing {
     }
 }
 
-/// Whether there are as many texts as the first number says, each with its length before it.
+/// Whether there are as many texts as the first number claims, each preceded by its length.
 fn has_texts(bytes: &[u8]) -> bool {
     let Some((count, mut rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return false };
     (0..u32::from_le_bytes(*count)).all(|_| {
@@ -113,10 +113,10 @@ fn has_texts(bytes: &[u8]) -> bool {
     })
 }
 
-/// Puts the codecs of this file in place of the library's, which stand under `key`.
+/// Replaces the library's codecs, which are listed under `key`, by those in this file.
 ///
 /// # Errors
-/// A codec that is not known here, in words.
+/// A codec that is not supported; the error describes the problem.
 pub(super) fn watched(codecs: &[Value], key: &str) -> MetadataResult<Vec<Value>> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(register);
@@ -143,7 +143,7 @@ pub(super) fn watched(codecs: &[Value], key: &str) -> MetadataResult<Vec<Value>>
     Ok(out)
 }
 
-/// Makes these codecs known to the library.
+/// Registers these codecs with the library.
 fn register() {
     for packing in Packing::ALL {
         let is_it = move |name: &str| name.strip_prefix(PREFIX) == Some(&packing.word());
@@ -186,7 +186,7 @@ impl BytesToBytesCodecTraits for Packing {
         Ok(RecommendedConcurrency::new_maximum(1))
     }
 
-    /// Little more than what it packs, or it was packed in vain.
+    /// Slightly more than the unpacked size; otherwise packing was useless.
     fn encoded_representation(&self, decoded: &BytesRepresentation) -> BytesRepresentation {
         decoded.size().map_or(BytesRepresentation::UnboundedSize, |size| {
             BytesRepresentation::BoundedSize(size.saturating_add(size / 4 + (1 << 16)))

@@ -9,7 +9,8 @@ use zarrs::array::ArrayBytes;
 use super::{array::Array, metadata::WRITE_AGAIN};
 
 impl Array {
-    /// Shows the values of some rows, one part after another: some bytes of values of fixed length, or one text.
+    /// Calls `show` with the values of some rows, one part after another: the bytes of some values of fixed
+    /// length, or one text.
     ///
     /// # Errors
     /// Rows that do not exist, chunks that are damaged or lost.
@@ -24,7 +25,7 @@ impl Array {
             let (band, first) = (row / chunk_rows, row % chunk_rows);
             let count = (rows.end - row).min(chunk_rows - first);
             let beside = (0..self.across).map(|column| self.get(band, column)).collect::<Result<Vec<_>>>()?;
-            // Rows that one chunk holds whole are shown at once.
+            // Rows that are entirely in one chunk are shown at once.
             let (steps, height) = if self.columns == chunk_columns { (1, count) } else { (count, 1) };
             for step in 0..steps {
                 let start = (first + step) * chunk_columns;
@@ -55,7 +56,7 @@ impl Array {
         }
     }
 
-    /// Its number type; flags are 0 and 1.
+    /// The number type of the array; flags are 0 and 1.
     ///
     /// # Errors
     /// An array of texts.
@@ -65,7 +66,7 @@ impl Array {
         })
     }
 
-    /// Appends the numbers of some rows.
+    /// Reads some rows of numbers, appending them to `out`.
     ///
     /// # Errors
     /// Those of [`Array::for_each`], and an array of texts.
@@ -77,7 +78,7 @@ impl Array {
         })
     }
 
-    /// The numbers of some rows.
+    /// Reads some rows of numbers.
     ///
     /// # Errors
     /// Those of [`Array::numbers`].

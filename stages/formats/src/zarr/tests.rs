@@ -1,4 +1,4 @@
-//! Chunks that numcodecs has packed, chunks that were damaged since, and arrays of every order and type.
+//! Chunks packed by numcodecs, chunks that were then damaged, and arrays of every order and type.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use arrays::place::ObjectPlace;
@@ -13,9 +13,9 @@ use super::{
 };
 use crate::anndata::group::UnwrittenParts;
 
-/// Frames of numcodecs: blosclz, lz4, lz4hc, zlib and zstd, each without a shuffle, with bytes and with bits
-/// shuffled, of values of 4 bytes in blocks of 1,024 bytes, and of values of 8 bytes in one block. Before each stand the
-/// bytes of a value and its length, as u32.
+/// Frames of numcodecs: blosclz, lz4, lz4hc, zlib and zstd, each without shuffling and with bytes or bits
+/// shuffled, for values of 4 bytes in blocks of 1,024 bytes, and for values of 8 bytes in one block. Each is
+/// preceded by the number of bytes per value and its own length, as u32.
 const FRAMES: &[u8] = include_bytes!("tests/frames.bin");
 
 /// The content of every frame: 1,100 integers, some of them repeated.
@@ -76,7 +76,7 @@ fn a_chunk_that_unpacks_to_more_than_it_may_is_refused() {
         let refused = unpack(packing, &long, 1000).expect_err("it is too long");
         assert!(refused.contains("more than the 1000 bytes"), "{refused}");
     }
-    // Claimed sizes take no memory: 2^62 bytes by a zstd frame, 4 GiB by others.
+    // No memory is allocated for claimed sizes: 2^62 bytes in a zstd frame, 4 GiB in others.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
     assert!(unpack(Packing::Zstd, &frame, 1000).is_err());
     for packing in [Packing::Lz4, Packing::Blosc] {
@@ -102,7 +102,7 @@ fn a_codec_that_takes_what_a_chunk_claims_is_not_left_in_place() {
     assert_eq!(inner, &json!([{ "name": "bytes" }, { "name": "perturbine.zlib" }, { "name": "crc32c" }]));
 }
 
-/// An array of one chunk, of a shape and type, whose chunk may be left out; and what some of its rows hold.
+/// Reads rows of an array with this shape and type and a single chunk, which may be left out.
 fn read(
     shape: &[u64],
     data_type: &str,
@@ -138,7 +138,7 @@ fn values_are_put_into_the_order_of_rows_and_of_this_machine() {
 #[test]
 fn halves_are_widened_and_what_was_left_out_has_the_fill_value() {
     let little = json!([{ "name": "bytes", "configuration": { "endian": "little" } }]);
-    // 1, -2, 65504, the smallest there is, infinity, and no number.
+    // 1, -2, 65504, the smallest positive number, infinity, and NaN.
     let stored = [0x3c00_u16, 0xc000, 0x7bff, 0x0001, 0x7c00, 0x7e00].into_iter().flat_map(u16::to_le_bytes);
     let numbers = read(&[6], "float16", &json!(0), &little, stored).unwrap();
     assert_eq!(numbers[..5], [1.0, -2.0, 65504.0, (-24_f32).exp2(), f32::INFINITY]);

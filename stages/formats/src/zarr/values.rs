@@ -70,7 +70,8 @@ fn texts(array: &Array, rows: Range<usize>) -> Result<StringArray> {
     Ok(texts.finish())
 }
 
-/// Text of four bytes a letter, padded with zeros; what is not a letter stands for one that is unknown.
+/// Decodes text of four bytes per letter, padded with zeros; an invalid letter becomes the replacement
+/// character.
 fn letters_of(bytes: &[u8]) -> String {
     let letters = bytes.as_chunks::<4>().0.iter().map(|letter| u32::from_le_bytes(*letter));
     let letters = letters.map(|letter| char::from_u32(letter).unwrap_or(char::REPLACEMENT_CHARACTER));

@@ -1,4 +1,4 @@
-//! Files of every format that needs no HDF5 and that other programs write, and what is found in them.
+//! Reads files written by other programs, in every format that does not need HDF5.
 
 mod matrix_market;
 mod tables;

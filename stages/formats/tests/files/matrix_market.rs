@@ -1,4 +1,4 @@
-//! Matrix Market files are read as scipy and scanpy read them, and refused where they are broken.
+//! Matrix Market files are read as scipy and scanpy read them, and refused if they are invalid.
 
 use std::{
     fs,
@@ -79,7 +79,7 @@ const READABLE: &[Expected] = &[
     ("tests/matrices/symmetry_array/array_symmetric_general.mtx", (3, 3), 204.0, 9),
 ];
 
-/// A file of the shared material, unless that is not here.
+/// The path of a shared file; `None` if it does not exist.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn shared(file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/formats").join(file);
@@ -102,7 +102,7 @@ fn chunks(source: Arc<dyn Source>) -> Vec<Chunk> {
     source::chunks(source).map(|chunk| chunk.unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
-/// Cells, the sum of all values, and how many there are.
+/// Number of cells, sum of all values, and number of values.
 fn totals(source: Arc<dyn Source>) -> (u64, f64, usize) {
     let chunks = chunks(source);
     let values = || chunks.iter().flat_map(|chunk| chunk.expression.values());
@@ -119,7 +119,7 @@ fn column_names(batch: &RecordBatch) -> Vec<String> {
     batch.schema().fields().iter().map(|field| field.name().clone()).collect()
 }
 
-/// The line of an error that names one.
+/// The line number that an error names.
 fn refused(path: &Path) -> String {
     let error = try_open(path).map(drop).expect_err("the file is broken");
     assert_eq!(error.exit_code(), ExitCode::Data, "{error}");
@@ -146,7 +146,7 @@ fn every_file_that_scipy_refuses_is_refused_with_its_line() {
     let mut count = 0;
     for line in list.lines().skip(1) {
         let [file, status, told] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        // Line ends of the old Macintosh are read all the same; complex values are refused though scipy reads them.
+        // Classic Macintosh line endings are read nevertheless; complex values are refused although scipy reads them.
         if (status == "OK" && !told.contains("complex")) || file.ends_with("windows_newlines.mtx") {
             continue;
         }
@@ -179,7 +179,7 @@ fn what_is_no_expression_is_refused_by_name() {
     }
 }
 
-/// A folder, its shape, sum and number of values, its first two cells, its first two genes.
+/// A folder, its shape, the sum and number of its values, its first two cells, and its first two genes.
 type Folder = (&'static str, (u64, usize), f64, usize, [&'static str; 2], [&'static str; 2]);
 
 #[test]
@@ -220,7 +220,8 @@ fn folders_of_10x_are_read_as_scanpy_reads_them() {
     }
 }
 
-/// A folder with a matrix of two genes and three cells; the second gene has 5 in the third cell, the first 1 in the first.
+/// A folder with a matrix of two genes and three cells: the second gene is 5 in the third cell, the first is
+/// 1 in the first.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {

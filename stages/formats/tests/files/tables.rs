@@ -1,4 +1,4 @@
-//! Parquet and Arrow tables of cells give the cells that were put into them, however they are laid out.
+//! Parquet and Arrow tables of cells return the cells that were written, in any layout.
 
 use std::{
     fs::{self, File},
@@ -21,12 +21,12 @@ use schemas::{Error, error::ExitCode};
 const CELLS: usize = 1000;
 const GENES: usize = 7;
 
-/// The value of a gene in a cell: zero in two of three.
+/// The value of a gene in a cell: zero for two out of three.
 fn value(cell: usize, gene: usize) -> f32 {
     if (cell + gene).is_multiple_of(3) { [1.0, 2.0, 5.0][(cell * gene) % 3] } else { 0.0 }
 }
 
-/// The number that lists have for a gene.
+/// The number by which lists refer to a gene.
 fn number(gene: usize) -> i64 {
     i64::try_from(3 + 2 * (GENES - gene)).expect("a small number")
 }
@@ -49,7 +49,7 @@ fn wide() -> RecordBatch {
     RecordBatch::try_from_iter(others.into_iter().chain(genes)).expect("columns of one length")
 }
 
-/// Lists that begin with a value below zero, as those of Tahoe-100M do.
+/// Lists that begin with a negative value, like those of Tahoe-100M.
 fn lists() -> RecordBatch {
     let there = |cell: usize| (0..GENES).filter(move |gene| value(cell, *gene) != 0.0);
     let genes = (0..CELLS).map(|cell| Some(std::iter::once(Some(1)).chain(there(cell).map(|gene| Some(number(gene))))));
@@ -90,7 +90,7 @@ fn gene_names(source: &dyn Source) -> Vec<String> {
     source.var().column(0).as_string::<i32>().iter().flatten().map(str::to_owned).collect()
 }
 
-/// Checks every value, with each gene's place given by its name.
+/// Checks every value; `place` returns the name of the gene at each index.
 #[track_caller]
 fn has_every_value(source: Arc<dyn Source>, place: impl Fn(usize) -> String) {
     let genes = gene_names(&*source);

@@ -1,4 +1,5 @@
-//! A matrix is the same whatever number types, filters and layouts it is stored with, by rows or by columns.
+//! A matrix reads the same whatever number types, filters and layouts it is stored with, by rows or by
+//! columns.
 
 use std::{os::unix::fs::FileExt, path::Path};
 
@@ -219,7 +220,7 @@ fn annotations_of_64_bits_without_a_sign_keep_their_numbers() {
     let obs = file.group("obs").expect("the cells");
     obs.new_dataset_builder().with_data(&LARGE).create("plain").expect("a column");
     obs.new_dataset_builder().with_data(&LARGE).deflate(1).create("packed").expect("a column");
-    // A chunk that was never written leaves the dataset to libhdf5.
+    // A chunk that was never written means that libhdf5 reads the dataset.
     let gaps = obs.new_dataset::<u64>().chunk(1).shape(5).create("gaps").expect("a column");
     for (row, number) in LARGE.iter().enumerate().filter(|(_, number)| **number > 0) {
         gaps.write_slice(&[*number], row..row + 1).expect("a chunk");
@@ -244,7 +245,7 @@ fn annotations_of_64_bits_without_a_sign_keep_their_numbers() {
     }
 }
 
-/// The error for a matrix with other pointers and indices.
+/// The error for a matrix whose pointers and indices were changed.
 fn refused(encoding: &'static str, change: impl FnOnce(&mut Vec<i64>, &mut Vec<i64>)) -> (String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("matrix.h5ad");
@@ -290,7 +291,7 @@ fn entries_beyond_two_to_the_31_are_read_where_they_are() {
     let file = File::create(&path).expect("a file");
     frame(&file, "obs", ROWS);
     frame(&file, "var", 30_000);
-    // Rows of many entries that nobody has written, and one behind them: the file is one large hole.
+    // Rows of many entries that were never written, followed by one that was: the file is mostly a hole.
     let mut pointers: Vec<i64> = (0..).map(|row| row * HEAVY).take(ROWS).collect();
     let before = usize::try_from(pointers[ROWS - 1]).expect("an address");
     assert!(usize::try_from(1_u64 << 31).expect("an address") < before);

@@ -1,4 +1,4 @@
-//! Files that other programs wrote are read as anndata itself reads them.
+//! Files written by other programs are read as anndata itself reads them.
 
 use std::{
     path::{Path, PathBuf},
@@ -99,7 +99,7 @@ const READABLE: &[Expected] = &[
             "leiden",
         ],
     ),
-    // Its 2556 missing values do not count towards the sum, but are not zeros.
+    // Its 2556 missing values are not part of the sum, but are not zeros.
     expected(
         "formats/h5ad_archives/cellxgene/nan.h5ad",
         (100, 100),
@@ -202,7 +202,7 @@ const READABLE: &[Expected] = &[
     ),
 ];
 
-/// A file of the shared material, unless that is not here.
+/// The path of a shared file; `None` if it does not exist.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn shared(file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(file);
@@ -284,7 +284,7 @@ fn a_data_frame_from_before_anndata_0_7_is_read_with_its_categories() {
         };
         Some(names.iter().map(value).collect())
     };
-    // Names of a fixed length, and a number next to them.
+    // Names of fixed length, alongside a number.
     let old = columns(
         "formats/h5ad_archives/anndata/tests/data/archives/v0.5.0/adata.h5ad",
         &["cell", "bulk_labels", "phase", "louvain", "n_genes", "n_counts"],

@@ -30,7 +30,7 @@ fn simulator() -> Simulator {
     Simulator::new(settings).expect("the settings are good")
 }
 
-/// Writes a small simulated atlas in two chunks, in the place of another one.
+/// Writes a small simulated atlas in two chunks, replacing an existing file.
 fn write_simulated(path: &Path, gzip: Option<u8>) -> Chunk {
     if path.exists() {
         fs::remove_file(path).expect("it is removed");
@@ -180,7 +180,7 @@ fn what_can_not_be_written_is_refused_before_anything_is() {
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }
 
-/// Writes a good file of 300 cells by 50 genes, then lets `damage` change it.
+/// Writes a valid file of 300 cells by 50 genes, lets `damage` change it, and returns the error.
 fn damaged(folder: &Path, damage: impl FnOnce(&File)) -> String {
     let path = folder.join("damaged.h5ad");
     write_simulated(&path, None);
@@ -280,7 +280,7 @@ fn a_column_of_an_unknown_kind_is_left_out() {
     assert!(read.obs.column_by_name("batch").is_none() && read.obs.column_by_name("dose").is_some());
 }
 
-/// Replaces the matrix of a good file by a dense one of the same shape.
+/// Replaces the matrix of a valid file by a dense one of the same shape.
 fn dense<T: H5Type + Copy>(folder: &Path, values: [T; 3]) -> Vec<f32> {
     let path = folder.join("dense.h5ad");
     write_simulated(&path, None);
@@ -293,7 +293,7 @@ fn dense<T: H5Type + Copy>(folder: &Path, values: [T; 3]) -> Vec<f32> {
     for (at, row) in rows.iter().enumerate() {
         matrix.write_slice(row, (at, ..)).expect("it is written");
     }
-    // libhdf5 writes what is left once nobody holds the dataset any more.
+    // libhdf5 writes the rest once nobody holds the dataset any more.
     drop(matrix);
     file.close().expect("it closes");
     let [read] = read_all(&path).try_into().expect("one chunk");

@@ -1,4 +1,4 @@
-//! HDF5 files that other programs write, and what is found in them.
+//! Reads HDF5 files written by other programs.
 
 mod h5ad_number_types;
 mod h5ad_real_files;

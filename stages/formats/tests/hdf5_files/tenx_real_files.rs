@@ -66,7 +66,7 @@ const EXPECTED: &[Expected] = &[
     },
 ];
 
-/// A file of the shared material, unless that is not here.
+/// The path of a shared file; `None` if it does not exist.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn shared(file: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/formats/10x/scanpy/tests/_data");

@@ -1,14 +1,16 @@
-//! Notes about labels that are read as another name than they have. Ingest prints them, so that no labels are merged silently.
+//! Notes about labels that are interpreted as another name. Ingest prints them, so that labels are never
+//! merged silently.
 
 use std::collections::BTreeSet;
 
 use schemas::conditions::{LabelRules, parse};
 
-/// Labels that a note lists.
+/// Maximum number of labels that a note lists.
 const MOST_EXAMPLES: usize = 4;
 
-/// A sentence for each reason why some of these distinct labels become other names: blanks around a name, a perturbation that is
-/// named twice, and control as a part. Invalid labels are left to the error that refuses them.
+/// One sentence for each reason why some of these distinct labels become other names: blanks around a name, a
+/// perturbation that occurs twice, or control as a part. Invalid labels are left to the error that refuses
+/// them.
 pub(super) fn notes<'a>(labels: impl Iterator<Item = &'a str>, rules: &LabelRules) -> Vec<String> {
     let reasons: [(&str, Applies); 3] = [
         ("blanks around names are removed from", has_blanks),
@@ -34,10 +36,10 @@ pub(super) fn notes<'a>(labels: impl Iterator<Item = &'a str>, rules: &LabelRule
     found.map(|(reason, examples)| sentence(reason, examples)).collect()
 }
 
-/// Whether a label is changed for some reason.
+/// Whether a label is changed for a certain reason.
 type Applies = fn(&str, &LabelRules) -> bool;
 
-/// The name that a label becomes, without doses; none if the label is invalid.
+/// The name that a label becomes, without doses; `None` if the label is invalid.
 fn name_of(label: &str, rules: &LabelRules) -> Option<String> {
     let parts = parse(label, None, rules).ok()?;
     let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_ref()).collect();

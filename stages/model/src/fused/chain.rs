@@ -23,7 +23,7 @@ use crate::{
 pub(super) enum HiddenInput<'a> {
     /// Sparse rows of expression, and their values as read by the encoder.
     Sparse(&'a Cells, Tensor),
-    /// `[cells, inputs]`.
+    /// Dense activations, `[cells, inputs]`.
     Dense(Tensor),
 }
 
@@ -56,13 +56,14 @@ pub(super) struct LayerPass {
     pub(super) linear: Tensor,
     /// The activations.
     pub(super) output: Tensor,
-    /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; none without a norm.
+    /// Mean and inverse standard deviation: per feature with batch norm, per cell with layer norm; empty without
+    /// a norm.
     pub(super) statistics: Vec<Tensor>,
     pub(super) dropout: Dropout,
 }
 
 impl LayerPass {
-    /// Input and statistics of a norm; none without a norm.
+    /// Input and statistics of a norm; `None` without a norm.
     pub(super) fn passed<T: TensorNumber>(&self) -> Option<LayerActivations<'_, T>> {
         let [mean, inverse] = &self.statistics[..] else { return None };
         Some(LayerActivations {
@@ -112,12 +113,13 @@ impl<'a> FusedForwardPass<'a> {
         &self.steps[self.steps.len() - 1].output
     }
 
-    /// From the gradient by the output to those by the parameters; returns the gradient by the input, if that is dense.
+    /// Turns the gradient with respect to the output into those with respect to the parameters; returns the one
+    /// with respect to the input, if that is dense.
     pub(super) fn backward<T: TensorNumber>(&self, gradient: Tensor, found: &mut Gradients) -> Option<Tensor> {
         self.backward_with::<T>(gradient, &[], found)
     }
 
-    /// The same with a term added to the gradient by each linear layer's output.
+    /// The same, with a term added to the gradient with respect to each linear layer's output.
     pub(super) fn backward_with<T: TensorNumber>(
         &self,
         gradient: Tensor,

@@ -19,8 +19,8 @@ pub(super) fn can(adversaries: &Adversaries) -> bool {
     adversaries.classifiers().all(|of| FusedForwardPass::can(&of.classifier.hidden))
 }
 
-/// The adversaries' results for basal latents, including penalties, and the gradients by their parameters of
-/// loss + `weight` · penalty.
+/// The adversaries' results for basal latents, including penalties, and the gradients of loss + `weight` ·
+/// penalty with respect to their parameters.
 pub(super) fn judge<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
@@ -39,7 +39,7 @@ pub(super) fn judge<T: TensorNumber>(
     (verdict, found)
 }
 
-/// The adversaries' results for basal latents, differentiable only by these.
+/// The adversaries' results for basal latents, differentiable only with respect to these.
 pub(super) fn oppose<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
@@ -83,7 +83,7 @@ impl<'a> FusedClassifierPass<'a> {
         Self { pass, loss: loss.detach(), right, by_logits }
     }
 
-    /// Records the gradients by the parameters; returns that by the latents.
+    /// Records the gradients with respect to the parameters; returns the one with respect to the latents.
     fn backward<T: TensorNumber>(
         &self,
         of: &ClassifierTask<'_>,

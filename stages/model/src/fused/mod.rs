@@ -6,7 +6,8 @@
 //! automatic differentiation, from the encoder's last activations to the decoded latent. Adversaries are again computed
 //! by hand ([`judges`]), with their gradient penalty in closed form ([`penalty`]).
 //!
-//! The results equal those of [`Plain`] to rounding, except for different dropout draws. Unsupported settings fall back to [`Plain`].
+//! The results are equal to those of [`StepArguments`] up to rounding, except for different dropout draws.
+//! Unsupported settings fall back to [`StepArguments`].
 
 mod adam;
 mod chain;
@@ -37,7 +38,7 @@ use super::{
 pub struct Fused;
 
 impl Fused {
-    /// Why it does not support a network, if it does not.
+    /// Why a network is not supported; `None` if it is.
     #[must_use]
     pub fn lacks(network: &Network) -> Option<&'static str> {
         if network.parameters.device() != Device::Cpu {
@@ -153,8 +154,8 @@ fn encode<'a, T: TensorNumber>(
     )
 }
 
-/// The loss of cells with these latents; given `found`, records the gradients by the decoder's parameters, and returns that
-/// by the latents.
+/// The loss of cells with these latents; given `found`, records the gradients with respect to the decoder's
+/// parameters, and returns the one with respect to the latents.
 fn reconstruct<T: TensorNumber>(
     network: &Network,
     latent: &Tensor,

@@ -1,9 +1,10 @@
 //! The gradient of a gradient penalty in closed form, instead of differentiating a backward pass automatically.
 //!
-//! Let S be the sum of all logits. The backward pass from S to the latent consists of linear layers (`e ← dx W`), masks and norms
-//! (`dx` from `e`, [`kernels::penalty`](kernels::penalty)). The penalty P is the mean square of the result. Its
-//! adjoint v starts as 2 g / numel and goes back up: a linear layer's weight gets `dxᵀ v`, and `v ← v Wᵀ`;
-//! a norm adds a term to its own input's gradient, which joins the ordinary backward pass there.
+//! Let S be the sum of all logits. The backward pass from S to the latent consists of linear layers
+//! (`e ← dx W`), masks and norms (`dx` from `e`, [`kernels::penalty`](kernels::penalty)). The penalty P is
+//! the mean square of the result. Its adjoint v starts as 2 g / numel and goes back up: a linear layer's
+//! weight gets `dxᵀ v`, and `v ← v Wᵀ`; a norm adds a term to the gradient of its own input, which joins the
+//! ordinary backward pass there.
 
 use kernels::{
     layer::CutBackward,
@@ -24,7 +25,7 @@ use crate::{
 pub(super) struct Penalty {
     /// The mean over cells and latent of (∂S/∂latent)².
     pub(super) value: Tensor,
-    /// The term added to the gradient by each linear layer's output; none if no norm follows it.
+    /// The term added to the gradient with respect to each linear layer's output; `None` if no norm follows it.
     pub(super) onto: Vec<Option<Tensor>>,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Penalty {
 struct DownwardGradients {
     /// The gradient after the mask.
     d: Tensor,
-    /// The gradient by the linear layer's output.
+    /// The gradient with respect to the linear layer's output.
     dx: Tensor,
 }
 
@@ -83,8 +84,8 @@ impl DownwardGradients {
     }
 }
 
-/// Computes the penalty of a classifier from its pass, and adds `weight` times its gradient by the weights; `last` follows the
-/// hidden layers.
+/// Computes the penalty of a classifier from its pass, and adds `weight` times its gradient with respect to
+/// the weights; `last` follows the hidden layers.
 pub(super) fn penalise<T: TensorNumber>(
     pass: &FusedForwardPass<'_>,
     last: &Linear,

@@ -18,7 +18,7 @@ use crate::{
 /// Dropout seeds of one step, one per layer, all derived from one seed on the device.
 #[derive(Debug)]
 pub(super) struct DeviceDropoutSeeds<'a> {
-    /// A scalar, int64.
+    /// The seed of the step, a scalar, int64.
     of_step: &'a Tensor,
     layers: u32,
 }
@@ -91,8 +91,8 @@ impl<'a> LaunchedForwardPass<'a> {
         self.steps.last().map_or(&self.input, |step| &step.output)
     }
 
-    /// From the gradient by the output to those by the parameters, adding a penalty's terms at each layer. Returns the gradient by the
-    /// input if it is `wanted`.
+    /// Turns the gradient with respect to the output into those with respect to the parameters, adding a
+    /// penalty's terms at each layer. Returns the one with respect to the input if it is `wanted`.
     pub(super) fn backward(
         &self,
         mut gradient: Tensor,

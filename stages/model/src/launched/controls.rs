@@ -26,7 +26,7 @@ pub(crate) enum Control {
     Seed,
     /// The number of the batch in its epoch.
     Batch,
-    /// The own share of a mixed cell.
+    /// A mixed cell's own share.
     Share,
 }
 
@@ -45,15 +45,15 @@ pub(crate) struct StepNumbers<'a> {
     pub(crate) rates: [f64; 3],
     pub(crate) schedule: Schedule,
     pub(crate) seed: u64,
-    /// Each cell's offset row, and the cell it is decoded from; empty if unused.
+    /// Each cell's offset row, and the cell from which it is decoded; empty if unused.
     pub(crate) rows: &'a [i64],
     pub(crate) sources: &'a [i64],
     /// Each cell's mixup partner, and its own share.
     pub(crate) mixup: Option<(&'a [i64], f64)>,
 }
 
-/// Every output bit depends on every input bit, including the low bits that kernels use: seeds of two epochs differ only in high bits (the
-/// finaliser of splitmix64, Steele et al. 2014).
+/// Mixes bits so that every output bit depends on every input bit, including the low bits that kernels use:
+/// seeds of two epochs differ only in high bits (the finaliser of splitmix64, Steele et al. 2014).
 fn mixed(seed: u64) -> u64 {
     let bits = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -61,7 +61,7 @@ fn mixed(seed: u64) -> u64 {
 }
 
 impl StepNumbers<'_> {
-    /// Writes them to a buffer of [`Controls::numbers`].
+    /// Writes the numbers to a buffer of [`Controls::numbers`].
     pub(crate) fn write(&self, numbers: &mut [i64]) {
         let schedule = self.schedule;
         let weights = [schedule.adversary_weight, schedule.divergence_weight];
@@ -111,7 +111,7 @@ impl Controls {
         self.of_cells(0)
     }
 
-    /// The cell that each is decoded from, `[cells]`.
+    /// The cell from which each cell is decoded, `[cells]`.
     pub(crate) fn sources(&self) -> Tensor {
         self.of_cells(1)
     }

@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct LaunchedAdversaryResults {
     /// The loss of each, `[adversaries]`, and their sum.
     losses: Tensor,
-    /// The penalty of each, `[adversaries]`; none if not requested.
+    /// The penalty of each, `[adversaries]`; `None` if not requested.
     penalties: Option<Tensor>,
     names: Vec<String>,
     accuracies: Vec<Tensor>,
@@ -63,8 +63,8 @@ impl LaunchedAdversaryResults {
     }
 }
 
-/// The adversaries' results for basal latents `[cells, latent]`, including penalties; returns the gradients by their parameters of
-/// loss + `weight` · penalty.
+/// The adversaries' results for basal latents `[cells, latent]`, including penalties; returns the gradients
+/// of loss + `weight` · penalty with respect to their parameters.
 pub(super) fn judge(
     adversaries: &Adversaries,
     basal: &Tensor,
@@ -89,7 +89,8 @@ pub(super) fn judge(
     found
 }
 
-/// The adversaries' results for basal latents `[cells, latent]`; returns each loss's gradient by the latents, `[cells, latent]`.
+/// The adversaries' results for basal latents `[cells, latent]`; returns each loss's gradient with respect to
+/// the latents, `[cells, latent]`.
 pub(super) fn oppose(
     adversaries: &Adversaries,
     basal: &Tensor,
@@ -154,9 +155,10 @@ impl<'a> LaunchedClassifierPass<'a> {
     }
 }
 
-/// Computes the penalty of a classifier from its pass into `penalty`, a scalar, and records `weight` times its gradient by the weights of hidden
-/// layers; `last` follows
-/// them. Returns its terms for the backward pass, and the one for every row of the gradient by the weight of `last`.
+/// Computes the penalty of a classifier from its pass into `penalty`, a scalar, and records `weight` times
+/// its gradient with respect to the weights of hidden layers; `last` follows them. Returns the penalty's
+/// terms for the backward pass, and the one for every row of the gradient with respect to the weight of
+/// `last`.
 fn penalise(
     pass: &LaunchedForwardPass<'_>,
     last: &Linear,

@@ -6,7 +6,8 @@
 //! write their tensors as few times as the reductions allow. All numbers that differ between steps are on the device ([`Controls`]),
 //! so every step is the same work and can be captured as a graph.
 //!
-//! The results equal those of [`Plain`](super::step::Plain) to rounding, on the host and on a GPU, except for different dropout draws.
+//! The results are equal to those of [`Plain`](super::step::Plain) up to rounding, on the host and on a GPU,
+//! except for different dropout draws.
 
 mod adam;
 mod chain;
@@ -53,7 +54,7 @@ pub(super) struct StepInput<'a> {
     pub(super) has_sources: bool,
 }
 
-/// Why the steps of a learner are not supported, if they are not.
+/// Why the steps of a learner are not supported; `None` if they are.
 pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let (network, train) = (&learner.network, &learner.plan.train);
     let hidden = [network.encoder.hidden(), network.decoder.hidden()];
@@ -161,8 +162,8 @@ fn autoencoder(
     basal
 }
 
-/// The loss of cells with these inputs of the decoder's last layer, `[cells, width]`, a scalar, and its gradient by them; the
-/// gradients by the last layer's parameters are recorded.
+/// The loss of cells with these inputs of the decoder's last layer, `[cells, width]`, a scalar, and its
+/// gradient with respect to them; records the gradients with respect to the last layer's parameters.
 fn reconstruct(
     network: &Network,
     hidden: &Tensor,
@@ -202,7 +203,7 @@ enum LatentHead<'a> {
 }
 
 impl<'a> LatentHead<'a> {
-    /// Also returns the basal latents, `[cells, latent]`.
+    /// Computes the latents; also returns the basal latents, `[cells, latent]`.
     fn forward(encoder: &'a Encoder, hidden: &Tensor) -> (Self, Tensor) {
         match encoder {
             Encoder::Point { latent, .. } => {
@@ -224,8 +225,9 @@ impl<'a> LatentHead<'a> {
         }
     }
 
-    /// Records the gradients by the parameters, given that by the latents, `[cells, latent]`, and the weight of the divergence, a scalar;
-    /// returns that by the activations.
+    /// Records the gradients with respect to the parameters, given the one with respect to the latents,
+    /// `[cells, latent]`, and the weight of the divergence, a scalar; returns the one with respect to the
+    /// activations.
     fn backward(&self, by_basal: &Tensor, divergence_weight: &Tensor, found: &mut Gradients) -> Tensor {
         match self {
             Self::Point(last) => last.backward(by_basal, found),
@@ -278,7 +280,8 @@ impl<'a> LatentAddition<'a> {
         }
     }
 
-    /// Records the gradients by embeddings, dose curves and covariates, given that by the latents, `[cells, latent]`.
+    /// Records the gradients with respect to embeddings, dose curves and covariates, given the one with respect
+    /// to the latents, `[cells, latent]`.
     fn backward(&self, by_latent: &Tensor, batch: &Unpacked, found: &mut Gradients) {
         let added = match self {
             Self::Tables(added) => added,

@@ -9,7 +9,7 @@ use crate::{gradients::Gradients, layers::Linear};
 /// A product `x Wᵀ`, with everything the backward pass needs.
 #[derive(Debug)]
 pub(super) struct Product {
-    /// Both operands as they were multiplied.
+    /// The operand `x` as it was multiplied.
     x: Tensor,
     weight: Tensor,
 }
@@ -32,12 +32,13 @@ impl Product {
         (product, out)
     }
 
-    /// Records the gradient by the weight, given that by the product, `[cells, outputs]`.
+    /// Records the gradient with respect to the weight, given the one with respect to the product,
+    /// `[cells, outputs]`.
     pub(super) fn by_weight(&self, linear: &Linear, gradient: &Tensor, found: &mut Gradients) {
         found.add_product(&linear.weight, &rounded(linear, gradient), &self.x);
     }
 
-    /// The same, and returns the gradient by `x`, `[cells, inputs]`.
+    /// The same, and returns the gradient with respect to `x`, `[cells, inputs]`.
     pub(super) fn back(&self, linear: &Linear, gradient: &Tensor, found: &mut Gradients) -> Tensor {
         let kind = gradient.kind();
         let gradient = rounded(linear, gradient);
@@ -64,7 +65,7 @@ impl<'a> OutputLayer<'a> {
         (Self { linear, product }, if adds { out + &linear.bias } else { out })
     }
 
-    /// Records the gradients by weight and bias, and returns that by `x`.
+    /// Records the gradients with respect to weight and bias, and returns the one with respect to `x`.
     pub(super) fn backward(&self, gradient: &Tensor, found: &mut Gradients) -> Tensor {
         found.add(&self.linear.bias, || column_sums(gradient));
         self.product.back(self.linear, gradient, found)

@@ -1,4 +1,4 @@
-//! Every source cell under every target: its expression, or its latents.
+//! Predicts every source cell under every target: its expression, or its latents.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,23 +24,23 @@ use crate::query::Job;
 pub enum CellOutput {
     /// Its expression.
     Expression(Reading),
-    /// Its latents: basal, corrected for the batch, and as they are decoded.
+    /// Its latents: basal, corrected for the batch, and decoded.
     Latents,
 }
 
-/// Encoded source cells, for the output under one of their job's targets.
+/// Encoded source cells, ready to be predicted under one of their job's targets.
 pub struct EncodedCells {
     source: Arc<SourceCells>,
-    /// The job, and its target.
+    /// Indices of the job and of the target in it.
     place: (usize, usize),
-    /// Basal latents, one for each draw, `[cells, latent]`.
+    /// Basal latents, one tensor `[cells, latent]` per draw.
     draws: Vec<Tensor>,
     /// Library size of each cell, `[cells, 1]`.
     library: Tensor,
     added: TargetLatentTerms,
 }
 
-/// Which cells they are.
+/// Source cells.
 struct SourceCells {
     cells: Vec<CellIndex>,
     names: Vec<String>,
@@ -71,7 +71,7 @@ pub struct EncodeCells {
     under_way: Option<UnfinishedEncoding>,
 }
 
-/// A job some of whose cells have been encoded.
+/// A job of which some cells have been encoded.
 struct UnfinishedEncoding {
     job: usize,
     /// The latent terms of each target.
@@ -85,7 +85,7 @@ impl std::fmt::Debug for EncodeCells {
 }
 
 impl EncodeCells {
-    /// An encoder for this output; the batches of job `j` are those of pass `j`, their cells ascending.
+    /// Creates an encoder for this output; the batches of job `j` are those of pass `j`, with ascending cells.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, atlas: Atlas, output: CellOutput) -> Self {
         Self { model, jobs, output, names: NamesByJob::new(atlas), under_way: None }
@@ -126,9 +126,9 @@ impl Stage for EncodeCells {
     }
 }
 
-/// Tells encoded cells under their target, on as many threads as there are models.
+/// Predicts encoded cells under their target, on as many threads as there are models.
 pub struct PredictCells {
-    // A thread takes one: tensors can't be shared.
+    // Each thread takes a model, because tensors can't be shared between threads.
     models: Mutex<Vec<Model>>,
     jobs: Arc<Vec<Job>>,
     atlas: Atlas,
@@ -146,7 +146,8 @@ impl std::fmt::Debug for PredictCells {
 }
 
 impl PredictCells {
-    /// A predictor of the cells prepared by [`EncodeCells`] for the same output, with a model for each thread.
+    /// Creates a predictor for cells prepared by [`EncodeCells`] for the same output, with a model for each
+    /// thread.
     #[must_use]
     pub fn new(models: Vec<Model>, jobs: Arc<Vec<Job>>, atlas: Atlas, output: CellOutput, schema: SchemaRef) -> Self {
         Self { models: Mutex::new(models), jobs, atlas, output, schema }
@@ -155,7 +156,7 @@ impl PredictCells {
     /// One row per cell.
     ///
     /// # Errors
-    /// None that data can cause.
+    /// This fails only through a bug.
     pub fn predict(&self, cells: &EncodedCells) -> Result<RecordBatch, BoxError> {
         let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let model = models().pop().ok_or("there are more threads than models")?;

@@ -19,11 +19,11 @@ use crate::query::Job;
 /// Cells of one target, projected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetCells {
-    /// The job it is of.
+    /// Index of the job.
     pub job: usize,
-    /// The target's place in its job.
+    /// Index of the target in its job.
     pub target: usize,
-    /// The cells, one after the other.
+    /// The cells, one after another.
     pub points: Vec<f32>,
 }
 
@@ -33,11 +33,12 @@ impl schemas::ByteSize for TargetCells {
     }
 }
 
-/// Predicts cells and projects them; each job's first target is control, of which none come.
+/// Predicts cells and projects them; each job's first target is control, for which there is no output.
 ///
-/// A predicted mean has no noise, so that it can't be compared with real cells as it is. Read
-/// [anchored](Anchor::Anchored), a source cell keeps its own noise and moves by the change that is predicted for it. Read
-/// [raw](Anchor::Raw), its values are drawn from the predicted distribution, seeded by the batch alone.
+/// A predicted mean has no noise, so it can't be compared with real cells directly. When read
+/// [anchored](Anchor::Anchored), a source cell keeps its own noise and is shifted by its predicted change.
+/// When read [raw](Anchor::Raw), values are drawn from the predicted distribution; the seed depends only on
+/// the batch.
 #[derive(Debug)]
 pub struct PredictClouds {
     model: Model,
@@ -45,12 +46,12 @@ pub struct PredictClouds {
     scale: CellScale,
     anchor: Anchor,
     counted: CountedLog,
-    /// `[genes, components]`.
+    /// Loadings of the axes, `[genes, components]`.
     loadings: Tensor,
 }
 
 impl PredictClouds {
-    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
+    /// Creates a predictor for jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, axes: &Axes, anchor: Anchor) -> Self {
         let parameters = &model.network.parameters;
@@ -65,7 +66,7 @@ impl PredictClouds {
 }
 
 impl PredictClouds {
-    /// Expected values of cells on their scale before projection.
+    /// Expected values of cells, on their scale before projection.
     fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
         match self.scale {
             CellScale::Log1p => self.counted.of(means),
@@ -113,7 +114,7 @@ impl Stage for PredictClouds {
     }
 }
 
-/// Values of cells as they are before they are projected.
+/// Values of cells on the scale used before projection.
 fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
     match scale {
         CellScale::Log1p => values.log1p(),
@@ -122,7 +123,8 @@ fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
     }
 }
 
-/// A draw of every value from what the decoder says of it; a negative binomial is a Poisson whose rate is Gamma distributed.
+/// Draws every value from the decoder's distribution; a negative binomial is a Poisson whose rate is Gamma
+/// distributed.
 fn drawn(output: &DecoderOutput) -> Tensor {
     let counts = |mean: &Tensor, theta: &Tensor| {
         let shape = theta.expand_as(mean).contiguous();

@@ -1,15 +1,17 @@
 //! The expected logarithm of a count, instead of the logarithm of the expected count.
 //!
-//! For a count x around the mean μ with counting noise (Poisson) only, E ln(1 + x) = ∫₀¹ (1 − exp(−μ s)) / (−ln(1 − s)) ds, which
-//! follows from ln(1 + x) = ∫ (1 − exp(−t x)) exp(−t) / t dt over t > 0. It is computed once on a grid of ln μ, and interpolated.
+//! For a count x with mean μ and only counting noise (Poisson), E ln(1 + x) = ∫₀¹ (1 − exp(−μ s)) / (−ln(1 −
+//! s)) ds, which follows from ln(1 + x) = ∫ (1 − exp(−t x)) exp(−t) / t dt over t > 0. It is computed once on
+//! a grid of ln μ, and interpolated.
 
 use tch::{Device, Kind, Tensor};
 
-/// The grid of ln μ: below it the expectation is μ ln 2 to rounding's order, above it next to ln(1 + μ).
+/// The smallest ln μ of the grid: below it, the expectation is μ ln 2 up to rounding, and above the grid it
+/// is close to ln(1 + μ).
 const LOWEST: f64 = -11.5;
 const STEP: f64 = 0.05;
 const STEPS: u32 = 450;
-/// Points of the integral, denser towards 0.
+/// Number of points of the integral, denser towards 0.
 const POINTS: u32 = 400;
 const DENSITY: i32 = 4;
 
@@ -20,13 +22,13 @@ pub(super) struct CountedLog {
 }
 
 impl CountedLog {
-    /// The table, where tensors of this kind are.
+    /// Computes the table, on this device.
     pub(super) fn new(device: Device) -> Self {
         let table: Vec<f64> = (0..=STEPS).map(|at| expected(step_exp(at))).collect();
         Self { table: Tensor::from_slice(&table).to_kind(Kind::Float).to_device(device) }
     }
 
-    /// E ln(1 + x) of counts with these means, in their shape.
+    /// E ln(1 + x) for counts with these means, in the same shape.
     pub(super) fn of(&self, means: &Tensor) -> Tensor {
         let place = (means.clamp_min(1e-30).log() - LOWEST) / STEP;
         let place = place.clamp(0.0, f64::from(STEPS) - 1e-3);
@@ -46,7 +48,7 @@ fn step_exp(at: u32) -> f64 {
     (LOWEST + STEP * f64::from(at)).exp()
 }
 
-/// The integral by midpoints of u, where s = u to a power.
+/// The integral by the midpoint rule in u, where s is a power of u.
 fn expected(mean: f64) -> f64 {
     let width = 1.0 / f64::from(POINTS);
     let at = |point: u32| {
@@ -62,7 +64,7 @@ fn expected(mean: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The sum over all counts, as the definition says.
+    /// The sum over all counts, directly from the definition.
     fn by_definition(mean: f64) -> f64 {
         let (mut chance, mut sum) = ((-mean).exp(), 0.0);
         for count in 1..4000_u32 {

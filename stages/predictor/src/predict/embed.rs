@@ -1,4 +1,4 @@
-//! The latents of cells as they are: under their own conditions, in their own covariates.
+//! The latents of cells under their own conditions and covariates.
 
 use std::sync::Arc;
 
@@ -15,20 +15,22 @@ use torch::memory::on_device;
 
 use super::{names::NamesByJob, rows::list_column, to_vec};
 
-/// Tells the latents of cells; batches are of one pass, their cells ascending.
+/// Computes the latents of cells; batches belong to one pass, with ascending cells.
 ///
-/// A perturbation or covariate value that the model does not know leaves `corrected` and `after` null; the basal latent knows neither.
+/// If the model does not know a perturbation or covariate value, `corrected` and `after` are null; the basal
+/// latent depends on neither.
 pub struct Embed {
     model: Model,
     atlas: Atlas,
     schema: SchemaRef,
     names: NamesByJob,
-    /// The latent terms of each condition of the atlas, and then of each value of each covariate: `[entries, latent]` each.
+    /// The latent term of each condition of the atlas, `[conditions, latent]`, and of each value of each
+    /// covariate, `[values, latent]`.
     conditions: KnownLatents,
     covariates: Vec<KnownLatents>,
 }
 
-/// Rows of latents; some are not known.
+/// Rows of latents, some of which are unknown.
 struct KnownLatents {
     rows: Tensor,
     known: Vec<bool>,
@@ -47,7 +49,7 @@ impl KnownLatents {
     }
 }
 
-/// Latents of a batch, and of which cells they are known.
+/// Latents of a batch, and which cells have one.
 struct LatentSum {
     latent: Tensor,
     there: Vec<bool>,
@@ -71,7 +73,7 @@ impl std::fmt::Debug for Embed {
 }
 
 impl Embed {
-    /// Looks every condition and covariate value of the atlas up.
+    /// Looks up every condition and covariate value of the atlas.
     ///
     /// # Errors
     /// An atlas of other covariates than the model's.

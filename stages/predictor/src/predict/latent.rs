@@ -9,12 +9,12 @@ use torch::memory::on_device;
 
 use crate::{predict::Reading, query::Target};
 
-/// The latent terms of a target, each part except the offset `[1, latent]`.
+/// The latent terms of a target, `[1, latent]` each, and its offset.
 #[derive(Debug)]
 pub(super) struct TargetLatentTerms {
-    /// Perturbations and covariates, the batch not among them.
+    /// The term of perturbations and covariates, without the batch.
     pub(super) without_batch: Tensor,
-    /// The batch.
+    /// The term of the batch.
     pub(super) batch: Option<Tensor>,
     /// The offset of the decoder's output, `[1, genes]`, for a network with offsets.
     pub(super) offset: Option<Tensor>,
@@ -35,7 +35,7 @@ impl TargetLatentTerms {
         Self { without_batch, batch, offset }
     }
 
-    /// The same tensors once more.
+    /// A shallow copy.
     pub(super) fn shallow_clone(&self) -> Self {
         let again = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
         Self {
@@ -45,7 +45,7 @@ impl TargetLatentTerms {
         }
     }
 
-    /// The sum.
+    /// The sum of the latent terms.
     pub(super) fn all(&self) -> Tensor {
         match &self.batch {
             Some(batch) => &self.without_batch + batch,
@@ -63,13 +63,13 @@ fn of_term(network: &Network, at: usize, term: CovariateTerm) -> Option<Tensor> 
     }
 }
 
-/// The basal latents of cells that predictions start from: one for each draw, `[cells, latent]`.
+/// The basal latents of source cells: one tensor `[cells, latent]` per draw.
 pub(super) fn basal(network: &Network, cells: &Cells, reading: &Reading, batch: (u32, u64)) -> Vec<Tensor> {
     let Some(samples) = reading.samples.map(NonZeroU32::get) else { return vec![network.encode(cells, Mode::Eval)] };
     let shape = [cells.shape[0], network.width()];
     (0..samples)
         .map(|sample| {
-            // Each draw is a function of its place, so that it is the same whatever was drawn before.
+            // The seed of each draw depends on its position, so that it does not depend on earlier draws.
             let place = [reading.seed, batch.0.into(), batch.1, sample.into()];
             let seed = xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(&place));
             tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
@@ -80,24 +80,24 @@ pub(super) fn basal(network: &Network, cells: &Cells, reading: &Reading, batch: 
         .collect()
 }
 
-/// The latent terms of trained conditions and covariates, from which the distances of others are computed.
+/// The latent terms of trained conditions and covariates, from which distances are computed.
 #[derive(Debug)]
 pub(super) struct TrainedLatents(Option<Tensor>);
 
 impl TrainedLatents {
-    /// Looks all trained groups up.
+    /// Looks up all trained groups.
     pub(super) fn new(network: &Network, vocabulary: &Vocabulary) -> Self {
         let rows: Vec<Tensor> = vocabulary.trained.iter().map(|group| of_group(network, vocabulary, group)).collect();
-        // A model that was brought along from elsewhere may not know what it was trained on.
+        // An imported model may not know what it was trained on.
         Self((!rows.is_empty()).then(|| Tensor::cat(&rows, 0)))
     }
 
-    /// The Euclidean distance of each target's latent to the nearest of them, batches left aside: 0 where it was trained on.
-    /// None where it is not known what was.
+    /// The Euclidean distance from each target's latent to the nearest trained one, ignoring batches: 0 for
+    /// trained targets. `None` if the training data are unknown.
     pub(super) fn distances(&self, targets: &[TargetLatentTerms]) -> Option<Tensor> {
         let trained = self.0.as_ref()?;
         let rows: Vec<&Tensor> = targets.iter().map(|added| &added.without_batch).collect();
-        // Differences are taken one by one: the quicker way by products does not give 0 for equal rows.
+        // Differences are computed directly: the faster way by products does not give 0 for equal rows.
         let distances = Tensor::cdist(&Tensor::cat(&rows, 0), trained, 2.0, 2);
         Some(distances.min_dim(1, false).0)
     }

@@ -26,21 +26,21 @@ use crate::{
     query::{Job, Target},
 };
 
-/// Targets whose means come to the host at once.
+/// Number of targets whose means are copied to the host at once.
 const TARGETS_AT_ONCE: usize = 256;
 
 /// Predicted means of one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetMeans {
-    /// The job it is of.
+    /// Index of the job.
     pub job: usize,
-    /// The target's place in its job.
+    /// Index of the target in its job.
     pub target: usize,
-    /// How many source cells it was predicted from.
+    /// Number of source cells that it was predicted from.
     pub source_cells: u64,
-    /// How far it is from what was trained on: of a model with offsets the error that is expected of the change, a root mean square
-    /// over genes; of another one the distance, in the latent, to the nearest condition and covariates. None where it is not known
-    /// what was trained on.
+    /// Distance from the training data: for a model with offsets, the expected error of the change, a root mean
+    /// square over genes; otherwise the distance in the latent to the nearest trained condition and covariates.
+    /// `None` if the training data are unknown.
     pub distance: Option<f32>,
     /// Mean of each gene.
     pub mean: Vec<f32>,
@@ -68,24 +68,24 @@ pub struct PredictMeans {
     backpressure: Backpressure,
 }
 
-/// A job some of whose cells have been predicted.
+/// A job of which some cells have been predicted.
 #[derive(Debug)]
 struct UnfinishedMeans {
     added: Vec<TargetLatentTerms>,
     source_cells: u64,
-    /// Cells that were decoded for each target: as many for each source cell as it is drawn.
+    /// Number of cells decoded for each target: one for each source cell and draw.
     decoded: u64,
-    /// Sums over decoded cells, `[targets, genes]`: of what is averaged, and of its square.
+    /// Sums over decoded cells, `[targets, genes]`: of the averaged values, and of their squares.
     first: Tensor,
     second: Tensor,
-    /// And of the noise's variance, if it does not follow from the two.
+    /// Sums of the variance of the noise, if it does not follow from the two.
     noise: Option<Tensor>,
-    /// Averages of the source cells themselves, `[genes]`.
+    /// Averages over the source cells themselves, `[genes]`.
     control: Tensor,
 }
 
 impl PredictMeans {
-    /// A predictor of jobs; the batches of job `j` are those of pass `j`.
+    /// Creates a predictor for jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, reading: impl Into<Reading>) -> Self {
         let trained = tch::no_grad(|| TrainedLatents::new(&model.network, &model.card.vocabulary));
@@ -115,7 +115,8 @@ impl PredictMeans {
         Ok(())
     }
 
-    /// How far targets are from what was trained on: what offsets leave open, or, without any, a distance between latents.
+    /// The distance of targets from the training data: the expected error with offsets, otherwise a distance
+    /// between latents.
     fn distances(&self, job: usize, added: &[TargetLatentTerms]) -> Result<Option<Vec<f32>>, BoxError> {
         let Some(offset) = self.model.network.offset() else {
             return self.trained.distances(added).map(|distances| to_vec(&distances)).transpose();

@@ -1,7 +1,8 @@
-//! Source cells go in, what they would be under other conditions comes out.
+//! Predicts source cells under other conditions.
 //!
-//! [`PredictMeans`] averages over the source cells; [`EncodeCells`] and [`PredictCells`] write every cell or its latents; [`Embed`] writes the latents of
-//! cells as they are, [`PredictClouds`] a few cells as points. [`Reading`] says in which terms.
+//! [`PredictMeans`] averages over the source cells; [`CellOutput`] and [`EncodedCells`] output every cell or
+//! its latents; [`Embed`] outputs the latents of cells under their own conditions, [`PredictClouds`] a few
+//! cells as points. [`Reading`] defines the scale of predictions.
 
 mod cells;
 mod clouds;
@@ -28,14 +29,14 @@ pub use self::{
     tables::{covariate_table, perturbation_table},
 };
 
-/// Cells decoded in one push, over all targets: what a request to stop waits for.
+/// Number of cells decoded in one push, over all targets: a request to stop waits for these.
 const DECODED_CELLS: usize = 1 << 16;
-/// Cells of a batch at most: a bound on the dense tensors that live together.
+/// Maximum number of cells in a batch: limits the dense tensors that exist at the same time.
 const MOST_CELLS: usize = 256;
-/// And at least: smaller matrix products waste the processor.
+/// Minimum number of cells in a batch: smaller matrix products are inefficient.
 const FEWEST_CELLS: usize = 32;
 
-/// Source cells of a batch, for this many targets.
+/// Number of source cells in a batch, for this many targets.
 #[must_use]
 pub fn batch_size(targets: usize) -> usize {
     (DECODED_CELLS / targets.max(1)).clamp(FEWEST_CELLS, MOST_CELLS)

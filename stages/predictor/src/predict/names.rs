@@ -1,4 +1,4 @@
-//! Names of cells, read forward.
+//! Names of cells, read in ascending order.
 
 use arrow::array::{AsArray, RecordBatch};
 use reader::atlas::Atlas;
@@ -6,7 +6,7 @@ use schemas::{Result, ids::CellIndex, numbers::to_usize};
 use stage::BoxError;
 use storage::parquet_read::Batches;
 
-/// Names of the cells of one job after the other; within a job they ascend.
+/// Reads the names of the cells of one job after another; cells ascend within a job.
 pub(crate) struct NamesByJob {
     atlas: Atlas,
     open: Option<(u32, CellNameReader)>,

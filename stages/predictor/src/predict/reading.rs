@@ -1,4 +1,4 @@
-//! In which terms predictions are read off a decoder.
+//! How predictions are read from a decoder's output.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -13,12 +13,12 @@ pub enum Readout {
     Expected,
     /// log(1 + expected counts).
     Log1p,
-    /// The expectation of log(1 + counts), with counting noise around the expected counts: comparable with the mean of log(1 + counts)
-    /// of real cells.
+    /// The expectation of log(1 + counts), with counting noise around the expected counts: comparable with the
+    /// mean of log(1 + counts) of real cells.
     CountedLog1p,
     /// Expected counts scaled so that each cell's sum is this.
     Scaled(f64),
-    /// log(1 + those).
+    /// log(1 + the same).
     Log1pScaled(f64),
 }
 
@@ -27,33 +27,34 @@ pub enum Readout {
 pub struct Reading {
     /// The scale of the numbers.
     pub readout: Readout,
-    /// Whether variances hold how a cell's value lies around its mean, beside how means lie around each other. On other
-    /// readouts than the expected values it is carried over to first order, by the square of the slope.
+    /// Whether variances include the variance of a cell's value around its mean, in addition to that of the
+    /// means. For readouts other than the expected values, it is propagated to first order, with the square of
+    /// the slope.
     pub noise: bool,
     /// The library size of a predicted cell; by default that of its source cell.
     pub library: Option<f64>,
-    /// How often a variational encoder's latent is drawn for each cell; once, at its mean, by default.
+    /// Number of draws of a variational encoder's latent for each cell; by default one, at its mean.
     pub samples: Option<NonZeroU32>,
-    /// Decides the draws.
+    /// Seed of the draws.
     pub seed: u64,
     /// Indices of the output genes; all by default.
     pub genes: Option<Arc<Vec<i64>>>,
 }
 
 impl From<Readout> for Reading {
-    /// Expected values with the noise of a cell, all else without.
+    /// With noise for expected values, and without for all other readouts.
     fn from(readout: Readout) -> Self {
         Self { readout, noise: readout == Readout::Expected, ..Self::default() }
     }
 }
 
 impl Reading {
-    /// Whether the output for a cell is the expectation for every gene.
+    /// Whether the output for a cell is the expected value of every gene.
     pub(super) fn is_all_expected(&self) -> bool {
         self.readout == Readout::Expected && self.genes.is_none()
     }
 
-    /// The library that cells are decoded with, `[cells, 1]`, given their own.
+    /// The library sizes with which cells are decoded, `[cells, 1]`, given their own.
     pub(super) fn library(&self, own: &Tensor) -> Tensor {
         match self.library {
             Some(library) => own.full_like(library),
@@ -61,7 +62,7 @@ impl Reading {
         }
     }
 
-    /// Real counts `[cells, genes]` as they would be in a library of the size that is predicted for.
+    /// Real counts `[cells, genes]`, scaled to the library size of the prediction.
     pub(super) fn at_library(&self, counts: Tensor, own: &Tensor, size: &Tensor) -> Tensor {
         match self.library {
             Some(_) => counts * (size / own.clamp_min(1.0)),
@@ -69,7 +70,7 @@ impl Reading {
         }
     }
 
-    /// Real values in terms of the readout, and expected ones of every readout but counted logarithms.
+    /// Values on the readout's scale: real ones, or expected ones for every readout except `CountedLog1p`.
     pub(super) fn of(&self, values: &Tensor, library: &Tensor) -> Tensor {
         match self.readout {
             Readout::Expected => values.shallow_clone(),
@@ -79,7 +80,7 @@ impl Reading {
         }
     }
 
-    /// The variance of a cell's value around its mean, on the readout's scale; none if not requested.
+    /// The variance of a cell's value around its mean, on the readout's scale; `None` if not requested.
     pub(super) fn noise_of(&self, output: &DecoderOutput, library: &Tensor) -> Option<Tensor> {
         if !(self.noise || matches!(output, DecoderOutput::Normal { .. })) {
             return None;
@@ -96,7 +97,7 @@ impl Reading {
         })
     }
 
-    /// The output genes, from `[genes]` or `[rows, genes]`.
+    /// The output genes, selected from `[genes]` or `[rows, genes]`.
     pub(super) fn chosen(&self, values: Tensor) -> Tensor {
         match &self.genes {
             Some(genes) => values.index_select(-1, &Tensor::from_slice(genes).to_device(values.device())),

@@ -17,7 +17,7 @@ use crate::query::Target;
 /// Predicted means as rows of [`schemas::arrow::means_schema`].
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn means_rows(schema: &SchemaRef, target: &Target, means: &TargetMeans) -> Result<RecordBatch, BoxError> {
     let mut columns = label_columns(target, 1);
     columns.push(Arc::new(UInt64Array::from(vec![means.source_cells])));
@@ -29,11 +29,11 @@ pub fn means_rows(schema: &SchemaRef, target: &Target, means: &TargetMeans) -> R
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-/// Predicted means as rows of [`schemas::arrow::long_means_schema`], one a gene: all of them in their order, or this many of
-/// those that change most, the most changed first.
+/// Predicted means as rows of [`schemas::arrow::long_means_schema`], one per gene: for all genes in their
+/// order, or for this many of the genes that change most, in descending order.
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn long_means_rows(
     schema: &SchemaRef,
     genes: &[String],
@@ -62,7 +62,7 @@ fn delta(means: &TargetMeans) -> Vec<f32> {
     means.mean.iter().zip(&means.control_mean).map(|(mean, control)| mean - control).collect()
 }
 
-/// Cells under a target, with lists of one number after the other for each.
+/// Rows for cells under a target, with columns of lists whose numbers are stored one after another.
 pub(super) fn cell_rows(
     schema: &SchemaRef,
     atlas: &Atlas,
@@ -90,7 +90,7 @@ fn label_columns(target: &Target, rows: usize) -> Vec<ArrayRef> {
     texts.map(|text| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) as ArrayRef).collect()
 }
 
-/// Lists of `width` numbers; those that `there` leaves out are null.
+/// Lists of `width` numbers; those where `there` is false are null.
 pub(super) fn list_column(values: Vec<f32>, width: usize, there: Option<Vec<bool>>) -> Result<ArrayRef, BoxError> {
     let nulls = there.map(NullBuffer::from);
     let values = Arc::new(Float32Array::from(values));

@@ -1,4 +1,4 @@
-//! The embeddings that a model learned of perturbations and of covariate values, and how alike they are.
+//! A model's learned embeddings of perturbations and covariate values, and their similarities.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use tch::{Kind, Tensor};
 
 use super::{rows::list_column, to_vec};
 
-/// Rows of a batch: the part of a table of similarities that is in memory at once.
+/// Rows per batch: the part of a table of similarities that is in memory at once.
 const BATCH_ROWS: usize = 512;
 
 /// The embeddings of all trained perturbations, control first, as rows of [`schemas::arrow::embeddings_schema`].
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn perturbation_table(model: &Model, schema: &SchemaRef) -> Result<Vec<RecordBatch>, BoxError> {
     let names = &model.card.vocabulary.perturbations[1..];
     let table = tch::no_grad(|| model.network.perturbation_table());
@@ -33,10 +33,10 @@ pub fn perturbation_table(model: &Model, schema: &SchemaRef) -> Result<Vec<Recor
     Ok(batches)
 }
 
-/// The embeddings of all trained covariate values, one covariate after the other, as rows of the same schema.
+/// The embeddings of all trained covariate values, covariate by covariate, as rows of the same schema.
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn covariate_table(model: &Model, schema: &SchemaRef) -> Result<Vec<RecordBatch>, BoxError> {
     let mut batches = Vec::new();
     for (at, covariate) in model.card.vocabulary.covariates.iter().enumerate() {
@@ -51,7 +51,7 @@ pub fn covariate_table(model: &Model, schema: &SchemaRef) -> Result<Vec<RecordBa
     Ok(batches)
 }
 
-/// Some rows of a table, with their likeness to all of its rows.
+/// Some rows of a table, with their similarities to all of its rows.
 fn batch(
     schema: &SchemaRef,
     mut columns: Vec<ArrayRef>,
@@ -61,7 +61,7 @@ fn batch(
     let count = to_i64(part.len());
     let own = table.narrow(0, to_i64(part.start), count);
     let norm = |rows: &Tensor| rows.square().sum_dim_intlist([1_i64].as_slice(), true, Kind::Float).sqrt();
-    // Not a number where a row is zero.
+    // NaN where a row is zero.
     let cosines = to_vec(&((&own / norm(&own)).matmul(&(table / norm(table)).tr())))?;
     columns.push(list_column(to_vec(&own)?, usize::try_from(table.size()[1])?, None)?);
     let item = Arc::new(Field::new("item", DataType::Float32, true));

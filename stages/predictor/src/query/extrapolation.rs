@@ -1,23 +1,23 @@
-//! How far a prediction goes beyond what was trained on.
+//! How far a prediction goes beyond the training data.
 
 use std::collections::HashSet;
 
 use schemas::vocabulary::Vocabulary;
 
-/// How far a prediction goes beyond what was trained on.
+/// How far a prediction goes beyond the training data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extrapolation {
-    /// Condition, doses and covariates were trained on together.
+    /// Condition, doses and covariates were trained together.
     Seen,
-    /// The combination was trained on in these covariates, at other doses.
+    /// The combination was trained with these covariates, at other doses.
     Dose,
-    /// Its perturbations were trained on, but not together.
+    /// All of its perturbations were trained, but not together.
     Combination,
-    /// Everything was trained on, but not this condition in these covariates.
+    /// Everything was trained, but not this condition with these covariates.
     CovariateCombination,
-    /// These covariate values were never trained on together.
+    /// These covariate values were never trained together.
     Covariate,
-    /// One of its perturbations was never trained on.
+    /// One of its perturbations was never trained.
     Perturbation,
 }
 
@@ -39,13 +39,13 @@ impl Extrapolation {
 /// The training data, for look-up.
 #[derive(Debug)]
 pub(super) struct TrainingCoverage {
-    /// Perturbation codes, the bits of their doses, covariate values.
+    /// Perturbation codes, the bits of their doses, and covariate values.
     groups: HashSet<(Vec<u32>, Vec<u64>, Vec<String>)>,
     /// Perturbation codes and covariate values.
     combinations_here: HashSet<(Vec<u32>, Vec<String>)>,
     combinations: HashSet<Vec<u32>>,
     contexts: HashSet<Vec<String>>,
-    /// Codes from here on are of perturbations that were never trained on.
+    /// This code and larger ones are of perturbations that were never trained.
     first_unseen: usize,
 }
 
@@ -63,7 +63,7 @@ impl TrainingCoverage {
         }
     }
 
-    /// How far perturbations at doses, by ascending code, go in covariates.
+    /// How far perturbations at doses, sorted by code, with these covariates go beyond the training data.
     pub(super) fn distance(&self, parts: &[(u32, f64)], covariates: &[String]) -> Extrapolation {
         let (codes, doses): (Vec<u32>, Vec<f64>) = parts.iter().copied().unzip();
         let covariates = covariates.to_vec();

@@ -1,4 +1,4 @@
-//! Predictions in terms of a model and an atlas: what to predict, and from which cells.
+//! Predictions in terms of a model and an atlas: the targets, and the cells to predict them from.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -13,56 +13,57 @@ use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_us
 
 use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
 
-/// Bytes of the sums that a predictor holds at most: as many targets are predicted in one pass over their source cells.
+/// Maximum bytes of a predictor's sums: this determines how many targets are predicted in one pass over their
+/// source cells.
 const SUMS_BYTES: usize = 128 << 20;
 
-/// Targets that are predicted together: two sums in float64 are held of each of their genes.
+/// Number of targets predicted together: each takes two float64 sums per gene.
 pub(super) fn targets_per_job(genes: usize) -> usize {
     (SUMS_BYTES / (2 * size_of::<f64>() * genes.max(1))).clamp(64, 4096)
 }
 
-/// One prediction: a condition at doses, in a covariate combination.
+/// A prediction: a condition at doses, with a covariate combination.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The condition's name.
     pub condition: String,
-    /// Its doses, aligned with the name.
+    /// Its doses, in the order of the name.
     pub dose: String,
-    /// Codes of its perturbations in the model's vocabulary, and their doses; control is its own entry.
+    /// Codes of its perturbations in the model's vocabulary, and their doses; control is one of the codes.
     pub parts: Vec<(u32, f64)>,
     /// The value of every covariate.
     pub covariates: Vec<String>,
-    /// The latent term of each.
+    /// The latent term of each covariate.
     pub terms: Vec<CovariateTerm>,
-    /// How far it goes.
+    /// How far the target goes beyond the training data.
     pub extrapolation: Extrapolation,
 }
 
-/// Source cells, and the targets that are predicted from them.
+/// Source cells, and the targets to predict from them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// The covariate combinations of the source cells, by their codes in the atlas.
     pub contexts: Vec<Vec<u32>>,
     /// Number of source cells.
     pub source_cells: u64,
-    /// The target.
+    /// The targets.
     pub targets: Vec<Target>,
 }
 
-/// Some of a job's source cells, in one run of the atlas's order.
+/// Some of a job's source cells, consecutive in the atlas's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellSpan {
-    /// The job's place.
+    /// Index of the job.
     pub job: usize,
-    /// The atlas's cell from which to look for them.
+    /// The cell of the atlas from which to search for them.
     pub from: CellIndex,
-    /// Cells of the job that lie before it, chosen or not.
+    /// Number of the job's cells before it, whether chosen or not.
     pub passed: u64,
-    /// How many they are.
+    /// Number of cells in the span.
     pub cells: u64,
 }
 
-/// Decides which cells predictions start from.
+/// Decides whether a cell is a source cell.
 pub type IsSource = Arc<dyn Fn(CellIndex) -> bool + Send + Sync>;
 
 /// A query in terms of a model and an atlas.
@@ -85,7 +86,7 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Resolves a query; `split` says what is held out.
+    /// Resolves a query; `split` defines which cells are held out.
     ///
     /// # Errors
     /// Names that the model or the atlas does not know, covariates without source cells, unless they are to be skipped.
@@ -115,9 +116,9 @@ impl Jobs {
         Ok(Self { jobs: Arc::new(jobs), skipped, is_source, most_cells, spans: None })
     }
 
-    /// The request of an evaluation: every condition of the `judged` part, and control next to it, predicted from the training
-    /// controls of the first half. With each target comes its group; control's is none. Conditions that can't be predicted
-    /// are skipped.
+    /// The request of an evaluation: every condition of the `judged` part, and control alongside it, predicted
+    /// from the first half of the training controls. Also returns each target's group, `None` for control.
+    /// Conditions that can't be predicted are skipped.
     ///
     /// # Errors
     /// An atlas whose covariates are not the model's.
@@ -161,13 +162,13 @@ impl Jobs {
         self.jobs.iter().map(|job| job.targets.len()).sum()
     }
 
-    /// How many cells will be predicted, each one counted for every target.
+    /// Number of cells to predict, counted once per target.
     #[must_use]
     pub fn predicted_cells(&self) -> u64 {
         self.spans().iter().map(|span| span.cells * self.jobs[span.job].targets.len() as u64).sum()
     }
 
-    /// Cells that any of the predictions starts from, ascending; where there are too many, evenly spread ones.
+    /// Cells from which any of the predictions starts, ascending; if there are too many, evenly spread ones.
     #[must_use]
     pub fn any_source_cells(&self, atlas: &Atlas, most: u64) -> Vec<CellIndex> {
         let contexts: HashSet<&[u32]> = self.jobs.iter().flat_map(|job| &job.contexts).map(Vec::as_slice).collect();
@@ -195,13 +196,13 @@ impl Jobs {
         CellSpan { job, from: CellIndex(0), passed: 0, cells }
     }
 
-    /// The same jobs, of which only these spans are run.
+    /// The same jobs, restricted to these spans.
     #[must_use]
     pub fn only(&self, spans: Vec<CellSpan>) -> Self {
         Self { spans: Some(Arc::new(spans)), ..self.clone() }
     }
 
-    /// Divides a job's source cells into spans of this many.
+    /// Divides a job's source cells into spans of this many cells.
     #[must_use]
     pub fn divided(&self, job: usize, cells: u64, atlas: &Atlas) -> Vec<CellSpan> {
         let whole = self.whole(job);
@@ -215,12 +216,12 @@ impl Jobs {
             .collect()
     }
 
-    /// The source cells of a span, ascending; where a job has too many, evenly spread ones.
+    /// The source cells of a span, ascending; if a job has too many, evenly spread ones.
     pub fn source_cells(&self, span: CellSpan, atlas: &Atlas) -> impl Iterator<Item = CellIndex> + Send + use<> {
         self.numbered_cells(span, atlas).map(|(_, cell)| cell)
     }
 
-    /// With the number that each has among all cells of its job.
+    /// The same, with each cell's number among all cells of its job.
     fn numbered_cells(&self, span: CellSpan, atlas: &Atlas) -> impl Iterator<Item = (u64, CellIndex)> + Send + use<> {
         let Job { contexts, source_cells, .. } = &self.jobs[span.job];
         let (all, count) = (u128::from(*source_cells), u128::from(self.most_cells.min(*source_cells)));
@@ -229,14 +230,15 @@ impl Jobs {
         let of_job = (span.from.0..atlas.cells())
             .map(CellIndex)
             .filter(move |cell| contexts.contains(atlas.covariates(*cell)) && is_source(*cell));
-        // The n-th cell is taken whenever n·count/all steps over an integer.
+        // The n-th cell is taken if there is an integer between n·count/all and (n+1)·count/all.
         let taken = move |n: u64| (u128::from(n) * count) / all != ((u128::from(n) + 1) * count) / all;
         let most = to_usize(span.cells);
         (span.passed..).zip(of_job).filter(move |(n, _)| taken(*n)).take(most)
     }
 }
 
-/// Covariates must be the model's, in its order: their codes are compared by place.
+/// Checks that the covariates are those of the model, in the same order: their codes are compared by
+/// position.
 pub fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
     let names = |covariates: &[schemas::conditions::Covariate]| {
         covariates.iter().map(|covariate| covariate.name.clone()).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Names become a model's codes.
+//! Turns names into a model's codes.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,24 @@ use schemas::{
 
 use super::{OnUnseenCovariate, Target, extrapolation::TrainingCoverage, nearest::NearestValues};
 
-/// A model's names, ready to be looked up.
+/// A model's names, prepared for look-up.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
     card: &'a Card,
     codes: HashMap<&'a str, u32>,
     /// The order in which a combination's perturbations are written, by its sorted codes: as first seen.
     spelled: HashMap<Vec<u32>, Vec<u32>>,
-    /// Doses that a combination was trained at, by its sorted codes, in the same order.
+    /// Doses at which a combination was trained, by its sorted codes, in the same order.
     doses: HashMap<Vec<u32>, Vec<Vec<f64>>>,
     trained: TrainingCoverage,
-    /// Whether perturbations that have a row in the table of embeddings, and nothing else, are known.
+    /// Whether the only known perturbations are those with a row in the table of embeddings.
     embedded: bool,
-    /// The replacement for covariate values that were not trained on.
+    /// The policy for covariate values that were not trained.
     pub(super) unseen_covariate: OnUnseenCovariate,
     nearest: NearestValues<'a>,
 }
 
-/// A condition in a model's codes, in the order in which it is written.
+/// A condition in a model's codes, in the order in which its name is written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct CodedCondition {
     codes: Vec<u32>,
@@ -69,10 +69,10 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Reads a condition's name and, where it is given, its dose.
+    /// Reads a condition's name and, if given, its dose.
     ///
     /// # Errors
-    /// Text that can't be read, perturbations that were not trained on.
+    /// Text that can't be read, or perturbations that were not trained.
     pub(super) fn read(&self, condition: &str, dose: Option<&str>) -> Result<CodedCondition> {
         let hint = "write --to 'condition=A+B,dose=1+0.5', with one dose per perturbation, in the same order";
         let named = parse(condition, dose, &self.card.rules).map_err(|error| Error::usage(error.to_string(), hint))?;
@@ -90,7 +90,7 @@ impl<'a> Names<'a> {
         Ok(CodedCondition { doses: dose.map(|_| codes.iter().map(dose_of).collect()), codes })
     }
 
-    /// The condition at the dose that was read; without one at every dose that it was trained at, or at 1.
+    /// The condition at its given dose; without one, at every dose at which it was trained, or else at 1.
     pub(super) fn at_doses(&self, coded: &CodedCondition) -> Vec<CodedCondition> {
         if coded.doses.is_some() {
             return vec![coded.clone()];
@@ -110,17 +110,18 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// A condition as it is written.
+    /// The name of a condition.
     pub(super) fn spelt(&self, coded: &CodedCondition) -> String {
         let vocabulary = &self.card.vocabulary;
         let written: Vec<&str> = coded.codes.iter().map(|code| vocabulary.name(*code)).collect();
         if written.is_empty() { vocabulary.perturbations[1].clone() } else { written.join(&self.card.rules.delimiter) }
     }
 
-    /// A condition at its doses, in covariates; what one of these adds may be `given`, whatever its value.
+    /// A condition at its doses, with covariates; `given` replaces the latent term of one of these, whatever its
+    /// value.
     ///
     /// # Errors
-    /// Covariate values that were not trained on, where nothing is to stand for them.
+    /// Covariate values that were not trained, unless they are to be replaced.
     pub(super) fn target(
         &self,
         coded: &CodedCondition,

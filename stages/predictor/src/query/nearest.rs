@@ -1,4 +1,5 @@
-//! Which trained covariate value stands for one that was not trained on: the one whose controls are most alike.
+//! Finds the replacement for a covariate value that was not trained: the trained value with the most similar
+//! controls.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -12,7 +13,7 @@ use reader::{
 use schemas::{Error, Result, conditions::Covariate};
 use statistics::metrics::pearson;
 
-/// Finds nearest values, by the mean controls of an atlas.
+/// Finds nearest values from the mean controls of an atlas.
 #[derive(Debug)]
 pub(super) struct NearestValues<'a> {
     atlas: &'a Atlas,
@@ -21,15 +22,16 @@ pub(super) struct NearestValues<'a> {
 }
 
 impl<'a> NearestValues<'a> {
-    /// Nothing is read before it is requested.
+    /// Creates the search; nothing is read before the first request.
     pub(super) fn new(atlas: &'a Atlas) -> Self {
         Self { atlas, controls: OnceCell::new(), found: RefCell::default() }
     }
 
-    /// The value of `covariate` whose controls' mean correlates best with that of the controls with `value`.
+    /// The trained value of `covariate` whose controls' mean correlates best with that of the controls with
+    /// `value`.
     ///
     /// # Errors
-    /// An atlas without controls of either, or without statistics.
+    /// An atlas without controls of either value, or without statistics.
     pub(super) fn of(&self, covariate: &Covariate, value: &str) -> Result<String> {
         let key = (covariate.name.clone(), value.to_owned());
         if let Some(known) = self.found.borrow().get(&key) {
@@ -56,7 +58,7 @@ impl<'a> NearestValues<'a> {
         Ok(nearest.clone())
     }
 
-    /// The mean of the controls with a value, over whatever else they are; none if there are none.
+    /// The mean of the controls with a value, over all other covariates; `None` if there are none.
     fn mean(&self, covariate: &str, value: &str) -> Result<Option<Vec<f64>>> {
         let controls = match self.controls.get() {
             Some(controls) => controls,

@@ -1,6 +1,6 @@
-//! A plan's work in parts, known before anything runs: each part becomes a file (or one in each folder of a partition),
-//! independent of who computes it, when, and with how many others. Each part starts a new batch, so that its numbers are bit-identical
-//! however the parts are distributed.
+//! Divides a plan's work into parts, before anything runs. Each part becomes a file (or one in each folder of
+//! a partition) that does not depend on who computes it, when, and together with how many others. Each part
+//! starts a new batch, so that its numbers are bit-identical however the parts are distributed.
 
 use std::collections::BTreeSet;
 
@@ -9,35 +9,36 @@ use reader::atlas::Atlas;
 use super::jobs::{CellSpan, Job, Jobs, Target};
 use crate::predict::batch_size;
 
-/// Bytes of values of a file, about, by default.
+/// Default size of a file's values, approximately.
 pub const FILE_BYTES: u64 = 256 << 20;
-/// Bytes of predictions after which a part ends although its file is small: means of many cells are much work and few rows.
+/// Bytes of predictions after which a part ends even if its file is small: means over many cells are much
+/// work but few rows.
 const WORK_BYTES: u64 = 64 << 30;
-/// Files that a part has open at once, at most, unless a single job has more.
+/// Maximum number of files that a part has open at once, unless a single job has more.
 const OPEN_FILES: usize = 512;
-/// Source cells of a part of a job at least: smaller batches waste the processor.
+/// Minimum number of source cells in a part of a job: smaller batches are inefficient.
 const FEWEST_CELLS: u64 = 32;
 
 /// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilePart {
-    /// The source cells that it is predicted from.
+    /// The source cells from which it is predicted.
     pub spans: Vec<CellSpan>,
-    /// Rows that come out.
+    /// Number of rows in the output.
     pub rows: u64,
 }
 
-/// The kind of rows from a span.
+/// How many rows a span produces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yield {
-    /// This many a target, whatever the number of source cells; a job is not divided.
+    /// This many rows per target, whatever the number of source cells; a job is not divided.
     PerTarget(u64),
-    /// This many a target and source cell.
+    /// This many rows per target and source cell.
     PerCell(u64),
 }
 
 impl Yield {
-    /// Rows of this many targets and source cells.
+    /// Number of rows for this many targets and source cells.
     #[must_use]
     pub fn rows(self, targets: u64, cells: u64) -> u64 {
         match self {
@@ -47,23 +48,23 @@ impl Yield {
     }
 }
 
-/// How a plan is divided.
+/// How to divide a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Division<F> {
-    /// Bytes of values of a file, about.
+    /// Approximate size of a file's values, in bytes.
     pub file_bytes: u64,
-    /// The kind of rows.
+    /// How many rows a span produces.
     pub rows: Yield,
-    /// Bytes of values of a row.
+    /// Bytes of values per row.
     pub row_bytes: u64,
-    /// Bytes of the values that are predicted of a source cell under a target.
+    /// Bytes of predicted values per source cell and target.
     pub prediction_bytes: u64,
-    /// The folder that a target's rows go to; the same for all where there are no partitions.
+    /// The folder of a target's rows; always the same without partitions.
     pub folder: F,
 }
 
 impl<F: Fn(&Target) -> String> Division<F> {
-    /// The parts of a plan: a function of the plan, the atlas and the output alone. There is one at least.
+    /// The parts of a plan: they depend only on the plan, the atlas and the output. There is at least one.
     #[must_use]
     pub fn parts(&self, jobs: &Jobs, atlas: &Atlas) -> Vec<FilePart> {
         let mut parts = vec![UnfinishedFilePart::default()];
@@ -95,7 +96,7 @@ impl<F: Fn(&Target) -> String> Division<F> {
         let cell_bytes = self.rows.rows(targets, 1) * self.row_bytes;
         let batch = batch_size(job.targets.len()) as u64;
         let fitting = (limit / cell_bytes.max(1)).max(FEWEST_CELLS);
-        // Whole batches, where one fits.
+        // Spans consist of whole batches, if a batch fits.
         let cells = if batch < fitting { fitting - fitting % batch } else { fitting };
         jobs.divided(at, cells, atlas)
     }

@@ -1,4 +1,4 @@
-//! Requests become targets, each with the cells it starts from.
+//! Turns requests into targets, each with the cells to start from.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -22,15 +22,15 @@ const NO_TRAINING_CONTROLS: &str =
     "no training control with these covariates is among those that predictions start from";
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
-/// Two requests are one if these are equal: where they start, codes and bits of the doses, the target's covariates.
+/// Identifies a request: where it starts, codes and bits of the doses, and the target's covariates.
 type TargetKey = (Start, Vec<(u32, u64)>, Vec<String>);
 
-/// Which cells a target starts from.
+/// The cells from which a target starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Start {
-    /// Those of some contexts, by their places.
+    /// Cells of some contexts, given by index.
     In(Vec<usize>),
-    /// Those that match these covariate values.
+    /// Cells that match these covariate values.
     Matching(Vec<String>),
 }
 
@@ -43,9 +43,9 @@ pub(super) struct Resolver<'a> {
     pending: Vec<(Start, Target)>,
     seen: HashSet<TargetKey>,
     skipped: Vec<Skipped>,
-    /// Place of the batch, and what it adds to every target.
+    /// Index of the batch covariate, and its latent term for every target.
     batch: Option<(usize, CovariateTerm)>,
-    /// Place and value of a batch that is laid over every target's.
+    /// Index of the batch covariate, and the value that replaces that of every target.
     batch_value: Option<(usize, String)>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Takes over what a query says of all its requests.
+    /// Stores the settings of a query that apply to all its requests.
     pub(super) fn lay_down(&mut self, query: &Query) -> Result<()> {
         self.names.unseen_covariate = query.unseen_covariate;
         let covariates = &self.card.vocabulary.covariates;
@@ -95,14 +95,14 @@ impl<'a> Resolver<'a> {
                     return Err(Error::unknown("batch", value, batch.values.iter().map(String::as_str)));
                 }
                 self.batch_value = Some((at, value.clone()));
-                // All predictions are for one batch, so that source cells of every batch serve for each.
+                // All predictions are for one batch, so source cells of any batch can be used for each.
                 self.contexts.matching.retain(|place| *place != at);
             }
         }
         Ok(())
     }
 
-    /// Adds what a request stands for.
+    /// Adds the targets of a request.
     pub(super) fn add(&mut self, request: &Request, query: &Query, groups: &Groups) -> Result<()> {
         match request {
             Request::Named(selector) => self.named(selector, query, groups),
@@ -152,7 +152,7 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    /// A condition of the atlas, from the cells of its own covariates.
+    /// Adds a condition of the atlas, predicted from the cells with its own covariates.
     fn known(&mut self, id: ConditionId, context: &[u32], query: &Query) -> Result<()> {
         let table = &self.atlas.manifest().conditions;
         let covariates = self.atlas.covariate_values(context);
@@ -162,8 +162,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A condition that was spelt out, in every context that fits what is said of covariates. With `--from` these are laid
-    /// over the covariates of each source context; without it they also say which cells to start from.
+    /// Adds a named condition, in every context that matches the requested covariates. With `--from`, these
+    /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
         let ParsedSelector { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
@@ -180,7 +180,7 @@ impl<'a> Resolver<'a> {
         };
         let mut targets: Vec<(Start, Vec<String>)> = match query.from {
             Some(_) => {
-                // Contexts that differ in nothing but what is laid over them are one source.
+                // Contexts that become equal after this replacement are used as one source.
                 let mut together: Vec<(Vec<String>, Vec<usize>)> = Vec::new();
                 for (at, values) in self.contexts.all.iter().map(laid_over).enumerate() {
                     match together.iter_mut().find(|(known, _)| *known == values) {
@@ -196,7 +196,7 @@ impl<'a> Resolver<'a> {
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
-        // A combination that was not named is not a reason to refuse the others.
+        // A combination that was not named explicitly is no reason to refuse the others.
         let is_open = query.from.is_none() && !targets.is_empty();
         let lacking = if is_open { self.without_sources(&asked, groups) } else { Vec::new() };
         if targets.is_empty() {
@@ -224,7 +224,7 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    /// The covariate combinations of the atlas that have these values and no source cells.
+    /// The covariate combinations of the atlas that have these values but no source cells.
     fn without_sources(&self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
         let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
@@ -233,12 +233,12 @@ impl<'a> Resolver<'a> {
         all
     }
 
-    /// A condition in covariates, from the cells that match them.
+    /// Adds a condition with covariates, predicted from the cells that match them.
     fn beside(&mut self, coded: &CodedCondition, covariates: Vec<String>, query: &Query) -> Result<()> {
         self.target(Start::Matching(covariates.clone()), coded, covariates, query)
     }
 
-    /// Covariate values for the batch that is predicted for, if there is one for all.
+    /// Covariate values with the batch to predict for, if there is one for all targets.
     fn with_batch(&self, mut values: Vec<String>) -> Vec<String> {
         if let Some((at, value)) = &self.batch_value {
             values[*at].clone_from(value);
@@ -270,7 +270,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A name that was not trained on: refused or skipped, as the query says.
+    /// Handles a name that was not trained: refuses or skips the request, according to the query.
     fn unknown(&mut self, condition: &str, covariates: &[String], error: Error, query: &Query) -> Result<()> {
         match (&error, query.unseen) {
             (Error::Unknown { .. }, OnUnseen::Skip) => {
@@ -281,7 +281,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Source cells, control and target of a group that is judged; skipped if it can't be predicted.
+    /// Number of source cells, control and target of a group that is evaluated; the group is skipped if it can't
+    /// be predicted.
     pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
@@ -303,7 +304,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The targets as jobs, and what was skipped.
+    /// Returns the targets as jobs, and the skipped requests.
     pub(super) fn finish(mut self, no_control: OnNoControl) -> Result<(Vec<Job>, Vec<Skipped>)> {
         let most_targets = targets_per_job(self.card.genes.len());
         let mut jobs: Vec<Job> = Vec::new();

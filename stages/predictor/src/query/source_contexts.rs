@@ -1,4 +1,4 @@
-//! The covariate combinations that source cells have, and which of them a target may start from.
+//! The covariate combinations of source cells, and which of them a target may start from.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ pub(super) struct SourceContext {
     pub(super) cells: u64,
 }
 
-/// All of them, in the order of their first cells.
+/// All contexts, in the order of their first cells.
 pub(super) struct SourceContexts {
     pub(super) all: Vec<SourceContext>,
-    /// Places of the covariates that source cells must share with a target.
+    /// Indices of the covariates that source cells must share with a target.
     pub(super) matching: Vec<usize>,
     by_codes: HashMap<Vec<u32>, usize>,
-    /// Places of the contexts that were found for covariate values.
+    /// Indices of the contexts found for covariate values.
     found: HashMap<Vec<String>, Vec<usize>>,
 }
 
@@ -42,13 +42,13 @@ impl SourceContexts {
         Self { all, matching: (0..covariates).collect(), by_codes, found: HashMap::new() }
     }
 
-    /// The place of a covariate combination; none if it has no source cells.
+    /// The index of a covariate combination; `None` if it has no source cells.
     pub(super) fn place(&self, codes: &[u32]) -> Option<usize> {
         self.by_codes.get(codes).copied()
     }
 
-    /// Places of the contexts whose cells match covariate values; if there are none, and cells are to be borrowed, of those
-    /// that share most values with them.
+    /// Indices of the contexts whose cells match covariate values. If there are none, and cells are to be
+    /// borrowed, indices of those that share the most values with them.
     pub(super) fn sources(&mut self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
         if let Some(known) = self.found.get(values) {
             return known.clone();
@@ -58,7 +58,7 @@ impl SourceContexts {
         found
     }
 
-    /// The same for a question that is asked once.
+    /// The same, without storing the result.
     pub(super) fn look_for_sources(&self, values: &[String], no_control: OnNoControl) -> Vec<usize> {
         let shared =
             |context: &SourceContext| context.values.iter().zip(values).filter(|(own, value)| own == value).count();

@@ -1,4 +1,5 @@
-//! A matrix where it is in its `.h5ad`: read by rows without libhdf5, and laid out as blocks where an atlas holds none.
+//! A matrix that stays in its `.h5ad`: it is read by rows without libhdf5, and laid out as the blocks that an
+//! atlas would otherwise store.
 
 use std::{
     fs::File,
@@ -22,7 +23,7 @@ use crate::{
     row_layout::lay_out,
 };
 
-/// The rows of an atlas's matrix in the file where it was found.
+/// The rows of an atlas's matrix in its original file.
 #[derive(Debug)]
 pub(crate) struct RowsInPlace {
     matrix: RowMatrix,
@@ -32,18 +33,18 @@ pub(crate) struct RowsInPlace {
 }
 
 impl RowsInPlace {
-    /// Opens the file that the manifest of the atlas in `folder` names.
+    /// Opens the file named in the manifest of the atlas in `folder`.
     ///
     /// # Errors
-    /// A file that is not there, or is not the one that was ingested.
+    /// A file that does not exist, or is not the one that was ingested.
     pub(super) fn open(
         folder: &Path,
         manifest: &Manifest,
         described: &InPlaceMatrix,
         chunks: &[StoredChunk],
     ) -> Result<Self> {
-        // Beside the atlas, wherever it is called from: `.` and links have another parent. Of an absolute path, the folder is
-        // left out.
+        // The path is relative to the atlas's parent folder, whatever the current folder is: `.` and links have
+        // another parent. Joining an absolute path ignores the folder.
         let real = std::fs::canonicalize(folder).map_err(Error::io("find", folder))?;
         let parents = [folder.parent(), real.parent()].into_iter().flatten();
         let paths: Vec<PathBuf> = parents.map(|parent| parent.join(&described.path)).collect();
@@ -52,7 +53,7 @@ impl RowsInPlace {
             let message = format!("the atlas {} reads its matrix from it, but it does not exist", folder.display());
             Error::data(path.display().to_string(), message, "put it back, or ingest without --in-place")
         };
-        // A pipe would be waited for.
+        // Opening a pipe would block.
         if !path.is_file() {
             return Err(missing());
         }
@@ -62,7 +63,7 @@ impl RowsInPlace {
         Ok(Self { matrix, place, spare: Pool::default(), gene_width: manifest.gene_width })
     }
 
-    /// The bytes of a block, as words: these rows, laid out as the block's entry says.
+    /// The bytes of a block, as words: these rows, laid out as described by the block's entry.
     ///
     /// # Errors
     /// A file that can't be read, or has changed.
@@ -88,7 +89,7 @@ impl RowsInPlace {
         Ok(words)
     }
 
-    /// The error of a file that is not what it was.
+    /// The error for a file that has changed.
     pub(super) fn changed(&self) -> Error {
         has_changed(&self.place)
     }

@@ -45,7 +45,7 @@ impl BlockStorage {
         }
     }
 
-    /// The matrix of an atlas that is stored elsewhere.
+    /// The matrix of an atlas whose matrix is stored in another file.
     fn in_place(folder: &Path, manifest: &Manifest) -> Result<Self> {
         let damaged = |what: &str| Error::damaged(folder.join(files::MANIFEST), what);
         let described = manifest.in_place.as_ref().ok_or_else(|| damaged("it does not say where the matrix is"))?;
@@ -61,7 +61,7 @@ impl BlockStorage {
 }
 
 impl Atlas {
-    /// A row of `blocks.bin`, unchecked.
+    /// An entry of `blocks.bin`, unchecked.
     fn entry_of(&self, block: BlockIndex) -> Option<BlockEntry> {
         let start = block.index() * BLOCK_ENTRY_BYTES;
         BlockEntry::from_bytes(self.0.blocks.get(start..start + BLOCK_ENTRY_BYTES)?.try_into().ok()?)
@@ -116,7 +116,8 @@ impl Atlas {
         Ok(())
     }
 
-    /// A block of a raw matrix, in the memory map; it is checked on first use. None if blocks are compressed or read without a map.
+    /// A block of a raw matrix, in the memory map; it is checked on first use. `None` if blocks are compressed or
+    /// read without a map.
     ///
     /// # Errors
     /// A damaged block.
@@ -140,7 +141,8 @@ impl Atlas {
         Ok(Some(view))
     }
 
-    /// Whether blocks have to be cached in memory: compressed ones, those read without a map, and those in place.
+    /// Whether blocks have to be cached in memory: compressed ones, those read without a map, and those stored in
+    /// place.
     #[must_use]
     pub fn holds_blocks(&self) -> bool {
         self.0.manifest.codec != Codec::Raw || !matches!(self.0.matrix, BlockStorage::Map(_))
@@ -165,7 +167,7 @@ impl Atlas {
                 bytes
             }
         };
-        // A map always shows the same bytes; what is read again is checked again.
+        // A map always shows the same bytes; blocks that are read again are checked again.
         let first_time = matches!(self.0.matrix, BlockStorage::Read(_)) || !self.was_checked(block);
         if first_time {
             self.check_sum(block, &entry, on_disk)?;

@@ -19,10 +19,11 @@ impl Atlas {
         self.1.as_ref().map_or(&self.0.genes, |subset| subset.names())
     }
 
-    /// The same atlas restricted to these genes, in this order.
+    /// The same atlas, restricted to these genes, in this order.
     ///
     /// # Errors
-    /// Names that it does not have, unless it is already [seen through them](Atlas::with_genes_or_zeros).
+    /// Genes that the atlas does not have, unless it is already
+    /// [restricted with zeros](Atlas::with_genes_or_zeros).
     pub fn with_genes(&self, names: &[String]) -> Result<Self> {
         if self.genes() == names {
             return Ok(self.clone());
@@ -34,10 +35,10 @@ impl Atlas {
         }
     }
 
-    /// The same, with [genes that the atlas does not have](Atlas::missing_genes) set to 0 in every cell.
+    /// The same, but [genes that the atlas does not have](Atlas::missing_genes) are 0 in every cell.
     ///
     /// # Errors
-    /// An atlas that has none of them, or too many genes for the width of the atlas's gene ids.
+    /// An atlas that has none of them, or more genes than the atlas's gene ids can number.
     pub fn with_genes_or_zeros(&self, names: &[String]) -> Result<Self> {
         let all = &self.0.genes;
         if all == names {
@@ -67,7 +68,7 @@ impl Atlas {
         self.1.as_ref().map_or(&[], |subset| subset.missing())
     }
 
-    /// The visible genes; none if all are.
+    /// The visible genes; `None` if all genes are visible.
     #[must_use]
     pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
         self.1.as_ref()

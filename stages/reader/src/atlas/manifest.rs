@@ -13,10 +13,10 @@ use storage::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Reads the manifest of an atlas, and checks the files that it names as far as every reader relies on them.
+/// Reads the manifest of an atlas, and checks the files that it lists as far as every reader relies on them.
 ///
 /// # Errors
-/// A folder that is not an atlas, or not as it was written.
+/// A folder that is not an atlas, or that differs from what was written.
 pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     if !folder.exists() {
         return Err(Error::Missing { path: folder.into(), kind: "atlas" });

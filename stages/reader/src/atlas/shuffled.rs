@@ -60,7 +60,7 @@ impl Shuffled {
         bytemuck::cast_slice(&self.order)
     }
 
-    /// Checks what readers rely on: that each is the inverse of the other.
+    /// Checks what readers rely on: that each of the two is the inverse of the other.
     fn check(&self, path: &Path) -> Result<()> {
         let (rows, order) = (self.rows(), self.order());
         let inverse = |(row, cell): (u64, &u64)| rows.get(to_usize(*cell)).is_some_and(|back| *back == row);

@@ -1,5 +1,5 @@
-//! The tables of an atlas, which are read occasionally: kept open, so that a reader sees the atlas that it opened whatever
-//! happens to its folder, and checked before they are first read.
+//! The tables of an atlas, which are read occasionally. They are kept open, so that a reader sees the atlas
+//! that it opened whatever happens to the folder, and are checked before they are first read.
 
 use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd, path::Path, sync::OnceLock};
 
@@ -14,7 +14,7 @@ use storage::disk::checksum_of_file;
 pub(super) struct Tables(BTreeMap<&'static str, (File, OnceLock<()>)>);
 
 impl Tables {
-    /// Opens those in the manifest.
+    /// Opens the tables listed in the manifest.
     pub(super) fn open(folder: &Path, manifest: &Manifest) -> Result<Self> {
         let names = [files::CELLS, files::STATISTICS, files::MEMBERS];
         let named = names.into_iter().filter(|name| manifest.files.contains_key(*name));
@@ -25,13 +25,14 @@ impl Tables {
         named.map(open).collect::<Result<_>>().map(Self)
     }
 
-    /// A file, from its beginning.
+    /// Opens a table at its beginning.
     pub(super) fn get(&self, name: &str, folder: &Path, manifest: &Manifest) -> Result<File> {
         let path = folder.join(name);
         let known = self.0.get(name).zip(manifest.files.get(name));
         let ((file, sound), entry) =
             known.ok_or_else(|| Error::damaged(folder.join(files::MANIFEST), format!("it does not list {name}")))?;
-        // Readers have their own position, so each opens it again; by its descriptor, since its name may belong to another file by now.
+        // Each reader needs its own position, so the file is opened again; by its descriptor, since its name may
+        // belong to another file by now.
         let again = || {
             let by_number = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
             by_number.or_else(|_| File::open(&path)).map_err(Error::io("open", &path))

@@ -1,4 +1,4 @@
-//! Splits that hold each item out once: the folds of a cross-validation.
+//! Splits that together hold each item out once: the folds of a cross-validation.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use schemas::{
 use super::{Scheme, Split, combinations_of_several, covariate_named, of_each};
 use crate::atlas::Atlas;
 
-/// The hint about schemes for folds.
+/// The hint that lists the schemes for folds.
 const HINT: &str =
     "write leave-out:cell_type, combos:0.2, perturbations:0.2 or random:0.2: a share of 0.2 makes five folds";
 
@@ -22,13 +22,13 @@ const HINT: &str =
 ///
 /// | scheme | items | what a fold holds out |
 /// |---|---|---|
-/// | `leave-out:KEY` | the covariate's values that any perturbed cell has, a fold each | the value's perturbed cells |
+/// | `leave-out:KEY` | the values of perturbed cells, one fold each | the value's perturbed cells |
 /// | `combos:F` | combinations of two or more perturbations | their cells, at every dose |
 /// | `perturbations:F` | perturbations | the cells of every condition that has one of them |
-/// | `random:F` | cells | themselves, be they perturbed or not |
+/// | `random:F` | cells | the cells themselves, perturbed or not |
 ///
-/// A share of F makes round(1/F) folds, and no more than there are items. A condition with two perturbations of different folds is
-/// held out twice: what is held out once is the perturbation.
+/// A share of F makes round(1/F) folds, but no more than there are items. A condition with two perturbations
+/// of different folds is held out twice: it is the perturbation that is held out once.
 #[derive(Clone, Debug)]
 pub struct Folds {
     atlas: Atlas,
@@ -37,22 +37,22 @@ pub struct Folds {
     held: HeldOutItems,
 }
 
-/// What the folds hold out.
+/// The items that each fold holds out.
 #[derive(Clone, Debug)]
 enum HeldOutItems {
-    /// For each fold, the code of the covariate at this place.
+    /// For each fold, a code of the covariate with this index.
     Values { covariate: usize, codes: Vec<u32> },
     /// For each fold, whether it holds out each condition.
     Conditions(Vec<Vec<bool>>),
-    /// Each cell belongs to the fold that is drawn for it.
+    /// Each cell is held out by the fold drawn for it.
     Cells,
 }
 
 impl Folds {
-    /// Divides an atlas into folds; the seed decides every draw, that of the cells which validate too.
+    /// Divides an atlas into folds; all draws, including that of validation cells, depend on the seed.
     ///
     /// # Errors
-    /// Schemes that make fewer than two folds, and a covariate that the atlas does not have.
+    /// A scheme that makes fewer than two folds, or a covariate that the atlas does not have.
     pub fn of(atlas: &Atlas, scheme: &Scheme, seed: u64) -> Result<Self> {
         let table = &atlas.manifest().conditions;
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0xf01d);
@@ -90,7 +90,7 @@ impl Folds {
         Ok(Self { atlas: atlas.clone(), names, seed, held })
     }
 
-    /// The folds' names: the values of the covariate, or numbers from 1.
+    /// The names of the folds: values of the covariate, or numbers from 1.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
@@ -113,16 +113,16 @@ impl Folds {
         }
     }
 
-    /// The split that a fold is, named as the fold; of the cells that are not held out this share is for validation.
+    /// The split of a fold, which has the fold's name; this share of the other cells is for validation.
     ///
     /// # Errors
-    /// A share out of range, a fold that leaves nothing to train on.
+    /// A share that is out of range, or a fold that leaves nothing to train on.
     pub fn split(&self, fold: usize, valid: f64) -> Result<Split> {
         Split::holding_out(&self.atlas, &self.names[fold], &|cell| self.holds_out(fold, cell), valid, self.seed)
     }
 }
 
-/// A fold for each value of a covariate that perturbed cells have.
+/// One fold for each value of a covariate that perturbed cells have.
 fn values(atlas: &Atlas, covariate: usize) -> (Vec<String>, HeldOutItems) {
     let all = &atlas.manifest().covariates[covariate].values;
     let perturbed = (0..atlas.cells()).map(CellIndex).filter(|cell| atlas.condition(*cell) != CONTROL);
@@ -138,7 +138,7 @@ fn conditions_with(table: &ConditionTable, perturbations: &[PerturbationId]) -> 
     of_each(table, |id| table.parts(id).any(|(perturbation, _)| held.contains(&perturbation)))
 }
 
-/// How many folds a share makes.
+/// The number of folds that a share makes.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates at the largest count")]
 fn count(scheme: &Scheme, share: f64) -> Result<usize> {
     let folds = (1.0 / share).round();
@@ -148,7 +148,8 @@ fn count(scheme: &Scheme, share: f64) -> Result<usize> {
     Ok(folds as usize)
 }
 
-/// Shuffled items, dealt out one by one; fewer folds where there are fewer items.
+/// Shuffles items and distributes them over folds; if there are fewer items than folds, each item gets a
+/// fold.
 fn dealt<T: Copy>(mut items: Vec<T>, folds: usize, random: &mut ChaCha8Rng) -> Vec<Vec<T>> {
     items.shuffle(random);
     let folds = folds.min(items.len());

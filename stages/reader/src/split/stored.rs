@@ -1,4 +1,4 @@
-//! Splits on disk: one row per cell, with a checksum of what the rows say.
+//! Splits on disk: one row per cell, with a checksum of the content of the rows.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,9 +25,9 @@ use crate::atlas::Atlas;
 
 /// The metadata key of a split's checksum.
 const CHECKSUM: &str = "perturbine.checksum";
-/// The key of the checksum of the atlas whose cells it names.
+/// The metadata key of the checksum of the atlas whose cells it names.
 const ATLAS: &str = "perturbine.atlas";
-/// The key of the column of `obs` that it was imported from.
+/// The metadata key of the column of `obs` from which it was imported.
 const COLUMN: &str = "perturbine.column";
 /// The key of the hashes of the labels that the cells had when it was made.
 const LABELS: &str = "perturbine.labels";
@@ -36,7 +36,7 @@ impl Split {
     /// Reads a split of an atlas.
     ///
     /// # Errors
-    /// A split that do not exist, or that is not of this atlas.
+    /// A split that does not exist, or that belongs to another atlas.
     pub fn read(atlas: &Atlas, name: &str) -> Result<Self> {
         let path = path_of(atlas, name)?;
         if !path.exists() {
@@ -45,7 +45,7 @@ impl Split {
         Self::read_file(atlas, name, &path)
     }
 
-    /// Reads a split of an atlas from its own file.
+    /// Reads a split of an atlas from a separate file.
     ///
     /// # Errors
     /// A file that is not a split of this atlas's cells, in their order.
@@ -71,7 +71,7 @@ impl Split {
             return Err(bad(format!("it has {} rows, but the atlas has {} cells", parts.len(), atlas.cells())));
         }
         let split = Self { name: name.to_owned(), parts, column };
-        // Splits that other programs write have none.
+        // Splits written by other programs have no checksum.
         if checksum.is_some_and(|checksum| {
             checksum != split.checksum(of_atlas.as_deref().map(|atlas| (atlas, names.digest())))
         }) {
@@ -83,7 +83,7 @@ impl Split {
         Ok(split)
     }
 
-    /// The checksum of the atlas that a split's file was written for; files of other programs have none.
+    /// The checksum of the atlas for which a split's file was written; `None` for files of other programs.
     ///
     /// # Errors
     /// A file that can't be read.
@@ -123,7 +123,7 @@ impl Split {
         Ok(taken)
     }
 
-    /// Of the part of each cell, of the atlas and a hash of its cells' names, and of the column.
+    /// The checksum of the parts of the cells, of the atlas and a hash of its cells' names, and of the column.
     fn checksum(&self, cells: Option<(&str, u64)>) -> String {
         let mut hash = Xxh3::new();
         self.parts.iter().for_each(|part| hash.update(part.name().as_bytes()));
@@ -153,7 +153,7 @@ impl Split {
         Ok(path)
     }
 
-    /// Writes the split into its own file; an older one is replaced.
+    /// Writes the split to a separate file; an older one is replaced.
     ///
     /// # Errors
     /// A full or broken disk.
@@ -190,7 +190,7 @@ impl Split {
     }
 }
 
-/// The names of some cells; those of older atlases may lack one.
+/// The names of some cells; in older atlases, some may be missing.
 fn names_of<'a>(batch: &'a RecordBatch, path: &Path) -> Result<impl Iterator<Item = &'a str>> {
     let column = batch.column_by_name("cell").and_then(|column| column.as_string_opt::<i32>());
     let column = column.ok_or_else(|| Error::damaged(path, "it has no column `cell` of strings"))?;
@@ -234,8 +234,8 @@ fn names_in(atlas: &Path) -> Vec<String> {
     names
 }
 
-/// Whether the name of every cell is its number, as AnnData writes it, or `cell` with its number, which is what cells without a name are
-/// called: such a name says nothing about the cell.
+/// Whether the name of every cell is its number, as AnnData writes it, or `cell` with its number, which is
+/// the default for cells without a name: such a name says nothing about the cell.
 fn cells_are_numbered(atlas: &Atlas) -> Result<bool> {
     let mut cell = 0_u64;
     for batch in atlas.obs(&["cell"])? {

@@ -74,7 +74,7 @@ fn picture_of(title: &str) -> Scatter {
     }
 }
 
-/// Ten conditions of 30 cells each, in two contexts, which part in the second map.
+/// Ten conditions of 30 cells each, in two contexts; the conditions are separated in the second map.
 fn latents() -> Latents {
     let cells = 0..300_u32;
     let at =
@@ -216,7 +216,7 @@ fn the_most_changed_genes_are_named_with_their_numbers() {
     let html = page(&ReportInput { scatters, ..ReportInput::default() });
     assert!(html.contains(">ISG15</text>") && html.contains("ISG15: real 2.79, predicted 2.50"));
     assert!(!html.contains("CD3E"));
-    // 1 - (0.29² + 0.1²) / Σ (truth - mean)², by hand.
+    // 1 - (0.29² + 0.1²) / Σ (truth - mean)², computed by hand.
     assert!(html.contains("R² 0.979"), "{html}");
 }
 

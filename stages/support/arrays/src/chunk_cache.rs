@@ -1,4 +1,4 @@
-//! The parts of a file that were unpacked last, shared by the threads that read next to one another.
+//! A cache of the parts of a file that were unpacked last, shared by threads that read neighbouring parts.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,10 +8,10 @@ use std::{
 
 use schemas::Result;
 
-/// A part, once a thread has unpacked it; none if that failed.
+/// A part, once a thread has unpacked it; `None` if that failed.
 type ChunkSlot<T> = OnceLock<Option<T>>;
 
-/// The parts that were requested last, as many as are wanted.
+/// The parts that were requested last, up to a maximum number.
 #[derive(Debug)]
 pub struct ChunkCache<T> {
     most: usize,
@@ -25,12 +25,12 @@ struct ChunkCacheState<T> {
 }
 
 impl<T> ChunkCache<T> {
-    /// Keeps this many parts.
+    /// Creates a cache for this many parts.
     pub fn new(most: usize) -> Self {
         Self { most, parts: Mutex::new(ChunkCacheState { slots: HashMap::new(), order: VecDeque::new() }) }
     }
 
-    /// A part. Threads that want the same one wait for the first of them, which unpacks it.
+    /// Returns a part. Threads that want the same one wait for the first of them, which unpacks it.
     ///
     /// # Errors
     /// Those of `unpack`.
@@ -40,7 +40,7 @@ impl<T> ChunkCache<T> {
         slot.get_or_init(|| unpack().map_err(|error| failed = Some(error)).ok());
         match failed {
             None if slot.get().is_some_and(Option::is_some) => Ok(CachedChunk(slot)),
-            // Another thread failed before: its request is repeated.
+            // Another thread failed before, so this one tries again.
             None => unpack().map(|part| CachedChunk(Arc::new(ChunkSlot::from(Some(part))))),
             Some(error) => Err(error),
         }

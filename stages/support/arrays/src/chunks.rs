@@ -1,4 +1,4 @@
-//! The chunks of a dataset: where each lies in the file, and those that were unfiltered last.
+//! The chunks of a dataset: where each is in the file, and a cache of those that were unfiltered last.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
@@ -15,9 +15,10 @@ use super::{
     place::ObjectPlace,
 };
 
-/// Unfiltered chunks that are kept, in bytes: rows that are read next may share a chunk with those before.
+/// Size of the cache of unfiltered chunks, in bytes: the next rows often share a chunk with the previous
+/// ones.
 const KEPT_BYTES: u64 = 4 << 20;
-/// As much is kept of very wide datasets at most, where one row needs many chunks.
+/// Its largest size, for very wide datasets, in which one row spans many chunks.
 const MOST_KEPT_BYTES: u64 = 96 << 20;
 /// Larger chunks are left to libhdf5.
 const MOST_CHUNK_BYTES: u64 = 1 << 30;
@@ -25,24 +26,24 @@ const MOST_CHUNK_BYTES: u64 = 1 << 30;
 /// The chunks of an array: a grid of rows and columns.
 #[derive(Debug)]
 pub struct ChunkGrid {
-    /// Rows of each chunk.
+    /// Rows per chunk.
     pub rows: u64,
-    /// Columns of each chunk.
+    /// Columns per chunk.
     pub columns: u64,
     /// The filters, in the order in which they were applied.
     pub filters: Vec<StoredFilter>,
-    /// Each chunk, row by row of the grid.
+    /// The chunks, row by row of the grid.
     pub chunks: Vec<StoredChunk>,
 }
 
 /// The chunks of a dataset, in a grid of rows and columns.
 #[derive(Debug)]
 pub struct Chunks {
-    /// Rows of each chunk.
+    /// Rows per chunk.
     pub rows: u64,
-    /// Columns of each chunk.
+    /// Columns per chunk.
     pub columns: u64,
-    /// Chunks next to one another.
+    /// Number of chunks side by side.
     pub across: u64,
     bytes: usize,
     entries: Vec<StoredChunk>,
@@ -53,8 +54,8 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// The chunks of an array with this many columns, of elements of this many bytes; none if they are too large, or have more than
-    /// one compression.
+    /// The chunks of an array with this many columns, of elements of this many bytes; `None` if they are too
+    /// large, or compressed more than once.
     #[must_use]
     pub fn new(grid: ChunkGrid, columns: u64, element_bytes: usize) -> Option<Self> {
         let ChunkGrid { rows, columns: chunk_columns, filters, chunks: entries } = grid;
@@ -64,7 +65,7 @@ impl Chunks {
             return None;
         }
         let across = columns.div_ceil(chunk_columns);
-        // A piece may end within a row of chunks, and the next piece is read next to it.
+        // A piece may end within a row of chunks, and the next piece then starts in the same row.
         let kept = bytes.saturating_mul(across + across / 2).clamp(KEPT_BYTES, MOST_KEPT_BYTES);
         let most_kept = to_usize((kept / bytes).max(2));
         Some(Self {
@@ -80,7 +81,7 @@ impl Chunks {
         })
     }
 
-    /// Each chunk, row by row of the grid.
+    /// The chunks, row by row of the grid.
     #[must_use]
     pub fn entries(&self) -> &[StoredChunk] {
         &self.entries
@@ -91,7 +92,7 @@ impl Chunks {
         &self.filters
     }
 
-    /// Where the chunks lie, if they are whole rows without filters: then parts of them can be read.
+    /// Where the chunks are, if they are whole rows without filters: then parts of them can be read.
     pub(super) fn plain_addresses(&self) -> Option<Vec<u64>> {
         let whole = |entry: &StoredChunk| {
             let is_whole = entry.bytes == self.bytes as u64 && entry.address.checked_add(entry.bytes).is_some();
@@ -106,7 +107,7 @@ impl Chunks {
     /// A chunk's bytes, row by row. Threads that want the same one wait for the first of them.
     ///
     /// # Errors
-    /// A chunk that lies outside the file or was not made by the dataset's filters.
+    /// A chunk that is outside the file or was not produced by the dataset's filters.
     pub fn get(&self, index: u64, file: &File, place: &ObjectPlace) -> Result<ChunkBytes> {
         self.kept.get(index, || self.unfilter(index, file, place)).map(ChunkBytes)
     }

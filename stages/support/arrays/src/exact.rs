@@ -1,4 +1,5 @@
-//! Whole numbers that are too large to be kept: values are float32, which holds every whole number up to 2^24 and not all beyond.
+//! Whole numbers that are too large to store: values are float32, which holds every whole number up to 2^24
+//! but not every larger one.
 
 use std::fmt::Display;
 
@@ -7,18 +8,18 @@ use schemas::{
     chunk::{BadRows, is_rounded},
 };
 
-/// Up to here float32 holds every whole number.
+/// float32 holds every whole number up to this one.
 const LARGEST: f32 = 16_777_216.0;
 
 /// The hint about a file with such a number.
 pub const HINT: &str = "values are kept as float32, which holds every whole number up to 16777216; check that these are counts of molecules";
 
-/// Whether any of some values is so large that it may not be what is stored.
+/// Whether any of these values is so large that it may differ from the one in the file.
 pub fn may_be_rounded(kept: &[f32]) -> bool {
     kept.iter().fold(false, |so_far, value| so_far | (LARGEST <= value.abs()))
 }
 
-/// The first of some whole numbers that became others when they were kept, and its place.
+/// The first of some whole numbers that float32 changed, and its index.
 pub fn first_rounded(stored: &[f64], kept: &[f32]) -> Option<(usize, f64)> {
     let mut pairs = stored.iter().zip(kept).enumerate();
     pairs.find(|(_, (stored, kept))| is_rounded(**stored, **kept)).map(|(at, (stored, _))| (at, *stored))
@@ -29,7 +30,8 @@ pub fn message(value: impl Display) -> String {
     format!("{value} is a whole number that float32 can't hold")
 }
 
-/// The error for invalid rows from `first` on: entries that add up to such a number, or else a bug.
+/// The error for invalid rows, the first of which is row `first`: entries that add up to such a number, or
+/// else a bug.
 pub fn bad_rows(bad: &BadRows, place: impl Into<String>, first: u64) -> Error {
     let BadRows::Sum { row, gene, sum } = bad else { return Error::Bug(bad.to_string()) };
     let cell = first + *row as u64;

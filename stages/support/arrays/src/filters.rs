@@ -1,14 +1,14 @@
-//! The filters of a chunked dataset, undone: deflate, LZF, byte shuffle and Fletcher's checksum.
+//! Undoes the filters of a chunked dataset: deflate, LZF, byte shuffle and Fletcher's checksum.
 
 use schemas::atlas::StoredFilter as Step;
 
 use super::lzf;
 
-/// Deflate makes at most this many bytes of one.
+/// Deflate expands one byte to at most this many.
 const MOST_DEFLATED: usize = 1032;
-/// LZF makes at most this many bytes of one: 264 of 3.
+/// LZF expands one byte to at most this many: 3 bytes become 264.
 const MOST_LZF: usize = 88;
-/// Bytes of a Fletcher checksum, at the end of what it was taken of.
+/// Bytes of a Fletcher checksum, stored after the bytes that it covers.
 const FLETCHER_BYTES: usize = 4;
 
 /// The filters of a dataset, in the order in which they are applied when a chunk is written.
@@ -18,10 +18,10 @@ pub(super) struct Filters {
     element_bytes: usize,
 }
 
-/// Memory that filters work in, used for chunk after chunk.
+/// Buffers for the filters, reused for chunk after chunk.
 pub(super) struct FilterWorkspace {
     inflater: libdeflater::Decompressor,
-    /// The data that are still filtered; initially the chunk as stored in the file.
+    /// The data that are still filtered: initially the chunk as stored in the file.
     pub(super) stored: Vec<u8>,
     other: Vec<u8>,
 }
@@ -39,10 +39,10 @@ impl std::fmt::Debug for FilterWorkspace {
 }
 
 impl Filters {
-    /// Filters in the order in which they were applied; none if there is more than one compression.
+    /// Filters in the order in which they were applied; `None` if more than one is a compression.
     pub(super) fn new(steps: Vec<Step>, element_bytes: usize) -> Option<Self> {
         let compressions = steps.iter().filter(|step| matches!(step, Step::Deflate | Step::Lzf)).count();
-        // A mask has a bit for each of 32 filters.
+        // The mask of left-out filters has 32 bits.
         (compressions <= 1 && steps.len() <= 32).then_some(Self { steps, element_bytes })
     }
 
@@ -51,11 +51,11 @@ impl Filters {
         &self.steps
     }
 
-    /// Makes of `work.stored` the chunk's bytes, `length` of them, and puts them into `out`. Steps whose bit is set in `left_out`
-    /// were left out when the chunk was written.
+    /// Turns `work.stored` into the chunk's bytes, `length` of them, and puts them into `out`. Steps whose bit is
+    /// set in `left_out` were left out when the chunk was written.
     ///
     /// # Errors
-    /// Bytes that the filters can't have made, in words.
+    /// Bytes that the filters can't have produced; the error describes the problem.
     pub(super) fn undo(
         &self,
         left_out: u64,
@@ -78,7 +78,7 @@ impl Filters {
                         .count();
                     let unpacked = length + FLETCHER_BYTES * checksums;
                     let most = if *step == Step::Deflate { MOST_DEFLATED } else { MOST_LZF };
-                    // Before allocating memory that a damaged file may only claim.
+                    // This comes before allocating memory that a damaged file may only claim to need.
                     if work.stored.len().saturating_mul(most) < unpacked {
                         return Err("is too short for what it should hold");
                     }
@@ -105,8 +105,8 @@ impl Filters {
     }
 }
 
-/// Puts the bytes of each element together again: all first bytes stand first, then all second ones, and so on; bytes beyond
-/// the last whole element stand at the end as they are.
+/// Puts the bytes of each element together again: shuffled data have all first bytes first, then all second
+/// ones, and so on. Bytes beyond the last whole element are at the end, unchanged.
 fn unshuffle(shuffled: &[u8], element_bytes: usize, out: &mut [u8]) {
     let elements = shuffled.len() / element_bytes.max(1);
     let (planes, rest) = shuffled.split_at(elements * element_bytes);
@@ -124,7 +124,8 @@ fn unshuffle(shuffled: &[u8], element_bytes: usize, out: &mut [u8]) {
     }
 }
 
-/// With a width known in advance and planes of one length, so that it becomes vector instructions.
+/// The width is known at compile time and the planes have one length, so that this becomes vector
+/// instructions.
 fn interleave<const N: usize>(planes: &[u8], out: &mut [u8]) {
     let elements = planes.len() / N;
     let planes: [&[u8]; N] = std::array::from_fn(|plane| &planes[plane * elements..(plane + 1) * elements]);
@@ -133,13 +134,13 @@ fn interleave<const N: usize>(planes: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Takes the checksum off the end.
+/// Removes the checksum from the end and checks it.
 fn check_fletcher32(bytes: &mut Vec<u8>) -> Result<(), &'static str> {
     let Some((content, stored)) = bytes.split_last_chunk::<FLETCHER_BYTES>() else {
         return Err("is too short for its checksum");
     };
     let (stored, sum) = (u32::from_le_bytes(*stored), fletcher32(content));
-    // Files of old libhdf5 have the bytes of each half the other way round.
+    // Files of old libhdf5 versions swap the bytes within each half.
     let reversed = (sum & 0x00ff_00ff) << 8 | sum >> 8 & 0x00ff_00ff;
     if stored != sum && stored != reversed {
         return Err("does not match its checksum");
@@ -149,12 +150,12 @@ fn check_fletcher32(bytes: &mut Vec<u8>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Fletcher's sum of big-endian 16-bit words, as libhdf5 takes it.
+/// Fletcher's sum of big-endian 16-bit words, as libhdf5 computes it.
 fn fletcher32(bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<2>();
     let (mut first, mut second) = (0_u32, 0_u32);
     let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
-    // 360 words are the most that can't overflow 32 bits.
+    // 360 words are the most that can be summed without overflowing 32 bits.
     for words in words.chunks(360) {
         for word in words {
             first += u32::from(u16::from_be_bytes(*word));

@@ -1,7 +1,9 @@
-//! Arrays of numbers in files, read by rows: what reading an atlas in place shares with reading the formats.
+//! Arrays of numbers in files, read by rows: the code shared by reading an atlas in place and reading the
+//! formats.
 //!
-//! A [`place::ObjectPlace`] names an array in errors. [`stored_numbers`] reads arrays whose bytes lie in a file at known addresses, with
-//! the chunks' filters undone here; [`numbers::Numbers`] is any array that can be read by rows, and [`rows`] makes cells by genes of them.
+//! A [`place::ObjectPlace`] names an array in errors. [`stored_numbers`] reads arrays whose bytes are at known
+//! addresses of a file, and undoes the chunks' filters itself; [`numbers::Numbers`] is any array that can be
+//! read by rows, and [`rows`] turns such arrays into matrices of cells by genes.
 //!
 //! ```
 //! use arrays::place::ObjectPlace;

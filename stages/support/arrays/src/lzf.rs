@@ -1,4 +1,4 @@
-//! LZF, the compression that h5py brings along: runs of literal bytes, and copies of what came before.
+//! LZF, the compression that comes with h5py: runs of literal bytes, and copies of earlier ones.
 //!
 //! ```text
 //! 000LLLLL                    L + 1 literal bytes follow
@@ -33,7 +33,7 @@ pub(super) fn unpack(mut packed: &[u8], out: &mut [u8]) -> Option<()> {
         if length <= back {
             out.copy_within(from..from + length, at);
         } else {
-            // The copy reads bytes that it has written itself.
+            // The copy may read bytes that it has just written.
             for to in at..end {
                 out[to] = out[to - back];
             }

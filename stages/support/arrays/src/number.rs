@@ -52,7 +52,7 @@ mod casts {
         U64(u64) => |n: u64| saturating::<i64>(n),
         F32(f32) => |n| n as i64, F64(f64) => |n| n as i64);
 
-    /// Columns of `u64` only are read as this type, so no number is negative or has a fraction.
+    /// Only columns of `u64` are read as this type, so no number is negative or has a fraction.
     fn unsigned(number: impl TryInto<u64>) -> u64 {
         number.try_into().unwrap_or(0)
     }
@@ -67,7 +67,7 @@ mod casts {
         number.try_into().unwrap_or(u32::MAX)
     }
 
-    // For i32, every negative number becomes at least 2^31, which is not a gene either, at no cost.
+    // For i32, every negative number becomes at least 2^31, which is not a gene either; this costs nothing.
     number!(u32,
         I8(i8) => id, I16(i16) => id,
         I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => id,

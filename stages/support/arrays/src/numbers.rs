@@ -9,27 +9,28 @@ use schemas::{
 
 use super::{exact, place::ObjectPlace};
 
-/// A vector (of one column) or a matrix of numbers, read by rows on any number of threads. Reading appends.
+/// A vector (with one column) or a matrix of numbers, read by rows on any number of threads. Reading appends
+/// to the output.
 pub trait Numbers: Debug + Send + Sync {
-    /// Its name in errors.
+    /// The array's name in errors.
     fn place(&self) -> &ObjectPlace;
 
-    /// 1 or 2.
+    /// Number of dimensions: 1 or 2.
     fn dimensions(&self) -> usize;
 
     /// Number of rows.
     fn rows(&self) -> u64;
 
-    /// 1 of a vector.
+    /// Number of columns; 1 for a vector.
     fn columns(&self) -> u64;
 
-    /// The same numbers as f32, to which large ones are rounded.
+    /// Reads rows as f32; large numbers are rounded.
     fn rounded(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()>;
 
-    /// The same numbers as f64.
+    /// Reads rows as f64.
     fn doubles(&self, rows: Range<u64>, out: &mut Vec<f64>) -> Result<()>;
 
-    /// Values of expression; a whole number that f32 can't hold is refused.
+    /// Reads expression values; fails for a whole number that f32 can't hold.
     fn floats(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
         let first = out.len();
         self.rounded(rows.clone(), out)?;
@@ -48,13 +49,14 @@ pub trait Numbers: Debug + Send + Sync {
         Err(self.place().error(format!("{place}: {}", exact::message(value)), exact::HINT))
     }
 
-    /// Ids; what can be none becomes one that is too large.
+    /// Reads ids; a number that can't be an id becomes one that is too large.
     fn ids(&self, rows: Range<u64>, out: &mut Vec<u32>) -> Result<()>;
 
-    /// Whole numbers.
+    /// Reads whole numbers.
     fn integers(&self, rows: Range<u64>, out: &mut Vec<i64>) -> Result<()>;
 
-    /// Where they lie in their file, and what they are, if this source is not needed for them; their chunks are appended.
+    /// Where the numbers are in their file, and their type, if they can be read without this source; their chunks
+    /// are appended.
     fn stored(&self, _chunks: &mut Vec<StoredChunk>) -> Option<StoredArray> {
         None
     }

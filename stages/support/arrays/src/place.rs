@@ -1,4 +1,4 @@
-//! Where something stands in a file, or in a store of many files, as errors name it.
+//! Where something is in a file, or in a store of many files, as errors name it.
 
 use std::{
     fmt::Display,
@@ -43,7 +43,7 @@ impl ObjectPlace {
         &self.file.path
     }
 
-    /// The file, opened; none if it can't be.
+    /// The opened file; `None` if it can't be opened.
     #[must_use]
     pub fn opened(&self) -> Option<Arc<fs::File>> {
         let ObjectFile { path, opened } = &*self.file;
@@ -55,7 +55,7 @@ impl ObjectPlace {
         Error::data(self.to_string(), message, hint)
     }
 
-    /// Turns what kept this object from being read into an error that names it; for `map_err`.
+    /// Turns the reason why this object can't be read into an error that names it; for `map_err`.
     pub fn unreadable(&self, error: impl Display) -> Error {
         self.error(
             format!("can't be read ({error})"),

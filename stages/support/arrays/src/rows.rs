@@ -18,11 +18,12 @@ use super::{
     stored_numbers::StoredNumbers,
 };
 
-/// A row has at most this many entries a gene (a few repeats are added up); more are a sign of damage, not to be allocated.
+/// A row has at most this many entries per gene: a few repeats are added up, but more are a sign of damage,
+/// and no memory is allocated for them.
 const MOST_REPEATS: u64 = 4;
-/// Cells of a piece, unless their rows are heavy.
+/// Cells per piece, unless their rows have many entries.
 pub const PIECE_CELLS: u64 = 512;
-/// Entries of a piece, unless a single cell has more.
+/// Entries per piece, unless a single cell has more.
 pub const PIECE_ENTRIES: u64 = 1 << 20;
 
 /// A matrix that can be read by rows, whose shape and members have been checked.
@@ -55,7 +56,8 @@ pub struct DenseMatrix {
 }
 
 impl RowMatrix {
-    /// A matrix of this many rows and genes that lies in `file` as described; also returns its name in errors.
+    /// Opens a matrix of this many rows and genes that is stored in `file` as described; also returns its name in
+    /// errors.
     ///
     /// # Errors
     /// A file that can't be read, or is not as described.
@@ -117,7 +119,7 @@ impl RowMatrix {
         }
     }
 
-    /// Number of entries; none if zeros are stored.
+    /// Number of entries; `None` if zeros are stored too.
     #[must_use]
     pub fn nonzeros(&self) -> Option<u64> {
         match self {
@@ -126,7 +128,7 @@ impl RowMatrix {
         }
     }
 
-    /// Where it is in the file, if it can be read there without its source; appends its chunks.
+    /// Where the matrix is in the file, if it can be read there without its source; appends its chunks.
     pub fn in_place(&self, chunks: &mut Vec<StoredChunk>) -> Option<InPlaceForm> {
         Some(match self {
             Self::Csr(csr) => InPlaceForm::Csr {
@@ -161,7 +163,7 @@ impl RowMatrix {
     }
 }
 
-/// The error of a file that is not what it was when it was ingested.
+/// The error for a file that has changed since it was ingested.
 #[must_use]
 pub fn has_changed(place: &ObjectPlace) -> Error {
     place.error("has changed since it was ingested", "ingest it again")
@@ -170,7 +172,7 @@ pub fn has_changed(place: &ObjectPlace) -> Error {
 /// The vectors of a CSR matrix.
 #[derive(Debug)]
 pub struct CsrVectors {
-    /// Where each row starts among the entries, and where the last one ends.
+    /// Where each row starts among the entries, followed by the end of the last one.
     pub row_pointers: Box<dyn Numbers>,
     /// The gene of each entry.
     pub indices: Box<dyn Numbers>,
@@ -179,7 +181,7 @@ pub struct CsrVectors {
 }
 
 impl Csr {
-    /// A matrix of checked vectors.
+    /// Creates a matrix from vectors that have been checked.
     #[must_use]
     pub fn new(place: ObjectPlace, rows: u64, genes: u32, vectors: CsrVectors) -> Self {
         let CsrVectors { row_pointers, indices, data } = vectors;
@@ -209,7 +211,7 @@ impl Csr {
     pub fn read(&self, rows: Range<u64>, spare: CsrRows) -> Result<CsrRows> {
         let first = rows.start;
         let bounds = self.bounds(rows)?;
-        // The genes of a row have different ids, so there can't be more entries than genes.
+        // A row has at most one entry for each gene.
         let most = MOST_REPEATS * u64::from(self.genes) + 1024;
         if let Some(row) = bounds.windows(2).position(|pair| most < pair[1] - pair[0]) {
             let found = bounds[row + 1] - bounds[row];
@@ -229,7 +231,7 @@ impl Csr {
         })
     }
 
-    /// Where each of some rows starts among the entries, and where the last of them ends.
+    /// Where each of some rows starts among the entries, followed by the end of the last one.
     fn bounds(&self, rows: Range<u64>) -> Result<Vec<u64>> {
         bounds(&*self.row_pointers, rows, self.data.rows(), Major::Rows, &self.place)
     }
@@ -260,7 +262,7 @@ impl DenseMatrix {
     /// A dense matrix.
     ///
     /// # Errors
-    /// An array of another number of dimensions than 2, or of too many genes.
+    /// An array that does not have 2 dimensions, or has too many genes.
     pub fn new(data: Box<dyn Numbers>) -> Result<Self> {
         let place = data.place().clone();
         if data.dimensions() != 2 {

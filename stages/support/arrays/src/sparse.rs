@@ -6,7 +6,7 @@ use schemas::{Result, numbers::saturating};
 
 use super::{numbers::Numbers, place::ObjectPlace};
 
-/// By what a sparse matrix is stored.
+/// How a sparse matrix is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Major {
     /// Row by row: CSR.
@@ -15,7 +15,7 @@ pub enum Major {
     Columns,
 }
 
-/// A number of genes as it is counted here.
+/// Checks and converts a number of genes.
 ///
 /// # Errors
 /// More genes than an `i32` holds.
@@ -25,10 +25,11 @@ pub fn gene_count(genes: u64, place: &ObjectPlace) -> Result<u32> {
     })
 }
 
-/// Where each of some rows (or columns) starts among the entries, and where the last of them ends; `place` is the matrix.
+/// Where each of some rows (or columns) starts among the entries, followed by the end of the last one;
+/// `place` is the matrix.
 ///
 /// # Errors
-/// Pointers that can't be read, fall, or lie outside the entries.
+/// Pointers that can't be read, decrease, or are outside the entries.
 pub fn bounds(
     pointers: &dyn Numbers,
     lines: Range<u64>,
@@ -65,7 +66,7 @@ pub fn bounds(
 }
 
 impl Major {
-    /// What its pointers are of, in errors.
+    /// The name of a row or column in errors.
     #[must_use]
     pub fn line(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! Arrays of numbers read from known addresses of a file, on any number of threads.
 //!
-//! libhdf5 does everything under one lock. Here plain reads and our own filters read the bytes, once it is known where they are and
-//! how they were filtered.
+//! libhdf5 does everything under one lock. Once it is known where the bytes are and how they were filtered,
+//! plain reads and the filters of this crate replace it.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
@@ -19,23 +19,23 @@ use super::{
     place::ObjectPlace,
 };
 
-/// Bytes that are read at once: few enough to be in the processor's cache still when they are converted.
+/// Bytes that are read at once: few enough to still be in the processor's cache when they are converted.
 const READ_BYTES: u64 = 128 << 10;
 
-/// A vector (of one column) or a matrix of numbers in a file.
+/// A vector (with one column) or a matrix of numbers in a file.
 #[derive(Debug)]
 pub struct ArrayInFile {
-    /// Its name in errors.
+    /// The array's name in errors.
     pub place: ObjectPlace,
     /// The file.
     pub file: Arc<File>,
-    /// The type of its numbers.
+    /// The type of the numbers.
     pub number: StoredNumber,
-    /// 1 or 2.
+    /// Number of dimensions: 1 or 2.
     pub dimensions: usize,
     /// Number of rows.
     pub rows: u64,
-    /// Number of columns: 1 of a vector.
+    /// Number of columns; 1 for a vector.
     pub columns: u64,
 }
 
@@ -48,7 +48,7 @@ pub struct StoredNumbers {
 
 #[derive(Debug)]
 enum NumberStorage {
-    /// Whole rows without filters, in chunks; in one piece, they are one chunk.
+    /// Whole rows without filters, in chunks; contiguous rows are a single chunk.
     Plain {
         chunk_rows: u64,
         addresses: Vec<u64>,
@@ -64,7 +64,7 @@ impl StoredNumbers {
         Self { array, storage: NumberStorage::Plain { chunk_rows, addresses, spare: Pool::default() } }
     }
 
-    /// An array in chunks; none if the chunks are too large, or have more than one compression.
+    /// An array in chunks; `None` if the chunks are too large, or compressed more than once.
     #[must_use]
     pub fn chunked(array: ArrayInFile, grid: ChunkGrid) -> Option<Self> {
         let chunks = Chunks::new(grid, array.columns, array.number.bytes())?;
@@ -77,7 +77,7 @@ impl StoredNumbers {
     /// An array whose location is already known from [`Numbers::stored`], with its chunks.
     ///
     /// # Errors
-    /// Chunks that lie outside a file of `length` bytes, fewer than there have to be, or such as libhdf5 alone can read.
+    /// Chunks that are outside a file of `length` bytes, too few chunks, or chunks that only libhdf5 can read.
     pub fn reopen(
         stored: &StoredArray,
         chunks: &[StoredChunk],
@@ -105,10 +105,10 @@ impl StoredNumbers {
         numbers.ok_or_else(moved)
     }
 
-    /// Appends some rows, one after another.
+    /// Reads some rows, appending them to `out`.
     ///
     /// # Errors
-    /// Rows that do not exist, a damaged file or cut short.
+    /// Rows that do not exist, or a file that is damaged or cut short.
     pub fn read<T: Number>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         check_rows(&rows, self.array.rows, &self.array.place)?;
         if rows.is_empty() || self.array.columns == 0 {
@@ -142,7 +142,7 @@ impl StoredNumbers {
         Ok(())
     }
 
-    /// Numbers whose bytes lie one after another.
+    /// Reads numbers whose bytes are contiguous.
     fn read_run<T: Number>(&self, run: Range<u64>, spare: &Pool<Vec<u8>>, out: &mut Vec<T>) -> Result<()> {
         let mut bytes = spare.take(Vec::new);
         let mut at = run.start;
@@ -163,7 +163,7 @@ impl StoredNumbers {
         Ok(())
     }
 
-    /// Some rows of the chunks that stand next to one another.
+    /// Reads some rows of chunks that are side by side.
     fn read_band<T: Number>(&self, chunks: &Chunks, band: u64, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         let (columns, element_bytes) = (self.array.columns, self.array.number.bytes() as u64);
         let part = |from: u64, to: u64| to_usize(from * element_bytes)..to_usize(to * element_bytes);
@@ -189,7 +189,7 @@ impl StoredNumbers {
     }
 }
 
-/// Checks that rows exist in an array with this many.
+/// Checks that rows exist in an array of `all` rows.
 ///
 /// # Errors
 /// Rows that do not exist.
@@ -201,7 +201,7 @@ pub fn check_rows(rows: &Range<u64>, all: u64, place: &ObjectPlace) -> Result<()
     Ok(())
 }
 
-/// Whether each chunk of a plain array has the bytes of its rows.
+/// Whether each chunk of a plain array is as long as its rows.
 fn holds_its_rows(stored: &StoredArray, chunks: &[StoredChunk]) -> bool {
     let bytes = stored.chunk_rows.checked_mul(stored.columns).and_then(|n| n.checked_mul(stored.number.bytes() as u64));
     bytes.is_some_and(|bytes| chunks.iter().all(|chunk| chunk.bytes == bytes))

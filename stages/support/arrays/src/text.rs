@@ -1,4 +1,4 @@
-//! Annotations as text: what labels, filters and joined columns are compared by.
+//! Annotations as text, by which labels, filters and joined columns are compared.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use arrow::{
 /// From here on, floats can't represent every integer.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// A column as text. A missing value is null in any type, NaN among floats too. Numbers that are equal are the same text: `1`,
+/// Converts a column to text. A missing value is null in any type; so is NaN. Equal numbers become the same
 /// be it stored as a whole number or as a float.
 ///
 /// # Errors
-/// A type that is not text and can't become it.
+/// A type that is not text and can't be converted to it.
 pub fn as_text(column: &dyn Array) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Float16 => as_text(&cast(column, &DataType::Float32)?),

@@ -35,13 +35,14 @@ pub struct AdamStepSettings<'a> {
     pub rate: &'a Tensor,
     /// Decay rates of the means.
     pub betas: [f64; 2],
-    /// Weight decay: added to the gradient, times the parameter, or, if decoupled, shrinks the parameter by this times the rate.
+    /// Weight decay: this times the parameter is added to the gradient or, if decoupled, this times the rate
+    /// shrinks the parameter.
     pub weight_decay: f64,
     /// Whether weight decay is decoupled.
     pub is_decoupled: bool,
     /// Keeps the denominator positive.
     pub epsilon: f64,
-    /// The largest norm of all gradients; 0: no limit.
+    /// The largest norm of all gradients together; 0: no limit.
     pub clip: f64,
 }
 

@@ -37,9 +37,9 @@ arguments! {
     }
 }
 
-/// Adds the expected counts of cells, and their squares, to sums of each target, `[targets, genes]` in float64. `logits`,
-/// `[targets · cells, genes]`, are those of each gene's share of a cell's library, `[cells]`, without the terms `added` for
-/// all cells of a target, `[targets, genes]`.
+/// Adds the expected counts of cells, and their squares, to the sums of each target, `[targets, genes]` in
+/// float64. `logits`, `[targets · cells, genes]`, are the logits of each gene's share of a cell's library,
+/// `[cells]`, without the terms in `added`, `[targets, genes]`, which are the same for all cells of a target.
 pub fn add_expected(logits: &Tensor, added: &Tensor, library: &Tensor, sums: [&Tensor; 2]) {
     let ([targets, genes], cells) = (super::shape(added), library.numel());
     let cells = to_i64(cells);

@@ -1,4 +1,4 @@
-//! A classifier's loss, accuracy and gradient by the logits (`cuda/guess.cuh`).
+//! A classifier's loss, accuracy and gradient with respect to the logits (`cuda/guess.cuh`).
 
 use tch::{Kind, Tensor};
 use torch::launch::{Address, arguments};
@@ -48,9 +48,9 @@ pub struct ClassificationTargets<'a> {
     pub weights: Option<&'a Tensor>,
     /// Factor of the loss, a scalar; none: 1.
     pub emphasis: Option<&'a Tensor>,
-    /// For mixed cells, the loss includes only the first class.
+    /// Whether the loss of mixed cells includes only the first class.
     pub is_alone: bool,
-    /// The focal loss instead of cross-entropy.
+    /// Whether the loss is the focal loss instead of cross-entropy.
     pub is_focal: bool,
     /// Whether the accuracy is computed within each class and averaged over classes.
     pub by_class: bool,

@@ -20,7 +20,7 @@ pub enum DoseCurve {
     Linear = 0,
     /// σ(β dose + b) − σ(b).
     Sigmoid = 1,
-    /// The same for the logarithm of 1 + the dose.
+    /// The same curve over log(1 + dose).
     LogSigmoid = 2,
 }
 
@@ -161,7 +161,8 @@ impl LatentTerms<'_> {
         latent
     }
 
-    /// The gradients by the added terms, given the gradient by the latent, `[cells, latent]`.
+    /// The gradients with respect to the added terms, given the gradient with respect to the latent,
+    /// `[cells, latent]`.
     pub fn back(&self, gradient: &Tensor, batch: &Unpacked) -> LatentTermGradients {
         let [cells, width] = shape(gradient);
         let mixed = batch.mixed.is_some().then(|| {
@@ -203,19 +204,19 @@ impl LatentTerms<'_> {
     }
 }
 
-/// Gradients by the terms added to a basal latent, with the shapes of their parameters.
+/// Gradients with respect to the terms added to a basal latent, with the shapes of their parameters.
 #[derive(Debug)]
 pub struct LatentTermGradients {
-    /// By the embeddings of perturbations, `[names, latent]`.
+    /// With respect to the embeddings of perturbations, `[names, latent]`.
     pub embeddings: Tensor,
-    /// By β and b of the dose curves; none if doses are used as they are.
+    /// With respect to β and b of the dose curves; `None` if doses are used as they are.
     pub curves: Option<[Tensor; 2]>,
-    /// By each table of covariates, `[values, latent]`.
+    /// With respect to each table of covariates, `[values, latent]`.
     pub covariates: Vec<Tensor>,
 }
 
-/// The gradient by the basal latents, `[cells, latent]`: that of the cells decoded from them, minus `weight`, a scalar of float64, times
-/// those of the adversaries' losses.
+/// The gradient with respect to the basal latents, `[cells, latent]`: the gradient of the cells decoded from
+/// them, minus `weight`, a scalar of float64, times the gradient of the adversaries' losses.
 pub fn basal_back(
     gradient: &Tensor,
     sources: Option<&Tensor>,

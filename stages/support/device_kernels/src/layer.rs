@@ -9,9 +9,9 @@ use super::{empty, penalty::PenaltyTerms, run_numbers, run_rows, run_strips, sha
 /// Dropout of one layer, with its seed on the device, so that a replayed step drops different activations each time.
 #[derive(Debug)]
 pub struct DeviceDropout {
-    /// The seed of the step, a scalar, int64; none without dropout.
+    /// The seed of the step, a scalar, int64; `None` without dropout.
     seed: Option<Tensor>,
-    /// The layer's seed is the step's seed times the first plus the second, modulo 2³².
+    /// Factor and offset: the layer's seed is `line[0] · seed + line[1]`, modulo 2³².
     line: [u32; 2],
     /// Threshold and scale.
     of: OfProcessor,
@@ -53,9 +53,10 @@ pub struct LayerForward {
     pub linear: Tensor,
     /// The activations, `[cells, width]`.
     pub output: Tensor,
-    /// Mean and inverse standard deviation: of features with batch norm, of cells with layer norm; otherwise none.
+    /// Mean and inverse standard deviation: per feature for batch norm, per cell for layer norm; otherwise
+    /// `None`.
     pub statistics: Option<[Tensor; 2]>,
-    /// Which activations are dropped.
+    /// The dropout that was applied.
     pub dropout: DeviceDropout,
 }
 
@@ -95,17 +96,17 @@ impl Argument for LayerForwardArguments<'_> {}
 /// A batch norm's parameters and running statistics, `[width]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormParameters<'a> {
-    /// Factors of the normal values, `[width]`.
+    /// Factors of the normalised values, `[width]`.
     pub weight: &'a Tensor,
     /// Added before the ReLU, `[width]`.
     pub bias: &'a Tensor,
-    /// The running statistics move by `momentum`.
+    /// The running means of the features, updated with `momentum`.
     pub running_mean: &'a Tensor,
-    /// The variances of the features, which move likewise.
+    /// The running variances of the features, updated likewise.
     pub running_variance: &'a Tensor,
-    /// Added to a variance before its root is taken.
+    /// Added to a variance before taking its root.
     pub epsilon: f64,
-    /// Share of the newest batch in the running statistics.
+    /// Weight of the newest batch in the running statistics.
     pub momentum: f64,
 }
 
@@ -171,19 +172,21 @@ arguments! {
     }
 }
 
-/// Gradients by the batch norm's parameters, and by the bias of the linear layer before it, `[width]` each.
+/// Gradients with respect to the batch norm's parameters, and to the bias of the linear layer before it,
+/// `[width]` each.
 #[derive(Debug)]
 pub struct BatchNormGradients {
-    /// By the factors of the normal values.
+    /// With respect to the factors of the normalised values.
     pub weight: Tensor,
-    /// By what is added to them.
+    /// With respect to the norm's bias.
     pub bias: Tensor,
-    /// By the bias of the linear layer.
+    /// With respect to the bias of the linear layer.
     pub linear_bias: Tensor,
 }
 
-/// The backward pass of [`batch_norm`]: `gradient` by the output is overwritten by that of `linear`. The terms from a penalty are added to
-/// the latter and to the gradient by the weight.
+/// The backward pass of [`batch_norm`]: `gradient`, with respect to the output, is overwritten by the one
+/// with respect to `linear`. A penalty's terms are added to the latter and to the gradient with respect to
+/// the weight.
 pub fn batch_norm_back(
     passed: &LayerForward,
     weight: &Tensor,
@@ -222,7 +225,7 @@ arguments! {
     }
 }
 
-/// The linear layer's bias, layer norm without weights, ReLU and dropout of `linear`; the bias is added in place.
+/// Adds the linear layer's bias in place, then applies layer norm without weights, ReLU and dropout.
 pub fn layer_norm(linear: Tensor, linear_bias: &Tensor, epsilon: f64, dropout: DeviceDropout) -> LayerForward {
     let [cells, width] = shape(&linear);
     let output = empty(&linear, &[cells, width]);
@@ -260,7 +263,7 @@ arguments! {
     }
 }
 
-/// The linear layer's bias, ReLU and dropout of `linear`, in place.
+/// Adds the linear layer's bias, then applies ReLU and dropout, all in place.
 pub fn cut(linear: Tensor, linear_bias: &Tensor, dropout: DeviceDropout) -> LayerForward {
     let [cells, width] = shape(&linear);
     let arguments = CutForwardArguments {
@@ -282,8 +285,8 @@ arguments! {
     }
 }
 
-/// The backward pass of [`layer_norm`] or [`cut`]: `gradient` by the output is overwritten by that of `linear`, plus the term from
-/// a penalty.
+/// The backward pass of [`layer_norm`] or [`cut`]: `gradient`, with respect to the output, is overwritten by
+/// the one with respect to `linear`, plus a penalty's term.
 pub fn cut_back(of: &LayerForward, left: Option<&PenaltyTerms>, gradient: &Tensor) {
     let [cells, width] = shape(gradient);
     let (passed, onto) = (of.arguments(), Address::of_any(left.map(|left| &left.onto)));

@@ -34,9 +34,9 @@ use torch::launch::{Arguments, launch, multiprocessors};
 
 /// Columns per block of a kernel that sums over rows: `STRIP` in `cuda/strip.cuh`.
 const STRIP: i64 = 8;
-/// Sums that such a kernel takes in one pass at most: `MOST_SUMS` of `cuda/strip.cuh`.
+/// Maximum number of sums that such a kernel computes in one pass: `MOST_SUMS` in `cuda/strip.cuh`.
 const MOST_SUMS: u32 = 5;
-/// Threads of a block that sums over rows, and over many rows.
+/// Threads of a block that sums over many rows.
 const STRIP_THREADS: u32 = 512;
 const MOST_STRIP_THREADS: u32 = 1024;
 const MANY_ROWS: i64 = 2048;
@@ -45,13 +45,13 @@ const ROW_THREADS: u32 = 256;
 /// Blocks per multiprocessor if blocks stride over rows or elements.
 const BLOCKS_EACH: u32 = 8;
 
-/// Launches a kernel for a tensor's type and device.
+/// Launches a kernel with the type and on the device of a tensor.
 fn run(arguments: &impl Arguments, like: &Tensor, blocks: u32, threads: u32, shared_bytes: u32) {
     launch(arguments, like.kind(), like.device(), [blocks, 1], threads, shared_bytes)
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Launches a kernel whose blocks each sum over the rows of a matrix, for some of this many columns.
+/// Launches a kernel whose blocks each sum over the rows of a matrix for a few of its columns.
 fn run_strips(arguments: &impl Arguments, like: &Tensor, columns: i64) {
     let blocks = (columns + STRIP - 1) / STRIP;
     let threads = if like.size()[0] < MANY_ROWS { STRIP_THREADS } else { MOST_STRIP_THREADS };
@@ -69,17 +69,17 @@ fn run_numbers(arguments: &impl Arguments, like: &Tensor, numbers: i64) {
     run_rows(arguments, like, (numbers + threads - 1) / threads);
 }
 
-/// A number of blocks, at least one.
+/// The number of blocks, at least one.
 fn count(blocks: i64) -> u32 {
     u32::try_from(blocks.max(1)).expect("a grid has fewer than 2^32 blocks")
 }
 
-/// An uninitialised tensor like another one, of this shape.
+/// An uninitialised tensor of this shape, with the type and device of another one.
 fn empty(like: &Tensor, shape: &[i64]) -> Tensor {
     Tensor::empty(shape, (like.kind(), like.device()))
 }
 
-/// Rows and columns of a matrix.
+/// The number of rows and columns of a matrix.
 fn shape(matrix: &Tensor) -> [i64; 2] {
     match matrix.size()[..] {
         [rows, columns] => [rows, columns],

@@ -25,10 +25,10 @@ arguments! {
 #[derive(Debug)]
 pub struct LossSums(Tensor);
 
-/// The result of [`LossSums`].
+/// Sums read from [`LossSums`].
 #[derive(Debug)]
 pub struct SummedLosses {
-    /// In the order in which the measurements were added.
+    /// The sums, in the order in which the measurements were added.
     pub sums: Vec<f64>,
     /// Number of steps.
     pub steps: f64,
@@ -49,7 +49,8 @@ impl LossSums {
         let _ = self.0.select(0, to_i64(MOST_LOSSES + 1)).fill_(f64::INFINITY);
     }
 
-    /// Adds the measurements of a step, scalars of one type or of float32, and the number of its batch, a scalar, int64.
+    /// Adds the measurements of a step, scalars of one type or of float32; `batch`, a scalar, int64, is the
+    /// number of its batch.
     pub fn add(&self, numbers: &[&Tensor], batch: &Tensor) {
         assert!(numbers.len() <= MOST_LOSSES, "a kernel takes {MOST_LOSSES} numbers at most");
         let Some(like) = numbers.first() else { return };

@@ -3,14 +3,14 @@
 use tch::Tensor;
 use torch::launch::{Address, Argument};
 
-/// Every cell is mixed with another one.
+/// How the cells of a batch are mixed: each with one other cell.
 #[derive(Debug)]
 pub struct Mixing {
-    /// The partner of each cell, and the cell whose partner it is, `[cells]`, int64.
+    /// The partner of each cell, `[cells]`, int64.
     pub partners: Tensor,
-    /// The cell whose partner it is, `[cells]`, int64.
+    /// For each cell, the cell whose partner it is, `[cells]`, int64.
     pub partner_of: Tensor,
-    /// A cell's own share, a scalar, float64.
+    /// The share of the cell itself in the mixture, a scalar, float64.
     pub share: Tensor,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct MixingArguments<'a> {
 impl Argument for MixingArguments<'_> {}
 
 impl Mixing {
-    /// The arguments with or without mixup.
+    /// The kernel arguments, with or without mixup.
     pub(super) fn arguments(mixing: Option<&Self>) -> MixingArguments<'_> {
         let of = |part: fn(&Self) -> &Tensor| Address::of_any(mixing.map(part));
         MixingArguments {

@@ -8,7 +8,7 @@ use super::{count, empty, mixing::MixingArguments, run, run_numbers, run_strips,
 
 /// Threads of a block, which processes one row of logits at a time.
 const THREADS: u32 = 512;
-/// Blocks per multiprocessor: each keeps a row, and its own sums by gene.
+/// Blocks per multiprocessor: each keeps a row, and its own per-gene sums.
 const BLOCKS_EACH: u32 = 2;
 /// Shared memory available for a row of means, so that two blocks fit.
 const MOST_SHARED: i64 = 96 << 10;
@@ -74,13 +74,13 @@ impl Argument for SparseRows<'_> {}
 pub struct Likelihood {
     /// −ln P, averaged over cells: a scalar.
     pub loss: Tensor,
-    /// The gradient by the logarithm of the inverse dispersion, `[genes]`.
+    /// The gradient with respect to the logarithm of the inverse dispersion, `[genes]`.
     pub by_dispersion: Tensor,
 }
 
-/// The loss of cells with these logits of each gene's share of the library, `[cells, genes]`, to which `bias`, `[genes]`, and
-/// rows of an offset table are added; `dispersion`, `[genes]`, is the logarithm of the inverse dispersion. The logits are overwritten
-/// by their gradient.
+/// The loss of cells. `logits`, `[cells, genes]`, are the logits of each gene's share of the library, to
+/// which `bias`, `[genes]`, and rows of an offset table are added; `dispersion`, `[genes]`, is the logarithm
+/// of the inverse dispersion. The logits are overwritten by their gradient.
 pub fn negative_binomial(
     logits: &Tensor,
     bias: &Tensor,

@@ -48,14 +48,14 @@ arguments! {
 /// One layer of the downward pass, `[cells, width]` each.
 #[derive(Debug)]
 pub struct DeviceDownwardGradients {
-    /// The gradient after the mask.
+    /// The gradient after applying the mask.
     gradient: Tensor,
-    /// The gradient by the linear layer's output.
+    /// The gradient with respect to the linear layer's output.
     pub by_input: Tensor,
 }
 
-/// The downward pass of a layer, from the gradient `above`, `[cells, width]` or, if it is the same for every cell, `[width]`; `weight` is
-/// batch norm's.
+/// The downward pass of a layer. `above` is the gradient from the layer above, `[cells, width]` or, if it is
+/// the same for every cell, `[width]`; `weight` is that of batch norm.
 pub fn down(of: &LayerForward, weight: Option<&Tensor>, above: &Tensor) -> DeviceDownwardGradients {
     let [cells, width] = shape(&of.output);
     let rows_apart = if above.dim() == 1 { 0 } else { width };
@@ -105,13 +105,14 @@ arguments! {
 /// Terms that the upward pass adds to the ordinary backward pass of a norm.
 #[derive(Debug)]
 pub struct PenaltyTerms {
-    /// What is added to the gradient by the norm's input, `[cells, width]`.
+    /// The term added to the gradient with respect to the norm's input, `[cells, width]`.
     pub onto: Tensor,
-    /// The gradient by the weight of batch norm, `[width]`.
+    /// The gradient with respect to the weight of batch norm, `[width]`.
     pub by_weight: Option<Tensor>,
 }
 
-/// The upward pass: `adjoint`, `[cells, width]`, of the gradient by the linear layer's output becomes that of the gradient from above.
+/// The upward pass: turns `adjoint`, `[cells, width]`, of the gradient with respect to the linear layer's
+/// output into the adjoint of the gradient from above.
 pub fn up(
     of: &LayerForward,
     weight: Option<&Tensor>,
@@ -157,8 +158,8 @@ arguments! {
     }
 }
 
-/// Writes the mean of the squares of `slopes` `[cells, latent]` to `penalty`, a scalar; returns the start of the adjoint of `weight`
-/// times it, `[cells, latent]`.
+/// Writes the mean of the squares of `slopes`, `[cells, latent]`, to `penalty`, a scalar; returns the adjoint
+/// of `weight` times this mean, `[cells, latent]`, with which the upward pass starts.
 pub fn value(slopes: &Tensor, weight: f64, penalty: &Tensor) -> Tensor {
     let [cells, latent] = shape(slopes);
     let numbers = cells * latent;

@@ -1,4 +1,5 @@
-//! Moves a batch from the slot where the host's copy put it to the place where the kernels of a step read it (`cuda/slots.cuh`).
+//! Moves a batch from the slot where the host's copy put it to the place from which the kernels of a step
+//! read it (`cuda/slots.cuh`).
 
 use tch::Tensor;
 use torch::launch::{Address, arguments};
@@ -17,8 +18,8 @@ arguments! {
     }
 }
 
-/// Copies the next of two slots, `[2, bytes]`, to a place, `[bytes]`, a multiple of 16 bytes; `taken`, `[2]`, int32, has the number of
-/// earlier calls, whose lowest bit is the slot, and zero.
+/// Copies the next of two slots, `[2, bytes]`, to a place, `[bytes]`, a multiple of 16 bytes. `taken`, `[2]`,
+/// int32, holds the number of earlier calls, whose lowest bit selects the slot, and zero.
 pub fn take_batch(slots: &Tensor, place: &Tensor, taken: &Tensor) {
     let [count, bytes] = shape(slots);
     assert!(

@@ -28,10 +28,10 @@ use super::{
 
 const CELLS: i64 = 23;
 const GENES: i64 = 37;
-/// Neither a multiple of a strip nor of a warp.
+/// Not a multiple of a strip's or a warp's width.
 const WIDTH: i64 = 19;
 
-/// Runs work in blocks of one thread and of 64, from the same random numbers, and compares the results.
+/// Runs work in blocks of one thread and of 64, with the same random numbers, and compares the results.
 #[track_caller]
 fn alike(work: impl Fn() -> Vec<Tensor>) {
     let in_blocks_of = |threads: u32| {
@@ -48,7 +48,7 @@ fn alike(work: impl Fn() -> Vec<Tensor>) {
 }
 
 thread_local! {
-    /// Not libtorch's generator, which other tests use at the same time.
+    /// A generator other than libtorch's, which other tests use at the same time.
     static RANDOM: RefCell<ChaCha8Rng> = RefCell::new(ChaCha8Rng::seed_from_u64(0));
 }
 
@@ -72,7 +72,7 @@ fn bytes(numbers: &Tensor) -> Tensor {
     numbers.view_dtype(Kind::Uint8).contiguous()
 }
 
-/// Three non-zeros per cell; those counted to the last cell are zero padding, all of one gene.
+/// Three non-zeros per cell; those assigned to the last cell are zero padding, all of one gene.
 fn packed() -> Packed {
     let row = Tensor::arange(3, (Kind::Int64, Device::Cpu)) * 11;
     let genes = (Tensor::arange(CELLS, (Kind::Int64, Device::Cpu)).unsqueeze(1) + row).remainder(GENES);
@@ -232,7 +232,7 @@ fn latents_are_added_up_and_differentiated() {
 fn adam_makes_a_step_over_more_parameters_than_a_kernel_takes() {
     for is_decoupled in [false, true] {
         alike(|| {
-            // One of them needs several blocks.
+            // One of them takes several blocks.
             let sizes = (0..60_i64).map(|at| if at == 7 { 40_000 } else { at + 1 });
             let slots: Vec<AdamParameter> = sizes
                 .map(|size| AdamParameter {
@@ -290,7 +290,7 @@ fn what_steps_measure_is_added_up_and_the_first_bad_batch_is_remembered() {
 
 #[test]
 fn batches_are_taken_from_two_slots_in_turn() {
-    // Less than a block copies, and more than all blocks copy at once.
+    // Less than one block copies at once, and more than all blocks copy at once.
     for bytes in [64_i64, 6 << 20] {
         for threads in [1, 64] {
             with_host_threads(threads, || {

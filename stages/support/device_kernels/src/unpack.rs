@@ -71,11 +71,11 @@ pub struct Packed {
     pub pointers: Tensor,
     /// Number of non-zeros, `[1]`, int32; the rest is padding.
     pub entries: Tensor,
-    /// Gene of each non-zero, bytes.
+    /// The gene of each non-zero, as bytes.
     pub genes: Tensor,
-    /// Value of each non-zero, bytes.
+    /// The value of each non-zero, as bytes.
     pub values: Tensor,
-    /// The types of these bytes.
+    /// The type of the genes.
     pub gene_type: Narrow,
     /// The type of the values.
     pub value_type: Narrow,
@@ -83,11 +83,11 @@ pub struct Packed {
     pub library: Tensor,
     /// Codes of perturbations, `[cells, parts]`, int32, padded with 0.
     pub codes: Tensor,
-    /// Their doses, float32.
+    /// Their doses, `[cells, parts]`, float32, padded like them.
     pub doses: Tensor,
     /// The value of each covariate, `[covariates, cells]`, int32.
     pub covariates: Tensor,
-    /// The combination, `[cells]`, int32.
+    /// The combination of each cell, `[cells]`, int32.
     pub combinations: Tensor,
 }
 
@@ -95,25 +95,25 @@ pub struct Packed {
 #[derive(Debug)]
 pub struct Unpacked {
     packed: Packed,
-    /// How cells are mixed, and their mixed counts, `[cells, genes]`.
+    /// How cells are mixed, and the mixed counts, `[cells, genes]`.
     pub(super) mixed: Option<(Mixing, Tensor)>,
     /// The encoder's input, `[cells, genes]`.
     pub dense: Tensor,
-    /// `[cells]`.
+    /// Library sizes, `[cells]`.
     pub library: Tensor,
-    /// `[cells, parts]`, int64.
+    /// Codes of perturbations, `[cells, parts]`, int64.
     pub codes: Tensor,
-    /// `[cells, parts]`.
+    /// Their doses, `[cells, parts]`.
     pub doses: Tensor,
-    /// `[covariates, cells]`, int64.
+    /// The value of each covariate, `[covariates, cells]`, int64.
     pub covariates: Tensor,
-    /// `[cells]`, int64.
+    /// The combination of each cell, `[cells]`, int64.
     pub combinations: Tensor,
 }
 
 impl Packed {
-    /// Unpacks the batch for this many genes, to this type; the encoder's input is the logarithm of 1 + a value, or the value.
-    /// Expression may be mixed; labels are unchanged.
+    /// Unpacks the batch for this many genes, to this type; the encoder's input is log(1 + value), or the value.
+    /// Expression may be mixed; labels stay unchanged.
     pub fn unpack(self, genes: i64, kind: Kind, is_logarithm: bool, mixing: Option<Mixing>) -> Unpacked {
         let device = self.pointers.device();
         let count = self.library.size()[0];

@@ -1,21 +1,21 @@
-//! Looks at how an HDF5 file is built before libhdf5 sees it.
+//! Checks the structure of an HDF5 file before libhdf5 opens it.
 //!
-//! libhdf5 trusts much of what a file says of itself, so that a damaged or hostile one can make it read or write where
-//! it must not. Here all of a file's structure is walked first, in safe Rust and by bounded reads: superblock, object
-//! headers and their messages, groups, heaps and the indexes of chunks (HDF5 File Format Specification, version 3.0).
-//! Refused is what lies outside the file or its block, what has another signature, version or checksum than it must
-//! have, what leads in circles or is two things at once, products that overflow, and numbers that contradict one
-//! another. What the walk does not need to understand because libhdf5 is never requested it (times, comments, free
-//! space) is left alone.
+//! libhdf5 trusts much of what a file says about itself, so a damaged or hostile one can make it read or
+//! write out of bounds. Here, the whole structure of a file is walked first, in safe Rust and with bounded
+//! reads: superblock, object headers and their messages, groups, heaps and the indexes of chunks (HDF5 File
+//! Format Specification, version 3.0). The check refuses anything that is outside the file or its block, has
+//! a wrong signature, version or checksum, leads in circles or is used as two things at once, as well as
+//! products that overflow and numbers that contradict one another. Parts that libhdf5 is never asked to read
+//! (times, comments, free space) are ignored.
 //!
-//! Some things are sound and refused all the same: links and data that lead to other files, which would be opened
-//! unchecked; filters whose decoders in libhdf5 trust their parameters; and what no writer of cells makes (shared
-//! message tables, filtered heaps, images of the metadata cache).
+//! Some things are valid but refused all the same: links and data that lead to other files, which would be
+//! opened unchecked; filters whose decoders in libhdf5 trust their parameters; and structures that no writer
+//! of cells produces (shared message tables, filtered heaps, images of the metadata cache).
 //!
-//! The values of datasets are not looked at, and so not where texts of theirs lie in the global heap; those of
-//! attributes are. It takes one read a structure, 13 ms for half a million chunks in B-trees, and no more than
-//! [`MOST_STEPS`](walk::MOST_STEPS) structures; no claim of a file's makes it take more memory than the file has bytes,
-//! a few times over.
+//! The values of datasets are not checked, so neither are the locations of their texts in the global heap;
+//! those of attributes are. The check takes one read per structure, 13 ms for half a million chunks in
+//! B-trees, and visits at most [`MOST_STEPS`](walk::MOST_STEPS) structures; whatever a file claims, the check
+//! needs no more memory than a few times the file's size.
 //!
 //! ```text
 //! superblock ─► walk ─► header ─► attribute, space, datatype, fill, filters, layout ─► chunks ─► btree1, btree2, arrays
@@ -55,8 +55,8 @@ use self::{bytes::Flaw, walk::Walk};
 /// Walks the structure of a file.
 ///
 /// # Errors
-/// A file that can't be read, is not an HDF5 file or cut short, is damaged, or holds what is not read here. The error names
-/// the object, where one is known, and the byte.
+/// A file that can't be read, is not an HDF5 file, is cut short or damaged, or holds something that is not
+/// supported here. The error names the object, if known, and the byte.
 pub(super) fn check(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let length = file.metadata().map_err(Error::io("read", path))?.len();

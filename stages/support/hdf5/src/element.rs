@@ -7,9 +7,9 @@ use hdf5_metno::{
 };
 use schemas::atlas::StoredNumber;
 
-/// The types that a dataset can be read as through libhdf5, which converts most numbers itself.
+/// A type that a dataset can be read as through libhdf5, which converts most numbers itself.
 pub trait LibraryNumber: Number {
-    /// The type read from libhdf5 instead.
+    /// The type that is read from libhdf5.
     type InLibrary: hdf5_metno::H5Type;
 
     /// The conversion from libhdf5's type, equal to that of [`Number::append`].
@@ -39,11 +39,13 @@ impl LibraryNumber for u32 {
     }
 }
 
-/// The type of a dataset's numbers, if it can be read without libhdf5; none if it is any other, be it only in the order of its bytes.
+/// The type of a dataset's numbers, if it can be read without libhdf5; `None` for any other type, even if
+/// only the byte order differs.
 pub(super) fn element_of(dataset: &Dataset) -> Option<StoredNumber> {
     let stored = dataset.dtype().ok()?;
     let descriptor = stored.to_descriptor().ok()?;
-    // Properties missing in a descriptor (byte order, unused bits) are those of this machine, which is little-endian.
+    // Properties missing in a descriptor (byte order, unused bits) are those of this machine, which is
+    // little-endian.
     if Datatype::from_descriptor(&descriptor).ok()? != stored {
         return None;
     }

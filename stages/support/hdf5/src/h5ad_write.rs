@@ -1,6 +1,7 @@
 //! Writes `.h5ad` files that anndata and scanpy open, row by row.
 //!
-//! The file grows under a hidden name next to its target and takes its name when it is finished: what bears the name is whole.
+//! The file grows under a hidden name next to its target, and is renamed when it is complete, so a file with
+//! the target's name is always whole.
 //! Layout and attributes follow anndata's on-disk format (root `anndata` 0.1.0, `csr_matrix` 0.1.0, `dataframe` 0.2.0,
 //! `categorical` 0.2.0, `string-array` 0.2.0).
 
@@ -21,7 +22,7 @@ use self::{
     vector::{Encoding, Vector, encode},
 };
 
-/// Entries of the matrix that are compressed together: half a MiB, which fits every reader's cache.
+/// Entries of the matrix that are compressed together: half a MiB, which fits into every reader's cache.
 const MATRIX_CHUNK: usize = 128 << 10;
 
 /// Rows of `obs` that are compressed together.
@@ -30,11 +31,11 @@ const ROW_CHUNK: usize = 16 << 10;
 /// How a column of `obs` is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum H5adKind {
-    /// Text that repeats (`Utf8`): codes and category names; null is a missing value.
+    /// Text that repeats (`Utf8`): stored as codes and category names; null is a missing value.
     Category,
-    /// Text that does not (`Utf8`); there is no null.
+    /// Text that does not repeat (`Utf8`); null is not allowed.
     Text,
-    /// Whole numbers (any integer type); there is no null.
+    /// Whole numbers (any integer type); null is not allowed.
     Integer,
     /// Numbers (any number type); null becomes NaN.
     Number,
@@ -43,7 +44,7 @@ pub enum H5adKind {
 /// A column of `obs` other than the cells' names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct H5adColumn {
-    /// Its name, in the chunks and in the file.
+    /// The column's name, in the chunks and in the file.
     pub name: String,
     /// How it is stored.
     pub kind: H5adKind,
@@ -52,11 +53,11 @@ pub struct H5adColumn {
 /// How a file is stored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct H5adWriteOptions {
-    /// The gzip level, 0 to 9; uncompressed without one.
+    /// The gzip level, 0 to 9; `None`: uncompressed.
     pub gzip: Option<u8>,
 }
 
-/// A file that is being written; dropped without [`finish`](Self::finish) it leaves nothing behind.
+/// A file that is being written; if dropped without [`finish`](Self::finish), it leaves nothing behind.
 #[derive(Debug)]
 pub struct H5adWriter {
     file: File,
@@ -71,11 +72,11 @@ pub struct H5adWriter {
 }
 
 impl H5adWriter {
-    /// Begins a file with these genes and these columns of `obs`.
+    /// Starts a file with these genes and these columns of `obs`.
     ///
     /// # Errors
-    /// A target that exists or that another process is writing, a gzip level over 9, a column whose name is taken or can't be one in HDF5,
-    /// a folder that can't be written to, a full disk.
+    /// A target that exists or that another process is writing, a gzip level over 9, a column whose name is taken
+    /// or not allowed in HDF5, a folder that is not writable, a full disk.
     pub fn create(path: &Path, genes: &[String], columns: &[H5adColumn], options: H5adWriteOptions) -> Result<Self> {
         check(columns, options)?;
         let mut staged = StagedFile::create(path)?;
@@ -102,10 +103,11 @@ impl H5adWriter {
         Ok(Self { file, place, genes, cells: 0, row_pointers, indices, data, obs, staged })
     }
 
-    /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were requested.
+    /// Adds rows: their expression, their names (the first column of `obs`) and the columns that were given to
+    /// [`create`](Self::create).
     ///
     /// # Errors
-    /// A missing column, of another type, or has unexpected nulls; a full disk.
+    /// A column that is missing, has another type or has unexpected nulls; a full disk.
     pub fn append(&mut self, chunk: &Chunk) -> Result<()> {
         let rows = &chunk.expression;
         if rows.rows() != chunk.obs.num_rows() {
@@ -131,13 +133,13 @@ impl H5adWriter {
         Ok(())
     }
 
-    /// How many rows were added so far.
+    /// Number of rows added so far.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.cells
     }
 
-    /// Completes the file and gives it its name.
+    /// Completes the file and renames it to its target.
     ///
     /// # Errors
     /// A full disk, or a target that exists by now.

@@ -1,5 +1,5 @@
-//! Variable-length strings inside of records: they lie in collections of the file's global heap (HDF5 File Format
-//! Specification, III.E), to which the records refer.
+//! Variable-length strings in records: they are stored in collections of the file's global heap (HDF5 File
+//! Format Specification, III.E), to which the records refer.
 //!
 //! ```text
 //! a reference   length u32 | address of the collection u64 | index u32
@@ -15,10 +15,11 @@ use schemas::{Result, numbers::to_usize};
 const SIGNATURE: &[u8] = b"GCOL\x01";
 const COLLECTION_HEADER: usize = 16;
 const OBJECT_HEADER: usize = 16;
-/// Collections have 4 KiB, unless a text needs more; what claims to be larger than this is damaged.
+/// Collections have 4 KiB, unless a text needs more; one that claims to be larger than this is damaged.
 const MOST_COLLECTION_BYTES: u64 = 64 << 20;
 
-/// The heap of a file, of which the collection that was read last is kept: neighbouring records refer to the same one.
+/// The heap of a file. It keeps the collection that was read last, because neighbouring records refer to the
+/// same one.
 #[derive(Debug)]
 pub struct GlobalHeap<'a> {
     file: &'a File,
@@ -36,10 +37,10 @@ impl<'a> GlobalHeap<'a> {
         Self { file, place, address: 0, bytes: Vec::new(), objects: HashMap::new() }
     }
 
-    /// The bytes that the reference at the start of a member means.
+    /// The bytes that the reference at the start of `member` refers to.
     ///
     /// # Errors
-    /// A reference that leads nowhere, a damaged file or cut short.
+    /// A reference that leads nowhere, or a file that is damaged or cut short.
     pub fn get(&mut self, member: &[u8]) -> Result<&[u8]> {
         let damaged =
             || self.place.error("refers to a string that does not exist", "the file is damaged; write it again");
@@ -74,7 +75,7 @@ impl<'a> GlobalHeap<'a> {
             let [i0, i1, .., l0, l1, l2, l3, l4, l5, l6, l7] = *object;
             let index = u16::from_le_bytes([i0, i1]);
             let length = to_usize(u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7]));
-            // Object 0 is what is free at the end.
+            // Object 0 is the free space at the end.
             if index == 0 {
                 break;
             }
@@ -94,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with one collection at byte 8, of two texts.
+    /// A file with a collection of two texts at byte 8.
     fn file() -> File {
         let mut bytes = vec![0; 8];
         bytes.extend_from_slice(b"GCOL\x01\0\0\0");

@@ -43,34 +43,36 @@ pub use self::{
     records::{CompoundTable, RecordMember},
 };
 
-/// libhdf5's cache for each dataset between reads or writes: one chunk of h5py's default size, so that no column is kept entirely.
+/// Size of libhdf5's cache for each dataset between reads or writes: one chunk of h5py's default size, so
+/// that no column is cached whole.
 const CHUNK_CACHE_BYTES: usize = 1 << 20;
 const CHUNK_CACHE_SLOTS: usize = 521;
 
-/// libhdf5's cache for a file's structure, including strings; by default it grows to 32 MiB.
+/// Size of libhdf5's cache for a file's structure, including strings; by default it grows to 32 MiB.
 const METADATA_CACHE_BYTES: usize = 4 << 20;
 
-/// The error of a failed write of libhdf5, which names the file.
+/// The error for a failed write by libhdf5, which names the file.
 pub(crate) fn unwritable(place: &ObjectPlace, error: hdf5_metno::Error) -> Error {
     let text = frames(&error);
     let source = if says_no_space(&text) { io::ErrorKind::StorageFull.into() } else { io::Error::other(text) };
     Error::Io { action: "write", path: place.path().into(), source }
 }
 
-/// Opens a file for reading. Nobody changes it meanwhile, so no lock is requested: locks keep readers on network file systems
-/// out. A file that this process has open with a lock can be opened with one only.
+/// Opens a file for reading, without a lock: nobody changes the file meanwhile, and locks keep readers on
+/// network file systems out. If this process has the file open with a lock, it has to be opened with a lock
+/// again.
 fn open(path: &Path) -> hdf5_metno::Result<File> {
-    // The crate takes names in UTF-8 alone; by its number a file can be opened whatever it is called.
+    // The crate accepts only UTF-8 names; by its descriptor, a file can be opened whatever its name is.
     let opened = if path.to_str().is_none() { fs::File::open(path).ok() } else { None };
     let number = opened.as_ref().map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
     let path = number.as_deref().unwrap_or(path);
     files(false).open(path).or_else(|_| files(true).open(path))
 }
 
-/// Opens a file that a user has named.
+/// Opens a file named by a user.
 ///
 /// # Errors
-/// A missing file, that is not an HDF5 file, that is cut short, or whose structure [`check`] refuses.
+/// A file that is missing, is not an HDF5 file, is cut short, or whose structure [`check`] refuses.
 pub fn open_for_reading(path: &Path) -> Result<File> {
     check::check(path)?;
     open(path).map_err(|error| {
@@ -81,12 +83,12 @@ pub fn open_for_reading(path: &Path) -> Result<File> {
     })
 }
 
-/// Begins a file, which no one else knows of yet.
+/// Starts a file that nobody else knows of yet.
 pub fn create(path: &Path) -> hdf5_metno::Result<File> {
     files(true).create(path)
 }
 
-/// With caches that are bounded, and nothing printed to stderr.
+/// Options for opening files: bounded caches, and no messages on stderr.
 fn files(locked: bool) -> FileBuilder {
     hdf5_metno::silence_errors(true);
     let mut files = FileBuilder::new();
@@ -102,7 +104,7 @@ fn files(locked: bool) -> FileBuilder {
     files
 }
 
-/// Every line of the error stack: the cause is in an inner one.
+/// All lines of the error stack: the cause is an inner one.
 fn frames(error: &hdf5_metno::Error) -> String {
     match error.stack() {
         None => error.to_string(),
@@ -110,7 +112,7 @@ fn frames(error: &hdf5_metno::Error) -> String {
     }
 }
 
-/// libhdf5 reports a full disk only in words.
+/// Whether an error's text says that the disk is full: libhdf5 reports this only in words.
 fn says_no_space(text: &str) -> bool {
     ["errno = 28,", "No space left on device", "errno = 122,", "Disk quota exceeded"]
         .iter()

@@ -1,7 +1,8 @@
 //! Datasets of numbers, read by rows on any number of threads.
 //!
-//! libhdf5 is asked once where a dataset's bytes are and how they were filtered; [`StoredNumbers`] reads them then. Datasets that this
-//! does not suit (unusual number types, filters or layouts, chunks that were never written) are read through libhdf5.
+//! libhdf5 is asked once where a dataset's bytes are and how they were filtered; then [`StoredNumbers`] reads
+//! them. Datasets for which this does not work (unusual number types, filters or layouts, chunks that were
+//! never written) are read through libhdf5.
 
 use std::{fs::File, ops::Range, path::Path, sync::Arc};
 
@@ -20,10 +21,10 @@ use schemas::{
 
 use super::element::{LibraryNumber, element_of};
 
-/// More chunks than this are left to libhdf5, so that no file can make a large table.
+/// Datasets with more chunks are left to libhdf5, so that no file can cause a large table.
 const MOST_CHUNKS: u64 = 1 << 24;
 
-/// A vector (of one column) or a matrix of numbers.
+/// A vector (with one column) or a matrix of numbers.
 #[derive(Debug)]
 pub enum DatasetNumbers {
     /// Read from known addresses.
@@ -52,10 +53,10 @@ impl DatasetNumbers {
         Ok(library.direct().map_or_else(|| Self::Library(library), Self::Direct))
     }
 
-    /// Appends some rows, one after another.
+    /// Reads some rows, appending them to `out`.
     ///
     /// # Errors
-    /// Rows that do not exist, a damaged file or cut short.
+    /// Rows that do not exist, or a file that is damaged or cut short.
     pub fn read<T: LibraryNumber>(&self, rows: Range<u64>, out: &mut Vec<T>) -> Result<()> {
         match self {
             Self::Direct(numbers) => numbers.read(rows, out),
@@ -82,7 +83,7 @@ impl LibraryNumbers {
         Ok(Self { dataset, place, dimensions: shape.len(), rows, columns })
     }
 
-    /// The same array, read without libhdf5; none if it can't be.
+    /// The same array, read without libhdf5; `None` if that is not possible.
     fn direct(&self) -> Option<StoredNumbers> {
         let Self { dataset, place, dimensions, rows, columns } = self;
         let number = element_of(dataset)?;
@@ -92,9 +93,9 @@ impl LibraryNumbers {
             Some(ArrayInFile { place, file, number, dimensions: *dimensions, rows: *rows, columns: *columns })
         };
         match dataset.layout() {
-            // An empty dataset has no bytes anywhere.
+            // An empty dataset is stored nowhere.
             _ if *rows == 0 => Some(StoredNumbers::plain(array()?, 1, Vec::new())),
-            // A dataset that was never written, or is in another file, stores less here.
+            // A dataset that was never written, or is in another file, has a smaller storage size.
             Layout::Contiguous if dataset.storage_size() == bytes => {
                 let offset = dataset.offset()?;
                 offset.checked_add(bytes)?;
@@ -124,12 +125,13 @@ impl LibraryNumbers {
     }
 }
 
-/// The file with the bytes of a dataset; none if a link leads to another file than the one that is open.
+/// The file with the bytes of a dataset; `None` if a link leads to a file other than the open one.
 pub(super) fn file_of(dataset: &Dataset, place: &ObjectPlace) -> Option<Arc<File>> {
     if place.path() == Path::new(&dataset.filename()) { place.opened() } else { None }
 }
 
-/// The chunks of a dataset, from libhdf5; none if they can't be read without it, or some were never written.
+/// The chunks of a dataset, as libhdf5 lists them; `None` if they can't be read without it, or some were
+/// never written.
 pub(super) fn chunk_grid(dataset: &Dataset, rows: u64, columns: u64) -> Option<ChunkGrid> {
     let (chunk_rows, chunk_columns) = match *dataset.chunk()?.as_slice() {
         [rows] => (rows as u64, 1),
@@ -167,7 +169,7 @@ pub(super) fn chunk_grid(dataset: &Dataset, rows: u64, columns: u64) -> Option<C
     Some(ChunkGrid { rows: chunk_rows, columns: chunk_columns, filters, chunks })
 }
 
-/// The filters of a dataset; none if one of them is unknown.
+/// The filters of a dataset; `None` if one of them is unknown.
 fn known_filters(filters: &[Filter]) -> Option<Vec<StoredFilter>> {
     let steps = filters.iter().map(|filter| match filter {
         Filter::Deflate(_) => Some(StoredFilter::Deflate),

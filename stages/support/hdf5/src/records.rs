@@ -1,5 +1,5 @@
-//! Tables of compound records, read as the bytes that they are in the file: which members there are is known only when a file
-//! is open, and libhdf5 would need to know that in advance.
+//! Tables of compound records, read as raw bytes: their members are known only once a file is open, but
+//! libhdf5 would have to know them at compile time.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
@@ -16,8 +16,8 @@ use super::{
     numbers::{chunk_grid, file_of},
 };
 
-/// libhdf5 describes records in memory, where a string of variable length is a pointer; in the file it is a length and a
-/// place in the heap.
+/// libhdf5 describes records as they are in memory, where a variable-length string is a pointer of this size;
+/// in the file it is a length and a place in the heap.
 const POINTER_BYTES: usize = 8;
 
 /// Bytes that are read at once.
@@ -39,9 +39,9 @@ pub struct CompoundTable {
 pub struct RecordMember {
     /// Its name.
     pub name: String,
-    /// Its type, as libhdf5 describes it.
+    /// Its type, in libhdf5's terms.
     pub kind: TypeDescriptor,
-    /// Its first byte within the record, in the file.
+    /// Its first byte in the record, as stored in the file.
     pub offset: usize,
 }
 
@@ -52,10 +52,10 @@ enum RecordStorage {
 }
 
 impl CompoundTable {
-    /// A dataset of one dimension whose type is compound.
+    /// Opens a dataset of one dimension with a compound type.
     ///
     /// # Errors
-    /// Any other dataset, or one with filters that are not known here.
+    /// Any other dataset, or one with filters that are not supported here.
     pub fn open(dataset: &Dataset, place: ObjectPlace) -> Result<Self> {
         let Some(file) = file_of(dataset, &place) else {
             return Err(place.error("is in another file", "give that file, or copy the table into this one"));
@@ -72,7 +72,7 @@ impl CompoundTable {
                 let length = file.metadata().map_err(schemas::Error::io("read", dataset.filename()))?.len();
                 let bytes = rows.checked_mul(record_bytes as u64);
                 let lies_within = |offset: &u64| bytes.and_then(|bytes| offset.checked_add(bytes)) <= Some(length);
-                // A dataset that was never written stores less.
+                // A dataset that was never written has a smaller storage size.
                 let offset = dataset.offset().filter(|_| Some(dataset.storage_size()) == bytes);
                 offset.filter(lies_within).map(|offset| RecordStorage::Contiguous { offset })
             }
@@ -99,15 +99,15 @@ impl CompoundTable {
         &self.members
     }
 
-    /// Where variable-length strings lie.
+    /// The heap that holds the variable-length strings.
     pub fn heap(&self) -> GlobalHeap<'_> {
         GlobalHeap::new(&self.file, &self.place)
     }
 
-    /// Shows some records, each from its member on.
+    /// Calls `show` with the bytes of each of some records, from `member` on.
     ///
     /// # Errors
-    /// Records that there are not, a damaged file or cut short; what `show` fails with.
+    /// Records that do not exist, a file that is damaged or cut short, and errors of `show`.
     pub fn for_each(
         &self,
         rows: Range<u64>,
@@ -149,7 +149,7 @@ impl CompoundTable {
     }
 }
 
-/// The members of a record, and its length, as they are in the file.
+/// The members of a record and the record's length, as stored in the file.
 fn in_the_file(compound: CompoundType) -> (Vec<RecordMember>, usize) {
     let mut fields = compound.fields;
     fields.sort_by_key(|field| field.offset);

@@ -1,4 +1,4 @@
-//! Data read without libhdf5 equal those read by libhdf5.
+//! Data read without libhdf5 are equal to those read by libhdf5.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::{fs, ops::Range, path::Path, sync::Arc};
@@ -92,7 +92,7 @@ fn stored(dimensions: usize) -> impl Strategy<Value = Stored> {
     })
 }
 
-/// Writes the same small numbers as every type that there is, and reads each as every type that is requested.
+/// Writes the same small numbers as every number type, and reads each as every type that can be requested.
 fn every_type_reads_as_libhdf5_does(shape: &[usize], values: &[i8], stored: &Stored, ranges: &[Range<u64>]) {
     let folder = tempfile::tempdir().unwrap();
     let file = super::create(&folder.path().join("a.h5")).unwrap();

@@ -4,7 +4,7 @@ use simd::{InstructionSet, Kernel};
 
 use super::real::Real;
 
-/// Moments and parameter move in place.
+/// A step, which overwrites parameter and moments.
 pub struct AdamStep<'a, T> {
     /// The numbers of the parameter; overwritten.
     pub parameter: &'a mut [T],
@@ -12,7 +12,7 @@ pub struct AdamStep<'a, T> {
     pub first: &'a mut [T],
     /// Running means of their squares; overwritten.
     pub second: &'a mut [T],
-    /// The gradients of the loss, as many.
+    /// The gradients of the loss, one per number.
     pub gradient: &'a [T],
     /// Factor of the gradient, applied first.
     pub scale: T,
@@ -20,11 +20,11 @@ pub struct AdamStep<'a, T> {
     pub weight_decay: T,
     /// 1 − β₁ and 1 − β₂: the newest gradient's share in the moments.
     pub shares: [T; 2],
-    /// Learning rate over what the first moment is short of.
+    /// Learning rate over the bias correction of the first moment.
     pub rate: T,
-    /// One over the root of what the second moment is short of.
+    /// One over the root of the bias correction of the second moment.
     pub second_scale: T,
-    /// Keeps the divisor from zero.
+    /// Keeps the denominator positive.
     pub epsilon: T,
 }
 

@@ -1,19 +1,20 @@
-//! Softmax, and what it expects of each gene: in every cell, or summed over cells, which is all that the predicted mean of a
-//! condition needs.
+//! Softmax and the expected count of each gene: in every cell, or summed over cells, which is all that the
+//! predicted mean of a condition needs.
 
 use simd::{InstructionSet, Kernel};
 
 use super::{negative_binomial::softmax, real::Real, sums::ColumnSums};
 
-/// Tells expected counts of cells that a decoder made logits of.
+/// Computes the expected counts of cells from a decoder's logits.
 pub struct ExpectedOfCells<'a, T> {
-    /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; of no use afterwards.
+    /// Logits of each gene's share of a cell's library, without the bias, `[cells, genes]`; overwritten with
+    /// intermediate values.
     pub logits: &'a mut [T],
     /// Terms added to the logits of every cell, `[genes]`.
     pub bias: &'a [T],
     /// Library sizes, `[cells]`.
     pub library: &'a [T],
-    /// Where the means go, `[cells, genes]`.
+    /// Receives the means, `[cells, genes]`.
     pub means: &'a mut [T],
 }
 
@@ -31,15 +32,16 @@ impl<T: Real> Kernel for ExpectedOfCells<'_, T> {
     }
 }
 
-/// Adds up expected counts and their squares, of cells that a decoder made logits of.
+/// Sums expected counts, and their squares, over cells, from a decoder's logits.
 pub struct ExpectedCounts<'a, T> {
-    /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; of no use afterwards.
+    /// Logits of each gene's share of a cell's library, without the bias, `[cells, genes]`; overwritten with
+    /// intermediate values.
     pub logits: &'a mut [T],
     /// Terms added to the logits of every cell, `[genes]`.
     pub bias: &'a [T],
     /// Library sizes, `[cells]`.
     pub library: &'a [T],
-    /// Sums of μ and of μ² so far, `[genes]` each.
+    /// Sums of μ and of μ² so far, `[genes]` each; both are added to.
     pub sums: [&'a mut [f64]; 2],
 }
 

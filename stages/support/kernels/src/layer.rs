@@ -1,7 +1,7 @@
 //! The rest of a hidden layer after its linear part, forward and backward in one pass: a norm over cells or features, ReLU, dropout.
 //!
-//! An activation is 0 where ReLU or dropout cut it off and positive elsewhere, so that the output itself is the mask that the
-//! way back needs.
+//! An activation is 0 where ReLU or dropout cut it off and positive elsewhere, so the output itself is the
+//! mask that the backward pass needs.
 
 use simd::{InstructionSet, Kernel};
 
@@ -10,11 +10,11 @@ use super::{
     sums::{ColumnSums, sum},
 };
 
-/// Dropout of activations `[cells, width]`: which are dropped is a function of seed and place.
+/// Dropout of activations `[cells, width]`: which are dropped depends only on the seed and the position.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     seed: u32,
-    /// Activations whose draw is below are dropped.
+    /// Activations with a draw below this are dropped.
     threshold: u32,
     /// Factor of the remaining activations.
     scale: f64,
@@ -28,7 +28,7 @@ impl Dropout {
         Self { seed, threshold: (share * 4_294_967_296.0) as u32, scale }
     }
 
-    /// Activations whose draw is below are dropped.
+    /// Activations with a draw below this are dropped.
     pub fn threshold(self) -> u32 {
         self.threshold
     }
@@ -38,12 +38,12 @@ impl Dropout {
         self.scale
     }
 
-    /// None.
+    /// No dropout.
     pub fn none() -> Self {
         Self::new(0.0, 0)
     }
 
-    /// Applies ReLU and itself to the activations of one row.
+    /// Applies ReLU and this dropout to the activations of one row.
     #[inline(always)]
     fn cut<T: Real>(self, row: usize, activations: &mut [T]) {
         let scale = T::of(self.scale);
@@ -53,7 +53,7 @@ impl Dropout {
             }
             return;
         }
-        // A seed a row; the counter within it is the column.
+        // One seed per row; the counter within it is the column.
         let start = mixed(self.seed ^ mixed(low_bits(row)));
         for (column, activation) in (0_u32..).zip(activations) {
             let drawn = mixed(start.wrapping_add(column.wrapping_mul(0x9e37_79b9)));
@@ -69,7 +69,8 @@ fn low_bits(number: usize) -> u32 {
     number as u32
 }
 
-/// Every bit depends on every other (the multipliers are those of C. Wellons' search, `lowbias32`).
+/// Mixes bits so that every bit depends on every other (the multipliers are those of C. Wellons' search,
+/// `lowbias32`).
 #[inline(always)]
 fn mixed(bits: u32) -> u32 {
     let bits = (bits ^ (bits >> 16)).wrapping_mul(0x7feb_352d);
@@ -77,21 +78,21 @@ fn mixed(bits: u32) -> u32 {
     bits ^ (bits >> 16)
 }
 
-/// Batch norm, ReLU and dropout of `[cells, width]`. What the linear layer adds to every cell alike is not needed.
+/// Batch norm, ReLU and dropout of `[cells, width]`. The bias of the linear layer before it is not needed.
 pub struct BatchNormForward<'a, T> {
     /// The output of the linear layer, `[cells, width]`.
     pub input: &'a [T],
-    /// Factors of the normal values, `[width]`.
+    /// Factors of the normalised values, `[width]`.
     pub weight: &'a [T],
     /// Added before the ReLU, `[width]`.
     pub bias: &'a [T],
-    /// Added to a variance before its root is taken.
+    /// Added to a variance before taking its root.
     pub epsilon: f64,
-    /// Which activations are dropped.
+    /// The dropout of the forward pass.
     pub dropout: Dropout,
     /// The activations, `[cells, width]`.
     pub output: &'a mut [T],
-    /// Take the mean of each feature, its variance (not corrected for the mean), and one over its deviation, `[width]` each.
+    /// Receives each feature's mean, biased variance, and inverse standard deviation, `[width]` each.
     pub statistics: [&'a mut [T]; 3],
 }
 
@@ -139,25 +140,25 @@ impl<T: Real> Kernel for BatchNormForward<'_, T> {
     }
 }
 
-/// the backward pass of [`BatchNormForward`].
+/// The backward pass of [`BatchNormForward`].
 pub struct BatchNormBackward<'a, T> {
     /// The output of the linear layer, `[cells, width]`.
     pub input: &'a [T],
     /// The activations, `[cells, width]`.
     pub output: &'a [T],
-    /// Factors of the normal values, `[width]`.
+    /// Factors of the normalised values, `[width]`.
     pub weight: &'a [T],
-    /// Means, as the forward pass left them.
+    /// Means from the forward pass.
     pub mean: &'a [T],
-    /// One over the deviations, as the forward pass left them.
+    /// Inverse standard deviations from the forward pass.
     pub inverse: &'a [T],
-    /// Which activations are dropped.
+    /// The dropout of the forward pass.
     pub dropout: Dropout,
-    /// The gradient by the output, which becomes the one by the input.
+    /// The gradient with respect to the output; overwritten by the one with respect to the input.
     pub gradient: &'a mut [T],
-    /// Take the gradients by weight and bias.
+    /// Receives the gradient with respect to the weight.
     pub of_weight: &'a mut [T],
-    /// Takes the gradients by the bias, `[width]`.
+    /// Receives the gradient with respect to the bias, `[width]`.
     pub of_bias: &'a mut [T],
 }
 
@@ -186,7 +187,7 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
             of_bias[at] = T::of(sums[at]);
             of_weight[at] = T::of(products[at]);
         }
-        // dx = w/s (e − Σe/n − x̂ Σ(e x̂)/n): a line in e and x for each feature.
+        // dx = w/s (e − Σe/n − x̂ Σ(e x̂)/n): linear in e and x for each feature.
         let scale: Vec<T> = (0..width).map(|at| weight[at] * inverse[at]).collect();
         let tilt: Vec<T> = (0..width).map(|at| T::of(inverse[at].wide() * products[at] / cells)).collect();
         let shift: Vec<T> = sums.iter().map(|sum| T::of(sum / cells)).collect();
@@ -202,17 +203,17 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
 
 /// The linear layer's bias, layer norm without weights, ReLU and dropout of `[cells, width]`.
 pub struct LayerNormForward<'a, T> {
-    /// The bias is added to it.
+    /// The output of the linear layer, `[cells, width]`; the bias is added in place.
     pub input: &'a mut [T],
     /// Added before the ReLU, `[width]`.
     pub bias: &'a [T],
-    /// Added to a variance before its root is taken.
+    /// Added to a variance before taking its root.
     pub epsilon: f64,
-    /// Which activations are dropped.
+    /// The dropout of the forward pass.
     pub dropout: Dropout,
     /// The activations, `[cells, width]`.
     pub output: &'a mut [T],
-    /// Takes mean and one over the deviation of each cell, `[cells]`.
+    /// Receives mean and inverse standard deviation of each cell, `[cells]` each.
     pub statistics: [&'a mut [T]; 2],
 }
 
@@ -243,21 +244,21 @@ impl<T: Real> Kernel for LayerNormForward<'_, T> {
     }
 }
 
-/// the backward pass of [`LayerNormForward`].
+/// The backward pass of [`LayerNormForward`].
 pub struct LayerNormBackward<'a, T> {
     /// The output of the linear layer, `[cells, width]`.
     pub input: &'a [T],
     /// The activations, `[cells, width]`.
     pub output: &'a [T],
-    /// Features of a cell.
+    /// Number of features of a cell.
     pub width: usize,
-    /// Means, as the forward pass left them.
+    /// Means from the forward pass.
     pub mean: &'a [T],
-    /// One over the deviations, as the forward pass left them.
+    /// Inverse standard deviations from the forward pass.
     pub inverse: &'a [T],
-    /// Which activations are dropped.
+    /// The dropout of the forward pass.
     pub dropout: Dropout,
-    /// The gradient by the output, which becomes the one by the input.
+    /// The gradient with respect to the output; overwritten by the one with respect to the input.
     pub gradient: &'a mut [T],
 }
 
@@ -287,11 +288,11 @@ impl<T: Real> Kernel for LayerNormBackward<'_, T> {
 
 /// The linear layer's bias, ReLU and dropout of `[cells, width]`, in place.
 pub struct CutForward<'a, T> {
-    /// Comes as the output of the linear layer and leaves as activations, `[cells, width]`.
+    /// The output of the linear layer, overwritten by the activations, `[cells, width]`.
     pub activations: &'a mut [T],
     /// Added before the ReLU, `[width]`.
     pub bias: &'a [T],
-    /// Which activations are dropped.
+    /// The dropout of the forward pass.
     pub dropout: Dropout,
 }
 
@@ -307,13 +308,14 @@ impl<T: Real> Kernel for CutForward<'_, T> {
     }
 }
 
-/// the backward pass of [`CutForward`].
+/// The backward pass of [`CutForward`].
 pub struct CutBackward<'a, T> {
     /// The activations, `[cells, width]`.
     pub output: &'a [T],
-    /// Which activations are dropped.
+    /// The dropout of the forward pass.
     pub dropout: Dropout,
-    /// The gradient by the output, which becomes the one by the input, `[cells, width]`.
+    /// The gradient with respect to the output, overwritten by the one with respect to the input,
+    /// `[cells, width]`.
     pub gradient: &'a mut [T],
 }
 
@@ -333,7 +335,7 @@ fn add<T: Real>(row: &mut [T], bias: &[T]) {
     }
 }
 
-/// From the gradient by what was cut to the one before.
+/// Turns the gradient after ReLU and dropout into the one before them.
 #[inline(always)]
 pub(super) fn through_cut<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
     let scale = T::of(dropout.scale);

@@ -1,10 +1,11 @@
-//! Arithmetic of the training step over slices: rows of a batch that are read once where libtorch's operations would read
-//! them many times.
+//! Arithmetic of the training step over slices: it reads the rows of a batch once where libtorch's operations
+//! would read them many times.
 //!
-//! Each kernel is plain code over numbers of one kind ([`real`]), compiled for AVX-512, AVX2 and any processor
-//! ([`simd::Kernel`]). In float32 functions are polynomials that stay in the registers; in float64, which tests alone
-//! compute in, they are the standard library's. Sums over many numbers run in lanes over short blocks, and over blocks in
-//! float64, so that their error does not grow with their length. A kernel runs on the thread that calls it.
+//! Each kernel is plain code, generic over the number type ([`real`]), and compiled for AVX-512, AVX2 and any
+//! processor ([`simd::Kernel`]). In float32, functions are polynomials that stay in registers; in float64,
+//! which only tests use, they are those of the standard library. Long sums run in lanes over short blocks,
+//! and in float64 over blocks, so that their error does not grow with their length. A kernel runs on the
+//! calling thread.
 //!
 //! ```
 //! use kernels::log1p::Log1p;

@@ -4,11 +4,11 @@ use simd::{InstructionSet, Kernel};
 
 use super::real::Real;
 
-/// log(1 + x) of numbers from 0 on.
+/// log(1 + x) of numbers that are not negative.
 pub struct Log1p<'a, T> {
     /// The numbers.
     pub numbers: &'a [T],
-    /// Takes their logarithms, as many.
+    /// Receives their logarithms; as long as `numbers`.
     pub out: &'a mut [T],
 }
 

@@ -1,6 +1,8 @@
-//! Softmax, negative binomial log-likelihood and its gradients by logits and dispersion, a row at a time.
+//! Softmax, negative binomial log-likelihood and its gradients with respect to logits and dispersion, one row
+//! at a time.
 //!
-//! With p the softmax of a row's logits, μ = library · p, θ = exp(r), s = θ + μ + ε, and the terms of x on the non-zeros alone,
+//! With p the softmax of a row's logits, μ = library · p, θ = exp(r), s = θ + μ + ε, and the terms of x only
+//! on the non-zeros:
 //!
 //! ```text
 //! ln P  = Σ −θ ln(1 + μ/(θ+ε))  +  Σ over x > 0 of  x ln((μ+ε)/s) + lnΓ(x+θ) − lnΓ(θ) − lnΓ(x+1)
@@ -18,27 +20,27 @@ use super::{
     sums::{ColumnSums, largest, sum},
 };
 
-/// Guards logarithms, as in the original.
+/// Keeps the arguments of logarithms positive, as in the original.
 const EPSILON: f64 = 1e-8;
 
-/// Loss of a batch: −ln P, averaged over cells.
+/// The loss of a batch: −ln P, averaged over cells.
 pub struct NegativeBinomial<'a, T> {
-    /// Logits, but for the bias, of what share of a cell's library each gene has, `[cells, genes]`; with `slopes`, the loss's
-    /// gradient by them afterwards, and otherwise nothing of use.
+    /// Logits of each gene's share of a cell's library, without the bias, `[cells, genes]`. With `slopes`, they
+    /// are overwritten by the loss's gradient; otherwise by intermediate values.
     pub logits: &'a mut [T],
     /// Terms added to the logits of every cell, `[genes]`.
     pub bias: &'a [T],
-    /// Counts.
+    /// The counts of the cells.
     pub cells: CsrView<'a, T>,
     /// Library sizes, `[cells]`.
     pub library: &'a [T],
     /// Logarithm of the inverse dispersion, `[genes]`.
     pub dispersion: &'a [T],
-    /// Takes the loss's gradient by the dispersion, `[genes]`; none: no gradient is computed.
+    /// Receives the loss's gradient with respect to the dispersion, `[genes]`; `None`: no gradient is computed.
     pub slopes: Option<&'a mut [T]>,
 }
 
-/// Per-gene terms of the dispersion, the same for all cells.
+/// Per-gene terms that depend only on the dispersion.
 struct Dispersion<T> {
     theta: Vec<T>,
     /// 1 / (θ + ε).
@@ -48,7 +50,7 @@ struct Dispersion<T> {
 }
 
 impl<T: Real> Dispersion<T> {
-    /// In float64, since lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small differences of large numbers.
+    /// Computed in float64, since lnΓ(x+θ) − lnΓ(θ) and ψ(x+θ) − ψ(θ) are small differences of large numbers.
     fn new(logarithms: &[T]) -> Self {
         let theta: Vec<f64> = logarithms.iter().map(|r| T::of(r.wide().exp()).wide()).collect();
         let of = |f: &dyn Fn(f64) -> f64| theta.iter().map(|theta| T::of(f(*theta))).collect();
@@ -61,7 +63,7 @@ impl<T: Real> Dispersion<T> {
     }
 }
 
-/// Room for the rows under way.
+/// Buffers for the current row.
 struct RowBuffers<T> {
     /// μ of every gene.
     mean: Vec<T>,
@@ -124,7 +126,8 @@ impl<T: Real> Kernel for NegativeBinomial<'_, T> {
     }
 }
 
-/// Puts a row's means into `mean`, and its whole logits into `logits`; returns what turns a mean into its share of the library.
+/// Puts a row's means into `mean`, and its logits with the bias into `logits`; returns the factor that turns
+/// a mean into its share of the library.
 #[inline(always)]
 pub(super) fn softmax<T: Real, W: InstructionSet>(logits: &mut [T], bias: &[T], library: T, mean: &mut [T]) -> f64 {
     for (logit, bias) in logits.iter_mut().zip(bias) {
@@ -139,11 +142,12 @@ pub(super) fn softmax<T: Real, W: InstructionSet>(logits: &mut [T], bias: &[T], 
     for mean in mean {
         *mean = *mean * scale;
     }
-    // A cell without counts has no means, and so no gradient.
+    // A cell without counts has no means, so no gradient either.
     if library == T::default() { 0.0 } else { 1.0 / library.wide() }
 }
 
-/// The terms without x: likelihoods go into `terms`, μ ∂/∂μ over the logits, ∂/∂θ onto `by_theta`.
+/// The terms without x: likelihoods go to `terms`, μ ∂/∂μ overwrites the logits, and ∂/∂θ is added to
+/// `by_theta`.
 #[inline(always)]
 fn on_all_genes<T: Real, W: InstructionSet>(
     logits: &mut [T],
@@ -166,7 +170,7 @@ fn on_all_genes<T: Real, W: InstructionSet>(
     }
 }
 
-/// The terms of x; returns their likelihood.
+/// The terms with x; returns their likelihood.
 #[inline(always)]
 fn on_non_zeros<T: Real, W: InstructionSet>(
     (columns, values): (&[i64], &[T]),
@@ -213,14 +217,14 @@ mod tests {
     use super::*;
     use crate::sparse::tests::OwnedRows;
 
-    /// Loss and gradients, as the formulas say, in float64.
+    /// Loss and gradients computed from the formulas directly, in float64.
     struct Naive {
         loss: f64,
-        /// The sum of what it is made of, regardless of signs.
+        /// The sum of the absolute values of the loss's terms.
         summed: f64,
         by_logits: Vec<f64>,
         by_dispersion: Vec<f64>,
-        /// The largest terms that were summed to a gradient: what its rounding is measured by.
+        /// The largest terms in the sum of each gradient, by which its rounding error is measured.
         largest: [f64; 2],
     }
 
@@ -262,7 +266,7 @@ mod tests {
         Naive { loss: loss / cells, summed, by_logits, by_dispersion, largest }
     }
 
-    /// A batch that owns what a kernel borrows.
+    /// A batch that owns the data that a kernel borrows.
     #[derive(Clone, Debug)]
     struct Owned<T> {
         logits: Vec<T>,
@@ -276,7 +280,7 @@ mod tests {
         fn new(logits: &[f64], counts: &[f64], library: &[f64], dispersion: &[f64]) -> Self {
             let narrow = |numbers: &[f64]| numbers.iter().map(|number| T::of(*number)).collect::<Vec<T>>();
             let counts = narrow(counts);
-            // A part of the logits that float32 takes off and adds without rounding.
+            // A part of the logits that float32 adds and subtracts without rounding.
             let bias: Vec<T> = (0..dispersion.len()).map(|gene| T::of(gene as f64 % 7.0 / 8.0)).collect();
             let rows = logits.chunks(dispersion.len());
             let logits = rows.flat_map(|row| row.iter().zip(&bias).map(|(logit, bias)| T::of(logit - bias.wide())));
@@ -318,7 +322,7 @@ mod tests {
     fn batch() -> impl Strategy<Value = [Vec<f64>; 4]> {
         (1_usize..70, 1_usize..40).prop_flat_map(|(cells, genes)| {
             let count = prop_oneof![4 => Just(0.0), 2 => (1_u16..6).prop_map(f64::from), 1 => 0.0_f64..900.0];
-            // Numbers that float32 has, so that both see the same.
+            // Numbers that float32 represents exactly, so that both types compute with the same ones.
             let narrow = |low: f64, high: f64| (low..high).prop_map(|number| f32::of(number).wide());
             (
                 prop::collection::vec(

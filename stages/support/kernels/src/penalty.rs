@@ -1,4 +1,5 @@
-//! The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout, in as few passes as reductions.
+//! The backward pass of a gradient penalty (down) and its adjoint (up) through a norm, ReLU and dropout, in
+//! as few passes as there are reductions.
 //!
 //! With x̂ the normalised input, 1/s the inverse standard deviation, w the norm's weight, k = w/s, m the mask of ReLU and dropout
 //! and ⟨⟩ the mean over the norm's dimension:
@@ -9,8 +10,8 @@
 //!        by the norm's weight   Σ v core / s,   v ← m k (v − ⟨v⟩ − x̂⟨v x̂⟩)
 //! ```
 //!
-//! ⟨v core⟩ is ⟨v d⟩ − ⟨v⟩⟨d⟩ − ⟨v x̂⟩⟨d x̂⟩, so one pass computes all sums of a direction. The purpose is explained in
-//! [`model::fused::penalty`].
+//! ⟨v core⟩ is ⟨v d⟩ − ⟨v⟩⟨d⟩ − ⟨v x̂⟩⟨d x̂⟩, so one pass computes all sums of a direction.
+//! [`model::fused::penalty`] explains the purpose.
 
 use simd::{InstructionSet, Kernel};
 
@@ -27,23 +28,23 @@ pub struct LayerActivations<'a, T> {
     pub input: &'a [T],
     /// The activations, `[cells, width]`.
     pub output: &'a [T],
-    /// Mean and one over the deviation: of features, or of cells.
+    /// Mean: per feature, or per cell.
     pub mean: &'a [T],
-    /// One over the deviations: of features, or of cells.
+    /// Inverse standard deviation: per feature, or per cell.
     pub inverse: &'a [T],
     /// Which activations were dropped.
     pub dropout: Dropout,
 }
 
-/// Down through batch norm, whose weight is `[width]`.
+/// The downward pass through batch norm, whose weight is `[width]`.
 pub struct BatchNormDown<'a, T> {
     /// The result of the forward pass.
     pub passed: LayerActivations<'a, T>,
-    /// Factors of the normal values, `[width]`.
+    /// Factors of the normalised values, `[width]`.
     pub weight: &'a [T],
-    /// Comes as e and leaves as d.
+    /// e, overwritten by d.
     pub gradient: &'a mut [T],
-    /// Takes dx.
+    /// Receives dx.
     pub by_input: &'a mut [T],
 }
 
@@ -81,23 +82,23 @@ impl<T: Real> Kernel for BatchNormDown<'_, T> {
     }
 }
 
-/// Up again.
+/// The upward pass through the same norm.
 pub struct BatchNormUp<'a, T> {
     /// The result of the forward pass.
     pub passed: LayerActivations<'a, T>,
-    /// Factors of the normal values, `[width]`.
+    /// Factors of the normalised values, `[width]`.
     pub weight: &'a [T],
-    /// d, as the way down left it.
+    /// d, from the downward pass.
     pub gradient: &'a [T],
-    /// v, before and after.
+    /// v; overwritten by the new v.
     pub adjoint: &'a mut [T],
-    /// Takes what is put onto the norm's input.
+    /// Receives the term added to the norm's input.
     pub onto: &'a mut [T],
-    /// Takes the gradient by the norm's weight.
+    /// Receives the gradient with respect to the norm's weight.
     pub of_weight: &'a mut [T],
 }
 
-/// Means over what a norm is over.
+/// Means over the norm's dimension.
 struct Means {
     d: f64,
     d_normal: f64,
@@ -106,11 +107,11 @@ struct Means {
     v_d: f64,
 }
 
-/// The way up as a line in v, d and x̂.
+/// The upward pass as a linear function of v, d and x̂.
 struct UpwardCoefficients<T> {
     /// Coefficients of v, d, x̂ and 1 for the term added to the norm's input.
     onto: [T; 4],
-    /// The same for v, x̂ and nothing, for v.
+    /// Coefficients of v, x̂ and 1 for the new v.
     adjoint: [T; 3],
 }
 
@@ -182,15 +183,15 @@ impl<T: Real> Kernel for BatchNormUp<'_, T> {
     }
 }
 
-/// Down through layer norm, which has no weight.
+/// The downward pass through layer norm, which has no weight.
 pub struct LayerNormDown<'a, T> {
     /// The result of the forward pass.
     pub passed: LayerActivations<'a, T>,
-    /// Features of a cell.
+    /// Number of features of a cell.
     pub width: usize,
-    /// Comes as e and leaves as d.
+    /// e, overwritten by d.
     pub gradient: &'a mut [T],
-    /// Takes dx.
+    /// Receives dx.
     pub by_input: &'a mut [T],
 }
 
@@ -214,17 +215,17 @@ impl<T: Real> Kernel for LayerNormDown<'_, T> {
     }
 }
 
-/// Up again.
+/// The upward pass through the same norm.
 pub struct LayerNormUp<'a, T> {
     /// The result of the forward pass.
     pub passed: LayerActivations<'a, T>,
-    /// Features of a cell.
+    /// Number of features of a cell.
     pub width: usize,
-    /// d, as the way down left it.
+    /// d, from the downward pass.
     pub gradient: &'a [T],
-    /// v, before and after.
+    /// v; overwritten by the new v.
     pub adjoint: &'a mut [T],
-    /// Takes what is put onto the norm's input.
+    /// Receives the term added to the norm's input.
     pub onto: &'a mut [T],
 }
 
@@ -274,7 +275,7 @@ fn average<T: Real>(x: &[T]) -> f64 {
     sum(x) / x.len() as f64
 }
 
-/// The mean of the products of two cells' numbers; `room` is as long as they are.
+/// The mean of the products of two cells' numbers; `room` is a buffer of the same length.
 #[inline(always)]
 fn average_of_products<T: Real>(a: &[T], b: &[T], room: &mut [T]) -> f64 {
     for ((product, a), b) in room.iter_mut().zip(a).zip(b) {

@@ -1,7 +1,7 @@
-//! Numbers that kernels compute with, and functions of them that a compiler can do on many at once.
+//! The numbers that kernels compute with, and functions of them that a compiler can vectorise.
 //!
-//! No branch, no call: a number is taken apart by its bits. Every function is held to the standard library's in float64 by
-//! a test.
+//! There are no branches or calls: functions take numbers apart by their bits. Tests compare every function
+//! with the standard library's in float64.
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -22,10 +22,10 @@ pub trait Real:
     + Neg<Output = Self>
     + 'static
 {
-    /// The nearest number of this kind.
+    /// The nearest number of this type.
     fn of(number: f64) -> Self;
 
-    /// The same in float64.
+    /// The same number in float64.
     fn wide(self) -> f64;
 
     /// `self · a + b`.
@@ -34,22 +34,22 @@ pub trait Real:
     /// Its square root.
     fn root(self) -> Self;
 
-    /// e to the power of a number that is 0 or below; 0 where that is below the normal numbers.
+    /// e to the power of a number that is at most 0; 0 where the result would be below the normal numbers.
     fn exp_of_negative<W: InstructionSet>(self) -> Self;
 
     /// The natural logarithm of a positive normal number.
     fn ln<W: InstructionSet>(self) -> Self;
 
-    /// The natural logarithm of 1 + a number from 0 on, and its slope, 1 / (1 + number).
+    /// The natural logarithm of 1 + a number that is at least 0, and its derivative, 1 / (1 + number).
     fn ln_1p<W: InstructionSet>(self) -> [Self; 2];
 
     /// lnΓ and its derivative ψ of a positive number.
     fn log_gamma_and_slope<W: InstructionSet>(self) -> [Self; 2];
 }
 
-/// ln 2 in two parts, of which the first has few bits: a whole number times it is exact.
+/// ln 2 in two parts, the first of which has few bits, so that multiplying it by a whole number is exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-/// 1.5 · 2²³: added to a number of moderate size, it leaves the nearest whole number in the last bits.
+/// 1.5 · 2²³: adding it to a number of moderate size leaves the nearest whole number in the last bits.
 const ROUNDING: f32 = 12_582_912.0;
 /// The smallest number whose power of e is a normal number.
 const LEAST_POWER: f32 = -87.3;
@@ -65,7 +65,7 @@ const LOGARITHM: [f32; 9] = [
     -2.499_999_4e-1,
     0.333_333_3,
 ];
-/// From here on the asymptotic series of lnΓ and ψ are good to the last bits of float32.
+/// From here on, the asymptotic series of lnΓ and ψ are accurate to the last bits of float32.
 const LARGE: f32 = 6.0;
 /// ln √(2π).
 const HALF_LN_TWO_PI: f32 = 0.918_938_5;
@@ -98,7 +98,7 @@ impl Real for f32 {
         let rounded = Real::mul_add::<W>(x, std::f32::consts::LOG2_E, ROUNDING);
         let whole = rounded - ROUNDING;
         let rest = Real::mul_add::<W>(whole, -LN_2[1], Real::mul_add::<W>(whole, -LN_2[0], x));
-        // Taylor's series: |rest| is half of ln 2 at most, so that what is left out is below 10⁻⁸.
+        // Taylor's series: |rest| is at most half of ln 2, so the error is below 10⁻⁸.
         let mut sum = 1.0 / 5040.0;
         for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
             sum = Real::mul_add::<W>(sum, rest, coefficient);
@@ -113,7 +113,7 @@ impl Real for f32 {
         let bits = self.to_bits().cast_signed();
         let exponent = bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits().cast_signed()) >> 23;
         let fraction = f32::from_bits(bits.wrapping_sub(exponent << 23).cast_unsigned()) - 1.0;
-        // A whole number below 2²³ in magnitude becomes a float without a rounding instruction of its own.
+        // Converts a whole number below 2²³ in magnitude to a float without a rounding instruction.
         let exponent = f32::from_bits(ROUNDING.to_bits().wrapping_add(exponent.cast_unsigned())) - ROUNDING;
         let mut sum = LOGARITHM[0];
         for coefficient in &LOGARITHM[1..] {
@@ -136,7 +136,8 @@ impl Real for f32 {
 
     #[inline(always)]
     fn log_gamma_and_slope<W: InstructionSet>(self) -> [Self; 2] {
-        // Γ(z) = Γ(z + 6) / (z (z+1) ... (z+5)), and ψ loses the sum of reciprocals: the product's derivative over the product.
+        // Γ(z) = Γ(z + 6) / (z (z+1) ... (z+5)), and ψ is reduced by the sum of reciprocals: the product's derivative
+        // over the product.
         let (mut product, mut derivative) = (self, 1.0);
         for step in [1.0, 2.0, 3.0, 4.0, 5.0] {
             let factor = self + step;

@@ -4,10 +4,10 @@ use simd::{InstructionSet, Kernel};
 
 use super::real::Real;
 
-/// Rows by their non-zeros.
+/// Rows as their non-zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct CsrView<'a, T> {
-    /// Where each row starts among the entries: rows + 1 numbers.
+    /// Where each row starts among the entries, `[rows + 1]`.
     pub pointers: &'a [i64],
     /// The column of each entry.
     pub columns: &'a [i64],
@@ -29,29 +29,30 @@ impl<'a, T: Real> CsrView<'a, T> {
     }
 }
 
-/// A column or a place as an index; below 0 there is none, so that a slice refuses it.
+/// A column or a position as an index; a negative number becomes one that is out of bounds, so that a slice
+/// refuses it.
 #[inline(always)]
 pub fn index(number: i64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The non-zeros of rows in blocks of some rows, and within a block by column.
+/// The non-zeros of rows, grouped into blocks of a few rows and sorted by column within a block.
 ///
-/// A product with the transpose takes, for each block, one line of the dense matrix a column: without blocks it would take one a
-/// non-zero, from a place in memory that is not near the last.
+/// A product with the transpose updates, for each block, one line of the dense matrix per column. Without
+/// blocks, it would update one per non-zero, usually far away in memory from the previous one.
 #[derive(Debug)]
 pub struct BlockedRows<T> {
     /// Number of rows.
     rows: usize,
     columns: usize,
-    /// Where each column of each block starts among the entries: columns + 1 numbers a block.
+    /// Where each column of each block starts among the entries, `[blocks, columns + 1]`.
     starts: Vec<usize>,
     /// The row of each entry within its block.
     rows_within: Vec<u8>,
     values: Vec<T>,
 }
 
-/// Rows of a block: this many lines of a dense matrix stay in the nearest cache.
+/// Rows per block: this many lines of a dense matrix stay in the nearest cache.
 const BLOCK_ROWS: usize = 24;
 
 impl<T: Real> BlockedRows<T> {
@@ -90,11 +91,11 @@ impl<T: Real> BlockedRows<T> {
 pub struct SparseTimesDense<'a, T> {
     /// The sparse matrix.
     pub rows: CsrView<'a, T>,
-    /// The dense matrix, row after row.
+    /// The dense matrix, row by row.
     pub dense: &'a [T],
     /// Columns of the dense matrix.
     pub width: usize,
-    /// Takes the product, row after row.
+    /// Receives the product, row by row.
     pub out: &'a mut [T],
 }
 
@@ -102,11 +103,11 @@ pub struct SparseTimesDense<'a, T> {
 pub struct TransposedTimesDense<'a, T> {
     /// The sparse matrix.
     pub rows: &'a BlockedRows<T>,
-    /// The dense matrix, row after row.
+    /// The dense matrix, row by row.
     pub dense: &'a [T],
     /// Columns of the dense matrix.
     pub width: usize,
-    /// Takes the product, row after row.
+    /// Receives the product, row by row.
     pub out: &'a mut [T],
 }
 
@@ -149,7 +150,7 @@ impl<T: Real> Kernel for TransposedTimesDense<'_, T> {
     }
 }
 
-/// Entries that are added at once, so that the sum is read and written once for them all.
+/// Entries that are added at once, so that the sum is read and written once for all of them.
 const AT_ONCE: usize = 4;
 
 impl<T: Real> Kernel for SparseTimesDense<'_, T> {
@@ -214,13 +215,13 @@ pub(crate) mod tests {
             rows
         }
 
-        /// Borrowed.
+        /// The same rows, borrowed.
         pub(crate) fn view(&self) -> CsrView<'_, T> {
             CsrView { pointers: &self.pointers, columns: &self.columns, values: &self.values }
         }
     }
 
-    /// Both products: of rows with one matrix, of their transpose with another.
+    /// Computes both products: of rows with one matrix, and of their transpose with another.
     struct Products<'a> {
         rows: CsrView<'a, f64>,
         by_column: &'a [f64],

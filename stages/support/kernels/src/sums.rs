@@ -4,9 +4,9 @@ use super::real::Real;
 
 /// Numbers that are added side by side.
 pub const LANES: usize = 16;
-/// Numbers that are added in their own kind before they go into float64.
+/// Numbers that are summed in their own type before the sum is added in float64.
 const BLOCK: usize = 8 * LANES;
-/// Rows whose sums by column stay in their own kind.
+/// Rows whose column sums stay in their own type.
 const BLOCK_ROWS: usize = 32;
 
 /// The sum of all numbers.
@@ -31,7 +31,7 @@ pub fn sum<T: Real>(numbers: &[T]) -> f64 {
     wide.iter().sum()
 }
 
-/// The largest of all numbers; of none, the smallest there is.
+/// The largest of all numbers; without numbers, the smallest possible one.
 #[inline(always)]
 pub fn largest<T: Real>(numbers: &[T]) -> T {
     let larger = |a: T, b: T| if a < b { b } else { a };
@@ -48,7 +48,7 @@ pub fn largest<T: Real>(numbers: &[T]) -> T {
     lanes.into_iter().fold(T::of(f64::MIN), larger)
 }
 
-/// Sums by column, several at once: in their own kind for a block of rows, then in float64.
+/// Several sums by column at once: in their own type for a block of rows, then in float64.
 pub struct ColumnSums<T, const N: usize> {
     block: [Vec<T>; N],
     sums: [Vec<f64>; N],
@@ -56,7 +56,7 @@ pub struct ColumnSums<T, const N: usize> {
 }
 
 impl<T: Real, const N: usize> ColumnSums<T, N> {
-    /// Sums of nothing yet, over this many columns.
+    /// Empty sums over this many columns.
     #[inline(always)]
     pub fn new(columns: usize) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl<T: Real, const N: usize> ColumnSums<T, N> {
         }
     }
 
-    /// The column sums so far, to which the next row is added.
+    /// The current column sums, to which the caller adds the next row.
     #[inline(always)]
     pub(crate) fn next_row(&mut self) -> [&mut [T]; N] {
         if self.rows == BLOCK_ROWS {

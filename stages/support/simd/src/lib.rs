@@ -1,8 +1,8 @@
 //! Processor features beyond plain code: wide arithmetic, non-temporal writes, and prefetching.
 //!
-//! A dense batch is many times larger than a cache, and nobody reads it before it is whole: written the plain way, each line
-//! would first be read from memory, and push out what is of use. Which instructions there are is asked at run time; where
-//! there are none, plain code does the same.
+//! A dense batch is many times larger than a cache, and nobody reads it before it is complete: ordinary
+//! writes would first read each line from memory, and evict useful data from the caches. The instructions are
+//! detected at run time; without them, plain code does the same.
 //!
 //! ```
 //! use simd::{InstructionSet, Kernel, widest};
@@ -30,20 +30,20 @@ pub use self::run::{InstructionSet, Kernel, Portable, every_instruction_set, wid
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// Moves lines past the caches, and leaves zeros behind. They are there for other threads once [`fence`] was called.
+/// Moves lines past the caches, and leaves zeros behind. Other threads see them once [`fence`] was called.
 ///
 /// # Panics
-/// If the two are not equally long.
+/// If the two have different lengths.
 pub fn stream(from: &mut [CacheLine], to: &mut [CacheLine]) {
     assert_eq!(from.len(), to.len(), "lines are moved one for one");
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor was just asked whether it has these instructions.
+            // SAFETY: the processor was just checked for these instructions.
             return unsafe { x86::stream_avx512(from, to) };
         }
         if is_x86_feature_detected!("avx") {
-            // SAFETY: the processor was just asked whether it has these instructions.
+            // SAFETY: the processor was just checked for these instructions.
             return unsafe { x86::stream_avx(from, to) };
         }
     }
@@ -60,14 +60,15 @@ pub fn fence() {
     }
 }
 
-/// Number of cache lines to prefetch of consecutive bytes; after these, the hardware prefetcher takes over.
+/// Number of consecutive cache lines to prefetch; after these, the hardware prefetcher takes over.
 const LINES_ASKED_FOR: usize = 8;
 
-/// Asks for bytes that will soon be read, or for the first of many.
+/// Prefetches bytes that will soon be read, or the first of many.
 pub fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(LINE_BYTES).take(LINES_ASKED_FOR) {
-        // SAFETY: it is advice to the processor: no address, not even a bad one, makes it fail, and this one is in a slice.
+        // SAFETY: this is a hint to the processor: no address, not even an invalid one, makes it fail, and this one
+        // is in a slice.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
         }
@@ -88,7 +89,8 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     pub(super) fn stream_avx512(from: &mut [CacheLine], to: &mut [CacheLine]) {
         for (from, to) in from.iter_mut().zip(to) {
-            // SAFETY: a line is 16 floats that start at a multiple of 64 bytes: what the instructions touch and ask for.
+            // SAFETY: a line is 16 floats that start at a multiple of 64 bytes, which is what the instructions access
+            // and require.
             unsafe {
                 _mm512_stream_ps(to.0.as_mut_ptr(), _mm512_load_ps(from.0.as_ptr()));
                 _mm512_store_ps(from.0.as_mut_ptr(), _mm512_setzero_ps());
@@ -100,7 +102,8 @@ mod x86 {
     pub(super) fn stream_avx(from: &mut [CacheLine], to: &mut [CacheLine]) {
         for (from, to) in from.iter_mut().zip(to) {
             for half in [0, 8] {
-                // SAFETY: either half of a line is 8 floats that start at a multiple of 32 bytes, as the instructions ask.
+                // SAFETY: either half of a line is 8 floats that start at a multiple of 32 bytes, as the instructions
+                // require.
                 unsafe {
                     _mm256_stream_ps(to.0[half..].as_mut_ptr(), _mm256_load_ps(from.0[half..].as_ptr()));
                     _mm256_store_ps(from.0[half..].as_mut_ptr(), _mm256_setzero_ps());
@@ -111,12 +114,13 @@ mod x86 {
 }
 
 mod run {
-    //! Plain code that is compiled for several sets of instructions, and run by the widest that the processor has.
+    //! Plain code that is compiled for several instruction sets and runs with the widest one that the processor
+    //! has.
 
-    /// Arithmetic over slices that is compiled once for each set of instructions.
+    /// Arithmetic over slices that is compiled once for each instruction set.
     ///
-    /// `run` must be `#[inline(always)]`, and so must what it calls on the way to its loops: only what is inlined into the function
-    /// that has the instructions is compiled with them.
+    /// `run` must be `#[inline(always)]`, and so must everything that it calls on the way to its loops: only code
+    /// that is inlined into the function with the instructions is compiled with them.
     pub trait Kernel {
         /// The result.
         type Out;
@@ -125,9 +129,9 @@ mod run {
         fn run<W: InstructionSet>(self) -> Self::Out;
     }
 
-    /// A set of instructions.
+    /// An instruction set.
     pub trait InstructionSet {
-        /// Whether it multiplies and adds at once; without, doing so is a call of a function for each number.
+        /// Whether it has fused multiply-add; without, each one would be a function call.
         const FUSED: bool;
     }
 
@@ -145,16 +149,16 @@ mod run {
         const FUSED: bool = false;
     }
 
-    /// Computes with the widest instructions there are.
+    /// Runs a kernel with the widest instruction set that the processor has.
     pub fn widest<K: Kernel>(kernel: K) -> K::Out {
         #[cfg(target_arch = "x86_64")]
         {
             if has_avx512() {
-                // SAFETY: the processor was just asked whether it has these instructions.
+                // SAFETY: the processor was just checked for these instructions.
                 return unsafe { x86::run_avx512(kernel) };
             }
             if has_avx2() {
-                // SAFETY: the processor was just asked whether it has these instructions.
+                // SAFETY: the processor was just checked for these instructions.
                 return unsafe { x86::run_avx2(kernel) };
             }
         }
@@ -175,7 +179,8 @@ mod run {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 
-    /// The same by every set of instructions that this processor has, for tests: what each gives must be close to the others.
+    /// Runs a kernel with every instruction set that this processor has, for tests: the results must be close to
+    /// each other.
     pub fn every_instruction_set<K: Kernel>(mut kernel: impl FnMut() -> K) -> Vec<K::Out> {
         let mut all = vec![kernel().run::<Portable>()];
         #[cfg(target_arch = "x86_64")]

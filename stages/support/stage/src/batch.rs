@@ -14,7 +14,7 @@ pub struct Batch {
     pub plan: BatchPlan,
     /// The conditions of its cells.
     pub labels: Labels,
-    /// Their expression; the buffer is recycled when this is dropped.
+    /// Their expression; the buffer is recycled when the batch is dropped.
     pub expression: Pooled<Expression>,
 }
 

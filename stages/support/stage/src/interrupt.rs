@@ -1,5 +1,5 @@
-//! A request to end work that runs before there is a pipeline, or that no pipeline can stop. Such work holds a handle and checks it now and
-//! then; helper processes are ended.
+//! A request to end work that runs before there is a pipeline, or that no pipeline can stop. Such work holds
+//! a handle and checks it from time to time; helper processes are killed.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +19,7 @@ struct InterruptState {
 }
 
 impl Interrupt {
-    /// Requests the end. It takes a lock, so a signal handler has to leave it to a thread.
+    /// Requests the end. This takes a lock, so a signal handler has to leave the call to a thread.
     pub fn request(&self) {
         self.0.requested.store(true, Ordering::Release);
         for helper in self.helpers().drain(..) {
@@ -34,7 +34,7 @@ impl Interrupt {
         self.0.requested.load(Ordering::Acquire)
     }
 
-    /// Checks for a request; long-running work calls it now and then.
+    /// Checks for a request; long-running work calls this from time to time.
     ///
     /// # Errors
     /// [`Error::Stopped`], if the end was requested.
@@ -50,17 +50,17 @@ impl Interrupt {
     }
 }
 
-/// A helper process, which a request ends as long as this value lives.
+/// A helper process; a request kills it as long as this value exists.
 #[derive(Debug)]
 pub struct Helper(rustix::process::Pid, Interrupt);
 
 impl Helper {
-    /// Ends `child` when the end of the work is requested.
+    /// Kills `child` when the end of the work is requested.
     #[must_use]
     pub fn of(child: &std::process::Child, interrupt: &Interrupt) -> Self {
         let pid = rustix::process::Pid::from_child(child);
         interrupt.helpers().push(pid);
-        // A request may have come before the process was known.
+        // A request may have come before the process was registered.
         if interrupt.requested() {
             interrupt.request();
         }
@@ -70,7 +70,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Before the process is waited for, and its number may become another's.
+        // This happens before anyone waits for the process, after which its id may belong to another one.
         self.1.helpers().retain(|helper| *helper != self.0);
     }
 }

@@ -1,8 +1,8 @@
-//! The contract of all stages, and what they pass to each other.
+//! The interface of all stages, and what they pass to each other.
 //!
-//! A [`Stage`] turns a stream into another, a [`Sink`] ends one; neither owns a thread or a channel, and neither can tell who
-//! drives it. Beside them are [`batch`]es, the recycled buffers of a [`pool`], the [`phase`]s of a run, and a request to stop
-//! ([`interrupt`]).
+//! A [`Stage`] turns one stream into another, and a [`Sink`] ends one; neither owns a thread or a channel,
+//! nor knows its caller. This crate also has [`batch`]es, the recycled buffers of a [`pool`], the [`phase`]s
+//! of a run, and a request to stop ([`interrupt`]).
 //!
 //! ```
 //! use stage::{BoxError, Stage};

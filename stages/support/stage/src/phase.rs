@@ -5,17 +5,17 @@ use std::{fmt, sync::Arc};
 /// A part of a run that holds memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Data and settings are looked at; networks are made.
+    /// Data and settings are checked; networks are created.
     Setup,
     /// Cells are read and labelled.
     Reading,
-    /// Rows are brought into their order and stored.
+    /// Rows are put in order and stored.
     Storing,
     /// Accumulated sums are turned into tables.
     Statistics,
     /// Training batches of an epoch.
     Epoch,
-    /// The look at the `valid` rows.
+    /// The model is scored on the `valid` rows.
     Validation,
     /// Cells are predicted, and written as they come.
     Predicting,
@@ -45,13 +45,13 @@ impl Phase {
 pub struct Phases(Option<Arc<dyn Fn(Phase) + Send + Sync>>);
 
 impl Phases {
-    /// Phases reported to a listener, on the thread that enters them.
+    /// Reports phases to a listener, on the thread that enters them.
     #[must_use]
     pub fn told(listener: impl Fn(Phase) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(listener)))
     }
 
-    /// A phase begins or continues.
+    /// Reports that a phase begins or continues.
     pub fn enter(&self, phase: Phase) {
         if let Some(listener) = &self.0 {
             listener(phase);

@@ -1,4 +1,4 @@
-//! Buffers that are used again: filling fresh memory costs more than filling it again.
+//! Buffers that are reused: filling fresh memory is slower than filling used memory.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -7,7 +7,7 @@ use std::{
 
 use schemas::ByteSize;
 
-/// Buffers at rest.
+/// Buffers that are not in use.
 #[derive(Debug)]
 pub struct Pool<T>(Arc<Mutex<Vec<T>>>);
 
@@ -31,10 +31,10 @@ impl<T> Pool<T> {
     }
 }
 
-/// A buffer that goes back to its pool when it is dropped.
+/// A buffer that returns to its pool when it is dropped.
 #[derive(Debug)]
 pub struct Pooled<T> {
-    // Empty only while it is dropped.
+    // `None` only while it is being dropped.
     value: Option<T>,
     pool: Pool<T>,
 }

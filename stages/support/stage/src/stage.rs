@@ -1,10 +1,10 @@
-//! The contract that every stage keeps.
+//! The interface of every stage.
 //!
 //! A stage owns no thread and no channel, and does not know its caller: a test drives it with a closure.
 
 use std::ops::ControlFlow;
 
-/// Any error, ready to cross a thread.
+/// Any error that can be sent to another thread.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Turns a stream of `In` into a stream of `Out`, in order, on one thread.
@@ -14,42 +14,43 @@ pub trait Stage: Send + 'static {
     /// The output type.
     type Out;
 
-    /// Takes one item and emits any number.
+    /// Takes one item and emits any number of items.
     ///
     /// # Errors
-    /// Whatever makes the rest of the stream pointless.
+    /// Any problem that makes the rest of the stream pointless.
     fn push(&mut self, item: Self::In, emit: &mut dyn FnMut(Self::Out)) -> Result<(), BoxError>;
 
     /// Emits whatever is still held; called once, and only after a complete stream.
     ///
     /// # Errors
-    /// Whatever makes what was emitted so far incomplete.
+    /// Any problem that makes what was emitted so far incomplete.
     fn finish(&mut self, emit: &mut dyn FnMut(Self::Out)) -> Result<(), BoxError> {
         let _ = emit;
         Ok(())
     }
 }
 
-/// Ends a stream, on the caller's thread, and says what came of it.
+/// Ends a stream, on the caller's thread, and returns a summary.
 pub trait Sink: Sized {
     /// The input type.
     type In;
     /// The summary type.
     type Summary;
 
-    /// Takes one item; `Break` asks for no more, and counts as a complete stream.
+    /// Takes one item; `Break` means that no more are needed, and counts as a complete stream.
     ///
     /// # Errors
-    /// Whatever makes the rest of the stream pointless.
+    /// Any problem that makes the rest of the stream pointless.
     fn push(&mut self, item: Self::In) -> Result<ControlFlow<()>, BoxError>;
 
-    /// Commits; called once, and only when the stream was complete.
+    /// Commits the result; called once, and only if the stream was complete.
     ///
     /// # Errors
     /// The reason why it could not commit.
     fn finish(self) -> Result<Self::Summary, BoxError>;
 
-    /// The run was stopped on request: records a position to resume from, if it can, and publishes nothing.
+    /// Handles a run that was stopped on request: records a position to resume from, if possible, and publishes
+    /// nothing.
     ///
     /// # Errors
     /// The reason why it could not record its position.

@@ -2,7 +2,7 @@
 
 use super::clouds::Cloud;
 
-/// How many components there are at most.
+/// Maximum number of components.
 pub const MOST_COMPONENTS: usize = 50;
 
 /// The scale of a cell's numbers before projection: that of the [scale](crate::scale::Scale) on which profiles are compared.
@@ -30,17 +30,17 @@ impl CellScale {
     }
 }
 
-/// Directions in the space of genes, of length 1 and at right angles.
+/// Orthogonal directions of length 1 in the space of genes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axes {
     scale: CellScale,
     components: usize,
-    /// For each gene, its part in every component.
+    /// Each gene's loading on every component, `[genes, components]`, row by row.
     loadings: Vec<f32>,
 }
 
 impl Axes {
-    /// Axes by their parts, `[genes, components]` row by row.
+    /// Axes with these loadings, `[genes, components]`, row by row.
     #[must_use]
     pub fn new(scale: CellScale, components: usize, loadings: Vec<f32>) -> Self {
         Self { scale, components, loadings }
@@ -52,7 +52,7 @@ impl Axes {
         self.components
     }
 
-    /// The parts of every gene, `[genes, components]` row by row.
+    /// The loadings of all genes, `[genes, components]`, row by row.
     #[must_use]
     pub fn loadings(&self) -> &[f32] {
         &self.loadings
@@ -70,17 +70,17 @@ impl Axes {
         Cloud::new(self.components)
     }
 
-    /// A cell by its non-zero genes and their values as the atlas has them.
+    /// Projects a cell, given by its non-zero genes and their values as stored in the atlas.
     ///
     /// # Panics
-    /// If a gene lies beyond the last one.
+    /// If a gene is beyond the last one.
     #[must_use]
     pub fn project(&self, genes: &[u32], mut values: Vec<f64>) -> Vec<f32> {
         self.scale.convert(&mut values);
         self.sum(genes.iter().map(|gene| *gene as usize).zip(values))
     }
 
-    /// A change of every gene.
+    /// Projects a change of every gene.
     #[must_use]
     pub fn direction(&self, change: &[f64]) -> Vec<f32> {
         self.sum(change.iter().copied().enumerate())

@@ -1,24 +1,25 @@
-//! How sure a difference is: the same sum over genes, or over conditions, drawn again with replacement.
+//! The uncertainty of a difference: the same sum over genes, or over conditions, resampled with replacement.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How often genes are drawn again.
+/// Number of times that genes are resampled.
 pub const GENE_DRAWS: usize = 200;
 
-/// How often conditions are drawn again.
+/// Number of times that conditions are resampled.
 pub const CONDITION_DRAWS: usize = 1000;
 
 /// The share of draws beyond each end of an interval: it holds 95% of them.
 const TAIL: f64 = 0.025;
 
-/// Where the draws begin; the same for every run.
+/// Seed of the draws; the same for every run.
 const SEED: u64 = 0x5eed_b007;
 
-/// The low end, the middle and the high end of a difference: its 2.5th percentile over draws, itself, its 97.5th percentile.
+/// Lower end, estimate and upper end of a difference: its 2.5th percentile over draws, the difference itself,
+/// its 97.5th percentile.
 pub type Interval = [f64; 3];
 
-/// How often each of some things is drawn, draw by draw: every draw has as many as there are things.
+/// How often each item is drawn, draw by draw: every draw draws as many items as there are.
 #[derive(Clone, Debug)]
 pub struct BootstrapDraws {
     things: usize,
@@ -26,7 +27,7 @@ pub struct BootstrapDraws {
 }
 
 impl BootstrapDraws {
-    /// Draws from `things`, the same for every run.
+    /// Draws from `things` items; the same draws in every run.
     #[must_use]
     pub fn new(things: usize, draws: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(SEED ^ things as u64);
@@ -40,13 +41,14 @@ impl BootstrapDraws {
         Self { things, counts }
     }
 
-    /// How often each thing is drawn, draw by draw.
+    /// How often each item is drawn, draw by draw.
     pub fn all(&self) -> impl Iterator<Item = &[u16]> {
         self.counts.chunks_exact(self.things.max(1))
     }
 }
 
-/// The interval around a difference from its draws; undefined if the difference is, or half of the draws or more are.
+/// The interval around a difference, given its draws; undefined if the difference is, or if half of the draws
+/// or more are.
 #[must_use]
 pub fn interval(difference: Option<f64>, draws: impl IntoIterator<Item = Option<f64>>) -> Option<Interval> {
     let difference = difference?;
@@ -64,7 +66,7 @@ pub fn interval(difference: Option<f64>, draws: impl IntoIterator<Item = Option<
     Some([percentile(&drawn, TAIL), difference, percentile(&drawn, 1.0 - TAIL)])
 }
 
-/// The interval around the mean of some numbers, which are drawn again; undefined with fewer than two.
+/// The interval around the mean of some numbers, which are resampled; undefined with fewer than two.
 #[must_use]
 pub fn interval_of_mean(numbers: &[f64]) -> Option<Interval> {
     if numbers.len() < 2 {
@@ -76,7 +78,7 @@ pub fn interval_of_mean(numbers: &[f64]) -> Option<Interval> {
     interval(Some(numbers.iter().sum::<f64>() / count), draws.all().map(|draw| Some(mean(draw))))
 }
 
-/// A percentile of sorted numbers, linear between two neighbours, as NumPy has it.
+/// A percentile of sorted numbers, interpolated linearly between neighbours, as in NumPy.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let at = share * (sorted.len() - 1) as f64;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among the numbers")]
@@ -100,7 +102,7 @@ mod tests {
         assert!(40 < distinct.len());
     }
 
-    /// The percentiles are NumPy's.
+    /// The percentiles are equal to NumPy's.
     #[test]
     fn percentiles_lie_between_neighbours() {
         let sorted = [1.0, 2.0, 4.0, 8.0];
@@ -115,7 +117,7 @@ mod tests {
         let numbers: Vec<f64> = (0..400).map(|at| f64::from(at % 20)).collect();
         let [low, mid, high] = interval_of_mean(&numbers).expect("many numbers");
         assert!((mid - 9.5).abs() < 1e-12 && low < mid && mid < high);
-        // The standard error of the mean is √(33.25 / 400), and 1.96 of it lie to each side.
+        // The standard error of the mean is √(33.25 / 400), and the interval extends 1.96 times as far to each side.
         assert!((high - low - 2.0 * 1.96 * (33.25_f64 / 400.0).sqrt()).abs() < 0.1);
         let [few_low, _, few_high] = interval_of_mean(&numbers[..20]).expect("twenty numbers");
         assert!(high - low < few_high - few_low);

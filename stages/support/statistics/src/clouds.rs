@@ -1,6 +1,6 @@
-//! How far two clouds of cells are apart: energy distance and maximum mean discrepancy.
+//! Distances between two clouds of cells: energy distance and maximum mean discrepancy.
 
-/// Cells as points of a space with few dimensions, one after the other.
+/// Cells as points in a space with few dimensions, one after another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cloud {
     dimensions: usize,
@@ -25,16 +25,16 @@ pub struct TargetCloud<'a> {
 }
 
 impl Cloud {
-    /// No cells yet.
+    /// An empty cloud.
     #[must_use]
     pub fn new(dimensions: usize) -> Self {
         Self { dimensions, points: Vec::new() }
     }
 
-    /// Takes cells, each `dimensions` long.
+    /// Adds cells, each `dimensions` long.
     ///
     /// # Panics
-    /// If a part of a cell is missing.
+    /// If the last cell is incomplete.
     pub fn extend(&mut self, points: &[f32]) {
         assert!(self.dimensions == 0 || points.len().is_multiple_of(self.dimensions), "cells are whole");
         self.points.extend_from_slice(points);
@@ -46,7 +46,7 @@ impl Cloud {
         self.points.len().checked_div(self.dimensions).unwrap_or(0)
     }
 
-    /// The same cells, all moved by one step.
+    /// The same cells, all shifted by `step`.
     #[must_use]
     pub fn moved(&self, step: &[f32]) -> Self {
         let mut points = self.points.clone();
@@ -56,7 +56,7 @@ impl Cloud {
         Self { points, ..*self }
     }
 
-    /// The cells of both.
+    /// The cells of both clouds.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         Self { points: [self.points.as_slice(), other.points.as_slice()].concat(), ..*self }
@@ -66,7 +66,7 @@ impl Cloud {
         self.points.chunks_exact(self.dimensions.max(1))
     }
 
-    /// Means over all pairs of a cell of one and a cell of the other.
+    /// Means over all pairs of a cell of this cloud and a cell of the other.
     fn pairs(&self, other: &Self, gamma: f64) -> Pairs {
         let (mut distance, mut kernel) = (0.0, 0.0);
         for a in self.all() {
@@ -80,7 +80,7 @@ impl Cloud {
         Pairs { distance: distance / pairs, kernel: kernel / pairs }
     }
 
-    /// Means over all pairs of two cells of one cloud, each cell also paired with itself.
+    /// Means over all pairs of two cells of this cloud, including each cell with itself.
     fn within(&self, gamma: f64) -> Pairs {
         let (mut distance, mut kernel) = (0.0, 0.0);
         for (at, a) in self.all().enumerate() {
@@ -94,7 +94,7 @@ impl Cloud {
         Pairs { distance: 2.0 * distance / (cells * cells), kernel: (2.0 * kernel + cells) / (cells * cells) }
     }
 
-    /// The median over pairs of two different cells of their squared distance.
+    /// The median squared distance over all pairs of two different cells.
     fn median_squared_distance(&self) -> Option<f64> {
         let pairs = self.all().enumerate().flat_map(|(at, a)| self.all().take(at).map(move |b| squared_distance(a, b)));
         let mut squared: Vec<f32> = pairs.collect();
@@ -112,7 +112,7 @@ impl Cloud {
 impl<'a> TargetCloud<'a> {
     /// Cells to compare with; the kernel's γ is 1 / the median squared distance between two of them.
     ///
-    /// None where two cells or more don't lie apart, or are not finite.
+    /// `None` if this median is zero or not finite, or there are fewer than two cells.
     #[must_use]
     pub fn new(cloud: &'a Cloud) -> Option<Self> {
         let gamma = 1.0 / cloud.median_squared_distance().filter(|median| 0.0 < *median && median.is_finite())?;
@@ -125,17 +125,17 @@ impl<'a> TargetCloud<'a> {
         self.gamma
     }
 
-    /// The pair means among predicted cells, which moving all of them does not change.
+    /// The means over pairs of predicted cells, which do not change if all cells are shifted.
     #[must_use]
     pub fn apart(&self, predicted: &Cloud) -> Apart {
         Apart(predicted.within(self.gamma))
     }
 
-    /// E-distance and MMD of predicted cells, whose own pairs were looked at before.
+    /// E-distance and MMD of predicted cells; `own` holds the means over their own pairs.
     ///
-    /// With x, x′ predicted and y, y′ real cells and means over all pairs, a cell's with itself among them, the first is
-    /// 2 E‖x − y‖ − E‖x − x′‖ − E‖y − y′‖ and the second E k(x, x′) + E k(y, y′) − 2 E k(x, y), k(x, y) = exp(−γ ‖x − y‖²).
-    /// Undefined without cells, or where one is not finite.
+    /// With x, x′ predicted and y, y′ real cells, and means over all pairs, including each cell with itself, the
+    /// former is 2 E‖x − y‖ − E‖x − x′‖ − E‖y − y′‖ and the latter E k(x, x′) + E k(y, y′) − 2 E k(x, y), where
+    /// k(x, y) = exp(−γ ‖x − y‖²). Undefined without cells, or if one is not finite.
     #[must_use]
     pub fn distances(&self, predicted: &Cloud, Apart(own): Apart) -> (Option<f64>, Option<f64>) {
         let across = predicted.pairs(self.cloud, self.gamma);
@@ -152,7 +152,7 @@ impl<'a> TargetCloud<'a> {
 pub struct Apart(Pairs);
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    /// This many sums are kept side by side: a processor adds them at once.
+    /// Number of sums computed side by side: a processor adds this many at once.
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

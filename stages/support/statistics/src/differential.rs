@@ -7,10 +7,11 @@ use super::{metrics, moments::MeanProfile};
 /// Avoids a division by zero for a gene that varies in neither group; small compared with any real variance of a mean.
 const VARIANCE_FLOOR: f64 = 1e-9;
 
-/// The expected share of false finds among the differential genes.
+/// The accepted share of false discoveries among the differential genes.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
-/// How surely a gene changed: |Δ mean| / √(var_t / n_t + var_c / n_c + 1e-9), with population variances.
+/// How significantly a gene changed: |Δ mean| / √(var_t / n_t + var_c / n_c + 1e-9), with population
+/// variances.
 #[must_use]
 pub fn score(perturbed: &MeanProfile, control: &MeanProfile, gene: usize) -> f64 {
     let (cells, control_cells) = (perturbed.cells as f64, control.cells as f64);
@@ -18,14 +19,15 @@ pub fn score(perturbed: &MeanProfile, control: &MeanProfile, gene: usize) -> f64
     (perturbed.mean[gene] - control.mean[gene]).abs() / error.sqrt()
 }
 
-/// The `count` genes with the largest [`score`], the largest first; of equals the earlier gene comes first.
+/// The `count` genes with the largest [`score`], in descending order; among equals, the earlier gene comes
+/// first.
 #[must_use]
 pub fn top_genes(perturbed: &MeanProfile, control: &MeanProfile, count: usize) -> Vec<usize> {
     largest((0..perturbed.mean.len()).map(|gene| (score(perturbed, control, gene), gene)).collect(), count)
 }
 
-/// The genes of the `count` largest numbers, the largest first; of equals the earlier gene comes first, and what is not a
-/// number is left out, so that one bad gene can't push out the others.
+/// The genes of the `count` largest numbers, in descending order; among equals, the earlier gene comes first.
+/// NaNs are left out, so that one bad gene can't displace the others.
 #[must_use]
 pub fn largest(mut ranked: Vec<(f64, usize)>, count: usize) -> Vec<usize> {
     ranked.retain(|(score, _)| !score.is_nan());
@@ -38,8 +40,8 @@ pub fn largest(mut ranked: Vec<(f64, usize)>, count: usize) -> Vec<usize> {
     ranked.into_iter().map(|(_, gene)| gene).collect()
 }
 
-/// The genes that differ between the two groups, in their order: Welch's t-test on each, Benjamini and Hochberg's procedure
-/// at 0.05.
+/// The genes that differ between the two groups, in gene order: Welch's t-test on each, with Benjamini and
+/// Hochberg's procedure at 0.05.
 ///
 /// Undefined if one of the groups has fewer than two cells.
 #[must_use]
@@ -56,16 +58,18 @@ pub fn differential_genes(perturbed: &MeanProfile, control: &MeanProfile) -> Opt
     Some((0..p_values.len()).filter(|gene| p_values[*gene] <= largest).collect())
 }
 
-/// The `count` of these genes with the largest absolute change, the largest first; of equals the earlier gene comes first.
+/// The `count` of these genes with the largest absolute change, in descending order; among equals, the
+/// earlier gene comes first.
 #[must_use]
 pub fn most_changed(change: &[f64], genes: impl IntoIterator<Item = usize>, count: usize) -> Vec<usize> {
     largest(genes.into_iter().map(|gene| (change[gene].abs(), gene)).collect(), count)
 }
 
-/// The share of the first `count` real genes that are among the first `count` predicted ones, as cell-eval's
-/// `overlap_at_N`: where there are fewer real genes than `count`, all of them are looked for among as many predicted ones.
+/// The share of the first `count` real genes that are among the first `count` predicted ones, like
+/// cell-eval's `overlap_at_N`: if there are fewer real genes than `count`, all of them are compared with as
+/// many predicted ones.
 ///
-/// Undefined without real genes, and for a prediction that changes nothing or is not finite.
+/// Undefined without real genes, and for a prediction without any change or with values that are not finite.
 #[must_use]
 pub fn overlap(real: &[usize], predicted: &[usize], count: usize, predicted_change: &[f64]) -> Option<f64> {
     let count = count.min(real.len());
@@ -78,7 +82,7 @@ pub fn overlap(real: &[usize], predicted: &[usize], count: usize, predicted_chan
     Some(shared as f64 / count as f64)
 }
 
-/// The share of these genes whose real and predicted change have one sign; a change of nothing has none.
+/// The share of these genes whose real and predicted change have the same sign; a change of zero has none.
 ///
 /// Undefined without genes, and for a prediction that is not finite.
 #[must_use]
@@ -90,7 +94,7 @@ pub fn direction(genes: &[usize], real_change: &[f64], predicted_change: &[f64])
     Some(agreed as f64 / genes.len() as f64)
 }
 
-/// Whether two changes have one sign.
+/// Whether two changes have the same sign.
 #[must_use]
 pub fn agrees(real: f64, predicted: f64) -> bool {
     (0.0 < real && 0.0 < predicted) || (real < 0.0 && predicted < 0.0)
@@ -102,7 +106,7 @@ pub fn effect_size(perturbed: &MeanProfile, control: &MeanProfile) -> Option<f64
     metrics::distance(&perturbed.mean, &control.mean)
 }
 
-/// The two-sided p-value of Welch's t-test, from the change and the squared standard error of each mean.
+/// The two-sided p-value of Welch's t-test, given the change and the squared standard error of each mean.
 fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) -> f64 {
     let error = error_a + error_b;
     if error == 0.0 {
@@ -110,11 +114,11 @@ fn welch(change: f64, error_a: f64, cells_a: f64, error_b: f64, cells_b: f64) ->
     }
     let freedom = error.powi(2) / (error_a.powi(2) / (cells_a - 1.0) + error_b.powi(2) / (cells_b - 1.0));
     let statistic = change.abs() / error.sqrt();
-    // The distribution exists for every positive number of degrees of freedom; anything else came from a NaN.
+    // The distribution exists for every positive number of degrees of freedom; any other number came from a NaN.
     StudentsT::new(0.0, 1.0, freedom).map_or(1.0, |distribution| 2.0 * distribution.sf(statistic))
 }
 
-/// The largest p-value that Benjamini and Hochberg's procedure rejects; none if it rejects nothing.
+/// The largest p-value that Benjamini and Hochberg's procedure rejects; `None` if it rejects nothing.
 fn largest_discovery(p_values: &[f64]) -> Option<f64> {
     let mut sorted = p_values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -146,7 +150,7 @@ mod tests {
         assert_eq!(top_genes(&perturbed, &control, 9), [0, 2, 3]);
     }
 
-    /// The p-values are those of SciPy's `ttest_ind_from_stats(..., equal_var=False)`.
+    /// The p-values are equal to those of SciPy's `ttest_ind_from_stats(..., equal_var=False)`.
     #[test]
     fn the_t_test_agrees_with_scipy() {
         let cases = [

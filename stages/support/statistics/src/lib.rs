@@ -1,4 +1,4 @@
-//! Statistics that know no file and no network.
+//! Statistics, independent of files and networks.
 //!
 //! [`moments`] of a stream of cells; [`differential`] tests of one group against another; [`metrics`] of one vector against
 //! another; [`bootstrap`] intervals; [`axes`] of a space with few dimensions and the distances of [`clouds`] in it; [`solve`]:

@@ -1,18 +1,20 @@
-//! Local regression (Cleveland, Devlin and Grosse 1988) as the field's tools compute it: quadratics fitted at a few places,
-//! and cubics between them.
+//! Local regression (Cleveland, Devlin and Grosse 1988) as the tools of the field compute it: quadratics
+//! fitted at a few places, and cubics between them.
 //!
-//! A place is fitted to the `span` share of the points that lie nearest to it, weighted by the tricube of their distance.
-//! Fitted are the ends of the points' range, a little widened, and the medians that cut it into cells of at most
-//! `span · CELL` of the points; between two of them the curve is the cubic that has the fitted values and slopes at both.
+//! The fit at a place uses the `span` share of the points nearest to it, weighted by the tricube of their
+//! distance. Places are the ends of the points' range, slightly widened, and the medians that cut it into
+//! cells of at most `span · CELL` of the points; between two places, the curve is the cubic with the fitted
+//! values and slopes at both.
 
-/// The share of a neighbourhood that a cell holds at most.
+/// Largest size of a cell, as a share of a neighbourhood.
 const CELL: f64 = 0.2;
-/// By how much of the range it is widened at each end.
+/// How much the range is widened at each end, as a share of it.
 const MARGIN: f64 = 0.005;
-/// A column of the regression whose part outside the columns before it is smaller, relative to its length, is left out.
+/// A column of the regression is left out if its part orthogonal to the previous columns is smaller than
+/// this, relative to its length.
 const SMALLEST_PART: f64 = 1e-7;
 
-/// A fitted place: value and slope.
+/// A fitted place: its value and slope.
 #[derive(Clone, Copy, Debug)]
 struct Knot {
     x: f64,
@@ -20,7 +22,7 @@ struct Knot {
     slope: f64,
 }
 
-/// The smoothed value at each point. Without points there is none.
+/// The smoothed value at each point; empty without points.
 pub fn smooth(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..x.len()).collect();
     order.sort_by(|a, b| x[*a].total_cmp(&x[*b]).then(a.cmp(b)));
@@ -37,27 +39,28 @@ pub fn smooth(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
     x.iter().map(|x| between(&knots, *x)).collect()
 }
 
-/// A share of this many points; a share that is an integer but for rounding is that integer.
+/// A share of this many points, rounded down; rounding errors just below an integer are corrected first.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count is a count")]
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 points")]
 fn share(points: usize, share: f64) -> usize {
     (points as f64 * share + 1e-5).floor() as usize
 }
 
-/// Points in the order of their places.
+/// Points, sorted by position.
 struct Points {
     x: Vec<f64>,
     y: Vec<f64>,
 }
 
 impl Points {
-    /// Cuts the cell of some points at their median, and its halves again, until none holds more than `most`.
+    /// Cuts a cell of points at their median, and then its halves, until no cell holds more than `most`.
     fn cut(&self, points: std::ops::Range<usize>, cell: (f64, f64), most: usize, places: &mut Vec<f64>) {
         if points.len() <= most.max(1) {
             return;
         }
         let middle = points.start.midpoint(points.end - 1);
-        // Equal points stay together, if a place where they differ can be reached alike on both sides of the median.
+        // Equal points stay together, if moving away from the median by equal steps to both sides finds a place where
+        // they differ.
         let steps = (0_isize..).map(|turn| if turn % 2 == 0 { -turn / 2 } else { (turn + 1) / 2 });
         let at = |step| middle.checked_add_signed(step).filter(|at| points.start <= *at && at + 1 < points.end);
         let middle = steps.map_while(at).find(|at| self.x[*at] != self.x[at + 1]).unwrap_or(middle);
@@ -70,12 +73,13 @@ impl Points {
         self.cut(middle + 1..points.end, (place, cell.1), most, places);
     }
 
-    /// The weighted quadratic around a point; of a lower degree if there are too few points near it.
+    /// The weighted quadratic around a place; of a lower degree if there are too few points near it.
     fn fit(&self, place: f64, neighbours: usize) -> Knot {
         let mut near = self.nearest(place, neighbours);
         let away = |at: usize| (self.x[at] - place).abs();
         let reach = |near: &std::ops::Range<usize>| away(near.start).max(away(near.end - 1));
-        // Points that are all as far away leave no weight to any: the neighbourhood grows until one of them is nearer.
+        // Points that are all equally far away would all have weight zero: the neighbourhood grows until one of them
+        // is nearer.
         let all_alike = |near: &std::ops::Range<usize>| near.clone().all(|at| away(at) == reach(near));
         while all_alike(&near) && near.len() < self.x.len() {
             near = self.nearest(place, 2 * near.len());
@@ -95,7 +99,7 @@ impl Points {
         Knot { x: place, value, slope: if alike { 0.0 } else { slope / radius } }
     }
 
-    /// This many points that lie nearest to a place.
+    /// The range of the `count` points nearest to a place.
     fn nearest(&self, place: f64, count: usize) -> std::ops::Range<usize> {
         let count = count.min(self.x.len());
         let mut start = self.x.partition_point(|x| *x < place).saturating_sub(count);
@@ -106,7 +110,7 @@ impl Points {
     }
 }
 
-/// The coefficients of three columns that come nearest to a target, by modified Gram-Schmidt.
+/// The coefficients of three columns whose combination is nearest to a target, by modified Gram-Schmidt.
 fn least_squares(columns: &[Vec<f64>; 3], mut target: Vec<f64>) -> [f64; 3] {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let subtract = |from: &mut [f64], column: &[f64], times: f64| {

@@ -1,12 +1,12 @@
-//! How near one vector over genes is to another.
+//! Similarity of two vectors over genes.
 //!
-//! Every metric is `None` where it is undefined: no genes, a vector that doesn't vary, a value that is not finite.
-//! Vectors are of one length; genes are named by their place in them.
+//! Every metric is `None` where it is undefined: without genes, for a constant vector, for a value that is
+//! not finite. Vectors have the same length; genes are given by their index.
 
 /// The coefficient of determination, 1 − Σ (truth − prediction)² / Σ (truth − its mean)², as in scikit-learn.
 ///
-/// 1 is perfect, 0 no better than one number for every gene, and there is no lower end. Undefined if the truth is the
-/// same for every gene.
+/// 1 is perfect, 0 is no better than one number for every gene, and there is no lower bound. Undefined if the
+/// truth is the same for every gene.
 #[must_use]
 pub fn r2(truth: &[f64], prediction: &[f64]) -> Option<f64> {
     let residual: f64 = truth.iter().zip(prediction).map(|(truth, prediction)| (truth - prediction).powi(2)).sum();
@@ -20,7 +20,7 @@ pub fn r2_of(genes: &[usize], truth: &[f64], prediction: &[f64]) -> Option<f64> 
     r2(&pick(truth), &pick(prediction))
 }
 
-/// Pearson's correlation. Undefined if one of the two doesn't vary.
+/// Pearson's correlation. Undefined if one of the two is constant.
 #[must_use]
 pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     let (total_a, total_b) = (total(a)?, total(b)?);
@@ -49,9 +49,10 @@ pub fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// The sum of squared deviations from the mean; none for a vector that doesn't vary.
+/// The sum of squared deviations from the mean; `None` for a constant vector.
 fn total(values: &[f64]) -> Option<f64> {
-    // Compared value by value: the mean of equal numbers may be rounded, and then their deviations are not zero.
+    // Values are compared with the first one: the mean of equal numbers may be rounded, and then their deviations
+    // are not zero.
     let first = values.first()?;
     if values.iter().all(|value| value == first) {
         return None;
@@ -81,7 +82,8 @@ mod tests {
         found.is_some_and(|found| (found - expected).abs() < 1e-12)
     }
 
-    /// The expected values are scikit-learn's `r2_score` and `mean_squared_error`, and SciPy's `pearsonr`.
+    /// The expected values are those of scikit-learn's `r2_score` and `mean_squared_error`, and of SciPy's
+    /// `pearsonr`.
     #[test]
     fn the_metrics_agree_with_scikit_learn_and_scipy() {
         assert!(near(r2(&TRUTH, &PREDICTION), 0.885_656_970_912_738_2));

@@ -1,6 +1,6 @@
 //! Means and variances of genes over a stream of cells, in one pass.
 
-/// Sums over cells, one a gene: all that is kept of the cells seen so far.
+/// Per-gene sums over cells: all that is kept of the cells seen so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     cells: u64,
@@ -8,7 +8,7 @@ pub struct Moments {
     squares: Vec<f64>,
 }
 
-/// A group of cells, as its mean profile.
+/// A group of cells, summarised by the mean and variance of each gene.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeanProfile {
     /// Number of cells.
@@ -20,16 +20,16 @@ pub struct MeanProfile {
 }
 
 impl Moments {
-    /// No cells yet.
+    /// Empty sums for this many genes.
     #[must_use]
     pub fn new(genes: usize) -> Self {
         Self { cells: 0, sums: vec![0.0; genes], squares: vec![0.0; genes] }
     }
 
-    /// Takes a cell by its non-zero genes, at most once each.
+    /// Adds a cell, given by its non-zero genes, each at most once.
     ///
     /// # Panics
-    /// If a gene lies beyond the last one.
+    /// If a gene is beyond the last one.
     pub fn push_sparse(&mut self, genes: &[u32], values: impl IntoIterator<Item = f64>) {
         self.cells += 1;
         for (gene, value) in genes.iter().zip(values) {
@@ -38,10 +38,10 @@ impl Moments {
         }
     }
 
-    /// Takes a cell by all its genes.
+    /// Adds a cell, given by the values of all genes.
     ///
     /// # Panics
-    /// If there are more or fewer values than genes.
+    /// If the number of values is not the number of genes.
     pub fn push_dense(&mut self, values: &[f32]) {
         assert_eq!(values.len(), self.sums.len(), "a dense cell has a value for every gene");
         self.cells += 1;
@@ -52,10 +52,10 @@ impl Moments {
         }
     }
 
-    /// Takes all the cells that another one has seen.
+    /// Adds all cells that `other` has seen.
     ///
     /// # Panics
-    /// If the two were made for different genes.
+    /// If the two were created for different numbers of genes.
     pub fn merge(&mut self, other: &Self) {
         assert_eq!(self.sums.len(), other.sums.len(), "only moments of the same genes add up");
         self.cells += other.cells;
@@ -63,17 +63,17 @@ impl Moments {
         add(&mut self.squares, &other.squares);
     }
 
-    /// The same cells, of these genes alone.
+    /// The same cells, reduced to these genes.
     ///
     /// # Panics
-    /// If a gene lies beyond the last one.
+    /// If a gene is beyond the last one.
     #[must_use]
     pub fn only(&self, genes: &[usize]) -> Self {
         let of = |numbers: &[f64]| genes.iter().map(|gene| numbers[*gene]).collect();
         Self { cells: self.cells, sums: of(&self.sums), squares: of(&self.squares) }
     }
 
-    /// How many cells were seen.
+    /// Number of cells seen.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.cells
@@ -120,7 +120,7 @@ impl From<&Moments> for MeanProfile {
 }
 
 impl MeanProfile {
-    /// The sample variance of each gene (divided by n − 1); none with fewer than two cells.
+    /// The sample variance of each gene (divided by n − 1); `None` with fewer than two cells.
     #[must_use]
     pub fn variance_unbiased(&self) -> Option<Vec<f64>> {
         if self.cells < 2 {

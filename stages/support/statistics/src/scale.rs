@@ -26,14 +26,14 @@ impl fmt::Display for Scale {
     }
 }
 
-/// How a prediction is read.
+/// How a prediction is interpreted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Anchor {
-    /// The real controls' mean plus the predicted change: what the decoder gets wrong in control and condition alike
-    /// cancels out.
+    /// The real controls' mean plus the predicted change: errors that the decoder makes in control and condition
+    /// alike cancel out.
     #[default]
     Anchored,
-    /// As it comes.
+    /// The prediction itself.
     Raw,
 }

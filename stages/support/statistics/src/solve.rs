@@ -1,15 +1,16 @@
 //! Small symmetric systems of equations, solved by Cholesky's factorisation.
 
-/// A symmetric positive definite matrix as the product of a lower triangle and its mirror image.
+/// A symmetric positive definite matrix, as the product of a lower triangle and its transpose.
 #[derive(Debug)]
 pub struct Cholesky {
     size: usize,
-    /// Row-major, `size` × `size`; nothing above the diagonal is read.
+    /// Row-major, `size` × `size`; the part above the diagonal is never read.
     lower: Vec<f64>,
 }
 
 impl Cholesky {
-    /// Factorises a matrix, given by its entries at (row, column) with column ≤ row; none if not positive definite.
+    /// Factorises a matrix, given by its entries at (row, column) with column ≤ row; `None` if it is not positive
+    /// definite.
     pub fn new(size: usize, entry: impl Fn(usize, usize) -> f64) -> Option<Self> {
         let mut lower = vec![0.0; size * size];
         for row in 0..size {
@@ -30,7 +31,7 @@ impl Cholesky {
         Some(Self { size, lower })
     }
 
-    /// The x of `matrix · x = right`.
+    /// The solution x of `matrix · x = right`.
     pub fn solve(&self, right: &[f64]) -> Vec<f64> {
         let at = |row: usize, column: usize| self.lower[row * self.size + column];
         let mut solution = right.to_vec();

@@ -1,8 +1,8 @@
 //! Atomic files and folders: written under a hidden name, made visible by rename.
 //!
-//! All writing goes through here: bytes are synced before their name, and a name before the next step
-//! relies on it. A hidden name is locked by its writer, so that leftovers of killed processes can be distinguished from
-//! another process's work. [`faults`] lets tests see what happens when a call fails.
+//! All writing goes through this module: bytes are synced before their name, and a name before the next step
+//! relies on it. A writer locks its hidden name, so that leftovers of killed processes can be distinguished
+//! from another process's work. [`faults`] lets tests see what happens when a call fails.
 
 mod below;
 mod call;
@@ -42,7 +42,7 @@ pub struct StagedFolder {
     target: PathBuf,
     committed: bool,
     replaces: bool,
-    /// The lock that shows others that it is in use.
+    /// The lock that shows other processes that the folder is in use.
     _lock: Lock,
 }
 
@@ -90,7 +90,7 @@ impl StagedFolder {
     /// Makes the folder visible under its name.
     ///
     /// # Errors
-    /// A rename that fails; nothing is visible then.
+    /// A rename that fails; then nothing is visible.
     pub fn commit(mut self) -> Result<()> {
         sync_folder(&self.staged)?;
         if self.replaces {
@@ -98,7 +98,7 @@ impl StagedFolder {
             self.committed = true;
             return Ok(());
         }
-        // A folder that is not empty can't be renamed over.
+        // Renaming over a folder works only if it is empty.
         rename(&self.staged, &self.target)?;
         self.committed = true;
         sync_folder(parent_of(&self.target))
@@ -115,7 +115,7 @@ impl Drop for StagedFolder {
     }
 }
 
-/// Atomically writes a small file: readers see the old one or the new one.
+/// Atomically writes a small file: readers see either the old one or the new one.
 ///
 /// # Errors
 /// A file that can't be written.
@@ -123,10 +123,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_into(StagedFile::beside(path)?, path, bytes)
 }
 
-/// Writes a small file, whole, to a name that nothing has.
+/// Atomically writes a small file under a name that is not in use.
 ///
 /// # Errors
-/// A name that something has, a file that can't be written.
+/// A name that is in use, or a file that can't be written.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     write_into(StagedFile::create(path)?, path, bytes)
 }
@@ -144,7 +144,7 @@ pub struct StagedFile {
     target: PathBuf,
     committed: bool,
     replaces: bool,
-    /// Tells others that somebody is at work.
+    /// The lock that shows other processes that the file is in use.
     lock: Lock,
 }
 
@@ -154,14 +154,14 @@ impl StagedFile {
     /// # Errors
     /// A parent that can't be created or is not writable.
     pub fn beside(target: &Path) -> Result<Self> {
-        // Of two that are being written, the later one replaces the other: either is whole.
+        // If two are written at once, the later one replaces the other: either is whole.
         Self::begin(target, true).map(|(file, _)| file)
     }
 
     /// An empty file beside `target`, which it will become, as [`StagedFolder::create`] makes a folder.
     ///
     /// # Errors
-    /// A target that exists or that another process is writing, a parent that can't be written to.
+    /// A target that exists or that another process is writing, a parent that is not writable.
     pub fn create(target: &Path) -> Result<Self> {
         refuse_existing(target)?;
         match Self::begin(target, false)? {
@@ -203,7 +203,7 @@ impl StagedFile {
     /// Syncs the file and makes it visible under its name.
     ///
     /// # Errors
-    /// Bytes that could not be synced, or a rename that fails; nothing is visible then.
+    /// Bytes that could not be synced, or a rename that fails; then nothing is visible.
     pub fn commit(mut self) -> Result<()> {
         faults::before(Call::Sync, &self.staged)
             .and_then(|()| File::open(&self.staged)?.sync_all())
@@ -285,10 +285,10 @@ pub fn create_folders(path: &Path) -> Result<()> {
     create().map_err(Error::io("create", path))
 }
 
-/// Removes a file, or a folder with all that is in it.
+/// Removes a file, or a folder with everything in it.
 ///
 /// # Errors
-/// What can't be removed.
+/// Files or folders that can't be removed.
 pub fn remove_all(path: &Path) -> Result<()> {
     let remove = || {
         faults::before(Call::Remove, path)?;
@@ -300,7 +300,7 @@ pub fn remove_all(path: &Path) -> Result<()> {
     remove().map_err(Error::io("remove", path))
 }
 
-/// Brings the names in a folder to the disk.
+/// Syncs the names in a folder to the disk.
 ///
 /// # Errors
 /// A broken disk.
@@ -316,14 +316,14 @@ fn hidden_sibling(target: &Path) -> Result<PathBuf> {
     create_folders(parent)?;
     loop {
         let path = parent.join(format!(".{}{}{}", name.to_string_lossy(), lock::MARK, unique()));
-        // A killed process may have had our process id.
+        // A killed process may have had the same process id.
         if path.symlink_metadata().is_err() {
             return Ok(path);
         }
     }
 }
 
-/// A number that is unique in this process.
+/// Text that is unique in this process.
 fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

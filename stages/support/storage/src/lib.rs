@@ -1,8 +1,9 @@
-//! Files and folders that are whole or not there.
+//! Files and folders that are either whole or absent.
 //!
-//! All writing of the workspace goes through [`disk`]: a file is written under a hidden name beside its target, locked by its
-//! writer, and renamed when it is complete. [`sealed`] adds a checksum to JSON, [`mmap`] maps files and survives their
-//! truncation, [`parquet_file`] writes tables and [`parquet_read`] reads them so that a decoder's panic is an error of the file.
+//! All writing of the workspace goes through [`disk`]: a file is written under a hidden name next to its
+//! target, locked by its writer, and renamed when it is complete. [`sealed`] adds a checksum to JSON,
+//! [`mmap`] maps files and survives their truncation, [`parquet_file`] writes tables, and [`parquet_read`]
+//! reads them and turns a decoder's panic into an error about the file.
 //!
 //! ```
 //! use storage::disk::{ScratchFolder, write_atomically};

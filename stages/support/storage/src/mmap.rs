@@ -11,11 +11,11 @@ use schemas::{Error, Result};
 
 use crate::disk::{DiskFile, remove_all};
 
-/// A file that is read as a slice.
+/// A memory-mapped file, read as a slice.
 ///
-/// Atlases are written once and published by rename, so nothing of ours ever changes a file that is mapped. Another program
-/// may cut it short all the same, or a disk may fail: what can't be read is zero then, and [`MappedFile::check`] tells of it. Whoever
-/// has copied something out of a map asks before he uses it.
+/// Atlases are written once and published by rename, so this program never changes a mapped file. Another
+/// program may still truncate it, or a disk may fail: then unreadable bytes read as zero, and [`MappedFile::check`]
+/// reports it. Callers that copy data out of a map call it before they use the data.
 #[derive(Debug)]
 pub struct MappedFile {
     watched: lost::WatchedMap,
@@ -37,19 +37,20 @@ pub fn map(path: &Path) -> Result<MappedFile> {
 /// # Errors
 /// A file that can't be mapped.
 pub fn map_file(file: &File, path: &Path) -> Result<MappedFile> {
-    // SAFETY: the map is only read, through slices that borrow it. What the type system can't see is another process that
-    // rewrites or truncates the file meanwhile; the files of an atlas are immutable once they are visible, lengths are checked
-    // against the manifest before the first access, and pages that are gone by the time they are read become zeros.
+    // SAFETY: the map is only read, through slices that borrow it. The type system can't rule out that another
+    // process rewrites or truncates the file meanwhile; but the files of an atlas are immutable once they are
+    // visible, lengths are checked against the manifest before the first access, and pages that are gone by the
+    // time they are read become zeros.
     let map = unsafe { memmap2::Mmap::map(file) }.map_err(Error::io("map", path))?;
     let file = file.try_clone().map_err(Error::io("open", path))?;
     Ok(MappedFile { watched: lost::WatchedMap::new(&map), map, file, path: path.to_path_buf() })
 }
 
 impl MappedFile {
-    /// Whether everything that was read so far was there.
+    /// Checks that everything read so far was there.
     ///
     /// # Errors
-    /// A file that was cut short under the map, or that the disk could not give.
+    /// A file that was truncated while mapped, or that the disk could not read.
     pub fn check(&self) -> Result<()> {
         self.check_pages()?;
         // The lost end of a page whose beginning still exists reads as zeros silently.
@@ -57,7 +58,7 @@ impl MappedFile {
         if length < self.map.len() as u64 { Err(self.is_lost()) } else { Ok(()) }
     }
 
-    /// The same, but for the rest of a page: a look at one number.
+    /// The same, except for the last, partial page; costs one load.
     pub fn check_pages(&self) -> Result<()> {
         if self.watched.has_lost() { Err(self.is_lost()) } else { Ok(()) }
     }
@@ -66,7 +67,7 @@ impl MappedFile {
         Error::damaged(&self.path, "it was cut short while it was being read, or the disk can't read it")
     }
 
-    /// Tells the kernel what will be read.
+    /// Advises the kernel that these bytes will be read.
     pub fn will_need(&self, start: usize, bytes: usize) -> std::io::Result<()> {
         self.map.advise_range(memmap2::Advice::WillNeed, start, bytes)
     }
@@ -80,8 +81,8 @@ impl Deref for MappedFile {
     }
 }
 
-/// Handles pages that can't be read: the kernel sends a signal (SIGBUS) that would end the process, including the
-/// program that embeds this library. Here such a page becomes zeros, and its map is marked.
+/// Handles pages that can't be read: the kernel sends a signal (SIGBUS) that would end the process, including
+/// a program that embeds this library. Instead, such a page becomes zeros, and its map is marked.
 mod lost {
     use std::{
         mem, ptr,
@@ -91,11 +92,11 @@ mod lost {
         },
     };
 
-    /// An address range that is or was a map's. Places are never freed, so that a signal handler may walk along them; one whose
-    /// map is gone is used again.
+    /// An address range that belongs or belonged to a map. Places are never freed, so that a signal handler may
+    /// traverse them; after its map is gone, a place is reused.
     #[derive(Debug)]
     struct WatchedRange {
-        /// 0 where the place is free.
+        /// 0 if the place is free.
         start: AtomicUsize,
         end: AtomicUsize,
         lost: AtomicBool,
@@ -112,12 +113,12 @@ mod lost {
     /// The previous signal handler.
     static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
-    /// A map whose lost pages are noted, as long as this lives.
+    /// A map whose lost pages are recorded, as long as this value exists.
     #[derive(Debug)]
     pub(super) struct WatchedMap(Option<&'static WatchedRange>);
 
     impl WatchedMap {
-        /// Watches over a map; it has to be dropped before the map is.
+        /// Watches a map; has to be dropped before the map is.
         pub(super) fn new(map: &memmap2::Mmap) -> Self {
             if map.is_empty() {
                 return Self(None);
@@ -147,13 +148,13 @@ mod lost {
     }
 
     fn places() -> impl Iterator<Item = &'static WatchedRange> {
-        // SAFETY: places are leaked, so that every pointer to one is good forever.
+        // SAFETY: places are leaked, so every pointer to one stays valid forever.
         let first = unsafe { PLACES.load(Ordering::Acquire).as_ref() };
         // SAFETY: as above.
         std::iter::successors(first, |place| unsafe { place.next.as_ref() })
     }
 
-    /// A place that nobody else has; its start is not 0 any more.
+    /// Claims a place that nobody else uses; its start is no longer 0.
     fn free_place() -> &'static WatchedRange {
         const TAKEN: usize = usize::MAX;
         let take = |place: &&WatchedRange| {
@@ -171,19 +172,19 @@ mod lost {
         }));
         while let Err(now) = PLACES.compare_exchange(first, place, Ordering::Release, Ordering::Acquire) {
             first = now;
-            // SAFETY: nobody else knows of the place before it is the first one.
+            // SAFETY: nobody else knows of the place before it becomes the first one.
             unsafe { (*place).next = first };
         }
-        // SAFETY: it was just made, and is never freed.
+        // SAFETY: it was just created, and is never freed.
         unsafe { &*place }
     }
 
     fn install() {
-        // SAFETY: asks for a number.
+        // SAFETY: the call only returns a number.
         if let Ok(page) = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) {
             PAGE.store(page, Ordering::Relaxed);
         }
-        // SAFETY: all zeros is a `sigaction`; the handler keeps to what a signal handler may do.
+        // SAFETY: all zeros is a valid `sigaction`; the handler does only what a signal handler may do.
         unsafe {
             let mut before: libc::sigaction = mem::zeroed();
             libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before);
@@ -196,10 +197,10 @@ mod lost {
         }
     }
 
-    /// Runs on the thread that has touched the page, and touches nothing but atomics and the page.
+    /// Runs on the thread that touched the page; uses only atomics and the page itself.
     extern "C" fn on_lost_page(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: the kernel hands over what it says; a page is replaced only within a map that is watched, which is read-only
-        // and stays mapped for as long as it is watched.
+        // SAFETY: the kernel passes valid pointers; a page is replaced only within a watched map, which is read-only
+        // and stays mapped as long as it is watched.
         unsafe {
             let address = (*info).si_addr().addr();
             let is_of = |place: &&WatchedRange| {
@@ -221,17 +222,17 @@ mod lost {
         }
     }
 
-    /// Leaves the signal to whoever handled it before.
+    /// Passes the signal on to the previous handler.
     ///
     /// # Safety
-    /// To be called from the handler alone, with its arguments.
-    // SAFETY: it is.
+    /// Only the handler may call this, with its own arguments.
+    // SAFETY: only the handler calls this.
     unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: what was there before is kept forever, and is called as it was installed.
+        // SAFETY: the previous handler is kept forever, and is called as it was installed.
         unsafe {
             let before = &*BEFORE.load(Ordering::Acquire);
             match before.sa_sigaction {
-                // The page is touched again, and the signal does what it did before.
+                // The page is accessed again, and the signal has its default effect.
                 libc::SIG_DFL | libc::SIG_IGN => {
                     libc::sigaction(signal, before, ptr::null_mut());
                 }
@@ -249,8 +250,8 @@ mod lost {
     }
 }
 
-/// A file of numbers that are written in any order: a `u64` each, all zero at first. They are the kernel's to write out, and
-/// count as no memory of this process's own.
+/// A file of numbers that can be written in any order: one `u64` each, initially all zero. The kernel writes
+/// them to the disk, and they do not count as anonymous memory of this process.
 #[derive(Debug)]
 pub struct MappedTable {
     map: Option<memmap2::MmapMut>,
@@ -258,11 +259,11 @@ pub struct MappedTable {
 }
 
 impl MappedTable {
-    /// Creates the file, with this many numbers. Room on the disk is taken at once: a page without room behind it would be found
-    /// out by a signal; room that is requested is refused by an error.
+    /// Creates the file with this many numbers. Disk space is allocated at once: otherwise a lack of space would
+    /// cause a signal later, instead of an error now.
     ///
     /// # Errors
-    /// A file that can't be created, or a disk without room for it.
+    /// A file that can't be created, or a disk without enough space.
     pub fn create(path: &Path, numbers: u64) -> Result<Self> {
         let mut file = DiskFile::create_new(path)?;
         file.allocate(8 * numbers).map_err(Error::io("write", path))?;
@@ -274,7 +275,7 @@ impl MappedTable {
         Ok(Self { map: Some(map), file })
     }
 
-    /// Creates a file that goes with the table: it has no name from now on.
+    /// Creates a file without a name, which disappears with the table.
     ///
     /// # Errors
     /// As for [`MappedTable::create`].
@@ -299,7 +300,7 @@ impl MappedTable {
         self.map.as_mut().map_or(&mut [], |map| bytemuck::cast_slice_mut(&mut *map))
     }
 
-    /// Brings everything to the disk.
+    /// Syncs everything to the disk.
     ///
     /// # Errors
     /// A full or broken disk.

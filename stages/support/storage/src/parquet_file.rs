@@ -1,4 +1,4 @@
-//! Parquet: tables written batch by batch, so that none is ever whole in memory.
+//! Parquet: tables written batch by batch, so that no table is ever entirely in memory.
 
 use std::{path::Path, sync::Arc};
 
@@ -28,7 +28,7 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Rows after which a row group is closed.
 const ROW_GROUP_ROWS: usize = 1 << 14;
 
-/// A Parquet file in the making; it has no footer, and can't be read, before [`ParquetFile::finish`].
+/// A Parquet file being written; it has no footer, and can't be read, before [`ParquetFile::finish`].
 pub struct ParquetFile {
     writer: ArrowWriter<DiskFile>,
 }
@@ -48,8 +48,8 @@ impl ParquetFile {
         Self::with(path, schema, properties().build())
     }
 
-    /// Creates a file most of which is measured numbers: their bytes are set apart by their place in the number, which
-    /// makes them a fifth smaller.
+    /// Creates a file that consists mostly of measured numbers: corresponding bytes of all numbers are stored
+    /// together, which makes them a fifth smaller.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -83,7 +83,7 @@ impl ParquetFile {
     /// Appends rows.
     ///
     /// # Errors
-    /// A full or broken disk, rows of another schema.
+    /// A full or broken disk, or rows with another schema.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.writer.write(batch).map_err(|error| written(self.writer.inner().path(), error))?;
         if ROW_GROUP_BYTES < self.writer.in_progress_size() {
@@ -92,12 +92,12 @@ impl ParquetFile {
         Ok(())
     }
 
-    /// Writes the footer and brings everything to the disk.
+    /// Writes the footer and syncs everything to the disk.
     ///
     /// # Errors
     /// A full or broken disk.
     pub fn finish(mut self) -> Result<()> {
-        // Taken apart by `into_inner`, it would report a full disk as an error of another kind.
+        // `into_inner` would report a full disk as a different kind of error.
         self.writer.finish().map_err(|error| written(self.writer.inner().path(), error))?;
         self.writer.inner().sync()
     }
@@ -109,9 +109,10 @@ fn properties() -> WriterPropertiesBuilder {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
 }
 
-/// How predictions are stored. Lists of measured numbers, and columns of them, lie with their bytes set apart by their place
-/// in the number; nobody looks for one number in a list, so that none is sought for the smallest and largest. What the
-/// schema says of the table stands in the file's metadata as well, for readers who know nothing of Arrow.
+/// How predictions are stored. For lists of measured numbers, and columns of them, corresponding bytes of all
+/// numbers are stored together. Lists have no statistics of their smallest and largest number, because nobody
+/// searches lists for a number. What the schema says about the table is also in the file's metadata, for
+/// readers that know nothing of Arrow.
 pub fn properties_of_predictions(schema: &Schema) -> WriterProperties {
     let texts = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned()));
     let mut properties = WriterProperties::builder()
@@ -134,7 +135,7 @@ pub fn properties_of_predictions(schema: &Schema) -> WriterProperties {
     properties.build()
 }
 
-/// Keeps the operating system's own error if there is one, to recognise a full disk.
+/// Keeps the operating system's own error if there is one, so that a full disk is recognised.
 pub fn written(path: &Path, error: ParquetError) -> Error {
     let source = match error {
         ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
@@ -159,7 +160,7 @@ fn from_arrow(error: ArrowError) -> std::io::Error {
 /// `conditions.parquet` as one batch.
 ///
 /// # Errors
-/// None that data can cause.
+/// This fails only through a bug.
 pub fn conditions_batch(table: &ConditionTable, cells_of: &[u64]) -> Result<RecordBatch> {
     let ids: Vec<ConditionId> = (0..table.conditions().len()).map(ConditionId::at).collect();
     let names = StringArray::from_iter_values(ids.iter().map(|id| table.name(*id)));

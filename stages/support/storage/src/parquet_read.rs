@@ -1,5 +1,5 @@
-//! Decodes files with other crates. These trust some of the file's content, and panic if it contradicts itself; here, that
-//! becomes an error of the file like any other.
+//! Decodes files with other crates. These trust some of a file's content, and panic if it contradicts itself;
+//! this module turns such a panic into an ordinary error about the file.
 
 use std::{
     any::Any,
@@ -29,7 +29,7 @@ pub fn is_decoding() -> bool {
     DECODING.get()
 }
 
-/// The decoder's message why a file could not be decoded.
+/// Why a file could not be decoded: the decoder's message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Undecodable(String);
@@ -53,7 +53,7 @@ fn said(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no details")
 }
 
-/// A Parquet file, opened.
+/// Opens a Parquet file.
 ///
 /// # Errors
 /// A file that is not Parquet, or is damaged.

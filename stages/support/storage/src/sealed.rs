@@ -1,4 +1,4 @@
-//! JSON that ends with a checksum of all that is before it, so that no change to it goes unseen.
+//! JSON that ends with a checksum of everything before it, so that every change is detected.
 //!
 //! A document without a checksum was written by an earlier version, and is accepted.
 
@@ -14,7 +14,7 @@ const BEFORE: &str = ",\n  \"checksum\": \"";
 const AFTER: &str = "\"\n}";
 const DIGITS: usize = 16;
 
-/// A value, which has to be a JSON object of some fields, as text with a checksum.
+/// Serialises a value, which has to become a JSON object with at least one field, as text with a checksum.
 pub fn sealed(value: &impl Serialize) -> Result<Vec<u8>> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::Bug(error.to_string()))?;
     let body =
@@ -23,20 +23,20 @@ pub fn sealed(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(format!("{body}{BEFORE}{checksum}{AFTER}").into_bytes())
 }
 
-/// Reads a file that holds what [`sealed`] wrote.
+/// Reads a file written with [`sealed`].
 ///
 /// # Errors
-/// A file that can't be read, or is not as it was written.
+/// A file that can't be read, or that differs from what was written.
 pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
     unsealed(text, path)
 }
 
-/// Reads what [`sealed`] wrote to a file.
+/// Parses text produced by [`sealed`]; `path` names its file in errors.
 ///
 /// # Errors
-/// Text that is not as it was written.
+/// Text that differs from what was written.
 pub fn unsealed<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
     let not_json = |error: serde_json::Error| Error::damaged(path, error.to_string());
     let Some((body, checksum)) = parts(text) else { return serde_json::from_str(text).map_err(not_json) };
@@ -70,7 +70,7 @@ mod tests {
         for bit in 0..8 * text.len() {
             let mut changed = text.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            // Where the seal itself is broken, the value is read with a field more, which is none of its type's.
+            // If the seal itself is damaged, the value is read with an unknown extra field.
             assert!(read(&changed).is_none_or(|found| found == value), "bit {bit}");
         }
         for end in 0..text.len() {

@@ -16,7 +16,7 @@ const LIBRARY: &str = "libnvrtc.so.13";
 pub(crate) fn compile(lib: &Path) -> io::Result<()> {
     println!("cargo:rerun-if-changed=cuda");
     println!("cargo:rerun-if-changed=build");
-    // Without fused multiply-add, which would round differently on different processors.
+    // Fused multiply-add is off, because it would round differently on different processors.
     let mut host = cc::Build::new();
     host.cpp(true).std("c++17").opt_level(2).debug(false).flag("-ffp-contract=off").flag("-x").flag("c++");
     host.file("cuda/kernels.cu").compile("perturbine_kernels");

@@ -10,11 +10,12 @@ use std::{
 
 use schemas::{Error, Result};
 
-/// Libtorch's messages when memory is short. A product without room for its workspace has its own message.
+/// Libtorch's messages for insufficient memory. A product without room for its workspace has a separate
+/// message.
 const OUT_OF_MEMORY: [&str; 3] =
     ["CUDA out of memory", "CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"];
-/// Messages when the device or its driver fails. Invalid addresses and failed assertions are not among them: those are bugs in
-/// this program.
+/// Messages for a failure of the device or its driver. Invalid addresses and failed assertions are not among
+/// them: those are bugs in this program.
 const FAILED: [&str; 11] = [
     "CUDA-capable device(s) is/are busy or unavailable",
     "no CUDA-capable device is detected",
@@ -51,7 +52,7 @@ fn first_sentences(text: &str) -> &str {
     text[..end].trim_end_matches(['.', ' '])
 }
 
-/// Runs work, turning panics that are device failures into errors; other panics continue.
+/// Runs work, and turns panics that are device failures into errors; other panics continue.
 ///
 /// # Errors
 /// The work's own errors, and a device that is out of memory or has failed.
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn out_of_memory_is_the_users_and_says_how_much_was_asked_for() {
-        // As in tch's panics.
+        // The format of tch's panics.
         let panic = format!(
             "called `Result::unwrap()` on an `Err` value: Torch(\"{TOO_MUCH}\\nException raised from malloc\")"
         );

@@ -4,9 +4,10 @@
 //! kernel's source does. On a CUDA device, [`launch`] gives the kernel to this thread's current libtorch stream, also within a
 //! graph capture; on the CPU, it runs the same source, compiled for the host, before it returns.
 //!
-//! This file has `unsafe` code of its own, apart from `libtorch.rs`, since here memory is accessed by address: only the kernel itself checks
-//! what it reads and writes. Whoever fills in a struct of arguments is responsible for this: every tensor is as large as the kernel
-//! assumes, is on the device that the kernel is launched on, and has the type that it is launched for.
+//! This file has `unsafe` code, separate from `lib.rs`, because memory is accessed by address here: only the
+//! kernel itself checks what it reads and writes. The code that fills in a struct of arguments is responsible
+//! for this: every tensor must be as large as the kernel assumes, be on the device that the kernel is
+//! launched on, and have the type that it is launched for.
 
 #[cfg(test)]
 mod tests;
@@ -37,11 +38,11 @@ static CUBIN: &KernelImage<[u8]> = &KernelImage(*include_bytes!(concat!(env!("OU
 static PTX: &KernelImage<[u8]> = &KernelImage(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
 /// Multiprocessors of an H100.
 pub const MULTIPROCESSORS: u32 = 132;
-/// Size of a warp; the threads of a block are a multiple of it.
+/// Size of a warp; the number of threads of a block is a multiple of it.
 const WARP: u32 = 32;
 const MOST_THREADS: u32 = 1024;
-/// Dynamic shared memory available to a block of any kernel without a request, in bytes: 48 KiB, minus static use by kernels and the
-/// system.
+/// Dynamic shared memory that a block of any kernel can use without requesting it, in bytes: 48 KiB, minus
+/// static use by kernels and the system.
 const SHARED_BYTES: u32 = (48 << 10) - 2048;
 
 /// The address of a tensor's numbers on its device.
@@ -50,24 +51,25 @@ const SHARED_BYTES: u32 = (48 << 10) - 2048;
 pub struct Address<'a>(*mut c_void, PhantomData<&'a Tensor>);
 
 impl<'a> Address<'a> {
-    /// Of numbers that a kernel reads. The tensor must be contiguous; it may be a view of another one.
+    /// The address of numbers that a kernel reads. The tensor must be contiguous; it may be a view of another
+    /// one.
     pub fn of(tensor: &'a Tensor) -> Self {
         assert!(tensor.is_contiguous(), "kernels take contiguous tensors");
         Self(tensor.data_ptr(), PhantomData)
     }
 
-    /// Of numbers that a kernel writes; otherwise as [`Self::of`]. Libtorch's tensors share their numbers freely, so a
-    /// shared reference is enough.
+    /// The address of numbers that a kernel writes; otherwise like [`Self::of`]. A shared reference is enough,
+    /// because libtorch's tensors share their numbers freely.
     pub fn mut_of(tensor: &'a Tensor) -> Self {
         Self::of(tensor)
     }
 
-    /// As [`Self::of`], for an optional tensor.
+    /// Like [`Self::of`], for an optional tensor.
     pub fn of_any(tensor: Option<&'a Tensor>) -> Self {
         tensor.map_or_else(Self::none, Self::of)
     }
 
-    /// Null.
+    /// A null address.
     pub fn none() -> Self {
         Self(ptr::null_mut(), PhantomData)
     }
@@ -83,7 +85,7 @@ impl<T: Argument, const N: usize> Argument for [T; N] {}
 
 /// The arguments of a kernel. Only [`arguments!`] implements it, for structs with C++ layout.
 pub trait Arguments: Copy {
-    /// The kernel, without the suffix for its number type.
+    /// The name of the kernel, without the suffix for its number type.
     const NAME: &'static str;
 }
 
@@ -120,14 +122,14 @@ macro_rules! arguments {
 }
 pub use crate::arguments;
 
-/// Runs a kernel's blocks, `grid` of them, each with this many threads (a multiple of 32) and this many bytes of dynamic shared
-/// memory. For a kernel with a number type, the one for `kind` runs; others ignore it. On a CUDA device,
-/// this returns at once, and tensors may be dropped: libtorch reuses their memory in stream order. On the CPU, a
-/// block is one thread.
+/// Runs a kernel's blocks, `grid` of them, each with this many threads (a multiple of 32) and this many bytes
+/// of dynamic shared memory. If the kernel exists for several number types, the version for `kind` runs;
+/// other kernels ignore `kind`. On a CUDA device, this returns at once, and tensors may be dropped: libtorch
+/// reuses their memory in stream order. On the CPU, a block is one thread.
 ///
 /// # Errors
-/// A missing kernel, or one with arguments of a different size; the reason from [`lacks_kernels`]; a launch that the device
-/// refuses.
+/// A missing kernel, or one with arguments of a different size; the reason from [`lacks_kernels`]; a launch
+/// that the device refuses.
 pub fn launch<A: Arguments>(
     arguments: &A,
     kind: Kind,
@@ -157,12 +159,12 @@ pub fn launch<A: Arguments>(
 }
 
 thread_local! {
-    /// Threads of a block on the host.
+    /// Number of threads of a block on the host.
     static HOST_THREADS: Cell<u32> = const { Cell::new(1) };
 }
 
-/// Does work whose kernels run on the host in blocks of this many real threads instead of one, so that tests find threads
-/// that read what another has not written yet.
+/// Runs work, with its kernels on the host in blocks of this many real threads instead of one, so that tests
+/// detect threads that read what another one has not written yet.
 pub fn with_host_threads<T>(threads: u32, work: impl FnOnce() -> T) -> T {
     let before = HOST_THREADS.replace(threads);
     let done = work();
@@ -230,8 +232,8 @@ impl HostKernel {
     /// Runs all blocks before it returns, each with this many threads.
     fn run<A: Arguments>(&self, arguments: &A, grid: [u32; 2], threads: u32, shared_bytes: u32) {
         let argument = ptr::from_ref(arguments).cast();
-        // SAFETY: the struct is valid for the call, and as large as the kernel's; its addresses and counts are those of
-        // tensors, for which whoever filled it in is responsible.
+        // SAFETY: the struct is valid for the call, and as large as the kernel's; its addresses and counts belong to
+        // tensors, for which the code that filled it in is responsible.
         unsafe { (self.run)(grid[0], grid[1], threads, shared_bytes, argument) }
     }
 }
@@ -249,7 +251,7 @@ fn host_kernels() -> &'static BTreeMap<&'static str, &'static HostKernel> {
     })
 }
 
-// SAFETY: each caller of these says why its call is sound.
+// SAFETY: each call of these explains why it is sound.
 type LoadModuleFunction = unsafe extern "C" fn(c_int, *const c_void, *mut *mut Opaque) -> c_int;
 // SAFETY: as above.
 type FindKernelFunction = unsafe extern "C" fn(*mut Opaque, *const c_char, *mut *mut Opaque) -> c_int;
@@ -271,7 +273,7 @@ pub(super) struct KernelFunctions {
 }
 
 impl KernelFunctions {
-    /// Looks them up in the library, which has to stay loaded as long as they are used.
+    /// Looks the functions up in the library, which has to stay loaded as long as they are used.
     pub(super) fn of(library: &Library) -> Result<Self, libloading::Error> {
         // SAFETY: the functions are of the types that the library declares.
         unsafe {
@@ -358,8 +360,8 @@ impl Module {
             self.functions.done(unsafe { shared(kernel.0, device, bytes) }).map_err(refused)?;
         }
         let argument = ptr::from_ref(arguments).cast();
-        // SAFETY: the kernel was loaded permanently; the struct is as large as the kernel's, and copied by the call; its addresses
-        // and counts are those of tensors, for which whoever filled it in is responsible.
+        // SAFETY: the kernel was loaded permanently; the struct is as large as the kernel's, and copied by the call;
+        // its addresses and counts belong to tensors, for which the code that filled it in is responsible.
         let status = unsafe { launch(kernel.0, device, x, y, threads, shared_bytes, argument) };
         self.functions.done(status).map_err(refused)
     }

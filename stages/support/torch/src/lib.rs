@@ -3,9 +3,9 @@
 //! Programs are linked only against libtorch's CPU library. The CUDA library is loaded by name if present
 //! ([`load_cuda`]), which has to happen before any other use of libtorch, because libtorch looks for devices only once.
 //!
-//! This file is long because every unsafe call of libtorch is here: only six files of the whole program may hold such code, and the
-//! functions, the types that own their results, and the reasons why each call is sound are read together. Custom kernels are
-//! launched by [`launch`].
+//! This file is long because it has every unsafe call of libtorch: only six files of the whole program may
+//! contain such code, and the functions, the types that own their results, and the reasons why each call is
+//! sound belong together. [`launch`] launches custom kernels.
 //!
 //! ```no_run
 //! match torch::load_cuda() {
@@ -78,7 +78,7 @@ unsafe extern "C" {
     fn perturbine_profile_stop(path: *const c_char) -> c_int;
 }
 
-/// The error message of a function, from libtorch's exception.
+/// Turns a function's status into a result; the error has the message of libtorch's exception.
 fn done(status: c_int) -> Result<()> {
     match status {
         0 => Ok(()),
@@ -91,7 +91,7 @@ fn refused(text: &CStr) -> Error {
     error_of(&text.to_string_lossy())
 }
 
-/// Libtorch's message as an error: of the device if it is about that, else a bug.
+/// Libtorch's message as an error: a device error if it is about the device, otherwise a bug.
 fn error_of(text: &str) -> Error {
     device_failure(text).unwrap_or_else(|| Error::Bug(format!("libtorch: {}", text.lines().next().unwrap_or_default())))
 }
@@ -100,7 +100,7 @@ fn int(index: usize) -> c_int {
     c_int::try_from(index).unwrap_or(c_int::MAX)
 }
 
-/// A result returned through a pointer.
+/// Calls a function that returns its result through a pointer.
 fn made<T>(f: impl FnOnce(*mut *mut T) -> c_int) -> Result<*mut T> {
     let mut out = std::ptr::null_mut();
     done(f(&mut out))?;
@@ -110,7 +110,7 @@ fn made<T>(f: impl FnOnce(*mut *mut T) -> c_int) -> Result<*mut T> {
 /// Loads libtorch's CUDA library into the process, once; later calls return the result of the first.
 ///
 /// # Errors
-/// What was tried, and what is missing: the driver, or the library.
+/// The places that were searched, and what is missing: the driver, or the library.
 pub fn load_cuda() -> Result<(), String> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     LOADED.get_or_init(|| load(DRIVER_LIBRARY, &places())).clone()
@@ -151,11 +151,12 @@ fn load(driver: &str, places: &[PathBuf]) -> Result<(), String> {
     Err(format!("libtorch's CUDA libraries were not found ({})", tried.join("; ")))
 }
 
-/// Loads CUDA's run-time compiler by its path, if it is next to CUDA's other libraries. libtorch loads it by name when it compiles
-/// its first kernel (`lgamma`, `digamma`), and it loads its builtins by name: in a wheel, neither is found unless it is already loaded.
+/// Loads CUDA's run-time compiler by its path, if it is next to CUDA's other libraries. libtorch loads the
+/// compiler by name when it compiles its first kernel (`lgamma`, `digamma`), and the compiler loads its
+/// builtins by name: in a wheel, neither is found unless it is already loaded.
 fn open_compiler() {
     for folder in BESIDE_COMPILER.iter().filter_map(|name| loaded(name)?.parent().map(Path::to_path_buf)) {
-        // Elsewhere, for example with a toolkit known to the system's loader, they are found by name.
+        // In other places, for example a toolkit known to the system's loader, they are found by name.
         let names = fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
         let mut names: Vec<_> = names.collect();
         names.sort();
@@ -170,8 +171,8 @@ fn open_compiler() {
 
 /// Loads a library permanently, with globally visible symbols.
 fn open(path: &Path) -> Result<(), String> {
-    // SAFETY: the code that runs on loading belongs to NVIDIA's driver and libtorch, which are made to be loaded this way; nothing of
-    // them was in the process before, and nothing is unloaded.
+    // SAFETY: the code that runs on loading belongs to NVIDIA's driver and libtorch, which are made to be loaded
+    // this way; no part of them was in the process before, and nothing is unloaded.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     library.map(std::mem::forget).map_err(|error| match std::error::Error::source(&error) {
         Some(cause) => cause.to_string(),
@@ -179,12 +180,12 @@ fn open(path: &Path) -> Result<(), String> {
     })
 }
 
-/// Exits with an error and its exit code where libtorch would abort the process: if a device is lost, its destructors throw
-/// while freeing memory. `report` shows the error.
+/// Exits with an error and its exit code in a case where libtorch would abort the process: if a device is
+/// lost, libtorch's destructors throw while freeing memory. `report` shows the error.
 pub fn exit_where_device_is_lost(report: fn(&Error)) {
     static REPORT: OnceLock<fn(&Error)> = OnceLock::new();
     extern "C" fn told(text: *const c_char) -> c_int {
-        // SAFETY: the text is the exception's, which is valid for the call, and ends with a zero.
+        // SAFETY: the text belongs to the exception, is valid for the call, and ends with a zero.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         match (device_failure(&text), REPORT.get()) {
             (Some(error), Some(report)) => {
@@ -200,12 +201,12 @@ pub fn exit_where_device_is_lost(report: fn(&Error)) {
     }
 }
 
-/// Writable pinned memory, which devices read directly; without CUDA, it is ordinary. One byte per element.
+/// Writable pinned memory, which devices read directly; ordinary memory without CUDA. One byte per element.
 ///
 /// # Errors
 /// Out of memory.
 pub fn pinned(bytes: usize) -> Result<Tensor> {
-    // SAFETY: a fresh tensor is handed out, which the wrapper frees.
+    // SAFETY: a fresh tensor is returned, which the wrapper frees.
     unsafe { made(|out| perturbine_pinned(bytes, out)).map(|tensor| Tensor::from_ptr(tensor)) }
 }
 
@@ -222,7 +223,7 @@ pub fn copy(to: &mut Tensor, from: &Tensor) -> Result<()> {
 #[derive(Debug)]
 pub struct CudaStream(*mut Opaque);
 
-// SAFETY: a stream is a number that C++ hands around by value; it belongs to no thread.
+// SAFETY: a stream is a number that C++ passes by value; it belongs to no thread.
 unsafe impl Send for CudaStream {}
 // SAFETY: as above, and no function changes it.
 unsafe impl Sync for CudaStream {}
@@ -233,7 +234,7 @@ impl CudaStream {
     /// # Errors
     /// No such device.
     pub fn of_pool(device: usize) -> Result<Self> {
-        // SAFETY: a fresh stream is handed out, which `Drop` frees; so below.
+        // SAFETY: a fresh stream is returned, which `Drop` frees; likewise below.
         made(|out| unsafe { perturbine_stream(int(device), out) }).map(Self)
     }
 
@@ -246,7 +247,7 @@ impl CudaStream {
         made(|out| unsafe { perturbine_current_stream(int(device), out) }).map(Self)
     }
 
-    /// Makes it this thread's current stream; returns the previous one.
+    /// Makes this the thread's current stream; returns the previous one.
     ///
     /// # Errors
     /// A lost device.
@@ -255,7 +256,7 @@ impl CudaStream {
         made(|before| unsafe { perturbine_exchange_stream(self.0, before) }).map(Self)
     }
 
-    /// Records that it uses a tensor, whose memory is not reused until the stream is done with it.
+    /// Records that this stream uses a tensor, whose memory is not reused until the stream is done with it.
     ///
     /// # Errors
     /// A tensor of another device.
@@ -264,16 +265,16 @@ impl CudaStream {
         done(unsafe { perturbine_record_stream(tensor.as_mut_ptr(), self.0) })
     }
 
-    /// An event for all its work so far.
+    /// An event that marks the end of all work submitted so far.
     ///
     /// # Errors
     /// A lost device.
     pub fn event(&self) -> Result<CudaEvent> {
-        // SAFETY: a fresh event is handed out, which `Drop` frees.
+        // SAFETY: a fresh event is returned, which `Drop` frees.
         made(|out| unsafe { perturbine_event(self.0, out) }).map(CudaEvent)
     }
 
-    /// Makes its later work wait for an event; the caller does not wait.
+    /// Makes later work on this stream wait for an event; the caller does not wait.
     ///
     /// # Errors
     /// An event of another device.
@@ -285,12 +286,12 @@ impl CudaStream {
 
 impl Drop for CudaStream {
     fn drop(&mut self) {
-        // SAFETY: C++ made it, and it is freed once.
+        // SAFETY: C++ created it, and it is freed once.
         unsafe { perturbine_stream_free(self.0) }
     }
 }
 
-/// Work of a stream up to some point.
+/// A point in the work of a stream.
 #[derive(Debug)]
 pub struct CudaEvent(*mut Opaque);
 
@@ -301,7 +302,7 @@ impl CudaEvent {
     /// Blocks this thread until the work is done.
     ///
     /// # Errors
-    /// What went wrong there.
+    /// A failure of the device's work.
     pub fn wait(&self) -> Result<()> {
         // SAFETY: the event is valid for the call.
         done(unsafe { perturbine_wait_for_event(self.0) })
@@ -310,12 +311,13 @@ impl CudaEvent {
 
 impl Drop for CudaEvent {
     fn drop(&mut self) {
-        // SAFETY: C++ made it, and it is freed once.
+        // SAFETY: C++ created it, and it is freed once.
         unsafe { perturbine_event_free(self.0) }
     }
 }
 
-/// Initialises a device: before its first use, libtorch does not know its memory, and can't report that it is exhausted.
+/// Initialises a device: before its first use, libtorch does not know its memory, and can't report that it is
+/// exhausted.
 ///
 /// # Errors
 /// A device that can't be used.
@@ -327,21 +329,21 @@ pub fn initialise(device: usize) -> Result<()> {
 /// Memory of a device, as reported by libtorch's allocator, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// Of tensors, now.
+    /// Used by tensors now.
     pub tensors: u64,
-    /// Of tensors, at most since the last reset.
+    /// Used by tensors at most since the last reset.
     pub tensors_peak: u64,
-    /// Reserved on the device, now: tensors, and memory cached for later ones.
+    /// Reserved on the device now: used by tensors, or cached for later ones.
     pub kept: u64,
-    /// Reserved on the device, at most.
+    /// Reserved on the device at most since the last reset.
     pub kept_peak: u64,
-    /// Free on the device.
+    /// Free memory of the device.
     pub free: u64,
     /// Total memory of the device.
     pub total: u64,
 }
 
-/// The memory use of a device, once it is [initialised](initialise).
+/// The memory use of a device that was [initialised](initialise).
 ///
 /// # Errors
 /// No such device.
@@ -358,7 +360,7 @@ pub fn device_memory(device: usize) -> Result<DeviceMemory> {
 /// # Errors
 /// No such device.
 pub fn reset_peak(device: usize) -> Result<()> {
-    // SAFETY: a number is passed; so in the next two.
+    // SAFETY: only a number is passed; likewise in the next two.
     done(unsafe { perturbine_reset_peak(int(device)) })
 }
 
@@ -373,26 +375,26 @@ pub fn empty_cache() -> Result<()> {
 
 /// Whether float32 matrix products on a GPU may round their operands to 10 bits of mantissa (TensorFloat-32), process-wide.
 pub fn allow_tf32(allowed: bool) {
-    // SAFETY: a boolean is passed.
+    // SAFETY: only a boolean is passed.
     unsafe { perturbine_allow_tf32(allowed) }
 }
 
 /// Waits until a device has finished all its work.
 ///
 /// # Errors
-/// What went wrong there.
+/// A failure of the device's work.
 pub fn synchronise(device: usize) -> Result<()> {
     // SAFETY: as above.
     done(unsafe { perturbine_synchronise(int(device)) })
 }
 
-/// Profiles libtorch's operations on this thread until [`stop_profiler`]; with `device`, also the device's work, and with
-/// `memory`, the memory of tensors.
+/// Profiles libtorch's operations on this thread until [`stop_profiler`]; with `device`, also the device's
+/// work; with `memory`, also the memory of tensors.
 ///
 /// # Errors
 /// The profiler is already running.
 pub fn start_profiler(device: bool, memory: bool) -> Result<()> {
-    // SAFETY: booleans are passed.
+    // SAFETY: only booleans are passed.
     done(unsafe { perturbine_profile_start(device, memory) })
 }
 
@@ -407,7 +409,7 @@ pub fn stop_profiler(path: &Path) -> Result<()> {
     done(unsafe { perturbine_profile_stop(text.as_ptr()) })
 }
 
-// SAFETY: each caller of these says why its call is sound.
+// SAFETY: each call of these explains why it is sound.
 type MessageFunction = unsafe extern "C" fn() -> *const c_char;
 // SAFETY: as above.
 type DeviceNameFunction = unsafe extern "C" fn(c_int, *mut c_char, usize) -> c_int;
@@ -431,7 +433,7 @@ struct CudaFunctions {
     replay: GraphFunction,
     free: FreeGraphFunction,
     kernels: launch::KernelFunctions,
-    /// The library that the functions belong to.
+    /// The library of these functions, which keeps it loaded.
     _library: Library,
 }
 
@@ -453,8 +455,8 @@ impl CudaFunctions {
         let mut file = fs::File::from(rustix::fs::memfd_create("cuda.so", rustix::fs::MemfdFlags::CLOEXEC)?);
         file.write_all(GRAPH_LIBRARY)?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        // SAFETY: the library is the one that was built with this program, from a file that nobody else can write to; the
-        // functions are of the types that it declares, and it stays loaded for as long as they are used.
+        // SAFETY: the library is the one that was built with this program, from a file that nobody else can write to;
+        // the functions have the types that it declares, and it stays loaded as long as they are used.
         unsafe {
             let library = Library::open(Some(path), RTLD_NOW)?;
             Ok(Self {
@@ -491,7 +493,7 @@ pub fn lacks_graphs() -> Option<String> {
 pub fn device_name(device: usize) -> Option<String> {
     let graphs = CudaFunctions::get().ok()?;
     let mut name = [0 as c_char; 256];
-    // SAFETY: at most as many characters are written as there is room for, the last a zero.
+    // SAFETY: at most as many characters are written as there is room for, and the last one is a zero.
     graphs.done(unsafe { (graphs.device_name)(int(device), name.as_mut_ptr(), name.len()) }).ok()?;
     // SAFETY: as above.
     Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
@@ -505,21 +507,22 @@ pub struct CudaGraph {
 }
 
 impl CudaGraph {
-    /// Captures the work that `f` gives to this thread's stream, which must not be the default one; none of it runs. Each replay overwrites
-    /// the tensors that it creates; graphs that are never in use at once may share memory: `like` is one of them.
+    /// Captures the work that `f` submits to this thread's stream, which must not be the default one; none of it
+    /// runs. Each replay overwrites the tensors that the work creates. Graphs that are never in use at the same
+    /// time may share memory: `like` is one of them.
     ///
     /// # Errors
-    /// Work that can't be captured: it waits for the device, or reads from it.
+    /// Work that can't be captured because it waits for the device, or reads from it.
     pub fn note<T>(like: Option<&Self>, f: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
         let functions = CudaFunctions::get().map_err(|why| Error::usage(why, "use --set train.engine=plain"))?;
         let mut graph = std::ptr::null_mut();
-        // SAFETY: a fresh graph is handed out, which `Drop` frees.
+        // SAFETY: a fresh graph is returned, which `Drop` frees.
         functions.done(unsafe { (functions.new)(&mut graph) })?;
         let graph = Self { graph, functions };
         let like = like.map_or(std::ptr::null_mut(), |like| like.graph);
         // SAFETY: both graphs are valid for the call, or the second is null.
         functions.done(unsafe { (functions.begin)(graph.graph, like) })?;
-        // A panic inside must not leave the stream capturing.
+        // A panic in `f` must not leave the stream capturing.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
         // SAFETY: the graph is valid, and capturing.
         let ended = functions.done(unsafe { (functions.end)(graph.graph) });
@@ -543,7 +546,7 @@ impl CudaGraph {
 
 impl Drop for CudaGraph {
     fn drop(&mut self) {
-        // SAFETY: C++ made it, and it is freed once.
+        // SAFETY: C++ created it, and it is freed once.
         unsafe { (self.functions.free)(self.graph) }
     }
 }

@@ -9,7 +9,7 @@ use kernels::real::Real;
 use schemas::numbers::to_i64;
 use tch::{Device, Tensor, kind::Element};
 
-/// Number types of both kernels and libtorch.
+/// Number types that both kernels and libtorch have.
 pub trait TensorNumber: Real + Element {}
 
 impl TensorNumber for f32 {}
@@ -30,13 +30,13 @@ pub fn numbers<T: Element>(tensor: &Tensor) -> &[T] {
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), count) }
 }
 
-/// The same, mutable.
+/// The same numbers, mutable.
 ///
-/// Tensors can share their memory without showing it in their types: callers pass a tensor that they created, or that nothing
-/// else borrows from.
+/// Tensors can share their memory without showing it in their types: callers pass a tensor that they created,
+/// or that nothing else borrows from.
 ///
 /// # Panics
-/// As [`numbers`].
+/// Like [`numbers`].
 pub fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
     let count = checked::<T>(tensor);
     if count == 0 {
@@ -46,10 +46,11 @@ pub fn numbers_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), count) }
 }
 
-/// Numbers on a device, `[numbers]`. They go to a GPU by pinned memory, so that the host does not wait for it.
+/// Copies numbers to a device, as `[numbers]`; to a GPU through pinned memory, so that the host does not
+/// wait.
 ///
 /// # Panics
-/// If no memory is left, as operations of libtorch's do.
+/// If no memory is left, like libtorch's operations.
 pub fn on_device<T: Element + NoUninit>(numbers: &[T], device: Device) -> Tensor {
     if device == Device::Cpu || numbers.is_empty() {
         return Tensor::from_slice(numbers).to_device(device);

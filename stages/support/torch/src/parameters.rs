@@ -18,7 +18,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// No parameters yet; all will have one type, on one device.
+    /// Empty parameters; all will have this type and be on this device.
     #[must_use]
     pub fn new(kind: Kind, device: Device) -> Self {
         Self { kind, device, learned: BTreeMap::new(), statistics: BTreeMap::new() }
@@ -86,7 +86,7 @@ impl Parameters {
         Ok(names.into_iter().cloned().zip(to_host(&tensors)?).collect())
     }
 
-    /// Shares all tensors of another network with the same layout: writing to one network writes to both.
+    /// Shares all tensors with another network of the same layout: writing to one network writes to both.
     pub fn share(&mut self, other: &Self) {
         for ((_, own), (_, theirs)) in self.learned.iter_mut().chain(&mut self.statistics).zip(other.all()) {
             own.set_data(theirs);

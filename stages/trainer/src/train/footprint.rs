@@ -16,32 +16,35 @@ const DENSE: usize = 14;
 const DENSE_RECOMPUTED: usize = 9;
 /// The logits of excess zeros, and the tensors of their loss.
 const DENSE_OF_ZEROS: usize = 7;
-/// Cells that are mixed.
+/// Additional tensors for mixed cells.
 const DENSE_OF_MIXED: usize = 2;
-/// On a GPU: dense tensors of a batch at the peak of a step whose likelihood libtorch computes, and bytes of each non-zero, by
-/// reconstruction; as counted.
+/// On a GPU, for each reconstruction loss: dense tensors of a batch at the peak of a step whose likelihood
+/// libtorch computes, and bytes per non-zero; as counted.
 const DEVICE_NB: (usize, usize) = (5, 47);
 const DEVICE_ZINB: (usize, usize) = (12, 22);
 const DEVICE_GAUSS: (usize, usize) = (10, 26);
 /// Bytes saved per cell and gene if the encoder's input is kept rounded.
 const DEVICE_ROUNDED: usize = 2;
-/// Tensors as wide as a hidden layer that each of them keeps.
+/// Number of tensors, as wide as the layer, that each hidden layer keeps.
 const DEVICE_LAYER: usize = 2;
-/// Rows of genes that the likelihood's kernel sums up in: two for each multiprocessor, of which the largest GPUs have about this many.
+/// Rows of per-gene sums of the likelihood's kernel: two per multiprocessor, of which the largest GPUs have
+/// about this many.
 const PARTIAL_ROWS: usize = 2 * MULTIPROCESSORS as usize;
-/// Dense tensors of a look at the `valid` rows.
+/// Dense tensors of a validation on the `valid` cells.
 const DEVICE_LOOK: usize = 6;
-/// Workspace of libtorch's matrix product libraries on a GPU for each thread that computes there: 32 MiB on Hopper.
+/// Workspace of libtorch's matrix product libraries on a GPU, for each thread that computes there: 32 MiB on
+/// Hopper.
 const DEVICE_LIBRARIES: usize = 32 << 20;
-/// Bytes of a packed cell other than its non-zeros and covariates: numbers of a step, row pointer, library size, two perturbations with
-/// doses, and the combination.
+/// Bytes of a packed cell other than its non-zeros and covariates: numbers of a step, row pointer, library
+/// size, two perturbations with doses, and the combination.
 const PACKED_CELL_BYTES: usize = 32 + 4 + 8 + 16 + 4;
-/// Batches of the usual size that the slots and places of replayed steps hold; the smaller last ones of epochs count as half of them.
+/// Number of full-size batches that the slots and places of replayed steps hold; the smaller last batches of
+/// epochs count as half of one.
 const DEVICE_BATCHES: usize = 5;
 /// Gene and value of a non-zero, in the widest types.
 const NONZERO_BYTES: usize = 8;
 
-/// Learned numbers of an autoencoder whose decoder has so many outputs a gene.
+/// Number of trained parameters of an autoencoder whose decoder has this many outputs per gene.
 fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary, outputs: usize) -> usize {
     let model = &settings.model;
     let latent = to_usize(model.n_latent);
@@ -58,15 +61,16 @@ fn weights(settings: &Settings, genes: usize, vocabulary: &Vocabulary, outputs: 
         + dosers
 }
 
-/// Weights, gradients, optimiser states, the best and the averaged weights, and what a step holds of a batch; a cell has so many
-/// non-zeros.
+/// Weights, gradients, optimiser states, the best and the averaged weights, and the tensors of a batch that a
+/// step holds; cells have this many non-zeros.
 #[must_use]
 pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
     let (latent, names) = (to_usize(model.n_latent), vocabulary.perturbations.len());
     let weights = weights(settings, genes, vocabulary, 2);
     let given = (names + vocabulary.unseen.len()) * to_usize(vocabulary.embedding_width.unwrap_or(0));
-    // The weights themselves, their gradients, two moments and the best ones; then their average, and gradients that wait for more.
+    // The weights, their gradients, two moments and the best weights; then their average, and gradients that are
+    // summed over batches.
     let copies = 5 + usize::from(train.average != Averaging::None) + usize::from(1 < train.accumulate);
     let zeros = if model.recon_loss == ReconLoss::Zinb { DENSE_OF_ZEROS } else { 0 };
     let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
@@ -78,13 +82,13 @@ pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary
     step + waiting + offsets + validation_bytes(genes, vocabulary.trained.len(), latent)
 }
 
-/// Outputs a gene of the decoder of counts without excess zeros, and of the others.
+/// The decoder's outputs per gene: 1 for counts without excess zeros, otherwise 2.
 fn outputs(settings: &Settings) -> usize {
     if matches!(settings.model.recon_loss, ReconLoss::Zinb | ReconLoss::Gauss) { 2 } else { 1 }
 }
 
-/// Permanent GPU memory between steps: weights, two moments of each, their average, and rounded copies with bf16. The best weights are kept on
-/// the host.
+/// Permanent GPU memory between steps: weights, two moments for each, their average, and rounded copies with
+/// bf16. The best weights are kept on the host.
 #[must_use]
 pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary) -> usize {
     let all = weights(settings, genes, vocabulary, outputs(settings));
@@ -93,20 +97,20 @@ pub fn device_state_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabu
     4 * copies * all + if rounded { 2 * all } else { 0 }
 }
 
-/// Whether steps are made of custom kernels.
+/// Whether steps consist of custom kernels.
 fn is_launched(settings: &Settings) -> bool {
     let (model, train) = (&settings.model, &settings.train);
     let can_mix = train.mixup_alpha == 0.0 || model.recon_loss == ReconLoss::Nb;
     can_mix && model.doser_type != Doser::Mlp && train.accumulate <= 1 && !train.checkpointing
 }
 
-/// Whether automatic differentiation has a part in a step.
+/// Whether automatic differentiation is used in a step.
 fn is_differentiated(settings: &Settings) -> bool {
     let model = &settings.model;
     !is_launched(settings) || model.recon_loss != ReconLoss::Nb || model.perturbation_embeddings.is_some()
 }
 
-/// Peak GPU memory of a step in addition to that, for this many non-zeros per cell.
+/// Peak GPU memory of a step in addition to the permanent state, for this many non-zeros per cell.
 #[must_use]
 pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     match is_launched(settings) && settings.model.recon_loss == ReconLoss::Nb {
@@ -115,11 +119,12 @@ pub fn device_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabul
     }
 }
 
-/// The same for steps whose likelihood is our own kernel.
+/// The same for steps whose likelihood is a custom kernel.
 ///
-/// Where the likelihood is computed these are what the encoder reads and the logits, what each layer keeps, and the gradient by the last
-/// layer; once the decoder is through, what the encoder reads and keeps, and all gradients. With bf16 both sides of each product are there
-/// once more, rounded.
+/// While the likelihood is computed, memory holds the encoder's input and the logits, the activations that
+/// each layer keeps, and the gradient with respect to the last layer; once the decoder is finished, the
+/// encoder's input and activations, and all gradients. With bf16, there are also rounded copies of both
+/// operands of each product.
 fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
     let cells = to_usize(train.batch_size);
@@ -134,15 +139,16 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
     let likelihood = cells * ((8 + 4 * mixed + 4 * rounded) * genes + encoder + decoder + 4 * last)
         + (4 + 2 * rounded) * genes * last;
     let learns = cells * ((4 + 4 * mixed + 2 * rounded) * genes + encoder + 4 * width) + (4 + 2 * rounded) * all;
-    // As the likelihood is computed, its sums; a batch in the widest types that it usually has.
+    // While the likelihood is computed, there are also its sums; the batch has the widest types that are usual.
     let likelihood = likelihood.max(cells * ((8 + 4 * mixed + 2 * rounded) * genes + encoder + decoder) + partial);
     likelihood.max(learns) + cells * nonzeros * 4
 }
 
 /// The same for steps whose likelihood libtorch computes.
 ///
-/// Where the likelihood is computed these are dense tensors of the batch, what is there of each non-zero, and activations; when the
-/// optimiser makes its step, the gradients twice, since they are scaled into tensors of their own.
+/// While the likelihood is computed, memory holds the dense tensors of the batch, the tensors with one number
+/// per non-zero, and activations; during the optimiser's step, the gradients twice, since scaling them
+/// creates new tensors.
 fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzeros: usize) -> usize {
     let (model, train) = (&settings.model, &settings.train);
     let cells = to_usize(train.batch_size);
@@ -161,8 +167,9 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
     likelihood.max(2 * gradients)
 }
 
-/// GPU memory for packed batches with this many non-zeros per cell, of this many bytes each: for replayed steps, two slots and the place
-/// that steps read, for whole batches and for the smaller last one of an epoch; for other steps, one batch.
+/// GPU memory for packed batches with this many non-zeros per cell, of this many bytes each: for replayed
+/// steps, two slots and the place that steps read, for full batches and for the smaller last batch of an
+/// epoch; for other steps, one batch.
 fn device_batch_bytes(settings: &Settings, vocabulary: &Vocabulary, nonzeros: usize, nonzero_bytes: usize) -> usize {
     let nonzeros = nonzeros * nonzero_bytes;
     let of_cell = nonzeros + nonzeros / 8 + PACKED_CELL_BYTES + 4 * vocabulary.covariates.len();
@@ -184,7 +191,7 @@ pub fn device_training_bytes(
     let looked = validation_bytes(genes, vocabulary.trained.len(), to_usize(settings.model.n_latent))
         + 4 * DEVICE_LOOK * cells * genes;
     let step = device_step_bytes(settings, genes, vocabulary, nonzeros);
-    // Graphs have memory of their own, which is not lent to a look at the rows.
+    // Graphs have their own memory, which validation can't use.
     let offsets = offset_bytes(settings, genes, vocabulary);
     // Automatic differentiation has its own thread.
     let libraries = DEVICE_LIBRARIES * if is_differentiated(settings) { 2 } else { 1 };

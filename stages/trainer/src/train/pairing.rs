@@ -1,4 +1,5 @@
-//! Which cell of a batch each is decoded from: itself, or a control that shares its covariates.
+//! The cell of a batch from which each cell is decoded: the cell itself, or a control that shares its
+//! covariates.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ use super::steps::seed_of;
 /// The code of control.
 const CONTROL: u32 = 1;
 
-/// Pairs the cells of training batches, on whichever thread makes these ready.
+/// Pairs the cells of training batches, on the threads that prepare them.
 #[derive(Clone, Copy, Debug)]
 pub struct Pairing {
     seed: u64,
@@ -26,14 +27,14 @@ pub struct Pairing {
 }
 
 impl Pairing {
-    /// As settings ask for it, of the covariates of a vocabulary.
+    /// Pairing as requested in the settings, with the covariates of a vocabulary.
     #[must_use]
     pub fn new(settings: &Settings, vocabulary: &Vocabulary) -> Self {
         Self { seed: settings.seed, objective: settings.train.objective, batch_at: vocabulary.batch_at() }
     }
 
-    /// The place in the batch of the cell whose basal latent each is decoded from; none if each is decoded from its own, as all are of
-    /// batches that nothing is learned from.
+    /// For each cell, the index in the batch of the cell from whose basal latent it is decoded; `None` if each is
+    /// decoded from its own, which is always so for batches that are not for training.
     #[must_use]
     pub fn sources(&self, batch: &Batch) -> Option<Vec<i64>> {
         let learns = batch.plan.role == Role::Train;
@@ -41,10 +42,11 @@ impl Pairing {
     }
 }
 
-/// The place in the batch of the cell whose basal latent each is decoded from; none if each is decoded from its own.
+/// For each cell, the index in the batch of the cell from whose basal latent it is decoded; `None` if each is
+/// decoded from its own.
 ///
-/// A perturbed cell gets a control of its batch (of the data) if there is one, or else one that shares its other covariates;
-/// without such a control it is decoded from itself, as controls are.
+/// A perturbed cell gets a control of the same batch (in the sense of the data) if there is one, otherwise
+/// one that shares its other covariates; without such a control, it is decoded from itself, as controls are.
 fn sources(labels: &Labels, batch_at: Option<usize>, objective: Objective, seed: u64) -> Option<Vec<i64>> {
     if objective == Objective::Reconstruction {
         return None;
@@ -81,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// Controls at 0 and 1, of either batch; perturbed cells of both batches, and one of another cell type.
+    /// Controls 0 and 1, one of each batch; perturbed cells of both batches, and one of another cell type.
     fn labels() -> Labels {
         let codes = vec![1, 1, 2, 2, 2];
         Labels {

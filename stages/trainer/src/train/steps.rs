@@ -1,4 +1,4 @@
-//! The steps of training: which batches each learns from, and what computes them.
+//! The steps of training: the batches that each step learns from, and the engine that computes it.
 
 use model::{
     accumulate::Share,
@@ -26,11 +26,11 @@ use torch::allow_tf32;
 
 use super::{Trainer, TrainingBatch};
 
-/// On a device, losses are brought to the host, and looked at, once in this many batches.
+/// On a device, losses are copied to the host and checked once per this many batches.
 const LOOK_EVERY: u64 = 64;
 
 impl Trainer {
-    /// A step on the batches that were gathered for it.
+    /// Takes a step on the batches gathered for it.
     pub(super) fn step(&mut self) -> Result<()> {
         let batches = std::mem::take(&mut self.gathered);
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
@@ -67,10 +67,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Learns from one batch of a step; returns whether the autoencoder took its step with it.
+    /// Learns from one batch of a step; returns whether the autoencoder took a step with it.
     fn learn(&mut self, arrived: TrainingBatch, share: Share, schedule: Schedule) -> Result<bool> {
         let TrainingBatch { batch, packed, sources } = arrived;
-        // Dropout draws from libtorch's generator: seeded by position, a resumed run draws the same.
+        // Dropout draws come from libtorch's generator: with a seed from the position, a resumed run draws the same
+        // numbers.
         let seed = seed_of(self.settings.plan.seed, &batch.plan);
         tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
         let draws = StepDraws::of(seed, schedule.mixup_alpha, batch.plan.cells.len());
@@ -98,7 +99,7 @@ impl Trainer {
         Input::new(batch, self.learner.network.genes(), Kind::Float, self.settings.device)
     }
 
-    /// The tensors of a batch to be looked at.
+    /// The tensors of a batch for validation.
     pub(super) fn input_of(&self, batch: &Batch, packed: Option<&PackedBatch>) -> Result<Input> {
         let input = match packed {
             Some(packed) => packed.input(Kind::Float, self.settings.device)?,
@@ -108,7 +109,7 @@ impl Trainer {
         Ok(Input { offset, ..input })
     }
 
-    /// Batches that a step learns from.
+    /// Number of batches that a step learns from.
     pub(super) fn batches_a_step(&self) -> u64 {
         u64::from(self.settings.plan.train.accumulate.max(1))
     }
@@ -117,13 +118,13 @@ impl Trainer {
         steps_an_epoch(&self.settings.plan, self.length)
     }
 
-    /// The network that is validated and kept.
+    /// The network that is validated and saved.
     pub(super) fn network(&self) -> &Network {
         self.average.as_ref().and_then(Average::network).unwrap_or(&self.learner.network)
     }
 }
 
-/// The engine that the settings request.
+/// The engine requested in the settings.
 pub(super) fn engine(learner: &mut Learner) -> Result<Box<dyn Engine>> {
     let on_gpu = learner.network.parameters.device() != Device::Cpu;
     allow_tf32(learner.plan.train.precision == MatrixPrecision::Tf32);
@@ -161,7 +162,7 @@ fn steps_an_epoch(plan: &TrainingPlan, length: TrainingLength) -> u64 {
     length.batches.div_ceil(u64::from(plan.train.accumulate.max(1)))
 }
 
-/// Whether weights are averaged from this epoch on, or from an earlier one.
+/// Whether weights are averaged in this epoch.
 fn starts(plan: &TrainingPlan, length: TrainingLength, epoch: u32) -> bool {
     match plan.train.average_start {
         0 => Schedule::at_end_of(plan, epoch, steps_an_epoch(plan, length)).is_settled(plan),

@@ -1,4 +1,4 @@
-//! Sums of what steps measure, read from the device now and then.
+//! Sums of the measurements of steps, read from the device from time to time.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -8,27 +8,28 @@ use schemas::{Error, Result, numbers::bounded};
 use tch::{Device, Kind, Tensor};
 use torch::memory::numbers;
 
-/// Sums of losses and how many they are of, by name.
+/// Sums of losses and the number of summands, by name.
 #[derive(Debug, Default)]
 pub(super) struct LossTotals {
-    /// Those that were read.
+    /// The sums that were read.
     pub(super) sums: BTreeMap<String, (f64, u64)>,
-    /// Those that are still on the device, of steps that measured the same: what, their sums in one tensor, and how many.
+    /// Sums still on the device, for each set of measurements: the terms, their sums in one tensor, and the
+    /// number of steps.
     unread: Vec<(Vec<LossTerm>, Tensor, u64)>,
-    /// The first of the unread batches with anything that is not finite, or a number that no batch has: it is found on the
-    /// device, since a sum over several batches does not show which one it was.
+    /// The first unread batch with a measurement that is not finite, or a number that is no batch's. It is found
+    /// on the device, since a sum over several batches does not show which one was bad.
     first_bad: Option<Tensor>,
-    /// Those that steps add up themselves, by what they measured.
+    /// Sums to which steps themselves add, for each set of measurements.
     of_steps: Vec<(Vec<LossTerm>, Rc<LossSums>)>,
 }
 
 impl LossTotals {
-    /// Goes on from sums that were read before.
+    /// Continues from sums that were read before.
     pub(super) fn from(sums: BTreeMap<String, (f64, u64)>) -> Self {
         Self { sums, ..Self::default() }
     }
 
-    /// Adds what the step on a batch measured; nothing is read.
+    /// Adds the measurements of the step on a batch; nothing is read.
     pub(super) fn add(&mut self, losses: StepLosses, batch: u64) {
         if let Some(sums) = losses.sums {
             if !self.of_steps.iter().any(|(_, known)| Rc::ptr_eq(known, &sums)) {
@@ -53,10 +54,10 @@ impl LossTotals {
         }
     }
 
-    /// Reads what is on the device.
+    /// Reads the sums that are on the device.
     ///
     /// # Errors
-    /// A loss or a gradient's norm that is not finite, with the first batch that had one.
+    /// A loss or a gradient norm that is not finite, with the first batch that had one.
     pub(super) fn read(&mut self, epoch: u32) -> Result<()> {
         let mut first_bad = f64::INFINITY;
         let mut read = Vec::new();
@@ -86,7 +87,7 @@ impl LossTotals {
                 known.1 += count;
             }
         }
-        // A loss says more than the norm of a gradient that it brought about.
+        // A loss is more informative than the norm of a gradient that it caused.
         bad.sort_by_key(|term| matches!(term, LossTerm::Norm(_)));
         let Some(term) = bad.first() else { return Ok(()) };
         let what = match term {
@@ -96,7 +97,7 @@ impl LossTotals {
         Err(Error::Diverged { what, epoch, batch: whole(first_bad) })
     }
 
-    /// The mean of each, of those that were read.
+    /// The mean of each measurement among those that were read.
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 52 bits of a count")]
     pub(super) fn means(&self) -> impl Iterator<Item = (&String, f64)> {
         self.sums.iter().map(|(name, (sum, count))| (name, sum / (*count).max(1) as f64))
@@ -108,7 +109,7 @@ fn real(count: u64) -> f64 {
     count as f64
 }
 
-/// A count that was kept as a number of float64.
+/// A count that was stored as a float64.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole, and not negative")]
 fn whole(count: f64) -> u64 {
     count as u64

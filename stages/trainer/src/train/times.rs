@@ -1,10 +1,10 @@
-//! Where a training run's time goes.
+//! How a training run spends its time.
 
 use std::time::{Duration, Instant};
 
-/// Time between two checkpoints at ends of epochs.
+/// Time between two checkpoints at the ends of epochs.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
-/// An epoch that lasts longer is interrupted by one.
+/// Time after which a checkpoint is written within an epoch.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(300);
 
 /// Clocks of a run and of its epoch.
@@ -34,7 +34,7 @@ impl RunClocks {
         }
     }
 
-    /// A batch is here: since the end of the last one it was waited for.
+    /// Records that a batch arrived: the time since the end of the previous one was spent waiting.
     pub(super) fn batch_comes(&mut self) -> Instant {
         let now = Instant::now();
         let waited = now - self.batch_ended;
@@ -43,18 +43,18 @@ impl RunClocks {
         now
     }
 
-    /// A batch that came at that time is dealt with.
+    /// Records that the batch that arrived at this time is finished.
     pub(super) fn batch_ends(&mut self, came: Instant) {
         self.batch_ended = Instant::now();
         self.busy += self.batch_ended - came;
     }
 
-    /// The write that began then is done.
+    /// Records that the write that began at this time is finished.
     pub(super) fn wrote(&mut self, begun: Instant) {
         self.writing += begun.elapsed();
     }
 
-    /// The checkpoint that began then is done.
+    /// Records that the checkpoint that began at this time is finished.
     pub(super) fn wrote_checkpoint(&mut self, begun: Instant) {
         self.wrote(begun);
         self.last_checkpoint = Instant::now();
@@ -68,7 +68,7 @@ impl RunClocks {
         CHECKPOINT_WITHIN <= self.last_checkpoint.elapsed()
     }
 
-    /// Seconds of the epoch so far, and how many of them batches were waited for.
+    /// Seconds of the epoch so far, and how many of them were spent waiting for batches.
     pub(super) fn of_epoch(&self) -> (f64, f64) {
         (self.epoch_started.elapsed().as_secs_f64().max(1e-9), self.epoch_waited.as_secs_f64())
     }
@@ -77,7 +77,7 @@ impl RunClocks {
         (self.epoch_waited, self.epoch_started) = (Duration::ZERO, Instant::now());
     }
 
-    /// Shares of the run in which batches were waited for, and in which files were written.
+    /// Shares of the run that were spent waiting for batches, and writing files.
     pub(super) fn shares(&self) -> (f64, f64) {
         let all = (self.waited + self.busy).as_secs_f64().max(1e-9);
         (self.waited.as_secs_f64() / all, self.writing.as_secs_f64() / all)

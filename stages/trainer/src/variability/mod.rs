@@ -1,9 +1,10 @@
-//! Which genes vary most, as scanpy's `sc.pp.highly_variable_genes` says it.
+//! Finds the genes that vary most, like scanpy's `sc.pp.highly_variable_genes`.
 //!
-//! Counts are judged as by `flavor="seurat_v3"` ([`Trend`]): the logarithm of a gene's variance is set against what genes of
-//! its mean have, smoothed by local regression, and its variance is taken again of values scaled by that, large ones cut
-//! off. Logarithms of normalised counts are judged as by `flavor="seurat"` ([`dispersions`]): the ratio of variance and mean
-//! is set against that of genes of a similar mean, in twenty bins.
+//! Counts are ranked as with `flavor="seurat_v3"` ([`Trend`]): local regression of the logarithm of each
+//! gene's variance on that of its mean gives the expected variance, and the variance is computed again for
+//! values scaled by it, with large values cut off. Logarithms of normalised counts are ranked as with
+//! `flavor="seurat"` ([`dispersions`]): the ratio of variance and mean is compared with that of genes with a
+//! similar mean, in twenty bins.
 
 pub mod sums;
 
@@ -11,11 +12,11 @@ use stage::cast::real;
 
 use self::sums::GeneSums;
 
-/// Share of the genes that a gene is compared with.
+/// The share of the genes with which a gene is compared.
 const SPAN: f64 = 0.3;
-/// Bins of means.
+/// Number of bins of means.
 const BINS: usize = 20;
-/// Stands for the mean of a gene that no cell expresses.
+/// Replaces the mean of a gene that no cell expresses.
 const NO_MEAN: f64 = 1e-12;
 
 /// The expected variance of each gene's counts, given their mean.
@@ -41,13 +42,13 @@ impl Trend {
         Self { cells: real(sums.cells), mean, deviation }
     }
 
-    /// The value from which on each gene's counts are cut off: √n deviations above its mean.
+    /// The bound at which each gene's counts are cut off: √n deviations above its mean.
     #[must_use]
     pub fn bounds(&self) -> Vec<f64> {
         self.deviation.iter().zip(&self.mean).map(|(deviation, mean)| deviation * self.cells.sqrt() + mean).collect()
     }
 
-    /// The variance of each gene's counts, cut off at [`Trend::bounds`], in units of what the trend says.
+    /// The variance of each gene's counts, cut off at [`Trend::bounds`], in units of the expected one.
     #[must_use]
     pub fn normalised(&self, cut_off: &GeneSums) -> Vec<f64> {
         let of_gene = |gene: usize| {
@@ -59,8 +60,8 @@ impl Trend {
     }
 }
 
-/// The dispersion of each gene, against the mean and the deviation of those of its bin; NaN for a gene that does not vary.
-/// The sums are of values whose logarithm was undone.
+/// The dispersion of each gene, relative to the mean and the deviation within its bin; NaN for a gene that
+/// does not vary. The sums are of values whose logarithm was undone.
 #[must_use]
 pub fn dispersions(sums: &GeneSums) -> Vec<f64> {
     let mean: Vec<f64> = sums.mean().into_iter().map(|mean| if mean == 0.0 { NO_MEAN } else { mean }).collect();
@@ -80,7 +81,7 @@ pub fn dispersions(sums: &GeneSums) -> Vec<f64> {
     normalised
 }
 
-/// The bin of each value: their range is cut evenly, and a value on a cut belongs to the bin below it.
+/// The bin of each value: the range is divided evenly, and a value on a boundary belongs to the bin below it.
 fn bins(values: &[f64]) -> Vec<usize> {
     let (low, high) =
         values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
@@ -89,8 +90,8 @@ fn bins(values: &[f64]) -> Vec<usize> {
     values.iter().map(|value| cuts.partition_point(|cut| cut < value)).collect()
 }
 
-/// The genes with the largest scores, this many at most, in the order of the genes; of equals the earlier ones. A score that
-/// is not a number is never among them.
+/// The genes with the largest scores, at most this many, in gene order; among equals, the earlier genes are
+/// preferred. Genes with NaN scores are never included.
 #[must_use]
 pub fn largest(scores: &[f64], most: usize) -> Vec<usize> {
     let mut ranked: Vec<usize> = (0..scores.len()).filter(|gene| !scores[*gene].is_nan()).collect();

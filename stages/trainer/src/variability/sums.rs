@@ -10,13 +10,13 @@ use stage::{BoxError, Sink, cast::real};
 pub enum ValueTransform {
     /// The value itself.
     Values,
-    /// The value, cut off at a bound of its gene.
+    /// The value, cut off at a bound for its gene.
     AtMost(Vec<f64>),
     /// The x of a log(1 + x).
     Unlogged,
 }
 
-/// Sums over cells, one a gene.
+/// Sums over cells, per gene.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneSums {
     /// Number of cells.
@@ -42,7 +42,7 @@ impl GeneSums {
         let cells = real(self.cells);
         let of_gene = |(sum, square): (&f64, &f64)| {
             let deviations = square - sum * sum / cells;
-            // Rounding may take a constant gene just off zero.
+            // Rounding may make the variance of a constant gene slightly different from zero.
             if deviations <= 1e-13 * square { 0.0 } else { deviations / (cells - 1.0) }
         };
         self.sums.iter().zip(&self.squares).map(of_gene).collect()
@@ -57,7 +57,7 @@ pub struct SumGenes {
 }
 
 impl SumGenes {
-    /// Empty sums of this many genes.
+    /// Empty sums over this many genes.
     #[must_use]
     pub fn new(genes: usize, summed: ValueTransform) -> Self {
         let sums = GeneSums { cells: 0, sums: vec![0.0; genes], squares: vec![0.0; genes], any_negative: false };

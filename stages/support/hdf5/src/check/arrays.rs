@@ -1,4 +1,4 @@
-//! Arrays of chunks: fixed ones, and those that grow (specification, VII.C and VII.D).
+//! Indexes of chunks that are arrays, of fixed size or growing (specification, VII.C and VII.D).
 
 use schemas::numbers::to_usize;
 
@@ -8,24 +8,24 @@ use super::{
     walk::{StructureKind, Walk},
 };
 
-/// Pages with more elements than 2 to this power are not made.
+/// No writer makes pages with more elements than 2 to this power.
 const MOST_PAGE_BITS: u8 = 30;
 
-/// The content of an array's elements about chunks.
+/// The layout of an array's elements, each of which locates a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChunkElements {
     pub(super) chunk_bytes: u64,
-    /// With how many bytes sizes are written, where chunks are filtered.
+    /// How many bytes a chunk's size takes, if chunks are filtered.
     pub(super) size_bytes: Option<usize>,
 }
 
 impl ChunkElements {
-    /// How many bytes an element has.
+    /// Bytes of an element.
     fn bytes(self, address: usize) -> usize {
         self.size_bytes.map_or(address, |size| address + size + 4)
     }
 
-    /// Which kind of array they are in.
+    /// The kind of array that holds the elements.
     fn client(self) -> u8 {
         u8::from(self.size_bytes.is_some())
     }
@@ -39,7 +39,7 @@ impl ChunkElements {
     }
 }
 
-/// The start of an array's block, including the array's address unless it is a header.
+/// Reads the start of an array's block, including the array's address unless the block is a header.
 fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option<u64>) -> CheckResult<()> {
     let at = fields.at();
     fields.signature(signature, "array of chunks")?;
@@ -52,7 +52,7 @@ fn frame(fields: &mut Fields<'_>, signature: &[u8; 4], client: u8, array: Option
     }
 }
 
-/// An array of as many elements as there can be chunks.
+/// Checks an array with as many elements as there can be chunks.
 pub(super) fn fixed(
     walk: &mut Walk<'_>,
     address: u64,
@@ -112,20 +112,20 @@ pub(super) fn fixed(
 struct ExtensibleArrayParameters {
     elements: ChunkElements,
     array: u64,
-    /// Elements of the index block itself.
+    /// Number of elements in the index block itself.
     first: u64,
-    /// Elements of the smallest data blocks.
+    /// Number of elements in each of the smallest data blocks.
     smallest: u64,
-    /// Data blocks of the smallest super blocks.
+    /// Number of data blocks in each of the smallest super blocks.
     pointers: u64,
     page: u64,
-    /// How many bytes the number of an element is written with.
+    /// How many bytes the number of an element takes.
     offset_bytes: usize,
-    /// How many super blocks there can be.
+    /// Largest possible number of super blocks.
     supers: u32,
 }
 
-/// An array that grows: an index block, blocks of elements, and blocks of the addresses of those.
+/// Checks an array that grows: an index block, blocks of elements, and blocks of the addresses of those.
 pub(super) fn extensible(
     walk: &mut Walk<'_>,
     address: u64,
@@ -141,7 +141,7 @@ pub(super) fn extensible(
     let bytes = usize::from(fields.u8()?);
     let [bits, first, smallest, pointers, page_bits] =
         [fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?];
-    // The layout has the two smallest numbers the other way round.
+    // The layout has the two smallest sizes in the opposite order.
     let are_the_same = parameters == [bits, first, pointers, smallest, page_bits];
     let sound = bytes == elements.bytes(widths.address)
         && smallest.is_power_of_two()
@@ -157,7 +157,7 @@ pub(super) fn extensible(
         return Err(Flaw::damaged(header.at, what));
     }
     let supers = 1 + u32::from(bits) - smallest.ilog2();
-    // Four numbers give the numbers of blocks, one the number of set elements, one the capacity.
+    // Four numbers for the numbers of blocks, one for the number of set elements, one for the capacity.
     fields.skip(4 * widths.length)?;
     let set = fields.length()?;
     let room = u128::from(first) + u128::from(smallest) * ((1 << supers) - 1);
@@ -180,12 +180,12 @@ pub(super) fn extensible(
 }
 
 impl ExtensibleArrayParameters {
-    /// How many elements each data block of a super block has.
+    /// Number of elements in each data block of a super block.
     fn elements_of(&self, level: u32) -> u64 {
         self.smallest << level.div_ceil(2)
     }
 
-    /// The first elements, and the addresses of the first data blocks and of the super blocks.
+    /// Checks the first elements, and follows the addresses of the first data blocks and of the super blocks.
     fn index_block(&self, walk: &mut Walk<'_>, address: u64, referrer: u64) -> CheckResult<()> {
         walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
@@ -213,7 +213,7 @@ impl ExtensibleArrayParameters {
         Ok(())
     }
 
-    /// The addresses of data blocks, after a bit for each page of each.
+    /// Follows the addresses of data blocks, which come after a bit for each page of each block.
     fn super_block(&self, walk: &mut Walk<'_>, address: u64, level: u32, referrer: u64) -> CheckResult<()> {
         walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;
@@ -235,7 +235,7 @@ impl ExtensibleArrayParameters {
         Ok(())
     }
 
-    /// Elements; those of pages that libhdf5 reads one by one, each with its checksum, are left to it.
+    /// Checks elements. Those in pages are left to libhdf5, which reads pages one by one, each with its checksum.
     fn data_block(&self, walk: &mut Walk<'_>, address: u64, elements: u64, referrer: u64) -> CheckResult<()> {
         walk.claim_once(address, StructureKind::ChunkArray, referrer)?;
         let address_bytes = walk.image.widths.address;

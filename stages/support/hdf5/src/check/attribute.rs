@@ -13,13 +13,13 @@ use super::{
     walk::Walk,
 };
 
-/// A flag of version 2 and 3: type and dimensions are stored elsewhere.
+/// A flag of versions 2 and 3: type and dimensions are stored elsewhere.
 const TYPE_IS_SHARED: u8 = 1;
 const SPACE_IS_SHARED: u8 = 2;
 /// A flag of an index record: the message is stored elsewhere.
 const IS_SHARED: u8 = 2;
 
-/// Looks at an attribute, and at what its values lead to.
+/// Checks an attribute, and what its values refer to.
 pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     let version = fields.version(1..=3, "an attribute")?;
@@ -52,7 +52,7 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<
     Ok(())
 }
 
-/// The next part, which version 1 fills up to a multiple of 8.
+/// Takes the next part, which version 1 pads to a multiple of 8 bytes.
 fn padded<'a>(fields: &mut Fields<'a>, version: u8, length: u16) -> CheckResult<Fields<'a>> {
     let start = fields.taken();
     let part = fields.within(length.into())?;
@@ -62,12 +62,12 @@ fn padded<'a>(fields: &mut Fields<'a>, version: u8, length: u16) -> CheckResult<
     Ok(part)
 }
 
-/// Looks at where a value leads.
+/// Checks what a value refers to.
 fn value(walk: &mut Walk<'_>, datatype: &Datatype, fields: &mut Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     walk.step(at)?;
     match &datatype.content {
-        // Where references of later versions lead, libhdf5 is not asked here.
+        // Only libhdf5 knows where references of later versions lead, and it is not asked here.
         Content::Plain | Content::Region => Ok(()),
         Content::Object => match fields.address()? {
             None | Some(0) => Ok(()),
@@ -102,7 +102,8 @@ fn value(walk: &mut Walk<'_>, datatype: &Datatype, fields: &mut Fields<'_>) -> C
     }
 }
 
-/// The attributes of an object that has many: they lie in a heap, and B-trees of their names and order lead to them.
+/// Checks the attributes of an object that has many: they are in a heap, and B-trees by name and by order
+/// lead to them.
 pub(super) fn dense(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<()> {
     let mut fields = message.fields();
     fields.version(0..=0, "attributes")?;

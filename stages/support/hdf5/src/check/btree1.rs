@@ -8,14 +8,14 @@ use super::{
 
 const GROUP: u8 = 0;
 const CHUNKS: u8 = 1;
-/// A tree as high as this holds more than any disk.
+/// A tree of this height would hold more than any disk.
 const MOST_LEVELS: u8 = 32;
 
 /// The expected properties of a tree.
 #[derive(Clone, Copy, Debug)]
 struct TreeShape {
     kind: u8,
-    /// Most children of a node.
+    /// Maximum number of children of a node.
     children: u16,
     key_bytes: usize,
 }
@@ -23,17 +23,17 @@ struct TreeShape {
 /// A callback with a key and the child after it.
 type KeyVisitor<'a> = dyn FnMut(&mut Walk<'_>, &mut Fields<'_>, Option<u64>) -> CheckResult<()> + 'a;
 
-/// How chunks of a dataset are.
+/// The properties of a dataset's chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChunkShape<'a> {
-    /// Its dimensions; the last is the size of a value.
+    /// Dimensions of a chunk; the last is the size of a value in bytes.
     pub(super) dimensions: &'a [u64],
     pub(super) bytes: u64,
-    /// How many filters are applied to it.
+    /// Number of filters applied to the chunks.
     pub(super) filters: usize,
 }
 
-/// The symbol nodes of a group, each with where it was said.
+/// The symbol nodes of a group, each with the position of the reference to it.
 pub(super) fn symbol_nodes(
     walk: &mut Walk<'_>,
     address: u64,
@@ -52,7 +52,7 @@ pub(super) fn symbol_nodes(
     Ok(found)
 }
 
-/// Looks at every chunk of a dataset.
+/// Checks every chunk of a dataset.
 pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: ChunkShape<'_>, referrer: u64) -> CheckResult<()> {
     let shape = TreeShape { kind: CHUNKS, children: walk.nodes.chunks, key_bytes: 8 + 8 * chunk.dimensions.len() };
     follow(walk, address, shape, referrer, &mut |walk, key, child| {
@@ -74,7 +74,7 @@ pub(super) fn chunks(walk: &mut Walk<'_>, address: u64, chunk: ChunkShape<'_>, r
     })
 }
 
-/// Shows each key of the leaves with the child after it; the last key of a node has none.
+/// Calls `show` with each key of the leaves and the child after it; the last key of a node has no child.
 fn follow(
     walk: &mut Walk<'_>,
     root: u64,
@@ -116,7 +116,7 @@ fn follow(
                     show(walk, &mut key, None)?;
                     nodes.push((child, Some(level - 1), at));
                 }
-                // The last key of a node only matters for its order.
+                // The last key of a node matters only for the order.
                 None if shape.kind == CHUNKS => {}
                 child => {
                     walk.step(at)?;

@@ -5,7 +5,7 @@ use super::{
     walk::{StructureKind, Walk},
 };
 
-/// The kind of a tree, by number.
+/// The kinds of trees, by number.
 pub(super) const LARGE_OBJECTS: u8 = 1;
 pub(super) const LINK_NAMES: u8 = 5;
 pub(super) const LINK_ORDER: u8 = 6;
@@ -16,24 +16,25 @@ pub(super) const FILTERED_CHUNKS: u8 = 11;
 
 /// Bytes of a node besides its records: signature, version and kind before them, a checksum after them.
 const NODE_FRAME: u64 = 6 + 4;
-/// A tree as high as this holds more than any disk.
+/// A tree of this height would hold more than any disk.
 const MOST_LEVELS: u16 = 32;
 const MOST_NODE_BYTES: u32 = 16 << 20;
 
-/// How nodes of one level are laid out.
+/// The layout of the nodes of one level.
 #[derive(Clone, Copy, Debug)]
 struct Level {
     most_records: u64,
-    /// Most records in the node and all below it.
+    /// Maximum number of records in the node and all nodes below it.
     most_below: u64,
-    /// Bytes of that number, where it is written; none in leaves.
+    /// How many bytes the number of records below takes, where it is stored; leaves don't store it.
     below_bytes: usize,
 }
 
-/// A node that is to be read: where, on which level, how many records it has, and in all below.
+/// A node to read: its address, its level, its number of records, and the number of records in it and all
+/// nodes below it.
 type TreeNode = (u64, u16, u64, Option<u64>);
 
-/// Shows every record of a tree, which must have records of this many bytes.
+/// Calls `show` with every record of a tree, whose records must have this many bytes.
 pub(super) fn records(
     walk: &mut Walk<'_>,
     address: u64,
@@ -74,7 +75,7 @@ pub(super) fn records(
     Ok(())
 }
 
-/// Capacity of the nodes of each level, leaves first.
+/// The layout of the nodes of each level, leaves first.
 fn levels(node_bytes: u32, record_bytes: usize, depth: u16, address_bytes: usize) -> Option<Vec<Level>> {
     let room = u64::from(node_bytes).checked_sub(NODE_FRAME)?;
     let most_records = room / record_bytes as u64;
@@ -90,7 +91,7 @@ fn levels(node_bytes: u32, record_bytes: usize, depth: u16, address_bytes: usize
     levels.iter().all(|level| 0 < level.most_records).then_some(levels)
 }
 
-/// How many bytes are needed to write a number.
+/// How many bytes it takes to write a number.
 fn bytes_of(number: u64) -> usize {
     (number.max(1).ilog2() / 8 + 1) as usize
 }

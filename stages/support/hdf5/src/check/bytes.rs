@@ -1,31 +1,32 @@
-//! Bounded reads of a file, and numbers out of what was read.
+//! Bounded reads of a file, and the numbers in the bytes that were read.
 
 use std::{borrow::Cow, cell::Cell, fs::File, io, os::unix::fs::FileExt};
 
 use schemas::numbers::to_usize;
 
-/// Larger structures are not read: the largest that libhdf5 makes are object headers and heap blocks of a few MiB.
+/// Larger structures are not read: the largest that libhdf5 writes are object headers and heap blocks of a
+/// few MiB.
 const MOST_BLOCK_BYTES: u64 = 64 << 20;
 
-/// More bytes than this are not read of any file: it holds where 16 million chunks are.
+/// At most this many bytes of any file are read: enough for the locations of 16 million chunks.
 const MOST_BYTES: u64 = 2 << 30;
-/// Nor this many times its length, and [`SLACK`]: structure is read once or twice, unless it leads to the same place
-/// again and again.
+/// At most this many times the file's length, plus [`SLACK`], is read: structure is read once or twice,
+/// unless it leads to the same place again and again.
 const MOST_TIMES: u64 = 4;
 const SLACK: u64 = 1 << 20;
-/// No name is longer.
+/// Longer names are refused.
 const LONGEST_TEXT: usize = 1 << 16;
 
 /// A problem in a file.
 #[derive(Debug)]
 pub(super) enum Flaw {
-    /// The bytes contradict the format, or one another.
+    /// The bytes contradict the format, or each other.
     Damaged { at: u64, what: Cow<'static, str> },
-    /// It may be sound, but is not read here.
+    /// The file may be valid, but contains something that is not supported here.
     Unread { at: u64, what: Cow<'static, str> },
-    /// It could not be read.
+    /// The file could not be read.
     Io(io::Error),
-    /// It does not begin as HDF5 files do, or ends before it should.
+    /// The file does not begin as HDF5 files do, or ends too early.
     NoHdf5 { why: String },
 }
 
@@ -45,26 +46,27 @@ impl Flaw {
     }
 }
 
-/// How many bytes addresses and lengths have in a file.
+/// How many bytes addresses and lengths take in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Widths {
     pub(super) address: usize,
     pub(super) length: usize,
 }
 
-/// How many entries nodes have room for.
+/// The capacity of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nodes {
-    /// Symbols of a group.
+    /// Symbols of a group per node.
     pub(super) symbols: u16,
-    /// Children of a node of symbols' B-tree.
+    /// Children per node of a B-tree of symbols.
     pub(super) symbol_nodes: u16,
-    /// Children of a node of chunks' B-tree.
+    /// Children per node of a B-tree of chunks.
     pub(super) chunks: u16,
 }
 
 impl Nodes {
-    /// From what files say: half of each; none of nodes without room, or with more than they can count.
+    /// Converts the numbers in a file, half of each capacity; `None` for nodes without room, or with more entries
+    /// than can be counted.
     pub(super) fn of_halves([symbols, symbol_nodes, chunks]: [u16; 3]) -> Option<Self> {
         let double = |half: u16| half.checked_mul(2).filter(|all| 0 < *all);
         Some(Self { symbols: double(symbols)?, symbol_nodes: double(symbol_nodes)?, chunks: double(chunks)? })
@@ -75,21 +77,21 @@ impl Nodes {
 #[derive(Debug)]
 pub(super) struct Image<'a> {
     pub(super) file: &'a File,
-    /// Where in the file address 0 is.
+    /// The position of address 0 in the file.
     pub(super) base: u64,
-    /// The first address that is no longer in use.
+    /// The first address after the space in use.
     pub(super) end: u64,
     pub(super) widths: Widths,
     pub(super) nodes: Nodes,
     /// The object header of the root group.
     pub(super) root: u64,
     pub(super) extension: Option<u64>,
-    /// How many bytes were read.
+    /// Number of bytes read so far.
     pub(super) spent: Cell<u64>,
 }
 
 impl Image<'_> {
-    /// Refuses a range that leaves the file.
+    /// Refuses a range that is not entirely inside the file.
     pub(super) fn inside(&self, address: u64, length: u64, referrer: u64) -> CheckResult<()> {
         match address.checked_add(length) {
             Some(end) if end <= self.end => Ok(()),
@@ -97,7 +99,7 @@ impl Image<'_> {
         }
     }
 
-    /// The bytes of a structure.
+    /// Reads the bytes of a structure.
     pub(super) fn block(&self, address: u64, length: u64) -> CheckResult<FileSection> {
         let at = self.base.saturating_add(address);
         self.inside(address, length, at)?;
@@ -113,7 +115,7 @@ impl Image<'_> {
         Ok(FileSection { bytes, at, widths: self.widths })
     }
 
-    /// As many bytes as there are, `length` at most.
+    /// Reads at most `length` bytes, fewer at the end of the file.
     pub(super) fn block_up_to(&self, address: u64, length: u64) -> CheckResult<FileSection> {
         self.inside(address, 1, self.base.saturating_add(address))?;
         self.block(address, length.min(self.end - address))
@@ -124,7 +126,7 @@ impl Image<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct FileSection {
     pub(super) bytes: Vec<u8>,
-    /// Where it is, from the first byte of the file.
+    /// Its position, counted from the first byte of the file.
     pub(super) at: u64,
     pub(super) widths: Widths,
 }
@@ -134,7 +136,7 @@ impl FileSection {
         Fields { bytes: &self.bytes, next: 0, at: self.at, widths: self.widths }
     }
 
-    /// Its fields without the checksum that ends it, once that was found right.
+    /// The fields of the block without the checksum at its end, after verifying it.
     pub(super) fn summed(&self) -> CheckResult<Fields<'_>> {
         let cut = || Flaw::damaged(self.at, "too short for its checksum");
         let (body, sum) = self.bytes.split_last_chunk::<4>().ok_or_else(cut)?;
@@ -145,7 +147,7 @@ impl FileSection {
     }
 }
 
-/// Reads numbers one after the other; none are taken past the end.
+/// Reads numbers one after another, and never past the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a> {
     bytes: &'a [u8],
@@ -155,12 +157,12 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Where the next field lies, from the first byte of the file.
+    /// The position of the next field, counted from the first byte of the file.
     pub(super) fn at(&self) -> u64 {
         self.at + self.next as u64
     }
 
-    /// How many bytes were taken.
+    /// Number of bytes taken so far.
     pub(super) fn taken(&self) -> usize {
         self.next
     }
@@ -189,7 +191,7 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
-    /// The next bytes, as fields of their own.
+    /// Takes the next bytes, as separate fields.
     pub(super) fn within(&mut self, length: usize) -> CheckResult<Fields<'a>> {
         let at = self.at();
         Ok(Fields { bytes: self.take(length)?, next: 0, at, widths: self.widths })
@@ -199,12 +201,12 @@ impl<'a> Fields<'a> {
         self.take(length).map(|_| ())
     }
 
-    /// Skips what fills up to a multiple of 8, counted from `start`.
+    /// Skips the padding up to a multiple of 8, counted from `start`.
     pub(super) fn align(&mut self, start: usize) -> CheckResult<()> {
         self.skip((self.next - start).next_multiple_of(8) - (self.next - start))
     }
 
-    /// A number of up to 8 bytes.
+    /// Takes a number of up to 8 bytes.
     pub(super) fn number(&mut self, width: usize) -> CheckResult<u64> {
         let mut wide = [0; 8];
         let into = wide.get_mut(..width).ok_or_else(|| self.damaged(format!("a number of {width} bytes")))?;
@@ -226,19 +228,19 @@ impl<'a> Fields<'a> {
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    /// A length or an offset within a heap.
+    /// Takes a length, or an offset within a heap.
     pub(super) fn length(&mut self) -> CheckResult<u64> {
         self.number(self.widths.length)
     }
 
-    /// An address, unless it is the one that means that there is none.
+    /// Takes an address; `None` if it is the value for an undefined one.
     pub(super) fn address(&mut self) -> CheckResult<Option<u64>> {
         let width = self.widths.address;
         let none = u64::MAX >> (64 - 8 * width);
         self.number(width).map(|address| (address != none).then_some(address))
     }
 
-    /// An address that must be there.
+    /// Takes an address that must be defined.
     pub(super) fn some_address(&mut self) -> CheckResult<u64> {
         let at = self.at();
         self.address()?.ok_or_else(|| Flaw::damaged(at, "an address is missing"))
@@ -249,7 +251,7 @@ impl<'a> Fields<'a> {
         if self.take(4)? == expected { Ok(()) } else { Err(Flaw::damaged(at, format!("no {what} is there"))) }
     }
 
-    /// A version that must be in a range.
+    /// Takes a version, which must be in a range.
     pub(super) fn version(&mut self, known: std::ops::RangeInclusive<u8>, what: &'static str) -> CheckResult<u8> {
         let at = self.at();
         let version = self.u8()?;
@@ -259,7 +261,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Text that a zero ends; the zero is taken too.
+    /// Takes text that ends with a zero byte, and the zero byte.
     pub(super) fn text(&mut self) -> CheckResult<&'a [u8]> {
         let rest = self.rest();
         let length = memchr::memchr(0, &rest[..rest.len().min(LONGEST_TEXT)]);

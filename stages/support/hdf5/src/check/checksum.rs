@@ -3,12 +3,12 @@
 
 /// The checksum of some bytes.
 pub(super) fn lookup3(bytes: &[u8]) -> u32 {
-    // The length goes in modulo 2³², as its type in the original does.
+    // The length is used modulo 2³², as by its type in the original.
     let [l0, l1, l2, l3, ..] = (bytes.len() as u64).to_le_bytes();
     let start = 0xdead_beef_u32.wrapping_add(u32::from_le_bytes([l0, l1, l2, l3]));
     let mut sums = [start; 3];
     let mut rest = bytes;
-    // The last twelve bytes, or what there is of them, are mixed in another way.
+    // The last twelve bytes, or fewer, are mixed differently.
     while let Some((head, tail)) = rest.split_first_chunk::<12>().filter(|(_, tail)| !tail.is_empty()) {
         add(&mut sums, head);
         mix(&mut sums);
@@ -29,7 +29,8 @@ fn add(sums: &mut [u32; 3], bytes: &[u8; 12]) {
     }
 }
 
-/// Each sum in turn loses another, is crossed with that one rotated, and is added to the third.
+/// Each sum in turn: another is subtracted from it, it is combined with that one, rotated, by XOR, and the
+/// third is added to that one.
 fn mix(sums: &mut [u32; 3]) {
     for (step, turn) in [4, 6, 8, 16, 19, 4].into_iter().enumerate() {
         let (here, other, third) = (step % 3, (step + 2) % 3, (step + 1) % 3);
@@ -38,7 +39,7 @@ fn mix(sums: &mut [u32; 3]) {
     }
 }
 
-/// The last steps: each sum in turn is crossed with another.
+/// The last steps: each sum in turn is combined with another by XOR, and then loses that one, rotated.
 fn finish(sums: &mut [u32; 3]) {
     for (step, turn) in [14, 11, 25, 16, 4, 14, 24].into_iter().enumerate() {
         let (here, other) = ((step + 2) % 3, (step + 1) % 3);

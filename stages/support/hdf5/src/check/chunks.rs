@@ -1,5 +1,5 @@
-//! Where the values of a dataset lie: inside of the file, and as many as there should be (specification, IV.A.2.i and
-//! VII).
+//! Checks where the values of a dataset are: inside the file, and as many as there should be (specification,
+//! IV.A.2.i and VII).
 
 use super::{
     arrays,
@@ -16,7 +16,7 @@ use super::{
 /// Larger chunks are not read, here or elsewhere.
 const MOST_CHUNK_BYTES: u64 = 1 << 32;
 
-/// Looks at where the values of a dataset lie.
+/// Checks where the values of a dataset are.
 pub(super) fn check(
     walk: &mut Walk<'_>,
     at: u64,
@@ -57,7 +57,7 @@ pub(super) fn check(
     }
 }
 
-/// How many bytes the size of a filtered chunk is written with: one more than that of an unfiltered one needs.
+/// How many bytes the size of a filtered chunk takes: one more than that of an unfiltered one.
 fn width_of_size(chunk_bytes: u64) -> usize {
     (1 + (chunk_bytes.max(1).ilog2() as usize + 8) / 8).min(8)
 }
@@ -78,7 +78,7 @@ fn indexed(
         product.filter(|_| !extent.contains(&UNLIMITED))
     };
     let chunks = count(&space.dimensions).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"))?;
-    // libhdf5 numbers chunks as if the dataset had grown as far as it may.
+    // libhdf5 numbers chunks as if the dataset had its maximum size.
     let numbers = || count(&space.most).ok_or_else(|| Flaw::damaged(at, "more chunks than can be counted"));
     let filtered = (chunk.filters != 0).then_some(size_bytes);
     match index {
@@ -114,7 +114,7 @@ fn indexed(
     }
 }
 
-/// Where a chunk lies, as the indexes of later versions say it; the rest of its entry is left.
+/// Checks where a chunk is, as the indexes of later versions store it; the rest of its entry is not read.
 pub(super) fn place(
     walk: &mut Walk<'_>,
     fields: &mut Fields<'_>,

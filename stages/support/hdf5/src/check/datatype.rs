@@ -2,16 +2,16 @@
 
 use super::bytes::{CheckResult, Fields, FileSection, Flaw};
 
-/// Types within types, such as lists of records of lists; nobody goes deeper.
+/// Maximum depth of nested types, such as lists of records of lists; no real type is nested deeper.
 const MOST_DEPTH: usize = 16;
-/// No value is larger.
+/// Maximum size of a value.
 const MOST_VALUE_BYTES: u32 = 1 << 30;
-/// Most parts of a type, over all depths: members of records and of enumerations.
+/// Maximum number of parts of a type, over all depths: members of records and of enumerations.
 const MOST_PARTS: usize = 1 << 17;
-/// Most dimensions of an array in a type.
+/// Maximum number of dimensions of an array in a type.
 const MOST_DIMENSIONS: usize = 32;
 
-/// The classes, as they are numbered.
+/// The numbers of the classes.
 const INTEGER: u8 = 0;
 const FLOAT: u8 = 1;
 const TIME: u8 = 2;
@@ -40,13 +40,13 @@ pub(super) enum Content {
     Plain,
     /// The address of an object.
     Object,
-    /// A reference into the global heap whose object is known to libhdf5 alone.
+    /// A reference into the global heap; only libhdf5 knows the object it refers to.
     Region,
     /// This many values of another type in the global heap.
     Sequence(Box<Datatype>),
-    /// The members that lead elsewhere, and where in the value they are.
+    /// The members that refer elsewhere, each with its position in the value.
     Compound(Vec<(u32, Datatype)>),
-    /// Values of another type, one after the other.
+    /// Consecutive values of another type.
     Array(Box<Datatype>),
 }
 
@@ -121,7 +121,7 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> CheckResu
             Content::Plain
         }
         SEQUENCE => {
-            // Length, address of a collection, index within it.
+            // Length, address of a collection, index in the collection.
             let stored = 4 + fields.widths().address + 4;
             let base = inner(fields)?;
             if size as usize != stored || 1 < bits & 15 {
@@ -142,7 +142,7 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> CheckResu
     Ok(Datatype { size, content })
 }
 
-/// Refuses bits that are not within a value.
+/// Refuses bits outside of a value.
 fn in_value(start: &Fields<'_>, size: u32, offset: u32, bits: u32) -> CheckResult<()> {
     match bits != 0 && u64::from(offset) + u64::from(bits) <= 8 * u64::from(size) {
         true => Ok(()),
@@ -150,7 +150,7 @@ fn in_value(start: &Fields<'_>, size: u32, offset: u32, bits: u32) -> CheckResul
     }
 }
 
-/// A floating-point type: sign, exponent and mantissa lie side by side within it.
+/// A floating-point type: sign, exponent and mantissa are side by side within the value.
 fn float(start: &Fields<'_>, fields: &mut Fields<'_>, size: u32, bits: u32) -> CheckResult<()> {
     let (offset, precision) = (fields.u16()?, fields.u16()?);
     in_value(start, size, offset.into(), precision.into())?;
@@ -165,14 +165,14 @@ fn float(start: &Fields<'_>, fields: &mut Fields<'_>, size: u32, bits: u32) -> C
     if overlap(parts[0], parts[1]) || overlap(parts[0], parts[2]) || overlap(parts[1], parts[2]) {
         return Err(start.damaged("a floating-point type whose parts overlap"));
     }
-    // 3 is reserved; libhdf5 has no numbers with wider exponents than it can shift.
+    // 3 is reserved; libhdf5 can't shift wider exponents.
     if bits >> 4 & 3 == 3 || 32 < exponent.1 {
         return Err(start.damaged("a floating-point type of an unknown kind"));
     }
     Ok(())
 }
 
-/// Records: members with names that lie within the value and apart from one another.
+/// Records: named members that are within the value and do not overlap.
 fn compound(
     start: &Fields<'_>,
     fields: &mut Fields<'_>,
@@ -216,7 +216,7 @@ fn compound(
     }
 }
 
-/// The dimensions that members of version 1 have of themselves; how many values they make.
+/// Reads the dimensions that a member of version 1 has itself; returns how many values they make.
 fn old_array(fields: &mut Fields<'_>) -> CheckResult<u64> {
     let at = *fields;
     let dimensions = usize::from(fields.u8()?);
@@ -234,7 +234,7 @@ fn old_array(fields: &mut Fields<'_>) -> CheckResult<u64> {
     if copies == 0 { Err(at.damaged("a member without values")) } else { Ok(copies) }
 }
 
-/// Arrays: this many values of another type as fill the value.
+/// Arrays: as many values of another type as fill the value.
 fn array(
     start: &Fields<'_>,
     fields: &mut Fields<'_>,
@@ -262,7 +262,7 @@ fn array(
     })
 }
 
-/// A name, which older versions fill up to a multiple of 8.
+/// Skips a name, which older versions pad to a multiple of 8 bytes.
 fn name(fields: &mut Fields<'_>, version: u8) -> CheckResult<()> {
     let start = fields.taken();
     fields.text()?;

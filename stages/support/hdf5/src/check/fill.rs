@@ -1,12 +1,12 @@
-//! Fill values: what is read where nothing was written (specification, IV.A.2.e and IV.A.2.f).
+//! Fill values: the values read where nothing was written (specification, IV.A.2.e and IV.A.2.f).
 
 use super::bytes::{CheckResult, FileSection};
 
-/// Flags of version 3: a value follows; it is undefined.
+/// Flags of version 3: a value follows; the value is undefined.
 const HAS_VALUE: u8 = 0x20;
 const IS_UNDEFINED: u8 = 0x10;
 
-/// Where the value lies and how long it is; none if zeros or nothing are meant.
+/// Position and length of the value; `None` for zeros, or if no value is defined.
 type FillValue = Option<(u64, u64)>;
 
 /// The message of the first versions of HDF5.
@@ -25,7 +25,7 @@ pub(super) fn new(block: &FileSection) -> CheckResult<FillValue> {
             return Ok(None);
         }
         let (at, size) = (fields.at(), fields.u32()?);
-        // A negative size says that there is none.
+        // A negative size means that there is no value.
         return if size.cast_signed() < 0 { Ok(None) } else { value(&mut fields, at, size) };
     }
     let flags = fields.u8()?;

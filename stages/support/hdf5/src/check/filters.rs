@@ -1,4 +1,4 @@
-//! Filters: what was done to chunks when they were written (specification, IV.A.2.l).
+//! Filters: how chunks were transformed when they were written (specification, IV.A.2.l).
 
 use super::bytes::{CheckResult, FileSection, Flaw};
 
@@ -8,12 +8,12 @@ pub(super) struct FilterId(u16);
 
 const SHUFFLE: u16 = 2;
 const FLETCHER32: u16 = 3;
-/// Filters of libhdf5 whose decoders trust their parameters, and that files of cells do not use.
+/// Filters of libhdf5 whose decoders trust their parameters; files of cells do not use them.
 const NOT_READ: [(u16, &str); 3] = [(4, "szip"), (5, "n-bit"), (6, "scale-offset")];
 const MOST_FILTERS: u8 = 32;
-/// Filters from here on have names in version 2.
+/// In version 2, only filters from this one on have names.
 const FIRST_FOREIGN: u16 = 256;
-/// More parameters no filter has.
+/// Maximum number of parameters of a filter.
 const MOST_PARAMETERS: u16 = 256;
 
 /// The filters of a message, in the order in which they were applied.

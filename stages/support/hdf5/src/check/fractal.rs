@@ -1,4 +1,4 @@
-//! Fractal heaps: where links and attributes lie that are too many for an object header (specification, III.G).
+//! Fractal heaps, for links and attributes that are too many for an object header (specification, III.G).
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use super::{
     walk::{StructureKind, Walk},
 };
 
-/// The first bits of an id say where its object is.
+/// The first bits of an id, which give its object's storage.
 const MANAGED: u8 = 0;
 const LARGE: u8 = 1;
 const TINY: u8 = 2;
 /// A flag of a heap: its direct blocks have checksums.
 const HAS_CHECKSUMS: u8 = 2;
 
-/// A heap whose blocks have been looked at.
+/// A heap whose blocks have been checked.
 #[derive(Debug)]
 pub(super) struct FractalHeap {
     pub(super) id_bytes: usize,
@@ -23,14 +23,14 @@ pub(super) struct FractalHeap {
     length_bytes: usize,
     most_managed: u64,
     blocks: Vec<DirectBlock>,
-    /// By number: address and length.
+    /// Address and length of each large object, by number.
     large: HashMap<u64, (u64, u64)>,
 }
 
 /// A block with objects.
 #[derive(Clone, Copy, Debug)]
 struct DirectBlock {
-    /// Where it begins among all that the heap can hold.
+    /// Its offset in the heap's address space.
     offset: u64,
     address: u64,
     size: u64,
@@ -38,13 +38,13 @@ struct DirectBlock {
     prefix: u64,
 }
 
-/// How the blocks of a heap double in size, row by row.
+/// The sizes of a heap's blocks, which double row by row.
 #[derive(Clone, Copy, Debug)]
 struct DoublingTable {
     width: u64,
     start: u64,
     most_direct: u64,
-    /// The heap holds 2 to this power bytes.
+    /// The heap's address space is 2 to this power bytes.
     bits: u32,
     offset_bytes: usize,
     has_checksums: bool,
@@ -103,7 +103,7 @@ impl FractalHeap {
         Ok(heap)
     }
 
-    /// Objects outside of blocks are found by number, in a B-tree.
+    /// Reads the objects stored outside of blocks, which a B-tree finds by number.
     fn read_large(&mut self, walk: &mut Walk<'_>, tree: u64, referrer: u64) -> CheckResult<()> {
         let widths = walk.image.widths;
         if widths.address + widths.length < self.id_bytes {
@@ -120,7 +120,7 @@ impl FractalHeap {
         })
     }
 
-    /// The object that the next bytes are the id of.
+    /// The object whose id is in the next bytes.
     pub(super) fn object(&self, walk: &Walk<'_>, fields: &mut Fields<'_>) -> CheckResult<FileSection> {
         let mut id = fields.within(self.id_bytes)?;
         let at = id.at();
@@ -183,7 +183,7 @@ impl DoublingTable {
         }
     }
 
-    /// The size of the blocks of a row: the first two have the same.
+    /// The size of the blocks of a row; the first two rows have the same.
     fn block_size(&self, row: u64) -> u64 {
         self.start << row.saturating_sub(1)
     }
@@ -205,7 +205,7 @@ impl DoublingTable {
         let mut block = walk.image.block(address, if self.has_checksums { size } else { prefix as u64 })?;
         self.frame(&mut block.fields(), b"FHDB", offset)?;
         if self.has_checksums {
-            // Taken of the whole block, as if it were 0 itself.
+            // The checksum covers the whole block, with zeros in its own place.
             let sum: Vec<u8> = block.bytes.splice(prefix - 4..prefix, [0; 4]).collect();
             if super::checksum::lookup3(&block.bytes).to_le_bytes() != *sum {
                 return Err(Flaw::damaged(block.at, "its checksum does not match"));
@@ -214,7 +214,7 @@ impl DoublingTable {
         Ok(DirectBlock { offset, address, size, prefix: prefix as u64 })
     }
 
-    /// The start of a block: its heap, and its offset in it.
+    /// Checks the start of a block: the heap's address, and the block's offset in it.
     fn frame(&self, fields: &mut Fields<'_>, signature: &[u8; 4], offset: u64) -> CheckResult<()> {
         let at = fields.at();
         fields.signature(signature, "block of a fractal heap")?;
@@ -226,7 +226,7 @@ impl DoublingTable {
         }
     }
 
-    /// The blocks below one that holds addresses only, down to those that hold objects.
+    /// Follows a block that holds only addresses, down to the blocks that hold objects.
     fn indirect(
         &self,
         walk: &mut Walk<'_>,
@@ -268,12 +268,12 @@ impl DoublingTable {
     }
 }
 
-/// How many bytes are needed to write a number.
+/// How many bytes it takes to write a number.
 fn bytes_of(number: u64) -> usize {
     (number.max(1).ilog2() / 8 + 1) as usize
 }
 
-/// How many bytes are needed to write any offset within this many bytes, a power of two.
+/// How many bytes it takes to write any offset below this size, a power of two.
 fn bytes_below(size: u64) -> usize {
     size.max(2).ilog2().div_ceil(8) as usize
 }

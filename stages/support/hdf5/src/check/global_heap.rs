@@ -9,14 +9,14 @@ use super::{
     walk::{StructureKind, Walk},
 };
 
-/// Larger collections are damaged: they have 4 KiB, unless a value needs more.
+/// Larger collections count as damaged: they have 4 KiB, unless a value needs more.
 const MOST_COLLECTION_BYTES: u64 = 64 << 20;
 
-/// Where the values of a collection lie.
+/// Position and length of each value of a collection, by index.
 #[derive(Debug)]
 pub(super) struct Collection(HashMap<u16, (u64, u64)>);
 
-/// Where a value lies, and how many bytes it has.
+/// The position and length of a value.
 pub(super) fn value(walk: &mut Walk<'_>, address: u64, index: u32, referrer: u64) -> CheckResult<(u64, u64)> {
     if !walk.collections.contains_key(&address) {
         let collection = Collection::read(walk, address, referrer)?;
@@ -55,7 +55,7 @@ impl Collection {
             let fits = Some(to_usize(length)).filter(|length| *length <= block.bytes.len());
             let length_here = fits.ok_or_else(|| Flaw::damaged(at, "a value that leaves its collection"))?;
             if index == 0 {
-                // Free space; its length includes its header. More may follow.
+                // This is free space; its length includes its header. More objects may follow.
                 if length_here < value_header {
                     return Err(Flaw::damaged(at, format!("{length} free bytes in a collection")));
                 }

@@ -23,16 +23,16 @@ pub(super) const DRIVER: u16 = 0x14;
 pub(super) const ATTRIBUTE_INFO: u16 = 0x15;
 pub(super) const CACHE_IMAGE: u16 = 0x18;
 
-/// Kinds whose body may lie elsewhere.
+/// Kinds of messages whose body may be stored elsewhere.
 const SHAREABLE: [u16; 6] = [DATASPACE, DATATYPE, FILL_OLD, FILL, FILTERS, ATTRIBUTE];
-/// The longest prefix of version 2, with times, limits and a size of 8 bytes.
+/// The longest prefix of version 2: with times, limits and a size of 8 bytes.
 const LONGEST_PREFIX: u64 = 34;
-/// The prefix of version 1, filled up to a multiple of 8.
+/// The prefix of version 1, padded to a multiple of 8 bytes.
 const OLD_PREFIX: u64 = 16;
-/// No header has more pieces than this.
+/// Maximum number of pieces of a header.
 const MOST_PIECES: usize = 1 << 12;
 
-/// Flags of a header: it has times, limits, numbered messages.
+/// Flags of a header: it has times, limits, or numbered messages.
 const HAS_TIMES: u8 = 0x20;
 const HAS_LIMITS: u8 = 0x10;
 const IS_NUMBERED: u8 = 0x04;
@@ -48,19 +48,19 @@ pub(super) struct HeaderMessage {
     pub(super) block: FileSection,
 }
 
-/// How messages begin.
+/// The format of a message's first bytes.
 #[derive(Clone, Copy, Debug)]
 enum Style {
     Old,
     New { is_numbered: bool },
 }
 
-/// The messages of the header at an address, which no other structure may overlap.
+/// Reads the messages of the header at an address, which no other structure may overlap.
 pub(super) fn read(walk: &mut Walk<'_>, address: u64) -> CheckResult<Vec<HeaderMessage>> {
     messages(walk, address, true)
 }
 
-/// As [`read`], of a header that is read a second time.
+/// Like [`read`], for a header that is read a second time.
 pub(super) fn read_quietly(walk: &mut Walk<'_>, address: u64) -> CheckResult<Vec<HeaderMessage>> {
     messages(walk, address, false)
 }
@@ -97,7 +97,7 @@ fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> CheckResult<Vec<
     Ok(found)
 }
 
-/// Version 1; the first piece follows the prefix.
+/// Reads version 1; the first piece follows the prefix.
 fn old(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> CheckResult<(Style, FileSection)> {
     fields.version(1..=1, "an object header")?;
     fields.skip(1)?;
@@ -106,7 +106,7 @@ fn old(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> CheckResult<(St
     Ok((Style::Old, walk.image.block(address + OLD_PREFIX, size.into())?))
 }
 
-/// Version 2; the checksum is of prefix and messages.
+/// Reads version 2; the checksum covers prefix and messages.
 fn new(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> CheckResult<(Style, FileSection)> {
     fields.signature(b"OHDR", "object header")?;
     fields.version(2..=2, "an object header")?;
@@ -123,7 +123,8 @@ fn new(walk: &Walk<'_>, address: u64, mut fields: Fields<'_>) -> CheckResult<(St
     Ok((Style::New { is_numbered: flags & IS_NUMBERED != 0 }, body))
 }
 
-/// The messages of one piece; those that lead to other pieces go to `pieces`: address, length, and where that was said.
+/// Reads the messages of one piece; continuations are added to `pieces`: address, length, and the position of
+/// the reference.
 fn parse(
     walk: &mut Walk<'_>,
     style: Style,
@@ -135,7 +136,7 @@ fn parse(
         Style::Old => 8,
         Style::New { is_numbered } => 4 + 2 * usize::from(is_numbered),
     };
-    // Less than a message at the end is a gap.
+    // A remainder too short for a message is a gap.
     while prefix <= fields.rest().len() {
         let at = fields.at();
         walk.step(at)?;

@@ -1,4 +1,4 @@
-//! Data layouts: where the values of a dataset lie (specification, IV.A.2.i).
+//! Data layouts: where the values of a dataset are stored (specification, IV.A.2.i).
 
 use super::{
     bytes::{CheckResult, Fields, FileSection, Flaw},
@@ -13,15 +13,15 @@ const VIRTUAL: u8 = 3;
 const KNOWN_FLAGS: u8 = 3;
 const SINGLE_IS_FILTERED: u8 = 2;
 
-/// Where values lie.
+/// Where values are stored.
 #[derive(Debug)]
 pub(super) enum DataLayout {
-    /// In the header itself, this many bytes.
+    /// In the header itself; this many bytes.
     Compact(u64),
     /// In one piece; older versions do not store its size.
     Contiguous { address: Option<u64>, size: Option<u64> },
-    /// In chunks of these dimensions, of which the last is that of a value. Sizes of filtered chunks are written with
-    /// this many bytes, where that does not depend on the chunk.
+    /// In chunks of these dimensions, the last of which is the size of a value. Sizes of filtered chunks take
+    /// this many bytes, if that does not depend on the chunk.
     Chunked { chunk: Vec<u64>, address: Option<u64>, index: ChunkIndex, size_bytes: Option<usize> },
 }
 
@@ -30,13 +30,13 @@ pub(super) enum DataLayout {
 pub(super) enum ChunkIndex {
     /// A B-tree of version 1. The last dimension of the chunk is the size of a value.
     Tree1,
-    /// There is one; how many bytes it has, if it is filtered.
+    /// A single chunk; its size in bytes, if it is filtered.
     Single(Option<u64>),
-    /// One after the other, all there.
+    /// All chunks, one after another.
     Implicit,
-    /// Arrays of chunks, with this many bits to count those of a page.
+    /// An array of fixed size; 2 to the power of `page_bits` elements per page.
     Fixed { page_bits: u8 },
-    /// An array that grows, by these parameters.
+    /// An array that grows, with these parameters.
     Extensible([u8; 5]),
     /// A B-tree of version 2, with nodes of this many bytes.
     Tree2 { node_bytes: u32 },
@@ -143,7 +143,7 @@ fn contiguous(fields: &mut Fields<'_>) -> CheckResult<DataLayout> {
     Ok(DataLayout::Contiguous { address: fields.address()?, size: Some(fields.length()?) })
 }
 
-/// Dimensions, of which the last is that of a value, in bytes.
+/// Reads dimensions, the last of which is the size of a value in bytes.
 fn dimensions(fields: &mut Fields<'_>, rank: usize, width: usize) -> CheckResult<Vec<u64>> {
     if rank == 0 || MOST_DIMENSIONS + 1 < rank {
         return Err(fields.damaged(format!("a layout of {rank} dimensions")));

@@ -1,5 +1,5 @@
-//! The members of groups: symbol tables of old, links in the header, and links in a heap (specification, III.B, III.C,
-//! IV.A.2.c, IV.A.2.g and IV.A.2.r).
+//! The members of groups: old symbol tables, links in the header, and links in a heap (specification, III.B,
+//! III.C, IV.A.2.c, IV.A.2.g and IV.A.2.r).
 
 use schemas::numbers::to_usize;
 
@@ -25,7 +25,7 @@ const HARD: u8 = 0;
 const SOFT: u8 = 1;
 const EXTERNAL: u8 = 64;
 
-/// The members of a group as version 0 of the superblock has them.
+/// Checks the members of a group as stored with version 0 of the superblock.
 pub(super) fn symbol_table(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<()> {
     let mut fields = message.fields();
     let (tree, heap) = (fields.some_address()?, fields.some_address()?);
@@ -71,7 +71,7 @@ fn entry(walk: &mut Walk<'_>, heap: &LocalHeap, mut fields: Fields<'_>) -> Check
     }
 }
 
-/// A link.
+/// Checks a link.
 pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<()> {
     let at = fields.at();
     fields.version(1..=1, "a link")?;
@@ -111,7 +111,8 @@ pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<(
     }
 }
 
-/// The links of a group that has many: they lie in a heap, and B-trees of their names and order lead to them.
+/// Checks the links of a group that has many: they are in a heap, and B-trees by name and by order lead to
+/// them.
 pub(super) fn dense(walk: &mut Walk<'_>, message: &FileSection) -> CheckResult<()> {
     let mut fields = message.fields();
     fields.version(0..=0, "links")?;

@@ -7,7 +7,7 @@ use super::{
     walk::{StructureKind, Walk},
 };
 
-/// The value for no free block.
+/// The value that means that there is no free block.
 const NO_FREE_BLOCK: u64 = 1;
 
 /// The names of a group.
@@ -15,7 +15,7 @@ const NO_FREE_BLOCK: u64 = 1;
 pub(super) struct LocalHeap(FileSection);
 
 impl LocalHeap {
-    /// Reads a heap, and follows the list of what is free in it.
+    /// Reads a heap, and follows its list of free blocks.
     pub(super) fn read(walk: &mut Walk<'_>, address: u64, referrer: u64) -> CheckResult<Self> {
         walk.claim_once(address, StructureKind::LocalHeap, referrer)?;
         let widths = walk.image.widths;
@@ -31,7 +31,7 @@ impl LocalHeap {
         walk.claim_once(data, StructureKind::LocalHeapData, prefix.at)?;
         let data = walk.image.block(data, size)?;
         let entry = 2 * widths.length;
-        // Free blocks can't be more than fit side by side, unless they lead in circles.
+        // No more free blocks fit side by side, unless the list leads in circles.
         for _ in 0..=data.bytes.len() / entry {
             if free == NO_FREE_BLOCK {
                 return Ok(Self(data));

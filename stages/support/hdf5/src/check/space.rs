@@ -4,11 +4,11 @@ use super::bytes::{CheckResult, Fields, FileSection};
 
 /// Maximum number of dimensions in an HDF5 file.
 pub(super) const MOST_DIMENSIONS: usize = 32;
-/// A dimension that may grow without end.
+/// The maximum of a dimension that may grow without limit.
 pub(super) const UNLIMITED: u64 = u64::MAX;
 /// A flag: the maximum of each dimension follows.
 const HAS_MOST: u8 = 1;
-/// In version 2, what kind of space it is: a single value, some, or none.
+/// In version 2, the kinds of spaces: a single value, an array, or no values.
 const SCALAR: u8 = 0;
 const SIMPLE: u8 = 1;
 const NULL: u8 = 2;
@@ -17,9 +17,9 @@ const NULL: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Dataspace {
     pub(super) dimensions: Vec<u64>,
-    /// The maximum of each; absent if not given, unlimited if [`UNLIMITED`].
+    /// The maximum of each dimension; empty if not given. [`UNLIMITED`]: no limit.
     pub(super) most: Vec<u64>,
-    /// Their product.
+    /// Number of values: the product of the dimensions.
     pub(super) values: u64,
 }
 

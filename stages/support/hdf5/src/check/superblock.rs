@@ -7,12 +7,12 @@ use schemas::numbers::to_usize;
 use super::bytes::{CheckResult, Fields, FileSection, Flaw, Image, Nodes, Widths};
 
 const SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
-/// The longest one: version 1 with addresses of 8 bytes.
+/// The longest superblock: version 1 with addresses of 8 bytes.
 const MOST_BYTES: u64 = 128;
-/// Where the file does not say.
+/// The capacities used if the file does not give any.
 const USUAL_NODES: Nodes = Nodes { symbols: 8, symbol_nodes: 32, chunks: 64 };
 
-/// Finds the superblock at the start of the file, or behind a user block of 512 bytes, or twice that, and so on.
+/// Finds the superblock at the start of the file, or after a user block of 512 bytes, twice that, and so on.
 pub(super) fn read(file: &File, length: u64) -> CheckResult<Image<'_>> {
     let places = std::iter::successors(Some(512_u64), |place| place.checked_mul(2));
     let mut places = std::iter::once(0).chain(places).take_while(|place| *place < length);
@@ -63,7 +63,7 @@ fn old<'a>(version: u8, mut fields: Fields<'_>, file: &'a File, base: u64, lengt
     Ok(Image { file, base, end, widths, nodes, root, extension: None, spent: Cell::new(0) })
 }
 
-/// Versions 2 and 3: the root group is an object header; a checksum closes the block.
+/// Versions 2 and 3: the root group is an object header; a checksum ends the block.
 fn new<'a>(block: &FileSection, file: &'a File, base: u64, length: u64) -> CheckResult<Image<'a>> {
     let mut fields = block.fields();
     fields.skip(SIGNATURE.len() + 1)?;
@@ -93,7 +93,8 @@ fn widths(fields: &mut Fields<'_>) -> CheckResult<Widths> {
     }
 }
 
-/// The end of what is in use, from the base. A file that was moved behind a user block states both where they were.
+/// The end of the space in use, counted from the base. A file that was moved behind a user block still states
+/// its former base and end.
 fn end(stated_base: u64, stated_end: u64, base: u64, length: u64, at: u64) -> CheckResult<u64> {
     let end = stated_end.checked_sub(stated_base).ok_or_else(|| Flaw::damaged(at, "the file ends before it begins"))?;
     if end <= length - base {

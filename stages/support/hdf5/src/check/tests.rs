@@ -1,4 +1,4 @@
-//! Sound files of every style pass; damaged ones are refused, in words, and at once.
+//! Valid files of every style pass; damaged ones are refused quickly, with a message.
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 mod files;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use self::files::{Style, write};
 use super::check;
 
-/// A file of a style in its own folder.
+/// A file of this style in a temporary folder.
 fn file(style: Style) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.h5");

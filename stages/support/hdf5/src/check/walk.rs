@@ -1,4 +1,4 @@
-//! The walk over the objects of a file, and what it remembers.
+//! The walk over the objects of a file, and its record of what it has seen.
 
 use std::{
     collections::HashMap,
@@ -17,11 +17,12 @@ use super::{
     space::Dataspace,
 };
 
-/// A file with more structures than this is not read: each object, node, block and value of variable length is one.
+/// Maximum number of structures in a file: each object, node, block and value of variable length counts as
+/// one.
 pub(super) const MOST_STEPS: u64 = 1 << 23;
-/// Nor one with more objects.
+/// Maximum number of objects in a file.
 const MOST_OBJECTS: usize = 1 << 20;
-/// More groups within one another than any file has.
+/// Maximum nesting of groups; no real file is nested as deeply.
 const MOST_NESTING: usize = 1 << 10;
 /// Length to which names are cut in messages about a flaw.
 const KEPT_OF_NAME: usize = 256;
@@ -68,13 +69,13 @@ pub(super) struct Walk<'a> {
     pub(super) nodes: Nodes,
     kinds: HashMap<u64, StructureKind>,
     pub(super) collections: HashMap<u64, Collection>,
-    /// Bodies of messages that others share, by where they are and their kind.
+    /// Bodies of shared messages, by position and kind.
     shared: HashMap<(u64, u16), FileSection>,
-    /// Every object that was reached.
+    /// Every object reached so far.
     objects: Vec<Object>,
-    /// Those that are to be looked at.
+    /// Indices of the objects still to check.
     queue: Vec<usize>,
-    /// The one that is looked at.
+    /// Index of the object being checked.
     current: Option<usize>,
     steps: u64,
 }
@@ -103,7 +104,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The path of the object that is looked at.
+    /// The path of the object being checked.
     pub(super) fn object(&self) -> String {
         let object = |at: Option<usize>| at.and_then(|at| self.objects.get(at));
         let up = std::iter::successors(object(self.current), |here| object(here.parent));
@@ -112,10 +113,10 @@ impl<'a> Walk<'a> {
         names.join("/")
     }
 
-    /// Looks at every object that can be reached.
+    /// Checks every reachable object.
     ///
     /// # Errors
-    /// The first flaw; [`object`](Self::object) then adds where.
+    /// The first flaw; [`object`](Self::object) then returns where it is.
     pub(super) fn run(&mut self) -> CheckResult<()> {
         if let Some(extension) = self.image.extension {
             self.kinds.insert(extension, StructureKind::Object);
@@ -138,7 +139,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Says what is at an address, and whether that is new; refuses what is something else already.
+    /// Records that an address holds a structure of this kind, and returns whether that is new; refuses an
+    /// address that already holds another kind.
     pub(super) fn claim(&mut self, address: u64, kind: StructureKind, referrer: u64) -> CheckResult<bool> {
         self.step(referrer)?;
         if address == 0 {
@@ -154,7 +156,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// As [`claim`](Self::claim), of what only one place may lead to, so that nothing leads in circles.
+    /// Like [`claim`](Self::claim), for a structure that only one place may refer to, so that nothing leads in
+    /// circles.
     pub(super) fn claim_once(&mut self, address: u64, kind: StructureKind, referrer: u64) -> CheckResult<()> {
         match self.claim(address, kind, referrer)? {
             true => Ok(()),
@@ -162,8 +165,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Queues a member of the object that is looked at, unless it has been seen: several links may lead to one, and
-    /// back up.
+    /// Queues a member of the object being checked, unless it has been seen: several links may lead to one
+    /// object, also back to a parent.
     pub(super) fn enter(&mut self, address: u64, name: &[u8], referrer: u64) -> CheckResult<()> {
         self.image.inside(address, 16, referrer)?;
         if !self.claim(address, StructureKind::Object, referrer)? {
@@ -215,7 +218,7 @@ impl<'a> Walk<'a> {
         chunks::check(self, at, &layout, datatype, space, &filters)
     }
 
-    /// A superblock's extension gives node sizes, and other data besides the objects.
+    /// Checks a superblock's extension, which gives node sizes and other data that belong to no object.
     fn look_at_extension(&mut self, address: u64) -> CheckResult<()> {
         for message in header::read(self, address)? {
             let at = message.block.at;
@@ -236,7 +239,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The body of a message, which may lie in the header of another object.
+    /// The body of a message, which may be in the header of another object.
     pub(super) fn resolve(&mut self, message: &HeaderMessage) -> CheckResult<FileSection> {
         match message.shared {
             false => Ok(message.block.clone()),
@@ -244,7 +247,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The message that a reference to a shared one leads to (specification, IV.A.2, of shared messages).
+    /// The body of the shared message that a reference leads to (specification, IV.A.2, on shared messages).
     pub(super) fn shared(&mut self, kind: u16, mut fields: Fields<'_>) -> CheckResult<FileSection> {
         let at = fields.at();
         let version = fields.version(1..=3, "a shared message")?;
@@ -283,7 +286,7 @@ pub(super) fn printable(name: &[u8]) -> String {
 struct DatasetMessages {
     space: Option<Dataspace>,
     datatype: Option<Datatype>,
-    /// Where it is, and its length; nothing within if there is none.
+    /// Position and length of the fill value; the inner `None` means that the message defines no value.
     fill: Option<Option<(u64, u64)>>,
     filters: Option<Vec<filters::FilterId>>,
     layout: Option<(u64, layout::DataLayout)>,

@@ -1,4 +1,4 @@
-//! Files whose matrix is dense, as predictions are: a value for each gene of each row.
+//! Files whose matrix is dense, like predictions: every row has a value for every gene.
 
 use std::path::Path;
 
@@ -15,16 +15,17 @@ use super::{
     vector::{Encoding, encode, unicode},
 };
 
-/// Bytes of a dense matrix that are stored together: what every reader's cache holds.
+/// Bytes of a dense matrix that are stored together: what fits into every reader's cache.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A file of dense rows that is being written; dropped without [`finish`](Self::finish) it leaves nothing behind. What it
-/// holds of them does not grow with their number, but for what is distinct in columns of categories.
+/// A file of dense rows that is being written; if dropped without [`finish`](Self::finish), it leaves nothing
+/// behind. Its memory does not grow with the number of rows, except for the distinct values of categorical
+/// columns.
 #[derive(Debug)]
 pub struct DenseH5adWriter {
     file: File,
     place: ObjectPlace,
-    /// `X`, and the layers next to it.
+    /// `X`, followed by the layers.
     matrices: Vec<DenseMatrixWriter>,
     obs: ObsFrame,
     rows: usize,
@@ -40,16 +41,16 @@ pub struct DenseFrame {
     pub columns: Vec<H5adColumn>,
     /// Names of matrices besides `X`.
     pub layers: Vec<String>,
-    /// A dictionary of texts in `uns`: its name, its keys and their values.
+    /// A dictionary of texts in `uns`: its name, and pairs of a key and a text.
     pub told: Option<(String, Vec<(String, String)>)>,
 }
 
 impl DenseH5adWriter {
-    /// Begins a file.
+    /// Starts a file.
     ///
     /// # Errors
-    /// A target that exists or that another process is writing, a gzip level over 9, a column whose name is taken or can't be one in HDF5,
-    /// a folder that can't be written to, a full disk.
+    /// A target that exists or that another process is writing, a gzip level over 9, a column whose name is taken
+    /// or not allowed in HDF5, a folder that is not writable, a full disk.
     pub fn create(path: &Path, frame: &DenseFrame, options: H5adWriteOptions) -> Result<Self> {
         check(&frame.columns, options)?;
         let mut staged = StagedFile::create(path)?;
@@ -76,11 +77,12 @@ impl DenseH5adWriter {
         Ok(Self { file, place, matrices, obs, rows: 0, staged })
     }
 
-    /// Adds rows: their names (the first column of `obs`), the columns that were requested, and the values of `X` and of each
-    /// layer, row-major.
+    /// Adds rows: their names (the first column of `obs`), the columns of the frame, and the values of `X` and of
+    /// each layer, row-major.
     ///
     /// # Errors
-    /// A missing column, of another type, or has unexpected nulls; matrices of another shape; a full disk.
+    /// A column that is missing, has another type or has unexpected nulls; matrices of another shape; a full
+    /// disk.
     pub fn append(&mut self, obs: &RecordBatch, matrices: &[&[f32]]) -> Result<()> {
         if matrices.len() != self.matrices.len() {
             return Err(Error::Bug(format!(
@@ -97,13 +99,13 @@ impl DenseH5adWriter {
         Ok(())
     }
 
-    /// How many rows were added so far.
+    /// Number of rows added so far.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Completes the file and gives it its name.
+    /// Completes the file and renames it to its target.
     ///
     /// # Errors
     /// A full disk, or a target that exists by now.

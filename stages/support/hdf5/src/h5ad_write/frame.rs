@@ -1,4 +1,4 @@
-//! The data frames of a file: `var` written at once, `obs` row by row.
+//! The data frames of a file: `var`, written at once, and `obs`, written row by row.
 
 use std::collections::HashMap;
 
@@ -19,10 +19,10 @@ use super::{
 /// The name of the index column within a data frame.
 pub(super) const INDEX: &str = "_index";
 
-/// Texts of `var`, and names of categories, that are compressed together.
+/// Texts of `var`, or names of categories, that are compressed together.
 const TEXT_CHUNK: usize = 4 << 10;
 
-/// Writes `var`, which has the genes' names and nothing else.
+/// Writes `var`, which holds only the genes' names.
 pub(super) fn write_var(file: &File, genes: &[String], gzip: Option<u8>) -> hdf5_metno::Result<()> {
     let frame = create_frame(file, "var", &[])?;
     Vector::create_texts(&frame, INDEX, TEXT_CHUNK, gzip)?.append_texts(genes.iter().map(String::as_str))
@@ -36,7 +36,7 @@ fn create_frame(file: &File, name: &str, columns: &[&str]) -> hdf5_metno::Result
     Ok(frame)
 }
 
-/// `obs`, growing.
+/// The data frame `obs`, which grows.
 #[derive(Debug)]
 pub(super) struct ObsFrame {
     names: Vector,
@@ -55,7 +55,7 @@ enum ObsColumn {
 struct CategoryColumn {
     group: Group,
     codes: Vector,
-    /// The code of each name, in the order in which they were first seen.
+    /// The code of each name; codes are assigned in order of first appearance.
     known: HashMap<String, i32>,
     names: Vec<String>,
     gzip: Option<u8>,
@@ -143,7 +143,7 @@ impl CategoryColumn {
         let group = frame.create_group(name)?;
         encode(&group, Encoding::Categorical)?;
         group.new_attr::<bool>().create("ordered")?.write_scalar(&false)?;
-        // How many categories there will be is not known yet; pandas narrows the codes when it reads them.
+        // The number of categories is not known yet; pandas narrows the codes when it reads them.
         let codes = Vector::create_array::<i32>(&group, "codes", chunk, gzip)?;
         Ok(Self { group, codes, known: HashMap::new(), names: Vec::new(), gzip })
     }
@@ -171,7 +171,7 @@ impl CategoryColumn {
     }
 }
 
-/// The texts of a column in which none may be missing.
+/// The texts of a column without missing values.
 fn present<'a>(texts: &'a StringArray, place: &ObjectPlace) -> Result<impl Iterator<Item = &'a str>> {
     refuse_nulls(texts, place)?;
     Ok(texts.iter().flatten())

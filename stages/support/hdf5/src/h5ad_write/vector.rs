@@ -1,4 +1,4 @@
-//! Datasets that grow, and the attributes by which anndata knows what an object is.
+//! Datasets that grow, and the attributes from which anndata knows what an object is.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ pub(super) enum Encoding {
     StringArray,
 }
 
-/// Marks an object with its encoding and the version of it.
+/// Marks an object with its encoding and the encoding's version.
 pub(super) fn encode(object: &Location, encoding: Encoding) -> Result<()> {
     let (name, version) = match encoding {
         Encoding::Anndata => ("anndata", "0.1.0"),
@@ -33,12 +33,12 @@ pub(super) fn encode(object: &Location, encoding: Encoding) -> Result<()> {
     write_text(object, "encoding-version", version)
 }
 
-/// Sets an attribute that is one text.
+/// Sets an attribute to a text.
 pub(super) fn write_text(object: &Location, name: &str, text: &str) -> Result<()> {
     object.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&unicode(text)?)
 }
 
-/// Sets an attribute that is a list of texts.
+/// Sets an attribute to a list of texts.
 pub(super) fn write_texts(object: &Location, name: &str, texts: &[&str]) -> Result<()> {
     let attribute = object.new_attr::<VarLenUnicode>().shape(texts.len()).create(name)?;
     if texts.is_empty() {
@@ -61,7 +61,7 @@ pub(super) struct Vector {
 
 impl Vector {
     pub(super) fn create<T: H5Type>(group: &Group, name: &str, chunk: usize, gzip: Option<u8>) -> Result<Self> {
-        // Without times, the same rows make the same file.
+        // Without timestamps, the same rows make the same file.
         let mut builder = group.new_dataset::<T>().chunk((chunk,)).obj_track_times(false);
         if let Some(level) = gzip {
             builder = builder.shuffle().deflate(level);

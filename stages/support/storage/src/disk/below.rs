@@ -8,8 +8,8 @@ use std::{
 
 use schemas::{Error, Result};
 
-/// The files below a folder, by name. Links are followed; a folder reachable in several ways, including through itself or its parents, is
-/// read once.
+/// The files below a folder, by name. Links are followed; a folder reachable in several ways, including
+/// through itself or its parents, is read once.
 ///
 /// # Errors
 /// Folders that can't be read.

@@ -6,7 +6,7 @@
 //!
 //! - `kill`: the process ends as with `kill -9`; half of the bytes to be written have been written;
 //! - `dead`: the same without ending the process: from now on no call does anything, and each fails;
-//! - `full`: the disk has no space left, now and later;
+//! - `full`: the disk has no space left, from now on;
 //! - `broken`: the disk fails (EIO), once;
 //! - `short`: half of the bytes are written; `interrupted`: a signal arrives first. Neither is an error, and writing continues;
 //! - `panic`: the program panics there.
@@ -139,18 +139,18 @@ fn plan() -> Option<Arc<FaultPlan>> {
     if ASKED.load(Ordering::Relaxed) { the_plan().clone() } else { None }
 }
 
-/// Faults of the whole process, while this lives.
+/// Faults of the whole process, while this value exists.
 #[derive(Debug)]
 pub struct InjectedFaults(());
 
-/// Injects a fault, as the environment would: `full@7`. Calls are counted from now on. For tests, which ensure that
-/// nothing else writes at the same time.
+/// Injects a fault, given as in the environment: `full@7`. Calls are counted from now on. For tests, which
+/// ensure that nothing else writes at the same time.
 ///
 /// # Panics
 /// Text that is not a fault.
 #[must_use]
 pub fn inject(fault: &str) -> InjectedFaults {
-    // The environment's is applied first, not later.
+    // The fault from the environment is applied now, rather than later over this one.
     plan();
     let fault = Fault::parse(fault).expect("KIND@K");
     *the_plan() = Some(Arc::new(FaultPlan { fault: Some(fault), log: None, calls: AtomicU64::new(0) }));
@@ -224,7 +224,7 @@ fn broken() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
 }
 
-/// No destructor runs, nothing is flushed.
+/// Ends the process: no destructor runs, nothing is flushed.
 fn kill() -> ! {
     // The signal can't be blocked; in case it arrives late, this ends the process as well.
     let _ = kill_process(getpid(), Signal::KILL);

@@ -1,4 +1,4 @@
-//! Files for writing: every call is announced to [`super::faults`] first.
+//! Files for writing: [`super::faults`] is notified before every call.
 
 use std::{
     fs::{File, OpenOptions},
@@ -33,7 +33,7 @@ impl DiskFile {
         Self::open(path, File::options().read(true).write(true).create(true).truncate(true))
     }
 
-    /// Creates the file, which does not exist yet.
+    /// Creates a file that does not exist yet.
     ///
     /// # Errors
     /// A file that can't be created.
@@ -114,7 +114,7 @@ impl DiskFile {
             .map_err(|error| Error::io("write", &self.path)(self.told(error, 0)))
     }
 
-    /// An error of a full disk, with the size of the write.
+    /// Adds the size of the write and the free space to an error of a full disk.
     fn told(&self, error: io::Error, wanted: u64) -> io::Error {
         if error.kind() != io::ErrorKind::StorageFull {
             return error;
@@ -186,7 +186,7 @@ impl HashedFile {
         self.writer.write_all(bytes).map_err(Error::io("write", self.writer.get_ref().path()))
     }
 
-    /// Brings everything to the disk.
+    /// Syncs everything to the disk.
     ///
     /// # Errors
     /// A full or broken disk.
@@ -194,7 +194,7 @@ impl HashedFile {
         self.sync()
     }
 
-    /// The same, for a file that another writer keeps.
+    /// The same, for a file owned by another writer.
     ///
     /// # Errors
     /// A full or broken disk.
@@ -218,7 +218,7 @@ impl Write for HashedFile {
     }
 }
 
-/// A checksum as text.
+/// A checksum as hexadecimal text.
 #[must_use]
 pub fn hex(checksum: u64) -> String {
     format!("{checksum:016x}")
@@ -238,7 +238,7 @@ pub fn checksum_of(path: &Path) -> Result<FileEntry> {
     checksum_of_file(&File::open(path).map_err(Error::io("open", path))?, path)
 }
 
-/// XXH3-64 of the bytes of an open file that is called `path`.
+/// XXH3-64 of the bytes of an open file at `path`.
 ///
 /// # Errors
 /// A file that can't be read.

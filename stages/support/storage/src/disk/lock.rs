@@ -1,4 +1,4 @@
-//! Locks on files and folders being written, which end with their process.
+//! Locks on files and folders being written; they end with their process.
 
 use std::{
     fs::{self, File},
@@ -18,14 +18,14 @@ use super::{call::Call, faults, parent_of, remove_all};
 /// Separates the target's name from the writer's number in a hidden name.
 pub(super) const MARK: &str = ".tmp-";
 
-/// The result of locking a file or folder; a lock is held as long as this lives.
+/// The result of trying to lock a file or folder; a lock is held as long as this value exists.
 #[derive(Debug)]
 pub(super) enum Lock {
-    /// It is ours.
+    /// This value holds the lock.
     Taken { _held: File },
-    /// Another process, or another part of this one, has it.
+    /// Another process, or another part of this one, holds it.
     Anothers,
-    /// Nobody's: the file system has no locks, the file is gone, or the lock was released.
+    /// Nobody holds it: the file system has no locks, the file is gone, or the lock was released.
     Nobodys,
 }
 
@@ -42,17 +42,17 @@ impl Lock {
     }
 }
 
-/// Keeps others from writing to a folder, as long as this lives.
+/// Prevents others from writing to a folder, as long as this value exists.
 #[derive(Debug)]
 pub struct FolderLock {
     _lock: Lock,
 }
 
 impl FolderLock {
-    /// Locks a folder. On a file system without locks, nobody is kept out.
+    /// Locks a folder. On a file system without locks, nobody is prevented from writing.
     ///
     /// # Errors
-    /// Another process that has it.
+    /// Another process that holds the lock.
     pub fn take(folder: &Path) -> Result<Self> {
         match Lock::take(folder)? {
             Lock::Anothers => Err(Error::usage(
@@ -64,15 +64,18 @@ impl FolderLock {
     }
 }
 
-/// A lock on a name, whatever is or will be there: a hidden file next to it, which is removed with this.
+/// A lock on a name, whether something has that name or not: a hidden file next to it, which is removed with
+/// this value.
 #[derive(Debug)]
 pub struct PathLock {
-    /// None if nothing can be written next to the name, or the file system has no locks: then nobody is kept out.
+    /// `None` if nothing can be written next to the name, or if the file system has no locks: then nobody is kept
+    /// out.
     held: Option<(File, PathBuf)>,
 }
 
 impl PathLock {
-    /// Tries to lock a name, without waiting; none if another process, or another part of this one, has it.
+    /// Tries to lock a name, without waiting; `None` if another process, or another part of this one, holds the
+    /// lock.
     ///
     /// # Errors
     /// A full or broken disk.
@@ -91,7 +94,8 @@ impl PathLock {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(_) => return Ok(Some(Self { held: None })),
             }
-            // The previous owner may have removed the file since it was opened; then another one may have its name.
+            // The previous owner may have removed the file since it was opened, and another file may have its name by
+            // now.
             let is_there = file.metadata().ok().zip(path.metadata().ok());
             if is_there.is_some_and(|(ours, there)| (ours.dev(), ours.ino()) == (there.dev(), there.ino())) {
                 return Ok(Some(Self { held: Some((file, path)) }));
@@ -102,7 +106,7 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Before the lock is released, so that nobody locks a file without a name.
+        // This happens before the lock is released, so that nobody locks a file without a name.
         if let Some((_file, path)) = &self.held
             && let Err(error) = remove_all(path)
         {
@@ -116,19 +120,19 @@ fn is_refused(kind: io::ErrorKind) -> bool {
     matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotFound)
 }
 
-/// Removes leftovers of killed processes for `target`; returns whether a process other than that of
-/// `own`, is still at work.
+/// Removes leftovers of killed processes for `target`; returns whether a writer other than that of `own` is
+/// still at work.
 pub(super) fn clear_leftovers(target: &Path, own: &Path) -> Result<bool> {
     let mut at_work = !own.exists();
     for other in leftovers(target)?.into_iter().filter(|other| other != own) {
         match Lock::take(&other)? {
             Lock::Anothers => at_work = true,
-            // Gone in the meantime, or another user's that can't be opened.
+            // It is gone in the meantime, or belongs to another user and can't be opened.
             Lock::Nobodys => {}
             Lock::Taken { .. } => match remove_all(&other) {
                 // Another process has removed it.
                 Err(Error::Missing { .. }) => {}
-                // Another user's, in a shared folder. It does no harm.
+                // It belongs to another user, in a shared folder, and does no harm.
                 Err(Error::Io { source, .. }) if is_refused(source.kind()) => {
                     tracing::debug!("{} is left where it is: {source}", other.display());
                 }
@@ -144,7 +148,7 @@ pub(super) fn another_writes(target: &Path) -> Error {
     Error::usage(message, "wait until it has finished, or choose another name")
 }
 
-/// What is or was in the making beside `target`, to become it.
+/// Files and folders next to `target` that are or were being written, to become it.
 fn leftovers(target: &Path) -> Result<Vec<PathBuf>> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let parent = parent_of(target);
@@ -152,7 +156,7 @@ fn leftovers(target: &Path) -> Result<Vec<PathBuf>> {
     Ok(hidden_names(parent)?.into_iter().filter(of_target).map(|hidden| parent.join(hidden)).collect())
 }
 
-/// Hidden names in a folder that are or were being written.
+/// Hidden names in a folder that are or were being written to.
 pub(super) fn hidden_names(folder: &Path) -> Result<Vec<String>> {
     let is_hidden = |name: &String| {
         let number = name.strip_prefix('.').and_then(|name| Some(name.rsplit_once(MARK)?.1));

@@ -1,4 +1,4 @@
-//! Names that are given to what is whole: in the place of something, or only where nothing is.
+//! Renames complete files and folders: over an existing one, or only to a name that is not in use.
 
 use std::{
     fs,
@@ -16,25 +16,25 @@ use super::{faults, hidden_sibling, lock, parent_of, remove_all, sync_folder};
 /// Renames a file or folder.
 ///
 /// # Errors
-/// A name that can't be given.
+/// A rename that fails.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     faults::before_rename(from, to).and_then(|()| fs::rename(from, to)).map_err(Error::io("create", to))
 }
 
-/// Renames a file to a name that nothing has, even if another process is about to take it.
+/// Renames a file to a name that is not in use, even if another process is about to take it.
 pub(super) fn rename_to_new(from: &Path, to: &Path) -> Result<()> {
     faults::before_rename(from, to).map_err(Error::io("create", to))?;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(already_exists(to)),
-        // A file system without such a call.
+        // The file system has no such call.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if to.symlink_metadata().is_ok() => Err(already_exists(to)),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to).map_err(Error::io("create", to)),
         Err(error) => Err(Error::io("create", to)(error.into())),
     }
 }
 
-/// Refuses a name that something has.
+/// Refuses a name that is in use.
 ///
 /// # Errors
 /// A file or folder of that name.
@@ -49,11 +49,12 @@ fn already_exists(target: &Path) -> Error {
     )
 }
 
-/// Puts a folder in the place of another one, if there is one. A process that is killed leaves the old one or, only between two renames,
-/// neither under that name; the new one is always whole under one of the two names.
+/// Puts a folder in the place of another one, if there is one. If the process is killed, the old folder keeps
+/// the name or, only between two renames, neither has it; the new folder is always whole under one of its two
+/// names.
 ///
 /// # Errors
-/// A rename that fails; the old folder has its name then.
+/// A rename that fails; then the old folder has its name.
 pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
     let old = hidden_sibling(target)?;
     let is_replaced = target.exists();
@@ -70,7 +71,8 @@ pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
     if is_replaced { remove_all(&old) } else { Ok(()) }
 }
 
-/// Removes a folder so that its name is gone at once: a process that is killed never leaves a part of it under that name.
+/// Removes a folder such that its name is gone at once: a killed process never leaves a part of it under that
+/// name.
 ///
 /// # Errors
 /// A file that can't be removed.
@@ -91,7 +93,8 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the leftovers of killed processes next to a name, those that would have become it or that it replaced.
+/// Removes leftovers of killed processes next to a name: files or folders that would have become it, or that
+/// it replaced.
 ///
 /// # Errors
 /// A file that can't be removed.

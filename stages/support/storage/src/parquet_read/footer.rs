@@ -1,8 +1,9 @@
 //! Checks the footer of a Parquet file before decoding: whether it claims to hold more than possible.
 //!
 //! A footer is a structure in Thrift's compact encoding. A decoder skips unknown fields value by value, and a
-//! boolean in a list takes no bytes: a list that claims 2^31 of them keeps it busy for half a minute without a way to interrupt
-//! it. So the footer is first walked here, by the same rules, and refused if it claims more such values than it has bytes.
+//! boolean in a list takes no bytes: a list that claims to have 2^31 of them keeps it busy for half a minute
+//! and can't be interrupted. Therefore the footer is first walked here, by the same rules, and refused if it
+//! claims more such values than it has bytes.
 
 use std::{
     fs::File,
@@ -14,7 +15,7 @@ use schemas::numbers::to_usize;
 
 /// The end of a file: the length of its footer (u32), then this.
 const MAGIC: &[u8; 4] = b"PAR1";
-/// Bytes of both.
+/// Number of bytes of length and magic.
 const TAIL_BYTES: usize = 8;
 /// Maximum nesting of structures; decoders allow no more.
 pub(super) const MOST_DEPTH: u8 = 64;
@@ -22,11 +23,12 @@ pub(super) const MOST_DEPTH: u8 = 64;
 /// Why a footer is refused.
 pub(super) type RefusalReason = String;
 
-/// Checks the end of a file. A file that does not end like Parquet, or is cut short, is left to the decoder to refuse.
+/// Checks the end of a file. A file that does not end like Parquet, or is cut short, is left to the decoder,
+/// which refuses it.
 pub(super) fn check(file: &File) -> Result<(), RefusalReason> {
     let Some(footer) = read(file) else { return Ok(()) };
     let mut left = RemainingStructure { rest: footer.as_slice(), free: footer.len(), claims_too_much: false };
-    // For any other problem, the decoder has the better message.
+    // For any other problem, the decoder has a better message.
     match left.skip_struct(MOST_DEPTH) {
         None if left.claims_too_much => Err("its metadata declare a list that is longer than they are".into()),
         _ => Ok(()),
@@ -47,12 +49,12 @@ fn read(file: &File) -> Option<Vec<u8>> {
     Some(footer)
 }
 
-/// The rest of a structure: of a footer, or of the header of a page.
+/// The bytes left of a structure: of a footer, or of the header of a page.
 pub(super) struct RemainingStructure<R> {
     pub(super) rest: R,
     /// Number of values without bytes that are still allowed.
     pub(super) free: usize,
-    /// Whether more appeared.
+    /// Whether there were more.
     pub(super) claims_too_much: bool,
 }
 
@@ -68,7 +70,7 @@ impl<R: Read> RemainingStructure<R> {
         (skipped == bytes).then_some(())
     }
 
-    /// A number in base 128, seven bits per byte.
+    /// Reads a number in base 128, seven bits per byte.
     fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -81,14 +83,14 @@ impl<R: Read> RemainingStructure<R> {
         None
     }
 
-    /// Skips a structure; none if it can't be decoded, or if it claims too much.
+    /// Skips a structure; `None` if it can't be decoded, or if it claims too much.
     pub(super) fn skip_struct(&mut self, depth: u8) -> Option<()> {
         loop {
             let header = self.byte()?;
             if header & 0x0f == 0 {
                 return Some(());
             }
-            // A field number that is not given relative to the previous one follows explicitly.
+            // A field number that is not relative to the previous one follows explicitly.
             if header & 0xf0 == 0 {
                 self.number()?;
             }
@@ -96,7 +98,7 @@ impl<R: Read> RemainingStructure<R> {
         }
     }
 
-    /// A value of a field or of a list.
+    /// Skips a value of a field or of a list.
     fn skip_field(&mut self, kind: u8, depth: u8) -> Option<()> {
         match kind {
             // A boolean is encoded in its type.
@@ -134,7 +136,7 @@ impl<R: Read> RemainingStructure<R> {
         self.skip_values(size, &[kinds >> 4, kinds & 0x0f], depth)
     }
 
-    /// This many values of each of these types.
+    /// Skips `count` values of each of these types.
     fn skip_values(&mut self, count: u64, kinds: &[u8], depth: u8) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         if kinds.iter().all(|kind| matches!(kind, 1 | 2)) {
@@ -159,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// A file whose footer has these bytes.
+    /// A file with these bytes as its footer.
     fn file(footer: &[u8]) -> File {
         let mut file = tempfile::tempfile().expect("a file");
         let length = u32::try_from(footer.len()).expect("short").to_le_bytes();
@@ -174,10 +176,10 @@ mod tests {
         assert!(claims(&[3]).is_ok());
         let refused = claims(&[0xff, 0xff, 0xff, 0xff, 0x07]).expect_err("2^31 booleans");
         assert!(refused.contains("longer than they are"), "{refused}");
-        // Within a list (9) of lists (9), and as a map (11) of booleans.
+        // In a list (9) of lists (9), and as a map (11) of booleans.
         assert!(check(&file(&[0x19, 0x19, 0xf2, 0xff, 0xff, 0xff, 0xff, 0x07, 0])).is_err());
         assert!(check(&file(&[0x1b, 0xff, 0xff, 0xff, 0xff, 0x07, 0x11, 0])).is_err());
-        // Many lists that are each within bounds may not be so in total.
+        // Many lists may exceed the limit together, even if each is within it.
         let many: Vec<u8> = std::iter::repeat_n([0x19, 0xf1, 0x20], 100).flatten().chain([0]).collect();
         assert!(check(&file(&many)).is_err());
     }

@@ -1,4 +1,5 @@
-//! The file that a Parquet decoder reads pages from: the header of each page is checked before it is decoded, as the footer is.
+//! The file from which a Parquet decoder reads pages: the header of each page is checked before it is
+//! decoded, like the footer.
 
 use std::{
     fs::File,
@@ -41,8 +42,9 @@ impl ChunkReader for Pages {
     }
 }
 
-/// A reader of a page's header, which is checked when the first byte is read. A decoder that has read the header before starts another
-/// one at the values, and reads nothing from it: it takes values as [`ChunkReader::get_bytes`].
+/// A reader of a page's header, which is checked when its first byte is read. A decoder that has already read
+/// the header creates another reader at the values, but reads nothing from it: it gets values through
+/// [`ChunkReader::get_bytes`].
 #[derive(Debug)]
 pub struct PageHeaderReader {
     reader: BufReader<File>,
@@ -51,12 +53,12 @@ pub struct PageHeaderReader {
 }
 
 impl PageHeaderReader {
-    /// Checks the header that is next, and returns to its first byte.
+    /// Checks the next header, and returns to its first byte.
     fn check(&mut self) -> io::Result<()> {
         let start = self.start;
         check(&mut self.reader).map_err(|what| io::Error::other(format!("page header at byte {start}: {what}")))?;
         let read = self.reader.stream_position()? - start;
-        // Within the reader's buffer, this costs nothing.
+        // In the reader's buffer, this costs nothing.
         self.reader.seek_relative(-read.cast_signed())
     }
 }
@@ -70,7 +72,7 @@ impl Read for PageHeaderReader {
     }
 }
 
-/// Reads a page header to its end. One that is cut short is left to the decoder to refuse.
+/// Reads a page header to its end. One that is cut short is left to the decoder, which refuses it.
 fn check(reader: impl Read) -> std::result::Result<(), RefusalReason> {
     let mut left = RemainingStructure { rest: reader.take(MOST_HEADER_BYTES), free: MOST_FREE, claims_too_much: false };
     match left.skip_struct(MOST_DEPTH) {
@@ -114,7 +116,7 @@ mod tests {
     fn a_page_header_that_claims_too_much_is_refused_at_once() {
         let bytes = numbers();
         assert_eq!(rows_of(&bytes), Ok(100));
-        // The first page follows the magic bytes; its header ends where the structure does.
+        // The first page follows the magic bytes; its header ends where the structure ends.
         let mut left = RemainingStructure { rest: &bytes[4..], free: 0, claims_too_much: false };
         left.skip_struct(MOST_DEPTH).expect("a header");
         let end = bytes.len() - left.rest.len() - 1;

@@ -22,7 +22,7 @@ arguments! {
 }
 
 arguments! {
-    /// No source has it.
+    /// A kernel that does not exist.
     Unknown<'a>, "no_such_kernel" {
         numbers: Address<'a>,
     }

@@ -1,4 +1,4 @@
-//! Small files that hold some of everything, as libhdf5 writes it.
+//! Small files that contain every kind of structure, as libhdf5 writes it.
 
 use std::{path::Path, str::FromStr};
 
@@ -7,14 +7,14 @@ use hdf5_metno::{
     types::{VarLenArray, VarLenUnicode},
 };
 
-/// Which version of libhdf5 must be able to read the file.
+/// The oldest version of libhdf5 that must be able to read the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Style {
-    /// Any: symbol tables, B-trees of version 1.
+    /// Any version: symbol tables, B-trees of version 1.
     Old,
     /// 1.8: object headers of version 2, links and attributes in heaps.
     Middle,
-    /// The latest: other indexes of chunks.
+    /// The latest version: other indexes of chunks.
     New,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn write(path: &Path, style: Style) {
     }
     group.new_attr_builder().with_data(&[3_i64, 4]).create("shape").unwrap();
     layouts(&group);
-    // More attributes and links than object headers keep in later versions.
+    // More attributes and links than object headers hold in later versions.
     for number in 0..12 {
         text(&group, &format!("attribute {number}"), &"text ".repeat(number));
         file.create_group("many")

@@ -1,4 +1,4 @@
-//! Files that were changed at random: whatever they say, the answer comes soon and without a panic.
+//! Files that were changed at random: whatever they contain, the check answers quickly and without a panic.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,11 +11,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{super::check, Style, file};
 
-/// Changes in each file; a debug build looks at some thousand files a second.
+/// Changes per file; a debug build checks a few thousand files per second.
 const CHANGES: usize = 4000;
-/// No file of this size takes as long.
+/// Checking a file of this size must not take as long.
 const SOON: Duration = Duration::from_secs(2);
-/// Numbers at which arithmetic goes wrong.
+/// Numbers at which arithmetic tends to go wrong.
 const NUMBERS: [u64; 10] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 1 << 32, 1 << 63, u64::MAX];
 
 #[test]
@@ -35,7 +35,7 @@ fn files_that_were_changed_at_random_are_looked_at_in_no_time() {
             on_disk.write_all_at(&sound[at..at + bytes.len()], at as u64).unwrap();
         }
         check(&path).unwrap();
-        // Most bytes are values, or room that is not in use.
+        // Most bytes are values or unused space.
         assert!(CHANGES / 20 < refused, "{style:?}: {refused} of {CHANGES} were refused");
     }
 }
@@ -54,7 +54,7 @@ fn files_that_were_cut_short_are_refused() {
     }
 }
 
-/// A byte, a flipped bit, a number or an address from elsewhere, put where there is something.
+/// Changes a byte, flips a bit, or writes a number or an address from elsewhere, in a part that is in use.
 fn one_change(random: &mut impl Rng, sound: &[u8]) -> (usize, Vec<u8>) {
     let at = place(random, sound);
     let bytes = match random.random_range(0..4) {
@@ -72,7 +72,7 @@ fn one_change(random: &mut impl Rng, sound: &[u8]) -> (usize, Vec<u8>) {
     (at, bytes)
 }
 
-/// Somewhere where there is something.
+/// A position in a part that is in use.
 fn place(random: &mut impl Rng, sound: &[u8]) -> usize {
     loop {
         let at = random.random_range(0..sound.len() - 8);

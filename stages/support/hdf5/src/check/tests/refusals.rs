@@ -1,4 +1,4 @@
-//! Refusals, class by class: valid files in which a few bytes were changed.
+//! Refusals, one kind at a time: valid files in which a few bytes were changed.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use super::{
     Style, file, refused,
 };
 
-/// Where some bytes are first found from a place on.
+/// The first position of a pattern, searching from `from` on.
 #[track_caller]
 fn find(bytes: &[u8], pattern: &[u8], from: usize) -> usize {
     from + bytes[from..].windows(pattern.len()).position(|window| window == pattern).expect("the bytes are there")
 }
 
-/// Changes a sound file, which is then refused in these words.
+/// Changes a valid file and asserts that the refusal contains these words.
 #[track_caller]
 fn changed(style: Style, change: impl FnOnce(&mut Vec<u8>), words: &[&str]) {
     let (_folder, path) = file(style);
@@ -36,13 +36,13 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// Flips a bit this many bytes into the first structure that begins so.
+/// Flips a bit `offset` bytes after the first occurrence of a signature.
 fn flip(bytes: &mut [u8], signature: &[u8], offset: usize) {
     let at = find(bytes, signature, 0) + offset;
     bytes[at] ^= 8;
 }
 
-/// Writes the checksum of what begins at a place and has so many bytes behind it.
+/// Writes the checksum of `length` bytes, which start at a position, right behind them.
 fn sum(bytes: &mut [u8], at: usize, length: usize) {
     let sum = lookup3(&bytes[at..at + length]).to_le_bytes();
     put(bytes, at + length, &sum);
@@ -50,7 +50,7 @@ fn sum(bytes: &mut [u8], at: usize, length: usize) {
 
 #[test]
 fn addresses_outside_of_the_file() {
-    // The root group's address in the superblock; then a B-tree's, in a symbol table message.
+    // The root group's address in the superblock; then a B-tree's address in a symbol table message.
     changed(Style::Old, |bytes| put(bytes, 64, &(1_u64 << 40).to_le_bytes()), &["outside of the file", "is damaged"]);
     changed(
         Style::Old,
@@ -70,7 +70,7 @@ fn wrong_signatures_versions_and_checksums() {
     }
     changed(Style::Old, |bytes| bytes[8] = 9, &["version 9 of the superblock"]);
     for signature in [b"OHDR", b"FRHP", b"BTHD", b"BTLF", b"FAHD", b"FADB", b"EAHD", b"EAIB", b"EADB"] {
-        // The version follows the signature, and no checksum is of another.
+        // The version follows the signature.
         changed(Style::New, |bytes| flip(bytes, signature, 4), &["is damaged at byte"]);
         changed(Style::New, |bytes| flip(bytes, signature, 6), &["checksum does not match"]);
     }
@@ -155,7 +155,7 @@ fn one_place_that_would_be_two_things() {
     changed(
         Style::Old,
         |bytes| {
-            // The names of the root group begin where its tree does.
+            // The names of the root group are moved to where its tree begins.
             let (tree, heap) = (find(bytes, b"TREE", 0) as u64, find(bytes, b"HEAP", 0));
             put(bytes, heap + 16, &[1, tree].map(u64::to_le_bytes).concat());
         },
@@ -184,7 +184,7 @@ fn sizes_that_contradict_one_another() {
         },
         &["a fractal heap of 2^200 bytes"],
     );
-    // A B-tree in whose nodes no record fits.
+    // A B-tree whose nodes are too small for a record.
     changed(
         Style::Middle,
         |bytes| {
@@ -204,7 +204,7 @@ fn sizes_that_contradict_one_another() {
         },
         &["an array of", "for 13 chunks"],
     );
-    // Arrays with fewer elements than there are chunks to be looked up in them.
+    // Arrays with fewer elements than there are chunks.
     changed(
         Style::New,
         |bytes| {
@@ -225,7 +225,7 @@ fn sizes_that_contradict_one_another() {
     );
 }
 
-/// Writes a file with one dataset, and says how it is refused.
+/// Writes a file with one dataset, and returns the refusal.
 #[track_caller]
 fn written(write: impl FnOnce(&File, &Path)) -> String {
     let folder = tempfile::tempdir().unwrap();
