@@ -8,6 +8,7 @@
 //! A bucket's rows are written in stretches. Each begins with the position of the bucket's previous stretch,
 //! so that only the position of the last one has to be kept.
 //!
+//! ```text
 //! offset u64 | bytes u64 | records        the previous stretch, 0 bytes if there is none
 //! offset u64 | bytes u64 | records        of the stretch before, 0 bytes if there is none
 //! ```
