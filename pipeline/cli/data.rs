@@ -14,7 +14,7 @@ use serde_json::json;
 use stages::{
     formats::{
         file_names::{check_different, file_names},
-        format::open,
+        format::{open, read_every_value},
         join::{FileColumn, GeneJoin, JoinOptions, Joined},
         source::Source,
     },
@@ -33,7 +33,8 @@ use stages::{
 use super::{
     CommandContext,
     args::{
-        IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, SplitArgs, ValuesArg, VerifyArgs,
+        ChoiceArgs, IngestArgs, InteractionsArg, JoinArg, KeyArgs, OnBadValuesArg, SimulateArgs, SplitArgs, ValuesArg,
+        VerifyArgs,
     },
     models::verified,
     show::bytes,
@@ -276,6 +277,10 @@ fn verify_one(path: &Path, context: &CommandContext) -> Result<Vec<Damage>> {
     if path.extension().is_some_and(|extension| extension == "parquet") {
         let what = stages::sink::verify_file(path)?;
         return Ok(what.map(|what| whole(path.display().to_string(), what)).into_iter().collect());
+    }
+    if path.is_file() && path.extension().is_some_and(|extension| extension == "h5ad") {
+        read_every_value(path, &ChoiceArgs::default().choice(&context.resources.stop))?;
+        return Ok(Vec::new());
     }
     match context.open(path) {
         Ok(atlas) => atlas.verify(),

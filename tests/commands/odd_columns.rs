@@ -58,6 +58,34 @@ fn cells_without_a_name_are_called_by_their_place() {
 }
 
 #[test]
+fn values_of_covariates_that_look_missing_have_a_warning() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |chunk| {
+        let values = ["nan", "None", "NA", "", "donor"];
+        set_column(chunk, "batch", "donor", |row, _| values[row % values.len()].into());
+    });
+    let told = home.run("ingest s.h5ad --out s.atlas --covariates donor").stderr;
+    for value in ["nan", "None", "NA", ""] {
+        let warning = format!("some cells have the text `{value}` in the covariate `donor`");
+        assert!(told.contains(&warning) && told.contains(&format!("--filter 'donor!={value}'")), "{told}");
+        let line = "--json ingest s.h5ad --covariates donor --filter";
+        let mut command = home.command(line);
+        let ran = command.arg(format!("donor!={value}")).args(["--out", &format!("{value}.atlas")]).output().unwrap();
+        let atlas: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        assert_eq!(atlas["cells"], 80, "{value}");
+    }
+    assert!(!told.contains("the text `donor`"), "{told}");
+}
+
+#[test]
+fn a_raw_matrix_that_is_not_there_is_not_a_missing_file() {
+    let home = Home::new();
+    h5ad(&home, "s.h5ad", |_| {});
+    let told = home.refused(65, "ingest s.h5ad --raw --out s.atlas");
+    says(&told, &["s.h5ad: the file has no raw/X", "leave out --raw to take X"]);
+}
+
+#[test]
 fn no_model_is_trained_on_no_genes() {
     let home = Home::new();
     let mut chunk = simulator(100, true).chunk(0..100).unwrap();

@@ -18,8 +18,8 @@ pub(crate) struct ChoiceArgs {
     /// Genome to take from a 10x file
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) genome: Option<String>,
-    /// Columns of a wide table that annotate cells, separated by commas; all other numeric columns are genes [default: dose,
-    /// n_counts and the like, printed when used]
+    /// Columns of a wide table that annotate cells, separated by commas; text and times annotate too, all others are genes, be
+    /// they numbers or true and false [default: dose, n_counts and the like, printed when used]
     #[arg(long, value_name = "a,b")]
     obs_columns: Option<String>,
     /// Parquet table with the names of genes that lists store as numbers [default: gene_metadata.parquet next to them]

@@ -10,7 +10,7 @@ use perturbine::{
         predicting::{Library, OutputScale, PredictedGenes, PredictionForm, Terms, own_split},
     },
     memory::PeakMemory,
-    schemas::numbers::to_usize,
+    schemas::{conditions::CONTROL, numbers::to_usize},
 };
 use serde_json::json;
 use stages::{
@@ -202,7 +202,21 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
         ));
     }
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
+    note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
     prediction.in_terms(&terms_asked)
+}
+
+/// Says if cells to start from are not controls, unless a condition was named.
+pub(super) fn note_perturbed_sources(from: Option<&Selector>, atlas: &Atlas, context: &CommandContext) -> Result<()> {
+    let Some(from) = from else { return Ok(()) };
+    let Some([all, perturbed]) = from.of_any_condition(atlas)?.filter(|counts| counts[1] != 0) else { return Ok(()) };
+    let mut controls = from.clone();
+    controls.0.insert(0, ("condition".to_owned(), atlas.manifest().conditions.name(CONTROL).to_owned()));
+    context.show.note(&format!(
+        "--from '{from}' names no condition: {perturbed} of its {all} cells are not controls, and control means are means of \
+         all of them; to start from controls alone, write --from '{controls}'"
+    ));
+    Ok(())
 }
 
 /// An atlas restricted to the genes of a model; missing ones are reported.

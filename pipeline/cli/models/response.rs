@@ -14,7 +14,7 @@ use stages::{
     },
 };
 
-use super::{args::ResponseArgs, device::device};
+use super::{args::ResponseArgs, device::device, predict::note_perturbed_sources};
 use crate::cli::CommandContext;
 
 pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<()> {
@@ -28,6 +28,7 @@ pub(super) fn response(args: &ResponseArgs, context: &CommandContext) -> Result<
     let atlas = context.open_data(&args.atlas, None)?;
     let model = Model::load(&args.model, device(&args.device)?)?;
     args.out.as_deref().map_or(Ok(()), refuse_existing)?;
+    note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
     let responses = respond(&atlas, &model, &query, &context.resources)?;
     for skipped in &responses.skipped {
         context.show.note(&skipped.to_string());

@@ -58,7 +58,7 @@ pub(super) fn train(args: TrainArgs, context: &CommandContext) -> Result<()> {
         "peak_memory_bytes": peak.bytes(),
         "wait_fraction": { "data": trained.waited_for_data, "sink": trained.waited_for_disk },
         "selection": selection,
-        "model": trained.folder,
+        "model": trained.folder.display().to_string(),
         "device": device,
         "slow_stage": report.slow_stage(),
     });

@@ -65,7 +65,8 @@ impl Prediction {
     /// Resolves a query against a model and an atlas; `split` defines the held-out cells.
     ///
     /// # Errors
-    /// Names that the model does not know, genes of the model that the atlas lacks, targets without source cells.
+    /// Names that the model does not know, genes of the model that the atlas lacks, values of another kind than
+    /// the model's, or targets without source cells.
     pub fn prepare(
         atlas: &Atlas,
         model: &Model,

@@ -10,16 +10,59 @@ pub struct LabelRules {
     /// The delimiter between perturbations in a label, and between doses in a dose label: `+` by default; empty
     /// for no delimiter.
     pub delimiter: String,
-    /// Names of control, as a whole label or as one part of it; the first one is the displayed name.
+    /// Names of control, as a whole label or as one part of it; the first one is the displayed name. One that contains the delimiter
+    /// (`non_targeting` with `_`) is one part.
     pub controls: Vec<String>,
 }
 
 impl LabelRules {
-    /// The parts of a label or a dose label.
+    /// The parts of a label, separated by delimiters; a control's name is never divided.
     #[must_use]
     pub fn parts<'a>(&self, label: &'a str) -> Vec<&'a str> {
+        let pieces = self.pieces(label);
+        let joined = self.joined_controls();
+        if joined.is_empty() {
+            return pieces;
+        }
+        let (mut parts, mut at) = (Vec::new(), 0);
+        while at < pieces.len() {
+            let is_here = |count: &usize| {
+                run(label, &pieces, at..at + count, &self.delimiter).is_some_and(|text| joined.contains(&text.trim()))
+            };
+            let count = (2..=pieces.len() - at).rev().find(is_here).unwrap_or(1);
+            parts.extend(run(label, &pieces, at..at + count, &self.delimiter));
+            at += count;
+        }
+        parts
+    }
+
+    /// The doses of a dose label, as text.
+    #[must_use]
+    pub fn dose_parts<'a>(&self, doses: &'a str) -> Vec<&'a str> {
+        self.pieces(doses)
+    }
+
+    /// Every run of this many consecutive pieces of a label, without surrounding blanks.
+    pub fn runs<'a>(&self, label: &'a str, count: usize) -> impl Iterator<Item = &'a str> {
+        let pieces = self.pieces(label);
+        let delimiter = self.delimiter.clone();
+        (0..(pieces.len() + 1).saturating_sub(count))
+            .filter_map(move |at| run(label, &pieces, at..at + count, &delimiter).map(str::trim))
+    }
+
+    /// The pieces between delimiters, whatever they mean.
+    fn pieces<'a>(&self, label: &'a str) -> Vec<&'a str> {
         // Splitting at the empty string would give single letters.
         if self.delimiter.is_empty() { vec![label] } else { label.split(&*self.delimiter).collect() }
+    }
+
+    /// The controls that contain the delimiter, unless each of their pieces is a control by itself.
+    fn joined_controls(&self) -> Vec<&str> {
+        let is_joined = |control: &&str| {
+            let pieces = self.pieces(control);
+            1 < pieces.len() && !pieces.into_iter().all(|piece| self.is_control(piece.trim()))
+        };
+        self.controls.iter().map(String::as_str).filter(is_joined).collect()
     }
 
     /// Whether this is one of the names of control: as a whole label, or as one part.
@@ -33,6 +76,14 @@ impl LabelRules {
     pub fn means_control(&self, label: &str) -> bool {
         self.is_control(label) || self.parts(label).into_iter().all(|part| self.is_control(part.trim()))
     }
+}
+
+/// The text of a label from the first to the last of some consecutive pieces.
+fn run<'a>(label: &'a str, pieces: &[&str], of: std::ops::Range<usize>, delimiter: &str) -> Option<&'a str> {
+    let length = |pieces: &[&str]| pieces.iter().map(|piece| piece.len() + delimiter.len()).sum::<usize>();
+    let first = length(pieces.get(..of.start)?);
+    let last = first + length(pieces.get(of)?).checked_sub(delimiter.len())?;
+    label.get(first..last)
 }
 
 /// Why a label or its doses are invalid.
@@ -111,7 +162,7 @@ pub fn parse<'a>(
     }
     let perturbations: Vec<&str> = names.iter().copied().filter(|name| !rules.is_control(name)).collect();
     let is_one_number = |text: &str| perturbations.len() == 1 && text.trim().parse::<f64>().is_ok();
-    let doses_of_all = |text: &str| rules.parts(text).len() == names.len() && !is_one_number(text);
+    let doses_of_all = |text: &str| rules.dose_parts(text).len() == names.len() && !is_one_number(text);
     let named: Vec<(&str, f64)> = match doses {
         None => perturbations.into_iter().map(|name| (name, 1.0)).collect(),
         // A control part may have a dose too, which is ignored.
@@ -145,7 +196,7 @@ fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules
     {
         return Ok(vec![check_dose(label, text, dose)?]);
     }
-    let parts = rules.parts(text);
+    let parts = rules.dose_parts(text);
     if parts.len() != perturbations {
         return Err(BadLabel::DoseCount { label: label.into(), doses: text.into(), perturbations, found: parts.len() });
     }

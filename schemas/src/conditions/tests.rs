@@ -31,6 +31,32 @@ fn control_within_a_combination_is_dropped_with_its_dose() {
 }
 
 #[test]
+fn a_control_that_contains_the_delimiter_is_one_part() {
+    let rules = LabelRules { delimiter: "_".into(), controls: vec!["non_targeting".into(), "safe".into()] };
+    let mut table = ConditionTable::new(rules);
+    let alone = table.intern("A", None).expect("a good label");
+    for label in ["A_non_targeting", "non_targeting_A", "A_ non_targeting", "non_targeting_A_non_targeting_safe"] {
+        assert_eq!(table.intern(label, None), Ok(alone), "{label}");
+    }
+    for label in ["non_targeting", "non_targeting_non_targeting", "safe_non_targeting", "non_targeting_ safe"] {
+        assert_eq!(table.intern(label, None), Ok(CONTROL), "{label}");
+    }
+    assert_eq!(table.intern("A_non_targeting", Some("0.5_1")), table.intern("A", Some("0.5")));
+    assert_eq!(table.intern("non_targeting_A", Some("0.5")), table.intern("A", Some("0.5")));
+    let pieces = table.intern("non_A_targeting", None).expect("a good label");
+    assert_eq!(table.name(pieces), "non_A_targeting");
+    assert!(matches!(table.intern("A__non_targeting", None), Err(BadLabel::EmptyPart { .. })));
+}
+
+#[test]
+fn a_control_made_of_controls_is_as_many_parts_as_it_names() {
+    let rules = LabelRules { delimiter: "+".into(), controls: vec!["ctrl+ctrl".into(), "ctrl".into()] };
+    assert_eq!(rules.parts("A+ctrl+ctrl"), ["A", "ctrl", "ctrl"]);
+    let mut table = ConditionTable::new(rules);
+    assert_eq!(table.intern("A+ctrl+ctrl", Some("0.5+1+1")), table.intern("A", Some("0.5")));
+}
+
+#[test]
 fn doses_that_do_not_match_their_perturbations_are_refused() {
     let mut table = table();
     let error = table.intern("A+B", Some("1")).expect_err("one dose for two");

@@ -148,7 +148,13 @@ fn choose(root: &dyn StoredGroup, choice: &Choice) -> Result<MatrixChoice> {
         (None, true) if root.member("raw")? == MemberKind::Group => {
             Ok(MatrixChoice { group: Some(root.group("raw")?), name: "X".to_owned(), own_var: true, var: "var" })
         }
-        (None, true) => Err(Error::Missing { path: root.place().path().into(), kind: "`raw` in this file" }),
+        (None, true) => {
+            let mut others: Vec<String> = layers(root)?.into_iter().map(|layer| format!("--layer {layer}")).collect();
+            if has("X")? {
+                others.insert(0, "leave out --raw to take X".into());
+            }
+            Err(root.place().error("the file has no raw/X, which --raw asks for", others.join(", or use ")))
+        }
         (Some(layer), false) => {
             let names = layers(root)?;
             if !names.contains(layer) {

@@ -13,7 +13,7 @@ use stage::interrupt::Interrupt;
 
 use super::{
     in_hdf5, mtx,
-    source::{Source, check_names},
+    source::{Source, check_names, chunks},
     table, zarr,
 };
 
@@ -32,8 +32,8 @@ pub struct Choice {
     pub raw: bool,
     /// The genome to take from a 10x file that has several.
     pub genome: Option<String>,
-    /// The columns of a table that annotate cells; all other numeric columns are genes. By default, conventions
-    /// decide.
+    /// The columns of a table that annotate cells, as text and times do; all other numbers and flags are genes. By
+    /// default, conventions decide.
     pub obs_columns: Option<Vec<String>>,
     /// A table with the names of genes that a table of cells refers to by number.
     pub genes_table: Option<PathBuf>,
@@ -128,6 +128,19 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
         Some(worker) if is_hdf5(path)? => in_hdf5::open_remote(worker, path, choice),
         _ => open_here(path, choice),
     }
+}
+
+/// Reads every value of an `.h5ad` file, of its layers too.
+///
+/// # Errors
+/// The first that can't be read; a file that is not an `.h5ad` file.
+pub fn read_every_value(path: &Path, choice: &Choice) -> Result<()> {
+    let layers = in_hdf5::layers_of(path)?.into_iter().map(Some);
+    for layer in std::iter::once(None).chain(layers) {
+        let source = open(path, &Choice { layer, ..choice.clone() })?;
+        chunks(source).try_for_each(|chunk| chunk.map(drop))?;
+    }
+    Ok(())
 }
 
 /// The files from which a folder's cells are read, if each can also be read by itself; empty for other

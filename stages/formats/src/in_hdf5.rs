@@ -48,6 +48,19 @@ pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     ))
 }
 
+/// The layers of an `.h5ad` file.
+///
+/// # Errors
+/// A missing file, or no HDF5 file.
+pub(super) fn layers_of(path: &Path) -> Result<Vec<String>> {
+    let file = hdf5::open_for_reading(path)?;
+    if !file.link_exists("layers") {
+        return Ok(Vec::new());
+    }
+    let place = ObjectPlace::root(path).child("layers");
+    file.group("layers").and_then(|group| group.member_names()).map_err(|error| place.unreadable(error))
+}
+
 /// Opens an `.h5ad` file.
 pub(super) fn open_h5ad(path: &Path, choice: &Choice) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(h5ad::open(path, choice)?))

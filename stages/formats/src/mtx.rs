@@ -133,14 +133,24 @@ fn what_rows_are(
     genes: Option<&NameFile>,
     lines: &LineReader,
 ) -> Result<RowAxis> {
+    let matrix = lines.path().display();
     let fits = |names: Option<&NameFile>, size: u64| names.is_none_or(|names| names.rows() == size);
     if cells.is_none() && genes.is_none() {
         return Ok(RowAxis::Cells);
     }
+    let rows_may_be_cells = fits(cells, header.rows) && fits(genes, header.columns);
     if fits(genes, header.rows) && fits(cells, header.columns) {
+        if rows_may_be_cells {
+            tracing::warn!(
+                "{matrix}: it has as many rows as columns ({}), so the names next to it do not show which are genes; its rows are \
+                 read as genes, its columns as cells. If its rows are cells, transpose it first, in Python: \
+                 scipy.io.mmwrite('transposed.mtx', scipy.io.mmread('matrix.mtx').T)",
+                header.rows
+            );
+        }
         return Ok(RowAxis::Genes);
     }
-    if fits(cells, header.rows) && fits(genes, header.columns) {
+    if rows_may_be_cells {
         return Ok(RowAxis::Cells);
     }
     let counts: Vec<String> = [genes, cells]

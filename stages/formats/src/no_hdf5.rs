@@ -22,6 +22,10 @@ pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     }
 }
 
+pub(super) fn layers_of(path: &Path) -> Result<Vec<String>> {
+    Err(refused(path))
+}
+
 pub(super) fn open_h5ad(path: &Path, _: &Choice) -> Result<Arc<dyn Source>> {
     Err(refused(path))
 }

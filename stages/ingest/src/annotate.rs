@@ -76,6 +76,9 @@ impl Findings {
 const UNASSIGNED: [&str; 9] =
     ["unassigned", "unknown", "ambiguous", "negative", "doublet", "None", "NA", "nan", "<NA>"];
 
+/// Values with which other programs mark a missing covariate.
+const MISSING_AS_TEXT: [&str; 7] = ["", "nan", "None", "NA", "N/A", "<NA>", "null"];
+
 /// Writes `cells.parquet` and `labels.bin`, and passes the rows on.
 #[derive(Debug)]
 pub struct Annotate {
@@ -149,9 +152,22 @@ impl Stage for Annotate {
                 );
             }
         }
+        covariates.iter().for_each(warn_of_missing_as_text);
         let found = Annotated { cells: self.cells, labels: labels.finish()?, conditions, cells_of, covariates, census };
         *self.findings.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
+    }
+}
+
+/// Names the values of a covariate that look like missing ones.
+fn warn_of_missing_as_text(covariate: &Covariate) {
+    let name = &covariate.name;
+    let is_text = |value: &&String| MISSING_AS_TEXT.iter().any(|text| text.eq_ignore_ascii_case(value));
+    for value in covariate.values.iter().filter(is_text) {
+        tracing::warn!(
+            "some cells have the text `{value}` in the covariate `{name}`, which counts as a value of its own; \
+             --filter '{name}!={value}' leaves them out"
+        );
     }
 }
 

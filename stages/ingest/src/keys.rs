@@ -204,18 +204,22 @@ impl PerturbationLabels {
         if self.all.keys().any(|label| rules.means_control(label)) {
             return Ok(rules.controls);
         }
-        let with = self.all.iter().find(|(_, parts)| parts.iter().any(|part| rules.is_control(part)));
+        let has_control = |label: &&String| rules.parts(label).into_iter().any(|part| rules.is_control(part.trim()));
+        let with = self.all.keys().find(has_control);
         let message = format!(
             "no label is control by itself: `{}` is only a part of labels such as `{}`",
             rules.controls.join("`, `"),
-            with.map_or("", |(label, _)| label)
+            with.map_or("", String::as_str)
         );
         Err(Error::data(&self.place, message, "name the control label with --control"))
     }
 
     fn habitual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
-        let parts = self.parts();
-        let is_there = |habit: &&str| parts.contains(habit) || self.all.contains_key(*habit);
+        let is_there = |habit: &&str| {
+            let rules = LabelRules { delimiter: self.delimiter.clone(), controls: vec![(*habit).to_owned()] };
+            let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == *habit);
+            self.all.keys().any(has)
+        };
         let found: Vec<&str> = CONTROL_HABITS.into_iter().filter(is_there).collect();
         match found.as_slice() {
             [] => {
@@ -239,7 +243,8 @@ impl PerturbationLabels {
     }
 
     /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
-    /// whole labels, and if its own parts are all the same (`ctrl+ctrl`), that part with the parts as well.
+    /// whole labels, and with successive parts of labels, each with its own; if its parts are all the same (`ctrl+ctrl`), that part
+    /// with single parts instead.
     fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
         let parts = self.parts();
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
@@ -250,7 +255,13 @@ impl PerturbationLabels {
             let is_whole = 1 < pattern_parts.len();
             let whole = self.all.keys().map(String::as_str).filter(|label| is_whole && fits(pattern, label));
             let of_parts = parts.iter().copied().filter(|part| same.is_some_and(|pattern| fits(pattern, part)));
-            let matched: Vec<&str> = whole.chain(of_parts).collect();
+            let fits_each = |run: &&str| {
+                let run = rules.parts(run).into_iter().map(str::trim);
+                pattern_parts.iter().zip(run).all(|(pattern, part)| fits(pattern, part))
+            };
+            let labels = self.all.keys().filter(|_| is_whole && same.is_none());
+            let runs = labels.flat_map(|label| rules.runs(label, pattern_parts.len())).filter(fits_each);
+            let matched: Vec<&str> = whole.chain(of_parts).chain(runs).collect();
             if matched.is_empty() {
                 let known: BTreeSet<&str> = self.all.keys().map(String::as_str).chain(parts.iter().copied()).collect();
                 return Err(Error::unknown("control", pattern, known));
@@ -273,123 +284,4 @@ pub(super) fn fits(pattern: &str, label: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use formats::memory::CellsInMemory;
-
-    use super::*;
-
-    #[test]
-    fn the_habits_of_the_field_are_guessed_and_reported() {
-        let table = CellsInMemory::without_genes(&[
-            ("cell_type", vec!["T", "B"]),
-            ("dose", vec!["1", "1"]),
-            ("condition", vec!["A", "ctrl"]),
-        ]);
-        let keys = resolve(&table, &RequestedKeys::default()).expect("a plain table");
-        assert_eq!(keys.columns.perturbation.as_deref(), Some("condition"));
-        assert_eq!(
-            (keys.columns.dose.as_deref(), keys.columns.covariates),
-            (Some("dose"), vec!["cell_type".to_owned()])
-        );
-        assert_eq!(keys.rules.controls, ["ctrl"]);
-        assert_eq!(
-            keys.guessed,
-            ["--perturbation condition", "--dose dose", "--covariates cell_type", "--control ctrl"]
-        );
-    }
-
-    #[test]
-    fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
-        let differ =
-            CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["B", "ctrl"])]);
-        let error = resolve(&differ, &RequestedKeys::default()).expect_err("ambiguous");
-        assert!(error.to_string().contains("the columns condition, perturbation differ"), "{error}");
-        let equal =
-            CellsInMemory::without_genes(&[("condition", vec!["A", "ctrl"]), ("perturbation", vec!["A", "ctrl"])]);
-        assert!(resolve(&equal, &RequestedKeys::default()).is_ok());
-    }
-
-    #[test]
-    fn every_label_that_fits_a_pattern_is_a_control() {
-        let table =
-            CellsInMemory::without_genes(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
-        let asked =
-            RequestedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..RequestedKeys::default() };
-        let keys = resolve(&table, &asked).expect("known controls");
-        assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
-    }
-
-    #[test]
-    fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
-        let labels = vec!["NegCtrl0_A", "NegCtrl1_NegCtrl0", "A_B"];
-        let table = CellsInMemory::without_genes(&[("condition", labels)]);
-        let delimiter = Some("_".into());
-        let asked = RequestedKeys {
-            controls: vec!["NegCtrl*".into()],
-            delimiter: delimiter.clone(),
-            ..RequestedKeys::default()
-        };
-        let keys = resolve(&table, &asked).expect("known controls");
-        assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
-        assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `NegCtrl0_A` becomes `A`"]);
-        let asked = RequestedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..RequestedKeys::default() };
-        let keys = resolve(&table, &asked).expect("known controls");
-        assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
-        let table = CellsInMemory::without_genes(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
-        let keys = resolve(&table, &RequestedKeys::default()).expect("the habit is a part");
-        assert_eq!(keys.rules.controls, ["ctrl"]);
-        let alone = CellsInMemory::without_genes(&[("condition", vec!["A+ctrl", "B"])]);
-        let error = resolve(&alone, &RequestedKeys::default()).expect_err("no cell is control");
-        assert!(error.to_string().contains("`ctrl` is only a part of labels such as `A+ctrl`"), "{error}");
-    }
-
-    #[test]
-    fn labels_that_are_read_as_another_name_have_a_note() {
-        let table = CellsInMemory::without_genes(&[("condition", vec!["A", " A", "A+A", "ctrl"])]);
-        let keys = resolve(&table, &RequestedKeys::default()).expect("plain labels");
-        assert_eq!(
-            keys.decided,
-            [
-                "blanks around names are removed from 1 label: ` A` becomes `A`",
-                "a perturbation that is named twice counts once in 1 label: `A+A` becomes `A`"
-            ]
-        );
-    }
-
-    #[test]
-    fn covariates_that_would_stand_twice_in_predictions_are_refused() {
-        let table =
-            CellsInMemory::without_genes(&[("condition", vec!["ctrl"]), ("mean", vec!["1"]), ("donor", vec!["d"])]);
-        let of = |names: &[&str]| {
-            let covariates = Some(names.iter().map(|name| (*name).to_owned()).collect());
-            resolve(&table, &RequestedKeys { covariates, ..RequestedKeys::default() })
-        };
-        assert!(of(&["donor"]).is_ok());
-        assert!(of(&["donor", "donor"]).expect_err("twice").to_string().contains("given twice: donor"));
-        let error = of(&["donor", "mean", "condition"]).expect_err("taken").to_string();
-        assert!(error.ends_with("prediction columns: mean, condition"), "{error}");
-    }
-
-    #[test]
-    fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
-        let table = CellsInMemory::without_genes(&[("guide", vec!["ctrl"])]);
-        let asked = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
-        let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
-        assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
-    }
-
-    #[test]
-    fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
-        let table = CellsInMemory::without_genes(&[("condition", vec!["control", "A"])]);
-        let asked = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
-        let error = resolve(&table, &asked).expect_err("unknown");
-        assert!(error.to_string().starts_with("unknown control `contrl`; the nearest known: control"), "{error}");
-    }
-
-    #[test]
-    fn a_table_without_perturbations_makes_an_unlabelled_atlas() {
-        let keys =
-            resolve(&CellsInMemory::without_genes(&[("donor", vec!["d1"])]), &RequestedKeys::default()).expect("fine");
-        assert_eq!((keys.columns, keys.rules.controls), (LabelColumns::default(), Vec::new()));
-    }
-}
+mod tests;

@@ -26,8 +26,8 @@ use storage::{
     parquet_read::{self, Batches, Undecodable},
 };
 
-pub use self::manifest::read_manifest;
 use self::{blocks::BlockStorage, manifest::read_gene_names, shuffled::Shuffled, tables::Tables};
+pub use self::{genes::some_of, manifest::read_manifest};
 use crate::{gene_subset::GeneSubset, split::Split};
 
 /// How the matrix is read.

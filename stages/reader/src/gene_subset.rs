@@ -1,6 +1,6 @@
 //! An atlas restricted to some of its genes: rows are filtered and renumbered after they were gathered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use schemas::batch::{Expression, Genes, Values, count_to_f32};
 
@@ -15,6 +15,8 @@ pub struct GeneSubset {
     names: Vec<String>,
     /// Names of genes that the atlas does not have.
     missing: Vec<String>,
+    /// Names that more genes of the atlas share than are in this subset.
+    ambiguous: Vec<String>,
     /// For each gene of the atlas, its number in the subset.
     numbers: Vec<u32>,
     /// Whether the genes are in the atlas's order.
@@ -42,7 +44,10 @@ impl GeneSubset {
             in_order &= last < Some(at);
             last = Some(at);
         }
-        Self { names: names.to_vec(), missing, numbers, in_order }
+        let mut seen = HashSet::new();
+        let is_left = |name: &&String| places.get(name.as_str()).is_some_and(|left| !left.is_empty());
+        let ambiguous = names.iter().filter(is_left).filter(|name| seen.insert(*name)).cloned().collect();
+        Self { names: names.to_vec(), missing, ambiguous, numbers, in_order }
     }
 
     /// Names of the genes.
@@ -55,6 +60,12 @@ impl GeneSubset {
     #[must_use]
     pub fn missing(&self) -> &[String] {
         &self.missing
+    }
+
+    /// Names that more genes of the atlas share than are in this subset: it is unclear which of them is meant.
+    #[must_use]
+    pub fn ambiguous(&self) -> &[String] {
+        &self.ambiguous
     }
 
     /// Removes all other genes from the rows, and renumbers these.

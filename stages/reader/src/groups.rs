@@ -218,6 +218,23 @@ pub struct ParsedSelector<'a> {
 }
 
 impl Selector {
+    /// If it names no condition: of the cells that it selects, how many there are, and how many are not controls.
+    ///
+    /// # Errors
+    /// As for [`Selector::on`].
+    pub fn of_any_condition(&self, atlas: &Atlas) -> Result<Option<[u64; 2]>> {
+        if self.named(atlas.manifest())?.condition.is_some() {
+            return Ok(None);
+        }
+        let is_selected = self.on(atlas)?;
+        let mut counts = [0; 2];
+        for cell in (0..atlas.cells()).map(CellIndex).filter(|cell| is_selected(atlas.codes(*cell))) {
+            counts[0] += 1;
+            counts[1] += u64::from(atlas.condition(cell) != CONTROL);
+        }
+        Ok(Some(counts))
+    }
+
     /// Assigns every key: the perturbation column and `condition` mean the same, as do the dose column and
     /// `dose`.
     ///
@@ -253,7 +270,12 @@ fn conditions_named(atlas: &Atlas, label: Option<&str>, dose: Option<&str>) -> R
     let all = || (0..table.conditions().len()).map(ConditionId::at);
     // Doses are compared as numbers: 1, 1.0 and 1e0 are the same dose.
     let numbers = |text: &str| {
-        table.rules().parts(text).into_iter().map(|dose| dose.trim().parse::<f64>().ok()).collect::<Option<Vec<_>>>()
+        table
+            .rules()
+            .dose_parts(text)
+            .into_iter()
+            .map(|dose| dose.trim().parse::<f64>().ok())
+            .collect::<Option<Vec<_>>>()
     };
     let wanted_doses = dose.and_then(numbers);
     let of_dose = |id: &ConditionId| {

@@ -364,3 +364,22 @@ fn features_of_a_10x_folder_that_are_no_genes_are_counted() {
     let told = home.run("inspect counts").stderr;
     assert!(!told.contains("Gene Expression"), "{told}");
 }
+
+#[test]
+fn a_matrix_with_as_many_cells_as_genes_is_read_with_a_warning() {
+    let home = Home::new();
+    let folder = home.path("counts");
+    fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    write("matrix.mtx", "%%MatrixMarket matrix coordinate integer general\n2 2 1\n1 2 5\n");
+    write("barcodes.tsv", "AAA-1\nCCC-1\n");
+    write("features.tsv", "G1\nG2\n");
+    let warning = "counts/matrix.mtx: it has as many rows as columns (2), so the names next to it do not tell which are genes; \
+                   its rows are read as genes";
+    let told = home.run("inspect counts").stderr;
+    assert!(told.contains(warning) && told.contains("transpose"), "{told}");
+    write("barcodes.tsv", "AAA-1\nCCC-1\nGGG-1\n");
+    write("matrix.mtx", "%%MatrixMarket matrix coordinate integer general\n2 3 1\n1 2 5\n");
+    let told = home.run("inspect counts").stderr;
+    assert!(!told.contains("as many rows as columns"), "{told}");
+}

@@ -204,6 +204,28 @@ fn numbers_that_are_equal_are_one_category_of_joined_files() {
 }
 
 #[test]
+fn large_numbers_that_are_equal_are_one_category_too() {
+    let home = Home::new();
+    let wholes = vec![10_000_000_000_000_000, 1 << 53, (1 << 53) + 1];
+    with_numbers(&home.path("a.parquet"), "plate", Arc::new(Int64Array::from(wholes)));
+    with_numbers(&home.path("b.parquet"), "plate", Arc::new(Float64Array::from(vec![1e16, 9_007_199_254_740_992.0])));
+    let all = home.json("ingest a.parquet b.parquet --out all.atlas --obs-columns plate --batch plate");
+    let plates = serde_json::json!({ "10000000000000000": 2, "9007199254740992": 2, "9007199254740993": 1 });
+    assert_eq!(all["covariates"]["plate"], plates);
+}
+
+#[test]
+fn flags_among_genes_are_annotations_with_a_warning() {
+    let home = Home::new();
+    with_numbers(&home.path("s.parquet"), "TP53", Arc::new(BooleanArray::from(vec![true, false, true, false])));
+    let ran = home.run("ingest s.parquet --out s.atlas");
+    let warning = "s.parquet: 2 columns are read as genes, but these are not: `TP53` (true or false)";
+    assert!(ran.code == 0 && ran.stderr.contains(warning), "{}", ran.stderr);
+    let told = home.run("ingest s.parquet --out genes.atlas --obs-columns condition");
+    assert!(told.code == 0 && told.stdout.contains("3 genes"), "{} {}", told.stdout, told.stderr);
+}
+
+#[test]
 fn numbers_of_64_bits_without_a_sign_stay_apart() {
     let home = Home::new();
     let large = vec![1, u64::MAX, u64::MAX - 1, 1 << 63];

@@ -3,8 +3,12 @@
 use std::fs;
 
 use arrow::array::{AsArray, RecordBatch};
+use schemas::conditions::CONTROL;
 use serde_json::Value;
-use stages::reader::atlas::Atlas;
+use stages::reader::{
+    atlas::Atlas,
+    groups::{Group, Groups},
+};
 
 use crate::support::{
     Home, TINY,
@@ -212,6 +216,29 @@ fn source_cells_can_be_chosen_and_limited() {
 }
 
 #[test]
+fn source_cells_that_are_not_controls_are_counted_unless_they_were_named() {
+    let (home, pair) = home();
+    let note = |from: &str| {
+        let ran = home.run(&format!("predict m s.atlas --dry-run --to condition={pair},dose=1+1 --from {from}"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr.lines().find(|line| line.contains("are not controls")).map(str::to_owned)
+    };
+    let atlas = Atlas::open(home.path("s.atlas")).unwrap();
+    let groups = Groups::of(&atlas, None);
+    let of_type = || groups.all().iter().filter(|group| atlas.covariate_values(&group.covariates) == ["type_1"]);
+    let all: u64 = of_type().map(Group::cells).sum();
+    let perturbed: u64 = of_type().filter(|group| group.condition != CONTROL).map(Group::cells).sum();
+    let told = note("cell_type=type_1").unwrap();
+    let counts = format!("{perturbed} of its {all} cells are not controls");
+    assert!(told.contains(&counts) && told.contains("--from 'condition=ctrl,cell_type=type_1'"), "{told}");
+    assert_eq!(note("condition=ctrl,cell_type=type_1"), None);
+    assert_eq!(note(&format!("condition={pair}")), None);
+    let curves =
+        format!("response m s.atlas --condition {} --doses 1 --from cell_type=type_1", pair.split('+').next().unwrap());
+    assert!(home.run(&curves).stderr.contains(&counts));
+}
+
+#[test]
 fn a_published_set_is_verified_file_by_file() {
     let (home, _) = home();
     home.json("predict m s.atlas --out p");
@@ -230,4 +257,27 @@ fn a_single_published_file_can_be_verified_too() {
     let (home, _) = home();
     home.json("predict m s.atlas --out p.parquet");
     assert_eq!(home.json("verify p.parquet")["damaged"], serde_json::json!([]));
+}
+
+#[test]
+fn a_predicted_h5ad_file_is_verified_by_reading_its_values() {
+    let (home, _) = home();
+    home.json("predict m s.atlas --out p.h5ad");
+    assert_eq!(home.json("verify p.h5ad")["damaged"], serde_json::json!([]));
+    let bytes = fs::read(home.path("p.h5ad")).unwrap();
+    fs::write(home.path("p.h5ad"), &bytes[..bytes.len() / 2]).unwrap();
+    let ran = home.run("--json verify p.h5ad");
+    assert_eq!(ran.code, 65, "{}", ran.stderr);
+    assert!(ran.stdout.contains("p.h5ad") && !ran.stdout.contains("not an atlas"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_model_is_trained_into_a_folder_whose_name_is_not_utf_8() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let home = Home::with_atlas();
+    let mut command = home.command(&format!("--json train s.atlas --epochs 1 {TINY} --out"));
+    let ran = command.arg(OsStr::from_bytes(b"m\xff")).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(told["model"], "m\u{fffd}");
 }

@@ -1,6 +1,7 @@
 //! Tests that need the whole program.
 
 mod commands;
+mod fitting_atlas;
 mod judging;
 mod publishing;
 mod pytorch;

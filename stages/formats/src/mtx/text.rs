@@ -55,6 +55,11 @@ impl LineReader {
         })
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Moves to the next line; returns false after the last one.
     pub(super) fn advance(&mut self) -> Result<bool> {
         loop {

@@ -86,20 +86,21 @@ impl TableLayout {
             Some(named) => named.contains(field.name()),
             None => is_annotation(field.name()),
         };
-        let (genes, obs): (Vec<usize>, Vec<usize>) =
-            others().partition(|at| is_number(fields[*at].data_type()) && !is_obs(&fields[*at]));
+        let may_be_gene = |at: usize| match fields[at].data_type() {
+            // Flags are numbers only if all annotations are named.
+            DataType::Boolean => obs_columns.is_some(),
+            data_type => is_gene_type(data_type),
+        };
+        let (genes, obs): (Vec<usize>, Vec<usize>) = others().partition(|at| may_be_gene(*at) && !is_obs(&fields[*at]));
         if genes.is_empty() {
             let message = "has no column of numbers that could be a gene, and no lists of genes and of their values";
             let hint =
                 "give one column per gene, or two columns of lists; columns named by --obs-columns are not genes";
             return Err(Error::data(place, message, hint));
         }
-        let is_guessed = |at: &&usize| obs_columns.is_none() && is_number(fields[**at].data_type());
-        let guessed: Vec<&str> = obs.iter().filter(is_guessed).map(|at| fields[*at].name().as_str()).collect();
-        if !guessed.is_empty() {
-            let guessed = guessed.join(",");
-            let genes = genes.len();
-            tracing::warn!("{place}: {genes} columns are read as genes, the others are not: --obs-columns {guessed}");
+        match obs_columns {
+            Some(named) => check_annotations(schema, &obs, named, place)?,
+            None => warn_of_guesses(schema, genes.len(), &obs, place),
         }
         Ok(Self {
             name,
@@ -118,6 +119,52 @@ impl TableLayout {
         });
         let cell = Field::new("cell", DataType::Utf8, true);
         Arc::new(Schema::new(std::iter::once(cell).chain(others).collect::<Vec<_>>()))
+    }
+}
+
+/// Refuses an annotation that was not named, unless its type makes it one: text and times are never genes.
+fn check_annotations(schema: &Schema, obs: &[usize], named: &[String], place: &str) -> Result<()> {
+    let is_open = |field: &&Field| !named.contains(field.name()) && !is_text_or_time(field.data_type());
+    let fields = obs.iter().map(|at| schema.field(*at));
+    let open: Vec<String> =
+        fields.filter(is_open).map(|field| format!("`{}` ({})", field.name(), kind(field))).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data(
+        place,
+        format!("these columns are not in --obs-columns, and can't be read as genes: {}", open.join(", ")),
+        "add them to --obs-columns if they annotate cells, or write them as numbers if they are genes",
+    ))
+}
+
+/// Names the columns that are annotations because of their names, and those that could have been genes but for their types.
+fn warn_of_guesses(schema: &Schema, genes: usize, obs: &[usize], place: &str) {
+    let fields = || obs.iter().map(|at| schema.field(*at));
+    let guessed: Vec<&str> =
+        fields().filter(|field| is_gene_type(field.data_type())).map(|field| field.name().as_str()).collect();
+    if !guessed.is_empty() {
+        let guessed = guessed.join(",");
+        tracing::warn!("{place}: {genes} columns are read as genes, the others are not: --obs-columns {guessed}");
+    }
+    let is_odd = |field: &&Field| !is_gene_type(field.data_type()) && !is_text_or_time(field.data_type());
+    let named: Vec<String> =
+        fields().filter(is_odd).map(|field| format!("`{}` ({})", field.name(), kind(field))).collect();
+    if !named.is_empty() && named.len() < genes {
+        tracing::warn!(
+            "{place}: {genes} columns are read as genes, but these are not: {}; if they are genes, name every column that \
+             annotates cells with --obs-columns",
+            named.join(", ")
+        );
+    }
+}
+
+/// A column's type, as named in messages.
+fn kind(field: &Field) -> String {
+    match field.data_type() {
+        DataType::Null => "no values".into(),
+        DataType::Boolean => "true or false".into(),
+        other => other.to_string(),
     }
 }
 
@@ -163,6 +210,23 @@ fn list_items(data_type: &DataType) -> Option<&DataType> {
 
 fn is_number(data_type: &DataType) -> bool {
     data_type.is_integer() || data_type.is_floating()
+}
+
+/// Whether a column holds numbers, in any storage type; flags are not numbers.
+fn is_gene_type(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_gene_type(values),
+        DataType::Decimal128(..) | DataType::Decimal256(..) => true,
+        other => is_number(other),
+    }
+}
+
+fn is_text_or_time(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text_or_time(values),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        other => other.is_temporal(),
+    }
 }
 
 fn is_annotation(name: &str) -> bool {

@@ -7,8 +7,12 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray},
-    datatypes::{Float32Type, Int64Type},
+    array::{
+        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch,
+        StringArray, new_null_array,
+    },
+    compute::cast,
+    datatypes::{DataType, Float32Type, Int64Type},
     ipc::writer::{FileWriter, StreamWriter},
 };
 use formats::{
@@ -184,6 +188,66 @@ fn obs_columns_say_which_numbers_are_no_genes() {
     assert_eq!(gene_names(&*source)[0], "G1");
     let error = refused(&path, &choice(&["dosis"]));
     assert_eq!(error.to_string().split(',').next(), Some("unknown column `dosis`; the nearest known: dose"));
+}
+
+/// A wide table with a gene of floats and another column.
+fn with_column(path: &Path, name: &str, column: ArrayRef) {
+    let cells = column.len();
+    let conditions: ArrayRef = Arc::new(StringArray::from_iter_values((0..cells).map(|cell| format!("c{cell}"))));
+    let values: ArrayRef = Arc::new(Float32Array::from(vec![1.0; cells]));
+    let columns = [("condition", conditions), ("G0", Arc::clone(&values)), ("G1", values), (name, column)];
+    write_parquet(
+        path,
+        &RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).expect("columns"),
+        2,
+    );
+}
+
+#[test]
+fn numbers_of_any_type_are_genes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wide.parquet");
+    let wholes = Int64Array::from(vec![0, 2, 1]);
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Int64));
+    let flags: ArrayRef = Arc::new(BooleanArray::from(vec![false, true, true]));
+    for kind in [DataType::Decimal128(10, 2), dictionary, DataType::Boolean] {
+        let column =
+            if kind == DataType::Boolean { Arc::clone(&flags) } else { cast(&wholes, &kind).expect("numbers") };
+        with_column(&path, "TP53", column);
+        let choice = Choice { obs_columns: Some(vec!["condition".into()]), ..Choice::default() };
+        let source = format::open(&path, &choice).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(gene_names(&*source), ["G0", "G1", "TP53"], "{kind}");
+        let rows = source.expression(0..3, schemas::chunk::CsrRows::default()).expect("all cells");
+        assert_eq!(rows.row(0).0, [0, 1], "{kind}");
+        assert_eq!(rows.row(2), (&[0, 1, 2][..], &[1.0; 3][..]), "{kind}");
+        // If annotations are not named, flags are annotations.
+        let genes = gene_names(&*open(&path)).len();
+        assert_eq!(genes, if kind == DataType::Boolean { 2 } else { 3 }, "{kind}");
+    }
+}
+
+#[test]
+fn columns_that_are_neither_named_nor_genes_are_refused_with_their_types() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wide.parquet");
+    let named = |names: &[&str]| Choice {
+        obs_columns: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        ..Choice::default()
+    };
+    let binary: ArrayRef = Arc::new(BinaryArray::from(vec![&b"1"[..], b"2"]));
+    let columns = [(new_null_array(&DataType::Null, 2), "`TP53` (no values)"), (binary, "`TP53` (Binary)")];
+    for (column, told) in columns {
+        with_column(&path, "TP53", column);
+        let error = refused(&path, &named(&["condition"])).to_string();
+        assert!(
+            error.contains("wide.parquet: these columns are not in --obs-columns") && error.contains(told),
+            "{error}"
+        );
+        assert!(format::open(&path, &named(&["condition", "TP53"])).is_ok());
+    }
+    // Text is an annotation even if it is not named.
+    with_column(&path, "plate", Arc::new(StringArray::from(vec!["a", "b"])));
+    assert!(format::open(&path, &named(&["condition"])).is_ok());
 }
 
 #[test]

@@ -76,9 +76,9 @@ impl Embed {
     /// Looks up every condition and covariate value of the atlas.
     ///
     /// # Errors
-    /// An atlas of other covariates than the model's.
+    /// An atlas with other covariates or another kind of values than the model's.
     pub fn new(model: Model, atlas: Atlas, schema: SchemaRef) -> Result<Self, Error> {
-        crate::query::jobs::check_covariates(&model.card, &atlas)?;
+        crate::query::jobs::check_fits(&model.card, &atlas)?;
         let _no_grad = tch::no_grad_guard();
         let (network, vocabulary) = (&model.network, &model.card.vocabulary);
         let zero = Tensor::zeros([1, network.width()], (Kind::Float, network.parameters.device()));

@@ -4,12 +4,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use model::saved::Card;
 use reader::{
-    atlas::Atlas,
+    atlas::{Atlas, some_of},
     groups::Groups,
     profiles::first_half,
     split::{Split, SplitPart},
 };
-use schemas::{Error, Result, conditions::CONTROL, ids::CellIndex, numbers::to_usize, vocabulary::CovariateTerm};
+use schemas::{
+    Error, Result, atlas::ValueKind, conditions::CONTROL, ids::CellIndex, numbers::to_usize, vocabulary::CovariateTerm,
+};
 
 use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
 
@@ -89,9 +91,10 @@ impl Jobs {
     /// Resolves a query; `split` defines which cells are held out.
     ///
     /// # Errors
-    /// Names that the model or the atlas does not know, covariates without source cells, unless they are to be skipped.
+    /// Values of another kind than the model's, names that the model or the atlas does not know, or covariates
+    /// without source cells, unless they are to be skipped.
     pub fn resolve(query: &Query, card: &Card, atlas: &Atlas, split: Option<&Split>) -> Result<Self> {
-        check_covariates(card, atlas)?;
+        check_fits(card, atlas)?;
         let matches = query.from.as_ref().map(|selector| selector.on(atlas)).transpose()?;
         let source_atlas = atlas.clone();
         let is_source: IsSource = match matches {
@@ -121,7 +124,7 @@ impl Jobs {
     /// Conditions that can't be predicted are skipped.
     ///
     /// # Errors
-    /// An atlas whose covariates are not the model's.
+    /// An atlas whose covariates or kind of values differ from the model's.
     pub fn to_judge(
         card: &Card,
         atlas: &Atlas,
@@ -129,7 +132,7 @@ impl Jobs {
         split: Arc<Split>,
         judged: SplitPart,
     ) -> Result<(Self, Vec<Vec<Option<usize>>>)> {
-        check_covariates(card, atlas)?;
+        check_fits(card, atlas)?;
         let source_atlas = atlas.clone();
         let is_source: IsSource = Arc::new(move |cell| {
             source_atlas.condition(cell) == CONTROL && split.part(cell) == SplitPart::Train && first_half(cell)
@@ -237,9 +240,50 @@ impl Jobs {
     }
 }
 
+/// Checks that an atlas has the model's kind of values, each of the model's genes once, and its covariates.
+///
+/// # Errors
+/// Counts for a model of continuous values, or the reverse; a gene of the model that matches several of the
+/// atlas's; covariates other than the model's.
+pub fn check_fits(card: &Card, atlas: &Atlas) -> Result<()> {
+    check_values(card, atlas)?;
+    check_genes(card, atlas)?;
+    check_covariates(card, atlas)
+}
+
+/// A gene is found by its name. In the atlas that a model was trained on, the gene of a name is always the same one.
+fn check_genes(card: &Card, atlas: &Atlas) -> Result<()> {
+    let ambiguous = atlas.ambiguous_genes();
+    if ambiguous.is_empty() || card.atlas == atlas.manifest().checksum {
+        return Ok(());
+    }
+    let message =
+        format!("it has several genes of the same name, of which the model has fewer: {}", some_of(ambiguous));
+    let hint = "the model's gene can't be told from the others: give each gene its own name in the file (scanpy: adata.var_names_make_unique()), or leave the others out, then ingest it again";
+    Err(Error::data(atlas.path().display().to_string(), message, hint))
+}
+
+/// A network that was trained on counts finds no counts in logarithms, nor the reverse.
+fn check_values(card: &Card, atlas: &Atlas) -> Result<()> {
+    let (model, here) = (card.values, atlas.manifest().values);
+    if model == here {
+        return Ok(());
+    }
+    let message = format!("its values are {here}, but the model was trained on values that are {model}");
+    let hint = match model {
+        ValueKind::Counts => {
+            "ingest the file again with its counts: name their matrix with --layer or --raw, or say --values counts"
+        }
+        ValueKind::Continuous => {
+            "ingest the file again with values as in training: name their matrix with --layer or --raw; --values log1p takes whole numbers as continuous"
+        }
+    };
+    Err(Error::data(atlas.path().display().to_string(), message, hint))
+}
+
 /// Checks that the covariates are those of the model, in the same order: their codes are compared by
 /// position.
-pub fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
+fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
     let names = |covariates: &[schemas::conditions::Covariate]| {
         covariates.iter().map(|covariate| covariate.name.clone()).collect::<Vec<_>>()
     };

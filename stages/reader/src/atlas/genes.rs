@@ -68,6 +68,13 @@ impl Atlas {
         self.1.as_ref().map_or(&[], |subset| subset.missing())
     }
 
+    /// Visible genes whose name occurs more often in the atlas than was requested: the first gene of that name is
+    /// visible.
+    #[must_use]
+    pub fn ambiguous_genes(&self) -> &[String] {
+        self.1.as_ref().map_or(&[], |subset| subset.ambiguous())
+    }
+
     /// The visible genes; `None` if all genes are visible.
     #[must_use]
     pub fn gene_subset(&self) -> Option<&Arc<GeneSubset>> {
@@ -76,9 +83,14 @@ impl Atlas {
 }
 
 fn lacks(place: &str, missing: &[String], wanted: usize) -> Error {
-    let more = if NAMED_GENES < missing.len() { ", ..." } else { "" };
-    let named = missing[..missing.len().min(NAMED_GENES)].join(", ");
-    let message = format!("it lacks {} of the model's {wanted} genes: {named}{more}", missing.len());
+    let message = format!("it lacks {} of the model's {wanted} genes: {}", missing.len(), some_of(missing));
     let hint = "use an atlas with the model's genes under the same names; with a few missing, `predict --missing-genes zero` sets them to 0";
     Error::data(place, message, hint)
+}
+
+/// The first of some names.
+#[must_use]
+pub fn some_of(names: &[String]) -> String {
+    let more = if NAMED_GENES < names.len() { ", ..." } else { "" };
+    format!("{}{more}", names[..names.len().min(NAMED_GENES)].join(", "))
 }

@@ -109,12 +109,13 @@ impl Split {
                     return Err(Error::data(path.display().to_string(), message, "give the cells names in the source"));
                 }
                 None => {
+                    let split = Self::read_file(to, &name, &path)?;
                     if let Some(label) = changed_label(&made.labels, &labels) {
                         let message = format!("some cells have another `{label}` than when the split was made");
                         let hint = "rename the old atlas, and make the split again by `perturbine split`";
                         return Err(Error::data(path.display().to_string(), message, hint));
                     }
-                    Self::read_file(to, &name, &path)?
+                    split
                 }
             };
             split.write(to)?;

@@ -1,0 +1,67 @@
+//! A model and an atlas must agree on the kind of their values, and on what a gene is called.
+
+use perturbine::flows::ingesting::IngestOptions;
+
+use crate::support::{Home, TINY, ingest_chunk, says, simulator};
+
+/// The atlas `s.atlas` of counts with the model `m`, `log.atlas` of continuous values with the model `l`, and a perturbation.
+fn home() -> (Home, String) {
+    let home = Home::with_atlas();
+    let atlas = stages::reader::atlas::Atlas::open(home.path("s.atlas")).unwrap();
+    let [first, second, ..] = atlas.manifest().conditions.perturbations() else { panic!("too few perturbations") };
+    home.json("ingest s.h5ad --values log1p --out log.atlas");
+    for (atlas, model) in [("s.atlas", "m"), ("log.atlas", "l")] {
+        home.json(&format!("split {atlas} --name s --hold-out condition={second}"));
+        home.json(&format!("train {atlas} --split s --out {model} --epochs 1 {TINY}"));
+    }
+    (home, first.clone())
+}
+
+#[test]
+fn values_of_another_kind_than_the_model_s_are_refused_by_every_command() {
+    let (home, perturbation) = home();
+    let kinds = [("m", "log.atlas", "continuous", "counts"), ("l", "s.atlas", "counts", "continuous")];
+    for (model, atlas, here, trained) in kinds {
+        let lines = [
+            format!("predict {model} {atlas} --to observed --out p.parquet"),
+            format!("explain predict {model} {atlas} --to observed --out p.parquet"),
+            format!("embed {model} {atlas} --out e.parquet"),
+            format!("response {model} {atlas} --condition {perturbation} --doses 1"),
+            format!("evaluate {model} {atlas} --split s"),
+        ];
+        for line in lines {
+            let told = home.refused(65, &line);
+            let parts = [atlas, &format!("its values are {here}"), trained, "--layer", "--raw", "--values"];
+            says(&told, &parts);
+        }
+    }
+}
+
+#[test]
+fn a_gene_of_the_model_that_the_atlas_has_twice_is_refused_with_its_name() {
+    let home = Home::with_atlas();
+    let (simulator, atlas) = (simulator(600, true), home.path("twice.atlas"));
+    let mut genes = simulator.genes().to_vec();
+    let (first, other) = (genes[0].clone(), genes[2].clone());
+    std::fs::write(home.path("genes.txt"), format!("{first}\n{other}\n")).unwrap();
+    home.json(&format!("train s.atlas --genes genes.txt --out few --epochs 1 {TINY}"));
+    genes[1].clone_from(&first);
+    let chunk = simulator.chunk(0..600).unwrap();
+    ingest_chunk(&chunk, &genes, &atlas, &IngestOptions::default());
+    home.json("split twice.atlas --name s --hold-out cell_type=type_1");
+    let lines = [
+        "predict few twice.atlas --to observed --out p.parquet",
+        "embed few twice.atlas --out e.parquet",
+        "evaluate few twice.atlas --split s",
+    ];
+    for line in lines {
+        let told = home.refused(65, line);
+        says(&told, &["twice.atlas", "several genes of the same name", &first, "var_names_make_unique"]);
+        assert!(!told.contains(&other), "{told}");
+    }
+    // Where the model has as many, the first is the first; in the atlas of the training nothing is to be told apart.
+    home.json(&format!("train twice.atlas --out both --epochs 1 {TINY}"));
+    home.json("predict both twice.atlas --to observed --out both.parquet");
+    home.json(&format!("train twice.atlas --genes genes.txt --out own --epochs 1 {TINY}"));
+    home.json("predict own twice.atlas --to observed --out own.parquet");
+}
