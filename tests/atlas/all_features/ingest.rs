@@ -374,7 +374,7 @@ fn a_matrix_with_as_many_cells_as_genes_is_read_with_a_warning() {
     write("matrix.mtx", "%%MatrixMarket matrix coordinate integer general\n2 2 1\n1 2 5\n");
     write("barcodes.tsv", "AAA-1\nCCC-1\n");
     write("features.tsv", "G1\nG2\n");
-    let warning = "counts/matrix.mtx: it has as many rows as columns (2), so the names next to it do not tell which are genes; \
+    let warning = "counts/matrix.mtx: it has as many rows as columns (2), so the names next to it do not show which are genes; \
                    its rows are read as genes";
     let told = home.run("inspect counts").stderr;
     assert!(told.contains(warning) && told.contains("transpose"), "{told}");
