@@ -51,7 +51,7 @@ bench: setup
 	$(CARGO) bench --locked
 
 bench-loaders: build
-	$(CARGO) build --release --locked --workspace --bench loader
+	$(CARGO) build --release --locked --bench loader
 	@bash scripts/bench_loaders.sh $(RELEASE)/perturbine "$$(ls -t $(RELEASE)/deps/loader-* | grep -v '\.d$$' | head -n 1)"
 
 bench-train: setup

@@ -44,7 +44,7 @@ def build(root: Path, folder: Path, profile: str) -> None:
 def built(root, profile):
     """Has cargo build the programs; returns their paths by carried name."""
     say(f"building the program, the GPU tests and the bench ({profile})")
-    command = ["cargo", "build", "--profile", profile, "--locked", "--workspace", "--message-format", "json-render-diagnostics",
+    command = ["cargo", "build", "--profile", profile, "--locked", "--message-format", "json-render-diagnostics",
                "--bin", "perturbine", "--bin", "perturbine-hdf5", "--test", "network", "--bench", "gpu"]
     ran = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True)
     if ran.returncode:
