@@ -194,7 +194,7 @@ pub(super) fn split(args: SplitArgs, context: &CommandContext) -> Result<()> {
     let atlas = context.open(&args.atlas)?;
     let split = match (&args.from_obs, &args.scheme) {
         (Some(column), _) => {
-            let (split, said_test) = Split::from_obs(&atlas, &args.name, column)?;
+            let (split, said_test) = Split::from_obs(&atlas, atlas.path(), &args.name, column)?;
             if said_test {
                 context.show.note("cells labelled `test` become valid, as in the original");
             }

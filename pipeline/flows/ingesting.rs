@@ -213,18 +213,19 @@ fn ingest_as(
     let manifest = describe(&folder, facts, annotated, matrix)?;
     let mut decided = keys.decided;
     if let Some(column) = &options.split {
-        decided.extend(import_split(&Atlas::open(folder.file(""))?, column)?);
+        decided.extend(import_split(&Atlas::open(folder.file(""))?, out, column)?);
     }
     folder.commit()?;
     Ok(Some(Ingested { manifest, guessed: keys.guessed, decided }))
 }
 
-/// Creates a split with the name of a column of `obs`; reports if `test` was read as `valid`.
+/// Creates a split with the name of a column of `obs`; reports if `test` was read as `valid`. Errors name
+/// the atlas `shown`.
 ///
 /// # Errors
 /// A missing column, a value that is not part of a split, or a full or broken disk.
-pub fn import_split(atlas: &Atlas, column: &str) -> Result<Option<String>> {
-    let (split, said_test) = Split::from_obs(atlas, column, column)?;
+pub fn import_split(atlas: &Atlas, shown: &Path, column: &str) -> Result<Option<String>> {
+    let (split, said_test) = Split::from_obs(atlas, shown, column, column)?;
     split.write(atlas)?;
     Ok(said_test.then(|| format!("split `{column}`: cells labelled `test` become valid, as in the original")))
 }

@@ -362,7 +362,7 @@ fn a_split_comes_out_of_a_column_where_test_means_valid() {
     columns.push(("assigned".into(), Arc::new(parts)));
     chunk.obs = RecordBatch::try_from_iter(columns).unwrap();
     let atlas = store(&chunk, simulator.genes(), &home.path("a.atlas"), Codec::Raw);
-    let (split, said_test) = Split::from_obs(&atlas, "mine", "assigned").unwrap();
+    let (split, said_test) = Split::from_obs(&atlas, atlas.path(), "mine", "assigned").unwrap();
     assert!(said_test, "it is told that test was taken for valid");
     for cell in 0..300 {
         let part = [SplitPart::Train, SplitPart::Valid, SplitPart::Ood][cell % 3];

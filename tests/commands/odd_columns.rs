@@ -31,7 +31,7 @@ fn a_split_that_can_not_be_made_is_refused_before_the_atlas_is_there() {
         set_column(chunk, "batch", "part", |row, _| if row == 70 { "tarin" } else { "train" }.into());
     });
     let told = home.refused(65, "ingest s.h5ad --out s.atlas --split part --no-shuffle");
-    says(&told, &["obs column `part`, row 70", "`tarin` is not a part of a split"]);
+    says(&told, &["s.atlas, obs column `part`, row 70", "`tarin` is not a part of a split"]);
     says(&home.refused(65, "ingest s.h5ad --out s.atlas --split prat"), &["unknown obs column `prat`", "part"]);
     home.json("ingest s.h5ad --out s.atlas");
 }

@@ -134,7 +134,7 @@ fn split_of(args: &TrainArgs, atlas: &Atlas, settings: &Settings, context: &Comm
     match &args.split {
         Some(name) if Split::names(atlas).contains(name) => Split::read(atlas, name),
         Some(name) if atlas.path() != args.atlas => {
-            if let Some(decided) = ingesting::import_split(atlas, name)? {
+            if let Some(decided) = ingesting::import_split(atlas, atlas.path(), name)? {
                 context.show.note(&decided);
             }
             Split::read(atlas, name)

@@ -1,6 +1,6 @@
 //! Labels in `obs`: the rules for reading them, and the results.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,18 @@ impl LabelRules {
     #[must_use]
     pub fn means_control(&self, label: &str) -> bool {
         self.is_control(label) || self.parts(label).into_iter().all(|part| self.is_control(part.trim()))
+    }
+
+    /// Whether two labels combine the same perturbations, like `A+B` and `B+A`, or `A` and `A+ctrl`. Two names of
+    /// control are one label only if they are equal.
+    #[must_use]
+    pub fn are_one_condition(&self, one: &str, other: &str) -> bool {
+        let perturbations = |label| {
+            let parts = self.parts(label).into_iter().map(str::trim).filter(|part| !self.is_control(part));
+            parts.collect::<BTreeSet<&str>>()
+        };
+        one == other
+            || !self.means_control(one) && !self.means_control(other) && perturbations(one) == perturbations(other)
     }
 }
 

@@ -37,7 +37,7 @@ struct ColumnFilter {
 struct AnnotationFilter {
     columns: BTreeMap<String, ColumnFilter>,
     label: Option<String>,
-    drop_labels: Vec<String>,
+    drop_labels: HashSet<String>,
     dose: Option<String>,
     /// The spellings of rare conditions: label and dose.
     rare: HashSet<(String, String)>,
@@ -59,14 +59,9 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
             hint,
         ));
     }
-    if let Some(label) = &label
-        && !options.drop_labels.is_empty()
-    {
-        check_labels(&**source, label, &options.drop_labels)?;
-    }
     let mut filter = AnnotationFilter {
-        columns: columns(&**source, &options.filters)?,
-        drop_labels: options.drop_labels.clone(),
+        columns: columns(&**source, &options.filters, keys)?,
+        drop_labels: labels_to_drop(&**source, &options.drop_labels, keys)?,
         dose: keys.columns.dose.clone(),
         label,
         rare: HashSet::new(),
@@ -77,7 +72,11 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
     Ok(Some(Arc::new(move |obs| filter.mask(obs))))
 }
 
-fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String, ColumnFilter>> {
+fn columns(
+    source: &dyn Source,
+    conditions: &[String],
+    keys: &ResolvedKeys,
+) -> Result<BTreeMap<String, ColumnFilter>> {
     let mut columns: BTreeMap<String, ColumnFilter> = BTreeMap::new();
     for text in conditions {
         let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'";
@@ -94,7 +93,17 @@ fn columns(source: &dyn Source, conditions: &[String]) -> Result<BTreeMap<String
         let known = known_values(source, key)?;
         let place = || format!("{}, obs column `{key}`", source.origin().path);
         for values in [&mut asked.any_of, &mut asked.none_of] {
-            *values = values.iter().map(|value| as_it_is_written(value, &known, place)).collect::<Result<_>>()?;
+            let is_label = keys.columns.perturbation.as_ref() == Some(key);
+            let mut found = HashSet::new();
+            for value in values.iter() {
+                let same = |label: &&String| is_label && keys.rules.are_one_condition(value, label);
+                let spellings: Vec<String> = known.iter().filter(same).cloned().collect();
+                match spellings.is_empty() {
+                    true => found.extend([as_it_is_written(value, &known, place)?]),
+                    false => found.extend(spellings),
+                }
+            }
+            *values = found;
         }
     }
     Ok(columns)
@@ -113,16 +122,26 @@ fn known_values(source: &dyn Source, column: &str) -> Result<BTreeSet<String>> {
     Ok(known)
 }
 
-/// Refuses a label to drop that no cell has; a pattern without a match only causes a warning.
-fn check_labels(source: &dyn Source, column: &str, patterns: &[String]) -> Result<()> {
+/// The labels in the column that are to be dropped: those that a pattern matches, and other spellings of a
+/// condition (`B+A` for `A+B`). A label that no cell has is an error; a pattern without a match causes a warning.
+fn labels_to_drop(source: &dyn Source, patterns: &[String], keys: &ResolvedKeys) -> Result<HashSet<String>> {
+    let Some(column) = keys.columns.perturbation.as_ref().filter(|_| !patterns.is_empty()) else {
+        return Ok(HashSet::new());
+    };
     let known = known_values(source, column)?;
-    for pattern in patterns.iter().filter(|pattern| !known.iter().any(|label| fits(pattern, label))) {
-        if !pattern.contains('*') {
+    let mut dropped = HashSet::new();
+    for pattern in patterns {
+        let matches = |label: &&String| fits(pattern, label) || keys.rules.are_one_condition(pattern, label);
+        let matching: Vec<&String> = known.iter().filter(matches).collect();
+        if matching.is_empty() && !pattern.contains('*') {
             return Err(Error::unknown("label", pattern, known.iter().map(String::as_str)));
         }
-        tracing::warn!("--drop-label '{pattern}' matches no label of obs column `{column}`");
+        if matching.is_empty() {
+            tracing::warn!("--drop-label '{pattern}' matches no label of obs column `{column}`");
+        }
+        dropped.extend(matching.into_iter().cloned());
     }
-    Ok(())
+    Ok(dropped)
 }
 
 /// A value in the column's notation: a number may be given in another notation (`1.0` for `1`), if only one
@@ -131,8 +150,7 @@ fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> S
     if known.contains(value) {
         return Ok(value.to_owned());
     }
-    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-    let equal = |other: &&String| number(value).is_some() && number(value) == number(other);
+    let equal = |other: &&String| are_equal_numbers(value, other);
     match known.iter().filter(equal).collect::<Vec<_>>().as_slice() {
         [] => Err(Error::unknown("value", value, known.iter().map(String::as_str))),
         [only] => Ok((*only).clone()),
@@ -141,6 +159,14 @@ fn as_it_is_written(value: &str, known: &BTreeSet<String>, place: impl Fn() -> S
             let message = format!("{} values are equal to `{value}`: {}", several.len(), several.join(", "));
             Err(Error::data(place(), message, "write the value as it stands in the column; --filter can be repeated"))
         }
+    }
+}
+
+/// Whether two texts are one number: whole numbers are compared by all their digits, others as float64.
+fn are_equal_numbers(one: &str, other: &str) -> bool {
+    match (one.parse::<i128>(), other.parse::<i128>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one.parse::<f64>().is_ok_and(|one| one.is_finite() && other.parse() == Ok(one)),
     }
 }
 
@@ -197,7 +223,7 @@ impl AnnotationFilter {
         let (labels, doses) = self.conditions_of(obs)?;
         for (row, selected) in selected.iter_mut().enumerate() {
             let label = labels.as_ref().map_or(MISSING, |labels| value(labels, row));
-            *selected &= !self.drop_labels.iter().any(|pattern| fits(pattern, label));
+            *selected &= !self.drop_labels.contains(label);
             *selected &=
                 self.rare.is_empty() || !self.rare.contains(&(text(labels.as_ref(), row), text(doses.as_ref(), row)));
         }
@@ -281,6 +307,29 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_is_selected_and_dropped_in_all_its_spellings() {
+        let labels = ["A+B", "B+A", "A", "A+ctrl", "ctrl", "ctrl+ctrl"];
+        let table: Arc<dyn Source> = Arc::new(CellsInMemory::without_genes(&[("condition", labels.to_vec())]));
+        let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
+        let kept = |options: Selection| {
+            let filter = cell_filter(&table, &options, &keys).expect("known labels").expect("something is asked");
+            let mask = filter(&table.obs(0..6, &[0]).expect("all cells")).expect("text").expect("some are left out");
+            labels.into_iter().enumerate().filter(|(row, _)| mask.value(*row)).map(|(_, label)| label).collect()
+        };
+        let dropped = |label: &str| -> Vec<&str> {
+            kept(Selection { drop_labels: vec![label.into()], ..Selection::default() })
+        };
+        let filtered = |filter: &str| -> Vec<&str> {
+            kept(Selection { filters: vec![filter.into()], ..Selection::default() })
+        };
+        assert_eq!(dropped("B+A"), ["A", "A+ctrl", "ctrl", "ctrl+ctrl"]);
+        assert_eq!(dropped("ctrl+A"), ["A+B", "B+A", "ctrl", "ctrl+ctrl"], "a spelling that no cell has");
+        assert_eq!(dropped("ctrl"), ["A+B", "B+A", "A", "A+ctrl", "ctrl+ctrl"], "other names of control stay");
+        assert_eq!(filtered("condition=A+B"), ["A+B", "B+A"]);
+        assert_eq!(filtered("condition!=A"), ["A+B", "B+A", "ctrl", "ctrl+ctrl"]);
+    }
+
+    #[test]
     fn a_value_that_no_cell_has_is_refused_with_the_nearest() {
         let table = table();
         let keys = resolve(&*table, &RequestedKeys::default()).expect("plain keys");
@@ -310,5 +359,7 @@ mod tests {
         assert_eq!(error, expected);
         let counts = ["plate=1.0", "plate=2", "plate!=01"].map(|filter| filtered(filter).ok());
         assert_eq!(counts, [Some(1), Some(1), Some(4)]);
+        assert!(!are_equal_numbers("9007199254740993", "9007199254740992"), "float64 holds one of them");
+        assert!(are_equal_numbers("1e3", "1000") && !are_equal_numbers("nan", "nan"));
     }
 }

@@ -4,7 +4,7 @@ mod folds;
 mod label_hashes;
 mod stored;
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, path::Path};
 
 use arrays::text::as_text;
 use arrow::array::AsArray;
@@ -155,11 +155,11 @@ impl Split {
     }
 
     /// Takes the parts from a column of `obs`, where `test` means `valid`, as in the original; also returns
-    /// whether `test` occurred.
+    /// whether `test` occurred. Errors name the atlas `shown`: its own path may still be that of a hidden folder.
     ///
     /// # Errors
     /// A column that does not exist, or values that are not names of parts.
-    pub fn from_obs(atlas: &Atlas, name: &str, column: &str) -> Result<(Self, bool)> {
+    pub fn from_obs(atlas: &Atlas, shown: &Path, name: &str, column: &str) -> Result<(Self, bool)> {
         let mut parts = Vec::new();
         let mut said_test = false;
         for batch in atlas.obs(&[column])? {
@@ -168,7 +168,7 @@ impl Split {
             for value in values.as_string::<i32>() {
                 said_test |= value == Some("test");
                 let part = value.and_then(part_named).ok_or_else(|| {
-                    let place = format!("{}, obs column `{column}`, row {}", atlas.path().display(), parts.len());
+                    let place = format!("{}, obs column `{column}`, row {}", shown.display(), parts.len());
                     let message = value.map_or_else(
                         || "the value is missing".to_owned(),
                         |value| format!("`{value}` is not a part of a split"),

@@ -17,7 +17,7 @@ use std::{
 use schemas::{Error, Result};
 use serde::{Deserialize, Serialize};
 use storage::{
-    disk::{create_folders, refuse_existing, remove_all, rename, sync_folder, write_atomically},
+    disk::{FolderLock, create_folders, refuse_existing, remove_all, rename, sync_folder, write_atomically},
     sealed::{read_sealed, sealed},
 };
 
@@ -168,9 +168,10 @@ impl Drop for ShardFolder {
 ///
 /// # Errors
 /// A target that exists; shards that are missing (these are named), damaged, for several plans or for several
-/// counts.
+/// counts; another process that is publishing them.
 pub fn commit(target: &Path) -> Result<Published> {
     let shards = shards_of(target)?;
+    let _alone = FolderLock::take(&shards)?;
     if let Some(published) = committed_before(target, &shards) {
         clear(&shards);
         return Ok(published);

@@ -10,7 +10,8 @@ use reader::{
     split::{Split, SplitPart},
 };
 use schemas::{
-    Error, Result, atlas::ValueKind, conditions::CONTROL, ids::CellIndex, numbers::to_usize, vocabulary::CovariateTerm,
+    Error, Result, atlas::ValueKind, conditions::CONTROL, ids::{CellIndex, ConditionId}, numbers::to_usize,
+    vocabulary::CovariateTerm,
 };
 
 use super::{Extrapolation, OnNoControl, OnUnseen, Query, Skipped, resolve::Resolver};
@@ -240,15 +241,17 @@ impl Jobs {
     }
 }
 
-/// Checks that an atlas has the model's kind of values, each of the model's genes once, and its covariates.
+/// Checks that an atlas has the model's kind of values, each of the model's genes once, its covariates, and its
+/// delimiter.
 ///
 /// # Errors
 /// Counts for a model of continuous values, or the reverse; a gene of the model that matches several of the
-/// atlas's; covariates other than the model's.
+/// atlas's; covariates other than the model's; labels that another delimiter divides than the model's.
 pub fn check_fits(card: &Card, atlas: &Atlas) -> Result<()> {
     check_values(card, atlas)?;
     check_genes(card, atlas)?;
-    check_covariates(card, atlas)
+    check_covariates(card, atlas)?;
+    check_delimiter(card, atlas)
 }
 
 /// A gene is found by its name. In the atlas that a model was trained on, the gene of a name is always the same one.
@@ -297,4 +300,21 @@ fn check_covariates(card: &Card, atlas: &Atlas) -> Result<()> {
         message,
         "ingest it again with the model's --covariates and --batch",
     ))
+}
+
+/// The delimiters may differ if no condition of the atlas is a combination under either.
+fn check_delimiter(card: &Card, atlas: &Atlas) -> Result<()> {
+    let (model, table) = (&card.rules, &atlas.manifest().conditions);
+    let here = table.rules();
+    let mut names = (0..table.conditions().len()).map(|id| table.name(ConditionId::at(id)));
+    let is_combination = |name: &str| 1 < model.parts(name).len().max(here.parts(name).len());
+    let Some(name) = names.find(|name| model.delimiter != here.delimiter && is_combination(name)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "it divides labels at `{}`, but the model at `{}`: the condition `{name}` has another meaning for each",
+        here.delimiter, model.delimiter
+    );
+    let hint = format!("ingest the file again with --delimiter '{}', its labels written accordingly", model.delimiter);
+    Err(Error::data(atlas.path().display().to_string(), message, hint))
 }

@@ -102,7 +102,7 @@ impl Split {
             let path = from.join(files::SPLITS).join(format!("{name}.parquet"));
             let made = SplitMetadata::read(&path)?;
             let split = match made.column.filter(|column| to.obs(&[column]).is_ok()) {
-                Some(column) => Self::from_obs(to, &name, &column)?.0,
+                Some(column) => Self::from_obs(to, to.path(), &name, &column)?.0,
                 None if cells_are_numbered(to)? => {
                     let message =
                         "the cells are numbered, so their names do not show whether they are in the same order";
