@@ -75,7 +75,7 @@ impl Bench {
                 let started = Instant::now();
                 run();
                 // The first round brings code and memory near.
-                if 0 < round {
+                if round > 0 {
                     seconds.push(started.elapsed().as_secs_f64());
                 }
             }

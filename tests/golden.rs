@@ -184,7 +184,7 @@ impl Case {
         }
         if self.arrays.contains_key("metric/disnt") {
             let several = plain.covariates.iter().zip(&self.vocabulary.covariates);
-            let several = several.filter(|(_, covariate)| 1 < covariate.values.len()).map(|(codes, _)| codes);
+            let several = several.filter(|(_, covariate)| covariate.values.len() > 1).map(|(codes, _)| codes);
             let labels: Vec<Vec<i64>> = std::iter::once(&plain.combinations)
                 .chain(several)
                 .map(|codes| Vec::try_from(codes).expect("numbers"))
@@ -306,7 +306,7 @@ impl Case {
         assert_eq!(found.size(), expected.size(), "{}: the shape of `{key}`", self.name);
         let difference = (&found - &expected).abs().max().double_value(&[]);
         let scale = expected.abs().max().double_value(&[]);
-        let relative = if 1e-12 < scale { difference / scale } else { difference };
+        let relative = if scale > 1e-12 { difference / scale } else { difference };
         assert!(relative <= self.tolerance, "{}: `{key}` is off by {relative:e}", self.name);
     }
 

@@ -125,7 +125,7 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     for chunk in chunks(source) {
         let chunk = chunk?;
         nonzeros += chunk.expression.values().len() as u64;
-        are_counts &= chunk.expression.values().iter().all(|value| 0.0 <= *value && value.fract() == 0.0);
+        are_counts &= chunk.expression.values().iter().all(|value| *value >= 0.0 && value.fract() == 0.0);
         let Some(coded) = labeller.as_mut().map(|labeller| {
             labeller
                 .codes(&(chunk.first.0..chunk.first.0 + chunk.obs.num_rows() as u64).collect::<Vec<u64>>(), &chunk.obs)
@@ -175,7 +175,7 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
 
 fn conditions_value(table: &ConditionTable, cells_of: &[u64]) -> Value {
     let all = cells_of.iter().enumerate().map(|(at, cells)| (ConditionId::at(at), *cells));
-    let there = all.filter(|(_, cells)| 0 < *cells).map(|(id, cells)| {
+    let there = all.filter(|(_, cells)| *cells > 0).map(|(id, cells)| {
         let perturbations: Vec<&str> =
             table.parts(id).map(|(perturbation, _)| table.perturbations()[perturbation.index()].as_str()).collect();
         json!({
@@ -234,14 +234,14 @@ fn text(path: &Path, value: &Value) -> String {
     if let Some(table) = conditions_table(&conditions[..conditions.len().min(SHOWN_CONDITIONS)]) {
         lines.push(draw(&table));
     }
-    if SHOWN_CONDITIONS < conditions.len() {
+    if conditions.len() > SHOWN_CONDITIONS {
         lines.push(format!("and {} more conditions (--json shows all)", conditions.len() - SHOWN_CONDITIONS));
     }
     let groups = value["statistics"].as_array().map(Vec::as_slice).unwrap_or_default();
     if let Some(table) = groups_table(&groups[..groups.len().min(SHOWN_CONDITIONS)]).filter(|_| !groups.is_empty()) {
         lines.push(draw(&table));
     }
-    if SHOWN_CONDITIONS < groups.len() {
+    if groups.len() > SHOWN_CONDITIONS {
         lines.push(format!("and {} more groups (--json shows all)", groups.len() - SHOWN_CONDITIONS));
     }
     lines.join("\n")

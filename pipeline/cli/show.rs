@@ -64,7 +64,7 @@ pub(super) fn bytes(count: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = count as f64;
     let mut unit = 0;
-    while 1024.0 <= value && unit + 1 < units.len() {
+    while value >= 1024.0 && unit + 1 < units.len() {
         value /= 1024.0;
         unit += 1;
     }

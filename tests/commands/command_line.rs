@@ -49,7 +49,7 @@ fn the_main_job_goes_from_a_file_to_a_page() {
     assert_eq!((&trained["epochs"], &trained["model"]), (&3.into(), &"m".into()));
     assert_eq!(trained["selection"]["split"], "valid");
     assert!(
-        0.0 < trained["cells_per_second"].as_f64().unwrap() && 1 << 20 < trained["peak_memory_bytes"].as_u64().unwrap()
+        trained["cells_per_second"].as_f64().unwrap() > 0.0 && 1 << 20 < trained["peak_memory_bytes"].as_u64().unwrap()
     );
     for file in ["model.safetensors", "model.json", "config.toml", "history.jsonl", "checkpoint"] {
         assert!(home.path("m").join(file).exists(), "m/{file}");
@@ -223,7 +223,7 @@ fn help_says_what_it_said() {
         lines.push(command);
         lines.extend(nested);
     }
-    assert!(11 < lines.len(), "{lines:?}");
+    assert!(lines.len() > 11, "{lines:?}");
     for line in lines {
         let name = if line.is_empty() { "perturbine".to_owned() } else { line.replace(' ', "-") };
         let file = folder.join(format!("{name}.txt"));

@@ -31,7 +31,7 @@ fn a_trace_shows_stages_and_libtorch_on_one_time_line() {
     let mut threads = BTreeMap::new();
     for event in events.iter().filter(|event| event["cat"] == "stage") {
         let (from, lasts) = (base + number(event, "ts") / 1e6, number(event, "dur") / 1e6);
-        assert!(0.0 <= lasts, "{event}");
+        assert!(lasts >= 0.0, "{event}");
         // The clocks of a trace and of this test differ by less than a tenth of a second.
         assert!(
             started_at - 0.1 <= from && from + lasts <= ended_at + 0.1,

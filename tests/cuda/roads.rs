@@ -34,7 +34,7 @@ fn use_model(gpu: &Gpu, what: &str) {
         "evaluate m s.atlas --on valid",
     ] {
         let (_, seen) = gpu.json(&format!("{command} {GPU}"));
-        assert!(0 < seen.counter("launches"), "{what}: {command} launched nothing");
+        assert!(seen.counter("launches") > 0, "{what}: {command} launched nothing");
     }
 }
 
@@ -44,8 +44,8 @@ fn every_preset_trains_and_its_model_is_used() {
         let Some(gpu) = Gpu::with_atlas() else { return };
         let (told, seen) = train(&gpu, &format!("--preset {preset}"));
         assert_eq!((&told["epochs"], &told["device"]), (&6.into(), &"cuda:0 (Stand-in (sm_90))".into()), "{preset}");
-        assert!(told["peak_device_bytes"].as_u64().is_some_and(|bytes| 0 < bytes), "{preset}: {told}");
-        assert!(0 < seen.counter("graph_launches"), "{preset}: nothing was replayed");
+        assert!(told["peak_device_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{preset}: {told}");
+        assert!(seen.counter("graph_launches") > 0, "{preset}: nothing was replayed");
         use_model(&gpu, preset);
     }
 }
@@ -86,7 +86,7 @@ fn every_preset_is_cross_validated() {
         let (told, seen) = gpu.json(&format!(
             "crossval s.atlas --scheme leave-out:cell_type --epochs 2 --preset {preset} {SHORT} --out folds"
         ));
-        assert!(told.is_object() && 0 < seen.counter("launches"), "{preset}: {told}");
+        assert!(told.is_object() && seen.counter("launches") > 0, "{preset}: {told}");
         assert!(gpu.home().path("folds/crossval.json").exists(), "{preset}");
     }
 }

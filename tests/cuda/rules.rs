@@ -94,7 +94,7 @@ fn a_training_changes_no_pinned_bytes_before_they_are_copied() {
         let (_, seen) = gpu.json(&format!(
             "train s.atlas --out {preset} --preset {preset} --epochs 4 --batch-size 64 --device cuda:0"
         ));
-        assert!(0 < seen.counter("copies_to_device"), "{preset}");
+        assert!(seen.counter("copies_to_device") > 0, "{preset}");
     }
 }
 

@@ -45,7 +45,7 @@ fn run(engine: &dyn Engine, plan: &TrainingPlan, kind: Kind, mixed: bool, steps:
         tch::manual_seed(5);
         draws.noise = Some(Tensor::randn([70, 6], (Kind::Float, Device::Cpu)).to_kind(kind));
         let schedule =
-            Schedule::at(plan, Clock { epoch: u32::from(1 < step), batch: step, step, updates: step, of: 0 });
+            Schedule::at(plan, Clock { epoch: u32::from(step > 1), batch: step, step, updates: step, of: 0 });
         let losses = engine.step(&mut learner, &input, &draws, schedule);
         let values = losses.values.iter();
         told.extend(values.map(|(name, value)| (format!("{name} of step {step}"), value.double_value(&[]))));

@@ -76,7 +76,7 @@ fn batches_that_are_accumulated_give_the_gradients_of_one_batch() {
             };
             let [one, several] =
                 [from_ref(&whole), &parts].map(|batches| moments(state_after(engine, &plan, batches, 1)));
-            assert!(one.values().any(|moment| 0.0 < moment.abs().max().double_value(&[])));
+            assert!(one.values().any(|moment| moment.abs().max().double_value(&[]) > 0.0));
             close(&several, &one, 1e-12, &format!("{settings} by {engine:?}"));
             let [one, several] = [from_ref(&whole), &parts].map(|batches| state_after(engine, &plan, batches, 4));
             close(&several, &one, 1e-8, &format!("four steps of {settings} by {engine:?}"));

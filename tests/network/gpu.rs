@@ -66,7 +66,7 @@ fn in_float64_a_gpu_takes_the_same_steps() {
         alike(&replayed(&plan, Kind::Double, GPU, false), &expected, [1e-6, 1e-5], settings);
         let noted = replayed(&plan, Kind::Double, GPU, true);
         alike(&noted, &expected, [1e-6, 1e-5], settings);
-        assert!(0 < noted.graphs, "{settings}: nothing was replayed");
+        assert!(noted.graphs > 0, "{settings}: nothing was replayed");
     }
 }
 
@@ -95,7 +95,7 @@ fn a_replayed_step_draws_and_computes_what_it_does_piece_by_piece() {
     for settings in SETTINGS.into_iter().chain(DRAWN) {
         let plan = plan(settings);
         let noted = replayed(&plan, Kind::Double, GPU, true);
-        assert!(0 < noted.graphs, "{settings}: nothing was replayed");
+        assert!(noted.graphs > 0, "{settings}: nothing was replayed");
         alike(&noted, &replayed(&plan, Kind::Double, GPU, false), [1e-8, 1e-6], settings);
     }
 }

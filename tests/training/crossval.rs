@@ -56,8 +56,8 @@ fn every_held_out_item_is_held_out_once() {
     );
     assert_eq!(random.names(), ["1", "2", "3", "4", "5"]);
     for cell in cells(&atlas) {
-        assert_eq!(times(&types, cell), usize::from(0 < perturbations(cell)), "controls stay in training");
-        assert_eq!(times(&combos, cell), usize::from(1 < perturbations(cell)));
+        assert_eq!(times(&types, cell), usize::from(perturbations(cell) > 0), "controls stay in training");
+        assert_eq!(times(&combos, cell), usize::from(perturbations(cell) > 1));
         assert_eq!(times(&perturbed, cell), perturbations(cell), "each perturbation by itself");
         assert_eq!(times(&random, cell), 1);
     }
@@ -76,7 +76,7 @@ fn a_fold_is_a_split_that_the_seed_decides() {
             for cell in cells(&atlas) {
                 assert_eq!(split.part(cell) == SplitPart::Ood, one.holds_out(fold, cell), "{scheme}");
             }
-            assert!(split.counts().values().all(|count| 0 < *count), "{scheme}: {:?}", split.counts());
+            assert!(split.counts().values().all(|count| *count > 0), "{scheme}: {:?}", split.counts());
         }
     }
     let held = |seed| cells(&atlas).filter(|cell| folds(&atlas, "random:0.25", seed).holds_out(0, *cell)).count();

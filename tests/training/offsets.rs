@@ -49,7 +49,7 @@ fn before_it_learns_it_predicts_as_well_as_the_baselines_that_it_starts_from() {
         let told = home.json(&format!("evaluate m{at} s.atlas"));
         let [model, other] = ["model", baseline].map(|of| score(&told, of, "pearson_delta"));
         assert!(other - 0.05 < model, "{offset}, {hold_out}: {model} against {other} of {baseline}");
-        assert!(0.2 < model, "{model}");
+        assert!(model > 0.2, "{model}");
     }
 }
 
@@ -68,7 +68,7 @@ fn shifts_of_few_cells_are_known_to_be_noisy() {
         (least, numbers.iter().copied().fold(0.0, f64::max))
     };
     let ((least, most), (smallest, largest)) = (ends(&noises), ends(&cells));
-    assert!(0.0 < least && 1.5 * smallest < largest, "{least}, {smallest} to {largest} cells");
+    assert!(least > 0.0 && 1.5 * smallest < largest, "{least}, {smallest} to {largest} cells");
     let ratio = (most / least) / (largest / smallest);
     assert!((0.5..2.0).contains(&ratio), "noises of {least} to {most}, {smallest} to {largest} cells");
 }
@@ -84,7 +84,7 @@ fn what_was_trained_on_lies_at_no_distance_and_what_was_not_at_some() {
     let distances = numbers(&table, "distance");
     assert!(types.contains(&"type_1".to_owned()) && types.contains(&"type_0".to_owned()));
     for (cell_type, distance) in types.iter().zip(distances) {
-        assert_eq!(0.0 < distance, cell_type == "type_1", "{cell_type} lies at {distance}");
+        assert_eq!(distance > 0.0, cell_type == "type_1", "{cell_type} lies at {distance}");
     }
 }
 

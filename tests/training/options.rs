@@ -105,7 +105,7 @@ fn what_perturbations_add_is_shrunk_to_the_share_that_predicts_valid_cells_best(
             let wanted = if is_embedding { whole * share } else { whole.shallow_clone() };
             assert!(wanted.allclose(&shrunk[name], 1e-6, 1e-9, false), "{option}: {name}");
         }
-        assert!(0 < scaled);
+        assert!(scaled > 0);
         for model in ["whole", "shrunk"] {
             fs::remove_dir_all(home.path(model)).unwrap();
         }

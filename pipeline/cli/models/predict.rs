@@ -156,7 +156,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
         to.extend(Request::parse(text)?);
     }
     if to.is_empty() {
-        let holds_out = split.as_ref().is_some_and(|split| 0 < split.counts()[&SplitPart::Ood]);
+        let holds_out = split.as_ref().is_some_and(|split| split.counts()[&SplitPart::Ood] > 0);
         to.push(if holds_out { Request::Ood } else { Request::Observed });
     }
     let query = Query {

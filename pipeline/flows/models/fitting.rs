@@ -45,7 +45,7 @@ pub(super) fn with_largest_batches(
             (0, filled(free), "use a GPU with more memory free")
         }
     };
-    let mut sizes = std::iter::successors(Some(LARGEST_BATCH), |size| (2 < *size).then_some(size / 2));
+    let mut sizes = std::iter::successors(Some(LARGEST_BATCH), |size| (*size > 2).then_some(size / 2));
     let mut needed = 0;
     let found = sizes.find_map(|size| {
         let plan = plan.clone().with_batch_size(size);
@@ -87,7 +87,7 @@ impl SmallerBatches {
         let Device::Cuda(index) = device else { return None };
         let batch_size = plan.train.batch_size;
         let largest = (batch_size / 2).checked_ilog2().map(|power| 1 << power);
-        let sizes = std::iter::successors(largest, |size| (2 < *size).then_some(size / 2));
+        let sizes = std::iter::successors(largest, |size| (*size > 2).then_some(size / 2));
         let needed = sizes.map(|size| {
             let plan = plan.clone().with_batch_size(size);
             (size, network_bytes(&plan, atlas, vocabulary, device))

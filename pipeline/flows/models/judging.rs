@@ -155,8 +155,8 @@ fn judged_part(split: &Split, on: Option<SplitPart>) -> Result<SplitPart> {
             "evaluate other cells with --on, or another split with --split",
         )),
         Some(part) => Ok(part),
-        None if 0 < counts[&SplitPart::Ood] => Ok(SplitPart::Ood),
-        None if 0 < counts[&SplitPart::Valid] => Ok(SplitPart::Valid),
+        None if counts[&SplitPart::Ood] > 0 => Ok(SplitPart::Ood),
+        None if counts[&SplitPart::Valid] > 0 => Ok(SplitPart::Valid),
         None => Err(Error::usage(
             "the split holds nothing out and has no valid cells",
             "make another with `perturbine split --hold-out`, or evaluate training cells with --on train",

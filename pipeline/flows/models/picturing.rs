@@ -117,7 +117,7 @@ fn responses(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Vec<
             }
         }
     }
-    let mut most: Vec<(u32, Vec<f64>)> = doses_of.into_iter().filter(|(_, doses)| 1 < doses.len()).collect();
+    let mut most: Vec<(u32, Vec<f64>)> = doses_of.into_iter().filter(|(_, doses)| doses.len() > 1).collect();
     most.sort_by_key(|(code, doses)| (std::cmp::Reverse(doses.len()), *code));
     most.truncate(MOST_RESPONSES);
     let mut responses = Vec::new();

@@ -47,7 +47,7 @@ pub fn profiled(
         on_epoch(report);
     });
     let trained = training.run(resume, counting);
-    let watched = if 0 < left.get() { stop_profiler(&file) } else { Ok(()) };
+    let watched = if left.get() > 0 { stop_profiler(&file) } else { Ok(()) };
     let written = watched.and_then(|()| trace.write(path, file.exists().then_some(&file)));
     // The error of the run is more important than one from writing its trace.
     trained.and_then(|trained| written.map(|()| trained))

@@ -88,14 +88,14 @@ pub fn parse_doses(text: &str) -> Result<Vec<f64>> {
     let bad = |why: &str| Error::usage(format!("`{text}`: {why}"), "write --doses 0:1:0.1 or --doses 0.1,0.5,1");
     let number = |part: &str| {
         let dose: f64 = part.trim().parse().map_err(|_| bad(&format!("`{part}` is not a number")))?;
-        if dose.is_finite() && 0.0 <= dose { Ok(dose) } else { Err(bad("a dose is a number of at least 0")) }
+        if dose.is_finite() && dose >= 0.0 { Ok(dose) } else { Err(bad("a dose is a number of at least 0")) }
     };
     let parts: Vec<&str> = text.split(':').collect();
     let [first, last, step] = parts[..] else {
         return text.split(',').map(number).collect();
     };
     let (first, last, step) = (number(first)?, number(last)?, number(step)?);
-    if step <= 0.0 || last < first || MOST_DOSES < (last - first) / step {
+    if step <= 0.0 || last < first || (last - first) / step > MOST_DOSES {
         return Err(bad(
             "it needs a first dose, a larger last dose, and a positive step, with at most a thousand steps",
         ));
@@ -164,7 +164,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
     let prediction = Prediction::prepare(atlas, model, &query_of_means, split.as_ref(), resources.clone())?;
     let skipped = prediction.jobs().skipped.clone();
     let bytes = prediction.jobs().targets() * model.card.genes.len() * size_of::<f32>();
-    if MOST_BYTES < bytes {
+    if bytes > MOST_BYTES {
         let message = format!("{} curve points would be held at once", prediction.jobs().targets());
         return Err(Error::usage(message, "ask for fewer doses, or for one covariate combination with --from"));
     }

@@ -115,7 +115,7 @@ impl Training {
             known_valid_cells(atlas, &split, &groups, &vocabulary),
         ));
         let unknown = split.counts()[&SplitPart::Valid] - valid.cell_count();
-        if 0 < unknown {
+        if unknown > 0 {
             tracing::warn!(
                 "{unknown} valid cells are left out: no training cell shares their perturbations and covariates"
             );

@@ -60,7 +60,7 @@ impl LabelRules {
     fn joined_controls(&self) -> Vec<&str> {
         let is_joined = |control: &&str| {
             let pieces = self.pieces(control);
-            1 < pieces.len() && !pieces.into_iter().all(|piece| self.is_control(piece.trim()))
+            pieces.len() > 1 && !pieces.into_iter().all(|piece| self.is_control(piece.trim()))
         };
         self.controls.iter().map(String::as_str).filter(is_joined).collect()
     }
@@ -219,7 +219,7 @@ fn parse_doses(label: &str, text: &str, perturbations: usize, rules: &LabelRules
 fn check_dose(label: &str, text: &str, dose: f64) -> Result<f64, BadLabel> {
     // Adding zero turns -0 into 0, so that both are the same dose.
     let dose = dose + 0.0;
-    if dose.is_finite() && 0.0 <= dose {
+    if dose.is_finite() && dose >= 0.0 {
         Ok(dose)
     } else {
         Err(BadLabel::Dose { label: label.into(), dose: text.into() })

@@ -40,7 +40,7 @@ impl Settings {
             ("train.accumulate", train.accumulate),
         ];
         for (name, value) in positive {
-            ensure(0 < value, name, value, "at least 1")?;
+            ensure(value > 0, name, value, "at least 1")?;
         }
         ensure(
             adversary.adv_steps != 1 || self.compat.is_original(),
@@ -75,7 +75,7 @@ impl Settings {
             ("model.output_deviation", model.output_deviation),
         ];
         for (name, value) in amounts {
-            ensure(value.is_finite() && 0.0 <= value, name, value, "a number of at least 0")?;
+            ensure(value.is_finite() && value >= 0.0, name, value, "a number of at least 0")?;
         }
         Ok(TrainingPlan(self))
     }

@@ -105,7 +105,7 @@ impl Order {
             Self { settings, part, wanted, atlas: atlas.clone(), block_rows, blocks: Vec::new(), sampler: None };
         for block in (0..to_usize(atlas.manifest().blocks())).map(BlockIndex::at) {
             let count = order.cells_in(block).count();
-            if 0 < count {
+            if count > 0 {
                 order.blocks.push((block, bounded(count)));
             }
         }
@@ -232,7 +232,7 @@ impl Epoch {
             cells -= held;
             self.window += 1;
         }
-        if 0 < cells && self.window < self.windows() {
+        if cells > 0 && self.window < self.windows() {
             self.open_window();
             let left = self.cells.len() - to_usize(cells).min(self.cells.len());
             self.cells.truncate(left);

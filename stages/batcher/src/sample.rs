@@ -103,7 +103,7 @@ impl Sampler {
             let weight = weights.get(table.name(kinds[0].condition())).copied().unwrap_or(1.0);
             let mut pool = CellPool::default();
             kinds.iter().for_each(|kind| pool.add(kind, &members, &wanted));
-            if 0 < pool.size() && 0.0 < weight {
+            if pool.size() > 0 && weight > 0.0 {
                 sum += weight;
                 sums.push(sum);
                 pools.push(pool);
@@ -133,7 +133,7 @@ impl Sampler {
         }
         for kind in members.kinds().iter().filter(|kind| kind.condition() != CONTROL) {
             let has_cells = || members.cells()[kind.places.clone()].iter().any(|cell| wanted(CellIndex(*cell)));
-            let pool = values.find(&shared(&kind.codes, &keys)).filter(|pool| 0 < pools[*pool].size());
+            let pool = values.find(&shared(&kind.codes, &keys)).filter(|pool| pools[*pool].size() > 0);
             if pool.is_none() && has_cells() {
                 let name = atlas.manifest().conditions.name(kind.condition());
                 let values: Vec<String> = keys
@@ -198,7 +198,7 @@ impl CellPool {
         let cells = &members.cells()[kind.places.clone()];
         let list = || cells.iter().map(|cell| CellIndex(*cell)).filter(|cell| wanted(*cell));
         let count = list().count() as u64;
-        if 0 < count {
+        if count > 0 {
             let few = (count * FEW < cells.len() as u64).then(|| list().collect());
             self.kinds.push(PoolKind { kind: kind.clone(), up_to: self.size() + count, few });
         }

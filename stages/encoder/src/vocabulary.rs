@@ -26,7 +26,7 @@ pub fn from_training_cells(atlas: &Atlas, groups: &Groups, compat: Compat) -> Re
         ));
     }
     let table = &manifest.conditions;
-    let trained: Vec<_> = groups.all().iter().filter(|group| 0 < group.cells_for(SplitPart::Train)).collect();
+    let trained: Vec<_> = groups.all().iter().filter(|group| group.cells_for(SplitPart::Train) > 0).collect();
     if !trained.iter().any(|group| group.condition == CONTROL) {
         let names: Vec<&str> =
             table.combinations().iter().skip(1).take(5).map(|combination| combination.name.as_str()).collect();

@@ -230,7 +230,7 @@ fn interval_of_seed(evaluation: &Evaluation) -> Option<Interval> {
 
 fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = numbers.fold((0.0, 0.0), |(sum, count), number| (sum + number, count + 1.0));
-    (0.0 < count).then(|| sum / count)
+    (count > 0.0).then(|| sum / count)
 }
 
 #[cfg(test)]

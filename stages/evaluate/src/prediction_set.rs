@@ -142,7 +142,7 @@ fn lacks_conditions(path: &Path, selection: &PredictionSelection<'_>, missing: &
         format!("{} at {} ({covariates})", table.name(group.condition), table.dose_label(group.condition))
     };
     let named: Vec<String> = missing.iter().take(MOST_NAMED).map(name).collect();
-    let more = if MOST_NAMED < missing.len() { ", ..." } else { "" };
+    let more = if missing.len() > MOST_NAMED { ", ..." } else { "" };
     let message = format!(
         "it lacks {} of the {} conditions to evaluate: {}{more}",
         missing.len(),

@@ -29,7 +29,7 @@ impl BaselineComparison {
     pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
         let [low, _, high] = interval.unwrap_or([lead; 3]);
         match lead {
-            lead if LEVEL < lead && 0.0 < low => Self::Better,
+            lead if lead > LEVEL && low > 0.0 => Self::Better,
             lead if lead < -LEVEL && high < 0.0 => Self::Worse,
             _ => Self::Level,
         }
@@ -73,7 +73,7 @@ pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
         [Some(BaselineComparison::Better), Some(BaselineComparison::Level), Some(BaselineComparison::Worse), None];
     let times = kinds.map(|kind| (words(kind), verdicts.iter().filter(|verdict| **verdict == kind).count()));
     let parts: Vec<String> =
-        times.iter().filter(|(_, times)| 0 < *times).map(|(words, times)| format!("{words} on {times}")).collect();
+        times.iter().filter(|(_, times)| *times > 0).map(|(words, times)| format!("{words} on {times}")).collect();
     parts.join(", ")
 }
 
@@ -105,7 +105,7 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
         let scores: Vec<&str> = SCORES_SHOWN.into_iter().filter(|&score| holds(mean_lead(score))).collect();
         if scores.is_empty() { String::new() } else { format!("; {words} {}", scores.join(", ")) }
     };
-    sentence("ahead of it in", &|lead| 0.0 < lead) + &sentence("behind it in", &|lead| lead < 0.0)
+    sentence("ahead of it in", &|lead| lead > 0.0) + &sentence("behind it in", &|lead| lead < 0.0)
 }
 
 fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {

@@ -126,7 +126,7 @@ fn over_all_genes(
         };
         sums.iter().map(of_draw).collect()
     };
-    let deviations = |sum: f64, squares: f64| Some(squares - sum * sum / genes).filter(|total| 0.0 < *total);
+    let deviations = |sum: f64, squares: f64| Some(squares - sum * sum / genes).filter(|total| *total > 0.0);
     let r2 = each(&|truth, predicted| Some(1.0 - predicted[0] / deviations(truth[0], truth[1])?));
     let pearson = each(&|truth, predicted| {
         let totals = deviations(truth[2], truth[3])? * deviations(predicted[1], predicted[2])?;
@@ -142,7 +142,7 @@ fn over_all_genes(
             std::array::from_fn(|at| {
                 let right: &Vec<bool> = signs[at].as_ref()?;
                 let agreed: f64 = (0..right.len()).filter(|place| right[*place]).map(times).sum();
-                (0.0 < all).then(|| agreed / all)
+                (all > 0.0).then(|| agreed / all)
             })
         };
         drawn.push(("de_direction", draws.all().map(share).collect()));
@@ -192,7 +192,7 @@ fn weighted_sums(rows: &[[f64; SUMS]], draws: &BootstrapDraws) -> Vec<[f64; SUMS
     for (block, rows) in rows.chunks(GENES_AT_ONCE).enumerate() {
         let first = block * GENES_AT_ONCE;
         for (sums, draw) in sums.iter_mut().zip(draws.all()) {
-            for (row, times) in rows.iter().zip(&draw[first..]).filter(|(_, times)| 0 < **times) {
+            for (row, times) in rows.iter().zip(&draw[first..]).filter(|(_, times)| **times > 0) {
                 let times = f64::from(*times);
                 sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += times * value);
             }
@@ -216,7 +216,7 @@ fn r2_over(
         std::array::from_fn(|at| {
             let predicted = &contestants[at].predicted.as_ref()?.mean;
             let residual = |place: usize| times(place) * (truth[place] - predicted[genes[place]]).powi(2);
-            (0.0 < total).then(|| 1.0 - (0..truth.len()).map(residual).sum::<f64>() / total)
+            (total > 0.0).then(|| 1.0 - (0..truth.len()).map(residual).sum::<f64>() / total)
         })
     };
     draws.all().map(of_draw).collect()

@@ -65,7 +65,7 @@ impl AnnData {
         let (cells, genes) = (matrix.rows(), matrix.genes());
         obs.expect_rows(cells, "cells")?;
         var.expect_rows(genes, "genes")?;
-        if MOST_GENES < genes {
+        if genes > MOST_GENES {
             let message = format!("{genes} genes are too many (at most {MOST_GENES})");
             return Err(place.error(message, "check how the file was written"));
         }

@@ -39,7 +39,7 @@ pub(super) fn format_of(path: &Path) -> Result<SourceFormat> {
     let mut listed = members[..members.len().min(LISTED_MEMBERS)].join(", ");
     match members.len() {
         0 => listed.push_str("nothing"),
-        all if LISTED_MEMBERS < all => listed.push_str(&format!(" and {} more", all - LISTED_MEMBERS)),
+        all if all > LISTED_MEMBERS => listed.push_str(&format!(" and {} more", all - LISTED_MEMBERS)),
         _ => {}
     }
     Err(place.error(

@@ -85,7 +85,7 @@ impl Joined {
     pub fn new(sources: Vec<Arc<dyn Source>>, options: &JoinOptions) -> Result<Self> {
         let keys: Vec<Vec<GeneKey>> =
             sources.iter().map(|source| gene_keys(&**source, options.gene_id.as_deref())).collect::<Result<_>>()?;
-        if 1 < sources.len() {
+        if sources.len() > 1 {
             for (source, keys) in sources.iter().zip(&keys) {
                 check_genes(&**source, keys, options.gene_id.as_deref())?;
             }
@@ -119,7 +119,7 @@ impl Joined {
             Ok(fields.len() - 1)
         });
         let file_column = file_column.transpose()?;
-        let more = if 1 < sources.len() { format!(" and {} more", sources.len() - 1) } else { String::new() };
+        let more = if sources.len() > 1 { format!(" and {} more", sources.len() - 1) } else { String::new() };
         let origin = Origin {
             path: format!("{}{more}", first.origin().path),
             bytes: sources.iter().map(|source| source.origin().bytes).sum(),
@@ -130,7 +130,7 @@ impl Joined {
         let mut begin = 0;
         for (at, ((source, genes), columns)) in sources.into_iter().zip(places).zip(columns).enumerate() {
             let left_out = genes.iter().filter(|place| place.is_none()).count();
-            if 0 < left_out {
+            if left_out > 0 {
                 tracing::warn!("{}: {left_out} of {} genes are left out", source.origin().path, genes.len());
             }
             let cells = begin..begin + source.cells();

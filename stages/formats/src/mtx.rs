@@ -104,7 +104,7 @@ impl MatrixMarket {
             RowAxis::Genes => (header.columns, header.rows),
             RowAxis::Cells => (header.rows, header.columns),
         };
-        if MOST_CELLS < cells || MOST_GENES < genes {
+        if cells > MOST_CELLS || genes > MOST_GENES {
             let message = format!("{cells} cells × {genes} genes are too many (at most {MOST_CELLS} × {MOST_GENES})");
             return Err(lines.error(message, "check the sizes, and which of rows and columns are cells"));
         }

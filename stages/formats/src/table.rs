@@ -155,7 +155,7 @@ impl CellTable {
         };
         (table.var, table.numbering) = (var, Arc::new(numbering));
         table.marker = table.marker_of(choice.list_start, &place)?;
-        if table.parts.iter().any(|part| PART_BYTES < part.bytes || PART_ROWS < part.cells.end - part.cells.start) {
+        if table.parts.iter().any(|part| part.bytes > PART_BYTES || part.cells.end - part.cells.start > PART_ROWS) {
             table.scratch = Some(table.transposed(&choice.interrupt)?);
         }
         Ok(table)
@@ -334,7 +334,7 @@ impl Source for CellTable {
         let (mut end, mut bytes) = (first + 1, 0_u64);
         for part in &self.parts[at..] {
             bytes = bytes.saturating_add(part.bytes);
-            if end != first + 1 && (first + PIECE_CELLS < part.cells.end || PART_BYTES < bytes) {
+            if end != first + 1 && (first + PIECE_CELLS < part.cells.end || bytes > PART_BYTES) {
                 break;
             }
             end = part.cells.end;

@@ -52,7 +52,7 @@ impl BucketLayout {
     fn new(rows: u64, genes: u32, entries: u64) -> Self {
         let piece_rows = (rows * PIECE_ENTRIES).checked_div(entries).unwrap_or(BUCKET_ROWS).clamp(1, BUCKET_ROWS);
         let mut shift = piece_rows.ilog2();
-        while MOST_BUCKETS < rows.div_ceil(1 << shift) {
+        while rows.div_ceil(1 << shift) > MOST_BUCKETS {
             shift += 1;
         }
         let keys = u64::from(genes) << shift;
@@ -134,7 +134,7 @@ impl Transposer {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let place = place.into();
-        if MOST_ROWS < rows {
+        if rows > MOST_ROWS {
             return Err(Error::data(place, format!("{rows} rows are too many"), "check how it was written"));
         }
         let layout = BucketLayout::new(rows, genes, entries);

@@ -134,19 +134,19 @@ impl Stage for Annotate {
         cells.finish()?;
         let (conditions, cells_of, covariates) = labeller.finish();
         let census = std::mem::take(&mut self.census);
-        if 0 < self.unnamed {
+        if self.unnamed > 0 {
             tracing::warn!("{} cells have no name and are named by position: cell0, cell1, ...", self.unnamed);
         }
         let repeated = self.names.repeated(self.cells);
-        if 0 < repeated {
+        if repeated > 0 {
             tracing::warn!("{repeated} cells have the name of another cell; cells are identified by position");
         }
-        if 0 < census.empty_cells {
+        if census.empty_cells > 0 {
             tracing::warn!("{} cells have no expression at all", census.empty_cells);
         }
         for (id, cells) in cells_of.iter().enumerate().map(|(id, cells)| (ConditionId::at(id), cells)) {
             let name = conditions.name(id);
-            if UNASSIGNED.iter().any(|label| label.eq_ignore_ascii_case(name)) && 0 < *cells {
+            if UNASSIGNED.iter().any(|label| label.eq_ignore_ascii_case(name)) && *cells > 0 {
                 tracing::warn!(
                     "{cells} cells are labelled `{name}`, which counts as a perturbation; --drop-label '{name}' leaves them out"
                 );

@@ -75,7 +75,7 @@ impl Stage for CutBlockRuns {
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(BlockRun)) -> Result<(), BoxError> {
-        if 0 < self.held {
+        if self.held > 0 {
             self.emit(emit);
         }
         Ok(())

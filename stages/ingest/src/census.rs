@@ -109,7 +109,7 @@ impl ValueCensus {
         if seen.value.fract() != 0.0 {
             self.fraction_count += 1;
             keep_first(&mut self.fractions, seen);
-        } else if LARGEST_COUNT < seen.value {
+        } else if seen.value > LARGEST_COUNT {
             self.too_large_count += 1;
             keep_first(&mut self.too_large, seen);
         }
@@ -118,7 +118,7 @@ impl ValueCensus {
     /// Whether all values are integers, but some of them can't be counts.
     #[must_use]
     pub fn has_bad_counts(&self) -> bool {
-        self.fraction_count == 0 && 0 < self.negative_count + self.too_large_count
+        self.fraction_count == 0 && self.negative_count + self.too_large_count > 0
     }
 
     /// A file that holds only integers, and another one with its first value that is not an integer; `None` if

@@ -281,7 +281,7 @@ impl ShuffleBucket {
 
     /// Whether the bucket has to be split; a single row can't be.
     fn is_too_large(&self) -> bool {
-        1 < self.position.records && TOO_LARGE * self.shared.sizes.bucket < self.position.bytes
+        self.position.records > 1 && TOO_LARGE * self.shared.sizes.bucket < self.position.bytes
     }
 
     /// The same rows in smaller buckets, in a separate file.

@@ -52,7 +52,7 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
         return Ok(None);
     }
     let label = keys.columns.perturbation.clone();
-    if label.is_none() && (!options.drop_labels.is_empty() || 0 < options.min_cells) {
+    if label.is_none() && (!options.drop_labels.is_empty() || options.min_cells > 0) {
         let hint = "name the column with --perturbation";
         return Err(Error::usage(
             "cells are to be left out by their condition, but there is no perturbation column",
@@ -66,17 +66,13 @@ pub fn cell_filter(source: &Arc<dyn Source>, options: &Selection, keys: &Resolve
         label,
         rare: HashSet::new(),
     };
-    if 0 < options.min_cells {
+    if options.min_cells > 0 {
         filter.rare = rare_conditions(source, &filter, options.min_cells, keys)?;
     }
     Ok(Some(Arc::new(move |obs| filter.mask(obs))))
 }
 
-fn columns(
-    source: &dyn Source,
-    conditions: &[String],
-    keys: &ResolvedKeys,
-) -> Result<BTreeMap<String, ColumnFilter>> {
+fn columns(source: &dyn Source, conditions: &[String], keys: &ResolvedKeys) -> Result<BTreeMap<String, ColumnFilter>> {
     let mut columns: BTreeMap<String, ColumnFilter> = BTreeMap::new();
     for text in conditions {
         let hint = "write it as 'cell_type=B cells' or 'cell_type!=B cells'";
@@ -203,7 +199,7 @@ fn rare_conditions(
     let (_, cells_of, _) = labeller.finish();
     let is_rare = |id: ConditionId| id != CONTROL && cells_of[id.index()] < min_cells;
     let rare = cells_of.iter().enumerate().skip(1).filter(|(_, cells)| (1..min_cells).contains(*cells)).count();
-    if 0 < rare {
+    if rare > 0 {
         tracing::warn!("{rare} conditions of fewer than {min_cells} cells are left out");
     }
     Ok(spellings.into_iter().filter(|(_, id)| is_rare(*id)).map(|(spelling, _)| spelling).collect())
@@ -316,12 +312,10 @@ mod tests {
             let mask = filter(&table.obs(0..6, &[0]).expect("all cells")).expect("text").expect("some are left out");
             labels.into_iter().enumerate().filter(|(row, _)| mask.value(*row)).map(|(_, label)| label).collect()
         };
-        let dropped = |label: &str| -> Vec<&str> {
-            kept(Selection { drop_labels: vec![label.into()], ..Selection::default() })
-        };
-        let filtered = |filter: &str| -> Vec<&str> {
-            kept(Selection { filters: vec![filter.into()], ..Selection::default() })
-        };
+        let dropped =
+            |label: &str| -> Vec<&str> { kept(Selection { drop_labels: vec![label.into()], ..Selection::default() }) };
+        let filtered =
+            |filter: &str| -> Vec<&str> { kept(Selection { filters: vec![filter.into()], ..Selection::default() }) };
         assert_eq!(dropped("B+A"), ["A", "A+ctrl", "ctrl", "ctrl+ctrl"]);
         assert_eq!(dropped("ctrl+A"), ["A+B", "B+A", "ctrl", "ctrl+ctrl"], "a spelling that no cell has");
         assert_eq!(dropped("ctrl"), ["A+B", "B+A", "A", "A+ctrl", "ctrl+ctrl"], "other names of control stay");

@@ -252,7 +252,7 @@ impl PerturbationLabels {
         for pattern in patterns {
             let pattern_parts: Vec<&str> = rules.parts(pattern).into_iter().map(str::trim).collect();
             let same = pattern_parts.iter().all(|part| *part == pattern_parts[0]).then_some(pattern_parts[0]);
-            let is_whole = 1 < pattern_parts.len();
+            let is_whole = pattern_parts.len() > 1;
             let whole = self.all.keys().map(String::as_str).filter(|label| is_whole && fits(pattern, label));
             let of_parts = parts.iter().copied().filter(|part| same.is_some_and(|pattern| fits(pattern, part)));
             let fits_each = |run: &&str| {

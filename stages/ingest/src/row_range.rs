@@ -90,7 +90,7 @@ impl RowRangeReader {
         let mut records = self.spare_records.take(|| RowRecords::new(self.gene_width));
         records.clear();
         let mut range = ReadRowRange { cells: Vec::new(), obs, records, census: ValueCensus::default() };
-        if selected.as_ref().is_none_or(|selected| 0 < selected.true_count()) {
+        if selected.as_ref().is_none_or(|selected| selected.true_count() > 0) {
             let mut rows = self.spare_rows.take(CsrRows::default);
             *rows = self.source.expression(cells.clone(), std::mem::take(&mut *rows))?;
             range.records.reserve(rows.rows(), rows.genes().len());
@@ -118,11 +118,11 @@ impl RowRangeReader {
         if kind == RowValues::Other {
             let bad = values.iter().filter(|value| !self.values.takes(**value)).count() as u64;
             match self.on_bad_values {
-                OnBadValues::Drop if 0 < bad => {
+                OnBadValues::Drop if bad > 0 => {
                     range.census.dropped += 1;
                     return;
                 }
-                OnBadValues::Clip if 0 < bad => {
+                OnBadValues::Clip if bad > 0 => {
                     range.census.clipped += bad;
                     return self.take_clipped(range, cell, genes, values);
                 }

@@ -193,7 +193,7 @@ pub fn describe(
 ) -> Result<Manifest> {
     let values = facts.value_kind(&annotated.census)?;
     let ValueCensus { clipped, dropped, .. } = annotated.census;
-    if 0 < clipped + dropped {
+    if clipped + dropped > 0 {
         tracing::warn!("{clipped} bad values were clipped, {dropped} cells with bad values were left out");
     }
     let names = gene_names(facts.source.var());
@@ -296,7 +296,7 @@ impl AtlasFacts {
                 .collect();
             Err(Error::data(self.place(), format!("{count} {what} ({})", places.join("; ")), hint))
         };
-        if 0 < census.not_finite_count {
+        if census.not_finite_count > 0 {
             return refuse(
                 "values are NaN or infinite",
                 &census.not_finite,
@@ -316,28 +316,28 @@ impl AtlasFacts {
         };
         match self.values {
             ValuesAs::Continuous => Ok(ValueKind::Continuous),
-            ValuesAs::Counts if 0 < negative => refuse(
+            ValuesAs::Counts if negative > 0 => refuse(
                 "counts are negative",
                 &census.negative,
                 negative,
                 "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0",
             ),
-            ValuesAs::Counts if 0 < fractions => refuse(
+            ValuesAs::Counts if fractions > 0 => refuse(
                 "values are not counts",
                 &census.fractions,
                 fractions,
                 "name the layer that holds raw counts with --layer, or use --values log1p",
             ),
-            ValuesAs::Counts if 0 < too_large => refuse_large(),
-            ValuesAs::Auto if 0 < negative && fractions == 0 => refuse(
+            ValuesAs::Counts if too_large > 0 => refuse_large(),
+            ValuesAs::Auto if negative > 0 && fractions == 0 => refuse(
                 "counts are negative",
                 &census.negative,
                 negative,
                 "name the layer that holds raw counts with --layer; --on-bad-values clip makes them 0; for values that are \
                  not counts, use --values log1p",
             ),
-            ValuesAs::Auto if 0 < too_large && fractions == 0 => refuse_large(),
-            ValuesAs::Auto | ValuesAs::Counts if 0 < negative + fractions => {
+            ValuesAs::Auto if too_large > 0 && fractions == 0 => refuse_large(),
+            ValuesAs::Auto | ValuesAs::Counts if negative + fractions > 0 => {
                 self.refuse_files_that_differ(census, &names)?;
                 Ok(ValueKind::Continuous)
             }

@@ -103,14 +103,14 @@ impl Adversaries {
         };
         // If their loss has no weight in the autoencoder's loss, training them has no effect; the original trains
         // them anyway.
-        let heard = 0.0 < settings.adversary.reg_adv || settings.compat.is_original();
-        let combinations = (heard && 1 < vocabulary.combinations.len()).then(|| {
+        let heard = settings.adversary.reg_adv > 0.0 || settings.compat.is_original();
+        let combinations = (heard && vocabulary.combinations.len() > 1).then(|| {
             let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
             let weights = Tensor::from_slice(&class_weights(&vocabulary.combination_cells));
             (classifier, weights.to_kind(kind).to_device(device))
         });
         let guessed =
-            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| heard && 1 < covariate.values.len());
+            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| heard && covariate.values.len() > 1);
         let covariates = guessed.map(|(at, covariate)| CovariateClassifier {
             at,
             name: covariate.name.clone(),

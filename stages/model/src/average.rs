@@ -42,7 +42,7 @@ impl Average {
     /// The network with the averaged weights; `None` before the first update.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
-        (0 < self.taken).then_some(&self.network)
+        (self.taken > 0).then_some(&self.network)
     }
 
     /// Updates the average after a step of the autoencoder.

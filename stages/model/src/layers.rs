@@ -201,7 +201,7 @@ impl HiddenLayers {
                 x = x.layer_norm([self.width], None::<&Tensor>, None::<&Tensor>, LAYER_NORM_EPSILON, true);
             }
             x = x.relu();
-            if 0.0 < self.dropout && mode != Mode::Eval {
+            if self.dropout > 0.0 && mode != Mode::Eval {
                 x = drop(&x);
             }
         }

@@ -86,7 +86,7 @@ impl GroupMoments {
     pub fn r2(&self) -> R2 {
         self.average(|truth, predicted| {
             let (residual, spread) = residual_and_spread(truth, predicted);
-            (SMALLEST_SPREAD < spread).then_some(1.0 - residual / spread)
+            (spread > SMALLEST_SPREAD).then_some(1.0 - residual / spread)
         })
     }
 
@@ -117,7 +117,7 @@ impl GroupMoments {
         };
         let predicted_mean = self.of_groups(&self.predicted[0]) / &counts;
         let over_groups = |truth: &Tensor, predicted: &Tensor| {
-            let filled = (0..self.groups).filter(|group| 0.0 < self.cells.double_value(&[*group]));
+            let filled = (0..self.groups).filter(|group| self.cells.double_value(&[*group]) > 0.0);
             let scores: Vec<f64> = filled.filter_map(|group| r2(&truth.get(group), &predicted.get(group))).collect();
             #[expect(clippy::cast_precision_loss, reason = "few groups")]
             let count = scores.len() as f64;

@@ -143,11 +143,11 @@ impl ScheduleState {
         };
         let mixup_share = match train.n_epochs_mixup_warmup {
             0 => 1.0,
-            _ if 0 < train.n_epochs_pretrain_ae => 0.0,
+            _ if train.n_epochs_pretrain_ae > 0 => 0.0,
             epochs => share(u64::from(clock.epoch), u64::from(epochs)),
         };
         let every = train.step_size_lr;
-        let too_early = u32::from(every == 1 && 1 < clock.epoch);
+        let too_early = u32::from(every == 1 && clock.epoch > 1);
         let calls = clock.epoch.saturating_sub(1).checked_div(every).unwrap_or(0) - too_early;
         Self { adversarial, adversary_share, mixup_share, decays: calls.checked_div(every).unwrap_or(0) }
     }
@@ -170,7 +170,7 @@ fn share(into: u64, all: u64) -> f64 {
 /// The same, but negative before the warm-up: the original computes such values but does not use them.
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
 fn below_too(into: i64, all: i64) -> f64 {
-    if 0 < all && into < all { into as f64 / all as f64 } else { 1.0 }
+    if all > 0 && into < all { into as f64 / all as f64 } else { 1.0 }
 }
 
 #[cfg(test)]

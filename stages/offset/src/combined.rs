@@ -63,7 +63,7 @@ impl Combined {
         chosen: KernelParameters,
         row: &dyn Fn(usize) -> Vec<f32>,
     ) -> Option<Self> {
-        if conditions.is_empty() || MOST_CONDITIONS < conditions.len() {
+        if conditions.is_empty() || conditions.len() > MOST_CONDITIONS {
             return None;
         }
         let directions = directions(layout, row);
@@ -117,7 +117,7 @@ impl Combined {
             |at: usize| -> f64 { self.inverse[at * count..][..count].iter().zip(&likeness).map(|(a, b)| a * b).sum() };
         let weights: Vec<f64> = (0..count).map(row).collect();
         let explained: f64 = weights.iter().zip(&likeness).map(|(a, b)| a * b).sum();
-        let own = self.likeness(parts, parts) + if 1 < parts.len() { self.chosen.own } else { 0.0 };
+        let own = self.likeness(parts, parts) + if parts.len() > 1 { self.chosen.own } else { 0.0 };
         Some((weights, (1.0 - explained / own).clamp(0.0, 1.0)))
     }
 
@@ -125,13 +125,13 @@ impl Combined {
     /// condition would only favour shrinkage.
     fn is_told(&self, parts: &[PerturbationShare]) -> bool {
         let holds = |held: &&Vec<PerturbationShare>, code: u32| held.iter().any(|(of, _)| *of == code);
-        let elsewhere = |code: u32| 1 < self.conditions.iter().filter(|held| holds(held, code)).count();
-        1 < parts.len() && parts.iter().all(|(code, _)| elsewhere(*code))
+        let elsewhere = |code: u32| self.conditions.iter().filter(|held| holds(held, code)).count() > 1;
+        parts.len() > 1 && parts.iter().all(|(code, _)| elsewhere(*code))
     }
 
     fn likeness(&self, a: &[PerturbationShare], b: &[PerturbationShare]) -> f64 {
         let pairs = self.chosen.pairs;
-        shared(a, b) + if 0.0 < pairs { pairs * self.alike(a, b) } else { 0.0 }
+        shared(a, b) + if pairs > 0.0 { pairs * self.alike(a, b) } else { 0.0 }
     }
 
     /// The similarity of two pairs by the directions of their parts; 0 for all other conditions.
@@ -152,7 +152,7 @@ impl Combined {
             let pairs = self.conditions.iter().flat_map(|a| self.conditions.iter().map(move |b| of(a, b)));
             Tensor::from_slice(&pairs.collect::<Vec<f64>>()).view([count, count])
         };
-        let combinations = self.conditions.iter().map(|parts| f64::from(u8::from(1 < parts.len())));
+        let combinations = self.conditions.iter().map(|parts| f64::from(u8::from(parts.len() > 1)));
         ConditionSimilarities {
             shared: all(&shared),
             pairs: all(&|a, b| self.alike(a, b)),

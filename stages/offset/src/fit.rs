@@ -49,7 +49,7 @@ pub(super) fn ridge(layout: &OffsetLayout, profiles: &OffsetProfiles) -> f64 {
         let alike = rows.iter().filter(|row| layout.rows[**row].parts == *parts);
         let rows: Vec<usize> =
             alike.filter(|row| layout.has_controls(layout.rows[**row].context)).take(MOST_CONTEXTS).copied().collect();
-        (FEWEST_CONTEXTS <= rows.len()).then_some(rows)
+        (rows.len() >= FEWEST_CONTEXTS).then_some(rows)
     });
     for rows in seen.take(MOST_COMBINATIONS) {
         let shifts: Vec<Vec<f64>> =
@@ -71,7 +71,7 @@ pub(super) fn ridge(layout: &OffsetLayout, profiles: &OffsetProfiles) -> f64 {
             }
         }
     }
-    let told = errors.iter().any(|error| 0.0 < *error);
+    let told = errors.iter().any(|error| *error > 0.0);
     let best = errors.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| PENALTIES[at]);
     best.filter(|_| told).unwrap_or(USUAL_PENALTY) * mean_square
 }
@@ -102,7 +102,7 @@ pub(super) fn half_effects(layout: &OffsetLayout, profiles: &OffsetProfiles, nam
         }
         let dose = |row: usize| layout.rows[row].parts[0].1;
         let largest = rows.iter().map(|row| dose(*row)).fold(0.0, f64::max);
-        for rows in by_context.values().filter(|rows| FEWEST_DOSES <= rows.len()) {
+        for rows in by_context.values().filter(|rows| rows.len() >= FEWEST_DOSES) {
             let pairs: Vec<(f64, f64, f64)> = (0..rows.len())
                 .flat_map(|a| (0..a).map(move |b| (a, b)))
                 .map(|(a, b)| (dose(rows[a]), dose(rows[b]), dot(profiles.shift(rows[a]), profiles.shift(rows[b]))))
@@ -139,7 +139,7 @@ pub(super) fn half_effects(layout: &OffsetLayout, profiles: &OffsetProfiles, nam
         let code = bounded(code);
         match errors.get(&code) {
             Some((largest, sums)) => Some(with_usual(sums) * largest),
-            None => usual.map(|half| half * largest_of(code)).filter(|half| 0.0 < *half),
+            None => usual.map(|half| half * largest_of(code)).filter(|half| *half > 0.0),
         }
     };
     (0..names).map(of).collect()

@@ -112,7 +112,7 @@ impl Offset {
         filled(&mut self.noises, &profiles.noises);
         let penalty = match (self.additive, self.asked) {
             (true, _) => 0.0,
-            (false, asked) if 0.0 < asked => asked,
+            (false, asked) if asked > 0.0 => asked,
             (false, _) => fit::ridge(&self.layout, profiles),
         };
         let smallest = SMALLEST_MEAN.min(SMALLEST_SHARE * profiles.library / real(profiles.genes.max(1)));
@@ -151,7 +151,7 @@ impl Offset {
             let mut rule = self.basic_rule();
             let [penalty, pairs, own] = [2, 3, 4].map(|at| self.chosen.double_value(&[at]));
             let chosen = KernelParameters { penalty, pairs, own };
-            rule.combined = (0.0 < penalty).then(|| self.combined(&rule, chosen)).flatten();
+            rule.combined = (penalty > 0.0).then(|| self.combined(&rule, chosen)).flatten();
             rule
         })
     }
@@ -166,7 +166,7 @@ impl Offset {
             layout: self.layout.clone(),
             additive: self.additive,
             ridge: self.chosen.double_value(&[0]),
-            half_effects: numbers(&self.half_effects).into_iter().map(|half| (0.0 < half).then_some(half)).collect(),
+            half_effects: numbers(&self.half_effects).into_iter().map(|half| (half > 0.0).then_some(half)).collect(),
             products: numbers(&controls.matmul(&controls.tr())),
             combined: None,
         }
@@ -179,8 +179,8 @@ impl Offset {
             Vec::<f32>::try_from(row).unwrap_or_default()
         };
         let conditions: Vec<_> = self.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
-        let combinations = conditions.iter().filter(|parts| 1 < parts.len()).count();
-        let enough = !self.additive && FEWEST_COMBINATIONS <= combinations;
+        let combinations = conditions.iter().filter(|parts| parts.len() > 1).count();
+        let enough = !self.additive && combinations >= FEWEST_COMBINATIONS;
         enough.then(|| Combined::new(&self.layout, conditions, chosen, &row)).flatten()
     }
 

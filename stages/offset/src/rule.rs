@@ -139,7 +139,7 @@ impl Rule {
             left -= 2.0 * share * mean(&[*a], stand_ins);
             left += contexts.iter().zip(&shares).map(|(b, other)| share * other * product(*a, *b)).sum::<f64>();
         }
-        if 0.0 < own { (left / own).clamp(0.0, 1.0) } else { 1.0 }
+        if own > 0.0 { (left / own).clamp(0.0, 1.0) } else { 1.0 }
     }
 
     /// The distance between doses and those of a trained group, in terms of their effects.

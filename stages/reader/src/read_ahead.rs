@@ -55,7 +55,7 @@ impl<I: Iterator<Item = BatchPlan>> ReadAhead<I> {
             }
         }
         self.advised.cells += plan.cells.len();
-        if self.advised.forgets && CELLS_AHEAD <= self.advised.cells {
+        if self.advised.forgets && self.advised.cells >= CELLS_AHEAD {
             self.advised.bits.fill(0);
             self.advised.cells = 0;
         }
@@ -76,7 +76,7 @@ impl<I: Iterator<Item = BatchPlan>> Iterator for ReadAhead<I> {
 
     fn next(&mut self) -> Option<BatchPlan> {
         for _ in 0..DRAWN_AT_ONCE {
-            if CELLS_AHEAD <= self.cells_ahead {
+            if self.cells_ahead >= CELLS_AHEAD {
                 break;
             }
             let Some(plan) = self.plans.next() else { break };

@@ -35,7 +35,7 @@ impl RowValues {
     pub fn of(values: &[f32]) -> Self {
         let small = values.iter().fold(true, |so_far, value| {
             let rounded = (value + MANTISSA) - MANTISSA;
-            so_far & (0.0 <= *value) & (*value < MANTISSA) & (rounded == *value)
+            so_far & (*value >= 0.0) & (*value < MANTISSA) & (rounded == *value)
         });
         let largest = values.iter().fold(0.0_f32, |largest, value| if largest < *value { *value } else { largest });
         let is_count = |value: &f32| 0.0 <= *value && *value <= LARGEST_COUNT && value.fract() == 0.0;

@@ -277,7 +277,7 @@ fn covariate_named(atlas: &Atlas, key: &str) -> Result<usize> {
 /// The combinations of two or more perturbations.
 fn combinations_of_several(table: &ConditionTable) -> Vec<CombinationId> {
     let combinations = table.combinations().iter().enumerate();
-    combinations.filter(|(_, one)| 1 < one.perturbations.len()).map(|(id, _)| CombinationId::at(id)).collect()
+    combinations.filter(|(_, one)| one.perturbations.len() > 1).map(|(id, _)| CombinationId::at(id)).collect()
 }
 
 fn of_each(table: &ConditionTable, f: impl Fn(ConditionId) -> bool) -> Vec<bool> {

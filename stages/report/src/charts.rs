@@ -107,7 +107,7 @@ fn names(named: &[(&str, (f64, f64))], right: f64) -> String {
         let fits = |start: f64| {
             let covers =
                 |(from, to, middle): &LabelSpan| (middle - y).abs() < 11.0 && *from < start + width && start < *to;
-            0.0 <= start && start + width <= right && !taken.iter().any(covers)
+            start >= 0.0 && start + width <= right && !taken.iter().any(covers)
         };
         let sides = [(x + 6.0, x + 6.0, "start"), (x - 6.0 - width, x - 6.0, "end")];
         if let Some((start, at, anchor)) = sides.into_iter().find(|(start, ..)| fits(*start)) {

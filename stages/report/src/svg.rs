@@ -102,7 +102,7 @@ impl Axis {
 }
 
 fn is_whole(value: f64) -> bool {
-    (value - value.round()).abs() < 1e-6 && 0.5 < value
+    (value - value.round()).abs() < 1e-6 && value > 0.5
 }
 
 /// An axis along the bottom, with a grid line and a number for each tick, and a name below.
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn one_value_and_nothing_finite_are_no_trouble() {
-        assert!(2 <= labels(&[3.0]).len());
-        assert!(2 <= labels(&[0.0]).len());
+        assert!(labels(&[3.0]).len() >= 2);
+        assert!(labels(&[0.0]).len() >= 2);
         assert!(Axis::holding([f64::NAN, f64::INFINITY].into_iter(), (0.0, 1.0)).is_none());
     }
 

@@ -133,7 +133,7 @@ impl SimulateSettings {
             let message = format!("a density of {} is not between 0 and 1", self.density);
             return Err(Error::usage(message, "0.1 is a usual share of non-zeros"));
         }
-        if !(self.interaction.is_finite() && 0.0 <= self.interaction) {
+        if !(self.interaction.is_finite() && self.interaction >= 0.0) {
             let message = format!("{} is not a size of interactions", self.interaction);
             return Err(Error::usage(message, "give a number of at least 0"));
         }

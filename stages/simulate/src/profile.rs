@@ -279,7 +279,7 @@ mod tests {
     fn the_dose_response_rises_ever_slower_to_one_at_dose_one() {
         let rises: Vec<f64> =
             [0.0, 0.25, 0.5, 0.75, 1.0].windows(2).map(|pair| response(pair[1]) - response(pair[0])).collect();
-        assert!(rises.is_sorted_by(|a, b| b < a) && 0.0 < rises[3], "{rises:?}");
+        assert!(rises.is_sorted_by(|a, b| b < a) && rises[3] > 0.0, "{rises:?}");
         assert!((response(1.0) - 1.0).abs() < 1e-12);
     }
 

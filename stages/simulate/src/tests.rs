@@ -78,7 +78,7 @@ fn the_ranges_cover_every_cell_once() {
     let simulator = simulator(SimulateSettings { cells: 20_001, ..settings() });
     let ranges: Vec<_> = simulator.chunks().collect();
     assert_eq!((ranges[0].start, ranges.last().map(|range| range.end)), (0, Some(20_001)));
-    assert!(1 < ranges.len() && ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+    assert!(ranges.len() > 1 && ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn the_mean_of_many_cells_is_the_truth() {
         for (mean, (sum, squares)) in means.iter().zip(&sums[key]) {
             let found = sum / cells;
             let error = ((squares / cells - found * found) / cells).sqrt();
-            if 30.0 < *sum {
+            if *sum > 30.0 {
                 squared_errors.push(((found - mean) / error).powi(2));
             }
         }
     }
     let mean = squared_errors.iter().sum::<f64>() / squared_errors.len() as f64;
-    assert!(500 < squared_errors.len() && (0.8..1.3).contains(&mean), "mean squared error {mean} in standard errors");
+    assert!(squared_errors.len() > 500 && (0.8..1.3).contains(&mean), "mean squared error {mean} in standard errors");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_combination_differs_from_the_sum_of_its_parts_by_its_interaction() {
         let (first, second, control) = (of(first), of(second), of(CONTROL));
         let beyond = (0..80).map(|gene| (means[gene] * control[gene] / (first[gene] * second[gene])).ln().powi(2));
         let found = beyond.sum::<f64>().sqrt();
-        assert!(0.5 < found && (found - f64::from(*interaction)).abs() < 1e-3, "{found}, not {interaction}");
+        assert!(found > 0.5 && (found - f64::from(*interaction)).abs() < 1e-3, "{found}, not {interaction}");
         combinations += 1;
     }
     assert_eq!(combinations, 4);
@@ -159,7 +159,7 @@ fn a_dose_does_ever_less_and_a_perturbation_knocks_its_own_gene_down() {
         |condition: &str, dose: &str| truth[&[condition.to_owned(), dose.to_owned(), "type_0".to_owned()]].2[gene].ln();
     let logs = [log_mean(CONTROL, "1"), log_mean(&target, "0.25"), log_mean(&target, "0.5"), log_mean(&target, "1")];
     let (quarter, half, whole) = (logs[0] - logs[1], logs[0] - logs[2], logs[0] - logs[3]);
-    assert!(1.0 < whole && quarter < half && half < whole, "{logs:?}");
+    assert!(whole > 1.0 && quarter < half && half < whole, "{logs:?}");
     assert!(whole < 2.0 * half && half < 2.0 * quarter, "{logs:?}");
 }
 
@@ -186,7 +186,7 @@ fn interactions_have_the_size_that_is_asked_for_and_may_come_from_pathways() {
     };
     for from in [Interactions::Own, Interactions::Pathways] {
         let mean = |size: f64| sizes(from, size).iter().sum::<f32>() / 4.0;
-        assert!(0.0 < mean(1.0) && mean(0.0) == 0.0);
+        assert!(mean(1.0) > 0.0 && mean(0.0) == 0.0);
         assert!((mean(2.0) / mean(1.0) - 2.0).abs() < 1e-3, "{} {}", mean(2.0), mean(1.0));
     }
 }

@@ -67,8 +67,8 @@ fn is_noise(bytes: &[u8]) -> bool {
     let sample = &bytes[..bytes.len().min(SAMPLE)];
     sample.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
     let share = |count: &u32| f64::from(*count) / sample.len() as f64;
-    let bits: f64 = counts.iter().filter(|count| 0 < **count).map(|count| -share(count) * share(count).log2()).sum();
-    NOISE <= bits
+    let bits: f64 = counts.iter().filter(|count| **count > 0).map(|count| -share(count) * share(count).log2()).sum();
+    bits >= NOISE
 }
 
 #[cfg(test)]

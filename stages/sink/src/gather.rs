@@ -90,7 +90,7 @@ impl Stage for GatherRowGroups {
 
     fn push(&mut self, batch: RecordBatch, emit: &mut dyn FnMut(RowGroupEvent)) -> Result<(), BoxError> {
         let mut rest = batch;
-        while 0 < rest.num_rows() {
+        while rest.num_rows() > 0 {
             let part = self.current(emit).ok_or("more rows came than the parts have")?;
             let taken = to_usize(part.rows - self.came).min(rest.num_rows());
             self.take(part.number, &rest.slice(0, taken), emit)?;

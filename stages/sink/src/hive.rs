@@ -20,7 +20,7 @@ pub fn folder<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Resul
             "" => format!("{}={EMPTY}", escaped(column)),
             value => format!("{}={}", escaped(column), escaped(value)),
         };
-        if LONGEST_NAME < name.len() {
+        if name.len() > LONGEST_NAME {
             let message = format!("the folder of {column} `{value}` would have a name of {} bytes", name.len());
             return Err(Error::usage(
                 message,

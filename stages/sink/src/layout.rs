@@ -111,7 +111,7 @@ impl OutputLayout {
 
     /// Whether this many rows are enough for a row group.
     pub(super) fn fill_a_group(&self, rows: u64) -> bool {
-        GROUP_ROWS <= rows || self.group_bytes <= self.bytes(rows)
+        rows >= GROUP_ROWS || self.group_bytes <= self.bytes(rows)
     }
 
     /// Runs of rows that go to the same folder, without the columns that are in folder names.

@@ -57,7 +57,7 @@ impl<'a> Lists<'a> {
             (lists.null_count() == 0 && numbers.null_count() == 0).then(|| &numbers.values()[..])
         };
         let pieces = tables.iter().map(piece).collect::<Option<_>>()?;
-        (0 < length).then_some(Self { length, pieces })
+        (length > 0).then_some(Self { length, pieces })
     }
 
     /// The bytes of a column chunk, and its metadata.
@@ -177,7 +177,7 @@ impl<F: Fn(f32) -> f32> Kernel for CopyBytes<'_, F> {
 fn levels(rows: usize, length: usize, defined: i16) -> Result<Vec<u8>, BoxError> {
     let mut of_a_row = Vec::new();
     run(1, 0, &mut of_a_row);
-    if 1 < length {
+    if length > 1 {
         run(length - 1, 1, &mut of_a_row);
     }
     let mut levels = u32::try_from(rows * of_a_row.len())?.to_le_bytes().to_vec();

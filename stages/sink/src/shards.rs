@@ -189,7 +189,7 @@ pub fn commit(target: &Path) -> Result<Published> {
     if plans.values().any(|records| !records.is_empty()) {
         plans.retain(|_, records| !records.is_empty());
     }
-    if 1 < plans.len() {
+    if plans.len() > 1 {
         return Err(disagreeing(target, &plans));
     }
     let (path, records) = plans.pop_first().ok_or_else(|| Error::damaged(&shards, "it has no plan"))?;

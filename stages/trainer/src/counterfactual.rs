@@ -76,7 +76,7 @@ impl Counterfactual {
         let table = &atlas.manifest().conditions;
         let mut contexts = Vec::new();
         let mut context_of = HashMap::new();
-        let has_cells = |at: &usize| is_known(*at) && FEWEST_CELLS <= groups.all()[*at].cells_for(SplitPart::Valid);
+        let has_cells = |at: &usize| is_known(*at) && groups.all()[*at].cells_for(SplitPart::Valid) >= FEWEST_CELLS;
         let indices = || (0..groups.all().len()).filter(has_cells);
         for control in indices().filter(|at| groups.all()[*at].condition == CONTROL) {
             let covariates = &groups.all()[control].covariates;
@@ -198,7 +198,7 @@ impl CounterfactualContext {
 
     /// The predicted changes, each with the real one.
     fn take(&mut self, truth_row: impl Fn(u32) -> Option<Tensor>) -> Vec<Change> {
-        let Some(control) = truth_row(self.control_group).filter(|_| 0 < self.controls) else { return Vec::new() };
+        let Some(control) = truth_row(self.control_group).filter(|_| self.controls > 0) else { return Vec::new() };
         #[expect(clippy::cast_precision_loss, reason = "few controls")]
         let controls = self.controls as f64;
         let changes_of = |sums: &Tensor| (sums - sums.get(0)) / controls;
@@ -225,7 +225,7 @@ fn best_share(changes: &[Change]) -> Option<f64> {
         along += (&part * (&change.real - silent)).sum(Kind::Double).double_value(&[]);
         square += part.square().sum(Kind::Double).double_value(&[]);
     }
-    (0.0 < square).then(|| (along / square).clamp(SMALLEST_SHARE, 1.0))
+    (square > 0.0).then(|| (along / square).clamp(SMALLEST_SHARE, 1.0))
 }
 
 fn covariate_codes(atlas: &Atlas, vocabulary: &Vocabulary, codes: &[u32], device: Device) -> Option<Vec<Tensor>> {

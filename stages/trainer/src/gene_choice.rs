@@ -50,7 +50,7 @@ impl<'a> ChosenGenes<'a> {
         let unknown: Vec<&(usize, &str)> = lines.iter().filter(|(_, name)| !self.places.contains_key(name)).collect();
         if let Some((line, name)) = unknown.first() {
             let mut message = Error::unknown("gene", name, self.atlas.genes().iter().map(String::as_str)).to_string();
-            if 1 < unknown.len() {
+            if unknown.len() > 1 {
                 message.push_str(&format!("; {} of {} names are unknown", unknown.len(), lines.len()));
             }
             let hint = "use the gene names of the atlas (genes.parquet), or leave out these lines";

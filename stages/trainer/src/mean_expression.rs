@@ -69,7 +69,7 @@ impl SumExpression {
         let mut batches = vec![BTreeMap::new(); layout.sizes()[1]];
         let mut slot_of = |group: &Group| {
             let cells = group.cells_for(SplitPart::Train);
-            let codes = group.codes(atlas, vocabulary).filter(|_| 0 < cells)?;
+            let codes = group.codes(atlas, vocabulary).filter(|_| cells > 0)?;
             let place = layout.place(&codes.parts, &codes.covariates)?;
             let batch = batch_at.map_or(0, |at| codes.covariates[at]);
             let batch = match place {
@@ -125,7 +125,7 @@ impl SumExpression {
             .collect();
         for (scale, slot) in scales.iter_mut().zip(&slots) {
             // An empty cell carries no information.
-            let Some(slot) = slot.filter(|_| 0.0 < *scale) else { continue };
+            let Some(slot) = slot.filter(|_| *scale > 0.0) else { continue };
             self.cells[slot] += 1;
             self.logarithms = (self.logarithms.0 + scale.ln(), self.logarithms.1 + 1);
             *scale = 1.0 / *scale;
@@ -209,7 +209,7 @@ impl SumExpression {
     fn within(&self) -> Vec<f64> {
         let all = real(self.cells.iter().sum::<u64>().max(1));
         let of_gene = |gene: usize| {
-            let slots = (0..self.cells.len()).filter(|slot| 0 < self.cells[*slot]);
+            let slots = (0..self.cells.len()).filter(|slot| self.cells[*slot] > 0);
             let between: f64 =
                 slots.map(|slot| self.sums[slot * self.genes + gene].powi(2) / real(self.cells[slot])).sum();
             ((self.squares[gene] - between) / all).max(0.0)
@@ -220,7 +220,7 @@ impl SumExpression {
     /// ln θ by the method of moments: within its group, a share of the library has the variance m · mean(1/ℓ) +
     /// m² / θ.
     fn dispersion(&self) -> Vec<f32> {
-        let slots: Vec<usize> = (0..self.cells.len()).filter(|slot| 0 < self.cells[*slot]).collect();
+        let slots: Vec<usize> = (0..self.cells.len()).filter(|slot| self.cells[*slot] > 0).collect();
         let of_gene = |gene: usize| {
             let (mut squares, mut noise) = (0.0, 0.0);
             for slot in &slots {
@@ -229,7 +229,7 @@ impl SumExpression {
                 noise += mean * self.inverse[*slot];
             }
             let excess = self.squares[gene] - squares - noise;
-            let theta = if 0.0 < excess { squares / excess } else { DISPERSIONS[1] };
+            let theta = if excess > 0.0 { squares / excess } else { DISPERSIONS[1] };
             narrow(theta.clamp(DISPERSIONS[0], DISPERSIONS[1]).ln())
         };
         (0..self.genes).map(of_gene).collect()

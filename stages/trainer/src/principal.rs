@@ -111,7 +111,7 @@ pub fn plane(rows: &Tensor) -> Result<(Vec<[f32; 2]>, [f64; 2]), BoxError> {
         let axis = usize::try_from(axis)?;
         points.iter_mut().zip(along).for_each(|(point, at)| point[axis] = at);
         let value = values.double_value(&[width - 1 - to_i64(axis)]);
-        explained[axis] = if 0.0 < total { value / total } else { 0.0 };
+        explained[axis] = if total > 0.0 { value / total } else { 0.0 };
     }
     Ok((points, explained))
 }

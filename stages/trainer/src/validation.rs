@@ -104,7 +104,7 @@ impl Validation {
         offsets: Option<&GroupOffsets>,
     ) -> Self {
         let scorable = |at: &usize| {
-            0 < groups.all()[*at].cells_for(SplitPart::Valid) && groups.all()[*at].codes(atlas, vocabulary).is_some()
+            groups.all()[*at].cells_for(SplitPart::Valid) > 0 && groups.all()[*at].codes(atlas, vocabulary).is_some()
         };
         let mut largest: Vec<usize> = (0..groups.all().len()).filter(scorable).collect();
         let cells: u64 = largest.iter().map(|at| groups.all()[*at].cells_for(SplitPart::Valid)).sum();
@@ -198,7 +198,7 @@ struct Neighbourhoods {
 
 impl Neighbourhoods {
     fn new(cells: u64, vocabulary: &Vocabulary) -> Self {
-        let several = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| 1 < covariate.values.len());
+        let several = vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| covariate.values.len() > 1);
         let covariates: Vec<usize> = several.map(|(at, _)| at).collect();
         let labels = vec![Vec::new(); 1 + covariates.len()];
         Self { cells, seen: 0, latents: None, labels, covariates }

@@ -42,7 +42,7 @@ fn batches_are_those_of_an_atlas_that_holds_its_matrix() {
         assert!(!home.path(&format!("{name}.atlas/matrix.bin")).exists());
         assert_eq!(home.json(&format!("verify {name}.atlas"))["damaged"], json!([]));
         let found = batches(&home.path(&format!("{name}.atlas")));
-        assert!(found == batches(&home.path(&format!("{name}-stored.atlas"))) && 3 < found.len(), "{name}");
+        assert!(found == batches(&home.path(&format!("{name}-stored.atlas"))) && found.len() > 3, "{name}");
     }
 }
 

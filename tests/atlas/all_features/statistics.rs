@@ -124,7 +124,7 @@ fn check(atlas: &Atlas, chunk: &Chunk, of: impl Fn(f64) -> f64 + Copy) {
             let found = list(&table, "differential_scores", row);
             assert_eq!(found.len(), genes.len().min(100));
             found.iter().zip(&scores).for_each(|(found, (wanted, _))| near(*found, *wanted, &what));
-            let clear = (0..20).take_while(|at| 1e-6 < scores[*at].0 - scores[at + 1].0).count();
+            let clear = (0..20).take_while(|at| scores[*at].0 - scores[at + 1].0 > 1e-6).count();
             let wanted: Vec<&String> = scores[..clear].iter().map(|(_, name)| name).collect();
             assert_eq!(names(&table, row)[..clear].iter().collect::<Vec<_>>(), wanted, "{what}");
         }

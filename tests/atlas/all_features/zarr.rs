@@ -254,7 +254,7 @@ fn a_store_with_any_byte_changed_is_read_or_refused_and_no_more() {
     for version in [2, 3] {
         let store = home.copy(&of_anndata(version), &format!("v{version}.zarr"));
         let files: Vec<PathBuf> =
-            home.listing().into_iter().filter(|(_, bytes)| 0 < *bytes).map(|found| found.0).collect();
+            home.listing().into_iter().filter(|(_, bytes)| *bytes > 0).map(|found| found.0).collect();
         let files: Vec<PathBuf> = files.into_iter().map(|file| home.path("").join(file)).collect();
         for _ in 0..150 {
             let file = &files[random.random_range(0..files.len())];

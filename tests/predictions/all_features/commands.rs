@@ -53,10 +53,10 @@ fn means_are_a_row_a_condition() {
     for row in 0..table.num_rows() {
         for gene in 0..60 {
             assert_eq!(delta[row][gene], mean[row][gene] - control[row][gene]);
-            assert!(mean[row][gene].is_finite() && 0.0 <= mean[row][gene]);
+            assert!(mean[row][gene].is_finite() && mean[row][gene] >= 0.0);
         }
     }
-    assert!(lists(&table, "variance").iter().flatten().all(|variance| variance.is_finite() && 0.0 <= *variance));
+    assert!(lists(&table, "variance").iter().flatten().all(|variance| variance.is_finite() && *variance >= 0.0));
 }
 
 #[test]

@@ -107,7 +107,7 @@ proptest! {
             prop_assert_eq!(fs::read(one.join(&file.name)).unwrap(), fs::read(many.join(&file.name)).unwrap());
             let rows = rows(&one.join(&file.name));
             prop_assert!(rows.is_sorted(), "{}: {:?}", file.name, rows);
-            if partition && 0 < file.rows {
+            if partition && file.rows > 0 {
                 let label = format!("condition=A%2B{}/", rows[0] / 7 % 3);
                 prop_assert!(file.name.starts_with(&label), "{} is not below {label}", file.name);
                 prop_assert!(rows.iter().all(|row| row / 7 % 3 == rows[0] / 7 % 3));

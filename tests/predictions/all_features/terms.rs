@@ -84,7 +84,7 @@ fn means_on_a_scale_are_means_of_cells_on_that_scale() {
         let mean: Vec<f32> =
             (0..60).map(|gene| of_batch.iter().map(|cell| cell[gene]).sum::<f32>() / of_batch.len() as f32).collect();
         near(&lists(&means, "mean")[row], &mean);
-        assert!(lists(&means, "variance")[row].iter().all(|variance| 0.0 <= *variance && variance.is_finite()));
+        assert!(lists(&means, "variance")[row].iter().all(|variance| *variance >= 0.0 && variance.is_finite()));
     }
 }
 
@@ -127,7 +127,7 @@ fn genes_are_those_of_a_file_or_those_that_change() {
     let groups = stages::reader::group_statistics::summaries(&atlas, 4).unwrap().unwrap();
     let of_it = groups.iter().filter(|group| group.condition == single());
     let wanted: BTreeSet<&String> = of_it.flat_map(|group| &group.differential).map(|gene| &gene.gene).collect();
-    assert!(4 <= wanted.len());
+    assert!(wanted.len() >= 4);
     let in_order: Vec<String> = all.iter().filter(|gene| wanted.contains(gene)).cloned().collect();
     assert_eq!(genes(&changed), in_order, "four of each group of that condition");
     fs::write(HOME.path("wrong.txt"), "no-such-gene\n").unwrap();
@@ -204,7 +204,7 @@ fn embedded_cells_are_under_their_own_conditions() {
     let predicted =
         predicted("m", &format!("--to condition={single},dose=1 --from condition={single},dose=1 --output latent"));
     let rows_by_name: std::collections::HashMap<String, usize> = texts(&table, "cell").into_iter().zip(0..).collect();
-    assert!(0 < predicted.num_rows());
+    assert!(predicted.num_rows() > 0);
     for (row, name) in texts(&predicted, "cell").iter().enumerate() {
         let own = rows_by_name[name];
         for column in ["basal", "corrected", "after"] {
@@ -359,7 +359,7 @@ fn a_response_is_a_curve_for_each_context() {
         let doses: Vec<&str> = points.iter().map(|point| point["dose"].as_str().unwrap()).collect();
         assert_eq!(doses, ["0", "0.5", "1"]);
         assert_eq!((points[2]["extrapolation"].as_str(), points[2]["distance"].as_f64()), (Some("seen"), Some(0.0)));
-        assert!(0.0 < points[0]["distance"].as_f64().unwrap(), "a dose that was not trained is at a distance");
+        assert!(points[0]["distance"].as_f64().unwrap() > 0.0, "a dose that was not trained is at a distance");
         let change = |at: usize| points[at]["change"][0].as_f64().unwrap();
         let mean = |at: usize| points[at]["mean"][0].as_f64().unwrap() - curve["control"][0].as_f64().unwrap();
         assert!((0..3).all(|at| (change(at) - mean(at)).abs() < 1e-3));

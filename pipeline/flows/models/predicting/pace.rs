@@ -39,7 +39,7 @@ impl Prediction {
         let small = large / 4;
         // The first run warms up caches, and does not count.
         self.time(output, CellSpan { cells: large, ..whole })?;
-        let fixed = if 0 < small { self.time(output, CellSpan { cells: small, ..whole })? } else { Duration::ZERO };
+        let fixed = if small > 0 { self.time(output, CellSpan { cells: small, ..whole })? } else { Duration::ZERO };
         let taken = self.time(output, CellSpan { cells: large, ..whole })?;
         #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
         let share = self.jobs.predicted_cells() as f64 / ((large - small).max(1) * targets) as f64;

@@ -141,7 +141,7 @@ impl CheckedTerms {
         }
         let library = match terms.library {
             Library::Source => None,
-            Library::Of(library) if library.is_finite() && 0.0 < library => Some(library),
+            Library::Of(library) if library.is_finite() && library > 0.0 => Some(library),
             Library::Of(library) => {
                 return Err(Error::usage(
                     format!("a library size of {library} counts is not possible"),

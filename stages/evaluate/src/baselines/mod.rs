@@ -100,7 +100,7 @@ impl TrainingProfiles {
     /// ignored.
     #[must_use]
     pub fn new(mut profiles: Vec<TrainingProfile>) -> Self {
-        profiles.retain(|profile| 0 < profile.cells);
+        profiles.retain(|profile| profile.cells > 0);
         let mut controls = BTreeMap::new();
         let mut combinations: HashMap<_, Vec<usize>> = HashMap::new();
         let mut ridges = BTreeMap::new();
@@ -230,7 +230,7 @@ fn weighted_mean<'a>(profiles: impl Iterator<Item = (f64, &'a [f64])>) -> Option
         sum.iter_mut().zip(profile).for_each(|(sum, value)| *sum += weight * value);
         total += weight;
     }
-    (0.0 < total).then(|| sum.into_iter().map(|sum| sum / total).collect())
+    (total > 0.0).then(|| sum.into_iter().map(|sum| sum / total).collect())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) fn expressed(profiles: &[GroupProfiles], genes: usize) -> Vec<usize> 
     match all {
         Some(all) => {
             let mean = all.mean();
-            (0..genes).filter(|gene| LEAST_EXPRESSION <= mean[*gene]).collect()
+            (0..genes).filter(|gene| mean[*gene] >= LEAST_EXPRESSION).collect()
         }
         None => (0..genes).collect(),
     }

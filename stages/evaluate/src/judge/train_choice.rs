@@ -27,7 +27,7 @@ impl Judge {
         }
         let pairs = f64::from(pairs);
         let score = |gene: usize| (change[gene] / pairs).abs() / (noise[gene] / (pairs * pairs) + 1e-9).sqrt();
-        (0.0 < pairs).then(|| largest((0..genes).map(|gene| (score(gene), gene)).collect(), count))
+        (pairs > 0.0).then(|| largest((0..genes).map(|gene| (score(gene), gene)).collect(), count))
     }
 }
 

@@ -141,7 +141,7 @@ fn places(path: &Path, schema: &SchemaRef, genes: &[String]) -> Result<Vec<usize
 fn lacks_genes(path: &Path, missing: &[&String]) -> Error {
     const MOST_NAMED: usize = 5;
     let named: Vec<&str> = missing.iter().take(MOST_NAMED).map(|gene| gene.as_str()).collect();
-    let more = if MOST_NAMED < missing.len() { ", ..." } else { "" };
+    let more = if missing.len() > MOST_NAMED { ", ..." } else { "" };
     let message = format!("it lacks {} genes of the model: {}{more}", missing.len(), named.join(", "));
     Error::data(path.display().to_string(), message, "predict all genes: leave out `--genes` and `--top`")
 }
@@ -302,7 +302,7 @@ impl<'a> GatheredProfiles<'a> {
                 }
             } else if self.selection.scale == Scale::Pseudobulk {
                 let library: f64 = if self.scale == FileScale::Counts { mean.iter().sum() } else { CP10K };
-                let factor = if 0.0 < library { self.selection.target_sum / library } else { 0.0 };
+                let factor = if library > 0.0 { self.selection.target_sum / library } else { 0.0 };
                 mean.iter_mut().for_each(|mean| *mean *= factor);
                 variance.iter_mut().for_each(|variance| *variance *= factor * factor);
             }
@@ -357,7 +357,7 @@ fn lists(layout: &FileLayout, batch: &RecordBatch, name: &str) -> Result<Vec<Vec
     let needed = layout.places.iter().max().map_or(0, |place| place + 1);
     let row = |row: usize| {
         let values = found.as_list::<i32>().value(row);
-        if values.len() < needed || 0 < values.null_count() {
+        if values.len() < needed || values.null_count() > 0 {
             let message = format!("row {row} of column `{name}` has {} numbers, but {needed} are needed", values.len());
             return Err(Error::data(layout.path.display().to_string(), message, "it is not a prediction set"));
         }

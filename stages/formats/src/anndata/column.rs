@@ -84,7 +84,7 @@ fn categorical(
         return Ok(None);
     }
     let count = categories.len();
-    if MOST_CATEGORIES < count {
+    if count > MOST_CATEGORIES {
         return Err(place.error(format!("{count} categories are too many"), "check how the file was written"));
     }
     let categories = categories.read(0..count)?;
@@ -129,6 +129,6 @@ pub(crate) fn named(codes: Vec<i64>, categories: &ArrayRef, first: usize, place:
         let message = format!("code {} at row {}, but there are {known} categories", codes[row], first + row);
         return Err(place.error(message, "the file is damaged; write it again"));
     }
-    let codes: Int64Array = codes.into_iter().map(|code| (0 <= code).then_some(code)).collect();
+    let codes: Int64Array = codes.into_iter().map(|code| (code >= 0).then_some(code)).collect();
     compute::take(categories, &codes, None).map_err(|error| Error::Bug(error.to_string()))
 }

@@ -195,7 +195,7 @@ impl RecordField {
         let place = self.place.clone();
         let Some(names) = DatasetValues::open(names, place.clone()) else { return Ok(Box::new(self)) };
         let known = names.len();
-        if MOST_CATEGORIES < known {
+        if known > MOST_CATEGORIES {
             return Err(place.error(format!("{known} categories are too many"), "check how the file was written"));
         }
         let mut are_all_named = true;

@@ -74,7 +74,7 @@ impl StoredGroup for H5Group {
 
     fn integers(&self, attribute: &str) -> Option<Vec<i64>> {
         let attribute = self.group.attr(attribute).ok()?;
-        if MOST_INTEGERS < attribute.size() { None } else { attribute.read_raw::<i64>().ok() }
+        if attribute.size() > MOST_INTEGERS { None } else { attribute.read_raw::<i64>().ok() }
     }
 
     /// The column holds codes, and an attribute refers to the names.

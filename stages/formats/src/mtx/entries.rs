@@ -189,7 +189,7 @@ fn digits(word: &[u8]) -> Option<u64> {
     }
     for byte in word {
         let digit = u64::from(byte.wrapping_sub(b'0'));
-        if 9 < digit {
+        if digit > 9 {
             return None;
         }
         number =

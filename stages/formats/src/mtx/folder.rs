@@ -179,7 +179,7 @@ impl NameFile {
             *counts.entry(kind).or_insert(0_u64) += 1;
         }
         // Other files have something else in the third column.
-        if counts.remove(GENE_EXPRESSION).is_none() || counts.is_empty() || MOST_KINDS < counts.len() {
+        if counts.remove(GENE_EXPRESSION).is_none() || counts.is_empty() || counts.len() > MOST_KINDS {
             return;
         }
         let others: Vec<String> = counts.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();

@@ -53,7 +53,7 @@ impl Ipc {
     pub(super) fn open(file: File, path: &Path) -> Result<Self> {
         let length = file.metadata().map_err(Error::io("read", path))?.len();
         let bytes = FileBytes { file: &file, path, length };
-        let is_file = FILE_END < length && bytes.at(0, 6)?.starts_with(FILE_MAGIC);
+        let is_file = length > FILE_END && bytes.at(0, 6)?.starts_with(FILE_MAGIC);
         let found = if is_file { of_file(&bytes)? } else { of_stream(&bytes)? };
         let IpcContent { schema, version, dictionaries, batches } = found;
         Ok(Self { file: Arc::new(file), schema, version, dictionaries, batches })
@@ -105,7 +105,7 @@ fn of_file(bytes: &FileBytes<'_>) -> Result<IpcContent> {
     let end = bytes.length - FILE_END;
     let tail = bytes.at(end, FILE_END)?;
     let footer_length = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
-    if !tail.ends_with(FILE_MAGIC) || MOST_METADATA < footer_length {
+    if !tail.ends_with(FILE_MAGIC) || footer_length > MOST_METADATA {
         return Err(bytes.damaged(end));
     }
     let start = end.checked_sub(footer_length.into()).ok_or_else(|| bytes.damaged(end))?;
@@ -127,7 +127,7 @@ fn of_stream(bytes: &FileBytes<'_>) -> Result<IpcContent> {
     while at < bytes.length {
         let prefix = bytes.at(at, 8)?;
         let metadata = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
-        if !prefix.starts_with(CONTINUATION) || MOST_METADATA < metadata {
+        if !prefix.starts_with(CONTINUATION) || metadata > MOST_METADATA {
             return Err(bytes.damaged(at));
         }
         if metadata == 0 {

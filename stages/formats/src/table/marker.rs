@@ -65,7 +65,7 @@ impl Marker {
             let (genes, values) = (genes.as_primitive::<Int64Type>().values(), values.as_primitive::<Float32Type>());
             let first = (genes[0], values.value(0));
             let is_same = found.is_none_or(|found| found == first);
-            if !is_same || 0.0 <= first.1 || first.1.is_nan() || genes[1..].contains(&first.0) {
+            if !is_same || first.1 >= 0.0 || first.1.is_nan() || genes[1..].contains(&first.0) {
                 return Ok(Self::Never);
             }
             found = Some(first);
@@ -73,7 +73,7 @@ impl Marker {
         }
         match found {
             // A single cell is no evidence, but a number that is not a gene's is.
-            Some((number, value)) if 1 < cells || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
+            Some((number, value)) if cells > 1 || numbering.gene(number).is_none() => Ok(Self::Entry { number, value }),
             _ => Ok(Self::Never),
         }
     }

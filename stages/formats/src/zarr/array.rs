@@ -93,7 +93,7 @@ impl Array {
             return Err(format!("has shards of the shape {file:?}, which chunks of {chunk:?} do not fill"));
         }
         let per_file: Vec<u64> = file.iter().zip(&chunk).map(|(file, chunk)| file / chunk).collect();
-        if product(&file).is_none() || product(&per_file).is_none_or(|count| MOST_CHUNKS < count) {
+        if product(&file).is_none() || product(&per_file).is_none_or(|count| count > MOST_CHUNKS) {
             return Err(format!("has shards of the shape {file:?}, with too many chunks"));
         }
         let across = chunk.get(1).map_or(1, |chunk| columns.div_ceil(*chunk));
@@ -139,7 +139,7 @@ impl Array {
         if self.stored.storage().size_key(&key).map_err(|error| unreadable(error.to_string()))?.is_none() {
             self.missing(key.as_str())?;
         }
-        if KEPT_SHARDS < self.shards.len() {
+        if self.shards.len() > KEPT_SHARDS {
             self.shards.clear();
         }
         let read = caught(|| self.stored.retrieve_subchunk_opt::<ArrayBytes>(&self.shards, at, &self.options));

@@ -270,7 +270,7 @@ fn columns_are_read_as_anndata_reads_them() {
     let first = chunks(reader).swap_remove(0);
     let nulls = |name: &str| first.obs.column_by_name(name).expect("the column is there").null_count();
     assert_eq!([nulls("Int"), nulls("Bool")], [0, 0]);
-    assert!(0 < nulls("IntNA") && 0 < nulls("BoolNA"));
+    assert!(nulls("IntNA") > 0 && nulls("BoolNA") > 0);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn any_hdf5_file_is_opened_or_refused_in_words() {
     let Some(folder) = shared("formats/hdf5_jhdf/jhdf/src/test/resources/hdf5") else { return };
     let files: Vec<PathBuf> =
         folder.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
-    assert!(60 < files.len());
+    assert!(files.len() > 60);
     for path in files {
         let error = format::open(&path, &Choice::default()).expect_err("none of them holds cells");
         assert_eq!(error.exit_code(), schemas::error::ExitCode::Data, "{error}");

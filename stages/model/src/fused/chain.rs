@@ -39,7 +39,7 @@ impl DropoutSeeds {
 
     fn next(&mut self, share: f64) -> Dropout {
         self.0 = self.0.wrapping_mul(0x9e37_79b9).wrapping_add(1);
-        if 0.0 < share { Dropout::new(share, self.0) } else { Dropout::none() }
+        if share > 0.0 { Dropout::new(share, self.0) } else { Dropout::none() }
     }
 }
 

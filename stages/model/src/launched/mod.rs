@@ -61,15 +61,15 @@ pub(super) fn lacks(learner: &Learner) -> Option<&'static str> {
     let layers = learner.adversaries.classifiers().map(|of| &of.classifier.hidden).chain(hidden);
     let why = [
         (!{ layers }.all(can_pass), "hidden layers have two norms"),
-        (MOST_OPPONENTS < learner.adversaries.classifiers().count(), "there are more than nine adversaries"),
-        (1 < train.accumulate, "train.accumulate makes steps of several batches"),
+        (learner.adversaries.classifiers().count() > MOST_OPPONENTS, "there are more than nine adversaries"),
+        (train.accumulate > 1, "train.accumulate makes steps of several batches"),
         (train.checkpointing, "train.checkpointing recomputes what it needs"),
         (
             learner.plan.model.doser_type == Doser::Mlp,
             "model.doser_type = mlp looks for pairs of a batch that are alike, which the host has to count",
         ),
         (
-            0.0 < train.mixup_alpha && needs_rows(network),
+            train.mixup_alpha > 0.0 && needs_rows(network),
             "cells are mixed, and the reconstruction is not nb: mixed cells have another number of non-zeros each time",
         ),
     ];

@@ -10,7 +10,11 @@ use reader::{
     split::{Split, SplitPart},
 };
 use schemas::{
-    Error, Result, atlas::ValueKind, conditions::CONTROL, ids::{CellIndex, ConditionId}, numbers::to_usize,
+    Error, Result,
+    atlas::ValueKind,
+    conditions::CONTROL,
+    ids::{CellIndex, ConditionId},
+    numbers::to_usize,
     vocabulary::CovariateTerm,
 };
 
@@ -142,7 +146,7 @@ impl Jobs {
         let most_targets = targets_per_job(card.genes.len());
         let mut jobs: Vec<Job> = Vec::new();
         let mut groups_of: Vec<Vec<Option<usize>>> = Vec::new();
-        let is_judged = |at: &usize| 0 < groups.all()[*at].cells_for(judged) && groups.all()[*at].condition != CONTROL;
+        let is_judged = |at: &usize| groups.all()[*at].cells_for(judged) > 0 && groups.all()[*at].condition != CONTROL;
         for at in (0..groups.all().len()).filter(is_judged) {
             let group = &groups.all()[at];
             let Some((source_cells, control, target)) = resolver.judged(group) else { continue };
@@ -307,7 +311,7 @@ fn check_delimiter(card: &Card, atlas: &Atlas) -> Result<()> {
     let (model, table) = (&card.rules, &atlas.manifest().conditions);
     let here = table.rules();
     let mut names = (0..table.conditions().len()).map(|id| table.name(ConditionId::at(id)));
-    let is_combination = |name: &str| 1 < model.parts(name).len().max(here.parts(name).len());
+    let is_combination = |name: &str| model.parts(name).len().max(here.parts(name).len()) > 1;
     let Some(name) = names.find(|name| model.delimiter != here.delimiter && is_combination(name)) else {
         return Ok(());
     };

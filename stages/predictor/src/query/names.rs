@@ -79,8 +79,8 @@ impl<'a> Names<'a> {
         let mut parts: Vec<(u32, f64)> = Vec::new();
         for (name, dose) in &named {
             let known = || self.card.vocabulary.perturbations.iter().skip(2).map(String::as_str);
-            let trained = self.codes.get(name.as_ref()).copied().filter(|code| 1 < *code);
-            let unseen = || self.card.vocabulary.embedded(name).filter(|code| self.embedded && 1 < *code);
+            let trained = self.codes.get(name.as_ref()).copied().filter(|code| *code > 1);
+            let unseen = || self.card.vocabulary.embedded(name).filter(|code| self.embedded && *code > 1);
             let code = trained.or_else(unseen);
             parts.push((code.ok_or_else(|| Error::unknown("perturbation", name, known()))?, *dose));
         }

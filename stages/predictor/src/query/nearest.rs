@@ -76,6 +76,6 @@ impl<'a> NearestValues<'a> {
             sum.iter_mut().zip(&group.mean).for_each(|(sum, mean)| *sum += weight * f64::from(*mean));
             cells += weight;
         }
-        Ok((0.0 < cells).then(|| sum.into_iter().map(|sum| sum / cells).collect()))
+        Ok((cells > 0.0).then(|| sum.into_iter().map(|sum| sum / cells).collect()))
     }
 }

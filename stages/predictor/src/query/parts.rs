@@ -114,7 +114,7 @@ impl UnfinishedFilePart {
     fn is_full_for(&self, bytes: u64, work: u64, limit: u64, folders: &BTreeSet<String>) -> bool {
         !self.part.spans.is_empty()
             && (limit < self.bytes + bytes
-                || WORK_BYTES < self.work + work
-                || OPEN_FILES < self.folders.union(folders).count())
+                || self.work + work > WORK_BYTES
+                || self.folders.union(folders).count() > OPEN_FILES)
     }
 }

@@ -107,7 +107,7 @@ impl<'a> Resolver<'a> {
         match request {
             Request::Named(selector) => self.named(selector, query, groups),
             Request::Observed => self.groups(groups.all().iter(), query),
-            Request::Ood => self.groups(groups.all().iter().filter(|group| 0 < group.cells_for(SplitPart::Ood)), query),
+            Request::Ood => self.groups(groups.all().iter().filter(|group| group.cells_for(SplitPart::Ood) > 0), query),
             Request::Missing => self.missing(groups, query),
             Request::Pairs => self.pairs(groups, query),
             Request::All => {

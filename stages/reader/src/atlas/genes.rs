@@ -91,6 +91,6 @@ fn lacks(place: &str, missing: &[String], wanted: usize) -> Error {
 /// The first of some names.
 #[must_use]
 pub fn some_of(names: &[String]) -> String {
-    let more = if NAMED_GENES < names.len() { ", ..." } else { "" };
+    let more = if names.len() > NAMED_GENES { ", ..." } else { "" };
     format!("{}{more}", names[..names.len().min(NAMED_GENES)].join(", "))
 }

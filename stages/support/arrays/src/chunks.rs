@@ -61,7 +61,7 @@ impl Chunks {
         let ChunkGrid { rows, columns: chunk_columns, filters, chunks: entries } = grid;
         let filters = Filters::new(filters, element_bytes)?;
         let bytes = rows.checked_mul(chunk_columns)?.checked_mul(element_bytes as u64)?;
-        if bytes == 0 || MOST_CHUNK_BYTES < bytes {
+        if bytes == 0 || bytes > MOST_CHUNK_BYTES {
             return None;
         }
         let across = columns.div_ceil(chunk_columns);

@@ -16,7 +16,7 @@ pub const HINT: &str = "values are kept as float32, which holds every whole numb
 
 /// Whether any of these values is so large that it may differ from the one in the file.
 pub fn may_be_rounded(kept: &[f32]) -> bool {
-    kept.iter().fold(false, |so_far, value| so_far | (LARGEST <= value.abs()))
+    kept.iter().fold(false, |so_far, value| so_far | (value.abs() >= LARGEST))
 }
 
 /// The first of some whole numbers that float32 changed, and its index.

@@ -73,6 +73,6 @@ mod casts {
         I32(i32) => |n: i32| n.cast_unsigned(), I64(i64) => id,
         U8(u8) => |n: u8| u32::from(n), U16(u16) => |n: u16| u32::from(n), U32(u32) => |n| n,
         U64(u64) => id,
-        F32(f32) => |n: f32| if 0.0 <= n { n as u32 } else { u32::MAX },
-        F64(f64) => |n: f64| if 0.0 <= n { n as u32 } else { u32::MAX });
+        F32(f32) => |n: f32| if n >= 0.0 { n as u32 } else { u32::MAX },
+        F64(f64) => |n: f64| if n >= 0.0 { n as u32 } else { u32::MAX });
 }

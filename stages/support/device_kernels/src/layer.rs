@@ -20,7 +20,7 @@ pub struct DeviceDropout {
 impl DeviceDropout {
     /// Drops this share of the activations, with the layer seed `line[0] · seed + line[1]`.
     pub fn new(share: f64, seed: &Tensor, line: [u32; 2]) -> Self {
-        Self { seed: (0.0 < share).then(|| seed.shallow_clone()), line, of: OfProcessor::new(share, 0) }
+        Self { seed: (share > 0.0).then(|| seed.shallow_clone()), line, of: OfProcessor::new(share, 0) }
     }
 
     pub(super) fn arguments(&self) -> DropoutArguments<'_> {

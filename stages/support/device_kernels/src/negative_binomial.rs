@@ -99,7 +99,7 @@ pub fn negative_binomial(
     let by_theta = empty(logits, &[i64::from(blocks), genes]);
     let losses = Tensor::empty([i64::from(blocks)], (Kind::Double, logits.device()));
     let row_bytes = genes * to_i64(logits.kind().elt_size_in_bytes());
-    let room = (MOST_SHARED < row_bytes).then(|| empty(logits, &[i64::from(blocks), genes]));
+    let room = (row_bytes > MOST_SHARED).then(|| empty(logits, &[i64::from(blocks), genes]));
     let shared_bytes = if room.is_some() { 0 } else { u32::try_from(row_bytes).expect("it is below the limit") };
     let (table, rows) =
         offset.map_or((Address::none(), Address::none()), |(table, rows)| (Address::of(table), Address::of(rows)));

@@ -159,7 +159,7 @@ impl H5adWriter {
 }
 
 fn check(columns: &[H5adColumn], options: H5adWriteOptions) -> Result<()> {
-    if options.gzip.is_some_and(|level| 9 < level) {
+    if options.gzip.is_some_and(|level| level > 9) {
         return Err(Error::usage("a gzip level is a number from 0 to 9", "1 is fastest, 9 is smallest"));
     }
     for (at, column) in columns.iter().enumerate() {

@@ -65,7 +65,7 @@ impl<'a> GlobalHeap<'a> {
         self.file.read_exact_at(&mut header, address).ok()?;
         let length = u64::from_le_bytes(*header.last_chunk()?);
         let end = address.checked_add(length)?;
-        if !header.starts_with(SIGNATURE) || MOST_COLLECTION_BYTES < length || self.file.metadata().ok()?.len() < end {
+        if !header.starts_with(SIGNATURE) || length > MOST_COLLECTION_BYTES || self.file.metadata().ok()?.len() < end {
             return None;
         }
         self.bytes.resize(to_usize(length), 0);

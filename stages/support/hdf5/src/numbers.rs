@@ -148,7 +148,7 @@ pub(super) fn chunk_grid(dataset: &Dataset, rows: u64, columns: u64) -> Option<C
     }
     let across = columns.div_ceil(chunk_columns);
     let count = across.checked_mul(rows.div_ceil(chunk_rows))?;
-    if MOST_CHUNKS < count || dataset.num_chunks()? as u64 != count {
+    if count > MOST_CHUNKS || dataset.num_chunks()? as u64 != count {
         return None;
     }
     let mut entries: Vec<Option<StoredChunk>> = vec![None; to_usize(count)];

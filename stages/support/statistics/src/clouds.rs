@@ -115,7 +115,7 @@ impl<'a> TargetCloud<'a> {
     /// `None` if this median is zero or not finite, or there are fewer than two cells.
     #[must_use]
     pub fn new(cloud: &'a Cloud) -> Option<Self> {
-        let gamma = 1.0 / cloud.median_squared_distance().filter(|median| 0.0 < *median && median.is_finite())?;
+        let gamma = 1.0 / cloud.median_squared_distance().filter(|median| *median > 0.0 && median.is_finite())?;
         Some(Self { cloud, gamma, within: cloud.within(gamma) })
     }
 

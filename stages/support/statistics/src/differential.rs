@@ -97,7 +97,7 @@ pub fn direction(genes: &[usize], real_change: &[f64], predicted_change: &[f64])
 /// Whether two changes have the same sign.
 #[must_use]
 pub fn agrees(real: f64, predicted: f64) -> bool {
-    (0.0 < real && 0.0 < predicted) || (real < 0.0 && predicted < 0.0)
+    (real > 0.0 && predicted > 0.0) || (real < 0.0 && predicted < 0.0)
 }
 
 /// The Euclidean length of the change of the means.

@@ -138,7 +138,7 @@ fn least_squares(columns: &[Vec<f64>; 3], mut target: Vec<f64>) -> [f64; 3] {
         subtract(&mut target, column, along[at]);
     }
     let mut solved = [0.0; 3];
-    for at in (0..3).rev().filter(|at| 0.0 < triangle[*at][*at]) {
+    for at in (0..3).rev().filter(|at| triangle[*at][*at] > 0.0) {
         let later: f64 = (at + 1..3).map(|other| triangle[at][other] * solved[other]).sum();
         solved[at] = (along[at] - later) / triangle[at][at];
     }

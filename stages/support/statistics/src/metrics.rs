@@ -58,7 +58,7 @@ fn total(values: &[f64]) -> Option<f64> {
         return None;
     }
     let mean = mean(values);
-    defined(values.iter().map(|value| (value - mean).powi(2)).sum()).filter(|total| 0.0 < *total)
+    defined(values.iter().map(|value| (value - mean).powi(2)).sum()).filter(|total| *total > 0.0)
 }
 
 fn mean(values: &[f64]) -> f64 {

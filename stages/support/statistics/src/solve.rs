@@ -21,7 +21,7 @@ impl Cholesky {
                 let rest = entry(row, column) - explained;
                 lower[row * size + column] = if column < row {
                     rest / lower[column * size + column]
-                } else if 0.0 < rest {
+                } else if rest > 0.0 {
                     rest.sqrt()
                 } else {
                     return None;

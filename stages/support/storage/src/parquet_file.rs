@@ -86,7 +86,7 @@ impl ParquetFile {
     /// A full or broken disk, or rows with another schema.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.writer.write(batch).map_err(|error| written(self.writer.inner().path(), error))?;
-        if ROW_GROUP_BYTES < self.writer.in_progress_size() {
+        if self.writer.in_progress_size() > ROW_GROUP_BYTES {
             self.writer.flush().map_err(|error| written(self.writer.inner().path(), error))?;
         }
         Ok(())

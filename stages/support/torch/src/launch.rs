@@ -354,7 +354,7 @@ impl Module {
         let (device, KernelFunctions { shared, launch, .. }) = (int(self.device), &self.functions.kernels);
         let kernel = self.kernels.get(name).ok_or_else(|| Error::Bug(format!("the kernel `{name}` was not loaded")))?;
         let refused = |error: Error| Error::Bug(format!("the kernel `{name}`: {error}"));
-        if SHARED_BYTES < shared_bytes {
+        if shared_bytes > SHARED_BYTES {
             let bytes = c_int::try_from(shared_bytes).unwrap_or(c_int::MAX);
             // SAFETY: the kernel was loaded permanently.
             self.functions.done(unsafe { shared(kernel.0, device, bytes) }).map_err(refused)?;

@@ -71,9 +71,9 @@ pub fn training_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary
     let given = (names + vocabulary.unseen.len()) * to_usize(vocabulary.embedding_width.unwrap_or(0));
     // The weights, their gradients, two moments and the best weights; then their average, and gradients that are
     // summed over batches.
-    let copies = 5 + usize::from(train.average != Averaging::None) + usize::from(1 < train.accumulate);
+    let copies = 5 + usize::from(train.average != Averaging::None) + usize::from(train.accumulate > 1);
     let zeros = if model.recon_loss == ReconLoss::Zinb { DENSE_OF_ZEROS } else { 0 };
-    let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
+    let mixed = if train.mixup_alpha > 0.0 { DENSE_OF_MIXED } else { 0 };
     let kept = if train.checkpointing { DENSE_RECOMPUTED } else { DENSE };
     let dense = to_usize(train.batch_size) * genes;
     let waiting = to_usize(train.accumulate.saturating_sub(1)) * to_usize(train.batch_size) * nonzeros * NONZERO_BYTES;
@@ -129,7 +129,7 @@ fn launched_step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabular
     let (model, train) = (&settings.model, &settings.train);
     let cells = to_usize(train.batch_size);
     let rounded = usize::from(train.precision == MatrixPrecision::Bf16);
-    let mixed = usize::from(0.0 < train.mixup_alpha);
+    let mixed = usize::from(train.mixup_alpha > 0.0);
     let [encoder, decoder] =
         [(model.n_hidden_encoder, model.n_layers_encoder), (model.n_hidden_decoder, model.n_layers_decoder)]
             .map(|(width, layers)| to_usize(width) * to_usize(layers) * (4 * DEVICE_LAYER + 4 * rounded));
@@ -157,7 +157,7 @@ fn step_bytes(settings: &Settings, genes: usize, vocabulary: &Vocabulary, nonzer
         ReconLoss::Gauss => DEVICE_GAUSS,
         _ => DEVICE_NB,
     };
-    let mixed = if 0.0 < train.mixup_alpha { DENSE_OF_MIXED } else { 0 };
+    let mixed = if train.mixup_alpha > 0.0 { DENSE_OF_MIXED } else { 0 };
     let rounded = if train.precision == MatrixPrecision::Bf16 { DEVICE_ROUNDED } else { 0 };
     let layers = |width: u32, layers: u32| to_usize(width) * to_usize(layers) * DEVICE_LAYER;
     let activations =

@@ -76,7 +76,7 @@ impl LossTotals {
             read.push((terms.clone(), summed.sums, whole(summed.steps)));
         }
         let mut bad = Vec::new();
-        for (terms, sums, count) in read.into_iter().filter(|(.., count)| 0 < *count) {
+        for (terms, sums, count) in read.into_iter().filter(|(.., count)| *count > 0) {
             for (term, sum) in terms.into_iter().zip(sums) {
                 if !sum.is_finite() {
                     bad.push(term);

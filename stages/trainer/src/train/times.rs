@@ -61,11 +61,11 @@ impl RunClocks {
     }
 
     pub(super) fn checkpoint_is_due(&self) -> bool {
-        CHECKPOINT_EVERY <= self.last_checkpoint.elapsed()
+        self.last_checkpoint.elapsed() >= CHECKPOINT_EVERY
     }
 
     pub(super) fn checkpoint_is_due_within_an_epoch(&self) -> bool {
-        CHECKPOINT_WITHIN <= self.last_checkpoint.elapsed()
+        self.last_checkpoint.elapsed() >= CHECKPOINT_WITHIN
     }
 
     /// Seconds of the epoch so far, and how many of them were spent waiting for batches.

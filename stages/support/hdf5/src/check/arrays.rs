@@ -69,7 +69,7 @@ pub(super) fn fixed(
     let (bytes, found_bits, count) = (usize::from(fields.u8()?), fields.u8()?, fields.length()?);
     if bytes != elements.bytes(widths.address)
         || found_bits != page_bits
-        || MOST_PAGE_BITS < page_bits
+        || page_bits > MOST_PAGE_BITS
         || count != chunks
     {
         let what = format!("an array of {count} elements of {bytes} bytes, for {chunks} chunks");
@@ -146,7 +146,7 @@ pub(super) fn extensible(
     let sound = bytes == elements.bytes(widths.address)
         && smallest.is_power_of_two()
         && pointers.is_power_of_two()
-        && 1 < pointers
+        && pointers > 1
         && first != 0
         && (1..=64).contains(&bits)
         && (1..=MOST_PAGE_BITS).contains(&page_bits)

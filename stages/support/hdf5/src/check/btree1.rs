@@ -94,7 +94,7 @@ fn follow(
         let mut fields = node.fields();
         fields.signature(b"TREE", "B-tree node")?;
         let (kind, level, used) = (fields.u8()?, fields.u8()?, fields.u16()?);
-        if kind != shape.kind || MOST_LEVELS < level || expected.is_some_and(|expected| expected != level) {
+        if kind != shape.kind || level > MOST_LEVELS || expected.is_some_and(|expected| expected != level) {
             return Err(Flaw::damaged(node.at, format!("a B-tree node of kind {kind} at level {level}")));
         }
         if shape.children < used {
@@ -112,7 +112,7 @@ fn follow(
             let at = fields.at();
             let child = if place < used { Some(fields.some_address()?) } else { None };
             match child {
-                Some(child) if 0 < level => {
+                Some(child) if level > 0 => {
                     show(walk, &mut key, None)?;
                     nodes.push((child, Some(level - 1), at));
                 }

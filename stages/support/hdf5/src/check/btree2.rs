@@ -57,7 +57,7 @@ pub(super) fn records(
         return Err(Flaw::damaged(header.at, what));
     }
     let splits = (1..=100).contains(&split) && (1..=100).contains(&merge) && merge < split;
-    if !splits || MOST_LEVELS < depth || MOST_NODE_BYTES < node_bytes {
+    if !splits || depth > MOST_LEVELS || node_bytes > MOST_NODE_BYTES {
         let what =
             format!("a B-tree of {depth} levels whose nodes of {node_bytes} bytes split at {split}% and {merge}%");
         return Err(Flaw::damaged(header.at, what));
@@ -83,12 +83,12 @@ fn levels(node_bytes: u32, record_bytes: usize, depth: u16, address_bytes: usize
     let count_bytes = bytes_of(most_records);
     for level in 1..=depth {
         let below = *levels.last()?;
-        let pointer = (address_bytes + count_bytes + if 1 < level { below.below_bytes } else { 0 }) as u64;
+        let pointer = (address_bytes + count_bytes + if level > 1 { below.below_bytes } else { 0 }) as u64;
         let most_records = room.checked_sub(pointer)? / (record_bytes as u64 + pointer);
         let most_below = (most_records + 1).checked_mul(below.most_below)?.checked_add(most_records)?;
         levels.push(Level { most_records, most_below, below_bytes: bytes_of(most_below) });
     }
-    levels.iter().all(|level| 0 < level.most_records).then_some(levels)
+    levels.iter().all(|level| level.most_records > 0).then_some(levels)
 }
 
 /// How many bytes it takes to write a number.
@@ -107,7 +107,7 @@ fn node_records(
 ) -> CheckResult<()> {
     walk.claim_once(address, StructureKind::Tree2Node, referrer)?;
     let known = levels.get(usize::from(level)).copied();
-    let known = known.filter(|known| count <= known.most_records && (0 < count || level == 0));
+    let known = known.filter(|known| count <= known.most_records && (count > 0 || level == 0));
     let Some(known) = known else {
         return Err(Flaw::damaged(referrer, format!("a B-tree node of {count} records")));
     };
@@ -116,7 +116,7 @@ fn node_records(
     }
     let count_bytes = bytes_of(levels[0].most_records);
     let inner =
-        levels.get(usize::from(level).wrapping_sub(1)).filter(|_| 1 < level).map_or(0, |inner| inner.below_bytes);
+        levels.get(usize::from(level).wrapping_sub(1)).filter(|_| level > 1).map_or(0, |inner| inner.below_bytes);
     let pointer = walk.image.widths.address + count_bytes + inner;
     walk.image.inside(address, node_bytes.into(), referrer)?;
     let pointers = if level == 0 { 0 } else { (count + 1) * pointer as u64 };
@@ -142,7 +142,7 @@ fn node_records(
     for _ in 0..=count {
         let child = fields.some_address()?;
         let records = fields.number(count_bytes)?;
-        let below = if 1 < level { Some(fields.number(inner)?) } else { None };
+        let below = if level > 1 { Some(fields.number(inner)?) } else { None };
         all = all.saturating_add(below.unwrap_or(records));
         nodes.push((child, level - 1, records, below));
     }

@@ -68,7 +68,7 @@ impl Nodes {
     /// Converts the numbers in a file, half of each capacity; `None` for nodes without room, or with more entries
     /// than can be counted.
     pub(super) fn of_halves([symbols, symbol_nodes, chunks]: [u16; 3]) -> Option<Self> {
-        let double = |half: u16| half.checked_mul(2).filter(|all| 0 < *all);
+        let double = |half: u16| half.checked_mul(2).filter(|all| *all > 0);
         Some(Self { symbols: double(symbols)?, symbol_nodes: double(symbol_nodes)?, chunks: double(chunks)? })
     }
 }
@@ -103,7 +103,7 @@ impl Image<'_> {
     pub(super) fn block(&self, address: u64, length: u64) -> CheckResult<FileSection> {
         let at = self.base.saturating_add(address);
         self.inside(address, length, at)?;
-        if MOST_BLOCK_BYTES < length {
+        if length > MOST_BLOCK_BYTES {
             return Err(Flaw::damaged(at, format!("a structure of {length} bytes")));
         }
         self.spent.set(self.spent.get() + length);

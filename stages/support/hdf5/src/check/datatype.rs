@@ -70,11 +70,11 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> CheckResu
     if !(1..=5).contains(&version) {
         return Err(start.damaged(format!("version {version} of a type is not known")));
     }
-    if size == 0 || MOST_VALUE_BYTES < size {
+    if size == 0 || size > MOST_VALUE_BYTES {
         return Err(start.damaged(format!("a type whose values have {size} bytes")));
     }
     *parts += 1;
-    if MOST_DEPTH < depth || MOST_PARTS < *parts {
+    if depth > MOST_DEPTH || *parts > MOST_PARTS {
         return Err(start.damaged("types within types without end"));
     }
     let mut inner = |fields: &mut Fields<'_>| nested(fields, depth + 1, parts);
@@ -124,7 +124,7 @@ fn nested(fields: &mut Fields<'_>, depth: usize, parts: &mut usize) -> CheckResu
             // Length, address of a collection, index in the collection.
             let stored = 4 + fields.widths().address + 4;
             let base = inner(fields)?;
-            if size as usize != stored || 1 < bits & 15 {
+            if size as usize != stored || bits & 15 > 1 {
                 return Err(start.damaged(format!("values of variable length that take {size} bytes")));
             }
             Content::Sequence(Box::new(base))
@@ -166,7 +166,7 @@ fn float(start: &Fields<'_>, fields: &mut Fields<'_>, size: u32, bits: u32) -> C
         return Err(start.damaged("a floating-point type whose parts overlap"));
     }
     // 3 is reserved; libhdf5 can't shift wider exponents.
-    if bits >> 4 & 3 == 3 || 32 < exponent.1 {
+    if bits >> 4 & 3 == 3 || exponent.1 > 32 {
         return Err(start.damaged("a floating-point type of an unknown kind"));
     }
     Ok(())
@@ -221,7 +221,7 @@ fn old_array(fields: &mut Fields<'_>) -> CheckResult<u64> {
     let at = *fields;
     let dimensions = usize::from(fields.u8()?);
     fields.skip(3 + 4 + 4)?;
-    if 4 < dimensions {
+    if dimensions > 4 {
         return Err(at.damaged(format!("a member of {dimensions} dimensions, where at most 4 are allowed")));
     }
     let mut copies = 1_u64;
@@ -243,7 +243,7 @@ fn array(
 ) -> CheckResult<Content> {
     let dimensions = usize::from(fields.u8()?);
     fields.skip(if version < 3 { 3 } else { 0 })?;
-    if dimensions == 0 || MOST_DIMENSIONS < dimensions {
+    if dimensions == 0 || dimensions > MOST_DIMENSIONS {
         return Err(start.damaged(format!("arrays of {dimensions} dimensions")));
     }
     let mut copies = 1_u64;

@@ -21,7 +21,7 @@ pub(super) fn read(block: &FileSection) -> CheckResult<Vec<FilterId>> {
     let mut fields = block.fields();
     let version = fields.version(1..=2, "filters")?;
     let count = fields.u8()?;
-    if MOST_FILTERS < count {
+    if count > MOST_FILTERS {
         return Err(fields.damaged(format!("{count} filters, where at most {MOST_FILTERS} are allowed")));
     }
     fields.skip(if version == 1 { 6 } else { 0 })?;
@@ -29,15 +29,15 @@ pub(super) fn read(block: &FileSection) -> CheckResult<Vec<FilterId>> {
     for _ in 0..count {
         let at = fields.at();
         let id = fields.u16()?;
-        let name = if version == 1 || FIRST_FOREIGN <= id { usize::from(fields.u16()?) } else { 0 };
+        let name = if version == 1 || id >= FIRST_FOREIGN { usize::from(fields.u16()?) } else { 0 };
         let (_flags, parameters) = (fields.u16()?, fields.u16()?);
         if version == 1 && name % 8 != 0 {
             return Err(Flaw::damaged(at, format!("a filter's name of {name} bytes, which is not a multiple of 8")));
         }
-        if 0 < name && !fields.take(name)?.contains(&0) {
+        if name > 0 && !fields.take(name)?.contains(&0) {
             return Err(Flaw::damaged(at, "a filter's name that does not end"));
         }
-        if MOST_PARAMETERS < parameters || (id == FLETCHER32 && parameters != 0) || (id == SHUFFLE && 1 < parameters) {
+        if parameters > MOST_PARAMETERS || (id == FLETCHER32 && parameters != 0) || (id == SHUFFLE && parameters > 1) {
             return Err(Flaw::damaged(at, format!("filter {id} with {parameters} parameters")));
         }
         fields.skip(4 * usize::from(parameters))?;

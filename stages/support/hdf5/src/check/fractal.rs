@@ -84,7 +84,7 @@ impl FractalHeap {
         let table = DoublingTable { width, start, most_direct, bits, offset_bytes, has_checksums, heap: address };
         table.check(most_managed, rows, prefix.at)?;
         let length_bytes = bytes_below(most_direct).min(bytes_of(most_managed));
-        if id_bytes < 1 + offset_bytes + length_bytes || 64 < id_bytes {
+        if id_bytes < 1 + offset_bytes + length_bytes || id_bytes > 64 {
             return Err(Flaw::damaged(prefix.at, format!("a fractal heap whose ids have {id_bytes} bytes")));
         }
         let mut blocks = Vec::new();
@@ -168,7 +168,7 @@ impl DoublingTable {
         let sound = start <= most_direct
             && most_direct <= 1 << 31
             && most_managed <= most_direct
-            && 0 < most_managed
+            && most_managed > 0
             && row_bits <= bits
             && bits <= 64
             && rows <= u64::from(bits - row_bits + 1);
@@ -253,7 +253,7 @@ impl DoublingTable {
                             true => blocks.push(self.direct(walk, child, offset, size, at)?),
                             false => {
                                 let row_bytes = self.start * self.width;
-                                let fits = size.checked_div(row_bytes).filter(|rows| 0 < *rows);
+                                let fits = size.checked_div(row_bytes).filter(|rows| *rows > 0);
                                 let rows = fits.ok_or_else(|| Flaw::damaged(at, "a block of a heap without rows"))?;
                                 open.push((child, u64::from(rows.ilog2()) + 1, offset, at));
                             }

@@ -39,7 +39,7 @@ impl Collection {
         fields.version(1..=1, "a collection of values")?;
         fields.skip(3)?;
         let size = fields.length()?;
-        if size < header_bytes as u64 || MOST_COLLECTION_BYTES < size {
+        if size < header_bytes as u64 || size > MOST_COLLECTION_BYTES {
             return Err(Flaw::damaged(header.at, format!("a collection of values of {size} bytes")));
         }
         let block = walk.image.block(address, size)?;

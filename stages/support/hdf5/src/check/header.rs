@@ -79,7 +79,7 @@ fn messages(walk: &mut Walk<'_>, address: u64, claims: bool) -> CheckResult<Vec<
         if claims {
             walk.claim_once(address, StructureKind::ObjectPart, at)?;
         }
-        if MOST_PIECES < next || known.contains(&address) {
+        if next > MOST_PIECES || known.contains(&address) {
             return Err(Flaw::damaged(at, "an object header that goes on without end"));
         }
         known.push(address);

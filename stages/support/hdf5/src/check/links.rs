@@ -81,7 +81,7 @@ pub(super) fn link(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<(
     }
     let kind = if flags & HAS_KIND == 0 { HARD } else { fields.u8()? };
     fields.skip(if flags & HAS_ORDER == 0 { 0 } else { 8 })?;
-    if flags & HAS_CHARACTER_SET != 0 && 1 < fields.u8()? {
+    if flags & HAS_CHARACTER_SET != 0 && fields.u8()? > 1 {
         return Err(Flaw::damaged(at, "a link's name in an unknown character set"));
     }
     let length = fields.number(1 << (flags & 3))?;

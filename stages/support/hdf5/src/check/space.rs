@@ -33,7 +33,7 @@ impl Dataspace {
         let version = fields.version(1..=2, "dimensions")?;
         let rank = usize::from(fields.u8()?);
         let flags = fields.u8()?;
-        if MOST_DIMENSIONS < rank {
+        if rank > MOST_DIMENSIONS {
             return Err(at.damaged(format!("{rank} dimensions, where at most {MOST_DIMENSIONS} are allowed")));
         }
         let kind = match version {
@@ -43,7 +43,7 @@ impl Dataspace {
             }
             _ => fields.u8()?,
         };
-        if NULL < kind || (kind != SIMPLE && 0 < rank) {
+        if kind > NULL || (kind != SIMPLE && rank > 0) {
             return Err(at.damaged(format!("a space of kind {kind} with {rank} dimensions")));
         }
         let dimensions = (0..rank).map(|_| fields.length()).collect::<CheckResult<Vec<_>>>()?;

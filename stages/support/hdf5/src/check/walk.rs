@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let depth = self.current.and_then(|at| self.objects.get(at)).map_or(0, |parent| parent.depth + 1);
-        if MOST_NESTING < depth || MOST_OBJECTS <= self.objects.len() {
+        if depth > MOST_NESTING || self.objects.len() >= MOST_OBJECTS {
             let what = format!("more than {MOST_OBJECTS} objects, or {MOST_NESTING} within one another");
             return Err(Flaw::unread(referrer, what));
         }
