@@ -13,6 +13,7 @@
 //! | `bare` | a loop that copies the same rows in the same order, on as many threads, and does nothing else |
 //!
 //! Without an atlas, one of 100,000 simulated cells is made.
+#![allow(clippy::disallowed_methods, reason = "a benchmark writes files of its own")]
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::{

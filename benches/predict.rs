@@ -6,6 +6,7 @@
 //!
 //! The network of the preset `norman`, 2,000 genes; every condition from the controls of each covariate combination. *Alone* is
 //! libtorch decoding as many latents, in batches of the same size, and throwing away what comes out. One thread; processor time, in turn.
+#![allow(clippy::disallowed_methods, reason = "a benchmark writes files of its own")]
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[path = "common/clock.rs"]

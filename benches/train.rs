@@ -8,6 +8,7 @@
 //! The network of the preset `norman`, 2,000 genes of which 17% are non-zero in a cell, one batch for the autoencoder to two for
 //! the adversaries from the start, no mixup. One line of JSON a run: the engines in turn, so that both see the same neighbours on the
 //! machine, and each twice. A run of few epochs is taken off one of more: what is left is epochs alone.
+#![allow(clippy::disallowed_methods, reason = "a benchmark writes files of its own")]
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[path = "common/clock.rs"]

@@ -1,4 +1,5 @@
 //! Memory of the process: only anonymous pages, since the kernel can reclaim mapped files.
+#![expect(clippy::disallowed_methods, reason = "it measures, whatever the pipeline does")]
 
 mod device;
 mod log;

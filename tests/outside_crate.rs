@@ -3,6 +3,7 @@
 //! What it needs beside the dependency is what the README tells: two variables in `.cargo/config.toml`, and a build script of
 //! three lines. It takes over this build's lock file, profiles and target folder, so that what is compiled here is used there.
 
+#![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 

@@ -3,6 +3,7 @@
 //! Alone in its process: `tracing` remembers for all threads whether anybody listens to a span, and asks whichever thread
 //! comes upon the span first. Beside tests that listen to nothing, that would often be one of theirs.
 
+#![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::{

@@ -1,5 +1,6 @@
 //! The packages that `make setup` requests from pip.
 
+#![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use std::{path::Path, process::Command};

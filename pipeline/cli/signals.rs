@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM stop the run; a second one ends the process. A file that exceeds a size limit
 //! (`ulimit -f`) causes a write error.
+#![expect(clippy::disallowed_methods, reason = "it waits for signals, whatever the pipeline does")]
 
 use std::sync::{Arc, atomic::AtomicBool};
 

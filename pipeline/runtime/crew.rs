@@ -1,4 +1,5 @@
 //! The crew: the threads of one run, which end together and are joined together.
+#![expect(clippy::disallowed_methods, reason = "threads are started here")]
 
 use std::{
     any::Any,

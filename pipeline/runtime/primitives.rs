@@ -1,4 +1,5 @@
 //! The blocking primitives of the runtime, abstracted so that a model checker can replace the operating system.
+#![expect(clippy::disallowed_methods, reason = "channels are created here")]
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

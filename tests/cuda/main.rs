@@ -4,6 +4,7 @@
 //! runs through, what is launched, waited for and allocated, what is forbidden in a capture, and what is said when a GPU fails. They
 //! can't show what kernels compute (`tests/network/gpu.rs` does, on a GPU), missing waits between streams, or time.
 
+#![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 #![allow(unreachable_pub, reason = "a test has no outside that its support could be private to")]
 

@@ -15,6 +15,7 @@
 //! # Ok::<(), schemas::Error>(())
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own"))]
 
 pub mod embedding_table;
 pub mod label_encoder;

@@ -4,6 +4,7 @@
 //! `shim/torch.cpp` is linked in. `shim/cuda.cpp` needs CUDA's headers, which `make setup` fetches without
 //! CUDA itself; it becomes a small library that is embedded in the program. Without the headers, the library
 //! is empty, and steps are computed without graphs. `build/kernels.rs` compiles the custom CUDA kernels.
+#![allow(clippy::disallowed_methods, reason = "a build script writes for cargo")]
 
 #[path = "build/kernels.rs"]
 mod kernels;

@@ -1,4 +1,5 @@
 //! Chunks packed by numcodecs, chunks that were then damaged, and arrays of every order and type.
+#![allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 use arrays::place::ObjectPlace;

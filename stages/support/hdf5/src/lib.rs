@@ -13,6 +13,7 @@
 //! # Ok::<(), schemas::Error>(())
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own"))]
 
 mod check;
 mod element;

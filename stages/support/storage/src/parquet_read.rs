@@ -1,5 +1,6 @@
 //! Decodes files with other crates. These trust some of a file's content, and panic if it contradicts itself;
 //! this module turns such a panic into an ordinary error about the file.
+#![expect(clippy::disallowed_methods, reason = "this is the place that reads Parquet")]
 
 use std::{
     any::Any,

@@ -14,6 +14,7 @@
 //! }
 //! ```
 #![expect(unsafe_code, reason = "libraries are loaded, and functions of C called; each call says why it is sound")]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and start threads of their own"))]
 
 pub mod failures;
 pub mod host_copy;
