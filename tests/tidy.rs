@@ -79,10 +79,10 @@ fn rooms_use_only_the_rooms_below_them() {
 }
 
 #[test]
-fn schemas_and_the_runtime_use_no_room_and_no_libtorch() {
+fn schemas_and_the_runtime_use_no_room_but_stage_and_no_libtorch() {
     for path in ["schemas/Cargo.toml", "pipeline/runtime/Cargo.toml"] {
         let manifest = manifest(path);
-        let rooms = ROOMS.lines().filter_map(|line| line.split(':').next());
+        let rooms = ROOMS.lines().filter_map(|line| line.split(':').next()).filter(|room| *room != "stage");
         for foreign in rooms.chain(["stages", "perturbine", "tch", "torch-sys"]) {
             assert!(!manifest["dependencies"].as_table().unwrap().contains_key(foreign), "{path} depends on {foreign}");
         }
@@ -238,7 +238,8 @@ fn every_member_keeps_the_lints_of_the_workspace() {
 
 #[test]
 fn libraries_print_nothing() {
-    let lifted = sources(&["schemas", "stages", "pipeline"]).into_iter().filter(|file| file.text.contains("print_std"));
+    let lifted =
+        sources(&["schemas", "stages", "pipeline"]).into_iter().filter(|file| file.product().contains("print_std"));
     let lifted: Vec<String> = lifted.map(|file| file.path).collect();
     assert_eq!(
         lifted,

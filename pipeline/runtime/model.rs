@@ -28,9 +28,9 @@ use super::{
 
 const SCHEDULES: usize = 2000;
 
-struct Model;
+struct ModelChecked;
 
-impl Primitives for Model {
+impl Primitives for ModelChecked {
     type Monitor<S: Send + 'static> = ModelMonitor<S>;
     type Outlet<T: Send + 'static> = SyncSender<T>;
     type Inlet<T: Send + 'static> = ModelReceiver<T>;
@@ -95,13 +95,13 @@ fn items<const N: usize>(weights: [usize; N]) -> [Weighed; N] {
     })
 }
 
-fn model_edge(items: usize, bytes: usize) -> (Sender<Weighed, Model>, Receiver<Weighed, Model>) {
+fn model_edge(items: usize, bytes: usize) -> (Sender<Weighed, ModelChecked>, Receiver<Weighed, ModelChecked>) {
     edge(Capacity { items, bytes })
 }
 
 /// Sends items until the edge closes; completes the stream if it never does.
 fn send_all(
-    sender: Sender<Weighed, Model>,
+    sender: Sender<Weighed, ModelChecked>,
     items: impl IntoIterator<Item = Weighed> + Send + 'static,
 ) -> thread::JoinHandle<Result<(), Closed>> {
     thread::spawn(move || {
@@ -114,12 +114,12 @@ fn send_all(
 }
 
 /// Lets `halt` close the edge.
-fn watch(halt: &Arc<Halt<Model>>, sender: &Sender<Weighed, Model>) {
+fn watch(halt: &Arc<Halt<ModelChecked>>, sender: &Sender<Weighed, ModelChecked>) {
     let edge: Weak<dyn Close> = Arc::downgrade(sender.shared()) as _;
     halt.watch(edge);
 }
 
-fn receive_all(receiver: &mut Receiver<Weighed, Model>) -> (Vec<Weighed>, End) {
+fn receive_all(receiver: &mut Receiver<Weighed, ModelChecked>) -> (Vec<Weighed>, End) {
     let mut received = Vec::new();
     loop {
         match receiver.recv() {
@@ -195,7 +195,7 @@ fn a_dropped_sender_cuts_the_stream_behind_what_it_sent() {
 fn a_stop_frees_both_sides_of_every_edge() {
     check_random(
         || {
-            let stop = Arc::new(Halt::<Model>::default());
+            let stop = Arc::new(Halt::<ModelChecked>::default());
             let (full, kept) = model_edge(1, 1);
             let (idle, mut empty) = model_edge(1, 1);
             watch(&stop, &full);
@@ -217,7 +217,7 @@ fn a_stop_frees_both_sides_of_every_edge() {
 fn a_stop_reaches_an_edge_that_is_being_opened() {
     check_random(
         || {
-            let stop = Arc::new(Halt::<Model>::default());
+            let stop = Arc::new(Halt::<ModelChecked>::default());
             let (sender, mut receiver) = model_edge(1, 1);
             let raised = Arc::clone(&stop);
             let stopping = thread::spawn(move || raised.raise(End::Stopped));
@@ -250,9 +250,9 @@ fn after_a_stop_nothing_more_is_received() {
 /// As in a crew, a worker that fails halts the run.
 fn map(
     workers: usize,
-    halt: &Arc<Halt<Model>>,
-    input: Receiver<Weighed, Model>,
-    output: Sender<Weighed, Model>,
+    halt: &Arc<Halt<ModelChecked>>,
+    input: Receiver<Weighed, ModelChecked>,
+    output: Sender<Weighed, ModelChecked>,
     weigh: fn(Weighed) -> Result<usize, &'static str>,
 ) -> Vec<thread::JoinHandle<()>> {
     watch(halt, &output);

@@ -11,6 +11,7 @@
 //!    and [`report`] draws them.
 //!
 //! Code that the rooms share is in `support`. `stages/README.md` has a line for each room.
+#![forbid(unsafe_code)]
 
 #[cfg(feature = "hdf5")]
 pub use hdf5;

@@ -58,7 +58,7 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
 
 impl Source {
     /// The text before the unit tests; nothing of a file of tests.
-    fn product(&self) -> &str {
+    pub fn product(&self) -> &str {
         let is_test = self.path.split('/').any(|part| ["tests", "tests.rs"].contains(&part));
         let product = self.text.split("\n#[cfg(test)]\nmod tests {").next().filter(|_| !is_test);
         product.unwrap_or_default()
@@ -79,7 +79,7 @@ impl Source {
             };
             name.starts_with(|first: char| first.is_ascii_uppercase()).then(|| name.to_owned())
         };
-        self.product().lines().filter_map(defined).collect()
+        self.product().lines().filter(|line| !line.trim_start().starts_with("//")).filter_map(defined).collect()
     }
 
     /// The module's own documentation.
