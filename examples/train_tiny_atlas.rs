@@ -8,8 +8,8 @@
 use perturbine::{
     Atlas, Resources, Training,
     flows::{
+        evaluation::{JudgeOptions, evaluate},
         ingesting::{IngestOptions, ingest},
-        judging::{JudgeOptions, evaluate},
         simulate,
     },
     schemas::config::{Preset, Settings},

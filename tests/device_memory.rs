@@ -27,8 +27,8 @@ use tch::{Device, Kind};
 use self::support::small_network::{alone, plan, vocabulary, wide_batch};
 
 /// Peak bytes of tensors, in addition to what there was, according to the profiler.
-fn peak(told: &Path) -> u64 {
-    let text = std::fs::read(told).expect("a trace");
+fn peak(path: &Path) -> u64 {
+    let text = std::fs::read(path).expect("a trace");
     let trace: Value = serde_json::from_slice(&text).expect("JSON");
     let mut changes: Vec<(f64, i64)> = trace["traceEvents"]
         .as_array()
@@ -63,14 +63,14 @@ fn measured(settings: &str, cells: usize, genes: u32, nonzeros: usize) -> (u64, 
     };
     drop(step());
     let scratch = ScratchFolder::create().expect("a folder");
-    let told = scratch.path().join("memory.json");
+    let trace_path = scratch.path().join("memory.json");
     start_profiler(false, true).expect("nobody watches");
     drop(step());
-    stop_profiler(&told).expect("it was started");
+    stop_profiler(&trace_path).expect("it was started");
     let mut settings = schemas::config::Settings::clone(&plan);
     settings.train.batch_size = u32::try_from(cells).expect("few cells");
     let said = device_step_bytes(&settings, genes as usize, &vocabulary(), nonzeros);
-    (peak(&told), said)
+    (peak(&trace_path), said)
 }
 
 #[test]

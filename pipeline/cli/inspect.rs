@@ -52,7 +52,7 @@ fn value_of(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
 /// An atlas as JSON.
 pub(super) fn atlas_value(atlas: &Atlas) -> Result<Value> {
     let manifest = atlas.manifest();
-    let groups = Groups::of(atlas, None);
+    let groups = Groups::from_atlas(atlas, None);
     let mut cells_of = vec![0; manifest.conditions.conditions().len()];
     let mut covariate_cells: Vec<Vec<u64>> =
         manifest.covariates.iter().map(|covariate| vec![0; covariate.values.len()]).collect();

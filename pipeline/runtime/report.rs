@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::{
-    gate::Measured,
+    limiter::Measured,
     plan::{EdgePlan, FormattedBytes, PipelinePlan},
 };
 

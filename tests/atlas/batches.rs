@@ -122,9 +122,9 @@ fn dense_rows_of_chosen_genes_have_these_alone_in_their_order() {
     // The last ones first, every second one, and one that there is not.
     let mut chosen: Vec<String> = all.iter().rev().step_by(2).cloned().collect();
     chosen.insert(3, "nobody's".into());
-    let seen = atlas.with_genes_or_zeros(&chosen).unwrap();
-    let order = training(&seen, OrderSettings::new(1, 32, 200), &Sampling::Uniform);
-    for batch in flows::dense_batches(&seen, order.epoch(0, 0), &Resources::default()).stream() {
+    let subset = atlas.with_genes_or_zeros(&chosen).unwrap();
+    let order = training(&subset, OrderSettings::new(1, 32, 200), &Sampling::Uniform);
+    for batch in flows::dense_batches(&subset, order.epoch(0, 0), &Resources::default()).stream() {
         let batch = batch.unwrap();
         assert_eq!(batch.expression.genes(), chosen.len());
         for (row, cell) in batch.plan.cells.iter().enumerate() {

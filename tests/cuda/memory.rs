@@ -45,7 +45,7 @@ fn a_thousand_steps_leave_nothing_behind() {
     let engine = GraphReplay::new(&mut learner).expect("a device");
     let packer = BatchPacker::new(i64::from(GENES));
     let kept = [Counter::DeviceBytes, Counter::PinnedBytes, Counter::Streams, Counter::Graphs];
-    let mut seen = Vec::new();
+    let mut held = Vec::new();
     for step in 0..1100_u64 {
         let cells = if step % 4 == 3 { 10..50 } else { 0..70 };
         let mut packed = packer.pack(&batch(cells)).expect("memory");
@@ -55,9 +55,9 @@ fn a_thousand_steps_leave_nothing_behind() {
             .step_on(&mut learner, &mut packed, &StepExtras::default(), &StepDraws::default(), schedule)
             .expect("a step");
         if step == 99 || step == 1099 {
-            seen.push(kept.map(|counter| counters.get(counter)));
+            held.push(kept.map(|counter| counters.get(counter)));
         }
     }
-    assert_eq!(seen[0], seen[1], "{kept:?} grew over a thousand steps");
+    assert_eq!(held[0], held[1], "{kept:?} grew over a thousand steps");
     assert!(counters.get(Counter::GraphLaunches) > 0, "nothing was replayed");
 }

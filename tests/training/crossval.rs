@@ -20,7 +20,7 @@ use stages::{
 use crate::support::{self, Home, TINY, parquet, says, store};
 
 fn folds(atlas: &Atlas, scheme: &str, seed: u64) -> Folds {
-    Folds::of(atlas, &Scheme::parse(scheme).unwrap(), seed).unwrap()
+    Folds::new(atlas, &Scheme::parse(scheme).unwrap(), seed).unwrap()
 }
 
 fn cells(atlas: &Atlas) -> impl Iterator<Item = CellIndex> {
@@ -36,8 +36,8 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-fn near(found: &Value, wanted: f64) {
-    assert!((number(found) - wanted).abs() < 1e-9, "{found} is not {wanted}");
+fn near(found: &Value, expected: f64) {
+    assert!((number(found) - expected).abs() < 1e-9, "{found} is not {expected}");
 }
 
 #[test]
@@ -198,9 +198,9 @@ fn a_cross_validation_that_was_stopped_goes_on_as_if_it_had_not_been() {
     }
     assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
     let output = run.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(75), "{told}");
-    says(&told, &["stopped", "run the same command again"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{message}");
+    says(&message, &["stopped", "run the same command again"]);
     assert!(!home.path("stopped/crossval.json").exists());
 
     let resumed = home.run(&line("stopped"));
@@ -226,7 +226,7 @@ fn schemes_that_make_no_folds_are_refused_with_a_way_out() {
     home.json("simulate --cells 100 --genes 30 --conditions 2 --combos 0 --cell-types 1 --out one.h5ad");
     home.json("ingest one.h5ad --out one.atlas");
     for scheme in ["leave-out:cell_type", "combos:0.5"] {
-        let told = home.refused(2, &format!("crossval one.atlas --scheme {scheme} {TINY}"));
-        says(&told, &["fold", "at least two", "inspect"]);
+        let message = home.refused(2, &format!("crossval one.atlas --scheme {scheme} {TINY}"));
+        says(&message, &["fold", "at least two", "inspect"]);
     }
 }

@@ -3,8 +3,8 @@
 use perturbine::{
     Error, Model, Result,
     flows::{
-        judging::{JudgeOptions, evaluate as judge},
-        picturing::pictures,
+        evaluation::{JudgeOptions, evaluate as judge},
+        figures::pictures,
         predicting::split_for,
     },
 };

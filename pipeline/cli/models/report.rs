@@ -4,7 +4,7 @@ use std::path::Path;
 
 use perturbine::{
     Error, Result,
-    flows::{picturing::Pictures, training::PIPELINE_REPORT},
+    flows::{figures::Pictures, training::PIPELINE_REPORT},
 };
 use serde_json::json;
 use stages::{

@@ -2,7 +2,7 @@
 
 use perturbine::{
     Error, Model, Result,
-    flows::responding::{ResponseQuery, Responses, parse_doses, respond},
+    flows::dose_response::{ResponseQuery, Responses, parse_doses, respond},
 };
 use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, Series};
 use stages::{

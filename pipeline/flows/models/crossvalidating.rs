@@ -21,7 +21,7 @@ use stages::{
 use tch::Device;
 
 use super::{
-    judging::{JudgeOptions, evaluate, scale_for},
+    evaluation::{JudgeOptions, evaluate, scale_for},
     training::Training,
 };
 use crate::flows::Resources;
@@ -125,7 +125,7 @@ impl CrossValidation {
         }
         let judging = JudgeOptions { scale: options.scale, anchor: options.readout, ..JudgeOptions::default() };
         let scale = scale_for(atlas, &judging)?;
-        let folds = Folds::of(atlas, scheme, options.split_seed)?;
+        let folds = Folds::new(atlas, scheme, options.split_seed)?;
         if matches!(scheme, Scheme::Perturbations(_)) && settings.model.perturbation_embeddings.is_none() {
             tracing::warn!(
                 "a model without model.perturbation_embeddings can't predict perturbations that it was not trained on: \
@@ -227,8 +227,9 @@ impl CrossValidation {
             folder.begin(&self.plan)?;
         }
         on_event(CrossvalidationEvent::Training { run, cells: training.cells(), epochs: training.epochs() });
-        let told = Rc::clone(on_event);
-        let trained = training.run(path.exists(), Box::new(move |report| told(CrossvalidationEvent::Epoch(report))));
+        let on_epoch = Rc::clone(on_event);
+        let trained =
+            training.run(path.exists(), Box::new(move |report| on_epoch(CrossvalidationEvent::Epoch(report))));
         on_event(CrossvalidationEvent::Trained);
         trained.map(|_| ())
     }

@@ -58,7 +58,7 @@ pub struct Prediction {
     pub(super) terms: CheckedTerms,
     pub(super) resources: Resources,
     /// The parts of the request that determine the result.
-    pub(super) asked: String,
+    pub(super) request: String,
 }
 
 impl Prediction {
@@ -92,9 +92,9 @@ impl Prediction {
             atlas,
             model: model.again()?,
             jobs,
-            terms: CheckedTerms::of(&model.card),
+            terms: CheckedTerms::default_for(&model.card),
             resources,
-            asked: format!("{query:?}"),
+            request: format!("{query:?}"),
         })
     }
 
@@ -175,12 +175,12 @@ impl Prediction {
         }
         let Self { atlas, model, resources, terms, jobs: resolved, .. } = self;
         let jobs = Arc::clone(&resolved.jobs);
-        let told =
+        let cell_output =
             if output == PredictionForm::Latent { CellOutput::Latents } else { CellOutput::Expression(terms.reading) };
         let workers = decoders(&model, &resources);
         let models = (0..workers.get()).map(|_| model.again()).collect::<Result<_>>()?;
-        let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), told.clone());
-        let predict = PredictCells::new(models, jobs, atlas.clone(), told, schema);
+        let encode = EncodeCells::new(model, Arc::clone(&jobs), atlas.clone(), cell_output.clone());
+        let predict = PredictCells::new(models, jobs, atlas.clone(), cell_output, schema);
         Ok(source_rows(&atlas, &resolved, &resources)
             .then("basal", encode)
             .map("predict", workers, move |cells| predict.predict(&cells)))

@@ -41,7 +41,7 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
     let file = fs::File::open(path).map_err(Error::io("open", path))?;
     let builder = parquet_read::parquet(file).map_err(|error| unreadable(&error))?;
     let schema = builder.schema().clone();
-    let batches = Batches::of(builder).map_err(|error| unreadable(&error))?;
+    let batches = Batches::new(builder).map_err(|error| unreadable(&error))?;
     let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
     let table = concat_batches(&schema, &batches).map_err(|error| unreadable(&error))?;
     let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Dictionary(..));

@@ -18,15 +18,16 @@ use reader::{
 use schemas::conditions::CONTROL;
 use statistics::{
     bootstrap::{BootstrapDraws, GENE_DRAWS},
-    clouds,
     differential::{effect_size, top_genes},
     metrics,
     moments::{MeanProfile, Moments},
+    point_sets,
     scale::Scale,
 };
 
 pub use self::evidence::{
-    Clouds, ConditionJudgement, ControlProfile, EvaluationEvidence, GroupJudgement, ModelProfiles, Tabulate, Unscored,
+    ConditionJudgement, ControlProfile, EvaluationEvidence, GroupJudgement, ModelProfiles, PointSets, Tabulate,
+    Unscored,
 };
 use self::expressed::expressed;
 use crate::{
@@ -47,7 +48,7 @@ pub struct Judge {
     judged: SplitPart,
     scale: Scale,
     profiles: Vec<GroupProfiles>,
-    clouds: Clouds,
+    point_sets: PointSets,
     contexts: HashMap<Vec<u32>, usize>,
     /// The control group of each context.
     controls: HashMap<Vec<u32>, usize>,
@@ -79,7 +80,7 @@ struct Case<'a> {
 }
 
 impl Judge {
-    /// Creates a judge for the `judged` cells of these groups, from the groups' profiles and clouds.
+    /// Creates a judge for the `judged` cells of these groups, from the groups' profiles and point sets.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -87,7 +88,7 @@ impl Judge {
         judged: SplitPart,
         scale: Scale,
         profiles: Vec<GroupProfiles>,
-        clouds: Clouds,
+        point_sets: PointSets,
     ) -> Self {
         let places = match scale {
             Scale::Pseudobulk => expressed(&profiles, atlas.genes().len()),
@@ -123,7 +124,7 @@ impl Judge {
             judged,
             scale,
             profiles,
-            clouds,
+            point_sets,
             contexts,
             controls,
             training,
@@ -159,7 +160,7 @@ impl Judge {
         let reference = controls.reference.as_ref().ok_or(NO_REFERENCE)?;
         let source = controls.training.as_ref().ok_or(NO_SOURCE)?;
         let (reference, source) = (on_scale(reference, self.scale), on_scale(source, self.scale));
-        let chosen = ScoredGenes::of(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
+        let chosen = ScoredGenes::choose(&truth, &reference, self.top_train(group, TRAIN_UNIVERSE));
         let comparison = Comparison { truth: &truth, reference: &reference, source: &source.mean, chosen: &chosen };
         let case = Case { at, group, control_at, source: &source, comparison };
 
@@ -186,7 +187,7 @@ impl Judge {
             distance: model.distance,
             beyond_additive: beyond_additive(&case.comparison, predicted.as_ref(), &contestants),
             ceiling,
-            baselines: BaselineScores::of(|baseline| by_baseline[baseline.name()]),
+            baselines: BaselineScores::from_fn(|baseline| by_baseline[baseline.name()]),
             versus: versus::of_condition(&comparison, &contestants, &self.draws),
         };
         let scatter = Scatter {
@@ -203,20 +204,20 @@ impl Judge {
     /// The model and the baselines, each with its scores.
     fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [Contestant; 1 + Baseline::ALL.len()] {
         let source = case.comparison.source;
-        let [first, second] = &self.clouds.real[case.at];
+        let [first, second] = &self.point_sets.real[case.at];
         let real = first.with(second);
-        let target = clouds::TargetCloud::new(&real);
+        let target = point_sets::TargetPointSet::new(&real);
         let of = |predicted: Predicted, distances: (Option<f64>, Option<f64>)| {
             let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
             let (e_distance, mmd) = distances;
             let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
             Contestant { predicted: Some(predicted), scores }
         };
-        let of_model = target.as_ref().zip(self.clouds.predicted.get(&case.at));
-        let of_model = of_model.map(|(target, cloud)| target.distances(cloud, target.apart(cloud)));
+        let of_model = target.as_ref().zip(self.point_sets.predicted.get(&case.at));
+        let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
         let model = of(model.anchored_at(case.source), of_model.unwrap_or_default());
 
-        let controls = &self.clouds.real[case.control_at][0];
+        let controls = &self.point_sets.real[case.control_at][0];
         let apart = target.as_ref().map(|target| target.apart(controls));
         let parts: Vec<_> = self.atlas.manifest().conditions.parts(case.group.condition).collect();
         let context = self.contexts[&case.group.covariates];
@@ -225,7 +226,7 @@ impl Judge {
             let predicted = self.training.predict(baseline, BaselineTarget { parts: &parts, context, start: source });
             let Some(mean) = predicted else { return Contestant::default() };
             let distances = target.as_ref().zip(apart).map(|(target, apart)| {
-                let step = self.clouds.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
+                let step = self.point_sets.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
                 target.distances(&controls.moved(&step), apart)
             });
             of(mean.into(), distances.unwrap_or_default())
@@ -243,11 +244,11 @@ impl Judge {
 
     /// The scores of half of the evaluated cells as a prediction of the other half.
     fn ceiling(&self, case: &Case<'_>, first: &MeanProfile, second: &MeanProfile) -> PredictionScores {
-        let chosen = ScoredGenes::of(first, case.comparison.reference, case.comparison.chosen.train.clone());
+        let chosen = ScoredGenes::choose(first, case.comparison.reference, case.comparison.chosen.train.clone());
         let comparison = Comparison { truth: first, chosen: &chosen, ..case.comparison };
         let prediction = Predicted { variance: second.variance_unbiased(), mean: second.mean.clone() };
-        let [first_cells, second_cells] = &self.clouds.real[case.at];
-        let (e_distance, mmd) = clouds::TargetCloud::new(first_cells)
+        let [first_cells, second_cells] = &self.point_sets.real[case.at];
+        let (e_distance, mmd) = point_sets::TargetPointSet::new(first_cells)
             .map(|target| target.distances(second_cells, target.apart(second_cells)))
             .unwrap_or_default();
         let rank = self.rank(case, &second.mean, Some(&narrow_all(&first.mean)));

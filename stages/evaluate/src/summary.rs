@@ -26,7 +26,7 @@ pub(super) enum BaselineComparison {
 impl BaselineComparison {
     /// Better or worse if the lead exceeds [`LEVEL`] and the interval, if there is one, does not contain 0;
     /// otherwise level.
-    pub(super) fn of(lead: f64, interval: Option<Interval>) -> Self {
+    pub(super) fn from_lead(lead: f64, interval: Option<Interval>) -> Self {
         let [low, _, high] = interval.unwrap_or([lead; 3]);
         match lead {
             lead if lead > LEVEL && low > 0.0 => Self::Better,
@@ -80,7 +80,7 @@ pub(super) fn counted(verdicts: &[Option<BaselineComparison>]) -> String {
 /// The overall verdict, if there are enough conditions for an interval.
 pub(super) fn overall(interval: Option<Interval>) -> Option<String> {
     let [low, lead, high] = interval?;
-    let verdict = BaselineComparison::of(lead, interval).words();
+    let verdict = BaselineComparison::from_lead(lead, interval).words();
     Some(format!("; over all {verdict}: {lead:+.3} (95% interval {low:+.3} to {high:+.3})"))
 }
 
@@ -109,7 +109,7 @@ pub(super) fn on_what(conditions: &[&ConditionScores]) -> String {
 }
 
 fn of_condition(condition: &ConditionScores) -> Option<BaselineComparison> {
-    Some(BaselineComparison::of(lead_over_additive(condition)?, interval_of(condition)))
+    Some(BaselineComparison::from_lead(lead_over_additive(condition)?, interval_of(condition)))
 }
 
 /// The difference between the correlations of the change of the model and of `additive`.
@@ -149,18 +149,18 @@ mod tests {
 
     #[test]
     fn a_lead_that_may_be_chance_is_level() {
-        assert_eq!(BaselineComparison::of(0.3, Some([0.1, 0.3, 0.5])), BaselineComparison::Better);
-        assert_eq!(BaselineComparison::of(0.3, Some([-0.1, 0.3, 0.5])), BaselineComparison::Level);
-        assert_eq!(BaselineComparison::of(-0.3, Some([-0.5, -0.3, -0.1])), BaselineComparison::Worse);
-        assert_eq!(BaselineComparison::of(-0.3, Some([-0.5, -0.3, 0.1])), BaselineComparison::Level);
-        assert_eq!(BaselineComparison::of(0.01, Some([0.005, 0.01, 0.015])), BaselineComparison::Level);
-        assert_eq!(BaselineComparison::of(0.3, None), BaselineComparison::Better);
+        assert_eq!(BaselineComparison::from_lead(0.3, Some([0.1, 0.3, 0.5])), BaselineComparison::Better);
+        assert_eq!(BaselineComparison::from_lead(0.3, Some([-0.1, 0.3, 0.5])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::from_lead(-0.3, Some([-0.5, -0.3, -0.1])), BaselineComparison::Worse);
+        assert_eq!(BaselineComparison::from_lead(-0.3, Some([-0.5, -0.3, 0.1])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::from_lead(0.01, Some([0.005, 0.01, 0.015])), BaselineComparison::Level);
+        assert_eq!(BaselineComparison::from_lead(0.3, None), BaselineComparison::Better);
     }
 
     #[test]
     fn where_nothing_was_held_out_the_summary_says_so() {
-        let seen = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
-        assert!(seen.summary.ends_with("none of the evaluated cells were held out"), "{}", seen.summary);
+        let evaluation = Evaluation::new(Scale::Values, vec![condition("valid", Some(0.9), Some(0.5))]);
+        assert!(evaluation.summary.ends_with("none of the evaluated cells were held out"), "{}", evaluation.summary);
         assert_eq!(Evaluation::new(Scale::Values, Vec::new()).summary, "no condition to evaluate");
     }
 }

@@ -109,7 +109,7 @@ impl ConditionScores {
 impl BaselineScores {
     /// Computes scores for each baseline.
     #[must_use]
-    pub fn of(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
+    pub fn from_fn(mut score: impl FnMut(Baseline) -> PredictionScores) -> Self {
         Self {
             control: score(Baseline::Control),
             perturbed_mean: score(Baseline::PerturbedMean),
@@ -165,7 +165,7 @@ impl Evaluation {
         let judged: Vec<&ConditionScores> = evaluation.judged().collect();
         let scores = || judged.iter().map(|condition| &condition.scores);
         let (mean, median) = (PredictionScores::mean(scores()), PredictionScores::median(scores()));
-        let baselines = BaselineScores::of(|baseline| {
+        let baselines = BaselineScores::from_fn(|baseline| {
             PredictionScores::mean(judged.iter().map(|condition| condition.baselines.get(baseline)))
         });
         let versus = over_conditions(&judged);
@@ -297,10 +297,10 @@ pub(crate) mod tests {
     #[test]
     fn only_held_out_conditions_count_where_there_are_any() {
         let held_out = condition("ood", Some(0.5), Some(0.5));
-        let seen = condition("valid", Some(0.9), Some(0.5));
-        let evaluation = Evaluation::new(Scale::Values, vec![held_out, seen.clone()]);
+        let scores = condition("valid", Some(0.9), Some(0.5));
+        let evaluation = Evaluation::new(Scale::Values, vec![held_out, scores.clone()]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.5));
-        let evaluation = Evaluation::new(Scale::Values, vec![seen]);
+        let evaluation = Evaluation::new(Scale::Values, vec![scores]);
         assert_eq!(evaluation.mean.pearson_delta, Some(0.9));
     }
 }

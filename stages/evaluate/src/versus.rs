@@ -269,7 +269,7 @@ mod tests {
         let of = |mean: Vec<f64>| MeanProfile { cells: 30, variance: vec![0.2; GENES], mean };
         let control = of((0..GENES).map(|gene| 2.0 + wave(gene, 0.7)).collect());
         let truth = of((0..GENES).map(|gene| control.mean[gene] + wave(gene, 1.3)).collect());
-        let chosen = ScoredGenes::of(&truth, &control, Some((0..GENES).collect()));
+        let chosen = ScoredGenes::choose(&truth, &control, Some((0..GENES).collect()));
         let comparison = Comparison { truth: &truth, reference: &control, source: &control.mean, chosen: &chosen };
         let contestants = std::array::from_fn(|at| {
             let miss = |gene: usize| 0.1 * (1.0 + at as f64) * wave(gene, 2.9);

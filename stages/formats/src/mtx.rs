@@ -210,8 +210,8 @@ impl Source for MatrixMarket {
         obs.project(columns).map_err(|error| Error::Bug(error.to_string()))
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
-        self.expression.piece_end(first)
+    fn range_end(&self, first: u64) -> Result<u64> {
+        self.expression.range_end(first)
     }
 
     fn expression(&self, cells: Range<u64>, spare: CsrRows) -> Result<CsrRows> {

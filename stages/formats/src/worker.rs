@@ -84,7 +84,7 @@ impl RemoteSource {
             return Err(Error::Bug("a process was started without pipes".into()));
         };
         let interrupt = choice.interrupt.clone();
-        let helper = Some(Helper::of(&child, &interrupt));
+        let helper = Some(Helper::new(&child, &interrupt));
         let (requests, replies) = (BufWriter::new(requests), BufReader::new(replies));
         let worker = Mutex::new(Worker { child, helper, interrupt, requests, replies, stderr });
         // Tables of genes belong to tables of cells, which the worker does not read.
@@ -154,12 +154,12 @@ impl Source for RemoteSource {
         }
     }
 
-    fn piece_end(&self, first: u64) -> Result<u64> {
+    fn range_end(&self, first: u64) -> Result<u64> {
         if let Some((matrix, _)) = &self.matrix {
-            return matrix.piece_end(first);
+            return matrix.range_end(first);
         }
-        match ask(&self.worker, &self.path, &WorkerRequest::PieceEnd { first })?.reply {
-            WorkerReply::PieceEnd { end } => Ok(end),
+        match ask(&self.worker, &self.path, &WorkerRequest::RangeEnd { first })?.reply {
+            WorkerReply::RangeEnd { end } => Ok(end),
             _ => Err(unexpected()),
         }
     }

@@ -41,7 +41,7 @@ pub struct BlockRunPacker {
     workspaces: Pool<PackWorkspace>,
 }
 
-/// Buffers for packing a slab.
+/// Buffers for packing a run of blocks.
 #[derive(Default)]
 struct PackWorkspace {
     unpacked: Vec<u8>,

@@ -285,8 +285,8 @@ impl AtlasFacts {
     /// Decides the kind of the values.
     fn value_kind(&self, census: &ValueCensus) -> Result<ValueKind> {
         let names = gene_names(self.source.var());
-        let refuse = |what: &str, seen: &[BadValue], count: u64, hint: &str| {
-            let places: Vec<String> = seen
+        let refuse = |what: &str, bad_values: &[BadValue], count: u64, hint: &str| {
+            let places: Vec<String> = bad_values
                 .iter()
                 .map(|bad| {
                     let (file, row) = self.source.locate(bad.cell);

@@ -25,7 +25,7 @@ pub struct Share {
 impl Share {
     /// The shares of batches in one step, given the combination of each of their cells.
     #[must_use]
-    pub fn of(adversaries: &Adversaries, batches: &[&[u32]]) -> Vec<Self> {
+    pub fn for_batches(adversaries: &Adversaries, batches: &[&[u32]]) -> Vec<Self> {
         let count = |cells: usize| f64::from(bounded::<u32>(cells));
         let all = count(batches.iter().map(|cells| cells.len()).sum());
         let shares: Vec<f64> = batches.iter().map(|cells| count(cells.len()) / all).collect();

@@ -103,14 +103,14 @@ impl Adversaries {
         };
         // If their loss has no weight in the autoencoder's loss, training them has no effect; the original trains
         // them anyway.
-        let heard = settings.adversary.reg_adv > 0.0 || settings.compat.is_original();
-        let combinations = (heard && vocabulary.combinations.len() > 1).then(|| {
+        let has_effect = settings.adversary.reg_adv > 0.0 || settings.compat.is_original();
+        let combinations = (has_effect && vocabulary.combinations.len() > 1).then(|| {
             let classifier = classifier("perturbation_classifier", vocabulary.combinations.len());
             let weights = Tensor::from_slice(&class_weights(&vocabulary.combination_cells));
             (classifier, weights.to_kind(kind).to_device(device))
         });
         let guessed =
-            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| heard && covariate.values.len() > 1);
+            vocabulary.covariates.iter().enumerate().filter(|(_, covariate)| has_effect && covariate.values.len() > 1);
         let covariates = guessed.map(|(at, covariate)| CovariateClassifier {
             at,
             name: covariate.name.clone(),
@@ -167,8 +167,8 @@ impl Adversaries {
                     Some(mixup) if self.first_values_only => guess(classes) * mixup.share,
                     _ => of_both(mixup, classes, guess),
                 };
-                let asked = mixup.filter(|_| !self.first_values_only);
-                (loss, tch::no_grad(|| of_both(asked, classes, |classes| accuracy(logits, classes))))
+                let accuracy_mixup = mixup.filter(|_| !self.first_values_only);
+                (loss, tch::no_grad(|| of_both(accuracy_mixup, classes, |classes| accuracy(logits, classes))))
             }
             Err(weights) => {
                 let classes = &input.combinations;

@@ -86,7 +86,7 @@ impl Gradients {
     }
 
     /// The gradients of parameters, in their order; undefined for those without one.
-    pub(super) fn of(&mut self, parameters: &[&Tensor]) -> Vec<Tensor> {
+    pub(super) fn for_parameters(&mut self, parameters: &[&Tensor]) -> Vec<Tensor> {
         let mut take = |parameter: &Tensor| self.0.as_mut().and_then(|found| found.remove(&key(parameter)));
         parameters.iter().map(|parameter| take(parameter).unwrap_or_default()).collect()
     }

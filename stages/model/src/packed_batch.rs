@@ -60,7 +60,7 @@ enum BatchPart {
 impl PackedLayout {
     /// The layout of a batch from an atlas restricted to this many genes.
     #[must_use]
-    pub fn of(batch: &Batch, genes: i64) -> Self {
+    pub fn for_batch(batch: &Batch, genes: i64) -> Self {
         Self::of_parts(&batch.expression, &batch.labels, genes)
     }
 
@@ -280,7 +280,7 @@ impl PackedBatch {
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn of(
+    pub(super) fn pack(
         expression: &Expression,
         labels: &Labels,
         genes: i64,
@@ -305,7 +305,7 @@ impl PackedBatch {
             covariates: Vec::new(),
             groups: vec![0; cells],
         };
-        Self::of(expression, &labels, genes, |layout| layout)
+        Self::pack(expression, &labels, genes, |layout| layout)
     }
 
     /// Writes the other inputs of a step, once an earlier copy of the bytes is done.

@@ -63,7 +63,7 @@ pub(super) fn autoencoder(learner: &mut Learner, given: StepArguments<'_>, losse
         let top = encoder.forward_again(&x, &kept_in_encoder);
         found.add_others(&along(&[&top], by_top), None, &of_encoder);
     }
-    let [autoencoder, doser] = parameters.map(|parameters| found.of(&parameters));
+    let [autoencoder, doser] = parameters.map(|parameters| found.for_parameters(&parameters));
     learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step);
     basal
 }

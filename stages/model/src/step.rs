@@ -232,7 +232,7 @@ impl Learner {
     /// Moves step counts, and rounded copies of weights, to the device.
     pub(super) fn keep_on_device(&mut self) {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
-            adam.counts = Some(Counts::of(&adam.slots));
+            adam.counts = Some(Counts::new(&adam.slots));
         }
         self.network.keep_rounded();
     }

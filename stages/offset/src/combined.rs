@@ -104,7 +104,7 @@ impl Combined {
 
     /// The weight of each trained condition, and the uncertain share of the square; `None` if a part occurs in no
     /// trained condition.
-    pub(super) fn told(&self, parts: &[PerturbationShare]) -> Option<(Vec<f64>, f64)> {
+    pub(super) fn weights_and_uncertainty(&self, parts: &[PerturbationShare]) -> Option<(Vec<f64>, f64)> {
         let count = self.conditions.len();
         let likeness: Vec<f64> = self.conditions.iter().map(|known| self.likeness(parts, known)).collect();
         let known = |part: &PerturbationShare| {

@@ -185,8 +185,8 @@ impl Trainer {
             (progress, best) = (checkpoint.progress, checkpoint.best);
         }
         let offsets = learner.network.offset().map(|offset| {
-            let seen = |group: &&Group| group.cells_for(SplitPart::Train) + group.cells_for(SplitPart::Valid) > 0;
-            let codes = |group| Some(group).filter(seen).and_then(|group| group.codes(atlas, &card.vocabulary));
+            let is_used = |group: &&Group| group.cells_for(SplitPart::Train) + group.cells_for(SplitPart::Valid) > 0;
+            let codes = |group| Some(group).filter(is_used).and_then(|group| group.codes(atlas, &card.vocabulary));
             offset.of_groups(&groups.all().iter().map(codes).collect::<Vec<_>>(), card.vocabulary.batch_at())
         });
         let validation =

@@ -154,8 +154,8 @@ proptest! {
         let file = fs::File::open(home.path().join("out").join(&published.files[0].name)).unwrap();
         let found = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
         let found: Vec<u32> = found.flat_map(|table| bits(&table.unwrap())).collect();
-        let wanted: Vec<u32> = tables.iter().flat_map(bits).map(stored).collect();
-        prop_assert!(found == wanted, "{} numbers came back of {}", found.len(), wanted.len());
+        let expected: Vec<u32> = tables.iter().flat_map(bits).map(stored).collect();
+        prop_assert!(found == expected, "{} numbers came back of {}", found.len(), expected.len());
     }
 }
 

@@ -111,7 +111,7 @@ pub(in crate::flows) struct CheckedTerms {
 
 impl CheckedTerms {
     /// The default terms of a model.
-    pub(super) fn of(card: &Card) -> Self {
+    pub(super) fn default_for(card: &Card) -> Self {
         let scale = match card.values {
             ValueKind::Counts => OutputScale::Counts,
             ValueKind::Continuous => OutputScale::Values,
@@ -120,7 +120,7 @@ impl CheckedTerms {
     }
 
     pub(super) fn new(terms: &Terms, card: &Card, atlas: &Atlas, jobs: &Jobs, resources: &Resources) -> Result<Self> {
-        let own = Self::of(card);
+        let own = Self::default_for(card);
         let scale = terms.scale.unwrap_or(own.scale);
         if (scale == OutputScale::Values) != (own.scale == OutputScale::Values) {
             let message =

@@ -72,7 +72,7 @@ impl Prediction {
 
     /// Refuses output that can't fit, and warns if it may not fit: the compressed size is not known beforehand.
     pub(super) fn check_room(&self, output: PredictionForm, out: &Path, options: &WriteOptions) -> Result<()> {
-        let shards = options.shard.map_or(1, Shard::of) as u64;
+        let shards = options.shard.map_or(1, Shard::count) as u64;
         let likely = self.size(output, options)?.file_bytes / shards;
         check_room(out, likely / LEAST_SHARE)?;
         if let Some(free) = free_bytes(out).filter(|free| *free < likely) {

@@ -10,8 +10,8 @@ use schemas::ByteSize;
 use stage::{BoxError, Sink};
 use statistics::{
     axes::Axes,
-    clouds::Cloud,
     moments::MeanProfile,
+    point_sets::PointSet,
     scale::{Anchor, Scale},
 };
 
@@ -46,14 +46,14 @@ pub struct ControlProfile {
 
 /// Some cells of every group as points.
 #[derive(Clone, Debug)]
-pub struct Clouds {
+pub struct PointSets {
     /// The space in which they are points.
     pub axes: Axes,
     /// The evaluated cells of each group, in two halves; for controls, the half from which predictions start is
     /// first.
-    pub real: Vec<[Cloud; 2]>,
+    pub real: Vec<[PointSet; 2]>,
     /// Predicted cells, by group; empty if only means are known.
-    pub predicted: HashMap<usize, Cloud>,
+    pub predicted: HashMap<usize, PointSet>,
 }
 
 /// The evaluation of one condition, with its picture.
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_predicted_change_is_added_to_the_mean_and_the_variance_of_real_controls() {
         let control = ControlProfile { mean: vec![1.0, 0.5, 0.2], variance: vec![0.4, 0.3, 0.6] };
-        let told = ModelProfiles {
+        let profiles = ModelProfiles {
             group: 0,
             condition: vec![1.5, 0.25, 0.2],
             variance: vec![0.9, 0.25, 0.0],
@@ -197,15 +197,15 @@ mod tests {
         };
         // Variances are divided by n = 2; divided by n - 1, they would be 1, 0.5 and 0.5.
         let source = MeanProfile { cells: 2, mean: vec![2.0, 1.0, 0.0], variance: vec![0.5, 0.25, 0.25] };
-        let near = |found: &[f64], wanted: [f64; 3]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12);
-        let anchored = told.anchored_at(&source);
+        let near = |found: &[f64], expected: [f64; 3]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12);
+        let anchored = profiles.anchored_at(&source);
         assert!(near(&anchored.mean, [2.5, 0.75, 0.0]));
         assert!(near(anchored.variance.as_deref().expect("it is predicted"), [1.5, 0.45, 0.0]), "and never below 0");
 
-        let raw = ModelProfiles { control: None, ..told.clone() }.anchored_at(&source);
+        let raw = ModelProfiles { control: None, ..profiles.clone() }.anchored_at(&source);
         assert_eq!(
             (raw.mean, raw.variance),
-            (told.condition, Some(told.variance)),
+            (profiles.condition, Some(profiles.variance)),
             "a raw prediction is left as it is"
         );
     }

@@ -41,7 +41,7 @@ impl Marker {
     /// The user's choice, or what the first cells show: a marker is a negative entry with which every list
     /// begins, and whose number occurs nowhere else. The rows of one part are examined; they are given by their
     /// number and by the columns of genes and of values.
-    pub(super) fn of(
+    pub(super) fn detect(
         said: ListStart,
         file: &TableFile,
         part: usize,

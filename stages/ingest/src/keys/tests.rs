@@ -28,8 +28,9 @@ fn columns_that_differ_are_an_ambiguity_and_equal_ones_are_not() {
 #[test]
 fn every_label_that_fits_a_pattern_is_a_control() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["non-targeting_2", "A", "non-targeting_1", "safe"])]);
-    let asked = RequestedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..RequestedKeys::default() };
-    let keys = resolve(&table, &asked).expect("known controls");
+    let requested =
+        RequestedKeys { controls: vec!["safe".into(), "non-targeting*".into()], ..RequestedKeys::default() };
+    let keys = resolve(&table, &requested).expect("known controls");
     assert_eq!(keys.rules.controls, ["safe", "non-targeting_1", "non-targeting_2"]);
 }
 
@@ -38,13 +39,13 @@ fn a_part_that_fits_is_control_and_a_label_of_controls_alone_too() {
     let labels = vec!["NegCtrl0_A", "NegCtrl1_NegCtrl0", "A_B"];
     let table = CellsInMemory::without_genes(&[("condition", labels)]);
     let delimiter = Some("_".into());
-    let asked =
+    let requested =
         RequestedKeys { controls: vec!["NegCtrl*".into()], delimiter: delimiter.clone(), ..RequestedKeys::default() };
-    let keys = resolve(&table, &asked).expect("known controls");
+    let keys = resolve(&table, &requested).expect("known controls");
     assert_eq!(keys.rules.controls, ["NegCtrl0", "NegCtrl1"]);
     assert_eq!(keys.decided, ["control is dropped as a part of 1 label: `NegCtrl0_A` becomes `A`"]);
-    let asked = RequestedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..RequestedKeys::default() };
-    let keys = resolve(&table, &asked).expect("known controls");
+    let requested = RequestedKeys { controls: vec!["NegCtrl*_NegCtrl*".into()], delimiter, ..RequestedKeys::default() };
+    let keys = resolve(&table, &requested).expect("known controls");
     assert_eq!(keys.rules.controls, ["NegCtrl1_NegCtrl0", "NegCtrl0", "NegCtrl1"]);
     let table = CellsInMemory::without_genes(&[("condition", vec!["A+ctrl", "ctrl+ctrl"])]);
     let keys = resolve(&table, &RequestedKeys::default()).expect("the habit is a part");
@@ -110,16 +111,16 @@ fn covariates_that_would_stand_twice_in_predictions_are_refused() {
 #[test]
 fn what_is_said_of_labels_is_not_ignored_where_there_are_none() {
     let table = CellsInMemory::without_genes(&[("guide", vec!["ctrl"])]);
-    let asked = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
-    let error = resolve(&table, &asked).expect_err("no column of perturbations").to_string();
+    let requested = RequestedKeys { controls: vec!["ctrl".into()], ..RequestedKeys::default() };
+    let error = resolve(&table, &requested).expect_err("no column of perturbations").to_string();
     assert!(error.starts_with("--control") && error.ends_with("the columns are guide"), "{error}");
 }
 
 #[test]
 fn a_control_that_no_cell_has_is_refused_with_the_nearest_labels() {
     let table = CellsInMemory::without_genes(&[("condition", vec!["control", "A"])]);
-    let asked = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
-    let error = resolve(&table, &asked).expect_err("unknown");
+    let requested = RequestedKeys { controls: vec!["contrl".into()], ..RequestedKeys::default() };
+    let error = resolve(&table, &requested).expect_err("unknown");
     assert!(error.to_string().starts_with("unknown control `contrl`; the nearest known: control"), "{error}");
 }
 

@@ -123,7 +123,7 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
             encoded.backward::<T>(slope, &mut found);
         }
         drop(encoded);
-        let [autoencoder, doser] = parameters.map(|parameters| found.of(&parameters));
+        let [autoencoder, doser] = parameters.map(|parameters| found.for_parameters(&parameters));
         learner.autoencoder_learns((&autoencoder, &doser), schedule, losses, Adam::step_at_once::<T>);
         basal
     }
@@ -136,7 +136,7 @@ impl<T: TensorNumber> Sides for FusedSides<T> {
         let (adversaries, plan) = (&learner.adversaries, &learner.plan.adversary);
         let (verdict, mut found) = judges::judge::<T>(adversaries, basal, input, draws.mixup.as_ref(), plan.pen_adv);
         losses.judged(verdict);
-        let gradients = found.of(&learner.adversary_adam.parameters());
+        let gradients = found.for_parameters(&learner.adversary_adam.parameters());
         let rate = plan.adv_lr * schedule.rate;
         losses.learned(&mut learner.adversary_adam, &gradients, rate, Adam::step_at_once::<T>);
     }

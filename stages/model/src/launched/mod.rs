@@ -107,7 +107,7 @@ pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Sched
         let seed = input.controls.whole(Control::Seed);
         let weight = learner.plan.adversary.pen_adv;
         let mut found = judges::judge(&learner.adversaries, &basal, &input.batch, weight, &seed, &mut losses);
-        let gradients = found.of(&learner.adversary_adam.parameters());
+        let gradients = found.for_parameters(&learner.adversary_adam.parameters());
         let rate = input.controls.number(Control::AdversaryRate);
         let norm = learner.adversary_adam.launch_step(&gradients, &rate, &learner.network);
         losses.add_step(&learner.adversary_adam, &norm);
@@ -132,7 +132,7 @@ fn autoencoder(
         return basal;
     }
     let sources = has_sources.then(|| controls.sources());
-    let addition = LatentAddition::of(network, batch);
+    let addition = LatentAddition::new(network, batch);
     let latent = addition.to(&basal, sources.as_ref(), batch);
     let decoded = LaunchedForwardPass::forward(network.decoder.hidden(), &latent, &mut seeds);
     let mut found = Gradients::none();
@@ -155,7 +155,7 @@ fn autoencoder(
     encoded.backward(by_top, &[], false, &mut found);
     let rates = [Control::AutoencoderRate, Control::DoserRate].map(|rate| controls.number(rate));
     for (adam, rate) in [&mut learner.autoencoder_adam, &mut learner.doser_adam].into_iter().zip(&rates) {
-        let gradients = found.of(&adam.parameters());
+        let gradients = found.for_parameters(&adam.parameters());
         let norm = adam.launch_step(&gradients, rate, network);
         losses.add_step(adam, &norm);
     }
@@ -256,7 +256,7 @@ enum LatentAddition<'a> {
 }
 
 impl<'a> LatentAddition<'a> {
-    fn of(network: &'a Network, batch: &Unpacked) -> Self {
+    fn new(network: &'a Network, batch: &Unpacked) -> Self {
         if let Some(added) = network.added().filter(|added| added.covariates.len() <= MOST_COVARIATES) {
             return Self::Tables(added);
         }

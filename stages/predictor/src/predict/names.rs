@@ -18,7 +18,7 @@ impl NamesByJob {
     }
 
     /// The names of some cells of a job.
-    pub(crate) fn of(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
+    pub(crate) fn for_cells(&mut self, job: u32, cells: &[CellIndex]) -> Result<Vec<String>, BoxError> {
         let names = match self.open.take() {
             Some((of, names)) if of == job => names,
             _ => CellNameReader::new(&self.atlas)?,

@@ -115,7 +115,7 @@ impl Jobs {
         }
         let mut resolver = Resolver::new(card, atlas, &is_source, embedded);
         resolver.lay_down(query)?;
-        let groups = Groups::of(atlas, split);
+        let groups = Groups::from_atlas(atlas, split);
         for request in &query.to {
             resolver.add(request, query, &groups)?;
         }

@@ -159,7 +159,7 @@ impl<'a> Names<'a> {
             (None, OnUnseenCovariate::Error) => Err(unknown()),
             (None, OnUnseenCovariate::Mean) => Ok(CovariateTerm::Mean),
             (None, OnUnseenCovariate::Nearest) => {
-                let nearest = self.nearest.of(covariate, value)?;
+                let nearest = self.nearest.nearest_to(covariate, value)?;
                 covariate.code(&nearest).map(CovariateTerm::Value).ok_or_else(unknown)
             }
         }

@@ -41,7 +41,7 @@ pub(super) struct Resolver<'a> {
     names: Names<'a>,
     contexts: SourceContexts,
     pending: Vec<(Start, Target)>,
-    seen: HashSet<TargetKey>,
+    known_targets: HashSet<TargetKey>,
     skipped: Vec<Skipped>,
     /// Index of the batch covariate, and its latent term for every target.
     batch: Option<(usize, CovariateTerm)>,
@@ -58,7 +58,7 @@ impl<'a> Resolver<'a> {
             names,
             contexts: SourceContexts::of_atlas(atlas, is_source, card.vocabulary.covariates.len()),
             pending: Vec::new(),
-            seen: HashSet::new(),
+            known_targets: HashSet::new(),
             skipped: Vec::new(),
             batch: None,
             batch_value: None,
@@ -165,7 +165,7 @@ impl<'a> Resolver<'a> {
     /// Adds a named condition, in every context that matches the requested covariates. With `--from`, these
     /// replace the covariates of each source context; without it, they also select the cells to start from.
     fn named(&mut self, selector: &Selector, query: &Query, groups: &Groups) -> Result<()> {
-        let ParsedSelector { condition, dose, covariates: asked } = selector.named(self.atlas.manifest())?;
+        let ParsedSelector { condition, dose, covariates: requested } = selector.named(self.atlas.manifest())?;
         let condition = condition.ok_or_else(|| {
             Error::usage(format!("`{selector}` names no condition"), "write --to 'condition=A+B,dose=1+0.5'")
         })?;
@@ -175,7 +175,7 @@ impl<'a> Resolver<'a> {
         };
         let laid_over = |context: &SourceContext| {
             let mut values = context.values.clone();
-            asked.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
+            requested.iter().for_each(|(at, value)| values[*at] = (*value).to_owned());
             self.with_batch(values)
         };
         let mut targets: Vec<(Start, Vec<String>)> = match query.from {
@@ -191,14 +191,14 @@ impl<'a> Resolver<'a> {
                 together.into_iter().map(|(values, places)| (Start::In(places), values)).collect()
             }
             None => {
-                let fits = |context: &&SourceContext| asked.iter().all(|(at, value)| context.values[*at] == *value);
+                let fits = |context: &&SourceContext| requested.iter().all(|(at, value)| context.values[*at] == *value);
                 let fitting = self.contexts.all.iter().filter(fits);
                 fitting.map(|context| (Start::Matching(context.values.clone()), context.values.clone())).collect()
             }
         };
         // A combination that was not named explicitly is no reason to refuse the others.
         let is_open = query.from.is_none() && !targets.is_empty();
-        let lacking = if is_open { self.without_sources(&asked, groups) } else { Vec::new() };
+        let lacking = if is_open { self.without_sources(&requested, groups) } else { Vec::new() };
         if targets.is_empty() {
             let mut values: Vec<Vec<String>> = self.contexts.all.iter().map(laid_over).collect();
             values.sort();
@@ -225,10 +225,10 @@ impl<'a> Resolver<'a> {
     }
 
     /// The covariate combinations of the atlas that have these values but no source cells.
-    fn without_sources(&self, asked: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
+    fn without_sources(&self, requested: &[(usize, &str)], groups: &Groups) -> Vec<Vec<String>> {
         let contexts = groups.contexts().into_iter().filter(|codes| self.contexts.place(codes).is_none());
         let mut all: Vec<Vec<String>> = contexts.map(|codes| self.atlas.covariate_values(&codes)).collect();
-        all.retain(|values| asked.iter().all(|(at, value)| values[*at] == *value));
+        all.retain(|values| requested.iter().all(|(at, value)| values[*at] == *value));
         all.retain(|values| self.contexts.look_for_sources(values, OnNoControl::Error).is_empty());
         all
     }
@@ -261,7 +261,7 @@ impl<'a> Resolver<'a> {
         match self.names.target(coded, covariates.clone(), self.batch) {
             Ok(target) => {
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
-                if self.seen.insert((start.clone(), parts, covariates)) {
+                if self.known_targets.insert((start.clone(), parts, covariates)) {
                     self.pending.push((start, target));
                 }
                 Ok(())

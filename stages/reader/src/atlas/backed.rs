@@ -74,7 +74,7 @@ impl RowsInPlace {
         records.clear();
         for row in 0..read.rows() {
             let (genes, values) = read.row(row);
-            records.push(genes, values, RowValues::of(values));
+            records.push(genes, values, RowValues::detect(values));
         }
         let laid: Vec<_> = (0..records.rows()).map(|row| records.record(row)).collect();
         let width = laid.iter().map(|record| record.width).max();

@@ -27,7 +27,7 @@ impl Argument for MixingArguments<'_> {}
 impl Mixing {
     /// The kernel arguments, with or without mixup.
     pub(super) fn arguments(mixing: Option<&Self>) -> MixingArguments<'_> {
-        let of = |part: fn(&Self) -> &Tensor| Address::of_any(mixing.map(part));
+        let of = |part: fn(&Self) -> &Tensor| Address::from_optional(mixing.map(part));
         MixingArguments {
             partners: of(|mixing| &mixing.partners),
             partner_of: of(|mixing| &mixing.partner_of),

@@ -1,6 +1,6 @@
-//! The space in which clouds of cells are compared: principal components of training cells.
+//! The space in which sets of cells are compared: principal components of training cells.
 
-use super::clouds::Cloud;
+use super::point_sets::PointSet;
 
 /// Maximum number of components.
 pub const MOST_COMPONENTS: usize = 50;
@@ -64,10 +64,10 @@ impl Axes {
         self.scale
     }
 
-    /// A cloud without cells.
+    /// A point set without cells.
     #[must_use]
-    pub fn cloud(&self) -> Cloud {
-        Cloud::new(self.components)
+    pub fn empty_point_set(&self) -> PointSet {
+        PointSet::new(self.components)
     }
 
     /// Projects a cell, given by its non-zero genes and their values as stored in the atlas.

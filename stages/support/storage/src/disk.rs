@@ -376,8 +376,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary folder");
         let target = home.path().join("a.atlas");
         let first = StagedFolder::create(&target).expect("a folder");
-        let told = StagedFolder::create(&target).expect_err("it is being written").to_string();
-        assert!(told.contains("another process is writing") && told.contains("a.atlas"), "{told}");
+        let message = StagedFolder::create(&target).expect_err("it is being written").to_string();
+        assert!(message.contains("another process is writing") && message.contains("a.atlas"), "{message}");
         assert!(first.file("").exists(), "the first one is left alone");
         first.commit().expect("a rename");
         assert_eq!(names(home.path()), 1);

@@ -79,7 +79,7 @@ impl Batches {
     ///
     /// # Errors
     /// A damaged file.
-    pub fn of(builder: ParquetRecordBatchReaderBuilder<Pages>) -> Result<Self, Undecodable> {
+    pub fn new(builder: ParquetRecordBatchReaderBuilder<Pages>) -> Result<Self, Undecodable> {
         decoded(|| builder.build()).map(Self)
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn check(walk: &mut Walk<'_>, mut fields: Fields<'_>) -> CheckResult<
     };
     let space = padded(&mut fields, version, space)?;
     let space = match version != 1 && flags & SPACE_IS_SHARED != 0 {
-        true => Dataspace::of(&walk.shared(DATASPACE, space)?)?,
+        true => Dataspace::parse(&walk.shared(DATASPACE, space)?)?,
         false => Dataspace::read(space)?,
     };
     let bytes = space.values.checked_mul(datatype.size.into()).map(to_usize);

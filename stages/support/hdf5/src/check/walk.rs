@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
         let mut dataset = DatasetMessages::default();
         for message in &messages {
             match message.kind {
-                header::DATASPACE => keep(&mut dataset.space, Dataspace::of(&self.resolve(message)?)?),
+                header::DATASPACE => keep(&mut dataset.space, Dataspace::parse(&self.resolve(message)?)?),
                 header::DATATYPE => keep(&mut dataset.datatype, datatype::read(&self.resolve(message)?)?),
                 header::FILL_OLD => keep(&mut dataset.fill, fill::old(&self.resolve(message)?)?),
                 header::FILL => keep(&mut dataset.fill, fill::new(&self.resolve(message)?)?),

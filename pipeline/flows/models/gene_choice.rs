@@ -73,7 +73,7 @@ struct Ranking<'a> {
 impl Ranking<'_> {
     fn of_counts(&self) -> Result<(Method, Vec<f64>, u64)> {
         let sums = self.sums(ValueTransform::Values)?;
-        let trend = Trend::of(&sums);
+        let trend = Trend::fit(&sums);
         let cut_off = self.sums(ValueTransform::AtMost(trend.bounds()))?;
         Ok((Method::SeuratV3, trend.normalised(&cut_off), sums.cells))
     }

@@ -17,8 +17,8 @@ use stages::{
 use tch::Tensor;
 
 use super::{
+    dose_response::{ResponseQuery, respond},
     embedding::embed_every,
-    responding::{ResponseQuery, respond},
 };
 use crate::flows::{Resources, completed};
 
@@ -58,7 +58,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(&mut self, name: String) -> u32 {
+    fn code_for(&mut self, name: String) -> u32 {
         let next = bounded(self.names.len());
         *self.at.entry(name).or_insert_with_key(|name| {
             self.names.push(name.clone());
@@ -83,9 +83,9 @@ fn latents(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Latent
         // Cells with labels unknown to the model are in neither map.
         for row in (0..batch.num_rows()).filter(|row| !after.is_null(*row)) {
             let text = |column: usize| batch.column(column).as_string::<i32>().value(row);
-            found.condition_of.push(conditions.of(text(1).to_owned()));
+            found.condition_of.push(conditions.code_for(text(1).to_owned()));
             let values: Vec<&str> = (0..covariates).map(|at| text(3 + at)).collect();
-            found.context_of.push(contexts.of(values.join(", ")));
+            found.context_of.push(contexts.code_for(values.join(", ")));
             for (numbers, column) in numbers.iter_mut().zip(["basal", "after"]) {
                 numbers.extend(list(&batch, column, row)?);
             }

@@ -1,17 +1,17 @@
-//! The gate of an edge: it decides what may pass, so that an edge never holds more than its [`Capacity`].
+//! The limiter of an edge: it decides what may pass, so that an edge never holds more than its [`Capacity`].
 //!
 //! Everything that passes has a *place* in line, counted from 0, and is held from its admission until the
 //! receiver takes it. There are two kinds of senders:
 //!
-//! - one that has an item ready is [admitted](Gate::admit) with the item's bytes;
-//! - a worker of a parallel map [reserves](Gate::reserve) a place before it computes, for its input and for a
-//!   result as large as the latest one, and then [settles](Gate::settle) for the result's actual size.
+//! - one that has an item ready is [admitted](CapacityLimiter::admit) with the item's bytes;
+//! - a worker of a parallel map [reserves](CapacityLimiter::reserve) a place before it computes, for its input and for a
+//!   result as large as the latest one, and then [settles](CapacityLimiter::settle) for the result's actual size.
 //!   Therefore everything that a map has in flight counts against its edge.
 //!
 //! # Why no thread waits forever
 //!
 //! One rule admits whatever fits, and **the oldest thing held, whether it fits or not**. The oldest is the
-//! one whose place the receiver takes next. It never waits at the gate: if it waited for space held by
+//! one whose place the receiver takes next. It never waits at the limiter: if it waited for space held by
 //! younger ones, and the receiver for it, nothing would ever move. Places are given in the order of the
 //! inputs, one at a time. So the oldest has its place before any younger one; it is either being computed
 //! (which ends) or passes, and is then first in the channel, ready for the receiver. Along a chain of edges,
@@ -55,20 +55,20 @@ pub(super) struct Measured {
     pub(super) bytes: u64,
     /// Peak of the bytes held.
     pub(super) peak_bytes: usize,
-    /// Total time that senders waited at the gate.
+    /// Total time that senders waited at the limiter.
     pub(super) waited_for_room: Duration,
     /// Total time that the receiver waited for an item.
     pub(super) waited_for_items: Duration,
 }
 
 /// Lets items onto an edge while there is space.
-pub(super) struct Gate<P: Primitives = Native> {
+pub(super) struct CapacityLimiter<P: Primitives = Native> {
     capacity: Capacity,
-    books: P::Monitor<GateState>,
+    books: P::Monitor<LimiterState>,
 }
 
 #[derive(Default)]
-struct GateState {
+struct LimiterState {
     /// Number of places given so far: the next one to give.
     admitted: u64,
     /// Number of items received so far, which is the place of the oldest thing held.
@@ -90,9 +90,9 @@ impl Permit {
     }
 }
 
-impl<P: Primitives> Gate<P> {
+impl<P: Primitives> CapacityLimiter<P> {
     pub(super) fn new(capacity: Capacity) -> Self {
-        Self { capacity, books: P::Monitor::new(GateState::default()) }
+        Self { capacity, books: P::Monitor::new(LimiterState::default()) }
     }
 
     /// Waits for space for an item that is ready.
@@ -107,7 +107,7 @@ impl<P: Primitives> Gate<P> {
         self.enter(|books| input_bytes.saturating_add(books.latest))
     }
 
-    fn enter(&self, weigh: impl Fn(&GateState) -> usize) -> Result<Permit, Closed> {
+    fn enter(&self, weigh: impl Fn(&LimiterState) -> usize) -> Result<Permit, Closed> {
         let started = Instant::now();
         self.books.update_when(
             |books| books.closed.is_some() || books.has_room_for(weigh(books), self.capacity),
@@ -127,7 +127,7 @@ impl<P: Primitives> Gate<P> {
     /// Exchanges a reservation for the result's size; waits for space if that is larger.
     pub(super) fn settle(&self, reserved: Permit, bytes: usize) -> Result<Permit, Closed> {
         let Permit { place, bytes: reserved } = reserved;
-        let fits = |books: &GateState| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
+        let fits = |books: &LimiterState| (books.held_bytes - reserved).saturating_add(bytes) <= self.capacity.bytes;
         let started = Instant::now();
         self.books.update_when(
             |books| books.closed.is_some() || bytes <= reserved || books.taken == place || fits(books),
@@ -159,7 +159,7 @@ impl<P: Primitives> Gate<P> {
         })
     }
 
-    /// Stops admitting, and wakes everyone who waits; returns whether the gate was open.
+    /// Stops admitting, and wakes everyone who waits; returns whether the limiter was open.
     pub(super) fn close(&self, end: End) -> bool {
         self.books.update(|books| {
             let was_open = books.closed.is_none();
@@ -179,7 +179,7 @@ impl<P: Primitives> Gate<P> {
     }
 }
 
-impl GateState {
+impl LimiterState {
     /// Whether the next place may be given to something of this size.
     fn has_room_for(&self, bytes: usize, capacity: Capacity) -> bool {
         let held = self.admitted - self.taken;

@@ -188,7 +188,7 @@ pub fn respond(atlas: &Atlas, model: &Model, query: &ResponseQuery, resources: &
     let genes = curves.chosen(&atlas.with_genes(&model.card.genes)?, &query.genes)?;
     Ok(Responses {
         condition: query.condition.clone(),
-        curves: curves.told(model, &genes),
+        curves: curves.for_genes(model, &genes),
         genes: genes.iter().map(|at| model.card.genes[*at].clone()).collect(),
         skipped,
     })
@@ -245,7 +245,7 @@ impl<'a> WholeCurves<'a> {
         }
     }
 
-    fn told(&self, model: &Model, genes: &[usize]) -> Vec<Curve> {
+    fn for_genes(&self, model: &Model, genes: &[usize]) -> Vec<Curve> {
         let names = || model.card.vocabulary.covariates.iter().map(|covariate| covariate.name.clone());
         let pick = |values: &[f32]| -> Vec<f32> { genes.iter().map(|gene| values[*gene]).collect() };
         let curves = self.curves.iter().map(|(covariates, (control, points))| Curve {

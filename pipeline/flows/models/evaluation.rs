@@ -25,7 +25,7 @@ use stages::{
 };
 
 use super::{
-    judging_cells::{ModelCells, RealCells},
+    evaluation_cells::{ModelCells, RealCells},
     predicting::source_rows,
     stored_order::rows_as_stored,
 };
@@ -85,7 +85,7 @@ pub fn evaluate(
     };
     let judged = judged_part(&split, options.on)?;
     let split = Arc::new(split);
-    let groups = Arc::new(Groups::of(atlas, Some(&split)));
+    let groups = Arc::new(Groups::from_atlas(atlas, Some(&split)));
     let (jobs, groups_of) = Jobs::to_judge(&model.card, atlas, &groups, Arc::clone(&split), judged)?;
     let judged_groups: Vec<usize> = {
         let mut all: Vec<usize> = groups_of.iter().flatten().flatten().copied().collect();
@@ -95,16 +95,16 @@ pub fn evaluate(
 
     let of_file = match &options.predictions {
         Some(path) => {
-            let wanted =
+            let selection =
                 PredictionSelection { atlas, groups: &groups, judged: &judged_groups, scale, target_sum: TARGET_SUM };
-            Some(prediction_set::read(path, &wanted)?)
+            Some(prediction_set::read(path, &selection)?)
         }
         None => None,
     };
     let sink = SumProfiles::new(atlas, Arc::clone(&split), Arc::clone(&groups), judged, scale, TARGET_SUM);
     let (profiles, _): (Vec<GroupProfiles>, _) =
         completed(rows(atlas, rows_as_stored(atlas, |_| true), resources).run("profiles", sink), AGAIN)?;
-    let real = RealCells::of(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
+    let real = RealCells::prepare(atlas, &split, &groups, judged, &judged_groups, scale, resources)?;
     let (predictions, predicted) = match of_file {
         Some(predictions) => (predictions, HashMap::new()),
         None => {

@@ -40,7 +40,7 @@ impl schemas::ByteSize for TargetCells {
 /// When read [raw](Anchor::Raw), values are drawn from the predicted distribution; the seed depends only on
 /// the batch.
 #[derive(Debug)]
-pub struct PredictClouds {
+pub struct PredictPointSets {
     model: Model,
     jobs: Arc<Vec<Job>>,
     scale: CellScale,
@@ -50,7 +50,7 @@ pub struct PredictClouds {
     loadings: Tensor,
 }
 
-impl PredictClouds {
+impl PredictPointSets {
     /// Creates a predictor for jobs; the batches of job `j` are those of pass `j`.
     #[must_use]
     pub fn new(model: Model, jobs: Arc<Vec<Job>>, axes: &Axes, anchor: Anchor) -> Self {
@@ -65,17 +65,17 @@ impl PredictClouds {
     }
 }
 
-impl PredictClouds {
+impl PredictPointSets {
     /// Expected values of cells, on their scale before projection.
     fn expected(&self, means: &Tensor, library: &Tensor) -> Tensor {
         match self.scale {
-            CellScale::Log1p => self.counted.of(means),
+            CellScale::Log1p => self.counted.expectation(means),
             CellScale::Scaled(_) | CellScale::Values => on_scale(means, library, self.scale),
         }
     }
 }
 
-impl Stage for PredictClouds {
+impl Stage for PredictPointSets {
     type In = ExpressionRows;
     type Out = TargetCells;
 
@@ -93,7 +93,7 @@ impl Stage for PredictClouds {
             if at == 0 && self.anchor == Anchor::Raw {
                 continue;
             }
-            let added = TargetLatentTerms::of(network, target);
+            let added = TargetLatentTerms::new(network, target);
             let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
             let predicted = match (self.anchor, &unmoved) {
                 (Anchor::Raw, _) => {
