@@ -104,7 +104,7 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
         formats::{format::open, source::chunks},
         ingest::{
             keys::{RequestedKeys, resolve},
-            label::Labeller,
+            label::{LabelTables, Labeller},
         },
     };
     let source = open(&args.path, &args.choice.choice(&context.resources.stop))?;
@@ -152,7 +152,7 @@ fn file_value(args: &InspectArgs, context: &CommandContext) -> Result<Value> {
     }
     let (conditions, covariates) = match labeller {
         Some(labeller) => {
-            let (table, cells_of, covariates) = labeller.finish();
+            let LabelTables { conditions: table, cells_of, covariates } = labeller.finish();
             (conditions_value(&table, &cells_of), covariates_value(&covariates, &covariate_cells))
         }
         None => (json!([]), json!({})),

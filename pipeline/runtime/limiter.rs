@@ -48,7 +48,7 @@ pub(super) struct Permit {
 
 /// The measurements of an edge so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct EdgeMeasurements {
     /// Items that were received.
     pub(super) items: u64,
     /// Their bytes.
@@ -77,7 +77,7 @@ struct LimiterState {
     /// Bytes of the result that settled last, which is the best estimate for the next one.
     latest: usize,
     closed: Option<End>,
-    measured: Measured,
+    measured: EdgeMeasurements,
 }
 
 impl Permit {
@@ -174,7 +174,7 @@ impl<P: Primitives> CapacityLimiter<P> {
     }
 
     /// The measurements so far.
-    pub(super) fn measured(&self) -> Measured {
+    pub(super) fn measured(&self) -> EdgeMeasurements {
         self.books.update(|books| books.measured)
     }
 }

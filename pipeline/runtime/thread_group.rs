@@ -17,7 +17,7 @@ use super::{
     edge::{End, Receiver, Sender, edge},
     error::RunError,
     halt::{Close, Halt, Stop},
-    limiter::{CapacityLimiter, Measured},
+    limiter::{CapacityLimiter, EdgeMeasurements},
     plan::Capacity,
 };
 
@@ -89,7 +89,7 @@ impl ThreadGroup {
     }
 
     /// The measurements of each edge so far, starting at the source.
-    pub(super) fn measured(&self) -> impl Iterator<Item = Measured> {
+    pub(super) fn measured(&self) -> impl Iterator<Item = EdgeMeasurements> {
         self.limiters.iter().map(|limiter| limiter.measured())
     }
 }

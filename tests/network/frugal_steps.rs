@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, slice::from_ref};
 
 use schemas::config::TrainingPlan;
 use stages::model::{
-    accumulate::Share,
+    accumulate::BatchShare,
     draws::StepDraws,
     fused::Fused,
     loss_term::LossTerm,
@@ -37,7 +37,7 @@ fn state_after(
         let all = Vec::<i64>::try_from(&whole.combinations).expect("numbers");
         let classes: Vec<u32> = all.into_iter().map(|class| u32::try_from(class).expect("small")).collect();
         let classes: Vec<&[u32]> = batches.iter().map(|range| &classes[range.clone()]).collect();
-        for (range, share) in batches.iter().zip(Share::for_batches(&learner.adversaries, &classes)) {
+        for (range, share) in batches.iter().zip(BatchShare::for_batches(&learner.adversaries, &classes)) {
             learner.takes(share);
             let losses =
                 engine.step(&mut learner, &input_of(range.clone(), Kind::Double), &StepDraws::default(), schedule);

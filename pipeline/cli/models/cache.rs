@@ -10,7 +10,7 @@ use std::{
 };
 
 use perturbine::{Atlas, Error, Result, flows::ingesting::IngestOptions};
-use schemas::atlas::{Codec, Manifest, Origin, Selection, Stamp, ValueKind, files};
+use schemas::atlas::{Codec, FileStamp, Manifest, Origin, Selection, ValueKind, files};
 use serde::{Deserialize, Serialize};
 use stages::{
     formats::{
@@ -49,7 +49,7 @@ struct FileState {
     /// Its name, next to the atlas; older records have its path as the user wrote it.
     path: String,
     #[serde(flatten)]
-    stamp: Stamp,
+    stamp: FileStamp,
 }
 
 /// The state of an existing atlas with the expected name.
@@ -128,7 +128,7 @@ impl CommandContext {
             }
         }
         let stamp = stamp_of(path)?;
-        let then = Stamp {
+        let then = FileStamp {
             bytes: cache_record.files.iter().map(|file| file.stamp.bytes).sum(),
             modified: cache_record.files.iter().map(|file| file.stamp.modified).max().unwrap_or_default(),
             listing: cache_record.files.first().and_then(|file| file.stamp.listing.clone()),

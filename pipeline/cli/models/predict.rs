@@ -203,7 +203,7 @@ pub(super) fn prepare_prediction(args: &PredictArgs, device: Device, context: &C
     }
     let prediction = Prediction::prepare(&atlas, &model, &query, split.as_ref(), context.resources.clone())?;
     note_perturbed_sources(query.from.as_ref(), &atlas, context)?;
-    prediction.in_terms(&terms_asked)
+    prediction.with_terms(&terms_asked)
 }
 
 /// Says if cells to start from are not controls, unless a condition was named.

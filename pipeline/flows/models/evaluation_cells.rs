@@ -17,7 +17,7 @@ use schemas::{
 use stages::{
     BoxError, Sink,
     evaluate::{
-        judge::PointSets,
+        evaluator::PointSets,
         sampled::{ProjectCells, SampledCells, cells_per_group, training_sample},
     },
     model::saved::Model,

@@ -35,7 +35,7 @@ const CELLS_OF_A_CURVE: NonZeroU64 = NonZeroU64::new(64).unwrap();
 
 /// Pictures of a model on an atlas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pictures {
+pub struct Figures {
     /// Cells in latent space.
     pub latents: Latents,
     /// Dose responses; empty if no perturbation was trained at several doses.
@@ -46,18 +46,18 @@ pub struct Pictures {
 ///
 /// # Errors
 /// An atlas that lacks a gene of the model or has other covariates, or data that can't be read.
-pub fn pictures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Pictures> {
-    Ok(Pictures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
+pub fn figures(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Figures> {
+    Ok(Figures { latents: latents(atlas, model, resources)?, responses: responses(atlas, model, resources)? })
 }
 
 /// Numbers names in order of appearance.
 #[derive(Default)]
-struct Places {
+struct NameCodes {
     names: Vec<String>,
     at: HashMap<String, u32>,
 }
 
-impl Places {
+impl NameCodes {
     fn code_for(&mut self, name: String) -> u32 {
         let next = bounded(self.names.len());
         *self.at.entry(name).or_insert_with_key(|name| {
@@ -70,7 +70,7 @@ impl Places {
 fn latents(atlas: &Atlas, model: &Model, resources: &Resources) -> Result<Latents> {
     let step = atlas.cells().div_ceil(MOST_CELLS).max(1);
     let (_, pipeline) = embed_every(atlas, model, step, resources)?;
-    let (mut conditions, mut contexts) = (Places::default(), Places::default());
+    let (mut conditions, mut contexts) = (NameCodes::default(), NameCodes::default());
     let mut found = Latents::default();
     let mut numbers: [Vec<f32>; 2] = Default::default();
     for batch in pipeline.stream() {

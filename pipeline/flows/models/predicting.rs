@@ -102,7 +102,7 @@ impl Prediction {
     ///
     /// # Errors
     /// Terms that don't match the model, genes that are not the model's, or a file of genes that can't be read.
-    pub fn in_terms(mut self, terms: &Terms) -> Result<Self> {
+    pub fn with_terms(mut self, terms: &Terms) -> Result<Self> {
         self.terms = CheckedTerms::new(terms, &self.model.card, &self.atlas, &self.jobs, &self.resources)?;
         Ok(self)
     }

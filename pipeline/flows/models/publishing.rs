@@ -24,7 +24,7 @@ use stages::{
     storage::disk::checksum_of_text,
 };
 
-pub use self::size::Size;
+pub use self::size::PredictionSize;
 use super::predicting::{Prediction, PredictionForm};
 use crate::{
     flows::{ProgressCounter, Resources, completed},

@@ -17,7 +17,7 @@ use stages::{
     encoder::{embedding_table, label_encoder::LabelEncoder, vocabulary::from_training_cells},
     model::{
         checkpoint,
-        saved::{self, Card, Model, files},
+        saved::{self, Model, ModelCard, files},
         transfer::BatchPacker,
     },
     offset::OffsetProfiles,
@@ -130,7 +130,7 @@ impl Training {
         let epochs = plan.epochs(train.cell_count());
         let plan = plan.fitted_to(epochs);
         let order = TrainingOrder { train, valid, check_every: plan.train.check_val_every_n_epoch, epochs };
-        let card = Card {
+        let card = ModelCard {
             format: saved::FORMAT_VERSION,
             written_by: format!("perturbine {}", env!("CARGO_PKG_VERSION")),
             config: Settings::clone(&plan),
@@ -164,7 +164,7 @@ impl Training {
 
     /// The model's vocabulary and the validated settings.
     #[must_use]
-    pub fn card(&self) -> &Card {
+    pub fn card(&self) -> &ModelCard {
         &self.settings.card
     }
 
@@ -194,8 +194,16 @@ impl Training {
     pub fn graph(&self) -> Result<PipelinePlan> {
         let (order, from) = (self.order.clone(), Position::default());
         let settings = &self.settings;
-        let target = (&settings.card, settings.device);
-        Ok(batch_pipeline(&self.atlas, self.groups.clone(), target, order, from, &self.resources)?.plan("train"))
+        Ok(batch_pipeline(
+            &self.atlas,
+            self.groups.clone(),
+            &settings.card,
+            settings.device,
+            order,
+            from,
+            &self.resources,
+        )?
+        .plan("train"))
     }
 
     /// Refuses a folder with other content.
@@ -253,7 +261,7 @@ impl Training {
         let trainer = Trainer::new(&atlas, settings, order.length(), &groups, resume, on_epoch)?;
         // A finished run only writes its model again: there are no plans after its last epoch.
         let from = trainer.position().unwrap_or(Position { epoch: order.epochs, batch: 0 });
-        let run = batch_pipeline(&atlas, groups, (&card, device), order, from, &resources)?.run("train", trainer);
+        let run = batch_pipeline(&atlas, groups, &card, device, order, from, &resources)?.run("train", trainer);
         let (trained, report) = completed(run, "run the same train command with --resume")?;
         phases.enter(Phase::Saving);
         let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Bug(error.to_string()))?;
@@ -331,7 +339,8 @@ fn profiles(
 fn batch_pipeline(
     atlas: &Atlas,
     groups: Groups,
-    (card, device): (&Card, Device),
+    card: &ModelCard,
+    device: Device,
     order: TrainingOrder,
     from: Position,
     resources: &Resources,

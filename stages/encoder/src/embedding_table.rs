@@ -26,14 +26,19 @@ pub fn read(path: &Path) -> Result<EmbeddingTable> {
     if !path.exists() {
         return Err(Error::Missing { path: path.into(), kind: "table of embeddings" });
     }
-    let (names, width, values) = match path.extension().and_then(|extension| extension.to_str()) {
+    let rows = match path.extension().and_then(|extension| extension.to_str()) {
         Some("npy") => read_npy(path)?,
         _ => read_parquet(path)?,
     };
-    EmbeddingTable::new(path, names, width, values)
+    EmbeddingTable::new(path, rows.names, rows.width, rows.values)
 }
 
-type NamedRows = (Vec<String>, usize, Vec<f32>);
+struct NamedRows {
+    names: Vec<String>,
+    /// Numbers per name.
+    width: usize,
+    values: Vec<f32>,
+}
 
 fn read_parquet(path: &Path) -> Result<NamedRows> {
     let bad = |message: String| Error::data(path.display().to_string(), message, HINT);
@@ -78,14 +83,14 @@ fn read_parquet(path: &Path) -> Result<NamedRows> {
             }
             values.extend(list);
         }
-        return Ok((names, width.unwrap_or(0), values));
+        return Ok(NamedRows { names, width: width.unwrap_or(0), values });
     }
     let columns = fields.iter().enumerate().filter(|(at, field)| *at != named && field.data_type().is_numeric());
     let columns: Vec<Vec<f32>> =
         columns.map(|(at, field)| numbers(table.column(at), field.name())).collect::<Result<_>>()?;
     let rows = 0..names.len();
     let values = rows.flat_map(|row| columns.iter().map(move |column| column[row])).collect();
-    Ok((names, columns.len(), values))
+    Ok(NamedRows { names, width: columns.len(), values })
 }
 
 /// Reads the `.npy` format: a magic, a version, the length of a header, a header that is a Python dictionary,
@@ -140,7 +145,7 @@ fn read_npy(path: &Path) -> Result<NamedRows> {
         let message = format!("it has {} names for the {rows} rows of {}", names.len(), path.display());
         return Err(Error::data(beside.display().to_string(), message, HINT));
     }
-    Ok((names, width, values))
+    Ok(NamedRows { names, width, values })
 }
 
 #[cfg(test)]

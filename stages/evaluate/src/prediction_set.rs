@@ -25,7 +25,7 @@ use statistics::scale::Scale;
 use storage::parquet_read::{self, Batches, Undecodable};
 
 use self::rows::{FileLayout, GatheredProfiles};
-use crate::judge::ModelProfiles;
+use crate::evaluator::ModelProfiles;
 
 /// The predictions to read, and how to convert them.
 #[derive(Clone, Copy, Debug)]

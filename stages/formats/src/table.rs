@@ -43,7 +43,7 @@ use self::{
     folder::{check_same, check_subfolders, genes_table},
     genes::Numbering,
     layout::{TableLayout, ValueColumns},
-    marker::Marker,
+    marker::{ListColumns, Marker},
     values::{TableValues, cast, lists_of},
 };
 use super::{
@@ -166,7 +166,8 @@ impl CellTable {
         let ValueColumns::Lists { genes, values } = self.layout.values else { return Ok(Marker::Never) };
         let Some(first) = self.parts.iter().find(|part| !part.cells.is_empty()) else { return Ok(Marker::Never) };
         let rows = to_usize(first.cells.end - first.cells.start);
-        let marker = Marker::detect(said, &self.file(first.file)?, first.part, (genes, values, rows), &self.numbering)?;
+        let lists = ListColumns { part: first.part, genes, values, rows };
+        let marker = Marker::detect(said, &self.file(first.file)?, lists, &self.numbering)?;
         if let Marker::Entry { number, value } = marker {
             tracing::warn!(
                 "{place}: every list begins with number {number} at {value}, which is read as a marker and left out; \

@@ -196,7 +196,7 @@ fn rare_conditions(
         }
         first = end;
     }
-    let (_, cells_of, _) = labeller.finish();
+    let cells_of = labeller.finish().cells_of;
     let is_rare = |id: ConditionId| id != CONTROL && cells_of[id.index()] < min_cells;
     let rare = cells_of.iter().enumerate().skip(1).filter(|(_, cells)| (1..min_cells).contains(*cells)).count();
     if rare > 0 {

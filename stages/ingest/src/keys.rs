@@ -200,8 +200,8 @@ impl PerturbationLabels {
     /// The names of control, starting with the one that is displayed.
     fn controls(&self, requested: &[String], guessed: &mut Vec<String>) -> Result<Vec<String>> {
         let controls = match requested {
-            [] => vec![self.habitual_control(guessed)?],
-            patterns => self.that_fit(patterns)?,
+            [] => vec![self.usual_control(guessed)?],
+            patterns => self.matching(patterns)?,
         };
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls };
         if self.all.keys().any(|label| rules.means_control(label)) {
@@ -217,7 +217,7 @@ impl PerturbationLabels {
         Err(Error::data(&self.place, message, "name the control label with --control"))
     }
 
-    fn habitual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
+    fn usual_control(&self, guessed: &mut Vec<String>) -> Result<String> {
         let is_there = |habit: &&str| {
             let rules = LabelRules { delimiter: self.delimiter.clone(), controls: vec![(*habit).to_owned()] };
             let has = |label: &String| label == habit || rules.parts(label).iter().any(|part| part.trim() == *habit);
@@ -248,7 +248,7 @@ impl PerturbationLabels {
     /// The labels and parts that fit the patterns. A pattern without a delimiter is compared with the parts of labels; one with it, with
     /// whole labels, and with successive parts of labels, each with its own; if its parts are all the same (`ctrl+ctrl`), that part
     /// with single parts instead.
-    fn that_fit(&self, patterns: &[String]) -> Result<Vec<String>> {
+    fn matching(&self, patterns: &[String]) -> Result<Vec<String>> {
         let parts = self.parts();
         let rules = LabelRules { delimiter: self.delimiter.clone(), controls: Vec::new() };
         let mut controls: Vec<String> = Vec::new();

@@ -13,7 +13,7 @@ use super::{adversary::Adversaries, input::codes_tensor, step::Learner};
 
 /// The weight of a batch within its step.
 #[derive(Debug)]
-pub struct Share {
+pub struct BatchShare {
     /// Its share of the cells.
     cells: f64,
     /// Mean weight of its classes relative to that of all batches, a scalar; `None` if there is only one class.
@@ -22,7 +22,7 @@ pub struct Share {
     last: bool,
 }
 
-impl Share {
+impl BatchShare {
     /// The shares of batches in one step, given the combination of each of their cells.
     #[must_use]
     pub fn for_batches(adversaries: &Adversaries, batches: &[&[u32]]) -> Vec<Self> {
@@ -45,7 +45,7 @@ impl Share {
 
 impl Learner {
     /// Sets the weight of the next batch.
-    pub fn takes(&mut self, share: Share) {
+    pub fn takes(&mut self, share: BatchShare) {
         for adam in [&mut self.autoencoder_adam, &mut self.doser_adam, &mut self.adversary_adam] {
             adam.expect(share.cells, share.last);
         }

@@ -190,7 +190,7 @@ impl Adversaries {
     /// Predictions from basal latents, and with `penalised` the gradient penalties: for each classifier, the mean over cells and
     /// latent of (∂ Σ logits / ∂ basal)², which stays differentiable.
     #[must_use]
-    pub fn judge(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> AdversaryResults {
+    pub fn classify(&self, basal: &Tensor, input: &Input, mixup: Option<&Mixup>, penalised: bool) -> AdversaryResults {
         let mut verdict = self.verdict(penalised);
         let basal = if penalised { basal.detach().set_requires_grad(true) } else { basal.shallow_clone() };
         for of in self.classifiers() {

@@ -47,11 +47,11 @@ impl Gradients {
         let (rows, columns) = if is_turned { (input, gradient) } else { (gradient, input) };
         match found.get(&key(weight)) {
             Some(known) => {
-                let _ = torch::host_copy::lying(known, is_turned).addmm_(&rows.tr(), columns);
+                let _ = torch::host_copy::transposed_if(known, is_turned).addmm_(&rows.tr(), columns);
             }
             None => {
                 let product = rows.tr().matmul(columns).to_kind(weight.kind());
-                found.insert(key(weight), torch::host_copy::lying(&product, is_turned));
+                found.insert(key(weight), torch::host_copy::transposed_if(&product, is_turned));
             }
         }
     }

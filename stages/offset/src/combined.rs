@@ -46,7 +46,7 @@ impl KernelParameters {
 
 /// Trained conditions, and the prediction of others from them.
 #[derive(Debug)]
-pub(super) struct Combined {
+pub(super) struct GaussianProcess {
     conditions: Vec<Vec<PerturbationShare>>,
     /// The direction of each single perturbation's shift.
     directions: BTreeMap<u32, Vec<f32>>,
@@ -55,7 +55,7 @@ pub(super) struct Combined {
     inverse: Vec<f64>,
 }
 
-impl Combined {
+impl GaussianProcess {
     /// A process with these parameters and conditions; `None` if there are too many conditions.
     pub(super) fn new(
         layout: &OffsetLayout,

@@ -34,8 +34,8 @@ use tch::{Device, Kind, Tensor};
 use torch::{memory::on_device, parameters::Parameters};
 
 use self::{
-    combined::{Combined, KernelParameters},
-    rule::{Rule, TargetContext, Weights, real},
+    combined::{GaussianProcess, KernelParameters},
+    rule::{OffsetRule, TargetContext, Weights, real},
 };
 pub use self::{
     layout::{GroupRole, OffsetLayout},
@@ -75,7 +75,7 @@ pub struct Offset {
     chosen: Tensor,
     half_effects: Tensor,
     /// Computed on first use, after all fields above are filled in.
-    rule: OnceCell<Rule>,
+    rule: OnceCell<OffsetRule>,
 }
 
 impl Offset {
@@ -147,7 +147,7 @@ impl Offset {
         tracing::info!(penalty, of_combinations, pairs, own, "offsets of {contexts} contexts and {groups} groups");
     }
 
-    fn rule(&self) -> &Rule {
+    fn rule(&self) -> &OffsetRule {
         self.rule.get_or_init(|| {
             let mut rule = self.basic_rule();
             let [penalty, pairs, own] = [2, 3, 4].map(|at| self.chosen.double_value(&[at]));
@@ -158,12 +158,12 @@ impl Offset {
     }
 
     /// The rule without the prediction of combinations.
-    fn basic_rule(&self) -> Rule {
+    fn basic_rule(&self) -> OffsetRule {
         let _no_grad = tch::no_grad_guard();
         let host = |tensor: &Tensor| tensor.to_kind(Kind::Double).to_device(Device::Cpu).contiguous();
         let numbers = |tensor: &Tensor| Vec::<f64>::try_from(host(tensor).view([-1])).unwrap_or_default();
         let controls = host(&self.controls);
-        Rule {
+        OffsetRule {
             layout: self.layout.clone(),
             additive: self.additive,
             ridge: self.chosen.double_value(&[0]),
@@ -174,7 +174,7 @@ impl Offset {
     }
 
     /// The prediction of combinations; `None` if too few were trained, or with `additive`.
-    fn combined(&self, rule: &Rule, chosen: KernelParameters) -> Option<Combined> {
+    fn combined(&self, rule: &OffsetRule, chosen: KernelParameters) -> Option<GaussianProcess> {
         let row = |at: usize| {
             let row = self.shifts.get(to_i64(at)).to_kind(Kind::Float).to_device(Device::Cpu);
             Vec::<f32>::try_from(row).unwrap_or_default()
@@ -182,7 +182,7 @@ impl Offset {
         let conditions: Vec<_> = self.layout.conditions().iter().map(|condition| rule.as_shares(condition)).collect();
         let combinations = conditions.iter().filter(|parts| parts.len() > 1).count();
         let enough = !self.additive && combinations >= FEWEST_COMBINATIONS;
-        enough.then(|| Combined::new(&self.layout, conditions, chosen, &row)).flatten()
+        enough.then(|| GaussianProcess::new(&self.layout, conditions, chosen, &row)).flatten()
     }
 
     /// The offset of a condition, codes ascending (control is its own entry), with these covariate terms: `[1, genes]`.
@@ -199,7 +199,7 @@ impl Offset {
             return Tensor::zeros([], (Kind::Double, self.shifts.device()));
         }
         let shift = summed(&self.shifts, &self.rule().shift(parts, &target));
-        let rests_on = self.rule().rests_on(parts, &target);
+        let rests_on = self.rule().uncertain_shifts(parts, &target);
         let squares: Weights = rests_on.into_iter().map(|(row, weight)| (row, weight * weight)).collect();
         let noise = summed(&self.noises.unsqueeze(-1), &squares).to_kind(Kind::Double).view([]);
         (shift.square().mean(Kind::Double) * open + noise).sqrt()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use statistics::solve::Cholesky;
 
 use super::{
-    combined::{Combined, PerturbationShare},
+    combined::{GaussianProcess, PerturbationShare},
     layout::{OffsetLayout, combination, is_control},
 };
 
@@ -29,7 +29,7 @@ pub(super) struct TargetContext {
 
 /// The rule with all its parameters.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct OffsetRule {
     pub(super) layout: OffsetLayout,
     /// Whether other contexts have equal weights, and combinations are always the sum of their parts.
     pub(super) additive: bool,
@@ -39,10 +39,10 @@ pub(super) struct Rule {
     /// Products of the control profiles of contexts, `contexts × contexts`.
     pub(super) products: Vec<f64>,
     /// The prediction of combinations, if enough were trained.
-    pub(super) combined: Option<Combined>,
+    pub(super) combined: Option<GaussianProcess>,
 }
 
-impl Rule {
+impl OffsetRule {
     /// The shift of parts at doses, codes ascending, as the weight of each trained shift.
     pub(super) fn shift(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         if is_control(parts) {
@@ -56,7 +56,7 @@ impl Rule {
 
     /// The shifts whose noise makes the prediction uncertain: those in its sum or, for a combination that was not
     /// trained in any context, those of its parts, whatever their weights.
-    pub(super) fn rests_on(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
+    pub(super) fn uncertain_shifts(&self, parts: &[(u32, f64)], target: &TargetContext) -> Weights {
         self.as_a_whole(parts, target).unwrap_or_else(|| self.of_parts(parts, target))
     }
 

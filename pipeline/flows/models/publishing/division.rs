@@ -4,7 +4,7 @@ use schemas::{Error, Result};
 use stages::{
     predictor::query::{
         Target,
-        parts::{Division, FilePart, Yield},
+        parts::{FileDivision, FilePart, Yield},
     },
     sink::layout::row_bytes,
 };
@@ -45,7 +45,7 @@ impl Prediction {
         }
         let gene_count = self.terms.genes.len();
         let rows = self.terms.most_rows.map_or(gene_count, |most| most.min(gene_count)) as u64;
-        let division = Division {
+        let division = FileDivision {
             file_bytes: options.file_bytes,
             rows: output.yields(rows),
             row_bytes: row_bytes(&self.schema(output)),

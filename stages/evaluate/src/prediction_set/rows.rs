@@ -17,7 +17,7 @@ use schemas::{
 use statistics::scale::Scale;
 
 use super::PredictionSelection;
-use crate::judge::ModelProfiles;
+use crate::evaluator::ModelProfiles;
 
 /// Sum of each cell's counts for the scale `cp10k`.
 const CP10K: f64 = 1e4;

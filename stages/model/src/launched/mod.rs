@@ -11,8 +11,8 @@
 
 mod adam;
 mod chain;
+mod classifiers;
 mod controls;
-mod judges;
 mod product;
 
 use device_kernels::{
@@ -106,7 +106,8 @@ pub(super) fn step(learner: &mut Learner, input: &StepInput<'_>, schedule: Sched
     if has_adversaries && schedule.adversaries_learn {
         let seed = input.controls.whole(Control::Seed);
         let weight = learner.plan.adversary.pen_adv;
-        let mut found = judges::judge(&learner.adversaries, &basal, &input.batch, weight, &seed, &mut losses);
+        let mut found =
+            classifiers::results_with_gradients(&learner.adversaries, &basal, &input.batch, weight, &seed, &mut losses);
         let gradients = found.for_parameters(&learner.adversary_adam.parameters());
         let rate = input.controls.number(Control::AdversaryRate);
         let norm = learner.adversary_adam.launch_step(&gradients, &rate, &learner.network);
@@ -146,7 +147,7 @@ fn autoencoder(
     addition.backward(&by_latent, batch, &mut found);
     to_latent.add_divergence(losses);
     let opponents = match schedule.adversarial && learner.adversaries.any() {
-        true => judges::oppose(&learner.adversaries, &basal, batch, &seed, losses),
+        true => classifiers::results_for_latents(&learner.adversaries, &basal, batch, &seed, losses),
         false => Vec::new(),
     };
     let weight = controls.number(Control::AdversaryWeight);

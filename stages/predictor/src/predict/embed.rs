@@ -61,7 +61,7 @@ impl LatentSum {
         self.there.iter_mut().zip(codes).for_each(|(there, code)| *there &= of.known[*code as usize]);
     }
 
-    fn so_far(&self) -> Self {
+    fn snapshot(&self) -> Self {
         Self { latent: self.latent.copy(), there: self.there.clone() }
     }
 }
@@ -134,7 +134,7 @@ impl Stage for Embed {
         for (at, covariate) in self.covariates.iter().enumerate().filter(|(at, _)| batch_at != Some(*at)) {
             latent.add(covariate, &codes_at(1 + at));
         }
-        let corrected = latent.so_far();
+        let corrected = latent.snapshot();
         if let Some(at) = batch_at {
             latent.add(&self.covariates[at], &codes_at(1 + at));
         }

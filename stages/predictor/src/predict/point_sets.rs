@@ -97,7 +97,7 @@ impl Stage for PredictPointSets {
             let output = network.decode(&(&basal + added.all()), added.offset.as_ref(), &cells.library, Mode::Eval);
             let predicted = match (self.anchor, &unmoved) {
                 (Anchor::Raw, _) => {
-                    let drawn = drawn(&output);
+                    let drawn = sample(&output);
                     let sums = drawn.sum_dim_intlist([1_i64].as_slice(), true, kind);
                     on_scale(&drawn, &sums, self.scale)
                 }
@@ -125,7 +125,7 @@ fn on_scale(values: &Tensor, library: &Tensor, scale: CellScale) -> Tensor {
 
 /// Draws every value from the decoder's distribution; a negative binomial is a Poisson whose rate is Gamma
 /// distributed.
-fn drawn(output: &DecoderOutput) -> Tensor {
+fn sample(output: &DecoderOutput) -> Tensor {
     let counts = |mean: &Tensor, theta: &Tensor| {
         let shape = theta.expand_as(mean).contiguous();
         (shape.internal_standard_gamma() * mean / theta).poisson()
@@ -150,7 +150,7 @@ mod tests {
     /// The mean and the variance of many draws.
     fn moments(output: &DecoderOutput) -> (f64, f64) {
         tch::manual_seed(5);
-        let draws = drawn(output);
+        let draws = sample(output);
         let number = |tensor: Tensor| f64::try_from(tensor).expect("a number");
         (number(draws.mean(Kind::Double)), number(draws.var(true)))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use model::saved::Card;
+use model::saved::ModelCard;
 use reader::{
     atlas::Atlas,
     groups::{Group, Groups, ParsedSelector, Selector},
@@ -23,7 +23,19 @@ const NO_TRAINING_CONTROLS: &str =
 const NO_SOURCE_CELLS: &str = "no source cells with these covariates";
 
 /// Identifies a request: where it starts, codes and bits of the doses, and the target's covariates.
-type TargetKey = (Start, Vec<(u32, u64)>, Vec<String>);
+#[derive(PartialEq, Eq, Hash)]
+struct TargetKey {
+    start: Start,
+    parts: Vec<(u32, u64)>,
+    covariates: Vec<String>,
+}
+
+/// The targets of a group that is evaluated.
+pub(super) struct EvaluatedGroup {
+    pub(super) source_cells: u64,
+    pub(super) control: Target,
+    pub(super) target: Target,
+}
 
 /// The cells from which a target starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +48,7 @@ enum Start {
 
 /// Collects targets.
 pub(super) struct Resolver<'a> {
-    card: &'a Card,
+    card: &'a ModelCard,
     atlas: &'a Atlas,
     names: Names<'a>,
     contexts: SourceContexts,
@@ -50,7 +62,7 @@ pub(super) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    pub(super) fn new(card: &'a Card, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
+    pub(super) fn new(card: &'a ModelCard, atlas: &'a Atlas, is_source: &IsSource, embedded: bool) -> Self {
         let names = Names::new(card, atlas, embedded);
         Self {
             card,
@@ -66,7 +78,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Stores the settings of a query that apply to all its requests.
-    pub(super) fn lay_down(&mut self, query: &Query) -> Result<()> {
+    pub(super) fn set_defaults(&mut self, query: &Query) -> Result<()> {
         self.names.unseen_covariate = query.unseen_covariate;
         let covariates = &self.card.vocabulary.covariates;
         if let Some(matching) = &query.matching {
@@ -217,7 +229,7 @@ impl<'a> Resolver<'a> {
             match query.no_control {
                 OnNoControl::Borrow => self.beside(coded, values.clone(), query)?,
                 OnNoControl::Error | OnNoControl::Skip => {
-                    self.skip(&self.names.spelt(coded), values, NO_SOURCE_CELLS.into());
+                    self.skip(&self.names.condition_name(coded), values, NO_SOURCE_CELLS.into());
                 }
             }
         }
@@ -261,12 +273,12 @@ impl<'a> Resolver<'a> {
         match self.names.target(coded, covariates.clone(), self.batch) {
             Ok(target) => {
                 let parts = target.parts.iter().map(|(code, dose)| (*code, dose.to_bits())).collect();
-                if self.known_targets.insert((start.clone(), parts, covariates)) {
+                if self.known_targets.insert(TargetKey { start: start.clone(), parts, covariates }) {
                     self.pending.push((start, target));
                 }
                 Ok(())
             }
-            Err(error) => self.unknown(&self.names.spelt(coded), &covariates, error, query),
+            Err(error) => self.unknown(&self.names.condition_name(coded), &covariates, error, query),
         }
     }
 
@@ -281,9 +293,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Number of source cells, control and target of a group that is evaluated; the group is skipped if it can't
-    /// be predicted.
-    pub(super) fn judged(&mut self, group: &Group) -> Option<(u64, Target, Target)> {
+    /// The targets of a group that is evaluated; the group is skipped if it can't be predicted.
+    pub(super) fn evaluated(&mut self, group: &Group) -> Option<EvaluatedGroup> {
         let table = &self.atlas.manifest().conditions;
         let (name, covariates) = (table.name(group.condition), self.atlas.covariate_values(&group.covariates));
         let Some(at) = self.contexts.place(&group.covariates) else {
@@ -296,7 +307,7 @@ impl<'a> Resolver<'a> {
             self.names.target(&coded, covariates.clone(), None)
         };
         match (target_of(CONTROL), target_of(group.condition)) {
-            (Ok(control), Ok(target)) => Some((source_cells, control, target)),
+            (Ok(control), Ok(target)) => Some(EvaluatedGroup { source_cells, control, target }),
             (Err(error), _) | (_, Err(error)) => {
                 self.skip(name, &covariates, error.to_string());
                 None

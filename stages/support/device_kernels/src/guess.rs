@@ -58,7 +58,12 @@ pub struct ClassificationTargets<'a> {
 
 /// Scores the predictions of a batch: `loss`, a scalar, receives their loss, and the logits `[cells, classes]` are overwritten by its gradient.
 /// Returns the accuracy, a scalar of float32.
-pub fn judge(logits: &Tensor, judged: ClassificationTargets<'_>, batch: &Unpacked, loss: &Tensor) -> Tensor {
+pub fn losses_and_accuracy(
+    logits: &Tensor,
+    judged: ClassificationTargets<'_>,
+    batch: &Unpacked,
+    loss: &Tensor,
+) -> Tensor {
     let ([cells, class_count], device) = (shape(logits), logits.device());
     let losses = Tensor::empty([cells], (Kind::Double, device));
     let guesses = Tensor::empty([cells], (Kind::Int64, device));

@@ -12,7 +12,7 @@ use torch::launch::with_host_threads;
 use super::{
     adam::{self, AdamParameter, AdamStepSettings},
     expected::add_expected,
-    guess::{ClassificationTargets, judge},
+    guess::{ClassificationTargets, losses_and_accuracy},
     latent::{DoseCurve, LatentTerms, basal_back},
     layer::{
         BatchNormParameters, DeviceDropout, LayerForward, batch_norm, batch_norm_back, column_sums, cut, cut_back,
@@ -201,7 +201,7 @@ fn guesses_are_judged() {
                 is_focal,
                 by_class: true,
             };
-            let accuracy = judge(&logits, judged, &batch, &loss);
+            let accuracy = losses_and_accuracy(&logits, judged, &batch, &loss);
             vec![logits, loss, accuracy]
         });
     }

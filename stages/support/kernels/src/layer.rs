@@ -171,7 +171,7 @@ impl<T: Real> Kernel for BatchNormBackward<'_, T> {
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         let (mean, inverse) = (&mean[..width], &inverse[..width]);
         let mut both = ColumnSums::<T, 2>::new(width);
         for (slope, x) in gradient.chunks_exact(width).zip(input.chunks_exact(width)) {
@@ -268,7 +268,7 @@ impl<T: Real> Kernel for LayerNormBackward<'_, T> {
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
         let Self { input, output, width, mean, inverse, dropout, gradient } = self;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         #[expect(clippy::cast_precision_loss, reason = "no layer is 2^52 wide")]
         let features = width as f64;
         let mut products = vec![T::default(); width];
@@ -325,7 +325,7 @@ impl<T: Real> Kernel for CutBackward<'_, T> {
 
     #[inline(always)]
     fn run<W: InstructionSet>(self) {
-        through_cut(self.gradient, self.output, self.dropout);
+        through_dropout(self.gradient, self.output, self.dropout);
     }
 }
 
@@ -338,7 +338,7 @@ fn add<T: Real>(row: &mut [T], bias: &[T]) {
 
 /// Turns the gradient after ReLU and dropout into the one before them.
 #[inline(always)]
-pub(super) fn through_cut<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
+pub(super) fn through_dropout<T: Real>(gradient: &mut [T], output: &[T], dropout: Dropout) {
     let scale = T::from_f64(dropout.scale);
     for (slope, output) in gradient.iter_mut().zip(output) {
         *slope = if T::default() < *output { *slope * scale } else { T::default() };

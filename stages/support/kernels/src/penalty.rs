@@ -16,7 +16,7 @@
 use simd::{InstructionSet, Kernel};
 
 use super::{
-    layer::{Dropout, through_cut},
+    layer::{Dropout, through_dropout},
     real::Real,
     sums::{ColumnSums, sum},
 };
@@ -58,7 +58,7 @@ impl<T: Real> Kernel for BatchNormDown<'_, T> {
         let width = weight.len();
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 cells")]
         let cells = (input.len() / width) as f64;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         let (mean, inverse) = (&mean[..width], &inverse[..width]);
         let mut sums = ColumnSums::<T, 2>::new(width);
         for (d, x) in gradient.chunks_exact(width).zip(input.chunks_exact(width)) {
@@ -180,7 +180,7 @@ impl<T: Real> Kernel for BatchNormUp<'_, T> {
                 v[at] = v_slope[at].mul_add::<W>(v[at], normal.mul_add::<W>(v_normal[at], v_shift[at]));
             }
         }
-        through_cut(adjoint, output, dropout);
+        through_dropout(adjoint, output, dropout);
     }
 }
 
@@ -203,7 +203,7 @@ impl<T: Real> Kernel for LayerNormDown<'_, T> {
     fn run<W: InstructionSet>(self) {
         let Self { passed: LayerActivations { input, output, mean, inverse, dropout }, width, gradient, by_input } =
             self;
-        through_cut(gradient, output, dropout);
+        through_dropout(gradient, output, dropout);
         let (mut normal, mut room) = (vec![T::default(); width], vec![T::default(); width]);
         let rows = gradient.chunks_exact(width).zip(input.chunks_exact(width)).zip(by_input.chunks_exact_mut(width));
         for (at, ((d, x), dx)) in rows.enumerate() {
@@ -258,7 +258,7 @@ impl<T: Real> Kernel for LayerNormUp<'_, T> {
                 v[column] = v_slope.mul_add::<W>(v[column], normal.mul_add::<W>(v_normal, v_shift));
             }
         }
-        through_cut(adjoint, output, dropout);
+        through_dropout(adjoint, output, dropout);
     }
 }
 

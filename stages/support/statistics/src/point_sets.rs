@@ -127,8 +127,8 @@ impl<'a> TargetPointSet<'a> {
 
     /// The means over pairs of predicted cells, which do not change if all cells are shifted.
     #[must_use]
-    pub fn apart(&self, predicted: &PointSet) -> Apart {
-        Apart(predicted.within(self.gamma))
+    pub fn apart(&self, predicted: &PointSet) -> WithinPairs {
+        WithinPairs(predicted.within(self.gamma))
     }
 
     /// E-distance and MMD of predicted cells; `own` holds the means over their own pairs.
@@ -137,7 +137,7 @@ impl<'a> TargetPointSet<'a> {
     /// former is 2 E‖x − y‖ − E‖x − x′‖ − E‖y − y′‖ and the latter E k(x, x′) + E k(y, y′) − 2 E k(x, y), where
     /// k(x, y) = exp(−γ ‖x − y‖²). Undefined without cells, or if one is not finite.
     #[must_use]
-    pub fn distances(&self, predicted: &PointSet, Apart(own): Apart) -> (Option<f64>, Option<f64>) {
+    pub fn distances(&self, predicted: &PointSet, WithinPairs(own): WithinPairs) -> (Option<f64>, Option<f64>) {
         let across = predicted.pairs(self.point_set, self.gamma);
         let defined = |value: f64| Some(value).filter(|value| value.is_finite());
         (
@@ -149,7 +149,7 @@ impl<'a> TargetPointSet<'a> {
 
 /// The pair means within one point set.
 #[derive(Clone, Copy, Debug)]
-pub struct Apart(Pairs);
+pub struct WithinPairs(Pairs);
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     /// Number of sums computed side by side: a processor adds this many at once.

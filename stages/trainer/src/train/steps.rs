@@ -1,7 +1,7 @@
 //! The steps of training: the batches that each step learns from, and the engine that computes it.
 
 use model::{
-    accumulate::Share,
+    accumulate::BatchShare,
     average::Average,
     draws::StepDraws,
     fused::Fused,
@@ -43,7 +43,7 @@ impl Trainer {
         let clock = Clock { epoch, batch: index, step, updates: self.progress.updates, of };
         let schedule = Schedule::at(&self.settings.plan, clock);
         let classes: Vec<&[u32]> = batches.iter().map(|arrived| &*arrived.batch.labels.combinations).collect();
-        let shares = Share::for_batches(&self.learner.adversaries, &classes);
+        let shares = BatchShare::for_batches(&self.learner.adversaries, &classes);
         let mut learned = false;
         for (batch, share) in batches.into_iter().zip(shares) {
             learned = self.learn(batch, share, schedule)?;
@@ -68,7 +68,7 @@ impl Trainer {
     }
 
     /// Learns from one batch of a step; returns whether the autoencoder took a step with it.
-    fn learn(&mut self, arrived: TrainingBatch, share: Share, schedule: Schedule) -> Result<bool> {
+    fn learn(&mut self, arrived: TrainingBatch, share: BatchShare, schedule: Schedule) -> Result<bool> {
         let TrainingBatch { batch, packed, sources } = arrived;
         // Dropout draws come from libtorch's generator: with a seed from the position, a resumed run draws the same
         // numbers.

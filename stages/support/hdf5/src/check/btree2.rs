@@ -30,9 +30,23 @@ struct Level {
     below_bytes: usize,
 }
 
-/// A node to read: its address, its level, its number of records, and the number of records in it and all
-/// nodes below it.
-type TreeNode = (u64, u16, u64, Option<u64>);
+/// A node to read.
+struct TreeNode {
+    address: u64,
+    level: u16,
+    /// Number of its records.
+    records: u64,
+    /// Number of records in it and all nodes below it.
+    below: Option<u64>,
+}
+
+/// The format of a tree's nodes and records.
+#[derive(Clone, Copy)]
+struct NodeFormat {
+    kind: u8,
+    node_bytes: u32,
+    record_bytes: usize,
+}
 
 /// Calls `show` with every record of a tree, whose records must have this many bytes.
 pub(super) fn records(
@@ -68,9 +82,11 @@ pub(super) fn records(
     let Some(root) = root else {
         return if all == 0 { Ok(()) } else { Err(Flaw::damaged(header.at, "a B-tree without a root")) };
     };
-    let mut nodes: Vec<TreeNode> = vec![(root, depth, root_records.into(), Some(all))];
+    let mut nodes: Vec<TreeNode> =
+        vec![TreeNode { address: root, level: depth, records: root_records.into(), below: Some(all) }];
+    let format = NodeFormat { kind, node_bytes, record_bytes };
     while let Some(node) = nodes.pop() {
-        node_records(walk, node, &levels, (kind, node_bytes, record_bytes), header.at, show, &mut nodes)?;
+        node_records(walk, &node, &levels, format, header.at, show, &mut nodes)?;
     }
     Ok(())
 }
@@ -98,13 +114,14 @@ fn bytes_of(number: u64) -> usize {
 
 fn node_records(
     walk: &mut Walk<'_>,
-    (address, level, count, below): TreeNode,
+    node: &TreeNode,
     levels: &[Level],
-    (kind, node_bytes, record_bytes): (u8, u32, usize),
+    format: NodeFormat,
     referrer: u64,
     show: &mut dyn FnMut(&mut Walk<'_>, &mut Fields<'_>) -> CheckResult<()>,
     nodes: &mut Vec<TreeNode>,
 ) -> CheckResult<()> {
+    let TreeNode { address, level, records: count, below } = *node;
     walk.claim_once(address, StructureKind::Tree2Node, referrer)?;
     let known = levels.get(usize::from(level)).copied();
     let known = known.filter(|known| count <= known.most_records && (count > 0 || level == 0));
@@ -118,33 +135,33 @@ fn node_records(
     let inner =
         levels.get(usize::from(level).wrapping_sub(1)).filter(|_| level > 1).map_or(0, |inner| inner.below_bytes);
     let pointer = walk.image.widths.address + count_bytes + inner;
-    walk.image.inside(address, node_bytes.into(), referrer)?;
+    walk.image.inside(address, format.node_bytes.into(), referrer)?;
     let pointers = if level == 0 { 0 } else { (count + 1) * pointer as u64 };
     // Bytes after the checksum are unused.
-    let block = walk.image.block(address, NODE_FRAME + count * record_bytes as u64 + pointers)?;
+    let block = walk.image.block(address, NODE_FRAME + count * format.record_bytes as u64 + pointers)?;
     let mut fields = block.summed()?;
     match level {
         0 => fields.signature(b"BTLF", "leaf of a B-tree")?,
         _ => fields.signature(b"BTIN", "inner node of a B-tree")?,
     }
     fields.version(0..=0, "a B-tree node")?;
-    if fields.u8()? != kind {
+    if fields.u8()? != format.kind {
         return Err(Flaw::damaged(block.at, "a B-tree node of another kind than its tree"));
     }
     for _ in 0..count {
         walk.step(fields.at())?;
-        show(walk, &mut fields.within(record_bytes)?)?;
+        show(walk, &mut fields.within(format.record_bytes)?)?;
     }
     if level == 0 {
         return Ok(());
     }
     let mut all = count;
     for _ in 0..=count {
-        let child = fields.some_address()?;
+        let address = fields.some_address()?;
         let records = fields.number(count_bytes)?;
         let below = if level > 1 { Some(fields.number(inner)?) } else { None };
         all = all.saturating_add(below.unwrap_or(records));
-        nodes.push((child, level - 1, records, below));
+        nodes.push(TreeNode { address, level: level - 1, records, below });
     }
     match below {
         Some(below) if below != all => Err(Flaw::damaged(block.at, format!("{all} records in a B-tree of {below}"))),

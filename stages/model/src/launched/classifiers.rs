@@ -3,7 +3,7 @@
 //! The penalty's gradient is derived in [`crate::fused::penalty`], which computes it on the CPU.
 
 use device_kernels::{
-    guess::{ClassificationTargets, judge as judge_guesses},
+    guess::{ClassificationTargets, losses_and_accuracy},
     layer::column_sums,
     penalty::{PenaltyTerms, add_row, down, up, value},
     unpack::Unpacked,
@@ -65,7 +65,7 @@ impl LaunchedAdversaryResults {
 
 /// The adversaries' results for basal latents `[cells, latent]`, including penalties; returns the gradients
 /// of loss + `weight` · penalty with respect to their parameters.
-pub(super) fn judge(
+pub(super) fn results_with_gradients(
     adversaries: &Adversaries,
     basal: &Tensor,
     batch: &Unpacked,
@@ -91,7 +91,7 @@ pub(super) fn judge(
 
 /// The adversaries' results for basal latents `[cells, latent]`; returns each loss's gradient with respect to
 /// the latents, `[cells, latent]`.
-pub(super) fn oppose(
+pub(super) fn results_for_latents(
     adversaries: &Adversaries,
     basal: &Tensor,
     batch: &Unpacked,
@@ -150,7 +150,7 @@ impl<'a> LaunchedClassifierPass<'a> {
                 by_class: false,
             },
         };
-        let accuracy = judge_guesses(&logits, judged, batch, &loss);
+        let accuracy = losses_and_accuracy(&logits, judged, batch, &loss);
         Self { pass, last, by_logits: logits, accuracy }
     }
 }

@@ -58,7 +58,7 @@ pub struct PointSets {
 
 /// The evaluation of one condition, with its picture.
 #[derive(Clone, Debug)]
-pub struct ConditionJudgement {
+pub struct ConditionEvaluation {
     /// The scores.
     pub scores: ConditionScores,
     /// The picture.
@@ -78,7 +78,7 @@ pub struct Unscored {
 
 /// The result for a group.
 #[derive(Clone, Debug)]
-pub struct GroupJudgement(pub Result<ConditionJudgement, Unscored>);
+pub struct GroupEvaluation(pub Result<ConditionEvaluation, Unscored>);
 
 /// Everything that an evaluation outputs.
 #[derive(Clone, Debug)]
@@ -131,9 +131,9 @@ impl ByteSize for ModelProfiles {
     }
 }
 
-impl ByteSize for GroupJudgement {
+impl ByteSize for GroupEvaluation {
     fn byte_size(&self) -> usize {
-        let Ok(ConditionJudgement { scatter, .. }) = &self.0 else { return 0 };
+        let Ok(ConditionEvaluation { scatter, .. }) = &self.0 else { return 0 };
         let Scatter { genes, truth, predicted, control, .. } = scatter;
         4 * (truth.len() + predicted.len() + control.len()) + genes.iter().map(|gene| 24 + gene.len()).sum::<usize>()
     }
@@ -158,12 +158,12 @@ impl Tabulate {
 }
 
 impl Sink for Tabulate {
-    type In = GroupJudgement;
+    type In = GroupEvaluation;
     type Summary = EvaluationEvidence;
 
-    fn push(&mut self, GroupJudgement(judged): GroupJudgement) -> Result<ControlFlow<()>, BoxError> {
+    fn push(&mut self, GroupEvaluation(judged): GroupEvaluation) -> Result<ControlFlow<()>, BoxError> {
         match judged {
-            Ok(ConditionJudgement { scores, scatter }) => {
+            Ok(ConditionEvaluation { scores, scatter }) => {
                 self.scatters.push((scores.effect_size.unwrap_or(0.0), scatter));
                 self.scatters.sort_by(|a, b| b.0.total_cmp(&a.0));
                 self.scatters.truncate(MOST_SCATTERS);

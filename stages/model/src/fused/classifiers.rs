@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// Whether all adversaries are supported.
-pub(super) fn can(adversaries: &Adversaries) -> bool {
-    adversaries.classifiers().all(|of| FusedForwardPass::can(&of.classifier.hidden))
+pub(super) fn supports(adversaries: &Adversaries) -> bool {
+    adversaries.classifiers().all(|of| FusedForwardPass::supports(&of.classifier.hidden))
 }
 
 /// The adversaries' results for basal latents, including penalties, and the gradients of loss + `weight` ·
 /// penalty with respect to their parameters.
-pub(super) fn judge<T: TensorNumber>(
+pub(super) fn results_with_gradients<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
     input: &Input,
@@ -40,7 +40,7 @@ pub(super) fn judge<T: TensorNumber>(
 }
 
 /// The adversaries' results for basal latents, differentiable only with respect to these.
-pub(super) fn oppose<T: TensorNumber>(
+pub(super) fn results_for_latents<T: TensorNumber>(
     adversaries: &Adversaries,
     basal: &Tensor,
     input: &Input,

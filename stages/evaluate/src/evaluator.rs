@@ -26,13 +26,14 @@ use statistics::{
 };
 
 pub use self::evidence::{
-    ConditionJudgement, ControlProfile, EvaluationEvidence, GroupJudgement, ModelProfiles, PointSets, Tabulate,
+    ConditionEvaluation, ControlProfile, EvaluationEvidence, GroupEvaluation, ModelProfiles, PointSets, Tabulate,
     Unscored,
 };
 use self::expressed::expressed;
 use crate::{
-    Baseline, BaselineScores, BaselineTarget, Comparison, ConditionScores, Contestant, Predicted, PredictionScores,
-    Scatter, ScoredGenes, TrainingProfile, TrainingProfiles, comparison::TRAIN_UNIVERSE, discrimination, versus,
+    Baseline, BaselineScores, BaselineTarget, ComparedPrediction, Comparison, ConditionScores, Predicted,
+    PredictionScores, Scatter, ScoredGenes, TrainingProfile, TrainingProfiles, comparison::TRAIN_UNIVERSE,
+    discrimination, versus,
 };
 
 /// Why a condition can't be scored if its context has controls in one half alone.
@@ -42,7 +43,7 @@ const NO_SOURCE: &str = "no training control with these covariates is among thos
 const NAMED_GENES: usize = 10;
 
 /// Everything needed to evaluate conditions, separately and in any order.
-pub struct Judge {
+pub struct Evaluator {
     atlas: Atlas,
     groups: Arc<Groups>,
     judged: SplitPart,
@@ -63,9 +64,9 @@ pub struct Judge {
     draws: BootstrapDraws,
 }
 
-impl std::fmt::Debug for Judge {
+impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Judge").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
+        f.debug_struct("Evaluator").field("judged", &self.judged).field("scale", &self.scale).finish_non_exhaustive()
     }
 }
 
@@ -79,8 +80,8 @@ struct Case<'a> {
     comparison: Comparison<'a>,
 }
 
-impl Judge {
-    /// Creates a judge for the `judged` cells of these groups, from the groups' profiles and point sets.
+impl Evaluator {
+    /// Creates an evaluator of the `judged` cells of these groups, from the groups' profiles and point sets.
     #[must_use]
     pub fn new(
         atlas: &Atlas,
@@ -135,14 +136,14 @@ impl Judge {
         }
     }
 
-    /// Judges the prediction of one group.
+    /// Evaluates the prediction of one group.
     ///
     /// # Panics
     /// If there is no such group.
     #[must_use]
-    pub fn judge(&self, model: &ModelProfiles) -> GroupJudgement {
+    pub fn evaluate(&self, model: &ModelProfiles) -> GroupEvaluation {
         let group = &self.groups.all()[model.group];
-        GroupJudgement(self.condition(model, group).map_err(|why| Unscored {
+        GroupEvaluation(self.condition(model, group).map_err(|why| Unscored {
             condition: self.atlas.manifest().conditions.name(group.condition).to_owned(),
             covariates: self.covariates(group),
             why,
@@ -150,7 +151,7 @@ impl Judge {
     }
 
     /// The scores of a group, or why it has none.
-    fn condition(&self, model: &ModelProfiles, group: &Group) -> Result<ConditionJudgement, &'static str> {
+    fn condition(&self, model: &ModelProfiles, group: &Group) -> Result<ConditionEvaluation, &'static str> {
         let model = &model.only(&self.places);
         let at = model.group;
         let halves = &self.profiles[at].halves;
@@ -165,7 +166,7 @@ impl Judge {
         let case = Case { at, group, control_at, source: &source, comparison };
 
         let contestants = self.contestants(&case, model);
-        let [Contestant { scores, predicted }, ..] = &contestants;
+        let [ComparedPrediction { scores, predicted }, ..] = &contestants;
         let ceiling = match halves {
             [Some(first), Some(second)] => {
                 self.ceiling(&case, &on_scale(first, self.scale), &on_scale(second, self.scale))
@@ -198,11 +199,11 @@ impl Judge {
             control: narrow_all(&source.mean),
             top: top_genes(&truth, &reference, NAMED_GENES),
         };
-        Ok(ConditionJudgement { scores: judged, scatter })
+        Ok(ConditionEvaluation { scores: judged, scatter })
     }
 
     /// The model and the baselines, each with its scores.
-    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [Contestant; 1 + Baseline::ALL.len()] {
+    fn contestants(&self, case: &Case<'_>, model: &ModelProfiles) -> [ComparedPrediction; 1 + Baseline::ALL.len()] {
         let source = case.comparison.source;
         let [first, second] = &self.point_sets.real[case.at];
         let real = first.with(second);
@@ -211,7 +212,7 @@ impl Judge {
             let rank = self.rank(case, &predicted.mean, self.means[case.at].as_deref());
             let (e_distance, mmd) = distances;
             let scores = PredictionScores { e_distance, mmd, rank, ..case.comparison.score(&predicted) };
-            Contestant { predicted: Some(predicted), scores }
+            ComparedPrediction { predicted: Some(predicted), scores }
         };
         let of_model = target.as_ref().zip(self.point_sets.predicted.get(&case.at));
         let of_model = of_model.map(|(target, point_set)| target.distances(point_set, target.apart(point_set)));
@@ -224,7 +225,7 @@ impl Judge {
         let mut contestants = vec![model];
         contestants.extend(Baseline::ALL.map(|baseline| {
             let predicted = self.training.predict(baseline, BaselineTarget { parts: &parts, context, start: source });
-            let Some(mean) = predicted else { return Contestant::default() };
+            let Some(mean) = predicted else { return ComparedPrediction::default() };
             let distances = target.as_ref().zip(apart).map(|(target, apart)| {
                 let step = self.point_sets.axes.direction(&self.on_all_genes(&metrics::difference(&mean, source)));
                 target.distances(&controls.moved(&step), apart)
@@ -306,7 +307,7 @@ impl Judge {
 fn beyond_additive(
     comparison: &Comparison<'_>,
     predicted: Option<&Predicted>,
-    contestants: &[Contestant],
+    contestants: &[ComparedPrediction],
 ) -> Option<f64> {
     let at = Baseline::ALL.iter().position(|baseline| *baseline == Baseline::Additive)?;
     let (predicted, additive) = (predicted?, contestants.get(1 + at)?.predicted.as_ref()?);

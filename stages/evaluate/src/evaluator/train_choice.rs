@@ -3,9 +3,9 @@
 use reader::groups::Group;
 use statistics::differential::largest;
 
-use super::{Judge, MeanProfile, on_scale};
+use super::{Evaluator, MeanProfile, on_scale};
 
-impl Judge {
+impl Evaluator {
     /// The genes that change most, by the same score as for evaluated cells, between training cells with any of
     /// the condition's perturbations and the training controls with the same covariates, averaged over covariate
     /// combinations: a choice that does not depend on held-out cells.
